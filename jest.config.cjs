@@ -1,0 +1,23 @@
+'use strict';
+const shared = {
+  testEnvironment: 'node',
+  resolver: '<rootDir>/test/jest/resolver.cjs',
+  transform: { '\\.(ts|js|mjs)$': '<rootDir>/test/jest/transformer.cjs' },
+  transformIgnorePatterns: [],
+  moduleFileExtensions: ['ts', 'js', 'mjs', 'cjs', 'json', 'node'],
+  moduleNameMapper: { '^#libs/(.*)$': '<rootDir>/libs/$1/src/index.ts' },
+};
+
+/** Unit specs stand beside their source; integration tests drive real processes from dist/. */
+module.exports = {
+  projects: [
+    { ...shared, displayName: 'unit', testMatch: ['<rootDir>/{libs,apps,bench}/**/*.spec.ts'] },
+    { ...shared, displayName: 'integration', testMatch: ['<rootDir>/test/integration/**/*.test.ts'] },
+  ],
+  coverageProvider: 'v8',
+  collectCoverageFrom: ['libs/{contracts,lifecycle}/src/**/*.ts', '!**/*.spec.ts', '!**/index.ts'],
+  coverageThreshold: {
+    './libs/contracts/src/': { branches: 100, functions: 100, lines: 100, statements: 100 },
+    './libs/lifecycle/src/': { branches: 100, functions: 100, lines: 100, statements: 100 },
+  },
+};

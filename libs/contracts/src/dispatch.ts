@@ -1,0 +1,26 @@
+import type { AgentId, ExecutionId } from './ids';
+
+/** One attempt waiting to be handed to BullMQ: an entry of a shard's outbox. */
+export interface DispatchEntry {
+  readonly agentId: AgentId;
+  readonly executionId: ExecutionId;
+  readonly nodeId: string;
+  readonly attempt: number;
+  readonly pool: string;
+  readonly priority: number;
+  /** Milliseconds to wait first: a retry's backoff. */
+  readonly delayMs: number;
+}
+
+/** The data of one job in `belay-agents-<pool>`: ids only. */
+export interface AgentJob {
+  readonly agentId: AgentId;
+  readonly executionId: ExecutionId;
+  readonly nodeId: string;
+  readonly attempt: number;
+}
+
+/** The name of a pool's queue. */
+export function agentQueueName(pool: string): string {
+  return `belay-agents-${pool}`;
+}

@@ -1,0 +1,153 @@
+/** Every code an error of Belay's can carry, with the HTTP status it maps to. Codes never change meaning. */
+export const ERROR_STATUS = {
+  INVALID_SPEC: 400,
+  INVALID_REQUEST: 400,
+  INVALID_JSON: 400,
+  INVALID_SETTINGS: 400,
+  UNAUTHORIZED: 401,
+  NOT_FOUND: 404,
+  INVALID_TRANSITION: 409,
+  IDEMPOTENCY_CONFLICT: 409,
+  VERSION_CONFLICT: 409,
+  STALE_EPOCH: 409,
+  NOT_ENDED: 409,
+  PAYLOAD_TOO_LARGE: 413,
+  UNSUPPORTED_MEDIA_TYPE: 415,
+  LATCHED: 423,
+  RATE_LIMITED: 429,
+  INTERNAL: 500,
+  CORRUPT_RECORD: 500,
+  DRAINING: 503,
+  SERVER_UNREACHABLE: 503,
+  SERVER_REFUSED: 503,
+  OUTCOME_UNKNOWN: 503,
+  TIMEOUT: 504,
+  SPAWN_FAILED: 500,
+  SHARD_MISMATCH: 500,
+} as const;
+
+export type ErrorCode = keyof typeof ERROR_STATUS;
+
+/** One fault in what was handed in: where, which rule, and a sentence on what to do. */
+export interface Problem {
+  /** A JSON path such as `nodes[3].dependsOn[0]`; empty for the whole document. */
+  readonly path: string;
+  /** A stable upper-case code such as `UNKNOWN_FIELD`. */
+  readonly code: string;
+  /** A sentence for people, ending with what would be right. */
+  readonly message: string;
+}
+
+export interface BelayErrorOptions {
+  readonly cause?: unknown;
+  readonly problems?: readonly Problem[];
+  readonly details?: Readonly<Record<string, unknown>>;
+}
+
+const BRAND = Symbol.for('belay.error');
+
+/**
+ * The base of every error Belay raises on purpose: a stable code, a sentence that says what to do, the cause
+ * kept, and every problem at once where there are several.
+ */
+export class BelayError extends Error {
+  readonly code: ErrorCode;
+  readonly problems: readonly Problem[];
+  readonly details: Readonly<Record<string, unknown>>;
+
+  constructor(code: ErrorCode, message: string, options: BelayErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = new.target.name;
+    this.code = code;
+    this.problems = options.problems ?? [];
+    this.details = options.details ?? {};
+    Object.defineProperty(this, BRAND, { value: true });
+  }
+}
+
+/** Whether `error` is Belay's own, also across two copies of this library. */
+export function isBelayError(error: unknown): error is BelayError {
+  return typeof error === 'object' && error !== null && (error as Record<symbol, unknown>)[BRAND] === true;
+}
+
+/** A move the table does not hold (R6). HTTP 409. */
+export class InvalidTransitionError extends BelayError {
+  constructor(
+    readonly entity: string,
+    readonly id: string,
+    readonly from: string,
+    readonly to: string,
+    readonly allowed: readonly string[],
+  ) {
+    const choices =
+      allowed.length === 0 ? `${from} is final` : `from ${from} it can become ${allowed.join(', ')}`;
+    super('INVALID_TRANSITION', `${entity} ${id} cannot go from ${from} to ${to}: ${choices}.`, {
+      details: { entity, id, from, to, allowed },
+    });
+  }
+}
+
+/** No record under that id (R6). HTTP 404. */
+export class NotFoundError extends BelayError {
+  constructor(
+    readonly entity: string,
+    readonly id: string,
+  ) {
+    super(
+      'NOT_FOUND',
+      `No ${entity} ${id}. List them with: belay ${entity === 'worker' ? 'workers' : 'ps --all'}`,
+      {
+        details: { entity, id },
+      },
+    );
+  }
+}
+
+/** The writer's epoch, owner or version is no longer the record's: someone else owns it now. */
+export class StaleEpochError extends BelayError {
+  constructor(entity: string, id: string, details: Readonly<Record<string, unknown>> = {}) {
+    super('STALE_EPOCH', `${entity} ${id} is no longer owned by this writer; its write was refused.`, {
+      details: { entity, id, ...details },
+    });
+  }
+}
+
+/** What was handed in is wrong; every fault is in `problems`. HTTP 400, nothing stored. */
+export class InvalidSpecError extends BelayError {
+  constructor(problems: readonly Problem[]) {
+    const head = problems[0];
+    const more = problems.length > 1 ? ` (and ${problems.length - 1} more)` : '';
+    const where = head === undefined || head.path === '' ? '' : `${head.path}: `;
+    super(
+      'INVALID_SPEC',
+      `The execution spec is not valid: ${where}${head?.message ?? 'it is empty.'}${more}`,
+      {
+        problems,
+      },
+    );
+  }
+}
+
+/** The call may or may not have run: the reply was lost. Repeating it is safe, every script can be repeated. */
+export class OutcomeUnknownError extends BelayError {
+  constructor(operation: string, cause: unknown) {
+    super(
+      'OUTCOME_UNKNOWN',
+      `The reply to ${operation} was lost; it may have run. Look before you repeat it.`,
+      { cause },
+    );
+  }
+}
+
+/** The state server cannot be reached. */
+export class ServerUnreachableError extends BelayError {
+  constructor(where: string, cause?: unknown) {
+    super(
+      'SERVER_UNREACHABLE',
+      `The Valkey server at ${where} cannot be reached. Is it running? Check BELAY_VALKEY_URL.`,
+      {
+        cause,
+      },
+    );
+  }
+}

@@ -1,0 +1,30 @@
+import type { Entity } from './states';
+
+/**
+ * One change, as it is appended to the stream and published. `seq` counts per execution without a gap; `id` is the
+ * stream's own id, which subscribers resume from. `from` is absent on creation.
+ */
+export interface BelayEvent {
+  readonly id: string;
+  readonly seq: number;
+  /** `execution.running`, `node.completed`, `agent.killed`, … : entity and the state entered, or a report's name. */
+  readonly type: string;
+  readonly entity: Entity;
+  readonly executionId?: string;
+  readonly nodeId?: string;
+  readonly agentId?: string;
+  readonly workerId?: string;
+  readonly from?: string;
+  readonly to?: string;
+  /** Valkey's clock, milliseconds. */
+  readonly at: number;
+  readonly attempt?: number;
+  readonly reason?: string;
+  readonly error?: { readonly code: string; readonly message: string };
+  readonly data?: unknown;
+}
+
+/** Pub/sub channel with every event as JSON, a hint for operators; the streams are the truth. */
+export const EVENTS_CHANNEL = 'belay:events';
+/** Pub/sub channel of the doorbell: each message is one Order as JSON. A hint; the orders log is the truth. */
+export const DOORBELL_CHANNEL = 'belay:doorbell';

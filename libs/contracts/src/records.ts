@@ -1,0 +1,134 @@
+import type { AgentId, ExecutionId, OrderId, WorkerId } from './ids';
+import type { AgentState, ExecutionState, NodeState, WorkerState } from './states';
+import type { StopReport } from './evidence';
+
+/** Why an execution was stopped, or an agent ended before its time. */
+export const STOP_REASONS = [
+  'user_abort',
+  'timeout',
+  'error',
+  'budget_exceeded',
+  'server_shutdown',
+  'killswitch',
+  'worker_lost',
+] as const;
+export type StopReason = (typeof STOP_REASONS)[number];
+
+/** How many nodes of an execution are in each state; the sum is `total`. */
+export interface NodeCounts {
+  readonly total: number;
+  readonly pending: number;
+  readonly ready: number;
+  readonly running: number;
+  readonly suspended: number;
+  readonly completed: number;
+  readonly failed: number;
+  readonly skipped: number;
+  readonly cancelled: number;
+}
+
+/** A failure as it is kept: a stable code and a sentence, no internals. */
+export interface RecordedError {
+  readonly code: string;
+  readonly message: string;
+  readonly nodeId?: string;
+}
+
+/** Times are milliseconds of Valkey's clock, each set once (R5). */
+export interface ExecutionRecord {
+  readonly id: ExecutionId;
+  readonly name: string;
+  readonly state: ExecutionState;
+  /** Bumped by every write; part of the compare-and-set (R3). */
+  readonly version: number;
+  /** Bumped by retry. */
+  readonly epoch: number;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly onFailure: 'stop' | 'continue';
+  readonly createdAt: number;
+  readonly startedAt?: number;
+  readonly completedAt?: number;
+  readonly stoppedAt?: number;
+  readonly deadlineAt?: number;
+  readonly timeoutMs?: number;
+  readonly graceMs?: number;
+  readonly maxCostUsd?: number;
+  readonly reason?: StopReason;
+  /** A person's words for it. */
+  readonly note?: string;
+  readonly actor?: string;
+  readonly error?: RecordedError;
+  readonly orderId?: OrderId;
+  readonly idempotencyKey?: string;
+  readonly costUsd: number;
+  readonly nodes: NodeCounts;
+  /** Agents not yet ended. */
+  readonly live: number;
+}
+
+export interface NodeRecord {
+  readonly id: string;
+  readonly index: number;
+  readonly state: NodeState;
+  readonly attempt: number;
+  readonly agentId?: AgentId;
+  readonly error?: RecordedError;
+  readonly reason?: StopReason;
+}
+
+export interface AgentRecord {
+  readonly id: AgentId;
+  readonly executionId: ExecutionId;
+  readonly nodeId: string;
+  readonly state: AgentState;
+  readonly version: number;
+  /** The fencing number of this attempt: a write with another is refused. Handed to the agent as BELAY_EPOCH. */
+  readonly epoch: number;
+  /** Counts from 1. */
+  readonly attempt: number;
+  /** The attempt before this one (R9). */
+  readonly previousId?: AgentId;
+  readonly owner: WorkerId;
+  readonly pool: string;
+  readonly pid?: number;
+  /** Start time of that pid, clock ticks since boot: with the pid and the boot id it names one process. */
+  readonly pidStartTime?: string;
+  readonly containment?: 'cgroup' | 'group';
+  readonly createdAt: number;
+  readonly startedAt?: number;
+  readonly completedAt?: number;
+  readonly stoppedAt?: number;
+  readonly exitCode?: number;
+  readonly signal?: string;
+  readonly reason?: StopReason;
+  readonly error?: RecordedError;
+  readonly orderId?: OrderId;
+  readonly actor?: string;
+  readonly costUsd: number;
+  readonly progress?: unknown;
+  readonly checkpoint?: unknown;
+  /** Lines on fd 3 that were not protocol. */
+  readonly badLines?: number;
+  /** How its end was observed. */
+  readonly report?: StopReport;
+}
+
+export interface WorkerRecord {
+  readonly id: WorkerId;
+  readonly state: WorkerState;
+  readonly version: number;
+  readonly host: string;
+  readonly pid: number;
+  readonly bootId: string;
+  readonly pools: readonly string[];
+  readonly concurrency: number;
+  readonly containment: 'cgroup' | 'group';
+  readonly httpPort?: number;
+  readonly createdAt: number;
+  readonly startedAt?: number;
+  readonly stoppedAt?: number;
+  readonly lastHeartbeatAt?: number;
+  readonly leaseExpiresAt?: number;
+  readonly running: number;
+  readonly reason?: string;
+}
