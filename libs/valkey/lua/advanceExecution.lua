@@ -1,0 +1,56 @@
+-- advanceExecution: a bounded step of whatever an execution still has to do by itself: make released nodes ready,
+-- skip what cannot run, cancel what a stop leaves, end it. Repeatable; call again while more is true.
+-- KEYS[1] the execution's record
+-- ARGV    1 tag · 2 execution id · 3 settings · 4 most nodes to move in this call
+-- Returns { state, more, entries = outbox entries made here } · refused: NOT_FOUND
+-- Events  node.ready, node.skipped, node.cancelled, execution.completed | failed | stopped
+--!include base
+--!include execution
+local limit = tonumber(ARGV[4])
+local state = field('state')
+if not state then
+  redis.call('ZREM', key('advancing'), EXE)
+  return refuse('NOT_FOUND')
+end
+local entries, moved = {}, 0
+local halting = state == 'idle' and field('halting')
+
+if state == 'running' or state == 'stopping' then
+  while moved < limit do
+    local item = redis.call('LPOP', todo_key)
+    if not item then break end
+    moved = moved + 1
+    local id = string.sub(item, 2)
+    local node = read_node(id)
+    if string.sub(item, 1, 1) == 's' then
+      if node.s == 'pending' then
+        move_node(id, node, 'skipped')
+        skip_dependants(id)
+      end
+    elseif state == 'running' and node.s == 'pending' then
+      make_ready(id, node, 0, entries)
+    end
+  end
+end
+if state == 'stopping' or halting then
+  local left = limit - moved
+  if left > 0 then
+    local reason = field('reason')
+    for _, id in ipairs(redis.call('SRANDMEMBER', open_key, int(left))) do
+      moved = moved + 1
+      local node = read_node(id)
+      node.r = reason
+      move_node(id, node, 'cancelled', { reason = reason })
+    end
+  end
+  if halting and redis.call('SCARD', open_key) == 0 then
+    move_execution('idle', 'stopped', { reason = field('reason'), actor = field('actor') })
+  end
+end
+if moved > 0 then bump() end
+local now_state = settle()
+local more = redis.call('LLEN', todo_key) > 0
+  or ((now_state == 'stopping' or halting) and redis.call('SCARD', open_key) > 0)
+if now_state == 'completed' or now_state == 'failed' or now_state == 'stopped' or now_state == 'paused' then more = false end
+if not more then redis.call('ZREM', key('advancing'), EXE) end
+return cjson.encode({ state = now_state, more = more, entries = entries })

@@ -1,0 +1,16 @@
+-- expireWorker: a worker whose lease has run out is stopped for good; from here its agents may be failed as worker_lost.
+-- The worker's own heartbeat is refused from now on, so it cannot come back. Repeatable.
+-- KEYS[1] the worker's record
+-- ARGV    1 control tag · 2 worker id · 3 settings
+-- Returns { expired } · refused: NOT_FOUND
+-- Events  worker.stopped with reason worker_lost
+--!include base
+--!include control
+--!include worker
+local lease = redis.call('ZSCORE', key('leases'), WORKER)
+if not lease or tonumber(lease) > NOW then return cjson.encode({ expired = false }) end
+redis.call('ZREM', key('leases'), WORKER)
+redis.call('ZADD', key('lost'), int(NOW), WORKER)
+local state = redis.call('HGET', worker_key, 'state')
+if state then move_worker(state, 'stopped', 'worker_lost') end
+return cjson.encode({ expired = true })

@@ -1,0 +1,94 @@
+-- finishAgent: an agent's end, its node's next state, its dependants, and the execution's end if it was the last: one act.
+-- Repeatable: the same end again answers again and writes nothing (R2).
+-- KEYS[1] the execution's record
+-- ARGV    1 tag · 2 execution id · 3 settings · 4 agent id · 5 owner · 6 epoch
+--         · 7 JSON { state: completed | failed | killed, exitCode?, signal?, reason?, error?, report? (text), costMicros?,
+--                    actor?, orderId?, lost?: true when nothing proves that it is dead }
+--         · 8 result (JSON text) or '' · 9 ms to wait before another attempt, or -1 for none
+--         · 10 JSON { orderId, reason, actor?, note? } when an order stops the whole execution, or ''
+--         · 11 most dependants to make ready here
+-- Returns { state = execution's, node = node's, entries, more, stopNeeded = live agents must be stopped by an order, repeated? }
+--         · refused: NOT_FOUND · STALE_EPOCH · INVALID_TRANSITION
+-- Events  agent.<state>, node.<state>, node.ready, execution.stopping | completed | failed | stopped
+--!include base
+--!include execution
+--!include agent
+local agent = read_agent(ARGV[4])
+if not agent then return refuse('NOT_FOUND') end
+local finish = cjson.decode(ARGV[7])
+if fenced(agent, ARGV[5], tonumber(ARGV[6])) then return refuse('STALE_EPOCH', describe_agent(agent)) end
+if agent.state == finish.state then
+  return cjson.encode({ state = field('state'), node = read_node(agent.nodeId).s, entries = {}, more = false, stopNeeded = false, repeated = true })
+end
+if not allowed('agent', agent.state, finish.state) then
+  return refuse('INVALID_TRANSITION', { entity = 'agent', id = agent.id, from = agent.state, to = finish.state })
+end
+
+for _, name in ipairs({ 'exitCode', 'signal', 'reason', 'error', 'report', 'actor', 'orderId' }) do
+  if finish[name] ~= nil then agent[name] = finish[name] end
+end
+local over = finish.costMicros ~= nil and add_cost(agent, finish.costMicros)
+move_agent(agent, finish.state, { reason = finish.reason, error = finish.error, data = { exitCode = finish.exitCode, signal = finish.signal } })
+
+local entries = {}
+local node_id = agent.nodeId
+local node = read_node(node_id)
+local state = field('state')
+local active = state == 'running' or state == 'paused'
+local stop = ARGV[10] ~= '' and cjson.decode(ARGV[10]) or nil
+local retry_ms = tonumber(ARGV[9])
+local current = node.s == 'running' and node.a == agent.attempt
+
+if stop and active then
+  begin_stopping(state, stop)
+  state, active = 'stopping', false
+end
+if current then
+  if finish.error then node.e = finish.error end
+  if finish.reason then node.r = finish.reason end
+  if finish.state == 'completed' then
+    if ARGV[8] ~= '' then redis.call('HSET', exe_key .. ':results', node_id, ARGV[8]) end
+    node.e, node.r = nil, nil
+    move_node(node_id, node, 'completed', { agentId = agent.id, attempt = agent.attempt })
+    if active then release_dependants(node_id, tonumber(ARGV[11]), entries) end
+  elseif finish.state == 'failed' and retry_ms >= 0 and active then
+    make_ready(node_id, node, retry_ms, entries)
+  else
+    local killed = finish.state == 'killed'
+    move_node(node_id, node, killed and 'cancelled' or 'failed',
+      { agentId = agent.id, attempt = agent.attempt, reason = finish.reason, error = finish.error })
+    if not killed and node.f == 1 then
+      redis.call('HINCRBY', exe_key, 'allowed', 1)
+      if active then release_dependants(node_id, tonumber(ARGV[11]), entries) end
+    elseif active then
+      local failure = finish.error or { code = 'AGENT_KILLED', message = 'An agent of node ' .. node_id .. ' was killed.' }
+      failure.nodeId = node_id
+      redis.call('HSETNX', exe_key, 'error', cjson.encode(failure))
+      skip_dependants(node_id)
+      local rest = number_field('live') > 0 or redis.call('SCARD', open_key) > 0
+      if killed then redis.call('HSETNX', exe_key, 'reason', finish.reason or 'killswitch') end
+      if field('onFailure') == 'stop' and (rest or killed) then
+        begin_stopping(state, { reason = killed and (finish.reason or 'killswitch') or 'error', actor = finish.actor,
+          error = failure, to = killed and 'stopped' or 'failed' })
+        state, active = 'stopping', false
+      end
+    end
+  end
+end
+if over and active then
+  begin_stopping(state, { reason = 'budget_exceeded',
+    error = { code = 'BUDGET_EXCEEDED', message = 'The execution spent more than its maxCostUsd.' } })
+  state = 'stopping'
+end
+if finish.lost and state == 'stopping' then
+  -- A stop may not be called done on the word of an expired lease.
+  redis.call('HSET', exe_key, 'stopTo', 'failed', 'error', cjson.encode({ code = 'UNCONFIRMED',
+    message = 'Worker ' .. agent.owner .. ' was lost; its agent ' .. agent.id .. ' could not be proved dead.', nodeId = node_id }))
+end
+bump()
+local now_state = settle()
+return cjson.encode({
+  state = now_state, node = node.s, entries = entries,
+  more = redis.call('ZSCORE', key('advancing'), EXE) ~= false,
+  stopNeeded = now_state == 'stopping' and number_field('live') > 0 and not field('orderId'),
+})

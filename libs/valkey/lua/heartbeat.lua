@@ -1,0 +1,14 @@
+-- heartbeat: renews a worker's lease and brings the head of the orders log. Repeatable.
+-- KEYS[1] the worker's record
+-- ARGV    1 control tag · 2 worker id · 3 settings · 4 lease in ms · 5 agents it owns now
+-- Returns { state, now, ordersHead } · refused: NOT_FOUND · LEASE_LOST (it ran out and was taken: never renewed again)
+--!include base
+--!include control
+--!include worker
+local state = redis.call('HGET', worker_key, 'state')
+if not state then return refuse('NOT_FOUND') end
+if state == 'stopped' then return refuse('LEASE_LOST', { state = state }) end
+redis.call('ZADD', key('leases'), int(NOW + tonumber(ARGV[4])), WORKER)
+redis.call('HSET', worker_key, 'lastHeartbeatAt', int(NOW), 'running', ARGV[5])
+local head = redis.call('XREVRANGE', key('orders'), '+', '-', 'COUNT', 1)
+return cjson.encode({ state = state, now = NOW, ordersHead = head[1] and head[1][1] or '0-0' })

@@ -1,0 +1,60 @@
+-- agent: reading, writing and moving one agent's record. Needs base and execution.
+-- A record is one JSON field of the execution's agents hash. What the worker reports (report, progress, checkpoint)
+-- stays text inside it: decoding and encoding in Lua would turn empty arrays into objects.
+local function read_agent(id)
+  local text = redis.call('HGET', agents_key, id)
+  if not text then return nil end
+  return cjson.decode(text)
+end
+
+local function write_agent(agent)
+  agent.version = agent.version + 1
+  redis.call('HSET', agents_key, agent.id, cjson.encode(agent))
+end
+
+local function describe_agent(agent)
+  return { id = agent.id, state = agent.state, epoch = agent.epoch, owner = agent.owner, version = agent.version }
+end
+
+-- Who may write: the owner it was claimed by, with the epoch it was given (R27).
+local function fenced(agent, owner, epoch) return agent.owner ~= owner or int(agent.epoch) ~= int(epoch) end
+
+local function move_agent(agent, to, event)
+  local from = agent.state
+  if not allowed('agent', from, to) then return false end
+  agent.state = to
+  if from == 'spawning' or from == 'running' then redis.call('ZREM', key('idx:agt:' .. from), agent.id) end
+  if to == 'running' then
+    agent.startedAt = agent.startedAt or NOW
+    redis.call('ZADD', key('idx:agt:running'), int(agent.createdAt), agent.id)
+  else
+    if to == 'completed' then agent.completedAt = NOW else agent.stoppedAt = NOW end
+    redis.call('SREM', key('own:' .. agent.owner), agent.id)
+    redis.call('SREM', live_key, agent.id)
+    redis.call('HINCRBY', exe_key, 'live', -1)
+    redis.call('ZADD', key('idx:agt:ended'), int(NOW), agent.id)
+  end
+  write_agent(agent)
+  event = event or {}
+  event.type = 'agent.' .. to
+  event.entity = 'agent'
+  event.agentId = agent.id
+  event.nodeId = agent.nodeId
+  event.workerId = agent.owner
+  event.attempt = agent.attempt
+  event.from = from
+  event.to = to
+  emit(event)
+  return true
+end
+
+-- Costs are whole micro-dollars and only grow, so a report that is repeated adds nothing.
+-- Returns true when the execution's hard limit is passed now.
+local function add_cost(agent, micros)
+  local more = micros - (agent.costMicros or 0)
+  if more <= 0 then return false end
+  agent.costMicros = micros
+  local total = redis.call('HINCRBY', exe_key, 'costMicros', int(more))
+  local limit = field('maxCostMicros')
+  return limit ~= nil and total > tonumber(limit)
+end

@@ -1,0 +1,21 @@
+-- base: the clock, keys and refusals every script shares.
+-- Before it the loader puts one line, `local TABLES = cjson.decode(...)`: the state tables of libs/contracts.
+-- Convention: KEYS[1] routes the call to its slot; ARGV[1] is the slot's tag, every other key is made from it.
+local TAG = ARGV[1]
+local function key(suffix) return TAG .. ':' .. suffix end
+
+local TIME = redis.call('TIME')
+local NOW = tonumber(TIME[1]) * 1000 + math.floor(tonumber(TIME[2]) / 1000)
+-- Lua prints 1.7e12 as a float; stored and returned numbers must stay whole.
+local function int(n) return string.format('%.0f', n) end
+
+local function refuse(code, fields)
+  fields = fields or {}
+  fields.refused = code
+  return cjson.encode(fields)
+end
+
+local function allowed(entity, from, to)
+  local row = TABLES[entity][from]
+  return row ~= nil and row[to] ~= nil
+end

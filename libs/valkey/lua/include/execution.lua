@@ -1,0 +1,170 @@
+-- execution: reading, writing and moving one execution's record, and the events of everything in it.
+-- Needs base. ARGV[2] is the execution id, ARGV[3] the JSON of the call's fixed settings:
+--   { channel, shardEvents, executionEvents, retentionMs }
+local EXE = ARGV[2]
+local CONF = cjson.decode(ARGV[3])
+local exe_key = key('exe:' .. EXE)
+local nodes_key = exe_key .. ':nodes'
+local agents_key = exe_key .. ':agents'
+local open_key = exe_key .. ':open'
+local todo_key = exe_key .. ':todo'
+local live_key = exe_key .. ':live'
+
+local function field(name) return redis.call('HGET', exe_key, name) or nil end
+local function number_field(name) return tonumber(redis.call('HGET', exe_key, name) or '0') end
+local function bump() redis.call('HINCRBY', exe_key, 'version', 1) end
+
+-- One event: numbered within its execution, appended to its stream and the shard's, then published as a hint.
+local function emit(event)
+  event.seq = redis.call('HINCRBY', exe_key, 'seq', 1)
+  event.at = NOW
+  event.executionId = EXE
+  local body = cjson.encode(event)
+  local limit = math.min(number_field('n:total') * 16 + 1000, CONF.executionEvents)
+  local id = redis.call('XADD', exe_key .. ':events', 'MAXLEN', '~', int(limit), '*', 'e', body)
+  redis.call('XADD', key('events'), 'MAXLEN', '~', int(CONF.shardEvents), '*', 'e', body)
+  redis.call('PUBLISH', CONF.channel, '{"id":"' .. id .. '",' .. string.sub(body, 2))
+end
+
+local EXPIRING = { '', ':nodes', ':specs', ':deps', ':outs', ':results', ':agents', ':order', ':events', ':todo', ':open', ':live' }
+
+-- Moves the execution. The caller has checked that it exists. Times are set once (R5).
+local function move_execution(from, to, event)
+  if not allowed('execution', from, to) then return false end
+  redis.call('HSET', exe_key, 'state', to)
+  bump()
+  local created = field('createdAt')
+  redis.call('ZREM', key('idx:exe:' .. from), EXE)
+  redis.call('ZADD', key('idx:exe:' .. to), created, EXE)
+  if to == 'running' then
+    redis.call('HSETNX', exe_key, 'startedAt', int(NOW))
+  elseif to == 'completed' or to == 'failed' or to == 'stopped' then
+    redis.call('HSETNX', exe_key, to == 'completed' and 'completedAt' or 'stoppedAt', int(NOW))
+    redis.call('ZREM', key('deadlines'), EXE)
+    redis.call('ZREM', key('advancing'), EXE)
+    redis.call('ZADD', key('expiry'), int(NOW + CONF.retentionMs), EXE)
+    for _, suffix in ipairs(EXPIRING) do redis.call('PEXPIRE', exe_key .. suffix, int(CONF.retentionMs)) end
+    local idem = field('idempotencyKey')
+    if idem then redis.call('PEXPIRE', key('idem:' .. idem), int(CONF.retentionMs)) end
+  end
+  event = event or {}
+  event.type = 'execution.' .. to
+  event.entity = 'execution'
+  event.from = from
+  event.to = to
+  emit(event)
+  return true
+end
+
+-- Node records: { i = index, s = state, a = attempt, p = pool, y = priority, f = failure allowed, e = error, r = reason }.
+local function read_node(id)
+  local text = redis.call('HGET', nodes_key, id)
+  if not text then return nil end
+  return cjson.decode(text)
+end
+
+local function agent_id(node, attempt) return 'agt_' .. string.sub(EXE, 5) .. '-' .. int(node.i) .. '-' .. int(attempt) end
+
+-- Moves a node and keeps counts, the open set and the event stream in step with it.
+local OPEN = { pending = true, ready = true, suspended = true }
+local function move_node(id, node, to, event)
+  local from = node.s
+  if not allowed('node', from, to) then return false end
+  node.s = to
+  redis.call('HSET', nodes_key, id, cjson.encode(node))
+  redis.call('HINCRBY', exe_key, 'n:' .. from, -1)
+  redis.call('HINCRBY', exe_key, 'n:' .. to, 1)
+  if OPEN[from] and not OPEN[to] then redis.call('SREM', open_key, id)
+  elseif OPEN[to] and not OPEN[from] then redis.call('SADD', open_key, id) end
+  if from == 'ready' then
+    local dispatched = agent_id(node, node.a)
+    redis.call('HDEL', key('outbox'), dispatched)
+    redis.call('ZREM', key('outbox:at'), dispatched)
+  end
+  event = event or {}
+  event.type = 'node.' .. to
+  event.entity = 'node'
+  event.nodeId = id
+  event.from = from
+  event.to = to
+  emit(event)
+  return true
+end
+
+-- A node whose dependencies are done: its next attempt goes to the outbox, and to the caller for dispatch.
+local function make_ready(id, node, delay, entries)
+  node.a = node.a + 1
+  if not move_node(id, node, 'ready', { attempt = node.a }) then return end
+  local entry = {
+    agentId = agent_id(node, node.a), executionId = EXE, nodeId = id, attempt = node.a,
+    pool = node.p, priority = node.y, delayMs = delay,
+  }
+  redis.call('HSET', key('outbox'), entry.agentId, cjson.encode(entry))
+  redis.call('ZADD', key('outbox:at'), int(NOW), entry.agentId)
+  entries[#entries + 1] = entry
+end
+
+local function dependants(id)
+  local text = redis.call('HGET', exe_key .. ':outs', id)
+  if not text then return {} end
+  return cjson.decode(text)
+end
+
+-- More to do for this execution than one script should: whoever calls advance next goes on, a janitor at the latest.
+local function keep_advancing() redis.call('ZADD', key('advancing'), 'NX', int(NOW), EXE) end
+
+-- Opens the way to a node's dependants. The first `budget` become ready here, the rest wait in the todo list.
+local function release_dependants(id, budget, entries)
+  local running = field('state') == 'running'
+  for _, next_id in ipairs(dependants(id)) do
+    if redis.call('HINCRBY', exe_key .. ':deps', next_id, -1) == 0 then
+      if running and #entries < budget then
+        local node = read_node(next_id)
+        if node.s == 'pending' then make_ready(next_id, node, 0, entries) end
+      else
+        redis.call('RPUSH', todo_key, 'r' .. next_id)
+        keep_advancing()
+      end
+    end
+  end
+end
+
+local function skip_dependants(id)
+  for _, next_id in ipairs(dependants(id)) do
+    redis.call('RPUSH', todo_key, 's' .. next_id)
+    keep_advancing()
+  end
+end
+
+-- Ends the execution when nothing of it is left. Returns its state now.
+local function settle()
+  local state = field('state')
+  if state ~= 'running' and state ~= 'stopping' then return state end
+  local n = redis.call('HMGET', exe_key, 'n:pending', 'n:ready', 'n:running', 'n:suspended', 'live',
+    'n:failed', 'n:skipped', 'n:cancelled', 'allowed', 'stopTo', 'reason', 'actor', 'error')
+  for i = 1, 5 do if tonumber(n[i]) > 0 then return state end end
+  local to
+  if state == 'stopping' then to = n[10]
+  elseif tonumber(n[6]) - tonumber(n[9]) + tonumber(n[7]) + tonumber(n[8]) == 0 then to = 'completed'
+  else to = 'failed' end
+  local event = {}
+  if to ~= 'completed' then
+    event.reason = n[11] or 'error'
+    redis.call('HSETNX', exe_key, 'reason', event.reason)
+    if n[12] then event.actor = n[12] end
+    if n[13] then event.error = cjson.decode(n[13]) end
+  end
+  move_execution(state, to, event)
+  return to
+end
+
+-- running / paused → stopping, with the first reason kept. `stop` = { orderId, reason, actor, note, error, to }.
+local function begin_stopping(from, stop)
+  redis.call('HSET', exe_key, 'stopTo', stop.to or 'stopped', 'reason', stop.reason)
+  if stop.orderId then redis.call('HSET', exe_key, 'orderId', stop.orderId) end
+  if stop.actor then redis.call('HSET', exe_key, 'actor', stop.actor) end
+  if stop.note then redis.call('HSET', exe_key, 'note', stop.note) end
+  if stop.error then redis.call('HSET', exe_key, 'error', cjson.encode(stop.error)) end
+  move_execution(from, 'stopping', { reason = stop.reason, error = stop.error, actor = stop.actor })
+  keep_advancing()
+end

@@ -1,0 +1,20 @@
+-- worker: moving one worker's record. Needs base and control. ARGV[2] is the worker id.
+local WORKER = ARGV[2]
+local worker_key = key('wrk:' .. WORKER)
+
+local function move_worker(from, to, reason)
+  if not allowed('worker', from, to) then return false end
+  redis.call('HSET', worker_key, 'state', to)
+  redis.call('HINCRBY', worker_key, 'version', 1)
+  if to == 'running' then redis.call('HSETNX', worker_key, 'startedAt', int(NOW)) end
+  if to == 'stopped' then
+    redis.call('HSETNX', worker_key, 'stoppedAt', int(NOW))
+    if reason then redis.call('HSETNX', worker_key, 'reason', reason) end
+    redis.call('ZREM', key('leases'), WORKER)
+    redis.call('PEXPIRE', worker_key, int(CONF.retentionMs))
+  end
+  redis.call('ZREM', key('idx:wrk:' .. from), WORKER)
+  redis.call('ZADD', key('idx:wrk:' .. to), int(NOW), WORKER)
+  emit_control({ type = 'worker.' .. to, entity = 'worker', workerId = WORKER, from = from, to = to, reason = reason })
+  return true
+end

@@ -1,0 +1,22 @@
+-- startExecution: idle → running. Repeatable: one that already runs or ran answers its state.
+-- KEYS[1] the execution's record
+-- ARGV    1 tag · 2 execution id · 3 settings
+-- Returns { state } · refused: NOT_FOUND · INVALID_TRANSITION { from, to }
+-- Events  execution.running
+--!include base
+--!include execution
+local state = field('state')
+if not state then return refuse('NOT_FOUND') end
+if state == 'running' then return cjson.encode({ state = state }) end
+if state ~= 'idle' or field('halting') then
+  return refuse('INVALID_TRANSITION', { entity = 'execution', id = EXE, from = state, to = 'running' })
+end
+move_execution('idle', 'running')
+local timeout = field('timeoutMs')
+if timeout then
+  local deadline = NOW + tonumber(timeout)
+  redis.call('HSET', exe_key, 'deadlineAt', int(deadline))
+  redis.call('ZADD', key('deadlines'), int(deadline), EXE)
+end
+keep_advancing()
+return cjson.encode({ state = 'running' })

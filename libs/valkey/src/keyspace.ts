@@ -1,0 +1,74 @@
+import { shardOf } from '#libs/contracts';
+
+/**
+ * The one producer of keys. Everything of one execution carries its shard's hash tag, so one script touches one slot
+ * and Cluster works as it is; orders, workers and settings carry the control tag. The Lua includes make the same keys
+ * from the same tag (a test holds them together).
+ */
+export class Keyspace {
+  constructor(
+    readonly prefix: string,
+    readonly shards: number,
+  ) {}
+
+  /** The control tag: orders, workers, settings. */
+  get control(): string {
+    return `{${this.prefix}:ctl}`;
+  }
+
+  /** The tag of a shard by number. */
+  shardTag(shard: number): string {
+    return `{${this.prefix}:${shard}}`;
+  }
+
+  /** The tag of the shard an execution lives in. */
+  tagOf(executionId: string): string {
+    return this.shardTag(shardOf(executionId, this.shards));
+  }
+
+  /** Every shard's tag. */
+  tags(): string[] {
+    return Array.from({ length: this.shards }, (_, shard) => this.shardTag(shard));
+  }
+
+  /** An execution's record, or with a part one of its companions (`nodes`, `specs`, `agents`, `results`, …). */
+  execution(executionId: string, part?: ExecutionPart): string {
+    const base = `${this.tagOf(executionId)}:exe:${executionId}`;
+    return part === undefined ? base : `${base}:${part}`;
+  }
+
+  /** The bounded log of one agent. */
+  agentLog(executionId: string, agentId: string): string {
+    return `${this.tagOf(executionId)}:log:${agentId}`;
+  }
+
+  /** A key of one shard: an index, the outbox, the event stream. */
+  shard(tag: string, suffix: string): string {
+    return `${tag}:${suffix}`;
+  }
+
+  worker(workerId: string): string {
+    return `${this.control}:wrk:${workerId}`;
+  }
+
+  order(orderId: string): string {
+    return `${this.control}:ord:${orderId}`;
+  }
+
+  orderTargets(orderId: string): string {
+    return `${this.order(orderId)}:targets`;
+  }
+
+  /** Pub/sub channel of every event; a hint, the streams are the truth. */
+  get eventsChannel(): string {
+    return `${this.prefix}:events`;
+  }
+
+  /** Pub/sub channel of the doorbell. */
+  get doorbellChannel(): string {
+    return `${this.prefix}:doorbell`;
+  }
+}
+
+export type ExecutionPart =
+  'nodes' | 'specs' | 'deps' | 'outs' | 'results' | 'agents' | 'order' | 'events' | 'todo' | 'open' | 'live';

@@ -1,0 +1,99 @@
+import { createHash } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import { MACHINES, OutcomeUnknownError, statesOf, type StateMachine } from '#libs/contracts';
+import type { Redis } from 'ioredis';
+import { SCRIPT_SOURCES, type ScriptName } from './scripts/generated';
+
+/** What a script answered: a JSON object; `refused` carries the code when it changed nothing. */
+export interface ScriptReply {
+  readonly refused?: string;
+  readonly [field: string]: unknown;
+}
+
+/** The state tables as Lua reads them: `{ entity: { from: { to: by } } }`. One source for every guard (R1). */
+function tablesPrelude(): string {
+  const tables = Object.fromEntries(
+    Object.entries(MACHINES).map(([entity, machine]) => {
+      const { transitions } = machine as StateMachine<string>;
+      return [
+        entity,
+        Object.fromEntries(statesOf(machine as StateMachine<string>).map((s) => [s, transitions[s]])),
+      ];
+    }),
+  );
+  return `local TABLES = cjson.decode('${JSON.stringify(tables).replaceAll("'", "\\'")}')\n`;
+}
+
+interface LoadedScript {
+  readonly body: string;
+  readonly sha: string;
+}
+
+function load(): Record<ScriptName, LoadedScript> {
+  const prelude = tablesPrelude();
+  const loaded = Object.entries(SCRIPT_SOURCES).map(([name, source]) => {
+    const body = prelude + source;
+    return [name, { body, sha: createHash('sha1').update(body).digest('hex') }] as const;
+  });
+  return Object.fromEntries(loaded) as Record<ScriptName, LoadedScript>;
+}
+
+const SCRIPTS = load();
+
+const PASSING =
+  /^(LOADING|BUSY|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN)|Connection is closed|ECONNREFUSED|ECONNRESET|EPIPE|ENOENT|Stream isn't writeable|max retries|Command timed out/;
+
+/** Whether the server may answer a moment later: a lost connection, a restart, a failover. */
+export function isPassing(error: unknown): boolean {
+  return (
+    error instanceof Error && (PASSING.test(error.message) || error.name === 'MaxRetriesPerRequestError')
+  );
+}
+
+/**
+ * Runs the scripts of libs/valkey/lua by SHA. Every one of them can be repeated, so a call whose reply was lost is
+ * made again until `patienceMs` has passed; after that the outcome is unknown and the error says so.
+ */
+export class ScriptRunner {
+  /** Calls made, by script: benchmarks and tests count round trips here. */
+  readonly calls = new Map<ScriptName, number>();
+
+  constructor(
+    private readonly redis: Redis,
+    private readonly patienceMs = 10_000,
+  ) {}
+
+  /** One script, raw reply. @throws OutcomeUnknownError when the server stays away. */
+  async run(name: ScriptName, key: string, args: readonly (string | number)[]): Promise<unknown> {
+    this.calls.set(name, (this.calls.get(name) ?? 0) + 1);
+    const script = SCRIPTS[name];
+    const deadline = performance.now() + this.patienceMs;
+    for (let attempt = 0; ; attempt++) {
+      try {
+        return await this.once(script, key, args);
+      } catch (error) {
+        if (!isPassing(error)) throw error;
+        if (performance.now() > deadline) throw new OutcomeUnknownError(`script ${name}`, error);
+        await delay(Math.min(20 * 2 ** attempt, 500));
+      }
+    }
+  }
+
+  /** One script that answers a JSON object. */
+  async json(name: ScriptName, key: string, args: readonly (string | number)[]): Promise<ScriptReply> {
+    return JSON.parse((await this.run(name, key, args)) as string) as ScriptReply;
+  }
+
+  private async once(
+    script: LoadedScript,
+    key: string,
+    args: readonly (string | number)[],
+  ): Promise<unknown> {
+    try {
+      return await this.redis.evalsha(script.sha, 1, key, ...args);
+    } catch (error) {
+      if (!(error instanceof Error) || !error.message.startsWith('NOSCRIPT')) throw error;
+      return this.redis.eval(script.body, 1, key, ...args);
+    }
+  }
+}

@@ -1,0 +1,49 @@
+import { Subject, type Observable } from 'rxjs';
+import type { Redis } from 'ioredis';
+
+/**
+ * Pub/sub on one connection. Messages are hints: whoever needs the truth reads it after every `subscribed$`, which
+ * fires on the first subscription and again after each reconnect, since what was published meanwhile is gone.
+ */
+export class Subscriber {
+  private readonly messages = new Subject<{ channel: string; message: string }>();
+  private readonly subscribed = new Subject<void>();
+  private started = false;
+
+  constructor(
+    private readonly redis: Redis,
+    private readonly channels: readonly string[],
+  ) {}
+
+  /** Every message on the channels. */
+  get messages$(): Observable<{ channel: string; message: string }> {
+    return this.messages;
+  }
+
+  /** Fires when the subscription stands (again). */
+  get subscribed$(): Observable<void> {
+    return this.subscribed;
+  }
+
+  /** Subscribes once; ioredis renews the subscription after a reconnect. Resolves when it stands. */
+  async start(): Promise<void> {
+    if (this.started) return;
+    this.started = true;
+    this.redis.on('message', (channel: string, message: string) => this.messages.next({ channel, message }));
+    await this.redis.subscribe(...this.channels);
+    this.subscribed.next();
+    this.redis.on('ready', () => {
+      // `ready` precedes the resubscription on the wire; a subscribe of our own is answered after it.
+      this.redis.subscribe(...this.channels).then(
+        () => this.subscribed.next(),
+        () => undefined,
+      );
+    });
+  }
+
+  /** Ends both streams. The connection belongs to whoever made it. */
+  stop(): void {
+    this.messages.complete();
+    this.subscribed.complete();
+  }
+}
