@@ -1,1 +1,2 @@
-export {};
+export * from './agent-queues';
+export * from './dispatch.module';

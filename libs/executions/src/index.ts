@@ -1,1 +1,6 @@
-export {};
+export * from './dag-executor';
+export * from './execution-manager';
+export * from './executions.module';
+export * from './janitor';
+export * from './retry-policy';
+export * from './spec-file';

@@ -1,1 +1,4 @@
-export {};
+export * from './kill-responder';
+export * from './killswitch.module';
+export * from './killswitch.service';
+export * from './order-store';

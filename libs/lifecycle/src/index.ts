@@ -1,1 +1,6 @@
-export {};
+export * from './agent-store';
+export * from './execution-store';
+export * from './lifecycle.module';
+export * from './lifecycle.service';
+export type { LifecycleOptions } from './scope';
+export * from './worker-store';

@@ -1,5 +1,7 @@
+export * from './change-feed';
 export * from './connection';
 export * from './keyspace';
+export * from './local-server';
 export * from './script-runner';
 export * from './scripts/generated';
 export * from './server-clock';

@@ -1,4 +1,4 @@
-import { connect as connectNet, type Socket } from 'node:net';
+import { connect as connectNet, isIP, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 
 /** Where a server listens and whom to log in as; parsed from a URL once. */
@@ -12,7 +12,8 @@ export interface ServerAddress {
 }
 
 /** One answer: the text, or the error line a server answers with (`LOADING …`, `NOAUTH …`). */
-export type Answer = { readonly ok: true; readonly text: string } | { readonly ok: false; readonly error: string };
+export type Answer =
+  { readonly ok: true; readonly text: string } | { readonly ok: false; readonly error: string };
 
 /** Parses `redis://`, `rediss://` and `unix://` URLs; undefined when it is none of them. */
 export function parseServerUrl(url: string): ServerAddress | undefined {
@@ -27,7 +28,9 @@ export function parseServerUrl(url: string): ServerAddress | undefined {
     ...(parsed.password === '' ? {} : { password: decodeURIComponent(parsed.password) }),
   };
   if (parsed.protocol === 'unix:') {
-    return parsed.pathname === '' ? undefined : { path: decodeURIComponent(parsed.pathname), tls: false, ...login };
+    return parsed.pathname === ''
+      ? undefined
+      : { path: decodeURIComponent(parsed.pathname), tls: false, ...login };
   }
   if (parsed.protocol !== 'redis:' && parsed.protocol !== 'rediss:') return undefined;
   const host = parsed.hostname.replace(/^\[|\]$/g, '');
@@ -85,7 +88,9 @@ function loginCommand(address: ServerAddress, password: string): string[] {
 function open(address: ServerAddress): Socket {
   if (address.path !== undefined) return connectNet({ path: address.path });
   const target = { host: address.host ?? '127.0.0.1', port: address.port ?? 6379 };
-  return address.tls ? connectTls({ ...target, servername: target.host }) : connectNet(target);
+  if (!address.tls) return connectNet(target);
+  // A certificate's server name is never an address (RFC 6066).
+  return connectTls(isIP(target.host) === 0 ? { ...target, servername: target.host } : target);
 }
 
 function encode(command: readonly string[]): string {

@@ -12,7 +12,9 @@ export async function readBinaryVersion(
   const env = libraryPath === undefined ? process.env : { ...process.env, LD_LIBRARY_PATH: libraryPath };
   const ran = await runCommand(path, ['--version'], { timeoutMs: 5_000, env });
   if (ran.code !== 0) return { failure: ran.failure };
-  return parseVersionLine(ran.stdout) ?? { failure: `it printed no version: ${ran.stdout.trim().slice(0, 80)}` };
+  return (
+    parseVersionLine(ran.stdout) ?? { failure: `it printed no version: ${ran.stdout.trim().slice(0, 80)}` }
+  );
 }
 
 /** Parses `Valkey server v=8.0.1 sha=…` and `Redis server v=7.0.15 sha=…`. */

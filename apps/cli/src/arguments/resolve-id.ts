@@ -1,0 +1,62 @@
+import type { BelayClient } from '#libs/client';
+import { BelayError, isAgentId, isExecutionId, isOrderId, isWorkerId } from '#libs/contracts';
+import { UsageError } from '../exit-codes';
+
+export type IdKind = 'execution' | 'agent' | 'worker' | 'order';
+
+const KINDS: readonly { kind: IdKind; prefix: string; test: (id: string) => boolean; example: string }[] = [
+  { kind: 'execution', prefix: 'exe_', test: isExecutionId, example: 'exe_ and 26 characters' },
+  { kind: 'agent', prefix: 'agt_', test: isAgentId, example: 'agt_, 26 characters, -INDEX-ATTEMPT' },
+  { kind: 'worker', prefix: 'wrk_', test: isWorkerId, example: 'wrk_ and 26 characters' },
+  { kind: 'order', prefix: 'ord_', test: isOrderId, example: 'ord_ and 26 characters' },
+];
+
+/** What kind of thing a whole id names; undefined when it is not one. */
+export function kindOf(id: string): IdKind | undefined {
+  return KINDS.find(({ test }) => test(id))?.kind;
+}
+
+/** The id when it is a whole one of that kind; else an error that says what such an id looks like. */
+export function requireId(id: string, kind: IdKind): string {
+  const found = kindOf(id);
+  if (found === kind) return id;
+  const { example } = KINDS.find((entry) => entry.kind === kind) ?? { example: '' };
+  const is = found === undefined ? `is not the id of ${an(kind)}` : `is the id of ${an(found)}, not of ${an(kind)}`;
+  throw new UsageError(`"${id}" ${is} (${example}). ${WHERE[kind]}`);
+}
+
+/** Executions looked through for an abbreviation. */
+const LOOKED_THROUGH = 200;
+const SHORTEST = 4;
+
+/** A whole execution id, or the one that begins or ends with what was given (four characters at least). */
+export async function resolveExecutionId(client: BelayClient, given: string): Promise<string> {
+  if (isExecutionId(given)) return given;
+  if (kindOf(given) !== undefined || !/^(exe_)?[0-9A-Za-z]{1,26}$/.test(given)) return requireId(given, 'execution');
+  const part = given.replace(/^exe_/, '').toUpperCase();
+  if (part.length < SHORTEST)
+    throw new UsageError(`"${given}" is too short: give at least ${SHORTEST} characters of the id.`);
+  const { items } = await client.executions({ limit: LOOKED_THROUGH });
+  const matches = items
+    .map(({ id }) => id)
+    .filter((id) => id.slice(4).startsWith(part) || (!given.startsWith('exe_') && id.endsWith(part)));
+  const [only] = matches;
+  if (only === undefined)
+    throw new BelayError('NOT_FOUND', `No execution matches "${given}". List them with: belay ps --all`);
+  if (matches.length > 1)
+    throw new UsageError(
+      `"${given}" matches ${matches.length} executions: ${matches.slice(0, 5).join(', ')}${matches.length > 5 ? ', …' : ''}.`,
+    );
+  return only;
+}
+
+const WHERE: Readonly<Record<IdKind, string>> = {
+  execution: 'List them with: belay ps --all',
+  agent: 'List them with: belay get EXECUTION',
+  worker: 'List them with: belay workers',
+  order: 'belay get EXECUTION shows the order that stopped it.',
+};
+
+function an(kind: IdKind): string {
+  return /^[aeo]/.test(kind) ? `an ${kind}` : `a ${kind}`;
+}

@@ -1,0 +1,25 @@
+/** One output stream of the command. */
+export interface Terminal {
+  readonly isTTY: boolean;
+  /** Columns and rows of the terminal; 80 by 24 where it does not say. */
+  readonly columns: number;
+  readonly rows: number;
+  write(text: string): void;
+}
+
+/** What the command needs of the process it runs in; tests hand in their own. */
+export interface CliProcess {
+  readonly env: NodeJS.ProcessEnv;
+  readonly cwd: string;
+  readonly stdout: Terminal;
+  readonly stderr: Terminal;
+  readonly stdinIsTTY: boolean;
+  /** Aborts when nobody reads stdout any more (`belay ps | head`). */
+  readonly outputClosed: AbortSignal;
+  /** One line from the terminal; undefined when it was closed. */
+  ask(question: string): Promise<string | undefined>;
+  /** Called on SIGINT, SIGTERM and SIGHUP until the returned function is. */
+  onSignal(listener: (signal: NodeJS.Signals) => void): () => void;
+  /** Ends the process now: only for a second Ctrl-C. */
+  exit(code: number): void;
+}

@@ -1,0 +1,54 @@
+import { readFileSync, statSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+
+/** What the CLI keeps and finds in the data dir. */
+export interface DataDir {
+  readonly path: string;
+  readonly token: string;
+  /** `{ url, pid }` of what `belay up` runs. */
+  readonly orchestrator: string;
+  readonly logs: string;
+}
+
+export function dataDirAt(cwd: string, env: NodeJS.ProcessEnv, flag: string | undefined): DataDir {
+  const named = flag ?? (env['BELAY_DATA_DIR'] || '.belay');
+  const path = resolve(cwd, named);
+  return {
+    path,
+    token: join(path, 'token'),
+    orchestrator: join(path, 'orchestrator.json'),
+    logs: join(path, 'logs'),
+  };
+}
+
+/** What `belay up` left about itself; undefined when there is none or it cannot be read. */
+export function readOrchestratorFile(dataDir: DataDir): { url: string; pid: number } | undefined {
+  try {
+    const value = JSON.parse(readFileSync(dataDir.orchestrator, 'utf8')) as Record<string, unknown> | null;
+    const { url, pid } = value ?? {};
+    return typeof url === 'string' && typeof pid === 'number' ? { url, pid } : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The file's text without surrounding space; undefined when it is absent or empty. */
+export function readTokenFile(path: string): string | undefined {
+  try {
+    const text = readFileSync(path, 'utf8').trim();
+    return text === '' ? undefined : text;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+/** The permission bits of a path; undefined when there is nothing. */
+export function modeOf(path: string): number | undefined {
+  return statSync(path, { throwIfNoEntry: false })?.mode;
+}
+
+/** Whether others than the owner may read or write it. */
+export function isOpenToOthers(mode: number): boolean {
+  return (mode & 0o077) !== 0;
+}

@@ -1,0 +1,86 @@
+import { relative } from 'node:path';
+import { UsageError } from '../exit-codes';
+import { dataDirAt, readOrchestratorFile, readTokenFile, type DataDir } from './data-dir';
+
+export const DEFAULT_URL = 'http://127.0.0.1:7070';
+
+/** Flags that every command takes. */
+export interface GlobalOptions {
+  readonly url?: string;
+  readonly tokenFile?: string;
+  readonly dataDir?: string;
+  readonly json?: boolean;
+  /** False with `--no-color`. */
+  readonly color?: boolean;
+}
+
+/** Where the orchestrator is, the token for it, and where both were found. */
+export interface Connection {
+  readonly url: string;
+  readonly urlFrom: string;
+  readonly token?: string;
+  readonly tokenFrom: string;
+  readonly dataDir: DataDir;
+}
+
+/** Flags, then environment, then what `belay up` left in the data dir. The token never comes from argv. */
+export function findConnection(cwd: string, env: NodeJS.ProcessEnv, flags: GlobalOptions): Connection {
+  const dataDir = dataDirAt(cwd, env, flags.dataDir);
+  return { dataDir, ...findUrl(cwd, env, flags, dataDir), ...findToken(cwd, env, flags, dataDir) };
+}
+
+function findUrl(
+  cwd: string,
+  env: NodeJS.ProcessEnv,
+  flags: GlobalOptions,
+  dataDir: DataDir,
+): Pick<Connection, 'url' | 'urlFrom'> {
+  if (flags.url !== undefined) return { url: flags.url, urlFrom: '--url' };
+  if ((env['BELAY_URL'] ?? '') !== '') return { url: String(env['BELAY_URL']), urlFrom: 'BELAY_URL' };
+  const left = readOrchestratorFile(dataDir);
+  if (left !== undefined) return { url: left.url, urlFrom: shown(cwd, dataDir.orchestrator) };
+  return { url: DEFAULT_URL, urlFrom: 'the default' };
+}
+
+function findToken(
+  cwd: string,
+  env: NodeJS.ProcessEnv,
+  flags: GlobalOptions,
+  dataDir: DataDir,
+): Pick<Connection, 'token' | 'tokenFrom'> {
+  if (flags.tokenFile !== undefined) {
+    const token = readNamed(flags.tokenFile);
+    return { token, tokenFrom: flags.tokenFile };
+  }
+  const given = (env['BELAY_TOKEN'] ?? '').trim();
+  if (given !== '') return { token: given, tokenFrom: 'BELAY_TOKEN' };
+  const elsewhere = flags.url ?? env['BELAY_URL'] ?? '';
+  // The data dir's token opens the fleet of this machine: it is not sent to whatever address is named.
+  if (elsewhere !== '' && !isLoopback(elsewhere))
+    return { tokenFrom: 'nowhere: for an address off this machine set BELAY_TOKEN or give --token-file' };
+  const token = readTokenFile(dataDir.token);
+  if (token !== undefined) return { token, tokenFrom: shown(cwd, dataDir.token) };
+  return { tokenFrom: `nowhere: neither BELAY_TOKEN nor ${shown(cwd, dataDir.token)} is there` };
+}
+
+function readNamed(path: string): string {
+  let token: string | undefined;
+  try {
+    token = readTokenFile(path);
+  } catch (error) {
+    throw new UsageError(`--token-file ${path} cannot be read: ${(error as Error).message}`);
+  }
+  if (token === undefined) throw new UsageError(`--token-file ${path} is not there or empty.`);
+  return token;
+}
+
+function isLoopback(url: string): boolean {
+  if (!URL.canParse(url)) return false;
+  const host = new URL(url).hostname;
+  return host === 'localhost' || host === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(host);
+}
+
+function shown(cwd: string, path: string): string {
+  const near = relative(cwd, path);
+  return near.startsWith('..') ? path : near;
+}

@@ -1,0 +1,60 @@
+import type { BelayClient } from '#libs/client';
+import { createClient } from '#libs/client';
+import type { CliProcess } from './cli-process';
+import { findConnection, type Connection, type GlobalOptions } from './find-connection';
+import { createStyle, wantsColour, type Style } from './style';
+
+/** One run of one command: where it speaks, to whom, and how. */
+export interface Session {
+  readonly process: CliProcess;
+  readonly options: GlobalOptions;
+  readonly connection: Connection;
+  readonly client: BelayClient;
+  readonly isJson: boolean;
+  /** Colours for stdout and for stderr: one may be a terminal and the other a file. */
+  readonly out: Style;
+  readonly err: Style;
+  /** Columns for tables on stdout; Infinity where it is not a terminal. */
+  readonly width: number;
+  /** A line of the result, on stdout. Silent under --json. */
+  print(text?: string): void;
+  /** A line about progress or what to do next, on stderr. Silent under --json. */
+  note(text: string): void;
+  /** The result as one line of JSON, on stdout. */
+  json(value: unknown): void;
+}
+
+export function openSession(cli: CliProcess, options: GlobalOptions): Session {
+  const connection = findConnection(cli.cwd, cli.env, options);
+  const isJson = options.json === true;
+  const colour = options.color !== false;
+  let client: BelayClient | undefined;
+  return {
+    process: cli,
+    options,
+    connection,
+    // Made on first use: `up`, `doctor` and help must work with an address that is not one.
+    get client() {
+      client ??= createClient({
+        url: connection.url,
+        ...(connection.token === undefined ? {} : { token: connection.token }),
+      });
+      return client;
+    },
+    isJson,
+    out: createStyle(wantsColour(cli.stdout, cli.env, colour)),
+    err: createStyle(wantsColour(cli.stderr, cli.env, colour)),
+    get width() {
+      return cli.stdout.isTTY ? cli.stdout.columns : Infinity;
+    },
+    print(text = '') {
+      if (!isJson) cli.stdout.write(`${text}\n`);
+    },
+    note(text) {
+      if (!isJson) cli.stderr.write(`${text}\n`);
+    },
+    json(value) {
+      cli.stdout.write(`${JSON.stringify(value)}\n`);
+    },
+  };
+}

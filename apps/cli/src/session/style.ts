@@ -1,0 +1,54 @@
+import { styleText } from 'node:util';
+
+type Format = Parameters<typeof styleText>[0];
+
+/** Colours by meaning; every one is the identity where colours are off. */
+export interface Style {
+  readonly good: (text: string) => string;
+  readonly bad: (text: string) => string;
+  readonly warn: (text: string) => string;
+  readonly dim: (text: string) => string;
+  readonly strong: (text: string) => string;
+  /** A state or outcome, in the colour of what it means. */
+  readonly state: (text: string) => string;
+}
+
+/** Whether colours belong in this stream: a terminal that can, and nobody who said no (NO_COLOR). */
+export function wantsColour(
+  stream: { readonly isTTY: boolean },
+  env: NodeJS.ProcessEnv,
+  flag: boolean,
+): boolean {
+  if (!flag || (env['NO_COLOR'] ?? '') !== '' || env['TERM'] === 'dumb') return false;
+  return stream.isTTY;
+}
+
+export function createStyle(enabled: boolean): Style {
+  const paint =
+    (format: Format) =>
+    (text: string): string =>
+      enabled ? styleText(format, text, { validateStream: false }) : text;
+  const good = paint('green');
+  const bad = paint('red');
+  const warn = paint('yellow');
+  const dim = paint('dim');
+  const byState: Readonly<Record<string, (text: string) => string>> = {
+    completed: good,
+    killed: good,
+    ok: good,
+    complete: good,
+    running: paint('cyan'),
+    failed: bad,
+    fail: bad,
+    unconfirmed: bad,
+    incomplete: bad,
+    stopped: warn,
+    stopping: warn,
+    draining: warn,
+    warn,
+    cancelled: warn,
+    pending: dim,
+    skipped: dim,
+  };
+  return { good, bad, warn, dim, strong: paint('bold'), state: (text) => byState[text.trim()]?.(text) ?? text };
+}

@@ -1,0 +1,24 @@
+/* eslint-disable no-control-regex -- control characters are what these patterns are about */
+
+/** Every control character but the tab, and the C1 set. */
+const CONTROLS = /[\u0000-\u0008\u000a-\u001f\u007f-\u009f]/g;
+/** Escape sequences that only set colours: harmless, and part of what programs print. */
+const COLOUR = /\u001b\[[0-9;]*m/g;
+
+/** One line of text from elsewhere (a name, a note, an error), unable to move the cursor or forge a line. */
+export function cleanText(text: string): string {
+  return text.replaceAll(/\s*[\r\n]+\s*/g, ' ').replaceAll(CONTROLS, '');
+}
+
+/** A line of an agent's log, for a terminal: colours stay, what moves the cursor or sets the title goes. */
+export function cleanLogLine(line: string): string {
+  const colours = line.match(COLOUR) ?? [];
+  const rest = line.split(COLOUR).map((piece) => piece.replaceAll(CONTROLS, ''));
+  const text = rest.map((piece, index) => piece + (colours[index] ?? '')).join('');
+  return colours.length === 0 ? text : `${text}\u001b[0m`;
+}
+
+/** The text without colour sequences. */
+export function withoutColour(text: string): string {
+  return text.replaceAll(COLOUR, '');
+}

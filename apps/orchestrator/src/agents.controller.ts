@@ -1,0 +1,92 @@
+import { Body, Controller, Get, HttpCode, Inject, Param, Post, Query, Res } from '@nestjs/common';
+import {
+  AGENT_MACHINE,
+  statesOf,
+  validateStopRequest,
+  type AgentRecord,
+  type Receipt,
+  type WorkerRecord,
+} from '#libs/contracts';
+import { KillswitchService } from '#libs/killswitch';
+import { LifecycleService } from '#libs/lifecycle';
+import type { FastifyReply } from 'fastify';
+import { streamLog } from './execution-events';
+import { OrchestratorService } from './orchestrator.service';
+import { QueryReader, type Query as QueryMap } from './query';
+import { SseStream } from './sse';
+
+@Controller('api')
+export class AgentsController {
+  constructor(
+    @Inject(LifecycleService) private readonly lifecycle: LifecycleService,
+    @Inject(KillswitchService) private readonly killswitch: KillswitchService,
+    @Inject(OrchestratorService) private readonly orchestrator: OrchestratorService,
+  ) {}
+
+  @Get('agents')
+  async list(@Query() query: QueryMap): Promise<{ items: AgentRecord[] }> {
+    const reader = new QueryReader(query);
+    const states = reader.list('state', statesOf(AGENT_MACHINE));
+    const owner = reader.text('owner');
+    const executionId = reader.text('executionId');
+    const limit = reader.limit(10_000);
+    reader.done();
+    const items = await this.lifecycle.agents.list({
+      ...(states === undefined ? {} : { states }),
+      ...(owner === undefined ? {} : { owner }),
+      ...(executionId === undefined ? {} : { executionId }),
+      ...(limit === undefined ? {} : { limit }),
+    });
+    return { items };
+  }
+
+  @Get('agents/:id')
+  async get(@Param('id') id: string): Promise<AgentRecord> {
+    return this.lifecycle.agents.get(id);
+  }
+
+  @Post('agents/:id/kill')
+  @HttpCode(200)
+  async kill(@Param('id') id: string, @Body() body: unknown): Promise<Receipt> {
+    const request = validateStopRequest(body ?? {});
+    const order = await this.killswitch.kill({
+      ...request,
+      scope: { type: 'agent', agentId: id },
+      by: 'api',
+    });
+    return this.killswitch.waitForReceipt(order.id);
+  }
+
+  @Get('agents/:id/logs')
+  async logs(
+    @Param('id') id: string,
+    @Query('follow') follow: string | undefined,
+    @Res() reply: FastifyReply,
+  ): Promise<void> {
+    const { executionId } = await this.lifecycle.agents.get(id);
+    if (follow !== undefined && follow !== '0') {
+      await streamLog(this.lifecycle, new SseStream(reply), {
+        executionId,
+        agentId: id,
+        closing: this.orchestrator.closing.signal,
+      });
+      return;
+    }
+    const { redis, keys } = this.lifecycle.valkey;
+    const rows = await redis.xrange(keys.agentLog(executionId, id), '-', '+');
+    const lines = rows
+      .map(([lineId, fields]) => ({
+        id: lineId,
+        at: Number(lineId.split('-')[0]),
+        stream: fields[1],
+        line: fields[3],
+      }))
+      .filter((line) => line.stream !== 'end');
+    void reply.send({ lines, truncated: lines.length >= 1_000 });
+  }
+
+  @Get('workers')
+  async workers(): Promise<{ items: WorkerRecord[] }> {
+    return { items: await this.lifecycle.workers.list() };
+  }
+}

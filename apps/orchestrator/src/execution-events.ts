@@ -1,0 +1,91 @@
+import { EXECUTION_MACHINE, isEnded, type BelayEvent } from '#libs/contracts';
+import type { LifecycleService } from '#libs/lifecycle';
+import type { ChangeFeed } from '#libs/valkey';
+import type { SseStream } from './sse';
+
+const BATCH = 500;
+const WAIT_MS = 15_000;
+
+function after(a: string, b: string): boolean {
+  const [am = 0, as = 0] = a.split('-').map(Number);
+  const [bm = 0, bs = 0] = b.split('-').map(Number);
+  return am === bm ? as > bs : am > bm;
+}
+
+/**
+ * Streams one execution's events from `lastId` on: what is stored is read, the published events only say when to read
+ * again, so nothing is lost, doubled or out of order (R57). Ends after the terminal event, or with a final frame when
+ * the server drains.
+ */
+export async function streamExecution(
+  lifecycle: LifecycleService,
+  feed: ChangeFeed,
+  stream: SseStream,
+  options: { executionId: string; lastId?: string; closing: AbortSignal },
+): Promise<void> {
+  const { executions } = lifecycle;
+  const { executionId } = options;
+  const record = await executions.get(executionId);
+  stream.send('ready', { executionId, state: record.state });
+  let cursor = options.lastId ?? '0-0';
+  const first = await executions.firstEventId(executionId);
+  if (options.lastId !== undefined && first !== undefined && after(first, options.lastId)) {
+    stream.send('reset', { snapshot: record, oldest: first });
+  }
+  const signal = AbortSignal.any([stream.gone.signal, options.closing]);
+  while (!signal.aborted) {
+    const events: BelayEvent[] = await executions.events(executionId, cursor, BATCH);
+    for (const event of events) {
+      cursor = event.id;
+      if (!stream.send('event', event, event.id)) return;
+    }
+    if (events.length === BATCH) continue;
+    // The record decides: an ended execution that is retried later begins a new stream.
+    const { state } = await executions.get(executionId);
+    if (isEnded(EXECUTION_MACHINE, state) && (await executions.events(executionId, cursor, 1)).length === 0) {
+      stream.send('end', { state });
+      return stream.end();
+    }
+    const look = async () =>
+      (await executions.events(executionId, cursor, 1)).length > 0 ? true : undefined;
+    await feed
+      .until(look, (event) => event.executionId === executionId, {
+        timeoutMs: WAIT_MS,
+        what: 'An event',
+        signal,
+      })
+      .catch(() => undefined);
+  }
+  if (options.closing.aborted) stream.send('server_shutting_down', { retryAfterMs: 1_000 });
+  stream.end();
+}
+
+/** Streams an agent's kept output, then follows it until its end mark. */
+export async function streamLog(
+  lifecycle: LifecycleService,
+  stream: SseStream,
+  options: { executionId: string; agentId: string; closing: AbortSignal },
+): Promise<void> {
+  const signal = AbortSignal.any([stream.gone.signal, options.closing]);
+  const { keys, connections } = lifecycle.valkey;
+  const redis = connections.create('blocking');
+  let cursor = '0-0';
+  try {
+    while (!signal.aborted) {
+      const key = keys.agentLog(options.executionId, options.agentId);
+      const rows = await redis.xread('COUNT', BATCH, 'BLOCK', 1_000, 'STREAMS', key, cursor);
+      for (const [id, fields] of rows?.[0]?.[1] ?? []) {
+        cursor = id;
+        const [, name = '', , line = ''] = fields;
+        if (name === 'end') {
+          stream.send('end', {});
+          return stream.end();
+        }
+        if (!stream.send('log', { id, at: Number(id.split('-')[0]), stream: name, line }, id)) return;
+      }
+    }
+    stream.end();
+  } finally {
+    redis.disconnect();
+  }
+}

@@ -1,0 +1,185 @@
+import {
+  Body,
+  Controller,
+  Get,
+  Headers,
+  HttpCode,
+  Inject,
+  Param,
+  Post,
+  Query,
+  Req,
+  Res,
+} from '@nestjs/common';
+import {
+  BelayError,
+  EXECUTION_MACHINE,
+  NODE_MACHINE,
+  statesOf,
+  validateStopRequest,
+  type ExecutionRecord,
+  type NodeRecord,
+  type StopResponse,
+} from '#libs/contracts';
+import { ExecutionManager } from '#libs/executions';
+import { KillswitchService } from '#libs/killswitch';
+import { LifecycleService, type Page } from '#libs/lifecycle';
+import { ChangeFeed } from '#libs/valkey';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { streamExecution } from './execution-events';
+import { OrchestratorService } from './orchestrator.service';
+import { QueryReader, type Query as QueryMap } from './query';
+import { SseStream } from './sse';
+
+const STREAM_ID = /^\d{1,15}-\d{1,15}$/;
+
+@Controller('api')
+export class ExecutionsController {
+  constructor(
+    @Inject(LifecycleService) private readonly lifecycle: LifecycleService,
+    @Inject(ExecutionManager) private readonly manager: ExecutionManager,
+    @Inject(KillswitchService) private readonly killswitch: KillswitchService,
+    @Inject(ChangeFeed) private readonly feed: ChangeFeed,
+    @Inject(OrchestratorService) private readonly orchestrator: OrchestratorService,
+  ) {}
+
+  @Post('executions')
+  async create(
+    @Body() body: unknown,
+    @Query() query: QueryMap,
+    @Headers('idempotency-key') key: string | undefined,
+    @Res({ passthrough: true }) reply: FastifyReply,
+  ): Promise<ExecutionRecord> {
+    this.orchestrator.assertAdmitting();
+    const { execution, created } = await this.manager.submit(body, {
+      start: query['start'] !== 'false',
+      actor: 'api',
+      ...(key === undefined ? {} : { idempotencyKey: key }),
+    });
+    void reply.status(created ? 201 : 200);
+    return execution;
+  }
+
+  @Post('agents')
+  async createAgent(
+    @Body() body: unknown,
+    @Res({ passthrough: true }) reply: FastifyReply,
+  ): Promise<ExecutionRecord> {
+    this.orchestrator.assertAdmitting();
+    const { execution, created } = await this.manager.submitAgent(body, { actor: 'api' });
+    void reply.status(created ? 201 : 200);
+    return execution;
+  }
+
+  @Get('executions')
+  async list(@Query() query: QueryMap): Promise<Page<ExecutionRecord>> {
+    const reader = new QueryReader(query);
+    const states =
+      reader.list('state', statesOf(EXECUTION_MACHINE)) ?? reader.list('status', statesOf(EXECUTION_MACHINE));
+    const labels = reader.all('label');
+    const cursor = reader.text('cursor');
+    const limit = reader.limit();
+    reader.done();
+    return this.lifecycle.executions.list({
+      labels,
+      ...(states === undefined ? {} : { states }),
+      ...(cursor === undefined ? {} : { cursor }),
+      ...(limit === undefined ? {} : { limit }),
+    });
+  }
+
+  @Get('executions/:id')
+  async get(@Param('id') id: string): Promise<ExecutionRecord> {
+    return this.lifecycle.executions.get(id);
+  }
+
+  @Get('executions/:id/nodes')
+  async nodes(@Param('id') id: string, @Query() query: QueryMap): Promise<Page<NodeRecord>> {
+    await this.lifecycle.executions.get(id);
+    const reader = new QueryReader(query);
+    const states = reader.list('state', statesOf(NODE_MACHINE));
+    const cursor = reader.text('cursor');
+    const limit = reader.limit(10_000);
+    reader.done();
+    return this.lifecycle.executions.nodes(id, {
+      ...(states === undefined ? {} : { states }),
+      ...(cursor === undefined ? {} : { cursor }),
+      ...(limit === undefined ? {} : { limit }),
+    });
+  }
+
+  @Get('executions/:id/nodes/:nodeId')
+  async node(
+    @Param('id') id: string,
+    @Param('nodeId') nodeId: string,
+  ): Promise<NodeRecord & { result?: unknown }> {
+    await this.lifecycle.executions.get(id);
+    return this.lifecycle.executions.node(id, nodeId);
+  }
+
+  @Post('executions/:id/start')
+  @HttpCode(200)
+  async start(@Param('id') id: string): Promise<ExecutionRecord> {
+    this.orchestrator.assertAdmitting();
+    return this.manager.start(id);
+  }
+
+  @Post('executions/:id/stop')
+  async stop(
+    @Param('id') id: string,
+    @Body() body: unknown,
+    @Query('wait') wait: string | undefined,
+    @Res({ passthrough: true }) reply: FastifyReply,
+  ): Promise<StopResponse | { orderId: string; executionId: string; status: string }> {
+    const request = { ...validateStopRequest(body ?? {}), by: 'api' };
+    if (wait === '0') {
+      const { id: orderId } = await this.killswitch.kill({
+        reason: 'user_abort',
+        ...request,
+        scope: { type: 'execution', executionId: id },
+      });
+      const { state } = await this.lifecycle.executions.get(id);
+      void reply.status(202);
+      return { orderId, executionId: id, status: state };
+    }
+    void reply.status(200);
+    return this.killswitch.stop(id, request);
+  }
+
+  @Post('execute/stop')
+  @HttpCode(200)
+  async stopByBody(@Body() body: unknown): Promise<StopResponse> {
+    const { executionId, ...rest } = (body ?? {}) as { executionId?: unknown };
+    if (typeof executionId !== 'string') {
+      throw new BelayError('INVALID_REQUEST', 'executionId is missing.', {
+        problems: [
+          { path: 'executionId', code: 'REQUIRED', message: 'executionId must be the id of an execution.' },
+        ],
+      });
+    }
+    return this.killswitch.stop(executionId, { ...validateStopRequest(rest), by: 'api' });
+  }
+
+  @Get('executions/:id/events')
+  async events(
+    @Param('id') id: string,
+    @Req() request: FastifyRequest,
+    @Res() reply: FastifyReply,
+  ): Promise<void> {
+    await this.lifecycle.executions.get(id);
+    const header = request.headers['last-event-id'];
+    const lastId = Array.isArray(header) ? header[0] : header;
+    if (lastId !== undefined && !STREAM_ID.test(lastId)) {
+      throw new BelayError(
+        'INVALID_REQUEST',
+        'Last-Event-ID must be an id this stream has sent, such as 1700000000000-0.',
+      );
+    }
+    const stream = new SseStream(reply);
+    await streamExecution(this.lifecycle, this.feed, stream, {
+      executionId: id,
+      closing: this.orchestrator.closing.signal,
+      ...(lastId === undefined ? {} : { lastId }),
+    });
+  }
+}

@@ -1,0 +1,122 @@
+import 'reflect-metadata';
+import { Module } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
+import { BelayError, isBelayError, readSettings, SPEC_LIMITS } from '#libs/contracts';
+import { DispatchModule } from '#libs/dispatch';
+import { ExecutionsModule, Janitor } from '#libs/executions';
+import { KillswitchModule, KillswitchService } from '#libs/killswitch';
+import { LifecycleModule } from '#libs/lifecycle';
+import { Valkey, ValkeyModule } from '#libs/valkey';
+import type { FastifyInstance } from 'fastify';
+import { pino } from 'pino';
+import { AgentsController } from './agents.controller';
+import { ExecutionsController } from './executions.controller';
+import { HealthController } from './health.controller';
+import { KillswitchController } from './killswitch.controller';
+import { OrchestratorService } from './orchestrator.service';
+import { ProblemFilter } from './problem.filter';
+import { TokenGuard } from './token.guard';
+
+/** Bodies are JSON in UTF-8, read strictly: what cannot be read is refused before anything looks at it. */
+function acceptJson(fastify: FastifyInstance): void {
+  fastify.removeAllContentTypeParsers();
+  fastify.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body, done) => {
+    if (body.length === 0) return done(null, undefined);
+    try {
+      done(null, JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body as Buffer)));
+    } catch (cause) {
+      const what = cause instanceof TypeError ? 'is not UTF-8' : `is not JSON (${(cause as Error).message})`;
+      done(new BelayError('INVALID_JSON', `The body ${what}.`, { cause }), undefined);
+    }
+    return undefined;
+  });
+}
+
+async function main(): Promise<void> {
+  const settings = readSettings(process.env);
+  const log = pino({ level: settings.logLevel, base: { role: 'orchestrator' } });
+  const { token } = settings;
+  if (token === undefined)
+    throw new BelayError('INVALID_SETTINGS', 'BELAY_TOKEN is missing. `belay up` makes one; else set it.');
+  const retention = { retentionMs: settings.retentionMs };
+  const onError = (error: unknown): void => log.error({ err: error }, 'background work failed');
+
+  @Module({
+    imports: [
+      ValkeyModule.forRoot({
+        url: settings.valkeyUrl ?? '',
+        keyPrefix: settings.keyPrefix,
+        shards: settings.shards,
+        onTrouble: (message) => log.warn(message),
+      }),
+      LifecycleModule.forRoot(retention),
+      DispatchModule.forRoot({ prefix: settings.queuePrefix }),
+      ExecutionsModule.forRoot({ intervalMs: 1_000, ...retention, onError }),
+      KillswitchModule.forRoot({ ...retention, proofLimitMs: 30_000, onError }),
+    ],
+    controllers: [ExecutionsController, AgentsController, KillswitchController, HealthController],
+    providers: [
+      {
+        provide: OrchestratorService,
+        inject: [Janitor, KillswitchService],
+        useFactory: (janitor: Janitor, killswitch: KillswitchService) =>
+          new OrchestratorService(janitor, killswitch, 1_000, onError),
+      },
+    ],
+  })
+  class OrchestratorModule {}
+
+  const adapter = new FastifyAdapter({ bodyLimit: SPEC_LIMITS.maxBodyBytes, forceCloseConnections: true });
+  const app = await NestFactory.create<NestFastifyApplication>(OrchestratorModule, adapter, {
+    logger: false,
+    abortOnError: false,
+    bodyParser: false,
+  });
+  acceptJson(app.getHttpAdapter().getInstance() as unknown as FastifyInstance);
+  app.useGlobalFilters(new ProblemFilter(log));
+  app.useGlobalGuards(new TokenGuard(token));
+  const orchestrator = app.get(OrchestratorService);
+
+  let signals = 0;
+  let ended: Promise<void> | undefined;
+  function drain(why: string): Promise<void> {
+    return (ended ??= (async () => {
+      log.info(`draining (${why})`);
+      setTimeout(() => process.exit(1), settings.stopTimeoutMs + 5_000).unref();
+      await orchestrator.drain();
+      await app.close();
+      app.get(Valkey).close();
+      if (process.connected) process.disconnect();
+      process.exitCode ??= 0;
+      setTimeout(() => process.exit(), 5_000).unref();
+      log.info('stopped');
+    })());
+  }
+  const onSignal = (signal: string): void => {
+    signals++;
+    if (signals === 2) log.debug(`${signal} again: already draining`);
+    if (signals >= 3) process.exit(1);
+    drain(signal).catch((error: unknown) => {
+      log.error({ err: error }, 'shutdown failed');
+      process.exit(1);
+    });
+  };
+  process.on('SIGTERM', () => onSignal('SIGTERM'));
+  process.on('SIGINT', () => onSignal('SIGINT'));
+  process.on('disconnect', () => onSignal('parent gone'));
+
+  orchestrator.start();
+  await app.listen(settings.httpPort, settings.httpHost);
+  const url = await app.getUrl();
+  log.info({ url }, 'running');
+  process.send?.({ type: 'ready', role: 'orchestrator', url });
+}
+
+main().catch((error: unknown) => {
+  const message = isBelayError(error)
+    ? `${error.message}${error.problems.map((p) => `\n  ${p.path}: ${p.message}`).join('')}`
+    : error;
+  console.error('belay orchestrator:', message);
+  process.exit(1);
+});

@@ -1,0 +1,69 @@
+import { Catch, HttpException, type ArgumentsHost, type ExceptionFilter } from '@nestjs/common';
+import { ERROR_STATUS, isBelayError, type ErrorCode, type Problem } from '#libs/contracts';
+import type { FastifyReply } from 'fastify';
+import type { Logger } from 'pino';
+
+interface ProblemBody {
+  readonly type: string;
+  readonly title: string;
+  readonly status: number;
+  readonly code: string;
+  readonly detail: string;
+  readonly problems?: readonly Problem[];
+  readonly details?: Readonly<Record<string, unknown>>;
+}
+
+const BY_STATUS: Record<number, ErrorCode> = {
+  400: 'INVALID_REQUEST',
+  401: 'UNAUTHORIZED',
+  404: 'NOT_FOUND',
+  413: 'PAYLOAD_TOO_LARGE',
+  415: 'UNSUPPORTED_MEDIA_TYPE',
+  429: 'RATE_LIMITED',
+  503: 'DRAINING',
+};
+
+/** problem+json of an error; what is not ours shows a code and no internals (R68). */
+export function toProblem(error: unknown): ProblemBody {
+  if (isBelayError(error)) {
+    return {
+      type: 'about:blank',
+      title: error.name,
+      status: ERROR_STATUS[error.code],
+      code: error.code,
+      detail: error.message,
+      ...(error.problems.length > 0 ? { problems: error.problems } : {}),
+      ...(Object.keys(error.details).length > 0 ? { details: error.details } : {}),
+    };
+  }
+  const status =
+    error instanceof HttpException
+      ? error.getStatus()
+      : Number((error as { statusCode?: number } | undefined)?.statusCode ?? 500);
+  const known = status < 500 && error instanceof Error;
+  return {
+    type: 'about:blank',
+    title: known ? error.name : 'InternalError',
+    status,
+    code: BY_STATUS[status] ?? (status < 500 ? 'INVALID_REQUEST' : 'INTERNAL'),
+    detail: known ? error.message : 'Something failed inside Belay; its log has the cause.',
+  };
+}
+
+/** The one place where errors become HTTP. */
+@Catch()
+export class ProblemFilter implements ExceptionFilter {
+  constructor(private readonly log: Logger) {}
+
+  catch(error: unknown, host: ArgumentsHost): void {
+    const reply = host.switchToHttp().getResponse<FastifyReply>();
+    const problem = toProblem(error);
+    if (problem.status >= 500) this.log.error({ err: error }, 'request failed');
+    if (reply.sent) return;
+    if (problem.status === 503) void reply.header('retry-after', '1');
+    void reply
+      .status(problem.status)
+      .header('content-type', 'application/problem+json')
+      .send(JSON.stringify(problem));
+  }
+}

@@ -1,0 +1,55 @@
+import { BelayError, type Problem } from '#libs/contracts';
+
+export type Query = Readonly<Record<string, string | string[] | undefined>>;
+
+/** Reads query parameters; every fault at once. */
+export class QueryReader {
+  private readonly problems: Problem[] = [];
+
+  constructor(private readonly query: Query) {}
+
+  text(name: string): string | undefined {
+    const value = this.query[name];
+    return Array.isArray(value) ? value[0] : value;
+  }
+
+  all(name: string): string[] {
+    const value = this.query[name];
+    return value === undefined ? [] : Array.isArray(value) ? value : [value];
+  }
+
+  /** A comma-separated list, each of `choices`. */
+  list<T extends string>(name: string, choices: readonly T[]): T[] | undefined {
+    const parts = this.text(name)
+      ?.split(',')
+      .filter((part) => part !== '');
+    const unknown = parts?.filter((part) => !choices.includes(part as T)) ?? [];
+    for (const part of unknown) {
+      this.problems.push({
+        path: name,
+        code: 'UNKNOWN_VALUE',
+        message: `${part} is none of ${choices.join(', ')}.`,
+      });
+    }
+    return parts as T[] | undefined;
+  }
+
+  limit(max = 1_000): number | undefined {
+    const text = this.text('limit');
+    if (text === undefined) return undefined;
+    const value = Number(text);
+    if (Number.isInteger(value) && value >= 1 && value <= max) return value;
+    this.problems.push({
+      path: 'limit',
+      code: 'OUT_OF_RANGE',
+      message: `limit must be a whole number from 1 to ${max}.`,
+    });
+    return undefined;
+  }
+
+  /** @throws BelayError INVALID_REQUEST with every fault */
+  done(): void {
+    if (this.problems.length === 0) return;
+    throw new BelayError('INVALID_REQUEST', 'The query is not valid.', { problems: this.problems });
+  }
+}

@@ -1,0 +1,41 @@
+import type { FastifyReply } from 'fastify';
+
+/** Bytes a slow client may have waiting before it is dropped (R62). */
+const MAX_BUFFERED = 1024 * 1024;
+const KEEP_ALIVE_MS = 25_000;
+
+/** One server-sent-events response: frames, keep-alive, and the one way out that clears everything. */
+export class SseStream {
+  private readonly timer: NodeJS.Timeout;
+  readonly gone = new AbortController();
+
+  constructor(private readonly reply: FastifyReply) {
+    reply.hijack();
+    reply.raw.writeHead(200, {
+      'content-type': 'text/event-stream; charset=utf-8',
+      'cache-control': 'no-cache, no-transform',
+      'x-accel-buffering': 'no',
+      connection: 'keep-alive',
+    });
+    reply.raw.on('close', () => this.gone.abort());
+    this.timer = setInterval(() => reply.raw.write(': keep-alive\n\n'), KEEP_ALIVE_MS);
+    this.timer.unref();
+  }
+
+  /** False when the client is gone or too slow; then the stream is over. */
+  send(event: string, data: unknown, id?: string): boolean {
+    if (this.gone.signal.aborted) return false;
+    const { raw } = this.reply;
+    raw.write(`${id === undefined ? '' : `id: ${id}\n`}event: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
+    if (raw.writableLength <= MAX_BUFFERED) return true;
+    raw.write('event: dropped\ndata: {"reason":"slow_client"}\n\n');
+    this.end();
+    return false;
+  }
+
+  end(): void {
+    clearInterval(this.timer);
+    this.gone.abort();
+    this.reply.raw.end();
+  }
+}

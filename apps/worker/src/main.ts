@@ -1,0 +1,161 @@
+import 'reflect-metadata';
+import { mkdirSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { Module } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import { isBelayError, readSettings } from '#libs/contracts';
+import { AgentQueues, DispatchModule } from '#libs/dispatch';
+import { DagExecutor, ExecutionsModule } from '#libs/executions';
+import { KillResponder, KillswitchModule, KillswitchService, OrderStore } from '#libs/killswitch';
+import { LifecycleModule, LifecycleService } from '#libs/lifecycle';
+import {
+  AgentRunner,
+  PROCESS_HOST,
+  SpawnerModule,
+  type ProcessHost,
+  type SpawnerOptions,
+} from '#libs/spawner';
+import { Valkey, ValkeyModule } from '#libs/valkey';
+import { pino } from 'pino';
+import { ulid } from 'ulid';
+import { startHealthServer } from './health-server';
+import { WorkerService } from './worker.service';
+
+/** Exit codes: 0 drained, 3 agents had to be stopped, 1 failed. */
+const EXIT_FORCED = 3;
+
+async function main(): Promise<void> {
+  const settings = readSettings(process.env);
+  const workerId = `wrk_${ulid()}`;
+  const log = pino({ level: settings.logLevel, base: { workerId } });
+  const dataDir = resolve(settings.dataDir);
+  const logDir = join(dataDir, 'agents');
+  const workDir = resolve(settings.workDir ?? '.');
+  mkdirSync(logDir, { recursive: true, mode: 0o700 });
+  const closing = new AbortController();
+
+  const retention = { retentionMs: settings.retentionMs };
+  @Module({
+    imports: [
+      ValkeyModule.forRoot({
+        url: settings.valkeyUrl ?? '',
+        keyPrefix: settings.keyPrefix,
+        shards: settings.shards,
+        onTrouble: (message) => log.warn(message),
+      }),
+      LifecycleModule.forRoot(retention),
+      DispatchModule.forRoot({ prefix: settings.queuePrefix }),
+      ExecutionsModule.forRoot({ intervalMs: 1_000, ...retention }),
+      KillswitchModule.forRoot({
+        ...retention,
+        proofLimitMs: 30_000,
+        onError: (error) => log.error({ err: error }, 'killswitch'),
+      }),
+      SpawnerModule.forRootAsync({
+        inject: [DagExecutor as never],
+        useFactory: (dag: DagExecutor): SpawnerOptions => ({
+          host: {
+            workerId,
+            dataDir,
+            containment: settings.containment,
+            ...(settings.cgroupParent === undefined ? {} : { cgroupParent: settings.cgroupParent }),
+          },
+          runner: {
+            workerId,
+            workDir,
+            logDir,
+            graceMs: settings.graceMs,
+            closing: closing.signal,
+            finish: async (fence, outcome, node) => dag.finish(fence, outcome, node),
+            onError: (error, agentId) => log.warn({ err: error, agentId }, 'agent'),
+          },
+        }),
+      }),
+    ],
+  })
+  class WorkerModule {}
+
+  const app = await NestFactory.createApplicationContext(WorkerModule, {
+    logger: false,
+    abortOnError: false,
+  });
+  const lifecycle = app.get(LifecycleService);
+  const runner = app.get(AgentRunner);
+  const responder = new KillResponder(app.get(Valkey), app.get(OrderStore), runner, {
+    workerId,
+    onError: (error) => log.error({ err: error }, 'orders'),
+  });
+  app.get(KillswitchService).start();
+
+  const shutdown = (): void => void drain('lost').catch(() => undefined);
+  const worker = new WorkerService(
+    lifecycle,
+    app.get(AgentQueues),
+    app.get<ProcessHost>(PROCESS_HOST),
+    runner,
+    responder,
+    {
+      workerId,
+      pools: settings.pools,
+      concurrency: settings.concurrency,
+      leaseTtlMs: settings.leaseTtlMs,
+      heartbeatMs: settings.heartbeatMs,
+      fenceAfterMs: settings.fenceAfterMs,
+      stopTimeoutMs: settings.stopTimeoutMs,
+      graceMs: settings.graceMs,
+    },
+    log,
+    shutdown,
+  );
+  const health = await startHealthServer(settings.httpHost, settings.workerHttpPort, () => ({
+    state: worker.state,
+    workerId,
+    running: worker.running,
+  }));
+
+  let signals = 0;
+  let ended: Promise<void> | undefined;
+  function drain(why: string): Promise<void> {
+    return (ended ??= (async () => {
+      log.info(`draining (${why})`);
+      const net = setTimeout(() => process.exit(1), settings.stopTimeoutMs + settings.graceMs + 20_000);
+      net.unref();
+      const result = await worker.drain();
+      closing.abort();
+      process.exitCode = result.forced ? EXIT_FORCED : why === 'lost' ? 1 : 0;
+      await app.close();
+      lifecycle.valkey.close();
+      health.server.close();
+      health.server.closeAllConnections();
+      if (process.connected) process.disconnect();
+      // Whatever still holds the loop after a finished shutdown must not keep the process.
+      setTimeout(() => process.exit(), 5_000).unref();
+      log.info({ forced: result.forced, stopped: result.stopped }, 'stopped');
+    })());
+  }
+  const onSignal = (signal: string): void => {
+    signals++;
+    if (signals === 2) log.debug(`${signal} again: already draining`);
+    if (signals >= 3) worker.force();
+    drain(signal).catch((error: unknown) => {
+      log.error({ err: error }, 'shutdown failed');
+      process.exit(1);
+    });
+  };
+  process.on('SIGTERM', () => onSignal('SIGTERM'));
+  process.on('SIGINT', () => onSignal('SIGINT'));
+  // Started by `belay up`: when it goes, we drain, however it went.
+  process.on('disconnect', () => void drain('parent gone').catch(() => undefined));
+
+  await worker.start(health.port);
+  log.info({ containment: app.get<ProcessHost>(PROCESS_HOST).containment, port: health.port }, 'running');
+  process.send?.({ type: 'ready', role: 'worker', workerId });
+}
+
+main().catch((error: unknown) => {
+  const message = isBelayError(error)
+    ? `${error.message}${error.problems.map((p) => `\n  ${p.path}: ${p.message}`).join('')}`
+    : error;
+  console.error('belay worker:', message);
+  process.exit(1);
+});

@@ -1,0 +1,204 @@
+import { hostname } from 'node:os';
+import { readFileSync } from 'node:fs';
+import { isBelayError, type WorkerState } from '#libs/contracts';
+import type { AgentQueues } from '#libs/dispatch';
+import type { KillResponder } from '#libs/killswitch';
+import type { LifecycleService } from '#libs/lifecycle';
+import type { AgentRunner, ProcessHost } from '#libs/spawner';
+import type { Logger } from 'pino';
+
+export interface WorkerOptions {
+  readonly workerId: string;
+  readonly pools: readonly string[];
+  readonly concurrency: number;
+  readonly leaseTtlMs: number;
+  readonly heartbeatMs: number;
+  /** Silence, counted from the sending of the last acknowledged heartbeat, after which it stops its own agents. */
+  readonly fenceAfterMs: number;
+  readonly stopTimeoutMs: number;
+  /** Grace of a drain and of self-fencing. Milliseconds. */
+  readonly graceMs: number;
+}
+
+/** How a drain went: `forced` when agents had to be stopped. */
+export interface DrainResult {
+  readonly forced: boolean;
+  readonly stopped: readonly string[];
+}
+
+/** A worker node: takes attempts from its pools, keeps its lease, obeys orders, drains once. */
+export class WorkerService {
+  private current: WorkerState = 'idle';
+  private consumers: ReturnType<AgentQueues['consume']>[] = [];
+  private beat: NodeJS.Timeout | undefined;
+  private watch: NodeJS.Timeout | undefined;
+  /** Monotonic time at which the last acknowledged heartbeat was sent. */
+  private renewedAt = 0;
+  private fenced = false;
+  private draining: Promise<DrainResult> | undefined;
+
+  constructor(
+    private readonly lifecycle: LifecycleService,
+    private readonly queues: AgentQueues,
+    private readonly host: ProcessHost,
+    private readonly runner: AgentRunner,
+    private readonly responder: KillResponder,
+    private readonly options: WorkerOptions,
+    private readonly log: Logger,
+    /** Called when the lease is lost for good: this process must end. */
+    private readonly onLost: () => void,
+  ) {}
+
+  get state(): WorkerState {
+    return this.current;
+  }
+
+  get running(): number {
+    return this.runner.busy;
+  }
+
+  /** idle → running: lease first, then the ears, then work. @throws when it was started or drained before (R41) */
+  async start(httpPort: number): Promise<void> {
+    if (this.current !== 'idle')
+      throw new Error(`Worker ${this.options.workerId} is ${this.current}; it starts once.`);
+    const { workers } = this.lifecycle;
+    const { workerId, leaseTtlMs, pools, concurrency } = this.options;
+    const sentAt = performance.now();
+    const { ordersHead } = await workers.register(
+      workerId,
+      {
+        host: hostname(),
+        pid: String(process.pid),
+        bootId: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(),
+        pools: pools.join(','),
+        concurrency: String(concurrency),
+        containment: this.host.containment,
+        httpPort: String(httpPort),
+      },
+      leaseTtlMs,
+    );
+    this.renewedAt = sentAt;
+    await this.responder.start(ordersHead);
+    await workers.transition(workerId, 'running');
+    this.current = 'running';
+    this.scheduleBeat();
+    this.watch = setInterval(() => this.fenceWhenSilent(), Math.max(50, this.options.heartbeatMs / 4));
+    this.consumers = pools.map((pool) =>
+      this.queues.consume(pool, concurrency, async (job) => {
+        // Admission closes here first: a job in flight ends quietly and is handed over again (R42).
+        if (this.current !== 'running' || this.fenced) return;
+        await this.runner.run(job);
+      }),
+    );
+  }
+
+  private scheduleBeat(): void {
+    this.beat = setTimeout(
+      () => void this.heartbeat().finally(() => this.current !== 'stopped' && this.scheduleBeat()),
+      this.options.heartbeatMs,
+    );
+  }
+
+  private async heartbeat(): Promise<void> {
+    const sentAt = performance.now();
+    try {
+      const { ordersHead } = await this.lifecycle.workers.heartbeat(
+        this.options.workerId,
+        this.options.leaseTtlMs,
+        this.runner.busy,
+      );
+      this.renewedAt = sentAt;
+      this.host.armFence(this.options.fenceAfterMs);
+      if (this.fenced) this.log.info('contact with Valkey is back');
+      this.fenced = false;
+      await this.responder.noticeHead(ordersHead);
+    } catch (error) {
+      if (isBelayError(error) && (error.code === 'STALE_EPOCH' || error.code === 'NOT_FOUND')) {
+        this.log.error('the lease ran out and was taken; stopping every agent of this worker');
+        this.stopAll('immediate', 'worker_lost');
+        this.onLost();
+      } else this.log.warn({ err: error }, 'heartbeat failed');
+    }
+  }
+
+  /** Before anyone else may get our lease, nothing of ours runs any more. */
+  private fenceWhenSilent(): void {
+    if (this.fenced || performance.now() - this.renewedAt < this.options.fenceAfterMs) return;
+    this.fenced = true;
+    const count = this.stopAll('graceful', 'worker_lost');
+    this.log.error(
+      { agents: count },
+      `no contact with Valkey for ${this.options.fenceAfterMs} ms; stopping own agents`,
+    );
+  }
+
+  private stopAll(mode: 'graceful' | 'immediate', reason: 'worker_lost' | 'server_shutdown'): number {
+    return this.runner.stopWhere(() => true, {
+      reason,
+      mode,
+      by: 'belay',
+      endsAs: 'failed',
+      graceMs: this.options.graceMs,
+    });
+  }
+
+  /** running → draining → stopped. Every caller shares one drain (R46). */
+  drain(): Promise<DrainResult> {
+    return (this.draining ??= this.drainOnce());
+  }
+
+  private async drainOnce(): Promise<DrainResult> {
+    const { workers } = this.lifecycle;
+    const { workerId, stopTimeoutMs, graceMs } = this.options;
+    const started = this.current === 'running';
+    this.current = started ? 'draining' : 'stopped';
+    if (started)
+      await workers
+        .transition(workerId, 'draining')
+        .catch((error: unknown) => this.log.warn({ err: error }, 'draining'));
+    for (const consumer of this.consumers) void consumer.pause(true);
+    const calm = await within(this.runner.whenIdle(), stopTimeoutMs);
+    const stopped = calm ? [] : this.runner.agentIds();
+    if (!calm) {
+      this.log.warn({ agents: stopped }, `still running after ${stopTimeoutMs} ms; stopping them`);
+      this.stopAll('graceful', 'server_shutdown');
+      await within(this.runner.whenIdle(), graceMs + 10_000);
+    }
+    await within(Promise.allSettled(this.consumers.map(async (consumer) => consumer.close(!calm))), 5_000);
+    this.current = 'stopped';
+    clearTimeout(this.beat);
+    clearInterval(this.watch);
+    this.responder.stop();
+    await this.host.close();
+    await within(
+      workers.transition(workerId, 'stopped', { reason: calm ? 'drained' : 'forced' }).catch(() => undefined),
+      2_000,
+    );
+    await within(this.queues.close(), 2_000);
+    return { forced: !calm, stopped };
+  }
+
+  /** A third signal: no grace for anything. */
+  force(): void {
+    this.runner.stopWhere(() => true, {
+      reason: 'server_shutdown',
+      mode: 'immediate',
+      by: 'belay',
+      endsAs: 'failed',
+      graceMs: 0,
+    });
+  }
+}
+
+/** Whether `work` settled within `ms`. */
+async function within(work: Promise<unknown>, ms: number): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const limit = new Promise<boolean>((resolve) => {
+    timer = setTimeout(() => resolve(false), ms);
+  });
+  try {
+    return await Promise.race([work.then(() => true), limit]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

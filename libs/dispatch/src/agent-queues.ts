@@ -1,0 +1,128 @@
+import { agentQueueName, type AgentJob, type DispatchEntry } from '#libs/contracts';
+import type { LifecycleService } from '#libs/lifecycle';
+import { Queue, Worker } from 'bullmq';
+import type { Redis } from 'ioredis';
+
+export interface QueueOptions {
+  /** BullMQ's own key prefix. */
+  readonly prefix: string;
+}
+
+/** A job BullMQ lost is looked for this long after it was handed over. Milliseconds. */
+const SECOND_LOOK_MS = 30_000;
+const SWEEP_BATCH = 500;
+
+/**
+ * The agent queues. BullMQ carries an attempt's ids to a worker of its pool; it decides nothing. A job's id is the
+ * agent's id, so adding twice is once, and an attempt stays in the outbox until it is claimed, so a job that BullMQ
+ * lost is handed over again.
+ */
+export class AgentQueues {
+  private readonly queues = new Map<string, Queue<AgentJob>>();
+  private connection: Redis | undefined;
+
+  constructor(
+    private readonly lifecycle: LifecycleService,
+    private readonly options: QueueOptions,
+  ) {}
+
+  private get shared(): Redis {
+    return (this.connection ??= this.lifecycle.valkey.connections.create('subscriber'));
+  }
+
+  private queue(pool: string): Queue<AgentJob> {
+    let queue = this.queues.get(pool);
+    if (queue === undefined) {
+      queue = new Queue<AgentJob>(agentQueueName(pool), {
+        connection: this.shared,
+        prefix: this.options.prefix,
+      });
+      queue.on('error', () => undefined);
+      this.queues.set(pool, queue);
+    }
+    return queue;
+  }
+
+  /** Hands entries over to their pools' queues, then notes it. Twice is once. */
+  async dispatch(entries: readonly DispatchEntry[]): Promise<void> {
+    if (entries.length === 0) return;
+    const byPool = new Map<string, DispatchEntry[]>();
+    for (const entry of entries) byPool.set(entry.pool, [...(byPool.get(entry.pool) ?? []), entry]);
+    await Promise.all(
+      [...byPool].map(([pool, group]) =>
+        this.queue(pool).addBulk(
+          group.map(({ agentId, executionId, nodeId, attempt, priority, delayMs }) => ({
+            name: 'agent',
+            data: { agentId, executionId, nodeId, attempt },
+            opts: {
+              jobId: agentId,
+              // BullMQ's 1 is the most urgent, ours is 10 (R32).
+              priority: 11 - priority,
+              delay: delayMs,
+              attempts: 1,
+              removeOnComplete: true,
+              removeOnFail: true,
+            },
+          })),
+        ),
+      ),
+    );
+    await this.acknowledge(entries);
+  }
+
+  private async acknowledge(entries: readonly DispatchEntry[]): Promise<void> {
+    const { keys, scripts } = this.lifecycle.valkey;
+    const byTag = new Map<string, DispatchEntry[]>();
+    for (const entry of entries) {
+      const tag = keys.tagOf(entry.executionId);
+      byTag.set(tag, [...(byTag.get(tag) ?? []), entry]);
+    }
+    for (const [tag, group] of byTag) {
+      const wait = SECOND_LOOK_MS + Math.max(...group.map((entry) => entry.delayMs));
+      await scripts.run('ackOutbox', keys.shard(tag, 'outbox'), [
+        tag,
+        wait,
+        ...group.map((entry) => entry.agentId),
+      ]);
+    }
+  }
+
+  /** Hands over what a crash left in a shard's outbox, or what was handed over long ago and never claimed. */
+  async sweep(tag: string): Promise<number> {
+    const { keys, redis } = this.lifecycle.valkey;
+    const [seconds] = await redis.time();
+    const due = await redis.zrangebyscore(
+      keys.shard(tag, 'outbox:at'),
+      '-inf',
+      // Entries younger than a second are on their way: whoever made them hands them over.
+      Number(seconds) * 1000 - 1_000,
+      'LIMIT',
+      0,
+      SWEEP_BATCH,
+    );
+    if (due.length === 0) return 0;
+    const texts = await redis.hmget(keys.shard(tag, 'outbox'), ...due);
+    const entries = texts.filter((text) => text !== null).map((text) => JSON.parse(text) as DispatchEntry);
+    await this.dispatch(entries);
+    return entries.length;
+  }
+
+  /** Takes jobs of a pool. BullMQ's retries and stalled recovery start nothing: `handle` must claim. */
+  consume(pool: string, concurrency: number, handle: (job: AgentJob) => Promise<void>): Worker<AgentJob> {
+    const worker = new Worker<AgentJob>(agentQueueName(pool), async (job) => handle(job.data), {
+      connection: this.lifecycle.valkey.connections.create('blocking'),
+      prefix: this.options.prefix,
+      concurrency,
+      autorun: true,
+      // A job is a hint: when its lock is lost the other copy's claim is refused, and the outbox repairs a lost one.
+      maxStalledCount: 10,
+    });
+    worker.on('error', () => undefined);
+    return worker;
+  }
+
+  async close(): Promise<void> {
+    await Promise.allSettled([...this.queues.values()].map(async (queue) => queue.close()));
+    this.queues.clear();
+  }
+}

@@ -1,0 +1,22 @@
+import { Module, type DynamicModule } from '@nestjs/common';
+import { LifecycleService } from '#libs/lifecycle';
+import { AgentQueues, type QueueOptions } from './agent-queues';
+
+/** Gives `AgentQueues`. Needs LifecycleModule. */
+@Module({})
+export class DispatchModule {
+  static forRoot(options: QueueOptions): DynamicModule {
+    return {
+      module: DispatchModule,
+      global: true,
+      providers: [
+        {
+          provide: AgentQueues,
+          inject: [LifecycleService],
+          useFactory: (lifecycle: LifecycleService) => new AgentQueues(lifecycle, options),
+        },
+      ],
+      exports: [AgentQueues],
+    };
+  }
+}

@@ -1,0 +1,73 @@
+import {
+  canonicalSpec,
+  validateAgentSpec,
+  validateSpec,
+  type ExecutionRecord,
+  type ExecutionSpec,
+} from '#libs/contracts';
+import type { LifecycleService } from '#libs/lifecycle';
+import type { DagExecutor } from './dag-executor';
+
+export interface SubmitOptions {
+  /** Start at once (default). */
+  readonly start?: boolean;
+  /** The Idempotency-Key header; the spec's own field wins where both are given. */
+  readonly idempotencyKey?: string;
+  readonly actor?: string;
+  /** Aborted before: nothing is created. Later: the execution is stopped (R16). */
+  readonly signal?: AbortSignal;
+}
+
+/** Takes specs in: checked whole, stored, started. */
+export class ExecutionManager {
+  constructor(
+    private readonly lifecycle: LifecycleService,
+    private readonly dag: DagExecutor,
+  ) {}
+
+  /** @throws InvalidSpecError with every problem · BelayError IDEMPOTENCY_CONFLICT */
+  async submit(
+    raw: unknown,
+    options: SubmitOptions = {},
+  ): Promise<{ execution: ExecutionRecord; created: boolean }> {
+    return this.accept(validateSpec(raw), options);
+  }
+
+  /** One agent as an execution of one node. */
+  async submitAgent(
+    raw: unknown,
+    options: SubmitOptions = {},
+  ): Promise<{ execution: ExecutionRecord; created: boolean }> {
+    return this.accept(validateAgentSpec(raw), options);
+  }
+
+  async start(executionId: string): Promise<ExecutionRecord> {
+    await this.lifecycle.executions.start(executionId);
+    await this.dag.drive(executionId);
+    return this.lifecycle.executions.get(executionId);
+  }
+
+  private async accept(
+    spec: ExecutionSpec,
+    options: SubmitOptions,
+  ): Promise<{ execution: ExecutionRecord; created: boolean }> {
+    options.signal?.throwIfAborted();
+    const key = spec.idempotencyKey ?? options.idempotencyKey;
+    const keyed = key === undefined ? spec : { ...spec, idempotencyKey: key };
+    const { executions } = this.lifecycle;
+    const { id, created } = await executions.create(keyed, {
+      start: options.start ?? true,
+      canonical: canonicalSpec(keyed),
+      ...(options.actor === undefined ? {} : { actor: options.actor }),
+    });
+    if (created && (options.start ?? true)) await this.dag.drive(id);
+    if (options.signal !== undefined) this.stopOnAbort(id, options.signal, options.actor ?? 'abort signal');
+    return { execution: await executions.get(id), created };
+  }
+
+  private stopOnAbort(executionId: string, signal: AbortSignal, by: string): void {
+    const stop = (): void => this.dag.requestStop({ executionId, reason: 'user_abort', by });
+    if (signal.aborted) stop();
+    else signal.addEventListener('abort', stop, { once: true });
+  }
+}

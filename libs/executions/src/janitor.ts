@@ -1,0 +1,135 @@
+import { NotFoundError } from '#libs/contracts';
+import type { AgentQueues } from '#libs/dispatch';
+import type { LifecycleService } from '#libs/lifecycle';
+import type { DagExecutor } from './dag-executor';
+import { retryVerdict } from './retry-policy';
+
+/** Most of anything one pass looks at. */
+const BATCH = 100;
+
+export interface JanitorOptions {
+  /** Milliseconds between two passes. */
+  readonly intervalMs: number;
+  readonly retentionMs: number;
+  readonly onError?: (error: unknown) => void;
+}
+
+/**
+ * Finishes what a crash left half-way: executions with steps to do, attempts not handed over, deadlines passed, stops
+ * without an order, workers whose lease ran out. Every act of it is a repeatable script, so two janitors do no harm.
+ */
+export class Janitor {
+  private timer: NodeJS.Timeout | undefined;
+  private pass: Promise<void> | undefined;
+  private stopped = true;
+
+  constructor(
+    private readonly lifecycle: LifecycleService,
+    private readonly queues: AgentQueues,
+    private readonly dag: DagExecutor,
+    private readonly options: JanitorOptions,
+  ) {}
+
+  start(): void {
+    if (!this.stopped) return;
+    this.stopped = false;
+    this.schedule();
+  }
+
+  async stop(): Promise<void> {
+    this.stopped = true;
+    clearTimeout(this.timer);
+    await this.pass;
+  }
+
+  private schedule(): void {
+    if (this.stopped) return;
+    this.timer = setTimeout(() => {
+      this.pass = this.sweep()
+        .catch((error: unknown) => this.options.onError?.(error))
+        .finally(() => this.schedule());
+    }, this.options.intervalMs);
+  }
+
+  /** One pass over every shard. */
+  async sweep(): Promise<void> {
+    await this.loseWorkers();
+    for (const tag of this.lifecycle.valkey.keys.tags()) {
+      await this.enforceDeadlines(tag);
+      await this.advance(tag);
+      await this.orderStops(tag);
+      await this.queues.sweep(tag);
+      const { keys, scripts } = this.lifecycle.valkey;
+      await scripts.run('pruneShard', keys.shard(tag, 'expiry'), [tag, BATCH, this.options.retentionMs]);
+    }
+  }
+
+  private async due(key: string): Promise<string[]> {
+    const { redis } = this.lifecycle.valkey;
+    const [seconds, micros] = await redis.time();
+    const now = Number(seconds) * 1000 + Math.floor(Number(micros) / 1000);
+    return redis.zrangebyscore(key, '-inf', now, 'LIMIT', 0, BATCH);
+  }
+
+  private async enforceDeadlines(tag: string): Promise<void> {
+    for (const id of await this.due(this.lifecycle.valkey.keys.shard(tag, 'deadlines'))) {
+      await this.ignoreGone(this.lifecycle.executions.stop(id, { reason: 'timeout', actor: 'belay' }));
+      await this.lifecycle.valkey.redis.zrem(this.lifecycle.valkey.keys.shard(tag, 'deadlines'), id);
+      this.dag.requestStop({ executionId: id, reason: 'timeout', by: 'belay' });
+    }
+  }
+
+  private async advance(tag: string): Promise<void> {
+    for (const id of await this.due(this.lifecycle.valkey.keys.shard(tag, 'advancing'))) {
+      await this.ignoreGone(this.dag.drive(id));
+    }
+  }
+
+  /** Executions that stop while agents of them live, and no order reaches those: their process died in between. */
+  private async orderStops(tag: string): Promise<void> {
+    const { redis, keys } = this.lifecycle.valkey;
+    for (const id of await redis.zrange(keys.shard(tag, 'idx:exe:stopping'), 0, String(BATCH - 1))) {
+      const [order, live, reason] = await redis.hmget(keys.execution(id), 'orderId', 'live', 'reason');
+      if (order === null && Number(live) > 0) {
+        this.dag.requestStop({ executionId: id, reason: (reason ?? 'error') as 'error', by: 'belay' });
+      }
+    }
+  }
+
+  /** Only after a lease has run out, and the worker can no longer renew it, are its agents failed (R26). */
+  private async loseWorkers(): Promise<void> {
+    const { workers, agents } = this.lifecycle;
+    for (const id of await workers.expired()) await workers.expire(id);
+    for (const id of await workers.lost()) {
+      for (const agent of await agents.ownedBy(id)) {
+        const spec = await this.nodeSpec(agent.executionId, agent.nodeId);
+        const outcome = {
+          state: 'failed' as const,
+          reason: 'worker_lost' as const,
+          lost: true,
+          error: { code: 'WORKER_LOST', message: `Worker ${id} stopped renewing its lease.` },
+        };
+        const fence = { agentId: agent.id, owner: id, epoch: agent.epoch };
+        const verdict = retryVerdict(spec, agent.attempt, outcome.error.code, Math.random());
+        const result = await agents.finish(fence, { ...outcome, ...verdict });
+        if (result.stopNeeded)
+          this.dag.requestStop({ executionId: agent.executionId, reason: 'error', by: 'belay' });
+        await this.dag.drive(agent.executionId, result.entries, result.more);
+      }
+      await workers.forgetLost(id);
+    }
+  }
+
+  private async nodeSpec(executionId: string, nodeId: string): Promise<Parameters<typeof retryVerdict>[0]> {
+    const { redis, keys } = this.lifecycle.valkey;
+    const text = await redis.hget(keys.execution(executionId, 'specs'), nodeId);
+    if (text === null) throw new NotFoundError('node', nodeId);
+    return JSON.parse(text) as Parameters<typeof retryVerdict>[0];
+  }
+
+  private async ignoreGone(work: Promise<unknown>): Promise<void> {
+    await work.catch((error: unknown) => {
+      if (!(error instanceof NotFoundError)) throw error;
+    });
+  }
+}

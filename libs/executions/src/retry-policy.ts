@@ -1,0 +1,34 @@
+import type { BackoffPolicy, NodeSpec } from '#libs/contracts';
+
+/** Errors that another attempt cannot mend (R33). */
+const NEVER_RETRIED = new Set([
+  'ENOENT',
+  'EACCES',
+  'BAD_CWD',
+  'BAD_COMMAND',
+  'BAD_ENV',
+  'E2BIG',
+  'RESULT_TOO_LARGE',
+]);
+
+/** Milliseconds before attempt `attempt + 1`. `random` in [0, 1) draws the jittered part. */
+export function backoffMs(policy: BackoffPolicy, attempt: number, random: number): number {
+  const grown = policy.type === 'fixed' ? policy.delayMs : policy.delayMs * 2 ** Math.min(attempt - 1, 40);
+  const capped = Math.min(grown, policy.maxMs);
+  return Math.round(capped * (1 - policy.jitter) + capped * policy.jitter * random);
+}
+
+/**
+ * Whether a failed attempt is followed by another, and after how long. Facts in, verdict out; undefined means that
+ * it failed for good, which is when its dependants are judged (R9).
+ */
+export function retryVerdict(
+  node: Pick<NodeSpec, 'maxAttempts' | 'backoff'>,
+  attempt: number,
+  errorCode: string | undefined,
+  random: number,
+): { readonly retryInMs: number } | undefined {
+  if (attempt >= node.maxAttempts) return undefined;
+  if (errorCode !== undefined && NEVER_RETRIED.has(errorCode)) return undefined;
+  return { retryInMs: backoffMs(node.backoff, attempt, random) };
+}

@@ -1,0 +1,256 @@
+import {
+  NotFoundError,
+  parseAgentId,
+  type AgentJob,
+  type AgentRecord,
+  type AgentState,
+  type DispatchEntry,
+  type ExecutionState,
+  type NodeSpec,
+  type NodeState,
+  type RecordedError,
+  type StopReason,
+  type StopReport,
+} from '#libs/contracts';
+import type { ScriptReply } from '#libs/valkey';
+import { decodeAgent, parseStored } from './decode';
+import type { StopRequest } from './execution-store';
+import { accepted } from './refusals';
+import type { ShardScripts } from './scope';
+
+/** What a worker may write with: the claim's owner and fencing number. */
+export interface Fence {
+  readonly agentId: string;
+  readonly owner: string;
+  readonly epoch: number;
+}
+
+export type Claim =
+  | {
+      readonly claimed: true;
+      readonly fence: Fence;
+      readonly executionName: string;
+      readonly graceMs?: number;
+      readonly previousId?: string;
+      readonly node: NodeSpec;
+      /** Results of the nodes it depends on, by node id. */
+      readonly upstream: Readonly<Record<string, unknown>>;
+    }
+  | { readonly claimed: false; readonly why: string; readonly state?: string };
+
+/** How an attempt ended. */
+export interface AgentOutcome {
+  readonly state: 'completed' | 'failed' | 'killed';
+  readonly exitCode?: number;
+  readonly signal?: string;
+  readonly reason?: StopReason;
+  readonly error?: RecordedError;
+  readonly report?: StopReport;
+  readonly costUsd?: number;
+  readonly actor?: string;
+  readonly orderId?: string;
+  /** Nothing proves that it is dead: its worker's lease ran out. */
+  readonly lost?: boolean;
+  readonly result?: unknown;
+  /** Milliseconds to wait before another attempt; absent: there is none. */
+  readonly retryInMs?: number;
+  /** The order stops the whole execution, not this agent alone. */
+  readonly stop?: StopRequest;
+}
+
+export interface FinishResult {
+  readonly state: ExecutionState;
+  readonly node: NodeState;
+  readonly entries: readonly DispatchEntry[];
+  readonly more: boolean;
+  /** The execution is stopping and other agents of it live: an order must reach them. */
+  readonly stopNeeded: boolean;
+  readonly repeated?: boolean;
+}
+
+/** What a live agent said since the last report. Costs are totals over its life, so a repeated report adds nothing. */
+export interface AgentSaid {
+  readonly costUsd?: number;
+  readonly progress?: unknown;
+  readonly checkpoint?: unknown;
+  readonly badLines?: number;
+  readonly events?: readonly { readonly n: number; readonly name: string; readonly data?: unknown }[];
+}
+
+export interface AgentQuery {
+  readonly states?: readonly AgentState[];
+  readonly owner?: string;
+  readonly executionId?: string;
+  readonly limit?: number;
+}
+
+/** Dependants made ready inside the finishing script; the rest follow by advance. */
+const RELEASE_BUDGET = 200;
+const micros = (usd: number | undefined) => (usd === undefined ? {} : { costMicros: Math.round(usd * 1e6) });
+
+/** Agents: claim, start, report, finish; each one script, fenced by owner and epoch. */
+export class AgentStore {
+  constructor(private readonly scripts: ShardScripts) {}
+
+  private get keys() {
+    return this.scripts.valkey.keys;
+  }
+
+  private get redis() {
+    return this.scripts.valkey.redis;
+  }
+
+  /** The only way an agent starts. Repeatable with the same token; a refusal is an answer, not an error. */
+  async claim(job: AgentJob, workerId: string, token: string): Promise<Claim> {
+    const reply = (await this.scripts.raw('claimNode', job.executionId, [
+      job.nodeId,
+      job.agentId,
+      job.attempt,
+      workerId,
+      token,
+    ])) as [string, string?, string[]?];
+    const head = JSON.parse(reply[0]) as ScriptReply & {
+      epoch: number;
+      name: string;
+      graceMs?: number;
+      previousId?: string;
+    };
+    if (head.refused !== undefined) {
+      const state = head['state'] as string | undefined;
+      return { claimed: false, why: head.refused, ...(state === undefined ? {} : { state }) };
+    }
+    const key = this.keys.execution(job.executionId, 'specs');
+    const pairs = reply[2] ?? [];
+    const upstream = Object.fromEntries(
+      Array.from({ length: pairs.length / 2 }, (_, i) => [
+        pairs[2 * i],
+        parseStored(key, pairs[2 * i + 1] ?? ''),
+      ]),
+    ) as Record<string, unknown>;
+    return {
+      claimed: true,
+      fence: { agentId: job.agentId, owner: workerId, epoch: head.epoch },
+      executionName: head.name,
+      ...(head.graceMs === undefined ? {} : { graceMs: head.graceMs }),
+      ...(head.previousId === undefined ? {} : { previousId: head.previousId }),
+      node: parseStored(key, reply[1] ?? ''),
+      upstream,
+    };
+  }
+
+  /** spawning → running. `stopping` says that a stop has begun meanwhile: kill what was just spawned. */
+  async started(
+    fence: Fence,
+    process: { pid: number; pidStartTime: string; containment: 'cgroup' | 'group' },
+  ): Promise<{ stopping: boolean; orderId?: string; reason?: StopReason }> {
+    const reply = await this.scripts.json('startAgent', executionOf(fence.agentId), [
+      ...args(fence),
+      JSON.stringify(process),
+    ]);
+    return accepted(reply, 'agent', fence.agentId);
+  }
+
+  async report(fence: Fence, said: AgentSaid): Promise<{ overBudget: boolean }> {
+    const text = (name: string, value: unknown) =>
+      value === undefined ? {} : { [name]: JSON.stringify(value) };
+    const events = (said.events ?? []).map((event) => ({
+      n: event.n,
+      name: event.name,
+      ...(event.data === undefined ? {} : { data: JSON.stringify(event.data) }),
+    }));
+    const reply = await this.scripts.json('reportAgent', executionOf(fence.agentId), [
+      ...args(fence),
+      JSON.stringify({
+        ...micros(said.costUsd),
+        ...text('progress', said.progress),
+        ...text('checkpoint', said.checkpoint),
+        ...(said.badLines === undefined ? {} : { badLines: said.badLines }),
+      }),
+      JSON.stringify(events),
+    ]);
+    return accepted(reply, 'agent', fence.agentId);
+  }
+
+  /** The agent's end and all that follows from it, in one act (R2, R4). */
+  async finish(fence: Fence, outcome: AgentOutcome): Promise<FinishResult> {
+    const { result, retryInMs, stop, report, costUsd, ...rest } = outcome;
+    const reply = await this.scripts.json('finishAgent', executionOf(fence.agentId), [
+      ...args(fence),
+      JSON.stringify({
+        ...rest,
+        ...micros(costUsd),
+        ...(report === undefined ? {} : { report: JSON.stringify(report) }),
+      }),
+      result === undefined ? '' : JSON.stringify(result),
+      retryInMs ?? -1,
+      stop === undefined ? '' : JSON.stringify(stop),
+      RELEASE_BUDGET,
+    ]);
+    const done = accepted<FinishResult>(reply, 'agent', fence.agentId);
+    return Array.isArray(done.entries) ? done : { ...done, entries: [] };
+  }
+
+  /** @throws NotFoundError */
+  async get(agentId: string): Promise<AgentRecord> {
+    const parsed = parseAgentId(agentId);
+    if (parsed === undefined) throw new NotFoundError('agent', agentId);
+    const key = this.keys.execution(parsed.executionId, 'agents');
+    const text = await this.redis.hget(key, agentId);
+    if (text === null) throw new NotFoundError('agent', agentId);
+    return decodeAgent(key, text);
+  }
+
+  /** Live agents of one execution. */
+  async liveOf(executionId: string): Promise<AgentRecord[]> {
+    return this.many(await this.redis.smembers(this.keys.execution(executionId, 'live')));
+  }
+
+  /** Live agents a worker owns, across all shards. */
+  async ownedBy(workerId: string): Promise<AgentRecord[]> {
+    const sets = await Promise.all(
+      this.keys.tags().map((tag) => this.redis.smembers(this.keys.shard(tag, `own:${workerId}`))),
+    );
+    return this.many(sets.flat());
+  }
+
+  /** Across all shards and workers (R24); newest first. */
+  async list(query: AgentQuery = {}): Promise<AgentRecord[]> {
+    const limit = query.limit ?? 200;
+    let ids: string[];
+    if (query.executionId !== undefined)
+      ids = await this.redis.hkeys(this.keys.execution(query.executionId, 'agents'));
+    else {
+      const states = query.states ?? (['spawning', 'running'] as const);
+      const indices = new Set(
+        states.map((s) => (s === 'spawning' || s === 'running' ? `idx:agt:${s}` : 'idx:agt:ended')),
+      );
+      const lists = await Promise.all(
+        this.keys
+          .tags()
+          .flatMap((tag) =>
+            [...indices].map((index) => this.redis.zrevrange(this.keys.shard(tag, index), 0, 4_999)),
+          ),
+      );
+      ids = lists.flat();
+    }
+    const records = await this.many(ids);
+    return records
+      .filter((agent) => query.states === undefined || query.states.includes(agent.state))
+      .filter((agent) => query.owner === undefined || agent.owner === query.owner)
+      .sort((a, b) => b.createdAt - a.createdAt)
+      .slice(0, limit);
+  }
+
+  private async many(ids: readonly string[]): Promise<AgentRecord[]> {
+    const found = await Promise.all(ids.map(async (id) => this.get(id).catch(() => undefined)));
+    return found.filter((agent) => agent !== undefined);
+  }
+}
+
+const args = (fence: Fence) => [fence.agentId, fence.owner, fence.epoch] as const;
+
+function executionOf(agentId: string): string {
+  const parsed = parseAgentId(agentId);
+  if (parsed === undefined) throw new NotFoundError('agent', agentId);
+  return parsed.executionId;
+}

@@ -1,0 +1,127 @@
+import {
+  BelayError,
+  type AgentRecord,
+  type ExecutionRecord,
+  type NodeRecord,
+  type NodeState,
+  type WorkerRecord,
+} from '#libs/contracts';
+
+type Fields = Record<string, string>;
+
+/** R31: a record that cannot be read is an error that names its key and shows a short cut of it. */
+export function parseStored<T>(key: string, text: string): T {
+  try {
+    return JSON.parse(text) as T;
+  } catch (cause) {
+    throw new BelayError('CORRUPT_RECORD', `The record at ${key} cannot be read: ${text.slice(0, 80)}`, {
+      cause,
+    });
+  }
+}
+
+const NODE_STATES = [
+  'pending',
+  'ready',
+  'running',
+  'suspended',
+  'completed',
+  'failed',
+  'skipped',
+  'cancelled',
+] as const;
+
+function pick<K extends string>(fields: Fields, names: readonly K[]): Partial<Record<K, string>> {
+  return Object.fromEntries(names.filter((n) => fields[n] !== undefined).map((n) => [n, fields[n]])) as never;
+}
+
+function pickNumbers<K extends string>(fields: Fields, names: readonly K[]): Partial<Record<K, number>> {
+  return Object.fromEntries(
+    names.filter((n) => fields[n] !== undefined).map((n) => [n, Number(fields[n])]),
+  ) as never;
+}
+
+const micros = (value: string | number | undefined): number => Number(value ?? 0) / 1e6;
+
+export function decodeExecution(key: string, fields: Fields): ExecutionRecord {
+  if (fields['state'] === undefined || fields['id'] === undefined) {
+    throw new BelayError(
+      'CORRUPT_RECORD',
+      `The record at ${key} has no state: ${JSON.stringify(fields).slice(0, 80)}`,
+    );
+  }
+  const counts = Object.fromEntries(NODE_STATES.map((s) => [s, Number(fields[`n:${s}`])])) as Record<
+    NodeState,
+    number
+  >;
+  return {
+    id: fields['id'],
+    name: fields['name'] ?? '',
+    state: fields['state'] as ExecutionRecord['state'],
+    version: Number(fields['version']),
+    epoch: Number(fields['epoch']),
+    labels: parseStored(key, fields['labels'] ?? '{}'),
+    onFailure: fields['onFailure'] as 'stop' | 'continue',
+    createdAt: Number(fields['createdAt']),
+    ...pickNumbers(fields, ['startedAt', 'completedAt', 'stoppedAt', 'deadlineAt', 'timeoutMs', 'graceMs']),
+    ...(fields['maxCostMicros'] === undefined ? {} : { maxCostUsd: micros(fields['maxCostMicros']) }),
+    ...(pick(fields, ['reason', 'note', 'actor', 'orderId', 'idempotencyKey']) as Partial<ExecutionRecord>),
+    ...(fields['error'] === undefined ? {} : { error: parseStored(key, fields['error']) }),
+    costUsd: micros(fields['costMicros']),
+    nodes: { total: Number(fields['n:total']), ...counts },
+    live: Number(fields['live']),
+  };
+}
+
+interface StoredNode {
+  i: number;
+  s: NodeState;
+  a: number;
+  e?: NodeRecord['error'];
+  r?: NodeRecord['reason'];
+}
+
+export function decodeNode(key: string, id: string, text: string): NodeRecord {
+  const node = parseStored<StoredNode>(key, text);
+  return {
+    id,
+    index: node.i,
+    state: node.s,
+    attempt: node.a,
+    ...(node.e === undefined ? {} : { error: node.e }),
+    ...(node.r === undefined ? {} : { reason: node.r }),
+  };
+}
+
+/** Text that a worker reported and Lua must not touch is parsed here, on the way out. */
+export function decodeAgent(key: string, text: string): AgentRecord {
+  const {
+    token: _,
+    costMicros,
+    lastMessage: __,
+    ...stored
+  } = parseStored<Record<string, unknown>>(key, text);
+  for (const name of ['report', 'progress', 'checkpoint']) {
+    if (typeof stored[name] === 'string') stored[name] = parseStored(key, stored[name]);
+  }
+  return { ...stored, costUsd: micros(costMicros as number) } as unknown as AgentRecord;
+}
+
+export function decodeWorker(fields: Fields, lease: string | null): WorkerRecord {
+  return {
+    id: fields['id'] ?? '',
+    state: fields['state'] as WorkerRecord['state'],
+    host: fields['host'] ?? '',
+    bootId: fields['bootId'] ?? '',
+    pools: (fields['pools'] ?? '').split(','),
+    containment: fields['containment'] as WorkerRecord['containment'],
+    version: Number(fields['version']),
+    pid: Number(fields['pid']),
+    concurrency: Number(fields['concurrency']),
+    createdAt: Number(fields['createdAt']),
+    running: Number(fields['running'] ?? 0),
+    ...pickNumbers(fields, ['httpPort', 'startedAt', 'stoppedAt', 'lastHeartbeatAt']),
+    ...pick(fields, ['reason']),
+    ...(lease === null ? {} : { leaseExpiresAt: Number(lease) }),
+  };
+}

@@ -1,0 +1,240 @@
+import { createHash } from 'node:crypto';
+import {
+  NotFoundError,
+  shardOf,
+  type BelayEvent,
+  type DispatchEntry,
+  type ExecutionRecord,
+  type ExecutionSpec,
+  type ExecutionState,
+  type NodeRecord,
+  type NodeState,
+  type RecordedError,
+  type StopReason,
+} from '#libs/contracts';
+import { monotonicFactory } from 'ulid';
+import { decodeExecution, decodeNode, parseStored } from './decode';
+import { accepted } from './refusals';
+import type { ShardScripts } from './scope';
+import { stageExecution } from './stage-execution';
+
+/** Why, by whom and by which order an execution is stopped. */
+export interface StopRequest {
+  readonly reason: StopReason;
+  readonly orderId?: string;
+  readonly actor?: string;
+  readonly note?: string;
+  readonly error?: RecordedError;
+}
+
+export interface AdvanceResult {
+  readonly state: ExecutionState;
+  readonly more: boolean;
+  readonly entries: readonly DispatchEntry[];
+}
+
+export interface Page<T> {
+  readonly items: readonly T[];
+  readonly nextCursor?: string;
+}
+
+export interface ExecutionQuery {
+  readonly states?: readonly ExecutionState[];
+  /** `k=v`; all must hold. */
+  readonly labels?: readonly string[];
+  readonly cursor?: string;
+  readonly limit?: number;
+}
+
+const ulid = monotonicFactory();
+/** Nodes moved by one advance call: keeps a script well below 10 ms (docs/adr/0004). */
+const ADVANCE_LIMIT = 500;
+
+/** Executions: every change one script, every read one or two commands. */
+export class ExecutionStore {
+  constructor(private readonly scripts: ShardScripts) {}
+
+  private get keys() {
+    return this.scripts.valkey.keys;
+  }
+
+  private get redis() {
+    return this.scripts.valkey.redis;
+  }
+
+  /** With an idempotency key the shard follows from the key, so that one script can compare. */
+  newId(idempotencyKey?: string): string {
+    const { shards } = this.keys;
+    const wanted = idempotencyKey === undefined ? undefined : shardOf(idempotencyKey, shards);
+    for (;;) {
+      const id = `exe_${ulid()}`;
+      if (wanted === undefined || shardOf(id, shards) === wanted) return id;
+    }
+  }
+
+  /**
+   * Makes an execution exist; durable when this resolves (R25). `canonical` is the spec's canonical text: the same
+   * key with the same text answers the first execution (R30).
+   * @throws BelayError IDEMPOTENCY_CONFLICT
+   */
+  async create(
+    spec: ExecutionSpec,
+    options: { start: boolean; canonical: string; actor?: string; id?: string },
+  ): Promise<{ id: string; created: boolean }> {
+    const id = options.id ?? this.newId(spec.idempotencyKey);
+    await stageExecution(this.scripts.valkey, id, spec);
+    const text = (name: string, value: unknown) => (value === undefined ? {} : { [name]: String(value) });
+    const fields = {
+      name: spec.name,
+      labels: JSON.stringify(spec.labels),
+      onFailure: spec.onFailure,
+      specHash: createHash('sha256').update(options.canonical).digest('hex'),
+      ...text('idempotencyKey', spec.idempotencyKey),
+      ...text('timeoutMs', spec.timeoutMs),
+      ...text('graceMs', spec.graceMs),
+      ...text('actor', options.actor),
+      ...(spec.maxCostUsd === undefined ? {} : { maxCostMicros: String(Math.round(spec.maxCostUsd * 1e6)) }),
+    };
+    const labels = Object.entries(spec.labels).map(([k, v]) => `${k}=${v}`);
+    const reply = await this.scripts.json('commitExecution', id, [
+      JSON.stringify(fields),
+      spec.nodes.length,
+      options.start ? 1 : 0,
+      JSON.stringify(labels),
+    ]);
+    return accepted(reply, 'execution', id);
+  }
+
+  async start(id: string): Promise<{ state: ExecutionState }> {
+    return accepted(await this.scripts.json('startExecution', id), 'execution', id);
+  }
+
+  /** No agent of it starts from here on; the first reason wins (R20). */
+  async stop(
+    id: string,
+    request: StopRequest,
+  ): Promise<{ state: ExecutionState; already: boolean; live: number; orderId?: string }> {
+    return accepted(await this.scripts.json('stopExecution', id, [JSON.stringify(request)]), 'execution', id);
+  }
+
+  /** One bounded step of what is left to do by itself; call again while `more`. */
+  async advance(id: string, limit = ADVANCE_LIMIT): Promise<AdvanceResult> {
+    const reply = accepted<AdvanceResult>(
+      await this.scripts.json('advanceExecution', id, [limit]),
+      'execution',
+      id,
+    );
+    // An empty Lua table is an object, not a list.
+    return Array.isArray(reply.entries) ? reply : { ...reply, entries: [] };
+  }
+
+  /** The bare compare-and-set on state, epoch and version (R3). */
+  async transition(
+    id: string,
+    to: ExecutionState,
+    expect: { from?: ExecutionState; epoch?: number; version?: number; set?: Record<string, string> } = {},
+  ): Promise<{ state: ExecutionState; version: number }> {
+    const reply = await this.scripts.json('transitionExecution', id, [to, JSON.stringify(expect)]);
+    return accepted(reply, 'execution', id);
+  }
+
+  /** @throws NotFoundError */
+  async get(id: string): Promise<ExecutionRecord> {
+    const key = this.keys.execution(id);
+    const fields = await this.redis.hgetall(key);
+    if (Object.keys(fields).length === 0) throw new NotFoundError('execution', id);
+    return decodeExecution(key, fields);
+  }
+
+  /** Newest first, across all shards; the cursor is the last id seen (ids are time-ordered). */
+  async list(query: ExecutionQuery = {}): Promise<Page<ExecutionRecord>> {
+    const limit = query.limit ?? 50;
+    const indices = query.labels?.length
+      ? [`idx:lbl:${query.labels[0]}`]
+      : (query.states ?? []).length > 0
+        ? (query.states ?? []).map((state) => `idx:exe:${state}`)
+        : ['idx:exe'];
+    const ids = new Set<string>();
+    await Promise.all(
+      this.keys.tags().flatMap((tag) =>
+        indices.map(async (index) => {
+          for (const id of await this.redis.zrevrange(this.keys.shard(tag, index), 0, 9_999)) ids.add(id);
+        }),
+      ),
+    );
+    const ordered = [...ids]
+      .filter((id) => query.cursor === undefined || id < query.cursor)
+      .sort()
+      .reverse();
+    const items: ExecutionRecord[] = [];
+    for (const id of ordered) {
+      if (items.length === limit) break;
+      const record = await this.get(id).catch((error: unknown) => {
+        if (error instanceof NotFoundError) return undefined;
+        throw error;
+      });
+      if (record === undefined || !matches(record, query)) continue;
+      items.push(record);
+    }
+    const last = items.at(-1);
+    return items.length === limit && last !== undefined && last.id !== ordered.at(-1)
+      ? { items, nextCursor: last.id }
+      : { items };
+  }
+
+  /** Nodes in the order of the spec. */
+  async nodes(
+    id: string,
+    query: { states?: readonly NodeState[]; cursor?: string; limit?: number } = {},
+  ): Promise<Page<NodeRecord>> {
+    const limit = query.limit ?? 1_000;
+    const from = Number(query.cursor ?? 0);
+    const ids = await this.redis.lrange(this.keys.execution(id, 'order'), from, from + limit - 1);
+    if (ids.length === 0) return { items: [] };
+    const key = this.keys.execution(id, 'nodes');
+    const texts = await this.redis.hmget(key, ...ids);
+    const items = ids
+      .map((nodeId, i) => decodeNode(key, nodeId, texts[i] ?? ''))
+      .filter((node) => query.states === undefined || query.states.includes(node.state));
+    return ids.length === limit ? { items, nextCursor: String(from + limit) } : { items };
+  }
+
+  /** One node with its result, if it has one. @throws NotFoundError */
+  async node(id: string, nodeId: string): Promise<NodeRecord & { result?: unknown }> {
+    const key = this.keys.execution(id, 'nodes');
+    const [text, result] = await Promise.all([
+      this.redis.hget(key, nodeId),
+      this.redis.hget(this.keys.execution(id, 'results'), nodeId),
+    ]);
+    if (text === null) throw new NotFoundError('node', nodeId);
+    return {
+      ...decodeNode(key, nodeId, text),
+      ...(result === null ? {} : { result: parseStored(key, result) }),
+    };
+  }
+
+  /** Events after `after` (exclusive; `0-0` for the first), oldest first. */
+  async events(id: string, after: string, limit = 1_000): Promise<BelayEvent[]> {
+    const key = this.keys.execution(id, 'events');
+    const rows = await this.redis.xrange(key, `(${after}`, '+', 'COUNT', limit);
+    return rows.map(([streamId, values]) => ({
+      ...parseStored<BelayEvent>(key, values[1] ?? ''),
+      id: streamId,
+    }));
+  }
+
+  /** The oldest event id kept: a subscriber that wants older ones gets a gap said out loud. */
+  async firstEventId(id: string): Promise<string | undefined> {
+    const rows = await this.redis.xrange(this.keys.execution(id, 'events'), '-', '+', 'COUNT', 1);
+    return rows[0]?.[0];
+  }
+}
+
+function matches(record: ExecutionRecord, query: ExecutionQuery): boolean {
+  if (query.states !== undefined && query.states.length > 0 && !query.states.includes(record.state))
+    return false;
+  return (query.labels ?? []).every((label) => {
+    const at = label.indexOf('=');
+    return record.labels[label.slice(0, at)] === label.slice(at + 1);
+  });
+}

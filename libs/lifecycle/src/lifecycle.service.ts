@@ -1,0 +1,26 @@
+import { Valkey } from '#libs/valkey';
+import { AgentStore } from './agent-store';
+import { ExecutionStore } from './execution-store';
+import { ShardScripts, type LifecycleOptions } from './scope';
+import { WorkerStore } from './worker-store';
+
+/**
+ * The state machines. Every change of state goes through here and is one script: compare-and-set on state, epoch and
+ * version, the write, the indices, the event. Nothing above this library writes state.
+ */
+export class LifecycleService {
+  readonly executions: ExecutionStore;
+  readonly agents: AgentStore;
+  readonly workers: WorkerStore;
+  readonly shards: ShardScripts;
+
+  constructor(
+    readonly valkey: Valkey,
+    options: LifecycleOptions,
+  ) {
+    this.shards = new ShardScripts(valkey, options);
+    this.executions = new ExecutionStore(this.shards);
+    this.agents = new AgentStore(this.shards);
+    this.workers = new WorkerStore(valkey, options.retentionMs);
+  }
+}

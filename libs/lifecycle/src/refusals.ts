@@ -1,0 +1,52 @@
+import {
+  allowedFrom,
+  BelayError,
+  InvalidTransitionError,
+  MACHINES,
+  NotFoundError,
+  StaleEpochError,
+  type Entity,
+  type StateMachine,
+} from '#libs/contracts';
+import type { ScriptReply } from '#libs/valkey';
+
+/** Turns a script's refusal into the error its caller can act on; an answer passes through. The one place for it. */
+export function accepted<T>(reply: ScriptReply, entity: Entity, id: string): T {
+  switch (reply.refused) {
+    case undefined:
+      return reply as T;
+    case 'NOT_FOUND':
+      throw new NotFoundError(entity, id);
+    case 'INVALID_TRANSITION': {
+      const { from, to } = reply as unknown as { from: string; to: string };
+      throw new InvalidTransitionError(
+        entity,
+        id,
+        from,
+        to,
+        allowedFrom(MACHINES[entity] as StateMachine<string>, from),
+      );
+    }
+    case 'VERSION_CONFLICT':
+      throw new BelayError(
+        'VERSION_CONFLICT',
+        `${entity} ${id} has changed since it was read. Read it again.`,
+        {
+          details: { ...reply },
+        },
+      );
+    case 'IDEMPOTENCY_CONFLICT':
+      throw new BelayError(
+        'IDEMPOTENCY_CONFLICT',
+        `The idempotency key is already used by execution ${String(reply['id'])} with another spec; ${id} was not created. Use another key, or the same spec.`,
+        { details: { existing: reply['id'], refused: id } },
+      );
+    case 'STAGING_LOST':
+      throw new BelayError(
+        'TIMEOUT',
+        `Execution ${id} took too long to hand in and was not created. Submit it again.`,
+      );
+    default:
+      throw new StaleEpochError(entity, id, { ...reply });
+  }
+}

@@ -1,0 +1,55 @@
+import type { Valkey } from '#libs/valkey';
+
+/** Bounds and times the shard scripts get with every call. */
+export interface LifecycleOptions {
+  /** How long ended executions are kept. Milliseconds. */
+  readonly retentionMs: number;
+  /** Most events kept per shard, and per execution. */
+  readonly shardEvents?: number;
+  readonly executionEvents?: number;
+}
+
+/** Calls one shard script for one execution: key, tag, id and settings filled in. */
+export class ShardScripts {
+  private readonly settings: string;
+
+  constructor(
+    readonly valkey: Valkey,
+    readonly options: LifecycleOptions,
+  ) {
+    this.settings = JSON.stringify({
+      channel: valkey.keys.eventsChannel,
+      shardEvents: options.shardEvents ?? 100_000,
+      executionEvents: options.executionEvents ?? 200_000,
+      retentionMs: options.retentionMs,
+    });
+  }
+
+  json(
+    name: Parameters<Valkey['scripts']['json']>[0],
+    executionId: string,
+    args: readonly (string | number)[] = [],
+  ) {
+    const { keys, scripts } = this.valkey;
+    return scripts.json(name, keys.execution(executionId), [
+      keys.tagOf(executionId),
+      executionId,
+      this.settings,
+      ...args,
+    ]);
+  }
+
+  raw(
+    name: Parameters<Valkey['scripts']['run']>[0],
+    executionId: string,
+    args: readonly (string | number)[],
+  ) {
+    const { keys, scripts } = this.valkey;
+    return scripts.run(name, keys.execution(executionId), [
+      keys.tagOf(executionId),
+      executionId,
+      this.settings,
+      ...args,
+    ]);
+  }
+}

@@ -1,0 +1,114 @@
+import { NotFoundError, type WorkerRecord, type WorkerState } from '#libs/contracts';
+import type { ScriptReply, Valkey } from '#libs/valkey';
+import { decodeWorker } from './decode';
+import { accepted } from './refusals';
+
+/** What a heartbeat brings back. */
+export interface Heartbeat {
+  readonly state: WorkerState;
+  /** Valkey's clock, milliseconds. */
+  readonly now: number;
+  /** The newest id in the orders log: another than the worker's cursor means there is something to read. */
+  readonly ordersHead: string;
+}
+
+/** Workers: registration, lease, states. They live under the control tag. */
+export class WorkerStore {
+  private readonly settings: string;
+
+  constructor(
+    private readonly valkey: Valkey,
+    retentionMs: number,
+  ) {
+    this.settings = JSON.stringify({
+      channel: valkey.keys.eventsChannel,
+      controlEvents: 10_000,
+      retentionMs,
+    });
+  }
+
+  async register(id: string, fields: Readonly<Record<string, string>>, leaseMs: number): Promise<Heartbeat> {
+    return accepted(await this.call('registerWorker', id, [JSON.stringify(fields), leaseMs]), 'worker', id);
+  }
+
+  /** Renews the lease. @throws StaleEpochError when it ran out and was taken: the worker must stop its agents. */
+  async heartbeat(id: string, leaseMs: number, running: number): Promise<Heartbeat> {
+    const sentAt = performance.now();
+    const beat = accepted<Heartbeat>(await this.call('heartbeat', id, [leaseMs, running]), 'worker', id);
+    this.valkey.clock.observe(beat.now, sentAt, performance.now());
+    return beat;
+  }
+
+  async transition(
+    id: string,
+    to: WorkerState,
+    options: { reason?: string; version?: number } = {},
+  ): Promise<{ state: WorkerState; version: number }> {
+    return accepted(
+      await this.call('transitionWorker', id, [to, options.reason ?? '', options.version ?? '']),
+      'worker',
+      id,
+    );
+  }
+
+  /** @throws NotFoundError */
+  async get(id: string): Promise<WorkerRecord> {
+    const { redis, keys } = this.valkey;
+    const [fields, lease] = await Promise.all([
+      redis.hgetall(keys.worker(id)),
+      redis.zscore(keys.shard(keys.control, 'leases'), id),
+    ]);
+    if (Object.keys(fields).length === 0) throw new NotFoundError('worker', id);
+    return decodeWorker(fields, lease);
+  }
+
+  /** Workers in those states; all that are not stopped unless said. */
+  async list(states: readonly WorkerState[] = ['idle', 'running', 'draining']): Promise<WorkerRecord[]> {
+    const { redis, keys } = this.valkey;
+    const lists = await Promise.all(
+      states.map((s) => redis.zrange(keys.shard(keys.control, `idx:wrk:${s}`), 0, '9999')),
+    );
+    const found = await Promise.all(lists.flat().map(async (id) => this.get(id).catch(() => undefined)));
+    return found.filter((worker) => worker !== undefined).sort((a, b) => a.createdAt - b.createdAt);
+  }
+
+  /** Ids of workers whose lease has run out by the server's clock. */
+  async expired(): Promise<string[]> {
+    const { redis, keys } = this.valkey;
+    const [seconds] = await redis.time();
+    return redis.zrangebyscore(
+      keys.shard(keys.control, 'leases'),
+      '-inf',
+      Number(seconds) * 1000,
+      'LIMIT',
+      0,
+      100,
+    );
+  }
+
+  /** Stops a worker whose lease has run out, for good; false when it has been renewed meanwhile. */
+  async expire(id: string): Promise<boolean> {
+    const reply = accepted<{ expired: boolean }>(await this.call('expireWorker', id, []), 'worker', id);
+    return reply.expired;
+  }
+
+  /** Lost workers whose agents are not all dealt with yet. */
+  async lost(): Promise<string[]> {
+    const { redis, keys } = this.valkey;
+    return redis.zrange(keys.shard(keys.control, 'lost'), 0, '99');
+  }
+
+  async forgetLost(id: string): Promise<void> {
+    const { redis, keys } = this.valkey;
+    await redis.zrem(keys.shard(keys.control, 'lost'), id);
+  }
+
+  private call(
+    name: Parameters<Valkey['scripts']['json']>[0],
+    id: string,
+    rest: readonly (string | number)[],
+  ): Promise<ScriptReply> {
+    const { keys, scripts } = this.valkey;
+    return scripts.json(name, keys.worker(id), [keys.control, id, this.settings, ...rest]);
+  }
+}

@@ -1,0 +1,332 @@
+import { randomUUID } from 'node:crypto';
+import { resolve } from 'node:path';
+import {
+  BelayError,
+  isBelayError,
+  SPEC_LIMITS,
+  type AgentJob,
+  type AgentMessage,
+  type ExitReport,
+  type NodeSpec,
+  type Order,
+  type StopReport,
+} from '#libs/contracts';
+import type { AgentOutcome, Claim, Fence, FinishResult, LifecycleService } from '#libs/lifecycle';
+import { Subject, type Observable } from 'rxjs';
+import { AgentSlot, type StopCause } from './agent-slot';
+import { AgentLog, AgentReporter } from './agent-reporter';
+import type { AgentProcess, ProcessHost } from './process';
+
+export interface RunnerOptions {
+  readonly workerId: string;
+  readonly workDir: string;
+  readonly logDir: string;
+  /** Grace where neither node nor execution says. Milliseconds. */
+  readonly graceMs: number;
+  /** Stores an attempt's end and drives the graph on; the worker app binds DagExecutor.finish here. */
+  readonly finish: (fence: Fence, outcome: AgentOutcome, node: NodeSpec) => Promise<FinishResult>;
+  readonly onError?: (error: unknown, agentId: string) => void;
+  /** Aborted when the worker gives up waiting for the server. */
+  readonly closing?: AbortSignal;
+}
+
+/** What an order learns about one agent. */
+export interface AgentEnded {
+  readonly fence: Fence;
+  readonly executionId: string;
+  readonly nodeId: string;
+  readonly outcome: AgentOutcome | undefined;
+  /** The order that stopped it, or was on its way when it ended. */
+  readonly order: Order | undefined;
+  /** `unconfirmed`: no proof of death yet; the runner goes on trying and says so again. */
+  readonly confirmed: boolean;
+  readonly report: StopReport | undefined;
+}
+
+type Granted = Extract<Claim, { claimed: true }>;
+
+/** Runs attempts: claim, spawn, report, end. One per worker process. */
+export class AgentRunner {
+  private readonly slots = new Set<AgentSlot>();
+  private readonly ends = new Subject<AgentEnded>();
+  private idle: (() => void)[] = [];
+
+  constructor(
+    private readonly lifecycle: LifecycleService,
+    private readonly host: ProcessHost,
+    private readonly options: RunnerOptions,
+  ) {}
+
+  /** Attempts under way, from before their claim until their outcome is stored. */
+  get busy(): number {
+    return this.slots.size;
+  }
+
+  /** Every end, proved or not; the killswitch writes receipts from it. */
+  get ended$(): Observable<AgentEnded> {
+    return this.ends;
+  }
+
+  agentIds(): string[] {
+    return [...this.slots].map((slot) => slot.agentId);
+  }
+
+  /** Stops every attempt the predicate holds for; returns how many. Begins at once, reads nothing. */
+  stopWhere(matches: (slot: AgentSlot) => boolean, cause: StopCause): number {
+    let count = 0;
+    for (const slot of this.slots) {
+      if (!matches(slot)) continue;
+      slot.stop(cause, this.options.graceMs);
+      count++;
+    }
+    return count;
+  }
+
+  /** Resolves when nothing is under way. */
+  async whenIdle(): Promise<void> {
+    if (this.slots.size > 0) await new Promise<void>((resolve) => this.idle.push(resolve));
+  }
+
+  /** One job: claims it or lets it be. Resolves when its outcome is stored. */
+  async run(job: AgentJob): Promise<void> {
+    const slot = new AgentSlot(job, this.options.workerId);
+    this.slots.add(slot);
+    try {
+      const claim = await this.lifecycle.agents.claim(job, this.options.workerId, randomUUID());
+      if (claim.claimed) await this.attempt(slot, claim);
+    } catch (error) {
+      this.options.onError?.(error, job.agentId);
+      throw error;
+    } finally {
+      slot.close();
+      this.slots.delete(slot);
+      if (this.slots.size === 0) for (const resolve of this.idle.splice(0)) resolve();
+    }
+  }
+
+  private async attempt(slot: AgentSlot, claim: Granted): Promise<void> {
+    if (slot.cause !== undefined) return this.store(slot, claim, notStarted(slot.cause));
+    const log = new AgentLog(this.lifecycle.valkey, slot.executionId, slot.agentId);
+    const reporter = new AgentReporter(this.lifecycle.agents, claim.fence, (error) =>
+      this.options.onError?.(error, slot.agentId),
+    );
+    let process: AgentProcess;
+    try {
+      process = await this.spawn(slot, claim, log, reporter);
+    } catch (error) {
+      await log.close();
+      return this.store(slot, claim, spawnFailed(error));
+    }
+    slot.process = process;
+    const cause = slot.cause as StopCause | undefined;
+    if (cause !== undefined) slot.stop(cause, graceOf(claim, this.options.graceMs));
+    const timer = this.deadline(slot, claim);
+    try {
+      await this.announce(slot, claim, process);
+      const exit = await process.ended;
+      clearTimeout(timer);
+      await Promise.all([log.close(), reporter.close()]);
+      await this.conclude(slot, claim, process, exit, reporter);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  private async spawn(
+    slot: AgentSlot,
+    claim: Granted,
+    log: AgentLog,
+    reporter: AgentReporter,
+  ): Promise<AgentProcess> {
+    const { node, fence } = claim;
+    return this.host.spawn({
+      agentId: slot.agentId,
+      command: node.run.command,
+      shell: node.run.shell,
+      cwd: resolve(this.options.workDir, node.run.cwd ?? '.'),
+      env: {
+        ...node.run.env,
+        BELAY_EXECUTION_ID: slot.executionId,
+        BELAY_NODE_ID: node.id,
+        BELAY_AGENT_ID: slot.agentId,
+        BELAY_ATTEMPT: String(slot.job.attempt),
+        BELAY_EPOCH: String(fence.epoch),
+        BELAY_WORKER_ID: this.options.workerId,
+      },
+      stdin: JSON.stringify({ input: node.input ?? null, upstream: claim.upstream }),
+      graceMs: graceOf(claim, this.options.graceMs),
+      ...(node.limits === undefined ? {} : { limits: node.limits }),
+      onOutput: (stream, line) => log.write(stream, line),
+      onMessage: (message: AgentMessage) => reporter.take(message),
+      onBadLine: () => reporter.countBadLine(),
+      logFile: `${this.options.logDir}/${slot.agentId}.log`,
+    });
+  }
+
+  /** spawning → running. When the state says that a stop began meanwhile, what was just spawned is stopped. */
+  private async announce(slot: AgentSlot, claim: Granted, process: AgentProcess): Promise<void> {
+    try {
+      const { stopping, reason } = await this.lifecycle.agents.started(claim.fence, {
+        pid: process.identity.pid,
+        pidStartTime: process.identity.startTime,
+        containment: process.containment,
+      });
+      if (stopping && slot.cause === undefined) {
+        slot.stop(
+          { reason: reason ?? 'killswitch', mode: 'graceful', by: 'belay', endsAs: 'killed' },
+          graceOf(claim, this.options.graceMs),
+        );
+      }
+    } catch (error) {
+      // Refused: someone else owns this attempt now. It must not run on here.
+      const lost = isBelayError(error) && error.code !== 'OUTCOME_UNKNOWN';
+      if (lost) slot.stop({ reason: 'worker_lost', mode: 'immediate', by: 'belay', endsAs: 'failed' }, 0);
+      this.options.onError?.(error, slot.agentId);
+    }
+  }
+
+  private deadline(slot: AgentSlot, claim: Granted): NodeJS.Timeout | undefined {
+    const { timeoutMs, id } = claim.node;
+    if (timeoutMs === undefined) return undefined;
+    return setTimeout(
+      () =>
+        slot.stop(
+          {
+            reason: 'timeout',
+            mode: 'graceful',
+            by: 'belay',
+            endsAs: 'failed',
+            error: { code: 'TIMEOUT', message: `Node ${id} ran longer than its timeoutMs of ${timeoutMs}.` },
+          },
+          graceOf(claim, this.options.graceMs),
+        ),
+      Math.min(timeoutMs, 2 ** 31 - 1),
+    );
+  }
+
+  /** `killed` is stored only once the tree was seen dead; until then the receipt says `unconfirmed` (R51). */
+  private async conclude(
+    slot: AgentSlot,
+    claim: Granted,
+    process: AgentProcess,
+    exit: ExitReport,
+    reporter: AgentReporter,
+  ): Promise<void> {
+    let report = exit.report;
+    if (!report.proved) {
+      this.emit(slot, claim, undefined, false, report);
+      report = await process.confirmed;
+      if (!report.proved)
+        throw new BelayError(
+          'TIMEOUT',
+          `The tree of ${slot.agentId} could not be proved dead before the worker closed.`,
+        );
+    }
+    await this.store(slot, claim, outcomeOf(slot.cause, { ...exit, report }, reporter));
+  }
+
+  private async store(slot: AgentSlot, claim: Granted, outcome: AgentOutcome): Promise<void> {
+    await this.finishPatiently(claim, outcome);
+    this.emit(slot, claim, outcome, true, outcome.report);
+  }
+
+  /** While the server is away the outcome is kept and tried again: only a refusal, or our own end, gives it up. */
+  private async finishPatiently(claim: Granted, outcome: AgentOutcome): Promise<void> {
+    for (;;) {
+      try {
+        await this.options.finish(claim.fence, outcome, claim.node);
+        return;
+      } catch (error) {
+        if (!isBelayError(error) || error.code !== 'OUTCOME_UNKNOWN' || this.options.closing?.aborted)
+          throw error;
+        this.options.onError?.(error, claim.fence.agentId);
+      }
+    }
+  }
+
+  private emit(
+    slot: AgentSlot,
+    claim: Granted,
+    outcome: AgentOutcome | undefined,
+    confirmed: boolean,
+    report: StopReport | undefined,
+  ): void {
+    this.ends.next({
+      fence: claim.fence,
+      executionId: slot.executionId,
+      nodeId: claim.node.id,
+      outcome,
+      order: slot.cause?.order,
+      confirmed,
+      report,
+    });
+  }
+}
+
+function graceOf(claim: Granted, fallback: number): number {
+  return claim.node.graceMs ?? claim.graceMs ?? fallback;
+}
+
+function stopOf(cause: StopCause): Pick<AgentOutcome, 'reason' | 'actor' | 'orderId' | 'error' | 'stop'> {
+  const { order } = cause;
+  const wide = order !== undefined && (order.scope.type === 'execution' || order.scope.type === 'all');
+  return {
+    reason: cause.reason,
+    actor: cause.by,
+    ...(cause.error === undefined ? {} : { error: cause.error }),
+    ...(order === undefined ? {} : { orderId: order.id }),
+    ...(wide
+      ? {
+          stop: {
+            orderId: order.id,
+            reason: order.reason,
+            actor: order.by,
+            ...(order.note === undefined ? {} : { note: order.note }),
+          },
+        }
+      : {}),
+  };
+}
+
+function notStarted(cause: StopCause): AgentOutcome {
+  const report: StopReport = {
+    containment: 'group',
+    proved: true,
+    processes: [],
+    signals: [],
+    evidence: [{ kind: 'not-started', afterMs: 0 }],
+    survivors: [],
+    escalated: false,
+    provedAfterMs: 0,
+  };
+  return { state: cause.endsAs, ...stopOf(cause), report };
+}
+
+function spawnFailed(error: unknown): AgentOutcome {
+  const code = isBelayError(error) ? String(error.details['reason'] ?? error.code) : 'SPAWN_FAILED';
+  const message = error instanceof Error ? error.message : String(error);
+  return { state: 'failed', reason: 'error', error: { code, message } };
+}
+
+/** What the exit means. A process that had ended before any signal reached it ended by itself. */
+function outcomeOf(cause: StopCause | undefined, exit: ExitReport, reporter: AgentReporter): AgentOutcome {
+  const base = {
+    ...(exit.exitCode === null ? {} : { exitCode: exit.exitCode }),
+    ...(exit.signal === null ? {} : { signal: exit.signal }),
+    costUsd: reporter.costUsd,
+    report: exit.report,
+  };
+  if (cause !== undefined && exit.report.signals.length > 0)
+    return { ...base, state: cause.endsAs, ...stopOf(cause) };
+  if (exit.exitCode === 0) {
+    const { result } = reporter;
+    if (result !== undefined && Buffer.byteLength(JSON.stringify(result)) > SPEC_LIMITS.maxResultBytes) {
+      const message = `The result is larger than ${SPEC_LIMITS.maxResultBytes} bytes; store it elsewhere and return a reference.`;
+      return { ...base, state: 'failed', reason: 'error', error: { code: 'RESULT_TOO_LARGE', message } };
+    }
+    return { ...base, state: 'completed', ...(result === undefined ? {} : { result }) };
+  }
+  const message =
+    exit.signal === null ? `Exited with code ${exit.exitCode}.` : `Ended by signal ${exit.signal}.`;
+  return { ...base, state: 'failed', reason: 'error', error: { code: 'EXIT', message } };
+}

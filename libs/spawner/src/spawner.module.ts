@@ -1,0 +1,46 @@
+import { Module, type DynamicModule } from '@nestjs/common';
+import { LifecycleService } from '#libs/lifecycle';
+import { AgentRunner, type RunnerOptions } from './agent-runner';
+import { createProcessHost, type ProcessHostOptions } from './process';
+
+/** What the application decides: where processes live, and how an attempt's end is stored. */
+export interface SpawnerOptions {
+  readonly host: ProcessHostOptions;
+  readonly runner: Omit<RunnerOptions, 'finish'> & Partial<Pick<RunnerOptions, 'finish'>>;
+}
+
+/** The token of the worker's ProcessHost. */
+export const PROCESS_HOST = Symbol('belay.process-host');
+
+/** Gives `AgentRunner` and the `ProcessHost`. Needs LifecycleModule. */
+@Module({})
+export class SpawnerModule {
+  static forRootAsync(options: {
+    inject: never[];
+    useFactory: (...args: never[]) => SpawnerOptions;
+  }): DynamicModule {
+    const settings = Symbol('belay.spawner-options');
+    return {
+      module: SpawnerModule,
+      global: true,
+      providers: [
+        { provide: settings, inject: options.inject, useFactory: options.useFactory },
+        {
+          provide: PROCESS_HOST,
+          inject: [settings],
+          useFactory: async (chosen: SpawnerOptions) => createProcessHost(chosen.host),
+        },
+        {
+          provide: AgentRunner,
+          inject: [settings, PROCESS_HOST, LifecycleService],
+          useFactory: (chosen: SpawnerOptions, host: never, lifecycle: LifecycleService) =>
+            new AgentRunner(lifecycle, host, {
+              finish: async (fence, outcome) => lifecycle.agents.finish(fence, outcome),
+              ...chosen.runner,
+            }),
+        },
+      ],
+      exports: [AgentRunner, PROCESS_HOST],
+    };
+  }
+}

@@ -1,0 +1,94 @@
+import { BelayError, type BelayEvent } from '#libs/contracts';
+import { filter, map, share, type Observable, type Subscription } from 'rxjs';
+import { Subscriber } from './subscriber';
+import type { Valkey } from './valkey.module';
+
+/** How often a wait looks for itself, should every hint be lost. Milliseconds. */
+const LOOK_AGAIN_MS = 1_000;
+
+/** Every published event as one stream, and waits that use it as a hint and the record as the truth. */
+export class ChangeFeed {
+  private readonly subscriber: Subscriber;
+  readonly events$: Observable<BelayEvent>;
+
+  constructor(valkey: Valkey) {
+    const channel = valkey.keys.eventsChannel;
+    this.subscriber = new Subscriber(valkey.connections.create('subscriber'), [channel]);
+    this.events$ = this.subscriber.messages$.pipe(
+      filter((message) => message.channel === channel),
+      map(({ message }) => JSON.parse(message) as BelayEvent),
+      share(),
+    );
+  }
+
+  async start(): Promise<void> {
+    await this.subscriber.start();
+  }
+
+  stop(): void {
+    this.subscriber.stop();
+  }
+
+  /** Fires when hints may have been missed: after each (re)subscription. */
+  get renewed$(): Observable<void> {
+    return this.subscriber.subscribed$;
+  }
+
+  /**
+   * Resolves with the first defined answer of `look`, which is asked at once, after every event `concerns` holds for,
+   * after a reconnect, and once a second. @throws BelayError TIMEOUT after `timeoutMs`
+   */
+  async until<T>(
+    look: () => Promise<T | undefined>,
+    concerns: (event: BelayEvent) => boolean,
+    options: { timeoutMs: number; what: string; signal?: AbortSignal },
+  ): Promise<T> {
+    const subscriptions: Subscription[] = [];
+    const timers: NodeJS.Timeout[] = [];
+    try {
+      return await new Promise<T>((resolve, reject) => {
+        let looking = false;
+        let again = false;
+        const check = async (): Promise<void> => {
+          if (looking) {
+            again = true;
+            return;
+          }
+          looking = true;
+          do {
+            again = false;
+            const answer = await look();
+            if (answer !== undefined) {
+              resolve(answer);
+              return;
+            }
+          } while (again);
+          looking = false;
+        };
+        const ask = (): void => void check().catch(reject);
+        subscriptions.push(this.events$.pipe(filter(concerns)).subscribe(ask), this.renewed$.subscribe(ask));
+        timers.push(setInterval(ask, LOOK_AGAIN_MS));
+        timers.push(
+          setTimeout(
+            () =>
+              reject(
+                new BelayError('TIMEOUT', `${options.what} did not happen within ${options.timeoutMs} ms.`),
+              ),
+            options.timeoutMs,
+          ),
+        );
+        options.signal?.addEventListener(
+          'abort',
+          () => reject(new BelayError('TIMEOUT', 'The caller gave up.')),
+          {
+            once: true,
+          },
+        );
+        ask();
+      });
+    } finally {
+      for (const subscription of subscriptions) subscription.unsubscribe();
+      for (const timer of timers) clearTimeout(timer);
+    }
+  }
+}

@@ -1,0 +1,198 @@
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { join, resolve } from 'node:path';
+import { distributionSources, formatSources, withBackports } from './debian-sources';
+import { withLock } from './locked';
+import { runCommand, type CommandResult } from './run-command';
+import type { Report, ServerBinary } from './types';
+import { describeUnpacked, findUnpacked, unpackedRoot } from './unpacked-server';
+
+export { findUnpacked } from './unpacked-server';
+
+const UPDATE_TIMEOUT_MS = 120_000;
+const DOWNLOAD_TIMEOUT_MS = 180_000;
+/** The C library and what belongs to it must be the system's own: another one beside the system's loader crashes. */
+const NEVER_UNPACKED = /^(libc6|libc-bin|libgcc-s1|libstdc\+\+6|base-files)_/;
+
+/**
+ * Downloads the server from the distribution's packages and unpacks it into `cacheDir`, without root and without
+ * touching the system: apt works with lists, cache and sources of its own. Undefined with a line in `tried` when
+ * that cannot be done here.
+ */
+export async function unpackDebianServer(
+  options: { readonly cacheDir: string; readonly report: Report },
+  tried: string[],
+): Promise<ServerBinary | undefined> {
+  const release = readRelease();
+  if (release === undefined) {
+    tried.push(otherPlatform());
+    return undefined;
+  }
+  const cacheDir = resolve(options.cacheDir);
+  mkdirSync(cacheDir, { recursive: true, mode: 0o700 });
+  return withLock(
+    join(cacheDir, 'unpack.lock'),
+    {
+      waitMs: UPDATE_TIMEOUT_MS + DOWNLOAD_TIMEOUT_MS,
+      report: options.report,
+      waitingFor: 'downloading the server',
+    },
+    async () => {
+      // Another process may have made it while this one waited.
+      const made = existsSync(unpackedRoot(cacheDir)) ? await findUnpacked(cacheDir, []) : undefined;
+      if (made !== undefined) return made;
+      const work = mkdtempSync(join(cacheDir, 'unpacking-'));
+      try {
+        const got = await downloadAndUnpack(work, cacheDir, release, options.report);
+        if (typeof got !== 'string') return got;
+        tried.push(`packages of ${release.id} ${release.codename}: ${got}`);
+        return undefined;
+      } finally {
+        rmSync(work, { recursive: true, force: true });
+      }
+    },
+  );
+}
+
+interface Release {
+  readonly id: string;
+  readonly codename: string;
+}
+
+async function downloadAndUnpack(
+  work: string,
+  cacheDir: string,
+  release: Release,
+  report: Report,
+): Promise<ServerBinary | string> {
+  const own = distributionSources(release.codename);
+  if (own.length === 0) return `no source for ${release.codename} in /etc/apt/sources.list or sources.list.d`;
+  const sources = release.id === 'debian' ? withBackports(own, release.codename) : own;
+  const apt = prepareApt(work, formatSources(sources));
+
+  report(`looking for a server in the packages of ${release.id} ${release.codename} …`);
+  const updated = await apt('apt-get', ['update'], UPDATE_TIMEOUT_MS);
+  const name = await pickPackage(apt);
+  if (name === undefined) {
+    const why = updated.code === 0 ? 'they hold neither valkey-server nor redis-server' : updated.failure;
+    return `${why}; is the mirror reachable?`;
+  }
+  report(`downloading ${name.name} ${name.version} …`);
+  const failure = await download(apt, name.name, work);
+  if (failure !== undefined) return failure;
+
+  const root = join(work, 'root');
+  const debs = readdirSync(join(work, 'archives')).filter((file) => file.endsWith('.deb'));
+  for (const deb of debs.filter((file) => !NEVER_UNPACKED.test(file))) {
+    const unpacked = await runCommand('dpkg-deb', ['-x', join(work, 'archives', deb), root], {
+      timeoutMs: 60_000,
+    });
+    if (unpacked.code !== 0) return `dpkg-deb could not unpack ${deb}: ${unpacked.failure}`;
+  }
+  const described = await describeUnpacked(root);
+  if (typeof described === 'string') return `${name.name} was unpacked but does not run: ${described}`;
+
+  const place = unpackedRoot(cacheDir);
+  rmSync(place, { recursive: true, force: true }); // one that no longer runs; nobody uses it
+  renameSync(root, place);
+  const moved = await findUnpacked(cacheDir, []);
+  return moved === undefined ? `${place} does not run` : { ...moved, source: 'packages' };
+}
+
+type Apt = (
+  tool: 'apt-get' | 'apt-cache',
+  args: readonly string[],
+  timeoutMs: number,
+) => Promise<CommandResult>;
+
+/** apt with sources, lists and cache below `work`; the system's state is read, never written. */
+function prepareApt(work: string, sources: string): Apt {
+  for (const name of ['lists/partial', 'archives/partial', 'parts'])
+    mkdirSync(join(work, name), { recursive: true });
+  writeFileSync(join(work, 'sources.list'), sources);
+  const settings = {
+    'Dir::Etc::sourcelist': join(work, 'sources.list'),
+    'Dir::Etc::sourceparts': join(work, 'parts'),
+    'Dir::State::lists': join(work, 'lists'),
+    'Dir::Cache': work,
+    'Dir::Cache::archives': join(work, 'archives'),
+    // In memory only: no cache files to be left behind.
+    'Dir::Cache::pkgcache': '',
+    'Dir::Cache::srcpkgcache': '',
+    // As root apt would download as the user _apt, who cannot write here.
+    'APT::Sandbox::User': '',
+    'Acquire::Languages': 'none',
+    'Acquire::Retries': '2',
+    'Acquire::http::Timeout': '20',
+    'Acquire::https::Timeout': '20',
+    // The lock is the system's and not ours to take: nothing of the system's is changed.
+    'Debug::NoLocking': '1',
+  };
+  const flags = Object.entries(settings).flatMap(([name, value]) => ['-o', `${name}=${value}`]);
+  return (tool, args, timeoutMs) =>
+    runCommand(tool, [...flags, ...args], {
+      timeoutMs,
+      cwd: join(work, 'archives'),
+      env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
+    });
+}
+
+/** Valkey where this release has one new enough, else Redis. */
+async function pickPackage(apt: Apt): Promise<{ name: string; version: string } | undefined> {
+  for (const name of ['valkey-server', 'redis-server']) {
+    const policy = await apt('apt-cache', ['policy', name], 30_000);
+    const version = /^\s*Candidate: (?:\d+:)?(\d\S*)/m.exec(policy.stdout)?.[1];
+    if (version !== undefined && Number(version.split('.')[0]) >= 7) return { name, version };
+  }
+  return undefined;
+}
+
+/**
+ * The package and what it depends on that this system lacks, as apt's own solver says; where the solver gives up
+ * (a system with broken packages), just the server and its tools, which need little that is not everywhere.
+ */
+async function download(apt: Apt, name: string, work: string): Promise<string | undefined> {
+  const solved = await apt(
+    'apt-get',
+    ['install', '--download-only', '--no-install-recommends', '--reinstall', '-y', '-q', name],
+    DOWNLOAD_TIMEOUT_MS,
+  );
+  const has = (prefix: string): boolean =>
+    readdirSync(join(work, 'archives')).some(
+      (file) => file.startsWith(`${prefix}_`) && file.endsWith('.deb'),
+    );
+  const tools = name.replace('-server', '-tools');
+  // The program itself is in the tools' package, which the solver leaves out where it is installed already.
+  const missing = [name, tools].filter((wanted) => !has(wanted));
+  if (missing.length === 0) return undefined;
+  const plain = await apt('apt-get', ['download', '-q', ...missing], DOWNLOAD_TIMEOUT_MS);
+  if (plain.code === 0 && has(tools)) return undefined;
+  return `${name} could not be downloaded: ${plain.failure || solved.failure}`;
+}
+
+function readRelease(): Release | undefined {
+  if (process.platform !== 'linux' || !existsSync('/usr/bin/apt-get')) return undefined;
+  let text = '';
+  try {
+    text = readFileSync('/etc/os-release', 'utf8');
+  } catch {
+    return undefined;
+  }
+  const field = (name: string): string =>
+    new RegExp(`^${name}="?([^"\\n]*)"?$`, 'm').exec(text)?.[1]?.toLowerCase() ?? '';
+  const codename = field('VERSION_CODENAME');
+  return codename === '' ? undefined : { id: field('ID'), codename };
+}
+
+function otherPlatform(): string {
+  if (process.platform === 'darwin') return 'no packages to unpack on macOS; run: brew install valkey';
+  return 'no apt-get here to unpack packages with; install valkey with your own package manager';
+}

@@ -1,0 +1,79 @@
+import { userInfo } from 'node:os';
+import { BelayError } from '#libs/contracts';
+import { freePort, untilReady } from './launch';
+import { runCommand } from './run-command';
+import type { Report, ServerVersion } from './types';
+import { startWatched, type WatchedServer } from './watch-owner';
+
+const IMAGE = 'valkey/valkey:8-alpine';
+/** Pulling the image counts. */
+const START_TIMEOUT_MS = 180_000;
+
+/** A server in a container, and where it answers. */
+export interface DockerServer {
+  readonly watched: WatchedServer;
+  readonly port: number;
+  readonly version: ServerVersion;
+}
+
+/**
+ * Runs the server in a container on a published loopback port, its data on the host. `docker run` stays in the
+ * foreground under the same watcher as any server and passes its signals on. Undefined, with a line in `tried`, when
+ * the engine does not answer or the container does not come up.
+ */
+export async function startDockerServer(
+  options: {
+    readonly dir: string;
+    readonly port?: number;
+    readonly report: Report;
+    readonly env: NodeJS.ProcessEnv;
+  },
+  tried: string[],
+): Promise<DockerServer | undefined> {
+  const engine = await runCommand('docker', ['version', '--format', '{{.Server.Version}}'], {
+    timeoutMs: 5_000,
+    env: options.env,
+  });
+  if (engine.code !== 0) {
+    tried.push(
+      `Docker: ${engine.failure === 'not found' ? 'not installed' : `the engine does not answer (${engine.failure})`}`,
+    );
+    return undefined;
+  }
+  const port = options.port ?? (await freePort());
+  options.report(`starting ${IMAGE} in Docker ${engine.stdout.trim()} …`);
+  let watched: WatchedServer | undefined;
+  try {
+    watched = await startWatched({ command: runArguments(options.dir, port), env: options.env });
+    const running = watched;
+    const address = { host: '127.0.0.1', port, tls: false };
+    await untilReady(address, { startTimeoutMs: START_TIMEOUT_MS, report: options.report }, () =>
+      running.hasExited(),
+    );
+    return { watched, port, version: { name: 'valkey', version: '8' } };
+  } catch (error) {
+    await watched?.end();
+    const why = error instanceof Error || error instanceof BelayError ? error.message : String(error);
+    tried.push(`Docker: ${IMAGE} ${why}; ${watched?.output().split('\n').at(-1) ?? 'no output'}`);
+    return undefined;
+  }
+}
+
+function runArguments(dir: string, port: number): string[] {
+  const { uid, gid } = userInfo();
+  const run = ['docker', 'run', '--rm', '--user', `${uid}:${gid}`, '--publish', `127.0.0.1:${port}:6379`];
+  const server = ['--volume', `${dir}:/data`, IMAGE, 'valkey-server', '--dir', '/data'];
+  // Inside the container every client comes from outside; only the host's loopback reaches the published port.
+  const access = ['--protected-mode', 'no'];
+  const data = [
+    '--appendonly',
+    'yes',
+    '--appendfsync',
+    'everysec',
+    '--save',
+    '',
+    '--maxmemory-policy',
+    'noeviction',
+  ];
+  return [...run, ...server, ...access, ...data];
+}

@@ -1,0 +1,59 @@
+import { BelayError } from '#libs/contracts';
+import { askServer, parseServerUrl } from './ask-server';
+import { isNewEnough, OLDEST_SERVER, parseInfoVersion } from './server-version';
+import type { LocalServer, ServerVersion } from './types';
+
+const ANSWER_WITHIN_MS = 5_000;
+
+/** Checks that the server of BELAY_VALKEY_URL answers and is new enough. Nothing is started, nothing is written. */
+export async function checkGivenServer(url: string): Promise<LocalServer> {
+  const address = parseServerUrl(url);
+  if (address === undefined) {
+    throw refuse(url, 'is not a redis://, rediss:// or unix:// URL', 'Example: redis://127.0.0.1:6379');
+  }
+  let version: ServerVersion | undefined;
+  try {
+    const [pong, info] = await askServer(address, [['PING'], ['INFO', 'server']], ANSWER_WITHIN_MS);
+    if (pong?.ok !== true) throw new Error(pong?.error ?? 'no answer to PING');
+    version = info?.ok === true ? parseInfoVersion(info.text) : undefined;
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message || cause.name : String(cause);
+    throw refuse(
+      url,
+      `cannot be used: ${describe(cause, why)}`,
+      'Start it, correct the URL, or unset it for a local server',
+      cause,
+    );
+  }
+  if (version !== undefined && !isNewEnough(version.version)) {
+    throw refuse(url, `is ${version.name} ${version.version}`, `Belay needs ${OLDEST_SERVER} or later`);
+  }
+  return {
+    url,
+    ...(address.path === undefined ? {} : { socketPath: address.path }),
+    version: version ?? { name: 'redis', version: 'unknown' },
+    source: 'url',
+    reused: true,
+    exited: new Promise(() => undefined),
+    stop: () => Promise.resolve(),
+  };
+}
+
+function refuse(url: string, what: string, remedy: string, cause?: unknown): BelayError {
+  return new BelayError(
+    'SERVER_UNREACHABLE',
+    `BELAY_VALKEY_URL=${withoutPassword(url)} ${what}. ${remedy}.`,
+    { cause },
+  );
+}
+
+/** Node joins the failures of a host with several addresses into one error without a message. */
+function describe(cause: unknown, why: string): string {
+  const code = (cause as { code?: unknown } | undefined)?.code;
+  return typeof code === 'string' && !why.includes(code) ? code : why;
+}
+
+/** A URL as it may be shown: passwords never go into errors or logs. */
+export function withoutPassword(url: string): string {
+  return url.replace(/^([a-z]+:\/\/[^:@/]*):[^@]*@/i, '$1:***@');
+}

@@ -1,0 +1,5 @@
+export { parseServerUrl, type ServerAddress } from './ask-server';
+export { ensureServer } from './ensure-server';
+export { withoutPassword } from './given-server';
+export { startThrowawayServer, resolveServerBinary } from './throwaway-server';
+export type * from './types';

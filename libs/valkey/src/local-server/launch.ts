@@ -1,0 +1,174 @@
+import { readFileSync, renameSync, statSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { BelayError } from '#libs/contracts';
+import { askServer, socketUrl, type Answer, type ServerAddress } from './ask-server';
+import type { Report, ServerBinary } from './types';
+import { startWatched, type WatchedServer } from './watch-owner';
+
+/** Milliseconds a server may go on loading its append-only file. */
+const LOAD_TIMEOUT_MS = 600_000;
+/** Milliseconds between two looks at a server that does not answer yet. */
+const LOOK_MS = 5;
+const LOG_NAME = 'server.log';
+const LOG_LIMIT_BYTES = 5 * 1024 * 1024;
+
+/** Where the server listens: a socket's path, or a port of 127.0.0.1. */
+export type Endpoint = { readonly socketPath: string } | { readonly port: number };
+
+export interface LaunchOptions {
+  readonly binary: ServerBinary;
+  /** Data and log of the server. */
+  readonly dir: string;
+  readonly endpoint: Endpoint;
+  readonly appendonly: boolean;
+  readonly args?: readonly string[];
+  readonly removeDirectory?: string;
+  readonly startTimeoutMs?: number;
+  readonly report?: Report;
+  /** Called as soon as there is a process, before it answers. */
+  readonly onStarted?: (watched: WatchedServer) => void;
+  readonly env?: NodeJS.ProcessEnv;
+}
+
+/** Starts a server and resolves once it answers PING; an early end rejects with the last lines of its log. */
+export async function launchServer(options: LaunchOptions): Promise<WatchedServer> {
+  rotateLog(options.dir);
+  let watched: WatchedServer;
+  try {
+    watched = await startWatched({
+      command: [options.binary.path, ...serverArguments(options)],
+      ...(options.binary.libraryPath === undefined ? {} : { libraryPath: options.binary.libraryPath }),
+      ...(options.removeDirectory === undefined ? {} : { removeDirectory: options.removeDirectory }),
+      ...(options.env === undefined ? {} : { env: options.env }),
+    });
+  } catch (cause) {
+    throw new BelayError(
+      'SERVER_UNREACHABLE',
+      `${options.binary.path} could not be started: ${messageOf(cause)}.`,
+      {
+        cause,
+      },
+    );
+  }
+  try {
+    options.onStarted?.(watched);
+    await untilReady(addressOf(options.endpoint), options, () => watched.hasExited());
+  } catch (cause) {
+    const failure = new BelayError(
+      'SERVER_UNREACHABLE',
+      `${options.binary.path} ${messageOf(cause)}.${lastLines(options.dir, watched.output())}`,
+      { cause },
+    );
+    await watched.end({ keepDirectory: options.removeDirectory === undefined });
+    throw failure;
+  }
+  return watched;
+}
+
+export function addressOf(endpoint: Endpoint): ServerAddress {
+  return 'socketPath' in endpoint
+    ? { path: endpoint.socketPath, tls: false }
+    : { host: '127.0.0.1', port: endpoint.port, tls: false };
+}
+
+export function urlOf(endpoint: Endpoint): string {
+  return 'socketPath' in endpoint ? socketUrl(endpoint.socketPath) : `redis://127.0.0.1:${endpoint.port}`;
+}
+
+/** A port of 127.0.0.1 that nobody listens on now. */
+export function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const probe = createServer();
+    probe.once('error', reject);
+    probe.listen(0, '127.0.0.1', () => {
+      const address = probe.address();
+      const port = typeof address === 'object' && address !== null ? address.port : 0;
+      probe.close(() => resolve(port));
+    });
+  });
+}
+
+/** Waits for PONG; while the server loads its file it says how far it is. */
+export async function untilReady(
+  address: ServerAddress,
+  options: { readonly startTimeoutMs?: number; readonly report?: Report },
+  hasExited: () => boolean,
+): Promise<void> {
+  const startTimeoutMs = options.startTimeoutMs ?? 20_000;
+  const begun = performance.now();
+  let loading = false;
+  let toldAt = begun;
+  for (;;) {
+    if (hasExited()) throw new Error('ended before it answered');
+    const answers = await ask(address);
+    if (answers[0]?.ok === true) return;
+    const refusal = answers[0]?.ok === false ? answers[0].error : '';
+    if (refusal !== '' && !/^(LOADING|BUSY|MASTERDOWN)/.test(refusal))
+      throw new Error(`refuses PING: ${refusal}`);
+    loading = refusal.startsWith('LOADING');
+    const now = performance.now();
+    if (now - begun > (loading ? LOAD_TIMEOUT_MS : startTimeoutMs)) {
+      throw new Error(
+        `${loading ? 'is still loading' : 'did not answer'} after ${Math.round((now - begun) / 1000)} s`,
+      );
+    }
+    if (loading && now - toldAt > 1_000) {
+      options.report?.(`waiting for the server to load its data … ${percentLoaded(answers[1])}`);
+      toldAt = now;
+    }
+    await pause(LOOK_MS);
+  }
+}
+
+async function ask(address: ServerAddress): Promise<readonly Answer[]> {
+  try {
+    return await askServer(address, [['PING'], ['INFO', 'persistence']], 2_000);
+  } catch {
+    return []; // nobody listens yet
+  }
+}
+
+function percentLoaded(answer: Answer | undefined): string {
+  const percent = answer?.ok === true ? /^loading_loaded_perc:([\d.]+)/m.exec(answer.text)?.[1] : undefined;
+  return percent === undefined ? '' : `${Math.round(Number(percent))} %`;
+}
+
+function serverArguments(options: LaunchOptions): string[] {
+  const listen =
+    'socketPath' in options.endpoint
+      ? ['--port', '0', '--unixsocket', options.endpoint.socketPath, '--unixsocketperm', '700']
+      : ['--port', String(options.endpoint.port), '--bind', '127.0.0.1'];
+  const keep = options.appendonly
+    ? ['--appendonly', 'yes', '--appendfsync', 'everysec']
+    : ['--appendonly', 'no'];
+  const settings = ['--save', '', '--maxmemory-policy', 'noeviction', '--daemonize', 'no'];
+  const places = ['--dir', options.dir, '--logfile', join(options.dir, LOG_NAME)];
+  return [...listen, ...keep, ...settings, ...places, ...(options.args ?? [])];
+}
+
+/** The log is appended to at every start; one older part is kept. */
+function rotateLog(dir: string): void {
+  const log = join(dir, LOG_NAME);
+  try {
+    if (statSync(log).size > LOG_LIMIT_BYTES) renameSync(log, `${log}.1`);
+  } catch {
+    // No log yet.
+  }
+}
+
+function lastLines(dir: string, output: string): string {
+  let log = '';
+  try {
+    log = readFileSync(join(dir, LOG_NAME), 'utf8');
+  } catch {
+    // It ended before it opened its log; what it printed is all there is.
+  }
+  const lines = `${log}\n${output}`.split('\n').filter((line) => line.trim() !== '');
+  return lines.length === 0 ? '' : ` Its last lines:\n${lines.slice(-8).join('\n')}`;
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,108 @@
+import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { askServer, parseServerUrl } from './ask-server';
+import { isAlive, signalProcess, type ProcessIdentity } from './process-identity';
+import type { LocalServer, ServerSource, ServerVersion } from './types';
+import { STOP_GRACE_MS, untilGone } from './watch-owner';
+
+/** What the owner of a server writes down in its data directory, so that a second caller finds it. */
+export interface RunningRecord {
+  readonly url: string;
+  readonly socketPath?: string;
+  readonly version: ServerVersion;
+  readonly source: ServerSource;
+  /** The process whose end ends the server. */
+  readonly owner: ProcessIdentity;
+  /** The server's process, or for a container the `docker run` that holds it. */
+  readonly process: ProcessIdentity;
+}
+
+const NAME = 'server.json';
+
+/** Written whole or not at all. */
+export function writeRecord(dir: string, record: RunningRecord): void {
+  const path = join(dir, NAME);
+  writeFileSync(`${path}.new`, `${JSON.stringify(record)}\n`, { mode: 0o600 });
+  renameSync(`${path}.new`, path);
+}
+
+/** Removes the record if it still is of that server. */
+export function removeRecord(dir: string, server: ProcessIdentity): void {
+  const record = readRecord(dir);
+  if (record?.process.pid === server.pid && record.process.startTime === server.startTime) {
+    rmSync(join(dir, NAME), { force: true });
+  }
+}
+
+/**
+ * The server that runs on this data directory, seen alive and answering. One whose owner died is on its way out:
+ * that is waited for, so that two servers never write one append-only file. A sentence when it runs but cannot
+ * be used.
+ */
+export async function findRunning(dir: string): Promise<RunningRecord | string | undefined> {
+  const record = readRecord(dir);
+  if (record === undefined || !isAlive(record.process)) return undefined;
+  if (!isAlive(record.owner)) {
+    return (await endOrphan(record.process))
+      ? undefined
+      : `the server (pid ${record.process.pid}) does not end`;
+  }
+  const address = parseServerUrl(record.url);
+  if (address === undefined) return `${join(dir, NAME)} is damaged`;
+  try {
+    const [pong, info] = await askServer(address, [['PING'], ['INFO', 'server']], 5_000);
+    if (pong?.ok !== true)
+      return `the server (pid ${record.process.pid}) answers PING with: ${pong?.error ?? 'nothing'}`;
+    const pid = info?.ok === true ? /^process_id:(\d+)/m.exec(info.text)?.[1] : undefined;
+    if (record.source !== 'docker' && Number(pid) !== record.process.pid) {
+      return `process ${pid} answers at ${record.url} instead of the server (pid ${record.process.pid})`;
+    }
+    return record;
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    return `the server (pid ${record.process.pid}) runs but does not answer at ${record.url}: ${why}`;
+  }
+}
+
+/** Its watcher ends it; where the watcher was killed too, nobody else is left to do it. */
+async function endOrphan(server: ProcessIdentity): Promise<boolean> {
+  for (const [signal, waitMs] of [
+    [undefined, STOP_GRACE_MS + 5_000],
+    ['SIGTERM', STOP_GRACE_MS],
+    ['SIGKILL', 5_000],
+  ] as const) {
+    if (signal !== undefined) signalProcess(server, signal);
+    if (
+      await untilGone(server, waitMs).then(
+        () => true,
+        () => false,
+      )
+    )
+      return true;
+  }
+  return false;
+}
+
+/** A handle for one who does not own it: `stop()` leaves it running. */
+export function borrow(record: RunningRecord): LocalServer {
+  return {
+    url: record.url,
+    ...(record.socketPath === undefined ? {} : { socketPath: record.socketPath }),
+    ...(record.source === 'docker' ? {} : { pid: record.process.pid }),
+    version: record.version,
+    source: record.source,
+    reused: true,
+    exited: new Promise(() => undefined),
+    stop: () => Promise.resolve(),
+  };
+}
+
+function readRecord(dir: string): RunningRecord | undefined {
+  try {
+    const record = JSON.parse(readFileSync(join(dir, NAME), 'utf8')) as Partial<RunningRecord>;
+    const whole = record.url !== undefined && record.owner !== undefined && record.process !== undefined;
+    return whole ? (record as RunningRecord) : undefined;
+  } catch {
+    return undefined;
+  }
+}
