@@ -13,7 +13,7 @@ import {
   type StopReport,
 } from '#libs/contracts';
 import type { ScriptReply } from '#libs/valkey';
-import { decodeAgent, parseStored } from './decode';
+import { decodeAgent, parseStored, textOf } from './decode';
 import type { StopRequest } from './execution-store';
 import { accepted } from './refusals';
 import type { ShardScripts } from './scope';
@@ -108,7 +108,7 @@ export class AgentStore {
       job.attempt,
       workerId,
       token,
-    ])) as [string, string?, string[]?];
+    ])) as [string, string, string[]];
     const head = JSON.parse(reply[0]) as ScriptReply & {
       epoch: number;
       name: string;
@@ -120,11 +120,11 @@ export class AgentStore {
       return { claimed: false, why: head.refused, ...(state === undefined ? {} : { state }) };
     }
     const key = this.keys.execution(job.executionId, 'specs');
-    const pairs = reply[2] ?? [];
+    const pairs = reply[2];
     const upstream = Object.fromEntries(
       Array.from({ length: pairs.length / 2 }, (_, i) => [
         pairs[2 * i],
-        parseStored(key, pairs[2 * i + 1] ?? ''),
+        parseStored(key, textOf(pairs[2 * i + 1])),
       ]),
     ) as Record<string, unknown>;
     return {
@@ -133,7 +133,7 @@ export class AgentStore {
       executionName: head.name,
       ...(head.graceMs === undefined ? {} : { graceMs: head.graceMs }),
       ...(head.previousId === undefined ? {} : { previousId: head.previousId }),
-      node: parseStored(key, reply[1] ?? ''),
+      node: parseStored(key, reply[1]),
       upstream,
     };
   }

@@ -41,7 +41,10 @@ function pickNumbers<K extends string>(fields: Fields, names: readonly K[]): Par
   ) as never;
 }
 
-const micros = (value: string | number | undefined): number => Number(value ?? 0) / 1e6;
+/** What the server left out reads as empty: a record without the field is judged by what needs it. */
+export const textOf = (value: string | null | undefined): string => value ?? '';
+
+const micros = (value: string | number | undefined): number => Number(value) / 1e6;
 
 export function decodeExecution(key: string, fields: Fields): ExecutionRecord {
   if (fields['state'] === undefined || fields['id'] === undefined) {
@@ -56,11 +59,11 @@ export function decodeExecution(key: string, fields: Fields): ExecutionRecord {
   >;
   return {
     id: fields['id'],
-    name: fields['name'] ?? '',
+    name: textOf(fields['name']),
     state: fields['state'] as ExecutionRecord['state'],
     version: Number(fields['version']),
     epoch: Number(fields['epoch']),
-    labels: parseStored(key, fields['labels'] ?? '{}'),
+    labels: parseStored(key, textOf(fields['labels'])),
     onFailure: fields['onFailure'] as 'stop' | 'continue',
     createdAt: Number(fields['createdAt']),
     ...pickNumbers(fields, ['startedAt', 'completedAt', 'stoppedAt', 'deadlineAt', 'timeoutMs', 'graceMs']),
@@ -109,17 +112,17 @@ export function decodeAgent(key: string, text: string): AgentRecord {
 
 export function decodeWorker(fields: Fields, lease: string | null): WorkerRecord {
   return {
-    id: fields['id'] ?? '',
+    id: textOf(fields['id']),
     state: fields['state'] as WorkerRecord['state'],
-    host: fields['host'] ?? '',
-    bootId: fields['bootId'] ?? '',
-    pools: (fields['pools'] ?? '').split(','),
+    host: textOf(fields['host']),
+    bootId: textOf(fields['bootId']),
+    pools: textOf(fields['pools']).split(','),
     containment: fields['containment'] as WorkerRecord['containment'],
     version: Number(fields['version']),
     pid: Number(fields['pid']),
     concurrency: Number(fields['concurrency']),
     createdAt: Number(fields['createdAt']),
-    running: Number(fields['running'] ?? 0),
+    running: Number(textOf(fields['running'])),
     ...pickNumbers(fields, ['httpPort', 'startedAt', 'stoppedAt', 'lastHeartbeatAt']),
     ...pick(fields, ['reason']),
     ...(lease === null ? {} : { leaseExpiresAt: Number(lease) }),

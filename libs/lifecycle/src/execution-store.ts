@@ -13,7 +13,7 @@ import {
   type StopReason,
 } from '#libs/contracts';
 import { monotonicFactory } from 'ulid';
-import { decodeExecution, decodeNode, parseStored } from './decode';
+import { decodeExecution, decodeNode, parseStored, textOf } from './decode';
 import { accepted } from './refusals';
 import type { ShardScripts } from './scope';
 import { stageExecution } from './stage-execution';
@@ -149,11 +149,10 @@ export class ExecutionStore {
   /** Newest first, across all shards; the cursor is the last id seen (ids are time-ordered). */
   async list(query: ExecutionQuery = {}): Promise<Page<ExecutionRecord>> {
     const limit = query.limit ?? 50;
-    const indices = query.labels?.length
-      ? [`idx:lbl:${query.labels[0]}`]
-      : (query.states ?? []).length > 0
-        ? (query.states ?? []).map((state) => `idx:exe:${state}`)
-        : ['idx:exe'];
+    const { states = [], labels = [] } = query;
+    const byState = states.length > 0 ? states.map((state) => `idx:exe:${state}`) : ['idx:exe'];
+    // One label's index is narrower than any state's; the rest is filtered.
+    const indices = labels.length > 0 ? [`idx:lbl:${labels[0]}`] : byState;
     const ids = new Set<string>();
     await Promise.all(
       this.keys.tags().flatMap((tag) =>
@@ -194,7 +193,7 @@ export class ExecutionStore {
     const key = this.keys.execution(id, 'nodes');
     const texts = await this.redis.hmget(key, ...ids);
     const items = ids
-      .map((nodeId, i) => decodeNode(key, nodeId, texts[i] ?? ''))
+      .map((nodeId, i) => decodeNode(key, nodeId, textOf(texts[i])))
       .filter((node) => query.states === undefined || query.states.includes(node.state));
     return ids.length === limit ? { items, nextCursor: String(from + limit) } : { items };
   }
@@ -218,7 +217,7 @@ export class ExecutionStore {
     const key = this.keys.execution(id, 'events');
     const rows = await this.redis.xrange(key, `(${after}`, '+', 'COUNT', limit);
     return rows.map(([streamId, values]) => ({
-      ...parseStored<BelayEvent>(key, values[1] ?? ''),
+      ...parseStored<BelayEvent>(key, textOf(values[1])),
       id: streamId,
     }));
   }

@@ -71,6 +71,8 @@ export async function stageExecution(
 
 /** A pipeline reports each command's error in its row; the first one is raised. */
 async function settle(rows: Promise<[Error | null, unknown][] | null>): Promise<void> {
-  const failed = ((await rows) ?? []).find(([error]) => error !== null);
-  if (failed?.[0]) throw failed[0];
+  const errors = ((await rows) as [Error | null, unknown][])
+    .map(([error]) => error)
+    .filter((error) => error !== null);
+  if (errors.length > 0) throw errors[0] as Error;
 }
