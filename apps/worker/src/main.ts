@@ -97,7 +97,7 @@ async function main(): Promise<void> {
     {
       workerId,
       pools: settings.pools,
-      concurrency: settings.concurrency,
+      concurrency: settings.workerConcurrency,
       leaseTtlMs: settings.leaseTtlMs,
       heartbeatMs: settings.heartbeatMs,
       fenceAfterMs: settings.fenceAfterMs,

@@ -53,5 +53,7 @@ export interface ExitReport {
   readonly signal: string | null;
   /** Processes of the tree that outlived the first process and had to be ended. */
   readonly leftovers: number;
+  /** Why the command could not be executed after all, where that showed only after the start. */
+  readonly startError?: string;
   readonly report: StopReport;
 }

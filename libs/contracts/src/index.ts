@@ -9,3 +9,5 @@ export * from './records';
 export * from './spec';
 export * from './state-machine';
 export * from './states';
+export * from './spec-validation';
+export * from './settings';

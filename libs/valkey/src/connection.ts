@@ -28,7 +28,7 @@ export function connectionOptions(url: string, role: ConnectionRole): RedisOptio
     ...(parsed.username === '' ? {} : { username: decodeURIComponent(parsed.username) }),
     ...(parsed.password === '' ? {} : { password: decodeURIComponent(parsed.password) }),
     ...(parsed.pathname.length > 1 ? { db: Number(parsed.pathname.slice(1)) } : {}),
-    ...(parsed.protocol === 'rediss:' ? { tls: {} } : {}),
+    ...(['rediss:', 'valkeys:'].includes(parsed.protocol) ? { tls: {} } : {}),
   };
 }
 

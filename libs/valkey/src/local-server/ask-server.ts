@@ -15,7 +15,7 @@ export interface ServerAddress {
 export type Answer =
   { readonly ok: true; readonly text: string } | { readonly ok: false; readonly error: string };
 
-/** Parses `redis://`, `rediss://` and `unix://` URLs; undefined when it is none of them. */
+/** Parses `redis://`, `rediss://`, `valkey://`, `valkeys://` and `unix://` URLs; undefined when it is none of them. */
 export function parseServerUrl(url: string): ServerAddress | undefined {
   let parsed: URL;
   try {
@@ -32,12 +32,12 @@ export function parseServerUrl(url: string): ServerAddress | undefined {
       ? undefined
       : { path: decodeURIComponent(parsed.pathname), tls: false, ...login };
   }
-  if (parsed.protocol !== 'redis:' && parsed.protocol !== 'rediss:') return undefined;
+  if (!/^(redis|valkey)s?:$/.test(parsed.protocol)) return undefined;
   const host = parsed.hostname.replace(/^\[|\]$/g, '');
   return {
     host: host === '' ? '127.0.0.1' : host,
     port: parsed.port === '' ? 6379 : Number(parsed.port),
-    tls: parsed.protocol === 'rediss:',
+    tls: /^(rediss|valkeys):$/.test(parsed.protocol),
     ...login,
   };
 }

@@ -14,11 +14,14 @@ import { withLock } from './locked';
 import { runCommand, type CommandResult } from './run-command';
 import type { Report, ServerBinary } from './types';
 import { describeUnpacked, findUnpacked, unpackedRoot } from './unpacked-server';
+import { wordsOf } from './words-of';
 
 export { findUnpacked } from './unpacked-server';
 
 const UPDATE_TIMEOUT_MS = 120_000;
 const DOWNLOAD_TIMEOUT_MS = 180_000;
+const SYSTEM_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+const WORK = 'unpacking-';
 /** The C library and what belongs to it must be the system's own: another one beside the system's loader crashes. */
 const NEVER_UNPACKED = /^(libc6|libc-bin|libgcc-s1|libstdc\+\+6|base-files)_/;
 
@@ -36,30 +39,41 @@ export async function unpackDebianServer(
     tried.push(otherPlatform());
     return undefined;
   }
-  const cacheDir = resolve(options.cacheDir);
+  try {
+    const got = await makeUnpacked(resolve(options.cacheDir), release, options.report);
+    if (typeof got !== 'string') return got;
+    tried.push(`packages of ${release.id} ${release.codename}: ${got}`);
+  } catch (error) {
+    const why = wordsOf(error);
+    tried.push(
+      `packages of ${release.id} ${release.codename}: ${why}; set BELAY_DATA_DIR to a writable directory`,
+    );
+  }
+  return undefined;
+}
+
+function makeUnpacked(cacheDir: string, release: Release, report: Report): Promise<ServerBinary | string> {
   mkdirSync(cacheDir, { recursive: true, mode: 0o700 });
-  return withLock(
-    join(cacheDir, 'unpack.lock'),
-    {
-      waitMs: UPDATE_TIMEOUT_MS + DOWNLOAD_TIMEOUT_MS,
-      report: options.report,
-      waitingFor: 'downloading the server',
-    },
-    async () => {
-      // Another process may have made it while this one waited.
-      const made = existsSync(unpackedRoot(cacheDir)) ? await findUnpacked(cacheDir, []) : undefined;
-      if (made !== undefined) return made;
-      const work = mkdtempSync(join(cacheDir, 'unpacking-'));
-      try {
-        const got = await downloadAndUnpack(work, cacheDir, release, options.report);
-        if (typeof got !== 'string') return got;
-        tried.push(`packages of ${release.id} ${release.codename}: ${got}`);
-        return undefined;
-      } finally {
-        rmSync(work, { recursive: true, force: true });
-      }
-    },
-  );
+  const lock = {
+    waitMs: UPDATE_TIMEOUT_MS + DOWNLOAD_TIMEOUT_MS,
+    report,
+    waitingFor: 'downloading the server',
+  };
+  return withLock(join(cacheDir, 'unpack.lock'), lock, async () => {
+    // Another process may have made it while this one waited.
+    const made = await findUnpacked(cacheDir, []);
+    if (made !== undefined) return made;
+    // Under the lock, so any that are there were left by a process that was killed.
+    for (const name of readdirSync(cacheDir).filter((each) => each.startsWith(WORK))) {
+      rmSync(join(cacheDir, name), { recursive: true, force: true });
+    }
+    const work = mkdtempSync(join(cacheDir, WORK));
+    try {
+      return await downloadAndUnpack(work, cacheDir, release, report);
+    } finally {
+      rmSync(work, { recursive: true, force: true });
+    }
+  });
 }
 
 interface Release {
@@ -94,6 +108,7 @@ async function downloadAndUnpack(
   for (const deb of debs.filter((file) => !NEVER_UNPACKED.test(file))) {
     const unpacked = await runCommand('dpkg-deb', ['-x', join(work, 'archives', deb), root], {
       timeoutMs: 60_000,
+      env: { ...process.env, PATH: SYSTEM_PATH },
     });
     if (unpacked.code !== 0) return `dpkg-deb could not unpack ${deb}: ${unpacked.failure}`;
   }
@@ -141,7 +156,8 @@ function prepareApt(work: string, sources: string): Apt {
     runCommand(tool, [...flags, ...args], {
       timeoutMs,
       cwd: join(work, 'archives'),
-      env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
+      // A service's PATH may lack even /bin, which apt and dpkg need.
+      env: { ...process.env, PATH: SYSTEM_PATH, DEBIAN_FRONTEND: 'noninteractive' },
     });
 }
 

@@ -1,9 +1,9 @@
 import { userInfo } from 'node:os';
-import { BelayError } from '#libs/contracts';
 import { freePort, untilReady } from './launch';
 import { runCommand } from './run-command';
 import type { Report, ServerVersion } from './types';
 import { startWatched, type WatchedServer } from './watch-owner';
+import { wordsOf } from './words-of';
 
 const IMAGE = 'valkey/valkey:8-alpine';
 /** Pulling the image counts. */
@@ -53,7 +53,7 @@ export async function startDockerServer(
     return { watched, port, version: { name: 'valkey', version: '8' } };
   } catch (error) {
     await watched?.end();
-    const why = error instanceof Error || error instanceof BelayError ? error.message : String(error);
+    const why = wordsOf(error);
     tried.push(`Docker: ${IMAGE} ${why}; ${watched?.output().split('\n').at(-1) ?? 'no output'}`);
     return undefined;
   }

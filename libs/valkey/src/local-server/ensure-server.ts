@@ -19,6 +19,7 @@ import type {
   ServerVersion,
 } from './types';
 import type { WatchedServer } from './watch-owner';
+import { wordsOf } from './words-of';
 
 /** A start may have to download packages or pull an image first. */
 const START_WAIT_MS = 360_000;
@@ -131,7 +132,7 @@ function describePlace(place: Place): Pick<LocalServer, 'url' | 'socketPath' | '
 
 function record(dir: string, watched: WatchedServer, place: Place): void {
   const owner = identify(process.pid) ?? { pid: process.pid, startTime: '' };
-  writeRecord(dir, { ...describePlace(place), owner, process: watched.process });
+  writeRecord(dir, { ...describePlace(place), owner, process: watched.process, watcher: watched.watcher });
 }
 
 function own(dir: string, watched: WatchedServer, place: Place): LocalServer {
@@ -153,7 +154,7 @@ function makePrivate(dir: string): void {
     mkdirSync(dir, { recursive: true, mode: 0o700 });
     chmodSync(dir, 0o700);
   } catch (cause) {
-    const why = cause instanceof Error ? cause.message : String(cause);
+    const why = wordsOf(cause);
     throw new BelayError(
       'SERVER_UNREACHABLE',
       `The data directory ${dir} cannot be written (${why}); set BELAY_DATA_DIR to one that can.`,

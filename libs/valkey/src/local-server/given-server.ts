@@ -2,6 +2,7 @@ import { BelayError } from '#libs/contracts';
 import { askServer, parseServerUrl } from './ask-server';
 import { isNewEnough, OLDEST_SERVER, parseInfoVersion } from './server-version';
 import type { LocalServer, ServerVersion } from './types';
+import { wordsOf } from './words-of';
 
 const ANSWER_WITHIN_MS = 5_000;
 
@@ -9,7 +10,11 @@ const ANSWER_WITHIN_MS = 5_000;
 export async function checkGivenServer(url: string): Promise<LocalServer> {
   const address = parseServerUrl(url);
   if (address === undefined) {
-    throw refuse(url, 'is not a redis://, rediss:// or unix:// URL', 'Example: redis://127.0.0.1:6379');
+    throw refuse(
+      url,
+      'is not a redis://, rediss://, valkey://, valkeys:// or unix:// URL',
+      'Example: redis://127.0.0.1:6379',
+    );
   }
   let version: ServerVersion | undefined;
   try {
@@ -17,10 +22,9 @@ export async function checkGivenServer(url: string): Promise<LocalServer> {
     if (pong?.ok !== true) throw new Error(pong?.error ?? 'no answer to PING');
     version = info?.ok === true ? parseInfoVersion(info.text) : undefined;
   } catch (cause) {
-    const why = cause instanceof Error ? cause.message || cause.name : String(cause);
     throw refuse(
       url,
-      `cannot be used: ${describe(cause, why)}`,
+      `cannot be used: ${wordsOf(cause)}`,
       'Start it, correct the URL, or unset it for a local server',
       cause,
     );
@@ -47,13 +51,7 @@ function refuse(url: string, what: string, remedy: string, cause?: unknown): Bel
   );
 }
 
-/** Node joins the failures of a host with several addresses into one error without a message. */
-function describe(cause: unknown, why: string): string {
-  const code = (cause as { code?: unknown } | undefined)?.code;
-  return typeof code === 'string' && !why.includes(code) ? code : why;
-}
-
 /** A URL as it may be shown: passwords never go into errors or logs. */
 export function withoutPassword(url: string): string {
-  return url.replace(/^([a-z]+:\/\/[^:@/]*):[^@]*@/i, '$1:***@');
+  return url.replace(/^([a-z]+:\/\/[^:@/]*):.*@/i, '$1:***@').replace(/\?.*$/, '?***');
 }

@@ -6,6 +6,7 @@ import { BelayError } from '#libs/contracts';
 import { askServer, socketUrl, type Answer, type ServerAddress } from './ask-server';
 import type { Report, ServerBinary } from './types';
 import { startWatched, type WatchedServer } from './watch-owner';
+import { wordsOf } from './words-of';
 
 /** Milliseconds a server may go on loading its append-only file. */
 const LOAD_TIMEOUT_MS = 600_000;
@@ -46,7 +47,7 @@ export async function launchServer(options: LaunchOptions): Promise<WatchedServe
   } catch (cause) {
     throw new BelayError(
       'SERVER_UNREACHABLE',
-      `${options.binary.path} could not be started: ${messageOf(cause)}.`,
+      `${options.binary.path} could not be started: ${wordsOf(cause)}.`,
       {
         cause,
       },
@@ -58,7 +59,7 @@ export async function launchServer(options: LaunchOptions): Promise<WatchedServe
   } catch (cause) {
     const failure = new BelayError(
       'SERVER_UNREACHABLE',
-      `${options.binary.path} ${messageOf(cause)}.${lastLines(options.dir, watched.output())}`,
+      `${options.binary.path} ${wordsOf(cause)}.${lastLines(options.dir, watched.output())}`,
       { cause },
     );
     await watched.end({ keepDirectory: options.removeDirectory === undefined });
@@ -167,8 +168,4 @@ function lastLines(dir: string, output: string): string {
   }
   const lines = `${log}\n${output}`.split('\n').filter((line) => line.trim() !== '');
   return lines.length === 0 ? '' : ` Its last lines:\n${lines.slice(-8).join('\n')}`;
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

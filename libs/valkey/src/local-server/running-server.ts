@@ -4,6 +4,7 @@ import { askServer, parseServerUrl } from './ask-server';
 import { isAlive, signalProcess, type ProcessIdentity } from './process-identity';
 import type { LocalServer, ServerSource, ServerVersion } from './types';
 import { STOP_GRACE_MS, untilGone } from './watch-owner';
+import { wordsOf } from './words-of';
 
 /** What the owner of a server writes down in its data directory, so that a second caller finds it. */
 export interface RunningRecord {
@@ -15,6 +16,8 @@ export interface RunningRecord {
   readonly owner: ProcessIdentity;
   /** The server's process, or for a container the `docker run` that holds it. */
   readonly process: ProcessIdentity;
+  /** The process that ends the server when the owner is gone. */
+  readonly watcher: ProcessIdentity;
 }
 
 const NAME = 'server.json';
@@ -43,9 +46,7 @@ export async function findRunning(dir: string): Promise<RunningRecord | string |
   const record = readRecord(dir);
   if (record === undefined || !isAlive(record.process)) return undefined;
   if (!isAlive(record.owner)) {
-    return (await endOrphan(record.process))
-      ? undefined
-      : `the server (pid ${record.process.pid}) does not end`;
+    return (await endOrphan(record)) ? undefined : `the server (pid ${record.process.pid}) does not end`;
   }
   const address = parseServerUrl(record.url);
   if (address === undefined) return `${join(dir, NAME)} is damaged`;
@@ -59,28 +60,23 @@ export async function findRunning(dir: string): Promise<RunningRecord | string |
     }
     return record;
   } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
+    const why = wordsOf(error);
     return `the server (pid ${record.process.pid}) runs but does not answer at ${record.url}: ${why}`;
   }
 }
 
 /** Its watcher ends it; where the watcher was killed too, nobody else is left to do it. */
-async function endOrphan(server: ProcessIdentity): Promise<boolean> {
-  for (const [signal, waitMs] of [
-    [undefined, STOP_GRACE_MS + 5_000],
-    ['SIGTERM', STOP_GRACE_MS],
-    ['SIGKILL', 5_000],
-  ] as const) {
-    if (signal !== undefined) signalProcess(server, signal);
-    if (
-      await untilGone(server, waitMs).then(
-        () => true,
-        () => false,
-      )
-    )
-      return true;
-  }
-  return false;
+async function endOrphan(record: RunningRecord): Promise<boolean> {
+  const gone = (waitMs: number): Promise<boolean> =>
+    untilGone(record.process, waitMs).then(
+      () => true,
+      () => false,
+    );
+  if (isAlive(record.watcher) && (await gone(STOP_GRACE_MS + 5_000))) return true;
+  signalProcess(record.process, 'SIGTERM');
+  if (await gone(STOP_GRACE_MS)) return true;
+  signalProcess(record.process, 'SIGKILL');
+  return gone(5_000);
 }
 
 /** A handle for one who does not own it: `stop()` leaves it running. */
@@ -100,7 +96,8 @@ export function borrow(record: RunningRecord): LocalServer {
 function readRecord(dir: string): RunningRecord | undefined {
   try {
     const record = JSON.parse(readFileSync(join(dir, NAME), 'utf8')) as Partial<RunningRecord>;
-    const whole = record.url !== undefined && record.owner !== undefined && record.process !== undefined;
+    const { url, owner, process, watcher } = record;
+    const whole = [url, owner, process, watcher].every((field) => field !== undefined);
     return whole ? (record as RunningRecord) : undefined;
   } catch {
     return undefined;

@@ -1,4 +1,5 @@
 import { spawn, type ChildProcess } from 'node:child_process';
+import { rmSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { identify, isAlive, signalProcess, type ProcessIdentity } from './process-identity';
 
@@ -17,6 +18,7 @@ const POLL_MS = 20;
  */
 const WATCH = `
 umask 077
+PATH=\${PATH:+$PATH:}/usr/bin:/bin
 remove=$1 libraries=$2
 shift 2
 if [ -n "$libraries" ]; then
@@ -67,6 +69,8 @@ alive || wait "$pid"
 /** A server under its watcher, as its owner holds it. */
 export interface WatchedServer {
   readonly process: ProcessIdentity;
+  /** The process that ends the server when this one dies. */
+  readonly watcher: ProcessIdentity;
   /** Resolves when the server process has ended. */
   readonly exited: Promise<void>;
   /** Whether it has. */
@@ -101,7 +105,8 @@ export async function startWatched(options: WatchOptions): Promise<WatchedServer
     { detached: true, stdio: ['pipe', 'pipe', 'pipe'], env: options.env ?? process.env },
   );
   const watcherEnded = new Promise<void>((resolve) => {
-    child.once('close', () => resolve());
+    // Not `close`: a server that outlives a killed watcher holds the same pipes.
+    child.once('exit', () => resolve());
     child.once('error', () => resolve());
   });
   child.stdin.on('error', () => undefined); // EPIPE: the watcher is gone, which its exit tells
@@ -121,16 +126,29 @@ export async function startWatched(options: WatchOptions): Promise<WatchedServer
     child.ref();
     child.stdin.end(keepDirectory ? 'keep\n' : '');
     await within(watcherEnded, STOP_GRACE_MS + 8_000);
-    // Only a watcher that was itself killed leaves something to do here.
-    if (signalProcess(server, 'SIGKILL')) await untilGone(server, 5_000);
+    await endUnwatched(server);
+    if (options.removeDirectory !== undefined && !keepDirectory) {
+      rmSync(options.removeDirectory, { recursive: true, force: true });
+    }
   };
   return {
     process: server,
+    watcher: identify(child.pid ?? 0) ?? { pid: child.pid ?? 0, startTime: 'ended' },
     exited: whenExited,
     hasExited: () => exited || !isAlive(server),
     output: output.text,
     end: (ended = {}) => (ending ??= end(ended.keepDirectory === true)),
   };
+}
+
+/** What the watcher does, for a server whose watcher was killed; with a live watcher nothing is left to do. */
+async function endUnwatched(server: ProcessIdentity): Promise<void> {
+  if (!signalProcess(server, 'SIGTERM')) return;
+  try {
+    await untilGone(server, STOP_GRACE_MS);
+  } catch {
+    await killServer(server);
+  }
 }
 
 /** SIGKILL to the server, as a crash would end it; the watcher and the directory stay. */

@@ -1,0 +1,87 @@
+import type { Command } from 'commander';
+import type { NodeRecord, Receipt } from '#libs/contracts';
+import { kindOf, resolveExecutionId } from '../arguments/resolve-id';
+import { describeAgent, describeAgents, describeError, describeExecution, describeNodes } from '../execution/describe-execution';
+import type { Bind } from './action';
+import { renderReceipt } from '../receipt/render-receipt';
+import { describeTarget } from '../receipt/describe-target';
+import { collectPages } from '../session/collect-pages';
+import type { Session } from '../session/session';
+import { showReceipt } from './receipt';
+
+interface GetOptions {
+  readonly full?: boolean;
+}
+
+/** Nodes read for people; --json reads all there can be. */
+const NODES_READ = 1_000;
+const NODES_READ_JSON = 100_000;
+
+export function addGet(program: Command, bind: Bind): void {
+  program
+    .command('get')
+    .description('show one execution, node, agent or order, with its receipt if it was stopped')
+    .argument('<id>', 'execution, EXECUTION/NODE, agent or order')
+    .option('--full', 'every target of a large receipt')
+    .action(
+      bind(async (session, id: string, options: GetOptions) => {
+        if (kindOf(id) === 'agent') return await getAgent(session, id);
+        if (kindOf(id) === 'order') return await showReceipt(session, id, options);
+        const [execution = '', ...node] = id.split('/');
+        const executionId = await resolveExecutionId(session.client, execution);
+        if (node.length > 0) return await getNode(session, executionId, node.join('/'));
+        return await getExecution(session, executionId, options);
+      }),
+    );
+}
+
+async function getExecution(session: Session, id: string, options: GetOptions): Promise<void> {
+  const { client } = session;
+  const record = await client.execution(id);
+  const [{ items: nodes }, { items: agents }] = await Promise.all([
+    collectPages<NodeRecord>(session.isJson ? NODES_READ_JSON : NODES_READ, async (cursor, limit) =>
+      await client.nodes(id, { ...cursor, limit }),
+    ),
+    client.agents({ executionId: id }),
+  ]);
+  const receipt = record.orderId === undefined ? undefined : await readReceipt(session, record.orderId);
+  if (session.isJson) return session.json({ execution: record, nodes, agents, ...(receipt === undefined ? {} : { receipt }) });
+  const now = Date.now();
+  const lines = [
+    ...describeExecution(record, session.out, now),
+    ...describeNodes(nodes, record.nodes.total, session.out, session.width),
+    ...describeAgents(agents, session.out, session.width, now),
+    ...(receipt === undefined ? [] : ['', ...renderReceipt(receipt, session.out, options)]),
+  ];
+  for (const line of lines) session.print(line);
+}
+
+/** A receipt may have left by retention before its execution did; the execution is still worth showing. */
+async function readReceipt(session: Session, orderId: string): Promise<Receipt | undefined> {
+  try {
+    return await session.client.receipt(orderId);
+  } catch (error) {
+    session.note(`The receipt of ${orderId} cannot be read: ${(error as Error).message}`);
+    return undefined;
+  }
+}
+
+async function getNode(session: Session, executionId: string, nodeId: string): Promise<void> {
+  const node = await session.client.node(executionId, nodeId);
+  if (session.isJson) return session.json(node);
+  session.print(`${node.id}  ${session.out.state(node.state)}  attempt ${node.attempt}`);
+  if (node.agentId !== undefined) session.print(`agent ${node.agentId}`);
+  if (node.error !== undefined) session.print(describeError(node.error, session.out));
+  if (node.result !== undefined) session.print(`result ${JSON.stringify(node.result, undefined, 2)}`);
+}
+
+async function getAgent(session: Session, id: string): Promise<void> {
+  const agent = await session.client.agent(id);
+  if (session.isJson) return session.json(agent);
+  for (const line of describeAgent(agent, session.out, Date.now())) session.print(line);
+  if (agent.report === undefined) return;
+  const { owner, executionId, nodeId, state, report } = agent;
+  const outcome = state === 'killed' ? 'killed' : report.proved ? 'already-ended' : 'unconfirmed';
+  const target = { agentId: id, executionId, nodeId, workerId: owner, outcome, report } as const;
+  for (const line of describeTarget(target, session.out.state).slice(1)) session.print(line.trim());
+}

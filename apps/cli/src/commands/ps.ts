@@ -1,0 +1,50 @@
+import type { Command } from 'commander';
+import { EXECUTION_MACHINE, isEnded, statesOf, type ExecutionRecord, type ExecutionState } from '#libs/contracts';
+import { collectLabel, listOf } from '../arguments/parse-values';
+import { renderExecutions } from '../execution/execution-table';
+import type { Bind } from './action';
+import { collectPages } from '../session/collect-pages';
+
+interface PsOptions {
+  readonly all?: boolean;
+  readonly state?: readonly ExecutionState[];
+  readonly label?: Readonly<Record<string, string>>;
+}
+
+/** Executions listed at most. */
+const LISTED = 1_000;
+
+export function addPs(program: Command, bind: Bind): void {
+  const states = statesOf(EXECUTION_MACHINE);
+  program
+    .command('ps')
+    .description('list executions: those not ended, or all')
+    .option('--all', 'ended ones too')
+    .option('--state <states>', `only these, joined by commas: ${states.join(', ')}`, listOf(states))
+    .option('--label <k=v>', 'only with this label; may be repeated', collectLabel)
+    .action(
+      bind(async (session, options: PsOptions) => {
+        const active = states.filter((state) => !isEnded(EXECUTION_MACHINE, state));
+        const state = options.state ?? (options.all === true ? undefined : active);
+        const { items, isMore } = await collectPages<ExecutionRecord>(LISTED, async (cursor, limit) =>
+          await session.client.executions({
+            ...(state === undefined ? {} : { state }),
+            ...(options.label === undefined ? {} : { labels: options.label }),
+            ...cursor,
+            limit,
+          }),
+        );
+        if (session.isJson) return session.json({ items, truncated: isMore });
+        if (items.length === 0) {
+          session.note(
+            options.all === true || options.state !== undefined
+              ? 'No executions. Start one with: belay run FILE'
+              : 'Nothing runs. Ended executions: belay ps --all. Start one with: belay run FILE',
+          );
+          return;
+        }
+        session.print(renderExecutions(items, session.out, session.width, Date.now()));
+        if (isMore) session.note(`The first ${items.length} are shown; narrow it with --state or --label.`);
+      }),
+    );
+}

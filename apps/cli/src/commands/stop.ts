@@ -1,0 +1,93 @@
+import { Option, type Command } from 'commander';
+import { isEnded, EXECUTION_MACHINE, STOP_REASONS, type StopReason, type StopResponse } from '#libs/contracts';
+import type { StopRequest } from '#libs/client';
+import { parseGrace } from '../arguments/parse-duration';
+import { resolveExecutionId } from '../arguments/resolve-id';
+import { EXIT, exitCodeOfReceipt, type ExitCode } from '../exit-codes';
+import { renderReceipt } from '../receipt/render-receipt';
+import type { Session } from '../session/session';
+import { formatCost, formatDuration } from '../text/format';
+import type { Bind } from './action';
+import { waitForProof } from './wait-for-proof';
+
+export interface StopOptions {
+  readonly reason?: StopReason;
+  readonly note?: string;
+  readonly now?: boolean;
+  readonly grace?: number;
+  /** False with `--no-wait`. */
+  readonly wait: boolean;
+  readonly full?: boolean;
+}
+
+export function addStop(program: Command, bind: Bind): void {
+  program
+    .command('stop')
+    .description('stop an execution, wait until every process is proved dead, and show the receipt')
+    .argument('<execution>', 'execution id')
+    .addOption(new Option('--reason <reason>', 'why').choices(STOP_REASONS).default('user_abort'))
+    .option('--note <text>', 'a sentence for the record')
+    .option('--now', 'SIGKILL at once, without the stop signal and its grace')
+    .addOption(
+      new Option('--grace <duration>', "between stop signal and SIGKILL, such as 2s; else each node's own")
+        .argParser(parseGrace)
+        .conflicts('now'),
+    )
+    .option('--no-wait', 'return when the order is durable')
+    .option('--full', 'every target of a large receipt')
+    .action(
+      bind(async (session, given: string, options: StopOptions) => {
+        const id = await resolveExecutionId(session.client, given);
+        return options.wait ? await stopAndShow(session, id, options) : await stopOnly(session, id, options);
+      }),
+    );
+}
+
+/** The part of a request that `stop` and `kill` share. */
+export function toStopRequest(options: Omit<StopOptions, 'wait'>): StopRequest {
+  return {
+    ...(options.reason === undefined ? {} : { reason: options.reason }),
+    ...(options.note === undefined ? {} : { note: options.note }),
+    ...(options.now === true ? { mode: 'immediate' as const } : {}),
+    ...(options.grace === undefined ? {} : { graceMs: options.grace }),
+  };
+}
+
+async function stopOnly(session: Session, id: string, options: StopOptions): Promise<void> {
+  const accepted = await session.client.stopWithoutWaiting(id, toStopRequest(options));
+  if (session.isJson) return session.json(accepted);
+  session.print(`${accepted.executionId}  ${accepted.status}`);
+  if (accepted.orderId !== undefined)
+    session.note(`The order is durable. Its evidence: belay receipt ${accepted.orderId}`);
+}
+
+async function stopAndShow(session: Session, id: string, options: StopOptions): Promise<ExitCode> {
+  const response = await waitForProof(session, `stopping ${id}`, async (signal) =>
+    await session.client.stop(id, toStopRequest(options), { signal }),
+  );
+  if (response === undefined) return EXIT.unconfirmed;
+  if (response === 'interrupted') {
+    session.note(`The stop is durable and goes on. Look with: belay get ${id}`);
+    return EXIT.interrupted;
+  }
+  if (session.isJson) session.json(response);
+  else for (const line of renderStop(response, session, options.full === true)) session.print(line);
+  // Without a receipt there was nothing to kill; an execution still stopping is not confirmed.
+  if (!isEnded(EXECUTION_MACHINE, response.status)) return EXIT.unconfirmed;
+  return exitCodeOfReceipt(response.receipt);
+}
+
+/** The answer of a stop for people. */
+export function renderStop(response: StopResponse, session: Pick<Session, 'out'>, full: boolean): string[] {
+  const { summary } = response;
+  const reason = response.reason === undefined ? '' : ` (${response.reason})`;
+  const cost = `cost ${formatCost(response.finalCostUsd)}${response.costEstimated ? ', estimated' : ''}`;
+  const nodes = `${summary.nodesCompleted} of ${summary.nodesTotal} nodes completed, ${summary.nodesFailed} failed`;
+  return [
+    `${response.executionId}  ${session.out.state(response.status)}${reason}`,
+    `${nodes}, ran ${formatDuration(summary.durationMs)}, ${cost}`,
+    ...(response.receipt === undefined
+      ? ['no agent was running: there was nothing to kill']
+      : ['', ...renderReceipt(response.receipt, session.out, { full })]),
+  ];
+}

@@ -1,0 +1,121 @@
+import type { AgentRecord, ExecutionRecord, NodeRecord, NodeState } from '#libs/contracts';
+import type { Style } from '../session/style';
+import { cleanText } from '../text/clean-text';
+import { count, formatCost, formatDuration, formatTime } from '../text/format';
+import { renderTable } from '../text/table';
+import { runtimeOf } from './execution-table';
+
+/** Rows of nodes before the rest is counted. */
+const NODES_SHOWN = 40;
+const AGENTS_SHOWN = 20;
+/** What a person looks for first stands first. */
+const ORDER: readonly NodeState[] = [
+  'failed',
+  'running',
+  'suspended',
+  'ready',
+  'cancelled',
+  'skipped',
+  'pending',
+  'completed',
+];
+
+/** `40 nodes: 10 completed, 2 failed, 28 pending`. */
+export function describeCounts(nodes: ExecutionRecord['nodes']): string {
+  const parts = (['completed', 'running', 'ready', 'pending', 'suspended', 'failed', 'skipped', 'cancelled'] as const)
+    .filter((state) => nodes[state] > 0)
+    .map((state) => `${nodes[state]} ${state}`);
+  return `${count(nodes.total, 'node')}${parts.length === 0 ? '' : `: ${parts.join(', ')}`}`;
+}
+
+/** The execution itself: what it is, how it stands, when and why. */
+export function describeExecution(record: ExecutionRecord, style: Style, now: number): string[] {
+  const lines = [`${record.id}  ${style.strong(cleanText(record.name))}  ${style.state(record.state)}`];
+  lines.push(describeCounts(record.nodes));
+  const runtime = runtimeOf(record, now);
+  const started = record.startedAt === undefined ? 'not started' : `started ${formatTime(record.startedAt)}`;
+  const ran = runtime === undefined ? '' : `, ${formatDuration(runtime)}`;
+  lines.push(`${started}${ran}, cost ${formatCost(record.costUsd)}`);
+  const labels = Object.entries(record.labels).map(([name, value]) => `${name}=${value}`);
+  if (labels.length > 0) lines.push(`labels ${cleanText(labels.join(' '))}`);
+  if (record.reason !== undefined) {
+    const by = record.actor === undefined ? '' : ` by ${cleanText(record.actor)}`;
+    const note = record.note === undefined ? '' : `: ${cleanText(record.note)}`;
+    lines.push(`reason ${record.reason}${by}${note}`);
+  }
+  if (record.error !== undefined) lines.push(describeError(record.error, style));
+  return lines;
+}
+
+/** `error SPAWN_FAILED in node a: …`. */
+export function describeError(error: NonNullable<ExecutionRecord['error']>, style: Style): string {
+  const where = error.nodeId === undefined ? '' : ` in node ${cleanText(error.nodeId)}`;
+  return `${style.bad('error')} ${error.code}${where}: ${cleanText(error.message)}`;
+}
+
+/** Its nodes, those that failed or run first. */
+export function describeNodes(nodes: readonly NodeRecord[], total: number, style: Style, width: number): string[] {
+  const sorted = [...nodes].sort(
+    (a, b) => ORDER.indexOf(a.state) - ORDER.indexOf(b.state) || a.index - b.index,
+  );
+  const shown = sorted.slice(0, NODES_SHOWN);
+  if (shown.length === 0) return [];
+  const table = renderTable({
+    head: ['NODE', 'STATE', 'ATTEMPT', 'AGENT', 'ERROR'],
+    rows: shown.map((node) => [
+      node.id,
+      node.state,
+      node.attempt === 0 ? '-' : String(node.attempt),
+      node.agentId ?? '-',
+      node.error === undefined ? (node.reason ?? '') : cleanText(`${node.error.code}: ${node.error.message}`),
+    ]),
+    width,
+    flexible: 4,
+    paint: (cell, column) => (column === 1 ? style.state(cell) : cell),
+  });
+  const rest = total - shown.length;
+  return ['', table, ...(rest > 0 ? [`… and ${count(rest, 'more node', 'more nodes')} (--json has all)`] : [])];
+}
+
+/** The agents that live now. */
+export function describeAgents(agents: readonly AgentRecord[], style: Style, width: number, now: number): string[] {
+  const live = agents.filter(({ state }) => state === 'spawning' || state === 'running');
+  if (live.length === 0) return [];
+  const table = renderTable({
+    head: ['AGENT', 'STATE', 'WORKER', 'PID', 'TIME', 'NODE'],
+    rows: live
+      .slice(0, AGENTS_SHOWN)
+      .map((agent) => [
+        agent.id,
+        agent.state,
+        agent.owner,
+        agent.pid === undefined ? '-' : String(agent.pid),
+        agent.startedAt === undefined ? '-' : formatDuration(now - agent.startedAt),
+        agent.nodeId,
+      ]),
+    width,
+    flexible: 5,
+    paint: (cell, column) => (column === 1 ? style.state(cell) : cell),
+  });
+  const rest = live.length - AGENTS_SHOWN;
+  return ['', table, ...(rest > 0 ? [`… and ${count(rest, 'more agent', 'more agents')}`] : [])];
+}
+
+/** One agent: where it runs or ran, and how it ended. */
+export function describeAgent(agent: AgentRecord, style: Style, now: number): string[] {
+  const lines = [
+    `${agent.id}  ${style.state(agent.state)}`,
+    `node ${agent.nodeId} of ${agent.executionId}, attempt ${agent.attempt}, epoch ${agent.epoch}`,
+    `worker ${agent.owner}, pool ${agent.pool}${agent.pid === undefined ? '' : `, pid ${agent.pid}`}`,
+  ];
+  if (agent.startedAt !== undefined) {
+    const end = agent.completedAt ?? agent.stoppedAt;
+    lines.push(`started ${formatTime(agent.startedAt)}, ${formatDuration((end ?? now) - agent.startedAt)}`);
+  }
+  if (agent.exitCode !== undefined) lines.push(`exit code ${agent.exitCode}`);
+  if (agent.signal !== undefined) lines.push(`ended by ${agent.signal}`);
+  if (agent.reason !== undefined) lines.push(`reason ${agent.reason}`);
+  if (agent.error !== undefined) lines.push(describeError(agent.error, style));
+  lines.push(`cost ${formatCost(agent.costUsd)}`);
+  return lines;
+}

@@ -1,0 +1,14 @@
+#!/usr/bin/env node
+import { runCli } from './program';
+import { thisProcess } from './session/this-process';
+
+// The exit code is set, not forced: what was written to a pipe must still arrive.
+runCli(process.argv.slice(2), thisProcess()).then(
+  (code) => {
+    process.exitCode = code;
+  },
+  (error: unknown) => {
+    process.stderr.write(`belay: ${String(error)}\n`);
+    process.exitCode = 1;
+  },
+);

@@ -1,0 +1,84 @@
+import { Command, CommanderError, Option } from 'commander';
+import type { Bind } from './commands/action';
+import { addDoctor } from './commands/doctor';
+import { addGet } from './commands/get';
+import { addKill } from './commands/kill';
+import { addLogs } from './commands/logs';
+import { addProcesses } from './commands/processes';
+import { addPs } from './commands/ps';
+import { addReceipt } from './commands/receipt';
+import { addRun } from './commands/run';
+import { addStart } from './commands/start';
+import { addStop } from './commands/stop';
+import { addUp } from './commands/up';
+import { addWatch } from './commands/watch';
+import { addWorkers } from './commands/workers';
+import { EXIT, exitCodeOfError, type ExitCode } from './exit-codes';
+import { reportError } from './report-error';
+import type { CliProcess } from './session/cli-process';
+import type { GlobalOptions } from './session/find-connection';
+import { openSession, type Session } from './session/session';
+import { packageVersion } from './up/package-root';
+
+const ADDERS = [
+  addUp,
+  addRun,
+  addPs,
+  addGet,
+  addWatch,
+  addStart,
+  addLogs,
+  addStop,
+  addKill,
+  addReceipt,
+  addWorkers,
+  addDoctor,
+  addProcesses,
+];
+
+/** The whole command tree. */
+export function buildProgram(cli: CliProcess, bind: Bind): Command {
+  const program = new Command('belay')
+    .description('Runs fleets of agents as executions on many workers, and stops any of them with proof.')
+    .version(packageVersion(), '--version', 'print the version')
+    .addOption(new Option('--url <url>', 'the orchestrator (BELAY_URL, what `belay up` runs, or port 7070)'))
+    .option('--token-file <path>', 'file with the token (BELAY_TOKEN, or `token` in the data dir)')
+    .option('--data-dir <path>', 'where Belay keeps its files (BELAY_DATA_DIR, or .belay)')
+    .option('--json', 'one JSON document on stdout; one object a line for streams')
+    .option('--no-color', 'no colours (as NO_COLOR)')
+    .configureHelp({ showGlobalOptions: true })
+    .configureOutput({
+      writeOut: (text) => cli.stdout.write(text),
+      writeErr: (text) => cli.stderr.write(text.replace(/^error: /, 'belay: ')),
+      getOutHelpWidth: () => cli.stdout.columns,
+      getErrHelpWidth: () => cli.stderr.columns,
+    })
+    .showHelpAfterError('Help: belay --help, belay COMMAND --help')
+    .exitOverride();
+  for (const add of ADDERS) add(program, bind);
+  // Settings such as exitOverride are inherited only at creation through `.command`, which the adders use.
+  return program;
+}
+
+/** Runs one command line (without `node` and the script) and answers its exit code. */
+export async function runCli(args: readonly string[], cli: CliProcess): Promise<number> {
+  let session: Session | undefined;
+  let exitCode: ExitCode = EXIT.ok;
+  const bind: Bind =
+    (action) =>
+    async (...raw) => {
+      // Commander hands over arguments, options and, last, the command itself.
+      const command = raw.at(-1) as Command;
+      session = openSession(cli, command.optsWithGlobals<GlobalOptions>());
+      const args = raw.slice(0, -1) as Parameters<typeof action> extends [Session, ...infer A] ? A : never;
+      exitCode = (await action(session, ...args)) ?? EXIT.ok;
+    };
+  try {
+    await buildProgram(cli, bind).parseAsync([...args], { from: 'user' });
+    return exitCode;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+    reportError(cli, error, args.includes('--json'), session?.connection.tokenFrom);
+    return exitCodeOfError(error);
+  }
+}

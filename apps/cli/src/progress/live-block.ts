@@ -1,0 +1,24 @@
+import type { Terminal } from '../session/cli-process';
+
+/** A block of lines on a terminal that is drawn over itself. */
+export class LiveBlock {
+  private drawn = 0;
+
+  constructor(private readonly terminal: Terminal) {}
+
+  /** Replaces what was drawn, in one write so that nothing flickers. Lines must not be wider than the terminal. */
+  draw(lines: readonly string[]): void {
+    this.terminal.write(this.back() + lines.map((line) => `${line}\n`).join(''));
+    this.drawn = lines.length;
+  }
+
+  /** Takes the block away; what is written next stands in its place. */
+  clear(): void {
+    if (this.drawn > 0) this.terminal.write(this.back());
+    this.drawn = 0;
+  }
+
+  private back(): string {
+    return this.drawn === 0 ? '' : `\u001b[${this.drawn}A\u001b[0J`;
+  }
+}

@@ -1,0 +1,145 @@
+import { EXECUTION_MACHINE, isEnded, type ExecutionRecord } from '#libs/contracts';
+import { EXIT, exitCodeOfState, type ExitCode } from '../exit-codes';
+import type { Session } from '../session/session';
+import { ExecutionProgress } from './execution-progress';
+import { openDisplay } from './progress-display';
+import { renderEnd } from './render-progress';
+
+/** How often a terminal is redrawn, and the record read at most. Milliseconds. */
+const REDRAW_MS = 200;
+const READ_EVERY_MS = 500;
+/** Without a terminal the record is only read for a line. */
+const READ_EVERY_CALM_MS = 2_000;
+/** Without any event the record is read all the same: cost grows between two. */
+const READ_IDLE_MS = 5_000;
+const AGENTS_READ = 100;
+
+export interface WatchOptions {
+  /** Ends the watch without an end of the execution; `up` uses it when it drains. */
+  readonly signal?: AbortSignal;
+  /** Whether Ctrl-C is this watch's to take. Default true. */
+  readonly takesSignals?: boolean;
+}
+
+/**
+ * Follows an execution to its end and shows its progress. The first Ctrl-C detaches, the second ends the process
+ * at once. Answers the exit code of the end, or that of an interrupt.
+ */
+export async function watchExecution(
+  session: Session,
+  first: ExecutionRecord,
+  options: WatchOptions = {},
+): Promise<ExitCode> {
+  const watch = new Watch(session, first);
+  const release = options.takesSignals === false ? () => undefined : takeSignals(session, first.id, watch);
+  const leave = (): void => watch.leave();
+  options.signal?.addEventListener('abort', leave, { once: true });
+  session.process.outputClosed.addEventListener('abort', leave, { once: true });
+  try {
+    const record = await watch.toItsEnd();
+    if (record === undefined) return EXIT.interrupted;
+    if (session.isJson) session.json({ execution: record });
+    else for (const line of renderEnd(record, session.out)) session.print(line);
+    return exitCodeOfState(record.state);
+  } finally {
+    release();
+    options.signal?.removeEventListener('abort', leave);
+    session.process.outputClosed.removeEventListener('abort', leave);
+  }
+}
+
+function takeSignals(session: Session, id: string, watch: Watch): () => void {
+  let count = 0;
+  return session.process.onSignal(() => {
+    count++;
+    if (count > 1) return session.process.exit(EXIT.interrupted);
+    watch.leave();
+    session.note(`Detached. ${id} runs on. Follow it: belay watch ${id}`);
+    session.note(`Stop it: belay stop ${id}`);
+  });
+}
+
+class Watch {
+  private readonly leaving = new AbortController();
+  private readonly display: ReturnType<typeof openDisplay>;
+  private readonly progress: ExecutionProgress;
+  private readonly readEveryMs: number;
+  private isDirty = true;
+  private readAt = performance.now();
+  private reading: Promise<void> | undefined;
+
+  constructor(
+    private readonly session: Session,
+    first: ExecutionRecord,
+  ) {
+    this.display = openDisplay(session);
+    this.progress = new ExecutionProgress(first);
+    this.readEveryMs = session.process.stderr.isTTY ? READ_EVERY_MS : READ_EVERY_CALM_MS;
+  }
+
+  leave(): void {
+    this.leaving.abort();
+    this.display.close();
+  }
+
+  /** The final record; undefined when the watch was left before. */
+  async toItsEnd(): Promise<ExecutionRecord | undefined> {
+    const { client, isJson } = this.session;
+    const { id } = this.progress.record;
+    if (isEnded(EXECUTION_MACHINE, this.progress.record.state)) return await this.readFinal(id);
+    // Progress is drawn by time and not by event: ten thousand events a second are still five frames.
+    const timer = isJson ? undefined : setInterval(() => this.tick(), REDRAW_MS);
+    try {
+      if (!isJson) await this.seed(id);
+      const events = client.events(id, {
+        signal: this.leaving.signal,
+        onReconnect: ({ delayMs }) => this.display.say(`connection lost; again in ${delayMs} ms`),
+        onReset: () => void this.seed(id).catch(() => undefined),
+      });
+      for await (const event of events) {
+        if (isJson) this.session.json(event);
+        const ended = this.progress.apply(event, Date.now());
+        if (ended !== undefined) this.display.nodeEnded(ended);
+        this.isDirty = true;
+      }
+      await this.reading;
+      return this.leaving.signal.aborted ? undefined : await this.readFinal(id);
+    } finally {
+      clearInterval(timer);
+      this.display.close();
+    }
+  }
+
+  private async seed(id: string): Promise<void> {
+    const { items } = await this.session.client.agents({ executionId: id, state: ['running'], limit: AGENTS_READ });
+    this.progress.running.clear();
+    this.progress.seed(items);
+  }
+
+  private tick(): void {
+    if (this.leaving.signal.aborted) return;
+    const age = performance.now() - this.readAt;
+    const isDue = age >= READ_IDLE_MS || (this.isDirty && age >= this.readEveryMs);
+    if (isDue && this.reading === undefined) this.reading = this.read();
+    this.display.update(this.progress);
+  }
+
+  private async read(): Promise<void> {
+    this.isDirty = false;
+    try {
+      this.progress.record = await this.session.client.execution(this.progress.record.id, {
+        signal: this.leaving.signal,
+      });
+    } catch {
+      // The stream of events tells of a lost server, and gives up where it must.
+      this.isDirty = true;
+    } finally {
+      this.readAt = performance.now();
+      this.reading = undefined;
+    }
+  }
+
+  private async readFinal(id: string): Promise<ExecutionRecord> {
+    return await this.session.client.execution(id);
+  }
+}

@@ -1,0 +1,111 @@
+import type { Order, Receipt, Scope, TargetReceipt } from '#libs/contracts';
+import type { Style } from '../session/style';
+import { cleanText } from '../text/clean-text';
+import { count, formatDuration, formatTime } from '../text/format';
+import { describeTarget } from './describe-target';
+
+/** Above this many targets the receipt is a summary, the slowest, and whatever is not confirmed. */
+const COMPACT_ABOVE = 20;
+const SLOWEST_SHOWN = 3;
+const UNCONFIRMED_SHOWN = 50;
+
+/** The receipt for people: per target what was done and seen, the totals, and one line that says how it stands. */
+export function renderReceipt(receipt: Receipt, style: Style, options: { readonly full?: boolean } = {}): string[] {
+  const isCompact = options.full !== true && receipt.targets.length > COMPACT_ABOVE;
+  return [
+    ...renderOrder(receipt.order),
+    ...(isCompact ? renderCompact(receipt, style) : receipt.targets.flatMap((t) => describeTarget(t, style.state))),
+    renderTotals(receipt.totals),
+    ...renderVerdict(receipt, style),
+  ];
+}
+
+function renderOrder(order: Order): string[] {
+  const grace = order.mode === 'immediate' ? 'at once' : `graceful${graceOf(order)}`;
+  const asked = `asked by ${cleanText(order.by)} at ${formatTime(order.placedAt)}, reason ${order.reason}`;
+  const note = order.note === undefined ? '' : `: ${cleanText(order.note)}`;
+  return [`order ${order.id}  kill ${describeScope(order.scope)}, ${grace}`, asked + note];
+}
+
+function graceOf(order: Order): string {
+  return order.graceMs === undefined ? '' : `, grace ${formatDuration(order.graceMs)}`;
+}
+
+/** `everything`, `worker wrk_…`, `execution exe_…`, `agent agt_…`. */
+export function describeScope(scope: Scope): string {
+  switch (scope.type) {
+    case 'all':
+      return 'everything';
+    case 'worker':
+      return `worker ${scope.workerId}`;
+    case 'execution':
+      return `execution ${scope.executionId}`;
+    case 'agent':
+      return `agent ${scope.agentId}`;
+  }
+}
+
+function renderCompact(receipt: Receipt, style: Style): string[] {
+  const proved = receipt.targets
+    .flatMap((target) => {
+      const afterMs = target.report?.proved === true ? target.report.provedAfterMs : undefined;
+      return afterMs === undefined ? [] : [{ target, afterMs }];
+    })
+    .sort((a, b) => b.afterMs - a.afterMs);
+  const open = receipt.targets.filter(({ outcome }) => !isConfirmed(outcome));
+  const escalated = receipt.targets.filter(({ report }) => report?.escalated === true).length;
+  const workers = new Set(receipt.targets.map(({ workerId }) => workerId)).size;
+  const lines = [`${count(receipt.targets.length, 'agent')} on ${count(workers, 'worker')}; ${escalated} needed SIGKILL`];
+  if (proved.length > 0) {
+    const middle = proved[Math.floor(proved.length / 2)]?.afterMs ?? 0;
+    lines.push(
+      `proved dead after ${formatDuration(middle)} at the median, ${formatDuration(proved[0]?.afterMs ?? 0)} at most`,
+      `the slowest:`,
+      ...proved.slice(0, SLOWEST_SHOWN).flatMap(({ target }) => describeTarget(target, style.state)),
+    );
+  }
+  if (open.length > 0) {
+    lines.push(
+      'not confirmed:',
+      ...open.slice(0, UNCONFIRMED_SHOWN).flatMap((target) => describeTarget(target, style.state)),
+    );
+    if (open.length > UNCONFIRMED_SHOWN) lines.push(`… and ${open.length - UNCONFIRMED_SHOWN} more (--full shows all)`);
+  }
+  return lines;
+}
+
+function isConfirmed(outcome: TargetReceipt['outcome']): boolean {
+  return outcome === 'killed' || outcome === 'already-ended';
+}
+
+/** `3 targets: 2 killed, 1 already ended`. */
+export function renderTotals(totals: Receipt['totals']): string {
+  const parts = [
+    [totals.killed, 'killed'],
+    [totals.alreadyEnded, 'already ended'],
+    [totals.failed, 'failed'],
+    [totals.unconfirmed, 'unconfirmed'],
+    [totals.pending, 'pending'],
+  ]
+    .filter(([n]) => n !== 0)
+    .map(([n, word]) => `${n} ${word}`);
+  return `${count(totals.total, 'target')}${parts.length === 0 ? '' : `: ${parts.join(', ')}`}`;
+}
+
+function renderVerdict(receipt: Receipt, style: Style): string[] {
+  if (receipt.complete) {
+    const none = receipt.totals.total === 0;
+    return [`${style.good('complete')}: ${none ? 'nothing was running in scope' : 'every target is confirmed'}`];
+  }
+  const byWorker = new Map<string, number>();
+  for (const { workerId } of receipt.missing) byWorker.set(workerId, (byWorker.get(workerId) ?? 0) + 1);
+  const where = [...byWorker].map(([workerId, n]) => `${n} on ${workerId}`).join(', ');
+  const what =
+    receipt.missing.length === 0
+      ? 'the targets are not all known yet'
+      : `${count(receipt.missing.length, 'target')} not confirmed: ${where}`;
+  return [
+    `${style.bad('incomplete')}: ${what}`,
+    `Belay keeps trying. Look again with: belay receipt ${receipt.orderId}`,
+  ];
+}

@@ -1,0 +1,70 @@
+import { readFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { gunzipSync } from 'node:zlib';
+import { SPEC_LIMITS } from '#libs/contracts';
+import { UsageError } from '../exit-codes';
+import type { SpecReaders } from './spec-readers';
+
+export interface ReadOptions {
+  readonly timeScale?: number;
+  readonly labels?: Readonly<Record<string, string>>;
+  readonly idempotencyKey?: string;
+}
+
+export interface ReadSpec {
+  /** As it is posted: the orchestrator validates it. */
+  readonly spec: unknown;
+  /** What a conversion did; absent when there was none. */
+  readonly report?: unknown;
+}
+
+/** An unpacked WfFormat file may be larger than the spec it becomes; this bounds a gzip bomb. */
+const MAX_UNPACKED = 16 * SPEC_LIMITS.maxBodyBytes;
+
+/** Reads a spec (YAML, JSON, or WfFormat 1.5, plain or .gz) and lays the command's flags over it. */
+export async function readSpec(
+  cwd: string,
+  file: string,
+  options: ReadOptions,
+  readers: SpecReaders,
+): Promise<ReadSpec> {
+  const bytes = await readBytes(cwd, file);
+  const raw = readers.parseSpecText(bytes, { fileName: file });
+  if (!readers.isWfFormat(raw)) {
+    if (options.timeScale !== undefined)
+      throw new UsageError(`--time-scale is for WfFormat files; ${file} is a spec of Belay's own.`);
+    return { spec: withFlags(raw, options) };
+  }
+  const scale = options.timeScale === undefined ? {} : { timeScale: options.timeScale };
+  const { spec, report } = readers.convertWfFormat(raw, scale);
+  return { spec: withFlags(spec, options), report };
+}
+
+async function readBytes(cwd: string, file: string): Promise<Uint8Array> {
+  let bytes: Uint8Array;
+  try {
+    bytes = await readFile(resolve(cwd, file));
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    const why = code === 'ENOENT' ? 'there is no such file' : code === 'EISDIR' ? 'it is a directory' : message;
+    throw new UsageError(`${file} cannot be read: ${why}.`);
+  }
+  if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes;
+  try {
+    return gunzipSync(bytes, { maxOutputLength: MAX_UNPACKED });
+  } catch (error) {
+    throw new UsageError(`${file} cannot be unpacked: ${(error as Error).message}.`);
+  }
+}
+
+/** Flags win over the file. A spec that is no object is posted as it is: the server says what is wrong with it. */
+function withFlags(raw: unknown, { labels, idempotencyKey }: ReadOptions): unknown {
+  if (typeof raw !== 'object' || raw === null || Array.isArray(raw)) return raw;
+  const spec: Record<string, unknown> = { ...raw };
+  if (labels !== undefined) {
+    const own = spec['labels'];
+    spec['labels'] = typeof own === 'object' && own !== null ? { ...own, ...labels } : labels;
+  }
+  if (idempotencyKey !== undefined) spec['idempotencyKey'] = idempotencyKey;
+  return spec;
+}

@@ -1,0 +1,180 @@
+import type {
+  AgentId,
+  AgentRecord,
+  AgentState,
+  BelayEvent,
+  ExecutionId,
+  ExecutionRecord,
+  ExecutionState,
+  NodeRecord,
+  NodeState,
+  OrderId,
+  Receipt,
+  Scope,
+  StopMode,
+  StopReason,
+  StopResponse,
+  WorkerId,
+  WorkerRecord,
+} from '#libs/contracts';
+
+/** How a client is made. */
+export interface ClientOptions {
+  /** Where the orchestrator listens, such as `http://127.0.0.1:7070`. */
+  readonly url: string;
+  /** Sent as `Authorization: Bearer`; without it every route but health answers UNAUTHORIZED. */
+  readonly token?: string;
+  /** Instead of Node's own, for tests and proxies. */
+  readonly fetch?: typeof globalThis.fetch;
+  /** Bound on one call that does not wait for a stop. Default 30 s. Milliseconds. */
+  readonly timeoutMs?: number;
+}
+
+/** One page of a list; `nextCursor` is absent on the last. */
+export interface Page<T> {
+  readonly items: readonly T[];
+  readonly nextCursor?: string;
+}
+
+export interface CallOptions {
+  /** Ends the call early; it rejects with the signal's reason. */
+  readonly signal?: AbortSignal;
+}
+
+export interface PageQuery extends CallOptions {
+  readonly cursor?: string;
+  readonly limit?: number;
+}
+
+export interface ExecutionQuery extends PageQuery {
+  readonly state?: readonly ExecutionState[];
+  readonly labels?: Readonly<Record<string, string>>;
+}
+
+export interface NodeQuery extends PageQuery {
+  readonly state?: readonly NodeState[];
+}
+
+export interface AgentQuery extends PageQuery {
+  readonly state?: readonly AgentState[];
+  readonly owner?: WorkerId;
+  readonly executionId?: ExecutionId;
+}
+
+export interface CreateOptions extends CallOptions {
+  /** False leaves the execution idle until `start`. Default true. */
+  readonly start?: boolean;
+}
+
+export interface CreatedExecution {
+  readonly execution: ExecutionRecord;
+  /** True when the idempotency key named an execution that was there already. */
+  readonly replayed: boolean;
+}
+
+export interface StopRequest {
+  readonly reason?: StopReason;
+  /** A person's words. */
+  readonly note?: string;
+  readonly mode?: StopMode;
+  readonly graceMs?: number;
+}
+
+export interface KillRequest extends StopRequest {
+  readonly scope: Scope;
+}
+
+/** What `?wait=0` answers: the order is durable, its outcome is not known yet. */
+export interface StopAccepted {
+  readonly orderId?: OrderId;
+  readonly executionId: ExecutionId;
+  readonly status: ExecutionState;
+}
+
+/** What a dry run answers: who would be hit, and nothing done. */
+export interface KillPlan {
+  readonly targets: readonly {
+    readonly agentId: AgentId;
+    readonly executionId: ExecutionId;
+    readonly nodeId: string;
+    readonly workerId: WorkerId;
+  }[];
+  readonly executions: readonly ExecutionId[];
+}
+
+/** A node with what it left behind. */
+export type NodeDetail = NodeRecord & { readonly result?: unknown };
+
+export interface LogLine {
+  readonly id: string;
+  /** Milliseconds of the worker's clock. */
+  readonly at: number;
+  readonly stream: 'stdout' | 'stderr';
+  readonly line: string;
+}
+
+export interface AgentLogs {
+  readonly lines: readonly LogLine[];
+  /** True when the log holds more than what was answered. */
+  readonly truncated: boolean;
+}
+
+/** What GET /health says; a 503 is an answer, not an error. */
+export interface Health {
+  readonly ok: boolean;
+  readonly status: number;
+  readonly state: string;
+  readonly body: Readonly<Record<string, unknown>>;
+}
+
+export interface FollowOptions {
+  /** Resume after this id. */
+  readonly lastEventId?: string;
+  /** Ends the iteration quietly. */
+  readonly signal?: AbortSignal;
+  /** The connection was lost and is tried again in `delayMs`. */
+  readonly onReconnect?: (lost: { readonly error: unknown; readonly delayMs: number }) => void;
+  /** The id was older than what is kept: events are missing, read the records again. */
+  readonly onReset?: (data: unknown) => void;
+  /** How long an outage may last before the iteration throws. Default 60 s. Milliseconds. */
+  readonly giveUpAfterMs?: number;
+}
+
+/** One method per route. Every method rejects with a BelayError that carries the server's code. */
+export interface BelayClient {
+  readonly url: string;
+
+  createExecution(spec: unknown, options?: CreateOptions): Promise<CreatedExecution>;
+  executions(query?: ExecutionQuery): Promise<Page<ExecutionRecord>>;
+  execution(id: ExecutionId, options?: CallOptions): Promise<ExecutionRecord>;
+  nodes(id: ExecutionId, query?: NodeQuery): Promise<Page<NodeRecord>>;
+  node(id: ExecutionId, nodeId: string, options?: CallOptions): Promise<NodeDetail>;
+  start(id: ExecutionId, options?: CallOptions): Promise<ExecutionRecord>;
+  /** Resolves when the execution has ended, with the receipt. */
+  stop(id: ExecutionId, request?: StopRequest, options?: CallOptions): Promise<StopResponse>;
+  /** Resolves when the order is durable. */
+  stopWithoutWaiting(id: ExecutionId, request?: StopRequest, options?: CallOptions): Promise<StopAccepted>;
+  /** Every event of one execution, once and in order, across lost connections; ends after the terminal one. */
+  events(id: ExecutionId, options?: FollowOptions): AsyncIterable<BelayEvent>;
+  /** The record once the execution has ended. */
+  waitForEnd(id: ExecutionId, options?: FollowOptions): Promise<ExecutionRecord>;
+
+  createAgent(spec: unknown, options?: CallOptions): Promise<ExecutionRecord>;
+  agents(query?: AgentQuery): Promise<Page<AgentRecord>>;
+  agent(id: AgentId, options?: CallOptions): Promise<AgentRecord>;
+  killAgent(id: AgentId, request?: Omit<StopRequest, 'reason'>, options?: CallOptions): Promise<Receipt>;
+  logs(id: AgentId, options?: CallOptions & { readonly follow?: false }): Promise<AgentLogs>;
+  /** Every line, then new ones as they come; ends when the agent has. */
+  logs(id: AgentId, options: FollowOptions & { readonly follow: true }): AsyncIterable<LogLine>;
+
+  /** Resolves when the receipt is complete or the server's limit has passed. */
+  kill(request: KillRequest, options?: CallOptions): Promise<Receipt>;
+  /** Resolves when the order is durable, with a receipt not yet complete. */
+  killWithoutWaiting(request: KillRequest, options?: CallOptions): Promise<Receipt>;
+  planKill(request: KillRequest, options?: CallOptions): Promise<KillPlan>;
+  receipts(options?: CallOptions): Promise<Page<Receipt>>;
+  receipt(orderId: OrderId, options?: CallOptions): Promise<Receipt>;
+
+  workers(options?: CallOptions): Promise<Page<WorkerRecord>>;
+  health(options?: CallOptions): Promise<Health>;
+}

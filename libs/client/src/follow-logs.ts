@@ -1,0 +1,55 @@
+import type { FollowOptions, LogLine } from './client.types';
+import { followFrames } from './follow-frames';
+import type { Transport } from './send-request';
+
+/** Ids remembered to drop lines that a new connection repeats. */
+const REMEMBERED = 20_000;
+
+/** Every line of one agent's log, once, until the server says `end`. */
+export async function* followLogs(
+  transport: Transport,
+  path: string,
+  options: FollowOptions,
+  waitMs?: (attempt: number) => number,
+): AsyncGenerator<LogLine, void> {
+  const seen = new Set<string>();
+  let ended = false;
+  const frames = followFrames(transport, {
+    path,
+    options,
+    isOver: () => ended,
+    ...(waitMs === undefined ? {} : { waitMs }),
+  });
+  for await (const frame of frames) {
+    if (frame.event === 'end') ended = true;
+    if (ended) return;
+    const line = frame.event === 'log' ? toLine(frame.data) : undefined;
+    if (line === undefined || seen.has(line.id)) continue;
+    remember(seen, line.id);
+    yield line;
+  }
+}
+
+function remember(seen: Set<string>, id: string): void {
+  seen.add(id);
+  if (seen.size <= REMEMBERED) return;
+  for (const oldest of seen) {
+    seen.delete(oldest);
+    return;
+  }
+}
+
+function toLine(data: string): LogLine | undefined {
+  try {
+    const value = JSON.parse(data) as Partial<Record<keyof LogLine, unknown>> | null;
+    if (typeof value?.line !== 'string') return undefined;
+    return {
+      id: String(value.id),
+      at: Number(value.at),
+      stream: value.stream === 'stderr' ? 'stderr' : 'stdout',
+      line: value.line,
+    };
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,85 @@
+import { BelayError, type Problem } from '../errors';
+import { showValue } from '../spec-validation/show-value';
+import { NameSuggester } from '../spec-validation/suggest-name';
+import { checkFencing, deriveFenceAfter, fenceGraceOf } from './check-fencing';
+import { type Setting, SETTINGS } from './setting-table';
+import { type Settings, type SettingSource } from './settings.types';
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Names the agent protocol hands to agents: found in the environment of a `belay` that an agent started. */
+const AGENT_VARIABLES: ReadonlySet<string> = new Set(
+  ['EXECUTION_ID', 'NODE_ID', 'AGENT_ID', 'ATTEMPT', 'EPOCH', 'WORKER_ID', 'COOKIE', 'WORKER_COOKIE'].map(
+    (name) => `BELAY_${name}`,
+  ),
+);
+/** What the project's own tests use. */
+const TEST_PREFIX = 'BELAY_TEST_';
+
+/**
+ * Reads and checks all settings (R66). An empty variable counts as not set. Other programs' variables are left
+ * alone; a `BELAY_` name nobody reads is a fault, as it is a typing error more often than not.
+ *
+ * @throws BelayError `INVALID_SETTINGS` with every fault at once; secrets are in no message.
+ */
+export function readSettings(env: Environment): Settings {
+  const problems: Problem[] = [];
+  const values: Partial<Record<keyof Settings, unknown>> = {};
+  const sources: Record<string, SettingSource> = {};
+  for (const setting of SETTINGS) {
+    const text = env[setting.name] ?? '';
+    const written = text === '' ? setting.fallback : text;
+    sources[setting.name] = sourceOf(setting, text);
+    if (written === undefined) continue;
+    const value = setting.kind.parse(written);
+    if (value === undefined) problems.push(badValue(setting, written));
+    else values[setting.key] = value;
+  }
+  problems.push(...findUnknown(env));
+  if (problems.length > 0) throw invalidSettings(problems);
+  const settings = derive(values as ReadValues, sources);
+  const fencing = checkFencing(settings);
+  if (fencing.length > 0) throw invalidSettings(fencing);
+  return settings;
+}
+
+function sourceOf(setting: Setting, text: string): SettingSource {
+  if (text !== '') return 'environment';
+  return setting.key === 'fenceAfterMs' ? 'derived' : 'default';
+}
+
+/** What the table gives: everything but what is reckoned from it. */
+type ReadValues = Omit<Settings, 'sources' | 'fenceGraceMs' | 'fenceAfterMs'> & {
+  readonly fenceAfterMs?: number;
+};
+
+function derive(read: ReadValues, sources: Settings['sources']): Settings {
+  const fenceGraceMs = fenceGraceOf(read.graceMs, read.leaseTtlMs);
+  const fenceAfterMs = read.fenceAfterMs ?? deriveFenceAfter(read.leaseTtlMs, fenceGraceMs);
+  return { ...read, fenceGraceMs, fenceAfterMs, sources };
+}
+
+function badValue(setting: Setting, text: string): Problem {
+  const found = setting.secret === true ? 'what it holds is not shown' : `it is ${showValue(text)}`;
+  return { path: setting.name, code: 'BAD_VALUE', message: `must be ${setting.kind.rule}; ${found}.` };
+}
+
+function findUnknown(env: Environment): Problem[] {
+  const known = new Set(SETTINGS.map((setting) => setting.name));
+  const suggester = new NameSuggester();
+  return Object.keys(env)
+    .filter((name) => name.startsWith('BELAY_') && env[name] !== undefined)
+    .filter((name) => !known.has(name) && !AGENT_VARIABLES.has(name) && !name.startsWith(TEST_PREFIX))
+    .sort()
+    .map((name) => {
+      const near = suggester.nearest(name, known);
+      const hint = near === undefined ? 'see belay doctor for those it reads.' : `did you mean ${near}?`;
+      return { path: name, code: 'UNKNOWN_SETTING', message: `Belay has no such setting; ${hint}` };
+    });
+}
+
+function invalidSettings(problems: readonly Problem[]): BelayError {
+  const lines = problems.map(({ path, message }) => `${path}: ${message}`);
+  const head = lines.length === 1 ? 'One setting is' : `${lines.length} settings are`;
+  return new BelayError('INVALID_SETTINGS', `${head} not valid.\n  ${lines.join('\n  ')}`, { problems });
+}

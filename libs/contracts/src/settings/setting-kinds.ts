@@ -1,0 +1,72 @@
+import { formatDuration, parseDuration } from './parse-duration';
+
+/** How one kind of setting reads its text, and the rule it tells when it cannot: the end of "must be …". */
+export interface SettingKind<T> {
+  readonly rule: string;
+  /** The value, or undefined when the text breaks the rule. */
+  readonly parse: (text: string) => T | undefined;
+  /** The value as it would be written in the environment. */
+  readonly format: (value: T) => string;
+}
+
+const DIGITS = /^\d{1,15}$/;
+
+export function wholeNumber(min: number, max: number): SettingKind<number> {
+  return {
+    rule: `a whole number from ${min} to ${max}`,
+    parse: (text) => (DIGITS.test(text) ? within(Number(text), min, max) : undefined),
+    format: String,
+  };
+}
+
+export function duration(minMs: number, maxMs: number): SettingKind<number> {
+  return {
+    rule: `a time from ${formatDuration(minMs)} to ${formatDuration(maxMs)}, written like 500ms, 30s, 5m, 12h, 7d or plain milliseconds`,
+    parse: (text) => {
+      const ms = parseDuration(text);
+      return ms === undefined ? undefined : within(ms, minMs, maxMs);
+    },
+    format: String,
+  };
+}
+
+export function oneOf<const T extends readonly string[]>(words: T): SettingKind<T[number]> {
+  return {
+    rule: `${words.slice(0, -1).join(', ')} or ${words.at(-1)}`,
+    parse: (text) => words.find((word) => word === text),
+    format: String,
+  };
+}
+
+export function text(rule: string, pattern: RegExp): SettingKind<string> {
+  return { rule, parse: (value) => (pattern.test(value) ? value : undefined), format: String };
+}
+
+/** Names between commas, each once. */
+export function names(rule: string, pattern: RegExp): SettingKind<readonly string[]> {
+  return {
+    rule,
+    parse: (value) => {
+      const list = value.split(',').map((entry) => entry.trim());
+      const good = list.every((entry) => pattern.test(entry)) && new Set(list).size === list.length;
+      return good ? list : undefined;
+    },
+    format: (list) => list.join(','),
+  };
+}
+
+const TCP_SCHEMES = ['redis:', 'rediss:', 'valkey:', 'valkeys:'];
+
+export const valkeyUrl: SettingKind<string> = {
+  rule: 'a URL such as redis://127.0.0.1:6379/0, rediss://… for TLS, or unix:///path',
+  parse: (value) => {
+    if (!URL.canParse(value)) return undefined;
+    const { protocol, hostname, pathname } = new URL(value);
+    if (protocol === 'unix:') return pathname.length > 1 ? value : undefined;
+    return TCP_SCHEMES.includes(protocol) && hostname !== '' ? value : undefined;
+  },
+  format: String,
+};
+
+const within = (value: number, min: number, max: number): number | undefined =>
+  value >= min && value <= max ? value : undefined;

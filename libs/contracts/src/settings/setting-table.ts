@@ -1,0 +1,195 @@
+import { NAME_PATTERN } from '../spec-validation/fields';
+import { DEFAULT_GRACE_MS, DEFAULT_POOL, SPEC_LIMITS } from '../spec';
+import { formatDuration } from './parse-duration';
+import { duration, names, oneOf, type SettingKind, text, valkeyUrl, wholeNumber } from './setting-kinds';
+import { LOG_LEVELS, type Settings } from './settings.types';
+
+/** One variable of the environment. */
+export interface Setting<K extends keyof Settings = keyof Settings> {
+  /** The variable. */
+  readonly name: string;
+  /** Its field in `Settings`. */
+  readonly key: K;
+  readonly kind: SettingKind<NonNullable<Settings[K]>>;
+  /** What it is when not set: written as in the environment; absent where `unset` tells. */
+  readonly fallback?: string;
+  /** In words, what happens when it is not set and has no fixed default. */
+  readonly unset?: string;
+  /** A secret is never shown, in no message. */
+  readonly secret?: true;
+  readonly description: string;
+}
+
+const DAY_MS = 86_400_000;
+const PREFIX = /^[A-Za-z0-9_.-]{1,64}$/;
+const PREFIX_RULE = '1 to 64 of the characters A-Z a-z 0-9 _ . -';
+const PATH_RULE = 'a path without NUL';
+// oxlint-disable-next-line no-control-regex -- NUL is what is looked for
+const PATH = /^[^\u0000]+$/;
+
+const setting = <K extends keyof Settings>(entry: Setting<K>): Setting => entry as unknown as Setting;
+
+/** Every variable Belay reads, in the order `belay doctor` shows them. The one place that names them. */
+export const SETTINGS: readonly Setting[] = [
+  setting({
+    name: 'BELAY_VALKEY_URL',
+    key: 'valkeyUrl',
+    kind: valkeyUrl,
+    unset: 'the local server',
+    secret: true,
+    description: 'The Valkey or Redis server that keeps the state',
+  }),
+  setting({
+    name: 'BELAY_DATA_DIR',
+    key: 'dataDir',
+    kind: text(PATH_RULE, PATH),
+    fallback: '.belay',
+    description: "Where the local server's data, the admin token and the logs are",
+  }),
+  setting({
+    name: 'BELAY_HTTP_HOST',
+    key: 'httpHost',
+    kind: text('a host name or an address', /^[A-Za-z0-9.:_-]{1,253}$/),
+    fallback: '127.0.0.1',
+    description: 'Address the orchestrator listens on',
+  }),
+  setting({
+    name: 'BELAY_HTTP_PORT',
+    key: 'httpPort',
+    kind: wholeNumber(0, 65_535),
+    fallback: '7070',
+    description: 'Port the orchestrator listens on; 0 takes any free one',
+  }),
+  setting({
+    name: 'BELAY_TOKEN',
+    key: 'token',
+    kind: text('16 to 256 characters without blanks', /^[\u0021-\u007e]{16,256}$/),
+    unset: 'made and kept in the data directory',
+    secret: true,
+    description: 'Admin token of the HTTP interface',
+  }),
+  setting({
+    name: 'BELAY_WORKERS',
+    key: 'workers',
+    kind: wholeNumber(0, 256),
+    fallback: '2',
+    description: 'Workers that belay up starts',
+  }),
+  setting({
+    name: 'BELAY_WORKER_CONCURRENCY',
+    key: 'workerConcurrency',
+    kind: wholeNumber(1, 10_000),
+    fallback: '8',
+    description: 'Agents one worker runs at once',
+  }),
+  setting({
+    name: 'BELAY_POOLS',
+    key: 'pools',
+    kind: names(
+      'pool names between commas, each once, of 1 to 64 of the characters A-Z a-z 0-9 _ . -',
+      NAME_PATTERN,
+    ),
+    fallback: DEFAULT_POOL,
+    description: 'Pools a worker takes agents from',
+  }),
+  setting({
+    name: 'BELAY_GRACE_MS',
+    key: 'graceMs',
+    kind: duration(0, SPEC_LIMITS.maxGraceMs),
+    fallback: String(DEFAULT_GRACE_MS),
+    description: 'Time between the stop signal and SIGKILL where a spec does not say',
+  }),
+  setting({
+    name: 'BELAY_STOP_TIMEOUT_MS',
+    key: 'stopTimeoutMs',
+    kind: duration(0, 3_600_000),
+    fallback: '30000',
+    description: 'How long a draining worker lets agents finish',
+  }),
+  setting({
+    name: 'BELAY_LEASE_TTL_MS',
+    key: 'leaseTtlMs',
+    kind: duration(2_000, 600_000),
+    fallback: '15000',
+    description: "How long a worker's right to its agents lasts without a heartbeat",
+  }),
+  setting({
+    name: 'BELAY_HEARTBEAT_MS',
+    key: 'heartbeatMs',
+    kind: duration(50, 60_000),
+    fallback: '1000',
+    description: 'Time between two heartbeats of a worker',
+  }),
+  setting({
+    name: 'BELAY_FENCE_AFTER_MS',
+    key: 'fenceAfterMs',
+    kind: duration(100, 600_000),
+    unset: 'nine tenths of the lease, less grace, kill time and slack',
+    description: 'Silence after which a worker stops its own agents',
+  }),
+  setting({
+    name: 'BELAY_SHARDS',
+    key: 'shards',
+    kind: wholeNumber(1, 256),
+    fallback: '4',
+    description: 'Hash tags the state is spread over; fixed at the first start',
+  }),
+  setting({
+    name: 'BELAY_RETENTION',
+    key: 'retentionMs',
+    kind: { ...duration(1_000, 3_650 * DAY_MS), format: formatDuration },
+    fallback: '7d',
+    description: 'How long ended executions are kept',
+  }),
+  setting({
+    name: 'BELAY_CONTAINMENT',
+    key: 'containment',
+    kind: oneOf(['auto', 'cgroup', 'group']),
+    fallback: 'auto',
+    description: 'How process trees are held: the best there is, cgroup v2, or process groups',
+  }),
+  setting({
+    name: 'BELAY_CGROUP_PARENT',
+    key: 'cgroupParent',
+    // oxlint-disable-next-line no-control-regex -- NUL is what is looked for
+    kind: text('an absolute path', /^\/[^\u0000]*$/),
+    unset: 'looked for at start',
+    description: "Delegated cgroup v2 directory for agents' cgroups",
+  }),
+  setting({
+    name: 'BELAY_WORK_DIR',
+    key: 'workDir',
+    kind: text(PATH_RULE, PATH),
+    fallback: '.',
+    description: "Where agents run, and what a spec's relative cwd starts from",
+  }),
+  setting({
+    name: 'BELAY_WORKER_HTTP_PORT',
+    key: 'workerHttpPort',
+    kind: wholeNumber(0, 65_535),
+    fallback: '0',
+    description: "Port of a worker's health page; 0 takes any free one",
+  }),
+  setting({
+    name: 'BELAY_LOG_LEVEL',
+    key: 'logLevel',
+    kind: oneOf(LOG_LEVELS),
+    fallback: 'info',
+    description: 'Least level that is logged',
+  }),
+  setting({
+    name: 'BELAY_QUEUE_PREFIX',
+    key: 'queuePrefix',
+    // Braces, as BullMQ needs a hash tag on Valkey Cluster.
+    kind: text('1 to 64 of the characters A-Z a-z 0-9 _ . - { }', /^[A-Za-z0-9_.{}-]{1,64}$/),
+    fallback: 'bull',
+    description: "Prefix of BullMQ's keys; producers use the same",
+  }),
+  setting({
+    name: 'BELAY_KEY_PREFIX',
+    key: 'keyPrefix',
+    kind: text(PREFIX_RULE, PREFIX),
+    fallback: 'belay',
+    description: "Prefix of Belay's own keys",
+  }),
+];

@@ -1,0 +1,46 @@
+/** Where a setting's value came from: the environment, its fixed default, or other settings. */
+export type SettingSource = 'environment' | 'default' | 'derived';
+
+/** All settings of one process, checked. Times are milliseconds. */
+export interface Settings {
+  /** Absent: the local server, started in `dataDir`. May hold a password: never log it. */
+  readonly valkeyUrl?: string;
+  readonly dataDir: string;
+  readonly httpHost: string;
+  /** 0: any free port. */
+  readonly httpPort: number;
+  /** Absent: made and kept in `dataDir`. Never log it. */
+  readonly token?: string;
+  /** Workers that `belay up` starts. */
+  readonly workers: number;
+  /** Agents one worker runs at once. */
+  readonly workerConcurrency: number;
+  readonly pools: readonly string[];
+  readonly graceMs: number;
+  readonly stopTimeoutMs: number;
+  readonly leaseTtlMs: number;
+  readonly heartbeatMs: number;
+  /** Silence after which a worker stops its own agents, from the sending of the last acknowledged heartbeat. */
+  readonly fenceAfterMs: number;
+  /** The longest grace any agent gets while a worker fences itself: `graceMs`, at most a quarter of the lease. */
+  readonly fenceGraceMs: number;
+  readonly shards: number;
+  readonly retentionMs: number;
+  readonly containment: 'auto' | 'cgroup' | 'group';
+  /** cgroup v2 directory under which agents' cgroups are made; absent: looked for. */
+  readonly cgroupParent?: string;
+  /** Where agents run, and what a relative `cwd` of a spec starts from. */
+  readonly workDir: string;
+  /** 0: any free port. */
+  readonly workerHttpPort: number;
+  readonly logLevel: LogLevel;
+  /** BullMQ's key prefix. */
+  readonly queuePrefix: string;
+  /** Prefix of Belay's own keys. */
+  readonly keyPrefix: string;
+  /** For each variable, where its value came from. */
+  readonly sources: Readonly<Record<string, SettingSource>>;
+}
+
+export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];

@@ -1,0 +1,98 @@
+import { type ProblemCode } from './problem-codes';
+import { type ProblemList } from './problem-list';
+import { showValue } from './show-value';
+
+/** Deepest nesting of a node's `input`, and of the spec around it. */
+export const MAX_DEPTH = 64;
+/** Most values in one document; aliases and shared references can unfold into far more than was sent. */
+const MAX_VALUES = 5_000_000;
+/** With the `u` flag this matches only halves of a pair that stand alone. */
+const LONE_SURROGATE = /\p{Cs}/u;
+const SPECIAL_NAMES: ReadonlySet<string> = new Set(['__proto__', 'constructor', 'prototype']);
+
+/** Whether JavaScript objects treat the name specially, so that using it as a key could reach a prototype. */
+export const isSpecialName = (name: string): boolean => SPECIAL_NAMES.has(name);
+
+/** Whether `value` is an object with named fields: no list, no class instance. */
+export function isPlainObject(value: unknown): value is Record<string, unknown> {
+  if (typeof value !== 'object' || value === null) return false;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  // An object of another realm (a worker thread, a vm) has a prototype whose own prototype is null.
+  return prototype === null || Object.getPrototypeOf(prototype) === null;
+}
+
+/**
+ * Walks everything that was handed in and refuses what must never be stored: special keys, values JSON cannot
+ * carry, text UTF-8 cannot carry, nesting and sizes without a bound. `constructor` and `prototype` are ordinary
+ * words inside an `input`, where only `__proto__` is refused; around it all three are.
+ */
+export function checkJson(raw: unknown, problems: ProblemList): void {
+  new JsonWalk(problems).visit(raw, 0, false);
+}
+
+class JsonWalk {
+  private readonly path: (string | number)[] = [];
+  private left = MAX_VALUES;
+
+  constructor(private readonly problems: ProblemList) {}
+
+  visit(value: unknown, depth: number, inInput: boolean): void {
+    this.left -= 1;
+    if (this.left < 0) {
+      if (this.left === -1) this.add('TOO_LARGE', `holds more than ${MAX_VALUES} values; split it up.`);
+      return;
+    }
+    if (typeof value === 'string') this.checkText(value);
+    else if (typeof value === 'object' && value !== null) this.visitContainer(value, depth, inInput);
+    else if (!isJsonScalar(value)) this.refuse(value);
+  }
+
+  private visitContainer(value: object, depth: number, inInput: boolean): void {
+    if (depth >= MAX_DEPTH) {
+      this.add('TOO_DEEP', `is nested more than ${MAX_DEPTH} levels deep; flatten it.`);
+    } else if (Array.isArray(value)) {
+      for (let i = 0; i < value.length; i++) this.step(i, value[i], depth, inInput);
+    } else if (isPlainObject(value)) {
+      for (const key of Object.keys(value)) this.visitField(key, value[key], depth, inInput);
+    } else {
+      this.refuse(value);
+    }
+  }
+
+  private visitField(key: string, value: unknown, depth: number, inInput: boolean): void {
+    if (value === undefined) return;
+    if (key === '__proto__' || (!inInput && isSpecialName(key))) {
+      this.path.push(key);
+      this.add('UNSAFE_KEY', 'is a key that is never accepted; rename it.');
+      this.path.pop();
+      return;
+    }
+    if (LONE_SURROGATE.test(key)) this.add('NOT_UNICODE', `has a key with ${HALF_PAIR}`);
+    const entersInput = !inInput && key === 'input';
+    this.step(key, value, entersInput ? -1 : depth, inInput || entersInput);
+  }
+
+  private step(part: string | number, value: unknown, depth: number, inInput: boolean): void {
+    this.path.push(part);
+    this.visit(value, depth + 1, inInput);
+    this.path.pop();
+  }
+
+  private checkText(text: string): void {
+    if (LONE_SURROGATE.test(text)) this.add('NOT_UNICODE', `holds ${HALF_PAIR}`);
+  }
+
+  private refuse(value: unknown): void {
+    const seen = typeof value === 'object' ? 'an object of a class' : showValue(value);
+    this.add('NOT_JSON', `must be a value JSON can carry; it is ${seen}.`);
+  }
+
+  private add(code: ProblemCode, message: string): void {
+    this.problems.add(this.path, code, message);
+  }
+}
+
+const HALF_PAIR = 'half of a surrogate pair, which UTF-8 cannot store; remove it.';
+
+const isJsonScalar = (value: unknown): boolean =>
+  value === null || typeof value === 'boolean' || (typeof value === 'number' && Number.isFinite(value));

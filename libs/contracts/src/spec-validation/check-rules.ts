@@ -1,0 +1,64 @@
+import { isPlainObject, isSpecialName } from './check-json';
+import { type Path, type ProblemList } from './problem-list';
+
+/** Environment names Belay sets itself. */
+const RESERVED_PREFIX = 'BELAY_';
+
+const NAMED_BY = ['id', 'pool'] as const;
+
+/** The rules between the fields of one node. Works on what was handed in, so it looks before it reads. */
+export function checkNodeRules(node: unknown, path: Path, problems: ProblemList): void {
+  if (!isPlainObject(node)) return;
+  for (const field of NAMED_BY) {
+    const value = node[field];
+    if (typeof value === 'string' && isSpecialName(value))
+      problems.add(
+        [...path, field],
+        'UNSAFE_KEY',
+        `${value} is a name that is never accepted; choose another.`,
+      );
+  }
+  if (isPlainObject(node['run'])) checkRun(node['run'], [...path, 'run'], problems);
+  if (isPlainObject(node['backoff'])) checkBackoff(node['backoff'], [...path, 'backoff'], problems);
+}
+
+function checkRun(run: Record<string, unknown>, path: Path, problems: ProblemList): void {
+  const { command, env, shell } = run;
+  if (shell === true && Array.isArray(command) && command.length > 1) {
+    problems.add(
+      [...path, 'command'],
+      'SHELL_COMMAND',
+      `must be exactly one string with shell: true; it is a list of ${command.length}.`,
+    );
+  }
+  if (!isPlainObject(env)) return;
+  for (const name of Object.keys(env)) {
+    if (name.startsWith(RESERVED_PREFIX))
+      problems.add(
+        [...path, 'env', name],
+        'RESERVED_NAME',
+        'names starting with BELAY_ are set by Belay; choose another.',
+      );
+  }
+}
+
+function checkBackoff(backoff: Record<string, unknown>, path: Path, problems: ProblemList): void {
+  const { delayMs, maxMs } = backoff;
+  if (typeof delayMs === 'number' && typeof maxMs === 'number' && maxMs < delayMs)
+    problems.add(
+      [...path, 'maxMs'],
+      'BACKOFF_ORDER',
+      `must be at least delayMs (${delayMs}); it is ${maxMs}.`,
+    );
+}
+
+/** The rules between the fields of an execution, its nodes apart. */
+export function checkCostRules(spec: Record<string, unknown>, problems: ProblemList): void {
+  const { maxCostUsd, softCostUsd } = spec;
+  if (typeof maxCostUsd === 'number' && typeof softCostUsd === 'number' && softCostUsd > maxCostUsd)
+    problems.add(
+      ['softCostUsd'],
+      'COST_ORDER',
+      `must be at most maxCostUsd (${maxCostUsd}); it is ${softCostUsd}.`,
+    );
+}

@@ -1,0 +1,37 @@
+/**
+ * Every code a problem of a spec, a request or a spec file can carry, with what it stands for. The table in
+ * docs/spec.md is held against this one by a test. Codes never change meaning.
+ */
+export const PROBLEM_CODES = {
+  REQUIRED: 'a field that must be there is missing',
+  TYPE: 'a value of another kind than the field takes; nothing is converted',
+  RANGE: 'a number outside its bounds',
+  LENGTH: 'a text or a list that is empty, too short or too long',
+  PATTERN: 'a text with characters its field does not take',
+  ONE_OF: 'a word that is not one of the field’s choices',
+  UNKNOWN_FIELD: 'a field nobody reads',
+  UNSAFE_KEY: 'a name that JavaScript objects treat specially: `__proto__`, `constructor`, `prototype`',
+  NOT_JSON: 'a value JSON cannot carry: NaN, Infinity, a function, a date, …',
+  NOT_UNICODE: 'a text with half of a surrogate pair, which UTF-8 cannot store',
+  TOO_DEEP: 'values nested deeper than the bound',
+  TOO_LARGE: 'more bytes or values than the bound',
+  TOO_MANY_NODES: 'more nodes than one execution may have',
+  DUPLICATE_ID: 'two nodes with one id',
+  UNKNOWN_NODE: 'a dependency on a node that is not there',
+  SELF_DEPENDENCY: 'a node that depends on itself',
+  DUPLICATE_DEPENDENCY: 'one dependency named twice',
+  CYCLE: 'nodes that wait for each other',
+  RESERVED_NAME: 'an environment variable whose name starts with `BELAY_`',
+  SHELL_COMMAND: '`shell: true` with anything but exactly one string',
+  BACKOFF_ORDER: '`backoff.maxMs` below `backoff.delayMs`',
+  COST_ORDER: '`softCostUsd` above `maxCostUsd`',
+  UNSUPPORTED: 'something this release does not have yet',
+  NOT_UTF8: 'bytes of a spec file that are not UTF-8',
+  SYNTAX: 'text that is neither JSON nor YAML',
+  DUPLICATE_KEY: 'one key twice in one YAML mapping',
+  BAD_GZIP: 'a damaged `.gz` file',
+  WF_FORMAT: 'a WfFormat file that cannot be converted',
+  TOO_MANY_PROBLEMS: 'the last entry of a list that was cut: how many more there are',
+} as const;
+
+export type ProblemCode = keyof typeof PROBLEM_CODES;

@@ -1,0 +1,104 @@
+import type { z } from 'zod';
+import { isPlainObject, isSpecialName } from './check-json';
+import { type ProblemCode } from './problem-codes';
+import { type Path, type ProblemList } from './problem-list';
+import { type NameSuggester } from './suggest-name';
+
+type Issue = z.core.$ZodIssue;
+
+const CODES: Readonly<Partial<Record<Issue['code'], ProblemCode>>> = {
+  invalid_type: 'TYPE',
+  invalid_value: 'ONE_OF',
+  invalid_union: 'ONE_OF',
+  invalid_format: 'PATTERN',
+  custom: 'LENGTH',
+};
+
+/** What one object at a path may hold, for suggestions. */
+export type FieldsAt = (path: Path) => readonly string[];
+
+const HANDLER = 'handlers are not available in this release; use run.command.';
+const INLINE = 'inline isolation is not available in this release; use process or leave it out.';
+
+/**
+ * Turns what zod found in `raw` into our problems under `base`. A rule that breaks twice on one value (too long
+ * and of the wrong characters) is told once, as its sentence already says what would be right.
+ */
+export function reportIssues(
+  issues: readonly Issue[],
+  raw: unknown,
+  base: Path,
+  problems: ProblemList,
+  suggester: NameSuggester,
+  fieldsAt: FieldsAt,
+): void {
+  let last = '';
+  for (const issue of issues) {
+    const path = issue.path as (string | number)[];
+    if (issue.code === 'unrecognized_keys') {
+      for (const key of issue.keys) reportUnknownField(key, path);
+      continue;
+    }
+    const mark = path.join('\u0000');
+    if (mark === last) continue;
+    last = mark;
+    reportOne(issue, path);
+  }
+
+  function reportUnknownField(key: string, path: Path): void {
+    // Special names were told by the walk over the whole document.
+    if (isSpecialName(key)) return;
+    const full = [...base, ...path, key];
+    if (key === 'handler' && path.at(-1) === 'run') {
+      problems.add(full, 'UNSUPPORTED', HANDLER);
+      return;
+    }
+    problems.add(full, 'UNKNOWN_FIELD', () => {
+      const known = fieldsAt([...base, ...path]);
+      const near = suggester.nearest(key, known);
+      if (near !== undefined) return `unknown field; did you mean ${near}?`;
+      return `unknown field; known here: ${known.join(', ')}.`;
+    });
+  }
+
+  function reportOne(issue: Issue, path: Path): void {
+    const full = [...base, ...path];
+    const value = valueAt(raw, path);
+    if (path.at(-1) === 'isolation' && value === 'inline') problems.add(full, 'UNSUPPORTED', INLINE);
+    else if (isCommandOfHandler(path)) return;
+    else problems.add(full, codeOf(issue, value), messageOf(issue));
+  }
+
+  /** `run.handler` was told already; that the command is missing then is no second fault. */
+  function isCommandOfHandler(path: Path): boolean {
+    if (path.at(-1) !== 'command' || path.at(-2) !== 'run') return false;
+    const run = valueAt(raw, path.slice(0, -1)) as Record<string, unknown>;
+    return Object.hasOwn(run, 'handler') && run['command'] === undefined;
+  }
+}
+
+function codeOf(issue: Issue, value: unknown): ProblemCode {
+  if (issue.code === 'invalid_key') return 'PATTERN';
+  if (value === undefined) return 'REQUIRED';
+  if (issue.code === 'too_small' || issue.code === 'too_big')
+    return typeof value === 'number' ? 'RANGE' : 'LENGTH';
+  // A fraction where a whole number belongs is an `invalid_type` to zod; to people it is a wrong number.
+  if (typeof value === 'number' && issue.code === 'invalid_type' && issue.expected === 'int') return 'RANGE';
+  return CODES[issue.code] ?? 'TYPE';
+}
+
+/** A bad key's message is that of the rule for keys. */
+function messageOf(issue: Issue): string {
+  if (issue.code !== 'invalid_key') return issue.message;
+  return issue.issues[0]!.message;
+}
+
+function valueAt(raw: unknown, path: Path): unknown {
+  let value = raw;
+  for (const part of path) {
+    if (Array.isArray(value)) value = value[part as number];
+    else if (isPlainObject(value) && Object.hasOwn(value, part)) value = value[part];
+    else return undefined;
+  }
+  return value;
+}

@@ -1,0 +1,169 @@
+import { z } from 'zod';
+import {
+  DEFAULT_BACKOFF,
+  DEFAULT_MAX_ATTEMPTS,
+  DEFAULT_POOL,
+  DEFAULT_PRIORITY,
+  SPEC_LIMITS as LIMITS,
+} from '../spec';
+import {
+  amount,
+  environment,
+  flag,
+  labels,
+  line,
+  listOf,
+  milliseconds,
+  name,
+  oneOf,
+  osString,
+  says,
+  wholeNumber,
+} from './fields';
+
+/** Most dollars a budget may name. */
+const MAX_USD = 1_000_000_000;
+
+const usd = () => amount('a number of US dollars', 0, MAX_USD);
+const duration = () => milliseconds(1, LIMITS.maxDurationMs);
+const grace = () => milliseconds(0, LIMITS.maxGraceMs);
+
+const runSchema = z.strictObject(
+  {
+    command: listOf(
+      osString('a string'),
+      LIMITS.maxArguments,
+      `a list of 1 to ${LIMITS.maxArguments} strings, the program first`,
+    ).describe('Program and arguments; with shell: true exactly one string, given to /bin/sh -c.'),
+    env: environment()
+      .default({})
+      .describe(
+        'Environment variables beside the allow-listed ones; names starting with BELAY_ are reserved.',
+      ),
+    cwd: osString('a path')
+      .optional()
+      .describe("Working directory; relative paths start at the worker's work directory."),
+    shell: flag().default(false).describe('Give the one string of command to /bin/sh -c.'),
+  },
+  says('an object with a command'),
+);
+
+const backoffSchema = z.strictObject(
+  {
+    type: oneOf(['fixed', 'exponential'])
+      .default(DEFAULT_BACKOFF.type)
+      .describe('fixed: delayMs each time; exponential: twice as long each time.'),
+    delayMs: milliseconds(0, LIMITS.maxDurationMs)
+      .default(DEFAULT_BACKOFF.delayMs)
+      .describe('Wait before the second attempt, milliseconds.'),
+    maxMs: milliseconds(0, LIMITS.maxDurationMs)
+      .optional()
+      .describe(`Longest wait, milliseconds; without it the larger of ${DEFAULT_BACKOFF.maxMs} and delayMs.`),
+    jitter: amount('a number', 0, 1)
+      .default(DEFAULT_BACKOFF.jitter)
+      .describe('The part of each wait that is drawn at random.'),
+  },
+  says('an object with type, delayMs, maxMs and jitter'),
+);
+
+const limitsSchema = z.strictObject(
+  {
+    memoryMb: wholeNumber(1, 16_777_216, ' of MiB').optional().describe('Memory of the whole tree, MiB.'),
+    cpus: amount('a number of CPUs', 0.01, 4_096).optional().describe('CPU time of the whole tree, in CPUs.'),
+    pids: wholeNumber(1, 4_194_304).optional().describe('Processes and threads of the whole tree.'),
+  },
+  says('an object with memoryMb, cpus and pids'),
+);
+
+/** What a node and a one-node execution both have. */
+const agentFields = {
+  run: runSchema.describe('What runs.'),
+  input: z.unknown().optional().describe('Any JSON; the agent reads it on stdin as "input".'),
+  pool: name('a pool name').default(DEFAULT_POOL).describe('The workers that may take it.'),
+  priority: wholeNumber(1, 10).default(DEFAULT_PRIORITY).describe('10 is taken first.'),
+  labels: labels().default({}).describe('Words to find it by.'),
+  maxAttempts: wholeNumber(1, LIMITS.maxAttempts)
+    .default(DEFAULT_MAX_ATTEMPTS)
+    .describe('Attempts before it failed for good; the first counts.'),
+  backoff: backoffSchema
+    .default({ type: DEFAULT_BACKOFF.type, delayMs: DEFAULT_BACKOFF.delayMs, jitter: DEFAULT_BACKOFF.jitter })
+    .describe('How long to wait between attempts.'),
+  timeoutMs: duration().optional().describe('Deadline of one attempt, milliseconds from its start.'),
+  graceMs: grace().optional().describe('Time between the stop signal and SIGKILL, milliseconds.'),
+  limits: limitsSchema
+    .optional()
+    .describe('Bounds on the process tree, where the containment can hold them.'),
+  allowFailure: flag()
+    .default(false)
+    .describe('A failure for good counts as done; what depends on it gets no result from it.'),
+  onLostContact: oneOf(['stop', 'continue'])
+    .default('stop')
+    .describe('What becomes of it when its worker loses Valkey.'),
+  isolation: z
+    .literal('process', says('process'))
+    .default('process')
+    .describe('process: a process tree of its own, the only choice in this release.'),
+};
+
+/** One node of the DAG, as people write it. */
+export const nodeSchema = z.strictObject(
+  {
+    id: name('an id').describe('Its name, unique in the execution.'),
+    dependsOn: z
+      .array(z.string(says('the id of another node')), says('a list of node ids'))
+      .default([])
+      .describe('Ids of the nodes that must be done first.'),
+    ...agentFields,
+  },
+  says('an object with id and run'),
+);
+
+const budgetFields = {
+  idempotencyKey: line()
+    .optional()
+    .describe('The same key and the same spec give the same execution; another spec is refused.'),
+  maxCostUsd: usd().optional().describe('Budget in US dollars; passing it stops the execution.'),
+  softCostUsd: usd().optional().describe('Passing it emits an event only.'),
+};
+
+const executionFields = {
+  name: line().describe('What people call it.'),
+  labels: labels().default({}).describe('Words to find it by.'),
+  ...budgetFields,
+  timeoutMs: duration().optional().describe('Deadline of the whole execution, milliseconds from its start.'),
+  onFailure: oneOf(['stop', 'continue'])
+    .default('stop')
+    .describe('stop: one node failed for good stops the rest; continue: what does not depend on it runs on.'),
+  graceMs: grace()
+    .optional()
+    .describe("Its nodes' grace where they do not say; else the fleet's. Milliseconds."),
+};
+
+const NODES_RULE = `a list of 1 to ${LIMITS.maxNodes} nodes`;
+
+/** The whole spec, as people write it; what the published JSON Schema is made from. */
+export const executionSchema = z.strictObject(
+  { ...executionFields, nodes: listOf(nodeSchema, LIMITS.maxNodes, NODES_RULE).describe('The DAG.') },
+  says('an object with name and nodes'),
+);
+
+/** The spec without a look into its nodes: they are checked one by one, so that many bad ones stay cheap. */
+export const executionHeadSchema = z.strictObject(
+  { ...executionFields, nodes: listOf(z.unknown(), LIMITS.maxNodes, NODES_RULE) },
+  says('an object with name and nodes'),
+);
+
+/** A one-node execution: the fields of a node without dependencies, and those of an execution that make sense. */
+export const agentSchema = z.strictObject(
+  {
+    id: name('an id').default('agent').describe('Id of its only node.'),
+    name: line().optional().describe('What people call it; its id where absent.'),
+    ...budgetFields,
+    ...agentFields,
+  },
+  says('an object with run'),
+);
+
+export type ParsedNode = z.output<typeof nodeSchema>;
+export type ParsedHead = z.output<typeof executionHeadSchema>;
+export type ParsedAgent = z.output<typeof agentSchema>;

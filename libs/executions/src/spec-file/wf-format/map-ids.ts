@@ -1,0 +1,36 @@
+import { createHash } from 'node:crypto';
+
+const NODE_ID = /^[A-Za-z0-9_.-]{1,64}$/;
+const MAX_LENGTH = 64;
+const HASH_LENGTH = 8;
+/** Names JavaScript objects treat specially are no node ids. */
+const REFUSED = new Set(['__proto__', 'constructor', 'prototype']);
+
+/**
+ * Node ids for task ids, in their order. What is a node id already stays as it is; anything else gets its other
+ * characters replaced, is shortened, and ends in a hash of the whole, longer where two would meet. So no two tasks
+ * share an id, and one file always gives the same ids.
+ */
+export function mapIds(taskIds: readonly string[]): Map<string, string> {
+  const taken = new Set(taskIds.filter(isNodeId));
+  const mapped = new Map<string, string>();
+  for (const taskId of taskIds) {
+    if (mapped.has(taskId)) continue;
+    const nodeId = isNodeId(taskId) ? taskId : freeId(taskId, taken);
+    taken.add(nodeId);
+    mapped.set(taskId, nodeId);
+  }
+  return mapped;
+}
+
+const isNodeId = (id: string): boolean => NODE_ID.test(id) && !REFUSED.has(id);
+
+function freeId(taskId: string, taken: ReadonlySet<string>): string {
+  const hash = createHash('sha256').update(taskId).digest('hex');
+  for (let length = HASH_LENGTH; ; length++) {
+    const tail = hash.slice(0, length);
+    const head = taskId.replaceAll(/[^A-Za-z0-9_.-]/g, '_').slice(0, MAX_LENGTH - 1 - length);
+    const id = `${head}-${tail}`;
+    if (!taken.has(id)) return id;
+  }
+}

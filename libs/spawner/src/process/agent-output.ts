@@ -1,0 +1,101 @@
+import type { Readable, Writable } from 'node:stream';
+import { MAX_MESSAGE_BYTES, parseAgentMessage } from '#libs/contracts';
+import { AgentLog } from './agent-log';
+import { LineReader, readLines } from './line-reader';
+import type { SpawnRequest } from './process-host.types';
+import { readShimFailure } from './start-process';
+
+/** Longest line of stdout or stderr, characters. */
+const MAX_LINE_LENGTH = 64 * 1024;
+const CUT_MARKER = ' [belay: line cut]';
+const BAD_LINE_SHOWN = 256;
+const LOG_CLOSE_MS = 1_000;
+
+type Sink = Pick<SpawnRequest, 'onOutput' | 'onMessage' | 'onBadLine' | 'logFile'>;
+
+/** The pipes to an agent: stdout and stderr as lines and into the log, fd 3 as messages. */
+export class AgentOutput {
+  badLines = 0;
+  /** Set when the shim could not become the program. */
+  startError: string | undefined;
+  readonly #log: AgentLog | undefined;
+  readonly #closed: Promise<unknown>;
+  #finished = false;
+
+  constructor(
+    private readonly streams: { stdin: Writable; stdout: Readable; stderr: Readable; messages: Readable },
+    private readonly sink: Sink,
+    private readonly cookie: string,
+    logCapBytes: number,
+  ) {
+    const { stdout, stderr, messages } = streams;
+    if (sink.logFile !== undefined)
+      this.#log = new AgentLog(sink.logFile, logCapBytes, () => {
+        stdout.resume();
+        stderr.resume();
+      });
+    this.#closed = Promise.all([stdout, stderr, messages].map(whenClosed));
+    readLines(stdout, new LineReader(MAX_LINE_LENGTH, (line, cut) => this.#output('stdout', line, cut)));
+    readLines(stderr, new LineReader(MAX_LINE_LENGTH, (line, cut) => this.#output('stderr', line, cut)));
+    readLines(messages, new LineReader(MAX_MESSAGE_BYTES, (line, cut) => this.#message(line, cut)));
+  }
+
+  /**
+   * Reads what is still in the pipes, at most `drainMs`: a process out of reach may hold them open for ever (R14).
+   * After this no callback is called any more.
+   */
+  async finish(drainMs: number): Promise<void> {
+    const { stdin, stdout, stderr, messages } = this.streams;
+    stdin.destroy(); // input that nobody read
+    let timer: NodeJS.Timeout | undefined;
+    const bound = new Promise((resolve) => (timer = setTimeout(resolve, drainMs)));
+    await Promise.race([this.#closed, bound]);
+    clearTimeout(timer);
+    for (const stream of [stdout, stderr, messages]) stream.destroy();
+    // Destroyed streams close in a later turn and hand out their last, unended line then.
+    await this.#closed;
+    this.#finished = true;
+    await this.#log?.close(LOG_CLOSE_MS);
+  }
+
+  #output(stream: 'stdout' | 'stderr', line: string, cut: boolean): void {
+    if (this.#finished) return;
+    const room = this.#log?.write(stream, line, cut) ?? true;
+    // A slow disk slows the agent down instead of filling our memory.
+    if (!room) {
+      this.streams.stdout.pause();
+      this.streams.stderr.pause();
+    }
+    guard(() => this.sink.onOutput(stream, cut ? line + CUT_MARKER : line));
+  }
+
+  #message(line: string, cut: boolean): void {
+    if (this.#finished || line === '') return;
+    const failure = readShimFailure(line, this.cookie);
+    if (failure !== undefined) {
+      this.startError = failure;
+      return;
+    }
+    const tooLong = cut || Buffer.byteLength(line) > MAX_MESSAGE_BYTES;
+    const message = tooLong ? undefined : parseAgentMessage(line);
+    if (message !== undefined) {
+      guard(() => this.sink.onMessage(message));
+      return;
+    }
+    this.badLines += 1;
+    guard(() => this.sink.onBadLine?.(line.slice(0, BAD_LINE_SHOWN)));
+  }
+}
+
+function whenClosed(stream: Readable): Promise<void> {
+  return new Promise((resolve) => stream.once('close', resolve));
+}
+
+/** A fault in a listener is the listener's: it must not end the worker or keep a stop from resolving. */
+function guard(callback: () => void): void {
+  try {
+    callback();
+  } catch (error) {
+    process.emitWarning(error instanceof Error ? error : String(error), { code: 'BELAY_OUTPUT_LISTENER' });
+  }
+}

@@ -1,0 +1,136 @@
+import type { ChildProcess } from 'node:child_process';
+import type { ExitReport, SeenProcess, StopReport } from '#libs/contracts';
+import type { AgentOutput } from './agent-output';
+import { TreeEnding, type EndTreeOptions } from './end-tree';
+import type {
+  AgentProcess,
+  Containment,
+  ProcessIdentity,
+  StopOptions,
+  UnappliedLimit,
+} from './process-host.types';
+import type { ProcessTree } from './process-tree';
+import type { TurnQueue } from './turn-queue';
+
+/** What an agent needs of its host. */
+export interface AgentSetting {
+  readonly killWaitMs: number;
+  readonly drainMs: number;
+  /** Shared by all agents of the host. */
+  readonly turns: TurnQueue;
+  /** The tree was proved dead: the host forgets the agent and tells the guardian. Called once. */
+  readonly onProved: () => void;
+}
+
+/** One agent from its start to the proof of its end; see AgentProcess for what is promised. */
+export class RunningAgent implements AgentProcess {
+  readonly containment: Containment;
+  readonly ended: Promise<ExitReport>;
+  readonly confirmed: Promise<StopReport>;
+  #ending: TreeEnding | undefined;
+  #exit: { readonly code: number | null; readonly signal: NodeJS.Signals | null } | undefined;
+  #resolveEnded!: (report: ExitReport) => void;
+  #resolveConfirmed!: (report: StopReport) => void;
+
+  constructor(
+    readonly agentId: string,
+    readonly identity: ProcessIdentity,
+    readonly unappliedLimits: readonly UnappliedLimit[],
+    child: ChildProcess,
+    private readonly tree: ProcessTree,
+    private readonly output: AgentOutput,
+    private readonly graceMs: number,
+    private readonly setting: AgentSetting,
+  ) {
+    this.containment = tree.containment;
+    this.ended = new Promise((resolve) => (this.#resolveEnded = resolve));
+    this.confirmed = new Promise((resolve) => (this.#resolveConfirmed = resolve));
+    child.once('exit', (code, signal) => this.#onExit(code, signal));
+    child.on('error', () => {}); // kill() of Node's is never used; nothing else may end the worker
+  }
+
+  get badLines(): number {
+    return this.output.badLines;
+  }
+
+  stop({ mode, graceMs }: StopOptions): Promise<ExitReport> {
+    if (this.#ending === undefined) this.#end({ cause: mode, graceMs });
+    else this.#ending.shorten(mode === 'immediate' ? 0 : graceMs);
+    return this.ended;
+  }
+
+  async freeze(): Promise<void> {
+    if (this.#ending === undefined) await this.tree.freeze();
+    // A stop that began meanwhile has thawed already: do not leave a tree frozen behind its back.
+    if (this.#ending !== undefined) this.tree.thaw();
+  }
+
+  async thaw(): Promise<void> {
+    this.tree.thaw();
+  }
+
+  processes(): SeenProcess[] {
+    return this.tree.processes();
+  }
+
+  /** Ends the rounds in the background; `confirmed` resolves with what is known. */
+  abandon(): void {
+    this.#ending?.close();
+  }
+
+  #onExit(code: number | null, signal: NodeJS.Signals | null): void {
+    this.#exit = { code, signal };
+    this.tree.markReaped();
+    if (this.#ending === undefined) this.#end({ cause: 'natural', graceMs: this.graceMs });
+    else this.#ending.firstProcessExited();
+  }
+
+  #end(options: Pick<EndTreeOptions, 'cause' | 'graceMs'>): void {
+    const ending = new TreeEnding(
+      this.tree,
+      { ...options, killWaitMs: this.setting.killWaitMs },
+      this.setting.turns,
+    );
+    this.#ending = ending;
+    if (this.#exit !== undefined) ending.firstProcessExited();
+    void this.#finish(ending);
+  }
+
+  async #finish(ending: TreeEnding): Promise<void> {
+    let proved = await ending.run();
+    if (proved) await this.#settle();
+    await this.output.finish(this.setting.drainMs);
+    this.#resolveEnded(this.#report(ending));
+    if (!proved) {
+      proved = await ending.keepTrying();
+      if (proved) await this.#settle();
+    }
+    this.#resolveConfirmed(this.#report(ending).report);
+  }
+
+  /** Before `ended` resolves, so that whoever awaits it finds nothing of the agent left on the machine (R54). */
+  async #settle(): Promise<void> {
+    // If that fails, the host removes the worker's cgroup with all below it when it closes.
+    await this.setting.turns.run(() => this.tree.dispose()).catch(() => false);
+    this.setting.onProved();
+  }
+
+  #report(ending: TreeEnding): ExitReport {
+    const { startError } = this.output;
+    return {
+      exitCode: this.#exit?.code ?? null,
+      signal: this.#exit?.signal ?? null,
+      leftovers: ending.leftovers,
+      ...(startError === undefined ? {} : { startError }),
+      report: ending.record.report(this.#survivors()),
+    };
+  }
+
+  #survivors(): SeenProcess[] {
+    try {
+      return this.tree.processes();
+    } catch {
+      return [];
+    }
+  }
+}

@@ -1,0 +1,67 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { NodeLimits } from '#libs/contracts';
+import type { Cgroup } from './cgroup';
+import type { UnappliedLimit } from './process-host.types';
+
+const CPU_PERIOD_US = 100_000;
+
+/** Which controller and file hold each limit, and how its value is written. */
+const FILES = {
+  memoryMb: { controller: 'memory', file: 'memory.max', text: (mb: number) => String(mb * 1024 * 1024) },
+  pids: { controller: 'pids', file: 'pids.max', text: (count: number) => String(Math.ceil(count)) },
+  cpus: {
+    controller: 'cpu',
+    file: 'cpu.max',
+    text: (cpus: number) => `${Math.max(1_000, Math.round(cpus * CPU_PERIOD_US))} ${CPU_PERIOD_US}`,
+  },
+} as const satisfies Record<
+  keyof NodeLimits,
+  { controller: string; file: string; text: (value: number) => string }
+>;
+
+/**
+ * Hands the controllers that limits need down to `group`'s children, as far as the machine allows: each by itself,
+ * because one unknown name would refuse them all. Never throws; what is missing shows when a limit is applied.
+ */
+export function enableControllers(parent: Cgroup, group: Cgroup): void {
+  for (const { controller } of Object.values(FILES))
+    for (const { path } of [parent, group]) {
+      try {
+        const file = join(path, 'cgroup.subtree_control');
+        if (readFileSync(file, 'latin1').split(/\s+/).includes(controller)) continue;
+        writeFileSync(file, `+${controller}`);
+      } catch {
+        break; // not available above (or EBUSY: it holds processes), so not below either
+      }
+    }
+}
+
+/** Writes the limits into an agent's cgroup. @returns those that could not be applied, with the reason. */
+export function applyLimits(group: Cgroup, limits: NodeLimits): UnappliedLimit[] {
+  const unapplied: UnappliedLimit[] = [];
+  for (const limit of Object.keys(FILES) as (keyof NodeLimits)[]) {
+    const value = limits[limit];
+    if (value === undefined) continue;
+    const { controller, file, text } = FILES[limit];
+    try {
+      // r+: never create; on cgroupfs a missing file means the controller is not enabled here.
+      writeFileSync(join(group.path, file), text(value), { flag: 'r+' });
+    } catch (error) {
+      const code = (error as NodeJS.ErrnoException).code ?? 'error';
+      const reason =
+        code === 'ENOENT'
+          ? `the ${controller} controller is not enabled for ${group.path}`
+          : `${file} refused ${text(value)} (${code})`;
+      unapplied.push({ limit, reason });
+    }
+  }
+  return unapplied;
+}
+
+/** Without cgroups no limit can be held; each is reported as such. */
+export function unlimited(limits: NodeLimits): UnappliedLimit[] {
+  return (Object.keys(FILES) as (keyof NodeLimits)[])
+    .filter((limit) => limits[limit] !== undefined)
+    .map((limit) => ({ limit, reason: 'limits need cgroup containment; this worker uses process groups' }));
+}

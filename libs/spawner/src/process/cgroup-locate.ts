@@ -1,0 +1,71 @@
+import { spawnSync } from 'node:child_process';
+import { accessSync, closeSync, constants, openSync, readFileSync, statSync } from 'node:fs';
+import { join, relative } from 'node:path';
+import { Cgroup } from './cgroup';
+
+/** A place for the worker's cgroups, or a sentence on why there is none. */
+export type CgroupPlace = { readonly parent: Cgroup } | { readonly reason: string };
+
+/**
+ * Finds the cgroup v2 directory to work under: the configured one, else this process's own, on a unified or hybrid
+ * mount. It must be writable, know `cgroup.kill` (Linux 5.14), and let a process be moved in.
+ */
+export function locateCgroup(configured: string | undefined): CgroupPlace {
+  if (process.platform !== 'linux') return { reason: 'cgroups are a Linux thing' };
+  const path = configured ?? ownCgroup();
+  if (path === undefined) return { reason: 'no cgroup v2 file system is mounted' };
+  try {
+    if (!statSync(join(path, 'cgroup.procs')).isFile()) return { reason: `${path} is not a cgroup` };
+    accessSync(path, constants.W_OK);
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? 'error';
+    return { reason: `${path} is not a writable cgroup v2 directory (${code})` };
+  }
+  return { parent: new Cgroup(path) };
+}
+
+/** Tries what every start will do: a child that moves itself in. @returns a reason when it cannot. */
+export function tryCgroup(group: Cgroup): string | undefined {
+  let procs: number;
+  try {
+    accessSync(join(group.path, 'cgroup.kill'), constants.W_OK);
+    procs = openSync(join(group.path, 'cgroup.procs'), 'w');
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? 'error';
+    return `${group.path} has no writable cgroup.kill and cgroup.procs (${code}); Linux 5.14 or later is needed`;
+  }
+  try {
+    const probe = spawnSync('/bin/sh', ['-c', 'echo 0 >&3'], {
+      stdio: ['ignore', 'ignore', 'ignore', procs],
+      timeout: 5_000,
+    });
+    return probe.status === 0 ? undefined : `no process can be moved into ${group.path}`;
+  } finally {
+    closeSync(procs);
+  }
+}
+
+/** This process's cgroup v2 directory, from /proc/self/cgroup (`0::`) and the mount that shows it. */
+function ownCgroup(): string | undefined {
+  const line = readText('/proc/self/cgroup')
+    .split('\n')
+    .find((entry) => entry.startsWith('0::'));
+  if (line === undefined) return undefined;
+  const own = line.slice(3);
+  for (const mount of readText('/proc/self/mountinfo').split('\n')) {
+    const [left = '', right = ''] = mount.split(' - ');
+    if (!right.startsWith('cgroup2 ')) continue;
+    const [, , , root = '/', point = ''] = left.split(' ');
+    const inside = relative(root, own);
+    if (!inside.startsWith('..')) return join(point, inside);
+  }
+  return undefined;
+}
+
+function readText(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
+}

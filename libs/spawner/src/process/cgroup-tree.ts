@@ -1,0 +1,139 @@
+import { BelayError, type SeenProcess } from '#libs/contracts';
+import type { Cgroup } from './cgroup';
+import { findAlive, isRunning, readStat, type PidStart, type ProcStat } from './proc-stat';
+import { send, signalProcess, toSeen, type ProcessTree } from './process-tree';
+import type { StopRecord } from './stop-record';
+import type { Sweeper } from './sweep';
+
+const FREEZE_WAIT_MS = 2_000;
+const POLL_MS = 20;
+
+/**
+ * Containment by a cgroup v2 of its own: nobody leaves it by forking, by a session of its own or by clearing the
+ * environment. A process with the right to (root) can move itself out; the cookie sweep of a stop looks for those.
+ */
+export class CgroupTree implements ProcessTree {
+  readonly containment = 'cgroup';
+  #reaped = false;
+  /** We asked for it, though it may not show yet. */
+  #freezing = false;
+  /** Moved out of the cgroup, found by cookie. */
+  readonly #outsiders = new Map<string, ProcStat>();
+  readonly #asked = new Set<number>();
+
+  constructor(
+    readonly leader: PidStart & { readonly command?: string },
+    private readonly cookie: string,
+    private readonly cgroup: Cgroup,
+    private readonly sweeper: Sweeper,
+  ) {}
+
+  markReaped(): void {
+    this.#reaped = true;
+  }
+
+  terminate(record: StopRecord): void {
+    for (const member of this.#inside()) record.saw(member);
+    // Read anew: whoever holds one of these pids is in this cgroup at this moment, and that is all a signal needs.
+    for (const pid of this.cgroup.pids()) {
+      this.#asked.add(pid);
+      // A frozen process takes SIGTERM with it into waking; a stopped one needs SIGCONT to see it.
+      if (send(pid, 'SIGTERM')) record.sent('SIGTERM', 'process', pid);
+      if (send(pid, 'SIGCONT')) record.sent('SIGCONT', 'process', pid);
+    }
+    if (this.#freezing || this.cgroup.frozen()) this.thaw();
+  }
+
+  kill(record: StopRecord): void {
+    this.cgroup.kill();
+    record.sent('SIGKILL', 'cgroup');
+    for (const outsider of this.#outside())
+      if (signalProcess(outsider, 'SIGKILL')) record.sent('SIGKILL', 'process', outsider.pid);
+  }
+
+  async search(record: StopRecord): Promise<void> {
+    const sweep = await this.sweeper.sweep();
+    const found = (sweep.byCookie.get(this.cookie) ?? []).filter(
+      (process) => findAlive(process) !== undefined,
+    );
+    if (found.length === 0) return;
+    const inside = new Set(this.cgroup.pids());
+    for (const process of found) {
+      record.saw(process);
+      if (!inside.has(process.pid)) this.#outsiders.set(key(process), process);
+    }
+  }
+
+  terminateFound(record: StopRecord): void {
+    for (const found of this.#outside()) {
+      if (this.#asked.has(found.pid)) continue;
+      this.#asked.add(found.pid);
+      if (signalProcess(found, 'SIGTERM')) record.sent('SIGTERM', 'process', found.pid);
+      if (signalProcess(found, 'SIGCONT')) record.sent('SIGCONT', 'process', found.pid);
+    }
+  }
+
+  quiet(): boolean {
+    return !this.cgroup.populated() && this.#outside().length === 0;
+  }
+
+  async proveEmpty(record: StopRecord, deep: boolean): Promise<boolean> {
+    if (deep) await this.search(record);
+    if (!this.quiet()) return false;
+    record.proof('cgroup-empty', 'cgroup.events says populated 0');
+    if (deep) record.proof('sweep-empty', 'one pass over /proc found no process that had left the cgroup');
+    return true;
+  }
+
+  onChange(callback: () => void): () => void {
+    return this.cgroup.onEvents(callback);
+  }
+
+  async freeze(): Promise<void> {
+    this.#freezing = true;
+    this.cgroup.freeze(true);
+    const deadline = performance.now() + FREEZE_WAIT_MS;
+    while (!this.cgroup.frozen()) {
+      if (performance.now() > deadline)
+        throw new BelayError('TIMEOUT', `The cgroup ${this.cgroup.path} was not frozen in time.`, {
+          details: { waitedMs: FREEZE_WAIT_MS },
+        });
+      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+    }
+  }
+
+  thaw(): void {
+    this.#freezing = false;
+    this.cgroup.freeze(false);
+  }
+
+  processes(): SeenProcess[] {
+    return [...this.#inside(), ...this.#outside()].map(toSeen);
+  }
+
+  dispose(): boolean {
+    return this.cgroup.remove();
+  }
+
+  #outside(): ProcStat[] {
+    const outside = [...this.#outsiders.values()].flatMap((stat) => findAlive(stat) ?? []);
+    // The first process is ours until it is reaped, wherever it moved itself.
+    const leader = this.#reaped ? undefined : findAlive(this.leader);
+    const known = leader === undefined || outside.some(({ pid }) => pid === leader.pid);
+    return known || this.cgroup.pids().includes(leader.pid) ? outside : [leader, ...outside];
+  }
+
+  /** Who is inside now, with start times: for reports. Signals go by a list read at their own moment. */
+  #inside(): ProcStat[] {
+    return this.cgroup.pids().flatMap((pid) => runningAt(pid) ?? []);
+  }
+}
+
+function runningAt(pid: number): ProcStat | undefined {
+  const stat = readStat(pid);
+  return stat !== undefined && isRunning(stat) ? stat : undefined;
+}
+
+function key(process: PidStart): string {
+  return `${process.pid}:${process.startTime}`;
+}

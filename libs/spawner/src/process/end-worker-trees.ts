@@ -1,0 +1,67 @@
+import { Cgroup } from './cgroup';
+import { findMembers } from './members';
+import type { PidStart } from './proc-stat';
+import { signalGroup, signalProcess } from './process-tree';
+import { Sweeper, WORKER_COOKIE_VARIABLE, type Sweep, type SweptProcess } from './sweep';
+
+/** What names every process of one worker on this machine. */
+export interface WorkerMarks {
+  /** Its 128-bit cookie; never empty. */
+  readonly cookie: string;
+  /** Its cgroup v2 directory, in cgroup containment. */
+  readonly cgroup: string | undefined;
+  /** First processes of its trees, as far as known. */
+  readonly leaders: readonly PidStart[];
+}
+
+export interface EndedTrees {
+  /** Two passes in a row found nothing and the cgroup, if any, is empty. */
+  readonly proved: boolean;
+  /** Who was found alive, by the first passes. */
+  readonly processes: readonly SweptProcess[];
+}
+
+const LONGEST_PAUSE_MS = 250;
+
+/**
+ * Kills every process of a worker at once, until none is seen or `boundMs` have passed. For the guardian (the worker
+ * died or fell silent) and for the reaper (both died). There is no grace: nobody is left to listen to the agents.
+ */
+export async function endWorkerTrees(marks: WorkerMarks, boundMs: number): Promise<EndedTrees> {
+  const cgroup = marks.cgroup === undefined ? undefined : new Cgroup(marks.cgroup);
+  const found = new Map<string, SweptProcess>();
+  const sweeper = new Sweeper(WORKER_COOKIE_VARIABLE);
+  const giveUpAt = performance.now() + boundMs;
+  strike(cgroup, marks, []);
+  for (let emptyPasses = 0, pauseMs = 1; ;) {
+    const members = findAll(await sweeper.sweep(), marks);
+    const empty = members.length === 0 && !(cgroup?.populated() ?? false);
+    emptyPasses = empty ? emptyPasses + 1 : 0;
+    if (emptyPasses === 2) return { proved: true, processes: [...found.values()] };
+    if (empty) continue;
+    for (const member of members) found.set(`${member.pid}:${member.startTime}`, member);
+    strike(cgroup, marks, members);
+    if (performance.now() > giveUpAt) return { proved: false, processes: [...found.values()] };
+    await new Promise((resolve) => setTimeout(resolve, pauseMs));
+    pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS);
+  }
+}
+
+function strike(cgroup: Cgroup | undefined, marks: WorkerMarks, members: readonly SweptProcess[]): void {
+  cgroup?.kill();
+  for (const leader of marks.leaders) signalGroup(leader, 'SIGKILL');
+  for (const member of members) signalProcess(member, 'SIGKILL');
+}
+
+function findAll(sweep: Sweep, marks: WorkerMarks): SweptProcess[] {
+  const none = { pid: -1, startTime: '' };
+  const all = new Map<number, SweptProcess>();
+  for (const leader of [none, ...marks.leaders]) {
+    // A leader that is no longer there vouches for nobody: its number may have been given away since (R21).
+    const holds = sweep.byPid.get(leader.pid)?.startTime === leader.startTime;
+    const reapedAt = holds ? undefined : 0;
+    for (const member of findMembers(sweep, { leader, cookie: marks.cookie, reapedAt, known: new Map() }))
+      all.set(member.pid, member);
+  }
+  return [...all.values()];
+}

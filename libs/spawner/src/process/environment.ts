@@ -1,0 +1,39 @@
+import { BelayError } from '#libs/contracts';
+import { COOKIE_VARIABLE, WORKER_COOKIE_VARIABLE } from './sweep';
+
+/** What an agent gets of the worker's own environment; nothing else, so no token or server address leaks. */
+const ALLOWED = new Set(['PATH', 'HOME', 'LANG', 'TZ', 'TMPDIR', 'USER', 'LOGNAME', 'SHELL']);
+const DEFAULT_PATH = '/usr/local/bin:/usr/bin:/bin';
+
+export interface Cookies {
+  readonly agent: string;
+  readonly worker: string;
+}
+
+/**
+ * The environment of one agent: the allow-list and LC_* of `own`, then what the spec asks for, then the cookies,
+ * which no spec can replace.
+ * @throws BelayError SPAWN_FAILED, reason BAD_ENV.
+ */
+export function buildEnvironment(
+  own: NodeJS.ProcessEnv,
+  requested: Readonly<Record<string, string>>,
+  cookies: Cookies,
+): Record<string, string> {
+  const environment: Record<string, string> = {};
+  for (const [name, value] of Object.entries(own))
+    if (value !== undefined && (ALLOWED.has(name) || name.startsWith('LC_'))) environment[name] = value;
+  for (const [name, value] of Object.entries(requested)) {
+    if (name === '' || name.includes('=') || name.includes('\0') || value.includes('\0'))
+      throw new BelayError(
+        'SPAWN_FAILED',
+        `The environment variable ${JSON.stringify(name)} cannot be set: a name must not be empty or hold "=", and neither name nor value may hold a zero byte.`,
+        { details: { reason: 'BAD_ENV', name } },
+      );
+    environment[name] = value;
+  }
+  environment['PATH'] ??= DEFAULT_PATH;
+  environment[COOKIE_VARIABLE] = cookies.agent;
+  environment[WORKER_COOKIE_VARIABLE] = cookies.worker;
+  return environment;
+}

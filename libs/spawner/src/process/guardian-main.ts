@@ -1,0 +1,84 @@
+/**
+ * The guardian: a process of its own beside each worker. At end of file on its stdin, which the kernel delivers
+ * however the worker dies, it kills every tree of that worker, proves it, and removes what the worker left (R17).
+ */
+import { read, rmSync, writeSync } from 'node:fs';
+import { StringDecoder } from 'node:string_decoder';
+import { Cgroup } from './cgroup';
+import { endWorkerTrees } from './end-worker-trees';
+import { GUARDIAN_READY, type GuardianMessage } from './guardian-protocol';
+import type { PidStart } from './proc-stat';
+
+/** After this long of killing, what is left is the reaper's at the next start of a worker here. */
+const BOUND_MS = 60_000;
+
+let watched: Extract<GuardianMessage, { type: 'watch' }> | undefined;
+const leaders = new Map<number, PidStart>();
+let fence: NodeJS.Timeout | undefined;
+
+// It has to outlive whatever ends the worker: signals to the terminal's group, a service manager's first SIGTERM.
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGPIPE'] as const)
+  process.on(signal, () => {});
+// A fault in one message must not cost the watch: the end of file still comes.
+process.on('uncaughtException', () => {});
+
+const input = Buffer.allocUnsafe(64 * 1024);
+const decoder = new StringDecoder('utf8');
+let pending = '';
+listen();
+
+function listen(): void {
+  read(0, input, 0, input.length, null, (error, length) => {
+    if (error?.code === 'EINTR' || error?.code === 'EAGAIN') return void setTimeout(listen, 1);
+    if (error !== null || length === 0) return void workerDied();
+    const lines = (pending + decoder.write(input.subarray(0, length))).split('\n');
+    pending = lines.pop() ?? '';
+    try {
+      for (const line of lines) obey(JSON.parse(line) as GuardianMessage);
+    } finally {
+      listen();
+    }
+  });
+}
+
+function obey(message: GuardianMessage): void {
+  switch (message.type) {
+    case 'watch':
+      watched = message;
+      for (const leader of message.marks.leaders) leaders.set(leader.pid, leader);
+      writeSync(1, GUARDIAN_READY);
+      return;
+    case 'started':
+      leaders.set(message.leader.pid, message.leader);
+      return;
+    case 'ended':
+      leaders.delete(message.pid);
+      return;
+    case 'fence':
+      clearTimeout(fence);
+      fence = message.silenceMs > 0 ? setTimeout(() => void killAll(), message.silenceMs) : undefined;
+      return;
+    case 'bye':
+      process.exit(0);
+  }
+}
+
+/** The worker may still be there (stopped, hung): its trees end, its cgroup and record stay. */
+async function killAll(): Promise<boolean> {
+  if (watched === undefined) return true;
+  const { proved } = await endWorkerTrees({ ...watched.marks, leaders: [...leaders.values()] }, BOUND_MS);
+  return proved;
+}
+
+async function workerDied(): Promise<void> {
+  clearTimeout(fence);
+  try {
+    if ((await killAll()) && watched !== undefined) {
+      const { cgroup } = watched.marks;
+      const removed = cgroup === undefined || new Cgroup(cgroup).remove();
+      if (removed) for (const path of watched.remove) rmSync(path, { recursive: true, force: true });
+    }
+  } finally {
+    process.exit(0);
+  }
+}

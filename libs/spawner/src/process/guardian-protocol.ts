@@ -1,0 +1,17 @@
+import type { PidStart } from './proc-stat';
+import type { WorkerMarks } from './end-worker-trees';
+
+/**
+ * What a worker tells its guardian, one JSON object a line on the guardian's stdin. End of file without `bye` means
+ * that the worker died. Cookies travel here and never in arguments, which every user of the machine can read.
+ */
+export type GuardianMessage =
+  // `remove`: files and folders of the worker's that go once its trees are proved dead.
+  | { readonly type: 'watch'; readonly marks: WorkerMarks; readonly remove: readonly string[] }
+  | { readonly type: 'started'; readonly leader: PidStart }
+  | { readonly type: 'ended'; readonly pid: number }
+  | { readonly type: 'fence'; readonly silenceMs: number }
+  | { readonly type: 'bye' };
+
+/** What the guardian writes once it watches. */
+export const GUARDIAN_READY = 'ready\n';

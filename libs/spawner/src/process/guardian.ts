@@ -1,0 +1,140 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import type { WorkerMarks } from './end-worker-trees';
+import type { GuardianMessage } from './guardian-protocol';
+import type { PidStart } from './proc-stat';
+import { failure } from './resolve-command';
+
+const READY_WAIT_MS = 10_000;
+const EXIT_WAIT_MS = 2_000;
+const FIRST_RESTART_MS = 10;
+const LONGEST_RESTART_MS = 5_000;
+/** A heap of a few megabytes is plenty, and a small process starts and kills faster. */
+const NODE_FLAGS = ['--max-old-space-size=32', '--max-semi-space-size=1', '--v8-pool-size=1'];
+
+/** The worker's side of its guardian: starts it, feeds it, and starts another when it dies. */
+export class Guardian {
+  restarts = 0;
+  #child: ChildProcess | undefined;
+  #ending = false;
+  #restartMs = FIRST_RESTART_MS;
+  #restartTimer: NodeJS.Timeout | undefined;
+  #fenceMs = 0;
+  readonly #leaders = new Map<number, PidStart>();
+
+  private constructor(
+    private readonly marks: Omit<WorkerMarks, 'leaders'>,
+    private readonly remove: readonly string[],
+  ) {}
+
+  /**
+   * Resolves when the guardian watches.
+   * @throws BelayError SPAWN_FAILED, reason GUARDIAN: a worker must not start agents without one.
+   */
+  static async start(marks: Omit<WorkerMarks, 'leaders'>, remove: readonly string[]): Promise<Guardian> {
+    const guardian = new Guardian(marks, remove);
+    await guardian.#launch();
+    return guardian;
+  }
+
+  get pid(): number | undefined {
+    return this.#child?.pid;
+  }
+
+  started(leader: PidStart): void {
+    this.#leaders.set(leader.pid, { pid: leader.pid, startTime: leader.startTime });
+    this.#tell({ type: 'started', leader: { pid: leader.pid, startTime: leader.startTime } });
+  }
+
+  ended(pid: number): void {
+    if (this.#leaders.delete(pid)) this.#tell({ type: 'ended', pid });
+  }
+
+  armFence(silenceMs: number): void {
+    this.#fenceMs = silenceMs;
+    this.#tell({ type: 'fence', silenceMs });
+  }
+
+  /**
+   * Ends the guardian; with `trees: 'kill'` it first kills what is left, as if the worker had died, and goes on in the
+   * background when that takes longer than 2 s.
+   */
+  async end(trees: 'none' | 'kill'): Promise<void> {
+    this.#ending = true;
+    clearTimeout(this.#restartTimer);
+    const child = this.#child;
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
+    child.ref(); // from here on its exit is what we wait for
+    const exited = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+    if (trees === 'none') this.#tell({ type: 'bye' });
+    child.stdin?.end();
+    let timer: NodeJS.Timeout | undefined;
+    await Promise.race([exited, new Promise((resolve) => (timer = setTimeout(resolve, EXIT_WAIT_MS)))]);
+    clearTimeout(timer);
+    child.unref();
+  }
+
+  async #launch(): Promise<void> {
+    const child = spawn(process.execPath, [...NODE_FLAGS, entryFile()], {
+      cwd: '/',
+      env: {},
+      detached: true,
+      stdio: ['pipe', 'pipe', 'ignore'],
+    });
+    this.#child = child;
+    child.stdin.on('error', () => {}); // its exit event says the same
+    child.once('exit', () => this.#died(child));
+    const ready = waitReady(child);
+    const leaders = [...this.#leaders.values()];
+    this.#tell({ type: 'watch', marks: { ...this.marks, leaders }, remove: this.remove });
+    if (this.#fenceMs > 0) this.#tell({ type: 'fence', silenceMs: this.#fenceMs });
+    await ready;
+    this.#restartMs = FIRST_RESTART_MS;
+    // Neither its life nor its pipe may keep the worker's event loop running (R18).
+    child.unref();
+    (child.stdin as unknown as { unref(): void }).unref();
+    child.stdout.destroy();
+  }
+
+  #died(child: ChildProcess): void {
+    if (this.#ending || child !== this.#child) return;
+    this.restarts += 1;
+    this.#restartTimer = setTimeout(() => {
+      // A guardian that cannot be started now is tried again: its exit or error comes back here.
+      this.#launch().catch(() => undefined);
+    }, this.#restartMs);
+    this.#restartTimer.unref();
+    this.#restartMs = Math.min(this.#restartMs * 2, LONGEST_RESTART_MS);
+  }
+
+  #tell(message: GuardianMessage): void {
+    const stdin = this.#child?.stdin;
+    if (stdin?.writable === true) stdin.write(`${JSON.stringify(message)}\n`);
+  }
+}
+
+function waitReady(child: ChildProcess): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const refuse = (why: string, cause?: unknown): void => {
+      clearTimeout(timer);
+      child.kill('SIGKILL');
+      reject(failure('GUARDIAN', `The guardian process could not be started: ${why}.`, {}, cause));
+    };
+    const timer = setTimeout(() => refuse(`not ready within ${READY_WAIT_MS} ms`), READY_WAIT_MS);
+    child.once('error', (error) => refuse(error.message, error));
+    child.once('exit', (code, signal) => refuse(`it ended with ${signal ?? `code ${code}`}`));
+    child.stdout?.once('data', () => {
+      clearTimeout(timer);
+      child.removeAllListeners('error').on('error', () => {});
+      resolve();
+    });
+  });
+}
+
+/** The compiled program beside this file; when this file runs as TypeScript, the one the last build made. */
+function entryFile(): string {
+  const beside = join(__dirname, 'guardian-main.js');
+  if (existsSync(beside)) return beside;
+  return join(__dirname, '../../../../dist/libs/spawner/src/process/guardian-main.js');
+}

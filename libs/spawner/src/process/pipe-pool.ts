@@ -1,0 +1,117 @@
+import { execFile, spawnSync } from 'node:child_process';
+import { closeSync, constants, mkdirSync, openSync, rmSync } from 'node:fs';
+import { Socket } from 'node:net';
+import { join } from 'node:path';
+
+const { O_NONBLOCK, O_RDONLY, O_WRONLY } = constants;
+/** Pipes made by one mkfifo(1): four are used per agent. */
+const BATCH = 256;
+const MAKE_WAIT_MS = 5_000;
+
+/** A pipe between us and a child: our end as a stream, the child's as a descriptor to be closed after the start. */
+export interface ChildPipe {
+  readonly ours: Socket;
+  readonly theirs: number;
+}
+
+/**
+ * Real pipes for agents. What Node calls a pipe is a socket, and a socket cannot be opened by name: under Node's own,
+ * `echo oops > /dev/stderr` and `jq . /dev/stdin` fail with ENXIO. Node cannot make pipes, so named ones are made in
+ * advance, in batches, opened, and unlinked at once. Without mkfifo(1) callers fall back to sockets.
+ */
+export class PipePool {
+  readonly #free: string[] = [];
+  #made = 0;
+  #usable = true;
+  #refilling = false;
+
+  /** @param folder made if absent; emptied and removed by `close`. */
+  constructor(private readonly folder: string) {
+    try {
+      mkdirSync(folder, { recursive: true, mode: 0o700 });
+      this.#refillNow();
+    } catch {
+      this.#usable = false;
+    }
+  }
+
+  /** A pipe the child writes and we read; undefined when none can be had. */
+  fromChild(): ChildPipe | undefined {
+    return this.#open((path, opened) => {
+      const ours = opened(openSync(path, O_RDONLY | O_NONBLOCK));
+      const theirs = opened(openSync(path, O_WRONLY));
+      return { ours: new Socket({ fd: ours, readable: true, writable: false }), theirs };
+    });
+  }
+
+  /** A pipe we write and the child reads. */
+  toChild(): ChildPipe | undefined {
+    return this.#open((path, opened) => {
+      // Opening one end blocks until the other is there; the child's end must not stay non-blocking.
+      const first = openSync(path, O_RDONLY | O_NONBLOCK);
+      try {
+        const ours = opened(openSync(path, O_WRONLY | O_NONBLOCK));
+        const theirs = opened(openSync(path, O_RDONLY));
+        return { ours: new Socket({ fd: ours, readable: false, writable: true }), theirs };
+      } finally {
+        closeSync(first);
+      }
+    });
+  }
+
+  close(): void {
+    this.#usable = false;
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  /** @throws the system's error when descriptors ran out; then everything opened so far is closed. */
+  #open(make: (path: string, opened: (fd: number) => number) => ChildPipe): ChildPipe | undefined {
+    if (!this.#usable) return undefined;
+    if (this.#free.length === 0) this.#refillNow();
+    const path = this.#free.pop();
+    if (path === undefined) return undefined;
+    this.#refillLater();
+    const fds: number[] = [];
+    try {
+      return make(path, (fd) => {
+        fds.push(fd);
+        return fd;
+      });
+    } catch (error) {
+      for (const fd of fds) closeSync(fd);
+      if (isExhausted(error)) throw error;
+      this.#usable = false; // the folder is gone or is no place for pipes: sockets from now on
+      return undefined;
+    } finally {
+      rmSync(path, { force: true });
+    }
+  }
+
+  #names(): string[] {
+    return Array.from({ length: BATCH }, () => join(this.folder, String((this.#made += 1))));
+  }
+
+  #refillNow(): void {
+    const names = this.#names();
+    const made = spawnSync('mkfifo', ['-m', '600', ...names], { stdio: 'ignore', timeout: MAKE_WAIT_MS });
+    if (made.status === 0) this.#free.push(...names);
+    else this.#usable = false;
+  }
+
+  /** So that a start does not have to wait for mkfifo(1) while agents come and go. */
+  #refillLater(): void {
+    if (this.#refilling || this.#free.length > BATCH / 2) return;
+    this.#refilling = true;
+    const names = this.#names();
+    const child = execFile('mkfifo', ['-m', '600', ...names], { timeout: MAKE_WAIT_MS }, (error) => {
+      this.#refilling = false;
+      if (error === null && this.#usable) this.#free.push(...names);
+    });
+    child.unref();
+  }
+}
+
+function isExhausted(error: unknown): boolean {
+  const { code } = error as NodeJS.ErrnoException;
+  return code === 'EMFILE' || code === 'ENFILE' || code === 'ENOMEM';
+}

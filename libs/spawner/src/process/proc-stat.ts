@@ -1,0 +1,173 @@
+import { closeSync, openSync, readFileSync, readSync, readdirSync } from 'node:fs';
+
+/** What /proc/PID/stat says of one process. */
+export interface ProcStat {
+  readonly pid: number;
+  readonly command: string;
+  readonly state: string;
+  readonly parent: number;
+  readonly group: number;
+  readonly session: number;
+  readonly threads: number;
+  /** Clock ticks since boot; with the pid it names one process of this boot. */
+  readonly startTime: string;
+}
+
+/** A process as two numbers: enough within one boot. */
+export interface PidStart {
+  readonly pid: number;
+  readonly startTime: string;
+}
+
+// One buffer for every read: all reads here are synchronous, so nobody else can be using it.
+const buffer = Buffer.allocUnsafe(64 * 1024);
+
+/** Ended, or not ours to read. Anything else (EMFILE, ENOMEM) must not pass for "there is no such process". */
+function isAbsent(error: unknown): boolean {
+  const { code } = error as NodeJS.ErrnoException;
+  return code === 'ENOENT' || code === 'ESRCH' || code === 'EACCES' || code === 'EPERM';
+}
+
+/** Reads `path` into the shared buffer; the number of bytes, or -1 when it is gone or not ours. */
+function readShared(path: string): number {
+  let fd: number;
+  try {
+    fd = openSync(path, 'r');
+  } catch (error) {
+    if (isAbsent(error)) return -1;
+    throw error;
+  }
+  try {
+    return readSync(fd, buffer, 0, buffer.length, 0);
+  } catch (error) {
+    if (isAbsent(error)) return -1; // it ended between open and read
+    throw error;
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/**
+ * One process as it is now; undefined when there is none with this pid.
+ * @throws the system's error when that could not be found out (out of file descriptors): unknown is not dead.
+ */
+export function readStat(pid: number): ProcStat | undefined {
+  const length = readShared(`/proc/${pid}/stat`);
+  return length <= 0 ? undefined : parseStat(buffer.toString('latin1', 0, length));
+}
+
+/** Parses a line of /proc/PID/stat; the name in parentheses may hold spaces and parentheses itself. */
+export function parseStat(line: string): ProcStat | undefined {
+  const open = line.indexOf('(');
+  const close = line.lastIndexOf(')');
+  if (open < 0 || close < open) return undefined;
+  const field = line.slice(close + 2).split(' ');
+  const startTime = field[19];
+  if (startTime === undefined) return undefined;
+  return {
+    pid: Number(line.slice(0, open - 1)),
+    command: line.slice(open + 1, close),
+    state: field[0] ?? '?',
+    parent: Number(field[1]),
+    group: Number(field[2]),
+    session: Number(field[3]),
+    threads: Number(field[17]),
+    startTime,
+  };
+}
+
+/**
+ * Whether this process still runs. A zombie does not, though `kill(pid, 0)` says so; but a zombie first thread
+ * whose other threads run on is alive.
+ */
+export function isRunning(stat: ProcStat): boolean {
+  const dead = stat.state === 'Z' || stat.state === 'X' || stat.state === 'x';
+  return !dead || stat.threads > 1;
+}
+
+/** The same process, still running; undefined when it ended or its pid names another one now. */
+export function findAlive(process: PidStart): ProcStat | undefined {
+  const stat = readStat(process.pid);
+  return stat !== undefined && stat.startTime === process.startTime && isRunning(stat) ? stat : undefined;
+}
+
+/** Every pid there is now. */
+export function listPids(): number[] {
+  const pids: number[] = [];
+  for (const name of readdirSync('/proc')) {
+    const code = name.charCodeAt(0);
+    if (code >= 49 && code <= 57) pids.push(Number(name));
+  }
+  return pids;
+}
+
+/**
+ * The values of the environment variable `name` a process was started with; empty when it has none, cleared or
+ * overwrote it, or is not ours to read. An environment larger than the buffer is read on in overlapping pieces.
+ */
+export function readEnvironment(pid: number, name: string): string[] {
+  let fd: number;
+  try {
+    fd = openSync(`/proc/${pid}/environ`, 'r');
+  } catch (error) {
+    if (isAbsent(error)) return [];
+    throw error;
+  }
+  const needle = `${name}=`;
+  const found: string[] = [];
+  let carried = 0;
+  let atStart = true;
+  try {
+    for (;;) {
+      const read = readSync(fd, buffer, carried, buffer.length - carried, null);
+      const length = carried + read;
+      if (read <= 0) {
+        collect(buffer.subarray(0, length), needle, atStart, found);
+        return found;
+      }
+      const lastEnd = buffer.lastIndexOf(0, length - 1);
+      if (lastEnd < 0) {
+        // An entry longer than the buffer cannot be a cookie: forget it, but not that we are inside an entry.
+        if (length === buffer.length) atStart = false;
+        carried = length === buffer.length ? 0 : length;
+        continue;
+      }
+      collect(buffer.subarray(0, lastEnd), needle, atStart, found);
+      buffer.copyWithin(0, lastEnd + 1, length);
+      carried = length - lastEnd - 1;
+      atStart = true;
+    }
+  } catch (error) {
+    if (isAbsent(error)) return found;
+    throw error;
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function collect(bytes: Buffer, needle: string, atStart: boolean, found: string[]): void {
+  let from = 0;
+  for (;;) {
+    const at = bytes.indexOf(needle, from, 'latin1');
+    if (at < 0) return;
+    const valueAt = at + needle.length;
+    const end = bytes.indexOf(0, valueAt);
+    const startsEntry = at === 0 ? atStart : bytes[at - 1] === 0;
+    if (startsEntry) found.push(bytes.toString('latin1', valueAt, end < 0 ? bytes.length : end));
+    from = valueAt;
+  }
+}
+
+/** Now in clock ticks since boot (USER_HZ is 100 on every Linux Node runs on): comparable with a start time. */
+export function ticksSinceBoot(): number {
+  const length = readShared('/proc/uptime');
+  return Math.floor(Number(buffer.toString('latin1', 0, Math.max(0, length)).split(' ')[0]) * 100 + 0.5);
+}
+
+let knownBootId: string | undefined;
+
+/** The id of this boot, read once. */
+export function bootId(): string {
+  knownBootId ??= readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
+  return knownBootId;
+}

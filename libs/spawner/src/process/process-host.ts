@@ -1,0 +1,267 @@
+import { randomBytes } from 'node:crypto';
+import { resolve } from 'node:path';
+import { BelayError } from '#libs/contracts';
+import { AgentOutput } from './agent-output';
+import { RunningAgent } from './agent-process';
+import type { Cgroup } from './cgroup';
+import { applyLimits, unlimited } from './cgroup-limits';
+import { CgroupTree } from './cgroup-tree';
+import { chooseContainment, type ChosenContainment } from './containment';
+import { buildEnvironment } from './environment';
+import { GroupTree } from './group-tree';
+import { Guardian } from './guardian';
+import * as records from './host-record';
+import { PipePool } from './pipe-pool';
+import { bootId, type ProcStat } from './proc-stat';
+import type {
+  AgentProcess,
+  Containment,
+  ProcessHost,
+  ProcessHostOptions,
+  ReapedWorker,
+  SpawnRequest,
+  UnappliedLimit,
+} from './process-host.types';
+import type { ProcessTree } from './process-tree';
+import { failure, resolveCommand } from './resolve-command';
+import { startProcess, type StartedProcess } from './start-process';
+import { Sweeper, type Sweep } from './sweep';
+import { TurnQueue } from './turn-queue';
+
+const NAME = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/;
+const DEFAULT_KILL_WAIT_MS = 5_000;
+const DEFAULT_DRAIN_MS = 500;
+const DEFAULT_LOG_CAP_BYTES = 16 * 1024 * 1024;
+const DEFAULT_WATCH_MS = 2_000;
+/** Looking at running trees in between may take this part of the time at most. */
+const WATCH_SHARE = 0.05;
+
+/**
+ * Reaps dead workers of the data directory, chooses the containment, and starts the guardian.
+ * @throws BelayError INVALID_SETTINGS (worker id taken, no cgroup although asked for), SPAWN_FAILED (no guardian).
+ */
+export async function createProcessHost(options: ProcessHostOptions): Promise<ProcessHost> {
+  const { workerId } = options;
+  const dataDir = resolve(options.dataDir);
+  if (!NAME.test(workerId))
+    throw new BelayError('INVALID_SETTINGS', `The worker id ${JSON.stringify(workerId)} must match ${NAME}.`);
+  const reaped = options.reap === false ? [] : await records.reapDeadWorkers(dataDir);
+  const earlier = records.readRecord(dataDir, workerId);
+  if (earlier !== undefined && records.ownerLives(earlier))
+    throw new BelayError(
+      'INVALID_SETTINGS',
+      `Worker ${workerId} runs already as process ${earlier.owner.pid}. Give this one another id or data directory.`,
+      { details: { workerId, pid: earlier.owner.pid } },
+    );
+  const chosen = chooseContainment(options);
+  const cookie = newCookie();
+  const cgroup = chosen.cgroup?.path;
+  try {
+    records.writeRecord(dataDir, {
+      version: 1,
+      workerId,
+      owner: records.ownIdentity(),
+      containment: chosen.containment,
+      cookie,
+      ...(cgroup === undefined ? {} : { cgroup }),
+    });
+    const guardian = await Guardian.start({ cookie, cgroup }, records.pathsOf(dataDir, workerId));
+    return new Host({ ...options, dataDir }, chosen, reaped, cookie, guardian);
+  } catch (error) {
+    chosen.cgroup?.remove();
+    records.removeRecord(dataDir, workerId);
+    throw error;
+  }
+}
+
+class Host implements ProcessHost {
+  readonly containment: Containment;
+  readonly #agents = new Map<string, { readonly agent: RunningAgent; readonly tree: ProcessTree }>();
+  readonly #sweeper = new Sweeper(undefined, (sweep) => this.#absorb(sweep));
+  readonly #turns = new TurnQueue();
+  readonly #pipes: PipePool;
+  #watchTimer: NodeJS.Timeout | undefined;
+  #closing: Promise<void> | undefined;
+
+  constructor(
+    private readonly options: ProcessHostOptions,
+    private readonly chosen: ChosenContainment,
+    readonly reaped: readonly ReapedWorker[],
+    private readonly cookie: string,
+    private readonly guardian: Guardian,
+  ) {
+    this.containment = chosen.containment;
+    this.#pipes = new PipePool(records.pipesFolder(options.dataDir, options.workerId));
+    if (this.containment === 'group') this.#watchLater();
+  }
+
+  get containmentNote(): string | undefined {
+    return this.chosen.note;
+  }
+
+  get guardianRestarts(): number {
+    return this.guardian.restarts;
+  }
+
+  get guardianPid(): number | undefined {
+    return this.guardian.pid;
+  }
+
+  agents(): AgentProcess[] {
+    return [...this.#agents.values()].map(({ agent }) => agent);
+  }
+
+  armFence(silenceMs: number): void {
+    this.guardian.armFence(silenceMs);
+  }
+
+  async spawn(request: SpawnRequest): Promise<AgentProcess> {
+    this.#check(request);
+    const cookie = newCookie();
+    const env = buildEnvironment(process.env, request.env, { agent: cookie, worker: this.cookie });
+    const command = resolveCommand(request, env);
+    const cgroup = this.#makeCgroup(request.agentId);
+    try {
+      const unapplied = this.#limit(request, cgroup);
+      const started = await startProcess(command, env, cgroup, this.#pipes);
+      return this.#adopt(request, started, cookie, cgroup, unapplied);
+    } catch (error) {
+      cgroup?.remove();
+      throw error;
+    }
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  #check({ agentId, signal }: SpawnRequest): void {
+    if (this.#closing !== undefined)
+      throw failure('CLOSED', `Agent ${agentId} was not started: the worker is closing.`);
+    if (signal?.aborted === true)
+      throw failure('ABORTED', `Agent ${agentId} was not started: it was stopped before.`, {
+        evidence: { kind: 'not-started', afterMs: 0 },
+      });
+    if (!NAME.test(agentId))
+      throw failure('OTHER', `The agent id ${JSON.stringify(agentId)} must match ${NAME}.`);
+    if (this.#agents.has(agentId))
+      throw failure('DUPLICATE', `Agent ${agentId} runs already on this worker; its tree must end first.`);
+  }
+
+  #makeCgroup(agentId: string): Cgroup | undefined {
+    const cgroup = this.chosen.cgroup?.child(agentId);
+    try {
+      if (cgroup === undefined || cgroup.create()) return cgroup;
+      if (!cgroup.populated()) return cgroup;
+    } catch (error) {
+      throw failure(
+        'CGROUP',
+        `The cgroup of agent ${agentId} could not be made.`,
+        { cgroup: cgroup?.path },
+        error,
+      );
+    }
+    throw failure('DUPLICATE', `The cgroup of agent ${agentId} has running processes already.`, {
+      cgroup: cgroup.path,
+    });
+  }
+
+  #limit({ limits }: SpawnRequest, cgroup: Cgroup | undefined): UnappliedLimit[] {
+    if (limits === undefined) return [];
+    return cgroup === undefined ? unlimited(limits) : applyLimits(cgroup, limits);
+  }
+
+  /** Runs in the turn of the loop in which the process was started, so no exit can be missed. */
+  #adopt(
+    request: SpawnRequest,
+    started: StartedProcess,
+    cookie: string,
+    cgroup: Cgroup | undefined,
+    unapplied: readonly UnappliedLimit[],
+  ): AgentProcess {
+    const { agentId, signal } = request;
+    const { pid, startTime } = started.stat;
+    const tree = this.#treeOf(started.stat, cookie, cgroup);
+    const output = new AgentOutput(
+      started,
+      request,
+      cookie,
+      this.options.logCapBytes ?? DEFAULT_LOG_CAP_BYTES,
+    );
+    const agent = new RunningAgent(
+      agentId,
+      { pid, startTime, bootId: bootId() },
+      unapplied,
+      started.child,
+      tree,
+      output,
+      request.graceMs,
+      {
+        killWaitMs: this.options.killWaitMs ?? DEFAULT_KILL_WAIT_MS,
+        drainMs: this.options.drainMs ?? DEFAULT_DRAIN_MS,
+        turns: this.#turns,
+        onProved: () => {
+          this.#agents.delete(agentId);
+          this.guardian.ended(pid);
+        },
+      },
+    );
+    this.#agents.set(agentId, { agent, tree });
+    if (cgroup === undefined) this.guardian.started(started.stat);
+    started.stdin.on('error', () => {}); // EPIPE: the agent does not read its input
+    started.stdin.end(request.stdin);
+    if (signal !== undefined) stopOnAbort(agent, signal, request.graceMs);
+    return agent;
+  }
+
+  #treeOf(leader: ProcStat, cookie: string, cgroup: Cgroup | undefined): ProcessTree {
+    return cgroup === undefined
+      ? new GroupTree(leader, cookie, this.#sweeper)
+      : new CgroupTree(leader, cookie, cgroup, this.#sweeper);
+  }
+
+  #absorb(sweep: Sweep): void {
+    for (const { tree } of this.#agents.values()) if (tree instanceof GroupTree) tree.absorb(sweep);
+  }
+
+  /** Who was seen once stays known, also if it hides later: so running trees are looked at now and then. */
+  #watchLater(): void {
+    const paceMs = Math.max(this.options.watchMs ?? DEFAULT_WATCH_MS, this.#sweeper.lastPassMs / WATCH_SHARE);
+    this.#watchTimer = setTimeout(() => {
+      const look = this.#agents.size === 0 ? Promise.resolve() : this.#sweeper.sweep().then(() => undefined);
+      void look.catch(() => undefined).then(() => this.#closing ?? this.#watchLater());
+    }, paceMs);
+    this.#watchTimer.unref();
+  }
+
+  async #close(): Promise<void> {
+    clearTimeout(this.#watchTimer);
+    const agents = [...this.#agents.values()].map(({ agent }) => agent);
+    await Promise.all(agents.map((agent) => agent.stop({ mode: 'immediate', graceMs: 0 })));
+    this.#pipes.close();
+    const clean = this.#agents.size === 0 && this.#removeCgroup();
+    for (const agent of agents) agent.abandon();
+    await this.guardian.end(clean ? 'none' : 'kill');
+    if (clean) records.removeRecord(this.options.dataDir, this.options.workerId);
+  }
+
+  #removeCgroup(): boolean {
+    try {
+      this.chosen.cgroup?.kill();
+      return this.chosen.cgroup?.remove() ?? true;
+    } catch {
+      return false;
+    }
+  }
+}
+
+function stopOnAbort(agent: RunningAgent, signal: AbortSignal, graceMs: number): void {
+  const stop = (): void => void agent.stop({ mode: 'graceful', graceMs });
+  signal.addEventListener('abort', stop, { once: true });
+  void agent.ended.then(() => signal.removeEventListener('abort', stop));
+}
+
+function newCookie(): string {
+  return randomBytes(16).toString('hex');
+}

@@ -1,0 +1,155 @@
+import type { AgentMessage, ExitReport, NodeLimits, SeenProcess, StopReport } from '#libs/contracts';
+
+/** How process trees are held together: a cgroup v2 per agent, or session + process group + cookie sweep. */
+export type Containment = 'cgroup' | 'group';
+
+/** One process for good: a pid alone names nothing, it is reused (R21). */
+export interface ProcessIdentity {
+  readonly pid: number;
+  /** Field 22 of /proc/PID/stat: clock ticks since boot. */
+  readonly startTime: string;
+  /** /proc/sys/kernel/random/boot_id: start times of two boots cannot be compared. */
+  readonly bootId: string;
+}
+
+export interface ProcessHostOptions {
+  /** Names the worker's cgroup (`belay-<workerId>`) and its record in the data directory. `[A-Za-z0-9_.-]{1,128}`. */
+  readonly workerId: string;
+  /** Where the record for reaping is kept (`<dataDir>/hosts/<workerId>.json`, mode 0600). Made when absent. */
+  readonly dataDir: string;
+  readonly containment: 'auto' | Containment;
+  /** A delegated cgroup v2 directory. Default: the worker's own cgroup. */
+  readonly cgroupParent?: string;
+  /** How long SIGKILL rounds go on before a stop answers `proved: false`. Default 5,000 ms. */
+  readonly killWaitMs?: number;
+  /** How long output is still read once the tree is dead or given up (R14). Default 500 ms. */
+  readonly drainMs?: number;
+  /** Bytes of one agent's log file; a last line says that it was cut. Default 16 MiB. */
+  readonly logCapBytes?: number;
+  /** Group mode: how often running trees are looked at, so that a member who later hides is known. Default 2,000 ms. */
+  readonly watchMs?: number;
+  /** Ends trees of dead workers found in the data directory before anything starts (R17). Default true. */
+  readonly reap?: boolean;
+}
+
+/** One per worker process: starts agents, ends their trees, and keeps a guardian that ends them when the worker dies. */
+export interface ProcessHost {
+  readonly containment: Containment;
+  /** Why `auto` did not choose `cgroup`; undefined when it did. */
+  readonly containmentNote: string | undefined;
+  /** What was found of dead workers at the start, and ended. */
+  readonly reaped: readonly ReapedWorker[];
+  /** Guardians started after the first one, because one died. */
+  readonly guardianRestarts: number;
+  /** The running guardian, for `doctor` and for tests. */
+  readonly guardianPid: number | undefined;
+  /**
+   * Starts one agent. Rejects with BelayError SPAWN_FAILED, `details.reason` one of SpawnFailure; then nothing is left.
+   */
+  spawn(request: SpawnRequest): Promise<AgentProcess>;
+  /** Agents whose tree is not yet proved dead. */
+  agents(): AgentProcess[];
+  /**
+   * Dead man's switch against a hung or SIGSTOPped worker: unless called again within `silenceMs`, the guardian kills
+   * every tree of this worker. 0 disarms. Counted on the guardian's monotonic clock from when it reads the call.
+   */
+  armFence(silenceMs: number): void;
+  /** Ends every tree still there with SIGKILL, removes the cgroups, ends the guardian. Bounded; idempotent. */
+  close(): Promise<void>;
+}
+
+/** `details.reason` of SPAWN_FAILED. */
+export type SpawnFailure =
+  | 'ENOENT'
+  | 'EACCES'
+  | 'BAD_CWD'
+  | 'BAD_COMMAND'
+  | 'BAD_ENV'
+  | 'E2BIG'
+  | 'EMFILE'
+  | 'EAGAIN'
+  | 'ENOMEM'
+  | 'CGROUP'
+  | 'ABORTED'
+  | 'DUPLICATE'
+  | 'CLOSED'
+  | 'GUARDIAN'
+  | 'OTHER';
+
+export interface SpawnRequest {
+  /** Unique among the host's agents that are not yet ended; names the cgroup. */
+  readonly agentId: string;
+  /** argv; with `shell: true` exactly one string for `/bin/sh -c`. */
+  readonly command: readonly string[];
+  readonly shell: boolean;
+  /** Added to the allow-list of the worker's own environment (environment.ts). */
+  readonly env: Readonly<Record<string, string>>;
+  readonly cwd?: string;
+  /** Written to the agent's stdin, then closed. An agent that does not read it is no error. */
+  readonly stdin: string;
+  /** Grace of a stop that comes by `signal`, and the upper bound for leftovers at a natural end. Milliseconds. */
+  readonly graceMs: number;
+  readonly limits?: NodeLimits;
+  /** Aborted before the start: nothing is started. Later: a graceful stop (R16). */
+  readonly signal?: AbortSignal;
+  /** One line without its newline; cut at 64 Ki characters with a marker. Not called after `ended` has resolved. */
+  onOutput(stream: 'stdout' | 'stderr', line: string): void;
+  /** A valid line of fd 3. Not called after `ended` has resolved. */
+  onMessage(message: AgentMessage): void;
+  /** A line of fd 3 that is no protocol message (cut to 256 characters). */
+  onBadLine?(line: string): void;
+  /** Where stdout and stderr go as well, one `<time> <stream> <F|P> <line>` each, up to the host's cap. */
+  readonly logFile?: string;
+}
+
+export interface StopOptions {
+  /** `immediate` skips the stop signal and the grace. */
+  readonly mode: 'graceful' | 'immediate';
+  readonly graceMs: number;
+}
+
+/** A limit of the spec that this machine cannot hold, and why. */
+export interface UnappliedLimit {
+  readonly limit: keyof NodeLimits;
+  readonly reason: string;
+}
+
+/** One agent's process tree. */
+export interface AgentProcess {
+  readonly agentId: string;
+  /** Of the first process; the leader of the tree's session and process group. */
+  readonly identity: ProcessIdentity;
+  readonly containment: Containment;
+  readonly unappliedLimits: readonly UnappliedLimit[];
+  /** Lines of fd 3 that were no protocol message. */
+  readonly badLines: number;
+  /**
+   * Resolves once: the first process exited, the tree was proved empty (or the proof was given up, `proved: false`)
+   * and the output was drained. Never rejects.
+   */
+  readonly ended: Promise<ExitReport>;
+  /**
+   * Resolves with the report that proves the tree dead: at once with `ended` when that was proved, else when the
+   * rounds that go on in the background succeed (R51). At `host.close()` it resolves with what is known then.
+   */
+  readonly confirmed: Promise<StopReport>;
+  /**
+   * Two-phase stop (R10). Every caller gets the same report. A later call can only bring SIGKILL forward.
+   * After the end it answers the stored report.
+   */
+  stop(options: StopOptions): Promise<ExitReport>;
+  /** Stops the tree where it stands. Rejects with TIMEOUT when it was not seen frozen within 2 s. */
+  freeze(): Promise<void>;
+  thaw(): Promise<void>;
+  /** Processes of the tree alive now; group mode: of those seen so far. */
+  processes(): SeenProcess[];
+}
+
+/** What was left of a dead worker on this host, and what became of it (R17). */
+export interface ReapedWorker {
+  readonly workerId: string;
+  readonly containment: Containment;
+  readonly processes: readonly SeenProcess[];
+  /** Nothing of it is left, by the evidence of its containment. */
+  readonly proved: boolean;
+}

@@ -1,0 +1,131 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { closeSync, openSync } from 'node:fs';
+import type { Socket } from 'node:net';
+import { join } from 'node:path';
+import type { Readable, Writable } from 'node:stream';
+import type { Cgroup } from './cgroup';
+import type { ChildPipe, PipePool } from './pipe-pool';
+import { readStat, type ProcStat } from './proc-stat';
+import type { SpawnFailure } from './process-host.types';
+import { failure, type ResolvedCommand } from './resolve-command';
+
+/** A started first process with its pipes. */
+export interface StartedProcess {
+  readonly child: ChildProcess;
+  readonly stat: ProcStat;
+  readonly stdin: Writable;
+  readonly stdout: Readable;
+  readonly stderr: Readable;
+  readonly messages: Readable;
+}
+
+/**
+ * Joins the cgroup (fd 4 is its open `cgroup.procs`) and then becomes the program: pid, start time and descriptors
+ * stay. If joining or becoming fails, a line with the cookie on fd 3 tells it from anything the program could say.
+ */
+const JOIN_SHIM = `
+trap 'echo "$BELAY_COOKIE exec $?" >&3' EXIT
+{ echo 0 >&4; } 2>/dev/null || { trap - EXIT; echo "$BELAY_COOKIE join" >&3; exit 126; }
+exec 4>&-
+exec "$@"
+`;
+const SHELL_NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
+
+/**
+ * Starts the first process as leader of a session and group of its own; inside `cgroup` from its first instruction
+ * on where one is given.
+ * @throws BelayError SPAWN_FAILED; then no process is left.
+ */
+export async function startProcess(
+  command: ResolvedCommand,
+  env: Readonly<Record<string, string>>,
+  cgroup: Cgroup | undefined,
+  pipes: PipePool,
+): Promise<StartedProcess> {
+  const theirs: number[] = [];
+  const ours: (Socket | undefined)[] = [];
+  const child = (pipe: ChildPipe | undefined): number | 'pipe' => {
+    ours.push(pipe?.ours);
+    if (pipe === undefined) return 'pipe';
+    theirs.push(pipe.theirs);
+    return pipe.theirs;
+  };
+  try {
+    const stdio: (number | 'pipe')[] = [child(pipes.toChild())];
+    for (let fd = 1; fd <= 3; fd += 1) stdio.push(child(pipes.fromChild()));
+    if (cgroup !== undefined) {
+      const procs = openSync(join(cgroup.path, 'cgroup.procs'), 'w');
+      theirs.push(procs);
+      stdio.push(procs);
+    }
+    return await launch(command, env, stdio, ours, cgroup !== undefined);
+  } catch (error) {
+    for (const stream of ours) stream?.destroy();
+    throw toFailure(error, command);
+  } finally {
+    for (const fd of theirs) closeSync(fd);
+  }
+}
+
+async function launch(
+  command: ResolvedCommand,
+  env: Readonly<Record<string, string>>,
+  stdio: (number | 'pipe')[],
+  ours: readonly (Socket | undefined)[],
+  join: boolean,
+): Promise<StartedProcess> {
+  const [file, args] = join ? behindShim(command, env) : [command.file, [...command.args]];
+  const child = spawn(file, args, { cwd: command.cwd, env: { ...env }, detached: true, stdio });
+  // Read in the same turn of the loop: Node reaps only between turns, so even a process that has ended shows it.
+  const stat = child.pid === undefined ? undefined : readStat(child.pid);
+  if (stat === undefined) throw await spawnError(child);
+  const [stdin, stdout, stderr, messages] = ours.map((stream, fd) => stream ?? child.stdio[fd]);
+  return {
+    child,
+    stat,
+    stdin: stdin as Writable,
+    stdout: stdout as Readable,
+    stderr: stderr as Readable,
+    messages: messages as Readable,
+  };
+}
+
+function behindShim(command: ResolvedCommand, env: Readonly<Record<string, string>>): [string, string[]] {
+  // A shell forgets variables whose names it could not write itself (a.b=1): env(1) sets those again.
+  const odd = Object.entries(env).filter(([name]) => !SHELL_NAME.test(name));
+  const reset = odd.length === 0 ? [] : ['/usr/bin/env', ...odd.map(([name, value]) => `${name}=${value}`)];
+  return ['/bin/sh', ['-c', JOIN_SHIM, 'belay-join', ...reset, command.file, ...command.args]];
+}
+
+/** Node tells some spawn failures by event (ENOENT, EMFILE, EAGAIN) and some by exception (ENOMEM, E2BIG). */
+function spawnError(child: ChildProcess): Promise<Error> {
+  return new Promise((resolve) => {
+    child.once('error', resolve);
+    child.once('exit', () => resolve(new Error('the process ended before it could be seen')));
+  });
+}
+
+const ADVICE: Partial<Record<SpawnFailure, string>> = {
+  EMFILE: 'the worker is out of file descriptors. Raise "ulimit -n" or lower its concurrency.',
+  EAGAIN: 'the limit of processes is reached. Raise "ulimit -u" or pids.max, or lower the concurrency.',
+  ENOMEM: 'the machine is out of memory. Lower the concurrency or the memory limits.',
+  E2BIG: 'command and environment are too long for the system (see getconf ARG_MAX). Pass data on stdin.',
+  EACCES: 'it may not be executed (is its file system mounted noexec?).',
+  ENOENT: 'the program or its interpreter does not exist.',
+};
+
+function toFailure(error: unknown, command: ResolvedCommand): Error {
+  const code = (error as NodeJS.ErrnoException).code ?? 'OTHER';
+  const reason = (code === 'ENFILE' ? 'EMFILE' : code in ADVICE ? code : 'OTHER') as SpawnFailure;
+  const why = ADVICE[reason] ?? `${error instanceof Error ? error.message : String(error)}.`;
+  return failure(reason, `${command.file} could not be started: ${why}`, { file: command.file, code }, error);
+}
+
+/** What the shim says when it could not become the program; undefined for every other line of fd 3. */
+export function readShimFailure(line: string, cookie: string): string | undefined {
+  if (cookie === '' || !line.startsWith(`${cookie} `)) return undefined;
+  const [, what, code] = line.split(' ');
+  if (what === 'join') return 'the process could not join its cgroup, so the command was not run';
+  if (code === '126') return 'the program was found but could not be executed (EACCES or a wrong format)';
+  return code === '127' ? 'the program or its interpreter vanished before it was executed' : undefined;
+}

@@ -1,0 +1,107 @@
+import { isRunning, listPids, readEnvironment, readStat, type ProcStat } from './proc-stat';
+
+/** The environment variable that marks every process of one agent; its value is 128 random bits. */
+export const COOKIE_VARIABLE = 'BELAY_COOKIE';
+/** Marks every process of one worker, for the guardian and for reaping. */
+export const WORKER_COOKIE_VARIABLE = 'BELAY_WORKER_COOKIE';
+
+/** A running process as one pass saw it. */
+export interface SweptProcess extends ProcStat {
+  /** Values of the cookie variable in the environment it was started with. */
+  readonly cookies: readonly string[];
+}
+
+/** One pass over /proc. Not atomic: a process may fork and end while it runs, hence two passes for a proof. */
+export interface Sweep {
+  readonly byPid: ReadonlyMap<number, SweptProcess>;
+  readonly byCookie: ReadonlyMap<string, readonly SweptProcess[]>;
+  readonly bySession: ReadonlyMap<number, readonly SweptProcess[]>;
+  readonly children: ReadonlyMap<number, readonly SweptProcess[]>;
+}
+
+/** The longest the event loop is held by one piece of a pass, milliseconds. */
+const SLICE_MS = 4;
+
+/**
+ * Looks at every process, for everybody who waits: one pass serves all who asked before it began, so stopping a
+ * thousand agents at once costs a few passes and not a thousand.
+ */
+export class Sweeper {
+  /** A pass that has not begun: whoever asks now shares it. */
+  #waiting: Promise<Sweep> | undefined;
+  /** Settles when the pass under way ends; it may have gone by our processes already. */
+  #active: Promise<unknown> | undefined;
+  /** Duration of the last pass and how many there were, for tests and for pacing. */
+  lastPassMs = 0;
+  passes = 0;
+
+  /** @param onSweep sees every pass before those who asked for it. */
+  constructor(
+    private readonly variable: string = COOKIE_VARIABLE,
+    private readonly onSweep: (sweep: Sweep) => void = () => {},
+  ) {}
+
+  /** The result of a pass that begins after this call. */
+  sweep(): Promise<Sweep> {
+    this.#waiting ??= this.#begin();
+    return this.#waiting;
+  }
+
+  async #begin(): Promise<Sweep> {
+    await this.#active;
+    await nextTurn(); // so that everyone who asks in this turn of the loop shares the pass
+    this.#waiting = undefined;
+    const pass = this.#pass();
+    this.#active = pass.then(
+      () => undefined,
+      () => undefined,
+    );
+    return pass;
+  }
+
+  async #pass(): Promise<Sweep> {
+    const sweep = new SweepBuilder();
+    const startedAt = performance.now();
+    let sliceStart = startedAt;
+    for (const pid of listPids()) {
+      if (performance.now() - sliceStart > SLICE_MS) {
+        await nextTurn();
+        sliceStart = performance.now();
+      }
+      sweep.add(pid, this.variable);
+    }
+    this.lastPassMs = performance.now() - startedAt;
+    this.passes += 1;
+    this.onSweep(sweep);
+    return sweep;
+  }
+}
+
+class SweepBuilder implements Sweep {
+  readonly byPid = new Map<number, SweptProcess>();
+  readonly byCookie = new Map<string, SweptProcess[]>();
+  readonly bySession = new Map<number, SweptProcess[]>();
+  readonly children = new Map<number, SweptProcess[]>();
+
+  add(pid: number, variable: string): void {
+    const stat = readStat(pid);
+    // Nobody's agent: init, ourselves, kernel threads (children of kthreadd, no session).
+    if (stat === undefined || pid === 1 || pid === process.pid || stat.parent === 2 || pid === 2) return;
+    if (!isRunning(stat)) return;
+    const seen: SweptProcess = { ...stat, cookies: readEnvironment(pid, variable) };
+    this.byPid.set(pid, seen);
+    for (const cookie of seen.cookies) if (cookie !== '') push(this.byCookie, cookie, seen);
+    if (seen.session > 0) push(this.bySession, seen.session, seen);
+    push(this.children, seen.parent, seen);
+  }
+}
+
+function push<K>(map: Map<K, SweptProcess[]>, key: K, value: SweptProcess): void {
+  const list = map.get(key);
+  if (list === undefined) map.set(key, [value]);
+  else list.push(value);
+}
+
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}

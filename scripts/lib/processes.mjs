@@ -1,0 +1,63 @@
+// Processes by identity: a pid alone may name another process a moment later, so pid and start time go together.
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
+
+const HAS_PROC = existsSync('/proc/self/stat');
+
+/** `PID:START` of a running process; undefined when there is none (a zombie does not run). */
+export function identify(pid) {
+  if (!HAS_PROC) return identifyByPs(pid);
+  const stat = read(`/proc/${pid}/stat`);
+  if (stat === '') return undefined;
+  const field = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return field[0] === 'Z' || field[0] === 'X' ? undefined : `${pid}:${field[19]}`;
+}
+
+/** The processes that were started with this environment variable; none where there is no /proc. */
+export function findByEnvironment(name, value) {
+  if (!HAS_PROC || value === '') return [];
+  const entry = `${name}=${value}`;
+  return readdirSync('/proc')
+    .filter((pid) => /^\d+$/.test(pid) && Number(pid) !== process.pid)
+    .filter((pid) => read(`/proc/${pid}/environ`).split('\0').includes(entry))
+    .map((pid) => ({ pid: Number(pid), identity: identify(pid), command: commandOf(pid) }))
+    .filter((found) => found.identity !== undefined);
+}
+
+/** Signals that very process; never one that has its pid by now. */
+export function signal(found, name) {
+  if (identify(found.pid) !== found.identity) return;
+  try {
+    process.kill(found.pid, name);
+  } catch {
+    // It ended just now.
+  }
+}
+
+function commandOf(pid) {
+  const line = read(`/proc/${pid}/cmdline`).replaceAll('\0', ' ').replaceAll(/\s+/g, ' ').trim();
+  return line.length > 160 ? `${line.slice(0, 160)} …` : line;
+}
+
+function identifyByPs(pid) {
+  try {
+    const args = ['-o', 'stat=,lstart=', '-p', String(pid)];
+    const line = execFileSync('ps', args, {
+      encoding: 'utf8',
+      timeout: 5_000,
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    const [state = '', ...start] = line.trim().split(/\s+/);
+    return state === '' || state.startsWith('Z') ? undefined : `${pid}:${start.join(' ')}`;
+  } catch {
+    return undefined;
+  }
+}
+
+function read(path) {
+  try {
+    return readFileSync(path, 'latin1');
+  } catch {
+    return '';
+  }
+}

@@ -1,0 +1,89 @@
+// Child processes of the scripts: bounded, without stdin, ended with us.
+import { spawn } from 'node:child_process';
+
+/** Groups of the children that run now, for the end by Ctrl-C. */
+const running = new Set();
+
+/**
+ * Runs a program to its end. `onLine` gets each line as it comes; all of it is in `output`. `ended` says how in
+ * words. Never rejects.
+ */
+export function run(program, firstArgs, { args = [], cwd, env = process.env, timeoutMs, onLine }) {
+  return new Promise((resolve) => {
+    // A group of its own, so that what the program started ends with it.
+    const child = spawn(program, [...firstArgs, ...args], {
+      cwd,
+      env,
+      detached: true,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    let output = '';
+    let rest = '';
+    let late = false;
+    const take = (chunk) => {
+      output += chunk;
+      if (onLine === undefined) return;
+      const lines = (rest + chunk).split('\n');
+      rest = lines.pop();
+      for (const line of lines) onLine(line);
+    };
+    for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', take);
+    const timer = setTimeout(() => {
+      late = true;
+      endGroup(child.pid, 'SIGKILL');
+    }, timeoutMs);
+    const settle = (code, ended) => {
+      clearTimeout(timer);
+      running.delete(child);
+      if (rest !== '') onLine?.(rest);
+      rest = '';
+      resolve({ code, ended, output });
+    };
+    running.add(child);
+    child.once('error', (error) => settle(127, error.message));
+    child.once('close', (code, killedBy) => {
+      if (late) settle(1, `not done after ${Math.round(timeoutMs / 1000)} s`);
+      else settle(code ?? 1, killedBy === null ? `exit code ${code}` : `ended by ${killedBy}`);
+    });
+  });
+}
+
+/** Ends every child that runs now, with what it started. */
+export function endRunning(name) {
+  for (const child of running) endGroup(child.pid, name);
+}
+
+/** Signals the group of a child that has not been collected yet, so its number still is its own. */
+function endGroup(pid, name) {
+  if (pid === undefined) return;
+  try {
+    process.kill(-pid, name);
+  } catch {
+    // It ended just now.
+  }
+}
+
+/** `installing dependencies … 14 s`, counting on a terminal, two lines elsewhere. Returns what ends it. */
+export function showProgress(what) {
+  const begun = performance.now();
+  const terminal = process.stdout.isTTY === true;
+  const seconds = () => Math.round((performance.now() - begun) / 1000);
+  const draw = () => process.stdout.write(`\r\u001B[K${what} … ${seconds()} s`);
+  const timer = terminal ? setInterval(draw, 1_000) : undefined;
+  process.stdout.write(terminal ? `${what} …` : `${what} …\n`);
+  return (outcome) => {
+    clearInterval(timer);
+    const took = `${((performance.now() - begun) / 1000).toFixed(1)} s`;
+    process.stdout.write(
+      terminal ? `\r\u001B[K${what} … ${outcome}, ${took}\n` : `${what}: ${outcome}, ${took}\n`,
+    );
+  };
+}
+
+/** The last lines of a text, without npm's remarks on the user's own configuration. */
+export function tail(text, lines) {
+  const told = text
+    .split('\n')
+    .filter((line) => line.trim() !== '' && !/^npm warn Unknown .* config/.test(line));
+  return told.slice(-lines).join('\n');
+}

@@ -1,0 +1,142 @@
+// Makes a fresh clone runnable: dependencies installed, sources compiled. Plain Node without dependencies, as it
+// runs before there are any. Every step is skipped when there is nothing to do.
+import { createHash } from 'node:crypto';
+import { accessSync, constants, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { withLock } from './lock.mjs';
+import { run, showProgress, tail } from './run.mjs';
+
+/** The repository, wherever it was cloned to. */
+export const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
+const STATE = join(ROOT, '.belay');
+const MODULES = join(ROOT, 'node_modules');
+const STAMP = join(MODULES, '.belay-lock');
+const OLDEST_NODE = [20, 19, 0];
+const INSTALL_TIMEOUT_MS = 900_000;
+const BUILD_TIMEOUT_MS = 300_000;
+
+/** A step that failed in a way a person can act on: shown as it is, without a stack. */
+export class SetupError extends Error {}
+
+/** Checks Node, installs and builds; throws SetupError. Two at once wait for each other. */
+export async function setup() {
+  checkNode();
+  await inState(async () => {
+    await installDependencies();
+    const failure = await build();
+    if (failure !== undefined) throw new SetupError(failure);
+  });
+}
+
+/** As `setup`, but a build that fails is returned as text: a test run goes on to say what else is wrong. */
+export async function setupForTests() {
+  checkNode();
+  return inState(async () => {
+    await installDependencies();
+    return build();
+  });
+}
+
+function checkNode() {
+  const have = process.versions.node.split('.').map(Number);
+  for (let i = 0; i < OLDEST_NODE.length; i++) {
+    if (have[i] > OLDEST_NODE[i]) return;
+    if (have[i] < OLDEST_NODE[i]) {
+      throw new SetupError(
+        `Belay needs Node ${OLDEST_NODE.join('.')} or later; this is ${process.versions.node}.`,
+      );
+    }
+  }
+}
+
+async function inState(work) {
+  try {
+    mkdirSync(STATE, { recursive: true, mode: 0o700 });
+    accessSync(ROOT, constants.W_OK);
+    accessSync(STATE, constants.W_OK);
+  } catch (error) {
+    throw new SetupError(`${ROOT} must be writable for this user to install and build (${error.code}).`);
+  }
+  const options = {
+    waitMs: INSTALL_TIMEOUT_MS + BUILD_TIMEOUT_MS,
+    onWait: (pid) =>
+      process.stdout.write(`waiting for process ${pid}, which is setting up this checkout …\n`),
+  };
+  return withLock(join(STATE, 'setup.lock'), options, work);
+}
+
+async function installDependencies() {
+  const lockFile = readFileSync(join(ROOT, 'package-lock.json'));
+  const wanted = createHash('sha256').update(lockFile).digest('hex');
+  if (readIfThere(STAMP) === wanted) return;
+  if (isInstalled(JSON.parse(lockFile))) return writeFileSync(STAMP, wanted);
+
+  const log = join(STATE, 'install.log');
+  const done = showProgress('installing dependencies');
+  const ran = await run(...npmCommand(), {
+    args: ['ci', '--include=dev', '--no-audit', '--no-fund', '--no-progress'],
+    cwd: ROOT,
+    timeoutMs: INSTALL_TIMEOUT_MS,
+    env: npmEnvironment(),
+  });
+  writeFileSync(log, ran.output);
+  if (ran.code !== 0) {
+    done('failed');
+    throw new SetupError(`npm ci failed (${ran.ended}); the end of ${log}:\n${tail(ran.output, 25)}`);
+  }
+  writeFileSync(STAMP, wanted);
+  done('installed');
+}
+
+/** Compares what npm wrote down in node_modules with the lock file: an install made by hand is as good as ours. */
+function isInstalled(lock) {
+  const hidden = readIfThere(join(MODULES, '.package-lock.json'));
+  if (hidden === undefined) return false;
+  const have = JSON.parse(hidden).packages ?? {};
+  return Object.entries(lock.packages ?? {}).every(([path, { version, optional }]) => {
+    if (path === '' || (optional === true && have[path] === undefined)) return true;
+    return have[path]?.version === version && existsSync(join(ROOT, path, 'package.json'));
+  });
+}
+
+/** The npm that started us, so that the same one installs; else the one on PATH. */
+function npmCommand() {
+  const script = process.env.npm_execpath ?? '';
+  return /npm-cli\.c?js$/.test(script) ? [process.execPath, [script]] : ['npm', []];
+}
+
+function npmEnvironment() {
+  const env = { ...process.env, npm_config_update_notifier: 'false' };
+  try {
+    accessSync(homedir(), constants.W_OK);
+  } catch {
+    // A user without a home of its own, as services often are: npm would fail on its cache.
+    env.npm_config_cache ??= join(STATE, 'npm-cache');
+  }
+  return env;
+}
+
+/** Compiles; about a second, less when little changed. The compiler's words when it fails. */
+async function build() {
+  const info = join(ROOT, 'dist', '.tsbuildinfo');
+  // The compiler trusts its notes: with them and without the files it would write nothing.
+  if (!existsSync(join(ROOT, 'dist', 'libs', 'contracts', 'src', 'index.js'))) rmSync(info, { force: true });
+  const done = showProgress('building');
+  const ran = await run(process.execPath, [join(MODULES, 'typescript', 'bin', 'tsc')], {
+    args: ['-p', 'tsconfig.build.json'],
+    cwd: ROOT,
+    timeoutMs: BUILD_TIMEOUT_MS,
+  });
+  done(ran.code === 0 ? 'built' : 'failed');
+  return ran.code === 0 ? undefined : `The build failed (${ran.ended}):\n${tail(ran.output, 40)}`;
+}
+
+function readIfThere(path) {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,165 @@
+// `npm test`: everything that must hold before a change lands, in one go; CI runs the same. All steps run even when
+// an earlier one fails. The last line is the count. `npm test -- ARGS` gives ARGS to jest and runs only jest.
+import { randomBytes } from 'node:crypto';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { runJest } from './lib/jest-run.mjs';
+import { findByEnvironment, signal } from './lib/processes.mjs';
+import { endRunning, run, showProgress, tail } from './lib/run.mjs';
+import { ROOT, SetupError, setupForTests } from './lib/setup.mjs';
+
+const CHECK_TIMEOUT_MS = 600_000;
+/** Milliseconds that what the tests started may take to be gone after them. */
+const GONE_WITHIN_MS = 15_000;
+/** Every process of this run carries it in its environment, however deep it was started. */
+const COOKIE = { name: 'BELAY_TEST_RUN', value: randomBytes(12).toString('hex') };
+
+const total = { passed: 0, failed: 0, skipped: 0, failures: [] };
+let interrupted = false;
+for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(name, () => void interrupt(name));
+
+try {
+  const buildFailure = await setupForTests();
+  if (buildFailure !== undefined) fail(buildFailure);
+  await runSteps(process.argv.slice(2));
+} catch (error) {
+  fail(error instanceof SetupError ? error.message : (error?.stack ?? String(error)));
+}
+if (!interrupted) {
+  await endLeftovers();
+  finish();
+}
+
+async function runSteps(jestArgs) {
+  const env = testEnvironment();
+  if (jestArgs.length > 0) {
+    await findServer();
+    heading(`jest ${jestArgs.join(' ')}`);
+    return add(await runJest('jest', jestArgs, { env }));
+  }
+  const modules = join(ROOT, 'node_modules');
+  await check(
+    'format',
+    [join(modules, 'prettier/bin/prettier.cjs'), '--check', '--log-level', 'warn', '.'],
+    env,
+  );
+  const lint = [
+    '--config',
+    '.oxlintrc.json',
+    '--type-aware',
+    '--max-warnings',
+    '0',
+    'apps',
+    'libs',
+    'test',
+    'bench',
+  ];
+  await check('lint', [join(modules, '.bin/oxlint'), ...lint], env);
+  await check('types', [join(modules, 'typescript/bin/tsc'), '-p', 'tsconfig.json', '--noEmit'], env);
+
+  if (interrupted) return;
+  heading('unit tests, with coverage');
+  const unit = ['--selectProjects', 'unit', '--coverage', '--coverageReporters', 'text-summary'];
+  add(await runJest('unit', unit, { env, coverage: true }));
+  if (interrupted) return;
+
+  heading('integration tests');
+  await findServer();
+  add(await runJest('integration', ['--selectProjects', 'integration', '--maxWorkers=2'], { env }));
+}
+
+/** The caller's own Belay settings would change what is tested; BELAY_TEST_* are meant for us. */
+function testEnvironment() {
+  const kept = Object.entries(process.env).filter(([name]) => !/^BELAY_(?!TEST_)/.test(name));
+  return { ...Object.fromEntries(kept), [COOKIE.name]: COOKIE.value };
+}
+
+async function check(name, args, env) {
+  if (interrupted) return;
+  const done = showProgress(name);
+  const ran = await run(process.execPath, args, { cwd: ROOT, env, timeoutMs: CHECK_TIMEOUT_MS });
+  done(ran.code === 0 ? 'ok' : 'failed');
+  if (ran.code === 0) total.passed++;
+  else {
+    process.stdout.write(`${tail(ran.output, 60)}\n`);
+    fail(`${name}: ${ran.ended}`);
+  }
+}
+
+/** Fetches a server program once and with progress, before many tests want one at the same time. */
+async function findServer() {
+  try {
+    const localServer = createRequire(import.meta.url)(
+      join(ROOT, 'dist/libs/valkey/src/local-server/index.js'),
+    );
+    const binary = await localServer.resolveServerBinary({
+      report: (line) => process.stdout.write(`${line}\n`),
+    });
+    process.stdout.write(
+      `tests run against ${binary.version.name} ${binary.version.version} (${binary.source})\n`,
+    );
+  } catch (error) {
+    fail(`server: ${error.message}`);
+  }
+}
+
+/** What a test started and did not end is a fault of the test or of the product: either way it is a failure. */
+async function endLeftovers() {
+  const find = () => findByEnvironment(COOKIE.name, COOKIE.value);
+  const deadline = performance.now() + GONE_WITHIN_MS;
+  let left = find();
+  while (left.length > 0 && performance.now() < deadline && !interrupted) {
+    await pause(50);
+    left = find();
+  }
+  if (left.length === 0) return;
+  if (!interrupted)
+    fail(`left running by the tests:\n${left.map((each) => `  ${each.pid}  ${each.command}`).join('\n')}`);
+  for (const [name, waitMs] of [
+    ['SIGTERM', 3_000],
+    ['SIGKILL', 3_000],
+  ]) {
+    for (const each of left) signal(each, name);
+    const until = performance.now() + waitMs;
+    while (left.length > 0 && performance.now() < until) {
+      await pause(50);
+      left = find();
+    }
+  }
+}
+
+async function interrupt(name) {
+  if (interrupted) return;
+  interrupted = true;
+  endRunning('SIGTERM');
+  await endLeftovers();
+  process.stdout.write(`\ninterrupted by ${name}; what was started is ended\n`);
+  process.exit(name === 'SIGINT' ? 130 : 143);
+}
+
+function heading(text) {
+  process.stdout.write(`\n${text}\n`);
+}
+
+function add(result) {
+  total.passed += result.passed;
+  total.failed += result.failed;
+  total.skipped += result.skipped;
+  total.failures.push(...result.failures);
+}
+
+function fail(what) {
+  total.failed++;
+  total.failures.push(what);
+}
+
+function finish() {
+  const { passed, failed, skipped, failures } = total;
+  if (failures.length > 0)
+    process.stdout.write(`\nfailures:\n${failures.map((each) => `- ${each}`).join('\n')}\n`);
+  process.exitCode = failed === 0 ? 0 : 1;
+  process.stdout.write(
+    `\n${passed} passed, ${failed} failed${skipped === 0 ? '' : `, ${skipped} skipped`}\n`,
+  );
+}

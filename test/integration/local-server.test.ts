@@ -1,0 +1,500 @@
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import {
+  chmodSync,
+  chownSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout as pause } from 'node:timers/promises';
+import Redis from 'ioredis';
+import { ensureServer, resolveServerBinary, startThrowawayServer, type ServerBinary } from '#libs/valkey';
+import { useServer } from '../support/server';
+
+const REPOSITORY = join(__dirname, '..', '..');
+const BUILT = join(REPOSITORY, 'dist', 'libs', 'valkey', 'src', 'local-server');
+/** No server is found on such a PATH. */
+const BARE = { ...process.env, BELAY_VALKEY_URL: '', BELAY_TEST_SERVER: '', PATH: '/nonexistent' };
+
+// Real downloads and real ends of processes, on machines that may be busy.
+jest.setTimeout(60_000);
+
+let scratch = '';
+/** A program named `valkey-server` that is the server other tests run on, unpacked or not. */
+let program = '';
+let binary: ServerBinary;
+
+beforeAll(async () => {
+  scratch = mkdtempSync(join(tmpdir(), 'belay-test-'));
+  chmodSync(scratch, 0o755);
+  binary = await resolveServerBinary();
+  program = script('real/valkey-server', [
+    binary.libraryPath === undefined ? '' : `export LD_LIBRARY_PATH='${binary.libraryPath}'`,
+    `exec '${binary.path}' "$@"`,
+  ]);
+}, 300_000);
+
+afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+
+describe('where the server comes from', () => {
+  it('takes the first one on PATH that is new enough, and says what it skipped', async () => {
+    script('old/valkey-server', ['echo "Valkey server v=6.2.6 sha=00000000:0 malloc=libc bits=64"']);
+    script('broken/valkey-server', ['echo "no such library" >&2', 'exit 127']);
+    const lines: string[] = [];
+    const path = ['old', 'broken', 'real'].map((name) => join(scratch, name)).join(':');
+    const server = await ensureServer({
+      dataDir: join(scratch, 'path'),
+      env: { ...BARE, PATH: path },
+      report: (line) => lines.push(line),
+    });
+    try {
+      expect(server.source).toBe('path');
+      expect(server.version).toEqual(binary.version);
+      expect(lines[0]).toBe(
+        `skipped ${join(scratch, 'old', 'valkey-server')}: valkey 6.2.6 is older than 7.0`,
+      );
+      expect(lines[1]).toBe(
+        `skipped ${join(scratch, 'broken', 'valkey-server')}: it does not run (no such library)`,
+      );
+    } finally {
+      await server.stop();
+    }
+  });
+
+  it('unpacks the distribution’s packages into its data directory, and the next time takes that copy', async () => {
+    const dataDir = join(scratch, 'fresh');
+    const first = await ensureServer({ dataDir, env: BARE });
+    expect(first.source).toBe('packages');
+    await first.stop();
+    expect(readdirSync(join(dataDir, 'server'))).toEqual(['unpacked']);
+    const second = await ensureServer({ dataDir, env: BARE });
+    expect(second.source).toBe('unpacked');
+    expect(second.version).toEqual(first.version);
+    await second.stop();
+  }, 120_000);
+
+  it('does so as an ordinary user whose home is a temporary directory', async () => {
+    const home = join(scratch, 'home');
+    mkdirSync(home);
+    // The user must be able to read what it runs, wherever this checkout lies.
+    const copy = join(scratch, 'copy');
+    for (const part of [
+      'dist/libs/valkey/src/local-server',
+      'dist/libs/contracts',
+      'node_modules/zod',
+      'package.json',
+    ]) {
+      cpSync(join(REPOSITORY, part), join(copy, part), { recursive: true });
+    }
+    const user = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {};
+    if (user.uid !== undefined) chownSync(home, user.uid, user.gid);
+    const owner = startOwner(
+      `ensureServer({ dataDir: ${JSON.stringify(join(home, '.belay'))} })`,
+      { ...BARE, HOME: home },
+      { built: join(copy, 'dist/libs/valkey/src/local-server'), ...user },
+    );
+    const server = await owner.ready;
+    expect(server.source).toBe('packages');
+    if (user.uid !== undefined) expect(statSync(`/proc/${server.pid}`).uid).toBe(user.uid);
+    expect(statSync(join(home, '.belay', 'valkey')).mode & 0o777).toBe(0o700);
+    await owner.end();
+    await untilGone(server);
+  }, 120_000);
+
+  it('runs what BELAY_TEST_SERVER names, in both ways of starting', async () => {
+    const env = { ...BARE, BELAY_TEST_SERVER: program };
+    const ensured = await ensureServer({ dataDir: join(scratch, 'named'), env });
+    const thrown = await startThrowawayServer({ env });
+    expect([ensured.source, thrown.source]).toEqual(['test-server', 'test-server']);
+    await Promise.all([ensured.stop(), thrown.stop()]);
+  });
+
+  it('refuses a BELAY_TEST_SERVER that cannot be used instead of taking another', async () => {
+    const old = script('old/server', ['echo "Redis server v=6.2.6 sha=0"']);
+    await expect(startThrowawayServer({ env: { ...BARE, BELAY_TEST_SERVER: old } })).rejects.toMatchObject({
+      code: 'SERVER_UNREACHABLE',
+      message: `BELAY_TEST_SERVER=${old} is redis 6.2.6; Belay needs 7.0 or later.`,
+    });
+    const missing = join(scratch, 'missing');
+    await expect(
+      startThrowawayServer({ env: { ...BARE, BELAY_TEST_SERVER: missing } }),
+    ).rejects.toMatchObject({
+      message: `BELAY_TEST_SERVER=${missing} cannot be used: not found.`,
+    });
+  });
+
+  it('lists every way it tried, one line each, when there is none', async () => {
+    const cacheDir = join(scratch, 'a-file');
+    writeFileSync(cacheDir, '');
+    const error = await failureOf(ensureServer({ dataDir: join(scratch, 'none'), cacheDir, env: BARE }));
+    expect(error).toMatchObject({ code: 'SERVER_UNREACHABLE' });
+    const lines = error.message.split('\n');
+    expect(lines[0]).toBe('No Valkey or Redis server (7.0 or later) could be found or started. Tried:');
+    expect(lines[1]).toBe('  - no valkey-server or redis-server on PATH');
+    expect(lines[2]).toBe(`  - no earlier unpacked server in ${cacheDir}`);
+    expect(lines[3]).toMatch(/^ {2}- (packages of|no )/);
+    expect(lines[4]).toBe('  - Docker: not installed');
+    expect(lines[5]).toBe('Do one of:');
+    expect(lines).toHaveLength(9);
+  });
+});
+
+describe('BELAY_VALKEY_URL', () => {
+  const running = useServer({ listen: 'tcp' });
+
+  it('is used as it is: checked, not started and not stopped', async () => {
+    const server = await ensureServer({ env: { BELAY_VALKEY_URL: running.url } });
+    expect(server).toMatchObject({ url: running.url, source: 'url', version: binary.version, reused: true });
+    await server.stop();
+    expect(await command(running.url, 'PING')).toBe('PONG');
+  });
+
+  it('fails with one line that names it, without its password, when nobody answers', async () => {
+    const port = await closedPort();
+    const url = `redis://belay:secret@127.0.0.1:${port}/0`;
+    const error = await failureOf(ensureServer({ env: { BELAY_VALKEY_URL: url } }));
+    expect(error).toMatchObject({ code: 'SERVER_UNREACHABLE' });
+    expect(error.message).toBe(
+      `BELAY_VALKEY_URL=redis://belay:***@127.0.0.1:${port}/0 cannot be used: connect ECONNREFUSED ` +
+        `127.0.0.1:${port}. Start it, correct the URL, or unset it for a local server.`,
+    );
+  });
+
+  it('says so when it is no URL, and when the login is refused', async () => {
+    await expect(ensureServer({ env: { BELAY_VALKEY_URL: 'localhost:6379' } })).rejects.toThrow(
+      'BELAY_VALKEY_URL=localhost:6379 is not a redis://, rediss://, valkey://, valkeys:// or unix:// URL.',
+    );
+    const url = running.url.replace('//', '//someone:wrong@');
+    await expect(ensureServer({ env: { BELAY_VALKEY_URL: url } })).rejects.toThrow(
+      /cannot be used: WRONGPASS/,
+    );
+  });
+});
+
+describe('the server on a data directory', () => {
+  it('keeps its data in order: append-only file, no eviction, private directory, no TCP port', async () => {
+    const dataDir = join(scratch, 'settings with spaces');
+    const server = await ensureServer({ dataDir, env: { ...BARE, BELAY_TEST_SERVER: program } });
+    const client = new Redis(server.socketPath ?? '');
+    const read = async (name: string): Promise<unknown> => Object.values(await client.config('GET', name))[1];
+    try {
+      expect(await read('appendonly')).toBe('yes');
+      expect(await read('appendfsync')).toBe('everysec');
+      expect(await read('maxmemory-policy')).toBe('noeviction');
+      expect(await read('port')).toBe('0');
+      expect(await read('dir')).toBe(join(dataDir, 'valkey'));
+      expect(statSync(join(dataDir, 'valkey')).mode & 0o777).toBe(0o700);
+      expect(existsSync(join(dataDir, 'valkey', 'server.log'))).toBe(true);
+    } finally {
+      client.disconnect();
+      await server.stop();
+    }
+  });
+
+  it('listens on a loopback port when asked', async () => {
+    const env = { ...BARE, BELAY_TEST_SERVER: program };
+    const server = await ensureServer({ dataDir: join(scratch, 'tcp'), listen: 'tcp', env });
+    expect(server.url).toMatch(/^redis:\/\/127\.0\.0\.1:\d+$/);
+    expect(await command(server.url, 'PING')).toBe('PONG');
+    await server.stop();
+  });
+
+  it('works where the path is longer than a socket’s may be', async () => {
+    const dataDir = join(scratch, 'long'.repeat(30), 'data');
+    const server = await ensureServer({ dataDir, env: { ...BARE, BELAY_TEST_SERVER: program } });
+    const socketPath = server.socketPath ?? '';
+    expect(Buffer.byteLength(socketPath)).toBeLessThanOrEqual(100);
+    expect(statSync(dirname(socketPath)).mode & 0o777).toBe(0o700);
+    expect(await command(server.url, 'PING')).toBe('PONG');
+    await server.stop();
+    expect(existsSync(dirname(socketPath))).toBe(false);
+    expect(existsSync(join(dataDir, 'valkey', 'appendonlydir'))).toBe(true);
+  });
+
+  it('is one server for two callers; the owner ends it, the other does not', async () => {
+    const dataDir = join(scratch, 'shared');
+    const env = { ...BARE, BELAY_TEST_SERVER: program };
+    const owner = await ensureServer({ dataDir, env });
+    const lines: string[] = [];
+    const other = await ensureServer({ dataDir, env, report: (line) => lines.push(line) });
+    expect(other).toMatchObject({ pid: owner.pid, url: owner.url, reused: true });
+    expect(lines).toEqual([`using the server that process ${process.pid} runs on ${dataDir}`]);
+    await other.stop();
+    await command(owner.url, 'SET', 'kept', 'yes');
+    await owner.stop();
+    await owner.exited;
+    const next = await ensureServer({ dataDir, env });
+    expect(next.reused).toBe(false);
+    expect(await command(next.url, 'GET', 'kept')).toBe('yes');
+    await next.stop();
+  });
+
+  it('is one server for processes that start at the same moment', async () => {
+    const dataDir = join(scratch, 'race');
+    const env = { ...BARE, BELAY_TEST_SERVER: program };
+    const owners = [1, 2, 3].map(() =>
+      startOwner(`ensureServer({ dataDir: ${JSON.stringify(dataDir)} })`, env),
+    );
+    const servers = await Promise.all(owners.map((owner) => owner.ready));
+    expect(new Set(servers.map((server) => server.pid)).size).toBe(1);
+    expect(servers.filter((server) => !server.reused)).toHaveLength(1);
+    await Promise.all(owners.map((owner) => owner.end()));
+    await untilGone(servers[0]);
+  });
+
+  it('ends with an owner that is SIGKILLed, its data flushed, and the next caller finds them', async () => {
+    const dataDir = join(scratch, 'orphan');
+    const env = { ...BARE, BELAY_TEST_SERVER: program };
+    const owner = startOwner(`ensureServer({ dataDir: ${JSON.stringify(dataDir)} })`, env);
+    const server = await owner.ready;
+    await command(server.url, 'SET', 'last', 'write');
+    owner.child.kill('SIGKILL');
+    await owner.exited;
+    // The server is not waited for on purpose: the next caller must not start beside one on its way out.
+    const next = await ensureServer({ dataDir, env });
+    expect(alive(server)).toBe(false);
+    expect(next.reused).toBe(false);
+    expect(await command(next.url, 'GET', 'last')).toBe('write');
+    await next.stop();
+  });
+
+  it('is ended by the next caller when owner and watcher were both SIGKILLed', async () => {
+    const dataDir = join(scratch, 'abandoned');
+    const env = { ...BARE, BELAY_TEST_SERVER: program };
+    const owner = startOwner(`ensureServer({ dataDir: ${JSON.stringify(dataDir)} })`, env);
+    const server = await owner.ready;
+    const watcher = parentOf(server.pid);
+    process.kill(watcher, 'SIGKILL');
+    owner.child.kill('SIGKILL');
+    await owner.exited;
+    expect(alive(server)).toBe(true);
+    const next = await ensureServer({ dataDir, env });
+    expect(alive(server)).toBe(false);
+    expect(next.pid).not.toBe(server.pid);
+    await next.stop();
+  });
+});
+
+describe('a throw-away server', () => {
+  it('is gone with its directory after stop(), and a second stop() changes nothing', async () => {
+    const server = await startThrowawayServer();
+    const seen = { pid: server.pid, startTime: startTimeOf(server.pid) };
+    expect(await command(server.url, 'PING')).toBe('PONG');
+    await Promise.all([server.stop(), server.stop()]);
+    expect(alive(seen)).toBe(false);
+    expect(existsSync(server.dir)).toBe(false);
+    await expect(server.restart()).rejects.toMatchObject({ code: 'SERVER_UNREACHABLE' });
+  });
+
+  it('is gone with its directory when its owner is SIGKILLed', async () => {
+    const owner = startOwner('startThrowawayServer({ appendonly: true })', process.env);
+    const server = await owner.ready;
+    owner.child.kill('SIGKILL');
+    await untilGone(server);
+    await until(() => !existsSync(server.dir ?? ''), 'its directory is gone');
+    expect(alive(server)).toBe(false);
+  });
+
+  it('does not keep its owner running', async () => {
+    const owner = startOwner('startThrowawayServer()', process.env, { idle: true });
+    const server = await owner.ready;
+    await owner.exited;
+    await untilGone(server);
+    expect(alive(server)).toBe(false);
+  });
+
+  it('has its data again after kill9() and restart(), at the same address', async () => {
+    const server = await startThrowawayServer({ appendonly: true });
+    const before = { pid: server.pid, startTime: startTimeOf(server.pid), url: server.url };
+    const client = new Redis(server.socketPath ?? '', { maxRetriesPerRequest: 0 });
+    client.on('error', () => undefined);
+    await client.config('SET', 'appendfsync', 'always');
+    for (let i = 0; i < 100; i++) await client.rpush('list', String(i));
+    await server.kill9();
+    expect(alive(before)).toBe(false);
+    client.disconnect();
+    await server.restart();
+    expect(server.url).toBe(before.url);
+    expect(server.pid).not.toBe(before.pid);
+    expect(await command(server.url, 'LLEN', 'list')).toBe(100);
+    await server.stop();
+    expect(existsSync(server.dir)).toBe(false);
+  });
+
+  it('is stopped also when its watcher was killed', async () => {
+    const server = await startThrowawayServer();
+    const seen = { pid: server.pid, startTime: startTimeOf(server.pid) };
+    process.kill(parentOf(server.pid), 'SIGKILL');
+    await server.stop();
+    expect(alive(seen)).toBe(false);
+    expect(existsSync(server.dir)).toBe(false);
+  });
+
+  it('tells the last lines of the server when that ends at once', async () => {
+    await expect(startThrowawayServer({ args: ['--no-such-setting', '1'] })).rejects.toMatchObject({
+      code: 'SERVER_UNREACHABLE',
+      message: expect.stringMatching(
+        /ended before it answered\. Its last lines:\n[^]*no-such-setting/,
+      ) as string,
+    });
+  });
+
+  it('does not care who listens on port 6379', async () => {
+    const busy = createServer();
+    await new Promise<void>((resolve) => {
+      busy.once('error', () => resolve()); // then it is busy already
+      busy.listen(6379, '127.0.0.1', () => resolve());
+    });
+    const server = await startThrowawayServer({ listen: 'tcp' });
+    expect(await command(server.url, 'PING')).toBe('PONG');
+    await server.stop();
+    await new Promise((resolve) => busy.close(resolve));
+  });
+});
+
+interface Seen {
+  readonly pid: number;
+  readonly startTime: string;
+}
+
+interface OwnedServer extends Seen {
+  readonly url: string;
+  readonly source: string;
+  readonly reused: boolean;
+  readonly dir?: string;
+}
+
+interface Owner {
+  readonly child: ChildProcess;
+  /** What it started, once that answers. */
+  readonly ready: Promise<OwnedServer>;
+  readonly exited: Promise<void>;
+  /** Asks it to stop what it started and to end. */
+  end(): Promise<void>;
+}
+
+/** A process that starts a server from the built library and owns it until its stdin ends. */
+function startOwner(
+  start: string,
+  env: NodeJS.ProcessEnv,
+  options: { built?: string; uid?: number; gid?: number; idle?: boolean } = {},
+): Owner {
+  const source = `
+    const { ensureServer, startThrowawayServer } = require(${JSON.stringify(options.built ?? BUILT)});
+    ${start}.then((server) => {
+      const { url, pid, source, reused, dir } = server;
+      console.log(JSON.stringify({ url, pid, source, reused, dir }));
+      if (${options.idle === true}) return process.stdin.unref();
+      process.stdin.resume().once('end', () => server.stop());
+    }, (error) => { console.error(error.message); process.exitCode = 1; });`;
+  const { uid, gid } = options;
+  const child = spawn(process.execPath, ['-e', source], {
+    env,
+    cwd: '/',
+    stdio: ['pipe', 'pipe', 'pipe'],
+    ...(uid === undefined || gid === undefined ? {} : { uid, gid }),
+  });
+  let errors = '';
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    errors += text;
+  });
+  const exited = new Promise<void>((resolve) => {
+    child.once('exit', () => resolve());
+  });
+  const ready = new Promise<OwnedServer>((resolve, reject) => {
+    createInterface({ input: child.stdout }).once('line', (line) => {
+      const server = JSON.parse(line) as OwnedServer;
+      resolve({ ...server, startTime: startTimeOf(server.pid) });
+    });
+    child.once('close', () => reject(new Error(`the owner ended: ${errors}`)));
+  });
+  return {
+    child,
+    ready,
+    exited,
+    end: async () => {
+      child.stdin.end();
+      await exited;
+    },
+  };
+}
+
+async function failureOf(work: Promise<unknown>): Promise<Error> {
+  try {
+    await work;
+  } catch (error) {
+    return error as Error;
+  }
+  throw new Error('it was expected to fail');
+}
+
+/** Writes an executable shell script below the scratch directory. */
+function script(name: string, lines: readonly string[]): string {
+  const path = join(scratch, name);
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(path, `#!/bin/sh\n${lines.join('\n')}\n`, { mode: 0o755 });
+  return path;
+}
+
+async function command(url: string, name: string, ...args: string[]): Promise<unknown> {
+  const client = new Redis(url.replace(/^unix:\/\//, ''), { maxRetriesPerRequest: 0, lazyConnect: true });
+  try {
+    await client.connect();
+    return await client.call(name, ...args);
+  } finally {
+    client.disconnect();
+  }
+}
+
+function closedPort(): Promise<number> {
+  return new Promise((resolve) => {
+    const probe = createServer().listen(0, '127.0.0.1', () => {
+      const { port } = probe.address() as { port: number };
+      probe.close(() => resolve(port));
+    });
+  });
+}
+
+function stat(pid: number): string[] {
+  try {
+    const line = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    return line.slice(line.lastIndexOf(')') + 2).split(' ');
+  } catch {
+    return [];
+  }
+}
+
+function startTimeOf(pid: number): string {
+  return stat(pid)[19] ?? 'gone';
+}
+
+function parentOf(pid: number): number {
+  return Number(execFileSync('ps', ['-o', 'ppid=', '-p', String(pid)], { encoding: 'utf8' }));
+}
+
+function alive(seen: Seen | undefined): boolean {
+  const field = seen === undefined ? [] : stat(seen.pid);
+  return field[0] !== undefined && field[0] !== 'Z' && field[19] === seen?.startTime;
+}
+
+function untilGone(seen: Seen | undefined): Promise<void> {
+  return until(() => !alive(seen), `process ${seen?.pid} is gone`);
+}
+
+async function until(holds: () => boolean, what: string): Promise<void> {
+  const deadline = performance.now() + 10_000;
+  while (!holds()) {
+    if (performance.now() > deadline) throw new Error(`after 10 s it does not hold that ${what}`);
+    await pause(5);
+  }
+}

@@ -1,0 +1,165 @@
+import { fork, type ChildProcess } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { createClient, type BelayClient } from '#libs/client';
+import {
+  startThrowawayServer,
+  Valkey,
+  type ThrowawayServer,
+  type ThrowawayServerOptions,
+} from '#libs/valkey';
+import { LifecycleService } from '#libs/lifecycle';
+
+const dist = resolve(__dirname, '../../dist');
+const TOKEN = 'test-token-of-a-throwaway-fleet';
+
+/** One orchestrator or worker process of a test's fleet. */
+export interface Member {
+  readonly process: ChildProcess;
+  readonly id: string;
+  readonly url?: string;
+  /** Resolves with the exit code (or the signal's name). */
+  readonly exited: Promise<number | string>;
+  readonly log: () => string;
+}
+
+/** A real fleet: a server, orchestrators and workers as processes of their own, and a client. */
+export interface Fleet {
+  readonly server: ThrowawayServer;
+  readonly client: BelayClient;
+  readonly token: string;
+  readonly dir: string;
+  readonly orchestrators: Member[];
+  readonly workers: Member[];
+  /** Reads the store directly, as no user would: to compare what was answered with what is stored. */
+  readonly life: LifecycleService;
+  addWorker(env?: Record<string, string>): Promise<Member>;
+  addOrchestrator(env?: Record<string, string>): Promise<Member>;
+  /** Drains all, ends the server, and fails when a process of the fleet is left. */
+  stop(): Promise<void>;
+}
+
+function startMember(app: 'orchestrator' | 'worker', env: Record<string, string>): Promise<Member> {
+  const child = fork(join(dist, `apps/${app}/src/main.js`), [], {
+    env: {
+      PATH: process.env['PATH'],
+      HOME: process.env['HOME'],
+      BELAY_TEST_RUN: process.env['BELAY_TEST_RUN'],
+      ...env,
+    },
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+    detached: true,
+  });
+  let log = '';
+  child.stdout?.on('data', (chunk: Buffer) => (log += chunk.toString()));
+  child.stderr?.on('data', (chunk: Buffer) => (log += chunk.toString()));
+  const exited = new Promise<number | string>((done) =>
+    child.once('exit', (code, signal) => done(code ?? signal ?? '')),
+  );
+  return new Promise((ready, reject) => {
+    const timer = setTimeout(() => reject(new Error(`${app} was not ready within 20 s:\n${log}`)), 20_000);
+    child.once('exit', () => {
+      clearTimeout(timer);
+      reject(new Error(`${app} ended before it was ready:\n${log}`));
+    });
+    child.once('message', (message: { workerId?: string; url?: string }) => {
+      clearTimeout(timer);
+      ready({
+        process: child,
+        id: message.workerId ?? app,
+        ...(message.url === undefined ? {} : { url: message.url }),
+        exited,
+        log: () => log,
+      });
+    });
+  });
+}
+
+export async function startFleet(
+  options: { workers?: number; env?: Record<string, string>; server?: ThrowawayServerOptions } = {},
+): Promise<Fleet> {
+  const server = await startThrowawayServer(options.server);
+  const dir = mkdtempSync(join(tmpdir(), 'belay-fleet-'));
+  const base = {
+    BELAY_VALKEY_URL: server.url,
+    BELAY_DATA_DIR: dir,
+    BELAY_TOKEN: TOKEN,
+    BELAY_HTTP_PORT: '0',
+    BELAY_LOG_LEVEL: 'info',
+    BELAY_SHARDS: '2',
+    BELAY_STOP_TIMEOUT_MS: '2000',
+    ...options.env,
+  };
+  const orchestrators: Member[] = [];
+  const workers: Member[] = [];
+  const addOrchestrator = async (env = {}): Promise<Member> => {
+    const member = await startMember('orchestrator', { ...base, ...env });
+    orchestrators.push(member);
+    return member;
+  };
+  const addWorker = async (env = {}): Promise<Member> => {
+    const member = await startMember('worker', { ...base, ...env });
+    workers.push(member);
+    return member;
+  };
+  const first = await addOrchestrator();
+  await Promise.all(Array.from({ length: options.workers ?? 2 }, async () => addWorker()));
+  const valkey = await new Valkey({
+    url: server.url,
+    keyPrefix: 'belay',
+    shards: Number(base.BELAY_SHARDS),
+  }).open();
+  return {
+    server,
+    dir,
+    token: TOKEN,
+    client: createClient({ url: first.url ?? '', token: TOKEN }),
+    orchestrators,
+    workers,
+    life: new LifecycleService(valkey, { retentionMs: 60_000 }),
+    addWorker,
+    addOrchestrator,
+    stop: async () => {
+      for (const { process: child } of [...workers, ...orchestrators]) child.kill('SIGTERM');
+      await Promise.all([...workers, ...orchestrators].map(async (member) => member.exited));
+      valkey.close();
+      await server.stop();
+      rmSync(dir, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Processes whose environment holds `text` (an execution's id, say): pid, state and command, zombies left out. */
+export function processesWith(text: string): { pid: number; command: string }[] {
+  const found: { pid: number; command: string }[] = [];
+  for (const entry of readdirSync('/proc')) {
+    if (!/^\d+$/.test(entry)) continue;
+    try {
+      if (!readFileSync(`/proc/${entry}/environ`, 'latin1').includes(text)) continue;
+      if (/^State:\s+[ZX]/m.test(readFileSync(`/proc/${entry}/status`, 'latin1'))) continue;
+      found.push({
+        pid: Number(entry),
+        command: readFileSync(`/proc/${entry}/cmdline`, 'latin1').replaceAll('\0', ' '),
+      });
+    } catch {
+      // It ended while we looked.
+    }
+  }
+  return found;
+}
+
+/** Asks `look` again after each of the fleet's events until it answers; fails after `timeoutMs`. */
+export async function eventually<T>(
+  look: () => Promise<T | undefined | false>,
+  what: string,
+  timeoutMs = 20_000,
+): Promise<T> {
+  const deadline = performance.now() + timeoutMs;
+  for (;;) {
+    const answer = await look();
+    if (answer !== undefined && answer !== false) return answer;
+    if (performance.now() > deadline) throw new Error(`${what} was not seen within ${timeoutMs} ms`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
