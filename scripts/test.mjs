@@ -11,10 +11,11 @@ import { ROOT, SetupError, setupForTests } from './lib/setup.mjs';
 
 const CHECK_TIMEOUT_MS = 600_000;
 /** Milliseconds that what the tests started may take to be gone after them. */
-const GONE_WITHIN_MS = 15_000;
+const GONE_WITHIN_MS = 12_000;
 /** Every process of this run carries it in its environment, however deep it was started. */
 const COOKIE = { name: 'BELAY_TEST_RUN', value: randomBytes(12).toString('hex') };
 
+/** @type {{ passed: number, failed: number, skipped: number, failures: string[] }} */
 const total = { passed: 0, failed: 0, skipped: 0, failures: [] };
 let interrupted = false;
 for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(name, () => void interrupt(name));

@@ -2,6 +2,7 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { stripVTControlCharacters } from 'node:util';
 import { run } from './run.mjs';
 import { ROOT } from './setup.mjs';
 
@@ -35,7 +36,8 @@ export async function runJest(name, args, { env, coverage = false }) {
 
 function count(name, ran, report, { coverage, missed }) {
   if (report === undefined) {
-    return { passed: 0, failed: 1, skipped: 0, failures: [`${name}: jest crashed (${ran.ended})`] };
+    const why = ran.output.includes('No tests found') ? 'no test was run' : `jest crashed (${ran.ended})`;
+    return { passed: 0, failed: 1, skipped: 0, failures: [`${name}: ${why}`] };
   }
   const failures = report.testResults.flatMap((file) => describeFile(file));
   let failed = report.numFailedTests + report.numRuntimeErrorTestSuites;
@@ -67,9 +69,10 @@ function describeFile(file) {
 }
 
 function firstLine(text = '') {
-  // eslint-disable-next-line no-control-regex -- jest colours its messages
-  const plain = text.replaceAll(/\u001B\[[0-9;]*m/g, '');
-  const line = plain.split('\n').find((each) => each.trim() !== '' && !each.includes('●')) ?? '';
+  const line =
+    stripVTControlCharacters(text)
+      .split('\n')
+      .find((each) => each.trim() !== '' && !each.includes('●')) ?? '';
   return line.trim().slice(0, 200);
 }
 

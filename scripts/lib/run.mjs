@@ -1,8 +1,15 @@
 // Child processes of the scripts: bounded, without stdin, ended with us.
 import { spawn } from 'node:child_process';
+import { stripVTControlCharacters } from 'node:util';
 
 /** Groups of the children that run now, for the end by Ctrl-C. */
 const running = new Set();
+
+const TERMINAL = process.stdout.isTTY === true;
+/** Children write to our pipe; only we know whether a terminal is behind it. */
+const COLOURS = TERMINAL ? { FORCE_COLOR: '1' } : {};
+// Some colour whenever CI is set, whatever they are told, so what no terminal shows is taken out.
+const plain = (text) => (TERMINAL ? text : stripVTControlCharacters(text));
 
 /**
  * Runs a program to its end. `onLine` gets each line as it comes; all of it is in `output`. `ended` says how in
@@ -13,7 +20,7 @@ export function run(program, firstArgs, { args = [], cwd, env = process.env, tim
     // A group of its own, so that what the program started ends with it.
     const child = spawn(program, [...firstArgs, ...args], {
       cwd,
-      env,
+      env: { ...env, ...COLOURS },
       detached: true,
       stdio: ['ignore', 'pipe', 'pipe'],
     });
@@ -25,7 +32,7 @@ export function run(program, firstArgs, { args = [], cwd, env = process.env, tim
       if (onLine === undefined) return;
       const lines = (rest + chunk).split('\n');
       rest = lines.pop();
-      for (const line of lines) onLine(line);
+      for (const line of lines) onLine(plain(line));
     };
     for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', take);
     const timer = setTimeout(() => {
@@ -35,9 +42,9 @@ export function run(program, firstArgs, { args = [], cwd, env = process.env, tim
     const settle = (code, ended) => {
       clearTimeout(timer);
       running.delete(child);
-      if (rest !== '') onLine?.(rest);
+      if (rest !== '') onLine?.(plain(rest));
       rest = '';
-      resolve({ code, ended, output });
+      resolve({ code, ended, output: plain(output) });
     };
     running.add(child);
     child.once('error', (error) => settle(127, error.message));
@@ -66,16 +73,15 @@ function endGroup(pid, name) {
 /** `installing dependencies … 14 s`, counting on a terminal, two lines elsewhere. Returns what ends it. */
 export function showProgress(what) {
   const begun = performance.now();
-  const terminal = process.stdout.isTTY === true;
   const seconds = () => Math.round((performance.now() - begun) / 1000);
   const draw = () => process.stdout.write(`\r\u001B[K${what} … ${seconds()} s`);
-  const timer = terminal ? setInterval(draw, 1_000) : undefined;
-  process.stdout.write(terminal ? `${what} …` : `${what} …\n`);
+  const timer = TERMINAL ? setInterval(draw, 1_000) : undefined;
+  process.stdout.write(TERMINAL ? `${what} …` : `${what} …\n`);
   return (outcome) => {
     clearInterval(timer);
     const took = `${((performance.now() - begun) / 1000).toFixed(1)} s`;
     process.stdout.write(
-      terminal ? `\r\u001B[K${what} … ${outcome}, ${took}\n` : `${what}: ${outcome}, ${took}\n`,
+      TERMINAL ? `\r\u001B[K${what} … ${outcome}, ${took}\n` : `${what}: ${outcome}, ${took}\n`,
     );
   };
 }

@@ -75,19 +75,30 @@ async function installDependencies() {
 
   const log = join(STATE, 'install.log');
   const done = showProgress('installing dependencies');
-  const ran = await run(...npmCommand(), {
-    args: ['ci', '--include=dev', '--no-audit', '--no-fund', '--no-progress'],
+  let ran = await npm('ci');
+  // A lock file made where a registry lacks packages of other platforms makes `npm ci` refuse, on every platform.
+  // Installing then takes the same locked versions and leaves the lock file as it is.
+  if (ran.code !== 0 && /\bEUSAGE\b/.test(ran.output)) ran = await npm('install', '--no-save');
+  writeFileSync(log, ran.output);
+  if (ran.code !== 0) {
+    done('failed');
+    throw new SetupError(
+      `npm ${ran.command} failed (${ran.ended}); the end of ${log}:\n${tail(ran.output, 25)}`,
+    );
+  }
+  writeFileSync(STAMP, wanted);
+  done('installed');
+}
+
+async function npm(command, ...flags) {
+  const [program, firstArgs] = npmProgram();
+  const ran = await run(program, firstArgs, {
+    args: [command, ...flags, '--include=dev', '--no-audit', '--no-fund', '--no-progress'],
     cwd: ROOT,
     timeoutMs: INSTALL_TIMEOUT_MS,
     env: npmEnvironment(),
   });
-  writeFileSync(log, ran.output);
-  if (ran.code !== 0) {
-    done('failed');
-    throw new SetupError(`npm ci failed (${ran.ended}); the end of ${log}:\n${tail(ran.output, 25)}`);
-  }
-  writeFileSync(STAMP, wanted);
-  done('installed');
+  return { ...ran, command };
 }
 
 /** Compares what npm wrote down in node_modules with the lock file: an install made by hand is as good as ours. */
@@ -102,18 +113,20 @@ function isInstalled(lock) {
 }
 
 /** The npm that started us, so that the same one installs; else the one on PATH. */
-function npmCommand() {
+function npmProgram() {
   const script = process.env.npm_execpath ?? '';
   return /npm-cli\.c?js$/.test(script) ? [process.execPath, [script]] : ['npm', []];
 }
 
 function npmEnvironment() {
   const env = { ...process.env, npm_config_update_notifier: 'false' };
+  const cache = env.npm_config_cache ?? join(homedir(), '.npm');
   try {
-    accessSync(homedir(), constants.W_OK);
+    mkdirSync(cache, { recursive: true });
+    accessSync(cache, constants.W_OK);
   } catch {
     // A user without a home of its own, as services often are: npm would fail on its cache.
-    env.npm_config_cache ??= join(STATE, 'npm-cache');
+    env.npm_config_cache = join(STATE, 'npm-cache');
   }
   return env;
 }

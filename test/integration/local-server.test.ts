@@ -317,12 +317,11 @@ describe('a throw-away server', () => {
     const server = await startThrowawayServer({ appendonly: true });
     const before = { pid: server.pid, startTime: startTimeOf(server.pid), url: server.url };
     const client = new Redis(server.socketPath ?? '', { maxRetriesPerRequest: 0 });
-    client.on('error', () => undefined);
     await client.config('SET', 'appendfsync', 'always');
     for (let i = 0; i < 100; i++) await client.rpush('list', String(i));
+    client.disconnect();
     await server.kill9();
     expect(alive(before)).toBe(false);
-    client.disconnect();
     await server.restart();
     expect(server.url).toBe(before.url);
     expect(server.pid).not.toBe(before.pid);

@@ -1,4 +1,4 @@
-import { isBelayError, type ExecutionState, type Receipt } from '#libs/contracts';
+import { isBelayError, type ErrorCode, type ExecutionState, type Receipt } from '#libs/contracts';
 
 /** What the command's exit code means; docs/cli.md lists the same. */
 export const EXIT = {
@@ -24,32 +24,23 @@ export class UsageError extends Error {
 export function exitCodeOfError(error: unknown): ExitCode {
   if (error instanceof UsageError) return EXIT.usage;
   if (!isBelayError(error)) return EXIT.failed;
-  switch (error.code) {
-    case 'NOT_FOUND':
-      return EXIT.notFound;
-    case 'SERVER_UNREACHABLE':
-    case 'SERVER_REFUSED':
-    case 'DRAINING':
-      return EXIT.unreachable;
-    case 'UNAUTHORIZED':
-      return EXIT.refused;
-    case 'OUTCOME_UNKNOWN':
-      return EXIT.unconfirmed;
-    default:
-      return EXIT.failed;
-  }
+  return BY_CODE[error.code] ?? EXIT.failed;
 }
+
+const BY_CODE: Readonly<Partial<Record<ErrorCode, ExitCode>>> = {
+  NOT_FOUND: EXIT.notFound,
+  SERVER_UNREACHABLE: EXIT.unreachable,
+  SERVER_REFUSED: EXIT.unreachable,
+  DRAINING: EXIT.unreachable,
+  UNAUTHORIZED: EXIT.refused,
+  // It may have run: a script must not take it for a failure.
+  OUTCOME_UNKNOWN: EXIT.unconfirmed,
+};
 
 /** The exit code of a command that followed an execution to its end. */
 export function exitCodeOfState(state: ExecutionState): ExitCode {
-  switch (state) {
-    case 'completed':
-      return EXIT.ok;
-    case 'stopped':
-      return EXIT.stopped;
-    default:
-      return EXIT.failed;
-  }
+  if (state === 'completed') return EXIT.ok;
+  return state === 'stopped' ? EXIT.stopped : EXIT.failed;
 }
 
 /** The exit code of a command that asked for a stop or a kill. */

@@ -70,8 +70,7 @@ export async function runCli(args: readonly string[], cli: CliProcess): Promise<
       // Commander hands over arguments, options and, last, the command itself.
       const command = raw.at(-1) as Command;
       session = openSession(cli, command.optsWithGlobals<GlobalOptions>());
-      const args = raw.slice(0, -1) as Parameters<typeof action> extends [Session, ...infer A] ? A : never;
-      exitCode = (await action(session, ...args)) ?? EXIT.ok;
+      exitCode = (await action(session, ...(raw.slice(0, -1) as never))) ?? EXIT.ok;
     };
   try {
     await buildProgram(cli, bind).parseAsync([...args], { from: 'user' });

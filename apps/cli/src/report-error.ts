@@ -1,4 +1,4 @@
-import { isBelayError } from '#libs/contracts';
+import { isBelayError, type BelayError } from '#libs/contracts';
 import { UsageError } from './exit-codes';
 import type { CliProcess } from './session/cli-process';
 import { cleanText } from './text/clean-text';
@@ -16,15 +16,25 @@ export function reportError(cli: CliProcess, error: unknown, isJson: boolean, to
 
 function toLines(error: unknown, tokenFrom: string | undefined): string[] {
   if (isBelayError(error)) {
-    const lines = [`belay: ${cleanText(error.message)}`];
-    // One problem is in the message already only for specs checked elsewhere: the list is always the whole.
+    const lines = [`belay: ${cleanText(headOf(error))}`];
     lines.push(...listProblems(error.problems).map((line) => `  ${line}`));
-    if (error.code === 'UNAUTHORIZED' && tokenFrom !== undefined) lines.push(`  the token came from ${tokenFrom}`);
+    if (error.code === 'UNAUTHORIZED' && tokenFrom !== undefined)
+      lines.push(`  the token came from ${tokenFrom}`);
     return lines;
   }
   if (error instanceof UsageError) return [`belay: ${error.message}`];
   const message = error instanceof Error ? error.message : String(error);
   return [`belay: ${cleanText(message)}`, '  for the whole story: BELAY_LOG_LEVEL=debug'];
+}
+
+/** The message without the problems it quotes: the list below it is whole, and aligned. */
+function headOf({ message, problems }: BelayError): string {
+  const [first] = problems;
+  if (first === undefined) return message;
+  const quoted = first.path === '' ? first.message : first.path;
+  const at = message.indexOf(quoted);
+  const head = at > 0 ? message.slice(0, at) : message;
+  return `${head.trimEnd().replace(/[.:]$/, '')}:`;
 }
 
 function toJson(error: unknown): unknown {

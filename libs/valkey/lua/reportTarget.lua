@@ -10,7 +10,8 @@
 if redis.call('EXISTS', order_key) == 0 then return refuse('NOT_FOUND') end
 local id, outcome = ARGV[4], ARGV[5]
 local held = redis.call('HGET', targets_key, id)
-local before = held and cjson.decode(held).outcome
+-- A missing field is false in Lua, not nil.
+local before = held and cjson.decode(held).outcome or nil
 if not (before and CONFIRMED[before]) then
   redis.call('HSET', targets_key, id, ARGV[6])
   local was_missing = before ~= nil

@@ -1,7 +1,10 @@
 import { InvalidArgumentError } from 'commander';
 
 /** `k=v`, repeatable. */
-export function collectLabel(text: string, labels: Readonly<Record<string, string>> = {}): Record<string, string> {
+export function collectLabel(
+  text: string,
+  labels: Readonly<Record<string, string>> = {},
+): Record<string, string> {
   const at = text.indexOf('=');
   if (at < 1) throw new InvalidArgumentError(`"${text}" is not a label such as team=data.`);
   return { ...labels, [text.slice(0, at)]: text.slice(at + 1) };

@@ -21,7 +21,8 @@ export function requireId(id: string, kind: IdKind): string {
   const found = kindOf(id);
   if (found === kind) return id;
   const { example } = KINDS.find((entry) => entry.kind === kind) ?? { example: '' };
-  const is = found === undefined ? `is not the id of ${an(kind)}` : `is the id of ${an(found)}, not of ${an(kind)}`;
+  const is =
+    found === undefined ? `is not the id of ${an(kind)}` : `is the id of ${an(found)}, not of ${an(kind)}`;
   throw new UsageError(`"${id}" ${is} (${example}). ${WHERE[kind]}`);
 }
 
@@ -32,7 +33,8 @@ const SHORTEST = 4;
 /** A whole execution id, or the one that begins or ends with what was given (four characters at least). */
 export async function resolveExecutionId(client: BelayClient, given: string): Promise<string> {
   if (isExecutionId(given)) return given;
-  if (kindOf(given) !== undefined || !/^(exe_)?[0-9A-Za-z]{1,26}$/.test(given)) return requireId(given, 'execution');
+  if (kindOf(given) !== undefined || !/^(exe_)?[0-9A-Za-z]{1,26}$/.test(given))
+    return requireId(given, 'execution');
   const part = given.replace(/^exe_/, '').toUpperCase();
   if (part.length < SHORTEST)
     throw new UsageError(`"${given}" is too short: give at least ${SHORTEST} characters of the id.`);

@@ -1,7 +1,14 @@
 import type { Command } from 'commander';
 import type { NodeRecord, Receipt } from '#libs/contracts';
 import { kindOf, resolveExecutionId } from '../arguments/resolve-id';
-import { describeAgent, describeAgents, describeError, describeExecution, describeNodes } from '../execution/describe-execution';
+import {
+  describeAgent,
+  describeAgents,
+  describeError,
+  describeExecution,
+  describeNodes,
+  latestAgentOf,
+} from '../execution/describe-execution';
 import type { Bind } from './action';
 import { renderReceipt } from '../receipt/render-receipt';
 import { describeTarget } from '../receipt/describe-target';
@@ -39,17 +46,19 @@ async function getExecution(session: Session, id: string, options: GetOptions): 
   const { client } = session;
   const record = await client.execution(id);
   const [{ items: nodes }, { items: agents }] = await Promise.all([
-    collectPages<NodeRecord>(session.isJson ? NODES_READ_JSON : NODES_READ, async (cursor, limit) =>
-      await client.nodes(id, { ...cursor, limit }),
+    collectPages<NodeRecord>(
+      session.isJson ? NODES_READ_JSON : NODES_READ,
+      async (cursor, limit) => await client.nodes(id, { ...cursor, limit }),
     ),
     client.agents({ executionId: id }),
   ]);
   const receipt = record.orderId === undefined ? undefined : await readReceipt(session, record.orderId);
-  if (session.isJson) return session.json({ execution: record, nodes, agents, ...(receipt === undefined ? {} : { receipt }) });
+  if (session.isJson)
+    return session.json({ execution: record, nodes, agents, ...(receipt === undefined ? {} : { receipt }) });
   const now = Date.now();
   const lines = [
     ...describeExecution(record, session.out, now),
-    ...describeNodes(nodes, record.nodes.total, session.out, session.width),
+    ...describeNodes(nodes, record, session.out, session.width),
     ...describeAgents(agents, session.out, session.width, now),
     ...(receipt === undefined ? [] : ['', ...renderReceipt(receipt, session.out, options)]),
   ];
@@ -70,7 +79,8 @@ async function getNode(session: Session, executionId: string, nodeId: string): P
   const node = await session.client.node(executionId, nodeId);
   if (session.isJson) return session.json(node);
   session.print(`${node.id}  ${session.out.state(node.state)}  attempt ${node.attempt}`);
-  if (node.agentId !== undefined) session.print(`agent ${node.agentId}`);
+  const agentId = latestAgentOf(executionId, node);
+  if (agentId !== undefined) session.print(`agent ${agentId}`);
   if (node.error !== undefined) session.print(describeError(node.error, session.out));
   if (node.result !== undefined) session.print(`result ${JSON.stringify(node.result, undefined, 2)}`);
 }

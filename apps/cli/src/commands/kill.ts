@@ -114,7 +114,11 @@ async function killAndShow(session: Session, request: KillRequest, options: Kill
     return EXIT.ok;
   }
   const what = `killing ${describeScope(request.scope)}`;
-  const receipt = await waitForProof(session, what, async (signal) => await session.client.kill(request, { signal }));
+  const receipt = await waitForProof(
+    session,
+    what,
+    async (signal) => await session.client.kill(request, { signal }),
+  );
   if (receipt === undefined) return EXIT.unconfirmed;
   if (receipt === 'interrupted') {
     session.note('The order is durable and goes on. Look with: belay workers');

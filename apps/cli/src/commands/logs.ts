@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import type { LogLine } from '#libs/client';
 import { BelayError } from '#libs/contracts';
+import { latestAgentOf } from '../execution/describe-execution';
 import { kindOf, requireId, resolveExecutionId } from '../arguments/resolve-id';
 import { EXIT, type ExitCode } from '../exit-codes';
 import type { Bind } from './action';
@@ -27,7 +28,8 @@ async function findAgent(session: Session, target: string): Promise<string> {
   const [execution = '', ...rest] = target.split('/');
   const executionId = await resolveExecutionId(session.client, execution);
   const node = await session.client.node(executionId, rest.join('/'));
-  if (node.agentId !== undefined) return node.agentId;
+  const agentId = latestAgentOf(executionId, node);
+  if (agentId !== undefined) return agentId;
   throw new BelayError('NOT_FOUND', `Node ${node.id} has no agent yet: it is ${node.state}.`);
 }
 

@@ -1,20 +1,23 @@
 import { existsSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 import type { Command } from 'commander';
-import type { Session } from '../session/session';
 import { UsageError } from '../exit-codes';
+import type { Session } from '../session/session';
+import { ensureStateServer } from '../up/local-server';
 import { programPath } from '../up/package-root';
+import { ensureToken, prepareDataDir } from '../up/prepare-data-dir';
+import { processEnvironment, readUpSettings } from '../up/up-settings';
 import type { Bind } from './action';
 
 /** `orchestrator` and `worker`: one of Belay's processes in the foreground, for machines of their own. */
 export function addProcesses(program: Command, bind: Bind): void {
   program
     .command('orchestrator')
-    .description('run one orchestrator in the foreground (BELAY_VALKEY_URL says where the state is)')
+    .description('run one orchestrator in the foreground (state: BELAY_VALKEY_URL, or the local server)')
     .action(bind(async (session) => await runHere(session, 'orchestrator')));
   program
     .command('worker')
-    .description('run one worker in the foreground (BELAY_VALKEY_URL says where the state is)')
+    .description('run one worker in the foreground (state: BELAY_VALKEY_URL, or the local server)')
     .action(bind(async (session) => await runHere(session, 'worker')));
 }
 
@@ -22,6 +25,16 @@ export function addProcesses(program: Command, bind: Bind): void {
 async function runHere(session: Session, app: 'orchestrator' | 'worker'): Promise<void> {
   const program = programPath(app);
   if (!existsSync(program)) throw new UsageError(`The ${app} is not built. Build it with: npm run build`);
-  session.process.env['BELAY_DATA_DIR'] = session.connection.dataDir.path;
+  const { dataDir } = session.connection;
+  const { env } = session.process;
+  const merged = processEnvironment(env, { dataDir: dataDir.path });
+  const settings = readUpSettings(merged);
+  prepareDataDir(dataDir);
+  const server = await ensureStateServer(merged, dataDir.path, (line) => session.note(line));
+  // The program reads its settings from the environment, as it does when a supervisor starts it.
+  delete env['BELAY_URL'];
+  env['BELAY_DATA_DIR'] = dataDir.path;
+  env['BELAY_VALKEY_URL'] = server.url;
+  if (app === 'orchestrator') env['BELAY_TOKEN'] = ensureToken(dataDir, settings.token);
   await import(pathToFileURL(program).href);
 }

@@ -1,5 +1,11 @@
 import type { Command } from 'commander';
-import { EXECUTION_MACHINE, isEnded, statesOf, type ExecutionRecord, type ExecutionState } from '#libs/contracts';
+import {
+  EXECUTION_MACHINE,
+  isEnded,
+  statesOf,
+  type ExecutionRecord,
+  type ExecutionState,
+} from '#libs/contracts';
 import { collectLabel, listOf } from '../arguments/parse-values';
 import { renderExecutions } from '../execution/execution-table';
 import type { Bind } from './action';
@@ -26,13 +32,15 @@ export function addPs(program: Command, bind: Bind): void {
       bind(async (session, options: PsOptions) => {
         const active = states.filter((state) => !isEnded(EXECUTION_MACHINE, state));
         const state = options.state ?? (options.all === true ? undefined : active);
-        const { items, isMore } = await collectPages<ExecutionRecord>(LISTED, async (cursor, limit) =>
-          await session.client.executions({
-            ...(state === undefined ? {} : { state }),
-            ...(options.label === undefined ? {} : { labels: options.label }),
-            ...cursor,
-            limit,
-          }),
+        const { items, isMore } = await collectPages<ExecutionRecord>(
+          LISTED,
+          async (cursor, limit) =>
+            await session.client.executions({
+              ...(state === undefined ? {} : { state }),
+              ...(options.label === undefined ? {} : { labels: options.label }),
+              ...cursor,
+              limit,
+            }),
         );
         if (session.isJson) return session.json({ items, truncated: isMore });
         if (items.length === 0) {

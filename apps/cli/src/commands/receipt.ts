@@ -16,14 +16,19 @@ export function addReceipt(program: Command, bind: Bind): void {
     .argument('<order>', 'order id')
     .option('--full', 'every target, however many')
     .action(
-      bind(async (session, order: string, options: ReceiptOptions) =>
-        await showReceipt(session, requireId(order, 'order'), options),
+      bind(
+        async (session, order: string, options: ReceiptOptions) =>
+          await showReceipt(session, requireId(order, 'order'), options),
       ),
     );
 }
 
 /** Reads and shows one receipt; its exit code says whether it is complete. */
-export async function showReceipt(session: Session, orderId: string, options: ReceiptOptions): Promise<ExitCode> {
+export async function showReceipt(
+  session: Session,
+  orderId: string,
+  options: ReceiptOptions,
+): Promise<ExitCode> {
   const receipt = await session.client.receipt(orderId);
   if (session.isJson) session.json(receipt);
   else for (const line of renderReceipt(receipt, session.out, options)) session.print(line);

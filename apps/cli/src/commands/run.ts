@@ -31,9 +31,7 @@ export function addRun(program: Command, bind: Bind): void {
     .option('--label <k=v>', 'add a label; may be repeated', collectLabel)
     .option('--idempotency-key <key>', 'the same key and the same spec are the same execution')
     .addOption(new Option('--no-start', 'leave it idle until `belay start`').conflicts('watch'))
-    .action(
-      bind(async (session, file: string, options: RunOptions) => await submit(session, file, options)),
-    );
+    .action(bind(async (session, file: string, options: RunOptions) => await submit(session, file, options)));
 }
 
 async function submit(session: Session, file: string, options: RunOptions): Promise<ExitCode | void> {
@@ -47,7 +45,7 @@ async function submit(session: Session, file: string, options: RunOptions): Prom
     },
     await loadSpecReaders(),
   );
-  for (const line of describeReport(report)) session.note(line);
+  for (const line of report === undefined ? [] : describeReport(report)) session.note(line);
   const { execution, replayed } = await session.client.createExecution(spec, { start: options.start });
   const { id, name, nodes, state } = execution;
   session.print(`${id}  ${cleanText(name)}, ${count(nodes.total, 'node')}, ${session.out.state(state)}`);

@@ -1,5 +1,11 @@
 import { Option, type Command } from 'commander';
-import { isEnded, EXECUTION_MACHINE, STOP_REASONS, type StopReason, type StopResponse } from '#libs/contracts';
+import {
+  isEnded,
+  EXECUTION_MACHINE,
+  STOP_REASONS,
+  type StopReason,
+  type StopResponse,
+} from '#libs/contracts';
 import type { StopRequest } from '#libs/client';
 import { parseGrace } from '../arguments/parse-duration';
 import { resolveExecutionId } from '../arguments/resolve-id';
@@ -62,8 +68,10 @@ async function stopOnly(session: Session, id: string, options: StopOptions): Pro
 }
 
 async function stopAndShow(session: Session, id: string, options: StopOptions): Promise<ExitCode> {
-  const response = await waitForProof(session, `stopping ${id}`, async (signal) =>
-    await session.client.stop(id, toStopRequest(options), { signal }),
+  const response = await waitForProof(
+    session,
+    `stopping ${id}`,
+    async (signal) => await session.client.stop(id, toStopRequest(options), { signal }),
   );
   if (response === undefined) return EXIT.unconfirmed;
   if (response === 'interrupted') {

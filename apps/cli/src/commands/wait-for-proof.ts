@@ -24,7 +24,8 @@ export async function waitForProof<T>(
     if (ending.wasInterrupted()) return 'interrupted';
     if (!isBelayError(error) || error.code !== 'TIMEOUT') throw error;
     hide();
-    if (session.isJson) session.json({ complete: false, error: { code: error.code, message: error.message } });
+    if (session.isJson)
+      session.json({ complete: false, error: { code: error.code, message: error.message } });
     else session.note(`belay: ${error.message}`);
     return undefined;
   } finally {

@@ -21,7 +21,12 @@ export function addWorkers(program: Command, bind: Bind): void {
 }
 
 /** One row for each worker. */
-export function renderWorkers(workers: readonly WorkerRecord[], style: Style, width: number, now: number): string {
+export function renderWorkers(
+  workers: readonly WorkerRecord[],
+  style: Style,
+  width: number,
+  now: number,
+): string {
   return renderTable({
     head: ['WORKER', 'STATE', 'HOST', 'PID', 'RUNNING', 'CONTAINMENT', 'LEASE', 'POOLS'],
     rows: workers.map((worker) => [

@@ -1,4 +1,10 @@
-import type { AgentRecord, ExecutionRecord, NodeRecord, NodeState } from '#libs/contracts';
+import {
+  agentIdOf,
+  type AgentRecord,
+  type ExecutionRecord,
+  type NodeRecord,
+  type NodeState,
+} from '#libs/contracts';
 import type { Style } from '../session/style';
 import { cleanText } from '../text/clean-text';
 import { count, formatCost, formatDuration, formatTime } from '../text/format';
@@ -22,7 +28,9 @@ const ORDER: readonly NodeState[] = [
 
 /** `40 nodes: 10 completed, 2 failed, 28 pending`. */
 export function describeCounts(nodes: ExecutionRecord['nodes']): string {
-  const parts = (['completed', 'running', 'ready', 'pending', 'suspended', 'failed', 'skipped', 'cancelled'] as const)
+  const parts = (
+    ['completed', 'running', 'ready', 'pending', 'suspended', 'failed', 'skipped', 'cancelled'] as const
+  )
     .filter((state) => nodes[state] > 0)
     .map((state) => `${nodes[state]} ${state}`);
   return `${count(nodes.total, 'node')}${parts.length === 0 ? '' : `: ${parts.join(', ')}`}`;
@@ -53,8 +61,19 @@ export function describeError(error: NonNullable<ExecutionRecord['error']>, styl
   return `${style.bad('error')} ${error.code}${where}: ${cleanText(error.message)}`;
 }
 
+/** The agent of a node's latest attempt; undefined when there was none. Agent ids are derived, so it need not be told. */
+export function latestAgentOf(executionId: string, node: NodeRecord): string | undefined {
+  if (node.agentId !== undefined) return node.agentId;
+  return node.attempt === 0 ? undefined : agentIdOf(executionId, node.index, node.attempt);
+}
+
 /** Its nodes, those that failed or run first. */
-export function describeNodes(nodes: readonly NodeRecord[], total: number, style: Style, width: number): string[] {
+export function describeNodes(
+  nodes: readonly NodeRecord[],
+  record: ExecutionRecord,
+  style: Style,
+  width: number,
+): string[] {
   const sorted = [...nodes].sort(
     (a, b) => ORDER.indexOf(a.state) - ORDER.indexOf(b.state) || a.index - b.index,
   );
@@ -66,19 +85,28 @@ export function describeNodes(nodes: readonly NodeRecord[], total: number, style
       node.id,
       node.state,
       node.attempt === 0 ? '-' : String(node.attempt),
-      node.agentId ?? '-',
+      latestAgentOf(record.id, node) ?? '-',
       node.error === undefined ? (node.reason ?? '') : cleanText(`${node.error.code}: ${node.error.message}`),
     ]),
     width,
     flexible: 4,
     paint: (cell, column) => (column === 1 ? style.state(cell) : cell),
   });
-  const rest = total - shown.length;
-  return ['', table, ...(rest > 0 ? [`… and ${count(rest, 'more node', 'more nodes')} (--json has all)`] : [])];
+  const rest = record.nodes.total - shown.length;
+  return [
+    '',
+    table,
+    ...(rest > 0 ? [`… and ${count(rest, 'more node', 'more nodes')} (--json has all)`] : []),
+  ];
 }
 
 /** The agents that live now. */
-export function describeAgents(agents: readonly AgentRecord[], style: Style, width: number, now: number): string[] {
+export function describeAgents(
+  agents: readonly AgentRecord[],
+  style: Style,
+  width: number,
+  now: number,
+): string[] {
   const live = agents.filter(({ state }) => state === 'spawning' || state === 'running');
   if (live.length === 0) return [];
   const table = renderTable({

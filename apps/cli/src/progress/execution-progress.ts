@@ -1,4 +1,10 @@
-import { NODE_MACHINE, type AgentRecord, type BelayEvent, type ExecutionRecord, type NodeState } from '#libs/contracts';
+import {
+  NODE_MACHINE,
+  type AgentRecord,
+  type BelayEvent,
+  type ExecutionRecord,
+  type NodeState,
+} from '#libs/contracts';
 
 export interface RunningNode {
   readonly nodeId: string;

@@ -61,7 +61,9 @@ function lineDisplay(session: Session): ProgressDisplay {
       if (node.state !== 'failed') return;
       failures++;
       if (failures <= FAILURES_NAMED)
-        session.note(`node ${node.nodeId} failed${node.error === undefined ? '' : `: ${cleanText(node.error)}`}`);
+        session.note(
+          `node ${node.nodeId} failed${node.error === undefined ? '' : `: ${cleanText(node.error)}`}`,
+        );
       if (failures === FAILURES_NAMED) session.note('further failures are only counted');
     },
     say: (line) => session.note(line),

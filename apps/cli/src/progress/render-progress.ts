@@ -16,7 +16,7 @@ export interface Size {
 export function renderBlock(progress: ExecutionProgress, style: Style, size: Size, now: number): string[] {
   const { record } = progress;
   // The last column is left free: some terminals wrap a line that fills it.
-  const width = Math.max(20, size.columns - 1);
+  const width = Math.max(1, size.columns - 1);
   const lines = [headLine(progress, style, width, now), bar(record.nodes, width)];
   // One row stays free for the cursor.
   const room = Math.max(0, size.rows - 1 - lines.length);
@@ -28,9 +28,12 @@ export function renderBlock(progress: ExecutionProgress, style: Style, size: Siz
     const attempt = node.attempt > 1 ? `  attempt ${node.attempt}` : '';
     const time = formatDuration(progress.toServerTime(now) - node.since);
     const tail = `  ${time}${attempt}`;
-    lines.push(`  ${cut(node.nodeId, width - 2 - tail.length).padEnd(Math.min(24, width - 2 - tail.length))}${tail}`);
+    lines.push(
+      `  ${cut(node.nodeId, width - 2 - tail.length).padEnd(Math.min(24, width - 2 - tail.length))}${tail}`,
+    );
   }
-  if (shown.length < running.length && runningRoom > 0) lines.push(`  … and ${running.length - shown.length} more`);
+  if (shown.length < running.length && runningRoom > 0)
+    lines.push(`  … and ${running.length - shown.length} more`);
   for (const node of endedRows === 0 ? [] : progress.ended.slice(-endedRows)) {
     const error = node.error === undefined ? '' : `: ${cleanText(node.error)}`;
     const text = cut(`${node.state.padEnd(9)} ${node.nodeId}${error}`, width - 2);
@@ -53,7 +56,7 @@ function bar(nodes: ExecutionRecord['nodes'], width: number): string {
   const done = nodes.completed + nodes.failed + nodes.skipped + nodes.cancelled;
   const text = ` ${done}/${nodes.total} done, ${nodes.running} running${nodes.failed > 0 ? `, ${nodes.failed} failed` : ''}`;
   const cells = Math.min(40, width - text.length - 2);
-  if (cells < 5) return text.trim();
+  if (cells < 5) return cut(text.trim(), width);
   const total = Math.max(1, nodes.total);
   const doneCells = Math.floor((done / total) * cells);
   const runningCells = Math.min(cells - doneCells, Math.ceil((nodes.running / total) * cells));

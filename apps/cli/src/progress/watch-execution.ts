@@ -65,7 +65,7 @@ class Watch {
   private readonly progress: ExecutionProgress;
   private readonly readEveryMs: number;
   private isDirty = true;
-  private readAt = performance.now();
+  private readAt = -Infinity;
   private reading: Promise<void> | undefined;
 
   constructor(
@@ -111,7 +111,11 @@ class Watch {
   }
 
   private async seed(id: string): Promise<void> {
-    const { items } = await this.session.client.agents({ executionId: id, state: ['running'], limit: AGENTS_READ });
+    const { items } = await this.session.client.agents({
+      executionId: id,
+      state: ['running'],
+      limit: AGENTS_READ,
+    });
     this.progress.running.clear();
     this.progress.seed(items);
   }

@@ -1,9 +1,10 @@
 import type { StopReport, TargetReceipt } from '#libs/contracts';
 import { cleanText } from '../text/clean-text';
-import { formatDuration } from '../text/format';
 
 /** Pids named before the rest is counted. */
 const PIDS_SHOWN = 8;
+/** Signals this close together are one round of the same stop. Milliseconds. */
+const SAME_ROUND_MS = 100;
 
 /** The lines of one target: what was hit, with what, and how its death was seen. */
 export function describeTarget(target: TargetReceipt, paint: (outcome: string) => string): string[] {
@@ -25,22 +26,41 @@ const WITHOUT_REPORT: Readonly<Record<TargetReceipt['outcome'], string>> = {
 function describeReport(report: StopReport): string[] {
   const lines: string[] = [];
   if (report.processes.length > 0) lines.push(`pids ${listProcesses(report.processes)}`);
-  if (report.signals.length > 0) lines.push(report.signals.map(describeSignal).join(', '));
-  const evidence = report.evidence.map(({ kind, afterMs }) => `${kind} +${Math.round(afterMs)} ms`).join(', ');
+  if (report.signals.length > 0) lines.push(describeSignals(report.signals));
+  const evidence = report.evidence
+    .map(({ kind, afterMs }) => `${kind} +${Math.round(afterMs)} ms`)
+    .join(', ');
   lines.push(`${evidence === '' ? 'no evidence' : evidence}; ${describeProof(report)}`);
   if (report.survivors.length > 0) lines.push(`still alive: pids ${listProcesses(report.survivors)}`);
   return lines;
 }
 
-function describeSignal({ signal, to, pid, afterMs }: StopReport['signals'][number]): string {
-  return `${signal} to ${to}${pid === undefined ? '' : ` ${pid}`} +${Math.round(afterMs)} ms`;
+/** `SIGTERM to 4 processes +0 ms, SIGKILL to cgroup +2001 ms`: each signal once for all it was sent to. */
+function describeSignals(signals: StopReport['signals']): string {
+  const groups: { signal: string; to: string; pids: Set<number>; from: number; until: number }[] = [];
+  for (const { signal, to, pid, afterMs } of signals) {
+    const at = Math.round(afterMs);
+    let group = groups.findLast((known) => known.signal === signal && known.to === to);
+    // The same signal much later is another round, and worth a line of its own.
+    if (group === undefined || at - group.until > SAME_ROUND_MS)
+      groups.push((group = { signal, to, pids: new Set(), from: at, until: at }));
+    if (pid !== undefined) group.pids.add(pid);
+    group.until = at;
+  }
+  return groups
+    .map(({ signal, to, pids, from, until }) => {
+      const [pid] = pids;
+      const target = pids.size > 1 ? `${pids.size} processes` : to + (pid === undefined ? '' : ` ${pid}`);
+      return `${signal} to ${target} +${from}${until > from ? `..${until}` : ''} ms`;
+    })
+    .join(', ');
 }
 
 function describeProof(report: StopReport): string {
   if (!report.proved) return 'not proved dead';
   return report.provedAfterMs === undefined
     ? 'proved dead'
-    : `proved dead after ${formatDuration(report.provedAfterMs)}`;
+    : `proved dead after ${Math.round(report.provedAfterMs)} ms`;
 }
 
 function listProcesses(processes: StopReport['processes']): string {

@@ -10,11 +10,17 @@ const SLOWEST_SHOWN = 3;
 const UNCONFIRMED_SHOWN = 50;
 
 /** The receipt for people: per target what was done and seen, the totals, and one line that says how it stands. */
-export function renderReceipt(receipt: Receipt, style: Style, options: { readonly full?: boolean } = {}): string[] {
+export function renderReceipt(
+  receipt: Receipt,
+  style: Style,
+  options: { readonly full?: boolean } = {},
+): string[] {
   const isCompact = options.full !== true && receipt.targets.length > COMPACT_ABOVE;
   return [
     ...renderOrder(receipt.order),
-    ...(isCompact ? renderCompact(receipt, style) : receipt.targets.flatMap((t) => describeTarget(t, style.state))),
+    ...(isCompact
+      ? renderCompact(receipt, style)
+      : receipt.targets.flatMap((t) => describeTarget(t, style.state))),
     renderTotals(receipt.totals),
     ...renderVerdict(receipt, style),
   ];
@@ -55,11 +61,13 @@ function renderCompact(receipt: Receipt, style: Style): string[] {
   const open = receipt.targets.filter(({ outcome }) => !isConfirmed(outcome));
   const escalated = receipt.targets.filter(({ report }) => report?.escalated === true).length;
   const workers = new Set(receipt.targets.map(({ workerId }) => workerId)).size;
-  const lines = [`${count(receipt.targets.length, 'agent')} on ${count(workers, 'worker')}; ${escalated} needed SIGKILL`];
+  const lines = [
+    `${count(receipt.targets.length, 'agent')} on ${count(workers, 'worker')}; ${escalated} needed SIGKILL`,
+  ];
   if (proved.length > 0) {
     const middle = proved[Math.floor(proved.length / 2)]?.afterMs ?? 0;
     lines.push(
-      `proved dead after ${formatDuration(middle)} at the median, ${formatDuration(proved[0]?.afterMs ?? 0)} at most`,
+      `proved dead after ${Math.round(middle)} ms at the median, ${Math.round(proved[0]?.afterMs ?? 0)} ms at most`,
       `the slowest:`,
       ...proved.slice(0, SLOWEST_SHOWN).flatMap(({ target }) => describeTarget(target, style.state)),
     );
@@ -69,7 +77,8 @@ function renderCompact(receipt: Receipt, style: Style): string[] {
       'not confirmed:',
       ...open.slice(0, UNCONFIRMED_SHOWN).flatMap((target) => describeTarget(target, style.state)),
     );
-    if (open.length > UNCONFIRMED_SHOWN) lines.push(`… and ${open.length - UNCONFIRMED_SHOWN} more (--full shows all)`);
+    if (open.length > UNCONFIRMED_SHOWN)
+      lines.push(`… and ${open.length - UNCONFIRMED_SHOWN} more (--full shows all)`);
   }
   return lines;
 }
@@ -95,7 +104,9 @@ export function renderTotals(totals: Receipt['totals']): string {
 function renderVerdict(receipt: Receipt, style: Style): string[] {
   if (receipt.complete) {
     const none = receipt.totals.total === 0;
-    return [`${style.good('complete')}: ${none ? 'nothing was running in scope' : 'every target is confirmed'}`];
+    return [
+      `${style.good('complete')}: ${none ? 'nothing was running in scope' : 'every target is confirmed'}`,
+    ];
   }
   const byWorker = new Map<string, number>();
   for (const { workerId } of receipt.missing) byWorker.set(workerId, (byWorker.get(workerId) ?? 0) + 1);

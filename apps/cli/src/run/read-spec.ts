@@ -1,7 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { gunzipSync } from 'node:zlib';
-import { SPEC_LIMITS } from '#libs/contracts';
+import type { WfReport } from '#libs/executions';
 import { UsageError } from '../exit-codes';
 import type { SpecReaders } from './spec-readers';
 
@@ -15,11 +14,8 @@ export interface ReadSpec {
   /** As it is posted: the orchestrator validates it. */
   readonly spec: unknown;
   /** What a conversion did; absent when there was none. */
-  readonly report?: unknown;
+  readonly report?: WfReport;
 }
-
-/** An unpacked WfFormat file may be larger than the spec it becomes; this bounds a gzip bomb. */
-const MAX_UNPACKED = 16 * SPEC_LIMITS.maxBodyBytes;
 
 /** Reads a spec (YAML, JSON, or WfFormat 1.5, plain or .gz) and lays the command's flags over it. */
 export async function readSpec(
@@ -41,19 +37,13 @@ export async function readSpec(
 }
 
 async function readBytes(cwd: string, file: string): Promise<Uint8Array> {
-  let bytes: Uint8Array;
   try {
-    bytes = await readFile(resolve(cwd, file));
+    return await readFile(resolve(cwd, file));
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
-    const why = code === 'ENOENT' ? 'there is no such file' : code === 'EISDIR' ? 'it is a directory' : message;
+    const why =
+      code === 'ENOENT' ? 'there is no such file' : code === 'EISDIR' ? 'it is a directory' : message;
     throw new UsageError(`${file} cannot be read: ${why}.`);
-  }
-  if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes;
-  try {
-    return gunzipSync(bytes, { maxOutputLength: MAX_UNPACKED });
-  } catch (error) {
-    throw new UsageError(`${file} cannot be unpacked: ${(error as Error).message}.`);
   }
 }
 

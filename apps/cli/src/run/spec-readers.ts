@@ -1,13 +1,13 @@
-/** What is used of #libs/executions; loaded only by `run`, because it brings the server's libraries with it. */
+import type { convertWfFormat, isWfFormat, parseSpecText } from '#libs/executions';
+
+/** What is used of #libs/executions. */
 export interface SpecReaders {
-  parseSpecText(text: string | Uint8Array, options?: { readonly fileName?: string }): unknown;
-  isWfFormat(raw: unknown): boolean;
-  convertWfFormat(
-    raw: unknown,
-    options: { readonly timeScale?: number },
-  ): { readonly spec: unknown; readonly report: unknown };
+  readonly parseSpecText: typeof parseSpecText;
+  readonly isWfFormat: typeof isWfFormat;
+  readonly convertWfFormat: typeof convertWfFormat;
 }
 
+/** Loaded only where a file is read, because it brings the server's libraries with it. */
 export async function loadSpecReaders(): Promise<SpecReaders> {
-  return (await import('#libs/executions')) as unknown as SpecReaders;
+  return await import('#libs/executions');
 }

@@ -50,5 +50,12 @@ export function createStyle(enabled: boolean): Style {
     pending: dim,
     skipped: dim,
   };
-  return { good, bad, warn, dim, strong: paint('bold'), state: (text) => byState[text.trim()]?.(text) ?? text };
+  return {
+    good,
+    bad,
+    warn,
+    dim,
+    strong: paint('bold'),
+    state: (text) => byState[text.trim()]?.(text) ?? text,
+  };
 }

@@ -6,7 +6,8 @@ export function listProblems(problems: readonly Problem[]): string[] {
   const paths = problems.map(({ path }) => (path === '' ? '(the whole spec)' : cleanText(path)));
   const pathWidth = Math.max(0, ...paths.map((path) => path.length));
   const codeWidth = Math.max(0, ...problems.map(({ code }) => code.length));
-  return problems.map(({ code, message }, index) =>
-    `${(paths[index] ?? '').padEnd(pathWidth)}  ${code.padEnd(codeWidth)}  ${cleanText(message)}`,
+  return problems.map(
+    ({ code, message }, index) =>
+      `${(paths[index] ?? '').padEnd(pathWidth)}  ${code.padEnd(codeWidth)}  ${cleanText(message)}`,
   );
 }

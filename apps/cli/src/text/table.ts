@@ -36,7 +36,9 @@ const NO_LINES = {
 /** A table without lines, its flexible column cut so that rows fit the terminal. */
 export function renderTable(shape: TableShape): string {
   const all = [shape.head, ...shape.rows];
-  const widths = shape.head.map((_, column) => Math.max(...all.map((row) => displayWidth(row[column] ?? ''))));
+  const widths = shape.head.map((_, column) =>
+    Math.max(...all.map((row) => displayWidth(row[column] ?? ''))),
+  );
   const total = widths.reduce((sum, width) => sum + width + GAP, -GAP);
   const flexible = widths[shape.flexible] ?? 0;
   const room = total <= shape.width ? flexible : Math.max(NARROWEST, flexible - (total - shape.width));

@@ -27,7 +27,8 @@ export function isPlainObject(value: unknown): value is Record<string, unknown> 
  * words inside an `input`, where only `__proto__` is refused; around it all three are.
  */
 export function checkJson(raw: unknown, problems: ProblemList): void {
-  new JsonWalk(problems).visit(raw, 0, false);
+  // That there is nothing at all is told by the schema, as of any missing field.
+  if (raw !== undefined) new JsonWalk(problems).visit(raw, 0, false);
 }
 
 class JsonWalk {

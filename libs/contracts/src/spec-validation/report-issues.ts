@@ -6,11 +6,17 @@ import { type NameSuggester } from './suggest-name';
 
 type Issue = z.core.$ZodIssue;
 
-const CODES: Readonly<Partial<Record<Issue['code'], ProblemCode>>> = {
+const CODES: Readonly<Record<Issue['code'], ProblemCode>> = {
   invalid_type: 'TYPE',
   invalid_value: 'ONE_OF',
   invalid_union: 'ONE_OF',
   invalid_format: 'PATTERN',
+  invalid_key: 'PATTERN',
+  invalid_element: 'TYPE',
+  unrecognized_keys: 'UNKNOWN_FIELD',
+  too_small: 'LENGTH',
+  too_big: 'LENGTH',
+  not_multiple_of: 'RANGE',
   custom: 'LENGTH',
 };
 
@@ -32,7 +38,7 @@ export function reportIssues(
   suggester: NameSuggester,
   fieldsAt: FieldsAt,
 ): void {
-  let last = '';
+  let last: string | undefined;
   for (const issue of issues) {
     const path = issue.path as (string | number)[];
     if (issue.code === 'unrecognized_keys') {
@@ -78,13 +84,13 @@ export function reportIssues(
 }
 
 function codeOf(issue: Issue, value: unknown): ProblemCode {
-  if (issue.code === 'invalid_key') return 'PATTERN';
+  // A bad key is looked at itself; its value may be anything.
+  if (issue.code === 'invalid_key') return CODES.invalid_key;
   if (value === undefined) return 'REQUIRED';
-  if (issue.code === 'too_small' || issue.code === 'too_big')
-    return typeof value === 'number' ? 'RANGE' : 'LENGTH';
+  if (typeof value !== 'number') return CODES[issue.code];
   // A fraction where a whole number belongs is an `invalid_type` to zod; to people it is a wrong number.
-  if (typeof value === 'number' && issue.code === 'invalid_type' && issue.expected === 'int') return 'RANGE';
-  return CODES[issue.code] ?? 'TYPE';
+  const isFraction = issue.code === 'invalid_type' && issue.expected === 'int';
+  return isFraction || issue.code === 'too_small' || issue.code === 'too_big' ? 'RANGE' : CODES[issue.code];
 }
 
 /** A bad key's message is that of the rule for keys. */

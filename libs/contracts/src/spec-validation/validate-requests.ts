@@ -34,7 +34,7 @@ const stopFields = {
 };
 const stopSchema = z.strictObject(stopFields, says('an object with reason, note, mode and graceMs'));
 const killSchema = z.strictObject(
-  { scope: z.unknown(), ...stopFields },
+  { scope: z.unknown().optional(), ...stopFields },
   says('an object with scope, reason, note, mode and graceMs'),
 );
 

@@ -9,12 +9,14 @@ export function parseJsonText(text: string): unknown {
   }
 }
 
-/** The engine tells an offset, or that the text ended; people look for a line. */
+/**
+ * The engine tells an offset, or that the text ended, and people look for a line; or it quotes the text around the
+ * fault, which is found as well by searching.
+ */
 function explain(message: string, text: string): string {
-  const offset = Number(/at position (\d+)/.exec(message)?.[1] ?? text.length);
+  const position = /^(.*) in JSON at position (\d+)/s.exec(message);
+  const offset = position === null ? text.length : Number(position[2]);
+  if (position === null && !message.startsWith('Unexpected end')) return `${message}.`;
   const before = text.slice(0, offset).split('\n');
-  const what = message
-    .replace(/ in JSON at position .*$/s, '')
-    .replace(/, ("|\.\.\.).* is not valid JSON$/s, '');
-  return `line ${before.length}, column ${(before.at(-1) as string).length + 1}: ${what}.`;
+  return `line ${before.length}, column ${before.at(-1)!.length + 1}: ${position?.[1] ?? message}.`;
 }

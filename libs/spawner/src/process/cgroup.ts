@@ -1,5 +1,6 @@
-import { mkdirSync, readFileSync, readdirSync, rmdirSync, statSync, watch, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, rmdirSync, statSync, watch, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { readKernelFile } from './read-kernel-file';
 
 /** One cgroup v2 directory: the few files Belay reads and writes, each a system call of microseconds. */
 export class Cgroup {
@@ -22,7 +23,7 @@ export class Cgroup {
 
   /** Pids of this cgroup and, unlike `cgroup.procs`, of those below it. Zombies are not listed by the kernel. */
   pids(): number[] {
-    const text = read(join(this.path, 'cgroup.procs')) ?? '';
+    const text = readKernelFile(join(this.path, 'cgroup.procs')) ?? '';
     const own = text.split('\n').flatMap((line) => Number(line) || []);
     return this.children().reduce((all, child) => all.concat(child.pids()), own);
   }
@@ -50,7 +51,7 @@ export class Cgroup {
   }
 
   #event(name: 'populated' | 'frozen'): boolean | undefined {
-    const events = read(join(this.path, 'cgroup.events'));
+    const events = readKernelFile(join(this.path, 'cgroup.events'));
     return events === undefined ? undefined : events.includes(`${name} 1`);
   }
 
@@ -111,14 +112,4 @@ export class Cgroup {
 function isGone(error: unknown): boolean {
   const { code } = error as NodeJS.ErrnoException;
   return code === 'ENOENT' || code === 'ENODEV';
-}
-
-/** Undefined when the cgroup is gone; any other fault is thrown, because unknown is not empty. */
-function read(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'latin1');
-  } catch (error) {
-    if (isGone(error)) return undefined;
-    throw error;
-  }
 }

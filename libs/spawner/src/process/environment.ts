@@ -10,19 +10,25 @@ export interface Cookies {
   readonly worker: string;
 }
 
+/** The part of the worker's environment that agents get; taken once, reading process.env is slow. */
+export function allowedEnvironment(own: NodeJS.ProcessEnv): Record<string, string> {
+  const allowed: Record<string, string> = { PATH: DEFAULT_PATH };
+  for (const [name, value] of Object.entries(own))
+    if (value !== undefined && (ALLOWED.has(name) || name.startsWith('LC_'))) allowed[name] = value;
+  return allowed;
+}
+
 /**
- * The environment of one agent: the allow-list and LC_* of `own`, then what the spec asks for, then the cookies,
- * which no spec can replace.
+ * The environment of one agent: what the worker hands on, then what the spec asks for, then the cookies, which no
+ * spec can replace.
  * @throws BelayError SPAWN_FAILED, reason BAD_ENV.
  */
 export function buildEnvironment(
-  own: NodeJS.ProcessEnv,
+  allowed: Readonly<Record<string, string>>,
   requested: Readonly<Record<string, string>>,
   cookies: Cookies,
 ): Record<string, string> {
-  const environment: Record<string, string> = {};
-  for (const [name, value] of Object.entries(own))
-    if (value !== undefined && (ALLOWED.has(name) || name.startsWith('LC_'))) environment[name] = value;
+  const environment: Record<string, string> = { ...allowed };
   for (const [name, value] of Object.entries(requested)) {
     if (name === '' || name.includes('=') || name.includes('\0') || value.includes('\0'))
       throw new BelayError(
@@ -32,7 +38,6 @@ export function buildEnvironment(
       );
     environment[name] = value;
   }
-  environment['PATH'] ??= DEFAULT_PATH;
   environment[COOKIE_VARIABLE] = cookies.agent;
   environment[WORKER_COOKIE_VARIABLE] = cookies.worker;
   return environment;

@@ -1,4 +1,5 @@
 import { BelayError, type SeenProcess } from '#libs/contracts';
+import { findDescendants } from './descendants';
 import { findMembers } from './members';
 import { findAlive, ticksSinceBoot, type PidStart, type ProcStat } from './proc-stat';
 import { send, signalGroup, signalProcess, toSeen, type ProcessTree } from './process-tree';
@@ -43,6 +44,8 @@ export class GroupTree implements ProcessTree {
   }
 
   terminate(record: StopRecord): void {
+    this.#learn();
+    for (const stat of this.#members()) record.saw(stat);
     if (this.#signalGroup('SIGTERM', record)) {
       this.#signalGroup('SIGCONT', record);
       for (const stat of this.#known.values()) if (stat.group === this.leader.pid) this.#asked.add(key(stat));
@@ -63,6 +66,7 @@ export class GroupTree implements ProcessTree {
   }
 
   kill(record: StopRecord): void {
+    this.#learn();
     this.#signalGroup('SIGKILL', record);
     for (const stat of this.#known.values())
       if (signalProcess(stat, 'SIGKILL')) record.sent('SIGKILL', 'process', stat.pid);
@@ -97,6 +101,7 @@ export class GroupTree implements ProcessTree {
 
   async freeze(): Promise<void> {
     for (let round = 0; round < FREEZE_ROUNDS; round += 1) {
+      this.#learn();
       signalGroup(this.leader, 'SIGSTOP');
       await this.sweeper.sweep();
       const running = this.#members().filter((stat) => !isStopped(stat));
@@ -114,12 +119,18 @@ export class GroupTree implements ProcessTree {
   }
 
   processes(): SeenProcess[] {
+    this.#learn();
     return this.#members().map(toSeen);
   }
 
   dispose(): boolean {
     this.#known.clear();
     return true;
+  }
+
+  /** Follows the chains of parents as they are now, before a signal breaks them. */
+  #learn(): void {
+    for (const stat of findDescendants(this.#members())) this.#known.set(stat.pid, stat);
   }
 
   #members(): ProcStat[] {
@@ -140,8 +151,12 @@ export class GroupTree implements ProcessTree {
   }
 }
 
+/**
+ * Stopped, or bound to stop before it runs another instruction of its own: in state D (a shell waiting for its
+ * stopped vfork child, say) SIGSTOP is pending.
+ */
 function isStopped(stat: ProcStat): boolean {
-  return stat.state === 'T' || stat.state === 't';
+  return stat.state === 'T' || stat.state === 't' || stat.state === 'D';
 }
 
 function key(stat: PidStart): string {

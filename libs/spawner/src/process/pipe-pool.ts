@@ -23,7 +23,7 @@ export class PipePool {
   readonly #free: string[] = [];
   #made = 0;
   #usable = true;
-  #refilling = false;
+  #refilling: Promise<void> | undefined;
 
   /** @param folder made if absent; emptied and removed by `close`. */
   constructor(private readonly folder: string) {
@@ -59,8 +59,10 @@ export class PipePool {
     });
   }
 
-  close(): void {
+  /** Removes the folder, after an mkfifo(1) that is still making pipes in it. */
+  async close(): Promise<void> {
     this.#usable = false;
+    await this.#refilling;
     rmSync(this.folder, { recursive: true, force: true });
   }
 
@@ -100,14 +102,16 @@ export class PipePool {
 
   /** So that a start does not have to wait for mkfifo(1) while agents come and go. */
   #refillLater(): void {
-    if (this.#refilling || this.#free.length > BATCH / 2) return;
-    this.#refilling = true;
+    if (this.#refilling !== undefined || this.#free.length > BATCH) return;
     const names = this.#names();
-    const child = execFile('mkfifo', ['-m', '600', ...names], { timeout: MAKE_WAIT_MS }, (error) => {
-      this.#refilling = false;
-      if (error === null && this.#usable) this.#free.push(...names);
+    this.#refilling = new Promise((resolve) => {
+      const child = execFile('mkfifo', ['-m', '600', ...names], { timeout: MAKE_WAIT_MS }, (error) => {
+        this.#refilling = undefined;
+        if (error === null && this.#usable) this.#free.push(...names);
+        resolve();
+      });
+      child.unref();
     });
-    child.unref();
   }
 }
 

@@ -1,4 +1,5 @@
 import { closeSync, openSync, readFileSync, readSync, readdirSync } from 'node:fs';
+import { isAbsent, readKernelFile } from './read-kernel-file';
 
 /** What /proc/PID/stat says of one process. */
 export interface ProcStat {
@@ -19,41 +20,13 @@ export interface PidStart {
   readonly startTime: string;
 }
 
-// One buffer for every read: all reads here are synchronous, so nobody else can be using it.
-const buffer = Buffer.allocUnsafe(64 * 1024);
-
-/** Ended, or not ours to read. Anything else (EMFILE, ENOMEM) must not pass for "there is no such process". */
-function isAbsent(error: unknown): boolean {
-  const { code } = error as NodeJS.ErrnoException;
-  return code === 'ENOENT' || code === 'ESRCH' || code === 'EACCES' || code === 'EPERM';
-}
-
-/** Reads `path` into the shared buffer; the number of bytes, or -1 when it is gone or not ours. */
-function readShared(path: string): number {
-  let fd: number;
-  try {
-    fd = openSync(path, 'r');
-  } catch (error) {
-    if (isAbsent(error)) return -1;
-    throw error;
-  }
-  try {
-    return readSync(fd, buffer, 0, buffer.length, 0);
-  } catch (error) {
-    if (isAbsent(error)) return -1; // it ended between open and read
-    throw error;
-  } finally {
-    closeSync(fd);
-  }
-}
-
 /**
  * One process as it is now; undefined when there is none with this pid.
  * @throws the system's error when that could not be found out (out of file descriptors): unknown is not dead.
  */
 export function readStat(pid: number): ProcStat | undefined {
-  const length = readShared(`/proc/${pid}/stat`);
-  return length <= 0 ? undefined : parseStat(buffer.toString('latin1', 0, length));
+  const line = readKernelFile(`/proc/${pid}/stat`);
+  return line === undefined ? undefined : parseStat(line);
 }
 
 /** Parses a line of /proc/PID/stat; the name in parentheses may hold spaces and parentheses itself. */
@@ -91,6 +64,9 @@ export function findAlive(process: PidStart): ProcStat | undefined {
   return stat !== undefined && stat.startTime === process.startTime && isRunning(stat) ? stat : undefined;
 }
 
+// For environments; used synchronously only.
+const buffer = Buffer.allocUnsafe(64 * 1024);
+
 /** Every pid there is now. */
 export function listPids(): number[] {
   const pids: number[] = [];
@@ -110,7 +86,7 @@ export function readEnvironment(pid: number, name: string): string[] {
   try {
     fd = openSync(`/proc/${pid}/environ`, 'r');
   } catch (error) {
-    if (isAbsent(error)) return [];
+    if (isAbsent(error) || isForbidden(error)) return [];
     throw error;
   }
   const needle = `${name}=`;
@@ -138,11 +114,17 @@ export function readEnvironment(pid: number, name: string): string[] {
       atStart = true;
     }
   } catch (error) {
-    if (isAbsent(error)) return found;
+    if (isAbsent(error) || isForbidden(error)) return found;
     throw error;
   } finally {
     closeSync(fd);
   }
+}
+
+/** Another user's process, or one that changed user (setuid): its environment is not ours to read. */
+function isForbidden(error: unknown): boolean {
+  const { code } = error as NodeJS.ErrnoException;
+  return code === 'EACCES' || code === 'EPERM';
 }
 
 function collect(bytes: Buffer, needle: string, atStart: boolean, found: string[]): void {
@@ -160,8 +142,7 @@ function collect(bytes: Buffer, needle: string, atStart: boolean, found: string[
 
 /** Now in clock ticks since boot (USER_HZ is 100 on every Linux Node runs on): comparable with a start time. */
 export function ticksSinceBoot(): number {
-  const length = readShared('/proc/uptime');
-  return Math.floor(Number(buffer.toString('latin1', 0, Math.max(0, length)).split(' ')[0]) * 100 + 0.5);
+  return Math.round(Number(readKernelFile('/proc/uptime')?.split(' ')[0]) * 100);
 }
 
 let knownBootId: string | undefined;

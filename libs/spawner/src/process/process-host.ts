@@ -7,7 +7,7 @@ import type { Cgroup } from './cgroup';
 import { applyLimits, unlimited } from './cgroup-limits';
 import { CgroupTree } from './cgroup-tree';
 import { chooseContainment, type ChosenContainment } from './containment';
-import { buildEnvironment } from './environment';
+import { allowedEnvironment, buildEnvironment } from './environment';
 import { GroupTree } from './group-tree';
 import { Guardian } from './guardian';
 import * as records from './host-record';
@@ -78,6 +78,7 @@ class Host implements ProcessHost {
   readonly containment: Containment;
   readonly #agents = new Map<string, { readonly agent: RunningAgent; readonly tree: ProcessTree }>();
   readonly #sweeper = new Sweeper(undefined, (sweep) => this.#absorb(sweep));
+  readonly #environment = allowedEnvironment(process.env);
   readonly #turns = new TurnQueue();
   readonly #pipes: PipePool;
   #watchTimer: NodeJS.Timeout | undefined;
@@ -118,7 +119,7 @@ class Host implements ProcessHost {
   async spawn(request: SpawnRequest): Promise<AgentProcess> {
     this.#check(request);
     const cookie = newCookie();
-    const env = buildEnvironment(process.env, request.env, { agent: cookie, worker: this.cookie });
+    const env = buildEnvironment(this.#environment, request.env, { agent: cookie, worker: this.cookie });
     const command = resolveCommand(request, env);
     const cgroup = this.#makeCgroup(request.agentId);
     try {
@@ -239,7 +240,7 @@ class Host implements ProcessHost {
     clearTimeout(this.#watchTimer);
     const agents = [...this.#agents.values()].map(({ agent }) => agent);
     await Promise.all(agents.map((agent) => agent.stop({ mode: 'immediate', graceMs: 0 })));
-    this.#pipes.close();
+    await this.#pipes.close();
     const clean = this.#agents.size === 0 && this.#removeCgroup();
     for (const agent of agents) agent.abandon();
     await this.guardian.end(clean ? 'none' : 'kill');

@@ -49,7 +49,8 @@ export function convertWfFormat(raw: unknown, options: WfConversionOptions = {})
   if (!isRecord(raw)) return refuseFile('WF_FORMAT', 'must be an object with schemaVersion and workflow.');
   const tasks = readTasks(raw);
   const ids = mapIds(tasks.map((task) => task.id));
-  const seconds = tasks.map((task) => Math.min(MAX_SECONDS, roundMs(task.runtimeInSeconds * timeScale)));
+  const seconds = tasks.map((task) => roundMs(task.runtimeInSeconds * timeScale));
+  seconds.forEach(refuseEndless);
   const nodes = tasks.map((task, index) => ({
     id: ids.get(task.id),
     dependsOn: task.parents.map((parent) => ids.get(parent)),
@@ -73,6 +74,12 @@ export function convertWfFormat(raw: unknown, options: WfConversionOptions = {})
       ),
     },
   };
+}
+
+function refuseEndless(seconds: number, index: number): void {
+  if (seconds <= MAX_SECONDS) return;
+  const message = `would run for ${seconds} seconds, longer than ${MAX_SECONDS}; choose a smaller time scale.`;
+  refuseFile('RANGE', message, `workflow.specification.tasks[${index}]`);
 }
 
 const roundMs = (seconds: number): number => Math.round(seconds * 1_000) / 1_000;

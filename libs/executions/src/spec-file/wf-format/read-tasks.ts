@@ -31,6 +31,8 @@ export function readTasks(raw: Record<string, unknown>): WfTask[] {
     throw new InvalidSpecError([{ path: 'schemaVersion', code: 'WF_FORMAT', message }]);
   }
   const tasks = listAt(raw, TASKS);
+  if (tasks.length === 0)
+    problems.add(TASKS, 'WF_FORMAT', 'must be a list of at least one task; it is an empty list.');
   const runtimes = readRuntimes(listAt(raw, RUNS), problems);
   const read = tasks.map((task, index) => readTask(task, index, runtimes, problems));
   checkReferences(read, problems);

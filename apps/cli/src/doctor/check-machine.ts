@@ -1,0 +1,78 @@
+import { accessSync, constants } from 'node:fs';
+import { isBelayError, type Settings } from '#libs/contracts';
+import { isOpenToOthers, modeOf, type DataDir } from '../session/data-dir';
+import { fail, ok, warn, type Check } from './check';
+
+const OLDEST_NODE = [20, 19] as const;
+
+export function checkNode(version: string): Check {
+  const [major = 0, minor = 0] = version.replace(/^v/, '').split('.').map(Number);
+  const isNewEnough = major > OLDEST_NODE[0] || (major === OLDEST_NODE[0] && minor >= OLDEST_NODE[1]);
+  if (isNewEnough) return ok('node', `Node ${version}`);
+  return fail('node', `Node ${version} is too old`, `install Node ${OLDEST_NODE.join('.')} or later`);
+}
+
+/** The data dir and the token in it: there, writable, and nobody else's to read. */
+export function checkDataDir(dataDir: DataDir): Check[] {
+  const mode = modeOf(dataDir.path);
+  if (mode === undefined) return [warn('data dir', `${dataDir.path} is not there`, 'belay up makes it')];
+  const checks: Check[] = [];
+  if (isOpenToOthers(mode))
+    checks.push(fail('data dir', `${dataDir.path} is open to others`, `chmod 700 ${dataDir.path}`));
+  else if (!isWritable(dataDir.path))
+    checks.push(fail('data dir', `${dataDir.path} is not writable`, 'give it to this user, or name another'));
+  else checks.push(ok('data dir', dataDir.path));
+  const tokenMode = modeOf(dataDir.token);
+  if (tokenMode === undefined)
+    checks.push(warn('token file', `${dataDir.token} is not there`, 'belay up makes it'));
+  else if (isOpenToOthers(tokenMode))
+    checks.push(fail('token file', `${dataDir.token} is open to others`, `chmod 600 ${dataDir.token}`));
+  else checks.push(ok('token file', dataDir.token));
+  return checks;
+}
+
+function isWritable(path: string): boolean {
+  try {
+    accessSync(path, constants.W_OK | constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** The settings, or every fault in them. */
+export function checkSettings(read: () => Settings): { checks: Check[]; settings?: Settings } {
+  try {
+    const settings = read();
+    const given = Object.values(settings.sources).filter((source) => source === 'environment').length;
+    return { checks: [ok('settings', `valid; ${given} from the environment`)], settings };
+  } catch (error) {
+    if (!isBelayError(error)) throw error;
+    if (error.problems.length === 0) return { checks: [fail('settings', error.message)] };
+    return { checks: error.problems.map(({ path, message }) => fail('settings', `${path} ${message}`)) };
+  }
+}
+
+/** How process trees would be held here. The spawner tells where it can; else the live workers do. */
+export async function checkContainment(workers: readonly { readonly containment: string }[]): Promise<Check> {
+  const found = await detect();
+  const kinds =
+    found === undefined ? [...new Set(workers.map(({ containment }) => containment))] : [found.containment];
+  if (kinds.length === 0) return warn('containment', 'unknown until a worker runs', 'belay up');
+  if (kinds.every((kind) => kind === 'cgroup')) return ok('containment', 'cgroup: a whole tree dies at once');
+  const why = found?.note === undefined ? '' : ` (${found.note})`;
+  return warn(
+    'containment',
+    `${kinds.join(' and ')}${why}`,
+    'process groups and sweeps work; a delegated cgroup v2 directory is stronger (BELAY_CGROUP_PARENT)',
+  );
+}
+
+async function detect(): Promise<{ containment: string; note?: string } | undefined> {
+  const spawner = (await import('#libs/spawner')) as { detectContainment?: unknown };
+  if (typeof spawner.detectContainment !== 'function') return undefined;
+  const found: unknown = await (spawner.detectContainment as () => unknown)();
+  const { containment, note } = (found ?? {}) as { containment?: unknown; note?: unknown };
+  if (typeof containment !== 'string') return undefined;
+  return { containment, ...(typeof note === 'string' ? { note } : {}) };
+}

@@ -1,0 +1,51 @@
+import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import type { DataDir } from '../session/data-dir';
+import { fail, ok, warn, type Check } from './check';
+
+const PROGRAMS = ['valkey-server', 'redis-server'] as const;
+const VERSION_MS = 5_000;
+
+/** The state server: what answers at BELAY_VALKEY_URL, or what `up` would start. Nothing is started or fetched. */
+export async function checkServer(env: NodeJS.ProcessEnv, dataDir: DataDir): Promise<Check> {
+  const given = env['BELAY_VALKEY_URL'] ?? '';
+  return given === '' ? await checkLocal(env, dataDir) : await checkGiven(env, given);
+}
+
+async function checkGiven(env: NodeJS.ProcessEnv, given: string): Promise<Check> {
+  // With a URL `ensureServer` only looks: it starts nothing.
+  const { ensureServer, withoutPassword } = await import('#libs/valkey');
+  try {
+    const { version } = await ensureServer({ env });
+    return ok('state server', `${version.name} ${version.version} at ${withoutPassword(given)}`);
+  } catch (error) {
+    return fail('state server', (error as Error).message);
+  }
+}
+
+async function checkLocal(env: NodeJS.ProcessEnv, dataDir: DataDir): Promise<Check> {
+  for (const program of PROGRAMS) {
+    for (const directory of (env['PATH'] ?? '').split(delimiter)) {
+      const path = join(directory, program);
+      if (directory === '' || !existsSync(path)) continue;
+      const version = await readVersion(path);
+      if (version !== undefined) return ok('state server', `${program} ${version} at ${path}`);
+    }
+  }
+  if (existsSync(join(dataDir.path, 'server')))
+    return ok('state server', `an unpacked one in ${join(dataDir.path, 'server')}`);
+  return warn(
+    'state server',
+    'neither valkey-server nor redis-server is on PATH',
+    'belay up fetches one where it can; else install it, or set BELAY_VALKEY_URL',
+  );
+}
+
+async function readVersion(path: string): Promise<string | undefined> {
+  return await new Promise((resolve) => {
+    execFile(path, ['--version'], { timeout: VERSION_MS }, (error, stdout) => {
+      resolve(error === null ? /v=(\d+\.\d+\.\d+)/.exec(stdout)?.[1] : undefined);
+    });
+  });
+}

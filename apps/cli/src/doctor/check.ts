@@ -1,0 +1,20 @@
+/** One line of the doctor's. */
+export interface Check {
+  readonly name: string;
+  readonly result: 'ok' | 'warn' | 'fail';
+  readonly message: string;
+  /** What to do about it; absent where nothing is. */
+  readonly advice?: string;
+}
+
+export function ok(name: string, message: string): Check {
+  return { name, result: 'ok', message };
+}
+
+export function warn(name: string, message: string, advice?: string): Check {
+  return { name, result: 'warn', message, ...(advice === undefined ? {} : { advice }) };
+}
+
+export function fail(name: string, message: string, advice?: string): Check {
+  return { name, result: 'fail', message, ...(advice === undefined ? {} : { advice }) };
+}

@@ -1,0 +1,444 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Command } from 'commander';
+import { EXIT } from './exit-codes';
+import { buildProgram, runCli } from './program';
+import { scriptedProcess, type ScriptedProcess } from './session/scripted-process';
+
+const U = '01ARZ3NDEKTSV4RRFFQ69G5FAV';
+const EXE = `exe_${U}`;
+const COUNTS = {
+  total: 2,
+  pending: 0,
+  ready: 0,
+  running: 1,
+  suspended: 0,
+  completed: 1,
+  failed: 0,
+  skipped: 0,
+  cancelled: 0,
+};
+const RECORD = {
+  id: EXE,
+  name: 'nightly',
+  state: 'running',
+  version: 1,
+  epoch: 1,
+  labels: {},
+  onFailure: 'stop',
+  createdAt: 1,
+  costUsd: 0,
+  nodes: COUNTS,
+  live: 1,
+};
+const RECEIPT = {
+  orderId: `ord_${U}`,
+  order: {
+    id: `ord_${U}`,
+    scope: { type: 'all' },
+    mode: 'graceful',
+    reason: 'killswitch',
+    by: 'api',
+    placedAt: 0,
+  },
+  state: 'complete',
+  complete: true,
+  totals: { total: 0, killed: 0, alreadyEnded: 0, failed: 0, unconfirmed: 0, pending: 0 },
+  targets: [],
+  missing: [],
+};
+const INCOMPLETE = {
+  ...RECEIPT,
+  complete: false,
+  missing: [{ agentId: `agt_${U}-0-1`, workerId: `wrk_${U}` }],
+};
+
+let server: Server;
+let url: string;
+let cwd: string;
+let asked: string[];
+/** What the server answers, by method and path; a function takes the response over. */
+let routes: Record<string, [number, unknown] | ((response: ServerResponse) => void)>;
+
+beforeEach(async () => {
+  cwd = mkdtempSync(join(tmpdir(), 'belay-cli-'));
+  asked = [];
+  routes = {};
+  server = createServer((request, response) => {
+    let body = '';
+    request.on('data', (chunk: Buffer) => (body += chunk.toString()));
+    request.on('end', () => {
+      const route = `${request.method} ${request.url}`;
+      asked.push(body === '' ? route : `${route} ${body}`);
+      const answer = routes[route] ?? [404, { code: 'NOT_FOUND', detail: `No route ${route}.` }];
+      if (typeof answer === 'function') return answer(response);
+      response.writeHead(answer[0], { 'content-type': 'application/json' }).end(JSON.stringify(answer[1]));
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+});
+afterEach(async () => {
+  rmSync(cwd, { recursive: true, force: true });
+  server.closeAllConnections();
+  await new Promise((resolve) => server.close(resolve));
+});
+
+interface Ran {
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
+  readonly cli: ScriptedProcess;
+}
+async function belay(args: string[], options: { isTTY?: boolean; answers?: string[] } = {}): Promise<Ran> {
+  const cli = scriptedProcess({ cwd, env: { BELAY_URL: url, BELAY_TOKEN: 't' }, ...options });
+  const code = await runCli(args, cli);
+  return { code, out: cli.written.stdout, err: cli.written.stderr, cli };
+}
+const sse =
+  (...events: unknown[]) =>
+  (response: ServerResponse) => {
+    response.writeHead(200, { 'content-type': 'text/event-stream' });
+    const frames = events.map(
+      (event, n) => `id: 1-${n + 1}\nevent: event\ndata: ${JSON.stringify(event)}\n\n`,
+    );
+    response.end(`event: ready\ndata: {}\n\n${frames.join('')}event: end\ndata: {}\n\n`);
+  };
+
+describe('usage', () => {
+  it('suggests the nearest command and option, with exit code 2', async () => {
+    const command = await belay(['kil']);
+    expect(command).toMatchObject({ code: EXIT.usage, out: '' });
+    expect(command.err).toContain("belay: unknown command 'kil'\n(Did you mean kill?)");
+    const option = await belay(['ps', '--sate', 'running']);
+    expect(option.code).toBe(EXIT.usage);
+    expect(option.err).toContain("belay: unknown option '--sate'\n(Did you mean --state?)");
+    expect((await belay(['stop', EXE, '--grace', '2'])).err).toContain(
+      '"2" is not a duration such as 500ms, 2s or 1m.',
+    );
+    expect((await belay(['stop', EXE, '--grace', '2s', '--now'])).code).toBe(EXIT.usage);
+    expect((await belay(['ps', '--state', 'asleep'])).err).toContain('"asleep" is not one of idle, running,');
+    expect(asked).toEqual([]);
+  });
+
+  it('prints help and version on stdout with exit code 0', async () => {
+    expect(await belay(['--version'])).toMatchObject({ code: 0, out: '0.1.0\n', err: '' });
+    const help = await belay(['kill', '--help']);
+    expect(help.code).toBe(0);
+    expect(help.out).toContain('--dry-run');
+    expect(help.out).toContain('Global Options:');
+  });
+});
+
+describe('errors', () => {
+  it('lists every problem of a refused spec, once', async () => {
+    writeFileSync(join(cwd, 'spec.yaml'), 'name: a\nnodes: []\n');
+    const problems = [
+      { path: 'nodes', code: 'TOO_FEW', message: 'must have at least one node.' },
+      { path: 'name', code: 'REQUIRED', message: 'give it one.' },
+    ];
+    const detail = 'The execution spec is not valid: nodes: must have at least one node. (and 1 more)';
+    routes['POST /api/executions'] = [400, { code: 'INVALID_SPEC', detail, problems }];
+    expect(await belay(['run', 'spec.yaml'])).toMatchObject({
+      code: EXIT.failed,
+      out: '',
+      err:
+        'belay: The execution spec is not valid:\n' +
+        '  nodes  TOO_FEW   must have at least one node.\n' +
+        '  name   REQUIRED  give it one.\n',
+    });
+  });
+
+  it('has an exit code for each kind, and says where the token came from', async () => {
+    routes['GET /api/workers'] = [401, { code: 'UNAUTHORIZED', detail: 'A valid token is needed.' }];
+    expect(await belay(['workers'])).toMatchObject({
+      code: EXIT.refused,
+      err: 'belay: A valid token is needed.\n  the token came from BELAY_TOKEN\n',
+    });
+    expect(await belay(['get', EXE])).toMatchObject({ code: EXIT.notFound });
+    expect(await belay(['ps', '--url', 'http://127.0.0.1:2'])).toMatchObject({
+      code: EXIT.unreachable,
+      err: 'belay: No orchestrator answers at http://127.0.0.1:2 (connection refused). Start one with: belay up\n',
+    });
+    expect(await belay(['run', 'absent.yaml'])).toMatchObject({
+      code: EXIT.usage,
+      err: 'belay: absent.yaml cannot be read: there is no such file.\n',
+    });
+    expect(await belay(['get', `wrk_${U}`])).toMatchObject({ code: EXIT.usage });
+  });
+
+  it('are one JSON object on stderr under --json, and stdout stays empty', async () => {
+    const { out, err, code } = await belay(['get', EXE, '--json']);
+    expect({ out, code }).toEqual({ out: '', code: EXIT.notFound });
+    expect(JSON.parse(err)).toMatchObject({ error: { code: 'NOT_FOUND' } });
+  });
+});
+
+describe('ps', () => {
+  it('lists what has not ended, in one JSON document or a table', async () => {
+    const path = 'GET /api/executions?state=idle%2Crunning%2Cpaused%2Cstopping&limit=200';
+    routes[path] = [200, { items: [RECORD], nextCursor: 'c' }];
+    routes[path.replace('&limit', '&cursor=c&limit').replace('=200', '=199')] = [200, { items: [] }];
+    routes[path.replace('&limit=200', '&cursor=c&limit=200')] = [200, { items: [] }];
+    expect((await belay(['ps'])).out).toBe(
+      'EXECUTION                       NAME     STATE    NODES  RUNNING  TIME  COST\n' +
+        `${EXE}  nightly  running  1/2    1        -     $0\n`,
+    );
+    expect(JSON.parse((await belay(['ps', '--json'])).out)).toEqual({ items: [RECORD], truncated: false });
+  });
+
+  it('says what to do when there is nothing', async () => {
+    routes['GET /api/executions?limit=200&label=a%3Db'] = [200, { items: [] }];
+    expect(await belay(['ps', '--all', '--label', 'a=b'])).toMatchObject({
+      code: 0,
+      out: '',
+      err: 'No executions. Start one with: belay run FILE\n',
+    });
+  });
+});
+
+describe('run', () => {
+  beforeEach(() => writeFileSync(join(cwd, 'spec.yaml'), 'name: nightly\nlabels: { team: a }\nnodes: []\n'));
+
+  it('posts the raw spec with its flags, and says what comes next', async () => {
+    routes['POST /api/executions'] = [201, RECORD];
+    const ran = await belay(['run', 'spec.yaml', '--label', 'env=prod', '--idempotency-key', 'k']);
+    expect(asked).toEqual([
+      'POST /api/executions {"name":"nightly","labels":{"team":"a","env":"prod"},"nodes":[],"idempotencyKey":"k"}',
+    ]);
+    expect(ran).toMatchObject({
+      code: 0,
+      out: `${EXE}  nightly, 2 nodes, running\n`,
+      err: `Follow it: belay watch ${EXE}\nStop it:   belay stop ${EXE}\n`,
+    });
+  });
+
+  it.each([
+    ['completed', EXIT.ok],
+    ['failed', EXIT.failed],
+    ['stopped', EXIT.stopped],
+  ])('with --watch ends as the execution does: %s is %i', async (state, code) => {
+    routes['POST /api/executions'] = [201, RECORD];
+    routes[`GET /api/agents?state=running&executionId=${EXE}&limit=100`] = [200, { items: [] }];
+    routes[`GET /api/executions/${EXE}/events`] = sse({
+      id: '1-1',
+      seq: 1,
+      type: `execution.${state}`,
+      entity: 'execution',
+      to: state,
+      at: 1,
+    });
+    routes[`GET /api/executions/${EXE}`] = [200, { ...RECORD, state, startedAt: 1_000, completedAt: 3_000 }];
+    const ran = await belay(['run', 'spec.yaml', '--watch']);
+    expect(ran.code).toBe(code);
+    expect(ran.out).toContain(`${state}  nightly in 2.0 s, 2 nodes: 1 completed, 1 running, cost $0\n`);
+  });
+
+  it('with --watch --json prints each event and the record, one a line', async () => {
+    routes['POST /api/executions'] = [201, RECORD];
+    const event = {
+      id: '1-1',
+      seq: 1,
+      type: 'execution.completed',
+      entity: 'execution',
+      to: 'completed',
+      at: 1,
+    };
+    routes[`GET /api/executions/${EXE}/events`] = sse(event);
+    routes[`GET /api/executions/${EXE}`] = [200, { ...RECORD, state: 'completed' }];
+    const { out, err } = await belay(['run', 'spec.yaml', '--watch', '--json']);
+    const lines = out.trimEnd().split('\n');
+    expect(lines.map((line) => JSON.parse(line) as unknown)).toEqual([
+      event,
+      { execution: { ...RECORD, state: 'completed' } },
+    ]);
+    expect(err).toBe('');
+  });
+
+  it('detaches on the first Ctrl-C and leaves at once on the second', async () => {
+    routes['POST /api/executions'] = [201, RECORD];
+    routes[`GET /api/agents?state=running&executionId=${EXE}&limit=100`] = [200, { items: [] }];
+    const cli = scriptedProcess({ cwd, env: { BELAY_URL: url, BELAY_TOKEN: 't' } });
+    routes[`GET /api/executions/${EXE}/events`] = (response) => {
+      response.writeHead(200, { 'content-type': 'text/event-stream' });
+      response.write('event: ready\ndata: {}\n\n');
+      setImmediate(() => {
+        cli.send('SIGINT');
+        cli.send('SIGINT');
+      });
+    };
+    expect(await runCli(['run', 'spec.yaml', '--watch'], cli)).toBe(EXIT.interrupted);
+    expect(cli.written.stderr).toContain(
+      `Detached. ${EXE} runs on. Follow it: belay watch ${EXE}\nStop it: belay stop ${EXE}\n`,
+    );
+    expect(cli.exits).toEqual([130]);
+    expect(asked.some((call) => call.includes('/stop'))).toBe(false);
+  });
+
+  it('refuses --time-scale for a spec of our own', async () => {
+    expect(await belay(['run', 'spec.yaml', '--time-scale', '0.1'])).toMatchObject({
+      code: EXIT.usage,
+      err: "belay: --time-scale is for WfFormat files; spec.yaml is a spec of Belay's own.\n",
+    });
+  });
+});
+
+describe('stop and kill', () => {
+  const stopped = {
+    status: 'stopped',
+    executionId: EXE,
+    reason: 'user_abort',
+    finalCostUsd: 0.5,
+    costEstimated: true,
+    summary: { nodesCompleted: 1, nodesFailed: 0, nodesTotal: 2, durationMs: 1_500 },
+  };
+
+  it('shows the answer with its receipt; an incomplete one is exit code 7', async () => {
+    routes[`POST /api/executions/${EXE}/stop`] = [200, { ...stopped, receipt: RECEIPT }];
+    const ran = await belay(['stop', EXE, '--note', 'why', '--grace', '1s']);
+    expect(asked).toEqual([
+      `POST /api/executions/${EXE}/stop {"reason":"user_abort","note":"why","graceMs":1000}`,
+    ]);
+    expect(ran.code).toBe(0);
+    expect(ran.out.split('\n').slice(0, 3)).toEqual([
+      `${EXE}  stopped (user_abort)`,
+      '1 of 2 nodes completed, 0 failed, ran 1.5 s, cost $0.50, estimated',
+      '',
+    ]);
+    routes[`POST /api/executions/${EXE}/stop`] = [200, { ...stopped, status: 'failed', receipt: INCOMPLETE }];
+    expect((await belay(['stop', EXE])).code).toBe(EXIT.unconfirmed);
+    routes[`POST /api/executions/${EXE}/stop`] = [200, { ...stopped, status: 'stopping' }];
+    expect((await belay(['stop', EXE])).code).toBe(EXIT.unconfirmed);
+    routes[`POST /api/executions/${EXE}/stop`] = [504, { code: 'TIMEOUT', detail: 'Not proved in time.' }];
+    expect(await belay(['stop', EXE])).toMatchObject({
+      code: EXIT.unconfirmed,
+      err: 'belay: Not proved in time.\n',
+    });
+  });
+
+  it('does not wait with --no-wait', async () => {
+    const accepted = { orderId: `ord_${U}`, executionId: EXE, status: 'stopping' };
+    routes[`POST /api/executions/${EXE}/stop?wait=0`] = [202, accepted];
+    expect(await belay(['stop', EXE, '--no-wait'])).toMatchObject({
+      code: 0,
+      out: `${EXE}  stopping\n`,
+      err: `The order is durable. Its evidence: belay receipt ord_${U}\n`,
+    });
+  });
+
+  it('wants exactly one scope', async () => {
+    const err = 'belay: Say whom: exactly one of --all, --worker, --execution, --agent.\n';
+    expect(await belay(['kill'])).toMatchObject({ code: EXIT.usage, err });
+    expect(await belay(['kill', '--all', '--agent', 'x'])).toMatchObject({ code: EXIT.usage, err });
+  });
+
+  it('kills all without a terminal only with --yes', async () => {
+    routes['POST /api/killswitch'] = [200, RECEIPT];
+    expect(await belay(['kill', '--all'])).toMatchObject({ code: EXIT.usage });
+    expect(asked).toEqual([]);
+    expect((await belay(['kill', '--all', '--yes', '--now'])).code).toBe(0);
+    expect(asked).toEqual(['POST /api/killswitch {"scope":{"type":"all"},"mode":"immediate"}']);
+  });
+
+  it('asks on a terminal, and takes nothing but the words', async () => {
+    routes['POST /api/killswitch'] = [200, RECEIPT];
+    routes['POST /api/killswitch?dryRun=1'] = [200, { targets: [{}, {}], executions: [EXE] }];
+    const no = await belay(['kill', '--all'], { isTTY: true, answers: ['yes'] });
+    expect(no).toMatchObject({ code: EXIT.interrupted, out: '' });
+    expect(no.err).toBe(
+      'This kills 2 agents of 1 execution. Type "kill all" to go on: Nothing was killed.\n',
+    );
+    expect((await belay(['kill', '--all'], { isTTY: true, answers: ['kill all'] })).code).toBe(0);
+    expect(asked.filter((call) => call.startsWith('POST /api/killswitch {'))).toHaveLength(1);
+  });
+
+  it('shows who would be hit', async () => {
+    const target = { agentId: `agt_${U}-0-1`, executionId: EXE, nodeId: 'fetch', workerId: `wrk_${U}` };
+    routes['POST /api/killswitch?dryRun=1'] = [200, { targets: [target], executions: [EXE] }];
+    expect((await belay(['kill', '--execution', EXE, '--dry-run'])).out).toBe(
+      `killing execution ${EXE} would hit 1 agent on 1 worker and stop 1 execution\n` +
+        `  fetch  agt_${U}-0-1 on wrk_${U}\n` +
+        'nothing was killed: this was a dry run\n',
+    );
+  });
+
+  it('shows a receipt later', async () => {
+    routes[`GET /api/killswitch/ord_${U}`] = [200, INCOMPLETE];
+    expect((await belay(['receipt', `ord_${U}`])).code).toBe(EXIT.unconfirmed);
+    expect(JSON.parse((await belay(['receipt', `ord_${U}`, '--json'])).out)).toEqual(INCOMPLETE);
+  });
+});
+
+it('prints logs of a node by the agent of its latest attempt', async () => {
+  routes[`GET /api/executions/${EXE}/nodes/fetch`] = [
+    200,
+    { id: 'fetch', index: 3, attempt: 2, state: 'running' },
+  ];
+  routes[`GET /api/agents/agt_${U}-3-2/logs`] = [
+    200,
+    { lines: [{ id: '1', at: 1, stream: 'stdout', line: 'hi\u001b[2J' }], truncated: true },
+  ];
+  expect(await belay(['logs', `${EXE}/fetch`])).toMatchObject({
+    out: 'hi\u001b[2J\n',
+    err: 'The log is longer than what is shown.\n',
+  });
+  expect((await belay(['logs', `${EXE}/fetch`], { isTTY: true })).out).toBe('hi[2J\n');
+  routes[`GET /api/executions/${EXE}/nodes/fetch`] = [
+    200,
+    { id: 'fetch', index: 3, attempt: 0, state: 'pending' },
+  ];
+  expect(await belay(['logs', `${EXE}/fetch`])).toMatchObject({
+    code: EXIT.notFound,
+    err: 'belay: Node fetch has no agent yet: it is pending.\n',
+  });
+});
+
+it('doctor says what is wrong and what to do', async () => {
+  routes['GET /health'] = [200, { state: 'running' }];
+  routes['GET /api/workers'] = [200, { items: [] }];
+  const { code, out } = await belay(['doctor', '--json']);
+  const answer = JSON.parse(out) as { ok: boolean; checks: { name: string; result: string }[] };
+  const results = Object.fromEntries(answer.checks.map(({ name, result }) => [name, result]));
+  expect(results).toMatchObject({
+    node: 'ok',
+    'data dir': 'warn',
+    orchestrator: 'ok',
+    token: 'ok',
+    workers: 'warn',
+    // The token of this spec is too short for a setting.
+    settings: 'fail',
+  });
+  expect([code, answer.ok]).toEqual([EXIT.failed, false]);
+});
+
+describe('docs/cli.md', () => {
+  const doc = readFileSync(join(__dirname, '../../../docs/cli.md'), 'utf8');
+  const program = buildProgram(scriptedProcess({ cwd: '/' }), () => async () => undefined);
+  const section = (name: string): string => {
+    const from = doc.indexOf(`### \`belay ${name}`);
+    return from < 0 ? '' : doc.slice(from, doc.indexOf('\n### ', from + 1) >>> 0);
+  };
+  const flags = (command: Command): string[] => command.options.map((option) => option.long ?? option.flags);
+
+  it.each(program.commands.map((command) => [command.name(), command] as const))(
+    'describes belay %s with every option',
+    (name, command) => {
+      expect(section(name)).not.toBe('');
+      for (const flag of flags(command)) expect(section(name)).toContain(`\`${flag}`);
+    },
+  );
+
+  it('describes every global option and exit code', () => {
+    for (const flag of flags(program)) expect(doc).toContain(`\`${flag}`);
+    for (const code of Object.values(EXIT)) expect(doc).toContain(`| ${code} |`);
+  });
+
+  it('names no option that is not there', () => {
+    const known = new Set([program, ...program.commands].flatMap(flags));
+    const named = new Set(doc.match(/(?<![\w-])--[a-z][a-z-]+/g));
+    expect([...named].filter((flag) => !known.has(flag) && flag !== '--help')).toEqual([]);
+  });
+});

@@ -1,0 +1,157 @@
+import type { Receipt, StopReport, TargetReceipt } from '#libs/contracts';
+import { createStyle } from '../session/style';
+import { renderReceipt } from './render-receipt';
+
+const U = '01ARZ3NDEKTSV4RRFFQ69G5FAV';
+const PLAIN = createStyle(false);
+
+const report = (more: Partial<StopReport> = {}): StopReport => ({
+  containment: 'cgroup',
+  proved: true,
+  processes: [
+    { pid: 812, startTime: '1', command: 'sh' },
+    { pid: 813, startTime: '2' },
+  ],
+  signals: [
+    { signal: 'SIGTERM', to: 'process', pid: 812, afterMs: 0.4 },
+    { signal: 'SIGCONT', to: 'process', pid: 812, afterMs: 0.6 },
+    { signal: 'SIGTERM', to: 'process', pid: 813, afterMs: 2 },
+    { signal: 'SIGCONT', to: 'process', pid: 813, afterMs: 2 },
+    { signal: 'SIGKILL', to: 'cgroup', afterMs: 2001 },
+  ],
+  evidence: [{ kind: 'cgroup-empty', afterMs: 2004 }],
+  survivors: [],
+  escalated: true,
+  provedAfterMs: 2004,
+  ...more,
+});
+const target = (n: number, more: Partial<TargetReceipt> = {}): TargetReceipt => ({
+  agentId: `agt_${U}-${n}-1`,
+  executionId: `exe_${U}`,
+  nodeId: `node-${n}`,
+  workerId: `wrk_${U}`,
+  outcome: 'killed',
+  report: report(),
+  ...more,
+});
+const receipt = (targets: TargetReceipt[], more: Partial<Receipt> = {}): Receipt => {
+  const number = (outcome: TargetReceipt['outcome']): number =>
+    targets.filter((one) => one.outcome === outcome).length;
+  const missing = targets.filter(({ outcome }) => outcome !== 'killed' && outcome !== 'already-ended');
+  return {
+    orderId: `ord_${U}`,
+    order: {
+      id: `ord_${U}`,
+      seq: '1-0',
+      kind: 'kill',
+      scope: { type: 'execution', executionId: `exe_${U}` },
+      mode: 'graceful',
+      graceMs: 2_000,
+      reason: 'user_abort',
+      by: 'admin',
+      note: 'wrong\ninput',
+      placedAt: Date.UTC(2026, 10, 21, 2, 30, 1),
+    },
+    state: missing.length === 0 ? 'complete' : 'incomplete',
+    complete: missing.length === 0,
+    totals: {
+      total: targets.length,
+      killed: number('killed'),
+      alreadyEnded: number('already-ended'),
+      failed: number('failed'),
+      unconfirmed: number('unconfirmed'),
+      pending: number('pending'),
+    },
+    targets,
+    missing: missing.map(({ agentId, workerId }) => ({ agentId, workerId })),
+    ...more,
+  };
+};
+
+describe('a receipt', () => {
+  it('shows what was done to each target, what was seen, and that it is complete', () => {
+    const lines = renderReceipt(
+      receipt([target(0), target(1, { outcome: 'already-ended', report: undefined as never })]),
+      PLAIN,
+    );
+    expect(lines).toEqual([
+      `order ord_${U}  kill execution exe_${U}, graceful, grace 2.0 s`,
+      'asked by admin at 2026-11-21 02:30:01Z, reason user_abort: wrong input',
+      `killed        node-0  agt_${U}-0-1 on wrk_${U}`,
+      '              pids 812 (sh), 813',
+      '              SIGTERM to 2 processes +0..2 ms, SIGCONT to 2 processes +1..2 ms, SIGKILL to cgroup +2001 ms',
+      '              cgroup-empty +2004 ms; proved dead after 2004 ms',
+      `already-ended node-1  agt_${U}-1-1 on wrk_${U}`,
+      '              had ended by itself before the order reached it',
+      '2 targets: 1 killed, 1 already ended',
+      'complete: every target is confirmed',
+    ]);
+  });
+
+  it('says what is missing and where, and never calls it done', () => {
+    const lost = report({
+      proved: false,
+      signals: [],
+      evidence: [{ kind: 'lease-expired', afterMs: 15_000 }],
+      survivors: [{ pid: 9, startTime: '3', command: 'sleep' }],
+    });
+    const lines = renderReceipt(
+      receipt([
+        target(0, { outcome: 'unconfirmed', detail: 'worker lost', report: lost }),
+        target(1, { outcome: 'pending', report: undefined as never }),
+      ]),
+      PLAIN,
+    );
+    expect(lines.slice(2)).toEqual([
+      `unconfirmed   node-0  agt_${U}-0-1 on wrk_${U}`,
+      '              pids 812 (sh), 813',
+      '              lease-expired +15000 ms; not proved dead',
+      '              still alive: pids 9 (sleep)',
+      '              worker lost',
+      `pending       node-1  agt_${U}-1-1 on wrk_${U}`,
+      '              its worker has not reported yet',
+      '2 targets: 1 unconfirmed, 1 pending',
+      `incomplete: 2 targets not confirmed: 2 on wrk_${U}`,
+      `Belay keeps trying. Look again with: belay receipt ord_${U}`,
+    ]);
+  });
+
+  it('is short above twenty targets: the median, the slowest, and whatever is not confirmed', () => {
+    const targets = Array.from({ length: 30 }, (_, n) =>
+      target(n, { report: report({ provedAfterMs: n, signals: [] }) }),
+    );
+    targets.push(target(30, { outcome: 'unconfirmed', report: undefined as never }));
+    const lines = renderReceipt(receipt(targets), PLAIN);
+    expect(lines.slice(2)).toEqual([
+      '31 agents on 1 worker; 30 needed SIGKILL',
+      'proved dead after 14 ms at the median, 29 ms at most',
+      'the slowest:',
+      ...[29, 28, 27].flatMap((n) => [
+        `killed        node-${n}  agt_${U}-${n}-1 on wrk_${U}`,
+        '              pids 812 (sh), 813',
+        `              cgroup-empty +2004 ms; proved dead after ${n} ms`,
+      ]),
+      'not confirmed:',
+      `unconfirmed   node-30  agt_${U}-30-1 on wrk_${U}`,
+      '              no evidence yet',
+      '31 targets: 30 killed, 1 unconfirmed',
+      `incomplete: 1 target not confirmed: 1 on wrk_${U}`,
+      `Belay keeps trying. Look again with: belay receipt ord_${U}`,
+    ]);
+    expect(renderReceipt(receipt(targets), PLAIN, { full: true }).length).toBeGreaterThan(90);
+  });
+
+  it('says so when nothing was in scope', () => {
+    const lines = renderReceipt(receipt([], {}), PLAIN);
+    expect(lines.slice(2)).toEqual(['0 targets', 'complete: nothing was running in scope']);
+  });
+
+  it('tells the rounds of a signal apart', () => {
+    const rounds = report({
+      signals: [0, 5, 2_000].map((afterMs) => ({ signal: 'SIGKILL', to: 'group' as const, afterMs })),
+    });
+    expect(renderReceipt(receipt([target(0, { report: rounds })]), PLAIN)[4]).toBe(
+      '              SIGKILL to group +0..5 ms, SIGKILL to group +2000 ms',
+    );
+  });
+});

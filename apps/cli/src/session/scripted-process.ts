@@ -1,0 +1,49 @@
+import type { CliProcess } from './cli-process';
+
+/** A process for specs: what was written is kept, what is asked is answered from a list. */
+export interface ScriptedProcess extends CliProcess {
+  readonly written: { stdout: string; stderr: string };
+  readonly exits: number[];
+  /** Sends a signal to whoever listens. */
+  send(signal: NodeJS.Signals): void;
+}
+
+export function scriptedProcess(options: {
+  readonly cwd: string;
+  readonly env?: NodeJS.ProcessEnv;
+  readonly isTTY?: boolean;
+  readonly answers?: string[];
+}): ScriptedProcess {
+  const written = { stdout: '', stderr: '' };
+  const listeners = new Set<(signal: NodeJS.Signals) => void>();
+  const exits: number[] = [];
+  const isTTY = options.isTTY === true;
+  const terminal = (name: 'stdout' | 'stderr'): CliProcess['stdout'] => ({
+    isTTY,
+    columns: 100,
+    rows: 24,
+    write: (text) => {
+      written[name] += text;
+    },
+  });
+  return {
+    env: { NO_COLOR: '1', ...options.env },
+    cwd: options.cwd,
+    stdout: terminal('stdout'),
+    stderr: terminal('stderr'),
+    stdinIsTTY: isTTY,
+    outputClosed: new AbortController().signal,
+    written,
+    exits,
+    async ask(question) {
+      written.stderr += question;
+      return options.answers?.shift();
+    },
+    onSignal(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+    exit: (code) => exits.push(code),
+    send: (signal) => [...listeners].forEach((listener) => listener(signal)),
+  };
+}

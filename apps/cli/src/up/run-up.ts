@@ -1,0 +1,126 @@
+import { existsSync } from 'node:fs';
+import { relative } from 'node:path';
+import { BelayError } from '#libs/contracts';
+import { EXIT, type ExitCode } from '../exit-codes';
+import type { Session } from '../session/session';
+import { formatDuration } from '../text/format';
+import { renderBanner, renderNextSteps } from './banner';
+import { checkPort } from './check-port';
+import { firstRunFile, showFirstRun } from './first-run';
+import { Fleet } from './fleet';
+import { ensureStateServer, type StateServer } from './local-server';
+import { packageRoot, programPath } from './package-root';
+import {
+  ensureToken,
+  prepareDataDir,
+  removeOrchestratorFile,
+  writeOrchestratorFile,
+} from './prepare-data-dir';
+import { watchSignals } from './up-signals';
+import { processEnvironment, readUpSettings } from './up-settings';
+
+export interface UpOptions {
+  readonly workers?: number;
+  readonly port?: number;
+  readonly firstRun?: boolean;
+}
+
+/** Beyond a worker's own bounds (stop timeout, grace, its safety net of 20 s): then it is stuck. Milliseconds. */
+const WORKER_MARGIN_MS = 25_000;
+const ORCHESTRATOR_MARGIN_MS = 10_000;
+
+/** Starts all of Belay on this machine and keeps it up until a signal; then drains it. */
+export async function runUp(session: Session, options: UpOptions): Promise<ExitCode> {
+  const { dataDir } = session.connection;
+  const flags = {
+    dataDir: dataDir.path,
+    ...(options.workers === undefined ? {} : { workers: options.workers }),
+    ...(options.port === undefined ? {} : { port: options.port }),
+  };
+  const env = processEnvironment(session.process.env, flags);
+  const settings = readUpSettings(env);
+  const programs = { orchestrator: programPath('orchestrator'), worker: programPath('worker') };
+  for (const program of Object.values(programs))
+    if (!existsSync(program))
+      throw new BelayError('INTERNAL', 'Belay is not built. Build it with: npm run build');
+  prepareDataDir(dataDir);
+  await checkPort(settings.httpHost, settings.httpPort, dataDir);
+  const token = ensureToken(dataDir, settings.token);
+
+  let fleet: Fleet | undefined;
+  const signals = watchSignals(session, {
+    boundMs: settings.stopTimeoutMs,
+    waitingFor: () => fleet?.waitingFor() ?? ['the state server'],
+    force: () => fleet?.force(),
+  });
+  let server: StateServer | undefined;
+  let failure: unknown;
+  try {
+    server = await ensureStateServer(env, dataDir.path, (line) => session.note(line));
+    fleet = new Fleet({
+      dataDir,
+      server,
+      programs,
+      env: { ...env, BELAY_VALKEY_URL: server.url, BELAY_TOKEN: token },
+      workers: settings.workers,
+      workerStopMs: settings.stopTimeoutMs + settings.graceMs + WORKER_MARGIN_MS,
+      orchestratorStopMs: settings.stopTimeoutMs + ORCHESTRATOR_MARGIN_MS,
+      say: (line) => session.note(line),
+      onOrchestrator: ({ url }) => {
+        if (url !== undefined) writeOrchestratorFile(dataDir, url);
+      },
+    });
+    if (!signals.isAsked()) await keepUp(session, fleet, server, { ...options, token, signals });
+  } catch (error) {
+    // A signal in the middle of a start makes it fail; that is what was asked for.
+    if (!signals.isAsked()) failure = error;
+  }
+  const isClean = fleet === undefined ? await stopServer(server) : await fleet.drain();
+  removeOrchestratorFile(dataDir);
+  signals.release();
+  if (failure !== undefined) throw failure;
+  session.note(isClean && !signals.wasForced() ? 'Belay is down: drained.' : 'Belay is down: forced.');
+  if (session.isJson) session.json({ type: 'down', drained: isClean && !signals.wasForced() });
+  return isClean && !signals.wasForced() ? EXIT.ok : EXIT.failed;
+}
+
+interface KeepUp extends UpOptions {
+  readonly token: string;
+  readonly signals: ReturnType<typeof watchSignals>;
+}
+
+async function keepUp(session: Session, fleet: Fleet, server: StateServer, up: KeepUp): Promise<void> {
+  const from = performance.now();
+  const { dataDir, tokenFrom } = session.connection;
+  const { url = '', workerIds } = await fleet.start();
+  if (up.signals.isAsked()) return;
+  const near = (path: string): string => relative(session.process.cwd, path) || path;
+  const tokenAt = tokenFrom === 'BELAY_TOKEN' ? 'BELAY_TOKEN' : near(dataDir.token);
+  const facts = {
+    url,
+    server: server.describe,
+    serverUrl: server.shownUrl,
+    tokenAt,
+    workers: workerIds.length,
+  };
+  for (const line of renderBanner({ ...facts, logs: near(dataDir.logs) }, session.out)) session.print(line);
+  session.note(`started in ${formatDuration(performance.now() - from)}`);
+  if (session.isJson) session.json({ type: 'ready', url, workers: workerIds, dataDir: dataDir.path });
+  if (up.firstRun === true) await showFirstRun(session, url, up.token, up.signals.asked);
+  const steps = renderNextSteps(
+    commandName(session),
+    existsSync(firstRunFile()) ? near(firstRunFile()) : 'FILE',
+  );
+  if (!up.signals.isAsked()) for (const line of ['', ...steps]) session.print(line);
+  await up.signals.untilAsked();
+}
+
+/** In the checkout `belay` is not on PATH, but npm knows the package's own command. */
+function commandName(session: Session): string {
+  return session.process.cwd === packageRoot() ? 'npx belay' : 'belay';
+}
+
+async function stopServer(server: StateServer | undefined): Promise<boolean> {
+  await server?.stop();
+  return true;
+}

@@ -1,0 +1,129 @@
+import { BelayError } from '#libs/contracts';
+import { cleanText } from '../text/clean-text';
+import { formatDuration } from '../text/format';
+import { ChildProgram, describeExit, type ProgramSpec, type ReadyMessage } from './child-program';
+
+export interface SupervisorTuning {
+  readonly readyMs: number;
+  readonly firstDelayMs: number;
+  readonly maxDelayMs: number;
+  /** A child that ran this long starts again without delay the next time. */
+  readonly settledMs: number;
+}
+
+export const DEFAULT_TUNING: SupervisorTuning = {
+  readyMs: 30_000,
+  firstDelayMs: 500,
+  maxDelayMs: 10_000,
+  settledMs: 60_000,
+};
+
+/** How a stop went: `drained` by itself and cleanly, `forced` otherwise. */
+export type StopResult = 'drained' | 'forced';
+
+/** Keeps one program running until it is stopped: an unexpected end is told and answered with a restart. */
+export class SupervisedProgram {
+  private child: ChildProgram | undefined;
+  private restart: NodeJS.Timeout | undefined;
+  private stopping = false;
+  private failures = 0;
+
+  constructor(
+    readonly spec: ProgramSpec,
+    private readonly say: (line: string) => void,
+    /** Told at every start, so that a new address becomes known. */
+    private readonly onReady: (message: ReadyMessage) => void = () => undefined,
+    private readonly tuning: SupervisorTuning = DEFAULT_TUNING,
+  ) {}
+
+  get pid(): number | undefined {
+    return this.child?.isRunning === true ? this.child.pid : undefined;
+  }
+
+  /** The first start: a failure is the caller's, with the last lines of the log. */
+  async start(): Promise<ReadyMessage> {
+    const child = new ChildProgram(this.spec);
+    this.child = child;
+    const ready = await child.ready(this.tuning.readyMs);
+    if (ready !== undefined) {
+      void this.restartAfter(child, performance.now());
+      this.onReady(ready);
+      return ready;
+    }
+    const why = await this.giveUpOn(child);
+    throw new BelayError(
+      'INTERNAL',
+      [
+        `${this.spec.name} did not start: ${why}. Its log ${this.spec.logFile} ends with:`,
+        ...indent(child),
+      ].join('\n'),
+      { details: { log: this.spec.logFile } },
+    );
+  }
+
+  /** SIGTERM, then up to `boundMs` for its drain, then SIGKILL. */
+  async stop(boundMs: number): Promise<StopResult> {
+    this.stopping = true;
+    clearTimeout(this.restart);
+    const { child } = this;
+    if (child === undefined || !child.isRunning) return 'drained';
+    child.signal('SIGTERM');
+    const exit = await child.waitExit(boundMs);
+    if (exit !== undefined) return exit.code === 0 ? 'drained' : 'forced';
+    this.say(`${this.spec.name} did not end within ${formatDuration(boundMs)}: SIGKILL to pid ${child.pid}`);
+    child.signal('SIGKILL');
+    await child.waitExit(5_000);
+    return 'forced';
+  }
+
+  /** SIGKILL now; a stop that waits sees the end. */
+  force(): void {
+    this.stopping = true;
+    clearTimeout(this.restart);
+    this.child?.signal('SIGKILL');
+  }
+
+  private async restartAfter(child: ChildProgram, from: number): Promise<void> {
+    const exit = await child.exited;
+    if (this.stopping) return;
+    if (performance.now() - from > this.tuning.settledMs) this.failures = 0;
+    this.scheduleRestart(describeExit(exit), child);
+  }
+
+  private scheduleRestart(why: string, child: ChildProgram): void {
+    const delayMs = Math.min(
+      this.tuning.firstDelayMs * 2 ** Math.min(this.failures, 10),
+      this.tuning.maxDelayMs,
+    );
+    this.failures++;
+    const last = child.lastLines().at(-1) ?? '';
+    const said = last === '' ? '' : `; last words: ${cleanText(last).slice(0, 200)}`;
+    this.say(
+      `${this.spec.name} ended unexpectedly (${why}); starting it again in ${formatDuration(delayMs)}${said}`,
+    );
+    this.restart = setTimeout(() => void this.tryAgain(), delayMs);
+  }
+
+  private async tryAgain(): Promise<void> {
+    const child = new ChildProgram(this.spec);
+    this.child = child;
+    const ready = await child.ready(this.tuning.readyMs);
+    if (this.stopping) return;
+    if (ready === undefined) return this.scheduleRestart(await this.giveUpOn(child), child);
+    this.say(`${this.spec.name} is back (pid ${child.pid})`);
+    void this.restartAfter(child, performance.now());
+    this.onReady(ready);
+  }
+
+  /** Ends a child that did not become ready; why, in words. */
+  private async giveUpOn(child: ChildProgram): Promise<string> {
+    if (!child.isRunning) return describeExit(await child.exited);
+    child.signal('SIGKILL');
+    await child.waitExit(5_000);
+    return `it was not ready within ${formatDuration(this.tuning.readyMs)}`;
+  }
+}
+
+function indent(child: ChildProgram): string[] {
+  return child.lastLines().map((line) => `  ${cleanText(line)}`);
+}

@@ -1,0 +1,245 @@
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { dataDirAt, type DataDir } from '../session/data-dir';
+import { scriptedProcess } from '../session/scripted-process';
+import { openSession } from '../session/session';
+import { createStyle } from '../session/style';
+import { renderBanner, renderNextSteps } from './banner';
+import { checkPort } from './check-port';
+import { Fleet, type FleetPlan } from './fleet';
+import { SupervisedProgram } from './supervised-program';
+import { watchSignals } from './up-signals';
+import { processEnvironment, readUpSettings } from './up-settings';
+
+/** Programs for `up` to run: each is ready at once, and then behaves. */
+const PROGRAMS = {
+  good: "process.on('SIGTERM', () => process.exit(0)); ready();",
+  forced: "process.on('SIGTERM', () => process.exit(3)); ready();",
+  deaf: "process.on('SIGTERM', () => {}); ready();",
+  broken: "console.error('no server at all'); process.exit(1);",
+  silent: "process.on('SIGTERM', () => process.exit(0));",
+  // Dies after its first start, and leaves a mark so that the second stays.
+  fragile:
+    "const fs = require('fs'); process.on('SIGTERM', () => process.exit(0)); ready(); if (!fs.existsSync(process.env.MARK)) { fs.writeFileSync(process.env.MARK, ''); setTimeout(() => { console.log('ouch'); process.exit(7); }, 50); }",
+} as const;
+const READY =
+  "const ready = () => process.send({ type: 'ready', url: 'http://x', workerId: 'wrk_' + process.pid });" +
+  "process.on('disconnect', () => process.exit(0)); setInterval(() => {}, 1000);\n";
+
+let dir: string;
+let dataDir: DataDir;
+let said: string[];
+const say = (line: string): void => void said.push(line);
+const TUNING = { readyMs: 5_000, firstDelayMs: 20, maxDelayMs: 50, settledMs: 60_000 };
+
+beforeEach(() => {
+  dir = mkdtempSync(join(tmpdir(), 'belay-up-'));
+  dataDir = dataDirAt(dir, {}, undefined);
+  mkdirSync(dataDir.logs, { recursive: true });
+  said = [];
+});
+afterEach(() => rmSync(dir, { recursive: true, force: true }));
+
+function program(name: keyof typeof PROGRAMS): string {
+  const path = join(dir, `${name}.cjs`);
+  writeFileSync(path, READY + PROGRAMS[name]);
+  return path;
+}
+function supervised(name: keyof typeof PROGRAMS, tuning = TUNING): SupervisedProgram {
+  const spec = {
+    name: 'worker 1',
+    program: program(name),
+    logFile: join(dataDir.logs, 'worker-1.log'),
+    env: { PATH: process.env['PATH'], MARK: join(dir, 'mark') },
+  };
+  return new SupervisedProgram(spec, say, undefined, tuning);
+}
+async function eventually(check: () => boolean): Promise<void> {
+  for (const until = Date.now() + 10_000; Date.now() < until;) {
+    if (check()) return;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  throw new Error(`it did not come: ${said.join(' | ')}`);
+}
+
+describe('a supervised program', () => {
+  it('is ready, then drained', async () => {
+    const one = supervised('good');
+    expect(await one.start()).toMatchObject({ type: 'ready', url: 'http://x' });
+    expect(one.pid).toBeGreaterThan(0);
+    expect(await one.stop(5_000)).toBe('drained');
+    expect(one.pid).toBeUndefined();
+    expect(await one.stop(5_000)).toBe('drained');
+    expect(said).toEqual([]);
+  });
+
+  it('that fails to start shows its last words', async () => {
+    await expect(supervised('broken').start()).rejects.toThrow(
+      `worker 1 did not start: exit code 1. Its log ${join(dataDir.logs, 'worker-1.log')} ends with:\n  no server at all`,
+    );
+  });
+
+  it('that never gets ready is ended', async () => {
+    const one = supervised('silent', { ...TUNING, readyMs: 300 });
+    await expect(one.start()).rejects.toThrow('worker 1 did not start: it was not ready within 300 ms.');
+    expect(one.pid).toBeUndefined();
+  });
+
+  it('that dies is started again, and a line says so', async () => {
+    const one = supervised('fragile');
+    await one.start();
+    await eventually(() => said.length === 2);
+    expect(said[0]).toBe(
+      'worker 1 ended unexpectedly (exit code 7); starting it again in 20 ms; last words: ouch',
+    );
+    expect(said[1]).toMatch(/^worker 1 is back \(pid \d+\)$/);
+    expect(await one.stop(5_000)).toBe('drained');
+  });
+
+  it('that had to force its agents is not drained', async () => {
+    const one = supervised('forced');
+    await one.start();
+    expect(await one.stop(5_000)).toBe('forced');
+  });
+
+  it('that does not end is killed in time', async () => {
+    const one = supervised('deaf');
+    const { workerId = '' } = await one.start();
+    expect(await one.stop(200)).toBe('forced');
+    expect(said).toEqual([`worker 1 did not end within 200 ms: SIGKILL to pid ${workerId.slice(4)}`]);
+    expect(() => process.kill(Number(workerId.slice(4)), 0)).toThrow('ESRCH');
+  });
+});
+
+describe('a fleet', () => {
+  const plan = (more: Partial<FleetPlan> = {}): FleetPlan => ({
+    dataDir,
+    server: { url: 'u', shownUrl: 'u', describe: 'd', stop: async () => say('server.stop()') },
+    env: { PATH: process.env['PATH'] },
+    workers: 2,
+    programs: { orchestrator: program('good'), worker: program('good') },
+    workerStopMs: 5_000,
+    orchestratorStopMs: 5_000,
+    say,
+    onOrchestrator: ({ url }) => say(`ready at ${url}`),
+    tuning: TUNING,
+    ...more,
+  });
+
+  it('drains workers, then the orchestrator, then the server, once', async () => {
+    const fleet = new Fleet(plan());
+    expect(await fleet.start()).toMatchObject({ url: 'http://x' });
+    expect(fleet.waitingFor().map((name) => name.replace(/ \(.*/, ''))).toEqual([
+      'worker 1',
+      'worker 2',
+      'orchestrator',
+    ]);
+    const [first, second] = [fleet.drain(), fleet.drain()];
+    expect(second).toBe(first);
+    expect(await first).toBe(true);
+    expect(said[0]).toBe('ready at http://x');
+    expect(said.slice(1, 3).sort()).toEqual(['worker 1 drained', 'worker 2 drained']);
+    expect(said.slice(3)).toEqual(['orchestrator stopped', 'server.stop()', 'state server closed']);
+  });
+
+  it('that fails half-way leaves nothing after its drain', async () => {
+    const fleet = new Fleet(plan({ programs: { orchestrator: program('good'), worker: program('broken') } }));
+    await expect(fleet.start()).rejects.toThrow('did not start');
+    expect(await fleet.drain()).toBe(true);
+    expect(fleet.waitingFor()).toEqual([]);
+  });
+
+  it('that is forced ends at once and is not clean', async () => {
+    const fleet = new Fleet(plan({ programs: { orchestrator: program('good'), worker: program('deaf') } }));
+    await fleet.start();
+    const drained = fleet.drain();
+    fleet.force();
+    expect(await drained).toBe(false);
+    expect(fleet.waitingFor()).toEqual([]);
+  });
+});
+
+it('drains at the first signal, tells at the second, forces at the third', () => {
+  const cli = scriptedProcess({ cwd: dir });
+  let forced = 0;
+  const signals = watchSignals(openSession(cli, {}), {
+    boundMs: 30_000,
+    waitingFor: () => ['worker 1 (pid 5)'],
+    force: () => forced++,
+  });
+  try {
+    cli.send('SIGINT');
+    expect([signals.isAsked(), signals.wasForced()]).toEqual([true, false]);
+    cli.send('SIGTERM');
+    cli.send('SIGINT');
+    expect([signals.wasForced(), forced]).toEqual([true, 1]);
+    expect(cli.written.stderr.split('\n').slice(0, 3)).toEqual([
+      'SIGINT: draining. Running agents have 30.0 s to finish; then they are stopped with proof.',
+      'Already draining: waiting for worker 1 (pid 5). Once more kills them.',
+      'Forcing: SIGKILL to worker 1 (pid 5).',
+    ]);
+  } finally {
+    signals.release();
+  }
+});
+
+it('says which program has the port', async () => {
+  const server = createServer((_, response) => response.end('<html>'));
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  try {
+    await expect(checkPort('127.0.0.1', port, dataDir)).rejects.toThrow(
+      `Port ${port} on 127.0.0.1 is in use by another program. Take another one: belay up --port ${port + 1}`,
+    );
+  } finally {
+    await new Promise((resolve) => server.close(resolve));
+  }
+  await expect(checkPort('127.0.0.1', port, dataDir)).resolves.toBeUndefined();
+  await expect(checkPort('127.0.0.1', 0, dataDir)).resolves.toBeUndefined();
+});
+
+it('lays the flags over the environment, and keeps BELAY_URL to the CLI', () => {
+  const env = processEnvironment(
+    { BELAY_URL: 'http://x', BELAY_WORKERS: '9', OTHER: '1' },
+    { workers: 3, port: 0, dataDir: '/d' },
+  );
+  expect(env).toEqual({ OTHER: '1', BELAY_WORKERS: '3', BELAY_HTTP_PORT: '0', BELAY_DATA_DIR: '/d' });
+  expect(readUpSettings(env)).toMatchObject({ workers: 3, httpPort: 0, dataDir: '/d' });
+  expect(() => readUpSettings({ BELAY_WORKERS: 'x' })).toThrow('BELAY_WORKERS');
+});
+
+it('shows a short banner without the token, and the next steps', () => {
+  const facts = {
+    url: 'http://127.0.0.1:7070',
+    server: 'valkey 8.0.1 (path)',
+    serverUrl: 'redis://127.0.0.1:6379',
+    tokenAt: '.belay/token',
+    workers: 2,
+    logs: '.belay/logs',
+  };
+  expect(renderBanner(facts, createStyle(false))).toEqual([
+    'Belay is up.',
+    '  API      http://127.0.0.1:7070',
+    '  token    .belay/token',
+    '  state    valkey 8.0.1 (path) at redis://127.0.0.1:6379',
+    '  workers  2 workers, logs in .belay/logs',
+  ]);
+  expect(renderNextSteps('belay', 'a.yaml')).toEqual([
+    'In another terminal:',
+    '  belay run a.yaml --watch   submit an execution and follow it',
+    '  belay ps                   what runs',
+    '  belay stop ID              stop one, with its receipt',
+    '  belay kill --all           stop everything, with proof',
+    'Ctrl-C here drains and stops.',
+  ]);
+});
+
+it('keeps logs to their owner', async () => {
+  const one = supervised('good');
+  await one.start();
+  await one.stop(5_000);
+  expect(readFileSync(one.spec.logFile, 'utf8')).toBe('');
+});

@@ -1,0 +1,114 @@
+import {
+  BelayError,
+  ERROR_STATUS,
+  InvalidSpecError,
+  InvalidTransitionError,
+  isBelayError,
+  NotFoundError,
+  OutcomeUnknownError,
+  ServerUnreachableError,
+  StaleEpochError,
+} from './errors';
+
+describe('an error of ours', () => {
+  it('has a code, its own name, and nothing more unless given', () => {
+    const error = new BelayError('INTERNAL', 'It broke.');
+    expect(error).toMatchObject({
+      code: 'INTERNAL',
+      name: 'BelayError',
+      message: 'It broke.',
+      problems: [],
+      details: {},
+    });
+    expect(Object.hasOwn(error, 'cause')).toBe(false);
+  });
+
+  it('keeps its cause, problems and details', () => {
+    const cause = new Error('why');
+    const problems = [{ path: 'a', code: 'TYPE', message: 'm' }];
+    const error = new BelayError('INTERNAL', 'It broke.', { cause, problems, details: { id: 1 } });
+    expect(error.cause).toBe(cause);
+    expect(error).toMatchObject({ problems, details: { id: 1 } });
+  });
+
+  it('is known across two copies of the library by its brand, which JSON does not show', () => {
+    const error = new BelayError('INTERNAL', 'x');
+    const foreign = { [Symbol.for('belay.error')]: true };
+    expect([error, foreign].map(isBelayError)).toEqual([true, true]);
+    expect([null, undefined, 'x', {}, new Error('x')].some(isBelayError)).toBe(false);
+    expect(JSON.stringify(error)).not.toContain('belay.error');
+  });
+
+  it('maps every code to an HTTP error status', () => {
+    for (const status of Object.values(ERROR_STATUS)) expect(status >= 400 && status < 600).toBe(true);
+  });
+});
+
+describe('what people read', () => {
+  it.each<[Error, string, string]>([
+    [
+      new InvalidTransitionError('execution', 'exe_1', 'running', 'idle', ['paused', 'stopping']),
+      'INVALID_TRANSITION',
+      'execution exe_1 cannot go from running to idle: from running it can become paused, stopping.',
+    ],
+    [
+      new InvalidTransitionError('agent', 'agt_1', 'killed', 'running', []),
+      'INVALID_TRANSITION',
+      'agent agt_1 cannot go from killed to running: killed is final.',
+    ],
+    [new NotFoundError('worker', 'wrk_1'), 'NOT_FOUND', 'No worker wrk_1. List them with: belay workers'],
+    [
+      new NotFoundError('execution', 'exe_1'),
+      'NOT_FOUND',
+      'No execution exe_1. List them with: belay ps --all',
+    ],
+    [
+      new StaleEpochError('agent', 'agt_1'),
+      'STALE_EPOCH',
+      'agent agt_1 is no longer owned by this writer; its write was refused.',
+    ],
+    [
+      new OutcomeUnknownError('endAgent', new Error('reset')),
+      'OUTCOME_UNKNOWN',
+      'The reply to endAgent was lost; it may have run. Look before you repeat it.',
+    ],
+    [
+      new ServerUnreachableError('127.0.0.1:6379'),
+      'SERVER_UNREACHABLE',
+      'The Valkey server at 127.0.0.1:6379 cannot be reached. Is it running? Check BELAY_VALKEY_URL.',
+    ],
+    [new InvalidSpecError([]), 'INVALID_SPEC', 'The execution spec is not valid: it is empty.'],
+    [
+      new InvalidSpecError([{ path: '', code: 'TYPE', message: 'must be an object.' }]),
+      'INVALID_SPEC',
+      'The execution spec is not valid: must be an object.',
+    ],
+    [
+      new InvalidSpecError([
+        { path: 'name', code: 'REQUIRED', message: 'is missing.' },
+        { path: 'x', code: 'UNKNOWN_FIELD', message: 'unknown field.' },
+      ]),
+      'INVALID_SPEC',
+      'The execution spec is not valid: name: is missing. (and 1 more)',
+    ],
+  ])('%#: %s', (error, code, message) => {
+    expect(error).toMatchObject({ code, message });
+    expect(error.name).toBe(error.constructor.name);
+    expect(isBelayError(error)).toBe(true);
+  });
+
+  it('carries what programs need besides', () => {
+    expect(new StaleEpochError('agent', 'agt_1', { epoch: 3 }).details).toEqual({
+      entity: 'agent',
+      id: 'agt_1',
+      epoch: 3,
+    });
+    expect(new InvalidTransitionError('node', 'a', 'x', 'y', ['z']).details).toEqual({
+      entity: 'node',
+      id: 'a',
+      from: 'x',
+      to: 'y',
+      allowed: ['z'],
+    });
+  });
+});

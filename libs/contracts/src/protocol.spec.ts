@@ -1,0 +1,82 @@
+import fc from 'fast-check';
+import { parseAgentMessage } from './protocol';
+
+const read = (message: unknown) => parseAgentMessage(JSON.stringify(message));
+
+describe('a line on file descriptor 3', () => {
+  it.each<[unknown, unknown]>([
+    [
+      { type: 'cost', usd: 0 },
+      { type: 'cost', usd: 0 },
+    ],
+    [
+      { type: 'cost', usd: 0.25, model: 'x' },
+      { type: 'cost', usd: 0.25 },
+    ],
+    [
+      { type: 'progress', value: { done: 1 } },
+      { type: 'progress', value: { done: 1 } },
+    ],
+    [
+      { type: 'progress', progress: 0.5 },
+      { type: 'progress', value: 0.5 },
+    ],
+    [{ type: 'progress' }, { type: 'progress', value: null }],
+    [
+      { type: 'event', name: 'found' },
+      { type: 'event', name: 'found' },
+    ],
+    [
+      { type: 'event', name: 'found', data: null },
+      { type: 'event', name: 'found', data: null },
+    ],
+    [
+      { type: 'checkpoint', value: 7 },
+      { type: 'checkpoint', value: 7 },
+    ],
+    [
+      { type: 'checkpoint', checkpoint: 7 },
+      { type: 'checkpoint', value: 7 },
+    ],
+    [{ type: 'checkpoint' }, { type: 'checkpoint', value: null }],
+    [
+      { type: 'result', value: [1] },
+      { type: 'result', value: [1] },
+    ],
+    [
+      { type: 'result', result: [1] },
+      { type: 'result', value: [1] },
+    ],
+    [{ type: 'result' }, { type: 'result', value: null }],
+  ])('%j is read', (message, expected) => {
+    expect(read(message)).toStrictEqual(expected);
+  });
+
+  it.each<[unknown]>([
+    [{ type: 'cost', usd: -1 }],
+    [{ type: 'cost', usd: '1' }],
+    [{ type: 'cost' }],
+    [{ type: 'event' }],
+    [{ type: 'event', name: '' }],
+    [{ type: 'event', name: 'x'.repeat(129) }],
+    [{ type: 'dance' }],
+    [{}],
+    [[{ type: 'result' }]],
+    [null],
+    ['result'],
+  ])('%j is none', (message) => {
+    expect(read(message)).toBeUndefined();
+  });
+
+  it('too large a number for a cost is none', () => {
+    expect(parseAgentMessage('{"type":"cost","usd":1e999}')).toBeUndefined();
+  });
+
+  it('never throws', () => {
+    fc.assert(
+      fc.property(fc.oneof(fc.string(), fc.json()), (line) => {
+        expect(() => parseAgentMessage(line)).not.toThrow();
+      }),
+    );
+  });
+});

@@ -1,0 +1,253 @@
+import fc from 'fast-check';
+import { BelayError } from '../errors';
+import { checkFencing, deriveFenceAfter, fenceGraceOf } from './check-fencing';
+import { describeSettings, maskUrl } from './describe-settings';
+import { formatDuration, parseDuration } from './parse-duration';
+import { type Environment, readSettings } from './read-settings';
+import { SETTINGS } from './setting-table';
+
+/** Problems as `NAME CODE message`. */
+function told(env: Environment): string[] {
+  try {
+    readSettings(env);
+    return [];
+  } catch (error) {
+    if (!(error instanceof BelayError) || error.code !== 'INVALID_SETTINGS') throw error;
+    return error.problems.map(({ path, code, message }) => `${path} ${code} ${message}`);
+  }
+}
+
+describe('R66 settings', () => {
+  it('have the published defaults', () => {
+    const { sources, ...settings } = readSettings({});
+    expect(settings).toStrictEqual({
+      dataDir: '.belay',
+      httpHost: '127.0.0.1',
+      httpPort: 7070,
+      workers: 2,
+      workerConcurrency: 8,
+      pools: ['default'],
+      graceMs: 2_000,
+      stopTimeoutMs: 30_000,
+      leaseTtlMs: 15_000,
+      heartbeatMs: 1_000,
+      fenceAfterMs: 10_500,
+      fenceGraceMs: 2_000,
+      shards: 4,
+      retentionMs: 7 * 86_400_000,
+      containment: 'auto',
+      workDir: '.',
+      workerHttpPort: 0,
+      logLevel: 'info',
+      queuePrefix: 'bull',
+      keyPrefix: 'belay',
+    });
+    expect(Object.keys(sources)).toEqual(SETTINGS.map(({ name }) => name));
+    expect(new Set(Object.values(sources))).toEqual(new Set(['default', 'derived']));
+  });
+
+  it('are read from the environment, other variables left alone', () => {
+    const settings = readSettings({
+      PATH: '/bin',
+      BELAY_VALKEY_URL: 'rediss://user:pass@valkey.example:6380/1',
+      BELAY_TOKEN: 'a-token-of-sixteen',
+      BELAY_POOLS: 'default, gpu',
+      BELAY_FENCE_AFTER_MS: '5s',
+      BELAY_RETENTION: '12h',
+      BELAY_CONTAINMENT: 'cgroup',
+      BELAY_CGROUP_PARENT: '/sys/fs/cgroup/belay',
+      BELAY_WORK_DIR: 'work',
+      BELAY_QUEUE_PREFIX: '{bull}',
+      BELAY_TEST_ANYTHING: 'x',
+      BELAY_EXECUTION_ID: 'exe_1',
+      BELAY_WORKER_COOKIE: 'c',
+      BELAY_WROKERS: undefined,
+    });
+    expect(settings).toMatchObject({
+      valkeyUrl: 'rediss://user:pass@valkey.example:6380/1',
+      token: 'a-token-of-sixteen',
+      pools: ['default', 'gpu'],
+      fenceAfterMs: 5_000,
+      retentionMs: 43_200_000,
+      containment: 'cgroup',
+      cgroupParent: '/sys/fs/cgroup/belay',
+      workDir: 'work',
+      queuePrefix: '{bull}',
+    });
+    expect(settings.sources['BELAY_FENCE_AFTER_MS']).toBe('environment');
+  });
+
+  it('count as not set when empty', () => {
+    expect(readSettings({ BELAY_VALKEY_URL: '', BELAY_WORKERS: '' })).toStrictEqual(readSettings({}));
+  });
+
+  it('are told with every fault at once, secrets in none', () => {
+    const env = {
+      BELAY_WORKER: '2',
+      BELAY_HTTP_PORT: '70700',
+      BELAY_WORKERS: '1.5',
+      BELAY_POOLS: 'a,,a',
+      BELAY_TOKEN: 'hunter2',
+      BELAY_VALKEY_URL: 'http://user:hunter2@x',
+      BELAY_GRACE_MS: '2 seconds',
+      BELAY_RETENTION: '11y',
+      BELAY_CONTAINMENT: 'docker',
+      BELAY_LOG_LEVEL: 'loud',
+      BELAY_CGROUP_PARENT: 'relative',
+      BELAY_WHATEVER: '',
+    };
+    expect(told(env)).toEqual([
+      'BELAY_VALKEY_URL BAD_VALUE must be a URL such as redis://127.0.0.1:6379/0, rediss://… for TLS, or unix:///path; what it holds is not shown.',
+      'BELAY_HTTP_PORT BAD_VALUE must be a whole number from 0 to 65535; it is "70700".',
+      'BELAY_TOKEN BAD_VALUE must be 16 to 256 characters without blanks; what it holds is not shown.',
+      'BELAY_WORKERS BAD_VALUE must be a whole number from 0 to 256; it is "1.5".',
+      'BELAY_POOLS BAD_VALUE must be pool names between commas, each once, of 1 to 64 of the characters A-Z a-z 0-9 _ . -; it is "a,,a".',
+      'BELAY_GRACE_MS BAD_VALUE must be a time from 0ms to 10m, written like 500ms, 30s, 5m, 12h, 7d or plain milliseconds; it is "2 seconds".',
+      'BELAY_RETENTION BAD_VALUE must be a time from 1s to 3650d, written like 500ms, 30s, 5m, 12h, 7d or plain milliseconds; it is "11y".',
+      'BELAY_CONTAINMENT BAD_VALUE must be auto, cgroup or group; it is "docker".',
+      'BELAY_CGROUP_PARENT BAD_VALUE must be an absolute path; it is "relative".',
+      'BELAY_LOG_LEVEL BAD_VALUE must be trace, debug, info, warn, error, fatal or silent; it is "loud".',
+      'BELAY_WHATEVER UNKNOWN_SETTING Belay has no such setting; see belay doctor for those it reads.',
+      'BELAY_WORKER UNKNOWN_SETTING Belay has no such setting; did you mean BELAY_WORKERS?',
+    ]);
+  });
+
+  it('make one message that a terminal shows well', () => {
+    expect(() => readSettings({ BELAY_SHARDS: '0' })).toThrow(
+      'One setting is not valid.\n  BELAY_SHARDS: must be a whole number from 1 to 256; it is "0".',
+    );
+    expect(() => readSettings({ BELAY_SHARDS: '0', BELAY_HTTP_HOST: 'a b' })).toThrow(
+      '2 settings are not valid.\n  BELAY_HTTP_HOST: must be a host name or an address; it is "a b".\n  BELAY_SHARDS: ',
+    );
+  });
+
+  it.each(['nonsense', 'redis://', 'unix://', 'unix:///', 'https://x'])('refuse %s as a URL', (url) => {
+    expect(told({ BELAY_VALKEY_URL: url })).toHaveLength(1);
+  });
+
+  it.each(['redis://h', 'valkey://h:1', 'valkeys://h', 'unix:///run/valkey.sock', 'redis://[::1]:6379/0'])(
+    'take %s as a URL',
+    (url) => {
+      expect(readSettings({ BELAY_VALKEY_URL: url }).valkeyUrl).toBe(url);
+    },
+  );
+});
+
+describe('the fence', () => {
+  it('must leave room for grace, kill and slack within the lease, and the sum is shown', () => {
+    expect(told({ BELAY_FENCE_AFTER_MS: '12s' })).toEqual([
+      'BELAY_FENCE_AFTER_MS FENCING fence after 12000 + grace 2000 + kill 500 + slack 500 = 15000 ms must be less than the lease of 15000 ms; lower BELAY_FENCE_AFTER_MS or BELAY_GRACE_MS, or raise BELAY_LEASE_TTL_MS.',
+    ]);
+    expect(told({ BELAY_FENCE_AFTER_MS: '11999' })).toEqual([]);
+  });
+
+  it('must outlast one late heartbeat', () => {
+    expect(told({ BELAY_LEASE_TTL_MS: '3s' })).toEqual([
+      'BELAY_HEARTBEAT_MS FENCING fence after 950 ms is less than 2 heartbeats of 1000 ms, so one late heartbeat would stop every agent; lower BELAY_HEARTBEAT_MS, or raise BELAY_FENCE_AFTER_MS or BELAY_LEASE_TTL_MS.',
+    ]);
+    expect(readSettings({ BELAY_LEASE_TTL_MS: '3s', BELAY_HEARTBEAT_MS: '200ms' }).fenceAfterMs).toBe(950);
+  });
+
+  it('caps the grace of a long-suffering fleet at a quarter of the lease', () => {
+    const settings = readSettings({ BELAY_GRACE_MS: '10m' });
+    expect(settings).toMatchObject({ graceMs: 600_000, fenceGraceMs: 3_750, fenceAfterMs: 8_750 });
+  });
+
+  it('holds for every lease a fence is derived from, and is never negative', () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 2_000, max: 600_000 }),
+        fc.nat({ max: 600_000 }),
+        (leaseTtlMs, graceMs) => {
+          const fenceGraceMs = fenceGraceOf(graceMs, leaseTtlMs);
+          const fenceAfterMs = deriveFenceAfter(leaseTtlMs, fenceGraceMs);
+          expect(fenceAfterMs).toBeGreaterThan(0);
+          expect(checkFencing({ leaseTtlMs, heartbeatMs: 1, fenceAfterMs, fenceGraceMs })).toEqual([]);
+        },
+      ),
+    );
+    expect(deriveFenceAfter(1_000, 250)).toBe(0);
+  });
+});
+
+describe('durations', () => {
+  it.each<[string, number | undefined]>([
+    ['7d', 604_800_000],
+    ['12h', 43_200_000],
+    ['5m', 300_000],
+    ['30s', 30_000],
+    ['1.5s', 1_500],
+    ['500ms', 500],
+    ['500', 500],
+    [' 5s ', 5_000],
+    ['0', 0],
+    ['0.5ms', undefined],
+    ['-1s', undefined],
+    ['1 s', undefined],
+    ['s', undefined],
+    ['', undefined],
+    ['1e3', undefined],
+    ['999999999999999d', undefined],
+  ])('%s is %s milliseconds', (text, ms) => {
+    expect(parseDuration(text)).toBe(ms);
+  });
+
+  it('are written in the largest unit that is exact, and read back the same', () => {
+    expect([0, 1, 1_500, 2_000, 90_000, 3_600_000, 604_800_000].map(formatDuration)).toEqual([
+      '0ms',
+      '1ms',
+      '1500ms',
+      '2s',
+      '90s',
+      '1h',
+      '7d',
+    ]);
+    fc.assert(
+      fc.property(fc.nat({ max: 2 ** 40 }), (ms) => {
+        expect(parseDuration(formatDuration(ms))).toBe(ms);
+      }),
+    );
+  });
+});
+
+describe('belay doctor', () => {
+  it('shows every setting with its default and source', () => {
+    const rows = describeSettings(readSettings({ BELAY_WORKERS: '4', BELAY_POOLS: 'a,b' }));
+    expect(rows.map(({ name }) => name)).toEqual(SETTINGS.map(({ name }) => name));
+    const row = (name: string) => rows.find((each) => each.name === name);
+    expect(row('BELAY_WORKERS')).toEqual({
+      name: 'BELAY_WORKERS',
+      value: '4',
+      default: '2',
+      source: 'environment',
+      description: 'Workers that belay up starts',
+    });
+    expect(row('BELAY_POOLS')?.value).toBe('a,b');
+    expect(row('BELAY_RETENTION')?.value).toBe('7d');
+    expect(row('BELAY_FENCE_AFTER_MS')).toMatchObject({
+      value: '10500',
+      default: '(nine tenths of the lease, less grace, kill time and slack)',
+      source: 'derived',
+    });
+    expect(row('BELAY_VALKEY_URL')).toMatchObject({
+      value: '',
+      default: '(the local server)',
+      source: 'default',
+    });
+  });
+
+  it('masks secrets', () => {
+    const env = {
+      BELAY_VALKEY_URL: 'redis://u:hunter2@h:1/2?password=hunter2',
+      BELAY_TOKEN: 'hunter2hunter2hunter2',
+    };
+    const text = JSON.stringify(describeSettings(readSettings(env)));
+    expect(text).toContain('redis://u:********@h:1/2?password=********');
+    expect(text).not.toContain('hunter2');
+  });
+
+  it('leaves a URL without secrets as it is', () => {
+    expect(maskUrl('redis://127.0.0.1:6379/0')).toBe('redis://127.0.0.1:6379/0');
+    expect(maskUrl('unix:///run/valkey.sock')).toBe('unix:///run/valkey.sock');
+  });
+});

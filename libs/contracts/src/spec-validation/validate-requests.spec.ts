@@ -1,0 +1,113 @@
+import { BelayError } from '../errors';
+import { validateKillRequest, validateStopRequest } from './validate-requests';
+
+const ULID = '01HZXW3V9K8Q2M4N6P7R5S0T1A';
+
+function told(validate: (raw: unknown) => unknown, raw: unknown): string[] {
+  try {
+    validate(raw);
+    return [];
+  } catch (error) {
+    if (!(error instanceof BelayError) || error.code !== 'INVALID_REQUEST') throw error;
+    return error.problems.map(({ path, code, message }) => `${path} ${code} ${message}`);
+  }
+}
+
+describe('a stop', () => {
+  it.each([undefined, null, {}])('of %j is a stop without words', (raw) => {
+    expect(validateStopRequest(raw)).toStrictEqual({});
+  });
+
+  it('keeps what it says', () => {
+    const raw = { reason: 'user_abort', note: 'wrong data', mode: 'immediate', graceMs: 0 };
+    expect(validateStopRequest({ ...raw })).toStrictEqual(raw);
+    expect(validateStopRequest({ note: 'x', mode: undefined })).toStrictEqual({ note: 'x' });
+  });
+
+  it.each<[unknown, string[]]>([
+    ['now', [' TYPE must be an object with reason, note, mode and graceMs; it is "now".']],
+    [
+      { reason: 'bored', mode: 'hard', graceMs: 1.5, note: '' },
+      [
+        'reason ONE_OF must be user_abort, timeout, error, budget_exceeded, server_shutdown, killswitch or worker_lost; it is "bored".',
+        'note LENGTH must be a text of 1 to 1024 characters without control characters; it is "".',
+        'mode ONE_OF must be graceful or immediate; it is "hard".',
+        'graceMs RANGE must be a whole number of milliseconds from 0 to 600000; it is 1.5.',
+      ],
+    ],
+    [{ grace_ms: 5 }, ['grace_ms UNKNOWN_FIELD unknown field; did you mean graceMs?']],
+    [JSON.parse('{"__proto__":{}}'), ['__proto__ UNSAFE_KEY is a key that is never accepted; rename it.']],
+  ])('%j is refused', (raw, expected) => {
+    expect(told(validateStopRequest, raw)).toEqual(expected);
+  });
+});
+
+describe('a kill', () => {
+  it.each([
+    { type: 'all' },
+    { type: 'worker', workerId: `wrk_${ULID}` },
+    { type: 'execution', executionId: `exe_${ULID}` },
+    { type: 'agent', agentId: `agt_${ULID}-0-1` },
+  ])('of %j is taken', (scope) => {
+    expect(validateKillRequest({ scope, note: 'x' })).toStrictEqual({ scope, note: 'x' });
+  });
+
+  const ON_PURPOSE =
+    'scope REQUIRED is missing; say whom: one of all, worker, execution, agent. To kill everything write {"type":"all"}: it must be all on purpose.';
+
+  it.each<[unknown, string[]]>([
+    [{}, [ON_PURPOSE]],
+    [{ scope: {} }, [ON_PURPOSE]],
+    [undefined, [' REQUIRED is missing; it must be an object with scope, reason, note, mode and graceMs.']],
+    [
+      { scope: 'all' },
+      ['scope TYPE must be an object with a type: one of all, worker, execution, agent; it is "all".'],
+    ],
+    [
+      { scope: { type: 'galaxy' }, mod: 'x' },
+      [
+        'mod UNKNOWN_FIELD unknown field; did you mean mode?',
+        'scope.type ONE_OF must be one of all, worker, execution, agent; it is "galaxy".',
+      ],
+    ],
+    [
+      { scope: { workerId: `wrk_${ULID}` } },
+      ['scope.type ONE_OF must be one of all, worker, execution, agent; it is missing.'],
+    ],
+    [
+      { scope: { type: 'toString' } },
+      ['scope.type ONE_OF must be one of all, worker, execution, agent; it is "toString".'],
+    ],
+    [
+      { scope: { type: 'worker' } },
+      ['scope.workerId REQUIRED is missing; it must be the id of the worker, wrk_ and what follows it.'],
+    ],
+    [
+      { scope: { type: 'execution', executionId: 'exe_1' } },
+      ['scope.executionId PATTERN must be the id of the execution, exe_ and what follows it; it is "exe_1".'],
+    ],
+    [
+      { scope: { type: 'agent', agentId: 7 } },
+      ['scope.agentId PATTERN must be the id of the agent, agt_ and what follows it; it is 7.'],
+    ],
+    [
+      { scope: { type: 'all', workerId: `wrk_${ULID}` } },
+      ['scope.workerId UNKNOWN_FIELD unknown field; a scope of type all has type alone.'],
+    ],
+    [
+      { scope: { type: 'worker', workerId: `wrk_${ULID}`, executionId: `exe_${ULID}`, agentId: undefined } },
+      ['scope.executionId UNKNOWN_FIELD unknown field; a scope of type worker has type and workerId.'],
+    ],
+  ])('%j is refused', (raw, expected) => {
+    expect(told(validateKillRequest, raw)).toEqual(expected);
+  });
+
+  it('says the first problem and how many more', () => {
+    expect(() => validateKillRequest({ scope: {}, mode: 'x' })).toThrow(
+      'The request is not valid: mode: must be graceful or immediate; it is "x". (and 1 more)',
+    );
+    expect(() => validateKillRequest(5)).toThrow(
+      'The request is not valid: must be an object with scope, reason, note, mode and graceMs; it is 5.',
+    );
+  });
+});

@@ -1,0 +1,45 @@
+import { closeSync, openSync, readSync } from 'node:fs';
+
+// One buffer for every read: all of them are synchronous, so nobody else can be using it.
+const buffer = Buffer.allocUnsafe(64 * 1024);
+
+/**
+ * The text of a file of the kernel's (/proc, cgroupfs), which answers from memory; three system calls, where
+ * readFileSync makes five. Undefined when the process or cgroup is gone.
+ * @throws the system's error for anything else (out of descriptors, no permission): unknown must not pass for gone.
+ */
+export function readKernelFile(path: string): string | undefined {
+  let fd: number;
+  try {
+    fd = openSync(path, 'r');
+  } catch (error) {
+    if (isAbsent(error)) return undefined;
+    throw error;
+  }
+  try {
+    const length = readSync(fd, buffer, 0, buffer.length, null);
+    // A short answer is the whole one, except in files longer than a page, which come in pieces.
+    if (length < 4_000) return buffer.toString('latin1', 0, length);
+    return buffer.toString('latin1', 0, length) + readRest(fd);
+  } catch (error) {
+    if (isAbsent(error)) return undefined; // it ended between open and read
+    throw error;
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function readRest(fd: number): string {
+  let rest = '';
+  for (;;) {
+    const length = readSync(fd, buffer, 0, buffer.length, null);
+    if (length === 0) return rest;
+    rest += buffer.toString('latin1', 0, length);
+  }
+}
+
+/** Gone: no such file, process or device any more. */
+export function isAbsent(error: unknown): boolean {
+  const { code } = error as NodeJS.ErrnoException;
+  return code === 'ENOENT' || code === 'ESRCH' || code === 'ENODEV';
+}

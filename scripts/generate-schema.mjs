@@ -1,0 +1,17 @@
+// Writes docs/spec.schema.json from the schema the validator itself uses. Run after a change of the spec:
+//
+//   npm run build && node scripts/generate-schema.mjs
+//
+// A unit test fails while the file is stale.
+import { writeFile } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+import * as prettier from 'prettier';
+
+const { specJsonSchema } = await import('../dist/libs/contracts/src/index.js').then((m) => m.default ?? m);
+const target = fileURLToPath(new URL('../docs/spec.schema.json', import.meta.url));
+const options = await prettier.resolveConfig(target);
+await writeFile(
+  target,
+  await prettier.format(JSON.stringify(specJsonSchema()), { ...options, filepath: target }),
+);
+process.stdout.write(`${target}\n`);

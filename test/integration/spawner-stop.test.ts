@@ -1,0 +1,216 @@
+import { join } from 'node:path';
+import type { ExitReport } from '#libs/contracts';
+import {
+  eventually,
+  expectedContainments,
+  isAlive,
+  ownCgroup,
+  procEntry,
+  TestHost,
+  type TestAgent,
+} from '../support/proc';
+
+const GRACE_MS = 300;
+/** R10: gone within grace + 500 ms. What the test machine's own noise may add on top. */
+const BOUND_MS = GRACE_MS + 500;
+const NOISE_MS = 700;
+
+const graceful = { mode: 'graceful', graceMs: GRACE_MS } as const;
+const immediate = { mode: 'immediate', graceMs: 0 } as const;
+
+describe.each(expectedContainments())('stopping process trees, containment %s', (containment) => {
+  let test: TestHost;
+  beforeEach(async () => (test = await TestHost.start(containment)));
+  afterEach(() => test.end());
+
+  /** What every stop of a reachable tree must come to. */
+  function expectProved(report: ExitReport): void {
+    expect(report.report).toMatchObject({ containment, proved: true, survivors: [] });
+    const kinds = report.report.evidence.map(({ kind }) => kind);
+    expect(kinds).toContain('exit');
+    expect(kinds).toContain('sweep-empty');
+    if (containment === 'cgroup') expect(kinds).toContain('cgroup-empty');
+    expect(test.alive()).toEqual([]);
+  }
+
+  async function timedStop({ agent }: TestAgent): Promise<{ report: ExitReport; tookMs: number }> {
+    const startedAt = performance.now();
+    const report = await agent.stop(graceful);
+    return { report, tookMs: performance.now() - startedAt };
+  }
+
+  describe('R10 the ladder', () => {
+    it('ends a polite tree by SIGTERM, long before the grace is over', async () => {
+      const { report } = await timedStop(await test.ready('polite.sh'));
+      expectProved(report);
+      expect(report).toMatchObject({ signal: 'SIGTERM', exitCode: null });
+      expect(report.report.escalated).toBe(false);
+      expect(report.report.provedAfterMs).toBeLessThan(GRACE_MS);
+    });
+
+    it('ends a tree that ignores SIGTERM within grace + 500 ms, and not before the grace is over', async () => {
+      const { report, tookMs } = await timedStop(await test.ready('deaf.sh'));
+      expectProved(report);
+      expect(report).toMatchObject({ signal: 'SIGKILL', exitCode: null });
+      expect(report.report.escalated).toBe(true);
+      expect(tookMs).toBeGreaterThanOrEqual(GRACE_MS - 1);
+      expect(tookMs).toBeLessThan(BOUND_MS + NOISE_MS);
+    });
+
+    it('skips the grace in mode immediate', async () => {
+      const { agent } = await test.ready('polite.sh');
+      const report = await agent.stop(immediate);
+      expectProved(report);
+      expect(report.report.signals.every(({ signal }) => signal === 'SIGKILL')).toBe(true);
+    });
+
+    it('lets a later immediate stop shorten a graceful one, and gives both callers one report', async () => {
+      const { agent } = await test.ready('deaf.sh');
+      const startedAt = performance.now();
+      const slow = agent.stop({ mode: 'graceful', graceMs: 60_000 });
+      const fast = agent.stop(immediate);
+      expect(await fast).toBe(await slow);
+      expect(performance.now() - startedAt).toBeLessThan(BOUND_MS + NOISE_MS);
+    });
+
+    it('counts what an agent says during the grace', async () => {
+      const { agent, messages } = await test.ready('exits-during-grace.sh');
+      const report = await agent.stop({ mode: 'graceful', graceMs: 5_000 });
+      expectProved(report);
+      expect(report).toMatchObject({ exitCode: 7, signal: null });
+      expect(messages).toEqual([{ type: 'cost', usd: 0.5 }]);
+    });
+
+    it('sends no process SIGTERM twice', async () => {
+      const { report } = await timedStop(await test.ready('deaf-with-grandchildren.sh'));
+      const terms = report.report.signals.filter(({ signal }) => signal === 'SIGTERM');
+      const pids = terms.filter(({ to }) => to === 'process').map(({ pid }) => pid);
+      expect(new Set(pids).size).toBe(pids.length);
+      if (containment === 'group') expect(pids).toEqual([]);
+    });
+  });
+
+  it('R11 reads the end from the exit event and the empty tree', async () => {
+    const started = await test.ready('deaf-with-grandchildren.sh');
+    const before = started.agent.processes();
+    const { report } = await timedStop(started);
+    for (const { pid, startTime } of report.report.processes) {
+      const now = procEntry(pid);
+      expect(now === undefined || now.state === 'Z' || now.startTime !== startTime).toBe(true);
+    }
+    expect(before.map(({ pid }) => pid)).toContain(started.agent.identity.pid);
+  });
+
+  describe('R12 whole trees', () => {
+    const trees = [
+      'deaf-with-grandchildren',
+      'setsid-grandchild',
+      'double-fork',
+      'disowned',
+      'cleared-environment',
+    ];
+    it.each(trees)('ends %s', async (name) => {
+      const started = await test.ready(`${name}.sh`);
+      const { report, tookMs } = await timedStop(started);
+      expectProved(report);
+      expect(report.report.processes.length).toBeGreaterThan(1);
+      for (const { pid } of report.report.processes) expect(isAlive(pid)).toBe(false);
+      expect(tookMs).toBeLessThan(BOUND_MS + NOISE_MS);
+    });
+
+    it('ends three fork loops', async () => {
+      const { report } = await timedStop(await test.ready('fork-loop.sh'));
+      expectProved(report);
+    });
+
+    it('ends what a natural exit leaves, counts it, and keeps the exit code', async () => {
+      const { agent } = await test.run('leaves-children.sh');
+      const report = await agent.ended;
+      expect(report).toMatchObject({ exitCode: 4, signal: null, leftovers: 3 });
+      expect(report.report).toMatchObject({ proved: true, survivors: [] });
+      expect(test.alive()).toEqual([]);
+    });
+  });
+
+  describe('R13 frozen trees', () => {
+    it('ends a tree that was frozen, within the same bound', async () => {
+      const started = await test.ready('deaf-with-grandchildren.sh');
+      await started.agent.freeze();
+      const { report, tookMs } = await timedStop(started);
+      expectProved(report);
+      expect(tookMs).toBeLessThan(BOUND_MS + NOISE_MS);
+    });
+
+    it('lets a frozen polite tree end by SIGTERM', async () => {
+      const started = await test.ready('polite.sh');
+      await started.agent.freeze();
+      const { report } = await timedStop(started);
+      expectProved(report);
+      expect(report.signal).toBe('SIGTERM');
+    });
+
+    it('ends a process that stopped itself', async () => {
+      const started = await test.ready('stops-itself.sh');
+      const { pid } = started.agent.identity;
+      await eventually('state T', () => procEntry(pid)?.state === 'T', 5_000);
+      const { report } = await timedStop(started);
+      expectProved(report);
+      expect(report.signal).toBe('SIGTERM');
+    });
+
+    it('stops every process where it stands, and lets it go on', async () => {
+      const started = await test.ready([
+        '/bin/sh',
+        '-c',
+        'echo ready; while :; do echo beat; sleep 0.01; done',
+      ]);
+      await started.agent.freeze();
+      await new Promise((resolve) => setTimeout(resolve, 50)); // what was in the pipe arrives
+      const beats = started.out.length;
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      expect(started.out.length).toBe(beats);
+      await started.agent.thaw();
+      await eventually('a beat after the thaw', () => started.out.length > beats, 5_000);
+      expectProved(await started.agent.stop(immediate));
+    });
+  });
+
+  describe('R14 bounded drain', () => {
+    const away = containment === 'cgroup' ? { CGROUP_PROCS: join(ownCgroup() ?? '', 'cgroup.procs') } : {};
+
+    it('resolves although somebody out of reach holds the output open', async () => {
+      const started = await test.ready('holds-pipe.sh', { env: { ...away, STAY: '1' } });
+      const holder = Number((await started.line((line) => line.startsWith('holder'))).split(' ')[1]);
+      try {
+        const { report, tookMs } = await timedStop(started);
+        expect(isAlive(holder)).toBe(true);
+        expect(report.exitCode).toBe(0);
+        expect(tookMs).toBeLessThan(BOUND_MS + 500 + NOISE_MS);
+      } finally {
+        if (isAlive(holder)) process.kill(holder, 'SIGKILL');
+      }
+    });
+  });
+
+  it('R20 answers every caller of stop with the one stored report', async () => {
+    const { agent } = await test.ready('polite.sh');
+    const reports = await Promise.all([agent.stop(graceful), agent.stop(immediate), agent.stop(graceful)]);
+    expect(new Set([...reports, await agent.ended, await agent.stop(graceful)]).size).toBe(1);
+    expect(await agent.confirmed).toEqual(reports[0].report);
+  });
+
+  it('stops 100 trees at once without holding the event loop', async () => {
+    const started = await Promise.all(Array.from({ length: 100 }, () => test.ready('polite.sh')));
+    let longestMs = 0;
+    let last = performance.now();
+    const tick = setInterval(() => {
+      longestMs = Math.max(longestMs, performance.now() - last);
+      last = performance.now();
+    }, 1);
+    const reports = await Promise.all(started.map(({ agent }) => agent.stop(graceful)));
+    clearInterval(tick);
+    for (const report of reports) expect(report.report.proved).toBe(true);
+    expect(test.alive()).toEqual([]);
+    expect(longestMs).toBeLessThan(250); // measured 20–40 ms alone; other suites share the machine
+  });
+});

@@ -1,0 +1,187 @@
+import { randomUUID } from 'node:crypto';
+import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import type { AgentMessage } from '#libs/contracts';
+import {
+  createProcessHost,
+  type AgentProcess,
+  type Containment,
+  type ProcessHost,
+  type ProcessHostOptions,
+  type SpawnRequest,
+} from '#libs/spawner';
+
+/**
+ * The test's own look into /proc, written apart from the product's, so that a fault there does not hide itself.
+ */
+export interface ProcEntry {
+  readonly pid: number;
+  readonly command: string;
+  readonly state: string;
+  readonly parent: number;
+  readonly startTime: string;
+}
+
+/** One process; undefined when it is gone. A zombie is reported with state Z. */
+export function procEntry(pid: number): ProcEntry | undefined {
+  try {
+    const text = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    const match = /^(\d+) \((.*)\) (\S) (\d+) /s.exec(text);
+    const startTime = text
+      .slice(text.lastIndexOf(')') + 2)
+      .trim()
+      .split(' ')[19];
+    if (match === null || startTime === undefined) return undefined;
+    const [, , command = '', state = '', parent] = match;
+    return { pid, command, state, parent: Number(parent), startTime };
+  } catch {
+    return undefined;
+  }
+}
+
+export function isAlive(pid: number): boolean {
+  const entry = procEntry(pid);
+  return entry !== undefined && entry.state !== 'Z' && entry.state !== 'X';
+}
+
+/** Live processes that carry `text` in their environment. */
+export function aliveWithEnvironment(text: string): ProcEntry[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
+    .filter((name) => {
+      try {
+        return readFileSync(`/proc/${name}/environ`, 'latin1').includes(text);
+      } catch {
+        return false;
+      }
+    })
+    .flatMap((name) => procEntry(Number(name)) ?? [])
+    .filter((entry) => isAlive(entry.pid));
+}
+
+/** Waits until `condition` holds. @throws after `boundMs`, naming what was waited for. */
+export async function eventually(what: string, condition: () => boolean, boundMs: number): Promise<number> {
+  const startedAt = performance.now();
+  while (!condition()) {
+    if (performance.now() - startedAt > boundMs) throw new Error(`not within ${boundMs} ms: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+  return performance.now() - startedAt;
+}
+
+/**
+ * Where this machine lets us make cgroups: root on a mounted cgroup v2 must be able to, and then every test runs in
+ * `cgroup` containment too and fails if the product cannot. Elsewhere only `group` is tested, and that is said.
+ */
+export function expectedContainments(): Containment[] {
+  const mounted = readFileSync('/proc/self/mountinfo', 'utf8')
+    .split('\n')
+    .some((line) => / - cgroup2 \S+ rw/.test(line));
+  if (process.getuid?.() === 0 && mounted) return ['cgroup', 'group'];
+  const why = mounted ? 'this is not root' : 'no writable cgroup v2 is mounted';
+  process.stdout.write(`Containment "cgroup" is not tested here: ${why}.\n`);
+  return ['group'];
+}
+
+export const FIXTURES = resolve(__dirname, '../fixtures');
+
+/** One agent of a test and what it said so far. */
+export interface TestAgent {
+  readonly agent: AgentProcess;
+  readonly out: string[];
+  readonly err: string[];
+  readonly messages: AgentMessage[];
+  readonly bad: string[];
+  /** Resolves with the first line for which `match` holds. */
+  line(match: (line: string) => boolean): Promise<string>;
+}
+
+/** A process host of a test's own. Everything it starts carries an unguessable tag of the test's. */
+export class TestHost {
+  private constructor(
+    readonly host: ProcessHost,
+    readonly tag: string,
+    readonly dataDir: string,
+    readonly workerId: string,
+  ) {}
+
+  static async start(containment: Containment, options: Partial<ProcessHostOptions> = {}): Promise<TestHost> {
+    const tag = randomUUID();
+    const dataDir = options.dataDir ?? mkdtempSync(join(tmpdir(), 'belay-spawner-'));
+    const workerId = options.workerId ?? `test-${tag}`;
+    const host = await createProcessHost({ ...options, workerId, dataDir, containment });
+    return new TestHost(host, tag, dataDir, workerId);
+  }
+
+  /** Starts a fixture, or any command, and does not wait. */
+  async run(command: string | readonly string[], options: Partial<SpawnRequest> = {}): Promise<TestAgent> {
+    const seen = {
+      out: [] as string[],
+      err: [] as string[],
+      messages: [] as AgentMessage[],
+      bad: [] as string[],
+    };
+    const listeners = new Set<(line: string) => void>();
+    const agent = await this.host.spawn({
+      agentId: `agt_${randomUUID()}`,
+      command: typeof command === 'string' ? [join(FIXTURES, command)] : command,
+      shell: false,
+      stdin: '',
+      graceMs: 300,
+      ...options,
+      env: { TEST_TAG: this.tag, ...options.env },
+      onOutput: (stream, text) => {
+        seen[stream === 'stdout' ? 'out' : 'err'].push(text);
+        for (const listener of listeners) listener(text);
+      },
+      onMessage: (message) => seen.messages.push(message),
+      onBadLine: (text) => seen.bad.push(text),
+    });
+    const line = (match: (text: string) => boolean): Promise<string> =>
+      new Promise((found, missed) => {
+        const early = seen.out.find(match);
+        if (early !== undefined) return void found(early);
+        listeners.add((text) => match(text) && found(text));
+        void agent.ended.then((report) => missed(new Error(`ended before: ${JSON.stringify(report)}`)));
+      });
+    return { agent, ...seen, line };
+  }
+
+  /** Starts a fixture and waits until it says that it is ready. */
+  async ready(command: string | readonly string[], options: Partial<SpawnRequest> = {}): Promise<TestAgent> {
+    const started = await this.run(command, options);
+    await started.line((line) => line === 'ready');
+    return started;
+  }
+
+  /** What of this host's agents runs, by the test's own look. */
+  alive(): ProcEntry[] {
+    return aliveWithEnvironment(`TEST_TAG=${this.tag}`);
+  }
+
+  /** Closes the host; then nothing may be left: no process, no cgroup, no file. */
+  async end(): Promise<void> {
+    await this.host.close();
+    const left = { processes: this.alive(), files: readdirSync(join(this.dataDir, 'hosts')) };
+    rmSync(this.dataDir, { recursive: true, force: true });
+    const cgroups = cgroupsNamed(this.workerId);
+    if (left.processes.length + left.files.length + cgroups.length > 0)
+      throw new Error(`left behind: ${JSON.stringify({ ...left, cgroups })}`);
+  }
+}
+
+/** Worker cgroups of this name under this process's own cgroup. */
+export function cgroupsNamed(workerId: string): string[] {
+  const own = ownCgroup();
+  return own === undefined ? [] : readdirSync(own).filter((name) => name === `belay-${workerId}`);
+}
+
+/** The cgroup v2 folder this process is in. */
+export function ownCgroup(): string | undefined {
+  const mount = /^\d+ \d+ \S+ \S+ (\S+) .* - cgroup2 /m.exec(
+    readFileSync('/proc/self/mountinfo', 'utf8'),
+  )?.[1];
+  const path = /^0::(.*)$/m.exec(readFileSync('/proc/self/cgroup', 'utf8'))?.[1];
+  return mount === undefined || path === undefined ? undefined : join(mount, path);
+}
