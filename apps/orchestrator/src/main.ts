@@ -73,7 +73,7 @@ async function main(): Promise<void> {
     abortOnError: false,
     bodyParser: false,
   });
-  acceptJson(app.getHttpAdapter().getInstance() as unknown as FastifyInstance);
+  acceptJson(app.getHttpAdapter().getInstance());
   app.useGlobalFilters(new ProblemFilter(log));
   app.useGlobalGuards(new TokenGuard(token));
   const orchestrator = app.get(OrchestratorService);

@@ -39,7 +39,7 @@ export function toProblem(error: unknown): ProblemBody {
   const status =
     error instanceof HttpException
       ? error.getStatus()
-      : Number((error as { statusCode?: number } | undefined)?.statusCode ?? 500);
+      : ((error as { statusCode?: number } | undefined)?.statusCode ?? 500);
   const known = status < 500 && error instanceof Error;
   return {
     type: 'about:blank',

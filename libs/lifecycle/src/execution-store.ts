@@ -83,7 +83,8 @@ export class ExecutionStore {
   ): Promise<{ id: string; created: boolean }> {
     const id = options.id ?? this.newId(spec.idempotencyKey);
     await stageExecution(this.scripts.valkey, id, spec);
-    const text = (name: string, value: unknown) => (value === undefined ? {} : { [name]: String(value) });
+    const text = (name: string, value: string | number | undefined) =>
+      value === undefined ? {} : { [name]: String(value) };
     const fields = {
       name: spec.name,
       labels: JSON.stringify(spec.labels),
@@ -164,7 +165,7 @@ export class ExecutionStore {
     const ordered = [...ids]
       .filter((id) => query.cursor === undefined || id < query.cursor)
       .sort()
-      .reverse();
+      .toReversed();
     const items: ExecutionRecord[] = [];
     for (const id of ordered) {
       if (items.length === limit) break;

@@ -525,7 +525,7 @@ describe('R24 listing', () => {
     const ids: string[] = [];
     for (let i = 0; i < 5; i++) ids.push(await create([node('a')], { labels: label }));
     const all = await life.executions.list({ labels: ['run=listing'] });
-    expect(all.items.map((e) => e.id)).toEqual([...ids].reverse());
+    expect(all.items.map((e) => e.id)).toEqual(ids.toReversed());
     const first = await life.executions.list({ labels: ['run=listing'], limit: 2 });
     expect(first.nextCursor).toBe(ids[3]);
     const rest = await life.executions.list({

@@ -18,7 +18,7 @@ class Gather {
   constructor(private readonly send: () => Promise<void>) {}
 
   touch(): void {
-    this.timer ??= setTimeout(() => this.flush(), GATHER_MS);
+    this.timer ??= setTimeout(() => void this.flush(), GATHER_MS);
   }
 
   flush(): Promise<void> {

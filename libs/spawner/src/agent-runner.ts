@@ -303,7 +303,8 @@ function notStarted(cause: StopCause): AgentOutcome {
 }
 
 function spawnFailed(error: unknown): AgentOutcome {
-  const code = isBelayError(error) ? String(error.details['reason'] ?? error.code) : 'SPAWN_FAILED';
+  const reason = isBelayError(error) ? error.details['reason'] : undefined;
+  const code = typeof reason === 'string' ? reason : 'SPAWN_FAILED';
   const message = error instanceof Error ? error.message : String(error);
   return { state: 'failed', reason: 'error', error: { code, message } };
 }

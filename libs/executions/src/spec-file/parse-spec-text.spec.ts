@@ -108,7 +108,7 @@ describe('is refused', () => {
     [
       'JSON that is no JSON',
       'name: x',
-      ["SYNTAX the file is not JSON: Unexpected token 'a', "name: x" is not valid JSON."],
+      [`SYNTAX the file is not JSON: Unexpected token 'a', "name: x" is not valid JSON.`],
       JSON_FILE,
     ],
     [

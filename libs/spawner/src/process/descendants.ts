@@ -14,7 +14,9 @@ export function findDescendants(roots: readonly ProcStat[]): ProcStat[] {
   const found = new Map<number, ProcStat>();
   const queue = [...roots];
   for (let parent = queue.pop(); parent !== undefined; parent = queue.pop()) {
-    const children = childrenOf(parent).flatMap((pid) => (found.has(pid) ? [] : (childStat(pid, parent.pid) ?? [])));
+    const children = childrenOf(parent).flatMap((pid) =>
+      found.has(pid) ? [] : (childStat(pid, parent.pid) ?? []),
+    );
     // Only a parent that still lives has held its pid all the while, so that these are its children indeed (R21).
     if (children.length === 0 || findAlive(parent) === undefined) continue;
     for (const child of children) {

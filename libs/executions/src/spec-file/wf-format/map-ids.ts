@@ -8,8 +8,8 @@ const REFUSED = new Set(['__proto__', 'constructor', 'prototype']);
 
 /**
  * Node ids for task ids, in their order. What is a node id already stays as it is; anything else gets its other
- * characters replaced, is shortened, and ends in a hash of the whole, longer where two would meet. So no two tasks
- * share an id, and one file always gives the same ids.
+ * characters replaced, is shortened, and ends in a hash of the whole, another one where two would meet. So no two
+ * tasks share an id, and one file always gives the same ids.
  */
 export function mapIds(taskIds: readonly string[]): Map<string, string> {
   const taken = new Set(taskIds.filter(isNodeId));
@@ -26,11 +26,11 @@ export function mapIds(taskIds: readonly string[]): Map<string, string> {
 const isNodeId = (id: string): boolean => NODE_ID.test(id) && !REFUSED.has(id);
 
 function freeId(taskId: string, taken: ReadonlySet<string>): string {
-  const hash = createHash('sha256').update(taskId).digest('hex');
-  for (let length = HASH_LENGTH; ; length++) {
-    const tail = hash.slice(0, length);
-    const head = taskId.replaceAll(/[^A-Za-z0-9_.-]/g, '_').slice(0, MAX_LENGTH - 1 - length);
-    const id = `${head}-${tail}`;
+  const head = taskId.replaceAll(/[^A-Za-z0-9_.-]/g, '_').slice(0, MAX_LENGTH - 1 - HASH_LENGTH);
+  // Another hash each turn: of all names in one file some turn is free.
+  for (let turn = 0; ; turn++) {
+    const hash = createHash('sha256').update(`${turn} ${taskId}`).digest('hex');
+    const id = `${head}-${hash.slice(0, HASH_LENGTH)}`;
     if (!taken.has(id)) return id;
   }
 }
