@@ -106,7 +106,7 @@ async function main(): Promise<void> {
   process.on('SIGINT', () => onSignal('SIGINT'));
   process.on('disconnect', () => onSignal('parent gone'));
 
-  orchestrator.start();
+  await orchestrator.start();
   await app.listen(settings.httpPort, settings.httpHost);
   const url = await app.getUrl();
   log.info({ url }, 'running');

@@ -1,10 +1,14 @@
 import { BelayError, type WorkerState } from '#libs/contracts';
 import type { Janitor } from '#libs/executions';
 import type { KillswitchService } from '#libs/killswitch';
+import { ServiceRun } from '#libs/lifecycle';
 
 /** The orchestrator's own state, as a worker's: idle → running → draining → stopped (R41). */
 export class OrchestratorService {
-  private current: WorkerState = 'idle';
+  private readonly life = new ServiceRun<void>({
+    start: async () => this.startOnce(),
+    drain: async () => this.drainOnce(),
+  });
   private sweeping: NodeJS.Timeout | undefined;
   private pass: Promise<void> | undefined;
   /** Ends open streams; aborted when the drain begins. */
@@ -18,12 +22,19 @@ export class OrchestratorService {
   ) {}
 
   get state(): WorkerState {
-    return this.current;
+    return this.life.state;
   }
 
-  start(): void {
-    if (this.current !== 'idle') throw new Error(`The orchestrator is ${this.current}; it starts once.`);
-    this.current = 'running';
+  start(): Promise<void> {
+    return this.life.start();
+  }
+
+  /** Every caller shares one drain. */
+  drain(): Promise<void> {
+    return this.life.drain();
+  }
+
+  private async startOnce(): Promise<void> {
     this.killswitch.start();
     this.janitor.start();
     this.scheduleSweep();
@@ -31,21 +42,18 @@ export class OrchestratorService {
 
   /** New work is refused while draining; stops and reads are not. @throws BelayError DRAINING */
   assertAdmitting(): void {
-    if (this.current === 'running') return;
+    if (this.life.state === 'running') return;
     throw new BelayError(
       'DRAINING',
       'This orchestrator is draining and takes no new work. Try again in a moment.',
     );
   }
 
-  async drain(): Promise<void> {
-    if (this.current !== 'running') return;
-    this.current = 'draining';
+  private async drainOnce(): Promise<void> {
     this.closing.abort();
     clearTimeout(this.sweeping);
     await Promise.allSettled([this.janitor.stop(), this.pass]);
     this.killswitch.stopListening();
-    this.current = 'stopped';
   }
 
   private scheduleSweep(): void {
@@ -53,7 +61,7 @@ export class OrchestratorService {
       this.pass = this.killswitch
         .sweep()
         .catch(this.onError)
-        .finally(() => this.current === 'running' && this.scheduleSweep());
+        .finally(() => !this.closing.signal.aborted && this.scheduleSweep());
     }, this.sweepMs);
   }
 }

