@@ -25,6 +25,8 @@ interface HostProgram {
   readonly exited: Promise<number | null>;
 }
 
+jest.setTimeout(30_000);
+
 describe.each(expectedContainments())('when a worker dies, containment %s', (containment) => {
   let dataDir: string;
   let tag: string;

@@ -6,6 +6,8 @@ import { cgroupsNamed, expectedContainments, TestHost } from '../support/proc';
 
 const immediate = { mode: 'immediate', graceMs: 0 } as const;
 
+jest.setTimeout(30_000);
+
 describe.each(expectedContainments())('starting processes, containment %s', (containment) => {
   let test: TestHost;
   let folder: string;

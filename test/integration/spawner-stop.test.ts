@@ -19,6 +19,8 @@ const NOISE_MS = 700;
 const graceful = { mode: 'graceful', graceMs: GRACE_MS } as const;
 const immediate = { mode: 'immediate', graceMs: 0 } as const;
 
+jest.setTimeout(30_000);
+
 describe.each(expectedContainments())('stopping process trees, containment %s', (containment) => {
   let test: TestHost;
   beforeEach(async () => (test = await TestHost.start(containment)));

@@ -1,7 +1,7 @@
 import { fork, type ChildProcess } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { createClient, type BelayClient } from '#libs/client';
 import {
   startThrowawayServer,
@@ -43,7 +43,8 @@ export interface Fleet {
 function startMember(app: 'orchestrator' | 'worker', env: Record<string, string>): Promise<Member> {
   const child = fork(join(dist, `apps/${app}/src/main.js`), [], {
     env: {
-      PATH: process.env['PATH'],
+      // A plain PATH: one with folders this user may not read turns ENOENT into EACCES.
+      PATH: `${dirname(process.execPath)}:/usr/local/bin:/usr/bin:/bin`,
       HOME: process.env['HOME'],
       BELAY_TEST_RUN: process.env['BELAY_TEST_RUN'],
       ...env,

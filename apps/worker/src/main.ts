@@ -103,6 +103,7 @@ async function main(): Promise<void> {
       fenceAfterMs: settings.fenceAfterMs,
       stopTimeoutMs: settings.stopTimeoutMs,
       graceMs: settings.graceMs,
+      fenceGraceMs: settings.fenceGraceMs,
     },
     log,
     shutdown,

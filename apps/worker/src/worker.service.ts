@@ -16,8 +16,10 @@ export interface WorkerOptions {
   /** Silence, counted from the sending of the last acknowledged heartbeat, after which it stops its own agents. */
   readonly fenceAfterMs: number;
   readonly stopTimeoutMs: number;
-  /** Grace of a drain and of self-fencing. Milliseconds. */
+  /** Grace of a drain. Milliseconds. */
   readonly graceMs: number;
+  /** Grace of self-fencing, capped so that the fencing sum holds whatever a node asks for. Milliseconds. */
+  readonly fenceGraceMs: number;
 }
 
 /** How a drain went: `forced` when agents had to be stopped. */
@@ -144,7 +146,7 @@ export class WorkerService {
       mode,
       by: 'belay',
       endsAs: 'failed',
-      graceMs: this.options.graceMs,
+      graceMs: reason === 'worker_lost' ? this.options.fenceGraceMs : this.options.graceMs,
     });
   }
 

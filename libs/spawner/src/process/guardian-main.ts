@@ -2,12 +2,13 @@
  * The guardian: a process of its own beside each worker. At end of file on its stdin, which the kernel delivers
  * however the worker dies, it kills every tree of that worker, proves it, and removes what the worker left (R17).
  */
-import { read, rmSync, writeSync } from 'node:fs';
+import { read, writeSync } from 'node:fs';
 import { StringDecoder } from 'node:string_decoder';
 import { Cgroup } from './cgroup';
 import { endWorkerTrees } from './end-worker-trees';
 import { GUARDIAN_READY, type GuardianMessage } from './guardian-protocol';
 import type { PidStart } from './proc-stat';
+import { removePaths } from './remove-paths';
 
 /** After this long of killing, what is left is the reaper's at the next start of a worker here. */
 const BOUND_MS = 60_000;
@@ -76,7 +77,7 @@ async function workerDied(): Promise<void> {
     if ((await killAll()) && watched !== undefined) {
       const { cgroup } = watched.marks;
       const removed = cgroup === undefined || new Cgroup(cgroup).remove();
-      if (removed) for (const path of watched.remove) rmSync(path, { recursive: true, force: true });
+      if (removed) removePaths(watched.remove);
     }
   } finally {
     process.exit(0);

@@ -1,4 +1,5 @@
-import { mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { removePaths } from './remove-paths';
+import { mkdirSync, readFileSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Cgroup } from './cgroup';
 import { endWorkerTrees } from './end-worker-trees';
@@ -43,7 +44,7 @@ export function writeRecord(dataDir: string, record: HostRecord): void {
 }
 
 export function removeRecord(dataDir: string, workerId: string): void {
-  for (const path of pathsOf(dataDir, workerId)) rmSync(path, { recursive: true, force: true });
+  removePaths(pathsOf(dataDir, workerId));
 }
 
 /** This process, as a record names it. */

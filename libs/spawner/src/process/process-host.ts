@@ -259,6 +259,8 @@ class Host implements ProcessHost {
 
 function stopOnAbort(agent: RunningAgent, signal: AbortSignal, graceMs: number): void {
   const stop = (): void => void agent.stop({ mode: 'graceful', graceMs });
+  // The abort may have come while the process was starting: that event does not come again.
+  if (signal.aborted) return stop();
   signal.addEventListener('abort', stop, { once: true });
   void agent.ended.then(() => signal.removeEventListener('abort', stop));
 }
