@@ -106,22 +106,6 @@ it('R50 stop shows the receipt with evidence, and nothing is left', async () => 
   expect((JSON.parse(receipt.out) as Receipt).complete).toBe(true);
 });
 
-it('R55 kill --dry-run hits nobody, kill --all everybody', async () => {
-  const { id } = JSON.parse(
-    (await belay('run', spec('to-kill', 'sleep 300', 'sleep 300'), '--json')).out,
-  ) as ExecutionRecord;
-  await running(id, 2);
-  const plan = await belay('kill', '--all', '--dry-run');
-  expect(plan.out).toContain('killing everything would hit 2 agents');
-  expect((await fleet.client.execution(id)).state).toBe('running');
-  expect((await belay('kill', '--all')).code).toBe(2);
-  expect((await fleet.client.execution(id)).state).toBe('running');
-  const killed = await belay('kill', '--all', '--yes', '--now');
-  expect(killed).toMatchObject({ code: 0 });
-  expect(killed.out).toContain('2 targets: 2 killed\ncomplete: every target is confirmed\n');
-  expect(processesWith(id)).toEqual([]);
-});
-
 it('logs follow a running agent to its end, in order and once', async () => {
   const file = spec('talkative', 'for i in 1 2 3 4 5; do echo line $i; sleep 0.1; done');
   const { id } = JSON.parse((await belay('run', file, '--json')).out) as ExecutionRecord;
@@ -167,4 +151,20 @@ it('ps, workers and doctor agree with the fleet', async () => {
   const doctor = await belay('doctor');
   expect(doctor.out).toMatch(/^ok {4}orchestrator +running at /m);
   expect(doctor.out.match(/^ok {4}worker /gm)).toHaveLength(2);
+});
+
+it('R55 kill --dry-run hits nobody, kill --all everybody', async () => {
+  const { id } = JSON.parse(
+    (await belay('run', spec('to-kill', 'sleep 300', 'sleep 300'), '--json')).out,
+  ) as ExecutionRecord;
+  await running(id, 2);
+  const plan = await belay('kill', '--all', '--dry-run');
+  expect(plan.out).toContain('killing everything would hit 2 agents');
+  expect((await fleet.client.execution(id)).state).toBe('running');
+  expect((await belay('kill', '--all')).code).toBe(2);
+  expect((await fleet.client.execution(id)).state).toBe('running');
+  const killed = await belay('kill', '--all', '--yes', '--now');
+  expect(killed).toMatchObject({ code: 0 });
+  expect(killed.out).toContain('2 targets: 2 killed\ncomplete: every target is confirmed\n');
+  expect(processesWith(id)).toEqual([]);
 });

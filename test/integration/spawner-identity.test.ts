@@ -1,7 +1,8 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import type { BelayError } from '#libs/contracts';
-import { eventually, expectedContainments, isAlive, procEntry, TestHost } from '../support/proc';
+import { eventually, expectedContainments, FIXTURES, isAlive, procEntry, TestHost } from '../support/proc';
 
 const immediate = { mode: 'immediate', graceMs: 0 } as const;
 
@@ -96,11 +97,7 @@ describe.each(expectedContainments())('whose process is it, containment %s', (co
       async () => {
         // The leader ends by itself and leaves somebody deaf in another session: all through the grace its number is free.
         const { agent, line } = await test.run(
-          [
-            '/bin/sh',
-            '-c',
-            'setsid sh -c "trap \"\" TERM; echo ready; while :; do sleep 1; done" & sleep 0.2',
-          ],
+          ['/bin/sh', '-c', 'setsid "$0" & sleep 0.2', join(FIXTURES, 'deaf.sh')],
           { graceMs: 1_500 },
         );
         const { pid } = agent.identity;

@@ -65,7 +65,9 @@ export class AgentsController {
   ): Promise<void> {
     const { executionId } = await this.lifecycle.agents.get(id);
     if (follow !== undefined && follow !== '0') {
-      await streamLog(this.lifecycle, new SseStream(reply), {
+      const stream = new SseStream(reply);
+      this.orchestrator.track(stream.closed);
+      await streamLog(this.lifecycle, stream, {
         executionId,
         agentId: id,
         closing: this.orchestrator.closing.signal,

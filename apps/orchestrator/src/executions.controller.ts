@@ -176,6 +176,7 @@ export class ExecutionsController {
       );
     }
     const stream = new SseStream(reply);
+    this.orchestrator.track(stream.closed);
     await streamExecution(this.lifecycle, this.feed, stream, {
       executionId: id,
       closing: this.orchestrator.closing.signal,

@@ -3,6 +3,9 @@ import type { Janitor } from '#libs/executions';
 import type { KillswitchService } from '#libs/killswitch';
 import { ServiceRun } from '#libs/lifecycle';
 
+/** How long open streams may take to end. Milliseconds. */
+const STREAMS_END_MS = 2_000;
+
 /** The orchestrator's own state, as a worker's: idle → running → draining → stopped (R41). */
 export class OrchestratorService {
   private readonly life = new ServiceRun<void>({
@@ -21,6 +24,8 @@ export class OrchestratorService {
     private readonly onError: (error: unknown) => void,
   ) {}
 
+  private readonly streams = new Set<Promise<void>>();
+
   get state(): WorkerState {
     return this.life.state;
   }
@@ -32,6 +37,12 @@ export class OrchestratorService {
   /** Every caller shares one drain. */
   drain(): Promise<void> {
     return this.life.drain();
+  }
+
+  /** A stream the drain must let end before connections are closed. */
+  track(closed: Promise<void>): void {
+    this.streams.add(closed);
+    void closed.then(() => this.streams.delete(closed));
   }
 
   private async startOnce(): Promise<void> {
@@ -54,6 +65,7 @@ export class OrchestratorService {
     clearTimeout(this.sweeping);
     await Promise.allSettled([this.janitor.stop(), this.pass]);
     this.killswitch.stopListening();
+    await this.streamsEnded();
   }
 
   private scheduleSweep(): void {
@@ -63,5 +75,15 @@ export class OrchestratorService {
         .catch(this.onError)
         .finally(() => !this.closing.signal.aborted && this.scheduleSweep());
     }, this.sweepMs);
+  }
+
+  /** Every open stream has sent its final frame, or the limit has passed. */
+  private async streamsEnded(): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const limit = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, STREAMS_END_MS);
+    });
+    await Promise.race([Promise.all(this.streams), limit]);
+    clearTimeout(timer);
   }
 }

@@ -1,5 +1,12 @@
 import { Catch, HttpException, type ArgumentsHost, type ExceptionFilter } from '@nestjs/common';
-import { ERROR_STATUS, isBelayError, type ErrorCode, type Problem } from '#libs/contracts';
+import {
+  ERROR_STATUS,
+  isBelayError,
+  ServerUnreachableError,
+  type ErrorCode,
+  type Problem,
+} from '#libs/contracts';
+import { isPassing } from '#libs/valkey';
 import type { FastifyReply } from 'fastify';
 import type { Logger } from 'pino';
 
@@ -24,7 +31,9 @@ const BY_STATUS: Record<number, ErrorCode> = {
 };
 
 /** problem+json of an error; what is not ours shows a code and no internals (R68). */
-export function toProblem(error: unknown): ProblemBody {
+export function toProblem(raised: unknown): ProblemBody {
+  const error =
+    isBelayError(raised) || !isPassing(raised) ? raised : new ServerUnreachableError('its address', raised);
   if (isBelayError(error)) {
     return {
       type: 'about:blank',

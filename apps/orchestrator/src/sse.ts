@@ -8,6 +8,8 @@ const KEEP_ALIVE_MS = 25_000;
 export class SseStream {
   private readonly timer: NodeJS.Timeout;
   readonly gone = new AbortController();
+  /** Resolves when the response is over, however it ended. */
+  readonly closed: Promise<void>;
 
   constructor(private readonly reply: FastifyReply) {
     reply.hijack();
@@ -17,7 +19,13 @@ export class SseStream {
       'x-accel-buffering': 'no',
       connection: 'keep-alive',
     });
-    reply.raw.on('close', () => this.gone.abort());
+    this.closed = new Promise((resolve) => {
+      reply.raw.on('close', () => {
+        clearInterval(this.timer);
+        this.gone.abort();
+        resolve();
+      });
+    });
     this.timer = setInterval(() => reply.raw.write(': keep-alive\n\n'), KEEP_ALIVE_MS);
     this.timer.unref();
   }

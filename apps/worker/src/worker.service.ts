@@ -93,9 +93,10 @@ export class WorkerService {
     this.watch = setInterval(() => this.fenceWhenSilent(), Math.max(50, this.options.heartbeatMs / 4));
     this.consumers = pools.map((pool) =>
       this.queues.consume(pool, concurrency, async (job) => {
-        // Admission closes here first: a job in flight ends quietly and is handed over again (R42).
-        if (this.life.state !== 'running' || this.fenced) return;
+        // Admission closes here first: a job in flight goes back to its queue (R42).
+        if (this.life.state !== 'running' || this.fenced) return false;
         await this.runner.run(job);
+        return true;
       }),
     );
   }
@@ -162,7 +163,8 @@ export class WorkerService {
       await workers
         .transition(workerId, 'draining')
         .catch((error: unknown) => this.log.warn({ err: error }, 'draining'));
-    for (const consumer of this.consumers) void consumer.pause(true);
+    // Closing ends the blocking wait for a job at once; it resolves when the jobs in hand are done.
+    const closed = Promise.allSettled(this.consumers.map(async (consumer) => consumer.close()));
     const calm = await within(this.runner.whenIdle(), stopTimeoutMs);
     const stopped = calm ? [] : this.runner.agentIds();
     if (!calm) {
@@ -170,7 +172,7 @@ export class WorkerService {
       this.stopAll('graceful', 'server_shutdown');
       await within(this.runner.whenIdle(), graceMs + 10_000);
     }
-    await within(Promise.allSettled(this.consumers.map(async (consumer) => consumer.close(!calm))), 5_000);
+    await within(closed, 5_000);
     this.beating = false;
     clearTimeout(this.beat);
     clearInterval(this.watch);

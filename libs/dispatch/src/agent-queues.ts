@@ -1,6 +1,6 @@
 import { agentQueueName, type AgentJob, type DispatchEntry } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
-import { Queue, Worker } from 'bullmq';
+import { DelayedError, Queue, Worker } from 'bullmq';
 import type { Redis } from 'ioredis';
 
 export interface QueueOptions {
@@ -10,6 +10,8 @@ export interface QueueOptions {
 
 /** A job BullMQ lost is looked for this long after it was handed over. Milliseconds. */
 const SECOND_LOOK_MS = 30_000;
+/** A job handed back rests this long, so that the same worker does not take it in a tight loop. Milliseconds. */
+const HAND_BACK_MS = 300;
 const SWEEP_BATCH = 500;
 
 /**
@@ -107,16 +109,27 @@ export class AgentQueues {
     return entries.length;
   }
 
-  /** Takes jobs of a pool. BullMQ's retries and stalled recovery start nothing: `handle` must claim. */
-  consume(pool: string, concurrency: number, handle: (job: AgentJob) => Promise<void>): Worker<AgentJob> {
-    const worker = new Worker<AgentJob>(agentQueueName(pool), async (job) => handle(job.data), {
-      connection: this.lifecycle.valkey.connections.create('blocking'),
-      prefix: this.options.prefix,
-      concurrency,
-      autorun: true,
-      // A job is a hint: when its lock is lost the other copy's claim is refused, and the outbox repairs a lost one.
-      maxStalledCount: 10,
-    });
+  /**
+   * Takes jobs of a pool. BullMQ's retries and stalled recovery start nothing: `handle` must claim. A job it refuses
+   * (false: this worker drains, or is fenced) goes back to the queue for another worker (R42).
+   */
+  consume(pool: string, concurrency: number, handle: (job: AgentJob) => Promise<boolean>): Worker<AgentJob> {
+    const worker = new Worker<AgentJob>(
+      agentQueueName(pool),
+      async (job, token) => {
+        if (await handle(job.data)) return;
+        await job.moveToDelayed(Date.now() + HAND_BACK_MS, token);
+        throw new DelayedError();
+      },
+      {
+        connection: this.lifecycle.valkey.connections.create('blocking'),
+        prefix: this.options.prefix,
+        concurrency,
+        autorun: true,
+        // A job is a hint: when its lock is lost the other copy's claim is refused, and the outbox repairs a lost one.
+        maxStalledCount: 10,
+      },
+    );
     worker.on('error', () => undefined);
     return worker;
   }

@@ -92,7 +92,7 @@ export class ScriptRunner {
     try {
       return await this.redis.evalsha(script.sha, 1, key, ...args);
     } catch (error) {
-      if (!(error instanceof Error) || !error.message.startsWith('NOSCRIPT')) throw error;
+      if (!(error as Error).message.startsWith('NOSCRIPT')) throw error;
       return this.redis.eval(script.body, 1, key, ...args);
     }
   }

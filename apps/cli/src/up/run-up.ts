@@ -94,7 +94,10 @@ async function keepUp(session: Session, fleet: Fleet, server: StateServer, up: K
   const { dataDir, tokenFrom } = session.connection;
   const { url = '', workerIds } = await fleet.start();
   if (up.signals.isAsked()) return;
-  const near = (path: string): string => relative(session.process.cwd, path) || path;
+  const near = (path: string): string => {
+    const short = relative(session.process.cwd, path);
+    return short === '' || short.startsWith('..') ? path : short;
+  };
   const tokenAt = tokenFrom === 'BELAY_TOKEN' ? 'BELAY_TOKEN' : near(dataDir.token);
   const facts = {
     url,

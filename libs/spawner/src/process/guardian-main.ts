@@ -77,7 +77,7 @@ async function workerDied(): Promise<void> {
     if ((await killAll()) && watched !== undefined) {
       const { cgroup } = watched.marks;
       const removed = cgroup === undefined || new Cgroup(cgroup).remove();
-      if (removed) removePaths(watched.remove);
+      if (removed) await removePaths(watched.remove);
     }
   } finally {
     process.exit(0);

@@ -1,4 +1,3 @@
-import { removePaths } from './remove-paths';
 import { mkdirSync, readFileSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Cgroup } from './cgroup';
@@ -6,6 +5,7 @@ import { endWorkerTrees } from './end-worker-trees';
 import { bootId, findAlive, readStat } from './proc-stat';
 import type { Containment, ProcessIdentity, ReapedWorker } from './process-host.types';
 import { toSeen } from './process-tree';
+import { removePaths } from './remove-paths';
 
 /** What a worker leaves on disk so that, should it and its guardian die, its trees can be found again (R17). */
 export interface HostRecord {
@@ -43,8 +43,8 @@ export function writeRecord(dataDir: string, record: HostRecord): void {
   renameSync(`${path}.new`, path);
 }
 
-export function removeRecord(dataDir: string, workerId: string): void {
-  removePaths(pathsOf(dataDir, workerId));
+export function removeRecord(dataDir: string, workerId: string): Promise<void> {
+  return removePaths(pathsOf(dataDir, workerId));
 }
 
 /** This process, as a record names it. */
@@ -80,12 +80,12 @@ export async function reapDeadWorkers(dataDir: string): Promise<ReapedWorker[]> 
     if (record === undefined || ownerLives(record)) continue;
     const { containment, cgroup, cookie } = record;
     if (record.owner.bootId !== bootId()) {
-      removeRecord(dataDir, workerId);
+      await removeRecord(dataDir, workerId);
       continue;
     }
     const ended = await endWorkerTrees({ cookie, cgroup, leaders: [] }, REAP_BOUND_MS);
     const removed = cgroup === undefined || new Cgroup(cgroup).remove();
-    if (ended.proved && removed) removeRecord(dataDir, workerId);
+    if (ended.proved && removed) await removeRecord(dataDir, workerId);
     reaped.push({ workerId, containment, processes: ended.processes.map(toSeen), proved: ended.proved });
   }
   return reaped;

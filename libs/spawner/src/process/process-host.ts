@@ -69,7 +69,7 @@ export async function createProcessHost(options: ProcessHostOptions): Promise<Pr
     return new Host({ ...options, dataDir }, chosen, reaped, cookie, guardian);
   } catch (error) {
     chosen.cgroup?.remove();
-    records.removeRecord(dataDir, workerId);
+    await records.removeRecord(dataDir, workerId);
     throw error;
   }
 }
@@ -244,7 +244,7 @@ class Host implements ProcessHost {
     const clean = this.#agents.size === 0 && this.#removeCgroup();
     for (const agent of agents) agent.abandon();
     await this.guardian.end(clean ? 'none' : 'kill');
-    if (clean) records.removeRecord(this.options.dataDir, this.options.workerId);
+    if (clean) await records.removeRecord(this.options.dataDir, this.options.workerId);
   }
 
   #removeCgroup(): boolean {

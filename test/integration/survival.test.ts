@@ -1,0 +1,263 @@
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import type { BelayEvent } from '#libs/contracts';
+import { eventually, processesWith, startFleet, type Fleet } from '../support/fleet';
+
+const run = promisify(execFile);
+const sh = (script: string) => ({ command: [script], shell: true });
+const LEASE = { BELAY_LEASE_TTL_MS: '4000', BELAY_HEARTBEAT_MS: '300', BELAY_GRACE_MS: '300' };
+
+let fleet: Fleet;
+afterEach(async () => fleet.stop(), 60_000);
+
+async function submit(nodes: unknown[], more: Record<string, unknown> = {}): Promise<string> {
+  const { execution } = await fleet.client.createExecution({ name: 'test', nodes, ...more });
+  return execution.id;
+}
+
+async function ready(id: string, count: number) {
+  return eventually(async () => {
+    const { items } = await fleet.client.agents({ executionId: id, state: ['running'] });
+    const logs = await Promise.all(items.map(async (agent) => (await fleet.client.logs(agent.id)).lines));
+    return logs.filter((lines) => lines.some(({ line }) => line === 'ready')).length >= count
+      ? items
+      : undefined;
+  }, `${count} agents of ${id} ready`);
+}
+
+/** The state each record ought to have, were the events all that is known. */
+function replay(events: readonly BelayEvent[]): Record<string, string> {
+  const states: Record<string, string> = {};
+  for (const event of events) {
+    if (event.to === undefined) continue;
+    const id =
+      event.entity === 'node' ? event.nodeId : event.entity === 'agent' ? event.agentId : 'execution';
+    states[`${event.entity} ${id}`] = event.to;
+  }
+  return states;
+}
+
+it('R3 eight processes race 400 transitions of one execution: each has exactly one winner', async () => {
+  fleet = await startFleet({ workers: 0 });
+  const id = await submit([{ id: 'a', run: sh('true') }]);
+  const { version } = await fleet.life.executions.get(id);
+  const last = version + 400;
+  const racers = await Promise.all(
+    Array.from({ length: 8 }, async () =>
+      run(process.execPath, [join(__dirname, '../fixtures/racer.cjs'), fleet.server.url, id, String(last)]),
+    ),
+  );
+  const won = racers.map(({ stdout }) => JSON.parse(stdout) as number[]);
+  expect(won.flat().sort((a, b) => a - b)).toEqual(Array.from({ length: 400 }, (_, i) => version + i));
+  expect(won.filter((mine) => mine.length > 0).length).toBeGreaterThan(1);
+  const events = (await fleet.life.executions.events(id, '0-0')).filter((e) =>
+    /^execution\.(paused|running)$/.test(e.type),
+  );
+  expect(events).toHaveLength(400 + 1);
+}, 120_000);
+
+it('R4 R25 kill -9 of the server, the orchestrator and a worker: nothing acknowledged is lost, and every state has its event', async () => {
+  fleet = await startFleet({ workers: 2, env: LEASE, server: { appendonly: true } });
+  const second = await fleet.addOrchestrator();
+  const accepted: string[] = [];
+  const submitSome = async (): Promise<void> => {
+    for (let i = 0; i < 15; i++) {
+      const id = await submit([
+        { id: 'a', run: sh('sleep 0.05') },
+        { id: 'b', dependsOn: ['a'], run: sh('sleep 0.05') },
+      ]).catch(() => undefined);
+      if (id !== undefined) accepted.push(id);
+    }
+  };
+  await submitSome();
+  const during = submitSome();
+  await fleet.server.kill9();
+  await fleet.server.restart();
+  await during;
+  fleet.orchestrators[0]?.process.kill('SIGKILL');
+  fleet.workers[0]?.process.kill('SIGKILL');
+  expect(accepted.length).toBeGreaterThanOrEqual(15);
+  const ends = await eventually(
+    async () => {
+      // The connection of this test is cut too.
+      const records = await Promise.all(accepted.map(async (id) => fleet.life.executions.get(id))).catch(
+        () => [],
+      );
+      return (
+        records.length > 0 &&
+        records.every((record) => ['completed', 'failed', 'stopped'].includes(record.state)) &&
+        records
+      );
+    },
+    'the end of every accepted execution',
+    90_000,
+  );
+  expect(ends.map((record) => record.state)).toEqual(accepted.map(() => 'completed'));
+  for (const id of accepted) {
+    const events = await fleet.life.executions.events(id, '0-0');
+    expect(events.map((event) => event.seq)).toEqual(events.map((_, i) => i + 1));
+    const stored: Record<string, string> = {
+      'execution execution': (await fleet.life.executions.get(id)).state,
+    };
+    for (const node of (await fleet.life.executions.nodes(id)).items) stored[`node ${node.id}`] = node.state;
+    for (const agent of await fleet.life.agents.list({ executionId: id }))
+      stored[`agent ${agent.id}`] = agent.state;
+    expect(replay(events)).toEqual(stored);
+  }
+  expect(second.process.exitCode).toBeNull();
+}, 180_000);
+
+it('R17 R26 R27 kill -9 of a worker: its trees die with it, the attempt is taken over exactly once, elsewhere', async () => {
+  fleet = await startFleet({ workers: 2, env: LEASE });
+  const id = await submit([
+    {
+      id: 'a',
+      run: sh('setsid sleep 600 & echo ready; sleep 600'),
+      maxAttempts: 2,
+      backoff: { type: 'fixed', delayMs: 0 },
+    },
+  ]);
+  const [first] = await ready(id, 1);
+  const victim = fleet.workers.find((worker) => worker.id === first?.owner);
+  const before = processesWith(`BELAY_AGENT_ID=${first?.id}`);
+  expect(before.length).toBeGreaterThanOrEqual(2);
+  victim?.process.kill('SIGKILL');
+  await eventually(
+    async () => processesWith(`BELAY_AGENT_ID=${first?.id}`).length === 0,
+    'the end of its trees',
+    5_000,
+  );
+  const [next] = await eventually(
+    async () => {
+      const agents = (await fleet.client.agents({ executionId: id })).items.filter(
+        (agent) => agent.attempt === 2 && agent.state === 'running',
+      );
+      return agents.length > 0 && agents;
+    },
+    'the second attempt',
+    30_000,
+  );
+  expect(next?.owner).not.toBe(first?.owner);
+  expect(next?.epoch).toBeGreaterThan(first?.epoch ?? 0);
+  expect(await fleet.client.agent(first?.id ?? '')).toMatchObject({ state: 'failed', reason: 'worker_lost' });
+  const events = await fleet.life.executions.events(id, '0-0');
+  expect(events.filter((e) => e.type === 'agent.spawning').map((e) => e.attempt)).toEqual([1, 2]);
+  await expect(
+    fleet.life.agents.finish(
+      { agentId: first?.id ?? '', owner: first?.owner ?? '', epoch: first?.epoch ?? 0 },
+      { state: 'completed' },
+    ),
+  ).rejects.toMatchObject({ code: 'INVALID_TRANSITION' });
+  expect((await fleet.client.stop(id)).receipt).toMatchObject({ complete: true, totals: { killed: 1 } });
+}, 120_000);
+
+it('R52 kills are obeyed although every doorbell subscription was cut when they rang', async () => {
+  fleet = await startFleet({ workers: 2, env: LEASE });
+  for (let i = 0; i < 10; i++) {
+    const id = await submit([
+      { id: 'a', run: sh('echo ready; sleep 600') },
+      { id: 'b', run: sh('echo ready; sleep 600') },
+    ]);
+    await ready(id, 2);
+    const [cut, stop] = await Promise.all([
+      fleet.life.valkey.redis.call('CLIENT', 'KILL', 'TYPE', 'pubsub'),
+      fleet.client.stop(id),
+    ]);
+    expect(Number(cut)).toBeGreaterThan(0);
+    expect(stop).toMatchObject({ status: 'stopped', receipt: { complete: true, totals: { killed: 2 } } });
+    expect(processesWith(id)).toEqual([]);
+  }
+}, 120_000);
+
+it('R51 a worker that is gone with its guardian leaves a receipt that says unconfirmed, and a failed execution', async () => {
+  fleet = await startFleet({ workers: 1, env: LEASE });
+  const id = await submit([{ id: 'a', run: sh('echo ready; sleep 600'), maxAttempts: 1 }]);
+  await ready(id, 1);
+  const worker = fleet.workers[0];
+  worker?.process.kill('SIGSTOP');
+  const answer = fleet.client.stop(id);
+  const lost = await answer;
+  worker?.process.kill('SIGKILL');
+  expect(lost).toMatchObject({
+    status: 'failed',
+    receipt: { complete: false, totals: { unconfirmed: 1, killed: 0 } },
+  });
+  expect(lost.receipt?.missing).toEqual([{ agentId: expect.any(String) as string, workerId: worker?.id }]);
+  await eventually(async () => processesWith(id).length === 0, 'the guardian ending the tree', 10_000);
+}, 120_000);
+
+describe('draining', () => {
+  it('R41 R42 R43 R49 a worker drains: admission closes, work in flight is stored, health says so, the exit code is 0', async () => {
+    fleet = await startFleet({ workers: 1, env: { ...LEASE, BELAY_STOP_TIMEOUT_MS: '20000' } });
+    const id = await submit(
+      [
+        { id: 'a', run: sh('echo ready; until [ -e go ]; do sleep 0.05; done') },
+        { id: 'b', dependsOn: ['a'], run: sh('true') },
+      ],
+      {},
+    );
+    await ready(id, 1);
+    const [record] = (await fleet.client.workers()).items;
+    const health = async (path: string) =>
+      (await fetch(`http://127.0.0.1:${record?.httpPort}${path}`)).status;
+    expect(await Promise.all(['/health', '/health/live', '/health/ready'].map(health))).toEqual([
+      200, 200, 200,
+    ]);
+    const worker = fleet.workers[0];
+    worker?.process.kill('SIGTERM');
+    worker?.process.kill('SIGINT');
+    await eventually(
+      async () => (await fleet.client.workers()).items[0]?.state === 'draining',
+      'draining in the record',
+    );
+    expect(await Promise.all(['/health', '/health/live', '/health/ready'].map(health))).toEqual([
+      200, 200, 503,
+    ]);
+    const late = await submit([{ id: 'late', run: sh('true') }]);
+    const [agent] = (await fleet.client.agents({ executionId: id })).items;
+    const cwd = process.cwd();
+    await run('touch', [join(cwd, 'go')]);
+    expect(await worker?.exited).toBe(0);
+    await run('rm', [join(cwd, 'go')]);
+    expect(await fleet.client.agent(agent?.id ?? '')).toMatchObject({ state: 'completed' });
+    expect((await fleet.client.execution(late)).nodes).toMatchObject({ ready: 1, running: 0 });
+    expect((await fleet.client.agents({ executionId: late })).items).toEqual([]);
+    await fleet.addWorker();
+    // What was not started is handed over again.
+    expect((await fleet.client.waitForEnd(late, { giveUpAfterMs: 60_000 })).state).toBe('completed');
+    expect((await fleet.client.waitForEnd(id)).state).toBe('completed');
+  }, 120_000);
+
+  it('R44 past its limit a drain stops what is left, marks it, and exits with 3', async () => {
+    fleet = await startFleet({ workers: 1, env: { ...LEASE, BELAY_STOP_TIMEOUT_MS: '300' } });
+    const id = await submit([
+      { id: 'a', run: sh('echo ready; sleep 600'), maxAttempts: 2, backoff: { type: 'fixed', delayMs: 0 } },
+    ]);
+    const [agent] = await ready(id, 1);
+    fleet.workers[0]?.process.kill('SIGTERM');
+    expect(await fleet.workers[0]?.exited).toBe(3);
+    expect(processesWith(id)).toEqual([]);
+    expect(await fleet.client.agent(agent?.id ?? '')).toMatchObject({
+      state: 'failed',
+      reason: 'server_shutdown',
+    });
+    expect((await fleet.client.nodes(id)).items[0]).toMatchObject({ state: 'ready', attempt: 2 });
+  }, 60_000);
+
+  it('R45 R49 an orchestrator refuses new work while it drains, ends open streams, and exits with 0', async () => {
+    fleet = await startFleet({ workers: 1, env: LEASE });
+    const id = await submit([{ id: 'a', run: sh('echo ready; sleep 600') }]);
+    await ready(id, 1);
+    const url = fleet.orchestrators[0]?.url ?? '';
+    const stream = await fetch(`${url}/api/executions/${id}/events`, {
+      headers: { authorization: `Bearer ${fleet.token}` },
+    });
+    const text = stream.text();
+    fleet.orchestrators[0]?.process.kill('SIGTERM');
+    expect(await text).toContain('event: server_shutting_down');
+    expect(await fleet.orchestrators[0]?.exited).toBe(0);
+    await fleet.addOrchestrator();
+    expect((await fleet.life.executions.get(id)).state).toBe('running');
+  }, 60_000);
+});
