@@ -258,6 +258,26 @@ describe('stopping', () => {
     }
   });
 
+  it('R50 a kill reaches nothing that was started after it', async () => {
+    for (let i = 0; i < 8; i++) {
+      const old = await submit([{ id: 'a', run: sh('echo ready; sleep 600') }]);
+      await ready(old, 1);
+      const worker = (await fleet.client.agents({ executionId: old })).items[0]?.owner ?? '';
+      const scope =
+        i % 2 === 0 ? ({ type: 'all' } as const) : ({ type: 'worker', workerId: worker } as const);
+      expect((await fleet.client.kill({ scope, mode: 'immediate' })).totals).toMatchObject({
+        total: 1,
+        killed: 1,
+      });
+      // Long enough for several heartbeats to read the log again.
+      const next = await submit([
+        { id: 'a', run: sh('sleep 1.3') },
+        { id: 'b', run: sh('sleep 1.3') },
+      ]);
+      expect(await ended(next)).toMatchObject({ state: 'completed' });
+    }
+  }, 60_000);
+
   it('R8 a stop during spawning leaves no process', async () => {
     for (let i = 0; i < 20; i++) {
       const id = await submit([

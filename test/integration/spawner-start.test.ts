@@ -213,7 +213,7 @@ describe.each(expectedContainments())('starting processes, containment %s', (con
         onMessage: () => {},
       });
       expect(await agent.ended).toMatchObject({ exitCode: 0 });
-      expect(await warned).toMatchObject({ message: 'a fault in a listener' });
+      expect(String(await warned)).toContain('a fault in a listener');
     });
   });
 

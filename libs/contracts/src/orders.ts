@@ -32,6 +32,15 @@ export interface Order {
   readonly placedAt: number;
 }
 
+/**
+ * What the doorbell carries: the order, at its second ring with the agents its resolved scope holds. A worker stops
+ * those whatever their age; by scope alone `all` and `worker` reach only agents claimed before the order was placed.
+ */
+export interface Ring {
+  readonly order: Order;
+  readonly targets?: readonly AgentId[];
+}
+
 /** One string for a scope: what open orders are deduplicated by. */
 export function scopeKey(scope: Scope): string {
   switch (scope.type) {

@@ -128,6 +128,10 @@ export class AgentQueues {
         autorun: true,
         // A job is a hint: when its lock is lost the other copy's claim is refused, and the outbox repairs a lost one.
         maxStalledCount: 10,
+        // A job taken by a worker that died before its claim is back after lock + interval; a lock lost to a busy
+        // event loop costs one refused claim.
+        lockDuration: 10_000,
+        stalledInterval: 5_000,
       },
     );
     worker.on('error', () => undefined);

@@ -1,4 +1,4 @@
-import { scopeCovers, type Order, type TargetReceipt } from '#libs/contracts';
+import { scopeCovers, type Order, type Ring, type TargetReceipt } from '#libs/contracts';
 import type { AgentEnded, AgentRunner, AgentSlot } from '#libs/spawner';
 import { Subscriber, type Valkey } from '#libs/valkey';
 import type { Subscription } from 'rxjs';
@@ -13,6 +13,8 @@ export class KillResponder {
   private readonly subscriber: Subscriber;
   private readonly subscriptions: Subscription[] = [];
   private cursor = '0-0';
+  /** Orders seen and not known to be complete: their targets are looked at with every heartbeat. */
+  private readonly watched = new Map<string, Order>();
   private catching: Promise<void> | undefined;
   /** Orders obeyed that the doorbell did not bring. */
   caughtUp = 0;
@@ -30,7 +32,7 @@ export class KillResponder {
   async start(head: string): Promise<void> {
     this.cursor = head;
     this.subscriptions.push(
-      this.subscriber.messages$.subscribe(({ message }) => this.obey(JSON.parse(message) as Order)),
+      this.subscriber.messages$.subscribe(({ message }) => this.obey(JSON.parse(message) as Ring)),
       this.subscriber.subscribed$.subscribe(() => void this.catchUp()),
       this.runner.ended$.subscribe((ended) => void this.report(ended).catch(this.options.onError)),
     );
@@ -40,6 +42,18 @@ export class KillResponder {
   /** Called with every heartbeat's answer. */
   async noticeHead(head: string): Promise<void> {
     if (head !== this.cursor) await this.catchUp();
+    for (const order of this.watched.values()) await this.lookAt(order).catch(this.options.onError);
+  }
+
+  /** Stops what an open order was resolved to, should both rings have been lost. */
+  private async lookAt(order: Order): Promise<void> {
+    const { workerId } = this.options;
+    const { complete, targets, state } = await this.orders.receipt(order.id);
+    if (complete || state !== 'open') this.watched.delete(order.id);
+    const mine = targets
+      .filter((t) => t.workerId === workerId && t.outcome === 'pending')
+      .map((t) => t.agentId);
+    if (mine.length > 0) this.caughtUp += this.obey({ order, targets: mine });
   }
 
   /** Reads the log from our cursor on and obeys what it holds. Calls share one reading. */
@@ -52,15 +66,26 @@ export class KillResponder {
 
   private async readLog(): Promise<void> {
     const { orders, cursor } = await this.orders.since(this.cursor);
-    for (const order of orders) if (this.obey(order) > 0) this.caughtUp++;
+    for (const order of orders) this.caughtUp += this.obey({ order });
     this.cursor = cursor;
   }
 
-  /** Begins to stop what is in scope, now. Repeatable. Returns how many it found. */
-  obey(order: Order): number {
+  /**
+   * Begins to stop what is in scope, now. Repeatable. Returns how many it found. A late reading of the log must not
+   * reach what began after the order: by scope `all` and `worker` take only agents claimed before it was placed.
+   */
+  obey({ order, targets }: Ring): number {
     const { workerId } = this.options;
-    const inScope = (slot: AgentSlot) =>
-      scopeCovers(order.scope, { agentId: slot.agentId, executionId: slot.executionId, workerId });
+    const { scope, placedAt } = order;
+    this.watched.set(order.id, order);
+    const wide = scope.type === 'all' || scope.type === 'worker';
+    const named = new Set(targets);
+    const inScope = (slot: AgentSlot): boolean => {
+      if (named.has(slot.agentId)) return true;
+      if (!scopeCovers(scope, { agentId: slot.agentId, executionId: slot.executionId, workerId }))
+        return false;
+      return !wide || (slot.claimedAt !== undefined && slot.claimedAt <= placedAt);
+    };
     return this.runner.stopWhere((slot) => inScope(slot) && slot.cause?.order?.id !== order.id, {
       reason: order.reason,
       mode: order.mode,

@@ -74,12 +74,7 @@ export class KillswitchService {
   async dryRun(scope: Scope): Promise<DryRun> {
     await this.assertKnown(scope);
     const agents = await this.liveAgents(scope);
-    const executions =
-      scope.type === 'execution'
-        ? [scope.executionId]
-        : scope.type === 'all'
-          ? await this.liveExecutions()
-          : [];
+    const executions = await this.executionsOf(scope, Number.MAX_SAFE_INTEGER);
     return {
       targets: agents.map(({ id, executionId, nodeId, owner }) => ({
         agentId: id,
@@ -114,12 +109,7 @@ export class KillswitchService {
    */
   async carryOut(order: Order): Promise<void> {
     const { scope } = order;
-    const executions =
-      scope.type === 'execution'
-        ? [scope.executionId]
-        : scope.type === 'all'
-          ? await this.liveExecutions()
-          : [];
+    const executions = await this.executionsOf(scope, order.placedAt);
     const request = {
       reason: order.reason,
       orderId: order.id,
@@ -129,11 +119,19 @@ export class KillswitchService {
     for (const id of executions) {
       await this.lifecycle.executions.stop(id, request);
     }
-    const agents = await this.liveAgents(scope);
+    const inScope = new Set(executions);
+    const wide = scope.type === 'all' || scope.type === 'worker';
+    const agents = (await this.liveAgents(scope)).filter(
+      (agent) => !wide || agent.createdAt <= order.placedAt || inScope.has(agent.executionId),
+    );
     await this.orders.addTargets(
       order.id,
       agents.map((agent) => targetOf(agent, 'pending')),
       true,
+    );
+    await this.orders.ring(
+      order,
+      agents.map((agent) => agent.id),
     );
     await Promise.all(executions.map(async (id) => this.dag.drive(id)));
   }
@@ -254,13 +252,21 @@ export class KillswitchService {
     }
   }
 
-  private async liveExecutions(): Promise<string[]> {
+  /** Executions an order stops as a whole: those that existed when it was placed. */
+  private async executionsOf(scope: Scope, placedAt: number): Promise<string[]> {
+    if (scope.type === 'execution') return [scope.executionId];
+    return scope.type === 'all' ? this.liveExecutions(placedAt) : [];
+  }
+
+  private async liveExecutions(until: number): Promise<string[]> {
     const { redis, keys } = this.lifecycle.valkey;
     const lists = await Promise.all(
       keys
         .tags()
         .flatMap((tag) =>
-          LIVE_STATES.map(async (state) => redis.zrange(keys.shard(tag, `idx:exe:${state}`), 0, '-1')),
+          LIVE_STATES.map(async (state) =>
+            redis.zrangebyscore(keys.shard(tag, `idx:exe:${state}`), '-inf', until),
+          ),
         ),
     );
     return lists.flat();

@@ -7,6 +7,7 @@ import {
   type Order,
   type OrderState,
   type Receipt,
+  type Ring,
   type StopReport,
   type TargetOutcome,
   type TargetReceipt,
@@ -59,6 +60,14 @@ export class OrderStore {
     for (let i = 0; i < groups; i++) {
       const pairs = targets.slice(i * CHUNK, (i + 1) * CHUNK).map((t) => [t.agentId, JSON.stringify(t)]);
       await this.call('addTargets', orderId, [JSON.stringify(pairs), resolved && i === groups - 1 ? 1 : 0]);
+    }
+  }
+
+  /** Rings again with the agents the order was resolved to: what was claimed while it was given is among them. */
+  async ring(order: Order, targets: readonly string[]): Promise<void> {
+    for (let i = 0; i < targets.length; i += CHUNK) {
+      const ring: Ring = { order, targets: targets.slice(i, i + CHUNK) };
+      await this.valkey.redis.publish(this.valkey.keys.doorbellChannel, JSON.stringify(ring));
     }
   }
 

@@ -29,6 +29,8 @@ export type Claim =
   | {
       readonly claimed: true;
       readonly fence: Fence;
+      /** Valkey's clock. */
+      readonly claimedAt: number;
       readonly executionName: string;
       readonly graceMs?: number;
       readonly previousId?: string;
@@ -111,6 +113,7 @@ export class AgentStore {
     ])) as [string, string, string[]];
     const head = JSON.parse(reply[0]) as ScriptReply & {
       epoch: number;
+      claimedAt: number;
       name: string;
       graceMs?: number;
       previousId?: string;
@@ -130,6 +133,7 @@ export class AgentStore {
     return {
       claimed: true,
       fence: { agentId: job.agentId, owner: workerId, epoch: head.epoch },
+      claimedAt: head.claimedAt,
       executionName: head.name,
       ...(head.graceMs === undefined ? {} : { graceMs: head.graceMs }),
       ...(head.previousId === undefined ? {} : { previousId: head.previousId }),

@@ -105,6 +105,7 @@ export class AgentRunner {
   }
 
   private async attempt(slot: AgentSlot, claim: Granted): Promise<void> {
+    slot.claimedAt = claim.claimedAt;
     if (slot.cause !== undefined) return this.store(slot, claim, notStarted(slot.cause));
     const log = new AgentLog(this.lifecycle.valkey, slot.executionId, slot.agentId);
     const reporter = new AgentReporter(this.lifecycle.agents, claim.fence, (error) =>

@@ -23,6 +23,8 @@ export class AgentSlot implements AgentAddress {
   readonly executionId: string;
   cause: StopCause | undefined;
   process: AgentProcess | undefined;
+  /** When the claim was granted, Valkey's clock; undefined while it is under way. */
+  claimedAt: number | undefined;
   private ended = false;
 
   constructor(

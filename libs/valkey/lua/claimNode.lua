@@ -2,7 +2,7 @@
 -- Repeatable: the same worker with the same token gets the same claim.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 node id · 5 agent id · 6 attempt · 7 worker id · 8 token
--- Returns { head JSON { epoch, graceMs?, name, isRetry }, node spec JSON, [dependency, result, …] }
+-- Returns { head JSON { epoch, claimedAt, graceMs?, name, previousId? }, node spec JSON, [dependency, result, …] }
 --         · refused: NOT_FOUND · NOT_RUNNING { state } · TAKEN { state, attempt }
 -- Events  agent.spawning, node.running
 --!include base
@@ -53,7 +53,7 @@ if #wanted > 0 then
     end
   end
 end
-local head = { epoch = agent.epoch, name = field('name'), previousId = agent.previousId }
+local head = { epoch = agent.epoch, claimedAt = agent.createdAt, name = field('name'), previousId = agent.previousId }
 local grace = field('graceMs')
 if grace then head.graceMs = tonumber(grace) end
 return { cjson.encode(head), spec, upstream }

@@ -23,7 +23,12 @@ export class AgentOutput {
   #finished = false;
 
   constructor(
-    private readonly streams: { stdin: Writable; stdout: Readable; stderr: Readable; messages: Readable },
+    private readonly streams: {
+      stdin: Writable | undefined;
+      stdout: Readable;
+      stderr: Readable;
+      messages: Readable;
+    },
     private readonly sink: Sink,
     private readonly cookie: string,
     logCapBytes: number,
@@ -46,7 +51,7 @@ export class AgentOutput {
    */
   async finish(drainMs: number): Promise<void> {
     const { stdin, stdout, stderr, messages } = this.streams;
-    stdin.destroy(); // input that nobody read
+    stdin?.destroy(); // input that nobody read
     let timer: NodeJS.Timeout | undefined;
     const bound = new Promise((resolve) => (timer = setTimeout(resolve, drainMs)));
     await Promise.race([this.#closed, bound]);
@@ -96,6 +101,7 @@ function guard(callback: () => void): void {
   try {
     callback();
   } catch (error) {
-    process.emitWarning(error instanceof Error ? error : String(error), { code: 'BELAY_OUTPUT_LISTENER' });
+    const what = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    process.emitWarning(`A listener to an agent's output failed: ${what}`, { code: 'BELAY_OUTPUT_LISTENER' });
   }
 }

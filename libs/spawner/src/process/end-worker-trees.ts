@@ -1,6 +1,6 @@
 import { Cgroup } from './cgroup';
 import { findMembers } from './members';
-import type { PidStart } from './proc-stat';
+import { readStat, type PidStart, type ProcStat } from './proc-stat';
 import { signalGroup, signalProcess } from './process-tree';
 import { Sweeper, WORKER_COOKIE_VARIABLE, type Sweep, type SweptProcess } from './sweep';
 
@@ -18,7 +18,7 @@ export interface EndedTrees {
   /** Two passes in a row found nothing and the cgroup, if any, is empty. */
   readonly proved: boolean;
   /** Who was found alive, by the first passes. */
-  readonly processes: readonly SweptProcess[];
+  readonly processes: readonly ProcStat[];
 }
 
 const LONGEST_PAUSE_MS = 250;
@@ -29,9 +29,13 @@ const LONGEST_PAUSE_MS = 250;
  */
 export async function endWorkerTrees(marks: WorkerMarks, boundMs: number): Promise<EndedTrees> {
   const cgroup = marks.cgroup === undefined ? undefined : new Cgroup(marks.cgroup);
-  const found = new Map<string, SweptProcess>();
+  const found = new Map<string, ProcStat>();
   const sweeper = new Sweeper(WORKER_COOKIE_VARIABLE);
   const giveUpAt = performance.now() + boundMs;
+  const note = (process: ProcStat | undefined): void => {
+    if (process !== undefined) found.set(`${process.pid}:${process.startTime}`, process);
+  };
+  for (const pid of cgroup?.pids() ?? []) note(readStat(pid));
   strike(cgroup, marks, []);
   for (let emptyPasses = 0, pauseMs = 1; ;) {
     const members = findAll(await sweeper.sweep(), marks);
@@ -39,7 +43,7 @@ export async function endWorkerTrees(marks: WorkerMarks, boundMs: number): Promi
     emptyPasses = empty ? emptyPasses + 1 : 0;
     if (emptyPasses === 2) return { proved: true, processes: [...found.values()] };
     if (empty) continue;
-    for (const member of members) found.set(`${member.pid}:${member.startTime}`, member);
+    for (const member of members) note(member);
     strike(cgroup, marks, members);
     if (performance.now() > giveUpAt) return { proved: false, processes: [...found.values()] };
     await new Promise((resolve) => setTimeout(resolve, pauseMs));

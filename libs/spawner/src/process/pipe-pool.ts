@@ -2,13 +2,14 @@ import { execFile, spawnSync } from 'node:child_process';
 import { closeSync, constants, mkdirSync, openSync, rmSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
+import { openInput } from './input-file';
 
 const { O_NONBLOCK, O_RDONLY, O_WRONLY } = constants;
-/** Pipes made by one mkfifo(1): four are used per agent. */
+/** Pipes made by one mkfifo(1): three are used per agent. */
 const BATCH = 256;
 const MAKE_WAIT_MS = 5_000;
 
-/** A pipe between us and a child: our end as a stream, the child's as a descriptor to be closed after the start. */
+/** A pipe from a child to us: our end as a stream, the child's as a descriptor to be closed after the start. */
 export interface ChildPipe {
   readonly ours: Socket;
   readonly theirs: number;
@@ -16,7 +17,7 @@ export interface ChildPipe {
 
 /**
  * Real pipes for agents. What Node calls a pipe is a socket, and a socket cannot be opened by name: under Node's own,
- * `echo oops > /dev/stderr` and `jq . /dev/stdin` fail with ENXIO. Node cannot make pipes, so named ones are made in
+ * `echo oops > /dev/stderr` fails with ENXIO. Node cannot make pipes, so named ones are made in
  * advance, in batches, opened, and unlinked at once. Without mkfifo(1) callers fall back to sockets.
  */
 export class PipePool {
@@ -44,19 +45,9 @@ export class PipePool {
     });
   }
 
-  /** A pipe we write and the child reads. */
-  toChild(): ChildPipe | undefined {
-    return this.#open((path, opened) => {
-      // Opening one end blocks until the other is there; the child's end must not stay non-blocking.
-      const first = openSync(path, O_RDONLY | O_NONBLOCK);
-      try {
-        const ours = opened(openSync(path, O_WRONLY | O_NONBLOCK));
-        const theirs = opened(openSync(path, O_RDONLY));
-        return { ours: new Socket({ fd: ours, readable: false, writable: true }), theirs };
-      } finally {
-        closeSync(first);
-      }
-    });
+  /** The child's stdin; undefined when it has to be a socket after all. */
+  input(text: string): number | undefined {
+    return this.#usable ? openInput(this.folder, text) : undefined;
   }
 
   /** Removes the folder, after an mkfifo(1) that is still making pipes in it. */

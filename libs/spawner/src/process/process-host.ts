@@ -124,7 +124,7 @@ class Host implements ProcessHost {
     const cgroup = this.#makeCgroup(request.agentId);
     try {
       const unapplied = this.#limit(request, cgroup);
-      const started = await startProcess(command, env, cgroup, this.#pipes);
+      const started = await startProcess(command, env, request.stdin, cgroup, this.#pipes);
       return this.#adopt(request, started, cookie, cgroup, unapplied);
     } catch (error) {
       cgroup?.remove();
@@ -210,8 +210,6 @@ class Host implements ProcessHost {
     );
     this.#agents.set(agentId, { agent, tree });
     if (cgroup === undefined) this.guardian.started(started.stat);
-    started.stdin.on('error', () => {}); // EPIPE: the agent does not read its input
-    started.stdin.end(request.stdin);
     if (signal !== undefined) stopOnAbort(agent, signal, request.graceMs);
     return agent;
   }

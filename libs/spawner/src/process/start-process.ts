@@ -13,7 +13,8 @@ import { failure, type ResolvedCommand } from './resolve-command';
 export interface StartedProcess {
   readonly child: ChildProcess;
   readonly stat: ProcStat;
-  readonly stdin: Writable;
+  /** Only where the input could not be given as a file. */
+  readonly stdin: Writable | undefined;
   readonly stdout: Readable;
   readonly stderr: Readable;
   readonly messages: Readable;
@@ -39,26 +40,26 @@ const SHELL_NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
 export async function startProcess(
   command: ResolvedCommand,
   env: Readonly<Record<string, string>>,
+  input: string,
   cgroup: Cgroup | undefined,
   pipes: PipePool,
 ): Promise<StartedProcess> {
   const theirs: number[] = [];
   const ours: (Socket | undefined)[] = [];
-  const child = (pipe: ChildPipe | undefined): number | 'pipe' => {
+  const give = (fd: number): number => {
+    theirs.push(fd);
+    return fd;
+  };
+  const givePipe = (pipe: ChildPipe | undefined): number | 'pipe' => {
     ours.push(pipe?.ours);
-    if (pipe === undefined) return 'pipe';
-    theirs.push(pipe.theirs);
-    return pipe.theirs;
+    return pipe === undefined ? 'pipe' : give(pipe.theirs);
   };
   try {
-    const stdio: (number | 'pipe')[] = [child(pipes.toChild())];
-    for (let fd = 1; fd <= 3; fd += 1) stdio.push(child(pipes.fromChild()));
-    if (cgroup !== undefined) {
-      const procs = openSync(join(cgroup.path, 'cgroup.procs'), 'w');
-      theirs.push(procs);
-      stdio.push(procs);
-    }
-    return await launch(command, env, stdio, ours, cgroup !== undefined);
+    const file = pipes.input(input);
+    const stdio: (number | 'pipe')[] = [file === undefined ? 'pipe' : give(file)];
+    for (let fd = 1; fd <= 3; fd += 1) stdio.push(givePipe(pipes.fromChild()));
+    if (cgroup !== undefined) stdio.push(give(openSync(join(cgroup.path, 'cgroup.procs'), 'w')));
+    return await launch(command, env, input, stdio, ours, cgroup !== undefined);
   } catch (error) {
     for (const stream of ours) stream?.destroy();
     throw toFailure(error, command);
@@ -70,6 +71,7 @@ export async function startProcess(
 async function launch(
   command: ResolvedCommand,
   env: Readonly<Record<string, string>>,
+  input: string,
   stdio: (number | 'pipe')[],
   ours: readonly (Socket | undefined)[],
   join: boolean,
@@ -79,11 +81,13 @@ async function launch(
   // Read in the same turn of the loop: Node reaps only between turns, so even a process that has ended shows it.
   const stat = child.pid === undefined ? undefined : readStat(child.pid);
   if (stat === undefined) throw await spawnError(child);
-  const [stdin, stdout, stderr, messages] = ours.map((stream, fd) => stream ?? child.stdio[fd]);
+  child.stdin?.on('error', () => {}); // EPIPE: the agent does not read its input
+  child.stdin?.end(input);
+  const [stdout, stderr, messages] = ours.map((stream, index) => stream ?? child.stdio[index + 1]);
   return {
     child,
     stat,
-    stdin: stdin as Writable,
+    stdin: child.stdin ?? undefined,
     stdout: stdout as Readable,
     stderr: stderr as Readable,
     messages: messages as Readable,
