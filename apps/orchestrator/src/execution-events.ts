@@ -12,6 +12,22 @@ function after(a: string, b: string): boolean {
   return am === bm ? as > bs : am > bm;
 }
 
+/** Aborts with either of two signals. AbortSignal.any is not used: on Node 20 its result can be collected too early. */
+function either(a: AbortSignal, b: AbortSignal): { signal: AbortSignal; release: () => void } {
+  const controller = new AbortController();
+  const abort = (): void => controller.abort();
+  if (a.aborted || b.aborted) abort();
+  a.addEventListener('abort', abort);
+  b.addEventListener('abort', abort);
+  return {
+    signal: controller.signal,
+    release: () => {
+      a.removeEventListener('abort', abort);
+      b.removeEventListener('abort', abort);
+    },
+  };
+}
+
 /**
  * Streams one execution's events from `lastId` on: what is stored is read, the published events only say when to read
  * again, so nothing is lost, doubled or out of order (R57). Ends after the terminal event, or with a final frame when
@@ -32,7 +48,8 @@ export async function streamExecution(
   if (options.lastId !== undefined && first !== undefined && after(first, options.lastId)) {
     stream.send('reset', { snapshot: record, oldest: first });
   }
-  const signal = AbortSignal.any([stream.gone.signal, options.closing]);
+  const { signal, release } = either(stream.gone.signal, options.closing);
+  void stream.closed.then(release);
   while (!signal.aborted) {
     const events: BelayEvent[] = await executions.events(executionId, cursor, BATCH);
     for (const event of events) {
@@ -66,7 +83,8 @@ export async function streamLog(
   stream: SseStream,
   options: { executionId: string; agentId: string; closing: AbortSignal },
 ): Promise<void> {
-  const signal = AbortSignal.any([stream.gone.signal, options.closing]);
+  const { signal, release } = either(stream.gone.signal, options.closing);
+  void stream.closed.then(release);
   const { keys, connections } = lifecycle.valkey;
   const redis = connections.create('blocking');
   let cursor = '0-0';

@@ -77,13 +77,9 @@ export class ChangeFeed {
             options.timeoutMs,
           ),
         );
-        options.signal?.addEventListener(
-          'abort',
-          () => reject(new BelayError('TIMEOUT', 'The caller gave up.')),
-          {
-            once: true,
-          },
-        );
+        const giveUp = (): void => reject(new BelayError('TIMEOUT', 'The caller gave up.'));
+        options.signal?.addEventListener('abort', giveUp, { once: true });
+        if (options.signal?.aborted === true) giveUp();
         ask();
       });
     } finally {
