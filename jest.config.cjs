@@ -15,7 +15,12 @@ module.exports = {
     { ...shared, displayName: 'integration', testMatch: ['<rootDir>/test/integration/**/*.test.ts'] },
   ],
   coverageProvider: 'v8',
-  collectCoverageFrom: ['libs/{contracts,lifecycle}/src/**/*.ts', '!**/*.spec.ts', '!**/index.ts', '!**/*.fixture.ts'],
+  collectCoverageFrom: [
+    'libs/{contracts,lifecycle}/src/**/*.ts',
+    '!**/*.spec.ts',
+    '!**/index.ts',
+    '!**/*.fixture.ts',
+  ],
   coverageThreshold: {
     './libs/contracts/src/': { branches: 100, functions: 100, lines: 100, statements: 100 },
     './libs/lifecycle/src/': { branches: 100, functions: 100, lines: 100, statements: 100 },

@@ -141,7 +141,7 @@ export class TestHost {
     const line = (match: (text: string) => boolean): Promise<string> =>
       new Promise((found, missed) => {
         const early = seen.out.find(match);
-        if (early !== undefined) return void found(early);
+        if (early !== undefined) return found(early);
         listeners.add((text) => match(text) && found(text));
         void agent.ended.then((report) => missed(new Error(`ended before: ${JSON.stringify(report)}`)));
       });

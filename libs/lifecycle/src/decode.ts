@@ -1,4 +1,5 @@
 import {
+  agentIdOf,
   BelayError,
   type AgentRecord,
   type ExecutionRecord,
@@ -80,17 +81,20 @@ interface StoredNode {
   i: number;
   s: NodeState;
   a: number;
+  /** The last attempt that was claimed: the one whose agent exists. */
+  c?: number;
   e?: NodeRecord['error'];
   r?: NodeRecord['reason'];
 }
 
-export function decodeNode(key: string, id: string, text: string): NodeRecord {
+export function decodeNode(key: string, executionId: string, id: string, text: string): NodeRecord {
   const node = parseStored<StoredNode>(key, text);
   return {
     id,
     index: node.i,
     state: node.s,
     attempt: node.a,
+    ...(node.c === undefined ? {} : { agentId: agentIdOf(executionId, node.i, node.c) }),
     ...(node.e === undefined ? {} : { error: node.e }),
     ...(node.r === undefined ? {} : { reason: node.r }),
   };

@@ -194,7 +194,7 @@ export class ExecutionStore {
     const key = this.keys.execution(id, 'nodes');
     const texts = await this.redis.hmget(key, ...ids);
     const items = ids
-      .map((nodeId, i) => decodeNode(key, nodeId, textOf(texts[i])))
+      .map((nodeId, i) => decodeNode(key, id, nodeId, textOf(texts[i])))
       .filter((node) => query.states === undefined || query.states.includes(node.state));
     return ids.length === limit ? { items, nextCursor: String(from + limit) } : { items };
   }
@@ -208,7 +208,7 @@ export class ExecutionStore {
     ]);
     if (text === null) throw new NotFoundError('node', nodeId);
     return {
-      ...decodeNode(key, nodeId, text),
+      ...decodeNode(key, id, nodeId, text),
       ...(result === null ? {} : { result: parseStored(key, result) }),
     };
   }

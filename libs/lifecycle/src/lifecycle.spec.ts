@@ -314,7 +314,12 @@ describe('R36 dependencies', () => {
     expect(next.entries.map((e) => e.nodeId)).toEqual(['d']);
     const granted = await life.agents.claim(next.entries[0]!, worker, 't');
     expect(granted).toMatchObject({ claimed: true, upstream: { a: { x: [] } } });
-    expect(await life.executions.node(id, 'a')).toMatchObject({ state: 'completed', result: { x: [] } });
+    expect(await life.executions.node(id, 'a')).toMatchObject({
+      state: 'completed',
+      result: { x: [] },
+      agentId: a!.agentId,
+    });
+    expect(await life.executions.node(id, 'd')).not.toHaveProperty('agentId');
   });
 
   it('lets dependants run after a failure that is allowed', async () => {

@@ -32,6 +32,7 @@ if not (agent and agent.owner == worker and agent.token == token and agent.state
   redis.call('SADD', key('own:' .. worker), id)
   redis.call('ZADD', key('idx:agt:spawning'), int(NOW), id)
   emit({ type = 'agent.spawning', entity = 'agent', agentId = id, nodeId = node_id, workerId = worker, attempt = attempt, to = 'spawning' })
+  node.c = attempt
   move_node(node_id, node, 'running', { agentId = id, attempt = attempt, workerId = worker })
   bump()
 end

@@ -37,19 +37,24 @@ export function findMembers(sweep: Sweep, marks: TreeMarks): SweptProcess[] {
 /**
  * A session number stays reserved while one process of the session lives, and a session is joined by birth only.
  * So a process of that session is ours when the leader is not reaped, when it was born before the leader was reaped,
- * or when another process of the session is known to be ours.
+ * or when another process of the session is known to be ours. Born in the same clock tick (10 ms) is not before: a
+ * stranger given the number at once would pass for ours.
  */
 function ofSession(
   sweep: Sweep,
   marks: TreeMarks,
   members: ReadonlyMap<number, SweptProcess>,
-): SweptProcess[] {
+): readonly SweptProcess[] {
   const inSession = sweep.bySession.get(marks.leader.pid);
   if (inSession === undefined) return [];
+  const holder = sweep.byPid.get(marks.leader.pid);
+  // Somebody else has the number: then nobody of our session was left when it was given away.
+  if (holder !== undefined && holder.startTime !== marks.leader.startTime) return [];
   const { reapedAt } = marks;
-  if (reapedAt === undefined || inSession.some((seen) => members.has(seen.pid))) return [...inSession];
-  const born = inSession.filter((seen) => Number(seen.startTime) <= reapedAt);
-  return born.length > 0 ? [...inSession] : [];
+  const ours =
+    reapedAt === undefined ||
+    inSession.some((seen) => members.has(seen.pid) || Number(seen.startTime) < reapedAt);
+  return ours ? inSession : [];
 }
 
 function addDescendants(sweep: Sweep, members: Map<number, SweptProcess>): void {

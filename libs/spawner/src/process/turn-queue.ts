@@ -17,7 +17,7 @@ export class TurnQueue {
         try {
           resolve(job());
         } catch (error) {
-          reject(error as Error);
+          reject(error);
         }
       };
       if (this.#sliceStart === undefined) this.#openSlice();

@@ -56,7 +56,7 @@ local function move_execution(from, to, event)
   return true
 end
 
--- Node records: { i = index, s = state, a = attempt, p = pool, y = priority, f = failure allowed, e = error, r = reason }.
+-- Node records: { i = index, s = state, a = attempt, c = last attempt claimed, p = pool, y = priority, f = failure allowed, e = error, r = reason }.
 local function read_node(id)
   local text = redis.call('HGET', nodes_key, id)
   if not text then return nil end

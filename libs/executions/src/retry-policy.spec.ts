@@ -1,0 +1,40 @@
+import fc from 'fast-check';
+import { backoffMs, retryVerdict } from './retry-policy';
+
+const exponential = { type: 'exponential', delayMs: 1_000, maxMs: 30_000, jitter: 0.5 } as const;
+
+describe('R33 retries', () => {
+  it('grow, are capped, and draw only the jittered part at random', () => {
+    expect([1, 2, 3, 10].map((attempt) => backoffMs({ ...exponential, jitter: 0 }, attempt, 0.7))).toEqual([
+      1_000, 2_000, 4_000, 30_000,
+    ]);
+    expect(
+      [1, 2, 3].map((attempt) => backoffMs({ ...exponential, type: 'fixed', jitter: 0 }, attempt, 0.7)),
+    ).toEqual([1_000, 1_000, 1_000]);
+    expect(backoffMs(exponential, 1, 0)).toBe(500);
+    expect(backoffMs(exponential, 1, 0.5)).toBe(750);
+  });
+
+  it('never wait longer than the cap, however many attempts there were', () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 1, max: 1_000 }),
+        fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }),
+        (attempt, random) => {
+          const wait = backoffMs(exponential, attempt, random);
+          expect(wait).toBeGreaterThanOrEqual(500);
+          expect(wait).toBeLessThanOrEqual(30_000);
+        },
+      ),
+    );
+  });
+
+  it('count the first attempt, and are not made for errors another attempt cannot mend', () => {
+    const node = { maxAttempts: 3, backoff: { ...exponential, jitter: 0 } };
+    expect(retryVerdict(node, 1, 'EXIT', 0)).toEqual({ retryInMs: 1_000 });
+    expect(retryVerdict(node, 2, 'TIMEOUT', 0)).toEqual({ retryInMs: 2_000 });
+    expect(retryVerdict(node, 3, 'EXIT', 0)).toBeUndefined();
+    expect(retryVerdict(node, 1, 'ENOENT', 0)).toBeUndefined();
+    expect(retryVerdict(node, 1, undefined, 0)).toEqual({ retryInMs: 1_000 });
+  });
+});

@@ -1,0 +1,149 @@
+import { AgentQueues, DispatchModule } from '#libs/dispatch';
+import { DagExecutor, ExecutionManager, ExecutionsModule, Janitor } from '#libs/executions';
+import { KillswitchModule, KillswitchService } from '#libs/killswitch';
+import { LifecycleModule, LifecycleService } from '#libs/lifecycle';
+import { ChangeFeed, Valkey, ValkeyModule } from '#libs/valkey';
+import { execFileSync } from 'node:child_process';
+import { join } from 'node:path';
+import { Test, type TestingModule } from '@nestjs/testing';
+import { eventually, processesWith, startFleet, type Fleet } from '../support/fleet';
+
+/** A program that imports the modules, beside a fleet whose workers run its agents. */
+let fleet: Fleet;
+let app: TestingModule;
+let manager: ExecutionManager;
+let life: LifecycleService;
+
+beforeAll(async () => {
+  fleet = await startFleet({ workers: 2, env: { BELAY_GRACE_MS: '300' } });
+  const retention = { retentionMs: 60_000 };
+  app = await Test.createTestingModule({
+    imports: [
+      ValkeyModule.forRoot({ url: fleet.server.url, keyPrefix: 'belay', shards: 2 }),
+      LifecycleModule.forRoot(retention),
+      DispatchModule.forRoot({ prefix: 'bull' }),
+      ExecutionsModule.forRoot({ intervalMs: 1_000, ...retention }),
+      KillswitchModule.forRoot({ proofLimitMs: 10_000, ...retention }),
+    ],
+  }).compile();
+  app.get(KillswitchService).start();
+  manager = app.get(ExecutionManager);
+  life = app.get(LifecycleService);
+}, 120_000);
+
+afterAll(async () => {
+  app.get(KillswitchService).stopListening();
+  await app.get(AgentQueues).close();
+  app.get(ChangeFeed).stop();
+  app.get(Valkey).close();
+  await app.close();
+  await fleet.stop();
+}, 60_000);
+
+const sh = (script: string) => ({ command: [script], shell: true });
+
+it('R16 an aborted signal starts nothing; an abort later stops every agent and leaves every node ended', async () => {
+  const spec = {
+    name: 'abort',
+    nodes: [
+      { id: 'deaf', run: sh('trap "" TERM; (sleep 600 & wait) & echo ready; while :; do sleep 0.1; done') },
+      { id: 'polite', run: sh('echo ready; sleep 600') },
+      { id: 'later', dependsOn: ['polite'], run: sh('true') },
+    ],
+  };
+  const before = await fleet.life.valkey.redis.dbsize();
+  await expect(manager.submit(spec, { signal: AbortSignal.abort() })).rejects.toMatchObject({
+    name: 'AbortError',
+  });
+  expect(await fleet.life.valkey.redis.dbsize()).toBe(before);
+
+  const controller = new AbortController();
+  const { execution } = await manager.submit(spec, { signal: controller.signal });
+  await eventually(async () => {
+    const agents = await life.agents.list({ executionId: execution.id, states: ['running'] });
+    const logs = await Promise.all(agents.map(async (agent) => (await fleet.client.logs(agent.id)).lines));
+    return logs.filter((lines) => lines.some(({ line }) => line === 'ready')).length === 2;
+  }, 'both agents ready');
+  controller.abort();
+  const record = await fleet.client.waitForEnd(execution.id, { giveUpAfterMs: 30_000 });
+  expect(record).toMatchObject({ state: 'stopped', reason: 'user_abort', nodes: { cancelled: 3 } });
+  expect(processesWith(execution.id)).toEqual([]);
+}, 60_000);
+
+it('R24 lists what is active across processes and restarts, by state, owner and label', async () => {
+  const { execution } = await manager.submit({
+    name: 'listed',
+    labels: { team: 'data' },
+    nodes: [{ id: 'a', run: sh('echo ready; sleep 600') }],
+  });
+  const [agent] = await eventually(async () => {
+    const found = await life.agents.list({ executionId: execution.id, states: ['running'] });
+    return found.length > 0 && found;
+  }, 'the agent');
+  const other = await fleet.addOrchestrator();
+  const get = async (path: string) =>
+    (await (
+      await fetch(`${other.url}${path}`, { headers: { authorization: `Bearer ${fleet.token}` } })
+    ).json()) as {
+      items: { id: string }[];
+    };
+  expect((await get('/api/executions?state=running&label=team=data')).items.map((e) => e.id)).toEqual([
+    execution.id,
+  ]);
+  expect((await get(`/api/agents?owner=${agent?.owner}&state=running`)).items.map((a) => a.id)).toEqual([
+    agent?.id,
+  ]);
+  await fleet.client.stop(execution.id);
+  expect((await get('/api/executions?state=running')).items).toEqual([]);
+  expect((await get(`/api/agents?owner=${agent?.owner}`)).items).toEqual([]);
+}, 60_000);
+
+it('R36 a DAG of 10,000 nodes runs to its end in order, no script longer than 250 ms', async () => {
+  const queues = { dispatch: async () => undefined, sweep: async () => 0 } as unknown as AgentQueues;
+  // Graph only: claims and ends are driven here, so that no process is needed for 10,000 nodes.
+  const dag = new DagExecutor(life, queues);
+  const direct = new ExecutionManager(life, dag);
+  const width = 100;
+  const nodes = Array.from({ length: 10_000 }, (_, i) => ({
+    id: `n${i}`,
+    pool: 'nowhere',
+    maxAttempts: 1,
+    dependsOn: i < width ? [] : [`n${i - width}`, `n${i - width + ((i + 1) % width === 0 ? 1 - width : 1)}`],
+    run: { command: ['true'] },
+  }));
+  const { redis, keys } = life.valkey;
+  await redis.call('CONFIG', 'SET', 'slowlog-log-slower-than', '250000');
+  await redis.call('SLOWLOG', 'RESET');
+  const { execution } = await direct.submit({ name: 'large', nodes });
+  const outbox = keys.shard(keys.tagOf(execution.id), 'outbox');
+  const place = new Map<string, number>();
+  let done = 0;
+  while (done < nodes.length) {
+    const entries = Object.values(await redis.hgetall(outbox)).map(
+      (text) => JSON.parse(text) as { agentId: string; nodeId: string; executionId: string; attempt: number },
+    );
+    expect(entries.length).toBeGreaterThan(0);
+    await Promise.all(
+      entries.map(async (entry) => {
+        const claim = await life.agents.claim(entry, 'wrk_bench', 't');
+        if (!claim.claimed) throw new Error(claim.why);
+        place.set(entry.nodeId, done++);
+        await life.agents.started(claim.fence, { pid: 1, pidStartTime: '1', containment: 'group' });
+        const { more } = await life.agents.finish(claim.fence, { state: 'completed', exitCode: 0 });
+        if (more) await dag.drive(execution.id);
+      }),
+    );
+  }
+  expect(await life.executions.get(execution.id)).toMatchObject({
+    state: 'completed',
+    nodes: { completed: 10_000 },
+  });
+  for (const node of nodes)
+    for (const before of node.dependsOn) expect(place.get(before)).toBeLessThan(place.get(node.id) ?? -1);
+  expect(await redis.call('SLOWLOG', 'LEN')).toBe(0);
+  expect(app.get(Janitor)).toBeDefined();
+}, 120_000);
+
+it('the generated scripts are those of libs/valkey/lua', () => {
+  execFileSync(process.execPath, [join(__dirname, '../../libs/valkey/generate-scripts.cjs'), '--check']);
+});
