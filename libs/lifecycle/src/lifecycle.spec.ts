@@ -319,7 +319,7 @@ describe('R36 dependencies', () => {
       result: { x: [] },
       agentId: a!.agentId,
     });
-    expect(await life.executions.node(id, 'd')).not.toHaveProperty('agentId');
+    expect(await life.executions.node(id, 'c')).not.toHaveProperty('agentId');
   });
 
   it('lets dependants run after a failure that is allowed', async () => {
