@@ -261,6 +261,19 @@ describe.each(expectedContainments())('starting processes, containment %s', (con
     });
   });
 
+  it('takes turns when many are to be started at once', async () => {
+    let longestMs = 0;
+    let last = performance.now();
+    const tick = setInterval(() => {
+      longestMs = Math.max(longestMs, performance.now() - last);
+      last = performance.now();
+    }, 1);
+    const started = await Promise.all(Array.from({ length: 100 }, () => test.run(['true'])));
+    clearInterval(tick);
+    await Promise.all(started.map(({ agent }) => agent.ended));
+    expect(longestMs).toBeLessThan(100); // 100 starts in one turn of the loop hold it for 150 ms and more
+  });
+
   it('R54 leaves nothing of an ended agent', async () => {
     const { agent } = await test.run(['true'], { agentId: 'tidy' });
     await agent.ended;

@@ -63,10 +63,14 @@ export class ExecutionsController {
   @Post('agents')
   async createAgent(
     @Body() body: unknown,
+    @Headers('idempotency-key') key: string | undefined,
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<ExecutionRecord> {
     this.orchestrator.assertAdmitting();
-    const { execution, created } = await this.manager.submitAgent(body, { actor: 'api' });
+    const { execution, created } = await this.manager.submitAgent(body, {
+      actor: 'api',
+      ...(key === undefined ? {} : { idempotencyKey: key }),
+    });
     void reply.status(created ? 201 : 200);
     return execution;
   }

@@ -35,6 +35,8 @@ export class WorkerService {
     drain: async (started) => this.drainOnce(started),
   });
   private httpPort = 0;
+  /** Of our own record: makes a repeated transition ours. */
+  private version = 1;
   private consumers: ReturnType<AgentQueues['consume']>[] = [];
   private beat: NodeJS.Timeout | undefined;
   private watch: NodeJS.Timeout | undefined;
@@ -88,7 +90,7 @@ export class WorkerService {
     );
     this.renewedAt = sentAt;
     await this.responder.start(ordersHead);
-    await workers.transition(workerId, 'running');
+    ({ version: this.version } = await workers.transition(workerId, 'running', { version: 1 }));
     this.scheduleBeat();
     this.watch = setInterval(() => this.fenceWhenSilent(), Math.max(50, this.options.heartbeatMs / 4));
     this.consumers = pools.map((pool) =>
@@ -161,7 +163,8 @@ export class WorkerService {
     const { workerId, stopTimeoutMs, graceMs } = this.options;
     if (started)
       await workers
-        .transition(workerId, 'draining')
+        .transition(workerId, 'draining', { version: this.version })
+        .then(({ version }) => (this.version = version))
         .catch((error: unknown) => this.log.warn({ err: error }, 'draining'));
     // Closing ends the blocking wait for a job at once; it resolves when the jobs in hand are done.
     const closed = Promise.allSettled(this.consumers.map(async (consumer) => consumer.close()));

@@ -58,6 +58,11 @@ describe('what people read', () => {
     ],
     [new NotFoundError('worker', 'wrk_1'), 'NOT_FOUND', 'No worker wrk_1. List them with: belay workers'],
     [
+      new NotFoundError('order', 'ord_1'),
+      'NOT_FOUND',
+      'No order ord_1. Orders are listed at GET /api/killswitch.',
+    ],
+    [
       new NotFoundError('execution', 'exe_1'),
       'NOT_FOUND',
       'No execution exe_1. List them with: belay ps --all',

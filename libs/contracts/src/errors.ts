@@ -87,19 +87,20 @@ export class InvalidTransitionError extends BelayError {
   }
 }
 
+const LISTED: Record<string, string> = {
+  worker: 'List them with: belay workers',
+  order: 'Orders are listed at GET /api/killswitch.',
+};
+
 /** No record under that id (R6). HTTP 404. */
 export class NotFoundError extends BelayError {
   constructor(
     readonly entity: string,
     readonly id: string,
   ) {
-    super(
-      'NOT_FOUND',
-      `No ${entity} ${id}. List them with: belay ${entity === 'worker' ? 'workers' : 'ps --all'}`,
-      {
-        details: { entity, id },
-      },
-    );
+    super('NOT_FOUND', `No ${entity} ${id}. ${LISTED[entity] ?? 'List them with: belay ps --all'}`, {
+      details: { entity, id },
+    });
   }
 }
 

@@ -2,7 +2,6 @@ import {
   EXECUTION_MACHINE,
   isEnded,
   NotFoundError,
-  scopeCovers,
   type AgentRecord,
   type ExecutionRecord,
   type Order,
@@ -282,12 +281,8 @@ export class KillswitchService {
         return agents.ownedBy(scope.workerId);
       case 'agent':
         return [await agents.get(scope.agentId)].filter(isLive);
-      case 'all': {
-        const all = await agents.list({ states: ['spawning', 'running'], limit: 100_000 });
-        return all.filter((agent) =>
-          scopeCovers(scope, { agentId: agent.id, executionId: agent.executionId, workerId: agent.owner }),
-        );
-      }
+      case 'all':
+        return agents.liveEverywhere();
     }
   }
 

@@ -217,6 +217,20 @@ export class AgentStore {
     return this.many(sets.flat());
   }
 
+  /** Every live agent of the fleet, without a limit: a kill must name them all. */
+  async liveEverywhere(): Promise<AgentRecord[]> {
+    const lists = await Promise.all(
+      this.keys
+        .tags()
+        .flatMap((tag) =>
+          ['spawning', 'running'].map(async (state) =>
+            this.redis.zrange(this.keys.shard(tag, `idx:agt:${state}`), 0, '-1'),
+          ),
+        ),
+    );
+    return this.many([...new Set(lists.flat())]);
+  }
+
   /** Across all shards and workers (R24); newest first. */
   async list(query: AgentQuery = {}): Promise<AgentRecord[]> {
     const limit = query.limit ?? 200;

@@ -47,8 +47,8 @@ export interface ExecutionQuery {
 }
 
 const ulid = monotonicFactory();
-/** Nodes moved by one advance call: keeps a script well below 10 ms (docs/adr/0004). */
-const ADVANCE_LIMIT = 500;
+/** Nodes moved by one advance call: some 5 ms of the server's time (docs/adr/0004 has the figures). */
+const ADVANCE_LIMIT = 200;
 
 /** Executions: every change one script, every read one or two commands. */
 export class ExecutionStore {

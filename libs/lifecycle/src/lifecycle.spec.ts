@@ -164,6 +164,15 @@ describe('R3 compare-and-set', () => {
     expect(moved.version).toBeGreaterThan(version);
     await expect(life.workers.transition('wrk_v', 'running')).rejects.toBeInstanceOf(NotFoundError);
     await life.workers.register('wrk_v', {}, 1_000);
+    // A call whose reply was lost is made again, and answers as the first did.
+    expect(await life.workers.transition('wrk_v', 'running', { version: 1 })).toEqual({
+      state: 'running',
+      version: 2,
+    });
+    expect(await life.workers.transition('wrk_v', 'running', { version: 1 })).toEqual({
+      state: 'running',
+      version: 2,
+    });
     await expect(life.workers.transition('wrk_v', 'running', { version: 9 })).rejects.toMatchObject({
       code: 'VERSION_CONFLICT',
     });
@@ -549,6 +558,7 @@ describe('R24 listing', () => {
     expect((await life.agents.list({ owner: 'wrk_lister' })).map((a) => a.id)).toEqual([job!.agentId]);
     expect((await life.agents.list({ executionId: ids[0]! })).map((a) => a.state)).toEqual(['spawning']);
     expect((await life.agents.ownedBy('wrk_lister')).map((a) => a.id)).toEqual([job!.agentId]);
+    expect((await life.agents.liveEverywhere()).map((a) => a.id)).toContain(job!.agentId);
     expect((await life.agents.liveOf(ids[0]!)).map((a) => a.id)).toEqual([job!.agentId]);
     await life.agents.finish(fence, {
       ...failed(),

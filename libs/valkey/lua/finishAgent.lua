@@ -69,6 +69,8 @@ if current then
       if killed then redis.call('HSETNX', exe_key, 'reason', finish.reason or 'killswitch') end
       if field('onFailure') == 'stop' and (rest or killed) then
         begin_stopping(state, { reason = killed and (finish.reason or 'killswitch') or 'error', actor = finish.actor,
+          -- With others alive it takes an order of its own to reach them.
+          orderId = number_field('live') == 0 and finish.orderId or nil,
           error = failure, to = killed and 'stopped' or 'failed' })
         state, active = 'stopping', false
       end

@@ -1,4 +1,5 @@
--- transitionWorker: compare-and-set on a worker's state. Repeatable: already there answers the same.
+-- transitionWorker: compare-and-set on a worker's state. Repeatable when the version expected is given: only the
+-- worker itself and the end of its lease write here, so "one further, and there already" is this very call's work.
 -- KEYS[1] the worker's record
 -- ARGV    1 control tag · 2 worker id · 3 settings · 4 to · 5 reason or '' · 6 version expected or ''
 -- Returns { state, version } · refused: NOT_FOUND · INVALID_TRANSITION { from, to } · VERSION_CONFLICT
@@ -9,6 +10,9 @@
 local state = redis.call('HGET', worker_key, 'state')
 if not state then return refuse('NOT_FOUND') end
 local version = tonumber(redis.call('HGET', worker_key, 'version'))
+if ARGV[6] ~= '' and state == ARGV[4] and version == tonumber(ARGV[6]) + 1 then
+  return cjson.encode({ state = state, version = version })
+end
 if ARGV[6] ~= '' and tonumber(ARGV[6]) ~= version then return refuse('VERSION_CONFLICT', { version = version, state = state }) end
 local reason = ARGV[5] ~= '' and ARGV[5] or nil
 if not move_worker(state, ARGV[4], reason) then

@@ -116,7 +116,12 @@ class Host implements ProcessHost {
     this.guardian.armFence(silenceMs);
   }
 
-  async spawn(request: SpawnRequest): Promise<AgentProcess> {
+  /** A start holds the event loop for milliseconds, so many asked for at once take turns with everything else. */
+  spawn(request: SpawnRequest): Promise<AgentProcess> {
+    return this.#turns.run(() => this.#start(request));
+  }
+
+  async #start(request: SpawnRequest): Promise<AgentProcess> {
     this.#check(request);
     const cookie = newCookie();
     const env = buildEnvironment(this.#environment, request.env, { agent: cookie, worker: this.cookie });

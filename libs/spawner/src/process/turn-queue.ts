@@ -11,11 +11,11 @@ export class TurnQueue {
   #sliceStart: number | undefined;
 
   /** At once while this turn has time left, else in a later one. Rejects with what the job throws. */
-  run<T>(job: () => T): Promise<T> {
+  run<T>(job: () => T): Promise<Awaited<T>> {
     return new Promise((resolve, reject) => {
       const attempt = (): void => {
         try {
-          resolve(job());
+          resolve(job() as Awaited<T>); // a promise is followed, as always
         } catch (error) {
           reject(error);
         }

@@ -13,11 +13,12 @@ local function settle_order(give_up)
   if missing == 0 then to = 'complete' elseif give_up and state == 'open' then to = 'incomplete' end
   if not to then return state end
   redis.call('HSET', order_key, 'state', to)
+  -- Nobody joins an order that is over, complete or not: who asks again gets a new one.
+  local scope = redis.call('HGET', order_key, 'scopeKey')
+  if redis.call('HGET', key('orders:by-scope'), scope) == ORDER then redis.call('HDEL', key('orders:by-scope'), scope) end
   if to == 'complete' then
     redis.call('HSET', order_key, 'completedAt', int(NOW))
     redis.call('SREM', key('orders:open'), ORDER)
-    local scope = redis.call('HGET', order_key, 'scopeKey')
-    if redis.call('HGET', key('orders:by-scope'), scope) == ORDER then redis.call('HDEL', key('orders:by-scope'), scope) end
     redis.call('PEXPIRE', order_key, int(CONF.retentionMs))
     redis.call('PEXPIRE', targets_key, int(CONF.retentionMs))
   end

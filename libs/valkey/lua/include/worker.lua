@@ -15,6 +15,8 @@ local function move_worker(from, to, reason)
   end
   redis.call('ZREM', key('idx:wrk:' .. from), WORKER)
   redis.call('ZADD', key('idx:wrk:' .. to), int(NOW), WORKER)
+  -- Ended workers are kept for a look back, not for ever.
+  if to == 'stopped' then redis.call('ZREMRANGEBYRANK', key('idx:wrk:stopped'), 0, -1001) end
   emit_control({ type = 'worker.' .. to, entity = 'worker', workerId = WORKER, from = from, to = to, reason = reason })
   return true
 end
