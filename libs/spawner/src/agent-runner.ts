@@ -320,6 +320,14 @@ function outcomeOf(cause: StopCause | undefined, exit: ExitReport, reporter: Age
   };
   if (cause !== undefined && exit.report.signals.length > 0)
     return { ...base, state: cause.endsAs, ...stopOf(cause) };
+  if (exit.startError !== undefined) {
+    return {
+      ...base,
+      state: 'failed',
+      reason: 'error',
+      error: { code: 'SPAWN_FAILED', message: exit.startError },
+    };
+  }
   if (exit.exitCode === 0) {
     const { result } = reporter;
     if (result !== undefined && Buffer.byteLength(JSON.stringify(result)) > SPEC_LIMITS.maxResultBytes) {

@@ -1,0 +1,12 @@
+// `npm run bench -- [kill dag spawn transition] [--json] [--quick]`: sets the checkout up when needed, then measures.
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { ROOT, SetupError, setup } from './lib/setup.mjs';
+
+try {
+  await setup();
+  await import(pathToFileURL(join(ROOT, 'dist', 'bench', 'main.js')).href);
+} catch (error) {
+  process.stderr.write(`${error instanceof SetupError ? error.message : (error?.stack ?? String(error))}\n`);
+  process.exitCode = 1;
+}
