@@ -51,6 +51,25 @@ describe.each(expectedContainments())('stopping process trees, containment %s', 
       expect(report.report.provedAfterMs).toBeLessThan(GRACE_MS);
     });
 
+    it('asks a process that was only just started, so that none waits out the grace unasked', async () => {
+      for (let i = 0; i < 60; i += 1) {
+        const agent = await test.host.spawn({
+          agentId: `early-${i}`,
+          command: ['sleep', '600'],
+          shell: false,
+          env: { TEST_TAG: test.tag },
+          stdin: '{}',
+          graceMs: 5_000,
+          onOutput: () => undefined,
+          onMessage: () => undefined,
+        });
+        // Every few rounds a turn of the loop later: the moment in which the process joins its cgroup moves about.
+        for (let turn = 0; turn < i % 4; turn += 1) await new Promise((next) => setImmediate(next));
+        const { report } = await agent.stop({ mode: 'graceful', graceMs: 5_000 });
+        expect(report).toMatchObject({ proved: true, escalated: false });
+      }
+    });
+
     it('ends a tree that ignores SIGTERM within grace + 500 ms, and not before the grace is over', async () => {
       const { report, tookMs } = await timedStop(await test.ready('deaf.sh'));
       expectProved(report);

@@ -41,6 +41,10 @@ export class CgroupTree implements ProcessTree {
       if (send(pid, 'SIGTERM')) record.sent('SIGTERM', 'process', pid);
       if (send(pid, 'SIGCONT')) record.sent('SIGCONT', 'process', pid);
     }
+    // Just started, the first process may not have joined yet. Asked later it could have joined in between, and then
+    // nobody would ask it at all.
+    const leader = this.#reaped ? undefined : findAlive(this.leader);
+    if (leader !== undefined && !this.#asked.has(leader.pid)) this.#ask(leader, record);
     if (this.#freezing || this.cgroup.frozen()) this.thaw();
   }
 
@@ -65,12 +69,7 @@ export class CgroupTree implements ProcessTree {
   }
 
   terminateFound(record: StopRecord): void {
-    for (const found of this.#outside()) {
-      if (this.#asked.has(found.pid)) continue;
-      this.#asked.add(found.pid);
-      if (signalProcess(found, 'SIGTERM')) record.sent('SIGTERM', 'process', found.pid);
-      if (signalProcess(found, 'SIGCONT')) record.sent('SIGCONT', 'process', found.pid);
-    }
+    for (const found of this.#outside()) if (!this.#asked.has(found.pid)) this.#ask(found, record);
   }
 
   quiet(): boolean {
@@ -121,6 +120,12 @@ export class CgroupTree implements ProcessTree {
     const leader = this.#reaped ? undefined : findAlive(this.leader);
     const known = leader === undefined || outside.some(({ pid }) => pid === leader.pid);
     return known || this.cgroup.pids().includes(leader.pid) ? outside : [leader, ...outside];
+  }
+
+  #ask(process: PidStart, record: StopRecord): void {
+    this.#asked.add(process.pid);
+    if (signalProcess(process, 'SIGTERM')) record.sent('SIGTERM', 'process', process.pid);
+    if (signalProcess(process, 'SIGCONT')) record.sent('SIGCONT', 'process', process.pid);
   }
 
   /** Who is inside now, with start times: for reports. Signals go by a list read at their own moment. */
