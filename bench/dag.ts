@@ -72,12 +72,14 @@ async function runGraph(life: LifecycleService, count: number): Promise<void> {
     const pump = (): void => {
       while (running < CONCURRENCY && ready.length > 0) {
         running++;
-        one(ready.shift() as DispatchEntry).then((ended) => {
-          running--;
-          if (ended) resolve();
-          else pump();
-        }, reject);
+        void next(ready.shift() as DispatchEntry).catch(reject);
       }
+    };
+    const next = async (entry: DispatchEntry): Promise<void> => {
+      const ended = await one(entry);
+      running--;
+      if (ended) resolve();
+      else pump();
     };
     const one = async (entry: DispatchEntry): Promise<boolean> => {
       const claim = await life.agents.claim(entry, 'wrk_bench', 't');
