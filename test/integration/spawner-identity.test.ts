@@ -97,7 +97,9 @@ describe.each(expectedContainments())('whose process is it, containment %s', (co
           [
             '/bin/sh',
             '-c',
-            'sleep 1000 & echo "child $!"; echo ready; read x; kill $!; wait; echo gone; exec sleep 1000',
+            // The child grows older than the 10 ms in which the kernel counts start times: two processes with one pid
+            // and one start time could not be told apart, and no kernel gives a pid out again that fast by itself.
+            'sleep 1000 & echo "child $!"; echo ready; sleep 0.05; kill $!; wait; echo gone; exec sleep 1000',
           ],
           { stdin: '' },
         );
