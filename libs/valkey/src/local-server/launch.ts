@@ -12,6 +12,8 @@ import { wordsOf } from './words-of';
 const LOAD_TIMEOUT_MS = 600_000;
 /** Milliseconds between two looks at a server that does not answer yet. */
 const LOOK_MS = 5;
+/** Milliseconds for reading what an ended server wrote last. */
+const LAST_WORDS_MS = 1_000;
 const LOG_NAME = 'server.log';
 const LOG_LIMIT_BYTES = 5 * 1024 * 1024;
 
@@ -57,6 +59,7 @@ export async function launchServer(options: LaunchOptions): Promise<WatchedServe
     options.onStarted?.(watched);
     await untilReady(addressOf(options.endpoint), options, () => watched.hasExited());
   } catch (cause) {
+    if (watched.hasExited()) await lastWords(watched);
     const failure = new BelayError(
       'SERVER_UNREACHABLE',
       `${options.binary.path} ${wordsOf(cause)}.${lastLines(options.dir, watched.output())}`,
@@ -66,6 +69,14 @@ export async function launchServer(options: LaunchOptions): Promise<WatchedServe
     throw failure;
   }
   return watched;
+}
+
+/** The end of a process may be seen before what it last wrote has been read: that is waited for, bounded. */
+async function lastWords(watched: WatchedServer): Promise<void> {
+  const limit = new AbortController();
+  const { signal } = limit;
+  await Promise.race([watched.exited, pause(LAST_WORDS_MS, undefined, { signal }).catch(() => undefined)]);
+  limit.abort();
 }
 
 export function addressOf(endpoint: Endpoint): ServerAddress {
