@@ -121,7 +121,9 @@ async function main(): Promise<void> {
       log.info(`draining (${why})`);
       const net = setTimeout(() => process.exit(1), settings.stopTimeoutMs + settings.graceMs + 20_000);
       net.unref();
-      const result = await worker.drain();
+      // With `up` gone its server may be gone too, and with the lease lost nobody waits for these agents.
+      const orphaned = why === 'parent gone' || why === 'lost';
+      const result = await worker.drain(orphaned ? 0 : settings.stopTimeoutMs);
       closing.abort();
       process.exitCode = result.forced ? EXIT_FORCED : why === 'lost' ? 1 : 0;
       await app.close();

@@ -35,6 +35,7 @@ export class WorkerService {
     drain: async (started) => this.drainOnce(started),
   });
   private httpPort = 0;
+  private patienceMs = Number.POSITIVE_INFINITY;
   /** Of our own record: makes a repeated transition ours. */
   private version = 1;
   private consumers: ReturnType<AgentQueues['consume']>[] = [];
@@ -153,14 +154,19 @@ export class WorkerService {
     });
   }
 
-  /** running → draining → stopped. Every caller shares one drain (R46). */
-  drain(): Promise<DrainResult> {
+  /**
+   * running → draining → stopped. Every caller shares one drain (R46). `patienceMs`: how long agents may go on before
+   * they are stopped.
+   */
+  drain(patienceMs = this.options.stopTimeoutMs): Promise<DrainResult> {
+    this.patienceMs = Math.min(this.patienceMs, patienceMs);
     return this.life.drain();
   }
 
   private async drainOnce(started: boolean): Promise<DrainResult> {
     const { workers } = this.lifecycle;
-    const { workerId, stopTimeoutMs, graceMs } = this.options;
+    const { workerId, graceMs } = this.options;
+    const { patienceMs } = this;
     if (started)
       await workers
         .transition(workerId, 'draining', { version: this.version })
@@ -168,10 +174,10 @@ export class WorkerService {
         .catch((error: unknown) => this.log.warn({ err: error }, 'draining'));
     // Closing ends the blocking wait for a job at once; it resolves when the jobs in hand are done.
     const closed = Promise.allSettled(this.consumers.map(async (consumer) => consumer.close()));
-    const calm = await within(this.runner.whenIdle(), stopTimeoutMs);
+    const calm = await within(this.runner.whenIdle(), patienceMs);
     const stopped = calm ? [] : this.runner.agentIds();
     if (!calm) {
-      this.log.warn({ agents: stopped }, `still running after ${stopTimeoutMs} ms; stopping them`);
+      this.log.warn({ agents: stopped }, `still running after ${patienceMs} ms; stopping them`);
       this.stopAll('graceful', 'server_shutdown');
       await within(this.runner.whenIdle(), graceMs + 10_000);
     }
