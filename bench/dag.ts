@@ -1,126 +1,167 @@
-import type { DispatchEntry } from '#libs/contracts';
 import { LifecycleService } from '#libs/lifecycle';
 import { startThrowawayServer, Valkey } from '#libs/valkey';
-import { FlowProducer, Worker, type FlowJob } from 'bullmq';
-import { layeredSpec } from './graph';
-import { round, timed, type BenchOptions, type BenchResult } from './measure';
+import {
+  median,
+  perSecond,
+  ratio,
+  round,
+  timed,
+  within,
+  type BenchOptions,
+  type BenchResult,
+} from './measure';
+import { driveExecution } from './support/engine';
+import { startBenchFleet } from './support/fleet';
+import { FlowPeer } from './support/flow-peer';
+import { fanIn, fanOutIn, layers, requestOf, specOf, type Graph } from './support/graph';
+import { longestStep } from './support/server-counts';
 
+/** Nodes at a time, here and for the peer. */
 const CONCURRENCY = 32;
+const WIDTH = 50;
+/** Each worker's, here and for the peer. */
+const WORKER_CONCURRENCY = 8;
+const RUN_MS = 90_000;
 
-/**
- * Graph cost alone: claims and ends are driven in this process, so no agent's own time is in it. The peer is BullMQ's
- * flow of as many jobs with a processor that does nothing; a flow is a tree, so each of ours has twice its edges.
- */
+type Part = Omit<BenchResult, 'name'>;
+
+/** The graph alone, driven in this process, and a real fleet end to end; beside BullMQ's flows of as many jobs. */
 export async function benchDag({ quick }: BenchOptions): Promise<BenchResult> {
-  const count = quick ? 300 : 2_000;
+  const engine = await measureEngine(quick);
+  const fleet = await measureFleet(quick);
+  return {
+    name: 'dag',
+    figures: { ...engine.figures, ...fleet.figures },
+    ratios: { ...engine.ratios, ...fleet.ratios },
+    limits: { ...engine.limits, ...fleet.limits },
+  };
+}
+
+async function measureEngine(quick: boolean): Promise<Part> {
+  const count = quick ? 200 : 1_000;
   const large = quick ? 1_000 : 10_000;
+  const rounds = quick ? 1 : 3;
   const server = await startThrowawayServer();
-  const valkey = await new Valkey({ url: server.url, keyPrefix: 'belay', shards: 1 }).open();
-  const life = new LifecycleService(valkey, { retentionMs: 60_000 });
+  const valkey = new Valkey({ url: server.url, keyPrefix: 'belay', shards: 1 });
+  let peer: FlowPeer | undefined;
   try {
+    const life = new LifecycleService(await valkey.open(), { retentionMs: 60_000 });
+    const run = async (graph: Graph): Promise<void> => {
+      const { id } = await life.executions.create(specOf(graph), { start: true, canonical: '' });
+      await within(RUN_MS, 'a graph', driveExecution(life, id, CONCURRENCY));
+    };
+    const flows = (peer = await FlowPeer.start(server.url, { processes: 1, concurrency: CONCURRENCY }));
+    await run(layers(WIDTH, WIDTH));
+    await flows.run(WIDTH, WIDTH);
     const before = total(valkey);
-    const ours = await timed(async () => runGraph(life, count));
-    const scripts = (total(valkey) - before) / count;
-    const peer = await timed(async () => runFlow(valkey, count));
-    const whole = await timed(async () => runGraph(life, large));
-    const bare = await bareRoundTripMs(valkey, quick ? 200 : 2_000);
+    const ms: Timings = { layers: [], fan: [], flowChains: [], flowFan: [] };
+    for (let i = 0; i < rounds; i++) {
+      ms.layers.push(await timed(async () => run(layers(count, WIDTH))));
+      ms.flowChains.push(await timed(async () => flows.run(count - 1, WIDTH)));
+      ms.fan.push(await timed(async () => run(fanIn(count))));
+      ms.flowFan.push(await timed(async () => flows.run(count - 1, count - 1)));
+    }
+    const scripts = (total(valkey) - before) / (2 * count * rounds);
+    const big = await measureLarge(life, large);
     return {
-      name: 'dag',
       figures: {
         nodes: count,
-        nodesPerSecond: round((count * 1_000) / ours),
+        layersNodesPerSecond: perSecond(count, median(ms.layers)),
+        fanNodesPerSecond: perSecond(count, median(ms.fan)),
         scriptsPerNode: round(scripts),
-        largeNodes: large,
-        largeNodesPerSecond: round((large * 1_000) / whole),
+        ...big,
       },
-      limits: { bullmqFlowJobsPerSecond: round((count * 1_000) / peer), bareRoundTripMs: round(bare) },
+      limits: {
+        bullmqChainsJobsPerSecond: perSecond(count, median(ms.flowChains)),
+        bullmqFanJobsPerSecond: perSecond(count, median(ms.flowFan)),
+      },
       ratios: {
-        timeToBullmqFlow: round(ours / peer),
-        largeToSmallPerNode: round(whole / large / (ours / count)),
+        layersToBullmqFlow: ratio(median(ms.layers), median(ms.flowChains)),
+        fanToBullmqFlow: ratio(median(ms.fan), median(ms.flowFan)),
+        largeToSmallPerNode: ratio(1_000 / big.largeNodesPerSecond, median(ms.fan) / count),
       },
     };
   } finally {
+    await peer?.stop();
     valkey.close();
     await server.stop();
   }
 }
 
+interface Timings {
+  readonly layers: number[];
+  readonly fan: number[];
+  readonly flowChains: number[];
+  readonly flowFan: number[];
+}
+
+/** One node opens all others and the last waits for all: how long the server is held at a time. */
+async function measureLarge(life: LifecycleService, count: number) {
+  const spec = specOf(fanOutIn(count));
+  const { redis } = life.valkey;
+  let id = '';
+  let createMs = 0;
+  let runMs = 0;
+  const creating = await longestStep(redis, async () => {
+    createMs = await timed(async () => {
+      ({ id } = await life.executions.create(spec, { start: true, canonical: '' }));
+    });
+  });
+  const running = await longestStep(redis, async () => {
+    runMs = await timed(async () => within(RUN_MS, 'the large graph', driveExecution(life, id, CONCURRENCY)));
+  });
+  return {
+    largeNodes: count,
+    largeCreateMs: round(createMs),
+    largeNodesPerSecond: perSecond(count, createMs + runMs),
+    largeCreateLongestCommandMs: round(creating.commandMs),
+    largeCreateLongestScriptMs: round(creating.scriptMs),
+    largeRunLongestScriptMs: round(running.scriptMs),
+  };
+}
+
+/** Every node is `/bin/true`: created over HTTP, run by two worker processes, done when the client hears of it. */
+async function measureFleet(quick: boolean): Promise<Part> {
+  const count = quick ? 40 : 200;
+  const width = 20;
+  const rounds = quick ? 1 : 3;
+  const fleet = await startBenchFleet(WORKER_CONCURRENCY);
+  let peer: FlowPeer | undefined;
+  try {
+    const { client } = fleet;
+    const run = async (graph: Graph): Promise<void> => {
+      const { execution } = await client.createExecution(requestOf(graph, () => ['/bin/true']));
+      const { state } = await within(RUN_MS, 'an execution', client.waitForEnd(execution.id));
+      if (state !== 'completed') throw new Error(`an execution ended as ${state}`);
+    };
+    const setting = { processes: 2, concurrency: WORKER_CONCURRENCY, program: '/bin/true' };
+    const flows = (peer = await FlowPeer.start(fleet.url, setting));
+    await run(layers(width, width));
+    await flows.run(width, width);
+    const ours: number[] = [];
+    const theirs: number[] = [];
+    for (let i = 0; i < rounds; i++) {
+      ours.push(await timed(async () => run(layers(count, width))));
+      theirs.push(await timed(async () => flows.run(count - 1, width)));
+    }
+    return {
+      figures: {
+        fleetNodes: count,
+        fleetNodesPerSecond: perSecond(count, median(ours)),
+        fleetMs: round(median(ours)),
+      },
+      limits: {
+        bullmqSpawnJobsPerSecond: perSecond(count, median(theirs)),
+        bullmqSpawnMs: round(median(theirs)),
+      },
+      ratios: { fleetToBullmqSpawn: ratio(median(ours), median(theirs)) },
+    };
+  } finally {
+    await peer?.stop();
+    await fleet.stop();
+  }
+}
+
 function total(valkey: Valkey): number {
   return [...valkey.scripts.calls.values()].reduce((sum, calls) => sum + calls, 0);
-}
-
-async function bareRoundTripMs(valkey: Valkey, rounds: number): Promise<number> {
-  const ms = await timed(async () => {
-    for (let i = 0; i < rounds; i++) await valkey.redis.ping();
-  });
-  return ms / rounds;
-}
-
-async function runGraph(life: LifecycleService, count: number): Promise<void> {
-  const { id } = await life.executions.create(layeredSpec(count, 50), { start: true, canonical: '' });
-  const ready: DispatchEntry[] = [];
-  const advance = async (): Promise<void> => {
-    for (let more = true; more;) {
-      const step = await life.executions.advance(id);
-      ready.push(...step.entries);
-      more = step.more;
-    }
-  };
-  await advance();
-  let running = 0;
-  await new Promise<void>((resolve, reject) => {
-    const pump = (): void => {
-      while (running < CONCURRENCY && ready.length > 0) {
-        running++;
-        void next(ready.shift() as DispatchEntry).catch(reject);
-      }
-    };
-    const next = async (entry: DispatchEntry): Promise<void> => {
-      const ended = await one(entry);
-      running--;
-      if (ended) resolve();
-      else pump();
-    };
-    const one = async (entry: DispatchEntry): Promise<boolean> => {
-      const claim = await life.agents.claim(entry, 'wrk_bench', 't');
-      if (!claim.claimed) throw new Error(claim.why);
-      await life.agents.started(claim.fence, { pid: 1, pidStartTime: '1', containment: 'group' });
-      const end = await life.agents.finish(claim.fence, { state: 'completed', exitCode: 0 });
-      ready.push(...end.entries);
-      if (end.more) await advance();
-      return end.state === 'completed';
-    };
-    pump();
-  });
-}
-
-/** A flow of as many jobs: layers of 50 below one root, each job with one child below it. */
-async function runFlow(valkey: Valkey, count: number): Promise<void> {
-  const queueName = 'bench-flow';
-  const connection = valkey.connections.create('blocking');
-  const workerConnection = valkey.connections.create('blocking');
-  const producer = new FlowProducer({ connection });
-  const worker = new Worker(queueName, async () => undefined, {
-    connection: workerConnection,
-    concurrency: CONCURRENCY,
-  });
-  let left = count;
-  const done = new Promise<void>((resolve) => worker.on('completed', () => --left === 0 && resolve()));
-  const depth = Math.ceil((count - 1) / 50);
-  let made = 1;
-  const chain = (levels: number): FlowJob => ({
-    name: 'n',
-    queueName,
-    ...(levels > 1 && made < count ? (made++, { children: [chain(levels - 1)] }) : {}),
-  });
-  const children: FlowJob[] = [];
-  for (let i = 0; i < 50 && made < count; i++) {
-    made++;
-    children.push(chain(depth));
-  }
-  await producer.add({ name: 'root', queueName, children });
-  left -= count - made;
-  await done;
-  await worker.close();
-  await producer.close();
 }

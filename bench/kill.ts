@@ -1,163 +1,182 @@
-import { fork, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
-import { createClient, type BelayClient } from '#libs/client';
-import { startThrowawayServer, Valkey, type ThrowawayServer } from '#libs/valkey';
-import { median, round, spread, type BenchOptions, type BenchResult } from './measure';
+import { join } from 'node:path';
+import type { BelayClient } from '#libs/client';
+import type { AgentRecord, Receipt, StopReport } from '#libs/contracts';
+import type { Valkey } from '#libs/valkey';
+import {
+  median,
+  pause,
+  ratio,
+  round,
+  spread,
+  timed,
+  within,
+  type BenchOptions,
+  type BenchResult,
+} from './measure';
+import { endChild, makeTempDir, startChild, type Child } from './support/child';
+import { startBenchFleet } from './support/fleet';
+import { loose, requestOf } from './support/graph';
+import { makeMortals } from './support/mortals';
 
-const TOKEN = 'bench-token-of-a-throwaway-fleet';
-const READY_MS = 20_000;
+const WAIT_MS = 60_000;
+/** Between the start and the kill, so that what the start left to do is done. */
+const SETTLE_MS = 30;
+/** First rounds, not counted: code that runs for the first time is slow on both sides. */
+const WARM_UP = 3;
 
-async function start(
-  entry: string,
-  args: string[],
-  env: Record<string, string>,
-): Promise<{ child: ChildProcess; message: { url?: string } }> {
-  const child = fork(entry, args, {
-    env: { ...process.env, ...env },
-    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
-    detached: true,
-  });
-  const [message] = (await once(child, 'message', { signal: AbortSignal.timeout(READY_MS) })) as [
-    { url?: string },
-  ];
-  return { child, message };
+/** One kill; milliseconds from just before it was asked. */
+interface Sample {
+  /** Each target's signal has taken effect. */
+  readonly signalled: readonly number[];
+  /** The asker holds the evidence for all of them. */
+  readonly proved: number;
 }
 
-async function end(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null) return;
-  const exited = once(child, 'exit');
-  if (child.connected) child.disconnect();
-  await exited;
+interface OurSample extends Sample {
+  readonly reports: readonly StopReport[];
 }
 
-/** Dead or a zombie: what its parent has yet to reap runs no more. */
-function isDead(pid: number): boolean {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-    return /^[ZX]$/.test(stat.slice(stat.lastIndexOf(')') + 2)[0] ?? '');
-  } catch {
-    return true;
-  }
+interface Contest {
+  readonly client: BelayClient;
+  readonly valkey: Valkey;
+  readonly killer: Child;
+  readonly exits: Valkey['redis'];
+  readonly dir: string;
 }
 
-/** When the last of them is dead, seen from here: one clock for Belay and for the limit. */
-async function whenDead(pids: readonly number[], timeoutMs = 30_000): Promise<number> {
-  const deadline = performance.now() + timeoutMs;
-  let left = [...pids];
-  for (;;) {
-    left = left.filter((pid) => !isDead(pid));
-    const now = performance.now();
-    if (left.length === 0) return now;
-    if (now > deadline) throw new Error(`${left.length} processes outlived ${timeoutMs} ms`);
-    await new Promise((next) => setImmediate(next));
-  }
-}
-
-async function runningPids(client: BelayClient, executionId: string, count: number): Promise<number[]> {
-  const deadline = performance.now() + 60_000;
+async function running(client: BelayClient, executionId: string, count: number): Promise<AgentRecord[]> {
+  const deadline = performance.now() + WAIT_MS;
   for (;;) {
     const { items } = await client.agents({ executionId, state: ['running'], limit: 1_000 });
-    const pids = items.map((agent) => agent.pid).filter((pid) => pid !== undefined);
-    if (pids.length === count) return pids;
-    if (performance.now() > deadline) throw new Error(`${pids.length} of ${count} agents ran after a minute`);
-    await new Promise((next) => setTimeout(next, 10));
+    if (items.length === count) return [...items];
+    if (performance.now() > deadline)
+      throw new Error(`${items.length} of ${count} agents ran after a minute`);
+    await pause(10);
   }
 }
 
-interface Sample {
-  readonly deadMs: number;
-  readonly provedMs: number;
+/** Over HTTP: one agent by its id, a crowd by its execution. */
+async function killOurs({ client, dir }: Contest, count: number): Promise<OurSample> {
+  const mortals = makeMortals(dir, count);
+  const spec = requestOf(loose(count), (i) => mortals[i]?.command ?? []);
+  const { execution } = await client.createExecution(spec);
+  await Promise.all(mortals.map(async ({ began }) => began));
+  const agents = await running(client, execution.id, count);
+  await pause(SETTLE_MS);
+  const asked = performance.now();
+  const receipt: Receipt =
+    count === 1
+      ? await client.killAgent(agents[0]?.id ?? '')
+      : await client.kill({ scope: { type: 'execution', executionId: execution.id } });
+  const proved = performance.now() - asked;
+  if (!receipt.complete || receipt.totals.killed !== count)
+    throw new Error(`the receipt names ${receipt.totals.killed} of ${count} as killed`);
+  const died = await Promise.all(mortals.map(async (mortal) => mortal.died));
+  return {
+    signalled: died.map((at) => at - asked),
+    proved,
+    reports: receipt.targets.flatMap(({ report }) => report ?? []),
+  };
 }
 
-async function killOurs(client: BelayClient, count: number): Promise<Sample> {
-  const nodes = Array.from({ length: count }, (_, i) => ({
-    id: `n${i}`,
-    run: { command: ['sleep', '600'] },
-  }));
-  const { execution } = await client.createExecution({ name: 'bench', nodes });
-  const pids = await runningPids(client, execution.id, count);
+/** A durable record and a message in one step, `kill(2)`, and a durable report of each exit. */
+async function killBare({ valkey, killer, exits, dir }: Contest, count: number): Promise<Sample> {
+  const mortals = makeMortals(dir, count);
+  const started = within(WAIT_MS, 'the start of bare children', once(killer.process, 'message'));
+  killer.process.send(mortals.map(({ command }) => command));
+  const [pids] = (await started) as [number[]];
+  await Promise.all(mortals.map(async ({ began }) => began));
+  await pause(SETTLE_MS);
+  const left = new Set(pids);
+  const reported = new Promise<number>((resolve) => {
+    const take = (_channel: string, pid: string): void => {
+      left.delete(Number(pid));
+      if (left.size > 0) return;
+      exits.off('message', take);
+      resolve(performance.now());
+    };
+    exits.on('message', take);
+  });
+  const names = JSON.stringify(pids);
   const asked = performance.now();
-  const dead = whenDead(pids);
-  const stop = await client.stop(execution.id);
-  const proved = performance.now();
-  if (stop.receipt?.totals.killed !== count)
-    throw new Error(`the receipt names ${stop.receipt?.totals.killed} of ${count}`);
-  return { deadMs: (await dead) - asked, provedMs: proved - asked };
-}
-
-async function killBare(valkey: Valkey, killer: ChildProcess, count: number): Promise<number> {
-  killer.send(count);
-  const [pids] = (await once(killer, 'message')) as [number[]];
-  const asked = performance.now();
-  const dead = whenDead(pids);
-  // The durable record first, as an order is: then the message that names whom to kill.
   await valkey.redis
     .multi()
-    .hset('bare:order', 'pids', JSON.stringify(pids))
-    .xadd('bare:orders', 'MAXLEN', '~', 1_000, '*', 'o', '1')
+    .hset('bare:order', 'pids', names)
+    .xadd('bare:orders', 'MAXLEN', '~', 1_000, '*', 'o', names)
+    .publish('bare-doorbell', names)
     .exec();
-  await valkey.redis.publish('bare-doorbell', JSON.stringify(pids));
-  return (await dead) - asked;
+  const proved = (await within(WAIT_MS, 'the report of bare exits', reported)) - asked;
+  const died = await Promise.all(mortals.map(async (mortal) => mortal.died));
+  return { signalled: died.map((at) => at - asked), proved };
 }
 
-/** Asked over HTTP → dead (seen in /proc from here) → proved (the answer with its receipt), beside a bare remote kill. */
+/** Turn about, ours first; the first rounds of each are dropped. */
+async function contest(setting: Contest, count: number, rounds: number, warmUp: number) {
+  const ours: OurSample[] = [];
+  const bare: Sample[] = [];
+  for (let i = 0; i < rounds + warmUp; i++) {
+    ours.push(await killOurs(setting, count));
+    bare.push(await killBare(setting, count));
+  }
+  return { ours: ours.slice(warmUp), bare: bare.slice(warmUp) };
+}
+
+const signals = (samples: readonly Sample[]): number[] => samples.flatMap(({ signalled }) => signalled);
+const lastSignals = (samples: readonly Sample[]): number[] =>
+  samples.map(({ signalled }) => Math.max(...signalled));
+const proofs = (samples: readonly Sample[]): number[] => samples.map(({ proved }) => proved);
+const inWorker = (
+  samples: readonly OurSample[],
+  name: 'signalledAfterMs' | 'firstExitAfterMs' | 'provedAfterMs',
+): number => round(median(samples.flatMap(({ reports }) => reports.flatMap((report) => report[name] ?? []))));
+
+/** Asked over HTTP → signalled → proved, receipt in hand, beside a bare remote kill, in turn. */
 export async function benchKill({ quick }: BenchOptions): Promise<BenchResult> {
-  const rounds = quick ? 8 : 50;
   const crowd = quick ? 20 : 100;
-  const server: ThrowawayServer = await startThrowawayServer();
-  const dir = mkdtempSync(join(tmpdir(), 'belay-bench-'));
-  const valkey = await new Valkey({ url: server.url, keyPrefix: 'belay', shards: 2 }).open();
-  const env = {
-    BELAY_VALKEY_URL: server.url,
-    BELAY_DATA_DIR: dir,
-    BELAY_TOKEN: TOKEN,
-    BELAY_HTTP_PORT: '0',
-    BELAY_SHARDS: '2',
-    BELAY_WORKER_CONCURRENCY: '64',
-    BELAY_LOG_LEVEL: 'error',
-  };
-  const apps = resolve(__dirname, '../apps');
-  const children: ChildProcess[] = [];
+  const fleet = await startBenchFleet(crowd / 2);
+  const dir = makeTempDir();
+  let killer: Child | undefined;
   try {
-    const orchestrator = await start(join(apps, 'orchestrator/src/main.js'), [], env);
-    children.push(orchestrator.child);
-    for (let i = 0; i < 2; i++) children.push((await start(join(apps, 'worker/src/main.js'), [], env)).child);
-    const killer = (await start(join(__dirname, 'bare-killer.js'), [server.url], {})).child;
-    children.push(killer);
-    const client = createClient({ url: orchestrator.message.url ?? '', token: TOKEN });
-    const ours: Sample[] = [];
-    const bare: number[] = [];
-    for (let i = 0; i < rounds; i++) {
-      ours.push(await killOurs(client, 1));
-      bare.push(await killBare(valkey, killer, 1));
-    }
-    const crowdOurs = await killOurs(client, crowd);
-    const crowdBare = await killBare(valkey, killer, crowd);
-    const dead = ours.map((sample) => sample.deadMs);
-    const proved = ours.map((sample) => sample.provedMs);
+    killer = await startChild(join(__dirname, 'support/bare-killer.js'), [fleet.url]);
+    const exits = fleet.valkey.connections.create('subscriber');
+    await exits.subscribe('bare-exits');
+    const setting: Contest = { ...fleet, killer, exits, dir: dir.path };
+    const single = await contest(setting, 1, quick ? 6 : 50, WARM_UP);
+    const many = await contest(setting, crowd, quick ? 1 : 4, quick ? 0 : 1);
+    const http: number[] = [];
+    for (let i = 0; i < (quick ? 20 : 100); i++) http.push(await timed(async () => fleet.client.health()));
     return {
       name: 'kill',
       figures: {
-        ...spread('askedToDead', dead),
-        ...spread('askedToProved', proved),
+        ...spread('askedToSignalled', signals(single.ours)),
+        ...spread('askedToProved', proofs(single.ours)),
+        workerToSignalledMsP50: inWorker(single.ours, 'signalledAfterMs'),
+        workerToExitMsP50: inWorker(single.ours, 'firstExitAfterMs'),
+        workerToProvedMsP50: inWorker(single.ours, 'provedAfterMs'),
         crowd,
-        crowdAskedToLastDeadMs: round(crowdOurs.deadMs),
-        crowdAskedToProvedMs: round(crowdOurs.provedMs),
+        ...spread('crowdAskedToSignalled', signals(many.ours)),
+        crowdAskedToLastSignalledMs: round(median(lastSignals(many.ours))),
+        crowdAskedToProvedMs: round(median(proofs(many.ours))),
       },
-      limits: { ...spread('bareAskedToDead', bare), crowdBareAskedToLastDeadMs: round(crowdBare) },
+      limits: {
+        ...spread('bareAskedToSignalled', signals(single.bare)),
+        ...spread('bareAskedToProved', proofs(single.bare)),
+        ...spread('crowdBareAskedToSignalled', signals(many.bare)),
+        crowdBareAskedToLastSignalledMs: round(median(lastSignals(many.bare))),
+        crowdBareAskedToProvedMs: round(median(proofs(many.bare))),
+        ...spread('httpRoundTrip', http),
+      },
       ratios: {
-        askedToDead: round(median(dead) / median(bare)),
-        askedToProved: round(median(proved) / median(bare)),
-        crowdAskedToLastDead: round(crowdOurs.deadMs / crowdBare),
+        askedToSignalled: ratio(median(signals(single.ours)), median(signals(single.bare))),
+        askedToProved: ratio(median(proofs(single.ours)), median(proofs(single.bare))),
+        crowdAskedToLastSignalled: ratio(median(lastSignals(many.ours)), median(lastSignals(many.bare))),
+        crowdAskedToProved: ratio(median(proofs(many.ours)), median(proofs(many.bare))),
       },
     };
   } finally {
-    await Promise.all(children.map(end));
-    valkey.close();
-    await server.stop();
-    rmSync(dir, { recursive: true, force: true });
+    if (killer !== undefined) await endChild(killer);
+    await fleet.stop();
+    dir.remove();
   }
 }

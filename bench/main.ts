@@ -4,40 +4,47 @@ import type { BenchOptions, BenchResult } from './measure';
 import { benchSpawn } from './spawn';
 import { benchTransition } from './transition';
 
-const BENCHES: Record<string, (options: BenchOptions) => Promise<BenchResult>> = {
-  kill: benchKill,
-  dag: benchDag,
-  spawn: benchSpawn,
-  transition: benchTransition,
-};
+const BENCHES = new Map<string, (options: BenchOptions) => Promise<BenchResult>>([
+  ['kill', benchKill],
+  ['dag', benchDag],
+  ['spawn', benchSpawn],
+  ['transition', benchTransition],
+]);
+const OPTIONS = ['--json', '--quick'];
 
 function table({ name, figures, ratios, limits }: BenchResult): string {
   const rows = (title: string, values: Readonly<Record<string, number>>): string[] =>
     Object.entries(values).map(
-      ([key, value], i) => `  ${(i === 0 ? title : '').padEnd(8)}${key.padEnd(36)}${value}`,
+      ([key, value], i) => `  ${(i === 0 ? title : '').padEnd(9)}${key.padEnd(40)}${value}`,
     );
-  return [name, ...rows('figures', figures), ...rows('limits', limits), ...rows('ratios', ratios)].join('\n');
+  return [name, ...rows('figures', figures), ...rows('limits', limits), ...rows('ratios', ratios), ''].join(
+    '\n',
+  );
 }
 
 async function main(args: readonly string[]): Promise<void> {
   const names = args.filter((arg) => !arg.startsWith('--'));
   const unknown = [
-    ...names.filter((name) => BENCHES[name] === undefined),
-    ...args.filter((arg) => arg.startsWith('--') && arg !== '--json' && arg !== '--quick'),
+    ...names.filter((name) => !BENCHES.has(name)),
+    ...args.filter((arg) => arg.startsWith('--') && !OPTIONS.includes(arg)),
   ];
   if (unknown.length > 0) {
     console.error(
-      `No benchmark or option ${unknown.join(', ')}. There are: ${Object.keys(BENCHES).join(', ')}; --json, --quick.`,
+      `No benchmark or option ${unknown.join(', ')}. There are: ${[...BENCHES.keys()].join(', ')}; ${OPTIONS.join(', ')}.`,
     );
     process.exitCode = 2;
     return;
   }
-  for (const name of names.length > 0 ? names : Object.keys(BENCHES)) {
-    const result = await BENCHES[name]?.({ quick: args.includes('--quick') });
+  for (const name of new Set(names.length > 0 ? names : BENCHES.keys())) {
+    const result = await BENCHES.get(name)?.({ quick: args.includes('--quick') });
     if (result !== undefined)
       process.stdout.write(`${args.includes('--json') ? JSON.stringify(result) : table(result)}\n`);
   }
 }
+
+// What was started ends when this process does: children by their channel, servers by their watcher, directories here.
+process.once('SIGINT', () => process.exit(130));
+process.once('SIGTERM', () => process.exit(143));
 
 main(process.argv.slice(2)).catch((error: unknown) => {
   console.error(error);

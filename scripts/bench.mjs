@@ -3,8 +3,12 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { ROOT, SetupError, setup } from './lib/setup.mjs';
 
+const { write } = process.stdout;
 try {
+  // Results only on stdout, so that a program can read them.
+  process.stdout.write = process.stderr.write.bind(process.stderr);
   await setup();
+  process.stdout.write = write;
   await import(pathToFileURL(join(ROOT, 'dist', 'bench', 'main.js')).href);
 } catch (error) {
   process.stderr.write(`${error instanceof SetupError ? error.message : (error?.stack ?? String(error))}\n`);

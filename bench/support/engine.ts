@@ -1,0 +1,49 @@
+import type { DispatchEntry } from '#libs/contracts';
+import type { FinishResult, LifecycleService } from '#libs/lifecycle';
+
+/** One agent's whole life, without an agent: claimed, started, finished. */
+export async function driveAgent(life: LifecycleService, entry: DispatchEntry): Promise<FinishResult> {
+  const claim = await life.agents.claim(entry, 'wrk_bench', 't');
+  if (!claim.claimed) throw new Error(`a claim was refused: ${claim.why}`);
+  await life.agents.started(claim.fence, { pid: 1, pidStartTime: '1', containment: 'group' });
+  return life.agents.finish(claim.fence, { state: 'completed', exitCode: 0 });
+}
+
+/** What can start now, in the bounded steps the server does it in. */
+export async function readyNodes(life: LifecycleService, executionId: string): Promise<DispatchEntry[]> {
+  const ready: DispatchEntry[] = [];
+  for (let more = true; more;) {
+    const step = await life.executions.advance(executionId);
+    ready.push(...step.entries);
+    more = step.more;
+  }
+  return ready;
+}
+
+/** Runs a started execution to its end in this process, `concurrency` nodes at a time: no agent's own time is in it. */
+export async function driveExecution(
+  life: LifecycleService,
+  executionId: string,
+  concurrency: number,
+): Promise<void> {
+  const ready = await readyNodes(life, executionId);
+  let running = 0;
+  await new Promise<void>((resolve, reject) => {
+    const pump = (): void => {
+      for (let entry; running < concurrency && (entry = ready.shift()) !== undefined;) {
+        running++;
+        void next(entry).catch(reject);
+      }
+    };
+    const next = async (entry: DispatchEntry): Promise<void> => {
+      const end = await driveAgent(life, entry);
+      ready.push(...end.entries);
+      if (end.more) ready.push(...(await readyNodes(life, executionId)));
+      running--;
+      if (end.state === 'completed') resolve();
+      else if (running === 0 && ready.length === 0) reject(new Error('nothing is ready, and it is not done'));
+      else pump();
+    };
+    pump();
+  });
+}

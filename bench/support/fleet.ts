@@ -1,0 +1,50 @@
+import { join, resolve } from 'node:path';
+import { createClient, type BelayClient } from '#libs/client';
+import { startThrowawayServer, Valkey } from '#libs/valkey';
+import { endChild, makeTempDir, startChild, type Child } from './child';
+
+const TOKEN = 'bench-token-of-a-throwaway-fleet';
+const APPS = resolve(__dirname, '../../apps');
+
+/** A real fleet of processes on a server of its own: one orchestrator and two workers. */
+export interface BenchFleet {
+  readonly url: string;
+  readonly valkey: Valkey;
+  readonly client: BelayClient;
+  stop(): Promise<void>;
+}
+
+export async function startBenchFleet(concurrency: number): Promise<BenchFleet> {
+  const server = await startThrowawayServer();
+  const dir = makeTempDir();
+  const shards = 2;
+  const valkey = new Valkey({ url: server.url, keyPrefix: 'belay', shards });
+  const env = {
+    BELAY_VALKEY_URL: server.url,
+    BELAY_DATA_DIR: dir.path,
+    BELAY_TOKEN: TOKEN,
+    BELAY_HTTP_PORT: '0',
+    BELAY_SHARDS: String(shards),
+    BELAY_WORKER_CONCURRENCY: String(concurrency),
+    BELAY_STOP_TIMEOUT_MS: '2000',
+    BELAY_LOG_LEVEL: 'error',
+  };
+  const children: Child[] = [];
+  const stop = async (): Promise<void> => {
+    await Promise.all(children.map(endChild));
+    valkey.close();
+    await server.stop();
+    dir.remove();
+  };
+  try {
+    await valkey.open();
+    const orchestrator = await startChild<{ url: string }>(join(APPS, 'orchestrator/src/main.js'), [], env);
+    children.push(orchestrator);
+    for (let i = 0; i < 2; i++) children.push(await startChild(join(APPS, 'worker/src/main.js'), [], env));
+    const client = createClient({ url: orchestrator.ready.url, token: TOKEN });
+    return { url: server.url, valkey, client, stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}

@@ -1,0 +1,77 @@
+import type { ExecutionSpec, NodeSpec } from '#libs/contracts';
+import type { FlowJob } from 'bullmq';
+
+/** A benchmark's graph: for each node the numbers of those it waits for. */
+export type Graph = readonly (readonly number[])[];
+
+/** Layers of `width`; each node waits for two of the layer before. */
+export function layers(count: number, width: number): Graph {
+  return Array.from({ length: count }, (_, i) =>
+    i < width ? [] : [i - width, i - (i % width) - width + ((i + 1) % width)],
+  );
+}
+
+/** All but one at once, and the last waits for all of them. */
+export function fanIn(count: number): Graph {
+  return Array.from({ length: count }, (_, i) =>
+    i < count - 1 ? [] : Array.from({ length: count - 1 }, (_, from) => from),
+  );
+}
+
+/** One opens all others at once, and the last waits for all of them: the worst for a script that opens nodes. */
+export function fanOutIn(count: number): Graph {
+  return Array.from({ length: count }, (_, i) => {
+    if (i === 0) return [];
+    return i < count - 1 ? [0] : Array.from({ length: count - 2 }, (_, from) => from + 1);
+  });
+}
+
+/** `count` nodes without edges. */
+export const loose = (count: number): Graph => Array.from({ length: count }, () => []);
+
+const names = (numbers: readonly number[]): string[] => numbers.map((n) => `n${n}`);
+
+/** As the store takes it, with every default. */
+export function specOf(graph: Graph): ExecutionSpec {
+  const nodes = graph.map((waitsFor, i): NodeSpec => ({
+    id: `n${i}`,
+    dependsOn: names(waitsFor),
+    run: { command: ['true'], env: {}, shell: false },
+    pool: 'default',
+    priority: 5,
+    labels: {},
+    maxAttempts: 1,
+    backoff: { type: 'fixed', delayMs: 0, maxMs: 0, jitter: 0 },
+    allowFailure: false,
+    onLostContact: 'stop',
+  }));
+  return { name: 'bench', labels: {}, onFailure: 'stop', nodes };
+}
+
+/** As the API takes it. */
+export function requestOf(graph: Graph, command: (node: number) => readonly string[]) {
+  return {
+    name: 'bench',
+    nodes: graph.map((waitsFor, i) => ({
+      id: `n${i}`,
+      dependsOn: names(waitsFor),
+      run: { command: command(i) },
+    })),
+  };
+}
+
+/** The root's name: a flow is done when its root is. */
+export const FLOW_ROOT = 'root';
+
+/** BullMQ's flow in `width` chains of `count` jobs together, below one root: a flow is a tree. */
+export function flowOf(queueName: string, count: number, width: number): FlowJob {
+  const chain = (length: number): FlowJob => ({
+    name: 'n',
+    queueName,
+    ...(length > 1 ? { children: [chain(length - 1)] } : {}),
+  });
+  const children = Array.from({ length: width }, (_, i) =>
+    chain(Math.floor(count / width) + (i < count % width ? 1 : 0)),
+  );
+  return { name: FLOW_ROOT, queueName, children };
+}

@@ -1,0 +1,52 @@
+import type { Valkey } from '#libs/valkey';
+
+type Redis = Valkey['redis'];
+
+/** Counts what this connection sends from now until it is asked: each command is a round trip of its own. */
+export function countCommands(redis: Redis): () => number {
+  const send = redis.sendCommand;
+  let sent = 0;
+  redis.sendCommand = function (...args) {
+    sent++;
+    return send.apply(this, args);
+  };
+  return () => {
+    redis.sendCommand = send;
+    return sent;
+  };
+}
+
+/** Counts script calls as the server does. */
+export async function countScripts(redis: Redis): Promise<() => Promise<number>> {
+  const read = async (): Promise<number> => {
+    const text = await redis.info('commandstats');
+    return ['eval', 'evalsha'].reduce(
+      (sum, name) => sum + Number(new RegExp(`cmdstat_${name}:calls=(\\d+)`).exec(text)?.[1] ?? 0),
+      0,
+    );
+  };
+  const before = await read();
+  return async () => (await read()) - before;
+}
+
+/** Nothing shorter is kept: the longest of thousands is far above. Microseconds. */
+const SLOWLOG_FROM = 100;
+
+/** The longest command, and the longest script, that the server ran while `work` did. Milliseconds. */
+export async function longestStep(
+  redis: Redis,
+  work: () => Promise<unknown>,
+): Promise<{ commandMs: number; scriptMs: number }> {
+  await redis.config('SET', 'slowlog-log-slower-than', SLOWLOG_FROM);
+  await redis.config('SET', 'slowlog-max-len', 100_000);
+  await redis.slowlog('RESET');
+  await work();
+  await redis.config('SET', 'slowlog-log-slower-than', -1);
+  const rows = (await redis.slowlog('GET', -1)) as [number, number, number, string[]][];
+  await redis.slowlog('RESET');
+  const longest = (only: (name: string) => boolean): number =>
+    rows
+      .filter(([, , , [name = '']]) => only(name.toLowerCase()))
+      .reduce((most, [, , micros]) => Math.max(most, micros), SLOWLOG_FROM) / 1_000;
+  return { commandMs: longest(() => true), scriptMs: longest((name) => name.startsWith('eval')) };
+}
