@@ -235,7 +235,10 @@ describe('stopping', () => {
     const killed = await fleet.client.agent(agents[0]?.id ?? '');
     expect(killed).toMatchObject({ state: 'killed', reason: 'killswitch', report: { proved: true } });
     expect((await fleet.client.agent(agents[1]?.id ?? '')).state).toBe('running');
-    const rest = await fleet.client.kill({ scope: { type: 'worker', workerId: agents[1]?.owner ?? '' } });
+    const rest = await fleet.client.kill({
+      scope: { type: 'worker', workerId: agents[1]?.owner ?? '' },
+      latch: false,
+    });
     expect(rest.totals.killed).toBe(1);
     expect(await ended(id)).toMatchObject({ state: 'failed', reason: 'killswitch' });
     expect(processesWith(id)).toEqual([]);
@@ -250,7 +253,12 @@ describe('stopping', () => {
     expect([...plan.executions].sort()).toEqual([...ids].sort());
     expect(plan.targets).toHaveLength(3);
     expect((await fleet.client.agents({ state: ['running'] })).items).toHaveLength(3);
-    const receipt = await fleet.client.kill({ scope: { type: 'all' }, mode: 'immediate', note: 'drill' });
+    const receipt = await fleet.client.kill({
+      scope: { type: 'all' },
+      latch: false,
+      mode: 'immediate',
+      note: 'drill',
+    });
     expect(receipt).toMatchObject({ complete: true, totals: { total: 3, killed: 3 } });
     for (const id of ids) {
       expect(await ended(id)).toMatchObject({ state: 'stopped', reason: 'killswitch', note: 'drill' });
@@ -265,7 +273,7 @@ describe('stopping', () => {
       const worker = (await fleet.client.agents({ executionId: old })).items[0]?.owner ?? '';
       const scope =
         i % 2 === 0 ? ({ type: 'all' } as const) : ({ type: 'worker', workerId: worker } as const);
-      expect((await fleet.client.kill({ scope, mode: 'immediate' })).totals).toMatchObject({
+      expect((await fleet.client.kill({ scope, latch: false, mode: 'immediate' })).totals).toMatchObject({
         total: 1,
         killed: 1,
       });

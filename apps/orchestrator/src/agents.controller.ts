@@ -49,7 +49,7 @@ export class AgentsController {
   @HttpCode(200)
   async kill(@Param('id') id: string, @Body() body: unknown): Promise<Receipt> {
     const request = validateStopRequest(body ?? {});
-    const order = await this.killswitch.kill({
+    const order = await this.killswitch.give({
       ...request,
       scope: { type: 'agent', agentId: id },
       by: 'api',

@@ -16,9 +16,11 @@ import {
   EXECUTION_MACHINE,
   NODE_MACHINE,
   statesOf,
+  validatePauseRequest,
   validateStopRequest,
   type ExecutionRecord,
   type NodeRecord,
+  type Receipt,
   type StopResponse,
 } from '#libs/contracts';
 import { ExecutionManager } from '#libs/executions';
@@ -128,6 +130,22 @@ export class ExecutionsController {
     return this.manager.start(id);
   }
 
+  @Post('executions/:id/pause')
+  @HttpCode(200)
+  async pause(
+    @Param('id') id: string,
+    @Body() body: unknown,
+  ): Promise<{ execution: ExecutionRecord; receipt?: Receipt }> {
+    const { mode = 'drain', note } = validatePauseRequest(body);
+    return this.killswitch.pause(id, { mode, by: 'api', ...(note === undefined ? {} : { note }) });
+  }
+
+  @Post('executions/:id/resume')
+  @HttpCode(200)
+  async resume(@Param('id') id: string): Promise<{ execution: ExecutionRecord; receipt?: Receipt }> {
+    return this.killswitch.resume(id, { by: 'api' });
+  }
+
   @Post('executions/:id/stop')
   async stop(
     @Param('id') id: string,
@@ -137,7 +155,7 @@ export class ExecutionsController {
   ): Promise<StopResponse | { orderId: string; executionId: string; status: string }> {
     const request = { ...validateStopRequest(body ?? {}), by: 'api' };
     if (wait === '0') {
-      const { id: orderId } = await this.killswitch.kill({
+      const { id: orderId } = await this.killswitch.give({
         reason: 'user_abort',
         ...request,
         scope: { type: 'execution', executionId: id },

@@ -1,14 +1,25 @@
-import { Body, Controller, Get, Inject, Param, Post, Query, Res } from '@nestjs/common';
-import { validateKillRequest, type Receipt } from '#libs/contracts';
-import { KillswitchService, type DryRun } from '#libs/killswitch';
+import { Body, Controller, Get, HttpCode, Inject, Param, Post, Query, Res } from '@nestjs/common';
+import {
+  validateKillRequest,
+  validateNoteRequest,
+  type AuditEntry,
+  type AuditVerdict,
+  type Latch,
+  type Receipt,
+} from '#libs/contracts';
+import { AuditStore, KillswitchService, type DryRun } from '#libs/killswitch';
 import type { FastifyReply } from 'fastify';
+import { QueryReader, type Query as QueryMap } from './query';
 
-@Controller('api/killswitch')
+@Controller('api')
 export class KillswitchController {
-  constructor(@Inject(KillswitchService) private readonly killswitch: KillswitchService) {}
+  constructor(
+    @Inject(KillswitchService) private readonly killswitch: KillswitchService,
+    @Inject(AuditStore) private readonly audit: AuditStore,
+  ) {}
 
-  @Post()
-  async kill(
+  @Post('killswitch')
+  async give(
     @Body() body: unknown,
     @Query('wait') wait: string | undefined,
     @Query('dryRun') dryRun: string | undefined,
@@ -17,19 +28,52 @@ export class KillswitchController {
     const request = validateKillRequest(body);
     void reply.status(200);
     if (dryRun !== undefined && dryRun !== '0') return this.killswitch.dryRun(request.scope);
-    const order = await this.killswitch.kill({ ...request, by: 'api' });
+    const order = await this.killswitch.give({ ...request, by: 'api' });
     if (wait !== '0') return this.killswitch.waitForReceipt(order.id);
     void reply.status(202);
     return this.killswitch.orders.receipt(order.id);
   }
 
-  @Get()
+  @Get('killswitch')
   async list(): Promise<{ items: Receipt[] }> {
     return { items: await this.killswitch.orders.list() };
   }
 
-  @Get(':id')
+  @Get('killswitch/:id')
   async get(@Param('id') id: string): Promise<Receipt> {
     return this.killswitch.orders.receipt(id);
+  }
+
+  /** Of the latch the order was given with. */
+  @Post('killswitch/:id/release')
+  @HttpCode(200)
+  async release(
+    @Param('id') id: string,
+    @Body() body: unknown,
+  ): Promise<{ latch: Latch; already: boolean; receipt?: Receipt }> {
+    const { note } = validateNoteRequest(body);
+    const { order } = await this.killswitch.orders.receipt(id);
+    return this.killswitch.release(order.latchId ?? `of order ${id}`, { by: 'api', note });
+  }
+
+  @Post('killswitch/:id/close')
+  @HttpCode(200)
+  async close(@Param('id') id: string, @Body() body: unknown): Promise<Receipt> {
+    const { note } = validateNoteRequest(body);
+    await this.killswitch.orders.close(id, 'api', note);
+    return this.killswitch.orders.receipt(id);
+  }
+
+  @Get('audit')
+  async log(@Query() query: QueryMap): Promise<{ items: AuditEntry[] }> {
+    const reader = new QueryReader(query);
+    const limit = reader.limit(10_000);
+    reader.done();
+    return { items: await this.audit.list(limit) };
+  }
+
+  @Get('audit/verify')
+  async verify(): Promise<AuditVerdict> {
+    return this.audit.verify();
   }
 }

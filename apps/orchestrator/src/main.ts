@@ -14,6 +14,7 @@ import { AgentsController } from './agents.controller';
 import { ExecutionsController } from './executions.controller';
 import { HealthController } from './health.controller';
 import { KillswitchController } from './killswitch.controller';
+import { LatchesController } from './latches.controller';
 import { OrchestratorService } from './orchestrator.service';
 import { ProblemFilter } from './problem.filter';
 import { TokenGuard } from './token.guard';
@@ -55,7 +56,13 @@ async function main(): Promise<void> {
       ExecutionsModule.forRoot({ intervalMs: 1_000, ...retention, onError }),
       KillswitchModule.forRoot({ ...retention, proofLimitMs: 30_000, onError }),
     ],
-    controllers: [ExecutionsController, AgentsController, KillswitchController, HealthController],
+    controllers: [
+      ExecutionsController,
+      AgentsController,
+      KillswitchController,
+      LatchesController,
+      HealthController,
+    ],
     providers: [
       {
         provide: OrchestratorService,

@@ -33,6 +33,9 @@ async function main(): Promise<void> {
   const workDir = resolve(settings.workDir ?? '.');
   mkdirSync(logDir, { recursive: true, mode: 0o700 });
   const closing = new AbortController();
+  // Made once the module is: it needs the runner, and the runner asks it before each spawn.
+  // oxlint-disable-next-line prefer-const -- read by the runner's options above its making
+  let responder: KillResponder | undefined;
 
   const retention = { retentionMs: settings.retentionMs };
   @Module({
@@ -67,6 +70,7 @@ async function main(): Promise<void> {
             graceMs: settings.graceMs,
             closing: closing.signal,
             finish: async (fence, outcome, node) => dag.finish(fence, outcome, node),
+            beforeSpawn: (slot) => responder?.beforeSpawn(slot),
             onError: (error, agentId) => log.warn({ err: error, agentId }, 'agent'),
           },
         }),
@@ -81,10 +85,10 @@ async function main(): Promise<void> {
   });
   const lifecycle = app.get(LifecycleService);
   const runner = app.get(AgentRunner);
-  const responder = new KillResponder(app.get(Valkey), app.get(OrderStore), runner, {
+  const ears = (responder = new KillResponder(app.get(Valkey), app.get(OrderStore), runner, {
     workerId,
     onError: (error) => log.error({ err: error }, 'orders'),
-  });
+  }));
   app.get(KillswitchService).start();
 
   const shutdown = (): void => void drain('lost').catch(() => undefined);
@@ -93,7 +97,7 @@ async function main(): Promise<void> {
     app.get(AgentQueues),
     app.get<ProcessHost>(PROCESS_HOST),
     runner,
-    responder,
+    ears,
     {
       workerId,
       pools: settings.pools,

@@ -98,8 +98,7 @@ export class WorkerService {
       this.queues.consume(pool, concurrency, async (job) => {
         // Admission closes here first: a job in flight goes back to its queue (R42).
         if (this.life.state !== 'running' || this.fenced) return false;
-        await this.runner.run(job);
-        return true;
+        return this.runner.run(job);
       }),
     );
   }

@@ -2,13 +2,18 @@ import type {
   AgentId,
   AgentRecord,
   AgentState,
+  AuditEntry,
+  AuditVerdict,
   BelayEvent,
   ExecutionId,
   ExecutionRecord,
   ExecutionState,
+  Latch,
+  LatchId,
   NodeRecord,
   NodeState,
   OrderId,
+  OrderKind,
   Receipt,
   Scope,
   StopMode,
@@ -82,6 +87,37 @@ export interface StopRequest {
 
 export interface KillRequest extends StopRequest {
   readonly scope: Scope;
+  /** Default `kill`. `thaw` is for one agent; a wider freeze ends with the release of its latch. */
+  readonly kind?: OrderKind;
+  /** Whether a latch is engaged in the same act. Default: for all, pool, selector and worker. */
+  readonly latch?: boolean;
+}
+
+export interface LatchRequest {
+  readonly scope: Scope;
+  readonly note?: string;
+}
+
+/** What a release answers. */
+export interface Released {
+  readonly latch: Latch;
+  /** It had been released before; nothing was changed. */
+  readonly already: boolean;
+  /** Of the order that let a freeze's trees go on. */
+  readonly receipt?: Receipt;
+}
+
+export interface PauseRequest {
+  /** `drain` (default) lets running nodes finish, `freeze` stops them where they stand. */
+  readonly mode?: 'drain' | 'freeze';
+  readonly note?: string;
+}
+
+/** What a pause or a resume answers. */
+export interface Paused {
+  readonly execution: ExecutionRecord;
+  /** Of the order that froze or thawed its agents. */
+  readonly receipt?: Receipt;
 }
 
 /** What `?wait=0` answers: the order is durable, its outcome is not known yet. */
@@ -174,6 +210,20 @@ export interface BelayClient {
   planKill(request: KillRequest, options?: CallOptions): Promise<KillPlan>;
   receipts(options?: CallOptions): Promise<Page<Receipt>>;
   receipt(orderId: OrderId, options?: CallOptions): Promise<Receipt>;
+  /** Takes it on oneself that what is missing in a receipt will not be confirmed: it is tried no longer. */
+  closeOrder(orderId: OrderId, note: string, options?: CallOptions): Promise<Receipt>;
+  /** Resolves when nothing in the scope starts any more. */
+  engageLatch(request: LatchRequest, options?: CallOptions): Promise<Latch>;
+  /** The engaged ones, oldest first. */
+  latches(options?: CallOptions): Promise<Page<Latch>>;
+  latch(id: LatchId, options?: CallOptions): Promise<Latch>;
+  /** With the reason. A freeze's trees go on. */
+  releaseLatch(id: LatchId, note: string, options?: CallOptions): Promise<Released>;
+  pause(id: ExecutionId, request?: PauseRequest, options?: CallOptions): Promise<Paused>;
+  resume(id: ExecutionId, options?: CallOptions): Promise<Paused>;
+  /** Newest first. */
+  audit(query?: { readonly limit?: number } & CallOptions): Promise<Page<AuditEntry>>;
+  verifyAudit(options?: CallOptions): Promise<AuditVerdict>;
 
   workers(options?: CallOptions): Promise<Page<WorkerRecord>>;
   health(options?: CallOptions): Promise<Health>;

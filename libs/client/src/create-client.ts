@@ -6,6 +6,7 @@ import type {
   CallOptions,
   ClientOptions,
   FollowOptions,
+  PauseRequest,
   StopRequest,
 } from './client.types';
 import { followEvents } from './follow-events';
@@ -33,11 +34,11 @@ export function createClient(options: ClientOptions): BelayClient {
     (await call({ method: 'POST', path, body, ...withSignal(signal) })).body as T;
   const postAndWait = async <T>(
     path: string,
-    body: StopRequest,
+    body: StopRequest | PauseRequest,
     onTimeout: string,
     { signal }: CallOptions = {},
   ): Promise<T> => {
-    const waitMs = Math.min((body.graceMs ?? 0) + PROOF_MARGIN_MS, LONGEST_WAIT_MS);
+    const waitMs = Math.min(('graceMs' in body ? (body.graceMs ?? 0) : 0) + PROOF_MARGIN_MS, LONGEST_WAIT_MS);
     const shape = { method: 'POST', path, body, onTimeout, ...withSignal(signal) } as const;
     return (await call({ ...shape, timeoutMs: waitMs })).body as T;
   };
@@ -107,6 +108,20 @@ export function createClient(options: ClientOptions): BelayClient {
     receipts: async (callOptions) => await get('/api/killswitch', callOptions),
     receipt: async (orderId, callOptions) => await get(`/api/killswitch/${part(orderId)}`, callOptions),
 
+    closeOrder: async (orderId, note, callOptions) =>
+      await post(`/api/killswitch/${part(orderId)}/close`, { note }, callOptions),
+    engageLatch: async (request, callOptions) => await post('/api/latches', request, callOptions),
+    latches: async (callOptions) => await get('/api/latches', callOptions),
+    latch: async (id, callOptions) => await get(`/api/latches/${part(id)}`, callOptions),
+    releaseLatch: async (id, note, callOptions) =>
+      await postAndWait(`/api/latches/${part(id)}/release`, { note }, KILL_GOES_ON, callOptions),
+    pause: async (id, request = {}, callOptions) =>
+      await postAndWait(`/api/executions/${part(id)}/pause`, request, STOP_GOES_ON(id), callOptions),
+    resume: async (id, callOptions) =>
+      await postAndWait(`/api/executions/${part(id)}/resume`, {}, STOP_GOES_ON(id), callOptions),
+    audit: async ({ limit, signal } = {}) =>
+      await get(`/api/audit${buildQuery({ limit })}`, withSignal(signal)),
+    verifyAudit: async (callOptions) => await get('/api/audit/verify', callOptions),
     workers: async (callOptions) => await get('/api/workers', callOptions),
     async health({ signal } = {}) {
       const { status, body } = await call({

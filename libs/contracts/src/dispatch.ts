@@ -1,4 +1,4 @@
-import type { AgentId, ExecutionId } from './ids';
+import type { AgentId, ExecutionId, WorkerId } from './ids';
 
 /** One attempt waiting to be handed to BullMQ: an entry of a shard's outbox. */
 export interface DispatchEntry {
@@ -18,6 +18,14 @@ export interface AgentJob {
   readonly executionId: ExecutionId;
   readonly nodeId: string;
   readonly attempt: number;
+}
+
+/**
+ * The pool only one worker takes from, whatever pools it has: for what must run on that worker, such as a drill. Not a
+ * name a spec can use.
+ */
+export function ownPoolOf(workerId: WorkerId): string {
+  return `@${workerId}`;
 }
 
 /** The name of a pool's queue. */

@@ -14,6 +14,7 @@ export const ERROR_STATUS = {
   PAYLOAD_TOO_LARGE: 413,
   UNSUPPORTED_MEDIA_TYPE: 415,
   LATCHED: 423,
+  TOO_MANY_LATCHES: 409,
   RATE_LIMITED: 429,
   INTERNAL: 500,
   CORRUPT_RECORD: 500,
@@ -89,6 +90,7 @@ export class InvalidTransitionError extends BelayError {
 
 const LISTED: Record<string, string> = {
   worker: 'List them with: belay workers',
+  latch: 'List the engaged ones with: belay latches',
   order: 'Orders are listed at GET /api/killswitch.',
 };
 

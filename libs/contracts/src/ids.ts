@@ -1,19 +1,22 @@
-/** Ids carry their kind: `exe_`, `agt_`, `wrk_`, `ord_` before 26 characters of a ULID (time-ordered). */
+/** Ids carry their kind: `exe_`, `agt_`, `wrk_`, `ord_`, `lat_` before 26 characters of a ULID (time-ordered). */
 export type ExecutionId = string;
 export type AgentId = string;
 export type WorkerId = string;
 export type OrderId = string;
+export type LatchId = string;
 
 export const ULID_PATTERN = '[0-9A-HJKMNP-TV-Z]{26}';
 const EXECUTION = new RegExp(`^exe_(${ULID_PATTERN})$`);
 const AGENT = new RegExp(`^agt_(${ULID_PATTERN})-(0|[1-9][0-9]{0,5})-([1-9][0-9]{0,5})$`);
 const WORKER = new RegExp(`^wrk_(${ULID_PATTERN})$`);
 const ORDER = new RegExp(`^ord_(${ULID_PATTERN})$`);
+const LATCH = new RegExp(`^lat_(${ULID_PATTERN})$`);
 
 export const isExecutionId = (id: string): boolean => EXECUTION.test(id);
 export const isAgentId = (id: string): boolean => AGENT.test(id);
 export const isWorkerId = (id: string): boolean => WORKER.test(id);
 export const isOrderId = (id: string): boolean => ORDER.test(id);
+export const isLatchId = (id: string): boolean => LATCH.test(id);
 
 /**
  * The id of one attempt at one node. It is derived, not drawn, so a script that is repeated names the same agent,

@@ -1,3 +1,4 @@
+export * from './audit';
 export * from './dispatch';
 export * from './errors';
 export * from './events';
@@ -5,7 +6,9 @@ export * from './evidence';
 export * from './ids';
 export * from './orders';
 export * from './protocol';
+export * from './latches';
 export * from './records';
+export * from './selector';
 export * from './spec';
 export * from './state-machine';
 export * from './states';

@@ -1,11 +1,17 @@
-import type { AgentId, ExecutionId, OrderId, WorkerId } from './ids';
+import { BelayError } from './errors';
+import type { AgentId, ExecutionId, LatchId, OrderId, WorkerId } from './ids';
 import type { StopReport } from './evidence';
+import type { Latch } from './latches';
 import type { StopReason } from './records';
+import { formatSelector, parseSelector, selectorMatches, type Selector } from './selector';
 import type { ExecutionState, OrderState } from './states';
 
 /** Whom an order is for. */
 export type Scope =
   | { readonly type: 'all' }
+  | { readonly type: 'pool'; readonly pool: string }
+  /** Labels of the execution and of the node together; where both have a key, the node's counts. */
+  | { readonly type: 'selector'; readonly selector: string }
   | { readonly type: 'worker'; readonly workerId: WorkerId }
   | { readonly type: 'execution'; readonly executionId: ExecutionId }
   | { readonly type: 'agent'; readonly agentId: AgentId };
@@ -13,12 +19,15 @@ export type Scope =
 /** `graceful`: stop signal, grace, SIGKILL. `immediate`: SIGKILL at once. */
 export type StopMode = 'graceful' | 'immediate';
 
+/** `kill` ends, `freeze` stops where it stands, `thaw` lets go on. */
+export type OrderKind = 'kill' | 'freeze' | 'thaw';
+
 /** A durable command to workers. Written to the log before it is announced. */
 export interface Order {
   readonly id: OrderId;
   /** Its id in the orders log; what a worker's cursor counts. Absent until it is placed. */
   readonly seq: string;
-  readonly kind: 'kill';
+  readonly kind: OrderKind;
   readonly scope: Scope;
   readonly mode: StopMode;
   /** Milliseconds; absent: each node's own. */
@@ -28,6 +37,8 @@ export interface Order {
   readonly note?: string;
   /** Who asked. */
   readonly by: string;
+  /** The latch engaged in the same act. */
+  readonly latchId?: LatchId;
   /** Valkey's clock. */
   readonly placedAt: number;
 }
@@ -41,11 +52,20 @@ export interface Ring {
   readonly targets?: readonly AgentId[];
 }
 
+/** Scopes that do not end with one thing: an order for them is kept live until it is complete. */
+export function isWide(scope: Scope): boolean {
+  return scope.type !== 'execution' && scope.type !== 'agent';
+}
+
 /** One string for a scope: what open orders are deduplicated by. */
 export function scopeKey(scope: Scope): string {
   switch (scope.type) {
     case 'all':
       return 'all';
+    case 'pool':
+      return `pool/${scope.pool}`;
+    case 'selector':
+      return `selector/${formatSelector(conditionsOf(scope.selector))}`;
     case 'worker':
       return `worker/${scope.workerId}`;
     case 'execution':
@@ -60,13 +80,21 @@ export interface AgentAddress {
   readonly agentId: AgentId;
   readonly executionId: ExecutionId;
   readonly workerId: WorkerId;
+  /** Unknown until it is claimed. */
+  readonly pool?: string | undefined;
+  /** The execution's and the node's; unknown until it is claimed. */
+  readonly labels?: Readonly<Record<string, string>> | undefined;
 }
 
-/** Whether an order of this scope is for that agent. */
+/** Whether an order of this scope is for that agent. One not claimed yet is in no pool and has no labels. */
 export function scopeCovers(scope: Scope, agent: AgentAddress): boolean {
   switch (scope.type) {
     case 'all':
       return true;
+    case 'pool':
+      return scope.pool === agent.pool;
+    case 'selector':
+      return agent.labels !== undefined && selectorMatches(conditionsOf(scope.selector), agent.labels);
     case 'worker':
       return scope.workerId === agent.workerId;
     case 'execution':
@@ -76,8 +104,29 @@ export function scopeCovers(scope: Scope, agent: AgentAddress): boolean {
   }
 }
 
+/** A stored scope's conditions: it was checked when it came in, so a fault here is an unreadable record. */
+export function conditionsOf(text: string): Selector {
+  const { selector, problems } = parseSelector(text);
+  if (selector === undefined)
+    throw new BelayError('CORRUPT_RECORD', `The selector ${text} cannot be read.`, {
+      problems: problems.map((problem) => ({ path: 'selector', ...problem })),
+    });
+  return selector;
+}
+
 /** `already-ended`: it had ended by itself before the order reached it. `unconfirmed`: no evidence, still tried. */
-export type TargetOutcome = 'pending' | 'killed' | 'already-ended' | 'failed' | 'unconfirmed';
+export type TargetOutcome =
+  'pending' | 'killed' | 'frozen' | 'thawed' | 'already-ended' | 'failed' | 'unconfirmed';
+
+/** Outcomes with evidence behind them; the others keep an order open. */
+export const CONFIRMED_OUTCOMES: readonly TargetOutcome[] = ['killed', 'frozen', 'thawed', 'already-ended'];
+
+/** Milliseconds from the placing of the order, Valkey's clock, to what the worker saw on its own. */
+export interface TargetLatency {
+  readonly signalledMs?: number;
+  readonly firstExitMs?: number;
+  readonly provedMs?: number;
+}
 
 export interface TargetReceipt {
   readonly agentId: AgentId;
@@ -86,6 +135,7 @@ export interface TargetReceipt {
   readonly workerId: WorkerId;
   readonly outcome: TargetOutcome;
   readonly detail?: string;
+  readonly latency?: TargetLatency;
   readonly report?: StopReport;
 }
 
@@ -98,9 +148,17 @@ export interface Receipt {
   readonly complete: boolean;
   readonly resolvedAt?: number;
   readonly completedAt?: number;
+  /** The latch engaged with it, as it stands now. */
+  readonly latch?: Latch;
+  /** A person closed what could not be confirmed. */
+  readonly closed?: { readonly at: number; readonly by: string; readonly note: string };
+  /** Chained over the confirmed targets in the order they were reported; the audit log holds it too. */
+  readonly digest?: string;
   readonly totals: {
     readonly total: number;
     readonly killed: number;
+    readonly frozen: number;
+    readonly thawed: number;
     readonly alreadyEnded: number;
     readonly failed: number;
     readonly unconfirmed: number;

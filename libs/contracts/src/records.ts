@@ -50,6 +50,10 @@ export interface ExecutionRecord {
   readonly completedAt?: number;
   readonly stoppedAt?: number;
   readonly deadlineAt?: number;
+  /** What was left to its deadline when it was paused. Milliseconds. */
+  readonly deadlineLeftMs?: number;
+  /** Paused by freeze: its agents stand still. */
+  readonly frozen?: boolean;
   readonly timeoutMs?: number;
   readonly graceMs?: number;
   readonly maxCostUsd?: number;
@@ -90,6 +94,10 @@ export interface AgentRecord {
   readonly previousId?: AgentId;
   readonly owner: WorkerId;
   readonly pool: string;
+  /** The execution's and the node's together; absent when there are none. */
+  readonly labels?: Readonly<Record<string, string>>;
+  /** Its tree stands still. */
+  readonly frozen?: boolean;
   readonly pid?: number;
   /** Start time of that pid, clock ticks since boot: with the pid and the boot id it names one process. */
   readonly pidStartTime?: string;

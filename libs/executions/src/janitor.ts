@@ -101,6 +101,7 @@ export class Janitor {
     const { workers, agents } = this.lifecycle;
     for (const id of await workers.expired()) await workers.expire(id);
     for (const id of await workers.lost()) {
+      await agents.banOwner(id);
       for (const agent of await agents.ownedBy(id)) {
         const spec = await this.nodeSpec(agent.executionId, agent.nodeId);
         const outcome = {

@@ -1,8 +1,28 @@
-import { scopeCovers, type Order, type Ring, type TargetReceipt } from '#libs/contracts';
-import type { AgentEnded, AgentRunner, AgentSlot } from '#libs/spawner';
+import {
+  isWide,
+  scopeCovers,
+  scopeKey,
+  type Order,
+  type Ring,
+  type StopReport,
+  type TargetLatency,
+  type TargetReceipt,
+} from '#libs/contracts';
+import type { AgentEnded, AgentRunner, AgentSlot, HoldResult } from '#libs/spawner';
 import { Subscriber, type Valkey } from '#libs/valkey';
-import type { Subscription } from 'rxjs';
+import { Subject, type Observable, type Subscription } from 'rxjs';
 import type { OrderStore } from './order-store';
+
+export interface KillResponderOptions {
+  readonly workerId: string;
+  readonly onError: (error: unknown) => void;
+}
+
+/** One target's end by an order, for metrics. */
+export interface OrderServed {
+  readonly order: Order;
+  readonly target: TargetReceipt;
+}
 
 /**
  * The worker's side of the killswitch. The doorbell carries the order itself, so what is in scope is stopped without
@@ -12,29 +32,38 @@ import type { OrderStore } from './order-store';
 export class KillResponder {
   private readonly subscriber: Subscriber;
   private readonly subscriptions: Subscription[] = [];
+  private readonly served = new Subject<OrderServed>();
   private cursor = '0-0';
-  /** Orders seen and not known to be complete: their targets are looked at with every heartbeat. */
+  /** Orders seen and not known to be complete: looked at with every heartbeat and before every spawn. */
   private readonly watched = new Map<string, Order>();
   private catching: Promise<void> | undefined;
   /** Orders obeyed that the doorbell did not bring. */
   caughtUp = 0;
 
   constructor(
-    valkey: Valkey,
+    private readonly valkey: Valkey,
     private readonly orders: OrderStore,
     private readonly runner: AgentRunner,
-    private readonly options: { readonly workerId: string; readonly onError: (error: unknown) => void },
+    private readonly options: KillResponderOptions,
   ) {
     this.subscriber = new Subscriber(valkey.connections.create('subscriber'), [valkey.keys.doorbellChannel]);
+  }
+
+  /** Every target this worker has dealt with. */
+  get served$(): Observable<OrderServed> {
+    return this.served;
   }
 
   /** Listens from the log's head at registration: older orders cannot concern a worker that owned nothing yet. */
   async start(head: string): Promise<void> {
     this.cursor = head;
     this.subscriptions.push(
-      this.subscriber.messages$.subscribe(({ message }) => this.obey(JSON.parse(message) as Ring)),
+      this.subscriber.messages$.subscribe(({ message }) => {
+        const { order, targets } = JSON.parse(message) as Ring;
+        if (order !== undefined) this.obey({ order, ...(targets === undefined ? {} : { targets }) });
+      }),
       this.subscriber.subscribed$.subscribe(() => void this.catchUp()),
-      this.runner.ended$.subscribe((ended) => void this.report(ended).catch(this.options.onError)),
+      this.runner.ended$.subscribe((ended) => void this.reportEnd(ended).catch(this.options.onError)),
     );
     await this.subscriber.start();
   }
@@ -45,13 +74,12 @@ export class KillResponder {
     for (const order of this.watched.values()) await this.lookAt(order).catch(this.options.onError);
   }
 
-  /** Stops what an open order was resolved to, should both rings have been lost. */
+  /** Serves what an open order was resolved to, should both rings have been lost. */
   private async lookAt(order: Order): Promise<void> {
-    const { workerId } = this.options;
     const { complete, targets, state } = await this.orders.receipt(order.id);
     if (complete || state !== 'open') this.watched.delete(order.id);
     const mine = targets
-      .filter((t) => t.workerId === workerId && t.outcome === 'pending')
+      .filter((t) => t.workerId === this.options.workerId && t.outcome === 'pending')
       .map((t) => t.agentId);
     if (mine.length > 0) this.caughtUp += this.obey({ order, targets: mine });
   }
@@ -71,51 +99,149 @@ export class KillResponder {
   }
 
   /**
-   * Begins to stop what is in scope, now. Repeatable. Returns how many it found. A late reading of the log must not
-   * reach what began after the order: by scope `all` and `worker` take only agents claimed before it was placed.
+   * Begins to serve what is in scope, now. Repeatable. Returns how many it began with at once: what was claimed before
+   * the order was placed, and what is named. A wide order also reaches what was claimed later, while it is open; a
+   * late reading of the log must not reach what began after its end, so for those the order is asked first.
    */
   obey({ order, targets }: Ring): number {
-    const { workerId } = this.options;
-    const { scope, placedAt } = order;
     this.watched.set(order.id, order);
-    const wide = scope.type === 'all' || scope.type === 'worker';
     const named = new Set(targets);
-    const inScope = (slot: AgentSlot): boolean => {
-      if (named.has(slot.agentId)) return true;
-      if (!scopeCovers(scope, { agentId: slot.agentId, executionId: slot.executionId, workerId }))
-        return false;
-      return !wide || (slot.claimedAt !== undefined && slot.claimedAt <= placedAt);
+    const before = (slot: AgentSlot): boolean =>
+      !isWide(order.scope) || (slot.claimedAt !== undefined && slot.claimedAt <= order.placedAt);
+    const now = (slot: AgentSlot): boolean =>
+      this.isNews(order, slot) && (named.has(slot.agentId) || (this.covers(order, slot) && before(slot)));
+    const count = this.serve(order, now);
+    for (const slot of this.runner.slotsWhere((one) => this.isNews(order, one) && this.covers(order, one)))
+      void this.serveIfOpen(order, slot).catch(this.options.onError);
+    return count;
+  }
+
+  /** Before a claimed agent is spawned: an order still open may cover it. Nothing to wait for most of the time. */
+  beforeSpawn(slot: AgentSlot): Promise<void> | undefined {
+    const orders = [...this.watched.values()].filter(
+      (order) => this.isNews(order, slot) && this.covers(order, slot),
+    );
+    if (orders.length === 0) return undefined;
+    return Promise.all(orders.map(async (order) => this.serveIfOpen(order, slot))).then(() => undefined);
+  }
+
+  /** One script decides whether the order still takes targets; only then is the agent one. */
+  private async serveIfOpen(order: Order, slot: AgentSlot): Promise<void> {
+    // A claim under way: it comes by again when it was granted.
+    if (slot.claimedAt === undefined) return;
+    const taken = await this.orders.addTargets(order.id, [this.target(slot, 'pending')], false);
+    if (taken) this.serve(order, (one) => one === slot && this.isNews(order, one));
+    else this.watched.delete(order.id);
+  }
+
+  private covers(order: Order, slot: AgentSlot): boolean {
+    const { agentId, executionId, workerId, pool, labels } = slot;
+    return scopeCovers(order.scope, { agentId, executionId, workerId, pool, labels });
+  }
+
+  /** Whether the order has not been served on it yet. */
+  private isNews(order: Order, slot: AgentSlot): boolean {
+    return !slot.served.has(order.id);
+  }
+
+  private serve(order: Order, matches: (slot: AgentSlot) => boolean): number {
+    if (order.kind !== 'kill') return this.hold(order, matches);
+    return this.runner.stopWhere(
+      (slot) => {
+        if (!matches(slot)) return false;
+        slot.served.set(order.id, { order, afterMs: this.sincePlaced(order) });
+        return true;
+      },
+      {
+        reason: order.reason,
+        mode: order.mode,
+        by: order.by,
+        order,
+        endsAs: 'killed',
+        ...(order.graceMs === undefined ? {} : { graceMs: order.graceMs }),
+      },
+    );
+  }
+
+  /** Freezes or thaws, and reports each tree once it was seen still, or running. */
+  private hold(order: Order, matches: (slot: AgentSlot) => boolean): number {
+    const taken = (slot: AgentSlot): boolean => {
+      if (!matches(slot)) return false;
+      slot.served.set(order.id, { order, afterMs: this.sincePlaced(order) });
+      return true;
     };
-    return this.runner.stopWhere((slot) => inScope(slot) && slot.cause?.order?.id !== order.id, {
-      reason: order.reason,
-      mode: order.mode,
-      by: order.by,
-      order,
-      endsAs: 'killed',
-      ...(order.graceMs === undefined ? {} : { graceMs: order.graceMs }),
+    const hold = scopeKey(order.scope);
+    const results =
+      order.kind === 'freeze' ? this.runner.freezeWhere(taken, hold) : this.runner.thawWhere(taken, hold);
+    for (const result of results)
+      void result.then(async (held) => this.reportHold(order, held)).catch(this.options.onError);
+    return results.length;
+  }
+
+  private async reportHold(order: Order, { slot, frozen, error }: HoldResult): Promise<void> {
+    const still = frozen && order.kind === 'thaw' ? 'another order keeps it still' : undefined;
+    const detail = error === undefined ? still : error.message;
+    const outcome = error !== undefined ? 'failed' : frozen ? 'frozen' : 'thawed';
+    await this.report(order, {
+      ...this.target(slot, outcome),
+      ...(detail === undefined ? {} : { detail }),
     });
   }
 
-  private async report(ended: AgentEnded): Promise<void> {
-    const { order } = ended;
-    if (order === undefined) return;
-    const killed = ended.outcome?.state === 'killed';
-    const target: TargetReceipt = {
-      agentId: ended.fence.agentId,
-      executionId: ended.executionId,
-      nodeId: ended.nodeId,
-      workerId: this.options.workerId,
-      outcome: !ended.confirmed ? 'unconfirmed' : killed ? 'killed' : 'already-ended',
-      ...(ended.report === undefined ? {} : { report: ended.report }),
-      ...(ended.confirmed
-        ? {}
-        : { detail: 'processes of its tree were still seen; the worker goes on trying' }),
-    };
+  /** To every order that was to end it: a second one may have come to hasten the first. */
+  private async reportEnd({ slot, outcome, confirmed, report }: AgentEnded): Promise<void> {
+    const killed = outcome?.state === 'killed';
+    const kills = [...slot.served.values()].filter(({ order }) => order.kind === 'kill');
+    await Promise.all(
+      kills.map(async ({ order, afterMs }) =>
+        this.report(order, {
+          ...this.target(slot, !confirmed ? 'unconfirmed' : killed ? 'killed' : 'already-ended'),
+          ...(confirmed
+            ? {}
+            : { detail: 'processes of its tree were still seen; the worker goes on trying' }),
+          ...(report === undefined ? {} : { latency: latencyOf(report, afterMs), report }),
+        }),
+      ),
+    );
+  }
+
+  private async report(order: Order, target: TargetReceipt): Promise<void> {
+    this.served.next({ order, target });
     await this.orders.report(order.id, target);
+  }
+
+  private target(slot: AgentSlot, outcome: TargetReceipt['outcome']): TargetReceipt {
+    const { agentId, executionId, nodeId } = slot;
+    return { agentId, executionId, nodeId, workerId: this.options.workerId, outcome };
+  }
+
+  /** From the placing of the order to now: Valkey's clock as this worker knows it. Milliseconds. */
+  private sincePlaced(order: Order): number {
+    return Math.max(0, this.valkey.clock.now() - order.placedAt);
+  }
+
+  /** Whether anything this worker has seen is not known to be over. */
+  get watching(): number {
+    return this.watched.size;
   }
 
   stop(): void {
     for (const subscription of this.subscriptions.splice(0)) subscription.unsubscribe();
     this.subscriber.stop();
+    this.served.complete();
   }
 }
+
+function latencyOf(report: StopReport, askedAfterMs: number): TargetLatency {
+  const since = (ms: number | undefined) => (ms === undefined ? undefined : round(askedAfterMs + ms));
+  const signalledMs = since(report.signalledAfterMs);
+  const firstExitMs = since(report.firstExitAfterMs);
+  const provedMs = since(report.provedAfterMs);
+  return {
+    ...(signalledMs === undefined ? {} : { signalledMs }),
+    ...(firstExitMs === undefined ? {} : { firstExitMs }),
+    ...(provedMs === undefined ? {} : { provedMs }),
+  };
+}
+
+const round = (ms: number): number => Math.round(ms * 100) / 100;

@@ -3,13 +3,16 @@ import { DagExecutor } from '#libs/executions';
 import { LifecycleService } from '#libs/lifecycle';
 import { ChangeFeed, Valkey } from '#libs/valkey';
 import { KillswitchService, type KillswitchOptions } from './killswitch.service';
+import { AuditStore } from './audit-store';
+import { ControlSettings } from './control-settings';
+import { LatchStore } from './latch-store';
 import { OrderStore } from './order-store';
 
 export interface KillswitchModuleOptions extends KillswitchOptions {
   readonly retentionMs: number;
 }
 
-/** Gives `KillswitchService`, `OrderStore` and `ChangeFeed`. Needs ExecutionsModule. */
+/** Gives `KillswitchService`, `OrderStore`, `LatchStore`, `AuditStore` and `ChangeFeed`. Needs ExecutionsModule. */
 @Module({})
 export class KillswitchModule {
   static forRoot(options: KillswitchModuleOptions): DynamicModule {
@@ -19,9 +22,21 @@ export class KillswitchModule {
       providers: [
         {
           provide: OrderStore,
-          inject: [Valkey],
-          useFactory: (valkey: Valkey) => new OrderStore(valkey, options.retentionMs),
+          inject: [Valkey, ControlSettings, LatchStore],
+          useFactory: (valkey: Valkey, settings: ControlSettings, latches: LatchStore) =>
+            new OrderStore(valkey, settings, latches),
         },
+        {
+          provide: ControlSettings,
+          inject: [Valkey],
+          useFactory: (valkey: Valkey) => new ControlSettings(valkey, options.retentionMs),
+        },
+        {
+          provide: LatchStore,
+          inject: [Valkey, ControlSettings],
+          useFactory: (valkey: Valkey, settings: ControlSettings) => new LatchStore(valkey, settings),
+        },
+        { provide: AuditStore, inject: [Valkey], useFactory: (valkey: Valkey) => new AuditStore(valkey) },
         {
           provide: ChangeFeed,
           inject: [Valkey],
@@ -33,12 +48,17 @@ export class KillswitchModule {
         },
         {
           provide: KillswitchService,
-          inject: [LifecycleService, DagExecutor, OrderStore, ChangeFeed],
-          useFactory: (lifecycle: LifecycleService, dag: DagExecutor, orders: OrderStore, feed: ChangeFeed) =>
-            new KillswitchService(lifecycle, dag, orders, feed, options),
+          inject: [LifecycleService, DagExecutor, OrderStore, LatchStore, ChangeFeed],
+          useFactory: (
+            lifecycle: LifecycleService,
+            dag: DagExecutor,
+            orders: OrderStore,
+            latches: LatchStore,
+            feed: ChangeFeed,
+          ) => new KillswitchService(lifecycle, dag, orders, latches, feed, options),
         },
       ],
-      exports: [KillswitchService, OrderStore, ChangeFeed],
+      exports: [KillswitchService, OrderStore, LatchStore, AuditStore, ChangeFeed],
     };
   }
 }

@@ -1,10 +1,12 @@
 import {
   EXECUTION_MACHINE,
   isEnded,
-  NotFoundError,
-  type AgentRecord,
+  isWide,
+  type BelayEvent,
   type ExecutionRecord,
+  type Latch,
   type Order,
+  type OrderKind,
   type Receipt,
   type Scope,
   type StopMode,
@@ -16,14 +18,20 @@ import type { LifecycleService } from '#libs/lifecycle';
 import type { ChangeFeed } from '#libs/valkey';
 import type { Subscription } from 'rxjs';
 import { ulid } from 'ulid';
+import { newLatch, type LatchStore } from './latch-store';
 import { outcomeFor, targetOf, type OrderStore } from './order-store';
+import { ScopeResolver } from './scope-resolver';
 
-export interface KillRequest {
+export interface OrderRequest {
+  /** Default `kill`. */
+  readonly kind?: OrderKind;
   readonly scope: Scope;
   readonly mode?: StopMode;
   readonly graceMs?: number;
   readonly reason?: StopReason;
   readonly note?: string;
+  /** Engage a latch for the scope in the same act. */
+  readonly latch?: boolean;
   readonly by: string;
 }
 
@@ -38,7 +46,8 @@ export interface KillswitchOptions {
   readonly onError?: (error: unknown) => void;
 }
 
-const LIVE_STATES = ['idle', 'running', 'paused', 'stopping'] as const;
+/** Executions acted on at a time. */
+const AT_A_TIME = 32;
 
 /**
  * Gives orders and completes their receipts. An order is durable and announced by one script; from there the workers
@@ -46,19 +55,23 @@ const LIVE_STATES = ['idle', 'running', 'paused', 'stopping'] as const;
  */
 export class KillswitchService {
   private subscription: Subscription | undefined;
+  private readonly scopes: ScopeResolver;
 
   constructor(
     private readonly lifecycle: LifecycleService,
     private readonly dag: DagExecutor,
     readonly orders: OrderStore,
+    readonly latches: LatchStore,
     private readonly feed: ChangeFeed,
     private readonly options: KillswitchOptions,
-  ) {}
+  ) {
+    this.scopes = new ScopeResolver(lifecycle);
+  }
 
   /** Answers the executions' own need for a stop: a node failed for good, a deadline, a budget, an abort signal. */
   start(): void {
     this.subscription ??= this.dag.stopNeeded$.subscribe(({ executionId, reason, by }) => {
-      this.kill({ scope: { type: 'execution', executionId }, reason, by }).catch((error: unknown) =>
+      this.give({ scope: { type: 'execution', executionId }, reason, by }).catch((error: unknown) =>
         this.options.onError?.(error),
       );
     });
@@ -69,11 +82,10 @@ export class KillswitchService {
     this.subscription = undefined;
   }
 
-  /** Whom a kill of that scope would reach now. Changes nothing. @throws NotFoundError */
+  /** Whom an order for that scope would reach now. Changes nothing. @throws NotFoundError */
   async dryRun(scope: Scope): Promise<DryRun> {
-    await this.assertKnown(scope);
-    const agents = await this.liveAgents(scope);
-    const executions = await this.executionsOf(scope, Number.MAX_SAFE_INTEGER);
+    await this.scopes.assertKnown(scope);
+    const agents = await this.scopes.liveAgents(scope);
     return {
       targets: agents.map(({ id, executionId, nodeId, owner }) => ({
         agentId: id,
@@ -81,25 +93,51 @@ export class KillswitchService {
         nodeId,
         workerId: owner,
       })),
-      executions,
+      executions: await this.scopes.executions(scope, Number.MAX_SAFE_INTEGER),
     };
   }
 
-  /** Places the order and carries out our part of it. Resolves when the order is durable and its targets are named. */
-  async kill(request: KillRequest): Promise<Order> {
-    await this.assertKnown(request.scope);
-    const { order } = await this.orders.place({
-      id: `ord_${ulid()}`,
-      kind: 'kill',
-      scope: request.scope,
-      mode: request.mode ?? 'graceful',
-      reason: request.reason ?? 'killswitch',
-      by: request.by,
-      ...(request.graceMs === undefined ? {} : { graceMs: request.graceMs }),
-      ...(request.note === undefined ? {} : { note: request.note }),
-    });
+  /**
+   * Places an order and carries out our part of it. Resolves when the order is durable, announced, and its targets are
+   * named. @throws NotFoundError when the scope names what does not exist
+   */
+  async give(request: OrderRequest): Promise<Order> {
+    // What can only be one agent or execution is stopped first and looked up meanwhile: a look costs the time of a kill.
+    const known = this.scopes.assertKnown(request.scope);
+    known.catch(() => undefined);
+    if (isWide(request.scope) || request.kind === 'freeze') await known;
+    const { order } = await this.place(request);
+    try {
+      await known;
+    } catch (error) {
+      await this.orders.addTargets(order.id, [], true);
+      throw error;
+    }
     await this.carryOut(order);
     return order;
+  }
+
+  private async place(request: OrderRequest): Promise<{ order: Order; created: boolean }> {
+    const { kind = 'kill', scope, mode = 'graceful', reason = 'killswitch', by, graceMs, note } = request;
+    const id = `ord_${ulid()}`;
+    const latch =
+      request.latch === true
+        ? newLatch(kind === 'freeze' ? 'freeze' : 'latch', scope, { by, note, orderId: id })
+        : undefined;
+    return this.orders.place(
+      {
+        id,
+        kind,
+        scope,
+        mode,
+        reason,
+        by,
+        ...(graceMs === undefined ? {} : { graceMs }),
+        ...(note === undefined ? {} : { note }),
+        ...(latch === undefined ? {} : { latchId: latch.id }),
+      },
+      latch,
+    );
   }
 
   /**
@@ -107,58 +145,77 @@ export class KillswitchService {
    * Repeatable; the sweep does it again for an order whose giver died.
    */
   async carryOut(order: Order): Promise<void> {
-    const { scope } = order;
-    const executions = await this.executionsOf(scope, order.placedAt);
-    const request = {
-      reason: order.reason,
-      orderId: order.id,
-      actor: order.by,
-      ...(order.note === undefined ? {} : { note: order.note }),
-    };
-    for (const id of executions) {
-      await this.lifecycle.executions.stop(id, request);
-    }
-    const inScope = new Set(executions);
-    const wide = scope.type === 'all' || scope.type === 'worker';
-    const agents = (await this.liveAgents(scope)).filter(
-      (agent) => !wide || agent.createdAt <= order.placedAt || inScope.has(agent.executionId),
-    );
+    const { kind, scope } = order;
+    const executions = kind === 'thaw' ? [] : await this.scopes.executions(scope, order.placedAt);
+    await inGroups(executions, async (id) => this.haltOne(id, order));
+    const named = await this.targetsOf(order, executions);
     await this.orders.addTargets(
       order.id,
-      agents.map((agent) => targetOf(agent, 'pending')),
+      named.map((agent) => targetOf(agent, 'pending')),
       true,
     );
     await this.orders.ring(
       order,
-      agents.map((agent) => agent.id),
+      named.map((agent) => agent.id),
     );
-    await Promise.all(executions.map(async (id) => this.dag.drive(id)));
+    if (kind === 'kill') await inGroups(executions, async (id) => this.dag.drive(id));
+  }
+
+  private async haltOne(id: string, order: Order): Promise<void> {
+    const { kind, reason, by, note } = order;
+    const said = note === undefined ? {} : { note };
+    if (kind === 'kill') {
+      await this.lifecycle.executions.stop(id, { reason, orderId: order.id, actor: by, ...said });
+      return;
+    }
+    // One that ended meanwhile, or has not begun, has nothing to pause.
+    await this.lifecycle.executions
+      .pause(id, {
+        mode: 'freeze',
+        actor: by,
+        ...said,
+        ...(order.latchId === undefined ? {} : { heldBy: order.latchId }),
+      })
+      .catch((error: unknown) => order.scope.type === 'execution' && this.options.onError?.(error));
+  }
+
+  /**
+   * The agents an order must be confirmed for: the live ones, then those it ended before they could be read. A wide
+   * order takes agents that were claimed before it, or belong to an execution it holds; while it is open, workers name
+   * what they claimed later.
+   */
+  private async targetsOf(order: Order, executions: readonly string[]) {
+    const inScope = new Set(executions);
+    const live = (await this.scopes.liveAgents(order.scope)).filter(
+      (agent) => !isWide(order.scope) || agent.createdAt <= order.placedAt || inScope.has(agent.executionId),
+    );
+    const ended = await this.lifecycle.agents.endedSince(order.placedAt);
+    return [...live, ...ended.filter((agent) => agent.orderId === order.id)];
   }
 
   /** The receipt once it is complete, or as it stands when the limit has passed. */
   async waitForReceipt(orderId: string, timeoutMs = this.options.proofLimitMs): Promise<Receipt> {
-    const concerns = (event: { entity: string }) => event.entity === 'order' || event.entity === 'agent';
+    const concerns = ({ entity, data }: BelayEvent): boolean =>
+      entity === 'order' && (data as { orderId?: string } | undefined)?.orderId === orderId;
+    let looks = 0;
+    const look = async (): Promise<Receipt | undefined> => {
+      // Hints bring us here; without one for a second a worker may have died between an end and its report.
+      if (looks++ > 0) await this.repair(orderId);
+      return (await this.orders.state(orderId)) === 'open' ? undefined : this.orders.receipt(orderId);
+    };
     return this.feed
-      .until(
-        async () => {
-          await this.repair(orderId);
-          const receipt = await this.orders.receipt(orderId);
-          return receipt.state === 'open' ? undefined : receipt;
-        },
-        concerns,
-        { timeoutMs, what: `The receipt of ${orderId}` },
-      )
+      .until(look, concerns, { timeoutMs, what: `The receipt of ${orderId}` })
       .catch(async () => {
-        await this.orders.close(orderId);
+        await this.orders.expire(orderId);
         return this.orders.receipt(orderId);
       });
   }
 
   /** Stops one execution and waits for its end, with the receipt (R19). An ended one answers what is stored (R20). */
-  async stop(executionId: string, request: Omit<KillRequest, 'scope'>): Promise<StopResponse> {
+  async stop(executionId: string, request: Omit<OrderRequest, 'scope' | 'kind'>): Promise<StopResponse> {
     const before = await this.lifecycle.executions.get(executionId);
     if (isEnded(EXECUTION_MACHINE, before.state)) return this.response(before);
-    const order = await this.kill({
+    const order = await this.give({
       reason: 'user_abort',
       ...request,
       scope: { type: 'execution', executionId },
@@ -198,7 +255,7 @@ export class KillswitchService {
       return isEnded(EXECUTION_MACHINE, record.state) ? record : undefined;
     };
     return this.feed
-      .until(look, (event) => event.executionId === executionId, {
+      .until(look, (event) => event.executionId === executionId && event.entity === 'execution', {
         timeoutMs: 5_000,
         what: `The end of ${executionId}`,
       })
@@ -220,29 +277,98 @@ export class KillswitchService {
     return this.lifecycle.executions.get(executionId);
   }
 
+  /** Nothing of it starts; with `freeze` what runs stands still too. Resolves when that was seen, or its limit passed. */
+  async pause(
+    executionId: string,
+    request: { mode: 'drain' | 'freeze'; by: string; note?: string },
+  ): Promise<{ execution: ExecutionRecord; receipt?: Receipt }> {
+    const { mode, by, note } = request;
+    const said = { actor: by, ...(note === undefined ? {} : { note }) };
+    await this.lifecycle.executions.pause(executionId, { mode, ...said });
+    const receipt =
+      mode === 'freeze'
+        ? await this.hold(
+            'freeze',
+            { type: 'execution', executionId },
+            { by, ...(note === undefined ? {} : { note }) },
+          )
+        : undefined;
+    const execution = await this.lifecycle.executions.get(executionId);
+    return { execution, ...(receipt === undefined ? {} : { receipt }) };
+  }
+
+  /** Goes on where it stood. @throws BelayError LATCHED */
+  async resume(
+    executionId: string,
+    request: { by: string; note?: string },
+  ): Promise<{ execution: ExecutionRecord; receipt?: Receipt }> {
+    const { wasFrozen } = await this.lifecycle.executions.resume(executionId, request.by);
+    const receipt = wasFrozen
+      ? await this.hold('thaw', { type: 'execution', executionId }, request)
+      : undefined;
+    await this.dag.drive(executionId);
+    const execution = await this.lifecycle.executions.get(executionId);
+    return { execution, ...(receipt === undefined ? {} : { receipt }) };
+  }
+
+  private async hold(
+    kind: 'freeze' | 'thaw',
+    scope: Scope,
+    said: { by: string; note?: string },
+  ): Promise<Receipt> {
+    const order = await this.give({ kind, scope, ...said });
+    return this.waitForReceipt(order.id);
+  }
+
+  /** A latch on its own: nothing in its scope starts any more. Resolves when that holds. @throws NotFoundError */
+  async engage(request: { scope: Scope; by: string; note?: string }): Promise<Latch> {
+    await this.scopes.assertKnown(request.scope);
+    return this.latches.engage(newLatch('latch', request.scope, request));
+  }
+
+  /** Releases a latch; a freeze's trees go on, and so do the executions it paused. @throws NotFoundError */
+  async release(
+    latchId: string,
+    request: { by: string; note: string },
+  ): Promise<{ latch: Latch; already: boolean; receipt?: Receipt }> {
+    const { latch, already } = await this.latches.release(latchId, request.by, request.note);
+    if (latch.kind !== 'freeze' || already) return { latch, already };
+    await this.resumeHeld(latchId, request.by);
+    return { latch, already, receipt: await this.hold('thaw', latch.scope, request) };
+  }
+
+  private async resumeHeld(latchId: string, by: string): Promise<void> {
+    const held = await this.lifecycle.executions.heldBy(latchId);
+    await inGroups(held, async (id) => {
+      await this.lifecycle.executions.resume(id, by);
+      await this.dag.drive(id);
+    });
+  }
+
   /** Completes what the giver of an order, or a worker, left undone. One pass over the open orders. */
   async sweep(): Promise<void> {
+    await this.latches.repair();
     const now = this.lifecycle.valkey.clock.now();
     for (const order of await this.orders.open()) {
       const receipt = await this.orders.receipt(order.id);
       if (receipt.resolvedAt === undefined) await this.carryOut(order);
       await this.repair(order.id);
       if (receipt.state === 'open' && now - order.placedAt > this.options.proofLimitMs) {
-        await this.orders.close(order.id);
-        if (order.scope.type === 'execution') await this.giveUp(order.scope.executionId);
+        await this.orders.expire(order.id);
+        if (order.scope.type === 'execution' && order.kind === 'kill')
+          await this.giveUp(order.scope.executionId);
       }
     }
   }
 
   /** A worker stores an agent's end before it reports it; when it died in between, the record has the evidence. */
   private async repair(orderId: string): Promise<void> {
-    const receipt = await this.orders.receipt(orderId);
-    for (const target of receipt.targets) {
-      if (target.outcome !== 'pending' && target.outcome !== 'unconfirmed') continue;
-      const agent = await this.lifecycle.agents.get(target.agentId).catch(() => undefined);
-      if (agent === undefined) continue;
-      const outcome = outcomeFor(agent);
-      if (outcome === 'pending' || outcome === target.outcome) continue;
+    const { order, targets } = await this.orders.receipt(orderId);
+    const open = targets.filter(({ outcome }) => outcome === 'pending' || outcome === 'unconfirmed');
+    for (const agent of await this.lifecycle.agents.many(open.map(({ agentId }) => agentId))) {
+      const before = open.find(({ agentId }) => agentId === agent.id)?.outcome;
+      const outcome = outcomeFor(order.kind, agent);
+      if (outcome === 'pending' || outcome === before) continue;
       const detail =
         outcome === 'unconfirmed'
           ? `worker ${agent.owner} was lost; a lease that ran out is no proof`
@@ -250,48 +376,8 @@ export class KillswitchService {
       await this.orders.report(orderId, targetOf(agent, outcome, detail));
     }
   }
+}
 
-  /** Executions an order stops as a whole: those that existed when it was placed. */
-  private async executionsOf(scope: Scope, placedAt: number): Promise<string[]> {
-    if (scope.type === 'execution') return [scope.executionId];
-    return scope.type === 'all' ? this.liveExecutions(placedAt) : [];
-  }
-
-  private async liveExecutions(until: number): Promise<string[]> {
-    const { redis, keys } = this.lifecycle.valkey;
-    const lists = await Promise.all(
-      keys
-        .tags()
-        .flatMap((tag) =>
-          LIVE_STATES.map(async (state) =>
-            redis.zrangebyscore(keys.shard(tag, `idx:exe:${state}`), '-inf', until),
-          ),
-        ),
-    );
-    return lists.flat();
-  }
-
-  private async liveAgents(scope: Scope): Promise<AgentRecord[]> {
-    const { agents } = this.lifecycle;
-    const isLive = (agent: AgentRecord) => agent.state === 'spawning' || agent.state === 'running';
-    switch (scope.type) {
-      case 'execution':
-        return agents.liveOf(scope.executionId);
-      case 'worker':
-        return agents.ownedBy(scope.workerId);
-      case 'agent':
-        return [await agents.get(scope.agentId)].filter(isLive);
-      case 'all':
-        return agents.liveEverywhere();
-    }
-  }
-
-  private async assertKnown(scope: Scope): Promise<void> {
-    if (scope.type === 'execution') await this.lifecycle.executions.get(scope.executionId);
-    else if (scope.type === 'agent') await this.lifecycle.agents.get(scope.agentId);
-    else if (scope.type === 'worker') {
-      const worker = await this.lifecycle.workers.get(scope.workerId);
-      if (worker.id === '') throw new NotFoundError('worker', scope.workerId);
-    }
-  }
+async function inGroups<T>(items: readonly T[], act: (item: T) => Promise<unknown>): Promise<void> {
+  for (let i = 0; i < items.length; i += AT_A_TIME) await Promise.all(items.slice(i, i + AT_A_TIME).map(act));
 }

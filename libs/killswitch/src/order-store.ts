@@ -1,10 +1,14 @@
 import {
   BelayError,
+  CONFIRMED_OUTCOMES,
+  MAX_LATCHES,
   NotFoundError,
   ORDER_MACHINE,
   scopeKey,
   type AgentRecord,
+  type LatchSet,
   type Order,
+  type OrderKind,
   type OrderState,
   type Receipt,
   type Ring,
@@ -13,9 +17,9 @@ import {
   type TargetReceipt,
 } from '#libs/contracts';
 import type { ScriptReply, Valkey } from '#libs/valkey';
+import type { ControlSettings } from './control-settings';
+import { tooMany, type LatchStore, type NewLatch } from './latch-store';
 
-/** Orders kept in the log; an order still open is in its own record whatever happens to the log. */
-const ORDERS_KEPT = 10_000;
 const CHUNK = 500;
 
 /** A target as an agent's record shows it. */
@@ -33,42 +37,57 @@ export function targetOf(agent: AgentRecord, outcome: TargetOutcome, detail?: st
 
 /** The orders log and the receipts. Each write is one script under the control tag. */
 export class OrderStore {
-  private readonly settings: string;
-
   constructor(
     private readonly valkey: Valkey,
-    retentionMs: number,
-  ) {
-    this.settings = JSON.stringify({
-      channel: valkey.keys.eventsChannel,
-      doorbell: valkey.keys.doorbellChannel,
-      controlEvents: 10_000,
-      ordersKept: ORDERS_KEPT,
-      retentionMs,
-    });
+    private readonly settings: ControlSettings,
+    private readonly latches: LatchStore,
+  ) {}
+
+  /**
+   * Durable, then announced: the doorbell rings inside the same script. With a latch it rings once every shard holds
+   * the latch. Joins an open order of the same kind for the same scope. @throws BelayError TOO_MANY_LATCHES
+   */
+  async place(
+    asked: Omit<Order, 'seq' | 'placedAt'>,
+    latch?: NewLatch,
+  ): Promise<{ order: Order; created: boolean }> {
+    const reply = await this.call('placeOrder', asked.id, [
+      JSON.stringify(asked),
+      `${asked.kind}:${scopeKey(asked.scope)}`,
+      latch === undefined ? '' : JSON.stringify(latch),
+      MAX_LATCHES,
+    ]);
+    if (reply.refused === 'TOO_MANY_LATCHES') throw tooMany();
+    const order = JSON.parse(reply['order'] as string) as Order;
+    if (typeof reply['latches'] === 'string') {
+      await this.latches.copy(JSON.parse(reply['latches']) as LatchSet, { free: false });
+      await this.publish({ order });
+    }
+    return { order, created: reply['created'] as boolean };
   }
 
-  /** Durable, then announced: the doorbell rings inside the same script. Joins an open order of the same scope. */
-  async place(order: Omit<Order, 'seq' | 'placedAt'>): Promise<{ order: Order; created: boolean }> {
-    const reply = await this.call('placeOrder', order.id, [JSON.stringify(order), scopeKey(order.scope)]);
-    return { order: JSON.parse(reply['order'] as string) as Order, created: reply['created'] as boolean };
-  }
-
-  /** Names targets; with `resolved` the list is complete. */
-  async addTargets(orderId: string, targets: readonly TargetReceipt[], resolved: boolean): Promise<void> {
+  /** Names targets; with `resolved` the list is complete. False: the order is over and takes no more. */
+  async addTargets(orderId: string, targets: readonly TargetReceipt[], resolved: boolean): Promise<boolean> {
+    let taken = true;
     const groups = Math.max(1, Math.ceil(targets.length / CHUNK));
     for (let i = 0; i < groups; i++) {
       const pairs = targets.slice(i * CHUNK, (i + 1) * CHUNK).map((t) => [t.agentId, JSON.stringify(t)]);
-      await this.call('addTargets', orderId, [JSON.stringify(pairs), resolved && i === groups - 1 ? 1 : 0]);
+      const last = resolved && i === groups - 1;
+      const reply = await this.call('addTargets', orderId, [JSON.stringify(pairs), last ? 1 : 0]);
+      taken = reply['taken'] === true;
     }
+    return taken;
   }
 
   /** Rings again with the agents the order was resolved to: what was claimed while it was given is among them. */
   async ring(order: Order, targets: readonly string[]): Promise<void> {
     for (let i = 0; i < targets.length; i += CHUNK) {
-      const ring: Ring = { order, targets: targets.slice(i, i + CHUNK) };
-      await this.valkey.redis.publish(this.valkey.keys.doorbellChannel, JSON.stringify(ring));
+      await this.publish({ order, targets: targets.slice(i, i + CHUNK) });
     }
+  }
+
+  private async publish(ring: Ring): Promise<void> {
+    await this.valkey.redis.publish(this.valkey.keys.doorbellChannel, JSON.stringify(ring));
   }
 
   async report(orderId: string, target: TargetReceipt): Promise<void> {
@@ -76,8 +95,20 @@ export class OrderStore {
   }
 
   /** The receipt's limit has passed. */
-  async close(orderId: string): Promise<void> {
-    await this.call('closeOrder', orderId, []);
+  async expire(orderId: string): Promise<void> {
+    await this.call('expireOrder', orderId, []);
+  }
+
+  /** A person says that what is missing will not be confirmed: it is tried no longer. @throws NotFoundError */
+  async close(orderId: string, by: string, note: string): Promise<void> {
+    await this.call('closeOrder', orderId, [by, note]);
+  }
+
+  /** @throws NotFoundError */
+  async state(orderId: string): Promise<OrderState> {
+    const state = await this.valkey.redis.hget(this.valkey.keys.order(orderId), 'state');
+    if (state === null) throw new NotFoundError('order', orderId);
+    return state as OrderState;
   }
 
   /** @throws NotFoundError */
@@ -94,16 +125,27 @@ export class OrderStore {
     const count = (outcome: TargetOutcome): number => targets.filter((t) => t.outcome === outcome).length;
     const state = fields['state'] as OrderState;
     const at = (name: string) => (fields[name] === undefined ? {} : { [name]: Number(fields[name]) });
+    const order = JSON.parse(fields['order']) as Order;
+    const { latchId } = order;
+    const latch = latchId && (await this.latches.get(latchId).catch(() => undefined));
+    const { closedAt, closedBy, closeNote, digest } = fields;
     return {
       orderId,
-      order: JSON.parse(fields['order']) as Order,
+      order,
       state,
       complete: ORDER_MACHINE.ended.includes(state),
       ...at('resolvedAt'),
       ...at('completedAt'),
+      ...(latch === undefined || latch === '' ? {} : { latch }),
+      ...(closedAt === undefined
+        ? {}
+        : { closed: { at: Number(closedAt), by: closedBy ?? '', note: closeNote ?? '' } }),
+      ...(digest === undefined ? {} : { digest }),
       totals: {
         total: targets.length,
         killed: count('killed'),
+        frozen: count('frozen'),
+        thawed: count('thawed'),
         alreadyEnded: count('already-ended'),
         failed: count('failed'),
         unconfirmed: count('unconfirmed'),
@@ -111,7 +153,7 @@ export class OrderStore {
       },
       targets,
       missing: targets
-        .filter((t) => t.outcome !== 'killed' && t.outcome !== 'already-ended')
+        .filter((t) => !CONFIRMED_OUTCOMES.includes(t.outcome))
         .map(({ agentId, workerId }) => ({ agentId, workerId })),
     };
   }
@@ -154,15 +196,16 @@ export class OrderStore {
     rest: readonly (string | number)[],
   ): Promise<ScriptReply> {
     const { keys, scripts } = this.valkey;
-    const reply = await scripts.json(name, keys.order(id), [keys.control, id, this.settings, ...rest]);
-    if (reply.refused !== undefined) throw new NotFoundError('order', id);
+    const reply = await scripts.json(name, keys.order(id), [keys.control, id, this.settings.text, ...rest]);
+    if (reply.refused === 'NOT_FOUND') throw new NotFoundError('order', id);
     return reply;
   }
 }
 
-/** What an agent's end means for an order that covers it: only evidence makes it `killed` (R51). */
+/** What an agent's record means for an order that covers it: only evidence makes it `killed` (R51). */
 export function outcomeFor(
-  agent: Pick<AgentRecord, 'state' | 'reason'> & { report?: StopReport },
+  kind: OrderKind,
+  agent: Pick<AgentRecord, 'state' | 'reason' | 'frozen'> & { report?: StopReport },
 ): TargetOutcome {
   switch (agent.state) {
     case 'killed':
@@ -170,10 +213,13 @@ export function outcomeFor(
     case 'completed':
       return 'already-ended';
     case 'failed':
-      return agent.reason === 'worker_lost' ? 'unconfirmed' : 'already-ended';
+      return agent.reason === 'worker_lost' && agent.report?.proved !== true
+        ? 'unconfirmed'
+        : 'already-ended';
     case 'spawning':
     case 'running':
-      return 'pending';
+      if (kind === 'freeze' && agent.frozen === true) return 'frozen';
+      return kind === 'thaw' && agent.frozen !== true ? 'thawed' : 'pending';
     default:
       throw new BelayError('INTERNAL', `No outcome for agent state ${String(agent.state)}.`);
   }

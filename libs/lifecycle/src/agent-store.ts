@@ -5,6 +5,7 @@ import {
   type AgentRecord,
   type AgentState,
   type DispatchEntry,
+  type LatchRefusal,
   type ExecutionState,
   type NodeSpec,
   type NodeState,
@@ -31,6 +32,9 @@ export type Claim =
       readonly fence: Fence;
       /** Valkey's clock. */
       readonly claimedAt: number;
+      readonly pool: string;
+      /** The execution's and the node's together. */
+      readonly labels: Readonly<Record<string, string>>;
       readonly executionName: string;
       readonly graceMs?: number;
       readonly previousId?: string;
@@ -38,7 +42,13 @@ export type Claim =
       /** Results of the nodes it depends on, by node id. */
       readonly upstream: Readonly<Record<string, unknown>>;
     }
-  | { readonly claimed: false; readonly why: string; readonly state?: string };
+  | {
+      readonly claimed: false;
+      readonly why: string;
+      readonly state?: string;
+      /** The latch that covers it, when `why` is LATCHED. */
+      readonly latch?: LatchRefusal;
+    };
 
 /** How an attempt ended. */
 export interface AgentOutcome {
@@ -88,6 +98,8 @@ export interface AgentQuery {
 
 /** Dependants made ready inside the finishing script; the rest follow by advance. */
 const RELEASE_BUDGET = 200;
+/** A process that sleeps longer than this and wakes is no worker any more. */
+const GONE_KEPT_MS = 30 * 24 * 3_600_000;
 const micros = (usd: number | undefined) => (usd === undefined ? {} : { costMicros: Math.round(usd * 1e6) });
 
 /** Agents: claim, start, report, finish; each one script, fenced by owner and epoch. */
@@ -115,12 +127,19 @@ export class AgentStore {
       epoch: number;
       claimedAt: number;
       name: string;
+      pool: string;
+      labels?: Record<string, string>;
       graceMs?: number;
       previousId?: string;
     };
     if (head.refused !== undefined) {
       const state = head['state'] as string | undefined;
-      return { claimed: false, why: head.refused, ...(state === undefined ? {} : { state }) };
+      return {
+        claimed: false,
+        why: head.refused,
+        ...(state === undefined ? {} : { state }),
+        ...(head.refused === 'LATCHED' ? { latch: head as unknown as LatchRefusal } : {}),
+      };
     }
     const key = this.keys.execution(job.executionId, 'specs');
     const pairs = reply[2];
@@ -134,6 +153,8 @@ export class AgentStore {
       claimed: true,
       fence: { agentId: job.agentId, owner: workerId, epoch: head.epoch },
       claimedAt: head.claimedAt,
+      pool: head.pool,
+      labels: head.labels ?? {},
       executionName: head.name,
       ...(head.graceMs === undefined ? {} : { graceMs: head.graceMs }),
       ...(head.previousId === undefined ? {} : { previousId: head.previousId }),
@@ -152,6 +173,29 @@ export class AgentStore {
       JSON.stringify(process),
     ]);
     return accepted(reply, 'agent', fence.agentId);
+  }
+
+  /** Its tree stands still, or runs again. */
+  async markFrozen(fence: Fence, frozen: boolean, orderId?: string): Promise<{ state: AgentState }> {
+    const reply = await this.scripts.json('markFrozen', executionOf(fence.agentId), [
+      ...args(fence),
+      frozen ? 1 : 0,
+      orderId ?? '',
+    ]);
+    return accepted(reply, 'agent', fence.agentId);
+  }
+
+  /** From here on no shard grants this worker a claim: what it owns now is all it ever will. */
+  async banOwner(workerId: string): Promise<void> {
+    const { redis, keys } = this.scripts.valkey;
+    const now = this.scripts.valkey.clock.now();
+    await Promise.all(
+      keys.tags().map(async (tag) => {
+        const gone = keys.shard(tag, 'gone');
+        await redis.zadd(gone, now, workerId);
+        await redis.zremrangebyscore(gone, '-inf', now - GONE_KEPT_MS);
+      }),
+    );
   }
 
   async report(fence: Fence, said: AgentSaid): Promise<{ overBudget: boolean }> {
@@ -231,6 +275,16 @@ export class AgentStore {
     return this.many([...new Set(lists.flat())]);
   }
 
+  /** Agents that ended since then, by Valkey's clock. */
+  async endedSince(at: number): Promise<AgentRecord[]> {
+    const lists = await Promise.all(
+      this.keys
+        .tags()
+        .map(async (tag) => this.redis.zrangebyscore(this.keys.shard(tag, 'idx:agt:ended'), at, '+inf')),
+    );
+    return this.many(lists.flat());
+  }
+
   /** Across all shards and workers (R24); newest first. */
   async list(query: AgentQuery = {}): Promise<AgentRecord[]> {
     const limit = query.limit ?? 200;
@@ -259,9 +313,32 @@ export class AgentStore {
       .slice(0, limit);
   }
 
-  private async many(ids: readonly string[]): Promise<AgentRecord[]> {
-    const found = await Promise.all(ids.map(async (id) => this.get(id).catch(() => undefined)));
-    return found.filter((agent) => agent !== undefined);
+  /** Those of them that are there and can be read. */
+  async many(ids: readonly string[]): Promise<AgentRecord[]> {
+    const byExecution = new Map<string, string[]>();
+    for (const id of ids) {
+      const executionId = executionOf(id);
+      const group = byExecution.get(executionId);
+      if (group === undefined) byExecution.set(executionId, [id]);
+      else group.push(id);
+    }
+    const found = await Promise.all(
+      [...byExecution].map(async ([executionId, group]) => {
+        const key = this.keys.execution(executionId, 'agents');
+        const texts = await this.redis.hmget(key, ...group);
+        return texts.flatMap((text) => readable(key, text));
+      }),
+    );
+    return found.flat();
+  }
+}
+
+/** One record that cannot be read must not hide the others (R31). */
+function readable(key: string, text: string | null): AgentRecord[] {
+  try {
+    return text === null ? [] : [decodeAgent(key, text)];
+  } catch {
+    return [];
   }
 }
 

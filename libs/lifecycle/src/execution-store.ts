@@ -75,7 +75,7 @@ export class ExecutionStore {
   /**
    * Makes an execution exist; durable when this resolves (R25). `canonical` is the spec's canonical text: the same
    * key with the same text answers the first execution (R30).
-   * @throws BelayError IDEMPOTENCY_CONFLICT
+   * @throws BelayError IDEMPOTENCY_CONFLICT · LATCHED when it should start and a latch covers it
    */
   async create(
     spec: ExecutionSpec,
@@ -102,12 +102,42 @@ export class ExecutionStore {
       spec.nodes.length,
       options.start ? 1 : 0,
       JSON.stringify(labels),
+      JSON.stringify(kindsOf(spec)),
     ]);
     return accepted(reply, 'execution', id);
   }
 
   async start(id: string): Promise<{ state: ExecutionState }> {
     return accepted(await this.scripts.json('startExecution', id), 'execution', id);
+  }
+
+  /** running → paused. Repeatable; a paused one can still be frozen. */
+  async pause(
+    id: string,
+    request: { mode: 'drain' | 'freeze'; actor: string; note?: string; heldBy?: string },
+  ): Promise<{ state: ExecutionState }> {
+    const { mode, actor, note = '', heldBy = '' } = request;
+    const reply = await this.scripts.json('pauseExecution', id, [mode, actor, note, heldBy]);
+    return accepted(reply, 'execution', id);
+  }
+
+  /** Paused executions that latch paused. */
+  async heldBy(latchId: string): Promise<string[]> {
+    const lists = await Promise.all(
+      this.keys.tags().map(async (tag) => {
+        const ids = await this.redis.zrange(this.keys.shard(tag, 'idx:exe:paused'), 0, '-1');
+        const holders = await Promise.all(
+          ids.map(async (id) => this.redis.hget(this.keys.execution(id), 'heldBy')),
+        );
+        return ids.filter((_, i) => holders[i] === latchId);
+      }),
+    );
+    return lists.flat();
+  }
+
+  /** paused → running. `wasFrozen`: its agents stand still until an order thaws them. @throws BelayError LATCHED */
+  async resume(id: string, actor: string): Promise<{ state: ExecutionState; wasFrozen: boolean }> {
+    return accepted(await this.scripts.json('resumeExecution', id, [actor]), 'execution', id);
   }
 
   /** No agent of it starts from here on; the first reason wins (R20). */
@@ -228,6 +258,20 @@ export class ExecutionStore {
     const rows = await this.redis.xrange(this.keys.execution(id, 'events'), '-', '+', 'COUNT', 1);
     return rows[0]?.[0];
   }
+}
+
+/** More kinds of nodes than these are not compared with a latch at the submit; each claim still is. */
+const MAX_KINDS = 64;
+
+/** What a spec's nodes are to a latch, without repetition. */
+function kindsOf(spec: ExecutionSpec): { pool: string; labels: Record<string, string> }[] {
+  const kinds = new Map<string, { pool: string; labels: Record<string, string> }>();
+  for (const { pool, labels } of spec.nodes) {
+    const kind = { pool, labels: { ...spec.labels, ...labels } };
+    kinds.set(JSON.stringify([pool, Object.entries(kind.labels).sort(([a], [b]) => (a < b ? -1 : 1))]), kind);
+    if (kinds.size > MAX_KINDS) return [];
+  }
+  return [...kinds.values()];
 }
 
 function matches(record: ExecutionRecord, query: ExecutionQuery): boolean {

@@ -2,6 +2,7 @@ import {
   allowedFrom,
   BelayError,
   InvalidTransitionError,
+  latchedError,
   MACHINES,
   NotFoundError,
   StaleEpochError,
@@ -41,6 +42,8 @@ export function accepted<T>(reply: ScriptReply, entity: Entity, id: string): T {
         `The idempotency key is already used by execution ${String(reply['id'])} with another spec; ${id} was not created. Use another key, or the same spec.`,
         { details: { existing: reply['id'], refused: id } },
       );
+    case 'LATCHED':
+      throw latchedError(reply as never);
     case 'STAGING_LOST':
       throw new BelayError(
         'TIMEOUT',

@@ -10,6 +10,8 @@ export interface Heartbeat {
   readonly now: number;
   /** The newest id in the orders log: another than the worker's cursor means there is something to read. */
   readonly ordersHead: string;
+  /** Bumped with every latch engaged or released; absent at registration. */
+  readonly latchesVersion?: number;
 }
 
 /** Workers: registration, lease, states. They live under the control tag. */

@@ -15,6 +15,7 @@ import type { AgentOutcome, Claim, Fence, FinishResult, LifecycleService } from 
 import { Subject, type Observable } from 'rxjs';
 import { AgentSlot, type StopCause } from './agent-slot';
 import { AgentLog, AgentReporter } from './agent-reporter';
+import { PausableTimer } from './pausable-timer';
 import type { AgentProcess, ProcessHost } from './process';
 
 export interface RunnerOptions {
@@ -26,12 +27,15 @@ export interface RunnerOptions {
   /** Stores an attempt's end and drives the graph on; the worker app binds DagExecutor.finish here. */
   readonly finish: (fence: Fence, outcome: AgentOutcome, node: NodeSpec) => Promise<FinishResult>;
   readonly onError?: (error: unknown, agentId: string) => void;
+  /** Asked about each claim before anything is spawned: an order still open may cover it. Bounded by its own calls. */
+  readonly beforeSpawn?: (slot: AgentSlot, claim: Granted) => Promise<void> | undefined;
   /** Aborted when the worker gives up waiting for the server. */
   readonly closing?: AbortSignal;
 }
 
 /** What an order learns about one agent. */
 export interface AgentEnded {
+  readonly slot: AgentSlot;
   readonly fence: Fence;
   readonly executionId: string;
   readonly nodeId: string;
@@ -43,7 +47,14 @@ export interface AgentEnded {
   readonly report: StopReport | undefined;
 }
 
-type Granted = Extract<Claim, { claimed: true }>;
+export type Granted = Extract<Claim, { claimed: true }>;
+
+/** What became of freezing or thawing one tree. */
+export interface HoldResult {
+  readonly slot: AgentSlot;
+  readonly frozen: boolean;
+  readonly error?: Error;
+}
 
 /** Runs attempts: claim, spawn, report, end. One per worker process. */
 export class AgentRunner {
@@ -56,6 +67,9 @@ export class AgentRunner {
     private readonly host: ProcessHost,
     private readonly options: RunnerOptions,
   ) {}
+
+  /** Claims a latch refused. */
+  refused = 0;
 
   /** Attempts under way, from before their claim until their outcome is stored. */
   get busy(): number {
@@ -82,18 +96,55 @@ export class AgentRunner {
     return count;
   }
 
+  slotsWhere(matches: (slot: AgentSlot) => boolean): AgentSlot[] {
+    return [...this.slots].filter(matches);
+  }
+
+  /** Freezes every attempt the predicate holds for; each answer comes when its tree was seen still. */
+  freezeWhere(matches: (slot: AgentSlot) => boolean, hold: string): Promise<HoldResult>[] {
+    return [...this.slots].filter(matches).map(async (slot) => this.settleHold(slot, slot.freeze(hold)));
+  }
+
+  /** Takes one hold off every attempt the predicate holds for; a tree goes on when none is left. */
+  thawWhere(matches: (slot: AgentSlot) => boolean, hold: string): Promise<HoldResult>[] {
+    return [...this.slots].filter(matches).map(async (slot) => this.settleHold(slot, slot.thaw(hold)));
+  }
+
+  private async settleHold(slot: AgentSlot, done: Promise<void>): Promise<HoldResult> {
+    try {
+      await done;
+      const { fence } = slot;
+      if (fence !== undefined) await this.lifecycle.agents.markFrozen(fence, slot.frozen);
+      return { slot, frozen: slot.frozen };
+    } catch (error) {
+      return {
+        slot,
+        frozen: slot.frozen,
+        error: error instanceof Error ? error : new Error(String(error)),
+      };
+    }
+  }
+
   /** Resolves when nothing is under way. */
   async whenIdle(): Promise<void> {
     if (this.slots.size > 0) await new Promise<void>((resolve) => this.idle.push(resolve));
   }
 
-  /** One job: claims it or lets it be. Resolves when its outcome is stored. */
-  async run(job: AgentJob): Promise<void> {
+  /**
+   * One job: claims it or lets it be. Resolves when its outcome is stored. False: a latch keeps it from this worker
+   * alone, another may take it.
+   */
+  async run(job: AgentJob): Promise<boolean> {
     const slot = new AgentSlot(job, this.options.workerId);
     this.slots.add(slot);
     try {
       const claim = await this.lifecycle.agents.claim(job, this.options.workerId, randomUUID());
       if (claim.claimed) await this.attempt(slot, claim);
+      else if (claim.why === 'LATCHED') {
+        this.refused++;
+        return claim.latch?.scope.type !== 'worker';
+      }
+      return true;
     } catch (error) {
       this.options.onError?.(error, job.agentId);
       throw error;
@@ -105,7 +156,10 @@ export class AgentRunner {
   }
 
   private async attempt(slot: AgentSlot, claim: Granted): Promise<void> {
-    slot.claimedAt = claim.claimedAt;
+    slot.granted(claim);
+    const asked = this.options.beforeSpawn?.(slot, claim);
+    if (asked !== undefined)
+      await asked.catch((error: unknown) => this.options.onError?.(error, slot.agentId));
     if (slot.cause !== undefined) return this.store(slot, claim, notStarted(slot.cause));
     const log = new AgentLog(this.lifecycle.valkey, slot.executionId, slot.agentId);
     const reporter = new AgentReporter(this.lifecycle.agents, claim.fence, (error) =>
@@ -118,18 +172,17 @@ export class AgentRunner {
       await log.close();
       return this.store(slot, claim, spawnFailed(error));
     }
-    slot.process = process;
+    slot.hasProcess(process, this.deadline(slot, claim));
     const cause = slot.cause as StopCause | undefined;
     if (cause !== undefined) slot.stop(cause, graceOf(claim, this.options.graceMs));
-    const timer = this.deadline(slot, claim);
     try {
       await this.announce(slot, claim, process);
       const exit = await process.ended;
-      clearTimeout(timer);
+      slot.hasEnded();
       await Promise.all([log.close(), reporter.close()]);
       await this.conclude(slot, claim, process, exit, reporter);
     } finally {
-      clearTimeout(timer);
+      slot.hasEnded();
     }
   }
 
@@ -186,22 +239,21 @@ export class AgentRunner {
     }
   }
 
-  private deadline(slot: AgentSlot, claim: Granted): NodeJS.Timeout | undefined {
+  /** A frozen tree's timeout stands still with it. */
+  private deadline(slot: AgentSlot, claim: Granted): PausableTimer | undefined {
     const { timeoutMs, id } = claim.node;
     if (timeoutMs === undefined) return undefined;
-    return setTimeout(
-      () =>
-        slot.stop(
-          {
-            reason: 'timeout',
-            mode: 'graceful',
-            by: 'belay',
-            endsAs: 'failed',
-            error: { code: 'TIMEOUT', message: `Node ${id} ran longer than its timeoutMs of ${timeoutMs}.` },
-          },
-          graceOf(claim, this.options.graceMs),
-        ),
-      Math.min(timeoutMs, 2 ** 31 - 1),
+    return new PausableTimer(timeoutMs, () =>
+      slot.stop(
+        {
+          reason: 'timeout',
+          mode: 'graceful',
+          by: 'belay',
+          endsAs: 'failed',
+          error: { code: 'TIMEOUT', message: `Node ${id} ran longer than its timeoutMs of ${timeoutMs}.` },
+        },
+        graceOf(claim, this.options.graceMs),
+      ),
     );
   }
 
@@ -227,8 +279,10 @@ export class AgentRunner {
   }
 
   private async store(slot: AgentSlot, claim: Granted, outcome: AgentOutcome): Promise<void> {
-    await this.finishPatiently(claim, outcome);
+    // Sent one behind the other without waiting: the record is written first, and the receipt costs no round trip more.
+    const stored = this.finishPatiently(claim, outcome);
     this.emit(slot, claim, outcome, true, outcome.report);
+    await stored;
   }
 
   /** While the server is away the outcome is kept and tried again: only a refusal, or our own end, gives it up. */
@@ -253,6 +307,7 @@ export class AgentRunner {
     report: StopReport | undefined,
   ): void {
     this.ends.next({
+      slot,
       fence: claim.fence,
       executionId: slot.executionId,
       nodeId: claim.node.id,

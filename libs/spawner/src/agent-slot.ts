@@ -1,4 +1,6 @@
 import type { AgentAddress, AgentJob, Order, RecordedError, StopReason } from '#libs/contracts';
+import type { Fence } from '#libs/lifecycle';
+import type { PausableTimer } from './pausable-timer';
 import type { AgentProcess } from './process';
 
 /** Why and how an agent is being stopped. */
@@ -14,6 +16,21 @@ export interface StopCause {
   readonly error?: RecordedError;
 }
 
+/** An order this worker has begun to carry out on one agent. */
+export interface ServedOrder {
+  readonly order: Order;
+  /** Milliseconds. */
+  readonly afterMs: number;
+}
+
+/** What a claim tells about its agent. */
+export interface GrantedClaim {
+  readonly fence: Fence;
+  readonly claimedAt: number;
+  readonly pool: string;
+  readonly labels: Readonly<Record<string, string>>;
+}
+
 /**
  * One attempt a worker is busy with, known from before its claim: an order that arrives while the claim or the spawn
  * is under way finds it here, so nothing slips between them (R8). Tracked by identity, not by key (R43).
@@ -21,10 +38,20 @@ export interface StopCause {
 export class AgentSlot implements AgentAddress {
   readonly agentId: string;
   readonly executionId: string;
+  /** The node, as the job names it. */
+  readonly nodeId: string;
+  pool: string | undefined;
+  labels: Readonly<Record<string, string>> | undefined;
+  fence: Fence | undefined;
   cause: StopCause | undefined;
   process: AgentProcess | undefined;
   /** When the claim was granted, Valkey's clock; undefined while it is under way. */
   claimedAt: number | undefined;
+  /** Orders served on it, by id, with how long after their placing that began. */
+  readonly served = new Map<string, ServedOrder>();
+  /** Orders that keep the tree still, by what they froze; it goes on when the last is taken off. */
+  private readonly holds = new Set<string>();
+  private timeout: PausableTimer | undefined;
   private ended = false;
 
   constructor(
@@ -33,6 +60,45 @@ export class AgentSlot implements AgentAddress {
   ) {
     this.agentId = job.agentId;
     this.executionId = job.executionId;
+    this.nodeId = job.nodeId;
+  }
+
+  get frozen(): boolean {
+    return this.holds.size > 0;
+  }
+
+  granted({ fence, claimedAt, pool, labels }: GrantedClaim): void {
+    this.fence = fence;
+    this.claimedAt = claimedAt;
+    this.pool = pool;
+    this.labels = labels;
+  }
+
+  /** The tree runs; one frozen while it was spawned is frozen now. `timeout` is the node's. */
+  hasProcess(process: AgentProcess, timeout: PausableTimer | undefined): void {
+    this.process = process;
+    this.timeout = timeout;
+    if (!this.frozen) return;
+    timeout?.pause();
+    void process.freeze().catch(() => undefined);
+  }
+
+  hasEnded(): void {
+    this.timeout?.stop();
+  }
+
+  /** Stops the tree where it stands, and its timeout with it. Resolves when it was seen still. @throws TIMEOUT */
+  async freeze(hold: string): Promise<void> {
+    this.holds.add(hold);
+    this.timeout?.pause();
+    await this.process?.freeze();
+  }
+
+  async thaw(hold: string): Promise<void> {
+    const held = this.holds.delete(hold);
+    if (!held || this.frozen) return;
+    await this.process?.thaw();
+    this.timeout?.resume();
   }
 
   /**

@@ -1,30 +1,61 @@
--- claimNode: the one act that lets an agent start. Checks execution, node and attempt, and gives the fencing number.
+-- claimNode: the one act that lets an agent start. Checks worker, execution, node, attempt and latches, and gives the
+-- fencing number. What a latch or a pause keeps back is parked: its next look is far off, and a release brings it forward.
 -- Repeatable: the same worker with the same token gets the same claim.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 node id · 5 agent id · 6 attempt · 7 worker id · 8 token
--- Returns { head JSON { epoch, claimedAt, graceMs?, name, previousId? }, node spec JSON, [dependency, result, …] }
+-- Returns { head JSON { epoch, claimedAt, graceMs?, name, previousId?, pool, labels? }, node spec JSON, [dependency, result, …] }
 --         · refused: NOT_FOUND · NOT_RUNNING { state } · TAKEN { state, attempt }
+--           · LATCHED { latchId, kind, scope } · GONE (the worker was declared lost)
 -- Events  agent.spawning, node.running
 --!include base
 --!include execution
 --!include agent
+--!include latch
+local PARKED_MS = 60000
 local node_id, id, attempt, worker, token = ARGV[4], ARGV[5], tonumber(ARGV[6]), ARGV[7], ARGV[8]
 local state = field('state')
 if not state then return { refuse('NOT_FOUND') } end
 local node = read_node(node_id)
 if not node then return { refuse('NOT_FOUND') } end
 local agent = read_agent(id)
+local spec = redis.call('HGET', exe_key .. ':specs', node_id)
+local node_spec = cjson.decode(spec)
+
+-- The execution's labels and the node's; the node's count. nil when there are none: an empty table is no object to cjson.
+local function merged_labels()
+  local labels = cjson.decode(field('labels') or '{}')
+  for name, value in pairs(node_spec.labels or {}) do labels[name] = value end
+  return labels
+end
+
+local function park(set)
+  redis.call('SADD', set, id)
+  redis.call('ZADD', key('outbox:at'), 'XX', int(NOW + PARKED_MS), id)
+end
 
 if not (agent and agent.owner == worker and agent.token == token and agent.state == 'spawning') then
-  if state ~= 'running' then return { refuse('NOT_RUNNING', { state = state }) } end
+  if redis.call('ZSCORE', key('gone'), worker) then return { refuse('GONE') } end
+  if state ~= 'running' then
+    if state == 'paused' and node.s == 'ready' then park(exe_key .. ':parked') end
+    return { refuse('NOT_RUNNING', { state = state }) }
+  end
   if node.s ~= 'ready' or node.a ~= attempt or agent_id(node, attempt) ~= id then
     return { refuse('TAKEN', { state = node.s, attempt = node.a }) }
+  end
+  local labels = merged_labels()
+  local latches = engaged_latches()
+  local latch = latches and covering_latch(latches, { execution = EXE, agent = id, worker = worker, pool = node.p, labels = labels })
+  if latch then
+    -- Another worker may take what only this one may not.
+    if latch.scope.type ~= 'worker' then park(key('parked')) end
+    return { refuse_latched(latch) }
   end
   agent = {
     id = id, executionId = EXE, nodeId = node_id, state = 'spawning', version = 0, attempt = attempt, owner = worker,
     token = token, pool = node.p, createdAt = NOW, costMicros = 0,
     epoch = redis.call('HINCRBY', exe_key, 'fence', 1),
   }
+  if next(labels) then agent.labels = labels end
   if attempt > 1 then agent.previousId = agent_id(node, attempt - 1) end
   write_agent(agent)
   redis.call('HINCRBY', exe_key, 'live', 1)
@@ -37,8 +68,7 @@ if not (agent and agent.owner == worker and agent.token == token and agent.state
   bump()
 end
 
-local spec = redis.call('HGET', exe_key .. ':specs', node_id)
-local wanted = cjson.decode(spec).dependsOn
+local wanted = node_spec.dependsOn
 local upstream = {}
 if #wanted > 0 then
   -- unpack is bounded by Lua's stack, and a node may have 100,000 dependencies.
@@ -54,7 +84,8 @@ if #wanted > 0 then
     end
   end
 end
-local head = { epoch = agent.epoch, claimedAt = agent.createdAt, name = field('name'), previousId = agent.previousId }
+local head = { epoch = agent.epoch, claimedAt = agent.createdAt, name = field('name'), previousId = agent.previousId,
+  pool = agent.pool, labels = agent.labels }
 local grace = field('graceMs')
 if grace then head.graceMs = tonumber(grace) end
 return { cjson.encode(head), spec, upstream }

@@ -1,10 +1,21 @@
--- closeOrder: the limit for an order's receipt has passed: what is missing stays missing, and is said so. Repeatable.
+-- closeOrder: a person takes it on themselves that what is missing will not be confirmed: Belay tries no longer.
+-- Repeatable; the first words are kept. The receipt stays incomplete.
 -- KEYS[1] the order's record
--- ARGV    1 control tag · 2 order id · 3 settings
+-- ARGV    1 control tag · 2 order id · 3 settings · 4 by · 5 the reason
 -- Returns { state } · refused: NOT_FOUND
--- Events  order.incomplete, or order.complete when nothing is missing
+-- Events  order.closed
 --!include base
 --!include control
+--!include audit
 --!include order
 if redis.call('EXISTS', order_key) == 0 then return refuse('NOT_FOUND') end
-return cjson.encode({ state = settle_order(true) })
+local state = settle_order(true)
+if state == 'incomplete' and redis.call('HEXISTS', order_key, 'closedAt') == 0 then
+  redis.call('HSET', order_key, 'closedAt', int(NOW), 'closedBy', ARGV[4], 'closeNote', ARGV[5])
+  redis.call('SREM', key('orders:open'), ORDER)
+  for _, name in ipairs({ order_key, targets_key, sealed_key }) do redis.call('PEXPIRE', name, int(CONF.retentionMs)) end
+  local missing = tonumber(redis.call('HGET', order_key, 'missing') or '0')
+  audit({ act = 'order.closed', orderId = ORDER, by = ARGV[4], note = ARGV[5], missing = missing })
+  emit_control({ type = 'order.closed', entity = 'order', from = state, to = state, data = { orderId = ORDER, by = ARGV[4], missing = missing } })
+end
+return cjson.encode({ state = state })

@@ -2,10 +2,13 @@
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 record fields as a JSON object of strings · 5 number of nodes
 --         · 6 start: 1 or 0 · 7 labels as a JSON array of "k=v"
+--         · 8 JSON array of what its nodes are, without repetition: { pool, labels }; empty when they are too many kinds
 -- Returns { created = true | false, id } · refused: IDEMPOTENCY_CONFLICT { id } · STAGING_LOST
+--           · LATCHED { latchId, kind, scope } when it should start and a latch covers it whole
 -- Events  execution.idle, then execution.running when started
 --!include base
 --!include execution
+--!include latch
 local fields = cjson.decode(ARGV[4])
 local total = tonumber(ARGV[5])
 local idem = fields.idempotencyKey
@@ -18,6 +21,17 @@ if idem then
     if same then return cjson.encode({ created = false, id = other }) end
     return refuse('IDEMPOTENCY_CONFLICT', { id = other })
   end
+end
+-- A latch covers an execution as a whole, or every one of its nodes; else the nodes it covers wait by themselves.
+local latches = ARGV[6] == '1' and engaged_latches()
+if latches then
+  local latch = covering_latch(latches, { execution = EXE, labels = cjson.decode(fields.labels or '{}') }, 'latch')
+  local kinds = cjson.decode(ARGV[8])
+  for i = 1, latch and 0 or #kinds do
+    latch = covering_latch(latches, { execution = EXE, pool = kinds[i].pool, labels = kinds[i].labels }, 'latch')
+    if not latch then break end
+  end
+  if latch then return refuse_latched(latch) end
 end
 if redis.call('HLEN', exe_key .. ':specs') ~= total or redis.call('HLEN', nodes_key) ~= total then
   return refuse('STAGING_LOST')

@@ -1,7 +1,7 @@
--- heartbeat: renews a worker's lease and brings the head of the orders log. Repeatable.
+-- heartbeat: renews a worker's lease and brings the head of the orders log and the version of the latches. Repeatable.
 -- KEYS[1] the worker's record
 -- ARGV    1 control tag · 2 worker id · 3 settings · 4 lease in ms · 5 agents it owns now
--- Returns { state, now, ordersHead } · refused: NOT_FOUND · LEASE_LOST (it ran out and was taken: never renewed again)
+-- Returns { state, now, ordersHead, latchesVersion } · refused: NOT_FOUND · LEASE_LOST (it ran out and was taken: never renewed again)
 --!include base
 --!include control
 --!include worker
@@ -11,4 +11,5 @@ if state == 'stopped' then return refuse('LEASE_LOST', { state = state }) end
 redis.call('ZADD', key('leases'), int(NOW + tonumber(ARGV[4])), WORKER)
 redis.call('HSET', worker_key, 'lastHeartbeatAt', int(NOW), 'running', ARGV[5])
 local head = redis.call('XREVRANGE', key('orders'), '+', '-', 'COUNT', 1)
-return cjson.encode({ state = state, now = NOW, ordersHead = head[1] and head[1][1] or '0-0' })
+return cjson.encode({ state = state, now = NOW, ordersHead = head[1] and head[1][1] or '0-0',
+  latchesVersion = tonumber(redis.call('GET', key('latches:version')) or '0') })

@@ -1,33 +1,42 @@
--- placeOrder: writes an order to the log, then rings the doorbell with it. Durable before announced.
--- Repeatable by order id; and while an order for the same scope is open, a second one joins it (R20).
+-- placeOrder: writes an order to the log and engages its latch, then rings the doorbell with it. Durable before
+-- announced. With a latch it does not ring: the caller copies the latch to every shard first, then rings.
+-- Repeatable by order id; and while an order of the same kind for the same scope is open, a second one joins it (R20).
 -- KEYS[1] the order's record
 -- ARGV    1 control tag · 2 order id · 3 settings · 4 order JSON without seq and placedAt · 5 scope key
--- Returns { order = JSON text, created } · refused: nothing
--- Events  order.open
+--         · 6 latch JSON without engagedAt, or '' · 7 most latches
+-- Returns { order = JSON text, created, latches = LatchSet JSON text when one was engaged } · refused: TOO_MANY_LATCHES
+-- Events  order.open, latch.engaged
 --!include base
 --!include control
+--!include audit
 --!include order
+--!include engage
 local existing = redis.call('HGET', order_key, 'order')
-if existing then return cjson.encode({ order = existing, created = false }) end
+if existing then
+  return cjson.encode({ order = existing, created = false, latches = ARGV[6] ~= '' and latch_set() or nil })
+end
+local order = cjson.decode(ARGV[4])
 local other = redis.call('HGET', key('orders:by-scope'), ARGV[5])
 if other then
   local open = redis.call('HGET', key('ord:' .. other), 'order')
-  local asked, held = cjson.decode(ARGV[4]), open and cjson.decode(open)
-  -- One that must be immediate never waits behind a graceful one.
-  if held and not (asked.mode == 'immediate' and held.mode ~= 'immediate') then
+  local held = open and cjson.decode(open)
+  -- One that must be immediate never waits behind a graceful one, and one with a latch brings its latch.
+  local weaker = held and ((order.mode == 'immediate' and held.mode ~= 'immediate') or (ARGV[6] ~= '' and not held.latchId))
+  if held and not weaker then
+    audit({ act = 'order.joined', orderId = other, kind = order.kind, by = order.by, note = order.note })
     return cjson.encode({ order = open, created = false })
   end
 end
-local order = cjson.decode(ARGV[4])
+if ARGV[6] ~= '' and not engage(cjson.decode(ARGV[6]), tonumber(ARGV[7])) then return refuse('TOO_MANY_LATCHES', { most = tonumber(ARGV[7]) }) end
 order.placedAt = NOW
-local seq = redis.call('XADD', key('orders'), 'MAXLEN', '~', int(CONF.ordersKept), '*', 'id', ORDER)
-order.seq = seq
+order.seq = redis.call('XADD', key('orders'), 'MAXLEN', '~', int(CONF.ordersKept), '*', 'id', ORDER)
 local body = cjson.encode(order)
 redis.call('HSET', order_key, 'order', body, 'state', 'open', 'missing', 0, 'scopeKey', ARGV[5])
 redis.call('SADD', key('orders:open'), ORDER)
 redis.call('HSET', key('orders:by-scope'), ARGV[5], ORDER)
 redis.call('ZADD', key('idx:ord'), int(NOW), ORDER)
 redis.call('ZREMRANGEBYRANK', key('idx:ord'), 0, -tonumber(CONF.ordersKept) - 1)
-redis.call('PUBLISH', CONF.doorbell, '{"order":' .. body .. '}')
-emit_control({ type = 'order.open', entity = 'order', to = 'open', reason = order.reason, data = { orderId = ORDER, scope = order.scope, by = order.by } })
-return cjson.encode({ order = body, created = true })
+if ARGV[6] == '' then redis.call('PUBLISH', CONF.doorbell, '{"order":' .. body .. '}') end
+audit({ act = 'order.open', orderId = ORDER, kind = order.kind, scope = order.scope, mode = order.mode, reason = order.reason, by = order.by, note = order.note, latchId = order.latchId })
+emit_control({ type = 'order.open', entity = 'order', to = 'open', reason = order.reason, data = { orderId = ORDER, kind = order.kind, scope = order.scope, by = order.by } })
+return cjson.encode({ order = body, created = true, latches = ARGV[6] ~= '' and latch_set() or nil })

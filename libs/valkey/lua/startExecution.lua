@@ -1,16 +1,20 @@
 -- startExecution: idle → running. Repeatable: one that already runs or ran answers its state.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings
--- Returns { state } · refused: NOT_FOUND · INVALID_TRANSITION { from, to }
+-- Returns { state } · refused: NOT_FOUND · INVALID_TRANSITION { from, to } · LATCHED { latchId, kind, scope }
 -- Events  execution.running
 --!include base
 --!include execution
+--!include latch
 local state = field('state')
 if not state then return refuse('NOT_FOUND') end
 if state == 'running' then return cjson.encode({ state = state }) end
 if state ~= 'idle' or field('halting') then
   return refuse('INVALID_TRANSITION', { entity = 'execution', id = EXE, from = state, to = 'running' })
 end
+local latches = engaged_latches()
+local latch = latches and covering_latch(latches, { execution = EXE, labels = cjson.decode(field('labels') or '{}') }, 'latch')
+if latch then return refuse_latched(latch) end
 move_execution('idle', 'running')
 local timeout = field('timeoutMs')
 if timeout then

@@ -18,6 +18,8 @@ export function describeTarget(target: TargetReceipt, paint: (outcome: string) =
 const WITHOUT_REPORT: Readonly<Record<TargetReceipt['outcome'], string>> = {
   pending: 'its worker has not reported yet',
   killed: 'ended before a process was started',
+  frozen: 'its tree was seen standing still',
+  thawed: 'its tree goes on',
   'already-ended': 'had ended by itself before the order reached it',
   failed: 'no report',
   unconfirmed: 'no evidence yet',

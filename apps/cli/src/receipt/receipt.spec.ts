@@ -56,6 +56,8 @@ const receipt = (targets: TargetReceipt[], more: Partial<Receipt> = {}): Receipt
     complete: missing.length === 0,
     totals: {
       total: targets.length,
+      frozen: 0,
+      thawed: 0,
       killed: number('killed'),
       alreadyEnded: number('already-ended'),
       failed: number('failed'),

@@ -1,4 +1,10 @@
-import type { Order, Receipt, Scope, TargetReceipt } from '#libs/contracts';
+import {
+  CONFIRMED_OUTCOMES,
+  type Order,
+  type Receipt,
+  type Scope,
+  type TargetReceipt,
+} from '#libs/contracts';
 import type { Style } from '../session/style';
 import { cleanText } from '../text/clean-text';
 import { count, formatDuration, formatTime } from '../text/format';
@@ -30,7 +36,8 @@ function renderOrder(order: Order): string[] {
   const grace = order.mode === 'immediate' ? 'at once' : `graceful${graceOf(order)}`;
   const asked = `asked by ${cleanText(order.by)} at ${formatTime(order.placedAt)}, reason ${order.reason}`;
   const note = order.note === undefined ? '' : `: ${cleanText(order.note)}`;
-  return [`order ${order.id}  kill ${describeScope(order.scope)}, ${grace}`, asked + note];
+  const how = order.kind === 'kill' ? `, ${grace}` : '';
+  return [`order ${order.id}  ${order.kind} ${describeScope(order.scope)}${how}`, asked + note];
 }
 
 function graceOf(order: Order): string {
@@ -42,6 +49,10 @@ export function describeScope(scope: Scope): string {
   switch (scope.type) {
     case 'all':
       return 'everything';
+    case 'pool':
+      return `pool ${cleanText(scope.pool)}`;
+    case 'selector':
+      return `labels ${cleanText(scope.selector)}`;
     case 'worker':
       return `worker ${scope.workerId}`;
     case 'execution':
@@ -84,13 +95,15 @@ function renderCompact(receipt: Receipt, style: Style): string[] {
 }
 
 function isConfirmed(outcome: TargetReceipt['outcome']): boolean {
-  return outcome === 'killed' || outcome === 'already-ended';
+  return CONFIRMED_OUTCOMES.includes(outcome);
 }
 
 /** `3 targets: 2 killed, 1 already ended`. */
 export function renderTotals(totals: Receipt['totals']): string {
   const parts = [
     [totals.killed, 'killed'],
+    [totals.frozen, 'frozen'],
+    [totals.thawed, 'thawed'],
     [totals.alreadyEnded, 'already ended'],
     [totals.failed, 'failed'],
     [totals.unconfirmed, 'unconfirmed'],

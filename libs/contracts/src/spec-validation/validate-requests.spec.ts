@@ -1,5 +1,11 @@
 import { BelayError } from '../errors';
-import { validateKillRequest, validateStopRequest } from './validate-requests';
+import {
+  validateKillRequest,
+  validateLatchRequest,
+  validateNoteRequest,
+  validatePauseRequest,
+  validateStopRequest,
+} from './validate-requests';
 
 const ULID = '01HZXW3V9K8Q2M4N6P7R5S0T1A';
 
@@ -48,35 +54,49 @@ describe('a kill', () => {
     { type: 'worker', workerId: `wrk_${ULID}` },
     { type: 'execution', executionId: `exe_${ULID}` },
     { type: 'agent', agentId: `agt_${ULID}-0-1` },
-  ])('of %j is taken', (scope) => {
-    expect(validateKillRequest({ scope, note: 'x' })).toStrictEqual({ scope, note: 'x' });
+    { type: 'pool', pool: 'gpu' },
+    { type: 'selector', selector: 'team=data, env != prod' },
+  ])('of %j is taken; a wide one brings a latch unless it is told not to', (scope) => {
+    const latch = !['execution', 'agent'].includes(scope.type);
+    expect(validateKillRequest({ scope, note: 'x' })).toStrictEqual({
+      scope,
+      note: 'x',
+      kind: 'kill',
+      latch,
+    });
+    expect(validateKillRequest({ scope, latch: false })).toStrictEqual({ scope, kind: 'kill', latch: false });
   });
 
   const ON_PURPOSE =
-    'scope REQUIRED is missing; say whom: one of all, worker, execution, agent. To kill everything write {"type":"all"}: it must be all on purpose.';
+    'scope REQUIRED is missing; say whom: one of all, pool, selector, worker, execution, agent. To kill everything write {"type":"all"}: it must be all on purpose.';
 
   it.each<[unknown, string[]]>([
     [{}, [ON_PURPOSE]],
     [{ scope: {} }, [ON_PURPOSE]],
-    [undefined, [' REQUIRED is missing; it must be an object with scope, reason, note, mode and graceMs.']],
+    [
+      undefined,
+      [' REQUIRED is missing; it must be an object with scope, kind, latch, reason, note, mode and graceMs.'],
+    ],
     [
       { scope: 'all' },
-      ['scope TYPE must be an object with a type: one of all, worker, execution, agent; it is "all".'],
+      [
+        'scope TYPE must be an object with a type: one of all, pool, selector, worker, execution, agent; it is "all".',
+      ],
     ],
     [
       { scope: { type: 'galaxy' }, mod: 'x' },
       [
         'mod UNKNOWN_FIELD unknown field; did you mean mode?',
-        'scope.type ONE_OF must be one of all, worker, execution, agent; it is "galaxy".',
+        'scope.type ONE_OF must be one of all, pool, selector, worker, execution, agent; it is "galaxy".',
       ],
     ],
     [
       { scope: { workerId: `wrk_${ULID}` } },
-      ['scope.type ONE_OF must be one of all, worker, execution, agent; it is missing.'],
+      ['scope.type ONE_OF must be one of all, pool, selector, worker, execution, agent; it is missing.'],
     ],
     [
       { scope: { type: 'toString' } },
-      ['scope.type ONE_OF must be one of all, worker, execution, agent; it is "toString".'],
+      ['scope.type ONE_OF must be one of all, pool, selector, worker, execution, agent; it is "toString".'],
     ],
     [
       { scope: { type: 'worker' } },
@@ -98,6 +118,51 @@ describe('a kill', () => {
       { scope: { type: 'worker', workerId: `wrk_${ULID}`, executionId: `exe_${ULID}`, agentId: undefined } },
       ['scope.executionId UNKNOWN_FIELD unknown field; a scope of type worker has type and workerId.'],
     ],
+    [
+      { scope: { type: 'pool', pool: '@wrk' } },
+      [
+        'scope.pool PATTERN must be the name of a pool, 1 to 64 of the characters A-Z a-z 0-9 _ . -; it is "@wrk".',
+      ],
+    ],
+    [
+      { scope: { type: 'selector', selector: ' ' } },
+      ['scope.selector REQUIRED is empty and would mean everything; to mean that, say the scope all.'],
+    ],
+    [
+      { scope: { type: 'selector', selector: 'a b,c=,d' } },
+      [
+        'scope.selector PATTERN has "a b", which is none of key=value, key!=value, key in (a,b), key notin (a,b), key or !key.',
+        'scope.selector PATTERN has "c=", which is none of key=value, key!=value, key in (a,b), key notin (a,b), key or !key.',
+      ],
+    ],
+    [
+      { scope: { type: 'selector', selector: 7 } },
+      [
+        'scope.selector PATTERN must be conditions on labels such as team=data,env!=prod,model in (a,b); it is 7.',
+      ],
+    ],
+    [
+      { kind: 'thaw', scope: { type: 'all' } },
+      [
+        'kind ONE_OF must not be thaw for a scope of type all; use POST /api/latches/:id/release of the latch that froze it (GET /api/latches).',
+      ],
+    ],
+    [
+      { kind: 'thaw', scope: { type: 'execution', executionId: `exe_${ULID}` } },
+      [
+        `kind ONE_OF must not be thaw for a scope of type execution; use POST /api/executions/exe_${ULID}/resume.`,
+      ],
+    ],
+    [
+      { kind: 'freeze', scope: { type: 'execution', executionId: `exe_${ULID}` } },
+      [
+        `kind ONE_OF must not be freeze for one execution; use POST /api/executions/exe_${ULID}/pause with mode freeze.`,
+      ],
+    ],
+    [
+      { kind: 'freeze', latch: false, scope: { type: 'all' } },
+      ['latch ONE_OF must not be false with kind freeze: what starts next in the scope would run.'],
+    ],
   ])('%j is refused', (raw, expected) => {
     expect(told(validateKillRequest, raw)).toEqual(expected);
   });
@@ -107,7 +172,30 @@ describe('a kill', () => {
       'The request is not valid: mode: must be graceful or immediate; it is "x". (and 1 more)',
     );
     expect(() => validateKillRequest(5)).toThrow(
-      'The request is not valid: must be an object with scope, reason, note, mode and graceMs; it is 5.',
+      'The request is not valid: must be an object with scope, kind, latch, reason, note, mode and graceMs; it is 5.',
     );
+  });
+});
+
+describe('the other bodies', () => {
+  it('thaw and freeze are for one agent too', () => {
+    const scope = { type: 'agent', agentId: `agt_${ULID}-0-1` };
+    expect(validateKillRequest({ scope, kind: 'thaw' })).toMatchObject({ kind: 'thaw', latch: false });
+    expect(validateKillRequest({ scope, kind: 'freeze' })).toMatchObject({ kind: 'freeze', latch: false });
+  });
+
+  it('a latch needs a scope, a release a reason, a pause nothing', () => {
+    expect(validateLatchRequest({ scope: { type: 'all' }, note: 'x' })).toEqual({
+      scope: { type: 'all' },
+      note: 'x',
+    });
+    expect(told(validateLatchRequest, { note: 'x' })).toEqual([expect.stringContaining('scope REQUIRED')]);
+    expect(validateNoteRequest({ note: 'fixed' })).toEqual({ note: 'fixed' });
+    expect(told(validateNoteRequest, undefined)).toEqual([expect.stringContaining('note REQUIRED')]);
+    expect(validatePauseRequest(undefined)).toEqual({});
+    expect(validatePauseRequest({ mode: 'freeze', note: 'x' })).toEqual({ mode: 'freeze', note: 'x' });
+    expect(told(validatePauseRequest, { mode: 'melt' })).toEqual([
+      'mode ONE_OF must be drain or freeze; it is "melt".',
+    ]);
   });
 });

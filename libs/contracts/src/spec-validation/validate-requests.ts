@@ -1,11 +1,12 @@
 import { z } from 'zod';
 import { BelayError, type Problem } from '../errors';
 import { isAgentId, isExecutionId, isWorkerId } from '../ids';
-import { type Scope, type StopMode } from '../orders';
+import { isWide, type Scope, type StopMode } from '../orders';
 import { STOP_REASONS, type StopReason } from '../records';
+import { parseSelector } from '../selector';
 import { SPEC_LIMITS } from '../spec';
 import { checkJson, isPlainObject } from './check-json';
-import { line, milliseconds, oneOf, says } from './fields';
+import { flag, line, milliseconds, NAME_PATTERN, oneOf, says } from './fields';
 import { type Path, ProblemList } from './problem-list';
 import { reportIssues } from './report-issues';
 import { showValue } from './show-value';
@@ -21,9 +22,32 @@ export interface StopRequest {
   readonly graceMs?: number;
 }
 
-/** What the killswitch takes: whom, and what a stop may say. */
+/** What the killswitch takes: what to do to whom, and what a stop may say. */
 export interface KillRequest extends StopRequest {
+  /** Default `kill`. `thaw` is for one agent; a wider freeze ends with the release of its latch. */
+  readonly kind?: 'kill' | 'freeze' | 'thaw';
   readonly scope: Scope;
+  /** Whether a latch is engaged in the same act. Default: for scopes that do not end with one thing. */
+  readonly latch?: boolean;
+}
+
+/** What a latch on its own takes. */
+export interface LatchRequest {
+  readonly scope: Scope;
+  readonly note?: string;
+}
+
+/** What a release, or the closing of an order, takes: it is never done without a reason. */
+export interface NoteRequest {
+  /** A person's words. */
+  readonly note: string;
+}
+
+/** What a pause may say. */
+export interface PauseRequest {
+  /** `drain` (default) lets running nodes finish, `freeze` stops them where they stand. */
+  readonly mode?: 'drain' | 'freeze';
+  readonly note?: string;
 }
 
 const stopFields = {
@@ -33,19 +57,45 @@ const stopFields = {
   graceMs: milliseconds(0, SPEC_LIMITS.maxGraceMs).optional(),
 };
 const stopSchema = z.strictObject(stopFields, says('an object with reason, note, mode and graceMs'));
+const killFields = {
+  kind: oneOf(['kill', 'freeze', 'thaw']).optional(),
+  scope: z.unknown().optional(),
+  latch: flag().optional(),
+  ...stopFields,
+};
 const killSchema = z.strictObject(
-  { scope: z.unknown().optional(), ...stopFields },
-  says('an object with scope, reason, note, mode and graceMs'),
+  killFields,
+  says('an object with scope, kind, latch, reason, note, mode and graceMs'),
 );
+const latchFields = { scope: z.unknown().optional(), note: line(1_024).optional() };
+const latchSchema = z.strictObject(latchFields, says('an object with scope and note'));
+const noteFields = { note: line(1_024) };
+const noteSchema = z.strictObject(noteFields, says('an object with note, the reason in your words'));
+const pauseFields = { mode: oneOf(['drain', 'freeze']).optional(), note: line(1_024).optional() };
+const pauseSchema = z.strictObject(pauseFields, says('an object with mode and note'));
 
-/** For each type of scope: the field that names its target, and whether a value is such an id. */
+/** For each type of scope: the field that names its target, and whether a value is such a name. */
 const SCOPES = {
   all: undefined,
-  worker: { field: 'workerId', isId: isWorkerId, like: 'wrk_' },
-  execution: { field: 'executionId', isId: isExecutionId, like: 'exe_' },
-  agent: { field: 'agentId', isId: isAgentId, like: 'agt_' },
+  pool: {
+    field: 'pool',
+    isName: (pool: string) => NAME_PATTERN.test(pool),
+    rule: 'the name of a pool, 1 to 64 of the characters A-Z a-z 0-9 _ . -',
+  },
+  selector: {
+    field: 'selector',
+    isName: (text: string) => parseSelector(text).problems === undefined,
+    rule: 'conditions on labels such as team=data,env!=prod,model in (a,b)',
+  },
+  worker: idOf('worker', 'workerId', isWorkerId, 'wrk_'),
+  execution: idOf('execution', 'executionId', isExecutionId, 'exe_'),
+  agent: idOf('agent', 'agentId', isAgentId, 'agt_'),
 } as const;
 type ScopeType = keyof typeof SCOPES;
+
+function idOf<F extends string>(type: string, field: F, isName: (id: string) => boolean, like: string) {
+  return { field, isName, rule: `the id of the ${type}, ${like} and what follows it` };
+}
 
 /**
  * Checks the body of a stop. No body at all is a stop without words.
@@ -62,7 +112,50 @@ export function validateStopRequest(raw: unknown): StopRequest {
  * @throws BelayError `INVALID_REQUEST` with every problem.
  */
 export function validateKillRequest(raw: unknown): KillRequest {
-  return check(killSchema, raw, ['scope', ...Object.keys(stopFields)], checkScope) as KillRequest;
+  const request = check(killSchema, raw, Object.keys(killFields), (body, problems) => {
+    checkScope(body, problems);
+    if (problems.count === 0) checkKind(body as unknown as KillRequest, problems);
+  }) as KillRequest;
+  const { kind = 'kill', scope, latch = kind !== 'thaw' && isWide(scope) } = request;
+  return { ...request, kind, latch };
+}
+
+/** @throws BelayError `INVALID_REQUEST` with every problem. */
+export function validateLatchRequest(raw: unknown): LatchRequest {
+  return check(latchSchema, raw, Object.keys(latchFields), checkScope) as LatchRequest;
+}
+
+/** @throws BelayError `INVALID_REQUEST` with every problem. */
+export function validateNoteRequest(raw: unknown): NoteRequest {
+  return check(noteSchema, raw ?? {}, Object.keys(noteFields)) as NoteRequest;
+}
+
+/** @throws BelayError `INVALID_REQUEST` with every problem. */
+export function validatePauseRequest(raw: unknown): PauseRequest {
+  return check(pauseSchema, raw ?? {}, Object.keys(pauseFields)) as PauseRequest;
+}
+
+/** Which kinds go with which scopes. */
+function checkKind({ kind, scope, latch }: KillRequest, problems: ProblemList): void {
+  if (kind === 'thaw' && scope.type !== 'agent') {
+    const way =
+      scope.type === 'execution'
+        ? `POST /api/executions/${scope.executionId}/resume`
+        : 'POST /api/latches/:id/release of the latch that froze it (GET /api/latches)';
+    problems.add(['kind'], 'ONE_OF', `must not be thaw for a scope of type ${scope.type}; use ${way}.`);
+  }
+  if (kind === 'freeze' && isWide(scope) && latch === false)
+    problems.add(
+      ['latch'],
+      'ONE_OF',
+      'must not be false with kind freeze: what starts next in the scope would run.',
+    );
+  if (kind === 'freeze' && scope.type === 'execution')
+    problems.add(
+      ['kind'],
+      'ONE_OF',
+      `must not be freeze for one execution; use POST /api/executions/${scope.executionId}/pause with mode freeze.`,
+    );
 }
 
 function check(
@@ -106,11 +199,15 @@ function checkTarget(scope: Record<string, unknown>, type: ScopeType, problems: 
   const path: Path = ['scope'];
   if (target !== undefined) {
     const id = scope[target.field];
-    const rule = `the id of the ${type}, ${target.like} and what follows it`;
+    const { rule } = target;
     if (id === undefined)
       problems.add([...path, target.field], 'REQUIRED', `is missing; it must be ${rule}.`);
-    else if (typeof id !== 'string' || !target.isId(id))
-      problems.add([...path, target.field], 'PATTERN', `must be ${rule}; it is ${showValue(id)}.`);
+    else if (typeof id !== 'string' || !target.isName(id)) {
+      const faults = type === 'selector' && typeof id === 'string' ? parseSelector(id).problems : undefined;
+      for (const { code, message } of faults ?? []) problems.add([...path, target.field], code, message);
+      if (faults === undefined)
+        problems.add([...path, target.field], 'PATTERN', `must be ${rule}; it is ${showValue(id)}.`);
+    }
   }
   for (const key of Object.keys(scope)) {
     if (key === 'type' || key === target?.field || scope[key] === undefined) continue;

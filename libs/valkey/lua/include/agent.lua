@@ -28,6 +28,7 @@ local function move_agent(agent, to, event)
     agent.startedAt = agent.startedAt or NOW
     redis.call('ZADD', key('idx:agt:running'), int(agent.createdAt), agent.id)
   else
+    agent.frozen = nil
     if to == 'completed' then agent.completedAt = NOW else agent.stoppedAt = NOW end
     redis.call('SREM', key('own:' .. agent.owner), agent.id)
     redis.call('SREM', live_key, agent.id)

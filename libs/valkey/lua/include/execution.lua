@@ -26,7 +26,7 @@ local function emit(event)
   redis.call('PUBLISH', CONF.channel, '{"id":"' .. id .. '",' .. string.sub(body, 2))
 end
 
-local EXPIRING = { '', ':nodes', ':specs', ':deps', ':outs', ':results', ':agents', ':order', ':events', ':todo', ':open', ':live' }
+local EXPIRING = { '', ':nodes', ':specs', ':deps', ':outs', ':results', ':agents', ':order', ':events', ':todo', ':open', ':live', ':parked' }
 
 -- Moves the execution. The caller has checked that it exists. Times are set once (R5).
 local function move_execution(from, to, event)

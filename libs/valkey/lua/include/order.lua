@@ -1,8 +1,18 @@
--- order: one order's record and receipt. Needs base and control. ARGV[2] is the order id.
+-- order: one order's record and receipt. Needs base, control and audit. ARGV[2] is the order id.
 local ORDER = ARGV[2]
 local order_key = key('ord:' .. ORDER)
 local targets_key = order_key .. ':targets'
-local CONFIRMED = { killed = true, ['already-ended'] = true }
+local sealed_key = order_key .. ':sealed'
+local CONFIRMED = { killed = true, frozen = true, thawed = true, ['already-ended'] = true }
+
+local function outcome_counts()
+  local counts = {}
+  for outcome in pairs(CONFIRMED) do
+    local n = redis.call('HGET', order_key, 'o:' .. outcome)
+    if n then counts[outcome] = tonumber(n) end
+  end
+  return counts
+end
 
 -- Moves the order on when its receipt allows it. `give_up` marks what is still open as incomplete.
 local function settle_order(give_up)
@@ -19,9 +29,9 @@ local function settle_order(give_up)
   if to == 'complete' then
     redis.call('HSET', order_key, 'completedAt', int(NOW))
     redis.call('SREM', key('orders:open'), ORDER)
-    redis.call('PEXPIRE', order_key, int(CONF.retentionMs))
-    redis.call('PEXPIRE', targets_key, int(CONF.retentionMs))
+    for _, name in ipairs({ order_key, targets_key, sealed_key }) do redis.call('PEXPIRE', name, int(CONF.retentionMs)) end
   end
+  audit({ act = 'order.' .. to, orderId = ORDER, missing = missing, outcomes = outcome_counts(), digest = redis.call('HGET', order_key, 'digest') or nil })
   emit_control({ type = 'order.' .. to, entity = 'order', from = state, to = to, data = { orderId = ORDER, missing = missing } })
   return to
 end

@@ -1,0 +1,50 @@
+import { BelayError } from './errors';
+import type { LatchId, OrderId } from './ids';
+import { scopeKey, type Scope } from './orders';
+import type { Requirement } from './selector';
+
+/**
+ * What blocks new starts in a scope until it is released (R53). `latch`: engaged by a person or with a kill; a submit
+ * in its scope is refused. `freeze`: what runs in its scope stands still; a submit is taken and waits.
+ */
+export interface Latch {
+  readonly id: LatchId;
+  readonly kind: 'latch' | 'freeze';
+  readonly scope: Scope;
+  /** A selector's conditions, parsed, as the claim script reads them. */
+  readonly requires?: readonly Requirement[];
+  /** The order it was engaged with, if any. */
+  readonly orderId?: OrderId;
+  readonly note?: string;
+  readonly by: string;
+  /** Valkey's clock. */
+  readonly engagedAt: number;
+  readonly releasedAt?: number;
+  readonly releasedBy?: string;
+  /** Why it was released. */
+  readonly releaseNote?: string;
+}
+
+/** More are a sign of a script gone wild; every claim looks at all of them. */
+export const MAX_LATCHES = 200;
+
+/** What the shards hold: a copy of all engaged latches. A copy with a lower version never replaces one with a higher. */
+export interface LatchSet {
+  readonly version: number;
+  readonly items: readonly Latch[];
+}
+
+/** A latch as a refusal names it. */
+export type LatchRefusal = Pick<Latch, 'kind' | 'scope' | 'by' | 'note'> & { readonly latchId: LatchId };
+
+/** What was refused because a latch covers it. HTTP 423. */
+export function latchedError({ latchId, kind, scope, by, note }: LatchRefusal): BelayError {
+  const what = kind === 'freeze' ? 'The freeze' : 'The latch';
+  const why = note === undefined ? '' : `: "${note}"`;
+  const way = kind === 'freeze' ? `belay thaw ${latchId}` : `belay release ${latchId} --note "why"`;
+  return new BelayError(
+    'LATCHED',
+    `${what} ${latchId} covers ${scopeKey(scope)} (by ${by}${why}): nothing in its scope starts until: ${way}`,
+    { details: { latchId, kind, scope, by, ...(note === undefined ? {} : { note }) } },
+  );
+}

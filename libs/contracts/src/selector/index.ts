@@ -1,0 +1,8 @@
+export {
+  formatSelector,
+  parseSelector,
+  selectorMatches,
+  type ParsedSelector,
+  type Requirement,
+  type Selector,
+} from './selector';

@@ -1,0 +1,110 @@
+import type { ProblemCode } from '../spec-validation/problem-codes';
+import { parseRequirement } from './parse-requirement';
+
+/** One condition on a label. `notin` also holds where the label is absent, as `key!=value` does. */
+export type Requirement =
+  | { readonly key: string; readonly op: 'in' | 'notin'; readonly values: readonly string[] }
+  | { readonly key: string; readonly op: 'exists' }
+  | { readonly key: string; readonly op: 'absent' };
+
+/** Conditions that must all hold. */
+export type Selector = readonly Requirement[];
+
+/** More would be a program, not a selector. */
+const MAX_REQUIREMENTS = 50;
+
+export type ParsedSelector =
+  | { readonly selector: Selector; readonly problems?: undefined }
+  | { readonly selector?: undefined; readonly problems: readonly SelectorProblem[] };
+
+/** One fault: which rule, and a sentence. */
+export interface SelectorProblem {
+  readonly code: ProblemCode;
+  readonly message: string;
+}
+
+/**
+ * Reads `team=data,env!=prod,model in (a,b),!draft`: conditions with commas between them, all of which must hold.
+ * `key=value`, `key!=value`, `key in (…)`, `key notin (…)`, `key`, `!key`; a value with other characters than
+ * letters, digits and `_ . / : @ + -` stands in double quotes, as in JSON. Every fault is named at once.
+ */
+export function parseSelector(text: string): ParsedSelector {
+  const parts = splitAtCommas(text);
+  const problems: SelectorProblem[] = [];
+  if (text.trim() === '')
+    problems.push({
+      code: 'REQUIRED',
+      message: 'is empty and would mean everything; to mean that, say the scope all.',
+    });
+  else if (parts.length > MAX_REQUIREMENTS)
+    problems.push({
+      code: 'LENGTH',
+      message: `has ${parts.length} conditions; at most ${MAX_REQUIREMENTS} are read.`,
+    });
+  if (problems.length > 0) return { problems };
+  const selector: Requirement[] = [];
+  for (const part of parts) {
+    const read = parseRequirement(part.trim());
+    if (typeof read === 'string') problems.push({ code: 'PATTERN', message: read });
+    else selector.push(read);
+  }
+  return problems.length > 0 ? { problems } : { selector };
+}
+
+/** Whether labels meet every condition. */
+export function selectorMatches(selector: Selector, labels: Readonly<Record<string, string>>): boolean {
+  return selector.every((requirement) => {
+    const value = Object.hasOwn(labels, requirement.key) ? labels[requirement.key] : undefined;
+    switch (requirement.op) {
+      case 'exists':
+        return value !== undefined;
+      case 'absent':
+        return value === undefined;
+      case 'in':
+        return value !== undefined && requirement.values.includes(value);
+      case 'notin':
+        return value === undefined || !requirement.values.includes(value);
+    }
+  });
+}
+
+/** The one way a selector is written: two that mean the same in the same order read the same. */
+export function formatSelector(selector: Selector): string {
+  return selector
+    .map((requirement) => {
+      const { key } = requirement;
+      if (requirement.op === 'exists') return key;
+      if (requirement.op === 'absent') return `!${key}`;
+      const values = requirement.values.map(quoteValue);
+      if (values.length === 1) return `${key}${requirement.op === 'in' ? '=' : '!='}${values[0]}`;
+      return `${key} ${requirement.op} (${values.join(',')})`;
+    })
+    .join(',');
+}
+
+const BARE_VALUE = /^[A-Za-z0-9_./:@+-]+$/;
+
+function quoteValue(value: string): string {
+  return BARE_VALUE.test(value) ? value : JSON.stringify(value);
+}
+
+/** Commas between conditions; those in brackets or in quotes belong to a condition. */
+function splitAtCommas(text: string): string[] {
+  const parts: string[] = [];
+  let depth = 0;
+  let quoted = false;
+  let start = 0;
+  for (let i = 0; i < text.length; i++) {
+    const char = text[i];
+    if (quoted && char === '\\') i++;
+    else if (char === '"') quoted = !quoted;
+    else if (quoted) continue;
+    else if (char === '(') depth++;
+    else if (char === ')') depth--;
+    else if (char === ',' && depth <= 0) {
+      parts.push(text.slice(start, i));
+      start = i + 1;
+    }
+  }
+  return [...parts, text.slice(start)];
+}

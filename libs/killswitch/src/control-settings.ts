@@ -1,0 +1,22 @@
+import type { Valkey } from '#libs/valkey';
+
+/** Orders kept in the log; an order still open is in its own record whatever happens to the log. */
+const ORDERS_KEPT = 10_000;
+const CONTROL_EVENTS_KEPT = 10_000;
+const AUDIT_KEPT = 100_000;
+
+/** The fixed settings every script under the control tag gets. */
+export class ControlSettings {
+  readonly text: string;
+
+  constructor(valkey: Valkey, retentionMs: number) {
+    this.text = JSON.stringify({
+      channel: valkey.keys.eventsChannel,
+      doorbell: valkey.keys.doorbellChannel,
+      controlEvents: CONTROL_EVENTS_KEPT,
+      ordersKept: ORDERS_KEPT,
+      auditKept: AUDIT_KEPT,
+      retentionMs,
+    });
+  }
+}

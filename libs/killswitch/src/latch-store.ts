@@ -1,0 +1,129 @@
+import {
+  BelayError,
+  conditionsOf,
+  MAX_LATCHES,
+  NotFoundError,
+  type Latch,
+  type LatchSet,
+  type Scope,
+} from '#libs/contracts';
+import type { ScriptReply, Valkey } from '#libs/valkey';
+import { ulid } from 'ulid';
+import type { ControlSettings } from './control-settings';
+
+/** Parked attempts freed by one script call. */
+const FREE_BATCH = 500;
+
+export type NewLatch = Omit<Latch, 'engagedAt' | 'releasedAt' | 'releasedBy' | 'releaseNote'>;
+
+/** A latch as it is handed to the script that engages it. */
+export function newLatch(
+  kind: Latch['kind'],
+  scope: Scope,
+  said: { readonly by: string; readonly note?: string | undefined; readonly orderId?: string },
+): NewLatch {
+  const { by, note, orderId } = said;
+  return {
+    id: `lat_${ulid()}`,
+    kind,
+    scope,
+    by,
+    ...(scope.type === 'selector' ? { requires: conditionsOf(scope.selector) } : {}),
+    ...(note === undefined ? {} : { note }),
+    ...(orderId === undefined ? {} : { orderId }),
+  };
+}
+
+/**
+ * The engaged latches. Their list lives under the control tag; every shard holds a copy with a version, and the claim
+ * script looks at its shard's copy alone. Whoever changes the list copies it; the sweep copies what was left undone.
+ */
+export class LatchStore {
+  constructor(
+    private readonly valkey: Valkey,
+    private readonly settings: ControlSettings,
+  ) {}
+
+  /** Engages one on its own; resolves when every shard holds it: no claim in its scope is granted after that. */
+  async engage(latch: NewLatch): Promise<Latch> {
+    const reply = await this.call('engageLatch', latch.id, [JSON.stringify(latch), MAX_LATCHES]);
+    if (reply.refused !== undefined) throw tooMany();
+    await this.copy(JSON.parse(reply['latches'] as string) as LatchSet, { free: false });
+    return this.get(latch.id);
+  }
+
+  /** Resolves when no shard holds it any more. `already`: it had been released before. @throws NotFoundError */
+  async release(latchId: string, by: string, note: string): Promise<{ latch: Latch; already: boolean }> {
+    const reply = await this.call('releaseLatch', latchId, [by, note]);
+    if (reply.refused !== undefined) throw new NotFoundError('latch', latchId);
+    await this.copy(JSON.parse(reply['latches'] as string) as LatchSet, { free: true });
+    return { latch: JSON.parse(reply['latch'] as string) as Latch, already: reply['already'] as boolean };
+  }
+
+  /** Gives every shard the list; a shard keeps what is newer. `free`: what was parked is handed over again. */
+  async copy(set: LatchSet, { free }: { free: boolean }): Promise<void> {
+    await Promise.all(this.valkey.keys.tags().map(async (tag) => this.copyTo(tag, set, free)));
+  }
+
+  private async copyTo(tag: string, { version, items }: LatchSet, free: boolean): Promise<void> {
+    const { keys, scripts } = this.valkey;
+    const args = [tag, version, JSON.stringify(items), free ? FREE_BATCH : 0];
+    for (;;) {
+      const { freed } = await scripts.json('copyLatches', keys.shard(tag, 'latches'), args);
+      if (!free || Number(freed) < FREE_BATCH) return;
+    }
+  }
+
+  /** Copies the list to the shards that have an older one: its giver died in between. */
+  async repair(): Promise<void> {
+    const { redis, keys } = this.valkey;
+    const version = Number(await redis.get(keys.shard(keys.control, 'latches:version')));
+    if (version === 0) return;
+    const held = await Promise.all(
+      keys.tags().map(async (tag) => Number(await redis.hget(keys.shard(tag, 'latches'), 'version'))),
+    );
+    if (held.every((one) => one >= version)) return;
+    await this.copy(await this.read(), { free: true });
+  }
+
+  /** The version first: a change in between makes the copy look older than it is, never newer. */
+  private async read(): Promise<LatchSet> {
+    const { redis, keys } = this.valkey;
+    const version = Number(await redis.get(keys.shard(keys.control, 'latches:version')));
+    return { version, items: await this.list() };
+  }
+
+  /** The engaged ones, oldest first. */
+  async list(): Promise<Latch[]> {
+    const { redis, keys } = this.valkey;
+    const texts = await redis.hvals(keys.shard(keys.control, 'latches'));
+    return texts.map((text) => JSON.parse(text) as Latch).sort((a, b) => a.engagedAt - b.engagedAt);
+  }
+
+  /** Engaged or released. @throws NotFoundError */
+  async get(latchId: string): Promise<Latch> {
+    const { redis, keys } = this.valkey;
+    const text =
+      (await redis.hget(keys.shard(keys.control, 'latches'), latchId)) ??
+      (await redis.get(keys.shard(keys.control, `lat:${latchId}`)));
+    if (text === null) throw new NotFoundError('latch', latchId);
+    return JSON.parse(text) as Latch;
+  }
+
+  private async call(
+    name: 'engageLatch' | 'releaseLatch',
+    id: string,
+    rest: readonly (string | number)[],
+  ): Promise<ScriptReply> {
+    const { keys, scripts } = this.valkey;
+    const key = keys.shard(keys.control, 'latches');
+    return scripts.json(name, key, [keys.control, id, this.settings.text, ...rest]);
+  }
+}
+
+export function tooMany(): BelayError {
+  return new BelayError(
+    'TOO_MANY_LATCHES',
+    `There are ${MAX_LATCHES} latches already. Release what is not needed: belay latches`,
+  );
+}

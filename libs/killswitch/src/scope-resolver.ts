@@ -1,0 +1,90 @@
+import {
+  conditionsOf,
+  isEnded,
+  AGENT_MACHINE,
+  scopeCovers,
+  selectorMatches,
+  type AgentRecord,
+  type Scope,
+} from '#libs/contracts';
+import type { LifecycleService } from '#libs/lifecycle';
+
+const LIVE_STATES = ['idle', 'running', 'paused', 'stopping'] as const;
+/** Executions whose labels are read at a time. */
+const BATCH = 500;
+
+/** What a scope holds now. Reads only. */
+export class ScopeResolver {
+  constructor(private readonly lifecycle: LifecycleService) {}
+
+  /** A scope that names one thing must name one that exists. @throws NotFoundError */
+  async assertKnown(scope: Scope): Promise<void> {
+    if (scope.type === 'execution') await this.lifecycle.executions.get(scope.executionId);
+    else if (scope.type === 'agent') await this.lifecycle.agents.get(scope.agentId);
+    else if (scope.type === 'worker') await this.lifecycle.workers.get(scope.workerId);
+  }
+
+  /** Agents not yet ended. */
+  async liveAgents(scope: Scope): Promise<AgentRecord[]> {
+    const { agents } = this.lifecycle;
+    switch (scope.type) {
+      case 'execution':
+        return agents.liveOf(scope.executionId);
+      case 'worker':
+        return agents.ownedBy(scope.workerId);
+      case 'agent':
+        return [await agents.get(scope.agentId)].filter((agent) => !isEnded(AGENT_MACHINE, agent.state));
+      case 'all':
+        return agents.liveEverywhere();
+      case 'pool':
+      case 'selector':
+        return (await agents.liveEverywhere()).filter((agent) =>
+          scopeCovers(scope, {
+            agentId: agent.id,
+            executionId: agent.executionId,
+            workerId: agent.owner,
+            pool: agent.pool,
+            labels: agent.labels ?? {},
+          }),
+        );
+    }
+  }
+
+  /** Executions a scope holds as a whole, created until then. A pool or a worker holds none: their nodes run elsewhere too. */
+  async executions(scope: Scope, until: number): Promise<string[]> {
+    if (scope.type === 'execution') return [scope.executionId];
+    if (scope.type === 'all') return this.liveExecutions(until);
+    if (scope.type !== 'selector') return [];
+    return this.matching(scope.selector, await this.liveExecutions(until));
+  }
+
+  private async liveExecutions(until: number): Promise<string[]> {
+    const { redis, keys } = this.lifecycle.valkey;
+    const lists = await Promise.all(
+      keys
+        .tags()
+        .flatMap((tag) =>
+          LIVE_STATES.map(async (state) =>
+            redis.zrangebyscore(keys.shard(tag, `idx:exe:${state}`), '-inf', until),
+          ),
+        ),
+    );
+    return lists.flat();
+  }
+
+  private async matching(selector: string, ids: readonly string[]): Promise<string[]> {
+    const { redis, keys } = this.lifecycle.valkey;
+    const conditions = conditionsOf(selector);
+    const found: string[] = [];
+    for (let i = 0; i < ids.length; i += BATCH) {
+      const batch = ids.slice(i, i + BATCH);
+      const texts = await Promise.all(batch.map(async (id) => redis.hget(keys.execution(id), 'labels')));
+      found.push(
+        ...batch.filter((_, at) =>
+          selectorMatches(conditions, JSON.parse(texts[at] ?? '{}') as Record<string, string>),
+        ),
+      );
+    }
+    return found;
+  }
+}

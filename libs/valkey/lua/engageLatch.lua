@@ -1,0 +1,15 @@
+-- engageLatch: engages a latch on its own, without an order. Repeatable by latch id.
+-- KEYS[1] the list of engaged latches
+-- ARGV    1 control tag · 2 latch id · 3 settings · 4 latch JSON without engagedAt · 5 most latches
+-- Returns { latches = LatchSet JSON text } · refused: TOO_MANY_LATCHES
+-- Events  latch.engaged
+--!include base
+--!include control
+--!include audit
+--!include engage
+if redis.call('HEXISTS', key('latches'), ARGV[2]) == 0 and redis.call('EXISTS', key('lat:' .. ARGV[2])) == 0 then
+  local latch = cjson.decode(ARGV[4])
+  if not engage(latch, tonumber(ARGV[5])) then return refuse('TOO_MANY_LATCHES', { most = tonumber(ARGV[5]) }) end
+  audit({ act = 'latch.engaged', latchId = ARGV[2], kind = latch.kind, scope = latch.scope, by = latch.by, note = latch.note })
+end
+return cjson.encode({ latches = latch_set() })

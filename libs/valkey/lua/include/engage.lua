@@ -1,0 +1,24 @@
+-- engage: the list of engaged latches under the control tag. Needs base, control and audit.
+-- Every change gets a higher version; shards take a copy only when its version is higher than theirs. The clock is in
+-- it, so a server that lost its last second still hands out higher ones than the shards have seen.
+local function bump_latches()
+  local version = math.max(tonumber(redis.call('GET', key('latches:version')) or '0') + 1, NOW)
+  redis.call('SET', key('latches:version'), int(version))
+  return version
+end
+
+-- { version, items } as JSON text. The latches' own texts are joined, not encoded again.
+local function latch_set()
+  local texts = redis.call('HVALS', key('latches'))
+  return '{"version":' .. (redis.call('GET', key('latches:version')) or '0') .. ',"items":[' .. table.concat(texts, ',') .. ']}'
+end
+
+-- `latch` without engagedAt. False when there are too many.
+local function engage(latch, most)
+  if redis.call('HLEN', key('latches')) >= most then return false end
+  latch.engagedAt = NOW
+  redis.call('HSET', key('latches'), latch.id, cjson.encode(latch))
+  bump_latches()
+  emit_control({ type = 'latch.engaged', entity = 'latch', to = 'engaged', data = { latchId = latch.id, kind = latch.kind, scope = latch.scope, by = latch.by, orderId = latch.orderId } })
+  return true
+end

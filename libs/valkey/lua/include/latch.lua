@@ -1,0 +1,45 @@
+-- latch: whether an engaged latch covers what wants to start. Needs base. A shard's own copy of all engaged latches is
+-- in `latches`: { version, set = JSON array of Latch }; most of the time there is none.
+local function engaged_latches()
+  local text = redis.call('HGET', key('latches'), 'set')
+  if not text or text == '[]' then return nil end
+  return cjson.decode(text)
+end
+
+local function meets(requires, labels)
+  for _, requirement in ipairs(requires) do
+    local value, op = labels[requirement.key], requirement.op
+    local listed = false
+    for _, wanted in ipairs(requirement.values or {}) do
+      if wanted == value then listed = true end
+    end
+    if op == 'exists' and value == nil then return false end
+    if op == 'absent' and value ~= nil then return false end
+    if op == 'in' and not listed then return false end
+    if op == 'notin' and listed then return false end
+  end
+  return true
+end
+
+-- facts = { execution, agent, worker, pool, labels }; what is not known is not covered by what asks for it.
+local function covers(latch, facts)
+  local scope = latch.scope
+  if scope.type == 'all' then return true end
+  if scope.type == 'pool' then return scope.pool == facts.pool end
+  if scope.type == 'worker' then return scope.workerId == facts.worker end
+  if scope.type == 'execution' then return scope.executionId == facts.execution end
+  if scope.type == 'agent' then return scope.agentId == facts.agent end
+  return facts.labels ~= nil and meets(latch.requires, facts.labels)
+end
+
+-- The first that covers it; `kind` narrows to latches or freezes.
+local function covering_latch(latches, facts, kind)
+  for _, latch in ipairs(latches) do
+    if (not kind or latch.kind == kind) and covers(latch, facts) then return latch end
+  end
+  return nil
+end
+
+local function refuse_latched(latch)
+  return refuse('LATCHED', { latchId = latch.id, kind = latch.kind, scope = latch.scope, by = latch.by, note = latch.note })
+end

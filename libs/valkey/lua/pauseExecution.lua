@@ -1,0 +1,29 @@
+-- pauseExecution: running → paused: nothing of it starts, and its deadline stands still. What runs goes on (drain), or
+-- is frozen by an order of its own (freeze). Repeatable; freezing one that is paused is allowed.
+-- KEYS[1] the execution's record
+-- ARGV    1 tag · 2 execution id · 3 settings · 4 mode: drain or freeze · 5 actor · 6 note or ''
+--         · 7 the latch that pauses it, or '': its release resumes what it paused
+-- Returns { state } · refused: NOT_FOUND · INVALID_TRANSITION { from, to }
+-- Events  execution.paused
+--!include base
+--!include execution
+local state = field('state')
+if not state then return refuse('NOT_FOUND') end
+if state ~= 'paused' and not allowed('execution', state, 'paused') then
+  return refuse('INVALID_TRANSITION', { entity = 'execution', id = EXE, from = state, to = 'paused' })
+end
+if ARGV[4] == 'freeze' and not field('frozen') then
+  redis.call('HSET', exe_key, 'frozen', 1)
+  bump()
+end
+if state == 'running' then
+  if ARGV[7] ~= '' then redis.call('HSET', exe_key, 'heldBy', ARGV[7]) end
+  local deadline = field('deadlineAt')
+  if deadline then
+    redis.call('HSET', exe_key, 'deadlineLeftMs', int(math.max(0, tonumber(deadline) - NOW)))
+    redis.call('HDEL', exe_key, 'deadlineAt')
+    redis.call('ZREM', key('deadlines'), EXE)
+  end
+  move_execution('running', 'paused', { actor = ARGV[5], data = { mode = ARGV[4], note = ARGV[6] ~= '' and ARGV[6] or nil } })
+end
+return cjson.encode({ state = 'paused' })
