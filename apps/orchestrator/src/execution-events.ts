@@ -1,9 +1,13 @@
 import { EXECUTION_MACHINE, isEnded, type BelayEvent } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
 import type { ChangeFeed } from '#libs/valkey';
+import { Semaphore } from './semaphore';
 import type { SseStream } from './sse';
 
-const BATCH = 500;
+const BATCH = 200;
+/** Streams reading at a time, of all there are: a kill asked of this process must not wait behind a crowd of them. */
+const READERS = 4;
+const reading = new Semaphore(READERS);
 const WAIT_MS = 15_000;
 
 function after(a: string, b: string): boolean {
@@ -51,11 +55,10 @@ export async function streamExecution(
   const { signal, release } = either(stream.gone.signal, options.closing);
   void stream.closed.then(release);
   while (!signal.aborted) {
-    const events: BelayEvent[] = await executions.events(executionId, cursor, BATCH);
-    for (const event of events) {
-      cursor = event.id;
-      if (!stream.send('event', event, event.id)) return;
-    }
+    const from = cursor;
+    const events = await reading.run(async () => sendBatch(executions, stream, executionId, from));
+    if (events === undefined) return;
+    cursor = events.at(-1)?.id ?? cursor;
     if (events.length === BATCH) continue;
     // The record decides: an ended execution that is retried later begins a new stream.
     const { state } = await executions.get(executionId);
@@ -75,6 +78,19 @@ export async function streamExecution(
   }
   if (options.closing.aborted) stream.send('server_shutting_down', { retryAfterMs: 1_000 });
   stream.end();
+}
+
+/** Reads and sends one batch; undefined when the client is gone. A turn of the loop for everything else in between. */
+async function sendBatch(
+  executions: LifecycleService['executions'],
+  stream: SseStream,
+  executionId: string,
+  cursor: string,
+): Promise<BelayEvent[] | undefined> {
+  await new Promise((resolve) => setImmediate(resolve));
+  const events = await executions.events(executionId, cursor, BATCH);
+  for (const event of events) if (!stream.send('event', event, event.id)) return undefined;
+  return events;
 }
 
 /** Streams an agent's kept output, then follows it until its end mark. */

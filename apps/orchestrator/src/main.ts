@@ -8,7 +8,7 @@ import { ExecutionsModule, Janitor } from '#libs/executions';
 import { KillswitchModule, KillswitchService } from '#libs/killswitch';
 import { LifecycleModule } from '#libs/lifecycle';
 import { Valkey, ValkeyModule } from '#libs/valkey';
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { pino } from 'pino';
 import { AgentsController } from './agents.controller';
 import { ExecutionsController } from './executions.controller';
@@ -16,7 +16,7 @@ import { HealthController } from './health.controller';
 import { KillswitchController } from './killswitch.controller';
 import { LatchesController } from './latches.controller';
 import { OrchestratorService } from './orchestrator.service';
-import { ProblemFilter } from './problem.filter';
+import { ProblemFilter, toProblem } from './problem.filter';
 import { TokenGuard } from './token.guard';
 
 /** Bodies are JSON in UTF-8, read strictly: what cannot be read is refused before anything looks at it. */
@@ -74,7 +74,18 @@ async function main(): Promise<void> {
   })
   class OrchestratorModule {}
 
-  const adapter = new FastifyAdapter({ bodyLimit: SPEC_LIMITS.maxBodyBytes, forceCloseConnections: true });
+  const adapter = new FastifyAdapter({
+    bodyLimit: SPEC_LIMITS.maxBodyBytes,
+    forceCloseConnections: true,
+    // What cannot even be routed (a broken or over-long URL) is answered in the same form as everything else.
+    frameworkErrors: (error: unknown, _request: FastifyRequest, reply: FastifyReply) => {
+      const problem = toProblem(error);
+      void reply
+        .status(problem.status)
+        .header('content-type', 'application/problem+json')
+        .send(JSON.stringify(problem));
+    },
+  });
   const app = await NestFactory.create<NestFastifyApplication>(OrchestratorModule, adapter, {
     logger: false,
     abortOnError: false,

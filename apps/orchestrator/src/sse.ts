@@ -12,6 +12,8 @@ export class SseStream {
   readonly closed: Promise<void>;
 
   constructor(private readonly reply: FastifyReply) {
+    // Fastify answers HEAD by the GET handler: there is nothing to stream then.
+    const isHead = reply.request.method === 'HEAD';
     reply.hijack();
     reply.raw.writeHead(200, {
       'content-type': 'text/event-stream; charset=utf-8',
@@ -28,6 +30,7 @@ export class SseStream {
     });
     this.timer = setInterval(() => reply.raw.write(': keep-alive\n\n'), KEEP_ALIVE_MS);
     this.timer.unref();
+    if (isHead) this.end();
   }
 
   /** False when the client is gone or too slow; then the stream is over. */

@@ -6,7 +6,7 @@ import { NestFactory } from '@nestjs/core';
 import { isBelayError, readSettings } from '#libs/contracts';
 import { AgentQueues, DispatchModule } from '#libs/dispatch';
 import { DagExecutor, ExecutionsModule } from '#libs/executions';
-import { KillResponder, KillswitchModule, KillswitchService, OrderStore } from '#libs/killswitch';
+import { KillResponder, KillswitchModule, KillswitchService, LatchStore, OrderStore } from '#libs/killswitch';
 import { LifecycleModule, LifecycleService } from '#libs/lifecycle';
 import {
   AgentRunner,
@@ -36,6 +36,8 @@ async function main(): Promise<void> {
   // Made once the module is: it needs the runner, and the runner asks it before each spawn.
   // oxlint-disable-next-line prefer-const -- read by the runner's options above its making
   let responder: KillResponder | undefined;
+  // oxlint-disable-next-line prefer-const -- as above
+  let service: WorkerService | undefined;
 
   const retention = { retentionMs: settings.retentionMs };
   @Module({
@@ -70,6 +72,7 @@ async function main(): Promise<void> {
             graceMs: settings.graceMs,
             closing: closing.signal,
             finish: async (fence, outcome, node) => dag.finish(fence, outcome, node),
+            wasSilent: () => service?.wasSilent ?? false,
             beforeSpawn: (slot) => responder?.beforeSpawn(slot),
             onError: (error, agentId) => log.warn({ err: error, agentId }, 'agent'),
           },
@@ -88,16 +91,22 @@ async function main(): Promise<void> {
   const ears = (responder = new KillResponder(app.get(Valkey), app.get(OrderStore), runner, {
     workerId,
     onError: (error) => log.error({ err: error }, 'orders'),
+    describe: () => {
+      const host = app.get<ProcessHost>(PROCESS_HOST);
+      const guardian = host.guardianPid !== undefined;
+      return { containment: host.containment, guardian, running: runner.busy };
+    },
   }));
   app.get(KillswitchService).start();
 
   const shutdown = (): void => void drain('lost').catch(() => undefined);
-  const worker = new WorkerService(
+  const worker = (service = new WorkerService(
     lifecycle,
     app.get(AgentQueues),
     app.get<ProcessHost>(PROCESS_HOST),
     runner,
     ears,
+    app.get(LatchStore),
     {
       workerId,
       pools: settings.pools,
@@ -108,10 +117,11 @@ async function main(): Promise<void> {
       stopTimeoutMs: settings.stopTimeoutMs,
       graceMs: settings.graceMs,
       fenceGraceMs: settings.fenceGraceMs,
+      dataDir,
     },
     log,
     shutdown,
-  );
+  ));
   const health = await startHealthServer(settings.httpHost, settings.workerHttpPort, () => ({
     state: worker.state,
     workerId,

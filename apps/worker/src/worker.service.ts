@@ -1,11 +1,15 @@
 import { hostname } from 'node:os';
 import { readFileSync } from 'node:fs';
-import { isBelayError, type WorkerState } from '#libs/contracts';
+import { isBelayError, ownPoolOf, type AgentJob, type WorkerState } from '#libs/contracts';
 import type { AgentQueues } from '#libs/dispatch';
-import type { KillResponder } from '#libs/killswitch';
+import type { KillResponder, LatchStore } from '#libs/killswitch';
 import { ServiceRun, type LifecycleService } from '#libs/lifecycle';
-import type { AgentRunner, ProcessHost } from '#libs/spawner';
+import { collectProofs, reportOfProof, type AgentRunner, type ProcessHost } from '#libs/spawner';
 import type { Logger } from 'pino';
+import { Intake } from './intake';
+
+/** Agents of the worker's own pool at a time: a drill's. */
+const OWN_CONCURRENCY = 8;
 
 export interface WorkerOptions {
   readonly workerId: string;
@@ -20,7 +24,18 @@ export interface WorkerOptions {
   readonly graceMs: number;
   /** Grace of self-fencing, capped so that the fencing sum holds whatever a node asks for. Milliseconds. */
   readonly fenceGraceMs: number;
+  readonly dataDir: string;
 }
+
+/** Exits that the event loop hands out this long after a silence ended may still be the guardian's work. */
+const AFTER_SILENCE_MS = 2_000;
+const CHECK_MS = 5_000;
+/** A claim is here before it is granted; this only has to outlast a slow reply. */
+const LOST_AFTER_MS = 30_000;
+const LOST_TRACK = {
+  code: 'LOST_TRACK',
+  message: 'Its worker has no process of it and does not know how it ended.',
+};
 
 /** How a drain went: `forced` when agents had to be stopped. */
 export interface DrainResult {
@@ -38,12 +53,15 @@ export class WorkerService {
   private patienceMs = Number.POSITIVE_INFINITY;
   /** Of our own record: makes a repeated transition ours. */
   private version = 1;
-  private consumers: ReturnType<AgentQueues['consume']>[] = [];
+  private readonly intake: Intake;
   private beat: NodeJS.Timeout | undefined;
   private watch: NodeJS.Timeout | undefined;
   /** Monotonic time at which the last acknowledged heartbeat was sent. */
   private renewedAt = 0;
   private fenced = false;
+  /** Monotonic time until which an exit by SIGKILL may be the guardian's work. */
+  private silentUntil = 0;
+  private checkedAt = 0;
   private beating = true;
 
   constructor(
@@ -52,11 +70,14 @@ export class WorkerService {
     private readonly host: ProcessHost,
     private readonly runner: AgentRunner,
     private readonly responder: KillResponder,
+    private readonly latches: LatchStore,
     private readonly options: WorkerOptions,
     private readonly log: Logger,
     /** Called when the lease is lost for good: this process must end. */
     private readonly onLost: () => void,
-  ) {}
+  ) {
+    this.intake = new Intake(options.workerId);
+  }
 
   get state(): WorkerState {
     return this.life.state;
@@ -94,13 +115,20 @@ export class WorkerService {
     ({ version: this.version } = await workers.transition(workerId, 'running', { version: 1 }));
     this.scheduleBeat();
     this.watch = setInterval(() => this.fenceWhenSilent(), Math.max(50, this.options.heartbeatMs / 4));
-    this.consumers = pools.map((pool) =>
-      this.queues.consume(pool, concurrency, async (job) => {
-        // Admission closes here first: a job in flight goes back to its queue (R42).
-        if (this.life.state !== 'running' || this.fenced) return false;
-        return this.runner.run(job);
-      }),
-    );
+    const handle = async (job: AgentJob): Promise<boolean> => {
+      // Admission closes here first: a job in flight goes back to its queue (R42).
+      if (this.life.state !== 'running' || this.fenced) return false;
+      return this.runner.run(job);
+    };
+    for (const pool of pools) this.intake.add(pool, this.queues.consume(pool, concurrency, handle));
+    // Beside the slots of the others: a drill must not wait behind what it is there to check.
+    const own = ownPoolOf(workerId);
+    this.intake.add(own, this.queues.consume(own, OWN_CONCURRENCY, handle));
+  }
+
+  /** Pools not taken from because of a latch or a freeze. */
+  get closedPools(): string[] {
+    return this.intake.closed;
   }
 
   private scheduleBeat(): void {
@@ -113,22 +141,58 @@ export class WorkerService {
   private async heartbeat(): Promise<void> {
     const sentAt = performance.now();
     try {
-      const { ordersHead } = await this.lifecycle.workers.heartbeat(
+      const { ordersHead, latchesVersion = 0 } = await this.lifecycle.workers.heartbeat(
         this.options.workerId,
         this.options.leaseTtlMs,
         this.runner.busy,
       );
+      if (performance.now() - this.renewedAt > this.options.fenceAfterMs)
+        this.silentUntil = performance.now() + AFTER_SILENCE_MS;
       this.renewedAt = sentAt;
       this.host.armFence(this.options.fenceAfterMs);
       if (this.fenced) this.log.info('contact with Valkey is back');
       this.fenced = false;
       await this.responder.noticeHead(ordersHead);
+      if (latchesVersion !== this.intake.version)
+        await this.intake.apply(latchesVersion, await this.latches.list());
+      await this.lookAfterOwn();
     } catch (error) {
       if (isBelayError(error) && (error.code === 'STALE_EPOCH' || error.code === 'NOT_FOUND')) {
         this.log.error('the lease ran out and was taken; stopping every agent of this worker');
         this.stopAll('immediate', 'worker_lost');
         this.onLost();
       } else this.log.warn({ err: error }, 'heartbeat failed');
+    }
+  }
+
+  /** Whether silence was so long lately that the guardian may have ended our trees. */
+  get wasSilent(): boolean {
+    const now = performance.now();
+    return now - this.renewedAt > this.options.fenceAfterMs || now < this.silentUntil;
+  }
+
+  /** Now and then: attempts that are ours by the record but not here, and what died beside us on this host. */
+  private async lookAfterOwn(): Promise<void> {
+    if (performance.now() - this.checkedAt < CHECK_MS) return;
+    this.checkedAt = performance.now();
+    await collectProofs(this.options.dataDir, async (proof) =>
+      this.lifecycle.workers.saveProof(proof.workerId, reportOfProof(proof)),
+    ).catch((error: unknown) => this.log.warn({ err: error }, 'proofs of dead workers'));
+    const { agents, valkey } = this.lifecycle;
+    const owned = await agents.ownedBy(this.options.workerId);
+    const here = new Set(this.runner.agentIds());
+    const stale = owned.filter(
+      ({ id, createdAt }) => !here.has(id) && valkey.clock.now() - createdAt > LOST_AFTER_MS,
+    );
+    for (const { id, epoch } of stale) {
+      this.log.error(
+        { agentId: id },
+        'an agent of this worker is not here any more; its end was never stored',
+      );
+      await agents.finish(
+        { agentId: id, owner: this.options.workerId, epoch },
+        { state: 'failed', reason: 'error', error: LOST_TRACK },
+      );
     }
   }
 
@@ -172,7 +236,7 @@ export class WorkerService {
         .then(({ version }) => (this.version = version))
         .catch((error: unknown) => this.log.warn({ err: error }, 'draining'));
     // Closing ends the blocking wait for a job at once; it resolves when the jobs in hand are done.
-    const closed = Promise.allSettled(this.consumers.map(async (consumer) => consumer.close()));
+    const closed = this.intake.close();
     const calm = await within(this.runner.whenIdle(), patienceMs);
     const stopped = calm ? [] : this.runner.agentIds();
     if (!calm) {

@@ -1,5 +1,6 @@
 export * from './audit';
 export * from './dispatch';
+export * from './drills';
 export * from './errors';
 export * from './events';
 export * from './evidence';

@@ -1,3 +1,5 @@
+import { MAX_DEPTH } from './spec-validation/check-json';
+
 /** One line an agent may write on file descriptor 3. Anything else is counted and logged, never fatal. */
 export type AgentMessage =
   | { readonly type: 'cost'; readonly usd: number }
@@ -9,8 +11,15 @@ export type AgentMessage =
 /** Longest line accepted on file descriptor 3, bytes. */
 export const MAX_MESSAGE_BYTES = 1024 * 1024;
 
+/** Most one message may say was spent. US dollars. */
+export const MAX_MESSAGE_USD = 1e6;
+/** Bytes of an event's data that are kept; a longer one is kept as its size alone. */
+export const MAX_EVENT_BYTES = 16 * 1024;
+
 /** Reads one line of fd 3; undefined when it is not a protocol message. Never throws. */
 export function parseAgentMessage(line: string): AgentMessage | undefined {
+  // JSON.parse takes any depth, JSON.stringify and Lua's cjson do not.
+  if (depthOf(line) > MAX_DEPTH) return undefined;
   let raw: unknown;
   try {
     raw = JSON.parse(line);
@@ -22,13 +31,16 @@ export function parseAgentMessage(line: string): AgentMessage | undefined {
   switch (message['type']) {
     case 'cost': {
       const usd = message['usd'];
-      return typeof usd === 'number' && Number.isFinite(usd) && usd >= 0 ? { type: 'cost', usd } : undefined;
+      return typeof usd === 'number' && usd >= 0 && usd <= MAX_MESSAGE_USD
+        ? { type: 'cost', usd }
+        : undefined;
     }
     case 'progress':
       return { type: 'progress', value: message['value'] ?? message['progress'] ?? null };
     case 'event': {
       const name = message['name'];
-      if (typeof name !== 'string' || name === '' || name.length > 128) return undefined;
+      if (typeof name !== 'string' || name === '' || name.length > 128 || LONE_SURROGATE.test(name))
+        return undefined;
       return { type: 'event', name, ...(message['data'] === undefined ? {} : { data: message['data'] }) };
     }
     case 'checkpoint':
@@ -38,4 +50,23 @@ export function parseAgentMessage(line: string): AgentMessage | undefined {
     default:
       return undefined;
   }
+}
+
+const LONE_SURROGATE = /\p{Surrogate}/u;
+
+/** How deep a JSON text nests, without parsing it. */
+function depthOf(text: string): number {
+  let depth = 0;
+  let deepest = 0;
+  let quoted = false;
+  for (let i = 0; i < text.length; i++) {
+    const char = text[i];
+    if (quoted) {
+      if (char === '\\') i++;
+      else if (char === '"') quoted = false;
+    } else if (char === '"') quoted = true;
+    else if (char === '{' || char === '[') deepest = Math.max(deepest, ++depth);
+    else if (char === '}' || char === ']') depth--;
+  }
+  return deepest;
 }

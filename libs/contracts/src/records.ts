@@ -117,6 +117,8 @@ export interface AgentRecord {
   readonly checkpoint?: unknown;
   /** Lines on fd 3 that were not protocol. */
   readonly badLines?: number;
+  /** Events it said beyond what is kept of one agent. */
+  readonly droppedEvents?: number;
   /** How its end was observed. */
   readonly report?: StopReport;
 }

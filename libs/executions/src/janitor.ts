@@ -1,4 +1,4 @@
-import { NotFoundError } from '#libs/contracts';
+import { NotFoundError, type AgentRecord, type StopReport } from '#libs/contracts';
 import type { AgentQueues } from '#libs/dispatch';
 import type { LifecycleService } from '#libs/lifecycle';
 import type { DagExecutor } from './dag-executor';
@@ -53,15 +53,23 @@ export class Janitor {
 
   /** One pass over every shard. */
   async sweep(): Promise<void> {
-    await this.loseWorkers();
+    await this.guard(this.loseWorkers());
     for (const tag of this.lifecycle.valkey.keys.tags()) {
-      await this.enforceDeadlines(tag);
-      await this.advance(tag);
-      await this.orderStops(tag);
-      await this.queues.sweep(tag);
+      await this.guard(this.enforceDeadlines(tag));
+      await this.guard(this.advance(tag));
+      await this.guard(this.orderStops(tag));
+      await this.guard(this.queues.sweep(tag));
       const { keys, scripts } = this.lifecycle.valkey;
-      await scripts.run('pruneShard', keys.shard(tag, 'expiry'), [tag, BATCH, this.options.retentionMs]);
+      const args = [tag, BATCH, this.options.retentionMs];
+      await this.guard(scripts.run('pruneShard', keys.shard(tag, 'expiry'), args));
     }
+  }
+
+  /** One fault, such as a record that cannot be read, must not keep the rest from being done (R31). */
+  private async guard(work: Promise<unknown>): Promise<void> {
+    await work.catch((error: unknown) => {
+      if (!(error instanceof NotFoundError)) this.options.onError?.(error);
+    });
   }
 
   private async due(key: string): Promise<string[]> {
@@ -73,7 +81,7 @@ export class Janitor {
 
   private async enforceDeadlines(tag: string): Promise<void> {
     for (const id of await this.due(this.lifecycle.valkey.keys.shard(tag, 'deadlines'))) {
-      await this.ignoreGone(this.lifecycle.executions.stop(id, { reason: 'timeout', actor: 'belay' }));
+      await this.guard(this.lifecycle.executions.stop(id, { reason: 'timeout', actor: 'belay' }));
       await this.lifecycle.valkey.redis.zrem(this.lifecycle.valkey.keys.shard(tag, 'deadlines'), id);
       this.dag.requestStop({ executionId: id, reason: 'timeout', by: 'belay' });
     }
@@ -81,7 +89,7 @@ export class Janitor {
 
   private async advance(tag: string): Promise<void> {
     for (const id of await this.due(this.lifecycle.valkey.keys.shard(tag, 'advancing'))) {
-      await this.ignoreGone(this.dag.drive(id));
+      await this.guard(this.dag.drive(id));
     }
   }
 
@@ -102,22 +110,39 @@ export class Janitor {
     for (const id of await workers.expired()) await workers.expire(id);
     for (const id of await workers.lost()) {
       await agents.banOwner(id);
-      for (const agent of await agents.ownedBy(id)) {
-        const spec = await this.nodeSpec(agent.executionId, agent.nodeId);
-        const outcome = {
-          state: 'failed' as const,
-          reason: 'worker_lost' as const,
-          lost: true,
-          error: { code: 'WORKER_LOST', message: `Worker ${id} stopped renewing its lease.` },
-        };
-        const fence = { agentId: agent.id, owner: id, epoch: agent.epoch };
-        const verdict = retryVerdict(spec, agent.attempt, outcome.error.code, Math.random());
-        const result = await agents.finish(fence, { ...outcome, ...verdict });
-        if (result.stopNeeded)
-          this.dag.requestStop({ executionId: agent.executionId, reason: 'error', by: 'belay' });
-        await this.dag.drive(agent.executionId, result.entries, result.more);
-      }
-      await workers.forgetLost(id);
+      const proof = await workers.proof(id);
+      for (const agent of await agents.ownedBy(id)) await this.guard(this.loseAgent(agent, id, proof));
+      if ((await agents.ownedBy(id)).length === 0) await workers.forgetLost(id);
+    }
+    await this.proveLost();
+  }
+
+  private async loseAgent(agent: AgentRecord, id: string, proof: StopReport | undefined): Promise<void> {
+    const { agents } = this.lifecycle;
+    const spec = await this.nodeSpec(agent.executionId, agent.nodeId);
+    const outcome = {
+      state: 'failed' as const,
+      reason: 'worker_lost' as const,
+      error: { code: 'WORKER_LOST', message: `Worker ${id} stopped renewing its lease.` },
+      // A lease that ran out says nothing about the processes; its guardian or a reaper may have.
+      ...(proof === undefined ? { lost: true } : { report: proof }),
+    };
+    const fence = { agentId: agent.id, owner: id, epoch: agent.epoch };
+    const verdict = retryVerdict(spec, agent.attempt, outcome.error.code, Math.random());
+    const result = await agents.finish(fence, { ...outcome, ...verdict });
+    if (result.stopNeeded)
+      this.dag.requestStop({ executionId: agent.executionId, reason: 'error', by: 'belay' });
+    await this.dag.drive(agent.executionId, result.entries, result.more);
+  }
+
+  /** Attempts nobody could prove dead, whose worker's end was seen since. */
+  private async proveLost(): Promise<void> {
+    const { workers, agents } = this.lifecycle;
+    const unproved = await agents.unproved();
+    for (const owner of new Set(unproved.map((agent) => agent.owner))) {
+      const proof = await workers.proof(owner);
+      if (proof === undefined) continue;
+      for (const agent of unproved) if (agent.owner === owner) await agents.prove(agent.id, owner, proof);
     }
   }
 
@@ -126,11 +151,5 @@ export class Janitor {
     const text = await redis.hget(keys.execution(executionId, 'specs'), nodeId);
     if (text === null) throw new NotFoundError('node', nodeId);
     return JSON.parse(text) as Parameters<typeof retryVerdict>[0];
-  }
-
-  private async ignoreGone(work: Promise<unknown>): Promise<void> {
-    await work.catch((error: unknown) => {
-      if (!(error instanceof NotFoundError)) throw error;
-    });
   }
 }

@@ -11,11 +11,14 @@ import {
 import type { AgentEnded, AgentRunner, AgentSlot, HoldResult } from '#libs/spawner';
 import { Subscriber, type Valkey } from '#libs/valkey';
 import { Subject, type Observable, type Subscription } from 'rxjs';
+import type { GuardAnswer } from './armed.service';
 import type { OrderStore } from './order-store';
 
 export interface KillResponderOptions {
   readonly workerId: string;
   readonly onError: (error: unknown) => void;
+  /** What this worker's guard says when it is asked whether it could stop now. */
+  readonly describe: () => GuardAnswer;
 }
 
 /** One target's end by an order, for metrics. */
@@ -59,13 +62,18 @@ export class KillResponder {
     this.cursor = head;
     this.subscriptions.push(
       this.subscriber.messages$.subscribe(({ message }) => {
-        const { order, targets } = JSON.parse(message) as Ring;
-        if (order !== undefined) this.obey({ order, ...(targets === undefined ? {} : { targets }) });
+        const heard = JSON.parse(message) as Ring | { readonly ask: string };
+        if ('ask' in heard) void this.answer(heard.ask).catch(this.options.onError);
+        else this.obey(heard);
       }),
       this.subscriber.subscribed$.subscribe(() => void this.catchUp()),
       this.runner.ended$.subscribe((ended) => void this.reportEnd(ended).catch(this.options.onError)),
     );
     await this.subscriber.start();
+  }
+
+  private async answer(nonce: string): Promise<void> {
+    await this.orders.answer(nonce, this.options.workerId, this.options.describe());
   }
 
   /** Called with every heartbeat's answer. */

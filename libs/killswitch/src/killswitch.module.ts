@@ -2,7 +2,9 @@ import { Module, type DynamicModule } from '@nestjs/common';
 import { DagExecutor } from '#libs/executions';
 import { LifecycleService } from '#libs/lifecycle';
 import { ChangeFeed, Valkey } from '#libs/valkey';
+import { DrillService, DrillStore } from './drill';
 import { KillswitchService, type KillswitchOptions } from './killswitch.service';
+import { ArmedService } from './armed.service';
 import { AuditStore } from './audit-store';
 import { ControlSettings } from './control-settings';
 import { LatchStore } from './latch-store';
@@ -36,6 +38,28 @@ export class KillswitchModule {
           inject: [Valkey, ControlSettings],
           useFactory: (valkey: Valkey, settings: ControlSettings) => new LatchStore(valkey, settings),
         },
+        {
+          provide: DrillStore,
+          inject: [Valkey, ControlSettings],
+          useFactory: (valkey: Valkey, settings: ControlSettings) => new DrillStore(valkey, settings),
+        },
+        {
+          provide: DrillService,
+          inject: [LifecycleService, DagExecutor, KillswitchService, ChangeFeed, DrillStore],
+          useFactory: (
+            lifecycle: LifecycleService,
+            dag: DagExecutor,
+            killswitch: KillswitchService,
+            feed: ChangeFeed,
+            store: DrillStore,
+          ) => new DrillService(lifecycle, dag, killswitch, feed, store),
+        },
+        {
+          provide: ArmedService,
+          inject: [LifecycleService, OrderStore, ChangeFeed],
+          useFactory: (lifecycle: LifecycleService, orders: OrderStore, feed: ChangeFeed) =>
+            new ArmedService(lifecycle, orders, feed),
+        },
         { provide: AuditStore, inject: [Valkey], useFactory: (valkey: Valkey) => new AuditStore(valkey) },
         {
           provide: ChangeFeed,
@@ -58,7 +82,15 @@ export class KillswitchModule {
           ) => new KillswitchService(lifecycle, dag, orders, latches, feed, options),
         },
       ],
-      exports: [KillswitchService, OrderStore, LatchStore, AuditStore, ChangeFeed],
+      exports: [
+        KillswitchService,
+        DrillService,
+        ArmedService,
+        OrderStore,
+        LatchStore,
+        AuditStore,
+        ChangeFeed,
+      ],
     };
   }
 }

@@ -2,6 +2,8 @@ import {
   EXECUTION_MACHINE,
   isEnded,
   isWide,
+  NotFoundError,
+  type AgentRecord,
   type BelayEvent,
   type ExecutionRecord,
   type Latch,
@@ -15,7 +17,7 @@ import {
 } from '#libs/contracts';
 import type { DagExecutor } from '#libs/executions';
 import type { LifecycleService } from '#libs/lifecycle';
-import type { ChangeFeed } from '#libs/valkey';
+import { patiently, type ChangeFeed } from '#libs/valkey';
 import type { Subscription } from 'rxjs';
 import { ulid } from 'ulid';
 import { newLatch, type LatchStore } from './latch-store';
@@ -48,6 +50,8 @@ export interface KillswitchOptions {
 
 /** Executions acted on at a time. */
 const AT_A_TIME = 32;
+/** A worker that has not reported by then may have died between an end and its report. Milliseconds. */
+const REPAIR_AFTER_MS = 900;
 
 /**
  * Gives orders and completes their receipts. An order is durable and announced by one script; from there the workers
@@ -103,7 +107,7 @@ export class KillswitchService {
    */
   async give(request: OrderRequest): Promise<Order> {
     // What can only be one agent or execution is stopped first and looked up meanwhile: a look costs the time of a kill.
-    const known = this.scopes.assertKnown(request.scope);
+    const known = patiently(async () => this.scopes.assertKnown(request.scope));
     known.catch(() => undefined);
     if (isWide(request.scope) || request.kind === 'freeze') await known;
     const { order } = await this.place(request);
@@ -113,7 +117,8 @@ export class KillswitchService {
       await this.orders.addTargets(order.id, [], true);
       throw error;
     }
-    await this.carryOut(order);
+    // What fails here is done by the next sweep: the order itself is durable and announced.
+    await patiently(async () => this.carryOut(order));
     return order;
   }
 
@@ -147,7 +152,7 @@ export class KillswitchService {
   async carryOut(order: Order): Promise<void> {
     const { kind, scope } = order;
     const executions = kind === 'thaw' ? [] : await this.scopes.executions(scope, order.placedAt);
-    await inGroups(executions, async (id) => this.haltOne(id, order));
+    await this.each(executions, async (id) => this.haltOne(id, order));
     const named = await this.targetsOf(order, executions);
     await this.orders.addTargets(
       order.id,
@@ -158,7 +163,8 @@ export class KillswitchService {
       order,
       named.map((agent) => agent.id),
     );
-    if (kind === 'kill') await inGroups(executions, async (id) => this.dag.drive(id));
+    if (named.some((agent) => outcomeFor(kind, agent) === 'unconfirmed')) await this.repair(order.id);
+    if (kind === 'kill') await this.each(executions, async (id) => this.dag.drive(id));
   }
 
   private async haltOne(id: string, order: Order): Promise<void> {
@@ -184,24 +190,35 @@ export class KillswitchService {
    * order takes agents that were claimed before it, or belong to an execution it holds; while it is open, workers name
    * what they claimed later.
    */
-  private async targetsOf(order: Order, executions: readonly string[]) {
+  private async targetsOf(order: Order, executions: readonly string[]): Promise<AgentRecord[]> {
     const inScope = new Set(executions);
-    const live = (await this.scopes.liveAgents(order.scope)).filter(
-      (agent) => !isWide(order.scope) || agent.createdAt <= order.placedAt || inScope.has(agent.executionId),
-    );
-    const ended = await this.lifecycle.agents.endedSince(order.placedAt);
-    return [...live, ...ended.filter((agent) => agent.orderId === order.id)];
+    // In this order on the shard's connection: what leaves the first in between is in the second.
+    const [live, ended, unproved] = await Promise.all([
+      this.scopes.liveAgents(order.scope),
+      this.lifecycle.agents.endedSince(order.placedAt),
+      order.kind === 'kill' ? this.lifecycle.agents.unproved() : [],
+    ]);
+    const wasThere = (agent: AgentRecord): boolean =>
+      !isWide(order.scope) || agent.createdAt <= order.placedAt || inScope.has(agent.executionId);
+    const named = new Map<string, AgentRecord>();
+    for (const agent of live) if (wasThere(agent)) named.set(agent.id, agent);
+    for (const agent of ended) if (agent.orderId === order.id) named.set(agent.id, agent);
+    // Lost with their worker and never seen dead: they may still run, so no receipt is complete without them.
+    for (const agent of unproved) if (this.scopes.covers(order.scope, agent)) named.set(agent.id, agent);
+    return [...named.values()];
   }
 
   /** The receipt once it is complete, or as it stands when the limit has passed. */
   async waitForReceipt(orderId: string, timeoutMs = this.options.proofLimitMs): Promise<Receipt> {
     const concerns = ({ entity, data }: BelayEvent): boolean =>
       entity === 'order' && (data as { orderId?: string } | undefined)?.orderId === orderId;
-    let looks = 0;
+    let repairedAt = performance.now();
     const look = async (): Promise<Receipt | undefined> => {
-      // Hints bring us here; without one for a second a worker may have died between an end and its report.
-      if (looks++ > 0) await this.repair(orderId);
-      return (await this.orders.state(orderId)) === 'open' ? undefined : this.orders.receipt(orderId);
+      if ((await this.orders.state(orderId)) !== 'open') return this.orders.receipt(orderId);
+      if (performance.now() - repairedAt < REPAIR_AFTER_MS) return undefined;
+      repairedAt = performance.now();
+      await this.repair(orderId);
+      return undefined;
     };
     return this.feed
       .until(look, concerns, { timeoutMs, what: `The receipt of ${orderId}` })
@@ -213,7 +230,7 @@ export class KillswitchService {
 
   /** Stops one execution and waits for its end, with the receipt (R19). An ended one answers what is stored (R20). */
   async stop(executionId: string, request: Omit<OrderRequest, 'scope' | 'kind'>): Promise<StopResponse> {
-    const before = await this.lifecycle.executions.get(executionId);
+    const before = await patiently(async () => this.lifecycle.executions.get(executionId));
     if (isEnded(EXECUTION_MACHINE, before.state)) return this.response(before);
     const order = await this.give({
       reason: 'user_abort',
@@ -222,7 +239,10 @@ export class KillswitchService {
     });
     await this.waitForReceipt(order.id);
     const record = await this.waitForEnd(executionId);
-    return this.response(record);
+    // An earlier order may be the one that stopped it: its receipt is the one answered.
+    if (record.orderId !== undefined && record.orderId !== order.id)
+      await this.waitForReceipt(record.orderId);
+    return patiently(async () => this.response(record));
   }
 
   /** What stop answers, from the record alone: the response equals the record (R7). */
@@ -339,7 +359,7 @@ export class KillswitchService {
 
   private async resumeHeld(latchId: string, by: string): Promise<void> {
     const held = await this.lifecycle.executions.heldBy(latchId);
-    await inGroups(held, async (id) => {
+    await this.each(held, async (id) => {
       await this.lifecycle.executions.resume(id, by);
       await this.dag.drive(id);
     });
@@ -349,16 +369,30 @@ export class KillswitchService {
   async sweep(): Promise<void> {
     await this.latches.repair();
     const now = this.lifecycle.valkey.clock.now();
-    for (const order of await this.orders.open()) {
-      const receipt = await this.orders.receipt(order.id);
-      if (receipt.resolvedAt === undefined) await this.carryOut(order);
-      await this.repair(order.id);
-      if (receipt.state === 'open' && now - order.placedAt > this.options.proofLimitMs) {
-        await this.orders.expire(order.id);
-        if (order.scope.type === 'execution' && order.kind === 'kill')
-          await this.giveUp(order.scope.executionId);
-      }
+    await this.each(await this.orders.open(), async (order) => this.complete(order, now));
+  }
+
+  private async complete(order: Order, now: number): Promise<void> {
+    const receipt = await this.orders.receipt(order.id);
+    if (receipt.resolvedAt === undefined) await this.carryOut(order);
+    await this.repair(order.id);
+    if (receipt.state === 'open' && now - order.placedAt > this.options.proofLimitMs) {
+      await this.orders.expire(order.id);
+      if (order.scope.type === 'execution' && order.kind === 'kill')
+        await this.giveUp(order.scope.executionId);
     }
+  }
+
+  /** Some at a time; one that fails is told of and does not keep the others from being done (R31, R50). */
+  private async each<T>(items: readonly T[], act: (item: T) => Promise<unknown>): Promise<void> {
+    for (let i = 0; i < items.length; i += AT_A_TIME)
+      await Promise.all(
+        items.slice(i, i + AT_A_TIME).map(async (item) =>
+          act(item).catch((error: unknown) => {
+            if (!(error instanceof NotFoundError)) this.options.onError?.(error);
+          }),
+        ),
+      );
   }
 
   /** A worker stores an agent's end before it reports it; when it died in between, the record has the evidence. */
@@ -369,15 +403,14 @@ export class KillswitchService {
       const before = open.find(({ agentId }) => agentId === agent.id)?.outcome;
       const outcome = outcomeFor(order.kind, agent);
       if (outcome === 'pending' || outcome === before) continue;
+      const lost = agent.reason === 'worker_lost';
       const detail =
         outcome === 'unconfirmed'
           ? `worker ${agent.owner} was lost; a lease that ran out is no proof`
-          : undefined;
+          : lost
+            ? `not by this order: it ended with worker ${agent.owner}, which was lost`
+            : undefined;
       await this.orders.report(orderId, targetOf(agent, outcome, detail));
     }
   }
-}
-
-async function inGroups<T>(items: readonly T[], act: (item: T) => Promise<unknown>): Promise<void> {
-  for (let i = 0; i < items.length; i += AT_A_TIME) await Promise.all(items.slice(i, i + AT_A_TIME).map(act));
 }

@@ -1,6 +1,7 @@
 import {
   BelayError,
   conditionsOf,
+  isLatchId,
   MAX_LATCHES,
   NotFoundError,
   type Latch,
@@ -102,6 +103,7 @@ export class LatchStore {
 
   /** Engaged or released. @throws NotFoundError */
   async get(latchId: string): Promise<Latch> {
+    if (!isLatchId(latchId)) throw new NotFoundError('latch', latchId);
     const { redis, keys } = this.valkey;
     const text =
       (await redis.hget(keys.shard(keys.control, 'latches'), latchId)) ??

@@ -1,6 +1,8 @@
 import {
   BelayError,
   CONFIRMED_OUTCOMES,
+  isOrderId,
+  isWide,
   MAX_LATCHES,
   NotFoundError,
   ORDER_MACHINE,
@@ -21,6 +23,7 @@ import type { ControlSettings } from './control-settings';
 import { tooMany, type LatchStore, type NewLatch } from './latch-store';
 
 const CHUNK = 500;
+const ANSWERS_KEPT_MS = 60_000;
 
 /** A target as an agent's record shows it. */
 export function targetOf(agent: AgentRecord, outcome: TargetOutcome, detail?: string): TargetReceipt {
@@ -45,7 +48,7 @@ export class OrderStore {
 
   /**
    * Durable, then announced: the doorbell rings inside the same script. With a latch it rings once every shard holds
-   * the latch. Joins an open order of the same kind for the same scope. @throws BelayError TOO_MANY_LATCHES
+   * the latch. Joins an open order of the same kind for the same execution or agent. @throws BelayError TOO_MANY_LATCHES
    */
   async place(
     asked: Omit<Order, 'seq' | 'placedAt'>,
@@ -53,7 +56,7 @@ export class OrderStore {
   ): Promise<{ order: Order; created: boolean }> {
     const reply = await this.call('placeOrder', asked.id, [
       JSON.stringify(asked),
-      `${asked.kind}:${scopeKey(asked.scope)}`,
+      isWide(asked.scope) ? '' : `${asked.kind}:${scopeKey(asked.scope)}`,
       latch === undefined ? '' : JSON.stringify(latch),
       MAX_LATCHES,
     ]);
@@ -86,8 +89,42 @@ export class OrderStore {
     }
   }
 
-  private async publish(ring: Ring): Promise<void> {
+  private async publish(ring: Ring | { readonly ask: string }): Promise<void> {
     await this.valkey.redis.publish(this.valkey.keys.doorbellChannel, JSON.stringify(ring));
+  }
+
+  /** Asks every guard that hears the doorbell to answer. */
+  async ask(nonce: string): Promise<void> {
+    await this.publish({ ask: nonce });
+  }
+
+  /** A guard's answer; kept for a moment only. */
+  async answer(nonce: string, workerId: string, answer: object): Promise<void> {
+    const { redis, keys } = this.valkey;
+    const key = keys.shard(keys.control, `armed:${nonce}`);
+    await redis
+      .multi()
+      .hset(key, workerId, JSON.stringify(answer))
+      .pexpire(key, ANSWERS_KEPT_MS)
+      .publish(keys.eventsChannel, JSON.stringify({ type: 'worker.armed', entity: 'worker', workerId }))
+      .exec();
+  }
+
+  async answers<T>(nonce: string): Promise<ReadonlyMap<string, T>> {
+    const { redis, keys } = this.valkey;
+    const rows = await redis.hgetall(keys.shard(keys.control, `armed:${nonce}`));
+    return new Map(Object.entries(rows).map(([id, text]) => [id, JSON.parse(text) as T]));
+  }
+
+  /** Into the audit log: what was done while the server was away. Repeatable by id. */
+  async record(id: string, entry: object): Promise<void> {
+    const { keys, scripts } = this.valkey;
+    await scripts.run('recordAct', keys.shard(keys.control, 'audit'), [
+      keys.control,
+      id,
+      this.settings.text,
+      JSON.stringify(entry),
+    ]);
   }
 
   async report(orderId: string, target: TargetReceipt): Promise<void> {
@@ -113,6 +150,7 @@ export class OrderStore {
 
   /** @throws NotFoundError */
   async receipt(orderId: string): Promise<Receipt> {
+    if (!isOrderId(orderId)) throw new NotFoundError('order', orderId);
     const { redis, keys } = this.valkey;
     const [fields, rows] = await Promise.all([
       redis.hgetall(keys.order(orderId)),
@@ -213,9 +251,8 @@ export function outcomeFor(
     case 'completed':
       return 'already-ended';
     case 'failed':
-      return agent.reason === 'worker_lost' && agent.report?.proved !== true
-        ? 'unconfirmed'
-        : 'already-ended';
+      if (agent.reason !== 'worker_lost') return 'already-ended';
+      return agent.report?.proved === true ? 'killed' : 'unconfirmed';
     case 'spawning':
     case 'running':
       if (kind === 'freeze' && agent.frozen === true) return 'frozen';

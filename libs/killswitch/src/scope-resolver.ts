@@ -38,16 +38,12 @@ export class ScopeResolver {
         return agents.liveEverywhere();
       case 'pool':
       case 'selector':
-        return (await agents.liveEverywhere()).filter((agent) =>
-          scopeCovers(scope, {
-            agentId: agent.id,
-            executionId: agent.executionId,
-            workerId: agent.owner,
-            pool: agent.pool,
-            labels: agent.labels ?? {},
-          }),
-        );
+        return (await agents.liveEverywhere()).filter((agent) => this.covers(scope, agent));
     }
+  }
+
+  covers(scope: Scope, { id, executionId, owner, pool, labels = {} }: AgentRecord): boolean {
+    return scopeCovers(scope, { agentId: id, executionId, workerId: owner, pool, labels });
   }
 
   /** Executions a scope holds as a whole, created until then. A pool or a worker holds none: their nodes run elsewhere too. */

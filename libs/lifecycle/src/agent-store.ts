@@ -86,6 +86,7 @@ export interface AgentSaid {
   readonly progress?: unknown;
   readonly checkpoint?: unknown;
   readonly badLines?: number;
+  readonly droppedEvents?: number;
   readonly events?: readonly { readonly n: number; readonly name: string; readonly data?: unknown }[];
 }
 
@@ -213,6 +214,7 @@ export class AgentStore {
         ...text('progress', said.progress),
         ...text('checkpoint', said.checkpoint),
         ...(said.badLines === undefined ? {} : { badLines: said.badLines }),
+        ...(said.droppedEvents === undefined ? {} : { droppedEvents: said.droppedEvents }),
       }),
       JSON.stringify(events),
     ]);
@@ -273,6 +275,25 @@ export class AgentStore {
         ),
     );
     return this.many([...new Set(lists.flat())]);
+  }
+
+  /** Lost attempts nobody has seen dead yet; `owner` narrows. They may still run. */
+  async unproved(owner?: string): Promise<AgentRecord[]> {
+    const lists = await Promise.all(
+      this.keys.tags().map(async (tag) => this.redis.zrange(this.keys.shard(tag, 'unproved'), 0, '9999')),
+    );
+    const records = await this.many(lists.flat());
+    return owner === undefined ? records : records.filter((agent) => agent.owner === owner);
+  }
+
+  /** Evidence that came after the end was stored. False: it was not needed any more. */
+  async prove(agentId: string, owner: string, report: StopReport): Promise<boolean> {
+    const reply = await this.scripts.json('proveAgent', executionOf(agentId), [
+      agentId,
+      owner,
+      JSON.stringify(report),
+    ]);
+    return accepted<{ proved: boolean }>(reply, 'agent', agentId).proved;
   }
 
   /** Agents that ended since then, by Valkey's clock. */

@@ -1,5 +1,7 @@
 import { createHash } from 'node:crypto';
 import {
+  BelayError,
+  isExecutionId,
   NotFoundError,
   shardOf,
   type BelayEvent,
@@ -171,6 +173,7 @@ export class ExecutionStore {
 
   /** @throws NotFoundError */
   async get(id: string): Promise<ExecutionRecord> {
+    if (!isExecutionId(id)) throw new NotFoundError('execution', id);
     const key = this.keys.execution(id);
     const fields = await this.redis.hgetall(key);
     if (Object.keys(fields).length === 0) throw new NotFoundError('execution', id);
@@ -218,7 +221,7 @@ export class ExecutionStore {
     query: { states?: readonly NodeState[]; cursor?: string; limit?: number } = {},
   ): Promise<Page<NodeRecord>> {
     const limit = query.limit ?? 1_000;
-    const from = Number(query.cursor ?? 0);
+    const from = wholeCursor(query.cursor);
     const ids = await this.redis.lrange(this.keys.execution(id, 'order'), from, from + limit - 1);
     if (ids.length === 0) return { items: [] };
     const key = this.keys.execution(id, 'nodes');
@@ -258,6 +261,17 @@ export class ExecutionStore {
     const rows = await this.redis.xrange(this.keys.execution(id, 'events'), '-', '+', 'COUNT', 1);
     return rows[0]?.[0];
   }
+}
+
+/** @throws BelayError INVALID_REQUEST */
+function wholeCursor(cursor: string | undefined): number {
+  if (cursor === undefined) return 0;
+  if (/^\d{1,9}$/.test(cursor)) return Number(cursor);
+  throw new BelayError('INVALID_REQUEST', 'The cursor is not one this list has answered.', {
+    problems: [
+      { path: 'cursor', code: 'PATTERN', message: 'must be what the page before answered as nextCursor.' },
+    ],
+  });
 }
 
 /** More kinds of nodes than these are not compared with a latch at the submit; each claim still is. */

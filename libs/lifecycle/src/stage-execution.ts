@@ -58,8 +58,8 @@ export async function stageExecution(
     pipeline.sadd(part('open'), ...group.map((node) => node.id));
     await settle(pipeline.exec());
   }
-  for (const group of chunks([...dependants])) {
-    await redis.hset(part('outs'), Object.fromEntries(group.map(([id, next]) => [id, JSON.stringify(next)])));
+  for (const group of chunks([...dependants].flatMap(inPieces))) {
+    await redis.hset(part('outs'), Object.fromEntries(group));
   }
   for (const group of chunks(roots)) await redis.rpush(part('todo'), ...group);
   const expiry = redis.pipeline();
@@ -67,6 +67,11 @@ export async function stageExecution(
     expiry.pexpire(part(name), STAGING_MS);
   }
   await settle(expiry.exec());
+}
+
+/** A node's dependants in pieces that one script can look at: the first under its id, the others numbered (execution.lua). */
+function inPieces([id, next]: readonly [string, readonly string[]]): [string, string][] {
+  return chunks(next).map((piece, i) => [i === 0 ? id : `${id}\t${i}`, JSON.stringify(piece)]);
 }
 
 /** A pipeline reports each command's error in its row; the first one is raised. */

@@ -1,7 +1,14 @@
-import { NotFoundError, type WorkerRecord, type WorkerState } from '#libs/contracts';
+import {
+  NotFoundError,
+  type StopReport,
+  type WorkerRecord,
+  type WorkerState,
+} from '#libs/contracts';
 import type { ScriptReply, Valkey } from '#libs/valkey';
 import { decodeWorker } from './decode';
 import { accepted } from './refusals';
+
+const PROOF_KEPT_MS = 30 * 24 * 3_600_000;
 
 /** What a heartbeat brings back. */
 export interface Heartbeat {
@@ -98,6 +105,19 @@ export class WorkerStore {
   async lost(): Promise<string[]> {
     const { redis, keys } = this.valkey;
     return redis.zrange(keys.shard(keys.control, 'lost'), 0, '99');
+  }
+
+  /** A dead worker's processes were all seen dead. Kept so that the janitor finds it whenever it declares it lost. */
+  async saveProof(id: string, report: StopReport): Promise<void> {
+    const { redis, keys } = this.valkey;
+    await redis.set(keys.shard(keys.control, `proof:${id}`), JSON.stringify(report), 'PX', PROOF_KEPT_MS);
+  }
+
+  /** What `saveProof` kept; undefined where nobody has seen them dead. */
+  async proof(id: string): Promise<StopReport | undefined> {
+    const { redis, keys } = this.valkey;
+    const text = await redis.get(keys.shard(keys.control, `proof:${id}`));
+    return text === null ? undefined : (JSON.parse(text) as StopReport);
   }
 
   async forgetLost(id: string): Promise<void> {

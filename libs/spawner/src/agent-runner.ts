@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { resolve } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import {
   BelayError,
   isBelayError,
@@ -31,6 +32,8 @@ export interface RunnerOptions {
   readonly beforeSpawn?: (slot: AgentSlot, claim: Granted) => Promise<void> | undefined;
   /** Aborted when the worker gives up waiting for the server. */
   readonly closing?: AbortSignal;
+  /** Whether this worker has lately been silent for so long that its guardian may have killed its trees. */
+  readonly wasSilent?: () => boolean;
 }
 
 /** What an order learns about one agent. */
@@ -179,8 +182,11 @@ export class AgentRunner {
       await this.announce(slot, claim, process);
       const exit = await process.ended;
       slot.hasEnded();
-      await Promise.all([log.close(), reporter.close()]);
+      // Sent before the outcome; nobody waits for the log to be stored.
+      const logged = log.close();
+      await reporter.close();
       await this.conclude(slot, claim, process, exit, reporter);
+      await logged;
     } finally {
       slot.hasEnded();
     }
@@ -275,7 +281,10 @@ export class AgentRunner {
           `The tree of ${slot.agentId} could not be proved dead before the worker closed.`,
         );
     }
-    await this.store(slot, claim, outcomeOf(slot.cause, { ...exit, report }, reporter));
+    const fenced =
+      report.signals.length === 0 && exit.signal === 'SIGKILL' && this.options.wasSilent?.() === true;
+    const cause = fenced ? FENCED : slot.cause;
+    await this.store(slot, claim, outcomeOf(cause, { ...exit, report }, reporter, fenced));
   }
 
   private async store(slot: AgentSlot, claim: Granted, outcome: AgentOutcome): Promise<void> {
@@ -285,18 +294,31 @@ export class AgentRunner {
     await stored;
   }
 
-  /** While the server is away the outcome is kept and tried again: only a refusal, or our own end, gives it up. */
+  /**
+   * Whatever keeps the outcome from being stored, it is kept and tried again: the server away or full, a fault. Only a
+   * refusal, or our own end, gives it up. What cannot be stored as it is (a result no JSON can carry) is stored without.
+   */
   private async finishPatiently(claim: Granted, outcome: AgentOutcome): Promise<void> {
-    for (;;) {
+    const { agentId } = claim.fence;
+    let sent = outcome;
+    for (let attempt = 0; ; attempt++) {
       try {
-        await this.options.finish(claim.fence, outcome, claim.node);
+        await this.options.finish(claim.fence, sent, claim.node);
         return;
       } catch (error) {
-        if (!isBelayError(error) || error.code !== 'OUTCOME_UNKNOWN' || this.options.closing?.aborted)
-          throw error;
-        this.options.onError?.(error, claim.fence.agentId);
+        this.options.onError?.(error, agentId);
+        if (isRefusal(error)) return this.proveLate(claim, outcome, error);
+        if (this.options.closing?.aborted) throw error;
+        if (attempt >= TRIES_WHOLE && !isBelayError(error)) sent = withoutSayings(outcome, error);
+        await pause(Math.min(100 * 2 ** attempt, LONGEST_PAUSE_MS), this.options.closing);
       }
     }
+  }
+
+  /** Someone else has ended this attempt already, without proof: what we saw is the proof. */
+  private async proveLate({ fence }: Granted, { report }: AgentOutcome, refusal: unknown): Promise<void> {
+    if (report?.proved !== true) throw refusal;
+    await this.lifecycle.agents.prove(fence.agentId, fence.owner, report);
   }
 
   private emit(
@@ -317,6 +339,44 @@ export class AgentRunner {
       report,
     });
   }
+}
+
+const TRIES_WHOLE = 3;
+const LONGEST_PAUSE_MS = 5_000;
+
+/** The guardian's work, which the worker sees only as an exit by SIGKILL. */
+const FENCED: StopCause = {
+  reason: 'worker_lost',
+  mode: 'immediate',
+  by: 'belay',
+  endsAs: 'failed',
+  error: {
+    code: 'FENCED',
+    message: 'Its worker had been silent for too long, and the guardian ended what it ran.',
+  },
+};
+
+/** The server has answered, and the answer is no: this attempt is no longer ours to write. */
+function isRefusal(error: unknown): boolean {
+  return isBelayError(error) && ['STALE_EPOCH', 'INVALID_TRANSITION', 'NOT_FOUND'].includes(error.code);
+}
+
+/** What an agent said is left out when it is what cannot be stored; how it ended is not. */
+function withoutSayings(outcome: AgentOutcome, error: unknown): AgentOutcome {
+  const { result: _, costUsd: __, ...rest } = outcome;
+  if (outcome.state !== 'completed') return rest;
+  const why = error instanceof Error ? error.message : String(error);
+  return {
+    ...rest,
+    state: 'failed',
+    reason: 'error',
+    error: { code: 'OUTCOME_INVALID', message: `What it reported could not be stored: ${why.slice(0, 200)}` },
+  };
+}
+
+/** Ends early when the worker gives up. */
+async function pause(ms: number, closing: AbortSignal | undefined): Promise<void> {
+  await delay(ms, undefined, closing === undefined ? {} : { signal: closing }).catch(() => undefined);
 }
 
 function graceOf(claim: Granted, fallback: number): number {
@@ -366,14 +426,19 @@ function spawnFailed(error: unknown): AgentOutcome {
 }
 
 /** What the exit means. A process that had ended before any signal reached it ended by itself. */
-function outcomeOf(cause: StopCause | undefined, exit: ExitReport, reporter: AgentReporter): AgentOutcome {
+function outcomeOf(
+  cause: StopCause | undefined,
+  exit: ExitReport,
+  reporter: AgentReporter,
+  fenced: boolean,
+): AgentOutcome {
   const base = {
     ...(exit.exitCode === null ? {} : { exitCode: exit.exitCode }),
     ...(exit.signal === null ? {} : { signal: exit.signal }),
     costUsd: reporter.costUsd,
     report: exit.report,
   };
-  if (cause !== undefined && exit.report.signals.length > 0)
+  if (cause !== undefined && (fenced || exit.report.signals.length > 0))
     return { ...base, state: cause.endsAs, ...stopOf(cause) };
   if (exit.startError !== undefined) {
     return {

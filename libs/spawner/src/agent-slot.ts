@@ -29,6 +29,8 @@ export interface GrantedClaim {
   readonly claimedAt: number;
   readonly pool: string;
   readonly labels: Readonly<Record<string, string>>;
+  readonly graceMs?: number;
+  readonly node: { readonly graceMs?: number };
 }
 
 /**
@@ -43,6 +45,8 @@ export class AgentSlot implements AgentAddress {
   pool: string | undefined;
   labels: Readonly<Record<string, string>> | undefined;
   fence: Fence | undefined;
+  /** The node's own, else the execution's; known from the claim on. Milliseconds. */
+  graceMs: number | undefined;
   cause: StopCause | undefined;
   process: AgentProcess | undefined;
   /** When the claim was granted, Valkey's clock; undefined while it is under way. */
@@ -67,7 +71,8 @@ export class AgentSlot implements AgentAddress {
     return this.holds.size > 0;
   }
 
-  granted({ fence, claimedAt, pool, labels }: GrantedClaim): void {
+  granted({ fence, claimedAt, pool, labels, graceMs, node }: GrantedClaim): void {
+    this.graceMs = node.graceMs ?? graceMs;
     this.fence = fence;
     this.claimedAt = claimedAt;
     this.pool = pool;
@@ -111,7 +116,7 @@ export class AgentSlot implements AgentAddress {
       this.cause = cause;
     void this.process?.stop({
       mode: cause.mode,
-      graceMs: cause.graceMs ?? this.cause.graceMs ?? defaultGraceMs,
+      graceMs: cause.graceMs ?? this.cause.graceMs ?? this.graceMs ?? defaultGraceMs,
     });
   }
 

@@ -7,6 +7,8 @@
 --!include base
 --!include execution
 local limit = tonumber(ARGV[4])
+-- Counting down 500 dependants takes about as long as moving this many nodes.
+local PIECE_COSTS = 50
 local state = field('state')
 if not state then
   redis.call('ZREM', key('advancing'), EXE)
@@ -20,20 +22,27 @@ if state == 'running' or state == 'stopping' then
     local item = redis.call('LPOP', todo_key)
     if not item then break end
     moved = moved + 1
-    local id = string.sub(item, 2)
-    local node = read_node(id)
-    if string.sub(item, 1, 1) == 's' then
-      if node.s == 'pending' then
-        move_node(id, node, 'skipped')
-        skip_dependants(id)
+    local what, id = string.sub(item, 1, 1), string.sub(item, 2)
+    if what == 'R' or what == 'S' then
+      local node_id, piece = string.match(id, '^(.-)\t(%d+)$')
+      moved = moved + PIECE_COSTS
+      if what == 'R' then release_dependants(node_id, 0, entries, tonumber(piece)) else skip_dependants(node_id, tonumber(piece)) end
+    else
+      local node = read_node(id)
+      if what == 's' then
+        if node.s == 'pending' then
+          move_node(id, node, 'skipped')
+          skip_dependants(id)
+          moved = moved + PIECE_COSTS / 10
+        end
+      elseif state == 'running' and node.s == 'pending' then
+        make_ready(id, node, 0, entries)
       end
-    elseif state == 'running' and node.s == 'pending' then
-      make_ready(id, node, 0, entries)
     end
   end
 end
 if state == 'stopping' or halting then
-  local left = limit - moved
+  local left = math.floor(limit - moved)
   if left > 0 then
     local reason = field('reason')
     for _, id in ipairs(redis.call('SRANDMEMBER', open_key, int(left))) do

@@ -82,10 +82,10 @@ if over and active then
     error = { code = 'BUDGET_EXCEEDED', message = 'The execution spent more than its maxCostUsd.' } })
   state = 'stopping'
 end
-if finish.lost and state == 'stopping' then
-  -- A stop may not be called done on the word of an expired lease.
-  redis.call('HSET', exe_key, 'stopTo', 'failed', 'error', cjson.encode({ code = 'UNCONFIRMED',
-    message = 'Worker ' .. agent.owner .. ' was lost; its agent ' .. agent.id .. ' could not be proved dead.', nodeId = node_id }))
+if finish.lost then
+  -- It may still run: every order for it, and every stop of the execution, has to say so until somebody proves it dead.
+  redis.call('SADD', exe_key .. ':unproved', agent.id)
+  redis.call('ZADD', key('unproved'), int(NOW), agent.id)
 end
 bump()
 local now_state = settle()

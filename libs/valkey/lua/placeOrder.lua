@@ -1,8 +1,9 @@
 -- placeOrder: writes an order to the log and engages its latch, then rings the doorbell with it. Durable before
 -- announced. With a latch it does not ring: the caller copies the latch to every shard first, then rings.
--- Repeatable by order id; and while an order of the same kind for the same scope is open, a second one joins it (R20).
+-- Repeatable by order id; and while an order of the same kind for the same execution or agent is open, a second one that
+-- asks for no more joins it (R20). Wide scopes never join: what began after the first order is not in its targets.
 -- KEYS[1] the order's record
--- ARGV    1 control tag · 2 order id · 3 settings · 4 order JSON without seq and placedAt · 5 scope key
+-- ARGV    1 control tag · 2 order id · 3 settings · 4 order JSON without seq and placedAt · 5 what it can join by, or ''
 --         · 6 latch JSON without engagedAt, or '' · 7 most latches
 -- Returns { order = JSON text, created, latches = LatchSet JSON text when one was engaged } · refused: TOO_MANY_LATCHES
 -- Events  order.open, latch.engaged
@@ -16,12 +17,14 @@ if existing then
   return cjson.encode({ order = existing, created = false, latches = ARGV[6] ~= '' and latch_set() or nil })
 end
 local order = cjson.decode(ARGV[4])
-local other = redis.call('HGET', key('orders:by-scope'), ARGV[5])
+local joins = ARGV[5] ~= ''
+local other = joins and redis.call('HGET', key('orders:by-scope'), ARGV[5])
 if other then
   local open = redis.call('HGET', key('ord:' .. other), 'order')
   local held = open and cjson.decode(open)
-  -- One that must be immediate never waits behind a graceful one, and one with a latch brings its latch.
-  local weaker = held and ((order.mode == 'immediate' and held.mode ~= 'immediate') or (ARGV[6] ~= '' and not held.latchId))
+  -- One that must be faster never waits behind a slower one, and one with a latch brings its latch.
+  local weaker = held and ((order.mode == 'immediate' and held.mode ~= 'immediate')
+    or (order.graceMs and order.graceMs < (held.graceMs or math.huge)) or (ARGV[6] ~= '' and not held.latchId))
   if held and not weaker then
     audit({ act = 'order.joined', orderId = other, kind = order.kind, by = order.by, note = order.note })
     return cjson.encode({ order = open, created = false })
@@ -33,7 +36,7 @@ order.seq = redis.call('XADD', key('orders'), 'MAXLEN', '~', int(CONF.ordersKept
 local body = cjson.encode(order)
 redis.call('HSET', order_key, 'order', body, 'state', 'open', 'missing', 0, 'scopeKey', ARGV[5])
 redis.call('SADD', key('orders:open'), ORDER)
-redis.call('HSET', key('orders:by-scope'), ARGV[5], ORDER)
+if joins then redis.call('HSET', key('orders:by-scope'), ARGV[5], ORDER) end
 redis.call('ZADD', key('idx:ord'), int(NOW), ORDER)
 redis.call('ZREMRANGEBYRANK', key('idx:ord'), 0, -tonumber(CONF.ordersKept) - 1)
 if ARGV[6] == '' then redis.call('PUBLISH', CONF.doorbell, '{"order":' .. body .. '}') end

@@ -1,7 +1,7 @@
 -- reportAgent: what a live agent said: cost so far, progress, checkpoint, events. Repeatable by message number.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 agent id · 5 owner · 6 epoch
---         · 7 JSON { costMicros?, progress? (text), checkpoint? (text), badLines? }
+--         · 7 JSON { costMicros?, progress? (text), checkpoint? (text), badLines?, droppedEvents? }
 --         · 8 JSON array of { n, name, data? (text) }, n counting up from 1 over the agent's life
 -- Returns { overBudget } · refused: NOT_FOUND · STALE_EPOCH · ENDED { state }
 -- Events  agent.event for each new event; execution.stopping when the hard budget is passed
@@ -18,6 +18,7 @@ if said.costMicros then over = add_cost(agent, said.costMicros) end
 if said.progress then agent.progress = said.progress end
 if said.checkpoint then agent.checkpoint = said.checkpoint end
 if said.badLines then agent.badLines = said.badLines end
+if said.droppedEvents then agent.droppedEvents = said.droppedEvents end
 for _, event in ipairs(cjson.decode(ARGV[8])) do
   if event.n > (agent.lastMessage or 0) then
     agent.lastMessage = event.n

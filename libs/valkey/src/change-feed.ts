@@ -1,10 +1,16 @@
 import { BelayError, type BelayEvent } from '#libs/contracts';
 import { filter, map, share, type Observable, type Subscription } from 'rxjs';
+import { isPassing } from './script-runner';
 import { Subscriber } from './subscriber';
 import type { Valkey } from './valkey.module';
 
 /** How often a wait looks for itself, should every hint be lost. Milliseconds. */
 const LOOK_AGAIN_MS = 1_000;
+
+/** The server is away for a moment: the next look may find it again. */
+function whenPassing(error: unknown): undefined {
+  if (!isPassing(error)) throw error;
+}
 
 /** Every published event as one stream, and waits that use it as a hint and the record as the truth. */
 export class ChangeFeed {
@@ -57,7 +63,7 @@ export class ChangeFeed {
           looking = true;
           do {
             again = false;
-            const answer = await look();
+            const answer = await look().catch(whenPassing);
             if (answer !== undefined) {
               resolve(answer);
               return;

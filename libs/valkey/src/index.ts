@@ -1,4 +1,5 @@
 export * from './change-feed';
+export { patiently } from './patiently';
 export * from './connection';
 export * from './keyspace';
 export * from './local-server';

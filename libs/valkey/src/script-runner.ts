@@ -41,7 +41,7 @@ function load(): Record<ScriptName, LoadedScript> {
 const SCRIPTS = load();
 
 const PASSING =
-  /^(LOADING|BUSY|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN)|Connection is closed|ECONNREFUSED|ECONNRESET|EPIPE|ENOENT|Stream isn't writeable|max retries|Command timed out/;
+  /^(LOADING|BUSY|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|OOM|MISCONF|NOREPLICAS)|Connection is closed|ECONNREFUSED|ECONNRESET|EPIPE|ENOENT|Stream isn't writeable|max retries|Command timed out/;
 
 /** Whether the server may answer a moment later: a lost connection, a restart, a failover. */
 export function isPassing(error: unknown): boolean {

@@ -5,6 +5,8 @@ import type { TurnQueue } from './turn-queue';
 /** After a natural end the rest of the tree gets at most this long between SIGTERM and SIGKILL. */
 const LEFTOVER_GRACE_MS = 2_000;
 const FIRST_POLL_MS = 2;
+/** A tree that obeys is gone before this; looking through /proc at once would only hold up the news of it. */
+const LOOK_AFTER_MS = 8;
 const LONGEST_POLL_MS = 50;
 const FIRST_KILL_ROUND_MS = 5;
 const LONGEST_KILL_ROUND_MS = 250;
@@ -104,17 +106,27 @@ export class TreeEnding {
   async #askAndWait(): Promise<boolean> {
     await this.#try(() => this.tree.terminate(this.record));
     // Beside the waiting: who left the group or cgroup is asked as soon as the look round found them.
-    const asked = this.#search().then(() => this.#try(() => this.tree.terminateFound(this.record)));
-    while (performance.now() < this.#killAt) {
-      if (!(await this.#untilQuiet(() => this.#killAt))) continue;
-      if (await this.#prove()) {
-        await asked;
-        return true;
+    let asked: Promise<unknown> = Promise.resolve();
+    const look = setTimeout(() => {
+      asked = this.#askFound();
+    }, LOOK_AFTER_MS);
+    try {
+      while (performance.now() < this.#killAt) {
+        if (!(await this.#untilQuiet(() => this.#killAt))) continue;
+        if (await this.#prove()) return true;
+        await this.#try(() => this.tree.terminateFound(this.record));
+        await this.#sleep(FIRST_POLL_MS);
       }
-      await this.#try(() => this.tree.terminateFound(this.record));
-      await this.#sleep(FIRST_POLL_MS);
+      return false;
+    } finally {
+      clearTimeout(look);
+      await asked;
     }
-    return false;
+  }
+
+  async #askFound(): Promise<void> {
+    await this.#search();
+    await this.#try(() => this.tree.terminateFound(this.record));
   }
 
   async #killRounds(): Promise<boolean> {

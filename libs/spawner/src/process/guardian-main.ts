@@ -5,10 +5,12 @@
 import { read, writeSync } from 'node:fs';
 import { StringDecoder } from 'node:string_decoder';
 import { Cgroup } from './cgroup';
-import { endWorkerTrees } from './end-worker-trees';
+import { endWorkerTrees, type EndedTrees } from './end-worker-trees';
 import { GUARDIAN_READY, type GuardianMessage } from './guardian-protocol';
 import type { PidStart } from './proc-stat';
+import { toSeen } from './process-tree';
 import { removePaths } from './remove-paths';
+import { writeProof } from './worker-proof';
 
 /** After this long of killing, what is left is the reaper's at the next start of a worker here. */
 const BOUND_MS = 60_000;
@@ -65,16 +67,19 @@ function obey(message: GuardianMessage): void {
 }
 
 /** The worker may still be there (stopped, hung): its trees end, its cgroup and record stay. */
-async function killAll(): Promise<boolean> {
-  if (watched === undefined) return true;
-  const { proved } = await endWorkerTrees({ ...watched.marks, leaders: [...leaders.values()] }, BOUND_MS);
-  return proved;
+async function killAll(): Promise<EndedTrees> {
+  if (watched === undefined) return { proved: true, processes: [] };
+  return endWorkerTrees({ ...watched.marks, leaders: [...leaders.values()] }, BOUND_MS);
 }
 
 async function workerDied(): Promise<void> {
   clearTimeout(fence);
   try {
-    if ((await killAll()) && watched !== undefined) {
+    const { proved, processes } = await killAll();
+    if (proved && watched !== undefined) {
+      const { path, workerId, containment } = watched.proof;
+      // Before the record goes: from then on nothing else says what became of them.
+      writeProof(path, { workerId, containment, processes: processes.map(toSeen), by: 'guardian' });
       const { cgroup } = watched.marks;
       const removed = cgroup === undefined || new Cgroup(cgroup).remove();
       if (removed) await removePaths(watched.remove);

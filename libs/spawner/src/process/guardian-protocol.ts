@@ -1,5 +1,6 @@
 import type { PidStart } from './proc-stat';
 import type { WorkerMarks } from './end-worker-trees';
+import type { Containment } from './process-host.types';
 
 /**
  * What a worker tells its guardian, one JSON object a line on the guardian's stdin. End of file without `bye` means
@@ -7,7 +8,13 @@ import type { WorkerMarks } from './end-worker-trees';
  */
 export type GuardianMessage =
   // `remove`: files and folders of the worker's that go once its trees are proved dead.
-  | { readonly type: 'watch'; readonly marks: WorkerMarks; readonly remove: readonly string[] }
+  // `proof`: the file that keeps what it saw, until a worker has told the server.
+  | {
+      readonly type: 'watch';
+      readonly marks: WorkerMarks;
+      readonly remove: readonly string[];
+      readonly proof: { readonly path: string; readonly workerId: string; readonly containment: Containment };
+    }
   | { readonly type: 'started'; readonly leader: PidStart }
   | { readonly type: 'ended'; readonly pid: number }
   | { readonly type: 'fence'; readonly silenceMs: number }

@@ -13,6 +13,8 @@ const LONGEST_RESTART_MS = 5_000;
 /** A heap of a few megabytes is plenty, and a small process starts and kills faster. */
 const NODE_FLAGS = ['--max-old-space-size=32', '--max-semi-space-size=1', '--v8-pool-size=1'];
 
+type GuardianProof = Extract<GuardianMessage, { type: 'watch' }>['proof'];
+
 /** The worker's side of its guardian: starts it, feeds it, and starts another when it dies. */
 export class Guardian {
   restarts = 0;
@@ -26,14 +28,19 @@ export class Guardian {
   private constructor(
     private readonly marks: Omit<WorkerMarks, 'leaders'>,
     private readonly remove: readonly string[],
+    private readonly proof: GuardianProof,
   ) {}
 
   /**
    * Resolves when the guardian watches.
    * @throws BelayError SPAWN_FAILED, reason GUARDIAN: a worker must not start agents without one.
    */
-  static async start(marks: Omit<WorkerMarks, 'leaders'>, remove: readonly string[]): Promise<Guardian> {
-    const guardian = new Guardian(marks, remove);
+  static async start(
+    marks: Omit<WorkerMarks, 'leaders'>,
+    remove: readonly string[],
+    proof: GuardianProof,
+  ): Promise<Guardian> {
+    const guardian = new Guardian(marks, remove, proof);
     await guardian.#launch();
     return guardian;
   }
@@ -87,7 +94,7 @@ export class Guardian {
     child.once('exit', () => this.#died(child));
     const ready = waitReady(child);
     const leaders = [...this.#leaders.values()];
-    this.#tell({ type: 'watch', marks: { ...this.marks, leaders }, remove: this.remove });
+    this.#tell({ type: 'watch', marks: { ...this.marks, leaders }, remove: this.remove, proof: this.proof });
     if (this.#fenceMs > 0) this.#tell({ type: 'fence', silenceMs: this.#fenceMs });
     await ready;
     this.#restartMs = FIRST_RESTART_MS;

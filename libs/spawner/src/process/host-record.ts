@@ -18,7 +18,8 @@ export interface HostRecord {
   readonly cookie: string;
 }
 
-const FOLDER = 'hosts';
+/** Below the data directory. */
+export const HOSTS_FOLDER = 'hosts';
 const REAP_BOUND_MS = 10_000;
 
 /** Everything a worker keeps in the data directory while it runs; the record last, it finds the rest. */
@@ -27,18 +28,18 @@ export function pathsOf(dataDir: string, workerId: string): string[] {
 }
 
 function recordPath(dataDir: string, workerId: string): string {
-  return join(dataDir, FOLDER, `${workerId}.json`);
+  return join(dataDir, HOSTS_FOLDER, `${workerId}.json`);
 }
 
 /** Where a worker's named pipes are for the moment between making and opening. */
 export function pipesFolder(dataDir: string, workerId: string): string {
-  return join(dataDir, FOLDER, `${workerId}.pipes`);
+  return join(dataDir, HOSTS_FOLDER, `${workerId}.pipes`);
 }
 
 /** Written whole or not at all. */
 export function writeRecord(dataDir: string, record: HostRecord): void {
   const path = recordPath(dataDir, record.workerId);
-  mkdirSync(join(dataDir, FOLDER), { recursive: true, mode: 0o700 });
+  mkdirSync(join(dataDir, HOSTS_FOLDER), { recursive: true, mode: 0o700 });
   writeFileSync(`${path}.new`, JSON.stringify(record), { mode: 0o600 });
   renameSync(`${path}.new`, path);
 }
@@ -93,7 +94,7 @@ export async function reapDeadWorkers(dataDir: string): Promise<ReapedWorker[]> 
 
 function recordedWorkers(dataDir: string): string[] {
   try {
-    return readdirSync(join(dataDir, FOLDER))
+    return readdirSync(join(dataDir, HOSTS_FOLDER))
       .filter((name) => name.endsWith('.json'))
       .map((name) => name.slice(0, -'.json'.length));
   } catch {

@@ -7,4 +7,5 @@
  */
 export { createProcessHost } from './process-host';
 export { reapDeadWorkers } from './host-record';
+export { collectProofs, reportOfProof, type WorkerProof } from './worker-proof';
 export type * from './process-host.types';

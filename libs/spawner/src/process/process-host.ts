@@ -27,6 +27,7 @@ import { failure, resolveCommand } from './resolve-command';
 import { startProcess, type StartedProcess } from './start-process';
 import { Sweeper, type Sweep } from './sweep';
 import { TurnQueue } from './turn-queue';
+import { proofPath } from './worker-proof';
 
 const NAME = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/;
 const DEFAULT_KILL_WAIT_MS = 5_000;
@@ -65,7 +66,11 @@ export async function createProcessHost(options: ProcessHostOptions): Promise<Pr
       cookie,
       ...(cgroup === undefined ? {} : { cgroup }),
     });
-    const guardian = await Guardian.start({ cookie, cgroup }, records.pathsOf(dataDir, workerId));
+    const guardian = await Guardian.start({ cookie, cgroup }, records.pathsOf(dataDir, workerId), {
+      path: proofPath(dataDir, workerId),
+      workerId,
+      containment: chosen.containment,
+    });
     return new Host({ ...options, dataDir }, chosen, reaped, cookie, guardian);
   } catch (error) {
     chosen.cgroup?.remove();

@@ -49,13 +49,18 @@ local function move_agent(agent, to, event)
   return true
 end
 
+-- A number in Lua is a double: beyond this it is not whole.
+local MAX_MICROS = 9e15
+
 -- Costs are whole micro-dollars and only grow, so a report that is repeated adds nothing.
 -- Returns true when the execution's hard limit is passed now.
 local function add_cost(agent, micros)
-  local more = micros - (agent.costMicros or 0)
+  if type(micros) ~= 'number' then return false end
+  local more = math.min(micros, MAX_MICROS) - (agent.costMicros or 0)
   if more <= 0 then return false end
-  agent.costMicros = micros
-  local total = redis.call('HINCRBY', exe_key, 'costMicros', int(more))
+  agent.costMicros = math.min(micros, MAX_MICROS)
+  local total = math.min(number_field('costMicros') + more, MAX_MICROS)
+  redis.call('HSET', exe_key, 'costMicros', int(total))
   local limit = field('maxCostMicros')
   return limit ~= nil and total > tonumber(limit)
 end

@@ -22,11 +22,19 @@ local function emit(event)
   local body = cjson.encode(event)
   local limit = math.min(number_field('n:total') * 16 + 1000, CONF.executionEvents)
   local id = redis.call('XADD', exe_key .. ':events', 'MAXLEN', '~', int(limit), '*', 'e', body)
-  redis.call('XADD', key('events'), 'MAXLEN', '~', int(CONF.shardEvents), '*', 'e', body)
+  -- The shard's stream holds events of many executions: what an agent said stays in its own execution's.
+  local shared = body
+  if #body > 2048 then
+    local data = event.data
+    event.data = { cut = #body }
+    shared = cjson.encode(event)
+    event.data = data
+  end
+  redis.call('XADD', key('events'), 'MAXLEN', '~', int(CONF.shardEvents), '*', 'e', shared)
   redis.call('PUBLISH', CONF.channel, '{"id":"' .. id .. '",' .. string.sub(body, 2))
 end
 
-local EXPIRING = { '', ':nodes', ':specs', ':deps', ':outs', ':results', ':agents', ':order', ':events', ':todo', ':open', ':live', ':parked' }
+local EXPIRING = { '', ':nodes', ':specs', ':deps', ':outs', ':results', ':agents', ':order', ':events', ':todo', ':open', ':live', ':parked', ':unproved' }
 
 -- Moves the execution. The caller has checked that it exists. Times are set once (R5).
 local function move_execution(from, to, event)
@@ -104,19 +112,24 @@ local function make_ready(id, node, delay, entries)
   entries[#entries + 1] = entry
 end
 
-local function dependants(id)
-  local text = redis.call('HGET', exe_key .. ':outs', id)
-  if not text then return {} end
+-- Dependants are stored in pieces of at most 500: the first under the node's id, the next under id .. TAB .. number.
+local function dependants(id, piece)
+  local text = redis.call('HGET', exe_key .. ':outs', piece == 0 and id or id .. '\t' .. piece)
+  if not text then return nil end
   return cjson.decode(text)
 end
 
 -- More to do for this execution than one script should: whoever calls advance next goes on, a janitor at the latest.
 local function keep_advancing() redis.call('ZADD', key('advancing'), 'NX', int(NOW), EXE) end
 
--- Opens the way to a node's dependants. The first `budget` become ready here, the rest wait in the todo list.
-local function release_dependants(id, budget, entries)
+-- Opens the way to a piece of a node's dependants. The first `budget` become ready here, the rest wait in the todo
+-- list: ready nodes as 'r' .. id, the next piece as 'R' .. id .. TAB .. number.
+local function release_dependants(id, budget, entries, piece)
+  piece = piece or 0
+  local ids = dependants(id, piece)
+  if not ids then return end
   local running = field('state') == 'running'
-  for _, next_id in ipairs(dependants(id)) do
+  for _, next_id in ipairs(ids) do
     if redis.call('HINCRBY', exe_key .. ':deps', next_id, -1) == 0 then
       if running and #entries < budget then
         local node = read_node(next_id)
@@ -127,13 +140,21 @@ local function release_dependants(id, budget, entries)
       end
     end
   end
-end
-
-local function skip_dependants(id)
-  for _, next_id in ipairs(dependants(id)) do
-    redis.call('RPUSH', todo_key, 's' .. next_id)
+  if redis.call('HEXISTS', exe_key .. ':outs', id .. '\t' .. (piece + 1)) == 1 then
+    redis.call('RPUSH', todo_key, 'R' .. id .. '\t' .. (piece + 1))
     keep_advancing()
   end
+end
+
+local function skip_dependants(id, piece)
+  piece = piece or 0
+  local ids = dependants(id, piece)
+  if not ids then return end
+  for _, next_id in ipairs(ids) do redis.call('RPUSH', todo_key, 's' .. next_id) end
+  if redis.call('HEXISTS', exe_key .. ':outs', id .. '\t' .. (piece + 1)) == 1 then
+    redis.call('RPUSH', todo_key, 'S' .. id .. '\t' .. (piece + 1))
+  end
+  keep_advancing()
 end
 
 -- Ends the execution when nothing of it is left. Returns its state now.
@@ -144,7 +165,15 @@ local function settle()
     'n:failed', 'n:skipped', 'n:cancelled', 'allowed', 'stopTo', 'reason', 'actor', 'error')
   for i = 1, 5 do if tonumber(n[i]) > 0 then return state end end
   local to
-  if state == 'stopping' then to = n[10]
+  if state == 'stopping' then
+    to = n[10]
+    -- An attempt whose worker was lost may still run: a stop may not be called done on the word of an expired lease.
+    local unproved = to == 'stopped' and redis.call('SRANDMEMBER', exe_key .. ':unproved')
+    if unproved then
+      to = 'failed'
+      n[13] = cjson.encode({ code = 'UNCONFIRMED', message = 'Agent ' .. unproved .. ' could not be proved dead: its worker was lost.' })
+      redis.call('HSET', exe_key, 'error', n[13])
+    end
   elseif tonumber(n[6]) - tonumber(n[9]) + tonumber(n[7]) + tonumber(n[8]) == 0 then to = 'completed'
   else to = 'failed' end
   local event = {}

@@ -1,0 +1,57 @@
+import type { ExecutionId, OrderId, WorkerId } from './ids';
+import type { TargetOutcome } from './orders';
+
+/** What became of one canary tree. */
+export interface CanaryResult {
+  /** `deaf`, `double-fork`, `frozen`, `forking`. */
+  readonly name: string;
+  readonly outcome: TargetOutcome | 'not-started';
+  /** SIGKILL was needed. */
+  readonly escalated?: boolean;
+  /** From the placing of the order. Milliseconds. */
+  readonly provedMs?: number;
+}
+
+/** Trees made to resist were started on one worker and killed over the real path (R55). */
+export interface DrillResult {
+  readonly workerId: WorkerId;
+  readonly host: string;
+  /** Valkey's clock. */
+  readonly at: number;
+  readonly by: string;
+  readonly passed: boolean;
+  /** Why it did not pass, as a sentence. */
+  readonly detail?: string;
+  readonly executionId?: ExecutionId;
+  readonly orderId?: OrderId;
+  /** From asking to the complete receipt. Milliseconds. */
+  readonly tookMs?: number;
+  readonly canaries: readonly CanaryResult[];
+}
+
+/** How a worker stands with its drills. */
+export interface DrillStatus {
+  readonly workerId: WorkerId;
+  readonly last?: DrillResult;
+  /** Drills are scheduled, and it has not passed one for too long. */
+  readonly overdue: boolean;
+}
+
+/** What one worker's guard answered to "can we stop, now?". */
+export interface ArmedAnswer {
+  readonly workerId: WorkerId;
+  readonly armed: boolean;
+  /** From asking to its answer. Milliseconds. */
+  readonly afterMs?: number;
+  readonly containment?: 'cgroup' | 'group';
+  /** The process beside the worker that ends its trees when it dies. */
+  readonly guardian?: boolean;
+  readonly running?: number;
+  readonly detail?: string;
+}
+
+export interface ArmedReport {
+  readonly armed: boolean;
+  readonly nonce: string;
+  readonly workers: readonly ArmedAnswer[];
+}

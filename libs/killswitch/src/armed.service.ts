@@ -1,0 +1,59 @@
+import type { ArmedAnswer, ArmedReport } from '#libs/contracts';
+import type { LifecycleService } from '#libs/lifecycle';
+import type { ChangeFeed } from '#libs/valkey';
+import { ulid } from 'ulid';
+import type { OrderStore } from './order-store';
+
+/** Every guard answers within this, or it is not armed (R55). Milliseconds. */
+const ANSWER_MS = 2_000;
+
+/** "Can we stop, everywhere, now?": a nonce through the kill's own channel, answered by every worker's guard. */
+export class ArmedService {
+  constructor(
+    private readonly lifecycle: LifecycleService,
+    private readonly orders: OrderStore,
+    private readonly feed: ChangeFeed,
+  ) {}
+
+  /** Asks every worker that is running or draining. With no worker at all nothing is armed. */
+  async ask(): Promise<ArmedReport> {
+    const nonce = ulid();
+    const workers = await this.lifecycle.workers.list(['running', 'draining']);
+    const askedAt = performance.now();
+    const seenAfter = new Map<string, number>();
+    await this.orders.ask(nonce);
+    const look = async (): Promise<ReadonlyMap<string, GuardAnswer> | undefined> => {
+      const answers = await this.orders.answers<GuardAnswer>(nonce);
+      for (const id of answers.keys())
+        if (!seenAfter.has(id)) seenAfter.set(id, Math.round(performance.now() - askedAt));
+      return workers.every(({ id }) => answers.has(id)) ? answers : undefined;
+    };
+    const answers = await this.feed
+      .until(look, (event) => event.type === 'worker.armed', {
+        timeoutMs: ANSWER_MS,
+        what: 'The answer of every worker',
+      })
+      .catch(async () => this.orders.answers<GuardAnswer>(nonce));
+    const report = workers.map(({ id }): ArmedAnswer => {
+      const answer = answers.get(id);
+      if (answer === undefined)
+        return { workerId: id, armed: false, detail: `no answer within ${ANSWER_MS} ms` };
+      const after = seenAfter.get(id);
+      return {
+        workerId: id,
+        ...answer,
+        armed: answer.guardian,
+        ...(after === undefined ? {} : { afterMs: after }),
+        ...(answer.guardian ? {} : { detail: 'it obeys, but its guardian does not run' }),
+      };
+    });
+    return { armed: report.length > 0 && report.every(({ armed }) => armed), nonce, workers: report };
+  }
+}
+
+/** What a worker's guard says of itself. */
+export interface GuardAnswer {
+  readonly containment: 'cgroup' | 'group';
+  readonly guardian: boolean;
+  readonly running: number;
+}

@@ -1,0 +1,122 @@
+import { scopeCovers, type Order, type Scope, type StopMode, type TargetReceipt } from '#libs/contracts';
+import type { AgentRunner, AgentSlot } from '#libs/spawner';
+import { ulid } from 'ulid';
+
+export interface LocalKillRequest {
+  readonly scope: Scope;
+  readonly mode: StopMode;
+  readonly graceMs?: number;
+  readonly note?: string;
+  readonly by: string;
+}
+
+/** What one worker did when it was asked without the server. */
+export interface LocalReceipt {
+  readonly id: string;
+  readonly workerId: string;
+  readonly scope: Scope;
+  /** True only when every target was proved dead, or had not started. */
+  readonly complete: boolean;
+  readonly targets: readonly TargetReceipt[];
+  /** It takes no work until it could engage a latch for itself. */
+  readonly holding: boolean;
+}
+
+export interface BreakGlassOptions {
+  readonly workerId: string;
+  /** Longest wait for the proof after the grace. Milliseconds. */
+  readonly proofMs: number;
+  readonly defaultGraceMs: number;
+  /** Closes the intake now; the worker opens it once a latch of its own holds. */
+  readonly onHold: (receipt: LocalReceipt, request: LocalKillRequest) => void;
+}
+
+/** The killswitch of one worker with Valkey down: what is in scope here is ended and proved, with nobody else asked (R55). */
+export class BreakGlass {
+  constructor(
+    private readonly runner: AgentRunner,
+    private readonly options: BreakGlassOptions,
+  ) {}
+
+  /** Kills by `all`, this worker, a pool, labels, an execution or an agent, as far as they are here. Never rejects. */
+  async kill(request: LocalKillRequest): Promise<LocalReceipt> {
+    const { workerId } = this.options;
+    const { scope } = request;
+    const id = `local_${ulid()}`;
+    const slots = this.runner.slotsWhere((slot) =>
+      scopeCovers(scope, {
+        agentId: slot.agentId,
+        executionId: slot.executionId,
+        workerId,
+        pool: slot.pool,
+        labels: slot.labels,
+      }),
+    );
+    // What is about to be claimed or spawned while we look is held back too.
+    const holding = scope.type === 'all' || scope.type === 'worker';
+    const begun: LocalReceipt = { id, workerId, scope, complete: false, targets: [], holding };
+    if (holding) this.options.onHold(begun, request);
+    this.runner.stopWhere((slot) => slots.includes(slot), {
+      reason: 'killswitch',
+      mode: request.mode,
+      by: request.by,
+      endsAs: 'killed',
+      order: this.asOrder(id, request),
+      ...(request.graceMs === undefined ? {} : { graceMs: request.graceMs }),
+    });
+    const targets = await Promise.all(slots.map(async (slot) => this.prove(slot, request)));
+    const receipt: LocalReceipt = {
+      ...begun,
+      complete: targets.every(({ outcome }) => outcome === 'killed' || outcome === 'already-ended'),
+      targets,
+    };
+    if (!holding) this.options.onHold(receipt, request);
+    return receipt;
+  }
+
+  private async prove(slot: AgentSlot, { graceMs }: LocalKillRequest): Promise<TargetReceipt> {
+    const { agentId, executionId, nodeId } = slot;
+    const base = { agentId, executionId, nodeId, workerId: this.options.workerId };
+    if (slot.process === undefined)
+      return {
+        ...base,
+        outcome: 'pending',
+        detail: 'it was not started yet; it will be stopped as it starts',
+      };
+    const limitMs = (graceMs ?? this.options.defaultGraceMs) + this.options.proofMs;
+    const exit = await within(slot.process.ended, limitMs);
+    if (exit === undefined)
+      return { ...base, outcome: 'unconfirmed', detail: `no proof within ${limitMs} ms` };
+    const { report } = exit;
+    if (!report.proved) return { ...base, outcome: 'unconfirmed', report };
+    return { ...base, outcome: report.signals.length > 0 ? 'killed' : 'already-ended', report };
+  }
+
+  /** Agents keep the id of what ended them, whether or not the orders log has it. */
+  private asOrder(id: string, { scope, mode, graceMs, note, by }: LocalKillRequest): Order {
+    return {
+      id,
+      seq: '',
+      kind: 'kill',
+      scope,
+      mode,
+      reason: 'killswitch',
+      by,
+      placedAt: 0,
+      ...(graceMs === undefined ? {} : { graceMs }),
+      ...(note === undefined ? {} : { note }),
+    };
+  }
+}
+
+async function within<T>(work: Promise<T>, ms: number): Promise<T | undefined> {
+  let timer: NodeJS.Timeout | undefined;
+  const limit = new Promise<undefined>((resolve) => {
+    timer = setTimeout(() => resolve(undefined), ms);
+  });
+  try {
+    return await Promise.race([work, limit]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

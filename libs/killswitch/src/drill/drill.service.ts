@@ -1,0 +1,194 @@
+import {
+  BelayError,
+  isBelayError,
+  ownPoolOf,
+  type AgentRecord,
+  type BelayEvent,
+  type CanaryResult,
+  type DrillResult,
+  type DrillStatus,
+  type ExecutionSpec,
+  type NodeSpec,
+  type Receipt,
+  type WorkerRecord,
+} from '#libs/contracts';
+import type { DagExecutor } from '#libs/executions';
+import type { LifecycleService } from '#libs/lifecycle';
+import type { ChangeFeed } from '#libs/valkey';
+import type { KillswitchService } from '../killswitch.service';
+import { CANARIES, FROZEN } from './canaries';
+import type { DrillStore } from './drill-store';
+
+/** How long the canaries may take to be set up. Milliseconds. */
+const READY_MS = 15_000;
+const GRACE_MS = 200;
+
+/**
+ * Shows that the stop works before it is needed: trees made to resist are started on a worker and killed over the real
+ * path (order, doorbell, worker, proof, receipt). The result is kept, and a failed one is an alarm (R55).
+ */
+export class DrillService {
+  constructor(
+    private readonly lifecycle: LifecycleService,
+    private readonly dag: DagExecutor,
+    private readonly killswitch: KillswitchService,
+    private readonly feed: ChangeFeed,
+    readonly store: DrillStore,
+  ) {}
+
+  /** One worker, or every running one, all at once. @throws NotFoundError */
+  async run(request: { workerId?: string; by: string }): Promise<DrillResult[]> {
+    const { workers } = this.lifecycle;
+    const chosen =
+      request.workerId === undefined
+        ? await workers.list(['running'])
+        : [await workers.get(request.workerId)];
+    return Promise.all(chosen.map(async (worker) => this.drill(worker, request.by)));
+  }
+
+  /** How each running worker stands. `maxAgeMs`: a last pass older than this is overdue. */
+  async status(maxAgeMs: number | undefined): Promise<DrillStatus[]> {
+    const [workers, last] = await Promise.all([this.lifecycle.workers.list(['running']), this.store.last()]);
+    const now = this.lifecycle.valkey.clock.now();
+    return workers.map(({ id, createdAt }) => {
+      const result = last.get(id);
+      const passedAt = result?.passed === true ? result.at : createdAt;
+      const overdue = maxAgeMs !== undefined && now - passedAt > maxAgeMs;
+      return { workerId: id, overdue, ...(result === undefined ? {} : { last: result }) };
+    });
+  }
+
+  /** Results of workers that are no more are let go. */
+  async prune(): Promise<void> {
+    const [workers, last] = await Promise.all([this.lifecycle.workers.list(), this.store.last()]);
+    const known = new Set(workers.map(({ id }) => id));
+    await this.store.forget([...last.keys()].filter((id) => !known.has(id)));
+  }
+
+  private async drill(worker: WorkerRecord, by: string): Promise<DrillResult> {
+    const base = { workerId: worker.id, host: worker.host, by };
+    const at = this.lifecycle.valkey.clock.now();
+    let result: DrillResult;
+    try {
+      if (worker.state !== 'running')
+        throw new BelayError(
+          'NOT_FOUND',
+          `Worker ${worker.id} is ${worker.state}: there is nobody to drill.`,
+        );
+      result = { ...base, at, ...(await this.killCanaries(worker.id, by)) };
+    } catch (error) {
+      const detail = isBelayError(error)
+        ? error.message
+        : 'Something failed inside Belay; its log has the cause.';
+      result = { ...base, at, passed: false, detail, canaries: [] };
+    }
+    await this.store.save(result);
+    return result;
+  }
+
+  private async killCanaries(
+    workerId: string,
+    by: string,
+  ): Promise<Omit<DrillResult, 'workerId' | 'host' | 'at' | 'by'>> {
+    const { executions } = this.lifecycle;
+    const { id } = await executions.create(specFor(workerId), {
+      start: true,
+      canonical: workerId,
+      actor: by,
+    });
+    try {
+      await this.dag.drive(id);
+      const agents = await this.whenReady(id);
+      const frozen = agents.find(({ nodeId }) => nodeId === FROZEN);
+      if (frozen !== undefined) await this.freeze(frozen.id, by);
+      const askedAt = performance.now();
+      const order = await this.killswitch.give({
+        scope: { type: 'execution', executionId: id },
+        by,
+        note: 'drill',
+      });
+      const receipt = await this.killswitch.waitForReceipt(order.id);
+      return {
+        executionId: id,
+        orderId: order.id,
+        tookMs: Math.round(performance.now() - askedAt),
+        ...judge(receipt),
+      };
+    } catch (error) {
+      // Whatever went wrong, no canary is left behind.
+      await this.killswitch.give({
+        scope: { type: 'execution', executionId: id },
+        mode: 'immediate',
+        by,
+        note: 'drill given up',
+      });
+      throw error;
+    }
+  }
+
+  private async whenReady(executionId: string): Promise<AgentRecord[]> {
+    const look = async (): Promise<AgentRecord[] | undefined> => {
+      const agents = await this.lifecycle.agents.list({ executionId });
+      const ready = agents.filter(({ state, progress }) => state === 'running' && progress === 'ready');
+      if (ready.length === CANARIES.length) return ready;
+      const ended = agents.find(({ state }) => state !== 'spawning' && state !== 'running');
+      if (ended === undefined) return undefined;
+      throw new BelayError(
+        'TIMEOUT',
+        `The canary ${ended.nodeId} ended by itself (${ended.error?.message ?? ended.state}); nothing was there to kill.`,
+      );
+    };
+    return this.feed.until(look, (event: BelayEvent) => event.executionId === executionId, {
+      timeoutMs: READY_MS,
+      what: 'The start of every canary (is the worker latched, or busy?)',
+    });
+  }
+
+  private async freeze(agentId: string, by: string): Promise<void> {
+    const order = await this.killswitch.give({
+      kind: 'freeze',
+      scope: { type: 'agent', agentId },
+      by,
+      note: 'drill',
+    });
+    const { totals } = await this.killswitch.waitForReceipt(order.id);
+    if (totals.frozen !== 1)
+      throw new BelayError('TIMEOUT', `The canary ${FROZEN} could not be frozen; see order ${order.id}.`);
+  }
+}
+
+function judge(receipt: Receipt): Pick<DrillResult, 'passed' | 'detail' | 'canaries'> {
+  const canaries = CANARIES.map(({ name }): CanaryResult => {
+    const target = receipt.targets.find(({ nodeId }) => nodeId === name);
+    if (target === undefined) return { name, outcome: 'not-started' };
+    const { outcome, report, latency } = target;
+    return {
+      name,
+      outcome,
+      ...(report === undefined ? {} : { escalated: report.escalated }),
+      ...(latency?.provedMs === undefined ? {} : { provedMs: latency.provedMs }),
+    };
+  });
+  const failed = canaries.filter(({ outcome }) => outcome !== 'killed');
+  if (failed.length === 0) return { passed: true, canaries };
+  const which = failed.map(({ name, outcome }) => `${name} ${outcome}`).join(', ');
+  return { passed: false, detail: `Not proved killed: ${which}. See order ${receipt.orderId}.`, canaries };
+}
+
+/** Not through the validation of specs: its pool is a name that no spec can use. */
+function specFor(workerId: string): ExecutionSpec {
+  const node = ({ name, command }: (typeof CANARIES)[number]): NodeSpec => ({
+    id: name,
+    dependsOn: [],
+    run: { command: [command], env: {}, shell: true },
+    pool: ownPoolOf(workerId),
+    priority: 10,
+    labels: {},
+    maxAttempts: 1,
+    backoff: { type: 'fixed', delayMs: 0, maxMs: 0, jitter: 0 },
+    graceMs: GRACE_MS,
+    allowFailure: false,
+    onLostContact: 'stop',
+  });
+  return { name: 'drill', labels: { drill: workerId }, onFailure: 'continue', nodes: CANARIES.map(node) };
+}

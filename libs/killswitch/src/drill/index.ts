@@ -1,0 +1,3 @@
+export { CANARIES } from './canaries';
+export { DrillStore } from './drill-store';
+export { DrillService } from './drill.service';

@@ -1,0 +1,22 @@
+-- proveAgent: evidence that a lost attempt is dead came late: from its worker when it woke, or from another on its host.
+-- Its end stays what it was; the report is added and it counts as unproved no more. Repeatable.
+-- KEYS[1] the execution's record
+-- ARGV    1 tag · 2 execution id · 3 settings · 4 agent id · 5 owner · 6 report (JSON text)
+-- Returns { state, proved = whether this call added it } · refused: NOT_FOUND · STALE_EPOCH (another owner)
+-- Events  agent.proved
+--!include base
+--!include execution
+--!include agent
+local agent = read_agent(ARGV[4])
+if not agent then return refuse('NOT_FOUND') end
+if agent.owner ~= ARGV[5] then return refuse('STALE_EPOCH', describe_agent(agent)) end
+local proved = redis.call('SREM', exe_key .. ':unproved', agent.id) == 1
+redis.call('ZREM', key('unproved'), agent.id)
+if proved then
+  agent.report = ARGV[6]
+  write_agent(agent)
+  bump()
+  emit({ type = 'agent.proved', entity = 'agent', agentId = agent.id, nodeId = agent.nodeId, workerId = agent.owner,
+    attempt = agent.attempt, from = agent.state, to = agent.state })
+end
+return cjson.encode({ state = agent.state, proved = proved })

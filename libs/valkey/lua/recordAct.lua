@@ -1,0 +1,9 @@
+-- recordAct: writes into the audit log what was done without the server, once it can be told. Repeatable by id.
+-- KEYS[1] the audit log
+-- ARGV    1 control tag · 2 the act's id · 3 settings · 4 entry JSON { act, by, … }
+-- Returns nothing of use
+--!include base
+--!include control
+--!include audit
+if redis.call('SET', key('act:' .. ARGV[2]), 1, 'NX', 'PX', int(CONF.retentionMs)) then audit(cjson.decode(ARGV[4])) end
+return 'OK'
