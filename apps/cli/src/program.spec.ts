@@ -1,12 +1,11 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
+import { readFileSync, writeFileSync } from 'node:fs';
+import type { ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { EXIT } from './exit-codes';
 import { buildProgram, runCli } from './program';
-import { scriptedProcess, type ScriptedProcess } from './session/scripted-process';
+import { scriptedProcess } from './session/scripted-process';
+import { useScriptedServer, type Routes } from './session/scripted-server';
 
 const U = '01ARZ3NDEKTSV4RRFFQ69G5FAV';
 const EXE = `exe_${U}`;
@@ -38,6 +37,7 @@ const RECEIPT = {
   orderId: `ord_${U}`,
   order: {
     id: `ord_${U}`,
+    kind: 'kill',
     scope: { type: 'all' },
     mode: 'graceful',
     reason: 'killswitch',
@@ -56,48 +56,13 @@ const INCOMPLETE = {
   missing: [{ agentId: `agt_${U}-0-1`, workerId: `wrk_${U}` }],
 };
 
-let server: Server;
-let url: string;
+const fake = useScriptedServer();
+const { belay } = fake;
 let cwd: string;
 let asked: string[];
-/** What the server answers, by method and path; a function takes the response over. */
-let routes: Record<string, [number, unknown] | ((response: ServerResponse) => void)>;
+let routes: Routes;
+beforeEach(() => ({ cwd, asked, routes } = fake));
 
-beforeEach(async () => {
-  cwd = mkdtempSync(join(tmpdir(), 'belay-cli-'));
-  asked = [];
-  routes = {};
-  server = createServer((request, response) => {
-    let body = '';
-    request.on('data', (chunk: Buffer) => (body += chunk.toString()));
-    request.on('end', () => {
-      const route = `${request.method} ${request.url}`;
-      asked.push(body === '' ? route : `${route} ${body}`);
-      const answer = routes[route] ?? [404, { code: 'NOT_FOUND', detail: `No route ${route}.` }];
-      if (typeof answer === 'function') return answer(response);
-      response.writeHead(answer[0], { 'content-type': 'application/json' }).end(JSON.stringify(answer[1]));
-    });
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-});
-afterEach(async () => {
-  rmSync(cwd, { recursive: true, force: true });
-  server.closeAllConnections();
-  await new Promise((resolve) => server.close(resolve));
-});
-
-interface Ran {
-  readonly code: number;
-  readonly out: string;
-  readonly err: string;
-  readonly cli: ScriptedProcess;
-}
-async function belay(args: string[], options: { isTTY?: boolean; answers?: string[] } = {}): Promise<Ran> {
-  const cli = scriptedProcess({ cwd, env: { BELAY_URL: url, BELAY_TOKEN: 't' }, ...options });
-  const code = await runCli(args, cli);
-  return { code, out: cli.written.stdout, err: cli.written.stderr, cli };
-}
 const sse =
   (...events: unknown[]) =>
   (response: ServerResponse) => {
@@ -261,7 +226,7 @@ describe('run', () => {
   it('detaches on the first Ctrl-C and leaves at once on the second', async () => {
     routes['POST /api/executions'] = [201, RECORD];
     routes[`GET /api/agents?state=running&executionId=${EXE}&limit=100`] = [200, { items: [] }];
-    const cli = scriptedProcess({ cwd, env: { BELAY_URL: url, BELAY_TOKEN: 't' } });
+    const cli = scriptedProcess({ cwd, env: { BELAY_URL: fake.url, BELAY_TOKEN: 't' } });
     routes[`GET /api/executions/${EXE}/events`] = (response) => {
       response.writeHead(200, { 'content-type': 'text/event-stream' });
       response.write('event: ready\ndata: {}\n\n');
@@ -330,7 +295,8 @@ describe('stop and kill', () => {
   });
 
   it('wants exactly one scope', async () => {
-    const err = 'belay: Say whom: exactly one of --all, --worker, --execution, --agent.\n';
+    const err =
+      'belay: Say whom: exactly one of --all, --pool, --selector, --worker, --execution, --agent.\n';
     expect(await belay(['kill'])).toMatchObject({ code: EXIT.usage, err });
     expect(await belay(['kill', '--all', '--agent', 'x'])).toMatchObject({ code: EXIT.usage, err });
   });
@@ -345,11 +311,15 @@ describe('stop and kill', () => {
 
   it('asks on a terminal, and takes nothing but the words', async () => {
     routes['POST /api/killswitch'] = [200, RECEIPT];
-    routes['POST /api/killswitch?dryRun=1'] = [200, { targets: [{}, {}], executions: [EXE] }];
+    routes['POST /api/killswitch?dryRun=1'] = [
+      200,
+      { targets: [{ executionId: EXE }, { executionId: EXE }], executions: [EXE] },
+    ];
     const no = await belay(['kill', '--all'], { isTTY: true, answers: ['yes'] });
     expect(no).toMatchObject({ code: EXIT.interrupted, out: '' });
     expect(no.err).toBe(
-      'This kills 2 agents of 1 execution. Type "kill all" to go on: Nothing was killed.\n',
+      'This kills 2 agents of 1 execution, and nothing starts there until the latch is released. ' +
+        'Type "kill all" to go on: Nothing was killed.\n',
     );
     expect((await belay(['kill', '--all'], { isTTY: true, answers: ['kill all'] })).code).toBe(0);
     expect(asked.filter((call) => call.startsWith('POST /api/killswitch {'))).toHaveLength(1);
@@ -361,6 +331,7 @@ describe('stop and kill', () => {
     expect((await belay(['kill', '--execution', EXE, '--dry-run'])).out).toBe(
       `killing execution ${EXE} would hit 1 agent on 1 worker and stop 1 execution\n` +
         `  fetch  agt_${U}-0-1 on wrk_${U}\n` +
+        'no latch would be engaged\n' +
         'nothing was killed: this was a dry run\n',
     );
   });
@@ -399,8 +370,12 @@ it('prints logs of a node by the agent of its latest attempt', async () => {
 it('doctor says what is wrong and what to do', async () => {
   routes['GET /health'] = [200, { state: 'running' }];
   routes['GET /api/workers'] = [200, { items: [] }];
+  routes['GET /api/latches'] = [200, { items: [{ kind: 'latch' }, { kind: 'freeze' }, { kind: 'freeze' }] }];
   const { code, out } = await belay(['doctor', '--json']);
-  const answer = JSON.parse(out) as { ok: boolean; checks: { name: string; result: string }[] };
+  const answer = JSON.parse(out) as {
+    ok: boolean;
+    checks: { name: string; result: string; message: string }[];
+  };
   const results = Object.fromEntries(answer.checks.map(({ name, result }) => [name, result]));
   expect(results).toMatchObject({
     node: 'ok',
@@ -408,10 +383,12 @@ it('doctor says what is wrong and what to do', async () => {
     orchestrator: 'ok',
     token: 'ok',
     workers: 'warn',
+    latches: 'warn',
     // The token of this spec is too short for a setting.
     settings: 'fail',
   });
   expect([code, answer.ok]).toEqual([EXIT.failed, false]);
+  expect(answer.checks.find(({ name }) => name === 'latches')?.message).toBe('engaged: 1 latch, 2 freezes');
 });
 
 describe('docs/cli.md', () => {

@@ -1,12 +1,19 @@
 import { Command, CommanderError, Option } from 'commander';
 import type { Bind } from './commands/action';
+import { addAudit } from './commands/audit';
+import { addClose } from './commands/close';
 import { addDoctor } from './commands/doctor';
+import { addFreeze } from './commands/freeze';
 import { addGet } from './commands/get';
 import { addKill } from './commands/kill';
+import { addLatch } from './commands/latch';
+import { addLatches } from './commands/latches';
 import { addLogs } from './commands/logs';
+import { addPause } from './commands/pause';
 import { addProcesses } from './commands/processes';
 import { addPs } from './commands/ps';
 import { addReceipt } from './commands/receipt';
+import { addRelease } from './commands/release';
 import { addRun } from './commands/run';
 import { addStart } from './commands/start';
 import { addStop } from './commands/stop';
@@ -28,9 +35,16 @@ const ADDERS = [
   addWatch,
   addStart,
   addLogs,
+  addPause,
   addStop,
   addKill,
+  addFreeze,
+  addLatch,
+  addLatches,
+  addRelease,
   addReceipt,
+  addClose,
+  addAudit,
   addWorkers,
   addDoctor,
   addProcesses,

@@ -5,16 +5,21 @@ import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fa
 import { BelayError, isBelayError, readSettings, SPEC_LIMITS } from '#libs/contracts';
 import { DispatchModule } from '#libs/dispatch';
 import { ExecutionsModule, Janitor } from '#libs/executions';
-import { KillswitchModule, KillswitchService } from '#libs/killswitch';
-import { LifecycleModule } from '#libs/lifecycle';
-import { Valkey, ValkeyModule } from '#libs/valkey';
+import { DrillService, KillswitchModule, KillswitchService } from '#libs/killswitch';
+import { LifecycleModule, LifecycleService } from '#libs/lifecycle';
+import { ChangeFeed, Valkey, ValkeyModule } from '#libs/valkey';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { pino } from 'pino';
+import { Registry } from 'prom-client';
 import { AgentsController } from './agents.controller';
+import { DRILL_MAX_AGE, DrillSchedule } from './drill-schedule';
+import { DrillsController } from './drills.controller';
 import { ExecutionsController } from './executions.controller';
 import { HealthController } from './health.controller';
 import { KillswitchController } from './killswitch.controller';
 import { LatchesController } from './latches.controller';
+import { MetricsController } from './metrics/metrics.controller';
+import { orchestratorMetrics } from './metrics/orchestrator-metrics';
 import { OrchestratorService } from './orchestrator.service';
 import { ProblemFilter, toProblem } from './problem.filter';
 import { TokenGuard } from './token.guard';
@@ -41,6 +46,7 @@ async function main(): Promise<void> {
   if (token === undefined)
     throw new BelayError('INVALID_SETTINGS', 'BELAY_TOKEN is missing. `belay up` makes one; else set it.');
   const retention = { retentionMs: settings.retentionMs };
+  const drillMaxAgeMs = settings.drillCron === undefined ? undefined : settings.drillMaxAgeMs;
   const onError = (error: unknown): void => log.error({ err: error }, 'background work failed');
 
   @Module({
@@ -54,16 +60,40 @@ async function main(): Promise<void> {
       LifecycleModule.forRoot(retention),
       DispatchModule.forRoot({ prefix: settings.queuePrefix }),
       ExecutionsModule.forRoot({ intervalMs: 1_000, ...retention, onError }),
-      KillswitchModule.forRoot({ ...retention, proofLimitMs: 30_000, onError }),
+      KillswitchModule.forRoot({ ...retention, proofLimitMs: settings.proofLimitMs, onError }),
     ],
     controllers: [
       ExecutionsController,
       AgentsController,
+      // Before the one whose :id would take its routes.
+      DrillsController,
       KillswitchController,
       LatchesController,
+      MetricsController,
       HealthController,
     ],
     providers: [
+      { provide: DRILL_MAX_AGE, useValue: { ms: drillMaxAgeMs } },
+      {
+        provide: DrillSchedule,
+        inject: [Valkey, DrillService],
+        useFactory: (valkey: Valkey, drills: DrillService) =>
+          new DrillSchedule(valkey, drills, {
+            prefix: settings.queuePrefix,
+            cron: settings.drillCron,
+            onError,
+          }),
+      },
+      {
+        provide: Registry,
+        inject: [LifecycleService, KillswitchService, DrillService, ChangeFeed],
+        useFactory: (
+          lifecycle: LifecycleService,
+          killswitch: KillswitchService,
+          drills: DrillService,
+          feed: ChangeFeed,
+        ) => orchestratorMetrics(lifecycle, killswitch, drills, feed, drillMaxAgeMs),
+      },
       {
         provide: OrchestratorService,
         inject: [Janitor, KillswitchService],
@@ -103,6 +133,7 @@ async function main(): Promise<void> {
       log.info(`draining (${why})`);
       setTimeout(() => process.exit(1), settings.stopTimeoutMs + 5_000).unref();
       await orchestrator.drain();
+      await app.get(DrillSchedule).stop();
       await app.close();
       app.get(Valkey).close();
       if (process.connected) process.disconnect();
@@ -125,6 +156,7 @@ async function main(): Promise<void> {
   process.on('disconnect', () => onSignal('parent gone'));
 
   await orchestrator.start();
+  await app.get(DrillSchedule).start();
   await app.listen(settings.httpPort, settings.httpHost);
   const url = await app.getUrl();
   log.info({ url }, 'running');

@@ -1,4 +1,4 @@
-import { createServer, type Server } from 'node:http';
+import { createServer, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { WorkerState } from '#libs/contracts';
 
@@ -11,14 +11,16 @@ export interface HealthBody {
 
 /**
  * `/health` 200 while running or draining, else 503; `/health/live` 200 while the process is sound, draining included;
- * `/health/ready` 200 only while running (R49). Loopback unless told otherwise; no token, no data beyond the state.
+ * `/health/ready` 200 only while running (R49); `/metrics` counts, names nobody. Loopback unless told otherwise; no token.
  */
 export async function startHealthServer(
   host: string,
   port: number,
   body: () => HealthBody,
+  metrics: () => Promise<string>,
 ): Promise<{ server: Server; port: number }> {
   const server = createServer((request, response) => {
+    if (request.url === '/metrics') return void sendMetrics(response, metrics);
     const health = body();
     const sound = health.state === 'running' || health.state === 'draining';
     const ok: Record<string, boolean> = {
@@ -37,4 +39,9 @@ export async function startHealthServer(
     server.listen(port, host, resolve);
   });
   return { server, port: (server.address() as AddressInfo).port };
+}
+
+async function sendMetrics(response: ServerResponse, metrics: () => Promise<string>): Promise<void> {
+  const text = await metrics();
+  response.writeHead(200, { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' }).end(text);
 }

@@ -6,7 +6,14 @@ import { NestFactory } from '@nestjs/core';
 import { isBelayError, readSettings } from '#libs/contracts';
 import { AgentQueues, DispatchModule } from '#libs/dispatch';
 import { DagExecutor, ExecutionsModule } from '#libs/executions';
-import { KillResponder, KillswitchModule, KillswitchService, LatchStore, OrderStore } from '#libs/killswitch';
+import {
+  BreakGlass,
+  KillResponder,
+  KillswitchModule,
+  KillswitchService,
+  LatchStore,
+  OrderStore,
+} from '#libs/killswitch';
 import { LifecycleModule, LifecycleService } from '#libs/lifecycle';
 import {
   AgentRunner,
@@ -18,7 +25,9 @@ import {
 import { Valkey, ValkeyModule } from '#libs/valkey';
 import { pino } from 'pino';
 import { ulid } from 'ulid';
+import { breakGlassPath, startBreakGlassServer } from './break-glass-server';
 import { startHealthServer } from './health-server';
+import { workerMetrics } from './worker-metrics';
 import { WorkerService } from './worker.service';
 
 /** Exit codes: 0 drained, 3 agents had to be stopped, 1 failed. */
@@ -53,7 +62,7 @@ async function main(): Promise<void> {
       ExecutionsModule.forRoot({ intervalMs: 1_000, ...retention }),
       KillswitchModule.forRoot({
         ...retention,
-        proofLimitMs: 30_000,
+        proofLimitMs: settings.proofLimitMs,
         onError: (error) => log.error({ err: error }, 'killswitch'),
       }),
       SpawnerModule.forRootAsync({
@@ -107,6 +116,7 @@ async function main(): Promise<void> {
     runner,
     ears,
     app.get(LatchStore),
+    app.get(OrderStore),
     {
       workerId,
       pools: settings.pools,
@@ -122,11 +132,31 @@ async function main(): Promise<void> {
     log,
     shutdown,
   ));
-  const health = await startHealthServer(settings.httpHost, settings.workerHttpPort, () => ({
-    state: worker.state,
+  const metrics = workerMetrics(
+    ears,
+    runner,
+    app.get<ProcessHost>(PROCESS_HOST),
+    () => worker.closedPools.length,
+  );
+  const health = await startHealthServer(
+    settings.httpHost,
+    settings.workerHttpPort,
+    () => ({ state: worker.state, workerId, running: worker.running }),
+    async () => metrics.metrics(),
+  );
+
+  const breakGlass = new BreakGlass(runner, {
     workerId,
-    running: worker.running,
-  }));
+    proofMs: 10_000,
+    defaultGraceMs: settings.graceMs,
+    hold: (id, request) => {
+      log.error({ by: request.by, note: request.note }, 'break-glass: taking no work until a latch holds');
+      worker.ledger.hold(id, request);
+    },
+    done: (receipt, request) => worker.ledger.done(receipt, request),
+  });
+  const socketPath = breakGlassPath(dataDir, workerId);
+  const localServer = await startBreakGlassServer(socketPath, breakGlass);
 
   let signals = 0;
   let ended: Promise<void> | undefined;
@@ -142,6 +172,7 @@ async function main(): Promise<void> {
       process.exitCode = result.forced ? EXIT_FORCED : why === 'lost' ? 1 : 0;
       await app.close();
       lifecycle.valkey.close();
+      localServer.close();
       health.server.close();
       health.server.closeAllConnections();
       if (process.connected) process.disconnect();

@@ -2,10 +2,11 @@ import { hostname } from 'node:os';
 import { readFileSync } from 'node:fs';
 import { isBelayError, ownPoolOf, type AgentJob, type WorkerState } from '#libs/contracts';
 import type { AgentQueues } from '#libs/dispatch';
-import type { KillResponder, LatchStore } from '#libs/killswitch';
+import type { KillResponder, LatchStore, OrderStore } from '#libs/killswitch';
 import { ServiceRun, type LifecycleService } from '#libs/lifecycle';
 import { collectProofs, reportOfProof, type AgentRunner, type ProcessHost } from '#libs/spawner';
 import type { Logger } from 'pino';
+import { BreakGlassLedger } from './break-glass-ledger';
 import { Intake } from './intake';
 
 /** Agents of the worker's own pool at a time: a drill's. */
@@ -54,6 +55,8 @@ export class WorkerService {
   /** Of our own record: makes a repeated transition ours. */
   private version = 1;
   private readonly intake: Intake;
+  /** What was done here without the server. */
+  readonly ledger: BreakGlassLedger;
   private beat: NodeJS.Timeout | undefined;
   private watch: NodeJS.Timeout | undefined;
   /** Monotonic time at which the last acknowledged heartbeat was sent. */
@@ -71,12 +74,14 @@ export class WorkerService {
     private readonly runner: AgentRunner,
     private readonly responder: KillResponder,
     private readonly latches: LatchStore,
+    private readonly orders: OrderStore,
     private readonly options: WorkerOptions,
     private readonly log: Logger,
     /** Called when the lease is lost for good: this process must end. */
     private readonly onLost: () => void,
   ) {
     this.intake = new Intake(options.workerId);
+    this.ledger = new BreakGlassLedger(options.workerId);
   }
 
   get state(): WorkerState {
@@ -111,13 +116,15 @@ export class WorkerService {
       leaseTtlMs,
     );
     this.renewedAt = sentAt;
+    // From the first lease on: a worker that hangs before its first heartbeat is fenced too.
+    this.host.armFence(this.options.fenceAfterMs);
     await this.responder.start(ordersHead);
     ({ version: this.version } = await workers.transition(workerId, 'running', { version: 1 }));
     this.scheduleBeat();
     this.watch = setInterval(() => this.fenceWhenSilent(), Math.max(50, this.options.heartbeatMs / 4));
     const handle = async (job: AgentJob): Promise<boolean> => {
       // Admission closes here first: a job in flight goes back to its queue (R42).
-      if (this.life.state !== 'running' || this.fenced) return false;
+      if (this.life.state !== 'running' || this.fenced || this.ledger.holding) return false;
       return this.runner.run(job);
     };
     for (const pool of pools) this.intake.add(pool, this.queues.consume(pool, concurrency, handle));
@@ -153,6 +160,7 @@ export class WorkerService {
       if (this.fenced) this.log.info('contact with Valkey is back');
       this.fenced = false;
       await this.responder.noticeHead(ordersHead);
+      await this.ledger.tell(this.latches, this.orders);
       if (latchesVersion !== this.intake.version)
         await this.intake.apply(latchesVersion, await this.latches.list());
       await this.lookAfterOwn();

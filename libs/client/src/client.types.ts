@@ -2,9 +2,12 @@ import type {
   AgentId,
   AgentRecord,
   AgentState,
+  ArmedReport,
   AuditEntry,
   AuditVerdict,
   BelayEvent,
+  DrillResult,
+  DrillStatus,
   ExecutionId,
   ExecutionRecord,
   ExecutionState,
@@ -96,6 +99,12 @@ export interface KillRequest extends StopRequest {
 export interface LatchRequest {
   readonly scope: Scope;
   readonly note?: string;
+}
+
+export interface DrillReport {
+  /** True only when there was a worker and all passed. */
+  readonly passed: boolean;
+  readonly items: readonly DrillResult[];
 }
 
 /** What a release answers. */
@@ -224,6 +233,11 @@ export interface BelayClient {
   /** Newest first. */
   audit(query?: { readonly limit?: number } & CallOptions): Promise<Page<AuditEntry>>;
   verifyAudit(options?: CallOptions): Promise<AuditVerdict>;
+  /** Kills canary trees over the real path, on one worker or on every running one. */
+  drill(workerId?: WorkerId, options?: CallOptions): Promise<DrillReport>;
+  drills(options?: CallOptions): Promise<Page<DrillStatus>>;
+  /** Whether every worker could stop now. */
+  armed(options?: CallOptions): Promise<ArmedReport>;
 
   workers(options?: CallOptions): Promise<Page<WorkerRecord>>;
   health(options?: CallOptions): Promise<Health>;

@@ -34,7 +34,7 @@ export function createClient(options: ClientOptions): BelayClient {
     (await call({ method: 'POST', path, body, ...withSignal(signal) })).body as T;
   const postAndWait = async <T>(
     path: string,
-    body: StopRequest | PauseRequest,
+    body: StopRequest | PauseRequest | { readonly workerId?: string },
     onTimeout: string,
     { signal }: CallOptions = {},
   ): Promise<T> => {
@@ -121,6 +121,15 @@ export function createClient(options: ClientOptions): BelayClient {
       await postAndWait(`/api/executions/${part(id)}/resume`, {}, STOP_GOES_ON(id), callOptions),
     audit: async ({ limit, signal } = {}) =>
       await get(`/api/audit${buildQuery({ limit })}`, withSignal(signal)),
+    drill: async (workerId, callOptions) =>
+      await postAndWait(
+        '/api/killswitch/drill',
+        workerId === undefined ? {} : { workerId },
+        'The drill goes on; look with: belay drill --last',
+        callOptions,
+      ),
+    drills: async (callOptions) => await get('/api/killswitch/drill', callOptions),
+    armed: async (callOptions) => await post('/api/killswitch/armed', {}, callOptions),
     verifyAudit: async (callOptions) => await get('/api/audit/verify', callOptions),
     workers: async (callOptions) => await get('/api/workers', callOptions),
     async health({ signal } = {}) {

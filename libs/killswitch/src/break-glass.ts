@@ -1,14 +1,12 @@
-import { scopeCovers, type Order, type Scope, type StopMode, type TargetReceipt } from '#libs/contracts';
+import {
+  scopeCovers,
+  type LocalKillRequest,
+  type Order,
+  type Scope,
+  type TargetReceipt,
+} from '#libs/contracts';
 import type { AgentRunner, AgentSlot } from '#libs/spawner';
 import { ulid } from 'ulid';
-
-export interface LocalKillRequest {
-  readonly scope: Scope;
-  readonly mode: StopMode;
-  readonly graceMs?: number;
-  readonly note?: string;
-  readonly by: string;
-}
 
 /** What one worker did when it was asked without the server. */
 export interface LocalReceipt {
@@ -28,7 +26,9 @@ export interface BreakGlassOptions {
   readonly proofMs: number;
   readonly defaultGraceMs: number;
   /** Closes the intake now; the worker opens it once a latch of its own holds. */
-  readonly onHold: (receipt: LocalReceipt, request: LocalKillRequest) => void;
+  readonly hold: (id: string, request: LocalKillRequest) => void;
+  /** What was done, for the audit log once the server can be told. */
+  readonly done: (receipt: LocalReceipt, request: LocalKillRequest) => void;
 }
 
 /** The killswitch of one worker with Valkey down: what is in scope here is ended and proved, with nobody else asked (R55). */
@@ -55,7 +55,7 @@ export class BreakGlass {
     // What is about to be claimed or spawned while we look is held back too.
     const holding = scope.type === 'all' || scope.type === 'worker';
     const begun: LocalReceipt = { id, workerId, scope, complete: false, targets: [], holding };
-    if (holding) this.options.onHold(begun, request);
+    if (holding) this.options.hold(id, request);
     this.runner.stopWhere((slot) => slots.includes(slot), {
       reason: 'killswitch',
       mode: request.mode,
@@ -70,7 +70,7 @@ export class BreakGlass {
       complete: targets.every(({ outcome }) => outcome === 'killed' || outcome === 'already-ended'),
       targets,
     };
-    if (!holding) this.options.onHold(receipt, request);
+    this.options.done(receipt, request);
     return receipt;
   }
 

@@ -1,9 +1,4 @@
-import {
-  NotFoundError,
-  type StopReport,
-  type WorkerRecord,
-  type WorkerState,
-} from '#libs/contracts';
+import { NotFoundError, type StopReport, type WorkerRecord, type WorkerState } from '#libs/contracts';
 import type { ScriptReply, Valkey } from '#libs/valkey';
 import { decodeWorker } from './decode';
 import { accepted } from './refusals';

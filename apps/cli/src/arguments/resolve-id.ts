@@ -1,14 +1,15 @@
 import type { BelayClient } from '#libs/client';
-import { BelayError, isAgentId, isExecutionId, isOrderId, isWorkerId } from '#libs/contracts';
+import { BelayError, isAgentId, isExecutionId, isLatchId, isOrderId, isWorkerId } from '#libs/contracts';
 import { UsageError } from '../exit-codes';
 
-export type IdKind = 'execution' | 'agent' | 'worker' | 'order';
+export type IdKind = 'execution' | 'agent' | 'worker' | 'order' | 'latch';
 
 const KINDS: readonly { kind: IdKind; prefix: string; test: (id: string) => boolean; example: string }[] = [
   { kind: 'execution', prefix: 'exe_', test: isExecutionId, example: 'exe_ and 26 characters' },
   { kind: 'agent', prefix: 'agt_', test: isAgentId, example: 'agt_, 26 characters, -INDEX-ATTEMPT' },
   { kind: 'worker', prefix: 'wrk_', test: isWorkerId, example: 'wrk_ and 26 characters' },
   { kind: 'order', prefix: 'ord_', test: isOrderId, example: 'ord_ and 26 characters' },
+  { kind: 'latch', prefix: 'lat_', test: isLatchId, example: 'lat_ and 26 characters' },
 ];
 
 /** What kind of thing a whole id names; undefined when it is not one. */
@@ -57,6 +58,7 @@ const WHERE: Readonly<Record<IdKind, string>> = {
   agent: 'List them with: belay get EXECUTION',
   worker: 'List them with: belay workers',
   order: 'belay get EXECUTION shows the order that stopped it.',
+  latch: 'List the engaged ones with: belay latches',
 };
 
 function an(kind: IdKind): string {

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import type { NodeRecord, Receipt } from '#libs/contracts';
+import type { ExecutionRecord, NodeRecord, Receipt } from '#libs/contracts';
 import { kindOf, resolveExecutionId } from '../arguments/resolve-id';
 import {
   describeAgent,
@@ -9,11 +9,15 @@ import {
   describeNodes,
   latestAgentOf,
 } from '../execution/describe-execution';
+import { describeWaiting, whatWaits, type Waiting } from '../execution/waiting';
 import type { Bind } from './action';
+import { describeLatch } from '../receipt/describe-latch';
 import { renderReceipt } from '../receipt/render-receipt';
 import { describeTarget } from '../receipt/describe-target';
 import { collectPages } from '../session/collect-pages';
 import type { Session } from '../session/session';
+import { cleanText } from '../text/clean-text';
+import { formatTime } from '../text/format';
 import { showReceipt } from './receipt';
 
 interface GetOptions {
@@ -27,13 +31,14 @@ const NODES_READ_JSON = 100_000;
 export function addGet(program: Command, bind: Bind): void {
   program
     .command('get')
-    .description('show one execution, node, agent or order, with its receipt if it was stopped')
-    .argument('<id>', 'execution, EXECUTION/NODE, agent or order')
+    .description('show one execution, node, agent, order or latch; what was stopped with its receipt')
+    .argument('<id>', 'execution, EXECUTION/NODE, agent, order or latch')
     .option('--full', 'every target of a large receipt')
     .action(
       bind(async (session, id: string, options: GetOptions) => {
         if (kindOf(id) === 'agent') return await getAgent(session, id);
         if (kindOf(id) === 'order') return await showReceipt(session, id, options);
+        if (kindOf(id) === 'latch') return await getLatch(session, id);
         const [execution = '', ...node] = id.split('/');
         const executionId = await resolveExecutionId(session.client, execution);
         if (node.length > 0) return await getNode(session, executionId, node.join('/'));
@@ -53,16 +58,35 @@ async function getExecution(session: Session, id: string, options: GetOptions): 
     client.agents({ executionId: id }),
   ]);
   const receipt = record.orderId === undefined ? undefined : await readReceipt(session, record.orderId);
+  const waiting = await findWaiting(session, record, nodes);
   if (session.isJson)
-    return session.json({ execution: record, nodes, agents, ...(receipt === undefined ? {} : { receipt }) });
+    return session.json({
+      execution: record,
+      nodes,
+      agents,
+      waiting,
+      ...(receipt === undefined ? {} : { receipt }),
+    });
   const now = Date.now();
   const lines = [
     ...describeExecution(record, session.out, now),
+    ...describeWaiting(waiting),
     ...describeNodes(nodes, record, session.out, session.width),
     ...describeAgents(agents, session.out, session.width, now),
     ...(receipt === undefined ? [] : ['', ...renderReceipt(receipt, session.out, options)]),
   ];
   for (const line of lines) session.print(line);
+}
+
+/** Two lists more, and only where something is ready that does not start. */
+async function findWaiting(
+  session: Session,
+  record: ExecutionRecord,
+  nodes: readonly NodeRecord[],
+): Promise<Waiting[]> {
+  if (record.state !== 'running' || record.nodes.ready === 0) return [];
+  const [workers, latches] = await Promise.all([session.client.workers(), session.client.latches()]);
+  return whatWaits(record, nodes, workers.items, latches.items);
 }
 
 /** A receipt may have left by retention before its execution did; the execution is still worth showing. */
@@ -73,6 +97,15 @@ async function readReceipt(session: Session, orderId: string): Promise<Receipt |
     session.note(`The receipt of ${orderId} cannot be read: ${(error as Error).message}`);
     return undefined;
   }
+}
+
+async function getLatch(session: Session, id: string): Promise<void> {
+  const latch = await session.client.latch(id);
+  if (session.isJson) return session.json(latch);
+  const note = latch.note === undefined ? '' : `: ${cleanText(latch.note)}`;
+  for (const line of describeLatch(latch)) session.print(line);
+  session.print(`engaged by ${cleanText(latch.by)} at ${formatTime(latch.engagedAt)}${note}`);
+  if (latch.orderId !== undefined) session.print(`with order ${latch.orderId}`);
 }
 
 async function getNode(session: Session, executionId: string, nodeId: string): Promise<void> {

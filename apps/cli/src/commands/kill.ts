@@ -1,43 +1,38 @@
 import { Option, type Command } from 'commander';
 import type { KillPlan, KillRequest } from '#libs/client';
-import type { Scope } from '#libs/contracts';
+import { isWide } from '#libs/contracts';
+import { notePool } from '../arguments/note-pool';
 import { parseGrace } from '../arguments/parse-duration';
-import { requireId, resolveExecutionId } from '../arguments/resolve-id';
-import { EXIT, exitCodeOfReceipt, UsageError, type ExitCode } from '../exit-codes';
-import { describeScope, renderReceipt } from '../receipt/render-receipt';
+import { addScopeOptions, readScope, type ScopeOptions } from '../arguments/scope-options';
+import { EXIT, UsageError, type ExitCode } from '../exit-codes';
+import { describeLatch } from '../receipt/describe-latch';
+import { describeScope } from '../receipt/describe-scope';
 import type { Session } from '../session/session';
-import { count } from '../text/format';
 import type { Bind } from './action';
+import { renderPlan, sizeOfPlan } from './kill-plan';
+import { proveAndShow } from './prove-and-show';
 import { toStopRequest } from './stop';
-import { waitForProof } from './wait-for-proof';
 
-interface KillOptions {
-  readonly all?: boolean;
-  readonly worker?: string;
-  readonly execution?: string;
-  readonly agent?: string;
+interface KillOptions extends ScopeOptions {
   readonly dryRun?: boolean;
   readonly now?: boolean;
   readonly grace?: number;
   readonly note?: string;
   readonly yes?: boolean;
+  /** False with `--no-latch`. */
+  readonly latch: boolean;
   /** False with `--no-wait`. */
   readonly wait: boolean;
   readonly full?: boolean;
 }
 
-/** What a person types before everything is killed. */
-const CONFIRMATION = 'kill all';
-const PLAN_SHOWN = 50;
+/** What a person types before everything is killed; what is less takes a yes. */
+const KILL_ALL = 'kill all';
 
 export function addKill(program: Command, bind: Bind): void {
-  program
-    .command('kill')
-    .description('the killswitch: end everything in a scope and show the receipt')
-    .option('--all', 'every agent of the fleet')
-    .option('--worker <id>', 'every agent of one worker')
-    .option('--execution <id>', 'every agent of one execution')
-    .option('--agent <id>', 'one agent')
+  addScopeOptions(program.command('kill'))
+    .description('the killswitch: end everything in a scope, keep it from starting, show the receipt')
+    .option('--no-latch', 'what starts next in the scope may run')
     .option('--dry-run', 'only show who would be hit')
     .option('--now', 'SIGKILL at once, without the stop signal and its grace')
     .addOption(
@@ -46,85 +41,92 @@ export function addKill(program: Command, bind: Bind): void {
         .conflicts('now'),
     )
     .option('--note <text>', 'a sentence for the record')
-    .option('--yes', 'do not ask before --all')
+    .option('--yes', 'do not ask')
     .option('--no-wait', 'return when the order is durable')
     .option('--full', 'every target of a large receipt')
     .action(
       bind(async (session, options: KillOptions) => {
-        const request = { scope: await toScope(session, options), ...toStopRequest(options) };
+        const request = await toRequest(session, options);
         if (options.dryRun === true) return await showPlan(session, request);
-        if (options.all === true && options.yes !== true && !(await isConfirmed(session, request))) {
+        if (options.yes !== true && !(await isConfirmed(session, request))) {
           session.note('Nothing was killed.');
           return EXIT.interrupted;
         }
-        return await killAndShow(session, request, options);
+        const code = options.wait
+          ? await killAndShow(session, request, options)
+          : await killOnly(session, request);
+        await notePool(session, request.scope);
+        return code;
       }),
     );
 }
 
-async function toScope(session: Session, options: KillOptions): Promise<Scope> {
-  const { all, worker, execution, agent } = options;
-  const named = [all, worker, execution, agent].filter((value) => value !== undefined).length;
-  if (named !== 1) throw new UsageError('Say whom: exactly one of --all, --worker, --execution, --agent.');
-  if (worker !== undefined) return { type: 'worker', workerId: requireId(worker, 'worker') };
-  if (execution !== undefined)
-    return { type: 'execution', executionId: await resolveExecutionId(session.client, execution) };
-  if (agent !== undefined) return { type: 'agent', agentId: requireId(agent, 'agent') };
-  return { type: 'all' };
+async function toRequest(session: Session, options: KillOptions): Promise<KillRequest> {
+  const scope = await readScope(session, options);
+  return { scope, ...toStopRequest(options), ...(options.latch ? {} : { latch: false }) };
+}
+
+/** What the server does where nothing is said of a latch: an execution or an agent that ended starts nothing. */
+function isLatched({ scope, latch }: KillRequest): boolean {
+  return latch !== false && isWide(scope);
 }
 
 async function showPlan(session: Session, request: KillRequest): Promise<void> {
+  const { scope } = request;
   const plan = await session.client.planKill(request);
-  if (session.isJson) return session.json(plan);
-  for (const line of renderPlan(plan, request.scope)) session.print(line);
+  const latched = isLatched(request);
+  if (session.isJson) return session.json({ ...plan, latch: latched });
+  const latch = latched
+    ? `a latch would be engaged over ${describeScope(scope)}: nothing would start in it until it is released`
+    : `no latch would be engaged${isWide(scope) ? ': what starts next would run' : ''}`;
+  const act = { doing: 'killing', executions: 'stop', done: 'nothing was killed', latch };
+  for (const line of renderPlan(plan, scope, act)) session.print(line);
+  await notePool(session, scope);
 }
 
-/** Who would be hit, for people. */
-export function renderPlan(plan: KillPlan, scope: Scope): string[] {
-  const workers = new Set(plan.targets.map(({ workerId }) => workerId)).size;
-  const lines = plan.targets
-    .slice(0, PLAN_SHOWN)
-    .map(({ agentId, nodeId, workerId }) => `  ${nodeId}  ${agentId} on ${workerId}`);
-  const rest = plan.targets.length - lines.length;
-  if (rest > 0) lines.push(`  … and ${rest} more (--json has all)`);
-  const where = `${count(plan.targets.length, 'agent')} on ${count(workers, 'worker')}`;
-  return [
-    `killing ${describeScope(scope)} would hit ${where} and stop ${count(plan.executions.length, 'execution')}`,
-    ...lines,
-    'nothing was killed: this was a dry run',
-  ];
-}
-
+/**
+ * Everything is asked about always. A narrower scope is asked about on a terminal when it hits more than one: a script
+ * has said whom, a tired person may have said more than was meant.
+ */
 async function isConfirmed(session: Session, request: KillRequest): Promise<boolean> {
-  if (!session.process.stdinIsTTY)
+  const { scope } = request;
+  if (!isWide(scope)) return true;
+  const isAll = scope.type === 'all';
+  if (!session.process.stdinIsTTY) {
+    if (!isAll) return true;
     throw new UsageError(
       'belay kill --all ends every agent of the fleet. Without a terminal add --yes; to look first add --dry-run.',
     );
+  }
   const plan = await session.client.planKill(request);
-  const hit = `${count(plan.targets.length, 'agent')} of ${count(plan.executions.length, 'execution')}`;
-  const answer = await session.process.ask(`This kills ${hit}. Type "${CONFIRMATION}" to go on: `);
-  return answer?.trim() === CONFIRMATION;
+  if (!isAll && isOne(plan)) return true;
+  const word = isAll ? KILL_ALL : 'yes';
+  const where = isAll ? '' : ` in ${describeScope(scope)}`;
+  const latch = isLatched(request) ? ', and nothing starts there until the latch is released' : '';
+  const question = `This kills ${sizeOfPlan(plan)}${where}${latch}. Type "${word}" to go on: `;
+  const answer = await session.process.ask(question);
+  return answer?.trim() === word;
+}
+
+function isOne({ targets, executions }: KillPlan): boolean {
+  return targets.length <= 1 && executions.length <= 1;
+}
+
+async function killOnly(session: Session, request: KillRequest): Promise<ExitCode> {
+  const receipt = await session.client.killWithoutWaiting(request);
+  const { orderId, latch } = receipt;
+  if (session.isJson) session.json(receipt);
+  session.print(`order ${orderId} is durable. Its evidence: belay receipt ${orderId}`);
+  for (const line of latch === undefined ? [] : describeLatch(latch)) session.print(line);
+  return EXIT.ok;
 }
 
 async function killAndShow(session: Session, request: KillRequest, options: KillOptions): Promise<ExitCode> {
-  if (!options.wait) {
-    const receipt = await session.client.killWithoutWaiting(request);
-    if (session.isJson) session.json(receipt);
-    else session.print(`order ${receipt.orderId} is durable. Its evidence: belay receipt ${receipt.orderId}`);
-    return EXIT.ok;
-  }
-  const what = `killing ${describeScope(request.scope)}`;
-  const receipt = await waitForProof(
-    session,
-    what,
-    async (signal) => await session.client.kill(request, { signal }),
-  );
-  if (receipt === undefined) return EXIT.unconfirmed;
-  if (receipt === 'interrupted') {
-    session.note('The order is durable and goes on. Look with: belay workers');
-    return EXIT.interrupted;
-  }
-  if (session.isJson) session.json(receipt);
-  else for (const line of renderReceipt(receipt, session.out, options)) session.print(line);
-  return exitCodeOfReceipt(receipt);
+  const act = {
+    what: `killing ${describeScope(request.scope)}`,
+    ask: async (signal: AbortSignal) => await session.client.kill(request, { signal }),
+    receiptOf: (receipt: Awaited<ReturnType<typeof session.client.kill>>) => receipt,
+    whenLeft: 'The order is durable and goes on. Look with: belay workers',
+  };
+  return await proveAndShow(session, act, options);
 }

@@ -1,7 +1,9 @@
 import type { BelayClient } from '#libs/client';
-import { isBelayError, type WorkerRecord } from '#libs/contracts';
+import { isBelayError, type Latch, type WorkerRecord } from '#libs/contracts';
 import { describeLease } from '../commands/workers';
 import type { Connection } from '../session/find-connection';
+import { count } from '../text/format';
+import { poolsOf } from '../text/pools';
 import { fail, ok, warn, type Check } from './check';
 
 /** The orchestrator, the token for it, and the workers it knows. */
@@ -30,9 +32,14 @@ async function checkToken(
   connection: Connection,
 ): Promise<{ checks: Check[]; workers: readonly WorkerRecord[] }> {
   try {
-    const { items } = await client.workers();
+    const [{ items }, { items: latches }] = await Promise.all([client.workers(), client.latches()]);
     return {
-      checks: [ok('token', `accepted (from ${connection.tokenFrom})`), ...checkWorkers(items, Date.now())],
+      checks: [
+        ok('token', `accepted (from ${connection.tokenFrom})`),
+        ...checkWorkers(items, Date.now()),
+        ...checkPools(items),
+        checkLatches(latches),
+      ],
       workers: items.filter(({ state }) => state !== 'stopped'),
     };
   } catch (error) {
@@ -57,4 +64,21 @@ export function checkWorkers(workers: readonly WorkerRecord[], now: number): Che
       return fail('worker', text, 'it is away or cut off; its agents are retried elsewhere after the lease');
     return worker.state === 'running' ? ok('worker', text) : warn('worker', text);
   });
+}
+
+/** Which pools are served now: a node of any other pool waits. */
+export function checkPools(workers: readonly WorkerRecord[]): Check[] {
+  const pools = [...poolsOf(workers)].map(([pool, n]) => `${pool} (${count(n, 'worker')})`);
+  return pools.length === 0 ? [] : [ok('pools', `served: ${pools.join(', ')}`)];
+}
+
+/** A latch is no fault, but whoever wonders why nothing starts has to be told of it. */
+export function checkLatches(latches: readonly Latch[]): Check {
+  if (latches.length === 0) return ok('latches', 'none engaged');
+  const freezes = latches.filter(({ kind }) => kind === 'freeze').length;
+  const parts = [
+    ...(latches.length > freezes ? [count(latches.length - freezes, 'latch', 'latches')] : []),
+    ...(freezes > 0 ? [count(freezes, 'freeze')] : []),
+  ];
+  return warn('latches', `engaged: ${parts.join(', ')}`, 'belay latches shows what they hold');
 }

@@ -9,6 +9,7 @@ import type { Style } from '../session/style';
 import { cleanText } from '../text/clean-text';
 import { count, formatCost, formatDuration, formatTime } from '../text/format';
 import { renderTable } from '../text/table';
+import { describePause, shownState } from './describe-pause';
 import { runtimeOf } from './execution-table';
 
 /** Rows of nodes before the rest is counted. */
@@ -38,8 +39,10 @@ export function describeCounts(nodes: ExecutionRecord['nodes']): string {
 
 /** The execution itself: what it is, how it stands, when and why. */
 export function describeExecution(record: ExecutionRecord, style: Style, now: number): string[] {
-  const lines = [`${record.id}  ${style.strong(cleanText(record.name))}  ${style.state(record.state)}`];
+  const lines = [`${record.id}  ${style.strong(cleanText(record.name))}  ${style.state(shownState(record))}`];
   lines.push(describeCounts(record.nodes));
+  const pause = describePause(record);
+  if (pause !== undefined) lines.push(pause);
   const runtime = runtimeOf(record, now);
   const started = record.startedAt === undefined ? 'not started' : `started ${formatTime(record.startedAt)}`;
   const ran = runtime === undefined ? '' : `, ${formatDuration(runtime)}`;
@@ -115,7 +118,7 @@ export function describeAgents(
       .slice(0, AGENTS_SHOWN)
       .map((agent) => [
         agent.id,
-        agent.state,
+        agent.frozen === true ? 'frozen' : agent.state,
         agent.owner,
         agent.pid === undefined ? '-' : String(agent.pid),
         agent.startedAt === undefined ? '-' : formatDuration(now - agent.startedAt),
@@ -131,8 +134,9 @@ export function describeAgents(
 
 /** One agent: where it runs or ran, and how it ended. */
 export function describeAgent(agent: AgentRecord, style: Style, now: number): string[] {
+  const still = agent.frozen === true ? ', frozen: its processes stand still' : '';
   const lines = [
-    `${agent.id}  ${style.state(agent.state)}`,
+    `${agent.id}  ${style.state(agent.state)}${still}`,
     `node ${agent.nodeId} of ${agent.executionId}, attempt ${agent.attempt}, epoch ${agent.epoch}`,
     `worker ${agent.owner}, pool ${agent.pool}${agent.pid === undefined ? '' : `, pid ${agent.pid}`}`,
   ];

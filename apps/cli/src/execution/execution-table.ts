@@ -3,6 +3,7 @@ import type { Style } from '../session/style';
 import { cleanText } from '../text/clean-text';
 import { formatCost, formatDuration } from '../text/format';
 import { renderTable } from '../text/table';
+import { shownState } from './describe-pause';
 
 /** When it ended; undefined while it has not. */
 export function endedAt(record: ExecutionRecord): number | undefined {
@@ -36,7 +37,7 @@ export function renderExecutions(
       return [
         record.id,
         cleanText(record.name),
-        record.state,
+        shownState(record),
         `${doneNodes(record)}/${record.nodes.total}`,
         String(record.live),
         runtime === undefined ? '-' : formatDuration(runtime),

@@ -115,6 +115,7 @@ describe('a receipt', () => {
       '2 targets: 1 unconfirmed, 1 pending',
       `incomplete: 2 targets not confirmed: 2 on wrk_${U}`,
       `Belay keeps trying. Look again with: belay receipt ord_${U}`,
+      `If it can never be confirmed: belay close ord_${U} --note "why"`,
     ]);
   });
 
@@ -139,6 +140,7 @@ describe('a receipt', () => {
       '31 targets: 30 killed, 1 unconfirmed',
       `incomplete: 1 target not confirmed: 1 on wrk_${U}`,
       `Belay keeps trying. Look again with: belay receipt ord_${U}`,
+      `If it can never be confirmed: belay close ord_${U} --note "why"`,
     ]);
     expect(renderReceipt(receipt(targets), PLAIN, { full: true }).length).toBeGreaterThan(90);
   });
@@ -146,6 +148,33 @@ describe('a receipt', () => {
   it('says so when nothing was in scope', () => {
     const lines = renderReceipt(receipt([], {}), PLAIN);
     expect(lines.slice(2)).toEqual(['0 targets', 'complete: nothing was running in scope']);
+  });
+
+  it('names the latch that came with it and its release; and of one closed who closed it and why', () => {
+    const latch = {
+      id: `lat_${U}`,
+      kind: 'latch',
+      scope: { type: 'pool', pool: 'gpu' },
+      by: 'api',
+      engagedAt: 0,
+    } as const;
+    expect(renderReceipt(receipt([], { latch }), PLAIN).slice(4)).toEqual([
+      `latch lat_${U} holds pool gpu: nothing starts until it is released`,
+      `release it with: belay release lat_${U} --note "why"`,
+    ]);
+    const released = { ...latch, releasedAt: 1_000, releasedBy: 'api', releaseNote: 'mended\u001b[2J' };
+    expect(renderReceipt(receipt([], { latch: released }), PLAIN).slice(4)).toEqual([
+      `latch lat_${U} over pool gpu was released by api at 1970-01-01 00:00:01Z: mended[2J`,
+    ]);
+    const closed = { at: 2_000, by: 'api', note: 'the host burnt down' };
+    const lost = target(0, { outcome: 'unconfirmed', report: undefined as never });
+    expect(renderReceipt(receipt([lost], { closed }), PLAIN).slice(5)).toEqual([
+      `incomplete: 1 target not confirmed: 1 on wrk_${U}`,
+      'closed by api at 1970-01-01 00:00:02Z: the host burnt down',
+      'Belay tries no longer.',
+    ]);
+    const open = renderReceipt(receipt([lost], { state: 'open' }), PLAIN);
+    expect(open.at(-1)).toBe(`Belay keeps trying. Look again with: belay receipt ord_${U}`);
   });
 
   it('tells the rounds of a signal apart', () => {

@@ -1,13 +1,9 @@
-import {
-  CONFIRMED_OUTCOMES,
-  type Order,
-  type Receipt,
-  type Scope,
-  type TargetReceipt,
-} from '#libs/contracts';
+import { CONFIRMED_OUTCOMES, type Order, type Receipt, type TargetReceipt } from '#libs/contracts';
 import type { Style } from '../session/style';
 import { cleanText } from '../text/clean-text';
 import { count, formatDuration, formatTime } from '../text/format';
+import { describeLatch } from './describe-latch';
+import { describeScope } from './describe-scope';
 import { describeTarget } from './describe-target';
 
 /** Above this many targets the receipt is a summary, the slowest, and whatever is not confirmed. */
@@ -29,6 +25,7 @@ export function renderReceipt(
       : receipt.targets.flatMap((t) => describeTarget(t, style.state))),
     renderTotals(receipt.totals),
     ...renderVerdict(receipt, style),
+    ...(receipt.latch === undefined ? [] : describeLatch(receipt.latch)),
   ];
 }
 
@@ -44,24 +41,6 @@ function graceOf(order: Order): string {
   return order.graceMs === undefined ? '' : `, grace ${formatDuration(order.graceMs)}`;
 }
 
-/** `everything`, `worker wrk_…`, `execution exe_…`, `agent agt_…`. */
-export function describeScope(scope: Scope): string {
-  switch (scope.type) {
-    case 'all':
-      return 'everything';
-    case 'pool':
-      return `pool ${cleanText(scope.pool)}`;
-    case 'selector':
-      return `labels ${cleanText(scope.selector)}`;
-    case 'worker':
-      return `worker ${scope.workerId}`;
-    case 'execution':
-      return `execution ${scope.executionId}`;
-    case 'agent':
-      return `agent ${scope.agentId}`;
-  }
-}
-
 function renderCompact(receipt: Receipt, style: Style): string[] {
   const proved = receipt.targets
     .flatMap((target) => {
@@ -73,7 +52,8 @@ function renderCompact(receipt: Receipt, style: Style): string[] {
   const escalated = receipt.targets.filter(({ report }) => report?.escalated === true).length;
   const workers = new Set(receipt.targets.map(({ workerId }) => workerId)).size;
   const lines = [
-    `${count(receipt.targets.length, 'agent')} on ${count(workers, 'worker')}; ${escalated} needed SIGKILL`,
+    `${count(receipt.targets.length, 'agent')} on ${count(workers, 'worker')}` +
+      (receipt.order.kind === 'kill' ? `; ${escalated} needed SIGKILL` : ''),
   ];
   if (proved.length > 0) {
     const middle = proved[Math.floor(proved.length / 2)]?.afterMs ?? 0;
@@ -128,8 +108,16 @@ function renderVerdict(receipt: Receipt, style: Style): string[] {
     receipt.missing.length === 0
       ? 'the targets are not all known yet'
       : `${count(receipt.missing.length, 'target')} not confirmed: ${where}`;
-  return [
-    `${style.bad('incomplete')}: ${what}`,
-    `Belay keeps trying. Look again with: belay receipt ${receipt.orderId}`,
-  ];
+  return [`${style.bad('incomplete')}: ${what}`, ...renderOutlook(receipt)];
+}
+
+function renderOutlook({ orderId, state, closed }: Receipt): string[] {
+  if (closed !== undefined) {
+    const { by, at, note } = closed;
+    return [`closed by ${cleanText(by)} at ${formatTime(at)}: ${cleanText(note)}`, 'Belay tries no longer.'];
+  }
+  const again = `Belay keeps trying. Look again with: belay receipt ${orderId}`;
+  // Giving up is an answer for after the limit only.
+  if (state === 'open') return [again];
+  return [again, `If it can never be confirmed: belay close ${orderId} --note "why"`];
 }

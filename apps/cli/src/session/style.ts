@@ -35,6 +35,7 @@ export function createStyle(enabled: boolean): Style {
   const byState: Readonly<Record<string, (text: string) => string>> = {
     completed: good,
     killed: good,
+    thawed: good,
     ok: good,
     complete: good,
     running: paint('cyan'),
@@ -42,6 +43,8 @@ export function createStyle(enabled: boolean): Style {
     fail: bad,
     unconfirmed: bad,
     incomplete: bad,
+    paused: warn,
+    frozen: warn,
     stopped: warn,
     stopping: warn,
     draining: warn,

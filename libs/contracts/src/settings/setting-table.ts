@@ -27,6 +27,9 @@ const PATH_RULE = 'a path without NUL';
 // oxlint-disable-next-line no-control-regex -- NUL is what is looked for
 const PATH = /^[^\u0000]+$/;
 
+// Numbers, lists, ranges and steps; whether a day exists is the scheduler's to say.
+const CRON = /^(?:[\d*/,-]+ ){4}[\d*/,-]+$/;
+
 const setting = <K extends keyof Settings>(entry: Setting<K>): Setting => entry as unknown as Setting;
 
 /** Every variable Belay reads, in the order `belay doctor` shows them. The one place that names them. */
@@ -126,6 +129,27 @@ export const SETTINGS: readonly Setting[] = [
     kind: duration(100, 600_000),
     unset: 'nine tenths of the lease, less grace, kill time and slack',
     description: 'Silence after which a worker stops its own agents',
+  }),
+  setting({
+    name: 'BELAY_PROOF_LIMIT_MS',
+    key: 'proofLimitMs',
+    kind: duration(500, 600_000),
+    fallback: '30000',
+    description: 'How long a stop waits for its proof before it answers that some is missing',
+  }),
+  setting({
+    name: 'BELAY_DRILL_CRON',
+    key: 'drillCron',
+    kind: text('a cron expression of five fields in UTC, such as 0 6 * * *', CRON),
+    unset: 'only when asked',
+    description: 'When every worker is drilled by itself',
+  }),
+  setting({
+    name: 'BELAY_DRILL_MAX_AGE',
+    key: 'drillMaxAgeMs',
+    kind: { ...duration(60_000, 365 * DAY_MS), format: formatDuration },
+    fallback: '2d',
+    description: 'With a schedule: how old the last passed drill of a worker may be',
   }),
   setting({
     name: 'BELAY_SHARDS',

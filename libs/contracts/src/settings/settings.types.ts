@@ -24,6 +24,12 @@ export interface Settings {
   readonly fenceAfterMs: number;
   /** The longest grace any agent gets while a worker fences itself: `graceMs`, at most a quarter of the lease. */
   readonly fenceGraceMs: number;
+  /** How long an order's receipt may stay open before it is answered as incomplete; it is tried on after that. */
+  readonly proofLimitMs: number;
+  /** When drills run by themselves, as a cron expression in UTC; absent: only when asked. */
+  readonly drillCron?: string;
+  /** With `drillCron`: a worker that has not passed a drill for longer is overdue. */
+  readonly drillMaxAgeMs: number;
   readonly shards: number;
   readonly retentionMs: number;
   readonly containment: 'auto' | 'cgroup' | 'group';

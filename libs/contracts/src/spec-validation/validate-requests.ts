@@ -31,6 +31,21 @@ export interface KillRequest extends StopRequest {
   readonly latch?: boolean;
 }
 
+/** Which worker to drill; every running one when it is left out. */
+export interface DrillRequest {
+  readonly workerId?: string;
+}
+
+/** What one worker takes on its local socket, with nobody else asked. */
+export interface LocalKillRequest {
+  readonly scope: Scope;
+  readonly mode: StopMode;
+  readonly graceMs?: number;
+  readonly note?: string;
+  /** The user at the machine. */
+  readonly by: string;
+}
+
 /** What a latch on its own takes. */
 export interface LatchRequest {
   readonly scope: Scope;
@@ -67,6 +82,17 @@ const killSchema = z.strictObject(
   killFields,
   says('an object with scope, kind, latch, reason, note, mode and graceMs'),
 );
+const localFields = {
+  scope: z.unknown().optional(),
+  mode: oneOf(['graceful', 'immediate']),
+  graceMs: milliseconds(0, SPEC_LIMITS.maxGraceMs).optional(),
+  note: line(1_024).optional(),
+  by: line(256),
+};
+const localSchema = z.strictObject(localFields, says('an object with scope, mode, graceMs, note and by'));
+const workerRule = says('the id of a worker, wrk_ and what follows it');
+const drillFields = { workerId: z.string(workerRule).refine(isWorkerId, workerRule).optional() };
+const drillSchema = z.strictObject(drillFields, says('an object with workerId, or nothing for every worker'));
 const latchFields = { scope: z.unknown().optional(), note: line(1_024).optional() };
 const latchSchema = z.strictObject(latchFields, says('an object with scope and note'));
 const noteFields = { note: line(1_024) };
@@ -118,6 +144,16 @@ export function validateKillRequest(raw: unknown): KillRequest {
   }) as KillRequest;
   const { kind = 'kill', scope, latch = kind !== 'thaw' && isWide(scope) } = request;
   return { ...request, kind, latch };
+}
+
+/** @throws BelayError `INVALID_REQUEST` with every problem. */
+export function validateDrillRequest(raw: unknown): DrillRequest {
+  return check(drillSchema, raw ?? {}, Object.keys(drillFields)) as DrillRequest;
+}
+
+/** @throws BelayError `INVALID_REQUEST` with every problem. */
+export function validateLocalKill(raw: unknown): LocalKillRequest {
+  return check(localSchema, raw, Object.keys(localFields), checkScope) as LocalKillRequest;
 }
 
 /** @throws BelayError `INVALID_REQUEST` with every problem. */

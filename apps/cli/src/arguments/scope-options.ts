@@ -1,0 +1,65 @@
+import type { Command } from 'commander';
+import { BelayError, isBelayError, validateLatchRequest, type Scope } from '#libs/contracts';
+import { UsageError } from '../exit-codes';
+import type { Session } from '../session/session';
+import { requireId, resolveExecutionId } from './resolve-id';
+
+/** Whom a command is for; exactly one is given. */
+export interface ScopeOptions {
+  readonly all?: boolean;
+  readonly pool?: string;
+  readonly selector?: string;
+  readonly worker?: string;
+  readonly execution?: string;
+  readonly agent?: string;
+}
+
+const SCOPES = ['all', 'pool', 'selector', 'worker', 'execution', 'agent'] as const;
+
+/** The scopes, the same for every command that takes one. */
+export function addScopeOptions(command: Command): Command {
+  return command
+    .option('--all', 'the whole fleet')
+    .option('--pool <name>', 'one pool')
+    .option('-l, --selector <labels>', "what has these labels, such as 'team=data,env!=prod'")
+    .option('--worker <id>', 'one worker')
+    .option('--execution <id>', 'one execution')
+    .option('--agent <id>', 'one agent');
+}
+
+/** The one scope that was named. The server's own rules are applied here first, so that a slip asks it nothing. */
+export async function readScope(session: Session, options: ScopeOptions): Promise<Scope> {
+  const named = SCOPES.filter((name) => options[name] !== undefined);
+  if (named.length !== 1)
+    throw new UsageError(`Say whom: exactly one of ${SCOPES.map((name) => `--${name}`).join(', ')}.`);
+  const { pool, selector, worker, execution, agent } = options;
+  if (pool !== undefined) return checked({ type: 'pool', pool });
+  if (selector !== undefined) return checkedSelector(selector);
+  if (worker !== undefined) return { type: 'worker', workerId: requireId(worker, 'worker') };
+  if (execution !== undefined)
+    return { type: 'execution', executionId: await resolveExecutionId(session.client, execution) };
+  if (agent !== undefined) return { type: 'agent', agentId: requireId(agent, 'agent') };
+  return { type: 'all' };
+}
+
+function checkedSelector(selector: string): Scope {
+  // An unset variable in a script must not become everything.
+  if (selector.trim() === '')
+    throw new UsageError('--selector is empty and would mean everything; to mean that, say --all.');
+  return checked({ type: 'selector', selector });
+}
+
+function checked(scope: Scope): Scope {
+  try {
+    validateLatchRequest({ scope });
+    return scope;
+  } catch (error) {
+    if (!isBelayError(error)) throw error;
+    throw new UsageError(problemsOf(error, `--${scope.type}`));
+  }
+}
+
+function problemsOf({ problems, message }: BelayError, flag: string): string {
+  if (problems.length === 0) return message;
+  return problems.map((problem) => `${flag} ${problem.message}`).join('\n  ');
+}

@@ -1,0 +1,101 @@
+import { Argument, type Command } from 'commander';
+import type { AuditEntry, AuditVerdict } from '#libs/contracts';
+import { wholeNumber } from '../arguments/parse-values';
+import { EXIT, UsageError, type ExitCode } from '../exit-codes';
+import { describeScope } from '../receipt/describe-scope';
+import type { Session } from '../session/session';
+import type { Style } from '../session/style';
+import { cleanText } from '../text/clean-text';
+import { count, formatTime } from '../text/format';
+import { renderTable } from '../text/table';
+import type { Bind } from './action';
+
+/** Faults named before the rest is counted. */
+const FAULTS_SHOWN = 20;
+/** The most the server answers at once. */
+const MOST = 10_000;
+
+export function addAudit(program: Command, bind: Bind): void {
+  program
+    .command('audit')
+    .description(
+      'list what was done with the killswitch, newest first; or verify that nobody changed the list',
+    )
+    .addArgument(new Argument('[what]', 'verify: compute the whole chain again').choices(['verify']))
+    .option('--limit <n>', `entries to list, at most ${MOST}; else 100`, wholeNumber(1, MOST))
+    .action(
+      bind(async (session, what: 'verify' | undefined, { limit }: { readonly limit?: number }) => {
+        if (what === undefined) return await list(session, limit);
+        if (limit !== undefined) throw new UsageError('--limit is for the list; verify reads all of it.');
+        return await verify(session);
+      }),
+    );
+}
+
+async function list(session: Session, limit: number | undefined): Promise<void> {
+  const { items } = await session.client.audit(limit === undefined ? {} : { limit });
+  if (session.isJson) return session.json({ items });
+  if (items.length === 0) return session.note('Nothing was done with the killswitch yet.');
+  session.print(renderAudit(items, session.width));
+}
+
+/** One row for each act. */
+export function renderAudit(entries: readonly AuditEntry[], width: number): string {
+  return renderTable({
+    head: ['N', 'TIME', 'ACT', 'BY', 'WHAT', 'ORDER OR LATCH', 'NOTE'],
+    rows: entries.map((entry) => [
+      String(entry.n),
+      formatTime(entry.at),
+      cleanText(entry.act),
+      entry.by === undefined ? '-' : cleanText(entry.by),
+      describeWhat(entry),
+      (entry.act.startsWith('latch') ? entry.latchId : entry.orderId) ?? '-',
+      describeOutcome(entry),
+    ]),
+    width,
+    flexible: 6,
+  });
+}
+
+/** `kill pool gpu`, `freeze everything`; `-` where the entry is about an order named beside it. */
+function describeWhat({ kind, scope }: AuditEntry): string {
+  const words = [kind, scope === undefined ? undefined : describeScope(scope)];
+  return words.filter((word) => word !== undefined).join(' ') || '-';
+}
+
+/** The note, the latch an order came with, or what came of an order: `3 killed, 1 unconfirmed`. */
+function describeOutcome({ note, orderId, latchId, outcomes, missing }: AuditEntry): string {
+  const counts = Object.entries(outcomes ?? {}).map(([outcome, n]) => `${n} ${outcome}`);
+  if (counts.length === 0 && missing !== undefined && missing > 0) counts.push(`${missing} not confirmed`);
+  if (orderId !== undefined && latchId !== undefined) counts.push(`with ${latchId}`);
+  const words = [counts.join(', '), note === undefined ? '' : cleanText(note)];
+  return words.filter((word) => word !== '').join(': ');
+}
+
+async function verify(session: Session): Promise<ExitCode> {
+  const verdict = await session.client.verifyAudit();
+  if (session.isJson) session.json(verdict);
+  else for (const line of renderVerdict(verdict, session.out)) session.print(line);
+  return verdict.intact ? EXIT.ok : EXIT.failed;
+}
+
+/** Whether the log is as it was written, and the hash that shows it also to those who do not trust this server. */
+export function renderVerdict(verdict: AuditVerdict, style: Style): string[] {
+  const { entries, receipts, head, intact, faults } = verdict;
+  const size = `${count(entries, 'entry', 'entries')} and ${count(receipts, 'receipt')}`;
+  const shown = faults.slice(0, FAULTS_SHOWN);
+  const rest = faults.length - shown.length;
+  return [
+    intact
+      ? `${style.good('intact')}: ${size} are as they were written`
+      : `${style.bad('changed')}: ${count(faults.length, 'fault')} in ${size}`,
+    ...shown.map(({ id, fault }) => `  ${id}  ${cleanText(fault)}`),
+    ...(rest > 0 ? [`  … and ${rest} more (--json has all)`] : []),
+    ...(head === undefined
+      ? []
+      : [
+          `head ${head}`,
+          'Keep this hash elsewhere: a log rewritten as a whole fits itself, but no longer holds this hash.',
+        ]),
+  ];
+}

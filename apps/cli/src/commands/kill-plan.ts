@@ -1,0 +1,47 @@
+import type { KillPlan } from '#libs/client';
+import type { Scope } from '#libs/contracts';
+import { describeScope } from '../receipt/describe-scope';
+import { cleanText } from '../text/clean-text';
+import { count } from '../text/format';
+
+const PLAN_SHOWN = 50;
+
+/** Words of an act for its plan. */
+export interface PlannedAct {
+  /** `killing`, `freezing`. */
+  readonly doing: string;
+  /** What becomes of whole executions: `stop`, `pause`. */
+  readonly executions: string;
+  /** `nothing was killed: this was a dry run` */
+  readonly done: string;
+  /** Whether a latch or a freeze would be engaged, as a line. */
+  readonly latch: string;
+}
+
+/** Who would be hit, for people. */
+export function renderPlan(plan: KillPlan, scope: Scope, act: PlannedAct): string[] {
+  const workers = new Set(plan.targets.map(({ workerId }) => workerId)).size;
+  const lines = plan.targets
+    .slice(0, PLAN_SHOWN)
+    .map(({ agentId, nodeId, workerId }) => `  ${cleanText(nodeId)}  ${agentId} on ${workerId}`);
+  const rest = plan.targets.length - lines.length;
+  if (rest > 0) lines.push(`  … and ${rest} more (--json has all)`);
+  const where = `${count(plan.targets.length, 'agent')} on ${count(workers, 'worker')}`;
+  // A pool or a worker holds no execution as a whole.
+  const whole =
+    plan.executions.length === 0
+      ? ''
+      : ` and ${act.executions} ${count(plan.executions.length, 'execution')}`;
+  return [
+    `${act.doing} ${describeScope(scope)} would hit ${where}${whole}`,
+    ...lines,
+    act.latch,
+    `${act.done}: this was a dry run`,
+  ];
+}
+
+/** `12 agents of 3 executions`: those that are held as a whole and those that lose agents. */
+export function sizeOfPlan(plan: KillPlan): string {
+  const executions = new Set([...plan.executions, ...plan.targets.map(({ executionId }) => executionId)]);
+  return `${count(plan.targets.length, 'agent')} of ${count(executions.size, 'execution')}`;
+}

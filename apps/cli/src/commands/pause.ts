@@ -1,0 +1,81 @@
+import { Option, type Command } from 'commander';
+import type { Paused, PauseRequest } from '#libs/client';
+import { resolveExecutionId } from '../arguments/resolve-id';
+import type { ExitCode } from '../exit-codes';
+import { describePause } from '../execution/describe-pause';
+import type { Session } from '../session/session';
+import type { Bind } from './action';
+import { proveAndShow } from './prove-and-show';
+
+interface PauseOptions extends PauseRequest {
+  readonly full?: boolean;
+}
+
+/** `pause` and its end, `resume`. */
+export function addPause(program: Command, bind: Bind): void {
+  program
+    .command('pause')
+    .description('start nothing more of an execution; with --mode freeze hold still what runs, too')
+    .argument('<execution>', 'execution id')
+    .addOption(
+      new Option('--mode <mode>', 'drain lets what runs finish, freeze stops it where it stands')
+        .choices(['drain', 'freeze'])
+        .default('drain'),
+    )
+    .option('--note <text>', 'a sentence for the record')
+    .option('--full', 'every target of a large receipt')
+    .action(
+      bind(async (session, given: string, options: PauseOptions) => {
+        const id = await resolveExecutionId(session.client, given);
+        return await pauseAndShow(session, id, options);
+      }),
+    );
+  program
+    .command('resume')
+    .description('let a paused execution go on where it stood')
+    .argument('<execution>', 'execution id')
+    .option('--full', 'every target of a large receipt')
+    .action(
+      bind(async (session, given: string, options: { readonly full?: boolean }) => {
+        const id = await resolveExecutionId(session.client, given);
+        return await resumeAndShow(session, id, options);
+      }),
+    );
+}
+
+/** Pauses one execution; resolves when it was seen standing still, where that was asked for. */
+export async function pauseAndShow(session: Session, id: string, options: PauseOptions): Promise<ExitCode> {
+  const { mode = 'drain', note } = options;
+  const request = { mode, ...(note === undefined ? {} : { note }) };
+  const act = {
+    what: `${mode === 'freeze' ? 'freezing' : 'pausing'} ${id}`,
+    ask: async (signal: AbortSignal) => await session.client.pause(id, request, { signal }),
+    receiptOf: ({ receipt }: Paused) => receipt,
+    head: (answer: Paused) => headOf(session, answer),
+    hints: () => [`Let it go on: belay resume ${id}`],
+    whenLeft: `The pause may have been done. Look with: belay get ${id}`,
+  };
+  return await proveAndShow(session, act, options);
+}
+
+/** Lets one execution go on; with the receipt of its thaw where it was frozen. */
+export async function resumeAndShow(
+  session: Session,
+  id: string,
+  options: { readonly full?: boolean },
+): Promise<ExitCode> {
+  const act = {
+    what: `resuming ${id}`,
+    ask: async (signal: AbortSignal) => await session.client.resume(id, { signal }),
+    receiptOf: ({ receipt }: Paused) => receipt,
+    head: (answer: Paused) => headOf(session, answer),
+    hints: () => [`Follow it: belay watch ${id}`],
+    whenLeft: `It may have been resumed. Look with: belay get ${id}`,
+  };
+  return await proveAndShow(session, act, options);
+}
+
+function headOf(session: Session, { execution }: Paused): string[] {
+  const pause = describePause(execution);
+  return [`${execution.id}  ${session.out.state(execution.state)}`, ...(pause === undefined ? [] : [pause])];
+}

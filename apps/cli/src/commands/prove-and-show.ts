@@ -1,0 +1,44 @@
+import type { Receipt } from '#libs/contracts';
+import { EXIT, exitCodeOfReceipt, type ExitCode } from '../exit-codes';
+import { renderReceipt } from '../receipt/render-receipt';
+import type { Session } from '../session/session';
+import { waitForProof } from './wait-for-proof';
+
+/** An act that is proved by a receipt. */
+export interface ProvedAct<T> {
+  /** What is shown while it lasts: `freezing pool gpu`. */
+  readonly what: string;
+  readonly ask: (signal: AbortSignal) => Promise<T>;
+  /** Absent where there was nothing to prove. */
+  readonly receiptOf: (answer: T) => Receipt | undefined;
+  /** Lines before the receipt. */
+  readonly head?: (answer: T) => readonly string[];
+  /** What comes next, for a person. */
+  readonly hints?: (answer: T) => readonly string[];
+  /** Said when Ctrl-C ends the wait. */
+  readonly whenLeft: string;
+}
+
+/** Waits for the proof and shows it; the exit code is the receipt's. */
+export async function proveAndShow<T>(
+  session: Session,
+  act: ProvedAct<T>,
+  options: { readonly full?: boolean } = {},
+): Promise<ExitCode> {
+  const answer = await waitForProof(session, act.what, act.ask);
+  if (answer === undefined) return EXIT.unconfirmed;
+  if (answer === 'interrupted') {
+    session.note(act.whenLeft);
+    return EXIT.interrupted;
+  }
+  const receipt = act.receiptOf(answer);
+  if (session.isJson) session.json(answer);
+  else {
+    const head = act.head?.(answer) ?? [];
+    const body = receipt === undefined ? [] : renderReceipt(receipt, session.out, options);
+    const gap = head.length > 0 && body.length > 0 ? [''] : [];
+    for (const line of [...head, ...gap, ...body]) session.print(line);
+    for (const line of act.hints?.(answer) ?? []) session.note(line);
+  }
+  return exitCodeOfReceipt(receipt);
+}

@@ -1,0 +1,70 @@
+import type { Command } from 'commander';
+import type { Released } from '#libs/client';
+import { BelayError } from '#libs/contracts';
+import { kindOf, requireId } from '../arguments/resolve-id';
+import { UsageError, type ExitCode } from '../exit-codes';
+import { describeRelease } from '../receipt/describe-latch';
+import { describeScope } from '../receipt/describe-scope';
+import type { Session } from '../session/session';
+import type { Bind } from './action';
+import { proveAndShow } from './prove-and-show';
+
+interface ReleaseOptions {
+  readonly note?: string;
+  readonly full?: boolean;
+}
+
+export function addRelease(program: Command, bind: Bind): void {
+  program
+    .command('release')
+    .description('release a latch, with the reason: what waited in its scope goes on')
+    .argument('<id>', 'latch id, or the id of the order it was engaged with')
+    .option('--note <text>', 'why; needed')
+    .option('--full', 'every target of a large receipt, where a freeze is released')
+    .action(
+      bind(async (session, id: string, options: ReleaseOptions) => {
+        const note = requireNote(options.note, 'A release is never done without a reason.');
+        return await releaseAndShow(session, await findLatch(session, id), note, options);
+      }),
+    );
+}
+
+/** The words of an act that a person answers for. */
+export function requireNote(note: string | undefined, why: string): string {
+  if (note !== undefined && note.trim() !== '') return note;
+  throw new UsageError(`Say why: --note TEXT. ${why}`);
+}
+
+/** The latch's id, given as it is or by the order it was engaged with. */
+export async function findLatch(session: Session, id: string): Promise<string> {
+  if (kindOf(id) !== 'order') return requireId(id, 'latch');
+  const { order } = await session.client.receipt(id);
+  if (order.latchId !== undefined) return order.latchId;
+  throw new BelayError(
+    'NOT_FOUND',
+    `No latch was engaged with ${id}. List the engaged ones with: belay latches`,
+  );
+}
+
+/** Releases and says what became of it; of a freeze with the receipt of its thaw. */
+export async function releaseAndShow(
+  session: Session,
+  latchId: string,
+  note: string,
+  options: { readonly full?: boolean },
+): Promise<ExitCode> {
+  const act = {
+    what: `releasing ${latchId}`,
+    ask: async (signal: AbortSignal) => await session.client.releaseLatch(latchId, note, { signal }),
+    receiptOf: ({ receipt }: Released) => receipt,
+    head: describeReleased,
+    whenLeft: 'The release may have been done. Look with: belay latches',
+  };
+  return await proveAndShow(session, act, options);
+}
+
+function describeReleased({ latch, already }: Released): string[] {
+  if (already) return [`${describeRelease(latch)} (before this call)`];
+  const { kind, id, scope } = latch;
+  return [`${kind} ${id} over ${describeScope(scope)} is released: what waited goes on`];
+}

@@ -1,0 +1,24 @@
+import type { Latch } from '#libs/contracts';
+import { cleanText } from '../text/clean-text';
+import { formatTime } from '../text/format';
+import { describeScope } from './describe-scope';
+
+/** What a latch or a freeze holds and the command that ends it; or, of a released one, who released it and why. */
+export function describeLatch(latch: Latch): string[] {
+  if (latch.releasedAt !== undefined) return [describeRelease(latch)];
+  const head = `${latch.kind} ${latch.id} holds ${describeScope(latch.scope)}`;
+  return latch.kind === 'freeze'
+    ? [`${head}: what runs stands still, nothing starts`, `let it go on with: belay thaw ${latch.id}`]
+    : [
+        `${head}: nothing starts until it is released`,
+        `release it with: belay release ${latch.id} --note "why"`,
+      ];
+}
+
+/** `latch lat_… over pool gpu was released by api at …: the driver is mended`. */
+export function describeRelease(latch: Latch): string {
+  const by = latch.releasedBy === undefined ? '' : ` by ${cleanText(latch.releasedBy)}`;
+  const at = latch.releasedAt === undefined ? '' : ` at ${formatTime(latch.releasedAt)}`;
+  const why = latch.releaseNote === undefined ? '' : `: ${cleanText(latch.releaseNote)}`;
+  return `${latch.kind} ${latch.id} over ${describeScope(latch.scope)} was released${by}${at}${why}`;
+}

@@ -1,0 +1,32 @@
+import { Body, Controller, Get, HttpCode, Inject, Post } from '@nestjs/common';
+import { validateDrillRequest, type ArmedReport, type DrillResult, type DrillStatus } from '#libs/contracts';
+import { ArmedService, DrillService } from '#libs/killswitch';
+import { DRILL_MAX_AGE } from './drill-schedule';
+
+@Controller('api/killswitch')
+export class DrillsController {
+  constructor(
+    @Inject(DrillService) private readonly drills: DrillService,
+    @Inject(ArmedService) private readonly armed: ArmedService,
+    @Inject(DRILL_MAX_AGE) private readonly maxAge: { readonly ms: number | undefined },
+  ) {}
+
+  @Post('drill')
+  @HttpCode(200)
+  async drill(@Body() body: unknown): Promise<{ passed: boolean; items: DrillResult[] }> {
+    const { workerId } = validateDrillRequest(body);
+    const items = await this.drills.run({ by: 'api', ...(workerId === undefined ? {} : { workerId }) });
+    return { passed: items.length > 0 && items.every(({ passed }) => passed), items };
+  }
+
+  @Get('drill')
+  async status(): Promise<{ items: DrillStatus[] }> {
+    return { items: await this.drills.status(this.maxAge.ms) };
+  }
+
+  @Post('armed')
+  @HttpCode(200)
+  async ask(): Promise<ArmedReport> {
+    return this.armed.ask();
+  }
+}

@@ -1,0 +1,57 @@
+import type { LocalKillRequest } from '#libs/contracts';
+import {
+  newLatch,
+  type LatchStore,
+  type LocalReceipt,
+  type NewLatch,
+  type OrderStore,
+} from '#libs/killswitch';
+
+/** Acts kept until they can be told; more are counted in the last. */
+const MOST = 1_000;
+
+/**
+ * What was done over the local socket, until the server has been told: a worker that was emptied without it takes no
+ * work until a latch of its own holds, and every act gets into the audit log.
+ */
+export class BreakGlassLedger {
+  private readonly latches: NewLatch[] = [];
+  private readonly acts: { readonly id: string; readonly entry: object }[] = [];
+
+  constructor(private readonly workerId: string) {}
+
+  /** Whether this worker must take no work: it was emptied, and its latch does not hold yet. */
+  get holding(): boolean {
+    return this.latches.length > 0;
+  }
+
+  hold(id: string, { by, note }: LocalKillRequest): void {
+    const words = `break-glass on the worker's host${note === undefined ? '' : `: ${note}`}`;
+    this.latches.push(
+      newLatch('latch', { type: 'worker', workerId: this.workerId }, { by, note: words, orderId: id }),
+    );
+  }
+
+  done({ id, scope, complete, targets }: LocalReceipt, { by, note }: LocalKillRequest): void {
+    if (this.acts.length >= MOST) this.acts.shift();
+    const outcomes: Record<string, number> = {};
+    for (const { outcome } of targets) outcomes[outcome] = (outcomes[outcome] ?? 0) + 1;
+    const missing = complete
+      ? 0
+      : targets.filter(({ outcome }) => outcome === 'unconfirmed' || outcome === 'pending').length;
+    const entry = { act: 'break-glass', by, workerId: this.workerId, scope, orderId: id, outcomes, missing };
+    this.acts.push({ id, entry: note === undefined ? entry : { ...entry, note } });
+  }
+
+  /** Called with every heartbeat that was answered. Repeatable: what was told already changes nothing. */
+  async tell(latches: LatchStore, orders: OrderStore): Promise<void> {
+    for (let latch = this.latches[0]; latch !== undefined; latch = this.latches[0]) {
+      await latches.engage(latch);
+      this.latches.shift();
+    }
+    for (let act = this.acts[0]; act !== undefined; act = this.acts[0]) {
+      await orders.record(act.id, act.entry);
+      this.acts.shift();
+    }
+  }
+}

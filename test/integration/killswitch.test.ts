@@ -1,0 +1,360 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { AgentRecord, Latch, Receipt } from '#libs/contracts';
+import type { Fence } from '#libs/lifecycle';
+import { eventually, processesWith, startFleet, type Fleet } from '../support/fleet';
+
+const sh = (script: string) => ({ command: [script], shell: true });
+const SLEEP = sh('echo ready; exec sleep 600');
+
+let fleet: Fleet;
+beforeAll(async () => {
+  fleet = await startFleet({
+    workers: 2,
+    env: {
+      BELAY_POOLS: 'default,gpu',
+      BELAY_WORKER_CONCURRENCY: '16',
+      BELAY_GRACE_MS: '300',
+      BELAY_HEARTBEAT_MS: '300',
+    },
+  });
+}, 60_000);
+afterAll(async () => fleet.stop(), 60_000);
+
+/** Nothing of one test keeps the next from starting. */
+afterEach(async () => {
+  for (const latch of (await fleet.client.latches()).items)
+    await fleet.client.releaseLatch(latch.id, 'end of test');
+  await fleet.client.kill({ scope: { type: 'all' }, latch: false, mode: 'immediate' });
+}, 20_000);
+
+async function submit(nodes: unknown[], more: Record<string, unknown> = {}): Promise<string> {
+  const { execution } = await fleet.client.createExecution({ name: 'test', nodes, ...more });
+  return execution.id;
+}
+
+async function running(id: string, count: number): Promise<AgentRecord[]> {
+  return eventually(async () => {
+    const { items } = await fleet.client.agents({ executionId: id, state: ['running'] });
+    return items.length >= count ? [...items] : undefined;
+  }, `${count} agents of ${id} running`);
+}
+
+const ended = async (id: string) => fleet.client.waitForEnd(id);
+const latchOf = (receipt: Receipt): Latch => receipt.latch as Latch;
+
+describe('latches', () => {
+  it('R53 1,000 claims race one latch: nothing starts after it, and all of it starts once it is released', async () => {
+    const id = await submit(
+      Array.from({ length: 1_000 }, (_, i) => ({ id: `n${i}`, run: { command: ['true'] } })),
+    );
+    // Midway, while both workers claim as fast as they can.
+    await eventually(
+      async () => ((await fleet.client.execution(id)).nodes.completed > 100 ? true : undefined),
+      'work under way',
+    );
+    const latch = await fleet.client.engageLatch({ scope: { type: 'all' }, note: 'hold' });
+    const claimed = async () => (await fleet.life.agents.list({ executionId: id, limit: 2_000 })).length;
+    const before = await claimed();
+    expect(before).toBeLessThan(1_000);
+    // What was claimed before it may end; nothing else may begin, over several heartbeats and sweeps.
+    await eventually(
+      async () => ((await fleet.client.execution(id)).live === 0 ? true : undefined),
+      'claimed agents ended',
+    );
+    const from = (await fleet.client.workers()).items[0]?.lastHeartbeatAt ?? 0;
+    await eventually(
+      async () =>
+        ((await fleet.client.workers()).items[0]?.lastHeartbeatAt ?? 0) - from > 2_500 ? true : undefined,
+      'several heartbeats',
+    );
+    expect(await claimed()).toBe(before);
+    expect((await fleet.client.execution(id)).state).toBe('running');
+    await fleet.client.releaseLatch(latch.id, 'go on');
+    expect(await ended(id)).toMatchObject({ state: 'completed', nodes: { completed: 1_000 } });
+    // Each attempt was claimed once, latch or not.
+    expect(await claimed()).toBe(1_000);
+  }, 60_000);
+
+  it('R53 claims sent from many connections after the latch is answered are all refused', async () => {
+    const { execution } = await fleet.client.createExecution({
+      name: 'test',
+      nodes: Array.from({ length: 500 }, (_, i) => ({
+        id: `n${i}`,
+        pool: 'nobody',
+        run: { command: ['true'] },
+      })),
+    });
+    const jobs = Array.from({ length: 500 }, (_, i) => ({
+      agentId: `agt_${execution.id.slice(4)}-${i}-1`,
+      executionId: execution.id,
+      nodeId: `n${i}`,
+      attempt: 1,
+    }));
+    await eventually(
+      async () => ((await fleet.client.execution(execution.id)).nodes.ready === 500 ? true : undefined),
+      'all ready',
+    );
+    let engaged = false;
+    const late: boolean[] = [];
+    const early: boolean[] = [];
+    const fences: Fence[] = [];
+    const engaging = (async () => {
+      // Beside the first claims, not before or after them.
+      await fleet.client.engageLatch({ scope: { type: 'pool', pool: 'nobody' } });
+      engaged = true;
+    })();
+    for (const job of jobs) {
+      const isLate = engaged;
+      const claim = await fleet.life.agents.claim(job, 'wrk_racer', job.agentId);
+      (isLate ? late : early).push(claim.claimed);
+      if (claim.claimed) fences.push(claim.fence);
+      if (!claim.claimed)
+        expect(claim).toMatchObject({ why: 'LATCHED', latch: { kind: 'latch', by: 'api' } });
+    }
+    await engaging;
+    expect(early).toContain(true);
+    expect(late.length).toBeGreaterThan(50);
+    expect(late).not.toContain(true);
+    // Nobody runs these: their end is ours to tell.
+    for (const fence of fences) await fleet.life.agents.finish(fence, { state: 'failed', reason: 'error' });
+  }, 60_000);
+
+  it('a submit in its scope answers 423 and names it; start: false creates; the start waits for the release', async () => {
+    const latch = await fleet.client.engageLatch({
+      scope: { type: 'selector', selector: 'team=data,env!=prod' },
+      note: 'bad model',
+    });
+    const labels = { team: 'data' };
+    const spec = { name: 'test', labels, nodes: [{ id: 'a', run: { command: ['true'] } }] };
+    const refusal = {
+      code: 'LATCHED',
+      details: { status: 423, latchId: latch.id },
+      message: expect.stringContaining(`belay release ${latch.id}`) as string,
+    };
+    await expect(fleet.client.createExecution(spec)).rejects.toMatchObject(refusal);
+    const { execution } = await fleet.client.createExecution(spec, { start: false });
+    await expect(fleet.client.start(execution.id)).rejects.toMatchObject(refusal);
+    // Outside of the scope everything goes on.
+    expect(await ended(await submit(spec.nodes, { labels: { team: 'data', env: 'prod' } }))).toMatchObject({
+      state: 'completed',
+    });
+    expect(await fleet.client.releaseLatch(latch.id, 'mended')).toMatchObject({
+      already: false,
+      latch: { releaseNote: 'mended' },
+    });
+    expect(await fleet.client.releaseLatch(latch.id, 'again')).toMatchObject({
+      already: true,
+      latch: { releaseNote: 'mended' },
+    });
+    await fleet.client.start(execution.id);
+    expect(await ended(execution.id)).toMatchObject({ state: 'completed' });
+  });
+
+  it('a node in its scope waits while the rest of its execution goes on; a release lets it go on', async () => {
+    const latch = await fleet.client.engageLatch({ scope: { type: 'pool', pool: 'gpu' } });
+    const id = await submit([
+      { id: 'cpu', run: { command: ['true'] } },
+      { id: 'gpu', pool: 'gpu', run: { command: ['true'] } },
+    ]);
+    await eventually(
+      async () => ((await fleet.client.execution(id)).nodes.completed === 1 ? true : undefined),
+      'cpu done',
+    );
+    expect((await fleet.client.node(id, 'gpu')).state).toBe('ready');
+    await fleet.client.releaseLatch(latch.id, 'go');
+    expect(await ended(id)).toMatchObject({ state: 'completed' });
+  });
+
+  it('R50 a kill of a pool or of labels reaches what is in it and nothing else, and its latch holds', async () => {
+    const id = await submit(
+      [
+        { id: 'cpu', run: SLEEP },
+        { id: 'gpu', pool: 'gpu', run: SLEEP, labels: { model: 'large' } },
+        { id: 'small', pool: 'gpu', run: SLEEP, labels: { model: 'small' } },
+      ],
+      { onFailure: 'continue', labels: { team: 'ml' } },
+    );
+    await running(id, 3);
+    const scope = { type: 'selector', selector: 'team=ml,model in (large,huge)' } as const;
+    expect((await fleet.client.planKill({ scope })).targets.map(({ nodeId }) => nodeId)).toEqual(['gpu']);
+    const byLabels = await fleet.client.kill({ scope, mode: 'immediate' });
+    expect(byLabels.targets.map(({ nodeId, outcome }) => [nodeId, outcome])).toEqual([['gpu', 'killed']]);
+    expect(latchOf(byLabels)).toMatchObject({ scope, orderId: byLabels.orderId });
+    const byPool = await fleet.client.kill({ scope: { type: 'pool', pool: 'gpu' }, mode: 'immediate' });
+    expect(byPool.targets.map(({ nodeId, outcome }) => [nodeId, outcome])).toEqual([['small', 'killed']]);
+    expect((await running(id, 1)).map(({ nodeId }) => nodeId)).toEqual(['cpu']);
+    await expect(
+      fleet.client.createExecution({
+        name: 'test',
+        nodes: [{ id: 'a', pool: 'gpu', run: { command: ['true'] } }],
+      }),
+    ).rejects.toMatchObject({ code: 'LATCHED' });
+  });
+
+  it('R52 what is claimed while a wide kill is open is caught before it is spawned', async () => {
+    // Deaf: the order stays open for its grace.
+    const deaf = await submit([
+      { id: 'deaf', run: sh(`trap '' TERM; echo ready; while :; do sleep 0.1; done`) },
+    ]);
+    await running(deaf, 1);
+    const open = await fleet.client.killWithoutWaiting({
+      scope: { type: 'all' },
+      latch: false,
+      graceMs: 1_500,
+    });
+    const late = await submit([{ id: 'late', run: SLEEP }], { onFailure: 'continue' });
+    expect(await ended(late)).toMatchObject({ state: 'stopped' });
+    const receipt = await eventually(async () => {
+      const now = await fleet.client.receipt(open.orderId);
+      return now.complete ? now : undefined;
+    }, 'the receipt');
+    expect(receipt.targets.map(({ nodeId, outcome }) => [nodeId, outcome]).sort()).toEqual([
+      ['deaf', 'killed'],
+      ['late', 'killed'],
+    ]);
+    expect(processesWith(late)).toEqual([]);
+    // Once it is complete it reaches nothing any more.
+    const next = await submit([{ id: 'a', run: { command: ['sleep', '1'] } }]);
+    expect(await ended(next)).toMatchObject({ state: 'completed' });
+  }, 30_000);
+});
+
+describe('freeze and thaw', () => {
+  const COUNTING = sh('i=0; while :; do i=$((i+1)); echo $i > "$OUT"; sleep 0.02; done');
+  const counter = (path: string): number => Number(readFileSync(path, 'utf8').trim() || 0);
+  const file = (name: string): string => join(fleet.dir, name);
+  const counting = (name: string) => ({ ...COUNTING, env: { OUT: file(name) } });
+
+  /** It moves, by two different values. */
+  async function moves(path: string): Promise<void> {
+    const from = counter(path);
+    await eventually(async () => (counter(path) > from ? true : undefined), `${path} counts on`);
+  }
+
+  /** It does not: as many heartbeats pass as would make dozens of counts. */
+  async function stands(path: string): Promise<void> {
+    const from = counter(path);
+    const at = (await fleet.client.workers()).items[0]?.lastHeartbeatAt ?? 0;
+    await eventually(
+      async () =>
+        ((await fleet.client.workers()).items[0]?.lastHeartbeatAt ?? 0) - at >= 900 ? true : undefined,
+      'heartbeats',
+    );
+    expect(counter(path)).toBe(from);
+  }
+
+  it('R22 freeze stops a tree where it stands, its timeout and its deadline stand still, thaw goes on, nothing runs again', async () => {
+    const id = await submit(
+      [
+        { id: 'a', timeoutMs: 3_000, maxAttempts: 1, run: counting('one') },
+        { id: 'b', dependsOn: ['a'], run: { command: ['true'] } },
+      ],
+      {
+        timeoutMs: 60_000,
+      },
+    );
+    await running(id, 1);
+    await eventually(async () => (counter(file('one')) > 3 ? true : undefined), 'counting').catch(
+      () => undefined,
+    );
+    const { execution, receipt } = await fleet.client.pause(id, { mode: 'freeze' });
+    expect(execution).toMatchObject({ state: 'paused', frozen: true });
+    expect(execution.deadlineAt).toBeUndefined();
+    expect(execution.deadlineLeftMs).toBeGreaterThan(50_000);
+    expect(receipt).toMatchObject({ complete: true, totals: { total: 1, frozen: 1 } });
+    await stands(file('one'));
+    expect((await running(id, 1))[0]).toMatchObject({ frozen: true, attempt: 1 });
+    const resumed = await fleet.client.resume(id);
+    expect(resumed.execution.state).toBe('running');
+    expect(resumed.receipt).toMatchObject({ complete: true, totals: { total: 1, thawed: 1 } });
+    expect(resumed.execution.deadlineAt).toBeGreaterThan(0);
+    await moves(file('one'));
+    // Its own timeout ends it once its running time is used up.
+    expect(await ended(id)).toMatchObject({ state: 'failed', error: { code: 'TIMEOUT' } });
+    expect((await fleet.life.agents.list({ executionId: id })).map(({ attempt }) => attempt)).toEqual([1]);
+  }, 30_000);
+
+  it('R22 drain lets what runs finish and starts nothing; resume goes on', async () => {
+    const id = await submit([
+      { id: 'a', run: { command: ['sleep', '0.5'] } },
+      { id: 'b', dependsOn: ['a'], run: { command: ['true'] } },
+    ]);
+    await running(id, 1);
+    expect((await fleet.client.pause(id)).execution.state).toBe('paused');
+    await eventually(
+      async () => ((await fleet.client.execution(id)).nodes.completed === 1 ? true : undefined),
+      'a done',
+    );
+    expect(await fleet.client.execution(id)).toMatchObject({
+      state: 'paused',
+      nodes: { pending: 1, completed: 1 },
+    });
+    await fleet.client.resume(id);
+    expect(await ended(id)).toMatchObject({ state: 'completed', nodes: { completed: 2 } });
+  });
+
+  it('R13 R22 freeze of everything and of a worker; what is frozen twice goes on after the second thaw; a kill ends it frozen', async () => {
+    const id = await submit([{ id: 'a', run: counting('two') }]);
+    const [agent] = await running(id, 1);
+    const all = await fleet.client.kill({ kind: 'freeze', scope: { type: 'all' } });
+    expect(all).toMatchObject({ complete: true, totals: { total: 1, frozen: 1 }, latch: { kind: 'freeze' } });
+    expect((await fleet.client.execution(id)).state).toBe('paused');
+    await stands(file('two'));
+    const worker = await fleet.client.kill({
+      kind: 'freeze',
+      scope: { type: 'worker', workerId: agent?.owner ?? '' },
+    });
+    expect(worker).toMatchObject({ complete: true, totals: { total: 1, frozen: 1 } });
+    // A submit is taken and waits.
+    const waiting = await submit([{ id: 'w', run: { command: ['true'] } }]);
+    const first = await fleet.client.releaseLatch(latchOf(all).id, 'thawed');
+    expect(first.receipt).toMatchObject({ complete: true, totals: { total: 1, frozen: 1 } });
+    expect((await fleet.client.execution(id)).state).toBe('running');
+    await stands(file('two'));
+    const second = await fleet.client.releaseLatch(latchOf(worker).id, 'thawed');
+    expect(second.receipt).toMatchObject({ complete: true, totals: { total: 1, thawed: 1 } });
+    await moves(file('two'));
+    expect(await ended(waiting)).toMatchObject({ state: 'completed' });
+    await fleet.client.pause(id, { mode: 'freeze' });
+    expect((await fleet.client.stop(id)).receipt).toMatchObject({ complete: true, totals: { killed: 1 } });
+    expect(processesWith(id)).toEqual([]);
+  }, 30_000);
+});
+
+describe('bad input', () => {
+  it.each([
+    [{ scope: { type: 'selector', selector: '' } }, 'say the scope all'],
+    [{ scope: { type: 'galaxy' } }, 'one of all, pool, selector'],
+    [{}, 'must be all on purpose'],
+    [{ scope: { type: 'all' }, graceMs: -1 }, 'from 0 to'],
+  ])('%j is refused, and nothing is placed', async (body, why) => {
+    const before = (await fleet.client.receipts()).items.length;
+    await expect(fleet.client.kill(body as never)).rejects.toMatchObject({
+      code: 'INVALID_REQUEST',
+      message: expect.stringContaining(why) as string,
+    });
+    expect((await fleet.client.receipts()).items).toHaveLength(before);
+  });
+
+  it('a kill of what has ended succeeds and says so; two at once have one result; an unknown one is 404', async () => {
+    const id = await submit([{ id: 'a', run: SLEEP }]);
+    const [agent] = await running(id, 1);
+    const two = await Promise.all([fleet.client.stop(id), fleet.client.stop(id)]);
+    expect(two[0]).toEqual(two[1]);
+    expect(await fleet.client.killAgent(agent?.id ?? '')).toMatchObject({
+      complete: true,
+      totals: { total: 0 },
+    });
+    expect(await fleet.client.stop(id)).toEqual(two[0]);
+    await expect(fleet.client.killAgent('agt_01ARZ3NDEKTSV4RRFFQ69G5FAV-0-1')).rejects.toMatchObject({
+      code: 'NOT_FOUND',
+    });
+    await expect(fleet.client.releaseLatch('lat_01ARZ3NDEKTSV4RRFFQ69G5FAV', 'x')).rejects.toMatchObject({
+      code: 'NOT_FOUND',
+    });
+    await expect(fleet.client.releaseLatch('lat_01ARZ3NDEKTSV4RRFFQ69G5FAV', '')).rejects.toMatchObject({
+      code: 'INVALID_REQUEST',
+    });
+  });
+});
