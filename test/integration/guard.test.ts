@@ -273,7 +273,7 @@ describe('without the server', () => {
   }
 
   it('R55 break-glass kills and proves with the server dead, holds the worker, and is told once the server is back', async () => {
-    fleet = await startFleet({ workers: 1, env: LEASE });
+    fleet = await startFleet({ workers: 1, env: LEASE, server: { appendonly: true } });
     const worker = fleet.workers[0] as Member;
     const id = await submit([
       { id: 'a', run: SLEEP },

@@ -5,7 +5,7 @@ import type { Command } from 'commander';
 import { EXIT } from './exit-codes';
 import { buildProgram, runCli } from './program';
 import { scriptedProcess } from './session/scripted-process';
-import { useScriptedServer, type Routes } from './session/scripted-server';
+import { startScriptedServer, type Routes, type ScriptedServer } from './session/scripted-server';
 
 const U = '01ARZ3NDEKTSV4RRFFQ69G5FAV';
 const EXE = `exe_${U}`;
@@ -56,12 +56,16 @@ const INCOMPLETE = {
   missing: [{ agentId: `agt_${U}-0-1`, workerId: `wrk_${U}` }],
 };
 
-const fake = useScriptedServer();
-const { belay } = fake;
+let fake: ScriptedServer;
 let cwd: string;
 let asked: string[];
 let routes: Routes;
-beforeEach(() => ({ cwd, asked, routes } = fake));
+let belay: ScriptedServer['belay'];
+beforeEach(async () => {
+  fake = await startScriptedServer();
+  ({ cwd, asked, routes, belay } = fake);
+});
+afterEach(async () => await fake.close());
 
 const sse =
   (...events: unknown[]) =>

@@ -21,6 +21,7 @@ import { LatchesController } from './latches.controller';
 import { MetricsController } from './metrics/metrics.controller';
 import { orchestratorMetrics } from './metrics/orchestrator-metrics';
 import { OrchestratorService } from './orchestrator.service';
+import { PatientReads } from './patient-reads';
 import { ProblemFilter, toProblem } from './problem.filter';
 import { TokenGuard } from './token.guard';
 
@@ -124,6 +125,7 @@ async function main(): Promise<void> {
   acceptJson(app.getHttpAdapter().getInstance());
   app.useGlobalFilters(new ProblemFilter(log));
   app.useGlobalGuards(new TokenGuard(token));
+  app.useGlobalInterceptors(new PatientReads());
   const orchestrator = app.get(OrchestratorService);
 
   let signals = 0;

@@ -1,5 +1,5 @@
 import { EXIT } from '../exit-codes';
-import { useScriptedServer, type Routes } from '../session/scripted-server';
+import { startScriptedServer, type Routes, type ScriptedServer } from '../session/scripted-server';
 
 const U = '01ARZ3NDEKTSV4RRFFQ69G5FAV';
 const EXE = `exe_${U}`;
@@ -56,11 +56,15 @@ const target = (n: number): Record<string, string> => ({
 });
 const HOLDS = `latch ${LATCH_ID} holds pool gpu: nothing starts until it is released\nrelease it with: belay release ${LATCH_ID} --note "why"\n`;
 
-const fake = useScriptedServer();
-const { belay } = fake;
+let fake: ScriptedServer;
 let asked: string[];
 let routes: Routes;
-beforeEach(() => ({ asked, routes } = fake));
+let belay: ScriptedServer['belay'];
+beforeEach(async () => {
+  fake = await startScriptedServer();
+  ({ asked, routes, belay } = fake);
+});
+afterEach(async () => await fake.close());
 
 describe('a scope', () => {
   it.each([
