@@ -1,18 +1,24 @@
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import type { ExecutionRecord, Receipt, StopResponse } from '#libs/contracts';
+import type { AuditVerdict, ExecutionRecord, Latch, Receipt, StopResponse } from '#libs/contracts';
 import { eventually, processesWith, startFleet, type Fleet } from '../support/fleet';
+import { procEntry } from '../support/proc';
 
 const MAIN = resolve(__dirname, '../../dist/apps/cli/src/main.js');
 
 let fleet: Fleet;
 let cwd: string;
 beforeAll(async () => {
-  fleet = await startFleet({ workers: 2, env: { BELAY_GRACE_MS: '300' } });
+  fleet = await startFleet({ workers: 2, env: { BELAY_GRACE_MS: '300', BELAY_POOLS: 'default,gpu' } });
   cwd = mkdtempSync(join(tmpdir(), 'belay-cli-'));
 }, 120_000);
+/** Nothing of one test keeps the next from starting. */
+afterEach(async () => {
+  for (const { id } of (await fleet.client.latches()).items)
+    await fleet.client.releaseLatch(id, 'end of test');
+});
 afterAll(async () => {
   await fleet.stop();
   rmSync(cwd, { recursive: true, force: true });
@@ -167,4 +173,149 @@ it('R55 kill --dry-run hits nobody, kill --all everybody', async () => {
   expect(killed).toMatchObject({ code: 0 });
   expect(killed.out).toContain('2 targets: 2 killed\ncomplete: every target is confirmed\n');
   expect(processesWith(id)).toEqual([]);
+});
+
+/** A spec whose nodes have more than a script: a pool, labels. */
+function specOf(name: string, nodes: readonly object[], more: object = {}): string {
+  const file = join(cwd, `${name}.json`);
+  writeFileSync(file, JSON.stringify({ name, nodes, onFailure: 'continue', ...more }));
+  return file;
+}
+const SLEEP = { run: { command: ['sleep', '300'] }, maxAttempts: 1 };
+
+it('R53 kill --pool latches: a run of that pool is refused, a node of it waits, and a release lets both go on', async () => {
+  const nodes = [
+    { id: 'cpu', ...SLEEP },
+    { id: 'gpu', pool: 'gpu', ...SLEEP },
+  ];
+  const { id } = JSON.parse((await belay('run', specOf('mixed', nodes), '--json')).out) as ExecutionRecord;
+  await running(id, 2);
+  const plan = await belay('kill', '--pool', 'gpu', '--dry-run');
+  expect(plan.out).toContain('killing pool gpu would hit 1 agent on 1 worker\n');
+  expect(plan.out).toContain('a latch would be engaged over pool gpu');
+  const killed = await belay('kill', '--pool', 'gpu', '--note', 'bad driver');
+  expect(killed.code).toBe(0);
+  expect(killed.out).toContain('1 target: 1 killed\ncomplete: every target is confirmed\n');
+  const [, release = ''] = /release it with: belay release (lat_\w+) --note "why"\n/.exec(killed.out) ?? [];
+  expect((await fleet.client.execution(id)).nodes.running).toBe(1);
+  await belay('stop', id, '--now');
+
+  const quick = { run: { command: ['true'] } };
+  const refused = await belay('run', specOf('refused', [{ id: 'a', pool: 'gpu', ...quick }]));
+  expect(refused).toMatchObject({ code: 1, out: '' });
+  expect(refused.err).toContain(`belay: The latch ${release} covers pool/gpu (by api: "bad driver")`);
+  const half = specOf('half', [
+    { id: 'cpu', ...quick },
+    { id: 'gpu', pool: 'gpu', ...quick },
+  ]);
+  const waits = JSON.parse((await belay('run', half, '--json')).out) as ExecutionRecord;
+  await eventually(
+    async () => ((await fleet.client.execution(waits.id)).nodes.completed === 1 ? true : undefined),
+    'the other node is done',
+  );
+  expect((await fleet.client.node(waits.id, 'gpu')).state).toBe('ready');
+  expect((await belay('latches')).out).toMatch(
+    new RegExp(`^${release} +latch +pool gpu +api .* bad driver$`, 'm'),
+  );
+  expect((await belay('doctor')).out).toMatch(/^warn +latches +engaged: 1 latch$/m);
+
+  expect((await belay('release', release)).code).toBe(2);
+  const released = await belay('release', release, '--note', 'driver mended');
+  expect(released).toMatchObject({
+    code: 0,
+    out: `latch ${release} over pool gpu is released: what waited goes on\n`,
+  });
+  expect((await belay('watch', waits.id)).code).toBe(0);
+  const again = await belay('release', release, '--note', 'again');
+  expect(again.code).toBe(0);
+  expect(again.out).toMatch(/was released by api at .*Z: driver mended \(before this call\)\n$/);
+});
+
+it('R22 pause --mode freeze holds a real process still, and resume lets it go on', async () => {
+  const count = join(cwd, 'count');
+  const script = `i=0; while :; do i=$((i+1)); echo $i > ${count}; sleep 0.02; done`;
+  const { id } = JSON.parse((await belay('run', spec('to-freeze', script), '--json')).out) as ExecutionRecord;
+  await running(id, 1);
+  const counted = (): string => (existsSync(count) ? readFileSync(count, 'utf8') : '');
+  await eventually(async () => counted() !== '', 'it counts');
+  const paused = await belay('pause', id, '--mode', 'freeze', '--note', 'look at it');
+  expect(paused).toMatchObject({ code: 0, err: `Let it go on: belay resume ${id}\n` });
+  expect(paused.out).toContain('paused by freeze: nothing starts, 1 agent stands still');
+  expect(paused.out).toContain('1 target: 1 frozen\ncomplete: every target is confirmed\n');
+  const [agent] = (await fleet.client.agents({ executionId: id })).items;
+  expect(isHeldStill(agent?.pid ?? 0)).toBe(true);
+  const stood = counted();
+  // Two commands take longer than dozens of counts.
+  expect((await belay('ps')).out).toMatch(new RegExp(`^${id} +to-freeze +frozen `, 'm'));
+  expect((await belay('get', id)).out).toContain('paused by freeze: nothing starts, 1 agent stands still');
+  expect(counted()).toBe(stood);
+  const resumed = await belay('resume', id);
+  expect(resumed.code).toBe(0);
+  expect(resumed.out).toContain('1 target: 1 thawed\ncomplete: every target is confirmed\n');
+  expect(isHeldStill(agent?.pid ?? 0)).toBe(false);
+  await eventually(async () => counted() !== stood, 'it counts on');
+  expect((await belay('stop', id, '--now')).code).toBe(0);
+});
+
+/** By its cgroup where it has one of its own, else by its state. */
+function isHeldStill(pid: number): boolean {
+  const path = /^0::(.*)$/m.exec(readFileSync(`/proc/${pid}/cgroup`, 'utf8'))?.[1] ?? '';
+  const mount = /^\d+ \d+ \S+ \S+ (\S+) .* - cgroup2 /m.exec(
+    readFileSync('/proc/self/mountinfo', 'utf8'),
+  )?.[1];
+  const isFrozen =
+    mount !== undefined &&
+    path.includes('belay-') &&
+    readFileSync(join(mount, path, 'cgroup.events'), 'utf8').includes('frozen 1');
+  return isFrozen || procEntry(pid)?.state === 'T';
+}
+
+it('freeze --all holds everything, a submit waits, and thaw of its id lets both go on', async () => {
+  const file = spec('to-thaw', 'sleep 300');
+  const { id } = JSON.parse((await belay('run', file, '--json')).out) as ExecutionRecord;
+  await running(id, 1);
+  const { latch } = JSON.parse((await belay('freeze', '--all', '--json')).out) as Receipt & { latch: Latch };
+  expect(latch).toMatchObject({ kind: 'freeze', scope: { type: 'all' } });
+  const later = JSON.parse((await belay('run', spec('later', 'true'), '--json')).out) as ExecutionRecord;
+  const why = `1 node ready: freeze ${latch.id} covers it\n`;
+  await eventually(async () => (await belay('get', later.id)).out.includes(why), 'get says why it waits');
+  expect((await belay('release', latch.orderId ?? '', '--note', 'seen enough')).code).toBe(0);
+  expect((await belay('watch', later.id)).code).toBe(0);
+  const agentId = (await fleet.client.agents({ executionId: id })).items[0]?.id ?? '';
+  expect((await belay('freeze', '--agent', agentId)).out).toContain('1 target: 1 frozen\n');
+  expect((await belay('get', agentId)).out).toContain('running, frozen: its processes stand still\n');
+  expect((await belay('thaw', agentId)).out).toContain('1 target: 1 thawed\n');
+  expect((await belay('stop', id, '--now')).code).toBe(0);
+});
+
+it('R50 kill by labels reaches what has them and nothing else; the audit log of it all is intact', async () => {
+  const nodes = [
+    { id: 'large', labels: { model: 'large' }, ...SLEEP },
+    { id: 'small', labels: { model: 'small' }, ...SLEEP },
+  ];
+  const file = specOf('labelled', nodes, { labels: { team: 'data' } });
+  const { id } = JSON.parse((await belay('run', file, '--json')).out) as ExecutionRecord;
+  await running(id, 2);
+  expect(await belay('kill', '-l', '')).toMatchObject({ code: 2, out: '' });
+  const selector = 'team=data,model in (large,huge)';
+  const killed = await belay('kill', '-l', selector, '--no-latch', '--now', '--json');
+  const receipt = JSON.parse(killed.out) as Receipt;
+  expect(receipt.targets.map(({ nodeId, outcome }) => [nodeId, outcome])).toEqual([['large', 'killed']]);
+  expect(receipt.latch).toBeUndefined();
+  expect((await fleet.client.node(id, 'small')).state).toBe('running');
+  const closed = await belay('close', receipt.orderId, '--note', 'nothing is missing');
+  expect(closed).toMatchObject({ code: 0, err: 'There was nothing to close.\n' });
+  expect((await belay('stop', id, '--now')).code).toBe(0);
+
+  const log = await belay('audit', '--limit', '20');
+  expect(log.out).toContain(`api  kill labels ${selector} `);
+  expect(log.out).toContain(receipt.orderId);
+  const verdict = JSON.parse((await belay('audit', 'verify', '--json')).out) as AuditVerdict;
+  expect(verdict).toMatchObject({ intact: true, faults: [] });
+  expect(verdict.receipts).toBeGreaterThan(3);
+  const said = await belay('audit', 'verify');
+  expect(said.code).toBe(0);
+  expect(said.out).toMatch(
+    /^intact: \d+ entries and \d+ receipts are as they were written\nhead [0-9a-f]{40}\n/,
+  );
 });

@@ -1,14 +1,23 @@
 import fc from 'fast-check';
-import { agentQueueName } from './dispatch';
-import { agentIdOf, isAgentId, isExecutionId, isOrderId, isWorkerId, parseAgentId, shardOf } from './ids';
+import { agentQueueName, ownPoolOf } from './dispatch';
+import {
+  agentIdOf,
+  isAgentId,
+  isExecutionId,
+  isLatchId,
+  isOrderId,
+  isWorkerId,
+  parseAgentId,
+  shardOf,
+} from './ids';
 
 const ULID = '01HZXW3V9K8Q2M4N6P7R5S0T1A';
 const EXECUTION = `exe_${ULID}`;
 
 describe('ids', () => {
   it('carry their kind', () => {
-    const kinds = [isExecutionId, isAgentId, isWorkerId, isOrderId];
-    const ids = [EXECUTION, `agt_${ULID}-0-1`, `wrk_${ULID}`, `ord_${ULID}`];
+    const kinds = [isExecutionId, isAgentId, isWorkerId, isOrderId, isLatchId];
+    const ids = [EXECUTION, `agt_${ULID}-0-1`, `wrk_${ULID}`, `ord_${ULID}`, `lat_${ULID}`];
     ids.forEach((id, i) => {
       expect(kinds.map((isKind) => isKind(id))).toEqual(kinds.map((_, j) => i === j));
     });
@@ -64,4 +73,5 @@ describe('the shard of an execution', () => {
 
 it('each pool has a queue of its own name', () => {
   expect(agentQueueName('gpu')).toBe('belay-agents-gpu');
+  expect(agentQueueName(ownPoolOf('wrk_1'))).toBe('belay-agents-@wrk_1');
 });

@@ -1,6 +1,13 @@
-import { scopeCovers, scopeKey, type Scope } from './orders';
+import { latchedError } from './latches';
+import { conditionsOf, isWide, scopeCovers, scopeKey, type Scope } from './orders';
 
-const AGENT = { agentId: 'agt_1', executionId: 'exe_1', workerId: 'wrk_1' };
+const AGENT = {
+  agentId: 'agt_1',
+  executionId: 'exe_1',
+  workerId: 'wrk_1',
+  pool: 'gpu',
+  labels: { team: 'data' },
+};
 
 describe('the scope of an order', () => {
   it.each<[Scope, string, boolean]>([
@@ -11,8 +18,43 @@ describe('the scope of an order', () => {
     [{ type: 'execution', executionId: 'exe_2' }, 'execution/exe_2', false],
     [{ type: 'agent', agentId: 'agt_1' }, 'agent/agt_1', true],
     [{ type: 'agent', agentId: 'agt_2' }, 'agent/agt_2', false],
+    [{ type: 'pool', pool: 'gpu' }, 'pool/gpu', true],
+    [{ type: 'pool', pool: 'cpu' }, 'pool/cpu', false],
+    [{ type: 'selector', selector: 'team = data , !x' }, 'selector/team=data,!x', true],
+    [{ type: 'selector', selector: 'team!=data' }, 'selector/team!=data', false],
   ])('%j has the key %s; it is for the agent: %s', (scope, key, covers) => {
     expect(scopeKey(scope)).toBe(key);
     expect(scopeCovers(scope, AGENT)).toBe(covers);
+    expect(isWide(scope)).toBe(!['execution', 'agent'].includes(scope.type));
+  });
+
+  it('an agent not claimed yet is in no pool and has no labels', () => {
+    const { pool: _, labels: __, ...unclaimed } = AGENT;
+    expect(scopeCovers({ type: 'selector', selector: '!x' }, unclaimed)).toBe(false);
+    expect(scopeCovers({ type: 'pool', pool: 'gpu' }, unclaimed)).toBe(false);
+  });
+
+  it('a stored selector that cannot be read is a corrupt record', () => {
+    expect(() => conditionsOf('a b')).toThrow(expect.objectContaining({ code: 'CORRUPT_RECORD' }) as Error);
+  });
+
+  it('a refusal by a latch or a freeze names it and the way out', () => {
+    const latch = {
+      latchId: 'lat_1',
+      kind: 'latch',
+      scope: { type: 'all' },
+      by: 'me',
+      note: 'fire',
+    } as const;
+    expect(latchedError(latch)).toMatchObject({
+      code: 'LATCHED',
+      message:
+        'The latch lat_1 covers all (by me: "fire"): nothing in its scope starts until: belay release lat_1 --note "why"',
+      details: latch,
+    });
+    const { note: _, ...freeze } = { ...latch, kind: 'freeze' as const };
+    expect(latchedError(freeze).message).toBe(
+      'The freeze lat_1 covers all (by me): nothing in its scope starts until: belay thaw lat_1',
+    );
   });
 });

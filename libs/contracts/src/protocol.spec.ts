@@ -53,6 +53,8 @@ describe('a line on file descriptor 3', () => {
   });
 
   it.each<[unknown]>([
+    [{ type: 'cost', usd: 1e300 }],
+    [{ type: 'event', name: 'half \ud800' }],
     [{ type: 'cost', usd: -1 }],
     [{ type: 'cost', usd: '1' }],
     [{ type: 'cost' }],
@@ -79,4 +81,12 @@ describe('a line on file descriptor 3', () => {
       }),
     );
   });
+});
+
+it('a line nested deeper than a JSON text may be is no message; brackets and escapes in strings do not count', () => {
+  const nested = (depth: number) => `{"type":"result","value":${'['.repeat(depth)}${']'.repeat(depth)}}`;
+  expect(parseAgentMessage(nested(63))).toMatchObject({ type: 'result' });
+  expect(parseAgentMessage(nested(64))).toBeUndefined();
+  expect(parseAgentMessage(nested(200_000))).toBeUndefined();
+  expect(read({ type: 'result', value: `${'['.repeat(100)}"\\{` })).toMatchObject({ type: 'result' });
 });

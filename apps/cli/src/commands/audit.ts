@@ -12,6 +12,8 @@ import type { Bind } from './action';
 
 /** Faults named before the rest is counted. */
 const FAULTS_SHOWN = 20;
+const KEEP_THE_HEAD =
+  'Keep this hash elsewhere: a log rewritten as a whole fits itself, but no longer holds this hash.';
 /** The most the server answers at once. */
 const MOST = 10_000;
 
@@ -91,11 +93,8 @@ export function renderVerdict(verdict: AuditVerdict, style: Style): string[] {
       : `${style.bad('changed')}: ${count(faults.length, 'fault')} in ${size}`,
     ...shown.map(({ id, fault }) => `  ${id}  ${cleanText(fault)}`),
     ...(rest > 0 ? [`  … and ${rest} more (--json has all)`] : []),
-    ...(head === undefined
-      ? []
-      : [
-          `head ${head}`,
-          'Keep this hash elsewhere: a log rewritten as a whole fits itself, but no longer holds this hash.',
-        ]),
+    ...(head === undefined ? [] : [`head ${head}`]),
+    // The head of a log that was changed is worth nothing.
+    ...(head === undefined || !intact ? [] : [KEEP_THE_HEAD]),
   ];
 }

@@ -401,7 +401,7 @@ describe('audit', () => {
     routes['GET /api/audit/verify'] = [200, { ...verdict, intact: false, faults }];
     expect(await belay(['audit', 'verify'])).toMatchObject({
       code: EXIT.failed,
-      out: `changed: 1 fault in 3 entries and 1 receipt\n  2-0  ${faults[0]?.fault}\n${head}`,
+      out: `changed: 1 fault in 3 entries and 1 receipt\n  2-0  ${faults[0]?.fault}\nhead abc\n`,
     });
     expect((await belay(['audit', 'verify', '--json'])).code).toBe(EXIT.failed);
   });

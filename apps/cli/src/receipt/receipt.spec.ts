@@ -173,8 +173,26 @@ describe('a receipt', () => {
       'closed by api at 1970-01-01 00:00:02Z: the host burnt down',
       'Belay tries no longer.',
     ]);
+    expect(renderReceipt(receipt([target(0)], { closed }), PLAIN).slice(-2)).toEqual([
+      'complete: every target is confirmed',
+      'closed by api at 1970-01-01 00:00:02Z: the host burnt down',
+    ]);
     const open = renderReceipt(receipt([lost], { state: 'open' }), PLAIN);
     expect(open.at(-1)).toBe(`Belay keeps trying. Look again with: belay receipt ord_${U}`);
+  });
+
+  it('says of a thaw what another freeze still holds', () => {
+    const done = receipt([target(0, { outcome: 'frozen', report: undefined as never })], { complete: true });
+    const thaw = {
+      ...done,
+      order: { ...done.order, kind: 'thaw' as const },
+      totals: { ...done.totals, frozen: 1 },
+    };
+    expect(renderReceipt(thaw, PLAIN).slice(4)).toEqual([
+      '1 target: 1 frozen',
+      'complete: every target is confirmed',
+      '1 agent is held still by another freeze. Look with: belay latches, belay ps --state paused',
+    ]);
   });
 
   it('tells the rounds of a signal apart', () => {

@@ -99,6 +99,8 @@ function renderVerdict(receipt: Receipt, style: Style): string[] {
     const none = receipt.totals.total === 0;
     return [
       `${style.good('complete')}: ${none ? 'nothing was running in scope' : 'every target is confirmed'}`,
+      ...renderStillHeld(receipt),
+      ...renderClosed(receipt),
     ];
   }
   const byWorker = new Map<string, number>();
@@ -111,13 +113,25 @@ function renderVerdict(receipt: Receipt, style: Style): string[] {
   return [`${style.bad('incomplete')}: ${what}`, ...renderOutlook(receipt)];
 }
 
-function renderOutlook({ orderId, state, closed }: Receipt): string[] {
-  if (closed !== undefined) {
-    const { by, at, note } = closed;
-    return [`closed by ${cleanText(by)} at ${formatTime(at)}: ${cleanText(note)}`, 'Belay tries no longer.'];
-  }
+/** What two freezes hold goes on after the second thaw: a thaw that is done need not move anything. */
+function renderStillHeld({ order, totals }: Receipt): string[] {
+  if (order.kind !== 'thaw' || totals.frozen === 0) return [];
+  const held = `${count(totals.frozen, 'agent')} ${totals.frozen === 1 ? 'is' : 'are'} held still by another freeze`;
+  return [`${held}. Look with: belay latches, belay ps --state paused`];
+}
+
+function renderOutlook(receipt: Receipt): string[] {
+  const { orderId, state, closed } = receipt;
+  if (closed !== undefined) return [...renderClosed(receipt), 'Belay tries no longer.'];
   const again = `Belay keeps trying. Look again with: belay receipt ${orderId}`;
   // Giving up is an answer for after the limit only.
   if (state === 'open') return [again];
   return [again, `If it can never be confirmed: belay close ${orderId} --note "why"`];
+}
+
+/** Also of a receipt that became complete after all: a person had answered for it meanwhile. */
+function renderClosed({ closed }: Receipt): string[] {
+  if (closed === undefined) return [];
+  const { by, at, note } = closed;
+  return [`closed by ${cleanText(by)} at ${formatTime(at)}: ${cleanText(note)}`];
 }

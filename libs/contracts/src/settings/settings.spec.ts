@@ -33,6 +33,8 @@ describe('R66 settings', () => {
       heartbeatMs: 1_000,
       fenceAfterMs: 10_500,
       fenceGraceMs: 2_000,
+      proofLimitMs: 30_000,
+      drillMaxAgeMs: 2 * 86_400_000,
       shards: 4,
       retentionMs: 7 * 86_400_000,
       containment: 'auto',

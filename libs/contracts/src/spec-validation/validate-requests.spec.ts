@@ -1,7 +1,9 @@
 import { BelayError } from '../errors';
 import {
+  validateDrillRequest,
   validateKillRequest,
   validateLatchRequest,
+  validateLocalKill,
   validateNoteRequest,
   validatePauseRequest,
   validateStopRequest,
@@ -178,6 +180,19 @@ describe('a kill', () => {
 });
 
 describe('the other bodies', () => {
+  it('a drill names a worker or nobody; a kill on the local socket says who asks', () => {
+    expect(validateDrillRequest(undefined)).toEqual({});
+    expect(validateDrillRequest({ workerId: `wrk_${ULID}` })).toEqual({ workerId: `wrk_${ULID}` });
+    expect(told(validateDrillRequest, { workerId: 'x' })).toEqual([
+      'workerId PATTERN must be the id of a worker, wrk_ and what follows it; it is "x".',
+    ]);
+    const local = { scope: { type: 'all' }, mode: 'immediate', by: 'root' };
+    expect(validateLocalKill(local)).toEqual(local);
+    expect(told(validateLocalKill, { scope: { type: 'all' }, mode: 'immediate' })).toEqual([
+      expect.stringContaining('by REQUIRED'),
+    ]);
+  });
+
   it('thaw and freeze are for one agent too', () => {
     const scope = { type: 'agent', agentId: `agt_${ULID}-0-1` };
     expect(validateKillRequest({ scope, kind: 'thaw' })).toMatchObject({ kind: 'thaw', latch: false });

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { BelayError, type Problem } from '../errors';
-import { isAgentId, isExecutionId, isWorkerId } from '../ids';
+import { isAgentId, isExecutionId, isWorkerId, ULID_PATTERN } from '../ids';
 import { isWide, type Scope, type StopMode } from '../orders';
 import { STOP_REASONS, type StopReason } from '../records';
 import { parseSelector } from '../selector';
@@ -90,8 +90,9 @@ const localFields = {
   by: line(256),
 };
 const localSchema = z.strictObject(localFields, says('an object with scope, mode, graceMs, note and by'));
+const WORKER_ID = new RegExp(`^wrk_${ULID_PATTERN}$`);
 const workerRule = says('the id of a worker, wrk_ and what follows it');
-const drillFields = { workerId: z.string(workerRule).refine(isWorkerId, workerRule).optional() };
+const drillFields = { workerId: z.string(workerRule).regex(WORKER_ID, workerRule).optional() };
 const drillSchema = z.strictObject(drillFields, says('an object with workerId, or nothing for every worker'));
 const latchFields = { scope: z.unknown().optional(), note: line(1_024).optional() };
 const latchSchema = z.strictObject(latchFields, says('an object with scope and note'));

@@ -1,0 +1,330 @@
+import {
+  conditionsOf,
+  formatSelector,
+  parseSelector,
+  scopeCovers,
+  type DispatchEntry,
+  type Latch,
+  type Requirement,
+  type Scope,
+  type StopReport,
+} from '#libs/contracts';
+import { startThrowawayServer, Valkey, type ThrowawayServer } from '#libs/valkey';
+import fc from 'fast-check';
+import { node, spec } from './lifecycle.fixture';
+import { LifecycleService } from './lifecycle.service';
+import type { Fence } from './agent-store';
+
+let server: ThrowawayServer;
+let valkey: Valkey;
+let life: LifecycleService;
+let version = 0;
+const WORKER = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ';
+
+beforeAll(async () => {
+  server = await startThrowawayServer();
+  valkey = await new Valkey({ url: server.url, keyPrefix: 'belay', shards: 2 }).open();
+  life = new LifecycleService(valkey, { retentionMs: 60_000 });
+});
+afterAll(async () => {
+  valkey.close();
+  await server.stop();
+});
+afterEach(async () => latch());
+
+/** What every shard holds from here on, as LatchStore would copy it. */
+async function latch(...latches: { scope: Scope; kind?: Latch['kind'] }[]): Promise<void> {
+  version++;
+  const items = latches.map(({ scope, kind = 'latch' }) => ({
+    id: 'lat_01HZZZZZZZZZZZZZZZZZZZZZZZ',
+    kind,
+    scope,
+    by: 'test',
+    note: 'why',
+    engagedAt: 1,
+    ...(scope.type === 'selector' ? { requires: conditionsOf(scope.selector) } : {}),
+  }));
+  for (const tag of valkey.keys.tags())
+    await valkey.scripts.json('copyLatches', valkey.keys.shard(tag, 'latches'), [
+      tag,
+      version,
+      JSON.stringify(items),
+      500,
+    ]);
+}
+
+async function create(
+  nodes: Parameters<typeof spec>[0],
+  over: Parameters<typeof spec>[1] = {},
+  start = true,
+): Promise<string> {
+  const made = spec(nodes, over);
+  return (await life.executions.create(made, { start, canonical: JSON.stringify(made) })).id;
+}
+
+async function advanceAll(id: string): Promise<DispatchEntry[]> {
+  const entries: DispatchEntry[] = [];
+  for (;;) {
+    const step = await life.executions.advance(id);
+    entries.push(...step.entries);
+    if (!step.more) return entries;
+  }
+}
+
+const first = async (id: string): Promise<DispatchEntry> => (await advanceAll(id))[0] as DispatchEntry;
+
+async function claim(job: DispatchEntry, owner = WORKER): Promise<Fence> {
+  const granted = await life.agents.claim(job, owner, 'token');
+  if (!granted.claimed) throw new Error(`claim refused: ${granted.why}`);
+  return granted.fence;
+}
+
+const REPORT: StopReport = {
+  containment: 'group',
+  proved: true,
+  processes: [],
+  signals: [],
+  evidence: [{ kind: 'sweep-empty', afterMs: 1 }],
+  survivors: [],
+  escalated: true,
+};
+
+const key = fc.constantFrom('team', 'env', 'model');
+const value = fc.constantFrom('a', 'b', 'with "quotes", commas', '');
+const requirement: fc.Arbitrary<Requirement> = fc.oneof(
+  fc.record({
+    key,
+    op: fc.constantFrom('in' as const, 'notin' as const),
+    values: fc.uniqueArray(value, { minLength: 1, maxLength: 3 }),
+  }),
+  fc.record({ key, op: fc.constant('exists' as const) }),
+  fc.record({ key, op: fc.constant('absent' as const) }),
+);
+const labels = fc.dictionary(key, value, { noNullPrototype: true });
+
+describe('selectors', () => {
+  it('what is written is what is read', () => {
+    fc.assert(
+      fc.property(fc.array(requirement, { minLength: 1, maxLength: 5 }), (selector) => {
+        expect(parseSelector(formatSelector(selector)).selector).toEqual(selector);
+      }),
+    );
+  });
+
+  it('R53 the claim script and the workers agree on what a scope covers', async () => {
+    const scope: fc.Arbitrary<Scope> = fc.oneof(
+      {
+        weight: 5,
+        arbitrary: fc
+          .array(requirement, { minLength: 1, maxLength: 3 })
+          .map((s): Scope => ({ type: 'selector', selector: formatSelector(s) })),
+      },
+      fc.constantFrom<Scope>(
+        { type: 'all' },
+        { type: 'pool', pool: 'gpu' },
+        { type: 'pool', pool: 'default' },
+        { type: 'worker', workerId: WORKER },
+        { type: 'worker', workerId: 'wrk_other' },
+      ),
+    );
+    await fc.assert(
+      fc.asyncProperty(
+        scope,
+        labels,
+        labels,
+        fc.constantFrom('gpu', 'default'),
+        async (over, outer, inner, pool) => {
+          await latch();
+          const id = await create([{ ...node('a'), labels: inner, pool }], { labels: outer });
+          const job = await first(id);
+          await latch({ scope: over });
+          const claimed = await life.agents.claim(job, WORKER, 'token');
+          const covered = scopeCovers(over, {
+            agentId: job.agentId,
+            executionId: id,
+            workerId: WORKER,
+            pool,
+            labels: { ...outer, ...inner },
+          });
+          expect({ over, claimed: claimed.claimed }).toEqual({ over, claimed: !covered });
+          if (claimed.claimed) {
+            expect(claimed).toMatchObject({ pool, labels: { ...outer, ...inner } });
+            await life.agents.finish(claimed.fence, { state: 'failed', reason: 'error' });
+          } else expect(claimed).toMatchObject({ why: 'LATCHED', latch: { scope: over, by: 'test' } });
+        },
+      ),
+      { numRuns: 150 },
+    );
+  }, 60_000);
+});
+
+describe('a latch', () => {
+  it('refuses what would start in its scope: a whole submit, a start, a resume; and nothing else', async () => {
+    const idle = await create([node('a')], { labels: { team: 'x' } }, false);
+    const paused = await create([node('a')], { labels: { team: 'x' } });
+    await life.executions.pause(paused, { mode: 'drain', actor: 'me' });
+    await latch({ scope: { type: 'selector', selector: 'team=x' } });
+    const refusal = {
+      code: 'LATCHED',
+      details: { latchId: 'lat_01HZZZZZZZZZZZZZZZZZZZZZZZ', kind: 'latch' },
+    };
+    await expect(create([node('a')], { labels: { team: 'x' } })).rejects.toMatchObject(refusal);
+    await expect(create([{ ...node('a'), labels: { team: 'x' } }])).rejects.toMatchObject(refusal);
+    await expect(life.executions.start(idle)).rejects.toMatchObject(refusal);
+    await expect(life.executions.resume(paused, 'me')).rejects.toMatchObject(refusal);
+    await create([{ ...node('a'), labels: { team: 'x' } }, node('b')]);
+    // More kinds of nodes than are compared: the claims decide.
+    await create(
+      Array.from({ length: 70 }, (_, i) => ({ ...node(`n${i}`), labels: { team: 'x', n: String(i) } })),
+    );
+    await latch({ scope: { type: 'all' }, kind: 'freeze' });
+    const waiting = await create([node('a')]);
+    expect(await life.agents.claim(await first(waiting), WORKER, 't')).toMatchObject({
+      why: 'LATCHED',
+      latch: { kind: 'freeze' },
+    });
+    await latch({ scope: { type: 'execution', executionId: waiting } });
+    const job = { agentId: `agt_${waiting.slice(4)}-0-1`, executionId: waiting, nodeId: 'a', attempt: 1 };
+    expect(await life.agents.claim(job, WORKER, 't')).toMatchObject({ why: 'LATCHED' });
+    await latch({ scope: { type: 'agent', agentId: job.agentId } });
+    expect(await life.agents.claim(job, WORKER, 't')).toMatchObject({ why: 'LATCHED' });
+    await latch();
+    expect(await life.agents.claim(job, WORKER, 't')).toMatchObject({ claimed: true });
+  });
+
+  it('a shard keeps the newer copy', async () => {
+    const id = await create([node('a')]);
+    const job = await first(id);
+    await latch({ scope: { type: 'all' } });
+    for (const tag of valkey.keys.tags())
+      expect(
+        await valkey.scripts.json('copyLatches', valkey.keys.shard(tag, 'latches'), [
+          tag,
+          version - 1,
+          '[]',
+          500,
+        ]),
+      ).toMatchObject({ applied: false });
+    expect(await life.agents.claim(job, WORKER, 't')).toMatchObject({ why: 'LATCHED' });
+  });
+});
+
+describe('pause and resume', () => {
+  it('R22 a paused execution starts nothing, its deadline stands still; what was ready is due at the resume', async () => {
+    const id = await create([node('a')], { timeoutMs: 60_000 });
+    const job = await first(id);
+    expect(
+      await life.executions.pause(id, { mode: 'drain', actor: 'me', note: 'lunch', heldBy: 'lat_x' }),
+    ).toEqual({ state: 'paused' });
+    expect(await life.executions.pause(id, { mode: 'freeze', actor: 'me' })).toEqual({ state: 'paused' });
+    const record = await life.executions.get(id);
+    expect(record).toMatchObject({ state: 'paused', frozen: true });
+    expect(record.deadlineAt).toBeUndefined();
+    expect(record.deadlineLeftMs).toBeGreaterThan(50_000);
+    expect(await life.executions.heldBy('lat_x')).toEqual([id]);
+    expect(await life.agents.claim(job, WORKER, 't')).toMatchObject({ why: 'NOT_RUNNING', state: 'paused' });
+    expect(await life.executions.resume(id, 'me')).toEqual({ state: 'running', wasFrozen: true });
+    expect(await life.executions.resume(id, 'me')).toEqual({ state: 'running', wasFrozen: false });
+    expect((await life.executions.get(id)).deadlineAt).toBeGreaterThan(Date.now());
+    const due = await valkey.redis.zscore(valkey.keys.shard(valkey.keys.tagOf(id), 'outbox:at'), job.agentId);
+    expect(Number(due)).toBeLessThan(Date.now() - 1_000);
+    await claim(job);
+    await expect(
+      life.executions.pause('exe_01HZZZZZZZZZZZZZZZZZZZZZZZ', { mode: 'drain', actor: 'me' }),
+    ).rejects.toMatchObject({ code: 'NOT_FOUND' });
+  });
+
+  it('an agent is marked frozen and thawed by its owner alone, once each', async () => {
+    const id = await create([node('a')]);
+    const fence = await claim(await first(id));
+    expect(await life.agents.markFrozen(fence, true, 'ord_1')).toEqual({ state: 'spawning' });
+    expect(await life.agents.markFrozen(fence, true)).toEqual({ state: 'spawning' });
+    expect(await life.agents.get(fence.agentId)).toMatchObject({ frozen: true });
+    await expect(life.agents.markFrozen({ ...fence, epoch: 9 }, false)).rejects.toMatchObject({
+      code: 'STALE_EPOCH',
+    });
+    await life.agents.markFrozen(fence, false);
+    expect((await life.agents.get(fence.agentId)).frozen).toBeUndefined();
+    const types = (await life.executions.events(id, '0-0')).map(({ type }) => type);
+    expect(types.filter((type) => /frozen|thawed/.test(type))).toEqual(['agent.frozen', 'agent.thawed']);
+  });
+});
+
+describe('lost workers', () => {
+  it('R51 an attempt lost without proof stays unproved, and keeps a stop from saying stopped, until it is proved', async () => {
+    const id = await create([{ ...node('a'), maxAttempts: 2 }], { onFailure: 'continue' });
+    const fence = await claim(await first(id), 'wrk_gone');
+    await life.agents.finish(fence, { state: 'failed', reason: 'worker_lost', lost: true, retryInMs: 0 });
+    expect((await life.agents.unproved('wrk_gone')).map((agent) => agent.id)).toEqual([fence.agentId]);
+    expect(await life.agents.unproved('wrk_else')).toEqual([]);
+    expect((await life.agents.unproved()).length).toBe(1);
+    await life.executions.stop(id, { reason: 'user_abort' });
+    await advanceAll(id);
+    expect(await life.executions.get(id)).toMatchObject({ state: 'failed', error: { code: 'UNCONFIRMED' } });
+    await expect(life.agents.prove(fence.agentId, 'wrk_else', REPORT)).rejects.toMatchObject({
+      code: 'STALE_EPOCH',
+    });
+    expect(await life.agents.prove(fence.agentId, 'wrk_gone', REPORT)).toBe(true);
+    expect(await life.agents.prove(fence.agentId, 'wrk_gone', REPORT)).toBe(false);
+    expect(await life.agents.unproved()).toEqual([]);
+    expect(await life.agents.get(fence.agentId)).toMatchObject({ state: 'failed', report: { proved: true } });
+  });
+
+  it('R26 a worker that was declared lost gets no claim any more', async () => {
+    const job = await first(await create([node('a')]));
+    await life.agents.banOwner('wrk_banned');
+    expect(await life.agents.claim(job, 'wrk_banned', 't')).toEqual({ claimed: false, why: 'GONE' });
+    await claim(job);
+  });
+
+  it('proof of a dead worker is kept for whoever declares it lost', async () => {
+    expect(await life.workers.proof('wrk_proved')).toBeUndefined();
+    await life.workers.saveProof('wrk_proved', REPORT);
+    expect(await life.workers.proof('wrk_proved')).toEqual(REPORT);
+  });
+});
+
+it('agents that ended since, and those that can be read beside one that cannot (R31)', async () => {
+  const since = (await life.workers.register('wrk_clock', {}, 1_000)) as unknown as { now: number };
+  const id = await create([node('a'), node('b')], { onFailure: 'continue' });
+  const [a, b] = await Promise.all((await advanceAll(id)).map(async (job) => claim(job)));
+  if (a === undefined || b === undefined) throw new Error('two agents');
+  await life.agents.finish(a, { state: 'failed', reason: 'error' });
+  expect((await life.agents.report(b, { costUsd: 1, badLines: 2, droppedEvents: 3 })).overBudget).toBe(false);
+  expect(await life.agents.get(b.agentId)).toMatchObject({ droppedEvents: 3, costUsd: 1 });
+  expect((await life.agents.endedSince(since.now)).map((agent) => agent.id)).toContain(a.agentId);
+  await valkey.redis.hset(valkey.keys.execution(id, 'agents'), a.agentId, '{broken');
+  expect(
+    (await life.agents.many([a.agentId, b.agentId, `agt_${id.slice(4)}-7-1`])).map((agent) => agent.id),
+  ).toEqual([b.agentId]);
+});
+
+it('a list’s cursor that it never answered is refused', async () => {
+  const id = await create([node('a')]);
+  await expect(life.executions.nodes(id, { cursor: 'abc' })).rejects.toMatchObject({
+    code: 'INVALID_REQUEST',
+    problems: [{ path: 'cursor' }],
+  });
+  expect(await life.executions.nodes(id, { cursor: '0' })).toMatchObject({ items: [{ id: 'a' }] });
+  await expect(life.executions.get(`${id}:specs`)).rejects.toMatchObject({ code: 'NOT_FOUND' });
+});
+
+it('R36 a node with thousands of dependants opens them in pieces, each once; skipping goes the same way', async () => {
+  const fan = Array.from({ length: 1_700 }, (_, i) => node(`n${i}`, { dependsOn: ['root'] }));
+  const good = await create([node('root'), ...fan, node('last', { dependsOn: fan.map((one) => one.id) })]);
+  const fence = await claim(await first(good));
+  await life.agents.started(fence, { pid: 1, pidStartTime: '1', containment: 'group' });
+  const done = await life.agents.finish(fence, { state: 'completed' });
+  const opened = [...done.entries, ...(await advanceAll(good))];
+  expect(new Set(opened.map(({ nodeId }) => nodeId)).size).toBe(1_700);
+  expect(opened).toHaveLength(1_700);
+  expect((await life.executions.get(good)).nodes).toMatchObject({ ready: 1_700, pending: 1 });
+
+  const bad = await create([{ ...node('root'), maxAttempts: 1 }, ...fan], { onFailure: 'continue' });
+  await life.agents.finish(await claim(await first(bad)), { state: 'failed', reason: 'error' });
+  await advanceAll(bad);
+  expect(await life.executions.get(bad)).toMatchObject({
+    state: 'failed',
+    nodes: { skipped: 1_700, failed: 1 },
+  });
+}, 30_000);
