@@ -209,15 +209,56 @@ describe('latches', () => {
       const now = await fleet.client.receipt(open.orderId);
       return now.complete ? now : undefined;
     }, 'the receipt');
-    expect(receipt.targets.map(({ nodeId, outcome }) => [nodeId, outcome]).sort()).toEqual([
-      ['deaf', 'killed'],
-      ['late', 'killed'],
-    ]);
+    const outcomes = receipt.targets.map(({ nodeId, outcome }) => [nodeId, outcome]);
+    expect(Object.fromEntries(outcomes)).toEqual({ deaf: 'killed', late: 'killed' });
     expect(processesWith(late)).toEqual([]);
     // Once it is complete it reaches nothing any more.
     const next = await submit([{ id: 'a', run: { command: ['sleep', '1'] } }]);
     expect(await ended(next)).toMatchObject({ state: 'completed' });
   }, 30_000);
+});
+
+describe('the doorbell', () => {
+  it('R52 is dropped 1,000 times at random moments: no kill is lost', async () => {
+    const { redis } = fleet.life.valkey;
+    const CUTS = 1_000;
+    const AT_ONCE = 12;
+    let cuts = 0;
+    let kills = 0;
+    while (cuts < CUTS) {
+      const ids = await Promise.all(
+        Array.from({ length: AT_ONCE }, async () =>
+          submit([{ id: 'a', run: { command: ['sleep', '600'] } }]),
+        ),
+      );
+      await Promise.all(ids.map(async (id) => running(id, 1)));
+      let stopping = true;
+      const cutting = (async () => {
+        while (stopping) {
+          cuts += Number(await redis.client('KILL', 'TYPE', 'pubsub'));
+          // Not in step with anything: between no time and the time a subscription needs.
+          await new Promise((resolve) => setTimeout(resolve, Math.random() * 8));
+        }
+      })();
+      const responses = await Promise.all(
+        ids.map(async (id) => {
+          await new Promise((resolve) => setTimeout(resolve, Math.random() * 60));
+          return fleet.client.stop(id, { graceMs: 5_000 });
+        }),
+      );
+      stopping = false;
+      await cutting;
+      for (const { status, receipt } of responses)
+        expect({ status, complete: receipt?.complete, totals: receipt?.totals }).toMatchObject({
+          status: 'stopped',
+          complete: true,
+          totals: { total: 1, killed: 1 },
+        });
+      for (const id of ids) expect(processesWith(id)).toEqual([]);
+      kills += ids.length;
+    }
+    expect(kills).toBeGreaterThan(100);
+  }, 120_000);
 });
 
 describe('freeze and thaw', () => {
