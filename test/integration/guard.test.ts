@@ -110,6 +110,35 @@ describe('receipts are true', () => {
     expect(processesWith(id)).toEqual([]);
   }, 60_000);
 
+  it('R17 worker and guardian killed: unconfirmed until the next start on that host has reaped what they left', async () => {
+    fleet = await startFleet({ workers: 1, env: LEASE });
+    const id = await submit([{ id: 'a', maxAttempts: 1, run: SLEEP }], { onFailure: 'continue' });
+    const [agent] = await running(id, 1);
+    const worker = ownerOf(agent);
+    const guardian = guardianOf(worker);
+    signal(guardian, 'SIGSTOP'); // so that the worker cannot start another one in between
+    signal(worker.process.pid, 'SIGKILL');
+    signal(guardian, 'SIGKILL');
+    const receipt = await fleet.client.killAgent(agent?.id ?? '');
+    expect(receipt).toMatchObject({ complete: false, state: 'incomplete' });
+    expect(processesWith(id)).toHaveLength(1);
+    await eventually(
+      async () => (await fleet.client.agent(agent?.id ?? '')).state === 'failed',
+      'the lease ran out',
+    );
+    expect(await fleet.client.killAgent(agent?.id ?? '')).toMatchObject({
+      complete: false,
+      targets: [{ outcome: 'unconfirmed' }],
+    });
+    await fleet.addWorker();
+    expect(processesWith(id)).toEqual([]);
+    const { targets } = await eventually(async () => {
+      const now = await fleet.client.receipt(receipt.orderId);
+      return now.complete ? now : undefined;
+    }, 'the proof');
+    expect(targets).toMatchObject([{ outcome: 'killed', report: { proved: true } }]);
+  }, 60_000);
+
   it('R27 an end by the guardian’s fence is worker_lost, not an end of its own', async () => {
     fleet = await startFleet({
       workers: 1,

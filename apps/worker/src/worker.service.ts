@@ -101,6 +101,13 @@ export class WorkerService {
   private async startOnce(): Promise<void> {
     const { workers } = this.lifecycle;
     const { workerId, leaseTtlMs, pools, concurrency } = this.options;
+    // What dead workers of this host had left was ended before anything of ours began: that is proof for their receipts.
+    for (const { workerId: dead, containment, processes, proved } of this.host.reaped)
+      if (proved)
+        await workers.saveProof(
+          dead,
+          reportOfProof({ workerId: dead, containment, processes, by: 'reaper' }),
+        );
     const sentAt = performance.now();
     const { ordersHead } = await workers.register(
       workerId,

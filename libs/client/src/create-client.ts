@@ -148,7 +148,7 @@ export function createClient(options: ClientOptions): BelayClient {
 }
 
 const STOP_GOES_ON = (id: string): string => `The stop is durable and goes on; look with: belay get ${id}`;
-const KILL_GOES_ON = 'The order is durable and goes on; ask again, or look with: belay workers';
+const KILL_GOES_ON = 'What was asked is durable and goes on; look with: belay audit, belay latches';
 
 /** An id from outside must not climb out of its place in the path. */
 function part(id: string): string {

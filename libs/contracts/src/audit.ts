@@ -1,4 +1,4 @@
-import type { LatchId, OrderId } from './ids';
+import type { AgentId, LatchId, OrderId, WorkerId } from './ids';
 import type { OrderKind, Scope, TargetOutcome } from './orders';
 
 /** One act on the killswitch as the audit log keeps it. */
@@ -16,6 +16,8 @@ export interface AuditEntry {
   readonly reason?: string;
   readonly orderId?: OrderId;
   readonly latchId?: LatchId;
+  readonly workerId?: WorkerId;
+  readonly agentId?: AgentId;
   readonly kind?: OrderKind | 'latch';
   readonly scope?: Scope;
   readonly missing?: number;

@@ -44,7 +44,7 @@ export function latchedError({ latchId, kind, scope, by, note }: LatchRefusal): 
   const way = kind === 'freeze' ? `belay thaw ${latchId}` : `belay release ${latchId} --note "why"`;
   return new BelayError(
     'LATCHED',
-    `${what} ${latchId} covers ${scopeKey(scope)} (by ${by}${why}): nothing in its scope starts until: ${way}`,
+    `${what} ${latchId} covers ${scopeKey(scope).replace('/', ' ')} (by ${by}${why}): nothing in its scope starts until: ${way}`,
     { details: { latchId, kind, scope, by, ...(note === undefined ? {} : { note }) } },
   );
 }

@@ -73,6 +73,7 @@ export interface ExecutionRecord {
 export interface NodeRecord {
   readonly id: string;
   readonly index: number;
+  readonly pool: string;
   readonly state: NodeState;
   readonly attempt: number;
   readonly agentId?: AgentId;

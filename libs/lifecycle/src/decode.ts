@@ -90,6 +90,7 @@ interface StoredNode {
   i: number;
   s: NodeState;
   a: number;
+  p: string;
   /** The last attempt that was claimed: the one whose agent exists. */
   c?: number;
   e?: NodeRecord['error'];
@@ -101,6 +102,7 @@ export function decodeNode(key: string, executionId: string, id: string, text: s
   return {
     id,
     index: node.i,
+    pool: node.p,
     state: node.s,
     attempt: node.a,
     ...(node.c === undefined ? {} : { agentId: agentIdOf(executionId, node.i, node.c) }),

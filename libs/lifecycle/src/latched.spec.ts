@@ -216,12 +216,16 @@ describe('pause and resume', () => {
     expect(
       await life.executions.pause(id, { mode: 'drain', actor: 'me', note: 'lunch', heldBy: 'lat_x' }),
     ).toEqual({ state: 'paused' });
+    expect(await life.executions.heldBy('lat_x')).toEqual([id]);
     expect(await life.executions.pause(id, { mode: 'freeze', actor: 'me' })).toEqual({ state: 'paused' });
     const record = await life.executions.get(id);
     expect(record).toMatchObject({ state: 'paused', frozen: true });
     expect(record.deadlineAt).toBeUndefined();
     expect(record.deadlineLeftMs).toBeGreaterThan(50_000);
-    expect(await life.executions.heldBy('lat_x')).toEqual([id]);
+    // Who pauses it for itself keeps it paused when that latch goes, and no latch takes over a pause.
+    expect(await life.executions.heldBy('lat_x')).toEqual([]);
+    await life.executions.pause(id, { mode: 'freeze', actor: 'me', heldBy: 'lat_y' });
+    expect(await life.executions.heldBy('lat_y')).toEqual([]);
     expect(await life.agents.claim(job, WORKER, 't')).toMatchObject({ why: 'NOT_RUNNING', state: 'paused' });
     expect(await life.executions.resume(id, 'me')).toEqual({ state: 'running', wasFrozen: true });
     expect(await life.executions.resume(id, 'me')).toEqual({ state: 'running', wasFrozen: false });
@@ -229,6 +233,11 @@ describe('pause and resume', () => {
     const due = await valkey.redis.zscore(valkey.keys.shard(valkey.keys.tagOf(id), 'outbox:at'), job.agentId);
     expect(Number(due)).toBeLessThan(Date.now() - 1_000);
     await claim(job);
+    await life.executions.stop(id, { reason: 'user_abort' });
+    await expect(life.executions.resume(id, 'me')).rejects.toMatchObject({
+      code: 'INVALID_TRANSITION',
+      message: expect.stringContaining('not paused') as string,
+    });
     await expect(
       life.executions.pause('exe_01HZZZZZZZZZZZZZZZZZZZZZZZ', { mode: 'drain', actor: 'me' }),
     ).rejects.toMatchObject({ code: 'NOT_FOUND' });

@@ -44,6 +44,14 @@ export function accepted<T>(reply: ScriptReply, entity: Entity, id: string): T {
       );
     case 'LATCHED':
       throw latchedError(reply as never);
+    case 'NOT_PAUSED':
+      throw new BelayError(
+        'INVALID_TRANSITION',
+        `${entity} ${id} is ${String(reply['state'])}, not paused: there is nothing to resume.`,
+        {
+          details: { entity, id, from: reply['state'], to: 'running' },
+        },
+      );
     case 'STAGING_LOST':
       throw new BelayError(
         'TIMEOUT',

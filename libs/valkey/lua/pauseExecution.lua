@@ -12,12 +12,17 @@ if not state then return refuse('NOT_FOUND') end
 if state ~= 'paused' and not allowed('execution', state, 'paused') then
   return refuse('INVALID_TRANSITION', { entity = 'execution', id = EXE, from = state, to = 'paused' })
 end
+local held_by = ARGV[7]
+if state == 'paused' then
+  -- Who pauses it for itself keeps it paused when the latch that paused it goes; a latch takes over nobody's pause.
+  if held_by == '' then redis.call('HDEL', exe_key, 'heldBy') else return cjson.encode({ state = state }) end
+end
 if ARGV[4] == 'freeze' and not field('frozen') then
   redis.call('HSET', exe_key, 'frozen', 1)
   bump()
 end
 if state == 'running' then
-  if ARGV[7] ~= '' then redis.call('HSET', exe_key, 'heldBy', ARGV[7]) end
+  if held_by ~= '' then redis.call('HSET', exe_key, 'heldBy', held_by) end
   local deadline = field('deadlineAt')
   if deadline then
     redis.call('HSET', exe_key, 'deadlineLeftMs', int(math.max(0, tonumber(deadline) - NOW)))

@@ -1,7 +1,7 @@
 -- resumeExecution: paused → running: its deadline runs on from where it stood, and what was parked is due. Repeatable.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 actor
--- Returns { state, wasFrozen } · refused: NOT_FOUND · INVALID_TRANSITION { from, to } · LATCHED { latchId, kind, scope }
+-- Returns { state, wasFrozen } · refused: NOT_FOUND · NOT_PAUSED { state } · LATCHED { latchId, kind, scope }
 -- Events  execution.running
 --!include base
 --!include execution
@@ -9,9 +9,10 @@
 local state = field('state')
 if not state then return refuse('NOT_FOUND') end
 if state == 'running' then return cjson.encode({ state = state, wasFrozen = false }) end
-if state ~= 'paused' then return refuse('INVALID_TRANSITION', { entity = 'execution', id = EXE, from = state, to = 'running' }) end
+if state ~= 'paused' then return refuse('NOT_PAUSED', { state = state }) end
 local latches = engaged_latches()
-local latch = latches and covering_latch(latches, { execution = EXE, labels = cjson.decode(field('labels') or '{}') }, 'latch')
+-- A freeze keeps it too: its agents would stand still while its deadline ran.
+local latch = latches and covering_latch(latches, { execution = EXE, labels = cjson.decode(field('labels') or '{}') })
 if latch then return refuse_latched(latch) end
 local frozen = field('frozen')
 move_execution('paused', 'running', { actor = ARGV[4] })

@@ -10,7 +10,7 @@ import { cleanText } from '../text/clean-text';
 import { count } from '../text/format';
 
 /** A ready node. Its pool and own labels are told where the server knows to tell them. */
-export type ReadyNode = NodeRecord & {
+export type ReadyNode = Omit<NodeRecord, 'pool'> & {
   readonly pool?: string;
   readonly labels?: Readonly<Record<string, string>>;
 };
