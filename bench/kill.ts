@@ -1,11 +1,12 @@
 import { once } from 'node:events';
 import { join } from 'node:path';
 import type { BelayClient } from '#libs/client';
-import type { AgentRecord, Receipt, StopReport } from '#libs/contracts';
+import type { AgentRecord, Receipt, Scope, StopReport } from '#libs/contracts';
 import type { Valkey } from '#libs/valkey';
 import {
   median,
   pause,
+  percentile,
   ratio,
   round,
   spread,
@@ -17,7 +18,7 @@ import {
 import { endChild, makeTempDir, startChild, type Child } from './support/child';
 import { startBenchFleet } from './support/fleet';
 import { loose, requestOf } from './support/graph';
-import { makeMortals } from './support/mortals';
+import { makeMortals, type Mortal } from './support/mortals';
 
 const WAIT_MS = 60_000;
 /** Between the start and the kill, so that what the start left to do is done. */
@@ -43,6 +44,8 @@ interface Contest {
   readonly killer: Child;
   readonly exits: Valkey['redis'];
   readonly dir: string;
+  /** Of the bare HTTP front. */
+  readonly front: string;
 }
 
 async function running(client: BelayClient, executionId: string, count: number): Promise<AgentRecord[]> {
@@ -57,7 +60,11 @@ async function running(client: BelayClient, executionId: string, count: number):
 }
 
 /** Over HTTP: one agent by its id, a crowd by its execution. */
-async function killOurs({ client, dir }: Contest, count: number): Promise<OurSample> {
+async function killOurs(
+  { client, dir }: Contest,
+  count: number,
+  scope: (executionId: string) => Scope,
+): Promise<OurSample> {
   const mortals = makeMortals(dir, count);
   const spec = requestOf(loose(count), (i) => mortals[i]?.command ?? []);
   const { execution } = await client.createExecution(spec);
@@ -68,8 +75,10 @@ async function killOurs({ client, dir }: Contest, count: number): Promise<OurSam
   const receipt: Receipt =
     count === 1
       ? await client.killAgent(agents[0]?.id ?? '')
-      : await client.kill({ scope: { type: 'execution', executionId: execution.id } });
+      : await client.kill({ scope: scope(execution.id) });
   const proved = performance.now() - asked;
+  // With the latch it brings by itself, as anybody would ask for it.
+  if (receipt.latch !== undefined) await client.releaseLatch(receipt.latch.id, 'next round');
   if (!receipt.complete || receipt.totals.killed !== count)
     throw new Error(`the receipt names ${receipt.totals.killed} of ${count} as killed`);
   const died = await Promise.all(mortals.map(async (mortal) => mortal.died));
@@ -80,14 +89,29 @@ async function killOurs({ client, dir }: Contest, count: number): Promise<OurSam
   };
 }
 
-/** A durable record and a message in one step, `kill(2)`, and a durable report of each exit. */
-async function killBare({ valkey, killer, exits, dir }: Contest, count: number): Promise<Sample> {
+/** Starts bare children in the killer's process. */
+async function startBare(
+  { killer, dir }: Contest,
+  count: number,
+): Promise<{ mortals: Mortal[]; pids: number[] }> {
   const mortals = makeMortals(dir, count);
   const started = within(WAIT_MS, 'the start of bare children', once(killer.process, 'message'));
   killer.process.send(mortals.map(({ command }) => command));
   const [pids] = (await started) as [number[]];
   await Promise.all(mortals.map(async ({ began }) => began));
   await pause(SETTLE_MS);
+  return { mortals, pids };
+}
+
+const deathsSince = async (mortals: readonly Mortal[], asked: number): Promise<number[]> => {
+  const died = await Promise.all(mortals.map(async (mortal) => mortal.died));
+  return died.map((at) => at - asked);
+};
+
+/** A durable record and a message in one step, `kill(2)`, and a durable report of each exit. */
+async function killBare(setting: Contest, count: number): Promise<Sample> {
+  const { valkey, exits } = setting;
+  const { mortals, pids } = await startBare(setting, count);
   const left = new Set(pids);
   const reported = new Promise<number>((resolve) => {
     const take = (_channel: string, pid: string): void => {
@@ -107,19 +131,38 @@ async function killBare({ valkey, killer, exits, dir }: Contest, count: number):
     .publish('bare-doorbell', names)
     .exec();
   const proved = (await within(WAIT_MS, 'the report of bare exits', reported)) - asked;
-  const died = await Promise.all(mortals.map(async (mortal) => mortal.died));
-  return { signalled: died.map((at) => at - asked), proved };
+  return { signalled: await deathsSince(mortals, asked), proved };
+}
+
+/** The same, asked over HTTP of a process that does nothing else: what a front costs by itself. */
+async function killBareOverHttp(setting: Contest, count: number): Promise<Sample> {
+  const { mortals, pids } = await startBare(setting, count);
+  const body = JSON.stringify(pids);
+  const asked = performance.now();
+  const answer = await within(WAIT_MS, 'the bare front', fetch(setting.front, { method: 'POST', body }));
+  await answer.text();
+  const proved = performance.now() - asked;
+  if (!answer.ok) throw new Error('the bare front failed');
+  return { signalled: await deathsSince(mortals, asked), proved };
 }
 
 /** Turn about, ours first; the first rounds of each are dropped. */
-async function contest(setting: Contest, count: number, rounds: number, warmUp: number) {
+async function contest(
+  setting: Contest,
+  count: number,
+  rounds: number,
+  warmUp: number,
+  scope: (executionId: string) => Scope = (executionId) => ({ type: 'execution', executionId }),
+) {
   const ours: OurSample[] = [];
   const bare: Sample[] = [];
+  const front: Sample[] = [];
   for (let i = 0; i < rounds + warmUp; i++) {
-    ours.push(await killOurs(setting, count));
+    ours.push(await killOurs(setting, count, scope));
     bare.push(await killBare(setting, count));
+    front.push(await killBareOverHttp(setting, count));
   }
-  return { ours: ours.slice(warmUp), bare: bare.slice(warmUp) };
+  return { ours: ours.slice(warmUp), bare: bare.slice(warmUp), front: front.slice(warmUp) };
 }
 
 const signals = (samples: readonly Sample[]): number[] => samples.flatMap(({ signalled }) => signalled);
@@ -131,21 +174,38 @@ const inWorker = (
   name: 'signalledAfterMs' | 'firstExitAfterMs' | 'provedAfterMs',
 ): number => round(median(samples.flatMap(({ reports }) => reports.flatMap((report) => report[name] ?? []))));
 
-/** Asked over HTTP → signalled → proved, receipt in hand, beside a bare remote kill, in turn. */
-export async function benchKill({ quick }: BenchOptions): Promise<BenchResult> {
-  const crowd = quick ? 20 : 100;
-  const fleet = await startBenchFleet(crowd / 2);
+/** A fleet, the bare killer and its HTTP front, for as long as `work` runs. */
+async function withContest<T>(
+  concurrency: number,
+  workers: number,
+  work: (setting: Contest) => Promise<T>,
+): Promise<T> {
+  const fleet = await startBenchFleet(concurrency, workers);
   const dir = makeTempDir();
-  let killer: Child | undefined;
+  const children: Child[] = [];
   try {
-    killer = await startChild(join(__dirname, 'support/bare-killer.js'), [fleet.url]);
+    const killer = await startChild(join(__dirname, 'support/bare-killer.js'), [fleet.url]);
+    children.push(killer);
+    const front = await startChild<{ url: string }>(join(__dirname, 'support/bare-front.js'), [fleet.url]);
+    children.push(front);
     const exits = fleet.valkey.connections.create('subscriber');
     await exits.subscribe('bare-exits');
-    const setting: Contest = { ...fleet, killer, exits, dir: dir.path };
+    return await work({ ...fleet, killer, exits, dir: dir.path, front: front.ready.url });
+  } finally {
+    for (const child of children) await endChild(child);
+    await fleet.stop();
+    dir.remove();
+  }
+}
+
+/** Asked over HTTP → signalled → proved, receipt in hand, beside a bare remote kill and one over HTTP, in turn. */
+export async function benchKill({ quick }: BenchOptions): Promise<BenchResult> {
+  const crowd = quick ? 20 : 100;
+  return withContest(crowd / 2, 2, async (setting) => {
     const single = await contest(setting, 1, quick ? 6 : 50, WARM_UP);
     const many = await contest(setting, crowd, quick ? 1 : 4, quick ? 0 : 1);
     const http: number[] = [];
-    for (let i = 0; i < (quick ? 20 : 100); i++) http.push(await timed(async () => fleet.client.health()));
+    for (let i = 0; i < (quick ? 20 : 100); i++) http.push(await timed(async () => setting.client.health()));
     return {
       name: 'kill',
       figures: {
@@ -162,6 +222,8 @@ export async function benchKill({ quick }: BenchOptions): Promise<BenchResult> {
       limits: {
         ...spread('bareAskedToSignalled', signals(single.bare)),
         ...spread('bareAskedToProved', proofs(single.bare)),
+        ...spread('frontAskedToSignalled', signals(single.front)),
+        ...spread('frontAskedToProved', proofs(single.front)),
         ...spread('crowdBareAskedToSignalled', signals(many.bare)),
         crowdBareAskedToLastSignalledMs: round(median(lastSignals(many.bare))),
         crowdBareAskedToProvedMs: round(median(proofs(many.bare))),
@@ -170,13 +232,48 @@ export async function benchKill({ quick }: BenchOptions): Promise<BenchResult> {
       ratios: {
         askedToSignalled: ratio(median(signals(single.ours)), median(signals(single.bare))),
         askedToProved: ratio(median(proofs(single.ours)), median(proofs(single.bare))),
+        askedToSignalledOverHttp: ratio(median(signals(single.ours)), median(signals(single.front))),
+        askedToProvedOverHttp: ratio(median(proofs(single.ours)), median(proofs(single.front))),
         crowdAskedToLastSignalled: ratio(median(lastSignals(many.ours)), median(lastSignals(many.bare))),
         crowdAskedToProved: ratio(median(proofs(many.ours)), median(proofs(many.bare))),
       },
     };
-  } finally {
-    if (killer !== undefined) await endChild(killer);
-    await fleet.stop();
-    dir.remove();
-  }
+  });
+}
+
+/** Kill-all of a fleet: 1,000 agents on 4 workers, beside the bare kill of as many children of one process. */
+export async function benchKillAll({ quick }: BenchOptions): Promise<BenchResult> {
+  const crowd = quick ? 40 : 1_000;
+  const workers = quick ? 2 : 4;
+  return withContest(crowd / workers, workers, async (setting) => {
+    const everything = (): Scope => ({ type: 'all' });
+    const runs = await contest(setting, crowd, quick ? 1 : 3, 0, everything);
+    const within1 = (samples: readonly Sample[], part: number) => round(percentile(signals(samples), part));
+    return {
+      name: 'kill-all',
+      figures: {
+        agents: crowd,
+        workers,
+        signalledMsP10: within1(runs.ours, 0.1),
+        signalledMsP50: within1(runs.ours, 0.5),
+        signalledMsP90: within1(runs.ours, 0.9),
+        signalledMsP99: within1(runs.ours, 0.99),
+        lastSignalledMs: round(median(lastSignals(runs.ours))),
+        workerToProvedMsP50: inWorker(runs.ours, 'provedAfterMs'),
+        provedMs: round(median(proofs(runs.ours))),
+      },
+      limits: {
+        bareSignalledMsP10: within1(runs.bare, 0.1),
+        bareSignalledMsP50: within1(runs.bare, 0.5),
+        bareSignalledMsP90: within1(runs.bare, 0.9),
+        bareSignalledMsP99: within1(runs.bare, 0.99),
+        bareLastSignalledMs: round(median(lastSignals(runs.bare))),
+        bareProvedMs: round(median(proofs(runs.bare))),
+      },
+      ratios: {
+        lastSignalled: ratio(median(lastSignals(runs.ours)), median(lastSignals(runs.bare))),
+        proved: ratio(median(proofs(runs.ours)), median(proofs(runs.bare))),
+      },
+    };
+  });
 }

@@ -1,11 +1,12 @@
 import { benchDag } from './dag';
-import { benchKill } from './kill';
+import { benchKill, benchKillAll } from './kill';
 import type { BenchOptions, BenchResult } from './measure';
 import { benchSpawn } from './spawn';
 import { benchTransition } from './transition';
 
 const BENCHES = new Map<string, (options: BenchOptions) => Promise<BenchResult>>([
   ['kill', benchKill],
+  ['kill-all', benchKillAll],
   ['dag', benchDag],
   ['spawn', benchSpawn],
   ['transition', benchTransition],

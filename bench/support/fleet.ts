@@ -6,7 +6,7 @@ import { endChild, makeTempDir, startChild, type Child } from './child';
 const TOKEN = 'bench-token-of-a-throwaway-fleet';
 const APPS = resolve(__dirname, '../../apps');
 
-/** A real fleet of processes on a server of its own: one orchestrator and two workers. */
+/** A real fleet of processes on a server of its own: one orchestrator and some workers. */
 export interface BenchFleet {
   readonly url: string;
   readonly valkey: Valkey;
@@ -14,7 +14,8 @@ export interface BenchFleet {
   stop(): Promise<void>;
 }
 
-export async function startBenchFleet(concurrency: number): Promise<BenchFleet> {
+/** @param concurrency of each worker. */
+export async function startBenchFleet(concurrency: number, workers = 2): Promise<BenchFleet> {
   const server = await startThrowawayServer();
   const dir = makeTempDir();
   const shards = 2;
@@ -40,7 +41,8 @@ export async function startBenchFleet(concurrency: number): Promise<BenchFleet> 
     await valkey.open();
     const orchestrator = await startChild<{ url: string }>(join(APPS, 'orchestrator/src/main.js'), [], env);
     children.push(orchestrator);
-    for (let i = 0; i < 2; i++) children.push(await startChild(join(APPS, 'worker/src/main.js'), [], env));
+    for (let i = 0; i < workers; i++)
+      children.push(await startChild(join(APPS, 'worker/src/main.js'), [], env));
     const client = createClient({ url: orchestrator.ready.url, token: TOKEN });
     return { url: server.url, valkey, client, stop };
   } catch (error) {

@@ -4,7 +4,7 @@ import { promisify } from 'node:util';
 
 const run = promisify(execFile);
 const main = join(__dirname, '../../dist/bench/main.js');
-const NAMES = ['kill', 'dag', 'spawn', 'transition'] as const;
+const NAMES = ['kill', 'kill-all', 'dag', 'spawn', 'transition'] as const;
 
 type Values = Record<string, number>;
 
@@ -63,6 +63,7 @@ describe('the benchmarks, in a short run', () => {
 it('an unknown benchmark is a usage error that names the known', async () => {
   await expect(run(process.execPath, [main, 'kil'])).rejects.toMatchObject({
     code: 2,
-    stderr: 'No benchmark or option kil. There are: kill, dag, spawn, transition; --json, --quick.\n',
+    stderr:
+      'No benchmark or option kil. There are: kill, kill-all, dag, spawn, transition; --json, --quick.\n',
   });
 });

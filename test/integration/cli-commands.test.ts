@@ -203,7 +203,7 @@ it('R53 kill --pool latches: a run of that pool is refused, a node of it waits, 
   const quick = { run: { command: ['true'] } };
   const refused = await belay('run', specOf('refused', [{ id: 'a', pool: 'gpu', ...quick }]));
   expect(refused).toMatchObject({ code: 1, out: '' });
-  expect(refused.err).toContain(`belay: The latch ${release} covers pool/gpu (by api: "bad driver")`);
+  expect(refused.err).toContain(`belay: The latch ${release} covers pool gpu (by api: "bad driver")`);
   const half = specOf('half', [
     { id: 'cpu', ...quick },
     { id: 'gpu', pool: 'gpu', ...quick },

@@ -36,6 +36,9 @@ export class Valkey implements OnApplicationShutdown {
   async open(timeoutMs?: number): Promise<this> {
     await this.connections.ready(this.redis, timeoutMs);
     await assertShardCount(this.redis, this.keys);
+    await this.scripts.preload();
+    // A server that was restarted has forgotten them.
+    this.redis.on('ready', () => void this.scripts.preload());
     return this;
   }
 

@@ -6,7 +6,7 @@ import type { TurnQueue } from './turn-queue';
 const LEFTOVER_GRACE_MS = 2_000;
 const FIRST_POLL_MS = 2;
 /** A tree that obeys is gone before this; looking through /proc at once would only hold up the news of it. */
-const LOOK_AFTER_MS = 8;
+const LOOK_AFTER_MS = 40;
 const LONGEST_POLL_MS = 50;
 const FIRST_KILL_ROUND_MS = 5;
 const LONGEST_KILL_ROUND_MS = 250;

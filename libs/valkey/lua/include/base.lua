@@ -1,5 +1,5 @@
 -- base: the clock, keys and refusals every script shares.
--- Before it the loader puts one line, `local TABLES = cjson.decode(...)`: the state tables of libs/contracts.
+-- Before it the loader puts one line, `local TABLES = { … }`: the state tables of libs/contracts.
 -- Convention: KEYS[1] routes the call to its slot; ARGV[1] is the slot's tag, every other key is made from it.
 local TAG = ARGV[1]
 local function key(suffix) return TAG .. ':' .. suffix end

@@ -1,0 +1,37 @@
+-- reportTargets: what became of some targets, with their evidence. A confirmed outcome is final; unconfirmed may be
+-- confirmed later. Repeatable.
+-- KEYS[1] the order's record
+-- ARGV    1 control tag · 2 order id · 3 settings · then for each target: agent id, outcome, target JSON text
+-- Returns { state } · refused: NOT_FOUND
+-- Events  order.unconfirmed (an alarm); order.complete when they were the last
+--!include base
+--!include control
+--!include audit
+--!include order
+local state = redis.call('HGET', order_key, 'state')
+if not state then return refuse('NOT_FOUND') end
+for i = 4, #ARGV, 3 do
+  local id, outcome, text = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  local held = redis.call('HGET', targets_key, id)
+  -- A missing field is false in Lua, not nil.
+  local before = held and cjson.decode(held).outcome or nil
+  -- A complete receipt is sealed: who was not named by then had ended before the order's targets were read.
+  local sealed = (before and CONFIRMED[before]) or (not before and state == 'complete')
+  if not sealed then
+    redis.call('HSET', targets_key, id, text)
+    if CONFIRMED[outcome] then
+      redis.call('HINCRBY', order_key, 'o:' .. outcome, 1)
+      redis.call('RPUSH', sealed_key, id)
+      redis.call('HSET', order_key, 'digest', redis.sha1hex((redis.call('HGET', order_key, 'digest') or '') .. '\n' .. text))
+    end
+    local was_missing = before ~= nil
+    local is_missing = not CONFIRMED[outcome]
+    if was_missing and not is_missing then redis.call('HINCRBY', order_key, 'missing', -1)
+    elseif is_missing and not was_missing then redis.call('HINCRBY', order_key, 'missing', 1) end
+    if outcome == 'unconfirmed' and before ~= 'unconfirmed' then
+      audit({ act = 'order.unconfirmed', orderId = ORDER, agentId = id })
+      emit_control({ type = 'order.unconfirmed', entity = 'order', agentId = id, data = { orderId = ORDER } })
+    end
+  end
+end
+return cjson.encode({ state = settle_order(false) })
