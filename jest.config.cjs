@@ -12,7 +12,13 @@ const shared = {
 module.exports = {
   projects: [
     { ...shared, displayName: 'unit', testMatch: ['<rootDir>/{libs,apps,bench}/**/*.spec.ts'] },
-    { ...shared, displayName: 'integration', testMatch: ['<rootDir>/test/integration/**/*.test.ts'] },
+    {
+      ...shared,
+      displayName: 'integration',
+      testMatch: ['<rootDir>/test/integration/**/*.test.ts'],
+      // Real processes on a machine that may be busy; no test is about this number.
+      testTimeout: 30_000,
+    },
   ],
   coverageProvider: 'v8',
   collectCoverageFrom: [

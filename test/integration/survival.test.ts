@@ -149,6 +149,13 @@ it('R17 R26 R27 kill -9 of a worker: its trees die with it, the attempt is taken
       { state: 'completed' },
     ),
   ).rejects.toMatchObject({ code: 'INVALID_TRANSITION' });
+  // The guardian wrote down what it ended; another worker of the host finds that and vouches for the lost attempt.
+  const proof = await eventually(
+    async () => (await fleet.client.agent(first?.id ?? '')).report,
+    'the proof of its end',
+    20_000,
+  );
+  expect(proof).toMatchObject({ proved: true, survivors: [] });
   expect((await fleet.client.stop(id)).receipt).toMatchObject({ complete: true, totals: { killed: 1 } });
 }, 120_000);
 

@@ -1,5 +1,6 @@
 import { BelayError, type SeenProcess } from '#libs/contracts';
 import type { Cgroup } from './cgroup';
+import { markOf } from './limit-mark';
 import { findAlive, isRunning, readStat, type PidStart, type ProcStat } from './proc-stat';
 import { send, signalProcess, toSeen, type ProcessTree } from './process-tree';
 import type { StopRecord } from './stop-record';
@@ -57,9 +58,9 @@ export class CgroupTree implements ProcessTree {
 
   async search(record: StopRecord): Promise<void> {
     const sweep = await this.sweeper.sweep();
-    const found = (sweep.byCookie.get(this.cookie) ?? []).filter(
-      (process) => findAlive(process) !== undefined,
-    );
+    const found = [this.cookie, markOf(this.cookie)]
+      .flatMap((mark) => sweep.byCookie.get(mark) ?? [])
+      .filter((process) => findAlive(process) !== undefined);
     if (found.length === 0) return;
     const inside = new Set(this.cgroup.pids());
     for (const process of found) {

@@ -1,3 +1,4 @@
+import { markOf } from './limit-mark';
 import { findAlive, type PidStart } from './proc-stat';
 import type { Sweep, SweptProcess } from './sweep';
 
@@ -22,7 +23,8 @@ export function findMembers(sweep: Sweep, marks: TreeMarks): SweptProcess[] {
   const members = new Map<number, SweptProcess>();
   const take = (seen: SweptProcess): void => void members.set(seen.pid, seen);
 
-  if (marks.cookie !== '') sweep.byCookie.get(marks.cookie)?.forEach(take);
+  if (marks.cookie !== '')
+    for (const mark of [marks.cookie, markOf(marks.cookie)]) sweep.byCookie.get(mark)?.forEach(take);
   const leader = sweep.byPid.get(marks.leader.pid);
   if (leader !== undefined && leader.startTime === marks.leader.startTime) take(leader);
   for (const [pid, startTime] of marks.known) {

@@ -1,5 +1,5 @@
 import { closeSync, openSync, readFileSync, readSync, readdirSync } from 'node:fs';
-import { isAbsent, readKernelFile } from './read-kernel-file';
+import { isAbsent, isForbidden, readKernelFile } from './read-kernel-file';
 
 /** What /proc/PID/stat says of one process. */
 export interface ProcStat {
@@ -119,12 +119,6 @@ export function readEnvironment(pid: number, name: string): string[] {
   } finally {
     closeSync(fd);
   }
-}
-
-/** Another user's process, or one that changed user (setuid): its environment is not ours to read. */
-function isForbidden(error: unknown): boolean {
-  const { code } = error as NodeJS.ErrnoException;
-  return code === 'EACCES' || code === 'EPERM';
 }
 
 function collect(bytes: Buffer, needle: string, atStart: boolean, found: string[]): void {

@@ -43,3 +43,9 @@ export function isAbsent(error: unknown): boolean {
   const { code } = error as NodeJS.ErrnoException;
   return code === 'ENOENT' || code === 'ESRCH' || code === 'ENODEV';
 }
+
+/** Another user's process, or one that changed user (setuid): what we ask for is not ours to read. */
+export function isForbidden(error: unknown): boolean {
+  const { code } = error as NodeJS.ErrnoException;
+  return code === 'EACCES' || code === 'EPERM';
+}

@@ -4,10 +4,12 @@ import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import type { Cgroup } from './cgroup';
+import { limitsFor, SET_MARK } from './limit-mark';
 import type { ChildPipe, PipePool } from './pipe-pool';
 import { readStat, type ProcStat } from './proc-stat';
 import type { SpawnFailure } from './process-host.types';
 import { failure, type ResolvedCommand } from './resolve-command';
+import { COOKIE_VARIABLE, WORKER_COOKIE_VARIABLE } from './sweep';
 
 /** A started first process with its pipes. */
 export interface StartedProcess {
@@ -28,6 +30,13 @@ const JOIN_SHIM = `
 trap 'echo "$BELAY_COOKIE exec $?" >&3' EXIT
 { echo 0 >&4; } 2>/dev/null || { trap - EXIT; echo "$BELAY_COOKIE join" >&3; exit 126; }
 exec 4>&-
+${SET_MARK}
+exec "$@"
+`;
+/** Without a cgroup the mark is all there is to set. */
+const MARK_SHIM = `
+trap 'echo "$BELAY_COOKIE exec $?" >&3' EXIT
+${SET_MARK}
 exec "$@"
 `;
 const SHELL_NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
@@ -76,7 +85,7 @@ async function launch(
   ours: readonly (Socket | undefined)[],
   join: boolean,
 ): Promise<StartedProcess> {
-  const [file, args] = join ? behindShim(command, env) : [command.file, [...command.args]];
+  const [file, args] = behindShim(command, env, join ? JOIN_SHIM : MARK_SHIM);
   const child = spawn(file, args, { cwd: command.cwd, env: { ...env }, detached: true, stdio });
   // Read in the same turn of the loop: Node reaps only between turns, so even a process that has ended shows it.
   const stat = child.pid === undefined ? undefined : readStat(child.pid);
@@ -94,11 +103,16 @@ async function launch(
   };
 }
 
-function behindShim(command: ResolvedCommand, env: Readonly<Record<string, string>>): [string, string[]] {
+function behindShim(
+  command: ResolvedCommand,
+  env: Readonly<Record<string, string>>,
+  shim: string,
+): [string, string[]] {
+  const marks = limitsFor(env[WORKER_COOKIE_VARIABLE] ?? '', env[COOKIE_VARIABLE] ?? '');
   // A shell forgets variables whose names it could not write itself (a.b=1): env(1) sets those again.
   const odd = Object.entries(env).filter(([name]) => !SHELL_NAME.test(name));
   const reset = odd.length === 0 ? [] : ['/usr/bin/env', ...odd.map(([name, value]) => `${name}=${value}`)];
-  return ['/bin/sh', ['-c', JOIN_SHIM, 'belay-join', ...reset, command.file, ...command.args]];
+  return ['/bin/sh', ['-c', shim, 'belay-start', ...marks, ...reset, command.file, ...command.args]];
 }
 
 /** Node tells some spawn failures by event (ENOENT, EMFILE, EAGAIN) and some by exception (ENOMEM, E2BIG). */

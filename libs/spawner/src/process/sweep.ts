@@ -1,3 +1,4 @@
+import { readMark } from './limit-mark';
 import { isRunning, listPids, readEnvironment, readStat, type ProcStat } from './proc-stat';
 
 /** The environment variable that marks every process of one agent; its value is 128 random bits. */
@@ -7,7 +8,7 @@ export const WORKER_COOKIE_VARIABLE = 'BELAY_WORKER_COOKIE';
 
 /** A running process as one pass saw it. */
 export interface SweptProcess extends ProcStat {
-  /** Values of the cookie variable in the environment it was started with. */
+  /** Values of the cookie variable in the environment it was started with, and the mark of its limits. */
   readonly cookies: readonly string[];
 }
 
@@ -88,7 +89,13 @@ class SweepBuilder implements Sweep {
     // Nobody's agent: init, ourselves, kernel threads (children of kthreadd, no session).
     if (stat === undefined || pid === 1 || pid === process.pid || stat.parent === 2 || pid === 2) return;
     if (!isRunning(stat)) return;
-    const seen: SweptProcess = { ...stat, cookies: readEnvironment(pid, variable) };
+    const seen: SweptProcess = {
+      ...stat,
+      cookies: [
+        ...readEnvironment(pid, variable),
+        ...readMark(pid, variable === WORKER_COOKIE_VARIABLE ? 'worker' : 'agent'),
+      ],
+    };
     this.byPid.set(pid, seen);
     for (const cookie of seen.cookies) if (cookie !== '') push(this.byCookie, cookie, seen);
     if (seen.session > 0) push(this.bySession, seen.session, seen);

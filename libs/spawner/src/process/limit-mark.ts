@@ -1,0 +1,53 @@
+import { createHash } from 'node:crypto';
+import { isForbidden, readKernelFile } from './read-kernel-file';
+
+/**
+ * A mark that outlives a cleared environment, a session of one's own and the death of the parent: RLIMIT_LOCKS. Linux
+ * has not enforced that limit since 2.4.25, every child inherits it, `exec` keeps it, also into a setuid program, and
+ * anyone may read it in /proc/PID/limits. The soft limit carries the agent's mark, the hard one the worker's.
+ */
+const BITS = 60n;
+/** The hard limit has to be the larger one. */
+const SOFT_BASE = 1n << BITS;
+const HARD_BASE = 1n << (BITS + 1n);
+const MASK = SOFT_BASE - 1n;
+
+/** What a sweep finds a process under that bears the mark of `cookie`; derived, because limits are no secret. */
+export function markOf(cookie: string): string {
+  return `mark ${numberOf(cookie)}`;
+}
+
+/**
+ * For a shell to run first, as `$1` and `$2` what `limitsFor` gives: the first sets both limits, the second the soft
+ * one. dash and busybox call it -w, bash -x. Where it is refused (a lower limit is set already) there is no mark.
+ */
+export const SET_MARK =
+  '{ ulimit -w "$1" && ulimit -S -w "$2" || { ulimit -x "$1" && ulimit -S -x "$2"; }; } 2>/dev/null; shift 2';
+
+/** What `ulimit` is to set: hard, then soft. */
+export function limitsFor(workerCookie: string, agentCookie: string): [hard: string, soft: string] {
+  return [String(HARD_BASE + numberOf(workerCookie)), String(SOFT_BASE + numberOf(agentCookie))];
+}
+
+/** The mark of its agent or of its worker that a process bears; empty when it bears none or hides it (hidepid). */
+export function readMark(pid: number, whose: 'agent' | 'worker'): string[] {
+  const limits = /^Max file locks +(\d+|unlimited) +(\d+|unlimited)/m.exec(readLimits(pid));
+  const value = limits?.[whose === 'worker' ? 2 : 1];
+  if (value === undefined || value === 'unlimited') return [];
+  const base = whose === 'worker' ? HARD_BASE : SOFT_BASE;
+  const limit = BigInt(value);
+  return limit >= base && limit - base <= MASK ? [`mark ${limit - base}`] : [];
+}
+
+function readLimits(pid: number): string {
+  try {
+    return readKernelFile(`/proc/${pid}/limits`) ?? '';
+  } catch (error) {
+    if (isForbidden(error)) return '';
+    throw error;
+  }
+}
+
+function numberOf(cookie: string): bigint {
+  return BigInt(`0x${createHash('sha256').update(cookie).digest('hex').slice(0, 16)}`) & MASK;
+}

@@ -1,0 +1,112 @@
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { createProcessHost, type AgentProcess } from '#libs/spawner';
+import { expectedContainments } from '../support/proc';
+import { KINDS } from '../trees/kinds';
+import { runKind } from '../trees/run-kind';
+
+const run = promisify(execFile);
+const main = join(__dirname, '../../dist/test/trees/main.js');
+const ROUNDS = 3;
+
+interface Line {
+  readonly kind?: string;
+  readonly containment?: string;
+  readonly skipped?: string;
+  readonly rounds: number;
+  readonly proved: number;
+  readonly unconfirmed: number;
+  readonly survived: number;
+  readonly provedMsP50?: number;
+  readonly failures: readonly unknown[];
+}
+
+const kindOf = (name: string) => KINDS.find((kind) => kind.name === name) ?? fail(name);
+const fail = (name: string): never => {
+  throw new Error(`there is no kind ${name}`);
+};
+
+describe('the hostile trees, in a short run', () => {
+  let lines: Line[];
+  let last: string;
+  const possible = KINDS.filter(({ missing }) => missing?.() === undefined).map(({ name }) => name);
+
+  beforeAll(async () => {
+    // Exit code 1 rejects: what it printed says which tree it was.
+    const { stdout, stderr } = await run(process.execPath, [main, '--rounds', String(ROUNDS), '--json'], {
+      timeout: 100_000,
+    });
+    lines = stdout
+      .trim()
+      .split('\n')
+      .map((text) => JSON.parse(text) as Line);
+    last = stderr.trim();
+  }, 110_000);
+
+  it('kill every kind in every containment this machine has, and name the ones it has not', () => {
+    const ran = lines.filter(({ skipped }) => skipped === undefined);
+    const expected = possible.flatMap((kind) =>
+      expectedContainments().map((containment) => `${kind} ${containment}`),
+    );
+    expect(ran.map(({ kind, containment }) => `${kind} ${containment}`)).toEqual(expected);
+    const skipped = lines.flatMap((line) => (line.skipped === undefined ? [] : (line.kind ?? [])));
+    expect(new Set([...possible, ...skipped])).toEqual(new Set(KINDS.map(({ name }) => name)));
+    expect(last).toMatch(/ proved, \d+ unconfirmed, 3 outlived their proof, as is known$/);
+  });
+
+  it('every kind is proved dead and is dead, save the one a process group cannot see', () => {
+    for (const line of lines.filter(({ skipped }) => skipped === undefined)) {
+      expect(line).toMatchObject({ rounds: ROUNDS, failures: [] });
+      expect(line.proved + line.unconfirmed).toBe(ROUNDS);
+      // docs/proof-of-stop.md says which one group containment cannot see, and that it sees every other.
+      const unseen = line.kind === 'unmarked' && line.containment === 'group';
+      expect(line).toMatchObject({ proved: ROUNDS, survived: unseen ? ROUNDS : 0 });
+      if (line.proved > 0) expect(line.provedMsP50).toBeGreaterThan(0);
+    }
+  });
+});
+
+// What looks for false proofs must be seen to find them.
+it.each(['polite', 'fork-loop'])(
+  'a host that says proved while %s lives fails the suite',
+  async (name) => {
+    const outcome = await runKind(kindOf(name), 'group', {
+      rounds: 1,
+      startHost: async (options) => {
+        const host = await createProcessHost(options);
+        const spawn = host.spawn.bind(host);
+        host.spawn = async (request) => lying(await spawn(request));
+        return host;
+      },
+    });
+    expect(outcome).toMatchObject({ proved: 1, survived: 1, failures: [{ round: 1 }] });
+    expect(outcome.failures[0]?.what).toMatch(/^proved, but alive: \d+ \(/);
+    expect(outcome.failures[0]?.pids.length).toBeGreaterThan(0);
+  },
+  30_000,
+);
+
+/** Answers a stop at once, without a signal. */
+function lying(agent: AgentProcess): AgentProcess {
+  const { containment } = agent;
+  const nothing = { processes: [], signals: [], evidence: [], survivors: [] };
+  const report = { ...nothing, containment, proved: true, escalated: false, provedAfterMs: 1 };
+  agent.stop = async () => ({ exitCode: null, signal: 'SIGKILL', leftovers: 0, report });
+  return agent;
+}
+
+describe('usage', () => {
+  const kinds = KINDS.map(({ name }) => name).join(', ');
+  it.each([
+    [['polit'], `No kind polit. There are: ${kinds}.\n`],
+    [['--round', '3'], 'No option --round. There are: --rounds N, --quick, --json.\n'],
+    [['--rounds', 'x'], '--rounds takes a whole number from 1 to 100000, not "x".\n'],
+  ])('%j is refused with what there is', async (args, stderr) => {
+    await expect(run(process.execPath, [main, ...args])).rejects.toMatchObject({
+      code: 2,
+      stdout: '',
+      stderr,
+    });
+  });
+});

@@ -1,0 +1,230 @@
+import { existsSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import type { StopReport } from '#libs/contracts';
+import { createProcessHost, type AgentProcess, type Containment, type ProcessHost } from '#libs/spawner';
+import { pause, within } from '../../bench/measure';
+import { interpreterOf, type Kind } from './kinds';
+import { killEntry, living, noted, notedBytes, type Entry } from './truth';
+
+/** Beside the source, wherever this runs from: tests run the source, the suite what was built. */
+const FIXTURES = ['../fixtures/trees', '../../../test/fixtures/trees']
+  .map((path) => resolve(__dirname, path))
+  .find((path) => existsSync(path)) as string;
+const GRACE_MS = 80;
+const KILL_WAIT_MS = 2_000;
+const DRAIN_MS = 500;
+/** Trees alive at a time, each stopped by itself. */
+const LANES = 4;
+const COMPLETE_WITHIN_MS = 15_000;
+/** What a busy machine may add to a stop's own bound. */
+const NOISE_MS = 5_000;
+const CLOSE_WITHIN_MS = 30_000;
+const CLEAN_WITHIN_MS = 10_000;
+/** After the last round: who runs on unseen in a fork loop notes itself many times in this while. */
+const LATE_LOOK_MS = 50;
+const POLL_MS = 3;
+
+/** What makes a run fail: a false proof, or a round that could not be made. */
+export interface Failure {
+  readonly round: number;
+  readonly what: string;
+  readonly pids: readonly number[];
+}
+
+/** All rounds of one kind in one containment. */
+export interface Outcome {
+  readonly kind: string;
+  readonly containment: Containment;
+  readonly rounds: number;
+  /** Belay's word for it. */
+  readonly proved: number;
+  readonly unconfirmed: number;
+  /** Rounds after whose answer a process lived, whatever the answer was. */
+  readonly survived: number;
+  /** Asked → proved dead, by Belay's clock; one for each proved round. */
+  readonly provedMs: readonly number[];
+  readonly failures: readonly Failure[];
+}
+
+export interface RunOptions {
+  readonly rounds: number;
+  readonly signal?: AbortSignal;
+  onRound?(done: number): void;
+  /** Tests give a host that lies. */
+  readonly startHost?: typeof createProcessHost;
+}
+
+/** A host with a directory of its own; `close` leaves nothing of it. */
+export async function openHost(
+  containment: Containment,
+  start: typeof createProcessHost = createProcessHost,
+): Promise<{ host: ProcessHost; folder: string; close(): Promise<void> }> {
+  const folder = mkdtempSync(join(tmpdir(), 'belay-trees-'));
+  const remove = (): void => rmSync(folder, { recursive: true, force: true });
+  try {
+    const host = await start({
+      workerId: folder.slice(folder.lastIndexOf('/') + 1),
+      dataDir: folder,
+      containment,
+      killWaitMs: KILL_WAIT_MS,
+      drainMs: DRAIN_MS,
+    });
+    const close = async (): Promise<void> =>
+      within(CLOSE_WITHIN_MS, 'closing the host', host.close()).finally(remove);
+    return { host, folder, close };
+  } catch (error) {
+    remove();
+    throw error;
+  }
+}
+
+/** Kills trees of one kind, a few at a time, and looks after each who lives. Ends what it left itself. */
+export async function runKind(kind: Kind, containment: Containment, options: RunOptions): Promise<Outcome> {
+  const { host, folder, close } = await openHost(containment, options.startHost);
+  const rounds: Round[] = [];
+  try {
+    const lane = async (): Promise<void> => {
+      while (rounds.length < options.rounds && options.signal?.aborted !== true) {
+        const round = new Round(rounds.length + 1, kind, folder, kind.unseenIn === containment);
+        rounds.push(round);
+        await round.run(host);
+        options.onRound?.(rounds.filter(({ done }) => done).length);
+      }
+    };
+    await Promise.all(Array.from({ length: kind.lanes ?? LANES }, lane));
+    await pause(LATE_LOOK_MS);
+    for (const round of rounds) round.lookAgain();
+  } finally {
+    // First by our own hand: closing the host must not clean up what it is judged by.
+    await Promise.all(rounds.map(async (round) => round.clean()));
+    await close();
+  }
+  return {
+    kind: kind.name,
+    containment,
+    rounds: rounds.length,
+    proved: rounds.filter(({ report }) => report?.proved === true).length,
+    unconfirmed: rounds.filter(({ report }) => report?.proved === false).length,
+    survived: rounds.filter(({ survived }) => survived).length,
+    provedMs: rounds.flatMap(({ report }) => (report?.proved === true ? (report.provedAfterMs ?? []) : [])),
+    failures: rounds.flatMap(({ failures }) => failures),
+  };
+}
+
+/** One tree: grown, stopped, and looked at. */
+class Round {
+  readonly failures: Failure[] = [];
+  report: StopReport | undefined;
+  survived = false;
+  done = false;
+  readonly #notes: string;
+  #bytesAtAnswer = 0;
+
+  constructor(
+    private readonly number: number,
+    private readonly kind: Kind,
+    folder: string,
+    private readonly isUnseen: boolean,
+  ) {
+    this.#notes = join(folder, `tree-${number}`);
+    writeFileSync(this.#notes, '');
+  }
+
+  async run(host: ProcessHost): Promise<void> {
+    let after: (() => void) | void = undefined;
+    try {
+      const agent = await this.#start(host);
+      await this.#complete(agent);
+      after = await this.kind.before?.(agent);
+      const { graceMs = GRACE_MS } = this.kind;
+      const boundMs = graceMs + KILL_WAIT_MS + DRAIN_MS + NOISE_MS;
+      const stop = agent.stop({ mode: 'graceful', graceMs });
+      this.report = (await within(boundMs, 'the stop', stop)).report;
+      this.#judge(living(this.#notes));
+    } catch (error) {
+      this.#fail(error instanceof Error ? error.message : String(error), living(this.#notes));
+    } finally {
+      this.#tidy(after);
+      this.done = true;
+    }
+  }
+
+  /** A process may have been between two looks; what it wrote since is there to be read. */
+  lookAgain(): void {
+    if (this.report?.proved !== true || this.failures.length > 0) return;
+    const alive = living(this.#notes);
+    if (alive.length > 0) return this.#judge(alive);
+    if (notedBytes(this.#notes) === this.#bytesAtAnswer) return;
+    this.survived = true;
+    if (!this.isUnseen) this.#fail('proved, but a process ran on and noted itself', []);
+  }
+
+  /** Ends what is left of the tree, by pid and start time; a loop that misses its notes ends by itself. */
+  async clean(): Promise<void> {
+    const moved = `${this.#notes}.over`;
+    renameSync(this.#notes, moved);
+    const look = (): Entry[] => living(this.#notes, moved);
+    const deadline = performance.now() + CLEAN_WITHIN_MS;
+    for (let left = look(); left.length > 0; left = look()) {
+      if (performance.now() > deadline) return this.#fail('could not be ended by the suite either', left);
+      for (const entry of left) killEntry(entry);
+      await pause(POLL_MS);
+    }
+  }
+
+  async #start(host: ProcessHost): Promise<AgentProcess> {
+    const { limits } = this.kind;
+    return host.spawn({
+      agentId: `tree-${this.number}`,
+      command: [interpreterOf(this.kind), join(FIXTURES, this.kind.fixture), this.#notes],
+      shell: false,
+      env: {},
+      stdin: '',
+      graceMs: GRACE_MS,
+      ...(limits === undefined ? {} : { limits }),
+      onOutput: () => {},
+      onMessage: () => {},
+    });
+  }
+
+  /** Waits until every process has noted itself and the tree is what its kind says. */
+  async #complete(agent: AgentProcess): Promise<void> {
+    const leader = agent.identity.pid;
+    const deadline = performance.now() + COMPLETE_WITHIN_MS;
+    while (
+      noted(this.#notes).length < this.kind.noted ||
+      !this.kind.isSo({ leader, alive: living(this.#notes) })
+    ) {
+      if (performance.now() > deadline) {
+        void agent.stop({ mode: 'immediate', graceMs: 0 });
+        throw new Error(`did not become a tree of this kind within ${COMPLETE_WITHIN_MS} ms`);
+      }
+      await pause(POLL_MS);
+    }
+  }
+
+  #judge(alive: readonly Entry[]): void {
+    this.#bytesAtAnswer = notedBytes(this.#notes);
+    if (alive.length === 0) return;
+    this.survived = true;
+    if (this.report?.proved === true && !this.isUnseen) this.#fail('proved, but alive', alive);
+  }
+
+  #tidy(after: (() => void) | void): void {
+    try {
+      after?.();
+    } catch (error) {
+      this.#fail(`could not be tidied up: ${String(error)}`, []);
+    }
+  }
+
+  #fail(what: string, alive: readonly Entry[]): void {
+    const who = alive.map(({ pid, command, state }) => `${pid} (${command}, ${state})`).join(', ');
+    this.failures.push({
+      round: this.number,
+      what: who === '' ? what : `${what}: ${who}`,
+      pids: alive.map(({ pid }) => pid),
+    });
+  }
+}

@@ -1,0 +1,106 @@
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+
+/**
+ * What is true of a tree, without asking Belay: its processes write their own line of /proc/PID/stat into a file of
+ * the round's (test/fixtures/trees/note.sh), and this looks at /proc for those. Written apart from the product's code,
+ * so that a fault there does not hide itself.
+ */
+export interface Entry {
+  readonly pid: number;
+  readonly command: string;
+  readonly state: string;
+  readonly parent: number;
+  readonly session: number;
+  readonly threads: number;
+  /** With the pid it names one process of this boot. */
+  readonly startTime: string;
+}
+
+/** Every process that has noted itself in `notes`, once, as it was then. */
+export function noted(notes: string): Entry[] {
+  const entries = readFileSync(notes, 'latin1').split('\n').flatMap(parse);
+  return [...new Map(entries.map((entry) => [identity(entry), entry])).values()];
+}
+
+/**
+ * The living processes of one tree: those that noted themselves, by pid and start time, and those that carry the name
+ * of the notes in their arguments (forked, and not come to their note yet).
+ * @param file where the notes are now, when they were moved away.
+ */
+export function living(notes: string, file = notes): Entry[] {
+  const found = new Map<string, Entry>();
+  const candidates = [...noted(file).flatMap(isNow), ...namedInArguments(notes)];
+  for (const entry of candidates) if (isAlive(entry)) found.set(identity(entry), entry);
+  return [...found.values()];
+}
+
+/** How much was noted: it grows when a process of the tree runs on. */
+export function notedBytes(notes: string): number {
+  return statSync(notes).size;
+}
+
+/** SIGKILL to one process, if it is still the same. */
+export function killEntry(entry: Entry): void {
+  if (isNow(entry).length === 0) return;
+  try {
+    process.kill(entry.pid, 'SIGKILL');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
+}
+
+/** One process as it is now; undefined when there is none. Throws when it could not be looked: unknown is not dead. */
+export function readEntry(pid: number): Entry | undefined {
+  return parse(readIfThere(`/proc/${pid}/stat`))[0];
+}
+
+/** A zombie runs no more, unless it is only the first thread of a program whose others go on. */
+function isAlive({ state, threads }: Entry): boolean {
+  return !['Z', 'X', 'x'].includes(state) || threads > 1;
+}
+
+function isNow(entry: Entry): Entry[] {
+  const now = readEntry(entry.pid);
+  return now?.startTime === entry.startTime ? [now] : [];
+}
+
+function namedInArguments(text: string): Entry[] {
+  return readdirSync('/proc').flatMap((name) => {
+    if (!/^\d+$/.test(name) || Number(name) === process.pid) return [];
+    return readIfThere(`/proc/${name}/cmdline`).includes(text) ? (readEntry(Number(name)) ?? []) : [];
+  });
+}
+
+/** The name in parentheses may hold spaces and parentheses itself, so fields count from the last one. */
+function parse(line: string): Entry[] {
+  const match = /^(\d+) \((.*)\) (.+)$/s.exec(line);
+  if (match === null) return [];
+  const [, pid, command = '', rest = ''] = match;
+  const fields = rest.split(' ');
+  return [
+    {
+      pid: Number(pid),
+      command,
+      state: fields[0] ?? '?',
+      parent: Number(fields[1]),
+      session: Number(fields[3]),
+      threads: Number(fields[17]),
+      startTime: fields[19] ?? '',
+    },
+  ];
+}
+
+function readIfThere(path: string): string {
+  try {
+    return readFileSync(path, 'latin1');
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    // Gone, or the program of another user: ours are all our user's.
+    if (code === 'ENOENT' || code === 'ESRCH' || code === 'EACCES') return '';
+    throw error;
+  }
+}
+
+function identity({ pid, startTime }: Entry): string {
+  return `${pid}:${startTime}`;
+}
