@@ -4,7 +4,7 @@ import { NestFactory } from '@nestjs/core';
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
 import { BelayError, isBelayError, readSettings, SPEC_LIMITS } from '#libs/contracts';
 import { DispatchModule } from '#libs/dispatch';
-import { ExecutionsModule, Janitor } from '#libs/executions';
+import { ExecutionsModule, Janitor, ProducerIntake } from '#libs/executions';
 import { DrillService, KillswitchModule, KillswitchService } from '#libs/killswitch';
 import { LifecycleModule, LifecycleService } from '#libs/lifecycle';
 import { ChangeFeed, Valkey, ValkeyModule } from '#libs/valkey';
@@ -97,9 +97,9 @@ async function main(): Promise<void> {
       },
       {
         provide: OrchestratorService,
-        inject: [Janitor, KillswitchService],
-        useFactory: (janitor: Janitor, killswitch: KillswitchService) =>
-          new OrchestratorService(janitor, killswitch, 1_000, onError),
+        inject: [Janitor, KillswitchService, ProducerIntake],
+        useFactory: (janitor: Janitor, killswitch: KillswitchService, producers: ProducerIntake) =>
+          new OrchestratorService(janitor, killswitch, producers, 1_000, onError),
       },
     ],
   })

@@ -1,5 +1,5 @@
 import { BelayError, type WorkerState } from '#libs/contracts';
-import type { Janitor } from '#libs/executions';
+import type { Janitor, ProducerIntake } from '#libs/executions';
 import type { KillswitchService } from '#libs/killswitch';
 import { ServiceRun } from '#libs/lifecycle';
 
@@ -20,6 +20,7 @@ export class OrchestratorService {
   constructor(
     private readonly janitor: Janitor,
     private readonly killswitch: KillswitchService,
+    private readonly producers: ProducerIntake,
     private readonly sweepMs: number,
     private readonly onError: (error: unknown) => void,
   ) {}
@@ -48,6 +49,7 @@ export class OrchestratorService {
   private async startOnce(): Promise<void> {
     this.killswitch.start();
     this.janitor.start();
+    this.producers.start();
     this.scheduleSweep();
   }
 
@@ -63,7 +65,7 @@ export class OrchestratorService {
   private async drainOnce(): Promise<void> {
     this.closing.abort();
     clearTimeout(this.sweeping);
-    await Promise.allSettled([this.janitor.stop(), this.pass]);
+    await Promise.allSettled([this.producers.stop(), this.janitor.stop(), this.pass]);
     this.killswitch.stopListening();
     await this.streamsEnded();
   }

@@ -8,6 +8,7 @@ export * from './ids';
 export * from './orders';
 export * from './protocol';
 export * from './latches';
+export * from './producers';
 export * from './records';
 export * from './selector';
 export * from './spec';

@@ -1,5 +1,6 @@
 import { latchedError } from './latches';
-import { conditionsOf, isWide, scopeCovers, scopeKey, type Scope } from './orders';
+import { conditionsOf, isWide, scopeCovers, scopeKey, summaryOf, type Scope } from './orders';
+import type { ExecutionRecord } from './records';
 
 const AGENT = {
   agentId: 'agt_1',
@@ -56,5 +57,17 @@ describe('the scope of an order', () => {
     expect(latchedError(freeze).message).toBe(
       'The freeze lat_1 covers all (by me): nothing in its scope starts until: belay thaw lat_1',
     );
+  });
+});
+
+describe('the summary of an execution', () => {
+  const nodes = { total: 3, completed: 2, failed: 1 };
+  it.each([
+    ['a completed one: start to end', { startedAt: 10, completedAt: 40 }, 30],
+    ['a stopped one that never started: from its creation', { stoppedAt: 40 }, 35],
+    ['one that goes on: up to now', { startedAt: 10 }, 90],
+  ])('%s', (_, times, durationMs) => {
+    const record = { createdAt: 5, nodes, ...times } as unknown as ExecutionRecord;
+    expect(summaryOf(record, 100)).toEqual({ nodesCompleted: 2, nodesFailed: 1, nodesTotal: 3, durationMs });
   });
 });

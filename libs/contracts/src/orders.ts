@@ -2,7 +2,7 @@ import { BelayError } from './errors';
 import type { AgentId, ExecutionId, LatchId, OrderId, WorkerId } from './ids';
 import type { StopReport } from './evidence';
 import type { Latch } from './latches';
-import type { StopReason } from './records';
+import type { ExecutionRecord, StopReason } from './records';
 import { formatSelector, parseSelector, selectorMatches, type Selector } from './selector';
 import type { ExecutionState, OrderState } from './states';
 
@@ -169,6 +169,25 @@ export interface Receipt {
   readonly missing: readonly { readonly agentId: AgentId; readonly workerId: WorkerId }[];
 }
 
+/** How an execution went, in numbers. */
+export interface ExecutionSummary {
+  readonly nodesCompleted: number;
+  readonly nodesFailed: number;
+  readonly nodesTotal: number;
+  readonly durationMs: number;
+}
+
+/** @param now Valkey's clock: the end of what has not ended. Milliseconds. */
+export function summaryOf(record: ExecutionRecord, now: number): ExecutionSummary {
+  const endedAt = record.stoppedAt ?? record.completedAt ?? now;
+  return {
+    nodesCompleted: record.nodes.completed,
+    nodesFailed: record.nodes.failed,
+    nodesTotal: record.nodes.total,
+    durationMs: endedAt - (record.startedAt ?? record.createdAt),
+  };
+}
+
 /** What stop answers (R19). */
 export interface StopResponse {
   readonly status: ExecutionState;
@@ -178,11 +197,6 @@ export interface StopResponse {
   /** True while some agent's cost could not be collected to its end. */
   readonly costEstimated: boolean;
   readonly stoppedAt?: number;
-  readonly summary: {
-    readonly nodesCompleted: number;
-    readonly nodesFailed: number;
-    readonly nodesTotal: number;
-    readonly durationMs: number;
-  };
+  readonly summary: ExecutionSummary;
   readonly receipt?: Receipt;
 }

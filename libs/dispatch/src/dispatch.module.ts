@@ -1,8 +1,9 @@
 import { Module, type DynamicModule } from '@nestjs/common';
 import { LifecycleService } from '#libs/lifecycle';
 import { AgentQueues, type QueueOptions } from './agent-queues';
+import { ProducersQueue } from './producers-queue';
 
-/** Gives `AgentQueues`. Needs LifecycleModule. */
+/** Gives `AgentQueues` and `ProducersQueue`. Needs LifecycleModule. */
 @Module({})
 export class DispatchModule {
   static forRoot(options: QueueOptions): DynamicModule {
@@ -15,8 +16,13 @@ export class DispatchModule {
           inject: [LifecycleService],
           useFactory: (lifecycle: LifecycleService) => new AgentQueues(lifecycle, options),
         },
+        {
+          provide: ProducersQueue,
+          inject: [LifecycleService],
+          useFactory: (lifecycle: LifecycleService) => new ProducersQueue(lifecycle.valkey, options),
+        },
       ],
-      exports: [AgentQueues],
+      exports: [AgentQueues, ProducersQueue],
     };
   }
 }

@@ -1,2 +1,3 @@
 export * from './agent-queues';
 export * from './dispatch.module';
+export * from './producers-queue';

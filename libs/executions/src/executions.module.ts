@@ -1,11 +1,14 @@
 import { Module, type DynamicModule } from '@nestjs/common';
-import { AgentQueues } from '#libs/dispatch';
+import { AgentQueues, ProducersQueue } from '#libs/dispatch';
 import { LifecycleService } from '#libs/lifecycle';
+import { ChangeFeed } from '#libs/valkey';
 import { DagExecutor } from './dag-executor';
+import { ExecutionFollower } from './execution-follower';
 import { ExecutionManager } from './execution-manager';
 import { Janitor, type JanitorOptions } from './janitor';
+import { ProducerIntake } from './producer-intake';
 
-/** Gives `ExecutionManager`, `DagExecutor` and `Janitor`. Needs LifecycleModule and DispatchModule. */
+/** Gives `ExecutionManager`, `DagExecutor`, `Janitor` and `ProducerIntake`. Needs LifecycleModule and DispatchModule. */
 @Module({})
 export class ExecutionsModule {
   static forRoot(options: JanitorOptions): DynamicModule {
@@ -30,8 +33,18 @@ export class ExecutionsModule {
           useFactory: (lifecycle: LifecycleService, queues: AgentQueues, dag: DagExecutor) =>
             new Janitor(lifecycle, queues, dag, options),
         },
+        {
+          provide: ProducerIntake,
+          inject: [ProducersQueue, ExecutionManager, LifecycleService, ChangeFeed],
+          useFactory: (
+            queue: ProducersQueue,
+            manager: ExecutionManager,
+            lifecycle: LifecycleService,
+            feed: ChangeFeed,
+          ) => new ProducerIntake(queue, manager, new ExecutionFollower(lifecycle, feed)),
+        },
       ],
-      exports: [DagExecutor, ExecutionManager, Janitor],
+      exports: [DagExecutor, ExecutionManager, Janitor, ProducerIntake],
     };
   }
 }

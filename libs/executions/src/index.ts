@@ -4,3 +4,4 @@ export * from './executions.module';
 export * from './janitor';
 export * from './retry-policy';
 export * from './spec-file';
+export * from './producer-intake';

@@ -13,6 +13,7 @@ import {
   type Scope,
   type StopMode,
   type StopReason,
+  summaryOf,
   type StopResponse,
 } from '#libs/contracts';
 import type { DagExecutor } from '#libs/executions';
@@ -251,7 +252,6 @@ export class KillswitchService {
       record.orderId === undefined
         ? undefined
         : await this.orders.receipt(record.orderId).catch(() => undefined);
-    const endedAt = record.stoppedAt ?? record.completedAt;
     return {
       status: record.state,
       executionId: record.id,
@@ -259,12 +259,7 @@ export class KillswitchService {
       finalCostUsd: record.costUsd,
       costEstimated: record.live > 0 || (receipt?.totals.unconfirmed ?? 0) > 0,
       ...(record.stoppedAt === undefined ? {} : { stoppedAt: record.stoppedAt }),
-      summary: {
-        nodesCompleted: record.nodes.completed,
-        nodesFailed: record.nodes.failed,
-        nodesTotal: record.nodes.total,
-        durationMs: (endedAt ?? this.lifecycle.valkey.clock.now()) - (record.startedAt ?? record.createdAt),
-      },
+      summary: summaryOf(record, this.lifecycle.valkey.clock.now()),
       ...(receipt === undefined ? {} : { receipt }),
     };
   }

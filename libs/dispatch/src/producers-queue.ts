@@ -1,0 +1,94 @@
+import { createHash } from 'node:crypto';
+import { PRODUCERS_QUEUE } from '#libs/contracts';
+import type { Valkey } from '#libs/valkey';
+import { DelayedError, UnrecoverableError, WaitingError, Worker, type Job } from 'bullmq';
+import type { QueueOptions } from './agent-queues';
+
+/** A job as a producer added it. */
+export interface ProducedJob {
+  /** Names this job for good: BullMQ gives an id again once a queue was emptied, but not with the same time. */
+  readonly key: string;
+  readonly data: unknown;
+  /** How often it was taken up before. */
+  readonly taken: number;
+  report(progress: object): Promise<void>;
+}
+
+/** What becomes of a producer's job. */
+export type JobVerdict =
+  | { readonly done: object }
+  /** Never again: the producer has to change it. */
+  | { readonly failed: string }
+  | { readonly waitMs: number }
+  /** For another orchestrator, at once: this one is going. */
+  | 'hand-back';
+
+/** Each is a promise waiting for an execution to end. */
+const JOBS_AT_ONCE = 1_000;
+/** Longest for jobs under way to be handed back. Milliseconds. */
+const CLOSE_MS = 5_000;
+
+/** The queue of producers in any language. BullMQ carries their specs; whether and when one starts is decided elsewhere. */
+export class ProducersQueue {
+  private worker: Worker | undefined;
+
+  constructor(
+    private readonly valkey: Valkey,
+    private readonly options: QueueOptions,
+  ) {}
+
+  /** Takes jobs until `close`. A job whose taker died is taken again: `handle` must be repeatable by `key`. */
+  consume(handle: (job: ProducedJob) => Promise<JobVerdict>): void {
+    if (this.worker !== undefined) return;
+    this.worker = new Worker(
+      PRODUCERS_QUEUE,
+      async (job, token) => this.settle(job, token, await handle(toProduced(job))),
+      {
+        connection: this.valkey.connections.create('blocking'),
+        prefix: this.options.prefix,
+        concurrency: JOBS_AT_ONCE,
+        lockDuration: 10_000,
+        stalledInterval: 5_000,
+        // A job waits for its execution and may outlive many orchestrators; one that cannot even be read must not
+        // come round for ever.
+        maxStalledCount: 100,
+      },
+    );
+    this.worker.on('error', () => undefined);
+  }
+
+  /** Takes no more. Resolves when those under way were settled; whoever handles them has to hand them back now. */
+  async close(): Promise<void> {
+    const { worker } = this;
+    if (worker === undefined) return;
+    let timer: NodeJS.Timeout | undefined;
+    const limit = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, CLOSE_MS);
+    });
+    await Promise.race([worker.close(), limit]);
+    clearTimeout(timer);
+  }
+
+  private async settle(job: Job, token: string | undefined, verdict: JobVerdict): Promise<object> {
+    if (verdict === 'hand-back') {
+      await job.moveToWait(token);
+      throw new WaitingError();
+    }
+    if ('failed' in verdict) throw new UnrecoverableError(verdict.failed);
+    if ('done' in verdict) return verdict.done;
+    await job.moveToDelayed(Date.now() + verdict.waitMs, token);
+    throw new DelayedError();
+  }
+}
+
+function toProduced(job: Job): ProducedJob {
+  return {
+    key: `job-${createHash('sha256')
+      .update(JSON.stringify([job.id, job.timestamp]))
+      .digest('hex')
+      .slice(0, 32)}`,
+    data: job.data as unknown,
+    taken: Math.max(0, job.attemptsStarted - 1),
+    report: async (progress) => job.updateProgress(progress),
+  };
+}

@@ -1,0 +1,99 @@
+import { EXECUTION_MACHINE, isEnded, type ExecutionRecord } from '#libs/contracts';
+import type { LifecycleService } from '#libs/lifecycle';
+import { isPassing, type ChangeFeed } from '#libs/valkey';
+import type { Subscription } from 'rxjs';
+
+/** Between a change and the look at it: many events of one execution are one look. Milliseconds. */
+const TICK_MS = 250;
+/** Should every hint be lost. Milliseconds. */
+const LOOK_AGAIN_MS = 5_000;
+const LOOKS_AT_ONCE = 50;
+
+interface Follow {
+  onChange(record: ExecutionRecord): void;
+  resolve(record: ExecutionRecord): void;
+  reject(error: unknown): void;
+}
+
+/** Watches many executions to their end: events are hints, the record is the truth, and nothing is asked meanwhile. */
+export class ExecutionFollower {
+  private readonly follows = new Map<string, Set<Follow>>();
+  private readonly changed = new Set<string>();
+  private readonly subscriptions: Subscription[] = [];
+  private timers: NodeJS.Timeout[] = [];
+  private looking = false;
+
+  constructor(
+    private readonly lifecycle: LifecycleService,
+    private readonly feed: ChangeFeed,
+  ) {}
+
+  start(): void {
+    const all = (): void => this.follows.forEach((_, id) => this.changed.add(id));
+    this.subscriptions.push(
+      this.feed.events$.subscribe(({ executionId }) => {
+        if (executionId !== undefined && this.follows.has(executionId)) this.changed.add(executionId);
+      }),
+      this.feed.renewed$.subscribe(all),
+    );
+    this.timers = [setInterval(() => void this.look(), TICK_MS), setInterval(all, LOOK_AGAIN_MS)];
+  }
+
+  stop(): void {
+    for (const timer of this.timers) clearInterval(timer);
+    for (const subscription of this.subscriptions.splice(0)) subscription.unsubscribe();
+  }
+
+  /**
+   * Resolves with the record of the ended execution; `onChange` is given every look before. An abort rejects with the
+   * signal's reason. @throws NotFoundError when it was removed
+   */
+  async follow(
+    executionId: string,
+    onChange: (record: ExecutionRecord) => void,
+    signal: AbortSignal,
+  ): Promise<ExecutionRecord> {
+    const follows = this.follows.get(executionId) ?? new Set();
+    this.follows.set(executionId, follows);
+    this.changed.add(executionId);
+    let follow: Follow | undefined;
+    const giveUp = (): void => follow?.reject(signal.reason);
+    try {
+      return await new Promise<ExecutionRecord>((resolve, reject) => {
+        follow = { onChange, resolve, reject };
+        follows.add(follow);
+        if (signal.aborted) giveUp();
+        else signal.addEventListener('abort', giveUp, { once: true });
+      });
+    } finally {
+      signal.removeEventListener('abort', giveUp);
+      if (follow !== undefined) follows.delete(follow);
+      if (follows.size === 0) this.follows.delete(executionId);
+    }
+  }
+
+  private async look(): Promise<void> {
+    if (this.looking) return;
+    this.looking = true;
+    const ids = [...this.changed].slice(0, LOOKS_AT_ONCE);
+    for (const id of ids) this.changed.delete(id);
+    await Promise.all(ids.map(async (id) => this.lookAt(id)));
+    this.looking = false;
+  }
+
+  private async lookAt(id: string): Promise<void> {
+    const follows = [...(this.follows.get(id) ?? [])];
+    if (follows.length === 0) return;
+    try {
+      const record = await this.lifecycle.executions.get(id);
+      const ended = isEnded(EXECUTION_MACHINE, record.state);
+      for (const follow of follows) {
+        follow.onChange(record);
+        if (ended) follow.resolve(record);
+      }
+    } catch (error) {
+      // A server that is away for a moment: the next round looks again.
+      if (!isPassing(error)) for (const follow of follows) follow.reject(error);
+    }
+  }
+}

@@ -1,0 +1,122 @@
+import {
+  isBelayError,
+  summaryOf,
+  type BelayError,
+  type ExecutionRecord,
+  type LatchId,
+  type ProducerProgress,
+  type ProducerResult,
+} from '#libs/contracts';
+import type { JobVerdict, ProducedJob, ProducersQueue } from '#libs/dispatch';
+import type { ExecutionFollower } from './execution-follower';
+import type { ExecutionManager } from './execution-manager';
+
+/** A job that waits for a latch looks again after this long, then twice as long, up to the limit. Milliseconds. */
+const FIRST_WAIT_MS = 1_000;
+const LONGEST_WAIT_MS = 10_000;
+/** Of a failed job's reason: every problem of a spec, but not a spec of nothing else. Characters. */
+const MOST_REASON = 20_000;
+
+/**
+ * Turns producers' jobs into executions (R70). A job is one execution however often it is taken: its own key makes it
+ * so. Its progress follows the nodes, its return value is the summary. A bad spec fails it for good; a latch makes
+ * it wait (R53).
+ */
+export class ProducerIntake {
+  private readonly closing = new AbortController();
+  private running = false;
+
+  constructor(
+    private readonly queue: ProducersQueue,
+    private readonly manager: ExecutionManager,
+    private readonly follower: ExecutionFollower,
+  ) {}
+
+  start(): void {
+    if (this.running) return;
+    this.running = true;
+    this.follower.start();
+    this.queue.consume(async (job) => this.take(job));
+  }
+
+  /** Hands back what it follows, for another orchestrator; the executions go on. */
+  async stop(): Promise<void> {
+    if (!this.running) return;
+    this.running = false;
+    const closed = this.queue.close();
+    this.closing.abort();
+    await closed;
+    this.follower.stop();
+  }
+
+  private async take(job: ProducedJob): Promise<JobVerdict> {
+    if (this.closing.signal.aborted) return 'hand-back';
+    try {
+      const { execution } = await this.manager.submit(job.data, {
+        idempotencyKey: job.key,
+        actor: 'producer',
+      });
+      const ended = await this.follower.follow(execution.id, reporter(job), this.closing.signal);
+      return { done: toResult(ended) };
+    } catch (error) {
+      if (this.closing.signal.aborted) return 'hand-back';
+      if (!isBelayError(error)) throw error;
+      if (error.code === 'LATCHED') return this.wait(job, error);
+      // What passes by itself (the server is away) is tried again, whatever the producer said of attempts.
+      if (isTransient(error)) return { waitMs: waitMs(job) };
+      return { failed: reasonOf(error) };
+    }
+  }
+
+  private async wait(job: ProducedJob, error: BelayError): Promise<JobVerdict> {
+    const latchId = error.details['latchId'] as LatchId | undefined;
+    const progress: ProducerProgress = {
+      waitingFor: 'latch',
+      ...(latchId === undefined ? {} : { latchId }),
+      message: error.message,
+    };
+    await job.report(progress);
+    return { waitMs: waitMs(job) };
+  }
+}
+
+function isTransient({ code }: BelayError): boolean {
+  return ['SERVER_UNREACHABLE', 'SERVER_REFUSED', 'OUTCOME_UNKNOWN', 'TIMEOUT', 'DRAINING'].includes(code);
+}
+
+function waitMs({ taken }: ProducedJob): number {
+  const longest = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** Math.min(taken, 10));
+  // Spread out: a thousand jobs that met one latch must not come back in one moment.
+  return Math.round(longest * (0.5 + Math.random() / 2));
+}
+
+/** Tells progress when it changed; what cannot be told now is told with the next change. */
+function reporter(job: ProducedJob): (record: ExecutionRecord) => void {
+  let told = '';
+  return ({ id, state, nodes }) => {
+    const progress: ProducerProgress = { executionId: id, state, nodes };
+    const text = JSON.stringify(progress);
+    if (text === told) return;
+    told = text;
+    job.report(progress).catch(() => {
+      told = '';
+    });
+  };
+}
+
+function toResult(record: ExecutionRecord): ProducerResult {
+  return {
+    executionId: record.id,
+    status: record.state,
+    ...(record.reason === undefined ? {} : { reason: record.reason }),
+    ...(record.error === undefined ? {} : { error: record.error }),
+    finalCostUsd: record.costUsd,
+    summary: summaryOf(record, record.stoppedAt ?? record.completedAt ?? record.createdAt),
+  };
+}
+
+function reasonOf({ code, message, problems }: BelayError): string {
+  const lines = problems.map(({ path, message: text }) => `  ${path === '' ? 'spec' : path}: ${text}`);
+  const whole = [`${code}: ${message}`, ...lines].join('\n');
+  return whole.length <= MOST_REASON ? whole : `${whole.slice(0, MOST_REASON)}…`;
+}
