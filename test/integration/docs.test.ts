@@ -43,7 +43,9 @@ function brokenLinks(page: string): string[] {
 /** `GET /api/x/:id` of every handler, read from the decorators. */
 function routesOfControllers(): string[] {
   const folder = 'apps/orchestrator/src';
-  const controllers = readdirSync(join(ROOT, folder)).filter((file) => file.endsWith('.controller.ts'));
+  const controllers = readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' }).filter((file) =>
+    file.endsWith('.controller.ts'),
+  );
   return controllers.flatMap((file) => {
     const source = read(`${folder}/${file}`);
     const base = /@Controller\('([^']*)'\)/.exec(source)?.[1] ?? '';
