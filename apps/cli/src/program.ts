@@ -1,8 +1,10 @@
 import { Command, CommanderError, Option } from 'commander';
 import type { Bind } from './commands/action';
+import { addArmed } from './commands/armed';
 import { addAudit } from './commands/audit';
 import { addClose } from './commands/close';
 import { addDoctor } from './commands/doctor';
+import { addDrill } from './commands/drill';
 import { addFreeze } from './commands/freeze';
 import { addGet } from './commands/get';
 import { addKill } from './commands/kill';
@@ -45,6 +47,8 @@ const ADDERS = [
   addReceipt,
   addClose,
   addAudit,
+  addArmed,
+  addDrill,
   addWorkers,
   addDoctor,
   addProcesses,
@@ -91,7 +95,7 @@ export async function runCli(args: readonly string[], cli: CliProcess): Promise<
     return exitCode;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
-    reportError(cli, error, args.includes('--json'), session?.connection.tokenFrom);
+    reportError(cli, error, args.includes('--json'), () => session?.connection.tokenFrom);
     return exitCodeOfError(error);
   }
 }

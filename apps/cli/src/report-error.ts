@@ -5,7 +5,12 @@ import { cleanText } from './text/clean-text';
 import { listProblems } from './text/list-problems';
 
 /** Says on stderr what went wrong; as one JSON object under --json, so that stdout stays empty. */
-export function reportError(cli: CliProcess, error: unknown, isJson: boolean, tokenFrom?: string): void {
+export function reportError(
+  cli: CliProcess,
+  error: unknown,
+  isJson: boolean,
+  tokenFrom: () => string | undefined = () => undefined,
+): void {
   if (isJson) {
     cli.stderr.write(`${JSON.stringify({ error: toJson(error) })}\n`);
   } else {
@@ -14,12 +19,12 @@ export function reportError(cli: CliProcess, error: unknown, isJson: boolean, to
   if (cli.env['BELAY_LOG_LEVEL'] === 'debug') cli.stderr.write(`${stackOf(error)}\n`);
 }
 
-function toLines(error: unknown, tokenFrom: string | undefined): string[] {
+function toLines(error: unknown, tokenFrom: () => string | undefined): string[] {
   if (isBelayError(error)) {
     const lines = [`belay: ${cleanText(headOf(error))}`];
     lines.push(...listProblems(error.problems).map((line) => `  ${line}`));
-    if (error.code === 'UNAUTHORIZED' && tokenFrom !== undefined)
-      lines.push(`  the token came from ${tokenFrom}`);
+    const from = error.code === 'UNAUTHORIZED' ? tokenFrom() : undefined;
+    if (from !== undefined) lines.push(`  the token came from ${from}`);
     return lines;
   }
   if (error instanceof UsageError) return [`belay: ${error.message}`];

@@ -1,20 +1,10 @@
 import { chmodSync, existsSync, mkdirSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
-import { tmpdir, userInfo } from 'node:os';
-import { dirname, join } from 'node:path';
+import { dirname } from 'node:path';
 import { isBelayError, validateLocalKill } from '#libs/contracts';
 import type { BreakGlass } from '#libs/killswitch';
 
-/** The longest path a unix socket can have is 107 bytes. */
-const LONGEST_PATH = 100;
 const LONGEST_REQUEST = 64 * 1024;
-
-/** Where a worker answers without the server: in the data directory, or in the temporary one when that path is too long. */
-export function breakGlassPath(dataDir: string, workerId: string): string {
-  const name = `${workerId}.sock`;
-  const path = join(dataDir, 'workers', name);
-  return Buffer.byteLength(path) <= LONGEST_PATH ? path : join(tmpdir(), `belay-${userInfo().uid}`, name);
-}
 
 /**
  * One JSON line in, one JSON line out, on a socket only this user can open: `belay kill --local` works with Valkey and

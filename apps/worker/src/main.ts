@@ -5,6 +5,7 @@ import { Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { isBelayError, readSettings } from '#libs/contracts';
 import { AgentQueues, DispatchModule } from '#libs/dispatch';
+import { breakGlassPath } from '#libs/client';
 import { DagExecutor, ExecutionsModule } from '#libs/executions';
 import {
   BreakGlass,
@@ -25,7 +26,7 @@ import {
 import { Valkey, ValkeyModule } from '#libs/valkey';
 import { pino } from 'pino';
 import { ulid } from 'ulid';
-import { breakGlassPath, startBreakGlassServer } from './break-glass-server';
+import { startBreakGlassServer } from './break-glass-server';
 import { startHealthServer } from './health-server';
 import { workerMetrics } from './worker-metrics';
 import { WorkerService } from './worker.service';

@@ -12,3 +12,4 @@ export * from './client.types';
 export { createClient } from './create-client';
 export { isTerminalEvent } from './follow-events';
 export { OrchestratorUnreachableError } from './unreachable';
+export * from './break-glass-path';

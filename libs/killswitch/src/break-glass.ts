@@ -3,6 +3,7 @@ import {
   type LocalKillRequest,
   type Order,
   type Scope,
+  type StopReport,
   type TargetReceipt,
 } from '#libs/contracts';
 import type { AgentRunner, AgentSlot } from '#libs/spawner';
@@ -53,9 +54,11 @@ export class BreakGlass {
       }),
     );
     // What is about to be claimed or spawned while we look is held back too.
-    const holding = scope.type === 'all' || scope.type === 'worker';
+    const holding = scope.type === 'all' || (scope.type === 'worker' && scope.workerId === workerId);
     const begun: LocalReceipt = { id, workerId, scope, complete: false, targets: [], holding };
     if (holding) this.options.hold(id, request);
+    // A slot stays until its end is stored, which without the server may be long after.
+    const endedBefore = await Promise.all(slots.map(async (slot) => isOver(slot)));
     this.runner.stopWhere((slot) => slots.includes(slot), {
       reason: 'killswitch',
       mode: request.mode,
@@ -64,7 +67,9 @@ export class BreakGlass {
       order: this.asOrder(id, request),
       ...(request.graceMs === undefined ? {} : { graceMs: request.graceMs }),
     });
-    const targets = await Promise.all(slots.map(async (slot) => this.prove(slot, request)));
+    const targets = await Promise.all(
+      slots.map(async (slot, i) => this.prove(slot, request, endedBefore[i] === true)),
+    );
     const receipt: LocalReceipt = {
       ...begun,
       complete: targets.every(({ outcome }) => outcome === 'killed' || outcome === 'already-ended'),
@@ -74,22 +79,20 @@ export class BreakGlass {
     return receipt;
   }
 
-  private async prove(slot: AgentSlot, { graceMs }: LocalKillRequest): Promise<TargetReceipt> {
+  private async prove(
+    slot: AgentSlot,
+    { graceMs }: LocalKillRequest,
+    endedBefore: boolean,
+  ): Promise<TargetReceipt> {
     const { agentId, executionId, nodeId } = slot;
     const base = { agentId, executionId, nodeId, workerId: this.options.workerId };
-    if (slot.process === undefined)
-      return {
-        ...base,
-        outcome: 'pending',
-        detail: 'it was not started yet; it will be stopped as it starts',
-      };
-    const limitMs = (graceMs ?? this.options.defaultGraceMs) + this.options.proofMs;
-    const exit = await within(slot.process.ended, limitMs);
-    if (exit === undefined)
+    const limitMs = (graceMs ?? slot.graceMs ?? this.options.defaultGraceMs) + this.options.proofMs;
+    const seen = await within(endOf(slot), limitMs);
+    if (seen === undefined)
       return { ...base, outcome: 'unconfirmed', detail: `no proof within ${limitMs} ms` };
-    const { report } = exit;
-    if (!report.proved) return { ...base, outcome: 'unconfirmed', report };
-    return { ...base, outcome: report.signals.length > 0 ? 'killed' : 'already-ended', report };
+    if (seen === 'never-begun') return { ...base, outcome: 'already-ended', detail: 'it was never started' };
+    const wasStopped = seen.signals.length > 0 && !endedBefore;
+    return { ...base, outcome: wasStopped ? 'killed' : 'already-ended', report: seen };
   }
 
   /** Agents keep the id of what ended them, whether or not the orders log has it. */
@@ -107,6 +110,20 @@ export class BreakGlass {
       ...(note === undefined ? {} : { note }),
     };
   }
+}
+
+/** How its tree was proved dead, however long that takes. */
+async function endOf(slot: AgentSlot): Promise<StopReport | 'never-begun'> {
+  const process = await slot.begun;
+  if (process === undefined) return 'never-begun';
+  const { report } = await process.ended;
+  return report.proved ? report : process.confirmed;
+}
+
+/** Whether it was proved dead before anybody asked. */
+async function isOver({ process }: AgentSlot): Promise<boolean> {
+  const exit = await Promise.race([process?.ended, Promise.resolve(undefined)]);
+  return exit?.report.proved === true;
 }
 
 async function within<T>(work: Promise<T>, ms: number): Promise<T | undefined> {

@@ -55,8 +55,11 @@ export class AgentSlot implements AgentAddress {
   readonly served = new Map<string, ServedOrder>();
   /** Orders that keep the tree still, by what they froze; it goes on when the last is taken off. */
   private readonly holds = new Set<string>();
+  /** Its process, or undefined once it is sure that there never is one. */
+  readonly begun: Promise<AgentProcess | undefined>;
   private timeout: PausableTimer | undefined;
   private ended = false;
+  private begin: (process: AgentProcess | undefined) => void = () => undefined;
 
   constructor(
     readonly job: AgentJob,
@@ -65,6 +68,9 @@ export class AgentSlot implements AgentAddress {
     this.agentId = job.agentId;
     this.executionId = job.executionId;
     this.nodeId = job.nodeId;
+    this.begun = new Promise((resolve) => {
+      this.begin = resolve;
+    });
   }
 
   get frozen(): boolean {
@@ -82,6 +88,7 @@ export class AgentSlot implements AgentAddress {
   /** The tree runs; one frozen while it was spawned is frozen now. `timeout` is the node's. */
   hasProcess(process: AgentProcess, timeout: PausableTimer | undefined): void {
     this.process = process;
+    this.begin(process);
     this.timeout = timeout;
     if (!this.frozen) return;
     timeout?.pause();
@@ -122,5 +129,6 @@ export class AgentSlot implements AgentAddress {
 
   close(): void {
     this.ended = true;
+    this.begin(undefined);
   }
 }

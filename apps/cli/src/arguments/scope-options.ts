@@ -29,17 +29,29 @@ export function addScopeOptions(command: Command): Command {
 
 /** The one scope that was named. The server's own rules are applied here first, so that a slip asks it nothing. */
 export async function readScope(session: Session, options: ScopeOptions): Promise<Scope> {
-  const named = SCOPES.filter((name) => options[name] !== undefined);
-  if (named.length !== 1)
-    throw new UsageError(`Say whom: exactly one of ${SCOPES.map((name) => `--${name}`).join(', ')}.`);
+  const { execution } = options;
+  if (execution === undefined) return readLocalScope(options);
+  // Said first where it is one of several: an abbreviation is looked up at the server.
+  requireOne(options);
+  return { type: 'execution', executionId: await resolveExecutionId(session.client, execution) };
+}
+
+/** The same with nobody asked: an execution is named by its whole id. */
+export function readLocalScope(options: ScopeOptions): Scope {
+  requireOne(options);
   const { pool, selector, worker, execution, agent } = options;
   if (pool !== undefined) return checked({ type: 'pool', pool });
   if (selector !== undefined) return checkedSelector(selector);
   if (worker !== undefined) return { type: 'worker', workerId: requireId(worker, 'worker') };
-  if (execution !== undefined)
-    return { type: 'execution', executionId: await resolveExecutionId(session.client, execution) };
+  if (execution !== undefined) return { type: 'execution', executionId: requireId(execution, 'execution') };
   if (agent !== undefined) return { type: 'agent', agentId: requireId(agent, 'agent') };
   return { type: 'all' };
+}
+
+function requireOne(options: ScopeOptions): void {
+  const named = SCOPES.filter((name) => options[name] !== undefined);
+  if (named.length !== 1)
+    throw new UsageError(`Say whom: exactly one of ${SCOPES.map((name) => `--${name}`).join(', ')}.`);
 }
 
 function checkedSelector(selector: string): Scope {

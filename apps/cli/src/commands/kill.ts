@@ -1,37 +1,25 @@
 import { Option, type Command } from 'commander';
 import type { KillPlan, KillRequest } from '#libs/client';
-import { isWide } from '#libs/contracts';
+import { BelayError, isBelayError, isWide } from '#libs/contracts';
 import { notePool } from '../arguments/note-pool';
 import { parseGrace } from '../arguments/parse-duration';
-import { addScopeOptions, readScope, type ScopeOptions } from '../arguments/scope-options';
-import { EXIT, UsageError, type ExitCode } from '../exit-codes';
+import { addScopeOptions, readScope } from '../arguments/scope-options';
+import { EXIT, type ExitCode } from '../exit-codes';
 import { describeLatch } from '../receipt/describe-latch';
 import { describeScope } from '../receipt/describe-scope';
 import type { Session } from '../session/session';
 import type { Bind } from './action';
+import { isConfirmed } from './kill-confirm';
+import { killLocal } from './kill-local';
+import type { KillOptions } from './kill-options';
 import { renderPlan, sizeOfPlan } from './kill-plan';
 import { proveAndShow } from './prove-and-show';
 import { toStopRequest } from './stop';
 
-interface KillOptions extends ScopeOptions {
-  readonly dryRun?: boolean;
-  readonly now?: boolean;
-  readonly grace?: number;
-  readonly note?: string;
-  readonly yes?: boolean;
-  /** False with `--no-latch`. */
-  readonly latch: boolean;
-  /** False with `--no-wait`. */
-  readonly wait: boolean;
-  readonly full?: boolean;
-}
-
-/** What a person types before everything is killed; what is less takes a yes. */
-const KILL_ALL = 'kill all';
-
 export function addKill(program: Command, bind: Bind): void {
   addScopeOptions(program.command('kill'))
     .description('the killswitch: end everything in a scope, keep it from starting, show the receipt')
+    .option('--local', 'ask the workers of this machine, and neither the orchestrator nor its server')
     .option('--no-latch', 'what starts next in the scope may run')
     .option('--dry-run', 'only show who would be hit')
     .option('--now', 'SIGKILL at once, without the stop signal and its grace')
@@ -46,19 +34,31 @@ export function addKill(program: Command, bind: Bind): void {
     .option('--full', 'every target of a large receipt')
     .action(
       bind(async (session, options: KillOptions) => {
-        const request = await toRequest(session, options);
-        if (options.dryRun === true) return await showPlan(session, request);
-        if (options.yes !== true && !(await isConfirmed(session, request))) {
-          session.note('Nothing was killed.');
-          return EXIT.interrupted;
-        }
-        const code = options.wait
-          ? await killAndShow(session, request, options)
-          : await killOnly(session, request);
-        await notePool(session, request.scope);
-        return code;
+        if (options.local === true) return await killLocal(session, options);
+        return await killOverServer(session, options).catch((error: unknown) => {
+          throw withWayOut(error);
+        });
       }),
     );
+}
+
+async function killOverServer(session: Session, options: KillOptions): Promise<ExitCode | void> {
+  const request = await toRequest(session, options);
+  if (options.dryRun === true) return await showPlan(session, request);
+  if (options.yes !== true && !(await isConfirmed(session, toQuestion(session, request)))) {
+    session.note('Nothing was killed.');
+    return EXIT.interrupted;
+  }
+  const code = options.wait ? await killAndShow(session, request, options) : await killOnly(session, request);
+  await notePool(session, request.scope);
+  return code;
+}
+
+/** Nobody there to take the order: whoever types a kill must not have to look up what works then. */
+function withWayOut(error: unknown): unknown {
+  if (!isBelayError(error) || error.code !== 'SERVER_UNREACHABLE') return error;
+  const message = `${error.message.replace(/\.$/, '')}. Without it, on each machine with workers: belay kill --local`;
+  return new BelayError(error.code, message, { cause: error, details: error.details });
 }
 
 async function toRequest(session: Session, options: KillOptions): Promise<KillRequest> {
@@ -84,28 +84,18 @@ async function showPlan(session: Session, request: KillRequest): Promise<void> {
   await notePool(session, scope);
 }
 
-/**
- * Everything is asked about always. A narrower scope is asked about on a terminal when it hits more than one: a script
- * has said whom, a tired person may have said more than was meant.
- */
-async function isConfirmed(session: Session, request: KillRequest): Promise<boolean> {
+function toQuestion(session: Session, request: KillRequest): Parameters<typeof isConfirmed>[1] {
   const { scope } = request;
-  if (!isWide(scope)) return true;
-  const isAll = scope.type === 'all';
-  if (!session.process.stdinIsTTY) {
-    if (!isAll) return true;
-    throw new UsageError(
-      'belay kill --all ends every agent of the fleet. Without a terminal add --yes; to look first add --dry-run.',
-    );
-  }
-  const plan = await session.client.planKill(request);
-  if (!isAll && isOne(plan)) return true;
-  const word = isAll ? KILL_ALL : 'yes';
-  const where = isAll ? '' : ` in ${describeScope(scope)}`;
-  const latch = isLatched(request) ? ', and nothing starts there until the latch is released' : '';
-  const question = `This kills ${sizeOfPlan(plan)}${where}${latch}. Type "${word}" to go on: `;
-  const answer = await session.process.ask(question);
-  return answer?.trim() === word;
+  const where = scope.type === 'all' ? '' : ` in ${describeScope(scope)}`;
+  return {
+    scope,
+    whose: 'of the fleet',
+    weigh: async () => {
+      const plan = await session.client.planKill(request);
+      return { what: sizeOfPlan(plan) + where, isOne: isOne(plan) };
+    },
+    latch: isLatched(request) ? ', and nothing starts there until the latch is released' : '',
+  };
 }
 
 function isOne({ targets, executions }: KillPlan): boolean {

@@ -5,6 +5,7 @@ import type { Connection } from '../session/find-connection';
 import { count } from '../text/format';
 import { poolsOf } from '../text/pools';
 import { fail, ok, warn, type Check } from './check';
+import { checkKillswitch } from './check-killswitch';
 
 /** The orchestrator, the token for it, and the workers it knows. */
 export async function checkOrchestrator(
@@ -32,13 +33,18 @@ async function checkToken(
   connection: Connection,
 ): Promise<{ checks: Check[]; workers: readonly WorkerRecord[] }> {
   try {
-    const [{ items }, { items: latches }] = await Promise.all([client.workers(), client.latches()]);
+    const [{ items }, { items: latches }, ofKillswitch] = await Promise.all([
+      client.workers(),
+      client.latches(),
+      checkKillswitch(client, Date.now()),
+    ]);
     return {
       checks: [
         ok('token', `accepted (from ${connection.tokenFrom})`),
         ...checkWorkers(items, Date.now()),
         ...checkPools(items),
         checkLatches(latches),
+        ...ofKillswitch,
       ],
       workers: items.filter(({ state }) => state !== 'stopped'),
     };

@@ -1,15 +1,10 @@
-import { CONFIRMED_OUTCOMES, type Order, type Receipt, type TargetReceipt } from '#libs/contracts';
+import type { Order, Receipt } from '#libs/contracts';
 import type { Style } from '../session/style';
 import { cleanText } from '../text/clean-text';
 import { count, formatDuration, formatTime } from '../text/format';
 import { describeLatch } from './describe-latch';
 import { describeScope } from './describe-scope';
-import { describeTarget } from './describe-target';
-
-/** Above this many targets the receipt is a summary, the slowest, and whatever is not confirmed. */
-const COMPACT_ABOVE = 20;
-const SLOWEST_SHOWN = 3;
-const UNCONFIRMED_SHOWN = 50;
+import { renderTargets } from './render-targets';
 
 /** The receipt for people: per target what was done and seen, the totals, and one line that says how it stands. */
 export function renderReceipt(
@@ -17,12 +12,9 @@ export function renderReceipt(
   style: Style,
   options: { readonly full?: boolean } = {},
 ): string[] {
-  const isCompact = options.full !== true && receipt.targets.length > COMPACT_ABOVE;
   return [
     ...renderOrder(receipt.order),
-    ...(isCompact
-      ? renderCompact(receipt, style)
-      : receipt.targets.flatMap((t) => describeTarget(t, style.state))),
+    ...renderTargets(receipt.targets, receipt.order.kind, style, options),
     renderTotals(receipt.totals),
     ...renderVerdict(receipt, style),
     ...(receipt.latch === undefined ? [] : describeLatch(receipt.latch)),
@@ -39,43 +31,6 @@ function renderOrder(order: Order): string[] {
 
 function graceOf(order: Order): string {
   return order.graceMs === undefined ? '' : `, grace ${formatDuration(order.graceMs)}`;
-}
-
-function renderCompact(receipt: Receipt, style: Style): string[] {
-  const proved = receipt.targets
-    .flatMap((target) => {
-      const afterMs = target.report?.proved === true ? target.report.provedAfterMs : undefined;
-      return afterMs === undefined ? [] : [{ target, afterMs }];
-    })
-    .sort((a, b) => b.afterMs - a.afterMs);
-  const open = receipt.targets.filter(({ outcome }) => !isConfirmed(outcome));
-  const escalated = receipt.targets.filter(({ report }) => report?.escalated === true).length;
-  const workers = new Set(receipt.targets.map(({ workerId }) => workerId)).size;
-  const lines = [
-    `${count(receipt.targets.length, 'agent')} on ${count(workers, 'worker')}` +
-      (receipt.order.kind === 'kill' ? `; ${escalated} needed SIGKILL` : ''),
-  ];
-  if (proved.length > 0) {
-    const middle = proved[Math.floor(proved.length / 2)]?.afterMs ?? 0;
-    lines.push(
-      `proved dead after ${Math.round(middle)} ms at the median, ${Math.round(proved[0]?.afterMs ?? 0)} ms at most`,
-      `the slowest:`,
-      ...proved.slice(0, SLOWEST_SHOWN).flatMap(({ target }) => describeTarget(target, style.state)),
-    );
-  }
-  if (open.length > 0) {
-    lines.push(
-      'not confirmed:',
-      ...open.slice(0, UNCONFIRMED_SHOWN).flatMap((target) => describeTarget(target, style.state)),
-    );
-    if (open.length > UNCONFIRMED_SHOWN)
-      lines.push(`… and ${open.length - UNCONFIRMED_SHOWN} more (--full shows all)`);
-  }
-  return lines;
-}
-
-function isConfirmed(outcome: TargetReceipt['outcome']): boolean {
-  return CONFIRMED_OUTCOMES.includes(outcome);
 }
 
 /** `3 targets: 2 killed, 1 already ended`. */

@@ -1,6 +1,7 @@
 import type { BelayClient } from '#libs/client';
 import { createClient } from '#libs/client';
 import type { CliProcess } from './cli-process';
+import { dataDirAt, type DataDir } from './data-dir';
 import { findConnection, type Connection, type GlobalOptions } from './find-connection';
 import { createStyle, wantsColour, type Style } from './style';
 
@@ -8,7 +9,9 @@ import { createStyle, wantsColour, type Style } from './style';
 export interface Session {
   readonly process: CliProcess;
   readonly options: GlobalOptions;
+  /** Found on first use: what asks no orchestrator must not fail over a token it does not need. */
   readonly connection: Connection;
+  readonly dataDir: DataDir;
   readonly client: BelayClient;
   readonly isJson: boolean;
   /** Colours for stdout and for stderr: one may be a terminal and the other a file. */
@@ -25,21 +28,22 @@ export interface Session {
 }
 
 export function openSession(cli: CliProcess, options: GlobalOptions): Session {
-  const connection = findConnection(cli.cwd, cli.env, options);
   const isJson = options.json === true;
   const colour = options.color !== false;
+  let connection: Connection | undefined;
   let client: BelayClient | undefined;
   return {
     process: cli,
     options,
-    connection,
+    get connection() {
+      return (connection ??= findConnection(cli.cwd, cli.env, options));
+    },
+    dataDir: dataDirAt(cli.cwd, cli.env, options.dataDir),
     // Made on first use: `up`, `doctor` and help must work with an address that is not one.
     get client() {
-      client ??= createClient({
-        url: connection.url,
-        ...(connection.token === undefined ? {} : { token: connection.token }),
-      });
-      return client;
+      if (client !== undefined) return client;
+      const { url, token } = this.connection;
+      return (client = createClient({ url, ...(token === undefined ? {} : { token }) }));
     },
     isJson,
     out: createStyle(wantsColour(cli.stdout, cli.env, colour)),

@@ -1,0 +1,68 @@
+import type { Command } from 'commander';
+import { BelayError, type DrillStatus } from '#libs/contracts';
+import { requireId } from '../arguments/resolve-id';
+import { withLatency } from '../drill/drill-latency';
+import { renderDrills, renderStatuses } from '../drill/render-drill';
+import { EXIT, type ExitCode } from '../exit-codes';
+import type { Session } from '../session/session';
+import type { Bind } from './action';
+import { waitForProof } from './wait-for-proof';
+
+interface DrillOptions {
+  readonly worker?: string;
+  readonly last?: boolean;
+}
+
+const NOBODY = 'No worker runs: there is nobody to drill. Start one with: belay up, or belay worker';
+
+export function addDrill(program: Command, bind: Bind): void {
+  program
+    .command('drill')
+    .description('show that the stop works: start trees that resist on every worker, kill them, prove it')
+    .option('--worker <id>', 'only this worker')
+    .option('--last', 'only show the last result of each worker; nothing is started')
+    .action(
+      bind(async (session, { worker, last }: DrillOptions) => {
+        const workerId = worker === undefined ? undefined : requireId(worker, 'worker');
+        return last === true ? await showLast(session, workerId) : await drillAndShow(session, workerId);
+      }),
+    );
+}
+
+async function drillAndShow(session: Session, workerId: string | undefined): Promise<ExitCode> {
+  const report = await waitForProof(
+    session,
+    `drilling ${workerId ?? 'every worker'}`,
+    async (signal) => await session.client.drill(workerId, { signal }),
+  );
+  if (report === undefined) return EXIT.unconfirmed;
+  if (report === 'interrupted') {
+    session.note('The drill goes on. Look with: belay drill --last');
+    return EXIT.interrupted;
+  }
+  const items = await Promise.all(report.items.map(async (item) => await withLatency(session.client, item)));
+  if (session.isJson) session.json({ passed: report.passed, items });
+  else if (items.length === 0) session.note(NOBODY);
+  else for (const line of renderDrills(items, session.out)) session.print(line);
+  return report.passed ? EXIT.ok : EXIT.failed;
+}
+
+async function showLast(session: Session, workerId: string | undefined): Promise<ExitCode> {
+  const { items: all } = await session.client.drills();
+  const chosen = workerId === undefined ? all : all.filter((item) => item.workerId === workerId);
+  if (workerId !== undefined && chosen.length === 0)
+    throw new BelayError('NOT_FOUND', `No running worker is ${workerId}. List them with: belay workers`);
+  const items = await Promise.all(
+    chosen.map(async ({ last, ...rest }): Promise<DrillStatus> => {
+      return last === undefined ? rest : { ...rest, last: await withLatency(session.client, last) };
+    }),
+  );
+  if (session.isJson) session.json({ items });
+  else if (items.length === 0) session.note(NOBODY);
+  else for (const line of renderStatuses(items, session.out)) session.print(line);
+  return items.length > 0 && items.every(hasPassed) ? EXIT.ok : EXIT.failed;
+}
+
+function hasPassed({ last, overdue }: DrillStatus): boolean {
+  return last?.passed === true && !overdue;
+}

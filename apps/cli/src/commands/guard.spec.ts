@@ -1,0 +1,230 @@
+import { checkArmed, checkDrills } from '../doctor/check-killswitch';
+import { EXIT } from '../exit-codes';
+import { startScriptedServer, type Routes, type ScriptedServer } from '../session/scripted-server';
+
+const A = 'wrk_01ARZ3NDEKTSV4RRFFQ69G5FAV';
+const B = 'wrk_01ARZ3NDEKTSV4RRFFQ69G5FAW';
+const ORDER = 'ord_01ARZ3NDEKTSV4RRFFQ69G5FAV';
+const AT = Date.UTC(2026, 10, 21, 2, 30, 1);
+const ARMED = {
+  workerId: A,
+  armed: true,
+  afterMs: 12,
+  containment: 'cgroup',
+  guardian: true,
+  running: 3,
+} as const;
+const DEAF = { workerId: B, armed: false, detail: 'no answer within 2000 ms' } as const;
+const PASSED = {
+  workerId: A,
+  host: 'host\u001b[2J-7',
+  at: AT,
+  by: 'api',
+  passed: true,
+  orderId: ORDER,
+  tookMs: 240,
+  canaries: [
+    { name: 'deaf', outcome: 'killed', escalated: true, provedMs: 230.4 },
+    { name: 'frozen', outcome: 'killed', escalated: false, provedMs: 27 },
+  ],
+} as const;
+const FAILED = {
+  ...PASSED,
+  workerId: B,
+  passed: false,
+  detail: `Not proved killed: deaf unconfirmed. See order ${ORDER}.`,
+  canaries: [
+    { name: 'deaf', outcome: 'unconfirmed' },
+    { name: 'frozen', outcome: 'not-started' },
+  ],
+} as const;
+const LATCHED = {
+  ...FAILED,
+  orderId: undefined,
+  detail: 'The start of every canary took too long.',
+  canaries: [],
+};
+const RECEIPT = {
+  targets: [
+    { nodeId: 'deaf', latency: { signalledMs: 8.2 } },
+    { nodeId: 'frozen', latency: { signalledMs: 9 } },
+  ],
+};
+
+let fake: ScriptedServer;
+let asked: string[];
+let routes: Routes;
+let belay: ScriptedServer['belay'];
+beforeEach(async () => {
+  fake = await startScriptedServer();
+  ({ asked, routes, belay } = fake);
+});
+afterEach(async () => await fake.close());
+
+describe('armed', () => {
+  it('has one line for each worker, and below one that is not what to do', async () => {
+    const guardless = { ...ARMED, armed: false, guardian: false, detail: 'its guardian does not run' };
+    const workers = [ARMED, DEAF, guardless];
+    routes['POST /api/killswitch/armed'] = [200, { armed: false, nonce: 'n', workers }];
+    expect(await belay(['armed'])).toMatchObject({
+      code: EXIT.failed,
+      err: '',
+      out:
+        `armed       ${A}  answered after 12 ms, cgroup, 3 agents\n` +
+        `not armed   ${B}  no answer within 2000 ms\n` +
+        `            → look at its machine; there, without the server: belay kill --local --worker ${B}\n` +
+        `not armed   ${A}  its guardian does not run, answered after 12 ms, cgroup, 3 agents\n` +
+        '            → its worker starts another guardian; ask again, and restart the worker where it stays so\n' +
+        '3 workers: 1 armed, 2 not\n',
+    });
+  });
+
+  it('is 0 only when there are workers and all are', async () => {
+    routes['POST /api/killswitch/armed'] = [200, { armed: true, nonce: 'n', workers: [ARMED] }];
+    expect((await belay(['armed'])).code).toBe(EXIT.ok);
+    const none = { armed: false, nonce: 'n', workers: [] };
+    routes['POST /api/killswitch/armed'] = [200, none];
+    expect(await belay(['armed'])).toMatchObject({
+      code: EXIT.failed,
+      out: '',
+      err: 'No worker runs: there is nobody to stop anything. Start one with: belay up, or belay worker\n',
+    });
+    const json = await belay(['armed', '--json']);
+    expect([json.code, JSON.parse(json.out)]).toEqual([EXIT.failed, none]);
+  });
+});
+
+describe('drill', () => {
+  const passed =
+    `passed  ${A} on host[2J-7: asked to signalled 9 ms, asked to proved 230 ms\n` +
+    '        deaf         killed, signalled +8 ms, proved +230 ms, needed SIGKILL\n' +
+    '        frozen       killed, signalled +9 ms, proved +27 ms\n';
+
+  it('shows the times of every tree, why one did not pass, and what to do', async () => {
+    routes[`GET /api/killswitch/${ORDER}`] = [200, RECEIPT];
+    routes['POST /api/killswitch/drill'] = [200, { passed: false, items: [PASSED, LATCHED] }];
+    expect(await belay(['drill'])).toMatchObject({
+      code: EXIT.failed,
+      err: '',
+      out:
+        passed +
+        `failed  ${B} on host[2J-7\n` +
+        '        The start of every canary took too long.\n' +
+        `        → see what keeps its trees from starting: belay latches, belay workers; then: belay drill --worker ${B}\n` +
+        '2 workers: 1 passed, 1 failed\n',
+    });
+    expect(asked[0]).toBe('POST /api/killswitch/drill {}');
+  });
+
+  it('is of one worker with --worker, and names the receipt of what was not proved', async () => {
+    routes['POST /api/killswitch/drill'] = [200, { passed: false, items: [FAILED] }];
+    // The receipt is kept no longer: what it would add is left out.
+    const { code, out } = await belay(['drill', '--worker', B]);
+    expect(asked[0]).toBe(`POST /api/killswitch/drill {"workerId":"${B}"}`);
+    expect(code).toBe(EXIT.failed);
+    expect(out).toContain('        deaf         unconfirmed\n        frozen       not started\n');
+    expect(out).toContain(
+      `        → see what was observed: belay receipt ${ORDER}; then: belay drill --worker ${B}\n`,
+    );
+    expect((await belay(['drill', '--worker', ORDER])).code).toBe(EXIT.usage);
+  });
+
+  it('of nobody does not pass; one without an answer goes on', async () => {
+    routes['POST /api/killswitch/drill'] = [200, { passed: false, items: [] }];
+    expect(await belay(['drill'])).toMatchObject({
+      code: EXIT.failed,
+      out: '',
+      err: 'No worker runs: there is nobody to drill. Start one with: belay up, or belay worker\n',
+    });
+    routes['POST /api/killswitch/drill'] = [504, { code: 'TIMEOUT', detail: 'No answer yet.' }];
+    expect(await belay(['drill'])).toMatchObject({ code: EXIT.unconfirmed, err: 'belay: No answer yet.\n' });
+  });
+
+  it('adds the time to the signal under --json', async () => {
+    routes[`GET /api/killswitch/${ORDER}`] = [200, RECEIPT];
+    routes['POST /api/killswitch/drill'] = [200, { passed: true, items: [PASSED] }];
+    const { code, out } = await belay(['drill', '--json']);
+    expect(code).toBe(EXIT.ok);
+    expect(JSON.parse(out)).toMatchObject({
+      passed: true,
+      items: [{ canaries: [{ signalledMs: 8.2 }, {}] }],
+    });
+  });
+
+  it('--last shows what is kept and starts nothing', async () => {
+    routes[`GET /api/killswitch/${ORDER}`] = [200, RECEIPT];
+    routes['GET /api/killswitch/drill'] = [
+      200,
+      {
+        items: [
+          { workerId: A, overdue: true, last: PASSED },
+          { workerId: B, overdue: false },
+        ],
+      },
+    ];
+    expect(await belay(['drill', '--last'])).toMatchObject({
+      code: EXIT.failed,
+      out:
+        passed +
+        '        at 2026-11-21 02:30:01Z by api\n' +
+        '        its last pass is too old\n' +
+        `        → belay drill --worker ${A}\n` +
+        `never   ${B}\n` +
+        `        → belay drill --worker ${B}\n`,
+    });
+    expect(asked.every((call) => call.startsWith('GET '))).toBe(true);
+    routes['GET /api/killswitch/drill'] = [200, { items: [{ workerId: A, overdue: false, last: PASSED }] }];
+    expect((await belay(['drill', '--last'])).code).toBe(EXIT.ok);
+    expect((await belay(['drill', '--last', '--worker', A])).code).toBe(EXIT.ok);
+    expect(await belay(['drill', '--last', '--worker', B])).toMatchObject({
+      code: EXIT.notFound,
+      err: `belay: No running worker is ${B}. List them with: belay workers\n`,
+    });
+  });
+});
+
+describe('doctor', () => {
+  it('says that all are armed, or which is not', () => {
+    expect(checkArmed({ armed: true, nonce: 'n', workers: [ARMED] })).toEqual([
+      { name: 'armed', result: 'ok', message: '1 worker answered within 12 ms' },
+    ]);
+    expect(checkArmed({ armed: false, nonce: 'n', workers: [ARMED, DEAF] })).toEqual([
+      {
+        name: 'armed',
+        result: 'fail',
+        message: `${B} is not armed: no answer within 2000 ms`,
+        advice: `look at its machine; there, without the server: belay kill --local --worker ${B}`,
+      },
+    ]);
+    expect(checkArmed({ armed: false, nonce: 'n', workers: [] })).toEqual([]);
+  });
+
+  it('warns of a worker without a recent pass and names the drill', () => {
+    const hour = 3_600_000;
+    const of = (last: object | undefined, overdue = false, now = AT + hour) =>
+      checkDrills([{ workerId: A, overdue, ...(last === undefined ? {} : { last: last as never }) }], now);
+    expect(of(PASSED)).toEqual([
+      { name: 'drill', result: 'ok', message: '1 worker passed, the oldest 1 h 0 min ago' },
+    ]);
+    const advice = `belay drill --worker ${A}`;
+    const warning = (message: string) => [
+      { name: 'drill', result: 'warn', message: `${A} ${message}`, advice },
+    ];
+    expect(of(undefined)).toEqual(warning('has passed no drill yet'));
+    expect(of(FAILED)).toEqual(warning(`failed its last drill 1 h 0 min ago: ${FAILED.detail}`));
+    expect(of(PASSED, true)).toEqual(warning('passed its last drill 1 h 0 min ago'));
+    expect(of(PASSED, false, AT + 49 * hour)).toEqual(warning('passed its last drill 2 d 1 h ago'));
+    expect(checkDrills([], AT)).toEqual([]);
+  });
+
+  it('goes on where an orchestrator cannot say', async () => {
+    routes['GET /health'] = [200, { state: 'running' }];
+    routes['GET /api/workers'] = [200, { items: [] }];
+    routes['GET /api/latches'] = [200, { items: [] }];
+    routes['POST /api/killswitch/armed'] = [200, { armed: true, nonce: 'n', workers: [ARMED] }];
+    const { out } = await belay(['doctor']);
+    expect(out).toMatch(/^ok +armed +1 worker answered within 12 ms$/m);
+    expect(out).toMatch(/^warn +drill +not known: No route GET \/api\/killswitch\/drill\.$/m);
+    expect(out).toMatch(/^ok +latches /m);
+  });
+});

@@ -1,0 +1,148 @@
+import { hostname, userInfo } from 'node:os';
+import { BelayError, isWide, validateLocalKill, type LocalKillRequest, type Scope } from '#libs/contracts';
+import { readLocalScope } from '../arguments/scope-options';
+import { EXIT, UsageError, type ExitCode } from '../exit-codes';
+import { killLocally, workersInScope } from '../local/kill-locally';
+import { findLocalAgents } from '../local/local-agents';
+import { findLocalWorkers, type LocalWorker } from '../local/local-workers';
+import { renderLocalKill } from '../local/render-local-kill';
+import { describeScope } from '../receipt/describe-scope';
+import type { Session } from '../session/session';
+import { count } from '../text/format';
+import { isConfirmed } from './kill-confirm';
+import type { KillOptions } from './kill-options';
+import { renderPlan, sizeOfPlan } from './kill-plan';
+import { waitForProof } from './wait-for-proof';
+
+const ONLY_SEEN =
+  'This is what can be seen in /proc: a process that cleared its environment is not, but is killed with its agent.';
+
+/** The kill with nobody asked but the workers of this machine, on their sockets in the data dir (R55). */
+export async function killLocal(session: Session, options: KillOptions): Promise<ExitCode | void> {
+  const request = toRequest(options);
+  const { scope } = request;
+  const workers = requireWorkers(session, scope);
+  if (options.dryRun === true) return showPlan(session, workers, scope);
+  const isMeant = options.yes === true || (await isConfirmed(session, toQuestion(workers, scope)));
+  if (!isMeant) {
+    session.note('Nothing was killed.');
+    return EXIT.interrupted;
+  }
+  return await killAndShow(session, workers, request, options);
+}
+
+function toRequest(options: KillOptions): LocalKillRequest {
+  if (!options.wait)
+    throw new UsageError('--no-wait is not for --local: no order is kept that goes on by itself.');
+  if (!options.latch)
+    throw new UsageError(
+      '--no-latch is not for --local: a worker that is emptied takes no work until a latch holds.',
+    );
+  const { now, grace, note } = options;
+  const request: LocalKillRequest = {
+    scope: readLocalScope(options),
+    mode: now === true ? 'immediate' : 'graceful',
+    by: `${userName()}@${hostname()}`,
+    ...(grace === undefined ? {} : { graceMs: grace }),
+    ...(note === undefined ? {} : { note }),
+  };
+  try {
+    return validateLocalKill(request);
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+}
+
+/** An id where the system has no name for it. */
+function userName(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    return `uid ${process.getuid?.() ?? 'unknown'}`;
+  }
+}
+
+/** The workers to ask. That none is there is said: a kill that asked nobody must not look like one that is done. */
+function requireWorkers(session: Session, scope: Scope): LocalWorker[] {
+  const { path } = session.dataDir;
+  const all = findLocalWorkers(path);
+  const workers = workersInScope(all, scope);
+  if (workers.length > 0) return workers;
+  throw new BelayError(
+    'NOT_FOUND',
+    all.length === 0 || scope.type !== 'worker'
+      ? `No worker keeps files in ${path}. Name its data dir with --data-dir, as the user it runs as.`
+      : `Worker ${scope.workerId} keeps no files in ${path}. There are: ${all.map(({ id }) => id).join(', ')}`,
+  );
+}
+
+/** Whether the workers take no work afterwards; they engage latches for themselves once the server is back. */
+function isHeld(scope: Scope): boolean {
+  return scope.type === 'all' || scope.type === 'worker';
+}
+
+/** Whether only the worker knows what of its agents is in scope. */
+function isKnownToWorkers(scope: Scope): boolean {
+  return isWide(scope) && !isHeld(scope);
+}
+
+function seenIn(workers: readonly LocalWorker[], scope: Scope): ReturnType<typeof findLocalAgents> {
+  return findLocalAgents(
+    workers.map(({ id }) => id),
+    scope,
+  );
+}
+
+function showPlan(session: Session, workers: readonly LocalWorker[], scope: Scope): void {
+  const targets = seenIn(workers, scope);
+  const held = isHeld(scope);
+  if (session.isJson)
+    return session.json({ workers: workers.map(({ id }) => id), targets, executions: [], latch: held });
+  const latch = held
+    ? `${count(workers.length, 'worker')} would take no work, and engage latches once the server is back`
+    : 'no latch would be engaged: what starts next would run';
+  const act = { doing: 'killing', executions: 'stop', done: 'nothing was killed', latch };
+  for (const line of renderPlan({ targets, executions: [] }, scope, act)) session.print(line);
+  if (isKnownToWorkers(scope))
+    session.note(`At most these: which of them are in ${describeScope(scope)}, only their workers know.`);
+  session.note(ONLY_SEEN);
+}
+
+function toQuestion(workers: readonly LocalWorker[], scope: Scope): Parameters<typeof isConfirmed>[1] {
+  return {
+    scope,
+    whose: 'of this machine',
+    weigh: async () => {
+      const size = sizeOfPlan({ targets: seenIn(workers, scope), executions: [] });
+      const seen = `${size} seen on ${count(workers.length, 'worker')} of this machine`;
+      // What is seen may be too little: it is never certain to be one.
+      return {
+        what: isKnownToWorkers(scope) ? `what is in ${describeScope(scope)} of ${seen}` : seen,
+        isOne: false,
+      };
+    },
+    latch: isHeld(scope) ? ', and nothing starts there until the latches are released' : '',
+  };
+}
+
+async function killAndShow(
+  session: Session,
+  workers: readonly LocalWorker[],
+  request: LocalKillRequest,
+  options: KillOptions,
+): Promise<ExitCode> {
+  const what = `killing ${describeScope(request.scope)} on this machine`;
+  const kill = await waitForProof(
+    session,
+    what,
+    async (signal) => await killLocally(workers, request, { signal }),
+  );
+  if (kill === undefined) return EXIT.unconfirmed;
+  if (kill === 'interrupted') {
+    session.note('The workers that were asked go on with it. Asking again is safe, and shows what is left.');
+    return EXIT.interrupted;
+  }
+  if (session.isJson) session.json(kill);
+  else for (const line of renderLocalKill(kill, session.out, options)) session.print(line);
+  return kill.complete ? EXIT.ok : EXIT.unconfirmed;
+}

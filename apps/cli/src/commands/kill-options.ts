@@ -1,0 +1,16 @@
+import type { ScopeOptions } from '../arguments/scope-options';
+
+/** What `belay kill` takes. */
+export interface KillOptions extends ScopeOptions {
+  readonly local?: boolean;
+  readonly dryRun?: boolean;
+  readonly now?: boolean;
+  readonly grace?: number;
+  readonly note?: string;
+  readonly yes?: boolean;
+  /** False with `--no-latch`. */
+  readonly latch: boolean;
+  /** False with `--no-wait`. */
+  readonly wait: boolean;
+  readonly full?: boolean;
+}

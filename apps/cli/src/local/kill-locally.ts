@@ -1,0 +1,99 @@
+import type { LocalKillRequest, Scope } from '#libs/contracts';
+import type { LocalReceipt } from '#libs/killswitch';
+import { askWorker, SilentWorkerError } from './ask-worker';
+import { findLocalAgents, type LocalAgent } from './local-agents';
+import type { LocalWorker } from './local-workers';
+
+/** A worker of this machine that gave no receipt. */
+export interface UnreachedWorker {
+  readonly workerId: string;
+  /** As a phrase. */
+  readonly why: string;
+  /** Its process, while that lives. */
+  readonly pid?: number;
+  /** What of its agents can be seen to run, after the others have answered. */
+  readonly agents: readonly LocalAgent[];
+}
+
+/** What came of a kill without the server. */
+export interface LocalKill {
+  /** True only when every worker of this machine that the scope may reach answered with every target confirmed. */
+  readonly complete: boolean;
+  readonly scope: Scope;
+  readonly by: string;
+  readonly workers: readonly LocalReceipt[];
+  readonly unreached: readonly UnreachedWorker[];
+}
+
+/** Whom a scope may reach: a worker holds itself when it is asked for any worker, so another's name is not for it. */
+export function workersInScope(workers: readonly LocalWorker[], scope: Scope): LocalWorker[] {
+  return workers.filter(({ id }) => scope.type !== 'worker' || scope.workerId === id);
+}
+
+/** Asks all of them at once, and answers when each has answered or was found silent. @throws the signal's reason */
+export async function killLocally(
+  workers: readonly LocalWorker[],
+  request: LocalKillRequest,
+  options: { readonly signal: AbortSignal; readonly awakeMs?: number },
+): Promise<LocalKill> {
+  const { scope, by } = request;
+  const receipts: LocalReceipt[] = [];
+  const unreached: Omit<UnreachedWorker, 'agents'>[] = [];
+  const ask = async ({ id, socket, isOpen, pid }: LocalWorker): Promise<void> => {
+    const missed = { workerId: id, ...(pid === undefined ? {} : { pid }) };
+    try {
+      const answer = await askWorker(socket, request, options);
+      if (isReceipt(answer)) receipts.push(answer);
+      else unreached.push({ ...missed, why: `it refused: ${detailOf(answer)}` });
+    } catch (error) {
+      options.signal.throwIfAborted();
+      // Nobody there, and no record: its trees were seen dead when it ended.
+      if (isOpen || !isAbsent(error)) unreached.push({ ...missed, why: reasonOf(error) });
+    }
+  };
+  await Promise.all(workers.map(ask));
+  const left = findLocalAgents(
+    unreached.map(({ workerId }) => workerId),
+    scope,
+  );
+  return {
+    complete: unreached.length === 0 && receipts.every(({ complete }) => complete),
+    scope,
+    by,
+    workers: receipts.toSorted((a, b) => (a.workerId < b.workerId ? -1 : 1)),
+    unreached: unreached
+      .toSorted((a, b) => (a.workerId < b.workerId ? -1 : 1))
+      .map((one) => ({ ...one, agents: left.filter(({ workerId }) => workerId === one.workerId) })),
+  };
+}
+
+function isReceipt(answer: unknown): answer is LocalReceipt {
+  const { complete, targets } = (answer ?? {}) as { complete?: unknown; targets?: unknown };
+  return typeof complete === 'boolean' && Array.isArray(targets);
+}
+
+function detailOf(answer: unknown): string {
+  const { detail } = (answer ?? {}) as { detail?: unknown };
+  return typeof detail === 'string' ? detail : 'what it answered is no receipt';
+}
+
+function isAbsent(error: unknown): boolean {
+  const { code } = error as NodeJS.ErrnoException;
+  return code === 'ENOENT' || code === 'ECONNREFUSED';
+}
+
+function reasonOf(error: unknown): string {
+  if (error instanceof SilentWorkerError)
+    return `${error.message}: it is stopped or hangs, and does what was asked when it wakes`;
+  const { code = '' } = error as NodeJS.ErrnoException;
+  return PHRASES[code] ?? (error instanceof Error ? error.message : String(error));
+}
+
+const PHRASES: Readonly<Record<string, string>> = {
+  ENOENT: 'it has no socket',
+  ECONNREFUSED: 'nobody listens on its socket',
+  EACCES: 'its socket is for another user',
+  EPERM: 'its socket is for another user',
+  ECONNRESET: 'it ended before it answered',
+  EPIPE: 'it ended before it answered',
+};
