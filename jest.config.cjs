@@ -16,8 +16,7 @@ module.exports = {
       ...shared,
       displayName: 'integration',
       testMatch: ['<rootDir>/test/integration/**/*.test.ts'],
-      // Real processes on a machine that may be busy; no test is about this number.
-      testTimeout: 30_000,
+      setupFilesAfterEnv: ['<rootDir>/test/jest/patience.cjs'],
     },
   ],
   coverageProvider: 'v8',

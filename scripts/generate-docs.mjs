@@ -33,8 +33,7 @@ states and moves. The Lua scripts get it as their guard ([ADR 0008](adr/0008-tab
 held to it by the compiler, and this page is generated from it. A move that is not in a table is refused with \`INVALID_TRANSITION\`
 and names the entity, its id, \`from\`, \`to\` and what is allowed.
 
-The tables are ahead of the interfaces. No command or route makes these moves yet: pause and resume of an execution, its
-retry (and with it a node's way back to \`pending\`), and a node that suspends itself.`;
+The tables are ahead of the interfaces. No command or route makes these moves yet: a node that suspends itself.`;
 
 const { MACHINES, toMermaid, statesOf, allowedFrom } = createRequire(import.meta.url)(
   join(ROOT, 'dist/libs/contracts/src/index.js'),

@@ -44,6 +44,7 @@ export function specOf(graph: Graph): ExecutionSpec {
     backoff: { type: 'fixed', delayMs: 0, maxMs: 0, jitter: 0 },
     allowFailure: false,
     onLostContact: 'stop',
+    recovery: { auto: true },
   }));
   return { name: 'bench', labels: {}, onFailure: 'stop', nodes };
 }

@@ -65,7 +65,13 @@ describe('a whole run', () => {
     const { items } = await fleet.client.agents({ executionId: id });
     const c = items.find((agent) => agent.nodeId === 'c');
     const { lines } = await fleet.client.logs(c?.id ?? '');
-    expect(lines[0]?.line).toBe('{"input":null,"upstream":{"a":{"n":1}}}');
+    expect(JSON.parse(lines[0]?.line ?? '')).toEqual({
+      input: null,
+      upstream: { a: { n: 1 } },
+      attempt: 1,
+      isRecovery: false,
+      lastCheckpoint: null,
+    });
     expect(await fleet.client.node(id, 'a')).toMatchObject({ state: 'completed', result: { n: 1 } });
   });
 

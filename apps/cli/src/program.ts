@@ -16,6 +16,7 @@ import { addProcesses } from './commands/processes';
 import { addPs } from './commands/ps';
 import { addReceipt } from './commands/receipt';
 import { addRelease } from './commands/release';
+import { addRetry } from './commands/retry';
 import { addRun } from './commands/run';
 import { addStart } from './commands/start';
 import { addStop } from './commands/stop';
@@ -38,6 +39,7 @@ const ADDERS = [
   addStart,
   addLogs,
   addPause,
+  addRetry,
   addStop,
   addKill,
   addFreeze,

@@ -17,6 +17,7 @@ import {
   NODE_MACHINE,
   statesOf,
   validatePauseRequest,
+  validateRetryRequest,
   validateStopRequest,
   type ExecutionRecord,
   type NodeRecord,
@@ -144,6 +145,13 @@ export class ExecutionsController {
   @HttpCode(200)
   async resume(@Param('id') id: string): Promise<{ execution: ExecutionRecord; receipt?: Receipt }> {
     return this.killswitch.resume(id, { by: 'api' });
+  }
+
+  @Post('executions/:id/retry')
+  @HttpCode(200)
+  async retry(@Param('id') id: string, @Body() body: unknown): Promise<ExecutionRecord> {
+    this.orchestrator.assertAdmitting();
+    return this.manager.retry(id, { ...validateRetryRequest(body), actor: 'api' });
   }
 
   @Post('executions/:id/stop')

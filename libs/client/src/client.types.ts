@@ -230,6 +230,12 @@ export interface BelayClient {
   releaseLatch(id: LatchId, note: string, options?: CallOptions): Promise<Released>;
   pause(id: ExecutionId, request?: PauseRequest, options?: CallOptions): Promise<Paused>;
   resume(id: ExecutionId, options?: CallOptions): Promise<Paused>;
+  /** Goes on with a stopped or failed one; what completed keeps its result. `force`: although a lost attempt may still run. */
+  retryExecution(
+    id: ExecutionId,
+    request?: { readonly force?: boolean },
+    options?: CallOptions,
+  ): Promise<ExecutionRecord>;
   /** Newest first. */
   audit(query?: { readonly limit?: number } & CallOptions): Promise<Page<AuditEntry>>;
   verifyAudit(options?: CallOptions): Promise<AuditVerdict>;

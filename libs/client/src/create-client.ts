@@ -119,6 +119,8 @@ export function createClient(options: ClientOptions): BelayClient {
       await postAndWait(`/api/executions/${part(id)}/pause`, request, STOP_GOES_ON(id), callOptions),
     resume: async (id, callOptions) =>
       await postAndWait(`/api/executions/${part(id)}/resume`, {}, STOP_GOES_ON(id), callOptions),
+    retryExecution: async (id, request = {}, callOptions) =>
+      await post(`/api/executions/${part(id)}/retry`, request, callOptions),
     audit: async ({ limit, signal } = {}) =>
       await get(`/api/audit${buildQuery({ limit })}`, withSignal(signal)),
     drill: async (workerId, callOptions) =>

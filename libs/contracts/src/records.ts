@@ -93,6 +93,10 @@ export interface AgentRecord {
   readonly attempt: number;
   /** The attempt before this one (R9). */
   readonly previousId?: AgentId;
+  /** Attempts before the last retry of the execution: its policy counts from there. */
+  readonly priorAttempts?: number;
+  /** The attempt before this one was lost with its worker, or ended by its drain (R28). */
+  readonly isRecovery?: boolean;
   readonly owner: WorkerId;
   readonly pool: string;
   /** The execution's and the node's together; absent when there are none. */
@@ -115,6 +119,7 @@ export interface AgentRecord {
   readonly actor?: string;
   readonly costUsd: number;
   readonly progress?: unknown;
+  /** The last one said, by this attempt or by one before it. */
   readonly checkpoint?: unknown;
   /** Lines on fd 3 that were not protocol. */
   readonly badLines?: number;

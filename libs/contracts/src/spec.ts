@@ -36,6 +36,14 @@ export interface NodeSpec {
   /** A failure for good of this node counts as done for its dependants, who then get no result from it. */
   readonly allowFailure: boolean;
   readonly onLostContact: 'stop' | 'continue';
+  readonly recovery: RecoveryPolicy;
+}
+
+/** Whether another worker goes on with an attempt whose own was lost (R29). */
+export interface RecoveryPolicy {
+  readonly auto: boolean;
+  /** An outage longer than this is not recovered from by itself. Milliseconds. */
+  readonly withinMs?: number;
 }
 
 export interface CommandRun {

@@ -6,6 +6,7 @@ import {
   type ExecutionSpec,
 } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
+import { ulid } from 'ulid';
 import type { DagExecutor } from './dag-executor';
 
 export interface SubmitOptions {
@@ -43,6 +44,19 @@ export class ExecutionManager {
 
   async start(executionId: string): Promise<ExecutionRecord> {
     await this.lifecycle.executions.start(executionId);
+    await this.dag.drive(executionId);
+    return this.lifecycle.executions.get(executionId);
+  }
+
+  /**
+   * Goes on with a stopped or failed one from where it was: what completed keeps its result (R40). `force`: although an
+   * attempt that was lost may still run. @throws InvalidTransitionError · BelayError NOT_PROVED · LATCHED
+   */
+  async retry(
+    executionId: string,
+    { actor, force = false }: { readonly actor: string; readonly force?: boolean },
+  ): Promise<ExecutionRecord> {
+    await this.lifecycle.executions.retry(executionId, { retryId: ulid(), actor, force });
     await this.dag.drive(executionId);
     return this.lifecycle.executions.get(executionId);
   }

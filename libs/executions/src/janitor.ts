@@ -1,8 +1,8 @@
-import { NotFoundError, type AgentRecord, type StopReport } from '#libs/contracts';
+import { NotFoundError, type AgentRecord, type NodeSpec, type StopReport } from '#libs/contracts';
 import type { AgentQueues } from '#libs/dispatch';
 import type { LifecycleService } from '#libs/lifecycle';
 import type { DagExecutor } from './dag-executor';
-import { retryVerdict } from './retry-policy';
+import { recoveryRefusal, retryVerdict } from './retry-policy';
 
 /** Most of anything one pass looks at. */
 const BATCH = 100;
@@ -111,24 +111,38 @@ export class Janitor {
     for (const id of await workers.lost()) {
       await agents.banOwner(id);
       const proof = await workers.proof(id);
-      for (const agent of await agents.ownedBy(id)) await this.guard(this.loseAgent(agent, id, proof));
+      const { lastHeartbeatAt: heardAt = this.lifecycle.valkey.clock.now() } = await workers.get(id);
+      for (const agent of await agents.ownedBy(id))
+        await this.guard(this.loseAgent(agent, { id, heardAt, proof }));
       if ((await agents.ownedBy(id)).length === 0) await workers.forgetLost(id);
     }
     await this.proveLost();
   }
 
-  private async loseAgent(agent: AgentRecord, id: string, proof: StopReport | undefined): Promise<void> {
+  private async loseAgent(
+    agent: AgentRecord,
+    { id, heardAt, proof }: { id: string; heardAt: number; proof: StopReport | undefined },
+  ): Promise<void> {
     const { agents } = this.lifecycle;
     const spec = await this.nodeSpec(agent.executionId, agent.nodeId);
+    const refusal = recoveryRefusal(spec, Math.max(0, this.lifecycle.valkey.clock.now() - heardAt));
+    const lost = `Worker ${id} stopped renewing its lease`;
     const outcome = {
       state: 'failed' as const,
       reason: 'worker_lost' as const,
-      error: { code: 'WORKER_LOST', message: `Worker ${id} stopped renewing its lease.` },
+      error:
+        refusal === undefined
+          ? { code: 'WORKER_LOST', message: `${lost}.` }
+          : { code: refusal.code, message: `${lost}; ${refusal.message}.` },
       // A lease that ran out says nothing about the processes; its guardian or a reaper may have.
       ...(proof === undefined ? { lost: true } : { report: proof }),
     };
     const fence = { agentId: agent.id, owner: id, epoch: agent.epoch };
-    const verdict = retryVerdict(spec, agent.attempt, outcome.error.code, Math.random());
+    const { priorAttempts = 0 } = agent;
+    const verdict =
+      refusal === undefined
+        ? retryVerdict({ ...spec, priorAttempts }, agent.attempt, outcome.error.code, Math.random())
+        : undefined;
     const result = await agents.finish(fence, { ...outcome, ...verdict });
     if (result.stopNeeded)
       this.dag.requestStop({ executionId: agent.executionId, reason: 'error', by: 'belay' });
@@ -146,10 +160,10 @@ export class Janitor {
     }
   }
 
-  private async nodeSpec(executionId: string, nodeId: string): Promise<Parameters<typeof retryVerdict>[0]> {
+  private async nodeSpec(executionId: string, nodeId: string): Promise<NodeSpec> {
     const { redis, keys } = this.lifecycle.valkey;
     const text = await redis.hget(keys.execution(executionId, 'specs'), nodeId);
     if (text === null) throw new NotFoundError('node', nodeId);
-    return JSON.parse(text) as Parameters<typeof retryVerdict>[0];
+    return JSON.parse(text) as NodeSpec;
   }
 }

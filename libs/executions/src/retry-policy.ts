@@ -1,5 +1,25 @@
 import type { BackoffPolicy, NodeSpec } from '#libs/contracts';
 
+/**
+ * Why a lost attempt is not tried again by itself; undefined when it may be (R29). `awayMs`: since its worker was last
+ * heard of.
+ */
+export function recoveryRefusal(
+  { recovery }: Pick<NodeSpec, 'recovery'>,
+  awayMs: number,
+): { readonly code: 'RECOVERY_OFF' | 'RECOVERY_TOO_LATE'; readonly message: string } | undefined {
+  if (!recovery.auto)
+    return {
+      code: 'RECOVERY_OFF',
+      message: 'its spec has recovery.auto off, so it is not tried again by itself',
+    };
+  if (recovery.withinMs === undefined || awayMs <= recovery.withinMs) return undefined;
+  return {
+    code: 'RECOVERY_TOO_LATE',
+    message: `it was away for ${awayMs} ms, longer than its recovery.withinMs of ${recovery.withinMs}, so it is not tried again by itself`,
+  };
+}
+
 /** Errors that another attempt cannot mend (R33). */
 const NEVER_RETRIED = new Set([
   'ENOENT',
@@ -23,11 +43,13 @@ export function backoffMs(policy: BackoffPolicy, attempt: number, random: number
  * it failed for good, which is when its dependants are judged (R9).
  */
 export function retryVerdict(
-  node: Pick<NodeSpec, 'maxAttempts' | 'backoff'>,
-  attempt: number,
+  node: Pick<NodeSpec, 'maxAttempts' | 'backoff'> & { readonly priorAttempts?: number },
+  attemptEver: number,
   errorCode: string | undefined,
   random: number,
 ): { readonly retryInMs: number } | undefined {
+  // A retry by hand starts the count anew.
+  const attempt = attemptEver - (node.priorAttempts ?? 0);
   if (attempt >= node.maxAttempts) return undefined;
   if (errorCode !== undefined && NEVER_RETRIED.has(errorCode)) return undefined;
   return { retryInMs: backoffMs(node.backoff, attempt, random) };

@@ -1,5 +1,4 @@
 import {
-  isWide,
   scopeCovers,
   scopeKey,
   type Order,
@@ -108,14 +107,14 @@ export class KillResponder {
 
   /**
    * Begins to serve what is in scope, now. Repeatable. Returns how many it began with at once: what was claimed before
-   * the order was placed, and what is named. A wide order also reaches what was claimed later, while it is open; a
-   * late reading of the log must not reach what began after its end, so for those the order is asked first.
+   * the order was placed, and what is named. It also reaches what was claimed later, while it is open; a late reading of
+   * the log must not reach what began after its end (an execution may have been retried), so for those it is asked first.
    */
   obey({ order, targets }: Ring): number {
     this.watched.set(order.id, order);
     const named = new Set(targets);
     const before = (slot: AgentSlot): boolean =>
-      !isWide(order.scope) || (slot.claimedAt !== undefined && slot.claimedAt <= order.placedAt);
+      order.scope.type === 'agent' || (slot.claimedAt !== undefined && slot.claimedAt <= order.placedAt);
     const now = (slot: AgentSlot): boolean =>
       this.isNews(order, slot) && (named.has(slot.agentId) || (this.covers(order, slot) && before(slot)));
     const count = this.serve(order, now);

@@ -38,7 +38,10 @@ export type Claim =
       readonly executionName: string;
       readonly graceMs?: number;
       readonly previousId?: string;
-      readonly node: NodeSpec;
+      readonly node: ClaimedNode;
+      readonly isRecovery: boolean;
+      /** The last one an attempt before this said. */
+      readonly lastCheckpoint?: unknown;
       /** Results of the nodes it depends on, by node id. */
       readonly upstream: Readonly<Record<string, unknown>>;
     }
@@ -49,6 +52,9 @@ export type Claim =
       /** The latch that covers it, when `why` is LATCHED. */
       readonly latch?: LatchRefusal;
     };
+
+/** A node's spec with how its policy counts. */
+export type ClaimedNode = NodeSpec & { readonly priorAttempts?: number };
 
 /** How an attempt ended. */
 export interface AgentOutcome {
@@ -132,6 +138,9 @@ export class AgentStore {
       labels?: Record<string, string>;
       graceMs?: number;
       previousId?: string;
+      priorAttempts?: number;
+      isRecovery?: boolean;
+      checkpoint?: string;
     };
     if (head.refused !== undefined) {
       const state = head['state'] as string | undefined;
@@ -159,7 +168,12 @@ export class AgentStore {
       executionName: head.name,
       ...(head.graceMs === undefined ? {} : { graceMs: head.graceMs }),
       ...(head.previousId === undefined ? {} : { previousId: head.previousId }),
-      node: parseStored(key, reply[1]),
+      node: {
+        ...parseStored<NodeSpec>(key, reply[1]),
+        ...(head.priorAttempts === undefined ? {} : { priorAttempts: head.priorAttempts }),
+      },
+      isRecovery: head.isRecovery === true,
+      ...(head.checkpoint === undefined ? {} : { lastCheckpoint: parseStored(key, head.checkpoint) }),
       upstream,
     };
   }

@@ -142,6 +142,18 @@ export class ExecutionStore {
     return accepted(await this.scripts.json('resumeExecution', id, [actor]), 'execution', id);
   }
 
+  /**
+   * stopped | failed → running with the next epoch; completed nodes keep their results, the others begin again. `retryId`
+   * makes it repeatable. @throws BelayError NOT_PROVED while an attempt of it may still run · LATCHED
+   */
+  async retry(
+    id: string,
+    request: { retryId: string; actor: string; force: boolean },
+  ): Promise<{ state: ExecutionState; epoch: number }> {
+    const args = [request.retryId, request.actor, request.force ? 1 : 0];
+    return accepted(await this.scripts.json('retryExecution', id, args), 'execution', id);
+  }
+
   /** No agent of it starts from here on; the first reason wins (R20). */
   async stop(
     id: string,

@@ -13,6 +13,7 @@ export function node(id: string, over: Partial<NodeSpec> = {}): NodeSpec {
     backoff: { type: 'fixed', delayMs: 0, maxMs: 0, jitter: 0 },
     allowFailure: false,
     onLostContact: 'stop',
+    recovery: { auto: true },
     ...over,
   };
 }

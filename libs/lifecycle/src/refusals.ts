@@ -52,6 +52,21 @@ export function accepted<T>(reply: ScriptReply, entity: Entity, id: string): T {
           details: { entity, id, from: reply['state'], to: 'running' },
         },
       );
+    case 'NOT_PROVED': {
+      const { agentId, count, living } = reply as unknown as {
+        agentId: string;
+        count: number;
+        living: boolean;
+      };
+      const others = count > 1 ? ` and ${count - 1} more` : '';
+      throw new BelayError(
+        'NOT_PROVED',
+        living
+          ? `Agent ${agentId}${others} of ${id} still counts as running. Stop the execution again, then retry it.`
+          : `Agent ${agentId}${others} of ${id} was lost and never seen dead: a retry could run it twice. See to its machine, or retry with force.`,
+        { details: { id, agentId, count } },
+      );
+    }
     case 'STAGING_LOST':
       throw new BelayError(
         'TIMEOUT',

@@ -1,4 +1,4 @@
--- advanceExecution: a bounded step of whatever an execution still has to do by itself: make released nodes ready,
+-- advanceExecution: a bounded step of whatever an execution still has to do by itself: undo what a retry undoes, make released nodes ready,
 -- skip what cannot run, cancel what a stop leaves, end it. Repeatable; call again while more is true.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 most nodes to move in this call
@@ -6,6 +6,7 @@
 -- Events  node.ready, node.skipped, node.cancelled, execution.completed | failed | stopped
 --!include base
 --!include execution
+--!include retry
 local limit = tonumber(ARGV[4])
 -- Counting down 500 dependants takes about as long as moving this many nodes.
 local PIECE_COSTS = 50
@@ -17,7 +18,9 @@ end
 local entries, moved = {}, 0
 local halting = state == 'idle' and field('halting')
 
-if state == 'running' or state == 'stopping' then
+if state == 'running' and field('retrying') then moved = reset_nodes(limit) end
+local retrying = field('retrying')
+if (state == 'running' or state == 'stopping') and not retrying then
   while moved < limit do
     local item = redis.call('LPOP', todo_key)
     if not item then break end
@@ -58,7 +61,7 @@ if state == 'stopping' or halting then
 end
 if moved > 0 then bump() end
 local now_state = settle()
-local more = redis.call('LLEN', todo_key) > 0
+local more = retrying ~= nil or redis.call('LLEN', todo_key) > 0
   or ((now_state == 'stopping' or halting) and redis.call('SCARD', open_key) > 0)
 if now_state == 'completed' or now_state == 'failed' or now_state == 'stopped' or now_state == 'paused' then more = false end
 if not more then redis.call('ZREM', key('advancing'), EXE) end

@@ -3,7 +3,8 @@
 -- Repeatable: the same worker with the same token gets the same claim.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 node id · 5 agent id · 6 attempt · 7 worker id · 8 token
--- Returns { head JSON { epoch, claimedAt, graceMs?, name, previousId?, pool, labels? }, node spec JSON, [dependency, result, …] }
+-- Returns { head JSON { epoch, claimedAt, graceMs?, name, previousId?, pool, labels?, priorAttempts?,
+--           isRecovery?, checkpoint? (text) }, node spec JSON, [dependency, result, …] }
 --         · refused: NOT_FOUND · NOT_RUNNING { state } · TAKEN { state, attempt }
 --           · LATCHED { latchId, kind, scope } · GONE (the worker was declared lost)
 -- Events  agent.spawning, node.running
@@ -56,7 +57,16 @@ if not (agent and agent.owner == worker and agent.token == token and agent.state
     epoch = redis.call('HINCRBY', exe_key, 'fence', 1),
   }
   if next(labels) then agent.labels = labels end
-  if attempt > 1 then agent.previousId = agent_id(node, attempt - 1) end
+  if attempt > 1 then
+    agent.previousId = agent_id(node, attempt - 1)
+    local previous = read_agent(agent.previousId)
+    if previous then
+      -- Handed on from attempt to attempt until one says a newer one (R28).
+      agent.checkpoint = previous.checkpoint
+      agent.isRecovery = (previous.reason == 'worker_lost' or previous.reason == 'server_shutdown') or nil
+    end
+  end
+  if node.b then agent.priorAttempts = node.b end
   write_agent(agent)
   redis.call('HINCRBY', exe_key, 'live', 1)
   redis.call('SADD', live_key, id)
@@ -85,7 +95,8 @@ if #wanted > 0 then
   end
 end
 local head = { epoch = agent.epoch, claimedAt = agent.createdAt, name = field('name'), previousId = agent.previousId,
-  pool = agent.pool, labels = agent.labels }
+  pool = agent.pool, labels = agent.labels, priorAttempts = agent.priorAttempts,
+  isRecovery = agent.isRecovery, checkpoint = agent.checkpoint }
 local grace = field('graceMs')
 if grace then head.graceMs = tonumber(grace) end
 return { cjson.encode(head), spec, upstream }

@@ -48,6 +48,10 @@ export function normalizeNode(node: ParsedNode): NodeSpec {
     ...limitsOf(node.limits),
     allowFailure: node.allowFailure,
     onLostContact: node.onLostContact,
+    recovery: {
+      auto: node.recovery.auto,
+      ...(node.recovery.withinMs === undefined ? {} : { withinMs: node.recovery.withinMs }),
+    },
   };
 }
 

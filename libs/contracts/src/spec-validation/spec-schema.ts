@@ -66,6 +66,18 @@ const backoffSchema = z.strictObject(
   says('an object with type, delayMs, maxMs and jitter'),
 );
 
+const recoverySchema = z.strictObject(
+  {
+    auto: flag()
+      .default(true)
+      .describe('Try it again elsewhere when its worker was lost; false: it fails for good.'),
+    withinMs: duration()
+      .optional()
+      .describe('Not when more time than this went by since it was last known to run, milliseconds.'),
+  },
+  says('an object with auto and withinMs'),
+);
+
 const limitsSchema = z.strictObject(
   {
     memoryMb: wholeNumber(1, 16_777_216, ' of MiB').optional().describe('Memory of the whole tree, MiB.'),
@@ -99,6 +111,7 @@ const agentFields = {
   onLostContact: oneOf(['stop', 'continue'])
     .default('stop')
     .describe('What becomes of it when its worker loses Valkey.'),
+  recovery: recoverySchema.default({ auto: true }).describe('What becomes of it when its worker is lost.'),
   isolation: z
     .literal('process', says('process'))
     .default('process')

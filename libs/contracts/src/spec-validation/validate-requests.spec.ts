@@ -6,6 +6,7 @@ import {
   validateLocalKill,
   validateNoteRequest,
   validatePauseRequest,
+  validateRetryRequest,
   validateStopRequest,
 } from './validate-requests';
 
@@ -207,6 +208,9 @@ describe('the other bodies', () => {
     expect(told(validateLatchRequest, { note: 'x' })).toEqual([expect.stringContaining('scope REQUIRED')]);
     expect(validateNoteRequest({ note: 'fixed' })).toEqual({ note: 'fixed' });
     expect(told(validateNoteRequest, undefined)).toEqual([expect.stringContaining('note REQUIRED')]);
+    expect(validateRetryRequest(undefined)).toEqual({});
+    expect(validateRetryRequest({ force: true })).toEqual({ force: true });
+    expect(told(validateRetryRequest, { force: 'yes' })).toEqual([expect.stringContaining('force TYPE')]);
     expect(validatePauseRequest(undefined)).toEqual({});
     expect(validatePauseRequest({ mode: 'freeze', note: 'x' })).toEqual({ mode: 'freeze', note: 'x' });
     expect(told(validatePauseRequest, { mode: 'melt' })).toEqual([

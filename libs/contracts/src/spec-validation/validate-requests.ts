@@ -65,6 +65,12 @@ export interface PauseRequest {
   readonly note?: string;
 }
 
+/** What a retry of an ended execution may say. */
+export interface RetryRequest {
+  /** Although an attempt that was lost was never seen dead: it may run beside its successor. */
+  readonly force?: boolean;
+}
+
 const stopFields = {
   reason: oneOf(STOP_REASONS).optional(),
   note: line(1_024).optional(),
@@ -100,6 +106,9 @@ const noteFields = { note: line(1_024) };
 const noteSchema = z.strictObject(noteFields, says('an object with note, the reason in your words'));
 const pauseFields = { mode: oneOf(['drain', 'freeze']).optional(), note: line(1_024).optional() };
 const pauseSchema = z.strictObject(pauseFields, says('an object with mode and note'));
+
+const retryFields = { force: flag().optional() };
+const retrySchema = z.strictObject(retryFields, says('an object with force, or nothing'));
 
 /** For each type of scope: the field that names its target, and whether a value is such a name. */
 const SCOPES = {
@@ -170,6 +179,11 @@ export function validateNoteRequest(raw: unknown): NoteRequest {
 /** @throws BelayError `INVALID_REQUEST` with every problem. */
 export function validatePauseRequest(raw: unknown): PauseRequest {
   return check(pauseSchema, raw ?? {}, Object.keys(pauseFields)) as PauseRequest;
+}
+
+/** @throws BelayError `INVALID_REQUEST` with every problem. */
+export function validateRetryRequest(raw: unknown): RetryRequest {
+  return check(retrySchema, raw ?? {}, Object.keys(retryFields)) as RetryRequest;
 }
 
 /** Which kinds go with which scopes. */

@@ -31,6 +31,7 @@ describe('a good spec', () => {
           backoff: { type: 'exponential', delayMs: 1_000, maxMs: 30_000, jitter: 0.5 },
           allowFailure: false,
           onLostContact: 'stop',
+          recovery: { auto: true },
         },
       ],
     });
@@ -60,6 +61,7 @@ describe('a good spec', () => {
       limits: { memoryMb: 512, cpus: 0.5, pids: 64 },
       allowFailure: true,
       onLostContact: 'continue',
+      recovery: { auto: false, withinMs: 60_000 },
     });
     const checked = validateSpec({ ...full, nodes: [{ ...first, isolation: 'process' }] });
     expect(checked).toStrictEqual({ ...full, nodes: [{ ...first, dependsOn: [] }] });
@@ -454,7 +456,7 @@ describe('an agent alone', () => {
       [
         `run.command REQUIRED is missing; it must be ${COMMAND}.`,
         'run.comand UNKNOWN_FIELD unknown field; did you mean command?',
-        'dependson UNKNOWN_FIELD unknown field; known here: id, name, idempotencyKey, maxCostUsd, softCostUsd, run, input, pool, priority, labels, maxAttempts, backoff, timeoutMs, graceMs, limits, allowFailure, onLostContact, isolation.',
+        'dependson UNKNOWN_FIELD unknown field; known here: id, name, idempotencyKey, maxCostUsd, softCostUsd, run, input, pool, priority, labels, maxAttempts, backoff, timeoutMs, graceMs, limits, allowFailure, onLostContact, recovery, isolation.',
       ],
     ],
     [

@@ -189,6 +189,7 @@ function specFor(workerId: string): ExecutionSpec {
     graceMs: GRACE_MS,
     allowFailure: false,
     onLostContact: 'stop',
+    recovery: { auto: true },
   });
   return { name: 'drill', labels: { drill: workerId }, onFailure: 'continue', nodes: CANARIES.map(node) };
 }

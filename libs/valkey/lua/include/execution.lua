@@ -64,7 +64,7 @@ local function move_execution(from, to, event)
   return true
 end
 
--- Node records: { i = index, s = state, a = attempt, c = last attempt claimed, p = pool, y = priority, f = failure allowed, e = error, r = reason }.
+-- Node records: { i = index, s = state, a = attempt, b = attempts before the last retry, c = last attempt claimed, p = pool, y = priority, f = failure allowed, e = error, r = reason }.
 local function read_node(id)
   local text = redis.call('HGET', nodes_key, id)
   if not text then return nil end
@@ -161,6 +161,8 @@ end
 local function settle()
   local state = field('state')
   if state ~= 'running' and state ~= 'stopping' then return state end
+  -- Not all of its nodes are pending again yet.
+  if field('retrying') then return state end
   local n = redis.call('HMGET', exe_key, 'n:pending', 'n:ready', 'n:running', 'n:suspended', 'live',
     'n:failed', 'n:skipped', 'n:cancelled', 'allowed', 'stopTo', 'reason', 'actor', 'error')
   for i = 1, 5 do if tonumber(n[i]) > 0 then return state end end
@@ -190,6 +192,7 @@ end
 -- running / paused → stopping, with the first reason kept. `stop` = { orderId, reason, actor, note, error, to }.
 local function begin_stopping(from, stop)
   redis.call('HSET', exe_key, 'stopTo', stop.to or 'stopped', 'reason', stop.reason)
+  redis.call('HDEL', exe_key, 'retrying')
   if stop.orderId then redis.call('HSET', exe_key, 'orderId', stop.orderId) end
   if stop.actor then redis.call('HSET', exe_key, 'actor', stop.actor) end
   if stop.note then redis.call('HSET', exe_key, 'note', stop.note) end

@@ -1,0 +1,255 @@
+import type { DispatchEntry } from '#libs/contracts';
+import { startThrowawayServer, Valkey, type ThrowawayServer } from '#libs/valkey';
+import fc from 'fast-check';
+import type { AgentOutcome, Claim } from './agent-store';
+import { node, spec } from './lifecycle.fixture';
+import { LifecycleService } from './lifecycle.service';
+
+let server: ThrowawayServer;
+let valkey: Valkey;
+let life: LifecycleService;
+const WORKER = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ';
+const FAILED: AgentOutcome = { state: 'failed', reason: 'error', error: { code: 'EXIT', message: 'no' } };
+const again = (retryId: string, force = false) => ({ retryId, actor: 'me', force });
+
+beforeAll(async () => {
+  server = await startThrowawayServer();
+  valkey = await new Valkey({ url: server.url, keyPrefix: 'belay', shards: 2 }).open();
+  life = new LifecycleService(valkey, { retentionMs: 60_000 });
+});
+afterAll(async () => {
+  valkey.close();
+  await server.stop();
+});
+
+async function create(
+  nodes: Parameters<typeof spec>[0],
+  over: Parameters<typeof spec>[1] = {},
+): Promise<string> {
+  const made = spec(nodes, over);
+  return (await life.executions.create(made, { start: true, canonical: JSON.stringify(made) })).id;
+}
+
+async function advanceAll(id: string, limit?: number): Promise<DispatchEntry[]> {
+  const entries: DispatchEntry[] = [];
+  for (;;) {
+    const step = await life.executions.advance(id, limit);
+    entries.push(...step.entries);
+    if (!step.more) return entries;
+  }
+}
+
+async function claim(job: DispatchEntry): Promise<Extract<Claim, { claimed: true }>> {
+  const granted = await life.agents.claim(job, WORKER, `token-${job.agentId}`);
+  if (!granted.claimed) throw new Error(`claim refused: ${granted.why}`);
+  await life.agents.started(granted.fence, { pid: 1, pidStartTime: '1', containment: 'group' });
+  return granted;
+}
+
+/** What became ready by it. */
+async function run(job: DispatchEntry, outcome: AgentOutcome): Promise<DispatchEntry[]> {
+  const { fence } = await claim(job);
+  return [...(await life.agents.finish(fence, outcome)).entries];
+}
+
+const statesOf = async (id: string): Promise<Record<string, string>> =>
+  Object.fromEntries((await life.executions.nodes(id)).items.map((n) => [n.id, n.state]));
+
+describe('R40 what failed for good is retried by hand', () => {
+  it('completed nodes keep their results, the others begin again, with attempts and deadline counted anew', async () => {
+    const id = await create(
+      [
+        node('a'),
+        node('b', { dependsOn: ['a'], maxAttempts: 2 }),
+        node('c', { dependsOn: ['b'] }),
+        node('d', { dependsOn: ['a'] }),
+      ],
+      { timeoutMs: 60_000 },
+    );
+    const [a] = await advanceAll(id);
+    const [b, d] = await run(a!, { state: 'completed', result: { from: 'a' } });
+    await run(d!, { state: 'completed' });
+    await run(b!, FAILED);
+    await advanceAll(id);
+    const before = await life.executions.get(id);
+    expect(before).toMatchObject({ state: 'failed', epoch: 1, error: { nodeId: 'b' } });
+    const deadlines = valkey.keys.shard(valkey.keys.tagOf(id), 'deadlines');
+    expect(await valkey.redis.zscore(deadlines, id)).toBeNull();
+
+    const first = await life.executions.retry(id, again('r1'));
+    expect(first).toEqual({ state: 'running', epoch: 2 });
+    // A reply that was lost: the same retry again changes nothing.
+    expect(await life.executions.retry(id, again('r1'))).toEqual(first);
+    await expect(life.executions.retry(id, again('r2'))).rejects.toMatchObject({
+      code: 'INVALID_TRANSITION',
+      from: 'running',
+    });
+    expect(await valkey.redis.zscore(deadlines, id)).not.toBeNull();
+    expect(await valkey.redis.pttl(valkey.keys.execution(id, 'results'))).toBe(-1);
+    const [ready, ...more] = await advanceAll(id);
+    expect(more).toEqual([]);
+    expect(ready).toMatchObject({ nodeId: 'b', attempt: 2 });
+    expect(await statesOf(id)).toEqual({ a: 'completed', b: 'ready', c: 'pending', d: 'completed' });
+    const record = await life.executions.get(id);
+    expect(record).toMatchObject({
+      state: 'running',
+      epoch: 2,
+      nodes: { completed: 2, failed: 0, pending: 1 },
+    });
+    for (const gone of ['error', 'reason', 'stoppedAt']) expect(record).not.toHaveProperty(gone);
+
+    const granted = await claim(ready!);
+    expect(granted).toMatchObject({
+      upstream: { a: { from: 'a' } },
+      previousId: `agt_${id.slice(4)}-1-1`,
+      node: { maxAttempts: 2, priorAttempts: 1 },
+    });
+    const { entries } = await life.agents.finish(granted.fence, { state: 'completed' });
+    expect(entries.map(({ nodeId }) => nodeId)).toEqual(['c']);
+    await run(entries[0]!, { state: 'completed' });
+    expect(await life.executions.get(id)).toMatchObject({ state: 'completed', epoch: 2 });
+    await expect(life.executions.retry(id, again('r3'))).rejects.toMatchObject({ from: 'completed' });
+    const events = await life.executions.events(id, '0-0');
+    expect(events.map((event) => event.seq)).toEqual(events.map((_, i) => i + 1));
+  });
+
+  it('is not done while an attempt of it may still run, unless forced; a latch keeps it back', async () => {
+    const id = await create([node('a')], { idempotencyKey: 'retried' });
+    const [a] = await advanceAll(id);
+    const { fence } = await claim(a!);
+    await life.executions.stop(id, { reason: 'user_abort' });
+    await life.executions.transition(id, 'failed', { from: 'stopping' });
+    await expect(life.executions.retry(id, again('r1'))).rejects.toMatchObject({
+      code: 'NOT_PROVED',
+      message: expect.stringContaining('still counts as running') as string,
+    });
+    await life.agents.finish(fence, { state: 'failed', reason: 'worker_lost', lost: true });
+    await expect(life.executions.retry(id, again('r1'))).rejects.toMatchObject({
+      code: 'NOT_PROVED',
+      message: expect.stringContaining('never seen dead') as string,
+      details: { agentId: a!.agentId, count: 1 },
+    });
+    const tag = valkey.keys.tagOf(id);
+    const latch = { id: 'lat_1', kind: 'latch', scope: { type: 'all' }, by: 'me', engagedAt: 1 };
+    const copy = async (version: number, items: object[]) =>
+      valkey.scripts.json('copyLatches', valkey.keys.shard(tag, 'latches'), [
+        tag,
+        version,
+        JSON.stringify(items),
+        500,
+      ]);
+    await copy(1, [latch]);
+    await expect(life.executions.retry(id, again('r1', true))).rejects.toMatchObject({ code: 'LATCHED' });
+    await copy(2, []);
+    expect(await life.executions.retry(id, again('r1', true))).toEqual({ state: 'running', epoch: 2 });
+    expect(await valkey.redis.pttl(valkey.keys.shard(tag, 'idem:retried'))).toBe(-1);
+    await expect(life.executions.retry('exe_01HZZZZZZZZZZZZZZZZZZZZZZZ', again('x'))).rejects.toMatchObject({
+      code: 'NOT_FOUND',
+    });
+    const [next] = await advanceAll(id);
+    await run(next!, { state: 'completed' });
+    expect(await life.executions.get(id)).toMatchObject({ state: 'completed' });
+  });
+
+  it('names how many may still run', async () => {
+    const id = await create([node('a'), node('b')], { onFailure: 'continue' });
+    for (const job of await advanceAll(id)) {
+      const { fence } = await claim(job);
+      await life.agents.finish(fence, { state: 'failed', reason: 'worker_lost', lost: true });
+    }
+    await expect(life.executions.retry(id, again('r'))).rejects.toMatchObject({
+      message: expect.stringContaining('and 1 more of') as string,
+    });
+  });
+
+  it('goes in bounded steps; a stop in between ends it, and it can be retried again', async () => {
+    const ids = Array.from({ length: 60 }, (_, i) => `n${i}`);
+    const id = await create(ids.map((name) => node(name)));
+    await life.executions.stop(id, { reason: 'user_abort' });
+    await advanceAll(id);
+    await life.executions.retry(id, again('r1'));
+    const step = await life.executions.advance(id, 20);
+    expect(step).toMatchObject({ state: 'running', more: true, entries: [] });
+    expect((await life.executions.get(id)).nodes).toMatchObject({ pending: 20, cancelled: 40 });
+    await life.executions.stop(id, { reason: 'user_abort' });
+    await advanceAll(id);
+    expect(await life.executions.get(id)).toMatchObject({ state: 'stopped', nodes: { cancelled: 60 } });
+    await life.executions.retry(id, again('r2'));
+    expect(await advanceAll(id, 20)).toHaveLength(60);
+  });
+
+  it('R28 an attempt is told what the one before it kept, and whether that was lost', async () => {
+    const id = await create([node('a', { maxAttempts: 9 })]);
+    const [one] = await advanceAll(id);
+    const first = await claim(one!);
+    expect(first).toMatchObject({ isRecovery: false });
+    expect(first).not.toHaveProperty('lastCheckpoint');
+    await life.agents.report(first.fence, { checkpoint: { row: [] } });
+    const lost = await life.agents.finish(first.fence, {
+      state: 'failed',
+      reason: 'worker_lost',
+      retryInMs: 0,
+    });
+    const second = await claim(lost.entries[0]!);
+    expect(second).toMatchObject({ isRecovery: true, lastCheckpoint: { row: [] } });
+    const failed = await life.agents.finish(second.fence, { ...FAILED, retryInMs: 0 });
+    // It said none of its own: the one it was given is handed on.
+    expect(await claim(failed.entries[0]!)).toMatchObject({ isRecovery: false, lastCheckpoint: { row: [] } });
+  });
+});
+
+it('any graph, any ends, any retries: a node completes once, after what it depends on, with its result kept', async () => {
+  const graphs = fc.integer({ min: 1, max: 7 }).chain((size) =>
+    fc.record({
+      edges: fc.array(fc.tuple(fc.nat(size - 1), fc.nat(size - 1)), { maxLength: 12 }),
+      size: fc.constant(size),
+      onFailure: fc.constantFrom('stop' as const, 'continue' as const),
+      allowed: fc.nat(size),
+      // How each attempt ends, in the order in which they end; then all complete.
+      ends: fc.array(fc.constantFrom('completed', 'failed', 'killed', 'stop'), { maxLength: 12 }),
+    }),
+  );
+  await fc.assert(
+    fc.asyncProperty(graphs, async ({ edges, size, onFailure, allowed, ends }) => {
+      const dependsOn = (i: number): string[] => [
+        ...new Set(edges.filter(([from, to]) => to === i && from < to).map(([from]) => `n${from}`)),
+      ];
+      const nodes = Array.from({ length: size }, (_, i) =>
+        node(`n${i}`, { dependsOn: dependsOn(i), allowFailure: i === allowed }),
+      );
+      const id = await create(nodes, { onFailure });
+      const results = new Map<string, string>();
+      const left = [...ends];
+      for (let round = 0; ; round++) {
+        for (let jobs = await advanceAll(id); jobs.length > 0;) {
+          const job = jobs.shift()!;
+          const granted = await life.agents.claim(job, WORKER, 'token');
+          if (!granted.claimed) continue;
+          expect(results.has(job.nodeId)).toBe(false);
+          for (const [name, value] of results)
+            if (granted.node.dependsOn.includes(name)) expect(granted.upstream[name]).toBe(value);
+          const end = left.shift() ?? 'completed';
+          if (end === 'stop') await life.executions.stop(id, { reason: 'user_abort' });
+          const state = end === 'stop' ? 'killed' : end;
+          const result = `${job.nodeId} in attempt ${job.attempt}`;
+          await life.agents.started(granted.fence, { pid: 1, pidStartTime: '1', containment: 'group' });
+          const { entries } = await life.agents.finish(granted.fence, {
+            state,
+            ...(state === 'completed' ? { result } : { error: { code: 'X', message: 'x' } }),
+          });
+          if (state === 'completed') results.set(job.nodeId, result);
+          jobs.push(...entries, ...(await advanceAll(id)));
+        }
+        const { state } = await life.executions.get(id);
+        if (state === 'completed') break;
+        expect(['failed', 'stopped']).toContain(state);
+        expect(round).toBeLessThanOrEqual(ends.length);
+        await life.executions.retry(id, again(`r${round}`));
+      }
+      const stored = await statesOf(id);
+      for (const [name, value] of results) expect((await life.executions.node(id, name)).result).toBe(value);
+      expect(Object.values(stored).every((s) => s === 'completed' || s === 'failed')).toBe(true);
+    }),
+    { numRuns: 60 },
+  );
+}, 60_000);

@@ -1,0 +1,34 @@
+-- retry: what a retried execution has to undo before it goes on. Needs base and execution.
+
+-- How many of a node's dependencies have no result yet.
+local function missing_dependencies(id)
+  local wanted = cjson.decode(redis.call('HGET', exe_key .. ':specs', id)).dependsOn
+  local missing = 0
+  -- unpack is bounded by Lua's stack, and a node may have 100,000 dependencies.
+  for first = 1, #wanted, 1000 do
+    for _, text in ipairs(redis.call('HMGET', nodes_key, unpack(wanted, first, math.min(first + 999, #wanted)))) do
+      if not string.find(text, '"s":"completed"', 1, true) then missing = missing + 1 end
+    end
+  end
+  return missing
+end
+
+-- The next nodes in the order of the spec: pending again unless completed, with their attempts counted anew for the
+-- policy. Those that wait for nothing are put on the todo list. Returns how many were looked at.
+local function reset_nodes(budget)
+  local from = number_field('retrying')
+  local ids = redis.call('LRANGE', exe_key .. ':order', int(from), int(from + budget - 1))
+  for _, id in ipairs(ids) do
+    local node = read_node(id)
+    if node.s ~= 'completed' then
+      node.e, node.r, node.b = nil, nil, node.a
+      move_node(id, node, 'pending')
+      local missing = missing_dependencies(id)
+      redis.call('HSET', exe_key .. ':deps', id, missing)
+      if missing == 0 then redis.call('RPUSH', todo_key, 'r' .. id) end
+    end
+  end
+  if #ids < budget then redis.call('HDEL', exe_key, 'retrying')
+  else redis.call('HSET', exe_key, 'retrying', int(from + #ids)) end
+  return #ids
+end

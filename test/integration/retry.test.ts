@@ -1,0 +1,129 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { eventually, processesWith, startFleet, type Fleet } from '../support/fleet';
+
+/** Short, so that a lost worker is declared lost soon; the sum still holds. */
+const LEASE = {
+  BELAY_LEASE_TTL_MS: '3000',
+  BELAY_HEARTBEAT_MS: '200',
+  BELAY_GRACE_MS: '300',
+};
+
+let fleet: Fleet;
+let dir: string;
+beforeAll(async () => {
+  dir = mkdtempSync(join(tmpdir(), 'belay-retry-'));
+  fleet = await startFleet({ workers: 2, env: LEASE });
+}, 60_000);
+afterAll(async () => {
+  await fleet.stop();
+  rmSync(dir, { recursive: true, force: true });
+}, 60_000);
+
+const sh = (script: string) => ({ command: ['/bin/sh', '-c', script] });
+const file = (name: string): string => join(dir, name);
+const lines = (name: string): string[] => readFileSync(file(name), 'utf8').trim().split('\n');
+
+async function submit(nodes: object[]): Promise<string> {
+  return (await fleet.client.createExecution({ name: 'retried', nodes })).execution.id;
+}
+
+async function ended(id: string) {
+  return eventually(async () => {
+    const record = await fleet.client.execution(id);
+    return ['completed', 'failed', 'stopped'].includes(record.state) && record;
+  }, 'the end');
+}
+
+it('R40 what failed for good is listed with its error, and goes on by hand from where it was', async () => {
+  const id = await submit([
+    { id: 'a', run: sh(`echo a >>${file('ran')}`) },
+    {
+      id: 'b',
+      dependsOn: ['a'],
+      maxAttempts: 2,
+      backoff: { type: 'fixed', delayMs: 0 },
+      run: sh(`echo b$BELAY_ATTEMPT >>${file('ran')}; test -e ${file('mended')}`),
+    },
+    { id: 'c', dependsOn: ['b'], run: sh(`echo c >>${file('ran')}`) },
+  ]);
+  expect(await ended(id)).toMatchObject({ state: 'failed', error: { code: 'EXIT', nodeId: 'b' } });
+  const { items } = await fleet.client.nodes(id, { state: ['failed'] });
+  expect(items).toMatchObject([{ id: 'b', attempt: 2, error: { code: 'EXIT' } }]);
+
+  writeFileSync(file('mended'), '');
+  expect(await fleet.client.retryExecution(id)).toMatchObject({ state: 'running', epoch: 2 });
+  await expect(fleet.client.retryExecution(id)).rejects.toMatchObject({ code: 'INVALID_TRANSITION' });
+  expect(await ended(id)).toMatchObject({ state: 'completed', nodes: { completed: 3 } });
+  // Completed nodes did not run again.
+  expect(lines('ran')).toEqual(['a', 'b1', 'b2', 'b3', 'c']);
+  await expect(fleet.client.retryExecution(id, { force: 'yes' } as never)).rejects.toMatchObject({
+    code: 'INVALID_REQUEST',
+  });
+});
+
+it('R40 a stopped one goes on, and can be stopped again', async () => {
+  const id = await submit([
+    { id: 'a', run: sh('true') },
+    { id: 'b', dependsOn: ['a'], run: sh('sleep 600') },
+  ]);
+  for (const round of [1, 2]) {
+    const sleeps = async () => processesWith(id).some(({ command }) => command.includes('sleep 600'));
+    await eventually(sleeps, `the process of round ${round}`);
+    const { status, receipt } = await fleet.client.stop(id, { mode: 'immediate' });
+    expect(status).toBe('stopped');
+    expect(receipt).toMatchObject({ complete: true, totals: { killed: 1, total: 1 } });
+    expect(processesWith(id)).toEqual([]);
+    await fleet.client.retryExecution(id);
+  }
+  await fleet.client.stop(id, { mode: 'immediate' });
+});
+
+it('R28 R29 what a lost attempt kept is handed on; a node that is not recovered by itself waits for a person', async () => {
+  const worker = await fleet.addWorker({ BELAY_POOLS: 'frail' });
+  const script = (name: string): string =>
+    `cat >>${file(name)}; echo >>${file(name)}; echo '{"type":"checkpoint","value":{"row":7}}' >&3; sleep 600`;
+  const node = (name: string, over: object) => ({
+    id: name,
+    pool: 'frail',
+    backoff: { type: 'fixed', delayMs: 0 },
+    run: sh(script(name)),
+    ...over,
+  });
+  const recovered = await submit([node('auto', {})]);
+  const refused = await submit([node('byhand', { recovery: { auto: false } })]);
+  const late = await submit([node('late', { recovery: { withinMs: 1 } })]);
+  await eventually(async () => {
+    const agents = await Promise.all(
+      [recovered, refused, late].map(async (executionId) => fleet.client.agents({ executionId })),
+    );
+    return agents.every(({ items }) => items[0]?.checkpoint !== undefined);
+  }, 'the checkpoints');
+  worker.process.kill('SIGKILL');
+  await worker.exited;
+  for (const [id, code] of [
+    [refused, 'RECOVERY_OFF'],
+    [late, 'RECOVERY_TOO_LATE'],
+  ] as const)
+    expect(await ended(id)).toMatchObject({ state: 'failed', error: { code } });
+  expect(lines('byhand')).toHaveLength(1);
+
+  const next = await fleet.addWorker({ BELAY_POOLS: 'frail' });
+  await eventually(async () => lines('auto').length === 2, 'the recovery');
+  expect(lines('auto').map((line) => JSON.parse(line) as object)).toMatchObject([
+    { attempt: 1, isRecovery: false, lastCheckpoint: null },
+    { attempt: 2, isRecovery: true, lastCheckpoint: { row: 7 } },
+  ]);
+  // Its guardian's word has to be in first: until then a retry could run it twice.
+  await eventually(
+    async () => (await fleet.client.retryExecution(refused).catch(() => undefined)) !== undefined,
+    'the retry by hand',
+  );
+  await eventually(async () => lines('byhand').length === 2, 'the second attempt');
+  expect(JSON.parse(lines('byhand')[1] ?? '')).toMatchObject({ attempt: 2, isRecovery: true });
+  expect((await fleet.client.agents({ executionId: recovered, state: ['running'] })).items).toMatchObject([
+    { owner: next.id },
+  ]);
+  for (const id of [recovered, refused]) await fleet.client.stop(id, { mode: 'immediate' });
+}, 90_000);
