@@ -268,3 +268,18 @@ describe('draining', () => {
     expect((await fleet.life.executions.get(id)).state).toBe('running');
   }, 60_000);
 });
+
+it('R47 a drain with the server gone names each phase it leaves behind, and ends with nothing left', async () => {
+  fleet = await startFleet({ workers: 1, env: LEASE });
+  const id = await submit([{ id: 'a', run: sh("trap '' TERM; echo ready; sleep 600; sleep 600") }]);
+  await ready(id, 1);
+  const [worker] = fleet.workers;
+  await fleet.server.kill9();
+  worker?.process.kill('SIGTERM');
+  // Patience, grace and 20 s for the rest: the overall deadline runs from the signal.
+  expect(await worker?.exited).toBe(1);
+  const log = worker?.log() ?? '';
+  expect(log).toContain('the drain leaves its phase \\"announce\\" behind');
+  expect(log).toMatch(/"phase":"[a-z ]+".*the drain is stuck; leaving/);
+  expect(processesWith(id)).toEqual([]);
+}, 60_000);

@@ -40,6 +40,8 @@ function acceptJson(fastify: FastifyInstance): void {
   });
 }
 
+const MODULES_MS = 10_000;
+
 async function main(): Promise<void> {
   const settings = readSettings(process.env);
   const log = pino({ level: settings.logLevel, base: { role: 'orchestrator' } });
@@ -133,10 +135,15 @@ async function main(): Promise<void> {
   function drain(why: string): Promise<void> {
     return (ended ??= (async () => {
       log.info(`draining (${why})`);
-      setTimeout(() => process.exit(1), settings.stopTimeoutMs + 5_000).unref();
+      const { phases } = orchestrator;
+      setTimeout(() => {
+        log.fatal({ phase: phases.current }, 'the drain is stuck; leaving');
+        process.exit(1);
+      }, settings.stopTimeoutMs + 5_000).unref();
       await orchestrator.drain();
-      await app.get(DrillSchedule).stop();
-      await app.close();
+      await phases.run('drill schedule', MODULES_MS, async () => app.get(DrillSchedule).stop());
+      // HTTP closes last: until here it has answered, and told every stream.
+      await phases.run('http and modules', MODULES_MS, async () => app.close());
       app.get(Valkey).close();
       if (process.connected) process.disconnect();
       process.exitCode ??= 0;

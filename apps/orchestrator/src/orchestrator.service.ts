@@ -1,10 +1,12 @@
 import { BelayError, type WorkerState } from '#libs/contracts';
 import type { Janitor, ProducerIntake } from '#libs/executions';
 import type { KillswitchService } from '#libs/killswitch';
-import { ServiceRun } from '#libs/lifecycle';
+import { Phases, ServiceRun } from '#libs/lifecycle';
 
 /** How long open streams may take to end. Milliseconds. */
 const STREAMS_END_MS = 2_000;
+/** How long each other phase of a drain may take. Milliseconds. */
+const PHASE_MS = 4_000;
 
 /** The orchestrator's own state, as a worker's: idle → running → draining → stopped (R41). */
 export class OrchestratorService {
@@ -12,6 +14,8 @@ export class OrchestratorService {
     start: async () => this.startOnce(),
     drain: async () => this.drainOnce(),
   });
+  /** What a drain is at, and what it had to leave behind. */
+  readonly phases = new Phases((phase, trouble) => this.onError({ phase, ...trouble }));
   private sweeping: NodeJS.Timeout | undefined;
   private pass: Promise<void> | undefined;
   /** Ends open streams; aborted when the drain begins. */
@@ -65,9 +69,11 @@ export class OrchestratorService {
   private async drainOnce(): Promise<void> {
     this.closing.abort();
     clearTimeout(this.sweeping);
-    await Promise.allSettled([this.producers.stop(), this.janitor.stop(), this.pass]);
+    await this.phases.run('producers', PHASE_MS, async () => this.producers.stop());
+    await this.phases.run('janitor', PHASE_MS, async () => this.janitor.stop());
+    await this.phases.run('order sweep', PHASE_MS, async () => this.pass);
     this.killswitch.stopListening();
-    await this.streamsEnded();
+    await this.phases.run('streams', STREAMS_END_MS, async () => Promise.all(this.streams));
   }
 
   private scheduleSweep(): void {
@@ -77,15 +83,5 @@ export class OrchestratorService {
         .catch(this.onError)
         .finally(() => !this.closing.signal.aborted && this.scheduleSweep());
     }, this.sweepMs);
-  }
-
-  /** Every open stream has sent its final frame, or the limit has passed. */
-  private async streamsEnded(): Promise<void> {
-    let timer: NodeJS.Timeout | undefined;
-    const limit = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, STREAMS_END_MS);
-    });
-    await Promise.race([Promise.all(this.streams), limit]);
-    clearTimeout(timer);
   }
 }

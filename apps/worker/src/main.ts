@@ -34,6 +34,10 @@ import { WorkerService } from './worker.service';
 /** Exit codes: 0 drained, 3 agents had to be stopped, 1 failed. */
 const EXIT_FORCED = 3;
 
+/** Beyond patience and grace, for everything else a drain does. Milliseconds. */
+const DRAIN_SLACK_MS = 20_000;
+const MODULES_MS = 10_000;
+
 async function main(): Promise<void> {
   const settings = readSettings(process.env);
   const workerId = `wrk_${ulid()}`;
@@ -164,14 +168,23 @@ async function main(): Promise<void> {
   function drain(why: string): Promise<void> {
     return (ended ??= (async () => {
       log.info(`draining (${why})`);
-      const net = setTimeout(() => process.exit(1), settings.stopTimeoutMs + settings.graceMs + 20_000);
+      const net = setTimeout(
+        () => {
+          log.fatal(
+            { phase: worker.phases.current },
+            'the drain is stuck; leaving: the guardian ends what is left',
+          );
+          process.exit(1);
+        },
+        settings.stopTimeoutMs + settings.graceMs + DRAIN_SLACK_MS,
+      );
       net.unref();
       // With `up` gone its server may be gone too, and with the lease lost nobody waits for these agents.
       const orphaned = why === 'parent gone' || why === 'lost';
       const result = await worker.drain(orphaned ? 0 : settings.stopTimeoutMs);
       closing.abort();
       process.exitCode = result.forced ? EXIT_FORCED : why === 'lost' ? 1 : 0;
-      await app.close();
+      await worker.phases.run('modules', MODULES_MS, async () => app.close());
       lifecycle.valkey.close();
       localServer.close();
       health.server.close();

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { isBelayError, ownPoolOf, type AgentJob, type WorkerState } from '#libs/contracts';
 import type { AgentQueues } from '#libs/dispatch';
 import type { KillResponder, LatchStore, OrderStore } from '#libs/killswitch';
-import { ServiceRun, type LifecycleService } from '#libs/lifecycle';
+import { Phases, ServiceRun, type LifecycleService } from '#libs/lifecycle';
 import { collectProofs, reportOfProof, type AgentRunner, type ProcessHost } from '#libs/spawner';
 import type { Logger } from 'pino';
 import { BreakGlassLedger } from './break-glass-ledger';
@@ -33,6 +33,12 @@ const AFTER_SILENCE_MS = 2_000;
 const CHECK_MS = 5_000;
 /** A claim is here before it is granted; this only has to outlast a slow reply. */
 const LOST_AFTER_MS = 30_000;
+/** Longest each phase of a drain may take, beside the patience with agents. Milliseconds. */
+const ANNOUNCE_MS = 12_000;
+const STOP_MS = 10_000;
+const INTAKE_MS = 5_000;
+const HOST_MS = 10_000;
+const RECORD_MS = 2_000;
 const LOST_TRACK = {
   code: 'LOST_TRACK',
   message: 'Its worker has no process of it and does not know how it ended.',
@@ -50,6 +56,10 @@ export class WorkerService {
     start: async () => this.startOnce(),
     drain: async (started) => this.drainOnce(started),
   });
+  /** What a drain is at, and what it had to leave behind. */
+  readonly phases = new Phases((phase, trouble) =>
+    this.log.error({ phase, ...trouble }, `the drain leaves its phase "${phase}" behind`),
+  );
   private httpPort = 0;
   private patienceMs = Number.POSITIVE_INFINITY;
   /** Of our own record: makes a repeated transition ours. */
@@ -244,12 +254,12 @@ export class WorkerService {
   private async drainOnce(started: boolean): Promise<DrainResult> {
     const { workers } = this.lifecycle;
     const { workerId, graceMs } = this.options;
-    const { patienceMs } = this;
+    const { patienceMs, phases } = this;
     if (started)
-      await workers
-        .transition(workerId, 'draining', { version: this.version })
-        .then(({ version }) => (this.version = version))
-        .catch((error: unknown) => this.log.warn({ err: error }, 'draining'));
+      await phases.run('announce', ANNOUNCE_MS, async () => {
+        const { version } = await workers.transition(workerId, 'draining', { version: this.version });
+        this.version = version;
+      });
     // Closing ends the blocking wait for a job at once; it resolves when the jobs in hand are done.
     const closed = this.intake.close();
     const calm = await within(this.runner.whenIdle(), patienceMs);
@@ -257,19 +267,18 @@ export class WorkerService {
     if (!calm) {
       this.log.warn({ agents: stopped }, `still running after ${patienceMs} ms; stopping them`);
       this.stopAll('graceful', 'server_shutdown');
-      await within(this.runner.whenIdle(), graceMs + 10_000);
+      await phases.run('stop agents', graceMs + STOP_MS, async () => this.runner.whenIdle());
     }
-    await within(closed, 5_000);
+    await phases.run('intake', INTAKE_MS, async () => closed);
     this.beating = false;
     clearTimeout(this.beat);
     clearInterval(this.watch);
     this.responder.stop();
-    await this.host.close();
-    await within(
-      workers.transition(workerId, 'stopped', { reason: calm ? 'drained' : 'forced' }).catch(() => undefined),
-      2_000,
+    await phases.run('process host', HOST_MS, async () => this.host.close());
+    await phases.run('record', RECORD_MS, async () =>
+      workers.transition(workerId, 'stopped', { reason: calm ? 'drained' : 'forced' }),
     );
-    await within(this.queues.close(), 2_000);
+    await phases.run('queues', RECORD_MS, async () => this.queues.close());
     return { forced: !calm, stopped };
   }
 

@@ -5,3 +5,4 @@ export * from './lifecycle.service';
 export type { LifecycleOptions } from './scope';
 export * from './worker-store';
 export * from './service-run';
+export * from './phases';
