@@ -1,11 +1,15 @@
 import { NotFoundError, type AgentRecord, type NodeSpec, type StopReport } from '#libs/contracts';
 import type { AgentQueues } from '#libs/dispatch';
 import type { LifecycleService } from '#libs/lifecycle';
+import { Turns } from '#libs/valkey';
 import type { DagExecutor } from './dag-executor';
 import { recoveryRefusal, retryVerdict } from './retry-policy';
 
 /** Most of anything one pass looks at. */
 const BATCH = 100;
+
+/** A janitor that died is followed after this long. Milliseconds. */
+const TURN_MS = 3_000;
 
 export interface JanitorOptions {
   /** Milliseconds between two passes. */
@@ -16,19 +20,24 @@ export interface JanitorOptions {
 
 /**
  * Finishes what a crash left half-way: executions with steps to do, attempts not handed over, deadlines passed, stops
- * without an order, workers whose lease ran out. Every act of it is a repeatable script, so two janitors do no harm.
+ * without an order, workers whose lease ran out. One orchestrator at a time has a shard's turn; every act is a repeatable
+ * script all the same, so two janitors do no harm.
  */
 export class Janitor {
   private timer: NodeJS.Timeout | undefined;
   private pass: Promise<void> | undefined;
   private stopped = true;
+  /** One orchestrator at a time sweeps a shard; another goes on where it died. */
+  private readonly turns: Turns;
 
   constructor(
     private readonly lifecycle: LifecycleService,
     private readonly queues: AgentQueues,
     private readonly dag: DagExecutor,
     private readonly options: JanitorOptions,
-  ) {}
+  ) {
+    this.turns = new Turns(lifecycle.valkey, 'janitor', TURN_MS);
+  }
 
   start(): void {
     if (!this.stopped) return;
@@ -40,6 +49,7 @@ export class Janitor {
     this.stopped = true;
     clearTimeout(this.timer);
     await this.pass;
+    await this.turns.giveBack().catch((error: unknown) => this.options.onError?.(error));
   }
 
   private schedule(): void {
@@ -51,10 +61,12 @@ export class Janitor {
     }, this.options.intervalMs);
   }
 
-  /** One pass over every shard. */
+  /** One pass over every shard that is ours to sweep now. */
   async sweep(): Promise<void> {
-    await this.guard(this.loseWorkers());
-    for (const tag of this.lifecycle.valkey.keys.tags()) {
+    const { keys: allKeys } = this.lifecycle.valkey;
+    if (await this.isOurs(allKeys.control)) await this.guard(this.loseWorkers());
+    for (const tag of allKeys.tags()) {
+      if (!(await this.isOurs(tag))) continue;
       await this.guard(this.enforceDeadlines(tag));
       await this.guard(this.advance(tag));
       await this.guard(this.orderStops(tag));
@@ -63,6 +75,10 @@ export class Janitor {
       const args = [tag, BATCH, this.options.retentionMs];
       await this.guard(scripts.run('pruneShard', keys.shard(tag, 'expiry'), args));
     }
+  }
+
+  private async isOurs(tag: string): Promise<boolean> {
+    return (await this.turns.take(tag)) !== undefined;
   }
 
   /** One fault, such as a record that cannot be read, must not keep the rest from being done (R31). */

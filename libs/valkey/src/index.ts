@@ -8,4 +8,5 @@ export * from './scripts/generated';
 export * from './server-clock';
 export * from './shards';
 export * from './subscriber';
+export * from './turns';
 export * from './valkey.module';

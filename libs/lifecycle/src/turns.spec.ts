@@ -1,0 +1,56 @@
+import { startThrowawayServer, Turns, Valkey, type ThrowawayServer } from '#libs/valkey';
+
+let server: ThrowawayServer;
+let valkey: Valkey;
+beforeAll(async () => {
+  server = await startThrowawayServer();
+  valkey = await new Valkey({ url: server.url, keyPrefix: 'belay', shards: 2 }).open();
+});
+afterAll(async () => {
+  valkey.close();
+  await server.stop();
+});
+
+describe('a turn', () => {
+  it('is one process’s in each shard until it is given back', async () => {
+    const [tag = '', other = ''] = valkey.keys.tags();
+    const first = new Turns(valkey, 'job', 60_000);
+    const second = new Turns(valkey, 'job', 60_000);
+    expect(await first.take(tag)).toBe(1);
+    expect(await second.take(tag)).toBeUndefined();
+    expect(await second.take(other)).toBe(1);
+    expect(await first.take(tag)).toBe(1);
+    await second.giveBack();
+    expect(await first.take(other)).toBe(2);
+    await first.giveBack();
+    expect(await second.take(tag)).toBe(2);
+    expect(await first.take(tag)).toBeUndefined();
+    // Nothing of it is the other's to give back.
+    await first.giveBack();
+    expect(await first.take(tag)).toBeUndefined();
+  });
+
+  it('runs out: who comes next gets a higher fencing number, and so does its owner when it wakes', async () => {
+    const [tag = ''] = valkey.keys.tags();
+    const sleeper = new Turns(valkey, 'other', 1);
+    const next = new Turns(valkey, 'other', 1);
+    const numbers = [];
+    for (const turns of [sleeper, next, next, sleeper]) {
+      numbers.push(await turns.take(tag));
+      // Until it has run out by the server's clock.
+      const [, until] = await valkey.redis.hmget(valkey.keys.shard(tag, 'turn:other'), 'owner', 'until');
+      for (let now = 0; now <= Number(until);) {
+        const [seconds, micros] = await valkey.redis.time();
+        now = Number(seconds) * 1_000 + Number(micros) / 1_000;
+      }
+    }
+    expect(numbers).toEqual([1, 2, 3, 4]);
+  });
+
+  it('twenty that race for one shard have one winner', async () => {
+    const [tag = ''] = valkey.keys.tags();
+    const racers = Array.from({ length: 20 }, () => new Turns(valkey, 'race', 60_000));
+    const won = await Promise.all(racers.map(async (turns) => turns.take(tag)));
+    expect(won.filter((fence) => fence !== undefined)).toEqual([1]);
+  });
+});
