@@ -32,6 +32,8 @@ export class Sweeper {
   #waiting: Promise<Sweep> | undefined;
   /** Settles when the pass under way ends; it may have gone by our processes already. */
   #active: Promise<unknown> | undefined;
+  /** What is known of each process of the last pass: whose it is was settled when it was forked. */
+  #known: ReadonlyMap<number, SweptProcess> = new Map();
   /** Duration of the last pass and how many there were, for tests and for pacing. */
   lastPassMs = 0;
   passes = 0;
@@ -61,7 +63,7 @@ export class Sweeper {
   }
 
   async #pass(): Promise<Sweep> {
-    const sweep = new SweepBuilder();
+    const sweep = new SweepBuilder(this.variable, this.#known);
     const startedAt = performance.now();
     let sliceStart = startedAt;
     for (const pid of listPids()) {
@@ -69,8 +71,9 @@ export class Sweeper {
         await nextTurn();
         sliceStart = performance.now();
       }
-      sweep.add(pid, this.variable);
+      sweep.add(pid);
     }
+    this.#known = sweep.byPid;
     this.lastPassMs = performance.now() - startedAt;
     this.passes += 1;
     this.onSweep(sweep);
@@ -84,22 +87,33 @@ class SweepBuilder implements Sweep {
   readonly bySession = new Map<number, SweptProcess[]>();
   readonly children = new Map<number, SweptProcess[]>();
 
-  add(pid: number, variable: string): void {
+  constructor(
+    private readonly variable: string,
+    private readonly known: ReadonlyMap<number, SweptProcess>,
+  ) {}
+
+  add(pid: number): void {
     const stat = readStat(pid);
     // Nobody's agent: init, ourselves, kernel threads (children of kthreadd, no session).
     if (stat === undefined || pid === 1 || pid === process.pid || stat.parent === 2 || pid === 2) return;
     if (!isRunning(stat)) return;
-    const seen: SweptProcess = {
-      ...stat,
-      cookies: [
-        ...readEnvironment(pid, variable),
-        ...readMark(pid, variable === WORKER_COOKIE_VARIABLE ? 'worker' : 'agent'),
-      ],
-    };
+    const seen: SweptProcess = { ...stat, cookies: this.cookiesOf(stat) };
     this.byPid.set(pid, seen);
     for (const cookie of seen.cookies) if (cookie !== '') push(this.byCookie, cookie, seen);
     if (seen.session > 0) push(this.bySession, seen.session, seen);
     push(this.children, seen.parent, seen);
+  }
+
+  /**
+   * Read once for each process: cookie and mark come by fork from a parent that has them, and whoever has them stays
+   * ours, whatever becomes of its environment. Only our own children are born without and get both before they run.
+   */
+  private cookiesOf({ pid, startTime, parent }: ProcStat): readonly string[] {
+    const known = this.known.get(pid);
+    if (known?.startTime === startTime && known.parent !== process.pid && parent !== process.pid)
+      return known.cookies;
+    const whose = this.variable === WORKER_COOKIE_VARIABLE ? 'worker' : 'agent';
+    return [...readEnvironment(pid, this.variable), ...readMark(pid, whose)];
   }
 }
 
