@@ -86,7 +86,11 @@ describe('receipts are true', () => {
     signal(guardian, 'SIGCONT');
     signal(worker.process.pid, 'SIGCONT');
     await eventually(async () => (await fleet.client.receipt(orderId)).complete, 'the late proof');
-    expect(await outcomes(orderId)).toEqual({ 1: 'killed', 2: 'killed' });
+    // By its guardian, which woke first, or by the worker.
+    expect(await outcomes(orderId)).toEqual({
+      1: expect.stringMatching(/^(killed|already-ended)$/) as string,
+      2: 'killed',
+    });
     await eventually(async () => (await fleet.client.receipt(again.orderId)).complete, 'the other order');
     expect(processesWith(id)).toEqual([]);
   }, 60_000);
@@ -158,6 +162,27 @@ describe('receipts are true', () => {
       report: { proved: true },
     });
   }, 30_000);
+
+  it('R17 R51 a worker that hangs is no reason to wait: what its guardian ended is told by another worker of the host', async () => {
+    fleet = await startFleet({ workers: 2, env: LEASE });
+    const id = await submit([{ id: 'a', maxAttempts: 1, run: SLEEP }], { onFailure: 'continue' });
+    const [agent] = await running(id, 1);
+    const worker = ownerOf(agent);
+    signal(worker.process.pid, 'SIGSTOP');
+    const receipt = await fleet.client.killAgent(agent?.id ?? '');
+    const { targets } = await eventually(async () => {
+      const now = await fleet.client.receipt(receipt.orderId);
+      return now.complete ? now : undefined;
+    }, 'the proof');
+    expect(targets).toMatchObject([
+      { outcome: 'killed', report: { evidence: [{ detail: expect.stringContaining('silent') as string }] } },
+    ]);
+    expect(processesWith(id)).toEqual([]);
+    // Waking it finds nothing to end, and says nothing else.
+    signal(worker.process.pid, 'SIGCONT');
+    await worker.exited;
+    expect((await fleet.client.receipt(receipt.orderId)).targets).toEqual(targets);
+  }, 60_000);
 
   it('R10 each node’s own grace counts where an order names none', async () => {
     fleet = await startFleet({ workers: 1, env: LEASE });

@@ -201,7 +201,7 @@ export class WorkerService {
     if (performance.now() - this.checkedAt < CHECK_MS) return;
     this.checkedAt = performance.now();
     await collectProofs(this.options.dataDir, async (proof) =>
-      this.lifecycle.workers.saveProof(proof.workerId, reportOfProof(proof)),
+      this.lifecycle.workers.saveProof(proof.workerId, reportOfProof(proof), proof.leaders),
     ).catch((error: unknown) => this.log.warn({ err: error }, 'proofs of dead workers'));
     const { agents, valkey } = this.lifecycle;
     const owned = await agents.ownedBy(this.options.workerId);

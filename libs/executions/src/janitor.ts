@@ -1,6 +1,6 @@
 import { NotFoundError, type AgentRecord, type NodeSpec, type StopReport } from '#libs/contracts';
 import type { AgentQueues } from '#libs/dispatch';
-import type { LifecycleService } from '#libs/lifecycle';
+import { reportFor, type LifecycleService } from '#libs/lifecycle';
 import { Turns } from '#libs/valkey';
 import type { DagExecutor } from './dag-executor';
 import { recoveryRefusal, retryVerdict } from './retry-policy';
@@ -129,7 +129,7 @@ export class Janitor {
       const proof = await workers.proof(id);
       const { lastHeartbeatAt: heardAt = this.lifecycle.valkey.clock.now() } = await workers.get(id);
       for (const agent of await agents.ownedBy(id))
-        await this.guard(this.loseAgent(agent, { id, heardAt, proof }));
+        await this.guard(this.loseAgent(agent, { id, heardAt, proof: reportFor(proof, agent) }));
       if ((await agents.ownedBy(id)).length === 0) await workers.forgetLost(id);
     }
     await this.proveLost();
@@ -171,8 +171,10 @@ export class Janitor {
     const unproved = await agents.unproved();
     for (const owner of new Set(unproved.map((agent) => agent.owner))) {
       const proof = await workers.proof(owner);
-      if (proof === undefined) continue;
-      for (const agent of unproved) if (agent.owner === owner) await agents.prove(agent.id, owner, proof);
+      for (const agent of unproved) {
+        const report = agent.owner === owner ? reportFor(proof, agent) : undefined;
+        if (report !== undefined) await agents.prove(agent.id, owner, report);
+      }
     }
   }
 

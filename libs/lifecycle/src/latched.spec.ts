@@ -13,6 +13,7 @@ import { startThrowawayServer, Valkey, type ThrowawayServer } from '#libs/valkey
 import fc from 'fast-check';
 import { node, spec } from './lifecycle.fixture';
 import { LifecycleService } from './lifecycle.service';
+import { reportFor } from './worker-store';
 import type { Fence } from './agent-store';
 
 let server: ThrowawayServer;
@@ -289,7 +290,21 @@ describe('lost workers', () => {
   it('proof of a dead worker is kept for whoever declares it lost', async () => {
     expect(await life.workers.proof('wrk_proved')).toBeUndefined();
     await life.workers.saveProof('wrk_proved', REPORT);
-    expect(await life.workers.proof('wrk_proved')).toEqual(REPORT);
+    const kept = await life.workers.proof('wrk_proved');
+    expect(kept).toEqual({ report: REPORT });
+    expect(reportFor(kept, { pid: 1, pidStartTime: '1' })).toEqual(REPORT);
+    // What is known of some does not replace what is known of all.
+    await life.workers.saveProof('wrk_proved', REPORT, [{ pid: 1, startTime: '1' }]);
+    expect(await life.workers.proof('wrk_proved')).toEqual(kept);
+  });
+
+  it('what a guardian ended of a silent worker is proof for those trees alone', async () => {
+    await life.workers.saveProof('wrk_silent', REPORT, [{ pid: 7, startTime: '70' }]);
+    const kept = await life.workers.proof('wrk_silent');
+    expect(reportFor(kept, { pid: 7, pidStartTime: '70' })).toEqual(REPORT);
+    expect(reportFor(kept, { pid: 7, pidStartTime: '71' })).toBeUndefined();
+    expect(reportFor(kept, {})).toBeUndefined();
+    expect(reportFor(undefined, { pid: 7, pidStartTime: '70' })).toBeUndefined();
   });
 });
 

@@ -1,9 +1,39 @@
-import { NotFoundError, type StopReport, type WorkerRecord, type WorkerState } from '#libs/contracts';
+import {
+  NotFoundError,
+  type AgentRecord,
+  type StopReport,
+  type WorkerRecord,
+  type WorkerState,
+} from '#libs/contracts';
 import type { ScriptReply, Valkey } from '#libs/valkey';
 import { decodeWorker } from './decode';
 import { accepted } from './refusals';
 
 const PROOF_KEPT_MS = 30 * 24 * 3_600_000;
+
+/** The first process of a tree, as its agent's record has it. */
+export interface Leader {
+  readonly pid: number;
+  readonly startTime: string;
+}
+
+/** What was seen of a worker's processes by somebody else. */
+export interface KeptProof {
+  readonly report: StopReport;
+  /** Absent: all of them, and the worker is gone. */
+  readonly leaders?: readonly Leader[];
+}
+
+/** What of a proof holds for one agent. */
+export function reportFor(
+  proof: KeptProof | undefined,
+  { pid, pidStartTime }: Pick<AgentRecord, 'pid' | 'pidStartTime'>,
+): StopReport | undefined {
+  const { leaders, report } = proof ?? {};
+  const isCovered =
+    leaders === undefined || leaders.some((one) => one.pid === pid && one.startTime === pidStartTime);
+  return isCovered ? report : undefined;
+}
 
 /** What a heartbeat brings back. */
 export interface Heartbeat {
@@ -102,17 +132,24 @@ export class WorkerStore {
     return redis.zrange(keys.shard(keys.control, 'lost'), 0, '99');
   }
 
-  /** A dead worker's processes were all seen dead. Kept so that the janitor finds it whenever it declares it lost. */
-  async saveProof(id: string, report: StopReport): Promise<void> {
+  /**
+   * A dead worker's processes were all seen dead; with `leaders`, a silent one's trees of those first processes. Kept so
+   * that the janitor finds it whenever it declares it lost.
+   */
+  async saveProof(id: string, report: StopReport, leaders?: readonly Leader[]): Promise<void> {
     const { redis, keys } = this.valkey;
-    await redis.set(keys.shard(keys.control, `proof:${id}`), JSON.stringify(report), 'PX', PROOF_KEPT_MS);
+    const key = keys.shard(keys.control, `proof:${id}`);
+    const text = JSON.stringify(leaders === undefined ? { report } : { report, leaders });
+    if (leaders === undefined) await redis.set(key, text, 'PX', PROOF_KEPT_MS);
+    // What is known of all of it is not replaced by what is known of some.
+    else await redis.set(key, text, 'PX', PROOF_KEPT_MS, 'NX');
   }
 
   /** What `saveProof` kept; undefined where nobody has seen them dead. */
-  async proof(id: string): Promise<StopReport | undefined> {
+  async proof(id: string): Promise<KeptProof | undefined> {
     const { redis, keys } = this.valkey;
     const text = await redis.get(keys.shard(keys.control, `proof:${id}`));
-    return text === null ? undefined : (JSON.parse(text) as StopReport);
+    return text === null ? undefined : (JSON.parse(text) as KeptProof);
   }
 
   async forgetLost(id: string): Promise<void> {

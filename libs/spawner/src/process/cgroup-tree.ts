@@ -50,8 +50,10 @@ export class CgroupTree implements ProcessTree {
   }
 
   kill(record: StopRecord): void {
+    // Who is empty already was ended by somebody else: a report must not claim it.
+    const populated = this.cgroup.populated();
     this.cgroup.kill();
-    record.sent('SIGKILL', 'cgroup');
+    if (populated) record.sent('SIGKILL', 'cgroup');
     for (const outsider of this.#outside())
       if (signalProcess(outsider, 'SIGKILL')) record.sent('SIGKILL', 'process', outsider.pid);
   }

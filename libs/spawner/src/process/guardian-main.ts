@@ -59,7 +59,7 @@ function obey(message: GuardianMessage): void {
       return;
     case 'fence':
       clearTimeout(fence);
-      fence = message.silenceMs > 0 ? setTimeout(() => void killAll(), message.silenceMs) : undefined;
+      fence = message.silenceMs > 0 ? setTimeout(() => void fenceOff(), message.silenceMs) : undefined;
       return;
     case 'bye':
       process.exit(0);
@@ -67,6 +67,24 @@ function obey(message: GuardianMessage): void {
 }
 
 /** The worker may still be there (stopped, hung): its trees end, its cgroup and record stay. */
+async function fenceOff(): Promise<void> {
+  const known = [...leaders.values()];
+  const { proved, processes } = await killAll();
+  if (!proved || watched === undefined) return;
+  // With a cgroup nobody told us who leads a tree, but who led one was among those that were killed.
+  const ended = [...known, ...processes].map(({ pid, startTime }) => ({ pid, startTime }));
+  if (ended.length === 0) return;
+  const { path, workerId, containment } = watched.proof;
+  // Others of its host tell it while it cannot.
+  writeProof(path, {
+    workerId,
+    containment,
+    processes: processes.map(toSeen),
+    by: 'guardian',
+    leaders: ended,
+  });
+}
+
 async function killAll(): Promise<EndedTrees> {
   if (watched === undefined) return { proved: true, processes: [] };
   return endWorkerTrees({ ...watched.marks, leaders: [...leaders.values()] }, BOUND_MS);

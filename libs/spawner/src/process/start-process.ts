@@ -1,7 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import type { Socket } from 'node:net';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import type { Cgroup } from './cgroup';
 import { limitsFor, SET_MARK } from './limit-mark';
@@ -39,6 +39,8 @@ trap 'echo "$BELAY_COOKIE exec $?" >&3' EXIT
 ${SET_MARK}
 exec "$@"
 `;
+/** The kernel keeps this much of a program's name. */
+const MAX_COMM = 15;
 const SHELL_NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
 
 /**
@@ -88,7 +90,9 @@ async function launch(
   const [file, args] = behindShim(command, env, join ? JOIN_SHIM : MARK_SHIM);
   const child = spawn(file, args, { cwd: command.cwd, env: { ...env }, detached: true, stdio });
   // Read in the same turn of the loop: Node reaps only between turns, so even a process that has ended shows it.
-  const stat = child.pid === undefined ? undefined : readStat(child.pid);
+  const now = child.pid === undefined ? undefined : readStat(child.pid);
+  // It is the shim still, or even a copy of us: named is what it becomes.
+  const stat = now && { ...now, command: basename(command.file).slice(0, MAX_COMM) };
   if (stat === undefined) throw await spawnError(child);
   child.stdin?.on('error', () => {}); // EPIPE: the agent does not read its input
   child.stdin?.end(input);

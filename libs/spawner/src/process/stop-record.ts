@@ -25,8 +25,10 @@ export class StopRecord {
 
   saw(process: PidStart & { readonly command?: string }): void {
     const key = `${process.pid}:${process.startTime}`;
-    if (this.#seen.has(key) || this.#seen.size >= MAX_LISTED) return;
     const { pid, startTime, command } = process;
+    // Seen again, it may have become another program meanwhile: the last name is the one a person looks for.
+    if (!this.#seen.has(key) && this.#seen.size >= MAX_LISTED) return;
+    if (this.#seen.has(key) && command === undefined) return;
     this.#seen.set(key, { pid, startTime, ...(command === undefined ? {} : { command }) });
   }
 

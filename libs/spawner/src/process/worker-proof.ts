@@ -2,15 +2,21 @@ import { readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'no
 import { join } from 'node:path';
 import type { SeenProcess, StopReport } from '#libs/contracts';
 import { HOSTS_FOLDER, reapDeadWorkers } from './host-record';
+import type { PidStart } from './proc-stat';
 import type { Containment } from './process-host.types';
 
-/** A worker died, and every process of it was seen dead: by its guardian, or by a worker that reaped it later. */
+/**
+ * A worker died, and every process of it was seen dead: by its guardian, or by a worker that reaped it later. Or it was
+ * silent for too long, and its guardian ended the trees it had.
+ */
 export interface WorkerProof {
   readonly workerId: string;
   readonly containment: Containment;
   /** Who was found alive and killed. */
   readonly processes: readonly SeenProcess[];
   readonly by: 'guardian' | 'reaper';
+  /** Only the trees of these first processes: the worker lives, and may start others when it wakes. */
+  readonly leaders?: readonly PidStart[];
 }
 
 const SUFFIX = '.proof';
@@ -62,7 +68,8 @@ function readProof(path: string): WorkerProof | undefined {
 }
 
 /** What a receipt shows of an agent whose worker died. */
-export function reportOfProof({ containment, by }: WorkerProof): StopReport {
+export function reportOfProof({ containment, by, leaders }: WorkerProof): StopReport {
+  const what = leaders === undefined ? 'its worker died' : 'its worker was silent for too long';
   const who = by === 'guardian' ? 'its guardian' : 'a worker that started or ran on its host';
   return {
     containment,
@@ -73,7 +80,7 @@ export function reportOfProof({ containment, by }: WorkerProof): StopReport {
       {
         kind: containment === 'cgroup' ? 'cgroup-empty' : 'sweep-empty',
         afterMs: 0,
-        detail: `its worker died; ${who} killed every process of that worker and saw none left`,
+        detail: `${what}; ${who} killed every process of that worker and saw none left`,
       },
     ],
     survivors: [],
