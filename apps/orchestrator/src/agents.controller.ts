@@ -13,6 +13,7 @@ import type { FastifyReply } from 'fastify';
 import { streamLog } from './execution-events';
 import { OrchestratorService } from './orchestrator.service';
 import { QueryReader, type Query as QueryMap } from './query';
+import { TakesQuery } from './query.guard';
 import { SseStream } from './sse';
 
 @Controller('api')
@@ -24,6 +25,7 @@ export class AgentsController {
   ) {}
 
   @Get('agents')
+  @TakesQuery('state', 'owner', 'executionId', 'cursor', 'limit')
   async list(@Query() query: QueryMap): Promise<{ items: AgentRecord[] }> {
     const reader = new QueryReader(query);
     const states = reader.list('state', statesOf(AGENT_MACHINE));
@@ -58,13 +60,13 @@ export class AgentsController {
   }
 
   @Get('agents/:id/logs')
-  async logs(
-    @Param('id') id: string,
-    @Query('follow') follow: string | undefined,
-    @Res() reply: FastifyReply,
-  ): Promise<void> {
+  @TakesQuery('follow')
+  async logs(@Param('id') id: string, @Query() query: QueryMap, @Res() reply: FastifyReply): Promise<void> {
+    const reader = new QueryReader(query);
+    const follow = reader.flag('follow', false);
+    reader.done();
     const { executionId } = await this.lifecycle.agents.get(id);
-    if (follow !== undefined && follow !== '0') {
+    if (follow) {
       const stream = new SseStream(reply);
       this.orchestrator.track(stream.closed);
       await streamLog(this.lifecycle, stream, {

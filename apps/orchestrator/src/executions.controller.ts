@@ -32,6 +32,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { streamExecution } from './execution-events';
 import { OrchestratorService } from './orchestrator.service';
 import { QueryReader, type Query as QueryMap } from './query';
+import { TakesQuery } from './query.guard';
 import { SseStream } from './sse';
 
 const STREAM_ID = /^\d{1,15}-\d{1,15}$/;
@@ -47,6 +48,7 @@ export class ExecutionsController {
   ) {}
 
   @Post('executions')
+  @TakesQuery('start')
   async create(
     @Body() body: unknown,
     @Query() query: QueryMap,
@@ -54,8 +56,11 @@ export class ExecutionsController {
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<ExecutionRecord> {
     this.orchestrator.assertAdmitting();
+    const reader = new QueryReader(query);
+    const start = reader.flag('start', true);
+    reader.done();
     const { execution, created } = await this.manager.submit(body, {
-      start: query['start'] !== 'false',
+      start,
       actor: 'api',
       ...(key === undefined ? {} : { idempotencyKey: key }),
     });
@@ -79,6 +84,7 @@ export class ExecutionsController {
   }
 
   @Get('executions')
+  @TakesQuery('state', 'status', 'label', 'cursor', 'limit')
   async list(@Query() query: QueryMap): Promise<Page<ExecutionRecord>> {
     const reader = new QueryReader(query);
     const states =
@@ -101,6 +107,7 @@ export class ExecutionsController {
   }
 
   @Get('executions/:id/nodes')
+  @TakesQuery('state', 'cursor', 'limit')
   async nodes(@Param('id') id: string, @Query() query: QueryMap): Promise<Page<NodeRecord>> {
     await this.lifecycle.executions.get(id);
     const reader = new QueryReader(query);
@@ -155,14 +162,18 @@ export class ExecutionsController {
   }
 
   @Post('executions/:id/stop')
+  @TakesQuery('wait')
   async stop(
     @Param('id') id: string,
     @Body() body: unknown,
-    @Query('wait') wait: string | undefined,
+    @Query() query: QueryMap,
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<StopResponse | { orderId: string; executionId: string; status: string }> {
+    const reader = new QueryReader(query);
+    const wait = reader.flag('wait', true);
+    reader.done();
     const request = { ...validateStopRequest(body ?? {}), by: 'api' };
-    if (wait === '0') {
+    if (!wait) {
       const { id: orderId } = await this.killswitch.give({
         reason: 'user_abort',
         ...request,

@@ -10,6 +10,7 @@ import {
 import { AuditStore, KillswitchService, type DryRun } from '#libs/killswitch';
 import type { FastifyReply } from 'fastify';
 import { QueryReader, type Query as QueryMap } from './query';
+import { TakesQuery } from './query.guard';
 
 @Controller('api')
 export class KillswitchController {
@@ -19,17 +20,21 @@ export class KillswitchController {
   ) {}
 
   @Post('killswitch')
+  @TakesQuery('wait', 'dryRun')
   async give(
     @Body() body: unknown,
-    @Query('wait') wait: string | undefined,
-    @Query('dryRun') dryRun: string | undefined,
+    @Query() query: QueryMap,
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<Receipt | DryRun> {
+    const reader = new QueryReader(query);
+    const dryRun = reader.flag('dryRun', false);
+    const wait = reader.flag('wait', true);
+    reader.done();
     const request = validateKillRequest(body);
     void reply.status(200);
-    if (dryRun !== undefined && dryRun !== '0') return this.killswitch.dryRun(request.scope);
+    if (dryRun) return this.killswitch.dryRun(request.scope);
     const order = await this.killswitch.give({ ...request, by: 'api' });
-    if (wait !== '0') return this.killswitch.waitForReceipt(order.id);
+    if (wait) return this.killswitch.waitForReceipt(order.id);
     void reply.status(202);
     return this.killswitch.orders.receipt(order.id);
   }
@@ -65,6 +70,7 @@ export class KillswitchController {
   }
 
   @Get('audit')
+  @TakesQuery('limit')
   async log(@Query() query: QueryMap): Promise<{ items: AuditEntry[] }> {
     const reader = new QueryReader(query);
     const limit = reader.limit(10_000);

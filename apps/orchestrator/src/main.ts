@@ -23,6 +23,7 @@ import { orchestratorMetrics } from './metrics/orchestrator-metrics';
 import { OrchestratorService } from './orchestrator.service';
 import { PatientReads } from './patient-reads';
 import { ProblemFilter, toProblem } from './problem.filter';
+import { QueryGuard } from './query.guard';
 import { TokenGuard } from './token.guard';
 
 /** Bodies are JSON in UTF-8, read strictly: what cannot be read is refused before anything looks at it. */
@@ -126,7 +127,7 @@ async function main(): Promise<void> {
   });
   acceptJson(app.getHttpAdapter().getInstance());
   app.useGlobalFilters(new ProblemFilter(log));
-  app.useGlobalGuards(new TokenGuard(token));
+  app.useGlobalGuards(new TokenGuard(token), new QueryGuard());
   app.useGlobalInterceptors(new PatientReads());
   const orchestrator = app.get(OrchestratorService);
 

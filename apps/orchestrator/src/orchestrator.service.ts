@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { BelayError, type WorkerState } from '#libs/contracts';
 import type { Janitor, ProducerIntake } from '#libs/executions';
 import type { KillswitchService } from '#libs/killswitch';
@@ -27,7 +28,10 @@ export class OrchestratorService {
     private readonly producers: ProducerIntake,
     private readonly sweepMs: number,
     private readonly onError: (error: unknown) => void,
-  ) {}
+  ) {
+    // One for each open stream; they go with it.
+    setMaxListeners(0, this.closing.signal);
+  }
 
   private readonly streams = new Set<Promise<void>>();
 

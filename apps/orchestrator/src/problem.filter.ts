@@ -37,7 +37,7 @@ export function toProblem(raised: unknown): ProblemBody {
   if (isBelayError(error)) {
     return {
       type: 'about:blank',
-      title: error.name,
+      title: titleOf(error.code),
       status: ERROR_STATUS[error.code],
       code: error.code,
       detail: error.message,
@@ -50,13 +50,26 @@ export function toProblem(raised: unknown): ProblemBody {
       ? error.getStatus()
       : ((error as { statusCode?: number } | undefined)?.statusCode ?? 500);
   const known = status < 500 && error instanceof Error;
+  const code = BY_STATUS[status] ?? (status < 500 ? 'INVALID_REQUEST' : 'INTERNAL');
+  const said = known ? error.message : 'Something failed inside Belay; its log has the cause.';
   return {
     type: 'about:blank',
-    title: known ? error.name : 'InternalError',
+    title: titleOf(code),
     status,
-    code: BY_STATUS[status] ?? (status < 500 ? 'INVALID_REQUEST' : 'INTERNAL'),
-    detail: known ? error.message : 'Something failed inside Belay; its log has the cause.',
+    code,
+    detail: DETAILS[code] ?? said,
   };
+}
+
+/** Where the framework's own words do not say what to do. */
+const DETAILS: Partial<Record<ErrorCode, string>> = {
+  UNSUPPORTED_MEDIA_TYPE: 'The body must be JSON: send content-type: application/json.',
+};
+
+/** `INVALID_REQUEST` as people write it: `Invalid request`. */
+function titleOf(code: ErrorCode): string {
+  const words = code.toLowerCase().replaceAll('_', ' ');
+  return words.charAt(0).toUpperCase() + words.slice(1);
 }
 
 /** The one place where errors become HTTP. */

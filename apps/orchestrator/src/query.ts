@@ -34,6 +34,20 @@ export class QueryReader {
     return parts as T[] | undefined;
   }
 
+  /** `?name`, `1`, `true`: yes. `0`, `false`: no. */
+  flag(name: string, fallback: boolean): boolean {
+    const text = this.text(name);
+    if (text === undefined) return fallback;
+    if (['', '1', 'true'].includes(text)) return true;
+    if (!['0', 'false'].includes(text))
+      this.problems.push({
+        path: name,
+        code: 'ONE_OF',
+        message: `must be 1, true, 0 or false; it is ${text}.`,
+      });
+    return false;
+  }
+
   limit(max = 1_000): number | undefined {
     const text = this.text('limit');
     if (text === undefined) return undefined;

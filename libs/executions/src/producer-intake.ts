@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import {
   isBelayError,
   summaryOf,
@@ -30,7 +31,10 @@ export class ProducerIntake {
     private readonly queue: ProducersQueue,
     private readonly manager: ExecutionManager,
     private readonly follower: ExecutionFollower,
-  ) {}
+  ) {
+    // One for each job under way.
+    setMaxListeners(0, this.closing.signal);
+  }
 
   start(): void {
     if (this.running) return;
