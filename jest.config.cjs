@@ -18,6 +18,13 @@ module.exports = {
       testMatch: ['<rootDir>/test/integration/**/*.test.ts'],
       setupFilesAfterEnv: ['<rootDir>/test/jest/patience.cjs'],
     },
+    // Sets of servers that fail over: `npm run test:cluster`.
+    {
+      ...shared,
+      displayName: 'cluster',
+      testMatch: ['<rootDir>/test/cluster/**/*.test.ts'],
+      testTimeout: 180_000,
+    },
   ],
   coverageProvider: 'v8',
   collectCoverageFrom: [

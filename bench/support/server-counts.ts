@@ -1,14 +1,12 @@
-import type { Valkey } from '#libs/valkey';
-
-type Redis = Valkey['redis'];
+import type { Server } from '#libs/valkey';
 
 /** Counts what this connection sends from now until it is asked: each command is a round trip of its own. */
-export function countCommands(redis: Redis): () => number {
-  const send = redis.sendCommand;
+export function countCommands(redis: Server): () => number {
+  const send: (...args: never[]) => unknown = redis.sendCommand;
   let sent = 0;
-  redis.sendCommand = function (...args) {
+  redis.sendCommand = function (...args: never[]) {
     sent++;
-    return send.apply(this, args);
+    return send.apply(redis, args);
   };
   return () => {
     redis.sendCommand = send;
@@ -17,7 +15,7 @@ export function countCommands(redis: Redis): () => number {
 }
 
 /** Counts script calls as the server does. */
-export async function countScripts(redis: Redis): Promise<() => Promise<number>> {
+export async function countScripts(redis: Server): Promise<() => Promise<number>> {
   const read = async (): Promise<number> => {
     const text = await redis.info('commandstats');
     return ['eval', 'evalsha'].reduce(
@@ -34,7 +32,7 @@ const SLOWLOG_FROM = 100;
 
 /** The longest command, and the longest script, that the server ran while `work` did. Milliseconds. */
 export async function longestStep(
-  redis: Redis,
+  redis: Server,
   work: () => Promise<unknown>,
 ): Promise<{ commandMs: number; scriptMs: number }> {
   await redis.config('SET', 'slowlog-log-slower-than', SLOWLOG_FROM);

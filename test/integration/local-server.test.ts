@@ -172,7 +172,7 @@ describe('BELAY_VALKEY_URL', () => {
 
   it('says so when it is no URL, and when the login is refused', async () => {
     await expect(ensureServer({ env: { BELAY_VALKEY_URL: 'localhost:6379' } })).rejects.toThrow(
-      'BELAY_VALKEY_URL=localhost:6379 is not a redis://, rediss://, valkey://, valkeys:// or unix:// URL.',
+      'BELAY_VALKEY_URL=localhost:6379 is not a redis://, rediss://, valkey://, valkeys://, unix://, redis+sentinel:// or redis+cluster:// URL.',
     );
     const url = running.url.replace('//', '//someone:wrong@');
     await expect(ensureServer({ env: { BELAY_VALKEY_URL: url } })).rejects.toThrow(

@@ -78,12 +78,19 @@ function startMember(app: 'orchestrator' | 'worker', env: Record<string, string>
 }
 
 export async function startFleet(
-  options: { workers?: number; env?: Record<string, string>; server?: ThrowawayServerOptions } = {},
+  options: {
+    workers?: number;
+    env?: Record<string, string>;
+    server?: ThrowawayServerOptions;
+    /** A state of the caller's own instead of a server. */
+    url?: string;
+  } = {},
 ): Promise<Fleet> {
-  const server = await startThrowawayServer(options.server);
+  const server = options.url === undefined ? await startThrowawayServer(options.server) : undefined;
+  const url = options.url ?? server?.url ?? '';
   const dir = mkdtempSync(join(tmpdir(), 'belay-fleet-'));
   const base = {
-    BELAY_VALKEY_URL: server.url,
+    BELAY_VALKEY_URL: url,
     BELAY_DATA_DIR: dir,
     BELAY_TOKEN: TOKEN,
     BELAY_HTTP_PORT: '0',
@@ -107,12 +114,15 @@ export async function startFleet(
   const first = await addOrchestrator();
   await Promise.all(Array.from({ length: options.workers ?? 2 }, async () => addWorker()));
   const valkey = await new Valkey({
-    url: server.url,
+    url,
     keyPrefix: 'belay',
     shards: Number(base.BELAY_SHARDS),
   }).open();
   return {
-    server,
+    get server(): ThrowawayServer {
+      if (server === undefined) throw new Error('this fleet has no server of its own');
+      return server;
+    },
     dir,
     token: TOKEN,
     client: createClient({ url: first.url ?? '', token: TOKEN }),
@@ -125,7 +135,7 @@ export async function startFleet(
       for (const { process: child } of [...workers, ...orchestrators]) child.kill('SIGTERM');
       await Promise.all([...workers, ...orchestrators].map(async (member) => member.exited));
       valkey.close();
-      await server.stop();
+      await server?.stop();
       rmSync(dir, { recursive: true, force: true });
     },
   };

@@ -28,7 +28,7 @@ export class DrillSchedule {
 
   async start(): Promise<void> {
     const { prefix, cron, onError } = this.options;
-    this.queue = new Queue(QUEUE, { connection: this.valkey.connections.create('subscriber'), prefix });
+    this.queue = new Queue(QUEUE, { connection: this.valkey.connections.create('blocking'), prefix });
     this.queue.on('error', onError);
     if (cron === undefined) {
       await this.queue.removeJobScheduler(SCHEDULE);

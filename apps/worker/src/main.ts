@@ -29,6 +29,7 @@ import { ulid } from 'ulid';
 import { startBreakGlassServer } from './break-glass-server';
 import { startHealthServer } from './health-server';
 import { workerMetrics } from './worker-metrics';
+import { StoredEnds } from './stored-ends';
 import { WorkerService } from './worker.service';
 
 /** Exit codes: 0 drained, 3 agents had to be stopped, 1 failed. */
@@ -54,6 +55,7 @@ async function main(): Promise<void> {
   let service: WorkerService | undefined;
 
   const retention = { retentionMs: settings.retentionMs };
+  const ends = new StoredEnds(async (...end) => app.get(DagExecutor).finish(...end));
   @Module({
     imports: [
       ValkeyModule.forRoot({
@@ -71,8 +73,8 @@ async function main(): Promise<void> {
         onError: (error) => log.error({ err: error }, 'killswitch'),
       }),
       SpawnerModule.forRootAsync({
-        inject: [DagExecutor as never],
-        useFactory: (dag: DagExecutor): SpawnerOptions => ({
+        inject: [],
+        useFactory: (): SpawnerOptions => ({
           host: {
             workerId,
             dataDir,
@@ -85,7 +87,7 @@ async function main(): Promise<void> {
             logDir,
             graceMs: settings.graceMs,
             closing: closing.signal,
-            finish: async (fence, outcome, node) => dag.finish(fence, outcome, node),
+            finish: async (...end) => ends.store(...end),
             wasSilent: () => service?.wasSilent ?? false,
             beforeSpawn: (slot) => responder?.beforeSpawn(slot),
             onError: (error, agentId) => log.warn({ err: error, agentId }, 'agent'),
@@ -122,6 +124,7 @@ async function main(): Promise<void> {
     ears,
     app.get(LatchStore),
     app.get(OrderStore),
+    ends,
     {
       workerId,
       pools: settings.pools,

@@ -4,10 +4,18 @@ import { isBelayError, ownPoolOf, type AgentJob, type WorkerState } from '#libs/
 import type { AgentQueues } from '#libs/dispatch';
 import type { KillResponder, LatchStore, OrderStore } from '#libs/killswitch';
 import { Phases, ServiceRun, type LifecycleService } from '#libs/lifecycle';
-import { collectProofs, reportOfProof, type AgentRunner, type ProcessHost } from '#libs/spawner';
+import {
+  collectProofs,
+  reportOfProof,
+  type AgentRunner,
+  type AgentSlot,
+  type ProcessHost,
+} from '#libs/spawner';
 import type { Logger } from 'pino';
+import type { Subscription } from 'rxjs';
 import { BreakGlassLedger } from './break-glass-ledger';
 import { Intake } from './intake';
+import type { StoredEnds } from './stored-ends';
 
 /** Agents of the worker's own pool at a time: a drill's. */
 const OWN_CONCURRENCY = 8;
@@ -75,6 +83,9 @@ export class WorkerService {
   /** Monotonic time until which an exit by SIGKILL may be the guardian's work. */
   private silentUntil = 0;
   private checkedAt = 0;
+  private renewals: Subscription | undefined;
+  /** A failover may have lost what this worker stored last. */
+  private doubtful = false;
   private beating = true;
 
   constructor(
@@ -85,6 +96,7 @@ export class WorkerService {
     private readonly responder: KillResponder,
     private readonly latches: LatchStore,
     private readonly orders: OrderStore,
+    private readonly ends: StoredEnds,
     private readonly options: WorkerOptions,
     private readonly log: Logger,
     /** Called when the lease is lost for good: this process must end. */
@@ -132,6 +144,7 @@ export class WorkerService {
       },
       leaseTtlMs,
     );
+    this.renewals = this.lifecycle.valkey.renewed$.subscribe(() => (this.doubtful = true));
     this.renewedAt = sentAt;
     // From the first lease on: a worker that hangs before its first heartbeat is fenced too.
     this.host.armFence(this.options.fenceAfterMs);
@@ -179,7 +192,7 @@ export class WorkerService {
       await this.responder.noticeHead(ordersHead);
       await this.ledger.tell(this.latches, this.orders);
       if (latchesVersion !== this.intake.version)
-        await this.intake.apply(latchesVersion, await this.latches.list());
+        await this.intake.apply(latchesVersion, await this.latches.follow());
       await this.lookAfterOwn();
     } catch (error) {
       if (isBelayError(error) && (error.code === 'STALE_EPOCH' || error.code === 'NOT_FOUND')) {
@@ -198,18 +211,21 @@ export class WorkerService {
 
   /** Now and then: attempts that are ours by the record but not here, and what died beside us on this host. */
   private async lookAfterOwn(): Promise<void> {
-    if (performance.now() - this.checkedAt < CHECK_MS) return;
+    const { doubtful } = this;
+    if (!doubtful && performance.now() - this.checkedAt < CHECK_MS) return;
+    this.doubtful = false;
     this.checkedAt = performance.now();
     await collectProofs(this.options.dataDir, async (proof) =>
       this.lifecycle.workers.saveProof(proof.workerId, reportOfProof(proof), proof.leaders),
     ).catch((error: unknown) => this.log.warn({ err: error }, 'proofs of dead workers'));
     const { agents, valkey } = this.lifecycle;
+    const claimed = this.runner.slotsWhere(({ claimedAt }) => claimedAt !== undefined);
     const owned = await agents.ownedBy(this.options.workerId);
     const here = new Set(this.runner.agentIds());
-    const stale = owned.filter(
-      ({ id, createdAt }) => !here.has(id) && valkey.clock.now() - createdAt > LOST_AFTER_MS,
-    );
-    for (const { id, epoch } of stale) {
+    if (doubtful) await this.stopStrays(claimed, new Set(owned.map(({ id }) => id)));
+    for (const { id, epoch, createdAt } of owned) {
+      if (here.has(id) || (await this.ends.again(id)) || valkey.clock.now() - createdAt <= LOST_AFTER_MS)
+        continue;
       this.log.error(
         { agentId: id },
         'an agent of this worker is not here any more; its end was never stored',
@@ -218,6 +234,26 @@ export class WorkerService {
         { agentId: id, owner: this.options.workerId, epoch },
         { state: 'failed', reason: 'error', error: LOST_TRACK },
       );
+    }
+  }
+
+  /** What was claimed here and is not ours by the record any more, as the claim was lost: it may be running elsewhere. */
+  private async stopStrays(claimed: readonly AgentSlot[], owned: ReadonlySet<string>): Promise<void> {
+    const { workerId } = this.options;
+    for (const slot of claimed) {
+      if (owned.has(slot.agentId)) continue;
+      const record = await this.lifecycle.agents.get(slot.agentId).catch((error: unknown) => {
+        if (isBelayError(error) && error.code === 'NOT_FOUND') return undefined;
+        throw error;
+      });
+      if (record?.owner === workerId && record.epoch === slot.fence?.epoch) continue;
+      this.log.error({ agentId: slot.agentId }, 'its claim was lost by a failover; stopping it');
+      this.runner.stopWhere((one) => one === slot, {
+        reason: 'worker_lost',
+        mode: 'immediate',
+        by: 'belay',
+        endsAs: 'failed',
+      });
     }
   }
 
@@ -273,6 +309,7 @@ export class WorkerService {
     this.beating = false;
     clearTimeout(this.beat);
     clearInterval(this.watch);
+    this.renewals?.unsubscribe();
     this.responder.stop();
     await phases.run('process host', HOST_MS, async () => this.host.close());
     await phases.run('record', RECORD_MS, async () =>

@@ -20,6 +20,8 @@ export interface AuditEntry {
   readonly agentId?: AgentId;
   readonly kind?: OrderKind | 'latch';
   readonly scope?: Scope;
+  /** Stored a second time: a failover had lost it. */
+  readonly again?: true;
   readonly missing?: number;
   readonly outcomes?: Readonly<Partial<Record<TargetOutcome, number>>>;
   /** Of the receipt, where this entry completed one. */

@@ -19,6 +19,8 @@ export interface Latch {
   readonly by: string;
   /** Valkey's clock. */
   readonly engagedAt: number;
+  /** Only in the answer to who engaged it; as in a receipt. */
+  readonly replicated?: boolean;
   readonly releasedAt?: number;
   readonly releasedBy?: string;
   /** Why it was released. */

@@ -148,6 +148,11 @@ export interface Receipt {
   readonly complete: boolean;
   readonly resolvedAt?: number;
   readonly completedAt?: number;
+  /**
+   * Whether a replica had the order within 100 ms. False: none said so in time, a failover right then may lose it and
+   * whoever gave it gives it again. Absent: the server has no replicas.
+   */
+  readonly replicated?: boolean;
   /** The latch engaged with it, as it stands now. */
   readonly latch?: Latch;
   /** A person closed what could not be confirmed. */

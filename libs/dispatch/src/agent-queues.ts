@@ -1,7 +1,7 @@
 import { agentQueueName, type AgentJob, type DispatchEntry } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
+import type { Server } from '#libs/valkey';
 import { DelayedError, Queue, Worker } from 'bullmq';
-import type { Redis } from 'ioredis';
 
 export interface QueueOptions {
   /** BullMQ's own key prefix. */
@@ -21,15 +21,15 @@ const SWEEP_BATCH = 500;
  */
 export class AgentQueues {
   private readonly queues = new Map<string, Queue<AgentJob>>();
-  private connection: Redis | undefined;
+  private connection: Server | undefined;
 
   constructor(
     private readonly lifecycle: LifecycleService,
     private readonly options: QueueOptions,
   ) {}
 
-  private get shared(): Redis {
-    return (this.connection ??= this.lifecycle.valkey.connections.create('subscriber'));
+  private get shared(): Server {
+    return (this.connection ??= this.lifecycle.valkey.connections.create('blocking'));
   }
 
   private queue(pool: string): Queue<AgentJob> {
@@ -91,13 +91,14 @@ export class AgentQueues {
 
   /** Hands over what a crash left in a shard's outbox, or what was handed over long ago and never claimed. */
   async sweep(tag: string): Promise<number> {
-    const { keys, redis } = this.lifecycle.valkey;
-    const [seconds] = await redis.time();
+    const { valkey } = this.lifecycle;
+    const { keys, redis } = valkey;
+    const now = await valkey.timeAt(keys.shard(tag, 'outbox:at'));
     const due = await redis.zrangebyscore(
       keys.shard(tag, 'outbox:at'),
       '-inf',
       // Entries younger than a second are on their way: whoever made them hands them over.
-      Number(seconds) * 1000 - 1_000,
+      now - 1_000,
       'LIMIT',
       0,
       SWEEP_BATCH,

@@ -6,6 +6,7 @@ import {
   type ExecutionSpec,
 } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
+import { patiently } from '#libs/valkey';
 import { ulid } from 'ulid';
 import type { DagExecutor } from './dag-executor';
 
@@ -76,7 +77,7 @@ export class ExecutionManager {
     });
     if (created && (options.start ?? true)) await this.dag.drive(id);
     if (options.signal !== undefined) this.stopOnAbort(id, options.signal, options.actor ?? 'abort signal');
-    return { execution: await executions.get(id), created };
+    return { execution: await patiently(async () => executions.get(id)), created };
   }
 
   private stopOnAbort(executionId: string, signal: AbortSignal, by: string): void {

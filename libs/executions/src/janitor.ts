@@ -89,10 +89,8 @@ export class Janitor {
   }
 
   private async due(key: string): Promise<string[]> {
-    const { redis } = this.lifecycle.valkey;
-    const [seconds, micros] = await redis.time();
-    const now = Number(seconds) * 1000 + Math.floor(Number(micros) / 1000);
-    return redis.zrangebyscore(key, '-inf', now, 'LIMIT', 0, BATCH);
+    const { valkey } = this.lifecycle;
+    return valkey.redis.zrangebyscore(key, '-inf', await valkey.timeAt(key), 'LIMIT', 0, BATCH);
   }
 
   private async enforceDeadlines(tag: string): Promise<void> {

@@ -1,4 +1,5 @@
 import {
+  NotFoundError,
   scopeCovers,
   scopeKey,
   type Order,
@@ -12,6 +13,9 @@ import { Subscriber, type Valkey } from '#libs/valkey';
 import { Subject, type Observable, type Subscription } from 'rxjs';
 import type { GuardAnswer } from './armed.service';
 import type { OrderStore } from './order-store';
+
+/** How far back a log that lost its end is read again: its clock may be another machine's. Milliseconds. */
+const REWIND_MS = 60_000;
 
 export interface KillResponderOptions {
   readonly workerId: string;
@@ -77,13 +81,20 @@ export class KillResponder {
 
   /** Called with every heartbeat's answer. */
   async noticeHead(head: string): Promise<void> {
+    if (isBefore(head, this.cursor)) this.cursor = `${Math.max(0, timeOf(head) - REWIND_MS)}-0`;
     if (head !== this.cursor) await this.catchUp();
     for (const order of this.watched.values()) await this.lookAt(order).catch(this.options.onError);
   }
 
   /** Serves what an open order was resolved to, should both rings have been lost. */
   private async lookAt(order: Order): Promise<void> {
-    const { complete, targets, state } = await this.orders.receipt(order.id);
+    const receipt = await this.orders.receipt(order.id).catch(whenMissing);
+    if (receipt === undefined) {
+      // A failover lost it: it is stored again, unless it is so old that retention may have taken it.
+      if ((await this.orders.again(order.id)) === undefined) this.watched.delete(order.id);
+      return;
+    }
+    const { complete, targets, state } = receipt;
     if (complete || state !== 'open') this.watched.delete(order.id);
     const mine = targets
       .filter((t) => t.workerId === this.options.workerId && t.outcome === 'pending')
@@ -112,6 +123,7 @@ export class KillResponder {
    */
   obey({ order, targets }: Ring): number {
     this.watched.set(order.id, order);
+    this.orders.keep(order);
     const named = new Set(targets);
     const before = (slot: AgentSlot): boolean =>
       order.scope.type === 'agent' || (slot.claimedAt !== undefined && slot.claimedAt <= order.placedAt);
@@ -237,6 +249,18 @@ export class KillResponder {
     this.subscriber.stop();
     this.served.complete();
   }
+}
+
+function whenMissing(error: unknown): undefined {
+  if (!(error instanceof NotFoundError)) throw error;
+}
+
+const timeOf = (streamId: string): number => Number(streamId.split('-')[0]);
+
+/** Whether a stream's id comes before another: the log is shorter than it was. */
+function isBefore(id: string, other: string): boolean {
+  const by = timeOf(id) - timeOf(other);
+  return by === 0 ? Number(id.split('-')[1]) < Number(other.split('-')[1]) : by < 0;
 }
 
 function latencyOf(report: StopReport, askedAfterMs: number): TargetLatency {

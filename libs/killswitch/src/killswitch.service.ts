@@ -22,7 +22,7 @@ import { patiently, type ChangeFeed } from '#libs/valkey';
 import type { Subscription } from 'rxjs';
 import { ulid } from 'ulid';
 import { newLatch, type LatchStore } from './latch-store';
-import { outcomeFor, targetOf, type OrderStore } from './order-store';
+import { outcomeFor, targetOf, type OrderStore, type PlacedOrder } from './order-store';
 import { ScopeResolver } from './scope-resolver';
 
 export interface OrderRequest {
@@ -60,6 +60,9 @@ const REPAIR_AFTER_MS = 900;
  */
 export class KillswitchService {
   private subscription: Subscription | undefined;
+  private renewals: Subscription | undefined;
+  private recalling: Promise<void> | undefined;
+  private recallAgain = false;
   private readonly scopes: ScopeResolver;
 
   constructor(
@@ -80,11 +83,40 @@ export class KillswitchService {
         this.options.onError?.(error),
       );
     });
+    this.renewals ??= this.lifecycle.valkey.renewed$.subscribe(() => void this.recall());
   }
 
   stopListening(): void {
     this.subscription?.unsubscribe();
     this.subscription = undefined;
+    this.renewals?.unsubscribe();
+    this.renewals = undefined;
+  }
+
+  /**
+   * After a failover, which may have lost what was written last: the orders and latches this process knows of the last
+   * minute are stored again if they are gone, and its own kills are carried out again. Calls during a recall share one
+   * more. Never rejects.
+   */
+  async recall(): Promise<void> {
+    this.recallAgain = true;
+    this.recalling ??= this.recallAll().finally(() => (this.recalling = undefined));
+    await this.recalling;
+  }
+
+  private async recallAll(): Promise<void> {
+    while (this.recallAgain) {
+      this.recallAgain = false;
+      try {
+        await this.latches.recall();
+        await this.each(await this.orders.recall(), async (order) => {
+          // One that is over must not be done again: its execution may have been retried.
+          if ((await this.orders.state(order.id)) === 'open') await this.carryOut(order);
+        });
+      } catch (error) {
+        this.options.onError?.(error);
+      }
+    }
   }
 
   /** Whom an order for that scope would reach now. Changes nothing. @throws NotFoundError */
@@ -111,7 +143,7 @@ export class KillswitchService {
     const known = patiently(async () => this.scopes.assertKnown(request.scope));
     known.catch(() => undefined);
     if (isWide(request.scope) || request.kind === 'freeze') await known;
-    const { order } = await this.place(request);
+    const { order, replicated } = await this.place(request);
     try {
       await known;
     } catch (error) {
@@ -120,10 +152,11 @@ export class KillswitchService {
     }
     // What fails here is done by the next sweep: the order itself is durable and announced.
     await patiently(async () => this.carryOut(order));
+    await replicated;
     return order;
   }
 
-  private async place(request: OrderRequest): Promise<{ order: Order; created: boolean }> {
+  private async place(request: OrderRequest): Promise<PlacedOrder> {
     const { kind = 'kill', scope, mode = 'graceful', reason = 'killswitch', by, graceMs, note } = request;
     const id = `ord_${ulid()}`;
     const latch =
@@ -172,7 +205,8 @@ export class KillswitchService {
     const { kind, reason, by, note } = order;
     const said = note === undefined ? {} : { note };
     if (kind === 'kill') {
-      await this.lifecycle.executions.stop(id, { reason, orderId: order.id, actor: by, ...said });
+      const { id: orderId, placedAt } = order;
+      await this.lifecycle.executions.stop(id, { reason, orderId, placedAt, actor: by, ...said });
       return;
     }
     // One that ended meanwhile, or has not begun, has nothing to pause.
@@ -215,7 +249,13 @@ export class KillswitchService {
       entity === 'order' && (data as { orderId?: string } | undefined)?.orderId === orderId;
     let repairedAt = performance.now();
     const look = async (): Promise<Receipt | undefined> => {
-      if ((await this.orders.state(orderId)) !== 'open') return this.orders.receipt(orderId);
+      const state = await this.orders.state(orderId).catch(async (error: unknown) => {
+        // Lost by a failover while we wait for it, or never there.
+        if (!(error instanceof NotFoundError) || (await this.orders.again(orderId)) === undefined)
+          throw error;
+        return 'open' as const;
+      });
+      if (state !== 'open') return this.orders.receipt(orderId);
       if (performance.now() - repairedAt < REPAIR_AFTER_MS) return undefined;
       repairedAt = performance.now();
       await this.repair(orderId);
@@ -232,7 +272,11 @@ export class KillswitchService {
   /** Stops one execution and waits for its end, with the receipt (R19). An ended one answers what is stored (R20). */
   async stop(executionId: string, request: Omit<OrderRequest, 'scope' | 'kind'>): Promise<StopResponse> {
     const before = await patiently(async () => this.lifecycle.executions.get(executionId));
-    if (isEnded(EXECUTION_MACHINE, before.state)) return this.response(before);
+    if (isEnded(EXECUTION_MACHINE, before.state)) {
+      // The order that ended it may be younger than its receipt: two stops at once have one answer.
+      if (before.orderId !== undefined) await this.waitForReceipt(before.orderId).catch(() => undefined);
+      return this.response(before);
+    }
     const order = await this.give({
       reason: 'user_abort',
       ...request,

@@ -6,9 +6,10 @@ import {
   NotFoundError,
   type Latch,
   type LatchSet,
+  type Order,
   type Scope,
 } from '#libs/contracts';
-import type { ScriptReply, Valkey } from '#libs/valkey';
+import { Recent, type ScriptReply, type Valkey, type WriteMark } from '#libs/valkey';
 import { ulid } from 'ulid';
 import type { ControlSettings } from './control-settings';
 
@@ -35,26 +36,65 @@ export function newLatch(
   };
 }
 
+/** The latch an order was given with, from the order alone. */
+export function latchOf({ id, kind, scope, by, note, latchId }: Order): NewLatch | undefined {
+  if (latchId === undefined) return undefined;
+  const latch = newLatch(kind === 'freeze' ? 'freeze' : 'latch', scope, { by, note, orderId: id });
+  return { ...latch, id: latchId };
+}
+
 /**
  * The engaged latches. Their list lives under the control tag; every shard holds a copy with a version, and the claim
  * script looks at its shard's copy alone. Whoever changes the list copies it; the sweep copies what was left undone.
  */
 export class LatchStore {
+  private readonly given: Recent<NewLatch>;
+  /** The engaged ones at the last look of `follow`. */
+  private followed: readonly Latch[] = [];
+
   constructor(
     private readonly valkey: Valkey,
     private readonly settings: ControlSettings,
-  ) {}
+  ) {
+    this.given = new Recent(settings.recentMs);
+  }
 
   /** Engages one on its own; resolves when every shard holds it: no claim in its scope is granted after that. */
   async engage(latch: NewLatch): Promise<Latch> {
+    const mark = await this.store(latch);
+    this.given.add(latch.id, latch);
+    const replicated = await this.valkey.replication.reached(mark);
+    return { ...(await this.get(latch.id)), ...(replicated === undefined ? {} : { replicated }) };
+  }
+
+  private async store(latch: NewLatch): Promise<WriteMark> {
     const reply = await this.call('engageLatch', latch.id, [JSON.stringify(latch), MAX_LATCHES]);
+    const mark = this.valkey.replication.mark(this.valkey.keys.control);
     if (reply.refused !== undefined) throw tooMany();
     await this.copy(JSON.parse(reply['latches'] as string) as LatchSet, { free: false });
-    return this.get(latch.id);
+    return mark;
+  }
+
+  /** After a failover: engages again what this process engaged in the last minute and nobody released. Repeatable. */
+  async recall(): Promise<void> {
+    for (const latch of this.given.list()) await this.store(latch);
+  }
+
+  /**
+   * The engaged ones as a worker follows them. One that was engaged at the last look and is gone without having been
+   * released was lost with a primary: it is engaged again.
+   */
+  async follow(): Promise<readonly Latch[]> {
+    const found = await this.list();
+    const gone = this.followed.filter(({ id }) => !found.some((one) => one.id === id));
+    for (const latch of gone) await this.store(latch);
+    this.followed = gone.length === 0 ? found : await this.list();
+    return this.followed;
   }
 
   /** Resolves when no shard holds it any more. `already`: it had been released before. @throws NotFoundError */
   async release(latchId: string, by: string, note: string): Promise<{ latch: Latch; already: boolean }> {
+    this.given.drop(latchId);
     const reply = await this.call('releaseLatch', latchId, [by, note]);
     if (reply.refused !== undefined) throw new NotFoundError('latch', latchId);
     await this.copy(JSON.parse(reply['latches'] as string) as LatchSet, { free: true });

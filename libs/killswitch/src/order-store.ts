@@ -18,9 +18,9 @@ import {
   type TargetOutcome,
   type TargetReceipt,
 } from '#libs/contracts';
-import type { ScriptReply, Valkey } from '#libs/valkey';
+import { Recent, type ScriptReply, type Valkey } from '#libs/valkey';
 import type { ControlSettings } from './control-settings';
-import { tooMany, type LatchStore, type NewLatch } from './latch-store';
+import { latchOf, tooMany, type LatchStore, type NewLatch } from './latch-store';
 
 const CHUNK = 500;
 const ANSWERS_KEPT_MS = 60_000;
@@ -40,38 +40,96 @@ export function targetOf(agent: AgentRecord, outcome: TargetOutcome, detail?: st
   };
 }
 
+/** An order as its giver hands it in; with `seq` and `placedAt` it was placed before. */
+type AskedOrder = Omit<Order, 'seq' | 'placedAt'>;
+
+interface KeptOrder {
+  readonly order: Order;
+  /** By this process, which then carries it out again too. */
+  readonly given: boolean;
+}
+
+export interface PlacedOrder {
+  readonly order: Order;
+  readonly created: boolean;
+  /** Resolves within some 150 ms and never rejects; see Receipt.replicated. */
+  readonly replicated: Promise<boolean | undefined>;
+}
+
 /** The orders log and the receipts. Each write is one script under the control tag. */
 export class OrderStore {
   /** Reports of this turn of the event loop, by order. */
   private readonly reports = new Map<string, { targets: TargetReceipt[]; sent: Promise<void> }>();
 
+  private readonly kept: Recent<KeptOrder>;
+
   constructor(
     private readonly valkey: Valkey,
     private readonly settings: ControlSettings,
     private readonly latches: LatchStore,
-  ) {}
+  ) {
+    this.kept = new Recent(settings.recentMs);
+  }
 
   /**
    * Durable, then announced: the doorbell rings inside the same script. With a latch it rings once every shard holds
    * the latch. Joins an open order of the same kind for the same execution or agent. @throws BelayError TOO_MANY_LATCHES
    */
-  async place(
-    asked: Omit<Order, 'seq' | 'placedAt'>,
-    latch?: NewLatch,
-  ): Promise<{ order: Order; created: boolean }> {
+  async place(asked: AskedOrder, latch?: NewLatch): Promise<PlacedOrder> {
+    const joins = isWide(asked.scope) ? '' : `${asked.kind}:${scopeKey(asked.scope)}`;
+    const placed = await this.store(asked, latch, joins);
+    this.kept.add(placed.order.id, { order: placed.order, given: true });
+    return placed;
+  }
+
+  private async store(asked: AskedOrder, latch: NewLatch | undefined, joins: string): Promise<PlacedOrder> {
     const reply = await this.call('placeOrder', asked.id, [
       JSON.stringify(asked),
-      isWide(asked.scope) ? '' : `${asked.kind}:${scopeKey(asked.scope)}`,
+      joins,
       latch === undefined ? '' : JSON.stringify(latch),
       MAX_LATCHES,
     ]);
+    const { replication, keys } = this.valkey;
+    const mark = replication.mark(keys.order(asked.id));
     if (reply.refused === 'TOO_MANY_LATCHES') throw tooMany();
     const order = JSON.parse(reply['order'] as string) as Order;
     if (typeof reply['latches'] === 'string') {
       await this.latches.copy(JSON.parse(reply['latches']) as LatchSet, { free: false });
       await this.publish({ order });
     }
-    return { order, created: reply['created'] as boolean };
+    const replicated = replication
+      .reached(mark)
+      .then(async (reached) => this.noteReplicated(order.id, reached));
+    return { order, created: reply['created'] as boolean, replicated };
+  }
+
+  private async noteReplicated(orderId: string, reached: boolean | undefined): Promise<boolean | undefined> {
+    if (reached !== undefined)
+      await this.call('noteReplicated', orderId, [reached ? 1 : 0]).catch(() => undefined);
+    return reached;
+  }
+
+  /** Keeps an order that another process gave, so that it can be stored again. */
+  keep(order: Order): void {
+    if (!this.kept.has(order.id)) this.kept.add(order.id, { order, given: false });
+  }
+
+  /**
+   * Stores an order of the last minute again if the server has lost it, with the time it was first placed at: it reaches
+   * nothing that began later. Resolves with it when it is known here. Repeatable.
+   */
+  async again(orderId: string): Promise<Order | undefined> {
+    const kept = this.kept.get(orderId);
+    if (kept === undefined) return undefined;
+    const { order } = await this.store(kept.order, latchOf(kept.order), '');
+    return order;
+  }
+
+  /** After a failover: every order this process knows of the last minute. Resolves with those it gave itself. */
+  async recall(): Promise<Order[]> {
+    const kept = this.kept.list();
+    for (const { order } of kept) await this.again(order.id);
+    return kept.filter(({ given }) => given).map(({ order }) => order);
   }
 
   /** Names targets; with `resolved` the list is complete. False: the order is over and takes no more. */
@@ -194,7 +252,7 @@ export class OrderStore {
     const order = JSON.parse(fields['order']) as Order;
     const { latchId } = order;
     const latch = latchId && (await this.latches.get(latchId).catch(() => undefined));
-    const { closedAt, closedBy, closeNote, digest } = fields;
+    const { closedAt, closedBy, closeNote, digest, replicated } = fields;
     return {
       orderId,
       order,
@@ -202,6 +260,7 @@ export class OrderStore {
       complete: ORDER_MACHINE.ended.includes(state),
       ...at('resolvedAt'),
       ...at('completedAt'),
+      ...(replicated === undefined ? {} : { replicated: replicated === '1' }),
       ...(latch === undefined || latch === '' ? {} : { latch }),
       ...(closedAt === undefined
         ? {}

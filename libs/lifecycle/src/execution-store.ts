@@ -14,11 +14,15 @@ import {
   type RecordedError,
   type StopReason,
 } from '#libs/contracts';
+import { patiently } from '#libs/valkey';
 import { monotonicFactory } from 'ulid';
 import { decodeExecution, decodeNode, parseStored, textOf } from './decode';
 import { accepted } from './refusals';
 import type { ShardScripts } from './scope';
 import { stageExecution } from './stage-execution';
+
+/** A failover takes seconds and comes once; what is lost a third time has another cause. */
+const MOST_STAGINGS = 3;
 
 /** Why, by whom and by which order an execution is stopped. */
 export interface StopRequest {
@@ -27,6 +31,8 @@ export interface StopRequest {
   readonly actor?: string;
   readonly note?: string;
   readonly error?: RecordedError;
+  /** When the order was placed: it does not reach an execution that was retried since. Valkey's clock. */
+  readonly placedAt?: number;
 }
 
 export interface AdvanceResult {
@@ -84,7 +90,6 @@ export class ExecutionStore {
     options: { start: boolean; canonical: string; actor?: string; id?: string },
   ): Promise<{ id: string; created: boolean }> {
     const id = options.id ?? this.newId(spec.idempotencyKey);
-    await stageExecution(this.scripts.valkey, id, spec);
     const text = (name: string, value: string | number | undefined) =>
       value === undefined ? {} : { [name]: String(value) };
     const fields = {
@@ -99,14 +104,21 @@ export class ExecutionStore {
       ...(spec.maxCostUsd === undefined ? {} : { maxCostMicros: String(Math.round(spec.maxCostUsd * 1e6)) }),
     };
     const labels = Object.entries(spec.labels).map(([k, v]) => `${k}=${v}`);
-    const reply = await this.scripts.json('commitExecution', id, [
+    const args = [
       JSON.stringify(fields),
       spec.nodes.length,
       options.start ? 1 : 0,
       JSON.stringify(labels),
       JSON.stringify(kindsOf(spec)),
-    ]);
-    return accepted(reply, 'execution', id);
+    ];
+    for (let stagings = 1; ; stagings++) {
+      // Staging again over what is there is staging once.
+      await patiently(async () => stageExecution(this.scripts.valkey, id, spec));
+      const reply = await this.scripts.json('commitExecution', id, args);
+      // A failover in between may have lost some of it.
+      if (reply.refused !== 'STAGING_LOST' || stagings === MOST_STAGINGS)
+        return accepted(reply, 'execution', id);
+    }
   }
 
   async start(id: string): Promise<{ state: ExecutionState }> {

@@ -86,6 +86,10 @@ describe('R40 what failed for good is retried by hand', () => {
     });
     expect(await valkey.redis.zscore(deadlines, id)).not.toBeNull();
     expect(await valkey.redis.pttl(valkey.keys.execution(id, 'results'))).toBe(-1);
+    // An order placed before it and heard after it was for what ran then.
+    expect(
+      await life.executions.stop(id, { reason: 'killswitch', orderId: 'ord_1', placedAt: 1 }),
+    ).toMatchObject({ state: 'running', already: true });
     const [ready, ...more] = await advanceAll(id);
     expect(more).toEqual([]);
     expect(ready).toMatchObject({ nodeId: 'b', attempt: 2 });

@@ -109,15 +109,8 @@ export class WorkerStore {
   /** Ids of workers whose lease has run out by the server's clock. */
   async expired(): Promise<string[]> {
     const { redis, keys } = this.valkey;
-    const [seconds] = await redis.time();
-    return redis.zrangebyscore(
-      keys.shard(keys.control, 'leases'),
-      '-inf',
-      Number(seconds) * 1000,
-      'LIMIT',
-      0,
-      100,
-    );
+    const key = keys.shard(keys.control, 'leases');
+    return redis.zrangebyscore(key, '-inf', await this.valkey.timeAt(key), 'LIMIT', 0, 100);
   }
 
   /** Stops a worker whose lease has run out, for good; false when it has been renewed meanwhile. */

@@ -33,7 +33,8 @@ if latches then
   end
   if latch then return refuse_latched(latch) end
 end
-if redis.call('HLEN', exe_key .. ':specs') ~= total or redis.call('HLEN', nodes_key) ~= total then
+-- The expiry of the todo list is the last that staging writes: a failover that lost any of it lost that too.
+if redis.call('HLEN', exe_key .. ':specs') ~= total or redis.call('HLEN', nodes_key) ~= total or redis.call('PTTL', todo_key) < 0 then
   return refuse('STAGING_LOST')
 end
 

@@ -17,7 +17,8 @@ if text then
   latch.releaseNote = ARGV[5]
   redis.call('HDEL', key('latches'), ARGV[2])
   bump_latches()
-  redis.call('SET', released_key, cjson.encode(latch), 'PX', int(CONF.retentionMs))
+  -- Long enough that nobody with an old list takes it for one that a failover lost.
+  redis.call('SET', released_key, cjson.encode(latch), 'PX', int(math.max(CONF.retentionMs, 600000)))
   audit({ act = 'latch.released', latchId = latch.id, kind = latch.kind, scope = latch.scope, by = ARGV[4], note = ARGV[5] })
   emit_control({ type = 'latch.released', entity = 'latch', to = 'released', data = { latchId = latch.id, kind = latch.kind, by = ARGV[4] } })
 end

@@ -1,6 +1,6 @@
 -- stopExecution: no agent of it starts from here on. Repeatable; the first reason wins (R20).
 -- KEYS[1] the execution's record
--- ARGV    1 tag · 2 execution id · 3 settings · 4 JSON { orderId?, reason, actor?, note?, error?, to? }
+-- ARGV    1 tag · 2 execution id · 3 settings · 4 JSON { orderId?, reason, actor?, note?, error?, to?, placedAt? }
 -- Returns { state, already = true when an earlier stop or its end came first, live, orderId? } · refused: NOT_FOUND
 -- Events  execution.stopping (an idle one is cancelled node by node first, then stopped, by advanceExecution)
 --!include base
@@ -9,6 +9,11 @@ local stop = cjson.decode(ARGV[4])
 local state = field('state')
 if not state then return refuse('NOT_FOUND') end
 local answer = { state = state, already = true }
+-- Asked before somebody retried it, heard after: it was for what ran then.
+if stop.placedAt and tonumber(field('retriedAt') or '0') > stop.placedAt then
+  answer.live = number_field('live')
+  return cjson.encode(answer)
+end
 if state == 'idle' and not field('halting') then
   redis.call('HSET', exe_key, 'halting', 1, 'reason', stop.reason)
   for _, name in ipairs({ 'orderId', 'actor', 'note' }) do

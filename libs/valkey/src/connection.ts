@@ -1,8 +1,21 @@
-import { ServerUnreachableError } from '#libs/contracts';
-import { Redis, type RedisOptions } from 'ioredis';
+import {
+  describeUrl,
+  parseValkeyUrl,
+  ServerUnreachableError,
+  BelayError,
+  type ValkeyAddress,
+} from '#libs/contracts';
+import { Cluster, Redis, type ClusterOptions, type RedisOptions } from 'ioredis';
+import { anyNode } from './any-node';
 
-/** `state`: scripts and reads, calls fail fast. `subscriber`: pub/sub. `blocking`: BullMQ workers and blocking reads. */
+/**
+ * `state`: scripts and reads, calls fail fast. `subscriber`: pub/sub, never anything else. `blocking`: BullMQ and
+ * blocking reads, which wait while the server is away.
+ */
 export type ConnectionRole = 'state' | 'subscriber' | 'blocking';
+
+/** One connection, whatever the mode. On a Cluster a command goes to the primary of its key's slot. */
+export type Server = Redis | Cluster;
 
 const ROLE_OPTIONS: Record<ConnectionRole, RedisOptions> = {
   // A resent command may run twice; scripts can be repeated, but we decide when (docs/adr/0003).
@@ -11,84 +24,165 @@ const ROLE_OPTIONS: Record<ConnectionRole, RedisOptions> = {
   blocking: { maxRetriesPerRequest: null },
 };
 
-/** Turns `redis://…`, `rediss://…` or `unix:///path` into ioredis options. */
-export function connectionOptions(url: string, role: ConnectionRole): RedisOptions {
-  const shared: RedisOptions = {
-    ...ROLE_OPTIONS[role],
-    lazyConnect: true,
-    connectTimeout: 5_000,
-    retryStrategy: (times) => Math.min(50 * 2 ** Math.min(times, 6), 2_000),
-  };
-  if (url.startsWith('unix://')) return { ...shared, path: url.slice('unix://'.length) };
-  const parsed = new URL(url);
+const CONNECT_TIMEOUT_MS = 5_000;
+/** A primary that vanished without a word is found out at the next look at the slots. Milliseconds. */
+const SLOTS_LOOK_MS = 2_000;
+/** Times 100 ms: how long BullMQ's calls are tried again while a shard of the Cluster has no primary. */
+const BLOCKING_RETRIES = 600;
+
+const retryStrategy = (times: number): number => Math.min(50 * 2 ** Math.min(times, 6), 2_000);
+
+/** @throws BelayError INVALID_SETTINGS */
+export function addressOf(url: string): ValkeyAddress {
+  const address = parseValkeyUrl(url);
+  if (typeof address === 'object') return address;
+  throw new BelayError('INVALID_SETTINGS', `BELAY_VALKEY_URL cannot be used: ${address}.`);
+}
+
+type Login = Pick<RedisOptions, 'username' | 'password' | 'tls'>;
+
+function login({ username, password, tls }: ValkeyAddress): Login {
   return {
-    ...shared,
-    host: parsed.hostname,
-    port: parsed.port === '' ? 6379 : Number(parsed.port),
-    ...(parsed.username === '' ? {} : { username: decodeURIComponent(parsed.username) }),
-    ...(parsed.password === '' ? {} : { password: decodeURIComponent(parsed.password) }),
-    ...(parsed.pathname.length > 1 ? { db: Number(parsed.pathname.slice(1)) } : {}),
-    ...(['rediss:', 'valkeys:'].includes(parsed.protocol) ? { tls: {} } : {}),
+    ...(username === undefined ? {} : { username }),
+    ...(password === undefined ? {} : { password }),
+    ...(tls ? { tls: {} } : {}),
   };
 }
 
-/** A server's address without its secrets, for messages. */
-export function describeUrl(url: string): string {
-  if (url.startsWith('unix://')) return url;
-  const parsed = new URL(url);
-  return `${parsed.protocol}//${parsed.host}`;
+/** ioredis options for one server, for the primary of a Sentinel set, or for any node of a Cluster. */
+export function connectionOptions(address: ValkeyAddress, role: ConnectionRole): RedisOptions {
+  const { mode, path, nodes, db } = address;
+  const shared: RedisOptions = {
+    ...ROLE_OPTIONS[role],
+    ...login(address),
+    ...(db === undefined ? {} : { db }),
+    lazyConnect: true,
+    connectTimeout: CONNECT_TIMEOUT_MS,
+    retryStrategy,
+  };
+  if (path !== undefined) return { ...shared, path };
+  if (mode === 'single') return { ...shared, ...nodes[0] };
+  if (mode === 'cluster') return { ...shared, Connector: anyNode(address) };
+  const { primary, tls, sentinelUsername, sentinelPassword } = address;
+  return {
+    ...shared,
+    sentinels: [...nodes],
+    ...(primary === undefined ? {} : { name: primary }),
+    ...(sentinelUsername === undefined ? {} : { sentinelUsername }),
+    ...(sentinelPassword === undefined ? {} : { sentinelPassword }),
+    ...(tls ? { sentinelTLS: {}, enableTLSForSentinelMode: true } : {}),
+    sentinelRetryStrategy: retryStrategy,
+    // A primary that hangs says nothing when it is replaced: the sentinels do.
+    failoverDetector: true,
+    // One that was demoted under our feet.
+    reconnectOnError: (error) => error.message.startsWith('READONLY'),
+  };
+}
+
+type StateOptions = ClusterOptions & { redisOptions: { replyMapping: 'legacy' } };
+
+function clusterOptions(address: ValkeyAddress, role: ConnectionRole): StateOptions {
+  const { maxRetriesPerRequest } = ROLE_OPTIONS[role];
+  return {
+    lazyConnect: true,
+    clusterRetryStrategy: retryStrategy,
+    slotsRefreshInterval: SLOTS_LOOK_MS,
+    slotsRefreshTimeout: SLOTS_LOOK_MS,
+    // A call whose reply was lost is not sent again behind our back (docs/adr/0003).
+    ...(role === 'state' ? { retryDelayOnFailover: 0 } : { maxRedirections: BLOCKING_RETRIES }),
+    // Certificates name hosts, not addresses.
+    ...(address.tls ? { dnsLookup: (host, done) => done(null, host) } : {}),
+    redisOptions: {
+      ...login(address),
+      connectTimeout: CONNECT_TIMEOUT_MS,
+      replyMapping: 'legacy',
+      ...(maxRetriesPerRequest === undefined ? {} : { maxRetriesPerRequest }),
+    },
+  };
+}
+
+/** ioredis queues calls while no node of a Cluster is known; ours fail fast there too. */
+class StateCluster extends Cluster {
+  override sendCommand(...args: Parameters<Cluster['sendCommand']>): unknown {
+    const [command] = args;
+    // What it finds the Cluster out with.
+    if (this.status === 'ready' || this.status === 'wait' || command.name === 'cluster')
+      return super.sendCommand(...args);
+    command.reject(new Error('Connection is closed.'));
+    return command.promise;
+  }
 }
 
 /**
- * Opens connections to one server and closes them all again. Connection errors do not end the process: ioredis
- * reconnects with backoff, and `onTrouble` hears of it once per outage.
+ * Opens connections to the server, the Sentinel set or the Cluster of one URL, and closes them all again. Connection
+ * errors do not end the process: ioredis reconnects with backoff, and `onTrouble` hears of it once per outage.
  */
 export class Connections {
-  private readonly open = new Set<Redis>();
+  private readonly open = new Set<Server>();
+  private readonly address: ValkeyAddress;
   private troubled = false;
 
+  /** @throws BelayError INVALID_SETTINGS */
   constructor(
     readonly url: string,
     private readonly onTrouble: (message: string) => void = () => undefined,
-  ) {}
-
-  /** A new connection of that role; it connects in the background. */
-  create(role: ConnectionRole): Redis {
-    const redis = new Redis({ ...connectionOptions(this.url, role), replyMapping: 'legacy' });
-    redis.on('error', (error: Error) => {
-      if (this.troubled) return;
-      this.troubled = true;
-      this.onTrouble(`Valkey at ${describeUrl(this.url)} cannot be reached (${error.message}); trying again`);
-    });
-    redis.on('ready', () => {
-      if (this.troubled) this.onTrouble(`Valkey at ${describeUrl(this.url)} is reachable again`);
-      this.troubled = false;
-    });
-    this.open.add(redis);
-    redis.once('end', () => this.open.delete(redis));
-    redis.connect().catch(() => undefined);
-    return redis;
+  ) {
+    this.address = addressOf(url);
   }
 
-  /** Waits until `redis` answers, at most `timeoutMs`; then SERVER_UNREACHABLE. */
-  async ready(redis: Redis, timeoutMs = 10_000): Promise<void> {
-    if (redis.status === 'ready') return;
+  get mode(): ValkeyAddress['mode'] {
+    return this.address.mode;
+  }
+
+  /** A new connection of that role; it connects in the background. */
+  create(role: 'subscriber'): Redis;
+  create(role: ConnectionRole): Server;
+  create(role: ConnectionRole): Server {
+    const server = this.make(role);
+    const where = describeUrl(this.url);
+    server.on('error', (error: Error) => {
+      if (this.troubled) return;
+      this.troubled = true;
+      this.onTrouble(`Valkey at ${where} cannot be reached (${error.message}); trying again`);
+    });
+    server.on('ready', () => {
+      if (this.troubled) this.onTrouble(`Valkey at ${where} is reachable again`);
+      this.troubled = false;
+    });
+    this.open.add(server);
+    server.once('end', () => this.open.delete(server));
+    server.connect().catch(() => undefined);
+    return server;
+  }
+
+  private make(role: ConnectionRole): Server {
+    const { address } = this;
+    // Pub/sub of a Cluster is heard at any node, and one plain connection tells when it was cut.
+    if (address.mode !== 'cluster' || role === 'subscriber')
+      return new Redis({ ...connectionOptions(address, role), replyMapping: 'legacy' });
+    const Kind = role === 'state' ? StateCluster : Cluster;
+    return new Kind([...address.nodes], clusterOptions(address, role));
+  }
+
+  /** Waits until `server` answers, at most `timeoutMs`; then SERVER_UNREACHABLE. */
+  async ready(server: Server, timeoutMs = 10_000): Promise<void> {
+    if (server.status === 'ready') return;
     await new Promise<void>((resolve, reject) => {
       const timer = setTimeout(() => {
-        redis.off('ready', onReady);
+        server.off('ready', onReady);
         reject(new ServerUnreachableError(describeUrl(this.url)));
       }, timeoutMs);
       const onReady = (): void => {
         clearTimeout(timer);
         resolve();
       };
-      redis.once('ready', onReady);
+      server.once('ready', onReady);
     });
   }
 
   /** Closes every connection; none reconnects. */
   close(): void {
-    for (const redis of this.open) redis.disconnect();
+    for (const server of this.open) server.disconnect();
     this.open.clear();
   }
 }

@@ -3,6 +3,8 @@ export { patiently } from './patiently';
 export * from './connection';
 export * from './keyspace';
 export * from './local-server';
+export * from './recent';
+export * from './replication';
 export * from './script-runner';
 export * from './scripts/generated';
 export * from './server-clock';

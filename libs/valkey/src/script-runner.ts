@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { MACHINES, OutcomeUnknownError, statesOf, type StateMachine } from '#libs/contracts';
-import type { Redis } from 'ioredis';
+import type { Server } from './connection';
 import { SCRIPT_SOURCES, type ScriptName } from './scripts/generated';
+import { nodesOf } from './topology';
 
 /** What a script answered: a JSON object; `refused` carries the code when it changed nothing. */
 export interface ScriptReply {
@@ -44,7 +45,7 @@ function load(): Record<ScriptName, LoadedScript> {
 const SCRIPTS = load();
 
 const PASSING =
-  /^(LOADING|BUSY|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|OOM|MISCONF|NOREPLICAS)|Connection is closed|ECONNREFUSED|ECONNRESET|EPIPE|ENOENT|Stream isn't writeable|max retries|Command timed out/;
+  /^(LOADING|BUSY|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|OOM|MISCONF|NOREPLICAS)|Connection is closed|ECONNREFUSED|ECONNRESET|EPIPE|ENOENT|Stream isn't writeable|max retries|Command timed out|Too many Cluster redirections|startup nodes|refresh slots cache/;
 
 /** Whether the server may answer a moment later: a lost connection, a restart, a failover. */
 export function isPassing(error: unknown): boolean {
@@ -62,14 +63,16 @@ export class ScriptRunner {
   readonly calls = new Map<ScriptName, number>();
 
   constructor(
-    private readonly redis: Redis,
+    private readonly redis: Server,
     private readonly patienceMs = 10_000,
   ) {}
 
-  /** Hands every script to the server, so that a crowd of first calls does not send them one by one. Best effort. */
+  /** Hands every script to every node, so that a crowd of first calls does not send them one by one. Best effort. */
   async preload(): Promise<void> {
-    await Promise.all(Object.values(SCRIPTS).map(async ({ body }) => this.redis.script('LOAD', body))).catch(
-      () => undefined,
+    await Promise.allSettled(
+      nodesOf(this.redis).flatMap((node) =>
+        Object.values(SCRIPTS).map(async ({ body }) => node.script('LOAD', body)),
+      ),
     );
   }
 

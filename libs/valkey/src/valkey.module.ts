@@ -1,13 +1,15 @@
 import { Module, type DynamicModule, type OnApplicationShutdown } from '@nestjs/common';
-import type { Redis } from 'ioredis';
-import { Connections } from './connection';
+import type { Observable } from 'rxjs';
+import { Connections, type Server } from './connection';
 import { Keyspace } from './keyspace';
+import { Replication } from './replication';
 import { ScriptRunner } from './script-runner';
 import { ServerClock } from './server-clock';
 import { assertShardCount } from './shards';
+import { renewalsOf } from './topology';
 
 export interface ValkeyOptions {
-  /** `redis://…`, `rediss://…` or `unix:///path`. */
+  /** `redis://…`, `unix:///path`, `redis+sentinel://…` or `redis+cluster://…`. */
   readonly url: string;
   /** First part of every key. */
   readonly keyPrefix: string;
@@ -17,19 +19,24 @@ export interface ValkeyOptions {
   readonly onTrouble?: (message: string) => void;
 }
 
-/** One server: its connections, keys, scripts and clock, shared by every module above. */
+/** The state server, Sentinel set or Cluster: its connections, keys, scripts and clock, shared by every module above. */
 export class Valkey implements OnApplicationShutdown {
   readonly keys: Keyspace;
   readonly connections: Connections;
-  readonly redis: Redis;
+  readonly redis: Server;
   readonly scripts: ScriptRunner;
   readonly clock = new ServerClock();
+  readonly replication: Replication;
+  /** Fires when what was written last may be lost: after a reconnect, a restart, a failover. */
+  readonly renewed$: Observable<void>;
 
   constructor(readonly options: ValkeyOptions) {
     this.keys = new Keyspace(options.keyPrefix, options.shards);
     this.connections = new Connections(options.url, options.onTrouble);
     this.redis = this.connections.create('state');
     this.scripts = new ScriptRunner(this.redis, options.patienceMs);
+    this.replication = new Replication(this.redis, this.connections.mode);
+    this.renewed$ = renewalsOf(this.redis, [this.keys.control, ...this.keys.tags()]);
   }
 
   /** Connects and checks the shard count. @throws BelayError SERVER_UNREACHABLE | SHARD_MISMATCH */
@@ -38,8 +45,17 @@ export class Valkey implements OnApplicationShutdown {
     await assertShardCount(this.redis, this.keys);
     await this.scripts.preload();
     // A server that was restarted has forgotten them.
-    this.redis.on('ready', () => void this.scripts.preload());
+    this.renewed$.subscribe(() => void this.scripts.preload());
     return this;
+  }
+
+  /** The clock of the server that keeps `key`: on a Cluster each has its own. Milliseconds. */
+  async timeAt(key: string): Promise<number> {
+    const [seconds, micros] = (await this.redis.eval("return redis.call('TIME')", 1, key)) as [
+      string,
+      string,
+    ];
+    return Number(seconds) * 1000 + Math.floor(Number(micros) / 1000);
   }
 
   close(): void {

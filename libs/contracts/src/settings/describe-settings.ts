@@ -1,5 +1,6 @@
 import { type Setting, SETTINGS } from './setting-table';
 import { type Settings, type SettingSource } from './settings.types';
+import { maskUrl } from './valkey-url';
 
 /** One line of `belay doctor`. */
 export interface SettingRow {
@@ -27,12 +28,4 @@ function showSetting(setting: Setting, settings: Settings): string {
   const text = setting.kind.format(value);
   if (setting.key === 'valkeyUrl') return maskUrl(text);
   return setting.secret === true ? '********' : text;
-}
-
-/** A URL with its password, and a password given as a query parameter, masked; the rest helps to find mistakes. */
-export function maskUrl(text: string): string {
-  const url = new URL(text);
-  if (url.password !== '') url.password = '********';
-  for (const key of url.searchParams.keys()) url.searchParams.set(key, '********');
-  return url.toString();
 }

@@ -4,6 +4,7 @@ import { NameSuggester } from '../spec-validation/suggest-name';
 import { checkFencing, deriveFenceAfter, fenceGraceOf } from './check-fencing';
 import { type Setting, SETTINGS } from './setting-table';
 import { type Settings, type SettingSource } from './settings.types';
+import { parseValkeyUrl } from './valkey-url';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -38,8 +39,8 @@ export function readSettings(env: Environment): Settings {
   problems.push(...findUnknown(env));
   if (problems.length > 0) throw invalidSettings(problems);
   const settings = derive(values as ReadValues, sources);
-  const fencing = checkFencing(settings);
-  if (fencing.length > 0) throw invalidSettings(fencing);
+  const faults = [...checkFencing(settings), ...checkQueuePrefix(settings)];
+  if (faults.length > 0) throw invalidSettings(faults);
   return settings;
 }
 
@@ -56,11 +57,34 @@ type ReadValues = Omit<Settings, 'sources' | 'fenceGraceMs' | 'fenceAfterMs'> & 
 function derive(read: ReadValues, sources: Settings['sources']): Settings {
   const fenceGraceMs = fenceGraceOf(read.graceMs, read.leaseTtlMs);
   const fenceAfterMs = read.fenceAfterMs ?? deriveFenceAfter(read.leaseTtlMs, fenceGraceMs);
-  return { ...read, fenceGraceMs, fenceAfterMs, sources };
+  const tagged = sources['BELAY_QUEUE_PREFIX'] === 'default' && isCluster(read);
+  if (!tagged) return { ...read, fenceGraceMs, fenceAfterMs, sources };
+  return {
+    ...read,
+    queuePrefix: `{${read.queuePrefix}}`,
+    fenceGraceMs,
+    fenceAfterMs,
+    sources: { ...sources, BELAY_QUEUE_PREFIX: 'derived' },
+  };
+}
+
+function isCluster({ valkeyUrl }: Pick<Settings, 'valkeyUrl'>): boolean {
+  const address = valkeyUrl === undefined ? undefined : parseValkeyUrl(valkeyUrl);
+  return typeof address === 'object' && address.mode === 'cluster';
+}
+
+/** BullMQ's scripts touch many keys of a queue: on a Cluster these must be in one slot. */
+function checkQueuePrefix(settings: Settings): Problem[] {
+  const { queuePrefix } = settings;
+  if (!isCluster(settings) || /\{[^{}]+\}/.test(queuePrefix)) return [];
+  const bare = queuePrefix.replaceAll(/[{}]/g, '') || 'bull';
+  const message = `must hold a hash tag on a Cluster, such as {${bare}}; it is ${showValue(queuePrefix)}.`;
+  return [{ path: 'BELAY_QUEUE_PREFIX', code: 'NO_HASH_TAG', message }];
 }
 
 function badValue(setting: Setting, text: string): Problem {
-  const found = setting.secret === true ? 'what it holds is not shown' : `it is ${showValue(text)}`;
+  const hidden = setting.kind.fault?.(text) ?? 'what it holds is not shown';
+  const found = setting.secret === true ? hidden : `it is ${showValue(text)}`;
   return { path: setting.name, code: 'BAD_VALUE', message: `must be ${setting.kind.rule}; ${found}.` };
 }
 

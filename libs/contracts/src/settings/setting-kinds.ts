@@ -1,10 +1,13 @@
 import { formatDuration, parseDuration } from './parse-duration';
+import { parseValkeyUrl } from './valkey-url';
 
 /** How one kind of setting reads its text, and the rule it tells when it cannot: the end of "must be …". */
 export interface SettingKind<T> {
   readonly rule: string;
   /** The value, or undefined when the text breaks the rule. */
   readonly parse: (text: string) => T | undefined;
+  /** What is wrong with a text that `parse` refused, without showing it: for secrets. */
+  readonly fault?: (text: string) => string;
   /** The value as it would be written in the environment. */
   readonly format: (value: T) => string;
 }
@@ -55,16 +58,10 @@ export function names(rule: string, pattern: RegExp): SettingKind<readonly strin
   };
 }
 
-const TCP_SCHEMES = ['redis:', 'rediss:', 'valkey:', 'valkeys:'];
-
 export const valkeyUrl: SettingKind<string> = {
-  rule: 'a URL such as redis://127.0.0.1:6379/0, rediss://… for TLS, or unix:///path',
-  parse: (value) => {
-    if (!URL.canParse(value)) return undefined;
-    const { protocol, hostname, pathname } = new URL(value);
-    if (protocol === 'unix:') return pathname.length > 1 ? value : undefined;
-    return TCP_SCHEMES.includes(protocol) && hostname !== '' ? value : undefined;
-  },
+  rule: 'a URL such as redis://127.0.0.1:6379/0, unix:///path, redis+sentinel://h1:26379,h2:26379/mymaster or redis+cluster://h1:7000,h2:7001, with rediss for TLS',
+  parse: (value) => (typeof parseValkeyUrl(value) === 'string' ? undefined : value),
+  fault: (value) => parseValkeyUrl(value) as string,
   format: String,
 };
 

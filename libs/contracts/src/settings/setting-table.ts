@@ -40,7 +40,7 @@ export const SETTINGS: readonly Setting[] = [
     kind: valkeyUrl,
     unset: 'the local server',
     secret: true,
-    description: 'The Valkey or Redis server that keeps the state',
+    description: 'The Valkey or Redis server, Sentinel set or Cluster that keeps the state',
   }),
   setting({
     name: 'BELAY_DATA_DIR',
@@ -207,7 +207,7 @@ export const SETTINGS: readonly Setting[] = [
     // Braces, as BullMQ needs a hash tag on Valkey Cluster.
     kind: text('1 to 64 of the characters A-Z a-z 0-9 _ . - { }', /^[A-Za-z0-9_.{}-]{1,64}$/),
     fallback: 'bull',
-    description: "Prefix of BullMQ's keys; producers use the same",
+    description: "Prefix of BullMQ's keys, on a Cluster {bull}; producers use the same",
   }),
   setting({
     name: 'BELAY_KEY_PREFIX',

@@ -1,10 +1,11 @@
 import fc from 'fast-check';
 import { BelayError } from '../errors';
 import { checkFencing, deriveFenceAfter, fenceGraceOf } from './check-fencing';
-import { describeSettings, maskUrl } from './describe-settings';
+import { describeSettings } from './describe-settings';
 import { formatDuration, parseDuration } from './parse-duration';
 import { type Environment, readSettings } from './read-settings';
 import { SETTINGS } from './setting-table';
+import { maskUrl } from './valkey-url';
 
 /** Problems as `NAME CODE message`. */
 function told(env: Environment): string[] {
@@ -99,7 +100,7 @@ describe('R66 settings', () => {
       BELAY_WHATEVER: '',
     };
     expect(told(env)).toEqual([
-      'BELAY_VALKEY_URL BAD_VALUE must be a URL such as redis://127.0.0.1:6379/0, rediss://… for TLS, or unix:///path; what it holds is not shown.',
+      'BELAY_VALKEY_URL BAD_VALUE must be a URL such as redis://127.0.0.1:6379/0, unix:///path, redis+sentinel://h1:26379,h2:26379/mymaster or redis+cluster://h1:7000,h2:7001, with rediss for TLS; it begins with none of these.',
       'BELAY_HTTP_PORT BAD_VALUE must be a whole number from 0 to 65535; it is "70700".',
       'BELAY_TOKEN BAD_VALUE must be 16 to 256 characters without blanks; what it holds is not shown.',
       'BELAY_WORKERS BAD_VALUE must be a whole number from 0 to 256; it is "1.5".',
@@ -127,12 +128,41 @@ describe('R66 settings', () => {
     expect(told({ BELAY_VALKEY_URL: url })).toHaveLength(1);
   });
 
+  it('say what is wrong with a URL without showing it', () => {
+    expect(told({ BELAY_VALKEY_URL: 'redis+sentinel://:hunter2@h1,h2' })[0]).toMatch(
+      /; it must name the primary the sentinels watch: redis\+sentinel:\/\/h1:26379,h2:26379\/mymaster\.$/,
+    );
+  });
+
   it.each(['redis://h', 'valkey://h:1', 'valkeys://h', 'unix:///run/valkey.sock', 'redis://[::1]:6379/0'])(
     'take %s as a URL',
     (url) => {
       expect(readSettings({ BELAY_VALKEY_URL: url }).valkeyUrl).toBe(url);
     },
   );
+});
+
+describe("the queues' prefix", () => {
+  const url = 'redis+cluster://h1:7000,h2:7001';
+
+  it('holds a hash tag on a Cluster, by itself', () => {
+    expect(readSettings({ BELAY_VALKEY_URL: 'redis://h' }).queuePrefix).toBe('bull');
+    const settings = readSettings({ BELAY_VALKEY_URL: url });
+    expect(settings.queuePrefix).toBe('{bull}');
+    expect(settings.sources['BELAY_QUEUE_PREFIX']).toBe('derived');
+    expect(readSettings({ BELAY_VALKEY_URL: url, BELAY_QUEUE_PREFIX: 'a{b}' }).queuePrefix).toBe('a{b}');
+  });
+
+  it.each(['jobs', '{}jobs', '}jobs{'])('is refused without one on a Cluster: %s', (prefix) => {
+    const bare = prefix.replaceAll(/[{}]/g, '');
+    expect(told({ BELAY_VALKEY_URL: url, BELAY_QUEUE_PREFIX: prefix })).toEqual([
+      `BELAY_QUEUE_PREFIX NO_HASH_TAG must hold a hash tag on a Cluster, such as {${bare}}; it is "${prefix}".`,
+    ]);
+  });
+
+  it('is offered one that can be used where nothing is left of it', () => {
+    expect(told({ BELAY_VALKEY_URL: url, BELAY_QUEUE_PREFIX: '{}' })[0]).toContain('such as {bull}');
+  });
 });
 
 describe('the fence', () => {

@@ -13,10 +13,10 @@ local function latch_set()
   return '{"version":' .. (redis.call('GET', key('latches:version')) or '0') .. ',"items":[' .. table.concat(texts, ',') .. ']}'
 end
 
--- `latch` without engagedAt. False when there are too many.
+-- `latch` without engagedAt, or with it when a failover lost it. False when there are too many.
 local function engage(latch, most)
   if redis.call('HLEN', key('latches')) >= most then return false end
-  latch.engagedAt = NOW
+  latch.engagedAt = latch.engagedAt or NOW
   redis.call('HSET', key('latches'), latch.id, cjson.encode(latch))
   bump_latches()
   emit_control({ type = 'latch.engaged', entity = 'latch', to = 'engaged', data = { latchId = latch.id, kind = latch.kind, scope = latch.scope, by = latch.by, orderId = latch.orderId } })

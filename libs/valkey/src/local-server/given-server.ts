@@ -1,4 +1,4 @@
-import { BelayError } from '#libs/contracts';
+import { BelayError, isBelayError, parseValkeyUrl } from '#libs/contracts';
 import { askServer, parseServerUrl } from './ask-server';
 import { isNewEnough, OLDEST_SERVER, parseInfoVersion } from './server-version';
 import type { LocalServer, ServerVersion } from './types';
@@ -8,11 +8,12 @@ const ANSWER_WITHIN_MS = 5_000;
 
 /** Checks that the server of BELAY_VALKEY_URL answers and is new enough. Nothing is started, nothing is written. */
 export async function checkGivenServer(url: string): Promise<LocalServer> {
+  if (/\+(sentinel|cluster):/.test(url)) return checkMany(url);
   const address = parseServerUrl(url);
   if (address === undefined) {
     throw refuse(
       url,
-      'is not a redis://, rediss://, valkey://, valkeys:// or unix:// URL',
+      'is not a redis://, rediss://, valkey://, valkeys://, unix://, redis+sentinel:// or redis+cluster:// URL',
       'Example: redis://127.0.0.1:6379',
     );
   }
@@ -32,9 +33,38 @@ export async function checkGivenServer(url: string): Promise<LocalServer> {
   if (version !== undefined && !isNewEnough(version.version)) {
     throw refuse(url, `is ${version.name} ${version.version}`, `Belay needs ${OLDEST_SERVER} or later`);
   }
+  return given(url, version, address.path);
+}
+
+/** The primary the sentinels name, or a Cluster whose slots are all served. */
+async function checkMany(url: string): Promise<LocalServer> {
+  const address = parseValkeyUrl(url);
+  if (typeof address === 'string') throw refuse(url, `cannot be used: ${address}`, 'Correct it');
+  // The launcher itself needs no client library; only these modes do.
+  const { Connections } = await import('#libs/valkey');
+  let trouble = 'no answer';
+  const connections = new Connections(url, (message) => {
+    trouble = /\((.*)\); trying again$/s.exec(message)?.[1] ?? message;
+  });
+  try {
+    const server = connections.create('state');
+    await connections.ready(server, ANSWER_WITHIN_MS);
+    const version = parseInfoVersion(await server.info('server'));
+    if (version !== undefined && !isNewEnough(version.version))
+      throw new Error(`it is ${version.name} ${version.version}, and Belay needs ${OLDEST_SERVER} or later`);
+    return given(url, version);
+  } catch (cause) {
+    const what = isBelayError(cause) ? trouble : wordsOf(cause);
+    throw refuse(url, `cannot be used: ${what}`, 'Start it, or correct the URL', cause);
+  } finally {
+    connections.close();
+  }
+}
+
+function given(url: string, version: ServerVersion | undefined, socketPath?: string): LocalServer {
   return {
     url,
-    ...(address.path === undefined ? {} : { socketPath: address.path }),
+    ...(socketPath === undefined ? {} : { socketPath }),
     version: version ?? { name: 'redis', version: 'unknown' },
     source: 'url',
     reused: true,
@@ -53,5 +83,5 @@ function refuse(url: string, what: string, remedy: string, cause?: unknown): Bel
 
 /** A URL as it may be shown: passwords never go into errors or logs. */
 export function withoutPassword(url: string): string {
-  return url.replace(/^([a-z]+:\/\/[^:@/]*):.*@/i, '$1:***@').replace(/\?.*$/, '?***');
+  return url.replace(/^([a-z+]+:\/\/[^:@/]*):.*@/i, '$1:***@').replace(/\?.*$/, '?***');
 }

@@ -27,6 +27,8 @@ export interface LaunchOptions {
   readonly endpoint: Endpoint;
   readonly appendonly: boolean;
   readonly args?: readonly string[];
+  /** Read before the arguments; a sentinel writes its state into it. */
+  readonly configFile?: string;
   readonly removeDirectory?: string;
   readonly startTimeoutMs?: number;
   readonly report?: Report;
@@ -157,7 +159,8 @@ function serverArguments(options: LaunchOptions): string[] {
     : ['--appendonly', 'no'];
   const settings = ['--save', '', '--maxmemory-policy', 'noeviction', '--daemonize', 'no'];
   const places = ['--dir', options.dir, '--logfile', join(options.dir, LOG_NAME)];
-  return [...listen, ...keep, ...settings, ...places, ...(options.args ?? [])];
+  const config = options.configFile === undefined ? [] : [options.configFile];
+  return [...config, ...listen, ...keep, ...settings, ...places, ...(options.args ?? [])];
 }
 
 /** The log is appended to at every start; one older part is kept. */

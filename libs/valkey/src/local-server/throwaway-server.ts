@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { BelayError } from '#libs/contracts';
@@ -24,6 +24,8 @@ export async function startThrowawayServer(options: ThrowawayServerOptions = {})
       options.listen === 'tcp'
         ? { port: options.port ?? (await freePort()) }
         : { socketPath: join(dir, 's') };
+    const configFile = options.config === undefined ? undefined : join(dir, 'server.conf');
+    if (configFile !== undefined) writeFileSync(configFile, options.config ?? '');
     const launch = (): Promise<WatchedServer> =>
       launchServer({
         binary,
@@ -31,6 +33,7 @@ export async function startThrowawayServer(options: ThrowawayServerOptions = {})
         endpoint,
         appendonly: options.appendonly === true,
         removeDirectory: dir,
+        ...(configFile === undefined ? {} : { configFile }),
         ...pick(options),
       });
     return throwaway(binary, dir, endpoint, await launch(), launch);

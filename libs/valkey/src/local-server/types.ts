@@ -58,6 +58,8 @@ export interface EnsureServerOptions {
 
 export interface ThrowawayServerOptions {
   readonly listen?: 'socket' | 'tcp';
+  /** Lines of a configuration file of its own: a sentinel needs one. */
+  readonly config?: string;
   readonly port?: number;
   /** Keep an append-only file, so that `kill9()` and `restart()` find the data again. Default false. */
   readonly appendonly?: boolean;
