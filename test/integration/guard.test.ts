@@ -184,6 +184,24 @@ describe('receipts are true', () => {
     expect((await fleet.client.receipt(receipt.orderId)).targets).toEqual(targets);
   }, 60_000);
 
+  it('R51 R17 a worker that wakes after its lease was taken proves what its guardian had ended', async () => {
+    fleet = await startFleet({ workers: 1, env: LEASE });
+    const id = await submit([{ id: 'a', maxAttempts: 1, run: SLEEP }]);
+    const [agent] = await running(id, 1);
+    const worker = ownerOf(agent);
+    signal(worker.process.pid, 'SIGSTOP');
+    const lost = await eventually(async () => {
+      const now = await fleet.client.agent(agent?.id ?? '');
+      return now.state === 'failed' ? now : undefined;
+    }, 'the lease ran out');
+    expect(lost.report).toBeUndefined();
+    expect(processesWith(id)).toEqual([]);
+    signal(worker.process.pid, 'SIGCONT');
+    // Its own end of the attempt is `failed` too: the same end again, but this one with proof.
+    await worker.exited;
+    expect(await fleet.client.agent(agent?.id ?? '')).toMatchObject({ report: { proved: true } });
+  }, 30_000);
+
   it('R10 each node’s own grace counts where an order names none', async () => {
     fleet = await startFleet({ workers: 1, env: LEASE });
     const id = await submit([

@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { createClient } from '#libs/client';
 import type { AgentRecord, Latch, Receipt } from '#libs/contracts';
 import type { Fence } from '#libs/lifecycle';
-import { eventually, processesWith, startFleet, type Fleet } from '../support/fleet';
+import { eventually, processesWith, startFleet, type Fleet, type Member } from '../support/fleet';
 
 const sh = (script: string) => ({ command: [script], shell: true });
 const SLEEP = sh('echo ready; exec sleep 600');
@@ -360,7 +361,108 @@ describe('freeze and thaw', () => {
     expect((await fleet.client.stop(id)).receipt).toMatchObject({ complete: true, totals: { killed: 1 } });
     expect(processesWith(id)).toEqual([]);
   }, 30_000);
+
+  it('R22 two freezes of one scope: what they hold goes on after the second release', async () => {
+    const id = await submit([{ id: 'a', run: counting('three') }]);
+    await running(id, 1);
+    const freeze = async () => fleet.client.kill({ kind: 'freeze', scope: { type: 'all' } });
+    const [one, two] = [await freeze(), await freeze()];
+    const first = await fleet.client.releaseLatch(latchOf(one).id, 'mine is over');
+    expect(first.receipt).toMatchObject({ complete: true, totals: { total: 1, frozen: 1 } });
+    await stands(file('three'));
+    const second = await fleet.client.releaseLatch(latchOf(two).id, 'and mine');
+    expect(second.receipt).toMatchObject({ complete: true, totals: { total: 1, thawed: 1 } });
+    await moves(file('three'));
+    await fleet.client.stop(id);
+  }, 30_000);
+
+  it('R22 freezes and latches that overlap: what they paused goes on once no freeze covers it, nodes and all', async () => {
+    const id = await submit([
+      { id: 'a', run: sh('echo ready; sleep 0.5') },
+      { id: 'b', dependsOn: ['a'], run: { command: ['true'] } },
+    ]);
+    await running(id, 1);
+    const all = { type: 'all' } as const;
+    const one = latchOf(await fleet.client.kill({ kind: 'freeze', scope: all }));
+    const two = latchOf(await fleet.client.kill({ kind: 'freeze', scope: all }));
+    const latch = await fleet.client.engageLatch({ scope: all, note: 'and nothing new' });
+    await fleet.client.releaseLatch(one.id, 'over');
+    expect((await fleet.client.execution(id)).state).toBe('paused');
+    await fleet.client.releaseLatch(two.id, 'over');
+    expect((await fleet.client.execution(id)).state).toBe('running');
+    await eventually(
+      async () => (await fleet.client.execution(id)).nodes.completed === 1,
+      'the end of what was frozen',
+    );
+    expect((await fleet.client.execution(id)).nodes.ready).toBe(1);
+    await fleet.client.releaseLatch(latch.id, 'over');
+    expect(await ended(id)).toMatchObject({ state: 'completed' });
+  }, 30_000);
+
+  it('R22 an orchestrator killed as it releases a freeze or resumes leaves nothing frozen', async () => {
+    const other = createClient({ url: (await fleet.addOrchestrator()).url ?? '', token: fleet.token });
+    for (const [i, act] of ['release', 'resume', 'release', 'resume'].entries()) {
+      const name = `crash-${i}`;
+      const id = await submit([{ id: 'a', run: counting(name) }]);
+      await running(id, 1);
+      await moves(file(name));
+      const victim = await fleet.addOrchestrator();
+      const client = createClient({ url: victim.url ?? '', token: fleet.token });
+      if (act === 'release') {
+        const scope = { type: 'pool', pool: 'default' } as const;
+        const latch = latchOf(await other.kill({ kind: 'freeze', scope }));
+        await dieAt(victim, 'latch.released', async () => client.releaseLatch(latch.id, 'over'));
+      } else {
+        await other.pause(id, { mode: 'freeze' });
+        await dieAt(victim, 'execution.running', async () => client.resume(id));
+      }
+      await moves(file(name));
+      expect((await other.latches()).items).toEqual([]);
+      expect((await other.execution(id)).state).toBe('running');
+      await other.stop(id, { mode: 'immediate' });
+    }
+  }, 60_000);
+
+  it('R50 a selector that an execution is in and a node of it is not: the execution ends whole, with every agent named', async () => {
+    const id = await submit(
+      [
+        { id: 'a', labels: { env: 'prod' }, run: SLEEP },
+        { id: 'b', run: SLEEP },
+      ],
+      { labels: { model: 'large' } },
+    );
+    await running(id, 2);
+    const scope = { type: 'selector', selector: 'model=large,env!=prod' } as const;
+    expect((await fleet.client.planKill({ scope })).targets).toHaveLength(2);
+    expect(await fleet.client.kill({ scope })).toMatchObject({ complete: true, totals: { killed: 2 } });
+    expect(await fleet.client.execution(id)).toMatchObject({ state: 'stopped', live: 0 });
+    expect(processesWith(id)).toEqual([]);
+  }, 30_000);
+
+  it('R50 a kill is not refused because latches have reached their bound', async () => {
+    const id = await submit([{ id: 'a', run: SLEEP }]);
+    await running(id, 1);
+    for (let i = 0; i < 200; i++)
+      await fleet.client.engageLatch({ scope: { type: 'pool', pool: `p${i}` }, note: 'full' });
+    await expect(
+      fleet.client.engageLatch({ scope: { type: 'pool', pool: 'more' }, note: 'full' }),
+    ).rejects.toMatchObject({ code: 'TOO_MANY_LATCHES' });
+    expect(await fleet.client.kill({ scope: { type: 'all' } })).toMatchObject({ complete: true });
+    expect(processesWith(id)).toEqual([]);
+  }, 60_000);
 });
+
+/** Kills the orchestrator at the first event of that type: what it was asked is cut in the middle. */
+async function dieAt(victim: Member, type: string, ask: () => Promise<unknown>): Promise<void> {
+  const events = fleet.life.valkey.connections.create('subscriber');
+  events.on('message', (_channel: string, text: string) => {
+    if (text.includes(`"${type}"`)) victim.process.kill('SIGKILL');
+  });
+  await events.subscribe(fleet.life.valkey.keys.eventsChannel);
+  await ask().catch(() => undefined);
+  await victim.exited;
+  events.disconnect();
+}
 
 describe('bad input', () => {
   it.each([

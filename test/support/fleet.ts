@@ -1,5 +1,5 @@
 import { fork, type ChildProcess } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { createClient, type BelayClient } from '#libs/client';
@@ -11,7 +11,10 @@ import {
 } from '#libs/valkey';
 import { LifecycleService } from '#libs/lifecycle';
 
-const dist = resolve(__dirname, '../../dist');
+/** Beside the source, wherever this runs from: tests run the source, the fault campaign what was built. */
+const dist = ['../../dist', '../..']
+  .map((path) => resolve(__dirname, path))
+  .find((path) => existsSync(join(path, 'apps/worker/src/main.js'))) as string;
 const TOKEN = 'test-token-of-a-throwaway-fleet';
 
 /** One orchestrator or worker process of a test's fleet. */
@@ -59,7 +62,10 @@ function startMember(app: 'orchestrator' | 'worker', env: Record<string, string>
     child.once('exit', (code, signal) => done(code ?? signal ?? '')),
   );
   return new Promise((ready, reject) => {
-    const timer = setTimeout(() => reject(new Error(`${app} was not ready within 20 s:\n${log}`)), 20_000);
+    const timer = setTimeout(() => {
+      child.kill('SIGKILL');
+      reject(new Error(`${app} was not ready within 20 s:\n${log}`));
+    }, 20_000);
     child.once('exit', () => {
       clearTimeout(timer);
       reject(new Error(`${app} ended before it was ready:\n${log}`));
@@ -80,6 +86,8 @@ function startMember(app: 'orchestrator' | 'worker', env: Record<string, string>
 export async function startFleet(
   options: {
     workers?: number;
+    /** Without any, `client` is not to be used. */
+    orchestrators?: 0 | 1;
     env?: Record<string, string>;
     server?: ThrowawayServerOptions;
     /** A state of the caller's own instead of a server. */
@@ -111,7 +119,7 @@ export async function startFleet(
     workers.push(member);
     return member;
   };
-  const first = await addOrchestrator();
+  const first = options.orchestrators === 0 ? undefined : await addOrchestrator();
   await Promise.all(Array.from({ length: options.workers ?? 2 }, async () => addWorker()));
   const valkey = await new Valkey({
     url,
@@ -125,7 +133,7 @@ export async function startFleet(
     },
     dir,
     token: TOKEN,
-    client: createClient({ url: first.url ?? '', token: TOKEN }),
+    client: createClient({ url: first?.url ?? 'http://127.0.0.1:1', token: TOKEN }),
     orchestrators,
     workers,
     life: new LifecycleService(valkey, { retentionMs: 60_000 }),

@@ -145,13 +145,13 @@ export class ExecutionsController {
     @Body() body: unknown,
   ): Promise<{ execution: ExecutionRecord; receipt?: Receipt }> {
     const { mode = 'drain', note } = validatePauseRequest(body);
-    return this.killswitch.pause(id, { mode, by: 'api', ...(note === undefined ? {} : { note }) });
+    return this.killswitch.holds.pause(id, { mode, by: 'api', ...(note === undefined ? {} : { note }) });
   }
 
   @Post('executions/:id/resume')
   @HttpCode(200)
   async resume(@Param('id') id: string): Promise<{ execution: ExecutionRecord; receipt?: Receipt }> {
-    return this.killswitch.resume(id, { by: 'api' });
+    return this.killswitch.holds.resume(id, { by: 'api' });
   }
 
   @Post('executions/:id/retry')

@@ -58,7 +58,7 @@ export class KillswitchController {
   ): Promise<{ latch: Latch; already: boolean; receipt?: Receipt }> {
     const { note } = validateNoteRequest(body);
     const { order } = await this.killswitch.orders.receipt(id);
-    return this.killswitch.release(order.latchId ?? `of order ${id}`, { by: 'api', note });
+    return this.killswitch.holds.release(order.latchId ?? `of order ${id}`, { by: 'api', note });
   }
 
   @Post('killswitch/:id/close')

@@ -28,6 +28,6 @@ export class LatchesController {
     @Body() body: unknown,
   ): Promise<{ latch: Latch; already: boolean; receipt?: Receipt }> {
     const { note } = validateNoteRequest(body);
-    return this.killswitch.release(id, { by: 'api', note });
+    return this.killswitch.holds.release(id, { by: 'api', note });
   }
 }

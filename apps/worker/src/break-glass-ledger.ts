@@ -25,7 +25,9 @@ export class BreakGlassLedger {
     return this.latches.length > 0;
   }
 
+  /** One is enough, however often it is asked. */
   hold(id: string, { by, note }: LocalKillRequest): void {
+    if (this.holding) return;
     const words = `break-glass on the worker's host${note === undefined ? '' : `: ${note}`}`;
     this.latches.push(
       newLatch('latch', { type: 'worker', workerId: this.workerId }, { by, note: words, orderId: id }),
@@ -45,13 +47,21 @@ export class BreakGlassLedger {
 
   /** Called with every heartbeat that was answered. Repeatable: what was told already changes nothing. */
   async tell(latches: LatchStore, orders: OrderStore): Promise<void> {
-    for (let latch = this.latches[0]; latch !== undefined; latch = this.latches[0]) {
-      await latches.engage(latch);
-      this.latches.shift();
-    }
     for (let act = this.acts[0]; act !== undefined; act = this.acts[0]) {
       await orders.record(act.id, act.entry);
       this.acts.shift();
     }
+    for (let latch = this.latches[0]; latch !== undefined; latch = this.latches[0]) {
+      if (!(await this.isHeld(latches))) await latches.engage(latch);
+      this.latches.shift();
+    }
+  }
+
+  /** By a latch of its own that nobody has released. */
+  private async isHeld(latches: LatchStore): Promise<boolean> {
+    const engaged = await latches.list();
+    return engaged.some(
+      ({ kind, scope }) => kind === 'latch' && scope.type === 'worker' && scope.workerId === this.workerId,
+    );
   }
 }

@@ -89,6 +89,7 @@ async function main(): Promise<void> {
             closing: closing.signal,
             finish: async (...end) => ends.store(...end),
             wasSilent: () => service?.wasSilent ?? false,
+            leaseHolds: () => service?.leaseHolds ?? true,
             beforeSpawn: (slot) => responder?.beforeSpawn(slot),
             onError: (error, agentId) => log.warn({ err: error, agentId }, 'agent'),
           },

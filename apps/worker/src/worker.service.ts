@@ -82,7 +82,8 @@ export class WorkerService {
   private fenced = false;
   /** Monotonic time until which an exit by SIGKILL may be the guardian's work. */
   private silentUntil = 0;
-  private checkedAt = 0;
+  /** Monotonic; the first heartbeat looks: what died here before us may have left its proof. */
+  private checkedAt = Number.NEGATIVE_INFINITY;
   private renewals: Subscription | undefined;
   /** A failover may have lost what this worker stored last. */
   private doubtful = false;
@@ -207,6 +208,11 @@ export class WorkerService {
   get wasSilent(): boolean {
     const now = performance.now();
     return now - this.renewedAt > this.options.fenceAfterMs || now < this.silentUntil;
+  }
+
+  /** By our own clock, which goes on while we are stopped: no heartbeat is missing for so long that others may act. */
+  get leaseHolds(): boolean {
+    return performance.now() - this.renewedAt < this.options.fenceAfterMs;
   }
 
   /** Now and then: attempts that are ours by the record but not here, and what died beside us on this host. */

@@ -25,6 +25,8 @@ export interface Latch {
   readonly releasedBy?: string;
   /** Why it was released. */
   readonly releaseNote?: string;
+  /** Of a freeze: the order that let its trees go on. */
+  readonly thawOrderId?: OrderId;
 }
 
 /** More are a sign of a script gone wild; every claim looks at all of them. */

@@ -37,7 +37,7 @@ export interface Order {
   readonly note?: string;
   /** Who asked. */
   readonly by: string;
-  /** The latch engaged in the same act. */
+  /** The latch engaged in the same act; of a thaw, the one that was released. */
   readonly latchId?: LatchId;
   /** Valkey's clock. */
   readonly placedAt: number;
@@ -50,6 +50,11 @@ export interface Order {
 export interface Ring {
   readonly order: Order;
   readonly targets?: readonly AgentId[];
+}
+
+/** What a freeze puts on a tree and its thaw takes off: two freezes of one scope are two holds. */
+export function holdOf({ latchId, scope }: Pick<Order, 'latchId' | 'scope'>): string {
+  return latchId ?? scopeKey(scope);
 }
 
 /** Scopes that do not end with one thing: an order for them is kept live until it is complete. */

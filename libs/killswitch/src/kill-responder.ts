@@ -1,7 +1,7 @@
 import {
+  holdOf,
   NotFoundError,
   scopeCovers,
-  scopeKey,
   type Order,
   type Ring,
   type StopReport,
@@ -16,6 +16,9 @@ import type { OrderStore } from './order-store';
 
 /** How far back a log that lost its end is read again: its clock may be another machine's. Milliseconds. */
 const REWIND_MS = 60_000;
+
+/** Holds whose last thaw is remembered. */
+const MAX_THAWS = 1_000;
 
 export interface KillResponderOptions {
   readonly workerId: string;
@@ -42,6 +45,8 @@ export class KillResponder {
   private cursor = '0-0';
   /** Orders seen and not known to be complete: looked at with every heartbeat and before every spawn. */
   private readonly watched = new Map<string, Order>();
+  /** The last thaw heard of each hold, by its place in the log. */
+  private readonly thaws = new Map<string, string>();
   private catching: Promise<void> | undefined;
   /** Orders obeyed that the doorbell did not bring. */
   caughtUp = 0;
@@ -122,13 +127,20 @@ export class KillResponder {
    * the log must not reach what began after its end (an execution may have been retried), so for those it is asked first.
    */
   obey({ order, targets }: Ring): number {
-    this.watched.set(order.id, order);
     this.orders.keep(order);
+    if (order.kind === 'thaw') this.noteThaw(order);
+    if (this.isOvertaken(order)) {
+      this.watched.delete(order.id);
+      void this.reportOvertaken(order, targets ?? []).catch(this.options.onError);
+      return 0;
+    }
+    this.watched.set(order.id, order);
     const named = new Set(targets);
     const before = (slot: AgentSlot): boolean =>
       order.scope.type === 'agent' || (slot.claimedAt !== undefined && slot.claimedAt <= order.placedAt);
     const now = (slot: AgentSlot): boolean =>
-      this.isNews(order, slot) && (named.has(slot.agentId) || (this.covers(order, slot) && before(slot)));
+      this.isNews(order, slot) &&
+      (named.has(slot.agentId) || (this.covers(order, slot) && before(slot)) || this.takesOff(order, slot));
     const count = this.serve(order, now);
     for (const slot of this.runner.slotsWhere((one) => this.isNews(order, one) && this.covers(order, one)))
       void this.serveIfOpen(order, slot).catch(this.options.onError);
@@ -149,8 +161,39 @@ export class KillResponder {
     // A claim under way: it comes by again when it was granted.
     if (slot.claimedAt === undefined) return;
     const taken = await this.orders.addTargets(order.id, [this.target(slot, 'pending')], false);
-    if (taken) this.serve(order, (one) => one === slot && this.isNews(order, one));
-    else this.watched.delete(order.id);
+    if (!taken) this.watched.delete(order.id);
+    else if (this.isOvertaken(order)) await this.reportOvertaken(order, [slot.agentId]);
+    else this.serve(order, (one) => one === slot && this.isNews(order, one));
+  }
+
+  /** A freeze is over once its thaw was heard, in whatever order the two arrive. */
+  private noteThaw(order: Order): void {
+    const hold = holdOf(order);
+    const last = this.thaws.get(hold);
+    if (last !== undefined && !isBefore(last, order.seq)) return;
+    this.thaws.delete(hold);
+    this.thaws.set(hold, order.seq);
+    for (const freeze of this.watched.values()) if (this.isOvertaken(freeze)) this.watched.delete(freeze.id);
+    const [oldest] = this.thaws.keys();
+    if (this.thaws.size > MAX_THAWS && oldest !== undefined) this.thaws.delete(oldest);
+  }
+
+  private isOvertaken(order: Order): boolean {
+    const thaw = order.kind === 'freeze' ? this.thaws.get(holdOf(order)) : undefined;
+    return thaw !== undefined && isBefore(order.seq, thaw);
+  }
+
+  private async reportOvertaken(order: Order, targets: readonly string[]): Promise<void> {
+    for (const slot of this.runner.slotsWhere(({ agentId }) => targets.includes(agentId)))
+      await this.report(order, {
+        ...this.target(slot, 'thawed'),
+        detail: 'it was thawed before it was frozen',
+      });
+  }
+
+  /** What a freeze held although its labels do not say so, as its execution was frozen whole. */
+  private takesOff(order: Order, slot: AgentSlot): boolean {
+    return order.kind === 'thaw' && slot.holds(holdOf(order));
   }
 
   private covers(order: Order, slot: AgentSlot): boolean {
@@ -189,7 +232,7 @@ export class KillResponder {
       slot.served.set(order.id, { order, afterMs: this.sincePlaced(order) });
       return true;
     };
-    const hold = scopeKey(order.scope);
+    const hold = holdOf(order);
     const results =
       order.kind === 'freeze' ? this.runner.freezeWhere(taken, hold) : this.runner.thawWhere(taken, hold);
     for (const result of results)

@@ -21,6 +21,7 @@ import type { LifecycleService } from '#libs/lifecycle';
 import { patiently, type ChangeFeed } from '#libs/valkey';
 import type { Subscription } from 'rxjs';
 import { ulid } from 'ulid';
+import { Holds } from './holds';
 import { newLatch, type LatchStore } from './latch-store';
 import { outcomeFor, targetOf, type OrderStore, type PlacedOrder } from './order-store';
 import { ScopeResolver } from './scope-resolver';
@@ -35,6 +36,8 @@ export interface OrderRequest {
   readonly note?: string;
   /** Engage a latch for the scope in the same act. */
   readonly latch?: boolean;
+  /** Of a thaw: the latch whose hold is taken off; without one it is the hold of the scope. */
+  readonly latchId?: string;
   readonly by: string;
 }
 
@@ -52,6 +55,8 @@ export interface KillswitchOptions {
 /** Executions acted on at a time. */
 const AT_A_TIME = 32;
 /** A worker that has not reported by then may have died between an end and its report. Milliseconds. */
+/** After an unknown id. Milliseconds. */
+const DOUBT_MS = 10_000;
 const REPAIR_AFTER_MS = 900;
 
 /**
@@ -63,7 +68,11 @@ export class KillswitchService {
   private renewals: Subscription | undefined;
   private recalling: Promise<void> | undefined;
   private recallAgain = false;
+  /** Monotonic time until which a scope is looked up before its order is placed. */
+  private doubtUntil = 0;
   private readonly scopes: ScopeResolver;
+  /** Pause and resume, freeze and thaw. */
+  readonly holds: Holds;
 
   constructor(
     private readonly lifecycle: LifecycleService,
@@ -74,6 +83,7 @@ export class KillswitchService {
     private readonly options: KillswitchOptions,
   ) {
     this.scopes = new ScopeResolver(lifecycle);
+    this.holds = new Holds(lifecycle, dag, orders, latches, this);
   }
 
   /** Answers the executions' own need for a stop: a node failed for good, a deadline, a budget, an abort signal. */
@@ -122,15 +132,18 @@ export class KillswitchService {
   /** Whom an order for that scope would reach now. Changes nothing. @throws NotFoundError */
   async dryRun(scope: Scope): Promise<DryRun> {
     await this.scopes.assertKnown(scope);
-    const agents = await this.scopes.liveAgents(scope);
+    const executions = await this.scopes.executions(scope, Number.MAX_SAFE_INTEGER);
+    const live = await this.scopes.liveAgents(scope);
+    const whole = scope.type === 'selector' ? await this.liveOf(executions) : [];
+    const agents = new Map([...live, ...whole].map((agent) => [agent.id, agent]));
     return {
-      targets: agents.map(({ id, executionId, nodeId, owner }) => ({
+      targets: [...agents.values()].map(({ id, executionId, nodeId, owner }) => ({
         agentId: id,
         executionId,
         nodeId,
         workerId: owner,
       })),
-      executions: await this.scopes.executions(scope, Number.MAX_SAFE_INTEGER),
+      executions,
     };
   }
 
@@ -142,11 +155,14 @@ export class KillswitchService {
     // What can only be one agent or execution is stopped first and looked up meanwhile: a look costs the time of a kill.
     const known = patiently(async () => this.scopes.assertKnown(request.scope));
     known.catch(() => undefined);
-    if (isWide(request.scope) || request.kind === 'freeze') await known;
+    const isSure = isWide(request.scope) || request.kind === 'freeze' || performance.now() < this.doubtUntil;
+    if (isSure) await known;
     const { order, replicated } = await this.place(request);
     try {
       await known;
     } catch (error) {
+      // Whoever asks for what does not exist must not fill the log of orders: for a while it is looked up first.
+      this.doubtUntil = performance.now() + DOUBT_MS;
       await this.orders.addTargets(order.id, [], true);
       throw error;
     }
@@ -163,6 +179,7 @@ export class KillswitchService {
       request.latch === true
         ? newLatch(kind === 'freeze' ? 'freeze' : 'latch', scope, { by, note, orderId: id })
         : undefined;
+    const latchId = latch?.id ?? request.latchId;
     return this.orders.place(
       {
         id,
@@ -173,7 +190,7 @@ export class KillswitchService {
         by,
         ...(graceMs === undefined ? {} : { graceMs }),
         ...(note === undefined ? {} : { note }),
-        ...(latch === undefined ? {} : { latchId: latch.id }),
+        ...(latchId === undefined ? {} : { latchId }),
       },
       latch,
     );
@@ -185,6 +202,7 @@ export class KillswitchService {
    */
   async carryOut(order: Order): Promise<void> {
     const { kind, scope } = order;
+    if (await this.holds.isOvertaken(order)) return this.holds.settleOvertaken(order);
     const executions = kind === 'thaw' ? [] : await this.scopes.executions(scope, order.placedAt);
     await this.each(executions, async (id) => this.haltOne(id, order));
     const named = await this.targetsOf(order, executions);
@@ -209,6 +227,8 @@ export class KillswitchService {
       await this.lifecycle.executions.stop(id, { reason, orderId, placedAt, actor: by, ...said });
       return;
     }
+    // Its giver has paused it: a second time could come after somebody resumed it.
+    if (order.scope.type === 'execution') return;
     // One that ended meanwhile, or has not begun, has nothing to pause.
     await this.lifecycle.executions
       .pause(id, {
@@ -217,7 +237,7 @@ export class KillswitchService {
         ...said,
         ...(order.latchId === undefined ? {} : { heldBy: order.latchId }),
       })
-      .catch((error: unknown) => order.scope.type === 'execution' && this.options.onError?.(error));
+      .catch(() => undefined);
   }
 
   /**
@@ -228,19 +248,27 @@ export class KillswitchService {
   private async targetsOf(order: Order, executions: readonly string[]): Promise<AgentRecord[]> {
     const inScope = new Set(executions);
     // In this order on the shard's connection: what leaves the first in between is in the second.
-    const [live, ended, unproved] = await Promise.all([
+    const [live, whole, ended, unproved] = await Promise.all([
       this.scopes.liveAgents(order.scope),
+      // Labels of a node may take it out of a selector that its execution is in: stopped or frozen as a whole, it is all in.
+      order.scope.type === 'selector' ? this.liveOf(executions) : [],
       this.lifecycle.agents.endedSince(order.placedAt),
       order.kind === 'kill' ? this.lifecycle.agents.unproved() : [],
     ]);
     const wasThere = (agent: AgentRecord): boolean =>
       !isWide(order.scope) || agent.createdAt <= order.placedAt || inScope.has(agent.executionId);
     const named = new Map<string, AgentRecord>();
-    for (const agent of live) if (wasThere(agent)) named.set(agent.id, agent);
+    for (const agent of [...live, ...whole]) if (wasThere(agent)) named.set(agent.id, agent);
     for (const agent of ended) if (agent.orderId === order.id) named.set(agent.id, agent);
     // Lost with their worker and never seen dead: they may still run, so no receipt is complete without them.
     for (const agent of unproved) if (this.scopes.covers(order.scope, agent)) named.set(agent.id, agent);
     return [...named.values()];
+  }
+
+  private async liveOf(executions: readonly string[]): Promise<AgentRecord[]> {
+    const found: AgentRecord[] = [];
+    await this.each(executions, async (id) => found.push(...(await this.lifecycle.agents.liveOf(id))));
+    return found;
   }
 
   /** The receipt once it is complete, or as it stands when the limit has passed. */
@@ -275,7 +303,7 @@ export class KillswitchService {
     if (isEnded(EXECUTION_MACHINE, before.state)) {
       // The order that ended it may be younger than its receipt: two stops at once have one answer.
       if (before.orderId !== undefined) await this.waitForReceipt(before.orderId).catch(() => undefined);
-      return this.response(before);
+      return patiently(async () => this.response(before));
     }
     const order = await this.give({
       reason: 'user_abort',
@@ -295,7 +323,7 @@ export class KillswitchService {
     const receipt =
       record.orderId === undefined
         ? undefined
-        : await this.orders.receipt(record.orderId).catch(() => undefined);
+        : await this.newestReceipt(record.orderId).catch(unlessNotFound);
     return {
       status: record.state,
       executionId: record.id,
@@ -306,6 +334,12 @@ export class KillswitchService {
       summary: summaryOf(record, this.lifecycle.valkey.clock.now()),
       ...(receipt === undefined ? {} : { receipt }),
     };
+  }
+
+  /** The end of an agent may be stored and not be in the receipt yet: an answer must not say less than the records do. */
+  private async newestReceipt(orderId: string): Promise<Receipt> {
+    if ((await this.orders.state(orderId)) !== 'complete') await this.repair(orderId);
+    return this.orders.receipt(orderId);
   }
 
   private async waitForEnd(executionId: string): Promise<ExecutionRecord> {
@@ -336,84 +370,23 @@ export class KillswitchService {
     return this.lifecycle.executions.get(executionId);
   }
 
-  /** Nothing of it starts; with `freeze` what runs stands still too. Resolves when that was seen, or its limit passed. */
-  async pause(
-    executionId: string,
-    request: { mode: 'drain' | 'freeze'; by: string; note?: string },
-  ): Promise<{ execution: ExecutionRecord; receipt?: Receipt }> {
-    const { mode, by, note } = request;
-    const said = { actor: by, ...(note === undefined ? {} : { note }) };
-    await this.lifecycle.executions.pause(executionId, { mode, ...said });
-    const receipt =
-      mode === 'freeze'
-        ? await this.hold(
-            'freeze',
-            { type: 'execution', executionId },
-            { by, ...(note === undefined ? {} : { note }) },
-          )
-        : undefined;
-    const execution = await this.lifecycle.executions.get(executionId);
-    return { execution, ...(receipt === undefined ? {} : { receipt }) };
-  }
-
-  /** Goes on where it stood. @throws BelayError LATCHED */
-  async resume(
-    executionId: string,
-    request: { by: string; note?: string },
-  ): Promise<{ execution: ExecutionRecord; receipt?: Receipt }> {
-    const { wasFrozen } = await this.lifecycle.executions.resume(executionId, request.by);
-    const receipt = wasFrozen
-      ? await this.hold('thaw', { type: 'execution', executionId }, request)
-      : undefined;
-    await this.dag.drive(executionId);
-    const execution = await this.lifecycle.executions.get(executionId);
-    return { execution, ...(receipt === undefined ? {} : { receipt }) };
-  }
-
-  private async hold(
-    kind: 'freeze' | 'thaw',
-    scope: Scope,
-    said: { by: string; note?: string },
-  ): Promise<Receipt> {
-    const order = await this.give({ kind, scope, ...said });
-    return this.waitForReceipt(order.id);
-  }
-
   /** A latch on its own: nothing in its scope starts any more. Resolves when that holds. @throws NotFoundError */
   async engage(request: { scope: Scope; by: string; note?: string }): Promise<Latch> {
     await this.scopes.assertKnown(request.scope);
     return this.latches.engage(newLatch('latch', request.scope, request));
   }
 
-  /** Releases a latch; a freeze's trees go on, and so do the executions it paused. @throws NotFoundError */
-  async release(
-    latchId: string,
-    request: { by: string; note: string },
-  ): Promise<{ latch: Latch; already: boolean; receipt?: Receipt }> {
-    const { latch, already } = await this.latches.release(latchId, request.by, request.note);
-    if (latch.kind !== 'freeze' || already) return { latch, already };
-    await this.resumeHeld(latchId, request.by);
-    return { latch, already, receipt: await this.hold('thaw', latch.scope, request) };
-  }
-
-  private async resumeHeld(latchId: string, by: string): Promise<void> {
-    const held = await this.lifecycle.executions.heldBy(latchId);
-    await this.each(held, async (id) => {
-      await this.lifecycle.executions.resume(id, by);
-      await this.dag.drive(id);
-    });
-  }
-
   /** Completes what the giver of an order, or a worker, left undone. One pass over the open orders. */
   async sweep(): Promise<void> {
     await this.latches.repair();
+    await this.holds.sweep();
     const now = this.lifecycle.valkey.clock.now();
     await this.each(await this.orders.open(), async (order) => this.complete(order, now));
   }
 
   private async complete(order: Order, now: number): Promise<void> {
     const receipt = await this.orders.receipt(order.id);
-    if (receipt.resolvedAt === undefined) await this.carryOut(order);
+    if (receipt.resolvedAt === undefined || (await this.holds.isOvertaken(order))) await this.carryOut(order);
     await this.repair(order.id);
     if (receipt.state === 'open' && now - order.placedAt > this.options.proofLimitMs) {
       await this.orders.expire(order.id);
@@ -423,7 +396,7 @@ export class KillswitchService {
   }
 
   /** Some at a time; one that fails is told of and does not keep the others from being done (R31, R50). */
-  private async each<T>(items: readonly T[], act: (item: T) => Promise<unknown>): Promise<void> {
+  async each<T>(items: readonly T[], act: (item: T) => Promise<unknown>): Promise<void> {
     for (let i = 0; i < items.length; i += AT_A_TIME)
       await Promise.all(
         items.slice(i, i + AT_A_TIME).map(async (item) =>
@@ -437,7 +410,8 @@ export class KillswitchService {
   /** A worker stores an agent's end before it reports it; when it died in between, the record has the evidence. */
   private async repair(orderId: string): Promise<void> {
     const { order, targets } = await this.orders.receipt(orderId);
-    const open = targets.filter(({ outcome }) => outcome === 'pending' || outcome === 'unconfirmed');
+    // A tree that could not be frozen in time may have ended since, or been thawed.
+    const open = targets.filter(({ outcome }) => ['pending', 'unconfirmed', 'failed'].includes(outcome));
     for (const agent of await this.lifecycle.agents.many(open.map(({ agentId }) => agentId))) {
       const before = open.find(({ agentId }) => agentId === agent.id)?.outcome;
       const outcome = outcomeFor(order.kind, agent);
@@ -452,4 +426,9 @@ export class KillswitchService {
       await this.orders.report(orderId, targetOf(agent, outcome, detail));
     }
   }
+}
+
+/** A receipt that retention has removed is no receipt; a server that is away is another matter. */
+function unlessNotFound(error: unknown): undefined {
+  if (!(error instanceof NotFoundError)) throw error;
 }

@@ -38,7 +38,8 @@ export function newLatch(
 
 /** The latch an order was given with, from the order alone. */
 export function latchOf({ id, kind, scope, by, note, latchId }: Order): NewLatch | undefined {
-  if (latchId === undefined) return undefined;
+  // A thaw names the latch whose hold it takes off.
+  if (latchId === undefined || kind === 'thaw') return undefined;
   const latch = newLatch(kind === 'freeze' ? 'freeze' : 'latch', scope, { by, note, orderId: id });
   return { ...latch, id: latchId };
 }
@@ -92,10 +93,13 @@ export class LatchStore {
     return this.followed;
   }
 
-  /** Resolves when no shard holds it any more. `already`: it had been released before. @throws NotFoundError */
+  /**
+   * Resolves when no shard holds it any more. `already`: it had been released before. A freeze's thaw is ordered in the
+   * same act: it is in the released latch. @throws NotFoundError
+   */
   async release(latchId: string, by: string, note: string): Promise<{ latch: Latch; already: boolean }> {
     this.given.drop(latchId);
-    const reply = await this.call('releaseLatch', latchId, [by, note]);
+    const reply = await this.call('releaseLatch', latchId, [by, note, `ord_${ulid()}`]);
     if (reply.refused !== undefined) throw new NotFoundError('latch', latchId);
     await this.copy(JSON.parse(reply['latches'] as string) as LatchSet, { free: true });
     return { latch: JSON.parse(reply['latch'] as string) as Latch, already: reply['already'] as boolean };

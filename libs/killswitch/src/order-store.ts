@@ -23,6 +23,8 @@ import type { ControlSettings } from './control-settings';
 import { latchOf, tooMany, type LatchStore, type NewLatch } from './latch-store';
 
 const CHUNK = 500;
+/** A kill must not fail because somebody engaged latches up to their bound. */
+const MAX_LATCHES_OF_ORDERS = 5 * MAX_LATCHES;
 const ANSWERS_KEPT_MS = 60_000;
 /** Targets one script writes: some 5 ms of the server's time. */
 const REPORTS_AT_ONCE = 100;
@@ -87,7 +89,7 @@ export class OrderStore {
       JSON.stringify(asked),
       joins,
       latch === undefined ? '' : JSON.stringify(latch),
-      MAX_LATCHES,
+      MAX_LATCHES_OF_ORDERS,
     ]);
     const { replication, keys } = this.valkey;
     const mark = replication.mark(keys.order(asked.id));

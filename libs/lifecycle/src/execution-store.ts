@@ -125,7 +125,7 @@ export class ExecutionStore {
     return accepted(await this.scripts.json('startExecution', id), 'execution', id);
   }
 
-  /** running → paused. Repeatable; a paused one can still be frozen. */
+  /** running → paused. Repeatable; a paused one can still be frozen. `heldBy`: by a latch, if it is still engaged. */
   async pause(
     id: string,
     request: { mode: 'drain' | 'freeze'; actor: string; note?: string; heldBy?: string },
@@ -135,23 +135,45 @@ export class ExecutionStore {
     return accepted(reply, 'execution', id);
   }
 
-  /** Paused executions that latch paused. */
-  async heldBy(latchId: string): Promise<string[]> {
+  /** Paused executions that a latch paused, with that latch. */
+  async held(): Promise<{ id: string; latchId: string }[]> {
     const lists = await Promise.all(
       this.keys.tags().map(async (tag) => {
         const ids = await this.redis.zrange(this.keys.shard(tag, 'idx:exe:paused'), 0, '-1');
         const holders = await Promise.all(
           ids.map(async (id) => this.redis.hget(this.keys.execution(id), 'heldBy')),
         );
-        return ids.filter((_, i) => holders[i] === latchId);
+        return ids.flatMap((id, i) => {
+          const latchId = holders[i];
+          return typeof latchId === 'string' ? { id, latchId } : [];
+        });
       }),
     );
     return lists.flat();
   }
 
-  /** paused → running. `wasFrozen`: its agents stand still until an order thaws them. @throws BelayError LATCHED */
-  async resume(id: string, actor: string): Promise<{ state: ExecutionState; wasFrozen: boolean }> {
-    return accepted(await this.scripts.json('resumeExecution', id, [actor]), 'execution', id);
+  /** Resumed ones whose trees still wait for the order that thaws them. */
+  async thawing(): Promise<string[]> {
+    const sets = this.keys.tags().map(async (tag) => this.redis.smembers(this.keys.shard(tag, 'thawing')));
+    return (await Promise.all(sets)).flat();
+  }
+
+  /** The order that thaws its trees is in the log. */
+  async thawOrdered(id: string): Promise<void> {
+    await this.redis.hdel(this.keys.execution(id), 'thawing');
+    await this.redis.srem(this.keys.shard(this.keys.tagOf(id), 'thawing'), id);
+  }
+
+  /**
+   * paused → running. `wasFrozen`: its agents stand still until an order thaws them. `released`: only what that latch
+   * paused, and not while another freeze covers it. @throws BelayError LATCHED, for a person
+   */
+  async resume(
+    id: string,
+    actor: string,
+    released = '',
+  ): Promise<{ state: ExecutionState; wasFrozen: boolean }> {
+    return accepted(await this.scripts.json('resumeExecution', id, [actor, released]), 'execution', id);
   }
 
   /**

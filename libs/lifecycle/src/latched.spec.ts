@@ -34,10 +34,10 @@ afterAll(async () => {
 afterEach(async () => latch());
 
 /** What every shard holds from here on, as LatchStore would copy it. */
-async function latch(...latches: { scope: Scope; kind?: Latch['kind'] }[]): Promise<void> {
+async function latch(...latches: { scope: Scope; kind?: Latch['kind']; id?: string }[]): Promise<void> {
   version++;
-  const items = latches.map(({ scope, kind = 'latch' }) => ({
-    id: 'lat_01HZZZZZZZZZZZZZZZZZZZZZZZ',
+  const items = latches.map(({ scope, kind = 'latch', id = 'lat_01HZZZZZZZZZZZZZZZZZZZZZZZ' }) => ({
+    id,
     kind,
     scope,
     by: 'test',
@@ -214,21 +214,30 @@ describe('pause and resume', () => {
   it('R22 a paused execution starts nothing, its deadline stands still; what was ready is due at the resume', async () => {
     const id = await create([node('a')], { timeoutMs: 60_000 });
     const job = await first(id);
-    expect(
-      await life.executions.pause(id, { mode: 'drain', actor: 'me', note: 'lunch', heldBy: 'lat_x' }),
-    ).toEqual({ state: 'paused' });
-    expect(await life.executions.heldBy('lat_x')).toEqual([id]);
+    const byLatch = { mode: 'drain', actor: 'me', note: 'lunch', heldBy: 'lat_x' } as const;
+    // A freeze that was released before it was carried out pauses nothing.
+    expect(await life.executions.pause(id, byLatch)).toEqual({ state: 'running' });
+    await latch({ scope: { type: 'pool', pool: 'other' }, kind: 'freeze', id: 'lat_x' });
+    expect(await life.executions.pause(id, { ...byLatch, heldBy: 'lat_y' })).toEqual({ state: 'running' });
+    expect(await life.executions.pause(id, byLatch)).toEqual({ state: 'paused' });
+    expect(await life.executions.held()).toEqual([{ id, latchId: 'lat_x' }]);
     expect(await life.executions.pause(id, { mode: 'freeze', actor: 'me' })).toEqual({ state: 'paused' });
     const record = await life.executions.get(id);
     expect(record).toMatchObject({ state: 'paused', frozen: true });
     expect(record.deadlineAt).toBeUndefined();
     expect(record.deadlineLeftMs).toBeGreaterThan(50_000);
     // Who pauses it for itself keeps it paused when that latch goes, and no latch takes over a pause.
-    expect(await life.executions.heldBy('lat_x')).toEqual([]);
-    await life.executions.pause(id, { mode: 'freeze', actor: 'me', heldBy: 'lat_y' });
-    expect(await life.executions.heldBy('lat_y')).toEqual([]);
+    expect(await life.executions.held()).toEqual([]);
+    await life.executions.pause(id, { mode: 'freeze', actor: 'me', heldBy: 'lat_x' });
+    expect(await life.executions.held()).toEqual([]);
+    expect(await life.executions.resume(id, 'belay', 'lat_x')).toEqual({ state: 'paused', wasFrozen: false });
     expect(await life.agents.claim(job, WORKER, 't')).toMatchObject({ why: 'NOT_RUNNING', state: 'paused' });
     expect(await life.executions.resume(id, 'me')).toEqual({ state: 'running', wasFrozen: true });
+    // Asked again, it is told until the order that thaws its trees is in the log.
+    expect(await life.executions.thawing()).toEqual([id]);
+    expect(await life.executions.resume(id, 'me')).toEqual({ state: 'running', wasFrozen: true });
+    await life.executions.thawOrdered(id);
+    expect(await life.executions.thawing()).toEqual([]);
     expect(await life.executions.resume(id, 'me')).toEqual({ state: 'running', wasFrozen: false });
     expect((await life.executions.get(id)).deadlineAt).toBeGreaterThan(Date.now());
     const due = await valkey.redis.zscore(valkey.keys.shard(valkey.keys.tagOf(id), 'outbox:at'), job.agentId);
@@ -242,6 +251,22 @@ describe('pause and resume', () => {
     await expect(
       life.executions.pause('exe_01HZZZZZZZZZZZZZZZZZZZZZZZ', { mode: 'drain', actor: 'me' }),
     ).rejects.toMatchObject({ code: 'NOT_FOUND' });
+  });
+
+  it('R22 what a freeze paused goes on with its release; not while another freeze covers it, but under a latch', async () => {
+    const id = await create([node('a')]);
+    const freeze = (name: string) => ({ scope: { type: 'all' } as const, kind: 'freeze' as const, id: name });
+    await latch(freeze('lat_1'), freeze('lat_2'));
+    await life.executions.pause(id, { mode: 'freeze', actor: 'me', heldBy: 'lat_1' });
+    await latch(freeze('lat_2'));
+    expect(await life.executions.resume(id, 'belay', 'lat_1')).toEqual({ state: 'paused', wasFrozen: false });
+    expect(await life.executions.held()).toEqual([{ id, latchId: 'lat_2' }]);
+    await latch({ scope: { type: 'all' } });
+    expect(await life.executions.resume(id, 'belay', 'lat_2')).toEqual({
+      state: 'running',
+      wasFrozen: false,
+    });
+    expect(await life.executions.held()).toEqual([]);
   });
 
   it('an agent is marked frozen and thawed by its owner alone, once each', async () => {

@@ -4,7 +4,6 @@ import { setTimeout as delay } from 'node:timers/promises';
 import {
   BelayError,
   isBelayError,
-  SPEC_LIMITS,
   type AgentJob,
   type AgentMessage,
   type ExitReport,
@@ -14,6 +13,7 @@ import {
 } from '#libs/contracts';
 import type { AgentOutcome, Claim, Fence, FinishResult, LifecycleService } from '#libs/lifecycle';
 import { Subject, type Observable } from 'rxjs';
+import { FENCED, LEASE_OVER, notStarted, outcomeOf, spawnFailed, withoutSayings } from './agent-outcome';
 import { AgentSlot, type StopCause } from './agent-slot';
 import { AgentLog, AgentReporter } from './agent-reporter';
 import { PausableTimer } from './pausable-timer';
@@ -34,6 +34,8 @@ export interface RunnerOptions {
   readonly closing?: AbortSignal;
   /** Whether this worker has lately been silent for so long that its guardian may have killed its trees. */
   readonly wasSilent?: () => boolean;
+  /** Whether this worker's right to its agents has surely not run out. */
+  readonly leaseHolds?: () => boolean;
 }
 
 /** What an order learns about one agent. */
@@ -163,6 +165,9 @@ export class AgentRunner {
     const asked = this.options.beforeSpawn?.(slot, claim);
     if (asked !== undefined)
       await asked.catch((error: unknown) => this.options.onError?.(error, slot.agentId));
+    // Stopped between the claim and its answer, we may wake when another worker has the node.
+    if (this.options.leaseHolds?.() === false) slot.stop(LEASE_OVER, 0);
+    await slot.maySpawn();
     if (slot.cause !== undefined) return this.store(slot, claim, notStarted(slot.cause));
     const log = new AgentLog(this.lifecycle.valkey, slot.executionId, slot.agentId);
     const reporter = new AgentReporter(this.lifecycle.agents, claim.fence, (error) =>
@@ -309,7 +314,9 @@ export class AgentRunner {
     let sent = outcome;
     for (let attempt = 0; ; attempt++) {
       try {
-        await this.options.finish(claim.fence, sent, claim.node);
+        const { repeated } = await this.options.finish(claim.fence, sent, claim.node);
+        // The same end was stored before: by us, or by a janitor that took our lease and had no proof.
+        if (repeated === true) await this.proveLate(claim, outcome);
         return;
       } catch (error) {
         this.options.onError?.(error, agentId);
@@ -322,9 +329,9 @@ export class AgentRunner {
   }
 
   /** Someone else has ended this attempt already, without proof: what we saw is the proof. */
-  private async proveLate({ fence }: Granted, { report }: AgentOutcome, refusal: unknown): Promise<void> {
-    if (report?.proved !== true) throw refusal;
-    await this.lifecycle.agents.prove(fence.agentId, fence.owner, report);
+  private async proveLate({ fence }: Granted, { report }: AgentOutcome, refusal?: unknown): Promise<void> {
+    if (report?.proved === true) await this.lifecycle.agents.prove(fence.agentId, fence.owner, report);
+    else if (refusal !== undefined) throw refusal;
   }
 
   private emit(
@@ -350,34 +357,9 @@ export class AgentRunner {
 const TRIES_WHOLE = 3;
 const LONGEST_PAUSE_MS = 5_000;
 
-/** The guardian's work, which the worker sees only as an exit by SIGKILL. */
-const FENCED: StopCause = {
-  reason: 'worker_lost',
-  mode: 'immediate',
-  by: 'belay',
-  endsAs: 'failed',
-  error: {
-    code: 'FENCED',
-    message: 'Its worker had been silent for too long, and the guardian ended what it ran.',
-  },
-};
-
 /** The server has answered, and the answer is no: this attempt is no longer ours to write. */
 function isRefusal(error: unknown): boolean {
   return isBelayError(error) && ['STALE_EPOCH', 'INVALID_TRANSITION', 'NOT_FOUND'].includes(error.code);
-}
-
-/** What an agent said is left out when it is what cannot be stored; how it ended is not. */
-function withoutSayings(outcome: AgentOutcome, error: unknown): AgentOutcome {
-  const { result: _, costUsd: __, ...rest } = outcome;
-  if (outcome.state !== 'completed') return rest;
-  const why = error instanceof Error ? error.message : String(error);
-  return {
-    ...rest,
-    state: 'failed',
-    reason: 'error',
-    error: { code: 'OUTCOME_INVALID', message: `What it reported could not be stored: ${why.slice(0, 200)}` },
-  };
 }
 
 /** Ends early when the worker gives up. */
@@ -387,82 +369,4 @@ async function pause(ms: number, closing: AbortSignal | undefined): Promise<void
 
 function graceOf(claim: Granted, fallback: number): number {
   return claim.node.graceMs ?? claim.graceMs ?? fallback;
-}
-
-function stopOf(cause: StopCause): Pick<AgentOutcome, 'reason' | 'actor' | 'orderId' | 'error' | 'stop'> {
-  const { order } = cause;
-  const wide = order !== undefined && (order.scope.type === 'execution' || order.scope.type === 'all');
-  return {
-    reason: cause.reason,
-    actor: cause.by,
-    ...(cause.error === undefined ? {} : { error: cause.error }),
-    ...(order === undefined ? {} : { orderId: order.id }),
-    ...(wide
-      ? {
-          stop: {
-            orderId: order.id,
-            reason: order.reason,
-            actor: order.by,
-            ...(order.note === undefined ? {} : { note: order.note }),
-          },
-        }
-      : {}),
-  };
-}
-
-function notStarted(cause: StopCause): AgentOutcome {
-  const report: StopReport = {
-    containment: 'group',
-    proved: true,
-    processes: [],
-    signals: [],
-    evidence: [{ kind: 'not-started', afterMs: 0 }],
-    survivors: [],
-    escalated: false,
-    provedAfterMs: 0,
-  };
-  return { state: cause.endsAs, ...stopOf(cause), report };
-}
-
-function spawnFailed(error: unknown): AgentOutcome {
-  const reason = isBelayError(error) ? error.details['reason'] : undefined;
-  const code = typeof reason === 'string' ? reason : 'SPAWN_FAILED';
-  const message = error instanceof Error ? error.message : String(error);
-  return { state: 'failed', reason: 'error', error: { code, message } };
-}
-
-/** What the exit means. A process that had ended before any signal reached it ended by itself. */
-function outcomeOf(
-  cause: StopCause | undefined,
-  exit: ExitReport,
-  reporter: AgentReporter,
-  fenced: boolean,
-): AgentOutcome {
-  const base = {
-    ...(exit.exitCode === null ? {} : { exitCode: exit.exitCode }),
-    ...(exit.signal === null ? {} : { signal: exit.signal }),
-    costUsd: reporter.costUsd,
-    report: exit.report,
-  };
-  if (cause !== undefined && (fenced || exit.report.signals.length > 0))
-    return { ...base, state: cause.endsAs, ...stopOf(cause) };
-  if (exit.startError !== undefined) {
-    return {
-      ...base,
-      state: 'failed',
-      reason: 'error',
-      error: { code: 'SPAWN_FAILED', message: exit.startError },
-    };
-  }
-  if (exit.exitCode === 0) {
-    const { result } = reporter;
-    if (result !== undefined && Buffer.byteLength(JSON.stringify(result)) > SPEC_LIMITS.maxResultBytes) {
-      const message = `The result is larger than ${SPEC_LIMITS.maxResultBytes} bytes; store it elsewhere and return a reference.`;
-      return { ...base, state: 'failed', reason: 'error', error: { code: 'RESULT_TOO_LARGE', message } };
-    }
-    return { ...base, state: 'completed', ...(result === undefined ? {} : { result }) };
-  }
-  const message =
-    exit.signal === null ? `Exited with code ${exit.exitCode}.` : `Ended by signal ${exit.signal}.`;
-  return { ...base, state: 'failed', reason: 'error', error: { code: 'EXIT', message } };
 }

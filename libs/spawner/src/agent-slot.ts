@@ -54,11 +54,15 @@ export class AgentSlot implements AgentAddress {
   /** Orders served on it, by id, with how long after their placing that began. */
   readonly served = new Map<string, ServedOrder>();
   /** Orders that keep the tree still, by what they froze; it goes on when the last is taken off. */
-  private readonly holds = new Set<string>();
+  private readonly heldBy = new Set<string>();
   /** Its process, or undefined once it is sure that there never is one. */
   readonly begun: Promise<AgentProcess | undefined>;
   private timeout: PausableTimer | undefined;
   private ended = false;
+  /** From here on a process may come into being at any moment. */
+  private spawning = false;
+  /** Who waits to be let through by a thaw or a stop. */
+  private gate: (() => void)[] = [];
   private begin: (process: AgentProcess | undefined) => void = () => undefined;
 
   constructor(
@@ -74,7 +78,17 @@ export class AgentSlot implements AgentAddress {
   }
 
   get frozen(): boolean {
-    return this.holds.size > 0;
+    return this.heldBy.size > 0;
+  }
+
+  holds(hold: string): boolean {
+    return this.heldBy.has(hold);
+  }
+
+  /** Resolves when nothing holds it back: a frozen attempt is not started, and a stopped one need not wait. */
+  async maySpawn(): Promise<void> {
+    while (this.frozen && this.cause === undefined) await new Promise<void>((open) => this.gate.push(open));
+    this.spawning = true;
   }
 
   granted({ fence, claimedAt, pool, labels, graceMs, node }: GrantedClaim): void {
@@ -99,16 +113,22 @@ export class AgentSlot implements AgentAddress {
     this.timeout?.stop();
   }
 
-  /** Stops the tree where it stands, and its timeout with it. Resolves when it was seen still. @throws TIMEOUT */
+  /**
+   * Stops the tree where it stands, and its timeout with it. Resolves when it was seen still, or is sure not to start
+   * while the hold is on. @throws TIMEOUT
+   */
   async freeze(hold: string): Promise<void> {
-    this.holds.add(hold);
+    this.heldBy.add(hold);
     this.timeout?.pause();
-    await this.process?.freeze();
+    const process = this.process ?? (this.spawning ? await this.begun : undefined);
+    // Thawed while it was being started: then it runs, as it should.
+    if (this.frozen) await process?.freeze();
   }
 
   async thaw(hold: string): Promise<void> {
-    const held = this.holds.delete(hold);
+    const held = this.heldBy.delete(hold);
     if (!held || this.frozen) return;
+    this.openGate();
     await this.process?.thaw();
     this.timeout?.resume();
   }
@@ -121,10 +141,15 @@ export class AgentSlot implements AgentAddress {
     if (this.ended) return;
     if (this.cause === undefined || (cause.order !== undefined && this.cause.order === undefined))
       this.cause = cause;
+    this.openGate();
     void this.process?.stop({
       mode: cause.mode,
       graceMs: cause.graceMs ?? this.cause.graceMs ?? this.graceMs ?? defaultGraceMs,
     });
+  }
+
+  private openGate(): void {
+    for (const open of this.gate.splice(0)) open();
   }
 
   close(): void {

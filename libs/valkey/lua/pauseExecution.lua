@@ -2,17 +2,23 @@
 -- is frozen by an order of its own (freeze). Repeatable; freezing one that is paused is allowed.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 mode: drain or freeze · 5 actor · 6 note or ''
---         · 7 the latch that pauses it, or '': its release resumes what it paused
+--         · 7 the latch that pauses it, or '': its release resumes what it paused. One that is engaged no more pauses nothing
 -- Returns { state } · refused: NOT_FOUND · INVALID_TRANSITION { from, to }
 -- Events  execution.paused
 --!include base
 --!include execution
+--!include latch
 local state = field('state')
 if not state then return refuse('NOT_FOUND') end
 if state ~= 'paused' and not allowed('execution', state, 'paused') then
   return refuse('INVALID_TRANSITION', { entity = 'execution', id = EXE, from = state, to = 'paused' })
 end
 local held_by = ARGV[7]
+if held_by ~= '' then
+  local engaged = false
+  for _, latch in ipairs(engaged_latches() or {}) do engaged = engaged or latch.id == held_by end
+  if not engaged then return cjson.encode({ state = state }) end
+end
 if state == 'paused' then
   -- Who pauses it for itself keeps it paused when the latch that paused it goes; a latch takes over nobody's pause.
   if held_by == '' then redis.call('HDEL', exe_key, 'heldBy') else return cjson.encode({ state = state }) end

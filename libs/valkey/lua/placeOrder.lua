@@ -1,7 +1,8 @@
 -- placeOrder: writes an order to the log and engages its latch, then rings the doorbell with it. Durable before
 -- announced. With a latch it does not ring: the caller copies the latch to every shard first, then rings.
--- Repeatable by order id, also by who has a copy of a placed order that a failover lost: it keeps its time. And while an order of the same kind for the same execution or agent is open, a second one that
--- asks for no more joins it (R20). Wide scopes never join: what began after the first order is not in its targets.
+-- Repeatable by order id, also by who has a copy of a placed order that a failover lost: it keeps its time. And while an
+-- order of the same kind for the same execution or agent is open, a second one that asks for no more joins it (R20). Wide
+-- scopes never join: what began after the first order is not in its targets.
 -- KEYS[1] the order's record
 -- ARGV    1 control tag · 2 order id · 3 settings · 4 order JSON without seq and placedAt · 5 what it can join by, or ''
 --         · 6 latch JSON without engagedAt, or '' · 7 most latches
@@ -12,6 +13,7 @@
 --!include audit
 --!include order
 --!include engage
+--!include place
 local existing = redis.call('HGET', order_key, 'order')
 if existing then
   return cjson.encode({ order = existing, created = false, latches = ARGV[6] ~= '' and latch_set() or nil })
@@ -30,18 +32,7 @@ if other then
     return cjson.encode({ order = open, created = false })
   end
 end
-local again = order.placedAt ~= nil
 local released = ARGV[6] ~= '' and redis.call('EXISTS', key('lat:' .. cjson.decode(ARGV[6]).id)) == 1
 if ARGV[6] ~= '' and not released and not engage(cjson.decode(ARGV[6]), tonumber(ARGV[7])) then return refuse('TOO_MANY_LATCHES', { most = tonumber(ARGV[7]) }) end
-order.placedAt = order.placedAt or NOW
-order.seq = redis.call('XADD', key('orders'), 'MAXLEN', '~', int(CONF.ordersKept), '*', 'id', ORDER)
-local body = cjson.encode(order)
-redis.call('HSET', order_key, 'order', body, 'state', 'open', 'missing', 0, 'scopeKey', ARGV[5])
-redis.call('SADD', key('orders:open'), ORDER)
-if joins then redis.call('HSET', key('orders:by-scope'), ARGV[5], ORDER) end
-redis.call('ZADD', key('idx:ord'), int(NOW), ORDER)
-redis.call('ZREMRANGEBYRANK', key('idx:ord'), 0, -tonumber(CONF.ordersKept) - 1)
-if ARGV[6] == '' then redis.call('PUBLISH', CONF.doorbell, '{"order":' .. body .. '}') end
-audit({ act = 'order.open', orderId = ORDER, kind = order.kind, scope = order.scope, mode = order.mode, reason = order.reason, by = order.by, note = order.note, latchId = order.latchId, again = again or nil })
-emit_control({ type = 'order.open', entity = 'order', to = 'open', reason = order.reason, data = { orderId = ORDER, kind = order.kind, scope = order.scope, by = order.by } })
+local body = place(order, ARGV[5], ARGV[6] == '')
 return cjson.encode({ order = body, created = true, latches = ARGV[6] ~= '' and latch_set() or nil })

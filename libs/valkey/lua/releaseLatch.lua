@@ -1,12 +1,16 @@
--- releaseLatch: releases a latch, with a reason. Repeatable: one released before answers who did it, when and why.
+-- releaseLatch: releases a latch, with a reason; a freeze's thaw is ordered in the same act. Repeatable: one released
+-- before answers who did it, when and why, and with which thaw.
 -- KEYS[1] the list of engaged latches
--- ARGV    1 control tag · 2 latch id · 3 settings · 4 by · 5 the reason
--- Returns { latch = JSON text, latches = LatchSet JSON text, already } · refused: NOT_FOUND
--- Events  latch.released
+-- ARGV    1 control tag · 2 latch id · 3 settings · 4 by · 5 the reason · 6 id of the thaw order, should it be a freeze
+-- Returns { latch = JSON text, latches = LatchSet JSON text, already, thaw = id of the order that thaws }
+--         · refused: NOT_FOUND
+-- Events  latch.released, order.open
 --!include base
 --!include control
 --!include audit
+--!include order
 --!include engage
+--!include place
 local released_key = key('lat:' .. ARGV[2])
 local text = redis.call('HGET', key('latches'), ARGV[2])
 local already = not text
@@ -17,6 +21,11 @@ if text then
   latch.releaseNote = ARGV[5]
   redis.call('HDEL', key('latches'), ARGV[2])
   bump_latches()
+  if latch.kind == 'freeze' then
+    latch.thawOrderId = ARGV[6]
+    place({ id = ARGV[6], kind = 'thaw', scope = latch.scope, mode = 'graceful', reason = 'killswitch', by = ARGV[4], note = ARGV[5],
+      latchId = latch.id }, '', true)
+  end
   -- Long enough that nobody with an old list takes it for one that a failover lost.
   redis.call('SET', released_key, cjson.encode(latch), 'PX', int(math.max(CONF.retentionMs, 600000)))
   audit({ act = 'latch.released', latchId = latch.id, kind = latch.kind, scope = latch.scope, by = ARGV[4], note = ARGV[5] })
@@ -24,4 +33,5 @@ if text then
 end
 local released = redis.call('GET', released_key)
 if not released then return refuse('NOT_FOUND') end
-return cjson.encode({ latch = released, latches = latch_set(), already = already })
+return cjson.encode({ latch = released, latches = latch_set(), already = already,
+  thaw = cjson.decode(released).thawOrderId })

@@ -1,20 +1,41 @@
 -- resumeExecution: paused → running: its deadline runs on from where it stood, and what was parked is due. Repeatable.
 -- KEYS[1] the execution's record
--- ARGV    1 tag · 2 execution id · 3 settings · 4 actor
--- Returns { state, wasFrozen } · refused: NOT_FOUND · NOT_PAUSED { state } · LATCHED { latchId, kind, scope }
+-- ARGV    1 tag · 2 execution id · 3 settings · 4 actor · 5 the latch that paused it and is engaged no more, or '' when a
+--         person resumes it
+-- Returns { state, wasFrozen = its trees wait for the order that thaws them } · refused: NOT_FOUND · NOT_PAUSED { state }
+--         · LATCHED { latchId, kind, scope }, for a person
 -- Events  execution.running
 --!include base
 --!include execution
 --!include latch
 local state = field('state')
 if not state then return refuse('NOT_FOUND') end
-if state == 'running' then return cjson.encode({ state = state, wasFrozen = false }) end
+local released = ARGV[5]
+if state == 'running' then return cjson.encode({ state = state, wasFrozen = field('thawing') ~= nil }) end
+if released ~= '' and (state ~= 'paused' or field('heldBy') ~= released) then
+  return cjson.encode({ state = state, wasFrozen = false })
+end
 if state ~= 'paused' then return refuse('NOT_PAUSED', { state = state }) end
 local latches = engaged_latches()
--- A freeze keeps it too: its agents would stand still while its deadline ran.
-local latch = latches and covering_latch(latches, { execution = EXE, labels = cjson.decode(field('labels') or '{}') })
-if latch then return refuse_latched(latch) end
+local facts = { execution = EXE, labels = cjson.decode(field('labels') or '{}') }
+if released == '' then
+  -- A freeze keeps it too: its agents would stand still while its deadline ran.
+  local latch = latches and covering_latch(latches, facts)
+  if latch then return refuse_latched(latch) end
+else
+  -- Another freeze goes on holding it. A latch does not: it keeps its nodes from being claimed, one by one.
+  local other = latches and covering_latch(latches, facts, 'freeze')
+  if other then
+    redis.call('HSET', exe_key, 'heldBy', other.id)
+    return cjson.encode({ state = state, wasFrozen = false })
+  end
+end
 local frozen = field('frozen')
+if frozen and released == '' then
+  -- Kept until the order that thaws its trees is in the log: whoever sees it left behind gives that order.
+  redis.call('HSET', exe_key, 'thawing', 1)
+  redis.call('SADD', key('thawing'), EXE)
+end
 move_execution('paused', 'running', { actor = ARGV[4] })
 redis.call('HDEL', exe_key, 'frozen', 'heldBy')
 local left = field('deadlineLeftMs')
@@ -28,4 +49,4 @@ end
 for _, id in ipairs(redis.call('SMEMBERS', exe_key .. ':parked')) do redis.call('ZADD', key('outbox:at'), 'XX', int(NOW - 2000), id) end
 redis.call('DEL', exe_key .. ':parked')
 keep_advancing()
-return cjson.encode({ state = 'running', wasFrozen = frozen ~= nil })
+return cjson.encode({ state = 'running', wasFrozen = frozen ~= nil and released == '' })

@@ -95,7 +95,8 @@ export class CgroupTree implements ProcessTree {
     this.#freezing = true;
     this.cgroup.freeze(true);
     const deadline = performance.now() + FREEZE_WAIT_MS;
-    while (!this.cgroup.frozen()) {
+    // Thawed meanwhile, there is nothing to wait for.
+    while (this.#freezing && !this.cgroup.frozen()) {
       if (performance.now() > deadline)
         throw new BelayError('TIMEOUT', `The cgroup ${this.cgroup.path} was not frozen in time.`, {
           details: { waitedMs: FREEZE_WAIT_MS },

@@ -22,6 +22,9 @@ export class GroupTree implements ProcessTree {
   /** Who was sent SIGTERM by pid already. */
   readonly #asked = new Set<string>();
 
+  /** We asked for it, and nobody has taken it back. */
+  #freezing = false;
+
   constructor(
     readonly leader: PidStart & { readonly command?: string },
     private readonly cookie: string,
@@ -100,10 +103,13 @@ export class GroupTree implements ProcessTree {
   }
 
   async freeze(): Promise<void> {
+    this.#freezing = true;
     for (let round = 0; round < FREEZE_ROUNDS; round += 1) {
       this.#learn();
       signalGroup(this.leader, 'SIGSTOP');
       await this.sweeper.sweep();
+      // Thawed meanwhile: whoever is stopped now would stay so.
+      if (!this.#freezing) return;
       const running = this.#members().filter((stat) => !isStopped(stat));
       if (running.length === 0) return;
       for (const stat of running) signalProcess(stat, 'SIGSTOP');
@@ -114,6 +120,7 @@ export class GroupTree implements ProcessTree {
   }
 
   thaw(): void {
+    this.#freezing = false;
     signalGroup(this.leader, 'SIGCONT');
     for (const stat of this.#known.values()) signalProcess(stat, 'SIGCONT');
   }

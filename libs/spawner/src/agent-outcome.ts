@@ -1,0 +1,117 @@
+import { isBelayError, SPEC_LIMITS, type ExitReport, type StopReport } from '#libs/contracts';
+import type { AgentOutcome } from '#libs/lifecycle';
+import type { AgentReporter } from './agent-reporter';
+import type { StopCause } from './agent-slot';
+
+/** The guardian's work, which the worker sees only as an exit by SIGKILL. */
+export const FENCED: StopCause = {
+  reason: 'worker_lost',
+  mode: 'immediate',
+  by: 'belay',
+  endsAs: 'failed',
+  error: {
+    code: 'FENCED',
+    message: 'Its worker had been silent for too long, and the guardian ended what it ran.',
+  },
+};
+
+/** Not started at all. */
+export const LEASE_OVER: StopCause = {
+  reason: 'worker_lost',
+  mode: 'immediate',
+  by: 'belay',
+  endsAs: 'failed',
+  error: { code: 'FENCED', message: 'Its worker had been silent for too long, and did not start it.' },
+};
+
+/** What an agent said is left out when it is what cannot be stored; how it ended is not. */
+export function withoutSayings(outcome: AgentOutcome, error: unknown): AgentOutcome {
+  const { result: _, costUsd: __, ...rest } = outcome;
+  if (outcome.state !== 'completed') return rest;
+  const why = error instanceof Error ? error.message : String(error);
+  return {
+    ...rest,
+    state: 'failed',
+    reason: 'error',
+    error: { code: 'OUTCOME_INVALID', message: `What it reported could not be stored: ${why.slice(0, 200)}` },
+  };
+}
+
+function stopOf(cause: StopCause): Pick<AgentOutcome, 'reason' | 'actor' | 'orderId' | 'error' | 'stop'> {
+  const { order } = cause;
+  const wide = order !== undefined && (order.scope.type === 'execution' || order.scope.type === 'all');
+  return {
+    reason: cause.reason,
+    actor: cause.by,
+    ...(cause.error === undefined ? {} : { error: cause.error }),
+    ...(order === undefined ? {} : { orderId: order.id }),
+    ...(wide
+      ? {
+          stop: {
+            orderId: order.id,
+            reason: order.reason,
+            actor: order.by,
+            ...(order.note === undefined ? {} : { note: order.note }),
+          },
+        }
+      : {}),
+  };
+}
+
+/** Stopped before there was a process. */
+export function notStarted(cause: StopCause): AgentOutcome {
+  const report: StopReport = {
+    containment: 'group',
+    proved: true,
+    processes: [],
+    signals: [],
+    evidence: [{ kind: 'not-started', afterMs: 0 }],
+    survivors: [],
+    escalated: false,
+    provedAfterMs: 0,
+  };
+  return { state: cause.endsAs, ...stopOf(cause), report };
+}
+
+export function spawnFailed(error: unknown): AgentOutcome {
+  const reason = isBelayError(error) ? error.details['reason'] : undefined;
+  const code = typeof reason === 'string' ? reason : 'SPAWN_FAILED';
+  const message = error instanceof Error ? error.message : String(error);
+  return { state: 'failed', reason: 'error', error: { code, message } };
+}
+
+/** What the exit means. A process that had ended before any signal reached it ended by itself. */
+export function outcomeOf(
+  cause: StopCause | undefined,
+  exit: ExitReport,
+  reporter: AgentReporter,
+  fenced: boolean,
+): AgentOutcome {
+  const base = {
+    ...(exit.exitCode === null ? {} : { exitCode: exit.exitCode }),
+    ...(exit.signal === null ? {} : { signal: exit.signal }),
+    costUsd: reporter.costUsd,
+    report: exit.report,
+  };
+  if (cause !== undefined && (fenced || exit.report.signals.length > 0))
+    return { ...base, state: cause.endsAs, ...stopOf(cause) };
+  if (exit.startError !== undefined) {
+    return {
+      ...base,
+      state: 'failed',
+      reason: 'error',
+      error: { code: 'SPAWN_FAILED', message: exit.startError },
+    };
+  }
+  if (exit.exitCode === 0) {
+    const { result } = reporter;
+    if (result !== undefined && Buffer.byteLength(JSON.stringify(result)) > SPEC_LIMITS.maxResultBytes) {
+      const message = `The result is larger than ${SPEC_LIMITS.maxResultBytes} bytes; store it elsewhere and return a reference.`;
+      return { ...base, state: 'failed', reason: 'error', error: { code: 'RESULT_TOO_LARGE', message } };
+    }
+    return { ...base, state: 'completed', ...(result === undefined ? {} : { result }) };
+  }
+  const message =
+    exit.signal === null ? `Exited with code ${exit.exitCode}.` : `Ended by signal ${exit.signal}.`;
+  return { ...base, state: 'failed', reason: 'error', error: { code: 'EXIT', message } };
+}

@@ -1,0 +1,40 @@
+import { PROFILES, type Profile } from './plan';
+
+/** What the campaign was asked to do. */
+export interface Asked {
+  readonly seeds: number;
+  readonly from: number;
+  /** No seed begins after that. Infinite when not given. */
+  readonly minutes: number;
+  readonly profile: Profile;
+  readonly json: boolean;
+}
+
+const SEEDS = 20;
+const MOST = 1_000_000;
+const OPTIONS = '--seeds N, --from S, --minutes M, --short, --json';
+
+/** Reads the command line. @returns a sentence on what is wrong instead. */
+export function readArguments(args: readonly string[]): Asked | string {
+  const numbers = new Map<string, number>();
+  let [json, short] = [false, false];
+  const rest = args.flatMap((arg) => (/^--\w+=/.test(arg) ? arg.split('=') : [arg]));
+  for (let arg = rest.shift(); arg !== undefined; arg = rest.shift()) {
+    if (arg === '--json') json = true;
+    else if (arg === '--short') short = true;
+    else if (['--seeds', '--from', '--minutes'].includes(arg)) {
+      const value = rest.shift() ?? '';
+      const number = /^\d{1,7}$/.test(value) ? Number(value) : -1;
+      if (number < (arg === '--from' ? 0 : 1) || number > MOST)
+        return `${arg} takes a whole number up to ${MOST}, not ${JSON.stringify(value)}.`;
+      numbers.set(arg, number);
+    } else return `No option ${arg}. There are: ${OPTIONS}.`;
+  }
+  return {
+    seeds: numbers.get('--seeds') ?? (numbers.has('--minutes') ? MOST : SEEDS),
+    from: numbers.get('--from') ?? 1,
+    minutes: numbers.get('--minutes') ?? Number.POSITIVE_INFINITY,
+    profile: PROFILES[short ? 'short' : 'full'],
+    json,
+  };
+}

@@ -1,0 +1,149 @@
+import type { Violation } from './check';
+import { groupBy, TOLERANCE } from './check-lives';
+import type { FaultFacts, History, Line, OrderFacts, ReceiptFacts } from './history';
+
+const CONFIRMED_DEAD = ['killed', 'already-ended'];
+const OPEN = ['pending', 'unconfirmed', 'failed'];
+
+interface Where {
+  readonly executionId: string;
+  readonly team: string;
+  readonly workerId: string;
+}
+
+/**
+ * From the answer to a kill until the release of its latch nothing in its scope is claimed, and nothing is heard of,
+ * save what the answer itself names as not confirmed.
+ */
+export function checkKills(history: History): Violation[] {
+  const where = new Map<string, Where>(
+    history.executions.flatMap(({ id, team, agents }) =>
+      agents.map((agent) => [agent.id, { executionId: id, team, workerId: agent.owner }]),
+    ),
+  );
+  return history.orders.flatMap((order): Violation[] => {
+    const { answeredAt: from, releasedAt: until = Number.POSITIVE_INFINITY } = order;
+    if (from === undefined) return [];
+    const isIn = (agentId: string, at: number): boolean =>
+      at > from + TOLERANCE && at < until && covers(order, agentId, where.get(agentId));
+    const open = order.receipt?.targets.filter(({ outcome }) => OPEN.includes(outcome)) ?? [];
+    const heard = history.lines.filter(
+      ({ agentId, at }) => isIn(agentId, at) && open.every((target) => target.agentId !== agentId),
+    );
+    const first = [...groupBy(order.startsOnly ? [] : heard, ({ agentId }) => agentId).values()].flatMap(
+      ([line]) => line ?? [],
+    );
+    const name = `${order.name} ${JSON.stringify(order.covers)}`;
+    const fail = (what: string, at: number): Violation => ({
+      rule: 'obeyed',
+      what: `${name}: ${what} ${(at - from).toFixed(2)} s after the answer`,
+    });
+    return [
+      ...stoppedTooSoon(order),
+      ...claims(history)
+        .filter(({ agentId, at }) => isIn(agentId, at))
+        .map(({ agentId, at }) => fail(`${agentId} was claimed`, at)),
+      ...first.map(({ agentId, pid, word, at }) => fail(`${agentId} (pid ${pid}): ${word}`, at)),
+    ];
+  });
+}
+
+function claims({ executions, wallOffset }: History): { agentId: string; at: number }[] {
+  return executions
+    .flatMap(({ events }) => events)
+    .filter(({ entity, to }) => entity === 'agent' && to === 'spawning')
+    .map(({ agentId = '', atMs }) => ({ agentId, at: atMs / 1_000 - wallOffset }));
+}
+
+/** The answer to a stop may be the receipt of a wider order: only the execution's own targets are meant. */
+function stoppedTooSoon({ name, status, covers: scope, receipt }: OrderFacts): Violation[] {
+  if (status !== 'stopped' || scope.what !== 'execution') return [];
+  const mine = `agt_${scope.executionId.slice('exe_'.length)}-`;
+  const open = receipt?.targets.filter(
+    ({ agentId, outcome }) => agentId.startsWith(mine) && OPEN.includes(outcome),
+  );
+  return (open ?? []).map(({ agentId, outcome }) => ({
+    rule: 'receipt',
+    what: `${name} answered stopped while ${agentId} was ${outcome}`,
+  }));
+}
+
+function covers({ covers: scope }: OrderFacts, agentId: string, agent: Where | undefined): boolean {
+  switch (scope.what) {
+    case 'all':
+      return true;
+    case 'team':
+      return agent?.team === scope.team;
+    case 'worker':
+      return agent?.workerId === scope.workerId;
+    case 'execution':
+      return agent?.executionId === scope.executionId;
+    case 'agent':
+      return agentId === scope.agentId;
+  }
+}
+
+/** It may have cost the worker its lease or its word; of an orchestrator's death the same is true for every worker. */
+const touches = ({ workerId }: FaultFacts, who: string): boolean =>
+  workerId === undefined || workerId === who || !workerId.startsWith('wrk_');
+
+/** No confirmed target has a survivor; one that is not confirmed has a fault to explain it, and only until it is healed. */
+export function checkReceipts(history: History): Violation[] {
+  const answered = history.orders.flatMap(({ receipt, answeredAt }) =>
+    receipt === undefined || answeredAt === undefined ? [] : [{ receipt, at: answeredAt }],
+  );
+  const alive = new Map(history.aliveAtEnd.map((text) => text.split(' ').toReversed() as [string, string]));
+  const lines = groupBy(history.lines, ({ agentId }) => agentId);
+  return [
+    ...answered.flatMap(({ receipt, at }) => [
+      ...deadAfter(receipt, at, lines),
+      ...unexplained(receipt, 'in the answer, and no fault explains it', (workerId) =>
+        history.faults.some((fault) => fault.at < at && touches(fault, workerId)),
+      ),
+    ]),
+    ...history.receipts.flatMap((receipt) => [
+      ...survivors(receipt, alive),
+      ...unexplained(receipt, 'although everything was healed', () => false),
+    ]),
+  ];
+}
+
+function deadAfter(
+  receipt: ReceiptFacts,
+  at: number,
+  byAgent: ReadonlyMap<string, readonly Line[]>,
+): Violation[] {
+  return dead(receipt).flatMap(({ agentId, outcome }): Violation[] => {
+    const line = byAgent.get(agentId)?.find((one) => one.at > at + TOLERANCE);
+    if (line === undefined) return [];
+    const what = `${receipt.orderId} called ${agentId} ${outcome}, and pid ${line.pid} wrote ${(line.at - at).toFixed(2)} s later`;
+    return [{ rule: 'receipt', what }];
+  });
+}
+
+function survivors(receipt: ReceiptFacts, alive: ReadonlyMap<string, string>): Violation[] {
+  return dead(receipt).flatMap(({ agentId, outcome, survivors: named }): Violation[] => {
+    const pid = alive.get(agentId);
+    if (pid === undefined && named === 0) return [];
+    const who = pid ?? `${named} processes, by its own report`;
+    return [{ rule: 'receipt', what: `${receipt.orderId} calls ${agentId} ${outcome}, and alive: ${who}` }];
+  });
+}
+
+const dead = ({ kind, targets }: ReceiptFacts) =>
+  kind === 'kill' ? targets.filter(({ outcome }) => CONFIRMED_DEAD.includes(outcome)) : [];
+
+/** In an answer only a fault explains what is not confirmed; at the end, with everything healed, nothing does. */
+function unexplained(
+  { orderId, kind, targets }: ReceiptFacts,
+  when: string,
+  isExplained: (workerId: string) => boolean,
+): Violation[] {
+  if (kind !== 'kill') return [];
+  return targets
+    .filter(({ outcome, workerId }) => !CONFIRMED_DEAD.includes(outcome) && !isExplained(workerId))
+    .map(({ agentId, outcome }) => ({
+      rule: 'receipt',
+      what: `${orderId}: ${agentId} is ${outcome} ${when}`,
+    }));
+}

@@ -1,0 +1,55 @@
+import { checkEvents } from './check-events';
+import { checkKills, checkReceipts } from './check-kills';
+import { checkHolds } from './check-holds';
+import { checkLives } from './check-lives';
+import type { History } from './history';
+
+/** Which promise was broken, and how it was seen. */
+export interface Violation {
+  readonly rule: Rule;
+  readonly what: string;
+}
+
+/**
+ * `ran`: the seed itself could not be run to its end. `history`: events are gapless, legal, and add up to what is stored.
+ * `one-copy`: one live attempt of a node. `proved-dead`: nobody acts after his end was recorded. `accepted`: what was
+ * accepted exists and ended. `obeyed`: after the answer to a kill nothing in its scope runs or starts. `receipt`: no
+ * confirmed target lives, and only a fault leaves one unconfirmed. `held`: what was seen still stands still. `nothing-left`: no process outlives its fleet.
+ */
+export type Rule =
+  | 'ran'
+  | 'history'
+  | 'one-copy'
+  | 'proved-dead'
+  | 'accepted'
+  | 'obeyed'
+  | 'receipt'
+  | 'held'
+  | 'nothing-left';
+
+const ENDED = ['completed', 'failed', 'stopped'];
+
+/** Every violation in a history. Pure, and of nothing of the product's but the state tables. */
+export function check(history: History): Violation[] {
+  return [
+    ...history.executions.flatMap((execution) => checkEvents(execution)),
+    ...checkAccepted(history),
+    ...checkLives(history),
+    ...checkKills(history),
+    ...checkReceipts(history),
+    ...checkHolds(history),
+    ...history.aliveAfter.map((who): Violation => ({
+      rule: 'nothing-left',
+      what: `${who} outlived its fleet`,
+    })),
+  ];
+}
+
+function checkAccepted({ executions }: History): Violation[] {
+  return executions.flatMap(({ id, accepted, state }): Violation[] => {
+    if (state === undefined)
+      return accepted ? [{ rule: 'accepted', what: `${id} was accepted and is not there` }] : [];
+    if (ENDED.includes(state)) return [];
+    return [{ rule: 'accepted', what: `${id} is ${state} although everything was healed and stopped` }];
+  });
+}

@@ -1,0 +1,134 @@
+/**
+ * What happened in one seed, as plain data: what the checker reads. Times are seconds of /proc/uptime unless a name says
+ * otherwise.
+ */
+export interface History {
+  readonly executions: readonly ExecutionFacts[];
+  readonly orders: readonly OrderFacts[];
+  /** What a freeze answered to have seen still. */
+  readonly holds: readonly HoldFacts[];
+  /** Every receipt as it stood at the end. */
+  readonly receipts: readonly ReceiptFacts[];
+  readonly faults: readonly FaultFacts[];
+  /** What the agents wrote about themselves. */
+  readonly lines: readonly Line[];
+  /** Processes of agents that lived when all was over and the fleet still ran: `PID:STARTTIME`. */
+  readonly aliveAtEnd: readonly string[];
+  /** The same once the fleet had been stopped, and whatever else carried this seed's mark. */
+  readonly aliveAfter: readonly string[];
+  /** Valkey's clock less this one's. */
+  readonly wallOffset: number;
+}
+
+/** One line of an agent's record. */
+export interface Line {
+  readonly word: 'start' | 'beat' | 'end';
+  readonly agentId: string;
+  readonly pid: number;
+  readonly startTime: string;
+  readonly at: number;
+  readonly role?: 'main' | 'child';
+}
+
+export interface EventFacts {
+  readonly seq: number;
+  readonly type: string;
+  readonly entity: string;
+  readonly nodeId?: string | undefined;
+  readonly agentId?: string | undefined;
+  readonly from?: string | undefined;
+  readonly to?: string | undefined;
+  /** Valkey's milliseconds. */
+  readonly atMs: number;
+  readonly reason?: string | undefined;
+}
+
+export interface AgentFacts {
+  readonly id: string;
+  readonly state: string;
+  readonly owner: string;
+  readonly reason?: string | undefined;
+  /** Its report says so. */
+  readonly proved: boolean;
+}
+
+export interface ExecutionFacts {
+  readonly id: string;
+  readonly team: string;
+  /** A 2xx answer named it. */
+  readonly accepted: boolean;
+  /** Undefined: there is no such execution. */
+  readonly state: string | undefined;
+  readonly events: readonly EventFacts[];
+  readonly nodes: readonly { readonly id: string; readonly state: string }[];
+  readonly agents: readonly AgentFacts[];
+}
+
+export interface TargetFacts {
+  readonly agentId: string;
+  readonly workerId: string;
+  readonly outcome: string;
+  readonly survivors: number;
+}
+
+export interface ReceiptFacts {
+  readonly orderId: string;
+  readonly kind: string;
+  readonly complete: boolean;
+  readonly targets: readonly TargetFacts[];
+}
+
+/** Whom an order covers, in the words of the plan. */
+export type Covers =
+  | { readonly what: 'all' }
+  | { readonly what: 'team'; readonly team: string }
+  | { readonly what: 'worker'; readonly workerId: string }
+  | { readonly what: 'execution'; readonly executionId: string }
+  | { readonly what: 'agent'; readonly agentId: string };
+
+/** A kill as it was asked for and answered. */
+export interface OrderFacts {
+  readonly name: string;
+  readonly covers: Covers;
+  /** A latch without a kill: what runs goes on. */
+  readonly startsOnly?: true;
+  readonly askedAt: number;
+  /** Undefined: the answer was lost, and nothing follows from it. */
+  answeredAt?: number;
+  receipt?: ReceiptFacts;
+  /** What a stop answered. */
+  status?: string;
+  /** Its latch held at least until then; without a latch nothing new of a wide scope is kept from starting. */
+  releasedAt?: number;
+  error?: string;
+}
+
+/** Agents whose trees stand still, from the answer until somebody asks to let them go on. */
+export interface HoldFacts {
+  readonly name: string;
+  readonly agentIds: readonly string[];
+  readonly from: number;
+  readonly until: number;
+}
+
+export interface FaultFacts {
+  readonly kind: string;
+  readonly at: number;
+  /** Workers it may have touched; absent: all. */
+  readonly workerId?: string;
+  /** When another worker had reaped what two dead processes had left. */
+  reapedAt?: number;
+}
+
+export const identity = ({ pid, startTime }: Pick<Line, 'pid' | 'startTime'>): string =>
+  `${pid}:${startTime}`;
+
+/** Reads the record of one execution's agents; a line cut short (the disk full, say) is left out. */
+export function parseLines(text: string): Line[] {
+  return text.split('\n').flatMap((line): Line[] => {
+    const [word = '', agentId = '', pid = '', startTime = '', at = '', , , role] = line.split(' ');
+    if (!/^(start|beat|end)$/.test(word) || !/^\d+\.\d\d$/.test(at)) return [];
+    const base = { word: word as Line['word'], agentId, pid: Number(pid), startTime, at: Number(at) };
+    return [role === 'main' || role === 'child' ? { ...base, role } : base];
+  });
+}

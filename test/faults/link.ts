@@ -1,0 +1,205 @@
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import type { AddressInfo } from 'node:net';
+import { pause } from './clock';
+
+/** Where the server really is. */
+export type Upstream = { readonly path: string };
+
+/** One client of a link, and its way to the server. */
+interface Pair {
+  readonly near: Socket;
+  readonly far: Socket;
+  /** It has subscribed: what comes back on it are doorbells and events. */
+  isEars: boolean;
+}
+
+const MESSAGE = /^[*>]3\r\n\$7\r\nmessage\r\n/;
+
+/**
+ * The network between one process and the server: a proxy on the loopback interface that can cut connections, refuse
+ * them, delay or hold what is under way, and lose only what pub/sub brings.
+ */
+export class Link {
+  readonly #pairs = new Set<Pair>();
+  readonly #held: (() => void)[] = [];
+  #delayMs = 0;
+  #refusing = false;
+  #stalled = false;
+  #deaf = false;
+  /** Nothing comes back from the server. */
+  #muted = false;
+  readonly #agentsSeen = new Set<string>();
+  #onClaim: (() => void) | undefined;
+
+  private constructor(
+    private readonly server: Server,
+    private readonly upstream: Upstream,
+  ) {
+    server.on('connection', (near) => this.#accept(near));
+  }
+
+  static async open(upstream: Upstream): Promise<Link> {
+    const server = createServer();
+    const link = new Link(server, upstream);
+    await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening));
+    return link;
+  }
+
+  get url(): string {
+    return `redis://127.0.0.1:${(this.server.address() as AddressInfo).port}`;
+  }
+
+  /** Every connection breaks; new ones are welcome. */
+  cut(): void {
+    for (const { near, far } of this.#pairs) {
+      near.resetAndDestroy();
+      far.destroy();
+    }
+  }
+
+  /** Every connection breaks and none is made until `heal`. */
+  refuse(): void {
+    this.#refusing = true;
+    this.cut();
+  }
+
+  /** What is sent from now on arrives that much later, in order, both ways. */
+  delay(ms: number): void {
+    this.#delayMs = ms;
+  }
+
+  /** Nothing arrives and nothing breaks, until `heal` lets all of it through: a partition that mends. */
+  stall(): void {
+    this.#stalled = true;
+  }
+
+  /** Messages of pub/sub are lost; the subscription looks alive. */
+  deafen(): void {
+    this.#deaf = true;
+  }
+
+  /**
+   * Resolves when a claim goes by: the first word of an agent in this direction. From then on the server has it, and its
+   * answer is held until `heal`. False: none came within `ms`.
+   */
+  async holdAtClaim(ms: number, signal: AbortSignal): Promise<boolean> {
+    const waiting = new AbortController();
+    this.#onClaim = () => {
+      this.#muted = true;
+      waiting.abort();
+    };
+    await pause(ms, AbortSignal.any([signal, waiting.signal]));
+    this.#onClaim = undefined;
+    return waiting.signal.aborted;
+  }
+
+  heal(): void {
+    this.#delayMs = 0;
+    this.#refusing = this.#stalled = this.#deaf = this.#muted = false;
+    for (const pass of this.#held.splice(0)) pass();
+  }
+
+  close(): void {
+    this.cut();
+    this.server.close();
+  }
+
+  #accept(near: Socket): void {
+    if (this.#refusing) return void near.resetAndDestroy();
+    const far = connect(this.upstream);
+    const pair: Pair = { near, far, isEars: false };
+    this.#pairs.add(pair);
+    const end = (): void => {
+      this.#pairs.delete(pair);
+      near.destroy();
+      far.destroy();
+    };
+    for (const socket of [near, far]) {
+      socket.setNoDelay(true);
+      socket.on('error', end).on('close', end);
+    }
+    const toFar = this.#channel(far, () => this.#stalled);
+    near.on('data', (chunk: Buffer) => {
+      const text = chunk.toString('latin1');
+      pair.isEars ||= /\r\nsubscribe\r\n/i.test(text);
+      this.#lookForClaim(text);
+      toFar(chunk);
+    });
+    const toNear = this.#channel(near, () => this.#stalled || this.#muted);
+    const filter = new MessageFilter();
+    far.on('data', (chunk: Buffer) => {
+      const rest = pair.isEars ? filter.pass(chunk, this.#deaf) : chunk;
+      if (rest.length > 0) toNear(rest);
+    });
+  }
+
+  #lookForClaim(text: string): void {
+    for (const [id] of text.matchAll(/agt_[0-9A-Z]{26}-\d+-\d+/g)) {
+      if (this.#agentsSeen.has(id)) continue;
+      this.#agentsSeen.add(id);
+      this.#onClaim?.();
+    }
+  }
+
+  /** One direction of one connection: late or held, but never out of order. */
+  #channel(to: Socket, isHeld: () => boolean): (chunk: Buffer) => void {
+    let before: Promise<void> = Promise.resolve();
+    let waiting = 0;
+    const later = async (chunk: Buffer, earlier: Promise<void>): Promise<void> => {
+      await Promise.all([earlier, pause(this.#delayMs), this.#passable(isHeld)]);
+      waiting--;
+      if (!to.destroyed) to.write(chunk);
+    };
+    return (chunk) => {
+      if (waiting === 0 && this.#delayMs === 0 && !isHeld()) return void to.write(chunk);
+      waiting++;
+      before = later(chunk, before);
+    };
+  }
+
+  async #passable(isHeld: () => boolean): Promise<void> {
+    if (isHeld()) await new Promise<void>((pass) => this.#held.push(pass));
+  }
+}
+
+/** Takes whole messages of pub/sub out of a stream of replies. */
+class MessageFilter {
+  #pending = Buffer.alloc(0);
+
+  pass(chunk: Buffer, drop: boolean): Buffer {
+    if (!drop && this.#pending.length === 0) return chunk;
+    let rest = Buffer.concat([this.#pending, chunk]);
+    this.#pending = Buffer.alloc(0);
+    const kept: Buffer[] = [];
+    while (rest.length > 0) {
+      const text = rest.toString('latin1');
+      if (!MESSAGE.test(text)) {
+        // A reply: up to the next message that begins here, if any.
+        const next = text.slice(1).search(/[*>]3\r\n\$7\r\nmessage\r\n/);
+        const end = next < 0 ? rest.length : next + 1;
+        kept.push(rest.subarray(0, end));
+        rest = rest.subarray(end);
+        continue;
+      }
+      const length = messageLength(text);
+      if (length === undefined || length > rest.length) {
+        this.#pending = rest;
+        break;
+      }
+      if (!drop) kept.push(rest.subarray(0, length));
+      rest = rest.subarray(length);
+    }
+    return Buffer.concat(kept);
+  }
+}
+
+/** Bytes of the message that `text` begins with; undefined while its lengths have not all come. */
+function messageLength(text: string): number | undefined {
+  let at = MESSAGE.exec(text)?.[0].length ?? 0;
+  for (let i = 0; i < 2; i++) {
+    const size = /^\$(\d+)\r\n/.exec(text.slice(at, at + 16));
+    if (size === null) return undefined;
+    at += size[0].length + Number(size[1]) + 2;
+  }
+  return at;
+}

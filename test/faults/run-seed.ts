@@ -1,0 +1,270 @@
+import { randomBytes } from 'node:crypto';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import type { ExecutionRecord } from '#libs/contracts';
+import { Asker, receiptFacts, unlessGone, type Submitted } from './asker';
+import { check, type Violation } from './check';
+import { atMost, pause, uptime, wallOffset } from './clock';
+import { executionFacts, readLines } from './gather';
+import { Ground } from './ground';
+import { identity, type History } from './history';
+import type { FaultKind, Plan, PlannedExecution, Step } from './plan';
+import { carrying, killIdentity, lives } from './processes';
+
+const AGENT = ['../fixtures/faults/agent.sh', '../../../test/fixtures/faults/agent.sh']
+  .map((path) => resolve(__dirname, path))
+  .find((path) => existsSync(path)) as string;
+const LIVE = ['idle', 'running', 'paused', 'stopping'] as const;
+/** For what is asked during the chaos to be answered. */
+const ANSWERS_WITHIN_MS = 15_000;
+const ENDED_WITHIN_MS = 25_000;
+const LOOK_MS = 50;
+/** A tree that was told to die may take this long to leave /proc after the fleet has stopped. */
+const GONE_WITHIN_MS = 2_000;
+
+/** One moment of a seed, for whoever reads about a failure. */
+export interface Moment {
+  /** Seconds from the beginning of the chaos. */
+  readonly at: number;
+  readonly what: string;
+}
+
+export interface SeedResult {
+  readonly seed: number;
+  readonly seconds: number;
+  readonly violations: readonly Violation[];
+  readonly timeline: readonly Moment[];
+  readonly injected: readonly FaultKind[];
+  readonly history: History | undefined;
+  /** Where the logs of a failed seed's processes are. */
+  readonly logs?: string;
+}
+
+/** Runs one plan on a fleet of its own and checks what happened. Leaves nothing behind, whatever happens. */
+export async function runSeed(plan: Plan, signal: AbortSignal, keep = false): Promise<SeedResult> {
+  const startedAt = performance.now();
+  const run = new SeedRun(plan, signal);
+  let violations: Violation[];
+  try {
+    violations = await run.run();
+  } catch (error) {
+    violations = [
+      { rule: 'ran', what: error instanceof Error ? (error.stack ?? error.message) : String(error) },
+    ];
+  }
+  const seconds = (performance.now() - startedAt) / 1_000;
+  return {
+    seed: plan.seed,
+    seconds,
+    violations,
+    timeline: run.timeline,
+    injected: run.injected,
+    history: run.history,
+    ...((keep || violations.length > 0) && !signal.aborted ? { logs: run.keepLogs() } : {}),
+  };
+}
+
+class SeedRun {
+  readonly timeline: Moment[] = [];
+  history: History | undefined;
+  #ground: Ground | undefined;
+  #zero = uptime();
+  readonly #mark = `faults-${process.pid}-${randomBytes(8).toString('hex')}`;
+  readonly #records = mkdtempSync(join(tmpdir(), 'belay-faults-'));
+
+  constructor(
+    private readonly plan: Plan,
+    private readonly signal: AbortSignal,
+  ) {}
+
+  get injected(): readonly FaultKind[] {
+    return this.#ground?.injected ?? [];
+  }
+
+  async run(): Promise<Violation[]> {
+    const exit = (): void => {
+      this.#ground?.killAll();
+      for (const folder of [this.#records, this.#ground?.fleet.dir])
+        if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
+    };
+    process.on('exit', exit);
+    try {
+      const ground = (this.#ground = await Ground.open(this.plan, this.#mark));
+      const asker = new Asker(() => ground.clients(), this.plan.seed);
+      let history: Omit<History, 'aliveAfter'> | undefined;
+      try {
+        await this.#chaos(ground, asker);
+        if (!this.signal.aborted) history = await this.#settle(ground, asker);
+      } finally {
+        await this.#close(ground);
+      }
+      const aliveAfter = await this.#sweep();
+      if (history === undefined) return [];
+      this.history = { ...history, lines: readLines(this.#records), aliveAfter };
+      return check(this.history);
+    } finally {
+      for (const left of carrying(this.#mark)) killIdentity(left);
+      rmSync(this.#records, { recursive: true, force: true });
+      process.off('exit', exit);
+    }
+  }
+
+  keepLogs(): string {
+    const folder = mkdtempSync(join(tmpdir(), `belay-faults-seed-${this.plan.seed}-`));
+    const { fleet } = this.#ground ?? {};
+    for (const [i, member] of [...(fleet?.orchestrators ?? []), ...(fleet?.workers ?? [])].entries())
+      writeFileSync(join(folder, `${i}-${member.id}.log`), member.log());
+    writeFileSync(join(folder, 'history.json'), JSON.stringify(this.history, undefined, 1));
+    return folder;
+  }
+
+  /** The plan, step by step; what a step takes does not keep the next one waiting. */
+  async #chaos(ground: Ground, asker: Asker): Promise<void> {
+    this.#zero = uptime();
+    const begunAt = performance.now();
+    const faults: Promise<void>[] = [];
+    const asked: Promise<unknown>[] = [];
+    for (const step of this.plan.steps) {
+      await pause(begunAt + step.atMs - performance.now(), this.signal);
+      if (this.signal.aborted) break;
+      this.#note(describeStep(step));
+      if (step.do === 'fault') {
+        const over = ground.inflict(step.kind, step.place, step.forMs, this.signal);
+        faults.push(over.then(() => this.#note(`over: ${step.kind} ${step.place}`)));
+      } else if (step.do === 'submit') asked.push(this.#submit(asker, step.execution));
+      else asked.push(this.#give(ground, asker, step));
+    }
+    await pause(begunAt + this.plan.profile.chaosMs - performance.now(), this.signal);
+    const all = async (work: Promise<unknown>[]): Promise<unknown> => {
+      const results = await Promise.allSettled(work);
+      const failed = results.find((result) => result.status === 'rejected');
+      if (failed !== undefined) throw failed.reason;
+      return true;
+    };
+    await all(faults);
+    await ground.heal();
+    this.#note('healed');
+    if ((await atMost(ANSWERS_WITHIN_MS, all(asked))) === undefined && !this.signal.aborted)
+      throw new Error(`an order was not answered within ${ANSWERS_WITHIN_MS} ms of the healing`);
+  }
+
+  async #submit(asker: Asker, index: number): Promise<void> {
+    const planned = this.plan.executions[index] as PlannedExecution;
+    await asker.submit(index, planned, this.#spec(planned));
+    const { id, refused }: Submitted = asker.submitted.get(index) ?? {};
+    this.#note(`submitted ${planned.name}: ${id ?? refused}`);
+  }
+
+  async #give(ground: Ground, asker: Asker, step: Step): Promise<void> {
+    if (step.do === 'submit' || step.do === 'fault') return;
+    await asker.give(step, (place) => ground.workerId(place)).catch(unlessGone);
+    this.#note(`done: ${describeStep(step)}`);
+  }
+
+  #spec({ name, team, onFailure, nodes }: PlannedExecution): unknown {
+    const record = join(this.#records, name);
+    writeFileSync(record, '', { flag: 'a' });
+    return {
+      name,
+      idempotencyKey: `${this.#mark}-${name}`,
+      labels: { team },
+      onFailure,
+      nodes: nodes.map(({ id, dependsOn, habit, beats, code, maxAttempts }) => ({
+        id,
+        dependsOn,
+        maxAttempts,
+        backoff: { type: 'fixed', delayMs: 50 },
+        run: {
+          command: ['/bin/sh', AGENT],
+          env: {
+            RECORD: record,
+            HABIT: habit,
+            BEATS: String(beats),
+            CODE: String(code),
+            FAULTS_MARK: this.#mark,
+          },
+        },
+      })),
+    };
+  }
+
+  /** Everything is well again: all has to end, the last of it by a stop, and then it is looked at. */
+  async #settle(ground: Ground, asker: Asker): Promise<Omit<History, 'aliveAfter'>> {
+    await asker.releaseAll().catch(unlessGone);
+    const { settleMs, proofMs } = this.plan.profile;
+    const live = async (): Promise<ExecutionRecord[]> => [
+      ...((await asker.client()?.executions({ state: [...LIVE] }))?.items ?? []),
+    ];
+    await this.#until(async () => (await live()).length === 0, settleMs);
+    const rest = await live();
+    if (rest.length > 0) this.#note(`stopping the ${rest.length} that are left`);
+    await Promise.all(rest.map(async ({ id }) => asker.stop(id)));
+    const ended = await this.#until(async () => (await live()).length === 0, ENDED_WITHIN_MS);
+    this.#note(ended ? 'all ended' : 'not all ended');
+    const receipts = async () => ((await asker.client()?.receipts())?.items ?? []).map(receiptFacts);
+    await this.#until(async () => (await receipts()).every(({ complete }) => complete), proofMs);
+    const lines = readLines(this.#records);
+    const processes = new Map(lines.map((line) => [identity(line), line]));
+    const aliveAtEnd = [...processes].flatMap(([id, { pid, startTime, agentId }]) =>
+      lives(pid, startTime) ? [`${id} ${agentId}`] : [],
+    );
+    const known = await this.#executions(ground, asker);
+    return {
+      executions: await Promise.all(known.map(async (one) => executionFacts(ground.fleet.life, one))),
+      orders: asker.orders,
+      holds: asker.holds,
+      receipts: await receipts(),
+      faults: ground.faults,
+      lines,
+      aliveAtEnd,
+      wallOffset: wallOffset(),
+    };
+  }
+
+  /** Those that were accepted, and those whose answer was lost. */
+  async #executions(ground: Ground, asker: Asker) {
+    const accepted = new Set([...asker.submitted.values()].flatMap(({ id }) => id ?? []));
+    const { items } = await ground.fleet.life.executions.list({ limit: 1_000 });
+    const teams = new Map(this.plan.executions.map(({ name, team }) => [name, team]));
+    const listed = items.map(({ id, name }) => ({
+      id,
+      team: teams.get(name) ?? '',
+      accepted: accepted.has(id),
+    }));
+    const missing = [...accepted].filter((id) => items.every((item) => item.id !== id));
+    return [...listed, ...missing.map((id) => ({ id, team: '', accepted: true }))];
+  }
+
+  /** False: not within the time. What cannot be asked now is asked again. */
+  async #until(holds: () => Promise<boolean>, ms: number): Promise<boolean> {
+    const deadline = performance.now() + ms;
+    for (;;) {
+      if ((await holds().catch(unlessGone)) === true) return true;
+      if (performance.now() > deadline || this.signal.aborted) return false;
+      await pause(LOOK_MS, this.signal);
+    }
+  }
+
+  async #close(ground: Ground): Promise<void> {
+    if (this.signal.aborted) await ground.heal();
+    await ground.close();
+  }
+
+  /** Who carries this seed's mark although its fleet is gone; the guardians' last work is waited for. */
+  async #sweep(): Promise<string[]> {
+    await this.#until(async () => carrying(this.#mark).length === 0, GONE_WITHIN_MS);
+    return carrying(this.#mark);
+  }
+
+  #note(what: string): void {
+    this.timeline.push({ at: Math.round((uptime() - this.#zero) * 100) / 100, what });
+  }
+}
+
+/** A step in one line. */
+export function describeStep(step: Step): string {
+  if (step.do === 'fault') return `FAULT ${step.kind} ${step.place} for ${step.forMs} ms`;
+  const words = Object.entries(step).filter(([key]) => key !== 'do' && key !== 'atMs');
+  return [step.do, ...words.map(([key, value]) => `${key} ${String(value)}`)].join(', ');
+}

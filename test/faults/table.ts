@@ -1,0 +1,108 @@
+import type { SeedResult } from './run-seed';
+import { FAULTS, type FaultKind, type Profile } from './plan';
+
+/** What was seen in the seeds a fault was part of. A seed has several faults: their rows overlap. */
+interface Row {
+  injected: number;
+  seeds: number;
+  takeovers: number;
+  complete: number;
+  incomplete: number;
+  unanswered: number;
+  completed: number;
+  failed: number;
+  stopped: number;
+}
+
+const HEADINGS: readonly (keyof Row)[] = [
+  'injected',
+  'seeds',
+  'takeovers',
+  'complete',
+  'incomplete',
+  'unanswered',
+  'completed',
+  'failed',
+  'stopped',
+];
+
+/** The numbers of one seed. */
+function countSeed({ history }: SeedResult): Omit<Row, 'injected' | 'seeds'> {
+  const executions = history?.executions ?? [];
+  const ended = (state: string): number => executions.filter((one) => one.state === state).length;
+  const receipts = history?.receipts.filter(({ kind }) => kind === 'kill') ?? [];
+  return {
+    takeovers: executions.flatMap(({ agents }) => agents).filter(({ reason }) => reason === 'worker_lost')
+      .length,
+    complete: receipts.filter(({ complete }) => complete).length,
+    incomplete: receipts.filter(({ complete }) => !complete).length,
+    unanswered: history?.orders.filter(({ answeredAt }) => answeredAt === undefined).length ?? 0,
+    completed: ended('completed'),
+    failed: ended('failed'),
+    stopped: ended('stopped'),
+  };
+}
+
+/** Fault kind × how often it was injected and what was seen in those seeds; the last row is of all seeds. */
+export function faultTable(results: readonly SeedResult[]): Map<FaultKind | 'all seeds', Row> {
+  const rows = new Map<FaultKind | 'all seeds', Row>();
+  for (const kind of [...FAULTS, 'all seeds'] as const) {
+    const mine = results.filter(({ injected }) => kind === 'all seeds' || injected.includes(kind));
+    const row = Object.fromEntries(HEADINGS.map((name) => [name, 0])) as unknown as Row;
+    for (const result of mine) {
+      row.injected += result.injected.filter((one) => kind === 'all seeds' || one === kind).length;
+      row.seeds++;
+      for (const [name, count] of Object.entries(countSeed(result))) row[name as keyof Row] += count;
+    }
+    rows.set(kind, row);
+  }
+  return rows;
+}
+
+export function renderTable(results: readonly SeedResult[]): string {
+  const line = (name: string, cells: readonly string[]): string =>
+    [name.padEnd(26), ...cells.map((cell) => cell.padStart(10))].join(' ');
+  return [
+    line('fault', HEADINGS),
+    ...[...faultTable(results)].map(([kind, row]) =>
+      line(
+        kind,
+        HEADINGS.map((name) => String(row[name])),
+      ),
+    ),
+  ].join('\n');
+}
+
+/** One seed in one line, and below it what went wrong and how to see it again. */
+export function seedLine(result: SeedResult, profile: Profile): string {
+  const { seed, seconds, violations, injected, timeline, logs } = result;
+  const { takeovers, complete, incomplete, completed, failed, stopped } = countSeed(result);
+  const ends = `${completed} completed, ${failed} failed, ${stopped} stopped`;
+  const seen = `${ends}; ${takeovers} takeovers; receipts ${complete} complete, ${incomplete} not`;
+  const head = `seed ${String(seed).padEnd(5)} ${seconds.toFixed(1).padStart(5)} s  ${violations.length === 0 ? 'ok    ' : 'FAILED'}  ${seen}; ${injected.join(' ')}`;
+  if (violations.length === 0) return head;
+  const again = `npm run faults -- --seeds 1 --from ${seed}${profile.name === 'short' ? ' --short' : ''}`;
+  return [
+    head,
+    ...violations.map(({ rule, what }) => `  ${rule}: ${what}`),
+    '  timeline, seconds:',
+    ...timeline.map(({ at, what }) => `    ${at.toFixed(2).padStart(6)}  ${what}`),
+    ...(logs === undefined ? [] : [`  logs and history: ${logs}`]),
+    `  again: ${again}`,
+  ].join('\n');
+}
+
+/** A seed as a program reads it; the whole history is kept of failed ones only, as a file. */
+export function toJson(result: SeedResult): string {
+  return JSON.stringify({ ...result, history: undefined, ...countSeed(result) });
+}
+
+/** The last line. */
+export function summary(results: readonly SeedResult[]): string {
+  const total = results.reduce((sum, { seconds }) => sum + seconds, 0);
+  const violations = results.reduce((sum, result) => sum + result.violations.length, 0);
+  const failed = results.filter((result) => result.violations.length > 0).map(({ seed }) => seed);
+  const verdict =
+    violations === 0 ? 'no violation' : `${violations} violations in seeds ${failed.join(', ')}`;
+  return `${results.length} seeds in ${total.toFixed(0)} s, ${(total / Math.max(1, results.length)).toFixed(1)} s a seed: ${verdict}`;
+}
