@@ -1,5 +1,5 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createClient, type BelayClient } from '#libs/client';
@@ -27,15 +27,20 @@ afterEach(async () => {
   rmSync(dir, { recursive: true, force: true });
 }, 60_000);
 
+/** `up` with the server of this test. */
 function startUp(...args: string[]): void {
+  startWith({ BELAY_VALKEY_URL: server.url }, ...args);
+}
+/** `up` with a local server of its own, unless `env` names one. */
+function startWith(env: Record<string, string>, ...args: string[]): void {
   const child = spawn(process.execPath, [MAIN, 'up', '--port', '0', '--workers', '1', ...args], {
     cwd: dir,
     env: {
       PATH: process.env['PATH'],
       BELAY_TEST_RUN: process.env['BELAY_TEST_RUN'],
-      BELAY_VALKEY_URL: server.url,
       BELAY_STOP_TIMEOUT_MS: '500',
       BELAY_GRACE_MS: '200',
+      ...env,
     },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
@@ -46,7 +51,11 @@ function startUp(...args: string[]): void {
 }
 const dataDir = (): string => join(dir, '.belay');
 const says = async (words: string): Promise<true> =>
-  await eventually(async () => (text.includes(words) ? true : undefined), `"${words}" in:\n${text}`);
+  await eventually(async () => (text.includes(words) ? true : undefined), `"${words}"`).catch(
+    (error: Error) => {
+      throw new Error(`${error.message}; it said:\n${text}`);
+    },
+  );
 const client = (): BelayClient => {
   const { url } = JSON.parse(readFileSync(join(dataDir(), 'orchestrator.json'), 'utf8')) as { url: string };
   return createClient({ url, token: readFileSync(join(dataDir(), 'token'), 'utf8').trim() });
@@ -111,6 +120,103 @@ it('R17 nothing is left when up itself is killed', async () => {
   up?.kill('SIGKILL');
   await exited;
   await eventually(async () => (children().length === 0 ? true : undefined), 'its processes are gone');
+}, 60_000);
+
+describe('the state server that up started', () => {
+  /** The server of the tests as one program, with the libraries it needs. */
+  const localServer = async (): Promise<Record<string, string>> => {
+    const { path, libraryPath = '' } = await resolveServerBinary();
+    const program = join(dir, 'valkey-server');
+    writeFileSync(program, `#!/bin/sh\nLD_LIBRARY_PATH='${libraryPath}' exec '${path}' "$@"\n`, {
+      mode: 0o755,
+    });
+    return { BELAY_TEST_SERVER: program };
+  };
+  const serverPid = (): number =>
+    (
+      JSON.parse(readFileSync(join(dataDir(), 'valkey', 'server.json'), 'utf8')) as {
+        process: { pid: number };
+      }
+    ).process.pid;
+
+  it('is started again when it dies, with its data, and what ran completes', async () => {
+    startWith(await localServer());
+    await says('Belay is up.');
+    const { execution } = await client().createExecution({
+      name: 'first',
+      nodes: [
+        { id: 'a', run: { command: ['sleep', '3'] } },
+        { id: 'b', run: { command: ['true'] }, dependsOn: ['a'] },
+      ],
+    });
+    await eventually(async () => {
+      const { items } = await client().agents({ executionId: execution.id });
+      return items[0]?.state === 'running' ? true : undefined;
+    }, 'the agent runs');
+    // Appended data is flushed once a second.
+    await new Promise((resolve) => setTimeout(resolve, 1_500));
+    const pid = serverPid();
+    process.kill(pid, 'SIGKILL');
+    await says('state server ended unexpectedly; starting it again in 500 ms, with its data');
+    await says('state server is back (pid ');
+    expect(serverPid()).not.toBe(pid);
+    const ended = await eventually(async () => {
+      const record = await client()
+        .execution(execution.id)
+        .catch(() => undefined);
+      return record?.state === 'completed' ? record : undefined;
+    }, 'the execution completes');
+    expect(ended.nodes.completed).toBe(2);
+    up?.kill('SIGINT');
+    expect(await exited).toBe(0);
+    expect(text).toContain('state server closed');
+  }, 90_000);
+
+  it('is kept alive while the rest drains', async () => {
+    startWith({ ...(await localServer()), BELAY_STOP_TIMEOUT_MS: '3000' });
+    await says('Belay is up.');
+    const { execution } = await client().createExecution({
+      name: 'long',
+      nodes: [{ id: 'a', run: { command: ['sleep', '300'] } }],
+    });
+    await eventually(async () => {
+      const { items } = await client().agents({ executionId: execution.id });
+      return items[0]?.state === 'running' ? true : undefined;
+    }, 'the agent runs');
+    up?.kill('SIGINT');
+    await says('SIGINT: draining');
+    process.kill(serverPid(), 'SIGKILL');
+    await says('state server is back (pid ');
+    expect(await exited).toBe(1);
+    expect(text).toContain('worker 1 stopped, not drained');
+    expect(text).toContain('state server closed');
+    expect(processesWith(execution.id)).toEqual([]);
+  }, 90_000);
+});
+
+it('of two on one data dir the first keeps its word, and hints name the data dir', async () => {
+  startUp('--data-dir', '.belay');
+  await says('Ctrl-C here drains and stops.');
+  expect(text).toContain('  belay --data-dir .belay ps ');
+  const { url } = client();
+  const second = spawn(process.execPath, [MAIN, 'up', '--port', '0', '--workers', '0'], {
+    cwd: dir,
+    env: { PATH: process.env['PATH'], BELAY_VALKEY_URL: server.url },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let said = '';
+  for (const stream of [second.stdout, second.stderr])
+    stream.on('data', (chunk: Buffer) => (said += chunk.toString()));
+  const ended = new Promise((done) => second.once('exit', done));
+  await eventually(async () => (said.includes('Ctrl-C here') ? true : undefined), 'the second is up');
+  expect(said).toContain(`ask what was here first (pid ${up?.pid}, ${url})`);
+  expect(client().url).toBe(url);
+  second.kill('SIGTERM');
+  expect(await ended).toBe(0);
+  expect(client().url).toBe(url);
+  expect((await client().workers()).items.filter(({ state }) => state === 'running')).toHaveLength(1);
+  up?.kill('SIGTERM');
+  expect(await exited).toBe(0);
 }, 60_000);
 
 it('a port in use is one clear line', async () => {

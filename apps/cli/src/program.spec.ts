@@ -5,6 +5,7 @@ import type { Command } from 'commander';
 import { EXIT } from './exit-codes';
 import { buildProgram, runCli } from './program';
 import { scriptedProcess } from './session/scripted-process';
+import { COMMANDS, keepFlags } from './session/keep-flags';
 import { startScriptedServer, type Routes, type ScriptedServer } from './session/scripted-server';
 
 const U = '01ARZ3NDEKTSV4RRFFQ69G5FAV';
@@ -93,6 +94,19 @@ describe('usage', () => {
     expect(asked).toEqual([]);
   });
 
+  it('is one JSON object on stderr with --json', async () => {
+    const of = async (...args: string[]): Promise<unknown> => {
+      const { code, out, err } = await belay([...args, '--json']);
+      expect([code, out, err.trimEnd().includes('\n')]).toEqual([EXIT.usage, '', false]);
+      return (JSON.parse(err) as { error: unknown }).error;
+    };
+    expect(await of('kil')).toEqual({ code: 'USAGE', message: "unknown command 'kil' (Did you mean kill?)" });
+    expect(await of('ps', '--sate')).toMatchObject({ code: 'USAGE' });
+    expect(await of('stop')).toEqual({ code: 'USAGE', message: "missing required argument 'execution'" });
+    expect(await of()).toMatchObject({ message: 'No command was named. List them with: belay --help' });
+    expect(await of('kill')).toMatchObject({ code: 'USAGE' });
+  });
+
   it('prints help and version on stdout with exit code 0', async () => {
     expect(await belay(['--version'])).toMatchObject({ code: 0, out: '0.1.0\n', err: '' });
     const help = await belay(['kill', '--help']);
@@ -102,7 +116,83 @@ describe('usage', () => {
   });
 });
 
+describe('hints', () => {
+  it('name the same Belay as the command did', async () => {
+    const path = 'GET /api/executions?state=idle%2Crunning%2Cpaused%2Cstopping&limit=200';
+    routes[path] = [200, { items: [] }];
+    const { err } = await belay(['ps', '--data-dir', 'second']);
+    expect(err).toContain('Ended executions: belay --data-dir second ps --all.');
+    expect(
+      keepFlags('Look: belay ps --all, belay up; belay: belay is up', { dataDir: 'my dir', url: 'u' }),
+    ).toBe(
+      "Look: belay --data-dir 'my dir' --url u ps --all, belay --data-dir 'my dir' up; belay: belay is up",
+    );
+    expect(keepFlags('belay kill --local', { url: 'u' })).toBe('belay kill --local');
+    expect(keepFlags('belay ps', {})).toBe('belay ps');
+  });
+
+  it('know every command', () => {
+    const names = buildProgram(scriptedProcess({ cwd: '/' }), () => async () => undefined).commands;
+    expect([...COMMANDS]).toEqual(names.map((command) => command.name()).toSorted());
+  });
+});
+
+it('says once what is waited for, without a terminal and on stderr', async () => {
+  routes['POST /api/killswitch'] = (response) => {
+    setTimeout(() => {
+      response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(RECEIPT));
+    }, 2_400);
+  };
+  const { code, err } = await belay(['kill', '--all', '--yes']);
+  expect([code, err]).toEqual([
+    EXIT.ok,
+    'killing everything: waiting for proof, at most for the limit of the orchestrator (BELAY_PROOF_LIMIT_MS, 30 s unless set)\n',
+  ]);
+});
+
 describe('errors', () => {
+  it('of a kill or a stop whose reply the state server lost names what works without it', async () => {
+    const detail = 'The reply to script placeOrder was lost; it may have run. Look before you repeat it.';
+    routes['POST /api/killswitch'] = [503, { code: 'OUTCOME_UNKNOWN', detail }];
+    routes[`POST /api/executions/${EXE}/stop`] = [503, { code: 'SERVER_UNREACHABLE', detail: 'It is away.' }];
+    routes[`POST /api/executions/${EXE}/retry`] = [503, { code: 'OUTCOME_UNKNOWN', detail }];
+    expect(await belay(['kill', '--all', '--yes'])).toMatchObject({
+      code: EXIT.unconfirmed,
+      err:
+        'belay: The state server gave no answer: the order may stand, or not. Look with: belay audit. ' +
+        'Without it, on each machine with workers: belay kill --local\n',
+    });
+    expect((await belay(['stop', EXE])).err).toContain(
+      `It is away. Without it, on each machine with workers: belay kill --local --execution ${EXE}\n`,
+    );
+    expect((await belay(['retry', EXE])).err).toBe(
+      "belay: The state server's reply was lost: what was asked may have been done, or not. Look before you repeat it.\n",
+    );
+  });
+
+  it('say which server was asked, also under --json', async () => {
+    routes['GET /api/workers'] = [401, { code: 'UNAUTHORIZED', detail: 'A valid token is needed.' }];
+    const { error } = JSON.parse((await belay(['workers', '--json'])).err) as { error: object };
+    expect(error).toMatchObject({
+      details: { url: fake.url, urlFrom: 'from BELAY_URL', tokenFrom: 'BELAY_TOKEN' },
+    });
+  });
+
+  it('of a start say how to go on with what has ended', async () => {
+    routes[`POST /api/executions/${EXE}/start`] = [409, { code: 'INVALID_TRANSITION', detail: 'No.' }];
+    routes[`GET /api/executions/${EXE}`] = [200, { ...RECORD, state: 'stopped' }];
+    expect((await belay(['start', EXE])).err).toBe(
+      `belay: ${EXE} is stopped. Go on with it from where it was: belay retry ${EXE}\n`,
+    );
+  });
+
+  it('of a node that is not there say where the nodes are', async () => {
+    routes[`GET /api/executions/${EXE}`] = [200, RECORD];
+    expect((await belay(['get', `${EXE}/nope`])).err).toBe(
+      `belay: ${EXE} has no node "nope". List its nodes with: belay get ${EXE}\n`,
+    );
+  });
+
   it('lists every problem of a refused spec, once', async () => {
     writeFileSync(join(cwd, 'spec.yaml'), 'name: a\nnodes: []\n');
     const problems = [
@@ -125,12 +215,12 @@ describe('errors', () => {
     routes['GET /api/workers'] = [401, { code: 'UNAUTHORIZED', detail: 'A valid token is needed.' }];
     expect(await belay(['workers'])).toMatchObject({
       code: EXIT.refused,
-      err: 'belay: A valid token is needed.\n  the token came from BELAY_TOKEN\n',
+      err: `belay: A valid token is needed.\n  asked was ${fake.url} (from BELAY_URL)\n  the token came from BELAY_TOKEN\n`,
     });
     expect(await belay(['get', EXE])).toMatchObject({ code: EXIT.notFound });
     expect(await belay(['ps', '--url', 'http://127.0.0.1:2'])).toMatchObject({
       code: EXIT.unreachable,
-      err: 'belay: No orchestrator answers at http://127.0.0.1:2 (connection refused). Start one with: belay up\n',
+      err: 'belay: No orchestrator answers at http://127.0.0.1:2 (connection refused). Start one with: belay up\n  the address is from --url\n',
     });
     expect(await belay(['run', 'absent.yaml'])).toMatchObject({
       code: EXIT.usage,
@@ -350,7 +440,7 @@ describe('stop and kill', () => {
 it('prints logs of a node by the agent of its latest attempt', async () => {
   routes[`GET /api/executions/${EXE}/nodes/fetch`] = [
     200,
-    { id: 'fetch', index: 3, attempt: 2, state: 'running' },
+    { id: 'fetch', index: 3, attempt: 3, state: 'ready', agentId: `agt_${U}-3-2` },
   ];
   routes[`GET /api/agents/agt_${U}-3-2/logs`] = [
     200,
@@ -363,11 +453,11 @@ it('prints logs of a node by the agent of its latest attempt', async () => {
   expect((await belay(['logs', `${EXE}/fetch`], { isTTY: true })).out).toBe('hi[2J\n');
   routes[`GET /api/executions/${EXE}/nodes/fetch`] = [
     200,
-    { id: 'fetch', index: 3, attempt: 0, state: 'pending' },
+    { id: 'fetch', index: 3, attempt: 1, state: 'ready' },
   ];
   expect(await belay(['logs', `${EXE}/fetch`])).toMatchObject({
     code: EXIT.notFound,
-    err: 'belay: Node fetch has no agent yet: it is pending.\n',
+    err: 'belay: Node fetch has no agent yet: it is ready.\n',
   });
 });
 

@@ -23,7 +23,7 @@ import { addStop } from './commands/stop';
 import { addUp } from './commands/up';
 import { addWatch } from './commands/watch';
 import { addWorkers } from './commands/workers';
-import { EXIT, exitCodeOfError, type ExitCode } from './exit-codes';
+import { EXIT, exitCodeOfError, UsageError, type ExitCode } from './exit-codes';
 import { reportError } from './report-error';
 import type { CliProcess } from './session/cli-process';
 import type { GlobalOptions } from './session/find-connection';
@@ -57,7 +57,7 @@ const ADDERS = [
 ];
 
 /** The whole command tree. */
-export function buildProgram(cli: CliProcess, bind: Bind): Command {
+export function buildProgram(cli: CliProcess, bind: Bind, isJson = false): Command {
   const program = new Command('belay')
     .description('Runs fleets of agents as executions on many workers, and stops any of them with proof.')
     .version(packageVersion(), '--version', 'print the version')
@@ -69,7 +69,8 @@ export function buildProgram(cli: CliProcess, bind: Bind): Command {
     .configureHelp({ showGlobalOptions: true })
     .configureOutput({
       writeOut: (text) => cli.stdout.write(text),
-      writeErr: (text) => cli.stderr.write(text.replace(/^error: /, 'belay: ')),
+      // Under --json an error is one object, which is made of the error itself.
+      writeErr: (text) => void (isJson || cli.stderr.write(text.replace(/^error: /, 'belay: '))),
       getOutHelpWidth: () => cli.stdout.columns,
       getErrHelpWidth: () => cli.stderr.columns,
     })
@@ -84,6 +85,7 @@ export function buildProgram(cli: CliProcess, bind: Bind): Command {
 export async function runCli(args: readonly string[], cli: CliProcess): Promise<number> {
   let session: Session | undefined;
   let exitCode: ExitCode = EXIT.ok;
+  const isJson = args.includes('--json');
   const bind: Bind =
     (action) =>
     async (...raw) => {
@@ -93,11 +95,27 @@ export async function runCli(args: readonly string[], cli: CliProcess): Promise<
       exitCode = (await action(session, ...(raw.slice(0, -1) as never))) ?? EXIT.ok;
     };
   try {
-    await buildProgram(cli, bind).parseAsync([...args], { from: 'user' });
+    await buildProgram(cli, bind, isJson).parseAsync([...args], { from: 'user' });
     return exitCode;
   } catch (error) {
-    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
-    reportError(cli, error, args.includes('--json'), () => session?.connection.tokenFrom);
+    if (error instanceof CommanderError) {
+      if (error.exitCode === 0) return EXIT.ok;
+      // What the parser says for people it has said.
+      if (isJson) reportError(cli, new UsageError(usageOf(error)), { isJson });
+      return EXIT.usage;
+    }
+    const { options } = session ?? {};
+    reportError(cli, error, {
+      isJson,
+      ...(options === undefined ? {} : { options }),
+      connection: () => session?.connection,
+    });
     return exitCodeOfError(error);
   }
+}
+
+/** The parser's own sentence; for a line that names no command it has none. */
+function usageOf({ code, message }: CommanderError): string {
+  if (code === 'commander.help') return 'No command was named. List them with: belay --help';
+  return message.replace(/^error: /, '').replaceAll(/\s*\n\s*/g, ' ');
 }

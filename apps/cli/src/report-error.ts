@@ -1,35 +1,63 @@
 import { isBelayError, type BelayError } from '#libs/contracts';
 import { UsageError } from './exit-codes';
 import type { CliProcess } from './session/cli-process';
+import { DEFAULT_URL, type Connection, type GlobalOptions } from './session/find-connection';
+import { keepFlags } from './session/keep-flags';
 import { cleanText } from './text/clean-text';
+import { withoutInternals } from './text/without-internals';
 import { listProblems } from './text/list-problems';
 
+/** What is known of the command that failed. */
+export interface ErrorContext {
+  readonly isJson: boolean;
+  readonly options?: GlobalOptions;
+  /** Looked up only where the error is about it. */
+  readonly connection?: () => Connection | undefined;
+}
+
 /** Says on stderr what went wrong; as one JSON object under --json, so that stdout stays empty. */
-export function reportError(
-  cli: CliProcess,
-  error: unknown,
-  isJson: boolean,
-  tokenFrom: () => string | undefined = () => undefined,
-): void {
-  if (isJson) {
-    cli.stderr.write(`${JSON.stringify({ error: toJson(error) })}\n`);
+export function reportError(cli: CliProcess, error: unknown, context: ErrorContext): void {
+  if (context.isJson) {
+    cli.stderr.write(`${JSON.stringify({ error: toJson(error, context) })}\n`);
   } else {
-    for (const line of toLines(error, tokenFrom)) cli.stderr.write(`${line}\n`);
+    for (const line of toLines(error, context))
+      cli.stderr.write(`${keepFlags(line, context.options ?? {})}\n`);
   }
   if (cli.env['BELAY_LOG_LEVEL'] === 'debug') cli.stderr.write(`${stackOf(error)}\n`);
 }
 
-function toLines(error: unknown, tokenFrom: () => string | undefined): string[] {
+function toLines(error: unknown, context: ErrorContext): string[] {
   if (isBelayError(error)) {
-    const lines = [`belay: ${cleanText(headOf(error))}`];
+    const lines = [`belay: ${cleanText(withoutInternals(headOf(error)))}`];
     lines.push(...listProblems(error.problems).map((line) => `  ${line}`));
-    const from = error.code === 'UNAUTHORIZED' ? tokenFrom() : undefined;
-    if (from !== undefined) lines.push(`  the token came from ${from}`);
+    const asked = whoWasAsked(error, context);
+    // A message about an address that does not answer names it already.
+    const isNamed = asked !== undefined && error.message.includes(asked.url);
+    if (isNamed) lines.push(`  the address is ${asked.urlFrom}`);
+    else if (asked !== undefined) lines.push(`  asked was ${asked.url} (${asked.urlFrom})`);
+    if (asked !== undefined && error.code === 'UNAUTHORIZED')
+      lines.push(`  the token came from ${asked.tokenFrom}`);
     return lines;
   }
   if (error instanceof UsageError) return [`belay: ${error.message}`];
   const message = error instanceof Error ? error.message : String(error);
   return [`belay: ${cleanText(message)}`, '  for the whole story: BELAY_LOG_LEVEL=debug'];
+}
+
+/** Which server answered that way, or did not, and where its address came from. */
+function whoWasAsked(
+  { code, details }: BelayError,
+  { connection }: ErrorContext,
+): Pick<Connection, 'url' | 'urlFrom' | 'tokenFrom'> | undefined {
+  const isAbout = code === 'UNAUTHORIZED' || code === 'SERVER_UNREACHABLE' || code === 'SERVER_REFUSED';
+  // Without either of them no orchestrator was asked: the state server was, at a start.
+  if (!isAbout || (details['url'] === undefined && details['status'] === undefined)) return undefined;
+  const found = connection?.();
+  if (found === undefined) return undefined;
+  const { url, urlFrom, tokenFrom, dataDir } = found;
+  const isDefault = url === DEFAULT_URL && urlFrom === 'the default';
+  const from = isDefault ? `the default: ${dataDir.orchestrator} is not there` : `from ${urlFrom}`;
+  return { url, urlFrom: from, tokenFrom };
 }
 
 /** The message without the problems it quotes: the list below it is whole, and aligned. */
@@ -42,12 +70,19 @@ function headOf({ message, problems }: BelayError): string {
   return `${head.trimEnd().replace(/[.:]$/, '')}:`;
 }
 
-function toJson(error: unknown): unknown {
+function toJson(error: unknown, context: ErrorContext): unknown {
+  const hint = (text: string): string => keepFlags(withoutInternals(text), context.options ?? {});
   if (isBelayError(error)) {
     const { code, message, problems, details } = error;
-    return { code, message, ...(problems.length > 0 ? { problems } : {}), details };
+    const asked = whoWasAsked(error, context);
+    return {
+      code,
+      message: hint(message),
+      ...(problems.length > 0 ? { problems } : {}),
+      details: { ...details, ...asked },
+    };
   }
-  const message = error instanceof Error ? error.message : String(error);
+  const message = hint(error instanceof Error ? error.message : String(error));
   return { code: error instanceof UsageError ? 'USAGE' : 'INTERNAL', message };
 }
 

@@ -126,7 +126,6 @@ describe('the client', () => {
   it.each([
     [401, 'UNAUTHORIZED'],
     [403, 'UNAUTHORIZED'],
-    [404, 'NOT_FOUND'],
     [413, 'PAYLOAD_TOO_LARGE'],
     [415, 'UNSUPPORTED_MEDIA_TYPE'],
     [418, 'INVALID_REQUEST'],
@@ -140,6 +139,16 @@ describe('the client', () => {
     expect(await failure(client.workers())).toMatchObject({
       code,
       message: `GET /api/workers was answered with HTTP ${status}.`,
+    });
+  });
+
+  it('does not take the 404 of another program for the absence of an id', async () => {
+    reply = (_, response) => response.writeHead(404).end('<html>');
+    expect(await failure(client.execution('exe_1'))).toMatchObject({
+      code: 'SERVER_REFUSED',
+      message:
+        'GET /api/executions/exe_1 was answered with HTTP 404, and not in the words of an orchestrator. ' +
+        'Is one at this address?',
     });
   });
 

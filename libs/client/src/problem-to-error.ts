@@ -7,6 +7,13 @@ import { BelayError, ERROR_STATUS, type ErrorCode, type Problem } from '#libs/co
 export function problemToError(status: number, body: string, what: string): BelayError {
   const problem = parseObject(body);
   const code = codeOf(problem?.['code'], status);
+  // Belay never says so without its own code: whatever answers there has not looked for anything of Belay's.
+  if (status === 404 && problem?.['code'] === undefined)
+    return new BelayError(
+      'SERVER_REFUSED',
+      `${what} was answered with HTTP 404, and not in the words of an orchestrator. Is one at this address?`,
+      { details: { status } },
+    );
   const sentence = textOf(problem?.['detail']) ?? textOf(problem?.['title']);
   return new BelayError(code, sentence ?? `${what} was answered with HTTP ${status}.`, {
     problems: problemsOf(problem?.['problems']),
@@ -20,8 +27,6 @@ function codeOf(code: unknown, status: number): ErrorCode {
     case 401:
     case 403:
       return 'UNAUTHORIZED';
-    case 404:
-      return 'NOT_FOUND';
     case 413:
       return 'PAYLOAD_TOO_LARGE';
     case 415:

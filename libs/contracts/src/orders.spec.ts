@@ -1,5 +1,5 @@
 import { latchedError } from './latches';
-import { conditionsOf, isWide, scopeCovers, scopeKey, summaryOf, type Scope } from './orders';
+import { conditionsOf, holdOf, isWide, scopeCovers, scopeKey, summaryOf, type Scope } from './orders';
 import type { ExecutionRecord } from './records';
 
 const AGENT = {
@@ -27,6 +27,12 @@ describe('the scope of an order', () => {
     expect(scopeKey(scope)).toBe(key);
     expect(scopeCovers(scope, AGENT)).toBe(covers);
     expect(isWide(scope)).toBe(!['execution', 'agent'].includes(scope.type));
+  });
+
+  it('two freezes of one scope are two holds; an execution’s is its own', () => {
+    const scope = { type: 'all' } as const;
+    expect(holdOf({ scope, latchId: 'lat_1' })).not.toBe(holdOf({ scope, latchId: 'lat_2' }));
+    expect(holdOf({ scope: { type: 'execution', executionId: 'exe_1' } })).toBe('execution/exe_1');
   });
 
   it('an agent not claimed yet is in no pool and has no labels', () => {

@@ -55,12 +55,17 @@ describe('an abbreviated execution id', () => {
   });
 
   it('must be long enough and name one', async () => {
-    await expect(resolve('FAV')).rejects.toThrow('"FAV" is too short: give at least 4 characters of the id.');
+    await expect(resolve('FAV')).rejects.toThrow(
+      '"FAV" is no execution\'s id (exe_ and 26 characters), and too short',
+    );
     await expect(resolve('01AR')).rejects.toThrow(`"01AR" matches 2 executions: ${A}, ${B}.`);
     await expect(resolve('exe_5FAV')).rejects.toMatchObject({ code: 'NOT_FOUND' });
     await expect(resolve('ABCD')).rejects.toThrow(
       'No execution matches "ABCD". List them with: belay ps --all',
     );
+    await expect(resolve('exe_XXX')).rejects.toThrow('"exe_XXX" is no execution\'s id');
+    await expect(resolve(`exe_${'U'.repeat(26)}`)).rejects.toThrow('is not the id of an execution');
+    await expect(resolve('LOUIS')).rejects.toThrow('"LOUIS" is not the id of an execution');
     await expect(resolve('a b')).rejects.toThrow('is not the id of an execution');
   });
 });

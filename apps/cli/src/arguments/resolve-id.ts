@@ -30,6 +30,8 @@ export function requireId(id: string, kind: IdKind): string {
 /** Executions looked through for an abbreviation. */
 const LOOKED_THROUGH = 200;
 const SHORTEST = 4;
+const WHOLE = 26;
+const ULID_CHARACTER = '[0-9A-HJKMNP-TV-Z]';
 
 /** A whole execution id, or the one that begins or ends with what was given (four characters at least). */
 export async function resolveExecutionId(client: BelayClient, given: string): Promise<string> {
@@ -37,8 +39,14 @@ export async function resolveExecutionId(client: BelayClient, given: string): Pr
   if (kindOf(given) !== undefined || !/^(exe_)?[0-9A-Za-z]{1,26}$/.test(given))
     return requireId(given, 'execution');
   const part = given.replace(/^exe_/, '').toUpperCase();
+  // Ids have no I, L, O and U: with one of them, or whole and still none, it is no part of an id either.
+  if (part.length === WHOLE || !new RegExp(`^${ULID_CHARACTER}+$`).test(part))
+    return requireId(given, 'execution');
   if (part.length < SHORTEST)
-    throw new UsageError(`"${given}" is too short: give at least ${SHORTEST} characters of the id.`);
+    throw new UsageError(
+      `"${given}" is no execution's id (exe_ and ${WHOLE} characters), and too short for a part of one: ` +
+        `give at least ${SHORTEST} characters of those after exe_. ${WHERE.execution}`,
+    );
   const { items } = await client.executions({ limit: LOOKED_THROUGH });
   const matches = items
     .map(({ id }) => id)

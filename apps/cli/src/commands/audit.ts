@@ -1,5 +1,5 @@
 import { Argument, type Command } from 'commander';
-import type { AuditEntry, AuditVerdict } from '#libs/contracts';
+import type { AuditEntry, AuditVerdict, Scope } from '#libs/contracts';
 import { wholeNumber } from '../arguments/parse-values';
 import { EXIT, UsageError, type ExitCode } from '../exit-codes';
 import { describeScope } from '../receipt/describe-scope';
@@ -43,6 +43,7 @@ async function list(session: Session, limit: number | undefined): Promise<void> 
 
 /** One row for each act. */
 export function renderAudit(entries: readonly AuditEntry[], width: number): string {
+  const scopes = scopesOf(entries);
   return renderTable({
     head: ['N', 'TIME', 'ACT', 'BY', 'WHAT', 'ORDER OR LATCH', 'NOTE'],
     rows: entries.map((entry) => [
@@ -50,7 +51,7 @@ export function renderAudit(entries: readonly AuditEntry[], width: number): stri
       formatTime(entry.at),
       cleanText(entry.act),
       entry.by === undefined ? '-' : cleanText(entry.by),
-      describeWhat(entry),
+      describeWhat(entry, scopes),
       (entry.act.startsWith('latch') ? entry.latchId : entry.orderId) ?? '-',
       describeOutcome(entry),
     ]),
@@ -59,10 +60,27 @@ export function renderAudit(entries: readonly AuditEntry[], width: number): stri
   });
 }
 
-/** `kill pool gpu`, `freeze everything`; `-` where the entry is about an order named beside it. */
-function describeWhat({ kind, scope }: AuditEntry): string {
-  const words = [kind, scope === undefined ? undefined : describeScope(scope)];
-  return words.filter((word) => word !== undefined).join(' ') || '-';
+/** The scope of each order that another of these entries tells. */
+function scopesOf(entries: readonly AuditEntry[]): Map<string, Scope> {
+  return new Map(
+    entries.flatMap(({ orderId, scope }) =>
+      orderId === undefined || scope === undefined ? [] : [[orderId, scope] as const],
+    ),
+  );
+}
+
+/** `kill pool gpu`, `freeze everything`, `worker wrk_…`; `-` where the entry is about an order named beside it. */
+function describeWhat(entry: AuditEntry, scopes: ReadonlyMap<string, Scope>): string {
+  const { act, kind, orderId, agentId, workerId } = entry;
+  // Who joined an order asked for the same as it.
+  const joined = act === 'order.joined' && orderId !== undefined ? scopes.get(orderId) : undefined;
+  const scope = entry.scope ?? joined;
+  const words = [kind, scope === undefined ? undefined : describeScope(scope)].filter(
+    (word) => word !== undefined,
+  );
+  if (scope === undefined && agentId !== undefined) words.push(`agent ${agentId}`);
+  else if (scope === undefined && workerId !== undefined) words.push(`worker ${workerId}`);
+  return words.join(' ') || '-';
 }
 
 /** The note, the latch an order came with, or what came of an order: `3 killed, 1 unconfirmed`. */

@@ -2,13 +2,14 @@ import type { Command } from 'commander';
 import type { ExecutionRecord, NodeRecord, Receipt } from '#libs/contracts';
 import { kindOf, resolveExecutionId } from '../arguments/resolve-id';
 import {
+  claimedAttempt,
   describeAgent,
   describeAgents,
   describeError,
   describeExecution,
   describeNodes,
-  latestAgentOf,
 } from '../execution/describe-execution';
+import { readNode } from '../execution/read-node';
 import { describeWaiting, whatWaits, type Waiting } from '../execution/waiting';
 import type { Bind } from './action';
 import { describeLatch } from '../receipt/describe-latch';
@@ -109,13 +110,14 @@ async function getLatch(session: Session, id: string): Promise<void> {
 }
 
 async function getNode(session: Session, executionId: string, nodeId: string): Promise<void> {
-  const node = await session.client.node(executionId, nodeId);
+  const node = await readNode(session.client, executionId, nodeId);
   if (session.isJson) return session.json(node);
-  session.print(`${node.id}  ${session.out.state(node.state)}  attempt ${node.attempt}`);
-  const agentId = latestAgentOf(executionId, node);
+  const { agentId } = node;
+  const attempt = agentId === undefined ? 'not claimed by a worker yet' : `attempt ${claimedAttempt(node)}`;
+  session.print(`${node.id}  ${session.out.state(node.state)}  ${attempt}`);
   if (agentId !== undefined) session.print(`agent ${agentId}`);
   if (node.error !== undefined) session.print(describeError(node.error, session.out));
-  if (node.result !== undefined) session.print(`result ${JSON.stringify(node.result, undefined, 2)}`);
+  if (node.result !== undefined) session.printRaw(`result ${JSON.stringify(node.result, undefined, 2)}`);
 }
 
 async function getAgent(session: Session, id: string): Promise<void> {

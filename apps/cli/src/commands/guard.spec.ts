@@ -1,4 +1,7 @@
 import { checkArmed, checkDrills } from '../doctor/check-killswitch';
+import { checkWorkers } from '../doctor/check-orchestrator';
+import { describeOrders } from '../doctor/check-orders';
+import { describeLook } from '../doctor/check-server';
 import { EXIT } from '../exit-codes';
 import { startScriptedServer, type Routes, type ScriptedServer } from '../session/scripted-server';
 
@@ -110,7 +113,7 @@ describe('drill', () => {
         passed +
         `failed  ${B} on host[2J-7\n` +
         '        The start of every canary took too long.\n' +
-        `        → see what keeps its trees from starting: belay latches, belay workers; then: belay drill --worker ${B}\n` +
+        `        → see what keeps its trees from starting: belay armed, belay latches, belay workers; then: belay drill --worker ${B}\n` +
         '2 workers: 1 passed, 1 failed\n',
     });
     expect(asked[0]).toBe('POST /api/killswitch/drill {}');
@@ -124,7 +127,7 @@ describe('drill', () => {
     expect(code).toBe(EXIT.failed);
     expect(out).toContain('        deaf         unconfirmed\n        frozen       not started\n');
     expect(out).toContain(
-      `        → see what was observed: belay receipt ${ORDER}; then: belay drill --worker ${B}\n`,
+      `        → see what was observed: belay receipt ${ORDER}; whether it could stop now: belay armed; then: belay drill --worker ${B}\n`,
     );
     expect((await belay(['drill', '--worker', ORDER])).code).toBe(EXIT.usage);
   });
@@ -184,6 +187,63 @@ describe('drill', () => {
 });
 
 describe('doctor', () => {
+  it('names orders without proof, and workers that were lost', () => {
+    const order = { kind: 'kill', scope: { type: 'all' }, placedAt: AT };
+    const missing = [
+      { agentId: 'a', workerId: A },
+      { agentId: 'b', workerId: A },
+    ];
+    const receipt = { orderId: ORDER, order, state: 'incomplete', complete: false, missing };
+    const closed = { ...receipt, closed: { at: AT, by: 'api', note: 'gone' } };
+    expect(describeOrders([receipt, closed] as never, AT + 60_000)).toEqual([
+      {
+        name: 'orders',
+        result: 'warn',
+        message: `${ORDER} is incomplete: 2 targets not confirmed on ${A} (kill everything, asked 1 min 0 s ago)`,
+        advice: `belay receipt ${ORDER}`,
+      },
+    ]);
+    expect(describeOrders([closed, { ...receipt, complete: true }] as never, AT)).toEqual([
+      { name: 'orders', result: 'ok', message: 'none waits for proof' },
+    ]);
+    const lost = { id: A, host: 'h', state: 'stopped', reason: 'worker_lost', stoppedAt: AT };
+    expect(checkWorkers([lost] as never, AT + 60_000)[1]).toMatchObject({
+      result: 'warn',
+      message: `${A} on h was lost 1 min 0 s ago: its lease ran out`,
+    });
+    expect(checkWorkers([lost] as never, AT + 7_200_000)).toHaveLength(1);
+  });
+
+  it('asks the local server, and says what to do about one that is gone', () => {
+    const at = { url: 'unix:///d/valkey.sock', pid: 5 };
+    expect(describeLook({ state: 'none' })).toBeUndefined();
+    expect(
+      describeLook({ ...at, state: 'answers', version: { name: 'valkey', version: '8.0.1' } }),
+    ).toMatchObject({ result: 'ok', message: 'valkey 8.0.1 answers at unix:///d/valkey.sock (pid 5)' });
+    expect(describeLook({ ...at, state: 'gone', why: 'its process is gone', ownerPid: 4 })).toEqual({
+      name: 'state server',
+      result: 'fail',
+      message: 'the local server (pid 5) does not answer at unix:///d/valkey.sock: its process is gone',
+      advice:
+        'process 4, which runs it, starts it again; where it does not: end that with Ctrl-C, then belay up',
+    });
+    expect(describeLook({ ...at, state: 'silent', why: 'no answer' })?.advice).toBe(
+      'end pid 5, then: belay up',
+    );
+  });
+
+  it('says that the state is away, and not that no worker runs', async () => {
+    routes['GET /health'] = [200, { state: 'running' }];
+    routes['GET /api/workers'] = [503, { code: 'SERVER_UNREACHABLE', detail: 'The Valkey server is away.' }];
+    const { out } = await belay(['doctor']);
+    expect(out).toMatch(/^ok +orchestrator +running/m);
+    expect(out).toMatch(
+      /^fail +state +the orchestrator cannot tell what runs: The Valkey server is away\.$/m,
+    );
+    expect(out).toContain('on each machine: belay kill --local');
+    expect(out).not.toContain('unknown until a worker runs');
+  });
+
   it('says that all are armed, or which is not', () => {
     expect(checkArmed({ armed: true, nonce: 'n', workers: [ARMED] })).toEqual([
       { name: 'armed', result: 'ok', message: '1 worker answered within 12 ms' },

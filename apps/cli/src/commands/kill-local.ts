@@ -4,7 +4,7 @@ import { readLocalScope } from '../arguments/scope-options';
 import { EXIT, UsageError, type ExitCode } from '../exit-codes';
 import { killLocally, workersInScope } from '../local/kill-locally';
 import { findLocalAgents } from '../local/local-agents';
-import { findLocalWorkers, type LocalWorker } from '../local/local-workers';
+import { findLocalWorkers, livingWorkers, type LocalWorker } from '../local/local-workers';
 import { renderLocalKill } from '../local/render-local-kill';
 import { describeScope } from '../receipt/describe-scope';
 import type { Session } from '../session/session';
@@ -21,7 +21,7 @@ const ONLY_SEEN =
 export async function killLocal(session: Session, options: KillOptions): Promise<ExitCode | void> {
   const request = toRequest(options);
   const { scope } = request;
-  const workers = requireWorkers(session, scope);
+  const workers = await requireWorkers(session, scope);
   if (options.dryRun === true) return showPlan(session, workers, scope);
   const isMeant = options.yes === true || (await isConfirmed(session, toQuestion(workers, scope)));
   if (!isMeant) {
@@ -63,11 +63,10 @@ function userName(): string {
 }
 
 /** The workers to ask. That none is there is said: a kill that asked nobody must not look like one that is done. */
-function requireWorkers(session: Session, scope: Scope): LocalWorker[] {
+async function requireWorkers(session: Session, scope: Scope): Promise<LocalWorker[]> {
   const { path } = session.dataDir;
   const all = findLocalWorkers(path);
-  const workers = workersInScope(all, scope);
-  if (workers.length > 0) return workers;
+  if (workersInScope(all, scope).length > 0) return workersInScope(await livingWorkers(all), scope);
   throw new BelayError(
     'NOT_FOUND',
     all.length === 0 || scope.type !== 'worker'
@@ -136,6 +135,7 @@ async function killAndShow(
     session,
     what,
     async (signal) => await killLocally(workers, request, { signal }),
+    'at most as long as the graces of the agents; a worker that hangs is given up after 5 s',
   );
   if (kill === undefined) return EXIT.unconfirmed;
   if (kill === 'interrupted') {

@@ -1,6 +1,6 @@
 import { Option, type Command } from 'commander';
 import type { KillPlan, KillRequest } from '#libs/client';
-import { BelayError, isBelayError, isWide } from '#libs/contracts';
+import { isWide } from '#libs/contracts';
 import { notePool } from '../arguments/note-pool';
 import { parseGrace } from '../arguments/parse-duration';
 import { addScopeOptions, readScope } from '../arguments/scope-options';
@@ -15,6 +15,7 @@ import type { KillOptions } from './kill-options';
 import { renderPlan, sizeOfPlan } from './kill-plan';
 import { proveAndShow } from './prove-and-show';
 import { toStopRequest } from './stop';
+import { withWayOut } from './way-out';
 
 export function addKill(program: Command, bind: Bind): void {
   addScopeOptions(program.command('kill'))
@@ -36,7 +37,7 @@ export function addKill(program: Command, bind: Bind): void {
       bind(async (session, options: KillOptions) => {
         if (options.local === true) return await killLocal(session, options);
         return await killOverServer(session, options).catch((error: unknown) => {
-          throw withWayOut(error);
+          throw withWayOut(error, 'belay kill --local');
         });
       }),
     );
@@ -52,13 +53,6 @@ async function killOverServer(session: Session, options: KillOptions): Promise<E
   const code = options.wait ? await killAndShow(session, request, options) : await killOnly(session, request);
   await notePool(session, request.scope);
   return code;
-}
-
-/** Nobody there to take the order: whoever types a kill must not have to look up what works then. */
-function withWayOut(error: unknown): unknown {
-  if (!isBelayError(error) || error.code !== 'SERVER_UNREACHABLE') return error;
-  const message = `${error.message.replace(/\.$/, '')}. Without it, on each machine with workers: belay kill --local`;
-  return new BelayError(error.code, message, { cause: error, details: error.details });
 }
 
 async function toRequest(session: Session, options: KillOptions): Promise<KillRequest> {
@@ -116,7 +110,7 @@ async function killAndShow(session: Session, request: KillRequest, options: Kill
     what: `killing ${describeScope(request.scope)}`,
     ask: async (signal: AbortSignal) => await session.client.kill(request, { signal }),
     receiptOf: (receipt: Awaited<ReturnType<typeof session.client.kill>>) => receipt,
-    whenLeft: 'The order is durable and goes on. Look with: belay workers',
+    whenLeft: 'An order that was taken is durable and goes on. Find it, and its receipt, with: belay audit',
   };
   return await proveAndShow(session, act, options);
 }

@@ -184,6 +184,20 @@ describe('latches', () => {
         'A freeze also holds still what runs there, until: belay thaw ID\n',
     });
     expect(JSON.parse((await belay(['latches', '--json'])).out)).toEqual({ items: [LATCH, FREEZE] });
+    const over = (workerId: string): object => ({ ...LATCH, scope: { type: 'worker', workerId } });
+    const [living, gone] = [`wrk_${'0'.repeat(26)}`, `wrk_${'1'.repeat(26)}`];
+    routes['GET /api/latches'] = [200, { items: [over(living), over(gone)] }];
+    routes['GET /api/workers'] = [
+      200,
+      {
+        items: [
+          { id: living, state: 'running' },
+          { id: gone, state: 'stopped' },
+        ],
+      },
+    ];
+    const { out } = await belay(['latches']);
+    expect(out.match(/its worker is gone: it holds nothing: bad driver/g)).toHaveLength(1);
   });
 
   it('are released with a reason, by their id or by their order’s', async () => {
@@ -382,6 +396,20 @@ describe('audit', () => {
         `3  1970-01-01 00:00:03Z  order.complete  -    -              ${ORDER}  2 killed\n` +
         `2  1970-01-01 00:00:02Z  order.open      api  kill pool gpu  ${ORDER}  with ${LATCH_ID}: bad driver\n`,
     );
+    const worker = `wrk_${'0'.repeat(26)}`;
+    routes['GET /api/audit?limit=3'] = [
+      200,
+      {
+        items: [
+          entry(5, { act: 'drill.failed', by: 'api', workerId: worker, note: 'no' }),
+          entry(4, { act: 'order.joined', by: 'api', kind: 'kill', orderId: ORDER }),
+          entry(2, { act: 'order.open', by: 'api', kind: 'kill', scope: GPU, orderId: ORDER }),
+        ],
+      },
+    ];
+    const { out } = await belay(['audit', '--limit', '3']);
+    expect(out).toMatch(new RegExp(`^5 .* drill\\.failed +api +worker ${worker} +-`, 'm'));
+    expect(out).toMatch(/^4 .* order\.joined +api +kill pool gpu +ord_/m);
     routes['GET /api/audit'] = [200, { items: [] }];
     expect(await belay(['audit'])).toMatchObject({ code: 0, out: '' });
     expect((await belay(['audit', 'verfy'])).err).toContain('Allowed choices are verify.');

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import type { BelayClient } from '#libs/client';
 import type { Latch } from '#libs/contracts';
 import { describeScope } from '../receipt/describe-scope';
 import type { Style } from '../session/style';
@@ -6,6 +7,8 @@ import { cleanText } from '../text/clean-text';
 import { formatTime } from '../text/format';
 import { renderTable } from '../text/table';
 import type { Bind } from './action';
+
+const GONE = 'its worker is gone: it holds nothing';
 
 export function addLatches(program: Command, bind: Bind): void {
   program
@@ -17,14 +20,20 @@ export function addLatches(program: Command, bind: Bind): void {
         if (session.isJson) return session.json({ items });
         if (items.length === 0)
           return session.note('Nothing is latched and nothing is frozen: whatever is ready may start.');
-        session.print(renderLatches(items, session.out, session.width));
+        const gone = await workersGone(session.client, items);
+        session.print(renderLatches(items, session.out, session.width, gone));
         for (const line of legendOf(items)) session.note(line);
       }),
     );
 }
 
 /** One row for each. */
-export function renderLatches(latches: readonly Latch[], style: Style, width: number): string {
+export function renderLatches(
+  latches: readonly Latch[],
+  style: Style,
+  width: number,
+  gone: ReadonlySet<string> = new Set(),
+): string {
   return renderTable({
     head: ['ID', 'KIND', 'SCOPE', 'BY', 'SINCE', 'NOTE'],
     rows: latches.map(({ id, kind, scope, by, engagedAt, note }) => [
@@ -33,12 +42,26 @@ export function renderLatches(latches: readonly Latch[], style: Style, width: nu
       describeScope(scope),
       cleanText(by),
       formatTime(engagedAt),
-      note === undefined ? '' : cleanText(note),
+      [
+        ...(scope.type === 'worker' && gone.has(scope.workerId) ? [GONE] : []),
+        ...(note === undefined ? [] : [cleanText(note)]),
+      ].join(': '),
     ]),
     width,
     flexible: 5,
     paint: (cell, column) => (column === 1 ? style.warn(cell) : cell),
   });
+}
+
+/** Workers that latches are over and that run no more: an id is not given twice, so nothing is held by them. */
+async function workersGone(client: BelayClient, latches: readonly Latch[]): Promise<Set<string>> {
+  const named = latches.flatMap(({ scope }) => (scope.type === 'worker' ? [scope.workerId] : []));
+  if (named.length === 0) return new Set();
+  // What only adds to the list must not cost it.
+  const { items } = await client.workers().catch(() => ({ items: undefined }));
+  if (items === undefined) return new Set();
+  const living = new Set(items.filter(({ state }) => state !== 'stopped').map(({ id }) => id));
+  return new Set(named.filter((id) => !living.has(id)));
 }
 
 /** What the kinds in the table mean, and what ends them. */

@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import type { LogLine } from '#libs/client';
 import { BelayError } from '#libs/contracts';
-import { latestAgentOf } from '../execution/describe-execution';
+import { readNode } from '../execution/read-node';
 import { kindOf, requireId, resolveExecutionId } from '../arguments/resolve-id';
 import { EXIT, type ExitCode } from '../exit-codes';
 import type { Bind } from './action';
@@ -27,9 +27,8 @@ async function findAgent(session: Session, target: string): Promise<string> {
   if (kindOf(target) === 'agent' || !target.includes('/')) return requireId(target, 'agent');
   const [execution = '', ...rest] = target.split('/');
   const executionId = await resolveExecutionId(session.client, execution);
-  const node = await session.client.node(executionId, rest.join('/'));
-  const agentId = latestAgentOf(executionId, node);
-  if (agentId !== undefined) return agentId;
+  const node = await readNode(session.client, executionId, rest.join('/'));
+  if (node.agentId !== undefined) return node.agentId;
   throw new BelayError('NOT_FOUND', `Node ${node.id} has no agent yet: it is ${node.state}.`);
 }
 
@@ -60,5 +59,5 @@ function printLine(session: Session, line: LogLine): void {
   if (session.isJson) return session.json(line);
   // Into a file or a pipe goes what the agent wrote, byte for byte; a terminal is kept from being driven by it.
   const text = session.process.stdout.isTTY ? cleanLogLine(line.line) : line.line;
-  session.print(line.stream === 'stderr' ? session.out.dim(text) : text);
+  session.printRaw(line.stream === 'stderr' ? session.out.dim(text) : text);
 }

@@ -6,6 +6,7 @@ import type { Session } from '../session/session';
 import { ensureStateServer } from '../up/local-server';
 import { programPath } from '../up/package-root';
 import { ensureToken, prepareDataDir } from '../up/prepare-data-dir';
+import { SupervisedServer } from '../up/supervised-server';
 import { processEnvironment, readUpSettings } from '../up/up-settings';
 import type { Bind } from './action';
 
@@ -31,6 +32,7 @@ async function runHere(session: Session, app: 'orchestrator' | 'worker'): Promis
   const settings = readUpSettings(merged);
   prepareDataDir(dataDir);
   const server = await ensureStateServer(merged, dataDir.path, (line) => session.note(line));
+  new SupervisedServer(server, (line) => session.note(line)).keep();
   // The program reads its settings from the environment, as it does when a supervisor starts it.
   delete env['BELAY_URL'];
   env['BELAY_DATA_DIR'] = dataDir.path;

@@ -1,4 +1,6 @@
 import type { Command } from 'commander';
+import type { BelayClient } from '#libs/client';
+import { BelayError, isBelayError } from '#libs/contracts';
 import { resolveExecutionId } from '../arguments/resolve-id';
 import type { Bind } from './action';
 
@@ -10,10 +12,31 @@ export function addStart(program: Command, bind: Bind): void {
     .action(
       bind(async (session, given: string) => {
         const id = await resolveExecutionId(session.client, given);
-        const record = await session.client.start(id);
+        const record = await session.client.start(id).catch(async (error: unknown) => {
+          throw await withRetry(session.client, id, error);
+        });
         if (session.isJson) return session.json(record);
         session.print(`${record.id}  ${record.state}`);
         session.note(`Follow it with: belay watch ${record.id}`);
       }),
     );
+}
+
+/** An ended execution is not started but gone on with. */
+async function withRetry(client: BelayClient, id: string, error: unknown): Promise<unknown> {
+  if (!isBelayError(error) || error.code !== 'INVALID_TRANSITION') return error;
+  const record = await client.execution(id).catch(() => undefined);
+  if (record === undefined) return error;
+  const { code, details } = error;
+  const because = { cause: error, details };
+  const { state } = record;
+  if (state === 'stopped' || state === 'failed')
+    return new BelayError(
+      code,
+      `${id} is ${state}. Go on with it from where it was: belay retry ${id}`,
+      because,
+    );
+  if (state === 'paused')
+    return new BelayError(code, `${id} is paused. Let it go on: belay resume ${id}`, because);
+  return error;
 }

@@ -15,6 +15,7 @@ import type { Session } from '../session/session';
 import { formatCost, formatDuration } from '../text/format';
 import type { Bind } from './action';
 import { waitForProof } from './wait-for-proof';
+import { withWayOut } from './way-out';
 
 export interface StopOptions {
   readonly reason?: StopReason;
@@ -44,7 +45,10 @@ export function addStop(program: Command, bind: Bind): void {
     .action(
       bind(async (session, given: string, options: StopOptions) => {
         const id = await resolveExecutionId(session.client, given);
-        return options.wait ? await stopAndShow(session, id, options) : await stopOnly(session, id, options);
+        const act = options.wait ? stopAndShow(session, id, options) : stopOnly(session, id, options);
+        return await act.catch((error: unknown) => {
+          throw withWayOut(error, `belay kill --local --execution ${id}`);
+        });
       }),
     );
 }

@@ -53,11 +53,15 @@ export function checkSettings(read: () => Settings): { checks: Check[]; settings
   }
 }
 
-/** How process trees would be held here. The spawner tells where it can; else the live workers do. */
-export async function checkContainment(workers: readonly { readonly containment: string }[]): Promise<Check> {
+/** How process trees would be held here. The spawner tells where it can; else the live workers do, where they are known. */
+export async function checkContainment(
+  workers: readonly { readonly containment: string }[] | undefined,
+): Promise<Check> {
   const found = await detect();
   const kinds =
-    found === undefined ? [...new Set(workers.map(({ containment }) => containment))] : [found.containment];
+    found === undefined ? [...new Set(workers?.map(({ containment }) => containment))] : [found.containment];
+  if (workers === undefined && kinds.length === 0)
+    return warn('containment', 'not known: the orchestrator could not tell which workers run');
   if (kinds.length === 0) return warn('containment', 'unknown until a worker runs', 'belay up');
   if (kinds.every((kind) => kind === 'cgroup')) return ok('containment', 'cgroup: a whole tree dies at once');
   const why = found?.note === undefined ? '' : ` (${found.note})`;

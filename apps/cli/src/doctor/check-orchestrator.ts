@@ -1,41 +1,49 @@
 import type { BelayClient } from '#libs/client';
-import { isBelayError, type Latch, type WorkerRecord } from '#libs/contracts';
+import { isBelayError, type BelayError, type Latch, type WorkerRecord } from '#libs/contracts';
 import { describeLease } from '../commands/workers';
 import type { Connection } from '../session/find-connection';
-import { count } from '../text/format';
+import { count, formatDuration } from '../text/format';
 import { poolsOf } from '../text/pools';
+import { withoutInternals } from '../text/without-internals';
 import { fail, ok, warn, type Check } from './check';
 import { checkKillswitch } from './check-killswitch';
+import { checkOrders } from './check-orders';
+
+/** A worker lost longer ago is told no more. Milliseconds. */
+const LOST_MS = 3_600_000;
+const LOST_SHOWN = 5;
+
+/** What the orchestrator told; the workers are undefined where it could not say. */
+interface Told {
+  readonly checks: Check[];
+  readonly workers: readonly WorkerRecord[] | undefined;
+}
 
 /** The orchestrator, the token for it, and the workers it knows. */
 export async function checkOrchestrator(
   connection: Connection,
   makeClient: () => BelayClient,
-): Promise<{ checks: Check[]; workers: readonly WorkerRecord[] }> {
+): Promise<Told> {
   const where = `${connection.url} (from ${connection.urlFrom})`;
-  let client: BelayClient;
+  const nothing = (check: Check): Told => ({ checks: [check], workers: undefined });
   try {
-    client = makeClient();
+    const client = makeClient();
     const { ok: isUp, state } = await client.health();
-    if (!isUp)
-      return { checks: [fail('orchestrator', `${state} at ${where}`, 'look at its log')], workers: [] };
-    const token = await checkToken(client, connection);
-    const orchestrator = ok('orchestrator', `${state} at ${where}`);
-    return { checks: [orchestrator, ...token.checks], workers: token.workers };
+    if (!isUp) return nothing(fail('orchestrator', `${state} at ${where}`, 'look at its log'));
+    const told = await checkToken(client, connection);
+    return { ...told, checks: [ok('orchestrator', `${state} at ${where}`), ...told.checks] };
   } catch (error) {
     const message = isBelayError(error) ? error.message : String(error);
-    return { checks: [fail('orchestrator', message, 'belay up, or name another with --url')], workers: [] };
+    return nothing(fail('orchestrator', message, 'belay up, or name another with --url'));
   }
 }
 
-async function checkToken(
-  client: BelayClient,
-  connection: Connection,
-): Promise<{ checks: Check[]; workers: readonly WorkerRecord[] }> {
+async function checkToken(client: BelayClient, connection: Connection): Promise<Told> {
   try {
-    const [{ items }, { items: latches }, ofKillswitch] = await Promise.all([
+    const [{ items }, { items: latches }, ofOrders, ofKillswitch] = await Promise.all([
       client.workers(),
       client.latches(),
+      checkOrders(client, Date.now()),
       checkKillswitch(client, Date.now()),
     ]);
     return {
@@ -44,31 +52,57 @@ async function checkToken(
         ...checkWorkers(items, Date.now()),
         ...checkPools(items),
         checkLatches(latches),
+        ...ofOrders,
         ...ofKillswitch,
       ],
       workers: items.filter(({ state }) => state !== 'stopped'),
     };
   } catch (error) {
-    if (!isBelayError(error) || error.code !== 'UNAUTHORIZED') throw error;
-    const message = `refused (from ${connection.tokenFrom})`;
-    return {
-      checks: [fail('token', message, 'use the data dir of its belay up, or BELAY_TOKEN')],
-      workers: [],
-    };
+    if (!isBelayError(error)) throw error;
+    return { checks: [failedQuestion(error, connection)], workers: undefined };
   }
+}
+
+/** It is up, and what it was asked it could not or would not say. */
+function failedQuestion({ code, message }: BelayError, { tokenFrom }: Connection): Check {
+  if (code === 'UNAUTHORIZED')
+    return fail('token', `refused (from ${tokenFrom})`, 'use the data dir of its belay up, or BELAY_TOKEN');
+  const advice =
+    code === 'SERVER_UNREACHABLE' || code === 'OUTCOME_UNKNOWN'
+      ? 'its state server does not answer; to stop agents all the same, on each machine: belay kill --local'
+      : 'look at its log';
+  return fail('state', `the orchestrator cannot tell what runs: ${withoutInternals(message)}`, advice);
 }
 
 /** One line for each live worker; a lease that ran out is a worker nobody hears. */
 export function checkWorkers(workers: readonly WorkerRecord[], now: number): Check[] {
   const live = workers.filter(({ state }) => state !== 'stopped');
+  const lost = checkLost(workers, now);
   if (live.length === 0)
-    return [warn('workers', 'none: nothing will run', 'belay worker, or belay up --workers 2')];
-  return live.map((worker) => {
+    return [warn('workers', 'none: nothing will run', 'belay worker, or belay up --workers 2'), ...lost];
+  const checks = live.map((worker) => {
     const text = `${worker.id} on ${worker.host} ${worker.state}, ${worker.running}/${worker.concurrency} busy, lease ${describeLease(worker, now)}`;
     const isLost = worker.leaseExpiresAt !== undefined && worker.leaseExpiresAt <= now;
     if (isLost)
       return fail('worker', text, 'it is away or cut off; its agents are retried elsewhere after the lease');
     return worker.state === 'running' ? ok('worker', text) : warn('worker', text);
+  });
+  return [...checks, ...lost];
+}
+
+/** Workers that went without a word lately: what ran there may run still. */
+function checkLost(workers: readonly WorkerRecord[], now: number): Check[] {
+  const lost = workers.filter(
+    ({ state, reason, stoppedAt = 0 }) =>
+      state === 'stopped' && reason === 'worker_lost' && now - stoppedAt < LOST_MS,
+  );
+  return lost.slice(0, LOST_SHOWN).map(({ id, host, stoppedAt = now }) => {
+    const text = `${id} on ${host} was lost ${formatDuration(now - stoppedAt)} ago: its lease ran out`;
+    return warn(
+      'worker',
+      text,
+      'where its machine still runs, look there with: belay kill --local --all --dry-run',
+    );
   });
 }
 

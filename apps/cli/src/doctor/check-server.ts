@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
+import type { LocalServerLook } from '#libs/valkey';
 import type { DataDir } from '../session/data-dir';
 import { fail, ok, warn, type Check } from './check';
 
@@ -25,16 +26,49 @@ async function checkGiven(env: NodeJS.ProcessEnv, given: string): Promise<Check>
 }
 
 async function checkLocal(env: NodeJS.ProcessEnv, dataDir: DataDir): Promise<Check> {
+  const { lookAtLocalServer } = await import('#libs/valkey');
+  return describeLook(await lookAtLocalServer(dataDir.path)) ?? (await checkPrograms(env, dataDir));
+}
+
+/** The server that was started on this data dir; undefined where none runs. */
+export function describeLook(look: LocalServerLook): Check | undefined {
+  switch (look.state) {
+    case 'none':
+      return undefined;
+    case 'answers':
+      return ok(
+        'state server',
+        `${look.version.name} ${look.version.version} answers at ${look.url} (pid ${look.pid})`,
+      );
+    case 'gone':
+    case 'silent': {
+      const text = `the local server (pid ${look.pid}) does not answer at ${look.url}: ${look.why}`;
+      const owner = look.ownerPid === undefined ? undefined : `process ${look.ownerPid}`;
+      if (owner === undefined) return fail('state server', text, `end pid ${look.pid}, then: belay up`);
+      return fail(
+        'state server',
+        text,
+        look.state === 'gone'
+          ? `${owner}, which runs it, starts it again; where it does not: end that with Ctrl-C, then belay up`
+          : `look whether pid ${look.pid} is stopped or hangs; killed, it is started again by ${owner}`,
+      );
+    }
+  }
+}
+
+/** What would be started: nothing runs here now. */
+async function checkPrograms(env: NodeJS.ProcessEnv, dataDir: DataDir): Promise<Check> {
+  const none = 'none runs here; belay up starts';
   for (const program of PROGRAMS) {
     for (const directory of (env['PATH'] ?? '').split(delimiter)) {
       const path = join(directory, program);
       if (directory === '' || !existsSync(path)) continue;
       const version = await readVersion(path);
-      if (version !== undefined) return ok('state server', `${program} ${version} at ${path}`);
+      if (version !== undefined) return ok('state server', `${none} ${program} ${version} at ${path}`);
     }
   }
   if (existsSync(join(dataDir.path, 'server')))
-    return ok('state server', `an unpacked one in ${join(dataDir.path, 'server')}`);
+    return ok('state server', `${none} the unpacked one in ${join(dataDir.path, 'server')}`);
   return warn(
     'state server',
     'neither valkey-server nor redis-server is on PATH',

@@ -67,6 +67,6 @@ function describeCanary({ name, outcome, escalated, signalledMs, provedMs }: Tim
 function adviceFor({ workerId, orderId }: TimedDrill): string {
   const again = `then: belay drill --worker ${workerId}`;
   return orderId === undefined
-    ? `see what keeps its trees from starting: belay latches, belay workers; ${again}`
-    : `see what was observed: belay receipt ${orderId}; ${again}`;
+    ? `see what keeps its trees from starting: belay armed, belay latches, belay workers; ${again}`
+    : `see what was observed: belay receipt ${orderId}; whether it could stop now: belay armed; ${again}`;
 }

@@ -1,10 +1,4 @@
-import {
-  agentIdOf,
-  type AgentRecord,
-  type ExecutionRecord,
-  type NodeRecord,
-  type NodeState,
-} from '#libs/contracts';
+import type { AgentRecord, ExecutionRecord, NodeRecord, NodeState } from '#libs/contracts';
 import type { Style } from '../session/style';
 import { cleanText } from '../text/clean-text';
 import { count, formatCost, formatDuration, formatTime } from '../text/format';
@@ -64,10 +58,9 @@ export function describeError(error: NonNullable<ExecutionRecord['error']>, styl
   return `${style.bad('error')} ${error.code}${where}: ${cleanText(error.message)}`;
 }
 
-/** The agent of a node's latest attempt; undefined when there was none. Agent ids are derived, so it need not be told. */
-export function latestAgentOf(executionId: string, node: NodeRecord): string | undefined {
-  if (node.agentId !== undefined) return node.agentId;
-  return node.attempt === 0 ? undefined : agentIdOf(executionId, node.index, node.attempt);
+/** The attempt an agent was made for, as its id says; `-` of a node that no worker has claimed yet. */
+export function claimedAttempt({ agentId }: Pick<NodeRecord, 'agentId'>): string {
+  return agentId === undefined ? '-' : (/-(\d+)$/.exec(agentId)?.[1] ?? '-');
 }
 
 /** Its nodes, those that failed or run first. */
@@ -87,8 +80,8 @@ export function describeNodes(
     rows: shown.map((node) => [
       node.id,
       node.state,
-      node.attempt === 0 ? '-' : String(node.attempt),
-      latestAgentOf(record.id, node) ?? '-',
+      claimedAttempt(node),
+      node.agentId ?? '-',
       node.error === undefined ? (node.reason ?? '') : cleanText(`${node.error.code}: ${node.error.message}`),
     ]),
     width,

@@ -38,7 +38,7 @@ export function renderExecutions(
         record.id,
         cleanText(record.name),
         shownState(record),
-        `${doneNodes(record)}/${record.nodes.total}`,
+        `${record.nodes.completed}/${record.nodes.total}`,
         String(record.live),
         runtime === undefined ? '-' : formatDuration(runtime),
         formatCost(record.costUsd),

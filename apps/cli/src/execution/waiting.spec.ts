@@ -60,6 +60,19 @@ describe('what waits', () => {
     expect(said([own], [worker('w1', ['default'])], [latch('lat_1', scope)])).toEqual([]);
   });
 
+  it('says of a latch over labels that the node may have them itself, where a place is free', () => {
+    const scope = { type: 'selector', selector: 'model=large,team=data' } as const;
+    const free = { ...worker('w1', ['default']), running: 0, concurrency: 2 };
+    expect(said([node(0)], [free], [latch('lat_1', scope)])).toEqual([
+      '1 node ready: latch lat_1 over labels model=large,team=data holds it if its own labels match',
+    ]);
+    expect(said([node(0)], [{ ...free, running: 2 }], [latch('lat_1', scope)])).toEqual([]);
+    expect(said([node(0)], [free], [latch('lat_1', { ...scope, selector: 'model=large,team=web' })])).toEqual(
+      [],
+    );
+    expect(said([node(0, { labels: {} })], [free], [latch('lat_1', scope)])).toEqual([]);
+  });
+
   it('says when every worker that could take it is latched, or when none runs', () => {
     const latches = [latch('lat_1', { type: 'worker', workerId: 'w1' })];
     const nodes = [node(0, { pool: 'gpu' })];

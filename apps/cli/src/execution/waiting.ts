@@ -1,6 +1,8 @@
 import {
   agentIdOf,
+  conditionsOf,
   scopeCovers,
+  selectorMatches,
   type ExecutionRecord,
   type Latch,
   type NodeRecord,
@@ -18,10 +20,12 @@ export type ReadyNode = Omit<NodeRecord, 'pool'> & {
 /** Why ready nodes of a running execution do not start, as far as it can be seen from outside. */
 export interface Waiting {
   readonly nodes: number;
-  readonly why: 'latch' | 'no-worker' | 'workers-latched';
+  readonly why: 'latch' | 'latch-maybe' | 'no-worker' | 'workers-latched';
   readonly latchId?: string;
   readonly kind?: Latch['kind'];
   readonly pool?: string;
+  /** Conditions of a latch that the node may meet: its own labels are not told. */
+  readonly selector?: string;
 }
 
 /** Reasons named; more than a few would be noise. */
@@ -68,8 +72,29 @@ function reasonOf(
   if (serving.length === 0) return { why: 'no-worker', ...ofPool };
   const covers = serving.map(({ id }) => coverOf(id));
   const [first] = covers;
-  if (first === undefined || covers.includes(undefined)) return undefined;
+  if (first === undefined || covers.includes(undefined))
+    return node.labels === undefined ? mayBeLatched(record, serving, latches) : undefined;
   return { why: 'workers-latched', latchId: first.id, kind: first.kind, ...ofPool };
+}
+
+/**
+ * A latch over labels that the execution neither meets nor excludes: what the node adds decides. Said only where a worker
+ * has a free place, since then the node should have started.
+ */
+function mayBeLatched(
+  record: ExecutionRecord,
+  serving: readonly WorkerRecord[],
+  latches: readonly Latch[],
+): Omit<Waiting, 'nodes'> | undefined {
+  if (serving.every(({ running, concurrency }) => running >= concurrency)) return undefined;
+  for (const { id, kind, scope } of latches) {
+    if (scope.type !== 'selector') continue;
+    // Conditions on what the execution has not labelled, all others met.
+    const met = conditionsOf(scope.selector).filter(({ key }) => record.labels[key] !== undefined);
+    if (!selectorMatches(met, record.labels)) continue;
+    return { why: 'latch-maybe', latchId: id, kind, selector: scope.selector };
+  }
+  return undefined;
 }
 
 /** `3 nodes ready: pool gpu has no worker`. */
@@ -81,12 +106,14 @@ export function describeWaiting(waiting: readonly Waiting[]): string[] {
   return rest > 0 ? [...shown, `… and ${count(rest, 'more reason')} (--json has all)`] : shown;
 }
 
-function wordsOf({ why, nodes, latchId, kind, pool }: Waiting): string {
+function wordsOf({ why, nodes, latchId, kind, pool, selector }: Waiting): string {
   const named = `${kind ?? 'latch'} ${latchId ?? ''}`;
   const where = pool === undefined ? '' : ` of pool ${cleanText(pool)}`;
   switch (why) {
     case 'latch':
       return `${named} covers ${nodes === 1 ? 'it' : 'them'}`;
+    case 'latch-maybe':
+      return `${named} over labels ${cleanText(selector ?? '')} holds ${nodes === 1 ? 'it if its' : 'them if their'} own labels match`;
     case 'no-worker':
       return pool === undefined ? 'no worker runs' : `pool ${cleanText(pool)} has no worker`;
     case 'workers-latched':

@@ -1,7 +1,12 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync } from 'node:fs';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { isWorkerId } from '#libs/contracts';
 import { breakGlassPath } from '#libs/client';
+import { isLiving } from '../session/living-process';
+
+/** A socket that takes no connection in this time has somebody behind it who is busy. Milliseconds. */
+const LISTENING_MS = 1_000;
 
 /** A worker of this machine, by the files it keeps in the data dir. */
 export interface LocalWorker {
@@ -20,6 +25,37 @@ interface HostRecord {
 }
 
 /**
+ * Those that live or may have left something to end. A socket that nobody listens on and that has no record is what a
+ * worker left whose trees were seen dead: it is removed.
+ */
+export async function livingWorkers(workers: readonly LocalWorker[]): Promise<LocalWorker[]> {
+  const found = await Promise.all(
+    workers.map(async (worker) => {
+      if (worker.isOpen || worker.pid !== undefined || (await isListening(worker.socket))) return worker;
+      rmSync(worker.socket, { force: true });
+      return undefined;
+    }),
+  );
+  return found.filter((worker) => worker !== undefined);
+}
+
+/** False only where certainly nobody listens. */
+async function isListening(socket: string): Promise<boolean> {
+  return await new Promise((resolve) => {
+    const probe = connect(socket);
+    const settle = (is: boolean): void => {
+      probe.destroy();
+      resolve(is);
+    };
+    probe.setTimeout(LISTENING_MS, () => settle(true));
+    probe.once('connect', () => settle(true));
+    probe.once('error', ({ code }: NodeJS.ErrnoException) =>
+      settle(code !== 'ECONNREFUSED' && code !== 'ENOENT'),
+    );
+  });
+}
+
+/**
  * Every worker that has a socket or a record in this data dir, whether or not it lives.
  *
  * @throws what reading a folder of another user throws.
@@ -34,7 +70,7 @@ export function findLocalWorkers(dataDir: string): LocalWorker[] {
       const socket = breakGlassPath(dataDir, id);
       if (!records.includes(id)) return { id, socket, isOpen: false };
       const owner = readOwner(join(dataDir, 'hosts', `${id}.json`));
-      const pid = owner === undefined ? undefined : livingPid(owner);
+      const pid = isLiving(owner) ? owner.pid : undefined;
       return { id, socket, isOpen: isOfThisBoot(owner), ...(pid === undefined ? {} : { pid }) };
     });
 }
@@ -61,15 +97,6 @@ function readOwner(path: string): HostRecord['owner'] {
 function isOfThisBoot(owner: HostRecord['owner']): boolean {
   const bootId = readText('/proc/sys/kernel/random/boot_id')?.trim();
   return typeof owner?.bootId !== 'string' || bootId === undefined || owner.bootId === bootId;
-}
-
-/** The pid, where the process that wrote the record still has it. */
-function livingPid({ pid, startTime }: NonNullable<HostRecord['owner']>): number | undefined {
-  if (typeof pid !== 'number') return undefined;
-  const stat = readText(`/proc/${pid}/stat`);
-  // Behind the command, which may hold anything: state is field 3, the start time field 22.
-  const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ') ?? [];
-  return fields[0] !== 'Z' && fields[19] === String(startTime) ? pid : undefined;
 }
 
 function readText(path: string): string | undefined {

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { EXIT } from '../exit-codes';
@@ -85,7 +85,7 @@ describe('kill --local', () => {
           `killed        fetch  ${AGENT} on ${A}\n +ended before a process was started\n` +
           '1 target: 1 killed\ncomplete: every target is confirmed, on 2 workers of this machine\n' +
           `${A}, ${B} take no work; once the server answers each engages a latch for itself\n` +
-          'look with: belay latches; release each with: belay release LATCH --note "why"\n$',
+          'look with: belay --token-file /absent latches; release each with: belay --token-file /absent release LATCH --note "why"\n$',
       ),
     );
     const request = {
@@ -157,8 +157,10 @@ describe('kill --local', () => {
   });
 
   it('says where the workers are gone and left nothing', async () => {
-    writeFileSync(join(dataDir, 'workers', `${A}.sock`), '');
+    const stale = join(dataDir, 'workers', `${A}.sock`);
+    writeFileSync(stale, '');
     const { code, out } = await fake.belay(['kill', '--local', '--all', '--yes']);
+    expect(existsSync(stale)).toBe(false);
     expect(code).toBe(EXIT.ok);
     expect(out.endsWith('0 targets\ncomplete: no worker lives here, and those that did left nothing\n')).toBe(
       true,
@@ -196,7 +198,7 @@ describe('kill --local', () => {
     expect(code).toBe(EXIT.unreachable);
     expect(err).toBe(
       'belay: No orchestrator answers at http://127.0.0.1:2 (connection refused). Start one with: belay up. ' +
-        'Without it, on each machine with workers: belay kill --local\n',
+        'Without it, on each machine with workers: belay kill --local\n  the address is from --url\n',
     );
   });
 

@@ -1,15 +1,18 @@
 import type { StopReport, TargetReceipt } from '#libs/contracts';
 import { cleanText } from '../text/clean-text';
+import { formatDuration } from '../text/format';
 
 /** Pids named before the rest is counted. */
 const PIDS_SHOWN = 8;
 /** Signals this close together are one round of the same stop. Milliseconds. */
 const SAME_ROUND_MS = 100;
+/** A worker that began later than this has a line about it. Milliseconds. */
+const LATE_MS = 1_000;
 
-/** The lines of one target: what was hit, with what, and how its death was seen. */
+/** The lines of one target: what was hit, with what, and how its death was seen; times from the placing of the order. */
 export function describeTarget(target: TargetReceipt, paint: (outcome: string) => string): string[] {
   const head = `${paint(target.outcome.padEnd(13))} ${cleanText(target.nodeId)}  ${target.agentId} on ${target.workerId}`;
-  const lines = target.report === undefined ? [] : describeReport(target.report);
+  const lines = target.report === undefined ? [] : describeReport(target.report, begunAfterMs(target));
   if (target.detail !== undefined) lines.push(cleanText(target.detail));
   if (target.report === undefined && target.detail === undefined) lines.push(WITHOUT_REPORT[target.outcome]);
   return [head, ...lines.map((line) => `${' '.repeat(14)}${line}`)];
@@ -25,23 +28,39 @@ const WITHOUT_REPORT: Readonly<Record<TargetReceipt['outcome'], string>> = {
   unconfirmed: 'no evidence yet',
 };
 
-function describeReport(report: StopReport): string[] {
+/**
+ * When the worker began, from the placing of the order: its report counts from there. 0 where that is not told, as of a
+ * kill without the server. Milliseconds.
+ */
+export function begunAfterMs({ latency, report }: Pick<TargetReceipt, 'latency' | 'report'>): number {
+  const pairs = [
+    [latency?.provedMs, report?.provedAfterMs],
+    [latency?.signalledMs, report?.signalledAfterMs],
+    [latency?.firstExitMs, report?.firstExitAfterMs],
+  ] as const;
+  for (const [asked, begun] of pairs)
+    if (asked !== undefined && begun !== undefined) return Math.max(0, asked - begun);
+  return 0;
+}
+
+function describeReport(report: StopReport, begunMs: number): string[] {
   const lines: string[] = [];
+  if (begunMs > LATE_MS) lines.push(`its worker got to it ${formatDuration(begunMs)} after it was asked`);
   if (report.processes.length > 0) lines.push(`pids ${listProcesses(report.processes)}`);
-  if (report.signals.length > 0) lines.push(describeSignals(report.signals));
+  if (report.signals.length > 0) lines.push(describeSignals(report.signals, begunMs));
   const evidence = report.evidence
-    .map(({ kind, afterMs }) => `${kind} +${Math.round(afterMs)} ms`)
+    .map(({ kind, afterMs }) => `${kind} +${Math.round(begunMs + afterMs)} ms`)
     .join(', ');
-  lines.push(`${evidence === '' ? 'no evidence' : evidence}; ${describeProof(report)}`);
+  lines.push(`${evidence === '' ? 'no evidence' : evidence}; ${describeProof(report, begunMs)}`);
   if (report.survivors.length > 0) lines.push(`still alive: pids ${listProcesses(report.survivors)}`);
   return lines;
 }
 
 /** `SIGTERM to 4 processes +0 ms, SIGKILL to cgroup +2001 ms`: each signal once for all it was sent to. */
-function describeSignals(signals: StopReport['signals']): string {
+function describeSignals(signals: StopReport['signals'], begunMs: number): string {
   const groups: { signal: string; to: string; pids: Set<number>; from: number; until: number }[] = [];
   for (const { signal, to, pid, afterMs } of signals) {
-    const at = Math.round(afterMs);
+    const at = Math.round(begunMs + afterMs);
     let group = groups.findLast((known) => known.signal === signal && known.to === to);
     // The same signal much later is another round, and worth a line of its own.
     if (group === undefined || at - group.until > SAME_ROUND_MS)
@@ -58,11 +77,11 @@ function describeSignals(signals: StopReport['signals']): string {
     .join(', ');
 }
 
-function describeProof(report: StopReport): string {
+function describeProof(report: StopReport, begunMs: number): string {
   if (!report.proved) return 'not proved dead';
   return report.provedAfterMs === undefined
     ? 'proved dead'
-    : `proved dead after ${Math.round(report.provedAfterMs)} ms`;
+    : `proved dead after ${Math.round(begunMs + report.provedAfterMs)} ms`;
 }
 
 function listProcesses(processes: StopReport['processes']): string {

@@ -90,6 +90,20 @@ describe('a receipt', () => {
     ]);
   });
 
+  it('counts from the placing of the order, and says when the worker began late', () => {
+    const late = target(0, { latency: { signalledMs: 28_800.4, provedMs: 30_804 } });
+    expect(renderReceipt(receipt([late]), PLAIN).slice(3, 7)).toEqual([
+      '              its worker got to it 28.8 s after it was asked',
+      '              pids 812 (sh), 813',
+      '              SIGTERM to 2 processes +28800..28802 ms, SIGCONT to 2 processes +28801..28802 ms, SIGKILL to cgroup +30801 ms',
+      '              cgroup-empty +30804 ms; proved dead after 30804 ms',
+    ]);
+    const soon = target(0, { latency: { provedMs: 2044 } });
+    expect(renderReceipt(receipt([soon]), PLAIN)[5]).toBe(
+      '              cgroup-empty +2044 ms; proved dead after 2044 ms',
+    );
+  });
+
   it('says what is missing and where, and never calls it done', () => {
     const lost = report({
       proved: false,

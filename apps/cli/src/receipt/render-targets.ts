@@ -1,7 +1,7 @@
 import { CONFIRMED_OUTCOMES, type OrderKind, type TargetReceipt } from '#libs/contracts';
 import type { Style } from '../session/style';
 import { count } from '../text/format';
-import { describeTarget } from './describe-target';
+import { begunAfterMs, describeTarget } from './describe-target';
 
 /** Above this many targets they are a summary, the slowest, and whatever is not confirmed. */
 const COMPACT_ABOVE = 20;
@@ -24,7 +24,7 @@ function renderCompact(targets: readonly TargetReceipt[], kind: OrderKind, style
   const proved = targets
     .flatMap((target) => {
       const afterMs = target.report?.proved === true ? target.report.provedAfterMs : undefined;
-      return afterMs === undefined ? [] : [{ target, afterMs }];
+      return afterMs === undefined ? [] : [{ target, afterMs: begunAfterMs(target) + afterMs }];
     })
     .sort((a, b) => b.afterMs - a.afterMs);
   const open = targets.filter(({ outcome }) => !CONFIRMED_OUTCOMES.includes(outcome));

@@ -21,12 +21,21 @@ export function dataDirAt(cwd: string, env: NodeJS.ProcessEnv, flag: string | un
   };
 }
 
+/** What `belay up` leaves about itself. */
+export interface OrchestratorFile {
+  readonly url: string;
+  readonly pid: number;
+  /** With the pid it names one process. */
+  readonly startTime?: string;
+}
+
 /** What `belay up` left about itself; undefined when there is none or it cannot be read. */
-export function readOrchestratorFile(dataDir: DataDir): { url: string; pid: number } | undefined {
+export function readOrchestratorFile(dataDir: DataDir): OrchestratorFile | undefined {
   try {
     const value = JSON.parse(readFileSync(dataDir.orchestrator, 'utf8')) as Record<string, unknown> | null;
-    const { url, pid } = value ?? {};
-    return typeof url === 'string' && typeof pid === 'number' ? { url, pid } : undefined;
+    const { url, pid, startTime } = value ?? {};
+    if (typeof url !== 'string' || typeof pid !== 'number') return undefined;
+    return { url, pid, ...(typeof startTime === 'string' ? { startTime } : {}) };
   } catch {
     return undefined;
   }

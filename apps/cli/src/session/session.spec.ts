@@ -1,14 +1,11 @@
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import {
-  ensureToken,
-  prepareDataDir,
-  removeOrchestratorFile,
-  writeOrchestratorFile,
-} from '../up/prepare-data-dir';
+import { OrchestratorWord } from '../up/orchestrator-word';
+import { ensureToken, prepareDataDir } from '../up/prepare-data-dir';
 import { dataDirAt, readOrchestratorFile } from './data-dir';
 import { findConnection } from './find-connection';
+import { startTimeOf } from './living-process';
 import { createStyle, wantsColour } from './style';
 
 let cwd: string;
@@ -87,14 +84,31 @@ describe('the data dir', () => {
 
   it('keeps word of the orchestrator until its own `up` takes it back', () => {
     const dataDir = dataDirAt(cwd, {}, undefined);
-    writeOrchestratorFile(dataDir, 'http://127.0.0.1:1');
-    expect(readOrchestratorFile(dataDir)).toEqual({ url: 'http://127.0.0.1:1', pid: process.pid });
+    const word = new OrchestratorWord(dataDir);
+    word.give('http://127.0.0.1:1');
+    expect(readOrchestratorFile(dataDir)).toMatchObject({ url: 'http://127.0.0.1:1', pid: process.pid });
     expect(mode(dataDir.orchestrator)).toBe(0o600);
-    removeOrchestratorFile(dataDir);
+    word.takeBack();
     expect(readOrchestratorFile(dataDir)).toBeUndefined();
-    writeFileSync(dataDir.orchestrator, '{"url":"http://127.0.0.1:2","pid":1}');
-    removeOrchestratorFile(dataDir);
-    expect(readOrchestratorFile(dataDir)).toEqual({ url: 'http://127.0.0.1:2', pid: 1 });
+  });
+
+  it('leaves the word of another `up` that lives, and takes the place of one that does not', () => {
+    const dataDir = dataDirAt(cwd, {}, undefined);
+    const word = new OrchestratorWord(dataDir);
+    const other = {
+      url: 'http://127.0.0.1:2',
+      pid: process.ppid,
+      startTime: startTimeOf(process.ppid) ?? '',
+    };
+    writeFileSync(dataDir.orchestrator, JSON.stringify(other));
+    word.give('http://127.0.0.1:1');
+    expect(word.other()).toEqual(other);
+    word.takeBack();
+    expect(readOrchestratorFile(dataDir)).toEqual(other);
+    writeFileSync(dataDir.orchestrator, JSON.stringify({ ...other, startTime: '1' }));
+    word.give('http://127.0.0.1:1');
+    expect(readOrchestratorFile(dataDir)?.url).toBe('http://127.0.0.1:1');
+    word.takeBack();
   });
 
   it('says so when it cannot be made', () => {

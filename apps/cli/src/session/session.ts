@@ -3,6 +3,7 @@ import { createClient } from '#libs/client';
 import type { CliProcess } from './cli-process';
 import { dataDirAt, type DataDir } from './data-dir';
 import { findConnection, type Connection, type GlobalOptions } from './find-connection';
+import { keepFlags } from './keep-flags';
 import { createStyle, wantsColour, type Style } from './style';
 
 /** One run of one command: where it speaks, to whom, and how. */
@@ -19,8 +20,10 @@ export interface Session {
   readonly err: Style;
   /** Columns for tables on stdout; Infinity where it is not a terminal. */
   readonly width: number;
-  /** A line of the result, on stdout. Silent under --json. */
+  /** A line of the result, on stdout. Silent under --json. Commands it names get the flags that say which Belay is meant. */
   print(text?: string): void;
+  /** A line as it is, on stdout: what an agent wrote. Silent under --json. */
+  printRaw(text: string): void;
   /** A line about progress or what to do next, on stderr. Silent under --json. */
   note(text: string): void;
   /** The result as one line of JSON, on stdout. */
@@ -52,10 +55,13 @@ export function openSession(cli: CliProcess, options: GlobalOptions): Session {
       return cli.stdout.isTTY ? cli.stdout.columns : Infinity;
     },
     print(text = '') {
+      if (!isJson) cli.stdout.write(`${keepFlags(text, options)}\n`);
+    },
+    printRaw(text) {
       if (!isJson) cli.stdout.write(`${text}\n`);
     },
     note(text) {
-      if (!isJson) cli.stderr.write(`${text}\n`);
+      if (!isJson) cli.stderr.write(`${keepFlags(text, options)}\n`);
     },
     json(value) {
       cli.stdout.write(`${JSON.stringify(value)}\n`);

@@ -15,6 +15,11 @@ export interface TableShape {
 /** Columns between two cells. */
 const GAP = 2;
 const NARROWEST = 8;
+/** Columns of words are cut to this, where the table is still too wide. */
+const LEAST_WORDS = 9;
+/** Less than this of a column says nothing. */
+const LEAST_SHOWN = 4;
+const ID = /^(exe|agt|wrk|ord|lat)_/;
 const NO_LINES = {
   top: '',
   'top-mid': '',
@@ -33,24 +38,22 @@ const NO_LINES = {
   middle: '',
 };
 
-/** A table without lines, its flexible column cut so that rows fit the terminal. */
+/** A table without lines, cut to the terminal: the flexible column gives way first, then columns of words, then the last. */
 export function renderTable(shape: TableShape): string {
   const all = [shape.head, ...shape.rows];
   const widths = shape.head.map((_, column) =>
     Math.max(...all.map((row) => displayWidth(row[column] ?? ''))),
   );
-  const total = widths.reduce((sum, width) => sum + width + GAP, -GAP);
-  const flexible = widths[shape.flexible] ?? 0;
-  const room = total <= shape.width ? flexible : Math.max(NARROWEST, flexible - (total - shape.width));
+  const room = fitColumns(widths, shape);
   const table = new Table({
-    head: [...shape.head],
+    head: shape.head.slice(0, room.length).map((cell, column) => cut(cell, room[column] ?? 0)),
     chars: NO_LINES,
     style: { head: [], border: [], 'padding-left': 0, 'padding-right': GAP, compact: true },
   });
   for (const row of shape.rows) {
     table.push(
-      row.map((cell, column) => {
-        const text = column === shape.flexible ? cut(cell, room) : cell;
+      row.slice(0, room.length).map((cell, column) => {
+        const text = cut(cell, room[column] ?? 0);
         return shape.paint?.(text, column) ?? text;
       }),
     );
@@ -60,4 +63,25 @@ export function renderTable(shape: TableShape): string {
     .split('\n')
     .map((line) => line.trimEnd())
     .join('\n');
+}
+
+/** How wide each column may be; columns that do not fit at all are left out at the end. */
+function fitColumns(widths: readonly number[], { width, flexible, rows }: TableShape): number[] {
+  const room = [...widths];
+  const over = (): number => room.reduce((sum, one) => sum + one + GAP, -GAP) - width;
+  const shrink = (column: number, least: number): void => {
+    const now = room[column] ?? 0;
+    room[column] = Math.max(Math.min(now, least), now - Math.max(0, over()));
+  };
+  shrink(flexible, NARROWEST);
+  // An id that is cut names nothing.
+  const isOfIds = (column: number): boolean => rows.some((row) => ID.test(row[column] ?? ''));
+  const words = room.map((_, column) => column).filter((column) => !isOfIds(column));
+  for (const column of words.toSorted((a, b) => (room[b] ?? 0) - (room[a] ?? 0))) shrink(column, LEAST_WORDS);
+  while (room.length > 1 && over() > 0) {
+    const last = room.length - 1;
+    if (!isOfIds(last)) shrink(last, LEAST_SHOWN);
+    if (over() > 0) room.pop();
+  }
+  return room;
 }

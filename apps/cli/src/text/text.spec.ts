@@ -76,6 +76,32 @@ describe('a table', () => {
     );
   });
 
+  it('keeps ids whole, cuts words, and leaves out what does not fit', () => {
+    const ids = {
+      head: ['EXECUTION', 'NAME', 'STATE', 'COST'],
+      rows: [['exe_01ARZ3NDEKTSV4RRFFQ69G5FAV', 'nightly-export', 'completed-long', '$1.25']],
+      flexible: 1,
+    };
+    for (const width of [60, 50, 44, 30])
+      for (const line of renderTable({ ...ids, width }).split('\n'))
+        expect(displayWidth(line)).toBeLessThanOrEqual(width);
+    expect(renderTable({ ...ids, width: 58 }).split('\n')[1]).toBe(
+      'exe_01ARZ3NDEKTSV4RRFFQ69G5FAV  nightly…  complete…  $1.25',
+    );
+    expect(renderTable({ ...ids, width: 46 }).split('\n')[1]).toBe(
+      'exe_01ARZ3NDEKTSV4RRFFQ69G5FAV  nightly…  com…',
+    );
+  });
+
+  it('leaves out a column of ids rather than cut it', () => {
+    const agents = {
+      head: ['NODE', 'STATE', 'AGENT'],
+      rows: [['a-node-with-a-name', 'running', 'agt_01ARZ3NDEKTSV4RRFFQ69G5FAV-0-1']],
+      flexible: 0,
+    };
+    expect(renderTable({ ...agents, width: 50 })).toBe('NODE      STATE\na-node-…  running');
+  });
+
   it('cuts its flexible column to the terminal', () => {
     expect(renderTable({ ...shape, width: 18 })).toBe('ID  NAME        N\n1   a long, l…  22');
   });

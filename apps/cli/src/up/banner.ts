@@ -22,13 +22,13 @@ export function renderBanner(facts: BannerFacts, style: Style): string[] {
   ];
 }
 
-/** What a person does next, in another terminal. `command` is how the CLI is called there. */
-export function renderNextSteps(command: string, file: string): string[] {
+/** What a person does next, in another terminal. `command` is how the CLI is called there, `flags` what each call needs. */
+export function renderNextSteps(command: string, file: string, flags = ''): string[] {
   const steps = [
-    [`${command} run ${file} --watch`, 'submit an execution and follow it'],
-    [`${command} ps`, 'what runs'],
-    [`${command} stop ID`, 'stop one, with its receipt'],
-    [`${command} kill --all`, 'stop everything, with proof'],
+    [`${command} run ${file} --watch${flags}`, 'submit an execution and follow it'],
+    [`${command} ps${flags}`, 'what runs'],
+    [`${command} stop ID${flags}`, 'stop one, with its receipt'],
+    [`${command} kill --all${flags}`, 'stop everything, with proof'],
   ] as const;
   const width = Math.max(...steps.map(([step]) => step.length));
   return [

@@ -1,5 +1,6 @@
 import { fork, type ChildProcess } from 'node:child_process';
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { isOfAnother } from './describe-log-line';
 import { openLog } from './prepare-data-dir';
 
 /** What a child says when it is ready. */
@@ -33,6 +34,7 @@ export class ChildProgram {
   private exit: ChildExit | undefined;
   private readonly child: ChildProcess;
   private readonly logFrom: number;
+  private workerId: string | undefined;
 
   /**
    * Forks it in a session of its own, so that Ctrl-C reaches `up` alone and draining keeps its order. Its output
@@ -80,7 +82,9 @@ export class ChildProgram {
       return await Promise.race([
         new Promise<ReadyMessage>((resolve) => {
           listener = (message) => {
-            if ((message as { type?: unknown } | null)?.type === 'ready') resolve(message as ReadyMessage);
+            if ((message as { type?: unknown } | null)?.type !== 'ready') return;
+            this.workerId = (message as ReadyMessage).workerId;
+            resolve(message as ReadyMessage);
           };
           this.child.on('message', listener);
         }),
@@ -123,7 +127,10 @@ export class ChildProgram {
       const from = Math.max(Math.min(this.logFrom, size), size - TAIL_BYTES);
       const bytes = Buffer.alloc(size - from);
       const read = readSync(handle, bytes, 0, bytes.length, from);
-      return bytes.toString('utf8', 0, read).trimEnd().split('\n').slice(-LINES_SHOWN);
+      const lines = bytes.toString('utf8', 0, read).trimEnd().split('\n');
+      // Where the tail begins inside a line, that line is no line.
+      if (from > this.logFrom) lines.shift();
+      return lines.filter((line) => !isOfAnother(line, this.workerId)).slice(-LINES_SHOWN);
     } finally {
       closeSync(handle);
     }

@@ -33,6 +33,7 @@ export async function showFirstRun(
     );
     await watchExecution(own, execution, { signal: asked, takesSignals: false });
   } catch (error) {
-    if (!asked.aborted) reportError(session.process, error, session.isJson);
+    if (!asked.aborted)
+      reportError(session.process, error, { isJson: session.isJson, options: session.options });
   }
 }

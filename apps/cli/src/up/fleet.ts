@@ -1,8 +1,10 @@
 import { join } from 'node:path';
 import type { DataDir } from '../session/data-dir';
+import { formatDuration } from '../text/format';
 import type { StateServer } from './local-server';
 import type { ReadyMessage } from './child-program';
-import { SupervisedProgram, type SupervisorTuning } from './supervised-program';
+import { SupervisedProgram, type StopResult, type SupervisorTuning } from './supervised-program';
+import { SupervisedServer } from './supervised-server';
 
 export interface FleetPlan {
   readonly dataDir: DataDir;
@@ -10,31 +12,40 @@ export interface FleetPlan {
   readonly env: NodeJS.ProcessEnv;
   readonly workers: number;
   readonly programs: { readonly orchestrator: string; readonly worker: string };
-  /** Bound on a worker's drain and on the orchestrator's. Milliseconds. */
-  readonly workerStopMs: number;
+  /** Bound on the whole drain of the workers and the orchestrator: what is left then is killed. Milliseconds. */
+  readonly drainMs: number;
+  /** Bound on the orchestrator's part of it. Milliseconds. */
   readonly orchestratorStopMs: number;
+  /** Between two lines that say what is waited for. Milliseconds. */
+  readonly tellMs?: number;
+  /** Added to the names of the logs, where another `up` writes those. */
+  readonly logSuffix?: string;
   readonly say: (line: string) => void;
   /** The orchestrator is ready, at the start and after each restart. */
   readonly onOrchestrator: (ready: ReadyMessage) => void;
   readonly tuning?: SupervisorTuning;
 }
 
-/** Bound on the state server's own stop. Milliseconds. */
-const SERVER_STOP_MS = 15_000;
+/** The orchestrator gets this much even when the workers took all the time. Milliseconds. */
+const LEAST_MS = 3_000;
+const TELL_MS = 10_000;
 
 /** The processes of one `belay up`: started in the order they need each other, drained in the other. */
 export class Fleet {
   private readonly orchestrator: SupervisedProgram;
   private readonly workers: SupervisedProgram[];
+  private readonly server: SupervisedServer;
   private draining: Promise<boolean> | undefined;
+  private serverIsDown = false;
 
   constructor(private readonly plan: FleetPlan) {
     const { dataDir, env, programs, say, onOrchestrator, tuning } = plan;
+    this.server = new SupervisedServer(plan.server, say).keep();
     const spec = (name: string, program: string): SupervisedProgram['spec'] => ({
       name,
       program,
       env,
-      logFile: join(dataDir.logs, `${name.replace(' ', '-')}.log`),
+      logFile: join(dataDir.logs, `${name.replace(' ', '-')}${plan.logSuffix ?? ''}.log`),
     });
     this.orchestrator = new SupervisedProgram(
       spec('orchestrator', programs.orchestrator),
@@ -70,50 +81,55 @@ export class Fleet {
 
   /** What still runs, for the one who asks a second time. */
   waitingFor(): string[] {
-    return [...this.workers, this.orchestrator].flatMap(({ spec, pid }) =>
+    const programs = [...this.workers, this.orchestrator].flatMap(({ spec, pid }) =>
       pid === undefined ? [] : [`${spec.name} (pid ${pid})`],
     );
+    if (this.serverIsDown || (programs.length > 0 && !this.server.isComing)) return programs;
+    return [...programs, this.server.describe()];
   }
 
   /** SIGKILL to every process that was forked here. The guardians of the workers end what the agents left. */
   force(): void {
     for (const program of [...this.workers, this.orchestrator]) program.force();
+    // While something else runs the server is still of use: the agents' ends are written down in it.
+    if ([...this.workers, this.orchestrator].every(({ pid }) => pid === undefined)) this.server.force();
   }
 
   private async drainOnce(): Promise<boolean> {
-    const { say, server, workerStopMs, orchestratorStopMs } = this.plan;
-    const results = await Promise.all(
-      this.workers.map(async (worker) => {
-        const wasRunning = worker.pid !== undefined;
-        const result = await worker.stop(workerStopMs);
-        if (wasRunning)
-          say(`${worker.spec.name} ${result === 'drained' ? 'drained' : 'stopped, not drained'}`);
-        return result;
-      }),
-    );
-    const hadOrchestrator = this.orchestrator.pid !== undefined;
-    results.push(await this.orchestrator.stop(orchestratorStopMs));
-    if (hadOrchestrator) say('orchestrator stopped');
-    const isServerDown = await bounded(server.stop(), SERVER_STOP_MS);
-    say(isServerDown ? 'state server closed' : 'state server did not close in time');
-    return isServerDown && results.every((result) => result === 'drained');
+    const { say, drainMs, orchestratorStopMs, tellMs = TELL_MS } = this.plan;
+    const deadline = performance.now() + drainMs;
+    const leftMs = (): number => Math.max(LEAST_MS, deadline - performance.now());
+    const telling = setInterval(() => {
+      const waiting = this.waitingFor().join(', ');
+      const left = deadline - performance.now();
+      const bound = left > 0 ? `; what is left in ${formatDuration(left)} is killed` : '';
+      if (waiting !== '') say(`waiting for ${waiting}${bound}`);
+    }, tellMs);
+    try {
+      const results = await Promise.all(
+        this.workers.map(async (worker) => {
+          const wasRunning = worker.pid !== undefined;
+          const result = await worker.stop(drainMs);
+          if (wasRunning) say(`${worker.spec.name} ${OUTCOMES[result]}`);
+          return result;
+        }),
+      );
+      const hadOrchestrator = this.orchestrator.pid !== undefined;
+      const result = await this.orchestrator.stop(Math.min(orchestratorStopMs, leftMs()));
+      if (hadOrchestrator) say(result === 'killed' ? 'orchestrator was killed' : 'orchestrator stopped');
+      // Only now: what drained wrote its end down in it.
+      const isServerDown = await this.server.stop();
+      this.serverIsDown = true;
+      if (isServerDown && !this.server.isLost) say('state server closed');
+      return isServerDown && [...results, result].every((one) => one === 'drained');
+    } finally {
+      clearInterval(telling);
+    }
   }
 }
 
-/** Whether it resolved in time; a rejection counts as not. */
-async function bounded(work: Promise<void>, ms: number): Promise<boolean> {
-  let timer: NodeJS.Timeout | undefined;
-  try {
-    return await Promise.race([
-      work.then(
-        () => true,
-        () => false,
-      ),
-      new Promise<boolean>((resolve) => {
-        timer = setTimeout(() => resolve(false), ms);
-      }),
-    ]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
+const OUTCOMES: Readonly<Record<StopResult, string>> = {
+  drained: 'drained',
+  forced: 'stopped, not drained',
+  killed: 'was killed; its guardian ends its agents',
+};

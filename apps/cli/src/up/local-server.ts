@@ -1,3 +1,5 @@
+import { join } from 'node:path';
+
 /** What is used of #libs/valkey, loaded only where a server is needed: it brings the server's libraries with it. */
 export interface StateServer {
   readonly url: string;
@@ -5,6 +7,14 @@ export interface StateServer {
   readonly shownUrl: string;
   /** `valkey 8.0.1 (path)`. */
   readonly describe: string;
+  /** The process, where it is one of this machine that we know. */
+  readonly pid?: number | undefined;
+  /** Where its own log is; absent where somebody else runs it. */
+  readonly log?: string;
+  /** Resolves when the process that runs now has ended; never where somebody else runs it. */
+  readonly exited: Promise<void>;
+  /** Starts it again with the same data at the same address; absent where somebody else runs it. */
+  readonly revive?: () => Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -17,10 +27,18 @@ export async function ensureStateServer(
   const { ensureServer, withoutPassword } = await import('#libs/valkey');
   const server = await ensureServer({ dataDir, env, report });
   const source = server.reused && server.source !== 'url' ? `${server.source}, shared` : server.source;
+  const { revive } = server;
   return {
     url: server.url,
     shownUrl: withoutPassword(server.url),
     describe: `${server.version.name} ${server.version.version} (${source})`,
+    get pid() {
+      return server.pid;
+    },
+    get exited() {
+      return server.exited;
+    },
+    ...(revive === undefined ? {} : { revive, log: join(dataDir, 'valkey', 'server.log') }),
     stop: async () => await server.stop(),
   };
 }

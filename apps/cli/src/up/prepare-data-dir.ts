@@ -1,13 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import { chmodSync, mkdirSync, openSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, openSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import { BelayError } from '#libs/contracts';
-import {
-  isOpenToOthers,
-  modeOf,
-  readOrchestratorFile,
-  readTokenFile,
-  type DataDir,
-} from '../session/data-dir';
+import { isOpenToOthers, modeOf, readTokenFile, type DataDir } from '../session/data-dir';
 
 /** Makes the data dir for its owner alone. One that is open to others is closed: it holds the admin token. */
 export function prepareDataDir(dataDir: DataDir): void {
@@ -48,18 +42,6 @@ export function ensureToken(dataDir: DataDir, given: string | undefined): string
     writeFileSync(dataDir.token, `${token}\n`, { mode: 0o600 });
     return token;
   }
-}
-
-/** Leaves word of the orchestrator for other commands; whole or not at all. */
-export function writeOrchestratorFile(dataDir: DataDir, url: string): void {
-  const next = `${dataDir.orchestrator}.${process.pid}`;
-  writeFileSync(next, `${JSON.stringify({ url, pid: process.pid })}\n`, { mode: 0o600 });
-  renameSync(next, dataDir.orchestrator);
-}
-
-/** Takes the word back, unless another `belay up` has left its own since. */
-export function removeOrchestratorFile(dataDir: DataDir): void {
-  if (readOrchestratorFile(dataDir)?.pid === process.pid) rmSync(dataDir.orchestrator, { force: true });
 }
 
 /** Opens a log for appending, readable by its owner alone; a large one makes room first. */

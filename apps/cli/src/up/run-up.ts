@@ -9,13 +9,9 @@ import { checkPort } from './check-port';
 import { firstRunFile, showFirstRun } from './first-run';
 import { Fleet } from './fleet';
 import { ensureStateServer, type StateServer } from './local-server';
+import { OrchestratorWord } from './orchestrator-word';
 import { packageRoot, programPath } from './package-root';
-import {
-  ensureToken,
-  prepareDataDir,
-  removeOrchestratorFile,
-  writeOrchestratorFile,
-} from './prepare-data-dir';
+import { ensureToken, prepareDataDir } from './prepare-data-dir';
 import { watchSignals } from './up-signals';
 import { processEnvironment, readUpSettings } from './up-settings';
 
@@ -25,8 +21,8 @@ export interface UpOptions {
   readonly firstRun?: boolean;
 }
 
-/** Beyond a worker's own bounds (stop timeout, grace, its safety net of 20 s): then it is stuck. Milliseconds. */
-const WORKER_MARGIN_MS = 25_000;
+/** Beyond a worker's own bounds (stop timeout, grace, its safety net of 20 s): what is left then is killed. Milliseconds. */
+const DRAIN_MARGIN_MS = 25_000;
 const ORCHESTRATOR_MARGIN_MS = 10_000;
 
 /** Starts all of Belay on this machine and keeps it up until a signal; then drains it. */
@@ -46,6 +42,7 @@ export async function runUp(session: Session, options: UpOptions): Promise<ExitC
   prepareDataDir(dataDir);
   await checkPort(settings.httpHost, settings.httpPort, dataDir);
   const token = ensureToken(dataDir, settings.token);
+  const word = new OrchestratorWord(dataDir);
 
   let fleet: Fleet | undefined;
   const signals = watchSignals(session, {
@@ -61,22 +58,24 @@ export async function runUp(session: Session, options: UpOptions): Promise<ExitC
       dataDir,
       server,
       programs,
+      // Two that write one log would quote each other's lines.
+      ...(word.other() === undefined ? {} : { logSuffix: `-of-${process.pid}` }),
       env: { ...env, BELAY_VALKEY_URL: server.url, BELAY_TOKEN: token },
       workers: settings.workers,
-      workerStopMs: settings.stopTimeoutMs + settings.graceMs + WORKER_MARGIN_MS,
+      drainMs: settings.stopTimeoutMs + settings.graceMs + DRAIN_MARGIN_MS,
       orchestratorStopMs: settings.stopTimeoutMs + ORCHESTRATOR_MARGIN_MS,
       say: (line) => session.note(line),
       onOrchestrator: ({ url }) => {
-        if (url !== undefined) writeOrchestratorFile(dataDir, url);
+        if (url !== undefined) word.give(url);
       },
     });
-    if (!signals.isAsked()) await keepUp(session, fleet, server, { ...options, token, signals });
+    if (!signals.isAsked()) await keepUp(session, fleet, server, { ...options, token, signals, word });
   } catch (error) {
     // A signal in the middle of a start makes it fail; that is what was asked for.
     if (!signals.isAsked()) failure = error;
   }
   const isClean = fleet === undefined ? await stopServer(server) : await fleet.drain();
-  removeOrchestratorFile(dataDir);
+  word.takeBack();
   signals.release();
   if (failure !== undefined) throw failure;
   session.note(isClean && !signals.wasForced() ? 'Belay is down: drained.' : 'Belay is down: forced.');
@@ -87,6 +86,7 @@ export async function runUp(session: Session, options: UpOptions): Promise<ExitC
 interface KeepUp extends UpOptions {
   readonly token: string;
   readonly signals: ReturnType<typeof watchSignals>;
+  readonly word: OrchestratorWord;
 }
 
 async function keepUp(session: Session, fleet: Fleet, server: StateServer, up: KeepUp): Promise<void> {
@@ -110,10 +110,14 @@ async function keepUp(session: Session, fleet: Fleet, server: StateServer, up: K
   session.note(`started in ${formatDuration(performance.now() - from)}`);
   if (session.isJson) session.json({ type: 'ready', url, workers: workerIds, dataDir: dataDir.path });
   if (up.firstRun === true) await showFirstRun(session, url, up.token, up.signals.asked);
-  const steps = renderNextSteps(
-    commandName(session),
-    existsSync(firstRunFile()) ? near(firstRunFile()) : 'FILE',
-  );
+  const other = up.word.other();
+  if (other !== undefined)
+    session.note(
+      `Other commands on this data dir ask what was here first (pid ${other.pid}, ${other.url}). ` +
+        `To ask this one give them --url ${url}`,
+    );
+  const file = existsSync(firstRunFile()) ? near(firstRunFile()) : 'FILE';
+  const steps = renderNextSteps(commandName(session), file, other === undefined ? '' : ` --url ${url}`);
   if (!up.signals.isAsked()) for (const line of ['', ...steps]) session.print(line);
   await up.signals.untilAsked();
 }

@@ -1,7 +1,8 @@
 import { BelayError } from '#libs/contracts';
-import { cleanText } from '../text/clean-text';
 import { formatDuration } from '../text/format';
+import { cut } from '../text/width';
 import { ChildProgram, describeExit, type ProgramSpec, type ReadyMessage } from './child-program';
+import { describeLogLine } from './describe-log-line';
 
 export interface SupervisorTuning {
   readonly readyMs: number;
@@ -18,8 +19,11 @@ export const DEFAULT_TUNING: SupervisorTuning = {
   settledMs: 60_000,
 };
 
-/** How a stop went: `drained` by itself and cleanly, `forced` otherwise. */
-export type StopResult = 'drained' | 'forced';
+/** Of the last words, in columns. */
+const LONGEST_WORDS = 240;
+
+/** How a stop went: `drained` by itself and cleanly, `killed` when it did not end in time, `forced` otherwise. */
+export type StopResult = 'drained' | 'forced' | 'killed';
 
 /** Keeps one program running until it is stopped: an unexpected end is told and answered with a restart. */
 export class SupervisedProgram {
@@ -73,7 +77,7 @@ export class SupervisedProgram {
     this.say(`${this.spec.name} did not end within ${formatDuration(boundMs)}: SIGKILL to pid ${child.pid}`);
     child.signal('SIGKILL');
     await child.waitExit(5_000);
-    return 'forced';
+    return 'killed';
   }
 
   /** SIGKILL now; a stop that waits sees the end. */
@@ -96,8 +100,8 @@ export class SupervisedProgram {
       this.tuning.maxDelayMs,
     );
     this.failures++;
-    const last = child.lastLines().at(-1) ?? '';
-    const said = last === '' ? '' : `; last words: ${cleanText(last).slice(0, 200)}`;
+    const last = lastWords(child.lastLines());
+    const said = last === undefined ? '' : `; last words: ${last}`;
     this.say(
       `${this.spec.name} ended unexpectedly (${why}); starting it again in ${formatDuration(delayMs)}${said}`,
     );
@@ -124,6 +128,12 @@ export class SupervisedProgram {
   }
 }
 
+/** What it logged last, as text; undefined where it wrote nothing. */
+function lastWords(lines: readonly string[]): string | undefined {
+  const line = lines.findLast((text) => text.trim() !== '');
+  return line === undefined ? undefined : cut(describeLogLine(line), LONGEST_WORDS);
+}
+
 function indent(child: ChildProgram): string[] {
-  return child.lastLines().map((line) => `  ${cleanText(line)}`);
+  return child.lastLines().map((line) => `  ${describeLogLine(line)}`);
 }

@@ -9,8 +9,11 @@ import { openSession } from '../session/session';
 import { createStyle } from '../session/style';
 import { renderBanner, renderNextSteps } from './banner';
 import { checkPort } from './check-port';
+import { describeLogLine, isOfAnother } from './describe-log-line';
 import { Fleet, type FleetPlan } from './fleet';
+import type { StateServer } from './local-server';
 import { SupervisedProgram } from './supervised-program';
+import { SupervisedServer } from './supervised-server';
 import { watchSignals } from './up-signals';
 import { processEnvironment, readUpSettings } from './up-settings';
 
@@ -108,20 +111,86 @@ describe('a supervised program', () => {
   it('that does not end is killed in time', async () => {
     const one = supervised('deaf');
     const { workerId = '' } = await one.start();
-    expect(await one.stop(200)).toBe('forced');
+    expect(await one.stop(200)).toBe('killed');
     expect(said).toEqual([`worker 1 did not end within 200 ms: SIGKILL to pid ${workerId.slice(4)}`]);
     expect(() => process.kill(Number(workerId.slice(4)), 0)).toThrow('ESRCH');
+  });
+});
+
+/** A state server that ends when it is told to. */
+function server(more: Partial<StateServer> = {}): StateServer {
+  const exited = new Promise<void>(() => undefined);
+  return { url: 'u', shownUrl: 'u', describe: 'd', exited, stop: async () => say('server.stop()'), ...more };
+}
+
+describe('a supervised state server', () => {
+  const tuning = { firstDelayMs: 10, maxDelayMs: 20, tries: 2, settledMs: 60_000, stopMs: 100 };
+
+  it('that ends is started again, and lines say so', async () => {
+    const ends: (() => void)[] = [];
+    const state = Object.defineProperty(server({ pid: 5, revive: async () => say('revive()') }), 'exited', {
+      get: async () => await new Promise<void>((resolve) => ends.push(resolve)),
+    });
+    const kept = new SupervisedServer(state, say, tuning).keep();
+    expect(kept.describe()).toBe('the state server (pid 5)');
+    ends[0]?.();
+    await eventually(() => ends.length === 2);
+    expect(said).toEqual([
+      'state server ended unexpectedly; starting it again in 10 ms, with its data',
+      'revive()',
+      'state server is back (pid 5)',
+    ]);
+    expect(await kept.stop()).toBe(true);
+    ends[1]?.();
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(said.slice(3)).toEqual(['server.stop()']);
+  });
+
+  it('that cannot be brought back is given up, with what to do', async () => {
+    const revive = async (): Promise<void> => await Promise.reject(new Error('no disk.\nmore'));
+    new SupervisedServer(server({ exited: Promise.resolve(), revive, log: '/l' }), say, tuning).keep();
+    await eventually(() => said.length === 4);
+    expect(said).toEqual([
+      'state server ended unexpectedly; starting it again in 10 ms, with its data',
+      'state server did not start (no disk); starting it again in 20 ms, with its data',
+      'state server cannot be brought back after 2 tries: no disk. Look into /l.',
+      expect.stringContaining('belay kill --local --all'),
+    ]);
+  });
+
+  it('that does not end is told', async () => {
+    const kept = new SupervisedServer(
+      server({ stop: async () => await new Promise(() => undefined) }),
+      say,
+      tuning,
+    );
+    expect(await kept.stop()).toBe(false);
+    expect(said).toEqual(['the state server did not end within 100 ms']);
+  });
+});
+
+describe('a log line', () => {
+  it('is told as text: its message, and that of its error', () => {
+    expect(describeLogLine('{"level":60,"msg":"did not start","err":{"message":"no server"}}')).toBe(
+      'did not start: no server',
+    );
+    expect(describeLogLine('{"level":30,"msg":"ready"}')).toBe('ready');
+    expect(describeLogLine('{"level":30')).toBe('{"level":30');
+    expect(describeLogLine('Segmentation fault')).toBe('Segmentation fault');
+    expect(isOfAnother('{"workerId":"a","msg":"x"}', 'b')).toBe(true);
+    expect(isOfAnother('{"workerId":"a","msg":"x"}', undefined)).toBe(false);
+    expect(isOfAnother('plain', 'b')).toBe(false);
   });
 });
 
 describe('a fleet', () => {
   const plan = (more: Partial<FleetPlan> = {}): FleetPlan => ({
     dataDir,
-    server: { url: 'u', shownUrl: 'u', describe: 'd', stop: async () => say('server.stop()') },
+    server: server(),
     env: { PATH: process.env['PATH'] },
     workers: 2,
     programs: { orchestrator: program('good'), worker: program('good') },
-    workerStopMs: 5_000,
+    drainMs: 5_000,
     orchestratorStopMs: 5_000,
     say,
     onOrchestrator: ({ url }) => say(`ready at ${url}`),
@@ -159,6 +228,34 @@ describe('a fleet', () => {
     fleet.force();
     expect(await drained).toBe(false);
     expect(fleet.waitingFor()).toEqual([]);
+  });
+});
+
+describe('a drain', () => {
+  it('has an end: what is left is killed, and lines say what is waited for', async () => {
+    const programs = { orchestrator: program('deaf'), worker: program('deaf') };
+    const fleet = new Fleet({
+      dataDir,
+      server: server(),
+      env: { PATH: process.env['PATH'] },
+      workers: 1,
+      programs,
+      drainMs: 300,
+      tellMs: 100,
+      orchestratorStopMs: 200,
+      say,
+      onOrchestrator: () => undefined,
+      tuning: TUNING,
+    });
+    await fleet.start();
+    expect(await fleet.drain()).toBe(false);
+    expect(said.join('\n')).toMatch(
+      /^waiting for worker 1 \(pid \d+\), orchestrator \(pid \d+\); what is left in \d+ ms is killed$/m,
+    );
+    expect(said.join('\n')).toMatch(/^worker 1 did not end within 300 ms: SIGKILL to pid \d+$/m);
+    expect(said).toContain('worker 1 was killed; its guardian ends its agents');
+    expect(said.join('\n')).toMatch(/^orchestrator did not end within 200 ms: SIGKILL to pid \d+$/m);
+    expect(said).toContain('state server closed');
   });
 });
 

@@ -5,10 +5,10 @@ import { startDockerServer } from './docker-server';
 import { findBinary, type Tried } from './find-binary';
 import { checkGivenServer } from './given-server';
 import { freePort, launchServer, urlOf, type Endpoint } from './launch';
-import { withLock } from './locked';
 import { noServer } from './no-server';
+import { ownServer, withStartLock } from './owned-server';
 import { identify } from './process-identity';
-import { borrow, findRunning, removeRecord, writeRecord } from './running-server';
+import { borrow, findRunning, writeRecord } from './running-server';
 import { placeSocket } from './socket-path';
 import type {
   EnsureServerOptions,
@@ -20,9 +20,6 @@ import type {
 } from './types';
 import type { WatchedServer } from './watch-owner';
 import { wordsOf } from './words-of';
-
-/** A start may have to download packages or pull an image first. */
-const START_WAIT_MS = 360_000;
 
 /**
  * The server Belay keeps its state in: the one of BELAY_VALKEY_URL, else a local one on the data directory, found or
@@ -39,8 +36,7 @@ export async function ensureServer(options: EnsureServerOptions = {}): Promise<L
   const dataDir = resolve(options.dataDir ?? (env.BELAY_DATA_DIR || '.belay'));
   const dir = join(dataDir, 'valkey');
   makePrivate(dir);
-  const lock = { waitMs: START_WAIT_MS, report, waitingFor: 'starting the server' };
-  return withLock(join(dir, 'starting.lock'), lock, async () => {
+  return withStartLock(dir, report, async () => {
     const running = await findRunning(dir);
     if (typeof running === 'string') {
       throw new BelayError('SERVER_UNREACHABLE', `The data directory ${dataDir} is in use: ${running}.`);
@@ -64,26 +60,41 @@ async function startOn(dir: string, options: StartOptions): Promise<LocalServer>
   const binary = await findBinary(options, tried);
   if (binary !== undefined) return startBinary(dir, binary, options);
 
-  const docker = await startDockerServer(
-    {
-      dir,
-      report: options.report,
-      env: options.env,
-      ...(options.port === undefined ? {} : { port: options.port }),
-    },
-    tried,
-  );
+  const docker = await startDocker(dir, options, tried);
   if (docker === undefined) throw noServer(tried);
-  const place = { endpoint: { port: docker.port }, version: docker.version, source: 'docker' as const };
+  const { port, version } = docker;
+  const place = { endpoint: { port }, version, source: 'docker' as const };
   record(dir, docker.watched, place);
-  return own(dir, docker.watched, place);
+  return ownServer({
+    dir,
+    facts: describePlace(place),
+    first: docker.watched,
+    report: options.report,
+    launch: async () => {
+      const refused: Tried = [];
+      const again = await startDocker(dir, { ...options, port }, refused);
+      if (again === undefined) throw noServer(refused);
+      record(dir, again.watched, place);
+      return again.watched;
+    },
+  });
+}
+
+async function startDocker(
+  dir: string,
+  { report, env, port }: StartOptions,
+  tried: Tried,
+): ReturnType<typeof startDockerServer> {
+  return startDockerServer({ dir, report, env, ...(port === undefined ? {} : { port }) }, tried);
 }
 
 async function startBinary(dir: string, binary: ServerBinary, options: StartOptions): Promise<LocalServer> {
   const { endpoint, madeDirectory } = await chooseEndpoint(dir, options);
   const place: Place = { endpoint, version: binary.version, source: binary.source };
-  try {
-    const watched = await launchServer({
+  const launch = async (onStarted?: (started: WatchedServer) => void): Promise<WatchedServer> => {
+    // A start that failed has taken the socket's directory with it.
+    if (madeDirectory !== undefined) mkdirSync(madeDirectory, { recursive: true, mode: 0o700 });
+    return await launchServer({
       binary,
       dir,
       endpoint,
@@ -91,15 +102,21 @@ async function startBinary(dir: string, binary: ServerBinary, options: StartOpti
       report: options.report,
       env: options.env,
       // Before it answers: if this process dies meanwhile, the next caller waits until that server is gone.
-      onStarted: (started) => record(dir, started, place),
+      onStarted: (started) => {
+        record(dir, started, place);
+        onStarted?.(started);
+      },
       // A socket directory made elsewhere goes when the server goes; the data stays.
       ...(madeDirectory === undefined ? {} : { removeDirectory: madeDirectory }),
       ...(options.startTimeoutMs === undefined ? {} : { startTimeoutMs: options.startTimeoutMs }),
     });
+  };
+  try {
+    const first = await launch();
     options.report(
       `${binary.version.name} ${binary.version.version} (${binary.source}) at ${urlOf(endpoint)}`,
     );
-    return own(dir, watched, place);
+    return ownServer({ dir, facts: describePlace(place), first, launch, report: options.report });
   } catch (error) {
     if (madeDirectory !== undefined) rmSync(madeDirectory, { recursive: true, force: true });
     throw error;
@@ -133,19 +150,6 @@ function describePlace(place: Place): Pick<LocalServer, 'url' | 'socketPath' | '
 function record(dir: string, watched: WatchedServer, place: Place): void {
   const owner = identify(process.pid) ?? { pid: process.pid, startTime: '' };
   writeRecord(dir, { ...describePlace(place), owner, process: watched.process, watcher: watched.watcher });
-}
-
-function own(dir: string, watched: WatchedServer, place: Place): LocalServer {
-  return {
-    ...describePlace(place),
-    ...(place.source === 'docker' ? {} : { pid: watched.process.pid }),
-    reused: false,
-    exited: watched.exited,
-    stop: async () => {
-      await watched.end();
-      removeRecord(dir, watched.process);
-    },
-  };
 }
 
 /** Others on this machine must neither read the state nor reach the socket. */

@@ -65,6 +65,41 @@ export async function findRunning(dir: string): Promise<RunningRecord | string |
   }
 }
 
+/** How the server of a data directory is found, with nothing started, ended or changed. */
+export type LocalServerLook =
+  | { readonly state: 'none' }
+  | { readonly state: 'answers'; readonly url: string; readonly version: ServerVersion; readonly pid: number }
+  | {
+      readonly state: 'gone' | 'silent';
+      readonly url: string;
+      readonly pid: number;
+      /** What PING gave, as a phrase. */
+      readonly why: string;
+      /** The process that runs it, while that lives. */
+      readonly ownerPid?: number;
+    };
+
+/** Asks the server that was started on this data directory, if one was, whether it answers. */
+export async function lookAtLocalServer(dataDir: string): Promise<LocalServerLook> {
+  const record = readRecord(join(dataDir, 'valkey'));
+  if (record === undefined) return { state: 'none' };
+  const { url, version, owner, process: server } = record;
+  const ofOwner = isAlive(owner) ? { ownerPid: owner.pid } : {};
+  // What an owner left that was killed says nothing about now.
+  if (!isAlive(server) && !isAlive(owner)) return { state: 'none' };
+  if (!isAlive(server))
+    return { state: 'gone', url, pid: server.pid, why: 'its process is gone', ...ofOwner };
+  const address = parseServerUrl(url);
+  try {
+    const [pong] = address === undefined ? [] : await askServer(address, [['PING']], 5_000);
+    if (pong?.ok === true) return { state: 'answers', url, version, pid: server.pid };
+    const why = `it answers PING with: ${pong?.error ?? 'nothing'}`;
+    return { state: 'silent', url, pid: server.pid, why, ...ofOwner };
+  } catch (error) {
+    return { state: 'silent', url, pid: server.pid, why: wordsOf(error), ...ofOwner };
+  }
+}
+
 /** Its watcher ends it; where the watcher was killed too, nobody else is left to do it. */
 async function endOrphan(record: RunningRecord): Promise<boolean> {
   const gone = (waitMs: number): Promise<boolean> =>

@@ -15,13 +15,18 @@ export interface LocalServer {
   /** The socket's path as it is, when the server listens on one. */
   readonly socketPath?: string;
   /** The server's own pid; absent when it is not a process of this machine that we know. */
-  readonly pid?: number;
+  readonly pid?: number | undefined;
   readonly version: ServerVersion;
   readonly source: ServerSource;
   /** Another caller owns it (or it was given by URL): `stop()` then leaves it running. */
   readonly reused: boolean;
   /** Resolves when the server has ended, for whatever reason; never for one this caller does not own. */
   readonly exited: Promise<void>;
+  /**
+   * Starts it again on the same data and address after it ended by itself; `pid` and `exited` are then those of the new
+   * process. Rejects where it cannot be, and may be tried again. Absent for one this caller does not own.
+   */
+  readonly revive?: () => Promise<void>;
   /** Ends the server with its data flushed, and resolves when the process is gone. Twice is once. */
   stop(): Promise<void>;
 }

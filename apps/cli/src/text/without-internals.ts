@@ -1,0 +1,7 @@
+/** A message of the server's without the names of what runs inside it: they say nothing to whoever asked. */
+export function withoutInternals(message: string): string {
+  return message.replaceAll(
+    /The reply to script \w+ was lost; it may have run\./g,
+    "The state server's reply was lost: what was asked may have been done, or not.",
+  );
+}
