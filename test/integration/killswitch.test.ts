@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createClient } from '#libs/client';
 import type { AgentRecord, Latch, Receipt } from '#libs/contracts';
@@ -263,7 +263,8 @@ describe('the doorbell', () => {
 
 describe('freeze and thaw', () => {
   const COUNTING = sh('i=0; while :; do i=$((i+1)); echo $i > "$OUT"; sleep 0.02; done');
-  const counter = (path: string): number => Number(readFileSync(path, 'utf8').trim() || 0);
+  /** Nothing was counted before its first write. */
+  const counter = (path: string): number => (existsSync(path) ? Number(readFileSync(path, 'utf8')) : 0);
   const file = (name: string): string => join(fleet.dir, name);
   const counting = (name: string) => ({ ...COUNTING, env: { OUT: file(name) } });
 

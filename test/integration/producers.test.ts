@@ -122,9 +122,9 @@ it('R70 one execution for one job, although the orchestrators that follow it die
   const third = await fleet.addOrchestrator();
   second.process.kill('SIGTERM');
   expect(await second.exited).toBe(0);
-  // Drained, not dead: handed over at once, as no failure.
+  // Drained, not dead: handed over, with no lock to run out first.
   const taken = async () => (await fresh(job)).attemptsStarted >= 3 && (await job.getState()) === 'active';
-  await eventually(taken, 'the third taker', 4_000);
+  await eventually(taken, 'the third taker', 8_000);
   const client = createClient({ url: third.url ?? '', token: fleet.token });
   const { items } = await client.executions({ limit: 1_000 });
   expect(items.filter(({ name }) => name === 'long')).toHaveLength(1);

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { PRODUCERS_QUEUE } from '#libs/contracts';
 import type { Valkey } from '#libs/valkey';
-import { DelayedError, UnrecoverableError, WaitingError, Worker, type Job } from 'bullmq';
+import { DelayedError, UnrecoverableError, Worker, type Job } from 'bullmq';
 import type { QueueOptions } from './agent-queues';
 
 /** A job as a producer added it. */
@@ -20,11 +20,13 @@ export type JobVerdict =
   /** Never again: the producer has to change it. */
   | { readonly failed: string }
   | { readonly waitMs: number }
-  /** For another orchestrator, at once: this one is going. */
+  /** For another orchestrator: this one is going. */
   | 'hand-back';
 
 /** Each is a promise waiting for an execution to end. */
 const JOBS_AT_ONCE = 1_000;
+/** How long a job that was handed back rests. Milliseconds. */
+const HAND_BACK_MS = 300;
 /** Longest for jobs under way to be handed back. Milliseconds. */
 const CLOSE_MS = 5_000;
 
@@ -70,13 +72,15 @@ export class ProducersQueue {
   }
 
   private async settle(job: Job, token: string | undefined, verdict: JobVerdict): Promise<object> {
-    if (verdict === 'hand-back') {
-      await job.moveToWait(token);
-      throw new WaitingError();
-    }
+    // Not back to waiting: a worker that closes could take it once more, and go with it.
+    if (verdict === 'hand-back') return this.delay(job, token, HAND_BACK_MS);
     if ('failed' in verdict) throw new UnrecoverableError(verdict.failed);
     if ('done' in verdict) return verdict.done;
-    await job.moveToDelayed(Date.now() + verdict.waitMs, token);
+    return this.delay(job, token, verdict.waitMs);
+  }
+
+  private async delay(job: Job, token: string | undefined, ms: number): Promise<never> {
+    await job.moveToDelayed(Date.now() + ms, token);
     throw new DelayedError();
   }
 }
