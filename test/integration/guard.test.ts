@@ -322,6 +322,18 @@ describe('drill and armed', () => {
       workers: [{ armed: true, guardian: true }, { armed: true }],
     });
     const deaf = fleet.workers[0] as Member;
+    // A process that is there and does nothing would end no tree.
+    const guardian = guardianOf(deaf);
+    signal(guardian, 'SIGSTOP');
+    const unguarded = await fleet.client.armed();
+    signal(guardian, 'SIGCONT');
+    expect(unguarded.armed).toBe(false);
+    expect(unguarded.workers.find(({ workerId }) => workerId === deaf.id)).toMatchObject({
+      armed: false,
+      guardian: false,
+      detail: 'it obeys, but its guardian does not answer',
+    });
+    await eventually(async () => (await fleet.client.armed()).armed, 'the guardian’s answer');
     signal(deaf.process.pid, 'SIGSTOP');
     const { armed, workers } = await fleet.client.armed();
     signal(deaf.process.pid, 'SIGCONT');
@@ -438,7 +450,12 @@ describe('audit', () => {
     await redis.xdel(log, rows[1]?.[0] ?? '');
     expect(await fleet.client.verifyAudit()).toMatchObject({
       intact: false,
-      faults: [{ fault: 'entry 3 does not follow from the one before it' }],
+      faults: [
+        { fault: 'entry 3 does not follow from the one before it' },
+        {
+          fault: `the state of ${receipt.orderId} was changed: it is complete, the log says open`,
+        },
+      ],
     });
   }, 30_000);
 });

@@ -153,6 +153,29 @@ describe.each(expectedContainments())('when a worker dies, containment %s', (con
     });
   });
 
+  it('R55 the guardian answers within 500 ms, or is taken for nobody: stopped, killed, and the next one', async () => {
+    const test = await TestHost.start(containment, { dataDir, workerId });
+    const { host } = test;
+    expect(await host.guardianAnswers()).toBe(true);
+    const { guardianPid: pid = 0 } = host;
+    process.kill(pid, 'SIGSTOP');
+    const askedAt = performance.now();
+    expect(await Promise.all([host.guardianAnswers(), host.guardianAnswers()])).toEqual([false, false]);
+    expect(performance.now() - askedAt).toBeLessThan(1_500);
+    expect(host.guardianPid).toBe(pid);
+    process.kill(pid, 'SIGCONT');
+    expect(await host.guardianAnswers()).toBe(true);
+    process.kill(pid, 'SIGKILL');
+    await eventually('no guardian', () => !isAlive(pid), 2_000);
+    await eventually(
+      'another guardian',
+      () => host.guardianRestarts === 1 && host.guardianPid !== pid,
+      2_000,
+    );
+    for (let answered = false; !answered;) answered = await host.guardianAnswers();
+    await test.end();
+  });
+
   it('R18 a program that ends its last agent and closes the host exits within 1 s', async () => {
     const worker = await startProgram('close', ['leaves-children']);
     const { closedAt } = await worker.next();

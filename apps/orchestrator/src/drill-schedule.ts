@@ -7,6 +7,8 @@ export const DRILL_MAX_AGE = 'DRILL_MAX_AGE';
 
 const QUEUE = 'belay-drills';
 const SCHEDULE = 'drill';
+/** How often drills are looked for that nobody will finish. Milliseconds. */
+const LOOK_MS = 30_000;
 
 /**
  * Drills every worker by a cron expression. BullMQ keeps the schedule and hands each turn to one orchestrator, however
@@ -15,6 +17,7 @@ const SCHEDULE = 'drill';
 export class DrillSchedule {
   private queue: Queue | undefined;
   private worker: Worker | undefined;
+  private look: NodeJS.Timeout | undefined;
 
   constructor(
     private readonly valkey: Valkey,
@@ -30,6 +33,8 @@ export class DrillSchedule {
     const { prefix, cron, onError } = this.options;
     this.queue = new Queue(QUEUE, { connection: this.valkey.connections.create('blocking'), prefix });
     this.queue.on('error', onError);
+    // With and without a schedule: a drill asked for by hand may lose its orchestrator too.
+    this.look = setInterval(() => void this.drills.noticeUnfinished().catch(onError), LOOK_MS).unref();
     if (cron === undefined) {
       await this.queue.removeJobScheduler(SCHEDULE);
       return;
@@ -55,6 +60,7 @@ export class DrillSchedule {
   }
 
   async stop(): Promise<void> {
+    clearInterval(this.look);
     await Promise.allSettled([this.worker?.close(true), this.queue?.close()]);
   }
 }

@@ -5,15 +5,50 @@ import { isBelayError, validateLocalKill } from '#libs/contracts';
 import type { BreakGlass } from '#libs/killswitch';
 
 const LONGEST_REQUEST = 64 * 1024;
+/** The line has to be handed in within this, and the answer to be taken; what is asked for may take longer. Milliseconds. */
+const REQUEST_MS = 5_000;
+/** Beyond these a connection that asks for nothing makes room. A kill under way never does. */
+const MOST_CONNECTIONS = 64;
+/** Between connecting and handing in its line a proper client needs less than this. Milliseconds. */
+const FRESH_MS = 200;
+
+type Killer = Pick<BreakGlass, 'kill'>;
 
 /**
  * One JSON line in, one JSON line out, on a socket only this user can open: `belay kill --local` works with Valkey and
- * every orchestrator down. Who can open it could kill the processes anyway.
+ * every orchestrator down. Who can open it could kill the processes anyway. However many connections are held open and
+ * say nothing, one that asks gets in.
  */
-export async function startBreakGlassServer(path: string, breakGlass: BreakGlass): Promise<Server> {
+export async function startBreakGlassServer(
+  path: string,
+  breakGlass: Killer,
+  { requestMs = REQUEST_MS, most = MOST_CONNECTIONS } = {},
+): Promise<Server> {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   if (existsSync(path)) rmSync(path);
-  const server = createServer((socket) => serve(socket, breakGlass));
+  const open = new Set<Socket>();
+  /** Those that ask for nothing now, the oldest first, and since when. */
+  const idle = new Map<Socket, number>();
+  const makeRoom = (): void => {
+    for (const [socket, since] of idle) {
+      if (open.size <= most || performance.now() - since < FRESH_MS) return;
+      open.delete(socket);
+      socket.destroy();
+    }
+  };
+  const server = createServer((socket) => {
+    open.add(socket);
+    idle.set(socket, performance.now());
+    socket.once('close', () => {
+      open.delete(socket);
+      idle.delete(socket);
+    });
+    serve(socket, breakGlass, requestMs, idle);
+    if (open.size <= most) return;
+    makeRoom();
+    // Who is as new as this one may still be about to ask.
+    setTimeout(makeRoom, FRESH_MS + 1).unref();
+  });
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
     server.listen(path, resolve);
@@ -22,22 +57,37 @@ export async function startBreakGlassServer(path: string, breakGlass: BreakGlass
   return server;
 }
 
-function serve(socket: Socket, breakGlass: BreakGlass): void {
+function serve(socket: Socket, breakGlass: Killer, requestMs: number, idle: Map<Socket, number>): void {
   let text = '';
+  let asked = false;
+  const drop = (): void => void socket.destroy();
+  // From its beginning, not from its last byte: a line handed in a byte at a time is late too.
+  let late = setTimeout(drop, requestMs);
+  socket.once('close', () => clearTimeout(late));
   socket.setEncoding('utf8');
   socket.on('error', () => undefined);
   socket.on('data', (chunk: string) => {
+    if (asked) return;
     text += chunk;
-    if (text.length > LONGEST_REQUEST) socket.destroy();
+    if (text.length > LONGEST_REQUEST) return drop();
     const end = text.indexOf('\n');
     if (end === -1) return;
-    const line = text.slice(0, end);
-    text = '';
-    void answer(line, breakGlass).then((reply) => socket.end(`${JSON.stringify(reply)}\n`));
+    asked = true;
+    clearTimeout(late);
+    idle.delete(socket);
+    void reply(text.slice(0, end));
   });
+  async function reply(line: string): Promise<void> {
+    const said = await answer(line, breakGlass);
+    if (socket.destroyed) return;
+    idle.set(socket, performance.now());
+    // Whoever does not take it, or does not hang up, does not stay for that.
+    late = setTimeout(drop, requestMs);
+    socket.end(`${JSON.stringify(said)}\n`, drop);
+  }
 }
 
-async function answer(line: string, breakGlass: BreakGlass): Promise<object> {
+async function answer(line: string, breakGlass: Killer): Promise<object> {
   try {
     return await breakGlass.kill(validateLocalKill(JSON.parse(line)));
   } catch (error) {

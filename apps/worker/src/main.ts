@@ -105,14 +105,17 @@ async function main(): Promise<void> {
   });
   const lifecycle = app.get(LifecycleService);
   const runner = app.get(AgentRunner);
-  const ears = (responder = new KillResponder(app.get(Valkey), app.get(OrderStore), runner, {
+  const host = app.get<ProcessHost>(PROCESS_HOST);
+  const orders = app.get(OrderStore);
+  const ears = (responder = new KillResponder(app.get(Valkey), orders, runner, {
     workerId,
     onError: (error) => log.error({ err: error }, 'orders'),
-    describe: () => {
-      const host = app.get<ProcessHost>(PROCESS_HOST);
-      const guardian = host.guardianPid !== undefined;
-      return { containment: host.containment, guardian, running: runner.busy };
-    },
+    // That there is a guardian's process says nothing of whether it would act: it is asked.
+    describe: async () => ({
+      containment: host.containment,
+      guardian: await host.guardianAnswers(),
+      running: runner.busy,
+    }),
   }));
   app.get(KillswitchService).start();
 

@@ -1,5 +1,5 @@
 import type { AgentId, LatchId, OrderId, WorkerId } from './ids';
-import type { OrderKind, Scope, TargetOutcome } from './orders';
+import type { OrderKind, Scope, StopMode, TargetOutcome } from './orders';
 
 /** One act on the killswitch as the audit log keeps it. */
 export interface AuditEntry {
@@ -20,23 +20,32 @@ export interface AuditEntry {
   readonly agentId?: AgentId;
   readonly kind?: OrderKind | 'latch';
   readonly scope?: Scope;
+  readonly mode?: StopMode;
   /** Stored a second time: a failover had lost it. */
   readonly again?: true;
   readonly missing?: number;
   readonly outcomes?: Readonly<Partial<Record<TargetOutcome, number>>>;
   /** Of the receipt, where this entry completed one. */
   readonly digest?: string;
+  /** SHA-1 of the order's record as it was placed, where the entry was written with it. */
+  readonly orderDigest?: string;
   /** Over the entry before and this one. */
   readonly hash: string;
+}
+
+/** Something in the log, or kept beside it, that is not as it was written: at which entry, and what. */
+export interface AuditFault {
+  readonly id: string;
+  readonly fault: string;
 }
 
 /** What computing the audit log's chain again has shown. */
 export interface AuditVerdict {
   readonly entries: number;
-  /** Receipts whose digest was computed again. */
+  /** Complete receipts that are kept, whose digest was computed again. */
   readonly receipts: number;
   /** The last hash: kept elsewhere, it also shows a log that was rewritten as a whole. */
   readonly head?: string;
   readonly intact: boolean;
-  readonly faults: readonly { readonly id: string; readonly fault: string }[];
+  readonly faults: readonly AuditFault[];
 }

@@ -44,7 +44,7 @@ export interface ArmedAnswer {
   /** From asking to its answer. Milliseconds. */
   readonly afterMs?: number;
   readonly containment?: 'cgroup' | 'group';
-  /** The process beside the worker that ends its trees when it dies. */
+  /** The process beside the worker that ends its trees when it dies has answered. */
   readonly guardian?: boolean;
   readonly running?: number;
   readonly detail?: string;

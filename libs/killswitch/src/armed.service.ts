@@ -44,7 +44,7 @@ export class ArmedService {
         ...answer,
         armed: answer.guardian,
         ...(after === undefined ? {} : { afterMs: after }),
-        ...(answer.guardian ? {} : { detail: 'it obeys, but its guardian does not run' }),
+        ...(answer.guardian ? {} : { detail: 'it obeys, but its guardian does not answer' }),
       };
     });
     return { armed: report.length > 0 && report.every(({ armed }) => armed), nonce, workers: report };
@@ -54,6 +54,7 @@ export class ArmedService {
 /** What a worker's guard says of itself. */
 export interface GuardAnswer {
   readonly containment: 'cgroup' | 'group';
+  /** The process beside it runs and answers. */
   readonly guardian: boolean;
   readonly running: number;
 }

@@ -1,11 +1,10 @@
-import { createHash } from 'node:crypto';
-import type { AuditEntry, AuditVerdict, TargetReceipt } from '#libs/contracts';
+import type { AuditEntry, AuditFault, AuditVerdict } from '#libs/contracts';
 import type { Valkey } from '#libs/valkey';
+import { newReading, readChain, readEntry } from './audit-chain';
+import { compareOrder, follow, readOrder, type OrderTrail } from './audit-orders';
 
-const PAGE = 1_000;
-
-const chain = (before: string, text: string): string =>
-  createHash('sha1').update(`${before}\n${text}`).digest('hex');
+/** Orders read at once. */
+const AT_ONCE = 50;
 
 /**
  * Who did what to whom, why, and what came of it. Each entry holds a hash over the one before and itself, made inside
@@ -22,87 +21,50 @@ export class AuditStore {
     return rows.map(([id, values]) => toEntry(id, values));
   }
 
-  /** Computes the whole chain that is kept, and every kept receipt's digest, again. Changes nothing. */
+  /**
+   * Computes the whole chain that is kept again, and compares every order that is kept with what the chain says of it:
+   * its fields, its state, its receipt. Changes nothing.
+   */
   async verify(): Promise<AuditVerdict> {
-    const { redis, keys } = this.valkey;
-    const key = keys.shard(keys.control, 'audit');
-    let before: string | undefined;
-    let cursor = '-';
-    let entries = 0;
-    const faults: { id: string; fault: string }[] = [];
-    const digests = new Map<string, { id: string; digest: string }>();
-    for (;;) {
-      const rows = await redis.xrange(key, cursor, '+', 'COUNT', PAGE);
-      for (const [id, [, text = '', , hash = '']] of rows) {
-        const n = numberOf(text);
-        // The first that is kept rests on one that is not; its own hash is taken as given.
-        if (before !== undefined && chain(before, text) !== hash)
-          faults.push({ id, fault: `entry ${n ?? '?'} does not follow from the one before it` });
-        if (before === undefined && n === 1 && chain('', text) !== hash)
-          faults.push({ id, fault: 'the first entry was changed' });
-        const { act, orderId, digest } = readBody(text);
-        if (act === 'order.complete' && orderId !== undefined && digest !== undefined)
-          digests.set(orderId, { id, digest });
-        before = hash;
-        entries++;
-      }
-      const last = rows.at(-1);
-      if (last === undefined || rows.length < PAGE) break;
-      cursor = `(${last[0]}`;
-    }
-    const head = await redis.hget(keys.shard(keys.control, 'audit:head'), 'hash');
-    if ((head ?? undefined) !== before)
-      faults.push({ id: 'head', fault: 'the last entry is not the one that was written last' });
-    const receipts = await this.verifyReceipts(digests, faults);
+    const reading = newReading();
+    const trails = new Map<string, OrderTrail>();
+    await readChain(this.valkey, reading, (act) => follow(trails, act));
+    const { entries, head } = reading;
+    const { checked, faults } = await this.compare([...trails]);
+    const moved = new Set<string>();
+    // An order that moved on while it was read fits the next verification.
+    if (faults.size > 0)
+      await readChain(this.valkey, reading, ({ orderId }) => orderId !== undefined && moved.add(orderId));
+    const all = [...reading.faults, ...[...faults].flatMap(([id, found]) => (moved.has(id) ? [] : found))];
     return {
       entries,
-      receipts,
-      ...(before === undefined ? {} : { head: before }),
-      intact: faults.length === 0,
-      faults,
+      receipts: checked,
+      ...(head === undefined ? {} : { head }),
+      intact: all.length === 0,
+      faults: all,
     };
   }
 
-  private async verifyReceipts(
-    digests: ReadonlyMap<string, { id: string; digest: string }>,
-    faults: { id: string; fault: string }[],
-  ): Promise<number> {
-    const { redis, keys } = this.valkey;
+  private async compare(
+    trails: readonly (readonly [string, OrderTrail])[],
+  ): Promise<{ checked: number; faults: ReadonlyMap<string, readonly AuditFault[]> }> {
+    const faults = new Map<string, readonly AuditFault[]>();
     let checked = 0;
-    for (const [orderId, { id, digest }] of digests) {
-      const [sealed, targets] = await Promise.all([
-        redis.lrange(`${keys.order(orderId)}:sealed`, 0, -1),
-        redis.hgetall(keys.orderTargets(orderId)),
-      ]);
-      if (sealed.length === 0) continue; // left by retention
-      checked++;
-      const again = sealed.reduce((sum, agentId) => chain(sum, targets[agentId] ?? ''), '');
-      const extra = Object.values(targets).filter((text) => isSealed(text)).length - sealed.length;
-      if (again !== digest || extra !== 0)
-        faults.push({ id, fault: `the receipt of ${orderId} was changed` });
+    for (let i = 0; i < trails.length; i += AT_ONCE) {
+      await Promise.all(
+        trails.slice(i, i + AT_ONCE).map(async ([orderId, trail]) => {
+          const held = await readOrder(this.valkey, orderId);
+          if (held === undefined) return; // left by retention
+          if (trail.settled?.act === 'order.complete') checked++;
+          const found = compareOrder(orderId, trail, held);
+          if (found.length > 0) faults.set(orderId, found);
+        }),
+      );
     }
-    return checked;
+    return { checked, faults };
   }
 }
-
-/** A confirmed outcome is part of the digest; an open one is not yet. */
-function isSealed(text: string): boolean {
-  const { outcome } = JSON.parse(text) as TargetReceipt;
-  return outcome === 'killed' || outcome === 'frozen' || outcome === 'thawed' || outcome === 'already-ended';
-}
-
-type Body = Partial<Pick<AuditEntry, 'n' | 'act' | 'orderId' | 'digest'>>;
-
-function readBody(text: string): Body {
-  try {
-    return JSON.parse(text) as Body;
-  } catch {
-    return {};
-  }
-}
-
-const numberOf = (text: string): number | undefined => readBody(text).n;
 
 function toEntry(id: string, [, text = '', , hash = '']: readonly string[]): AuditEntry {
-  return { ...(readBody(text) as unknown as AuditEntry), id, hash };
+  return { ...(readEntry(text) as unknown as AuditEntry), id, hash };
 }

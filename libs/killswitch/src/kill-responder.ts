@@ -24,7 +24,7 @@ export interface KillResponderOptions {
   readonly workerId: string;
   readonly onError: (error: unknown) => void;
   /** What this worker's guard says when it is asked whether it could stop now. */
-  readonly describe: () => GuardAnswer;
+  readonly describe: () => Promise<GuardAnswer>;
 }
 
 /** One target's end by an order, for metrics. */
@@ -81,7 +81,7 @@ export class KillResponder {
   }
 
   private async answer(nonce: string): Promise<void> {
-    await this.orders.answer(nonce, this.options.workerId, this.options.describe());
+    await this.orders.answer(nonce, this.options.workerId, await this.options.describe());
   }
 
   /** Called with every heartbeat's answer. */

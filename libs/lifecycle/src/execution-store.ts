@@ -111,6 +111,9 @@ export class ExecutionStore {
       JSON.stringify(labels),
       JSON.stringify(kindsOf(spec)),
     ];
+    // A graph may be tens of megabytes: who waits for a latch asks again and again, and sends it once.
+    const admission = await this.scripts.json('admitExecution', id, args);
+    if (admission['admitted'] !== true) return accepted(admission, 'execution', id);
     for (let stagings = 1; ; stagings++) {
       // Staging again over what is there is staging once.
       await patiently(async () => stageExecution(this.scripts.valkey, id, spec));

@@ -54,6 +54,8 @@ async function latch(...latches: { scope: Scope; kind?: Latch['kind']; id?: stri
     ]);
 }
 
+const keysOf = async (id: string): Promise<string[]> => valkey.redis.keys(`${valkey.keys.execution(id)}*`);
+
 async function create(
   nodes: Parameters<typeof spec>[0],
   over: Parameters<typeof spec>[1] = {},
@@ -377,3 +379,46 @@ it('R36 a node with thousands of dependants opens them in pieces, each once; ski
     nodes: { skipped: 1_700, failed: 1 },
   });
 }, 30_000);
+
+describe('a submit that is refused leaves nothing in the server', () => {
+  it('stages no graph while a latch holds, or when its key is taken', async () => {
+    const staged = jest.spyOn(valkey.redis, 'pipeline');
+    const commits = valkey.scripts.calls.get('commitExecution');
+    await latch({ scope: { type: 'all' } });
+    const id = life.executions.newId();
+    const made = spec([node('a'), node('b', { dependsOn: ['a'] })]);
+    const options = { start: true, canonical: 'x', id };
+    await expect(life.executions.create(made, options)).rejects.toMatchObject({ code: 'LATCHED' });
+    expect(staged).not.toHaveBeenCalled();
+    expect(valkey.scripts.calls.get('commitExecution')).toBe(commits);
+    expect(await keysOf(id)).toEqual([]);
+    // What does not start may be made all the same.
+    expect(await life.executions.create(made, { ...options, start: false })).toEqual({ id, created: true });
+    staged.mockClear();
+    // Made before: nothing of it is staged again.
+    expect(await life.executions.create(made, options)).toEqual({ id, created: true });
+    expect(staged).not.toHaveBeenCalled();
+    staged.mockRestore();
+  });
+
+  it('takes away what was staged when the latch comes in between', async () => {
+    const id = life.executions.newId();
+    const json = valkey.scripts.json.bind(valkey.scripts);
+    let before: string[] = [];
+    const between = jest.spyOn(valkey.scripts, 'json').mockImplementation(async (name, ...rest) => {
+      if (name === 'commitExecution') {
+        before = await keysOf(id);
+        between.mockImplementation(json);
+        await latch({ scope: { type: 'all' } });
+      }
+      return json(name, ...rest);
+    });
+    const made = spec([node('a'), node('b', { dependsOn: ['a'] })]);
+    await expect(life.executions.create(made, { start: true, canonical: 'x', id })).rejects.toMatchObject({
+      code: 'LATCHED',
+    });
+    between.mockRestore();
+    expect(before).toHaveLength(8);
+    expect(await keysOf(id)).toEqual([]);
+  });
+});

@@ -1,5 +1,5 @@
 import type { ExecutionSpec } from '#libs/contracts';
-import type { Valkey } from '#libs/valkey';
+import type { ExecutionPart, Valkey } from '#libs/valkey';
 
 /** Staged keys of a submit that never committed go by themselves. Milliseconds. */
 const STAGING_MS = 600_000;
@@ -11,6 +11,9 @@ function chunks<T>(items: readonly T[]): T[][] {
   );
 }
 
+type Part = Extract<ExecutionPart, 'specs' | 'nodes' | 'deps' | 'outs' | 'order' | 'open' | 'todo'>;
+const PARTS: readonly Part[] = ['specs', 'nodes', 'deps', 'outs', 'order', 'open', 'todo'];
+
 /**
  * Writes a spec's nodes and graph under the execution's keys, in chunks, before anything points to them: a spec of
  * 100,000 nodes is never one long script, and a submit that dies half-way leaves only keys that expire.
@@ -21,18 +24,10 @@ export async function stageExecution(
   spec: ExecutionSpec,
 ): Promise<void> {
   const { keys, redis } = valkey;
-  const dependants = new Map<string, string[]>();
-  for (const node of spec.nodes) {
-    for (const dependency of node.dependsOn) {
-      const known = dependants.get(dependency);
-      if (known === undefined) dependants.set(dependency, [node.id]);
-      else known.push(node.id);
-    }
-  }
-  const part = (name: Parameters<typeof keys.execution>[1]): string => keys.execution(executionId, name);
+  const part = (name: ExecutionPart): string => keys.execution(executionId, name);
+  const pieces = [...dependantsOf(spec)].flatMap(inPieces);
   const roots = spec.nodes.filter((node) => node.dependsOn.length === 0).map((node) => `r${node.id}`);
-  // A submit repeated after a lost reply stages the same again: lists must not double.
-  await redis.del(part('order'), part('todo'));
+  await settle(begin(redis.pipeline(), part, spec.nodes.slice(0, 1), pieces.slice(0, 1)).exec());
   let index = 0;
   for (const group of chunks(spec.nodes)) {
     const pipeline = redis.pipeline();
@@ -58,15 +53,48 @@ export async function stageExecution(
     pipeline.sadd(part('open'), ...group.map((node) => node.id));
     await settle(pipeline.exec());
   }
-  for (const group of chunks([...dependants].flatMap(inPieces))) {
-    await redis.hset(part('outs'), Object.fromEntries(group));
-  }
+  for (const group of chunks(pieces)) await redis.hset(part('outs'), Object.fromEntries(group));
   for (const group of chunks(roots)) await redis.rpush(part('todo'), ...group);
-  const expiry = redis.pipeline();
-  for (const name of ['specs', 'nodes', 'deps', 'outs', 'order', 'open', 'todo'] as const) {
-    expiry.pexpire(part(name), STAGING_MS);
+  const end = redis.pipeline();
+  // What the lists began with goes: it is no node. By its value, so that a command sent twice takes no node.
+  for (const name of ['order', 'todo'] as const) end.lrem(part(name), 1, '');
+  for (const name of PARTS) end.pexpire(part(name), STAGING_MS);
+  // Last of all: where it is, everything before it is.
+  end.set(part('staged'), spec.nodes.length, 'PX', STAGING_MS);
+  await settle(end.exec());
+}
+
+/**
+ * Each key begins with next to nothing in it and with its expiry, all in one packet: whenever the submitter dies, what
+ * it has staged goes by itself. Of a submit repeated after a lost reply the lists and the mark begin anew.
+ */
+function begin(
+  pipeline: ReturnType<Valkey['redis']['pipeline']>,
+  part: (name: ExecutionPart) => string,
+  firstNodes: readonly { readonly id: string }[],
+  firstPieces: readonly (readonly [string, string])[],
+): typeof pipeline {
+  pipeline.del(part('staged'), part('order'), part('todo'));
+  for (const { id } of firstNodes) {
+    for (const name of ['specs', 'nodes', 'deps'] as const) pipeline.hset(part(name), id, '');
+    pipeline.sadd(part('open'), id);
   }
-  await settle(expiry.exec());
+  for (const [piece] of firstPieces) pipeline.hset(part('outs'), piece, '');
+  for (const name of ['order', 'todo'] as const) pipeline.rpush(part(name), '');
+  for (const name of PARTS) pipeline.pexpire(part(name), STAGING_MS);
+  return pipeline;
+}
+
+function dependantsOf(spec: ExecutionSpec): Map<string, string[]> {
+  const dependants = new Map<string, string[]>();
+  for (const node of spec.nodes) {
+    for (const dependency of node.dependsOn) {
+      const known = dependants.get(dependency);
+      if (known === undefined) dependants.set(dependency, [node.id]);
+      else known.push(node.id);
+    }
+  }
+  return dependants;
 }
 
 /** A node's dependants in pieces that one script can look at: the first under its id, the others numbered (execution.lua). */

@@ -1,4 +1,5 @@
 -- commitExecution: makes a staged execution exist, and starts it when asked. Repeatable: the same id answers the same.
+-- What it does not make exist it removes from the staging.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 record fields as a JSON object of strings · 5 number of nodes
 --         · 6 start: 1 or 0 · 7 labels as a JSON array of "k=v"
@@ -9,33 +10,26 @@
 --!include base
 --!include execution
 --!include latch
-local fields = cjson.decode(ARGV[4])
-local total = tonumber(ARGV[5])
-local idem = fields.idempotencyKey
+--!include admit
+local staged_key = exe_key .. ':staged'
 
-if redis.call('EXISTS', exe_key) == 1 then return cjson.encode({ created = true, id = EXE }) end
-if idem then
-  local other = redis.call('GET', key('idem:' .. idem))
-  if other then
-    local same = redis.call('HGET', key('exe:' .. other), 'specHash') == fields.specHash
-    if same then return cjson.encode({ created = false, id = other }) end
-    return refuse('IDEMPOTENCY_CONFLICT', { id = other })
+-- What was staged for a commit that creates nothing goes at once: nobody else knows of it.
+local function unstage(answer)
+  if redis.call('EXISTS', exe_key) == 0 then
+    redis.call('UNLINK', staged_key)
+    for _, suffix in ipairs(EXPIRING) do redis.call('UNLINK', exe_key .. suffix) end
   end
+  return answer
 end
--- A latch covers an execution as a whole, or every one of its nodes; else the nodes it covers wait by themselves.
-local latches = ARGV[6] == '1' and engaged_latches()
-if latches then
-  local latch = covering_latch(latches, { execution = EXE, labels = cjson.decode(fields.labels or '{}') }, 'latch')
-  local kinds = cjson.decode(ARGV[8])
-  for i = 1, latch and 0 or #kinds do
-    latch = covering_latch(latches, { execution = EXE, pool = kinds[i].pool, labels = kinds[i].labels }, 'latch')
-    if not latch then break end
-  end
-  if latch then return refuse_latched(latch) end
-end
--- The expiry of the todo list is the last that staging writes: a failover that lost any of it lost that too.
-if redis.call('HLEN', exe_key .. ':specs') ~= total or redis.call('HLEN', nodes_key) ~= total or redis.call('PTTL', todo_key) < 0 then
-  return refuse('STAGING_LOST')
+
+local answer = not_admitted()
+if answer then return unstage(answer) end
+-- The mark is the last that staging writes: a failover that lost any of it lost that too.
+local total = tonumber(ARGV[5])
+local whole = redis.call('HLEN', exe_key .. ':specs') == total and redis.call('HLEN', nodes_key) == total
+  and redis.call('LLEN', exe_key .. ':order') == total
+if not whole or redis.call('DEL', staged_key) == 0 then
+  return unstage(refuse('STAGING_LOST'))
 end
 
 for name, value in pairs(fields) do redis.call('HSET', exe_key, name, value) end

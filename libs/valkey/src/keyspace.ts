@@ -71,4 +71,15 @@ export class Keyspace {
 }
 
 export type ExecutionPart =
-  'nodes' | 'specs' | 'deps' | 'outs' | 'results' | 'agents' | 'order' | 'events' | 'todo' | 'open' | 'live';
+  | 'nodes'
+  | 'specs'
+  | 'deps'
+  | 'outs'
+  | 'results'
+  | 'agents'
+  | 'order'
+  | 'events'
+  | 'todo'
+  | 'open'
+  | 'live'
+  | 'staged';

@@ -1,8 +1,15 @@
 import type { DrillResult } from '#libs/contracts';
-import type { Valkey } from '#libs/valkey';
+import { patiently, type Valkey } from '#libs/valkey';
+import { ulid } from 'ulid';
 import type { ControlSettings } from '../control-settings';
 
-/** Drills kept per worker: the last one. Written with its audit entry in one script. */
+/** A drill under way: who had it done, where, since when. */
+export type BegunDrill = Pick<DrillResult, 'workerId' | 'host' | 'at' | 'by'>;
+
+/**
+ * Drills kept per worker: the last one, written with its audit entry in one script. Those under way are kept too, so
+ * that somebody notices when the orchestrator that ran one is gone.
+ */
 export class DrillStore {
   constructor(
     private readonly valkey: Valkey,
@@ -13,13 +20,33 @@ export class DrillStore {
     return this.valkey.keys.shard(this.valkey.keys.control, 'drills');
   }
 
-  async save(result: DrillResult): Promise<void> {
+  private get begunKey(): string {
+    return this.valkey.keys.shard(this.valkey.keys.control, 'drills:begun');
+  }
+
+  /** Enters a drill before anything of it is started. Answers its id. */
+  async begin(drill: BegunDrill): Promise<string> {
+    const id = ulid();
+    await patiently(async () => this.valkey.redis.hset(this.begunKey, id, JSON.stringify(drill)));
+    return id;
+  }
+
+  /** Those under way, and those that nobody will finish. */
+  async begun(): Promise<ReadonlyMap<string, BegunDrill>> {
+    const rows = await this.valkey.redis.hgetall(this.begunKey);
+    return new Map(Object.entries(rows).map(([id, text]) => [id, JSON.parse(text) as BegunDrill]));
+  }
+
+  /** `noticed`: by somebody else, who found it unfinished; of many who do one tells it. */
+  async save(id: string, result: DrillResult, { noticed = false } = {}): Promise<void> {
     const { keys, scripts } = this.valkey;
     await scripts.run('saveDrill', this.key, [
       keys.control,
       result.workerId,
       this.settings.text,
       JSON.stringify(result),
+      id,
+      noticed ? 1 : 0,
     ]);
   }
 

@@ -22,6 +22,10 @@ import type { DrillStore } from './drill-store';
 /** How long the canaries may take to be set up. Milliseconds. */
 const READY_MS = 15_000;
 const GRACE_MS = 200;
+/** Whatever becomes of who drills, the janitor ends the canaries then: a frozen one does not end by itself. */
+const DEADLINE_MS = 60_000;
+/** A drill that has no result after this has nobody who would bring one. Milliseconds. */
+const UNFINISHED_MS = 180_000;
 
 /**
  * Shows that the stop works before it is needed: trees made to resist are started on a worker and killed over the real
@@ -38,6 +42,7 @@ export class DrillService {
 
   /** One worker, or every running one, all at once. @throws NotFoundError */
   async run(request: { workerId?: string; by: string }): Promise<DrillResult[]> {
+    await this.noticeUnfinished();
     const { workers } = this.lifecycle;
     const chosen =
       request.workerId === undefined
@@ -48,6 +53,7 @@ export class DrillService {
 
   /** How each running worker stands. `maxAgeMs`: a last pass older than this is overdue. */
   async status(maxAgeMs: number | undefined): Promise<DrillStatus[]> {
+    await this.noticeUnfinished();
     const [workers, last] = await Promise.all([this.lifecycle.workers.list(['running']), this.store.last()]);
     const now = this.lifecycle.valkey.clock.now();
     return workers.map(({ id, createdAt }) => {
@@ -60,14 +66,25 @@ export class DrillService {
 
   /** Results of workers that are no more are let go. */
   async prune(): Promise<void> {
+    await this.noticeUnfinished();
     const [workers, last] = await Promise.all([this.lifecycle.workers.list(), this.store.last()]);
     const known = new Set(workers.map(({ id }) => id));
     await this.store.forget([...last.keys()].filter((id) => !known.has(id)));
   }
 
+  /** A drill whose orchestrator went away has failed: whoever looks next says so. */
+  async noticeUnfinished(): Promise<void> {
+    const now = this.lifecycle.valkey.clock.now();
+    for (const [id, begun] of await this.store.begun()) {
+      if (now - begun.at < UNFINISHED_MS) continue;
+      const detail = 'It was never finished: the orchestrator that ran it went away.';
+      await this.store.save(id, { ...begun, passed: false, detail, canaries: [] }, { noticed: true });
+    }
+  }
+
   private async drill(worker: WorkerRecord, by: string): Promise<DrillResult> {
-    const base = { workerId: worker.id, host: worker.host, by };
-    const at = this.lifecycle.valkey.clock.now();
+    const base = { workerId: worker.id, host: worker.host, by, at: this.lifecycle.valkey.clock.now() };
+    const drillId = await this.store.begin(base);
     let result: DrillResult;
     try {
       if (worker.state !== 'running')
@@ -75,14 +92,14 @@ export class DrillService {
           'NOT_FOUND',
           `Worker ${worker.id} is ${worker.state}: there is nobody to drill.`,
         );
-      result = { ...base, at, ...(await this.killCanaries(worker.id, by)) };
+      result = { ...base, ...(await this.killCanaries(worker.id, by)) };
     } catch (error) {
       const detail = isBelayError(error)
         ? error.message
         : 'Something failed inside Belay; its log has the cause.';
-      result = { ...base, at, passed: false, detail, canaries: [] };
+      result = { ...base, passed: false, detail, canaries: [] };
     }
-    await this.store.save(result);
+    await this.store.save(drillId, result);
     return result;
   }
 
@@ -191,5 +208,11 @@ function specFor(workerId: string): ExecutionSpec {
     onLostContact: 'stop',
     recovery: { auto: true },
   });
-  return { name: 'drill', labels: { drill: workerId }, onFailure: 'continue', nodes: CANARIES.map(node) };
+  return {
+    name: 'drill',
+    labels: { drill: workerId },
+    onFailure: 'continue',
+    timeoutMs: DEADLINE_MS,
+    nodes: CANARIES.map(node),
+  };
 }

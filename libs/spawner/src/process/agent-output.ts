@@ -3,7 +3,7 @@ import { MAX_MESSAGE_BYTES, parseAgentMessage } from '#libs/contracts';
 import { AgentLog } from './agent-log';
 import { LineReader, readLines } from './line-reader';
 import type { SpawnRequest } from './process-host.types';
-import { readShimFailure } from './start-process';
+import { readShimFailure, type ShimFailure } from './start-process';
 
 /** Longest line of stdout or stderr, characters. */
 const MAX_LINE_LENGTH = 64 * 1024;
@@ -16,8 +16,9 @@ type Sink = Pick<SpawnRequest, 'onOutput' | 'onMessage' | 'onBadLine' | 'logFile
 /** The pipes to an agent: stdout and stderr as lines and into the log, fd 3 as messages. */
 export class AgentOutput {
   badLines = 0;
-  /** Set when the shim could not become the program. */
-  startError: string | undefined;
+  #spoke = false;
+  /** The first thing said, when it was the line of a shim that could not become the program. */
+  #claim: { readonly line: string; readonly failure: ShimFailure } | undefined;
   readonly #log: AgentLog | undefined;
   readonly #closed: Promise<unknown>;
   #finished = false;
@@ -63,8 +64,28 @@ export class AgentOutput {
     await this.#log?.close(LOG_CLOSE_MS);
   }
 
+  /**
+   * Why the shim could not become the program, known once the output is finished. Only as the one thing ever said, and
+   * with the exit code that goes with it: the program knows the cookie too, but what it says is no failure to start it.
+   */
+  startError(exitCode: number | null): string | undefined {
+    if (this.#claim !== undefined && this.#claim.failure.exitCode !== exitCode) this.#disclaim();
+    return this.#claim?.failure.message;
+  }
+
+  #disclaim(): void {
+    const claim = this.#claim;
+    this.#claim = undefined;
+    if (claim !== undefined) this.#bad(claim.line);
+  }
+
   #output(stream: 'stdout' | 'stderr', line: string, cut: boolean): void {
     if (this.#finished) return;
+    // On stderr the shell itself may say why.
+    if (stream === 'stdout') {
+      this.#spoke = true;
+      this.#disclaim();
+    }
     const room = this.#log?.write(stream, line, cut) ?? true;
     // A slow disk slows the agent down instead of filling our memory.
     if (!room) {
@@ -76,9 +97,11 @@ export class AgentOutput {
 
   #message(line: string, cut: boolean): void {
     if (this.#finished || line === '') return;
-    const failure = readShimFailure(line, this.cookie);
+    const failure = this.#spoke ? undefined : readShimFailure(line, this.cookie);
+    this.#spoke = true;
+    this.#disclaim();
     if (failure !== undefined) {
-      this.startError = failure;
+      this.#claim = { line, failure };
       return;
     }
     const tooLong = cut || Buffer.byteLength(line) > MAX_MESSAGE_BYTES;
@@ -87,6 +110,10 @@ export class AgentOutput {
       guard(() => this.sink.onMessage(message));
       return;
     }
+    this.#bad(line);
+  }
+
+  #bad(line: string): void {
     this.badLines += 1;
     guard(() => this.sink.onBadLine?.(line.slice(0, BAD_LINE_SHOWN)));
   }

@@ -116,7 +116,7 @@ export class RunningAgent implements AgentProcess {
   }
 
   #report(ending: TreeEnding): ExitReport {
-    const { startError } = this.output;
+    const startError = this.output.startError(this.#exit?.code ?? null);
     return {
       exitCode: this.#exit?.code ?? null,
       signal: this.#exit?.signal ?? null,

@@ -6,7 +6,7 @@ import { read, writeSync } from 'node:fs';
 import { StringDecoder } from 'node:string_decoder';
 import { Cgroup } from './cgroup';
 import { endWorkerTrees, type EndedTrees } from './end-worker-trees';
-import { GUARDIAN_READY, type GuardianMessage } from './guardian-protocol';
+import { GUARDIAN_READY, pongOf, type GuardianMessage } from './guardian-protocol';
 import type { PidStart } from './proc-stat';
 import { toSeen } from './process-tree';
 import { removePaths } from './remove-paths';
@@ -49,7 +49,7 @@ function obey(message: GuardianMessage): void {
     case 'watch':
       watched = message;
       for (const leader of message.marks.leaders) leaders.set(leader.pid, leader);
-      writeSync(1, GUARDIAN_READY);
+      say(GUARDIAN_READY);
       return;
     case 'started':
       leaders.set(message.leader.pid, message.leader);
@@ -61,8 +61,20 @@ function obey(message: GuardianMessage): void {
       clearTimeout(fence);
       fence = message.silenceMs > 0 ? setTimeout(() => void fenceOff(), message.silenceMs) : undefined;
       return;
+    case 'ping':
+      if (watched !== undefined) say(pongOf(message.nonce));
+      return;
     case 'bye':
       process.exit(0);
+  }
+}
+
+/** Nobody may be left to read it: that must not cost the messages after this one. */
+function say(line: string): void {
+  try {
+    writeSync(1, `${line}\n`);
+  } catch {
+    // The end of file on stdin says the same.
   }
 }
 

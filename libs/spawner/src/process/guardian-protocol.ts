@@ -18,7 +18,12 @@ export type GuardianMessage =
   | { readonly type: 'started'; readonly leader: PidStart }
   | { readonly type: 'ended'; readonly pid: number }
   | { readonly type: 'fence'; readonly silenceMs: number }
+  // Answered at once with the same number (`pongOf`).
+  | { readonly type: 'ping'; readonly nonce: number }
   | { readonly type: 'bye' };
 
-/** What the guardian writes once it watches. */
-export const GUARDIAN_READY = 'ready\n';
+/** What the guardian writes on its stdout, one line each: once it watches, and to a ping while it does. */
+export const GUARDIAN_READY = 'ready';
+export const pongOf = (nonce: number): string => `pong ${nonce}`;
+/** Longer lines than these it never writes. */
+export const MAX_GUARDIAN_LINE = 100;

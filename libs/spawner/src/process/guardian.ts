@@ -2,12 +2,15 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { WorkerMarks } from './end-worker-trees';
-import type { GuardianMessage } from './guardian-protocol';
+import { GUARDIAN_READY, MAX_GUARDIAN_LINE, pongOf, type GuardianMessage } from './guardian-protocol';
+import { LineReader, readLines } from './line-reader';
 import type { PidStart } from './proc-stat';
 import { failure } from './resolve-command';
 
 const READY_WAIT_MS = 10_000;
 const EXIT_WAIT_MS = 2_000;
+/** It has nothing else to do than to answer: who takes longer would not end a tree in time either. */
+const ANSWER_MS = 500;
 const FIRST_RESTART_MS = 10;
 const LONGEST_RESTART_MS = 5_000;
 /** A heap of a few megabytes is plenty, and a small process starts and kills faster. */
@@ -23,6 +26,9 @@ export class Guardian {
   #restartMs = FIRST_RESTART_MS;
   #restartTimer: NodeJS.Timeout | undefined;
   #fenceMs = 0;
+  #pings = 0;
+  /** Who waits for which answer. */
+  readonly #asked = new Map<string, () => void>();
   readonly #leaders = new Map<number, PidStart>();
 
   private constructor(
@@ -63,6 +69,24 @@ export class Guardian {
     this.#tell({ type: 'fence', silenceMs });
   }
 
+  /** Whether it would act now: it answers through the pipe it watches. A stopped process has a pid, and no answer. */
+  answers(): Promise<boolean> {
+    const child = this.#child;
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null)
+      return Promise.resolve(false);
+    const nonce = ++this.#pings;
+    return new Promise((resolve) => {
+      const settle = (answered: boolean): void => {
+        clearTimeout(timer);
+        this.#asked.delete(pongOf(nonce));
+        resolve(answered);
+      };
+      const timer = setTimeout(() => settle(false), ANSWER_MS);
+      this.#asked.set(pongOf(nonce), () => settle(true));
+      this.#tell({ type: 'ping', nonce });
+    });
+  }
+
   /**
    * Ends the guardian; with `trees: 'kill'` it first kills what is left, as if the worker had died, and goes on in the
    * background when that takes longer than 2 s.
@@ -92,16 +116,15 @@ export class Guardian {
     this.#child = child;
     child.stdin.on('error', () => {}); // its exit event says the same
     child.once('exit', () => this.#died(child));
-    const ready = waitReady(child);
+    const ready = waitReady(child, (line) => this.#asked.get(line)?.());
     const leaders = [...this.#leaders.values()];
     this.#tell({ type: 'watch', marks: { ...this.marks, leaders }, remove: this.remove, proof: this.proof });
     if (this.#fenceMs > 0) this.#tell({ type: 'fence', silenceMs: this.#fenceMs });
     await ready;
     this.#restartMs = FIRST_RESTART_MS;
-    // Neither its life nor its pipe may keep the worker's event loop running (R18).
+    // Neither its life nor its pipes may keep the worker's event loop running (R18).
     child.unref();
-    (child.stdin as unknown as { unref(): void }).unref();
-    child.stdout.destroy();
+    for (const pipe of [child.stdin, child.stdout]) (pipe as unknown as { unref(): void }).unref();
   }
 
   #died(child: ChildProcess): void {
@@ -121,7 +144,8 @@ export class Guardian {
   }
 }
 
-function waitReady(child: ChildProcess): Promise<void> {
+/** Resolves with its first line; hands on every other that it writes, for as long as it lives. */
+function waitReady(child: ChildProcess, onLine: (line: string) => void): Promise<void> {
   return new Promise((resolve, reject) => {
     const refuse = (why: string, cause?: unknown): void => {
       clearTimeout(timer);
@@ -131,11 +155,16 @@ function waitReady(child: ChildProcess): Promise<void> {
     const timer = setTimeout(() => refuse(`not ready within ${READY_WAIT_MS} ms`), READY_WAIT_MS);
     child.once('error', (error) => refuse(error.message, error));
     child.once('exit', (code, signal) => refuse(`it ended with ${signal ?? `code ${code}`}`));
-    child.stdout?.once('data', () => {
+    const watching = (): void => {
       clearTimeout(timer);
       child.removeAllListeners('error').on('error', () => {});
       resolve();
-    });
+    };
+    if (child.stdout !== null)
+      readLines(
+        child.stdout,
+        new LineReader(MAX_GUARDIAN_LINE, (line) => (line === GUARDIAN_READY ? watching() : onLine(line))),
+      );
   });
 }
 

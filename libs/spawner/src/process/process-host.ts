@@ -113,6 +113,10 @@ class Host implements ProcessHost {
     return this.guardian.pid;
   }
 
+  guardianAnswers(): Promise<boolean> {
+    return this.guardian.answers();
+  }
+
   agents(): AgentProcess[] {
     return [...this.#agents.values()].map(({ agent }) => agent);
   }

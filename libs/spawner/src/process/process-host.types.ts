@@ -43,6 +43,8 @@ export interface ProcessHost {
   readonly guardianRestarts: number;
   /** The running guardian, for `doctor` and for tests. */
   readonly guardianPid: number | undefined;
+  /** Whether the guardian would act now: asked through its pipe, it has to answer within 500 ms. */
+  guardianAnswers(): Promise<boolean>;
   /**
    * Starts one agent. Rejects with BelayError SPAWN_FAILED, `details.reason` one of SpawnFailure; then nothing is left.
    */

@@ -9,6 +9,7 @@ import type { ChildPipe, PipePool } from './pipe-pool';
 import { readStat, type ProcStat } from './proc-stat';
 import type { SpawnFailure } from './process-host.types';
 import { failure, type ResolvedCommand } from './resolve-command';
+import { passesThroughShell } from './shell-names';
 import { COOKIE_VARIABLE, WORKER_COOKIE_VARIABLE } from './sweep';
 
 /** A started first process with its pipes. */
@@ -41,7 +42,6 @@ exec "$@"
 `;
 /** The kernel keeps this much of a program's name. */
 const MAX_COMM = 15;
-const SHELL_NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
 
 /**
  * Starts the first process as leader of a session and group of its own; inside `cgroup` from its first instruction
@@ -87,8 +87,8 @@ async function launch(
   ours: readonly (Socket | undefined)[],
   join: boolean,
 ): Promise<StartedProcess> {
-  const [file, args] = behindShim(command, env, join ? JOIN_SHIM : MARK_SHIM);
-  const child = spawn(file, args, { cwd: command.cwd, env: { ...env }, detached: true, stdio });
+  const shimmed = behindShim(command, env, join ? JOIN_SHIM : MARK_SHIM);
+  const child = spawn('/bin/sh', shimmed.args, { cwd: command.cwd, env: shimmed.env, detached: true, stdio });
   // Read in the same turn of the loop: Node reaps only between turns, so even a process that has ended shows it.
   const now = child.pid === undefined ? undefined : readStat(child.pid);
   // It is the shim still, or even a copy of us: named is what it becomes.
@@ -107,16 +107,32 @@ async function launch(
   };
 }
 
+/** The shell sees only what it leaves as it is; env(1), behind it, sets the rest: the program gets all of it as asked. */
 function behindShim(
   command: ResolvedCommand,
   env: Readonly<Record<string, string>>,
   shim: string,
-): [string, string[]] {
+): { args: string[]; env: Record<string, string> } {
   const marks = limitsFor(env[WORKER_COOKIE_VARIABLE] ?? '', env[COOKIE_VARIABLE] ?? '');
-  // A shell forgets variables whose names it could not write itself (a.b=1): env(1) sets those again.
-  const odd = Object.entries(env).filter(([name]) => !SHELL_NAME.test(name));
-  const reset = odd.length === 0 ? [] : ['/usr/bin/env', ...odd.map(([name, value]) => `${name}=${value}`)];
-  return ['/bin/sh', ['-c', shim, 'belay-start', ...marks, ...reset, command.file, ...command.args]];
+  const plain: [string, string][] = [];
+  const reset: string[] = [];
+  for (const [name, value] of Object.entries(env)) {
+    if (passesThroughShell(name)) plain.push([name, value]);
+    else reset.push(`${name}=${value}`);
+  }
+  const program = [command.file, ...command.args];
+  // A name may begin with a dash; and to env(1) a path with "=" would be one more variable, to nice(1) it is a program.
+  const behind =
+    reset.length === 0
+      ? program
+      : [
+          '/usr/bin/env',
+          '--',
+          ...reset,
+          ...(command.file.includes('=') ? ['/usr/bin/nice', '-n', '0'] : []),
+          ...program,
+        ];
+  return { args: ['-c', shim, 'belay-start', ...marks, ...behind], env: Object.fromEntries(plain) };
 }
 
 /** Node tells some spawn failures by event (ENOENT, EMFILE, EAGAIN) and some by exception (ENOMEM, E2BIG). */
@@ -144,10 +160,28 @@ function toFailure(error: unknown, command: ResolvedCommand): Error {
 }
 
 /** What the shim says when it could not become the program; undefined for every other line of fd 3. */
-export function readShimFailure(line: string, cookie: string): string | undefined {
+export function readShimFailure(line: string, cookie: string): ShimFailure | undefined {
   if (cookie === '' || !line.startsWith(`${cookie} `)) return undefined;
-  const [, what, code] = line.split(' ');
-  if (what === 'join') return 'the process could not join its cgroup, so the command was not run';
-  if (code === '126') return 'the program was found but could not be executed (EACCES or a wrong format)';
-  return code === '127' ? 'the program or its interpreter vanished before it was executed' : undefined;
+  switch (line.slice(cookie.length + 1)) {
+    case 'join':
+      return {
+        exitCode: 126,
+        message: 'the process could not join its cgroup, so the command was not run',
+      };
+    case 'exec 126':
+      return {
+        exitCode: 126,
+        message: 'the program was found but could not be executed (EACCES or a wrong format)',
+      };
+    case 'exec 127':
+      return { exitCode: 127, message: 'the program or its interpreter vanished before it was executed' };
+    default:
+      return undefined;
+  }
+}
+
+/** The shim ends with that code after it: a program that knows the cookie could write the line, but then it has run. */
+export interface ShimFailure {
+  readonly exitCode: number;
+  readonly message: string;
 }

@@ -1,0 +1,70 @@
+import { createHash } from 'node:crypto';
+import type { AuditEntry, AuditFault } from '#libs/contracts';
+import type { Valkey } from '#libs/valkey';
+
+const PAGE = 1_000;
+
+/** The hash of an entry, or of a receipt's next target: over the one before and its own text. */
+export const chained = (before: string, text: string): string => sha1(`${before}\n${text}`);
+
+export const sha1 = (text: string): string => createHash('sha1').update(text).digest('hex');
+
+/** An entry as it is in the log; what cannot be read has no fields. */
+export type LoggedAct = Partial<AuditEntry> & { readonly id: string };
+
+/** What computing the chain again has shown so far, and where it goes on. */
+export interface ChainReading {
+  entries: number;
+  /** The hash of the last entry read. */
+  head: string | undefined;
+  /** The stream's id to go on after. */
+  cursor: string;
+  readonly faults: AuditFault[];
+}
+
+export const newReading = (): ChainReading => ({ entries: 0, head: undefined, cursor: '-', faults: [] });
+
+/**
+ * Computes the chain again from where `reading` stands to its end. Entries that are written meanwhile are read too: the
+ * end is reached where the last entry read is the one that the scripts know as the last.
+ */
+export async function readChain(
+  { redis, keys }: Valkey,
+  reading: ChainReading,
+  onEntry: (act: LoggedAct) => void,
+): Promise<void> {
+  const key = keys.shard(keys.control, 'audit');
+  const headKey = keys.shard(keys.control, 'audit:head');
+  for (;;) {
+    const rows = await redis.xrange(key, reading.cursor, '+', 'COUNT', PAGE);
+    for (const [id, [, text = '', , hash = '']] of rows) {
+      const act = { ...readEntry(text), id };
+      const { head: before, faults } = reading;
+      // The first that is kept rests on one that is not; its own hash is taken as given.
+      if (before !== undefined && chained(before, text) !== hash)
+        faults.push({ id, fault: `entry ${act.n ?? '?'} does not follow from the one before it` });
+      if (before === undefined && act.n === 1 && chained('', text) !== hash)
+        faults.push({ id, fault: 'the first entry was changed' });
+      reading.head = hash;
+      reading.cursor = `(${id}`;
+      reading.entries++;
+      onEntry(act);
+    }
+    if (rows.length === PAGE) continue;
+    const head = (await redis.hget(headKey, 'hash')) ?? undefined;
+    if (head === reading.head) return;
+    // Nothing came since, and still another one was written last.
+    if (rows.length === 0) {
+      reading.faults.push({ id: 'head', fault: 'the last entry is not the one that was written last' });
+      return;
+    }
+  }
+}
+
+export function readEntry(text: string): Partial<AuditEntry> {
+  try {
+    return JSON.parse(text) as Partial<AuditEntry>;
+  } catch {
+    return {};
+  }
+}

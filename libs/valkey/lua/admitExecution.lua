@@ -1,0 +1,11 @@
+-- admitExecution: asks, before a graph is staged, what commitExecution would say of it: a submit that is refused, or was
+-- made before, sends no graph. Changes nothing; the commit asks again.
+-- KEYS[1] the execution's record
+-- ARGV    as commitExecution's
+-- Returns { admitted = true } · { created = true | false, id } when it exists · refused: IDEMPOTENCY_CONFLICT { id }
+--           · LATCHED { latchId, kind, scope } when it should start and a latch covers it whole
+--!include base
+--!include execution
+--!include latch
+--!include admit
+return not_admitted() or cjson.encode({ admitted = true })
