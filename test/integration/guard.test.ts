@@ -202,6 +202,24 @@ describe('receipts are true', () => {
     expect(await fleet.client.agent(agent?.id ?? '')).toMatchObject({ report: { proved: true } });
   }, 30_000);
 
+  it('R27 a worker cut off from the server ends its own agents before its lease can be granted again', async () => {
+    const leaseMs = 8_000;
+    fleet = await startFleet({ workers: 1, env: { ...LEASE, BELAY_LEASE_TTL_MS: String(leaseMs) } });
+    const deaf = sh(`trap '' TERM; while :; do sleep 0.05; done`);
+    const id = await submit([
+      { id: 'a', run: deaf },
+      { id: 'b', run: SLEEP },
+    ]);
+    await running(id, 2);
+    await fleet.server.kill9();
+    const cutAt = performance.now();
+    await eventually(async () => processesWith(id).length === 0, 'the end of its agents');
+    // The lease began with a heartbeat before the cut: it cannot have run out sooner than this.
+    expect(performance.now() - cutAt).toBeLessThan(leaseMs);
+    expect(fleet.workers[0]?.log()).toContain('stopping own agents');
+    await fleet.server.restart();
+  }, 60_000);
+
   it('R10 each node’s own grace counts where an order names none', async () => {
     fleet = await startFleet({ workers: 1, env: LEASE });
     const id = await submit([
