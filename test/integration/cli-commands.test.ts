@@ -319,3 +319,31 @@ it('R50 kill by labels reaches what has them and nothing else; the audit log of 
     /^intact: \d+ entries and \d+ receipts are as they were written\nhead [0-9a-f]{40}\n/,
   );
 });
+
+it('R36 a WfFormat trace runs every task as a process, each after what it depends on, by its own events', async () => {
+  const file = resolve(__dirname, '../../examples/workflow.wfformat.json');
+  const submitted = await belay('run', file, '--time-scale', '0.01', '--json');
+  const { id } = JSON.parse(submitted.out) as ExecutionRecord;
+  const record = await fleet.client.waitForEnd(id, { giveUpAfterMs: 30_000 });
+  expect(record).toMatchObject({ state: 'completed', nodes: { total: record.nodes.completed } });
+  const trace = JSON.parse(readFileSync(file, 'utf8')) as {
+    workflow: { specification: { tasks: { id: string; parents: string[] }[] } };
+  };
+  const { tasks } = trace.workflow.specification;
+  const { redis, keys } = fleet.life.valkey;
+  // As it was stored: ids that are no node ids were shortened.
+  const nodes = Object.values(await redis.hgetall(keys.execution(id, 'specs'))).map(
+    (text) => JSON.parse(text) as { id: string; dependsOn: string[] },
+  );
+  const edges = (lists: string[][]): number => lists.flat().length;
+  expect(edges(nodes.map(({ dependsOn }) => dependsOn))).toBe(edges(tasks.map(({ parents }) => parents)));
+  const events = await fleet.life.executions.events(id, '0-0', 10_000);
+  const at = (type: string, nodeId: string): number =>
+    events.findIndex((event) => event.type === type && event.nodeId === nodeId);
+  expect(events.filter(({ type }) => type === 'agent.running')).toHaveLength(tasks.length);
+  for (const { id: nodeId, dependsOn } of nodes)
+    for (const parent of dependsOn) {
+      expect(at('node.completed', parent)).toBeGreaterThanOrEqual(0);
+      expect(at('node.running', nodeId)).toBeGreaterThan(at('node.completed', parent));
+    }
+}, 60_000);
