@@ -267,7 +267,8 @@ function isHeldStill(pid: number): boolean {
     mount !== undefined &&
     path.includes('belay-') &&
     readFileSync(join(mount, path, 'cgroup.events'), 'utf8').includes('frozen 1');
-  return isFrozen || procEntry(pid)?.state === 'T';
+  // In D a shell waits for a vfork child that was stopped before its exec: it runs nothing of its own either.
+  return isFrozen || ['T', 'D'].includes(procEntry(pid)?.state ?? '');
 }
 
 it('freeze --all holds everything, a submit waits, and thaw of its id lets both go on', async () => {

@@ -145,8 +145,10 @@ export class GroupTree implements ProcessTree {
   }
 
   #signalGroup(signal: NodeJS.Signals, record: StopRecord): boolean {
+    // A zombie takes signals too: who was ended by somebody else must not be claimed as reached.
+    const runs = findAlive(this.leader) !== undefined || this.#groupIsHeld();
     const sent = signalGroup(this.leader, signal) || (this.#groupIsHeld() && send(-this.leader.pid, signal));
-    if (sent) record.sent(signal, 'group', this.leader.pid);
+    if (sent && runs) record.sent(signal, 'group', this.leader.pid);
     return sent;
   }
 
