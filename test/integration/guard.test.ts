@@ -55,7 +55,8 @@ const signal = (pid: number | undefined, name: NodeJS.Signals): void => void pro
 describe('receipts are true', () => {
   it('R51 R17 an attempt lost with its worker is in every receipt as unconfirmed until somebody sees it dead', async () => {
     fleet = await startFleet({ workers: 2, env: LEASE });
-    const id = await submit([{ id: 'a', backoff: { delayMs: 0 }, run: SLEEP }]);
+    const node = { id: 'a', labels: { team: 'own' }, backoff: { delayMs: 0 }, run: SLEEP };
+    const id = await submit([node], { labels: { team: 'data' } });
     const [first] = await running(id, 1);
     const worker = ownerOf(first);
     const guardian = guardianOf(worker);
@@ -69,8 +70,14 @@ describe('receipts are true', () => {
         ),
       'the second attempt',
     );
+    // A selector that the execution is in and the node is not: stopped as a whole, it is all in, the lost attempt too.
+    const killed = await fleet.client.kill({
+      scope: { type: 'selector', selector: 'team=data' },
+      latch: false,
+    });
     const stopped = await fleet.client.stop(id);
     expect(stopped).toMatchObject({ status: 'failed', receipt: { complete: false } });
+    expect(stopped.receipt?.orderId).toBe(killed.orderId);
     const outcomes = async (orderId: string) =>
       Object.fromEntries(
         (await fleet.client.receipt(orderId)).targets.map(({ agentId, outcome }) => [

@@ -259,6 +259,22 @@ describe('the doorbell', () => {
     }
     expect(tally.kills).toBeGreaterThan(100);
   }, 120_000);
+
+  it('R31 R52 what nobody of ours said on a channel ends no worker, no stream and no wait', async () => {
+    const { redis, keys } = fleet.life.valkey;
+    const id = await submit([{ id: 'a', run: SLEEP }]);
+    await running(id, 1);
+    const said = ['', '{', 'null', '7', '[]', '{"order":{}}', '{"order":{"scope":null},"targets":[7]}'];
+    for (const channel of [keys.doorbellChannel, keys.eventsChannel])
+      for (const message of said) await redis.publish(channel, message);
+    expect(await fleet.client.stop(id)).toMatchObject({
+      status: 'stopped',
+      receipt: { complete: true, totals: { total: 1, killed: 1 } },
+    });
+    expect((await fleet.client.armed()).armed).toBe(true);
+    const next = await submit([{ id: 'a', run: sh('true') }]);
+    expect(await ended(next)).toMatchObject({ state: 'completed' });
+  }, 30_000);
 });
 
 describe('freeze and thaw', () => {

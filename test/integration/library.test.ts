@@ -98,6 +98,28 @@ it('R24 lists what is active across processes and restarts, by state, owner and 
   expect((await get(`/api/agents?owner=${agent?.owner}`)).items).toEqual([]);
 }, 60_000);
 
+it('R52 a kill whose look-up fails after it was placed stands: its receipt names what it killed', async () => {
+  const killswitch = app.get(KillswitchService);
+  const { execution } = await manager.submit({
+    name: 'unlooked',
+    nodes: [{ id: 'a', run: sh('echo ready; exec sleep 600') }],
+  });
+  await eventually(
+    async () => (await life.agents.list({ executionId: execution.id, states: ['running'] })).length === 1,
+    'the agent',
+  );
+  const get = jest.spyOn(life.executions, 'get').mockRejectedValueOnce(new Error('the server hung up'));
+  const scope = { type: 'execution', executionId: execution.id } as const;
+  await expect(killswitch.give({ scope, by: 'test' })).rejects.toThrow('the server hung up');
+  get.mockRestore();
+  const receipt = await eventually(async () => {
+    const [found] = (await killswitch.orders.list()).filter(({ order }) => order.scope.type === 'execution');
+    return found?.complete === true ? found : undefined;
+  }, 'the sweep of another process');
+  expect(receipt).toMatchObject({ order: { scope }, totals: { total: 1, killed: 1 } });
+  expect(processesWith(execution.id)).toEqual([]);
+}, 30_000);
+
 it('R36 a DAG of 10,000 nodes runs to its end in order, no script longer than 250 ms', async () => {
   const queues = { dispatch: async () => undefined, sweep: async () => 0 } as unknown as AgentQueues;
   // Graph only: claims and ends are driven here, so that no process is needed for 10,000 nodes.

@@ -184,7 +184,7 @@ export class ExecutionsController {
       return { orderId, executionId: id, status: state };
     }
     void reply.status(200);
-    return this.killswitch.stop(id, request);
+    return this.killswitch.stops.stop(id, request);
   }
 
   @Post('execute/stop')
@@ -198,7 +198,7 @@ export class ExecutionsController {
         ],
       });
     }
-    return this.killswitch.stop(executionId, { ...validateStopRequest(rest), by: 'api' });
+    return this.killswitch.stops.stop(executionId, { ...validateStopRequest(rest), by: 'api' });
   }
 
   @Get('executions/:id/events')

@@ -20,7 +20,8 @@ export type Scope =
 export type StopMode = 'graceful' | 'immediate';
 
 /** `kill` ends, `freeze` stops where it stands, `thaw` lets go on. */
-export type OrderKind = 'kill' | 'freeze' | 'thaw';
+export const ORDER_KINDS = ['kill', 'freeze', 'thaw'] as const;
+export type OrderKind = (typeof ORDER_KINDS)[number];
 
 /** A durable command to workers. Written to the log before it is announced. */
 export interface Order {

@@ -9,6 +9,7 @@ import {
   type ProducerResult,
 } from '#libs/contracts';
 import type { JobVerdict, ProducedJob, ProducersQueue } from '#libs/dispatch';
+import { isPassing } from '#libs/valkey';
 import type { ExecutionFollower } from './execution-follower';
 import type { ExecutionManager } from './execution-manager';
 
@@ -64,10 +65,10 @@ export class ProducerIntake {
       return { done: toResult(ended) };
     } catch (error) {
       if (this.closing.signal.aborted) return 'hand-back';
+      // What passes by itself (the server is away) is tried again, whatever the producer said of attempts.
+      if (passes(error)) return { waitMs: waitMs(job) };
       if (!isBelayError(error)) throw error;
       if (error.code === 'LATCHED') return this.wait(job, error);
-      // What passes by itself (the server is away) is tried again, whatever the producer said of attempts.
-      if (isTransient(error)) return { waitMs: waitMs(job) };
       return { failed: reasonOf(error) };
     }
   }
@@ -84,8 +85,16 @@ export class ProducerIntake {
   }
 }
 
-function isTransient({ code }: BelayError): boolean {
-  return ['SERVER_UNREACHABLE', 'SERVER_REFUSED', 'OUTCOME_UNKNOWN', 'TIMEOUT', 'DRAINING'].includes(code);
+const PASSING_CODES: readonly string[] = [
+  'SERVER_UNREACHABLE',
+  'SERVER_REFUSED',
+  'OUTCOME_UNKNOWN',
+  'TIMEOUT',
+  'DRAINING',
+];
+
+function passes(error: unknown): boolean {
+  return isBelayError(error) ? PASSING_CODES.includes(error.code) : isPassing(error);
 }
 
 function waitMs({ taken }: ProducedJob): number {

@@ -2,7 +2,7 @@ import type { ArmedAnswer, ArmedReport } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
 import type { ChangeFeed } from '#libs/valkey';
 import { ulid } from 'ulid';
-import type { OrderStore } from './order-store';
+import type { ArmedStore, GuardAnswer } from './armed-store';
 
 /** Every guard answers within this, or it is not armed (R55). Milliseconds. */
 const ANSWER_MS = 2_000;
@@ -11,7 +11,7 @@ const ANSWER_MS = 2_000;
 export class ArmedService {
   constructor(
     private readonly lifecycle: LifecycleService,
-    private readonly orders: OrderStore,
+    private readonly store: ArmedStore,
     private readonly feed: ChangeFeed,
   ) {}
 
@@ -21,9 +21,9 @@ export class ArmedService {
     const workers = await this.lifecycle.workers.list(['running', 'draining']);
     const askedAt = performance.now();
     const seenAfter = new Map<string, number>();
-    await this.orders.ask(nonce);
+    await this.store.ask(nonce);
     const look = async (): Promise<ReadonlyMap<string, GuardAnswer> | undefined> => {
-      const answers = await this.orders.answers<GuardAnswer>(nonce);
+      const answers = await this.store.answers(nonce);
       for (const id of answers.keys())
         if (!seenAfter.has(id)) seenAfter.set(id, Math.round(performance.now() - askedAt));
       return workers.every(({ id }) => answers.has(id)) ? answers : undefined;
@@ -33,7 +33,7 @@ export class ArmedService {
         timeoutMs: ANSWER_MS,
         what: 'The answer of every worker',
       })
-      .catch(async () => this.orders.answers<GuardAnswer>(nonce));
+      .catch(async () => this.store.answers(nonce));
     const report = workers.map(({ id }): ArmedAnswer => {
       const answer = answers.get(id);
       if (answer === undefined)
@@ -49,12 +49,4 @@ export class ArmedService {
     });
     return { armed: report.length > 0 && report.every(({ armed }) => armed), nonce, workers: report };
   }
-}
-
-/** What a worker's guard says of itself. */
-export interface GuardAnswer {
-  readonly containment: 'cgroup' | 'group';
-  /** The process beside it runs and answers. */
-  readonly guardian: boolean;
-  readonly running: number;
 }

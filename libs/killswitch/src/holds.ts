@@ -1,10 +1,13 @@
-import { type ExecutionRecord, type Latch, type Order, type Receipt, type Scope } from '#libs/contracts';
+import { type ExecutionRecord, type Latch, type Order, type Receipt } from '#libs/contracts';
 import type { DagExecutor } from '#libs/executions';
 import type { LifecycleService } from '#libs/lifecycle';
 import { patiently } from '#libs/valkey';
 import type { OrderRequest } from './killswitch.service';
 import type { LatchStore } from './latch-store';
 import type { OrderStore } from './order-store';
+
+/** Of a target that its thaw reached first. */
+export const NEVER_HELD = 'it was thawed before it was frozen';
 
 /** What holding still needs of the killswitch. */
 export interface OrderGiver {
@@ -38,11 +41,7 @@ export class Holds {
     await this.lifecycle.executions.pause(executionId, { mode, ...said });
     const receipt =
       mode === 'freeze'
-        ? await this.hold(
-            'freeze',
-            { type: 'execution', executionId },
-            { by, ...(note === undefined ? {} : { note }) },
-          )
+        ? await this.freeze(executionId, { by, ...(note === undefined ? {} : { note }) })
         : undefined;
     const execution = await this.lifecycle.executions.get(executionId);
     return { execution, ...(receipt === undefined ? {} : { receipt }) };
@@ -61,12 +60,12 @@ export class Holds {
     return { execution, ...(receipt === undefined ? {} : { receipt }) };
   }
 
-  private async hold(
-    kind: 'freeze' | 'thaw',
-    scope: Scope,
-    said: { by: string; note?: string; latchId?: string },
-  ): Promise<Receipt> {
-    const order = await this.giver.give({ kind, scope, ...said });
+  private async freeze(executionId: string, said: { by: string; note?: string }): Promise<Receipt> {
+    const order = await this.giver.give({
+      kind: 'freeze',
+      scope: { type: 'execution', executionId },
+      ...said,
+    });
     return this.giver.waitForReceipt(order.id);
   }
 
@@ -133,12 +132,7 @@ export class Holds {
     const { targets } = await this.orders.receipt(order.id);
     await this.giver.each(
       targets.filter(({ outcome }) => outcome === 'pending' || outcome === 'failed'),
-      async (target) =>
-        this.orders.report(order.id, {
-          ...target,
-          outcome: 'thawed',
-          detail: 'it was thawed before it was frozen',
-        }),
+      async (target) => this.orders.report(order.id, { ...target, outcome: 'thawed', detail: NEVER_HELD }),
     );
   }
 }

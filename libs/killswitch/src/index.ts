@@ -1,3 +1,4 @@
+export * from './armed-store';
 export * from './armed.service';
 export * from './audit-store';
 export * from './break-glass';

@@ -11,7 +11,9 @@ import {
 import type { AgentEnded, AgentRunner, AgentSlot, HoldResult } from '#libs/spawner';
 import { Subscriber, type Valkey } from '#libs/valkey';
 import { Subject, type Observable, type Subscription } from 'rxjs';
-import type { GuardAnswer } from './armed.service';
+import { ArmedStore, type GuardAnswer } from './armed-store';
+import { readDoorbell } from './doorbell';
+import { NEVER_HELD } from './holds';
 import type { OrderStore } from './order-store';
 
 /** How far back a log that lost its end is read again: its clock may be another machine's. Milliseconds. */
@@ -40,6 +42,7 @@ export interface OrderServed {
  */
 export class KillResponder {
   private readonly subscriber: Subscriber;
+  private readonly armed: ArmedStore;
   private readonly subscriptions: Subscription[] = [];
   private readonly served = new Subject<OrderServed>();
   private cursor = '0-0';
@@ -57,6 +60,7 @@ export class KillResponder {
     private readonly runner: AgentRunner,
     private readonly options: KillResponderOptions,
   ) {
+    this.armed = new ArmedStore(valkey);
     this.subscriber = new Subscriber(valkey.connections.create('subscriber'), [valkey.keys.doorbellChannel]);
   }
 
@@ -69,19 +73,22 @@ export class KillResponder {
   async start(head: string): Promise<void> {
     this.cursor = head;
     this.subscriptions.push(
-      this.subscriber.messages$.subscribe(({ message }) => {
-        const heard = JSON.parse(message) as Ring | { readonly ask: string };
-        if ('ask' in heard) void this.answer(heard.ask).catch(this.options.onError);
-        else this.obey(heard);
-      }),
+      this.subscriber.messages$.subscribe(({ message }) => this.hear(message)),
       this.subscriber.subscribed$.subscribe(() => void this.catchUp()),
       this.runner.ended$.subscribe((ended) => void this.reportEnd(ended).catch(this.options.onError)),
     );
     await this.subscriber.start();
   }
 
+  private hear(message: string): void {
+    const heard = readDoorbell(message);
+    if (heard === undefined) void this.catchUp();
+    else if ('ask' in heard) void this.answer(heard.ask).catch(this.options.onError);
+    else this.obey(heard);
+  }
+
   private async answer(nonce: string): Promise<void> {
-    await this.orders.answer(nonce, this.options.workerId, await this.options.describe());
+    await this.armed.answer(nonce, this.options.workerId, await this.options.describe());
   }
 
   /** Called with every heartbeat's answer. */
@@ -187,7 +194,7 @@ export class KillResponder {
     for (const slot of this.runner.slotsWhere(({ agentId }) => targets.includes(agentId)))
       await this.report(order, {
         ...this.target(slot, 'thawed'),
-        detail: 'it was thawed before it was frozen',
+        detail: NEVER_HELD,
       });
   }
 

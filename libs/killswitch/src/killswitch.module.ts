@@ -5,6 +5,7 @@ import { ChangeFeed, Valkey } from '#libs/valkey';
 import { DrillService, DrillStore } from './drill';
 import { KillswitchService, type KillswitchOptions } from './killswitch.service';
 import { ArmedService } from './armed.service';
+import { ArmedStore } from './armed-store';
 import { AuditStore } from './audit-store';
 import { ControlSettings } from './control-settings';
 import { LatchStore } from './latch-store';
@@ -56,9 +57,9 @@ export class KillswitchModule {
         },
         {
           provide: ArmedService,
-          inject: [LifecycleService, OrderStore, ChangeFeed],
-          useFactory: (lifecycle: LifecycleService, orders: OrderStore, feed: ChangeFeed) =>
-            new ArmedService(lifecycle, orders, feed),
+          inject: [LifecycleService, Valkey, ChangeFeed],
+          useFactory: (lifecycle: LifecycleService, valkey: Valkey, feed: ChangeFeed) =>
+            new ArmedService(lifecycle, new ArmedStore(valkey), feed),
         },
         { provide: AuditStore, inject: [Valkey], useFactory: (valkey: Valkey) => new AuditStore(valkey) },
         {

@@ -1,11 +1,8 @@
 import {
-  EXECUTION_MACHINE,
-  isEnded,
   isWide,
   NotFoundError,
   type AgentRecord,
   type BelayEvent,
-  type ExecutionRecord,
   type Latch,
   type Order,
   type OrderKind,
@@ -13,14 +10,13 @@ import {
   type Scope,
   type StopMode,
   type StopReason,
-  summaryOf,
-  type StopResponse,
 } from '#libs/contracts';
 import type { DagExecutor } from '#libs/executions';
 import type { LifecycleService } from '#libs/lifecycle';
 import { patiently, type ChangeFeed } from '#libs/valkey';
 import type { Subscription } from 'rxjs';
 import { ulid } from 'ulid';
+import { ExecutionStops } from './execution-stops';
 import { Holds } from './holds';
 import { newLatch, type LatchStore } from './latch-store';
 import { outcomeFor, targetOf, type OrderStore, type PlacedOrder } from './order-store';
@@ -36,8 +32,6 @@ export interface OrderRequest {
   readonly note?: string;
   /** Engage a latch for the scope in the same act. */
   readonly latch?: boolean;
-  /** Of a thaw: the latch whose hold is taken off; without one it is the hold of the scope. */
-  readonly latchId?: string;
   readonly by: string;
 }
 
@@ -54,9 +48,9 @@ export interface KillswitchOptions {
 
 /** Executions acted on at a time. */
 const AT_A_TIME = 32;
-/** A worker that has not reported by then may have died between an end and its report. Milliseconds. */
-/** After an unknown id. Milliseconds. */
+/** After an unknown id, how long every id is looked up first. Milliseconds. */
 const DOUBT_MS = 10_000;
+/** A worker that has not reported by then may have died between an end and its report. Milliseconds. */
 const REPAIR_AFTER_MS = 900;
 
 /**
@@ -73,6 +67,8 @@ export class KillswitchService {
   private readonly scopes: ScopeResolver;
   /** Pause and resume, freeze and thaw. */
   readonly holds: Holds;
+  /** Stops that are waited for. */
+  readonly stops: ExecutionStops;
 
   constructor(
     private readonly lifecycle: LifecycleService,
@@ -84,6 +80,7 @@ export class KillswitchService {
   ) {
     this.scopes = new ScopeResolver(lifecycle);
     this.holds = new Holds(lifecycle, dag, orders, latches, this);
+    this.stops = new ExecutionStops(lifecycle, orders, feed, this);
   }
 
   /** Answers the executions' own need for a stop: a node failed for good, a deadline, a budget, an abort signal. */
@@ -161,6 +158,8 @@ export class KillswitchService {
     try {
       await known;
     } catch (error) {
+      // The server went away meanwhile: the order stands, and the sweep carries it out.
+      if (!(error instanceof NotFoundError)) throw error;
       // Whoever asks for what does not exist must not fill the log of orders: for a while it is looked up first.
       this.doubtUntil = performance.now() + DOUBT_MS;
       await this.orders.addTargets(order.id, [], true);
@@ -179,7 +178,6 @@ export class KillswitchService {
       request.latch === true
         ? newLatch(kind === 'freeze' ? 'freeze' : 'latch', scope, { by, note, orderId: id })
         : undefined;
-    const latchId = latch?.id ?? request.latchId;
     return this.orders.place(
       {
         id,
@@ -190,7 +188,7 @@ export class KillswitchService {
         by,
         ...(graceMs === undefined ? {} : { graceMs }),
         ...(note === undefined ? {} : { note }),
-        ...(latchId === undefined ? {} : { latchId }),
+        ...(latch === undefined ? {} : { latchId: latch.id }),
       },
       latch,
     );
@@ -261,7 +259,9 @@ export class KillswitchService {
     for (const agent of [...live, ...whole]) if (wasThere(agent)) named.set(agent.id, agent);
     for (const agent of ended) if (agent.orderId === order.id) named.set(agent.id, agent);
     // Lost with their worker and never seen dead: they may still run, so no receipt is complete without them.
-    for (const agent of unproved) if (this.scopes.covers(order.scope, agent)) named.set(agent.id, agent);
+    for (const agent of unproved)
+      if (this.scopes.covers(order.scope, agent) || inScope.has(agent.executionId))
+        named.set(agent.id, agent);
     return [...named.values()];
   }
 
@@ -297,79 +297,6 @@ export class KillswitchService {
       });
   }
 
-  /** Stops one execution and waits for its end, with the receipt (R19). An ended one answers what is stored (R20). */
-  async stop(executionId: string, request: Omit<OrderRequest, 'scope' | 'kind'>): Promise<StopResponse> {
-    const before = await patiently(async () => this.lifecycle.executions.get(executionId));
-    if (isEnded(EXECUTION_MACHINE, before.state)) {
-      // The order that ended it may be younger than its receipt: two stops at once have one answer.
-      if (before.orderId !== undefined) await this.waitForReceipt(before.orderId).catch(() => undefined);
-      return patiently(async () => this.response(before));
-    }
-    const order = await this.give({
-      reason: 'user_abort',
-      ...request,
-      scope: { type: 'execution', executionId },
-    });
-    await this.waitForReceipt(order.id);
-    const record = await this.waitForEnd(executionId);
-    // An earlier order may be the one that stopped it: its receipt is the one answered.
-    if (record.orderId !== undefined && record.orderId !== order.id)
-      await this.waitForReceipt(record.orderId);
-    return patiently(async () => this.response(record));
-  }
-
-  /** What stop answers, from the record alone: the response equals the record (R7). */
-  async response(record: ExecutionRecord): Promise<StopResponse> {
-    const receipt =
-      record.orderId === undefined
-        ? undefined
-        : await this.newestReceipt(record.orderId).catch(unlessNotFound);
-    return {
-      status: record.state,
-      executionId: record.id,
-      ...(record.reason === undefined ? {} : { reason: record.reason }),
-      finalCostUsd: record.costUsd,
-      costEstimated: record.live > 0 || (receipt?.totals.unconfirmed ?? 0) > 0,
-      ...(record.stoppedAt === undefined ? {} : { stoppedAt: record.stoppedAt }),
-      summary: summaryOf(record, this.lifecycle.valkey.clock.now()),
-      ...(receipt === undefined ? {} : { receipt }),
-    };
-  }
-
-  /** The end of an agent may be stored and not be in the receipt yet: an answer must not say less than the records do. */
-  private async newestReceipt(orderId: string): Promise<Receipt> {
-    if ((await this.orders.state(orderId)) !== 'complete') await this.repair(orderId);
-    return this.orders.receipt(orderId);
-  }
-
-  private async waitForEnd(executionId: string): Promise<ExecutionRecord> {
-    const look = async (): Promise<ExecutionRecord | undefined> => {
-      const record = await this.lifecycle.executions.get(executionId);
-      return isEnded(EXECUTION_MACHINE, record.state) ? record : undefined;
-    };
-    return this.feed
-      .until(look, (event) => event.executionId === executionId && event.entity === 'execution', {
-        timeoutMs: 5_000,
-        what: `The end of ${executionId}`,
-      })
-      .catch(async () => this.giveUp(executionId));
-  }
-
-  /** An agent could not be proved dead within the limit: the execution says so, it never says `stopped` (R51). */
-  private async giveUp(executionId: string): Promise<ExecutionRecord> {
-    const record = await this.lifecycle.executions.get(executionId);
-    if (record.state === 'stopping' && record.live > 0) {
-      const error = {
-        code: 'UNCONFIRMED',
-        message: 'Some agents could not be proved dead; see the receipt.',
-      };
-      await this.lifecycle.executions
-        .transition(executionId, 'failed', { from: 'stopping', set: { error: JSON.stringify(error) } })
-        .catch(() => undefined);
-    }
-    return this.lifecycle.executions.get(executionId);
-  }
-
   /** A latch on its own: nothing in its scope starts any more. Resolves when that holds. @throws NotFoundError */
   async engage(request: { scope: Scope; by: string; note?: string }): Promise<Latch> {
     await this.scopes.assertKnown(request.scope);
@@ -386,12 +313,13 @@ export class KillswitchService {
 
   private async complete(order: Order, now: number): Promise<void> {
     const receipt = await this.orders.receipt(order.id);
-    if (receipt.resolvedAt === undefined || (await this.holds.isOvertaken(order))) await this.carryOut(order);
+    if (receipt.resolvedAt === undefined) await this.carryOut(order);
+    else if (await this.holds.isOvertaken(order)) await this.holds.settleOvertaken(order);
     await this.repair(order.id);
     if (receipt.state === 'open' && now - order.placedAt > this.options.proofLimitMs) {
       await this.orders.expire(order.id);
       if (order.scope.type === 'execution' && order.kind === 'kill')
-        await this.giveUp(order.scope.executionId);
+        await this.stops.giveUp(order.scope.executionId);
     }
   }
 
@@ -408,7 +336,7 @@ export class KillswitchService {
   }
 
   /** A worker stores an agent's end before it reports it; when it died in between, the record has the evidence. */
-  private async repair(orderId: string): Promise<void> {
+  async repair(orderId: string): Promise<void> {
     const { order, targets } = await this.orders.receipt(orderId);
     // A tree that could not be frozen in time may have ended since, or been thawed.
     const open = targets.filter(({ outcome }) => ['pending', 'unconfirmed', 'failed'].includes(outcome));
@@ -426,9 +354,4 @@ export class KillswitchService {
       await this.orders.report(orderId, targetOf(agent, outcome, detail));
     }
   }
-}
-
-/** A receipt that retention has removed is no receipt; a server that is away is another matter. */
-function unlessNotFound(error: unknown): undefined {
-  if (!(error instanceof NotFoundError)) throw error;
 }

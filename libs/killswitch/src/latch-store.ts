@@ -71,7 +71,7 @@ export class LatchStore {
   private async store(latch: NewLatch): Promise<WriteMark> {
     const reply = await this.call('engageLatch', latch.id, [JSON.stringify(latch), MAX_LATCHES]);
     const mark = this.valkey.replication.mark(this.valkey.keys.control);
-    if (reply.refused !== undefined) throw tooMany();
+    if (reply.refused !== undefined) throw tooMany(MAX_LATCHES);
     await this.copy(JSON.parse(reply['latches'] as string) as LatchSet, { free: false });
     return mark;
   }
@@ -167,9 +167,9 @@ export class LatchStore {
   }
 }
 
-export function tooMany(): BelayError {
+export function tooMany(most: number): BelayError {
   return new BelayError(
     'TOO_MANY_LATCHES',
-    `There are ${MAX_LATCHES} latches already. Release what is not needed: belay latches`,
+    `There are ${most} latches already. Release what is not needed: belay latches`,
   );
 }

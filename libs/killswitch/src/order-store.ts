@@ -25,7 +25,6 @@ import { latchOf, tooMany, type LatchStore, type NewLatch } from './latch-store'
 const CHUNK = 500;
 /** A kill must not fail because somebody engaged latches up to their bound. */
 const MAX_LATCHES_OF_ORDERS = 5 * MAX_LATCHES;
-const ANSWERS_KEPT_MS = 60_000;
 /** Targets one script writes: some 5 ms of the server's time. */
 const REPORTS_AT_ONCE = 100;
 
@@ -93,7 +92,7 @@ export class OrderStore {
     ]);
     const { replication, keys } = this.valkey;
     const mark = replication.mark(keys.order(asked.id));
-    if (reply.refused === 'TOO_MANY_LATCHES') throw tooMany();
+    if (reply.refused === 'TOO_MANY_LATCHES') throw tooMany(MAX_LATCHES_OF_ORDERS);
     const order = JSON.parse(reply['order'] as string) as Order;
     if (typeof reply['latches'] === 'string') {
       await this.latches.copy(JSON.parse(reply['latches']) as LatchSet, { free: false });
@@ -154,31 +153,8 @@ export class OrderStore {
     }
   }
 
-  private async publish(ring: Ring | { readonly ask: string }): Promise<void> {
+  private async publish(ring: Ring): Promise<void> {
     await this.valkey.redis.publish(this.valkey.keys.doorbellChannel, JSON.stringify(ring));
-  }
-
-  /** Asks every guard that hears the doorbell to answer. */
-  async ask(nonce: string): Promise<void> {
-    await this.publish({ ask: nonce });
-  }
-
-  /** A guard's answer; kept for a moment only. */
-  async answer(nonce: string, workerId: string, answer: object): Promise<void> {
-    const { redis, keys } = this.valkey;
-    const key = keys.shard(keys.control, `armed:${nonce}`);
-    await redis
-      .multi()
-      .hset(key, workerId, JSON.stringify(answer))
-      .pexpire(key, ANSWERS_KEPT_MS)
-      .publish(keys.eventsChannel, JSON.stringify({ type: 'worker.armed', entity: 'worker', workerId }))
-      .exec();
-  }
-
-  async answers<T>(nonce: string): Promise<ReadonlyMap<string, T>> {
-    const { redis, keys } = this.valkey;
-    const rows = await redis.hgetall(keys.shard(keys.control, `armed:${nonce}`));
-    return new Map(Object.entries(rows).map(([id, text]) => [id, JSON.parse(text) as T]));
   }
 
   /** Into the audit log: what was done while the server was away. Repeatable by id. */

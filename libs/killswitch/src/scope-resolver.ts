@@ -33,7 +33,8 @@ export class ScopeResolver {
       case 'worker':
         return agents.ownedBy(scope.workerId);
       case 'agent':
-        return [await agents.get(scope.agentId)].filter((agent) => !isEnded(AGENT_MACHINE, agent.state));
+        // One that is not there is not live: an order for it must come to its end all the same.
+        return (await agents.many([scope.agentId])).filter((agent) => !isEnded(AGENT_MACHINE, agent.state));
       case 'all':
         return agents.liveEverywhere();
       case 'pool':

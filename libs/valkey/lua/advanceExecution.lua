@@ -18,8 +18,8 @@ end
 local entries, moved = {}, 0
 local halting = state == 'idle' and field('halting')
 
-if state == 'running' and field('retrying') then moved = reset_nodes(limit) end
-local retrying = field('retrying')
+local retrying = field('retrying') ~= nil
+if state == 'running' and retrying then moved, retrying = reset_nodes(limit) end
 if (state == 'running' or state == 'stopping') and not retrying then
   while moved < limit do
     local item = redis.call('LPOP', todo_key)
@@ -61,7 +61,7 @@ if state == 'stopping' or halting then
 end
 if moved > 0 then bump() end
 local now_state = settle()
-local more = retrying ~= nil or redis.call('LLEN', todo_key) > 0
+local more = retrying or redis.call('LLEN', todo_key) > 0
   or ((now_state == 'stopping' or halting) and redis.call('SCARD', open_key) > 0)
 if now_state == 'completed' or now_state == 'failed' or now_state == 'stopped' or now_state == 'paused' then more = false end
 if not more then redis.call('ZREM', key('advancing'), EXE) end

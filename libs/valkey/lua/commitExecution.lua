@@ -46,11 +46,7 @@ emit({ type = 'execution.idle', entity = 'execution', to = 'idle' })
 
 if ARGV[6] == '1' then
   move_execution('idle', 'running')
-  if fields.timeoutMs then
-    local deadline = NOW + tonumber(fields.timeoutMs)
-    redis.call('HSET', exe_key, 'deadlineAt', int(deadline))
-    redis.call('ZADD', key('deadlines'), int(deadline), EXE)
-  end
+  if fields.timeoutMs then set_deadline(fields.timeoutMs) end
   keep_advancing()
 end
 return cjson.encode({ created = true, id = EXE })

@@ -16,15 +16,13 @@ if released ~= '' and (state ~= 'paused' or field('heldBy') ~= released) then
   return cjson.encode({ state = state, wasFrozen = false })
 end
 if state ~= 'paused' then return refuse('NOT_PAUSED', { state = state }) end
-local latches = engaged_latches()
-local facts = { execution = EXE, labels = cjson.decode(field('labels') or '{}') }
 if released == '' then
   -- A freeze keeps it too: its agents would stand still while its deadline ran.
-  local latch = latches and covering_latch(latches, facts)
+  local latch = latch_over_execution()
   if latch then return refuse_latched(latch) end
 else
   -- Another freeze goes on holding it. A latch does not: it keeps its nodes from being claimed, one by one.
-  local other = latches and covering_latch(latches, facts, 'freeze')
+  local other = latch_over_execution('freeze')
   if other then
     redis.call('HSET', exe_key, 'heldBy', other.id)
     return cjson.encode({ state = state, wasFrozen = false })
@@ -40,10 +38,8 @@ move_execution('paused', 'running', { actor = ARGV[4] })
 redis.call('HDEL', exe_key, 'frozen', 'heldBy')
 local left = field('deadlineLeftMs')
 if left then
-  local deadline = int(NOW + tonumber(left))
   redis.call('HDEL', exe_key, 'deadlineLeftMs')
-  redis.call('HSET', exe_key, 'deadlineAt', deadline)
-  redis.call('ZADD', key('deadlines'), deadline, EXE)
+  set_deadline(left)
 end
 -- Bounded by what was ready when the pause began.
 for _, id in ipairs(redis.call('SMEMBERS', exe_key .. ':parked')) do redis.call('ZADD', key('outbox:at'), 'XX', int(NOW - 2000), id) end

@@ -22,8 +22,7 @@ if living or unproved then
   return refuse('NOT_PROVED', { agentId = living or unproved,
     count = redis.call('SCARD', living and live_key or exe_key .. ':unproved'), living = living ~= false })
 end
-local latches = engaged_latches()
-local latch = latches and covering_latch(latches, { execution = EXE, labels = cjson.decode(field('labels') or '{}') }, 'latch')
+local latch = latch_over_execution('latch')
 if latch then return refuse_latched(latch) end
 
 for _, suffix in ipairs(EXPIRING) do redis.call('PERSIST', exe_key .. suffix) end
@@ -37,10 +36,6 @@ redis.call('HSET', exe_key, 'retrying', 0, 'retryId', ARGV[4], 'retriedAt', int(
 local epoch = redis.call('HINCRBY', exe_key, 'epoch', 1)
 move_execution(state, 'running', { actor = ARGV[5], data = { epoch = epoch } })
 local timeout = field('timeoutMs')
-if timeout then
-  local deadline = int(NOW + tonumber(timeout))
-  redis.call('HSET', exe_key, 'deadlineAt', deadline)
-  redis.call('ZADD', key('deadlines'), deadline, EXE)
-end
+if timeout then set_deadline(timeout) end
 keep_advancing()
 return cjson.encode({ state = 'running', epoch = epoch })

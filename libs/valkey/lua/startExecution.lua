@@ -12,15 +12,10 @@ if state == 'running' then return cjson.encode({ state = state }) end
 if state ~= 'idle' or field('halting') then
   return refuse('INVALID_TRANSITION', { entity = 'execution', id = EXE, from = state, to = 'running' })
 end
-local latches = engaged_latches()
-local latch = latches and covering_latch(latches, { execution = EXE, labels = cjson.decode(field('labels') or '{}') }, 'latch')
+local latch = latch_over_execution('latch')
 if latch then return refuse_latched(latch) end
 move_execution('idle', 'running')
 local timeout = field('timeoutMs')
-if timeout then
-  local deadline = NOW + tonumber(timeout)
-  redis.call('HSET', exe_key, 'deadlineAt', int(deadline))
-  redis.call('ZADD', key('deadlines'), int(deadline), EXE)
-end
+if timeout then set_deadline(timeout) end
 keep_advancing()
 return cjson.encode({ state = 'running' })

@@ -1,6 +1,6 @@
 import { BelayError, type BelayEvent } from '#libs/contracts';
-import { filter, map, share, type Observable, type Subscription } from 'rxjs';
-import { isPassing } from './script-runner';
+import { concatMap, filter, share, type Observable, type Subscription } from 'rxjs';
+import { isPassing } from './passing';
 import { Subscriber } from './subscriber';
 import type { Valkey } from './valkey.module';
 
@@ -10,6 +10,16 @@ const LOOK_AGAIN_MS = 1_000;
 /** The server is away for a moment: the next look may find it again. */
 function whenPassing(error: unknown): undefined {
   if (!isPassing(error)) throw error;
+}
+
+/** None for what nobody of ours said: it must not end the stream for everybody (R31). */
+function readEvent(message: string): BelayEvent[] {
+  try {
+    const event = JSON.parse(message) as BelayEvent | null;
+    return typeof event?.type === 'string' ? [event] : [];
+  } catch {
+    return [];
+  }
 }
 
 /** Every published event as one stream, and waits that use it as a hint and the record as the truth. */
@@ -22,7 +32,7 @@ export class ChangeFeed {
     this.subscriber = new Subscriber(valkey.connections.create('subscriber'), [channel]);
     this.events$ = this.subscriber.messages$.pipe(
       filter((message) => message.channel === channel),
-      map(({ message }) => JSON.parse(message) as BelayEvent),
+      concatMap(({ message }) => readEvent(message)),
       share(),
     );
   }

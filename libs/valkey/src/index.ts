@@ -1,8 +1,8 @@
 export * from './change-feed';
-export { patiently } from './patiently';
 export * from './connection';
 export * from './keyspace';
 export * from './local-server';
+export * from './passing';
 export * from './recent';
 export * from './replication';
 export * from './script-runner';

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
-import { setTimeout as delay } from 'node:timers/promises';
 import { MACHINES, OutcomeUnknownError, statesOf, type StateMachine } from '#libs/contracts';
 import type { Server } from './connection';
+import { isPassing, patiently } from './passing';
 import { SCRIPT_SOURCES, type ScriptName } from './scripts/generated';
 import { nodesOf } from './topology';
 
@@ -44,16 +44,6 @@ function load(): Record<ScriptName, LoadedScript> {
 
 const SCRIPTS = load();
 
-const PASSING =
-  /^(LOADING|BUSY|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|OOM|MISCONF|NOREPLICAS)|Connection is closed|ECONNREFUSED|ECONNRESET|EPIPE|ENOENT|Stream isn't writeable|max retries|Command timed out|Too many Cluster redirections|startup nodes|refresh slots cache/;
-
-/** Whether the server may answer a moment later: a lost connection, a restart, a failover. */
-export function isPassing(error: unknown): boolean {
-  return (
-    error instanceof Error && (PASSING.test(error.message) || error.name === 'MaxRetriesPerRequestError')
-  );
-}
-
 /**
  * Runs the scripts of libs/valkey/lua by SHA. Every one of them can be repeated, so a call whose reply was lost is
  * made again until `patienceMs` has passed; after that the outcome is unknown and the error says so.
@@ -80,15 +70,10 @@ export class ScriptRunner {
   async run(name: ScriptName, key: string, args: readonly (string | number)[]): Promise<unknown> {
     this.calls.set(name, (this.calls.get(name) ?? 0) + 1);
     const script = SCRIPTS[name];
-    const deadline = performance.now() + this.patienceMs;
-    for (let attempt = 0; ; attempt++) {
-      try {
-        return await this.once(script, key, args);
-      } catch (error) {
-        if (!isPassing(error)) throw error;
-        if (performance.now() > deadline) throw new OutcomeUnknownError(`script ${name}`, error);
-        await delay(Math.min(20 * 2 ** attempt, 500));
-      }
+    try {
+      return await patiently(async () => this.once(script, key, args), this.patienceMs);
+    } catch (error) {
+      throw isPassing(error) ? new OutcomeUnknownError(`script ${name}`, error) : error;
     }
   }
 

@@ -2,13 +2,13 @@ import {
   BelayError,
   isBelayError,
   ownPoolOf,
+  validateSpec,
   type AgentRecord,
   type BelayEvent,
   type CanaryResult,
   type DrillResult,
   type DrillStatus,
   type ExecutionSpec,
-  type NodeSpec,
   type Receipt,
   type WorkerRecord,
 } from '#libs/contracts';
@@ -192,27 +192,20 @@ function judge(receipt: Receipt): Pick<DrillResult, 'passed' | 'detail' | 'canar
   return { passed: false, detail: `Not proved killed: ${which}. See order ${receipt.orderId}.`, canaries };
 }
 
-/** Not through the validation of specs: its pool is a name that no spec can use. */
+/** Its pool is a name that no spec can use: it is put in after the validation. */
 function specFor(workerId: string): ExecutionSpec {
-  const node = ({ name, command }: (typeof CANARIES)[number]): NodeSpec => ({
-    id: name,
-    dependsOn: [],
-    run: { command: [command], env: {}, shell: true },
-    pool: ownPoolOf(workerId),
-    priority: 10,
-    labels: {},
-    maxAttempts: 1,
-    backoff: { type: 'fixed', delayMs: 0, maxMs: 0, jitter: 0 },
-    graceMs: GRACE_MS,
-    allowFailure: false,
-    onLostContact: 'stop',
-    recovery: { auto: true },
-  });
-  return {
+  const spec = validateSpec({
     name: 'drill',
     labels: { drill: workerId },
     onFailure: 'continue',
     timeoutMs: DEADLINE_MS,
-    nodes: CANARIES.map(node),
-  };
+    nodes: CANARIES.map(({ name, command }) => ({
+      id: name,
+      run: { command: [command], shell: true },
+      priority: 10,
+      maxAttempts: 1,
+      graceMs: GRACE_MS,
+    })),
+  });
+  return { ...spec, nodes: spec.nodes.map((node) => ({ ...node, pool: ownPoolOf(workerId) })) };
 }

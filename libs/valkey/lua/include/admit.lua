@@ -19,7 +19,7 @@ local function not_admitted()
   -- A latch covers an execution as a whole, or every one of its nodes; else the nodes it covers wait by themselves.
   local latches = ARGV[6] == '1' and engaged_latches()
   if not latches then return nil end
-  local latch = covering_latch(latches, { execution = EXE, labels = cjson.decode(fields.labels or '{}') }, 'latch')
+  local latch = latch_over_execution('latch', fields.labels)
   local kinds = cjson.decode(ARGV[8])
   for i = 1, latch and 0 or #kinds do
     latch = covering_latch(latches, { execution = EXE, pool = kinds[i].pool, labels = kinds[i].labels }, 'latch')

@@ -119,6 +119,13 @@ local function dependants(id, piece)
   return cjson.decode(text)
 end
 
+-- The janitor stops it once so many milliseconds have passed.
+local function set_deadline(left)
+  local deadline = int(NOW + tonumber(left))
+  redis.call('HSET', exe_key, 'deadlineAt', deadline)
+  redis.call('ZADD', key('deadlines'), deadline, EXE)
+end
+
 -- More to do for this execution than one script should: whoever calls advance next goes on, a janitor at the latest.
 local function keep_advancing() redis.call('ZADD', key('advancing'), 'NX', int(NOW), EXE) end
 
@@ -161,10 +168,10 @@ end
 local function settle()
   local state = field('state')
   if state ~= 'running' and state ~= 'stopping' then return state end
-  -- Not all of its nodes are pending again yet.
-  if field('retrying') then return state end
   local n = redis.call('HMGET', exe_key, 'n:pending', 'n:ready', 'n:running', 'n:suspended', 'live',
-    'n:failed', 'n:skipped', 'n:cancelled', 'allowed', 'stopTo', 'reason', 'actor', 'error')
+    'n:failed', 'n:skipped', 'n:cancelled', 'allowed', 'stopTo', 'reason', 'actor', 'error', 'retrying')
+  -- A retry under way: not all of its nodes are pending again yet.
+  if n[14] then return state end
   for i = 1, 5 do if tonumber(n[i]) > 0 then return state end end
   local to
   if state == 'stopping' then

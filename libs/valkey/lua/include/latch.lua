@@ -40,6 +40,14 @@ local function covering_latch(latches, facts, kind)
   return nil
 end
 
+-- The first over the execution as a whole, of that kind or of any: one over some of its nodes keeps only those. Needs
+-- execution; `labels` as JSON when its record is not there yet.
+local function latch_over_execution(kind, labels)
+  local latches = engaged_latches()
+  if not latches then return nil end
+  return covering_latch(latches, { execution = EXE, labels = cjson.decode(labels or field('labels') or '{}') }, kind)
+end
+
 local function refuse_latched(latch)
   return refuse('LATCHED', { latchId = latch.id, kind = latch.kind, scope = latch.scope, by = latch.by, note = latch.note })
 end

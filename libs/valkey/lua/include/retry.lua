@@ -14,7 +14,8 @@ local function missing_dependencies(id)
 end
 
 -- The next nodes in the order of the spec: pending again unless completed, with their attempts counted anew for the
--- policy. Those that wait for nothing are put on the todo list. Returns how many were looked at.
+-- policy. Those that wait for nothing are put on the todo list. Returns how many were looked at, and
+-- whether there are more.
 local function reset_nodes(budget)
   local from = number_field('retrying')
   local ids = redis.call('LRANGE', exe_key .. ':order', int(from), int(from + budget - 1))
@@ -28,7 +29,7 @@ local function reset_nodes(budget)
       if missing == 0 then redis.call('RPUSH', todo_key, 'r' .. id) end
     end
   end
-  if #ids < budget then redis.call('HDEL', exe_key, 'retrying')
-  else redis.call('HSET', exe_key, 'retrying', int(from + #ids)) end
-  return #ids
+  local more = #ids == budget
+  if more then redis.call('HSET', exe_key, 'retrying', int(from + #ids)) else redis.call('HDEL', exe_key, 'retrying') end
+  return #ids, more
 end

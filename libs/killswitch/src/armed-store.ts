@@ -1,0 +1,44 @@
+import type { Valkey } from '#libs/valkey';
+
+const ANSWERS_KEPT_MS = 60_000;
+
+/** What a worker's guard says of itself. */
+export interface GuardAnswer {
+  readonly containment: 'cgroup' | 'group';
+  /** The process beside it runs and answers. */
+  readonly guardian: boolean;
+  readonly running: number;
+}
+
+/** A nonce that goes the way of the orders, and what every guard answers to it (R55). */
+export class ArmedStore {
+  constructor(private readonly valkey: Valkey) {}
+
+  /** Asks every guard that hears the doorbell to answer. */
+  async ask(nonce: string): Promise<void> {
+    const { redis, keys } = this.valkey;
+    await redis.publish(keys.doorbellChannel, JSON.stringify({ ask: nonce }));
+  }
+
+  /** A guard's answer; kept for a moment only. */
+  async answer(nonce: string, workerId: string, answer: GuardAnswer): Promise<void> {
+    const { redis, keys } = this.valkey;
+    const key = this.key(nonce);
+    await redis
+      .multi()
+      .hset(key, workerId, JSON.stringify(answer))
+      .pexpire(key, ANSWERS_KEPT_MS)
+      .publish(keys.eventsChannel, JSON.stringify({ type: 'worker.armed', entity: 'worker', workerId }))
+      .exec();
+  }
+
+  async answers(nonce: string): Promise<ReadonlyMap<string, GuardAnswer>> {
+    const rows = await this.valkey.redis.hgetall(this.key(nonce));
+    return new Map(Object.entries(rows).map(([id, text]) => [id, JSON.parse(text) as GuardAnswer]));
+  }
+
+  private key(nonce: string): string {
+    const { keys } = this.valkey;
+    return keys.shard(keys.control, `armed:${nonce}`);
+  }
+}

@@ -1,0 +1,113 @@
+import {
+  EXECUTION_MACHINE,
+  isEnded,
+  NotFoundError,
+  summaryOf,
+  type ExecutionRecord,
+  type Order,
+  type Receipt,
+  type StopResponse,
+} from '#libs/contracts';
+import type { LifecycleService } from '#libs/lifecycle';
+import { patiently, type ChangeFeed } from '#libs/valkey';
+import type { OrderRequest } from './killswitch.service';
+import type { OrderStore } from './order-store';
+
+/** What a stop needs of the killswitch. */
+interface StopGiver {
+  give(request: OrderRequest): Promise<Order>;
+  repair(orderId: string): Promise<void>;
+  waitForReceipt(orderId: string): Promise<Receipt>;
+}
+
+/** The end of an execution has this long after its receipt. Milliseconds. */
+const END_WITHIN_MS = 5_000;
+
+/** Stops one execution, waits for its end, and answers from what is stored. */
+export class ExecutionStops {
+  constructor(
+    private readonly lifecycle: LifecycleService,
+    private readonly orders: OrderStore,
+    private readonly feed: ChangeFeed,
+    private readonly giver: StopGiver,
+  ) {}
+
+  /** Stops one execution and waits for its end, with the receipt (R19). An ended one answers what is stored (R20). */
+  async stop(executionId: string, request: Omit<OrderRequest, 'scope' | 'kind'>): Promise<StopResponse> {
+    const before = await patiently(async () => this.lifecycle.executions.get(executionId));
+    if (isEnded(EXECUTION_MACHINE, before.state)) {
+      // The order that ended it may be younger than its receipt: two stops at once have one answer.
+      if (before.orderId !== undefined)
+        await this.giver.waitForReceipt(before.orderId).catch(() => undefined);
+      return patiently(async () => this.response(before));
+    }
+    const order = await this.giver.give({
+      reason: 'user_abort',
+      ...request,
+      scope: { type: 'execution', executionId },
+    });
+    await this.giver.waitForReceipt(order.id);
+    const record = await this.waitForEnd(executionId);
+    // An earlier order may be the one that stopped it: its receipt is the one answered.
+    if (record.orderId !== undefined && record.orderId !== order.id)
+      await this.giver.waitForReceipt(record.orderId);
+    return patiently(async () => this.response(record));
+  }
+
+  /** What stop answers, from the record alone: the response equals the record (R7). */
+  async response(record: ExecutionRecord): Promise<StopResponse> {
+    const receipt =
+      record.orderId === undefined
+        ? undefined
+        : await this.newestReceipt(record.orderId).catch(unlessNotFound);
+    return {
+      status: record.state,
+      executionId: record.id,
+      ...(record.reason === undefined ? {} : { reason: record.reason }),
+      finalCostUsd: record.costUsd,
+      costEstimated: record.live > 0 || (receipt?.totals.unconfirmed ?? 0) > 0,
+      ...(record.stoppedAt === undefined ? {} : { stoppedAt: record.stoppedAt }),
+      summary: summaryOf(record, this.lifecycle.valkey.clock.now()),
+      ...(receipt === undefined ? {} : { receipt }),
+    };
+  }
+
+  /** The end of an agent may be stored and not be in the receipt yet: an answer must not say less than the records do. */
+  private async newestReceipt(orderId: string): Promise<Receipt> {
+    if ((await this.orders.state(orderId)) !== 'complete') await this.giver.repair(orderId);
+    return this.orders.receipt(orderId);
+  }
+
+  private async waitForEnd(executionId: string): Promise<ExecutionRecord> {
+    const look = async (): Promise<ExecutionRecord | undefined> => {
+      const record = await this.lifecycle.executions.get(executionId);
+      return isEnded(EXECUTION_MACHINE, record.state) ? record : undefined;
+    };
+    return this.feed
+      .until(look, (event) => event.executionId === executionId && event.entity === 'execution', {
+        timeoutMs: END_WITHIN_MS,
+        what: `The end of ${executionId}`,
+      })
+      .catch(async () => this.giveUp(executionId));
+  }
+
+  /** An agent could not be proved dead within the limit: the execution says so, it never says `stopped` (R51). Repeatable. */
+  async giveUp(executionId: string): Promise<ExecutionRecord> {
+    const record = await this.lifecycle.executions.get(executionId);
+    if (record.state === 'stopping' && record.live > 0) {
+      const error = {
+        code: 'UNCONFIRMED',
+        message: 'Some agents could not be proved dead; see the receipt.',
+      };
+      await this.lifecycle.executions
+        .transition(executionId, 'failed', { from: 'stopping', set: { error: JSON.stringify(error) } })
+        .catch(() => undefined);
+    }
+    return this.lifecycle.executions.get(executionId);
+  }
+}
+
+/** A receipt that retention has removed is no receipt; a server that is away is another matter. */
+function unlessNotFound(error: unknown): undefined {
+  if (!(error instanceof NotFoundError)) throw error;
+}

@@ -1,0 +1,30 @@
+import { setTimeout as delay } from 'node:timers/promises';
+
+const PASSING =
+  /^(LOADING|BUSY|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|OOM|MISCONF|NOREPLICAS)|Connection is closed|ECONNREFUSED|ECONNRESET|EPIPE|ENOENT|Stream isn't writeable|max retries|Command timed out|Too many Cluster redirections|startup nodes|refresh slots cache/;
+
+/** Whether the server may answer a moment later: a lost connection, a restart, a failover. */
+export function isPassing(error: unknown): boolean {
+  return (
+    error instanceof Error && (PASSING.test(error.message) || error.name === 'MaxRetriesPerRequestError')
+  );
+}
+
+const FIRST_WAIT_MS = 20;
+const LONGEST_WAIT_MS = 500;
+
+/**
+ * What can be repeated is repeated while the server is away for a moment; any other fault is the caller's. The last
+ * fault is thrown once `patienceMs` have passed.
+ */
+export async function patiently<T>(act: () => Promise<T>, patienceMs = 10_000): Promise<T> {
+  const deadline = performance.now() + patienceMs;
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return await act();
+    } catch (error) {
+      if (!isPassing(error) || performance.now() > deadline) throw error;
+      await delay(Math.min(FIRST_WAIT_MS * 2 ** attempt, LONGEST_WAIT_MS));
+    }
+  }
+}
