@@ -1,0 +1,43 @@
+import { BelayError, InvalidSpecError, OutcomeUnknownError } from '#libs/contracts';
+import type { JobVerdict, ProducedJob, ProducersQueue } from '#libs/dispatch';
+import type { ExecutionFollower } from './execution-follower';
+import type { ExecutionManager } from './execution-manager';
+import { ProducerIntake } from './producer-intake';
+
+/** What becomes of a job whose submit ends with that. */
+async function verdictOf(fault: unknown): Promise<JobVerdict> {
+  let take: ((job: ProducedJob) => Promise<JobVerdict>) | undefined;
+  const queue = { consume: (taker: typeof take) => (take = taker) } as unknown as ProducersQueue;
+  const manager = { submit: async () => Promise.reject(fault as Error) } as unknown as ExecutionManager;
+  const follower = { start: () => undefined } as unknown as ExecutionFollower;
+  new ProducerIntake(queue, manager, follower).start();
+  if (take === undefined) throw new Error('It consumes nothing.');
+  return take({ key: 'k', data: {}, taken: 0, report: async () => undefined } as unknown as ProducedJob);
+}
+
+describe('R70 a job whose submit fails', () => {
+  it.each([
+    new Error('Connection is closed.'),
+    new Error('LOADING Valkey is loading the dataset in memory'),
+    new OutcomeUnknownError('script commitExecution', new Error('read ECONNRESET')),
+    new BelayError('SERVER_UNREACHABLE', 'It does not answer.'),
+    new BelayError('LATCHED', 'A latch holds it.'),
+  ])('waits for what passes: $message', async (fault) => {
+    expect(await verdictOf(fault)).toMatchObject({ waitMs: expect.any(Number) as number });
+  });
+
+  it('fails for good with every problem of its spec', async () => {
+    const problems = [
+      { path: 'name', code: 'REQUIRED', message: 'is missing.' },
+      { path: 'nodes', code: 'REQUIRED', message: 'is missing.' },
+    ];
+    const verdict = await verdictOf(new InvalidSpecError(problems as never));
+    expect(verdict).toMatchObject({
+      failed: expect.stringMatching(/name: is missing[^]*nodes: is/) as string,
+    });
+  });
+
+  it('leaves to the queue what is a fault of ours', async () => {
+    await expect(verdictOf(new TypeError('x is not a function'))).rejects.toThrow(TypeError);
+  });
+});
