@@ -8,21 +8,21 @@ import { ProducerIntake } from './producer-intake';
 async function verdictOf(fault: unknown): Promise<JobVerdict> {
   let take: ((job: ProducedJob) => Promise<JobVerdict>) | undefined;
   const queue = { consume: (taker: typeof take) => (take = taker) } as unknown as ProducersQueue;
-  const manager = { submit: async () => Promise.reject(fault as Error) } as unknown as ExecutionManager;
+  const manager = { submit: async () => Promise.reject(fault) } as unknown as ExecutionManager;
   const follower = { start: () => undefined } as unknown as ExecutionFollower;
   new ProducerIntake(queue, manager, follower).start();
   if (take === undefined) throw new Error('It consumes nothing.');
-  return take({ key: 'k', data: {}, taken: 0, report: async () => undefined } as unknown as ProducedJob);
+  return take({ key: 'k', data: {}, taken: 0, report: async () => undefined });
 }
 
 describe('R70 a job whose submit fails', () => {
   it.each([
-    new Error('Connection is closed.'),
-    new Error('LOADING Valkey is loading the dataset in memory'),
-    new OutcomeUnknownError('script commitExecution', new Error('read ECONNRESET')),
-    new BelayError('SERVER_UNREACHABLE', 'It does not answer.'),
-    new BelayError('LATCHED', 'A latch holds it.'),
-  ])('waits for what passes: $message', async (fault) => {
+    ['a lost connection', new Error('Connection is closed.')],
+    ['a server that loads', new Error('LOADING Valkey is loading the dataset in memory')],
+    ['an unknown outcome', new OutcomeUnknownError('script commitExecution', new Error('read ECONNRESET'))],
+    ['a server that is away', new BelayError('SERVER_UNREACHABLE', 'It does not answer.')],
+    ['a latch', new BelayError('LATCHED', 'A latch holds it.')],
+  ])('waits for what passes: %s', async (_what, fault) => {
     expect(await verdictOf(fault)).toMatchObject({ waitMs: expect.any(Number) as number });
   });
 
@@ -31,7 +31,7 @@ describe('R70 a job whose submit fails', () => {
       { path: 'name', code: 'REQUIRED', message: 'is missing.' },
       { path: 'nodes', code: 'REQUIRED', message: 'is missing.' },
     ];
-    const verdict = await verdictOf(new InvalidSpecError(problems as never));
+    const verdict = await verdictOf(new InvalidSpecError(problems));
     expect(verdict).toMatchObject({
       failed: expect.stringMatching(/name: is missing[^]*nodes: is/) as string,
     });

@@ -10,7 +10,7 @@ const order: Order = {
   reason: 'killswitch',
   by: 'cli',
   placedAt: 1,
-} as Order;
+};
 const said = (value: unknown) => readDoorbell(JSON.stringify(value));
 
 describe('the doorbell', () => {
