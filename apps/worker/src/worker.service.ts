@@ -11,6 +11,7 @@ import {
   type AgentSlot,
   type ProcessHost,
 } from '#libs/spawner';
+import { within } from '#libs/valkey';
 import type { Logger } from 'pino';
 import type { Subscription } from 'rxjs';
 import { BreakGlassLedger } from './break-glass-ledger';
@@ -304,7 +305,11 @@ export class WorkerService {
       });
     // Closing ends the blocking wait for a job at once; it resolves when the jobs in hand are done.
     const closed = this.intake.close();
-    const calm = await within(this.runner.whenIdle(), patienceMs);
+    const calm =
+      (await within(
+        this.runner.whenIdle().then(() => true),
+        patienceMs,
+      )) === true;
     const stopped = calm ? [] : this.runner.agentIds();
     if (!calm) {
       this.log.warn({ agents: stopped }, `still running after ${patienceMs} ms; stopping them`);
@@ -334,18 +339,5 @@ export class WorkerService {
       endsAs: 'failed',
       graceMs: 0,
     });
-  }
-}
-
-/** Whether `work` settled within `ms`. */
-async function within(work: Promise<unknown>, ms: number): Promise<boolean> {
-  let timer: NodeJS.Timeout | undefined;
-  const limit = new Promise<boolean>((resolve) => {
-    timer = setTimeout(() => resolve(false), ms);
-  });
-  try {
-    return await Promise.race([work.then(() => true), limit]);
-  } finally {
-    clearTimeout(timer);
   }
 }

@@ -7,6 +7,7 @@ import {
   type TargetReceipt,
 } from '#libs/contracts';
 import type { AgentRunner, AgentSlot } from '#libs/spawner';
+import { within } from '#libs/valkey';
 import { ulid } from 'ulid';
 
 /** What one worker did when it was asked without the server. */
@@ -124,16 +125,4 @@ async function endOf(slot: AgentSlot): Promise<StopReport | 'never-begun'> {
 async function isOver({ process }: AgentSlot): Promise<boolean> {
   const exit = await Promise.race([process?.ended, Promise.resolve(undefined)]);
   return exit?.report.proved === true;
-}
-
-async function within<T>(work: Promise<T>, ms: number): Promise<T | undefined> {
-  let timer: NodeJS.Timeout | undefined;
-  const limit = new Promise<undefined>((resolve) => {
-    timer = setTimeout(() => resolve(undefined), ms);
-  });
-  try {
-    return await Promise.race([work, limit]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

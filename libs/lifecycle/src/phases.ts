@@ -1,3 +1,5 @@
+import { within } from '#libs/valkey';
+
 /** What went wrong in a phase: it took longer than its bound, or failed. */
 export type PhaseTrouble = { readonly boundMs: number } | { readonly error: unknown };
 
@@ -24,21 +26,16 @@ export class Phases {
   /** Whether it ended by itself within `boundMs`. Never rejects. */
   async run(name: string, boundMs: number, work: () => Promise<unknown>): Promise<boolean> {
     this.now = name;
-    let timer: NodeJS.Timeout | undefined;
-    const limit = new Promise<PhaseTrouble>((resolve) => {
-      timer = setTimeout(() => resolve({ boundMs }), boundMs);
-    });
     // A function that throws before it gives a promise fails like one that rejects.
     const done = (async () => work())().then(
-      () => undefined,
+      () => 'done' as const,
       (error: unknown) => ({ error }),
     );
-    const trouble = await Promise.race([done, limit]);
-    clearTimeout(timer);
+    const end = (await within(done, boundMs)) ?? { boundMs };
     this.now = undefined;
-    if (trouble === undefined) return true;
+    if (end === 'done') return true;
     this.left.push(name);
-    this.onTrouble(name, trouble);
+    this.onTrouble(name, end);
     return false;
   }
 }

@@ -12,3 +12,4 @@ export * from './shards';
 export * from './subscriber';
 export * from './turns';
 export * from './valkey.module';
+export * from './within';
