@@ -8,10 +8,17 @@ const shared = {
   moduleNameMapper: { '^#libs/(.*)$': '<rootDir>/libs/$1/src/index.ts' },
 };
 
-/** Unit specs stand beside their source; integration tests drive real processes from dist/. */
+/**
+ * Unit specs stand beside their source, properties of several libraries in test/properties; integration tests drive
+ * real processes from dist/.
+ */
 module.exports = {
   projects: [
-    { ...shared, displayName: 'unit', testMatch: ['<rootDir>/{libs,apps,bench}/**/*.spec.ts'] },
+    {
+      ...shared,
+      displayName: 'unit',
+      testMatch: ['<rootDir>/{libs,apps,bench}/**/*.spec.ts', '<rootDir>/test/properties/**/*.test.ts'],
+    },
     {
       ...shared,
       displayName: 'integration',

@@ -15,6 +15,8 @@ export type LoggedAct = Partial<AuditEntry> & { readonly id: string };
 /** What computing the chain again has shown so far, and where it goes on. */
 export interface ChainReading {
   entries: number;
+  /** The number of the first entry read; NaN when it has none. */
+  first?: number;
   /** The hash of the last entry read. */
   head: string | undefined;
   /** The stream's id to go on after. */
@@ -43,6 +45,7 @@ export async function readChain(
       // The first that is kept rests on one that is not; its own hash is taken as given.
       if (before !== undefined && chained(before, text) !== hash)
         faults.push({ id, fault: `entry ${act.n ?? '?'} does not follow from the one before it` });
+      if (before === undefined) reading.first = act.n ?? NaN;
       if (before === undefined && act.n === 1 && chained('', text) !== hash)
         faults.push({ id, fault: 'the first entry was changed' });
       reading.head = hash;
@@ -51,14 +54,27 @@ export async function readChain(
       onEntry(act);
     }
     if (rows.length === PAGE) continue;
-    const head = (await redis.hget(headKey, 'hash')) ?? undefined;
-    if (head === reading.head) return;
+    const [hash, written] = await redis.hmget(headKey, 'hash', 'n');
+    const head = hash ?? undefined;
+    if (head === reading.head) return checkNumbers(reading, Number(written ?? 0));
     // Nothing came since, and still another one was written last.
     if (rows.length === 0) {
       reading.faults.push({ id: 'head', fault: 'the last entry is not the one that was written last' });
       return;
     }
   }
+}
+
+/**
+ * As many entries as the scripts have written follow from the first that is kept. What looks like a first entry that
+ * retention left, and is one whose number or text was changed, does not fit; a break that is known says more.
+ */
+function checkNumbers({ first = 1, entries, faults }: ChainReading, written: number): void {
+  if (first + entries - 1 === written || faults.length > 0) return;
+  faults.push({
+    id: 'head',
+    fault: 'the entries that are kept are not those up to the last that was written',
+  });
 }
 
 export function readEntry(text: string): Partial<AuditEntry> {

@@ -63,6 +63,8 @@ if moved > 0 then bump() end
 local now_state = settle()
 local more = retrying or redis.call('LLEN', todo_key) > 0
   or ((now_state == 'stopping' or halting) and redis.call('SCARD', open_key) > 0)
+-- One that nobody started has nothing to do by itself: who calls while there is more would call for ever.
+if now_state == 'idle' and not halting then more = false end
 if now_state == 'completed' or now_state == 'failed' or now_state == 'stopped' or now_state == 'paused' then more = false end
 if not more then redis.call('ZREM', key('advancing'), EXE) end
 return cjson.encode({ state = now_state, more = more, entries = entries })

@@ -1,3 +1,4 @@
+import { DEFAULT_BACKOFF } from '../spec';
 import { isPlainObject, isSpecialName } from './check-json';
 import { type Path, type ProblemList } from './problem-list';
 
@@ -43,7 +44,8 @@ function checkRun(run: Record<string, unknown>, path: Path, problems: ProblemLis
 }
 
 function checkBackoff(backoff: Record<string, unknown>, path: Path, problems: ProblemList): void {
-  const { delayMs, maxMs } = backoff;
+  // What is stored has its defaults written out, and must be a spec as well.
+  const { delayMs = DEFAULT_BACKOFF.delayMs, maxMs } = backoff;
   if (typeof delayMs === 'number' && typeof maxMs === 'number' && maxMs < delayMs)
     problems.add(
       [...path, 'maxMs'],

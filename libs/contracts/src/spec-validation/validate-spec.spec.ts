@@ -154,6 +154,14 @@ describe('what is wrong is told word for word', () => {
       ['timeOut UNKNOWN_FIELD unknown field; did you mean timeoutMs?'],
     ],
     [
+      'a field of the recovery',
+      spec(node({ recovery: { autoo: true, x: 1 } })),
+      [
+        'nodes[0].recovery.autoo UNKNOWN_FIELD unknown field; did you mean auto?',
+        'nodes[0].recovery.x UNKNOWN_FIELD unknown field; known here: auto, withinMs.',
+      ],
+    ],
+    [
       'priority 11',
       spec(node({ priority: 11 })),
       ['nodes[0].priority RANGE must be a whole number from 1 to 10; it is 11.'],
@@ -181,6 +189,11 @@ describe('what is wrong is told word for word', () => {
       'a longest wait below the first',
       spec(node({ backoff: { delayMs: 10, maxMs: 5 } })),
       ['nodes[0].backoff.maxMs BACKOFF_ORDER must be at least delayMs (10); it is 5.'],
+    ],
+    [
+      'a longest wait below the first that nobody wrote',
+      spec(node({ backoff: { maxMs: 500 } })),
+      ['nodes[0].backoff.maxMs BACKOFF_ORDER must be at least delayMs (1000); it is 500.'],
     ],
     [
       'a soft budget above the hard one',

@@ -95,6 +95,7 @@ const INNER_FIELDS: Readonly<Record<string, readonly string[]>> = {
   run: Object.keys(nodeSchema.shape.run.shape),
   backoff: Object.keys(nodeSchema.shape.backoff.unwrap().shape),
   limits: Object.keys(nodeSchema.shape.limits.unwrap().shape),
+  recovery: Object.keys(nodeSchema.shape.recovery.unwrap().shape),
 };
 
 function knownFields(path: Path): readonly string[] {
