@@ -1,16 +1,4 @@
-// `npm run bench -- [kill dag spawn transition] [--json] [--quick]`: sets the checkout up when needed, then measures.
-import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
-import { ROOT, SetupError, setup } from './lib/setup.mjs';
+// `npm run bench -- [kill dag spawn transition] [--json] [--quick]`: measures.
+import { runBuilt } from './lib/run-built.mjs';
 
-const { write } = process.stdout;
-try {
-  // Results only on stdout, so that a program can read them.
-  process.stdout.write = process.stderr.write.bind(process.stderr);
-  await setup();
-  process.stdout.write = write;
-  await import(pathToFileURL(join(ROOT, 'dist', 'bench', 'main.js')).href);
-} catch (error) {
-  process.stderr.write(`${error instanceof SetupError ? error.message : (error?.stack ?? String(error))}\n`);
-  process.exitCode = 1;
-}
+await runBuilt('bench');

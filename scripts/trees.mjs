@@ -1,16 +1,4 @@
-// `npm run test:trees -- [KIND …] [--rounds N] [--quick] [--json]`: sets the checkout up when needed, then kills trees.
-import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
-import { ROOT, SetupError, setup } from './lib/setup.mjs';
+// `npm run test:trees -- [KIND …] [--rounds N] [--quick] [--json]`: kills trees.
+import { runBuilt } from './lib/run-built.mjs';
 
-const { write } = process.stdout;
-try {
-  // Results only on stdout, so that a program can read them.
-  process.stdout.write = process.stderr.write.bind(process.stderr);
-  await setup();
-  process.stdout.write = write;
-  await import(pathToFileURL(join(ROOT, 'dist', 'test', 'trees', 'main.js')).href);
-} catch (error) {
-  process.stderr.write(`${error instanceof SetupError ? error.message : (error?.stack ?? String(error))}\n`);
-  process.exitCode = 1;
-}
+await runBuilt('test/trees');

@@ -1,4 +1,5 @@
-import { PROFILES, type Profile } from './plan';
+import { PROFILES } from './plan';
+import type { Profile } from './plan-types';
 
 /** What the campaign was asked to do. */
 export interface Asked {

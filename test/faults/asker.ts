@@ -1,8 +1,8 @@
-import { isBelayError, type AgentRecord, type Receipt } from '#libs/contracts';
-import type { BelayClient, KillRequest } from '#libs/client';
+import { isBelayError, type AgentRecord, type Receipt, type Scope } from '#libs/contracts';
+import type { BelayClient } from '#libs/client';
 import { pause, uptime } from './clock';
 import type { Covers, HoldFacts, OrderFacts, ReceiptFacts } from './history';
-import type { Act, PlannedExecution, Team } from './plan';
+import type { Ask, NodeRole, PlannedExecution, Pool, Team } from './plan-types';
 
 /** No answer is waited for longer: the server's own limit is far below. */
 const ANSWER_WITHIN_MS = 12_000;
@@ -17,11 +17,16 @@ export interface Submitted {
   refused?: string;
 }
 
+/** What is asked of the product over HTTP. */
+export type HttpAsk = Exclude<Ask, { do: 'break-glass' | 'drill' | 'armed' }>;
+
 /** Does what a plan asks for through the HTTP client, as a user would, and writes down what was answered. */
 export class Asker {
   readonly orders: OrderFacts[] = [];
   readonly holds: HoldFacts[] = [];
   readonly submitted = new Map<number, Submitted>();
+  /** Those that went on after their end. */
+  readonly retried = new Set<string>();
   #turn = 0;
   #count = 0;
 
@@ -59,40 +64,42 @@ export class Asker {
   }
 
   /** One order of the plan with what belongs to it, from the kill to the release. */
-  async give(act: Exclude<Act, { do: 'submit' | 'fault' }>, worker: (place: number) => string | undefined) {
+  async give(act: HttpAsk, worker: (place: number) => string | undefined): Promise<void> {
     switch (act.do) {
       case 'stop':
         return this.stop(this.submitted.get(act.execution)?.id);
+      case 'retry':
+        return this.#retry(this.submitted.get(act.execution)?.id, act.withinMs);
       case 'kill-agent': {
         const agent = await this.#agent(act.pick);
         if (agent === undefined) return undefined;
         const covers = { what: 'agent', agentId: agent.id } as const;
-        return this.#kill({ scope: { type: 'agent', agentId: agent.id } }, covers);
+        return this.#kill(act.do, { type: 'agent', agentId: agent.id }, covers);
       }
       case 'kill-worker': {
         const workerId = worker(act.worker);
         if (workerId === undefined) return undefined;
-        return this.#kill({ scope: { type: 'worker', workerId } }, { what: 'worker', workerId }, act.holdMs);
+        return this.#kill(act.do, { type: 'worker', workerId }, { what: 'worker', workerId }, act.holdMs);
       }
       case 'kill-team':
-        return this.#kill({ scope: teamScope(act.team) }, { what: 'team', team: act.team }, act.holdMs);
+        return this.#kill(act.do, teamScope(act.team), { what: 'team', team: act.team }, act.holdMs);
+      case 'kill-pool':
+        return this.#kill(act.do, poolScope(act.pool), { what: 'pool', pool: act.pool }, act.holdMs);
+      case 'kill-role':
+        return this.#kill(act.do, roleScope(act.role), { what: 'role', role: act.role }, act.holdMs);
       case 'kill-all':
-        return this.#kill({ scope: { type: 'all' } }, { what: 'all' }, act.holdMs);
-      case 'latch-team': {
-        const note = this.#note();
-        const covers = { what: 'team', team: act.team } as const;
-        const order = this.#begin(`latch ${act.team}`, { covers, startsOnly: true });
-        await this.#answered(order, async (client, signal) => {
-          await client.engageLatch({ scope: teamScope(act.team), note }, { signal });
-        });
-        return this.#releaseLater(order, note, act.holdMs);
-      }
+        return this.#kill(act.do, { type: 'all' }, { what: 'all' }, act.holdMs);
+      case 'latch-team':
+        return this.#latch(act.do, teamScope(act.team), { what: 'team', team: act.team }, act.holdMs);
+      case 'latch-pool':
+        return this.#latch(act.do, poolScope(act.pool), { what: 'pool', pool: act.pool }, act.holdMs);
       case 'freeze-agent': {
         const agent = await this.#agent(act.pick);
         if (agent === undefined) return undefined;
         const scope = { type: 'agent', agentId: agent.id } as const;
         return this.#hold(
-          'freeze agent',
+          act.do,
+          { what: 'agent', agentId: agent.id },
           async (client) => client.kill({ kind: 'freeze', scope }),
           act.holdMs,
           async (client) => client.kill({ kind: 'thaw', scope }),
@@ -101,7 +108,8 @@ export class Asker {
       case 'freeze-team': {
         const note = this.#note();
         return this.#hold(
-          `freeze team ${act.team}`,
+          act.do,
+          { what: 'team', team: act.team },
           async (client) => client.kill({ kind: 'freeze', scope: teamScope(act.team), note }),
           act.holdMs,
           async () => this.#release(note),
@@ -111,8 +119,9 @@ export class Asker {
         const id = this.submitted.get(act.execution)?.id;
         if (id === undefined) return undefined;
         return this.#hold(
-          `pause ${id}`,
-          async (client) => (await client.pause(id, { mode: act.mode })).receipt,
+          `${act.do}-${act.mode}`,
+          { what: 'execution', executionId: id },
+          async (client) => ({ receipt: (await client.pause(id, { mode: act.mode })).receipt }),
           act.holdMs,
           async (client) => client.resume(id),
         );
@@ -120,9 +129,27 @@ export class Asker {
     }
   }
 
-  async stop(executionId: string | undefined): Promise<void> {
+  /** Waits until somebody or something has ended it, and lets it go on. */
+  async #retry(id: string | undefined, withinMs: number): Promise<void> {
+    if (id === undefined) return;
+    const until = performance.now() + withinMs;
+    for (; performance.now() < until; await pause(AGAIN_AFTER_MS)) {
+      const state = (await this.#ask(async (client) => client.execution(id)))?.state;
+      if (state !== 'stopped' && state !== 'failed') continue;
+      this.retried.add(id); // also when its answer is lost
+      const order = this.begin('retry', { covers: { what: 'nothing' } });
+      const again = await this.#ask(async (client) => client.retryExecution(id));
+      // Whoever stopped it before does not keep it from going on, nor who asked while it went.
+      this.#letGo({ what: 'execution', executionId: id }, order.askedAt);
+      if (again === undefined) continue;
+      order.answeredAt = uptime();
+      return;
+    }
+  }
+
+  async stop(executionId: string | undefined, name = 'stop'): Promise<void> {
     if (executionId === undefined) return;
-    const order = this.#begin('stop', { covers: { what: 'execution', executionId } });
+    const order = this.begin(name, { covers: { what: 'execution', executionId } });
     await this.#answered(order, async (client, signal) => {
       const { status, receipt } = await client.stop(executionId, {}, { signal });
       order.status = status;
@@ -132,6 +159,9 @@ export class Asker {
 
   /** Nothing is held any more: what a lost answer left behind as well. */
   async releaseAll(): Promise<void> {
+    for (const order of this.orders)
+      if (!['execution', 'agent'].includes(order.covers.what) || order.startsOnly === true)
+        order.releasedAt ??= uptime();
     const { items = [] } = (await this.client()?.latches()) ?? {};
     for (const { id } of items) await this.client()?.releaseLatch(id, 'the seed is over');
     const { items: paused = [] } = (await this.client()?.executions({ state: ['paused'] })) ?? {};
@@ -144,31 +174,47 @@ export class Asker {
           .catch(unlessGone);
   }
 
-  async #kill(request: KillRequest, covers: Covers, holdMs?: number): Promise<void> {
+  async #kill(name: string, scope: Scope, covers: Covers, holdMs?: number): Promise<void> {
     const note = this.#note();
-    const order = this.#begin(`kill ${covers.what}`, { covers });
+    const order = this.begin(name, { covers });
     await this.#answered(order, async (client, signal) => {
-      order.receipt = receiptFacts(await client.kill({ ...request, note }, { signal }));
+      order.receipt = receiptFacts(await client.kill({ scope, note }, { signal }));
     });
     if (holdMs !== undefined) await this.#releaseLater(order, note, holdMs);
   }
 
   async #releaseLater(order: OrderFacts, note: string, holdMs: number): Promise<void> {
     await pause(holdMs);
-    order.releasedAt = uptime();
+    this.#letGoOrder(order);
     await this.#release(note).catch(unlessGone);
   }
 
-  /** Freezes or pauses, and lets go again: what fails is let go at the end. */
+  async #latch(name: string, scope: Scope, covers: Covers, holdMs: number): Promise<void> {
+    const note = this.#note();
+    const order = this.begin(name, { covers, startsOnly: true });
+    await this.#answered(order, async (client, signal) => {
+      await client.engageLatch({ scope, note }, { signal });
+    });
+    return this.#releaseLater(order, note, holdMs);
+  }
+
+  /** Freezes or pauses, and lets go again: what fails is let go at the end. Until then nothing of `covers` starts. */
   async #hold(
     name: string,
-    begin: (client: BelayClient) => Promise<Receipt | undefined>,
+    covers: Covers,
+    begin: (client: BelayClient) => Promise<Receipt | { readonly receipt: Receipt | undefined }>,
     holdMs: number,
     end: (client: BelayClient) => Promise<unknown>,
   ): Promise<void> {
-    const receipt = await this.#ask(begin);
+    const order = this.begin(name, { covers, startsOnly: true });
+    const answer = await this.#ask(begin);
+    const receipt = answer === undefined || 'targets' in answer ? answer : answer.receipt;
     const from = uptime();
+    if (answer === undefined) order.error = 'NO_ANSWER';
+    else order.answeredAt = from;
     await pause(holdMs);
+    if (covers.what === 'execution') this.#letGo(covers, uptime(), true);
+    else order.releasedAt ??= uptime();
     const frozen = receipt?.targets.filter(({ outcome }) => outcome === 'frozen') ?? [];
     if (frozen.length > 0)
       this.holds.push({ name, agentIds: frozen.map(({ agentId }) => agentId), from, until: uptime() });
@@ -179,6 +225,34 @@ export class Asker {
   async #ask<T>(act: (client: BelayClient) => Promise<T>): Promise<T | undefined> {
     const client = this.client();
     return client === undefined ? undefined : act(client).catch(unlessGone);
+  }
+
+  /** Of an execution: a resume ends every pause of it (`startsOnly`), a retry every order before it. */
+  #letGo(scope: Extract<Covers, { what: 'execution' }>, at: number, startsOnly?: true): void {
+    for (const order of this.orders) {
+      const { covers } = order;
+      if (covers.what === 'execution' && covers.executionId === scope.executionId)
+        if (startsOnly === undefined || order.startsOnly === true) order.releasedAt ??= at;
+    }
+  }
+
+  /** A worker that was emptied over its socket counts any latch of its own as the one it needs. */
+  #letGoOrder(order: OrderFacts): void {
+    order.releasedAt ??= uptime();
+    if (order.covers.what !== 'worker') return;
+    const { workerId } = order.covers;
+    for (const other of this.orders)
+      if (other.local === true && other.covers.what === 'worker' && other.covers.workerId === workerId)
+        other.releasedAt ??= uptime();
+  }
+
+  /** After a kill over a worker's socket: it takes work again once its latch is released. */
+  async releaseWorker(order: OrderFacts, workerId: string): Promise<void> {
+    this.#letGoOrder(order);
+    const { items = [] } = (await this.#ask(async (client) => client.latches())) ?? {};
+    for (const { id, scope, note } of items)
+      if (scope.type === 'worker' && scope.workerId === workerId && note?.startsWith('break-glass') === true)
+        await this.#ask(async (client) => client.releaseLatch(id, 'as planned'));
   }
 
   /** By its note: the answer that named the latch may have been lost. */
@@ -196,7 +270,8 @@ export class Asker {
     return items[Math.floor(pick * items.length)];
   }
 
-  #begin(name: string, what: Pick<OrderFacts, 'covers' | 'startsOnly'>): OrderFacts {
+  /** An order's entry, from now on. */
+  begin(name: string, what: Pick<OrderFacts, 'covers' | 'startsOnly' | 'local'>): OrderFacts {
     const order: OrderFacts = { name, ...what, askedAt: uptime() };
     this.orders.push(order);
     return order;
@@ -221,6 +296,8 @@ export class Asker {
   }
 }
 
+const poolScope = (pool: Pool) => ({ type: 'pool', pool }) as const;
+const roleScope = (role: NodeRole) => ({ type: 'selector', selector: `role=${role}` }) as const;
 const teamScope = (team: Team) => ({ type: 'selector', selector: `team=${team}` }) as const;
 
 /** What a fault explains is part of the campaign; what is a fault of this code is not. */

@@ -9,6 +9,8 @@ interface Where {
   readonly executionId: string;
   readonly team: string;
   readonly workerId: string;
+  readonly pool: string | undefined;
+  readonly role: string | undefined;
 }
 
 /**
@@ -17,15 +19,19 @@ interface Where {
  */
 export function checkKills(history: History): Violation[] {
   const where = new Map<string, Where>(
-    history.executions.flatMap(({ id, team, agents }) =>
-      agents.map((agent) => [agent.id, { executionId: id, team, workerId: agent.owner }]),
-    ),
+    history.executions.flatMap(({ id, team, agents, nodes }) => {
+      const byId = new Map(nodes.map((node) => [node.id, node]));
+      return agents.map((agent): [string, Where] => {
+        const { pool, role } = byId.get(agent.nodeId ?? '') ?? {};
+        return [agent.id, { executionId: id, team, workerId: agent.owner, pool, role }];
+      });
+    }),
   );
   return history.orders.flatMap((order): Violation[] => {
     const { answeredAt: from, releasedAt: until = Number.POSITIVE_INFINITY } = order;
     if (from === undefined) return [];
     const isIn = (agentId: string, at: number): boolean =>
-      at > from + TOLERANCE && at < until && covers(order, agentId, where.get(agentId));
+      at > from + TOLERANCE && at < until - TOLERANCE && covers(order, agentId, where.get(agentId));
     const open = order.receipt?.targets.filter(({ outcome }) => OPEN.includes(outcome)) ?? [];
     const heard = history.lines.filter(
       ({ agentId, at }) => isIn(agentId, at) && open.every((target) => target.agentId !== agentId),
@@ -40,7 +46,7 @@ export function checkKills(history: History): Violation[] {
     });
     return [
       ...stoppedTooSoon(order),
-      ...claims(history)
+      ...(order.local === true ? [] : claims(history))
         .filter(({ agentId, at }) => isIn(agentId, at))
         .map(({ agentId, at }) => fail(`${agentId} was claimed`, at)),
       ...first.map(({ agentId, pid, word, at }) => fail(`${agentId} (pid ${pid}): ${word}`, at)),
@@ -70,6 +76,12 @@ function stoppedTooSoon({ name, status, covers: scope, receipt }: OrderFacts): V
 
 function covers({ covers: scope }: OrderFacts, agentId: string, agent: Where | undefined): boolean {
   switch (scope.what) {
+    case 'nothing':
+      return false;
+    case 'pool':
+      return agent?.pool === scope.pool;
+    case 'role':
+      return agent?.role === scope.role;
     case 'all':
       return true;
     case 'team':

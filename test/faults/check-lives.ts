@@ -81,10 +81,19 @@ function afterStops(
   byAgent: ReadonlyMap<string, readonly Line[]>,
 ): Violation[] {
   return executions.flatMap(({ events, agents }) => {
-    const end = events.find(({ entity, to }) => entity === 'execution' && to === 'stopped');
-    if (end === undefined) return [];
-    return agents.flatMap(({ id }) =>
-      late(byAgent.get(id) ?? [], end.atMs / 1_000 - wallOffset, 'its execution was stopped'),
+    const claimed = new Map(
+      events.flatMap(({ entity, agentId = '', to, seq }) =>
+        entity === 'agent' && to === 'spawning' ? [[agentId, seq] as const] : [],
+      ),
+    );
+    // Several when it was retried: each is the end of what had been claimed until then.
+    const ends = events.filter(({ entity, to }) => entity === 'execution' && to === 'stopped');
+    return ends.flatMap(({ seq, atMs }) =>
+      agents
+        .filter(({ id }) => (claimed.get(id) ?? 0) < seq)
+        .flatMap(({ id }) =>
+          late(byAgent.get(id) ?? [], atMs / 1_000 - wallOffset, 'its execution was stopped'),
+        ),
     );
   });
 }

@@ -1,7 +1,11 @@
+import { checkBounds } from './check-bounds';
+import { checkDrains } from './check-drains';
 import { checkEvents } from './check-events';
 import { checkKills, checkReceipts } from './check-kills';
 import { checkHolds } from './check-holds';
 import { checkLives } from './check-lives';
+import { checkProduced } from './check-produced';
+import { checkReadiness } from './check-readiness';
 import type { History } from './history';
 
 /** Which promise was broken, and how it was seen. */
@@ -14,7 +18,9 @@ export interface Violation {
  * `ran`: the seed itself could not be run to its end. `history`: events are gapless, legal, and add up to what is stored.
  * `one-copy`: one live attempt of a node. `proved-dead`: nobody acts after his end was recorded. `accepted`: what was
  * accepted exists and ended. `obeyed`: after the answer to a kill nothing in its scope runs or starts. `receipt`: no
- * confirmed target lives, and only a fault leaves one unconfirmed. `held`: what was seen still stands still. `nothing-left`: no process outlives its fleet.
+ * confirmed target lives, and only a fault leaves one unconfirmed. `held`: what was seen still stands still. `bound`: deadlines, budgets and pools
+ * hold, and what was spent is kept. `drained`: who was asked to end did, and its exit code is true. `drill`: no drill is passed with a
+ * canary alive, and nobody is armed who cannot hear. `produced`: one execution for each job, and the job's answer is true. `nothing-left`: no process outlives its fleet.
  */
 export type Rule =
   | 'ran'
@@ -25,6 +31,10 @@ export type Rule =
   | 'obeyed'
   | 'receipt'
   | 'held'
+  | 'bound'
+  | 'drained'
+  | 'drill'
+  | 'produced'
   | 'nothing-left';
 
 const ENDED = ['completed', 'failed', 'stopped'];
@@ -38,6 +48,10 @@ export function check(history: History): Violation[] {
     ...checkKills(history),
     ...checkReceipts(history),
     ...checkHolds(history),
+    ...checkBounds(history),
+    ...checkDrains(history),
+    ...checkReadiness(history),
+    ...checkProduced(history),
     ...history.aliveAfter.map((who): Violation => ({
       rule: 'nothing-left',
       what: `${who} outlived its fleet`,

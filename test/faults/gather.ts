@@ -2,7 +2,8 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isBelayError, type BelayEvent } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
-import { parseLines, type EventFacts, type ExecutionFacts, type Line } from './history';
+import { parseLines, type EventFacts, type ExecutionFacts, type Line, type WorkerFacts } from './history';
+import type { PlannedExecution } from './plan-types';
 
 const PAGE = 1_000;
 
@@ -12,27 +13,52 @@ export function readLines(folder: string): Line[] {
   return readdirSync(folder).flatMap((name) => parseLines(readFileSync(join(folder, name), 'latin1')));
 }
 
-/** One execution as the store has it, plain. */
+/** Each worker as the store has it at the end. */
+export async function workerFacts(
+  life: LifecycleService,
+  workers: ReadonlyMap<string, readonly string[]>,
+): Promise<WorkerFacts[]> {
+  return Promise.all(
+    [...workers].map(async ([id, pools]) => {
+      const { state, reason } = await life.workers.get(id);
+      return { id, pools, state, reason };
+    }),
+  );
+}
+
+/** One execution as the store has it, plain, with what the plan asked of it. */
 export async function executionFacts(
   life: LifecycleService,
   { id, team, accepted }: Pick<ExecutionFacts, 'id' | 'team' | 'accepted'>,
+  planned: PlannedExecution | undefined,
 ): Promise<ExecutionFacts> {
   const base = { id, team, accepted };
   try {
-    const { state } = await life.executions.get(id);
+    const { state, name, reason, costUsd } = await life.executions.get(id);
+    const asked = new Map(planned?.nodes.map((node) => [node.id, node]));
     const { items } = await life.executions.nodes(id);
     const agents = await life.agents.list({ executionId: id, limit: PAGE });
     return {
       ...base,
       state,
+      name,
+      reason,
+      costUsd,
+      maxCostUsd: planned?.maxCostUsd,
+      timeoutMs: planned?.timeoutMs,
       events: await eventsOf(life, id),
-      nodes: items.map((node) => ({ id: node.id, state: node.state })),
+      nodes: items.map((node) => {
+        const { pool, role, timeoutMs } = asked.get(node.id) ?? {};
+        return { id: node.id, state: node.state, pool, role, timeoutMs };
+      }),
       agents: agents.map((agent) => ({
         id: agent.id,
         state: agent.state,
         owner: agent.owner,
         reason: agent.reason,
         proved: agent.report?.proved === true,
+        nodeId: agent.nodeId,
+        costUsd: agent.costUsd,
       })),
     };
   } catch (error) {

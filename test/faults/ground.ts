@@ -1,13 +1,16 @@
-import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { createClient, type BelayClient } from '#libs/client';
+import { breakGlassPath, createClient, type BelayClient } from '#libs/client';
 import { startFleet, type Fleet, type Member } from '../support/fleet';
 import { atMost, pause, uptime } from './clock';
-import type { FaultFacts } from './history';
+import { hitsOrchestrator, hitsServer } from './draw-steps';
+import { fillLogs, freeLogs } from './full-logs';
+import type { DrainFacts, FaultFacts } from './history';
 import { Link } from './link';
-import type { FaultKind, Plan } from './plan';
+import type { FaultKind, Plan, Pool, Step } from './plan-types';
 import { guardianOf, send } from './processes';
+import { ServerHand, type ServerTrouble } from './server-hand';
+import { findFaketime, forgetFaketime, SteppedClock } from './stepped-clock';
 
 const STOP_WITHIN_MS = 25_000;
 /** Between two tries to start a process that a fault keeps from starting. */
@@ -20,12 +23,22 @@ const CLAIM_WITHIN_MS = 1_500;
 /** What the link lets go is in the worker's socket by then. */
 const ARRIVES_WITHIN_MS = 50;
 const ALONE_MS = 400;
+/** A drain has its own deadline: patience, grace and 20 s; this is beyond it. */
+const DRAINED_WITHIN_MS = 26_000;
+/** So that signals are two, and not one twice. */
+const BETWEEN_SIGNALS_MS = 30;
+const NO_GRACE = 0;
+
+type FaultStep = Extract<Step, { do: 'fault' }>;
 
 /** Where one process of the fleet is: when it dies, another takes the place, with the same link and data directory. */
 interface Place {
   readonly role: 'worker' | 'orchestrator';
   readonly link: Link;
   readonly dataDir: string;
+  /** Of a worker. */
+  readonly pools: readonly Pool[];
+  readonly clock: SteppedClock | undefined;
   member: Member | undefined;
   starting: Promise<void> | undefined;
   stopped: boolean;
@@ -35,6 +48,14 @@ interface Place {
 export class Ground {
   readonly faults: FaultFacts[] = [];
   readonly injected: FaultKind[] = [];
+  /** What this machine cannot do, and why. */
+  readonly skipped: { readonly kind: FaultKind; readonly why: string }[] = [];
+  readonly drains: DrainFacts[] = [];
+  /** Workers whose clock was stepped. */
+  readonly stepped: string[] = [];
+  /** Every worker there was, and its pools. */
+  readonly workers = new Map<string, readonly Pool[]>();
+  readonly #hand: ServerHand;
   #serverDown: Promise<void> | undefined;
   #over = false;
 
@@ -42,7 +63,10 @@ export class Ground {
     readonly fleet: Fleet,
     private readonly places: readonly Place[],
     private readonly env: Record<string, string>,
-  ) {}
+    private readonly stopTimeoutMs: number,
+  ) {
+    this.#hand = new ServerHand(fleet.server.socketPath ?? '');
+  }
 
   static async open(plan: Plan, mark: string): Promise<Ground> {
     const { leaseMs, heartbeatMs } = plan.profile;
@@ -52,21 +76,30 @@ export class Ground {
       BELAY_GRACE_MS: '150',
       BELAY_PROOF_LIMIT_MS: '1500',
       BELAY_WORKER_CONCURRENCY: String(plan.concurrency),
+      BELAY_STOP_TIMEOUT_MS: String(plan.stopTimeoutMs),
       FAULTS_MARK: mark,
     };
     const fleet = await startFleet({ workers: 0, orchestrators: 0, env, server: { appendonly: true } });
     const upstream = { path: fleet.server.socketPath ?? '' };
-    const place = async (role: Place['role'], name: string): Promise<Place> => {
+    const stepped = new Set(
+      plan.steps.flatMap((step) => (step.do === 'fault' && step.kind === 'clock-step' ? [step.place] : [])),
+    );
+    const faketime = stepped.size === 0 ? undefined : await findFaketime();
+    const place = async (role: Place['role'], name: string, index: number): Promise<Place> => {
       const dataDir = join(fleet.dir, name);
       mkdirSync(join(dataDir, 'agents'), { recursive: true });
       const link = await Link.open(upstream);
-      return { role, link, dataDir, member: undefined, starting: undefined, stopped: false };
+      const hasClock = role === 'worker' && stepped.has(index) && typeof faketime === 'string';
+      const clock = hasClock ? new SteppedClock(faketime, dataDir) : undefined;
+      const pools = plan.pools[index] ?? [];
+      return { role, link, dataDir, pools, clock, member: undefined, starting: undefined, stopped: false };
     };
     const places = await Promise.all([
-      ...Array.from({ length: plan.orchestrators }, async (_, i) => place('orchestrator', `o${i}`)),
-      ...Array.from({ length: plan.workers }, async (_, i) => place('worker', `w${i}`)),
+      ...Array.from({ length: plan.orchestrators }, async (_, i) => place('orchestrator', `o${i}`, i)),
+      ...Array.from({ length: plan.workers }, async (_, i) => place('worker', `w${i}`, i)),
     ]);
-    const ground = new Ground(fleet, places, env);
+    const ground = new Ground(fleet, places, env, plan.stopTimeoutMs);
+    if (typeof faketime === 'object') ground.skipped.push({ kind: 'clock-step', why: faketime.missing });
     try {
       await ground.#startAll();
       return ground;
@@ -89,32 +122,53 @@ export class Ground {
     return this.#places('worker')[place]?.member?.id;
   }
 
+  /** Where that worker answers without the server. */
+  socketOf(place: number): string | undefined {
+    const { dataDir, member } = this.#places('worker')[place] ?? {};
+    return dataDir === undefined || member === undefined ? undefined : breakGlassPath(dataDir, member.id);
+  }
+
   /** Begins a fault; resolves when it is over. Never rejects for what the fault itself makes impossible. */
-  async inflict(kind: FaultKind, index: number, forMs: number, signal: AbortSignal): Promise<void> {
-    const isOrchestrator = kind === 'orchestrator-kill9';
-    const place = this.#places(isOrchestrator ? 'orchestrator' : 'worker')[index];
+  async inflict({ kind, place: index, forMs, seconds = 0 }: FaultStep, signal: AbortSignal): Promise<void> {
+    const place = this.#places(hitsOrchestrator(kind) ? 'orchestrator' : 'worker')[index];
     if (place?.member === undefined) return;
+    if (kind === 'clock-step') {
+      // Not entered as a fault: it is to explain nothing.
+      if (place.clock === undefined) return;
+      this.injected.push(kind);
+      this.stepped.push(place.member.id);
+      place.clock.step(seconds);
+      await pause(forMs, signal);
+      return place.clock.step(0);
+    }
     const { id } = place.member;
-    const fault: FaultFacts = {
-      kind,
-      at: uptime(),
-      ...(kind === 'server-kill9' ? {} : { workerId: isOrchestrator ? 'orchestrator' : id }),
-    };
+    const who = hitsOrchestrator(kind) ? 'orchestrator' : id;
+    const fault: FaultFacts = { kind, at: uptime(), ...(hitsServer(kind) ? {} : { workerId: who }) };
     // No claim went by to be stopped at: nothing was done.
     if (kind === 'worker-sigstop-at-claim' && !(await place.link.holdAtClaim(CLAIM_WITHIN_MS, signal)))
       return;
+    // It is dead just now, and cannot be told.
+    if (isTrouble(kind) && !(await this.#hand.begin(kind, forMs))) return;
     this.injected.push(kind);
     this.faults.push(fault);
-    await this.#hit(kind, place, forMs, signal);
+    const ends = (): void => void (fault.until = uptime());
+    await this.#hit(kind, place, forMs, signal, ends);
     if (kind === 'worker-and-guardian-kill9') fault.reapedAt = uptime();
   }
 
-  async #hit(kind: FaultKind, place: Place, forMs: number, signal: AbortSignal): Promise<void> {
+  async #hit(
+    kind: Exclude<FaultKind, 'clock-step'>,
+    place: Place,
+    forMs: number,
+    signal: AbortSignal,
+    ends: () => void,
+  ): Promise<void> {
     const pid = pidOf(place.member);
     const { link } = place;
     const during = async (begin: () => void, end: () => void): Promise<void> => {
       begin();
       await pause(forMs, signal);
+      ends();
       end();
     };
     switch (kind) {
@@ -136,13 +190,28 @@ export class Ground {
       case 'worker-sigstop-long':
         place.stopped = send(pid, 'SIGSTOP');
         await pause(forMs, signal);
+        ends();
         send(pidOf(place.member), 'SIGCONT');
         place.stopped = false;
         return undefined;
       case 'worker-sigstop-at-claim':
-        return this.#stopAtClaim(place, forMs, signal);
+        return this.#stopAtClaim(place, forMs, signal, ends);
+      case 'worker-drain':
+      case 'orchestrator-drain':
+        await this.#drain(place, { forced: false });
+        return this.#replace(place, forMs, signal);
+      case 'worker-drain-forced':
+        await this.#drain(place, { forced: true });
+        return this.#replace(place, forMs, signal);
       case 'server-kill9':
-        return this.#killServer(forMs, signal);
+        await this.#killServer(forMs, signal);
+        return ends();
+      case 'server-readonly':
+      case 'server-full':
+      case 'server-paused':
+        await pause(forMs, signal);
+        await this.#hand.end(kind);
+        return ends();
       case 'link-cut':
         return link.cut();
       case 'link-refused':
@@ -174,7 +243,7 @@ export class Ground {
   }
 
   /** The answer to its claim is the first thing that the worker finds when it wakes, and for a moment the only one. */
-  async #stopAtClaim(place: Place, forMs: number, signal: AbortSignal): Promise<void> {
+  async #stopAtClaim(place: Place, forMs: number, signal: AbortSignal, ends: () => void): Promise<void> {
     const { link } = place;
     const pid = pidOf(place.member);
     place.stopped = send(pid, 'SIGSTOP');
@@ -182,17 +251,46 @@ export class Ground {
     await pause(ARRIVES_WITHIN_MS, signal);
     link.stall();
     await pause(forMs, signal);
+    ends();
     send(pidOf(place.member), 'SIGCONT');
     place.stopped = false;
     await pause(ALONE_MS, signal);
     link.heal();
   }
 
+  /** Asked to end, as an operator asks; how it does is written down. */
+  async #drain(place: Place, { forced, last }: Pick<DrainFacts, 'forced' | 'last'>): Promise<void> {
+    const { member, role } = place;
+    const pid = pidOf(member);
+    if (member === undefined || pid === undefined) return;
+    const askedAt = uptime();
+    const limitAt = askedAt + (forced ? NO_GRACE : this.stopTimeoutMs / 1_000);
+    const drain: DrainFacts = {
+      role,
+      id: member.id,
+      askedAt,
+      limitAt,
+      forced,
+      ...(last === undefined ? {} : { last }),
+    };
+    this.drains.push(drain);
+    for (let i = 0; i < (forced ? 3 : 1); i++) {
+      send(pidOf(member), 'SIGTERM');
+      if (forced) await pause(BETWEEN_SIGNALS_MS);
+    }
+    const code = await atMost(DRAINED_WITHIN_MS, member.exited);
+    if (code === undefined) send(pidOf(member), 'SIGKILL');
+    else Object.assign(drain, { code: toldCode(code, member), endedAt: uptime() });
+  }
+
   /** Ends every fault, and brings back whoever died. */
   async heal(): Promise<void> {
     await this.#serverDown;
+    await this.#hand.end('server-readonly');
+    await this.#hand.end('server-full');
     for (const place of this.places) {
       place.link.heal();
+      place.clock?.step(0);
       freeLogs(place.dataDir);
       if (place.stopped) send(pidOf(place.member), 'SIGCONT');
     }
@@ -205,6 +303,7 @@ export class Ground {
     const members = [...this.fleet.workers, ...this.fleet.orchestrators];
     await Promise.allSettled(this.places.map(async (place) => place.starting));
     for (const member of members) send(pidOf(member), 'SIGCONT');
+    const drained = this.places.map(async (place) => this.#drain(place, { forced: false, last: true }));
     try {
       if (
         (await atMost(
@@ -213,8 +312,10 @@ export class Ground {
         )) === undefined
       )
         throw new Error(`the fleet did not stop within ${STOP_WITHIN_MS} ms`);
+      await Promise.all(drained);
     } finally {
       this.killAll();
+      forgetFaketime(this.fleet.workers.map((member) => member.process.pid));
       for (const { link } of this.places) link.close();
       rmSync(this.fleet.dir, { recursive: true, force: true });
     }
@@ -257,12 +358,19 @@ export class Ground {
   }
 
   async #tryStart(place: Place): Promise<void> {
-    const env = { ...this.env, BELAY_VALKEY_URL: place.link.url, BELAY_DATA_DIR: place.dataDir };
+    const env = {
+      ...this.env,
+      ...place.clock?.env,
+      ...(place.role === 'worker' ? { BELAY_POOLS: place.pools.join(',') } : {}),
+      BELAY_VALKEY_URL: place.link.url,
+      BELAY_DATA_DIR: place.dataDir,
+    };
     for (let tries = 1; !this.#over; tries++) {
       try {
         place.member = await (place.role === 'worker'
           ? this.fleet.addWorker(env)
           : this.fleet.addOrchestrator(env));
+        if (place.role === 'worker') this.workers.set(place.member.id, place.pools);
         return;
       } catch (error) {
         if (tries === START_TRIES) throw error;
@@ -272,34 +380,21 @@ export class Ground {
   }
 }
 
+/** A signal that comes when all is done and Node has let its handlers go ends the process by its own name. */
+function toldCode(code: number | string, member: Member): number | string {
+  const last = member
+    .log()
+    .split('\n')
+    .find((line) => line.includes('"msg":"stopped"'));
+  if (code !== 'SIGTERM' || last === undefined) return code;
+  return last.includes('"forced":true') ? 3 : 0;
+}
+
+const isTrouble = (kind: FaultKind): kind is ServerTrouble =>
+  kind === 'server-readonly' || kind === 'server-full' || kind === 'server-paused';
+
 /** Undefined once it has ended: the number may be somebody else's by now. */
 function pidOf(member: Member | undefined): number | undefined {
   const { pid, exitCode, signalCode } = member?.process ?? {};
   return exitCode === null && signalCode === null ? pid : undefined;
-}
-
-const aside = (dataDir: string): string => join(dataDir, 'agents-aside');
-
-/** The disk of the logs is full: a small file system of its own in their place where root may mount one. */
-function fillLogs(dataDir: string): void {
-  const logs = join(dataDir, 'agents');
-  try {
-    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=4k', 'belay-faults', logs], { stdio: 'ignore' });
-    writeFileSync(join(logs, 'full'), Buffer.alloc(4_096));
-  } catch {
-    // Not allowed here: a plain file where the directory was fails every open as well, also for root.
-    if (existsSync(aside(dataDir))) return;
-    renameSync(logs, aside(dataDir));
-    writeFileSync(logs, '');
-  }
-}
-
-function freeLogs(dataDir: string): void {
-  const logs = join(dataDir, 'agents');
-  if (existsSync(aside(dataDir))) {
-    rmSync(logs, { recursive: true, force: true });
-    renameSync(aside(dataDir), logs);
-  } else if (existsSync(join(logs, 'full')))
-    // Lazily: a worker may hold a log open in it.
-    execFileSync('umount', ['--lazy', logs], { stdio: 'ignore' });
 }

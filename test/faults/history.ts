@@ -10,6 +10,17 @@ export interface History {
   /** Every receipt as it stood at the end. */
   readonly receipts: readonly ReceiptFacts[];
   readonly faults: readonly FaultFacts[];
+  /** Every worker that was started, and how it was left. */
+  readonly workers: readonly WorkerFacts[];
+  readonly drains: readonly DrainFacts[];
+  readonly drills: readonly DrillFacts[];
+  readonly armed: readonly ArmedFacts[];
+  /** What was handed in over the producers' queue. */
+  readonly produced: readonly ProducedFacts[];
+  /** Executions that were asked to go on after their end. */
+  readonly retried: readonly string[];
+  /** Workers whose wall clock was stepped: no fault, and nothing that explains anything. */
+  readonly stepped: readonly string[];
   /** What the agents wrote about themselves. */
   readonly lines: readonly Line[];
   /** Processes of agents that lived when all was over and the fleet still ran: `PID:STARTTIME`. */
@@ -22,12 +33,14 @@ export interface History {
 
 /** One line of an agent's record. */
 export interface Line {
-  readonly word: 'start' | 'beat' | 'end';
+  readonly word: 'start' | 'beat' | 'end' | 'cost';
   readonly agentId: string;
   readonly pid: number;
   readonly startTime: string;
   readonly at: number;
   readonly role?: 'main' | 'child';
+  /** Of a `cost`: spent, and about to be said. */
+  readonly usd?: number;
 }
 
 export interface EventFacts {
@@ -50,6 +63,17 @@ export interface AgentFacts {
   readonly reason?: string | undefined;
   /** Its report says so. */
   readonly proved: boolean;
+  readonly nodeId?: string | undefined;
+  readonly costUsd?: number | undefined;
+}
+
+/** A node as it is stored, with what the plan asked of it; of a drill's there is no plan. */
+export interface NodeFacts {
+  readonly id: string;
+  readonly state: string;
+  readonly pool?: string | undefined;
+  readonly role?: string | undefined;
+  readonly timeoutMs?: number | undefined;
 }
 
 export interface ExecutionFacts {
@@ -60,8 +84,13 @@ export interface ExecutionFacts {
   /** Undefined: there is no such execution. */
   readonly state: string | undefined;
   readonly events: readonly EventFacts[];
-  readonly nodes: readonly { readonly id: string; readonly state: string }[];
+  readonly nodes: readonly NodeFacts[];
   readonly agents: readonly AgentFacts[];
+  readonly name?: string | undefined;
+  readonly reason?: string | undefined;
+  readonly costUsd?: number | undefined;
+  readonly maxCostUsd?: number | undefined;
+  readonly timeoutMs?: number | undefined;
 }
 
 export interface TargetFacts {
@@ -80,8 +109,12 @@ export interface ReceiptFacts {
 
 /** Whom an order covers, in the words of the plan. */
 export type Covers =
+  /** It asks for no end. */
+  | { readonly what: 'nothing' }
   | { readonly what: 'all' }
   | { readonly what: 'team'; readonly team: string }
+  | { readonly what: 'pool'; readonly pool: string }
+  | { readonly what: 'role'; readonly role: string }
   | { readonly what: 'worker'; readonly workerId: string }
   | { readonly what: 'execution'; readonly executionId: string }
   | { readonly what: 'agent'; readonly agentId: string };
@@ -92,6 +125,8 @@ export interface OrderFacts {
   readonly covers: Covers;
   /** A latch without a kill: what runs goes on. */
   readonly startsOnly?: true;
+  /** Over a worker's own socket: what it had asked the server for may still be granted, and is not started. */
+  readonly local?: true;
   readonly askedAt: number;
   /** Undefined: the answer was lost, and nothing follows from it. */
   answeredAt?: number;
@@ -114,10 +149,60 @@ export interface HoldFacts {
 export interface FaultFacts {
   readonly kind: string;
   readonly at: number;
+  /** When it began to be over; absent: it was not. */
+  until?: number;
   /** Workers it may have touched; absent: all. */
   readonly workerId?: string;
   /** When another worker had reaped what two dead processes had left. */
   reapedAt?: number;
+}
+
+/** A worker's record at the end. */
+export interface WorkerFacts {
+  readonly id: string;
+  readonly pools: readonly string[];
+  readonly state?: string | undefined;
+  readonly reason?: string | undefined;
+}
+
+/** A process that was asked to end. */
+export interface DrainFacts {
+  readonly role: 'worker' | 'orchestrator';
+  readonly id: string;
+  readonly askedAt: number;
+  /** Until then its agents may go on: SIGTERM and its patience. */
+  readonly limitAt: number;
+  /** Three signals. */
+  readonly forced: boolean;
+  /** With the whole fleet: nobody is left to read its record. */
+  readonly last?: true;
+  /** Undefined: it did not end within every bound. */
+  endedAt?: number;
+  code?: number | string;
+}
+
+export interface DrillFacts {
+  readonly workerId: string;
+  readonly passed: boolean;
+  readonly outcomes: readonly string[];
+  /** Of its canaries, when it was answered. */
+  readonly alive: readonly string[];
+}
+
+export interface ArmedFacts {
+  readonly askedAt: number;
+  readonly answeredAt: number;
+  readonly armed: boolean;
+  readonly workers: readonly { readonly workerId: string; readonly armed: boolean }[];
+}
+
+export interface ProducedFacts {
+  readonly name: string;
+  /** The queue had it for good. */
+  readonly accepted: boolean;
+  readonly executionId?: string | undefined;
+  /** How its job ended; absent: not by the end of the seed. */
+  readonly job?: { readonly failed: string } | { readonly status: string; readonly costUsd: number };
 }
 
 export const identity = ({ pid, startTime }: Pick<Line, 'pid' | 'startTime'>): string =>
@@ -126,9 +211,10 @@ export const identity = ({ pid, startTime }: Pick<Line, 'pid' | 'startTime'>): s
 /** Reads the record of one execution's agents; a line cut short (the disk full, say) is left out. */
 export function parseLines(text: string): Line[] {
   return text.split('\n').flatMap((line): Line[] => {
-    const [word = '', agentId = '', pid = '', startTime = '', at = '', , , role] = line.split(' ');
-    if (!/^(start|beat|end)$/.test(word) || !/^\d+\.\d\d$/.test(at)) return [];
+    const [word = '', agentId = '', pid = '', startTime = '', at = '', usd = '', , role] = line.split(' ');
+    if (!/^(start|beat|end|cost)$/.test(word) || !/^\d+\.\d\d$/.test(at)) return [];
     const base = { word: word as Line['word'], agentId, pid: Number(pid), startTime, at: Number(at) };
+    if (word === 'cost') return /^\d\.\d\d$/.test(usd) ? [{ ...base, usd: Number(usd) }] : [];
     return [role === 'main' || role === 'child' ? { ...base, role } : base];
   });
 }

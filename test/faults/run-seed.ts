@@ -1,24 +1,31 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import type { ExecutionRecord } from '#libs/contracts';
 import { Asker, receiptFacts, unlessGone, type Submitted } from './asker';
 import { check, type Violation } from './check';
 import { atMost, pause, uptime, wallOffset } from './clock';
-import { executionFacts, readLines } from './gather';
+import { executionFacts, readLines, workerFacts } from './gather';
+import { hitsServer } from './draw-steps';
 import { Ground } from './ground';
 import { identity, type History } from './history';
-import type { FaultKind, Plan, PlannedExecution, Step } from './plan';
+import { breakGlass } from './local-ask';
+import type { FaultKind, Plan, PlannedExecution, Step } from './plan-types';
 import { carrying, killIdentity, lives } from './processes';
+import { Producer } from './producer';
+import { Readiness } from './readiness';
+import { specOf } from './spec-of';
 
-const AGENT = ['../fixtures/faults/agent.sh', '../../../test/fixtures/faults/agent.sh']
-  .map((path) => resolve(__dirname, path))
-  .find((path) => existsSync(path)) as string;
 const LIVE = ['idle', 'running', 'paused', 'stopping'] as const;
 /** For what is asked during the chaos to be answered. */
 const ANSWERS_WITHIN_MS = 15_000;
 const ENDED_WITHIN_MS = 25_000;
+/** A deadline that has not passed by then is ended by a stop as well; none is longer than 1.2 s, and the janitor looks once a second. */
+const DEADLINES_WITHIN_MS = 5_000;
+/** A job that met a latch looks again after up to 4 s, or 8 s when it met it three times. */
+const KNOWN_WITHIN_MS = 12_000;
+const READABLE_WITHIN_MS = 10_000;
 const LOOK_MS = 50;
 /** A tree that was told to die may take this long to leave /proc after the fleet has stopped. */
 const GONE_WITHIN_MS = 2_000;
@@ -36,6 +43,8 @@ export interface SeedResult {
   readonly violations: readonly Violation[];
   readonly timeline: readonly Moment[];
   readonly injected: readonly FaultKind[];
+  readonly skipped: Ground['skipped'];
+  readonly plan: Plan;
   readonly history: History | undefined;
   /** Where the logs of a failed seed's processes are. */
   readonly logs?: string;
@@ -60,15 +69,26 @@ export async function runSeed(plan: Plan, signal: AbortSignal, keep = false): Pr
     violations,
     timeline: run.timeline,
     injected: run.injected,
+    skipped: run.skipped,
+    plan,
     history: run.history,
     ...((keep || violations.length > 0) && !signal.aborted ? { logs: run.keepLogs() } : {}),
   };
+}
+
+/** Whoever does something in a seed. */
+interface All {
+  readonly ground: Ground;
+  readonly asker: Asker;
+  readonly producer: Producer;
+  readonly readiness: Readiness;
 }
 
 class SeedRun {
   readonly timeline: Moment[] = [];
   history: History | undefined;
   #ground: Ground | undefined;
+  #drilled: readonly string[] = [];
   #zero = uptime();
   readonly #mark = `faults-${process.pid}-${randomBytes(8).toString('hex')}`;
   readonly #records = mkdtempSync(join(tmpdir(), 'belay-faults-'));
@@ -82,6 +102,10 @@ class SeedRun {
     return this.#ground?.injected ?? [];
   }
 
+  get skipped(): Ground['skipped'] {
+    return this.#ground?.skipped ?? [];
+  }
+
   async run(): Promise<Violation[]> {
     const exit = (): void => {
       this.#ground?.killAll();
@@ -92,11 +116,14 @@ class SeedRun {
     try {
       const ground = (this.#ground = await Ground.open(this.plan, this.#mark));
       const asker = new Asker(() => ground.clients(), this.plan.seed);
+      const producer = new Producer(ground.fleet.server.socketPath ?? '', this.#mark);
+      const all = { ground, asker, producer, readiness: new Readiness(asker) };
       let history: Omit<History, 'aliveAfter'> | undefined;
       try {
-        await this.#chaos(ground, asker);
-        if (!this.signal.aborted) history = await this.#settle(ground, asker);
+        await this.#chaos(all);
+        if (!this.signal.aborted) history = await this.#settle(all);
       } finally {
+        await producer.close();
         await this.#close(ground);
       }
       const aliveAfter = await this.#sweep();
@@ -115,12 +142,13 @@ class SeedRun {
     const { fleet } = this.#ground ?? {};
     for (const [i, member] of [...(fleet?.orchestrators ?? []), ...(fleet?.workers ?? [])].entries())
       writeFileSync(join(folder, `${i}-${member.id}.log`), member.log());
-    writeFileSync(join(folder, 'history.json'), JSON.stringify(this.history, undefined, 1));
+    writeFileSync(join(folder, 'history.json'), JSON.stringify(this.history ?? {}, undefined, 1));
     return folder;
   }
 
   /** The plan, step by step; what a step takes does not keep the next one waiting. */
-  async #chaos(ground: Ground, asker: Asker): Promise<void> {
+  async #chaos(everyone: All): Promise<void> {
+    const { ground } = everyone;
     this.#zero = uptime();
     const begunAt = performance.now();
     const faults: Promise<void>[] = [];
@@ -130,10 +158,10 @@ class SeedRun {
       if (this.signal.aborted) break;
       this.#note(describeStep(step));
       if (step.do === 'fault') {
-        const over = ground.inflict(step.kind, step.place, step.forMs, this.signal);
+        const over = ground.inflict(step, this.signal);
         faults.push(over.then(() => this.#note(`over: ${step.kind} ${step.place}`)));
-      } else if (step.do === 'submit') asked.push(this.#submit(asker, step.execution));
-      else asked.push(this.#give(ground, asker, step));
+      } else if (step.do === 'submit') asked.push(this.#submit(everyone, step.execution));
+      else asked.push(this.#give(everyone, step));
     }
     await pause(begunAt + this.plan.profile.chaosMs - performance.now(), this.signal);
     const all = async (work: Promise<unknown>[]): Promise<unknown> => {
@@ -149,69 +177,80 @@ class SeedRun {
       throw new Error(`an order was not answered within ${ANSWERS_WITHIN_MS} ms of the healing`);
   }
 
-  async #submit(asker: Asker, index: number): Promise<void> {
+  async #submit({ asker, producer }: All, index: number): Promise<void> {
     const planned = this.plan.executions[index] as PlannedExecution;
-    await asker.submit(index, planned, this.#spec(planned));
+    const spec = specOf(planned, this.#records, this.#mark);
+    if (planned.byQueue) {
+      const entry: Submitted = {};
+      asker.submitted.set(index, entry);
+      await producer.submit(planned.name, spec, entry);
+    } else await asker.submit(index, planned, { ...spec, idempotencyKey: `${this.#mark}-${planned.name}` });
     const { id, refused }: Submitted = asker.submitted.get(index) ?? {};
     this.#note(`submitted ${planned.name}: ${id ?? refused}`);
   }
 
-  async #give(ground: Ground, asker: Asker, step: Step): Promise<void> {
+  async #give({ ground, asker, readiness }: All, step: Step): Promise<void> {
     if (step.do === 'submit' || step.do === 'fault') return;
-    await asker.give(step, (place) => ground.workerId(place)).catch(unlessGone);
+    const give = async (): Promise<void> => {
+      if (step.do === 'drill') return readiness.drill(ground.workerId(step.worker));
+      if (step.do === 'armed') return readiness.ask();
+      if (step.do !== 'break-glass') return asker.give(step, (place) => ground.workerId(place));
+      const [workerId, socket] = [ground.workerId(step.worker), ground.socketOf(step.worker)];
+      if (workerId === undefined || socket === undefined) return undefined;
+      return breakGlass(asker, { workerId, socket }, step.holdMs);
+    };
+    await give().catch(unlessGone);
     this.#note(`done: ${describeStep(step)}`);
   }
 
-  #spec({ name, team, onFailure, nodes }: PlannedExecution): unknown {
-    const record = join(this.#records, name);
-    writeFileSync(record, '', { flag: 'a' });
-    return {
-      name,
-      idempotencyKey: `${this.#mark}-${name}`,
-      labels: { team },
-      onFailure,
-      nodes: nodes.map(({ id, dependsOn, habit, beats, code, maxAttempts }) => ({
-        id,
-        dependsOn,
-        maxAttempts,
-        backoff: { type: 'fixed', delayMs: 50 },
-        run: {
-          command: ['/bin/sh', AGENT],
-          env: {
-            RECORD: record,
-            HABIT: habit,
-            BEATS: String(beats),
-            CODE: String(code),
-            FAULTS_MARK: this.#mark,
-          },
-        },
-      })),
-    };
-  }
-
   /** Everything is well again: all has to end, the last of it by a stop, and then it is looked at. */
-  async #settle(ground: Ground, asker: Asker): Promise<Omit<History, 'aliveAfter'>> {
+  async #settle({ ground, asker, producer, readiness }: All): Promise<Omit<History, 'aliveAfter'>> {
     await asker.releaseAll().catch(unlessGone);
     const { settleMs, proofMs } = this.plan.profile;
+    if (!(await this.#until(async () => producer.areAllKnown(), KNOWN_WITHIN_MS)))
+      this.#note('a job of the queue has no execution');
     const live = async (): Promise<ExecutionRecord[]> => [
       ...((await asker.client()?.executions({ state: [...LIVE] }))?.items ?? []),
     ];
     await this.#until(async () => (await live()).length === 0, settleMs);
+    // Those with a deadline are to end by it.
+    const due = async () =>
+      (await live()).filter(({ timeoutMs = Infinity }) => timeoutMs < DEADLINES_WITHIN_MS);
+    await Promise.all(
+      (await live())
+        .filter(({ timeoutMs = Infinity }) => timeoutMs >= DEADLINES_WITHIN_MS)
+        .map(async ({ id }) => asker.stop(id, 'last-stop')),
+    );
+    await this.#until(async () => (await due()).length === 0, DEADLINES_WITHIN_MS);
     const rest = await live();
     if (rest.length > 0) this.#note(`stopping the ${rest.length} that are left`);
-    await Promise.all(rest.map(async ({ id }) => asker.stop(id)));
+    await Promise.all(rest.map(async ({ id }) => asker.stop(id, 'last-stop')));
     const ended = await this.#until(async () => (await live()).length === 0, ENDED_WITHIN_MS);
     this.#note(ended ? 'all ended' : 'not all ended');
     const receipts = async () => ((await asker.client()?.receipts())?.items ?? []).map(receiptFacts);
     await this.#until(async () => (await receipts()).every(({ complete }) => complete), proofMs);
+    // A job of the queue is over soon after its execution; what the server lost of it meanwhile takes BullMQ longer.
+    if (!ground.faults.some(({ kind }) => hitsServer(kind as FaultKind)))
+      await this.#until(async () => producer.areAllOver(), proofMs);
+    await this.#readable(ground);
     const lines = readLines(this.#records);
     const processes = new Map(lines.map((line) => [identity(line), line]));
     const aliveAtEnd = [...processes].flatMap(([id, { pid, startTime, agentId }]) =>
       lives(pid, startTime) ? [`${id} ${agentId}`] : [],
     );
     const known = await this.#executions(ground, asker);
+    this.#drilled = known.filter(({ planned }) => planned === undefined).map(({ id }) => id);
     return {
-      executions: await Promise.all(known.map(async (one) => executionFacts(ground.fleet.life, one))),
+      executions: await Promise.all(
+        known.map(async ({ planned, ...one }) => executionFacts(ground.fleet.life, one, planned)),
+      ),
+      workers: await workerFacts(ground.fleet.life, ground.workers),
+      drains: ground.drains,
+      drills: readiness.drills,
+      armed: readiness.armed,
+      produced: await producer.facts(),
+      retried: [...asker.retried],
+      stepped: ground.stepped,
       orders: asker.orders,
       holds: asker.holds,
       receipts: await receipts(),
@@ -222,18 +261,28 @@ class SeedRun {
     };
   }
 
+  /** Our own way to the store may be the last to come back after the server did. */
+  async #readable({ fleet }: Ground): Promise<void> {
+    const read = async (): Promise<boolean> =>
+      fleet.life.executions.list({ limit: 1 }).then(
+        () => true,
+        () => false,
+      );
+    if (!(await this.#until(read, READABLE_WITHIN_MS)))
+      throw new Error(`the store could not be read within ${READABLE_WITHIN_MS} ms of the healing`);
+  }
+
   /** Those that were accepted, and those whose answer was lost. */
   async #executions(ground: Ground, asker: Asker) {
     const accepted = new Set([...asker.submitted.values()].flatMap(({ id }) => id ?? []));
     const { items } = await ground.fleet.life.executions.list({ limit: 1_000 });
-    const teams = new Map(this.plan.executions.map(({ name, team }) => [name, team]));
-    const listed = items.map(({ id, name }) => ({
-      id,
-      team: teams.get(name) ?? '',
-      accepted: accepted.has(id),
-    }));
+    const plans = new Map(this.plan.executions.map((planned) => [planned.name, planned]));
+    const listed = items.map(({ id, name }) => {
+      const planned = plans.get(name);
+      return { id, team: planned?.team ?? '', accepted: accepted.has(id), planned };
+    });
     const missing = [...accepted].filter((id) => items.every((item) => item.id !== id));
-    return [...listed, ...missing.map((id) => ({ id, team: '', accepted: true }))];
+    return [...listed, ...missing.map((id) => ({ id, team: '', accepted: true, planned: undefined }))];
   }
 
   /** False: not within the time. What cannot be asked now is asked again. */
@@ -253,8 +302,11 @@ class SeedRun {
 
   /** Who carries this seed's mark although its fleet is gone; the guardians' last work is waited for. */
   async #sweep(): Promise<string[]> {
-    await this.#until(async () => carrying(this.#mark).length === 0, GONE_WITHIN_MS);
-    return carrying(this.#mark);
+    // A drill's canaries carry no mark of ours.
+    const marks = [this.#mark, ...this.#drilled.map((id) => `BELAY_EXECUTION_ID=${id}`)];
+    const left = (): string[] => marks.flatMap((mark) => carrying(mark));
+    await this.#until(async () => left().length === 0, GONE_WITHIN_MS);
+    return left();
   }
 
   #note(what: string): void {

@@ -1,5 +1,6 @@
+import { renderDeeds } from './deeds-table';
 import type { SeedResult } from './run-seed';
-import { FAULTS, type FaultKind, type Profile } from './plan';
+import { FAULTS, type FaultKind, type Profile } from './plan-types';
 
 /** What was seen in the seeds a fault was part of. A seed has several faults: their rows overlap. */
 interface Row {
@@ -70,7 +71,19 @@ export function renderTable(results: readonly SeedResult[]): string {
         HEADINGS.map((name) => String(row[name])),
       ),
     ),
+    ...skippedLines(results),
+    '',
+    renderDeeds(results),
   ].join('\n');
+}
+
+/** What this machine could not do to any of them. */
+function skippedLines(results: readonly SeedResult[]): string[] {
+  const whys = new Map(results.flatMap(({ skipped }) => skipped.map(({ kind, why }) => [kind, why])));
+  return [...whys].map(([kind, why]) => {
+    const count = results.filter(({ skipped }) => skipped.some((one) => one.kind === kind)).length;
+    return `${kind} was skipped in ${count} seeds: ${why}`;
+  });
 }
 
 /** One seed in one line, and below it what went wrong and how to see it again. */
@@ -94,7 +107,7 @@ export function seedLine(result: SeedResult, profile: Profile): string {
 
 /** A seed as a program reads it; the whole history is kept of failed ones only, as a file. */
 export function toJson(result: SeedResult): string {
-  return JSON.stringify({ ...result, history: undefined, ...countSeed(result) });
+  return JSON.stringify({ ...result, plan: undefined, history: undefined, ...countSeed(result) });
 }
 
 /** The last line. */

@@ -1,14 +1,14 @@
 import { isBelayError } from '#libs/contracts';
 import type { Containment } from '#libs/spawner';
+import { runCampaign, say } from '../support/campaign-main';
 import { readArguments, type Asked } from './arguments';
 import type { Kind } from './kinds';
 import { openHost, runKind, type Outcome } from './run-kind';
 import { heading, row, skippedRow, summary, toJson, type Skipped } from './table';
 
 const CONTAINMENTS: readonly Containment[] = ['cgroup', 'group'];
-const interrupted = new AbortController();
 
-async function main(args: readonly string[]): Promise<number> {
+async function main(args: readonly string[], signal: AbortSignal): Promise<number> {
   const asked = readArguments(args);
   if (typeof asked === 'string') {
     console.error(asked);
@@ -21,8 +21,8 @@ async function main(args: readonly string[]): Promise<number> {
   for (const kind of asked.kinds) {
     const missing = kind.missing?.();
     if (missing !== undefined) skip(asked, { kind: kind.name, skipped: missing });
-    else for (const containment of containments) outcomes.push(await run(kind, containment, asked));
-    if (interrupted.signal.aborted) break;
+    else for (const containment of containments) outcomes.push(await run(kind, containment, asked, signal));
+    if (signal.aborted) break;
   }
   const last = summary(outcomes, (performance.now() - startedAt) / 1_000);
   if (asked.json) console.error(last);
@@ -46,10 +46,15 @@ async function availableContainments(asked: Asked): Promise<Containment[]> {
   return available;
 }
 
-async function run(kind: Kind, containment: Containment, { rounds, json }: Asked): Promise<Outcome> {
+async function run(
+  kind: Kind,
+  containment: Containment,
+  { rounds, json }: Asked,
+  signal: AbortSignal,
+): Promise<Outcome> {
   const outcome = await runKind(kind, containment, {
     rounds,
-    signal: interrupted.signal,
+    signal,
     onRound: (done) => progress(`${kind.name}, ${containment}: ${done}/${rounds}`),
   });
   progress('');
@@ -61,30 +66,9 @@ function skip({ json }: Asked, skipped: Skipped): void {
   say(json ? JSON.stringify(skipped) : skippedRow(skipped));
 }
 
-function say(text: string): void {
-  process.stdout.write(`${text}\n`);
-}
-
 /** One line that is written over and gone before the next row. */
 function progress(text: string): void {
   if (process.stderr.isTTY) process.stderr.write(`\r\u001B[K${text}`);
 }
 
-// Asked to end, the rounds under way are finished and cleaned up; a second time ends at once, and the guardian kills.
-for (const [signal, code] of [
-  ['SIGINT', 130],
-  ['SIGTERM', 143],
-] as const)
-  process.on(signal, () => {
-    if (interrupted.signal.aborted) process.exit(code);
-    interrupted.abort();
-    process.exitCode = code;
-  });
-
-main(process.argv.slice(2))
-  .catch((error: unknown) => {
-    console.error(error);
-    return 1;
-  })
-  .then((code) => (process.exitCode ??= code))
-  .catch(console.error);
+runCampaign(main);

@@ -152,18 +152,22 @@ async function main(): Promise<void> {
       log.info('stopped');
     })());
   }
-  const onSignal = (signal: string): void => {
-    signals++;
-    if (signals === 2) log.debug(`${signal} again: already draining`);
-    if (signals >= 3) process.exit(1);
-    drain(signal).catch((error: unknown) => {
+  const begin = (why: string): void => {
+    drain(why).catch((error: unknown) => {
       log.error({ err: error }, 'shutdown failed');
       process.exit(1);
     });
   };
+  const onSignal = (signal: string): void => {
+    signals++;
+    if (signals === 2) log.debug(`${signal} again: already draining`);
+    if (signals >= 3) process.exit(1);
+    begin(signal);
+  };
   process.on('SIGTERM', () => onSignal('SIGTERM'));
   process.on('SIGINT', () => onSignal('SIGINT'));
-  process.on('disconnect', () => onSignal('parent gone'));
+  // No signal: a drain that two of them share ends with a disconnect of its own.
+  process.on('disconnect', () => begin('parent gone'));
 
   await orchestrator.start();
   await app.get(DrillSchedule).start();

@@ -71,6 +71,8 @@ export class WorkerService {
   );
   private httpPort = 0;
   private patienceMs = Number.POSITIVE_INFINITY;
+  /** Agents that a third signal ended: a drain that stops them is no calm one, however early they are gone. */
+  private readonly cutShort = new Set<string>();
   /** Of our own record: makes a repeated transition ours. */
   private version = 1;
   private readonly intake: Intake;
@@ -305,17 +307,18 @@ export class WorkerService {
       });
     // Closing ends the blocking wait for a job at once; it resolves when the jobs in hand are done.
     const closed = this.intake.close();
-    const calm =
+    const idle =
       (await within(
         this.runner.whenIdle().then(() => true),
         patienceMs,
       )) === true;
-    const stopped = calm ? [] : this.runner.agentIds();
-    if (!calm) {
+    const stopped = [...new Set([...this.cutShort, ...(idle ? [] : this.runner.agentIds())])];
+    if (!idle) {
       this.log.warn({ agents: stopped }, `still running after ${patienceMs} ms; stopping them`);
       this.stopAll('graceful', 'server_shutdown');
       await phases.run('stop agents', graceMs + STOP_MS, async () => this.runner.whenIdle());
     }
+    const calm = idle && this.cutShort.size === 0;
     await phases.run('intake', INTAKE_MS, async () => closed);
     this.beating = false;
     clearTimeout(this.beat);
@@ -332,6 +335,8 @@ export class WorkerService {
 
   /** A third signal: no grace for anything. */
   force(): void {
+    const claimed = this.runner.slotsWhere(({ claimedAt }) => claimedAt !== undefined);
+    for (const { agentId } of claimed) this.cutShort.add(agentId);
     this.runner.stopWhere(() => true, {
       reason: 'server_shutdown',
       mode: 'immediate',

@@ -50,6 +50,7 @@ export class AgentQueues {
     if (entries.length === 0) return;
     const byPool = new Map<string, DispatchEntry[]>();
     for (const entry of entries) byPool.set(entry.pool, [...(byPool.get(entry.pool) ?? []), entry]);
+    const timestamp = this.lifecycle.valkey.clock.now();
     await Promise.all(
       [...byPool].map(([pool, group]) =>
         this.queue(pool).addBulk(
@@ -61,6 +62,8 @@ export class AgentQueues {
               // BullMQ's 1 is the most urgent, ours is 10 (R32).
               priority: 11 - priority,
               delay: delayMs,
+              // A delay counts from here: this machine's own clock may be anywhere.
+              timestamp,
               attempts: 1,
               removeOnComplete: true,
               removeOnFail: true,

@@ -1,0 +1,160 @@
+import type { Violation } from './check';
+import { groupBy, span, TOLERANCE } from './check-lives';
+import type { AgentFacts, EventFacts, ExecutionFacts, FaultFacts, History, Line } from './history';
+
+/** Grace, SIGKILL and proof, on a machine that is busy. Seconds. */
+const STOP_S = 2;
+/** The janitor looks once a second, and an order follows. */
+const NOTICED_S = 3;
+/** A cost that was written down and not yet said. */
+const ONE_COST = 0.01;
+const MICRO = 1e-6;
+/** What may lose an agent's last words, beside what ends it. */
+const LOSES_WORDS = /^(worker-|guardian-|server-)/;
+
+/** Deadlines, budgets and pools: each holds, and nothing is ended by one that it does not have. */
+export function checkBounds(history: History): Violation[] {
+  const lines = groupBy(history.lines, ({ agentId }) => agentId);
+  const pools = new Map(history.workers.map((worker) => [worker.id, worker.pools]));
+  return history.executions.flatMap((execution) => [
+    ...nodeTimeouts(execution, history, lines),
+    ...deadline(execution, history),
+    ...budget(execution, history, lines),
+    ...costs(execution, history, lines),
+    ...execution.agents.flatMap((agent) => wrongPool(execution, agent, pools)),
+    ...lostToItsClock(execution, history),
+  ]);
+}
+
+const bound = (what: string): Violation => ({ rule: 'bound', what });
+const at = ({ atMs }: EventFacts): number => atMs / 1_000;
+const isOf =
+  (agentId: string, to: string) =>
+  ({ entity, agentId: id, to: into, from }: EventFacts): boolean =>
+    entity === 'agent' && id === agentId && into === to && from !== into;
+
+function nodeTimeouts(
+  { events, agents, nodes }: ExecutionFacts,
+  { faults }: History,
+  byAgent: ReadonlyMap<string, readonly Line[]>,
+): Violation[] {
+  const limits = new Map(nodes.map(({ id, timeoutMs }) => [id, timeoutMs]));
+  return agents.flatMap(({ id, nodeId = '', owner }): Violation[] => {
+    const limit = (limits.get(nodeId) ?? Number.POSITIVE_INFINITY) / 1_000;
+    const claimed = events.find(isOf(id, 'spawning'));
+    const failed = events.find(isOf(id, 'failed'));
+    if (failed?.reason === 'timeout' && claimed !== undefined && at(failed) - at(claimed) < limit - TOLERANCE)
+      return [
+        bound(`${id} was ended by a timeout ${(at(failed) - at(claimed)).toFixed(2)} s after its claim`),
+      ];
+    const lines = byAgent.get(id) ?? [];
+    // A frozen one's time stands still, and a worker that is stopped counts none.
+    const excused = events.some(({ type, agentId }) => type === 'agent.frozen' && agentId === id);
+    if (lines.length === 0 || excused || faults.some((fault) => keepsAlive(fault, owner))) return [];
+    const { from, last } = span(lines);
+    if (last.at - from <= limit + STOP_S) return [];
+    return [bound(`${id} ran ${(last.at - from).toFixed(2)} s, with a timeout of ${limit.toFixed(2)} s`)];
+  });
+}
+
+/** Stopped, or its agents left without anybody until they are reaped. */
+const keepsAlive = ({ kind, workerId }: FaultFacts, owner: string): boolean =>
+  workerId === owner && (kind.startsWith('worker-sigstop') || kind === 'worker-and-guardian-kill9');
+
+function deadline(execution: ExecutionFacts, { faults }: History): Violation[] {
+  const { id, events, timeoutMs, reason, state } = execution;
+  const moves = events.filter(({ entity, from, to }) => entity === 'execution' && from !== to);
+  const limit = (timeoutMs ?? Number.POSITIVE_INFINITY) / 1_000;
+  const violations: Violation[] = [];
+  if (reason === 'timeout' && state !== 'stopped' && state !== 'failed')
+    violations.push(bound(`${id} passed its deadline and is ${state}`));
+  // A janitor that is dead, or cannot ask, is late; how late depends on who takes its turn.
+  const excused = faults.some(({ workerId }) => workerId === undefined || !workerId.startsWith('wrk_'));
+  let ran = 0;
+  for (const [i, move] of moves.entries()) {
+    const next = moves[i + 1];
+    if (move.to === 'running' && ['idle', 'stopped', 'failed'].includes(move.from ?? '')) ran = 0;
+    if (move.to !== 'running' || next === undefined) continue;
+    ran += at(next) - at(move);
+    const when = `${ran.toFixed(2)} s of running`;
+    if (next.reason === 'timeout' && ran < limit - TOLERANCE)
+      violations.push(bound(`${id} was ended by a deadline after ${when}, and has ${limit}`));
+    if (!excused && ran > limit + NOTICED_S)
+      violations.push(bound(`${id} went on to ${when}, with a deadline of ${limit} s`));
+  }
+  return violations;
+}
+
+function budget(
+  { id, events, reason, state, costUsd = 0, maxCostUsd, agents }: ExecutionFacts,
+  { faults, retried }: History,
+  byAgent: ReadonlyMap<string, readonly Line[]>,
+): Violation[] {
+  const limit = maxCostUsd ?? Number.POSITIVE_INFINITY;
+  if (reason === 'budget_exceeded' && costUsd <= limit + MICRO)
+    return [bound(`${id} was ended by its budget of ${limit} after ${costUsd}`)];
+  // One that was retried may complete with what costs nothing more.
+  if (state === 'completed' && costUsd > limit + MICRO && !retried.includes(id))
+    return [bound(`${id} completed with ${costUsd} spent of ${limit}`)];
+  const spends = agents
+    .flatMap((agent) => byAgent.get(agent.id) ?? [])
+    .filter(({ word }) => word === 'cost')
+    .toSorted((a, b) => a.at - b.at);
+  let sum = 0;
+  const over = spends.find(({ usd = 0 }) => (sum += usd) > limit + MICRO);
+  const last = spends.at(-1);
+  if (over === undefined || last === undefined || faults.length > 0 || retried.includes(id)) return [];
+  const isHeld = events.some(({ type }) => type === 'execution.paused' || type === 'agent.frozen');
+  if (isHeld || last.at - over.at <= NOTICED_S) return [];
+  return [bound(`${id} spent on for ${(last.at - over.at).toFixed(2)} s after its budget of ${limit}`)];
+}
+
+/** What was spent stays: each agent's, as it wrote it down itself, and their sum. */
+function costs(
+  { id, agents, costUsd = 0, state }: ExecutionFacts,
+  { faults }: History,
+  byAgent: ReadonlyMap<string, readonly Line[]>,
+): Violation[] {
+  if (state === undefined) return [];
+  const sum = agents.reduce((total, agent) => total + (agent.costUsd ?? 0), 0);
+  if (Math.abs(sum - costUsd) > MICRO)
+    return [bound(`${id} cost ${costUsd}, and its agents ${sum.toFixed(6)} together`)];
+  return agents.flatMap((agent): Violation[] => {
+    const said = (byAgent.get(agent.id) ?? []).reduce((total, { usd = 0 }) => total + usd, 0);
+    const stored = agent.costUsd ?? 0;
+    if (stored > said + MICRO) return [bound(`${agent.id} cost ${stored}, and spent ${said.toFixed(2)}`)];
+    const lost = faults.some(
+      ({ kind, workerId }) => LOSES_WORDS.test(kind) && (workerId ?? agent.owner) === agent.owner,
+    );
+    if (lost || agent.reason === 'worker_lost' || said - stored < ONE_COST + MICRO) return [];
+    return [bound(`${agent.id} spent ${said.toFixed(2)}, and ${stored} of it is stored`)];
+  });
+}
+
+function wrongPool(
+  { nodes }: ExecutionFacts,
+  { id, nodeId, owner }: AgentFacts,
+  pools: ReadonlyMap<string, readonly string[]>,
+): Violation[] {
+  const pool = nodes.find((node) => node.id === nodeId)?.pool;
+  const taken = pools.get(owner);
+  if (pool === undefined || taken === undefined || taken.includes(pool)) return [];
+  return [bound(`${id} of the pool ${pool} was claimed by ${owner}, which takes ${taken.join(' and ')}`)];
+}
+
+/** What decides reads Valkey's clock or a monotonic one: a worker whose wall clock is stepped keeps what it runs. */
+function lostToItsClock(
+  { events, agents }: ExecutionFacts,
+  { faults, drains, stepped }: History,
+): Violation[] {
+  const owners = new Map(agents.map(({ id, owner }) => [id, owner]));
+  return events.flatMap(({ entity, agentId = '', reason, to }): Violation[] => {
+    const owner = owners.get(agentId) ?? '';
+    if (entity !== 'agent' || to !== 'failed' || reason !== 'worker_lost' || !stepped.includes(owner))
+      return [];
+    const isExplained =
+      faults.some(({ workerId = owner }) => workerId === owner) ||
+      drains.some(({ id, last }) => id === owner && last === undefined);
+    return isExplained ? [] : [bound(`${agentId} was lost with ${owner}, and only its clock was stepped`)];
+  });
+}

@@ -1,0 +1,36 @@
+import type { Violation } from './check';
+import type { History } from './history';
+
+const ENDED = ['completed', 'failed', 'stopped'];
+
+/** One execution for each that was handed in, and a job's answer is what became of it. */
+export function checkProduced({ executions, produced, retried, faults }: History): Violation[] {
+  const names = new Set(
+    executions.flatMap(({ name }) => (name === undefined || name === 'drill' ? [] : name)),
+  );
+  const twice = [...names].flatMap((name): Violation[] => {
+    const ids = executions.filter((one) => one.name === name).map(({ id }) => id);
+    return ids.length < 2
+      ? []
+      : [{ rule: 'produced', what: `${name} was handed in once and is ${ids.join(', ')}` }];
+  });
+  // How its job ended may have been lost with the server's answer; BullMQ then takes its time.
+  const isLate = faults.some(({ workerId }) => workerId === undefined);
+  const jobs = produced.flatMap(({ name, accepted, executionId, job }): Violation[] => {
+    const fail = (what: string): Violation[] => [{ rule: 'produced', what: `the job of ${name} ${what}` }];
+    if (!accepted) return [];
+    const execution = executions.find(({ id }) => id === executionId);
+    if (job === undefined) {
+      if (execution === undefined) return fail('was accepted, and there is no execution');
+      return isLate || !ENDED.includes(execution.state ?? '') ? [] : fail('is not over with its execution');
+    }
+    if ('failed' in job) return fail(`failed: ${job.failed}`);
+    if (execution === undefined) return fail(`is over with ${job.status}, and there is no execution`);
+    if (retried.includes(execution.id)) return [];
+    if (job.status !== execution.state)
+      return fail(`says ${job.status}, and its execution is ${execution.state}`);
+    const isEqual = Math.abs(job.costUsd - (execution.costUsd ?? 0)) < 1e-6;
+    return isEqual ? [] : fail(`says a cost of ${job.costUsd}, and it is ${execution.costUsd}`);
+  });
+  return [...twice, ...jobs];
+}

@@ -1,0 +1,117 @@
+import { FAULTS, type Act, type FaultKind, type Profile, type Step } from './plan-types';
+import type { Random } from './random';
+
+/** Waking after its lease with a claim in hand takes longer than a short seed has. */
+const SHORT_FAULTS = FAULTS.filter((kind) => kind !== 'worker-sigstop-at-claim');
+/** Between two faults of one worker's processes. */
+const APART_MS = 1_000;
+const CLOCK_STEPS_S: readonly number[] = [1, 30, 3_600, 40 * 86_400];
+
+/** How many there are of each. */
+export interface Places {
+  readonly workers: number;
+  readonly orchestrators: number;
+  readonly executions: number;
+}
+
+/** One thing asked of the product, or two that belong together. */
+export function drawOrder(
+  random: Random,
+  { chaosMs }: Profile,
+  { workers, executions }: Places,
+): readonly Step[] {
+  const atMs = random.between(Math.floor(chaosMs * 0.15), chaosMs);
+  const holdMs = random.between(100, Math.floor(chaosMs * 0.4));
+  const execution = random.between(0, executions - 1);
+  const [pick, team, worker] = [
+    random.next(),
+    random.pick(['a', 'b'] as const),
+    random.between(0, workers - 1),
+  ];
+  const mode = random.pick(['drain', 'freeze'] as const);
+  const [pool, role] = [random.pick(['default', 'side'] as const), random.pick(['x', 'y'] as const)];
+  const retry: Act = { do: 'retry', execution, withinMs: Math.floor(chaosMs * 0.6) };
+  const acts: readonly (readonly Act[])[] = [
+    [{ do: 'stop', execution }],
+    [{ do: 'stop', execution }, retry],
+    [{ do: 'kill-agent', pick }],
+    [{ do: 'kill-agent', pick }, retry],
+    [{ do: 'kill-worker', worker, holdMs }],
+    [{ do: 'kill-worker', worker, holdMs }],
+    [{ do: 'latch-team', team, holdMs }],
+    [{ do: 'latch-pool', pool, holdMs }],
+    [{ do: 'kill-team', team, holdMs }],
+    [{ do: 'kill-pool', pool, holdMs }],
+    [{ do: 'kill-role', role, holdMs }],
+    [{ do: 'kill-all', holdMs }],
+    [{ do: 'freeze-agent', pick, holdMs }],
+    [{ do: 'freeze-team', team, holdMs }],
+    [{ do: 'pause', execution, mode, holdMs }],
+    [{ do: 'pause', execution, mode, holdMs }],
+    [{ do: 'break-glass', worker, holdMs }],
+    [{ do: 'break-glass', worker, holdMs }],
+    [{ do: 'drill', worker }],
+    [{ do: 'armed' }],
+  ];
+  return random.pick(acts).map((act, i) => ({ ...act, atMs: atMs + 50 * i }));
+}
+
+export function drawFault(
+  random: Random,
+  profile: Profile,
+  { workers, orchestrators }: Places,
+): Step & { readonly do: 'fault' } {
+  const { chaosMs, leaseMs } = profile;
+  const kind = random.pick(profile.name === 'short' ? SHORT_FAULTS : FAULTS);
+  const place = random.between(0, (hitsOrchestrator(kind) ? orchestrators : workers) - 1);
+  const atMs = random.between(Math.floor(chaosMs * 0.1), Math.floor(chaosMs * 0.9));
+  // Around the two moments that matter: when a worker fences itself, and when its lease is over.
+  const long =
+    Math.floor(leaseMs * (1 + random.next() * 0.6)) + (kind === 'worker-sigstop-at-claim' ? 1_500 : 300);
+  const short = random.between(50, Math.floor(profile.name === 'short' ? chaosMs / 2 : leaseMs * 0.7));
+  const mayBeLong =
+    kind.startsWith('link-') || ['server-readonly', 'server-full', 'server-paused'].includes(kind);
+  const isLong =
+    kind === 'worker-sigstop-long' ||
+    kind === 'worker-sigstop-at-claim' ||
+    (mayBeLong && random.chance(profile.name === 'short' ? 0.1 : 0.3));
+  const seconds = random.pick(CLOCK_STEPS_S) * (random.chance(0.5) ? -1 : 1);
+  return {
+    do: 'fault',
+    kind,
+    place,
+    forMs: isLong ? long : short,
+    ...(kind === 'clock-step' ? { seconds } : {}),
+    atMs,
+  };
+}
+
+/**
+ * What hits a worker's processes must not find it without its guardian by chance: both dead at once is a fault of its
+ * own here, with its own allowance. Of two such faults on one place within a second the later one is left out, and of
+ * two of the server.
+ */
+export function alone(faults: readonly Step[], stopTimeoutMs: number): Step[] {
+  const kept: Step[] = [];
+  const isClash = (earlier: Step, later: Step): boolean => {
+    if (earlier.do !== 'fault' || later.do !== 'fault') return false;
+    const group = groupOf(earlier.kind);
+    if (group === undefined || group !== groupOf(later.kind)) return false;
+    if (group !== 'server' && earlier.place !== later.place) return false;
+    const lasts = earlier.forMs + (earlier.kind.endsWith('-drain') ? stopTimeoutMs : 0);
+    return later.atMs < earlier.atMs + lasts + APART_MS;
+  };
+  for (const step of faults.toSorted((a, b) => a.atMs - b.atMs))
+    if (!kept.some((other) => isClash(other, step))) kept.push(step);
+  return kept;
+}
+
+function groupOf(kind: FaultKind): 'worker' | 'orchestrator' | 'server' | undefined {
+  if (kind.startsWith('worker-') || kind === 'guardian-kill9') return 'worker';
+  if (hitsOrchestrator(kind)) return 'orchestrator';
+  return hitsServer(kind) ? 'server' : undefined;
+}
+
+export const hitsOrchestrator = (kind: FaultKind): boolean => kind.startsWith('orchestrator-');
+/** All of the fleet at once. */
+export const hitsServer = (kind: FaultKind): boolean => kind.startsWith('server-');

@@ -1,0 +1,140 @@
+/** Everything one seed does, drawn before anything is started: the same seed is the same plan. */
+export interface Plan {
+  readonly seed: number;
+  readonly profile: Profile;
+  readonly orchestrators: number;
+  readonly workers: number;
+  readonly concurrency: number;
+  /** Of each worker's place; every pool has one at least. */
+  readonly pools: readonly (readonly Pool[])[];
+  /** How long a draining worker lets its agents go on. */
+  readonly stopTimeoutMs: number;
+  readonly executions: readonly PlannedExecution[];
+  /** By time. */
+  readonly steps: readonly Step[];
+}
+
+export interface PlannedExecution {
+  readonly name: string;
+  readonly team: Team;
+  readonly onFailure: 'stop' | 'continue';
+  /** By a job of the producers' queue, instead of HTTP. */
+  readonly byQueue: boolean;
+  /** Deadline of the whole. */
+  readonly timeoutMs?: number;
+  readonly maxCostUsd?: number;
+  readonly nodes: readonly PlannedNode[];
+}
+
+export interface PlannedNode {
+  readonly id: string;
+  readonly dependsOn: readonly string[];
+  readonly habit: Habit;
+  /** About 100 ms each. */
+  readonly beats: number;
+  readonly code: number;
+  readonly maxAttempts: number;
+  readonly pool: Pool;
+  readonly role: NodeRole;
+  /** Deadline of one attempt. */
+  readonly timeoutMs?: number;
+  /** Said on fd 3 with every beat. */
+  readonly usdPerBeat?: number;
+}
+
+export type Team = 'a' | 'b';
+/** A label of nodes. */
+export type NodeRole = 'x' | 'y';
+export type Pool = 'default' | 'side';
+export type Habit = 'polite' | 'deaf' | 'grandchild' | 'setsid';
+
+/** Which fault, as the table at the end counts them. */
+export const FAULTS = [
+  'worker-kill9',
+  'worker-sigstop-short',
+  'worker-sigstop-long',
+  /** Between its claim and the answer to it, for longer than its lease. */
+  'worker-sigstop-at-claim',
+  'guardian-kill9',
+  'worker-and-guardian-kill9',
+  /** SIGTERM, in the middle of work; another one takes the place. */
+  'worker-drain',
+  /** Three of them: no patience left. */
+  'worker-drain-forced',
+  'orchestrator-kill9',
+  'orchestrator-drain',
+  'server-kill9',
+  /** It takes no writes: READONLY, as a failover's old primary says. */
+  'server-readonly',
+  /** Nor now: OOM. */
+  'server-full',
+  /** It answers nobody for a while. */
+  'server-paused',
+  'link-cut',
+  'link-refused',
+  'link-delayed',
+  'link-stalled',
+  'doorbell-lost',
+  'logs-full',
+  /** Of a worker's wall clock, and back. */
+  'clock-step',
+] as const;
+export type FaultKind = (typeof FAULTS)[number];
+/** What is asked of the product, and what is done to it. `worker` and `orchestrator` are places, not ids. */
+export type Act =
+  | { readonly do: 'submit'; readonly execution: number }
+  | { readonly do: 'stop'; readonly execution: number }
+  /** `pick`: which of those that run at that moment, as a part of their number. */
+  | { readonly do: 'kill-agent'; readonly pick: number }
+  | { readonly do: 'kill-worker'; readonly worker: number; readonly holdMs: number }
+  | { readonly do: 'kill-team'; readonly team: Team; readonly holdMs: number }
+  | { readonly do: 'kill-pool'; readonly pool: Pool; readonly holdMs: number }
+  | { readonly do: 'kill-role'; readonly role: NodeRole; readonly holdMs: number }
+  | { readonly do: 'kill-all'; readonly holdMs: number }
+  /** Nothing new starts; what runs goes on. */
+  | { readonly do: 'latch-team'; readonly team: Team; readonly holdMs: number }
+  | { readonly do: 'latch-pool'; readonly pool: Pool; readonly holdMs: number }
+  | { readonly do: 'freeze-agent'; readonly pick: number; readonly holdMs: number }
+  | { readonly do: 'freeze-team'; readonly team: Team; readonly holdMs: number }
+  | {
+      readonly do: 'pause';
+      readonly execution: number;
+      readonly mode: 'drain' | 'freeze';
+      readonly holdMs: number;
+    }
+  /** Once it was stopped or has failed, if that is within `withinMs`. */
+  | { readonly do: 'retry'; readonly execution: number; readonly withinMs: number }
+  /** Over the worker's own socket, with nobody else asked. */
+  | { readonly do: 'break-glass'; readonly worker: number; readonly holdMs: number }
+  | { readonly do: 'drill'; readonly worker: number }
+  | { readonly do: 'armed' }
+  | {
+      readonly do: 'fault';
+      readonly kind: FaultKind;
+      /** Of the worker or orchestrator it hits. */
+      readonly place: number;
+      /** How long it lasts, or until another process takes the place. */
+      readonly forMs: number;
+      /** Of a clock step. */
+      readonly seconds?: number;
+    };
+/** Everything that is asked for and has an answer. */
+export type Ask = Exclude<Act, { do: 'submit' | 'fault' }>;
+export type Step = Act & { readonly atMs: number };
+
+/** How long and how hard a seed is. Milliseconds. */
+export interface Profile {
+  readonly name: 'full' | 'short';
+  readonly leaseMs: number;
+  readonly heartbeatMs: number;
+  readonly chaosMs: number;
+  /** How long what runs may end by itself once all is healed. */
+  readonly settleMs: number;
+  /** How long proof may take to complete what is open at the end. */
+  readonly proofMs: number;
+  readonly executions: readonly [number, number];
+  readonly nodes: readonly [number, number];
+  readonly beats: readonly [number, number];
+  readonly orders: readonly [number, number];
+  readonly faults: readonly [number, number];
+}
