@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net';
 import { pause } from './clock';
 
 /** Where the server really is. */
-export type Upstream = { readonly path: string };
+export type Upstream = { readonly path: string } | { readonly host: string; readonly port: number };
 
 /** One client of a link, and its way to the server. */
 interface Pair {
@@ -38,10 +38,11 @@ export class Link {
     server.on('connection', (near) => this.#accept(near));
   }
 
-  static async open(upstream: Upstream): Promise<Link> {
+  /** `at`: a host of the loopback interface and a port; without, any port of 127.0.0.1. */
+  static async open(upstream: Upstream, at = { host: '127.0.0.1', port: 0 }): Promise<Link> {
     const server = createServer();
     const link = new Link(server, upstream);
-    await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening));
+    await new Promise<void>((listening) => server.listen(at.port, at.host, listening));
     return link;
   }
 

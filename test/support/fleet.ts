@@ -43,7 +43,12 @@ export interface Fleet {
   stop(): Promise<void>;
 }
 
-function startMember(app: 'orchestrator' | 'worker', env: Record<string, string>): Promise<Member> {
+function startMember(
+  app: 'orchestrator' | 'worker',
+  env: Record<string, string>,
+  launcher: readonly string[] = [],
+): Promise<Member> {
+  const [execPath = '', ...execArgv] = launcher.concat(process.execPath);
   const child = fork(join(dist, `apps/${app}/src/main.js`), [], {
     env: {
       // A plain PATH: one with folders this user may not read turns ENOENT into EACCES.
@@ -54,6 +59,8 @@ function startMember(app: 'orchestrator' | 'worker', env: Record<string, string>
     },
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     detached: true,
+    execPath,
+    execArgv,
   });
   let log = '';
   child.stdout?.on('data', (chunk: Buffer) => (log += chunk.toString()));
@@ -92,6 +99,8 @@ export async function startFleet(
     server?: ThrowawayServerOptions;
     /** A state of the caller's own instead of a server. */
     url?: string;
+    /** Runs each member's command, which follows: it must become that command, not start it. */
+    launcher?: readonly string[];
   } = {},
 ): Promise<Fleet> {
   const server = options.url === undefined ? await startThrowawayServer(options.server) : undefined;
@@ -110,12 +119,12 @@ export async function startFleet(
   const orchestrators: Member[] = [];
   const workers: Member[] = [];
   const addOrchestrator = async (env = {}): Promise<Member> => {
-    const member = await startMember('orchestrator', { ...base, ...env });
+    const member = await startMember('orchestrator', { ...base, ...env }, options.launcher);
     orchestrators.push(member);
     return member;
   };
   const addWorker = async (env = {}): Promise<Member> => {
-    const member = await startMember('worker', { ...base, ...env });
+    const member = await startMember('worker', { ...base, ...env }, options.launcher);
     workers.push(member);
     return member;
   };

@@ -2,6 +2,7 @@ import { createServer } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 import { startThrowawayServer, type ThrowawayServer } from '#libs/valkey';
 import { Redis } from 'ioredis';
+import { tlsArguments, type Certificates } from './certificates';
 
 /** Servers of one test that stand for one state. */
 export interface ManyServers {
@@ -18,11 +19,51 @@ const LOOPBACK = '127.0.0.1';
 /** Short, so that a test sees a whole failover; a real set has seconds. Milliseconds. */
 const DOWN_AFTER_MS = 1_000;
 
+/** How a set is reached; without any of it, by everybody. */
+export interface Access {
+  /** TLS between all of them, and for clients, at ports of its own; tests themselves stay on the plain ones. */
+  readonly tls?: Certificates;
+  /** Only these users are let in, by these ACL rules; `sentinel` by the sentinels. */
+  readonly users?: { readonly server: Login; readonly sentinel: Login };
+}
+
+/** A user, its password, and what it may. */
+export interface Login {
+  readonly name: string;
+  readonly password: string;
+  readonly rules: readonly string[];
+}
+
+/** The tests' own login, where a server wants one. */
+const OPERATOR: Login = { name: 'operator', password: 'operator-secret', rules: ['~*', '&*', '+@all'] };
+const guarded = new WeakSet<ThrowawayServer>();
+const tlsPorts = new WeakMap<ThrowawayServer, number>();
+
+/** What the tests themselves connect to a guarded server with. */
+export function operatorUrl(server: ThrowawayServer): string {
+  return `redis://${OPERATOR.name}:${OPERATOR.password}@${LOOPBACK}:${portOf(server)}`;
+}
+
 function portOf(server: ThrowawayServer): number {
   return Number(new URL(server.url).port);
 }
 
-function freePort(): Promise<number> {
+/** The port by which the servers know each other. */
+function peerPort(server: ThrowawayServer): number {
+  return tlsPorts.get(server) ?? portOf(server);
+}
+
+/** From here on nobody gets in but `users` and the operator; who is in has to come again. */
+export async function guard(server: ThrowawayServer, users: readonly Login[]): Promise<void> {
+  for (const { name, password, rules } of [OPERATOR, ...users])
+    await call(server, 'ACL', 'SETUSER', name, 'on', `>${password}`, ...rules);
+  await call(server, 'ACL', 'SETUSER', 'default', 'off');
+  guarded.add(server);
+  for (const kind of ['normal', 'pubsub', 'replica'])
+    await call(server, 'CLIENT', 'KILL', 'TYPE', kind, 'SKIPME', 'yes');
+}
+
+export function freePort(): Promise<number> {
   return new Promise((resolve) => {
     const probe = createServer().listen(0, LOOPBACK, () => {
       const address = probe.address();
@@ -36,7 +77,12 @@ export async function call(
   server: ThrowawayServer,
   ...command: [string, ...(string | number)[]]
 ): Promise<unknown> {
-  const redis = new Redis(portOf(server), LOOPBACK, { maxRetriesPerRequest: 0, retryStrategy: null });
+  const login = guarded.has(server) ? { username: OPERATOR.name, password: OPERATOR.password } : {};
+  const redis = new Redis(portOf(server), LOOPBACK, {
+    maxRetriesPerRequest: 0,
+    retryStrategy: null,
+    ...login,
+  });
   redis.on('error', () => undefined);
   try {
     return await redis.call(...command);
@@ -55,15 +101,29 @@ async function until(look: () => Promise<boolean>, what: string): Promise<void> 
 
 async function start(
   count: number,
-  args: (port: number) => Promise<readonly string[]>,
-  appendonly: boolean,
+  options: { args: () => Promise<readonly string[]>; tls: Certificates | undefined; config?: string },
 ): Promise<ThrowawayServer[]> {
   const servers: ThrowawayServer[] = [];
   for (let i = 0; i < count; i++) {
     const port = await freePort();
-    servers.push(await startThrowawayServer({ listen: 'tcp', port, appendonly, args: await args(port) }));
+    const tlsPort = await freePort();
+    const tls = options.tls === undefined ? [] : tlsArguments(options.tls, tlsPort);
+    const server = await startThrowawayServer({
+      listen: 'tcp',
+      port,
+      args: [...(await options.args()), ...tls],
+      ...(options.config === undefined ? {} : { config: options.config }),
+    });
+    if (options.tls !== undefined) tlsPorts.set(server, tlsPort);
+    servers.push(server);
   }
   return servers;
+}
+
+function schemeOf(kind: 'sentinel' | 'cluster', { tls, users }: Access): string {
+  const login =
+    users === undefined ? '' : `${users.server.name}:${encodeURIComponent(users.server.password)}@`;
+  return `redis${tls === undefined ? '' : 's'}+${kind}://${login}`;
 }
 
 async function stopAll(servers: readonly ThrowawayServer[]): Promise<void> {
@@ -71,30 +131,27 @@ async function stopAll(servers: readonly ThrowawayServer[]): Promise<void> {
 }
 
 /** One primary, two replicas, three sentinels that need two voices. */
-export async function startSentinelSet(options: { args?: readonly string[] } = {}): Promise<ManyServers> {
-  const servers = await start(
-    3,
-    async () => ['--repl-diskless-sync-delay', '0', ...(options.args ?? [])],
-    false,
-  );
+export async function startSentinelSet(
+  options: { args?: readonly string[] } & Access = {},
+): Promise<ManyServers> {
+  const { tls, users } = options;
+  const servers = await start(3, {
+    args: async () => ['--repl-diskless-sync-delay', '0', ...(options.args ?? [])],
+    tls,
+  });
   const [first] = servers as [ThrowawayServer, ...ThrowawayServer[]];
-  for (const replica of servers.slice(1)) await call(replica, 'REPLICAOF', LOOPBACK, portOf(first));
+  for (const replica of servers.slice(1)) await call(replica, 'REPLICAOF', LOOPBACK, peerPort(first));
   await until(
     async () => (String(await call(first, 'INFO', 'replication')).match(/state=online/g) ?? []).length === 2,
     'the replication',
   );
-  const sentinels: ThrowawayServer[] = [];
-  for (let i = 0; i < 3; i++) {
-    const config = [
-      `sentinel monitor mymaster ${LOOPBACK} ${portOf(first)} 2`,
-      `sentinel down-after-milliseconds mymaster ${DOWN_AFTER_MS}`,
-      'sentinel failover-timeout mymaster 5000',
-      'sentinel parallel-syncs mymaster 2',
-    ].join('\n');
-    sentinels.push(
-      await startThrowawayServer({ listen: 'tcp', config: `${config}\n`, args: ['--sentinel'] }),
-    );
-  }
+  const config = [
+    `sentinel monitor mymaster ${LOOPBACK} ${peerPort(first)} 2`,
+    `sentinel down-after-milliseconds mymaster ${DOWN_AFTER_MS}`,
+    'sentinel failover-timeout mymaster 5000',
+    'sentinel parallel-syncs mymaster 2',
+  ].join('\n');
+  const sentinels = await start(3, { args: async () => ['--sentinel'], tls, config: `${config}\n` });
   const known = async (sentinel: ThrowawayServer): Promise<boolean> => {
     const text = String(await call(sentinel, 'INFO', 'sentinel'));
     return text.includes('status=ok') && text.includes('slaves=2') && text.includes('sentinels=3');
@@ -103,9 +160,31 @@ export async function startSentinelSet(options: { args?: readonly string[] } = {
     async () => (await Promise.all(sentinels.map(known))).every(Boolean),
     'the acquaintance of the sentinels',
   );
-  const hosts = sentinels.map((sentinel) => `${LOOPBACK}:${portOf(sentinel)}`).join(',');
+  if (users !== undefined) {
+    for (const server of servers) {
+      await call(server, 'CONFIG', 'SET', 'masteruser', OPERATOR.name, 'masterauth', OPERATOR.password);
+      await guard(server, [users.server]);
+    }
+    for (const sentinel of sentinels) {
+      const own = ['auth-user', OPERATOR.name, 'auth-pass', OPERATOR.password];
+      await call(sentinel, 'SENTINEL', 'SET', 'mymaster', ...own);
+      await call(sentinel, 'SENTINEL', 'CONFIG', 'SET', 'sentinel-user', OPERATOR.name);
+      await call(sentinel, 'SENTINEL', 'CONFIG', 'SET', 'sentinel-pass', OPERATOR.password);
+      await guard(sentinel, [users.sentinel]);
+    }
+    await until(
+      async () => (await Promise.all(sentinels.map(known))).every(Boolean),
+      'the acquaintance of the sentinels once they log in',
+    );
+  }
+  const hosts = sentinels.map((sentinel) => `${LOOPBACK}:${peerPort(sentinel)}`).join(',');
+  const own = users?.sentinel;
+  const query =
+    own === undefined
+      ? ''
+      : `?sentinelUsername=${own.name}&sentinelPassword=${encodeURIComponent(own.password)}`;
   return {
-    url: `redis+sentinel://${hosts}/mymaster`,
+    url: `${schemeOf('sentinel', options)}${hosts}/mymaster${query}`,
     servers,
     primary: async () => {
       const found = (await call(
@@ -114,7 +193,7 @@ export async function startSentinelSet(options: { args?: readonly string[] } = {
         'get-master-addr-by-name',
         'mymaster',
       )) as string[];
-      const server = servers.find((one) => portOf(one) === Number(found[1]));
+      const server = servers.find((one) => peerPort(one) === Number(found[1]));
       if (server === undefined)
         throw new Error(`the sentinels name ${found.join(':')}, which is none of ours`);
       return server;
@@ -127,17 +206,20 @@ export async function startSentinelSet(options: { args?: readonly string[] } = {
 }
 
 /** Three primaries, each with a replica. */
-export async function startCluster(options: { args?: readonly string[] } = {}): Promise<ManyServers> {
-  const servers = await start(
-    6,
-    async () =>
+export async function startCluster(
+  options: { args?: readonly string[] } & Access = {},
+): Promise<ManyServers> {
+  const { tls, users } = options;
+  const servers = await start(6, {
+    args: async () =>
       [
         ['--cluster-enabled', 'yes', '--cluster-config-file', 'nodes.conf'],
         ['--cluster-node-timeout', String(DOWN_AFTER_MS), '--cluster-port', String(await freePort())],
         ['--repl-diskless-sync-delay', '0', ...(options.args ?? [])],
+        tls === undefined ? [] : ['--tls-cluster', 'yes'],
       ].flat(),
-    false,
-  );
+    tls,
+  });
   const primaries = servers.slice(0, 3);
   const [first] = servers as [ThrowawayServer, ...ThrowawayServer[]];
   const width = Math.ceil(16_384 / 3);
@@ -146,7 +228,7 @@ export async function startCluster(options: { args?: readonly string[] } = {}): 
   for (const [i, server] of servers.entries()) await call(server, 'CLUSTER', 'SET-CONFIG-EPOCH', i + 1);
   for (const server of servers.slice(1)) {
     const bus = /@(\d+)/.exec(String(await call(server, 'CLUSTER', 'NODES')))?.[1] ?? '';
-    await call(first, 'CLUSTER', 'MEET', LOOPBACK, portOf(server), bus);
+    await call(first, 'CLUSTER', 'MEET', LOOPBACK, peerPort(server), bus);
   }
   const nodes = async (server: ThrowawayServer): Promise<string[]> =>
     String(await call(server, 'CLUSTER', 'NODES'))
@@ -179,8 +261,19 @@ export async function startCluster(options: { args?: readonly string[] } = {}): 
     );
     return links.every((text) => text.includes('state=online'));
   }, 'the replication');
+  if (users !== undefined) {
+    for (const server of servers) {
+      await call(server, 'CONFIG', 'SET', 'masteruser', OPERATOR.name, 'masterauth', OPERATOR.password);
+      await guard(server, [users.server]);
+    }
+    await until(
+      async () => (await Promise.all(servers.map(healthy))).every(Boolean),
+      'the health of the cluster once its nodes log in',
+    );
+  }
+  const hosts = servers.map((server) => `${LOOPBACK}:${peerPort(server)}`).join(',');
   return {
-    url: `redis+cluster://${servers.map((server) => `${LOOPBACK}:${portOf(server)}`).join(',')}`,
+    url: `${schemeOf('cluster', options)}${hosts}`,
     servers,
     primary: async (key = 'x') => {
       for (const server of servers) {

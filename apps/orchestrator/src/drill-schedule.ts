@@ -1,6 +1,7 @@
+import { CalmWorker } from '#libs/dispatch';
 import type { DrillService } from '#libs/killswitch';
 import type { Valkey } from '#libs/valkey';
-import { Queue, Worker } from 'bullmq';
+import { Queue, type Worker } from 'bullmq';
 
 /** Injection token of how old a passed drill may be: `{ ms }`, undefined without a schedule. */
 export const DRILL_MAX_AGE = 'DRILL_MAX_AGE';
@@ -48,7 +49,7 @@ export class DrillSchedule {
       await this.drills.run({ by: `schedule ${cron}` });
       await this.drills.prune();
     };
-    this.worker = new Worker(QUEUE, drill, {
+    this.worker = new CalmWorker(QUEUE, drill, {
       connection: this.valkey.connections.create('blocking'),
       prefix,
       concurrency: 1,

@@ -2,11 +2,13 @@ import { Catch, HttpException, type ArgumentsHost, type ExceptionFilter } from '
 import {
   ERROR_STATUS,
   isBelayError,
+  ServerRefusingError,
   ServerUnreachableError,
+  type BelayError,
   type ErrorCode,
   type Problem,
 } from '#libs/contracts';
-import { isPassing } from '#libs/valkey';
+import { isPassing, refusalOf } from '#libs/valkey';
 import type { FastifyReply } from 'fastify';
 import type { Logger } from 'pino';
 
@@ -32,8 +34,7 @@ const BY_STATUS: Record<number, ErrorCode> = {
 
 /** problem+json of an error; what is not ours shows a code and no internals (R68). */
 export function toProblem(raised: unknown): ProblemBody {
-  const error =
-    isBelayError(raised) || !isPassing(raised) ? raised : new ServerUnreachableError('its address', raised);
+  const error = isBelayError(raised) || !isPassing(raised) ? raised : serverTrouble(raised);
   if (isBelayError(error)) {
     return {
       type: 'about:blank',
@@ -59,6 +60,13 @@ export function toProblem(raised: unknown): ProblemBody {
     code,
     detail: DETAILS[code] ?? said,
   };
+}
+
+function serverTrouble(raised: unknown): BelayError {
+  const refusal = refusalOf(raised);
+  return refusal === undefined
+    ? new ServerUnreachableError('its address', raised)
+    : new ServerRefusingError(refusal, raised);
 }
 
 /** Where the framework's own words do not say what to do. */

@@ -132,12 +132,26 @@ export class InvalidSpecError extends BelayError {
   }
 }
 
-/** The call may or may not have run: the reply was lost. Repeating it is safe, every script can be repeated. */
+/**
+ * The call may or may not have run: the reply was lost. Repeating it is safe, every script can be repeated. `refusal`: the
+ * word the server refused with at last (`READONLY`); an earlier try may have run all the same.
+ */
 export class OutcomeUnknownError extends BelayError {
-  constructor(operation: string, cause: unknown) {
+  constructor(operation: string, cause: unknown, refusal?: string) {
+    const what =
+      refusal === undefined
+        ? `The reply to ${operation} was lost; it may have run.`
+        : `The Valkey server refuses ${operation} for now (${refusal}); an earlier try may have run.`;
+    super('OUTCOME_UNKNOWN', `${what} Look before you repeat it.`, { cause });
+  }
+}
+
+/** The state server answers, and refuses for now: it loads, is full, is a replica, runs somebody's script. */
+export class ServerRefusingError extends BelayError {
+  constructor(refusal: string, cause?: unknown) {
     super(
-      'OUTCOME_UNKNOWN',
-      `The reply to ${operation} was lost; it may have run. Look before you repeat it.`,
+      'SERVER_REFUSED',
+      `The Valkey server answers, but refuses for now (${refusal}). Try again in a moment; if it lasts, look at the server.`,
       { cause },
     );
   }

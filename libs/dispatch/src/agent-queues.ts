@@ -1,7 +1,8 @@
 import { agentQueueName, type AgentJob, type DispatchEntry } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
-import type { Server } from '#libs/valkey';
-import { DelayedError, Queue, Worker } from 'bullmq';
+import { isPassing, type Server } from '#libs/valkey';
+import { DelayedError, Queue, type Worker } from 'bullmq';
+import { CalmWorker } from './calm-worker';
 
 export interface QueueOptions {
   /** BullMQ's own key prefix. */
@@ -45,9 +46,20 @@ export class AgentQueues {
     return queue;
   }
 
-  /** Hands entries over to their pools' queues, then notes it. Twice is once. */
+  /** Hands entries over to their pools' queues, then notes it. Twice is once; what a server refuses for now is left. */
   async dispatch(entries: readonly DispatchEntry[]): Promise<void> {
     if (entries.length === 0) return;
+    try {
+      await this.handOver(entries);
+    } catch (error) {
+      // What was asked for is stored: it stays in the outbox, and the next sweep hands it over.
+      if (isPassing(error)) return;
+      throw error;
+    }
+    await this.acknowledge(entries);
+  }
+
+  private async handOver(entries: readonly DispatchEntry[]): Promise<void> {
     const byPool = new Map<string, DispatchEntry[]>();
     for (const entry of entries) byPool.set(entry.pool, [...(byPool.get(entry.pool) ?? []), entry]);
     const timestamp = this.lifecycle.valkey.clock.now();
@@ -72,7 +84,6 @@ export class AgentQueues {
         ),
       ),
     );
-    await this.acknowledge(entries);
   }
 
   private async acknowledge(entries: readonly DispatchEntry[]): Promise<void> {
@@ -118,7 +129,7 @@ export class AgentQueues {
    * (false: this worker drains, or is fenced) goes back to the queue for another worker (R42).
    */
   consume(pool: string, concurrency: number, handle: (job: AgentJob) => Promise<boolean>): Worker<AgentJob> {
-    const worker = new Worker<AgentJob>(
+    const worker = new CalmWorker<AgentJob>(
       agentQueueName(pool),
       async (job, token) => {
         if (await handle(job.data)) return;

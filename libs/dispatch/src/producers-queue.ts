@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import { PRODUCERS_QUEUE } from '#libs/contracts';
 import type { Valkey } from '#libs/valkey';
-import { DelayedError, UnrecoverableError, Worker, type Job } from 'bullmq';
+import { DelayedError, UnrecoverableError, type Job, type Worker } from 'bullmq';
+import { CalmWorker } from './calm-worker';
 import type { QueueOptions } from './agent-queues';
 
 /** A job as a producer added it. */
@@ -42,7 +43,7 @@ export class ProducersQueue {
   /** Takes jobs until `close`. A job whose taker died is taken again: `handle` must be repeatable by `key`. */
   consume(handle: (job: ProducedJob) => Promise<JobVerdict>): void {
     if (this.worker !== undefined) return;
-    this.worker = new Worker(
+    this.worker = new CalmWorker(
       PRODUCERS_QUEUE,
       async (job, token) => this.settle(job, token, await handle(toProduced(job))),
       {

@@ -143,7 +143,8 @@ export class AgentRunner {
     const slot = new AgentSlot(job, this.options.workerId);
     this.slots.add(slot);
     try {
-      const claim = await this.lifecycle.agents.claim(job, this.options.workerId, randomUUID());
+      const claim = await this.claimPatiently(slot, job);
+      if (claim === undefined) return true;
       if (claim.claimed) await this.attempt(slot, claim);
       else if (claim.why === 'LATCHED') {
         this.refused++;
@@ -157,6 +158,36 @@ export class AgentRunner {
       slot.close();
       this.slots.delete(slot);
       if (this.slots.size === 0) for (const resolve of this.idle.splice(0)) resolve();
+    }
+  }
+
+  /**
+   * A claim whose answer was lost may have been granted: given up, its agent would be nobody's. The same token gets the
+   * same claim, so it is asked for until there is an answer. Undefined: stopped, or closing, before there was one.
+   */
+  private async claimPatiently(slot: AgentSlot, job: AgentJob): Promise<Claim | undefined> {
+    const token = randomUUID();
+    return this.untilAnswered(
+      slot,
+      async () => this.lifecycle.agents.claim(job, this.options.workerId, token),
+      () => slot.cause !== undefined,
+    );
+  }
+
+  /** Asks again while the outcome is unknown. Undefined: `isOff`, or this worker gives up waiting. */
+  private async untilAnswered<T>(
+    slot: AgentSlot,
+    ask: () => Promise<T>,
+    isOff: () => boolean = () => false,
+  ): Promise<T | undefined> {
+    for (;;) {
+      try {
+        return await ask();
+      } catch (error) {
+        if (!isBelayError(error) || error.code !== 'OUTCOME_UNKNOWN') throw error;
+        this.options.onError?.(error, slot.agentId);
+        if (isOff() || this.options.closing?.aborted === true) return undefined;
+      }
     }
   }
 
@@ -184,13 +215,17 @@ export class AgentRunner {
     const cause = slot.cause as StopCause | undefined;
     if (cause !== undefined) slot.stop(cause, graceOf(claim, this.options.graceMs));
     try {
-      await this.announce(slot, claim, process);
+      const announced = this.announce(slot, claim, process);
       const exit = await process.ended;
       slot.hasEnded();
+      // What is asked for from here on, while its end cannot be stored yet, did not end it.
+      const { cause: endedBy } = slot;
+      // An end is refused before its start: however long the server is away, they are stored in this order (R43).
+      await announced;
       // Sent before the outcome; nobody waits for the log to be stored.
       const logged = log.close();
       await reporter.close();
-      await this.conclude(slot, claim, process, exit, reporter);
+      await this.conclude(slot, claim, process, { exit, cause: endedBy }, reporter);
       await logged;
     } finally {
       slot.hasEnded();
@@ -237,12 +272,15 @@ export class AgentRunner {
   /** spawning → running. When the state says that a stop began meanwhile, what was just spawned is stopped. */
   private async announce(slot: AgentSlot, claim: Granted, process: AgentProcess): Promise<void> {
     try {
-      const { stopping, reason } = await this.lifecycle.agents.started(claim.fence, {
-        pid: process.identity.pid,
-        pidStartTime: process.identity.startTime,
-        containment: process.containment,
-      });
-      if (stopping && slot.cause === undefined) {
+      const { stopping, reason } =
+        (await this.untilAnswered(slot, async () =>
+          this.lifecycle.agents.started(claim.fence, {
+            pid: process.identity.pid,
+            pidStartTime: process.identity.startTime,
+            containment: process.containment,
+          }),
+        )) ?? {};
+      if (stopping === true && slot.cause === undefined) {
         slot.stop(
           { reason: reason ?? 'killswitch', mode: 'graceful', by: 'belay', endsAs: 'killed' },
           graceOf(claim, this.options.graceMs),
@@ -250,8 +288,8 @@ export class AgentRunner {
       }
     } catch (error) {
       // Refused: someone else owns this attempt now. It must not run on here.
-      const lost = isBelayError(error) && error.code !== 'OUTCOME_UNKNOWN';
-      if (lost) slot.stop({ reason: 'worker_lost', mode: 'immediate', by: 'belay', endsAs: 'failed' }, 0);
+      if (isBelayError(error))
+        slot.stop({ reason: 'worker_lost', mode: 'immediate', by: 'belay', endsAs: 'failed' }, 0);
       this.options.onError?.(error, slot.agentId);
     }
   }
@@ -279,7 +317,7 @@ export class AgentRunner {
     slot: AgentSlot,
     claim: Granted,
     process: AgentProcess,
-    exit: ExitReport,
+    { exit, cause: endedBy }: { exit: ExitReport; cause: StopCause | undefined },
     reporter: AgentReporter,
   ): Promise<void> {
     let report = exit.report;
@@ -294,7 +332,7 @@ export class AgentRunner {
     }
     const fenced =
       report.signals.length === 0 && exit.signal === 'SIGKILL' && this.options.wasSilent?.() === true;
-    const cause = fenced ? FENCED : slot.cause;
+    const cause = fenced ? FENCED : endedBy;
     await this.store(slot, claim, outcomeOf(cause, { ...exit, report }, reporter, fenced));
   }
 

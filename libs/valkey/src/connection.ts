@@ -19,12 +19,19 @@ export type Server = Redis | Cluster;
 
 const ROLE_OPTIONS: Record<ConnectionRole, RedisOptions> = {
   // A resent command may run twice; scripts can be repeated, but we decide when (docs/adr/0003).
-  state: { maxRetriesPerRequest: 0, enableOfflineQueue: false },
-  subscriber: { maxRetriesPerRequest: null },
-  blocking: { maxRetriesPerRequest: null },
+  // A server that hangs, or a way to it that is gone without a word, is left after that silence: the call may be made
+  // again, and a new connection looks the name up anew.
+  state: { maxRetriesPerRequest: 0, enableOfflineQueue: false, socketTimeout: 5_000 },
+  subscriber: { maxRetriesPerRequest: null, socketTimeout: 5_000 },
+  // Longer than BullMQ blocks (10 s).
+  blocking: { maxRetriesPerRequest: null, socketTimeout: 15_000 },
 };
 
 const CONNECT_TIMEOUT_MS = 5_000;
+/** A server that loads its data says how long it may yet take, and is often ready long before. Milliseconds. */
+const LOADING_LOOK_MS = 500;
+/** Between two reconnects because a server takes no writes. Milliseconds. */
+const DEMOTED_LOOK_MS = 2_000;
 /** A primary that vanished without a word is found out at the next look at the slots. Milliseconds. */
 const SLOTS_LOOK_MS = 2_000;
 /** Times 100 ms: how long BullMQ's calls are tried again while a shard of the Cluster has no primary. */
@@ -58,10 +65,11 @@ export function connectionOptions(address: ValkeyAddress, role: ConnectionRole):
     ...(db === undefined ? {} : { db }),
     lazyConnect: true,
     connectTimeout: CONNECT_TIMEOUT_MS,
+    maxLoadingRetryTime: LOADING_LOOK_MS,
     retryStrategy,
   };
   if (path !== undefined) return { ...shared, path };
-  if (mode === 'single') return { ...shared, ...nodes[0] };
+  if (mode === 'single') return { ...shared, ...nodes[0], reconnectOnError: leaveReplica() };
   if (mode === 'cluster') return { ...shared, Connector: anyNode(address) };
   const { primary, tls, sentinelUsername, sentinelPassword } = address;
   return {
@@ -79,10 +87,21 @@ export function connectionOptions(address: ValkeyAddress, role: ConnectionRole):
   };
 }
 
+/** A name, or a balancer, may lead to another server by now than the one that became a replica under our feet. */
+function leaveReplica(): (error: Error) => boolean {
+  let leftAt = Number.NEGATIVE_INFINITY;
+  return (error) => {
+    const now = performance.now();
+    if (!error.message.startsWith('READONLY') || now - leftAt < DEMOTED_LOOK_MS) return false;
+    leftAt = now;
+    return true;
+  };
+}
+
 type StateOptions = ClusterOptions & { redisOptions: { replyMapping: 'legacy' } };
 
 function clusterOptions(address: ValkeyAddress, role: ConnectionRole): StateOptions {
-  const { maxRetriesPerRequest } = ROLE_OPTIONS[role];
+  const { maxRetriesPerRequest, socketTimeout } = ROLE_OPTIONS[role];
   return {
     lazyConnect: true,
     clusterRetryStrategy: retryStrategy,
@@ -95,6 +114,8 @@ function clusterOptions(address: ValkeyAddress, role: ConnectionRole): StateOpti
     redisOptions: {
       ...login(address),
       connectTimeout: CONNECT_TIMEOUT_MS,
+      maxLoadingRetryTime: LOADING_LOOK_MS,
+      ...(socketTimeout === undefined ? {} : { socketTimeout }),
       replyMapping: 'legacy',
       ...(maxRetriesPerRequest === undefined ? {} : { maxRetriesPerRequest }),
     },
@@ -111,6 +132,11 @@ class StateCluster extends Cluster {
     command.reject(new Error('Connection is closed.'));
     return command.promise;
   }
+}
+
+/** What a node of a Cluster said, where there is one: the Cluster's own error hides a wrong password. */
+function causeOf(error: Error & { lastNodeError?: Error }): string {
+  return error.lastNodeError?.message ?? error.message;
 }
 
 /**
@@ -143,7 +169,7 @@ export class Connections {
     server.on('error', (error: Error) => {
       if (this.troubled) return;
       this.troubled = true;
-      this.onTrouble(`Valkey at ${where} cannot be reached (${error.message}); trying again`);
+      this.onTrouble(`Valkey at ${where} cannot be reached (${causeOf(error)}); trying again`);
     });
     server.on('ready', () => {
       if (this.troubled) this.onTrouble(`Valkey at ${where} is reachable again`);

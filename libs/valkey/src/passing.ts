@@ -1,13 +1,22 @@
 import { setTimeout as delay } from 'node:timers/promises';
 
-const PASSING =
-  /^(LOADING|BUSY|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|OOM|MISCONF|NOREPLICAS)|Connection is closed|ECONNREFUSED|ECONNRESET|EPIPE|ENOENT|Stream isn't writeable|max retries|Command timed out|Too many Cluster redirections|startup nodes|refresh slots cache/;
+/** The server has answered, and that it does nothing for now. */
+const REFUSING =
+  /^(LOADING|BUSY|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|OOM|MISCONF|NOREPLICAS|UNBLOCKED|ERR max number of clients reached)/;
+const AWAY =
+  /Connection is closed|E(?:CONNREFUSED|CONNRESET|PIPE|NOENT|TIMEDOUT|HOSTUNREACH|NETUNREACH|NOTFOUND|AI_AGAIN)|Socket timeout|Stream isn't writeable|max retries|Command timed out|Too many Cluster redirections|startup nodes|refresh slots cache/;
 
 /** Whether the server may answer a moment later: a lost connection, a restart, a failover. */
 export function isPassing(error: unknown): boolean {
   return (
-    error instanceof Error && (PASSING.test(error.message) || error.name === 'MaxRetriesPerRequestError')
+    error instanceof Error &&
+    (REFUSING.test(error.message) || AWAY.test(error.message) || error.name === 'MaxRetriesPerRequestError')
   );
+}
+
+/** The word a server refuses with for now (`READONLY`, `LOADING`, …); undefined when it said nothing. */
+export function refusalOf(error: unknown): string | undefined {
+  return error instanceof Error ? REFUSING.exec(error.message)?.[1] : undefined;
 }
 
 const FIRST_WAIT_MS = 20;

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { MACHINES, OutcomeUnknownError, statesOf, type StateMachine } from '#libs/contracts';
 import type { Server } from './connection';
-import { isPassing, patiently } from './passing';
+import { isPassing, patiently, refusalOf } from './passing';
 import { SCRIPT_SOURCES, type ScriptName } from './scripts/generated';
 import { nodesOf } from './topology';
 
@@ -73,7 +73,7 @@ export class ScriptRunner {
     try {
       return await patiently(async () => this.once(script, key, args), this.patienceMs);
     } catch (error) {
-      throw isPassing(error) ? new OutcomeUnknownError(`script ${name}`, error) : error;
+      throw isPassing(error) ? new OutcomeUnknownError(`script ${name}`, error, refusalOf(error)) : error;
     }
   }
 

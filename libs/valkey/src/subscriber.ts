@@ -1,6 +1,9 @@
 import { Subject, type Observable } from 'rxjs';
 import type { Redis } from 'ioredis';
 
+/** A subscription is silent when nothing happens: it is asked whether it stands. Milliseconds. */
+const PING_MS = 5_000;
+
 /**
  * Pub/sub on one connection. Messages are hints: whoever needs the truth reads it after every `subscribed$`, which
  * fires on the first subscription and again after each reconnect, since what was published meanwhile is gone.
@@ -9,6 +12,7 @@ export class Subscriber {
   private readonly messages = new Subject<{ channel: string; message: string }>();
   private readonly subscribed = new Subject<void>();
   private started = false;
+  private pinging: NodeJS.Timeout | undefined;
 
   constructor(
     private readonly redis: Redis,
@@ -32,6 +36,11 @@ export class Subscriber {
     this.redis.on('message', (channel: string, message: string) => this.messages.next({ channel, message }));
     await this.redis.subscribe(...this.channels);
     this.subscribed.next();
+    // Unanswered, the connection is given up (its socketTimeout): the way to the server may be gone without a word.
+    this.pinging = setInterval(() => {
+      if (this.redis.status === 'ready') this.redis.ping().catch(() => undefined);
+    }, PING_MS);
+    this.pinging.unref();
     this.redis.on('ready', () => {
       // `ready` precedes the resubscription on the wire; a subscribe of our own is answered after it.
       this.redis.subscribe(...this.channels).then(
@@ -43,6 +52,7 @@ export class Subscriber {
 
   /** Ends both streams. The connection belongs to whoever made it. */
   stop(): void {
+    clearInterval(this.pinging);
     this.messages.complete();
     this.subscribed.complete();
   }

@@ -1,0 +1,147 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { startThrowawayServer } from '#libs/valkey';
+import { makeCertificates, noCertificates, tlsArguments, type Certificates } from '../support/certificates';
+import { killPrimary } from '../support/failures';
+import { eventually, processesWith, startFleet, type Fleet } from '../support/fleet';
+import {
+  freePort,
+  guard,
+  operatorUrl,
+  startCluster,
+  startSentinelSet,
+  type Access,
+  type Login,
+  type ManyServers,
+} from '../support/many-servers';
+
+/** What docs/deployment.md says a user of Belay's needs; a character that a URL would read otherwise is in each password. */
+const USER: Login = {
+  name: 'belay',
+  password: 'p@ss/w:rd?',
+  rules: '~belay:* ~{belay:* ~bull:* ~{bull}:* &belay:* +@all -@admin -@dangerous +info'.split(' '),
+};
+const WATCHER: Login = {
+  name: 'watcher',
+  password: 's&ntinel#1',
+  rules: [
+    '&+switch-master +@connection +info +subscribe',
+    '+sentinel|get-master-addr-by-name +sentinel|sentinels',
+  ].flatMap((line) => line.split(' ')),
+};
+const USERS = { server: USER, sentinel: WATCHER };
+const sh = (script: string) => ({ command: [script], shell: true });
+
+/** One server, as a set of one. */
+async function startSingle({ tls }: Access): Promise<ManyServers> {
+  const port = await freePort();
+  const server = await startThrowawayServer({
+    listen: 'tcp',
+    args: tls === undefined ? [] : tlsArguments(tls, port),
+  });
+  await guard(server, [USER]);
+  const login = `${USER.name}:${encodeURIComponent(USER.password)}`;
+  const host = `127.0.0.1:${tls === undefined ? new URL(server.url).port : port}`;
+  return {
+    url: `redis${tls === undefined ? '' : 's'}://${login}@${host}`,
+    servers: [server],
+    primary: async () => server,
+    stop: async () => server.stop(),
+  };
+}
+
+const MODES = [
+  { mode: 'one server', start: startSingle, failsOver: false },
+  { mode: 'Sentinel', start: startSentinelSet, failsOver: true },
+  { mode: 'Cluster', start: startCluster, failsOver: true },
+];
+
+describe.each(
+  MODES.flatMap((mode) => [
+    { ...mode, by: 'a login', secure: false },
+    { ...mode, by: 'a login over TLS', secure: true },
+  ]),
+)('$mode by $by', ({ mode, start, failsOver, secure }) => {
+  const why = secure ? noCertificates() : undefined;
+  if (why !== undefined) process.stderr.write(`  skipped: ${why}\n`);
+  const test = why === undefined ? it : it.skip;
+  let dir: string;
+  let many: ManyServers;
+  let fleet: Fleet;
+  let env: Record<string, string>;
+  beforeEach(async () => {
+    if (why !== undefined) return;
+    dir = mkdtempSync(join(tmpdir(), 'belay-tls-'));
+    const tls: Certificates | undefined = secure ? makeCertificates(dir) : undefined;
+    many = await start({ ...(tls === undefined ? {} : { tls }), users: USERS });
+    env = {
+      BELAY_GRACE_MS: '300',
+      BELAY_VALKEY_URL: many.url,
+      ...(tls === undefined ? {} : { NODE_EXTRA_CA_CERTS: tls.authority }),
+    };
+    // The test's own look at the records: by the plain port, as this process does not trust the authority.
+    fleet = await startFleet({ url: operatorUrl(await many.primary('{belay:ctl}')), workers: 2, env });
+  }, 120_000);
+  afterEach(async () => {
+    if (why !== undefined) return;
+    await fleet.stop();
+    await many.stop();
+    rmSync(dir, { recursive: true, force: true });
+  }, 60_000);
+
+  const submit = async (...nodes: object[]): Promise<string> =>
+    (await fleet.client.createExecution({ name: 'test', nodes })).execution.id;
+
+  async function stops(): Promise<void> {
+    const id = await submit({ id: 'a', run: sh('trap "" TERM; echo ready; while :; do sleep 0.1; done') });
+    await eventually(
+      async () => (await fleet.client.agents({ executionId: id, state: ['running'] })).items.length === 1,
+      'its agent',
+    );
+    expect(await fleet.client.stop(id)).toMatchObject({ status: 'stopped', receipt: { complete: true } });
+    expect(processesWith(id)).toEqual([]);
+  }
+
+  test('R25 R52 R55 runs, follows a log, stops with proof, drills, and goes on after a failover', async () => {
+    const id = await submit(
+      { id: 'a', run: sh('echo one; sleep 0.3; echo two') },
+      { id: 'b', dependsOn: ['a'], run: sh('true') },
+    );
+    const [agent] = await eventually(async () => {
+      const { items } = await fleet.client.agents({ executionId: id });
+      return items.length > 0 && items;
+    }, 'its agent');
+    const lines: string[] = [];
+    for await (const { line } of fleet.client.logs(agent?.id ?? '', { follow: true })) lines.push(line);
+    expect(lines).toEqual(['one', 'two']);
+    expect(await fleet.client.waitForEnd(id)).toMatchObject({ state: 'completed' });
+    await stops();
+    expect(await fleet.client.drill()).toMatchObject({ passed: true });
+    const latch = await fleet.client.engageLatch({ scope: { type: 'all' } });
+    await fleet.client.releaseLatch(latch.id, 'tested');
+    expect(await fleet.client.verifyAudit()).toMatchObject({ intact: true });
+    if (!failsOver) return;
+    await killPrimary(many, '{belay:ctl}');
+    await stops();
+    await eventually(async () => (await fleet.client.armed()).armed, 'a fleet that can stop everything');
+  }, 120_000);
+
+  test('R66 a process with a wrong password, or without trust, is told so at its start, and no password is shown', async () => {
+    const wrong = many.url.replace(encodeURIComponent(USER.password), 'wrong-password');
+    const refused = async (more: Record<string, string>): Promise<string> =>
+      fleet.addWorker(more).then(
+        () => 'it started',
+        (error: unknown) => (error as Error).message,
+      );
+    const said = await refused({ BELAY_VALKEY_URL: wrong });
+    expect(said).toContain('WRONGPASS');
+    expect(said).not.toContain('wrong-password');
+    expect(said).not.toContain(USER.password);
+    if (!secure) return;
+    const untrusted = await refused({ NODE_EXTRA_CA_CERTS: '' });
+    expect(untrusted).toContain('cannot be reached');
+    // What was wrong with the certificate of a sentinel, or of a Cluster's node, is lost on the way here.
+    if (mode === 'one server') expect(untrusted).toMatch(/certificate/);
+  }, 120_000);
+});

@@ -1,0 +1,192 @@
+import { mkdirSync, rmdirSync } from 'node:fs';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import type { ThrowawayServer } from '#libs/valkey';
+import { Redis } from 'ioredis';
+import type { Link } from '../faults/link';
+
+/** A port nobody listens on: what is told to follow it keeps its data and never gets any. */
+const NOBODY = ['127.0.0.1', '1'] as const;
+const PATIENCE_MS = 60_000;
+
+/** Where a trouble is made: a server and, where the way to it matters, a link in front of it. */
+export interface Site {
+  readonly server: ThrowawayServer;
+  /** In front of the server, for a trouble of the way to it. */
+  readonly link?: Link;
+  /** A connection of the operator's, opened before the trouble. */
+  readonly operator: Redis;
+}
+
+/** One way in which a real server fails; the answer of `begin` ends it, as its operator would. */
+export interface Trouble {
+  readonly name: string;
+  /** More arguments for the server. */
+  readonly args?: readonly string[];
+  readonly appendonly?: boolean;
+  readonly linked?: boolean;
+  readonly begin: (site: Site) => Promise<() => Promise<void>>;
+  /** What a plain client is told meanwhile; absent where it is told nothing, or all is well but slow. */
+  readonly says?: RegExp;
+  /** What it asks to be told so; without, it writes. */
+  readonly asked?: string;
+  /** The server does as it is told, only late. */
+  readonly obeys?: true;
+}
+
+async function until(look: () => Promise<boolean>, what: string): Promise<void> {
+  const deadline = performance.now() + PATIENCE_MS;
+  while (!(await look().catch(() => false))) {
+    if (performance.now() > deadline) throw new Error(`${what} did not happen within ${PATIENCE_MS} ms`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+/** A connection that fails at once and never by itself connects again. */
+export async function operatorOf(server: ThrowawayServer): Promise<Redis> {
+  const redis = new Redis({
+    path: server.socketPath ?? '',
+    lazyConnect: true,
+    retryStrategy: null,
+    enableReadyCheck: false,
+    maxRetriesPerRequest: 0,
+  });
+  redis.on('error', () => undefined);
+  await redis.connect();
+  return redis;
+}
+
+/** What the server tells a new client that asks this now, and nothing else. */
+export async function wordsOf(server: ThrowawayServer, command = 'SET words 1'): Promise<string> {
+  const socket = connect(server.socketPath ?? '');
+  socket.setEncoding('utf8').setTimeout(PATIENCE_MS, () => socket.destroy());
+  socket.on('error', () => undefined);
+  let text = '';
+  // It closes once it has answered both, or at once.
+  socket.write(`${command}\r\nQUIT\r\n`);
+  for await (const chunk of socket) text += chunk as string;
+  return text.replace(/^[-+]/, '');
+}
+
+const setting =
+  (name: string, bad: string, good: string) =>
+  async ({ operator }: Site): Promise<() => Promise<void>> => {
+    await operator.config('SET', name, bad);
+    return async () => void (await operator.config('SET', name, good));
+  };
+
+/** Its primary is gone and it follows nobody that answers; its data stays. */
+export async function demote({ operator }: Site): Promise<() => Promise<void>> {
+  await operator.replicaof(...NOBODY);
+  return async () => void (await operator.replicaof('NO', 'ONE'));
+}
+
+/** A script of somebody else's that does not end. */
+async function occupy({ operator, server }: Site): Promise<() => Promise<void>> {
+  const other = await operatorOf(server);
+  const running = other.eval('while true do end', 0).catch(() => undefined);
+  await until(
+    async () =>
+      operator.ping().then(
+        () => false,
+        (error: unknown) => (error as Error).message.startsWith('BUSY'),
+      ),
+    'BUSY',
+  );
+  return async () => {
+    // What an operator does; Belay never ends a script that may be another's.
+    await operator.script('KILL');
+    await running;
+    other.disconnect();
+  };
+}
+
+/** Snapshots fail: where the file goes there is a folder. */
+async function breakSnapshots({ operator, server }: Site): Promise<() => Promise<void>> {
+  const place = join(server.dir, 'dump.rdb');
+  const status = async (): Promise<string> =>
+    /rdb_last_bgsave_status:(\w+)/.exec(await operator.info('persistence'))?.[1] ?? '';
+  mkdirSync(place);
+  await operator.config('SET', 'save', '1000000 1');
+  await operator.bgsave();
+  await until(async () => (await status()) === 'err', 'the failure of a snapshot');
+  return async () => {
+    rmdirSync(place);
+    await operator.bgsave();
+    await until(async () => (await status()) === 'ok', 'a snapshot');
+  };
+}
+
+/** No more clients: all but the operator have to come again, and are turned away. */
+async function closeDoors({ operator }: Site): Promise<() => Promise<void>> {
+  const [, most = ''] = await operator.config('GET', 'maxclients');
+  await operator.config('SET', 'maxclients', '1');
+  for (const kind of ['normal', 'pubsub'])
+    await operator.call('CLIENT', 'KILL', 'TYPE', kind, 'SKIPME', 'yes');
+  return async () => void (await operator.config('SET', 'maxclients', most));
+}
+
+/** Commands of the data set that is loaded slowly. */
+const HEAVY = 150_000;
+
+/** Killed, and started again on a file that takes its time: each command of it costs what `--key-load-delay` says. */
+async function reload({ operator, server }: Site): Promise<() => Promise<void>> {
+  const batch = 10_000;
+  for (let i = 0; i < HEAVY; i += batch) {
+    const pipeline = operator.pipeline();
+    for (let j = i; j < i + batch; j++) pipeline.set(`ballast:${j}`, '1');
+    await pipeline.exec();
+  }
+  await server.kill9();
+  const loaded = server.restart();
+  loaded.catch(() => undefined);
+  await until(async () => (await wordsOf(server)).startsWith('LOADING'), 'LOADING');
+  return async () => {
+    const hand = await operatorOf(server);
+    await hand.config('SET', 'key-load-delay', '0');
+    hand.disconnect();
+    await loaded;
+  };
+}
+
+/** It stands still with its connections open. */
+async function freeze({ server }: Site): Promise<() => Promise<void>> {
+  process.kill(server.pid, 'SIGSTOP');
+  return async () => void process.kill(server.pid, 'SIGCONT');
+}
+
+/** Every message takes that long, each way. Milliseconds. */
+const SLOW_MS = 400;
+
+export const TROUBLES: readonly Trouble[] = [
+  { name: 'READONLY', begin: demote, says: /^READONLY/ },
+  {
+    name: 'MASTERDOWN',
+    args: ['--replica-serve-stale-data', 'no'],
+    begin: demote,
+    says: /^MASTERDOWN/,
+    asked: 'GET words',
+  },
+  {
+    name: 'LOADING',
+    args: ['--key-load-delay', '200'],
+    appendonly: true,
+    begin: reload,
+    says: /^LOADING/,
+  },
+  { name: 'BUSY', args: ['--busy-reply-threshold', '100'], begin: occupy, says: /^BUSY/ },
+  { name: 'OOM', begin: setting('maxmemory', '1', '0'), says: /^OOM/ },
+  { name: 'NOREPLICAS', begin: setting('min-replicas-to-write', '1', '0'), says: /^NOREPLICAS/ },
+  { name: 'MISCONF', begin: breakSnapshots, says: /^MISCONF/ },
+  { name: 'maxclients', begin: closeDoors, says: /max number of clients/ },
+  { name: 'a server that hangs', begin: freeze },
+  {
+    name: 'a slow server',
+    linked: true,
+    begin: async ({ link }) => {
+      link?.delay(SLOW_MS);
+      return async () => link?.heal();
+    },
+    obeys: true,
+  },
+];
