@@ -3,6 +3,7 @@ import { benchKill, benchKillAll } from './kill';
 import type { BenchOptions, BenchResult } from './measure';
 import { benchSpawn } from './spawn';
 import { benchTransition } from './transition';
+import { benchWorkerLoss } from './worker-loss';
 
 const BENCHES = new Map<string, (options: BenchOptions) => Promise<BenchResult>>([
   ['kill', benchKill],
@@ -10,6 +11,7 @@ const BENCHES = new Map<string, (options: BenchOptions) => Promise<BenchResult>>
   ['dag', benchDag],
   ['spawn', benchSpawn],
   ['transition', benchTransition],
+  ['worker-loss', benchWorkerLoss],
 ]);
 const OPTIONS = ['--json', '--quick'];
 

@@ -11,11 +11,16 @@ export interface BenchFleet {
   readonly url: string;
   readonly valkey: Valkey;
   readonly client: BelayClient;
+  addWorker(): Promise<Child>;
   stop(): Promise<void>;
 }
 
 /** @param concurrency of each worker. */
-export async function startBenchFleet(concurrency: number, workers = 2): Promise<BenchFleet> {
+export async function startBenchFleet(
+  concurrency: number,
+  workers = 2,
+  settings: Record<string, string> = {},
+): Promise<BenchFleet> {
   const server = await startThrowawayServer();
   const dir = makeTempDir();
   const shards = 2;
@@ -29,8 +34,14 @@ export async function startBenchFleet(concurrency: number, workers = 2): Promise
     BELAY_WORKER_CONCURRENCY: String(concurrency),
     BELAY_STOP_TIMEOUT_MS: '2000',
     BELAY_LOG_LEVEL: 'error',
+    ...settings,
   };
   const children: Child[] = [];
+  const addWorker = async (): Promise<Child> => {
+    const worker = await startChild(join(APPS, 'worker/src/main.js'), [], env);
+    children.push(worker);
+    return worker;
+  };
   const stop = async (): Promise<void> => {
     await Promise.all(children.map(endChild));
     valkey.close();
@@ -41,10 +52,9 @@ export async function startBenchFleet(concurrency: number, workers = 2): Promise
     await valkey.open();
     const orchestrator = await startChild<{ url: string }>(join(APPS, 'orchestrator/src/main.js'), [], env);
     children.push(orchestrator);
-    for (let i = 0; i < workers; i++)
-      children.push(await startChild(join(APPS, 'worker/src/main.js'), [], env));
+    for (let i = 0; i < workers; i++) await addWorker();
     const client = createClient({ url: orchestrator.ready.url, token: TOKEN });
-    return { url: server.url, valkey, client, stop };
+    return { url: server.url, valkey, client, addWorker, stop };
   } catch (error) {
     await stop();
     throw error;

@@ -10,6 +10,8 @@ let made = 0;
 
 /** A process that holds one end of a pipe and sleeps; the benchmark holds the other end. */
 export interface Mortal {
+  /** Of the pipe: a tree of which every process holds this end is gone when its last one is. */
+  readonly path: string;
   /** What to run. */
   readonly command: readonly string[];
   /** It runs. */
@@ -41,6 +43,7 @@ function watchPipe(path: string): Mortal {
   });
   const died = new Promise<number>((resolve) => socket.once('end', () => resolve(performance.now())));
   return {
+    path,
     command: ['/bin/sh', '-c', 'exec 9>"$1"; echo >&9; exec sleep 600', 'sh', path],
     began: within(BEGIN_MS, 'the start of a process to be killed', began),
     // Counted from its start: before that there is nothing to wait for.

@@ -30,7 +30,7 @@ export async function workerFacts(
 export async function executionFacts(
   life: LifecycleService,
   { id, team, accepted }: Pick<ExecutionFacts, 'id' | 'team' | 'accepted'>,
-  planned: PlannedExecution | undefined,
+  planned?: PlannedExecution,
 ): Promise<ExecutionFacts> {
   const base = { id, team, accepted };
   try {

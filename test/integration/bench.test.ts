@@ -4,7 +4,7 @@ import { promisify } from 'node:util';
 
 const run = promisify(execFile);
 const main = join(__dirname, '../../dist/bench/main.js');
-const NAMES = ['kill', 'kill-all', 'dag', 'spawn', 'transition'] as const;
+const NAMES = ['kill', 'kill-all', 'dag', 'spawn', 'transition', 'worker-loss'] as const;
 
 type Values = Record<string, number>;
 
@@ -64,6 +64,6 @@ it('an unknown benchmark is a usage error that names the known', async () => {
   await expect(run(process.execPath, [main, 'kil'])).rejects.toMatchObject({
     code: 2,
     stderr:
-      'No benchmark or option kil. There are: kill, kill-all, dag, spawn, transition; --json, --quick.\n',
+      'No benchmark or option kil. There are: kill, kill-all, dag, spawn, transition, worker-loss; --json, --quick.\n',
   });
 });

@@ -108,6 +108,55 @@ it('R4 R25 kill -9 of the server, the orchestrator and a worker: nothing acknowl
   expect(second.process.exitCode).toBeNull();
 }, 180_000);
 
+it('R4 kill -9 of the server in the middle of a storm of transitions, eight times: each record is what its events say', async () => {
+  fleet = await startFleet({ workers: 0, server: { appendonly: true } });
+  const ids = await Promise.all(
+    Array.from({ length: 6 }, async () => submit([{ id: 'a', run: sh('true') }])),
+  );
+  const storm = new AbortController();
+  let moved = 0;
+  const movers = ids.map(async (id) => {
+    while (!storm.signal.aborted) {
+      // Refused when the other move was the one whose reply was lost; unknown when the server was away for too long.
+      const moves = [
+        async () => fleet.life.executions.transition(id, 'paused'),
+        async () => fleet.life.executions.transition(id, 'running'),
+      ];
+      for (const move of moves)
+        await move()
+          .then(() => moved++)
+          .catch(() => undefined);
+    }
+  });
+  for (let kills = 0; kills < 8; kills++) {
+    const before = moved;
+    await eventually(async () => moved > before + 50, 'moves under way', 30_000);
+    await fleet.server.kill9();
+    await fleet.server.restart();
+    for (const id of ids) {
+      const [record, events] = await eventually(async () => {
+        // Both as they are in one moment: moves go on.
+        const all = await fleet.life.valkey.redis
+          .multi()
+          .hmget(fleet.life.valkey.keys.execution(id), 'state', 'seq')
+          .xrevrange(fleet.life.valkey.keys.execution(id, 'events'), '+', '-', 'COUNT', 200)
+          .exec()
+          .catch(() => undefined);
+        const [fields, rows] = (all ?? []).map(([, reply]) => reply) as [string[]?, [string, string[]][]?];
+        return fields?.[0] !== undefined && rows !== undefined && ([fields, rows] as const);
+      }, 'its record');
+      const kept = events.map(([, values]) => JSON.parse(values[1] ?? '') as BelayEvent).toReversed();
+      const last = kept.filter(({ entity }) => entity === 'execution').at(-1);
+      expect(last?.to).toBe(record[0]);
+      expect(kept.at(-1)?.seq).toBe(Number(record[1]));
+      const first = kept[0]?.seq ?? 0;
+      expect(kept.map(({ seq }) => seq)).toEqual(kept.map((_, i) => first + i));
+    }
+  }
+  storm.abort();
+  await Promise.all(movers);
+}, 120_000);
+
 it('R17 R26 R27 kill -9 of a worker: its trees die with it, the attempt is taken over exactly once, elsewhere', async () => {
   fleet = await startFleet({ workers: 2, env: LEASE });
   const id = await submit([

@@ -13,6 +13,7 @@ import { addLatches } from './commands/latches';
 import { addLogs } from './commands/logs';
 import { addPause } from './commands/pause';
 import { addProcesses } from './commands/processes';
+import { addQuarantine } from './commands/quarantine';
 import { addPs } from './commands/ps';
 import { addReceipt } from './commands/receipt';
 import { addRelease } from './commands/release';
@@ -45,6 +46,7 @@ const ADDERS = [
   addFreeze,
   addLatch,
   addLatches,
+  addQuarantine,
   addRelease,
   addReceipt,
   addClose,

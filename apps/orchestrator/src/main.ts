@@ -22,6 +22,7 @@ import { MetricsController } from './metrics/metrics.controller';
 import { orchestratorMetrics } from './metrics/orchestrator-metrics';
 import { OrchestratorService } from './orchestrator.service';
 import { PatientReads } from './patient-reads';
+import { QuarantineController } from './quarantine.controller';
 import { ProblemFilter, toProblem } from './problem.filter';
 import { QueryGuard } from './query.guard';
 import { TokenGuard } from './token.guard';
@@ -73,6 +74,7 @@ async function main(): Promise<void> {
       DrillsController,
       KillswitchController,
       LatchesController,
+      QuarantineController,
       MetricsController,
       HealthController,
     ],
@@ -130,6 +132,8 @@ async function main(): Promise<void> {
   app.useGlobalGuards(new TokenGuard(token), new QueryGuard());
   app.useGlobalInterceptors(new PatientReads());
   const orchestrator = app.get(OrchestratorService);
+  app.get(Valkey).quarantine.onFound = ({ message, details }) =>
+    log.error({ key: details['key'] }, `${message}. It is set aside`);
 
   let signals = 0;
   let ended: Promise<void> | undefined;

@@ -107,6 +107,8 @@ async function main(): Promise<void> {
   const runner = app.get(AgentRunner);
   const host = app.get<ProcessHost>(PROCESS_HOST);
   const orders = app.get(OrderStore);
+  app.get(Valkey).quarantine.onFound = ({ message, details }) =>
+    log.error({ key: details['key'] }, `${message}. It is set aside`);
   const ears = (responder = new KillResponder(app.get(Valkey), orders, runner, {
     workerId,
     onError: (error) => log.error({ err: error }, 'orders'),

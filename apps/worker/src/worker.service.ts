@@ -232,7 +232,9 @@ export class WorkerService {
     const owned = await agents.ownedBy(this.options.workerId);
     const here = new Set(this.runner.agentIds());
     if (doubtful) await this.stopStrays(claimed, new Set(owned.map(({ id }) => id)));
-    for (const { id, epoch, createdAt } of owned) {
+    for (const { id, epoch, createdAt, unreadable } of owned) {
+      // Nothing can be stored of it until it is mended.
+      if (unreadable === true) continue;
       if (here.has(id) || (await this.ends.again(id)) || valkey.clock.now() - createdAt <= LOST_AFTER_MS)
         continue;
       this.log.error(
@@ -318,7 +320,7 @@ export class WorkerService {
       this.stopAll('graceful', 'server_shutdown');
       await phases.run('stop agents', graceMs + STOP_MS, async () => this.runner.whenIdle());
     }
-    const calm = idle && this.cutShort.size === 0;
+    const forced = !idle || this.cutShort.size > 0;
     await phases.run('intake', INTAKE_MS, async () => closed);
     this.beating = false;
     clearTimeout(this.beat);
@@ -327,16 +329,17 @@ export class WorkerService {
     this.responder.stop();
     await phases.run('process host', HOST_MS, async () => this.host.close());
     await phases.run('record', RECORD_MS, async () =>
-      workers.transition(workerId, 'stopped', { reason: calm ? 'drained' : 'forced' }),
+      workers.transition(workerId, 'stopped', { reason: forced ? 'forced' : 'drained' }),
     );
     await phases.run('queues', RECORD_MS, async () => this.queues.close());
-    return { forced: !calm, stopped };
+    return { forced, stopped };
   }
 
-  /** A third signal: no grace for anything. */
+  /** A third signal: no grace for anything; the exit code says so (R46). */
   force(): void {
     const claimed = this.runner.slotsWhere(({ claimedAt }) => claimedAt !== undefined);
     for (const { agentId } of claimed) this.cutShort.add(agentId);
+    this.log.warn({ agents: [...this.cutShort] }, 'forced by a third signal; killing what is left');
     this.runner.stopWhere(() => true, {
       reason: 'server_shutdown',
       mode: 'immediate',

@@ -12,6 +12,7 @@ import type {
   ExecutionRecord,
   ExecutionState,
   Latch,
+  QuarantinedRecord,
   LatchId,
   NodeRecord,
   NodeState,
@@ -225,6 +226,8 @@ export interface BelayClient {
   engageLatch(request: LatchRequest, options?: CallOptions): Promise<Latch>;
   /** The engaged ones, oldest first. */
   latches(options?: CallOptions): Promise<Page<Latch>>;
+  /** Stored records that cannot be read, oldest first. */
+  quarantine(options?: CallOptions): Promise<Page<QuarantinedRecord>>;
   latch(id: LatchId, options?: CallOptions): Promise<Latch>;
   /** With the reason. A freeze's trees go on. */
   releaseLatch(id: LatchId, note: string, options?: CallOptions): Promise<Released>;

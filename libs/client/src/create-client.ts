@@ -112,6 +112,7 @@ export function createClient(options: ClientOptions): BelayClient {
       await post(`/api/killswitch/${part(orderId)}/close`, { note }, callOptions),
     engageLatch: async (request, callOptions) => await post('/api/latches', request, callOptions),
     latches: async (callOptions) => await get('/api/latches', callOptions),
+    quarantine: async (callOptions) => await get('/api/quarantine', callOptions),
     latch: async (id, callOptions) => await get(`/api/latches/${part(id)}`, callOptions),
     releaseLatch: async (id, note, callOptions) =>
       await postAndWait(`/api/latches/${part(id)}/release`, { note }, KILL_GOES_ON, callOptions),

@@ -14,5 +14,6 @@ export * from './selector';
 export * from './spec';
 export * from './state-machine';
 export * from './states';
+export * from './stored-shapes';
 export * from './spec-validation';
 export * from './settings';

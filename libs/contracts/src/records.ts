@@ -98,6 +98,8 @@ export interface AgentRecord {
   /** The attempt before this one was lost with its worker, or ended by its drain (R28). */
   readonly isRecovery?: boolean;
   readonly owner: WorkerId;
+  /** Its record cannot be read (R31): only its id, and perhaps its owner, are known. */
+  readonly unreadable?: true;
   readonly pool: string;
   /** The execution's and the node's together; absent when there are none. */
   readonly labels?: Readonly<Record<string, string>>;

@@ -1,6 +1,6 @@
-import { agentQueueName, type AgentJob, type DispatchEntry } from '#libs/contracts';
+import { agentQueueName, parseAgentId, type AgentJob, type DispatchEntry } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
-import { isPassing, type Server } from '#libs/valkey';
+import { isPassing, parseStored, type Held, type Server } from '#libs/valkey';
 import { DelayedError, Queue, type Worker } from 'bullmq';
 import { CalmWorker } from './calm-worker';
 
@@ -104,9 +104,9 @@ export class AgentQueues {
   }
 
   /** Hands over what a crash left in a shard's outbox, or what was handed over long ago and never claimed. */
-  async sweep(tag: string): Promise<number> {
+  async sweep(tag: string, held?: Held): Promise<number> {
     const { valkey } = this.lifecycle;
-    const { keys, redis } = valkey;
+    const { keys, redis, quarantine } = valkey;
     const now = await valkey.timeAt(keys.shard(tag, 'outbox:at'));
     const due = await redis.zrangebyscore(
       keys.shard(tag, 'outbox:at'),
@@ -115,11 +115,22 @@ export class AgentQueues {
       now - 1_000,
       'LIMIT',
       0,
-      SWEEP_BATCH,
+      SWEEP_BATCH + (held?.size ?? 0),
     );
-    if (due.length === 0) return 0;
-    const texts = await redis.hmget(keys.shard(tag, 'outbox'), ...due);
-    const entries = texts.filter((text) => text !== null).map((text) => JSON.parse(text) as DispatchEntry);
+    const key = keys.shard(tag, 'outbox');
+    const wanted = due.filter(
+      (id) => held?.record(key, id) !== true && held?.execution(executionOf(id)) !== true,
+    );
+    if (wanted.length === 0) return 0;
+    const texts = await redis.hmget(key, ...wanted);
+    const entries: DispatchEntry[] = [];
+    for (const [i, text] of texts.entries()) {
+      if (text === null) continue;
+      const entry = await quarantine.readable(key, async () =>
+        parseStored<DispatchEntry>(key, text, wanted[i]),
+      );
+      if (entry !== undefined) entries.push(entry);
+    }
     await this.dispatch(entries);
     return entries.length;
   }
@@ -158,3 +169,5 @@ export class AgentQueues {
     this.queues.clear();
   }
 }
+
+const executionOf = (agentId: string): string => parseAgentId(agentId)?.executionId ?? '';

@@ -1,7 +1,7 @@
 import { NotFoundError, type AgentRecord, type NodeSpec, type StopReport } from '#libs/contracts';
 import type { AgentQueues } from '#libs/dispatch';
 import { reportFor, type LifecycleService } from '#libs/lifecycle';
-import { Turns } from '#libs/valkey';
+import { isCorrupt, parseStored, Turns, type Held } from '#libs/valkey';
 import type { DagExecutor } from './dag-executor';
 import { recoveryRefusal, retryVerdict } from './retry-policy';
 
@@ -64,13 +64,17 @@ export class Janitor {
   /** One pass over every shard that is ours to sweep now. */
   async sweep(): Promise<void> {
     const { keys: allKeys } = this.lifecycle.valkey;
-    if (await this.isOurs(allKeys.control)) await this.guard(this.loseWorkers());
+    if (await this.isOurs(allKeys.control)) {
+      await this.guard(this.lifecycle.valkey.quarantine.held(allKeys.control));
+      await this.guard(this.loseWorkers());
+    }
     for (const tag of allKeys.tags()) {
       if (!(await this.isOurs(tag))) continue;
+      const held = await this.lifecycle.valkey.quarantine.held(tag);
       await this.guard(this.enforceDeadlines(tag));
-      await this.guard(this.advance(tag));
-      await this.guard(this.orderStops(tag));
-      await this.guard(this.queues.sweep(tag));
+      await this.guard(this.advance(tag, held));
+      await this.guard(this.orderStops(tag, held));
+      await this.guard(this.queues.sweep(tag, held));
       const { keys, scripts } = this.lifecycle.valkey;
       const args = [tag, BATCH, this.options.retentionMs];
       await this.guard(scripts.run('pruneShard', keys.shard(tag, 'expiry'), args));
@@ -84,13 +88,17 @@ export class Janitor {
   /** One fault, such as a record that cannot be read, must not keep the rest from being done (R31). */
   private async guard(work: Promise<unknown>): Promise<void> {
     await work.catch((error: unknown) => {
-      if (!(error instanceof NotFoundError)) this.options.onError?.(error);
+      // What is corrupt is told once, by the quarantine.
+      if (!(error instanceof NotFoundError) && !isCorrupt(error)) this.options.onError?.(error);
     });
   }
 
-  private async due(key: string): Promise<string[]> {
+  /** What is set aside is left out, and takes nobody's place in the batch. */
+  private async due(key: string, held?: Held): Promise<string[]> {
     const { valkey } = this.lifecycle;
-    return valkey.redis.zrangebyscore(key, '-inf', await valkey.timeAt(key), 'LIMIT', 0, BATCH);
+    const most = BATCH + (held?.size ?? 0);
+    const ids = await valkey.redis.zrangebyscore(key, '-inf', await valkey.timeAt(key), 'LIMIT', 0, most);
+    return ids.filter((id) => held?.execution(id) !== true);
   }
 
   private async enforceDeadlines(tag: string): Promise<void> {
@@ -101,36 +109,58 @@ export class Janitor {
     }
   }
 
-  private async advance(tag: string): Promise<void> {
-    for (const id of await this.due(this.lifecycle.valkey.keys.shard(tag, 'advancing'))) {
+  private async advance(tag: string, held: Held): Promise<void> {
+    for (const id of await this.due(this.lifecycle.valkey.keys.shard(tag, 'advancing'), held)) {
       await this.guard(this.dag.drive(id));
     }
   }
 
   /** Executions that stop while agents of them live, and no order reaches those: their process died in between. */
-  private async orderStops(tag: string): Promise<void> {
+  private async orderStops(tag: string, held: Held): Promise<void> {
     const { redis, keys } = this.lifecycle.valkey;
-    for (const id of await redis.zrange(keys.shard(tag, 'idx:exe:stopping'), 0, String(BATCH - 1))) {
-      const [order, live, reason] = await redis.hmget(keys.execution(id), 'orderId', 'live', 'reason');
-      if (order === null && Number(live) > 0) {
-        this.dag.requestStop({ executionId: id, reason: (reason ?? 'error') as 'error', by: 'belay' });
-      }
-    }
+    const index = keys.shard(tag, 'idx:exe:stopping');
+    for (const id of await redis.zrange(index, 0, String(BATCH + held.size - 1)))
+      if (!held.execution(id) && !held.record(keys.execution(id))) await this.guard(this.orderStop(id));
+  }
+
+  private async orderStop(id: string): Promise<void> {
+    const { redis, keys, quarantine } = this.lifecycle.valkey;
+    const key = keys.execution(id);
+    const [order, live, reason] = await quarantine.reading(key, async () =>
+      redis.hmget(key, 'orderId', 'live', 'reason'),
+    );
+    if (order === null && Number(live) > 0)
+      this.dag.requestStop({ executionId: id, reason: (reason ?? 'error') as 'error', by: 'belay' });
   }
 
   /** Only after a lease has run out, and the worker can no longer renew it, are its agents failed (R26). */
   private async loseWorkers(): Promise<void> {
-    const { workers, agents } = this.lifecycle;
-    for (const id of await workers.expired()) await workers.expire(id);
-    for (const id of await workers.lost()) {
-      await agents.banOwner(id);
-      const proof = await workers.proof(id);
-      const { lastHeartbeatAt: heardAt = this.lifecycle.valkey.clock.now() } = await workers.get(id);
-      for (const agent of await agents.ownedBy(id))
-        await this.guard(this.loseAgent(agent, { id, heardAt, proof: reportFor(proof, agent) }));
-      if ((await agents.ownedBy(id)).length === 0) await workers.forgetLost(id);
-    }
+    const { workers } = this.lifecycle;
+    for (const id of await workers.expired()) await this.guard(workers.expire(id));
+    for (const id of await workers.lost()) await this.guard(this.loseWorker(id));
     await this.proveLost();
+  }
+
+  /** A worker is forgotten once all of its agents are dealt with; one whose record cannot be read waits to be mended. */
+  private async loseWorker(id: string): Promise<void> {
+    const { workers, agents } = this.lifecycle;
+    await agents.banOwner(id);
+    const proof = await workers.proof(id);
+    const { lastHeartbeatAt: heardAt = this.lifecycle.valkey.clock.now() } = await this.knownOf(id);
+    for (const agent of await agents.ownedBy(id))
+      if (agent.unreadable !== true)
+        await this.guard(this.loseAgent(agent, { id, heardAt, proof: reportFor(proof, agent) }));
+    if ((await agents.ownedBy(id)).length === 0) await workers.forgetLost(id);
+  }
+
+  /** A worker's own record may be the one that cannot be read: its agents are lost all the same. */
+  private async knownOf(id: string): Promise<{ lastHeartbeatAt?: number }> {
+    try {
+      return await this.lifecycle.workers.get(id);
+    } catch (error) {
+      if (isCorrupt(error)) return {};
+      throw error;
+    }
   }
 
   private async loseAgent(
@@ -177,9 +207,12 @@ export class Janitor {
   }
 
   private async nodeSpec(executionId: string, nodeId: string): Promise<NodeSpec> {
-    const { redis, keys } = this.lifecycle.valkey;
-    const text = await redis.hget(keys.execution(executionId, 'specs'), nodeId);
-    if (text === null) throw new NotFoundError('node', nodeId);
-    return JSON.parse(text) as NodeSpec;
+    const { redis, keys, quarantine } = this.lifecycle.valkey;
+    const key = keys.execution(executionId, 'specs');
+    return quarantine.reading(key, async () => {
+      const text = await redis.hget(key, nodeId);
+      if (text === null) throw new NotFoundError('node', nodeId);
+      return parseStored<NodeSpec>(key, text, nodeId);
+    });
   }
 }

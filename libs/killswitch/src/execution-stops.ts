@@ -9,7 +9,7 @@ import {
   type StopResponse,
 } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
-import { patiently, type ChangeFeed } from '#libs/valkey';
+import { isCorrupt, patiently, type ChangeFeed } from '#libs/valkey';
 import type { OrderRequest } from './killswitch.service';
 import type { OrderStore } from './order-store';
 
@@ -34,24 +34,36 @@ export class ExecutionStops {
 
   /** Stops one execution and waits for its end, with the receipt (R19). An ended one answers what is stored (R20). */
   async stop(executionId: string, request: Omit<OrderRequest, 'scope' | 'kind'>): Promise<StopResponse> {
-    const before = await patiently(async () => this.lifecycle.executions.get(executionId));
+    const before = await patiently(async () => this.lifecycle.executions.get(executionId)).catch(
+      async (error: unknown) => {
+        // What cannot be read can still be stopped; what became of it cannot be answered (R31).
+        if (isCorrupt(error)) await this.order(executionId, request);
+        throw error;
+      },
+    );
     if (isEnded(EXECUTION_MACHINE, before.state)) {
       // The order that ended it may be younger than its receipt: two stops at once have one answer.
       if (before.orderId !== undefined)
         await this.giver.waitForReceipt(before.orderId).catch(() => undefined);
       return patiently(async () => this.response(before));
     }
+    const order = await this.order(executionId, request);
+    const record = await this.waitForEnd(executionId);
+    // An earlier order may be the one that stopped it: its receipt is the one answered.
+    if (record.orderId !== undefined && record.orderId !== order.id)
+      await this.giver.waitForReceipt(record.orderId);
+    return patiently(async () => this.response(record));
+  }
+
+  /** Resolves when its receipt is complete, or its limit has passed. */
+  private async order(executionId: string, request: Omit<OrderRequest, 'scope' | 'kind'>): Promise<Order> {
     const order = await this.giver.give({
       reason: 'user_abort',
       ...request,
       scope: { type: 'execution', executionId },
     });
     await this.giver.waitForReceipt(order.id);
-    const record = await this.waitForEnd(executionId);
-    // An earlier order may be the one that stopped it: its receipt is the one answered.
-    if (record.orderId !== undefined && record.orderId !== order.id)
-      await this.giver.waitForReceipt(record.orderId);
-    return patiently(async () => this.response(record));
+    return order;
   }
 
   /** What stop answers, from the record alone: the response equals the record (R7). */

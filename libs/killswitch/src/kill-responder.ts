@@ -1,4 +1,5 @@
 import {
+  BelayError,
   holdOf,
   NotFoundError,
   scopeCovers,
@@ -82,8 +83,10 @@ export class KillResponder {
 
   private hear(message: string): void {
     const heard = readDoorbell(message);
-    if (heard === undefined) void this.catchUp();
-    else if ('ask' in heard) void this.answer(heard.ask).catch(this.options.onError);
+    if (heard === undefined) {
+      this.options.onError(unheard(message));
+      void this.catchUp();
+    } else if ('ask' in heard) void this.answer(heard.ask).catch(this.options.onError);
     else this.obey(heard);
   }
 
@@ -299,6 +302,10 @@ export class KillResponder {
     this.subscriber.stop();
     this.served.complete();
   }
+}
+
+function unheard(message: string): BelayError {
+  return new BelayError('CORRUPT_RECORD', `A message on the doorbell is no order: ${message.slice(0, 200)}`);
 }
 
 function whenMissing(error: unknown): undefined {

@@ -13,7 +13,7 @@ import {
 } from '#libs/contracts';
 import type { DagExecutor } from '#libs/executions';
 import type { LifecycleService } from '#libs/lifecycle';
-import { patiently, type ChangeFeed } from '#libs/valkey';
+import { isCorrupt, patiently, type ChangeFeed } from '#libs/valkey';
 import type { Subscription } from 'rxjs';
 import { ulid } from 'ulid';
 import { ExecutionStops } from './execution-stops';
@@ -305,8 +305,9 @@ export class KillswitchService {
 
   /** Completes what the giver of an order, or a worker, left undone. One pass over the open orders. */
   async sweep(): Promise<void> {
-    await this.latches.repair();
-    await this.holds.sweep();
+    // One of them that meets what it cannot read must not keep the others from being done (R31).
+    const steps = [async () => this.latches.repair(), async () => this.holds.sweep()];
+    for (const step of steps) await this.each([step], async (act) => act());
     const now = this.lifecycle.valkey.clock.now();
     await this.each(await this.orders.open(), async (order) => this.complete(order, now));
   }
@@ -323,13 +324,13 @@ export class KillswitchService {
     }
   }
 
-  /** Some at a time; one that fails is told of and does not keep the others from being done (R31, R50). */
+  /** Some at a time; one that fails is told of (a corrupt record by the quarantine) and does not keep the others from being done (R31, R50). */
   async each<T>(items: readonly T[], act: (item: T) => Promise<unknown>): Promise<void> {
     for (let i = 0; i < items.length; i += AT_A_TIME)
       await Promise.all(
         items.slice(i, i + AT_A_TIME).map(async (item) =>
           act(item).catch((error: unknown) => {
-            if (!(error instanceof NotFoundError)) this.options.onError?.(error);
+            if (!(error instanceof NotFoundError) && !isCorrupt(error)) this.options.onError?.(error);
           }),
         ),
       );

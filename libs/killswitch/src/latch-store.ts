@@ -9,7 +9,7 @@ import {
   type Order,
   type Scope,
 } from '#libs/contracts';
-import { Recent, type ScriptReply, type Valkey, type WriteMark } from '#libs/valkey';
+import { parseStored, Recent, type ScriptReply, type Valkey, type WriteMark } from '#libs/valkey';
 import { ulid } from 'ulid';
 import type { ControlSettings } from './control-settings';
 
@@ -138,11 +138,17 @@ export class LatchStore {
     return { version, items: await this.list() };
   }
 
-  /** The engaged ones, oldest first. */
+  /**
+   * The engaged ones, oldest first. One that cannot be read is not left out: what is left out would be released with
+   * the next copy. @throws BelayError CORRUPT_RECORD, and the shards keep the copies they have
+   */
   async list(): Promise<Latch[]> {
-    const { redis, keys } = this.valkey;
-    const texts = await redis.hvals(keys.shard(keys.control, 'latches'));
-    return texts.map((text) => JSON.parse(text) as Latch).sort((a, b) => a.engagedAt - b.engagedAt);
+    const { redis, keys, quarantine } = this.valkey;
+    const key = keys.shard(keys.control, 'latches');
+    const latches = await quarantine.reading(key, async () =>
+      Object.entries(await redis.hgetall(key)).map(([id, text]) => parseStored<Latch>(key, text, id)),
+    );
+    return latches.sort((a, b) => a.engagedAt - b.engagedAt);
   }
 
   /** Engaged or released. @throws NotFoundError */

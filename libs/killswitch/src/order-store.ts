@@ -6,6 +6,7 @@ import {
   MAX_LATCHES,
   NotFoundError,
   ORDER_MACHINE,
+  parseAgentId,
   scopeKey,
   type AgentRecord,
   type LatchSet,
@@ -18,7 +19,7 @@ import {
   type TargetOutcome,
   type TargetReceipt,
 } from '#libs/contracts';
-import { Recent, type ScriptReply, type Valkey } from '#libs/valkey';
+import { parseStored, Recent, type ScriptReply, type Valkey } from '#libs/valkey';
 import type { ControlSettings } from './control-settings';
 import { latchOf, tooMany, type LatchStore, type NewLatch } from './latch-store';
 
@@ -215,19 +216,21 @@ export class OrderStore {
   /** @throws NotFoundError */
   async receipt(orderId: string): Promise<Receipt> {
     if (!isOrderId(orderId)) throw new NotFoundError('order', orderId);
-    const { redis, keys } = this.valkey;
-    const [fields, rows] = await Promise.all([
-      redis.hgetall(keys.order(orderId)),
-      redis.hgetall(keys.orderTargets(orderId)),
-    ]);
+    const { redis, keys, quarantine } = this.valkey;
+    const key = keys.order(orderId);
+    const [fields, rows] = await quarantine.reading(key, async () =>
+      Promise.all([redis.hgetall(key), redis.hgetall(keys.orderTargets(orderId))]),
+    );
     if (fields['order'] === undefined) throw new NotFoundError('order', orderId);
-    const targets = Object.values(rows)
-      .map((text) => JSON.parse(text) as TargetReceipt)
+    const targets = Object.entries(rows)
+      .map(([agentId, text]) => this.target(keys.orderTargets(orderId), agentId, text))
       .sort((a, b) => (a.agentId < b.agentId ? -1 : 1));
     const count = (outcome: TargetOutcome): number => targets.filter((t) => t.outcome === outcome).length;
     const state = fields['state'] as OrderState;
     const at = (name: string) => (fields[name] === undefined ? {} : { [name]: Number(fields[name]) });
-    const order = JSON.parse(fields['order']) as Order;
+    const order = await quarantine.reading(key, async () =>
+      parseStored<Order>(key, fields['order'] as string, 'order'),
+    );
     const { latchId } = order;
     const latch = latchId && (await this.latches.get(latchId).catch(() => undefined));
     const { closedAt, closedBy, closeNote, digest, replicated } = fields;
@@ -261,11 +264,26 @@ export class OrderStore {
     };
   }
 
+  /** One that cannot be read is not left out: nothing says that it was confirmed (R31, R51). */
+  private target(key: string, agentId: string, text: string): TargetReceipt {
+    try {
+      return parseStored<TargetReceipt>(key, text, agentId);
+    } catch (error) {
+      void this.valkey.quarantine.note(error);
+      const { executionId = '' } = parseAgentId(agentId) ?? {};
+      const detail = 'its entry in the receipt cannot be read';
+      return { agentId, executionId, nodeId: '', workerId: '', outcome: 'unconfirmed', detail };
+    }
+  }
+
   /** Orders not complete yet. */
   async open(): Promise<Order[]> {
-    const { redis, keys } = this.valkey;
+    const { redis, keys, quarantine } = this.valkey;
     const ids = await redis.smembers(keys.shard(keys.control, 'orders:open'));
-    return this.many(ids);
+    const held = await quarantine.held(keys.control);
+    return this.many(
+      ids.filter((id) => !held.record(keys.order(id)) && !held.record(keys.order(id), 'order')),
+    );
   }
 
   /** Newest first. */
@@ -288,9 +306,18 @@ export class OrderStore {
   }
 
   private async many(ids: readonly string[]): Promise<Order[]> {
-    const { redis, keys } = this.valkey;
-    const texts = await Promise.all(ids.map(async (id) => redis.hget(keys.order(id), 'order')));
-    return texts.filter((text) => text !== null).map((text) => JSON.parse(text) as Order);
+    const found = await Promise.all(ids.map(async (id) => this.readable(id)));
+    return found.filter((order) => order !== undefined);
+  }
+
+  /** One order that cannot be read must not keep a worker, or a sweep, from all the others (R31). */
+  private async readable(id: string): Promise<Order | undefined> {
+    const { redis, keys, quarantine } = this.valkey;
+    const key = keys.order(id);
+    return quarantine.readable(key, async () => {
+      const text = await redis.hget(key, 'order');
+      return text === null ? undefined : parseStored<Order>(key, text, 'order');
+    });
   }
 
   private async call(

@@ -8,6 +8,7 @@ import {
   type Scope,
 } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
+import { isCorrupt, parseStored } from '#libs/valkey';
 
 const LIVE_STATES = ['idle', 'running', 'paused', 'stopping'] as const;
 /** Executions whose labels are read at a time. */
@@ -19,6 +20,13 @@ export class ScopeResolver {
 
   /** A scope that names one thing must name one that exists. @throws NotFoundError */
   async assertKnown(scope: Scope): Promise<void> {
+    // What cannot be read exists: its processes must be reached (R31).
+    await this.lookUp(scope).catch((error: unknown) => {
+      if (!isCorrupt(error)) throw error;
+    });
+  }
+
+  private async lookUp(scope: Scope): Promise<void> {
     if (scope.type === 'execution') await this.lifecycle.executions.get(scope.executionId);
     else if (scope.type === 'agent') await this.lifecycle.agents.get(scope.agentId);
     else if (scope.type === 'worker') await this.lifecycle.workers.get(scope.workerId);
@@ -34,7 +42,7 @@ export class ScopeResolver {
         return agents.ownedBy(scope.workerId);
       case 'agent':
         // One that is not there is not live: an order for it must come to its end all the same.
-        return (await agents.many([scope.agentId])).filter((agent) => !isEnded(AGENT_MACHINE, agent.state));
+        return (await agents.named([scope.agentId])).filter((agent) => !isEnded(AGENT_MACHINE, agent.state));
       case 'all':
         return agents.liveEverywhere();
       case 'pool':
@@ -70,18 +78,27 @@ export class ScopeResolver {
   }
 
   private async matching(selector: string, ids: readonly string[]): Promise<string[]> {
-    const { redis, keys } = this.lifecycle.valkey;
     const conditions = conditionsOf(selector);
     const found: string[] = [];
     for (let i = 0; i < ids.length; i += BATCH) {
       const batch = ids.slice(i, i + BATCH);
-      const texts = await Promise.all(batch.map(async (id) => redis.hget(keys.execution(id), 'labels')));
+      const labels = await Promise.all(batch.map(async (id) => this.labelsOf(id)));
       found.push(
-        ...batch.filter((_, at) =>
-          selectorMatches(conditions, JSON.parse(texts[at] ?? '{}') as Record<string, string>),
-        ),
+        ...batch.filter((_, at) => {
+          const known = labels[at];
+          return known !== undefined && selectorMatches(conditions, known);
+        }),
       );
     }
     return found;
+  }
+
+  /** Undefined where they cannot be read: the workers know the labels of what they run (R31). */
+  private async labelsOf(executionId: string): Promise<Record<string, string> | undefined> {
+    const { redis, keys, quarantine } = this.lifecycle.valkey;
+    const key = keys.execution(executionId);
+    return quarantine.readable(key, async () =>
+      parseStored<Record<string, string>>(key, (await redis.hget(key, 'labels')) ?? '{}', 'labels'),
+    );
   }
 }

@@ -13,8 +13,8 @@ import {
   type StopReason,
   type StopReport,
 } from '#libs/contracts';
-import type { ScriptReply } from '#libs/valkey';
-import { decodeAgent, parseStored, textOf } from './decode';
+import { parseStored, type ScriptReply } from '#libs/valkey';
+import { decodeAgent, textOf } from './decode';
 import type { StopRequest } from './execution-store';
 import { accepted } from './refusals';
 import type { ShardScripts } from './scope';
@@ -152,11 +152,12 @@ export class AgentStore {
       };
     }
     const key = this.keys.execution(job.executionId, 'specs');
+    const results = this.keys.execution(job.executionId, 'results');
     const pairs = reply[2];
     const upstream = Object.fromEntries(
       Array.from({ length: pairs.length / 2 }, (_, i) => [
         pairs[2 * i],
-        parseStored(key, textOf(pairs[2 * i + 1])),
+        parseStored(results, textOf(pairs[2 * i + 1]), textOf(pairs[2 * i])),
       ]),
     ) as Record<string, unknown>;
     return {
@@ -169,7 +170,7 @@ export class AgentStore {
       ...(head.graceMs === undefined ? {} : { graceMs: head.graceMs }),
       ...(head.previousId === undefined ? {} : { previousId: head.previousId }),
       node: {
-        ...parseStored<NodeSpec>(key, reply[1]),
+        ...parseStored<NodeSpec>(key, reply[1], job.nodeId),
         ...(head.priorAttempts === undefined ? {} : { priorAttempts: head.priorAttempts }),
       },
       isRecovery: head.isRecovery === true,
@@ -259,25 +260,33 @@ export class AgentStore {
     const parsed = parseAgentId(agentId);
     if (parsed === undefined) throw new NotFoundError('agent', agentId);
     const key = this.keys.execution(parsed.executionId, 'agents');
-    const text = await this.redis.hget(key, agentId);
-    if (text === null) throw new NotFoundError('agent', agentId);
-    return decodeAgent(key, text);
+    return this.quarantine.reading(key, async () => {
+      const text = await this.redis.hget(key, agentId);
+      if (text === null) throw new NotFoundError('agent', agentId);
+      return decodeAgent(key, agentId, text);
+    });
   }
 
-  /** Live agents of one execution. */
+  private get quarantine() {
+    return this.scripts.valkey.quarantine;
+  }
+
+  /** Live agents of one execution; one that cannot be read stands in by its id (R31). */
   async liveOf(executionId: string): Promise<AgentRecord[]> {
-    return this.many(await this.redis.smembers(this.keys.execution(executionId, 'live')));
+    const key = this.keys.execution(executionId, 'live');
+    const ids = await this.quarantine.readable(key, async () => this.redis.smembers(key));
+    return this.all(ids ?? []);
   }
 
-  /** Live agents a worker owns, across all shards. */
+  /** Live agents a worker owns, across all shards; one that cannot be read stands in by its id. */
   async ownedBy(workerId: string): Promise<AgentRecord[]> {
     const sets = await Promise.all(
       this.keys.tags().map((tag) => this.redis.smembers(this.keys.shard(tag, `own:${workerId}`))),
     );
-    return this.many(sets.flat());
+    return this.all(sets.flat(), workerId);
   }
 
-  /** Every live agent of the fleet, without a limit: a kill must name them all. */
+  /** Every live agent of the fleet, without a limit, readable or not: a kill must name them all. */
   async liveEverywhere(): Promise<AgentRecord[]> {
     const lists = await Promise.all(
       this.keys
@@ -288,7 +297,7 @@ export class AgentStore {
           ),
         ),
     );
-    return this.many([...new Set(lists.flat())]);
+    return this.all([...new Set(lists.flat())]);
   }
 
   /** Lost attempts nobody has seen dead yet; `owner` narrows. They may still run. */
@@ -350,6 +359,21 @@ export class AgentStore {
 
   /** Those of them that are there and can be read. */
   async many(ids: readonly string[]): Promise<AgentRecord[]> {
+    return (await this.read(ids)).filter((agent) => agent.unreadable !== true);
+  }
+
+  /** Those of them that are there; one that cannot be read stands in by its id (R31). */
+  async named(ids: readonly string[]): Promise<AgentRecord[]> {
+    return this.read(ids);
+  }
+
+  /** The same, of an owner that is known. */
+  private async all(ids: readonly string[], owner = ''): Promise<AgentRecord[]> {
+    const found = await this.read(ids);
+    return found.map((agent) => (agent.unreadable === true && owner !== '' ? { ...agent, owner } : agent));
+  }
+
+  private async read(ids: readonly string[]): Promise<AgentRecord[]> {
     const byExecution = new Map<string, string[]>();
     for (const id of ids) {
       const executionId = executionOf(id);
@@ -360,22 +384,49 @@ export class AgentStore {
     const found = await Promise.all(
       [...byExecution].map(async ([executionId, group]) => {
         const key = this.keys.execution(executionId, 'agents');
-        const texts = await this.redis.hmget(key, ...group);
-        return texts.flatMap((text) => readable(key, text));
+        const texts = await this.quarantine.readable(key, async () => this.redis.hmget(key, ...group));
+        if (texts === undefined) return group.map((id) => standIn(id, ''));
+        return texts.flatMap((text, i) =>
+          text === null ? [] : [this.decode(key, group[i] as string, text)],
+        );
       }),
     );
     return found.flat();
   }
-}
 
-/** One record that cannot be read must not hide the others (R31). */
-function readable(key: string, text: string | null): AgentRecord[] {
-  try {
-    return text === null ? [] : [decodeAgent(key, text)];
-  } catch {
-    return [];
+  /** One record that cannot be read must not hide the others, nor itself (R31). */
+  private decode(key: string, id: string, text: string): AgentRecord {
+    try {
+      return decodeAgent(key, id, text);
+    } catch (error) {
+      void this.quarantine.note(error);
+      return standIn(id, text);
+    }
   }
 }
+
+/** Of a record that cannot be read: what its id says, and its owner where the text still does. */
+function standIn(id: string, text: string): AgentRecord {
+  const { executionId, index, attempt } = parseAgentId(id) as NonNullable<ReturnType<typeof parseAgentId>>;
+  const owner = /"owner":"(wrk_\w+)"/.exec(text.slice(0, SEARCHED))?.[1] ?? '';
+  return {
+    id,
+    executionId,
+    nodeId: `#${index}`,
+    state: 'running',
+    version: 0,
+    epoch: 0,
+    attempt,
+    owner,
+    pool: '',
+    createdAt: 0,
+    costUsd: 0,
+    unreadable: true,
+  };
+}
+
+/** Characters of a record that cannot be read in which its owner is looked for. */
+const SEARCHED = 65_536;
 
 const args = (fence: Fence) => [fence.agentId, fence.owner, fence.epoch] as const;
 

@@ -1,25 +1,20 @@
 import {
   agentIdOf,
-  BelayError,
+  executionProblem,
+  jsonProblem,
+  statesOf,
+  WORKER_MACHINE,
   type AgentRecord,
   type ExecutionRecord,
   type NodeRecord,
   type NodeState,
   type WorkerRecord,
 } from '#libs/contracts';
+import { corrupt, parseStored } from '#libs/valkey';
 
 type Fields = Record<string, string>;
 
-/** R31: a record that cannot be read is an error that names its key and shows a short cut of it. */
-export function parseStored<T>(key: string, text: string): T {
-  try {
-    return JSON.parse(text) as T;
-  } catch (cause) {
-    throw new BelayError('CORRUPT_RECORD', `The record at ${key} cannot be read: ${text.slice(0, 80)}`, {
-      cause,
-    });
-  }
-}
+const WORKER_STATES: readonly string[] = statesOf(WORKER_MACHINE);
 
 const NODE_STATES = [
   'pending',
@@ -48,23 +43,19 @@ export const textOf = (value: string | null | undefined): string => value ?? '';
 const micros = (value: string | number | undefined): number => Number(value) / 1e6;
 
 export function decodeExecution(key: string, fields: Fields): ExecutionRecord {
-  if (fields['state'] === undefined || fields['id'] === undefined) {
-    throw new BelayError(
-      'CORRUPT_RECORD',
-      `The record at ${key} has no state: ${JSON.stringify(fields).slice(0, 80)}`,
-    );
-  }
+  const wrong = executionProblem(fields);
+  if (wrong !== undefined) throw corrupt({ key, ...wrong, text: textOf(fields[wrong.field]) });
   const counts = Object.fromEntries(NODE_STATES.map((s) => [s, Number(fields[`n:${s}`])])) as Record<
     NodeState,
     number
   >;
   return {
-    id: fields['id'],
+    id: textOf(fields['id']),
     name: textOf(fields['name']),
     state: fields['state'] as ExecutionRecord['state'],
     version: Number(fields['version']),
     epoch: Number(fields['epoch']),
-    labels: parseStored(key, textOf(fields['labels'])),
+    labels: parseStored(key, textOf(fields['labels']), 'labels'),
     onFailure: fields['onFailure'] as 'stop' | 'continue',
     createdAt: Number(fields['createdAt']),
     ...pickNumbers(fields, [
@@ -79,7 +70,7 @@ export function decodeExecution(key: string, fields: Fields): ExecutionRecord {
     ...(fields['frozen'] === undefined ? {} : { frozen: true }),
     ...(fields['maxCostMicros'] === undefined ? {} : { maxCostUsd: micros(fields['maxCostMicros']) }),
     ...(pick(fields, ['reason', 'note', 'actor', 'orderId', 'idempotencyKey']) as Partial<ExecutionRecord>),
-    ...(fields['error'] === undefined ? {} : { error: parseStored(key, fields['error']) }),
+    ...(fields['error'] === undefined ? {} : { error: parseStored(key, fields['error'], 'error') }),
     costUsd: micros(fields['costMicros']),
     nodes: { total: Number(fields['n:total']), ...counts },
     live: Number(fields['live']),
@@ -98,7 +89,9 @@ interface StoredNode {
 }
 
 export function decodeNode(key: string, executionId: string, id: string, text: string): NodeRecord {
-  const node = parseStored<StoredNode>(key, text);
+  const node = parseStored<StoredNode>(key, text, id);
+  const wrong = jsonProblem('node', node);
+  if (wrong !== undefined) throw corrupt({ key, field: id, problem: wrong.problem, text });
   return {
     id,
     index: node.i,
@@ -112,20 +105,26 @@ export function decodeNode(key: string, executionId: string, id: string, text: s
 }
 
 /** Text that a worker reported and Lua must not touch is parsed here, on the way out. */
-export function decodeAgent(key: string, text: string): AgentRecord {
-  const {
-    token: _,
-    costMicros,
-    lastMessage: __,
-    ...stored
-  } = parseStored<Record<string, unknown>>(key, text);
+export function decodeAgent(key: string, id: string, text: string): AgentRecord {
+  const record = parseStored<Record<string, unknown>>(key, text, id);
+  const wrong = jsonProblem('agent', record);
+  if (wrong !== undefined) throw corrupt({ key, field: id, problem: wrong.problem, text });
+  const { token: _, costMicros, lastMessage: __, ...stored } = record;
   for (const name of ['report', 'progress', 'checkpoint']) {
-    if (typeof stored[name] === 'string') stored[name] = parseStored(key, stored[name]);
+    if (typeof stored[name] === 'string') stored[name] = parseStored(key, stored[name], id);
   }
   return { ...stored, costUsd: micros(costMicros as number) } as unknown as AgentRecord;
 }
 
-export function decodeWorker(fields: Fields, lease: string | null): WorkerRecord {
+export function decodeWorker(key: string, fields: Fields, lease: string | null): WorkerRecord {
+  const state = textOf(fields['state']);
+  if (!WORKER_STATES.includes(state))
+    throw corrupt({
+      key,
+      field: 'state',
+      problem: `state is not one of ${WORKER_STATES.join(', ')}`,
+      text: state,
+    });
   return {
     id: textOf(fields['id']),
     state: fields['state'] as WorkerRecord['state'],

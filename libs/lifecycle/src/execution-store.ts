@@ -14,9 +14,9 @@ import {
   type RecordedError,
   type StopReason,
 } from '#libs/contracts';
-import { patiently } from '#libs/valkey';
+import { isCorrupt, parseStored, patiently } from '#libs/valkey';
 import { monotonicFactory } from 'ulid';
-import { decodeExecution, decodeNode, parseStored, textOf } from './decode';
+import { decodeExecution, decodeNode, textOf } from './decode';
 import { accepted } from './refusals';
 import type { ShardScripts } from './scope';
 import { stageExecution } from './stage-execution';
@@ -224,9 +224,15 @@ export class ExecutionStore {
   async get(id: string): Promise<ExecutionRecord> {
     if (!isExecutionId(id)) throw new NotFoundError('execution', id);
     const key = this.keys.execution(id);
-    const fields = await this.redis.hgetall(key);
-    if (Object.keys(fields).length === 0) throw new NotFoundError('execution', id);
-    return decodeExecution(key, fields);
+    return this.quarantine.reading(key, async () => {
+      const fields = await this.redis.hgetall(key);
+      if (Object.keys(fields).length === 0) throw new NotFoundError('execution', id);
+      return decodeExecution(key, fields);
+    });
+  }
+
+  private get quarantine() {
+    return this.scripts.valkey.quarantine;
   }
 
   /** Newest first, across all shards; the cursor is the last id seen (ids are time-ordered). */
@@ -252,7 +258,8 @@ export class ExecutionStore {
     for (const id of ordered) {
       if (items.length === limit) break;
       const record = await this.get(id).catch((error: unknown) => {
-        if (error instanceof NotFoundError) return undefined;
+        // One that cannot be read is listed in the quarantine, and hides none of the others (R31).
+        if (error instanceof NotFoundError || isCorrupt(error)) return undefined;
         throw error;
       });
       if (record === undefined || !matches(record, query)) continue;
@@ -274,25 +281,37 @@ export class ExecutionStore {
     const ids = await this.redis.lrange(this.keys.execution(id, 'order'), from, from + limit - 1);
     if (ids.length === 0) return { items: [] };
     const key = this.keys.execution(id, 'nodes');
-    const texts = await this.redis.hmget(key, ...ids);
+    const texts = await this.quarantine.reading(key, async () => this.redis.hmget(key, ...ids));
     const items = ids
-      .map((nodeId, i) => decodeNode(key, id, nodeId, textOf(texts[i])))
+      .flatMap((nodeId, i) => this.decodeNode(key, id, nodeId, textOf(texts[i])) ?? [])
       .filter((node) => query.states === undefined || query.states.includes(node.state));
     return ids.length === limit ? { items, nextCursor: String(from + limit) } : { items };
+  }
+
+  private decodeNode(key: string, id: string, nodeId: string, text: string): NodeRecord | undefined {
+    try {
+      return decodeNode(key, id, nodeId, text);
+    } catch (error) {
+      void this.quarantine.note(error);
+      return undefined;
+    }
   }
 
   /** One node with its result, if it has one. @throws NotFoundError */
   async node(id: string, nodeId: string): Promise<NodeRecord & { result?: unknown }> {
     const key = this.keys.execution(id, 'nodes');
-    const [text, result] = await Promise.all([
-      this.redis.hget(key, nodeId),
-      this.redis.hget(this.keys.execution(id, 'results'), nodeId),
-    ]);
-    if (text === null) throw new NotFoundError('node', nodeId);
-    return {
-      ...decodeNode(key, id, nodeId, text),
-      ...(result === null ? {} : { result: parseStored(key, result) }),
-    };
+    const results = this.keys.execution(id, 'results');
+    return this.quarantine.reading(key, async () => {
+      const [text, result] = await Promise.all([
+        this.redis.hget(key, nodeId),
+        this.redis.hget(results, nodeId),
+      ]);
+      if (text === null) throw new NotFoundError('node', nodeId);
+      return {
+        ...decodeNode(key, id, nodeId, text),
+        ...(result === null ? {} : { result: parseStored(results, result, nodeId) }),
+      };
+    });
   }
 
   /** Events after `after` (exclusive; `0-0` for the first), oldest first. */
@@ -300,9 +319,19 @@ export class ExecutionStore {
     const key = this.keys.execution(id, 'events');
     const rows = await this.redis.xrange(key, `(${after}`, '+', 'COUNT', limit);
     return rows.map(([streamId, values]) => ({
-      ...parseStored<BelayEvent>(key, textOf(values[1])),
+      ...this.decodeEvent(key, streamId, textOf(values[1])),
       id: streamId,
     }));
+  }
+
+  /** One that cannot be read is told as that, so that no reader of the stream is held up, nor misled (R31). */
+  private decodeEvent(key: string, streamId: string, text: string): Omit<BelayEvent, 'id'> {
+    try {
+      return parseStored<BelayEvent>(key, text);
+    } catch (error) {
+      void this.quarantine.note(error);
+      return { seq: 0, type: 'execution.unreadable', entity: 'execution', at: Number.parseInt(streamId, 10) };
+    }
   }
 
   /** The oldest event id kept: a subscriber that wants older ones gets a gap said out loud. */

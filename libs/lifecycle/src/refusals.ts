@@ -6,6 +6,7 @@ import {
   MACHINES,
   NotFoundError,
   StaleEpochError,
+  statesOf,
   type Entity,
   type StateMachine,
 } from '#libs/contracts';
@@ -20,13 +21,14 @@ export function accepted<T>(reply: ScriptReply, entity: Entity, id: string): T {
       throw new NotFoundError(entity, id);
     case 'INVALID_TRANSITION': {
       const { from, to } = reply as unknown as { from: string; to: string };
-      throw new InvalidTransitionError(
-        entity,
-        id,
-        from,
-        to,
-        allowedFrom(MACHINES[entity] as StateMachine<string>, from),
-      );
+      const machine = MACHINES[entity] as StateMachine<string>;
+      if (!statesOf(machine).includes(from))
+        throw new BelayError(
+          'CORRUPT_RECORD',
+          `The record of ${entity} ${id} cannot be read: its state is ${from.slice(0, 80)}.`,
+          { details: { entity, id } },
+        );
+      throw new InvalidTransitionError(entity, id, from, to, allowedFrom(machine, from));
     }
     case 'VERSION_CONFLICT':
       throw new BelayError(

@@ -1,4 +1,5 @@
 import type { Valkey } from '#libs/valkey';
+import { findCorrupt } from './find-corrupt';
 
 /** Bounds and times the shard scripts get with every call. */
 export interface LifecycleOptions {
@@ -31,12 +32,14 @@ export class ShardScripts {
     args: readonly (string | number)[] = [],
   ) {
     const { keys, scripts } = this.valkey;
-    return scripts.json(name, keys.execution(executionId), [
-      keys.tagOf(executionId),
-      executionId,
-      this.settings,
-      ...args,
-    ]);
+    return this.telling(executionId, args, async () =>
+      scripts.json(name, keys.execution(executionId), [
+        keys.tagOf(executionId),
+        executionId,
+        this.settings,
+        ...args,
+      ]),
+    );
   }
 
   raw(
@@ -45,11 +48,28 @@ export class ShardScripts {
     args: readonly (string | number)[],
   ) {
     const { keys, scripts } = this.valkey;
-    return scripts.run(name, keys.execution(executionId), [
-      keys.tagOf(executionId),
-      executionId,
-      this.settings,
-      ...args,
-    ]);
+    return this.telling(executionId, args, async () =>
+      scripts.run(name, keys.execution(executionId), [
+        keys.tagOf(executionId),
+        executionId,
+        this.settings,
+        ...args,
+      ]),
+    );
+  }
+
+  /** A script that met a record it cannot read is a corrupt record, listed and named (R31). */
+  private async telling<T>(
+    executionId: string,
+    args: readonly (string | number)[],
+    call: () => Promise<T>,
+  ): Promise<T> {
+    try {
+      return await call();
+    } catch (error) {
+      const found = await findCorrupt(this.valkey, executionId, args, error);
+      await this.valkey.quarantine.note(found);
+      throw found ?? error;
+    }
   }
 }

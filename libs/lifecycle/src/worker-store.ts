@@ -5,7 +5,7 @@ import {
   type WorkerRecord,
   type WorkerState,
 } from '#libs/contracts';
-import type { ScriptReply, Valkey } from '#libs/valkey';
+import { parseStored, type ScriptReply, type Valkey } from '#libs/valkey';
 import { decodeWorker } from './decode';
 import { accepted } from './refusals';
 
@@ -87,13 +87,16 @@ export class WorkerStore {
 
   /** @throws NotFoundError */
   async get(id: string): Promise<WorkerRecord> {
-    const { redis, keys } = this.valkey;
-    const [fields, lease] = await Promise.all([
-      redis.hgetall(keys.worker(id)),
-      redis.zscore(keys.shard(keys.control, 'leases'), id),
-    ]);
-    if (Object.keys(fields).length === 0) throw new NotFoundError('worker', id);
-    return decodeWorker(fields, lease);
+    const { redis, keys, quarantine } = this.valkey;
+    const key = keys.worker(id);
+    return quarantine.reading(key, async () => {
+      const [fields, lease] = await Promise.all([
+        redis.hgetall(key),
+        redis.zscore(keys.shard(keys.control, 'leases'), id),
+      ]);
+      if (Object.keys(fields).length === 0) throw new NotFoundError('worker', id);
+      return decodeWorker(key, fields, lease);
+    });
   }
 
   /** Workers in those states; all that are not stopped unless said. */
@@ -140,9 +143,12 @@ export class WorkerStore {
 
   /** What `saveProof` kept; undefined where nobody has seen them dead. */
   async proof(id: string): Promise<KeptProof | undefined> {
-    const { redis, keys } = this.valkey;
-    const text = await redis.get(keys.shard(keys.control, `proof:${id}`));
-    return text === null ? undefined : (JSON.parse(text) as KeptProof);
+    const { redis, keys, quarantine } = this.valkey;
+    const key = keys.shard(keys.control, `proof:${id}`);
+    return quarantine.readable(key, async () => {
+      const text = await redis.get(key);
+      return text === null ? undefined : parseStored<KeptProof>(key, text);
+    });
   }
 
   async forgetLost(id: string): Promise<void> {

@@ -395,10 +395,12 @@ export class AgentRunner {
 const TRIES_WHOLE = 3;
 const LONGEST_PAUSE_MS = 5_000;
 
-/** The server has answered, and the answer is no: this attempt is no longer ours to write. */
-function isRefusal(error: unknown): boolean {
-  return isBelayError(error) && ['STALE_EPOCH', 'INVALID_TRANSITION', 'NOT_FOUND'].includes(error.code);
-}
+/**
+ * The server has answered, and the answer is no: this attempt is no longer ours to write, or its record cannot be read
+ * (R31). Its receipts have been told; a slot must not wait for a person.
+ */
+const REFUSALS = ['STALE_EPOCH', 'INVALID_TRANSITION', 'NOT_FOUND', 'CORRUPT_RECORD'];
+const isRefusal = (error: unknown): boolean => isBelayError(error) && REFUSALS.includes(error.code);
 
 /** Ends early when the worker gives up. */
 async function pause(ms: number, closing: AbortSignal | undefined): Promise<void> {

@@ -22,16 +22,18 @@ local retrying = field('retrying') ~= nil
 if state == 'running' and retrying then moved, retrying = reset_nodes(limit) end
 if (state == 'running' or state == 'stopping') and not retrying then
   while moved < limit do
-    local item = redis.call('LPOP', todo_key)
+    local item = redis.call('LINDEX', todo_key, 0)
     if not item then break end
     moved = moved + 1
     local what, id = string.sub(item, 1, 1), string.sub(item, 2)
+    -- A node that cannot be read stays the next one: it must not be lost, and is done once it is mended (R31).
+    local node = what ~= 'R' and what ~= 'S' and read_node(id)
+    redis.call('LPOP', todo_key)
     if what == 'R' or what == 'S' then
       local node_id, piece = string.match(id, '^(.-)\t(%d+)$')
       moved = moved + PIECE_COSTS
       if what == 'R' then release_dependants(node_id, 0, entries, tonumber(piece)) else skip_dependants(node_id, tonumber(piece)) end
     else
-      local node = read_node(id)
       if what == 's' then
         if node.s == 'pending' then
           move_node(id, node, 'skipped')

@@ -24,6 +24,9 @@ if not allowed('agent', agent.state, finish.state) then
   return refuse('INVALID_TRANSITION', { entity = 'agent', id = agent.id, from = agent.state, to = finish.state })
 end
 
+-- Read before anything is written: one that cannot be read must not leave an end half stored (R4, R31).
+local node_id = agent.nodeId
+local node = read_node(node_id)
 for _, name in ipairs({ 'exitCode', 'signal', 'reason', 'error', 'report', 'actor', 'orderId' }) do
   if finish[name] ~= nil then agent[name] = finish[name] end
 end
@@ -31,8 +34,6 @@ local over = finish.costMicros ~= nil and add_cost(agent, finish.costMicros)
 move_agent(agent, finish.state, { reason = finish.reason, error = finish.error, data = { exitCode = finish.exitCode, signal = finish.signal } })
 
 local entries = {}
-local node_id = agent.nodeId
-local node = read_node(node_id)
 local state = field('state')
 local active = state == 'running' or state == 'paused'
 local stop = ARGV[10] ~= '' and cjson.decode(ARGV[10]) or nil

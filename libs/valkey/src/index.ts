@@ -3,6 +3,7 @@ export * from './connection';
 export * from './keyspace';
 export * from './local-server';
 export * from './passing';
+export * from './quarantine';
 export * from './recent';
 export * from './replication';
 export * from './script-runner';

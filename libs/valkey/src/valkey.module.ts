@@ -2,6 +2,7 @@ import { Module, type DynamicModule, type OnApplicationShutdown } from '@nestjs/
 import type { Observable } from 'rxjs';
 import { Connections, type Server } from './connection';
 import { Keyspace } from './keyspace';
+import { Quarantine } from './quarantine';
 import { Replication } from './replication';
 import { ScriptRunner } from './script-runner';
 import { ServerClock } from './server-clock';
@@ -27,6 +28,7 @@ export class Valkey implements OnApplicationShutdown {
   readonly scripts: ScriptRunner;
   readonly clock = new ServerClock();
   readonly replication: Replication;
+  readonly quarantine: Quarantine;
   /** Fires when what was written last may be lost: after a reconnect, a restart, a failover. */
   readonly renewed$: Observable<void>;
 
@@ -36,6 +38,7 @@ export class Valkey implements OnApplicationShutdown {
     this.redis = this.connections.create('state');
     this.scripts = new ScriptRunner(this.redis, options.patienceMs);
     this.replication = new Replication(this.redis, this.connections.mode);
+    this.quarantine = new Quarantine(this.redis, this.keys, this.scripts);
     this.renewed$ = renewalsOf(this.redis, [this.keys.control, ...this.keys.tags()]);
   }
 

@@ -8,6 +8,7 @@ import { withoutInternals } from '../text/without-internals';
 import { fail, ok, warn, type Check } from './check';
 import { checkKillswitch } from './check-killswitch';
 import { checkOrders } from './check-orders';
+import { checkQuarantine } from './check-quarantine';
 
 /** A worker lost longer ago is told no more. Milliseconds. */
 const LOST_MS = 3_600_000;
@@ -40,11 +41,12 @@ export async function checkOrchestrator(
 
 async function checkToken(client: BelayClient, connection: Connection): Promise<Told> {
   try {
-    const [{ items }, { items: latches }, ofOrders, ofKillswitch] = await Promise.all([
+    const [{ items }, { items: latches }, ofOrders, ofKillswitch, ofRecords] = await Promise.all([
       client.workers(),
       client.latches(),
       checkOrders(client, Date.now()),
       checkKillswitch(client, Date.now()),
+      checkQuarantine(client),
     ]);
     return {
       checks: [
@@ -54,6 +56,7 @@ async function checkToken(client: BelayClient, connection: Connection): Promise<
         checkLatches(latches),
         ...ofOrders,
         ...ofKillswitch,
+        ofRecords,
       ],
       workers: items.filter(({ state }) => state !== 'stopped'),
     };

@@ -16,6 +16,7 @@ export const COMMANDS = [
   'orchestrator',
   'pause',
   'ps',
+  'quarantine',
   'receipt',
   'release',
   'resume',

@@ -81,6 +81,14 @@ export function orchestratorMetrics(
     },
   });
   void new Gauge({
+    name: 'belay_quarantined_records',
+    help: 'Stored records that cannot be read; look with: belay quarantine',
+    registers,
+    async collect() {
+      this.set(await lifecycle.valkey.quarantine.count());
+    },
+  });
+  void new Gauge({
     name: 'belay_orders_open',
     help: 'Orders whose receipt is not complete',
     registers,

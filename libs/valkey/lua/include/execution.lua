@@ -138,8 +138,9 @@ local function release_dependants(id, budget, entries, piece)
   local running = field('state') == 'running'
   for _, next_id in ipairs(ids) do
     if redis.call('HINCRBY', exe_key .. ':deps', next_id, -1) == 0 then
-      if running and #entries < budget then
-        local node = read_node(next_id)
+      -- One that cannot be read waits with the rest, and does not leave this act half done (R4, R31).
+      local legible, node = pcall(read_node, next_id)
+      if running and #entries < budget and legible and node then
         if node.s == 'pending' then make_ready(next_id, node, 0, entries) end
       else
         redis.call('RPUSH', todo_key, 'r' .. next_id)

@@ -1,0 +1,16 @@
+import type { BelayClient } from '#libs/client';
+import { isBelayError } from '#libs/contracts';
+import { count } from '../text/format';
+import { ok, warn, type Check } from './check';
+
+/** Stored records that cannot be read: what they are of does not go on until they are mended. */
+export async function checkQuarantine(client: BelayClient): Promise<Check> {
+  try {
+    const { items } = await client.quarantine();
+    if (items.length === 0) return ok('records', 'every one that was looked at can be read');
+    return warn('records', `${count(items.length, 'record')} cannot be read`, 'belay quarantine');
+  } catch (error) {
+    if (!isBelayError(error) || error.code !== 'NOT_FOUND') throw error;
+    return warn('records', `not known: ${error.message}`);
+  }
+}

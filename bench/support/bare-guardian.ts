@@ -1,0 +1,19 @@
+import { spawn } from 'node:child_process';
+
+/**
+ * The least that ends the trees of a program that died: a process that knows their groups and, at the end of its
+ * channel, kills each with one `kill(2)`. Started by the worker-loss benchmark; gets the commands to run over IPC.
+ */
+const groups: number[] = [];
+
+process.on('message', (commands: string[][]) => {
+  for (const [file = '', ...args] of commands) {
+    const { pid } = spawn(file, args, { detached: true, stdio: 'ignore' });
+    if (pid !== undefined) groups.push(pid);
+  }
+});
+process.on('disconnect', () => {
+  for (const group of groups) process.kill(-group, 'SIGKILL');
+  process.exit();
+});
+process.send?.('ready');

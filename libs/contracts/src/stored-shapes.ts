@@ -1,0 +1,79 @@
+import { AGENT_MACHINE, EXECUTION_MACHINE, NODE_MACHINE } from './states';
+import { statesOf } from './state-machine';
+
+/** A stored record that cannot be read (R31): kept where it is, told once, and left alone by the sweeps. */
+export interface QuarantinedRecord {
+  readonly key: string;
+  /** Of a hash, where one field is at fault. */
+  readonly field?: string;
+  readonly executionId?: string;
+  /** What is wrong with it, in a sentence. */
+  readonly problem: string;
+  /** Its beginning, 200 characters at most; of what may hold secrets only the size. */
+  readonly cut: string;
+  /** Valkey's clock, milliseconds. */
+  readonly firstSeenAt: number;
+}
+
+/** Longer text is no record of ours: the largest is a node's spec, and a body has at most 8 MiB. */
+export const MAX_STORED_CHARS = 16 * 1024 * 1024;
+
+/** What is wrong with a record, and in which of its fields; undefined: nothing. */
+export interface ShapeProblem {
+  readonly field: string;
+  readonly problem: string;
+}
+
+type Values = Readonly<Record<string, unknown>>;
+type Kind = 'text' | 'number' | readonly string[];
+
+const EXECUTION_SHAPE = new Map<string, Kind>([
+  ['id', 'text'],
+  ['state', statesOf(EXECUTION_MACHINE)],
+  ...['version', 'epoch', 'createdAt', 'live', 'n:total'].map((name) => [name, 'number'] as const),
+  ...statesOf(NODE_MACHINE).map((state) => [`n:${state}`, 'number'] as const),
+]);
+const NODE_SHAPE = new Map<string, Kind>([
+  ['s', statesOf(NODE_MACHINE)],
+  ['i', 'number'],
+  ['a', 'number'],
+  ['p', 'text'],
+]);
+const AGENT_SHAPE = new Map<string, Kind>([
+  ...['id', 'executionId', 'nodeId', 'owner'].map((name) => [name, 'text'] as const),
+  ['state', statesOf(AGENT_MACHINE)],
+  ...['version', 'epoch', 'attempt', 'createdAt'].map((name) => [name, 'number'] as const),
+]);
+
+function isOf(kind: Kind, value: unknown, isText: boolean): boolean {
+  if (kind === 'text') return typeof value === 'string' && value !== '';
+  if (kind !== 'number') return kind.includes(value as string);
+  // What a hash keeps is text, what JSON keeps is a number.
+  if (typeof value !== (isText ? 'string' : 'number') || value === '') return false;
+  return Number.isFinite(Number(value));
+}
+
+function firstProblem(
+  shape: ReadonlyMap<string, Kind>,
+  values: Values,
+  isText: boolean,
+): ShapeProblem | undefined {
+  for (const [field, kind] of shape) {
+    const value = values[field];
+    if (isOf(kind, value, isText)) continue;
+    const wanted = typeof kind === 'string' ? `a ${kind}` : `one of ${kind.join(', ')}`;
+    return { field, problem: value === undefined ? `${field} is missing` : `${field} is not ${wanted}` };
+  }
+  return undefined;
+}
+
+/** Of an execution's hash. */
+export const executionProblem = (fields: Values): ShapeProblem | undefined =>
+  firstProblem(EXECUTION_SHAPE, fields, true);
+
+/** Of a node's or an agent's JSON. */
+export function jsonProblem(kind: 'node' | 'agent', value: unknown): ShapeProblem | undefined {
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    return { field: '', problem: 'it is JSON, but not an object' };
+  return firstProblem(kind === 'node' ? NODE_SHAPE : AGENT_SHAPE, value as Values, false);
+}

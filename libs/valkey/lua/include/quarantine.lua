@@ -1,0 +1,14 @@
+-- quarantine: what tells whether a record has changed, without reading what it says. Needs base.
+local PRINTED = 65536
+
+local function value_print(text)
+  if not text then return 'nothing' end
+  return #text .. ':' .. redis.sha1hex(#text > PRINTED and string.sub(text, 1, PRINTED) or text)
+end
+
+-- Of one field, or of a whole key: then only what type it is, since the rest may be anything.
+local function fingerprint(name, field_name)
+  local kind = redis.call('TYPE', name).ok
+  if field_name == '' or kind ~= 'hash' then return kind end
+  return kind .. ':' .. value_print(redis.call('HGET', name, field_name))
+end

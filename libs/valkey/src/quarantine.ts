@@ -1,0 +1,196 @@
+import { BelayError, isBelayError, MAX_STORED_CHARS, type QuarantinedRecord } from '#libs/contracts';
+import type { Server } from './connection';
+import type { Keyspace } from './keyspace';
+import { Recent } from './recent';
+import type { ScriptRunner } from './script-runner';
+
+/** Characters of a corrupt record that are shown. */
+const CUT = 200;
+/** Where an agent's environment or what it made may stand: of these only the size is told. */
+const SECRET = /:(specs|results)$/;
+/** Entries of one slot. */
+const MOST = 1_000;
+/** Entries looked at again in one pass of a slot. */
+const LOOKED_AT = 50;
+/** The same finding of this process is not sent again for so long. Milliseconds. */
+const QUIET_MS = 5_000;
+
+/** What of a record may be shown: its beginning, without tokens and control characters. */
+export function cutOf(key: string, text: string): string {
+  if (SECRET.test(key)) return `(${text.length} characters, not shown)`;
+  const shown = text
+    .slice(0, 4 * CUT)
+    .replace(/("token"\s*:\s*)"[^"]*"?/g, '$1"…"')
+    .replace(/\p{Cc}/gu, '·');
+  return shown.slice(0, CUT);
+}
+
+/** Where a record is, what is wrong with it, and its text where there is one. */
+export interface Corruption {
+  readonly key: string;
+  readonly field?: string;
+  readonly problem: string;
+  readonly text?: string;
+  /** No sweep gets on with its execution as long as it is like that. */
+  readonly stops?: boolean;
+}
+
+/** R31: an error that names the key, says what is wrong, and shows a short cut of the data. */
+export function corrupt({ key, field, problem, text = '', stops }: Corruption, cause?: unknown): BelayError {
+  const cut = cutOf(key, text);
+  const where = field === undefined ? key : `${key} ${field}`;
+  return new BelayError(
+    'CORRUPT_RECORD',
+    `The record at ${where} cannot be read: ${problem}${cut === '' ? '' : `: ${cut}`}. Look with: belay quarantine`,
+    {
+      cause,
+      details: {
+        key,
+        ...(field === undefined ? {} : { field }),
+        problem,
+        cut,
+        ...(stops === true ? { stops } : {}),
+      },
+    },
+  );
+}
+
+/** A stored JSON text. @throws BelayError CORRUPT_RECORD */
+export function parseStored<T>(key: string, text: string, field?: string): T {
+  const at = { key, text, ...(field === undefined ? {} : { field }) };
+  if (text.length > MAX_STORED_CHARS)
+    throw corrupt({ ...at, problem: `it is ${text.length} characters long` });
+  try {
+    return JSON.parse(text) as T;
+  } catch (cause) {
+    throw corrupt({ ...at, problem: 'it is not JSON' }, cause);
+  }
+}
+
+export const isCorrupt = (error: unknown): error is BelayError =>
+  isBelayError(error) && error.code === 'CORRUPT_RECORD';
+
+/** The server's own word for a key that holds something else than it should. */
+const WRONG_TYPE = /^WRONGTYPE/;
+
+/** What the sweeps of one slot leave alone. */
+export interface Held {
+  readonly size: number;
+  /** Of an execution: nothing gets on with it. */
+  execution(id: string): boolean;
+  record(key: string, field?: string): boolean;
+}
+
+/**
+ * Corrupt records, set aside (R31): the record stays where it is, since a person may mend it and nobody can tell what
+ * of it is still true; an entry beside it says where it is and what is wrong. The sweeps leave listed ones alone. An
+ * entry goes when its record was changed or is gone: it is read, and judged, anew. What stops processes never asks
+ * here: a worker kills what it runs whatever became of the record.
+ */
+export class Quarantine {
+  private readonly sent = new Recent<true>(QUIET_MS, MOST);
+  /** Called once for each record in the fleet, by the process that found it first. */
+  onFound: ((found: BelayError) => void) | undefined;
+
+  constructor(
+    private readonly redis: Server,
+    private readonly keys: Keyspace,
+    private readonly scripts: ScriptRunner,
+  ) {}
+
+  /** Lists what is at fault in `error`, if it is a corrupt record. Never rejects: it is found again if it fails. */
+  async note(error: unknown): Promise<void> {
+    if (!isCorrupt(error)) return;
+    const { key, field, problem, cut, stops } = error.details as unknown as Corruption & { cut: string };
+    const tag = /^\{[^}]*\}/.exec(key)?.[0];
+    if (tag === undefined) return;
+    const id = `${key}\t${field ?? ''}\t${stops === true ? 1 : 0}`;
+    if (this.sent.has(id)) return;
+    this.sent.add(id, true);
+    const executionId = /:exe:(exe_[0-9A-Z]+)/.exec(key)?.[1];
+    const entry = { key, field, executionId, problem, cut, stops };
+    const args = [tag, key, field ?? '', JSON.stringify(entry), MOST, this.keys.eventsChannel];
+    try {
+      const reply = await this.scripts.json('quarantineRecord', this.keys.shard(tag, 'quarantine'), args);
+      if (reply['new'] === true) this.onFound?.(error);
+    } catch {
+      this.sent.drop(id);
+    }
+  }
+
+  /** `act`, which reads `key`: a key of another type is a corrupt record too, and what is corrupt gets listed. */
+  async reading<T>(key: string, act: () => Promise<T>): Promise<T> {
+    try {
+      return await act();
+    } catch (error) {
+      const found =
+        error instanceof Error && WRONG_TYPE.test(error.message)
+          ? corrupt({ key, problem: 'its key holds something else than it should' }, error)
+          : error;
+      void this.note(found);
+      throw found;
+    }
+  }
+
+  /** What could be read; what is corrupt is listed and left out. */
+  async readable<T>(key: string, act: () => Promise<T>): Promise<T | undefined> {
+    try {
+      return await this.reading(key, act);
+    } catch (error) {
+      if (isCorrupt(error)) return undefined;
+      throw error;
+    }
+  }
+
+  /** Everything listed, oldest first. */
+  async list(): Promise<QuarantinedRecord[]> {
+    const tags = [this.keys.control, ...this.keys.tags()];
+    const texts = await Promise.all(
+      tags.map(async (tag) => this.redis.hvals(this.keys.shard(tag, 'quarantine'))),
+    );
+    return texts
+      .flat()
+      .map((text) => {
+        const {
+          print: _,
+          stops: __,
+          ...entry
+        } = JSON.parse(text) as QuarantinedRecord & {
+          print: string;
+          stops?: true;
+        };
+        return entry;
+      })
+      .sort((a, b) => a.firstSeenAt - b.firstSeenAt);
+  }
+
+  async count(): Promise<number> {
+    const tags = [this.keys.control, ...this.keys.tags()];
+    const counts = await Promise.all(
+      tags.map(async (tag) => this.redis.hlen(this.keys.shard(tag, 'quarantine'))),
+    );
+    return counts.reduce((sum, count) => sum + count, 0);
+  }
+
+  /** One pass of a slot: entries whose record was mended or removed go; the others are what a sweep leaves alone. */
+  async held(tag: string): Promise<Held> {
+    const name = this.keys.shard(tag, 'quarantine');
+    if ((await this.redis.hlen(name)) === 0) return NOTHING;
+    await this.scripts.run('lookAgain', name, [tag, LOOKED_AT]);
+    const entries = Object.entries(await this.redis.hgetall(name));
+    const stopped = new Set(
+      entries.flatMap(([, text]) => {
+        const { executionId, stops } = JSON.parse(text) as { executionId?: string; stops?: boolean };
+        return stops === true && executionId !== undefined ? [executionId] : [];
+      }),
+    );
+    const listed = new Set(entries.map(([id]) => id));
+    return {
+      size: listed.size,
+      execution: (id) => stopped.has(id),
+      record: (key, field = '') => listed.has(`${key}\t${field}`),
+    };
+  }
+}
+
+const NOTHING: Held = { size: 0, execution: () => false, record: () => false };

@@ -1,0 +1,143 @@
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { eventually, processesWith, startFleet, type Fleet } from '../support/fleet';
+
+const sh = (script: string) => ({ command: [script], shell: true });
+const ENV = {
+  BELAY_LEASE_TTL_MS: '4000',
+  BELAY_HEARTBEAT_MS: '300',
+  BELAY_GRACE_MS: '300',
+  BELAY_LOG_LEVEL: 'debug',
+};
+
+let fleet: Fleet;
+afterEach(async () => fleet.stop(), 60_000);
+
+async function running(nodes: object[]): Promise<{ id: string; agentId: string }> {
+  const { execution } = await fleet.client.createExecution({ name: 'drained', nodes });
+  const [agent] = await eventually(async () => {
+    const { items } = await fleet.client.agents({ executionId: execution.id, state: ['running'] });
+    if (items.length === 0) return false;
+    const { lines } = await fleet.client.logs(items[0]?.id ?? '');
+    return lines.some(({ line }) => line === 'ready') && items;
+  }, 'an agent that is ready');
+  return { id: execution.id, agentId: agent?.id ?? '' };
+}
+
+it('R46 SIGTERM, SIGINT, SIGTERM to a worker: one shutdown, the second at debug, the third forces; the exit code says so', async () => {
+  fleet = await startFleet({ workers: 1, env: { ...ENV, BELAY_STOP_TIMEOUT_MS: '60000' } });
+  const { id, agentId } = await running([
+    { id: 'a', run: sh("trap '' TERM; echo ready; sleep 600; sleep 600") },
+  ]);
+  const [worker] = fleet.workers;
+  const log = (): string => worker?.log() ?? '';
+  worker?.process.kill('SIGTERM');
+  await eventually(async () => log().includes('draining (SIGTERM)'), 'the drain');
+  worker?.process.kill('SIGINT');
+  await eventually(async () => log().includes('SIGINT again: already draining'), 'the second signal');
+  const second = log()
+    .split('\n')
+    .find((line) => line.includes('already draining'));
+  expect((JSON.parse(second ?? '{}') as { level?: number }).level).toBe(20);
+  expect(processesWith(id).length).toBeGreaterThan(0);
+  worker?.process.kill('SIGTERM');
+  expect(await worker?.exited).toBe(3);
+  expect(processesWith(id)).toEqual([]);
+  expect(log().match(/"msg":"draining \(/g)).toHaveLength(1);
+  // Its id is in the log, and its end is stored as what it was.
+  expect(log()).toContain(agentId);
+  expect(await fleet.client.agent(agentId)).toMatchObject({ state: 'failed', reason: 'server_shutdown' });
+}, 90_000);
+
+it('R46 SIGINT and SIGTERM at once to an orchestrator: one shutdown, exit code 0', async () => {
+  fleet = await startFleet({ workers: 0, env: ENV });
+  const [orchestrator] = fleet.orchestrators;
+  orchestrator?.process.kill('SIGINT');
+  orchestrator?.process.kill('SIGTERM');
+  expect(await orchestrator?.exited).toBe(0);
+  expect(orchestrator?.log().match(/"msg":"draining \(/g)).toHaveLength(1);
+  expect(orchestrator?.log().match(/"msg":"stopped"/g)).toHaveLength(1);
+}, 60_000);
+
+it('R44 what a drain had to stop is named in its log, marked, and run again elsewhere by its policy alone', async () => {
+  fleet = await startFleet({ workers: 1, env: { ...ENV, BELAY_STOP_TIMEOUT_MS: '300' } });
+  const ran = join(fleet.dir, 'ran');
+  const script = (name: string): string => `echo "$BELAY_ATTEMPT" >>${ran}-${name}; echo ready; sleep 600`;
+  const again = await running([
+    { id: 'a', run: sh(script('again')), backoff: { type: 'fixed', delayMs: 0 } },
+  ]);
+  const once = await running([{ id: 'a', run: sh(script('once')), maxAttempts: 1 }]);
+  const [first] = fleet.workers;
+  const second = await fleet.addWorker();
+  first?.process.kill('SIGTERM');
+  expect(await first?.exited).toBe(3);
+  const told = first
+    ?.log()
+    .split('\n')
+    .find((line) => line.includes('still running after'));
+  expect((JSON.parse(told ?? '{}') as { agents?: string[] }).agents?.toSorted()).toEqual(
+    [again.agentId, once.agentId].toSorted(),
+  );
+  for (const { agentId } of [again, once])
+    expect(await fleet.client.agent(agentId)).toMatchObject({
+      state: 'failed',
+      reason: 'server_shutdown',
+      report: { proved: true },
+    });
+  const [next] = await eventually(async () => {
+    const { items } = await fleet.client.agents({ executionId: again.id, state: ['running'] });
+    return items.length > 0 && items;
+  }, 'the next attempt');
+  expect(next).toMatchObject({ owner: second.id, attempt: 2, previousId: again.agentId });
+  expect(await fleet.client.waitForEnd(once.id, { giveUpAfterMs: 30_000 })).toMatchObject({
+    state: 'failed',
+  });
+  await eventually(async () => existsSync(`${ran}-again`), 'its record');
+  expect(readFileSync(`${ran}-once`, 'utf8')).toBe('1\n');
+  await fleet.client.stop(again.id);
+}, 90_000);
+
+it('R42 R45 R49 while an orchestrator drains it answers health, status and streams, takes nothing new, and is not ready', async () => {
+  fleet = await startFleet({ workers: 1, env: ENV });
+  const go = join(fleet.dir, 'go');
+  const { id } = await running([{ id: 'a', run: sh(`echo ready; until [ -e ${go} ]; do sleep 0.05; done`) }]);
+  const [orchestrator] = fleet.orchestrators;
+  const url = orchestrator?.url ?? '';
+  const headers = { authorization: `Bearer ${fleet.token}`, 'content-type': 'application/json' };
+  const status = async (path: string): Promise<number> => (await fetch(`${url}${path}`)).status;
+  const states = async () => Promise.all(['/health', '/health/live', '/health/ready'].map(status));
+  expect(await states()).toEqual([200, 200, 200]);
+  const events = fetch(`${url}/api/executions/${id}/events`, { headers }).then(async (one) => one.text());
+  // The janitor has a turn to give back, and the server takes no write for a while: there is time to look at the drain.
+  const { redis, keys } = fleet.life.valkey;
+  await eventually(
+    async () => (await redis.exists(keys.shard(keys.control, 'turn:janitor'))) === 1,
+    'the janitor’s turn',
+  );
+  await redis.call('CLIENT', 'PAUSE', '2500', 'WRITE');
+  orchestrator?.process.kill('SIGTERM');
+  await eventually(
+    async () => ((await (await fetch(`${url}/health`)).json()) as { state: string }).state === 'draining',
+    'draining',
+  );
+  expect(await states()).toEqual([200, 200, 503]);
+  const spec = { name: 'late', nodes: [{ id: 'a', run: { command: ['true'] } }] };
+  const refused = await fetch(`${url}/api/executions`, {
+    method: 'POST',
+    headers,
+    body: JSON.stringify(spec),
+  });
+  expect(refused.status).toBe(503);
+  expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0);
+  expect(await refused.json()).toMatchObject({ code: 'DRAINING' });
+  const read = await fetch(`${url}/api/executions/${id}`, { headers });
+  expect(read.status).toBe(200);
+  expect(orchestrator?.process.exitCode).toBeNull();
+  expect(await events).toMatch(/event: server_shutting_down/);
+  expect(await orchestrator?.exited).toBe(0);
+  // The execution knows nothing of it; what was refused is not there.
+  writeFileSync(go, '');
+  await fleet.addOrchestrator();
+  await eventually(async () => (await fleet.life.executions.get(id)).state === 'completed', 'its end');
+  expect((await fleet.life.executions.list()).items.map((one) => one.id)).toEqual([id]);
+}, 90_000);
