@@ -9,28 +9,19 @@ import {
   type Scope,
   type StopReport,
 } from '#libs/contracts';
-import { startThrowawayServer, Valkey, type ThrowawayServer } from '#libs/valkey';
+import type { Valkey } from '#libs/valkey';
 import fc from 'fast-check';
-import { node, spec } from './lifecycle.fixture';
+import { advanceAll, createExecution, node, spec, useLife } from './lifecycle.fixture';
 import { LifecycleService } from './lifecycle.service';
 import { reportFor } from './worker-store';
 import type { Fence } from './agent-store';
 
-let server: ThrowawayServer;
 let valkey: Valkey;
 let life: LifecycleService;
 let version = 0;
 const WORKER = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ';
 
-beforeAll(async () => {
-  server = await startThrowawayServer();
-  valkey = await new Valkey({ url: server.url, keyPrefix: 'belay', shards: 2 }).open();
-  life = new LifecycleService(valkey, { retentionMs: 60_000 });
-});
-afterAll(async () => {
-  valkey.close();
-  await server.stop();
-});
+useLife((rig) => ({ valkey, life } = rig));
 afterEach(async () => latch());
 
 /** What every shard holds from here on, as LatchStore would copy it. */
@@ -61,20 +52,10 @@ async function create(
   over: Parameters<typeof spec>[1] = {},
   start = true,
 ): Promise<string> {
-  const made = spec(nodes, over);
-  return (await life.executions.create(made, { start, canonical: JSON.stringify(made) })).id;
+  return createExecution(life, spec(nodes, over), start);
 }
 
-async function advanceAll(id: string): Promise<DispatchEntry[]> {
-  const entries: DispatchEntry[] = [];
-  for (;;) {
-    const step = await life.executions.advance(id);
-    entries.push(...step.entries);
-    if (!step.more) return entries;
-  }
-}
-
-const first = async (id: string): Promise<DispatchEntry> => (await advanceAll(id))[0] as DispatchEntry;
+const first = async (id: string): Promise<DispatchEntry> => (await advanceAll(life, id))[0] as DispatchEntry;
 
 async function claim(job: DispatchEntry, owner = WORKER): Promise<Fence> {
   const granted = await life.agents.claim(job, owner, 'token');
@@ -296,7 +277,7 @@ describe('lost workers', () => {
     expect(await life.agents.unproved('wrk_else')).toEqual([]);
     expect((await life.agents.unproved()).length).toBe(1);
     await life.executions.stop(id, { reason: 'user_abort' });
-    await advanceAll(id);
+    await advanceAll(life, id);
     expect(await life.executions.get(id)).toMatchObject({ state: 'failed', error: { code: 'UNCONFIRMED' } });
     await expect(life.agents.prove(fence.agentId, 'wrk_else', REPORT)).rejects.toMatchObject({
       code: 'STALE_EPOCH',
@@ -338,7 +319,7 @@ describe('lost workers', () => {
 it('agents that ended since, and those that can be read beside one that cannot (R31)', async () => {
   const since = (await life.workers.register('wrk_clock', {}, 1_000)) as unknown as { now: number };
   const id = await create([node('a'), node('b')], { onFailure: 'continue' });
-  const [a, b] = await Promise.all((await advanceAll(id)).map(async (job) => claim(job)));
+  const [a, b] = await Promise.all((await advanceAll(life, id)).map(async (job) => claim(job)));
   if (a === undefined || b === undefined) throw new Error('two agents');
   await life.agents.finish(a, { state: 'failed', reason: 'error' });
   expect((await life.agents.report(b, { costUsd: 1, badLines: 2, droppedEvents: 3 })).overBudget).toBe(false);
@@ -366,14 +347,14 @@ it('R36 a node with thousands of dependants opens them in pieces, each once; ski
   const fence = await claim(await first(good));
   await life.agents.started(fence, { pid: 1, pidStartTime: '1', containment: 'group' });
   const done = await life.agents.finish(fence, { state: 'completed' });
-  const opened = [...done.entries, ...(await advanceAll(good))];
+  const opened = [...done.entries, ...(await advanceAll(life, good))];
   expect(new Set(opened.map(({ nodeId }) => nodeId)).size).toBe(1_700);
   expect(opened).toHaveLength(1_700);
   expect((await life.executions.get(good)).nodes).toMatchObject({ ready: 1_700, pending: 1 });
 
   const bad = await create([{ ...node('root'), maxAttempts: 1 }, ...fan], { onFailure: 'continue' });
   await life.agents.finish(await claim(await first(bad)), { state: 'failed', reason: 'error' });
-  await advanceAll(bad);
+  await advanceAll(life, bad);
   expect(await life.executions.get(bad)).toMatchObject({
     state: 'failed',
     nodes: { skipped: 1_700, failed: 1 },

@@ -1,4 +1,6 @@
-import type { ExecutionSpec, NodeSpec } from '#libs/contracts';
+import type { DispatchEntry, ExecutionSpec, NodeSpec } from '#libs/contracts';
+import { startThrowawayServer, Valkey, type ThrowawayServer } from '#libs/valkey';
+import { LifecycleService } from './lifecycle.service';
 
 /** A node with every default, for tests. */
 export function node(id: string, over: Partial<NodeSpec> = {}): NodeSpec {
@@ -21,4 +23,50 @@ export function node(id: string, over: Partial<NodeSpec> = {}): NodeSpec {
 /** A spec of those nodes, for tests. */
 export function spec(nodes: readonly NodeSpec[], over: Partial<ExecutionSpec> = {}): ExecutionSpec {
   return { name: 'test', labels: {}, onFailure: 'stop', nodes, ...over };
+}
+
+/** What the tests of a file work with. */
+export interface Rig {
+  /** Of the server. */
+  readonly url: string;
+  readonly valkey: Valkey;
+  readonly life: LifecycleService;
+}
+
+/** A service on a server of its own, from before the first test of a file until after its last. */
+export function useLife(onReady: (rig: Rig) => void): void {
+  let server: ThrowawayServer;
+  let valkey: Valkey;
+  beforeAll(async () => {
+    server = await startThrowawayServer();
+    valkey = await new Valkey({ url: server.url, keyPrefix: 'belay', shards: 2 }).open();
+    onReady({ url: server.url, valkey, life: new LifecycleService(valkey, { retentionMs: 60_000 }) });
+  });
+  afterAll(async () => {
+    valkey.close();
+    await server.stop();
+  });
+}
+
+/** Its id. */
+export async function createExecution(
+  life: LifecycleService,
+  made: ExecutionSpec,
+  start = true,
+): Promise<string> {
+  return (await life.executions.create(made, { start, canonical: JSON.stringify(made) })).id;
+}
+
+/** Advances until there is no more to do by itself; what became ready. */
+export async function advanceAll(
+  life: LifecycleService,
+  id: string,
+  limit?: number,
+): Promise<DispatchEntry[]> {
+  const entries: DispatchEntry[] = [];
+  for (;;) {
+    const step = await life.executions.advance(id, limit);
+    entries.push(...step.entries);
+    if (!step.more) return entries;
+  }
 }

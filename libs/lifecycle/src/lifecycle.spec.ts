@@ -9,47 +9,27 @@ import {
   WORKER_MACHINE,
   type AgentJob,
   type BelayError,
-  type DispatchEntry,
 } from '#libs/contracts';
-import { startThrowawayServer, Valkey, type ThrowawayServer } from '#libs/valkey';
+import { Valkey, ValkeyModule } from '#libs/valkey';
 import { Test } from '@nestjs/testing';
-import { node, spec } from './lifecycle.fixture';
+import { advanceAll, createExecution, node, spec, useLife } from './lifecycle.fixture';
 import { LifecycleModule } from './lifecycle.module';
 import { LifecycleService } from './lifecycle.service';
-import { ValkeyModule } from '#libs/valkey';
 import type { AgentOutcome, Fence } from './agent-store';
 
-let server: ThrowawayServer;
+let url: string;
 let valkey: Valkey;
 let life: LifecycleService;
 const worker = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ';
 
-beforeAll(async () => {
-  server = await startThrowawayServer();
-  valkey = await new Valkey({ url: server.url, keyPrefix: 'belay', shards: 2 }).open();
-  life = new LifecycleService(valkey, { retentionMs: 60_000 });
-});
-afterAll(async () => {
-  valkey.close();
-  await server.stop();
-});
+useLife((rig) => ({ url, valkey, life } = rig));
 
 async function create(
   nodes: Parameters<typeof spec>[0],
   over: Parameters<typeof spec>[1] = {},
   start = true,
 ): Promise<string> {
-  const made = spec(nodes, over);
-  return (await life.executions.create(made, { start, canonical: JSON.stringify(made) })).id;
-}
-
-async function advanceAll(id: string, limit?: number): Promise<DispatchEntry[]> {
-  const entries: DispatchEntry[] = [];
-  for (;;) {
-    const step = await life.executions.advance(id, limit);
-    entries.push(...step.entries);
-    if (!step.more) return entries;
-  }
+  return createExecution(life, spec(nodes, over), start);
 }
 
 async function claim(job: AgentJob, owner = worker): Promise<Fence> {
@@ -119,7 +99,7 @@ describe('R1 the tables guard the scripts', () => {
 describe('R2 terminal is final', () => {
   it('refuses a different end and leaves every key byte-identical; the same end again is no second event', async () => {
     const id = await create([node('a')]);
-    const [job] = await advanceAll(id);
+    const [job] = await advanceAll(life, id);
     const fence = await claim(job!);
     await life.agents.started(fence, process);
     await life.agents.finish(fence, { state: 'completed', exitCode: 0, result: { n: 1 } });
@@ -180,7 +160,7 @@ describe('R3 compare-and-set', () => {
 
   it('gives 40 racing claims of one node exactly one winner', async () => {
     const id = await create([node('a')]);
-    const [job] = await advanceAll(id);
+    const [job] = await advanceAll(life, id);
     const claims = await Promise.all(
       Array.from({ length: 40 }, async (_, i) => life.agents.claim(job!, `wrk_${i}`, 't')),
     );
@@ -202,7 +182,7 @@ describe('R5 times and identity', () => {
       labels: { team: 'x' },
       maxCostUsd: 3,
     });
-    const [job] = await advanceAll(id);
+    const [job] = await advanceAll(life, id);
     const granted = await life.agents.claim(job!, worker, 't');
     expect(granted).toMatchObject({ claimed: true, graceMs: 10, executionName: 'test' });
     await runTo(job!, { state: 'completed' }).catch(() => undefined);
@@ -287,14 +267,14 @@ describe('R9 a retry is another attempt, linked to the one before', () => {
     const id = await create([node('a', { maxAttempts: 2 }), node('b', { dependsOn: ['a'] })], {
       onFailure: 'continue',
     });
-    const [first] = await advanceAll(id);
+    const [first] = await advanceAll(life, id);
     const retried = await runTo(first!, { ...failed(), retryInMs: 25 });
     expect(retried).toMatchObject({ state: 'running', node: 'ready' });
     expect(retried.entries).toEqual([expect.objectContaining({ nodeId: 'a', attempt: 2, delayMs: 25 })]);
     expect(await life.executions.node(id, 'b')).toMatchObject({ state: 'pending' });
     const last = await runTo(retried.entries[0]!, failed());
     expect(last).toMatchObject({ node: 'failed', more: true });
-    await advanceAll(id);
+    await advanceAll(life, id);
     expect(await life.agents.get(agentIdOf(id, 0, 2))).toMatchObject({
       previousId: agentIdOf(id, 0, 1),
       attempt: 2,
@@ -316,7 +296,7 @@ describe('R36 dependencies', () => {
       node('c', { dependsOn: ['a'] }),
       node('d', { dependsOn: ['a', 'b'] }),
     ]);
-    const [a, b] = await advanceAll(id);
+    const [a, b] = await advanceAll(life, id);
     const done = await runTo(a!, { state: 'completed', result: { x: [] } });
     expect(done.entries.map((e) => e.nodeId)).toEqual(['c']);
     const next = await runTo(b!, { state: 'completed' });
@@ -333,7 +313,7 @@ describe('R36 dependencies', () => {
 
   it('lets dependants run after a failure that is allowed', async () => {
     const id = await create([node('a', { allowFailure: true }), node('b', { dependsOn: ['a'] })]);
-    const [a] = await advanceAll(id);
+    const [a] = await advanceAll(life, id);
     const { entries } = await runTo(a!, failed());
     await runTo(entries[0]!, { state: 'completed' });
     expect(await life.executions.get(id)).toMatchObject({
@@ -349,7 +329,7 @@ describe('R36 dependencies', () => {
       node('c', { dependsOn: ['a'] }),
       node('d', { dependsOn: ['b'] }),
     ]);
-    const [a, b] = await advanceAll(id);
+    const [a, b] = await advanceAll(life, id);
     const fence = await claim(b!);
     await life.agents.started(fence, process);
     const result = await runTo(a!, failed());
@@ -359,7 +339,7 @@ describe('R36 dependencies', () => {
       orderId: 'ord_1',
       live: 1,
     });
-    await advanceAll(id);
+    await advanceAll(life, id);
     const last = await life.agents.finish(fence, {
       state: 'killed',
       reason: 'error',
@@ -373,11 +353,11 @@ describe('R36 dependencies', () => {
   it('opens a wide fan in bounded steps', async () => {
     const leaves = Array.from({ length: 450 }, (_, i) => node(`n${i}`, { dependsOn: ['root'] }));
     const id = await create([node('root'), ...leaves]);
-    const [root] = await advanceAll(id);
+    const [root] = await advanceAll(life, id);
     const { entries, more } = await runTo(root!, { state: 'completed' });
     expect(entries).toHaveLength(200);
     expect(more).toBe(true);
-    const rest = await advanceAll(id, 100);
+    const rest = await advanceAll(life, id, 100);
     expect(rest).toHaveLength(250);
     expect((await life.executions.get(id)).nodes).toMatchObject({ ready: 450, completed: 1 });
     const page = await life.executions.nodes(id, { limit: 100, states: ['ready'], cursor: '400' });
@@ -390,7 +370,7 @@ describe('R36 dependencies', () => {
 describe('stopping', () => {
   it('cancels what has not started, ends when the last agent is dead, and keeps the first reason (R20)', async () => {
     const id = await create([node('a'), node('b', { dependsOn: ['a'] })]);
-    const [a] = await advanceAll(id);
+    const [a] = await advanceAll(life, id);
     const fence = await claim(a!);
     expect(
       await life.executions.stop(id, { reason: 'user_abort', orderId: 'ord_1', actor: 'me', note: 'why' }),
@@ -404,7 +384,7 @@ describe('stopping', () => {
       orderId: 'ord_1',
       reason: 'user_abort',
     });
-    await advanceAll(id);
+    await advanceAll(life, id);
     await life.agents.finish(fence, { state: 'killed', reason: 'user_abort', orderId: 'ord_1', actor: 'me' });
     expect(await life.executions.get(id)).toMatchObject({
       state: 'stopped',
@@ -426,7 +406,7 @@ describe('stopping', () => {
     const id = await create([node('a'), node('b')], {}, false);
     await life.executions.stop(id, { reason: 'user_abort', actor: 'me', orderId: 'ord_9', note: 'n' });
     await expect(life.executions.start(id)).rejects.toBeInstanceOf(InvalidTransitionError);
-    await advanceAll(id, 1);
+    await advanceAll(life, id, 1);
     expect(await life.executions.get(id)).toMatchObject({ state: 'stopped', nodes: { cancelled: 2 } });
   });
 
@@ -440,7 +420,7 @@ describe('stopping', () => {
 
   it('lets an order that reached the worker first begin the stop of the whole execution', async () => {
     const id = await create([node('a'), node('b')]);
-    const [a, b] = await advanceAll(id);
+    const [a, b] = await advanceAll(life, id);
     const other = await claim(b!);
     const fence = await claim(a!);
     const result = await life.agents.finish(fence, {
@@ -458,16 +438,16 @@ describe('stopping', () => {
 
   it('turns the kill of one agent into a stop, or with onFailure continue into a failure at the end', async () => {
     const one = await create([node('a')]);
-    const [a] = await advanceAll(one);
+    const [a] = await advanceAll(life, one);
     await runTo(a!, { state: 'killed', reason: 'killswitch', actor: 'me' });
-    await advanceAll(one);
+    await advanceAll(life, one);
     expect(await life.executions.get(one)).toMatchObject({
       state: 'stopped',
       reason: 'killswitch',
       error: { code: 'AGENT_KILLED' },
     });
     const two = await create([node('a'), node('b')], { onFailure: 'continue' });
-    const [x, y] = await advanceAll(two);
+    const [x, y] = await advanceAll(life, two);
     await runTo(x!, { state: 'killed' });
     await runTo(y!, { state: 'completed' });
     expect(await life.executions.get(two)).toMatchObject({ state: 'failed', reason: 'killswitch' });
@@ -475,7 +455,7 @@ describe('stopping', () => {
 
   it('never calls a stop done on the word of an expired lease', async () => {
     const id = await create([node('a')]);
-    const [a] = await advanceAll(id);
+    const [a] = await advanceAll(life, id);
     const fence = await claim(a!);
     await life.executions.stop(id, { reason: 'user_abort' });
     await life.agents.finish(fence, { ...failed('WORKER_LOST'), reason: 'worker_lost', lost: true });
@@ -486,7 +466,7 @@ describe('stopping', () => {
 describe('R27 fencing and reports', () => {
   it('refuses another owner or epoch, counts costs once and enforces the hard budget', async () => {
     const id = await create([node('a'), node('b')], { maxCostUsd: 1 });
-    const [a, b] = await advanceAll(id);
+    const [a, b] = await advanceAll(life, id);
     const fence = await claim(a!);
     await life.agents.started(fence, process);
     for (const wrong of [
@@ -526,7 +506,7 @@ describe('R27 fencing and reports', () => {
       error: { code: 'BUDGET_EXCEEDED' },
     });
     const other = await create([node('a'), node('b')], { maxCostUsd: 1 });
-    const [c] = await advanceAll(other);
+    const [c] = await advanceAll(life, other);
     await runTo(c!, { state: 'completed', costUsd: 1.5 });
     expect((await life.executions.get(other)).reason).toBe('budget_exceeded');
     expect(b!.nodeId).toBe('b');
@@ -553,7 +533,7 @@ describe('R24 listing', () => {
     );
     expect((await life.executions.list({ states: ['running'] })).items.length).toBeGreaterThanOrEqual(5);
     expect((await life.executions.list({ labels: ['run=listing', 'x=y'] })).items).toEqual([]);
-    const [job] = await advanceAll(ids[0]!);
+    const [job] = await advanceAll(life, ids[0]!);
     const fence = await claim(job!, 'wrk_lister');
     expect((await life.agents.list({ owner: 'wrk_lister' })).map((a) => a.id)).toEqual([job!.agentId]);
     expect((await life.agents.list({ executionId: ids[0]! })).map((a) => a.state)).toEqual(['spawning']);
@@ -678,7 +658,7 @@ describe('workers', () => {
 it('R69 is given to a Nest application by its module', async () => {
   const module = await Test.createTestingModule({
     imports: [
-      ValkeyModule.forRoot({ url: server.url, keyPrefix: 'nest', shards: 1 }),
+      ValkeyModule.forRoot({ url, keyPrefix: 'nest', shards: 1 }),
       LifecycleModule.forRoot({ retentionMs: 1_000, shardEvents: 10, executionEvents: 10 }),
     ],
   }).compile();

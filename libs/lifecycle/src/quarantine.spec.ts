@@ -1,25 +1,16 @@
 import { agentIdOf, type BelayError } from '#libs/contracts';
-import { startThrowawayServer, Valkey, type ThrowawayServer } from '#libs/valkey';
+import { Valkey } from '#libs/valkey';
 import type { Fence } from './agent-store';
 import { findCorrupt } from './find-corrupt';
-import { node, spec } from './lifecycle.fixture';
+import { createExecution, node, spec, useLife } from './lifecycle.fixture';
 import { LifecycleService } from './lifecycle.service';
 
 const WORKER = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ';
-let server: ThrowawayServer;
 let valkey: Valkey;
 let life: LifecycleService;
 let told: BelayError[];
 
-beforeAll(async () => {
-  server = await startThrowawayServer();
-  valkey = await new Valkey({ url: server.url, keyPrefix: 'belay', shards: 2 }).open();
-  life = new LifecycleService(valkey, { retentionMs: 60_000 });
-});
-afterAll(async () => {
-  valkey.close();
-  await server.stop();
-});
+useLife((rig) => ({ valkey, life } = rig));
 beforeEach(async () => {
   told = [];
   valkey.quarantine.onFound = (error) => void told.push(error);
@@ -31,8 +22,7 @@ beforeEach(async () => {
 });
 
 async function create(...nodes: Parameters<typeof spec>[0]): Promise<string> {
-  const made = spec(nodes, { onFailure: 'continue' });
-  return (await life.executions.create(made, { start: true, canonical: JSON.stringify(made) })).id;
+  return createExecution(life, spec(nodes, { onFailure: 'continue' }));
 }
 
 async function begin(...nodes: Parameters<typeof spec>[0]): Promise<{ id: string; fences: Fence[] }> {

@@ -1,22 +1,13 @@
-import { startThrowawayServer, Valkey, type ThrowawayServer } from '#libs/valkey';
-import { node, spec } from './lifecycle.fixture';
+import type { Valkey } from '#libs/valkey';
+import { node, spec, useLife } from './lifecycle.fixture';
 import { LifecycleService } from './lifecycle.service';
 
 const WORKER = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ';
 const DAY_MS = 86_400_000;
-let server: ThrowawayServer;
 let valkey: Valkey;
 let life: LifecycleService;
 
-beforeAll(async () => {
-  server = await startThrowawayServer();
-  valkey = await new Valkey({ url: server.url, keyPrefix: 'belay', shards: 2 }).open();
-  life = new LifecycleService(valkey, { retentionMs: 60_000 });
-});
-afterAll(async () => {
-  valkey.close();
-  await server.stop();
-});
+useLife((rig) => ({ valkey, life } = rig));
 
 async function begin(...nodes: Parameters<typeof spec>[0]) {
   const made = spec(nodes, { onFailure: 'continue' });

@@ -1,42 +1,23 @@
 import type { DispatchEntry } from '#libs/contracts';
-import { startThrowawayServer, Valkey, type ThrowawayServer } from '#libs/valkey';
+import type { Valkey } from '#libs/valkey';
 import fc from 'fast-check';
 import type { AgentOutcome, Claim } from './agent-store';
-import { node, spec } from './lifecycle.fixture';
+import { advanceAll, createExecution, node, spec, useLife } from './lifecycle.fixture';
 import { LifecycleService } from './lifecycle.service';
 
-let server: ThrowawayServer;
 let valkey: Valkey;
 let life: LifecycleService;
 const WORKER = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ';
 const FAILED: AgentOutcome = { state: 'failed', reason: 'error', error: { code: 'EXIT', message: 'no' } };
 const again = (retryId: string, force = false) => ({ retryId, actor: 'me', force });
 
-beforeAll(async () => {
-  server = await startThrowawayServer();
-  valkey = await new Valkey({ url: server.url, keyPrefix: 'belay', shards: 2 }).open();
-  life = new LifecycleService(valkey, { retentionMs: 60_000 });
-});
-afterAll(async () => {
-  valkey.close();
-  await server.stop();
-});
+useLife((rig) => ({ valkey, life } = rig));
 
 async function create(
   nodes: Parameters<typeof spec>[0],
   over: Parameters<typeof spec>[1] = {},
 ): Promise<string> {
-  const made = spec(nodes, over);
-  return (await life.executions.create(made, { start: true, canonical: JSON.stringify(made) })).id;
-}
-
-async function advanceAll(id: string, limit?: number): Promise<DispatchEntry[]> {
-  const entries: DispatchEntry[] = [];
-  for (;;) {
-    const step = await life.executions.advance(id, limit);
-    entries.push(...step.entries);
-    if (!step.more) return entries;
-  }
+  return createExecution(life, spec(nodes, over));
 }
 
 async function claim(job: DispatchEntry): Promise<Extract<Claim, { claimed: true }>> {
@@ -66,11 +47,11 @@ describe('R40 what failed for good is retried by hand', () => {
       ],
       { timeoutMs: 60_000 },
     );
-    const [a] = await advanceAll(id);
+    const [a] = await advanceAll(life, id);
     const [b, d] = await run(a!, { state: 'completed', result: { from: 'a' } });
     await run(d!, { state: 'completed' });
     await run(b!, FAILED);
-    await advanceAll(id);
+    await advanceAll(life, id);
     const before = await life.executions.get(id);
     expect(before).toMatchObject({ state: 'failed', epoch: 1, error: { nodeId: 'b' } });
     const deadlines = valkey.keys.shard(valkey.keys.tagOf(id), 'deadlines');
@@ -90,7 +71,7 @@ describe('R40 what failed for good is retried by hand', () => {
     expect(
       await life.executions.stop(id, { reason: 'killswitch', orderId: 'ord_1', placedAt: 1 }),
     ).toMatchObject({ state: 'running', already: true });
-    const [ready, ...more] = await advanceAll(id);
+    const [ready, ...more] = await advanceAll(life, id);
     expect(more).toEqual([]);
     expect(ready).toMatchObject({ nodeId: 'b', attempt: 2 });
     expect(await statesOf(id)).toEqual({ a: 'completed', b: 'ready', c: 'pending', d: 'completed' });
@@ -119,7 +100,7 @@ describe('R40 what failed for good is retried by hand', () => {
 
   it('is not done while an attempt of it may still run, unless forced; a latch keeps it back', async () => {
     const id = await create([node('a')], { idempotencyKey: 'retried' });
-    const [a] = await advanceAll(id);
+    const [a] = await advanceAll(life, id);
     const { fence } = await claim(a!);
     await life.executions.stop(id, { reason: 'user_abort' });
     await life.executions.transition(id, 'failed', { from: 'stopping' });
@@ -150,14 +131,14 @@ describe('R40 what failed for good is retried by hand', () => {
     await expect(life.executions.retry('exe_01HZZZZZZZZZZZZZZZZZZZZZZZ', again('x'))).rejects.toMatchObject({
       code: 'NOT_FOUND',
     });
-    const [next] = await advanceAll(id);
+    const [next] = await advanceAll(life, id);
     await run(next!, { state: 'completed' });
     expect(await life.executions.get(id)).toMatchObject({ state: 'completed' });
   });
 
   it('names how many may still run', async () => {
     const id = await create([node('a'), node('b')], { onFailure: 'continue' });
-    for (const job of await advanceAll(id)) {
+    for (const job of await advanceAll(life, id)) {
       const { fence } = await claim(job);
       await life.agents.finish(fence, { state: 'failed', reason: 'worker_lost', lost: true });
     }
@@ -170,21 +151,21 @@ describe('R40 what failed for good is retried by hand', () => {
     const ids = Array.from({ length: 60 }, (_, i) => `n${i}`);
     const id = await create(ids.map((name) => node(name)));
     await life.executions.stop(id, { reason: 'user_abort' });
-    await advanceAll(id);
+    await advanceAll(life, id);
     await life.executions.retry(id, again('r1'));
     const step = await life.executions.advance(id, 20);
     expect(step).toMatchObject({ state: 'running', more: true, entries: [] });
     expect((await life.executions.get(id)).nodes).toMatchObject({ pending: 20, cancelled: 40 });
     await life.executions.stop(id, { reason: 'user_abort' });
-    await advanceAll(id);
+    await advanceAll(life, id);
     expect(await life.executions.get(id)).toMatchObject({ state: 'stopped', nodes: { cancelled: 60 } });
     await life.executions.retry(id, again('r2'));
-    expect(await advanceAll(id, 20)).toHaveLength(60);
+    expect(await advanceAll(life, id, 20)).toHaveLength(60);
   });
 
   it('R28 an attempt is told what the one before it kept, and whether that was lost', async () => {
     const id = await create([node('a', { maxAttempts: 9 })]);
-    const [one] = await advanceAll(id);
+    const [one] = await advanceAll(life, id);
     const first = await claim(one!);
     expect(first).toMatchObject({ isRecovery: false });
     expect(first).not.toHaveProperty('lastCheckpoint');
@@ -225,7 +206,7 @@ it('any graph, any ends, any retries: a node completes once, after what it depen
       const results = new Map<string, string>();
       const left = [...ends];
       for (let round = 0; ; round++) {
-        for (let jobs = await advanceAll(id); jobs.length > 0;) {
+        for (let jobs = await advanceAll(life, id); jobs.length > 0;) {
           const job = jobs.shift()!;
           const granted = await life.agents.claim(job, WORKER, 'token');
           if (!granted.claimed) continue;
@@ -242,7 +223,7 @@ it('any graph, any ends, any retries: a node completes once, after what it depen
             ...(state === 'completed' ? { result } : { error: { code: 'X', message: 'x' } }),
           });
           if (state === 'completed') results.set(job.nodeId, result);
-          jobs.push(...entries, ...(await advanceAll(id)));
+          jobs.push(...entries, ...(await advanceAll(life, id)));
         }
         const { state } = await life.executions.get(id);
         if (state === 'completed') break;

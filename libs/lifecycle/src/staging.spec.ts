@@ -1,21 +1,12 @@
-import { startThrowawayServer, Valkey, type ThrowawayServer } from '#libs/valkey';
-import { node, spec } from './lifecycle.fixture';
+import type { Valkey } from '#libs/valkey';
+import { node, spec, useLife } from './lifecycle.fixture';
 import { LifecycleService } from './lifecycle.service';
 import { stageExecution } from './stage-execution';
 
-let server: ThrowawayServer;
 let valkey: Valkey;
 let life: LifecycleService;
 
-beforeAll(async () => {
-  server = await startThrowawayServer();
-  valkey = await new Valkey({ url: server.url, keyPrefix: 'belay', shards: 2 }).open();
-  life = new LifecycleService(valkey, { retentionMs: 60_000 });
-});
-afterAll(async () => {
-  valkey.close();
-  await server.stop();
-});
+useLife((rig) => ({ valkey, life } = rig));
 
 const WIDE = spec([
   node('root'),
