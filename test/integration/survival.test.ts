@@ -316,6 +316,18 @@ describe('draining', () => {
     await fleet.addOrchestrator();
     expect((await fleet.life.executions.get(id)).state).toBe('running');
   }, 60_000);
+
+  it('R46 two signals at once are one drain, of an orchestrator too: both programs exit with 0', async () => {
+    fleet = await startFleet({ workers: 1, env: { ...LEASE, BELAY_LOG_LEVEL: 'debug' } });
+    const members = [...fleet.orchestrators, ...fleet.workers];
+    for (const { process: child } of members) {
+      child.kill('SIGTERM');
+      child.kill('SIGINT');
+    }
+    // The end of their own channel to their parent is not a third signal.
+    expect(await Promise.all(members.map(async ({ exited }) => exited))).toEqual([0, 0]);
+    for (const { log } of members) expect(log()).toMatch(/SIG(INT|TERM) again: already draining/);
+  }, 60_000);
 });
 
 it('R47 a drain with the server gone names each phase it leaves behind, and ends with nothing left', async () => {

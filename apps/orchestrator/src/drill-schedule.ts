@@ -26,16 +26,19 @@ export class DrillSchedule {
     private readonly options: {
       readonly prefix: string;
       readonly cron: string | undefined;
+      /** Leave the schedule to other orchestrators: neither set it nor take it off. */
+      readonly leave: boolean;
       readonly onError: (error: unknown) => void;
     },
   ) {}
 
   async start(): Promise<void> {
-    const { prefix, cron, onError } = this.options;
-    this.queue = new Queue(QUEUE, { connection: this.valkey.connections.create('blocking'), prefix });
-    this.queue.on('error', onError);
+    const { prefix, cron, leave, onError } = this.options;
     // With and without a schedule: a drill asked for by hand may lose its orchestrator too.
     this.look = setInterval(() => void this.drills.noticeUnfinished().catch(onError), LOOK_MS).unref();
+    if (leave) return;
+    this.queue = new Queue(QUEUE, { connection: this.valkey.connections.create('blocking'), prefix });
+    this.queue.on('error', onError);
     if (cron === undefined) {
       await this.queue.removeJobScheduler(SCHEDULE);
       return;

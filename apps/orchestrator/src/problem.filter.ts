@@ -8,9 +8,9 @@ import {
   type ErrorCode,
   type Problem,
 } from '#libs/contracts';
+import type { ServiceLog } from '#libs/service';
 import { isPassing, refusalOf } from '#libs/valkey';
 import type { FastifyReply } from 'fastify';
-import type { Logger } from 'pino';
 
 interface ProblemBody {
   readonly type: string;
@@ -83,7 +83,7 @@ function titleOf(code: ErrorCode): string {
 /** The one place where errors become HTTP. */
 @Catch()
 export class ProblemFilter implements ExceptionFilter {
-  constructor(private readonly log: Logger) {}
+  constructor(private readonly log: ServiceLog) {}
 
   catch(error: unknown, host: ArgumentsHost): void {
     const reply = host.switchToHttp().getResponse<FastifyReply>();

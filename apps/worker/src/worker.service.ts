@@ -11,8 +11,8 @@ import {
   type AgentSlot,
   type ProcessHost,
 } from '#libs/spawner';
+import type { ServiceLog } from '#libs/service';
 import { within } from '#libs/valkey';
-import type { Logger } from 'pino';
 import type { Subscription } from 'rxjs';
 import { BreakGlassLedger } from './break-glass-ledger';
 import { Intake } from './intake';
@@ -35,6 +35,16 @@ export interface WorkerOptions {
   /** Grace of self-fencing, capped so that the fencing sum holds whatever a node asks for. Milliseconds. */
   readonly fenceGraceMs: number;
   readonly dataDir: string;
+}
+
+/** What whoever runs the worker is told. */
+export interface WorkerHooks {
+  /** The lease is lost for good and every agent is being killed: this worker must end. May come more than once. */
+  readonly onLost: () => void;
+  /** No heartbeat was acknowledged for `fenceAfterMs`: it stops its own agents, that many. */
+  readonly onFenced?: (agents: number) => void;
+  /** A heartbeat got through again after that. */
+  readonly onContact?: () => void;
 }
 
 /** Exits that the event loop hands out this long after a silence ended may still be the guardian's work. */
@@ -69,7 +79,7 @@ export class WorkerService {
   readonly phases = new Phases((phase, trouble) =>
     this.log.error({ phase, ...trouble }, `the drain leaves its phase "${phase}" behind`),
   );
-  private httpPort = 0;
+  private httpPort: number | undefined;
   private patienceMs = Number.POSITIVE_INFINITY;
   /** Agents that a third signal ended: a drain that stops them is no calm one, however early they are gone. */
   private readonly cutShort = new Set<string>();
@@ -102,9 +112,8 @@ export class WorkerService {
     private readonly orders: OrderStore,
     private readonly ends: StoredEnds,
     private readonly options: WorkerOptions,
-    private readonly log: Logger,
-    /** Called when the lease is lost for good: this process must end. */
-    private readonly onLost: () => void,
+    private readonly log: ServiceLog,
+    private readonly hooks: WorkerHooks,
   ) {
     this.intake = new Intake(options.workerId);
     this.ledger = new BreakGlassLedger(options.workerId);
@@ -119,7 +128,7 @@ export class WorkerService {
   }
 
   /** idle → running: lease first, then the ears, then work. @throws BelayError DRAINING when it was drained before */
-  start(httpPort: number): Promise<void> {
+  start(httpPort?: number): Promise<void> {
     this.httpPort = httpPort;
     return this.life.start();
   }
@@ -144,7 +153,7 @@ export class WorkerService {
         pools: pools.join(','),
         concurrency: String(concurrency),
         containment: this.host.containment,
-        httpPort: String(this.httpPort),
+        ...(this.httpPort === undefined ? {} : { httpPort: String(this.httpPort) }),
       },
       leaseTtlMs,
     );
@@ -191,8 +200,7 @@ export class WorkerService {
         this.silentUntil = performance.now() + AFTER_SILENCE_MS;
       this.renewedAt = sentAt;
       this.host.armFence(this.options.fenceAfterMs);
-      if (this.fenced) this.log.info('contact with Valkey is back');
-      this.fenced = false;
+      if (this.fenced) this.contactIsBack();
       await this.responder.noticeHead(ordersHead);
       await this.ledger.tell(this.latches, this.orders);
       if (latchesVersion !== this.intake.version)
@@ -202,7 +210,7 @@ export class WorkerService {
       if (isBelayError(error) && (error.code === 'STALE_EPOCH' || error.code === 'NOT_FOUND')) {
         this.log.error('the lease ran out and was taken; stopping every agent of this worker');
         this.stopAll('immediate', 'worker_lost');
-        this.onLost();
+        this.hooks.onLost();
       } else this.log.warn({ err: error }, 'heartbeat failed');
     }
   }
@@ -277,6 +285,13 @@ export class WorkerService {
       { agents: count },
       `no contact with Valkey for ${this.options.fenceAfterMs} ms; stopping own agents`,
     );
+    this.hooks.onFenced?.(count);
+  }
+
+  private contactIsBack(): void {
+    this.fenced = false;
+    this.log.info('contact with Valkey is back');
+    this.hooks.onContact?.();
   }
 
   private stopAll(mode: 'graceful' | 'immediate', reason: 'worker_lost' | 'server_shutdown'): number {
@@ -328,9 +343,11 @@ export class WorkerService {
     this.renewals?.unsubscribe();
     this.responder.stop();
     await phases.run('process host', HOST_MS, async () => this.host.close());
-    await phases.run('record', RECORD_MS, async () =>
-      workers.transition(workerId, 'stopped', { reason: forced ? 'forced' : 'drained' }),
-    );
+    // One that never ran has no record, or one that its lease takes away.
+    if (started)
+      await phases.run('record', RECORD_MS, async () =>
+        workers.transition(workerId, 'stopped', { reason: forced ? 'forced' : 'drained' }),
+      );
     await phases.run('queues', RECORD_MS, async () => this.queues.close());
     return { forced, stopped };
   }

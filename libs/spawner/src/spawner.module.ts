@@ -1,11 +1,12 @@
 import { Module, type DynamicModule } from '@nestjs/common';
 import { LifecycleService } from '#libs/lifecycle';
 import { AgentRunner, type RunnerOptions } from './agent-runner';
-import { createProcessHost, type ProcessHostOptions } from './process';
+import { createProcessHost, type ProcessHost, type ProcessHostOptions } from './process';
 
 /** What the application decides: where processes live, and how an attempt's end is stored. */
 export interface SpawnerOptions {
-  readonly host: ProcessHostOptions;
+  /** How it is made, or one that is made already. */
+  readonly host: ProcessHostOptions | ProcessHost;
   readonly runner: Omit<RunnerOptions, 'finish'> & Partial<Pick<RunnerOptions, 'finish'>>;
 }
 
@@ -28,7 +29,7 @@ export class SpawnerModule {
         {
           provide: PROCESS_HOST,
           inject: [settings],
-          useFactory: async (chosen: SpawnerOptions) => createProcessHost(chosen.host),
+          useFactory: async ({ host }: SpawnerOptions) => ('spawn' in host ? host : createProcessHost(host)),
         },
         {
           provide: AgentRunner,

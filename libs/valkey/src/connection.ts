@@ -140,6 +140,21 @@ function causeOf(error: Error & { lastNodeError?: Error }): string {
 }
 
 /**
+ * A connection that is told to disconnect between two tries only forgets the next one: it never ends, and what is waiting
+ * for an answer waits for ever. One more try, cancelled before it begins, ends it.
+ */
+function endsWhenTold(redis: Redis): void {
+  const disconnect = redis.disconnect.bind(redis);
+  redis.disconnect = (reconnect = false) => {
+    const isBetween = redis.status === 'reconnecting';
+    disconnect(reconnect);
+    if (!isBetween || reconnect) return;
+    redis.connect().catch(() => undefined);
+    disconnect();
+  };
+}
+
+/**
  * Opens connections to the server, the Sentinel set or the Cluster of one URL, and closes them all again. Connection
  * errors do not end the process: ioredis reconnects with backoff, and `onTrouble` hears of it once per outage.
  */
@@ -164,7 +179,7 @@ export class Connections {
   create(role: 'subscriber'): Redis;
   create(role: ConnectionRole): Server;
   create(role: ConnectionRole): Server {
-    const server = this.make(role);
+    const server = this.keep(this.make(role));
     const where = describeUrl(this.url);
     server.on('error', (error: Error) => {
       if (this.troubled) return;
@@ -175,9 +190,17 @@ export class Connections {
       if (this.troubled) this.onTrouble(`Valkey at ${where} is reachable again`);
       this.troubled = false;
     });
+    server.connect().catch(() => undefined);
+    return server;
+  }
+
+  /** Ours to close, with every copy: BullMQ waits on one, and forgets it when the server is away. */
+  private keep<T extends Server>(server: T): T {
     this.open.add(server);
     server.once('end', () => this.open.delete(server));
-    server.connect().catch(() => undefined);
+    const duplicate = server.duplicate.bind(server) as (...args: unknown[]) => Server;
+    Object.assign(server, { duplicate: (...args: unknown[]) => this.keep(duplicate(...args)) });
+    if (server instanceof Redis) endsWhenTold(server);
     return server;
   }
 

@@ -24,15 +24,19 @@ const LONGEST_WAIT_MS = 500;
 
 /**
  * What can be repeated is repeated while the server is away for a moment; any other fault is the caller's. The last
- * fault is thrown once `patienceMs` have passed.
+ * fault is thrown once `patienceMs` have passed, or `isOver` says that no answer can come any more.
  */
-export async function patiently<T>(act: () => Promise<T>, patienceMs = 10_000): Promise<T> {
+export async function patiently<T>(
+  act: () => Promise<T>,
+  patienceMs = 10_000,
+  isOver: () => boolean = () => false,
+): Promise<T> {
   const deadline = performance.now() + patienceMs;
   for (let attempt = 0; ; attempt++) {
     try {
       return await act();
     } catch (error) {
-      if (!isPassing(error) || performance.now() > deadline) throw error;
+      if (!isPassing(error) || isOver() || performance.now() > deadline) throw error;
       await delay(Math.min(FIRST_WAIT_MS * 2 ** attempt, LONGEST_WAIT_MS));
     }
   }

@@ -51,11 +51,17 @@ const SCRIPTS = load();
 export class ScriptRunner {
   /** Calls made, by script: benchmarks and tests count round trips here. */
   readonly calls = new Map<ScriptName, number>();
+  private closed = false;
 
   constructor(
     private readonly redis: Server,
     private readonly patienceMs = 10_000,
   ) {}
+
+  /** The connection is closed for good: from here on nothing is tried again. */
+  close(): void {
+    this.closed = true;
+  }
 
   /** Hands every script to every node, so that a crowd of first calls does not send them one by one. Best effort. */
   async preload(): Promise<void> {
@@ -71,7 +77,8 @@ export class ScriptRunner {
     this.calls.set(name, (this.calls.get(name) ?? 0) + 1);
     const script = SCRIPTS[name];
     try {
-      return await patiently(async () => this.once(script, key, args), this.patienceMs);
+      const act = async (): Promise<unknown> => this.once(script, key, args);
+      return await patiently(act, this.patienceMs, () => this.closed);
     } catch (error) {
       throw isPassing(error) ? new OutcomeUnknownError(`script ${name}`, error, refusalOf(error)) : error;
     }

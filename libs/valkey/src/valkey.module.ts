@@ -42,11 +42,17 @@ export class Valkey implements OnApplicationShutdown {
     this.renewed$ = renewalsOf(this.redis, [this.keys.control, ...this.keys.tags()]);
   }
 
-  /** Connects and checks the shard count. @throws BelayError SERVER_UNREACHABLE | SHARD_MISMATCH */
+  /** Connects and checks the shard count; closed when that fails. @throws BelayError SERVER_UNREACHABLE | SHARD_MISMATCH */
   async open(timeoutMs?: number): Promise<this> {
-    await this.connections.ready(this.redis, timeoutMs);
-    await assertShardCount(this.redis, this.keys);
-    await this.scripts.preload();
+    try {
+      await this.connections.ready(this.redis, timeoutMs);
+      await assertShardCount(this.redis, this.keys);
+      await this.scripts.preload();
+    } catch (error) {
+      // Else it would go on connecting behind a caller who was told that it could not.
+      this.close();
+      throw error;
+    }
     // A server that was restarted has forgotten them.
     this.renewed$.subscribe(() => void this.scripts.preload());
     return this;
@@ -62,6 +68,7 @@ export class Valkey implements OnApplicationShutdown {
   }
 
   close(): void {
+    this.scripts.close();
     this.connections.close();
   }
 
@@ -73,6 +80,16 @@ export class Valkey implements OnApplicationShutdown {
 /** Gives `Valkey` to every module of the application. */
 @Module({})
 export class ValkeyModule {
+  /** One that is open already, and closed by whoever opened it. */
+  static of(valkey: Valkey): DynamicModule {
+    return {
+      module: ValkeyModule,
+      global: true,
+      providers: [{ provide: Valkey, useValue: valkey }],
+      exports: [Valkey],
+    };
+  }
+
   static forRoot(options: ValkeyOptions): DynamicModule {
     return {
       module: ValkeyModule,

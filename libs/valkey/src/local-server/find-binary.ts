@@ -10,6 +10,8 @@ const PROGRAMS = ['valkey-server', 'redis-server'] as const;
 export interface FindOptions {
   /** Where an unpacked server is looked for and kept. */
   readonly cacheDir: string;
+  /** Fetch the platform's packages as the last way. Default true. */
+  readonly download?: boolean;
   readonly env: NodeJS.ProcessEnv;
   readonly report: Report;
 }
@@ -24,11 +26,9 @@ export type Tried = string[];
 export async function findBinary(options: FindOptions, tried: Tried): Promise<ServerBinary | undefined> {
   const named = options.env.BELAY_TEST_SERVER ?? '';
   if (named !== '') return checkNamed(named);
-  return (
-    (await findOnPath(options, tried)) ??
-    (await findUnpacked(options.cacheDir, tried)) ??
-    (await unpackDebianServer(options, tried))
-  );
+  const here = (await findOnPath(options, tried)) ?? (await findUnpacked(options.cacheDir, tried));
+  if (here !== undefined || options.download === false) return here;
+  return unpackDebianServer(options, tried);
 }
 
 /** BELAY_TEST_SERVER was set by someone who means it: another server in its place would be a lie. */

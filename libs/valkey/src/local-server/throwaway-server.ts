@@ -48,11 +48,12 @@ export async function resolveServerBinary(options: ThrowawayServerOptions = {}):
   const env = options.env ?? process.env;
   const report = options.report ?? ((): undefined => undefined);
   const tried: Tried = [];
+  const download = options.download ?? true;
   const found = await findBinary(
-    { cacheDir: options.cacheDir ?? sharedCacheDirectory(), env, report },
+    { cacheDir: options.cacheDir ?? sharedCacheDirectory(), download, env, report },
     tried,
   );
-  if (found === undefined) throw noServer(tried);
+  if (found === undefined) throw noServer(tried, ['give the URL of one that runs anywhere']);
   return found;
 }
 

@@ -72,6 +72,8 @@ export interface ThrowawayServerOptions {
   readonly args?: readonly string[];
   /** Default: `.belay/server` of this repository. */
   readonly cacheDir?: string;
+  /** Fetch the platform's packages when there is no server on this machine. Default true. */
+  readonly download?: boolean;
   readonly startTimeoutMs?: number;
   readonly report?: Report;
   readonly env?: NodeJS.ProcessEnv;

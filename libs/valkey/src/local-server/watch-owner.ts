@@ -63,7 +63,8 @@ alive && kill -TERM "$pid"
 gone_within ${STOP_GRACE_MS / POLL_MS} || { kill -KILL "$pid"; gone_within 250; }
 # Collect the zombie: not every pid 1 does. It cannot block, unless SIGKILL did nothing.
 alive || wait "$pid"
-[ -z "$remove" ] || rm -rf -- "$remove"
+# Another who cleans up in there may have written a last word meanwhile.
+[ -z "$remove" ] || rm -rf -- "$remove" || { sleep 1; rm -rf -- "$remove"; }
 `;
 
 /** A server under its watcher, as its owner holds it. */

@@ -1,0 +1,157 @@
+import 'reflect-metadata';
+import type { INestApplicationContext, Type } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
+import { BelayError, SPEC_LIMITS, type Settings, type WorkerState } from '#libs/contracts';
+import { ServiceRun, type Phases } from '#libs/lifecycle';
+import { allOrNothing, type GiveBack, type ServiceLog } from '#libs/service';
+import { Valkey } from '#libs/valkey';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { DrillSchedule } from './drill-schedule';
+import { OrchestratorModule } from './orchestrator.module';
+import { OrchestratorService } from './orchestrator.service';
+import { PatientReads } from './patient-reads';
+import { ProblemFilter, toProblem } from './problem.filter';
+import { QueryGuard } from './query.guard';
+import { TokenGuard } from './token.guard';
+
+/** Longest for the drill schedule, and for HTTP and the modules, to close. Milliseconds. */
+const MODULES_MS = 10_000;
+
+export interface CreateOrchestratorOptions {
+  readonly settings: Settings & { readonly valkeyUrl: string };
+  readonly log: ServiceLog;
+  /** Serve the HTTP interface at `httpHost` and `httpPort`, to those who have this token; undefined: not at all. */
+  readonly token: string | undefined;
+  /** Leave when drills run by themselves to the orchestrators of the fleet. Default: `drillCron` sets it. */
+  readonly leaveDrillSchedule?: boolean;
+}
+
+/** An orchestrator, made and not yet at work. It touches nothing of the process it is in. */
+export interface Orchestrator {
+  /** Of the HTTP interface, once it listens; undefined without one. */
+  readonly url: string | undefined;
+  readonly state: WorkerState;
+  readonly phases: Phases;
+  /** One of the classes its modules export. */
+  get<T>(type: Type<T>): T;
+  /**
+   * Begins the background passes, producers' jobs and HTTP. Two starts are one; one that fails gives everything back.
+   * @throws BelayError DRAINING after a stop, or a start that failed
+   */
+  start(): Promise<void>;
+  /** Drains, then closes what it has. Every caller shares one; each of its phases is bounded, and it never rejects. */
+  stop(): Promise<void>;
+}
+
+/** Makes an orchestrator and its connections. What fails gives back the rest. */
+export function createOrchestrator(options: CreateOrchestratorOptions): Promise<Orchestrator> {
+  return allOrNothing(async (parts) => make(options, parts));
+}
+
+async function make(options: CreateOrchestratorOptions, parts: GiveBack): Promise<Orchestrator> {
+  const { settings, log } = options;
+  const valkey = parts.add(
+    await new Valkey({
+      url: settings.valkeyUrl,
+      keyPrefix: settings.keyPrefix,
+      shards: settings.shards,
+      onTrouble: (message) => log.warn(message),
+    }).open(),
+    (made) => made.close(),
+  );
+  const modules = OrchestratorModule.forRoot({
+    settings,
+    valkey,
+    leaveDrillSchedule: options.leaveDrillSchedule ?? false,
+    onError: (error) => log.error({ err: error }, 'background work failed'),
+  });
+  const http = options.token === undefined ? undefined : await makeHttp(modules, options.token, log);
+  const app: INestApplicationContext =
+    http ?? (await NestFactory.createApplicationContext(modules, { logger: false, abortOnError: false }));
+  const orchestrator = app.get(OrchestratorService);
+  const drills = app.get(DrillSchedule);
+  valkey.quarantine.onFound = ({ message, details }) =>
+    log.error({ key: details['key'] }, `${message}. It is set aside`);
+  const { phases } = orchestrator;
+  let url: string | undefined;
+
+  const life = new ServiceRun<void>({
+    start: async () => {
+      await orchestrator.start();
+      await drills.start();
+      await http?.listen(settings.httpPort, settings.httpHost);
+      url = await http?.getUrl();
+    },
+    drain: async () => {
+      await orchestrator.drain();
+      await phases.run('drill schedule', MODULES_MS, async () => drills.stop());
+      // HTTP closes last: until here it has answered, and told every stream.
+      await phases.run('http and modules', MODULES_MS, async () => app.close());
+      valkey.close();
+    },
+  });
+  return {
+    get url() {
+      return url;
+    },
+    get state() {
+      return orchestrator.state;
+    },
+    phases,
+    get: (type) => app.get(type),
+    start: async () => {
+      try {
+        await life.start();
+      } catch (error) {
+        await life.drain();
+        throw error;
+      }
+    },
+    stop: async () => life.drain(),
+  };
+}
+
+async function makeHttp(
+  modules: ReturnType<typeof OrchestratorModule.forRoot>,
+  token: string,
+  log: ServiceLog,
+): Promise<NestFastifyApplication> {
+  const adapter = new FastifyAdapter({
+    bodyLimit: SPEC_LIMITS.maxBodyBytes,
+    forceCloseConnections: true,
+    // What cannot even be routed (a broken or over-long URL) is answered in the same form as everything else.
+    frameworkErrors: (error: unknown, _request: FastifyRequest, reply: FastifyReply) => {
+      const problem = toProblem(error);
+      void reply
+        .status(problem.status)
+        .header('content-type', 'application/problem+json')
+        .send(JSON.stringify(problem));
+    },
+  });
+  const app = await NestFactory.create<NestFastifyApplication>(modules, adapter, {
+    logger: false,
+    abortOnError: false,
+    bodyParser: false,
+  });
+  acceptJson(app.getHttpAdapter().getInstance());
+  app.useGlobalFilters(new ProblemFilter(log));
+  app.useGlobalGuards(new TokenGuard(token), new QueryGuard());
+  app.useGlobalInterceptors(new PatientReads());
+  return app;
+}
+
+/** Bodies are JSON in UTF-8, read strictly: what cannot be read is refused before anything looks at it. */
+function acceptJson(fastify: FastifyInstance): void {
+  fastify.removeAllContentTypeParsers();
+  fastify.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body, done) => {
+    if (body.length === 0) return done(null, undefined);
+    try {
+      done(null, JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body as Buffer)));
+    } catch (cause) {
+      const what = cause instanceof TypeError ? 'is not UTF-8' : `is not JSON (${(cause as Error).message})`;
+      done(new BelayError('INVALID_JSON', `The body ${what}.`, { cause }), undefined);
+    }
+    return undefined;
+  });
+}

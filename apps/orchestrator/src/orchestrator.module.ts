@@ -1,0 +1,94 @@
+import { Module, type DynamicModule } from '@nestjs/common';
+import type { Settings } from '#libs/contracts';
+import { DispatchModule } from '#libs/dispatch';
+import { ExecutionsModule, Janitor, ProducerIntake } from '#libs/executions';
+import { DrillService, KillswitchModule, KillswitchService } from '#libs/killswitch';
+import { LifecycleModule, LifecycleService } from '#libs/lifecycle';
+import { ChangeFeed, Valkey, ValkeyModule } from '#libs/valkey';
+import { Registry } from 'prom-client';
+import { AgentsController } from './agents.controller';
+import { DRILL_MAX_AGE, DrillSchedule } from './drill-schedule';
+import { DrillsController } from './drills.controller';
+import { ExecutionsController } from './executions.controller';
+import { HealthController } from './health.controller';
+import { KillswitchController } from './killswitch.controller';
+import { LatchesController } from './latches.controller';
+import { MetricsController } from './metrics/metrics.controller';
+import { orchestratorMetrics } from './metrics/orchestrator-metrics';
+import { OrchestratorService } from './orchestrator.service';
+import { QuarantineController } from './quarantine.controller';
+
+const SWEEP_MS = 1_000;
+
+export interface OrchestratorModuleOptions {
+  readonly settings: Settings;
+  readonly valkey: Valkey;
+  /** Another orchestrator's business: when drills run by themselves. */
+  readonly leaveDrillSchedule: boolean;
+  readonly onError: (error: unknown) => void;
+}
+
+/** Everything of an orchestrator, with the controllers that HTTP needs; without HTTP nobody calls them. */
+@Module({})
+export class OrchestratorModule {
+  static forRoot({
+    settings,
+    valkey,
+    leaveDrillSchedule,
+    onError,
+  }: OrchestratorModuleOptions): DynamicModule {
+    const retention = { retentionMs: settings.retentionMs };
+    const drillMaxAgeMs = settings.drillCron === undefined ? undefined : settings.drillMaxAgeMs;
+    return {
+      module: OrchestratorModule,
+      imports: [
+        ValkeyModule.of(valkey),
+        LifecycleModule.forRoot(retention),
+        DispatchModule.forRoot({ prefix: settings.queuePrefix }),
+        ExecutionsModule.forRoot({ intervalMs: SWEEP_MS, ...retention, onError }),
+        KillswitchModule.forRoot({ ...retention, proofLimitMs: settings.proofLimitMs, onError }),
+      ],
+      controllers: [
+        ExecutionsController,
+        AgentsController,
+        // Before the one whose :id would take its routes.
+        DrillsController,
+        KillswitchController,
+        LatchesController,
+        QuarantineController,
+        MetricsController,
+        HealthController,
+      ],
+      providers: [
+        { provide: DRILL_MAX_AGE, useValue: { ms: drillMaxAgeMs } },
+        {
+          provide: DrillSchedule,
+          inject: [Valkey, DrillService],
+          useFactory: (of: Valkey, drills: DrillService) =>
+            new DrillSchedule(of, drills, {
+              prefix: settings.queuePrefix,
+              cron: settings.drillCron,
+              leave: leaveDrillSchedule,
+              onError,
+            }),
+        },
+        {
+          provide: Registry,
+          inject: [LifecycleService, KillswitchService, DrillService, ChangeFeed],
+          useFactory: (
+            lifecycle: LifecycleService,
+            killswitch: KillswitchService,
+            drills: DrillService,
+            feed: ChangeFeed,
+          ) => orchestratorMetrics(lifecycle, killswitch, drills, feed, drillMaxAgeMs),
+        },
+        {
+          provide: OrchestratorService,
+          inject: [Janitor, KillswitchService, ProducerIntake],
+          useFactory: (janitor: Janitor, killswitch: KillswitchService, producers: ProducerIntake) =>
+            new OrchestratorService(janitor, killswitch, producers, SWEEP_MS, onError),
+        },
+      ],
+    };
+  }
+}

@@ -1,0 +1,234 @@
+import 'reflect-metadata';
+import { mkdirSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { Module } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import { breakGlassPath } from '#libs/client';
+import type { Settings, WorkerState } from '#libs/contracts';
+import { AgentQueues, DispatchModule } from '#libs/dispatch';
+import { DagExecutor, ExecutionsModule } from '#libs/executions';
+import {
+  BreakGlass,
+  KillResponder,
+  KillswitchModule,
+  KillswitchService,
+  LatchStore,
+  OrderStore,
+} from '#libs/killswitch';
+import { LifecycleModule, LifecycleService, type Phases } from '#libs/lifecycle';
+import { allOrNothing, type GiveBack, type ServiceLog } from '#libs/service';
+import { AgentRunner, createProcessHost, SpawnerModule, type SpawnerOptions } from '#libs/spawner';
+import { Valkey, ValkeyModule } from '#libs/valkey';
+import { startBreakGlassServer } from './break-glass-server';
+import { startHealthServer } from './health-server';
+import { StoredEnds } from './stored-ends';
+import { workerMetrics } from './worker-metrics';
+import { WorkerService, type DrainResult, type WorkerHooks } from './worker.service';
+
+/** Longest for the modules to close. Milliseconds. */
+const MODULES_MS = 10_000;
+/** Longest for the proof of what break-glass killed. Milliseconds. */
+const BREAK_GLASS_PROOF_MS = 10_000;
+
+export interface CreateWorkerOptions {
+  /** Its id in every record; `wrk_` and a ULID. Never used before. */
+  readonly workerId: string;
+  readonly settings: Settings & { readonly valkeyUrl: string };
+  readonly log: ServiceLog;
+  readonly hooks: WorkerHooks;
+  /** Serve health and metrics over HTTP, at `httpHost` and `workerHttpPort`. */
+  readonly http: boolean;
+}
+
+/** A worker, made and not yet known to anybody. It touches nothing of the process it is in. */
+export interface Worker {
+  readonly workerId: string;
+  readonly containment: string;
+  /** Of its health page; undefined without one. */
+  readonly port: number | undefined;
+  readonly state: WorkerState;
+  readonly phases: Phases;
+  /**
+   * Takes its lease, then orders, then work. Two starts are one; one that fails gives everything back.
+   * @throws BelayError DRAINING after a stop, or a start that failed
+   */
+  start(): Promise<void>;
+  /**
+   * Drains, then closes what it has. Agents may go on for `patienceMs` (default: `stopTimeoutMs`). Every caller shares
+   * one; each of its phases is bounded, and it never rejects.
+   */
+  stop(patienceMs?: number): Promise<DrainResult>;
+  /** No grace for anything, in a drain under way. */
+  force(): void;
+}
+
+/** Makes a worker: connections, process host and guardian, local servers. What fails gives back the rest. */
+export function createWorker(options: CreateWorkerOptions): Promise<Worker> {
+  return allOrNothing(async (parts) => make(options, parts));
+}
+
+async function make(options: CreateWorkerOptions, parts: GiveBack): Promise<Worker> {
+  const { workerId, settings, log, hooks } = options;
+  const dataDir = resolve(settings.dataDir);
+  const logDir = join(dataDir, 'agents');
+  mkdirSync(logDir, { recursive: true, mode: 0o700 });
+  const closing = new AbortController();
+  const valkey = parts.add(
+    await new Valkey({
+      url: settings.valkeyUrl,
+      keyPrefix: settings.keyPrefix,
+      shards: settings.shards,
+      onTrouble: (message) => log.warn(message),
+    }).open(),
+    (made) => made.close(),
+  );
+  const host = parts.add(
+    await createProcessHost({
+      workerId,
+      dataDir,
+      containment: settings.containment,
+      ...(settings.cgroupParent === undefined ? {} : { cgroupParent: settings.cgroupParent }),
+    }),
+    async (made) => made.close(),
+  );
+  const ends = new StoredEnds(async (...end) => app.get(DagExecutor).finish(...end));
+  const app = parts.add(
+    await makeModules(options, valkey, {
+      host,
+      runner: {
+        workerId,
+        workDir: resolve(settings.workDir),
+        logDir,
+        graceMs: settings.graceMs,
+        closing: closing.signal,
+        finish: async (...end) => ends.store(...end),
+        // Both are made below, before anything can be claimed.
+        wasSilent: () => service.wasSilent,
+        leaseHolds: () => service.leaseHolds,
+        beforeSpawn: (slot) => responder.beforeSpawn(slot),
+        onError: (error, agentId) => log.warn({ err: error, agentId }, 'agent'),
+      },
+    }),
+    async (made) => made.close(),
+  );
+  const runner = app.get(AgentRunner);
+  const orders = app.get(OrderStore);
+  valkey.quarantine.onFound = ({ message, details }) =>
+    log.error({ key: details['key'] }, `${message}. It is set aside`);
+  const responder = new KillResponder(valkey, orders, runner, {
+    workerId,
+    onError: (error) => log.error({ err: error }, 'orders'),
+    // That there is a guardian's process says nothing of whether it would act: it is asked.
+    describe: async () => ({
+      containment: host.containment,
+      guardian: await host.guardianAnswers(),
+      running: runner.busy,
+    }),
+  });
+  const killswitch = app.get(KillswitchService);
+  killswitch.start();
+  const service = new WorkerService(
+    app.get(LifecycleService),
+    app.get(AgentQueues),
+    host,
+    runner,
+    responder,
+    app.get(LatchStore),
+    orders,
+    ends,
+    {
+      workerId,
+      pools: settings.pools,
+      concurrency: settings.workerConcurrency,
+      leaseTtlMs: settings.leaseTtlMs,
+      heartbeatMs: settings.heartbeatMs,
+      fenceAfterMs: settings.fenceAfterMs,
+      stopTimeoutMs: settings.stopTimeoutMs,
+      graceMs: settings.graceMs,
+      fenceGraceMs: settings.fenceGraceMs,
+      dataDir,
+    },
+    log,
+    hooks,
+  );
+  const health = options.http ? parts.add(await serveHealth(), ({ server }) => server.close()) : undefined;
+  const breakGlass = new BreakGlass(runner, {
+    workerId,
+    proofMs: BREAK_GLASS_PROOF_MS,
+    defaultGraceMs: settings.graceMs,
+    hold: (id, request) => {
+      log.error({ by: request.by, note: request.note }, 'break-glass: taking no work until a latch holds');
+      service.ledger.hold(id, request);
+    },
+    done: (receipt, request) => service.ledger.done(receipt, request),
+  });
+  const local = await startBreakGlassServer(breakGlassPath(dataDir, workerId), breakGlass);
+
+  function serveHealth(): ReturnType<typeof startHealthServer> {
+    const metrics = workerMetrics(responder, runner, host, () => service.closedPools.length);
+    return startHealthServer(
+      settings.httpHost,
+      settings.workerHttpPort,
+      () => ({ state: service.state, workerId, running: service.running }),
+      async () => metrics.metrics(),
+    );
+  }
+
+  const { phases } = service;
+  let stopping: Promise<DrainResult> | undefined;
+  const stopOnce = async (patienceMs?: number): Promise<DrainResult> => {
+    const result = await service.drain(patienceMs);
+    closing.abort();
+    killswitch.stopListening();
+    await phases.run('modules', MODULES_MS, async () => app.close());
+    valkey.close();
+    local.close();
+    health?.server.close();
+    health?.server.closeAllConnections();
+    return result;
+  };
+  const stop = (patienceMs?: number): Promise<DrainResult> => (stopping ??= stopOnce(patienceMs));
+  return {
+    workerId,
+    containment: host.containment,
+    port: health?.port,
+    get state() {
+      return service.state;
+    },
+    phases,
+    start: async () => {
+      try {
+        await service.start(health?.port);
+      } catch (error) {
+        await stop(0);
+        throw error;
+      }
+    },
+    stop,
+    force: () => service.force(),
+  };
+}
+
+async function makeModules(
+  { settings, log }: CreateWorkerOptions,
+  valkey: Valkey,
+  spawner: SpawnerOptions,
+): Promise<Awaited<ReturnType<typeof NestFactory.createApplicationContext>>> {
+  const retention = { retentionMs: settings.retentionMs };
+  @Module({
+    imports: [
+      ValkeyModule.of(valkey),
+      LifecycleModule.forRoot(retention),
+      DispatchModule.forRoot({ prefix: settings.queuePrefix }),
+      ExecutionsModule.forRoot({ intervalMs: 1_000, ...retention }),
+      KillswitchModule.forRoot({
+        ...retention,
+        proofLimitMs: settings.proofLimitMs,
+        onError: (error) => log.error({ err: error }, 'killswitch'),
+      }),
+      SpawnerModule.forRootAsync({ inject: [], useFactory: () => spawner }),
+    ],
+  })
+  class WorkerModule {}
+  return NestFactory.createApplicationContext(WorkerModule, { logger: false, abortOnError: false });
+}

@@ -1,0 +1,25 @@
+/** One line of a log: what it is about, then a sentence. */
+export interface LogLine {
+  (facts: object, message?: string): void;
+  (message: string): void;
+}
+
+/** What a service writes its log to: a pino logger is one, so is any object with these five methods. */
+export interface ServiceLog {
+  readonly debug: LogLine;
+  readonly info: LogLine;
+  readonly warn: LogLine;
+  readonly error: LogLine;
+  readonly fatal: LogLine;
+}
+
+const nothing = (): void => undefined;
+
+/** Says nothing: what an embedded Belay logs unless asked. */
+export const SILENT: ServiceLog = {
+  debug: nothing,
+  info: nothing,
+  warn: nothing,
+  error: nothing,
+  fatal: nothing,
+};
