@@ -1,8 +1,9 @@
 import { agentQueueName, parseAgentId, type AgentJob, type DispatchEntry } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
 import { isPassing, parseStored, type Held, type Server } from '#libs/valkey';
-import { DelayedError, Queue, type Worker } from 'bullmq';
+import { Queue, type Worker } from 'bullmq';
 import { CalmWorker } from './calm-worker';
+import { handBack } from './hand-back';
 
 export interface QueueOptions {
   /** BullMQ's own key prefix. */
@@ -144,8 +145,7 @@ export class AgentQueues {
       agentQueueName(pool),
       async (job, token) => {
         if (await handle(job.data)) return;
-        await job.moveToDelayed(Date.now() + HAND_BACK_MS, token);
-        throw new DelayedError();
+        await handBack(job, token, HAND_BACK_MS);
       },
       {
         connection: this.lifecycle.valkey.connections.create('blocking'),

@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto';
 import { PRODUCERS_QUEUE } from '#libs/contracts';
 import type { Valkey } from '#libs/valkey';
-import { DelayedError, UnrecoverableError, type Job, type Worker } from 'bullmq';
-import { CalmWorker } from './calm-worker';
+import { UnrecoverableError, type Job, type Worker } from 'bullmq';
 import type { QueueOptions } from './agent-queues';
+import { CalmWorker } from './calm-worker';
+import { handBack } from './hand-back';
 
 /** A job as a producer added it. */
 export interface ProducedJob {
@@ -74,15 +75,10 @@ export class ProducersQueue {
 
   private async settle(job: Job, token: string | undefined, verdict: JobVerdict): Promise<object> {
     // Not back to waiting: a worker that closes could take it once more, and go with it.
-    if (verdict === 'hand-back') return this.delay(job, token, HAND_BACK_MS);
+    if (verdict === 'hand-back') return handBack(job, token, HAND_BACK_MS);
     if ('failed' in verdict) throw new UnrecoverableError(verdict.failed);
     if ('done' in verdict) return verdict.done;
-    return this.delay(job, token, verdict.waitMs);
-  }
-
-  private async delay(job: Job, token: string | undefined, ms: number): Promise<never> {
-    await job.moveToDelayed(Date.now() + ms, token);
-    throw new DelayedError();
+    return handBack(job, token, verdict.waitMs);
   }
 }
 

@@ -5,14 +5,14 @@ import type { ExecutionManager } from './execution-manager';
 import { ProducerIntake } from './producer-intake';
 
 /** What becomes of a job whose submit ends with that. */
-async function verdictOf(fault: unknown): Promise<JobVerdict> {
+async function verdictOf(fault: unknown, report = async (): Promise<void> => undefined): Promise<JobVerdict> {
   let take: ((job: ProducedJob) => Promise<JobVerdict>) | undefined;
   const queue = { consume: (taker: typeof take) => (take = taker) } as unknown as ProducersQueue;
   const manager = { submit: async () => Promise.reject(fault) } as unknown as ExecutionManager;
   const follower = { start: () => undefined } as unknown as ExecutionFollower;
   new ProducerIntake(queue, manager, follower).start();
   if (take === undefined) throw new Error('It consumes nothing.');
-  return take({ key: 'k', data: {}, taken: 0, report: async () => undefined });
+  return take({ key: 'k', data: {}, taken: 0, report });
 }
 
 describe('R70 a job whose submit fails', () => {
@@ -24,6 +24,13 @@ describe('R70 a job whose submit fails', () => {
     ['a latch', new BelayError('LATCHED', 'A latch holds it.')],
   ])('waits for what passes: %s', async (_what, fault) => {
     expect(await verdictOf(fault)).toMatchObject({ waitMs: expect.any(Number) as number });
+  });
+
+  it('waits for a latch that it cannot tell of now', async () => {
+    const report = async () =>
+      Promise.reject(new Error("OOM command not allowed when used memory > 'maxmemory'."));
+    const latched = new BelayError('LATCHED', 'A latch holds it.');
+    expect(await verdictOf(latched, report)).toMatchObject({ waitMs: expect.any(Number) as number });
   });
 
   it('fails for good with every problem of its spec', async () => {

@@ -80,7 +80,8 @@ export class ProducerIntake {
       ...(latchId === undefined ? {} : { latchId }),
       message: error.message,
     };
-    await job.report(progress);
+    // What cannot be told now is told at the next look.
+    await job.report(progress).catch(() => undefined);
     return { waitMs: waitMs(job) };
   }
 }
