@@ -58,19 +58,21 @@ function stopOf(cause: StopCause): Pick<AgentOutcome, 'reason' | 'actor' | 'orde
   };
 }
 
+/** There never was a process. */
+export const NOT_STARTED: StopReport = {
+  containment: 'group',
+  proved: true,
+  processes: [],
+  signals: [],
+  evidence: [{ kind: 'not-started', afterMs: 0 }],
+  survivors: [],
+  escalated: false,
+  provedAfterMs: 0,
+};
+
 /** Stopped before there was a process. */
 export function notStarted(cause: StopCause): AgentOutcome {
-  const report: StopReport = {
-    containment: 'group',
-    proved: true,
-    processes: [],
-    signals: [],
-    evidence: [{ kind: 'not-started', afterMs: 0 }],
-    survivors: [],
-    escalated: false,
-    provedAfterMs: 0,
-  };
-  return { state: cause.endsAs, ...stopOf(cause), report };
+  return { state: cause.endsAs, ...stopOf(cause), report: NOT_STARTED };
 }
 
 export function spawnFailed(error: unknown): AgentOutcome {

@@ -13,7 +13,15 @@ import {
 } from '#libs/contracts';
 import type { AgentOutcome, Claim, Fence, FinishResult, LifecycleService } from '#libs/lifecycle';
 import { Subject, type Observable } from 'rxjs';
-import { FENCED, LEASE_OVER, notStarted, outcomeOf, spawnFailed, withoutSayings } from './agent-outcome';
+import {
+  FENCED,
+  LEASE_OVER,
+  NOT_STARTED,
+  notStarted,
+  outcomeOf,
+  spawnFailed,
+  withoutSayings,
+} from './agent-outcome';
 import { AgentSlot, type StopCause } from './agent-slot';
 import { AgentLog, AgentReporter } from './agent-reporter';
 import { PausableTimer } from './pausable-timer';
@@ -146,6 +154,11 @@ export class AgentRunner {
       const claim = await this.claimPatiently(slot, job);
       if (claim === undefined) return true;
       if (claim.claimed) await this.attempt(slot, claim);
+      // It was ours and was lost before we heard of it: only we know that nothing was started (R51).
+      else if (claim.why === 'ENDED')
+        await this.untilAnswered(slot, async () =>
+          this.lifecycle.agents.prove(job.agentId, this.options.workerId, NOT_STARTED),
+        );
       else if (claim.why === 'LATCHED') {
         this.refused++;
         return claim.latch?.scope.type !== 'worker';
@@ -163,14 +176,14 @@ export class AgentRunner {
 
   /**
    * A claim whose answer was lost may have been granted: given up, its agent would be nobody's. The same token gets the
-   * same claim, so it is asked for until there is an answer. Undefined: stopped, or closing, before there was one.
+   * same claim, so it is asked for until there is an answer. Undefined: draining, or closing, before there was one.
    */
   private async claimPatiently(slot: AgentSlot, job: AgentJob): Promise<Claim | undefined> {
     const token = randomUUID();
     return this.untilAnswered(
       slot,
       async () => this.lifecycle.agents.claim(job, this.options.workerId, token),
-      () => slot.cause !== undefined,
+      () => slot.cause?.reason === 'server_shutdown',
     );
   }
 

@@ -7,6 +7,7 @@
 --           isRecovery?, checkpoint? (text) }, node spec JSON, [dependency, result, …] }
 --         · refused: NOT_FOUND · NOT_RUNNING { state } · TAKEN { state, attempt }
 --           · LATCHED { latchId, kind, scope } · GONE (the worker was declared lost)
+--           · ENDED { state } (granted under this token, and over before it was heard of: nothing was started)
 -- Events  agent.spawning, node.running
 --!include base
 --!include execution
@@ -35,6 +36,9 @@ local function park(set)
 end
 
 if not (agent and agent.owner == worker and agent.token == token and agent.state == 'spawning') then
+  if agent and agent.owner == worker and agent.token == token and agent.state ~= 'running' then
+    return { refuse('ENDED', { state = agent.state }) }
+  end
   if redis.call('ZSCORE', key('gone'), worker) then return { refuse('GONE') } end
   if state ~= 'running' then
     if state == 'paused' and node.s == 'ready' then park(exe_key .. ':parked') end
