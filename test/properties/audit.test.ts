@@ -15,7 +15,7 @@ beforeAll(async () => {
   valkey = await new Valkey({ url: server.url, keyPrefix: 'belay', shards: 1 }).open();
   const settings = new ControlSettings(valkey, 600_000);
   orders = new OrderStore(valkey, settings, new LatchStore(valkey, settings));
-  audit = new AuditStore(valkey);
+  audit = new AuditStore(valkey, settings);
 });
 afterAll(async () => {
   valkey.close();

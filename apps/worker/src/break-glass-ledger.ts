@@ -1,10 +1,10 @@
 import type { LocalKillRequest } from '#libs/contracts';
 import {
+  type AuditStore,
   newLatch,
   type LatchStore,
   type LocalReceipt,
   type NewLatch,
-  type OrderStore,
 } from '#libs/killswitch';
 
 /** Acts kept until they can be told; more are counted in the last. */
@@ -46,9 +46,9 @@ export class BreakGlassLedger {
   }
 
   /** Called with every heartbeat that was answered. Repeatable: what was told already changes nothing. */
-  async tell(latches: LatchStore, orders: OrderStore): Promise<void> {
+  async tell(latches: LatchStore, audit: AuditStore): Promise<void> {
     for (let act = this.acts[0]; act !== undefined; act = this.acts[0]) {
-      await orders.record(act.id, act.entry);
+      await audit.record(act.id, act.entry);
       this.acts.shift();
     }
     for (let latch = this.latches[0]; latch !== undefined; latch = this.latches[0]) {

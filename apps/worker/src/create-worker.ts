@@ -8,6 +8,7 @@ import type { Settings, WorkerState } from '#libs/contracts';
 import { AgentQueues, DispatchModule } from '#libs/dispatch';
 import { DagExecutor, ExecutionsModule } from '#libs/executions';
 import {
+  AuditStore,
   BreakGlass,
   KillResponder,
   KillswitchModule,
@@ -112,10 +113,9 @@ async function make(options: CreateWorkerOptions, parts: GiveBack): Promise<Work
     async (made) => made.close(),
   );
   const runner = app.get(AgentRunner);
-  const orders = app.get(OrderStore);
   valkey.quarantine.onFound = ({ message, details }) =>
     log.error({ key: details['key'] }, `${message}. It is set aside`);
-  const responder = new KillResponder(valkey, orders, runner, {
+  const responder = new KillResponder(valkey, app.get(OrderStore), runner, {
     workerId,
     onError: (error) => log.error({ err: error }, 'orders'),
     // That there is a guardian's process says nothing of whether it would act: it is asked.
@@ -134,7 +134,7 @@ async function make(options: CreateWorkerOptions, parts: GiveBack): Promise<Work
     runner,
     responder,
     app.get(LatchStore),
-    orders,
+    app.get(AuditStore),
     ends,
     {
       workerId,

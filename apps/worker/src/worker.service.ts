@@ -2,7 +2,7 @@ import { hostname } from 'node:os';
 import { readFileSync } from 'node:fs';
 import { isBelayError, ownPoolOf, type AgentJob, type WorkerState } from '#libs/contracts';
 import type { AgentQueues } from '#libs/dispatch';
-import type { KillResponder, LatchStore, OrderStore } from '#libs/killswitch';
+import type { AuditStore, KillResponder, LatchStore } from '#libs/killswitch';
 import { Phases, ServiceRun, type LifecycleService } from '#libs/lifecycle';
 import {
   collectProofs,
@@ -109,7 +109,7 @@ export class WorkerService {
     private readonly runner: AgentRunner,
     private readonly responder: KillResponder,
     private readonly latches: LatchStore,
-    private readonly orders: OrderStore,
+    private readonly audit: AuditStore,
     private readonly ends: StoredEnds,
     private readonly options: WorkerOptions,
     private readonly log: ServiceLog,
@@ -202,7 +202,7 @@ export class WorkerService {
       this.host.armFence(this.options.fenceAfterMs);
       if (this.fenced) this.contactIsBack();
       await this.responder.noticeHead(ordersHead);
-      await this.ledger.tell(this.latches, this.orders);
+      await this.ledger.tell(this.latches, this.audit);
       if (latchesVersion !== this.intake.version)
         await this.intake.apply(latchesVersion, await this.latches.follow());
       await this.lookAfterOwn();

@@ -2,6 +2,7 @@ import type { AuditEntry, AuditFault, AuditVerdict } from '#libs/contracts';
 import type { Valkey } from '#libs/valkey';
 import { newReading, readChain, readEntry } from './audit-chain';
 import { compareOrder, follow, readOrder, type OrderTrail } from './audit-orders';
+import type { ControlSettings } from './control-settings';
 
 /** Orders read at once. */
 const AT_ONCE = 50;
@@ -12,7 +13,21 @@ const AT_ONCE = 50;
  * and what not).
  */
 export class AuditStore {
-  constructor(private readonly valkey: Valkey) {}
+  constructor(
+    private readonly valkey: Valkey,
+    private readonly settings: ControlSettings,
+  ) {}
+
+  /** What was done while the server was away. Repeatable by id. */
+  async record(id: string, entry: object): Promise<void> {
+    const { keys, scripts } = this.valkey;
+    await scripts.run('recordAct', keys.shard(keys.control, 'audit'), [
+      keys.control,
+      id,
+      this.settings.text,
+      JSON.stringify(entry),
+    ]);
+  }
 
   /** Newest first. */
   async list(limit = 100): Promise<AuditEntry[]> {

@@ -61,7 +61,11 @@ export class KillswitchModule {
           useFactory: (lifecycle: LifecycleService, valkey: Valkey, feed: ChangeFeed) =>
             new ArmedService(lifecycle, new ArmedStore(valkey), feed),
         },
-        { provide: AuditStore, inject: [Valkey], useFactory: (valkey: Valkey) => new AuditStore(valkey) },
+        {
+          provide: AuditStore,
+          inject: [Valkey, ControlSettings],
+          useFactory: (valkey: Valkey, settings: ControlSettings) => new AuditStore(valkey, settings),
+        },
         {
           provide: ChangeFeed,
           inject: [Valkey],

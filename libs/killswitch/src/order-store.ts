@@ -158,17 +158,6 @@ export class OrderStore {
     await this.valkey.redis.publish(this.valkey.keys.doorbellChannel, JSON.stringify(ring));
   }
 
-  /** Into the audit log: what was done while the server was away. Repeatable by id. */
-  async record(id: string, entry: object): Promise<void> {
-    const { keys, scripts } = this.valkey;
-    await scripts.run('recordAct', keys.shard(keys.control, 'audit'), [
-      keys.control,
-      id,
-      this.settings.text,
-      JSON.stringify(entry),
-    ]);
-  }
-
   /**
    * What became of a target. Reports of one turn of the event loop go in one script: when a thousand agents end at
    * once, that is a few calls. @throws NotFoundError
