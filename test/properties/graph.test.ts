@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { GraphModel, type End, type Latched, type ModelNode } from './graph-model';
 import { GraphRig } from './graph-rig';
 import { expectProperty } from './runs';
+import { node } from '../support/life';
 
 let server: ThrowawayServer;
 let valkey: Valkey;
@@ -92,19 +93,15 @@ const MAX_CENTS = 15;
 function specOf(graph: Graph): { spec: ExecutionSpec; model: GraphModel } {
   const dependsOn = (i: number): string[] =>
     (graph.nodes[i]?.before ?? []).filter((from) => from < i).map((from) => `n${from}`);
-  const nodes = graph.nodes.map(({ maxAttempts, allowFailure, pool }, i): NodeSpec => ({
-    id: `n${i}`,
-    dependsOn: dependsOn(i),
-    run: { command: ['true'], env: {}, shell: false },
-    pool,
-    priority: 5,
-    labels: {},
-    maxAttempts,
-    backoff: { type: 'fixed', delayMs: 7, maxMs: 7, jitter: 0 },
-    allowFailure,
-    onLostContact: 'stop',
-    recovery: { auto: true },
-  }));
+  const nodes = graph.nodes.map(({ maxAttempts, allowFailure, pool }, i): NodeSpec =>
+    node(`n${i}`, {
+      dependsOn: dependsOn(i),
+      pool,
+      maxAttempts,
+      backoff: { type: 'fixed', delayMs: 7, maxMs: 7, jitter: 0 },
+      allowFailure,
+    }),
+  );
   const { onFailure } = graph;
   return {
     spec: { name: 'any', labels: {}, onFailure, nodes, timeoutMs: 600_000, maxCostUsd: MAX_CENTS / 100 },

@@ -6,6 +6,7 @@ import { LifecycleService } from '#libs/lifecycle';
 import { ChangeFeed, startThrowawayServer, Valkey, type ThrowawayServer } from '#libs/valkey';
 import fc from 'fast-check';
 import { expectProperty } from './runs';
+import { node } from '../support/life';
 
 let server: ThrowawayServer;
 let valkey: Valkey;
@@ -37,19 +38,7 @@ afterAll(async () => {
 });
 
 const TEAMS = ['a', 'a', 'b'];
-const NODE: NodeSpec = {
-  id: 'a',
-  dependsOn: [],
-  run: { command: ['true'], env: {}, shell: false },
-  pool: 'default',
-  priority: 5,
-  labels: {},
-  maxAttempts: 1,
-  backoff: { type: 'fixed', delayMs: 0, maxMs: 0, jitter: 0 },
-  allowFailure: false,
-  onLostContact: 'stop',
-  recovery: { auto: true },
-};
+const NODE: NodeSpec = node('a');
 
 interface Held {
   readonly id: string;

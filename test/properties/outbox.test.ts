@@ -6,6 +6,7 @@ import { startThrowawayServer, Valkey, type ThrowawayServer } from '#libs/valkey
 import type { Job, Queue } from 'bullmq';
 import fc from 'fast-check';
 import { expectProperty } from './runs';
+import { node } from '../support/life';
 
 const POOLS = ['default', 'gpu'];
 const PREFIX = 'bull';
@@ -140,19 +141,15 @@ class World {
   constructor(private readonly graph: readonly (readonly number[])[]) {}
 
   private spec(): ExecutionSpec {
-    const nodes = this.graph.map((before, i): NodeSpec => ({
-      id: `n${i}`,
-      dependsOn: before.filter((from) => from < i).map((from) => `n${from}`),
-      run: { command: ['true'], env: {}, shell: false },
-      pool: POOLS[i % 2]!,
-      priority: 5,
-      labels: {},
-      maxAttempts: i % 3 === 1 ? 1 : 2,
-      backoff: { type: 'fixed', delayMs: 5, maxMs: 5, jitter: 0 },
-      allowFailure: i % 3 === 0,
-      onLostContact: 'stop',
-      recovery: { auto: true },
-    }));
+    const nodes = this.graph.map((before, i): NodeSpec =>
+      node(`n${i}`, {
+        dependsOn: before.filter((from) => from < i).map((from) => `n${from}`),
+        pool: POOLS[i % 2]!,
+        maxAttempts: i % 3 === 1 ? 1 : 2,
+        backoff: { type: 'fixed', delayMs: 5, maxMs: 5, jitter: 0 },
+        allowFailure: i % 3 === 0,
+      }),
+    );
     return { name: 'any', labels: {}, onFailure: 'continue', nodes };
   }
 

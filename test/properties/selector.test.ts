@@ -3,14 +3,13 @@ import {
   formatSelector,
   parseSelector,
   selectorMatches,
-  type ExecutionSpec,
-  type NodeSpec,
   type Requirement,
 } from '#libs/contracts';
 import { LifecycleService } from '#libs/lifecycle';
-import { startThrowawayServer, Valkey, type ThrowawayServer } from '#libs/valkey';
+import type { Valkey } from '#libs/valkey';
 import fc from 'fast-check';
 import { expectProperty } from './runs';
+import { node, spec, useLife } from '../support/life';
 
 type Labels = Record<string, string>;
 
@@ -148,39 +147,18 @@ it('holds where the plain reading of its conditions holds', async () => {
 });
 
 describe('in the scripts', () => {
-  let server: ThrowawayServer;
   let valkey: Valkey;
-  beforeAll(async () => {
-    server = await startThrowawayServer();
-    valkey = await new Valkey({ url: server.url, keyPrefix: 'belay', shards: 1 }).open();
-  });
-  afterAll(async () => {
-    valkey.close();
-    await server.stop();
-  });
+  let life: LifecycleService;
+  useLife((rig) => ({ valkey, life } = rig));
 
   it('R53 the claim covers by any selectors what the plain reading covers, each of several latches alone', async () => {
-    const life = new LifecycleService(valkey, { retentionMs: 60_000 });
     let version = 0;
     const texts = fc.array(requirements(keys, values), { minLength: 1, maxLength: 3 });
     await expectProperty(
       fc.asyncProperty(texts, labels, labels, async (selectors, outer, inner) => {
         await valkey.redis.flushall();
-        const node: NodeSpec = {
-          id: 'a',
-          dependsOn: [],
-          run: { command: ['true'], env: {}, shell: false },
-          pool: 'default',
-          priority: 5,
-          labels: inner,
-          maxAttempts: 1,
-          backoff: { type: 'fixed', delayMs: 0, maxMs: 0, jitter: 0 },
-          allowFailure: false,
-          onLostContact: 'stop',
-          recovery: { auto: true },
-        };
-        const spec: ExecutionSpec = { name: 'x', labels: outer, onFailure: 'stop', nodes: [node] };
-        const { id } = await life.executions.create(spec, { start: true, canonical: 'x' });
+        const made = spec([node('a', { labels: inner })], { labels: outer });
+        const { id } = await life.executions.create(made, { start: true, canonical: 'x' });
         const [job] = (await life.executions.advance(id)).entries;
         const items = selectors.map((selector, i) => {
           const scope = { type: 'selector', selector: formatSelector(selector) } as const;

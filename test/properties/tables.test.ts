@@ -9,39 +9,19 @@ import {
   type WorkerState,
 } from '#libs/contracts';
 import { LifecycleService } from '#libs/lifecycle';
-import { startThrowawayServer, Valkey, type ThrowawayServer } from '#libs/valkey';
+import type { Valkey } from '#libs/valkey';
 import fc from 'fast-check';
 import { GraphRig } from './graph-rig';
 import { expectProperty } from './runs';
+import { node, useLife } from '../support/life';
 
-let server: ThrowawayServer;
 let valkey: Valkey;
 let life: LifecycleService;
 
-beforeAll(async () => {
-  server = await startThrowawayServer();
-  valkey = await new Valkey({ url: server.url, keyPrefix: 'belay', shards: 1 }).open();
-  life = new LifecycleService(valkey, { retentionMs: 600_000 });
-});
-afterAll(async () => {
-  valkey.close();
-  await server.stop();
-});
+useLife((rig) => ({ valkey, life } = rig));
 beforeEach(async () => valkey.redis.flushall());
 
-const NODE: NodeSpec = {
-  id: 'a',
-  dependsOn: [],
-  run: { command: ['true'], env: {}, shell: false },
-  pool: 'default',
-  priority: 5,
-  labels: {},
-  maxAttempts: 1,
-  backoff: { type: 'fixed', delayMs: 0, maxMs: 0, jitter: 0 },
-  allowFailure: false,
-  onLostContact: 'stop',
-  recovery: { auto: true },
-};
+const NODE: NodeSpec = node('a');
 const codeOf = async (call: Promise<unknown>): Promise<string> =>
   call.then(
     () => 'ok',

@@ -11,7 +11,7 @@ import {
 } from '#libs/contracts';
 import type { Valkey } from '#libs/valkey';
 import fc from 'fast-check';
-import { advanceAll, createExecution, node, spec, useLife } from './lifecycle.fixture';
+import { advanceAll, createExecution, node, spec, useLife } from '../../../test/support/life';
 import { LifecycleService } from './lifecycle.service';
 import { reportFor } from './worker-store';
 import type { Fence } from './agent-store';

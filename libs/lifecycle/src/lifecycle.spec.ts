@@ -12,7 +12,7 @@ import {
 } from '#libs/contracts';
 import { Valkey, ValkeyModule } from '#libs/valkey';
 import { Test } from '@nestjs/testing';
-import { advanceAll, createExecution, node, spec, useLife } from './lifecycle.fixture';
+import { advanceAll, createExecution, node, spec, useLife } from '../../../test/support/life';
 import { LifecycleModule } from './lifecycle.module';
 import { LifecycleService } from './lifecycle.service';
 import type { AgentOutcome, Fence } from './agent-store';

@@ -2,7 +2,7 @@ import { agentIdOf, type BelayError } from '#libs/contracts';
 import { Valkey } from '#libs/valkey';
 import type { Fence } from './agent-store';
 import { findCorrupt } from './find-corrupt';
-import { createExecution, node, spec, useLife } from './lifecycle.fixture';
+import { createExecution, node, spec, useLife } from '../../../test/support/life';
 import { LifecycleService } from './lifecycle.service';
 
 const WORKER = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ';

@@ -1,5 +1,5 @@
 import type { Valkey } from '#libs/valkey';
-import { node, spec, useLife } from './lifecycle.fixture';
+import { node, spec, useLife } from '../../../test/support/life';
 import { LifecycleService } from './lifecycle.service';
 
 const WORKER = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ';

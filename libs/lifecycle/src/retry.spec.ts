@@ -2,7 +2,7 @@ import type { DispatchEntry } from '#libs/contracts';
 import type { Valkey } from '#libs/valkey';
 import fc from 'fast-check';
 import type { AgentOutcome, Claim } from './agent-store';
-import { advanceAll, createExecution, node, spec, useLife } from './lifecycle.fixture';
+import { advanceAll, createExecution, node, spec, useLife } from '../../../test/support/life';
 import { LifecycleService } from './lifecycle.service';
 
 let valkey: Valkey;

@@ -1,49 +1,19 @@
-import { OutcomeUnknownError, type AgentJob, type ExecutionSpec } from '#libs/contracts';
+import { OutcomeUnknownError, type AgentJob } from '#libs/contracts';
 import { LifecycleService, type Fence } from '#libs/lifecycle';
-import { startThrowawayServer, Valkey, type ThrowawayServer } from '#libs/valkey';
 import { AgentRunner } from './agent-runner';
 import type { ProcessHost } from './process';
+import { createExecution, node, spec, useLife } from '../../../test/support/life';
 
 const WORKER = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ';
-const SPEC: ExecutionSpec = {
-  name: 'test',
-  labels: {},
-  onFailure: 'stop',
-  nodes: [
-    {
-      id: 'a',
-      dependsOn: [],
-      run: { command: ['true'], env: {}, shell: false },
-      pool: 'default',
-      priority: 5,
-      labels: {},
-      maxAttempts: 1,
-      backoff: { type: 'fixed', delayMs: 0, maxMs: 0, jitter: 0 },
-      allowFailure: false,
-      onLostContact: 'stop',
-      recovery: { auto: true },
-    },
-  ],
-};
 
-let server: ThrowawayServer;
-let valkey: Valkey;
 let life: LifecycleService;
 let job: AgentJob;
 let spawned: number;
 let runner: AgentRunner;
 
-beforeAll(async () => {
-  server = await startThrowawayServer();
-  valkey = await new Valkey({ url: server.url, keyPrefix: 'belay', shards: 1 }).open();
-  life = new LifecycleService(valkey, { retentionMs: 60_000 });
-});
-afterAll(async () => {
-  valkey.close();
-  await server.stop();
-});
+useLife((rig) => ({ life } = rig));
 beforeEach(async () => {
-  const { id } = await life.executions.create(SPEC, { start: true, canonical: '' });
+  const id = await createExecution(life, spec([node('a')]));
   job = (await life.executions.advance(id)).entries[0] as AgentJob;
   spawned = 0;
   const host = {

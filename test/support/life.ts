@@ -1,6 +1,6 @@
 import type { DispatchEntry, ExecutionSpec, NodeSpec } from '#libs/contracts';
+import { LifecycleService } from '#libs/lifecycle';
 import { startThrowawayServer, Valkey, type ThrowawayServer } from '#libs/valkey';
-import { LifecycleService } from './lifecycle.service';
 
 /** A node with every default, for tests. */
 export function node(id: string, over: Partial<NodeSpec> = {}): NodeSpec {
