@@ -53,6 +53,28 @@ it('R33 three attempts unless the spec says otherwise, the first counts; each wa
   expect(third - second).toBeGreaterThanOrEqual(1.69);
 });
 
+it('R33 a first attempt waits for its delay, and a stop ends the wait', async () => {
+  const stamp = (name: string) => sh(`cut -d' ' -f1 /proc/uptime >>${file(name)}`);
+  const id = await submit([
+    { id: 'a', run: stamp('before') },
+    { id: 'b', dependsOn: ['a'], delayMs: 1_000, run: stamp('after') },
+    { id: 'c', dependsOn: ['b'], delayMs: 600_000, run: stamp('never') },
+  ]);
+  await eventually(
+    async () =>
+      (await fleet.client.nodes(id)).items.some((node) => node.id === 'c' && node.state === 'ready'),
+    'the wait of the last',
+  );
+  expect(Number(lines('after')[0]) - Number(lines('before')[0])).toBeGreaterThanOrEqual(0.99);
+  expect(await fleet.client.stop(id)).toMatchObject({ status: 'stopped', receipt: { complete: true } });
+  expect((await fleet.client.nodes(id)).items.map(({ state }) => state)).toEqual([
+    'completed',
+    'completed',
+    'cancelled',
+  ]);
+  expect(await fleet.life.agents.list({ executionId: id })).toHaveLength(2);
+}, 30_000);
+
 it('R33 a stop ends what waits for its next attempt at once: nothing of it runs again', async () => {
   const id = await submit([
     {

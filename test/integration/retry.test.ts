@@ -83,7 +83,8 @@ it('R40 a stopped one goes on, and can be stopped again', async () => {
 it('R28 R29 what a lost attempt kept is handed on; a node that is not recovered by itself waits for a person', async () => {
   const worker = await fleet.addWorker({ BELAY_POOLS: 'frail' });
   const script = (name: string): string =>
-    `cat >>${file(name)}; echo >>${file(name)}; echo '{"type":"checkpoint","value":{"row":7}}' >&3; sleep 600`;
+    `cat >>${file(name)}; echo >>${file(name)}; echo '{"type":"event","name":"paid","data":[]}' >&3; ` +
+    `echo '{"type":"checkpoint","value":{"row":7}}' >&3; sleep 600`;
   const node = (name: string, over: object) => ({
     id: name,
     pool: 'frail',
@@ -112,8 +113,13 @@ it('R28 R29 what a lost attempt kept is handed on; a node that is not recovered 
   const next = await fleet.addWorker({ BELAY_POOLS: 'frail' });
   await eventually(async () => lines('auto').length === 2, 'the recovery');
   expect(lines('auto').map((line) => JSON.parse(line) as object)).toMatchObject([
-    { attempt: 1, isRecovery: false, lastCheckpoint: null },
-    { attempt: 2, isRecovery: true, lastCheckpoint: { row: 7 } },
+    { attempt: 1, isRecovery: false, lastCheckpoint: null, earlierEvents: [] },
+    {
+      attempt: 2,
+      isRecovery: true,
+      lastCheckpoint: { row: 7 },
+      earlierEvents: [{ attempt: 1, name: 'paid', data: [], at: expect.any(Number) as number }],
+    },
   ]);
   // Its guardian's word has to be in first: until then a retry could run it twice.
   await eventually(

@@ -27,6 +27,8 @@ export interface NodeSpec {
   readonly priority: number;
   readonly labels: Readonly<Record<string, string>>;
   /** The first attempt counts. Default 3. */
+  /** Between the moment it may start and its first attempt, after a retry by hand again. Milliseconds. */
+  readonly delayMs?: number;
   readonly maxAttempts: number;
   readonly backoff: BackoffPolicy;
   /** Deadline of one attempt, milliseconds from its start. */

@@ -36,6 +36,23 @@ async function run(job: DispatchEntry, outcome: AgentOutcome): Promise<DispatchE
 const statesOf = async (id: string): Promise<Record<string, string>> =>
   Object.fromEntries((await life.executions.nodes(id)).items.map((n) => [n.id, n.state]));
 
+it('R33 a first attempt waits for its delay, also after a retry by hand; the next ones for their backoff alone', async () => {
+  const id = await create([
+    node('a', { delayMs: 700, maxAttempts: 2 }),
+    node('b', { dependsOn: ['a'], delayMs: 90 }),
+  ]);
+  const [first] = await advanceAll(life, id);
+  expect(first).toMatchObject({ nodeId: 'a', attempt: 1, delayMs: 700 });
+  const [second] = await run(first!, { ...FAILED, retryInMs: 5 });
+  expect(second).toMatchObject({ attempt: 2, delayMs: 5 });
+  await run(second!, FAILED);
+  await advanceAll(life, id);
+  await life.executions.retry(id, again('r1'));
+  const [third] = await advanceAll(life, id);
+  expect(third).toMatchObject({ attempt: 3, delayMs: 700 });
+  expect(await run(third!, { state: 'completed' })).toMatchObject([{ nodeId: 'b', attempt: 1, delayMs: 90 }]);
+});
+
 describe('R40 what failed for good is retried by hand', () => {
   it('completed nodes keep their results, the others begin again, with attempts and deadline counted anew', async () => {
     const id = await create(

@@ -44,6 +44,7 @@ export async function stageExecution(
             p: node.pool,
             y: node.priority,
             f: node.allowFailure ? 1 : 0,
+            ...(node.delayMs === undefined ? {} : { d: node.delayMs }),
           }),
         ]),
       ),

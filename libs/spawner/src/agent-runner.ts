@@ -11,7 +11,15 @@ import {
   type Order,
   type StopReport,
 } from '#libs/contracts';
-import type { AgentOutcome, Claim, Fence, FinishResult, LifecycleService } from '#libs/lifecycle';
+import {
+  saidBefore,
+  type AgentOutcome,
+  type Claim,
+  type Fence,
+  type FinishResult,
+  type LifecycleService,
+  type SaidEvent,
+} from '#libs/lifecycle';
 import { Subject, type Observable } from 'rxjs';
 import {
   FENCED,
@@ -206,6 +214,8 @@ export class AgentRunner {
 
   private async attempt(slot: AgentSlot, claim: Granted): Promise<void> {
     slot.granted(claim);
+    // Before the looks that follow: between the last of them and the start nothing may wait for the server.
+    const earlierEvents = await this.earlierEvents(slot, claim.node.id);
     const asked = this.options.beforeSpawn?.(slot, claim);
     if (asked !== undefined)
       await asked.catch((error: unknown) => this.options.onError?.(error, slot.agentId));
@@ -219,7 +229,7 @@ export class AgentRunner {
     );
     let process: AgentProcess;
     try {
-      process = await this.spawn(slot, claim, log, reporter);
+      process = await this.spawn(slot, { ...claim, earlierEvents }, log, reporter);
     } catch (error) {
       await log.close();
       return this.store(slot, claim, spawnFailed(error));
@@ -247,11 +257,11 @@ export class AgentRunner {
 
   private async spawn(
     slot: AgentSlot,
-    claim: Granted,
+    claim: Granted & { readonly earlierEvents: readonly SaidEvent[] },
     log: AgentLog,
     reporter: AgentReporter,
   ): Promise<AgentProcess> {
-    const { node, fence } = claim;
+    const { node, fence, earlierEvents } = claim;
     return this.host.spawn({
       agentId: slot.agentId,
       command: node.run.command,
@@ -272,6 +282,7 @@ export class AgentRunner {
         attempt: slot.job.attempt,
         isRecovery: claim.isRecovery,
         lastCheckpoint: claim.lastCheckpoint ?? null,
+        earlierEvents,
       }),
       graceMs: graceOf(claim, this.options.graceMs),
       ...(node.limits === undefined ? {} : { limits: node.limits }),
@@ -279,6 +290,18 @@ export class AgentRunner {
       onMessage: (message: AgentMessage) => reporter.take(message),
       onBadLine: () => reporter.countBadLine(),
       logFile: `${this.options.logDir}/${slot.agentId}.log`,
+    });
+  }
+
+  /** What attempts before this one said (R28). Where the server does not answer it is started without. */
+  private async earlierEvents(
+    { job, executionId }: AgentSlot,
+    nodeId: string,
+  ): Promise<readonly SaidEvent[]> {
+    if (job.attempt === 1) return [];
+    return saidBefore(this.lifecycle.valkey, executionId, nodeId).catch((error: unknown) => {
+      this.options.onError?.(error, job.agentId);
+      return [];
     });
   }
 

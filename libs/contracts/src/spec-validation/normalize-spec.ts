@@ -36,6 +36,7 @@ export function normalizeNode(node: ParsedNode): NodeSpec {
     pool: node.pool,
     priority: node.priority,
     labels: node.labels,
+    ...present(node, 'delayMs'),
     maxAttempts: node.maxAttempts,
     backoff: {
       type: backoff.type,

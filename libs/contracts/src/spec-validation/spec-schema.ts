@@ -94,6 +94,9 @@ const agentFields = {
   pool: name('a pool name').default(DEFAULT_POOL).describe('The workers that may take it.'),
   priority: wholeNumber(1, 10).default(DEFAULT_PRIORITY).describe('10 is taken first.'),
   labels: labels().default({}).describe('Words to find it by.'),
+  delayMs: duration()
+    .optional()
+    .describe('Wait before the first attempt, milliseconds from when what it depends on is done.'),
   maxAttempts: wholeNumber(1, LIMITS.maxAttempts)
     .default(DEFAULT_MAX_ATTEMPTS)
     .describe('Attempts before it failed for good; the first counts.'),

@@ -469,7 +469,7 @@ describe('an agent alone', () => {
       [
         `run.command REQUIRED is missing; it must be ${COMMAND}.`,
         'run.comand UNKNOWN_FIELD unknown field; did you mean command?',
-        'dependson UNKNOWN_FIELD unknown field; known here: id, name, idempotencyKey, maxCostUsd, softCostUsd, run, input, pool, priority, labels, maxAttempts, backoff, timeoutMs, graceMs, limits, allowFailure, onLostContact, recovery, isolation.',
+        'dependson UNKNOWN_FIELD unknown field; known here: id, name, idempotencyKey, maxCostUsd, softCostUsd, run, input, pool, priority, labels, delayMs, maxAttempts, backoff, timeoutMs, graceMs, limits, allowFailure, onLostContact, recovery, isolation.',
       ],
     ],
     [

@@ -64,7 +64,7 @@ local function move_execution(from, to, event)
   return true
 end
 
--- Node records: { i = index, s = state, a = attempt, b = attempts before the last retry, c = last attempt claimed, p = pool, y = priority, f = failure allowed, e = error, r = reason }.
+-- Node records: { i = index, s = state, a = attempt, b = attempts before the last retry, c = last attempt claimed, p = pool, y = priority, f = failure allowed, d = milliseconds before its first attempt, e = error, r = reason }.
 local function read_node(id)
   local text = redis.call('HGET', nodes_key, id)
   if not text then return nil end
@@ -101,6 +101,7 @@ end
 
 -- A node whose dependencies are done: its next attempt goes to the outbox, and to the caller for dispatch.
 local function make_ready(id, node, delay, entries)
+  if node.a == (node.b or 0) and node.d then delay = node.d end
   node.a = node.a + 1
   if not move_node(id, node, 'ready', { attempt = node.a }) then return end
   local entry = {
