@@ -15,7 +15,7 @@ export interface LocalReceipt {
   readonly id: string;
   readonly workerId: string;
   readonly scope: Scope;
-  /** True only when every target was proved dead, or had not started. */
+  /** True only when every target was proved dead, or was never started. */
   readonly complete: boolean;
   readonly targets: readonly TargetReceipt[];
   /** It takes no work until it could engage a latch for itself. */
@@ -68,9 +68,10 @@ export class BreakGlass {
       order: this.asOrder(id, request),
       ...(request.graceMs === undefined ? {} : { graceMs: request.graceMs }),
     });
-    const targets = await Promise.all(
+    const proofs = await Promise.all(
       slots.map(async (slot, i) => this.prove(slot, request, endedBefore[i] === true)),
     );
+    const targets = proofs.filter((target) => target !== undefined);
     const receipt: LocalReceipt = {
       ...begun,
       complete: targets.every(({ outcome }) => outcome === 'killed' || outcome === 'already-ended'),
@@ -80,18 +81,22 @@ export class BreakGlass {
     return receipt;
   }
 
+  /** Undefined: nothing of it was here. Its claim was under way, is not carried out now, and may be another's later. */
   private async prove(
     slot: AgentSlot,
     { graceMs }: LocalKillRequest,
     endedBefore: boolean,
-  ): Promise<TargetReceipt> {
+  ): Promise<TargetReceipt | undefined> {
     const { agentId, executionId, nodeId } = slot;
     const base = { agentId, executionId, nodeId, workerId: this.options.workerId };
     const limitMs = (graceMs ?? slot.graceMs ?? this.options.defaultGraceMs) + this.options.proofMs;
     const seen = await within(endOf(slot), limitMs);
     if (seen === undefined)
       return { ...base, outcome: 'unconfirmed', detail: `no proof within ${limitMs} ms` };
-    if (seen === 'never-begun') return { ...base, outcome: 'already-ended', detail: 'it was never started' };
+    if (seen === 'never-begun')
+      return slot.claimedAt === undefined
+        ? undefined
+        : { ...base, outcome: 'already-ended', detail: 'it was never started' };
     const wasStopped = seen.signals.length > 0 && !endedBefore;
     return { ...base, outcome: wasStopped ? 'killed' : 'already-ended', report: seen };
   }

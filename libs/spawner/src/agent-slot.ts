@@ -141,6 +141,8 @@ export class AgentSlot implements AgentAddress {
     if (this.ended) return;
     if (this.cause === undefined || (cause.order !== undefined && this.cause.order === undefined))
       this.cause = cause;
+    // Looked at before every start: whoever waits to hear of a process need not wait for the claim's answer.
+    if (!this.spawning) this.begin(undefined);
     this.openGate();
     void this.process?.stop({
       mode: cause.mode,
