@@ -18,6 +18,7 @@ module.exports = {
       ...shared,
       displayName: 'unit',
       testMatch: ['<rootDir>/{libs,apps,bench}/**/*.spec.ts', '<rootDir>/test/properties/**/*.test.ts'],
+      setupFilesAfterEnv: ['<rootDir>/test/jest/patience.cjs'],
     },
     {
       ...shared,
@@ -34,12 +35,7 @@ module.exports = {
     },
   ],
   coverageProvider: 'v8',
-  collectCoverageFrom: [
-    'libs/{contracts,lifecycle}/src/**/*.ts',
-    '!**/*.spec.ts',
-    '!**/index.ts',
-    '!**/*.fixture.ts',
-  ],
+  collectCoverageFrom: ['libs/{contracts,lifecycle}/src/**/*.ts', '!**/*.spec.ts', '!**/index.ts'],
   coverageThreshold: {
     './libs/contracts/src/': { branches: 100, functions: 100, lines: 100, statements: 100 },
     './libs/lifecycle/src/': { branches: 100, functions: 100, lines: 100, statements: 100 },

@@ -60,13 +60,14 @@ async function runSteps(jestArgs) {
   await check('types', [join(modules, 'typescript/bin/tsc'), '-p', 'tsconfig.json', '--noEmit'], env);
 
   if (interrupted) return;
+  // Before any test: what a fresh checkout has to fetch first takes longer than a test waits.
+  await findServer();
   heading('unit tests, with coverage');
   const unit = ['--selectProjects', 'unit', '--coverage', '--coverageReporters', 'text-summary'];
   add(await runJest('unit', unit, { env, coverage: true }));
   if (interrupted) return;
 
   heading('integration tests');
-  await findServer();
   add(await runJest('integration', ['--selectProjects', 'integration', '--maxWorkers=2'], { env }));
 }
 

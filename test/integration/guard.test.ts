@@ -102,6 +102,34 @@ describe('receipts are true', () => {
     expect(processesWith(id)).toEqual([]);
   }, 60_000);
 
+  it('R50 R53 an order past its limit costs its worker nothing else, and reaches nothing that began after its latch was released', async () => {
+    fleet = await startFleet({
+      workers: 1,
+      env: { BELAY_PROOF_LIMIT_MS: '1000', BELAY_HEARTBEAT_MS: '200' },
+    });
+    const deaf = await submit([
+      { id: 'a', graceMs: 60_000, run: sh('trap "" TERM; echo ready; while :; do sleep 0.1; done') },
+    ]);
+    await running(deaf, 1);
+    const [worker] = fleet.workers;
+    const killed = await fleet.client.kill({ scope: { type: 'all' } });
+    expect(killed).toMatchObject({ complete: false, state: 'incomplete', totals: { total: 1, pending: 1 } });
+    await fleet.client.releaseLatch(killed.latch?.id ?? '', 'over');
+    const next = await submit([{ id: 'a', run: SLEEP }]);
+    await running(next, 1);
+    const counted = async () =>
+      Number(/total_commands_processed:(\d+)/.exec(await fleet.life.valkey.redis.info('stats'))?.[1]);
+    const [before, from] = [await counted(), performance.now()];
+    const beatAt = async () => (await fleet.life.workers.get(worker?.id ?? '')).lastHeartbeatAt ?? 0;
+    const first = await beatAt();
+    await eventually(async () => (await beatAt()) - first > 2_000, 'ten more heartbeats');
+    const perSecond = ((await counted()) - before) / ((performance.now() - from) / 1_000);
+    expect(perSecond).toBeLessThan(2_000);
+    expect((await fleet.client.execution(next)).state).toBe('running');
+    await fleet.client.kill({ scope: { type: 'all' }, mode: 'immediate', latch: false });
+    expect(processesWith(deaf)).toEqual([]);
+  }, 60_000);
+
   it('R17 kill -9 of the worker: what its guardian saw reaches the record by another worker of the host, and the receipt', async () => {
     fleet = await startFleet({ workers: 2, env: LEASE });
     const id = await submit([{ id: 'a', maxAttempts: 1, run: SLEEP }], { onFailure: 'continue' });

@@ -35,16 +35,16 @@ export interface Rig {
 
 /** A service on a server of its own, from before the first test of a file until after its last. */
 export function useLife(onReady: (rig: Rig) => void): void {
-  let server: ThrowawayServer;
-  let valkey: Valkey;
+  let server: ThrowawayServer | undefined;
+  let valkey: Valkey | undefined;
   beforeAll(async () => {
     server = await startThrowawayServer();
     valkey = await new Valkey({ url: server.url, keyPrefix: 'belay', shards: 2 }).open();
     onReady({ url: server.url, valkey, life: new LifecycleService(valkey, { retentionMs: 60_000 }) });
   });
   afterAll(async () => {
-    valkey.close();
-    await server.stop();
+    valkey?.close();
+    await server?.stop();
   });
 }
 

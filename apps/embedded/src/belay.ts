@@ -11,7 +11,7 @@ import {
 import { ExecutionManager } from '#libs/executions';
 import { KillswitchService } from '#libs/killswitch';
 import { LifecycleService, ServiceRun } from '#libs/lifecycle';
-import { allOrNothing, onStopSignals, SILENT, type GiveBack, type ServiceLog } from '#libs/service';
+import { allOrNothing, calmly, onStopSignals, SILENT, type GiveBack, type ServiceLog } from '#libs/service';
 import { ChangeFeed } from '#libs/valkey';
 import { createOrchestrator, type Orchestrator } from '../../orchestrator/src/create-orchestrator';
 import { createWorker, type Worker } from '../../worker/src/create-worker';
@@ -124,7 +124,7 @@ class EmbeddedBelay implements Belay {
     private readonly settings: Settings & { readonly valkeyUrl: string },
     private readonly startServer?: (onEnded: () => void) => Promise<PrivateServer>,
   ) {
-    this.log = options.log ?? SILENT;
+    this.log = calmly(options.log ?? SILENT);
     this.drainMs = settings.stopTimeoutMs;
   }
 
@@ -262,10 +262,12 @@ class EmbeddedBelay implements Belay {
   private readonly failed = (error: unknown): void => this.log.error({ err: error }, 'shutdown failed');
 
   private tell(notice: BelayNotice): void {
+    const failed = (error: unknown): void => this.log.error({ err: error }, 'onNotice failed');
     try {
-      this.options.onNotice?.(notice);
+      // It may be asynchronous all the same.
+      Promise.resolve(this.options.onNotice?.(notice)).catch(failed);
     } catch (error) {
-      this.log.error({ err: error }, 'onNotice failed');
+      failed(error);
     }
   }
 
@@ -275,7 +277,7 @@ class EmbeddedBelay implements Belay {
     if (parts === undefined) return { forced: false, stopped: [], unfinished: [] };
     const { server, orchestrator, worker, ignoreSignals } = parts;
     try {
-      const drained = await worker?.stop(drainMs);
+      const drained = await worker?.stop(drainMs).catch(this.failed);
       await orchestrator.stop();
       const unfinished = [
         ...(worker?.phases.unfinished ?? []).map((phase) => `worker: ${phase}`),

@@ -49,9 +49,11 @@ const OPTION_OF = new Map([...SETTING_OF].map(([path, key]) => [VARIABLE_OF.get(
  * @throws BelayError INVALID_SETTINGS with every problem; `path` is the option's, such as `worker.concurrency`
  */
 export function readOptions(options: BelayOptions): Settings & { readonly valkeyUrl: string } {
+  if (typeof options !== 'object' || options === null)
+    throw new BelayError('INVALID_SETTINGS', 'The options must be an object, such as { url }.');
   const given = flatten(options);
   const environment: Record<string, string> = {};
-  const problems: Problem[] = [];
+  const problems: Problem[] = otherProblems(options);
   for (const path of NEEDED)
     if (!given.has(path) && (path === 'url' || options.http !== undefined)) given.set(path, '');
   for (const [path, value] of given) {
@@ -70,6 +72,33 @@ export function readOptions(options: BelayOptions): Settings & { readonly valkey
   const lines = problems.map(({ path, message }) => `${path}: ${message}`);
   const head = lines.length === 1 ? 'One option is' : `${lines.length} options are`;
   throw new BelayError('INVALID_SETTINGS', `${head} not valid.\n  ${lines.join('\n  ')}`, { problems });
+}
+
+const isObject = (value: unknown): boolean =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+/** By the name of an option that is no setting: whether a value will do, and what it must be. */
+const OTHER_RULES: Readonly<Record<string, readonly [(value: unknown) => boolean, string]>> = {
+  worker: [(value) => value === false || isObject(value), 'false, or an object with concurrency and pools'],
+  http: [isObject, 'an object with token, host and port'],
+  handleSignals: [(value) => typeof value === 'boolean', 'true or false'],
+  log: [
+    (value) =>
+      isObject(value) &&
+      ['debug', 'info', 'warn', 'error', 'fatal'].every(
+        (level) => typeof (value as Record<string, unknown>)[level] === 'function',
+      ),
+    'an object with the methods debug, info, warn, error and fatal',
+  ],
+  onNotice: [(value) => typeof value === 'function', 'a function'],
+};
+
+function otherProblems(options: BelayOptions): Problem[] {
+  return Object.entries(options as unknown as Record<string, unknown>).flatMap(([path, value]) => {
+    const [holds, rule] = (Object.hasOwn(OTHER_RULES, path) ? OTHER_RULES[path] : undefined) ?? [];
+    if (value === undefined || holds === undefined || holds(value)) return [];
+    return [{ path, code: 'BAD_VALUE', message: `must be ${rule}.` }];
+  });
 }
 
 /** Every option that is given, by its path; those that are no settings are left out. */

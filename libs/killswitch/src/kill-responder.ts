@@ -98,7 +98,9 @@ export class KillResponder {
   async noticeHead(head: string): Promise<void> {
     if (isBefore(head, this.cursor)) this.cursor = `${Math.max(0, timeOf(head) - REWIND_MS)}-0`;
     if (head !== this.cursor) await this.catchUp();
-    for (const order of this.watched.values()) await this.lookAt(order).catch(this.options.onError);
+    // A copy: what is looked at may be taken out and put back in at the end, and the next heartbeat must not wait for it.
+    const orders = Array.from(this.watched.values());
+    for (const order of orders) await this.lookAt(order).catch(this.options.onError);
   }
 
   /** Serves what an open order was resolved to, should both rings have been lost. */

@@ -201,9 +201,10 @@ export class KillswitchService {
   async carryOut(order: Order): Promise<void> {
     const { kind, scope } = order;
     if (await this.holds.isOvertaken(order)) return this.holds.settleOvertaken(order);
-    const executions = kind === 'thaw' ? [] : await this.scopes.executions(scope, order.placedAt);
+    const before = await this.reaches(order);
+    const executions = kind === 'thaw' ? [] : await this.scopes.executions(scope, before);
     await this.each(executions, async (id) => this.haltOne(id, order));
-    const named = await this.targetsOf(order, executions);
+    const named = await this.targetsOf(order, executions, before);
     await this.orders.addTargets(
       order.id,
       named.map((agent) => targetOf(agent, 'pending')),
@@ -215,6 +216,16 @@ export class KillswitchService {
     );
     if (named.some((agent) => outcomeFor(kind, agent) === 'unconfirmed')) await this.repair(order.id);
     if (kind === 'kill') await this.each(executions, async (id) => this.dag.drive(id));
+  }
+
+  /**
+   * What began until then is the order's; Valkey's clock. While its latch holds, nothing in its scope began after it, and no
+   * clock is asked: a server's may step, and two servers have two.
+   */
+  private async reaches({ latchId, placedAt }: Order): Promise<number> {
+    if (latchId === undefined) return placedAt;
+    const isHeld = (await this.latches.list()).some(({ id }) => id === latchId);
+    return isHeld ? Number.MAX_SAFE_INTEGER : placedAt;
   }
 
   private async haltOne(id: string, order: Order): Promise<void> {
@@ -243,7 +254,11 @@ export class KillswitchService {
    * order takes agents that were claimed before it, or belong to an execution it holds; while it is open, workers name
    * what they claimed later.
    */
-  private async targetsOf(order: Order, executions: readonly string[]): Promise<AgentRecord[]> {
+  private async targetsOf(
+    order: Order,
+    executions: readonly string[],
+    before: number,
+  ): Promise<AgentRecord[]> {
     const inScope = new Set(executions);
     // In this order on the shard's connection: what leaves the first in between is in the second.
     const [live, whole, ended, unproved] = await Promise.all([
@@ -254,7 +269,7 @@ export class KillswitchService {
       order.kind === 'kill' ? this.lifecycle.agents.unproved() : [],
     ]);
     const wasThere = (agent: AgentRecord): boolean =>
-      !isWide(order.scope) || agent.createdAt <= order.placedAt || inScope.has(agent.executionId);
+      !isWide(order.scope) || agent.createdAt <= before || inScope.has(agent.executionId);
     const named = new Map<string, AgentRecord>();
     for (const agent of [...live, ...whole]) if (wasThere(agent)) named.set(agent.id, agent);
     for (const agent of ended) if (agent.orderId === order.id) named.set(agent.id, agent);

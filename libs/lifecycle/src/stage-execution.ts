@@ -1,5 +1,5 @@
 import type { ExecutionSpec } from '#libs/contracts';
-import type { ExecutionPart, Valkey } from '#libs/valkey';
+import { withoutCommand, type ExecutionPart, type Valkey } from '#libs/valkey';
 
 /** Staged keys of a submit that never committed go by themselves. Milliseconds. */
 const STAGING_MS = 600_000;
@@ -108,5 +108,5 @@ async function settle(rows: Promise<[Error | null, unknown][] | null>): Promise<
   const errors = ((await rows) as [Error | null, unknown][])
     .map(([error]) => error)
     .filter((error) => error !== null);
-  if (errors.length > 0) throw errors[0] as Error;
+  if (errors.length > 0) throw withoutCommand(errors[0]);
 }

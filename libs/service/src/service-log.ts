@@ -23,3 +23,23 @@ export const SILENT: ServiceLog = {
   error: nothing,
   fatal: nothing,
 };
+
+/** The same log, whose own faults end nothing: a host's logger may throw. */
+export function calmly(log: ServiceLog): ServiceLog {
+  const calm = (level: keyof ServiceLog): LogLine => {
+    return (...line: [facts: object | string, message?: string]): void => {
+      try {
+        (log[level] as (...all: unknown[]) => void)(...line);
+      } catch {
+        // There is nobody left to tell.
+      }
+    };
+  };
+  return {
+    debug: calm('debug'),
+    info: calm('info'),
+    warn: calm('warn'),
+    error: calm('error'),
+    fatal: calm('fatal'),
+  };
+}

@@ -219,9 +219,9 @@ export class AgentRunner {
     const asked = this.options.beforeSpawn?.(slot, claim);
     if (asked !== undefined)
       await asked.catch((error: unknown) => this.options.onError?.(error, slot.agentId));
-    // Stopped between the claim and its answer, we may wake when another worker has the node.
-    if (this.options.leaseHolds?.() === false) slot.stop(LEASE_OVER, 0);
     await slot.maySpawn();
+    // Stopped between the claim and its answer, or while it was held, we may wake when another worker has the node.
+    if (this.options.leaseHolds?.() === false) slot.stop(LEASE_OVER, 0);
     if (slot.cause !== undefined) return this.store(slot, claim, notStarted(slot.cause));
     const log = new AgentLog(this.lifecycle.valkey, slot.executionId, slot.agentId);
     const reporter = new AgentReporter(this.lifecycle.agents, claim.fence, (error) =>

@@ -1,5 +1,6 @@
 -- addTargets: names agents an order must be confirmed for; the last call of the giver marks the list resolved. A worker
--- names what it claimed while the order was open. Repeatable; an order that is complete takes no more.
+-- names what it claimed while the order was open. Repeatable. An order that is complete takes no more; once it was resolved,
+-- one that is not open any more, or whose latch was released, takes no more from workers either: what they claim now began after it.
 -- KEYS[1] the order's record
 -- ARGV    1 control tag · 2 order id · 3 settings · 4 JSON array of [agent id, target JSON text] · 5 resolved: 1 or 0
 -- Returns { state, taken = false when it was over already } · refused: NOT_FOUND
@@ -10,7 +11,14 @@
 --!include order
 local state = redis.call('HGET', order_key, 'state')
 if not state then return refuse('NOT_FOUND') end
-if state == 'complete' then return cjson.encode({ state = state, taken = false }) end
+local function is_over()
+  if state == 'complete' then return true end
+  if ARGV[5] == '1' or redis.call('HEXISTS', order_key, 'resolvedAt') == 0 then return false end
+  if state ~= 'open' then return true end
+  local order = cjson.decode(redis.call('HGET', order_key, 'order'))
+  return order.kind == 'kill' and order.latchId ~= nil and redis.call('HEXISTS', key('latches'), order.latchId) == 0
+end
+if is_over() then return cjson.encode({ state = state, taken = false }) end
 for _, pair in ipairs(cjson.decode(ARGV[4])) do
   if redis.call('HSETNX', targets_key, pair[1], pair[2]) == 1 then redis.call('HINCRBY', order_key, 'missing', 1) end
 end

@@ -10,7 +10,6 @@
 local lease = redis.call('ZSCORE', key('leases'), WORKER)
 if not lease or tonumber(lease) > NOW then return cjson.encode({ expired = false }) end
 redis.call('ZREM', key('leases'), WORKER)
-redis.call('ZADD', key('lost'), int(NOW), WORKER)
 local state = redis.call('HGET', worker_key, 'state')
-if state then move_worker(state, 'stopped', 'worker_lost') end
+if not state or not move_worker(state, 'stopped', 'worker_lost') then redis.call('ZADD', key('lost'), int(NOW), WORKER) end
 return cjson.encode({ expired = true })

@@ -41,3 +41,9 @@ export async function patiently<T>(
     }
   }
 }
+
+/** An error of the server carries the command with all its arguments: specs, results, tokens have no business in a log. */
+export function withoutCommand(error: unknown): unknown {
+  if (error instanceof Error) delete (error as { command?: unknown }).command;
+  return error;
+}

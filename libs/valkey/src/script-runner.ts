@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { MACHINES, OutcomeUnknownError, statesOf, type StateMachine } from '#libs/contracts';
 import type { Server } from './connection';
-import { isPassing, patiently, refusalOf } from './passing';
+import { isPassing, patiently, refusalOf, withoutCommand } from './passing';
 import { SCRIPT_SOURCES, type ScriptName } from './scripts/generated';
 import { nodesOf } from './topology';
 
@@ -97,8 +97,10 @@ export class ScriptRunner {
     try {
       return await this.redis.evalsha(script.sha, 1, key, ...args);
     } catch (error) {
-      if (!(error as Error).message.startsWith('NOSCRIPT')) throw error;
-      return this.redis.eval(script.body, 1, key, ...args);
+      if (!(error as Error).message.startsWith('NOSCRIPT')) throw withoutCommand(error);
+      return this.redis.eval(script.body, 1, key, ...args).catch((again: unknown) => {
+        throw withoutCommand(again);
+      });
     }
   }
 }

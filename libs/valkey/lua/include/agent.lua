@@ -30,10 +30,11 @@ local function move_agent(agent, to, event)
   else
     agent.frozen = nil
     if to == 'completed' then agent.completedAt = NOW else agent.stoppedAt = NOW end
+    -- The indices first: a key of another type ends the script here, before anything is counted.
+    redis.call('ZADD', key('idx:agt:ended'), int(NOW), agent.id)
     redis.call('SREM', key('own:' .. agent.owner), agent.id)
     redis.call('SREM', live_key, agent.id)
     redis.call('HINCRBY', exe_key, 'live', -1)
-    redis.call('ZADD', key('idx:agt:ended'), int(NOW), agent.id)
   end
   write_agent(agent)
   event = event or {}

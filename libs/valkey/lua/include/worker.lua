@@ -11,6 +11,8 @@ local function move_worker(from, to, reason)
     redis.call('HSETNX', worker_key, 'stoppedAt', int(NOW))
     if reason then redis.call('HSETNX', worker_key, 'reason', reason) end
     redis.call('ZREM', key('leases'), WORKER)
+    -- Also after a drain: an end of an agent that it could not store is nobody's else. One that owns nothing is forgotten.
+    redis.call('ZADD', key('lost'), int(NOW), WORKER)
     redis.call('PEXPIRE', worker_key, int(CONF.retentionMs))
   end
   redis.call('ZREM', key('idx:wrk:' .. from), WORKER)
