@@ -1,0 +1,96 @@
+import type { Order } from '#libs/contracts';
+import { AgentQueues } from '#libs/dispatch';
+import { DagExecutor } from '#libs/executions';
+import type { LifecycleService } from '#libs/lifecycle';
+import { ChangeFeed, type Valkey } from '#libs/valkey';
+import { ulid } from 'ulid';
+import { createExecution, node, spec, useLife } from '../../../test/support/life';
+import { ControlSettings } from './control-settings';
+import { KillswitchService } from './killswitch.service';
+import { LatchStore, newLatch } from './latch-store';
+import { OrderStore, targetOf } from './order-store';
+
+let valkey: Valkey;
+let life: LifecycleService;
+let queues: AgentQueues;
+let feed: ChangeFeed;
+let orders: OrderStore;
+let latches: LatchStore;
+let killswitch: KillswitchService;
+useLife((rig) => ({ valkey, life } = rig));
+beforeAll(async () => {
+  queues = new AgentQueues(life, { prefix: 'bull' });
+  feed = new ChangeFeed(valkey);
+  await feed.start();
+  const settings = new ControlSettings(valkey, 60_000);
+  latches = new LatchStore(valkey, settings);
+  orders = new OrderStore(valkey, settings, latches);
+  const dag = new DagExecutor(life, queues);
+  killswitch = new KillswitchService(life, dag, orders, latches, feed, { proofLimitMs: 60_000 });
+});
+afterAll(async () => {
+  feed.stop();
+  await queues.close();
+});
+beforeEach(async () => valkey.redis.flushall());
+
+async function runningAgent(): Promise<string> {
+  const id = await createExecution(life, spec([node('a')]));
+  const [job] = (await life.executions.advance(id)).entries;
+  const claim = await life.agents.claim(job!, 'wrk_1', 'token');
+  if (!claim.claimed) throw new Error(claim.why);
+  await life.agents.started(claim.fence, { pid: 1, pidStartTime: '1', containment: 'group' });
+  return job!.agentId;
+}
+
+/** A kill of a pool, durable and not carried out, by a clock that has been stepped back since the agents began. */
+async function place(withLatch: boolean): Promise<Order> {
+  const id = `ord_${ulid()}`;
+  const scope = { type: 'pool', pool: 'default' } as const;
+  const latch = withLatch ? newLatch('latch', scope, { by: 'me', orderId: id }) : undefined;
+  const asked = { id, kind: 'kill', scope, mode: 'graceful', reason: 'killswitch', by: 'me' } as const;
+  const { order } = await orders.place(
+    { ...asked, ...(latch === undefined ? {} : { latchId: latch.id }) },
+    latch,
+  );
+  return { ...order, placedAt: order.placedAt - 3_600_000 };
+}
+
+describe('R51 R52 a wide kill by a server whose clock was stepped back', () => {
+  it('names what runs while its latch holds, and asks no clock', async () => {
+    const agentId = await runningAgent();
+    const order = await place(true);
+    await killswitch.carryOut(order);
+    expect(await orders.receipt(order.id)).toMatchObject({
+      complete: false,
+      targets: [{ agentId, outcome: 'pending' }],
+    });
+  });
+
+  it('without a latch takes what began before it, by that clock', async () => {
+    await runningAgent();
+    const order = await place(false);
+    await killswitch.carryOut(order);
+    expect(await orders.receipt(order.id)).toMatchObject({ complete: true, targets: [] });
+  });
+});
+
+describe('R50 R53 what a worker claims after a kill', () => {
+  it.each([
+    ['while its latch holds is named', async () => undefined, true],
+    [
+      'after its latch was released is not',
+      async ({ latchId = '' }: Order) => latches.release(latchId, 'me', 'over'),
+      false,
+    ],
+    ['after its limit is not', async ({ id }: Order) => orders.expire(id), false],
+    ['after it was closed is not', async ({ id }: Order) => orders.close(id, 'me', 'gone'), false],
+  ])('%s', async (_what, then, taken) => {
+    const first = await life.agents.get(await runningAgent());
+    const order = await place(true);
+    await orders.addTargets(order.id, [targetOf(first, 'pending')], true);
+    await then(order);
+    const later = await life.agents.get(await runningAgent().catch(async () => first.id));
+    expect(await orders.addTargets(order.id, [targetOf(later, 'pending')], false)).toBe(taken);
+  });
+});
