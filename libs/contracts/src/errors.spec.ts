@@ -6,6 +6,7 @@ import {
   isBelayError,
   NotFoundError,
   OutcomeUnknownError,
+  ServerRefusingError,
   ServerUnreachableError,
   StaleEpochError,
 } from './errors';
@@ -76,6 +77,16 @@ describe('what people read', () => {
       new OutcomeUnknownError('endAgent', new Error('reset')),
       'OUTCOME_UNKNOWN',
       'The reply to endAgent was lost; it may have run. Look before you repeat it.',
+    ],
+    [
+      new OutcomeUnknownError('endAgent', new Error('READONLY …'), 'READONLY'),
+      'OUTCOME_UNKNOWN',
+      'The Valkey server refuses endAgent for now (READONLY); an earlier try may have run. Look before you repeat it.',
+    ],
+    [
+      new ServerRefusingError('LOADING'),
+      'SERVER_REFUSED',
+      'The Valkey server answers, but refuses for now (LOADING). Try again in a moment; if it lasts, look at the server.',
     ],
     [
       new ServerUnreachableError('127.0.0.1:6379'),

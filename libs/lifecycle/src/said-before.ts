@@ -1,5 +1,5 @@
 import type { BelayEvent } from '#libs/contracts';
-import { isCorrupt, parseStored, type Valkey } from '#libs/valkey';
+import { parseStored, type Valkey } from '#libs/valkey';
 import { textOf } from './decode';
 
 /** An event that an earlier attempt at a node said. */
@@ -42,7 +42,7 @@ export async function saidBefore(
       const known = value === undefined ? {} : { data: parseStored(key, value, streamId) };
       said.push({ attempt, at, name, ...known });
     } catch (error) {
-      if (!isCorrupt(error)) throw error;
+      // Listed where it is a record that cannot be read; whatever it is, it is worth no failed start.
       void quarantine.note(error);
     }
   }
