@@ -71,6 +71,7 @@ describe('a whole run', () => {
       attempt: 1,
       isRecovery: false,
       lastCheckpoint: null,
+      earlierEvents: [],
     });
     expect(await fleet.client.node(id, 'a')).toMatchObject({ state: 'completed', result: { n: 1 } });
   });
