@@ -58,14 +58,24 @@ export async function operatorOf(server: ThrowawayServer): Promise<Redis> {
 
 /** What the server tells a new client that asks this now, and nothing else. */
 export async function wordsOf(server: ThrowawayServer, command = 'SET words 1'): Promise<string> {
-  const socket = connect(server.socketPath ?? '');
-  socket.setEncoding('utf8').setTimeout(PATIENCE_MS, () => socket.destroy());
-  socket.on('error', () => undefined);
-  let text = '';
-  // It closes once it has answered both, or at once.
-  socket.write(`${command}\r\nQUIT\r\n`);
-  for await (const chunk of socket) text += chunk as string;
-  return text.replace(/^[-+]/, '');
+  // A server that shuts its door may have done so before our words were on their way: then what it said can be lost with them.
+  for (let tries = 0; ; tries++) {
+    const text = await answerOf(server, `${command}\r\nQUIT\r\n`);
+    if (text !== '' || tries === 20) return text.replace(/^[-+]/, '');
+  }
+}
+
+/** All that it says until it closes: once it has answered everything, or at once. */
+function answerOf(server: ThrowawayServer, words: string): Promise<string> {
+  return new Promise((resolve) => {
+    let text = '';
+    const socket = connect(server.socketPath ?? '');
+    socket.setEncoding('utf8').setTimeout(PATIENCE_MS, () => socket.destroy());
+    socket.on('error', () => undefined);
+    socket.on('data', (chunk: string) => (text += chunk));
+    socket.once('close', () => resolve(text));
+    socket.write(words);
+  });
 }
 
 const setting =
