@@ -3,8 +3,6 @@ import { DagExecutor, ExecutionManager, ExecutionsModule, Janitor } from '#libs/
 import { KillswitchModule, KillswitchService } from '#libs/killswitch';
 import { LifecycleModule, LifecycleService } from '#libs/lifecycle';
 import { ChangeFeed, Valkey, ValkeyModule } from '#libs/valkey';
-import { execFileSync } from 'node:child_process';
-import { join } from 'node:path';
 import { Test, type TestingModule } from '@nestjs/testing';
 import { eventually, processesWith, startFleet, type Fleet } from '../support/fleet';
 
@@ -169,11 +167,3 @@ it('R36 a DAG of 10,000 nodes runs to its end in order, no script longer than 25
   expect(await redis.call('SLOWLOG', 'LEN')).toBe(0);
   expect(app.get(Janitor)).toBeDefined();
 }, 120_000);
-
-it('the generated scripts are those of libs/valkey/lua', () => {
-  const check = (): string =>
-    execFileSync(process.execPath, [join(__dirname, '../../libs/valkey/generate-scripts.cjs'), '--check'], {
-      encoding: 'utf8',
-    });
-  expect(check()).toBe('');
-});

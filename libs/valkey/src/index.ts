@@ -7,7 +7,7 @@ export * from './quarantine';
 export * from './recent';
 export * from './replication';
 export * from './script-runner';
-export * from './scripts/generated';
+export type { ScriptName } from './scripts/sources';
 export * from './server-clock';
 export * from './shards';
 export * from './subscriber';

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { MACHINES, OutcomeUnknownError, statesOf, type StateMachine } from '#libs/contracts';
 import type { Server } from './connection';
 import { isPassing, patiently, refusalOf, withoutCommand } from './passing';
-import { SCRIPT_SOURCES, type ScriptName } from './scripts/generated';
+import { readScriptSources, type ScriptName } from './scripts/sources';
 import { nodesOf } from './topology';
 
 /** What a script answered: a JSON object; `refused` carries the code when it changed nothing. */
@@ -35,7 +35,7 @@ interface LoadedScript {
 
 function load(): Record<ScriptName, LoadedScript> {
   const prelude = tablesPrelude();
-  const loaded = Object.entries(SCRIPT_SOURCES).map(([name, source]) => {
+  const loaded = Object.entries(readScriptSources()).map(([name, source]) => {
     const body = prelude + source;
     return [name, { body, sha: createHash('sha1').update(body).digest('hex') }] as const;
   });

@@ -1,0 +1,79 @@
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+
+/** Every script, by the name of its file in libs/valkey/lua. Loading fails when this list and the folder differ. */
+const SCRIPT_NAMES = [
+  'ackOutbox',
+  'addTargets',
+  'admitExecution',
+  'advanceExecution',
+  'claimNode',
+  'closeOrder',
+  'commitExecution',
+  'copyLatches',
+  'engageLatch',
+  'expireOrder',
+  'expireWorker',
+  'finishAgent',
+  'heartbeat',
+  'lookAgain',
+  'markFrozen',
+  'noteReplicated',
+  'pauseExecution',
+  'placeOrder',
+  'proveAgent',
+  'pruneShard',
+  'quarantineRecord',
+  'recordAct',
+  'registerWorker',
+  'releaseLatch',
+  'reportAgent',
+  'reportTargets',
+  'resumeExecution',
+  'retryExecution',
+  'saveDrill',
+  'startAgent',
+  'startExecution',
+  'stopExecution',
+  'takeTurn',
+  'transitionExecution',
+  'transitionWorker',
+] as const;
+
+export type ScriptName = (typeof SCRIPT_NAMES)[number];
+
+/** The text of every script with its includes in place. @throws Error that names the file at fault. */
+export function readScriptSources(folder = findFolder()): Record<ScriptName, string> {
+  const found = readdirSync(folder)
+    .filter((file) => file.endsWith('.lua'))
+    .map((file) => file.slice(0, -'.lua'.length));
+  const unlisted = found.filter((name) => !(SCRIPT_NAMES as readonly string[]).includes(name));
+  const absent = SCRIPT_NAMES.filter((name) => !found.includes(name));
+  if (unlisted.length + absent.length > 0) {
+    throw new Error(
+      `${folder} and SCRIPT_NAMES differ: not listed: ${unlisted.join(', ') || 'none'}; no file: ${absent.join(', ') || 'none'}.`,
+    );
+  }
+  return Object.fromEntries(SCRIPT_NAMES.map((name) => [name, readSource(folder, name)])) as Record<
+    ScriptName,
+    string
+  >;
+}
+
+/** `--!include NAME` is replaced by include/NAME.lua, which may include others; each at most once a script. */
+function readSource(folder: string, name: string): string {
+  const seen = new Set<string>();
+  const expand = (text: string): string =>
+    text.replaceAll(/^--!include (\w+)$/gm, (_line, include: string) => {
+      if (seen.has(include)) throw new Error(`${name}.lua includes ${include} twice`);
+      seen.add(include);
+      return expand(readFileSync(join(folder, 'include', `${include}.lua`), 'utf8').trimEnd());
+    });
+  return expand(readFileSync(join(folder, `${name}.lua`), 'utf8'));
+}
+
+/** The .lua files are not compiled: seen from the source they are next door, seen from dist/ in the package's own libs/. */
+function findFolder(): string {
+  const nextDoor = join(__dirname, '../../lua');
+  return existsSync(nextDoor) ? nextDoor : join(__dirname, '../../../../../libs/valkey/lua');
+}
