@@ -276,14 +276,15 @@ export class AgentRunner {
         BELAY_EPOCH: String(fence.epoch),
         BELAY_WORKER_ID: this.options.workerId,
       },
-      stdin: JSON.stringify({
+      // A line: `read -r` of a shell fails at an end of file without a newline.
+      stdin: `${JSON.stringify({
         input: node.input ?? null,
         upstream: claim.upstream,
         attempt: slot.job.attempt,
         isRecovery: claim.isRecovery,
         lastCheckpoint: claim.lastCheckpoint ?? null,
         earlierEvents,
-      }),
+      })}\n`,
       graceMs: graceOf(claim, this.options.graceMs),
       ...(node.limits === undefined ? {} : { limits: node.limits }),
       onOutput: (stream, line) => log.write(stream, line),
