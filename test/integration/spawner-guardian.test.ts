@@ -153,6 +153,48 @@ describe.each(expectedContainments())('when a worker dies, containment %s', (con
     });
   });
 
+  describe('R27 the fence', () => {
+    let test: TestHost;
+    beforeEach(async () => {
+      test = await TestHost.start(containment, { dataDir, workerId });
+      await test.ready('deaf.sh');
+    });
+    afterEach(async () => test.host.close());
+
+    it('counts from the sending of the heartbeat, not from its answer', async () => {
+      test.host.armFence(60_000, performance.now() - 60_000);
+      await eventually('the tree dead', () => test.alive().length === 0, 10_000);
+      expect(test.host.guardianRestarts).toBe(0);
+    });
+
+    it('is not put off by the death of the guardian', async () => {
+      const armedAt = performance.now();
+      test.host.armFence(60_000, armedAt - 59_700);
+      const { guardianPid: pid = 0 } = test.host;
+      process.kill(pid, 'SIGSTOP');
+      await eventually('the fence due', () => performance.now() - armedAt > 300, 10_000);
+      expect(test.alive().length).toBeGreaterThan(0);
+      process.kill(pid, 'SIGKILL');
+      await eventually('the tree dead', () => test.alive().length === 0, 10_000);
+      expect(test.host.guardianRestarts).toBe(1);
+    });
+
+    it('is read anew by a guardian that was itself stopped, before it acts on an old one', async () => {
+      const { guardianPid: pid = 0 } = test.host;
+      test.host.armFence(1_000, performance.now());
+      expect(await test.host.guardianAnswers()).toBe(true);
+      process.kill(pid, 'SIGSTOP');
+      const stoppedAt = performance.now();
+      await eventually('the first fence due', () => performance.now() - stoppedAt > 1_300, 10_000);
+      test.host.armFence(60_000, performance.now());
+      process.kill(pid, 'SIGCONT');
+      for (let answered = false; !answered;) answered = await test.host.guardianAnswers();
+      const answeredAt = performance.now();
+      await eventually('time to act on it', () => performance.now() - answeredAt > 300, 10_000);
+      expect(test.alive().length).toBeGreaterThan(0);
+    });
+  });
+
   it('R55 the guardian answers within 500 ms, or is taken for nobody: stopped, killed, and the next one', async () => {
     const test = await TestHost.start(containment, { dataDir, workerId });
     const { host } = test;

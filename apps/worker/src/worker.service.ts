@@ -160,7 +160,7 @@ export class WorkerService {
     this.renewals = this.lifecycle.valkey.renewed$.subscribe(() => (this.doubtful = true));
     this.renewedAt = sentAt;
     // From the first lease on: a worker that hangs before its first heartbeat is fenced too.
-    this.host.armFence(this.options.fenceAfterMs);
+    this.host.armFence(this.options.fenceAfterMs, sentAt);
     await this.responder.start(ordersHead);
     ({ version: this.version } = await workers.transition(workerId, 'running', { version: 1 }));
     this.scheduleBeat();
@@ -199,7 +199,7 @@ export class WorkerService {
       if (performance.now() - this.renewedAt > this.options.fenceAfterMs)
         this.silentUntil = performance.now() + AFTER_SILENCE_MS;
       this.renewedAt = sentAt;
-      this.host.armFence(this.options.fenceAfterMs);
+      this.host.armFence(this.options.fenceAfterMs, sentAt);
       if (this.fenced) this.contactIsBack();
       await this.responder.noticeHead(ordersHead);
       await this.ledger.tell(this.latches, this.audit);

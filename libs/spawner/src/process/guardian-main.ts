@@ -6,7 +6,7 @@ import { read, writeSync } from 'node:fs';
 import { StringDecoder } from 'node:string_decoder';
 import { Cgroup } from './cgroup';
 import { endWorkerTrees, type EndedTrees } from './end-worker-trees';
-import { GUARDIAN_READY, pongOf, type GuardianMessage } from './guardian-protocol';
+import { GUARDIAN_READY, monotonicMs, pongOf, type GuardianMessage } from './guardian-protocol';
 import type { PidStart } from './proc-stat';
 import { toSeen } from './process-tree';
 import { removePaths } from './remove-paths';
@@ -14,6 +14,10 @@ import { writeProof } from './worker-proof';
 
 /** After this long of killing, what is left is the reaper's at the next start of a worker here. */
 const BOUND_MS = 60_000;
+/** A timer that is due for longer than this says that this process was stopped itself. */
+const LATE_MS = 50;
+/** Long enough to read what waits in the pipe. */
+const READ_FIRST_MS = 50;
 
 let watched: Extract<GuardianMessage, { type: 'watch' }> | undefined;
 const leaders = new Map<number, PidStart>();
@@ -59,7 +63,7 @@ function obey(message: GuardianMessage): void {
       return;
     case 'fence':
       clearTimeout(fence);
-      fence = message.silenceMs > 0 ? setTimeout(() => void fenceOff(), message.silenceMs) : undefined;
+      fence = message.at > 0 ? setTimeout(() => fenceDue(message.at), message.at - monotonicMs()) : undefined;
       return;
     case 'ping':
       if (watched !== undefined) say(pongOf(message.nonce));
@@ -76,6 +80,13 @@ function say(line: string): void {
   } catch {
     // The end of file on stdin says the same.
   }
+}
+
+/** After a stop of its own a timer fires before the pipe is read, where a newer fence may be waiting. */
+function fenceDue(at: number): void {
+  const wasStopped = monotonicMs() - at > LATE_MS;
+  if (wasStopped) fence = setTimeout(() => void fenceOff(), READ_FIRST_MS);
+  else void fenceOff();
 }
 
 /** The worker may still be there (stopped, hung): its trees end, its cgroup and record stay. */

@@ -17,10 +17,15 @@ export type GuardianMessage =
     }
   | { readonly type: 'started'; readonly leader: PidStart }
   | { readonly type: 'ended'; readonly pid: number }
-  | { readonly type: 'fence'; readonly silenceMs: number }
+  // The machine's monotonic clock (`monotonicMs`), milliseconds; 0 disarms. A moment, not a duration: it is not put off
+  // by a message that travels slowly, or by a guardian that starts later.
+  | { readonly type: 'fence'; readonly at: number }
   // Answered at once with the same number (`pongOf`).
   | { readonly type: 'ping'; readonly nonce: number }
   | { readonly type: 'bye' };
+
+/** The machine's monotonic clock, milliseconds: the same for every process of one machine and time namespace. */
+export const monotonicMs = (): number => Number(process.hrtime.bigint()) / 1e6;
 
 /** What the guardian writes on its stdout, one line each: once it watches, and to a ping while it does. */
 export const GUARDIAN_READY = 'ready';

@@ -2,7 +2,13 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { WorkerMarks } from './end-worker-trees';
-import { GUARDIAN_READY, MAX_GUARDIAN_LINE, pongOf, type GuardianMessage } from './guardian-protocol';
+import {
+  GUARDIAN_READY,
+  MAX_GUARDIAN_LINE,
+  monotonicMs,
+  pongOf,
+  type GuardianMessage,
+} from './guardian-protocol';
 import { LineReader, readLines } from './line-reader';
 import type { PidStart } from './proc-stat';
 import { failure } from './resolve-command';
@@ -25,7 +31,8 @@ export class Guardian {
   #ending = false;
   #restartMs = FIRST_RESTART_MS;
   #restartTimer: NodeJS.Timeout | undefined;
-  #fenceMs = 0;
+  /** By the machine's monotonic clock; 0: not armed. */
+  #fenceAt = 0;
   #pings = 0;
   /** Who waits for which answer. */
   readonly #asked = new Map<string, () => void>();
@@ -64,9 +71,10 @@ export class Guardian {
     if (this.#leaders.delete(pid)) this.#tell({ type: 'ended', pid });
   }
 
-  armFence(silenceMs: number): void {
-    this.#fenceMs = silenceMs;
-    this.#tell({ type: 'fence', silenceMs });
+  /** @param since `performance.now()` of the moment from which the silence counts. */
+  armFence(silenceMs: number, since: number): void {
+    this.#fenceAt = silenceMs > 0 ? monotonicMs() - (performance.now() - since) + silenceMs : 0;
+    this.#tell({ type: 'fence', at: this.#fenceAt });
   }
 
   /** Whether it would act now: it answers through the pipe it watches. A stopped process has a pid, and no answer. */
@@ -119,7 +127,7 @@ export class Guardian {
     const ready = waitReady(child, (line) => this.#asked.get(line)?.());
     const leaders = [...this.#leaders.values()];
     this.#tell({ type: 'watch', marks: { ...this.marks, leaders }, remove: this.remove, proof: this.proof });
-    if (this.#fenceMs > 0) this.#tell({ type: 'fence', silenceMs: this.#fenceMs });
+    if (this.#fenceAt > 0) this.#tell({ type: 'fence', at: this.#fenceAt });
     await ready;
     this.#restartMs = FIRST_RESTART_MS;
     // Neither its life nor its pipes may keep the worker's event loop running (R18).

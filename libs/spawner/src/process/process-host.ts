@@ -121,8 +121,8 @@ class Host implements ProcessHost {
     return [...this.#agents.values()].map(({ agent }) => agent);
   }
 
-  armFence(silenceMs: number): void {
-    this.guardian.armFence(silenceMs);
+  armFence(silenceMs: number, since = performance.now()): void {
+    this.guardian.armFence(silenceMs, since);
   }
 
   /** A start holds the event loop for milliseconds, so many asked for at once take turns with everything else. */

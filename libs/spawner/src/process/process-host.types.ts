@@ -53,9 +53,10 @@ export interface ProcessHost {
   agents(): AgentProcess[];
   /**
    * Dead man's switch against a hung or SIGSTOPped worker: unless called again within `silenceMs`, the guardian kills
-   * every tree of this worker. 0 disarms. Counted on the guardian's monotonic clock from when it reads the call.
+   * every tree of this worker. 0 disarms. Counted from `since`, a `performance.now()` of this process: the sending of
+   * the heartbeat that was acknowledged. Default: now.
    */
-  armFence(silenceMs: number): void;
+  armFence(silenceMs: number, since?: number): void;
   /** Ends every tree still there with SIGKILL, removes the cgroups, ends the guardian. Bounded; idempotent. */
   close(): Promise<void>;
 }
