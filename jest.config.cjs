@@ -13,6 +13,8 @@ const shared = {
  * real processes from dist/.
  */
 module.exports = {
+  // Tests that have all they use to themselves (test/support/own-fleet.ts) wait far more than they work.
+  maxConcurrency: 4,
   projects: [
     {
       ...shared,

@@ -1,6 +1,7 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { eventually, processesWith, startFleet, type Fleet } from '../support/fleet';
+import { eventually, processesWith } from '../support/fleet';
+import { fleetPerTest } from '../support/own-fleet';
 
 const sh = (script: string) => ({ command: [script], shell: true });
 const ENV = {
@@ -10,8 +11,7 @@ const ENV = {
   BELAY_LOG_LEVEL: 'debug',
 };
 
-let fleet: Fleet;
-afterEach(async () => fleet.stop(), 60_000);
+const { begin, fleet, it } = fleetPerTest();
 
 async function running(nodes: object[]): Promise<{ id: string; agentId: string }> {
   const { execution } = await fleet.client.createExecution({ name: 'drained', nodes });
@@ -25,7 +25,7 @@ async function running(nodes: object[]): Promise<{ id: string; agentId: string }
 }
 
 it('R46 SIGTERM, SIGINT, SIGTERM to a worker: one shutdown, the second at debug, the third forces; the exit code says so', async () => {
-  fleet = await startFleet({ workers: 1, env: { ...ENV, BELAY_STOP_TIMEOUT_MS: '60000' } });
+  await begin({ workers: 1, env: { ...ENV, BELAY_STOP_TIMEOUT_MS: '60000' } });
   const { id, agentId } = await running([
     { id: 'a', run: sh("trap '' TERM; echo ready; sleep 600; sleep 600") },
   ]);
@@ -50,7 +50,7 @@ it('R46 SIGTERM, SIGINT, SIGTERM to a worker: one shutdown, the second at debug,
 }, 90_000);
 
 it('R46 SIGINT and SIGTERM at once to an orchestrator: one shutdown, exit code 0', async () => {
-  fleet = await startFleet({ workers: 0, env: ENV });
+  await begin({ workers: 0, env: ENV });
   const [orchestrator] = fleet.orchestrators;
   orchestrator?.process.kill('SIGINT');
   orchestrator?.process.kill('SIGTERM');
@@ -60,7 +60,7 @@ it('R46 SIGINT and SIGTERM at once to an orchestrator: one shutdown, exit code 0
 }, 60_000);
 
 it('R44 what a drain had to stop is named in its log, marked, and run again elsewhere by its policy alone', async () => {
-  fleet = await startFleet({ workers: 1, env: { ...ENV, BELAY_STOP_TIMEOUT_MS: '300' } });
+  await begin({ workers: 1, env: { ...ENV, BELAY_STOP_TIMEOUT_MS: '300' } });
   const ran = join(fleet.dir, 'ran');
   const script = (name: string): string => `echo "$BELAY_ATTEMPT" >>${ran}-${name}; echo ready; sleep 600`;
   const again = await running([
@@ -98,7 +98,7 @@ it('R44 what a drain had to stop is named in its log, marked, and run again else
 }, 90_000);
 
 it('R42 R45 R49 while an orchestrator drains it answers health, status and streams, takes nothing new, and is not ready', async () => {
-  fleet = await startFleet({ workers: 1, env: ENV });
+  await begin({ workers: 1, env: ENV });
   const go = join(fleet.dir, 'go');
   const { id } = await running([{ id: 'a', run: sh(`echo ready; until [ -e ${go} ]; do sleep 0.05; done`) }]);
   const [orchestrator] = fleet.orchestrators;

@@ -1,13 +1,13 @@
-import { eventually, processesWith, startFleet, type Fleet, type Member } from '../support/fleet';
+import { eventually, processesWith, type Member } from '../support/fleet';
+import { fleetPerTest } from '../support/own-fleet';
 import { createClient } from '#libs/client';
 
 const LEASE = { BELAY_LEASE_TTL_MS: '4000', BELAY_HEARTBEAT_MS: '200', BELAY_GRACE_MS: '200' };
 
-let fleet: Fleet;
-afterEach(async () => fleet.stop(), 60_000);
+const { begin, fleet, it } = fleetPerTest();
 
 it('R55 a drill whose orchestrator dies leaves no canary, not even the frozen one, and counts as failed', async () => {
-  fleet = await startFleet({ workers: 1, env: LEASE });
+  await begin({ workers: 1, env: LEASE });
   const [first] = fleet.orchestrators as [Member];
   const other = await fleet.addOrchestrator();
   const client = createClient({ url: other.url ?? '', token: fleet.token });

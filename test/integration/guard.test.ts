@@ -2,7 +2,8 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import type { AgentRecord } from '#libs/contracts';
-import { eventually, processesWith, startFleet, type Fleet, type Member } from '../support/fleet';
+import { eventually, processesWith, type Member } from '../support/fleet';
+import { fleetPerTest } from '../support/own-fleet';
 
 const sh = (script: string) => ({ command: [script], shell: true });
 const SLEEP = sh('echo ready; exec sleep 600');
@@ -13,8 +14,7 @@ const LEASE = {
   BELAY_PROOF_LIMIT_MS: '2000',
 };
 
-let fleet: Fleet;
-afterEach(async () => fleet.stop(), 60_000);
+const { begin, fleet, it } = fleetPerTest();
 
 async function submit(nodes: unknown[], more: Record<string, unknown> = {}): Promise<string> {
   const { execution } = await fleet.client.createExecution({ name: 'test', nodes, ...more });
@@ -54,7 +54,7 @@ const signal = (pid: number | undefined, name: NodeJS.Signals): void => void pro
 
 describe('receipts are true', () => {
   it('R51 R17 an attempt lost with its worker is in every receipt as unconfirmed until somebody sees it dead', async () => {
-    fleet = await startFleet({ workers: 2, env: LEASE });
+    await begin({ workers: 2, env: LEASE });
     const node = { id: 'a', labels: { team: 'own' }, backoff: { delayMs: 0 }, run: SLEEP };
     const id = await submit([node], { labels: { team: 'data' } });
     const [first] = await running(id, 1);
@@ -103,7 +103,7 @@ describe('receipts are true', () => {
   }, 60_000);
 
   it('R50 R53 an order past its limit costs its worker nothing else, and reaches nothing that began after its latch was released', async () => {
-    fleet = await startFleet({
+    await begin({
       workers: 1,
       env: { BELAY_PROOF_LIMIT_MS: '1000', BELAY_HEARTBEAT_MS: '200' },
     });
@@ -131,7 +131,7 @@ describe('receipts are true', () => {
   }, 60_000);
 
   it('R17 kill -9 of the worker: what its guardian saw reaches the record by another worker of the host, and the receipt', async () => {
-    fleet = await startFleet({ workers: 2, env: LEASE });
+    await begin({ workers: 2, env: LEASE });
     const id = await submit([{ id: 'a', maxAttempts: 1, run: SLEEP }], { onFailure: 'continue' });
     const [agent] = await running(id, 1);
     signal(ownerOf(agent).process.pid, 'SIGKILL');
@@ -150,7 +150,7 @@ describe('receipts are true', () => {
   }, 60_000);
 
   it('R17 worker and guardian killed: unconfirmed until the next start on that host has reaped what they left', async () => {
-    fleet = await startFleet({ workers: 1, env: LEASE });
+    await begin({ workers: 1, env: LEASE });
     const id = await submit([{ id: 'a', maxAttempts: 1, run: SLEEP }], { onFailure: 'continue' });
     const [agent] = await running(id, 1);
     const worker = ownerOf(agent);
@@ -179,7 +179,7 @@ describe('receipts are true', () => {
   }, 60_000);
 
   it('R27 an end by the guardian’s fence is worker_lost, not an end of its own', async () => {
-    fleet = await startFleet({
+    await begin({
       workers: 1,
       env: { ...LEASE, BELAY_LEASE_TTL_MS: '8000', BELAY_FENCE_AFTER_MS: '1000' },
     });
@@ -199,7 +199,7 @@ describe('receipts are true', () => {
   }, 30_000);
 
   it('R17 R51 a worker that hangs is no reason to wait: what its guardian ended is told by another worker of the host', async () => {
-    fleet = await startFleet({ workers: 2, env: LEASE });
+    await begin({ workers: 2, env: LEASE });
     const id = await submit([{ id: 'a', maxAttempts: 1, run: SLEEP }], { onFailure: 'continue' });
     const [agent] = await running(id, 1);
     const worker = ownerOf(agent);
@@ -220,7 +220,7 @@ describe('receipts are true', () => {
   }, 60_000);
 
   it('R51 R17 a worker that wakes after its lease was taken proves what its guardian had ended', async () => {
-    fleet = await startFleet({ workers: 1, env: LEASE });
+    await begin({ workers: 1, env: LEASE });
     const id = await submit([{ id: 'a', maxAttempts: 1, run: SLEEP }]);
     const [agent] = await running(id, 1);
     const worker = ownerOf(agent);
@@ -239,7 +239,7 @@ describe('receipts are true', () => {
 
   it('R27 a worker cut off from the server ends its own agents before its lease can be granted again', async () => {
     const leaseMs = 8_000;
-    fleet = await startFleet({ workers: 1, env: { ...LEASE, BELAY_LEASE_TTL_MS: String(leaseMs) } });
+    await begin({ workers: 1, env: { ...LEASE, BELAY_LEASE_TTL_MS: String(leaseMs) } });
     const deaf = sh(`trap '' TERM; while :; do sleep 0.05; done`);
     const id = await submit([
       { id: 'a', run: deaf },
@@ -255,7 +255,7 @@ describe('receipts are true', () => {
   }, 60_000);
 
   it('R10 each node’s own grace counts where an order names none', async () => {
-    fleet = await startFleet({ workers: 1, env: LEASE });
+    await begin({ workers: 1, env: LEASE });
     const id = await submit([
       {
         id: 'long',
@@ -278,7 +278,7 @@ describe('receipts are true', () => {
   }, 30_000);
 
   it('R50 a second kill of everything reaches what began after the first, which is still open', async () => {
-    fleet = await startFleet({ workers: 1, env: LEASE });
+    await begin({ workers: 1, env: LEASE });
     const deaf = await submit([
       { id: 'deaf', run: sh(`trap '' TERM; echo ready; while :; do sleep 0.05; done`) },
     ]);
@@ -302,7 +302,7 @@ describe('receipts are true', () => {
   }, 30_000);
 
   it('R43 an end is stored however long the server refuses to write, and whatever the agent said', async () => {
-    fleet = await startFleet({ workers: 1, env: LEASE });
+    await begin({ workers: 1, env: LEASE });
     const says = (line: string) => sh(`echo '${line}' >&3; echo ready; sleep 1`);
     const id = await submit([
       { id: 'plain', run: sh('sleep 1') },
@@ -330,7 +330,7 @@ describe('receipts are true', () => {
 
 describe('drill and armed', () => {
   it('R55 a drill kills canaries that resist on every worker over the real path, and keeps the result', async () => {
-    fleet = await startFleet({ workers: 2, env: LEASE });
+    await begin({ workers: 2, env: LEASE });
     const report = await fleet.client.drill();
     expect(report.items.map(({ detail }) => detail)).toEqual([undefined, undefined]);
     expect(report.passed).toBe(true);
@@ -356,7 +356,7 @@ describe('drill and armed', () => {
   }, 60_000);
 
   it('R55 a drill of a latched worker does not pass and says why; nothing is left', async () => {
-    fleet = await startFleet({ workers: 1, env: LEASE });
+    await begin({ workers: 1, env: LEASE });
     const workerId = fleet.workers[0]?.id ?? '';
     await fleet.client.engageLatch({ scope: { type: 'all' } });
     const report = await fleet.client.drill(workerId);
@@ -368,7 +368,7 @@ describe('drill and armed', () => {
   }, 60_000);
 
   it('R55 armed: every guard answers a nonce; one that cannot hear is named within 2 s', async () => {
-    fleet = await startFleet({ workers: 2, env: LEASE });
+    await begin({ workers: 2, env: LEASE });
     expect(await fleet.client.armed()).toMatchObject({
       armed: true,
       workers: [{ armed: true, guardian: true }, { armed: true }],
@@ -409,7 +409,7 @@ describe('without the server', () => {
   }
 
   it('R55 break-glass kills and proves with the server dead, holds the worker, and is told once the server is back', async () => {
-    fleet = await startFleet({ workers: 1, env: LEASE, server: { appendonly: true } });
+    await begin({ workers: 1, env: LEASE, server: { appendonly: true } });
     const worker = fleet.workers[0] as Member;
     const id = await submit([
       { id: 'a', run: SLEEP },
@@ -448,7 +448,7 @@ describe('without the server', () => {
   }, 60_000);
 
   it('bad requests on the local socket are answered with every problem', async () => {
-    fleet = await startFleet({ workers: 1, env: LEASE });
+    await begin({ workers: 1, env: LEASE });
     const worker = fleet.workers[0] as Member;
     expect(await askLocally(worker, { mode: 'soon' })).toMatchObject({
       code: 'INVALID_REQUEST',
@@ -462,7 +462,7 @@ describe('without the server', () => {
 
 describe('audit', () => {
   it('R55 who did what to whom and why is kept, and a change of the log or of a receipt shows', async () => {
-    fleet = await startFleet({ workers: 1, env: LEASE });
+    await begin({ workers: 1, env: LEASE });
     const id = await submit([{ id: 'a', run: SLEEP }]);
     await running(id, 1);
     const receipt = await fleet.client.kill({ scope: { type: 'all' }, note: 'red button' });

@@ -1,12 +1,12 @@
 import { writeFileSync } from 'node:fs';
-import { eventually, processesWith, startFleet, type Fleet } from '../support/fleet';
+import { eventually, processesWith } from '../support/fleet';
+import { fleetPerTest } from '../support/own-fleet';
 
 const sh = (script: string) => ({ command: [script], shell: true });
 const ENV = { BELAY_LEASE_TTL_MS: '4000', BELAY_HEARTBEAT_MS: '300', BELAY_GRACE_MS: '300' };
 const SLEEPS = 'echo ready; sleep 600';
 
-let fleet: Fleet;
-afterEach(async () => fleet.stop(), 60_000);
+const { begin, fleet, it } = fleetPerTest();
 
 async function submit(nodes: unknown[], more: Record<string, unknown> = {}): Promise<string> {
   const { execution } = await fleet.client.createExecution({ name: 'test', nodes, ...more });
@@ -58,7 +58,7 @@ const SPOILS: Record<string, Spoil> = {
 const replace = async (key: string) => fleet.life.valkey.redis.multi().del(key).set(key, 'text').exec();
 
 it('R31 a kill of everything ends and proves the processes of executions that cannot be read; others go on', async () => {
-  fleet = await startFleet({ workers: 2, env: ENV });
+  await begin({ workers: 2, env: ENV });
   const spoilt: { what: string; id: string; agentId: string }[] = [];
   for (const [what, spoil] of Object.entries(SPOILS)) {
     const one = await running();
@@ -100,7 +100,7 @@ it('R31 a kill of everything ends and proves the processes of executions that ca
 }, 180_000);
 
 it('R31 one execution, or one agent, that cannot be read is killed by its id', async () => {
-  fleet = await startFleet({ workers: 1, env: ENV });
+  await begin({ workers: 1, env: ENV });
   const [first, second] = [await running(), await running()];
   await SPOILS['an execution under a key of another type']?.(first.id, first.agentId);
   await SPOILS['an agent that is not JSON']?.(second.id, second.agentId);
@@ -113,7 +113,7 @@ it('R31 one execution, or one agent, that cannot be read is killed by its id', a
 }, 120_000);
 
 it('R31 is told once and not tried again by every sweep; mended, it goes on by itself', async () => {
-  fleet = await startFleet({ workers: 1, env: ENV });
+  await begin({ workers: 1, env: ENV });
   const { redis, keys } = fleet.life.valkey;
   const until = `${fleet.dir}/go`;
   const id = await submit([
@@ -149,7 +149,7 @@ it('R31 is told once and not tried again by every sweep; mended, it goes on by i
 }, 120_000);
 
 it('R31 what is received and is no order, event or job brings nobody down; kills are obeyed', async () => {
-  fleet = await startFleet({ workers: 1, env: ENV });
+  await begin({ workers: 1, env: ENV });
   const { redis, keys } = fleet.life.valkey;
   for (const text of ['{broken', 'null', '7', '{}', '{"order":{}}', '{"order":{"id":7}}', '{"ask":1}', '[]'])
     for (const channel of [keys.doorbellChannel, keys.eventsChannel])

@@ -8,13 +8,16 @@ import { LifecycleService } from '#libs/lifecycle';
 import { startThrowawayServer, Valkey } from '#libs/valkey';
 import { Queue } from 'bullmq';
 import { Link } from '../faults/link';
-import { eventually, processesWith, startFleet, type Fleet, type Member } from '../support/fleet';
+import { eventually, processesWith, type Member } from '../support/fleet';
+import { fleetPerTest } from '../support/own-fleet';
 import { demote, operatorOf, TROUBLES, wordsOf, type Site, type Trouble } from '../support/troubles';
 
 const sh = (script: string) => ({ command: [script], shell: true });
 const SLEEP = sh('echo ready; exec sleep 600');
 /** The lease outlasts every trouble: what ends meanwhile was not fenced. */
 const LONG_LEASE = { BELAY_LEASE_TTL_MS: '120000', BELAY_HEARTBEAT_MS: '300', BELAY_GRACE_MS: '300' };
+/** Of the test of a lease that ends: it must be over before. Milliseconds. */
+const leaseMs = 8_000;
 /** No call takes longer, whatever the server does: patience of 10 s, and what a busy machine adds. Milliseconds. */
 const ANSWER_MS = 25_000;
 /** Of a whole fleet that waits; a loop that does not is a hundred times above. */
@@ -25,28 +28,21 @@ interface Answer {
   readonly text: string;
 }
 
-let site: Site;
-let fleet: Fleet;
+const { begin, fleet, it, onEnd } = fleetPerTest();
 
-async function setUp(trouble: Omit<Trouble, 'name' | 'begin'>, env: Record<string, string>): Promise<void> {
+async function setUp(trouble: Omit<Trouble, 'name' | 'begin'>, env: Record<string, string>): Promise<Site> {
   const server = await startThrowawayServer({
     args: trouble.args ?? [],
     appendonly: trouble.appendonly === true,
   });
+  onEnd(async () => server.stop());
   const link = trouble.linked === true ? await Link.open({ path: server.socketPath ?? '' }) : undefined;
-  site = { server, operator: await operatorOf(server), ...(link === undefined ? {} : { link }) };
+  onEnd(() => link?.close());
+  const operator = await operatorOf(server);
+  onEnd(() => operator.disconnect());
   const url = link?.url ?? server.url;
-  fleet = await startFleet({ url: server.url, workers: 2, env: { ...env, BELAY_VALKEY_URL: url } });
-}
-
-async function tearDown(): Promise<void> {
-  try {
-    await fleet.stop();
-  } finally {
-    site.operator.disconnect();
-    site.link?.close();
-    await site.server.stop();
-  }
+  await begin({ url: server.url, workers: 2, env: { ...env, BELAY_VALKEY_URL: url } });
+  return { server, operator, ...(link === undefined ? {} : { link }) };
 }
 
 /** As any program would ask: no client of ours, with its own patience, in between. */
@@ -108,7 +104,7 @@ function processorSeconds(pid: number): number {
 }
 
 /** What the fleet has cost so far: its own processes, its logs, the server. */
-async function spent(): Promise<Record<keyof typeof BOUNDS | 'at', number>> {
+async function spent(site: Site): Promise<Record<keyof typeof BOUNDS | 'at', number>> {
   const stats = await wordsOf(site.server, 'INFO stats');
   const count = (name: string): number => Number(new RegExp(`^${name}:(\\d+)`, 'm').exec(stats)?.[1] ?? 0);
   return {
@@ -120,8 +116,8 @@ async function spent(): Promise<Record<keyof typeof BOUNDS | 'at', number>> {
   };
 }
 
-async function expectCalm(since: Awaited<ReturnType<typeof spent>>): Promise<void> {
-  const now = await spent();
+async function expectCalm(site: Site, since: Awaited<ReturnType<typeof spent>>): Promise<void> {
+  const now = await spent(site);
   for (const [what, most] of Object.entries(BOUNDS) as [keyof typeof BOUNDS, number][]) {
     const perSecond = (now[what] - since[what]) / (now.at - since.at);
     expect({ what, perSecond, calm: perSecond < most }).toMatchObject({ calm: true });
@@ -137,11 +133,10 @@ function expectOnce(events: readonly BelayEvent[]): void {
   expect(moves).toEqual([...new Set(moves)]);
 }
 
-describe.each(TROUBLES)('$name', (trouble) => {
-  beforeEach(async () => setUp(trouble, LONG_LEASE), 60_000);
-  afterEach(tearDown, 60_000);
-
-  it('R25 R43 R52 R55 R68 agents run on, calls are answered, kills are obeyed, ends are stored once, nothing spins', async () => {
+it.each(TROUBLES)(
+  '$name: R25 R43 R52 R55 R68 agents run on, calls are answered, kills are obeyed, ends are stored once, nothing spins',
+  async (trouble) => {
+    const site = await setUp(trouble, LONG_LEASE);
     const go = join(fleet.dir, 'go');
     const said = `echo ready; until [ -e ${go} ]; do sleep 0.05; done; echo '{"type":"result","value":42}' >&3`;
     const steady = await submit([{ id: 'a', run: SLEEP }]);
@@ -155,7 +150,7 @@ describe.each(TROUBLES)('$name', (trouble) => {
     const busy = await submit(Array.from({ length: 60 }, (_, i) => ({ id: `n${i}`, run: sh('sleep 0.02') })));
     await running(busy);
 
-    const before = await spent();
+    const before = await spent(site);
     const end = await trouble.begin(site);
     if (trouble.says !== undefined) expect(await wordsOf(site.server, trouble.asked)).toMatch(trouble.says);
     writeFileSync(go, '');
@@ -180,7 +175,7 @@ describe.each(TROUBLES)('$name', (trouble) => {
     if (trouble.obeys === true) expect(await stopping).toMatchObject({ status: 200 });
     await end();
     // Only now do all of them say what they were asked; one that was restarted began again from none.
-    await expectCalm(trouble.appendonly === true ? { ...before, commands: 0, connections: 0 } : before);
+    await expectCalm(site, trouble.appendonly === true ? { ...before, commands: 0, connections: 0 } : before);
     const { status, text } = await stopping;
     expect({ status, stop: JSON.parse(text) as unknown }).toMatchObject({
       status: 200,
@@ -199,103 +194,92 @@ describe.each(TROUBLES)('$name', (trouble) => {
     await eventually(async () => (await fleet.client.armed()).armed, 'a fleet that can stop everything');
     for (const { process: child } of members())
       expect([child.exitCode, child.signalCode]).toEqual([null, null]);
-  }, 120_000);
+  },
+);
+
+it('R27 a server that answers and takes no writes is no contact: workers end their agents before the lease can be granted again, and go on by themselves', async () => {
+  const site = await setUp(
+    {},
+    {
+      BELAY_LEASE_TTL_MS: String(leaseMs),
+      BELAY_HEARTBEAT_MS: '200',
+      BELAY_GRACE_MS: '200',
+    },
+  );
+  const id = await submit([
+    { id: 'deaf', run: sh(`trap '' TERM; while :; do sleep 0.05; done`) },
+    { id: 'b', maxAttempts: 2, backoff: { delayMs: 0 }, run: SLEEP },
+  ]);
+  await running(id, 2);
+  const end = await demote(site);
+  const begunAt = performance.now();
+  await eventually(async () => processesWith(id).length === 0, 'the end of its agents');
+  expect(performance.now() - begunAt).toBeLessThan(leaseMs);
+  await end();
+  // Where the lease was renewed in time they are stopped and tried again; else the janitor has them tried again.
+  await eventually(
+    async () =>
+      (await fleet.client.agents({ executionId: id, state: ['running'] })).items.some(
+        ({ attempt }) => attempt === 2,
+      ),
+    'the next attempt',
+  );
+  await fleet.client.stop(id);
+  expect(processesWith(id)).toEqual([]);
 });
 
-describe('a server that answers and takes no writes', () => {
-  const leaseMs = 8_000;
-
-  it('R27 is no contact: workers end their agents before the lease can be granted again, and go on by themselves', async () => {
-    await setUp(
-      {},
-      {
-        BELAY_LEASE_TTL_MS: String(leaseMs),
-        BELAY_HEARTBEAT_MS: '200',
-        BELAY_GRACE_MS: '200',
-      },
-    );
-    try {
-      const id = await submit([
-        { id: 'deaf', run: sh(`trap '' TERM; while :; do sleep 0.05; done`) },
-        { id: 'b', maxAttempts: 2, backoff: { delayMs: 0 }, run: SLEEP },
-      ]);
-      await running(id, 2);
-      const end = await demote(site);
-      const begunAt = performance.now();
-      await eventually(async () => processesWith(id).length === 0, 'the end of its agents');
-      expect(performance.now() - begunAt).toBeLessThan(leaseMs);
-      await end();
-      // Where the lease was renewed in time they are stopped and tried again; else the janitor has them tried again.
-      await eventually(
-        async () =>
-          (await fleet.client.agents({ executionId: id, state: ['running'] })).items.some(
-            ({ attempt }) => attempt === 2,
-          ),
-        'the next attempt',
-      );
-      await fleet.client.stop(id);
-      expect(processesWith(id)).toEqual([]);
-    } finally {
-      await tearDown();
-    }
-  }, 60_000);
-
-  it('is not asked for jobs as fast as it can refuse', async () => {
-    const server = await startThrowawayServer();
-    const operator = await operatorOf(server);
-    const valkey = await new Valkey({ url: server.url, keyPrefix: 'belay', shards: 1 }).open();
-    const queues = new AgentQueues(new LifecycleService(valkey, { retentionMs: 60_000 }), { prefix: 'bull' });
-    const queue = new Queue(agentQueueName('default'), { connection: valkey.connections.create('blocking') });
-    queue.on('error', () => undefined);
-    let open: () => void = () => undefined;
-    const gate = new Promise<void>((resolve) => (open = resolve));
-    const taken: string[] = [];
-    const worker = queues.consume('default', 1, async ({ agentId }) => {
-      taken.push(agentId);
-      await gate;
-      return true;
-    });
-    try {
-      await queue.add('agent', { agentId: 'first' });
-      await eventually(async () => taken.length === 1, 'the first job');
-      const end = await demote({ server, operator });
-      const number = async (name: string): Promise<number> =>
-        Number(new RegExp(`^${name}:(\\d+)`, 'm').exec(await operator.info('stats'))?.[1] ?? 0);
-      const refused = await number('total_error_replies');
-      // Its end cannot be stored: BullMQ has a free slot and knows that there were jobs.
-      open();
-      await eventually(async () => (await number('total_error_replies')) > refused, 'a refusal');
-      const before = await number('total_error_replies');
-      await pause(2_000);
-      expect((await number('total_error_replies')) - before).toBeLessThan(400);
-      await end();
-      await queue.add('agent', { agentId: 'second' });
-      await eventually(async () => taken.includes('second'), 'the second job');
-    } finally {
-      await Promise.allSettled([worker.close(true), queue.close(), queues.close()]);
-      valkey.close();
-      operator.disconnect();
-      await server.stop();
-    }
-  }, 60_000);
-});
+it('a server that takes no writes is not asked for jobs as fast as it can refuse', async () => {
+  const server = await startThrowawayServer();
+  const operator = await operatorOf(server);
+  const valkey = await new Valkey({ url: server.url, keyPrefix: 'belay', shards: 1 }).open();
+  const queues = new AgentQueues(new LifecycleService(valkey, { retentionMs: 60_000 }), { prefix: 'bull' });
+  const queue = new Queue(agentQueueName('default'), { connection: valkey.connections.create('blocking') });
+  queue.on('error', () => undefined);
+  let open: () => void = () => undefined;
+  const gate = new Promise<void>((resolve) => (open = resolve));
+  const taken: string[] = [];
+  const worker = queues.consume('default', 1, async ({ agentId }) => {
+    taken.push(agentId);
+    await gate;
+    return true;
+  });
+  try {
+    await queue.add('agent', { agentId: 'first' });
+    await eventually(async () => taken.length === 1, 'the first job');
+    const end = await demote({ server, operator });
+    const number = async (name: string): Promise<number> =>
+      Number(new RegExp(`^${name}:(\\d+)`, 'm').exec(await operator.info('stats'))?.[1] ?? 0);
+    const refused = await number('total_error_replies');
+    // Its end cannot be stored: BullMQ has a free slot and knows that there were jobs.
+    open();
+    await eventually(async () => (await number('total_error_replies')) > refused, 'a refusal');
+    const before = await number('total_error_replies');
+    await pause(2_000);
+    expect((await number('total_error_replies')) - before).toBeLessThan(400);
+    await end();
+    await queue.add('agent', { agentId: 'second' });
+    await eventually(async () => taken.includes('second'), 'the second job');
+  } finally {
+    await Promise.allSettled([worker.close(true), queue.close(), queues.close()]);
+    valkey.close();
+    operator.disconnect();
+    await server.stop();
+  }
+}, 60_000);
 
 it('R43 a claim whose answer is lost for longer than a call is patient is carried out when the server is back', async () => {
   const server = await startThrowawayServer();
+  onEnd(async () => server.stop());
   const link = await Link.open({ path: server.socketPath ?? '' });
-  site = { server, link, operator: await operatorOf(server) };
-  fleet = await startFleet({ url: server.url, workers: 0, env: LONG_LEASE });
-  try {
-    // The others have a way of their own: what goes by here is the worker's.
-    const worker = await fleet.addWorker({ BELAY_VALKEY_URL: link.url });
-    const held = link.holdAtClaim(60_000, new AbortController().signal);
-    const id = await submit([{ id: 'a', maxAttempts: 1, run: sh('true') }]);
-    expect(await held).toBe(true);
-    await eventually(async () => worker.log().includes('script claimNode'), 'the end of its patience');
-    link.heal();
-    expect(await fleet.client.waitForEnd(id)).toMatchObject({ state: 'completed' });
-    expectOnce(await fleet.life.executions.events(id, '0-0'));
-  } finally {
-    await tearDown();
-  }
-}, 120_000);
+  onEnd(() => link.close());
+  await begin({ url: server.url, workers: 0, env: LONG_LEASE });
+  // The others have a way of their own: what goes by here is the worker's.
+  const worker = await fleet.addWorker({ BELAY_VALKEY_URL: link.url });
+  const held = link.holdAtClaim(60_000, new AbortController().signal);
+  const id = await submit([{ id: 'a', maxAttempts: 1, run: sh('true') }]);
+  expect(await held).toBe(true);
+  await eventually(async () => worker.log().includes('script claimNode'), 'the end of its patience');
+  link.heal();
+  expect(await fleet.client.waitForEnd(id)).toMatchObject({ state: 'completed' });
+  expectOnce(await fleet.life.executions.events(id, '0-0'));
+});

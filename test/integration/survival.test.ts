@@ -2,14 +2,14 @@ import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { BelayEvent } from '#libs/contracts';
-import { eventually, processesWith, startFleet, type Fleet } from '../support/fleet';
+import { eventually, processesWith } from '../support/fleet';
+import { fleetPerTest } from '../support/own-fleet';
 
 const run = promisify(execFile);
 const sh = (script: string) => ({ command: [script], shell: true });
 const LEASE = { BELAY_LEASE_TTL_MS: '4000', BELAY_HEARTBEAT_MS: '300', BELAY_GRACE_MS: '300' };
 
-let fleet: Fleet;
-afterEach(async () => fleet.stop(), 60_000);
+const { begin, fleet, it } = fleetPerTest();
 
 async function submit(nodes: unknown[], more: Record<string, unknown> = {}): Promise<string> {
   const { execution } = await fleet.client.createExecution({ name: 'test', nodes, ...more });
@@ -39,7 +39,7 @@ function replay(events: readonly BelayEvent[]): Record<string, string> {
 }
 
 it('R3 eight processes race 400 transitions of one execution: each has exactly one winner', async () => {
-  fleet = await startFleet({ workers: 0 });
+  await begin({ workers: 0 });
   const id = await submit([{ id: 'a', run: sh('true') }]);
   const { version } = await fleet.life.executions.get(id);
   const last = version + 400;
@@ -58,7 +58,7 @@ it('R3 eight processes race 400 transitions of one execution: each has exactly o
 }, 120_000);
 
 it('R4 R25 kill -9 of the server, the orchestrator and a worker: nothing acknowledged is lost, and every state has its event', async () => {
-  fleet = await startFleet({ workers: 2, env: LEASE, server: { appendonly: true } });
+  await begin({ workers: 2, env: LEASE, server: { appendonly: true } });
   const second = await fleet.addOrchestrator();
   const accepted: string[] = [];
   const submitSome = async (): Promise<void> => {
@@ -109,7 +109,7 @@ it('R4 R25 kill -9 of the server, the orchestrator and a worker: nothing acknowl
 }, 180_000);
 
 it('R4 kill -9 of the server in the middle of a storm of transitions, eight times: each record is what its events say', async () => {
-  fleet = await startFleet({ workers: 0, server: { appendonly: true } });
+  await begin({ workers: 0, server: { appendonly: true } });
   const ids = await Promise.all(
     Array.from({ length: 6 }, async () => submit([{ id: 'a', run: sh('true') }])),
   );
@@ -158,7 +158,7 @@ it('R4 kill -9 of the server in the middle of a storm of transitions, eight time
 }, 120_000);
 
 it('R17 R26 R27 kill -9 of a worker: its trees die with it, the attempt is taken over exactly once, elsewhere', async () => {
-  fleet = await startFleet({ workers: 2, env: LEASE });
+  await begin({ workers: 2, env: LEASE });
   const id = await submit([
     {
       id: 'a',
@@ -209,7 +209,7 @@ it('R17 R26 R27 kill -9 of a worker: its trees die with it, the attempt is taken
 }, 120_000);
 
 it('R52 kills are obeyed although every doorbell subscription was cut when they rang', async () => {
-  fleet = await startFleet({ workers: 2, env: LEASE });
+  await begin({ workers: 2, env: LEASE });
   for (let i = 0; i < 10; i++) {
     const id = await submit([
       { id: 'a', run: sh('echo ready; sleep 600') },
@@ -227,7 +227,7 @@ it('R52 kills are obeyed although every doorbell subscription was cut when they 
 }, 120_000);
 
 it('R51 a worker that is gone with its guardian leaves a receipt that says unconfirmed, and a failed execution', async () => {
-  fleet = await startFleet({ workers: 1, env: LEASE });
+  await begin({ workers: 1, env: LEASE });
   const id = await submit([{ id: 'a', run: sh('echo ready; sleep 600'), maxAttempts: 1 }]);
   await ready(id, 1);
   const worker = fleet.workers[0];
@@ -245,10 +245,10 @@ it('R51 a worker that is gone with its guardian leaves a receipt that says uncon
 
 describe('draining', () => {
   it('R41 R42 R43 R49 a worker drains: admission closes, work in flight is stored, health says so, the exit code is 0', async () => {
-    fleet = await startFleet({ workers: 1, env: { ...LEASE, BELAY_STOP_TIMEOUT_MS: '20000' } });
+    await begin({ workers: 1, env: { ...LEASE, BELAY_STOP_TIMEOUT_MS: '20000' } });
     const id = await submit(
       [
-        { id: 'a', run: sh('echo ready; until [ -e go ]; do sleep 0.05; done') },
+        { id: 'a', run: sh(`echo ready; until [ -e ${fleet.dir}/go ]; do sleep 0.05; done`) },
         { id: 'b', dependsOn: ['a'], run: sh('true') },
       ],
       {},
@@ -272,10 +272,8 @@ describe('draining', () => {
     ]);
     const late = await submit([{ id: 'late', run: sh('true') }]);
     const [agent] = (await fleet.client.agents({ executionId: id })).items;
-    const cwd = process.cwd();
-    await run('touch', [join(cwd, 'go')]);
+    await run('touch', [join(fleet.dir, 'go')]);
     expect(await worker?.exited).toBe(0);
-    await run('rm', [join(cwd, 'go')]);
     expect(await fleet.client.agent(agent?.id ?? '')).toMatchObject({ state: 'completed' });
     expect((await fleet.client.execution(late)).nodes).toMatchObject({ ready: 1, running: 0 });
     expect((await fleet.client.agents({ executionId: late })).items).toEqual([]);
@@ -286,7 +284,7 @@ describe('draining', () => {
   }, 120_000);
 
   it('R44 past its limit a drain stops what is left, marks it, and exits with 3', async () => {
-    fleet = await startFleet({ workers: 1, env: { ...LEASE, BELAY_STOP_TIMEOUT_MS: '300' } });
+    await begin({ workers: 1, env: { ...LEASE, BELAY_STOP_TIMEOUT_MS: '300' } });
     const id = await submit([
       { id: 'a', run: sh('echo ready; sleep 600'), maxAttempts: 2, backoff: { type: 'fixed', delayMs: 0 } },
     ]);
@@ -302,7 +300,7 @@ describe('draining', () => {
   }, 60_000);
 
   it('R45 R49 an orchestrator refuses new work while it drains, ends open streams, and exits with 0', async () => {
-    fleet = await startFleet({ workers: 1, env: LEASE });
+    await begin({ workers: 1, env: LEASE });
     const id = await submit([{ id: 'a', run: sh('echo ready; sleep 600') }]);
     await ready(id, 1);
     const url = fleet.orchestrators[0]?.url ?? '';
@@ -318,7 +316,7 @@ describe('draining', () => {
   }, 60_000);
 
   it('R46 two signals at once are one drain, of an orchestrator too: both programs exit with 0', async () => {
-    fleet = await startFleet({ workers: 1, env: { ...LEASE, BELAY_LOG_LEVEL: 'debug' } });
+    await begin({ workers: 1, env: { ...LEASE, BELAY_LOG_LEVEL: 'debug' } });
     const members = [...fleet.orchestrators, ...fleet.workers];
     for (const { process: child } of members) {
       child.kill('SIGTERM');
@@ -331,7 +329,7 @@ describe('draining', () => {
 });
 
 it('R47 a drain with the server gone names each phase it leaves behind, and ends with nothing left', async () => {
-  fleet = await startFleet({ workers: 1, env: LEASE });
+  await begin({ workers: 1, env: LEASE });
   const id = await submit([{ id: 'a', run: sh("trap '' TERM; echo ready; sleep 600; sleep 600") }]);
   await ready(id, 1);
   const [worker] = fleet.workers;

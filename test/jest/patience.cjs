@@ -1,3 +1,3 @@
 'use strict';
 // Real processes on a machine that may be busy: no test is about this number.
-jest.setTimeout(30_000);
+jest.setTimeout(60_000);

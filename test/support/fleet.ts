@@ -11,6 +11,8 @@ import {
 } from '#libs/valkey';
 import { LifecycleService } from '#libs/lifecycle';
 
+export { eventually } from './wait';
+
 /** Beside the source, wherever this runs from: tests run the source, the fault campaign what was built. */
 const dist = ['../../dist', '../..']
   .map((path) => resolve(__dirname, path))
@@ -71,8 +73,8 @@ function startMember(
   return new Promise((ready, reject) => {
     const timer = setTimeout(() => {
       child.kill('SIGKILL');
-      reject(new Error(`${app} was not ready within 20 s:\n${log}`));
-    }, 20_000);
+      reject(new Error(`${app} was not ready within 60 s:\n${log}`));
+    }, 60_000);
     child.once('exit', () => {
       clearTimeout(timer);
       reject(new Error(`${app} ended before it was ready:\n${log}`));
@@ -153,7 +155,8 @@ export async function startFleet(
       await Promise.all([...workers, ...orchestrators].map(async (member) => member.exited));
       valkey.close();
       await server?.stop();
-      rmSync(dir, { recursive: true, force: true });
+      // A guardian writes its last word after its worker has gone.
+      rmSync(dir, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 });
     },
   };
 }
@@ -175,19 +178,4 @@ export function processesWith(text: string): { pid: number; command: string }[] 
     }
   }
   return found;
-}
-
-/** Asks `look` again after each of the fleet's events until it answers; fails after `timeoutMs`. */
-export async function eventually<T>(
-  look: () => Promise<T | undefined | false>,
-  what: string,
-  timeoutMs = 20_000,
-): Promise<T> {
-  const deadline = performance.now() + timeoutMs;
-  for (;;) {
-    const answer = await look();
-    if (answer !== undefined && answer !== false) return answer;
-    if (performance.now() > deadline) throw new Error(`${what} was not seen within ${timeoutMs} ms`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
 }

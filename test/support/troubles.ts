@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { ThrowawayServer } from '#libs/valkey';
 import { Redis } from 'ioredis';
 import type { Link } from '../faults/link';
+import { until } from './wait';
 
 /** A port nobody listens on: what is told to follow it keeps its data and never gets any. */
 const NOBODY = ['127.0.0.1', '1'] as const;
@@ -34,14 +35,6 @@ export interface Trouble {
   readonly obeys?: true;
 }
 
-async function until(look: () => Promise<boolean>, what: string): Promise<void> {
-  const deadline = performance.now() + PATIENCE_MS;
-  while (!(await look().catch(() => false))) {
-    if (performance.now() > deadline) throw new Error(`${what} did not happen within ${PATIENCE_MS} ms`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-}
-
 /** A connection that fails at once and never by itself connects again. */
 export async function operatorOf(server: ThrowawayServer): Promise<Redis> {
   const redis = new Redis({
@@ -58,23 +51,29 @@ export async function operatorOf(server: ThrowawayServer): Promise<Redis> {
 
 /** What the server tells a new client that asks this now, and nothing else. */
 export async function wordsOf(server: ThrowawayServer, command = 'SET words 1'): Promise<string> {
-  // A server that shuts its door may have done so before our words were on their way: then what it said can be lost with them.
+  // A server that shuts its door speaks first. Words that reach it too late break the connection, and Node then drops
+  // what it had said: so each try listens a little longer before it speaks.
   for (let tries = 0; ; tries++) {
-    const text = await answerOf(server, `${command}\r\nQUIT\r\n`);
+    const text = await answerOf(server, `${command}\r\nQUIT\r\n`, tries * LISTEN_MS);
     if (text !== '' || tries === 20) return text.replace(/^[-+]/, '');
   }
 }
 
+const LISTEN_MS = 20;
+
 /** All that it says until it closes: once it has answered everything, or at once. */
-function answerOf(server: ThrowawayServer, words: string): Promise<string> {
+function answerOf(server: ThrowawayServer, words: string, listenMs: number): Promise<string> {
   return new Promise((resolve) => {
     let text = '';
     const socket = connect(server.socketPath ?? '');
     socket.setEncoding('utf8').setTimeout(PATIENCE_MS, () => socket.destroy());
     socket.on('error', () => undefined);
     socket.on('data', (chunk: string) => (text += chunk));
-    socket.once('close', () => resolve(text));
-    socket.write(words);
+    const speaking = setTimeout(() => socket.write(words), listenMs);
+    socket.once('close', () => {
+      clearTimeout(speaking);
+      resolve(text);
+    });
   });
 }
 

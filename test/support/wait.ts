@@ -1,0 +1,43 @@
+/** Gentle on a machine that does the work which is waited for: soon at first, then ever more rarely. Milliseconds. */
+const FIRST_MS = 20;
+const LONGEST_MS = 100;
+
+/**
+ * Looks until `look` answers something other than `undefined` or `false`.
+ *
+ * @param what names it where it is not seen within `timeoutMs`: a bound for a broken product, never a measurement.
+ */
+export async function eventually<T>(
+  look: () => Promise<T | undefined | false> | T | undefined | false,
+  what: string,
+  timeoutMs = 30_000,
+): Promise<T> {
+  const begun = performance.now();
+  for (;;) {
+    const answer = await look();
+    if (answer !== undefined && answer !== false) return answer;
+    const waited = performance.now() - begun;
+    if (waited > timeoutMs) throw new Error(`${what} was not seen within ${timeoutMs} ms`);
+    const rest = Math.min(LONGEST_MS, Math.max(FIRST_MS, waited / 20));
+    await new Promise((resolve) => setTimeout(resolve, rest));
+  }
+}
+
+/** As `eventually`, for a condition; a look that fails is a look that did not see it. */
+export async function until(
+  look: () => Promise<boolean> | boolean,
+  what: string,
+  timeoutMs = 30_000,
+): Promise<void> {
+  await eventually(
+    async () => {
+      try {
+        return await look();
+      } catch {
+        return false;
+      }
+    },
+    what,
+    timeoutMs,
+  );
+}
