@@ -59,13 +59,14 @@ async function ask(method: 'GET' | 'POST', path: string, body?: unknown): Promis
   return { status: response.status, text: await response.text() };
 }
 
-/** Done, or 503 with a code, what to do, and nothing of the inside (R68). */
+/** Done, or 503 or 507 with a code, what to do, and nothing of the inside (R68). */
 function expectClear({ status, text }: Answer): void {
   if (status < 300) return;
-  expect({ status, text }).toMatchObject({ status: 503 });
+  expect([503, 507]).toContain(status);
   const { code, detail } = JSON.parse(text) as { code: string; detail: string };
-  expect(['SERVER_UNREACHABLE', 'SERVER_REFUSED', 'OUTCOME_UNKNOWN']).toContain(code);
-  expect(detail).toMatch(/Check|Look before|Try again/);
+  expect(['SERVER_UNREACHABLE', 'SERVER_REFUSED', 'OUTCOME_UNKNOWN', 'SERVER_FULL']).toContain(code);
+  expect(code === 'SERVER_FULL').toBe(status === 507);
+  expect(detail).toMatch(/Check|Look before|[Tt]ry again/);
   expect(text).not.toMatch(/evalsha|ioredis|user_script|\.js:|max retries|writeable/i);
 }
 

@@ -35,6 +35,8 @@ type Shared = Partial<
     | 'fenceAfterMs'
     | 'proofLimitMs'
     | 'retentionMs'
+    | 'maxEnded'
+    | 'maxStateMb'
     | 'containment'
     | 'cgroupParent'
   >

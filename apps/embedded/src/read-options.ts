@@ -31,6 +31,8 @@ const SETTING_OF: ReadonlyMap<string, keyof Settings> = new Map<string, keyof Se
       'fenceAfterMs',
       'proofLimitMs',
       'retentionMs',
+      'maxEnded',
+      'maxStateMb',
       'containment',
       'cgroupParent',
     ] as const

@@ -1,5 +1,5 @@
 import { Module, type DynamicModule } from '@nestjs/common';
-import type { Settings } from '#libs/contracts';
+import { retentionOf, type Settings } from '#libs/contracts';
 import { DispatchModule } from '#libs/dispatch';
 import { ExecutionsModule, Janitor, ProducerIntake } from '#libs/executions';
 import { DrillService, KillswitchModule, KillswitchService } from '#libs/killswitch';
@@ -37,7 +37,7 @@ export class OrchestratorModule {
     leaveDrillSchedule,
     onError,
   }: OrchestratorModuleOptions): DynamicModule {
-    const retention = { retentionMs: settings.retentionMs };
+    const retention = retentionOf(settings);
     const drillMaxAgeMs = settings.drillCron === undefined ? undefined : settings.drillMaxAgeMs;
     return {
       module: OrchestratorModule,

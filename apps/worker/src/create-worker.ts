@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path';
 import { Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { breakGlassPath } from '#libs/client';
-import type { Settings, WorkerState } from '#libs/contracts';
+import { retentionOf, type Settings, type WorkerState } from '#libs/contracts';
 import { AgentQueues, DispatchModule } from '#libs/dispatch';
 import { DagExecutor, ExecutionsModule } from '#libs/executions';
 import {
@@ -214,7 +214,7 @@ async function makeModules(
   valkey: Valkey,
   spawner: SpawnerOptions,
 ): Promise<Awaited<ReturnType<typeof NestFactory.createApplicationContext>>> {
-  const retention = { retentionMs: settings.retentionMs };
+  const retention = retentionOf(settings);
   @Module({
     imports: [
       ValkeyModule.of(valkey),

@@ -6,6 +6,7 @@ import {
   isBelayError,
   NotFoundError,
   OutcomeUnknownError,
+  ServerFullError,
   ServerRefusingError,
   ServerUnreachableError,
   StaleEpochError,
@@ -87,6 +88,11 @@ describe('what people read', () => {
       new ServerRefusingError('LOADING'),
       'SERVER_REFUSED',
       'The Valkey server answers, but refuses for now (LOADING). Try again in a moment; if it lasts, look at the server.',
+    ],
+    [
+      new ServerFullError(230 * 1024 * 1024, 225 * 1024 * 1024),
+      'SERVER_FULL',
+      'The state server is full: 230 MB of its memory are used, new work is taken up to 225 MB. Nothing was stored. Raise its maxmemory (or BELAY_MAX_STATE_MB), or keep fewer ended executions (BELAY_RETENTION, BELAY_MAX_ENDED), then try again.',
     ],
     [
       new ServerUnreachableError('127.0.0.1:6379'),

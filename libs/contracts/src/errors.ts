@@ -26,6 +26,7 @@ export const ERROR_STATUS = {
   TIMEOUT: 504,
   SPAWN_FAILED: 500,
   SHARD_MISMATCH: 500,
+  SERVER_FULL: 507,
 } as const;
 
 export type ErrorCode = keyof typeof ERROR_STATUS;
@@ -153,6 +154,20 @@ export class ServerRefusingError extends BelayError {
       'SERVER_REFUSED',
       `The Valkey server answers, but refuses for now (${refusal}). Try again in a moment; if it lasts, look at the server.`,
       { cause },
+    );
+  }
+}
+
+const megabytes = (bytes: number): number => Math.round(bytes / 1024 / 1024);
+
+/** The state server's memory has no room for more work. HTTP 507, nothing stored; what runs goes on, and can be stopped. */
+export class ServerFullError extends BelayError {
+  constructor(usedBytes: number, limitBytes: number, cause?: unknown) {
+    const figures = `${megabytes(usedBytes)} MB of its memory are used, new work is taken up to ${megabytes(limitBytes)} MB`;
+    super(
+      'SERVER_FULL',
+      `The state server is full: ${figures}. Nothing was stored. Raise its maxmemory (or BELAY_MAX_STATE_MB), or keep fewer ended executions (BELAY_RETENTION, BELAY_MAX_ENDED), then try again.`,
+      { cause, details: { usedBytes, limitBytes } },
     );
   }
 }

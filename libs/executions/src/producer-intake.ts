@@ -89,6 +89,7 @@ export class ProducerIntake {
 const PASSING_CODES: readonly string[] = [
   'SERVER_UNREACHABLE',
   'SERVER_REFUSED',
+  'SERVER_FULL',
   'OUTCOME_UNKNOWN',
   'TIMEOUT',
   'DRAINING',

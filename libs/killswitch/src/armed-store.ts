@@ -22,14 +22,14 @@ export class ArmedStore {
 
   /** A guard's answer; kept for a moment only. */
   async answer(nonce: string, workerId: string, answer: GuardAnswer): Promise<void> {
-    const { redis, keys } = this.valkey;
-    const key = this.key(nonce);
-    await redis
-      .multi()
-      .hset(key, workerId, JSON.stringify(answer))
-      .pexpire(key, ANSWERS_KEPT_MS)
-      .publish(keys.eventsChannel, JSON.stringify({ type: 'worker.armed', entity: 'worker', workerId }))
-      .exec();
+    const { scripts, keys } = this.valkey;
+    await scripts.run('answerArmed', this.key(nonce), [
+      keys.control,
+      workerId,
+      JSON.stringify(answer),
+      ANSWERS_KEPT_MS,
+      keys.eventsChannel,
+    ]);
   }
 
   async answers(nonce: string): Promise<ReadonlyMap<string, GuardAnswer>> {

@@ -203,14 +203,11 @@ export class AgentStore {
 
   /** From here on no shard grants this worker a claim: what it owns now is all it ever will. */
   async banOwner(workerId: string): Promise<void> {
-    const { redis, keys } = this.scripts.valkey;
-    const now = this.scripts.valkey.clock.now();
+    const { scripts, keys } = this.scripts.valkey;
     await Promise.all(
-      keys.tags().map(async (tag) => {
-        const gone = keys.shard(tag, 'gone');
-        await redis.zadd(gone, now, workerId);
-        await redis.zremrangebyscore(gone, '-inf', now - GONE_KEPT_MS);
-      }),
+      keys
+        .tags()
+        .map(async (tag) => scripts.run('banWorker', keys.shard(tag, 'gone'), [tag, workerId, GONE_KEPT_MS])),
     );
   }
 

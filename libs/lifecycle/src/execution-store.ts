@@ -20,6 +20,7 @@ import { decodeExecution, decodeNode, textOf } from './decode';
 import { accepted } from './refusals';
 import type { ShardScripts } from './scope';
 import { stageExecution } from './stage-execution';
+import { StateRoom } from './state-room';
 
 /** A failover takes seconds and comes once; what is lost a third time has another cause. */
 const MOST_STAGINGS = 3;
@@ -60,7 +61,11 @@ const ADVANCE_LIMIT = 200;
 
 /** Executions: every change one script, every read one or two commands. */
 export class ExecutionStore {
-  constructor(private readonly scripts: ShardScripts) {}
+  readonly room: StateRoom;
+
+  constructor(private readonly scripts: ShardScripts) {
+    this.room = new StateRoom(scripts.valkey, scripts.options.maxStateBytes);
+  }
 
   private get keys() {
     return this.scripts.valkey.keys;
@@ -83,7 +88,7 @@ export class ExecutionStore {
   /**
    * Makes an execution exist; durable when this resolves (R25). `canonical` is the spec's canonical text: the same
    * key with the same text answers the first execution (R30).
-   * @throws BelayError IDEMPOTENCY_CONFLICT · LATCHED when it should start and a latch covers it
+   * @throws ServerFullError · BelayError IDEMPOTENCY_CONFLICT · LATCHED when it should start and a latch covers it
    */
   async create(
     spec: ExecutionSpec,
@@ -114,9 +119,13 @@ export class ExecutionStore {
     // A graph may be tens of megabytes: who waits for a latch asks again and again, and sends it once.
     const admission = await this.scripts.json('admitExecution', id, args);
     if (admission['admitted'] !== true) return accepted(admission, 'execution', id);
+    const key = this.keys.execution(id);
+    await this.room.assertRoom(key);
+    // Staging again over what is there is staging once.
+    const stage = async (): Promise<void> =>
+      this.room.guarding(key, async () => stageExecution(this.scripts.valkey, id, spec));
     for (let stagings = 1; ; stagings++) {
-      // Staging again over what is there is staging once.
-      await patiently(async () => stageExecution(this.scripts.valkey, id, spec));
+      await patiently(stage);
       const reply = await this.scripts.json('commitExecution', id, args);
       // A failover in between may have lost some of it.
       if (reply.refused !== 'STAGING_LOST' || stagings === MOST_STAGINGS)

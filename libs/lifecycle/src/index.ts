@@ -4,6 +4,7 @@ export * from './lifecycle.module';
 export * from './lifecycle.service';
 export * from './said-before';
 export type { LifecycleOptions } from './scope';
+export * from './state-room';
 export * from './worker-store';
 export * from './service-run';
 export * from './phases';

@@ -1,10 +1,9 @@
+import type { Retention } from '#libs/contracts';
 import type { Valkey } from '#libs/valkey';
 import { findCorrupt } from './find-corrupt';
 
 /** Bounds and times the shard scripts get with every call. */
-export interface LifecycleOptions {
-  /** How long ended executions are kept. Milliseconds. */
-  readonly retentionMs: number;
+export interface LifecycleOptions extends Pick<Retention, 'retentionMs' | 'maxStateBytes'> {
   /** Most events kept per shard, and per execution. */
   readonly shardEvents?: number;
   readonly executionEvents?: number;

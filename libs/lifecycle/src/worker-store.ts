@@ -133,12 +133,13 @@ export class WorkerStore {
    * that the janitor finds it whenever it declares it lost.
    */
   async saveProof(id: string, report: StopReport, leaders?: readonly Leader[]): Promise<void> {
-    const { redis, keys } = this.valkey;
-    const key = keys.shard(keys.control, `proof:${id}`);
-    const text = JSON.stringify(leaders === undefined ? { report } : { report, leaders });
-    if (leaders === undefined) await redis.set(key, text, 'PX', PROOF_KEPT_MS);
-    // What is known of all of it is not replaced by what is known of some.
-    else await redis.set(key, text, 'PX', PROOF_KEPT_MS, 'NX');
+    const { scripts, keys } = this.valkey;
+    await scripts.run('saveProof', keys.shard(keys.control, `proof:${id}`), [
+      keys.control,
+      JSON.stringify(leaders === undefined ? { report } : { report, leaders }),
+      PROOF_KEPT_MS,
+      leaders === undefined ? '' : 'NX',
+    ]);
   }
 
   /** What `saveProof` kept; undefined where nobody has seen them dead. */

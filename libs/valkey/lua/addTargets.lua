@@ -5,6 +5,7 @@
 -- ARGV    1 control tag · 2 order id · 3 settings · 4 JSON array of [agent id, target JSON text] · 5 resolved: 1 or 0
 -- Returns { state, taken = false when it was over already } · refused: NOT_FOUND
 -- Events  order.complete when nothing is missing
+--!flags allow-oom
 --!include base
 --!include control
 --!include audit

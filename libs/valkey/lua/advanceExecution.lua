@@ -4,6 +4,7 @@
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 most nodes to move in this call
 -- Returns { state, more, entries = outbox entries made here } · refused: NOT_FOUND
 -- Events  node.ready, node.skipped, node.cancelled, execution.completed | failed | stopped
+--!flags allow-oom
 --!include base
 --!include execution
 --!include retry

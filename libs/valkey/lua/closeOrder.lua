@@ -4,6 +4,7 @@
 -- ARGV    1 control tag · 2 order id · 3 settings · 4 by · 5 the reason
 -- Returns { state } · refused: NOT_FOUND
 -- Events  order.closed
+--!flags allow-oom
 --!include base
 --!include control
 --!include audit

@@ -7,6 +7,7 @@
 -- Returns { created = true | false, id } · refused: IDEMPOTENCY_CONFLICT { id } · STAGING_LOST
 --           · LATCHED { latchId, kind, scope } when it should start and a latch covers it whole
 -- Events  execution.idle, then execution.running when started
+--!flags allow-oom
 --!include base
 --!include execution
 --!include latch

@@ -3,6 +3,7 @@
 -- KEYS[1] the shard's copy
 -- ARGV    1 tag · 2 version · 3 JSON array of latches · 4 most parked attempts to free in this call
 -- Returns { applied, freed = number of attempts freed; as many as allowed: there may be more }
+--!flags allow-oom
 --!include base
 local held = tonumber(redis.call('HGET', key('latches'), 'version') or '0')
 local applied = tonumber(ARGV[2]) > held

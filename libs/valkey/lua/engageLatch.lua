@@ -3,6 +3,7 @@
 -- ARGV    1 control tag · 2 latch id · 3 settings · 4 latch JSON without engagedAt · 5 most latches
 -- Returns { latches = LatchSet JSON text } · refused: TOO_MANY_LATCHES
 -- Events  latch.engaged
+--!flags allow-oom
 --!include base
 --!include control
 --!include audit

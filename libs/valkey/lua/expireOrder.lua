@@ -3,6 +3,7 @@
 -- ARGV    1 control tag · 2 order id · 3 settings
 -- Returns { state } · refused: NOT_FOUND
 -- Events  order.incomplete, or order.complete when nothing is missing
+--!flags allow-oom
 --!include base
 --!include control
 --!include audit

@@ -4,6 +4,7 @@
 -- ARGV    1 control tag · 2 worker id · 3 settings
 -- Returns { expired } · refused: NOT_FOUND
 -- Events  worker.stopped with reason worker_lost
+--!flags allow-oom
 --!include base
 --!include control
 --!include worker

@@ -10,6 +10,7 @@
 -- Returns { state = execution's, node = node's, entries, more, stopNeeded = live agents must be stopped by an order, repeated? }
 --         · refused: NOT_FOUND · STALE_EPOCH · INVALID_TRANSITION
 -- Events  agent.<state>, node.<state>, node.ready, execution.stopping | completed | failed | stopped
+--!flags allow-oom
 --!include base
 --!include execution
 --!include agent

@@ -2,6 +2,7 @@
 -- KEYS[1] the worker's record
 -- ARGV    1 control tag · 2 worker id · 3 settings · 4 lease in ms · 5 agents it owns now
 -- Returns { state, now, ordersHead, latchesVersion } · refused: NOT_FOUND · LEASE_LOST (it ran out and was taken: never renewed again)
+--!flags allow-oom
 --!include base
 --!include control
 --!include worker

@@ -3,6 +3,7 @@
 -- KEYS[1] the slot's quarantine
 -- ARGV    1 tag · 2 most entries to look at
 -- Returns { released = number of entries taken out, left }
+--!flags allow-oom
 --!include base
 --!include quarantine
 local quarantine = key('quarantine')

@@ -3,6 +3,7 @@
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 agent id · 5 owner · 6 epoch · 7 frozen: 1 or 0 · 8 order id or ''
 -- Returns { state } · refused: NOT_FOUND · STALE_EPOCH
 -- Events  agent.frozen or agent.thawed
+--!flags allow-oom
 --!include base
 --!include execution
 --!include agent

@@ -2,6 +2,7 @@
 -- KEYS[1] the order's record
 -- ARGV    1 control tag · 2 order id · 3 settings · 4 1 or 0
 -- Returns {} · refused: NOT_FOUND
+--!flags allow-oom
 --!include base
 --!include control
 --!include audit

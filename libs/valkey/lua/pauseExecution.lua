@@ -5,6 +5,7 @@
 --         · 7 the latch that pauses it, or '': its release resumes what it paused. One that is engaged no more pauses nothing
 -- Returns { state } · refused: NOT_FOUND · INVALID_TRANSITION { from, to }
 -- Events  execution.paused
+--!flags allow-oom
 --!include base
 --!include execution
 --!include latch

@@ -8,6 +8,7 @@
 --         · 6 latch JSON without engagedAt, or '' · 7 most latches
 -- Returns { order = JSON text, created, latches = LatchSet JSON text when one was engaged } · refused: TOO_MANY_LATCHES
 -- Events  order.open, latch.engaged
+--!flags allow-oom
 --!include base
 --!include control
 --!include audit

@@ -4,6 +4,7 @@
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 agent id · 5 owner · 6 report (JSON text)
 -- Returns { state, proved = whether this call added it } · refused: NOT_FOUND · STALE_EPOCH (another owner)
 -- Events  agent.proved
+--!flags allow-oom
 --!include base
 --!include execution
 --!include agent

@@ -5,6 +5,7 @@
 --         · 5 most entries of a slot · 6 channel of events
 -- Returns { new = true when nobody had told of it yet, full = true when there is no more room }
 -- Events  record.quarantined, published only
+--!flags allow-oom
 --!include base
 --!include quarantine
 local quarantine = key('quarantine')

@@ -2,6 +2,7 @@
 -- KEYS[1] the audit log
 -- ARGV    1 control tag · 2 the act's id · 3 settings · 4 entry JSON { act, by, … }
 -- Returns nothing of use
+--!flags allow-oom
 --!include base
 --!include control
 --!include audit

@@ -3,6 +3,7 @@
 -- ARGV    1 control tag · 2 worker id · 3 settings · 4 record fields as a JSON object of strings · 5 lease in ms
 -- Returns { state, now, ordersHead } · refused: nothing
 -- Events  worker.idle
+--!flags allow-oom
 --!include base
 --!include control
 --!include worker

@@ -5,6 +5,7 @@
 -- Returns { latch = JSON text, latches = LatchSet JSON text, already, thaw = id of the order that thaws }
 --         · refused: NOT_FOUND
 -- Events  latch.released, order.open
+--!flags allow-oom
 --!include base
 --!include control
 --!include audit

@@ -5,6 +5,7 @@
 --         · 8 JSON array of { n, name, data? (text) }, n counting up from 1 over the agent's life
 -- Returns { overBudget } · refused: NOT_FOUND · STALE_EPOCH · ENDED { state }
 -- Events  agent.event for each new event; execution.stopping when the hard budget is passed
+--!flags allow-oom
 --!include base
 --!include execution
 --!include agent

@@ -4,6 +4,7 @@
 -- ARGV    1 control tag · 2 order id · 3 settings · then for each target: agent id, outcome, target JSON text
 -- Returns { state } · refused: NOT_FOUND
 -- Events  order.unconfirmed (an alarm); order.complete when they were the last
+--!flags allow-oom
 --!include base
 --!include control
 --!include audit

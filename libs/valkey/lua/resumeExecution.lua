@@ -5,6 +5,7 @@
 -- Returns { state, wasFrozen = its trees wait for the order that thaws them } · refused: NOT_FOUND · NOT_PAUSED { state }
 --         · LATCHED { latchId, kind, scope }, for a person
 -- Events  execution.running
+--!flags allow-oom
 --!include base
 --!include execution
 --!include latch

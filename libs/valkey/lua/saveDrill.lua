@@ -4,6 +4,7 @@
 --         it, which only counts while it is entered as begun; else 0
 -- Returns nothing of use
 -- Events  drill.passed or drill.failed (an alarm)
+--!flags allow-oom
 --!include base
 --!include control
 --!include audit

@@ -4,6 +4,7 @@
 -- Returns { state, stopping = true when a stop has begun meanwhile, orderId?, reason? }
 --         · refused: NOT_FOUND · STALE_EPOCH · INVALID_TRANSITION
 -- Events  agent.running
+--!flags allow-oom
 --!include base
 --!include execution
 --!include agent

@@ -3,6 +3,7 @@
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 JSON { orderId?, reason, actor?, note?, error?, to?, placedAt? }
 -- Returns { state, already = true when an earlier stop or its end came first, live, orderId? } · refused: NOT_FOUND
 -- Events  execution.stopping (an idle one is cancelled node by node first, then stopped, by advanceExecution)
+--!flags allow-oom
 --!include base
 --!include execution
 local stop = cjson.decode(ARGV[4])

@@ -4,6 +4,7 @@
 -- KEYS[1] the turn
 -- ARGV    1 tag · 2 job · 3 owner · 4 how long it holds, milliseconds; 0 gives it back
 -- Returns { held, fence }
+--!flags allow-oom
 --!include base
 local turn = key('turn:' .. ARGV[2])
 local owner, hold = ARGV[3], tonumber(ARGV[4])

@@ -4,6 +4,7 @@
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 to · 5 JSON { from?, epoch?, version?, set?: { field: text } }
 -- Returns { state, version } · refused: NOT_FOUND · INVALID_TRANSITION { from, to } · STALE_EPOCH · VERSION_CONFLICT
 -- Events  execution.<to>
+--!flags allow-oom
 --!include base
 --!include execution
 local to = ARGV[4]

@@ -4,6 +4,7 @@
 -- ARGV    1 control tag · 2 worker id · 3 settings · 4 to · 5 reason or '' · 6 version expected or ''
 -- Returns { state, version } · refused: NOT_FOUND · INVALID_TRANSITION { from, to } · VERSION_CONFLICT
 -- Events  worker.<to>
+--!flags allow-oom
 --!include base
 --!include control
 --!include worker

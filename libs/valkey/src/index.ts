@@ -9,6 +9,7 @@ export * from './replication';
 export * from './script-runner';
 export type { ScriptName } from './scripts/sources';
 export * from './server-clock';
+export * from './server-memory';
 export * from './shards';
 export * from './subscriber';
 export * from './turns';

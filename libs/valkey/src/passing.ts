@@ -14,6 +14,11 @@ export function isPassing(error: unknown): boolean {
   );
 }
 
+/** Whether the server refuses because its memory is full. */
+export function isFull(error: unknown): boolean {
+  return error instanceof Error && error.message.startsWith('OOM');
+}
+
 /** The word a server refuses with for now (`READONLY`, `LOADING`, …); undefined when it said nothing. */
 export function refusalOf(error: unknown): string | undefined {
   return error instanceof Error ? REFUSING.exec(error.message)?.[1] : undefined;

@@ -33,10 +33,19 @@ interface LoadedScript {
   readonly sha: string;
 }
 
+/**
+ * `--!flags NAMES` in a script's head becomes its first line, which is where the server looks for it. `allow-oom`: it
+ * runs although the server's memory is full.
+ */
+function shebangOf(source: string): string {
+  const flags = /^--!flags (\S+)$/m.exec(source)?.[1];
+  return flags === undefined ? '' : `#!lua flags=${flags}\n`;
+}
+
 function load(): Record<ScriptName, LoadedScript> {
   const prelude = tablesPrelude();
   const loaded = Object.entries(readScriptSources()).map(([name, source]) => {
-    const body = prelude + source;
+    const body = shebangOf(source) + prelude + source;
     return [name, { body, sha: createHash('sha1').update(body).digest('hex') }] as const;
   });
   return Object.fromEntries(loaded) as Record<ScriptName, LoadedScript>;

@@ -8,8 +8,12 @@ import type { Keyspace } from './keyspace';
  */
 export async function assertShardCount(redis: Server, keys: Keyspace): Promise<void> {
   const key = `${keys.control}:settings`;
-  await redis.hsetnx(key, 'shards', String(keys.shards));
-  const stored = await redis.hget(key, 'shards');
+  // A server whose memory is full takes no new field, and a process must be able to start on it.
+  let stored = await redis.hget(key, 'shards');
+  if (stored === null) {
+    await redis.hsetnx(key, 'shards', String(keys.shards));
+    stored = await redis.hget(key, 'shards');
+  }
   if (stored !== String(keys.shards)) {
     throw new BelayError(
       'SHARD_MISMATCH',

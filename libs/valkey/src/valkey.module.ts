@@ -6,6 +6,7 @@ import { Quarantine } from './quarantine';
 import { Replication } from './replication';
 import { ScriptRunner } from './script-runner';
 import { ServerClock } from './server-clock';
+import { ServerMemory } from './server-memory';
 import { assertShardCount } from './shards';
 import { renewalsOf } from './topology';
 
@@ -27,6 +28,7 @@ export class Valkey implements OnApplicationShutdown {
   readonly redis: Server;
   readonly scripts: ScriptRunner;
   readonly clock = new ServerClock();
+  readonly memory: ServerMemory;
   readonly replication: Replication;
   readonly quarantine: Quarantine;
   /** Fires when what was written last may be lost: after a reconnect, a restart, a failover. */
@@ -37,6 +39,7 @@ export class Valkey implements OnApplicationShutdown {
     this.connections = new Connections(options.url, options.onTrouble);
     this.redis = this.connections.create('state');
     this.scripts = new ScriptRunner(this.redis, options.patienceMs);
+    this.memory = new ServerMemory(this.redis);
     this.replication = new Replication(this.redis, this.connections.mode);
     this.quarantine = new Quarantine(this.redis, this.keys, this.scripts);
     this.renewed$ = renewalsOf(this.redis, [this.keys.control, ...this.keys.tags()]);

@@ -10,3 +10,4 @@ export { type Setting, SETTINGS } from './setting-table';
 export { LOG_LEVELS, type LogLevel, type Settings, type SettingSource } from './settings.types';
 export { describeUrl, maskUrl, parseValkeyUrl } from './valkey-url';
 export type { ValkeyAddress, ValkeyMode, ValkeyNode } from './valkey-url';
+export { retentionOf, type Retention } from './retention';

@@ -166,6 +166,21 @@ export const SETTINGS: readonly Setting[] = [
     description: 'How long ended executions are kept',
   }),
   setting({
+    name: 'BELAY_MAX_ENDED',
+    key: 'maxEnded',
+    kind: wholeNumber(0, 100_000_000),
+    fallback: '100000',
+    description: 'How many ended executions are kept; beyond it the oldest go first',
+  }),
+  setting({
+    name: 'BELAY_MAX_STATE_MB',
+    key: 'maxStateMb',
+    kind: wholeNumber(1, 100_000_000),
+    unset: "nine tenths of the server's maxmemory; no bound where it has none",
+    description:
+      'Memory of a state server, in MiB, above which submits are refused; near it the oldest ended executions go early',
+  }),
+  setting({
     name: 'BELAY_CONTAINMENT',
     key: 'containment',
     kind: oneOf(['auto', 'cgroup', 'group']),

@@ -42,6 +42,7 @@ describe('R66 settings', () => {
       workDir: '.',
       workerHttpPort: 0,
       logLevel: 'info',
+      maxEnded: 100_000,
       queuePrefix: 'bull',
       keyPrefix: 'belay',
     });

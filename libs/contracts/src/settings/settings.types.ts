@@ -32,6 +32,10 @@ export interface Settings {
   readonly drillMaxAgeMs: number;
   readonly shards: number;
   readonly retentionMs: number;
+  /** Ended executions kept at most. */
+  readonly maxEnded: number;
+  /** Bound on what the state takes of a server's memory; absent: nine tenths of its maxmemory. */
+  readonly maxStateMb?: number;
   readonly containment: 'auto' | 'cgroup' | 'group';
   /** cgroup v2 directory under which agents' cgroups are made; absent: looked for. */
   readonly cgroupParent?: string;
