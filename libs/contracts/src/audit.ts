@@ -1,5 +1,6 @@
 import type { AgentId, LatchId, OrderId, WorkerId } from './ids';
-import type { OrderKind, Scope, StopMode, TargetOutcome } from './orders';
+import type { OrderKind, StopMode, TargetOutcome } from './orders';
+import type { Scope } from './scope';
 
 /** One act on the killswitch as the audit log keeps it. */
 export interface AuditEntry {

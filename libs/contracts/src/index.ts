@@ -10,6 +10,7 @@ export * from './protocol';
 export * from './latches';
 export * from './producers';
 export * from './records';
+export * from './scope';
 export * from './selector';
 export * from './spec';
 export * from './state-machine';

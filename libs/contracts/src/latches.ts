@@ -1,6 +1,6 @@
 import { BelayError } from './errors';
 import type { LatchId, OrderId } from './ids';
-import { scopeKey, type Scope } from './orders';
+import { scopeKey, type Scope } from './scope';
 import type { Requirement } from './selector';
 
 /**

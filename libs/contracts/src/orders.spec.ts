@@ -1,5 +1,6 @@
 import { latchedError } from './latches';
-import { conditionsOf, holdOf, isWide, scopeCovers, scopeKey, summaryOf, type Scope } from './orders';
+import { holdOf, summaryOf } from './orders';
+import { conditionsOf, isWide, scopeCovers, scopeKey, type Scope } from './scope';
 import type { ExecutionRecord } from './records';
 
 const AGENT = {

@@ -1,20 +1,9 @@
-import { BelayError } from './errors';
 import type { AgentId, ExecutionId, LatchId, OrderId, WorkerId } from './ids';
 import type { StopReport } from './evidence';
 import type { Latch } from './latches';
 import type { ExecutionRecord, StopReason } from './records';
-import { formatSelector, parseSelector, selectorMatches, type Selector } from './selector';
+import { scopeKey, type Scope } from './scope';
 import type { ExecutionState, OrderState } from './states';
-
-/** Whom an order is for. */
-export type Scope =
-  | { readonly type: 'all' }
-  | { readonly type: 'pool'; readonly pool: string }
-  /** Labels of the execution and of the node together; where both have a key, the node's counts. */
-  | { readonly type: 'selector'; readonly selector: string }
-  | { readonly type: 'worker'; readonly workerId: WorkerId }
-  | { readonly type: 'execution'; readonly executionId: ExecutionId }
-  | { readonly type: 'agent'; readonly agentId: AgentId };
 
 /** `graceful`: stop signal, grace, SIGKILL. `immediate`: SIGKILL at once. */
 export type StopMode = 'graceful' | 'immediate';
@@ -56,68 +45,6 @@ export interface Ring {
 /** What a freeze puts on a tree and its thaw takes off: two freezes of one scope are two holds. */
 export function holdOf({ latchId, scope }: Pick<Order, 'latchId' | 'scope'>): string {
   return latchId ?? scopeKey(scope);
-}
-
-/** Scopes that do not end with one thing: an order for them is kept live until it is complete. */
-export function isWide(scope: Scope): boolean {
-  return scope.type !== 'execution' && scope.type !== 'agent';
-}
-
-/** One string for a scope: what open orders are deduplicated by. */
-export function scopeKey(scope: Scope): string {
-  switch (scope.type) {
-    case 'all':
-      return 'all';
-    case 'pool':
-      return `pool/${scope.pool}`;
-    case 'selector':
-      return `selector/${formatSelector(conditionsOf(scope.selector))}`;
-    case 'worker':
-      return `worker/${scope.workerId}`;
-    case 'execution':
-      return `execution/${scope.executionId}`;
-    case 'agent':
-      return `agent/${scope.agentId}`;
-  }
-}
-
-/** What an agent is matched by. */
-export interface AgentAddress {
-  readonly agentId: AgentId;
-  readonly executionId: ExecutionId;
-  readonly workerId: WorkerId;
-  /** Unknown until it is claimed. */
-  readonly pool?: string | undefined;
-  /** The execution's and the node's; unknown until it is claimed. */
-  readonly labels?: Readonly<Record<string, string>> | undefined;
-}
-
-/** Whether an order of this scope is for that agent. One not claimed yet is in no pool and has no labels. */
-export function scopeCovers(scope: Scope, agent: AgentAddress): boolean {
-  switch (scope.type) {
-    case 'all':
-      return true;
-    case 'pool':
-      return scope.pool === agent.pool;
-    case 'selector':
-      return agent.labels !== undefined && selectorMatches(conditionsOf(scope.selector), agent.labels);
-    case 'worker':
-      return scope.workerId === agent.workerId;
-    case 'execution':
-      return scope.executionId === agent.executionId;
-    case 'agent':
-      return scope.agentId === agent.agentId;
-  }
-}
-
-/** A stored scope's conditions: it was checked when it came in, so a fault here is an unreadable record. */
-export function conditionsOf(text: string): Selector {
-  const { selector, problems } = parseSelector(text);
-  if (selector === undefined)
-    throw new BelayError('CORRUPT_RECORD', `The selector ${text} cannot be read.`, {
-      problems: problems.map((problem) => ({ path: 'selector', ...problem })),
-    });
-  return selector;
 }
 
 /** `already-ended`: it had ended by itself before the order reached it. `unconfirmed`: no evidence, still tried. */

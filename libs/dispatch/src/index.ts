@@ -1,4 +1,4 @@
 export * from './agent-queues';
-export * from './calm-worker';
+export * from './cron-schedule';
 export * from './dispatch.module';
 export * from './producers-queue';

@@ -10,7 +10,7 @@ import {
 } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
 import { isCorrupt, patiently, type ChangeFeed } from '#libs/valkey';
-import type { OrderRequest } from './killswitch.service';
+import type { OrderRequest } from './order-request';
 import type { OrderStore } from './order-store';
 
 /** What a stop needs of the killswitch. */

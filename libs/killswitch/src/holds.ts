@@ -2,7 +2,7 @@ import { type ExecutionRecord, type Latch, type Order, type Receipt } from '#lib
 import type { DagExecutor } from '#libs/executions';
 import type { LifecycleService } from '#libs/lifecycle';
 import { patiently } from '#libs/valkey';
-import type { OrderRequest } from './killswitch.service';
+import type { OrderRequest } from './order-request';
 import type { LatchStore } from './latch-store';
 import type { OrderStore } from './order-store';
 

@@ -7,6 +7,7 @@ export * from './drill';
 export * from './kill-responder';
 export * from './killswitch.module';
 export * from './killswitch.service';
+export * from './order-request';
 export * from './latch-store';
 export * from './order-store';
 export * from './scope-resolver';

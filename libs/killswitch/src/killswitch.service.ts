@@ -5,11 +5,8 @@ import {
   type BelayEvent,
   type Latch,
   type Order,
-  type OrderKind,
   type Receipt,
   type Scope,
-  type StopMode,
-  type StopReason,
 } from '#libs/contracts';
 import type { DagExecutor } from '#libs/executions';
 import type { LifecycleService } from '#libs/lifecycle';
@@ -20,20 +17,8 @@ import { ExecutionStops } from './execution-stops';
 import { Holds } from './holds';
 import { newLatch, type LatchStore } from './latch-store';
 import { outcomeFor, targetOf, type OrderStore, type PlacedOrder } from './order-store';
+import type { OrderRequest } from './order-request';
 import { ScopeResolver } from './scope-resolver';
-
-export interface OrderRequest {
-  /** Default `kill`. */
-  readonly kind?: OrderKind;
-  readonly scope: Scope;
-  readonly mode?: StopMode;
-  readonly graceMs?: number;
-  readonly reason?: StopReason;
-  readonly note?: string;
-  /** Engage a latch for the scope in the same act. */
-  readonly latch?: boolean;
-  readonly by: string;
-}
 
 export interface DryRun {
   readonly targets: readonly { agentId: string; executionId: string; nodeId: string; workerId: string }[];

@@ -1,8 +1,8 @@
+export type { Requirement } from './requirement';
 export {
   formatSelector,
   parseSelector,
   selectorMatches,
   type ParsedSelector,
-  type Requirement,
   type Selector,
 } from './selector';

@@ -1,6 +1,6 @@
 import { LABEL_KEY_PATTERN } from '../spec-validation/fields';
 import { showValue } from '../spec-validation/show-value';
-import type { Requirement } from './selector';
+import type { Requirement } from './requirement';
 
 const SHAPES = 'key=value, key!=value, key in (a,b), key notin (a,b), key or !key';
 const KEY = '[A-Za-z0-9_./-]+';

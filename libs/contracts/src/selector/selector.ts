@@ -1,11 +1,6 @@
 import type { ProblemCode } from '../spec-validation/problem-codes';
 import { parseRequirement } from './parse-requirement';
-
-/** One condition on a label. `notin` also holds where the label is absent, as `key!=value` does. */
-export type Requirement =
-  | { readonly key: string; readonly op: 'in' | 'notin'; readonly values: readonly string[] }
-  | { readonly key: string; readonly op: 'exists' }
-  | { readonly key: string; readonly op: 'absent' };
+import type { Requirement } from './requirement';
 
 /** Conditions that must all hold. */
 export type Selector = readonly Requirement[];

@@ -1,7 +1,8 @@
 import { z } from 'zod';
 import { BelayError, type Problem } from '../errors';
 import { isAgentId, isExecutionId, isWorkerId, ULID_PATTERN } from '../ids';
-import { isWide, type Scope, type StopMode } from '../orders';
+import type { StopMode } from '../orders';
+import { isWide, type Scope } from '../scope';
 import { STOP_REASONS, type StopReason } from '../records';
 import { parseSelector } from '../selector';
 import { SPEC_LIMITS } from '../spec';

@@ -1,4 +1,5 @@
 import { BelayError, isBelayError, parseValkeyUrl } from '#libs/contracts';
+import { Connections } from '../connection';
 import { askServer, parseServerUrl } from './ask-server';
 import { isNewEnough, OLDEST_SERVER, parseInfoVersion } from './server-version';
 import type { LocalServer, ServerVersion } from './types';
@@ -40,8 +41,6 @@ export async function checkGivenServer(url: string): Promise<LocalServer> {
 async function checkMany(url: string): Promise<LocalServer> {
   const address = parseValkeyUrl(url);
   if (typeof address === 'string') throw refuse(url, `cannot be used: ${address}`, 'Correct it');
-  // The launcher itself needs no client library; only these modes do.
-  const { Connections } = await import('#libs/valkey');
   let trouble = 'no answer';
   const connections = new Connections(url, (message) => {
     trouble = /\((.*)\); trying again$/s.exec(message)?.[1] ?? message;

@@ -1,0 +1,15 @@
+import type { OrderKind, Scope, StopMode, StopReason } from '#libs/contracts';
+
+/** What a caller asks for; the order it becomes has an id, a place in the log and a time. */
+export interface OrderRequest {
+  /** Default `kill`. */
+  readonly kind?: OrderKind;
+  readonly scope: Scope;
+  readonly mode?: StopMode;
+  readonly graceMs?: number;
+  readonly reason?: StopReason;
+  readonly note?: string;
+  /** Engage a latch for the scope in the same act. */
+  readonly latch?: boolean;
+  readonly by: string;
+}
