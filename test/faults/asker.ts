@@ -71,7 +71,7 @@ export class Asker {
       case 'retry':
         return this.#retry(this.submitted.get(act.execution)?.id, act.withinMs);
       case 'kill-agent': {
-        const agent = await this.#agent(act.pick);
+        const agent = await this.#agent(act.pick, act.among);
         if (agent === undefined) return undefined;
         const covers = { what: 'agent', agentId: agent.id } as const;
         return this.#kill(act.do, { type: 'agent', agentId: agent.id }, covers);
@@ -212,12 +212,15 @@ export class Asker {
     const from = uptime();
     if (answer === undefined) order.error = 'NO_ANSWER';
     else order.answeredAt = from;
+    if (receipt !== undefined) order.receipt = receiptFacts(receipt);
     await pause(holdMs);
     if (covers.what === 'execution') this.#letGo(covers, uptime(), true);
     else order.releasedAt ??= uptime();
-    const frozen = receipt?.targets.filter(({ outcome }) => outcome === 'frozen') ?? [];
-    if (frozen.length > 0)
-      this.holds.push({ name, agentIds: frozen.map(({ agentId }) => agentId), from, until: uptime() });
+    const agentIds = receipt?.targets.flatMap(({ outcome, agentId }) =>
+      outcome === 'frozen' ? agentId : [],
+    );
+    if (agentIds !== undefined && agentIds.length > 0)
+      this.holds.push({ name, agentIds, from, until: uptime(), askedAt: order.askedAt });
     await this.#ask(end);
   }
 
@@ -262,11 +265,13 @@ export class Asker {
       if (latch.note === note) await this.client()?.releaseLatch(latch.id, 'as planned');
   }
 
-  async #agent(pick: number): Promise<AgentRecord | undefined> {
+  /** Of those executions; without, any. */
+  async #agent(pick: number, among?: readonly number[]): Promise<AgentRecord | undefined> {
     const page = await this.client()
       ?.agents({ state: ['running'] })
       .catch(unlessGone);
-    const items = page?.items ?? [];
+    const ids = among && new Set(among.map((index) => this.submitted.get(index)?.id));
+    const items = (page?.items ?? []).filter(({ executionId }) => ids?.has(executionId) ?? true);
     return items[Math.floor(pick * items.length)];
   }
 

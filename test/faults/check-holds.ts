@@ -1,49 +1,65 @@
 import type { Violation } from './check';
-import { TOLERANCE } from './check-lives';
-import type { History, HoldFacts, Line } from './history';
+import { coversAgent, whereabouts } from './check-kills';
+import { groupBy, TOLERANCE } from './check-lives';
+import type { History, HoldFacts, Line, OrderFacts } from './history';
+
+/** A tree that is ended is woken first: its grace and its end are over by then. Seconds. */
+const ENDED_S = 2;
 
 /** What a freeze answered to have seen still says nothing until somebody lets it go on, or ends it. */
 export function checkHolds(history: History): Violation[] {
+  const lines = groupBy(history.lines, ({ agentId }) => agentId);
   return history.holds.flatMap((hold) =>
     hold.agentIds.flatMap((agentId): Violation[] => {
-      const until = Math.min(hold.until, endOf(history, hold, agentId));
-      const moved = history.lines.find((line) => isIn(line, agentId, hold.from + TOLERANCE, until));
-      if (moved === undefined) return [];
-      const after = (moved.at - hold.from).toFixed(2);
+      const mine = lines.get(agentId) ?? [];
+      const until = Math.min(hold.until, letGoAt(history, hold, agentId));
+      const moved = mine
+        .filter(({ at }) => at > hold.from + TOLERANCE && at < until)
+        .toSorted((a, b) => a.at - b.at);
+      const [first] = moved;
+      if (first === undefined || wasEnded(first, mine, history)) return [];
+      const after = (first.at - hold.from).toFixed(2);
       return [
         {
           rule: 'held',
-          what: `${hold.name}: ${agentId} (pid ${moved.pid}) went on ${after} s after the answer`,
+          what: `${hold.name}: ${agentId} (pid ${first.pid}) went on ${after} s after the answer`,
         },
       ];
     }),
   );
 }
 
-/** When the agent's tree may have been woken to be ended: by an order, by its worker's fence, or with its execution. */
-function endOf(
-  { executions, orders, faults, lines, wallOffset }: History,
-  hold: HoldFacts,
-  agentId: string,
-): number {
-  const execution = executions.find(({ agents }) => agents.some(({ id }) => id === agentId));
-  const owner = execution?.agents.find(({ id }) => id === agentId)?.owner;
-  const ends = execution?.events.filter(({ to, entity, agentId: id }) =>
-    entity === 'execution' ? to === 'stopping' : id === agentId && ['failed', 'killed'].includes(to ?? ''),
+/** When somebody else may have let it go on, or had begun to end it. */
+function letGoAt({ orders, executions, lines }: History, hold: HoldFacts, agentId: string): number {
+  const where = whereabouts(executions).get(agentId);
+  const others = orders.filter(
+    (order) => order.askedAt !== hold.askedAt && coversAgent(order, agentId, where),
   );
   return Math.min(
-    ...(ends ?? []).map(({ atMs }) => atMs / 1_000 - wallOffset - TOLERANCE),
-    // Whoever is asked to die is woken first, and an order may be under way already when the freeze is answered.
-    ...orders
-      .filter((order) => (order.releasedAt ?? order.answeredAt ?? hold.until) > hold.from)
-      .map(({ askedAt }) => askedAt),
+    Number.POSITIVE_INFINITY,
+    ...others.flatMap((order) => endsHold(order, hold)),
     // Its first process was through: what it had left was being ended when the freeze came.
     ...lines.filter((line) => line.agentId === agentId && line.word === 'end').map(({ at }) => at),
-    // A fault may have begun before and end the tree now.
-    ...faults.filter(({ workerId }) => workerId === undefined || workerId === owner).map(() => 0),
   );
 }
 
-function isIn({ agentId: who, at }: Line, agentId: string, from: number, until: number): boolean {
-  return who === agentId && at > from && at < until;
+/** An order to end it wakes it; another freeze of it, or a pause, wakes it with its own end. */
+function endsHold({ askedAt, releasedAt, startsOnly, covers }: OrderFacts, { from }: HoldFacts): number[] {
+  if (covers.what === 'nothing') return [];
+  if (startsOnly !== true) return (releasedAt ?? Number.POSITIVE_INFINITY) > from ? [askedAt] : [];
+  return releasedAt === undefined || releasedAt < from - ENDED_S ? [] : [releasedAt];
+}
+
+/**
+ * Whoever is asked to die is woken first. Whatever asked it (a fence, a drain, a bound, its execution's end), it did not go on
+ * for long, and did not come to an end of its own.
+ */
+function wasEnded(first: Line, mine: readonly Line[], { executions, faults }: History): boolean {
+  const [agent] = executions.flatMap(({ agents }) => agents.filter(({ id }) => id === first.agentId));
+  if (agent === undefined || ['completed', 'running'].includes(agent.state) || agent.reason === 'error')
+    return false;
+  const mayBeReaped = faults.some(
+    ({ kind, workerId }) => kind === 'worker-and-guardian-kill9' && workerId === agent.owner,
+  );
+  return mayBeReaped || mine.every(({ at }) => at < first.at + ENDED_S);
 }

@@ -5,7 +5,8 @@ import type { FaultFacts, History, Line, OrderFacts, ReceiptFacts } from './hist
 const CONFIRMED_DEAD = ['killed', 'already-ended'];
 const OPEN = ['pending', 'unconfirmed', 'failed'];
 
-interface Where {
+/** What of an agent an order may name. */
+export interface Where {
   readonly executionId: string;
   readonly team: string;
   readonly workerId: string;
@@ -18,20 +19,12 @@ interface Where {
  * save what the answer itself names as not confirmed.
  */
 export function checkKills(history: History): Violation[] {
-  const where = new Map<string, Where>(
-    history.executions.flatMap(({ id, team, agents, nodes }) => {
-      const byId = new Map(nodes.map((node) => [node.id, node]));
-      return agents.map((agent): [string, Where] => {
-        const { pool, role } = byId.get(agent.nodeId ?? '') ?? {};
-        return [agent.id, { executionId: id, team, workerId: agent.owner, pool, role }];
-      });
-    }),
-  );
+  const where = whereabouts(history.executions);
   return history.orders.flatMap((order): Violation[] => {
     const { answeredAt: from, releasedAt: until = Number.POSITIVE_INFINITY } = order;
     if (from === undefined) return [];
     const isIn = (agentId: string, at: number): boolean =>
-      at > from + TOLERANCE && at < until - TOLERANCE && covers(order, agentId, where.get(agentId));
+      at > from + TOLERANCE && at < until - TOLERANCE && coversAgent(order, agentId, where.get(agentId));
     const open = order.receipt?.targets.filter(({ outcome }) => OPEN.includes(outcome)) ?? [];
     const heard = history.lines.filter(
       ({ agentId, at }) => isIn(agentId, at) && open.every((target) => target.agentId !== agentId),
@@ -74,7 +67,24 @@ function stoppedTooSoon({ name, status, covers: scope, receipt }: OrderFacts): V
   }));
 }
 
-function covers({ covers: scope }: OrderFacts, agentId: string, agent: Where | undefined): boolean {
+/** By its record and its plan. */
+export function whereabouts(executions: History['executions']): ReadonlyMap<string, Where> {
+  return new Map(
+    executions.flatMap(({ id, team, agents, nodes }) => {
+      const byId = new Map(nodes.map((node) => [node.id, node]));
+      return agents.map((agent): [string, Where] => {
+        const { pool, role } = byId.get(agent.nodeId ?? '') ?? {};
+        return [agent.id, { executionId: id, team, workerId: agent.owner, pool, role }];
+      });
+    }),
+  );
+}
+
+export function coversAgent(
+  { covers: scope }: OrderFacts,
+  agentId: string,
+  agent: Where | undefined,
+): boolean {
   switch (scope.what) {
     case 'nothing':
       return false;

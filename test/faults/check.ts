@@ -1,5 +1,6 @@
 import { checkBounds } from './check-bounds';
 import { checkDrains } from './check-drains';
+import { checkEnds } from './check-ends';
 import { checkEvents } from './check-events';
 import { checkKills, checkReceipts } from './check-kills';
 import { checkHolds } from './check-holds';
@@ -17,7 +18,7 @@ export interface Violation {
 /**
  * `ran`: the seed itself could not be run to its end. `history`: events are gapless, legal, and add up to what is stored.
  * `one-copy`: one live attempt of a node. `proved-dead`: nobody acts after his end was recorded. `accepted`: what was
- * accepted exists and ended. `obeyed`: after the answer to a kill nothing in its scope runs or starts. `receipt`: no
+ * accepted exists and ended. `ends`: what has an end comes to it by itself, and to the one it was meant to have. `obeyed`: after the answer to a kill nothing in its scope runs or starts. `receipt`: no
  * confirmed target lives, and only a fault leaves one unconfirmed. `held`: what was seen still stands still. `bound`: deadlines, budgets and pools
  * hold, and what was spent is kept. `drained`: who was asked to end did, and its exit code is true. `drill`: no drill is passed with a
  * canary alive, and nobody is armed who cannot hear. `produced`: one execution for each job, and the job's answer is true. `nothing-left`: no process outlives its fleet.
@@ -28,6 +29,7 @@ export type Rule =
   | 'one-copy'
   | 'proved-dead'
   | 'accepted'
+  | 'ends'
   | 'obeyed'
   | 'receipt'
   | 'held'
@@ -44,6 +46,7 @@ export function check(history: History): Violation[] {
   return [
     ...history.executions.flatMap((execution) => checkEvents(execution)),
     ...checkAccepted(history),
+    ...checkEnds(history),
     ...checkLives(history),
     ...checkKills(history),
     ...checkReceipts(history),

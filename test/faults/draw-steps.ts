@@ -1,4 +1,11 @@
-import { FAULTS, type Act, type FaultKind, type Profile, type Step } from './plan-types';
+import {
+  FAULTS,
+  type Act,
+  type FaultKind,
+  type PlannedExecution,
+  type Profile,
+  type Step,
+} from './plan-types';
 import type { Random } from './random';
 
 /** Waking after its lease with a claim in hand takes longer than a short seed has. */
@@ -7,53 +14,98 @@ const SHORT_FAULTS = FAULTS.filter((kind) => kind !== 'worker-sigstop-at-claim')
 const APART_MS = 1_000;
 const CLOCK_STEPS_S: readonly number[] = [1, 30, 3_600, 40 * 86_400];
 
-/** How many there are of each. */
+/** What there is to do something to. */
 export interface Places {
   readonly workers: number;
   readonly orchestrators: number;
-  readonly executions: number;
+  readonly executions: readonly PlannedExecution[];
+  /** Orders that end whatever a worker, a pool or the fleet runs are drawn too. */
+  readonly isWide: boolean;
 }
 
 /** One thing asked of the product, or two that belong together. */
 export function drawOrder(
   random: Random,
   { chaosMs }: Profile,
-  { workers, executions }: Places,
+  { workers, executions, isWide }: Places,
 ): readonly Step[] {
   const atMs = random.between(Math.floor(chaosMs * 0.15), chaosMs);
   const holdMs = random.between(100, Math.floor(chaosMs * 0.4));
-  const execution = random.between(0, executions - 1);
+  const execution = random.between(0, executions.length - 1);
+  const others = executions.flatMap(({ meant }, i) => (meant ? [] : i));
+  const victim = random.pick(others.length === 0 ? [0] : others);
   const [pick, team, worker] = [
     random.next(),
     random.pick(['a', 'b'] as const),
     random.between(0, workers - 1),
   ];
   const mode = random.pick(['drain', 'freeze'] as const);
-  const [pool, role] = [random.pick(['default', 'side'] as const), random.pick(['x', 'y'] as const)];
-  const retry: Act = { do: 'retry', execution, withinMs: Math.floor(chaosMs * 0.6) };
-  const acts: readonly (readonly Act[])[] = [
-    [{ do: 'stop', execution }],
-    [{ do: 'stop', execution }, retry],
-    [{ do: 'kill-agent', pick }],
-    [{ do: 'kill-agent', pick }, retry],
-    [{ do: 'kill-worker', worker, holdMs }],
-    [{ do: 'kill-worker', worker, holdMs }],
+  const pool = random.pick(['default', 'side'] as const);
+  const retry: Act = { do: 'retry', execution: victim, withinMs: Math.floor(chaosMs * 0.6) };
+  const agent: Act = { do: 'kill-agent', pick, among: others };
+  const harmless: readonly (readonly Act[])[] = [
     [{ do: 'latch-team', team, holdMs }],
     [{ do: 'latch-pool', pool, holdMs }],
-    [{ do: 'kill-team', team, holdMs }],
-    [{ do: 'kill-pool', pool, holdMs }],
-    [{ do: 'kill-role', role, holdMs }],
-    [{ do: 'kill-all', holdMs }],
     [{ do: 'freeze-agent', pick, holdMs }],
     [{ do: 'freeze-team', team, holdMs }],
     [{ do: 'pause', execution, mode, holdMs }],
     [{ do: 'pause', execution, mode, holdMs }],
-    [{ do: 'break-glass', worker, holdMs }],
-    [{ do: 'break-glass', worker, holdMs }],
     [{ do: 'drill', worker }],
     [{ do: 'armed' }],
   ];
+  const aimed: readonly (readonly Act[])[] = [
+    [{ do: 'stop', execution: victim }],
+    [{ do: 'stop', execution: victim }, retry],
+    [agent],
+    [agent, retry],
+    [{ do: 'kill-team', team: 'b', holdMs }],
+    [{ do: 'kill-role', role: 'y', holdMs }],
+  ];
+  const wide: readonly (readonly Act[])[] = [
+    [{ do: 'kill-worker', worker, holdMs }],
+    [{ do: 'kill-worker', worker, holdMs }],
+    [{ do: 'kill-team', team, holdMs }],
+    [{ do: 'kill-pool', pool, holdMs }],
+    [{ do: 'kill-role', role: random.pick(['x', 'y'] as const), holdMs }],
+    [{ do: 'kill-all', holdMs }],
+    [{ do: 'kill-agent', pick, among: executions.map((_, i) => i) }],
+    [{ do: 'break-glass', worker, holdMs }],
+    [{ do: 'break-glass', worker, holdMs }],
+  ];
+  // Where there is nobody to aim at, the aimed ones would hit who is to complete.
+  const acts = [...harmless, ...(others.length > 0 ? aimed : []), ...(isWide ? [...wide, ...wide] : [])];
   return random.pick(acts).map((act, i) => ({ ...act, atMs: atMs + 50 * i }));
+}
+
+/** Whether that step is an order which may end an agent of that execution. */
+export function mayEnd(step: Step, { team, nodes }: PlannedExecution, index: number): boolean {
+  switch (step.do) {
+    case 'stop':
+      return step.execution === index;
+    case 'kill-agent':
+      return step.among.includes(index);
+    case 'kill-team':
+      return step.team === team;
+    case 'kill-pool':
+      return nodes.some(({ pool }) => pool === step.pool);
+    case 'kill-role':
+      return nodes.some(({ role }) => role === step.role);
+    case 'kill-worker':
+    case 'kill-all':
+    case 'break-glass':
+      return true;
+    case 'submit':
+    case 'retry':
+    case 'latch-team':
+    case 'latch-pool':
+    case 'freeze-agent':
+    case 'freeze-team':
+    case 'pause':
+    case 'drill':
+    case 'armed':
+    case 'fault':
+      return false;
+  }
 }
 
 export function drawFault(

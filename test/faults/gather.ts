@@ -34,7 +34,7 @@ export async function executionFacts(
 ): Promise<ExecutionFacts> {
   const base = { id, team, accepted };
   try {
-    const { state, name, reason, costUsd } = await life.executions.get(id);
+    const { state, name, reason, error, costUsd } = await life.executions.get(id);
     const asked = new Map(planned?.nodes.map((node) => [node.id, node]));
     const { items } = await life.executions.nodes(id);
     const agents = await life.agents.list({ executionId: id, limit: PAGE });
@@ -42,7 +42,9 @@ export async function executionFacts(
       ...base,
       state,
       name,
+      meant: planned?.meant,
       reason,
+      error: error && `${error.code}: ${error.message}`,
       costUsd,
       maxCostUsd: planned?.maxCostUsd,
       timeoutMs: planned?.timeoutMs,
@@ -65,6 +67,22 @@ export async function executionFacts(
     if (!isBelayError(error) || error.code !== 'NOT_FOUND') throw error;
     return { ...base, state: undefined, events: [], nodes: [], agents: [] };
   }
+}
+
+/** What an execution that does not end waits for. */
+export async function waitsFor(life: LifecycleService, id: string): Promise<string> {
+  const { items } = await life.executions.nodes(id);
+  const agents = await life.agents.liveOf(id);
+  const nodes = items
+    .filter(({ state }) => ['ready', 'running', 'suspended'].includes(state))
+    .map(({ id: nodeId, state, attempt }) => {
+      const agent = agents.find((one) => one.nodeId === nodeId);
+      const frozen = agent?.frozen === true ? ', frozen' : '';
+      const who = agent === undefined ? 'no live agent' : `${agent.state}${frozen} on ${agent.owner}`;
+      return `${nodeId} is ${state} (attempt ${attempt}, ${who})`;
+    });
+  const pending = items.filter(({ state }) => state === 'pending').length;
+  return [...nodes, `${pending} nodes pending`].join('; ');
 }
 
 async function eventsOf(life: LifecycleService, id: string): Promise<EventFacts[]> {

@@ -19,6 +19,8 @@ export interface History {
   readonly produced: readonly ProducedFacts[];
   /** Executions that were asked to go on after their end. */
   readonly retried: readonly string[];
+  /** Executions that should have ended by themselves once everything was healed, and did not within their bound. */
+  readonly unfinished: readonly UnfinishedFacts[];
   /** Workers whose wall clock was stepped: no fault, and nothing that explains anything. */
   readonly stepped: readonly string[];
   /** What the agents wrote about themselves. */
@@ -87,10 +89,23 @@ export interface ExecutionFacts {
   readonly nodes: readonly NodeFacts[];
   readonly agents: readonly AgentFacts[];
   readonly name?: string | undefined;
+  /** It was to complete, whatever happened. */
+  readonly meant?: boolean | undefined;
   readonly reason?: string | undefined;
+  readonly error?: string | undefined;
   readonly costUsd?: number | undefined;
   readonly maxCostUsd?: number | undefined;
   readonly timeoutMs?: number | undefined;
+}
+
+/** As it stood when its bound had passed, before anybody stopped it. */
+export interface UnfinishedFacts {
+  readonly id: string;
+  readonly state: string;
+  /** Since the healing. Seconds. */
+  readonly boundS: number;
+  /** What it waited for, as far as the store tells. */
+  readonly why: string;
 }
 
 export interface TargetFacts {
@@ -144,6 +159,8 @@ export interface HoldFacts {
   readonly agentIds: readonly string[];
   readonly from: number;
   readonly until: number;
+  /** Of the order that froze them: it is not what lets them go on. */
+  readonly askedAt: number;
 }
 
 export interface FaultFacts {

@@ -17,6 +17,8 @@ export interface Plan {
 export interface PlannedExecution {
   readonly name: string;
   readonly team: Team;
+  /** No order of the plan ends it and nothing in it fails: it is to complete, whatever happens to the fleet. */
+  readonly meant: boolean;
   readonly onFailure: 'stop' | 'continue';
   /** By a job of the producers' queue, instead of HTTP. */
   readonly byQueue: boolean;
@@ -85,7 +87,12 @@ export type Act =
   | { readonly do: 'submit'; readonly execution: number }
   | { readonly do: 'stop'; readonly execution: number }
   /** `pick`: which of those that run at that moment, as a part of their number. */
-  | { readonly do: 'kill-agent'; readonly pick: number }
+  | {
+      readonly do: 'kill-agent';
+      readonly pick: number;
+      /** Of these executions only. */
+      readonly among: readonly number[];
+    }
   | { readonly do: 'kill-worker'; readonly worker: number; readonly holdMs: number }
   | { readonly do: 'kill-team'; readonly team: Team; readonly holdMs: number }
   | { readonly do: 'kill-pool'; readonly pool: Pool; readonly holdMs: number }
@@ -128,13 +135,18 @@ export interface Profile {
   readonly leaseMs: number;
   readonly heartbeatMs: number;
   readonly chaosMs: number;
-  /** How long what runs may end by itself once all is healed. */
+  /** How long what has no end of its own runs on once all is healed. */
   readonly settleMs: number;
+  /** How long what has one may take once all is healed, beside its agents' own work. */
+  readonly endMs: number;
   /** How long proof may take to complete what is open at the end. */
   readonly proofMs: number;
   readonly executions: readonly [number, number];
   readonly nodes: readonly [number, number];
   readonly beats: readonly [number, number];
+  /** Of what is meant to complete. */
+  readonly meantNodes: readonly [number, number];
+  readonly meantBeats: readonly [number, number];
   readonly orders: readonly [number, number];
   readonly faults: readonly [number, number];
 }

@@ -1,5 +1,6 @@
-import { alone, drawFault, drawOrder } from './draw-steps';
-import type { Plan, PlannedExecution, PlannedNode, Pool, Profile, Step, Team } from './plan-types';
+import { drawExecution } from './draw-executions';
+import { alone, drawFault, drawOrder, mayEnd } from './draw-steps';
+import type { Plan, Pool, Profile, Step } from './plan-types';
 import { Random } from './random';
 
 export const PROFILES: Readonly<Record<Profile['name'], Profile>> = {
@@ -9,10 +10,13 @@ export const PROFILES: Readonly<Record<Profile['name'], Profile>> = {
     heartbeatMs: 150,
     chaosMs: 5_000,
     settleMs: 1_500,
+    endMs: 30_000,
     proofMs: 10_000,
     executions: [3, 6],
     nodes: [2, 12],
     beats: [1, 12],
+    meantNodes: [2, 10],
+    meantBeats: [1, 6],
     orders: [2, 6],
     faults: [3, 7],
   },
@@ -22,18 +26,20 @@ export const PROFILES: Readonly<Record<Profile['name'], Profile>> = {
     heartbeatMs: 100,
     chaosMs: 800,
     settleMs: 300,
+    endMs: 30_000,
     proofMs: 10_000,
     executions: [2, 3],
     nodes: [2, 4],
     beats: [1, 6],
+    meantNodes: [2, 4],
+    meantBeats: [1, 4],
     orders: [1, 3],
     faults: [1, 2],
   },
 };
 
-/** Beats of an agent that goes on until it is stopped. */
-const LONG = 400;
-const TEAMS: readonly Team[] = ['a', 'b'];
+/** Seeds whose orders may end what they were not aimed at: everything on a worker, in a pool, in the fleet. */
+const WIDE = 0.3;
 /** What the first worker's place takes, so that no pool is without one. */
 const EVERY_POOL: readonly Pool[] = ['default', 'side'];
 
@@ -57,7 +63,7 @@ export function drawPlan(seed: number, profile: Profile): Plan {
     const atMs = Math.floor(random.next() ** 2 * profile.chaosMs * 0.8);
     return { do: 'submit', execution, atMs };
   });
-  const places = { workers, orchestrators, executions: drawn.length };
+  const places = { workers, orchestrators, executions: drawn, isWide: random.chance(WIDE) };
   const orders = Array.from({ length: among(profile.orders) }, () =>
     drawOrder(random, profile, places),
   ).flat();
@@ -73,7 +79,11 @@ export function drawPlan(seed: number, profile: Profile): Plan {
   );
   // A job whose taker was killed waits for BullMQ's lock, longer than a seed lasts.
   const follow = steps.every((step) => step.do !== 'fault' || step.kind !== 'orchestrator-kill9');
-  const executions = drawn.map((one) => ({ ...one, byQueue: one.byQueue && follow }));
+  const executions = drawn.map((one, i) => ({
+    ...one,
+    byQueue: one.byQueue && follow,
+    meant: one.meant && !steps.some((step) => mayEnd(step, one, i)),
+  }));
   return {
     seed,
     profile,
@@ -84,44 +94,5 @@ export function drawPlan(seed: number, profile: Profile): Plan {
     stopTimeoutMs,
     executions,
     steps,
-  };
-}
-
-function drawExecution(random: Random, profile: Profile, index: number): PlannedExecution {
-  const [timeoutMs, maxCostUsd] = [random.between(400, 1_200), random.between(2, 12) / 100];
-  const [hasDeadline, hasBudget] = [random.chance(0.12), random.chance(0.18)];
-  const count = random.between(...profile.nodes);
-  const drawn = Array.from({ length: count }, (_, i) => drawNode(random, profile, i, hasBudget));
-  // Most deadlines find something that would go on.
-  const isEndless = hasDeadline && random.chance(0.7);
-  const nodes = drawn.map((node, i) => (isEndless && i === 0 ? { ...node, beats: LONG } : node));
-  return {
-    name: `e${index}`,
-    team: random.pick(TEAMS),
-    onFailure: random.chance(0.6) ? 'continue' : 'stop',
-    byQueue: random.chance(0.2),
-    ...(hasDeadline ? { timeoutMs } : {}),
-    ...(hasBudget ? { maxCostUsd } : {}),
-    nodes,
-  };
-}
-
-function drawNode(random: Random, profile: Profile, index: number, spends: boolean): PlannedNode {
-  const dependsOn = new Set<string>();
-  const dependencies = index === 0 ? 0 : random.between(0, 2);
-  for (let k = 0; k < dependencies; k++) dependsOn.add(`n${random.between(0, index - 1)}`);
-  const [timeoutMs, hasTimeout] = [random.between(300, 900), random.chance(0.1)];
-  const isLong = random.chance(hasTimeout ? 0.5 : 0.08);
-  return {
-    id: `n${index}`,
-    dependsOn: [...dependsOn],
-    habit: random.pick(['polite', 'polite', 'deaf', 'grandchild', 'setsid'] as const),
-    beats: isLong ? LONG : random.between(...profile.beats),
-    code: random.chance(0.06) ? 7 : 0,
-    maxAttempts: random.between(1, 4),
-    pool: random.pick(['default', 'default', 'side'] as const),
-    role: random.pick(['x', 'y'] as const),
-    ...(hasTimeout ? { timeoutMs } : {}),
-    ...(spends ? { usdPerBeat: 0.01 } : {}),
   };
 }

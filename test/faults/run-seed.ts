@@ -6,10 +6,11 @@ import type { ExecutionRecord } from '#libs/contracts';
 import { Asker, receiptFacts, unlessGone, type Submitted } from './asker';
 import { check, type Violation } from './check';
 import { atMost, pause, uptime, wallOffset } from './clock';
-import { executionFacts, readLines, workerFacts } from './gather';
+import { executionFacts, readLines, waitsFor, workerFacts } from './gather';
+import { isEndless, workOf } from './draw-executions';
 import { hitsServer } from './draw-steps';
 import { Ground } from './ground';
-import { identity, type History } from './history';
+import { identity, type History, type UnfinishedFacts } from './history';
 import { breakGlass } from './local-ask';
 import type { FaultKind, Plan, PlannedExecution, Step } from './plan-types';
 import { carrying, killIdentity, lives } from './processes';
@@ -21,14 +22,14 @@ const LIVE = ['idle', 'running', 'paused', 'stopping'] as const;
 /** For what is asked during the chaos to be answered. */
 const ANSWERS_WITHIN_MS = 15_000;
 const ENDED_WITHIN_MS = 25_000;
-/** A deadline that has not passed by then is ended by a stop as well; none is longer than 1.2 s, and the janitor looks once a second. */
-const DEADLINES_WITHIN_MS = 5_000;
 /** A job that met a latch looks again after up to 4 s, or 8 s when it met it three times. */
 const KNOWN_WITHIN_MS = 12_000;
 const READABLE_WITHIN_MS = 10_000;
 const LOOK_MS = 50;
 /** A tree that was told to die may take this long to leave /proc after the fleet has stopped. */
 const GONE_WITHIN_MS = 2_000;
+
+const NO_WORK = { nodes: [], meant: false } as unknown as PlannedExecution;
 
 /** One moment of a seed, for whoever reads about a failure. */
 export interface Moment {
@@ -206,22 +207,11 @@ class SeedRun {
   /** Everything is well again: all has to end, the last of it by a stop, and then it is looked at. */
   async #settle({ ground, asker, producer, readiness }: All): Promise<Omit<History, 'aliveAfter'>> {
     await asker.releaseAll().catch(unlessGone);
-    const { settleMs, proofMs } = this.plan.profile;
+    const { proofMs } = this.plan.profile;
     if (!(await this.#until(async () => producer.areAllKnown(), KNOWN_WITHIN_MS)))
       this.#note('a job of the queue has no execution');
-    const live = async (): Promise<ExecutionRecord[]> => [
-      ...((await asker.client()?.executions({ state: [...LIVE] }))?.items ?? []),
-    ];
-    await this.#until(async () => (await live()).length === 0, settleMs);
-    // Those with a deadline are to end by it.
-    const due = async () =>
-      (await live()).filter(({ timeoutMs = Infinity }) => timeoutMs < DEADLINES_WITHIN_MS);
-    await Promise.all(
-      (await live())
-        .filter(({ timeoutMs = Infinity }) => timeoutMs >= DEADLINES_WITHIN_MS)
-        .map(async ({ id }) => asker.stop(id, 'last-stop')),
-    );
-    await this.#until(async () => (await due()).length === 0, DEADLINES_WITHIN_MS);
+    const unfinished = await this.#end(ground, asker);
+    const live = async (): Promise<ExecutionRecord[]> => this.#live(asker);
     const rest = await live();
     if (rest.length > 0) this.#note(`stopping the ${rest.length} that are left`);
     await Promise.all(rest.map(async ({ id }) => asker.stop(id, 'last-stop')));
@@ -250,6 +240,7 @@ class SeedRun {
       armed: readiness.armed,
       produced: await producer.facts(),
       retried: [...asker.retried],
+      unfinished,
       stepped: ground.stepped,
       orders: asker.orders,
       holds: asker.holds,
@@ -259,6 +250,52 @@ class SeedRun {
       aliveAtEnd,
       wallOffset: wallOffset(),
     };
+  }
+
+  /**
+   * Whatever has an end of its own comes to it by itself; what has none is stopped. Those that are late are looked at
+   * before anybody stops them.
+   */
+  async #end(ground: Ground, asker: Asker): Promise<UnfinishedFacts[]> {
+    const { settleMs, endMs } = this.plan.profile;
+    const byName = new Map(this.plan.executions.map((planned) => [planned.name, planned]));
+    const plannedOf = ({ name }: ExecutionRecord): PlannedExecution | undefined => byName.get(name);
+    const healedAt = performance.now();
+    await this.#until(async () => (await this.#live(asker)).length === 0, settleMs);
+    const endless = (await this.#live(asker)).filter((one) => {
+      const planned = plannedOf(one);
+      return planned !== undefined && isEndless(planned);
+    });
+    const stopped = endless.map(async ({ id }) => asker.stop(id, 'last-stop'));
+    const boundOf = (one: ExecutionRecord): number => endMs + 2 * workOf(plannedOf(one) ?? NO_WORK);
+    const isLate = (one: ExecutionRecord): boolean =>
+      performance.now() > healedAt + boundOf(one) && endless.every(({ id }) => id !== one.id);
+    const late = new Map<string, UnfinishedFacts>();
+    for (let live = await this.#live(asker); live.length > 0; live = await this.#live(asker)) {
+      for (const one of live.filter((other) => isLate(other) && !late.has(other.id))) {
+        const why = await waitsFor(ground.fleet.life, one.id);
+        late.set(one.id, { id: one.id, state: one.state, boundS: boundOf(one) / 1_000, why });
+      }
+      const waiting = live.filter(({ id }) => !late.has(id) && endless.every((other) => other.id !== id));
+      if (waiting.length === 0 || this.signal.aborted) break;
+      await pause(LOOK_MS, this.signal);
+    }
+    await Promise.all(stopped);
+    return [...late.values()];
+  }
+
+  async #live(asker: Asker): Promise<ExecutionRecord[]> {
+    const until = performance.now() + ENDED_WITHIN_MS;
+    for (;;) {
+      const page = await asker
+        .client()
+        ?.executions({ state: [...LIVE] })
+        .catch(unlessGone);
+      if (page !== undefined) return [...page.items];
+      if (performance.now() > until || this.signal.aborted)
+        throw new Error(`no orchestrator told within ${ENDED_WITHIN_MS} ms of the healing what runs`);
+      await pause(LOOK_MS, this.signal);
+    }
   }
 
   /** Our own way to the store may be the last to come back after the server did. */

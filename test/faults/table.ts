@@ -13,6 +13,10 @@ interface Row {
   completed: number;
   failed: number;
   stopped: number;
+  /** Accepted, and nothing was to end it. */
+  meant: number;
+  /** And completed. */
+  did: number;
 }
 
 const HEADINGS: readonly (keyof Row)[] = [
@@ -25,6 +29,8 @@ const HEADINGS: readonly (keyof Row)[] = [
   'completed',
   'failed',
   'stopped',
+  'meant',
+  'did',
 ];
 
 /** The numbers of one seed. */
@@ -41,6 +47,8 @@ function countSeed({ history }: SeedResult): Omit<Row, 'injected' | 'seeds'> {
     completed: ended('completed'),
     failed: ended('failed'),
     stopped: ended('stopped'),
+    meant: executions.filter(({ meant }) => meant === true).length,
+    did: executions.filter(({ meant, state }) => meant === true && state === 'completed').length,
   };
 }
 
@@ -89,8 +97,8 @@ function skippedLines(results: readonly SeedResult[]): string[] {
 /** One seed in one line, and below it what went wrong and how to see it again. */
 export function seedLine(result: SeedResult, profile: Profile): string {
   const { seed, seconds, violations, injected, timeline, logs } = result;
-  const { takeovers, complete, incomplete, completed, failed, stopped } = countSeed(result);
-  const ends = `${completed} completed, ${failed} failed, ${stopped} stopped`;
+  const { takeovers, complete, incomplete, completed, failed, stopped, meant, did } = countSeed(result);
+  const ends = `${completed} completed (${did} of ${meant} meant to), ${failed} failed, ${stopped} stopped`;
   const seen = `${ends}; ${takeovers} takeovers; receipts ${complete} complete, ${incomplete} not`;
   const head = `seed ${String(seed).padEnd(5)} ${seconds.toFixed(1).padStart(5)} s  ${violations.length === 0 ? 'ok    ' : 'FAILED'}  ${seen}; ${injected.join(' ')}`;
   if (violations.length === 0) return head;
@@ -117,5 +125,7 @@ export function summary(results: readonly SeedResult[]): string {
   const failed = results.filter((result) => result.violations.length > 0).map(({ seed }) => seed);
   const verdict =
     violations === 0 ? 'no violation' : `${violations} violations in seeds ${failed.join(', ')}`;
-  return `${results.length} seeds in ${total.toFixed(0)} s, ${(total / Math.max(1, results.length)).toFixed(1)} s a seed: ${verdict}`;
+  const { completed, failed: lost, stopped, meant, did } = faultTable(results).get('all seeds') as Row;
+  const mix = `${did} of ${meant} executions that were meant to complete did, of ${completed + lost + stopped} in all`;
+  return `${mix}\n${results.length} seeds in ${total.toFixed(0)} s, ${(total / Math.max(1, results.length)).toFixed(1)} s a seed: ${verdict}`;
 }

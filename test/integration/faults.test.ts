@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { check } from '../faults/check';
 import { parseLines, type EventFacts, type History, type Line } from '../faults/history';
+import { isEndless } from '../faults/draw-executions';
 import { drawPlan, PROFILES } from '../faults/plan';
 import { FAULTS } from '../faults/plan-types';
 
@@ -36,6 +37,16 @@ describe('the fault campaign, in a short run', () => {
     expect(ends('stopped')).toBeGreaterThan(0);
     expect(stderr).toMatch(/20 seeds in \d+ s, [\d.]+ s a seed: no violation/);
   }, 300_000);
+
+  it('at least half of what is submitted is meant to complete, in either profile', () => {
+    for (const profile of [PROFILES.full, PROFILES.short]) {
+      const all = Array.from({ length: 500 }, (_, seed) => drawPlan(seed, profile).executions).flat();
+      const meant = all.filter((one) => one.meant);
+      expect(meant.length / all.length).toBeGreaterThan(0.55);
+      expect(all.filter((one) => isEndless(one)).length).toBeGreaterThan(0);
+      expect(meant.filter((one) => isEndless(one))).toEqual([]);
+    }
+  });
 
   it('a seed is the same plan every time, and another seed another', () => {
     const draw = (seed: number) => JSON.stringify(drawPlan(seed, PROFILES.full));
@@ -145,6 +156,7 @@ describe('the checker', () => {
       armed: [] as History['armed'][number][],
       produced: [] as History['produced'][number][],
       retried: [] as string[],
+      unfinished: [] as History['unfinished'][number][],
       stepped: [] as string[],
       faults: [{ kind: 'worker-kill9', at: 3, workerId: 'wrk_1' }] as History['faults'][number][],
       lines: [...life(FIRST, 11, 2.1, 3), ...life(SECOND, 12, 7.1, 8.1)],
@@ -195,6 +207,22 @@ describe('the checker', () => {
   };
   const latched = (history: Sound, covers: History['orders'][number]['covers']): void => {
     history.orders.push({ name: 'kill', covers, askedAt: 4, answeredAt: 5, releasedAt: 9 });
+  };
+
+  /** The second attempt is frozen, says so, and writes on. */
+  const frozen = (history: Sound): void => {
+    const covers = { what: 'team', team: 'a' } as const;
+    history.orders.push({
+      name: 'freeze-team',
+      covers,
+      startsOnly: true,
+      askedAt: 7.15,
+      answeredAt: 7.2,
+      releasedAt: 7.9,
+    });
+    history.holds.push({ name: 'freeze team a', agentIds: [SECOND], from: 7.2, until: 7.9, askedAt: 7.15 });
+    const { agents } = execution(history);
+    agents[1] = { ...(agents[1] as (typeof agents)[number]), state: 'running' };
   };
 
   it('finds nothing in a sound history', () => {
@@ -328,12 +356,40 @@ describe('the checker', () => {
     ],
     [
       'a frozen agent that goes on',
-      ({ holds, orders, faults }) => {
-        faults.pop();
-        orders.pop();
-        holds.push({ name: 'freeze team a', agentIds: [SECOND], from: 7.2, until: 7.9 });
+      (history) => {
+        frozen(history);
+        history.orders.shift();
       },
       /^held: freeze team a: agt_X-0-2 \(pid 12\) went on 0.40 s after the answer$/,
+    ],
+    [
+      'a frozen agent that goes on beside a fault, and is not ended',
+      (history) => {
+        frozen(history);
+        history.orders.shift();
+        history.faults.push({ kind: 'link-stalled', at: 7, until: 7.5, workerId: 'wrk_2' });
+        history.lines.push({ ...(history.lines[4] as Line), at: 9.7 });
+      },
+      /^held: freeze team a: agt_X-0-2/,
+    ],
+    [
+      'an execution that does not end by itself',
+      ({ unfinished }) => unfinished.push({ id: EXE, state: 'running', boundS: 40, why: 'n0 is ready' }),
+      /^ends: exe_X \(e0\) was running 40 s after the healing, and nobody had stopped it: n0 is ready$/,
+    ],
+    [
+      'one that was to complete and was stopped',
+      (history) => Object.assign(execution(history), { meant: true, reason: 'error' }),
+      /^ends: exe_X \(e0\) was meant to complete, and is stopped \(error\)$/,
+    ],
+    [
+      'one that was to complete and failed',
+      (history) => {
+        const error = 'NODE_FAILED: n0 failed';
+        Object.assign(execution(history), { meant: true, state: 'failed', error });
+        execution(history).nodes = [{ id: 'n0', state: 'failed' }];
+      },
+      /^ends: exe_X \(e0\) was meant to complete, and is failed \(NODE_FAILED: n0 failed; failed: n0\)$/,
     ],
     [
       'a start under a latch over its pool',
@@ -567,6 +623,28 @@ describe('the checker', () => {
         history.retried.push(EXE);
         const covers = { what: 'execution', executionId: EXE } as const;
         history.orders.push({ name: 'stop', covers, askedAt: 1, answeredAt: 1.3, releasedAt: 1.45 });
+      }),
+    ).toEqual([]);
+  });
+
+  it('allows a frozen agent to be woken by an order to end it, by the end of another freeze, and to be ended', () => {
+    // Its stop was asked for at 8.
+    expect(found((history) => frozen(history))).not.toEqual([]);
+    const allowed = (change: (history: Sound) => void): string[] =>
+      found((history) => {
+        frozen(history);
+        change(history);
+      }).filter((what) => what.startsWith('held'));
+    expect(allowed(({ orders: [stop] }) => Object.assign(stop as object, { askedAt: 7.5 }))).toEqual([]);
+    const covers = { what: 'agent', agentId: SECOND } as const;
+    const second = { name: 'freeze-agent', covers, startsOnly: true, askedAt: 7.1, releasedAt: 7.4 } as const;
+    expect(allowed(({ orders }) => orders.push({ ...second }))).toEqual([]);
+    expect(allowed(({ orders }) => orders.push({ ...second, releasedAt: 8 }))).not.toEqual([]);
+    // Its worker's fence: it was woken to be ended, and was.
+    expect(
+      allowed((history) => {
+        const { agents } = execution(history);
+        Object.assign(agents[1] as object, { state: 'failed', reason: 'worker_lost' });
       }),
     ).toEqual([]);
   });

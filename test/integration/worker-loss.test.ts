@@ -154,6 +154,7 @@ it('R17 R26 kill -9 of a worker with 50 agents: their trees die at once, each ru
     armed: [],
     produced: [],
     retried: [],
+    unfinished: [],
     stepped: [],
     lines,
     aliveAtEnd: [],

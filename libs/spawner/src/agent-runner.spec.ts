@@ -104,3 +104,30 @@ describe('R43 work in flight', () => {
     expect([runner.busy, spawned]).toEqual([0, 1]);
   });
 });
+
+describe('a job that this worker cannot take', () => {
+  it('R42 is left to another worker when this one drains before its claim was answered', async () => {
+    jest.spyOn(life.agents, 'claim').mockImplementation(async () => {
+      runner.stopWhere(() => true, {
+        reason: 'server_shutdown',
+        mode: 'graceful',
+        by: 'belay',
+        endsAs: 'failed',
+      });
+      throw new OutcomeUnknownError('script claimNode', new Error('read ECONNRESET'));
+    });
+    expect(await runner.run(job)).toBe(false);
+  });
+
+  it('is done with when somebody else has the node', async () => {
+    await life.agents.claim(job, 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZY', 'token');
+    expect(await runner.run(job)).toBe(true);
+  });
+
+  // The last of the file: the ban outlives it.
+  it('R26 is left to another worker once this one was declared lost', async () => {
+    await life.agents.banOwner(WORKER);
+    expect(await runner.run(job)).toBe(false);
+    expect(spawned).toBe(0);
+  });
+});

@@ -152,15 +152,15 @@ export class AgentRunner {
   }
 
   /**
-   * One job: claims it or lets it be. Resolves when its outcome is stored. False: a latch keeps it from this worker
-   * alone, another may take it.
+   * One job: claims it or lets it be. Resolves when its outcome is stored. False: another worker may take it, and this one
+   * may not (a latch over this worker, its lease is over, it drains and heard nothing).
    */
   async run(job: AgentJob): Promise<boolean> {
     const slot = new AgentSlot(job, this.options.workerId);
     this.slots.add(slot);
     try {
       const claim = await this.claimPatiently(slot, job);
-      if (claim === undefined) return true;
+      if (claim === undefined) return false;
       if (claim.claimed) await this.attempt(slot, claim);
       // It was ours and was lost before we heard of it: only we know that nothing was started (R51).
       else if (claim.why === 'ENDED')
@@ -170,7 +170,7 @@ export class AgentRunner {
       else if (claim.why === 'LATCHED') {
         this.refused++;
         return claim.latch?.scope.type !== 'worker';
-      }
+      } else if (claim.why === 'GONE') return false;
       return true;
     } catch (error) {
       this.options.onError?.(error, job.agentId);
