@@ -1,19 +1,14 @@
 import 'reflect-metadata';
 import type { INestApplicationContext, Type } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
-import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
-import { BelayError, SPEC_LIMITS, type Settings, type WorkerState } from '#libs/contracts';
+import type { Settings, WorkerState } from '#libs/contracts';
 import { ServiceRun, type Phases } from '#libs/lifecycle';
 import { allOrNothing, type GiveBack, type ServiceLog } from '#libs/service';
 import { Valkey } from '#libs/valkey';
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { DrillSchedule } from './drill-schedule';
+import { makeHttp } from './http/make-http';
 import { OrchestratorModule } from './orchestrator.module';
 import { OrchestratorService } from './orchestrator.service';
-import { PatientReads } from './patient-reads';
-import { ProblemFilter, toProblem } from './problem.filter';
-import { QueryGuard } from './query.guard';
-import { TokenGuard } from './token.guard';
 
 /** Longest for the drill schedule, and for HTTP and the modules, to close. Milliseconds. */
 const MODULES_MS = 10_000;
@@ -66,7 +61,14 @@ async function make(options: CreateOrchestratorOptions, parts: GiveBack): Promis
     leaveDrillSchedule: options.leaveDrillSchedule ?? false,
     onError: (error) => log.error({ err: error }, 'background work failed'),
   });
-  const http = options.token === undefined ? undefined : await makeHttp(modules, options.token, log);
+  const http =
+    options.token === undefined
+      ? undefined
+      : await makeHttp(modules, {
+          token: options.token,
+          requestTimeoutMs: settings.requestTimeoutMs,
+          log,
+        });
   const app: INestApplicationContext =
     http ?? (await NestFactory.createApplicationContext(modules, { logger: false, abortOnError: false }));
   const orchestrator = app.get(OrchestratorService);
@@ -110,48 +112,4 @@ async function make(options: CreateOrchestratorOptions, parts: GiveBack): Promis
     },
     stop: async () => life.drain(),
   };
-}
-
-async function makeHttp(
-  modules: ReturnType<typeof OrchestratorModule.forRoot>,
-  token: string,
-  log: ServiceLog,
-): Promise<NestFastifyApplication> {
-  const adapter = new FastifyAdapter({
-    bodyLimit: SPEC_LIMITS.maxBodyBytes,
-    forceCloseConnections: true,
-    // What cannot even be routed (a broken or over-long URL) is answered in the same form as everything else.
-    frameworkErrors: (error: unknown, _request: FastifyRequest, reply: FastifyReply) => {
-      const problem = toProblem(error);
-      void reply
-        .status(problem.status)
-        .header('content-type', 'application/problem+json')
-        .send(JSON.stringify(problem));
-    },
-  });
-  const app = await NestFactory.create<NestFastifyApplication>(modules, adapter, {
-    logger: false,
-    abortOnError: false,
-    bodyParser: false,
-  });
-  acceptJson(app.getHttpAdapter().getInstance());
-  app.useGlobalFilters(new ProblemFilter(log));
-  app.useGlobalGuards(new TokenGuard(token), new QueryGuard());
-  app.useGlobalInterceptors(new PatientReads());
-  return app;
-}
-
-/** Bodies are JSON in UTF-8, read strictly: what cannot be read is refused before anything looks at it. */
-function acceptJson(fastify: FastifyInstance): void {
-  fastify.removeAllContentTypeParsers();
-  fastify.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body, done) => {
-    if (body.length === 0) return done(null, undefined);
-    try {
-      done(null, JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body as Buffer)));
-    } catch (cause) {
-      const what = cause instanceof TypeError ? 'is not UTF-8' : `is not JSON (${(cause as Error).message})`;
-      done(new BelayError('INVALID_JSON', `The body ${what}.`, { cause }), undefined);
-    }
-    return undefined;
-  });
 }

@@ -30,6 +30,7 @@ import { LifecycleService, type Page } from '#libs/lifecycle';
 import { ChangeFeed } from '#libs/valkey';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { streamExecution } from './execution-events';
+import { readIdempotencyKey } from './idempotency-key';
 import { OrchestratorService } from './orchestrator.service';
 import { QueryReader, type Query as QueryMap } from './query';
 import { TakesQuery } from './query.guard';
@@ -56,13 +57,14 @@ export class ExecutionsController {
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<ExecutionRecord> {
     this.orchestrator.assertAdmitting();
+    const idempotencyKey = readIdempotencyKey(key);
     const reader = new QueryReader(query);
     const start = reader.flag('start', true);
     reader.done();
     const { execution, created } = await this.manager.submit(body, {
       start,
       actor: 'api',
-      ...(key === undefined ? {} : { idempotencyKey: key }),
+      ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
     });
     void reply.status(created ? 201 : 200);
     return execution;
@@ -75,9 +77,10 @@ export class ExecutionsController {
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<ExecutionRecord> {
     this.orchestrator.assertAdmitting();
+    const idempotencyKey = readIdempotencyKey(key);
     const { execution, created } = await this.manager.submitAgent(body, {
       actor: 'api',
-      ...(key === undefined ? {} : { idempotencyKey: key }),
+      ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
     });
     void reply.status(created ? 201 : 200);
     return execution;

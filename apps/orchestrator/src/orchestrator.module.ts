@@ -17,6 +17,7 @@ import { MetricsController } from './metrics/metrics.controller';
 import { orchestratorMetrics } from './metrics/orchestrator-metrics';
 import { OrchestratorService } from './orchestrator.service';
 import { QuarantineController } from './quarantine.controller';
+import { RootController } from './root.controller';
 
 const SWEEP_MS = 1_000;
 
@@ -58,6 +59,7 @@ export class OrchestratorModule {
         QuarantineController,
         MetricsController,
         HealthController,
+        RootController,
       ],
       providers: [
         { provide: DRILL_MAX_AGE, useValue: { ms: drillMaxAgeMs } },

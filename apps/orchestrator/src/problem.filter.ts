@@ -26,6 +26,7 @@ const BY_STATUS: Record<number, ErrorCode> = {
   400: 'INVALID_REQUEST',
   401: 'UNAUTHORIZED',
   404: 'NOT_FOUND',
+  405: 'METHOD_NOT_ALLOWED',
   413: 'PAYLOAD_TOO_LARGE',
   415: 'UNSUPPORTED_MEDIA_TYPE',
   429: 'RATE_LIMITED',
@@ -90,7 +91,7 @@ export class ProblemFilter implements ExceptionFilter {
     const problem = toProblem(error);
     if (problem.status >= 500) this.log.error({ err: error }, 'request failed');
     if (reply.sent) return;
-    if (problem.status === 503) void reply.header('retry-after', '1');
+    if (problem.status === 503 || problem.status === 429) void reply.header('retry-after', '1');
     void reply
       .status(problem.status)
       .header('content-type', 'application/problem+json')

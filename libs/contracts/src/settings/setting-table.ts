@@ -64,6 +64,20 @@ export const SETTINGS: readonly Setting[] = [
     description: 'Port the orchestrator listens on; 0 takes any free one',
   }),
   setting({
+    name: 'BELAY_REQUEST_TIMEOUT_MS',
+    key: 'requestTimeoutMs',
+    kind: duration(1_000, 600_000),
+    fallback: '60000',
+    description: 'How long a client may take to send one HTTP request, body included',
+  }),
+  setting({
+    name: 'BELAY_STREAM_KEEPALIVE_MS',
+    key: 'keepAliveMs',
+    kind: duration(100, 60_000),
+    fallback: '25000',
+    description: 'Silence on an event stream after which a comment keeps the connection open',
+  }),
+  setting({
     name: 'BELAY_TOKEN',
     key: 'token',
     kind: text('16 to 256 characters without blanks', /^[\u0021-\u007e]{16,256}$/),

@@ -25,6 +25,8 @@ describe('R66 settings', () => {
       dataDir: '.belay',
       httpHost: '127.0.0.1',
       httpPort: 7070,
+      requestTimeoutMs: 60_000,
+      keepAliveMs: 25_000,
       workers: 2,
       workerConcurrency: 8,
       pools: ['default'],

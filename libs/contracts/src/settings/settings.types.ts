@@ -9,6 +9,10 @@ export interface Settings {
   readonly httpHost: string;
   /** 0: any free port. */
   readonly httpPort: number;
+  /** How long a client may take to send one HTTP request, body included. */
+  readonly requestTimeoutMs: number;
+  /** Silence on an event stream after which a comment is sent. Clients give a silent stream up after 75 s. */
+  readonly keepAliveMs: number;
   /** Absent: made and kept in `dataDir`. Never log it. */
   readonly token?: string;
   /** Workers that `belay up` starts. */

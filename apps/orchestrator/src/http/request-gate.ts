@@ -1,0 +1,89 @@
+import type { IncomingMessage } from 'node:http';
+import { BelayError, SPEC_LIMITS } from '#libs/contracts';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { KnownRoutes } from './known-routes';
+import { TokenCheck } from './token-check';
+
+/** Paths that answer everybody: probes of a load balancer, and the page that says where the token is. */
+const OPEN = /^\/(health(\/live|\/ready)?)?$/;
+/** Routes that take an execution's spec; every other body is a few fields. */
+const TAKES_SPEC = new Set(['/api/executions', '/api/agents']);
+const SMALL_BODY_BYTES = 64 * 1024;
+/**
+ * Bytes of specs that are read, checked and stored at a time, in all requests together. A parsed spec takes several times
+ * its text, and every large one holds up the event loop that kills are asked of.
+ */
+const SPECS_IN_FLIGHT_BYTES = 4 * SPEC_LIMITS.maxBodyBytes;
+/** How long a refused client may go on sending, so that it reads the refusal before it is cut off. Milliseconds. */
+const LINGER_MS = 1_000;
+
+/**
+ * The first look at every request, before a byte of its body is read: whether its method and path exist, who asks, and whether
+ * there is room for its body. A caller without a token costs a socket for a second, and no memory.
+ */
+export class RequestGate {
+  private readonly routes = new KnownRoutes();
+  private readonly token: TokenCheck;
+  private inFlight = 0;
+
+  constructor(token: string) {
+    this.token = new TokenCheck(token);
+  }
+
+  /** To be called before the routes are made. */
+  install(fastify: FastifyInstance): void {
+    fastify.addHook('onRoute', (route) => {
+      this.routes.add(route.method, route.url);
+      route.bodyLimit = limitOf(route.url);
+    });
+    fastify.addHook('onRequest', (request, reply, done) => {
+      reply.raw.once('finish', () => cutUnread(request.raw));
+      done(this.refusal(request, reply));
+    });
+  }
+
+  private refusal(request: FastifyRequest, reply: FastifyReply): BelayError | undefined {
+    const path = request.url.split('?')[0] ?? '';
+    if (!OPEN.test(path) && !this.token.accepts(request.headers.authorization)) {
+      void reply.header('www-authenticate', 'Bearer realm="belay"');
+      return new BelayError(
+        'UNAUTHORIZED',
+        'A valid token is needed: Authorization: Bearer TOKEN. It is in the file "token" of the data directory.',
+      );
+    }
+    if (request.is404) return this.routes.refusal(request.method, path, reply);
+    const { headers } = request;
+    const limit = limitOf(path);
+    // One without a length may become as long as is allowed; Fastify counts it.
+    const bytes = headers['transfer-encoding'] === undefined ? Number(headers['content-length'] ?? 0) : limit;
+    if (bytes > limit)
+      return new BelayError(
+        'PAYLOAD_TOO_LARGE',
+        `The body of ${path} may have ${limit} bytes; it has ${bytes}.`,
+      );
+    return TAKES_SPEC.has(path) ? this.takeRoom(bytes, reply) : undefined;
+  }
+
+  /** Room for a spec's body until its request is answered. */
+  private takeRoom(bytes: number, { raw }: FastifyReply): BelayError | undefined {
+    if (this.inFlight + bytes > SPECS_IN_FLIGHT_BYTES)
+      return new BelayError(
+        'RATE_LIMITED',
+        'Other specs are being read, and there is no room for this one. Nothing was done; send it again in a moment.',
+      );
+    this.inFlight += bytes;
+    raw.once('close', () => (this.inFlight -= bytes));
+    return undefined;
+  }
+}
+
+function limitOf(path: string): number {
+  return TAKES_SPEC.has(path) ? SPEC_LIMITS.maxBodyBytes : SMALL_BODY_BYTES;
+}
+
+/** Of a body nobody reads Node drops what still comes, for as long as it comes. */
+function cutUnread(message: IncomingMessage): void {
+  if (message.complete) return;
+  const timer = setTimeout(() => message.complete || message.destroy(), LINGER_MS);
+  message.once('close', () => clearTimeout(timer));
+}

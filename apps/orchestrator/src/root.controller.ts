@@ -1,0 +1,22 @@
+import { Controller, Get, Header } from '@nestjs/common';
+
+const PAGE = `This is the HTTP interface of a Belay orchestrator.
+
+Every call but health needs a token:  Authorization: Bearer TOKEN
+The token is BELAY_TOKEN, or the file "token" in the data directory.
+
+  curl -H "Authorization: Bearer $(cat .belay/token)" URL/api/executions
+  curl URL/health
+
+docs/http-api.md lists the routes. On the command line: belay ps, belay --help
+`;
+
+/** Says what answers here to a person who opened the address in a browser. It tells nothing of the fleet. */
+@Controller()
+export class RootController {
+  @Get()
+  @Header('content-type', 'text/plain; charset=utf-8')
+  page(): string {
+    return PAGE;
+  }
+}
