@@ -39,7 +39,8 @@ export interface Fleet {
   readonly workers: Member[];
   /** Reads the store directly, as no user would: to compare what was answered with what is stored. */
   readonly life: LifecycleService;
-  addWorker(env?: Record<string, string>): Promise<Member>;
+  /** @param launcher instead of the fleet's. */
+  addWorker(env?: Record<string, string>, launcher?: readonly string[]): Promise<Member>;
   addOrchestrator(env?: Record<string, string>): Promise<Member>;
   /** Drains all, ends the server, and fails when a process of the fleet is left. */
   stop(): Promise<void>;
@@ -125,8 +126,8 @@ export async function startFleet(
     orchestrators.push(member);
     return member;
   };
-  const addWorker = async (env = {}): Promise<Member> => {
-    const member = await startMember('worker', { ...base, ...env }, options.launcher);
+  const addWorker = async (env = {}, launcher = options.launcher): Promise<Member> => {
+    const member = await startMember('worker', { ...base, ...env }, launcher);
     workers.push(member);
     return member;
   };

@@ -77,3 +77,26 @@ export function jsonProblem(kind: 'node' | 'agent', value: unknown): ShapeProble
     return { field: '', problem: 'it is JSON, but not an object' };
   return firstProblem(kind === 'node' ? NODE_SHAPE : AGENT_SHAPE, value as Values, false);
 }
+
+/** Of the first processes that a proof is limited to; absent, it covers everything of its worker. */
+export function leadersProblem(leaders: unknown): ShapeProblem | undefined {
+  if (leaders === undefined) return undefined;
+  const isPidStart = (one: unknown): boolean =>
+    typeof (one as { pid?: unknown } | null)?.pid === 'number' &&
+    typeof (one as { startTime?: unknown }).startTime === 'string';
+  return Array.isArray(leaders) && leaders.every(isPidStart)
+    ? undefined
+    : { field: 'leaders', problem: 'leaders is not a list of pid and startTime' };
+}
+
+/** Of what was kept as the proof that a worker's processes are dead. */
+export function proofProblem(value: unknown): ShapeProblem | undefined {
+  const { report, leaders } = (value ?? {}) as { report?: unknown; leaders?: unknown };
+  if (typeof report !== 'object' || report === null)
+    return { field: 'report', problem: 'report is not an object' };
+  const stop = report as Values;
+  if (stop['proved'] !== true) return { field: 'proved', problem: 'report.proved is not true' };
+  for (const field of ['processes', 'signals', 'evidence', 'survivors'])
+    if (!Array.isArray(stop[field])) return { field, problem: `report.${field} is not a list` };
+  return leadersProblem(leaders);
+}

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import {
   conditionsOf,
   formatSelector,
@@ -11,6 +12,7 @@ import {
 } from '#libs/contracts';
 import type { Valkey } from '#libs/valkey';
 import fc from 'fast-check';
+import { eventually } from '../../../test/support/fleet';
 import { advanceAll, createExecution, node, spec, useLife } from '../../../test/support/life';
 import { LifecycleService } from './lifecycle.service';
 import { reportFor } from './worker-store';
@@ -305,6 +307,39 @@ describe('lost workers', () => {
     await life.workers.saveProof('wrk_proved', REPORT, [{ pid: 1, startTime: '1' }]);
     expect(await life.workers.proof('wrk_proved')).toEqual(kept);
   });
+
+  it('a worker that renews its lease after it was told dead was not: such a proof counts for nothing', async () => {
+    await life.workers.register('wrk_lives', {}, 60_000);
+    await life.workers.saveProof('wrk_lives', REPORT);
+    expect(await life.workers.proof('wrk_lives')).toMatchObject({ report: REPORT });
+    await life.workers.heartbeat('wrk_lives', 60_000, 1);
+    expect(await life.workers.proof('wrk_lives')).toBeUndefined();
+    // Of trees that a guardian ended while the worker was silent it still holds.
+    await life.workers.saveProof('wrk_lives', REPORT);
+    expect(await life.workers.proof('wrk_lives')).toMatchObject({ report: REPORT });
+  });
+
+  it.each([
+    ['{broken', 'it is not JSON'],
+    ['{"report":{}}', 'report.proved is not true'],
+    [JSON.stringify({ report: { ...REPORT, survivors: undefined } }), 'report.survivors is not a list'],
+    [JSON.stringify({ report: REPORT, leaders: 'all' }), 'leaders is not a list of pid and startTime'],
+    [JSON.stringify({ report: REPORT, leaders: [{ pid: 1 }] }), 'leaders is not a list of pid and startTime'],
+  ])(
+    'R31 R51 a kept proof that cannot be read proves nothing and is set aside: %s, %s',
+    async (text, problem) => {
+      const id = `wrk_${randomUUID()}`;
+      const key = valkey.keys.shard(valkey.keys.control, `proof:${id}`);
+      await valkey.redis.set(key, text);
+      expect(await life.workers.proof(id)).toBeUndefined();
+      await eventually(
+        async () =>
+          (await valkey.quarantine.list()).some((one) => one.key === key && one.problem === problem),
+        'its entry',
+      );
+      await valkey.redis.del(key);
+    },
+  );
 
   it('what a guardian ended of a silent worker is proof for those trees alone', async () => {
     await life.workers.saveProof('wrk_silent', REPORT, [{ pid: 7, startTime: '70' }]);

@@ -1,11 +1,12 @@
 import {
   NotFoundError,
+  proofProblem,
   type AgentRecord,
   type StopReport,
   type WorkerRecord,
   type WorkerState,
 } from '#libs/contracts';
-import { parseStored, type ScriptReply, type Valkey } from '#libs/valkey';
+import { corrupt, parseStored, type ScriptReply, type Valkey } from '#libs/valkey';
 import { decodeWorker } from './decode';
 import { accepted } from './refusals';
 
@@ -22,6 +23,8 @@ export interface KeptProof {
   readonly report: StopReport;
   /** Absent: all of them, and the worker is gone. */
   readonly leaders?: readonly Leader[];
+  /** The worker's last heartbeat when it was told dead. One that comes later proves the contrary. */
+  readonly lastHeartbeatAt?: string;
 }
 
 /** What of a proof holds for one agent. */
@@ -134,22 +137,42 @@ export class WorkerStore {
    */
   async saveProof(id: string, report: StopReport, leaders?: readonly Leader[]): Promise<void> {
     const { scripts, keys } = this.valkey;
+    const heard = leaders === undefined ? { lastHeartbeatAt: await this.lastHeartbeat(id) } : { leaders };
     await scripts.run('saveProof', keys.shard(keys.control, `proof:${id}`), [
       keys.control,
-      JSON.stringify(leaders === undefined ? { report } : { report, leaders }),
+      JSON.stringify({ report, ...heard }),
       PROOF_KEPT_MS,
       leaders === undefined ? '' : 'NX',
     ]);
   }
 
-  /** What `saveProof` kept; undefined where nobody has seen them dead. */
+  /**
+   * The proof that `saveProof` kept; undefined where nobody has seen them dead. A worker that renewed its lease after
+   * it was told dead was not dead: such a proof counts for nothing, whoever gave it.
+   */
   async proof(id: string): Promise<KeptProof | undefined> {
     const { redis, keys, quarantine } = this.valkey;
     const key = keys.shard(keys.control, `proof:${id}`);
     return quarantine.readable(key, async () => {
       const text = await redis.get(key);
-      return text === null ? undefined : parseStored<KeptProof>(key, text);
+      if (text === null) return undefined;
+      const proof = parseStored<KeptProof>(key, text);
+      const wrong = proofProblem(proof);
+      if (wrong !== undefined) throw corrupt({ key, problem: wrong.problem, text });
+      const heard = proof.leaders === undefined ? await this.lastHeartbeat(id) : undefined;
+      return heard === undefined || heard === proof.lastHeartbeatAt ? proof : undefined;
     });
+  }
+
+  /** As it is stored; undefined where there is none, or none that can be read. */
+  private async lastHeartbeat(id: string): Promise<string | undefined> {
+    const { redis, keys } = this.valkey;
+    try {
+      return (await redis.hget(keys.worker(id), 'lastHeartbeatAt')) ?? undefined;
+    } catch (error) {
+      if (error instanceof Error && error.message.startsWith('WRONGTYPE')) return undefined;
+      throw error;
+    }
   }
 
   async forgetLost(id: string): Promise<void> {

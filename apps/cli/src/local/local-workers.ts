@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, rmSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { isWorkerId } from '#libs/contracts';
@@ -15,13 +15,16 @@ export interface LocalWorker {
   readonly socket: string;
   /** It has left something to end, or may have: the file that says so goes when its trees were seen dead. */
   readonly isOpen: boolean;
-  /** Its process, while that lives. */
+  /** Its process, while that lives and this PID namespace shows it. */
   readonly pid?: number;
+  /** The data dir is on a volume that machines share: its socket leads nowhere from here, and is not ours to remove. */
+  readonly isElsewhere?: true;
 }
 
 /** What a worker writes about itself below `hosts/`, as far as it is read here. */
 interface HostRecord {
   readonly owner?: { readonly pid?: unknown; readonly startTime?: unknown; readonly bootId?: unknown };
+  readonly place?: { readonly machineId?: unknown; readonly pidNamespace?: unknown };
 }
 
 /**
@@ -31,6 +34,7 @@ interface HostRecord {
 export async function livingWorkers(workers: readonly LocalWorker[]): Promise<LocalWorker[]> {
   const found = await Promise.all(
     workers.map(async (worker) => {
+      if (worker.isElsewhere === true) return undefined;
       if (worker.isOpen || worker.pid !== undefined || (await isListening(worker.socket))) return worker;
       rmSync(worker.socket, { force: true });
       return undefined;
@@ -69,9 +73,17 @@ export function findLocalWorkers(dataDir: string): LocalWorker[] {
     .map((id) => {
       const socket = breakGlassPath(dataDir, id);
       if (!records.includes(id)) return { id, socket, isOpen: false };
-      const owner = readOwner(join(dataDir, 'hosts', `${id}.json`));
-      const pid = isLiving(owner) ? owner.pid : undefined;
-      return { id, socket, isOpen: isOfThisBoot(owner), ...(pid === undefined ? {} : { pid }) };
+      const { owner, place } = readRecord(join(dataDir, 'hosts', `${id}.json`));
+      const pid = isLiving(owner) && isShownHere(place) ? owner.pid : undefined;
+      const isOpen = isOfThisBoot(owner);
+      const isElsewhere = !isOpen && isOfAnotherMachine(place);
+      return {
+        id,
+        socket,
+        isOpen,
+        ...(pid === undefined ? {} : { pid }),
+        ...(isElsewhere ? { isElsewhere } : {}),
+      };
     });
 }
 
@@ -85,12 +97,26 @@ function namesIn(folder: string, ending: string): string[] {
   }
 }
 
-function readOwner(path: string): HostRecord['owner'] {
+function readRecord(path: string): HostRecord {
   try {
-    return (JSON.parse(readFileSync(path, 'utf8')) as HostRecord | null)?.owner;
+    return (JSON.parse(readFileSync(path, 'utf8')) as HostRecord | null) ?? {};
   } catch {
-    return undefined;
+    return {};
   }
+}
+
+/** The pid of a container's process names another one here. */
+function isShownHere(place: HostRecord['place']): boolean {
+  if (place === undefined) return true;
+  try {
+    return readlinkSync('/proc/self/ns/pid') === place.pidNamespace;
+  } catch {
+    return true;
+  }
+}
+
+function isOfAnotherMachine(place: HostRecord['place']): boolean {
+  return place !== undefined && readText('/etc/machine-id')?.trim() !== place.machineId;
 }
 
 /** Nothing outlives a boot. What cannot be read may be of this one. */

@@ -1,14 +1,15 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { EXIT } from '../exit-codes';
+import { startTimeOf } from '../session/living-process';
 import { startScriptedServer, type ScriptedServer } from '../session/scripted-server';
 import { askWorker, SilentWorkerError } from './ask-worker';
 import { killLocally } from './kill-locally';
 import { findLocalAgents } from './local-agents';
-import { findLocalWorkers } from './local-workers';
+import { findLocalWorkers, livingWorkers } from './local-workers';
 
 const U = '01ARZ3NDEKTSV4RRFFQ69G5FA';
 const [A, B] = [`wrk_${U}V`, `wrk_${U}W`] as const;
@@ -67,8 +68,12 @@ async function worker(id: string, answer: object | string | undefined): Promise<
   return path;
 }
 
-function record(id: string, owner: object = { pid: process.pid, startTime: 'another' }): void {
-  writeFileSync(join(dataDir, 'hosts', `${id}.json`), JSON.stringify({ owner }));
+function record(
+  id: string,
+  owner: object = { pid: process.pid, startTime: 'another' },
+  place?: object,
+): void {
+  writeFileSync(join(dataDir, 'hosts', `${id}.json`), JSON.stringify({ owner, place }));
 }
 
 describe('kill --local', () => {
@@ -253,6 +258,23 @@ describe('workers of this machine', () => {
     // What cannot be read may be of a worker that left something.
     writeFileSync(join(dataDir, 'hosts', `${A}.json`), 'half');
     expect(findLocalWorkers(dataDir)[0]).toMatchObject({ id: A, isOpen: true });
+  });
+
+  it('of another machine that shares the data dir are not asked, and keep their sockets', async () => {
+    record(A, { pid: 1, bootId: 'another' }, { machineId: 'another', pidNamespace: 'pid:[1]' });
+    const socket = join(dataDir, 'workers', `${A}.sock`);
+    writeFileSync(socket, '');
+    const [found] = findLocalWorkers(dataDir);
+    expect(found).toMatchObject({ id: A, isOpen: false, isElsewhere: true });
+    expect(await livingWorkers(findLocalWorkers(dataDir))).toEqual([]);
+    expect(existsSync(socket)).toBe(true);
+  });
+
+  it('of another PID namespace have no pid that could be signalled from here', () => {
+    const owner = { pid: process.pid, startTime: startTimeOf(process.pid) };
+    record(A, owner, { pidNamespace: readlinkSync('/proc/self/ns/pid') });
+    record(B, owner, { pidNamespace: 'pid:[1]' });
+    expect(findLocalWorkers(dataDir).map(({ pid }) => pid)).toEqual([process.pid, undefined]);
   });
 
   it('that ended with nothing left do not count; others do', async () => {

@@ -2,16 +2,19 @@ import { mkdirSync, readFileSync, readdirSync, renameSync, writeFileSync } from 
 import { join } from 'node:path';
 import { Cgroup } from './cgroup';
 import { endWorkerTrees } from './end-worker-trees';
+import { isEarlierBoot, isSeenFromHere, type HostPlace } from './host-place';
 import { bootId, findAlive, readStat } from './proc-stat';
 import type { Containment, ProcessIdentity, ReapedWorker } from './process-host.types';
 import { toSeen } from './process-tree';
 import { removePaths } from './remove-paths';
 
-/** What a worker leaves on disk so that, should it and its guardian die, its trees can be found again (R17). */
+/** A worker keeps this on disk so that, should it and its guardian die, its trees can be found again. */
 export interface HostRecord {
-  readonly version: 1;
+  readonly version: 2;
   readonly workerId: string;
   readonly owner: ProcessIdentity;
+  /** Where the owner's pid and start time, and the path of its cgroup, mean something. */
+  readonly place: HostPlace;
   readonly containment: Containment;
   readonly cgroup?: string;
   /** Secret: whoever sets it in an environment can have that process killed. The file is mode 0600. */
@@ -54,36 +57,48 @@ export function ownIdentity(): ProcessIdentity {
   return { pid: process.pid, startTime, bootId: bootId() };
 }
 
+/** `unseen`: it is of another PID namespace or another machine, so that nothing here can tell. */
+export type OwnerState = 'alive' | 'dead' | 'earlier boot' | 'unseen';
+
 /** Whether the process that wrote the record still runs. */
-export function ownerLives(record: HostRecord): boolean {
-  return record.owner.bootId === bootId() && findAlive(record.owner) !== undefined;
+export function ownerState({ owner, place, containment }: HostRecord): OwnerState {
+  if (isEarlierBoot(place)) return 'earlier boot';
+  if (!isSeenFromHere(place, { cgroups: containment === 'cgroup' })) return 'unseen';
+  return findAlive(owner) === undefined ? 'dead' : 'alive';
 }
 
 export function readRecord(dataDir: string, workerId: string): HostRecord | undefined {
   try {
     const record = JSON.parse(readFileSync(recordPath(dataDir, workerId), 'utf8')) as HostRecord;
-    const whole = record.version === 1 && record.workerId === workerId && record.cookie.length >= 32;
-    return whole ? record : undefined;
+    const { version, cookie, owner, place } = record;
+    const isWhole =
+      version === 2 &&
+      record.workerId === workerId &&
+      cookie.length >= 32 &&
+      typeof owner.pid === 'number' &&
+      typeof place.bootId === 'string' &&
+      typeof place.pidNamespace === 'string';
+    return isWhole ? record : undefined;
   } catch {
     return undefined;
   }
 }
 
 /**
- * Ends what dead workers of this data directory left running on this machine, found by cgroup and cookie. A worker
- * whose process still runs is left alone; after a reboot there is nothing to find. Repeatable, safe beside a
- * guardian that is doing the same.
+ * Ends the processes that dead workers of this data directory left running on this machine, found by cgroup and
+ * cookie. A worker whose process still runs is left alone. So is one of another PID namespace or machine that shares
+ * the directory: its processes cannot be seen from here, and that it is not seen must not pass for its death. After a
+ * reboot of this machine there is nothing to find. Repeatable, safe beside a guardian that is doing the same.
  */
 export async function reapDeadWorkers(dataDir: string): Promise<ReapedWorker[]> {
   const reaped: ReapedWorker[] = [];
   for (const workerId of recordedWorkers(dataDir)) {
     const record = readRecord(dataDir, workerId);
-    if (record === undefined || ownerLives(record)) continue;
+    if (record === undefined) continue;
+    const state = ownerState(record);
+    if (state === 'earlier boot') await removeRecord(dataDir, workerId);
+    if (state !== 'dead') continue;
     const { containment, cgroup, cookie } = record;
-    if (record.owner.bootId !== bootId()) {
-      await removeRecord(dataDir, workerId);
-      continue;
-    }
     const ended = await endWorkerTrees({ cookie, cgroup, leaders: [] }, REAP_BOUND_MS);
     const removed = cgroup === undefined || new Cgroup(cgroup).remove();
     if (ended.proved && removed) await removeRecord(dataDir, workerId);

@@ -10,6 +10,7 @@ import { chooseContainment, type ChosenContainment } from './containment';
 import { allowedEnvironment, buildEnvironment } from './environment';
 import { GroupTree } from './group-tree';
 import { Guardian } from './guardian';
+import { hostPlace, requireOwnProc } from './host-place';
 import * as records from './host-record';
 import { PipePool } from './pipe-pool';
 import { bootId, type ProcStat } from './proc-stat';
@@ -46,22 +47,18 @@ export async function createProcessHost(options: ProcessHostOptions): Promise<Pr
   const dataDir = resolve(options.dataDir);
   if (!NAME.test(workerId))
     throw new BelayError('INVALID_SETTINGS', `The worker id ${JSON.stringify(workerId)} must match ${NAME}.`);
+  requireOwnProc();
   const reaped = options.reap === false ? [] : await records.reapDeadWorkers(dataDir);
-  const earlier = records.readRecord(dataDir, workerId);
-  if (earlier !== undefined && records.ownerLives(earlier))
-    throw new BelayError(
-      'INVALID_SETTINGS',
-      `Worker ${workerId} runs already as process ${earlier.owner.pid}. Give this one another id or data directory.`,
-      { details: { workerId, pid: earlier.owner.pid } },
-    );
+  requireFree(dataDir, workerId);
   const chosen = chooseContainment(options);
   const cookie = newCookie();
   const cgroup = chosen.cgroup?.path;
   try {
     records.writeRecord(dataDir, {
-      version: 1,
+      version: 2,
       workerId,
       owner: records.ownIdentity(),
+      place: hostPlace(),
       containment: chosen.containment,
       cookie,
       ...(cgroup === undefined ? {} : { cgroup }),
@@ -77,6 +74,19 @@ export async function createProcessHost(options: ProcessHostOptions): Promise<Pr
     await records.removeRecord(dataDir, workerId);
     throw error;
   }
+}
+
+/** A record of another worker with this id must not be written over: it is the way to the trees of that worker. */
+function requireFree(dataDir: string, workerId: string): void {
+  const earlier = records.readRecord(dataDir, workerId);
+  const state = earlier === undefined ? undefined : records.ownerState(earlier);
+  if (earlier === undefined || (state !== 'alive' && state !== 'unseen')) return;
+  const { pid } = earlier.owner;
+  const message =
+    state === 'alive'
+      ? `Worker ${workerId} runs already as process ${pid}. Give this one another id or data directory.`
+      : `Worker ${workerId} is recorded in ${dataDir} by another PID namespace or machine, and may be running there. Give this one another id or data directory; if the other one is surely gone, remove ${records.HOSTS_FOLDER}/${workerId}.json.`;
+  throw new BelayError('INVALID_SETTINGS', message, { details: { workerId, pid } });
 }
 
 class Host implements ProcessHost {

@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import type { SeenProcess, StopReport } from '#libs/contracts';
+import { basename, join } from 'node:path';
+import { leadersProblem, type SeenProcess, type StopReport } from '#libs/contracts';
 import { HOSTS_FOLDER, reapDeadWorkers } from './host-record';
 import type { PidStart } from './proc-stat';
 import type { Containment } from './process-host.types';
@@ -20,6 +20,8 @@ export interface WorkerProof {
 }
 
 const SUFFIX = '.proof';
+/** Kept for a person to look at, and never read again. */
+const UNREADABLE_SUFFIX = '.unreadable';
 
 export function proofPath(dataDir: string, workerId: string): string {
   return join(dataDir, HOSTS_FOLDER, `${workerId}${SUFFIX}`);
@@ -43,6 +45,10 @@ export async function collectProofs(
     if (proved) writeProof(proofPath(dataDir, workerId), { workerId, containment, processes, by: 'reaper' });
   for (const path of proofFiles(dataDir)) {
     const proof = readProof(path);
+    if (proof === 'unreadable') {
+      setAside(path);
+      continue;
+    }
     if (proof !== undefined) await tell(proof);
     rmSync(path, { force: true });
   }
@@ -59,11 +65,34 @@ function proofFiles(dataDir: string): string[] {
   }
 }
 
-function readProof(path: string): WorkerProof | undefined {
+/** Undefined: another worker has told it meanwhile. */
+function readProof(path: string): WorkerProof | 'unreadable' | undefined {
   try {
-    return JSON.parse(readFileSync(path, 'utf8')) as WorkerProof;
+    const value: unknown = JSON.parse(readFileSync(path, 'utf8'));
+    return isProofOf(basename(path, SUFFIX), value) ? value : 'unreadable';
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ENOENT' ? undefined : 'unreadable';
+  }
+}
+
+/** A proof whose `leaders` cannot be read would count for every tree of the worker: nothing of it is taken. */
+function isProofOf(workerId: string, value: unknown): value is WorkerProof {
+  if (typeof value !== 'object' || value === null) return false;
+  const proof = value as Partial<Record<keyof WorkerProof, unknown>>;
+  return (
+    proof.workerId === workerId &&
+    (proof.containment === 'cgroup' || proof.containment === 'group') &&
+    (proof.by === 'guardian' || proof.by === 'reaper') &&
+    Array.isArray(proof.processes) &&
+    leadersProblem(proof.leaders) === undefined
+  );
+}
+
+function setAside(path: string): void {
+  try {
+    renameSync(path, `${path}${UNREADABLE_SUFFIX}`);
   } catch {
-    return undefined; // another worker has told it, or it is no proof
+    // Another worker was faster.
   }
 }
 
