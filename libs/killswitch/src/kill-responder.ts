@@ -20,6 +20,9 @@ import type { OrderStore } from './order-store';
 /** How far back a log that lost its end is read again: its clock may be another machine's. Milliseconds. */
 const REWIND_MS = 60_000;
 
+/** Orders looked up at once because the doorbell named them; what is named beyond that is read from the log. */
+const MAX_LOOKUPS = 64;
+
 /** Holds whose last thaw is remembered. */
 const MAX_THAWS = 1_000;
 
@@ -37,9 +40,9 @@ export interface OrderServed {
 }
 
 /**
- * The worker's side of the killswitch. The doorbell carries the order itself, so what is in scope is stopped without
- * reading anything back. Hints get lost: after every (re)subscription, and whenever a heartbeat shows another head of
- * the log than ours, the log is read from our cursor on.
+ * The worker's side of the killswitch. The doorbell names an order; the worker reads it from the store in one round
+ * trip, since a message could be anybody's (ADR 0014), and stops what is in scope. Messages get lost: after every
+ * (re)subscription, and whenever a heartbeat shows another head of the log than ours, the log is read from our cursor on.
  */
 export class KillResponder {
   private readonly subscriber: Subscriber;
@@ -52,6 +55,7 @@ export class KillResponder {
   /** The last thaw heard of each hold, by its place in the log. */
   private readonly thaws = new Map<string, string>();
   private catching: Promise<void> | undefined;
+  private lookups = 0;
   /** Orders obeyed that the doorbell did not bring. */
   caughtUp = 0;
 
@@ -87,7 +91,24 @@ export class KillResponder {
       this.options.onError(unheard(message));
       void this.catchUp();
     } else if ('ask' in heard) void this.answer(heard.ask).catch(this.options.onError);
-    else this.obey(heard);
+    else if (this.lookups >= MAX_LOOKUPS) void this.catchUp();
+    else void this.lookUp(heard.orderId, heard.targets).catch(this.options.onError);
+  }
+
+  /** Obeys what the store holds of an order the doorbell named; a message that names none is nobody's order. */
+  private async lookUp(orderId: string, named: readonly string[]): Promise<void> {
+    this.lookups++;
+    try {
+      const targets = new Set(named);
+      const here = this.runner.slotsWhere(({ agentId }) => targets.has(agentId));
+      const ring = await this.orders.ringOf(
+        orderId,
+        here.map(({ agentId }) => agentId),
+      );
+      if (ring !== undefined) this.obey(ring);
+    } finally {
+      this.lookups--;
+    }
   }
 
   private async answer(nonce: string): Promise<void> {
@@ -128,9 +149,11 @@ export class KillResponder {
   }
 
   private async readLog(): Promise<void> {
-    const { orders, cursor } = await this.orders.since(this.cursor);
-    for (const order of orders) this.caughtUp += this.obey({ order });
-    this.cursor = cursor;
+    for (const { seq, order } of await this.orders.since(this.cursor)) {
+      if (order !== undefined) this.caughtUp += this.obey({ order });
+      // Order by order: one that is not obeyed is read again, and those before it are not.
+      this.cursor = seq;
+    }
   }
 
   /**

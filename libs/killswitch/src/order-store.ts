@@ -6,6 +6,7 @@ import {
   MAX_LATCHES,
   NotFoundError,
   ORDER_MACHINE,
+  orderProblem,
   parseAgentId,
   scopeKey,
   type AgentRecord,
@@ -19,7 +20,7 @@ import {
   type TargetOutcome,
   type TargetReceipt,
 } from '#libs/contracts';
-import { parseStored, Recent, type ScriptReply, type Valkey } from '#libs/valkey';
+import { corrupt, parseStored, Recent, type ScriptReply, type Valkey } from '#libs/valkey';
 import type { ControlSettings } from './control-settings';
 import { latchOf, tooMany, type LatchStore, type NewLatch } from './latch-store';
 
@@ -218,7 +219,7 @@ export class OrderStore {
     const state = fields['state'] as OrderState;
     const at = (name: string) => (fields[name] === undefined ? {} : { [name]: Number(fields[name]) });
     const order = await quarantine.reading(key, async () =>
-      parseStored<Order>(key, fields['order'] as string, 'order'),
+      readOrder(key, orderId, fields['order'] as string),
     );
     const { latchId } = order;
     const latch = latchId && (await this.latches.get(latchId).catch(() => undefined));
@@ -283,15 +284,28 @@ export class OrderStore {
     return found.filter((receipt) => receipt !== undefined);
   }
 
-  /** What the log holds after `cursor`, and the new cursor. */
-  async since(cursor: string): Promise<{ orders: Order[]; cursor: string }> {
+  /** What the log holds after `cursor`, oldest first; without its order where that is gone or cannot be read. */
+  async since(cursor: string): Promise<{ seq: string; order?: Order }[]> {
     const { redis, keys } = this.valkey;
     const rows = await redis.xrange(keys.shard(keys.control, 'orders'), `(${cursor}`, '+', 'COUNT', 1_000);
-    const last = rows.at(-1);
-    return {
-      orders: await this.many(rows.map(([, values]) => values[1] ?? '')),
-      cursor: last?.[0] ?? cursor,
-    };
+    const orders = await Promise.all(rows.map(async ([, values]) => this.readable(values[1] ?? '')));
+    return rows.map(([seq], i) => {
+      const order = orders[i];
+      return order === undefined ? { seq } : { seq, order };
+    });
+  }
+
+  /**
+   * An order by its id, as the store has it, with those of `agentIds` that are its targets. Undefined: there is none,
+   * or it cannot be read. One round trip: it is on the way of every kill.
+   */
+  async ringOf(orderId: string, agentIds: readonly string[]): Promise<Ring | undefined> {
+    const { redis, keys } = this.valkey;
+    const [order, held] = await Promise.all([
+      this.readable(orderId),
+      agentIds.length === 0 ? [] : redis.hmget(keys.orderTargets(orderId), ...agentIds),
+    ]);
+    return order && { order, targets: agentIds.filter((_, i) => typeof held[i] === 'string') };
   }
 
   private async many(ids: readonly string[]): Promise<Order[]> {
@@ -302,10 +316,11 @@ export class OrderStore {
   /** One order that cannot be read must not keep a worker, or a sweep, from all the others (R31). */
   private async readable(id: string): Promise<Order | undefined> {
     const { redis, keys, quarantine } = this.valkey;
+    if (!isOrderId(id)) return undefined;
     const key = keys.order(id);
     return quarantine.readable(key, async () => {
       const text = await redis.hget(key, 'order');
-      return text === null ? undefined : parseStored<Order>(key, text, 'order');
+      return text === null ? undefined : readOrder(key, id, text);
     });
   }
 
@@ -319,6 +334,14 @@ export class OrderStore {
     if (reply.refused === 'NOT_FOUND') throw new NotFoundError('order', id);
     return reply;
   }
+}
+
+/** @throws BelayError CORRUPT_RECORD for a text that is no order, though it may be JSON */
+function readOrder(key: string, id: string, text: string): Order {
+  const order = parseStored<unknown>(key, text, 'order');
+  const problem = orderProblem(id, order);
+  if (problem !== undefined) throw corrupt({ key, field: 'order', problem, text });
+  return order as Order;
 }
 
 /** What an agent's record means for an order that covers it: only evidence makes it `killed` (R51). */
