@@ -63,12 +63,21 @@ async function runSteps(jestArgs) {
   // Before any test: what a fresh checkout has to fetch first takes longer than a test waits.
   await findServer();
   heading('unit tests, with coverage');
-  const unit = ['--selectProjects', 'unit', '--coverage', '--coverageReporters', 'text-summary'];
+  const unit = [
+    '--selectProjects',
+    'unit',
+    '--maxWorkers=2',
+    '--coverage',
+    '--coverageReporters',
+    'text-summary',
+  ];
   add(await runJest('unit', unit, { env, coverage: true }));
   if (interrupted) return;
 
+  // They wait for other processes, for leases and limits: more of them than there are cores.
   heading('integration tests');
-  add(await runJest('integration', ['--selectProjects', 'integration', '--maxWorkers=2'], { env }));
+  const others = ['--selectProjects', 'integration', '--maxWorkers=3'];
+  add(await runJest('integration', others, { env }));
 }
 
 /** The caller's own Belay settings would change what is tested; BELAY_TEST_* are meant for us. */

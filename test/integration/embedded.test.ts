@@ -8,6 +8,7 @@ import { startThrowawayServer, type ThrowawayServer } from '#libs/valkey';
 import { buildBelay, buildInMemoryBelay, type BelayOptions, type StopResult } from '../../apps/embedded/src';
 import { startPrivateServer } from '../../apps/embedded/src/private-server';
 import { eventually, processesWith, startFleet } from '../support/fleet';
+import { placePerTest } from '../support/own-place';
 import { FIXTURES, isAlive, procEntry, type ProcEntry } from '../support/proc';
 
 /** What a host says of itself: who listens to the process since it began, what of the process was called. */
@@ -16,24 +17,24 @@ const UNTOUCHED = { changed: [], calls: [], exitCode: null };
 const QUICK = { leaseTtlMs: 4_000, heartbeatMs: 300, graceMs: 300 };
 const TOKEN = 'a-token-of-the-embedded-test';
 
-let tmp: string;
-let server: ThrowawayServer | undefined;
-const hosts: Host[] = [];
+interface Place {
+  /** Where its hosts have their temporary files, and nobody else: what is left there is theirs. */
+  readonly tmp: string;
+  readonly hosts: Host[];
+  server?: ThrowawayServer;
+}
 
-/** Where hosts have their temporary files, and nobody else: what is left there is theirs. */
-beforeEach(() => {
-  tmp = mkdtempSync(join(tmpdir(), 'belay-emb-'));
-});
-
-afterEach(async () => {
-  for (const host of hosts.splice(0)) {
-    host.kill('SIGKILL');
-    await host.exited;
-  }
-  await server?.stop();
-  server = undefined;
-  rmSync(tmp, { recursive: true, force: true });
-}, 30_000);
+const { here, it } = placePerTest<Place>(
+  () => ({ tmp: mkdtempSync(join(tmpdir(), 'belay-emb-')), hosts: [] }),
+  async ({ tmp, hosts, server }) => {
+    for (const host of hosts) {
+      host.kill('SIGKILL');
+      await host.exited;
+    }
+    await server?.stop();
+    rmSync(tmp, { recursive: true, force: true });
+  },
+);
 
 interface Said {
   readonly [name: string]: unknown;
@@ -61,7 +62,7 @@ function startHost(life: string, options: HostOptions = {}): Host {
   const child = spawn(
     process.execPath,
     [join(FIXTURES, 'embedded-host.cjs'), life, JSON.stringify(options)],
-    { env: { ...process.env, TMPDIR: tmp }, stdio: ['pipe', 'pipe', 'pipe'] },
+    { env: { ...process.env, TMPDIR: here().tmp }, stdio: ['pipe', 'pipe', 'pipe'] },
   );
   const lines: Said[] = [];
   let errors = '';
@@ -71,7 +72,7 @@ function startHost(life: string, options: HostOptions = {}): Host {
     pid: child.pid ?? 0,
     exited: new Promise((resolve) => child.once('close', (code, signal) => resolve(code ?? signal ?? ''))),
     errors: () => errors,
-    said: async (name, boundMs = 30_000) =>
+    said: async (name, boundMs = 90_000) =>
       eventually(
         async () => {
           const found = lines.find((line) => name in line);
@@ -86,7 +87,7 @@ function startHost(life: string, options: HostOptions = {}): Host {
     endInput: (text = '') => child.stdin.end(text),
     kill: (signal) => child.kill(signal),
   };
-  hosts.push(host);
+  here().hosts.push(host);
   return host;
 }
 
@@ -112,20 +113,21 @@ function left(processes: readonly ProcEntry[]): ProcEntry[] {
   return processes.filter(({ pid, startTime }) => isAlive(pid) && procEntry(pid)?.startTime === startTime);
 }
 
-async function expectGone(processes: readonly ProcEntry[], boundMs = 10_000): Promise<void> {
+async function expectGone(processes: readonly ProcEntry[], boundMs = 60_000): Promise<void> {
   await eventually(async () => left(processes).length === 0, 'the end of every process of the host', boundMs);
 }
 
 /** A server for hosts, their options for it, and a data directory of their own outside of `tmp`. */
 async function withServer(): Promise<{ url: string; dataDir: string }> {
-  server = await startThrowawayServer();
+  const server = await startThrowawayServer();
+  here().server = server;
   return { url: server.url, dataDir: join(server.dir, 'belay') };
 }
 
-describe.each(['in memory', 'with a Valkey'])('%s', (kind) => {
+for (const kind of ['in memory', 'with a Valkey'] as const) {
   const place = async (): Promise<HostOptions> => (kind === 'in memory' ? {} : withServer());
 
-  it('R48 R18 runs and stops work, touches nothing of the process, and leaves the host to end by itself', async () => {
+  it(`${kind}: R48 R18 runs and stops work, touches nothing of the process, and leaves the host to end by itself`, async () => {
     const host = startHost('whole', {
       ...(await place()),
       ...QUICK,
@@ -157,11 +159,12 @@ describe.each(['in memory', 'with a Valkey'])('%s', (kind) => {
     expect(performance.now() - saidAt).toBeLessThan(3_000);
     expect(host.errors()).toBe('');
     expect(left(processes)).toEqual([]);
-    expect(readdirSync(tmp)).toEqual([]);
+    expect(readdirSync(here().tmp)).toEqual([]);
+    const { server } = here();
     if (server !== undefined) expect(readdirSync(join(server.dir, 'belay', 'workers'))).toEqual([]);
   }, 60_000);
 
-  it('R48 R17 kill -9 of the host: its agents die, and nothing of it is left', async () => {
+  it(`${kind}: R48 R17 kill -9 of the host: its agents die, and nothing of it is left`, async () => {
     const host = startHost('stay', { ...(await place()), ...QUICK });
     const { ready } = await host.said('ready');
     const processes = below(host.pid);
@@ -170,13 +173,14 @@ describe.each(['in memory', 'with a Valkey'])('%s', (kind) => {
     expect(await host.exited).toBe('SIGKILL');
     await expectGone(processes);
     await eventually(async () => processesWith(String(ready)).length === 0, 'the end of its agents');
-    await eventually(async () => readdirSync(tmp).length === 0, 'the end of its temporary files');
+    await eventually(async () => readdirSync(here().tmp).length === 0, 'the end of its temporary files');
   }, 60_000);
 
-  it('R48 kill -9 of the server: the host is told and lives, its agents end, and it still ends by itself', async () => {
+  it(`${kind}: R48 kill -9 of the server: the host is told and lives, its agents end, and it still ends by itself`, async () => {
     const host = startHost('until', { ...(await place()), ...QUICK });
     const { ready } = await host.said('ready');
     const processes = below(host.pid);
+    const { server } = here();
     if (server !== undefined) await server.kill9();
     else
       process.kill(
@@ -196,10 +200,10 @@ describe.each(['in memory', 'with a Valkey'])('%s', (kind) => {
     expect(await host.exited).toBe(7);
     expect(host.errors()).toBe('');
     await expectGone(processes);
-    expect(readdirSync(tmp)).toEqual([]);
+    expect(readdirSync(here().tmp)).toEqual([]);
   }, 150_000);
 
-  it('R48 R46 with handleSignals SIGTERM drains Belay, takes its listeners off again, and the host goes on', async () => {
+  it(`${kind}: R48 R46 with handleSignals SIGTERM drains Belay, takes its listeners off again, and the host goes on`, async () => {
     const host = startHost('stay', { ...(await place()), ...QUICK, stopTimeoutMs: 0, handleSignals: true });
     const { changed } = await host.said('ready');
     expect(changed).toEqual(['SIGINT', 'SIGTERM']);
@@ -209,10 +213,10 @@ describe.each(['in memory', 'with a Valkey'])('%s', (kind) => {
     expect(await host.said('stopped')).toEqual({ stopped: true, ...UNTOUCHED });
     expect(await host.exited).toBe(7);
     await expectGone(processes);
-    expect(readdirSync(tmp)).toEqual([]);
+    expect(readdirSync(here().tmp)).toEqual([]);
   }, 60_000);
 
-  it('R48 two in one process do not disturb each other', async () => {
+  it(`${kind}: R48 two in one process do not disturb each other`, async () => {
     const host = startHost('two', { ...(await place()), ...QUICK });
     expect(await host.said('state')).toMatchObject({
       result: { forced: true, unfinished: [] },
@@ -223,9 +227,9 @@ describe.each(['in memory', 'with a Valkey'])('%s', (kind) => {
     expect(await host.said('changed')).toMatchObject({ ...UNTOUCHED, result: { unfinished: [] } });
     expect(await host.exited).toBe(7);
     expect(host.errors()).toBe('');
-    expect(readdirSync(tmp)).toEqual([]);
+    expect(readdirSync(here().tmp)).toEqual([]);
   }, 60_000);
-});
+}
 
 it('R48 without handleSignals a signal is the host’s: it dies by it, and its agents with it', async () => {
   const host = startHost('stay', QUICK);
@@ -255,7 +259,7 @@ it('R48 R26 a host whose lease was taken is told, lives on without its worker, a
     await eventually(
       async () => (await fleet.life.workers.get(String(workerId))).state === 'stopped',
       'another taking its lease',
-      30_000,
+      90_000,
     );
     host.kill('SIGCONT');
     const lost = { kind: 'lease-lost', workerId };
@@ -271,7 +275,7 @@ it('R48 R26 a host whose lease was taken is told, lives on without its worker, a
     expect(await host.exited).toBe(7);
     expect(host.errors()).toBe('');
   } finally {
-    for (const host of hosts) host.kill('SIGKILL');
+    for (const host of here().hosts) host.kill('SIGKILL');
     await fleet.stop();
   }
 }, 120_000);
@@ -302,130 +306,128 @@ it('R48 nothing but the programs touches the process: no signal, exit, exit code
   expect(found.filter((path) => !mayTouch.some((allowed) => path.startsWith(allowed)))).toEqual([]);
 });
 
-describe('a start that fails', () => {
-  it('R48 R66 options that are not valid are told all at once, by the names they were given', () => {
-    const wrong = {
-      url: 'http://127.0.0.1',
-      graceMs: -1,
-      worker: { concurrency: 0, pools: [] },
-      http: { port: 99_999 },
-      leaseTtl: 4_000,
-    };
-    const build = (): unknown => buildBelay(wrong as never);
-    expect(build).toThrow(expect.objectContaining({ code: 'INVALID_SETTINGS' }));
-    const paths = (make: () => unknown): string[] => {
-      try {
-        make();
-      } catch (error) {
-        return (error as { problems: { path: string }[] }).problems.map(({ path }) => path).sort();
-      }
-      return [];
-    };
-    expect(paths(build)).toEqual([
-      'graceMs',
-      'http.port',
-      'http.token',
-      'leaseTtl',
-      'url',
-      'worker.concurrency',
-      'worker.pools',
-    ]);
-    expect(build).toThrow(/leaseTtl: Belay has no such option; did you mean leaseTtlMs\?/);
-    expect(paths(() => buildInMemoryBelay({ heartbeatMs: 60_000 }))).toEqual(['heartbeatMs']);
-    expect(() => buildInMemoryBelay({ heartbeatMs: 60_000 })).toThrow(
-      /lower heartbeatMs, or raise fenceAfterMs/,
-    );
-  });
-
-  it('R48 where no server is found the error says what was tried and what to install', async () => {
-    const cacheDir = join(tmp, 'empty');
-    const env = { ...process.env, BELAY_TEST_SERVER: '', PATH: '/nonexistent' };
-    const failed = startPrivateServer(() => undefined, { cacheDir, env });
-    await expect(failed).rejects.toMatchObject({
-      code: 'SERVER_UNREACHABLE',
-      message: expect.stringMatching(
-        /no valkey-server or redis-server on PATH[^]*install valkey-server or redis-server/,
-      ) as string,
-    });
-    await expect(failed).rejects.not.toThrow(/Docker|packages of/);
-  });
-
-  it('R48 R41 whatever fails, everything is given back, the error is typed, and the host ends by itself', async () => {
-    const { url, dataDir } = await withServer();
-    const taken = createServer().listen(0, '127.0.0.1');
-    await new Promise((resolve) => taken.once('listening', resolve));
-    const { port } = taken.address() as { port: number };
-    // Its guardian is there by then, and its cgroup.
-    const blocked = join(tmp, 'blocked');
-    mkdirSync(blocked);
-    writeFileSync(join(blocked, 'workers'), '');
-    const host = startHost('failing', {
-      url,
-      dataDir,
-      ...QUICK,
-      fail: [
-        { cgroupParent: '/nonexistent', containment: 'cgroup' },
-        { http: { port, token: TOKEN } },
-        { dataDir: blocked },
-        { shards: 3 },
-        { url: 'unix:///nonexistent/socket' },
-      ],
-    });
-    // Each is a line with a code; the last takes its patience with the server.
-    const exit = host.exited;
-    const wrong = 'INVALID_SETTINGS';
-    const codes = [wrong, wrong, wrong, 'SHARD_MISMATCH', 'SERVER_UNREACHABLE'];
-    await eventually(async () => host.all('code').length >= 3, 'the third start failing', 40_000);
-    const processes = below(host.pid);
-    await eventually(async () => host.all('code').length === codes.length, 'every start failing', 40_000);
-    expect(host.all('code')).toEqual(
-      codes.map((code) => expect.objectContaining({ code, state: 'idle', ...UNTOUCHED }) as object),
-    );
-    for (const [at, path] of ['Containment "cgroup"', 'http.port', 'dataDir'].entries())
-      expect(host.all('code')[at]?.['message']).toContain(path);
-    expect(await exit).toBe(7);
-    expect(host.errors()).toBe('');
-    taken.close();
-    expect(processes).toEqual([]);
-    expect(readdirSync(tmp)).toEqual(['blocked']);
-    expect(readdirSync(join(blocked, 'hosts'))).toEqual([]);
-  }, 90_000);
-
-  it('R48 R41 one that failed for want of its server starts once the server is there', async () => {
-    const options = await withServer();
-    await server?.kill9();
-    const belay = buildBelay({ ...options, ...QUICK });
-    await expect(belay.start()).rejects.toMatchObject({ code: 'SERVER_UNREACHABLE' });
-    expect(belay.state).toBe('idle');
-    expect(() => belay.lifecycle).toThrow(/is idle/);
-    await server?.restart();
-    await belay.start();
-    expect(belay.state).toBe('running');
-    expect(await belay.stop()).toEqual({ forced: false, stopped: [], unfinished: [] });
-    await expect(belay.start()).rejects.toMatchObject({ code: 'DRAINING' });
-  }, 60_000);
-
-  it('R48 R41 a stop during the start lets it through, then drains', async () => {
-    const belay = buildInMemoryBelay(QUICK);
-    const starting = belay.start();
-    const stopping = belay.stop();
-    await expect(starting).resolves.toBeUndefined();
-    expect(await stopping).toEqual({ forced: false, stopped: [], unfinished: [] });
-    expect(belay.state).toBe('stopped');
-  }, 60_000);
+it('R48 R66 options that are not valid are told all at once, by the names they were given', () => {
+  const wrong = {
+    url: 'http://127.0.0.1',
+    graceMs: -1,
+    worker: { concurrency: 0, pools: [] },
+    http: { port: 99_999 },
+    leaseTtl: 4_000,
+  };
+  const build = (): unknown => buildBelay(wrong as never);
+  expect(build).toThrow(expect.objectContaining({ code: 'INVALID_SETTINGS' }));
+  const paths = (make: () => unknown): string[] => {
+    try {
+      make();
+    } catch (error) {
+      return (error as { problems: { path: string }[] }).problems.map(({ path }) => path).sort();
+    }
+    return [];
+  };
+  expect(paths(build)).toEqual([
+    'graceMs',
+    'http.port',
+    'http.token',
+    'leaseTtl',
+    'url',
+    'worker.concurrency',
+    'worker.pools',
+  ]);
+  expect(build).toThrow(/leaseTtl: Belay has no such option; did you mean leaseTtlMs\?/);
+  expect(paths(() => buildInMemoryBelay({ heartbeatMs: 60_000 }))).toEqual(['heartbeatMs']);
+  expect(() => buildInMemoryBelay({ heartbeatMs: 60_000 })).toThrow(
+    /lower heartbeatMs, or raise fenceAfterMs/,
+  );
 });
+
+it('R48 where no server is found the error says what was tried and what to install', async () => {
+  const cacheDir = join(here().tmp, 'empty');
+  const env = { ...process.env, BELAY_TEST_SERVER: '', PATH: '/nonexistent' };
+  const failed = startPrivateServer(() => undefined, { cacheDir, env });
+  await expect(failed).rejects.toMatchObject({
+    code: 'SERVER_UNREACHABLE',
+    message: expect.stringMatching(
+      /no valkey-server or redis-server on PATH[^]*install valkey-server or redis-server/,
+    ) as string,
+  });
+  await expect(failed).rejects.not.toThrow(/Docker|packages of/);
+});
+
+it('R48 R41 whatever fails, everything is given back, the error is typed, and the host ends by itself', async () => {
+  const { url, dataDir } = await withServer();
+  const taken = createServer().listen(0, '127.0.0.1');
+  await new Promise((resolve) => taken.once('listening', resolve));
+  const { port } = taken.address() as { port: number };
+  // Its guardian is there by then, and its cgroup.
+  const blocked = join(here().tmp, 'blocked');
+  mkdirSync(blocked);
+  writeFileSync(join(blocked, 'workers'), '');
+  const host = startHost('failing', {
+    url,
+    dataDir,
+    ...QUICK,
+    fail: [
+      { cgroupParent: '/nonexistent', containment: 'cgroup' },
+      { http: { port, token: TOKEN } },
+      { dataDir: blocked },
+      { shards: 3 },
+      { url: 'unix:///nonexistent/socket' },
+    ],
+  });
+  // Each is a line with a code; the last takes its patience with the server.
+  const exit = host.exited;
+  const wrong = 'INVALID_SETTINGS';
+  const codes = [wrong, wrong, wrong, 'SHARD_MISMATCH', 'SERVER_UNREACHABLE'];
+  await eventually(async () => host.all('code').length >= 3, 'the third start failing', 90_000);
+  const processes = below(host.pid);
+  await eventually(async () => host.all('code').length === codes.length, 'every start failing', 90_000);
+  expect(host.all('code')).toEqual(
+    codes.map((code) => expect.objectContaining({ code, state: 'idle', ...UNTOUCHED }) as object),
+  );
+  for (const [at, path] of ['Containment "cgroup"', 'http.port', 'dataDir'].entries())
+    expect(host.all('code')[at]?.['message']).toContain(path);
+  expect(await exit).toBe(7);
+  expect(host.errors()).toBe('');
+  taken.close();
+  expect(processes).toEqual([]);
+  expect(readdirSync(here().tmp)).toEqual(['blocked']);
+  expect(readdirSync(join(blocked, 'hosts'))).toEqual([]);
+}, 90_000);
+
+it('R48 R41 one that failed for want of its server starts once the server is there', async () => {
+  const options = await withServer();
+  await here().server?.kill9();
+  const belay = buildBelay({ ...options, ...QUICK });
+  await expect(belay.start()).rejects.toMatchObject({ code: 'SERVER_UNREACHABLE' });
+  expect(belay.state).toBe('idle');
+  expect(() => belay.lifecycle).toThrow(/is idle/);
+  await here().server?.restart();
+  await belay.start();
+  expect(belay.state).toBe('running');
+  expect(await belay.stop()).toEqual({ forced: false, stopped: [], unfinished: [] });
+  await expect(belay.start()).rejects.toMatchObject({ code: 'DRAINING' });
+}, 60_000);
+
+it('R48 R41 a stop during the start lets it through, then drains', async () => {
+  const belay = buildInMemoryBelay(QUICK);
+  const starting = belay.start();
+  const stopping = belay.stop();
+  await expect(starting).resolves.toBeUndefined();
+  expect(await stopping).toEqual({ forced: false, stopped: [], unfinished: [] });
+  expect(belay.state).toBe('stopped');
+}, 60_000);
 
 it('R48 the example of docs/embedding.md is examples/embedded.cjs, and runs', async () => {
   const root = join(__dirname, '../..');
   const example = readFileSync(join(root, 'examples/embedded.cjs'), 'utf8');
   expect(readFileSync(join(root, 'docs/embedding.md'), 'utf8')).toContain(`\`\`\`js\n${example}\`\`\``);
   const child = spawn(process.execPath, [join(root, 'examples/embedded.cjs')], {
-    env: { ...process.env, TMPDIR: tmp },
+    env: { ...process.env, TMPDIR: here().tmp },
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   let said = '';
   child.stdout.on('data', (chunk: Buffer) => (said += chunk.toString()));
   expect(await new Promise((resolve) => child.once('close', resolve))).toBe(0);
   expect(said).toMatch(/^completed [^]*\{ forced: false, stopped: \[\], unfinished: \[\] \}\n$/);
-  expect(readdirSync(tmp)).toEqual([]);
+  expect(readdirSync(here().tmp)).toEqual([]);
 }, 60_000);

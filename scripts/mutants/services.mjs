@@ -1,0 +1,136 @@
+// Orchestrator, queues, streams, authorisation, the janitor.
+const mutant = (project) => (id, what, file, find, put, path, title) => ({
+  id,
+  what,
+  file,
+  find,
+  put,
+  project,
+  path,
+  title,
+});
+const real = mutant('integration');
+const unit = mutant('unit');
+const SSE = 'apps/orchestrator/src/sse.ts';
+const TOKEN = 'apps/orchestrator/src/token.guard.ts';
+const QUEUES = 'libs/dispatch/src/agent-queues.ts';
+const JANITOR = 'libs/executions/src/janitor.ts';
+const EVENTS = 'apps/orchestrator/src/execution-events.ts';
+
+export const SERVICES = [
+  real(
+    'sse-keep-alive',
+    'no keep-alive is sent',
+    SSE,
+    "this.timer = setInterval(() => reply.raw.write(': keep-alive\\n\\n'), KEEP_ALIVE_MS);",
+    'this.timer = setInterval(() => undefined, KEEP_ALIVE_MS);',
+    'integration/(streams|sse|http|fleet)',
+    'R5[6-9]|R6[0-4]',
+  ),
+  real(
+    'sse-slow-client',
+    'a slow client is never dropped',
+    SSE,
+    'if (raw.writableLength <= MAX_BUFFERED) return true;',
+    'return true;',
+    'integration/(streams|sse|http|fleet)',
+    'R5[6-9]|R6[0-4]',
+  ),
+  real(
+    'sse-resume',
+    'Last-Event-ID is ignored',
+    EVENTS,
+    "let cursor = options.lastId ?? '0-0';",
+    "let cursor = '0-0';",
+    'integration/(streams|sse|http|fleet)',
+    'R5[6-9]|R6[0-4]',
+  ),
+  real(
+    'sse-reset',
+    'a gap is not told',
+    EVENTS,
+    'first !== undefined && after(first, options.lastId)',
+    'first !== undefined && first === options.lastId',
+    'integration/(streams|sse|http|fleet)',
+    'R5[6-9]|R6[0-4]',
+  ),
+  real(
+    'auth-none',
+    'any token is let in',
+    TOKEN,
+    'if (given !== undefined && timingSafeEqual(digest(given), this.expected)) return true;',
+    'if (given !== undefined) return true;',
+    'integration/fleet',
+    'a wrong token is 401',
+  ),
+  real(
+    'auth-health-prefix',
+    'what begins like health needs no token',
+    TOKEN,
+    '(\\/live|\\/ready)?$/',
+    '/',
+    'integration/(fleet|http)',
+    'token',
+  ),
+  real(
+    'errors-conflict',
+    'an illegal transition answers 400',
+    'libs/contracts/src/errors.ts',
+    'INVALID_TRANSITION: 409',
+    'INVALID_TRANSITION: 400',
+    'integration/fleet',
+    '409',
+  ),
+  real(
+    'queue-priority',
+    'priorities are inverted',
+    QUEUES,
+    'priority: 11 - priority,',
+    'priority,',
+    'integration/(fleet|policy|producers|dispatch|priorit)',
+    'R32',
+  ),
+  real(
+    'queue-delay',
+    'backoff is not waited for',
+    QUEUES,
+    'delay: delayMs,',
+    'delay: 0,',
+    'integration/policy',
+    'R33 three attempts',
+  ),
+  unit(
+    'outbox-sweep',
+    'what a crash left in the outbox is never handed over',
+    QUEUES,
+    'if (wanted.length === 0) return 0;',
+    'return 0;',
+    'test/properties/outbox',
+  ),
+  unit(
+    'janitor-lost-proved',
+    'an attempt is lost as if its end had been seen',
+    JANITOR,
+    '...(proof === undefined ? { lost: true } : { report: proof }),',
+    '...(proof === undefined ? {} : { report: proof }),',
+    'libs/executions|libs/lifecycle/src/latched|test/properties',
+  ),
+  real(
+    'janitor-ban',
+    'a lost worker may still claim',
+    JANITOR,
+    '    await agents.banOwner(id);\n',
+    '',
+    'integration/(survival|retry|worker-loss)|libs/executions',
+    'R26',
+  ),
+  real(
+    'janitor-deadline',
+    'deadlines are not enforced',
+    JANITOR,
+    "for (const id of await this.due(this.lifecycle.valkey.keys.shard(tag, 'deadlines'))) {",
+    "for (const id of (await this.due(this.lifecycle.valkey.keys.shard(tag, 'deadlines'))).slice(1e6)) {",
+    'integration/fleet',
+    'R39',
+  ),
+];
