@@ -1,6 +1,6 @@
 import type { AgentJob, ExecutionSpec, NodeSpec } from '#libs/contracts';
 import { AgentQueues } from '#libs/dispatch';
-import { DagExecutor, Janitor } from '#libs/executions';
+import { AttemptEnds, DagExecutor, Janitor } from '#libs/executions';
 import { LifecycleService, type AgentOutcome, type Fence } from '#libs/lifecycle';
 import { startThrowawayServer, Valkey, type ThrowawayServer } from '#libs/valkey';
 import type { Job, Queue } from 'bullmq';
@@ -18,6 +18,7 @@ class Hand {
   readonly life: LifecycleService;
   readonly queues: AgentQueues;
   readonly dag: DagExecutor;
+  readonly ends: AttemptEnds;
   readonly janitor: Janitor;
   private left = Infinity;
   private isAfter = false;
@@ -37,7 +38,8 @@ class Hand {
       queue.addBulk = async (jobs) => this.mortal(async () => addBulk(jobs));
     }
     this.dag = new DagExecutor(this.life, this.queues);
-    this.janitor = new Janitor(this.life, this.queues, this.dag, {
+    this.ends = new AttemptEnds(this.life, this.dag);
+    this.janitor = new Janitor(this.life, this.queues, this.dag, this.ends, {
       intervalMs: 1,
       retentionMs: 600_000,
       onError,
@@ -209,7 +211,7 @@ class World {
     const lived = await hand.until(calls, isAfter, async () => {
       if (outcome.state === 'completed')
         await hand.life.agents.started(fence, { pid: 1, pidStartTime: '1', containment: 'group' });
-      await hand.dag.finish(fence, outcome, node);
+      await hand.ends.end(fence, outcome, node);
     });
     const { state } = await reader.life.agents.get(agentId);
     if (state !== 'spawning' && state !== 'running') this.live.delete(agentId);

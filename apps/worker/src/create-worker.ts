@@ -6,7 +6,7 @@ import { NestFactory } from '@nestjs/core';
 import { breakGlassPath } from '#libs/client';
 import { retentionOf, type Settings, type WorkerState } from '#libs/contracts';
 import { AgentQueues, DispatchModule } from '#libs/dispatch';
-import { DagExecutor, ExecutionsModule } from '#libs/executions';
+import { AttemptEnds, ExecutionsModule } from '#libs/executions';
 import {
   AuditStore,
   BreakGlass,
@@ -20,9 +20,9 @@ import { LifecycleModule, LifecycleService, type Phases } from '#libs/lifecycle'
 import { allOrNothing, type GiveBack, type ServiceLog } from '#libs/service';
 import { AgentRunner, createProcessHost, SpawnerModule, type SpawnerOptions } from '#libs/spawner';
 import { Valkey, ValkeyModule } from '#libs/valkey';
+import { StoredEnds } from '#libs/worker';
 import { startBreakGlassServer } from './break-glass-server';
 import { startHealthServer } from './health-server';
-import { StoredEnds } from './stored-ends';
 import { workerMetrics } from './worker-metrics';
 import { WorkerService, type DrainResult, type WorkerHooks } from './worker.service';
 
@@ -92,7 +92,7 @@ async function make(options: CreateWorkerOptions, parts: GiveBack): Promise<Work
     }),
     async (made) => made.close(),
   );
-  const ends = new StoredEnds(async (...end) => app.get(DagExecutor).finish(...end));
+  const ends = new StoredEnds(async (...end) => app.get(AttemptEnds).end(...end));
   const app = parts.add(
     await makeModules(options, valkey, {
       host,
@@ -104,8 +104,8 @@ async function make(options: CreateWorkerOptions, parts: GiveBack): Promise<Work
         closing: closing.signal,
         finish: async (...end) => ends.store(...end),
         // Both are made below, before anything can be claimed.
-        wasSilent: () => service.wasSilent,
-        leaseHolds: () => service.leaseHolds,
+        wasSilent: () => service.lease.wasSilent,
+        leaseHolds: () => service.lease.holds,
         beforeSpawn: (slot) => responder.beforeSpawn(slot),
         onError: (error, agentId) => log.warn({ err: error, agentId }, 'agent'),
       },
@@ -136,6 +136,7 @@ async function make(options: CreateWorkerOptions, parts: GiveBack): Promise<Work
     app.get(LatchStore),
     app.get(AuditStore),
     ends,
+    app.get(AttemptEnds),
     {
       workerId,
       pools: settings.pools,
@@ -165,7 +166,9 @@ async function make(options: CreateWorkerOptions, parts: GiveBack): Promise<Work
   const local = await startBreakGlassServer(breakGlassPath(dataDir, workerId), breakGlass);
 
   function serveHealth(): ReturnType<typeof startHealthServer> {
-    const metrics = workerMetrics(responder, runner, host, () => service.closedPools.length);
+    const { beside, renewed$ } = service;
+    const closedPools = (): number => service.closedPools.length;
+    const metrics = workerMetrics({ responder, runner, host, beside, renewed$, closedPools });
     return startHealthServer(
       settings.httpHost,
       settings.workerHttpPort,

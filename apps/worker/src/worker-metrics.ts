@@ -1,17 +1,32 @@
 import type { KillResponder } from '#libs/killswitch';
 import type { AgentRunner, ProcessHost } from '#libs/spawner';
+import type { SideTasks } from '#libs/worker';
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import type { Observable } from 'rxjs';
 
 /** From a tenth of a millisecond's neighbourhood to a long grace. Seconds. */
 const BUCKETS = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 2.5, 5, 10, 30];
 
-/** What one worker has done with the orders that reached it, for /metrics. */
-export function workerMetrics(
-  responder: KillResponder,
-  runner: AgentRunner,
-  host: ProcessHost,
-  closedPools: () => number,
-): Registry {
+/** The parts of one worker that are measured. */
+export interface MeasuredParts {
+  readonly responder: KillResponder;
+  readonly runner: AgentRunner;
+  readonly host: ProcessHost;
+  readonly beside: SideTasks;
+  /** How long each acknowledged heartbeat took, in milliseconds. */
+  readonly renewed$: Observable<number>;
+  readonly closedPools: () => number;
+}
+
+/** Orders, heartbeats and the work beside them of one worker, for /metrics. */
+export function workerMetrics({
+  responder,
+  runner,
+  host,
+  beside,
+  renewed$,
+  closedPools,
+}: MeasuredParts): Registry {
   const registers = [new Registry()];
   const [registry] = registers as [Registry];
   const latency = (what: string, help: string) =>
@@ -55,6 +70,22 @@ export function workerMetrics(
     survivors.inc(report?.survivors.length ?? 0);
     if (target.outcome === 'unconfirmed') unconfirmed.inc();
   });
+
+  const heartbeats = new Histogram({
+    name: 'belay_worker_heartbeat_seconds',
+    help: 'From the sending of a heartbeat to its answer',
+    buckets: BUCKETS,
+    registers,
+  });
+  renewed$.subscribe((tookMs) => heartbeats.observe(tookMs / 1_000));
+  const sideRuns = new Histogram({
+    name: 'belay_worker_side_task_seconds',
+    help: 'Runs of what goes on beside the heartbeat, by task and how the run ended (done, failed, overran)',
+    labelNames: ['task', 'end'],
+    buckets: BUCKETS,
+    registers,
+  });
+  beside.runs$.subscribe(({ task, end, tookMs }) => sideRuns.observe({ task, end }, tookMs / 1_000));
 
   const gauge = (name: string, help: string, read: () => number): void =>
     void new Gauge({

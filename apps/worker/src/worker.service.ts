@@ -1,23 +1,26 @@
 import { hostname } from 'node:os';
 import { readFileSync } from 'node:fs';
-import { isBelayError, ownPoolOf, type AgentJob, type WorkerState } from '#libs/contracts';
+import { ownPoolOf, type AgentJob, type WorkerState } from '#libs/contracts';
 import type { AgentQueues } from '#libs/dispatch';
+import type { AttemptEnds } from '#libs/executions';
 import type { AuditStore, KillResponder, LatchStore } from '#libs/killswitch';
-import { Phases, ServiceRun, type LifecycleService } from '#libs/lifecycle';
-import {
-  collectProofs,
-  reportOfProof,
-  type AgentRunner,
-  type AgentSlot,
-  type ProcessHost,
-} from '#libs/spawner';
+import { Phases, ServiceRun, type Heartbeat, type LifecycleService } from '#libs/lifecycle';
+import { collectProofs, reportOfProof, type AgentRunner, type ProcessHost } from '#libs/spawner';
 import type { ServiceLog } from '#libs/service';
 import { within } from '#libs/valkey';
-import type { Subscription } from 'rxjs';
+import {
+  LeaseKeeper,
+  OrphanReconciler,
+  PoolConsumers,
+  SideTasks,
+  type SideTask,
+  type StoredEnds,
+} from '#libs/worker';
+import { Subject, type Observable, type Subscription } from 'rxjs';
 import { BreakGlassLedger } from './break-glass-ledger';
-import { Intake } from './intake';
-import type { StoredEnds } from './stored-ends';
 
+/** The side task that compares what this worker has with what it should have. */
+const OWN_AGENTS = 'own agents';
 /** Agents of the worker's own pool at a time: a drill's. */
 const OWN_CONCURRENCY = 8;
 
@@ -47,22 +50,14 @@ export interface WorkerHooks {
   readonly onContact?: () => void;
 }
 
-/** Exits that the event loop hands out this long after a silence ended may still be the guardian's work. */
-const AFTER_SILENCE_MS = 2_000;
+/** Between two looks at the attempts on record, and at proofs that were left on this host. Milliseconds. */
 const CHECK_MS = 5_000;
-/** A claim is here before it is granted; this only has to outlast a slow reply. */
-const LOST_AFTER_MS = 30_000;
 /** Longest each phase of a drain may take, beside the patience with agents. Milliseconds. */
 const ANNOUNCE_MS = 12_000;
 const STOP_MS = 10_000;
 const INTAKE_MS = 5_000;
 const HOST_MS = 10_000;
 const RECORD_MS = 2_000;
-const LOST_TRACK = {
-  code: 'LOST_TRACK',
-  message: 'Its worker has no process of it and does not know how it ended.',
-};
-
 /** How a drain went: `forced` when agents had to be stopped. */
 export interface DrainResult {
   readonly forced: boolean;
@@ -85,22 +80,18 @@ export class WorkerService {
   private readonly cutShort = new Set<string>();
   /** Of our own record: makes a repeated transition ours. */
   private version = 1;
-  private readonly intake: Intake;
+  private readonly intake: PoolConsumers;
   /** What was done here without the server. */
   readonly ledger: BreakGlassLedger;
-  private beat: NodeJS.Timeout | undefined;
-  private watch: NodeJS.Timeout | undefined;
-  /** Monotonic time at which the last acknowledged heartbeat was sent. */
-  private renewedAt = 0;
-  private fenced = false;
-  /** Monotonic time until which an exit by SIGKILL may be the guardian's work. */
-  private silentUntil = 0;
-  /** Monotonic; the first heartbeat looks: what died here before us may have left its proof. */
-  private checkedAt = Number.NEGATIVE_INFINITY;
+  /** Whether this worker has its agents by right. */
+  readonly lease: LeaseKeeper;
+  /** Everything that a heartbeat brings about, and that must not delay one. */
+  readonly beside: SideTasks;
+  private readonly orphans: OrphanReconciler;
   private renewals: Subscription | undefined;
-  /** A failover may have lost what this worker stored last. */
-  private doubtful = false;
-  private beating = true;
+  private readonly renewed = new Subject<number>();
+  /** The last acknowledged one. */
+  private beat: Heartbeat | undefined;
 
   constructor(
     private readonly lifecycle: LifecycleService,
@@ -110,13 +101,19 @@ export class WorkerService {
     private readonly responder: KillResponder,
     private readonly latches: LatchStore,
     private readonly audit: AuditStore,
-    private readonly ends: StoredEnds,
+    stored: StoredEnds,
+    ends: AttemptEnds,
     private readonly options: WorkerOptions,
     private readonly log: ServiceLog,
     private readonly hooks: WorkerHooks,
   ) {
-    this.intake = new Intake(options.workerId);
+    this.intake = new PoolConsumers(options.workerId);
     this.ledger = new BreakGlassLedger(options.workerId);
+    this.orphans = new OrphanReconciler(lifecycle, runner, stored, ends, options.workerId, log);
+    this.beside = new SideTasks(this.sideTasks(), (error, task) =>
+      this.log.warn({ err: error, task }, 'beside the heartbeat'),
+    );
+    this.lease = this.leaseKeeper();
   }
 
   get state(): WorkerState {
@@ -157,17 +154,17 @@ export class WorkerService {
       },
       leaseTtlMs,
     );
-    this.renewals = this.lifecycle.valkey.renewed$.subscribe(() => (this.doubtful = true));
-    this.renewedAt = sentAt;
+    this.renewals = this.lifecycle.valkey.renewed$.subscribe(() => {
+      this.orphans.doubt();
+      this.beside.hurry(OWN_AGENTS);
+    });
     // From the first lease on: a worker that hangs before its first heartbeat is fenced too.
-    this.host.armFence(this.options.fenceAfterMs, sentAt);
+    this.lease.start(sentAt);
     await this.responder.start(ordersHead);
     ({ version: this.version } = await workers.transition(workerId, 'running', { version: 1 }));
-    this.scheduleBeat();
-    this.watch = setInterval(() => this.fenceWhenSilent(), Math.max(50, this.options.heartbeatMs / 4));
     const handle = async (job: AgentJob): Promise<boolean> => {
       // Admission closes here first: a job in flight goes back to its queue (R42).
-      if (this.life.state !== 'running' || this.fenced || this.ledger.holding) return false;
+      if (this.life.state !== 'running' || this.lease.isFenced || this.ledger.holding) return false;
       return this.runner.run(job);
     };
     for (const pool of pools) this.intake.add(pool, this.queues.consume(pool, concurrency, handle));
@@ -176,122 +173,78 @@ export class WorkerService {
     this.intake.add(own, this.queues.consume(own, OWN_CONCURRENCY, handle));
   }
 
+  /** How long each acknowledged heartbeat took, in milliseconds. */
+  get renewed$(): Observable<number> {
+    return this.renewed;
+  }
+
   /** Pools not taken from because of a latch or a freeze. */
   get closedPools(): string[] {
     return this.intake.closed;
   }
 
-  private scheduleBeat(): void {
-    this.beat = setTimeout(
-      () => void this.heartbeat().finally(() => this.beating && this.scheduleBeat()),
-      this.options.heartbeatMs,
-    );
-  }
-
-  private async heartbeat(): Promise<void> {
-    const sentAt = performance.now();
-    try {
-      const { ordersHead, latchesVersion = 0 } = await this.lifecycle.workers.heartbeat(
-        this.options.workerId,
-        this.options.leaseTtlMs,
-        this.runner.busy,
-      );
-      if (performance.now() - this.renewedAt > this.options.fenceAfterMs)
-        this.silentUntil = performance.now() + AFTER_SILENCE_MS;
-      this.renewedAt = sentAt;
-      this.host.armFence(this.options.fenceAfterMs, sentAt);
-      if (this.fenced) this.contactIsBack();
-      await this.responder.noticeHead(ordersHead);
-      await this.ledger.tell(this.latches, this.audit);
-      if (latchesVersion !== this.intake.version)
-        await this.intake.apply(latchesVersion, await this.latches.follow());
-      await this.lookAfterOwn();
-    } catch (error) {
-      if (isBelayError(error) && (error.code === 'STALE_EPOCH' || error.code === 'NOT_FOUND')) {
+  private leaseKeeper(): LeaseKeeper {
+    const { workerId, leaseTtlMs, heartbeatMs, fenceAfterMs } = this.options;
+    const { workers, valkey } = this.lifecycle;
+    const apart = valkey.scriptsApart();
+    return new LeaseKeeper({
+      heartbeatMs,
+      fenceAfterMs,
+      renew: async () => workers.heartbeat(workerId, leaseTtlMs, this.runner.busy, apart),
+      armFence: (sentAt) => this.host.armFence(fenceAfterMs, sentAt),
+      onRenewed: (beat, tookMs) => {
+        this.beat = beat;
+        this.renewed.next(tookMs);
+        this.beside.wake();
+      },
+      onSilent: () => this.fence(),
+      onContact: () => {
+        this.log.info('contact with Valkey is back');
+        this.hooks.onContact?.();
+      },
+      onTaken: () => {
         this.log.error('the lease ran out and was taken; stopping every agent of this worker');
         this.stopAll('immediate', 'worker_lost');
         this.hooks.onLost();
-      } else this.log.warn({ err: error }, 'heartbeat failed');
-    }
+      },
+      onTrouble: (error) => this.log.warn({ err: error }, 'heartbeat failed'),
+    });
   }
 
-  /** Whether silence was so long lately that the guardian may have ended our trees. */
-  get wasSilent(): boolean {
-    const now = performance.now();
-    return now - this.renewedAt > this.options.fenceAfterMs || now < this.silentUntil;
+  private sideTasks(): SideTask[] {
+    return [
+      {
+        name: 'orders',
+        run: async (signal) => this.responder.noticeHead(this.beat?.ordersHead ?? '0-0', signal),
+      },
+      { name: 'ledger', run: async () => this.ledger.tell(this.latches, this.audit) },
+      { name: 'latches', run: async (signal) => this.followLatches(signal) },
+      { name: 'proofs', everyMs: CHECK_MS, run: async () => this.tellProofs() },
+      { name: OWN_AGENTS, everyMs: CHECK_MS, run: async (signal) => this.orphans.look(signal) },
+    ];
   }
 
-  /** By our own clock, which goes on while we are stopped: no heartbeat is missing for so long that others may act. */
-  get leaseHolds(): boolean {
-    return performance.now() - this.renewedAt < this.options.fenceAfterMs;
+  private async followLatches(signal: AbortSignal): Promise<void> {
+    const { latchesVersion = 0 } = this.beat ?? {};
+    if (latchesVersion === this.intake.version) return;
+    const latches = await this.latches.follow();
+    if (!signal.aborted) await this.intake.apply(latchesVersion, latches);
   }
 
-  /** Now and then: attempts that are ours by the record but not here, and what died beside us on this host. */
-  private async lookAfterOwn(): Promise<void> {
-    const { doubtful } = this;
-    if (!doubtful && performance.now() - this.checkedAt < CHECK_MS) return;
-    this.doubtful = false;
-    this.checkedAt = performance.now();
+  /** What others of this host saw of dead workers' processes. */
+  private async tellProofs(): Promise<void> {
     await collectProofs(this.options.dataDir, async (proof) =>
       this.lifecycle.workers.saveProof(proof.workerId, reportOfProof(proof), proof.leaders),
-    ).catch((error: unknown) => this.log.warn({ err: error }, 'proofs of dead workers'));
-    const { agents, valkey } = this.lifecycle;
-    const claimed = this.runner.slotsWhere(({ claimedAt }) => claimedAt !== undefined);
-    const owned = await agents.ownedBy(this.options.workerId);
-    const here = new Set(this.runner.agentIds());
-    if (doubtful) await this.stopStrays(claimed, new Set(owned.map(({ id }) => id)));
-    for (const { id, epoch, createdAt, unreadable } of owned) {
-      // Nothing can be stored of it until it is mended.
-      if (unreadable === true) continue;
-      if (here.has(id) || (await this.ends.again(id)) || valkey.clock.now() - createdAt <= LOST_AFTER_MS)
-        continue;
-      this.log.error(
-        { agentId: id },
-        'an agent of this worker is not here any more; its end was never stored',
-      );
-      await agents.finish(
-        { agentId: id, owner: this.options.workerId, epoch },
-        { state: 'failed', reason: 'error', error: LOST_TRACK },
-      );
-    }
+    );
   }
 
-  /** What was claimed here and is not ours by the record any more, as the claim was lost: it may be running elsewhere. */
-  private async stopStrays(claimed: readonly AgentSlot[], owned: ReadonlySet<string>): Promise<void> {
-    const { workerId } = this.options;
-    for (const slot of claimed) {
-      if (owned.has(slot.agentId)) continue;
-      const record = await this.lifecycle.agents.get(slot.agentId).catch((error: unknown) => {
-        if (isBelayError(error) && error.code === 'NOT_FOUND') return undefined;
-        throw error;
-      });
-      if (record?.owner === workerId && record.epoch === slot.fence?.epoch) continue;
-      this.log.error({ agentId: slot.agentId }, 'its claim was lost by a failover; stopping it');
-      this.runner.stopWhere((one) => one === slot, {
-        reason: 'worker_lost',
-        mode: 'immediate',
-        by: 'belay',
-        endsAs: 'failed',
-      });
-    }
-  }
-
-  /** Before anyone else may get our lease, nothing of ours runs any more. */
-  private fenceWhenSilent(): void {
-    if (this.fenced || performance.now() - this.renewedAt < this.options.fenceAfterMs) return;
-    this.fenced = true;
+  private fence(): void {
     const count = this.stopAll('graceful', 'worker_lost');
     this.log.error(
       { agents: count },
       `no contact with Valkey for ${this.options.fenceAfterMs} ms; stopping own agents`,
     );
     this.hooks.onFenced?.(count);
-  }
-
-  private contactIsBack(): void {
-    this.fenced = false;
-    this.log.info('contact with Valkey is back');
-    this.hooks.onContact?.();
   }
 
   private stopAll(mode: 'graceful' | 'immediate', reason: 'worker_lost' | 'server_shutdown'): number {
@@ -337,9 +290,8 @@ export class WorkerService {
     }
     const forced = !idle || this.cutShort.size > 0;
     await phases.run('intake', INTAKE_MS, async () => closed);
-    this.beating = false;
-    clearTimeout(this.beat);
-    clearInterval(this.watch);
+    this.lease.stop();
+    this.beside.stop();
     this.renewals?.unsubscribe();
     this.responder.stop();
     await phases.run('process host', HOST_MS, async () => this.host.close());

@@ -1,8 +1,7 @@
-import { parseAgentId, type DispatchEntry, type NodeSpec, type StopReason } from '#libs/contracts';
+import type { DispatchEntry, StopReason } from '#libs/contracts';
 import type { AgentQueues } from '#libs/dispatch';
-import type { AgentOutcome, Fence, FinishResult, LifecycleService } from '#libs/lifecycle';
+import type { LifecycleService } from '#libs/lifecycle';
 import { Subject, type Observable } from 'rxjs';
-import { retryVerdict } from './retry-policy';
 
 /** An execution whose live agents must be stopped by an order. */
 export interface StopNeeded {
@@ -40,26 +39,5 @@ export class DagExecutor {
       await this.queues.dispatch(step.entries);
       again = step.more;
     }
-  }
-
-  /** Stores an attempt's end with the retry its policy gives it, then drives on what it opened. */
-  async finish(fence: Fence, outcome: AgentOutcome, node: NodeSpec): Promise<FinishResult> {
-    const parsed = parseAgentId(fence.agentId);
-    const executionId = parsed?.executionId ?? '';
-    const verdict =
-      outcome.state === 'failed'
-        ? retryVerdict(node, parsed?.attempt ?? 1, outcome.error?.code, Math.random())
-        : undefined;
-    const result = await this.lifecycle.agents.finish(fence, { ...outcome, ...verdict });
-    if (result.stopNeeded) {
-      this.requestStop({
-        executionId,
-        reason: outcome.state === 'killed' ? 'killswitch' : 'error',
-        by: 'belay',
-      });
-    }
-    // What follows is repaired by the janitor if it fails here; the outcome itself is stored.
-    await this.drive(executionId, result.entries, result.more).catch(() => undefined);
-    return result;
   }
 }

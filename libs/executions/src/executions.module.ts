@@ -2,13 +2,14 @@ import { Module, type DynamicModule } from '@nestjs/common';
 import { AgentQueues, ProducersQueue } from '#libs/dispatch';
 import { LifecycleService } from '#libs/lifecycle';
 import { ChangeFeed } from '#libs/valkey';
+import { AttemptEnds } from './attempt-ends';
 import { DagExecutor } from './dag-executor';
 import { ExecutionFollower } from './execution-follower';
 import { ExecutionManager } from './execution-manager';
 import { Janitor, type JanitorOptions } from './janitor';
 import { ProducerIntake } from './producer-intake';
 
-/** Gives `ExecutionManager`, `DagExecutor`, `Janitor` and `ProducerIntake`. Needs LifecycleModule and DispatchModule. */
+/** Gives `ExecutionManager`, `DagExecutor`, `AttemptEnds`, `Janitor` and `ProducerIntake`. Needs LifecycleModule and DispatchModule. */
 @Module({})
 export class ExecutionsModule {
   static forRoot(options: JanitorOptions): DynamicModule {
@@ -23,15 +24,24 @@ export class ExecutionsModule {
             new DagExecutor(lifecycle, queues),
         },
         {
+          provide: AttemptEnds,
+          inject: [LifecycleService, DagExecutor],
+          useFactory: (lifecycle: LifecycleService, dag: DagExecutor) => new AttemptEnds(lifecycle, dag),
+        },
+        {
           provide: ExecutionManager,
           inject: [LifecycleService, DagExecutor],
           useFactory: (lifecycle: LifecycleService, dag: DagExecutor) => new ExecutionManager(lifecycle, dag),
         },
         {
           provide: Janitor,
-          inject: [LifecycleService, AgentQueues, DagExecutor],
-          useFactory: (lifecycle: LifecycleService, queues: AgentQueues, dag: DagExecutor) =>
-            new Janitor(lifecycle, queues, dag, options),
+          inject: [LifecycleService, AgentQueues, DagExecutor, AttemptEnds],
+          useFactory: (
+            lifecycle: LifecycleService,
+            queues: AgentQueues,
+            dag: DagExecutor,
+            ends: AttemptEnds,
+          ) => new Janitor(lifecycle, queues, dag, ends, options),
         },
         {
           provide: ProducerIntake,
@@ -44,7 +54,7 @@ export class ExecutionsModule {
           ) => new ProducerIntake(queue, manager, new ExecutionFollower(lifecycle, feed)),
         },
       ],
-      exports: [DagExecutor, ExecutionManager, Janitor, ProducerIntake],
+      exports: [AttemptEnds, DagExecutor, ExecutionManager, Janitor, ProducerIntake],
     };
   }
 }

@@ -1,3 +1,4 @@
+export * from './attempt-ends';
 export * from './dag-executor';
 export * from './execution-manager';
 export * from './executions.module';

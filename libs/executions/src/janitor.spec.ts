@@ -1,6 +1,7 @@
 import { AgentQueues } from '#libs/dispatch';
 import type { LifecycleService } from '#libs/lifecycle';
 import { createExecution, node, spec, useLife } from '../../../test/support/life';
+import { AttemptEnds } from './attempt-ends';
 import { DagExecutor } from './dag-executor';
 import { Janitor } from './janitor';
 
@@ -11,7 +12,9 @@ let janitor: Janitor;
 useLife((rig) => ({ life } = rig));
 beforeAll(() => {
   queues = new AgentQueues(life, { prefix: 'bull' });
-  janitor = new Janitor(life, queues, new DagExecutor(life, queues), { intervalMs: 1, retentionMs: 60_000 });
+  const dag = new DagExecutor(life, queues);
+  const ends = new AttemptEnds(life, dag);
+  janitor = new Janitor(life, queues, dag, ends, { intervalMs: 1, retentionMs: 60_000 });
 });
 afterAll(async () => queues.close());
 

@@ -1,9 +1,10 @@
-import { NotFoundError, type AgentRecord, type NodeSpec, type StopReport } from '#libs/contracts';
+import { NotFoundError, type AgentRecord, type StopReport } from '#libs/contracts';
 import type { AgentQueues } from '#libs/dispatch';
 import { reportFor, type LifecycleService } from '#libs/lifecycle';
-import { isCorrupt, parseStored, Turns, type Held } from '#libs/valkey';
+import { isCorrupt, Turns, type Held } from '#libs/valkey';
+import type { AttemptEnds } from './attempt-ends';
 import type { DagExecutor } from './dag-executor';
-import { recoveryRefusal, retryVerdict } from './retry-policy';
+import { recoveryRefusal } from './retry-policy';
 
 /** Most of anything one pass looks at. */
 const BATCH = 100;
@@ -34,6 +35,7 @@ export class Janitor {
     private readonly lifecycle: LifecycleService,
     private readonly queues: AgentQueues,
     private readonly dag: DagExecutor,
+    private readonly ends: AttemptEnds,
     private readonly options: JanitorOptions,
   ) {
     this.turns = new Turns(lifecycle.valkey, 'janitor', TURN_MS);
@@ -167,30 +169,24 @@ export class Janitor {
     agent: AgentRecord,
     { id, heardAt, proof }: { id: string; heardAt: number; proof: StopReport | undefined },
   ): Promise<void> {
-    const { agents } = this.lifecycle;
-    const spec = await this.nodeSpec(agent.executionId, agent.nodeId);
-    const refusal = recoveryRefusal(spec, Math.max(0, this.lifecycle.valkey.clock.now() - heardAt));
+    const awayMs = Math.max(0, this.lifecycle.valkey.clock.now() - heardAt);
     const lost = `Worker ${id} stopped renewing its lease`;
-    const outcome = {
-      state: 'failed' as const,
-      reason: 'worker_lost' as const,
-      error:
-        refusal === undefined
-          ? { code: 'WORKER_LOST', message: `${lost}.` }
-          : { code: refusal.code, message: `${lost}; ${refusal.message}.` },
-      // A lease that ran out says nothing about the processes; its guardian or a reaper may have.
-      ...(proof === undefined ? { lost: true } : { report: proof }),
-    };
-    const fence = { agentId: agent.id, owner: id, epoch: agent.epoch };
-    const { priorAttempts = 0 } = agent;
-    const verdict =
-      refusal === undefined
-        ? retryVerdict({ ...spec, priorAttempts }, agent.attempt, outcome.error.code, Math.random())
-        : undefined;
-    const result = await agents.finish(fence, { ...outcome, ...verdict });
-    if (result.stopNeeded)
-      this.dag.requestStop({ executionId: agent.executionId, reason: 'error', by: 'belay' });
-    await this.dag.drive(agent.executionId, result.entries, result.more);
+    await this.ends.endOf({ ...agent, owner: id }, (spec) => {
+      const refusal = recoveryRefusal(spec, awayMs);
+      return {
+        mayRetry: refusal === undefined,
+        outcome: {
+          state: 'failed',
+          reason: 'worker_lost',
+          error:
+            refusal === undefined
+              ? { code: 'WORKER_LOST', message: `${lost}.` }
+              : { code: refusal.code, message: `${lost}; ${refusal.message}.` },
+          // A lease that ran out says nothing about the processes; its guardian or a reaper may have.
+          ...(proof === undefined ? { lost: true } : { report: proof }),
+        },
+      };
+    });
   }
 
   /** Attempts nobody could prove dead, whose worker's end was seen since. */
@@ -204,15 +200,5 @@ export class Janitor {
         if (report !== undefined) await agents.prove(agent.id, owner, report);
       }
     }
-  }
-
-  private async nodeSpec(executionId: string, nodeId: string): Promise<NodeSpec> {
-    const { redis, keys, quarantine } = this.lifecycle.valkey;
-    const key = keys.execution(executionId, 'specs');
-    return quarantine.reading(key, async () => {
-      const text = await redis.hget(key, nodeId);
-      if (text === null) throw new NotFoundError('node', nodeId);
-      return parseStored<NodeSpec>(key, text, nodeId);
-    });
   }
 }

@@ -115,13 +115,16 @@ export class KillResponder {
     await this.armed.answer(nonce, this.options.workerId, await this.options.describe());
   }
 
-  /** Called with every heartbeat's answer. */
-  async noticeHead(head: string): Promise<void> {
+  /** Woken by every heartbeat's answer, which does not wait for it. */
+  async noticeHead(head: string, signal: AbortSignal): Promise<void> {
     if (isBefore(head, this.cursor)) this.cursor = `${Math.max(0, timeOf(head) - REWIND_MS)}-0`;
     if (head !== this.cursor) await this.catchUp();
     // A copy: what is looked at may be taken out and put back in at the end, and the next heartbeat must not wait for it.
     const orders = Array.from(this.watched.values());
-    for (const order of orders) await this.lookAt(order).catch(this.options.onError);
+    for (const order of orders) {
+      if (signal.aborted) return;
+      await this.lookAt(order).catch(this.options.onError);
+    }
   }
 
   /** Serves what an open order was resolved to, should both rings have been lost. */

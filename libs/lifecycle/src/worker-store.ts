@@ -6,7 +6,7 @@ import {
   type WorkerRecord,
   type WorkerState,
 } from '#libs/contracts';
-import { corrupt, parseStored, type ScriptReply, type Valkey } from '#libs/valkey';
+import { corrupt, parseStored, type ScriptReply, type ScriptRunner, type Valkey } from '#libs/valkey';
 import { decodeWorker } from './decode';
 import { accepted } from './refusals';
 
@@ -68,10 +68,19 @@ export class WorkerStore {
     return accepted(await this.call('registerWorker', id, [JSON.stringify(fields), leaseMs]), 'worker', id);
   }
 
-  /** Renews the lease. @throws StaleEpochError when it ran out and was taken: the worker must stop its agents. */
-  async heartbeat(id: string, leaseMs: number, running: number): Promise<Heartbeat> {
+  /**
+   * Renews the lease; `scripts` may have a connection of its own.
+   * @throws StaleEpochError when it ran out and was taken: the worker must stop its agents
+   */
+  async heartbeat(
+    id: string,
+    leaseMs: number,
+    running: number,
+    scripts: ScriptRunner = this.valkey.scripts,
+  ): Promise<Heartbeat> {
     const sentAt = performance.now();
-    const beat = accepted<Heartbeat>(await this.call('heartbeat', id, [leaseMs, running]), 'worker', id);
+    const reply = await this.call('heartbeat', id, [leaseMs, running], scripts);
+    const beat = accepted<Heartbeat>(reply, 'worker', id);
     this.valkey.clock.observe(beat.now, sentAt, performance.now());
     return beat;
   }
@@ -184,8 +193,9 @@ export class WorkerStore {
     name: Parameters<Valkey['scripts']['json']>[0],
     id: string,
     rest: readonly (string | number)[],
+    scripts: ScriptRunner = this.valkey.scripts,
   ): Promise<ScriptReply> {
-    const { keys, scripts } = this.valkey;
+    const { keys } = this.valkey;
     return scripts.json(name, keys.worker(id), [keys.control, id, this.settings, ...rest]);
   }
 }

@@ -41,7 +41,7 @@ export interface RunnerOptions {
   readonly logDir: string;
   /** Grace where neither node nor execution says. Milliseconds. */
   readonly graceMs: number;
-  /** Stores an attempt's end and drives the graph on; the worker app binds DagExecutor.finish here. */
+  /** Stores an attempt's end and drives the graph on; the worker app binds AttemptEnds.end here. */
   readonly finish: (fence: Fence, outcome: AgentOutcome, node: NodeSpec) => Promise<FinishResult>;
   readonly onError?: (error: unknown, agentId: string) => void;
   /** Asked about each claim before anything is spawned: an order still open may cover it. Bounded by its own calls. */

@@ -61,6 +61,14 @@ export class Valkey implements OnApplicationShutdown {
     return this;
   }
 
+  /**
+   * Scripts on a connection of their own, for calls that must not wait behind others in one socket. Each call is tried
+   * once: the caller repeats it, with a new time of sending.
+   */
+  scriptsApart(): ScriptRunner {
+    return new ScriptRunner(this.connections.create('state'), 0);
+  }
+
   /** The clock of the server that keeps `key`: on a Cluster each has its own. Milliseconds. */
   async timeAt(key: string): Promise<number> {
     const [seconds, micros] = (await this.redis.eval("return redis.call('TIME')", 1, key)) as [

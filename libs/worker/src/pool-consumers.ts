@@ -4,10 +4,10 @@ import type { AgentQueues } from '#libs/dispatch';
 type Consumer = ReturnType<AgentQueues['consume']>;
 
 /**
- * What this worker takes from. The claim script refuses what is latched in any case; a queue that is latched as a
- * whole is left alone meanwhile, so that its jobs wait where they are instead of being taken and refused.
+ * The queues one worker takes jobs from. The claim script refuses every latched attempt; a queue that is latched as a
+ * whole is paused besides, so that its jobs wait where they are instead of being taken and refused.
  */
-export class Intake {
+export class PoolConsumers {
   private readonly consumers = new Map<string, Consumer>();
   private readonly latched = new Set<string>();
   /** Of the list of latches that was applied last. */

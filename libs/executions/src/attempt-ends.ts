@@ -1,0 +1,57 @@
+import { NotFoundError, parseAgentId, type AgentRecord, type NodeSpec } from '#libs/contracts';
+import type { AgentOutcome, ClaimedNode, Fence, FinishResult, LifecycleService } from '#libs/lifecycle';
+import { parseStored } from '#libs/valkey';
+import type { DagExecutor } from './dag-executor';
+import { retryVerdict } from './retry-policy';
+
+/**
+ * The one way in which an attempt ends, whoever saw the end: the worker that ran it, the janitor that took its lease, or the
+ * worker that does not have it any more. The end is stored with the verdict of the node's retry policy, and what follows
+ * from it is handed over: nodes that became ready, and the order that a stop needs.
+ */
+export class AttemptEnds {
+  constructor(
+    private readonly lifecycle: LifecycleService,
+    private readonly dag: DagExecutor,
+  ) {}
+
+  /**
+   * Stores an end whose node is known. Repeatable. `mayRetry: false`: no policy is asked, the attempt is the last one.
+   * @throws BelayError STALE_EPOCH | INVALID_TRANSITION | NOT_FOUND
+   */
+  async end(fence: Fence, outcome: AgentOutcome, node: ClaimedNode, mayRetry = true): Promise<FinishResult> {
+    const { executionId = '', attempt = 1 } = parseAgentId(fence.agentId) ?? {};
+    const verdict =
+      mayRetry && outcome.state === 'failed'
+        ? retryVerdict(node, attempt, outcome.error?.code, Math.random())
+        : undefined;
+    const result = await this.lifecycle.agents.finish(fence, { ...outcome, ...verdict });
+    if (result.stopNeeded) {
+      const reason = outcome.state === 'killed' ? 'killswitch' : 'error';
+      this.dag.requestStop({ executionId, reason, by: 'belay' });
+    }
+    // The outcome is stored: the janitor repeats what fails here, from the outbox and the list of executions to advance.
+    await this.dag.drive(executionId, result.entries, result.more).catch(() => undefined);
+    return result;
+  }
+
+  /** The same for an attempt that is known by its record alone; its spec is read. @throws BelayError CORRUPT_RECORD too */
+  async endOf(
+    { id, owner, epoch, executionId, nodeId, priorAttempts = 0 }: AgentRecord,
+    judge: (node: NodeSpec) => { readonly outcome: AgentOutcome; readonly mayRetry?: boolean },
+  ): Promise<FinishResult> {
+    const node = await this.nodeSpec(executionId, nodeId);
+    const { outcome, mayRetry } = judge(node);
+    return this.end({ agentId: id, owner, epoch }, outcome, { ...node, priorAttempts }, mayRetry);
+  }
+
+  private async nodeSpec(executionId: string, nodeId: string): Promise<NodeSpec> {
+    const { redis, keys, quarantine } = this.lifecycle.valkey;
+    const key = keys.execution(executionId, 'specs');
+    return quarantine.reading(key, async () => {
+      const text = await redis.hget(key, nodeId);
+      if (text === null) throw new NotFoundError('node', nodeId);
+      return parseStored<NodeSpec>(key, text, nodeId);
+    });
+  }
+}

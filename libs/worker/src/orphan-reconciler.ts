@@ -1,0 +1,111 @@
+import { isBelayError, type AgentRecord } from '#libs/contracts';
+import type { AttemptEnds } from '#libs/executions';
+import type { LifecycleService } from '#libs/lifecycle';
+import type { ServiceLog } from '#libs/service';
+import type { AgentRunner, AgentSlot } from '#libs/spawner';
+import type { StoredEnds } from './stored-ends';
+
+/** A claim is in the runner before it is granted; this only has to outlast a slow reply. Milliseconds. */
+const LOST_AFTER_MS = 30_000;
+const LOST_TRACK = {
+  code: 'LOST_TRACK',
+  message: 'Its worker has no process of it and does not know how it ended.',
+};
+
+/**
+ * Compares the attempts that are a worker's by the record with those it has. An attempt on record that the worker does not
+ * have is ended; after a failover, one that the worker has and the record does not know is stopped.
+ */
+export class OrphanReconciler {
+  /** A failover may have lost what this worker stored last. */
+  private doubtful = false;
+  /** Attempts on record that the worker does not have, and since when: monotonic, since the server's clock may step. */
+  private readonly missing = new Map<string, number>();
+
+  constructor(
+    private readonly lifecycle: LifecycleService,
+    private readonly runner: AgentRunner,
+    private readonly stored: StoredEnds,
+    private readonly attemptEnds: AttemptEnds,
+    private readonly workerId: string,
+    private readonly log: ServiceLog,
+    private readonly lostAfterMs = LOST_AFTER_MS,
+  ) {}
+
+  /** The server may have lost what was written last: the next look compares in both directions. */
+  doubt(): void {
+    this.doubtful = true;
+  }
+
+  async look(signal: AbortSignal): Promise<void> {
+    const { doubtful } = this;
+    this.doubtful = false;
+    try {
+      const claimed = this.runner.slotsWhere(({ claimedAt }) => claimedAt !== undefined);
+      const owned = await this.lifecycle.agents.ownedBy(this.workerId);
+      if (doubtful) await this.stopStrays(claimed, new Set(owned.map(({ id }) => id)), signal);
+      await this.endOrphans(owned, signal);
+    } catch (error) {
+      this.doubtful ||= doubtful;
+      throw error;
+    }
+  }
+
+  private async endOrphans(owned: readonly AgentRecord[], signal: AbortSignal): Promise<void> {
+    const here = new Set(this.runner.agentIds());
+    const away = owned.filter(({ id }) => !here.has(id));
+    this.noteMissing(away);
+    for (const agent of away) {
+      const { id, unreadable } = agent;
+      if (signal.aborted) return;
+      // Nothing can be stored of it until its record is mended.
+      if (unreadable === true) continue;
+      if ((await this.stored.again(id)) || !this.isLost(id)) continue;
+      this.log.error(
+        { agentId: id },
+        'an agent of this worker is not here any more; its end was never stored',
+      );
+      await this.attemptEnds.endOf(agent, () => ({
+        outcome: { state: 'failed', reason: 'error', error: LOST_TRACK },
+      }));
+    }
+  }
+
+  private noteMissing(away: readonly AgentRecord[]): void {
+    const now = performance.now();
+    const since = new Map(away.map(({ id }) => [id, this.missing.get(id) ?? now]));
+    this.missing.clear();
+    for (const [id, at] of since) this.missing.set(id, at);
+  }
+
+  private isLost(id: string): boolean {
+    return performance.now() - (this.missing.get(id) ?? Number.POSITIVE_INFINITY) > this.lostAfterMs;
+  }
+
+  /** What was claimed here and is not ours by the record any more, as the claim was lost: it may be running elsewhere. */
+  private async stopStrays(
+    claimed: readonly AgentSlot[],
+    owned: ReadonlySet<string>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    for (const slot of claimed) {
+      if (owned.has(slot.agentId)) continue;
+      const record = await this.lifecycle.agents.get(slot.agentId).catch((error: unknown) => {
+        if (isBelayError(error) && error.code === 'NOT_FOUND') return undefined;
+        throw error;
+      });
+      if (record?.owner === this.workerId && record.epoch === slot.fence?.epoch) continue;
+      this.log.error({ agentId: slot.agentId }, 'its claim was lost by a failover; stopping it');
+      this.runner.stopWhere((one) => one === slot, {
+        reason: 'worker_lost',
+        mode: 'immediate',
+        by: 'belay',
+        endsAs: 'failed',
+      });
+      if (signal.aborted) {
+        this.doubtful = true;
+        return;
+      }
+    }
+  }
+}

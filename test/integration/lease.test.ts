@@ -1,0 +1,95 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { ulid } from 'ulid';
+import { createWorker, type Worker } from '../../apps/worker/src/create-worker';
+import { BreakGlassLedger } from '../../apps/worker/src/break-glass-ledger';
+import { readSettings } from '#libs/contracts';
+import { KillResponder, LatchStore, OrderStore } from '#libs/killswitch';
+import { AgentStore } from '#libs/lifecycle';
+import { SILENT } from '#libs/service';
+import { startThrowawayServer, Valkey, type ThrowawayServer } from '#libs/valkey';
+import { eventually } from '../support/fleet';
+
+const workerId = `wrk_${ulid()}`;
+const LEASE = { BELAY_LEASE_TTL_MS: '30000', BELAY_HEARTBEAT_MS: '100', BELAY_SHARDS: '2' };
+/** Renewals that must follow while something else is blocked. */
+const RENEWALS = 5;
+
+let server: ThrowawayServer;
+let valkey: Valkey;
+let dir: string;
+let worker: Worker;
+let fences = 0;
+
+beforeAll(async () => {
+  server = await startThrowawayServer();
+  dir = mkdtempSync(join(tmpdir(), 'belay-lease-'));
+  const settings = readSettings({ ...LEASE, BELAY_VALKEY_URL: server.url, BELAY_DATA_DIR: dir });
+  worker = await createWorker({
+    workerId,
+    settings: { ...settings, valkeyUrl: server.url },
+    log: SILENT,
+    hooks: { onLost: () => fences++, onFenced: () => fences++ },
+    http: false,
+  });
+  await worker.start();
+  valkey = await new Valkey({ url: server.url, keyPrefix: 'belay', shards: 2 }).open();
+}, 60_000);
+afterAll(async () => {
+  jest.restoreAllMocks();
+  await worker.stop(0);
+  valkey.close();
+  await server.stop();
+  rmSync(dir, { recursive: true, force: true });
+}, 60_000);
+
+const leaseEnd = async (): Promise<string | null> =>
+  valkey.redis.zscore(valkey.keys.shard(valkey.keys.control, 'leases'), workerId);
+
+/** Resolves when the lease was renewed that often. */
+async function renewed(times: number): Promise<void> {
+  for (let i = 0; i < times; i++) {
+    const before = await leaseEnd();
+    await eventually(async () => (await leaseEnd()) !== before, `renewal ${i + 1} of the lease`, 5_000);
+  }
+}
+
+const newHead = async (): Promise<unknown> =>
+  valkey.redis.xadd(valkey.keys.shard(valkey.keys.control, 'orders'), '*', 'id', `ord_${ulid()}`);
+const newLatchVersion = async (): Promise<unknown> =>
+  valkey.redis.incr(valkey.keys.shard(valkey.keys.control, 'latches:version'));
+const nothing = async (): Promise<void> => undefined;
+
+/** Everything a worker does because of a heartbeat or beside it: how it begins, and the call of it that is blocked. */
+const WORK: readonly [
+  name: string,
+  type: { prototype: object },
+  method: string,
+  begin: () => Promise<unknown>,
+][] = [
+  ['reading the log of orders', OrderStore, 'since', newHead],
+  ['catching up with orders', KillResponder, 'noticeHead', nothing],
+  ['telling what break-glass did', BreakGlassLedger, 'tell', nothing],
+  ['following the latches', LatchStore, 'follow', newLatchVersion],
+  ['looking after its own agents', AgentStore, 'ownedBy', nothing],
+];
+
+describe('R27 the lease holds while something beside the heartbeat is blocked for good', () => {
+  it.each(WORK)('%s', async (_name, { prototype }, method, begin) => {
+    let entered = 0;
+    const blocked = jest.spyOn(prototype as Record<string, () => unknown>, method).mockImplementation(() => {
+      entered++;
+      return new Promise(() => undefined);
+    });
+    try {
+      await begin();
+      await eventually(async () => entered > 0, `the blocked call of ${method}`, 15_000);
+      await renewed(RENEWALS);
+      expect(fences).toBe(0);
+      expect(worker.state).toBe('running');
+    } finally {
+      blocked.mockRestore();
+    }
+  });
+});
