@@ -1,4 +1,6 @@
-import { conditionsOf, ORDER_KINDS, type Order, type Scope } from './orders';
+import { ORDER_KINDS, type Order } from './orders';
+import type { Scope } from './scope';
+import { parseSelector } from './selector';
 import { isOrderId } from './ids';
 
 type Unread<T> = { readonly [K in keyof T]?: unknown };
@@ -38,10 +40,4 @@ function isScope(scope: unknown): scope is Scope {
   return typeof which === 'string' && (fields['type'] !== 'selector' || hasConditions(which));
 }
 
-function hasConditions(selector: string): boolean {
-  try {
-    return conditionsOf(selector).length > 0;
-  } catch {
-    return false;
-  }
-}
+const hasConditions = (selector: string): boolean => (parseSelector(selector).selector ?? []).length > 0;
