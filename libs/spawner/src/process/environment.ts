@@ -15,7 +15,21 @@ export function allowedEnvironment(own: NodeJS.ProcessEnv): Record<string, strin
   const allowed: Record<string, string> = { PATH: DEFAULT_PATH };
   for (const [name, value] of Object.entries(own))
     if (value !== undefined && (ALLOWED.has(name) || name.startsWith('LC_'))) allowed[name] = value;
-  return allowed;
+  return { ...allowed, PATH: withoutNpmFolders(allowed['PATH'] ?? DEFAULT_PATH) };
+}
+
+/**
+ * The PATH as it was before `npm start` or `npx`: npm puts the `node_modules/.bin` of each folder up to the root in front
+ * of it, then its own `node-gyp-bin`. Agents are no part of that package, and a tool of its must not shadow theirs. A
+ * `node_modules/.bin` that a person put there has no `node-gyp-bin` behind it, and stays.
+ */
+export function withoutNpmFolders(path: string): string {
+  const folders = path.split(':');
+  for (;;) {
+    const own = folders.findIndex((folder) => !folder.endsWith('/node_modules/.bin'));
+    if (folders[own]?.endsWith('/node-gyp-bin') !== true) return folders.join(':');
+    folders.splice(0, own + 1);
+  }
 }
 
 /**

@@ -63,10 +63,19 @@ function findProgram(name: string, cwd: string, path: string): string {
     throw failure('EACCES', `${refused} is not executable for the worker. Try: chmod +x ${refused}`, {
       file: refused,
     });
-  const where = name.includes('/') ? '' : ` on the PATH of the agent (${path})`;
+  const where = name.includes('/') ? '' : ` on the PATH of the agent (${shortened(path)})`;
   throw failure('ENOENT', `There is no program ${name}${where}. Install it, or correct "command".`, {
     file: name,
   });
+}
+
+const FOLDERS_SHOWN = 8;
+
+/** A PATH for an error: nobody reads fifty folders. */
+function shortened(path: string): string {
+  const folders = path.split(':');
+  const rest = folders.length - FOLDERS_SHOWN;
+  return rest <= 1 ? path : `${folders.slice(0, FOLDERS_SHOWN).join(':')} and ${rest} more folders`;
 }
 
 function checkProgram(file: string): 'ok' | 'refused' | 'absent' {
