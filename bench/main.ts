@@ -1,4 +1,5 @@
 import { benchDag } from './dag';
+import { benchFloods } from './floods';
 import { benchKill, benchKillAll } from './kill';
 import type { BenchOptions, BenchResult } from './measure';
 import { benchSpawn } from './spawn';
@@ -12,6 +13,7 @@ const BENCHES = new Map<string, (options: BenchOptions) => Promise<BenchResult>>
   ['spawn', benchSpawn],
   ['transition', benchTransition],
   ['worker-loss', benchWorkerLoss],
+  ['floods', benchFloods],
 ]);
 const OPTIONS = ['--json', '--quick'];
 

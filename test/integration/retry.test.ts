@@ -99,7 +99,7 @@ it('R28 R29 what a lost attempt kept is handed on; a node that is not recovered 
     const agents = await Promise.all(
       [recovered, refused, late].map(async (executionId) => fleet.client.agents({ executionId })),
     );
-    return agents.every(({ items }) => items[0]?.checkpoint !== undefined);
+    return agents.every(({ items }) => items[0]?.checkpointOf !== undefined);
   }, 'the checkpoints');
   worker.process.kill('SIGKILL');
   await worker.exited;

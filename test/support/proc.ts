@@ -131,7 +131,8 @@ export class TestHost {
       graceMs: 300,
       ...options,
       env: { TEST_TAG: this.tag, ...options.env },
-      onOutput: (stream, text) => {
+      onOutput: ({ stream, bytes }) => {
+        const text = bytes.toString();
         seen[stream === 'stdout' ? 'out' : 'err'].push(text);
         for (const listener of listeners) listener(text);
       },

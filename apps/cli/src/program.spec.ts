@@ -444,13 +444,33 @@ it('prints logs of a node by the agent of its latest attempt', async () => {
   ];
   routes[`GET /api/agents/agt_${U}-3-2/logs`] = [
     200,
-    { lines: [{ id: '1', at: 1, stream: 'stdout', line: 'hi\u001b[2J' }], truncated: true },
+    {
+      lines: [
+        { id: '1', at: 1, n: 1, stream: 'stdout', line: 'hi\u001b[2J' },
+        {
+          id: '2',
+          at: 1,
+          n: 4,
+          stream: 'stdout',
+          line: 'end',
+          partial: true,
+          skipped: { lines: 2, bytes: 30 },
+        },
+      ],
+      total: { lines: 5, bytes: 41 },
+      skipped: { lines: 3, bytes: 31 },
+      ended: true,
+      file: { workerId: 'wrk_1', host: 'box', path: '/logs/a.log', lostBytes: 7 },
+    },
   ];
   expect(await belay(['logs', `${EXE}/fetch`])).toMatchObject({
-    out: 'hi\u001b[2J\n',
-    err: 'The log is longer than what is shown.\n',
+    out: 'hi\u001b[2J\nend',
+    err:
+      '… 2 lines (30 bytes) left out here; they are in /logs/a.log on box\n' +
+      '… 1 line (1 bytes) left out here; they are in /logs/a.log on box\n' +
+      'The whole output, 5 lines (41 bytes), is in /logs/a.log on box, with its end in /logs/a.log.1 and .2; 7 bytes in between were not kept.\n',
   });
-  expect((await belay(['logs', `${EXE}/fetch`], { isTTY: true })).out).toBe('hi[2J\n');
+  expect((await belay(['logs', `${EXE}/fetch`], { isTTY: true })).out).toBe('hi[2J\nend\n');
   routes[`GET /api/executions/${EXE}/nodes/fetch`] = [
     200,
     { id: 'fetch', index: 3, attempt: 1, state: 'ready' },

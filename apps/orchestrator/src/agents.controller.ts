@@ -1,4 +1,4 @@
-import { Body, Controller, Get, HttpCode, Inject, Param, Post, Query, Res } from '@nestjs/common';
+import { Body, Controller, Get, HttpCode, Inject, Param, Post, Query, Req, Res } from '@nestjs/common';
 import {
   AGENT_MACHINE,
   statesOf,
@@ -9,12 +9,12 @@ import {
 } from '#libs/contracts';
 import { KillswitchService } from '#libs/killswitch';
 import { LifecycleService } from '#libs/lifecycle';
-import type { FastifyReply } from 'fastify';
-import { streamLog } from './execution-events';
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import { streamLog } from './log-stream';
 import { OrchestratorService } from './orchestrator.service';
 import { QueryReader, type Query as QueryMap } from './query';
 import { TakesQuery } from './query.guard';
-import { SseStream } from './sse';
+import { readLastEventId, SseStream } from './sse';
 
 @Controller('api')
 export class AgentsController {
@@ -61,32 +61,29 @@ export class AgentsController {
 
   @Get('agents/:id/logs')
   @TakesQuery('follow')
-  async logs(@Param('id') id: string, @Query() query: QueryMap, @Res() reply: FastifyReply): Promise<void> {
+  async logs(
+    @Param('id') id: string,
+    @Query() query: QueryMap,
+    @Req() request: FastifyRequest,
+    @Res() reply: FastifyReply,
+  ): Promise<void> {
     const reader = new QueryReader(query);
     const follow = reader.flag('follow', false);
     reader.done();
     const { executionId } = await this.lifecycle.agents.get(id);
     if (follow) {
+      const lastId = readLastEventId(request);
       const stream = new SseStream(reply);
       this.orchestrator.track(stream.closed);
       await streamLog(this.lifecycle, stream, {
         executionId,
         agentId: id,
+        ...(lastId === undefined ? {} : { lastId }),
         closing: this.orchestrator.closing.signal,
       });
       return;
     }
-    const { redis, keys } = this.lifecycle.valkey;
-    const rows = await redis.xrange(keys.agentLog(executionId, id), '-', '+');
-    const lines = rows
-      .map(([lineId, fields]) => ({
-        id: lineId,
-        at: Number(lineId.split('-')[0]),
-        stream: fields[1],
-        line: fields[3],
-      }))
-      .filter((line) => line.stream !== 'end');
-    void reply.send({ lines, truncated: lines.length >= 1_000 });
+    void reply.send(await this.lifecycle.logs.read(executionId, id));
   }
 
   @Get('workers')

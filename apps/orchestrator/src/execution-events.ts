@@ -10,14 +10,15 @@ const READERS = 4;
 const reading = new Semaphore(READERS);
 const WAIT_MS = 15_000;
 
-function after(a: string, b: string): boolean {
+/** Of two ids of one stream. */
+export function isAfter(a: string, b: string): boolean {
   const [am = 0, as = 0] = a.split('-').map(Number);
   const [bm = 0, bs = 0] = b.split('-').map(Number);
   return am === bm ? as > bs : am > bm;
 }
 
 /** Aborts with either of two signals. AbortSignal.any is not used: on Node 20 its result can be collected too early. */
-function either(a: AbortSignal, b: AbortSignal): { signal: AbortSignal; release: () => void } {
+export function either(a: AbortSignal, b: AbortSignal): { signal: AbortSignal; release: () => void } {
   const controller = new AbortController();
   const abort = (): void => controller.abort();
   if (a.aborted || b.aborted) abort();
@@ -49,7 +50,7 @@ export async function streamExecution(
   stream.send('ready', { executionId, state: record.state });
   let cursor = options.lastId ?? '0-0';
   const first = await executions.firstEventId(executionId);
-  if (options.lastId !== undefined && first !== undefined && after(first, options.lastId)) {
+  if (options.lastId !== undefined && first !== undefined && isAfter(first, options.lastId)) {
     stream.send('reset', { snapshot: record, oldest: first });
   }
   const { signal, release } = either(stream.gone.signal, options.closing);
@@ -91,35 +92,4 @@ async function sendBatch(
   const events = await executions.events(executionId, cursor, BATCH);
   for (const event of events) if (!stream.send('event', event, event.id)) return undefined;
   return events;
-}
-
-/** Streams an agent's kept output, then follows it until its end mark. */
-export async function streamLog(
-  lifecycle: LifecycleService,
-  stream: SseStream,
-  options: { executionId: string; agentId: string; closing: AbortSignal },
-): Promise<void> {
-  const { signal, release } = either(stream.gone.signal, options.closing);
-  void stream.closed.then(release);
-  const { keys, connections } = lifecycle.valkey;
-  const redis = connections.create('blocking');
-  let cursor = '0-0';
-  try {
-    while (!signal.aborted) {
-      const key = keys.agentLog(options.executionId, options.agentId);
-      const rows = await redis.xread('COUNT', BATCH, 'BLOCK', 1_000, 'STREAMS', key, cursor);
-      for (const [id, fields] of rows?.[0]?.[1] ?? []) {
-        cursor = id;
-        const [, name = '', , line = ''] = fields;
-        if (name === 'end') {
-          stream.send('end', {});
-          return stream.end();
-        }
-        if (!stream.send('log', { id, at: Number(id.split('-')[0]), stream: name, line }, id)) return;
-      }
-    }
-    stream.end();
-  } finally {
-    redis.disconnect();
-  }
 }

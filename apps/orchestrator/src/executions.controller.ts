@@ -34,9 +34,7 @@ import { readIdempotencyKey } from './idempotency-key';
 import { OrchestratorService } from './orchestrator.service';
 import { QueryReader, type Query as QueryMap } from './query';
 import { TakesQuery } from './query.guard';
-import { SseStream } from './sse';
-
-const STREAM_ID = /^\d{1,15}-\d{1,15}$/;
+import { readLastEventId, SseStream } from './sse';
 
 @Controller('api')
 export class ExecutionsController {
@@ -211,14 +209,7 @@ export class ExecutionsController {
     @Res() reply: FastifyReply,
   ): Promise<void> {
     await this.lifecycle.executions.get(id);
-    const header = request.headers['last-event-id'];
-    const lastId = Array.isArray(header) ? header[0] : header;
-    if (lastId !== undefined && !STREAM_ID.test(lastId)) {
-      throw new BelayError(
-        'INVALID_REQUEST',
-        'Last-Event-ID must be an id this stream has sent, such as 1700000000000-0.',
-      );
-    }
+    const lastId = readLastEventId(request);
     const stream = new SseStream(reply);
     this.orchestrator.track(stream.closed);
     await streamExecution(this.lifecycle, this.feed, stream, {

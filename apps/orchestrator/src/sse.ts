@@ -1,4 +1,5 @@
-import type { FastifyReply } from 'fastify';
+import { BelayError } from '#libs/contracts';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 
 /** Bytes a slow client may have waiting before it is dropped (R62). */
 const MAX_BUFFERED = 1024 * 1024;
@@ -49,4 +50,17 @@ export class SseStream {
     this.gone.abort();
     this.reply.raw.end();
   }
+}
+
+const STREAM_ID = /^\d{1,15}-\d{1,15}$/;
+
+/** Where a client goes on that was there before. @throws BelayError INVALID_REQUEST */
+export function readLastEventId(request: FastifyRequest): string | undefined {
+  const header = request.headers['last-event-id'];
+  const lastId = Array.isArray(header) ? header[0] : header;
+  if (lastId === undefined || STREAM_ID.test(lastId)) return lastId;
+  throw new BelayError(
+    'INVALID_REQUEST',
+    'Last-Event-ID must be an id this stream has sent, such as 1700000000000-0.',
+  );
 }

@@ -105,6 +105,20 @@ export function workerMetrics({
   );
   gauge('belay_worker_orders_watched', 'Orders seen and not known to be over', () => responder.watching);
   gauge('belay_worker_guardian_restarts', 'Guardians started because one died', () => host.guardianRestarts);
+  gauge(
+    'belay_worker_output_waits',
+    'Times output was left in pipes because agents wrote too fast, since the start',
+    () => host.outputWaits,
+  );
+  void new Gauge({
+    name: 'belay_worker_dropped',
+    help: 'What agents said and wrote beyond their bounds, since the start, by kind',
+    labelNames: ['what'],
+    registers,
+    collect() {
+      for (const [what, count] of Object.entries(runner.dropped)) this.set({ what }, count);
+    },
+  });
   gauge('belay_worker_closed_pools', 'Queues left alone because of a latch or a freeze', closedPools);
   return registry;
 }

@@ -1,5 +1,6 @@
 import type {
   AgentId,
+  AgentLogs,
   AgentRecord,
   AgentState,
   ArmedReport,
@@ -14,10 +15,13 @@ import type {
   Latch,
   QuarantinedRecord,
   LatchId,
+  LogFile,
+  LogLine,
   NodeRecord,
   NodeState,
   OrderId,
   OrderKind,
+  OutputSize,
   Receipt,
   Scope,
   StopMode,
@@ -26,6 +30,8 @@ import type {
   WorkerId,
   WorkerRecord,
 } from '#libs/contracts';
+
+export type { AgentLogs, LogLine } from '#libs/contracts';
 
 /** How a client is made. */
 export interface ClientOptions {
@@ -151,20 +157,6 @@ export interface KillPlan {
 /** A node with what it left behind. */
 export type NodeDetail = NodeRecord & { readonly result?: unknown };
 
-export interface LogLine {
-  readonly id: string;
-  /** Milliseconds of the worker's clock. */
-  readonly at: number;
-  readonly stream: 'stdout' | 'stderr';
-  readonly line: string;
-}
-
-export interface AgentLogs {
-  readonly lines: readonly LogLine[];
-  /** True when the log holds more than what was answered. */
-  readonly truncated: boolean;
-}
-
 /** What GET /health says; a 503 is an answer, not an error. */
 export interface Health {
   readonly ok: boolean;
@@ -184,6 +176,18 @@ export interface FollowOptions {
   readonly onReset?: (data: unknown) => void;
   /** How long an outage may last before the iteration throws. Default 60 s. Milliseconds. */
   readonly giveUpAfterMs?: number;
+}
+
+/** What is known once an agent's output has ended. */
+export interface LogEnd {
+  /** Output after the last line that the server does not keep. */
+  readonly skipped?: OutputSize;
+  /** Where the whole output is. */
+  readonly file?: LogFile;
+}
+
+export interface FollowLogsOptions extends FollowOptions {
+  readonly onEnd?: (end: LogEnd) => void;
 }
 
 /** One method per route. Every method rejects with a BelayError that carries the server's code. */
@@ -211,7 +215,7 @@ export interface BelayClient {
   killAgent(id: AgentId, request?: Omit<StopRequest, 'reason'>, options?: CallOptions): Promise<Receipt>;
   logs(id: AgentId, options?: CallOptions & { readonly follow?: false }): Promise<AgentLogs>;
   /** Every line, then new ones as they come; ends when the agent has. */
-  logs(id: AgentId, options: FollowOptions & { readonly follow: true }): AsyncIterable<LogLine>;
+  logs(id: AgentId, options: FollowLogsOptions & { readonly follow: true }): AsyncIterable<LogLine>;
 
   /** Resolves when the receipt is complete or the server's limit has passed. */
   kill(request: KillRequest, options?: CallOptions): Promise<Receipt>;

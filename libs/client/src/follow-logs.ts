@@ -1,4 +1,4 @@
-import type { FollowOptions, LogLine } from './client.types';
+import type { FollowLogsOptions, LogEnd, LogLine } from './client.types';
 import { followFrames } from './follow-frames';
 import type { Transport } from './send-request';
 
@@ -9,7 +9,7 @@ const REMEMBERED = 20_000;
 export async function* followLogs(
   transport: Transport,
   path: string,
-  options: FollowOptions,
+  options: FollowLogsOptions,
   waitMs?: (attempt: number) => number,
 ): AsyncGenerator<LogLine, void> {
   const seen = new Set<string>();
@@ -21,8 +21,11 @@ export async function* followLogs(
     ...(waitMs === undefined ? {} : { waitMs }),
   });
   for await (const frame of frames) {
-    if (frame.event === 'end') ended = true;
-    if (ended) return;
+    if (frame.event === 'end') {
+      ended = true;
+      options.onEnd?.(toEnd(frame.data));
+      return;
+    }
     const line = frame.event === 'log' ? toLine(frame.data) : undefined;
     if (line === undefined || seen.has(line.id)) continue;
     remember(seen, line.id);
@@ -44,12 +47,20 @@ function toLine(data: string): LogLine | undefined {
     const value = JSON.parse(data) as Partial<Record<keyof LogLine, unknown>> | null;
     if (typeof value?.line !== 'string') return undefined;
     return {
+      ...(value as LogLine),
       id: String(value.id),
-      at: Number(value.at),
       stream: value.stream === 'stderr' ? 'stderr' : 'stdout',
-      line: value.line,
     };
   } catch {
     return undefined;
+  }
+}
+
+/** What the last frame says of the whole. */
+function toEnd(data: string): LogEnd {
+  try {
+    return JSON.parse(data) as LogEnd;
+  } catch {
+    return {};
   }
 }

@@ -15,6 +15,9 @@ export const MAX_MESSAGE_BYTES = 1024 * 1024;
 export const MAX_MESSAGE_USD = 1e6;
 /** Bytes of an event's data that are kept; a longer one is kept as its size alone. */
 export const MAX_EVENT_BYTES = 16 * 1024;
+/** Longest line of a progress or a checkpoint that is kept; a longer one is dropped and counted. Bytes. */
+export const MAX_PROGRESS_BYTES = 16 * 1024;
+export const MAX_CHECKPOINT_BYTES = 256 * 1024;
 
 /** Reads one line of fd 3; undefined when it is not a protocol message. Never throws. */
 export function parseAgentMessage(line: string): AgentMessage | undefined {

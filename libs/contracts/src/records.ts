@@ -81,6 +81,18 @@ export interface NodeRecord {
   readonly reason?: StopReason;
 }
 
+/** Counted over an agent's life, so that a bound never works unseen. */
+export interface Dropped {
+  /** Events beyond the rate, or beyond what is kept of one agent. */
+  readonly events?: number;
+  /** Progress and checkpoint lines that were too long. */
+  readonly progress?: number;
+  readonly checkpoints?: number;
+  /** Lines of output that came faster than they are sent to the server, and their bytes; the worker's file may have them. */
+  readonly lines?: number;
+  readonly bytes?: number;
+}
+
 export interface AgentRecord {
   readonly id: AgentId;
   readonly executionId: ExecutionId;
@@ -120,15 +132,62 @@ export interface AgentRecord {
   readonly orderId?: OrderId;
   readonly actor?: string;
   readonly costUsd: number;
+  /** The last one said. Like the checkpoint it is not in lists: both may be large. */
   readonly progress?: unknown;
   /** The last one said, by this attempt or by one before it. */
   readonly checkpoint?: unknown;
+  /** The attempt that said it. */
+  readonly checkpointOf?: AgentId;
   /** Lines on fd 3 that were not protocol. */
   readonly badLines?: number;
-  /** Events it said beyond what is kept of one agent. */
-  readonly droppedEvents?: number;
+  /** Of what it said and wrote, how much was beyond its bounds and was not kept. */
+  readonly dropped?: Dropped;
   /** How its end was observed. */
   readonly report?: StopReport;
+}
+
+/** A line of an agent's output; one over 64 KiB comes in several pieces, each with a number. */
+export interface LogLine {
+  /** Of the stream: a follower resumes after it. */
+  readonly id: string;
+  /** Valkey's clock, milliseconds. */
+  readonly at: number;
+  /** Counts from 1 over the whole output. */
+  readonly n: number;
+  readonly stream: 'stdout' | 'stderr';
+  /** As UTF-8; other bytes read U+FFFD. */
+  readonly line: string;
+  /** The bytes as the agent wrote them, where `line` does not have them all. */
+  readonly base64?: string;
+  /** No newline follows: the line goes on in the next piece of its stream, or the output ends. */
+  readonly partial?: true;
+  /** Output between the line before and this one that the server does not keep. */
+  readonly skipped?: OutputSize;
+}
+
+export interface OutputSize {
+  readonly lines: number;
+  readonly bytes: number;
+}
+
+/** Where the whole output of an agent is. */
+export interface LogFile {
+  readonly workerId: WorkerId;
+  readonly host: string;
+  /** The beginning; of a long output the end is in `<path>.1` and `<path>.2`. */
+  readonly path: string;
+  /** Bytes that are in none of them; known once the agent has ended. */
+  readonly lostBytes?: number;
+}
+
+/** What the server keeps of an agent's output: the beginning and the end. */
+export interface AgentLogs {
+  readonly lines: readonly LogLine[];
+  readonly total: OutputSize;
+  readonly skipped: OutputSize;
+  /** Nothing more comes. */
+  readonly ended: boolean;
+  readonly file?: LogFile;
 }
 
 export interface WorkerRecord {

@@ -5,6 +5,7 @@ import {
   type AgentRecord,
   type AgentState,
   type DispatchEntry,
+  type Dropped,
   type LatchRefusal,
   type ExecutionState,
   type NodeSpec,
@@ -92,9 +93,15 @@ export interface AgentSaid {
   readonly progress?: unknown;
   readonly checkpoint?: unknown;
   readonly badLines?: number;
-  readonly droppedEvents?: number;
-  readonly events?: readonly { readonly n: number; readonly name: string; readonly data?: unknown }[];
+  /** Totals over its life. */
+  readonly dropped?: Dropped;
+  readonly events?: readonly SaidNow[];
 }
+
+/** An event, or that something was dropped; `n` counts up from 1 over the agent's life. */
+export type SaidNow =
+  | { readonly n: number; readonly name: string; readonly data?: unknown }
+  | { readonly n: number; readonly dropped: Dropped };
 
 export interface AgentQuery {
   readonly states?: readonly AgentState[];
@@ -129,7 +136,7 @@ export class AgentStore {
       job.attempt,
       workerId,
       token,
-    ])) as [string, string, string[]];
+    ])) as [string, string, string[], string];
     const head = JSON.parse(reply[0]) as ScriptReply & {
       epoch: number;
       claimedAt: number;
@@ -140,7 +147,6 @@ export class AgentStore {
       previousId?: string;
       priorAttempts?: number;
       isRecovery?: boolean;
-      checkpoint?: string;
     };
     if (head.refused !== undefined) {
       const state = head['state'] as string | undefined;
@@ -174,7 +180,9 @@ export class AgentStore {
         ...(head.priorAttempts === undefined ? {} : { priorAttempts: head.priorAttempts }),
       },
       isRecovery: head.isRecovery === true,
-      ...(head.checkpoint === undefined ? {} : { lastCheckpoint: parseStored(key, head.checkpoint) }),
+      ...(reply[3] === ''
+        ? {}
+        : { lastCheckpoint: parseStored(this.keys.execution(job.executionId, 'said'), reply[3]) }),
       upstream,
     };
   }
@@ -212,23 +220,15 @@ export class AgentStore {
   }
 
   async report(fence: Fence, said: AgentSaid): Promise<{ overBudget: boolean }> {
-    const text = (name: string, value: unknown) =>
-      value === undefined ? {} : { [name]: JSON.stringify(value) };
-    const events = (said.events ?? []).map((event) => ({
-      n: event.n,
-      name: event.name,
-      ...(event.data === undefined ? {} : { data: JSON.stringify(event.data) }),
-    }));
+    const events = (said.events ?? []).map((event) =>
+      'name' in event && event.data !== undefined ? { ...event, data: JSON.stringify(event.data) } : event,
+    );
     const reply = await this.scripts.json('reportAgent', executionOf(fence.agentId), [
       ...args(fence),
-      JSON.stringify({
-        ...micros(said.costUsd),
-        ...text('progress', said.progress),
-        ...text('checkpoint', said.checkpoint),
-        ...(said.badLines === undefined ? {} : { badLines: said.badLines }),
-        ...(said.droppedEvents === undefined ? {} : { droppedEvents: said.droppedEvents }),
-      }),
+      JSON.stringify({ ...micros(said.costUsd), badLines: said.badLines, dropped: said.dropped }),
       JSON.stringify(events),
+      said.progress === undefined ? '' : JSON.stringify(said.progress),
+      said.checkpoint === undefined ? '' : JSON.stringify(said.checkpoint),
     ]);
     return accepted(reply, 'agent', fence.agentId);
   }
@@ -257,11 +257,24 @@ export class AgentStore {
     const parsed = parseAgentId(agentId);
     if (parsed === undefined) throw new NotFoundError('agent', agentId);
     const key = this.keys.execution(parsed.executionId, 'agents');
-    return this.quarantine.reading(key, async () => {
+    const agent = await this.quarantine.reading(key, async () => {
       const text = await this.redis.hget(key, agentId);
       if (text === null) throw new NotFoundError('agent', agentId);
       return decodeAgent(key, agentId, text);
     });
+    return { ...agent, ...(await this.saidBy(agent)) };
+  }
+
+  /** What is kept beside the record because it may be large. */
+  private async saidBy({ id, executionId, checkpointOf }: AgentRecord & { checkpointOf?: string }) {
+    const key = this.keys.execution(executionId, 'said');
+    const [progress, checkpoint] = await this.quarantine.reading(key, async () =>
+      this.redis.hmget(key, `p:${id}`, `c:${checkpointOf ?? id}`),
+    );
+    return {
+      ...(typeof progress !== 'string' ? {} : { progress: parseStored(key, progress, id) }),
+      ...(typeof checkpoint !== 'string' ? {} : { checkpoint: parseStored(key, checkpoint, id) }),
+    };
   }
 
   private get quarantine() {

@@ -110,9 +110,7 @@ export function decodeAgent(key: string, id: string, text: string): AgentRecord 
   const wrong = jsonProblem('agent', record);
   if (wrong !== undefined) throw corrupt({ key, field: id, problem: wrong.problem, text });
   const { token: _, costMicros, lastMessage: __, ...stored } = record;
-  for (const name of ['report', 'progress', 'checkpoint']) {
-    if (typeof stored[name] === 'string') stored[name] = parseStored(key, stored[name], id);
-  }
+  if (typeof stored['report'] === 'string') stored['report'] = parseStored(key, stored['report'], id);
   return { ...stored, costUsd: micros(costMicros as number) } as unknown as AgentRecord;
 }
 

@@ -2,6 +2,7 @@ export * from './agent-store';
 export * from './execution-store';
 export * from './lifecycle.module';
 export * from './lifecycle.service';
+export * from './log-store';
 export * from './said-before';
 export type { LifecycleOptions } from './scope';
 export * from './state-room';

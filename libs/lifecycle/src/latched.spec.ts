@@ -357,8 +357,10 @@ it('agents that ended since, and those that can be read beside one that cannot (
   const [a, b] = await Promise.all((await advanceAll(life, id)).map(async (job) => claim(job)));
   if (a === undefined || b === undefined) throw new Error('two agents');
   await life.agents.finish(a, { state: 'failed', reason: 'error' });
-  expect((await life.agents.report(b, { costUsd: 1, badLines: 2, droppedEvents: 3 })).overBudget).toBe(false);
-  expect(await life.agents.get(b.agentId)).toMatchObject({ droppedEvents: 3, costUsd: 1 });
+  expect((await life.agents.report(b, { costUsd: 1, badLines: 2, dropped: { events: 3 } })).overBudget).toBe(
+    false,
+  );
+  expect(await life.agents.get(b.agentId)).toMatchObject({ dropped: { events: 3 }, costUsd: 1 });
   expect((await life.agents.endedSince(since.now)).map((agent) => agent.id)).toContain(a.agentId);
   await valkey.redis.hset(valkey.keys.execution(id, 'agents'), a.agentId, '{broken');
   expect(

@@ -1,6 +1,7 @@
 import { Valkey } from '#libs/valkey';
 import { AgentStore } from './agent-store';
 import { ExecutionStore } from './execution-store';
+import { LogStore } from './log-store';
 import { ShardScripts, type LifecycleOptions } from './scope';
 import { WorkerStore } from './worker-store';
 
@@ -12,6 +13,7 @@ export class LifecycleService {
   readonly executions: ExecutionStore;
   readonly agents: AgentStore;
   readonly workers: WorkerStore;
+  readonly logs: LogStore;
   readonly shards: ShardScripts;
 
   constructor(
@@ -22,5 +24,6 @@ export class LifecycleService {
     this.executions = new ExecutionStore(this.shards);
     this.agents = new AgentStore(this.shards);
     this.workers = new WorkerStore(valkey, options.retentionMs);
+    this.logs = new LogStore(valkey, options.retentionMs);
   }
 }

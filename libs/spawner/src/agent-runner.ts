@@ -1,11 +1,12 @@
 import { randomUUID } from 'node:crypto';
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import {
   BelayError,
   isBelayError,
   type AgentJob,
   type AgentMessage,
+  type Dropped,
   type ExitReport,
   type NodeSpec,
   type Order,
@@ -31,14 +32,17 @@ import {
   withoutSayings,
 } from './agent-outcome';
 import { AgentSlot, type StopCause } from './agent-slot';
-import { AgentLog, AgentReporter } from './agent-reporter';
+import { AgentReporter } from './agent-reporter';
 import { PausableTimer } from './pausable-timer';
 import type { AgentProcess, ProcessHost } from './process';
+import { ServerLog } from './server-log';
 
 export interface RunnerOptions {
   readonly workerId: string;
   readonly workDir: string;
   readonly logDir: string;
+  /** Bytes of log files there before those of ended agents go, the oldest first. Default 1 GiB. */
+  readonly maxLogBytes?: number;
   /** Grace where neither node nor execution says. Milliseconds. */
   readonly graceMs: number;
   /** Stores an attempt's end and drives the graph on; the worker app binds AttemptEnds.end here. */
@@ -91,6 +95,9 @@ export class AgentRunner {
 
   /** Claims a latch refused. */
   refused = 0;
+
+  /** What agents said and wrote beyond their bounds, since the start. */
+  readonly dropped: { -readonly [K in keyof Dropped]: Dropped[K] } = {};
 
   /** Attempts under way, from before their claim until their outcome is stored. */
   get busy(): number {
@@ -223,15 +230,24 @@ export class AgentRunner {
     // Stopped between the claim and its answer, or while it was held, we may wake when another worker has the node.
     if (this.options.leaseHolds?.() === false) slot.stop(LEASE_OVER, 0);
     if (slot.cause !== undefined) return this.store(slot, claim, notStarted(slot.cause));
-    const log = new AgentLog(this.lifecycle.valkey, slot.executionId, slot.agentId);
-    const reporter = new AgentReporter(this.lifecycle.agents, claim.fence, (error) =>
-      this.options.onError?.(error, slot.agentId),
+    const reporter = new AgentReporter(
+      this.lifecycle.agents,
+      claim.fence,
+      (error) => this.options.onError?.(error, slot.agentId),
+      (what, count) => (this.dropped[what] = (this.dropped[what] ?? 0) + count),
     );
+    const log = new ServerLog(this.lifecycle.logs, {
+      executionId: slot.executionId,
+      agentId: slot.agentId,
+      workerId: this.options.workerId,
+      path: this.logFile(slot),
+      onDropped: (lines, bytes) => reporter.drop({ lines, bytes }),
+    });
     let process: AgentProcess;
     try {
       process = await this.spawn(slot, { ...claim, earlierEvents }, log, reporter);
     } catch (error) {
-      await log.close();
+      await log.close(0);
       return this.store(slot, claim, spawnFailed(error));
     }
     slot.hasProcess(process, this.deadline(slot, claim));
@@ -246,10 +262,12 @@ export class AgentRunner {
       // An end is refused before its start: however long the server is away, they are stored in this order (R43).
       await announced;
       // Sent before the outcome; nobody waits for the log to be stored.
-      const logged = log.close();
+      const logged = log.close(process.lostBytes);
       await reporter.close();
       await this.conclude(slot, claim, process, { exit, cause: endedBy }, reporter);
       await logged;
+      // The server is there now, if it was away before.
+      await log.close(process.lostBytes);
     } finally {
       slot.hasEnded();
     }
@@ -258,7 +276,7 @@ export class AgentRunner {
   private async spawn(
     slot: AgentSlot,
     claim: Granted & { readonly earlierEvents: readonly SaidEvent[] },
-    log: AgentLog,
+    log: ServerLog,
     reporter: AgentReporter,
   ): Promise<AgentProcess> {
     const { node, fence, earlierEvents } = claim;
@@ -287,11 +305,15 @@ export class AgentRunner {
       })}\n`,
       graceMs: graceOf(claim, this.options.graceMs),
       ...(node.limits === undefined ? {} : { limits: node.limits }),
-      onOutput: (stream, line) => log.write(stream, line),
-      onMessage: (message: AgentMessage) => reporter.take(message),
+      onOutput: (piece) => log.write(piece),
+      onMessage: (message: AgentMessage, bytes) => reporter.take(message, bytes),
       onBadLine: () => reporter.countBadLine(),
-      logFile: `${this.options.logDir}/${slot.agentId}.log`,
+      logFile: this.logFile(slot),
     });
+  }
+
+  private logFile({ agentId }: AgentSlot): string {
+    return join(this.options.logDir, `${agentId}.log`);
   }
 
   /** What attempts before this one said (R28). Where the server does not answer it is started without. */

@@ -4,7 +4,7 @@
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 node id · 5 agent id · 6 attempt · 7 worker id · 8 token
 -- Returns { head JSON { epoch, claimedAt, graceMs?, name, previousId?, pool, labels?, priorAttempts?,
---           isRecovery?, checkpoint? (text) }, node spec JSON, [dependency, result, …] }
+--           isRecovery? }, node spec JSON, [dependency, result, …], the last checkpoint (JSON text) or '' }
 --         · refused: NOT_FOUND · NOT_RUNNING { state } · TAKEN { state, attempt }
 --           · LATCHED { latchId, kind, scope } · GONE (the worker was declared lost)
 --           · ENDED { state } (granted under this token, and over before it was heard of: nothing was started)
@@ -66,7 +66,7 @@ if not (agent and agent.owner == worker and agent.token == token and agent.state
     local previous = read_agent(agent.previousId)
     if previous then
       -- Handed on from attempt to attempt until one says a newer one (R28).
-      agent.checkpoint = previous.checkpoint
+      agent.checkpointOf = previous.checkpointOf
       agent.isRecovery = (previous.reason == 'worker_lost' or previous.reason == 'server_shutdown') or nil
     end
   end
@@ -100,7 +100,8 @@ if #wanted > 0 then
 end
 local head = { epoch = agent.epoch, claimedAt = agent.createdAt, name = field('name'), previousId = agent.previousId,
   pool = agent.pool, labels = agent.labels, priorAttempts = agent.priorAttempts,
-  isRecovery = agent.isRecovery, checkpoint = agent.checkpoint }
+  isRecovery = agent.isRecovery }
 local grace = field('graceMs')
 if grace then head.graceMs = tonumber(grace) end
-return { cjson.encode(head), spec, upstream }
+local checkpoint = agent.checkpointOf and redis.call('HGET', said_key, 'c:' .. agent.checkpointOf)
+return { cjson.encode(head), spec, upstream, checkpoint or '' }

@@ -82,4 +82,5 @@ export type ExecutionPart =
   | 'todo'
   | 'open'
   | 'live'
+  | 'said'
   | 'staged';

@@ -82,7 +82,7 @@ export class ScriptRunner {
   }
 
   /** One script, raw reply. @throws OutcomeUnknownError when the server stays away. */
-  async run(name: ScriptName, key: string, args: readonly (string | number)[]): Promise<unknown> {
+  async run(name: ScriptName, key: string, args: readonly (string | number | Buffer)[]): Promise<unknown> {
     this.calls.set(name, (this.calls.get(name) ?? 0) + 1);
     const script = SCRIPTS[name];
     try {
@@ -101,7 +101,7 @@ export class ScriptRunner {
   private async once(
     script: LoadedScript,
     key: string,
-    args: readonly (string | number)[],
+    args: readonly (string | number | Buffer)[],
   ): Promise<unknown> {
     try {
       return await this.redis.evalsha(script.sha, 1, key, ...args);

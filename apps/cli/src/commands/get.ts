@@ -5,6 +5,7 @@ import {
   claimedAttempt,
   describeAgent,
   describeAgents,
+  describeDropped,
   describeError,
   describeExecution,
   describeNodes,
@@ -28,6 +29,8 @@ interface GetOptions {
 /** Nodes read for people; --json reads all there can be. */
 const NODES_READ = 1_000;
 const NODES_READ_JSON = 100_000;
+/** Agents of which something was not kept. */
+const DROPPED_SHOWN = 10;
 
 export function addGet(program: Command, bind: Bind): void {
   program
@@ -74,6 +77,10 @@ async function getExecution(session: Session, id: string, options: GetOptions): 
     ...describeWaiting(waiting),
     ...describeNodes(nodes, record, session.out, session.width),
     ...describeAgents(agents, session.out, session.width, now),
+    ...agents
+      .filter(({ dropped }) => dropped !== undefined)
+      .slice(0, DROPPED_SHOWN)
+      .map(({ id: agentId, dropped }) => `${agentId}  ${describeDropped(dropped ?? {})}`),
     ...(receipt === undefined ? [] : ['', ...renderReceipt(receipt, session.out, options)]),
   ];
   for (const line of lines) session.print(line);

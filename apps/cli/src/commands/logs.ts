@@ -1,13 +1,13 @@
 import type { Command } from 'commander';
-import type { LogLine } from '#libs/client';
-import { BelayError } from '#libs/contracts';
+import type { LogEnd } from '#libs/client';
+import { BelayError, type LogFile, type LogLine, type OutputSize } from '#libs/contracts';
 import { readNode } from '../execution/read-node';
 import { kindOf, requireId, resolveExecutionId } from '../arguments/resolve-id';
 import { EXIT, type ExitCode } from '../exit-codes';
 import type { Bind } from './action';
 import { abortOnSignal } from '../session/abort-on-signal';
 import type { Session } from '../session/session';
-import { cleanLogLine } from '../text/clean-text';
+import { cleanLogLine, cleanText } from '../text/clean-text';
 
 export function addLogs(program: Command, bind: Bind): void {
   program
@@ -35,29 +35,89 @@ async function findAgent(session: Session, target: string): Promise<string> {
 async function printAll(session: Session, agentId: string): Promise<void> {
   const logs = await session.client.logs(agentId);
   if (session.isJson) return session.json(logs);
-  for (const line of logs.lines) printLine(session, line);
-  if (logs.truncated) session.note('The log is longer than what is shown.');
+  const printer = new LinePrinter(session);
+  for (const line of logs.lines) printer.print(line, logs.file);
+  printer.end();
+  const { file, skipped } = logs;
+  const told = (of: keyof OutputSize): number =>
+    logs.lines.reduce((sum, line) => sum + (line.skipped?.[of] ?? 0), 0);
+  // What is missing after the last line has no line to be told with.
+  if (skipped.lines > told('lines'))
+    printer.gap({ lines: skipped.lines - told('lines'), bytes: skipped.bytes - told('bytes') }, file);
+  if (skipped.lines > 0) session.note(describeFile(logs.total, file));
 }
 
 async function follow(session: Session, agentId: string): Promise<ExitCode> {
   const ending = abortOnSignal(session.process);
+  const printer = new LinePrinter(session);
+  let last: LogEnd | undefined;
   try {
     for await (const line of session.client.logs(agentId, {
       follow: true,
       signal: ending.signal,
       onReconnect: ({ delayMs }) => session.note(`connection lost; again in ${delayMs} ms`),
+      onEnd: (end) => (last = end),
     })) {
-      printLine(session, line);
+      printer.print(line, undefined);
     }
+    printer.end();
+    if (last?.skipped !== undefined) printer.gap(last.skipped, last.file);
+    else if (printer.hasGaps && last?.file !== undefined) session.note(describeFile(undefined, last.file));
     return ending.wasInterrupted() ? EXIT.interrupted : EXIT.ok;
   } finally {
     ending.release();
   }
 }
 
-function printLine(session: Session, line: LogLine): void {
-  if (session.isJson) return session.json(line);
-  // Into a file or a pipe goes what the agent wrote, byte for byte; a terminal is kept from being driven by it.
-  const text = session.process.stdout.isTTY ? cleanLogLine(line.line) : line.line;
-  session.printRaw(line.stream === 'stderr' ? session.out.dim(text) : text);
+/** Prints lines as they were written, and says where some are missing. */
+class LinePrinter {
+  hasGaps = false;
+  #isOpen = false;
+
+  constructor(private readonly session: Session) {}
+
+  print(line: LogLine, file: LogFile | undefined): void {
+    const { session } = this;
+    if (line.skipped !== undefined) this.gap(line.skipped, file);
+    if (session.isJson) return session.json(line);
+    this.#isOpen = line.partial === true;
+    // Into a file or a pipe goes what the agent wrote, byte for byte; a terminal is kept from being driven by it.
+    if (!session.process.stdout.isTTY && line.base64 !== undefined)
+      session.write(Buffer.from(line.base64, 'base64'));
+    else {
+      const text = session.process.stdout.isTTY ? cleanLogLine(line.line) : line.line;
+      session.write(line.stream === 'stderr' ? session.out.dim(text) : text);
+    }
+    if (!this.#isOpen) session.write('\n');
+  }
+
+  /** What follows on a terminal begins a line of its own. */
+  end(): void {
+    if (this.#isOpen && this.session.process.stdout.isTTY) this.session.write('\n');
+    this.#isOpen = false;
+  }
+
+  gap(skipped: OutputSize, file: LogFile | undefined): void {
+    this.hasGaps = true;
+    this.end();
+    const where = file === undefined ? '' : `; they are in ${placeOf(file)}`;
+    this.session.note(`… ${sizeOf(skipped)} left out here${where}`);
+  }
+}
+
+const sizeOf = ({ lines, bytes }: OutputSize): string =>
+  `${lines} ${lines === 1 ? 'line' : 'lines'} (${bytes} bytes)`;
+
+const placeOf = ({ host, path }: LogFile): string => `${cleanText(path)} on ${cleanText(host)}`;
+
+/** The server keeps the beginning and the end; the worker has the rest, unless it was too much for it too. */
+function describeFile(total: OutputSize | undefined, file: LogFile | undefined): string {
+  const all = total === undefined ? 'The whole output' : `The whole output, ${sizeOf(total)},`;
+  if (file === undefined) return `${all} is on the agent's worker.`;
+  const lost = file.lostBytes ?? 0;
+  const rest =
+    lost === 0
+      ? ''
+      : `, with its end in ${cleanText(file.path)}.1 and .2; ${lost} bytes in between were not kept`;
+  return `${all} is in ${placeOf(file)}${rest}.`;
 }

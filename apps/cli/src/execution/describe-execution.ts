@@ -1,4 +1,4 @@
-import type { AgentRecord, ExecutionRecord, NodeRecord, NodeState } from '#libs/contracts';
+import type { AgentRecord, Dropped, ExecutionRecord, NodeRecord, NodeState } from '#libs/contracts';
 import type { Style } from '../session/style';
 import { cleanText } from '../text/clean-text';
 import { count, formatCost, formatDuration, formatTime } from '../text/format';
@@ -142,5 +142,19 @@ export function describeAgent(agent: AgentRecord, style: Style, now: number): st
   if (agent.reason !== undefined) lines.push(`reason ${agent.reason}`);
   if (agent.error !== undefined) lines.push(describeError(agent.error, style));
   lines.push(`cost ${formatCost(agent.costUsd)}`);
+  if (agent.badLines !== undefined) lines.push(`lines on fd 3 that are no message: ${agent.badLines}`);
+  if (agent.dropped !== undefined) lines.push(describeDropped(agent.dropped));
   return lines;
+}
+
+/** Whatever a bound kept from being stored. */
+export function describeDropped({ events, progress, checkpoints, lines, bytes }: Dropped): string {
+  const counts = [
+    [events, 'events'],
+    [progress, 'progress reports'],
+    [checkpoints, 'checkpoints'],
+    [lines, `lines of output (${bytes ?? 0} bytes; the worker's file may have them)`],
+  ] as const;
+  const dropped = counts.flatMap(([count, what]) => (count === undefined ? [] : [`${count} ${what}`]));
+  return `not kept: ${dropped.join(', ')}`;
 }

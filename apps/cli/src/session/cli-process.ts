@@ -4,7 +4,7 @@ export interface Terminal {
   /** Columns and rows of the terminal; 80 by 24 where it does not say. */
   readonly columns: number;
   readonly rows: number;
-  write(text: string): void;
+  write(text: string | Uint8Array): void;
 }
 
 /** What the command needs of the process it runs in; tests hand in their own. */

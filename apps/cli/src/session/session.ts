@@ -24,6 +24,8 @@ export interface Session {
   print(text?: string): void;
   /** A line as it is, on stdout: what an agent wrote. Silent under --json. */
   printRaw(text: string): void;
+  /** The same without a newline behind it, as bytes if need be. */
+  write(text: string | Uint8Array): void;
   /** A line about progress or what to do next, on stderr. Silent under --json. */
   note(text: string): void;
   /** The result as one line of JSON, on stdout. */
@@ -59,6 +61,9 @@ export function openSession(cli: CliProcess, options: GlobalOptions): Session {
     },
     printRaw(text) {
       if (!isJson) cli.stdout.write(`${text}\n`);
+    },
+    write(text) {
+      if (!isJson) cli.stdout.write(text);
     },
     note(text) {
       if (!isJson) cli.stderr.write(`${keepFlags(text, options)}\n`);

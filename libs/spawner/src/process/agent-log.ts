@@ -1,56 +1,146 @@
-import { createWriteStream, type WriteStream } from 'node:fs';
+import { createWriteStream, openSync, renameSync, type WriteStream } from 'node:fs';
+import type { OutputPiece } from './process-host.types';
+
+const NEWLINE = Buffer.from('\n');
+/** What may wait for the disk before the agent has to. Bytes. */
+const WAITING_BYTES = 256 * 1024;
 
 /**
- * One agent's log file: `<ISO time> <stdout|stderr> <F|P> <line>` (P: the line was cut), up to a cap, then one line
- * that says so. A full disk or a vanished folder ends the log, never the agent; `fault` says why.
+ * One agent's log file: `<ISO time> <stdout|stderr> <F|P> <bytes>` a line, as the agent wrote them (P: the line goes on
+ * in the next entry of its stream, or has no newline). Of what exceeds the cap the beginning and the end are kept: up to
+ * half of the cap in `path`, then `path.1` and `path.2` with a quarter each, of which the older is replaced. A full disk
+ * or a vanished folder ends the log, never the agent; `fault` says why.
  */
 export class AgentLog {
-  readonly #file: WriteStream;
+  /** Bytes of the agent's in the older and the newer of the two that take turns. */
+  readonly #turns: number[] = [];
+  readonly #closing = new Set<Promise<void>>();
+  #file: WriteStream | undefined;
+  #pending: Buffer[] = [];
+  #pendingBytes = 0;
   #written = 0;
+  #isFull = false;
+  /** The reader was told to pause. */
+  #isAwaited = false;
   #finished = false;
+  #stamp = 0;
+  #stampText = '';
+  /** Bytes the agent wrote that are in no file. */
+  lostBytes = 0;
   fault: string | undefined;
 
   /** @param onDrain called when writing may go on after `write` answered false, and when the log has failed. */
   constructor(
-    path: string,
+    private readonly path: string,
     private readonly capBytes: number,
-    onDrain: () => void,
+    private readonly onDrain: () => void,
   ) {
-    this.#file = createWriteStream(path, { flags: 'a', mode: 0o600 });
-    this.#file.on('drain', onDrain);
-    this.#file.on('error', (error) => {
-      this.fault = error.message;
-      this.#finished = true;
-      onDrain();
-    });
+    this.#open(path);
   }
 
   /** @returns false when the reader should pause until `onDrain`. */
-  write(stream: 'stdout' | 'stderr', line: string, cut: boolean): boolean {
-    if (this.#finished) return true;
-    const entry = `${new Date().toISOString()} ${stream} ${cut ? 'P' : 'F'} ${line}\n`;
-    const bytes = Buffer.byteLength(entry);
-    if (this.#written + bytes > this.capBytes) {
-      this.#finished = true;
-      const note = `the log was cut here: it reached its limit of ${this.capBytes} bytes`;
-      return this.#file.write(`${new Date().toISOString()} belay F ${note}\n`);
+  write({ stream, bytes, ends }: OutputPiece): boolean {
+    if (this.#finished) {
+      this.lostBytes += bytes.length;
+      return true;
     }
-    this.#written += bytes;
-    return this.#file.write(entry);
+    const head = Buffer.from(`${this.#time()} ${stream} ${ends ? 'F' : 'P'} `);
+    const size = head.length + bytes.length + 1;
+    if (this.#written + this.#pendingBytes + size > this.#room()) this.#turn();
+    if (this.#pending.length === 0) setImmediate(() => this.#flush());
+    this.#pending.push(head, bytes, NEWLINE);
+    this.#pendingBytes += size;
+    const last = this.#turns.length - 1;
+    if (last >= 0) this.#turns[last] = (this.#turns[last] ?? 0) + bytes.length;
+    this.#isAwaited ||= this.#isFull || this.#pendingBytes >= WAITING_BYTES;
+    return !this.#isAwaited;
   }
 
   /** Resolves when all is handed to the system, or after `waitMs`. */
-  close(waitMs: number): Promise<void> {
+  async close(waitMs: number): Promise<void> {
+    if (!this.#finished) this.#end();
     this.#finished = true;
-    return new Promise((resolve) => {
-      const timer = setTimeout(done, waitMs);
-      function done(): void {
-        clearTimeout(timer);
-        resolve();
+    let timer: NodeJS.Timeout | undefined;
+    const bound = new Promise<void>((resolve) => (timer = setTimeout(resolve, waitMs)));
+    await Promise.race([Promise.all(this.#closing), bound]);
+    clearTimeout(timer);
+  }
+
+  #time(): string {
+    const now = Date.now();
+    if (now !== this.#stamp) this.#stampText = new Date(now).toISOString();
+    this.#stamp = now;
+    return this.#stampText;
+  }
+
+  #room(): number {
+    return this.#turns.length === 0 ? this.capBytes / 2 : this.capBytes / 4;
+  }
+
+  #flush(): void {
+    if (this.#finished || this.#pending.length === 0) return;
+    const bytes = Buffer.concat(this.#pending);
+    this.#pending = [];
+    this.#pendingBytes = 0;
+    this.#written += bytes.length;
+    this.#isFull = this.#file?.write(bytes) === false;
+    if (!this.#isFull) this.#drained();
+  }
+
+  /** The next file; the older of the two that take turns makes room for it. */
+  #turn(): void {
+    this.#end();
+    this.#written = 0;
+    if (this.#turns.length === 2) {
+      this.lostBytes += this.#turns.shift() ?? 0;
+      try {
+        renameSync(`${this.path}.2`, `${this.path}.1`);
+      } catch (error) {
+        this.#fail(error);
       }
-      this.#file.once('close', done);
-      this.#file.end();
-      if (this.#file.closed) done();
+    }
+    this.#turns.push(0);
+    this.#open(`${this.path}.${this.#turns.length}`);
+  }
+
+  #end(): void {
+    this.#flush();
+    const file = this.#file;
+    this.#file = undefined;
+    if (file === undefined) return;
+    const closed = new Promise<void>((resolve) => {
+      if (file.closed) resolve();
+      else file.once('close', resolve);
     });
+    this.#closing.add(closed);
+    void closed.then(() => this.#closing.delete(closed));
+    file.end();
+  }
+
+  /** At once, since the file may be renamed before it would be open. */
+  #open(path: string): void {
+    if (this.#finished) return;
+    try {
+      const fd = openSync(path, 'a', 0o600);
+      this.#file = createWriteStream(path, { fd, highWaterMark: WAITING_BYTES });
+      this.#file.on('drain', () => this.#drained());
+      this.#file.on('error', (error) => this.#fail(error));
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  #drained(): void {
+    this.#isFull = false;
+    const wasAwaited = this.#isAwaited;
+    this.#isAwaited = false;
+    if (wasAwaited) this.onDrain();
+  }
+
+  #fail(error: unknown): void {
+    this.fault = error instanceof Error ? error.message : String(error);
+    this.#finished = true;
+    this.#pending = [];
+    this.#drained();
   }
 }

@@ -1,26 +1,48 @@
 import type { Readable, Writable } from 'node:stream';
 import { MAX_MESSAGE_BYTES, parseAgentMessage } from '#libs/contracts';
 import { AgentLog } from './agent-log';
-import { LineReader, readLines } from './line-reader';
-import type { SpawnRequest } from './process-host.types';
+import { LineSplitter, type PieceEnd } from './line-splitter';
+import { PacedReader } from './paced-reader';
+import type { OutputPiece, SpawnRequest } from './process-host.types';
+import { Bucket, ReadPace, type Rate } from './read-pace';
 import { readShimFailure, type ShimFailure } from './start-process';
 
-/** Longest line of stdout or stderr, characters. */
-const MAX_LINE_LENGTH = 64 * 1024;
-const CUT_MARKER = ' [belay: line cut]';
+/** Longest piece of a line of stdout or stderr. Bytes. */
+const MAX_PIECE_BYTES = 64 * 1024;
 const BAD_LINE_SHOWN = 256;
 const LOG_CLOSE_MS = 1_000;
+const MIB = 1024 * 1024;
+
+/** Of one agent: its stdout and stderr together, and its fd 3. */
+const OUTPUT_RATE: Rate = { perSecond: 4 * MIB, burst: 4 * MIB };
+const MESSAGE_RATE: Rate = { perSecond: MIB, burst: 2 * MIB };
+/** Of all agents of a worker. Messages are parsed, so they cost the most. */
+const ALL_OUTPUT_RATE: Rate = { perSecond: 8 * MIB, burst: 8 * MIB };
+const ALL_MESSAGES_RATE: Rate = { perSecond: 4 * MIB, burst: 8 * MIB };
+
+/** What the pipes of a worker's agents share. */
+export interface OutputPaces {
+  readonly output: ReadPace;
+  readonly messages: ReadPace;
+}
+
+export function makeOutputPaces(): OutputPaces {
+  return { output: new ReadPace(ALL_OUTPUT_RATE), messages: new ReadPace(ALL_MESSAGES_RATE) };
+}
 
 type Sink = Pick<SpawnRequest, 'onOutput' | 'onMessage' | 'onBadLine' | 'logFile'>;
 
-/** The pipes to an agent: stdout and stderr as lines and into the log, fd 3 as messages. */
+/** The pipes to an agent: stdout and stderr as lines and into the log, fd 3 as messages, each at a bounded rate. */
 export class AgentOutput {
   badLines = 0;
   #spoke = false;
   /** The first thing said, when it was the line of a shim that could not become the program. */
   #claim: { readonly line: string; readonly failure: ShimFailure } | undefined;
+  /** The beginning of a line of fd 3 that is longer than a message may be. */
+  #overlong: Buffer | undefined;
   readonly #log: AgentLog | undefined;
-  readonly #closed: Promise<unknown>;
+  readonly #readers: readonly PacedReader[];
+  readonly #talk: readonly PacedReader[];
   #finished = false;
 
   constructor(
@@ -32,34 +54,51 @@ export class AgentOutput {
     },
     private readonly sink: Sink,
     private readonly cookie: string,
+    paces: OutputPaces,
     logCapBytes: number,
   ) {
     const { stdout, stderr, messages } = streams;
     if (sink.logFile !== undefined)
       this.#log = new AgentLog(sink.logFile, logCapBytes, () => {
-        stdout.resume();
-        stderr.resume();
+        for (const reader of this.#talk) reader.release();
       });
-    this.#closed = Promise.all([stdout, stderr, messages].map(whenClosed));
-    readLines(stdout, new LineReader(MAX_LINE_LENGTH, (line, cut) => this.#output('stdout', line, cut)));
-    readLines(stderr, new LineReader(MAX_LINE_LENGTH, (line, cut) => this.#output('stderr', line, cut)));
-    readLines(messages, new LineReader(MAX_MESSAGE_BYTES, (line, cut) => this.#message(line, cut)));
+    const bucket = new Bucket(OUTPUT_RATE);
+    const lines = (stream: 'stdout' | 'stderr'): LineSplitter =>
+      new LineSplitter(MAX_PIECE_BYTES, (bytes, end) =>
+        this.#output({ stream, bytes, ends: end === 'newline' }),
+      );
+    const said = new LineSplitter(MAX_MESSAGE_BYTES, (bytes, end) => this.#line(bytes, end));
+    this.#talk = [
+      new PacedReader(stdout, lines('stdout'), paces.output, bucket),
+      new PacedReader(stderr, lines('stderr'), paces.output, bucket),
+    ];
+    this.#readers = [
+      ...this.#talk,
+      new PacedReader(messages, said, paces.messages, new Bucket(MESSAGE_RATE)),
+    ];
+  }
+
+  /** Bytes of the output that are in no file: beyond what is kept of one log, or the disk refused them. */
+  get lostBytes(): number {
+    return this.#log?.lostBytes ?? 0;
   }
 
   /**
-   * Reads what is still in the pipes, at most `drainMs`: a process out of reach may hold them open for ever (R14).
+   * Reads what is still in the pipes, and for at most `drainMs` what a process out of reach, which may hold them open for
+   * ever, still writes to them.
    * After this no callback is called any more.
    */
   async finish(drainMs: number): Promise<void> {
-    const { stdin, stdout, stderr, messages } = this.streams;
-    stdin?.destroy(); // input that nobody read
+    this.streams.stdin?.destroy(); // input that nobody read
+    for (const reader of this.#readers) reader.hurry();
+    const done = Promise.all(this.#readers.map(async (reader) => reader.done));
     let timer: NodeJS.Timeout | undefined;
     const bound = new Promise((resolve) => (timer = setTimeout(resolve, drainMs)));
-    await Promise.race([this.#closed, bound]);
+    await Promise.race([done, bound]);
     clearTimeout(timer);
-    for (const stream of [stdout, stderr, messages]) stream.destroy();
-    // Destroyed streams close in a later turn and hand out their last, unended line then.
-    await this.#closed;
+    for (const reader of this.#readers) reader.close();
+    // Closed streams say so in a later turn; what was read of them is handed on then, the last, unended line too.
+    await done;
     this.#finished = true;
     await this.#log?.close(LOG_CLOSE_MS);
   }
@@ -79,24 +118,35 @@ export class AgentOutput {
     if (claim !== undefined) this.#bad(claim.line);
   }
 
-  #output(stream: 'stdout' | 'stderr', line: string, cut: boolean): void {
+  #output(piece: OutputPiece): void {
     if (this.#finished) return;
     // On stderr the shell itself may say why.
-    if (stream === 'stdout') {
+    if (piece.stream === 'stdout') {
       this.#spoke = true;
       this.#disclaim();
     }
-    const room = this.#log?.write(stream, line, cut) ?? true;
+    const room = this.#log?.write(piece) ?? true;
     // A slow disk slows the agent down instead of filling our memory.
-    if (!room) {
-      this.streams.stdout.pause();
-      this.streams.stderr.pause();
-    }
-    guard(() => this.sink.onOutput(stream, cut ? line + CUT_MARKER : line));
+    if (!room) for (const reader of this.#talk) reader.hold();
+    guard(() => this.sink.onOutput(piece));
   }
 
-  #message(line: string, cut: boolean): void {
-    if (this.#finished || line === '') return;
+  #line(bytes: Buffer, end: PieceEnd): void {
+    if (this.#finished) return;
+    if (end === 'limit') this.#overlong ??= bytes.subarray(0, BAD_LINE_SHOWN);
+    else if (this.#overlong === undefined) this.#message(bytes);
+    else {
+      const line = this.#overlong;
+      this.#overlong = undefined;
+      this.#spoke = true;
+      this.#disclaim();
+      this.#bad(line.toString());
+    }
+  }
+
+  #message(bytes: Buffer): void {
+    if (bytes.length === 0) return;
+    const line = bytes.toString();
     const failure = this.#spoke ? undefined : readShimFailure(line, this.cookie);
     this.#spoke = true;
     this.#disclaim();
@@ -104,23 +154,15 @@ export class AgentOutput {
       this.#claim = { line, failure };
       return;
     }
-    const tooLong = cut || Buffer.byteLength(line) > MAX_MESSAGE_BYTES;
-    const message = tooLong ? undefined : parseAgentMessage(line);
-    if (message !== undefined) {
-      guard(() => this.sink.onMessage(message));
-      return;
-    }
-    this.#bad(line);
+    const message = parseAgentMessage(line);
+    if (message === undefined) this.#bad(line);
+    else guard(() => this.sink.onMessage(message, bytes.length));
   }
 
   #bad(line: string): void {
     this.badLines += 1;
     guard(() => this.sink.onBadLine?.(line.slice(0, BAD_LINE_SHOWN)));
   }
-}
-
-function whenClosed(stream: Readable): Promise<void> {
-  return new Promise((resolve) => stream.once('close', resolve));
 }
 
 /** A fault in a listener is the listener's: it must not end the worker or keep a stop from resolving. */

@@ -53,6 +53,10 @@ export class RunningAgent implements AgentProcess {
     return this.output.badLines;
   }
 
+  get lostBytes(): number {
+    return this.output.lostBytes;
+  }
+
   stop({ mode, graceMs }: StopOptions): Promise<ExitReport> {
     if (this.#ending === undefined) this.#end({ cause: mode, graceMs });
     else this.#ending.shorten(mode === 'immediate' ? 0 : graceMs);

@@ -9,7 +9,7 @@ import {
   pongOf,
   type GuardianMessage,
 } from './guardian-protocol';
-import { LineReader, readLines } from './line-reader';
+import { readLines } from './line-splitter';
 import type { PidStart } from './proc-stat';
 import { failure } from './resolve-command';
 
@@ -169,9 +169,8 @@ function waitReady(child: ChildProcess, onLine: (line: string) => void): Promise
       resolve();
     };
     if (child.stdout !== null)
-      readLines(
-        child.stdout,
-        new LineReader(MAX_GUARDIAN_LINE, (line) => (line === GUARDIAN_READY ? watching() : onLine(line))),
+      readLines(child.stdout, MAX_GUARDIAN_LINE, (line) =>
+        line === GUARDIAN_READY ? watching() : onLine(line),
       );
   });
 }

@@ -9,3 +9,4 @@ export { createProcessHost } from './process-host';
 export { reapDeadWorkers } from './host-record';
 export { collectProofs, reportOfProof, type WorkerProof } from './worker-proof';
 export type * from './process-host.types';
+export { Bucket, type Rate } from './read-pace';

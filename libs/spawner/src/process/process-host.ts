@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { resolve } from 'node:path';
 import { BelayError } from '#libs/contracts';
-import { AgentOutput } from './agent-output';
+import { AgentOutput, makeOutputPaces } from './agent-output';
 import { RunningAgent } from './agent-process';
 import type { Cgroup } from './cgroup';
 import { applyLimits, unlimited } from './cgroup-limits';
@@ -95,6 +95,7 @@ class Host implements ProcessHost {
   readonly #sweeper = new Sweeper(undefined, (sweep) => this.#absorb(sweep));
   readonly #environment = allowedEnvironment(process.env);
   readonly #turns = new TurnQueue();
+  readonly #paces = makeOutputPaces();
   readonly #pipes: PipePool;
   #watchTimer: NodeJS.Timeout | undefined;
   #closing: Promise<void> | undefined;
@@ -129,6 +130,10 @@ class Host implements ProcessHost {
 
   agents(): AgentProcess[] {
     return [...this.#agents.values()].map(({ agent }) => agent);
+  }
+
+  get outputWaits(): number {
+    return this.#paces.output.waits + this.#paces.messages.waits;
   }
 
   armFence(silenceMs: number, since = performance.now()): void {
@@ -212,6 +217,7 @@ class Host implements ProcessHost {
       started,
       request,
       cookie,
+      this.#paces,
       this.options.logCapBytes ?? DEFAULT_LOG_CAP_BYTES,
     );
     const agent = new RunningAgent(

@@ -24,7 +24,7 @@ export interface ProcessHostOptions {
   readonly killWaitMs?: number;
   /** How long output is still read once the tree is dead or given up (R14). Default 500 ms. */
   readonly drainMs?: number;
-  /** Bytes of one agent's log file; a last line says that it was cut. Default 16 MiB. */
+  /** Bytes of one agent's log files: of more, the beginning and the end are kept. Default 16 MiB. */
   readonly logCapBytes?: number;
   /** Group mode: how often running trees are looked at, so that a member who later hides is known. Default 2,000 ms. */
   readonly watchMs?: number;
@@ -51,6 +51,8 @@ export interface ProcessHost {
   spawn(request: SpawnRequest): Promise<AgentProcess>;
   /** Agents whose tree is not yet proved dead. */
   agents(): AgentProcess[];
+  /** Times something was left in agents' pipes because they wrote faster than agents are read. */
+  readonly outputWaits: number;
   /**
    * Dead man's switch against a hung or SIGSTOPped worker: unless called again within `silenceMs`, the guardian kills
    * every tree of this worker. 0 disarms. Counted from `since`, a `performance.now()` of this process: the sending of
@@ -95,14 +97,22 @@ export interface SpawnRequest {
   readonly limits?: NodeLimits;
   /** Aborted before the start: nothing is started. Later: a graceful stop (R16). */
   readonly signal?: AbortSignal;
-  /** One line without its newline; cut at 64 Ki characters with a marker. Not called after `ended` has resolved. */
-  onOutput(stream: 'stdout' | 'stderr', line: string): void;
-  /** A valid line of fd 3. Not called after `ended` has resolved. */
-  onMessage(message: AgentMessage): void;
+  /** One line, or a piece of one. Not called after `ended` has resolved. */
+  onOutput(piece: OutputPiece): void;
+  /** A valid line of fd 3 and its length. Not called after `ended` has resolved. */
+  onMessage(message: AgentMessage, bytes: number): void;
   /** A line of fd 3 that is no protocol message (cut to 256 characters). */
   onBadLine?(line: string): void;
-  /** Where stdout and stderr go as well, one `<time> <stream> <F|P> <line>` each, up to the host's cap. */
+  /** Where stdout and stderr go as well, one `<time> <stream> <F|P> <bytes>` each, up to the host's cap. */
   readonly logFile?: string;
+}
+
+/** A line of stdout or stderr as the agent wrote it, without its newline; one over 64 KiB comes in several pieces. */
+export interface OutputPiece {
+  readonly stream: 'stdout' | 'stderr';
+  readonly bytes: Buffer;
+  /** A newline follows. */
+  readonly ends: boolean;
 }
 
 export interface StopOptions {
@@ -126,6 +136,8 @@ export interface AgentProcess {
   readonly unappliedLimits: readonly UnappliedLimit[];
   /** Lines of fd 3 that were no protocol message. */
   readonly badLines: number;
+  /** Bytes of its output that its log files do not have. */
+  readonly lostBytes: number;
   /**
    * Resolves once: the first process exited, the tree was proved empty (or the proof was given up, `proved: false`)
    * and the output was drained. Never rejects.

@@ -1,6 +1,7 @@
 -- agent: reading, writing and moving one agent's record. Needs base and execution.
--- A record is one JSON field of the execution's agents hash. What the worker reports (report, progress, checkpoint)
--- stays text inside it: decoding and encoding in Lua would turn empty arrays into objects.
+-- A record is one JSON field of the execution's agents hash. The report of its end stays text inside it: decoding and
+-- encoding in Lua would turn empty arrays into objects. Progress (`p:<agent>`) and checkpoint (`c:<agent>`) are fields of
+-- the `said` hash; `checkpointOf` names the attempt whose checkpoint is the last one.
 local function read_agent(id)
   local text = redis.call('HGET', agents_key, id)
   if not text then return nil end

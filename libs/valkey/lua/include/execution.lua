@@ -9,6 +9,7 @@ local agents_key = exe_key .. ':agents'
 local open_key = exe_key .. ':open'
 local todo_key = exe_key .. ':todo'
 local live_key = exe_key .. ':live'
+local said_key = exe_key .. ':said'
 
 local function field(name) return redis.call('HGET', exe_key, name) or nil end
 local function number_field(name) return tonumber(redis.call('HGET', exe_key, name) or '0') end
@@ -34,7 +35,7 @@ local function emit(event)
   redis.call('PUBLISH', CONF.channel, '{"id":"' .. id .. '",' .. string.sub(body, 2))
 end
 
-local EXPIRING = { '', ':nodes', ':specs', ':deps', ':outs', ':results', ':agents', ':order', ':events', ':todo', ':open', ':live', ':parked', ':unproved' }
+local EXPIRING = { '', ':nodes', ':specs', ':deps', ':outs', ':results', ':agents', ':order', ':events', ':todo', ':open', ':live', ':parked', ':unproved', ':said' }
 
 -- Moves the execution. The caller has checked that it exists. Times are set once (R5).
 local function move_execution(from, to, event)

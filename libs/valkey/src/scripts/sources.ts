@@ -8,6 +8,7 @@ const SCRIPT_NAMES = [
   'admitExecution',
   'advanceExecution',
   'answerArmed',
+  'appendLog',
   'banWorker',
   'claimNode',
   'closeOrder',

@@ -1,0 +1,88 @@
+import { AGENT_MACHINE, isBelayError, isEnded } from '#libs/contracts';
+import { LOG_START, readRow, type LifecycleService, type LogRow } from '#libs/lifecycle';
+import { either, isAfter } from './execution-events';
+import type { SseStream } from './sse';
+
+const BATCH = 200;
+const WAIT_MS = 1_000;
+/** Waits in vain after which the log of an ended agent has no more: its worker died and marked no end. */
+const QUIET_WAITS = 3;
+
+export interface LogStreamOptions {
+  readonly executionId: string;
+  readonly agentId: string;
+  /** The last line the client has. */
+  readonly lastId?: string;
+  /** Aborted when the server drains. */
+  readonly closing: AbortSignal;
+}
+
+/** Streams an agent's kept output, then follows it to its end. A draining server says so in a frame of its own. */
+export async function streamLog(
+  lifecycle: LifecycleService,
+  stream: SseStream,
+  options: LogStreamOptions,
+): Promise<void> {
+  const { signal, release } = either(stream.gone.signal, options.closing);
+  void stream.closed.then(release);
+  const redis = lifecycle.valkey.connections.create('blocking');
+  const stop = (): void => redis.disconnect();
+  signal.addEventListener('abort', stop);
+  const key = lifecycle.logs.key(options.executionId, options.agentId);
+  const read = async (cursor: string): Promise<readonly LogRow[]> => {
+    const found = await redis.xreadBuffer('COUNT', BATCH, 'BLOCK', WAIT_MS, 'STREAMS', key, cursor);
+    return (found?.[0]?.[1] ?? []) as unknown as LogRow[];
+  };
+  try {
+    await follow(lifecycle, stream, options, read);
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  } finally {
+    if (options.closing.aborted) stream.send('server_shutting_down', { retryAfterMs: 1_000 });
+    stream.end();
+    signal.removeEventListener('abort', stop);
+    redis.disconnect();
+  }
+}
+
+/** Until the end of the log, or the client is gone. */
+async function follow(
+  lifecycle: LifecycleService,
+  stream: SseStream,
+  { executionId, agentId, lastId, closing }: LogStreamOptions,
+  read: (cursor: string) => Promise<readonly LogRow[]>,
+): Promise<void> {
+  let cursor = '0-0';
+  let position = LOG_START;
+  let quiet = 0;
+  while (!closing.aborted) {
+    const rows = await read(cursor);
+    quiet = rows.length === 0 ? quiet + 1 : 0;
+    let isOver = quiet >= QUIET_WAITS && (await hasEnded(lifecycle, agentId));
+    let skipped: object = {};
+    for (const row of rows) {
+      const found = readRow(row, position);
+      cursor = found.id;
+      position = found.next;
+      // Lines that the client has are read all the same: what is missing is told by the numbers of all of them.
+      const isNew = lastId === undefined || isAfter(cursor, lastId);
+      if (found.line === undefined) {
+        isOver = true;
+        skipped = found.skipped === undefined ? {} : { skipped: found.skipped };
+      } else if (isNew && !stream.send('log', found.line, cursor)) return;
+    }
+    if (!isOver) continue;
+    const file = await lifecycle.logs.file(executionId, agentId);
+    stream.send('end', { ...skipped, ...(file === undefined ? {} : { file }) });
+    return;
+  }
+}
+
+async function hasEnded(lifecycle: LifecycleService, agentId: string): Promise<boolean> {
+  try {
+    return isEnded(AGENT_MACHINE, (await lifecycle.agents.get(agentId)).state);
+  } catch (error) {
+    if (isBelayError(error) && error.code === 'NOT_FOUND') return true;
+    throw error;
+  }
+}

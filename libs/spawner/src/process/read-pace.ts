@@ -1,0 +1,109 @@
+import { setImmediate } from 'node:timers';
+
+/** How fast something may go on average, and how much of it at once. Both in bytes. */
+export interface Rate {
+  readonly perSecond: number;
+  readonly burst: number;
+}
+
+/** A token bucket that may be overdrawn by its last taker. */
+export class Bucket {
+  #level: number;
+  #at = performance.now();
+
+  constructor(private readonly rate: Rate) {
+    this.#level = rate.burst;
+  }
+
+  take(bytes: number): void {
+    this.#fill();
+    this.#level -= bytes;
+  }
+
+  /** Milliseconds until something may be taken again; 0 when it may be now. */
+  waitMs(): number {
+    this.#fill();
+    return this.#level > 0 ? 0 : Math.ceil(((1 - this.#level) * 1_000) / this.rate.perSecond);
+  }
+
+  #fill(): void {
+    const now = performance.now();
+    this.#level = Math.min(this.rate.burst, this.#level + ((now - this.#at) * this.rate.perSecond) / 1_000);
+    this.#at = now;
+  }
+}
+
+/** Something that wants to be read. */
+export interface PacedSource {
+  /** Its own bound; undefined: it is read as fast as the loop allows. */
+  readonly bucket: Bucket | undefined;
+  /** Reads one slice, at most some milliseconds' worth. @returns the cost in bytes, and whether more waits. */
+  readSlice(): { readonly cost: number; readonly more: boolean };
+}
+
+/** How long reading may hold the event loop in one turn, and how long the loop then has for everything else. Milliseconds. */
+const TURN_MS = 3;
+const REST_MS = 6;
+
+/**
+ * Shares a worker's reading among its agents: slice by slice in turn, each at its own rate and all at a common one, and in
+ * a third of the loop's time.
+ * An agent that writes faster finds its pipe full and waits in write(2); the others and the loop do not notice.
+ */
+export class ReadPace {
+  readonly #bucket: Bucket;
+  #queue: PacedSource[] = [];
+  #immediate = false;
+  #timer: NodeJS.Timeout | undefined;
+  /** Turns after which something was left unread. */
+  waits = 0;
+
+  constructor(rate: Rate) {
+    this.#bucket = new Bucket(rate);
+  }
+
+  /** Reads from it in its turn until it has no more. A source is in here once. */
+  ask(source: PacedSource): void {
+    this.#queue.push(source);
+    this.wake();
+  }
+
+  /** A source may be read sooner than it could before. */
+  wake(): void {
+    if (this.#immediate || this.#queue.length === 0) return;
+    this.#immediate = true;
+    clearTimeout(this.#timer);
+    setImmediate(() => this.#turn());
+  }
+
+  #turn(): void {
+    this.#immediate = false;
+    const until = performance.now() + TURN_MS;
+    const later: PacedSource[] = [];
+    let nextMs = Number.POSITIVE_INFINITY;
+    while (this.#queue.length > 0 && performance.now() < until) {
+      const source = this.#queue.shift() as PacedSource;
+      const waitMs = this.#waitMs(source);
+      if (waitMs > 0) {
+        nextMs = Math.min(nextMs, waitMs);
+        later.push(source);
+        continue;
+      }
+      const { cost, more } = source.readSlice();
+      source.bucket?.take(cost);
+      if (source.bucket !== undefined) this.#bucket.take(cost);
+      if (more) this.#queue.push(source);
+    }
+    if (this.#queue.some((source) => source.bucket === undefined)) nextMs = 0;
+    else if (this.#queue.length > 0) nextMs = REST_MS;
+    this.#queue.push(...later);
+    if (this.#queue.length === 0) return;
+    this.waits += 1;
+    if (nextMs === 0) this.wake();
+    else this.#timer = setTimeout(() => this.wake(), nextMs).unref();
+  }
+
+  #waitMs({ bucket }: PacedSource): number {
+    return bucket === undefined ? 0 : Math.max(bucket.waitMs(), this.#bucket.waitMs());
+  }
+}

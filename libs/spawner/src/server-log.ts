@@ -1,0 +1,125 @@
+import { hostname } from 'node:os';
+import type { LogFile } from '#libs/contracts';
+import { LOG_LIMITS, type LogEntry, type LogStore } from '#libs/lifecycle';
+import { Gather } from './gather';
+import { Bucket, type OutputPiece } from './process';
+
+const GATHER_MS = 100;
+/** One call of the script: it must not hold the server, whatever an agent writes. */
+const BATCH_LINES = 200;
+const BATCH_BYTES = 64 * 1024;
+/** What one agent sends while it runs; a line costs more than its bytes. Its last lines are sent whatever came before. */
+const RATE = { perSecond: 64 * 1024, burst: 512 * 1024 };
+const LINE_COST = 64;
+/** What waits to be sent is as much as the server keeps; it may be a little more before it is cut to that. */
+const KEPT_LINES = LOG_LIMITS.headLines + LOG_LIMITS.tailLines;
+const KEPT_BYTES = LOG_LIMITS.headBytes + LOG_LIMITS.tailBytes;
+const SLACK = 1.25;
+
+/** Whose output it is, and where the whole of it goes. */
+export interface LogOwner {
+  readonly executionId: string;
+  readonly agentId: string;
+  readonly workerId: string;
+  readonly path: string;
+  /** Called with what is not sent because newer lines came before it could be. */
+  readonly onDropped: (lines: number, bytes: number) => void;
+}
+
+/**
+ * An agent's output on the server, for `belay logs` from anywhere: its first lines and its last ones. Of an agent that
+ * writes faster than it may send, the oldest waiting lines after the first ones are dropped, so the end is always there.
+ */
+export class ServerLog {
+  /** Sorted by number; the first ones, up to `headUntil`, are not dropped. */
+  private waiting: LogEntry[] = [];
+  private waitingBytes = 0;
+  private headUntil = 0;
+  private headBytes = 0;
+  private count = 0;
+  private offset = 0;
+  private file: LogFile;
+  private isFileTold = false;
+  private isOver = false;
+  private readonly bucket = new Bucket(RATE);
+  private readonly gather = new Gather(async () => this.send());
+
+  constructor(
+    private readonly store: LogStore,
+    private readonly owner: LogOwner,
+  ) {
+    this.file = { workerId: owner.workerId, host: hostname(), path: owner.path };
+  }
+
+  write({ stream, bytes, ends }: OutputPiece): void {
+    this.waiting.push({ n: ++this.count, offset: this.offset, stream, bytes, ends });
+    this.offset += bytes.length + (ends ? 1 : 0);
+    this.waitingBytes += bytes.length;
+    this.headBytes += bytes.length;
+    if (this.count <= LOG_LIMITS.headLines && this.headBytes <= LOG_LIMITS.headBytes)
+      this.headUntil = this.count;
+    if (this.waiting.length > KEPT_LINES * SLACK || this.waitingBytes > KEPT_BYTES * SLACK) this.trim();
+    this.gather.touch(GATHER_MS);
+  }
+
+  /** Sends what is left and the end, so that a follower stops. Called again after the server was away: what is still left. */
+  async close(lostBytes: number): Promise<void> {
+    if (!this.isOver) {
+      this.isOver = true;
+      this.file = { ...this.file, lostBytes };
+      this.isFileTold = false;
+      this.waiting.push({
+        n: this.count + 1,
+        offset: this.offset,
+        stream: 'end',
+        bytes: Buffer.alloc(0),
+        ends: true,
+      });
+    }
+    await this.gather.flush();
+  }
+
+  private trim(): void {
+    const firsts = this.waiting.findIndex(({ n }) => n > this.headUntil);
+    let until = firsts;
+    let bytes = 0;
+    while (until < this.waiting.length - 1) {
+      const lines = this.waiting.length - (until - firsts);
+      if (lines <= KEPT_LINES && this.waitingBytes - bytes <= KEPT_BYTES) break;
+      bytes += this.waiting[until++]?.bytes.length ?? 0;
+    }
+    const dropped = this.waiting.splice(firsts, until - firsts);
+    this.waitingBytes -= bytes;
+    this.owner.onDropped(dropped.length, bytes);
+  }
+
+  /** One batch; at the end all of them. */
+  private async send(): Promise<void> {
+    while (this.waiting.length > 0) {
+      const waitMs = this.isOver ? 0 : this.bucket.waitMs();
+      if (waitMs > 0) return this.gather.touch(Math.max(waitMs, GATHER_MS));
+      const batch = this.take();
+      const { executionId, agentId } = this.owner;
+      try {
+        await this.store.append(executionId, agentId, batch, this.isFileTold ? undefined : this.file);
+        this.isFileTold = true;
+      } catch {
+        // The server is away: tried again with the next lines, or at the end. The file on the worker has them all.
+        this.waiting = [...batch, ...this.waiting];
+        this.waitingBytes = this.waiting.reduce((sum, { bytes }) => sum + bytes.length, 0);
+        return;
+      }
+      if (!this.isOver && this.waiting.length > 0) return this.gather.touch(GATHER_MS);
+    }
+  }
+
+  private take(): LogEntry[] {
+    let bytes = 0;
+    let lines = 0;
+    while (lines < Math.min(this.waiting.length, BATCH_LINES) && bytes < BATCH_BYTES)
+      bytes += this.waiting[lines++]?.bytes.length ?? 0;
+    this.waitingBytes -= bytes;
+    this.bucket.take(bytes + lines * LINE_COST);
+    return this.waiting.splice(0, lines);
+  }
+}
