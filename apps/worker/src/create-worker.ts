@@ -100,6 +100,7 @@ async function make(options: CreateWorkerOptions, parts: GiveBack): Promise<Work
         workerId,
         workDir: resolve(settings.workDir),
         logDir,
+        maxLogBytes: settings.maxLogMb * 1024 * 1024,
         graceMs: settings.graceMs,
         closing: closing.signal,
         finish: async (...end) => ends.store(...end),

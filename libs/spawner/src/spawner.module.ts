@@ -1,6 +1,7 @@
 import { Module, type DynamicModule } from '@nestjs/common';
 import { LifecycleService } from '#libs/lifecycle';
 import { AgentRunner, type RunnerOptions } from './agent-runner';
+import { LogSweeper } from './log-sweeper';
 import { createProcessHost, type ProcessHost, type ProcessHostOptions } from './process';
 
 /** What the application decides: where processes live, and how an attempt's end is stored. */
@@ -9,6 +10,10 @@ export interface SpawnerOptions {
   readonly host: ProcessHostOptions | ProcessHost;
   readonly runner: Omit<RunnerOptions, 'finish'> & Partial<Pick<RunnerOptions, 'finish'>>;
 }
+
+const DEFAULT_LOG_BYTES = 1024 * 1024 * 1024;
+/** Agents with log files in one folder. */
+const MAX_LOGS = 20_000;
 
 /** The token of the worker's ProcessHost. */
 export const PROCESS_HOST = Symbol('belay.process-host');
@@ -38,6 +43,18 @@ export class SpawnerModule {
             new AgentRunner(lifecycle, host, {
               finish: async (fence, outcome) => lifecycle.agents.finish(fence, outcome),
               ...chosen.runner,
+            }),
+        },
+        {
+          provide: LogSweeper,
+          inject: [settings, AgentRunner, LifecycleService],
+          useFactory: ({ runner }: SpawnerOptions, agents: AgentRunner, lifecycle: LifecycleService) =>
+            new LogSweeper(lifecycle.agents, {
+              logDir: runner.logDir,
+              maxBytes: runner.maxLogBytes ?? DEFAULT_LOG_BYTES,
+              maxAgents: MAX_LOGS,
+              busy: () => agents.agentIds(),
+              onError: (error) => runner.onError?.(error, ''),
             }),
         },
       ],

@@ -217,6 +217,13 @@ export const SETTINGS: readonly Setting[] = [
     description: "Where agents run, and what a spec's relative cwd starts from",
   }),
   setting({
+    name: 'BELAY_MAX_LOG_MB',
+    key: 'maxLogMb',
+    kind: wholeNumber(1, 1_000_000),
+    fallback: '1024',
+    description: "Most that agents' log files of one data directory take; the oldest ended ones go first",
+  }),
+  setting({
     name: 'BELAY_WORKER_HTTP_PORT',
     key: 'workerHttpPort',
     kind: wholeNumber(0, 65_535),

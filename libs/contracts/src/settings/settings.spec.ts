@@ -42,6 +42,7 @@ describe('R66 settings', () => {
       retentionMs: 7 * 86_400_000,
       containment: 'auto',
       workDir: '.',
+      maxLogMb: 1_024,
       workerHttpPort: 0,
       logLevel: 'info',
       maxEnded: 100_000,

@@ -45,6 +45,8 @@ export interface Settings {
   readonly cgroupParent?: string;
   /** Where agents run, and what a relative `cwd` of a spec starts from. */
   readonly workDir: string;
+  /** Of agents' log files in the data directory. Mebibytes. */
+  readonly maxLogMb: number;
   /** 0: any free port. */
   readonly workerHttpPort: number;
   readonly logLevel: LogLevel;
