@@ -67,13 +67,17 @@ it('R14 the last words of an agent that prints much and fails are kept, each of 
     // One place where lines are missing, with what is missing there.
     const gaps = logs.lines.filter(({ skipped }) => skipped !== undefined);
     expect(gaps.map(({ skipped }) => skipped)).toEqual([logs.skipped]);
-    const file = readFileSync(logs.file?.path ?? '', 'utf8').trimEnd().split('\n');
+    const file = readFileSync(logs.file?.path ?? '', 'utf8')
+      .trimEnd()
+      .split('\n');
     expect([file.length, file.at(-1)?.split(' ').at(-1), logs.file?.lostBytes]).toEqual([5_001, 'FATAL', 0]);
   }
 }, 120_000);
 
 it('every byte comes back, of long lines too', async () => {
-  const { agentId } = await run(`printf '\\377\\376\\n'; head -c 70000 /dev/zero | tr '\\0' x; printf end >&2`);
+  const { agentId } = await run(
+    `printf '\\377\\376\\n'; head -c 70000 /dev/zero | tr '\\0' x; printf end >&2`,
+  );
   const { lines, total } = await logOf(agentId);
   const written = (stream: string) =>
     Buffer.concat(
@@ -206,7 +210,9 @@ it('eight agents that shout on fd 3 and four that print without end cost a ninth
 }, 180_000);
 
 it('R62 a follower of a log that never reads is dropped, and its orchestrator stays small', async () => {
-  const id = await submit('exec yes xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx');
+  const id = await submit(
+    'exec yes xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx',
+  );
   const agentId = await eventually(
     async () => (await fleet.client.nodes(id)).items[0]?.agentId,
     'the agent of the node',

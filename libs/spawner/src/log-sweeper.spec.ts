@@ -69,9 +69,7 @@ describe("log files of a worker's folder", () => {
     log(2, 'failed', 30, ['', '.1']);
     log(3, 'running', 99);
     log(4, 'killed', 20);
-    expect(await sweeper(maxBytes, maxAgents).sweep()).toEqual(
-      maxAgents === 2 ? [id(2), id(4)] : [id(2)],
-    );
+    expect(await sweeper(maxBytes, maxAgents).sweep()).toEqual(maxAgents === 2 ? [id(2), id(4)] : [id(2)]);
   });
 
   it('are left alone when the server cannot be asked', async () => {

@@ -2,7 +2,7 @@ import { allowedEnvironment, withoutNpmFolders } from './environment';
 
 const GYP = '/usr/lib/node_modules/npm/node_modules/@npmcli/run-script/lib/node-gyp-bin';
 
-describe("the PATH of agents", () => {
+describe('the PATH of agents', () => {
   it.each([
     ['npm start', `/app/node_modules/.bin:/node_modules/.bin:${GYP}:/usr/bin:/bin`, '/usr/bin:/bin'],
     [
