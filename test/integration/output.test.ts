@@ -3,12 +3,14 @@ import { join } from 'node:path';
 import type { AgentLogs, BelayEvent, LogLine } from '#libs/contracts';
 import { eventually, startFleet, type Fleet } from '../support/fleet';
 
+jest.setTimeout(240_000);
+
 /** What agents are given on stdin and what becomes of what they say, with real workers and a real server. */
 let fleet: Fleet;
 beforeAll(async () => {
   fleet = await startFleet({ workers: 1, env: { BELAY_WORKER_CONCURRENCY: '16' } });
-}, 60_000);
-afterAll(async () => fleet.stop(), 60_000);
+}, 180_000);
+afterAll(async () => fleet.stop(), 180_000);
 
 const sh = (script: string) => ({ command: ['/bin/sh', '-c', script] });
 
@@ -72,7 +74,7 @@ it('R14 the last words of an agent that prints much and fails are kept, each of 
       .split('\n');
     expect([file.length, file.at(-1)?.split(' ').at(-1), logs.file?.lostBytes]).toEqual([5_001, 'FATAL', 0]);
   }
-}, 120_000);
+});
 
 it('every byte comes back, of long lines too', async () => {
   const { agentId } = await run(
@@ -125,7 +127,7 @@ it('events beyond the bound are dropped, counted in the record, and told by an e
   expect(told[0]).toMatchObject({ agentId, entity: 'agent', nodeId: 'a', attempt: 1 });
   const metrics = await metricsOfWorker();
   expect(metrics).toMatch(new RegExp(`belay_worker_dropped\\{what="events"\\} ${3_000 - kept}$`, 'm'));
-}, 120_000);
+});
 
 it('a progress or checkpoint that is too large is counted; the last good one stays, beside the record', async () => {
   const big = (bytes: number) => `$(head -c ${bytes} /dev/zero | tr '\\0' x)`;
@@ -189,7 +191,7 @@ it('eight agents that shout on fd 3 and four that print without end cost a ninth
   const perSecond = ((await bytesIntoServer()) - before) / ((performance.now() - from) / 1_000);
   // Each report of the ninth, in order.
   const ticks = (await eventsOf(ninth)).filter(({ type }) => type === 'agent.event');
-  expect(ticks.map(({ data }) => (data as { value: number }).value)).toEqual(
+  expect(ticks.map(({ data }) => Number((data as { value: string }).value))).toEqual(
     Array.from({ length: count }, (_, i) => i),
   );
   // Four floods of output send 64 KiB/s each; before, eight of reports sent several MiB/s together.
@@ -207,7 +209,7 @@ it('eight agents that shout on fd 3 and four that print without end cost a ninth
   expect(logs.lines.length + logs.skipped.lines).toBe(logs.total.lines);
   expect(logs.file?.lostBytes).toBeGreaterThanOrEqual(0);
   expect(readdirSync(join(fleet.dir, 'agents'))).toContain(`${printer?.id}.log`);
-}, 180_000);
+});
 
 it('R62 a follower of a log that never reads is dropped, and its orchestrator stays small', async () => {
   const id = await submit(
@@ -231,7 +233,7 @@ it('R62 a follower of a log that never reads is dropped, and its orchestrator st
   expect(rss() - before).toBeLessThan(150);
   await Promise.all(responses.map(async (response) => response.body?.cancel()));
   await fleet.client.stop(id, { mode: 'immediate' });
-}, 120_000);
+});
 
 it('R45 a follower is told when its orchestrator drains', async () => {
   const second = await fleet.addOrchestrator();
@@ -248,4 +250,4 @@ it('R45 a follower is told when its orchestrator drains', async () => {
   expect(await text).toMatch(/event: server_shutting_down\ndata: \{"retryAfterMs":1000\}\n\n$/);
   expect(await second.exited).toBe(0);
   await fleet.client.stop(id, { mode: 'immediate' });
-}, 60_000);
+});

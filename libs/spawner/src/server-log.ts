@@ -39,7 +39,8 @@ export class ServerLog {
   private count = 0;
   private offset = 0;
   private file: LogFile;
-  private isFileTold = false;
+  /** The one the server knows: at the end there is more to say. */
+  private fileTold: LogFile | undefined;
   private isOver = false;
   private readonly bucket = new Bucket(RATE);
   private readonly gather = new Gather(async () => this.send());
@@ -67,7 +68,6 @@ export class ServerLog {
     if (!this.isOver) {
       this.isOver = true;
       this.file = { ...this.file, lostBytes };
-      this.isFileTold = false;
       this.waiting.push({
         n: this.count + 1,
         offset: this.offset,
@@ -100,9 +100,10 @@ export class ServerLog {
       if (waitMs > 0) return this.gather.touch(Math.max(waitMs, GATHER_MS));
       const batch = this.take();
       const { executionId, agentId } = this.owner;
+      const { file } = this;
       try {
-        await this.store.append(executionId, agentId, batch, this.isFileTold ? undefined : this.file);
-        this.isFileTold = true;
+        await this.store.append(executionId, agentId, batch, file === this.fileTold ? undefined : file);
+        this.fileTold = file;
       } catch {
         // The server is away: tried again with the next lines, or at the end. The file on the worker has them all.
         this.waiting = [...batch, ...this.waiting];
