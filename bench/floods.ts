@@ -66,17 +66,17 @@ function probe(fleet: BenchFleet): { end(): Promise<Omit<Sample, 'reports' | 'lo
   const loop: number[] = [];
   const pings: number[] = [];
   const beats = new Set<number>();
-  let over = false;
+  const over = new AbortController();
   const { redis } = fleet.valkey;
   const began = performance.now();
   const run = (async (): Promise<Omit<Sample, 'reports' | 'lost'>> => {
     const before = await bytesIn(redis);
     const [worker] = (await fleet.client.workers()).items;
-    while (!over) {
+    while (!over.signal.aborted) {
       loop.push(await timed(async () => fetch(`http://127.0.0.1:${worker?.httpPort}/health`)));
       pings.push(await timed(async () => redis.ping()));
       const beat = await redis.hget(fleet.valkey.keys.worker(worker?.id ?? ''), 'lastHeartbeatAt');
-      beats.add(Number(beat));
+      if (beat !== null) beats.add(Number(beat));
       await pause(PROBE_MS);
     }
     const seen = [...beats];
@@ -91,7 +91,7 @@ function probe(fleet: BenchFleet): { end(): Promise<Omit<Sample, 'reports' | 'lo
   })();
   return {
     end: async () => {
-      over = true;
+      over.abort();
       return run;
     },
   };
