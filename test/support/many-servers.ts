@@ -205,12 +205,13 @@ export async function startSentinelSet(
   };
 }
 
-/** Three primaries, each with a replica. */
+/** Three primaries, each with a replica, unless other numbers are given: `replicas` is 0 or 1 of each primary. */
 export async function startCluster(
-  options: { args?: readonly string[] } & Access = {},
+  options: { args?: readonly string[]; primaries?: number; replicas?: 0 | 1 } & Access = {},
 ): Promise<ManyServers> {
-  const { tls, users } = options;
-  const servers = await start(6, {
+  const { tls, users, primaries: count = 3, replicas: each = 1 } = options;
+  const total = count * (1 + each);
+  const servers = await start(total, {
     args: async () =>
       [
         ['--cluster-enabled', 'yes', '--cluster-config-file', 'nodes.conf'],
@@ -220,9 +221,9 @@ export async function startCluster(
       ].flat(),
     tls,
   });
-  const primaries = servers.slice(0, 3);
+  const primaries = servers.slice(0, count);
   const [first] = servers as [ThrowawayServer, ...ThrowawayServer[]];
-  const width = Math.ceil(16_384 / 3);
+  const width = Math.ceil(16_384 / count);
   for (const [i, server] of primaries.entries())
     await call(server, 'CLUSTER', 'ADDSLOTSRANGE', i * width, Math.min((i + 1) * width, 16_384) - 1);
   for (const [i, server] of servers.entries()) await call(server, 'CLUSTER', 'SET-CONFIG-EPOCH', i + 1);
@@ -235,10 +236,10 @@ export async function startCluster(
       .split('\n')
       .filter((line) => line !== '');
   await until(
-    async () => (await Promise.all(servers.map(nodes))).every((lines) => lines.length === 6),
+    async () => (await Promise.all(servers.map(nodes))).every((lines) => lines.length === total),
     'the acquaintance of the nodes',
   );
-  for (const [i, replica] of servers.slice(3).entries())
+  for (const [i, replica] of servers.slice(count).entries())
     await call(
       replica,
       'CLUSTER',
@@ -249,7 +250,9 @@ export async function startCluster(
     const replicas = (await nodes(server)).filter(
       (line) => line.includes('slave') && line.includes(' connected'),
     ).length;
-    return replicas === 3 && String(await call(server, 'CLUSTER', 'INFO')).includes('cluster_state:ok');
+    return (
+      replicas === total - count && String(await call(server, 'CLUSTER', 'INFO')).includes('cluster_state:ok')
+    );
   };
   await until(
     async () => (await Promise.all(servers.map(healthy))).every(Boolean),
@@ -259,7 +262,7 @@ export async function startCluster(
     const links = await Promise.all(
       primaries.map(async (server) => String(await call(server, 'INFO', 'replication'))),
     );
-    return links.every((text) => text.includes('state=online'));
+    return each === 0 || links.every((text) => text.includes('state=online'));
   }, 'the replication');
   if (users !== undefined) {
     for (const server of servers) {

@@ -2,6 +2,7 @@ export * from './change-feed';
 export * from './connection';
 export * from './keyspace';
 export * from './local-server';
+export * from './moving-slots';
 export * from './passing';
 export * from './quarantine';
 export * from './recent';

@@ -1,7 +1,7 @@
 import { checkArmed, checkDrills } from '../doctor/check-killswitch';
 import { checkWorkers } from '../doctor/check-orchestrator';
 import { describeOrders } from '../doctor/check-orders';
-import { describeLook } from '../doctor/check-server';
+import { describeLook, describeMoving } from '../doctor/check-server';
 import { EXIT } from '../exit-codes';
 import { startScriptedServer, type Routes, type ScriptedServer } from '../session/scripted-server';
 
@@ -230,6 +230,15 @@ describe('doctor', () => {
     expect(describeLook({ ...at, state: 'silent', why: 'no answer' })?.advice).toBe(
       'end pid 5, then: belay up',
     );
+  });
+
+  it('names the slots of a Cluster that move, and what they keep waiting', () => {
+    expect(describeMoving('valkey 8.0.1 at c', [5, 9])).toMatchObject({
+      result: 'warn',
+      message: 'valkey 8.0.1 at c; moving to another node: slot 5, 9',
+    });
+    const many = Array.from({ length: 12 }, (_, i) => i);
+    expect(describeMoving('c', many).message).toMatch(/ 9 and 2 more$/);
   });
 
   it('says that the state is away, and not that no worker runs', async () => {

@@ -7,6 +7,8 @@ import { fail, ok, warn, type Check } from './check';
 
 const PROGRAMS = ['valkey-server', 'redis-server'] as const;
 const VERSION_MS = 5_000;
+/** Slots that are named. */
+const MOST_SLOTS = 10;
 
 /** The state server: what answers at BELAY_VALKEY_URL, or what `up` would start. Nothing is started or fetched. */
 export async function checkServer(env: NodeJS.ProcessEnv, dataDir: DataDir): Promise<Check> {
@@ -18,11 +20,23 @@ async function checkGiven(env: NodeJS.ProcessEnv, given: string): Promise<Check>
   // With a URL `ensureServer` only looks: it starts nothing.
   const { ensureServer, withoutPassword } = await import('#libs/valkey');
   try {
-    const { version } = await ensureServer({ env });
-    return ok('state server', `${version.name} ${version.version} at ${withoutPassword(given)}`);
+    const { version, moving } = await ensureServer({ env });
+    const where = `${version.name} ${version.version} at ${withoutPassword(given)}`;
+    return moving === undefined ? ok('state server', where) : describeMoving(where, moving);
   } catch (error) {
     return fail('state server', (error as Error).message);
   }
+}
+
+/** Slots that move: calls for what they hold wait. */
+export function describeMoving(where: string, slots: readonly number[]): Check {
+  const shown = slots.slice(0, MOST_SLOTS).join(', ');
+  const more = slots.length > MOST_SLOTS ? ` and ${slots.length - MOST_SLOTS} more` : '';
+  return warn(
+    'state server',
+    `${where}; moving to another node: slot ${shown}${more}`,
+    'calls for what these slots hold wait until each has settled; none may move for longer than 5 s while agents run',
+  );
 }
 
 async function checkLocal(env: NodeJS.ProcessEnv, dataDir: DataDir): Promise<Check> {

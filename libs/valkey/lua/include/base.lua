@@ -4,6 +4,14 @@
 local TAG = ARGV[1]
 local function key(suffix) return TAG .. ':' .. suffix end
 
+-- While a slot of a Cluster moves, each node has a part of its keys, and only the declared key is looked at before a script
+-- begins: it would fail half-way, or make anew what it does not see. Two keys that never exist are refused on both nodes,
+-- so the script ends here, having written nothing; the caller asks again.
+local MOVING = redis.pcall('EXISTS', key('never'), key('nowhere'))
+if type(MOVING) == 'table' then
+  return redis.error_reply('TRYAGAIN The slot of ' .. TAG .. ' is moving to another node')
+end
+
 local TIME = redis.call('TIME')
 local NOW = tonumber(TIME[1]) * 1000 + math.floor(tonumber(TIME[2]) / 1000)
 -- Lua prints 1.7e12 as a float; stored and returned numbers must stay whole.

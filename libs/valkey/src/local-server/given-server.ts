@@ -1,5 +1,6 @@
 import { BelayError, isBelayError, parseValkeyUrl } from '#libs/contracts';
 import { Connections } from '../connection';
+import { movingSlots } from '../moving-slots';
 import { askServer, parseServerUrl } from './ask-server';
 import { isNewEnough, OLDEST_SERVER, parseInfoVersion } from './server-version';
 import type { LocalServer, ServerVersion } from './types';
@@ -51,7 +52,8 @@ async function checkMany(url: string): Promise<LocalServer> {
     const version = parseInfoVersion(await server.info('server'));
     if (version !== undefined && !isNewEnough(version.version))
       throw new Error(`it is ${version.name} ${version.version}, and Belay needs ${OLDEST_SERVER} or later`);
-    return given(url, version);
+    const moving = await movingSlots(server);
+    return { ...given(url, version), ...(moving.length === 0 ? {} : { moving }) };
   } catch (cause) {
     const what = isBelayError(cause) ? trouble : wordsOf(cause);
     throw refuse(url, `cannot be used: ${what}`, 'Start it, or correct the URL', cause);

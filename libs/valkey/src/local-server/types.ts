@@ -18,6 +18,8 @@ export interface LocalServer {
   readonly pid?: number | undefined;
   readonly version: ServerVersion;
   readonly source: ServerSource;
+  /** Slots of a Cluster that are on their way to another node. */
+  readonly moving?: readonly number[];
   /** Another caller owns it (or it was given by URL): `stop()` then leaves it running. */
   readonly reused: boolean;
   /** Resolves when the server has ended, for whatever reason; never for one this caller does not own. */
