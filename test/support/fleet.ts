@@ -131,13 +131,26 @@ export async function startFleet(
     workers.push(member);
     return member;
   };
-  const first = options.orchestrators === 0 ? undefined : await addOrchestrator();
-  await Promise.all(Array.from({ length: options.workers ?? 2 }, async () => addWorker()));
-  const valkey = await new Valkey({
-    url,
-    keyPrefix: 'belay',
-    shards: Number(base.BELAY_SHARDS),
-  }).open();
+  // A fleet that could not begin is nobody's to stop.
+  const undo = async (): Promise<void> => {
+    for (const { process: child } of [...workers, ...orchestrators]) child.kill('SIGKILL');
+    await Promise.all([...workers, ...orchestrators].map(async (member) => member.exited));
+    await server?.stop();
+    rmSync(dir, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 });
+  };
+  let first: Member | undefined;
+  let valkey: Valkey;
+  try {
+    first = options.orchestrators === 0 ? undefined : await addOrchestrator();
+    const begun = await Promise.allSettled(
+      Array.from({ length: options.workers ?? 2 }, async () => addWorker()),
+    );
+    for (const one of begun) if (one.status === 'rejected') throw one.reason;
+    valkey = await new Valkey({ url, keyPrefix: 'belay', shards: Number(base.BELAY_SHARDS) }).open();
+  } catch (error) {
+    await undo();
+    throw error;
+  }
   return {
     get server(): ThrowawayServer {
       if (server === undefined) throw new Error('this fleet has no server of its own');

@@ -1,10 +1,7 @@
-import { AsyncLocalStorage } from 'node:async_hooks';
 import { startFleet, type Fleet } from './fleet';
+import { placePerTest, type OwnTest } from './own-place';
 
 type FleetOptions = NonNullable<Parameters<typeof startFleet>[0]>;
-
-/** Beside others, and on a machine that may be busy: no test is about this number. Milliseconds. */
-const PATIENCE_MS = 120_000;
 
 /** What one test has started. */
 interface Place {
@@ -13,19 +10,9 @@ interface Place {
   readonly others: (() => Promise<unknown> | void)[];
 }
 
-type Body = () => Promise<void>;
-
-/** Declares tests as `it` does. */
-export interface OwnTest {
-  (title: string, body: Body, timeoutMs?: number): void;
-  each<T>(rows: readonly T[]): (title: string, body: (row: T) => Promise<void>, timeoutMs?: number) => void;
-}
-
 /**
- * For a file whose tests each have a fleet of their own, and a server: such tests wait for leases, graces and limits
- * far more than they work, so those of one `describe` run several at a time (`maxConcurrency` of jest.config.cjs).
- *
- * `fleet` is that of the test which reads it. It is stopped when the test ends, and then what `onEnd` was told.
+ * As `placePerTest`, for tests with a fleet of their own. `fleet` is that of the test which reads it. It is stopped
+ * when the test ends, and then what `onEnd` was told is done, the last first.
  */
 export function fleetPerTest(): {
   fleet: Fleet;
@@ -33,57 +20,26 @@ export function fleetPerTest(): {
   onEnd: (give: () => Promise<unknown> | void) => void;
   it: OwnTest;
 } {
-  const places = new AsyncLocalStorage<Place>();
-  const open = new Set<Place>();
-  const stop = async (place: Place): Promise<void> => {
-    if (!open.delete(place)) return;
-    try {
-      await place.fleet?.stop();
-    } finally {
-      for (const give of place.others.toReversed()) await give();
-    }
-  };
-  const here = (): Place => {
-    const place = places.getStore();
-    if (place === undefined) throw new Error('what a test begins is begun inside of it');
-    return place;
-  };
-  // A test that timed out never came to its own end.
-  afterAll(async () => void (await Promise.all([...open].map(stop))), 60_000);
-
-  const inPlace = async (body: Body): Promise<void> => {
-    const place: Place = { others: [] };
-    open.add(place);
-    try {
-      await places.run(place, body);
-    } finally {
-      await stop(place);
-    }
-  };
-  const declare = (title: string, body: Body, timeoutMs?: number): void =>
-    it.concurrent(title, async () => inPlace(body), patience(timeoutMs));
-  const each: OwnTest['each'] = (rows) => (title, body, timeoutMs) =>
-    it.concurrent.each(rows as never[])(
-      title,
-      async (row) => inPlace(async () => body(row)),
-      patience(timeoutMs),
-    );
+  const { here, it } = placePerTest<Place>(
+    () => ({ others: [] }),
+    async (place) => {
+      try {
+        await place.fleet?.stop();
+      } finally {
+        for (const give of place.others.toReversed()) await give();
+      }
+    },
+  );
   return {
     fleet: new Proxy({} as Fleet, {
       get(_target, name) {
-        const fleet = places.getStore()?.fleet;
+        const { fleet } = here();
         if (fleet === undefined) throw new Error(`fleet.${String(name)} was read where no fleet was begun`);
         return Reflect.get(fleet, name, fleet) as unknown;
       },
     }),
-    begin: async (options) => {
-      const place = here();
-      place.fleet = await startFleet(options);
-      return place.fleet;
-    },
+    begin: async (options) => (here().fleet = await startFleet(options)),
     onEnd: (give) => void here().others.push(give),
-    it: Object.assign(declare, { each }),
+    it,
   };
 }
-
-const patience = (timeoutMs = 0): number => Math.max(timeoutMs, PATIENCE_MS);

@@ -10,7 +10,7 @@ const LONGEST_MS = 100;
 export async function eventually<T>(
   look: () => Promise<T | undefined | false> | T | undefined | false,
   what: string,
-  timeoutMs = 30_000,
+  timeoutMs = 60_000,
 ): Promise<T> {
   const begun = performance.now();
   for (;;) {
@@ -27,7 +27,7 @@ export async function eventually<T>(
 export async function until(
   look: () => Promise<boolean> | boolean,
   what: string,
-  timeoutMs = 30_000,
+  timeoutMs = 60_000,
 ): Promise<void> {
   await eventually(
     async () => {
