@@ -14,7 +14,7 @@ import { streamLog } from './log-stream';
 import { OrchestratorService } from './orchestrator.service';
 import { QueryReader, type Query as QueryMap } from './query';
 import { TakesQuery } from './query.guard';
-import { readLastEventId, SseStream } from './sse';
+import { readLastEventId } from './sse';
 
 @Controller('api')
 export class AgentsController {
@@ -73,8 +73,7 @@ export class AgentsController {
     const { executionId } = await this.lifecycle.agents.get(id);
     if (follow) {
       const lastId = readLastEventId(request);
-      const stream = new SseStream(reply);
-      this.orchestrator.track(stream.closed);
+      const stream = this.orchestrator.openStream(reply);
       await streamLog(this.lifecycle, stream, {
         executionId,
         agentId: id,

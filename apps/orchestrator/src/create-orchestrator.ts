@@ -35,6 +35,8 @@ export interface Orchestrator {
    * @throws BelayError DRAINING after a stop, or a start that failed
    */
   start(): Promise<void>;
+  /** Refuses new work from here on; everything else goes on until `stop`. */
+  closeAdmission(): void;
   /** Drains, then closes what it has. Every caller shares one; each of its phases is bounded, and it never rejects. */
   stop(): Promise<void>;
 }
@@ -110,6 +112,7 @@ async function make(options: CreateOrchestratorOptions, parts: GiveBack): Promis
         throw error;
       }
     },
+    closeAdmission: () => orchestrator.closeAdmission(),
     stop: async () => life.drain(),
   };
 }

@@ -4,11 +4,13 @@ import type { ChangeFeed } from '#libs/valkey';
 import { Semaphore } from './semaphore';
 import type { SseStream } from './sse';
 
-const BATCH = 200;
+const BATCH = 64;
 /** Streams reading at a time, of all there are: a kill asked of this process must not wait behind a crowd of them. */
 const READERS = 4;
 const reading = new Semaphore(READERS);
 const WAIT_MS = 15_000;
+/** Told to clients of a server that drains, as the `retry` field too. Milliseconds. */
+const RETRY_MS = 1_000;
 
 /** Of two ids of one stream. */
 export function isAfter(a: string, b: string): boolean {
@@ -34,9 +36,9 @@ export function either(a: AbortSignal, b: AbortSignal): { signal: AbortSignal; r
 }
 
 /**
- * Streams one execution's events from `lastId` on: what is stored is read, the published events only say when to read
- * again, so nothing is lost, doubled or out of order (R57). Ends after the terminal event, or with a final frame when
- * the server drains.
+ * Streams one execution's events from `lastId` on: stored events are read, the published ones only say when to read again, so
+ * nothing is lost, doubled or out of order. Where events are missing (retention, a failover) a `reset` says so, with the record
+ * as it is now. Ends after the terminal event, or with a final frame when the server drains; the response is over then.
  */
 export async function streamExecution(
   lifecycle: LifecycleService,
@@ -44,52 +46,92 @@ export async function streamExecution(
   stream: SseStream,
   options: { executionId: string; lastId?: string; closing: AbortSignal },
 ): Promise<void> {
-  const { executions } = lifecycle;
-  const { executionId } = options;
-  const record = await executions.get(executionId);
-  stream.send('ready', { executionId, state: record.state });
-  let cursor = options.lastId ?? '0-0';
-  const first = await executions.firstEventId(executionId);
-  if (options.lastId !== undefined && first !== undefined && isAfter(first, options.lastId)) {
-    stream.send('reset', { snapshot: record, oldest: first });
-  }
   const { signal, release } = either(stream.gone.signal, options.closing);
-  void stream.closed.then(release);
-  while (!signal.aborted) {
-    const from = cursor;
-    const events = await reading.run(async () => sendBatch(executions, stream, executionId, from));
-    if (events === undefined) return;
-    cursor = events.at(-1)?.id ?? cursor;
-    if (events.length === BATCH) continue;
-    // The record decides: an ended execution that is retried later begins a new stream.
-    const { state } = await executions.get(executionId);
-    if (isEnded(EXECUTION_MACHINE, state) && (await executions.events(executionId, cursor, 1)).length === 0) {
-      stream.send('end', { state });
-      return stream.end();
-    }
-    const look = async () =>
-      (await executions.events(executionId, cursor, 1)).length > 0 ? true : undefined;
-    await feed
-      .until(look, (event) => event.executionId === executionId, {
-        timeoutMs: WAIT_MS,
-        what: 'An event',
-        signal,
-      })
-      .catch(() => undefined);
+  try {
+    await followExecution(lifecycle, feed, stream, { ...options, signal });
+    if (options.closing.aborted)
+      stream.send('server_shutting_down', { retryAfterMs: RETRY_MS }, undefined, RETRY_MS);
+  } finally {
+    // Also when the state server is away for longer than a read is patient: the client comes back with its last id.
+    stream.end();
+    release();
   }
-  if (options.closing.aborted) stream.send('server_shutting_down', { retryAfterMs: 1_000 });
-  stream.end();
 }
 
-/** Reads and sends one batch; undefined when the client is gone. A turn of the loop for everything else in between. */
-async function sendBatch(
-  executions: LifecycleService['executions'],
+async function followExecution(
+  { executions }: LifecycleService,
+  feed: ChangeFeed,
   stream: SseStream,
-  executionId: string,
-  cursor: string,
-): Promise<BelayEvent[] | undefined> {
-  await new Promise((resolve) => setImmediate(resolve));
-  const events = await executions.events(executionId, cursor, BATCH);
-  for (const event of events) if (!stream.send('event', event, event.id)) return undefined;
-  return events;
+  { executionId, lastId, signal }: { executionId: string; lastId?: string; signal: AbortSignal },
+): Promise<void> {
+  const record = await executions.get(executionId);
+  stream.send('ready', { executionId, state: record.state });
+  const sender = new EventSender(executions, stream, executionId);
+  await sender.resume(lastId);
+  while (!signal.aborted) {
+    const events = await reading.run(async () => {
+      // A turn of the loop for everything else in between.
+      await new Promise((resolve) => setImmediate(resolve));
+      return executions.events(executionId, sender.cursor, BATCH);
+    });
+    // Outside of the turn: a client that is slow to take them keeps nobody else from reading.
+    if (!(await sender.send(events))) return;
+    if (events.length === BATCH) continue;
+    const hasMore = async () => (await executions.events(executionId, sender.cursor, 1)).length > 0;
+    // The record decides: an ended execution that is retried later begins a new stream.
+    const { state } = await executions.get(executionId);
+    if (isEnded(EXECUTION_MACHINE, state) && !(await hasMore())) {
+      stream.send('end', { state });
+      return;
+    }
+    await feed
+      .until(
+        async () => (await hasMore()) || undefined,
+        (event) => event.executionId === executionId,
+        { timeoutMs: WAIT_MS, what: 'An event', signal },
+      )
+      .catch(() => undefined);
+  }
+}
+
+/** Sends events in order and knows where it is; a jump in their numbers is told. */
+class EventSender {
+  cursor = '0-0';
+  /** Number of the last event sent; undefined while it is not known. */
+  private seq: number | undefined = 0;
+
+  constructor(
+    private readonly executions: LifecycleService['executions'],
+    private readonly stream: SseStream,
+    private readonly executionId: string,
+  ) {}
+
+  /** Goes on after an id the client has: it may be older than the oldest kept, or, after a failover, newer than all. */
+  async resume(lastId: string | undefined): Promise<void> {
+    if (lastId === undefined) return;
+    this.cursor = lastId;
+    this.seq = undefined;
+    const kept = await this.executions.keptEventIds(this.executionId);
+    if (kept === undefined) return;
+    const isNewer = isAfter(lastId, kept.last);
+    if (isNewer) this.cursor = kept.last;
+    if (isNewer || isAfter(kept.first, lastId)) await this.reset(kept.first);
+  }
+
+  /** False when the client is gone, or too slow. */
+  async send(events: readonly BelayEvent[]): Promise<boolean> {
+    for (const event of events) {
+      // One that cannot be read has no number of its own.
+      const seq = event.seq === 0 && this.seq !== undefined ? this.seq + 1 : event.seq;
+      if (this.seq !== undefined && seq > this.seq + 1) await this.reset(event.id);
+      if (!this.stream.send('event', event, event.id) || !(await this.stream.drained())) return false;
+      this.cursor = event.id;
+      this.seq = seq;
+    }
+    return true;
+  }
+
+  private async reset(oldest: string): Promise<void> {
+    this.stream.send('reset', { snapshot: await this.executions.get(this.executionId), oldest });
+  }
 }

@@ -14,6 +14,7 @@ import {
 import {
   BelayError,
   EXECUTION_MACHINE,
+  isEnded,
   NODE_MACHINE,
   statesOf,
   validatePauseRequest,
@@ -34,7 +35,7 @@ import { readIdempotencyKey } from './idempotency-key';
 import { OrchestratorService } from './orchestrator.service';
 import { QueryReader, type Query as QueryMap } from './query';
 import { TakesQuery } from './query.guard';
-import { readLastEventId, SseStream } from './sse';
+import { readLastEventId } from './sse';
 
 @Controller('api')
 export class ExecutionsController {
@@ -169,12 +170,24 @@ export class ExecutionsController {
     @Body() body: unknown,
     @Query() query: QueryMap,
     @Res({ passthrough: true }) reply: FastifyReply,
-  ): Promise<StopResponse | { orderId: string; executionId: string; status: string }> {
+  ): Promise<StopResponse | { orderId?: string; executionId: string; status: string }> {
     const reader = new QueryReader(query);
     const wait = reader.flag('wait', true);
     reader.done();
     const request = { ...validateStopRequest(body ?? {}), by: 'api' };
     if (!wait) {
+      // One that cannot be read can still be stopped.
+      const before = await this.lifecycle.executions.get(id).catch(() => undefined);
+      // Of an ended one nothing is left to stop: no order is placed, as where the end is waited for.
+      if (before !== undefined && isEnded(EXECUTION_MACHINE, before.state)) {
+        void reply.status(202);
+        const { orderId: earlier } = before;
+        return {
+          executionId: id,
+          status: before.state,
+          ...(earlier === undefined ? {} : { orderId: earlier }),
+        };
+      }
       const { id: orderId } = await this.killswitch.give({
         reason: 'user_abort',
         ...request,
@@ -203,15 +216,21 @@ export class ExecutionsController {
   }
 
   @Get('executions/:id/events')
+  @TakesQuery('cancelOnDisconnect')
   async events(
     @Param('id') id: string,
+    @Query() query: QueryMap,
     @Req() request: FastifyRequest,
     @Res() reply: FastifyReply,
   ): Promise<void> {
+    const reader = new QueryReader(query);
+    const cancelOnDisconnect = reader.flag('cancelOnDisconnect', false);
+    reader.done();
     await this.lifecycle.executions.get(id);
     const lastId = readLastEventId(request);
-    const stream = new SseStream(reply);
-    this.orchestrator.track(stream.closed);
+    const follow = cancelOnDisconnect ? await this.orchestrator.attendance.watch(id) : undefined;
+    const stream = this.orchestrator.openStream(reply);
+    follow?.(stream);
     await streamExecution(this.lifecycle, this.feed, stream, {
       executionId: id,
       closing: this.orchestrator.closing.signal,

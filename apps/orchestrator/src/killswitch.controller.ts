@@ -45,8 +45,12 @@ export class KillswitchController {
   }
 
   @Get('killswitch/:id')
-  async get(@Param('id') id: string): Promise<Receipt> {
-    return this.killswitch.orders.receipt(id);
+  @TakesQuery('wait')
+  async get(@Param('id') id: string, @Query() query: QueryMap): Promise<Receipt> {
+    const reader = new QueryReader(query);
+    const wait = reader.flag('wait', false);
+    reader.done();
+    return wait ? this.killswitch.waitForReceipt(id) : this.killswitch.orders.receipt(id);
   }
 
   /** Of the latch the order was given with. */

@@ -69,7 +69,7 @@ async function follow(
       if (found.line === undefined) {
         isOver = true;
         skipped = found.skipped === undefined ? {} : { skipped: found.skipped };
-      } else if (isNew && !stream.send('log', found.line, cursor)) return;
+      } else if (isNew && !(stream.send('log', found.line, cursor) && (await stream.drained()))) return;
     }
     if (!isOver) continue;
     const file = await lifecycle.logs.file(executionId, agentId);

@@ -21,6 +21,10 @@ runAsProcess('orchestrator', async () => {
     phases: orchestrator.phases,
     start: async () => {
       await orchestrator.start();
+      // `belay up` drains its workers first, which need an orchestrator.
+      process.on('message', (message: { readonly type?: unknown } | null) => {
+        if (message?.type === 'close-admission') orchestrator.closeAdmission();
+      });
       const { url } = orchestrator;
       log.info({ url }, 'running');
       return { type: 'ready', role: 'orchestrator', url };

@@ -7,6 +7,7 @@ import { LifecycleModule, LifecycleService } from '#libs/lifecycle';
 import { ChangeFeed, Valkey, ValkeyModule } from '#libs/valkey';
 import { Registry } from 'prom-client';
 import { AgentsController } from './agents.controller';
+import { Attendance } from './attendance';
 import { DRILL_MAX_AGE, DrillSchedule } from './drill-schedule';
 import { DrillsController } from './drills.controller';
 import { ExecutionsController } from './executions.controller';
@@ -14,6 +15,7 @@ import { HealthController } from './health.controller';
 import { KillswitchController } from './killswitch.controller';
 import { LatchesController } from './latches.controller';
 import { MetricsController } from './metrics/metrics.controller';
+import { measureStreams } from './metrics/measure-streams';
 import { orchestratorMetrics } from './metrics/orchestrator-metrics';
 import { OrchestratorService } from './orchestrator.service';
 import { QuarantineController } from './quarantine.controller';
@@ -76,19 +78,35 @@ export class OrchestratorModule {
         },
         {
           provide: Registry,
-          inject: [LifecycleService, KillswitchService, DrillService, ChangeFeed],
+          inject: [LifecycleService, KillswitchService, DrillService, ChangeFeed, OrchestratorService],
           useFactory: (
             lifecycle: LifecycleService,
             killswitch: KillswitchService,
             drills: DrillService,
             feed: ChangeFeed,
-          ) => orchestratorMetrics(lifecycle, killswitch, drills, feed, drillMaxAgeMs),
+            orchestrator: OrchestratorService,
+          ) => {
+            const registry = orchestratorMetrics(lifecycle, killswitch, drills, feed, drillMaxAgeMs);
+            measureStreams(registry, orchestrator);
+            return registry;
+          },
         },
         {
           provide: OrchestratorService,
-          inject: [Janitor, KillswitchService, ProducerIntake],
-          useFactory: (janitor: Janitor, killswitch: KillswitchService, producers: ProducerIntake) =>
-            new OrchestratorService(janitor, killswitch, producers, SWEEP_MS, onError),
+          inject: [Janitor, KillswitchService, ProducerIntake, LifecycleService],
+          useFactory: (
+            janitor: Janitor,
+            killswitch: KillswitchService,
+            producers: ProducerIntake,
+            lifecycle: LifecycleService,
+          ) =>
+            new OrchestratorService(
+              janitor,
+              killswitch,
+              producers,
+              new Attendance(lifecycle, killswitch, onError),
+              { sweepMs: SWEEP_MS, keepAliveMs: settings.keepAliveMs, onError },
+            ),
         },
       ],
     };

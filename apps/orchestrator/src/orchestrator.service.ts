@@ -3,11 +3,22 @@ import { BelayError, type WorkerState } from '#libs/contracts';
 import type { Janitor, ProducerIntake } from '#libs/executions';
 import type { KillswitchService } from '#libs/killswitch';
 import { Phases, ServiceRun } from '#libs/lifecycle';
+import type { FastifyReply } from 'fastify';
+import type { Attendance } from './attendance';
+import { SseStream } from './sse';
 
 /** How long open streams may take to end. Milliseconds. */
 const STREAMS_END_MS = 2_000;
 /** How long each other phase of a drain may take. Milliseconds. */
 const PHASE_MS = 4_000;
+
+export interface OrchestratorOptions {
+  /** Between two sweeps of the open orders and of abandoned executions. Milliseconds. */
+  readonly sweepMs: number;
+  /** Silence after which a stream has a comment. Milliseconds. */
+  readonly keepAliveMs: number;
+  readonly onError: (error: unknown) => void;
+}
 
 /** The orchestrator's own state, as a worker's: idle → running → draining → stopped (R41). */
 export class OrchestratorService {
@@ -16,7 +27,7 @@ export class OrchestratorService {
     drain: async () => this.drainOnce(),
   });
   /** What a drain is at, and what it had to leave behind. */
-  readonly phases = new Phases((phase, trouble) => this.onError({ phase, ...trouble }));
+  readonly phases = new Phases((phase, trouble) => this.options.onError({ phase, ...trouble }));
   private sweeping: NodeJS.Timeout | undefined;
   private pass: Promise<void> | undefined;
   /** Ends open streams; aborted when the drain begins. */
@@ -26,13 +37,14 @@ export class OrchestratorService {
     private readonly janitor: Janitor,
     private readonly killswitch: KillswitchService,
     private readonly producers: ProducerIntake,
-    private readonly sweepMs: number,
-    private readonly onError: (error: unknown) => void,
+    readonly attendance: Attendance,
+    private readonly options: OrchestratorOptions,
   ) {
     // One for each open stream; they go with it.
     setMaxListeners(0, this.closing.signal);
   }
 
+  private isAdmitting = true;
   private readonly streams = new Set<Promise<void>>();
 
   get state(): WorkerState {
@@ -48,10 +60,18 @@ export class OrchestratorService {
     return this.life.drain();
   }
 
-  /** A stream the drain must let end before connections are closed. */
-  track(closed: Promise<void>): void {
+  /** Makes an event stream of the response; a drain lets it end before connections are closed. */
+  openStream(reply: FastifyReply): SseStream {
+    const stream = new SseStream(reply, this.options.keepAliveMs);
+    const { closed } = stream;
     this.streams.add(closed);
     void closed.then(() => this.streams.delete(closed));
+    return stream;
+  }
+
+  /** Event streams with a client. */
+  get openStreams(): number {
+    return this.streams.size;
   }
 
   private async startOnce(): Promise<void> {
@@ -61,9 +81,14 @@ export class OrchestratorService {
     this.scheduleSweep();
   }
 
+  /** Whoever runs the whole fleet is about to drain it: new work would be taken and not run. Stops and reads go on. */
+  closeAdmission(): void {
+    this.isAdmitting = false;
+  }
+
   /** New work is refused while draining; stops and reads are not. @throws BelayError DRAINING */
   assertAdmitting(): void {
-    if (this.life.state === 'running') return;
+    if (this.life.state === 'running' && this.isAdmitting) return;
     throw new BelayError(
       'DRAINING',
       'This orchestrator is draining and takes no new work. Try again in a moment.',
@@ -82,10 +107,9 @@ export class OrchestratorService {
 
   private scheduleSweep(): void {
     this.sweeping = setTimeout(() => {
-      this.pass = this.killswitch
-        .sweep()
-        .catch(this.onError)
+      this.pass = Promise.all([this.killswitch.sweep(), this.attendance.sweep()])
+        .then(() => undefined, this.options.onError)
         .finally(() => !this.closing.signal.aborted && this.scheduleSweep());
-    }, this.sweepMs);
+    }, this.options.sweepMs);
   }
 }

@@ -343,10 +343,15 @@ export class ExecutionStore {
     }
   }
 
-  /** The oldest event id kept: a subscriber that wants older ones gets a gap said out loud. */
-  async firstEventId(id: string): Promise<string | undefined> {
-    const rows = await this.redis.xrange(this.keys.execution(id, 'events'), '-', '+', 'COUNT', 1);
-    return rows[0]?.[0];
+  /** The oldest and the newest event id kept: a subscriber that wants others is told that events are missing. */
+  async keptEventIds(id: string): Promise<{ first: string; last: string } | undefined> {
+    const key = this.keys.execution(id, 'events');
+    const [first, last] = await Promise.all([
+      this.redis.xrange(key, '-', '+', 'COUNT', 1),
+      this.redis.xrevrange(key, '+', '-', 'COUNT', 1),
+    ]);
+    const [[oldest] = [], [newest] = []] = [first[0], last[0]];
+    return oldest === undefined || newest === undefined ? undefined : { first: oldest, last: newest };
   }
 }
 

@@ -1,4 +1,5 @@
 export * from './agent-store';
+export * from './attendance-store';
 export * from './execution-store';
 export * from './lifecycle.module';
 export * from './lifecycle.service';

@@ -1,5 +1,6 @@
 import { Valkey } from '#libs/valkey';
 import { AgentStore } from './agent-store';
+import { AttendanceStore } from './attendance-store';
 import { ExecutionStore } from './execution-store';
 import { LogStore } from './log-store';
 import { ShardScripts, type LifecycleOptions } from './scope';
@@ -14,6 +15,7 @@ export class LifecycleService {
   readonly agents: AgentStore;
   readonly workers: WorkerStore;
   readonly logs: LogStore;
+  readonly attendance: AttendanceStore;
   readonly shards: ShardScripts;
 
   constructor(
@@ -25,5 +27,6 @@ export class LifecycleService {
     this.agents = new AgentStore(this.shards);
     this.workers = new WorkerStore(valkey, options.retentionMs);
     this.logs = new LogStore(valkey, options.retentionMs);
+    this.attendance = new AttendanceStore(valkey);
   }
 }

@@ -249,7 +249,7 @@ describe('R6 refusals name what they refuse', () => {
       life.agents.claim({ ...job, executionId: id, nodeId: 'b' }, worker, 't'),
     ).resolves.toMatchObject({ why: 'NOT_FOUND' });
     expect(await life.executions.events(none, '0-0')).toEqual([]);
-    expect(await life.executions.firstEventId(none)).toBeUndefined();
+    expect(await life.executions.keptEventIds(none)).toBeUndefined();
     expect(await life.executions.nodes(none)).toEqual({ items: [] });
   });
 
@@ -498,11 +498,13 @@ describe('R27 fencing and reports', () => {
     const events = await life.executions.events(id, '0-0');
     expect(events.filter((e) => e.type === 'agent.event')).toHaveLength(2);
     expect(events.map((e) => e.seq)).toEqual(events.map((_, i) => i + 1));
-    expect(await life.executions.firstEventId(id)).toBe(events[0]!.id);
+    expect(await life.executions.keptEventIds(id)).toEqual({ first: events[0]!.id, last: events.at(-1)!.id });
     expect(await life.agents.report(fence, { costUsd: 1.2 })).toEqual({ overBudget: true });
     expect(await life.executions.get(id)).toMatchObject({
       state: 'stopping',
       reason: 'budget_exceeded',
+      // Who handed it in has not stopped it.
+      actor: 'belay',
       error: { code: 'BUDGET_EXCEEDED' },
     });
     const other = await create([node('a'), node('b')], { maxCostUsd: 1 });

@@ -61,6 +61,7 @@ export class ChangeFeed {
   ): Promise<T> {
     const subscriptions: Subscription[] = [];
     const timers: NodeJS.Timeout[] = [];
+    let giveUp = (): void => undefined;
     try {
       return await new Promise<T>((resolve, reject) => {
         let looking = false;
@@ -93,7 +94,7 @@ export class ChangeFeed {
             options.timeoutMs,
           ),
         );
-        const giveUp = (): void => reject(new BelayError('TIMEOUT', 'The caller gave up.'));
+        giveUp = () => reject(new BelayError('TIMEOUT', 'The caller gave up.'));
         options.signal?.addEventListener('abort', giveUp, { once: true });
         if (options.signal?.aborted === true) giveUp();
         ask();
@@ -101,6 +102,8 @@ export class ChangeFeed {
     } finally {
       for (const subscription of subscriptions) subscription.unsubscribe();
       for (const timer of timers) clearTimeout(timer);
+      // One signal outlives many waits: a stream's is asked of after every event.
+      options.signal?.removeEventListener('abort', giveUp);
     }
   }
 }

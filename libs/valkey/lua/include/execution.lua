@@ -204,9 +204,10 @@ local function begin_stopping(from, stop)
   redis.call('HSET', exe_key, 'stopTo', stop.to or 'stopped', 'reason', stop.reason)
   redis.call('HDEL', exe_key, 'retrying')
   if stop.orderId then redis.call('HSET', exe_key, 'orderId', stop.orderId) end
-  if stop.actor then redis.call('HSET', exe_key, 'actor', stop.actor) end
+  -- Without an actor it is the machine itself that stops it: a budget, a deadline, a failure. The record names who stopped it.
+  redis.call('HSET', exe_key, 'actor', stop.actor or 'belay')
   if stop.note then redis.call('HSET', exe_key, 'note', stop.note) end
   if stop.error then redis.call('HSET', exe_key, 'error', cjson.encode(stop.error)) end
-  move_execution(from, 'stopping', { reason = stop.reason, error = stop.error, actor = stop.actor })
+  move_execution(from, 'stopping', { reason = stop.reason, error = stop.error, actor = stop.actor or 'belay' })
   keep_advancing()
 end

@@ -1,0 +1,40 @@
+import { node, spec, createExecution, useLife, type Rig } from '../../../test/support/life';
+
+let rig: Rig;
+useLife((made) => (rig = made));
+
+const watched = async (): Promise<string[]> => {
+  const { keys, redis } = rig.valkey;
+  const lists = keys.tags().map(async (tag) => redis.zrange(keys.shard(tag, 'watched'), 0, '-1'));
+  return (await Promise.all(lists)).flat();
+};
+
+describe('R63 who watches an execution', () => {
+  it('is missed once its time is over, and until that is settled; not while another watches', async () => {
+    const { attendance } = rig.life;
+    const id = await createExecution(rig.life, spec([node('a')]));
+    const other = await createExecution(rig.life, spec([node('a')]));
+    await attendance.attend(id, 'one', 60_000);
+    await attendance.attend(other, 'lone', 60_000);
+    expect(await attendance.abandoned()).toEqual([]);
+    await attendance.attend(id, 'one', 0);
+    await attendance.attend(id, 'two', 60_000);
+    // A reconnect: the one that is missed is forgotten.
+    expect(await attendance.abandoned()).toEqual([]);
+    expect((await watched()).sort()).toEqual([`${id} two`, `${other} lone`].sort());
+    await attendance.attend(id, 'two', 0);
+    expect(await attendance.abandoned()).toEqual([{ executionId: id, watcher: 'two' }]);
+    // Given to nobody else meanwhile, and kept until it is settled.
+    expect(await attendance.abandoned()).toEqual([]);
+    expect(await watched()).toContain(`${id} two`);
+    await attendance.settle({ executionId: id, watcher: 'two' });
+    expect(await watched()).toEqual([`${other} lone`]);
+  });
+
+  it('is forgotten when its entry is none', async () => {
+    const { keys, redis } = rig.valkey;
+    await redis.zadd(keys.shard(keys.tags()[0] ?? '', 'watched'), 1, 'garbage');
+    expect(await rig.life.attendance.abandoned()).toEqual([]);
+    expect(await watched()).not.toContain('garbage');
+  });
+});
