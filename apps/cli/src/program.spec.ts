@@ -138,7 +138,8 @@ describe('hints', () => {
 });
 
 it('says once what is waited for, without a terminal and on stderr', async () => {
-  routes['POST /api/killswitch'] = (response) => {
+  routes['POST /api/killswitch?wait=0'] = [202, { ...RECEIPT, state: 'open', complete: false }];
+  routes[`GET /api/killswitch/${RECEIPT.orderId}?wait=1`] = (response) => {
     setTimeout(() => {
       response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(RECEIPT));
     }, 2_400);
@@ -153,8 +154,11 @@ it('says once what is waited for, without a terminal and on stderr', async () =>
 describe('errors', () => {
   it('of a kill or a stop whose reply the state server lost names what works without it', async () => {
     const detail = 'The reply to script placeOrder was lost; it may have run. Look before you repeat it.';
-    routes['POST /api/killswitch'] = [503, { code: 'OUTCOME_UNKNOWN', detail }];
-    routes[`POST /api/executions/${EXE}/stop`] = [503, { code: 'SERVER_UNREACHABLE', detail: 'It is away.' }];
+    routes['POST /api/killswitch?wait=0'] = [503, { code: 'OUTCOME_UNKNOWN', detail }];
+    routes[`POST /api/executions/${EXE}/stop?wait=0`] = [
+      503,
+      { code: 'SERVER_UNREACHABLE', detail: 'It is away.' },
+    ];
     routes[`POST /api/executions/${EXE}/retry`] = [503, { code: 'OUTCOME_UNKNOWN', detail }];
     expect(await belay(['kill', '--all', '--yes'])).toMatchObject({
       code: EXIT.unconfirmed,
@@ -246,7 +250,30 @@ describe('ps', () => {
       'EXECUTION                       NAME     STATE    NODES  RUNNING  TIME  COST\n' +
         `${EXE}  nightly  running  1/2    1        -     $0\n`,
     );
-    expect(JSON.parse((await belay(['ps', '--json'])).out)).toEqual({ items: [RECORD], truncated: false });
+    expect(JSON.parse((await belay(['ps', '--json'])).out)).toEqual({
+      items: [RECORD],
+      truncated: false,
+      waiting: {},
+    });
+  });
+
+  it('says why nothing runs of what could', async () => {
+    const stuck = { ...RECORD, live: 0, nodes: { ...COUNTS, running: 0, ready: 1 } };
+    routes['GET /api/executions?state=idle%2Crunning%2Cpaused%2Cstopping&limit=200'] = [
+      200,
+      { items: [stuck] },
+    ];
+    routes[`GET /api/executions/${EXE}/nodes?state=ready&limit=1000`] = [
+      200,
+      { items: [{ id: 'b', index: 1, state: 'ready', attempt: 1, pool: 'gpu' }] },
+    ];
+    routes['GET /api/workers'] = [200, { items: [{ id: 'w', state: 'draining', pools: ['gpu'] }] }];
+    routes['GET /api/latches'] = [200, { items: [] }];
+    const why = '1 node ready: pool gpu has no worker that takes work: 1 worker of it is draining';
+    expect((await belay(['ps'])).err).toContain(`${EXE}  ${why}\n`);
+    routes['POST /api/executions'] = [201, stuck];
+    writeFileSync(join(cwd, 'spec.yaml'), 'name: nightly\nnodes: [{ id: b, run: { command: ["true"] } }]\n');
+    expect((await belay(['run', 'spec.yaml'])).err).toContain(`${why}\n`);
   });
 
   it('says what to do when there is nothing', async () => {
@@ -356,10 +383,16 @@ describe('stop and kill', () => {
   };
 
   it('shows the answer with its receipt; an incomplete one is exit code 7', async () => {
+    routes[`POST /api/executions/${EXE}/stop?wait=0`] = [
+      202,
+      { executionId: EXE, status: 'stopping', orderId: `ord_${U}` },
+    ];
     routes[`POST /api/executions/${EXE}/stop`] = [200, { ...stopped, receipt: RECEIPT }];
     const ran = await belay(['stop', EXE, '--note', 'why', '--grace', '1s']);
+    const body = '{"reason":"user_abort","note":"why","graceMs":1000}';
     expect(asked).toEqual([
-      `POST /api/executions/${EXE}/stop {"reason":"user_abort","note":"why","graceMs":1000}`,
+      `POST /api/executions/${EXE}/stop?wait=0 ${body}`,
+      `POST /api/executions/${EXE}/stop ${body}`,
     ]);
     expect(ran.code).toBe(0);
     expect(ran.out.split('\n').slice(0, 3)).toEqual([
@@ -374,8 +407,54 @@ describe('stop and kill', () => {
     routes[`POST /api/executions/${EXE}/stop`] = [504, { code: 'TIMEOUT', detail: 'Not proved in time.' }];
     expect(await belay(['stop', EXE])).toMatchObject({
       code: EXIT.unconfirmed,
-      err: 'belay: Not proved in time.\n',
+      err: `belay: Order ord_${U} is stored, but no answer showed its proof: Not proved in time. Look with: belay receipt ord_${U}\n`,
     });
+  });
+
+  it('says after 5 s without an answer what works without one, and claims nothing when it is left', async () => {
+    routes[`POST /api/executions/${EXE}/stop?wait=0`] = () => undefined;
+    const local = `Without it, on each machine with workers: belay kill --local --execution ${EXE}\n`;
+    const cli = scriptedProcess({ cwd: fake.cwd, env: { BELAY_URL: fake.url, BELAY_TOKEN: 't' } });
+    const code = runCli(['stop', EXE], cli);
+    while (!cli.written.stderr.includes('No answer')) await new Promise((resolve) => setTimeout(resolve, 50));
+    cli.send('SIGINT');
+    expect(await code).toBe(EXIT.interrupted);
+    expect(cli.written.stderr).toContain(
+      `No answer from ${fake.url} after 5 s: the order may not be stored. ${local}`,
+    );
+    expect(cli.written.stderr).toContain(
+      'No answer came: the order may not be stored. Look with: belay audit. ' +
+        `Without the orchestrator: belay kill --local --execution ${EXE}\n`,
+    );
+    expect(cli.written.stderr).not.toMatch(/durable|is stored|goes on/);
+  }, 15_000);
+
+  it('says that the order is stored once an answer has shown it', async () => {
+    routes[`POST /api/executions/${EXE}/stop?wait=0`] = [
+      202,
+      { executionId: EXE, status: 'stopping', orderId: `ord_${U}` },
+    ];
+    let waits: (() => void) | undefined;
+    const waiting = new Promise<void>((resolve) => (waits = resolve));
+    routes[`POST /api/executions/${EXE}/stop`] = () => waits?.();
+    const cli = scriptedProcess({ cwd: fake.cwd, env: { BELAY_URL: fake.url, BELAY_TOKEN: 't' } });
+    const code = runCli(['stop', EXE], cli);
+    await waiting;
+    cli.send('SIGINT');
+    expect(await code).toBe(EXIT.interrupted);
+    expect(cli.written.stderr).toBe(
+      `Order ord_${U} is stored and goes on. Its evidence: belay receipt ord_${U}\n`,
+    );
+  });
+
+  it('asks another orchestrator where one is not there', async () => {
+    routes[`POST /api/executions/${EXE}/stop?wait=0`] = [202, { executionId: EXE, status: 'stopped' }];
+    routes[`POST /api/executions/${EXE}/stop`] = [200, stopped];
+    const cli = scriptedProcess({
+      cwd: fake.cwd,
+      env: { BELAY_URL: `http://127.0.0.1:2,${fake.url}`, BELAY_TOKEN: 't' },
+    });
+    expect(await runCli(['stop', EXE], cli)).toBe(EXIT.ok);
   });
 
   it('does not wait with --no-wait', async () => {
@@ -384,7 +463,7 @@ describe('stop and kill', () => {
     expect(await belay(['stop', EXE, '--no-wait'])).toMatchObject({
       code: 0,
       out: `${EXE}  stopping\n`,
-      err: `The order is durable. Its evidence: belay receipt ord_${U}\n`,
+      err: `The order is stored. Its evidence: belay receipt ord_${U}\n`,
     });
   });
 
@@ -396,15 +475,15 @@ describe('stop and kill', () => {
   });
 
   it('kills all without a terminal only with --yes', async () => {
-    routes['POST /api/killswitch'] = [200, RECEIPT];
+    routes['POST /api/killswitch?wait=0'] = [200, RECEIPT];
     expect(await belay(['kill', '--all'])).toMatchObject({ code: EXIT.usage });
     expect(asked).toEqual([]);
     expect((await belay(['kill', '--all', '--yes', '--now'])).code).toBe(0);
-    expect(asked).toEqual(['POST /api/killswitch {"scope":{"type":"all"},"mode":"immediate"}']);
+    expect(asked).toEqual(['POST /api/killswitch?wait=0 {"scope":{"type":"all"},"mode":"immediate"}']);
   });
 
   it('asks on a terminal, and takes nothing but the words', async () => {
-    routes['POST /api/killswitch'] = [200, RECEIPT];
+    routes['POST /api/killswitch?wait=0'] = [200, RECEIPT];
     routes['POST /api/killswitch?dryRun=1'] = [
       200,
       { targets: [{ executionId: EXE }, { executionId: EXE }], executions: [EXE] },
@@ -416,7 +495,7 @@ describe('stop and kill', () => {
         'Type "kill all" to go on: Nothing was killed.\n',
     );
     expect((await belay(['kill', '--all'], { isTTY: true, answers: ['kill all'] })).code).toBe(0);
-    expect(asked.filter((call) => call.startsWith('POST /api/killswitch {'))).toHaveLength(1);
+    expect(asked.filter((call) => call.startsWith('POST /api/killswitch?wait=0 {'))).toHaveLength(1);
   });
 
   it('shows who would be hit', async () => {

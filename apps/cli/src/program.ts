@@ -63,7 +63,12 @@ export function buildProgram(cli: CliProcess, bind: Bind, isJson = false): Comma
   const program = new Command('belay')
     .description('Runs fleets of agents as executions on many workers, and stops any of them with proof.')
     .version(packageVersion(), '--version', 'print the version')
-    .addOption(new Option('--url <url>', 'the orchestrator (BELAY_URL, what `belay up` runs, or port 7070)'))
+    .addOption(
+      new Option(
+        '--url <url>',
+        'the orchestrator, or several by commas (BELAY_URL, what `belay up` runs, or port 7070)',
+      ),
+    )
     .option('--token-file <path>', 'file with the token (BELAY_TOKEN, or `token` in the data dir)')
     .option('--data-dir <path>', 'where Belay keeps its files (BELAY_DATA_DIR, or .belay)')
     .option('--json', 'one JSON document on stdout; one object a line for streams')

@@ -51,10 +51,11 @@ describe('the client', () => {
     reply = json(201, { id: EXE });
     expect(await client.createExecution({ name: 'a' })).toEqual({ execution: { id: EXE }, replayed: false });
     reply = json(200, { id: EXE });
-    expect(await client.createExecution({ name: 'a' }, { start: false })).toMatchObject({ replayed: true });
+    const keyed = { name: 'a', idempotencyKey: 'k' };
+    expect(await client.createExecution(keyed, { start: false })).toMatchObject({ replayed: true });
     expect(seen.map((call) => `${call.method} ${call.url} ${call.body}`)).toEqual([
       'POST /api/executions {"name":"a"}',
-      'POST /api/executions?start=false {"name":"a"}',
+      'POST /api/executions?start=false {"name":"a","idempotencyKey":"k"}',
     ]);
     expect(seen[0]?.headers.authorization).toBe('Bearer secret');
   });
@@ -162,7 +163,8 @@ describe('the client', () => {
 
   it('calls the outcome unknown when the reply to a write is lost, and not so for a read', async () => {
     reply = (_, response) => response.destroy();
-    expect(await failure(client.start(EXE))).toMatchObject({ code: 'OUTCOME_UNKNOWN' });
+    const hasty = createClient({ url: client.url, repeatForMs: 0 });
+    expect(await failure(hasty.start(EXE))).toMatchObject({ code: 'OUTCOME_UNKNOWN' });
     expect(await failure(client.workers())).toMatchObject({ code: 'SERVER_UNREACHABLE' });
   });
 
@@ -170,9 +172,18 @@ describe('the client', () => {
     reply = () => undefined;
     const hasty = createClient({ url: client.url, timeoutMs: 100 });
     expect(await failure(hasty.workers())).toMatchObject({
+      code: 'SERVER_UNREACHABLE',
+      message: `The orchestrator at ${client.url} gave no answer within 0.1 s. It hangs or is overloaded. Look with: belay doctor`,
+    });
+    expect(await failure(hasty.stopWithoutWaiting(EXE))).toMatchObject({
       code: 'TIMEOUT',
-      message:
-        'GET /api/workers had no answer within 0.1 s. Is the orchestrator overloaded? Look with: belay doctor',
+      message: expect.stringMatching(
+        /had no answer within [\d.]+ s\. The stop may not have been stored\. Look with: belay get exe_/,
+      ),
+    });
+    expect(await failure(hasty.killWithoutWaiting({ scope: { type: 'all' } }))).toMatchObject({
+      code: 'TIMEOUT',
+      message: expect.stringMatching(/It may not have been stored\. Look with: belay audit, belay latches$/),
     });
   });
 

@@ -35,14 +35,16 @@ export type { AgentLogs, LogLine } from '#libs/contracts';
 
 /** How a client is made. */
 export interface ClientOptions {
-  /** Where the orchestrator listens, such as `http://127.0.0.1:7070`. */
-  readonly url: string;
+  /** Where the orchestrator listens, such as `http://127.0.0.1:7070`; or several of one fleet, the first tried first. */
+  readonly url: string | readonly string[];
   /** Sent as `Authorization: Bearer`; without it every route but health answers UNAUTHORIZED. */
   readonly token?: string;
   /** Instead of Node's own, for tests and proxies. */
   readonly fetch?: typeof globalThis.fetch;
   /** Bound on one call that does not wait for a stop. Default 30 s. Milliseconds. */
   readonly timeoutMs?: number;
+  /** How long a submit, a start or a stop is repeated after its reply was lost. Default 15 s; 0: not. Milliseconds. */
+  readonly repeatForMs?: number;
 }
 
 /** One page of a list; `nextCursor` is absent on the last. */
@@ -192,6 +194,7 @@ export interface FollowLogsOptions extends FollowOptions {
 
 /** One method per route. Every method rejects with a BelayError that carries the server's code. */
 export interface BelayClient {
+  /** The orchestrator that is asked now. */
   readonly url: string;
 
   createExecution(spec: unknown, options?: CreateOptions): Promise<CreatedExecution>;
@@ -224,6 +227,8 @@ export interface BelayClient {
   planKill(request: KillRequest, options?: CallOptions): Promise<KillPlan>;
   receipts(options?: CallOptions): Promise<Page<Receipt>>;
   receipt(orderId: OrderId, options?: CallOptions): Promise<Receipt>;
+  /** Resolves when the receipt is complete or the server's limit has passed. */
+  waitForReceipt(orderId: OrderId, options?: CallOptions): Promise<Receipt>;
   /** Takes it on oneself that what is missing in a receipt will not be confirmed: it is tried no longer. */
   closeOrder(orderId: OrderId, note: string, options?: CallOptions): Promise<Receipt>;
   /** Resolves when nothing in the scope starts any more. */

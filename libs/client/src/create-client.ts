@@ -6,22 +6,34 @@ import type {
   CallOptions,
   ClientOptions,
   FollowOptions,
+  KillRequest,
   PauseRequest,
   StopRequest,
 } from './client.types';
 import { followEvents } from './follow-events';
 import { followLogs } from './follow-logs';
-import { sendRequest, type Answer, type RequestShape, type Transport } from './send-request';
+import { sendRequest } from './repeat-request';
+import type { Answer, RequestShape, Transport } from './send-request';
 
 /** Added to a stop's grace: the kill, its proof and the server's own limit for both. Milliseconds. */
 const PROOF_MARGIN_MS = 120_000;
+/** After a first failure a call that may be repeated is, for this long: a restart, a failover. Milliseconds. */
+const REPEAT_FOR_MS = 15_000;
+/** Silence after which an order is given to another orchestrator, where one is known. Milliseconds. */
+const ORDER_PATIENCE_MS = 5_000;
 /** Node's fetch gives up on headers after 300 s by itself; ours comes first, with a better sentence. */
 const LONGEST_WAIT_MS = 290_000;
 
 /** A client for one orchestrator. It holds no connection of its own: there is nothing to close. */
 export function createClient(options: ClientOptions): BelayClient {
+  const urls = (typeof options.url === 'string' ? [options.url] : options.url).map(checkUrl);
+  const [url] = urls;
+  if (url === undefined)
+    throw new BelayError('INVALID_REQUEST', 'A client needs the address of an orchestrator.');
   const transport: Transport = {
-    url: checkUrl(options.url),
+    url,
+    urls,
+    repeatForMs: options.repeatForMs ?? REPEAT_FOR_MS,
     fetch: options.fetch ?? globalThis.fetch,
     ...(options.token === undefined ? {} : { token: options.token }),
   };
@@ -30,16 +42,38 @@ export function createClient(options: ClientOptions): BelayClient {
     await sendRequest(transport, { timeoutMs, ...shape });
   const get = async <T>(path: string, { signal }: CallOptions = {}): Promise<T> =>
     (await call({ method: 'GET', path, ...withSignal(signal) })).body as T;
-  const post = async <T>(path: string, body: unknown, { signal }: CallOptions = {}): Promise<T> =>
-    (await call({ method: 'POST', path, body, ...withSignal(signal) })).body as T;
+  const post = async <T>(
+    path: string,
+    body: unknown,
+    { signal }: CallOptions = {},
+    more: Pick<RequestShape, 'isRepeatable' | 'patienceMs' | 'onTimeout'> = {},
+  ): Promise<T> => (await call({ method: 'POST', path, body, ...more, ...withSignal(signal) })).body as T;
+  /** With a key of its own, unless the spec has one: so that a try whose reply was lost can be repeated. */
+  const submit = async (
+    path: string,
+    spec: unknown,
+    { signal }: CallOptions = {},
+  ): Promise<Answer & { own: boolean }> => {
+    const own = !hasKey(spec);
+    const headers = own ? { 'idempotency-key': `client-${crypto.randomUUID()}` } : {};
+    const shape = {
+      method: 'POST',
+      path,
+      body: spec,
+      headers,
+      isRepeatable: true,
+      waitsForServer: true,
+    } as const;
+    return { ...(await call({ ...shape, ...withSignal(signal) })), own };
+  };
   const postAndWait = async <T>(
     path: string,
     body: StopRequest | PauseRequest | { readonly workerId?: string },
-    onTimeout: string,
+    { onTimeout, isRepeatable = false }: { onTimeout: string; isRepeatable?: boolean },
     { signal }: CallOptions = {},
   ): Promise<T> => {
     const waitMs = Math.min(('graceMs' in body ? (body.graceMs ?? 0) : 0) + PROOF_MARGIN_MS, LONGEST_WAIT_MS);
-    const shape = { method: 'POST', path, body, onTimeout, ...withSignal(signal) } as const;
+    const shape = { method: 'POST', path, body, onTimeout, isRepeatable, ...withSignal(signal) } as const;
     return (await call({ ...shape, timeoutMs: waitMs })).body as T;
   };
   const execution = async (id: string, callOptions?: CallOptions): Promise<ExecutionRecord> =>
@@ -53,12 +87,15 @@ export function createClient(options: ClientOptions): BelayClient {
     );
 
   return {
-    url: transport.url,
+    get url() {
+      return transport.url;
+    },
 
     async createExecution(spec, { start, signal } = {}) {
       const path = `/api/executions${buildQuery({ start: start === false ? false : undefined })}`;
-      const answer = await call({ method: 'POST', path, body: spec, ...withSignal(signal) });
-      return { execution: answer.body as ExecutionRecord, replayed: answer.status === 200 };
+      const { status, body, own } = await submit(path, spec, withSignal(signal));
+      // Under a key of this call's own it was there already because an earlier try of it had run.
+      return { execution: body as ExecutionRecord, replayed: status === 200 && !own };
     },
     executions: async ({ state, labels, cursor, limit, signal } = {}) =>
       await get(`/api/executions${buildQuery({ state, cursor, limit }, labels)}`, withSignal(signal)),
@@ -70,11 +107,21 @@ export function createClient(options: ClientOptions): BelayClient {
       ),
     node: async (id, nodeId, callOptions) =>
       await get(`/api/executions/${part(id)}/nodes/${part(nodeId)}`, callOptions),
-    start: async (id, callOptions) => await post(`/api/executions/${part(id)}/start`, {}, callOptions),
+    start: async (id, callOptions) =>
+      await post(`/api/executions/${part(id)}/start`, {}, callOptions, { isRepeatable: true }),
     stop: async (id, request = {}, callOptions) =>
-      await postAndWait(`/api/executions/${part(id)}/stop`, request, STOP_GOES_ON(id), callOptions),
+      await postAndWait(
+        `/api/executions/${part(id)}/stop`,
+        request,
+        { onTimeout: UNSTORED_STOP(id), isRepeatable: true },
+        callOptions,
+      ),
     stopWithoutWaiting: async (id, request = {}, callOptions) =>
-      await post(`/api/executions/${part(id)}/stop?wait=0`, request, callOptions),
+      await post(`/api/executions/${part(id)}/stop?wait=0`, request, callOptions, {
+        isRepeatable: true,
+        patienceMs: ORDER_PATIENCE_MS,
+        onTimeout: UNSTORED_STOP(id),
+      }),
     events,
     async waitForEnd(id, followOptions) {
       let record = await execution(id, withSignal(followOptions?.signal));
@@ -86,12 +133,18 @@ export function createClient(options: ClientOptions): BelayClient {
       return record;
     },
 
-    createAgent: async (spec, callOptions) => await post('/api/agents', spec, callOptions),
+    createAgent: async (spec, callOptions) =>
+      (await submit('/api/agents', spec, callOptions)).body as ExecutionRecord,
     agents: async ({ state, owner, executionId, cursor, limit, signal } = {}) =>
       await get(`/api/agents${buildQuery({ state, owner, executionId, cursor, limit })}`, withSignal(signal)),
     agent: async (id, callOptions) => await get(`/api/agents/${part(id)}`, callOptions),
     killAgent: async (id, request = {}, callOptions) =>
-      await postAndWait(`/api/agents/${part(id)}/kill`, request, KILL_GOES_ON, callOptions),
+      await postAndWait(
+        `/api/agents/${part(id)}/kill`,
+        request,
+        { onTimeout: UNSTORED, isRepeatable: true },
+        callOptions,
+      ),
     logs: ((
       id: string,
       logOptions: (CallOptions & { follow?: false }) | (FollowOptions & { follow: true }) = {},
@@ -101,12 +154,26 @@ export function createClient(options: ClientOptions): BelayClient {
         : get<AgentLogs>(`/api/agents/${part(id)}/logs`, logOptions)) as BelayClient['logs'],
 
     kill: async (request, callOptions) =>
-      await postAndWait('/api/killswitch', request, KILL_GOES_ON, callOptions),
+      await postAndWait(
+        '/api/killswitch',
+        request,
+        { onTimeout: UNSTORED, isRepeatable: isJoined(request) },
+        callOptions,
+      ),
     killWithoutWaiting: async (request, callOptions) =>
-      await post<Receipt>('/api/killswitch?wait=0', request, callOptions),
+      await post<Receipt>('/api/killswitch?wait=0', request, callOptions, {
+        isRepeatable: isJoined(request),
+        patienceMs: ORDER_PATIENCE_MS,
+        onTimeout: UNSTORED,
+      }),
     planKill: async (request, callOptions) => await post('/api/killswitch?dryRun=1', request, callOptions),
     receipts: async (callOptions) => await get('/api/killswitch', callOptions),
     receipt: async (orderId, callOptions) => await get(`/api/killswitch/${part(orderId)}`, callOptions),
+    async waitForReceipt(orderId, { signal } = {}) {
+      const path = `/api/killswitch/${part(orderId)}?wait=1`;
+      return (await call({ method: 'GET', path, timeoutMs: PROOF_MARGIN_MS, ...withSignal(signal) }))
+        .body as Receipt;
+    },
 
     closeOrder: async (orderId, note, callOptions) =>
       await post(`/api/killswitch/${part(orderId)}/close`, { note }, callOptions),
@@ -115,11 +182,21 @@ export function createClient(options: ClientOptions): BelayClient {
     quarantine: async (callOptions) => await get('/api/quarantine', callOptions),
     latch: async (id, callOptions) => await get(`/api/latches/${part(id)}`, callOptions),
     releaseLatch: async (id, note, callOptions) =>
-      await postAndWait(`/api/latches/${part(id)}/release`, { note }, KILL_GOES_ON, callOptions),
+      await postAndWait(`/api/latches/${part(id)}/release`, { note }, { onTimeout: UNSTORED }, callOptions),
     pause: async (id, request = {}, callOptions) =>
-      await postAndWait(`/api/executions/${part(id)}/pause`, request, STOP_GOES_ON(id), callOptions),
+      await postAndWait(
+        `/api/executions/${part(id)}/pause`,
+        request,
+        { onTimeout: UNSTORED_HOLD(id) },
+        callOptions,
+      ),
     resume: async (id, callOptions) =>
-      await postAndWait(`/api/executions/${part(id)}/resume`, {}, STOP_GOES_ON(id), callOptions),
+      await postAndWait(
+        `/api/executions/${part(id)}/resume`,
+        {},
+        { onTimeout: UNSTORED_HOLD(id) },
+        callOptions,
+      ),
     retryExecution: async (id, request = {}, callOptions) =>
       await post(`/api/executions/${part(id)}/retry`, request, callOptions),
     audit: async ({ limit, signal } = {}) =>
@@ -128,7 +205,7 @@ export function createClient(options: ClientOptions): BelayClient {
       await postAndWait(
         '/api/killswitch/drill',
         workerId === undefined ? {} : { workerId },
-        'The drill goes on; look with: belay drill --last',
+        { onTimeout: 'It may go on, or not; look with: belay drill --last' },
         callOptions,
       ),
     drills: async (callOptions) => await get('/api/killswitch/drill', callOptions),
@@ -150,8 +227,19 @@ export function createClient(options: ClientOptions): BelayClient {
   };
 }
 
-const STOP_GOES_ON = (id: string): string => `The stop is durable and goes on; look with: belay get ${id}`;
-const KILL_GOES_ON = 'What was asked is durable and goes on; look with: belay audit, belay latches';
+/** Said where no answer has shown anything: neither that it was done, nor that it was not. */
+const UNSTORED_STOP = (id: string): string => `The stop may not have been stored. Look with: belay get ${id}`;
+const UNSTORED_HOLD = (id: string): string => `It may not have been stored. Look with: belay get ${id}`;
+const UNSTORED = 'It may not have been stored. Look with: belay audit, belay latches';
+
+/** Whether a second such order joins the first: one for an execution or an agent, and no latch comes with it. */
+function isJoined({ scope, kind = 'kill' }: KillRequest): boolean {
+  return kind === 'kill' && (scope.type === 'execution' || scope.type === 'agent');
+}
+
+function hasKey(spec: unknown): boolean {
+  return typeof spec === 'object' && spec !== null && 'idempotencyKey' in spec;
+}
 
 /** An id from outside must not climb out of its place in the path. */
 function part(id: string): string {

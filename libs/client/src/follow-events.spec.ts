@@ -42,10 +42,8 @@ describe('a stream of events', () => {
       act(response);
     });
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-    transport = {
-      url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-      fetch: globalThis.fetch,
-    };
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    transport = { url, urls: [url], repeatForMs: 0, fetch: globalThis.fetch };
   });
 
   afterEach(async () => {

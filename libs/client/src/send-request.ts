@@ -1,12 +1,17 @@
 import { BelayError, OutcomeUnknownError } from '#libs/contracts';
 import { problemToError } from './problem-to-error';
-import { OrchestratorUnreachableError, wasNeverSent } from './unreachable';
+import { OrchestratorSilentError, OrchestratorUnreachableError, wasNeverSent } from './unreachable';
 
 /** Where calls go and how. */
 export interface Transport {
-  readonly url: string;
+  /** The orchestrator that is asked now: the first, or the one that answered last. */
+  url: string;
+  /** All that are known; the first is tried first. */
+  readonly urls: readonly string[];
   readonly token?: string;
   readonly fetch: typeof globalThis.fetch;
+  /** How long a call that may be repeated is, after it failed for the first time. Milliseconds. */
+  readonly repeatForMs: number;
 }
 
 export interface RequestShape {
@@ -14,8 +19,15 @@ export interface RequestShape {
   /** With its query. */
   readonly path: string;
   readonly body?: unknown;
+  readonly headers?: Readonly<Record<string, string>>;
   readonly timeoutMs: number;
   readonly signal?: AbortSignal;
+  /** Twice is the same as once, so a lost reply is no reason to give up. Default: reads. */
+  readonly isRepeatable?: boolean;
+  /** A refusal that passes by itself is waited out, too. */
+  readonly waitsForServer?: boolean;
+  /** Silence after which another orchestrator is asked, where one is known. Milliseconds. */
+  readonly patienceMs?: number;
   /** What a person should know when the time is up. */
   readonly onTimeout?: string;
   /** Statuses that are an answer though they are not 2xx. */
@@ -27,8 +39,8 @@ export interface Answer {
   readonly body: unknown;
 }
 
-/** One call and its JSON answer; rejects with a BelayError, or with the reason of an aborted signal. */
-export async function sendRequest(transport: Transport, shape: RequestShape): Promise<Answer> {
+/** One request to one orchestrator, and its JSON answer; rejects with a BelayError, or with the reason of an aborted signal. */
+export async function sendOnce(transport: Transport, shape: RequestShape): Promise<Answer> {
   const what = `${shape.method} ${shape.path}`;
   const controller = new AbortController();
   const timer = setTimeout(() => controller.abort(), shape.timeoutMs);
@@ -50,7 +62,7 @@ export async function sendRequest(transport: Transport, shape: RequestShape): Pr
   } catch (error) {
     if (error instanceof BelayError) throw error;
     shape.signal?.throwIfAborted();
-    if (controller.signal.aborted) throw timeoutError(shape, what);
+    if (controller.signal.aborted) throw timeoutError(transport.url, shape, what);
     // A read can be asked again; a write whose reply was lost may have run, and that is another message.
     if (shape.method === 'GET' || wasNeverSent(error))
       throw new OrchestratorUnreachableError(transport.url, error);
@@ -62,22 +74,25 @@ export async function sendRequest(transport: Transport, shape: RequestShape): Pr
 }
 
 /** The headers every call carries. */
-export function headersOf(transport: Transport, shape: { readonly body?: unknown }): Record<string, string> {
+export function headersOf(
+  transport: Transport,
+  shape: Pick<RequestShape, 'body' | 'headers'>,
+): Record<string, string> {
   return {
+    ...shape.headers,
     accept: 'application/json, application/problem+json',
     ...(transport.token === undefined ? {} : { authorization: `Bearer ${transport.token}` }),
     ...(shape.body === undefined ? {} : { 'content-type': 'application/json' }),
   };
 }
 
-const HINTS = {
-  GET: 'Is the orchestrator overloaded? Look with: belay doctor',
-  POST: 'It may have run: look before you repeat it, with: belay ps --all',
-} as const;
+const MAY_HAVE_RUN = 'It may have run: look before you repeat it, with: belay ps --all';
 
-function timeoutError(shape: RequestShape, what: string): BelayError {
+/** Without an answer a read is one that nobody heard; a write may have run. */
+function timeoutError(url: string, shape: RequestShape, what: string): BelayError {
   const seconds = Math.round(shape.timeoutMs / 100) / 10;
-  const hint = shape.onTimeout ?? HINTS[shape.method];
+  if (shape.method === 'GET') return new OrchestratorSilentError(url, seconds);
+  const hint = shape.onTimeout ?? MAY_HAVE_RUN;
   return new BelayError('TIMEOUT', `${what} had no answer within ${seconds} s. ${hint}`);
 }
 

@@ -14,6 +14,20 @@ export class OrchestratorUnreachableError extends BelayError {
   }
 }
 
+/** Something took the connection at the orchestrator's address, and said nothing. */
+export class OrchestratorSilentError extends BelayError {
+  constructor(
+    readonly url: string,
+    seconds: number,
+  ) {
+    super(
+      'SERVER_UNREACHABLE',
+      `The orchestrator at ${url} gave no answer within ${seconds} s. It hangs or is overloaded. Look with: belay doctor`,
+      { details: { url } },
+    );
+  }
+}
+
 /** Whether the call failed before a byte of it left: it certainly did not run. */
 export function wasNeverSent(error: unknown): boolean {
   const code = codeOf(error);

@@ -1,4 +1,4 @@
-import type { BelayClient } from '#libs/client';
+import type { BelayClient, CallOptions } from '#libs/client';
 import { BelayError, isAgentId, isExecutionId, isLatchId, isOrderId, isWorkerId } from '#libs/contracts';
 import { UsageError } from '../exit-codes';
 
@@ -34,7 +34,11 @@ const WHOLE = 26;
 const ULID_CHARACTER = '[0-9A-HJKMNP-TV-Z]';
 
 /** A whole execution id, or the one that begins or ends with what was given (four characters at least). */
-export async function resolveExecutionId(client: BelayClient, given: string): Promise<string> {
+export async function resolveExecutionId(
+  client: BelayClient,
+  given: string,
+  options: CallOptions = {},
+): Promise<string> {
   if (isExecutionId(given)) return given;
   if (kindOf(given) !== undefined || !/^(exe_)?[0-9A-Za-z]{1,26}$/.test(given))
     return requireId(given, 'execution');
@@ -47,7 +51,7 @@ export async function resolveExecutionId(client: BelayClient, given: string): Pr
       `"${given}" is no execution's id (exe_ and ${WHOLE} characters), and too short for a part of one: ` +
         `give at least ${SHORTEST} characters of those after exe_. ${WHERE.execution}`,
     );
-  const { items } = await client.executions({ limit: LOOKED_THROUGH });
+  const { items } = await client.executions({ limit: LOOKED_THROUGH, ...options });
   const matches = items
     .map(({ id }) => id)
     .filter((id) => id.slice(4).startsWith(part) || (!given.startsWith('exe_') && id.endsWith(part)));

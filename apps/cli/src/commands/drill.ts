@@ -30,16 +30,17 @@ export function addDrill(program: Command, bind: Bind): void {
 }
 
 async function drillAndShow(session: Session, workerId: string | undefined): Promise<ExitCode> {
-  const report = await waitForProof(
+  const waited = await waitForProof(
     session,
     `drilling ${workerId ?? 'every worker'}`,
-    async (signal) => await session.client.drill(workerId, { signal }),
+    async ({ signal }) => await session.client.drill(workerId, { signal }),
   );
-  if (report === undefined) return EXIT.unconfirmed;
-  if (report === 'interrupted') {
-    session.note('The drill goes on. Look with: belay drill --last');
+  if ('unanswered' in waited) return EXIT.unconfirmed;
+  if ('interrupted' in waited) {
+    session.note('The drill may go on, or not have begun. Look with: belay drill --last');
     return EXIT.interrupted;
   }
+  const { answer: report } = waited;
   const items = await Promise.all(report.items.map(async (item) => await withLatency(session.client, item)));
   if (session.isJson) session.json({ passed: report.passed, items });
   else if (items.length === 0) session.note(NOBODY);

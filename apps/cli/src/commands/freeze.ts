@@ -10,8 +10,13 @@ import type { Session } from '../session/session';
 import type { Bind } from './action';
 import { renderPlan } from './kill-plan';
 import { pauseAndShow, resumeAndShow } from './pause';
+import { leftOrder, placeAndProve } from './place-order';
 import { proveAndShow } from './prove-and-show';
 import { findLatch, releaseAndShow } from './release';
+import type { ProofWait } from './wait-for-proof';
+
+/** Without an orchestrator nothing can be held still, but everything ended. */
+const LOCAL = 'belay kill --local';
 
 interface FreezeOptions extends ScopeOptions {
   readonly note?: string;
@@ -108,10 +113,10 @@ async function orderAndShow(
   const agentId = isFreeze && scope.type === 'agent' ? scope.agentId : undefined;
   const act = {
     what: `${isFreeze ? 'freezing' : 'thawing'} ${describeScope(scope)}`,
-    ask: async (signal: AbortSignal) => await session.client.kill(request, { signal }),
+    ask: async (wait: ProofWait) => await placeAndProve(session.client, request, wait),
     receiptOf: (receipt: Receipt) => receipt,
     hints: () => (agentId === undefined ? [] : [`Let it go on: belay thaw ${agentId}`]),
-    whenLeft: 'The order is durable and goes on. Look with: belay latches',
+    whenLeft: leftOrder(LOCAL),
   };
-  return await proveAndShow(session, act, options);
+  return await proveAndShow(session, act, { ...options, local: LOCAL });
 }

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import type { ExecutionRecord, NodeRecord, Receipt } from '#libs/contracts';
+import type { NodeRecord, Receipt } from '#libs/contracts';
 import { kindOf, resolveExecutionId } from '../arguments/resolve-id';
 import {
   claimedAttempt,
@@ -11,7 +11,8 @@ import {
   describeNodes,
 } from '../execution/describe-execution';
 import { readNode } from '../execution/read-node';
-import { describeWaiting, whatWaits, type Waiting } from '../execution/waiting';
+import { findWaiting } from '../execution/find-waiting';
+import { describeWaiting } from '../execution/waiting';
 import type { Bind } from './action';
 import { describeLatch } from '../receipt/describe-latch';
 import { renderReceipt } from '../receipt/render-receipt';
@@ -62,7 +63,7 @@ async function getExecution(session: Session, id: string, options: GetOptions): 
     client.agents({ executionId: id }),
   ]);
   const receipt = record.orderId === undefined ? undefined : await readReceipt(session, record.orderId);
-  const waiting = await findWaiting(session, record, nodes);
+  const waiting = (await findWaiting(client, [record], async () => nodes)).get(id) ?? [];
   if (session.isJson)
     return session.json({
       execution: record,
@@ -84,17 +85,6 @@ async function getExecution(session: Session, id: string, options: GetOptions): 
     ...(receipt === undefined ? [] : ['', ...renderReceipt(receipt, session.out, options)]),
   ];
   for (const line of lines) session.print(line);
-}
-
-/** Two lists more, and only where something is ready that does not start. */
-async function findWaiting(
-  session: Session,
-  record: ExecutionRecord,
-  nodes: readonly NodeRecord[],
-): Promise<Waiting[]> {
-  if (record.state !== 'running' || record.nodes.ready === 0) return [];
-  const [workers, latches] = await Promise.all([session.client.workers(), session.client.latches()]);
-  return whatWaits(record, nodes, workers.items, latches.items);
 }
 
 /** A receipt may have left by retention before its execution did; the execution is still worth showing. */

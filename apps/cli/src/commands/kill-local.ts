@@ -131,17 +131,18 @@ async function killAndShow(
   options: KillOptions,
 ): Promise<ExitCode> {
   const what = `killing ${describeScope(request.scope)} on this machine`;
-  const kill = await waitForProof(
+  const waited = await waitForProof(
     session,
     what,
-    async (signal) => await killLocally(workers, request, { signal }),
-    'at most as long as the graces of the agents; a worker that hangs is given up after 5 s',
+    async ({ signal }) => await killLocally(workers, request, { signal }),
+    { bound: 'at most as long as the graces of the agents; a worker that hangs is given up after 5 s' },
   );
-  if (kill === undefined) return EXIT.unconfirmed;
-  if (kill === 'interrupted') {
+  if ('unanswered' in waited) return EXIT.unconfirmed;
+  if ('interrupted' in waited) {
     session.note('The workers that were asked go on with it. Asking again is safe, and shows what is left.');
     return EXIT.interrupted;
   }
+  const { answer: kill } = waited;
   if (session.isJson) session.json(kill);
   else for (const line of renderLocalKill(kill, session.out, options)) session.print(line);
   return kill.complete ? EXIT.ok : EXIT.unconfirmed;

@@ -1,6 +1,6 @@
 import { Option, type Command } from 'commander';
 import type { KillPlan, KillRequest } from '#libs/client';
-import { isWide } from '#libs/contracts';
+import { isWide, type Receipt } from '#libs/contracts';
 import { notePool } from '../arguments/note-pool';
 import { parseGrace } from '../arguments/parse-duration';
 import { addScopeOptions, readScope } from '../arguments/scope-options';
@@ -13,9 +13,15 @@ import { isConfirmed } from './kill-confirm';
 import { killLocal } from './kill-local';
 import type { KillOptions } from './kill-options';
 import { renderPlan, sizeOfPlan } from './kill-plan';
+import { leftOrder, placeAndProve } from './place-order';
 import { proveAndShow } from './prove-and-show';
 import { toStopRequest } from './stop';
+import { tellSilence } from './tell-silence';
+import type { ProofWait } from './wait-for-proof';
 import { withWayOut } from './way-out';
+
+/** Works without an orchestrator, on one machine. */
+const LOCAL = 'belay kill --local';
 
 export function addKill(program: Command, bind: Bind): void {
   addScopeOptions(program.command('kill'))
@@ -37,14 +43,15 @@ export function addKill(program: Command, bind: Bind): void {
       bind(async (session, options: KillOptions) => {
         if (options.local === true) return await killLocal(session, options);
         return await killOverServer(session, options).catch((error: unknown) => {
-          throw withWayOut(error, 'belay kill --local');
+          throw withWayOut(error, LOCAL);
         });
       }),
     );
 }
 
 async function killOverServer(session: Session, options: KillOptions): Promise<ExitCode | void> {
-  const request = await toRequest(session, options);
+  const heard = tellSilence(session, LOCAL);
+  const request = await toRequest(session, options).finally(heard);
   if (options.dryRun === true) return await showPlan(session, request);
   if (options.yes !== true && !(await isConfirmed(session, toQuestion(session, request)))) {
     session.note('Nothing was killed.');
@@ -97,7 +104,8 @@ function isOne({ targets, executions }: KillPlan): boolean {
 }
 
 async function killOnly(session: Session, request: KillRequest): Promise<ExitCode> {
-  const receipt = await session.client.killWithoutWaiting(request);
+  const heard = tellSilence(session, LOCAL);
+  const receipt = await session.client.killWithoutWaiting(request).finally(heard);
   const { orderId, latch } = receipt;
   if (session.isJson) session.json(receipt);
   session.print(`order ${orderId} is durable. Its evidence: belay receipt ${orderId}`);
@@ -108,9 +116,9 @@ async function killOnly(session: Session, request: KillRequest): Promise<ExitCod
 async function killAndShow(session: Session, request: KillRequest, options: KillOptions): Promise<ExitCode> {
   const act = {
     what: `killing ${describeScope(request.scope)}`,
-    ask: async (signal: AbortSignal) => await session.client.kill(request, { signal }),
-    receiptOf: (receipt: Awaited<ReturnType<typeof session.client.kill>>) => receipt,
-    whenLeft: 'An order that was taken is durable and goes on. Find it, and its receipt, with: belay audit',
+    ask: async (wait: ProofWait) => await placeAndProve(session.client, request, wait),
+    receiptOf: (receipt: Receipt) => receipt,
+    whenLeft: leftOrder(LOCAL),
   };
-  return await proveAndShow(session, act, options);
+  return await proveAndShow(session, act, { ...options, local: LOCAL });
 }

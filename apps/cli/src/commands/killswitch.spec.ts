@@ -83,12 +83,12 @@ describe('a scope', () => {
   });
 
   it('is posted as it was given', async () => {
-    routes['POST /api/killswitch'] = [200, receiptOf('kill', GPU)];
+    routes['POST /api/killswitch?wait=0'] = [200, receiptOf('kill', GPU)];
     await belay(['kill', '-l', 'team=data,env!=prod', '--no-latch', '--json']);
     await belay(['kill', '--pool', 'gpu', '--json', '--note', 'why']);
     expect(asked).toEqual([
-      'POST /api/killswitch {"scope":{"type":"selector","selector":"team=data,env!=prod"},"latch":false}',
-      'POST /api/killswitch {"scope":{"type":"pool","pool":"gpu"},"note":"why"}',
+      'POST /api/killswitch?wait=0 {"scope":{"type":"selector","selector":"team=data,env!=prod"},"latch":false}',
+      'POST /api/killswitch?wait=0 {"scope":{"type":"pool","pool":"gpu"},"note":"why"}',
     ]);
   });
 
@@ -105,7 +105,7 @@ describe('a scope', () => {
 
 describe('kill', () => {
   it('names the latch and the command that releases it', async () => {
-    routes['POST /api/killswitch'] = [200, receiptOf('kill', GPU, { latch: LATCH })];
+    routes['POST /api/killswitch?wait=0'] = [200, receiptOf('kill', GPU, { latch: LATCH })];
     const { out } = await belay(['kill', '--pool', 'gpu']);
     expect(out.endsWith(`complete: nothing was running in scope\n${HOLDS}`)).toBe(true);
     routes['POST /api/killswitch?wait=0'] = [202, receiptOf('kill', GPU, { latch: LATCH })];
@@ -130,7 +130,7 @@ describe('kill', () => {
 
   it('asks on a terminal where a pool, labels or a worker hold more than one, and takes a yes', async () => {
     const plan = (n: number) => ({ targets: [0, 1, 2].slice(0, n).map(target), executions: [] });
-    routes['POST /api/killswitch'] = [200, receiptOf('kill', GPU)];
+    routes['POST /api/killswitch?wait=0'] = [200, receiptOf('kill', GPU)];
     routes['POST /api/killswitch?dryRun=1'] = [200, plan(3)];
     const no = await belay(['kill', '--pool', 'gpu'], { isTTY: true, answers: ['y'] });
     expect(no).toMatchObject({ code: EXIT.interrupted, out: '' });
@@ -138,7 +138,8 @@ describe('kill', () => {
       'This kills 3 agents of 1 execution in pool gpu, and nothing starts there until the latch is released. ' +
         'Type "yes" to go on: Nothing was killed.\n',
     );
-    const kills = (): number => asked.filter((call) => call.startsWith('POST /api/killswitch {')).length;
+    const kills = (): number =>
+      asked.filter((call) => call.startsWith('POST /api/killswitch?wait=0 {')).length;
     expect(kills()).toBe(0);
     await belay(['kill', '--worker', WORKER], { isTTY: true, answers: ['yes'] });
     expect(kills()).toBe(1);
@@ -250,7 +251,7 @@ describe('freeze and thaw', () => {
   const all = { type: 'all' };
 
   it('of a fleet is an order with a freeze that thaw releases', async () => {
-    routes['POST /api/killswitch'] = [200, receiptOf('freeze', all, { latch: FREEZE })];
+    routes['POST /api/killswitch?wait=0'] = [200, receiptOf('freeze', all, { latch: FREEZE })];
     expect((await belay(['freeze', '--all', '--note', 'look'])).out).toBe(
       `order ${ORDER}  freeze everything\n` +
         'asked by api at 1970-01-01 00:00:00Z, reason killswitch\n' +
@@ -258,7 +259,9 @@ describe('freeze and thaw', () => {
         `freeze ${LATCH_ID} holds everything: what runs stands still, nothing starts\n` +
         `let it go on with: belay thaw ${LATCH_ID}\n`,
     );
-    expect(asked).toEqual(['POST /api/killswitch {"kind":"freeze","scope":{"type":"all"},"note":"look"}']);
+    expect(asked).toEqual([
+      'POST /api/killswitch?wait=0 {"kind":"freeze","scope":{"type":"all"},"note":"look"}',
+    ]);
     routes[`GET /api/latches/${LATCH_ID}`] = [200, FREEZE];
     const receipt = receiptOf('thaw', all, { complete: false, state: 'open' });
     routes[`POST /api/latches/${LATCH_ID}/release`] = [200, { latch: FREEZE, already: false, receipt }];
@@ -304,12 +307,13 @@ describe('freeze and thaw', () => {
   });
 
   it('of an agent are orders of their own', async () => {
-    routes['POST /api/killswitch'] = [200, receiptOf('freeze', { type: 'agent', agentId: AGENT })];
+    routes['POST /api/killswitch?wait=0'] = [200, receiptOf('freeze', { type: 'agent', agentId: AGENT })];
     expect((await belay(['freeze', '--agent', AGENT])).err).toBe(`Let it go on: belay thaw ${AGENT}\n`);
     await belay(['thaw', AGENT]);
     expect(asked).toEqual(
       ['freeze', 'thaw'].map(
-        (kind) => `POST /api/killswitch {"kind":"${kind}","scope":{"type":"agent","agentId":"${AGENT}"}}`,
+        (kind) =>
+          `POST /api/killswitch?wait=0 {"kind":"${kind}","scope":{"type":"agent","agentId":"${AGENT}"}}`,
       ),
     );
   });

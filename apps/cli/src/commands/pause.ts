@@ -6,6 +6,7 @@ import { describePause } from '../execution/describe-pause';
 import type { Session } from '../session/session';
 import type { Bind } from './action';
 import { proveAndShow } from './prove-and-show';
+import type { ProofWait } from './wait-for-proof';
 
 interface PauseOptions extends PauseRequest {
   readonly full?: boolean;
@@ -49,11 +50,11 @@ export async function pauseAndShow(session: Session, id: string, options: PauseO
   const request = { mode, ...(note === undefined ? {} : { note }) };
   const act = {
     what: `${mode === 'freeze' ? 'freezing' : 'pausing'} ${id}`,
-    ask: async (signal: AbortSignal) => await session.client.pause(id, request, { signal }),
+    ask: async ({ signal }: ProofWait) => await session.client.pause(id, request, { signal }),
     receiptOf: ({ receipt }: Paused) => receipt,
     head: (answer: Paused) => headOf(session, answer),
     hints: () => [`Let it go on: belay resume ${id}`],
-    whenLeft: `The pause may have been done. Look with: belay get ${id}`,
+    whenLeft: () => `The pause may have been done. Look with: belay get ${id}`,
   };
   return await proveAndShow(session, act, options);
 }
@@ -66,11 +67,11 @@ export async function resumeAndShow(
 ): Promise<ExitCode> {
   const act = {
     what: `resuming ${id}`,
-    ask: async (signal: AbortSignal) => await session.client.resume(id, { signal }),
+    ask: async ({ signal }: ProofWait) => await session.client.resume(id, { signal }),
     receiptOf: ({ receipt }: Paused) => receipt,
     head: (answer: Paused) => headOf(session, answer),
     hints: () => [`Follow it: belay watch ${id}`],
-    whenLeft: `It may have been resumed. Look with: belay get ${id}`,
+    whenLeft: () => `It may have been resumed. Look with: belay get ${id}`,
   };
   return await proveAndShow(session, act, options);
 }

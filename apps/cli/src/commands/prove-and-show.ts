@@ -2,35 +2,36 @@ import type { Receipt } from '#libs/contracts';
 import { EXIT, exitCodeOfReceipt, type ExitCode } from '../exit-codes';
 import { renderReceipt } from '../receipt/render-receipt';
 import type { Session } from '../session/session';
-import { waitForProof } from './wait-for-proof';
+import { waitForProof, type ProofWait, type WaitOptions } from './wait-for-proof';
 
 /** An act that is proved by a receipt. */
 export interface ProvedAct<T> {
   /** What is shown while it lasts: `freezing pool gpu`. */
   readonly what: string;
-  readonly ask: (signal: AbortSignal) => Promise<T>;
+  readonly ask: (wait: ProofWait) => Promise<T>;
   /** Absent where there was nothing to prove. */
   readonly receiptOf: (answer: T) => Receipt | undefined;
   /** Lines before the receipt. */
   readonly head?: (answer: T) => readonly string[];
   /** What comes next, for a person. */
   readonly hints?: (answer: T) => readonly string[];
-  /** Said when Ctrl-C ends the wait. */
-  readonly whenLeft: string;
+  /** Said when Ctrl-C ends the wait; `stored` where an answer has shown that the order is. */
+  readonly whenLeft: (stored: { readonly orderId?: string } | undefined) => string;
 }
 
 /** Waits for the proof and shows it; the exit code is the receipt's. */
 export async function proveAndShow<T>(
   session: Session,
   act: ProvedAct<T>,
-  options: { readonly full?: boolean } = {},
+  options: { readonly full?: boolean } & WaitOptions = {},
 ): Promise<ExitCode> {
-  const answer = await waitForProof(session, act.what, act.ask);
-  if (answer === undefined) return EXIT.unconfirmed;
-  if (answer === 'interrupted') {
-    session.note(act.whenLeft);
+  const waited = await waitForProof(session, act.what, act.ask, options);
+  if ('unanswered' in waited) return EXIT.unconfirmed;
+  if ('interrupted' in waited) {
+    session.note(act.whenLeft(waited.stored));
     return EXIT.interrupted;
   }
+  const { answer } = waited;
   const receipt = act.receiptOf(answer);
   if (session.isJson) session.json(answer);
   else {

@@ -8,6 +8,8 @@ import {
 } from '#libs/contracts';
 import { collectLabel, listOf } from '../arguments/parse-values';
 import { renderExecutions } from '../execution/execution-table';
+import { findWaiting, isWaiting } from '../execution/find-waiting';
+import { describeWaiting, type Waiting } from '../execution/waiting';
 import type { Bind } from './action';
 import { collectPages } from '../session/collect-pages';
 
@@ -19,6 +21,8 @@ interface PsOptions {
 
 /** Executions listed at most. */
 const LISTED = 1_000;
+/** Executions at most for which it is looked up why nothing of them runs. */
+const EXPLAINED = 10;
 
 export function addPs(program: Command, bind: Bind): void {
   const states = statesOf(EXECUTION_MACHINE);
@@ -42,7 +46,11 @@ export function addPs(program: Command, bind: Bind): void {
               limit,
             }),
         );
-        if (session.isJson) return session.json({ items, truncated: isMore });
+        // Those that run nothing first come to a person's mind; a long list is not looked through for the rest.
+        const stuck = items.filter((item) => isWaiting(item) && item.live === 0).slice(0, EXPLAINED);
+        const waiting = await findWaiting(session.client, stuck).catch(() => new Map<string, Waiting[]>());
+        if (session.isJson)
+          return session.json({ items, truncated: isMore, waiting: Object.fromEntries(waiting) });
         if (items.length === 0) {
           session.note(
             options.all === true || options.state !== undefined
@@ -52,6 +60,8 @@ export function addPs(program: Command, bind: Bind): void {
           return;
         }
         session.print(renderExecutions(items, session.out, session.width, Date.now()));
+        for (const [id, reasons] of waiting)
+          for (const line of describeWaiting(reasons)) session.note(`${id}  ${line}`);
         if (isMore) session.note(`The first ${items.length} are shown; narrow it with --state or --label.`);
       }),
     );

@@ -8,6 +8,7 @@ import { describeScope } from '../receipt/describe-scope';
 import type { Session } from '../session/session';
 import type { Bind } from './action';
 import { proveAndShow } from './prove-and-show';
+import type { ProofWait } from './wait-for-proof';
 
 interface ReleaseOptions {
   readonly note?: string;
@@ -55,10 +56,10 @@ export async function releaseAndShow(
 ): Promise<ExitCode> {
   const act = {
     what: `releasing ${latchId}`,
-    ask: async (signal: AbortSignal) => await session.client.releaseLatch(latchId, note, { signal }),
+    ask: async ({ signal }: ProofWait) => await session.client.releaseLatch(latchId, note, { signal }),
     receiptOf: ({ receipt }: Released) => receipt,
     head: describeReleased,
-    whenLeft: 'The release may have been done. Look with: belay latches',
+    whenLeft: () => 'The release may have been done. Look with: belay latches',
   };
   return await proveAndShow(session, act, options);
 }

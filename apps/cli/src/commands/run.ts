@@ -1,5 +1,7 @@
 import { Option, type Command } from 'commander';
 import { collectLabel, positiveNumber } from '../arguments/parse-values';
+import { findWaiting } from '../execution/find-waiting';
+import { describeWaiting } from '../execution/waiting';
 import type { ExitCode } from '../exit-codes';
 import { watchExecution } from '../progress/watch-execution';
 import { describeReport } from '../run/describe-report';
@@ -52,6 +54,9 @@ async function submit(session: Session, file: string, options: RunOptions): Prom
   if (replayed) session.note('It was there already: the idempotency key and the spec are the same.');
   if (options.watch === true) return await watchExecution(session, execution);
   if (session.isJson) return session.json(execution);
+  // A hint: the execution is accepted, whatever becomes of this look.
+  const waiting = await findWaiting(session.client, [execution]).catch(() => undefined);
+  for (const line of describeWaiting(waiting?.get(id) ?? [])) session.note(line);
   session.note(options.start ? `Follow it: belay watch ${id}` : `Start it:  belay start ${id}`);
   session.note(`Stop it:   belay stop ${id}`);
 }

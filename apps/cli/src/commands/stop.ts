@@ -1,6 +1,7 @@
 import { Option, type Command } from 'commander';
 import {
   isEnded,
+  isExecutionId,
   EXECUTION_MACHINE,
   STOP_REASONS,
   type StopReason,
@@ -14,6 +15,8 @@ import { renderReceipt } from '../receipt/render-receipt';
 import type { Session } from '../session/session';
 import { formatCost, formatDuration } from '../text/format';
 import type { Bind } from './action';
+import { leftOrder } from './place-order';
+import { tellSilence } from './tell-silence';
 import { waitForProof } from './wait-for-proof';
 import { withWayOut } from './way-out';
 
@@ -44,10 +47,9 @@ export function addStop(program: Command, bind: Bind): void {
     .option('--full', 'every target of a large receipt')
     .action(
       bind(async (session, given: string, options: StopOptions) => {
-        const id = await resolveExecutionId(session.client, given);
-        const act = options.wait ? stopAndShow(session, id, options) : stopOnly(session, id, options);
+        const act = options.wait ? stopAndShow(session, given, options) : stopOnly(session, given, options);
         return await act.catch((error: unknown) => {
-          throw withWayOut(error, `belay kill --local --execution ${id}`);
+          throw withWayOut(error, localStop(given));
         });
       }),
     );
@@ -63,30 +65,51 @@ export function toStopRequest(options: Omit<StopOptions, 'wait'>): StopRequest {
   };
 }
 
-async function stopOnly(session: Session, id: string, options: StopOptions): Promise<void> {
-  const accepted = await session.client.stopWithoutWaiting(id, toStopRequest(options));
-  if (session.isJson) return session.json(accepted);
-  session.print(`${accepted.executionId}  ${accepted.status}`);
-  if (accepted.orderId !== undefined)
-    session.note(`The order is durable. Its evidence: belay receipt ${accepted.orderId}`);
+/** What ends its agents without an orchestrator. An abbreviation is looked up by an orchestrator: there the id must be whole. */
+function localStop(given: string): string {
+  return `belay kill --local --execution ${isExecutionId(given) ? given : 'WHOLE_ID'}`;
 }
 
-async function stopAndShow(session: Session, id: string, options: StopOptions): Promise<ExitCode> {
-  const response = await waitForProof(
+async function stopOnly(session: Session, given: string, options: StopOptions): Promise<void> {
+  const heard = tellSilence(session, localStop(given));
+  try {
+    const id = await resolveExecutionId(session.client, given);
+    const accepted = await session.client.stopWithoutWaiting(id, toStopRequest(options));
+    if (session.isJson) return session.json(accepted);
+    session.print(`${accepted.executionId}  ${accepted.status}`);
+    if (accepted.orderId !== undefined)
+      session.note(`The order is stored. Its evidence: belay receipt ${accepted.orderId}`);
+  } finally {
+    heard();
+  }
+}
+
+async function stopAndShow(session: Session, given: string, options: StopOptions): Promise<ExitCode> {
+  const request = toStopRequest(options);
+  const local = localStop(given);
+  const waited = await waitForProof(
     session,
-    `stopping ${id}`,
-    async (signal) => await session.client.stop(id, toStopRequest(options), { signal }),
+    `stopping ${given}`,
+    async ({ signal, stored }) => {
+      const id = await resolveExecutionId(session.client, given, { signal });
+      const { orderId } = await session.client.stopWithoutWaiting(id, request, { signal });
+      stored(orderId);
+      // It joins the order that is open: this one is for its end and its proof.
+      return await session.client.stop(id, request, { signal });
+    },
+    { local },
   );
-  if (response === undefined) return EXIT.unconfirmed;
-  if (response === 'interrupted') {
-    session.note(`The stop is durable and goes on. Look with: belay get ${id}`);
+  if ('unanswered' in waited) return EXIT.unconfirmed;
+  if ('interrupted' in waited) {
+    session.note(leftOrder(local)(waited.stored));
     return EXIT.interrupted;
   }
-  if (session.isJson) session.json(response);
-  else for (const line of renderStop(response, session, options.full === true)) session.print(line);
+  const { answer } = waited;
+  if (session.isJson) session.json(answer);
+  else for (const line of renderStop(answer, session, options.full === true)) session.print(line);
   // Without a receipt there was nothing to kill; an execution still stopping is not confirmed.
-  if (!isEnded(EXECUTION_MACHINE, response.status)) return EXIT.unconfirmed;
-  return exitCodeOfReceipt(response.receipt);
+  if (!isEnded(EXECUTION_MACHINE, answer.status)) return EXIT.unconfirmed;
+  return exitCodeOfReceipt(answer.receipt);
 }
 
 /** The answer of a stop for people. */

@@ -1,7 +1,8 @@
-import { isBelayError } from '#libs/contracts';
+import { isBelayError, type BelayError } from '#libs/contracts';
 import { abortOnSignal } from '../session/abort-on-signal';
 import type { Session } from '../session/session';
 import { formatDuration } from '../text/format';
+import { tellSilence } from './tell-silence';
 
 /** On a terminal the wait is shown from here on; a stop is usually faster. Milliseconds. */
 const QUIET_MS = 500;
@@ -10,33 +11,84 @@ const REDRAW_MS = 250;
 const TELL_AFTER_MS = 2_000;
 const BY_ORCHESTRATOR = 'at most for the limit of the orchestrator (BELAY_PROOF_LIMIT_MS, 30 s unless set)';
 
+/** What an act is given while it is waited for. */
+export interface ProofWait {
+  readonly signal: AbortSignal;
+  /** To be called when an answer has shown that the order is stored; until then nothing says that it is. */
+  stored(orderId?: string): void;
+}
+
+/** How a wait ended: with an answer, by Ctrl-C, or without an answer in time. */
+export type Waited<T> =
+  | { readonly answer: T }
+  | { readonly interrupted: true; readonly stored?: { readonly orderId?: string } }
+  | { readonly unanswered: true };
+
+export interface WaitOptions {
+  /** How long at most, in words. */
+  readonly bound?: string;
+  /** The command that ends agents without an orchestrator, told when no answer comes. */
+  readonly local?: string;
+}
+
 /**
- * Waits for a stop or a kill. On a terminal one line counts the time; elsewhere one line says once what is waited for, and
- * `bound` how long at most. Answers undefined when the server gave no
- * answer in time (the order stands, its outcome is not known), `interrupted` on Ctrl-C.
+ * Waits for a stop or a kill. On a terminal one line counts the time; elsewhere one line says once what is waited for. Without an
+ * answer after 5 s a line says what works without one.
  */
 export async function waitForProof<T>(
   session: Session,
   what: string,
-  ask: (signal: AbortSignal) => Promise<T>,
-  bound = BY_ORCHESTRATOR,
-): Promise<T | 'interrupted' | undefined> {
+  ask: (wait: ProofWait) => Promise<T>,
+  { bound = BY_ORCHESTRATOR, local }: WaitOptions = {},
+): Promise<Waited<T>> {
   const ending = abortOnSignal(session.process);
   const hide = showWait(session, what, bound);
+  const heard = local === undefined ? (): void => undefined : tellSilence(session, local);
+  let stored: { orderId?: string } | undefined;
   try {
-    return await ask(ending.signal);
+    const answer = await ask({
+      signal: ending.signal,
+      stored: (orderId) => {
+        heard();
+        stored = orderId === undefined ? {} : { orderId };
+      },
+    });
+    return { answer };
   } catch (error) {
-    if (ending.wasInterrupted()) return 'interrupted';
-    if (!isBelayError(error) || error.code !== 'TIMEOUT') throw error;
+    if (ending.wasInterrupted()) return { interrupted: true, ...(stored === undefined ? {} : { stored }) };
+    if (!isBelayError(error) || !isUnanswered(error, stored !== undefined)) throw error;
     hide();
-    if (session.isJson)
-      session.json({ complete: false, error: { code: error.code, message: error.message } });
-    else session.note(`belay: ${error.message}`);
-    return undefined;
+    const message = stored === undefined ? unstored(error, local) : unproved(error, stored.orderId);
+    if (session.isJson) session.json({ complete: false, ...stored, error: { code: error.code, message } });
+    else session.note(`belay: ${message}`);
+    return { unanswered: true };
   } finally {
+    heard();
     hide();
     ending.release();
   }
+}
+
+const AWAY = new Set(['TIMEOUT', 'OUTCOME_UNKNOWN', 'SERVER_UNREACHABLE', 'SERVER_REFUSED', 'DRAINING']);
+
+/** Of an order that is stored only the proof is missing, whatever went away meanwhile. */
+function isUnanswered({ code }: BelayError, isStored: boolean): boolean {
+  return code === 'TIMEOUT' || (isStored && AWAY.has(code));
+}
+
+function unstored({ message }: BelayError, local: string | undefined): string {
+  return local === undefined ? message : `${message.replace(/\.$/, '')}. ${withoutOrchestrator(local)}`;
+}
+
+function unproved({ message }: BelayError, orderId: string | undefined): string {
+  const order = orderId === undefined ? 'The order is stored' : `Order ${orderId} is stored`;
+  const look = orderId === undefined ? '' : ` Look with: belay receipt ${orderId}`;
+  return `${order}, but no answer showed its proof: ${message.replace(/\.$/, '')}.${look}`;
+}
+
+/** `Without it, on each machine with workers: belay kill --local`. */
+export function withoutOrchestrator(local: string): string {
+  return `Without it, on each machine with workers: ${local}`;
 }
 
 function showWait(session: Session, what: string, bound: string): () => void {

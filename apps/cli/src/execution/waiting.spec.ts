@@ -29,10 +29,22 @@ const said = (nodes: ReadyNode[], workers: WorkerRecord[], latches: Latch[] = []
   describeWaiting(whatWaits(RECORD, nodes, workers, latches));
 
 describe('what waits', () => {
+  it('is said when every place of its pool is taken', () => {
+    const full = { ...worker('w1', ['gpu']), running: 8, concurrency: 8 };
+    const free = { ...worker('w2', ['gpu']), running: 3, concurrency: 4 };
+    expect(said([node(0, { pool: 'gpu' })], [full])).toEqual([
+      '1 node ready: all 8 places of pool gpu are taken',
+    ]);
+    expect(said([node(0, { pool: 'gpu' })], [full, free])).toEqual([]);
+  });
+
   it('is said for a pool without a running worker, and for nodes that a latch covers', () => {
     const nodes = [0, 1, 2].map((n) => node(n, { pool: 'gpu' }));
     const workers = [worker('w1', ['default']), worker('w2', ['gpu'], 'draining')];
-    expect(said(nodes, workers)).toEqual(['3 nodes ready: pool gpu has no worker']);
+    expect(said(nodes, workers)).toEqual([
+      '3 nodes ready: pool gpu has no worker that takes work: 1 worker of it is draining',
+    ]);
+    expect(said(nodes, workers.slice(0, 1))).toEqual(['3 nodes ready: pool gpu has no worker']);
     const pool = latch('lat_1', { type: 'pool', pool: 'gpu' });
     expect(said([...nodes, node(3, { pool: 'default' })], workers, [pool])).toEqual([
       '3 nodes ready: latch lat_1 covers them',
@@ -66,7 +78,9 @@ describe('what waits', () => {
     expect(said([node(0)], [free], [latch('lat_1', scope)])).toEqual([
       '1 node ready: latch lat_1 over labels model=large,team=data holds it if its own labels match',
     ]);
-    expect(said([node(0)], [{ ...free, running: 2 }], [latch('lat_1', scope)])).toEqual([]);
+    expect(said([node(0)], [{ ...free, running: 2 }], [latch('lat_1', scope)])).toEqual([
+      '1 node ready: all 2 places are taken',
+    ]);
     expect(said([node(0)], [free], [latch('lat_1', { ...scope, selector: 'model=large,team=web' })])).toEqual(
       [],
     );

@@ -20,10 +20,14 @@ export type ReadyNode = Omit<NodeRecord, 'pool'> & {
 /** Why ready nodes of a running execution do not start, as far as it can be seen from outside. */
 export interface Waiting {
   readonly nodes: number;
-  readonly why: 'latch' | 'latch-maybe' | 'no-worker' | 'workers-latched';
+  readonly why: 'latch' | 'latch-maybe' | 'no-worker' | 'workers-latched' | 'busy';
   readonly latchId?: string;
   readonly kind?: Latch['kind'];
   readonly pool?: string;
+  /** Workers of the pool that drain: they take no more work. */
+  readonly draining?: number;
+  /** Places of the pool's workers, all of which are taken. */
+  readonly places?: number;
   /** Conditions of a latch that the node may meet: its own labels are not told. */
   readonly selector?: string;
 }
@@ -31,18 +35,17 @@ export interface Waiting {
 /** Reasons named; more than a few would be noise. */
 const REASONS_SHOWN = 5;
 
-/** Groups ready nodes by what keeps them; those that only wait for a free place are in no group. */
+/** Groups ready nodes by what keeps them; those that nothing keeps are about to start, and in no group. */
 export function whatWaits(
   record: ExecutionRecord,
   nodes: readonly ReadyNode[],
   workers: readonly WorkerRecord[],
   latches: readonly Latch[],
 ): Waiting[] {
-  const running = workers.filter(({ state }) => state === 'running');
   const groups = new Map<string, Waiting>();
   for (const node of nodes) {
     if (node.state !== 'ready') continue;
-    const reason = reasonOf(record, node, running, latches);
+    const reason = reasonOf(record, node, workers, latches);
     if (reason === undefined) continue;
     const key = JSON.stringify(reason);
     groups.set(key, { ...reason, nodes: (groups.get(key)?.nodes ?? 0) + 1 });
@@ -53,10 +56,11 @@ export function whatWaits(
 function reasonOf(
   record: ExecutionRecord,
   node: ReadyNode,
-  running: readonly WorkerRecord[],
+  workers: readonly WorkerRecord[],
   latches: readonly Latch[],
 ): Omit<Waiting, 'nodes'> | undefined {
   const { pool } = node;
+  const ofThePool = workers.filter(({ pools }) => pool === undefined || pools.includes(pool));
   const address = {
     agentId: agentIdOf(record.id, node.index, node.attempt),
     executionId: record.id,
@@ -67,13 +71,21 @@ function reasonOf(
     latches.find(({ scope }) => scopeCovers(scope, { ...address, workerId }));
   const cover = coverOf('');
   if (cover !== undefined) return { why: 'latch', latchId: cover.id, kind: cover.kind };
-  const serving = running.filter(({ pools }) => pool === undefined || pools.includes(pool));
+  const serving = ofThePool.filter(({ state }) => state === 'running');
   const ofPool = pool === undefined ? {} : { pool };
-  if (serving.length === 0) return { why: 'no-worker', ...ofPool };
+  if (serving.length === 0) {
+    const draining = ofThePool.filter(({ state }) => state === 'draining').length;
+    return { why: 'no-worker', ...ofPool, ...(draining === 0 ? {} : { draining }) };
+  }
   const covers = serving.map(({ id }) => coverOf(id));
   const [first] = covers;
-  if (first === undefined || covers.includes(undefined))
-    return node.labels === undefined ? mayBeLatched(record, serving, latches) : undefined;
+  if (first === undefined || covers.includes(undefined)) {
+    if (serving.every(isFull)) {
+      const places = serving.reduce((sum, { concurrency }) => sum + concurrency, 0);
+      return { why: 'busy', ...ofPool, places };
+    }
+    return node.labels === undefined ? mayBeLatched(record, latches) : undefined;
+  }
   return { why: 'workers-latched', latchId: first.id, kind: first.kind, ...ofPool };
 }
 
@@ -83,10 +95,8 @@ function reasonOf(
  */
 function mayBeLatched(
   record: ExecutionRecord,
-  serving: readonly WorkerRecord[],
   latches: readonly Latch[],
 ): Omit<Waiting, 'nodes'> | undefined {
-  if (serving.every(({ running, concurrency }) => running >= concurrency)) return undefined;
   for (const { id, kind, scope } of latches) {
     if (scope.type !== 'selector') continue;
     // Conditions on what the execution has not labelled, all others met.
@@ -95,6 +105,10 @@ function mayBeLatched(
     return { why: 'latch-maybe', latchId: id, kind, selector: scope.selector };
   }
   return undefined;
+}
+
+function isFull({ running, concurrency }: WorkerRecord): boolean {
+  return running >= concurrency;
 }
 
 /** `3 nodes ready: pool gpu has no worker`. */
@@ -106,7 +120,7 @@ export function describeWaiting(waiting: readonly Waiting[]): string[] {
   return rest > 0 ? [...shown, `… and ${count(rest, 'more reason')} (--json has all)`] : shown;
 }
 
-function wordsOf({ why, nodes, latchId, kind, pool, selector }: Waiting): string {
+function wordsOf({ why, nodes, latchId, kind, pool, selector, draining = 0, places = 0 }: Waiting): string {
   const named = `${kind ?? 'latch'} ${latchId ?? ''}`;
   const where = pool === undefined ? '' : ` of pool ${cleanText(pool)}`;
   switch (why) {
@@ -114,8 +128,14 @@ function wordsOf({ why, nodes, latchId, kind, pool, selector }: Waiting): string
       return `${named} covers ${nodes === 1 ? 'it' : 'them'}`;
     case 'latch-maybe':
       return `${named} over labels ${cleanText(selector ?? '')} holds ${nodes === 1 ? 'it if its' : 'them if their'} own labels match`;
-    case 'no-worker':
-      return pool === undefined ? 'no worker runs' : `pool ${cleanText(pool)} has no worker`;
+    case 'no-worker': {
+      const none = pool === undefined ? 'no worker runs' : `pool ${cleanText(pool)} has no worker`;
+      return draining === 0
+        ? none
+        : `${none} that takes work: ${count(draining, 'worker')} of it ${draining === 1 ? 'is' : 'are'} draining`;
+    }
+    case 'busy':
+      return places === 1 ? `the only place${where} is taken` : `all ${places} places${where} are taken`;
     case 'workers-latched':
       return `${named} covers what could run ${nodes === 1 ? 'it' : 'them'}: every worker${where} is held`;
   }

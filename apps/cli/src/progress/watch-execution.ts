@@ -1,4 +1,7 @@
 import { EXECUTION_MACHINE, isEnded, type ExecutionRecord } from '#libs/contracts';
+import { describePause } from '../execution/describe-pause';
+import { findWaiting } from '../execution/find-waiting';
+import { describeWaiting } from '../execution/waiting';
 import { EXIT, exitCodeOfState, type ExitCode } from '../exit-codes';
 import type { Session } from '../session/session';
 import { ExecutionProgress } from './execution-progress';
@@ -67,6 +70,8 @@ class Watch {
   private isDirty = true;
   private readAt = -Infinity;
   private reading: Promise<void> | undefined;
+  /** Why nothing of it runs, as it was told last. */
+  private told = '';
 
   constructor(
     private readonly session: Session,
@@ -134,6 +139,7 @@ class Watch {
       this.progress.record = await this.session.client.execution(this.progress.record.id, {
         signal: this.leaving.signal,
       });
+      await this.tellWaiting(this.progress.record);
     } catch {
       // The stream of events tells of a lost server, and gives up where it must.
       this.isDirty = true;
@@ -141,6 +147,17 @@ class Watch {
       this.readAt = performance.now();
       this.reading = undefined;
     }
+  }
+
+  /** Where nothing runs and something could, a line says why, once for each reason. */
+  private async tellWaiting(record: ExecutionRecord): Promise<void> {
+    const reasons = record.live === 0 ? await findWaiting(this.session.client, [record]) : undefined;
+    const lines = describeWaiting(reasons?.get(record.id) ?? []);
+    const pause = describePause(record);
+    const text = [...(pause === undefined ? [] : [pause]), ...lines].join('\n');
+    if (text === this.told || this.leaving.signal.aborted) return;
+    this.told = text;
+    if (text !== '') this.display.say(text);
   }
 
   private async readFinal(id: string): Promise<ExecutionRecord> {

@@ -16,7 +16,10 @@ export interface GlobalOptions {
 
 /** Where the orchestrator is, the token for it, and where both were found. */
 export interface Connection {
+  /** The first of `urls`. */
   readonly url: string;
+  /** Orchestrators of one fleet, the first tried first. */
+  readonly urls: readonly string[];
   readonly urlFrom: string;
   readonly token?: string;
   readonly tokenFrom: string;
@@ -26,7 +29,9 @@ export interface Connection {
 /** Flags, then environment, then what `belay up` left in the data dir. The token never comes from argv. */
 export function findConnection(cwd: string, env: NodeJS.ProcessEnv, flags: GlobalOptions): Connection {
   const dataDir = dataDirAt(cwd, env, flags.dataDir);
-  return { dataDir, ...findUrl(cwd, env, flags, dataDir), ...findToken(cwd, env, flags, dataDir) };
+  const { named, urlFrom } = findUrl(cwd, env, flags, dataDir);
+  const urls = named.split(',').map((url) => url.trim());
+  return { dataDir, url: urls[0] ?? named, urls, urlFrom, ...findToken(cwd, env, flags, dataDir) };
 }
 
 function findUrl(
@@ -34,12 +39,12 @@ function findUrl(
   env: NodeJS.ProcessEnv,
   flags: GlobalOptions,
   dataDir: DataDir,
-): Pick<Connection, 'url' | 'urlFrom'> {
-  if (flags.url !== undefined) return { url: flags.url, urlFrom: '--url' };
-  if ((env['BELAY_URL'] ?? '') !== '') return { url: String(env['BELAY_URL']), urlFrom: 'BELAY_URL' };
+): { readonly named: string; readonly urlFrom: string } {
+  if (flags.url !== undefined) return { named: flags.url, urlFrom: '--url' };
+  if ((env['BELAY_URL'] ?? '') !== '') return { named: String(env['BELAY_URL']), urlFrom: 'BELAY_URL' };
   const left = readOrchestratorFile(dataDir);
-  if (left !== undefined) return { url: left.url, urlFrom: shown(cwd, dataDir.orchestrator) };
-  return { url: DEFAULT_URL, urlFrom: 'the default' };
+  if (left !== undefined) return { named: left.url, urlFrom: shown(cwd, dataDir.orchestrator) };
+  return { named: DEFAULT_URL, urlFrom: 'the default' };
 }
 
 function findToken(
@@ -56,7 +61,7 @@ function findToken(
   if (given !== '') return { token: given, tokenFrom: 'BELAY_TOKEN' };
   const elsewhere = flags.url ?? env['BELAY_URL'] ?? '';
   // The data dir's token opens the fleet of this machine: it is not sent to whatever address is named.
-  if (elsewhere !== '' && !isLoopback(elsewhere))
+  if (elsewhere !== '' && !elsewhere.split(',').every((url) => isLoopback(url.trim())))
     return { tokenFrom: 'nowhere: for an address off this machine set BELAY_TOKEN or give --token-file' };
   const token = readTokenFile(dataDir.token);
   if (token !== undefined) return { token, tokenFrom: shown(cwd, dataDir.token) };

@@ -47,8 +47,8 @@ export function openSession(cli: CliProcess, options: GlobalOptions): Session {
     // Made on first use: `up`, `doctor` and help must work with an address that is not one.
     get client() {
       if (client !== undefined) return client;
-      const { url, token } = this.connection;
-      return (client = createClient({ url, ...(token === undefined ? {} : { token }) }));
+      const { urls, token } = this.connection;
+      return (client = createClient({ url: urls, ...(token === undefined ? {} : { token }) }));
     },
     isJson,
     out: createStyle(wantsColour(cli.stdout, cli.env, colour)),

@@ -104,6 +104,11 @@ export class ChildProgram {
     if (this.isRunning) this.child.kill(signal);
   }
 
+  /** A message over its channel. One that is on its way out does not read it. */
+  tell(message: { readonly type: string }): void {
+    if (this.child.connected) this.child.send(message, () => undefined);
+  }
+
   /** Resolves with its exit; undefined when the time is up. */
   async waitExit(withinMs: number): Promise<ChildExit | undefined> {
     let timer: NodeJS.Timeout | undefined;

@@ -105,6 +105,8 @@ export class Fleet {
       const bound = left > 0 ? `; what is left in ${formatDuration(left)} is killed` : '';
       if (waiting !== '') say(`waiting for ${waiting}${bound}`);
     }, tellMs);
+    // From here on nothing that is handed in would run.
+    this.orchestrator.tell({ type: 'close-admission' });
     try {
       const results = await Promise.all(
         this.workers.map(async (worker) => {

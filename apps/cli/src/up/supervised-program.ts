@@ -65,6 +65,11 @@ export class SupervisedProgram {
     );
   }
 
+  /** A word over its channel; lost where it does not run. */
+  tell(message: { readonly type: string }): void {
+    if (this.child?.isRunning === true) this.child.tell(message);
+  }
+
   /** SIGTERM, then up to `boundMs` for its drain, then SIGKILL. */
   async stop(boundMs: number): Promise<StopResult> {
     this.stopping = true;

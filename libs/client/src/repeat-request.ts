@@ -1,0 +1,64 @@
+import { isBelayError, type ErrorCode } from '#libs/contracts';
+import { backoffMs, pause } from './pause';
+import { sendOnce, type Answer, type RequestShape, type Transport } from './send-request';
+import { OrchestratorSilentError, OrchestratorUnreachableError } from './unreachable';
+
+/**
+ * What became of one try. `absent`: nobody there took it. `silent`: taken, and no answer. `unsure`: it may have run. `passing`: refused
+ * for a reason that goes by itself. `final`: an answer, or one that no other try would change.
+ */
+type Outcome = 'absent' | 'silent' | 'unsure' | 'passing' | 'final';
+
+/**
+ * One call. Another orchestrator is asked where this one is away, drains or says nothing; a call that is safe to repeat is
+ * repeated while its outcome is not known, for `repeatForMs` after its first failure. A first connection that is refused everywhere
+ * is told at once: a wrong address should say so.
+ */
+export async function sendRequest(transport: Transport, shape: RequestShape): Promise<Answer> {
+  const { urls, repeatForMs } = transport;
+  const { method, isRepeatable = method === 'GET', patienceMs = Infinity } = shape;
+  const end = performance.now() + shape.timeoutMs;
+  let firstFailureAt: number | undefined;
+  let elsewhere = urls.length - 1;
+  let unsure: unknown;
+  for (let failures = 0; ; failures++) {
+    const leftMs = Math.max(1, end - performance.now());
+    // Only where somebody else can be asked is silence cut short.
+    const timeoutMs = elsewhere > 0 ? Math.min(patienceMs, leftMs) : leftMs;
+    try {
+      return await sendOnce(transport, { ...shape, timeoutMs });
+    } catch (error) {
+      const outcome = outcomeOf(error, shape);
+      if (outcome === 'final') throw error;
+      firstFailureAt ??= performance.now();
+      if (outcome === 'unsure' || (outcome === 'silent' && method === 'POST')) unsure = error;
+      const isForAnother = outcome === 'absent' || (outcome === 'silent' && isRepeatable);
+      const mayRepeat = isRepeatable && method === 'POST' && performance.now() - firstFailureAt < repeatForMs;
+      let waitMs = backoffMs(failures);
+      if (isForAnother && elsewhere > 0) {
+        elsewhere--;
+        waitMs = 0;
+      } else if (outcome === 'silent' || !mayRepeat || (outcome === 'absent' && unsure === undefined)) {
+        throw unsure ?? error;
+      } else elsewhere = urls.length - 1;
+      transport.url = urls[(urls.indexOf(transport.url) + 1) % urls.length] ?? transport.url;
+      if (performance.now() + waitMs >= end) throw unsure ?? error;
+      await pause(waitMs, shape.signal);
+      shape.signal?.throwIfAborted();
+    }
+  }
+}
+
+/** Refusals after which nothing was done. */
+const PASSING: ReadonlySet<ErrorCode> = new Set(['SERVER_UNREACHABLE', 'SERVER_REFUSED', 'RATE_LIMITED']);
+
+function outcomeOf(error: unknown, { signal, waitsForServer = false }: RequestShape): Outcome {
+  if (!isBelayError(error) || signal?.aborted === true) return 'final';
+  if (error instanceof OrchestratorSilentError) return 'silent';
+  if (error instanceof OrchestratorUnreachableError || error.code === 'DRAINING') return 'absent';
+  if (error.code === 'OUTCOME_UNKNOWN') return 'unsure';
+  // Without a status nobody has answered: the time-out is ours.
+  if (error.code === 'TIMEOUT') return error.details['status'] === undefined ? 'silent' : 'final';
+  // The orchestrator has waited for its server before it said so: who stops something must hear it now.
+  return waitsForServer && PASSING.has(error.code) ? 'passing' : 'final';
+}
