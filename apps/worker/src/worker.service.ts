@@ -215,7 +215,7 @@ export class WorkerService {
     return [
       {
         name: 'orders',
-        run: async (signal) => this.responder.noticeHead(this.beat?.ordersHead ?? '0-0', signal),
+        run: async (signal) => this.beat && this.responder.noticeHead(this.beat, signal),
       },
       { name: 'ledger', run: async () => this.ledger.tell(this.latches, this.audit) },
       { name: 'latches', run: async (signal) => this.followLatches(signal) },

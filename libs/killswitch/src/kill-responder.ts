@@ -1,7 +1,6 @@
 import {
   BelayError,
   holdOf,
-  NotFoundError,
   scopeCovers,
   type Order,
   type Ring,
@@ -9,6 +8,7 @@ import {
   type TargetLatency,
   type TargetReceipt,
 } from '#libs/contracts';
+import type { Heartbeat } from '#libs/lifecycle';
 import type { AgentEnded, AgentRunner, AgentSlot, HoldResult } from '#libs/spawner';
 import { Subscriber, type Valkey } from '#libs/valkey';
 import { Subject, type Observable, type Subscription } from 'rxjs';
@@ -22,6 +22,9 @@ const REWIND_MS = 60_000;
 
 /** Orders looked up at once because the doorbell named them; what is named beyond that is read from the log. */
 const MAX_LOOKUPS = 64;
+
+/** Orders seen and perhaps over that one heartbeat asks about. */
+const ASKED_AT_ONCE = 32;
 
 /** Holds whose last thaw is remembered. */
 const MAX_THAWS = 1_000;
@@ -50,7 +53,7 @@ export class KillResponder {
   private readonly subscriptions: Subscription[] = [];
   private readonly served = new Subject<OrderServed>();
   private cursor = '0-0';
-  /** Orders seen and not known to be complete: looked at with every heartbeat and before every spawn. */
+  /** Orders seen and not known to be over: asked before every spawn, and some with every heartbeat. */
   private readonly watched = new Map<string, Order>();
   /** The last thaw heard of each hold, by its place in the log. */
   private readonly thaws = new Map<string, string>();
@@ -115,32 +118,53 @@ export class KillResponder {
     await this.armed.answer(nonce, this.options.workerId, await this.options.describe());
   }
 
-  /** Woken by every heartbeat's answer, which does not wait for it. */
-  async noticeHead(head: string, signal: AbortSignal): Promise<void> {
+  /**
+   * Woken by every heartbeat's answer, which does not wait for it. Its cost is a few commands, and does not grow with the
+   * orders and targets of others.
+   */
+  async noticeHead(
+    { ordersHead: head, targets = 0 }: Pick<Heartbeat, 'ordersHead' | 'targets'>,
+    signal: AbortSignal,
+  ): Promise<void> {
     if (isBefore(head, this.cursor)) this.cursor = `${Math.max(0, timeOf(head) - REWIND_MS)}-0`;
     if (head !== this.cursor) await this.catchUp();
-    // A copy: what is looked at may be taken out and put back in at the end, and the next heartbeat must not wait for it.
-    const orders = Array.from(this.watched.values());
-    for (const order of orders) {
-      if (signal.aborted) return;
-      await this.lookAt(order).catch(this.options.onError);
-    }
+    if (targets > 0 && !signal.aborted) await this.serveOwn();
+    if (!signal.aborted) await this.forgetSome();
   }
 
-  /** Serves what an open order was resolved to, should both rings have been lost. */
-  private async lookAt(order: Order): Promise<void> {
-    const receipt = await this.orders.receipt(order.id).catch(whenMissing);
-    if (receipt === undefined) {
-      // A failover lost it: it is stored again, unless it is so old that retention may have taken it.
-      if ((await this.orders.again(order.id)) === undefined) this.watched.delete(order.id);
-      return;
+  /** Serves what open orders were resolved to, should both rings have been lost. */
+  private async serveOwn(): Promise<void> {
+    const { workerId } = this.options;
+    const own = await this.orders.ownTargets(workerId);
+    const idle: string[] = [];
+    for (const [orderId, agentIds] of own) {
+      const here = this.runner.slotsWhere(({ agentId }) => agentIds.includes(agentId));
+      if (here.length === 0) idle.push(orderId);
+      if (here.every(({ served }) => served.has(orderId))) continue;
+      const order = this.watched.get(orderId) ?? (await this.orders.get(orderId));
+      if (order !== undefined) this.caughtUp += this.obey({ order, targets: agentIds });
     }
-    const { complete, targets, state } = receipt;
-    if (complete || state !== 'open') this.watched.delete(order.id);
-    const mine = targets
-      .filter((t) => t.workerId === this.options.workerId && t.outcome === 'pending')
-      .map((t) => t.agentId);
-    if (mine.length > 0) this.caughtUp += this.obey({ order, targets: mine });
+    // Agents that are not here any more are somebody else's to report, as long as their order is there.
+    const some = idle.slice(0, ASKED_AT_ONCE);
+    const states = some.length === 0 ? [] : await this.orders.states(some);
+    for (const [i, orderId] of some.entries())
+      if (states[i] === undefined)
+        await this.orders.dropOwnTargets(workerId, orderId, own.get(orderId) ?? []);
+  }
+
+  /** Asks about some of the orders that were seen, in turn: those that are over need not be asked before a spawn. */
+  private async forgetSome(): Promise<void> {
+    const some = [...this.watched.values()].slice(0, ASKED_AT_ONCE);
+    if (some.length === 0) return;
+    const states = await this.orders.states(some.map(({ id }) => id));
+    for (const [i, order] of some.entries()) {
+      const state = states[i];
+      // A failover lost it: it is stored again, unless it is so old that retention may have taken it.
+      const isOver =
+        state === undefined ? (await this.orders.again(order.id)) === undefined : state !== 'open';
+      // To the end of the queue, unless it was taken out meanwhile.
+      if (this.watched.delete(order.id) && !isOver) this.watched.set(order.id, order);
+    }
   }
 
   /** Reads the log from our cursor on and obeys what it holds. Calls share one reading. */
@@ -334,10 +358,6 @@ export class KillResponder {
 
 function unheard(message: string): BelayError {
   return new BelayError('CORRUPT_RECORD', `A message on the doorbell is no order: ${message.slice(0, 200)}`);
-}
-
-function whenMissing(error: unknown): undefined {
-  if (!(error instanceof NotFoundError)) throw error;
 }
 
 const timeOf = (streamId: string): number => Number(streamId.split('-')[0]);

@@ -313,11 +313,11 @@ export class KillswitchService {
   }
 
   private async complete(order: Order, now: number): Promise<void> {
-    const receipt = await this.orders.receipt(order.id);
-    if (receipt.resolvedAt === undefined) await this.carryOut(order);
+    const { state, isResolved } = await this.orders.progress(order.id);
+    if (!isResolved) await this.carryOut(order);
     else if (await this.holds.isOvertaken(order)) await this.holds.settleOvertaken(order);
     await this.repair(order.id);
-    if (receipt.state === 'open' && now - order.placedAt > this.options.proofLimitMs) {
+    if (state === 'open' && now - order.placedAt > this.options.proofLimitMs) {
       await this.orders.expire(order.id);
       if (order.scope.type === 'execution' && order.kind === 'kill')
         await this.stops.giveUp(order.scope.executionId);
@@ -338,9 +338,10 @@ export class KillswitchService {
 
   /** A worker stores an agent's end before it reports it; when it died in between, the record has the evidence. */
   async repair(orderId: string): Promise<void> {
-    const { order, targets } = await this.orders.receipt(orderId);
-    // A tree that could not be frozen in time may have ended since, or been thawed.
-    const open = targets.filter(({ outcome }) => ['pending', 'unconfirmed', 'failed'].includes(outcome));
+    const order = await this.orders.get(orderId);
+    if (order === undefined) return;
+    // A tree that could not be frozen in time may have ended since, or been thawed: it is among them too.
+    const open = await this.orders.unconfirmed(orderId);
     for (const agent of await this.lifecycle.agents.many(open.map(({ agentId }) => agentId))) {
       const before = open.find(({ agentId }) => agentId === agent.id)?.outcome;
       const outcome = outcomeFor(order.kind, agent);

@@ -25,6 +25,8 @@ import type { ControlSettings } from './control-settings';
 import { latchOf, tooMany, type LatchStore, type NewLatch } from './latch-store';
 
 const CHUNK = 500;
+/** Own targets that a worker looks at with one heartbeat. */
+const MOST_OWN = 500;
 /** A kill must not fail because somebody engaged latches up to their bound. */
 const MAX_LATCHES_OF_ORDERS = 5 * MAX_LATCHES;
 /** Targets one script writes: some 5 ms of the server's time. */
@@ -140,7 +142,9 @@ export class OrderStore {
     let taken = true;
     const groups = Math.max(1, Math.ceil(targets.length / CHUNK));
     for (let i = 0; i < groups; i++) {
-      const pairs = targets.slice(i * CHUNK, (i + 1) * CHUNK).map((t) => [t.agentId, JSON.stringify(t)]);
+      const pairs = targets
+        .slice(i * CHUNK, (i + 1) * CHUNK)
+        .map((t) => [t.agentId, JSON.stringify(t), t.outcome === 'pending' ? t.workerId : '']);
       const last = resolved && i === groups - 1;
       const reply = await this.call('addTargets', orderId, [JSON.stringify(pairs), last ? 1 : 0]);
       taken = reply['taken'] === true;
@@ -201,6 +205,55 @@ export class OrderStore {
     const state = await this.valkey.redis.hget(this.valkey.keys.order(orderId), 'state');
     if (state === null) throw new NotFoundError('order', orderId);
     return state as OrderState;
+  }
+
+  /** Some of what a worker has yet to do for orders, by order: its own targets, and nothing of the others'. */
+  async ownTargets(workerId: string): Promise<Map<string, string[]>> {
+    const { redis, keys } = this.valkey;
+    const found = await redis.srandmember(keys.ownTargets(workerId), MOST_OWN);
+    const byOrder = new Map<string, string[]>();
+    for (const member of found) {
+      const [orderId = '', agentId = ''] = member.split(' ');
+      byOrder.set(orderId, [...(byOrder.get(orderId) ?? []), agentId]);
+    }
+    return byOrder;
+  }
+
+  /** Targets of an order that is gone: retention took it, or a failover lost it. */
+  async dropOwnTargets(workerId: string, orderId: string, agentIds: readonly string[]): Promise<void> {
+    const members = agentIds.map((agentId) => `${orderId} ${agentId}`);
+    await this.valkey.redis.srem(this.valkey.keys.ownTargets(workerId), ...members);
+  }
+
+  /** The states of those orders, in one call; undefined where there is no record. */
+  async states(orderIds: readonly string[]): Promise<(OrderState | undefined)[]> {
+    const { keys, scripts } = this.valkey;
+    const args = [keys.control, ...orderIds];
+    const found = (await scripts.run('orderStates', keys.shard(keys.control, 'orders'), args)) as string[];
+    return found.map((state) => (state === '' ? undefined : (state as OrderState)));
+  }
+
+  /** How far an order has come, without its targets. @throws NotFoundError */
+  async progress(orderId: string): Promise<{ readonly state: OrderState; readonly isResolved: boolean }> {
+    const { redis, keys } = this.valkey;
+    const [state, resolvedAt] = await redis.hmget(keys.order(orderId), 'state', 'resolvedAt');
+    if (typeof state !== 'string') throw new NotFoundError('order', orderId);
+    return { state: state as OrderState, isResolved: typeof resolvedAt === 'string' };
+  }
+
+  /** The targets that are not confirmed: what there is to repair. A complete receipt costs nothing, however long it is. */
+  async unconfirmed(orderId: string): Promise<TargetReceipt[]> {
+    const { redis, keys, quarantine } = this.valkey;
+    const key = keys.orderTargets(orderId);
+    const ids = await redis.smembers(keys.orderMissing(orderId));
+    const found: TargetReceipt[] = [];
+    for (let i = 0; i < ids.length; i += CHUNK) {
+      const chunk = ids.slice(i, i + CHUNK);
+      const texts = await quarantine.reading(key, async () => redis.hmget(key, ...chunk));
+      for (const [at, text] of texts.entries())
+        if (text !== null) found.push(this.target(key, chunk[at] as string, text));
+    }
+    return found;
   }
 
   /** @throws NotFoundError */
@@ -306,6 +359,11 @@ export class OrderStore {
       agentIds.length === 0 ? [] : redis.hmget(keys.orderTargets(orderId), ...agentIds),
     ]);
     return order && { order, targets: agentIds.filter((_, i) => typeof held[i] === 'string') };
+  }
+
+  /** Undefined: there is none, or it cannot be read. */
+  async get(orderId: string): Promise<Order | undefined> {
+    return this.readable(orderId);
   }
 
   private async many(ids: readonly string[]): Promise<Order[]> {

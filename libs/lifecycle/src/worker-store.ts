@@ -47,6 +47,8 @@ export interface Heartbeat {
   readonly ordersHead: string;
   /** Bumped with every latch engaged or released; absent at registration. */
   readonly latchesVersion?: number;
+  /** Targets of orders that this worker has yet to deal with; absent at registration. */
+  readonly targets?: number;
 }
 
 /** Workers: registration, lease, states. They live under the control tag. */

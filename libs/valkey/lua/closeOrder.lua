@@ -14,8 +14,8 @@ local state = settle_order(true)
 if state == 'incomplete' and redis.call('HEXISTS', order_key, 'closedAt') == 0 then
   redis.call('HSET', order_key, 'closedAt', int(NOW), 'closedBy', ARGV[4], 'closeNote', ARGV[5])
   redis.call('SREM', key('orders:open'), ORDER)
-  for _, name in ipairs({ order_key, targets_key, sealed_key }) do redis.call('PEXPIRE', name, int(CONF.retentionMs)) end
-  local missing = tonumber(redis.call('HGET', order_key, 'missing') or '0')
+  expire_receipt()
+  local missing = missing_count()
   audit({ act = 'order.closed', orderId = ORDER, by = ARGV[4], note = ARGV[5], missing = missing })
   emit_control({ type = 'order.closed', entity = 'order', from = state, to = state, data = { orderId = ORDER, by = ARGV[4], missing = missing } })
 end

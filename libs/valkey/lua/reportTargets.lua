@@ -15,7 +15,8 @@ for i = 4, #ARGV, 3 do
   local id, outcome, text = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local held = redis.call('HGET', targets_key, id)
   -- A missing field is false in Lua, not nil.
-  local before = held and cjson.decode(held).outcome or nil
+  local known = held and cjson.decode(held) or {}
+  local before = known.outcome
   -- A complete receipt is sealed: who was not named by then had ended before the order's targets were read.
   local sealed = (before and CONFIRMED[before]) or (not before and state == 'complete')
   if not sealed then
@@ -25,10 +26,8 @@ for i = 4, #ARGV, 3 do
       redis.call('RPUSH', sealed_key, id)
       redis.call('HSET', order_key, 'digest', redis.sha1hex((redis.call('HGET', order_key, 'digest') or '') .. '\n' .. text))
     end
-    local was_missing = before ~= nil
-    local is_missing = not CONFIRMED[outcome]
-    if was_missing and not is_missing then redis.call('HINCRBY', order_key, 'missing', -1)
-    elseif is_missing and not was_missing then redis.call('HINCRBY', order_key, 'missing', 1) end
+    redis.call(CONFIRMED[outcome] and 'SREM' or 'SADD', missing_key, id)
+    if known.workerId and outcome ~= 'pending' then redis.call('SREM', own_targets(known.workerId), ORDER .. ' ' .. id) end
     if outcome == 'unconfirmed' and before ~= 'unconfirmed' then
       audit({ act = 'order.unconfirmed', orderId = ORDER, agentId = id })
       emit_control({ type = 'order.unconfirmed', entity = 'order', agentId = id, data = { orderId = ORDER } })

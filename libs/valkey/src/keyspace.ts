@@ -59,6 +59,16 @@ export class Keyspace {
     return `${this.order(orderId)}:targets`;
   }
 
+  /** Agents of a receipt without a confirmed outcome. */
+  orderMissing(orderId: string): string {
+    return `${this.order(orderId)}:missing`;
+  }
+
+  /** What a worker has yet to do for orders: one "order agent" each. */
+  ownTargets(workerId: string): string {
+    return `${this.worker(workerId)}:targets`;
+  }
+
   /** Pub/sub channel of every event; a hint, the streams are the truth. */
   get eventsChannel(): string {
     return `${this.prefix}:events`;

@@ -3,6 +3,8 @@ local ORDER = ARGV[2]
 local order_key = key('ord:' .. ORDER)
 local targets_key = order_key .. ':targets'
 local sealed_key = order_key .. ':sealed'
+-- Agents of the receipt without a confirmed outcome: what repairs and counts read, never the whole receipt.
+local missing_key = order_key .. ':missing'
 local CONFIRMED = { killed = true, frozen = true, thawed = true, ['already-ended'] = true }
 
 local function outcome_counts()
@@ -14,11 +16,21 @@ local function outcome_counts()
   return counts
 end
 
+local function missing_count() return redis.call('SCARD', missing_key) end
+
+-- What a worker has yet to do for orders: one "order agent" each. A heartbeat brings how many there are.
+local function own_targets(worker) return key('wrk:' .. worker .. ':targets') end
+
+-- The receipt's keys go together with its record.
+local function expire_receipt()
+  for _, name in ipairs({ order_key, targets_key, sealed_key, missing_key }) do redis.call('PEXPIRE', name, int(CONF.retentionMs)) end
+end
+
 -- Moves the order on when its receipt allows it. `give_up` marks what is still open as incomplete.
 local function settle_order(give_up)
   local state = redis.call('HGET', order_key, 'state')
   if state == 'complete' or redis.call('HEXISTS', order_key, 'resolvedAt') == 0 then return state end
-  local missing = tonumber(redis.call('HGET', order_key, 'missing') or '0')
+  local missing = missing_count()
   local to
   if missing == 0 then to = 'complete' elseif give_up and state == 'open' then to = 'incomplete' end
   if not to then return state end
@@ -29,7 +41,7 @@ local function settle_order(give_up)
   if to == 'complete' then
     redis.call('HSET', order_key, 'completedAt', int(NOW))
     redis.call('SREM', key('orders:open'), ORDER)
-    for _, name in ipairs({ order_key, targets_key, sealed_key }) do redis.call('PEXPIRE', name, int(CONF.retentionMs)) end
+    expire_receipt()
   end
   audit({ act = 'order.' .. to, orderId = ORDER, missing = missing, outcomes = outcome_counts(), digest = redis.call('HGET', order_key, 'digest') or nil })
   emit_control({ type = 'order.' .. to, entity = 'order', from = state, to = to, data = { orderId = ORDER, missing = missing } })

@@ -7,7 +7,7 @@ local function place(order, joins, ring)
   order.placedAt = order.placedAt or NOW
   order.seq = redis.call('XADD', key('orders'), 'MAXLEN', '~', int(CONF.ordersKept), '*', 'id', order.id)
   local body = cjson.encode(order)
-  redis.call('HSET', record, 'order', body, 'state', 'open', 'missing', 0, 'scopeKey', joins)
+  redis.call('HSET', record, 'order', body, 'state', 'open', 'scopeKey', joins)
   redis.call('SADD', key('orders:open'), order.id)
   if joins ~= '' then redis.call('HSET', key('orders:by-scope'), joins, order.id) end
   redis.call('ZADD', key('idx:ord'), int(NOW), order.id)

@@ -24,6 +24,7 @@ const SCRIPT_NAMES = [
   'lookAgain',
   'markFrozen',
   'noteReplicated',
+  'orderStates',
   'pauseExecution',
   'placeOrder',
   'proveAgent',
