@@ -1,4 +1,4 @@
-import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
@@ -39,6 +39,39 @@ describe.each(expectedContainments())('starting processes, containment %s', (con
     expect(test.host.agents()).toEqual([]);
     return error;
   }
+
+  describe('R27 a start that has a time in which it may begin', () => {
+    it('is refused when that is over before its turn comes: forty at once', async () => {
+      let asked = 0;
+      const startWithin = (): number => (asked++ < 3 ? 60_000 : 0);
+      const starts = Array.from({ length: 40 }, async () => test.ready('polite.sh', { startWithin }));
+      const settled = await Promise.allSettled(starts);
+      const refused = settled.flatMap((one) => (one.status === 'rejected' ? [one.reason as BelayError] : []));
+      expect(refused).toHaveLength(37);
+      for (const { details } of refused)
+        expect(details).toMatchObject({ reason: 'TOO_LATE', evidence: { kind: 'not-started' } });
+      expect(test.host.agents()).toHaveLength(3);
+    });
+
+    it('ends before it becomes the command when that is over after its fork', async () => {
+      const file = join(folder, 'ran');
+      const { agent } = await test.run(['touch', file], { startWithin: () => 1 });
+      expect(await agent.ended).toMatchObject({
+        exitCode: 126,
+        startedTooLate: true,
+        startError: 'the time in which it may start was over before the command was run',
+        report: { proved: true },
+      });
+      expect(existsSync(file)).toBe(false);
+    });
+
+    it('becomes the command in time, with the environment it was given', async () => {
+      const env = { BELAY_UPTIME: 'mine' };
+      const { agent, out } = await test.run(['printenv', 'BELAY_UPTIME'], { startWithin: () => 60_000, env });
+      expect(await agent.ended).toMatchObject({ exitCode: 0 });
+      expect(out).toEqual(['mine']);
+    });
+  });
 
   describe('R15 what cannot start', () => {
     it('names a program that is not there', async () => {

@@ -106,7 +106,7 @@ async function make(options: CreateWorkerOptions, parts: GiveBack): Promise<Work
         finish: async (...end) => ends.store(...end),
         // Both are made below, before anything can be claimed.
         wasSilent: () => service.lease.wasSilent,
-        leaseHolds: () => service.lease.holds,
+        leaseLeftMs: () => service.lease.leftMs,
         beforeSpawn: (slot) => responder.beforeSpawn(slot),
         onError: (error, agentId) => log.warn({ err: error, agentId }, 'agent'),
       },

@@ -55,5 +55,7 @@ export interface ExitReport {
   readonly leftovers: number;
   /** Why the command could not be executed after all, where that showed only after the start. */
   readonly startError?: string;
+  /** It was not executed, because the time in which it may start was over. */
+  readonly startedTooLate?: true;
   readonly report: StopReport;
 }

@@ -75,6 +75,10 @@ export function notStarted(cause: StopCause): AgentOutcome {
   return { state: cause.endsAs, ...stopOf(cause), report: NOT_STARTED };
 }
 
+/** Whether it was not started because the time in which it may start was over. */
+export const isTooLate = (error: unknown): boolean =>
+  isBelayError(error) && error.details['reason'] === 'TOO_LATE';
+
 export function spawnFailed(error: unknown): AgentOutcome {
   const reason = isBelayError(error) ? error.details['reason'] : undefined;
   const code = typeof reason === 'string' ? reason : 'SPAWN_FAILED';
@@ -97,6 +101,8 @@ export function outcomeOf(
   };
   if (cause !== undefined && (fenced || exit.report.signals.length > 0))
     return { ...base, state: cause.endsAs, ...stopOf(cause) };
+  if (exit.startedTooLate === true)
+    return { ...base, state: LEASE_OVER.endsAs, ...stopOf(cause ?? LEASE_OVER) };
   if (exit.startError !== undefined) {
     return {
       ...base,

@@ -24,6 +24,7 @@ import {
 import { Subject, type Observable } from 'rxjs';
 import {
   FENCED,
+  isTooLate,
   LEASE_OVER,
   NOT_STARTED,
   notStarted,
@@ -54,8 +55,8 @@ export interface RunnerOptions {
   readonly closing?: AbortSignal;
   /** Whether this worker has lately been silent for so long that its guardian may have killed its trees. */
   readonly wasSilent?: () => boolean;
-  /** Whether this worker's right to its agents has surely not run out. */
-  readonly leaseHolds?: () => boolean;
+  /** Milliseconds for which this worker's right to its agents surely holds; 0 or less: it may have run out. */
+  readonly leaseLeftMs?: () => number;
 }
 
 /** What an order learns about one agent. */
@@ -228,7 +229,7 @@ export class AgentRunner {
       await asked.catch((error: unknown) => this.options.onError?.(error, slot.agentId));
     await slot.maySpawn();
     // Stopped between the claim and its answer, or while it was held, we may wake when another worker has the node.
-    if (this.options.leaseHolds?.() === false) slot.stop(LEASE_OVER, 0);
+    if (this.leaseLeftMs() <= 0) slot.stop(LEASE_OVER, 0);
     if (slot.cause !== undefined) return this.store(slot, claim, notStarted(slot.cause));
     const reporter = new AgentReporter(
       this.lifecycle.agents,
@@ -248,7 +249,8 @@ export class AgentRunner {
       process = await this.spawn(slot, { ...claim, earlierEvents }, log, reporter);
     } catch (error) {
       await log.close(0);
-      return this.store(slot, claim, spawnFailed(error));
+      const outcome = isTooLate(error) ? notStarted(slot.cause ?? LEASE_OVER) : spawnFailed(error);
+      return this.store(slot, claim, outcome);
     }
     slot.hasProcess(process, this.deadline(slot, claim));
     const cause = slot.cause as StopCause | undefined;
@@ -271,6 +273,10 @@ export class AgentRunner {
     } finally {
       slot.hasEnded();
     }
+  }
+
+  private leaseLeftMs(): number {
+    return this.options.leaseLeftMs?.() ?? Number.POSITIVE_INFINITY;
   }
 
   private async spawn(
@@ -304,6 +310,8 @@ export class AgentRunner {
         earlierEvents,
       })}\n`,
       graceMs: graceOf(claim, this.options.graceMs),
+      // It may wait for its turn to be forked: what was stopped meanwhile need not start either.
+      startWithin: () => (slot.cause === undefined ? this.leaseLeftMs() : 0),
       ...(node.limits === undefined ? {} : { limits: node.limits }),
       onOutput: (piece) => log.write(piece),
       onMessage: (message: AgentMessage, bytes) => reporter.take(message, bytes),

@@ -67,9 +67,14 @@ export class LeaseKeeper {
     return performance.now() - this.renewedAt;
   }
 
-  /** By our own clock, which goes on while we are stopped: no renewal is missing for so long that others may act. */
+  /** By our own clock, which goes on while we are stopped: until others may act because renewals are missing. */
+  get leftMs(): number {
+    return this.options.fenceAfterMs - this.silenceMs;
+  }
+
+  /** No renewal is missing for so long that others may act. */
   get holds(): boolean {
-    return this.silenceMs < this.options.fenceAfterMs;
+    return this.leftMs > 0;
   }
 
   /** Whether silence was so long lately that the guardian may have ended our trees. */

@@ -107,9 +107,9 @@ export class AgentOutput {
    * Why the shim could not become the program, known once the output is finished. Only as the one thing ever said, and
    * with the exit code that goes with it: the program knows the cookie too, but what it says is no failure to start it.
    */
-  startError(exitCode: number | null): string | undefined {
+  startError(exitCode: number | null): ShimFailure | undefined {
     if (this.#claim !== undefined && this.#claim.failure.exitCode !== exitCode) this.#disclaim();
-    return this.#claim?.failure.message;
+    return this.#claim?.failure;
   }
 
   #disclaim(): void {

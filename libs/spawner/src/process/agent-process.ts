@@ -125,7 +125,8 @@ export class RunningAgent implements AgentProcess {
       exitCode: this.#exit?.code ?? null,
       signal: this.#exit?.signal ?? null,
       leftovers: ending.leftovers,
-      ...(startError === undefined ? {} : { startError }),
+      ...(startError === undefined ? {} : { startError: startError.message }),
+      ...(startError?.isTooLate === true ? { startedTooLate: true } : {}),
       report: ending.record.report(this.#survivors()),
     };
   }

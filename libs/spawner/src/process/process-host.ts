@@ -25,7 +25,7 @@ import type {
 } from './process-host.types';
 import type { ProcessTree } from './process-tree';
 import { failure, resolveCommand } from './resolve-command';
-import { startProcess, type StartedProcess } from './start-process';
+import { startDeadline, startProcess, type StartedProcess } from './start-process';
 import { Sweeper, type Sweep } from './sweep';
 import { TurnQueue } from './turn-queue';
 import { proofPath } from './worker-proof';
@@ -150,10 +150,11 @@ class Host implements ProcessHost {
     const cookie = newCookie();
     const env = buildEnvironment(this.#environment, request.env, { agent: cookie, worker: this.cookie });
     const command = resolveCommand(request, env);
+    const deadline = startDeadline(request);
     const cgroup = this.#makeCgroup(request.agentId);
     try {
       const unapplied = this.#limit(request, cgroup);
-      const started = await startProcess(command, env, request.stdin, cgroup, this.#pipes);
+      const started = await startProcess(command, env, request.stdin, { cgroup, deadline }, this.#pipes);
       return this.#adopt(request, started, cookie, cgroup, unapplied);
     } catch (error) {
       cgroup?.remove();

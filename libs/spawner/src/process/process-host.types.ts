@@ -76,6 +76,7 @@ export type SpawnFailure =
   | 'ENOMEM'
   | 'CGROUP'
   | 'ABORTED'
+  | 'TOO_LATE'
   | 'DUPLICATE'
   | 'CLOSED'
   | 'GUARDIAN'
@@ -97,6 +98,12 @@ export interface SpawnRequest {
   readonly limits?: NodeLimits;
   /** Aborted before the start: nothing is started. Later: a graceful stop (R16). */
   readonly signal?: AbortSignal;
+  /**
+   * Milliseconds in which it may still start; 0 or less: not any more. Asked in the very turn of the event loop in which
+   * it is forked, since a start may have waited for that turn; and held by the process itself before it becomes the
+   * command, since this process may be stopped in between. Without it there is no limit.
+   */
+  startWithin?(): number;
   /** One line, or a piece of one. Not called after `ended` has resolved. */
   onOutput(piece: OutputPiece): void;
   /** A valid line of fd 3 and its length. Not called after `ended` has resolved. */

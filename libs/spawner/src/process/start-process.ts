@@ -6,8 +6,8 @@ import type { Readable, Writable } from 'node:stream';
 import type { Cgroup } from './cgroup';
 import { limitsFor, SET_MARK } from './limit-mark';
 import type { ChildPipe, PipePool } from './pipe-pool';
-import { readStat, type ProcStat } from './proc-stat';
-import type { SpawnFailure } from './process-host.types';
+import { readStat, ticksSinceBoot, type ProcStat } from './proc-stat';
+import type { SpawnFailure, SpawnRequest } from './process-host.types';
 import { failure, type ResolvedCommand } from './resolve-command';
 import { passesThroughShell } from './shell-names';
 import { COOKIE_VARIABLE, WORKER_COOKIE_VARIABLE } from './sweep';
@@ -32,16 +32,43 @@ trap 'echo "$BELAY_COOKIE exec $?" >&3' EXIT
 { echo 0 >&4; } 2>/dev/null || { trap - EXIT; echo "$BELAY_COOKIE join" >&3; exit 126; }
 exec 4>&-
 ${SET_MARK}
-exec "$@"
 `;
 /** Without a cgroup the mark is all there is to set. */
 const MARK_SHIM = `
 trap 'echo "$BELAY_COOKIE exec $?" >&3' EXIT
 ${SET_MARK}
-exec "$@"
+`;
+/**
+ * Run by the shim last, directly before it becomes the program: past the deadline it ends instead. The clock is the one
+ * of /proc/uptime, in its hundredths of a second; where that cannot be read there is no deadline.
+ */
+const checkDeadline = (ticks: number): string => `
+{ read -r BELAY_UPTIME </proc/uptime; } 2>/dev/null || BELAY_UPTIME=0.00
+BELAY_UPTIME=\${BELAY_UPTIME%% *}
+[ "\${BELAY_UPTIME%.*}\${BELAY_UPTIME#*.}" -le ${ticks} ] || { trap - EXIT; echo "$BELAY_COOKIE late" >&3; exit 126; }
 `;
 /** The kernel keeps this much of a program's name. */
 const MAX_COMM = 15;
+
+/**
+ * Until when the request may start, in ticks since boot; undefined without a limit.
+ * @throws BelayError SPAWN_FAILED, reason TOO_LATE
+ */
+export function startDeadline({ agentId, startWithin }: SpawnRequest): number | undefined {
+  const leftMs = startWithin?.();
+  if (leftMs === undefined || leftMs === Number.POSITIVE_INFINITY) return undefined;
+  // A tick less, since now is somewhere inside of one.
+  if (leftMs > 0) return ticksSinceBoot() + Math.floor(leftMs / 10) - 1;
+  throw failure('TOO_LATE', `Agent ${agentId} was not started: the time in which it may start is over.`, {
+    evidence: { kind: 'not-started', afterMs: 0 },
+  });
+}
+
+interface StartWhere {
+  readonly cgroup: Cgroup | undefined;
+  /** Ticks since boot. */
+  readonly deadline: number | undefined;
+}
 
 /**
  * Starts the first process as leader of a session and group of its own; inside `cgroup` from its first instruction
@@ -52,7 +79,7 @@ export async function startProcess(
   command: ResolvedCommand,
   env: Readonly<Record<string, string>>,
   input: string,
-  cgroup: Cgroup | undefined,
+  { cgroup, deadline }: StartWhere,
   pipes: PipePool,
 ): Promise<StartedProcess> {
   const theirs: number[] = [];
@@ -70,7 +97,8 @@ export async function startProcess(
     const stdio: (number | 'pipe')[] = [file === undefined ? 'pipe' : give(file)];
     for (let fd = 1; fd <= 3; fd += 1) stdio.push(givePipe(pipes.fromChild()));
     if (cgroup !== undefined) stdio.push(give(openSync(join(cgroup.path, 'cgroup.procs'), 'w')));
-    return await launch(command, env, input, stdio, ours, cgroup !== undefined);
+    const shim = shimFor(cgroup !== undefined, deadline);
+    return await launch(command, env, input, stdio, ours, shim);
   } catch (error) {
     for (const stream of ours) stream?.destroy();
     throw toFailure(error, command);
@@ -79,15 +107,18 @@ export async function startProcess(
   }
 }
 
+const shimFor = (join: boolean, deadline: number | undefined): string =>
+  `${join ? JOIN_SHIM : MARK_SHIM}${deadline === undefined ? '' : checkDeadline(deadline)}exec "$@"`;
+
 async function launch(
   command: ResolvedCommand,
   env: Readonly<Record<string, string>>,
   input: string,
   stdio: (number | 'pipe')[],
   ours: readonly (Socket | undefined)[],
-  join: boolean,
+  shim: string,
 ): Promise<StartedProcess> {
-  const shimmed = behindShim(command, env, join ? JOIN_SHIM : MARK_SHIM);
+  const shimmed = behindShim(command, env, shim);
   const child = spawn('/bin/sh', shimmed.args, { cwd: command.cwd, env: shimmed.env, detached: true, stdio });
   // Read in the same turn of the loop: Node reaps only between turns, so even a process that has ended shows it.
   const now = child.pid === undefined ? undefined : readStat(child.pid);
@@ -168,6 +199,12 @@ export function readShimFailure(line: string, cookie: string): ShimFailure | und
         exitCode: 126,
         message: 'the process could not join its cgroup, so the command was not run',
       };
+    case 'late':
+      return {
+        exitCode: 126,
+        message: 'the time in which it may start was over before the command was run',
+        isTooLate: true,
+      };
     case 'exec 126':
       return {
         exitCode: 126,
@@ -184,4 +221,6 @@ export function readShimFailure(line: string, cookie: string): ShimFailure | und
 export interface ShimFailure {
   readonly exitCode: number;
   readonly message: string;
+  /** Past the deadline of its start. */
+  readonly isTooLate?: true;
 }
