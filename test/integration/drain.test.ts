@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { eventually, processesWith } from '../support/fleet';
 import { fleetPerTest } from '../support/own-fleet';
@@ -48,6 +48,39 @@ it('R46 SIGTERM, SIGINT, SIGTERM to a worker: one shutdown, the second at debug,
   expect(log()).toContain(agentId);
   expect(await fleet.client.agent(agentId)).toMatchObject({ state: 'failed', reason: 'server_shutdown' });
 }, 90_000);
+
+it('R51 R43 ends that a drain could not store are proved dead by the next worker of its host', async () => {
+  await begin({
+    workers: 1,
+    env: { ...ENV, BELAY_STOP_TIMEOUT_MS: '3000' },
+    server: { appendonly: true },
+  });
+  const { id, agentId } = await running([{ id: 'a', run: sh('echo ready; exec sleep 600'), maxAttempts: 1 }]);
+  const [worker] = fleet.workers;
+  worker?.process.kill('SIGTERM');
+  await eventually(
+    async () => (await fleet.life.workers.get(worker?.id ?? '')).state === 'draining',
+    'draining in the record',
+  );
+  await fleet.server.kill9();
+  expect(await worker?.exited).toBe(3);
+  expect(processesWith(id)).toEqual([]);
+  await fleet.server.restart();
+  await eventually(
+    async () => (await fleet.life.agents.get(agentId).catch(() => undefined))?.state === 'failed',
+    'the attempt given up',
+    60_000,
+  );
+  expect((await fleet.life.agents.unproved()).map((agent) => agent.id)).toEqual([agentId]);
+  await fleet.addWorker();
+  await eventually(async () => (await fleet.life.agents.unproved()).length === 0, 'its proof', 60_000);
+  expect(await fleet.client.agent(agentId)).toMatchObject({
+    state: 'failed',
+    reason: 'worker_lost',
+    report: { proved: true, signals: [], survivors: [] },
+  });
+  expect(readdirSync(join(fleet.dir, 'hosts')).filter((name) => name.endsWith('.proof'))).toEqual([]);
+}, 180_000);
 
 it('R46 SIGINT and SIGTERM at once to an orchestrator: one shutdown, exit code 0', async () => {
   await begin({ workers: 0, env: ENV });

@@ -1,7 +1,8 @@
 import { chmodSync, existsSync, mkdirSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
-import { isBelayError, validateLocalKill } from '#libs/contracts';
+import { folderProblem } from '#libs/client';
+import { BelayError, isBelayError, validateLocalKill } from '#libs/contracts';
 import type { BreakGlass } from '#libs/killswitch';
 
 const LONGEST_REQUEST = 64 * 1024;
@@ -18,13 +19,15 @@ type Killer = Pick<BreakGlass, 'kill'>;
  * One JSON line in, one JSON line out, on a socket only this user can open: `belay kill --local` works with Valkey and
  * every orchestrator down. Who can open it could kill the processes anyway. However many connections are held open and
  * say nothing, one that asks gets in.
+ *
+ * @throws BelayError INVALID_SETTINGS when another user could put a socket of his own in its place
  */
 export async function startBreakGlassServer(
   path: string,
   breakGlass: Killer,
   { requestMs = REQUEST_MS, most = MOST_CONNECTIONS } = {},
 ): Promise<Server> {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  makeFolder(dirname(path));
   if (existsSync(path)) rmSync(path);
   const open = new Set<Socket>();
   /** Those that ask for nothing now, the oldest first, and since when. */
@@ -55,6 +58,17 @@ export async function startBreakGlassServer(
   });
   chmodSync(path, 0o600);
   return server;
+}
+
+function makeFolder(folder: string): void {
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const problem = folderProblem(folder);
+  if (problem === undefined) return;
+  throw new BelayError(
+    'INVALID_SETTINGS',
+    `The socket for "belay kill --local" cannot be made in ${folder}: ${problem}. Make it a directory that only this user can write to (chown, chmod 700), or set BELAY_DATA_DIR to another directory with a short path.`,
+    { details: { folder } },
+  );
 }
 
 function serve(socket: Socket, breakGlass: Killer, requestMs: number, idle: Map<Socket, number>): void {

@@ -5,7 +5,7 @@ import type { AgentQueues } from '#libs/dispatch';
 import type { AttemptEnds } from '#libs/executions';
 import type { AuditStore, KillResponder, LatchStore } from '#libs/killswitch';
 import { Phases, ServiceRun, type Heartbeat, type LifecycleService } from '#libs/lifecycle';
-import { collectProofs, reportOfProof, type AgentRunner, type ProcessHost } from '#libs/spawner';
+import { collectProofs, forgetProof, reportOfProof, type AgentRunner, type ProcessHost } from '#libs/spawner';
 import type { ServiceLog } from '#libs/service';
 import { within } from '#libs/valkey';
 import {
@@ -294,12 +294,14 @@ export class WorkerService {
     this.beside.stop();
     this.renewals?.unsubscribe();
     this.responder.stop();
-    await phases.run('process host', HOST_MS, async () => this.host.close());
+    await phases.run('process host', HOST_MS, async () => this.host.close({ keepProof: started }));
     // One that never ran has no record, or one that its lease takes away.
     if (started)
-      await phases.run('record', RECORD_MS, async () =>
-        workers.transition(workerId, 'stopped', { reason: forced ? 'forced' : 'drained' }),
-      );
+      await phases.run('record', RECORD_MS, async () => {
+        await workers.transition(workerId, 'stopped', { reason: forced ? 'forced' : 'drained' });
+        const owned = await this.lifecycle.agents.ownedBy(workerId);
+        if (owned.length === 0) forgetProof(this.options.dataDir, workerId);
+      });
     await phases.run('queues', RECORD_MS, async () => this.queues.close());
     return { forced, stopped };
   }

@@ -1,3 +1,5 @@
+import { dirname } from 'node:path';
+import { breakGlassFallback, folderProblem } from '#libs/client';
 import type { LocalKillRequest, Scope } from '#libs/contracts';
 import type { LocalReceipt } from '#libs/killswitch';
 import { askWorker, SilentWorkerError } from './ask-worker';
@@ -42,6 +44,7 @@ export async function killLocally(
   const ask = async ({ id, socket, isOpen, pid }: LocalWorker): Promise<void> => {
     const missed = { workerId: id, ...(pid === undefined ? {} : { pid }) };
     try {
+      requireTrusted(socket);
       const answer = await askWorker(socket, request, options);
       if (isReceipt(answer)) receipts.push(answer);
       else unreached.push({ ...missed, why: `it refused: ${detailOf(answer)}` });
@@ -65,6 +68,13 @@ export async function killLocally(
       .toSorted((a, b) => (a.workerId < b.workerId ? -1 : 1))
       .map((one) => ({ ...one, agents: left.filter(({ workerId }) => workerId === one.workerId) })),
   };
+}
+
+/** @throws an error that says why somebody else may answer there */
+function requireTrusted(socket: string): void {
+  const folder = dirname(socket);
+  const problem = folder === breakGlassFallback() ? folderProblem(folder) : undefined;
+  if (problem !== undefined) throw new Error(`its socket in ${folder} is not trusted: ${problem}`);
 }
 
 function isReceipt(answer: unknown): answer is LocalReceipt {

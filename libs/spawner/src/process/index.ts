@@ -7,6 +7,6 @@
  */
 export { createProcessHost } from './process-host';
 export { reapDeadWorkers } from './host-record';
-export { collectProofs, reportOfProof, type WorkerProof } from './worker-proof';
+export { collectProofs, forgetProof, reportOfProof, type WorkerProof } from './worker-proof';
 export type * from './process-host.types';
 export { Bucket, type Rate } from './read-pace';

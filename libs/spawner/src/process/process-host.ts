@@ -28,7 +28,7 @@ import { failure, resolveCommand } from './resolve-command';
 import { startDeadline, startProcess, type StartedProcess } from './start-process';
 import { Sweeper, type Sweep } from './sweep';
 import { TurnQueue } from './turn-queue';
-import { proofPath } from './worker-proof';
+import { proofPath, writeProof } from './worker-proof';
 
 const NAME = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/;
 const DEFAULT_KILL_WAIT_MS = 5_000;
@@ -162,8 +162,8 @@ class Host implements ProcessHost {
     }
   }
 
-  close(): Promise<void> {
-    this.#closing ??= this.#close();
+  close({ keepProof = false } = {}): Promise<void> {
+    this.#closing ??= this.#close(keepProof);
     return this.#closing;
   }
 
@@ -265,15 +265,33 @@ class Host implements ProcessHost {
     this.#watchTimer.unref();
   }
 
-  async #close(): Promise<void> {
+  async #close(keepProof: boolean): Promise<void> {
     clearTimeout(this.#watchTimer);
     const agents = [...this.#agents.values()].map(({ agent }) => agent);
     await Promise.all(agents.map((agent) => agent.stop({ mode: 'immediate', graceMs: 0 })));
     await this.#pipes.close();
     const clean = this.#agents.size === 0 && this.#removeCgroup();
     for (const agent of agents) agent.abandon();
+    // Before the guardian and the record go: from then on nothing else says that they are dead.
+    const isTold = !clean || !keepProof || this.#keepProof();
     await this.guardian.end(clean ? 'none' : 'kill');
-    if (clean) await records.removeRecord(this.options.dataDir, this.options.workerId);
+    if (clean && isTold) await records.removeRecord(this.options.dataDir, this.options.workerId);
+  }
+
+  /** False where it cannot be written: then the record stays, by which the next worker here finds out for itself. */
+  #keepProof(): boolean {
+    const { dataDir, workerId } = this.options;
+    try {
+      writeProof(proofPath(dataDir, workerId), {
+        workerId,
+        containment: this.containment,
+        processes: [],
+        by: 'worker',
+      });
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   #removeCgroup(): boolean {

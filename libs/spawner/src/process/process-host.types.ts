@@ -59,8 +59,12 @@ export interface ProcessHost {
    * the heartbeat that was acknowledged. Default: now.
    */
   armFence(silenceMs: number, since?: number): void;
-  /** Ends every tree still there with SIGKILL, removes the cgroups, ends the guardian. Bounded; idempotent. */
-  close(): Promise<void>;
+  /**
+   * Ends every tree still there with SIGKILL, removes the cgroups, ends the guardian. Bounded; idempotent. With
+   * `keepProof`, and once every tree was seen dead, a proof of that stays in the data directory for another worker to
+   * tell: the ends of some agents may not be stored.
+   */
+  close(options?: { readonly keepProof?: boolean }): Promise<void>;
 }
 
 /** `details.reason` of SPAWN_FAILED. */

@@ -7,14 +7,14 @@ import type { Containment } from './process-host.types';
 
 /**
  * A worker died, and every process of it was seen dead: by its guardian, or by a worker that reaped it later. Or it was
- * silent for too long, and its guardian ended the trees it had.
+ * silent for too long, and its guardian ended the trees it had. Or it drained, and saw all of them dead itself.
  */
 export interface WorkerProof {
   readonly workerId: string;
   readonly containment: Containment;
   /** Who was found alive and killed. */
   readonly processes: readonly SeenProcess[];
-  readonly by: 'guardian' | 'reaper';
+  readonly by: 'guardian' | 'reaper' | 'worker';
   /** Only the trees of these first processes: the worker lives, and may start others when it wakes. */
   readonly leaders?: readonly PidStart[];
 }
@@ -25,6 +25,11 @@ const UNREADABLE_SUFFIX = '.unreadable';
 
 export function proofPath(dataDir: string, workerId: string): string {
   return join(dataDir, HOSTS_FOLDER, `${workerId}${SUFFIX}`);
+}
+
+/** All of its ends are stored: nobody needs the proof. */
+export function forgetProof(dataDir: string, workerId: string): void {
+  rmSync(proofPath(dataDir, workerId), { force: true });
 }
 
 /** Written whole or not at all: what a guardian saw outlives it until a worker has told the server. */
@@ -82,7 +87,7 @@ function isProofOf(workerId: string, value: unknown): value is WorkerProof {
   return (
     proof.workerId === workerId &&
     (proof.containment === 'cgroup' || proof.containment === 'group') &&
-    (proof.by === 'guardian' || proof.by === 'reaper') &&
+    (proof.by === 'guardian' || proof.by === 'reaper' || proof.by === 'worker') &&
     Array.isArray(proof.processes) &&
     leadersProblem(proof.leaders) === undefined
   );
@@ -98,6 +103,7 @@ function setAside(path: string): void {
 
 /** What a receipt shows of an agent whose worker died. */
 export function reportOfProof({ containment, by, leaders }: WorkerProof): StopReport {
+  if (by === 'worker') return drainedReport(containment);
   const what = leaders === undefined ? 'its worker died' : 'its worker was silent for too long';
   const who = by === 'guardian' ? 'its guardian' : 'a worker that started or ran on its host';
   return {
@@ -114,5 +120,24 @@ export function reportOfProof({ containment, by, leaders }: WorkerProof): StopRe
     ],
     survivors: [],
     escalated: true,
+  };
+}
+
+/** How each agent ended is not known any more: only that none of them runs. */
+function drainedReport(containment: Containment): StopReport {
+  return {
+    containment,
+    proved: true,
+    processes: [],
+    signals: [],
+    evidence: [
+      {
+        kind: containment === 'cgroup' ? 'cgroup-empty' : 'sweep-empty',
+        afterMs: 0,
+        detail: 'its worker could not store how it ended; it drained and saw none of its processes left',
+      },
+    ],
+    survivors: [],
+    escalated: false,
   };
 }
