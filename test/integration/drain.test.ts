@@ -92,6 +92,48 @@ it('R46 SIGINT and SIGTERM at once to an orchestrator: one shutdown, exit code 0
   expect(orchestrator?.log().match(/"msg":"stopped"/g)).toHaveLength(1);
 }, 60_000);
 
+it('R46 SIGTERM, SIGINT, SIGTERM to an orchestrator whose drain is stuck: the second at debug, the third forces', async () => {
+  await begin({ workers: 0, env: { ...ENV, BELAY_STOP_TIMEOUT_MS: '60000' } });
+  const [orchestrator] = fleet.orchestrators;
+  const log = (): string => orchestrator?.log() ?? '';
+  const { redis, keys } = fleet.life.valkey;
+  await eventually(
+    async () => (await redis.exists(keys.shard(keys.control, 'turn:janitor'))) === 1,
+    'the janitor’s turn',
+  );
+  // It has that turn to give back, and the server takes no writes for longer than this test lasts.
+  await redis.call('CLIENT', 'PAUSE', '120000', 'WRITE');
+  orchestrator?.process.kill('SIGTERM');
+  await eventually(async () => log().includes('draining (SIGTERM)'), 'the drain');
+  orchestrator?.process.kill('SIGINT');
+  await eventually(async () => log().includes('SIGINT again: already draining'), 'the second signal');
+  expect(orchestrator?.process.exitCode).toBeNull();
+  orchestrator?.process.kill('SIGTERM');
+  expect(await orchestrator?.exited).toBe(1);
+  expect(log().match(/"msg":"draining \(/g)).toHaveLength(1);
+  expect(log()).not.toContain('the drain is stuck');
+  expect(log()).not.toContain('"msg":"stopped"');
+  await redis.call('CLIENT', 'UNPAUSE');
+}, 90_000);
+
+it('R46 R47 a shutdown that is through ends the process within 5 s though something holds its event loop', async () => {
+  const holds = `--require=${join(__dirname, '../fixtures/holds-the-loop.cjs')}`;
+  await begin({ workers: 1, env: { ...ENV, NODE_OPTIONS: holds } });
+  const members = [...fleet.workers, ...fleet.orchestrators];
+  const ended = members.map(async ({ process: child, log, exited }) => {
+    child.kill('SIGTERM');
+    await eventually(async () => log().includes('"msg":"stopped"'), 'the end of its drain', 60_000);
+    const drainedAt = performance.now();
+    const code = await exited;
+    return { code, heldFor: performance.now() - drainedAt };
+  });
+  for (const { code, heldFor } of await Promise.all(ended)) {
+    // Without a hold it is gone at once; with one, by the net and with the drain's own code.
+    expect(code).toBe(0);
+    expect(heldFor).toBeGreaterThan(3_000);
+  }
+}, 120_000);
+
 it('R44 what a drain had to stop is named in its log, marked, and run again elsewhere by its policy alone', async () => {
   await begin({ workers: 1, env: { ...ENV, BELAY_STOP_TIMEOUT_MS: '300' } });
   const ran = join(fleet.dir, 'ran');

@@ -1,9 +1,26 @@
-import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { isBelayError, type BelayError } from '#libs/contracts';
-import { cgroupsNamed, expectedContainments, TestHost } from '../support/proc';
+import type { SpawnRequest } from '#libs/spawner';
+import {
+  eventually,
+  expectedContainments,
+  ownCgroup,
+  procEntry,
+  TestHost,
+  type TestAgent,
+} from '../support/proc';
 
 const immediate = { mode: 'immediate', graceMs: 0 } as const;
 
@@ -429,12 +446,90 @@ describe.each(expectedContainments())('starting processes, containment %s', (con
     expect(turns).toBeGreaterThan(3); // 18 to 39 here; 1 when they are all started in one
   });
 
-  it('R54 leaves nothing of an ended agent', async () => {
-    const { agent } = await test.run(['true'], { agentId: 'tidy' });
-    await agent.ended;
-    expect(test.host.agents()).toEqual([]);
-    expect(test.alive()).toEqual([]);
-    if (containment === 'cgroup') expect(cgroupsNamed(`${test.workerId}/tidy`)).toEqual([]);
+  describe('R54 nothing is left of an agent that ended', () => {
+    const immediately = async ({ agent }: TestAgent) => agent.stop(immediate);
+    const childrenOf = (parent: number): number[] =>
+      readdirSync('/proc')
+        .map(Number)
+        .filter((pid) => pid > 0 && procEntry(pid)?.parent === parent);
+    const byItself = async (): Promise<unknown> => undefined;
+    const ENDINGS: [string, () => Promise<TestAgent>, (started: TestAgent) => Promise<unknown>][] = [
+      ['completed', async () => test.run(['true'], tidy()), byItself],
+      ['failed', async () => test.run(['false'], tidy()), byItself],
+      ['not a program', async () => test.run([script('odd', '\x7fELF and then nothing')], tidy()), byItself],
+      ['killed', async () => test.ready('deaf-with-grandchildren.sh', tidy()), immediately],
+      [
+        'killed by a grace that ran out',
+        async () => test.ready('deaf.sh', tidy()),
+        async ({ agent }) => agent.stop({ mode: 'graceful', graceMs: 100 }),
+      ],
+      [
+        'killed while frozen',
+        async () => test.ready('polite.sh', tidy()),
+        async ({ agent }) => agent.freeze().then(async () => agent.stop(immediate)),
+      ],
+      ['completed and left processes', async () => test.run('leaves-children.sh', tidy()), byItself],
+    ];
+    const tidy = (): Partial<SpawnRequest> => ({
+      agentId: 'tidy',
+      stdin: 'input',
+      logFile: join(folder, 'log'),
+      graceMs: 200,
+    });
+    const fds = (): string[] =>
+      readdirSync('/proc/self/fd').flatMap((fd) => {
+        try {
+          const target = readlinkSync(`/proc/self/fd/${fd}`).replaceAll(/\d+/g, 'N');
+          // One for the whole process, from its first watch on.
+          return target === 'anon_inode:inotify' ? [] : target;
+        } catch {
+          return []; // the one that reads this very folder
+        }
+      });
+    const cgroup = (): string => join(ownCgroup() ?? '/nowhere', `belay-${test.workerId}`, 'tidy');
+    /** Temporary files: pipes not used yet have numbers for names. */
+    const files = (): string[] =>
+      readdirSync(join(test.dataDir, 'hosts', `${test.workerId}.pipes`)).filter(
+        (name) => !/^\d+$/.test(name),
+      );
+
+    it.each(ENDINGS)('%s, and again', async (_, start, end) => {
+      const endOnce = async (): Promise<void> => {
+        const started = await start();
+        await end(started);
+        expect((await started.agent.ended).report.proved).toBe(true);
+      };
+      await endOnce();
+      // Pipes are made in batches by another process meanwhile.
+      await eventually(
+        'no process of ours but the guardian',
+        () => childrenOf(process.pid).length === 1,
+        10_000,
+      );
+      const before = fds();
+      for (let again = 0; again < 3; again += 1) {
+        await endOnce();
+        expect(test.host.agents()).toEqual([]);
+        expect(test.alive()).toEqual([]);
+        expect(files()).toEqual([]);
+        expect(existsSync(cgroup())).toBe(false);
+      }
+      await eventually('the pipes made', () => childrenOf(process.pid).length === 1, 10_000);
+      expect(fds().toSorted()).toEqual(before.toSorted());
+    });
+
+    it('each step by itself: with its log and the folder of pipes gone, the rest goes all the same', async () => {
+      const { agent } = await test.ready('deaf.sh', tidy());
+      await eventually('the pipes made', () => childrenOf(process.pid).length === 2, 10_000);
+      const pipes = join(test.dataDir, 'hosts', `${test.workerId}.pipes`);
+      for (const path of [folder, pipes]) rmSync(path, { recursive: true, force: true });
+      await agent.stop(immediate);
+      expect(test.host.agents()).toEqual([]);
+      expect(test.alive()).toEqual([]);
+      expect(existsSync(cgroup())).toBe(false);
+      const next = await test.run(['true'], { agentId: 'tidy' });
+      expect(await next.agent.ended).toMatchObject({ exitCode: 0 });
+    });
   });
 
   it('refuses a worker id that is in use', async () => {
