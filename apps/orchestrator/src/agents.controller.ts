@@ -10,6 +10,7 @@ import {
 import { KillswitchService } from '#libs/killswitch';
 import { LifecycleService } from '#libs/lifecycle';
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { pageOfAgents } from './agent-page';
 import { streamLog } from './log-stream';
 import { OrchestratorService } from './orchestrator.service';
 import { QueryReader, type Query as QueryMap } from './query';
@@ -26,20 +27,24 @@ export class AgentsController {
 
   @Get('agents')
   @TakesQuery('state', 'owner', 'executionId', 'cursor', 'limit')
-  async list(@Query() query: QueryMap): Promise<{ items: AgentRecord[] }> {
+  async list(@Query() query: QueryMap): Promise<{ items: AgentRecord[]; nextCursor?: string }> {
     const reader = new QueryReader(query);
     const states = reader.list('state', statesOf(AGENT_MACHINE));
     const owner = reader.text('owner');
     const executionId = reader.text('executionId');
+    const cursor = reader.text('cursor');
     const limit = reader.limit(10_000);
     reader.done();
-    const items = await this.lifecycle.agents.list({
+    const agents = await this.lifecycle.agents.list({
+      limit: Infinity,
       ...(states === undefined ? {} : { states }),
       ...(owner === undefined ? {} : { owner }),
       ...(executionId === undefined ? {} : { executionId }),
+    });
+    return pageOfAgents(agents, {
+      ...(cursor === undefined ? {} : { cursor }),
       ...(limit === undefined ? {} : { limit }),
     });
-    return { items };
   }
 
   @Get('agents/:id')

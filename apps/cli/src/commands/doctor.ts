@@ -5,6 +5,7 @@ import { checkContainment, checkDataDir, checkNode, checkSettings } from '../doc
 import { checkOrchestrator } from '../doctor/check-orchestrator';
 import { checkServer } from '../doctor/check-server';
 import { EXIT, type ExitCode } from '../exit-codes';
+import { readOrchestratorFile } from '../session/data-dir';
 import type { Session } from '../session/session';
 import type { Style } from '../session/style';
 import { cleanText } from '../text/clean-text';
@@ -43,12 +44,24 @@ async function examine(session: Session): Promise<ExitCode> {
     for (const line of renderChecks(checks, session.out)) session.print(line);
     if (rows.length > 0) {
       session.print();
-      const cells = rows.map(({ name, value, default: fallback, source }) => [name, value, source, fallback]);
+      const cells = rows.map(({ name, value, default: fallback, source }) => [
+        name,
+        name === 'BELAY_HTTP_PORT' ? value + besideRunning(connection, value) : value,
+        source,
+        fallback,
+      ]);
       const head = ['SETTING', 'VALUE', 'SOURCE', 'DEFAULT'];
       session.print(renderTable({ head, rows: cells, width: session.width, flexible: 1 }));
     }
   }
   return isWell ? EXIT.ok : EXIT.failed;
+}
+
+/** A fleet that was started with another port keeps it: the setting is what the next start takes. */
+function besideRunning({ url, urlFrom, dataDir }: Session['connection'], value: string): string {
+  const running = readOrchestratorFile(dataDir);
+  const port = URL.canParse(url) ? new URL(url).port : '';
+  return running?.url !== url || urlFrom === '--url' || port === value ? '' : ` (what runs here has ${port})`;
 }
 
 /** `ok    node           Node v20.20.2`, and below it what to do where something is. */

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import type { NodeRecord, Receipt } from '#libs/contracts';
+import type { AgentRecord, NodeRecord, Receipt } from '#libs/contracts';
 import { kindOf, resolveExecutionId } from '../arguments/resolve-id';
 import {
   claimedAttempt,
@@ -60,7 +60,10 @@ async function getExecution(session: Session, id: string, options: GetOptions): 
       session.isJson ? NODES_READ_JSON : NODES_READ,
       async (cursor, limit) => await client.nodes(id, { ...cursor, limit }),
     ),
-    client.agents({ executionId: id }),
+    collectPages<AgentRecord>(
+      session.isJson ? NODES_READ_JSON : NODES_READ,
+      async (cursor, limit) => await client.agents({ executionId: id, ...cursor, limit }),
+    ),
   ]);
   const receipt = record.orderId === undefined ? undefined : await readReceipt(session, record.orderId);
   const waiting = (await findWaiting(client, [record], async () => nodes)).get(id) ?? [];

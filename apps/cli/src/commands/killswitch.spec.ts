@@ -325,7 +325,7 @@ describe('freeze and thaw', () => {
     expect((await belay(['ps'])).out).toMatch(/nightly +frozen /);
     routes[`GET /api/executions/${EXE}`] = [200, execution];
     routes[`GET /api/executions/${EXE}/nodes?limit=200`] = [200, { items: [] }];
-    routes[`GET /api/agents?executionId=${EXE}`] = [200, { items: [] }];
+    routes[`GET /api/agents?executionId=${EXE}&limit=200`] = [200, { items: [] }];
     const { out } = await belay(['get', EXE]);
     expect(out).toContain(`${EXE}  nightly  frozen\n`);
     expect(out).toContain('1 agent stands still; 1 min 30 s left to its deadline\n');
@@ -340,7 +340,7 @@ describe('freeze and thaw', () => {
     const execution = { ...PAUSED, state: 'running', nodes: { total: 1, ready: 1 } };
     routes[`GET /api/executions/${EXE}`] = [200, execution];
     routes[`GET /api/executions/${EXE}/nodes?limit=200`] = [200, { items: nodes }];
-    routes[`GET /api/agents?executionId=${EXE}`] = [200, { items: [] }];
+    routes[`GET /api/agents?executionId=${EXE}&limit=200`] = [200, { items: [] }];
     routes['GET /api/workers'] = [200, { items: [{ id: WORKER, state: 'running', pools: ['gpu'] }] }];
     routes['GET /api/latches'] = [200, { items: [FREEZE] }];
     expect((await belay(['get', EXE])).out).toContain(`\n1 node ready: freeze ${LATCH_ID} covers it\n`);

@@ -9,6 +9,11 @@ describe('text from elsewhere', () => {
     expect(cleanText('a\u001b[2Jb\nc\u0007\u009b1m')).toBe('a[2Jb c1m');
   });
 
+  it('shows what hides, or turns the text round', () => {
+    expect(cleanText('exe\u202egpj.\u200bsh\ufeff')).toBe('exe<U+202E>gpj.<U+200B>sh<U+FEFF>');
+    expect(cleanText('\u0645\u200d \u00e9 \u{1f600}')).toBe('\u0645\u200d \u00e9 \u{1f600}');
+  });
+
   it('keeps the colours of a log line and nothing else', () => {
     expect(cleanLogLine('\u001b[31mred\u001b[2J\u001b]0;title\u0007')).toBe(
       '\u001b[31mred[2J]0;title\u001b[0m',
