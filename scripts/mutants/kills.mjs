@@ -74,7 +74,7 @@ export const KILLS = [
     'run-after-lease',
     'what waited past the lease is started',
     RUNNER,
-    'if (this.options.leaseHolds?.() === false) slot.stop(LEASE_OVER, 0);',
+    'if (this.leaseLeftMs() <= 0) slot.stop(LEASE_OVER, 0);',
     '',
     'libs/spawner/src/agent-runner',
   ),

@@ -108,7 +108,7 @@ export const SCRIPTS = [
     'lua-claim-checkpoint',
     'a checkpoint is not handed on',
     'claimNode',
-    'agent.checkpoint = previous.checkpoint',
+    'agent.checkpointOf = previous.checkpointOf',
     '',
     RETRY,
     'R28',

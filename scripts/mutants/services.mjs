@@ -242,7 +242,7 @@ export const SERVICES = [
     QUEUES,
     'priority: 11 - priority,',
     'priority,',
-    'integration/(fleet|policy|producers|dispatch|priorit)',
+    'integration/priority',
     'R32',
   ),
   real(
