@@ -83,7 +83,7 @@ it('R40 a stopped one goes on, and can be stopped again', async () => {
 it('R28 R29 what a lost attempt kept is handed on; a node that is not recovered by itself waits for a person', async () => {
   const worker = await fleet.addWorker({ BELAY_POOLS: 'frail' });
   const script = (name: string): string =>
-    `cat >>${file(name)}; echo >>${file(name)}; echo '{"type":"event","name":"paid","data":[]}' >&3; ` +
+    `cat >>${file(name)}; echo '{"type":"event","name":"paid","data":[]}' >&3; ` +
     `echo '{"type":"checkpoint","value":{"row":7}}' >&3; sleep 600`;
   const node = (name: string, over: object) => ({
     id: name,

@@ -3,7 +3,7 @@ import type { Readable } from 'node:stream';
 import type { LineSplitter } from './line-splitter';
 import type { Bucket, PacedSource, ReadPace } from './read-pace';
 
-/** Bytes looked at in one go: short lines cost the most, and so many of them hold the loop for about a millisecond. */
+/** Bytes looked at in one go: short lines cost the most, and so many of them hold the loop for a few milliseconds. */
 const SLICE_BYTES = 4 * 1024;
 /** What a line costs beside its bytes: `yes` writes lines of one. */
 const LINE_COST = 128;

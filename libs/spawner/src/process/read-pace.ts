@@ -42,12 +42,12 @@ export interface PacedSource {
 }
 
 /** How long reading may hold the event loop in one turn, and how long the loop then has for everything else. Milliseconds. */
-const TURN_MS = 3;
-const REST_MS = 6;
+const TURN_MS = 2;
+const REST_MS = 8;
 
 /**
  * Shares a worker's reading among its agents: slice by slice in turn, each at its own rate and all at a common one, and in
- * a third of the loop's time.
+ * a fifth of the loop's time.
  * An agent that writes faster finds its pipe full and waits in write(2); the others and the loop do not notice.
  */
 export class ReadPace {
