@@ -1,5 +1,5 @@
 import { PROFILES } from './plan';
-import type { Profile } from './plan-types';
+import { GROUNDS, type GroundKind, type Profile } from './plan-types';
 
 /** What the campaign was asked to do. */
 export interface Asked {
@@ -8,22 +8,31 @@ export interface Asked {
   /** No seed begins after that. Infinite when not given. */
   readonly minutes: number;
   readonly profile: Profile;
+  readonly ground: GroundKind;
+  /** Seeds under way at a time. */
+  readonly parallel: number;
   readonly json: boolean;
 }
 
 const SEEDS = 20;
 const MOST = 1_000_000;
-const OPTIONS = '--seeds N, --from S, --minutes M, --short, --json';
+const OPTIONS =
+  '--seeds N, --from S, --minutes M, --parallel P, --ground server|sentinel|cluster, --short, --json';
 
 /** Reads the command line. @returns a sentence on what is wrong instead. */
 export function readArguments(args: readonly string[]): Asked | string {
   const numbers = new Map<string, number>();
-  let [json, short] = [false, false];
+  let [json, short, ground] = [false, false, 'server' as GroundKind];
   const rest = args.flatMap((arg) => (/^--\w+=/.test(arg) ? arg.split('=') : [arg]));
   for (let arg = rest.shift(); arg !== undefined; arg = rest.shift()) {
     if (arg === '--json') json = true;
     else if (arg === '--short') short = true;
-    else if (['--seeds', '--from', '--minutes'].includes(arg)) {
+    else if (arg === '--ground') {
+      const value = rest.shift() ?? '';
+      const found = GROUNDS.find((one) => one === value);
+      if (found === undefined) return `${arg} is one of ${GROUNDS.join(', ')}, not ${JSON.stringify(value)}.`;
+      ground = found;
+    } else if (['--seeds', '--from', '--minutes', '--parallel'].includes(arg)) {
       const value = rest.shift() ?? '';
       const number = /^\d{1,7}$/.test(value) ? Number(value) : -1;
       if (number < (arg === '--from' ? 0 : 1) || number > MOST)
@@ -31,11 +40,14 @@ export function readArguments(args: readonly string[]): Asked | string {
       numbers.set(arg, number);
     } else return `No option ${arg}. There are: ${OPTIONS}.`;
   }
+  if (short && ground !== 'server') return '--short is for one server.';
   return {
     seeds: numbers.get('--seeds') ?? (numbers.has('--minutes') ? MOST : SEEDS),
     from: numbers.get('--from') ?? 1,
     minutes: numbers.get('--minutes') ?? Number.POSITIVE_INFINITY,
-    profile: PROFILES[short ? 'short' : 'full'],
+    profile: PROFILES[ground === 'server' ? (short ? 'short' : 'full') : 'many'],
+    ground,
+    parallel: numbers.get('--parallel') ?? 1,
     json,
   };
 }

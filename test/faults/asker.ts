@@ -25,6 +25,8 @@ export class Asker {
   readonly orders: OrderFacts[] = [];
   readonly holds: HoldFacts[] = [];
   readonly submitted = new Map<number, Submitted>();
+  /** When each that was accepted was answered. */
+  readonly acceptedAt: Record<string, number> = {};
   /** Those that went on after their end. */
   readonly retried = new Set<string>();
   #turn = 0;
@@ -52,6 +54,7 @@ export class Asker {
         const answer = await this.client()?.createExecution(spec, { signal });
         if (answer !== undefined) {
           entry.id = answer.execution.id;
+          this.acceptedAt[entry.id] = uptime();
           return;
         }
       } catch (error) {

@@ -1,5 +1,5 @@
 import type { Violation } from './check';
-import { groupBy, span, TOLERANCE } from './check-lives';
+import { groupBy, isServerStepped, span, TOLERANCE } from './check-lives';
 import type { AgentFacts, EventFacts, ExecutionFacts, FaultFacts, History, Line } from './history';
 
 /** Grace, SIGKILL and proof, on a machine that is busy. Seconds. */
@@ -17,8 +17,9 @@ export function checkBounds(history: History): Violation[] {
   const lines = groupBy(history.lines, ({ agentId }) => agentId);
   const pools = new Map(history.workers.map((worker) => [worker.id, worker.pools]));
   return history.executions.flatMap((execution) => [
-    ...nodeTimeouts(execution, history, lines),
-    ...deadline(execution, history),
+    ...(isServerStepped(history)
+      ? []
+      : [...nodeTimeouts(execution, history, lines), ...deadline(execution, history)]),
     ...budget(execution, history, lines),
     ...costs(execution, history, lines),
     ...execution.agents.flatMap((agent) => wrongPool(execution, agent, pools)),

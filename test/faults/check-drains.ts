@@ -1,5 +1,5 @@
 import type { Violation } from './check';
-import { TOLERANCE } from './check-lives';
+import { isServerStepped, TOLERANCE } from './check-lives';
 import type { DrainFacts, EventFacts, History } from './history';
 
 /** From the limit of its patience to the exit: grace, proof and the closing of everything. Seconds. */
@@ -17,7 +17,7 @@ const HEARD_S = 1.5;
 export function checkDrains(history: History): Violation[] {
   return history.drains.flatMap((drain) => [
     ...exits(drain, history),
-    ...(drain.role === 'worker' ? worker(drain, history) : []),
+    ...(drain.role === 'worker' && !isServerStepped(history) ? worker(drain, history) : []),
   ]);
 }
 

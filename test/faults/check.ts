@@ -18,7 +18,7 @@ export interface Violation {
 /**
  * `ran`: the seed itself could not be run to its end. `history`: events are gapless, legal, and add up to what is stored.
  * `one-copy`: one live attempt of a node. `proved-dead`: nobody acts after his end was recorded. `accepted`: what was
- * accepted exists and ended. `ends`: what has an end comes to it by itself, and to the one it was meant to have. `obeyed`: after the answer to a kill nothing in its scope runs or starts. `receipt`: no
+ * accepted exists and ended. `ends`: what has an end comes to it by itself, and to the one it was meant to have. `obeyed`: after the answer to a kill nothing in its scope runs or starts. `forged`: an order that is in no log ends nobody. `receipt`: no
  * confirmed target lives, and only a fault leaves one unconfirmed. `held`: what was seen still stands still. `bound`: deadlines, budgets and pools
  * hold, and what was spent is kept. `drained`: who was asked to end did, and its exit code is true. `drill`: no drill is passed with a
  * canary alive, and nobody is armed who cannot hear. `produced`: one execution for each job, and the job's answer is true. `nothing-left`: no process outlives its fleet.
@@ -31,6 +31,7 @@ export type Rule =
   | 'accepted'
   | 'ends'
   | 'obeyed'
+  | 'forged'
   | 'receipt'
   | 'held'
   | 'bound'
@@ -49,6 +50,7 @@ export function check(history: History): Violation[] {
     ...checkEnds(history),
     ...checkLives(history),
     ...checkKills(history),
+    ...checkForged(history),
     ...checkReceipts(history),
     ...checkHolds(history),
     ...checkBounds(history),
@@ -62,8 +64,22 @@ export function check(history: History): Violation[] {
   ];
 }
 
-function checkAccepted({ executions }: History): Violation[] {
+/** A forged order is no order: nobody ends for it. */
+function checkForged({ executions, forged }: History): Violation[] {
+  return executions
+    .flatMap(({ agents }) => agents)
+    .filter(({ orderId = '' }) => forged.includes(orderId))
+    .map(({ id, orderId, state }) => ({
+      rule: 'forged',
+      what: `${id} is ${state} by ${orderId}, which nobody gave`,
+    }));
+}
+
+function checkAccepted({ executions, acceptedAt, lossWindows }: History): Violation[] {
   return executions.flatMap(({ id, accepted, state }): Violation[] => {
+    const at = acceptedAt[id];
+    if (state === undefined && at !== undefined && lossWindows.some(({ from, to }) => from <= at && at <= to))
+      return [];
     if (state === undefined)
       return accepted ? [{ rule: 'accepted', what: `${id} was accepted and is not there` }] : [];
     if (ENDED.includes(state)) return [];

@@ -5,6 +5,8 @@ import type { Random } from './random';
 export const LONG = 400;
 /** How many executions no order of their seed is aimed at. */
 const MEANT = 0.85;
+/** Executions with a wide fan-in, and nodes that flood. */
+const [WIDE_FAN, FLOOD] = [0.08, 0.015];
 /** More than the faults of a seed can take from one node. */
 const ATTEMPTS_MEANT = 30;
 /** Orders that end something are aimed at the other team, and at nodes of the other role. */
@@ -15,7 +17,39 @@ const [SPARED_TEAM, SPARED_ROLE] = ['a', 'x'] as const;
  * attempts suffice. The others have deadlines, budgets, time-outs, failing and endless nodes.
  */
 export function drawExecution(random: Random, profile: Profile, index: number): PlannedExecution {
-  return random.chance(MEANT) ? drawMeant(random, profile, index) : drawOther(random, profile, index);
+  if (!random.chance(MEANT)) return drawOther(random, profile, index);
+  const isWide = profile.name !== 'short' && random.chance(WIDE_FAN);
+  return isWide ? drawFanIn(random, index) : drawMeant(random, profile, index);
+}
+
+/** Many with a result, and one that is given all of them and looks whether it was. */
+function drawFanIn(random: Random, index: number): PlannedExecution {
+  const [count, resultBytes] = [random.between(10, 40), random.between(1_000, 60_000)];
+  const base = { code: 0, maxAttempts: ATTEMPTS_MEANT, role: SPARED_ROLE, habit: 'polite' } as const;
+  const parents = Array.from({ length: count }, (_, i): PlannedNode => ({
+    ...base,
+    id: `n${i}`,
+    dependsOn: [],
+    beats: 1,
+    pool: random.pick(['default', 'side'] as const),
+    resultBytes,
+  }));
+  const last: PlannedNode = {
+    ...base,
+    id: `n${count}`,
+    dependsOn: parents.map(({ id }) => id),
+    beats: 1,
+    pool: 'default',
+    givenBytes: count * resultBytes,
+  };
+  return {
+    name: `e${index}`,
+    team: SPARED_TEAM,
+    meant: true,
+    onFailure: 'continue',
+    byQueue: false,
+    nodes: [...parents, last],
+  };
 }
 
 function drawMeant(random: Random, { meantNodes, meantBeats }: Profile, index: number): PlannedExecution {
@@ -79,7 +113,9 @@ function drawShape(random: Random, index: number): Pick<PlannedNode, 'id' | 'dep
   return {
     id: `n${index}`,
     dependsOn: [...dependsOn],
-    habit: random.pick(['polite', 'polite', 'deaf', 'grandchild', 'setsid'] as const),
+    habit: random.chance(FLOOD)
+      ? 'flood'
+      : random.pick(['polite', 'polite', 'deaf', 'grandchild', 'setsid'] as const),
     pool: random.pick(['default', 'default', 'side'] as const),
   };
 }

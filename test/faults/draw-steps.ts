@@ -2,6 +2,7 @@ import {
   FAULTS,
   type Act,
   type FaultKind,
+  type GroundKind,
   type PlannedExecution,
   type Profile,
   type Step,
@@ -10,9 +11,27 @@ import type { Random } from './random';
 
 /** Waking after its lease with a claim in hand takes longer than a short seed has. */
 const SHORT_FAULTS = FAULTS.filter((kind) => kind !== 'worker-sigstop-at-claim');
+/** They are what an operator of many servers must not do, or need a proxy in between. */
+const NOT_ON_MANY: readonly FaultKind[] = [
+  'worker-sigstop-at-claim',
+  'server-readonly',
+  'server-paused',
+  'server-clock-step',
+  'link-delayed',
+  'link-stalled',
+  'doorbell-lost',
+];
+const ON_MANY_ONLY: readonly FaultKind[] = ['replica-paused', 'server-failover'];
+
+function kindsOn(ground: GroundKind, { name }: Profile): readonly FaultKind[] {
+  const kinds = name === 'short' ? SHORT_FAULTS : FAULTS;
+  return kinds.filter((kind) => !(ground === 'server' ? ON_MANY_ONLY : NOT_ON_MANY).includes(kind));
+}
 /** Between two faults of one worker's processes. */
 const APART_MS = 1_000;
 const CLOCK_STEPS_S: readonly number[] = [1, 30, 3_600, 40 * 86_400];
+/** What waits by the server's clock waits that much longer once it is back: no longer than a seed can wait. */
+const SERVER_STEPS_S: readonly number[] = [1, 4, 12];
 
 /** What there is to do something to. */
 export interface Places {
@@ -21,6 +40,7 @@ export interface Places {
   readonly executions: readonly PlannedExecution[];
   /** Orders that end whatever a worker, a pool or the fleet runs are drawn too. */
   readonly isWide: boolean;
+  readonly ground: GroundKind;
 }
 
 /** One thing asked of the product, or two that belong together. */
@@ -111,10 +131,10 @@ export function mayEnd(step: Step, { team, nodes }: PlannedExecution, index: num
 export function drawFault(
   random: Random,
   profile: Profile,
-  { workers, orchestrators }: Places,
+  { workers, orchestrators, ground }: Places,
 ): Step & { readonly do: 'fault' } {
   const { chaosMs, leaseMs } = profile;
-  const kind = random.pick(profile.name === 'short' ? SHORT_FAULTS : FAULTS);
+  const kind = random.pick(kindsOn(ground, profile));
   const place = random.between(0, (hitsOrchestrator(kind) ? orchestrators : workers) - 1);
   const atMs = random.between(Math.floor(chaosMs * 0.1), Math.floor(chaosMs * 0.9));
   // Around the two moments that matter: when a worker fences itself, and when its lease is over.
@@ -127,13 +147,14 @@ export function drawFault(
     kind === 'worker-sigstop-long' ||
     kind === 'worker-sigstop-at-claim' ||
     (mayBeLong && random.chance(profile.name === 'short' ? 0.1 : 0.3));
-  const seconds = random.pick(CLOCK_STEPS_S) * (random.chance(0.5) ? -1 : 1);
+  const steps = kind === 'server-clock-step' ? SERVER_STEPS_S : CLOCK_STEPS_S;
+  const seconds = random.pick(steps) * (random.chance(0.5) ? -1 : 1);
   return {
     do: 'fault',
     kind,
     place,
     forMs: isLong ? long : short,
-    ...(kind === 'clock-step' ? { seconds } : {}),
+    ...(kind.endsWith('clock-step') ? { seconds } : {}),
     atMs,
   };
 }
@@ -166,4 +187,6 @@ function groupOf(kind: FaultKind): 'worker' | 'orchestrator' | 'server' | undefi
 
 export const hitsOrchestrator = (kind: FaultKind): boolean => kind.startsWith('orchestrator-');
 /** All of the fleet at once. */
-export const hitsServer = (kind: FaultKind): boolean => kind.startsWith('server-');
+export const hitsServer = (kind: FaultKind): boolean => /^(server|replica)-/.test(kind);
+/** Somebody else's doing, of no process. */
+export const isIntrusion = (kind: FaultKind): boolean => /^(order|doorbell)-(malformed|forged)$/.test(kind);

@@ -59,6 +59,7 @@ export async function executionFacts(
         owner: agent.owner,
         reason: agent.reason,
         proved: agent.report?.proved === true,
+        orderId: agent.orderId,
         nodeId: agent.nodeId,
         costUsd: agent.costUsd,
       })),

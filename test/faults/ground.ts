@@ -3,14 +3,17 @@ import { join } from 'node:path';
 import { breakGlassPath, createClient, type BelayClient } from '#libs/client';
 import { startFleet, type Fleet, type Member } from '../support/fleet';
 import { atMost, pause, uptime } from './clock';
-import { hitsOrchestrator, hitsServer } from './draw-steps';
+import { hitsOrchestrator, hitsServer, isIntrusion } from './draw-steps';
 import { fillLogs, freeLogs } from './full-logs';
-import type { DrainFacts, FaultFacts } from './history';
-import { Link } from './link';
+import type { DrainFacts, FaultFacts, LossWindow } from './history';
+import { Intruder } from './intruder';
 import type { FaultKind, Plan, Pool, Step } from './plan-types';
 import { guardianOf, send } from './processes';
-import { ServerHand, type ServerTrouble } from './server-hand';
+import { ServerClock } from './server-clock';
+import { isTrouble, ServerHand } from './server-hand';
+import { openState, type State } from './state';
 import { findFaketime, forgetFaketime, SteppedClock } from './stepped-clock';
+import type { Wire } from './wire';
 
 const STOP_WITHIN_MS = 25_000;
 /** Between two tries to start a process that a fault keeps from starting. */
@@ -28,13 +31,17 @@ const DRAINED_WITHIN_MS = 26_000;
 /** So that signals are two, and not one twice. */
 const BETWEEN_SIGNALS_MS = 30;
 const NO_GRACE = 0;
+/** Until a failover that was asked for is over, and the old primary knows. */
+const FAILOVER_MS = 3_000;
+/** What a primary had answered and not yet sent. Seconds. */
+const UNSENT_S = 0.1;
 
 type FaultStep = Extract<Step, { do: 'fault' }>;
 
 /** Where one process of the fleet is: when it dies, another takes the place, with the same link and data directory. */
 interface Place {
   readonly role: 'worker' | 'orchestrator';
-  readonly link: Link;
+  readonly link: Wire;
   readonly dataDir: string;
   /** Of a worker. */
   readonly pools: readonly Pool[];
@@ -51,21 +58,27 @@ export class Ground {
   /** What this machine cannot do, and why. */
   readonly skipped: { readonly kind: FaultKind; readonly why: string }[] = [];
   readonly drains: DrainFacts[] = [];
+  /** Where replication is asynchronous: around the death or the replacement of a primary. */
+  readonly lossWindows: LossWindow[] = [];
   /** Workers whose clock was stepped. */
   readonly stepped: string[] = [];
   /** Every worker there was, and its pools. */
   readonly workers = new Map<string, readonly Pool[]>();
+  readonly intruder = new Intruder();
   readonly #hand: ServerHand;
   #serverDown: Promise<void> | undefined;
   #over = false;
 
   private constructor(
     readonly fleet: Fleet,
+    private readonly state: State,
+    /** The server's. */
+    private readonly clock: ServerClock | undefined,
     private readonly places: readonly Place[],
     private readonly env: Record<string, string>,
     private readonly stopTimeoutMs: number,
   ) {
-    this.#hand = new ServerHand(fleet.server.socketPath ?? '');
+    this.#hand = new ServerHand(state);
   }
 
   static async open(plan: Plan, mark: string): Promise<Ground> {
@@ -79,27 +92,40 @@ export class Ground {
       BELAY_STOP_TIMEOUT_MS: String(plan.stopTimeoutMs),
       FAULTS_MARK: mark,
     };
-    const fleet = await startFleet({ workers: 0, orchestrators: 0, env, server: { appendonly: true } });
-    const upstream = { path: fleet.server.socketPath ?? '' };
     const stepped = new Set(
       plan.steps.flatMap((step) => (step.do === 'fault' && step.kind === 'clock-step' ? [step.place] : [])),
     );
+    const stepsServer = plan.steps.some((step) => step.do === 'fault' && step.kind === 'server-clock-step');
     const faketime = stepped.size === 0 ? undefined : await findFaketime();
+    const made = stepsServer ? await ServerClock.make() : undefined;
+    const clock = made instanceof ServerClock ? made : undefined;
+    const state = await openState(plan.ground, { ...process.env, ...clock?.env });
+    const fleet = await startFleet({ workers: 0, orchestrators: 0, env, url: state.url });
     const place = async (role: Place['role'], name: string, index: number): Promise<Place> => {
       const dataDir = join(fleet.dir, name);
       mkdirSync(join(dataDir, 'agents'), { recursive: true });
-      const link = await Link.open(upstream);
+      const link = await state.wire(() => pidOf(here.member));
       const hasClock = role === 'worker' && stepped.has(index) && typeof faketime === 'string';
-      const clock = hasClock ? new SteppedClock(faketime, dataDir) : undefined;
-      const pools = plan.pools[index] ?? [];
-      return { role, link, dataDir, pools, clock, member: undefined, starting: undefined, stopped: false };
+      const here: Place = {
+        role,
+        link,
+        dataDir,
+        pools: plan.pools[index] ?? [],
+        clock: hasClock ? new SteppedClock(faketime, dataDir) : undefined,
+        member: undefined,
+        starting: undefined,
+        stopped: false,
+      };
+      return here;
     };
     const places = await Promise.all([
       ...Array.from({ length: plan.orchestrators }, async (_, i) => place('orchestrator', `o${i}`, i)),
       ...Array.from({ length: plan.workers }, async (_, i) => place('worker', `w${i}`, i)),
     ]);
-    const ground = new Ground(fleet, places, env, plan.stopTimeoutMs);
+    const ground = new Ground(fleet, state, clock, places, env, plan.stopTimeoutMs);
     if (typeof faketime === 'object') ground.skipped.push({ kind: 'clock-step', why: faketime.missing });
+    if (made !== undefined && !(made instanceof ServerClock))
+      ground.skipped.push({ kind: 'server-clock-step', why: made.missing });
     try {
       await ground.#startAll();
       return ground;
@@ -107,6 +133,10 @@ export class Ground {
       await ground.close();
       throw error;
     }
+  }
+
+  get queuePrefix(): string {
+    return this.state.queuePrefix;
   }
 
   /** Of an orchestrator that is thought to live, each in its turn. */
@@ -141,6 +171,13 @@ export class Ground {
       await pause(forMs, signal);
       return place.clock.step(0);
     }
+    if (isIntrusion(kind)) {
+      // Nothing that this does is to be seen: it explains nothing either.
+      if (await this.#intrude(kind)) this.injected.push(kind);
+      return;
+    }
+    if (kind === 'server-clock-step' && this.clock === undefined) return;
+    if (kind === 'server-failover' && !(await this.state.failover())) return;
     const { id } = place.member;
     const who = hitsOrchestrator(kind) ? 'orchestrator' : id;
     const fault: FaultFacts = { kind, at: uptime(), ...(hitsServer(kind) ? {} : { workerId: who }) };
@@ -151,15 +188,35 @@ export class Ground {
     if (isTrouble(kind) && !(await this.#hand.begin(kind, forMs))) return;
     this.injected.push(kind);
     this.faults.push(fault);
+    this.#noteLoss(kind, fault.at);
     const ends = (): void => void (fault.until = uptime());
-    await this.#hit(kind, place, forMs, signal, ends);
+    await this.#hit(kind, place, { forMs, seconds }, signal, ends);
     if (kind === 'worker-and-guardian-kill9') fault.reapedAt = uptime();
   }
 
+  /** One that is dead had a moment's writes that it had not sent; one that lives on takes writes until it is told. */
+  #noteLoss(kind: FaultKind, at: number): void {
+    if (!this.state.hasReplicas) return;
+    if (kind === 'server-kill9') this.lossWindows.push({ from: at - UNSENT_S, to: at + UNSENT_S });
+    if (kind === 'server-failover')
+      this.lossWindows.push({ from: at - UNSENT_S, to: at + FAILOVER_MS / 1_000 });
+  }
+
+  /** False: the server was not there. */
+  async #intrude(kind: FaultKind): Promise<boolean> {
+    try {
+      const primary = await this.state.primary();
+      await (kind === 'order-malformed' ? this.intruder.malformed(primary) : this.intruder.forge(primary));
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
   async #hit(
-    kind: Exclude<FaultKind, 'clock-step'>,
+    kind: FaultKind,
     place: Place,
-    forMs: number,
+    { forMs, seconds }: { readonly forMs: number; readonly seconds: number },
     signal: AbortSignal,
     ends: () => void,
   ): Promise<void> {
@@ -212,6 +269,22 @@ export class Ground {
         await pause(forMs, signal);
         await this.#hand.end(kind);
         return ends();
+      case 'server-clock-step':
+        return during(
+          () => this.clock?.step(seconds),
+          () => this.clock?.step(0),
+        );
+      case 'server-failover':
+        // Asked for already: how long it may take.
+        await pause(FAILOVER_MS, signal);
+        return ends();
+      case 'replica-paused':
+        await this.state.pauseReplica(forMs, signal);
+        return ends();
+      case 'clock-step':
+      case 'order-malformed':
+      case 'doorbell-forged':
+        return undefined;
       case 'link-cut':
         return link.cut();
       case 'link-refused':
@@ -288,6 +361,7 @@ export class Ground {
     await this.#serverDown;
     await this.#hand.end('server-readonly');
     await this.#hand.end('server-full');
+    this.clock?.step(0);
     for (const place of this.places) {
       place.link.heal();
       place.clock?.step(0);
@@ -317,6 +391,8 @@ export class Ground {
       this.killAll();
       forgetFaketime(this.fleet.workers.map((member) => member.process.pid));
       for (const { link } of this.places) link.close();
+      await this.state.stop();
+      this.clock?.remove();
       rmSync(this.fleet.dir, { recursive: true, force: true });
     }
   }
@@ -332,11 +408,7 @@ export class Ground {
   }
 
   async #killServer(forMs: number, signal: AbortSignal): Promise<void> {
-    this.#serverDown ??= (async () => {
-      await this.fleet.server.kill9();
-      await pause(forMs, signal);
-      await this.fleet.server.restart();
-    })().finally(() => (this.#serverDown = undefined));
+    this.#serverDown ??= this.state.kill9(forMs, signal).finally(() => (this.#serverDown = undefined));
     await this.#serverDown;
   }
 
@@ -389,9 +461,6 @@ function toldCode(code: number | string, member: Member): number | string {
   if (code !== 'SIGTERM' || last === undefined) return code;
   return last.includes('"forced":true') ? 3 : 0;
 }
-
-const isTrouble = (kind: FaultKind): kind is ServerTrouble =>
-  kind === 'server-readonly' || kind === 'server-full' || kind === 'server-paused';
 
 /** Undefined once it has ended: the number may be somebody else's by now. */
 function pidOf(member: Member | undefined): number | undefined {

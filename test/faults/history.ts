@@ -23,6 +23,12 @@ export interface History {
   readonly unfinished: readonly UnfinishedFacts[];
   /** Workers whose wall clock was stepped: no fault, and nothing that explains anything. */
   readonly stepped: readonly string[];
+  /** Orders that nobody gave: no log has them. */
+  readonly forged: readonly string[];
+  /** When the answer to a submit had come, by execution. */
+  readonly acceptedAt: Readonly<Record<string, number>>;
+  /** When what was answered may be lost with a primary (docs/deployment.md, "The window"). */
+  readonly lossWindows: readonly LossWindow[];
   /** What the agents wrote about themselves. */
   readonly lines: readonly Line[];
   /** Processes of agents that lived when all was over and the fleet still ran: `PID:STARTTIME`. */
@@ -65,6 +71,8 @@ export interface AgentFacts {
   readonly reason?: string | undefined;
   /** Its report says so. */
   readonly proved: boolean;
+  /** Of the order that ended it. */
+  readonly orderId?: string | undefined;
   readonly nodeId?: string | undefined;
   readonly costUsd?: number | undefined;
 }
@@ -172,6 +180,12 @@ export interface FaultFacts {
   readonly workerId?: string;
   /** When another worker had reaped what two dead processes had left. */
   reapedAt?: number;
+}
+
+/** From the first write that its replicas may not have, to the last that the next primary may not know. */
+export interface LossWindow {
+  readonly from: number;
+  to: number;
 }
 
 /** A worker's record at the end. */

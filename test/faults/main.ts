@@ -21,20 +21,26 @@ async function main(args: readonly string[], signal: AbortSignal): Promise<numbe
   return results.every(({ violations }) => violations.length === 0) ? 0 : 1;
 }
 
-/** One seed after the other; an interrupted one does not count. */
+/** Some seeds at a time, told in their order; an interrupted one does not count. */
 async function campaign(
-  { seeds, from, minutes, profile, json }: Asked,
+  { seeds, from, minutes, parallel, profile, ground, json }: Asked,
   signal: AbortSignal,
 ): Promise<SeedResult[]> {
-  const results: SeedResult[] = [];
+  const results = new Map<number, SeedResult>();
   const until = performance.now() + minutes * 60_000;
-  for (let seed = from; seed < from + seeds && performance.now() < until; seed++) {
-    const result = await runSeed(drawPlan(seed, profile), signal);
-    if (signal.aborted) break;
-    results.push(result);
-    say(json ? toJson(result) : seedLine(result, profile));
-  }
-  return results;
+  let [next, told] = [from, from];
+  const run = async (): Promise<void> => {
+    while (next < from + seeds && performance.now() < until && !signal.aborted) {
+      const seed = next++;
+      const result = await runSeed(drawPlan(seed, profile, ground), signal);
+      if (signal.aborted) return;
+      results.set(seed, result);
+      for (let ready = results.get(told); ready !== undefined; ready = results.get(++told))
+        say(json ? toJson(ready) : seedLine(ready, profile));
+    }
+  };
+  await Promise.all(Array.from({ length: parallel }, run));
+  return [...results.values()].toSorted((a, b) => a.seed - b.seed);
 }
 
 runCampaign(main);

@@ -1,6 +1,11 @@
+/** Where the fleet's state is. */
+export const GROUNDS = ['server', 'sentinel', 'cluster'] as const;
+export type GroundKind = (typeof GROUNDS)[number];
+
 /** Everything one seed does, drawn before anything is started: the same seed is the same plan. */
 export interface Plan {
   readonly seed: number;
+  readonly ground: GroundKind;
   readonly profile: Profile;
   readonly orchestrators: number;
   readonly workers: number;
@@ -42,13 +47,18 @@ export interface PlannedNode {
   readonly timeoutMs?: number;
   /** Said on fd 3 with every beat. */
   readonly usdPerBeat?: number;
+  /** Bytes of its result. */
+  readonly resultBytes?: number;
+  /** Bytes of results that it is to be given; with less it fails. */
+  readonly givenBytes?: number;
 }
 
 export type Team = 'a' | 'b';
 /** A label of nodes. */
 export type NodeRole = 'x' | 'y';
 export type Pool = 'default' | 'side';
-export type Habit = 'polite' | 'deaf' | 'grandchild' | 'setsid';
+/** `flood`: it says more than anybody can store, on its output and about its progress. */
+export type Habit = 'polite' | 'deaf' | 'grandchild' | 'setsid' | 'flood';
 
 /** Which fault, as the table at the end counts them. */
 export const FAULTS = [
@@ -80,6 +90,15 @@ export const FAULTS = [
   'logs-full',
   /** Of a worker's wall clock, and back. */
   'clock-step',
+  /** Of the server's. */
+  'server-clock-step',
+  /** On many servers: one that only copies stands still; another is asked to take over from a living one. */
+  'replica-paused',
+  'server-failover',
+  /** Somebody with a login writes into the orders log what is none. */
+  'order-malformed',
+  /** And rings the doorbell with an order that is in no log. */
+  'doorbell-forged',
 ] as const;
 export type FaultKind = (typeof FAULTS)[number];
 /** What is asked of the product, and what is done to it. `worker` and `orchestrator` are places, not ids. */
@@ -131,7 +150,7 @@ export type Step = Act & { readonly atMs: number };
 
 /** How long and how hard a seed is. Milliseconds. */
 export interface Profile {
-  readonly name: 'full' | 'short';
+  readonly name: 'full' | 'short' | 'many';
   readonly leaseMs: number;
   readonly heartbeatMs: number;
   readonly chaosMs: number;

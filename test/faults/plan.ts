@@ -1,16 +1,25 @@
 import { drawExecution } from './draw-executions';
 import { alone, drawFault, drawOrder, mayEnd } from './draw-steps';
-import type { Plan, Pool, Profile, Step } from './plan-types';
+import type { GroundKind, Plan, Pool, Profile, Step } from './plan-types';
 import { Random } from './random';
 
-export const PROFILES: Readonly<Record<Profile['name'], Profile>> = {
+/** Longer leases: a failover must be over before workers fence themselves (docs/deployment.md). */
+const MANY: Partial<Profile> = {
+  name: 'many',
+  leaseMs: 9_000,
+  heartbeatMs: 250,
+  chaosMs: 7_000,
+  faults: [2, 5],
+};
+
+const ON_ONE_SERVER: Readonly<Record<'full' | 'short', Profile>> = {
   full: {
     name: 'full',
     leaseMs: 3_000,
     heartbeatMs: 150,
     chaosMs: 5_000,
     settleMs: 1_500,
-    endMs: 30_000,
+    endMs: 60_000,
     proofMs: 10_000,
     executions: [3, 6],
     nodes: [2, 12],
@@ -26,7 +35,7 @@ export const PROFILES: Readonly<Record<Profile['name'], Profile>> = {
     heartbeatMs: 100,
     chaosMs: 800,
     settleMs: 300,
-    endMs: 30_000,
+    endMs: 60_000,
     proofMs: 10_000,
     executions: [2, 3],
     nodes: [2, 4],
@@ -38,13 +47,18 @@ export const PROFILES: Readonly<Record<Profile['name'], Profile>> = {
   },
 };
 
+export const PROFILES: Readonly<Record<Profile['name'], Profile>> = {
+  ...ON_ONE_SERVER,
+  many: { ...ON_ONE_SERVER.full, ...MANY },
+};
+
 /** Seeds whose orders may end what they were not aimed at: everything on a worker, in a pool, in the fleet. */
 const WIDE = 0.3;
 /** What the first worker's place takes, so that no pool is without one. */
 const EVERY_POOL: readonly Pool[] = ['default', 'side'];
 
 /** The plan of a seed. Pure. */
-export function drawPlan(seed: number, profile: Profile): Plan {
+export function drawPlan(seed: number, profile: Profile, ground: GroundKind = 'server'): Plan {
   const random = new Random(seed);
   const among = ([least, most]: readonly [number, number]): number => random.between(least, most);
   const orchestrators = profile.name === 'short' ? 1 : random.between(1, 2);
@@ -63,7 +77,7 @@ export function drawPlan(seed: number, profile: Profile): Plan {
     const atMs = Math.floor(random.next() ** 2 * profile.chaosMs * 0.8);
     return { do: 'submit', execution, atMs };
   });
-  const places = { workers, orchestrators, executions: drawn, isWide: random.chance(WIDE) };
+  const places = { workers, orchestrators, executions: drawn, isWide: random.chance(WIDE), ground };
   const orders = Array.from({ length: among(profile.orders) }, () =>
     drawOrder(random, profile, places),
   ).flat();
@@ -86,6 +100,7 @@ export function drawPlan(seed: number, profile: Profile): Plan {
   }));
   return {
     seed,
+    ground,
     profile,
     orchestrators,
     workers,

@@ -1,4 +1,5 @@
 import { PRODUCERS_QUEUE, type ProducerProgress, type ProducerResult } from '#libs/contracts';
+import type { Connections } from '#libs/valkey';
 import { Queue } from 'bullmq';
 import type { Submitted } from './asker';
 import { atMost, pause } from './clock';
@@ -22,7 +23,8 @@ export class Producer {
   readonly #handed: Handed[] = [];
 
   constructor(
-    private readonly socketPath: string,
+    private readonly connections: Connections,
+    private readonly prefix: string,
     private readonly mark: string,
   ) {}
 
@@ -90,7 +92,10 @@ export class Producer {
 
   #open(): Queue {
     if (this.#queue === undefined) {
-      this.#queue = new Queue(PRODUCERS_QUEUE, { connection: { path: this.socketPath } });
+      this.#queue = new Queue(PRODUCERS_QUEUE, {
+        connection: this.connections.create('blocking'),
+        prefix: this.prefix,
+      });
       this.#queue.on('error', () => undefined);
     }
     return this.#queue;

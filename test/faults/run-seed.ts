@@ -117,7 +117,7 @@ class SeedRun {
     try {
       const ground = (this.#ground = await Ground.open(this.plan, this.#mark));
       const asker = new Asker(() => ground.clients(), this.plan.seed);
-      const producer = new Producer(ground.fleet.server.socketPath ?? '', this.#mark);
+      const producer = new Producer(ground.fleet.life.valkey.connections, ground.queuePrefix, this.#mark);
       const all = { ground, asker, producer, readiness: new Readiness(asker) };
       let history: Omit<History, 'aliveAfter'> | undefined;
       try {
@@ -242,6 +242,9 @@ class SeedRun {
       retried: [...asker.retried],
       unfinished,
       stepped: ground.stepped,
+      forged: ground.intruder.forged,
+      acceptedAt: asker.acceptedAt,
+      lossWindows: ground.lossWindows,
       orders: asker.orders,
       holds: asker.holds,
       receipts: await receipts(),
@@ -267,7 +270,10 @@ class SeedRun {
       return planned !== undefined && isEndless(planned);
     });
     const stopped = endless.map(async ({ id }) => asker.stop(id, 'last-stop'));
-    const boundOf = (one: ExecutionRecord): number => endMs + 2 * workOf(plannedOf(one) ?? NO_WORK);
+    // What waits by the server's clock waits longer when that was stepped back.
+    const steps = this.plan.steps.map((step) => ('seconds' in step ? Math.abs(step.seconds ?? 0) : 0));
+    const stepMs = this.injected.includes('server-clock-step') ? 1_000 * Math.max(...steps) : 0;
+    const boundOf = (one: ExecutionRecord): number => endMs + stepMs + 2 * workOf(plannedOf(one) ?? NO_WORK);
     const isLate = (one: ExecutionRecord): boolean =>
       performance.now() > healedAt + boundOf(one) && endless.every(({ id }) => id !== one.id);
     const late = new Map<string, UnfinishedFacts>();

@@ -1,53 +1,63 @@
-import { Redis } from 'ioredis';
 import type { FaultKind } from './plan-types';
+import type { State } from './state';
+import { ask, tell, type Place } from './tell';
 
-const ANSWER_MS = 500;
+/** Of the control keys' slot, so that a Cluster's node takes it too. */
+const FILLER = '{belay:ctl}:campaign:filler';
+const PIECE_BYTES = 256 * 1024;
+/** What is left to it when it begins to fill: it runs full in the middle of work. */
+const ROOM_BYTES = 4 * 1024 * 1024;
+const MOST_PIECES = 64;
 
-/** Of what a server is told for a while: how it begins and how it ends. */
-const ORDERS = {
-  // A primary that is none any more: writes are answered with READONLY, what it holds stays.
-  'server-readonly': { begin: ['REPLICAOF', '127.0.0.1', '1'], end: ['REPLICAOF', 'NO', 'ONE'] },
-  // Its policy is noeviction: writes are answered with OOM.
-  'server-full': { begin: ['CONFIG', 'SET', 'maxmemory', '1mb'], end: ['CONFIG', 'SET', 'maxmemory', '0'] },
-  'server-paused': { begin: ['CLIENT', 'PAUSE'], end: undefined },
-} as const satisfies Partial<Record<FaultKind, unknown>>;
-export type ServerTrouble = keyof typeof ORDERS;
+const TROUBLES = ['server-readonly', 'server-full', 'server-paused'] as const;
+export type ServerTrouble = (typeof TROUBLES)[number];
+export const isTrouble = (kind: FaultKind): kind is ServerTrouble =>
+  (TROUBLES as readonly string[]).includes(kind);
 
 /** Tells the server itself, past every link. */
 export class ServerHand {
-  constructor(private readonly path: string) {}
+  /** Who was told, and has to be told again. */
+  #told: Place | undefined;
+
+  constructor(private readonly state: Pick<State, 'primary'>) {}
 
   /** False: it could not be told, being dead itself. */
   async begin(kind: ServerTrouble, forMs: number): Promise<boolean> {
-    const order = ORDERS[kind].begin;
-    return this.#tell(kind === 'server-paused' ? [...order, String(forMs), 'ALL'] : order);
+    const place = await this.state.primary().catch(() => undefined);
+    if (place === undefined) return false;
+    this.#told = place;
+    switch (kind) {
+      // A primary that is none any more: writes are answered with READONLY, what it holds stays.
+      case 'server-readonly':
+        return tell(place, ['REPLICAOF', '127.0.0.1', '1']);
+      case 'server-full':
+        return fill(place);
+      case 'server-paused':
+        return tell(place, ['CLIENT', 'PAUSE', String(forMs), 'ALL']);
+    }
   }
 
   /** A server that was restarted meanwhile has forgotten it. */
   async end(kind: ServerTrouble): Promise<void> {
-    const order = ORDERS[kind].end;
-    if (order !== undefined) await this.#tell(order);
-  }
-
-  async #tell([command = '', ...args]: readonly string[]): Promise<boolean> {
-    const redis = new Redis({
-      path: this.path,
-      lazyConnect: true,
-      retryStrategy: () => null,
-      connectTimeout: ANSWER_MS,
-      commandTimeout: ANSWER_MS,
-      enableReadyCheck: false,
-      maxRetriesPerRequest: 0,
-    });
-    redis.on('error', () => undefined);
-    try {
-      await redis.connect();
-      await redis.call(command, ...args);
-      return true;
-    } catch {
-      return false;
-    } finally {
-      redis.disconnect();
+    const place = this.#told;
+    if (place === undefined || kind === 'server-paused') return;
+    if (kind === 'server-readonly') await tell(place, ['REPLICAOF', 'NO', 'ONE']);
+    else {
+      await tell(place, ['CONFIG', 'SET', 'maxmemory', '0']);
+      await tell(place, ['DEL', ...Array.from({ length: MOST_PIECES }, (_, i) => `${FILLER}:${i}`)]);
     }
+  }
+}
+
+/** Somebody else's data fills it until it refuses: its policy is noeviction. */
+async function fill(place: Place): Promise<boolean> {
+  try {
+    const used = Number(/^used_memory:(\d+)/m.exec(String(await ask(place, ['INFO', 'memory'])))?.[1]);
+    await ask(place, ['CONFIG', 'SET', 'maxmemory', String(used + ROOM_BYTES)]);
+    for (let i = 0; i < MOST_PIECES; i++)
+      await ask(place, ['SET', `${FILLER}:${i}`, 'x'.repeat(PIECE_BYTES)]);
+    return false; // it was never full
+  } catch (error) {
+    return error instanceof Error && error.message.startsWith('OOM');
   }
 }

@@ -18,7 +18,20 @@ export function specOf(planned: PlannedExecution, folder: string, mark: string):
     ...(timeoutMs === undefined ? {} : { timeoutMs }),
     ...(maxCostUsd === undefined ? {} : { maxCostUsd }),
     nodes: nodes.map(
-      ({ id, dependsOn, maxAttempts, pool, role, habit, beats, code, usdPerBeat, ...node }) => ({
+      ({
+        id,
+        dependsOn,
+        maxAttempts,
+        pool,
+        role,
+        habit,
+        beats,
+        code,
+        usdPerBeat,
+        resultBytes,
+        givenBytes,
+        ...node
+      }) => ({
         id,
         dependsOn,
         maxAttempts,
@@ -34,6 +47,8 @@ export function specOf(planned: PlannedExecution, folder: string, mark: string):
             BEATS: String(beats),
             CODE: String(code),
             COST: usdPerBeat === undefined ? '' : usdPerBeat.toFixed(2),
+            RESULT: String(resultBytes ?? ''),
+            GIVEN: String(givenBytes ?? ''),
             FAULTS_MARK: mark,
           },
         },

@@ -102,7 +102,9 @@ export function seedLine(result: SeedResult, profile: Profile): string {
   const seen = `${ends}; ${takeovers} takeovers; receipts ${complete} complete, ${incomplete} not`;
   const head = `seed ${String(seed).padEnd(5)} ${seconds.toFixed(1).padStart(5)} s  ${violations.length === 0 ? 'ok    ' : 'FAILED'}  ${seen}; ${injected.join(' ')}`;
   if (violations.length === 0) return head;
-  const again = `npm run faults -- --seeds 1 --from ${seed}${profile.name === 'short' ? ' --short' : ''}`;
+  const { ground } = result.plan;
+  const more = [profile.name === 'short' ? ' --short' : '', ground === 'server' ? '' : ` --ground ${ground}`];
+  const again = `npm run faults -- --seeds 1 --from ${seed}${more.join('')}`;
   return [
     head,
     ...violations.map(({ rule, what }) => `  ${rule}: ${what}`),
