@@ -75,6 +75,16 @@ const WORK: readonly [
   ['looking after its own agents', AgentStore, 'ownedBy', nothing],
 ];
 
+it('a worker subscribes to the doorbell and to no events', async () => {
+  const { eventsChannel, doorbellChannel } = valkey.keys;
+  expect(await valkey.redis.call('PUBSUB', 'NUMSUB', eventsChannel, doorbellChannel)).toEqual([
+    eventsChannel,
+    0,
+    doorbellChannel,
+    1,
+  ]);
+});
+
 describe('R27 the lease holds while something beside the heartbeat is blocked for good', () => {
   it.each(WORK)('%s', async (_name, { prototype }, method, begin) => {
     let entered = 0;

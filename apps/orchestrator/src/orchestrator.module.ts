@@ -49,7 +49,12 @@ export class OrchestratorModule {
         LifecycleModule.forRoot(retention),
         DispatchModule.forRoot({ prefix: settings.queuePrefix }),
         ExecutionsModule.forRoot({ intervalMs: SWEEP_MS, ...retention, onError }),
-        KillswitchModule.forRoot({ ...retention, proofLimitMs: settings.proofLimitMs, onError }),
+        KillswitchModule.forRoot({
+          ...retention,
+          proofLimitMs: settings.proofLimitMs,
+          graceMs: settings.graceMs,
+          onError,
+        }),
       ],
       controllers: [
         ExecutionsController,

@@ -228,6 +228,8 @@ async function makeModules(
       KillswitchModule.forRoot({
         ...retention,
         proofLimitMs: settings.proofLimitMs,
+        graceMs: settings.graceMs,
+        followsEvents: false,
         onError: (error) => log.error({ err: error }, 'killswitch'),
       }),
       SpawnerModule.forRootAsync({ inject: [], useFactory: () => spawner }),

@@ -113,6 +113,8 @@ export interface AgentRecord {
   /** Its record cannot be read (R31): only its id, and perhaps its owner, are known. */
   readonly unreadable?: true;
   readonly pool: string;
+  /** The node's own, else the execution's; absent where neither says. Milliseconds. */
+  readonly graceMs?: number;
   /** The execution's and the node's together; absent when there are none. */
   readonly labels?: Readonly<Record<string, string>>;
   /** Its tree stands still. */

@@ -43,3 +43,23 @@ describe('R26 R44 a worker that drained', () => {
     expect(await life.workers.lost()).toEqual([]);
   });
 });
+
+describe('R26 R27 a server whose clock steps forward', () => {
+  it('expires no lease that is renewed; one that is not is taken after its whole length', async () => {
+    const id = `${WORKER.slice(0, -1)}B`;
+    const { keys, redis } = life.valkey;
+    await life.workers.register(id, { pools: 'default' }, 300);
+    await life.workers.transition(id, 'running');
+    await janitor.sweep();
+    // An hour later by the server's clock.
+    await redis.zincrby(keys.shard(keys.control, 'leases'), -3_600_000, id);
+    await janitor.sweep();
+    expect((await life.workers.get(id)).state).toBe('running');
+    await life.workers.heartbeat(id, 300, 0);
+    const begun = performance.now();
+    await janitor.sweep();
+    while ((await life.workers.get(id)).state === 'running') await janitor.sweep();
+    expect(performance.now() - begun).toBeGreaterThanOrEqual(300);
+    expect(await life.workers.get(id)).toMatchObject({ state: 'stopped', reason: 'worker_lost' });
+  });
+});

@@ -1,9 +1,10 @@
 import { NotFoundError, type AgentRecord, type StopReport } from '#libs/contracts';
 import type { AgentQueues } from '#libs/dispatch';
-import { reportFor, type LifecycleService } from '#libs/lifecycle';
+import { reportFor, type Lease, type LifecycleService } from '#libs/lifecycle';
 import { isCorrupt, Turns, type Held } from '#libs/valkey';
 import type { AttemptEnds } from './attempt-ends';
 import type { DagExecutor } from './dag-executor';
+import { LeaseWatch } from './lease-watch';
 import { recoveryRefusal } from './retry-policy';
 
 /** Most of anything one pass looks at. */
@@ -30,6 +31,9 @@ export class Janitor {
   private stopped = true;
   /** One orchestrator at a time sweeps a shard; another goes on where it died. */
   private readonly turns: Turns;
+  private readonly leases = new LeaseWatch();
+  /** Those that had run out at the last look. */
+  private ranOut: readonly Lease[] = [];
 
   constructor(
     private readonly lifecycle: LifecycleService,
@@ -66,6 +70,8 @@ export class Janitor {
   /** One pass over every shard that is ours to sweep now. */
   async sweep(): Promise<void> {
     const { keys: allKeys } = this.lifecycle.valkey;
+    // In every pass, also while another has the turn: whoever takes it over has seen the leases for as long.
+    await this.guard(this.lookAtLeases());
     if (await this.isOurs(allKeys.control)) {
       await this.guard(this.lifecycle.valkey.quarantine.held(allKeys.control));
       await this.guard(this.loseWorkers());
@@ -81,6 +87,13 @@ export class Janitor {
       const args = [tag, BATCH, this.options.retentionMs];
       await this.guard(scripts.run('pruneShard', keys.shard(tag, 'expiry'), args));
     }
+  }
+
+  private async lookAtLeases(): Promise<void> {
+    this.ranOut = [];
+    await this.lifecycle.valkey.observeClock();
+    const askedAt = performance.now();
+    this.ranOut = this.leases.look(await this.lifecycle.workers.leases(), askedAt);
   }
 
   private async isOurs(tag: string): Promise<boolean> {
@@ -138,7 +151,7 @@ export class Janitor {
   /** Only after a lease has run out, and the worker can no longer renew it, are its agents failed (R26). */
   private async loseWorkers(): Promise<void> {
     const { workers } = this.lifecycle;
-    for (const id of await workers.expired()) await this.guard(workers.expire(id));
+    for (const lease of this.ranOut) await this.guard(workers.expire(lease));
     for (const id of await workers.lost()) await this.guard(this.loseWorker(id));
     await this.proveLost();
   }

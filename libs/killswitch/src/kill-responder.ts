@@ -222,7 +222,7 @@ export class KillResponder {
   private async serveIfOpen(order: Order, slot: AgentSlot): Promise<void> {
     // A claim under way: it comes by again when it was granted.
     if (slot.claimedAt === undefined) return;
-    const taken = await this.orders.addTargets(order.id, [this.target(slot, 'pending')], false);
+    const taken = await this.orders.addTargets(order.id, [this.target(slot, 'pending')], false, slot.graceMs);
     if (!taken) this.watched.delete(order.id);
     else if (this.isOvertaken(order)) await this.reportOvertaken(order, [slot.agentId]);
     else this.serve(order, (one) => one === slot && this.isNews(order, one));

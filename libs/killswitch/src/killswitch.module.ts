@@ -13,6 +13,8 @@ import { OrderStore } from './order-store';
 
 export interface KillswitchModuleOptions extends KillswitchOptions {
   readonly retentionMs: number;
+  /** Whether anything of this process waits for events; default true. A worker does not, and parses none. */
+  readonly followsEvents?: boolean;
 }
 
 /** Gives `KillswitchService`, `OrderStore`, `LatchStore`, `AuditStore` and `ChangeFeed`. Needs ExecutionsModule. */
@@ -71,7 +73,7 @@ export class KillswitchModule {
           inject: [Valkey],
           useFactory: async (valkey: Valkey) => {
             const feed = new ChangeFeed(valkey);
-            await feed.start();
+            if (options.followsEvents !== false) await feed.start();
             return feed;
           },
         },

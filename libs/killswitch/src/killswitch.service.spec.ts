@@ -94,3 +94,79 @@ describe('R50 R53 what a worker claims after a kill', () => {
     expect(await orders.addTargets(order.id, [targetOf(later, 'pending')], false)).toBe(taken);
   });
 });
+
+describe('R19 R51 the limit of an order', () => {
+  /** A sweep by an orchestrator of its own, whose proof limit is `proofLimitMs`. */
+  const orchestrator = (proofLimitMs: number): KillswitchService =>
+    new KillswitchService(life, new DagExecutor(life, queues), orders, latches, feed, { proofLimitMs });
+  const give = async (agentId: string, scope: Order['scope'], over: Partial<Order> = {}): Promise<string> => {
+    const asked = {
+      id: `ord_${ulid()}`,
+      kind: 'kill',
+      scope,
+      mode: 'graceful',
+      reason: 'killswitch',
+      by: 'me',
+    } as const;
+    const { order } = await orders.place({ ...asked, ...over });
+    await killswitch.carryOut(order);
+    expect((await orders.receipt(order.id)).missing).toMatchObject([{ agentId }]);
+    return order.id;
+  };
+  const executionOf = async (agentId: string): Promise<string> =>
+    (await life.agents.get(agentId)).executionId;
+  afterEach(() => jest.restoreAllMocks());
+
+  it('does not pass because the clock of an orchestrator, or of the server, is another’s', async () => {
+    const agentId = await runningAgent();
+    const executionId = await executionOf(agentId);
+    const id = await give(agentId, { type: 'execution', executionId });
+    const one = orchestrator(60_000);
+    await one.sweep();
+    const now = Date.now();
+    jest.spyOn(Date, 'now').mockReturnValue(now + 3_600_000);
+    jest.spyOn(valkey.clock, 'now').mockReturnValue(now + 3_600_000);
+    await one.sweep();
+    expect(await orders.state(id)).toBe('open');
+    expect((await life.executions.get(executionId)).state).toBe('stopping');
+  });
+
+  it('leaves an agent its grace, the order’s or the node’s', async () => {
+    const byOrder = await runningAgent();
+    const first = await give(byOrder, { type: 'agent', agentId: byOrder }, { graceMs: 60_000 });
+    const made = await createExecution(life, spec([node('a', { graceMs: 60_000 })]));
+    const [job] = (await life.executions.advance(made)).entries;
+    await life.agents.claim(job!, 'wrk_1', 'token');
+    const second = await give(job!.agentId, { type: 'agent', agentId: job!.agentId });
+    const other = await runningAgent();
+    const third = await give(
+      other,
+      { type: 'agent', agentId: other },
+      { mode: 'immediate', graceMs: 60_000 },
+    );
+    const one = orchestrator(0);
+    await one.sweep();
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    await one.sweep();
+    expect(await Promise.all([first, second, third].map(async (id) => orders.state(id)))).toEqual([
+      'open',
+      'open',
+      'incomplete',
+    ]);
+  });
+
+  it('ends an execution with agents nobody could prove dead, whatever the scope of the kill', async () => {
+    const agentId = await runningAgent();
+    const executionId = await executionOf(agentId);
+    await give(agentId, { type: 'all' });
+    expect((await life.executions.get(executionId)).state).toBe('stopping');
+    const one = orchestrator(0);
+    await one.sweep();
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    await one.sweep();
+    expect(await life.executions.get(executionId)).toMatchObject({
+      state: 'failed',
+      error: { code: 'UNCONFIRMED' },
+    });
+  });
+});

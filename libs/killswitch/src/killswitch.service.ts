@@ -28,6 +28,8 @@ export interface DryRun {
 export interface KillswitchOptions {
   /** How long an order's receipt may stay open before it is closed as incomplete. Milliseconds. */
   readonly proofLimitMs: number;
+  /** The grace of agents for which neither an order nor their spec says one. Milliseconds; default 0. */
+  readonly graceMs?: number;
   readonly onError?: (error: unknown) => void;
 }
 
@@ -35,6 +37,8 @@ export interface KillswitchOptions {
 const AT_A_TIME = 32;
 /** After an unknown id, how long every id is looked up first. Milliseconds. */
 const DOUBT_MS = 10_000;
+/** Stopping executions of a shard that one sweep looks at, while orders are overdue. */
+const MOST_STOPPING = 1_000;
 /** A worker that has not reported by then may have died between an end and its report. Milliseconds. */
 const REPAIR_AFTER_MS = 900;
 
@@ -49,6 +53,8 @@ export class KillswitchService {
   private recallAgain = false;
   /** Monotonic time until which a scope is looked up before its order is placed. */
   private doubtUntil = 0;
+  /** Open orders, and since when this process has seen them: monotonic, since clocks of two machines differ. */
+  private readonly openSince = new Map<string, number>();
   private readonly scopes: ScopeResolver;
   /** Pause and resume, freeze and thaw. */
   readonly holds: Holds;
@@ -194,6 +200,7 @@ export class KillswitchService {
       order.id,
       named.map((agent) => targetOf(agent, 'pending')),
       true,
+      named.reduce((longest, { graceMs = 0 }) => Math.max(longest, graceMs), 0),
     );
     await this.orders.ring(
       order,
@@ -272,7 +279,9 @@ export class KillswitchService {
   }
 
   /** The receipt once it is complete, or as it stands when the limit has passed. */
-  async waitForReceipt(orderId: string, timeoutMs = this.options.proofLimitMs): Promise<Receipt> {
+  async waitForReceipt(orderId: string, waitMs?: number): Promise<Receipt> {
+    const limitMs = await patiently(async () => this.limitOf(orderId));
+    const timeoutMs = waitMs ?? limitMs;
     const concerns = ({ entity, data }: BelayEvent): boolean =>
       entity === 'order' && (data as { orderId?: string } | undefined)?.orderId === orderId;
     let repairedAt = performance.now();
@@ -292,7 +301,7 @@ export class KillswitchService {
     return this.feed
       .until(look, concerns, { timeoutMs, what: `The receipt of ${orderId}` })
       .catch(async () => {
-        await this.orders.expire(orderId);
+        if (timeoutMs >= limitMs) await this.orders.expire(orderId);
         return this.orders.receipt(orderId);
       });
   }
@@ -308,19 +317,48 @@ export class KillswitchService {
     // One of them that meets what it cannot read must not keep the others from being done (R31).
     const steps = [async () => this.latches.repair(), async () => this.holds.sweep()];
     for (const step of steps) await this.each([step], async (act) => act());
-    const now = this.lifecycle.valkey.clock.now();
-    await this.each(await this.orders.open(), async (order) => this.complete(order, now));
+    const open = await this.orders.open();
+    const known = new Set(open.map(({ id }) => id));
+    for (const id of this.openSince.keys()) if (!known.has(id)) this.openSince.delete(id);
+    const overdue = new Set<string>();
+    await this.each(open, async (order) => {
+      if ((await this.complete(order)) && order.kind === 'kill') overdue.add(order.id);
+    });
+    await this.giveUp(overdue);
   }
 
-  private async complete(order: Order, now: number): Promise<void> {
+  /** Does what is left to do for an order. True: its limit has passed and its receipt is incomplete. */
+  private async complete(order: Order): Promise<boolean> {
     const { state, isResolved } = await this.orders.progress(order.id);
     if (!isResolved) await this.carryOut(order);
     else if (await this.holds.isOvertaken(order)) await this.holds.settleOvertaken(order);
     await this.repair(order.id);
-    if (state === 'open' && now - order.placedAt > this.options.proofLimitMs) {
-      await this.orders.expire(order.id);
-      if (order.scope.type === 'execution' && order.kind === 'kill')
-        await this.stops.giveUp(order.scope.executionId);
+    if (state !== 'open') return true;
+    const since = this.openSince.get(order.id) ?? performance.now();
+    this.openSince.set(order.id, since);
+    if (performance.now() - since <= (await this.limitOf(order.id))) return false;
+    await this.orders.expire(order.id);
+    return true;
+  }
+
+  /** The proof limit, and the longest grace of anything the order has to end: nothing is overdue while it has its grace. */
+  private async limitOf(orderId: string): Promise<number> {
+    const { proofLimitMs, graceMs = 0 } = this.options;
+    const order = await this.orders.get(orderId);
+    if (order?.kind !== 'kill' || order.mode === 'immediate') return proofLimitMs;
+    return proofLimitMs + (order.graceMs ?? Math.max(graceMs, await this.orders.longestGrace(orderId)));
+  }
+
+  /** Executions that those orders stop, and that have agents nobody could prove dead, end as `failed`: of every scope. */
+  private async giveUp(overdue: ReadonlySet<string>): Promise<void> {
+    if (overdue.size === 0) return;
+    const { redis, keys } = this.lifecycle.valkey;
+    for (const tag of keys.tags()) {
+      const ids = await redis.zrange(keys.shard(tag, 'idx:exe:stopping'), 0, MOST_STOPPING - 1);
+      await this.each(ids, async (id) => {
+        const orderId = await redis.hget(keys.execution(id), 'orderId');
+        if (orderId !== null && overdue.has(orderId)) await this.stops.giveUp(id);
+      });
     }
   }
 

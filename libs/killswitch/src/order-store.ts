@@ -138,7 +138,12 @@ export class OrderStore {
   }
 
   /** Names targets; with `resolved` the list is complete. False: the order is over and takes no more. */
-  async addTargets(orderId: string, targets: readonly TargetReceipt[], resolved: boolean): Promise<boolean> {
+  async addTargets(
+    orderId: string,
+    targets: readonly TargetReceipt[],
+    resolved: boolean,
+    longestGraceMs = 0,
+  ): Promise<boolean> {
     let taken = true;
     const groups = Math.max(1, Math.ceil(targets.length / CHUNK));
     for (let i = 0; i < groups; i++) {
@@ -146,7 +151,11 @@ export class OrderStore {
         .slice(i * CHUNK, (i + 1) * CHUNK)
         .map((t) => [t.agentId, JSON.stringify(t), t.outcome === 'pending' ? t.workerId : '']);
       const last = resolved && i === groups - 1;
-      const reply = await this.call('addTargets', orderId, [JSON.stringify(pairs), last ? 1 : 0]);
+      const reply = await this.call('addTargets', orderId, [
+        JSON.stringify(pairs),
+        last ? 1 : 0,
+        longestGraceMs,
+      ]);
       taken = reply['taken'] === true;
     }
     return taken;
@@ -239,6 +248,11 @@ export class OrderStore {
     const [state, resolvedAt] = await redis.hmget(keys.order(orderId), 'state', 'resolvedAt');
     if (typeof state !== 'string') throw new NotFoundError('order', orderId);
     return { state: state as OrderState, isResolved: typeof resolvedAt === 'string' };
+  }
+
+  /** The longest grace that a named target has by its spec. Milliseconds. */
+  async longestGrace(orderId: string): Promise<number> {
+    return Number(await this.valkey.redis.hget(this.valkey.keys.order(orderId), 'longestGraceMs'));
   }
 
   /** The targets that are not confirmed: what there is to repair. A complete receipt costs nothing, however long it is. */

@@ -626,11 +626,12 @@ describe('workers', () => {
     expect(first).toMatchObject({ state: 'idle' });
     await life.workers.transition(id, 'running');
     expect(await life.workers.get(id)).toMatchObject({ pools: ['a', 'b'], state: 'running', concurrency: 4 });
-    const due = async (): Promise<void> => {
-      while (!(await life.workers.expired()).includes(id)) await valkey.redis.ping();
-    };
-    await due();
-    expect(await Promise.all([life.workers.expire(id), life.workers.expire(id)])).toEqual([true, false]);
+    const lease = (await life.workers.leases()).find(({ workerId }) => workerId === id)!;
+    expect(lease).toEqual({ workerId: id, endsAt: first.now + 1, lengthMs: 1 });
+    expect(await Promise.all([life.workers.expire(lease), life.workers.expire(lease)])).toEqual([
+      true,
+      false,
+    ]);
     expect(await life.workers.lost()).toContain(id);
     await expect(life.workers.heartbeat(id, 1_000, 0)).rejects.toMatchObject({ code: 'STALE_EPOCH' });
     expect((await life.workers.get(id)).reason).toBe('worker_lost');
@@ -649,7 +650,8 @@ describe('workers', () => {
       lastHeartbeatAt: beat.now,
       leaseExpiresAt: beat.now + 60_000,
     });
-    expect(await life.workers.expire('wrk_beat')).toBe(false);
+    // Seen before it was renewed.
+    expect(await life.workers.expire({ workerId: 'wrk_beat', endsAt: beat.now + 59_999 })).toBe(false);
     await life.workers.transition('wrk_beat', 'stopped', { reason: 'over' });
     expect((await life.workers.list()).map((w) => w.id)).not.toContain('wrk_beat');
     await valkey.redis.del(valkey.keys.worker('wrk_beat'));

@@ -38,6 +38,15 @@ export function reportFor(
   return isCovered ? report : undefined;
 }
 
+/** One worker's lease as it was renewed last. */
+export interface Lease {
+  readonly workerId: string;
+  /** By the server's clock: another value says that it was renewed. */
+  readonly endsAt: number;
+  /** Milliseconds; NaN where it is not known. */
+  readonly lengthMs: number;
+}
+
 /** What a heartbeat brings back. */
 export interface Heartbeat {
   readonly state: WorkerState;
@@ -123,17 +132,25 @@ export class WorkerStore {
     return found.filter((worker) => worker !== undefined).sort((a, b) => a.createdAt - b.createdAt);
   }
 
-  /** Ids of workers whose lease has run out by the server's clock. */
-  async expired(): Promise<string[]> {
+  /** Every lease, with its length. */
+  async leases(): Promise<Lease[]> {
     const { redis, keys } = this.valkey;
-    const key = keys.shard(keys.control, 'leases');
-    return redis.zrangebyscore(key, '-inf', await this.valkey.timeAt(key), 'LIMIT', 0, 100);
+    const [ends, lengths] = await Promise.all([
+      redis.zrange(keys.shard(keys.control, 'leases'), 0, '-1', 'WITHSCORES'),
+      redis.hgetall(keys.shard(keys.control, 'leases:ms')),
+    ]);
+    const leases: Lease[] = [];
+    for (let i = 0; i < ends.length; i += 2) {
+      const workerId = ends[i] as string;
+      leases.push({ workerId, endsAt: Number(ends[i + 1]), lengthMs: Number(lengths[workerId]) });
+    }
+    return leases;
   }
 
-  /** Stops a worker whose lease has run out, for good; false when it has been renewed meanwhile. */
-  async expire(id: string): Promise<boolean> {
-    const reply = accepted<{ expired: boolean }>(await this.call('expireWorker', id, []), 'worker', id);
-    return reply.expired;
+  /** Stops a worker for good that did not renew that lease for its whole length; false when it has been renewed meanwhile. */
+  async expire({ workerId, endsAt }: Pick<Lease, 'workerId' | 'endsAt'>): Promise<boolean> {
+    const reply = await this.call('expireWorker', workerId, [endsAt]);
+    return accepted<{ expired: boolean }>(reply, 'worker', workerId).expired;
   }
 
   /** Lost workers whose agents are not all dealt with yet. */

@@ -3,6 +3,7 @@
 -- one that is not open any more, or whose latch was released, takes no more from workers either: what they claim now began after it.
 -- KEYS[1] the order's record
 -- ARGV    1 control tag · 2 order id · 3 settings · 4 JSON array of [agent id, target JSON text, its worker or ''] · 5 resolved: 1 or 0
+--         · 6 longest grace of those named, in ms
 -- Returns { state, taken = false when it was over already } · refused: NOT_FOUND
 -- Events  order.complete when nothing is missing
 --!flags allow-oom
@@ -23,11 +24,13 @@ if is_over() then return cjson.encode({ state = state, taken = false }) end
 for _, pair in ipairs(cjson.decode(ARGV[4])) do
   if redis.call('HSETNX', targets_key, pair[1], pair[2]) == 1 then
     redis.call('SADD', missing_key, pair[1])
-    if pair[3] ~= '' then
+    if type(pair[3]) == 'string' and pair[3] ~= '' then
       redis.call('SADD', own_targets(pair[3]), ORDER .. ' ' .. pair[1])
       redis.call('PEXPIRE', own_targets(pair[3]), int(CONF.retentionMs))
     end
   end
 end
+local longest = tonumber(redis.call('HGET', order_key, 'longestGraceMs') or '0')
+if tonumber(ARGV[6]) > longest then redis.call('HSET', order_key, 'longestGraceMs', ARGV[6]) end
 if ARGV[5] == '1' then redis.call('HSETNX', order_key, 'resolvedAt', int(NOW)) end
 return cjson.encode({ state = settle_order(false), taken = true })

@@ -61,6 +61,7 @@ if not (agent and agent.owner == worker and agent.token == token and agent.state
     epoch = redis.call('HINCRBY', exe_key, 'fence', 1),
   }
   if next(labels) then agent.labels = labels end
+  agent.graceMs = node_spec.graceMs or tonumber(field('graceMs') or '') or nil
   if attempt > 1 then
     agent.previousId = agent_id(node, attempt - 1)
     local previous = read_agent(agent.previousId)

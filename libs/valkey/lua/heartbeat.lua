@@ -9,7 +9,7 @@
 local state = redis.call('HGET', worker_key, 'state')
 if not state then return refuse('NOT_FOUND') end
 if state == 'stopped' then return refuse('LEASE_LOST', { state = state }) end
-redis.call('ZADD', key('leases'), int(NOW + tonumber(ARGV[4])), WORKER)
+renew_lease(ARGV[4])
 redis.call('HSET', worker_key, 'lastHeartbeatAt', int(NOW), 'running', ARGV[5])
 local targets = redis.call('SCARD', worker_key .. ':targets')
 if targets > 0 then redis.call('PEXPIRE', worker_key .. ':targets', int(CONF.retentionMs)) end

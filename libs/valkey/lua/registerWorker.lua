@@ -15,6 +15,6 @@ if not state then
   emit_control({ type = 'worker.idle', entity = 'worker', workerId = WORKER, to = 'idle' })
   state = 'idle'
 end
-if state ~= 'stopped' then redis.call('ZADD', key('leases'), int(NOW + tonumber(ARGV[5])), WORKER) end
+if state ~= 'stopped' then renew_lease(ARGV[5]) end
 local head = redis.call('XREVRANGE', key('orders'), '+', '-', 'COUNT', 1)
 return cjson.encode({ state = state, now = NOW, ordersHead = head[1] and head[1][1] or '0-0' })

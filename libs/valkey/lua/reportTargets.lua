@@ -27,7 +27,7 @@ for i = 4, #ARGV, 3 do
       redis.call('HSET', order_key, 'digest', redis.sha1hex((redis.call('HGET', order_key, 'digest') or '') .. '\n' .. text))
     end
     redis.call(CONFIRMED[outcome] and 'SREM' or 'SADD', missing_key, id)
-    if known.workerId and outcome ~= 'pending' then redis.call('SREM', own_targets(known.workerId), ORDER .. ' ' .. id) end
+    if type(known.workerId) == 'string' and outcome ~= 'pending' then redis.call('SREM', own_targets(known.workerId), ORDER .. ' ' .. id) end
     if outcome == 'unconfirmed' and before ~= 'unconfirmed' then
       audit({ act = 'order.unconfirmed', orderId = ORDER, agentId = id })
       emit_control({ type = 'order.unconfirmed', entity = 'order', agentId = id, data = { orderId = ORDER } })

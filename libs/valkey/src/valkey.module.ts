@@ -51,6 +51,7 @@ export class Valkey implements OnApplicationShutdown {
       await this.connections.ready(this.redis, timeoutMs);
       await assertShardCount(this.redis, this.keys);
       await this.scripts.preload();
+      await this.observeClock();
     } catch (error) {
       // Else it would go on connecting behind a caller who was told that it could not.
       this.close();
@@ -71,11 +72,19 @@ export class Valkey implements OnApplicationShutdown {
 
   /** The clock of the server that keeps `key`: on a Cluster each has its own. Milliseconds. */
   async timeAt(key: string): Promise<number> {
+    const sentAt = performance.now();
     const [seconds, micros] = (await this.redis.eval("return redis.call('TIME')", 1, key)) as [
       string,
       string,
     ];
-    return Number(seconds) * 1000 + Math.floor(Number(micros) / 1000);
+    const now = Number(seconds) * 1000 + Math.floor(Number(micros) / 1000);
+    if (key.startsWith(this.keys.control)) this.clock.observe(now, sentAt, performance.now());
+    return now;
+  }
+
+  /** Measures the control slot's clock: a process that sends no heartbeats would go by its own wall clock for ever. */
+  async observeClock(): Promise<void> {
+    await this.timeAt(this.keys.shard(this.keys.control, 'settings'));
   }
 
   close(): void {

@@ -2,6 +2,17 @@
 local WORKER = ARGV[2]
 local worker_key = key('wrk:' .. WORKER)
 
+-- When the lease runs out by this server's clock, for people; a janitor counts its length by a clock of its own.
+local function renew_lease(ms)
+  redis.call('ZADD', key('leases'), int(NOW + tonumber(ms)), WORKER)
+  redis.call('HSET', key('leases:ms'), WORKER, ms)
+end
+
+local function end_lease()
+  redis.call('ZREM', key('leases'), WORKER)
+  redis.call('HDEL', key('leases:ms'), WORKER)
+end
+
 local function move_worker(from, to, reason)
   if not allowed('worker', from, to) then return false end
   redis.call('HSET', worker_key, 'state', to)
@@ -10,7 +21,7 @@ local function move_worker(from, to, reason)
   if to == 'stopped' then
     redis.call('HSETNX', worker_key, 'stoppedAt', int(NOW))
     if reason then redis.call('HSETNX', worker_key, 'reason', reason) end
-    redis.call('ZREM', key('leases'), WORKER)
+    end_lease()
     -- Also after a drain: an end of an agent that it could not store is nobody's else. One that owns nothing is forgotten.
     redis.call('ZADD', key('lost'), int(NOW), WORKER)
     redis.call('PEXPIRE', worker_key, int(CONF.retentionMs))
