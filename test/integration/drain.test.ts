@@ -52,7 +52,8 @@ it('R46 SIGTERM, SIGINT, SIGTERM to a worker: one shutdown, the second at debug,
 it('R51 R43 ends that a drain could not store are proved dead by the next worker of its host', async () => {
   await begin({
     workers: 1,
-    env: { ...ENV, BELAY_STOP_TIMEOUT_MS: '3000' },
+    // Longer than the drain takes: nobody fences the agent, and no guardian proves its end.
+    env: { ...ENV, BELAY_LEASE_TTL_MS: '20000', BELAY_STOP_TIMEOUT_MS: '3000' },
     server: { appendonly: true },
   });
   const { id, agentId } = await running([{ id: 'a', run: sh('echo ready; exec sleep 600'), maxAttempts: 1 }]);
@@ -77,7 +78,12 @@ it('R51 R43 ends that a drain could not store are proved dead by the next worker
   expect(await fleet.client.agent(agentId)).toMatchObject({
     state: 'failed',
     reason: 'worker_lost',
-    report: { proved: true, signals: [], survivors: [] },
+    report: {
+      proved: true,
+      signals: [],
+      survivors: [],
+      evidence: [{ detail: expect.stringContaining('it drained and saw none') as string }],
+    },
   });
   expect(readdirSync(join(fleet.dir, 'hosts')).filter((name) => name.endsWith('.proof'))).toEqual([]);
 }, 180_000);
