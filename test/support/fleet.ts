@@ -11,6 +11,8 @@ import {
 } from '#libs/valkey';
 import { LifecycleService } from '#libs/lifecycle';
 
+import { until } from './wait';
+
 export { eventually } from './wait';
 
 /** Beside the source, wherever this runs from: tests run the source, the fault campaign what was built. */
@@ -93,6 +95,15 @@ function startMember(
   });
 }
 
+/** A guardian writes its last word after its worker has gone, also while the folder is being emptied. */
+async function remove(dir: string): Promise<void> {
+  const gone = (): boolean => {
+    rmSync(dir, { recursive: true, force: true });
+    return true;
+  };
+  await until(gone, `the end of ${dir}`);
+}
+
 export async function startFleet(
   options: {
     workers?: number;
@@ -136,7 +147,7 @@ export async function startFleet(
     for (const { process: child } of [...workers, ...orchestrators]) child.kill('SIGKILL');
     await Promise.all([...workers, ...orchestrators].map(async (member) => member.exited));
     await server?.stop();
-    rmSync(dir, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 });
+    await remove(dir);
   };
   let first: Member | undefined;
   let valkey: Valkey;
@@ -169,8 +180,7 @@ export async function startFleet(
       await Promise.all([...workers, ...orchestrators].map(async (member) => member.exited));
       valkey.close();
       await server?.stop();
-      // A guardian writes its last word after its worker has gone.
-      rmSync(dir, { recursive: true, force: true, maxRetries: 20, retryDelay: 50 });
+      await remove(dir);
     },
   };
 }
