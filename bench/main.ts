@@ -1,4 +1,6 @@
+import { benchBytes } from './bytes';
 import { benchDag } from './dag';
+import { benchFanIn } from './fan-in';
 import { benchFloods } from './floods';
 import { benchKill, benchKillAll } from './kill';
 import type { BenchOptions, BenchResult } from './measure';
@@ -12,6 +14,8 @@ const BENCHES = new Map<string, (options: BenchOptions) => Promise<BenchResult>>
   ['dag', benchDag],
   ['spawn', benchSpawn],
   ['transition', benchTransition],
+  ['fan-in', benchFanIn],
+  ['bytes', benchBytes],
   ['worker-loss', benchWorkerLoss],
   ['floods', benchFloods],
 ]);

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { GraphModel, type End, type Latched, type ModelNode } from './graph-model';
 import { GraphRig } from './graph-rig';
 import { expectProperty } from './runs';
-import { node } from '../support/life';
+import { node, upstreamOf } from '../support/life';
 
 let server: ThrowawayServer;
 let valkey: Valkey;
@@ -183,7 +183,7 @@ class Walk {
       return;
     }
     expect(expected).toBe('ok');
-    expect(granted.upstream).toEqual(upstream);
+    expect(await upstreamOf(rig.life, rig.id, granted)).toEqual(upstream);
     expect(granted.node.priorAttempts ?? 0).toBe(prior);
     for (const fence of rig.fences.values())
       if (fence.agentId.startsWith(agentId.slice(0, agentId.lastIndexOf('-') + 1)))

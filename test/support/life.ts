@@ -1,5 +1,5 @@
 import type { DispatchEntry, ExecutionSpec, NodeSpec } from '#libs/contracts';
-import { LifecycleService } from '#libs/lifecycle';
+import { LifecycleService, readResults, type Claim } from '#libs/lifecycle';
 import { startThrowawayServer, Valkey, type ThrowawayServer } from '#libs/valkey';
 
 /** A node with every default, for tests. */
@@ -69,4 +69,16 @@ export async function advanceAll(
     entries.push(...step.entries);
     if (!step.more) return entries;
   }
+}
+
+/** The results that a claim's agent would be given, by node. */
+export async function upstreamOf(
+  life: LifecycleService,
+  executionId: string,
+  { node: { dependsOn } }: Pick<Extract<Claim, { claimed: true }>, 'node'>,
+): Promise<Record<string, unknown>> {
+  const found: Record<string, unknown> = {};
+  for await (const piece of readResults(life.valkey, executionId, dependsOn))
+    for (const [nodeId, json] of piece) found[nodeId] = JSON.parse(json);
+  return found;
 }

@@ -95,6 +95,8 @@ export const SPEC_LIMITS = {
   maxArgumentLength: 128 * 1024,
   /** Bytes of one node's result; a larger one fails the node with RESULT_TOO_LARGE. */
   maxResultBytes: 256 * 1024,
+  /** Bytes of all the results one node is given; more fails it with UPSTREAM_TOO_LARGE. */
+  maxUpstreamBytes: 1024 * 1024 * 1024,
 } as const;
 
 /** What `backoff` is where a spec does not say. */

@@ -29,6 +29,7 @@ const NEVER_RETRIED = new Set([
   'BAD_ENV',
   'E2BIG',
   'RESULT_TOO_LARGE',
+  'UPSTREAM_TOO_LARGE',
 ]);
 
 /** Milliseconds before attempt `attempt + 1`. `random` in [0, 1) draws the jittered part. */

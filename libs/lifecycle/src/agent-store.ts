@@ -15,7 +15,7 @@ import {
   type StopReport,
 } from '#libs/contracts';
 import { parseStored, type ScriptReply } from '#libs/valkey';
-import { decodeAgent, textOf } from './decode';
+import { decodeAgent } from './decode';
 import type { StopRequest } from './execution-store';
 import { accepted } from './refusals';
 import type { ShardScripts } from './scope';
@@ -43,8 +43,6 @@ export type Claim =
       readonly isRecovery: boolean;
       /** The last one an attempt before this said. */
       readonly lastCheckpoint?: unknown;
-      /** Results of the nodes it depends on, by node id. */
-      readonly upstream: Readonly<Record<string, unknown>>;
     }
   | {
       readonly claimed: false;
@@ -136,7 +134,7 @@ export class AgentStore {
       job.attempt,
       workerId,
       token,
-    ])) as [string, string, string[], string];
+    ])) as [string, string, string];
     const head = JSON.parse(reply[0]) as ScriptReply & {
       epoch: number;
       claimedAt: number;
@@ -158,14 +156,6 @@ export class AgentStore {
       };
     }
     const key = this.keys.execution(job.executionId, 'specs');
-    const results = this.keys.execution(job.executionId, 'results');
-    const pairs = reply[2];
-    const upstream = Object.fromEntries(
-      Array.from({ length: pairs.length / 2 }, (_, i) => [
-        pairs[2 * i],
-        parseStored(results, textOf(pairs[2 * i + 1]), textOf(pairs[2 * i])),
-      ]),
-    ) as Record<string, unknown>;
     return {
       claimed: true,
       fence: { agentId: job.agentId, owner: workerId, epoch: head.epoch },
@@ -180,10 +170,9 @@ export class AgentStore {
         ...(head.priorAttempts === undefined ? {} : { priorAttempts: head.priorAttempts }),
       },
       isRecovery: head.isRecovery === true,
-      ...(reply[3] === ''
+      ...(reply[2] === ''
         ? {}
-        : { lastCheckpoint: parseStored(this.keys.execution(job.executionId, 'said'), reply[3]) }),
-      upstream,
+        : { lastCheckpoint: parseStored(this.keys.execution(job.executionId, 'said'), reply[2]) }),
     };
   }
 

@@ -4,6 +4,7 @@ export * from './execution-store';
 export * from './lifecycle.module';
 export * from './lifecycle.service';
 export * from './log-store';
+export * from './read-results';
 export * from './said-before';
 export type { LifecycleOptions } from './scope';
 export * from './state-room';

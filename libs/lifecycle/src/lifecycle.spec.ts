@@ -12,7 +12,7 @@ import {
 } from '#libs/contracts';
 import { Valkey, ValkeyModule } from '#libs/valkey';
 import { Test } from '@nestjs/testing';
-import { advanceAll, createExecution, node, spec, useLife } from '../../../test/support/life';
+import { advanceAll, createExecution, node, spec, upstreamOf, useLife } from '../../../test/support/life';
 import { LifecycleModule } from './lifecycle.module';
 import { LifecycleService } from './lifecycle.service';
 import type { AgentOutcome, Fence } from './agent-store';
@@ -302,7 +302,8 @@ describe('R36 dependencies', () => {
     const next = await runTo(b!, { state: 'completed' });
     expect(next.entries.map((e) => e.nodeId)).toEqual(['d']);
     const granted = await life.agents.claim(next.entries[0]!, worker, 't');
-    expect(granted).toMatchObject({ claimed: true, upstream: { a: { x: [] } } });
+    if (!granted.claimed) throw new Error(granted.why);
+    expect(await upstreamOf(life, id, granted)).toEqual({ a: { x: [] } });
     expect(await life.executions.node(id, 'a')).toMatchObject({
       state: 'completed',
       result: { x: [] },

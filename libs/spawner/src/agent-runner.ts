@@ -32,6 +32,7 @@ import {
   spawnFailed,
   withoutSayings,
 } from './agent-outcome';
+import { closeInput, gatherInput, inputFailed, type AgentInput } from './agent-input';
 import { AgentSlot, type StopCause } from './agent-slot';
 import { AgentReporter } from './agent-reporter';
 import { PausableTimer } from './pausable-timer';
@@ -74,6 +75,9 @@ export interface AgentEnded {
 }
 
 export type Granted = Extract<Claim, { claimed: true }>;
+
+/** What an attempt is to read, or why it could not be gathered. */
+type Input = { readonly ready: AgentInput; readonly error?: never } | { readonly ready?: never; readonly error: unknown };
 
 /** What became of freezing or thawing one tree. */
 export interface HoldResult {
@@ -224,6 +228,15 @@ export class AgentRunner {
     slot.granted(claim);
     // Before the looks that follow: between the last of them and the start nothing may wait for the server.
     const earlierEvents = await this.earlierEvents(slot, claim.node.id);
+    const input = await this.input(slot, claim, earlierEvents);
+    try {
+      await this.runWith(slot, claim, input);
+    } finally {
+      if (input?.ready !== undefined) await closeInput(input.ready);
+    }
+  }
+
+  private async runWith(slot: AgentSlot, claim: Granted, input: Input | undefined): Promise<void> {
     const asked = this.options.beforeSpawn?.(slot, claim);
     if (asked !== undefined)
       await asked.catch((error: unknown) => this.options.onError?.(error, slot.agentId));
@@ -231,6 +244,7 @@ export class AgentRunner {
     // Stopped between the claim and its answer, or while it was held, we may wake when another worker has the node.
     if (this.leaseLeftMs() <= 0) slot.stop(LEASE_OVER, 0);
     if (slot.cause !== undefined) return this.store(slot, claim, notStarted(slot.cause));
+    if (input?.ready === undefined) return this.store(slot, claim, inputFailed(input?.error));
     const reporter = new AgentReporter(
       this.lifecycle.agents,
       claim.fence,
@@ -246,7 +260,7 @@ export class AgentRunner {
     });
     let process: AgentProcess;
     try {
-      process = await this.spawn(slot, { ...claim, earlierEvents }, log, reporter);
+      process = await this.spawn(slot, claim, input.ready, log, reporter);
     } catch (error) {
       await log.close(0);
       const outcome = isTooLate(error) ? notStarted(slot.cause ?? LEASE_OVER) : spawnFailed(error);
@@ -281,11 +295,12 @@ export class AgentRunner {
 
   private async spawn(
     slot: AgentSlot,
-    claim: Granted & { readonly earlierEvents: readonly SaidEvent[] },
+    claim: Granted,
+    input: AgentInput,
     log: ServerLog,
     reporter: AgentReporter,
   ): Promise<AgentProcess> {
-    const { node, fence, earlierEvents } = claim;
+    const { node, fence } = claim;
     return this.host.spawn({
       agentId: slot.agentId,
       command: node.run.command,
@@ -300,15 +315,7 @@ export class AgentRunner {
         BELAY_EPOCH: String(fence.epoch),
         BELAY_WORKER_ID: this.options.workerId,
       },
-      // A line: `read -r` of a shell fails at an end of file without a newline.
-      stdin: `${JSON.stringify({
-        input: node.input ?? null,
-        upstream: claim.upstream,
-        attempt: slot.job.attempt,
-        isRecovery: claim.isRecovery,
-        lastCheckpoint: claim.lastCheckpoint ?? null,
-        earlierEvents,
-      })}\n`,
+      stdin: input,
       graceMs: graceOf(claim, this.options.graceMs),
       // It may wait for its turn to be forked: what was stopped meanwhile need not start either.
       startWithin: () => (slot.cause === undefined ? this.leaseLeftMs() : 0),
@@ -322,6 +329,29 @@ export class AgentRunner {
 
   private logFile({ agentId }: AgentSlot): string {
     return join(this.options.logDir, `${agentId}.log`);
+  }
+
+  /**
+   * Its input, gathered before the looks that precede the start. Undefined: it is stopped, or this worker gives up waiting
+   * for the server.
+   */
+  private async input(
+    slot: AgentSlot,
+    claim: Granted,
+    earlierEvents: readonly SaidEvent[],
+  ): Promise<Input | undefined> {
+    const isOff = (): boolean => slot.cause !== undefined;
+    try {
+      const ready = await this.untilAnswered(
+        slot,
+        async () => gatherInput(this.lifecycle, this.host, slot.job, claim, earlierEvents, isOff),
+        isOff,
+      );
+      return ready === undefined ? undefined : { ready };
+    } catch (error) {
+      this.options.onError?.(error, slot.agentId);
+      return { error };
+    }
   }
 
   /** What attempts before this one said (R28). Where the server does not answer it is started without. */

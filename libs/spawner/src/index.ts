@@ -1,3 +1,4 @@
+export { AgentLog } from './agent-reporter';
 export * from './agent-runner';
 export * from './agent-slot';
 export * from './process';

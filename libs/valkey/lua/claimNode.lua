@@ -4,7 +4,7 @@
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 node id · 5 agent id · 6 attempt · 7 worker id · 8 token
 -- Returns { head JSON { epoch, claimedAt, graceMs?, name, previousId?, pool, labels?, priorAttempts?,
---           isRecovery? }, node spec JSON, [dependency, result, …], the last checkpoint (JSON text) or '' }
+--           isRecovery? }, node spec JSON, the last checkpoint (JSON text) or '' }
 --         · refused: NOT_FOUND · NOT_RUNNING { state } · TAKEN { state, attempt }
 --           · LATCHED { latchId, kind, scope } · GONE (the worker was declared lost)
 --           · ENDED { state } (granted under this token, and over before it was heard of: nothing was started)
@@ -83,26 +83,11 @@ if not (agent and agent.owner == worker and agent.token == token and agent.state
   bump()
 end
 
-local wanted = node_spec.dependsOn
-local upstream = {}
-if #wanted > 0 then
-  -- unpack is bounded by Lua's stack, and a node may have 100,000 dependencies.
-  for first = 1, #wanted, 1000 do
-    local last = math.min(first + 999, #wanted)
-    local values = redis.call('HMGET', exe_key .. ':results', unpack(wanted, first, last))
-    for i = first, last do
-      local value = values[i - first + 1]
-      if value then
-        upstream[#upstream + 1] = wanted[i]
-        upstream[#upstream + 1] = value
-      end
-    end
-  end
-end
 local head = { epoch = agent.epoch, claimedAt = agent.createdAt, name = field('name'), previousId = agent.previousId,
   pool = agent.pool, labels = agent.labels, priorAttempts = agent.priorAttempts,
   isRecovery = agent.isRecovery }
 local grace = field('graceMs')
 if grace then head.graceMs = tonumber(grace) end
+-- The results of its dependencies are read by the worker, in pieces: together they may be gigabytes.
 local checkpoint = agent.checkpointOf and redis.call('HGET', said_key, 'c:' .. agent.checkpointOf)
-return { cjson.encode(head), spec, upstream, checkpoint or '' }
+return { cjson.encode(head), spec, checkpoint or '' }

@@ -8,5 +8,6 @@
 export { createProcessHost } from './process-host';
 export { reapDeadWorkers } from './host-record';
 export { collectProofs, forgetProof, reportOfProof, type WorkerProof } from './worker-proof';
+export type { InputFile } from './input-file';
 export type * from './process-host.types';
 export { Bucket, type Rate } from './read-pace';

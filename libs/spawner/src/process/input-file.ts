@@ -1,7 +1,10 @@
 import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
+import { open, type FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 
 let made = 0;
+
+const newPath = (folder: string): string => join(folder, `input-${(made += 1)}`);
 
 /**
  * An agent's input as a descriptor to be its stdin: a file without a name, or /dev/null for none. A file and not a
@@ -12,7 +15,7 @@ let made = 0;
  */
 export function openInput(folder: string, text: string): number | undefined {
   if (text === '') return openSync('/dev/null', 'r');
-  const path = join(folder, `input-${(made += 1)}`);
+  const path = newPath(folder);
   let writing: number | undefined;
   try {
     writing = openSync(path, 'wx', 0o600);
@@ -26,5 +29,54 @@ export function openInput(folder: string, text: string): number | undefined {
   } finally {
     if (writing !== undefined) closeSync(writing);
     rmSync(path, { force: true });
+  }
+}
+
+/**
+ * An input too large to be kept in memory: written piece by piece to a file that has no name any more, then given to one
+ * agent as its stdin.
+ */
+export class InputFile {
+  private reading: number | undefined;
+
+  private constructor(
+    private readonly writing: FileHandle,
+    reading: number,
+  ) {
+    this.reading = reading;
+  }
+
+  /** @throws the system's error: no folder, no room, no descriptors. */
+  static async create(folder: string): Promise<InputFile> {
+    const path = newPath(folder);
+    const writing = await open(path, 'wx', 0o600);
+    try {
+      return new InputFile(writing, openSync(path, 'r'));
+    } catch (error) {
+      await writing.close();
+      throw error;
+    } finally {
+      rmSync(path, { force: true });
+    }
+  }
+
+  /** @throws the system's error, such as ENOSPC. */
+  async write(text: string): Promise<void> {
+    await this.writing.writeFile(text);
+  }
+
+  /** A descriptor that reads it from its beginning; closing it is the caller's from here on. */
+  take(): number {
+    const { reading } = this;
+    if (reading === undefined) throw new Error('this input was given away already');
+    this.reading = undefined;
+    return reading;
+  }
+
+  /** Gives back what was not given away. Repeatable. */
+  async close(): Promise<void> {
+    if (this.reading !== undefined) closeSync(this.reading);
+    this.reading = undefined;
+    await this.writing.close().catch(() => undefined);
   }
 }

@@ -2,7 +2,7 @@ import { execFile, spawnSync } from 'node:child_process';
 import { closeSync, constants, mkdirSync, openSync, rmSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
-import { openInput } from './input-file';
+import { InputFile, openInput } from './input-file';
 
 const { O_NONBLOCK, O_RDONLY, O_WRONLY } = constants;
 /** Pipes made by one mkfifo(1): three are used per agent. */
@@ -46,8 +46,13 @@ export class PipePool {
   }
 
   /** The child's stdin; undefined when it has to be a socket after all. */
-  input(text: string): number | undefined {
-    return this.#usable ? openInput(this.folder, text) : undefined;
+  input(given: string | InputFile): number | undefined {
+    if (typeof given !== 'string') return given.take();
+    return this.#usable ? openInput(this.folder, given) : undefined;
+  }
+
+  newInput(): Promise<InputFile> {
+    return InputFile.create(this.folder);
   }
 
   /** Removes the folder, after an mkfifo(1) that is still making pipes in it. */

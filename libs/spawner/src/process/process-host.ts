@@ -12,6 +12,7 @@ import { GroupTree } from './group-tree';
 import { Guardian } from './guardian';
 import { hostPlace, requireOwnProc } from './host-place';
 import * as records from './host-record';
+import type { InputFile } from './input-file';
 import { PipePool } from './pipe-pool';
 import { bootId, type ProcStat } from './proc-stat';
 import type {
@@ -160,6 +161,10 @@ class Host implements ProcessHost {
       cgroup?.remove();
       throw error;
     }
+  }
+
+  newInput(): Promise<InputFile> {
+    return this.#pipes.newInput();
   }
 
   close({ keepProof = false } = {}): Promise<void> {

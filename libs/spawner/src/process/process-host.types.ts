@@ -1,4 +1,5 @@
 import type { AgentMessage, ExitReport, NodeLimits, SeenProcess, StopReport } from '#libs/contracts';
+import type { InputFile } from './input-file';
 
 /** How process trees are held together: a cgroup v2 per agent, or session + process group + cookie sweep. */
 export type Containment = 'cgroup' | 'group';
@@ -49,6 +50,8 @@ export interface ProcessHost {
    * Starts one agent. Rejects with BelayError SPAWN_FAILED, `details.reason` one of SpawnFailure; then nothing is left.
    */
   spawn(request: SpawnRequest): Promise<AgentProcess>;
+  /** A file for an input that is too large for memory. Rejects with the system's error where none can be made. */
+  newInput(): Promise<InputFile>;
   /** Agents whose tree is not yet proved dead. */
   agents(): AgentProcess[];
   /** Times something was left in agents' pipes because they wrote faster than agents are read. */
@@ -95,8 +98,11 @@ export interface SpawnRequest {
   /** Added to the allow-list of the worker's own environment (environment.ts). */
   readonly env: Readonly<Record<string, string>>;
   readonly cwd?: string;
-  /** Written to the agent's stdin, then closed. An agent that does not read it is no error. */
-  readonly stdin: string;
+  /**
+   * Written to the agent's stdin, then closed. An agent that does not read it is no error. Of a file what was not given to
+   * an agent is the caller's to close.
+   */
+  readonly stdin: string | InputFile;
   /** Grace of a stop that comes by `signal`, and the upper bound for leftovers at a natural end. Milliseconds. */
   readonly graceMs: number;
   readonly limits?: NodeLimits;

@@ -4,6 +4,7 @@ import type { Socket } from 'node:net';
 import { basename, join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import type { Cgroup } from './cgroup';
+import type { InputFile } from './input-file';
 import { limitsFor, SET_MARK } from './limit-mark';
 import type { ChildPipe, PipePool } from './pipe-pool';
 import { readStat, ticksSinceBoot, type ProcStat } from './proc-stat';
@@ -78,7 +79,7 @@ interface StartWhere {
 export async function startProcess(
   command: ResolvedCommand,
   env: Readonly<Record<string, string>>,
-  input: string,
+  input: string | InputFile,
   { cgroup, deadline }: StartWhere,
   pipes: PipePool,
 ): Promise<StartedProcess> {
@@ -98,7 +99,7 @@ export async function startProcess(
     for (let fd = 1; fd <= 3; fd += 1) stdio.push(givePipe(pipes.fromChild()));
     if (cgroup !== undefined) stdio.push(give(openSync(join(cgroup.path, 'cgroup.procs'), 'w')));
     const shim = shimFor(cgroup !== undefined, deadline);
-    return await launch(command, env, input, stdio, ours, shim);
+    return await launch(command, env, typeof input === 'string' ? input : '', stdio, ours, shim);
   } catch (error) {
     for (const stream of ours) stream?.destroy();
     throw toFailure(error, command);

@@ -1,0 +1,96 @@
+import { BelayError, isBelayError, SPEC_LIMITS } from '#libs/contracts';
+import { readResults, type AgentOutcome, type LifecycleService, type SaidEvent } from '#libs/lifecycle';
+import type { Granted } from './agent-runner';
+import type { InputFile, ProcessHost } from './process';
+
+/** What an agent reads on its stdin: a text, or a file where that is too long to be kept in memory. */
+export type AgentInput = string | InputFile;
+
+/** Characters kept in memory. */
+const IN_MEMORY = 1024 * 1024;
+
+/**
+ * Gathers an agent's input: its own, the results of the nodes it depends on, what attempts before it said. The results
+ * are read in pieces and written on at once, so that neither the server nor this process ever holds all of them.
+ * @throws BelayError UPSTREAM_TOO_LARGE as `details.reason`, CORRUPT_RECORD, OUTCOME_UNKNOWN · the file system's errors
+ */
+export async function gatherInput(
+  lifecycle: LifecycleService,
+  host: ProcessHost,
+  { executionId, attempt }: { readonly executionId: string; readonly attempt: number },
+  { node, isRecovery, lastCheckpoint }: Pick<Granted, 'node' | 'isRecovery' | 'lastCheckpoint'>,
+  earlierEvents: readonly SaidEvent[],
+  isOff: () => boolean,
+): Promise<AgentInput> {
+  const out = new Gathered(host);
+  try {
+    await out.add(`{"input":${JSON.stringify(node.input ?? null)},"upstream":{`);
+    let bytes = 0;
+    let separator = '';
+    for await (const piece of readResults(lifecycle.valkey, executionId, node.dependsOn)) {
+      if (isOff()) break;
+      let text = '';
+      for (const [id, json] of piece) {
+        text += `${separator}${JSON.stringify(id)}:${json}`;
+        separator = ',';
+      }
+      bytes += Buffer.byteLength(text);
+      if (bytes > SPEC_LIMITS.maxUpstreamBytes) throw tooLarge(node.dependsOn.length);
+      await out.add(text);
+    }
+    const rest = { attempt, isRecovery, lastCheckpoint: lastCheckpoint ?? null, earlierEvents };
+    // A line: `read -r` of a shell fails at an end of file without a newline.
+    await out.add(`},${JSON.stringify(rest).slice(1)}\n`);
+    return out.input;
+  } catch (error) {
+    await closeInput(out.input);
+    throw error;
+  }
+}
+
+/** Of an input that no agent was given. */
+export async function closeInput(input: AgentInput): Promise<void> {
+  if (typeof input !== 'string') await input.close();
+}
+
+/** How an attempt ends whose input could not be gathered. */
+export function inputFailed(error: unknown): AgentOutcome {
+  if (isBelayError(error)) {
+    const { reason } = error.details;
+    const code = typeof reason === 'string' ? reason : error.code;
+    return { state: 'failed', reason: 'error', error: { code, message: error.message } };
+  }
+  const { code = 'OTHER', message = 'this worker is closing' } = (error ?? {}) as NodeJS.ErrnoException;
+  const what = `Its input could not be written to the worker's data directory (${code}): ${message}. Is there room on its disk?`;
+  return { state: 'failed', reason: 'error', error: { code: 'INPUT_NOT_WRITTEN', message: what } };
+}
+
+function tooLarge(parents: number): BelayError {
+  const most = SPEC_LIMITS.maxUpstreamBytes / 1024 / 1024;
+  return new BelayError(
+    'SPAWN_FAILED',
+    `The results of its ${parents} dependencies are more than ${most} MiB together. Store them elsewhere and return references, or gather them in steps.`,
+    { details: { reason: 'UPSTREAM_TOO_LARGE' } },
+  );
+}
+
+/** In memory as long as it is short, then in a file. */
+class Gathered {
+  input: AgentInput = '';
+
+  constructor(private readonly host: ProcessHost) {}
+
+  async add(text: string): Promise<void> {
+    if (typeof this.input === 'string') {
+      if (this.input.length + text.length <= IN_MEMORY) {
+        this.input += text;
+        return;
+      }
+      const file = await this.host.newInput();
+      const before = this.input;
+      this.input = file;
+      await file.write(before);
+    }
+    await this.input.write(text);
+  }
+}
