@@ -1,6 +1,5 @@
 import { agentIdOf, type NodeSpec, type StopReport } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
-import { AgentLog } from '#libs/spawner';
 import { readyNodes } from './engine';
 
 /** What a real worker stores of a tree of one process that ended by itself. */
@@ -60,13 +59,14 @@ export async function bytesLeft(
     const { id } = await life.executions.create(spec, { start: true, canonical: '', actor: 'api' });
     const ready = await readyNodes(life, id);
     for (let entry; (entry = ready.shift()) !== undefined;) {
-      const log = new AgentLog(valkey, id, entry.agentId);
       const claim = await life.agents.claim(entry, 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ', `token-${entry.agentId}`);
       if (!claim.claimed) throw new Error(`a claim was refused: ${claim.why}`);
       await life.agents.started(claim.fence, { pid: 12_345, pidStartTime: '123456', containment: 'cgroup' });
       const outcome = { state: 'completed', exitCode: 0, costUsd: 0, report: REPORT } as const;
       const end = await life.agents.finish(claim.fence, outcome);
-      await log.close();
+      await life.logs.append(id, entry.agentId, [
+        { n: 1, offset: 0, stream: 'end', bytes: Buffer.alloc(0), ends: true },
+      ]);
       ready.push(...end.entries);
     }
     const { state } = await life.executions.get(id);

@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { BelayEvent } from '#libs/contracts';
+import { decodeEvent } from '#libs/lifecycle';
 import { eventually, processesWith } from '../support/fleet';
 import { fleetPerTest } from '../support/own-fleet';
 
@@ -27,7 +28,7 @@ async function ready(id: string, count: number) {
 }
 
 /** The state each record ought to have, were the events all that is known. */
-function replay(events: readonly BelayEvent[]): Record<string, string> {
+function replay(events: readonly Omit<BelayEvent, 'id'>[]): Record<string, string> {
   const states: Record<string, string> = {};
   for (const event of events) {
     if (event.to === undefined) continue;
@@ -145,7 +146,7 @@ it('R4 kill -9 of the server in the middle of a storm of transitions, eight time
         const [fields, rows] = (all ?? []).map(([, reply]) => reply) as [string[]?, [string, string[]][]?];
         return fields?.[0] !== undefined && rows !== undefined && ([fields, rows] as const);
       }, 'its record');
-      const kept = events.map(([, values]) => JSON.parse(values[1] ?? '') as BelayEvent).toReversed();
+      const kept = events.map(([, values]) => decodeEvent('events', id, values[1] ?? '')).toReversed();
       const last = kept.filter(({ entity }) => entity === 'execution').at(-1);
       expect(last?.to).toBe(record[0]);
       expect(kept.at(-1)?.seq).toBe(Number(record[1]));

@@ -40,7 +40,7 @@ const NODE_SHAPE = new Map<string, Kind>([
   ['p', 'text'],
 ]);
 const AGENT_SHAPE = new Map<string, Kind>([
-  ...['id', 'executionId', 'nodeId', 'owner'].map((name) => [name, 'text'] as const),
+  ...['nodeId', 'owner'].map((name) => [name, 'text'] as const),
   ['state', statesOf(AGENT_MACHINE)],
   ...['version', 'epoch', 'attempt', 'createdAt'].map((name) => [name, 'number'] as const),
 ]);

@@ -15,7 +15,7 @@ import {
   type StopReport,
 } from '#libs/contracts';
 import { parseStored, type ScriptReply } from '#libs/valkey';
-import { decodeAgent } from './decode';
+import { decodeAgent, encodeReport } from './decode';
 import type { StopRequest } from './execution-store';
 import { accepted } from './refusals';
 import type { ShardScripts } from './scope';
@@ -230,7 +230,7 @@ export class AgentStore {
       JSON.stringify({
         ...rest,
         ...micros(costUsd),
-        ...(report === undefined ? {} : { report: JSON.stringify(report) }),
+        ...(report === undefined ? {} : { report: encodeReport(report) }),
       }),
       result === undefined ? '' : JSON.stringify(result),
       retryInMs ?? -1,
@@ -313,7 +313,7 @@ export class AgentStore {
     const reply = await this.scripts.json('proveAgent', executionOf(agentId), [
       agentId,
       owner,
-      JSON.stringify(report),
+      encodeReport(report),
     ]);
     return accepted<{ proved: boolean }>(reply, 'agent', agentId).proved;
   }

@@ -1,5 +1,6 @@
 import {
   agentIdOf,
+  parseAgentId,
   executionProblem,
   jsonProblem,
   statesOf,
@@ -8,6 +9,7 @@ import {
   type ExecutionRecord,
   type NodeRecord,
   type NodeState,
+  type StopReport,
   type WorkerRecord,
 } from '#libs/contracts';
 import { corrupt, parseStored } from '#libs/valkey';
@@ -111,7 +113,22 @@ export function decodeAgent(key: string, id: string, text: string): AgentRecord 
   if (wrong !== undefined) throw corrupt({ key, field: id, problem: wrong.problem, text });
   const { token: _, costMicros, lastMessage: __, ...stored } = record;
   if (typeof stored['report'] === 'string') stored['report'] = parseStored(key, stored['report'], id);
-  return { ...stored, costUsd: micros(costMicros as number) } as unknown as AgentRecord;
+  const { executionId } = parseAgentId(id) ?? {};
+  const report = stored['report'] === undefined ? {} : { report: { ...REPORT_DEFAULTS, ...stored['report'] } };
+  return { ...stored, id, executionId, ...report, costUsd: micros(costMicros as number) } as unknown as AgentRecord;
+}
+
+/** What most reports say: not stored. */
+const REPORT_DEFAULTS = { signals: [], survivors: [], escalated: false };
+
+/** A report as it is stored. */
+export function encodeReport({ signals, survivors, escalated, ...report }: StopReport): string {
+  return JSON.stringify({
+    ...report,
+    ...(signals.length === 0 ? {} : { signals }),
+    ...(survivors.length === 0 ? {} : { survivors }),
+    ...(escalated ? { escalated } : {}),
+  });
 }
 
 export function decodeWorker(key: string, fields: Fields, lease: string | null): WorkerRecord {

@@ -17,6 +17,7 @@ import {
 import { isCorrupt, parseStored, patiently } from '#libs/valkey';
 import { monotonicFactory } from 'ulid';
 import { decodeExecution, decodeNode, textOf } from './decode';
+import { decodeEvent } from './decode-event';
 import { accepted } from './refusals';
 import type { ShardScripts } from './scope';
 import { stageExecution } from './stage-execution';
@@ -328,15 +329,15 @@ export class ExecutionStore {
     const key = this.keys.execution(id, 'events');
     const rows = await this.redis.xrange(key, `(${after}`, '+', 'COUNT', limit);
     return rows.map(([streamId, values]) => ({
-      ...this.decodeEvent(key, streamId, textOf(values[1])),
+      ...this.decodeEvent(key, id, streamId, textOf(values[1])),
       id: streamId,
     }));
   }
 
   /** One that cannot be read is told as that, so that no reader of the stream is held up, nor misled (R31). */
-  private decodeEvent(key: string, streamId: string, text: string): Omit<BelayEvent, 'id'> {
+  private decodeEvent(key: string, id: string, streamId: string, text: string): Omit<BelayEvent, 'id'> {
     try {
-      return parseStored<BelayEvent>(key, text);
+      return decodeEvent(key, id, text);
     } catch (error) {
       void this.quarantine.note(error);
       return { seq: 0, type: 'execution.unreadable', entity: 'execution', at: Number.parseInt(streamId, 10) };

@@ -1,5 +1,6 @@
 export * from './agent-store';
 export * from './attendance-store';
+export { decodeEvent } from './decode-event';
 export * from './execution-store';
 export * from './lifecycle.module';
 export * from './lifecycle.service';

@@ -664,7 +664,7 @@ it('R69 is given to a Nest application by its module', async () => {
   const module = await Test.createTestingModule({
     imports: [
       ValkeyModule.forRoot({ url, keyPrefix: 'nest', shards: 1 }),
-      LifecycleModule.forRoot({ retentionMs: 1_000, shardEvents: 10, executionEvents: 10 }),
+      LifecycleModule.forRoot({ retentionMs: 1_000, executionEvents: 10 }),
     ],
   }).compile();
   expect(module.get(LifecycleService)).toBeInstanceOf(LifecycleService);

@@ -45,7 +45,7 @@ describe('R28 what attempts at a node said before', () => {
 
   it('R31 leaves out what cannot be read', async () => {
     const id = await saying({ a: [{ name: 'one' }] });
-    await valkey.redis.xadd(valkey.keys.execution(id, 'events'), '*', 'e', '{"type":"agent.event"');
+    await valkey.redis.xadd(valkey.keys.execution(id, 'events'), '*', 'e', '{"y":"a.event"');
     expect(await saidBefore(valkey, id, 'a')).toMatchObject([{ name: 'one' }]);
   });
 });

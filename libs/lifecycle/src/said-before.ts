@@ -1,6 +1,6 @@
-import type { BelayEvent } from '#libs/contracts';
 import { parseStored, type Valkey } from '#libs/valkey';
 import { textOf } from './decode';
+import { decodeEvent } from './decode-event';
 
 /** An event that an earlier attempt at a node said. */
 export interface SaidEvent {
@@ -32,9 +32,9 @@ export async function saidBefore(
   for (const [streamId, values] of rows) {
     const text = textOf(values[1]);
     // Most are of other kinds: they are not worth a parse.
-    if (!text.includes('"agent.event"')) continue;
+    if (!text.includes('"a.event"')) continue;
     try {
-      const { type, nodeId: of, attempt = 0, at, data } = parseStored<BelayEvent>(key, text, streamId);
+      const { type, nodeId: of, attempt = 0, at, data } = decodeEvent(key, executionId, text, streamId);
       if (type !== 'agent.event' || of !== nodeId) continue;
       chars += text.length;
       if (said.length === MOST || chars > MOST_CHARS) break;

@@ -4,8 +4,7 @@ import { findCorrupt } from './find-corrupt';
 
 /** Bounds and times the shard scripts get with every call. */
 export interface LifecycleOptions extends Pick<Retention, 'retentionMs' | 'maxStateBytes'> {
-  /** Most events kept per shard, and per execution. */
-  readonly shardEvents?: number;
+  /** Most events kept of an execution. */
   readonly executionEvents?: number;
 }
 
@@ -19,7 +18,6 @@ export class ShardScripts {
   ) {
     this.settings = JSON.stringify({
       channel: valkey.keys.eventsChannel,
-      shardEvents: options.shardEvents ?? 100_000,
       executionEvents: options.executionEvents ?? 200_000,
       retentionMs: options.retentionMs,
     });

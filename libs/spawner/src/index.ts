@@ -1,4 +1,3 @@
-export { AgentLog } from './agent-reporter';
 export * from './agent-runner';
 export * from './agent-slot';
 export * from './process';

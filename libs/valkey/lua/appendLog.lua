@@ -34,6 +34,11 @@ while tail_lines > conf.tailLines or (tail_bytes > conf.tailBytes and tail_lines
   if #gone == 0 then break end
   redis.call('XDEL', KEYS[1], unpack(gone))
 end
+-- The server gives a stream 4 KiB for its first entries. A copy of a short one takes what it needs.
+if ARGV[#ARGV - 2] == 'end' and redis.call('XLEN', KEYS[1]) <= 200 then
+  redis.call('COPY', KEYS[1], KEYS[1] .. ':copy', 'REPLACE')
+  redis.call('RENAME', KEYS[1] .. ':copy', KEYS[1])
+end
 redis.call('HSET', meta, 'n', last, 'headLines', head_lines, 'headBytes', head_bytes, 'headId', head_id,
   'tailLines', tail_lines, 'tailBytes', tail_bytes)
 if ARGV[2] ~= '' then redis.call('HSET', meta, 'about', ARGV[2]) end

@@ -5,13 +5,22 @@
 local function read_agent(id)
   local text = redis.call('HGET', agents_key, id)
   if not text then return nil end
-  return cjson.decode(text)
+  local agent = cjson.decode(text)
+  agent.id, agent.executionId = id, EXE
+  return agent
 end
 
+-- Its id is the field's name, and its execution's is the key's: they are not stored again.
 local function write_agent(agent)
   agent.version = agent.version + 1
-  redis.call('HSET', agents_key, agent.id, cjson.encode(agent))
+  local id = agent.id
+  agent.id, agent.executionId = nil, nil
+  redis.call('HSET', agents_key, id, cjson.encode(agent))
+  agent.id, agent.executionId = id, EXE
 end
+
+-- The newest ended agents of a shard that lists can show.
+local ENDED_LISTED = 20000
 
 local function describe_agent(agent)
   return { id = agent.id, state = agent.state, epoch = agent.epoch, owner = agent.owner, version = agent.version }
@@ -27,12 +36,15 @@ local function move_agent(agent, to, event)
   if from == 'spawning' or from == 'running' then redis.call('ZREM', key('idx:agt:' .. from), agent.id) end
   if to == 'running' then
     agent.startedAt = agent.startedAt or NOW
+    -- Only a claim whose answer was lost is asked for again with it, and that one started nothing.
+    agent.token = nil
     redis.call('ZADD', key('idx:agt:running'), int(agent.createdAt), agent.id)
   else
     agent.frozen = nil
     if to == 'completed' then agent.completedAt = NOW else agent.stoppedAt = NOW end
     -- The indices first: a key of another type ends the script here, before anything is counted.
     redis.call('ZADD', key('idx:agt:ended'), int(NOW), agent.id)
+    redis.call('ZREMRANGEBYRANK', key('idx:agt:ended'), 0, -ENDED_LISTED - 1)
     redis.call('SREM', key('own:' .. agent.owner), agent.id)
     redis.call('SREM', live_key, agent.id)
     redis.call('HINCRBY', exe_key, 'live', -1)

@@ -1,6 +1,6 @@
 -- execution: reading, writing and moving one execution's record, and the events of everything in it.
 -- Needs base. ARGV[2] is the execution id, ARGV[3] the JSON of the call's fixed settings:
---   { channel, shardEvents, executionEvents, retentionMs }
+--   { channel, executionEvents, retentionMs }
 local EXE = ARGV[2]
 local CONF = cjson.decode(ARGV[3])
 local exe_key = key('exe:' .. EXE)
@@ -15,24 +15,35 @@ local function field(name) return redis.call('HGET', exe_key, name) or nil end
 local function number_field(name) return tonumber(redis.call('HGET', exe_key, name) or '0') end
 local function bump() redis.call('HINCRBY', exe_key, 'version', 1) end
 
--- One event: numbered within its execution, appended to its stream and the shard's, then published as a hint.
+-- An event as it is stored: short names, and nothing that its reader can make again (libs/lifecycle/src/decode-event.ts).
+local AGENT_PREFIX = 'agt_' .. string.sub(EXE, 5)
+local function compact(event)
+  local entity, what = string.match(event.type, '^(%a+)%.(.*)$')
+  local agent = event.agentId
+  if agent and string.sub(agent, 1, #AGENT_PREFIX) == AGENT_PREFIX then agent = string.sub(agent, #AGENT_PREFIX + 1) end
+  return cjson.encode({
+    q = event.seq, t = event.at, y = string.sub(entity, 1, 1) .. '.' .. what, n = event.nodeId, g = agent, w = event.workerId,
+    a = event.attempt, f = event.from, o = event.to ~= what and event.to or nil, r = event.reason, u = event.actor,
+    x = event.error, d = event.data,
+  })
+end
+
+-- One event: numbered within its execution, appended to its stream, then published as a hint.
 local function emit(event)
   event.seq = redis.call('HINCRBY', exe_key, 'seq', 1)
   event.at = NOW
   event.executionId = EXE
-  local body = cjson.encode(event)
   local limit = math.min(number_field('n:total') * 16 + 1000, CONF.executionEvents)
-  local id = redis.call('XADD', exe_key .. ':events', 'MAXLEN', '~', int(limit), '*', 'e', body)
-  -- The shard's stream holds events of many executions: what an agent said stays in its own execution's.
-  local shared = body
-  if #body > 2048 then
-    local data = event.data
-    event.data = { cut = #body }
-    shared = cjson.encode(event)
-    event.data = data
-  end
-  redis.call('XADD', key('events'), 'MAXLEN', '~', int(CONF.shardEvents), '*', 'e', shared)
-  redis.call('PUBLISH', CONF.channel, '{"id":"' .. id .. '",' .. string.sub(body, 2))
+  local id = redis.call('XADD', exe_key .. ':events', 'MAXLEN', '~', int(limit), '*', 'e', compact(event))
+  redis.call('PUBLISH', CONF.channel, '{"id":"' .. id .. '",' .. string.sub(cjson.encode(event), 2))
+end
+
+-- A stream is given 4 KiB for its first entries. A copy of a short one takes what it needs.
+local SHORT_STREAM = 500
+local function shrink_stream(name)
+  if redis.call('XLEN', name) > SHORT_STREAM then return end
+  redis.call('COPY', name, name .. ':copy', 'REPLACE')
+  redis.call('RENAME', name .. ':copy', name)
 end
 
 local EXPIRING = { '', ':nodes', ':specs', ':deps', ':outs', ':results', ':agents', ':order', ':events', ':todo', ':open', ':live', ':parked', ':unproved', ':said' }
@@ -62,6 +73,9 @@ local function move_execution(from, to, event)
   event.from = from
   event.to = to
   emit(event)
+  if to == 'completed' or to == 'failed' or to == 'stopped' then shrink_stream(exe_key .. ':events') end
+  -- What only a node that may yet run needs. A completed execution is never retried.
+  if to == 'completed' then redis.call('UNLINK', exe_key .. ':specs', exe_key .. ':deps', exe_key .. ':outs') end
   return true
 end
 

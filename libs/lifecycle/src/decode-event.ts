@@ -1,0 +1,57 @@
+import type { BelayEvent, Entity } from '#libs/contracts';
+import { parseStored } from '#libs/valkey';
+
+/** An event as execution.lua stores it: what follows from its key and its type is left out. */
+interface StoredEvent {
+  readonly q: number;
+  readonly t: number;
+  /** First letter of the entity, and what became of it: `n.completed`. */
+  readonly y: string;
+  readonly n?: string;
+  /** An agent's id without the part it shares with its execution's. */
+  readonly g?: string;
+  readonly w?: string;
+  readonly a?: number;
+  readonly f?: string;
+  /** Where it is not what `y` ends with. */
+  readonly o?: string;
+  readonly r?: string;
+  readonly u?: string;
+  readonly x?: BelayEvent['error'];
+  readonly d?: unknown;
+}
+
+const ENTITIES: Readonly<Record<string, Entity>> = { e: 'execution', n: 'node', a: 'agent' };
+
+/** The event that a stored text stands for. @throws BelayError CORRUPT_RECORD */
+export function decodeEvent(
+  key: string,
+  executionId: string,
+  text: string,
+  streamId?: string,
+): Omit<BelayEvent, 'id'> {
+  const { q, t, y, n, g, w, a, f, o, r, u, x, d } = parseStored<StoredEvent>(key, text, streamId);
+  const entity = ENTITIES[y.slice(0, 1)] ?? 'execution';
+  const what = y.slice(2);
+  const to = o ?? (IS_NO_STATE.has(what) ? undefined : what);
+  return {
+    seq: q,
+    type: `${entity}.${what}`,
+    entity,
+    executionId,
+    at: t,
+    ...(n === undefined ? {} : { nodeId: n }),
+    ...(g === undefined ? {} : { agentId: g.startsWith('-') ? `agt_${executionId.slice(4)}${g}` : g }),
+    ...(w === undefined ? {} : { workerId: w }),
+    ...(a === undefined ? {} : { attempt: a }),
+    ...(f === undefined ? {} : { from: f }),
+    ...(to === undefined ? {} : { to }),
+    ...(r === undefined ? {} : { reason: r }),
+    ...(u === undefined ? {} : { actor: u }),
+    ...(x === undefined ? {} : { error: x }),
+    ...(d === undefined ? {} : { data: d }),
+  };
+}
+
+/** Events that are no move: what an agent said, or said too much of. */
+const IS_NO_STATE: ReadonlySet<string> = new Set(['event', 'dropped']);
