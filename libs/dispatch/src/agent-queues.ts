@@ -87,6 +87,19 @@ export class AgentQueues {
     );
   }
 
+  /** Removes the jobs of attempts that will never be claimed. Best effort: a claim of one that stays is refused. */
+  async drop(attempts: readonly (readonly [agentId: string, pool: string])[]): Promise<void> {
+    await Promise.allSettled(attempts.map(async ([agentId, pool]) => this.queue(pool).remove(agentId)));
+  }
+
+  /** Removes all of a pool's queue: nobody takes from it any more. Best effort. */
+  async forget(pool: string): Promise<void> {
+    const queue = this.queue(pool);
+    this.queues.delete(pool);
+    await queue.obliterate({ force: true }).catch(() => undefined);
+    await queue.close().catch(() => undefined);
+  }
+
   private async acknowledge(entries: readonly DispatchEntry[]): Promise<void> {
     const { keys, scripts } = this.lifecycle.valkey;
     const byTag = new Map<string, DispatchEntry[]>();

@@ -4,6 +4,7 @@ import {
   isExecutionId,
   NotFoundError,
   shardOf,
+  type AgentId,
   type BelayEvent,
   type DispatchEntry,
   type ExecutionRecord,
@@ -41,6 +42,8 @@ export interface AdvanceResult {
   readonly state: ExecutionState;
   readonly more: boolean;
   readonly entries: readonly DispatchEntry[];
+  /** Attempts that were handed over and are cancelled now: their jobs are of no use any more. */
+  readonly dropped: readonly (readonly [agentId: AgentId, pool: string])[];
 }
 
 export interface Page<T> {
@@ -217,7 +220,12 @@ export class ExecutionStore {
       id,
     );
     // An empty Lua table is an object, not a list.
-    return Array.isArray(reply.entries) ? reply : { ...reply, entries: [] };
+    const { entries, dropped } = reply;
+    return {
+      ...reply,
+      entries: Array.isArray(entries) ? entries : [],
+      dropped: Array.isArray(dropped) ? dropped : [],
+    };
   }
 
   /** The bare compare-and-set on state, epoch and version (R3). */

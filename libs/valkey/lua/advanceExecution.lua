@@ -1,8 +1,9 @@
 -- advanceExecution: a bounded step of whatever an execution still has to do by itself: undo what a retry undoes, make released nodes ready,
--- skip what cannot run, cancel what a stop leaves, end it. Repeatable; call again while more is true.
+-- hand over again what a pause parked, skip what cannot run, cancel what a stop leaves, end it. Repeatable; call again while more is true.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 most nodes to move in this call
--- Returns { state, more, entries = outbox entries made here } · refused: NOT_FOUND
+-- Returns { state, more, entries = outbox entries to dispatch, dropped = [agent id, pool] of cancelled attempts that were handed over }
+--         · refused: NOT_FOUND
 -- Events  node.ready, node.skipped, node.cancelled, execution.completed | failed | stopped
 --!flags allow-oom
 --!include base
@@ -16,7 +17,7 @@ if not state then
   redis.call('ZREM', key('advancing'), EXE)
   return refuse('NOT_FOUND')
 end
-local entries, moved = {}, 0
+local entries, dropped, moved = {}, {}, 0
 local halting = state == 'idle' and field('halting')
 
 local retrying = field('retrying') ~= nil
@@ -47,6 +48,19 @@ if (state == 'running' or state == 'stopping') and not retrying then
     end
   end
 end
+if state == 'running' and not retrying and moved < limit then
+  for _, id in ipairs(redis.call('SPOP', exe_key .. ':parked', int(math.floor(limit - moved)))) do
+    moved = moved + 1
+    local text = redis.call('HGET', key('outbox'), id)
+    if text then
+      -- Should the caller die before it dispatches, a sweep of the outbox finds it due.
+      redis.call('ZADD', key('outbox:at'), 'XX', int(NOW), id)
+      local entry = cjson.decode(text)
+      entry.delayMs = 0
+      entries[#entries + 1] = entry
+    end
+  end
+end
 if state == 'stopping' or halting then
   local left = math.floor(limit - moved)
   if left > 0 then
@@ -55,6 +69,7 @@ if state == 'stopping' or halting then
       moved = moved + 1
       local node = read_node(id)
       node.r = reason
+      if node.s == 'ready' then dropped[#dropped + 1] = { agent_id(node, node.a), node.p } end
       move_node(id, node, 'cancelled', { reason = reason })
     end
   end
@@ -65,9 +80,10 @@ end
 if moved > 0 then bump() end
 local now_state = settle()
 local more = retrying or redis.call('LLEN', todo_key) > 0
+  or (now_state == 'running' and redis.call('SCARD', exe_key .. ':parked') > 0)
   or ((now_state == 'stopping' or halting) and redis.call('SCARD', open_key) > 0)
 -- One that nobody started has nothing to do by itself: who calls while there is more would call for ever.
 if now_state == 'idle' and not halting then more = false end
 if now_state == 'completed' or now_state == 'failed' or now_state == 'stopped' or now_state == 'paused' then more = false end
 if not more then redis.call('ZREM', key('advancing'), EXE) end
-return cjson.encode({ state = now_state, more = more, entries = entries })
+return cjson.encode({ state = now_state, more = more, entries = entries, dropped = dropped })

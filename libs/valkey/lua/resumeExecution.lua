@@ -1,4 +1,4 @@
--- resumeExecution: paused → running: its deadline runs on from where it stood, and what was parked is due. Repeatable.
+-- resumeExecution: paused → running: its deadline runs on from where it stood; advanceExecution hands over what was parked. Repeatable.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 actor · 5 the latch that paused it and is engaged no more, or '' when a
 --         person resumes it
@@ -42,8 +42,6 @@ if left then
   redis.call('HDEL', exe_key, 'deadlineLeftMs')
   set_deadline(left)
 end
--- Bounded by what was ready when the pause began.
-for _, id in ipairs(redis.call('SMEMBERS', exe_key .. ':parked')) do redis.call('ZADD', key('outbox:at'), 'XX', int(NOW - 2000), id) end
-redis.call('DEL', exe_key .. ':parked')
+-- What was parked is handed over by advanceExecution, in bounded steps.
 keep_advancing()
 return cjson.encode({ state = 'running', wasFrozen = frozen ~= nil and released == '' })
