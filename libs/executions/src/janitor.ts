@@ -1,6 +1,6 @@
-import { NotFoundError, type AgentRecord, type StopReport } from '#libs/contracts';
+import { NotFoundError, ownPoolOf, type AgentRecord, type StopReport } from '#libs/contracts';
 import type { AgentQueues } from '#libs/dispatch';
-import { reportFor, type Lease, type LifecycleService } from '#libs/lifecycle';
+import { EndedExecutions, reportFor, type Lease, type LifecycleService } from '#libs/lifecycle';
 import { isCorrupt, Turns, type Held } from '#libs/valkey';
 import type { AttemptEnds } from './attempt-ends';
 import type { DagExecutor } from './dag-executor';
@@ -17,6 +17,8 @@ export interface JanitorOptions {
   /** Milliseconds between two passes. */
   readonly intervalMs: number;
   readonly retentionMs: number;
+  /** Most ended executions kept; absent: any number. */
+  readonly maxEnded?: number;
   readonly onError?: (error: unknown) => void;
 }
 
@@ -34,6 +36,7 @@ export class Janitor {
   private readonly leases = new LeaseWatch();
   /** Those that had run out at the last look. */
   private ranOut: readonly Lease[] = [];
+  private readonly ended: EndedExecutions;
 
   constructor(
     private readonly lifecycle: LifecycleService,
@@ -43,6 +46,7 @@ export class Janitor {
     private readonly options: JanitorOptions,
   ) {
     this.turns = new Turns(lifecycle.valkey, 'janitor', TURN_MS);
+    this.ended = new EndedExecutions(lifecycle.valkey, lifecycle.executions.room, options);
   }
 
   start(): void {
@@ -75,6 +79,7 @@ export class Janitor {
     if (await this.isOurs(allKeys.control)) {
       await this.guard(this.lifecycle.valkey.quarantine.held(allKeys.control));
       await this.guard(this.loseWorkers());
+      await this.guard(this.ended.sweep());
     }
     for (const tag of allKeys.tags()) {
       if (!(await this.isOurs(tag))) continue;
@@ -165,7 +170,9 @@ export class Janitor {
     for (const agent of await agents.ownedBy(id))
       if (agent.unreadable !== true)
         await this.guard(this.loseAgent(agent, { id, heardAt, proof: reportFor(proof, agent) }));
-    if ((await agents.ownedBy(id)).length === 0) await workers.forgetLost(id);
+    if ((await agents.ownedBy(id)).length > 0) return;
+    await this.queues.forget(ownPoolOf(id));
+    await workers.forgetLost(id);
   }
 
   /** A worker's own record may be the one that cannot be read: its agents are lost all the same. */

@@ -1,5 +1,6 @@
 export * from './agent-store';
 export * from './attendance-store';
+export * from './ended-executions';
 export { decodeEvent } from './decode-event';
 export * from './execution-store';
 export * from './lifecycle.module';

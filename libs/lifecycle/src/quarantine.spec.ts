@@ -61,7 +61,7 @@ describe('R31 what cannot be read', () => {
   it.each([
     ['not JSON', '{broken', 'it is not JSON'],
     ['JSON of the wrong type', '[1,2]', 'not an object'],
-    ['an object without what is needed', '{"id":"x"}', 'executionId is missing'],
+    ['an object without what is needed', '{"id":"x"}', 'nodeId is missing'],
     ['an unknown state', undefined, 'state is not one of'],
     ['a huge value', 'x'.repeat(17 * 1024 * 1024), 'characters long'],
   ])('an agent that is %s is named, shown in a short cut, and hides no other', async (_, value, problem) => {

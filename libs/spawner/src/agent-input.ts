@@ -1,7 +1,14 @@
 import { BelayError, isBelayError, SPEC_LIMITS } from '#libs/contracts';
-import { readResults, type AgentOutcome, type LifecycleService, type SaidEvent } from '#libs/lifecycle';
-import type { Granted } from './agent-runner';
+import {
+  readResults,
+  type AgentOutcome,
+  type Claim,
+  type LifecycleService,
+  type SaidEvent,
+} from '#libs/lifecycle';
 import type { InputFile, ProcessHost } from './process';
+
+type Granted = Extract<Claim, { claimed: true }>;
 
 /** What an agent reads on its stdin: a text, or a file where that is too long to be kept in memory. */
 export type AgentInput = string | InputFile;

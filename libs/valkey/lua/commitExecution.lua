@@ -18,7 +18,7 @@ local staged_key = exe_key .. ':staged'
 local function unstage(answer)
   if redis.call('EXISTS', exe_key) == 0 then
     redis.call('UNLINK', staged_key)
-    for _, suffix in ipairs(EXPIRING) do redis.call('UNLINK', exe_key .. suffix) end
+    for _, suffix in ipairs(PARTS) do redis.call('UNLINK', exe_key .. suffix) end
   end
   return answer
 end
@@ -37,7 +37,7 @@ for name, value in pairs(fields) do redis.call('HSET', exe_key, name, value) end
 redis.call('HSET', exe_key, 'id', EXE, 'state', 'idle', 'version', 1, 'epoch', 1, 'createdAt', int(NOW), 'fence', 0,
   'seq', 0, 'costMicros', 0, 'live', 0, 'allowed', 0, 'n:total', total, 'n:pending', total, 'n:ready', 0, 'n:running', 0,
   'n:suspended', 0, 'n:completed', 0, 'n:failed', 0, 'n:skipped', 0, 'n:cancelled', 0)
-for _, suffix in ipairs(EXPIRING) do redis.call('PERSIST', exe_key .. suffix) end
+for _, suffix in ipairs(PARTS) do redis.call('PERSIST', exe_key .. suffix) end
 if idem then redis.call('SET', key('idem:' .. idem), EXE) end
 redis.call('ZADD', key('idx:exe'), int(NOW), EXE)
 redis.call('ZADD', key('idx:exe:idle'), int(NOW), EXE)

@@ -25,7 +25,7 @@ end
 local latch = latch_over_execution('latch')
 if latch then return refuse_latched(latch) end
 
-for _, suffix in ipairs(EXPIRING) do redis.call('PERSIST', exe_key .. suffix) end
+for _, suffix in ipairs(PARTS) do redis.call('PERSIST', exe_key .. suffix) end
 redis.call('ZREM', key('expiry'), EXE)
 local idem = field('idempotencyKey')
 if idem then redis.call('PERSIST', key('idem:' .. idem)) end

@@ -7,6 +7,8 @@ export interface MemoryLook {
   readonly usedBytes: number;
   /** Its `maxmemory`; undefined: it has no bound of its own. */
   readonly maxBytes?: number;
+  /** Objects it frees in the background. */
+  readonly freeing: number;
 }
 
 /** Many submits at once ask once. Milliseconds. */
@@ -48,6 +50,7 @@ async function lookAt(connection: Redis): Promise<MemoryLook> {
   return {
     // Buffers of replicas and of the append-only file do not count towards maxmemory.
     usedBytes: number('used_memory') - number('mem_not_counted_for_evict'),
+    freeing: number('lazyfree_pending_objects'),
     ...(maxBytes === 0 ? {} : { maxBytes }),
   };
 }

@@ -1,6 +1,7 @@
 -- execution: reading, writing and moving one execution's record, and the events of everything in it.
 -- Needs base. ARGV[2] is the execution id, ARGV[3] the JSON of the call's fixed settings:
 --   { channel, executionEvents, retentionMs }
+--!include parts
 local EXE = ARGV[2]
 local CONF = cjson.decode(ARGV[3])
 local exe_key = key('exe:' .. EXE)
@@ -46,8 +47,6 @@ local function shrink_stream(name)
   redis.call('RENAME', name .. ':copy', name)
 end
 
-local EXPIRING = { '', ':nodes', ':specs', ':deps', ':outs', ':results', ':agents', ':order', ':events', ':todo', ':open', ':live', ':parked', ':unproved', ':said' }
-
 -- Moves the execution. The caller has checked that it exists. Times are set once (R5).
 local function move_execution(from, to, event)
   if not allowed('execution', from, to) then return false end
@@ -63,7 +62,7 @@ local function move_execution(from, to, event)
     redis.call('ZREM', key('deadlines'), EXE)
     redis.call('ZREM', key('advancing'), EXE)
     redis.call('ZADD', key('expiry'), int(NOW + CONF.retentionMs), EXE)
-    for _, suffix in ipairs(EXPIRING) do redis.call('PEXPIRE', exe_key .. suffix, int(CONF.retentionMs)) end
+    for _, suffix in ipairs(PARTS) do redis.call('PEXPIRE', exe_key .. suffix, int(CONF.retentionMs)) end
     local idem = field('idempotencyKey')
     if idem then redis.call('PEXPIRE', key('idem:' .. idem), int(CONF.retentionMs)) end
   end

@@ -36,6 +36,7 @@ const SCRIPT_NAMES = [
   'reportAgent',
   'reportTargets',
   'resumeExecution',
+  'retireExecution',
   'retryExecution',
   'saveDrill',
   'saveProof',

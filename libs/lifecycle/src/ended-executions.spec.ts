@@ -1,0 +1,105 @@
+import type { DispatchEntry } from '#libs/contracts';
+import type { Valkey } from '#libs/valkey';
+import { advanceAll, createExecution, node, spec, useLife } from '../../../test/support/life';
+import { EndedExecutions } from './ended-executions';
+import { LifecycleService } from './lifecycle.service';
+import { StateRoom } from './state-room';
+
+const WORKER = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ';
+
+let valkey: Valkey;
+let life: LifecycleService;
+
+useLife((rig) => ({ valkey } = rig));
+beforeEach(async () => {
+  await valkey.redis.flushall();
+  life = new LifecycleService(valkey, { retentionMs: 3_600_000 });
+});
+
+async function claimOne(entry: DispatchEntry | undefined) {
+  if (entry === undefined) throw new Error('nothing became ready');
+  const claim = await life.agents.claim(entry, WORKER, 't');
+  if (!claim.claimed) throw new Error(claim.why);
+  await valkey.redis.xadd(valkey.keys.agentLog(entry.executionId, entry.agentId), '*', 's', 'stdout', 'l', 'x');
+  await life.agents.started(claim.fence, { pid: 1, pidStartTime: '1', containment: 'group' });
+  return claim.fence;
+}
+
+/** An execution that ended; its id. */
+async function ended(result: unknown = 1, over: { idempotencyKey?: string; lost?: true } = {}): Promise<string> {
+  const { lost, ...rest } = over;
+  const id = await createExecution(life, spec([node('a')], { labels: { team: 'x' }, ...rest }));
+  const [entry] = await advanceAll(life, id);
+  const fence = await claimOne(entry);
+  const outcome = lost
+    ? ({ state: 'failed', reason: 'worker_lost', lost } as const)
+    : ({ state: 'completed', result } as const);
+  await life.agents.finish(fence, outcome);
+  return id;
+}
+
+const listed = async (): Promise<string[]> =>
+  (await life.executions.list({ limit: 1_000 })).items.map(({ id }) => id).toReversed();
+
+/** Keys that name it, whatever they are. */
+const keysOf = async (id: string): Promise<string[]> => valkey.redis.keys(`*${id.slice(4)}*`);
+
+it('keeps the newest ended executions, and nothing of the others', async () => {
+  const ids: string[] = [];
+  for (let i = 0; i < 5; i++) ids.push(await ended(i, { idempotencyKey: `key-${i}` }));
+  const running = await createExecution(life, spec([node('a')]));
+  const room = new StateRoom(valkey);
+  expect(await new EndedExecutions(valkey, room, { maxEnded: 2 }).sweep()).toBe(3);
+  expect(await listed()).toEqual([...ids.slice(3), running]);
+  for (const id of ids.slice(0, 3)) expect(await keysOf(id)).toEqual([]);
+  const agents = await life.agents.list({ states: ['completed'] });
+  expect(agents.map(({ executionId }) => executionId).sort()).toEqual(ids.slice(3).sort());
+  expect((await life.executions.list({ labels: ['team=x'] })).items).toHaveLength(2);
+  // Its idempotency key is free again.
+  expect(await ended(0, { idempotencyKey: 'key-0' })).not.toBe(ids[0]);
+  expect(await new EndedExecutions(valkey, room, {}).sweep()).toBe(0);
+});
+
+it('R51 never removes what has an attempt that nobody has seen dead, and goes past it', async () => {
+  const unproved = await ended(1, { lost: true });
+  const others = [await ended(), await ended()];
+  const sweeper = new EndedExecutions(valkey, new StateRoom(valkey, 1), { maxEnded: 0 });
+  expect(await sweeper.sweep()).toBe(2);
+  expect(await listed()).toEqual([unproved]);
+  expect(await life.agents.unproved()).toHaveLength(1);
+  for (const id of others) expect(await keysOf(id)).toEqual([]);
+  const [{ id: agentId = '' } = {}] = await life.agents.unproved();
+  await life.agents.prove(agentId, WORKER, {
+    containment: 'group',
+    proved: true,
+    processes: [],
+    signals: [],
+    evidence: [],
+    survivors: [],
+    escalated: false,
+    provedAfterMs: 1,
+  });
+  expect(await sweeper.sweep()).toBe(1);
+  expect(await keysOf(unproved)).toEqual([]);
+});
+
+it('removes the oldest until the memory is well below its bound, and no more', async () => {
+  const ids: string[] = [];
+  for (let i = 0; i < 60; i++) ids.push(await ended('x'.repeat(200_000)));
+  const { usedBytes = 0 } = (await valkey.memory.atNow('any')) ?? {};
+  const limit = usedBytes;
+  const removed = await new EndedExecutions(valkey, new StateRoom(valkey, limit), {}).sweep();
+  expect(removed).toBeGreaterThan(0);
+  expect(removed).toBeLessThan(40);
+  expect(await listed()).toEqual(ids.slice(removed));
+  expect((await valkey.memory.atNow('any'))?.usedBytes).toBeLessThan(limit * 0.92);
+});
+
+it('one that cannot be read keeps no other from going', async () => {
+  const [broken, other] = [await ended(), await ended()];
+  const key = `${valkey.keys.execution(broken)}:unproved`;
+  await valkey.redis.set(key, 'no set');
+  expect(await new EndedExecutions(valkey, new StateRoom(valkey), { maxEnded: 0 }).sweep()).toBe(1);
+  expect(await keysOf(other)).toEqual([]);
+  expect(await keysOf(broken)).not.toEqual([]);
+});

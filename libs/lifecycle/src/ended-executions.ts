@@ -1,0 +1,138 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Retention } from '#libs/contracts';
+import type { Valkey } from '#libs/valkey';
+import type { StateRoom } from './state-room';
+
+/** Removed by one pass at most, and between two looks at the memory. */
+const MOST_A_PASS = 200;
+const BETWEEN_LOOKS = 10;
+/** Looked at by one pass at most: those with an unproved attempt are passed over, however many they are. */
+const MOST_LOOKED_AT = 2_000;
+const PAGE = 100;
+/** Of the bound on memory: from here on the oldest go, so that a submit is refused only when nothing is left to remove. */
+const TIGHT = 0.9;
+/** The server frees in the background. Milliseconds. */
+const FREEING_LOOK_MS = 10;
+const MOST_FREEING_MS = 500;
+
+interface Ended {
+  readonly id: string;
+  readonly tag: string;
+  /** Grows with the time of its end. */
+  readonly score: number;
+}
+
+/** Ended executions beyond how many are kept, or how much memory they may take: the oldest end first, unproved ones never. */
+export class EndedExecutions {
+  constructor(
+    private readonly valkey: Valkey,
+    private readonly room: StateRoom,
+    private readonly options: Pick<Retention, 'maxEnded'>,
+  ) {}
+
+  /** One bounded pass. Resolves with how many were removed. */
+  async sweep(): Promise<number> {
+    const { maxEnded = Number.POSITIVE_INFINITY } = this.options;
+    const surplus = (await this.count()) - maxEnded;
+    const removed =
+      surplus > 0 ? await this.retireOldest(this.valkey.keys.tags(), Math.min(surplus, MOST_A_PASS)) : 0;
+    return removed + (await this.makeRoom(MOST_A_PASS - removed));
+  }
+
+  private async count(): Promise<number> {
+    const { redis, keys } = this.valkey;
+    const counts = await Promise.all(keys.tags().map(async (tag) => redis.zcard(keys.shard(tag, 'expiry'))));
+    return counts.reduce((sum, one) => sum + one, 0);
+  }
+
+  private async makeRoom(most: number): Promise<number> {
+    let removed = 0;
+    while (removed < most) {
+      const tight = await this.tightTags();
+      if (tight.length === 0) return removed;
+      const now = await this.retireOldest(tight, Math.min(BETWEEN_LOOKS, most - removed));
+      if (now === 0) return removed;
+      removed += now;
+      await this.untilFreed(tight);
+    }
+    return removed;
+  }
+
+  /** Shards on a server whose memory nears the bound. */
+  private async tightTags(): Promise<string[]> {
+    const { keys } = this.valkey;
+    const looks = await Promise.all(
+      keys.tags().map(async (tag) => {
+        const look = await this.room.look(keys.shard(tag, 'expiry'), { fresh: true });
+        return look !== undefined && look.usedBytes > look.limitBytes * TIGHT ? [tag] : [];
+      }),
+    );
+    return looks.flat();
+  }
+
+  private async untilFreed(tags: readonly string[]): Promise<void> {
+    const { keys, memory } = this.valkey;
+    for (const tag of tags)
+      for (let waited = 0; waited < MOST_FREEING_MS; waited += FREEING_LOOK_MS) {
+        const look = await memory.atNow(keys.shard(tag, 'expiry'));
+        if (look === undefined || look.freeing === 0) break;
+        await delay(FREEING_LOOK_MS);
+      }
+  }
+
+  private async retireOldest(tags: readonly string[], most: number): Promise<number> {
+    let removed = 0;
+    for (let at = 0; at < MOST_LOOKED_AT && removed < most; at += PAGE) {
+      // What was removed meanwhile has moved the rest up.
+      const page = await this.oldest(tags, Math.max(0, at - removed));
+      if (page.length === 0) break;
+      for (const { id, tag } of page) {
+        if (removed === most) break;
+        if (await this.retire(id, tag)) removed++;
+      }
+    }
+    return removed;
+  }
+
+  private async oldest(tags: readonly string[], from: number): Promise<Ended[]> {
+    const { redis, keys } = this.valkey;
+    const pages = await Promise.all(
+      tags.map(async (tag) => {
+        const rows = await redis.zrange(keys.shard(tag, 'expiry'), from, String(from + PAGE - 1), 'WITHSCORES');
+        return Array.from({ length: rows.length / 2 }, (_, i): Ended => {
+          return { id: rows[2 * i] ?? '', tag, score: Number(rows[2 * i + 1]) };
+        });
+      }),
+    );
+    return pages.flat().sort((a, b) => a.score - b.score);
+  }
+
+  private async retire(id: string, tag: string): Promise<boolean> {
+    const { redis, keys, scripts } = this.valkey;
+    try {
+      // Looked at here too: the logs of one that stays must stay.
+      if ((await redis.scard(`${keys.execution(id)}:unproved`)) > 0) return false;
+      await this.removeLogs(id, tag);
+      return (await scripts.run('retireExecution', keys.execution(id), [tag, id])) === 1;
+    } catch (error) {
+      // A record that cannot be read keeps nobody else's from going.
+      if (/WRONGTYPE|user_script/.test(String(error))) return false;
+      throw error;
+    }
+  }
+
+  private async removeLogs(id: string, tag: string): Promise<void> {
+    const { redis, keys } = this.valkey;
+    let cursor = '0';
+    do {
+      const [next, rows] = await redis.hscan(keys.execution(id, 'agents'), cursor, 'COUNT', PAGE);
+      cursor = next;
+      const agents = rows.filter((_, i) => i % 2 === 0);
+      if (agents.length === 0) continue;
+      await redis.unlink(
+        ...agents.flatMap((agentId) => [keys.agentLog(id, agentId), `${keys.agentLog(id, agentId)}:meta`]),
+      );
+      await redis.zrem(keys.shard(tag, 'idx:agt:ended'), ...agents);
+    } while (cursor !== '0');
+  }
+}
