@@ -1,7 +1,7 @@
 import {
-  canonicalSpec,
+  canonicalSpecInTurns,
   validateAgentSpec,
-  validateSpec,
+  validateSpecInTurns,
   type ExecutionRecord,
   type ExecutionSpec,
 } from '#libs/contracts';
@@ -20,6 +20,9 @@ export interface SubmitOptions {
   readonly signal?: AbortSignal;
 }
 
+/** Everything else gets a turn: a health question, a kill. */
+const turn = async (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
 /** Takes specs in: checked whole, stored, started. */
 export class ExecutionManager {
   constructor(
@@ -32,7 +35,7 @@ export class ExecutionManager {
     raw: unknown,
     options: SubmitOptions = {},
   ): Promise<{ execution: ExecutionRecord; created: boolean }> {
-    return this.accept(validateSpec(raw), options);
+    return this.accept(await validateSpecInTurns(raw, turn), options);
   }
 
   /** One agent as an execution of one node. */
@@ -72,7 +75,7 @@ export class ExecutionManager {
     const { executions } = this.lifecycle;
     const { id, created } = await executions.create(keyed, {
       start: options.start ?? true,
-      canonical: canonicalSpec(keyed),
+      canonical: await canonicalSpecInTurns(keyed, turn),
       ...(options.actor === undefined ? {} : { actor: options.actor }),
     });
     if (created && (options.start ?? true)) await this.dag.drive(id);

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { canonicalJson, canonicalSpec } from './canonical-spec';
+import { canonicalJson, canonicalSpec, canonicalSpecInTurns } from './canonical-spec';
 import { validateSpec } from './validate-spec';
 
 /** The same value with the keys of every object in another order. */
@@ -39,5 +39,16 @@ describe('the canonical form', () => {
 
   it('leaves absent fields out and writes what JSON has no word for as null', () => {
     expect(canonicalJson({ b: undefined, a: [undefined, null] })).toBe('{"a":[null,null]}');
+  });
+
+  it('is the same text when it is written a few hundred nodes at a time', async () => {
+    const spec = validateSpec({
+      name: 'x',
+      labels: { b: '1', a: '2' },
+      nodes: Array.from({ length: 1_200 }, (_, i) => ({ id: `n${i}`, run: { command: ['true'] } })),
+    });
+    let turns = 0;
+    expect(await canonicalSpecInTurns(spec, async () => void turns++)).toBe(canonicalSpec(spec));
+    expect(turns).toBe(2);
   });
 });

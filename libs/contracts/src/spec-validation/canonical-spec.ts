@@ -8,6 +8,26 @@ export function canonicalSpec(spec: ExecutionSpec): string {
   return canonicalJson(spec);
 }
 
+/** Nodes written in one step. */
+const STEP = 500;
+
+/** The same text, a few hundred nodes at a time: `turn` is awaited in between. */
+export async function canonicalSpecInTurns(spec: ExecutionSpec, turn: () => Promise<void>): Promise<string> {
+  const nodes: string[] = [];
+  for (let at = 0; at < spec.nodes.length; at += STEP) {
+    if (at > 0) await turn();
+    nodes.push(spec.nodes.slice(at, at + STEP).map(canonicalJson).join(','));
+  }
+  const fields = Object.entries({ ...spec, nodes: undefined })
+    .filter(([, field]) => field !== undefined)
+    .map(([key, field]): [string, string] => [key, canonicalJson(field)]);
+  const all: [string, string][] = [...fields, ['nodes', `[${nodes.join(',')}]`]];
+  return `{${all
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([key, text]) => `${JSON.stringify(key)}:${text}`)
+    .join(',')}}`;
+}
+
 /** Any JSON value in that form; nesting is bounded, as only validated values come here. */
 export function canonicalJson(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(canonicalJson).join(',')}]`;

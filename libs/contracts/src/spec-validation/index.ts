@@ -3,7 +3,7 @@
  * (spec-schema.ts) and the published JSON Schema is made from it; the rules between fields and nodes stand beside
  * it. The words are ours: each message says what would be right and what was found instead.
  */
-export { canonicalJson, canonicalSpec } from './canonical-spec';
+export { canonicalJson, canonicalSpec, canonicalSpecInTurns } from './canonical-spec';
 export { PROBLEM_CODES, type ProblemCode } from './problem-codes';
 export { formatPath, ProblemList } from './problem-list';
 export { showValue } from './show-value';

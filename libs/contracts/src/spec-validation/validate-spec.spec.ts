@@ -1,7 +1,13 @@
 import fc from 'fast-check';
 import { InvalidSpecError } from '../errors';
 import { SPEC_LIMITS } from '../spec';
-import { checkAgentSpec, checkSpec, validateAgentSpec, validateSpec } from './validate-spec';
+import {
+  checkAgentSpec,
+  checkSpec,
+  validateAgentSpec,
+  validateSpec,
+  validateSpecInTurns,
+} from './validate-spec';
 
 const run = { command: ['true'] };
 const node = (fields: object = {}) => ({ id: 'a', run, ...fields });
@@ -484,5 +490,17 @@ describe('an agent alone', () => {
   ])('is refused: %s', (_, raw, expected) => {
     expect(told(raw, checkAgentSpec)).toEqual(expected);
     expect(() => validateAgentSpec(raw)).toThrow(InvalidSpecError);
+  });
+});
+
+describe('a large spec', () => {
+  it('is checked a few hundred nodes at a time, with the same result', async () => {
+    const raw = spec(...Array.from({ length: 1_600 }, (_, i) => node({ id: `n${i}` })));
+    let turns = 0;
+    const checked = await validateSpecInTurns(raw, async () => void turns++);
+    expect(checked).toEqual(validateSpec(raw));
+    expect(turns).toBe(3);
+    const bad = spec(...raw.nodes, node({ id: 'n0' }));
+    await expect(validateSpecInTurns(bad, async () => undefined)).rejects.toThrow(InvalidSpecError);
   });
 });

@@ -27,6 +27,30 @@ export function validateSpec(raw: unknown): ExecutionSpec {
 
 /** Like `validateSpec`, answering with the problems instead of throwing them. */
 export function checkSpec(raw: unknown): SpecCheck {
+  const steps = checkSteps(raw);
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done === true) return value;
+  }
+}
+
+/**
+ * Like `validateSpec`, a few hundred nodes at a time: `turn` is awaited in between, so that a spec of 100,000 nodes does not
+ * keep its process from everything else. @throws InvalidSpecError
+ */
+export async function validateSpecInTurns(raw: unknown, turn: () => Promise<void>): Promise<ExecutionSpec> {
+  const steps = checkSteps(raw);
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done === true) return specOrThrow(value);
+    await turn();
+  }
+}
+
+/** Nodes checked in one step. */
+const STEP = 500;
+
+function* checkSteps(raw: unknown): Generator<undefined, SpecCheck> {
   const problems = new ProblemList();
   const nodes = isPlainObject(raw) ? raw['nodes'] : undefined;
   // First and alone: what is far too large gets one answer, not a walk through all of it.
@@ -40,7 +64,7 @@ export function checkSpec(raw: unknown): SpecCheck {
   const head = executionHeadSchema.safeParse(raw);
   if (!head.success) reportIssues(head.error.issues, raw, [], problems, suggester, knownFields);
   if (isPlainObject(raw)) checkCostRules(raw, problems);
-  const parsed = Array.isArray(nodes) ? checkNodes(nodes, problems, suggester) : [];
+  const parsed = Array.isArray(nodes) ? yield* checkNodes(nodes, problems, suggester) : [];
   if (!head.success || problems.count > 0) return { ok: false, problems: problems.toArray() };
   return { ok: true, spec: normalizeExecution(head.data, parsed) };
 }
@@ -75,15 +99,22 @@ function specOrThrow(check: SpecCheck): ExecutionSpec {
   return check.spec;
 }
 
-function checkNodes(nodes: readonly unknown[], problems: ProblemList, suggester: NameSuggester): NodeSpec[] {
+function* checkNodes(
+  nodes: readonly unknown[],
+  problems: ProblemList,
+  suggester: NameSuggester,
+): Generator<undefined, NodeSpec[]> {
   const parsed: NodeSpec[] = [];
-  nodes.forEach((raw, index) => {
+  // By index: a list with holes is walked whole.
+  for (let index = 0; index < nodes.length; index++) {
+    if (index % STEP === STEP - 1) yield;
+    const raw = nodes[index];
     const node = nodeSchema.safeParse(raw);
     const path = ['nodes', index];
     if (node.success) parsed.push(normalizeNode(node.data));
     else reportIssues(node.error.issues, raw, path, problems, suggester, knownFields);
     checkNodeRules(raw, path, problems);
-  });
+  }
   checkGraph(nodes, problems, suggester);
   return parsed;
 }
