@@ -59,7 +59,11 @@ export async function bytesLeft(
     const { id } = await life.executions.create(spec, { start: true, canonical: '', actor: 'api' });
     const ready = await readyNodes(life, id);
     for (let entry; (entry = ready.shift()) !== undefined;) {
-      const claim = await life.agents.claim(entry, 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ', `token-${entry.agentId}`);
+      const claim = await life.agents.claim(
+        entry,
+        'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ',
+        `token-${entry.agentId}`,
+      );
       if (!claim.claimed) throw new Error(`a claim was refused: ${claim.why}`);
       await life.agents.started(claim.fence, { pid: 12_345, pidStartTime: '123456', containment: 'cgroup' });
       const outcome = { state: 'completed', exitCode: 0, costUsd: 0, report: REPORT } as const;

@@ -72,6 +72,9 @@ it('a worker that is gone leaves nothing of the queue that was its own', async (
   for (const state of ['running', 'draining', 'stopped'] as const)
     await life.workers.transition(WORKER, state);
   expect(await life.valkey.redis.keys(`bull:${agentQueueName(own)}:*`)).not.toEqual([]);
-  await new Janitor(life, queues, dag, new AttemptEnds(life, dag), { intervalMs: 1, retentionMs: 60_000 }).sweep();
+  await new Janitor(life, queues, dag, new AttemptEnds(life, dag), {
+    intervalMs: 1,
+    retentionMs: 60_000,
+  }).sweep();
   expect(await life.valkey.redis.keys(`bull:${agentQueueName(own)}:*`)).toEqual([]);
 });

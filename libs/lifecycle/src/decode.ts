@@ -114,8 +114,15 @@ export function decodeAgent(key: string, id: string, text: string): AgentRecord 
   const { token: _, costMicros, lastMessage: __, ...stored } = record;
   if (typeof stored['report'] === 'string') stored['report'] = parseStored(key, stored['report'], id);
   const { executionId } = parseAgentId(id) ?? {};
-  const report = stored['report'] === undefined ? {} : { report: { ...REPORT_DEFAULTS, ...stored['report'] } };
-  return { ...stored, id, executionId, ...report, costUsd: micros(costMicros as number) } as unknown as AgentRecord;
+  const report =
+    stored['report'] === undefined ? {} : { report: { ...REPORT_DEFAULTS, ...stored['report'] } };
+  return {
+    ...stored,
+    id,
+    executionId,
+    ...report,
+    costUsd: micros(costMicros as number),
+  } as unknown as AgentRecord;
 }
 
 /** What most reports say: not stored. */

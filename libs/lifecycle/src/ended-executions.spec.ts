@@ -20,13 +20,23 @@ async function claimOne(entry: DispatchEntry | undefined) {
   if (entry === undefined) throw new Error('nothing became ready');
   const claim = await life.agents.claim(entry, WORKER, 't');
   if (!claim.claimed) throw new Error(claim.why);
-  await valkey.redis.xadd(valkey.keys.agentLog(entry.executionId, entry.agentId), '*', 's', 'stdout', 'l', 'x');
+  await valkey.redis.xadd(
+    valkey.keys.agentLog(entry.executionId, entry.agentId),
+    '*',
+    's',
+    'stdout',
+    'l',
+    'x',
+  );
   await life.agents.started(claim.fence, { pid: 1, pidStartTime: '1', containment: 'group' });
   return claim.fence;
 }
 
 /** An execution that ended; its id. */
-async function ended(result: unknown = 1, over: { idempotencyKey?: string; lost?: true } = {}): Promise<string> {
+async function ended(
+  result: unknown = 1,
+  over: { idempotencyKey?: string; lost?: true } = {},
+): Promise<string> {
   const { lost, ...rest } = over;
   const id = await createExecution(life, spec([node('a')], { labels: { team: 'x' }, ...rest }));
   const [entry] = await advanceAll(life, id);

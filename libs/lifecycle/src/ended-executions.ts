@@ -98,7 +98,12 @@ export class EndedExecutions {
     const { redis, keys } = this.valkey;
     const pages = await Promise.all(
       tags.map(async (tag) => {
-        const rows = await redis.zrange(keys.shard(tag, 'expiry'), from, String(from + PAGE - 1), 'WITHSCORES');
+        const rows = await redis.zrange(
+          keys.shard(tag, 'expiry'),
+          from,
+          String(from + PAGE - 1),
+          'WITHSCORES',
+        );
         return Array.from({ length: rows.length / 2 }, (_, i): Ended => {
           return { id: rows[2 * i] ?? '', tag, score: Number(rows[2 * i + 1]) };
         });

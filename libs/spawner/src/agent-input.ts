@@ -55,6 +55,25 @@ export async function gatherInput(
   }
 }
 
+/** What an attempt is to read, or why it could not be gathered. */
+export type PreparedInput =
+  | { readonly ready: AgentInput; readonly error?: never }
+  | { readonly ready?: never; readonly error: unknown };
+
+/** Undefined: the attempt is stopped, or its worker gives up waiting for the server. Never rejects. */
+export async function prepareInput(
+  gather: () => Promise<AgentInput | undefined>,
+  onError: (error: unknown) => void,
+): Promise<PreparedInput | undefined> {
+  try {
+    const ready = await gather();
+    return ready === undefined ? undefined : { ready };
+  } catch (error) {
+    onError(error);
+    return { error };
+  }
+}
+
 /** Of an input that no agent was given. */
 export async function closeInput(input: AgentInput): Promise<void> {
   if (typeof input !== 'string') await input.close();

@@ -32,7 +32,8 @@ import {
   spawnFailed,
   withoutSayings,
 } from './agent-outcome';
-import { closeInput, gatherInput, inputFailed, type AgentInput } from './agent-input';
+import { closeInput, gatherInput, inputFailed, prepareInput } from './agent-input';
+import type { AgentInput, PreparedInput } from './agent-input';
 import { AgentSlot, type StopCause } from './agent-slot';
 import { AgentReporter } from './agent-reporter';
 import { PausableTimer } from './pausable-timer';
@@ -75,9 +76,6 @@ export interface AgentEnded {
 }
 
 export type Granted = Extract<Claim, { claimed: true }>;
-
-/** What an attempt is to read, or why it could not be gathered. */
-type Input = { readonly ready: AgentInput; readonly error?: never } | { readonly ready?: never; readonly error: unknown };
 
 /** What became of freezing or thawing one tree. */
 export interface HoldResult {
@@ -228,7 +226,12 @@ export class AgentRunner {
     slot.granted(claim);
     // Before the looks that follow: between the last of them and the start nothing may wait for the server.
     const earlierEvents = await this.earlierEvents(slot, claim.node.id);
-    const input = await this.input(slot, claim, earlierEvents);
+    const isOff = (): boolean => slot.cause !== undefined;
+    const gather = async () => gatherInput(this.lifecycle, this.host, slot.job, claim, earlierEvents, isOff);
+    const input = await prepareInput(
+      async () => this.untilAnswered(slot, gather, isOff),
+      (error) => this.options.onError?.(error, slot.agentId),
+    );
     try {
       await this.runWith(slot, claim, input);
     } finally {
@@ -236,7 +239,7 @@ export class AgentRunner {
     }
   }
 
-  private async runWith(slot: AgentSlot, claim: Granted, input: Input | undefined): Promise<void> {
+  private async runWith(slot: AgentSlot, claim: Granted, input: PreparedInput | undefined): Promise<void> {
     const asked = this.options.beforeSpawn?.(slot, claim);
     if (asked !== undefined)
       await asked.catch((error: unknown) => this.options.onError?.(error, slot.agentId));
@@ -329,29 +332,6 @@ export class AgentRunner {
 
   private logFile({ agentId }: AgentSlot): string {
     return join(this.options.logDir, `${agentId}.log`);
-  }
-
-  /**
-   * Its input, gathered before the looks that precede the start. Undefined: it is stopped, or this worker gives up waiting
-   * for the server.
-   */
-  private async input(
-    slot: AgentSlot,
-    claim: Granted,
-    earlierEvents: readonly SaidEvent[],
-  ): Promise<Input | undefined> {
-    const isOff = (): boolean => slot.cause !== undefined;
-    try {
-      const ready = await this.untilAnswered(
-        slot,
-        async () => gatherInput(this.lifecycle, this.host, slot.job, claim, earlierEvents, isOff),
-        isOff,
-      );
-      return ready === undefined ? undefined : { ready };
-    } catch (error) {
-      this.options.onError?.(error, slot.agentId);
-      return { error };
-    }
   }
 
   /** What attempts before this one said (R28). Where the server does not answer it is started without. */

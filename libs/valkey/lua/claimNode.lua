@@ -21,7 +21,8 @@ local node = read_node(node_id)
 if not node then return { refuse('NOT_FOUND') } end
 local agent = read_agent(id)
 local spec = redis.call('HGET', exe_key .. ':specs', node_id)
-local node_spec = cjson.decode(spec)
+-- Gone with the end of an execution that completed: a job that comes so late is refused below.
+local node_spec = spec and cjson.decode(spec)
 
 -- The execution's labels and the node's; the node's count. nil when there are none: an empty table is no object to cjson.
 local function merged_labels()

@@ -16,7 +16,12 @@ export async function canonicalSpecInTurns(spec: ExecutionSpec, turn: () => Prom
   const nodes: string[] = [];
   for (let at = 0; at < spec.nodes.length; at += STEP) {
     if (at > 0) await turn();
-    nodes.push(spec.nodes.slice(at, at + STEP).map(canonicalJson).join(','));
+    nodes.push(
+      spec.nodes
+        .slice(at, at + STEP)
+        .map(canonicalJson)
+        .join(','),
+    );
   }
   const fields = Object.entries({ ...spec, nodes: undefined })
     .filter(([, field]) => field !== undefined)
