@@ -3,7 +3,6 @@ import type { LifecycleService } from '#libs/lifecycle';
 import { isPassing, parseStored, type Held, type Server } from '#libs/valkey';
 import { Queue, type Worker } from 'bullmq';
 import { CalmWorker } from './calm-worker';
-import { handBack } from './hand-back';
 
 export interface QueueOptions {
   /** BullMQ's own key prefix. */
@@ -24,6 +23,8 @@ const SWEEP_BATCH = 500;
 export class AgentQueues {
   private readonly queues = new Map<string, Queue<AgentJob>>();
   private connection: Server | undefined;
+  /** Attempts that rest before they are handed over again. */
+  private readonly resting = new Set<NodeJS.Timeout>();
 
   constructor(
     private readonly lifecycle: LifecycleService,
@@ -101,20 +102,22 @@ export class AgentQueues {
   }
 
   private async acknowledge(entries: readonly DispatchEntry[]): Promise<void> {
+    await this.lookAgainAfter(entries, SECOND_LOOK_MS + Math.max(...entries.map(({ delayMs }) => delayMs)));
+  }
+
+  /** The next look of a sweep at those attempts, unless they were claimed by then. */
+  private async lookAgainAfter(
+    attempts: readonly Pick<AgentJob, 'agentId' | 'executionId'>[],
+    ms: number,
+  ): Promise<void> {
     const { keys, scripts } = this.lifecycle.valkey;
-    const byTag = new Map<string, DispatchEntry[]>();
-    for (const entry of entries) {
-      const tag = keys.tagOf(entry.executionId);
-      byTag.set(tag, [...(byTag.get(tag) ?? []), entry]);
+    const byTag = new Map<string, string[]>();
+    for (const { agentId, executionId } of attempts) {
+      const tag = keys.tagOf(executionId);
+      byTag.set(tag, [...(byTag.get(tag) ?? []), agentId]);
     }
-    for (const [tag, group] of byTag) {
-      const wait = SECOND_LOOK_MS + Math.max(...group.map((entry) => entry.delayMs));
-      await scripts.run('ackOutbox', keys.shard(tag, 'outbox'), [
-        tag,
-        wait,
-        ...group.map((entry) => entry.agentId),
-      ]);
-    }
+    for (const [tag, ids] of byTag)
+      await scripts.run('ackOutbox', keys.shard(tag, 'outbox'), [tag, ms, ...ids]);
   }
 
   /** Hands over what a crash left in a shard's outbox, or what was handed over long ago and never claimed. */
@@ -151,14 +154,17 @@ export class AgentQueues {
 
   /**
    * Takes jobs of a pool. BullMQ's retries and stalled recovery start nothing: `handle` must claim. A job it refuses
-   * (false: this worker drains, or is fenced) goes back to the queue for another worker (R42).
+   * (false: this worker drains, or is fenced) is removed, and handed over again from the outbox for another worker (R42).
    */
   consume(pool: string, concurrency: number, handle: (job: AgentJob) => Promise<boolean>): Worker<AgentJob> {
+    const refused = new Set<string>();
     const worker = new CalmWorker<AgentJob>(
       agentQueueName(pool),
-      async (job, token) => {
+      async (job) => {
         if (await handle(job.data)) return;
-        await handBack(job, token, HAND_BACK_MS);
+        // Should this process end before it can hand the attempt over again, a sweep does.
+        await this.lookAgainAfter([job.data], HAND_BACK_MS);
+        refused.add(job.data.agentId);
       },
       {
         connection: this.lifecycle.valkey.connections.create('blocking'),
@@ -174,10 +180,28 @@ export class AgentQueues {
       },
     );
     worker.on('error', () => undefined);
+    // Only now is the job removed, and its id free.
+    worker.on('completed', ({ data, opts: { priority = 0 } }) => {
+      if (!refused.delete(data.agentId)) return;
+      const entry = { ...data, pool, priority: 11 - priority, delayMs: 0 };
+      this.handOverAfter(entry, worker.closing === undefined ? HAND_BACK_MS : 0);
+    });
     return worker;
   }
 
+  /** By this process's timer: BullMQ compares a delay with the wall clock of whichever machine looks. */
+  private handOverAfter(entry: DispatchEntry, ms: number): void {
+    const timer = setTimeout(() => {
+      this.resting.delete(timer);
+      // What fails here stays in the outbox.
+      this.dispatch([entry]).catch(() => undefined);
+    }, ms);
+    this.resting.add(timer);
+  }
+
   async close(): Promise<void> {
+    for (const timer of this.resting) clearTimeout(timer);
+    this.resting.clear();
     await Promise.allSettled([...this.queues.values()].map(async (queue) => queue.close()));
     this.queues.clear();
   }
