@@ -24,7 +24,8 @@ it('R55 a drill whose orchestrator dies leaves no canary, not even the frozen on
   fleet.orchestrators.shift();
   const canaries = await eventually(async () => {
     const { items } = await client.agents({ state: ['running'] });
-    return items.filter(({ progress }) => progress === 'ready').length === 4 ? items : undefined;
+    const whole = await Promise.all(items.map(async ({ id: agentId }) => client.agent(agentId)));
+    return whole.filter(({ progress }) => progress === 'ready').length === 4 ? whole : undefined;
   }, 'every canary');
   const frozen = canaries.find(({ nodeId }) => nodeId === 'frozen');
   const id = frozen?.executionId ?? '';

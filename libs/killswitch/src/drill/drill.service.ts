@@ -146,8 +146,12 @@ export class DrillService {
   private async whenReady(executionId: string): Promise<AgentRecord[]> {
     const look = async (): Promise<AgentRecord[] | undefined> => {
       const agents = await this.lifecycle.agents.list({ executionId });
-      const ready = agents.filter(({ state, progress }) => state === 'running' && progress === 'ready');
-      if (ready.length === CANARIES.length) return ready;
+      const running = agents.filter(({ state }) => state === 'running');
+      // A list leaves out what agents said.
+      if (running.length === CANARIES.length) {
+        const whole = await Promise.all(running.map(async (one) => this.lifecycle.agents.get(one.id)));
+        if (whole.every(({ progress }) => progress === 'ready')) return whole;
+      }
       const ended = agents.find(({ state }) => state !== 'spawning' && state !== 'running');
       if (ended === undefined) return undefined;
       throw new BelayError(
