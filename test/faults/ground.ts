@@ -192,6 +192,9 @@ export class Ground {
     const ends = (): void => void (fault.until = uptime());
     await this.#hit(kind, place, { forMs, seconds }, signal, ends);
     if (kind === 'worker-and-guardian-kill9') fault.reapedAt = uptime();
+    const { at, until } = fault;
+    if (kind === 'server-kill9' && this.state.returnsAsPrimary && until !== undefined)
+      this.lossWindows.push({ from: at + forMs / 1_000, to: until + FAILOVER_MS / 1_000 });
   }
 
   /** One that is dead had a moment's writes that it had not sent; one that lives on takes writes until it is told. */
