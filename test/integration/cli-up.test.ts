@@ -99,6 +99,26 @@ it('R44 an agent that outlasts the drain is stopped, and the exit code says forc
   expect(processesWith(execution.id)).toEqual([]);
 }, 60_000);
 
+it('new work is refused while up drains its workers', async () => {
+  startWith({ BELAY_STOP_TIMEOUT_MS: '6000' });
+  await says('Belay is up.');
+  const orchestrator = client();
+  const node = (command: string[]) => ({ name: 'any', nodes: [{ id: 'a', run: { command } }] });
+  const { execution } = await orchestrator.createExecution(node(['sleep', '300']));
+  await eventually(async () => (await orchestrator.execution(execution.id)).live === 1, 'its agent');
+  up?.kill('SIGINT');
+  // The worker waits for its agent; what would be handed in meanwhile would not run.
+  await eventually(
+    async () =>
+      orchestrator.createExecution(node(['true'])).then(
+        () => false,
+        (error: { code?: string }) => error.code === 'DRAINING',
+      ),
+    'the refusal of new work',
+  );
+  expect(await exited).toBe(1);
+}, 60_000);
+
 it('a worker that dies is started again, and a line says so', async () => {
   startUp();
   await says('Belay is up.');
