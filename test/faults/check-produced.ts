@@ -4,7 +4,7 @@ import type { History } from './history';
 const ENDED = ['completed', 'failed', 'stopped'];
 
 /** One execution for each that was handed in, and a job's answer is what became of it. */
-export function checkProduced({ executions, produced, retried, faults }: History): Violation[] {
+export function checkProduced({ executions, produced, retried, faults, lossWindows }: History): Violation[] {
   const names = new Set(
     executions.flatMap(({ name }) => (name === undefined || name === 'drill' ? [] : name)),
   );
@@ -16,11 +16,13 @@ export function checkProduced({ executions, produced, retried, faults }: History
   });
   // How its job ended may have been lost with the server's answer; BullMQ then takes its time.
   const isLate = faults.some(({ workerId }) => workerId === undefined);
-  const jobs = produced.flatMap(({ name, accepted, executionId, job }): Violation[] => {
+  const jobs = produced.flatMap(({ name, accepted, at = 0, executionId, job }): Violation[] => {
     const fail = (what: string): Violation[] => [{ rule: 'produced', what: `the job of ${name} ${what}` }];
     if (!accepted) return [];
     const execution = executions.find(({ id }) => id === executionId);
     if (job === undefined) {
+      const mayBeLost = lossWindows.some(({ from, to }) => from <= at && at <= to);
+      if (execution === undefined && mayBeLost) return [];
       if (execution === undefined) return fail('was accepted, and there is no execution');
       return isLate || !ENDED.includes(execution.state ?? '') ? [] : fail('is not over with its execution');
     }

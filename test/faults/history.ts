@@ -231,6 +231,8 @@ export interface ProducedFacts {
   readonly name: string;
   /** The queue had it for good. */
   readonly accepted: boolean;
+  /** When the queue had answered. */
+  readonly at?: number | undefined;
   readonly executionId?: string | undefined;
   /** How its job ended; absent: not by the end of the seed. */
   readonly job?: { readonly failed: string } | { readonly status: string; readonly costUsd: number };

@@ -2,7 +2,7 @@ import { PRODUCERS_QUEUE, type ProducerProgress, type ProducerResult } from '#li
 import type { Connections } from '#libs/valkey';
 import { Queue } from 'bullmq';
 import type { Submitted } from './asker';
-import { atMost, pause } from './clock';
+import { atMost, pause, uptime } from './clock';
 import type { ProducedFacts } from './history';
 
 const ADDED_WITHIN_MS = 5_000;
@@ -15,6 +15,7 @@ interface Handed {
   readonly jobId: string;
   readonly entry: Submitted;
   accepted: boolean;
+  at?: number;
 }
 
 /** A producer with nothing but BullMQ: it adds jobs, and reads from them what became of its specs. */
@@ -39,6 +40,7 @@ export class Producer {
         () => false,
       );
     handed.accepted = (await atMost(ADDED_WITHIN_MS, adding)) === true;
+    handed.at = uptime();
     if (!handed.accepted) entry.refused = 'the queue did not take it';
     const until = performance.now() + KNOWN_WITHIN_MS;
     while (handed.accepted && !(await this.#isKnown(handed)) && performance.now() < until)
@@ -60,8 +62,8 @@ export class Producer {
 
   async facts(): Promise<ProducedFacts[]> {
     return Promise.all(
-      this.#handed.map(async ({ name, accepted, jobId, entry }): Promise<ProducedFacts> => {
-        const base = { name, accepted, executionId: entry.id };
+      this.#handed.map(async ({ name, accepted, jobId, entry, at }): Promise<ProducedFacts> => {
+        const base = { name, accepted, executionId: entry.id, at };
         const job = await this.#open().getJob(jobId);
         if (job === undefined) return base;
         const state = await job.getState();
