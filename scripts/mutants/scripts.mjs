@@ -255,9 +255,9 @@ export const SCRIPTS = [
   ),
   unit(
     'lua-lease-early',
-    'a lease is taken before it ran out',
+    'a lease that was renewed meanwhile is taken',
     'expireWorker',
-    'if not lease or tonumber(lease) > NOW then return',
+    'if not lease or tonumber(lease) ~= tonumber(ARGV[4]) then return',
     'if not lease then return',
     LIFE,
     'R26|heartbeat renews',
