@@ -69,7 +69,7 @@ export class KillswitchController {
   @HttpCode(200)
   async close(@Param('id') id: string, @Body() body: unknown): Promise<Receipt> {
     const { note } = validateNoteRequest(body);
-    await this.killswitch.orders.close(id, 'api', note);
+    await this.killswitch.close(id, 'api', note);
     return this.killswitch.orders.receipt(id);
   }
 

@@ -26,6 +26,8 @@ export interface AuditEntry {
   readonly again?: true;
   readonly missing?: number;
   readonly outcomes?: Readonly<Partial<Record<TargetOutcome, number>>>;
+  /** Executions that the order stopped: how many, and 100 of them. */
+  readonly executions?: { readonly count: number; readonly ids: readonly string[] };
   /** Of the receipt, where this entry completed one. */
   readonly digest?: string;
   /** SHA-1 of the order's record as it was placed, where the entry was written with it. */

@@ -28,8 +28,14 @@ export function orderProblem(id: string, value: unknown): string | undefined {
     return 'mode is not one of graceful, immediate';
   if (typeof order.placedAt !== 'number') return 'placedAt is not a number';
   if (order.graceMs !== undefined && typeof order.graceMs !== 'number') return 'graceMs is not a number';
+  if (order.reach !== undefined && !isReach(order.reach)) return 'reach is not by shard';
   return isScope(order.scope) ? undefined : 'scope is none that an order can have';
 }
+
+const isReach = (reach: unknown): boolean =>
+  typeof reach === 'object' &&
+  reach !== null &&
+  Object.values(reach).every((count) => typeof count === 'number');
 
 function isScope(scope: unknown): scope is Scope {
   const fields = (scope ?? {}) as Readonly<Record<string, unknown>>;

@@ -29,9 +29,14 @@ export interface Order {
   readonly by: string;
   /** The latch engaged in the same act; of a thaw, the one that was released. */
   readonly latchId?: LatchId;
-  /** Valkey's clock. */
+  /** Valkey's clock. For people: what an order reaches is told by `reach`. */
   readonly placedAt: number;
+  /** By shard, how much had begun there when it was asked: what is younger is not its. Absent: kept with its receipt. */
+  readonly reach?: Reach;
 }
+
+/** By the tag of a shard, how many claims, executions and retries had begun there. */
+export type Reach = Readonly<Record<string, number>>;
 
 /**
  * What the doorbell carries: the order, at its second ring with the agents its resolved scope holds. A worker stops
@@ -86,6 +91,8 @@ export interface Receipt {
    * whoever gave it gives it again. Absent: the server has no replicas.
    */
   readonly replicated?: boolean;
+  /** Executions that it stopped, those that nothing ran of too; the first 10,000. */
+  readonly executions?: readonly ExecutionId[];
   /** The latch engaged with it, as it stands now. */
   readonly latch?: Latch;
   /** A person closed what could not be confirmed. */

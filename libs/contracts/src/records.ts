@@ -101,6 +101,8 @@ export interface AgentRecord {
   readonly version: number;
   /** The fencing number of this attempt: a write with another is refused. Handed to the agent as BELAY_EPOCH. */
   readonly epoch: number;
+  /** Its number among all that has begun in its shard: an order tells by it what was there before. */
+  readonly born?: number;
   /** Counts from 1. */
   readonly attempt: number;
   /** The attempt before this one (R9). */

@@ -84,7 +84,7 @@ export class Janitor {
     for (const tag of allKeys.tags()) {
       if (!(await this.isOurs(tag))) continue;
       const held = await this.lifecycle.valkey.quarantine.held(tag);
-      await this.guard(this.enforceDeadlines(tag));
+      await this.guard(this.enforceDeadlines(tag, held));
       await this.guard(this.advance(tag, held));
       await this.guard(this.orderStops(tag, held));
       await this.guard(this.queues.sweep(tag, held));
@@ -121,12 +121,20 @@ export class Janitor {
     return ids.filter((id) => held?.execution(id) !== true);
   }
 
-  private async enforceDeadlines(tag: string): Promise<void> {
-    for (const id of await this.due(this.lifecycle.valkey.keys.shard(tag, 'deadlines'))) {
-      await this.guard(this.lifecycle.executions.stop(id, { reason: 'timeout', actor: 'belay' }));
-      await this.lifecycle.valkey.redis.zrem(this.lifecycle.valkey.keys.shard(tag, 'deadlines'), id);
-      this.dag.requestStop({ executionId: id, reason: 'timeout', by: 'belay' });
+  private async enforceDeadlines(tag: string, held: Held): Promise<void> {
+    for (const id of await this.due(this.lifecycle.valkey.keys.shard(tag, 'deadlines'), held)) {
+      await this.guard(this.stopLate(id));
     }
+  }
+
+  /** The script that stops it takes the deadline out: one whose stop fails is asked again by the next pass. */
+  private async stopLate(id: string): Promise<void> {
+    const { already } = await this.lifecycle.executions.stop(id, {
+      reason: 'timeout',
+      actor: 'belay',
+      isLate: true,
+    });
+    if (!already) this.dag.requestStop({ executionId: id, reason: 'timeout', by: 'belay' });
   }
 
   private async advance(tag: string, held: Held): Promise<void> {
@@ -135,7 +143,7 @@ export class Janitor {
     }
   }
 
-  /** Executions that stop while agents of them live, and no order reaches those: their process died in between. */
+  /** Executions that stop while agents of them live: the killswitch places an order where no open one reaches those. */
   private async orderStops(tag: string, held: Held): Promise<void> {
     const { redis, keys } = this.lifecycle.valkey;
     const index = keys.shard(tag, 'idx:exe:stopping');
@@ -146,10 +154,8 @@ export class Janitor {
   private async orderStop(id: string): Promise<void> {
     const { redis, keys, quarantine } = this.lifecycle.valkey;
     const key = keys.execution(id);
-    const [order, live, reason] = await quarantine.reading(key, async () =>
-      redis.hmget(key, 'orderId', 'live', 'reason'),
-    );
-    if (order === null && Number(live) > 0)
+    const [live, reason] = await quarantine.reading(key, async () => redis.hmget(key, 'live', 'reason'));
+    if (Number(live) > 0)
       this.dag.requestStop({ executionId: id, reason: (reason ?? 'error') as 'error', by: 'belay' });
   }
 

@@ -35,6 +35,7 @@ describe('R51 R55 what is not running when the glass is broken', () => {
     slot.granted({
       fence: { agentId: JOB.agentId, owner: WORKER, epoch: 1 },
       claimedAt: 1,
+      born: 1,
       pool: 'default',
       labels: {},
       node: {},

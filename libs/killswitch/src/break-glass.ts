@@ -1,7 +1,6 @@
 import {
   scopeCovers,
   type LocalKillRequest,
-  type Order,
   type Scope,
   type StopReport,
   type TargetReceipt,
@@ -65,7 +64,7 @@ export class BreakGlass {
       mode: request.mode,
       by: request.by,
       endsAs: 'killed',
-      order: this.asOrder(id, request),
+      local: { scope, ...(request.note === undefined ? {} : { note: request.note }) },
       ...(request.graceMs === undefined ? {} : { graceMs: request.graceMs }),
     });
     const proofs = await Promise.all(
@@ -99,22 +98,6 @@ export class BreakGlass {
         : { ...base, outcome: 'already-ended', detail: 'it was never started' };
     const wasStopped = seen.signals.length > 0 && !endedBefore;
     return { ...base, outcome: wasStopped ? 'killed' : 'already-ended', report: seen };
-  }
-
-  /** Agents keep the id of what ended them, whether or not the orders log has it. */
-  private asOrder(id: string, { scope, mode, graceMs, note, by }: LocalKillRequest): Order {
-    return {
-      id,
-      seq: '',
-      kind: 'kill',
-      scope,
-      mode,
-      reason: 'killswitch',
-      by,
-      placedAt: 0,
-      ...(graceMs === undefined ? {} : { graceMs }),
-      ...(note === undefined ? {} : { note }),
-    };
   }
 }
 

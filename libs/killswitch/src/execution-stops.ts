@@ -51,7 +51,7 @@ export class ExecutionStops {
     const record = await this.waitForEnd(executionId);
     // An earlier order may be the one that stopped it: its receipt is the one answered.
     if (record.orderId !== undefined && record.orderId !== order.id)
-      await this.giver.waitForReceipt(record.orderId);
+      await this.giver.waitForReceipt(record.orderId).catch(unlessNotFound);
     return patiently(async () => this.response(record));
   }
 

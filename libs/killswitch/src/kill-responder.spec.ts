@@ -55,7 +55,7 @@ function slot(executionId: string, index: number): AgentSlot {
   const agentId = `agt_${executionId.slice(4)}-${index}-1`;
   const made = new AgentSlot({ agentId, executionId, nodeId: `n${index}`, attempt: 1 }, WORKER);
   const fence = { agentId, owner: WORKER, epoch: 1 };
-  made.granted({ fence, claimedAt: 1, pool: 'default', labels: {}, node: {} });
+  made.granted({ fence, claimedAt: 1, born: 1, pool: 'default', labels: {}, node: {} });
   return made;
 }
 

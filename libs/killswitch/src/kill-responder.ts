@@ -3,7 +3,6 @@ import {
   holdOf,
   scopeCovers,
   type Order,
-  type Ring,
   type StopReport,
   type TargetLatency,
   type TargetReceipt,
@@ -15,7 +14,7 @@ import { Subject, type Observable, type Subscription } from 'rxjs';
 import { ArmedStore, type GuardAnswer } from './armed-store';
 import { readDoorbell } from './doorbell';
 import { NEVER_HELD } from './holds';
-import type { OrderStore } from './order-store';
+import type { HeldOrder, OrderStore } from './order-store';
 
 /** How far back a log that lost its end is read again: its clock may be another machine's. Milliseconds. */
 const REWIND_MS = 60_000;
@@ -142,7 +141,8 @@ export class KillResponder {
       if (here.length === 0) idle.push(orderId);
       if (here.every(({ served }) => served.has(orderId))) continue;
       const order = this.watched.get(orderId) ?? (await this.orders.get(orderId));
-      if (order !== undefined) this.caughtUp += this.obey({ order, targets: agentIds });
+      // Those it names, and none by their age.
+      if (order !== undefined) this.caughtUp += this.obey({ order, targets: agentIds, reach: {} });
     }
     // Agents that are not here any more are somebody else's to report, as long as their order is there.
     const some = idle.slice(0, ASKED_AT_ONCE);
@@ -176,19 +176,20 @@ export class KillResponder {
   }
 
   private async readLog(): Promise<void> {
-    for (const { seq, order } of await this.orders.since(this.cursor)) {
-      if (order !== undefined) this.caughtUp += this.obey({ order });
+    for (const { seq, held } of await this.orders.since(this.cursor)) {
+      if (held !== undefined) this.caughtUp += this.obey(held);
       // Order by order: one that is not obeyed is read again, and those before it are not.
       this.cursor = seq;
     }
   }
 
   /**
-   * Begins to serve what is in scope, now. Repeatable. Returns how many it began with at once: what was claimed before
-   * the order was placed, and what is named. It also reaches what was claimed later, while it is open; a late reading of
-   * the log must not reach what began after its end (an execution may have been retried), so for those it is asked first.
+   * Begins to serve what is in scope, now. Repeatable. Returns how many it began with at once: what had begun when the
+   * order was resolved, or by now where it is not, and what is named. It also reaches what was claimed later, while it is
+   * open; a late reading of the log must not reach what began after its end (an execution may have been retried), so for
+   * those it is asked first. No clock is looked at: the shard's and the one orders are placed by are two.
    */
-  obey({ order, targets }: Ring): number {
+  obey({ order, reach, targets }: HeldOrder & { readonly targets?: readonly string[] }): number {
     this.orders.keep(order);
     if (order.kind === 'thaw') this.noteThaw(order);
     if (this.isOvertaken(order)) {
@@ -198,8 +199,10 @@ export class KillResponder {
     }
     this.watched.set(order.id, order);
     const named = new Set(targets);
-    const before = (slot: AgentSlot): boolean =>
-      order.scope.type === 'agent' || (slot.claimedAt !== undefined && slot.claimedAt <= order.placedAt);
+    const before = ({ born, executionId }: AgentSlot): boolean =>
+      order.scope.type === 'agent' ||
+      (born !== undefined &&
+        (reach === undefined || born <= (reach[this.valkey.keys.tagOf(executionId)] ?? -1)));
     const now = (slot: AgentSlot): boolean =>
       this.isNews(order, slot) &&
       (named.has(slot.agentId) || (this.covers(order, slot) && before(slot)) || this.takesOff(order, slot));

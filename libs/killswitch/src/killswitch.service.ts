@@ -1,16 +1,21 @@
 import {
+  BelayError,
+  EXECUTION_MACHINE,
+  isEnded,
   isWide,
   NotFoundError,
   type AgentRecord,
   type BelayEvent,
   type Latch,
   type Order,
+  type Reach,
+  type OrderState,
   type Receipt,
   type Scope,
 } from '#libs/contracts';
-import type { DagExecutor } from '#libs/executions';
+import type { DagExecutor, StopNeeded } from '#libs/executions';
 import type { LifecycleService } from '#libs/lifecycle';
-import { isCorrupt, patiently, type ChangeFeed } from '#libs/valkey';
+import { isCorrupt, patiently, within, type ChangeFeed } from '#libs/valkey';
 import type { Subscription } from 'rxjs';
 import { ulid } from 'ulid';
 import { ExecutionStops } from './execution-stops';
@@ -33,12 +38,21 @@ export interface KillswitchOptions {
   readonly onError?: (error: unknown) => void;
 }
 
+/** What an order did to one execution. */
+interface Halted {
+  readonly id: string;
+  /** It began after the order: it is left alone. */
+  readonly isSpared: boolean;
+  /** By this order, and no other. */
+  readonly isStopped: boolean;
+}
+
 /** Executions acted on at a time. */
 const AT_A_TIME = 32;
-/** After an unknown id, how long every id is looked up first. Milliseconds. */
-const DOUBT_MS = 10_000;
 /** Stopping executions of a shard that one sweep looks at, while orders are overdue. */
 const MOST_STOPPING = 1_000;
+/** What a scope names is looked up first, unless its shard does not answer: a kill does not wait for that. Milliseconds. */
+const LOOK_UP_MS = 500;
 /** A worker that has not reported by then may have died between an end and its report. Milliseconds. */
 const REPAIR_AFTER_MS = 900;
 
@@ -51,8 +65,6 @@ export class KillswitchService {
   private renewals: Subscription | undefined;
   private recalling: Promise<void> | undefined;
   private recallAgain = false;
-  /** Monotonic time until which a scope is looked up before its order is placed. */
-  private doubtUntil = 0;
   /** Open orders, and since when this process has seen them: monotonic, since clocks of two machines differ. */
   private readonly openSince = new Map<string, number>();
   private readonly scopes: ScopeResolver;
@@ -76,12 +88,29 @@ export class KillswitchService {
 
   /** Answers the executions' own need for a stop: a node failed for good, a deadline, a budget, an abort signal. */
   start(): void {
-    this.subscription ??= this.dag.stopNeeded$.subscribe(({ executionId, reason, by }) => {
-      this.give({ scope: { type: 'execution', executionId }, reason, by }).catch((error: unknown) =>
-        this.options.onError?.(error),
-      );
+    this.subscription ??= this.dag.stopNeeded$.subscribe((stop) => {
+      this.stopNeeded(stop).catch((error: unknown) => this.options.onError?.(error));
     });
     this.renewals ??= this.lifecycle.valkey.renewed$.subscribe(() => void this.recall());
+  }
+
+  /** An order of its own, unless the one its record names is open. An id that no order has is no order's. */
+  private async stopNeeded({ executionId, reason, by }: StopNeeded): Promise<void> {
+    const record = await this.lifecycle.executions.get(executionId).catch((error: unknown) => {
+      if (isCorrupt(error)) return undefined;
+      throw error;
+    });
+    if (record !== undefined && isEnded(EXECUTION_MACHINE, record.state)) return;
+    if (record?.orderId !== undefined && (await this.stateOf(record.orderId)) === 'open') return;
+    await this.give({ scope: { type: 'execution', executionId }, reason, by });
+  }
+
+  /** Undefined: nobody has it. */
+  private async stateOf(orderId: string): Promise<OrderState | undefined> {
+    return this.orders.state(orderId).catch((error: unknown) => {
+      if (error instanceof NotFoundError) return undefined;
+      throw error;
+    });
   }
 
   stopListening(): void {
@@ -120,7 +149,7 @@ export class KillswitchService {
   /** Whom an order for that scope would reach now. Changes nothing. @throws NotFoundError */
   async dryRun(scope: Scope): Promise<DryRun> {
     await this.scopes.assertKnown(scope);
-    const executions = await this.scopes.executions(scope, Number.MAX_SAFE_INTEGER);
+    const executions = await this.scopes.executions(scope);
     const live = await this.scopes.liveAgents(scope);
     const whole = scope.type === 'selector' ? await this.liveOf(executions) : [];
     const agents = new Map([...live, ...whole].map((agent) => [agent.id, agent]));
@@ -140,29 +169,38 @@ export class KillswitchService {
    * named. @throws NotFoundError when the scope names what does not exist
    */
   async give(request: OrderRequest): Promise<Order> {
-    // What can only be one agent or execution is stopped first and looked up meanwhile: a look costs the time of a kill.
-    const known = patiently(async () => this.scopes.assertKnown(request.scope));
-    known.catch(() => undefined);
-    const isSure = isWide(request.scope) || request.kind === 'freeze' || performance.now() < this.doubtUntil;
-    if (isSure) await known;
-    const { order, replicated } = await this.place(request);
-    try {
-      await known;
-    } catch (error) {
-      // The server went away meanwhile: the order stands, and the sweep carries it out.
-      if (!(error instanceof NotFoundError)) throw error;
-      // Whoever asks for what does not exist must not fill the log of orders: for a while it is looked up first.
-      this.doubtUntil = performance.now() + DOUBT_MS;
-      await this.orders.addTargets(order.id, [], true);
-      throw error;
-    }
+    const { order, replicated, latchLost } = await this.place(request, await this.lookUp(request.scope));
     // What fails here is done by the next sweep: the order itself is durable and announced.
     await patiently(async () => this.carryOut(order));
     await replicated;
+    if (latchLost)
+      throw new BelayError(
+        'CORRUPT_RECORD',
+        `The kill was given as ${order.id}, but without its latch: the list of latches cannot be written. See to it with: belay quarantine`,
+        { details: { orderId: order.id } },
+      );
     return order;
   }
 
-  private async place(request: OrderRequest): Promise<PlacedOrder> {
+  /**
+   * Whether it names what exists, and how much had begun there: an order for what nobody knows leaves no trace. One round
+   * trip. @throws NotFoundError
+   */
+  private async lookUp(scope: Scope): Promise<Reach | undefined> {
+    const look = patiently(async () =>
+      Promise.all([this.scopes.assertKnown(scope), this.scopes.reachOf(scope)]),
+    );
+    look.catch(() => undefined);
+    try {
+      const found = await within(look, LOOK_UP_MS);
+      return found?.[1];
+    } catch (error) {
+      if (error instanceof NotFoundError) throw error;
+      return undefined;
+    }
+  }
+
+  private async place(request: OrderRequest, reach: Reach | undefined): Promise<PlacedOrder> {
     const { kind = 'kill', scope, mode = 'graceful', reason = 'killswitch', by, graceMs, note } = request;
     const id = `ord_${ulid()}`;
     const latch =
@@ -180,6 +218,7 @@ export class KillswitchService {
         ...(graceMs === undefined ? {} : { graceMs }),
         ...(note === undefined ? {} : { note }),
         ...(latch === undefined ? {} : { latchId: latch.id }),
+        ...(reach === undefined ? {} : { reach }),
       },
       latch,
     );
@@ -192,14 +231,17 @@ export class KillswitchService {
   async carryOut(order: Order): Promise<void> {
     const { kind, scope } = order;
     if (await this.holds.isOvertaken(order)) return this.holds.settleOvertaken(order);
-    const before = await this.reaches(order);
-    const executions = kind === 'thaw' ? [] : await this.scopes.executions(scope, before);
-    await this.each(executions, async (id) => this.haltOne(id, order));
-    const named = await this.targetsOf(order, executions, before);
+    const reach = await this.reachOf(order);
+    const executions = kind === 'thaw' ? [] : await this.scopes.executions(scope);
+    const halted: Halted[] = [];
+    await this.each(executions, async (id) => halted.push(await this.haltOne(id, order, reach)));
+    const held = halted.filter(({ isSpared }) => !isSpared).map(({ id }) => id);
+    const named = await this.targetsOf(order, held, reach);
+    const stopped = halted.filter(({ isStopped }) => isStopped).map(({ id }) => id);
     await this.orders.addTargets(
       order.id,
       named.map((agent) => targetOf(agent, 'pending')),
-      true,
+      { reach, stopped },
       named.reduce((longest, { graceMs = 0 }) => Math.max(longest, graceMs), 0),
     );
     await this.orders.ring(
@@ -207,29 +249,27 @@ export class KillswitchService {
       named.map((agent) => agent.id),
     );
     if (named.some((agent) => outcomeFor(kind, agent) === 'unconfirmed')) await this.repair(order.id);
-    if (kind === 'kill') await this.each(executions, async (id) => this.dag.drive(id));
+    if (kind === 'kill') await this.each(held, async (id) => this.dag.drive(id));
   }
 
   /**
-   * What began until then is the order's; Valkey's clock. While its latch holds, nothing in its scope began after it, and no
-   * clock is asked: a server's may step, and two servers have two.
+   * What is the order's by its age: what had begun when it was asked, or else when its targets were first named. By counts,
+   * since the clock of a shard and the one orders are placed by are two, and each may step.
    */
-  private async reaches({ latchId, placedAt }: Order): Promise<number> {
-    if (latchId === undefined) return placedAt;
-    const isHeld = (await this.latches.list()).some(({ id }) => id === latchId);
-    return isHeld ? Number.MAX_SAFE_INTEGER : placedAt;
+  private async reachOf(order: Order): Promise<Reach> {
+    const reach =
+      order.reach ?? (await this.orders.reach(order.id)) ?? (await this.lifecycle.agents.beginnings());
+    this.orders.keepReach(order, reach);
+    return reach;
   }
 
-  private async haltOne(id: string, order: Order): Promise<void> {
-    const { kind, reason, by, note } = order;
+  private async haltOne(id: string, order: Order, reach: Reach): Promise<Halted> {
+    const { kind, by, note } = order;
     const said = note === undefined ? {} : { note };
-    if (kind === 'kill') {
-      const { id: orderId, placedAt } = order;
-      await this.lifecycle.executions.stop(id, { reason, orderId, placedAt, actor: by, ...said });
-      return;
-    }
+    if (kind === 'kill') return this.stopOne(id, order, reach);
+    const halted = { id, isSpared: false, isStopped: false };
     // Its giver has paused it: a second time could come after somebody resumed it.
-    if (order.scope.type === 'execution') return;
+    if (order.scope.type === 'execution') return halted;
     // One that ended meanwhile, or has not begun, has nothing to pause.
     await this.lifecycle.executions
       .pause(id, {
@@ -239,32 +279,56 @@ export class KillswitchService {
         ...(order.latchId === undefined ? {} : { heldBy: order.latchId }),
       })
       .catch(() => undefined);
+    return halted;
+  }
+
+  private async stopOne(id: string, order: Order, reach: Reach): Promise<Halted> {
+    const { reason, by, note, id: orderId } = order;
+    const count = reach[this.lifecycle.valkey.keys.tagOf(id)];
+    const request = {
+      reason,
+      orderId,
+      actor: by,
+      ...(note === undefined ? {} : { note }),
+      ...(count === undefined ? {} : { reach: count }),
+    };
+    let answer = await this.lifecycle.executions.stop(id, request);
+    const { orderId: other } = answer;
+    if (answer.state === 'stopping' && other !== undefined && other !== orderId) {
+      // A failover lost it: the record must name one whose receipt can be read.
+      if ((await this.stateOf(other)) === undefined)
+        answer = await this.lifecycle.executions.stop(id, { ...request, replaces: other });
+    }
+    return {
+      id,
+      isSpared: answer.spared === true,
+      isStopped: answer.spared !== true && answer.orderId === orderId,
+    };
   }
 
   /**
    * The agents an order must be confirmed for: the live ones, then those it ended before they could be read. A wide
-   * order takes agents that were claimed before it, or belong to an execution it holds; while it is open, workers name
+   * order takes agents within its reach, or that belong to an execution it holds; while it is open, workers name
    * what they claimed later.
    */
-  private async targetsOf(
-    order: Order,
-    executions: readonly string[],
-    before: number,
-  ): Promise<AgentRecord[]> {
+  private async targetsOf(order: Order, executions: readonly string[], reach: Reach): Promise<AgentRecord[]> {
+    const { keys } = this.lifecycle.valkey;
     const inScope = new Set(executions);
     // In this order on the shard's connection: what leaves the first in between is in the second.
     const [live, whole, ended, unproved] = await Promise.all([
       this.scopes.liveAgents(order.scope),
       // Labels of a node may take it out of a selector that its execution is in: stopped or frozen as a whole, it is all in.
       order.scope.type === 'selector' ? this.liveOf(executions) : [],
-      this.lifecycle.agents.endedSince(order.placedAt),
+      this.lifecycle.agents.endedBy(order.id),
       order.kind === 'kill' ? this.lifecycle.agents.unproved() : [],
     ]);
     const wasThere = (agent: AgentRecord): boolean =>
-      !isWide(order.scope) || agent.createdAt <= before || inScope.has(agent.executionId);
+      !isWide(order.scope) ||
+      inScope.has(agent.executionId) ||
+      (agent.born ?? 0) <= (reach[keys.tagOf(agent.executionId)] ?? Number.MAX_SAFE_INTEGER);
     const named = new Map<string, AgentRecord>();
     for (const agent of [...live, ...whole]) if (wasThere(agent)) named.set(agent.id, agent);
-    for (const agent of ended) if (agent.orderId === order.id) named.set(agent.id, agent);
+    for (const agent of ended) named.set(agent.id, agent);
     // Lost with their worker and never seen dead: they may still run, so no receipt is complete without them.
     for (const agent of unproved)
       if (this.scopes.covers(order.scope, agent) || inScope.has(agent.executionId))
@@ -304,6 +368,18 @@ export class KillswitchService {
         if (timeoutMs >= limitMs) await this.orders.expire(orderId);
         return this.orders.receipt(orderId);
       });
+  }
+
+  /**
+   * A person takes it on themselves that what is missing will not be confirmed. The lost attempts it names are written off:
+   * no later order asks for them, and a retry may run them again. Repeatable. @throws NotFoundError
+   */
+  async close(orderId: string, by: string, note: string): Promise<void> {
+    await this.orders.close(orderId, by, note);
+    const { closed, targets } = await this.orders.receipt(orderId);
+    if (closed === undefined) return;
+    const lost = targets.filter(({ outcome }) => outcome === 'unconfirmed');
+    await this.each(lost, async ({ agentId }) => this.lifecycle.agents.writeOff(agentId, { orderId, by }));
   }
 
   /** A latch on its own: nothing in its scope starts any more. Resolves when that holds. @throws NotFoundError */

@@ -14,8 +14,8 @@ import {
   type Order,
   type OrderKind,
   type OrderState,
+  type Reach,
   type Receipt,
-  type Ring,
   type StopReport,
   type TargetOutcome,
   type TargetReceipt,
@@ -54,8 +54,17 @@ interface KeptOrder {
   readonly given: boolean;
 }
 
+/** An order as the store has it. */
+export interface HeldOrder {
+  readonly order: Order;
+  /** What it is for by its age; undefined: everything that has begun by now, since its targets are not all named yet. */
+  readonly reach: Reach | undefined;
+}
+
 export interface PlacedOrder {
   readonly order: Order;
+  /** The kill is placed and its latch is not: the list of latches is corrupt. */
+  readonly latchLost: boolean;
   readonly created: boolean;
   /** Resolves within some 150 ms and never rejects; see Receipt.replicated. */
   readonly replicated: Promise<boolean | undefined>;
@@ -105,13 +114,21 @@ export class OrderStore {
     const replicated = replication
       .reached(mark)
       .then(async (reached) => this.noteReplicated(order.id, reached));
-    return { order, created: reply['created'] as boolean, replicated };
+    const latchLost = reply['latchLost'] === true;
+    return { order, created: reply['created'] as boolean, latchLost, replicated };
   }
 
   private async noteReplicated(orderId: string, reached: boolean | undefined): Promise<boolean | undefined> {
     if (reached !== undefined)
       await this.call('noteReplicated', orderId, [reached ? 1 : 0]).catch(() => undefined);
     return reached;
+  }
+
+  /** What it was found to reach is kept with it: given again after a failover, it reaches no more. */
+  keepReach(order: Order, reach: Reach): void {
+    const kept = this.kept.get(order.id);
+    if (kept !== undefined && kept.order.reach === undefined)
+      this.kept.add(order.id, { ...kept, order: { ...kept.order, reach } });
   }
 
   /** Keeps an order that another process gave, so that it can be stored again. */
@@ -137,24 +154,32 @@ export class OrderStore {
     return kept.filter(({ given }) => given).map(({ order }) => order);
   }
 
-  /** Names targets; with `resolved` the list is complete. False: the order is over and takes no more. */
+  /**
+   * Names targets; with `resolved` the list is complete, and so is the one of the executions it stopped. False: the order
+   * is over and takes no more.
+   */
   async addTargets(
     orderId: string,
     targets: readonly TargetReceipt[],
-    resolved: boolean,
+    resolved: boolean | { readonly reach: Reach; readonly stopped: readonly string[] },
     longestGraceMs = 0,
   ): Promise<boolean> {
+    const { reach, stopped = [] } = typeof resolved === 'boolean' ? {} : resolved;
+    for (let i = 0; i < stopped.length; i += CHUNK)
+      await this.call('addTargets', orderId, ['[]', 0, 0, JSON.stringify(stopped.slice(i, i + CHUNK)), '']);
     let taken = true;
     const groups = Math.max(1, Math.ceil(targets.length / CHUNK));
     for (let i = 0; i < groups; i++) {
       const pairs = targets
         .slice(i * CHUNK, (i + 1) * CHUNK)
         .map((t) => [t.agentId, JSON.stringify(t), t.outcome === 'pending' ? t.workerId : '']);
-      const last = resolved && i === groups - 1;
+      const last = resolved !== false && i === groups - 1;
       const reply = await this.call('addTargets', orderId, [
         JSON.stringify(pairs),
         last ? 1 : 0,
         longestGraceMs,
+        '[]',
+        last && reach !== undefined ? JSON.stringify(reach) : '',
       ]);
       taken = reply['taken'] === true;
     }
@@ -168,7 +193,10 @@ export class OrderStore {
     }
   }
 
-  private async publish(ring: Ring): Promise<void> {
+  private async publish(ring: {
+    readonly order: Order;
+    readonly targets?: readonly string[];
+  }): Promise<void> {
     await this.valkey.redis.publish(this.valkey.keys.doorbellChannel, JSON.stringify(ring));
   }
 
@@ -275,8 +303,12 @@ export class OrderStore {
     if (!isOrderId(orderId)) throw new NotFoundError('order', orderId);
     const { redis, keys, quarantine } = this.valkey;
     const key = keys.order(orderId);
-    const [fields, rows] = await quarantine.reading(key, async () =>
-      Promise.all([redis.hgetall(key), redis.hgetall(keys.orderTargets(orderId))]),
+    const [fields, rows, executions] = await quarantine.reading(key, async () =>
+      Promise.all([
+        redis.hgetall(key),
+        redis.hgetall(keys.orderTargets(orderId)),
+        redis.smembers(`${key}:stopped`),
+      ]),
     );
     if (fields['order'] === undefined) throw new NotFoundError('order', orderId);
     const targets = Object.entries(rows)
@@ -299,6 +331,7 @@ export class OrderStore {
       ...at('resolvedAt'),
       ...at('completedAt'),
       ...(replicated === undefined ? {} : { replicated: replicated === '1' }),
+      ...(executions.length === 0 ? {} : { executions: executions.sort() }),
       ...(latch === undefined || latch === '' ? {} : { latch }),
       ...(closedAt === undefined
         ? {}
@@ -333,66 +366,79 @@ export class OrderStore {
     }
   }
 
+  /** What an order was found to reach; undefined: its targets are not all named yet, or nobody has it. */
+  async reach(orderId: string): Promise<Reach | undefined> {
+    return (await this.readable(orderId))?.reach;
+  }
+
   /** Orders not complete yet. */
   async open(): Promise<Order[]> {
     const { redis, keys, quarantine } = this.valkey;
-    const ids = await redis.smembers(keys.shard(keys.control, 'orders:open'));
+    const key = keys.shard(keys.control, 'orders:open');
+    const ids = (await quarantine.readable(key, async () => redis.smembers(key))) ?? [];
     const held = await quarantine.held(keys.control);
-    return this.many(
-      ids.filter((id) => !held.record(keys.order(id)) && !held.record(keys.order(id), 'order')),
+    const found = await Promise.all(
+      ids
+        .filter((id) => !held.record(keys.order(id)) && !held.record(keys.order(id), 'order'))
+        .map(async (id) => this.readable(id)),
     );
+    return found.flatMap((one) => (one === undefined ? [] : [one.order]));
   }
 
   /** Newest first. */
   async list(limit = 50): Promise<Receipt[]> {
-    const { redis, keys } = this.valkey;
-    const ids = await redis.zrevrange(keys.shard(keys.control, 'idx:ord'), 0, limit - 1);
+    const { redis, keys, quarantine } = this.valkey;
+    const key = keys.shard(keys.control, 'idx:ord');
+    const ids = (await quarantine.readable(key, async () => redis.zrevrange(key, 0, limit - 1))) ?? [];
     const found = await Promise.all(ids.map(async (id) => this.receipt(id).catch(() => undefined)));
     return found.filter((receipt) => receipt !== undefined);
   }
 
   /** What the log holds after `cursor`, oldest first; without its order where that is gone or cannot be read. */
-  async since(cursor: string): Promise<{ seq: string; order?: Order }[]> {
-    const { redis, keys } = this.valkey;
-    const rows = await redis.xrange(keys.shard(keys.control, 'orders'), `(${cursor}`, '+', 'COUNT', 1_000);
-    const orders = await Promise.all(rows.map(async ([, values]) => this.readable(values[1] ?? '')));
-    return rows.map(([seq], i) => {
-      const order = orders[i];
-      return order === undefined ? { seq } : { seq, order };
-    });
+  async since(cursor: string): Promise<{ seq: string; held: HeldOrder | undefined }[]> {
+    const { redis, keys, quarantine } = this.valkey;
+    const key = keys.shard(keys.control, 'orders');
+    const rows = await quarantine.readable(key, async () =>
+      redis.xrange(key, `(${cursor}`, '+', 'COUNT', 1_000),
+    );
+    return Promise.all(
+      (rows ?? []).map(async ([seq, values]) => ({ seq, held: await this.readable(values[1] ?? '') })),
+    );
   }
 
   /**
    * An order by its id, as the store has it, with those of `agentIds` that are its targets. Undefined: there is none,
    * or it cannot be read. One round trip: it is on the way of every kill.
    */
-  async ringOf(orderId: string, agentIds: readonly string[]): Promise<Ring | undefined> {
+  async ringOf(
+    orderId: string,
+    agentIds: readonly string[],
+  ): Promise<(HeldOrder & { readonly targets: readonly string[] }) | undefined> {
     const { redis, keys } = this.valkey;
-    const [order, held] = await Promise.all([
+    const [held, named] = await Promise.all([
       this.readable(orderId),
       agentIds.length === 0 ? [] : redis.hmget(keys.orderTargets(orderId), ...agentIds),
     ]);
-    return order && { order, targets: agentIds.filter((_, i) => typeof held[i] === 'string') };
+    return held && { ...held, targets: agentIds.filter((_, i) => typeof named[i] === 'string') };
   }
 
   /** Undefined: there is none, or it cannot be read. */
   async get(orderId: string): Promise<Order | undefined> {
-    return this.readable(orderId);
-  }
-
-  private async many(ids: readonly string[]): Promise<Order[]> {
-    const found = await Promise.all(ids.map(async (id) => this.readable(id)));
-    return found.filter((order) => order !== undefined);
+    return (await this.readable(orderId))?.order;
   }
 
   /** One order that cannot be read must not keep a worker, or a sweep, from all the others (R31). */
-  private async readable(id: string): Promise<Order | undefined> {
+  private async readable(id: string): Promise<HeldOrder | undefined> {
     const { redis, keys, quarantine } = this.valkey;
     if (!isOrderId(id)) return undefined;
     const key = keys.order(id);
     return quarantine.readable(key, async () => {
-      const text = await redis.hget(key, 'order');
-      return text === null ? undefined : readOrder(key, id, text);
+      const [text, resolvedAt, reach] = await redis.hmget(key, 'order', 'resolvedAt', 'reach');
+      if (typeof text !== 'string') return undefined;
+      const order = readOrder(key, id, text);
+      if (order.reach !== undefined) return { order, reach: order.reach };
+      const isResolved = typeof resolvedAt === 'string';
+      return { order, reach: isResolved ? parseStored<Reach>(key, reach ?? '{}', 'reach') : undefined };
     });
   }
 

@@ -1,10 +1,14 @@
 import {
   conditionsOf,
   isEnded,
+  isExecutionId,
+  NotFoundError,
   AGENT_MACHINE,
   scopeCovers,
+  parseAgentId,
   selectorMatches,
   type AgentRecord,
+  type Reach,
   type Scope,
 } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
@@ -27,9 +31,38 @@ export class ScopeResolver {
   }
 
   private async lookUp(scope: Scope): Promise<void> {
-    if (scope.type === 'execution') await this.lifecycle.executions.get(scope.executionId);
+    if (scope.type === 'execution') await this.lookUpExecution(scope.executionId);
     else if (scope.type === 'agent') await this.lifecycle.agents.get(scope.agentId);
-    else if (scope.type === 'worker') await this.lifecycle.workers.get(scope.workerId);
+    else if (scope.type === 'worker')
+      await this.lifecycle.workers.get(scope.workerId).catch(this.unlessLost(scope));
+  }
+
+  private async lookUpExecution(executionId: string): Promise<void> {
+    const { redis, keys } = this.lifecycle.valkey;
+    if (isExecutionId(executionId) && (await redis.exists(keys.execution(executionId))) === 1) return;
+    await this.unlessLost({ type: 'execution', executionId })(new NotFoundError('execution', executionId));
+  }
+
+  /** Its record may have expired while something of it was never seen dead. */
+  private unlessLost(scope: Scope): (error: unknown) => Promise<void> {
+    return async (error) => {
+      if (!(error instanceof NotFoundError)) throw error;
+      if (!(await this.lifecycle.agents.unproved()).some((agent) => this.covers(scope, agent))) throw error;
+    };
+  }
+
+  /** How much had begun in the shard of what the scope names; undefined of a scope that is in all of them. */
+  async reachOf(scope: Scope): Promise<Reach | undefined> {
+    const { keys } = this.lifecycle.valkey;
+    const executionId =
+      scope.type === 'execution'
+        ? scope.executionId
+        : scope.type === 'agent'
+          ? parseAgentId(scope.agentId)?.executionId
+          : undefined;
+    return executionId === undefined
+      ? undefined
+      : this.lifecycle.agents.beginnings([keys.tagOf(executionId)]);
   }
 
   /** Agents not yet ended. */
@@ -55,23 +88,21 @@ export class ScopeResolver {
     return scopeCovers(scope, { agentId: id, executionId, workerId: owner, pool, labels });
   }
 
-  /** Executions a scope holds as a whole, created until then. A pool or a worker holds none: their nodes run elsewhere too. */
-  async executions(scope: Scope, until: number): Promise<string[]> {
+  /** Live executions a scope holds as a whole. A pool or a worker holds none: their nodes run elsewhere too. */
+  async executions(scope: Scope): Promise<string[]> {
     if (scope.type === 'execution') return [scope.executionId];
-    if (scope.type === 'all') return this.liveExecutions(until);
+    if (scope.type === 'all') return this.liveExecutions();
     if (scope.type !== 'selector') return [];
-    return this.matching(scope.selector, await this.liveExecutions(until));
+    return this.matching(scope.selector, await this.liveExecutions());
   }
 
-  private async liveExecutions(until: number): Promise<string[]> {
+  private async liveExecutions(): Promise<string[]> {
     const { redis, keys } = this.lifecycle.valkey;
     const lists = await Promise.all(
       keys
         .tags()
         .flatMap((tag) =>
-          LIVE_STATES.map(async (state) =>
-            redis.zrangebyscore(keys.shard(tag, `idx:exe:${state}`), '-inf', until),
-          ),
+          LIVE_STATES.map(async (state) => redis.zrange(keys.shard(tag, `idx:exe:${state}`), 0, '-1')),
         ),
     );
     return lists.flat();

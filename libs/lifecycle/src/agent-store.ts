@@ -33,6 +33,8 @@ export type Claim =
       readonly fence: Fence;
       /** Valkey's clock. */
       readonly claimedAt: number;
+      /** Its number among all that has begun in its shard. */
+      readonly born: number;
       readonly pool: string;
       /** The execution's and the node's together. */
       readonly labels: Readonly<Record<string, string>>;
@@ -138,6 +140,7 @@ export class AgentStore {
     const head = JSON.parse(reply[0]) as ScriptReply & {
       epoch: number;
       claimedAt: number;
+      born?: number;
       name: string;
       pool: string;
       labels?: Record<string, string>;
@@ -160,6 +163,7 @@ export class AgentStore {
       claimed: true,
       fence: { agentId: job.agentId, owner: workerId, epoch: head.epoch },
       claimedAt: head.claimedAt,
+      born: head.born ?? 0,
       pool: head.pool,
       labels: head.labels ?? {},
       executionName: head.name,
@@ -247,8 +251,8 @@ export class AgentStore {
     if (parsed === undefined) throw new NotFoundError('agent', agentId);
     const key = this.keys.execution(parsed.executionId, 'agents');
     const agent = await this.quarantine.reading(key, async () => {
-      const text = await this.redis.hget(key, agentId);
-      if (text === null) throw new NotFoundError('agent', agentId);
+      const text = (await this.redis.hget(key, agentId)) ?? (await this.remains([agentId]))[0];
+      if (text === undefined) throw new NotFoundError('agent', agentId);
       return decodeAgent(key, agentId, text);
     });
     return { ...agent, ...(await this.saidBy(agent)) };
@@ -302,7 +306,7 @@ export class AgentStore {
   /** Lost attempts nobody has seen dead yet; `owner` narrows. They may still run. */
   async unproved(owner?: string): Promise<AgentRecord[]> {
     const lists = await Promise.all(
-      this.keys.tags().map(async (tag) => this.redis.zrange(this.keys.shard(tag, 'unproved'), 0, '9999')),
+      this.keys.tags().map(async (tag) => this.redis.zrange(this.keys.shard(tag, 'unproved'), 0, '-1')),
     );
     const records = await this.many(lists.flat());
     return owner === undefined ? records : records.filter((agent) => agent.owner === owner);
@@ -318,14 +322,25 @@ export class AgentStore {
     return accepted<{ proved: boolean }>(reply, 'agent', agentId).proved;
   }
 
-  /** Agents that ended since then, by Valkey's clock. */
-  async endedSince(at: number): Promise<AgentRecord[]> {
+  /** A person closed an order that names this lost attempt: nothing asks any more whether it is dead. Repeatable. */
+  async writeOff(agentId: string, { orderId, by }: { orderId: string; by: string }): Promise<void> {
+    await this.scripts.json('writeOffAgent', executionOf(agentId), [agentId, orderId, by]);
+  }
+
+  /** Agents that an order ended. */
+  async endedBy(orderId: string): Promise<AgentRecord[]> {
     const lists = await Promise.all(
-      this.keys
-        .tags()
-        .map(async (tag) => this.redis.zrangebyscore(this.keys.shard(tag, 'idx:agt:ended'), at, '+inf')),
+      this.keys.tags().map(async (tag) => this.redis.smembers(this.keys.shard(tag, `ended:${orderId}`))),
     );
     return this.many(lists.flat());
+  }
+
+  /** How much has begun so far in those shards, or in all. */
+  async beginnings(tags: readonly string[] = this.keys.tags()): Promise<Record<string, number>> {
+    const counts = await Promise.all(
+      tags.map(async (tag) => [tag, Number(await this.redis.get(this.keys.shard(tag, 'births')))] as const),
+    );
+    return Object.fromEntries(counts);
   }
 
   /** Across all shards and workers (R24); newest first. */
@@ -385,12 +400,25 @@ export class AgentStore {
         const key = this.keys.execution(executionId, 'agents');
         const texts = await this.quarantine.readable(key, async () => this.redis.hmget(key, ...group));
         if (texts === undefined) return group.map((id) => standIn(id, ''));
-        return texts.flatMap((text, i) =>
-          text === null ? [] : [this.decode(key, group[i] as string, text)],
-        );
+        const gone = group.filter((_, i) => texts[i] === null);
+        const kept = gone.length === 0 ? [] : await this.remains(gone);
+        return group.flatMap((id, i) => {
+          const text = texts[i] ?? kept[gone.indexOf(id)];
+          return text === undefined ? [] : [this.decode(key, id, text)];
+        });
       }),
     );
     return found.flat();
+  }
+
+  /** What is kept of lost attempts of one execution whose records have expired: until they are proved, and a while after. */
+  private async remains(ids: readonly string[]): Promise<(string | undefined)[]> {
+    const tag = this.keys.tagOf(executionOf(ids[0] as string));
+    const [unproved, proved] = await Promise.all([
+      this.redis.hmget(this.keys.shard(tag, 'unproved:kept'), ...ids),
+      this.redis.mget(ids.map((id) => this.keys.shard(tag, `proved:${id}`))),
+    ]);
+    return ids.map((_, i) => unproved[i] ?? proved[i] ?? undefined);
   }
 
   /** One record that cannot be read must not hide the others, nor itself (R31). */

@@ -34,8 +34,12 @@ export interface StopRequest {
   readonly actor?: string;
   readonly note?: string;
   readonly error?: RecordedError;
-  /** When the order was placed: it does not reach an execution that was retried since. Valkey's clock. */
-  readonly placedAt?: number;
+  /** The count of its shard's beginnings when it was asked: what began, or was retried, after that is left alone. */
+  readonly reach?: number;
+  /** An order that its record names and nobody has any more: this one takes its place. */
+  readonly replaces?: string;
+  /** Only if its deadline has passed, which the script sees itself. */
+  readonly isLate?: boolean;
 }
 
 export interface AdvanceResult {
@@ -208,7 +212,7 @@ export class ExecutionStore {
   async stop(
     id: string,
     request: StopRequest,
-  ): Promise<{ state: ExecutionState; already: boolean; live: number; orderId?: string }> {
+  ): Promise<{ state: ExecutionState; already: boolean; live: number; orderId?: string; spared?: boolean }> {
     return accepted(await this.scripts.json('stopExecution', id, [JSON.stringify(request)]), 'execution', id);
   }
 

@@ -351,17 +351,17 @@ describe('lost workers', () => {
   });
 });
 
-it('agents that ended since, and those that can be read beside one that cannot (R31)', async () => {
-  const since = (await life.workers.register('wrk_clock', {}, 1_000)) as unknown as { now: number };
+it('agents that an order ended, and those that can be read beside one that cannot (R31)', async () => {
   const id = await create([node('a'), node('b')], { onFailure: 'continue' });
   const [a, b] = await Promise.all((await advanceAll(life, id)).map(async (job) => claim(job)));
   if (a === undefined || b === undefined) throw new Error('two agents');
-  await life.agents.finish(a, { state: 'failed', reason: 'error' });
+  await life.agents.finish(a, { state: 'killed', orderId: 'ord_1' });
   expect((await life.agents.report(b, { costUsd: 1, badLines: 2, dropped: { events: 3 } })).overBudget).toBe(
     false,
   );
   expect(await life.agents.get(b.agentId)).toMatchObject({ dropped: { events: 3 }, costUsd: 1 });
-  expect((await life.agents.endedSince(since.now)).map((agent) => agent.id)).toContain(a.agentId);
+  expect((await life.agents.endedBy('ord_1')).map((agent) => agent.id)).toEqual([a.agentId]);
+  expect(await life.agents.endedBy('ord_2')).toEqual([]);
   await valkey.redis.hset(valkey.keys.execution(id, 'agents'), a.agentId, '{broken');
   expect(
     (await life.agents.many([a.agentId, b.agentId, `agt_${id.slice(4)}-7-1`])).map((agent) => agent.id),

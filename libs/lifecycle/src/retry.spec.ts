@@ -84,10 +84,11 @@ describe('R40 what failed for good is retried by hand', () => {
     });
     expect(await valkey.redis.zscore(deadlines, id)).not.toBeNull();
     expect(await valkey.redis.pttl(valkey.keys.execution(id, 'results'))).toBe(-1);
-    // An order placed before it and heard after it was for what ran then.
+    // An order asked for before it and heard after it was for what ran then; one asked for after it is for it.
+    const { born } = await valkey.redis.hgetall(valkey.keys.execution(id));
     expect(
-      await life.executions.stop(id, { reason: 'killswitch', orderId: 'ord_1', placedAt: 1 }),
-    ).toMatchObject({ state: 'running', already: true });
+      await life.executions.stop(id, { reason: 'killswitch', orderId: 'ord_1', reach: Number(born) - 1 }),
+    ).toMatchObject({ state: 'running', already: true, spared: true });
     const [ready, ...more] = await advanceAll(life, id);
     expect(more).toEqual([]);
     expect(ready).toMatchObject({ nodeId: 'b', attempt: 2 });

@@ -38,20 +38,22 @@ export function withoutSayings(outcome: AgentOutcome, error: unknown): AgentOutc
 }
 
 function stopOf(cause: StopCause): Pick<AgentOutcome, 'reason' | 'actor' | 'orderId' | 'error' | 'stop'> {
-  const { order } = cause;
-  const wide = order !== undefined && (order.scope.type === 'execution' || order.scope.type === 'all');
+  const { order, local } = cause;
+  const type = (order ?? local)?.scope.type;
+  const note = (order ?? local)?.note;
   return {
     reason: cause.reason,
     actor: cause.by,
     ...(cause.error === undefined ? {} : { error: cause.error }),
     ...(order === undefined ? {} : { orderId: order.id }),
-    ...(wide
+    ...(type === 'execution' || type === 'all'
       ? {
+          // Without an order, one is placed for what of the execution runs elsewhere.
           stop: {
-            orderId: order.id,
-            reason: order.reason,
-            actor: order.by,
-            ...(order.note === undefined ? {} : { note: order.note }),
+            ...(order === undefined ? {} : { orderId: order.id }),
+            reason: cause.reason,
+            actor: cause.by,
+            ...(note === undefined ? {} : { note }),
           },
         }
       : {}),

@@ -1,4 +1,4 @@
-import type { AgentAddress, AgentJob, Order, RecordedError, StopReason } from '#libs/contracts';
+import type { AgentAddress, AgentJob, Order, RecordedError, Scope, StopReason } from '#libs/contracts';
 import type { Fence } from '#libs/lifecycle';
 import type { PausableTimer } from './pausable-timer';
 import type { AgentProcess } from './process';
@@ -10,6 +10,8 @@ export interface StopCause {
   readonly graceMs?: number;
   /** Present when an order asked for it. */
   readonly order?: Order;
+  /** Present when a person asked on this machine, without the server: no order of the log is behind it. */
+  readonly local?: { readonly scope: Scope; readonly note?: string };
   readonly by: string;
   /** `failed` leaves the node to its retry policy (timeout, drain, lost contact); `killed` does not. */
   readonly endsAs: 'killed' | 'failed';
@@ -27,6 +29,7 @@ export interface ServedOrder {
 export interface GrantedClaim {
   readonly fence: Fence;
   readonly claimedAt: number;
+  readonly born: number;
   readonly pool: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly graceMs?: number;
@@ -51,6 +54,8 @@ export class AgentSlot implements AgentAddress {
   process: AgentProcess | undefined;
   /** When the claim was granted, Valkey's clock; undefined while it is under way. */
   claimedAt: number | undefined;
+  /** Its number among all that has begun in its shard; known from the claim on. */
+  born: number | undefined;
   /** Orders served on it, by id, with how long after their placing that began. */
   readonly served = new Map<string, ServedOrder>();
   /** Orders that keep the tree still, by what they froze; it goes on when the last is taken off. */
@@ -91,10 +96,11 @@ export class AgentSlot implements AgentAddress {
     this.spawning = true;
   }
 
-  granted({ fence, claimedAt, pool, labels, graceMs, node }: GrantedClaim): void {
+  granted({ fence, claimedAt, born, pool, labels, graceMs, node }: GrantedClaim): void {
     this.graceMs = node.graceMs ?? graceMs;
     this.fence = fence;
     this.claimedAt = claimedAt;
+    this.born = born;
     this.pool = pool;
     this.labels = labels;
   }
@@ -134,13 +140,12 @@ export class AgentSlot implements AgentAddress {
   }
 
   /**
-   * Stops it now, or as soon as there is something to stop. The first cause is kept, save that an order outranks a
-   * timeout or a drain; a later one can only hasten.
+   * Stops it now, or as soon as there is something to stop. The first cause is kept, save that a person's order
+   * outranks a timeout or a drain; a later one can only hasten.
    */
   stop(cause: StopCause, defaultGraceMs: number): void {
     if (this.ended) return;
-    if (this.cause === undefined || (cause.order !== undefined && this.cause.order === undefined))
-      this.cause = cause;
+    if (this.cause === undefined || (isAsked(cause) && !isAsked(this.cause))) this.cause = cause;
     // Looked at before every start: whoever waits to hear of a process need not wait for the claim's answer.
     if (!this.spawning) this.begin(undefined);
     this.openGate();
@@ -159,3 +164,6 @@ export class AgentSlot implements AgentAddress {
     this.begin(undefined);
   }
 }
+
+/** By a person or by an order, which no retry policy undoes. */
+const isAsked = ({ order, local }: StopCause): boolean => order !== undefined || local !== undefined;

@@ -4,6 +4,7 @@
 -- KEYS[1] the order's record
 -- ARGV    1 control tag · 2 order id · 3 settings · 4 JSON array of [agent id, target JSON text, its worker or ''] · 5 resolved: 1 or 0
 --         · 6 longest grace of those named, in ms
+--         · 7 JSON array of the executions it stopped · 8 what it reaches, JSON { tag: beginnings }, or '': kept with resolved
 -- Returns { state, taken = false when it was over already } · refused: NOT_FOUND
 -- Events  order.complete when nothing is missing
 --!flags allow-oom
@@ -32,5 +33,10 @@ for _, pair in ipairs(cjson.decode(ARGV[4])) do
 end
 local longest = tonumber(redis.call('HGET', order_key, 'longestGraceMs') or '0')
 if tonumber(ARGV[6]) > longest then redis.call('HSET', order_key, 'longestGraceMs', ARGV[6]) end
-if ARGV[5] == '1' then redis.call('HSETNX', order_key, 'resolvedAt', int(NOW)) end
+local stopped = cjson.decode(ARGV[7])
+if #stopped > 0 and redis.call('SCARD', stopped_key) < STOPPED_KEPT then redis.call('SADD', stopped_key, unpack(stopped)) end
+if ARGV[5] == '1' then
+  redis.call('HSETNX', order_key, 'resolvedAt', int(NOW))
+  if ARGV[8] ~= '' then redis.call('HSETNX', order_key, 'reach', ARGV[8]) end
+end
 return cjson.encode({ state = settle_order(false), taken = true })

@@ -58,7 +58,7 @@ if not (agent and agent.owner == worker and agent.token == token and agent.state
   end
   agent = {
     id = id, executionId = EXE, nodeId = node_id, state = 'spawning', version = 0, attempt = attempt, owner = worker,
-    token = token, pool = node.p, createdAt = NOW, costMicros = 0,
+    token = token, pool = node.p, createdAt = NOW, costMicros = 0, born = begin(),
     epoch = redis.call('HINCRBY', exe_key, 'fence', 1),
   }
   if next(labels) then agent.labels = labels end
@@ -84,7 +84,7 @@ if not (agent and agent.owner == worker and agent.token == token and agent.state
   bump()
 end
 
-local head = { epoch = agent.epoch, claimedAt = agent.createdAt, name = field('name'), previousId = agent.previousId,
+local head = { epoch = agent.epoch, claimedAt = agent.createdAt, born = agent.born, name = field('name'), previousId = agent.previousId,
   pool = agent.pool, labels = agent.labels, priorAttempts = agent.priorAttempts,
   isRecovery = agent.isRecovery }
 local grace = field('graceMs')

@@ -13,7 +13,7 @@ if redis.call('EXISTS', order_key) == 0 then return refuse('NOT_FOUND') end
 local state = settle_order(true)
 if state == 'incomplete' and redis.call('HEXISTS', order_key, 'closedAt') == 0 then
   redis.call('HSET', order_key, 'closedAt', int(NOW), 'closedBy', ARGV[4], 'closeNote', ARGV[5])
-  redis.call('SREM', key('orders:open'), ORDER)
+  keeping({ 'orders:open' }, function() redis.call('SREM', key('orders:open'), ORDER) end)
   expire_receipt()
   local missing = missing_count()
   audit({ act = 'order.closed', orderId = ORDER, by = ARGV[4], note = ARGV[5], missing = missing })

@@ -34,7 +34,7 @@ if not whole or redis.call('DEL', staged_key) == 0 then
 end
 
 for name, value in pairs(fields) do redis.call('HSET', exe_key, name, value) end
-redis.call('HSET', exe_key, 'id', EXE, 'state', 'idle', 'version', 1, 'epoch', 1, 'createdAt', int(NOW), 'fence', 0,
+redis.call('HSET', exe_key, 'id', EXE, 'state', 'idle', 'version', 1, 'epoch', 1, 'born', begin(), 'createdAt', int(NOW), 'fence', 0,
   'seq', 0, 'costMicros', 0, 'live', 0, 'allowed', 0, 'n:total', total, 'n:pending', total, 'n:ready', 0, 'n:running', 0,
   'n:suspended', 0, 'n:completed', 0, 'n:failed', 0, 'n:skipped', 0, 'n:cancelled', 0)
 for _, suffix in ipairs(PARTS) do redis.call('PERSIST', exe_key .. suffix) end

@@ -32,6 +32,11 @@ for _, name in ipairs({ 'exitCode', 'signal', 'reason', 'error', 'report', 'acto
   if finish[name] ~= nil then agent[name] = finish[name] end
 end
 local over = finish.costMicros ~= nil and add_cost(agent, finish.costMicros)
+if finish.orderId then
+  -- An order finds what it ended before it could be named.
+  redis.call('SADD', key('ended:' .. finish.orderId), agent.id)
+  redis.call('PEXPIRE', key('ended:' .. finish.orderId), int(CONF.retentionMs))
+end
 move_agent(agent, finish.state, { reason = finish.reason, error = finish.error, data = { exitCode = finish.exitCode, signal = finish.signal } })
 
 local entries = {}
@@ -88,6 +93,12 @@ if finish.lost then
   -- It may still run: every order for it, and every stop of the execution, has to say so until somebody proves it dead.
   redis.call('SADD', exe_key .. ':unproved', agent.id)
   redis.call('ZADD', key('unproved'), int(NOW), agent.id)
+  -- What a kill has to know of it outlives the execution's records.
+  redis.call('HSET', key('unproved:kept'), agent.id, cjson.encode({
+    id = agent.id, executionId = EXE, nodeId = node_id, state = agent.state, reason = finish.reason, version = agent.version,
+    epoch = agent.epoch, attempt = agent.attempt, owner = agent.owner, pool = agent.pool, labels = agent.labels, born = agent.born,
+    pid = agent.pid, pidStartTime = agent.pidStartTime, containment = agent.containment, createdAt = agent.createdAt, costMicros = 0,
+  }))
 end
 bump()
 local now_state = settle()

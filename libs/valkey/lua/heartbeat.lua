@@ -13,6 +13,8 @@ renew_lease(ARGV[4])
 redis.call('HSET', worker_key, 'lastHeartbeatAt', int(NOW), 'running', ARGV[5])
 local targets = redis.call('SCARD', worker_key .. ':targets')
 if targets > 0 then redis.call('PEXPIRE', worker_key .. ':targets', int(CONF.retentionMs)) end
-local head = redis.call('XREVRANGE', key('orders'), '+', '-', 'COUNT', 1)
-return cjson.encode({ state = state, now = NOW, ordersHead = head[1] and head[1][1] or '0-0',
-  latchesVersion = tonumber(redis.call('GET', key('latches:version')) or '0'), targets = targets })
+-- A corrupt log of orders must not cost a worker its lease: the next order sets it aside.
+local read, head = pcall(redis.call, 'XREVRANGE', key('orders'), '+', '-', 'COUNT', 1)
+local legible, version = pcall(redis.call, 'GET', key('latches:version'))
+return cjson.encode({ state = state, now = NOW, ordersHead = read and head[1] and head[1][1] or '0-0',
+  latchesVersion = legible and tonumber(version or '0') or 0, targets = targets })

@@ -6,7 +6,7 @@
 -- KEYS[1] the order's record
 -- ARGV    1 control tag · 2 order id · 3 settings · 4 order JSON without seq and placedAt · 5 what it can join by, or ''
 --         · 6 latch JSON without engagedAt, or '' · 7 most latches
--- Returns { order = JSON text, created, latches = LatchSet JSON text when one was engaged } · refused: TOO_MANY_LATCHES
+-- Returns { order = JSON text, created, latches = LatchSet JSON text when one was engaged, latchLost? = it could not be } · refused: TOO_MANY_LATCHES
 -- Events  order.open, latch.engaged
 --!flags allow-oom
 --!include base
@@ -21,10 +21,12 @@ if existing then
 end
 local order = cjson.decode(ARGV[4])
 local joins = ARGV[5] ~= ''
-local other = joins and redis.call('HGET', key('orders:by-scope'), ARGV[5])
+local other = joins and keeping({ 'orders:by-scope' }, function() return redis.call('HGET', key('orders:by-scope'), ARGV[5]) end)
 if other then
   local open = redis.call('HGET', key('ord:' .. other), 'order')
-  local held = open and cjson.decode(open)
+  -- One that cannot be read is joined by nobody.
+  local legible, held = pcall(cjson.decode, open or '')
+  if not legible or type(held) ~= 'table' then held = nil end
   -- One that must be faster never waits behind a slower one, and one with a latch brings its latch.
   local weaker = held and ((order.mode == 'immediate' and held.mode ~= 'immediate')
     or (order.graceMs and order.graceMs < (held.graceMs or math.huge)) or (ARGV[6] ~= '' and not held.latchId))
@@ -33,7 +35,17 @@ if other then
     return cjson.encode({ order = open, created = false })
   end
 end
-local released = ARGV[6] ~= '' and redis.call('EXISTS', key('lat:' .. cjson.decode(ARGV[6]).id)) == 1
-if ARGV[6] ~= '' and not released and not engage(cjson.decode(ARGV[6]), tonumber(ARGV[7])) then return refuse('TOO_MANY_LATCHES', { most = tonumber(ARGV[7]) }) end
-local body = place(order, ARGV[5], ARGV[6] == '')
-return cjson.encode({ order = body, created = true, latches = ARGV[6] ~= '' and latch_set() or nil })
+local latch = ARGV[6] ~= '' and cjson.decode(ARGV[6]) or nil
+local released = latch and redis.call('EXISTS', key('lat:' .. latch.id)) == 1
+local lost = false
+if latch and not released then
+  -- The list of latches is no book: set aside, every latch would be released. The kill comes without one, and says so.
+  local done, engaged = pcall(engage, latch, tonumber(ARGV[7]))
+  if done and not engaged then return refuse('TOO_MANY_LATCHES', { most = tonumber(ARGV[7]) }) end
+  if not done then
+    pcall(tell_corrupt, key('latches'), 'a latch could not be engaged')
+    lost, latch, order.latchId = true, nil, nil
+  end
+end
+local body = place(order, ARGV[5], latch == nil)
+return cjson.encode({ order = body, created = true, latches = latch and latch_set() or nil, latchLost = lost or nil })

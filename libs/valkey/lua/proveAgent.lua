@@ -8,16 +8,29 @@
 --!include base
 --!include execution
 --!include agent
-local agent = read_agent(ARGV[4])
+local recorded = read_agent(ARGV[4])
+local kept = redis.call('HGET', key('unproved:kept'), ARGV[4])
+local proved_key = key('proved:' .. ARGV[4])
+local before = not recorded and not kept and redis.call('GET', proved_key)
+local agent = recorded or (kept and cjson.decode(kept)) or (before and cjson.decode(before))
 if not agent then return refuse('NOT_FOUND') end
 if agent.owner ~= ARGV[5] then return refuse('STALE_EPOCH', describe_agent(agent)) end
-local proved = redis.call('SREM', exe_key .. ':unproved', agent.id) == 1
+local proved = redis.call('SREM', exe_key .. ':unproved', agent.id) == 1 or kept ~= false
 redis.call('ZREM', key('unproved'), agent.id)
+redis.call('HDEL', key('unproved:kept'), agent.id)
 if proved then
   agent.report = ARGV[6]
-  write_agent(agent)
-  bump()
-  emit({ type = 'agent.proved', entity = 'agent', agentId = agent.id, nodeId = agent.nodeId, workerId = agent.owner,
-    attempt = agent.attempt, from = agent.state, to = agent.state })
+  local event = { type = 'agent.proved', entity = 'agent', agentId = agent.id, nodeId = agent.nodeId, workerId = agent.owner,
+    attempt = agent.attempt, from = agent.state, to = agent.state }
+  if recorded then
+    write_agent(agent)
+    bump()
+    emit(event)
+  else
+    -- Its records have expired; the receipts that name it have not.
+    redis.call('SET', proved_key, cjson.encode(agent), 'PX', int(CONF.retentionMs))
+    event.executionId, event.at = EXE, NOW
+    redis.call('PUBLISH', CONF.channel, cjson.encode(event))
+  end
 end
 return cjson.encode({ state = agent.state, proved = proved })

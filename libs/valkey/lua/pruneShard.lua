@@ -15,6 +15,5 @@ for _, id in ipairs(due) do
     redis.call('HDEL', key('idx:labels'), id)
   end
 end
-redis.call('ZREMRANGEBYSCORE', key('unproved'), '-inf', int(NOW - tonumber(ARGV[3])))
 redis.call('ZREMRANGEBYSCORE', key('idx:agt:ended'), '-inf', int(NOW - tonumber(ARGV[3])))
 return #due

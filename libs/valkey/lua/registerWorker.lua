@@ -16,5 +16,5 @@ if not state then
   state = 'idle'
 end
 if state ~= 'stopped' then renew_lease(ARGV[5]) end
-local head = redis.call('XREVRANGE', key('orders'), '+', '-', 'COUNT', 1)
-return cjson.encode({ state = state, now = NOW, ordersHead = head[1] and head[1][1] or '0-0' })
+local read, head = pcall(redis.call, 'XREVRANGE', key('orders'), '+', '-', 'COUNT', 1)
+return cjson.encode({ state = state, now = NOW, ordersHead = read and head[1] and head[1][1] or '0-0' })

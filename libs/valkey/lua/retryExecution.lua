@@ -32,7 +32,7 @@ if idem then redis.call('PERSIST', key('idem:' .. idem)) end
 redis.call('HDEL', exe_key, 'stoppedAt', 'reason', 'actor', 'note', 'error', 'orderId', 'stopTo', 'halting', 'frozen', 'heldBy',
   'deadlineAt', 'deadlineLeftMs')
 redis.call('DEL', todo_key, exe_key .. ':parked')
-redis.call('HSET', exe_key, 'retrying', 0, 'retryId', ARGV[4], 'retriedAt', int(NOW), 'allowed', 0)
+redis.call('HSET', exe_key, 'retrying', 0, 'retryId', ARGV[4], 'born', begin(), 'allowed', 0)
 local epoch = redis.call('HINCRBY', exe_key, 'epoch', 1)
 move_execution(state, 'running', { actor = ARGV[5], data = { epoch = epoch } })
 local timeout = field('timeoutMs')

@@ -1,7 +1,8 @@
 -- stopExecution: no agent of it starts from here on. Repeatable; the first reason wins (R20).
 -- KEYS[1] the execution's record
--- ARGV    1 tag · 2 execution id · 3 settings · 4 JSON { orderId?, reason, actor?, note?, error?, to?, placedAt? }
--- Returns { state, already = true when an earlier stop or its end came first, live, orderId? } · refused: NOT_FOUND
+-- ARGV    1 tag · 2 execution id · 3 settings · 4 JSON { orderId?, reason, actor?, note?, error?, to?, reach? = beginnings of the
+--         shard when it was asked, replaces? = an order that nobody has any more, isLate? = only past its deadline }
+-- Returns { state, already = true when an earlier stop or its end came first, live, orderId?, spared? = it began later } · refused: NOT_FOUND
 -- Events  execution.stopping (an idle one is cancelled node by node first, then stopped, by advanceExecution)
 --!flags allow-oom
 --!include base
@@ -10,8 +11,10 @@ local stop = cjson.decode(ARGV[4])
 local state = field('state')
 if not state then return refuse('NOT_FOUND') end
 local answer = { state = state, already = true }
--- Asked before somebody retried it, heard after: it was for what ran then.
-if stop.placedAt and tonumber(field('retriedAt') or '0') > stop.placedAt then
+-- Asked before it was made or retried, heard after: it was for what was there then.
+local due = redis.call('ZSCORE', key('deadlines'), EXE)
+answer.spared = stop.reach ~= nil and number_field('born') > stop.reach
+if answer.spared or (stop.isLate and not (due and tonumber(due) <= NOW)) then
   answer.live = number_field('live')
   return cjson.encode(answer)
 end
@@ -27,11 +30,18 @@ elseif state == 'running' or state == 'paused' then
   begin_stopping(state, stop)
   answer.state = 'stopping'
   answer.already = false
-elseif state == 'stopping' and stop.orderId and not field('orderId') then
-  -- A node that failed for good began this stop; the order that carries it out is written down now.
-  redis.call('HSET', exe_key, 'orderId', stop.orderId)
-  bump()
+elseif state == 'stopping' then
+  local held = field('orderId')
+  if stop.orderId and (not held or held == stop.replaces) then
+    -- A node that failed for good began this stop, or a failover lost its order; the one that carries it out is written down now.
+    redis.call('HSET', exe_key, 'orderId', stop.orderId)
+    bump()
+  end
+  -- An earlier call may have failed half-way.
+  keep_advancing()
 end
+-- Here, and not by the caller: a deadline holds until the stop it asks for is stored.
+if due then redis.call('ZREM', key('deadlines'), EXE) end
 answer.live = number_field('live')
 answer.orderId = field('orderId')
 return cjson.encode(answer)

@@ -13,7 +13,8 @@ export interface ScriptReply {
 
 /**
  * The state tables as Lua reads them: `{ entity = { from = { to = true } } }`, as a literal, since it is made anew in
- * every call and decoding JSON there costs as much as a small script. One source for every guard (R1).
+ * every call and decoding JSON there costs as much as a small script; and the state each entity begins in. One source for
+ * every guard (R1).
  */
 function tablesPrelude(): string {
   const table = (entries: readonly (readonly [string, string])[]): string =>
@@ -25,7 +26,10 @@ function tablesPrelude(): string {
     );
     return [entity, table(rows)] as const;
   });
-  return `local TABLES = ${table(machines)}\n`;
+  const initial = Object.entries(MACHINES).map(
+    ([entity, machine]) => [entity, `'${machine.initial}'`] as const,
+  );
+  return `local TABLES = ${table(machines)}\nlocal INITIAL = ${table(initial)}\n`;
 }
 
 interface LoadedScript {

@@ -16,6 +16,7 @@ export function renderReceipt(
     ...renderOrder(receipt.order),
     ...renderTargets(receipt.targets, receipt.order.kind, style, options),
     renderTotals(receipt.totals),
+    ...renderStopped(receipt, options),
     ...renderVerdict(receipt, style),
     ...(receipt.latch === undefined ? [] : describeLatch(receipt.latch)),
   ];
@@ -49,11 +50,25 @@ export function renderTotals(totals: Receipt['totals']): string {
   return `${count(totals.total, 'target')}${parts.length === 0 ? '' : `: ${parts.join(', ')}`}`;
 }
 
+/** Executions shown by their ids; all of them in the full receipt. */
+const STOPPED_SHOWN = 5;
+
+/** Also of executions that nothing ran of: what they were still to start is cancelled. */
+function renderStopped({ order, executions = [] }: Receipt, { full }: { readonly full?: boolean }): string[] {
+  // The scope says it already.
+  if (executions.length === 0 || order.scope.type === 'execution') return [];
+  const shown = full === true ? executions : executions.slice(0, STOPPED_SHOWN);
+  const rest = executions.length - shown.length;
+  const more = rest === 0 ? '' : ` and ${rest} more (--full)`;
+  return [`stopped ${count(executions.length, 'execution')}: ${shown.join(', ')}${more}`];
+}
+
 function renderVerdict(receipt: Receipt, style: Style): string[] {
   if (receipt.complete) {
     const none = receipt.totals.total === 0;
+    const stopped = (receipt.executions ?? []).length > 0;
     return [
-      `${style.good('complete')}: ${none ? 'nothing was running in scope' : 'every target is confirmed'}`,
+      `${style.good('complete')}: ${none ? (stopped ? 'no agent was running in scope' : 'nothing was running in scope') : 'every target is confirmed'}`,
       ...renderStillHeld(receipt),
       ...renderClosed(receipt),
     ];

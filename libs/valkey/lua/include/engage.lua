@@ -2,9 +2,11 @@
 -- Every change gets a higher version; shards take a copy only when its version is higher than theirs. The clock is in
 -- it, so a server that lost its last second still hands out higher ones than the shards have seen.
 local function bump_latches()
-  local version = math.max(tonumber(redis.call('GET', key('latches:version')) or '0') + 1, NOW)
-  redis.call('SET', key('latches:version'), int(version))
-  return version
+  return keeping({ 'latches:version' }, function()
+    local version = math.max(tonumber(redis.call('GET', key('latches:version')) or '0') + 1, NOW)
+    redis.call('SET', key('latches:version'), int(version))
+    return version
+  end)
 end
 
 -- { version, items } as JSON text. The latches' own texts are joined, not encoded again.

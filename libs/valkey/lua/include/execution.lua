@@ -14,6 +14,8 @@ local said_key = exe_key .. ':said'
 
 local function field(name) return redis.call('HGET', exe_key, name) or nil end
 local function number_field(name) return tonumber(redis.call('HGET', exe_key, name) or '0') end
+-- Each claim, new execution and retry of the shard counts one: an order tells by it what was there before, without a clock.
+local function begin() return redis.call('INCR', key('births')) end
 local function bump() redis.call('HINCRBY', exe_key, 'version', 1) end
 
 -- An event as it is stored: short names, and nothing that its reader can make again (libs/lifecycle/src/decode-event.ts).

@@ -5,6 +5,9 @@ local targets_key = order_key .. ':targets'
 local sealed_key = order_key .. ':sealed'
 -- Agents of the receipt without a confirmed outcome: what repairs and counts read, never the whole receipt.
 local missing_key = order_key .. ':missing'
+local stopped_key = order_key .. ':stopped'
+local STOPPED_TOLD = 100
+local STOPPED_KEPT = 10000
 local CONFIRMED = { killed = true, frozen = true, thawed = true, ['already-ended'] = true }
 
 local function outcome_counts()
@@ -23,7 +26,14 @@ local function own_targets(worker) return key('wrk:' .. worker .. ':targets') en
 
 -- The receipt's keys go together with its record.
 local function expire_receipt()
-  for _, name in ipairs({ order_key, targets_key, sealed_key, missing_key }) do redis.call('PEXPIRE', name, int(CONF.retentionMs)) end
+  for _, name in ipairs({ order_key, targets_key, sealed_key, missing_key, stopped_key }) do redis.call('PEXPIRE', name, int(CONF.retentionMs)) end
+end
+
+-- The executions it stopped, for the audit log; beyond the first of them only their number.
+local function stopped_executions()
+  local count = redis.call('SCARD', stopped_key)
+  if count == 0 then return nil end
+  return { count = count, ids = redis.call('SRANDMEMBER', stopped_key, STOPPED_TOLD) }
 end
 
 -- Moves the order on when its receipt allows it. `give_up` marks what is still open as incomplete.
@@ -33,17 +43,19 @@ local function settle_order(give_up)
   local missing = missing_count()
   local to
   if missing == 0 then to = 'complete' elseif give_up and state == 'open' then to = 'incomplete' end
-  if not to then return state end
+  if not to or not allowed('order', state, to) then return state end
   redis.call('HSET', order_key, 'state', to)
   -- Nobody joins an order that is over, complete or not: who asks again gets a new one.
   local scope = redis.call('HGET', order_key, 'scopeKey')
-  if redis.call('HGET', key('orders:by-scope'), scope) == ORDER then redis.call('HDEL', key('orders:by-scope'), scope) end
+  keeping({ 'orders:by-scope' }, function()
+    if redis.call('HGET', key('orders:by-scope'), scope) == ORDER then redis.call('HDEL', key('orders:by-scope'), scope) end
+  end)
   if to == 'complete' then
     redis.call('HSET', order_key, 'completedAt', int(NOW))
-    redis.call('SREM', key('orders:open'), ORDER)
+    keeping({ 'orders:open' }, function() redis.call('SREM', key('orders:open'), ORDER) end)
     expire_receipt()
   end
-  audit({ act = 'order.' .. to, orderId = ORDER, missing = missing, outcomes = outcome_counts(), digest = redis.call('HGET', order_key, 'digest') or nil })
+  audit({ act = 'order.' .. to, orderId = ORDER, missing = missing, outcomes = outcome_counts(), executions = stopped_executions(), digest = redis.call('HGET', order_key, 'digest') or nil })
   emit_control({ type = 'order.' .. to, entity = 'order', from = state, to = to, data = { orderId = ORDER, missing = missing } })
   return to
 end

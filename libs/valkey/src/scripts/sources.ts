@@ -46,6 +46,7 @@ const SCRIPT_NAMES = [
   'takeTurn',
   'transitionExecution',
   'transitionWorker',
+  'writeOffAgent',
 ] as const;
 
 export type ScriptName = (typeof SCRIPT_NAMES)[number];

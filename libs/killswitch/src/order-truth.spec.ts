@@ -1,0 +1,330 @@
+import type { Order, Receipt, Scope, StopReport } from '#libs/contracts';
+import { AgentQueues } from '#libs/dispatch';
+import { AttemptEnds, DagExecutor, Janitor } from '#libs/executions';
+import { LifecycleService, type Fence } from '#libs/lifecycle';
+import { ChangeFeed, type Valkey } from '#libs/valkey';
+import { ulid } from 'ulid';
+import { createExecution, node, spec, useLife } from '../../../test/support/life';
+import { ControlSettings } from './control-settings';
+import { KillswitchService } from './killswitch.service';
+import { LatchStore } from './latch-store';
+import { OrderStore } from './order-store';
+
+const WORKER = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ';
+const HOUR = 3_600_000;
+const REPORT: StopReport = {
+  containment: 'group',
+  proved: true,
+  processes: [],
+  signals: [],
+  evidence: [],
+  survivors: [],
+  escalated: false,
+};
+
+let valkey: Valkey;
+let life: LifecycleService;
+let queues: AgentQueues;
+let feed: ChangeFeed;
+let orders: OrderStore;
+let killswitch: KillswitchService;
+let janitor: Janitor;
+useLife((rig) => ({ valkey, life } = rig));
+beforeAll(async () => {
+  queues = new AgentQueues(life, { prefix: 'bull' });
+  feed = new ChangeFeed(valkey);
+  await feed.start();
+  const settings = new ControlSettings(valkey, 60_000);
+  const latches = new LatchStore(valkey, settings);
+  orders = new OrderStore(valkey, settings, latches);
+  const dag = new DagExecutor(life, queues);
+  killswitch = new KillswitchService(life, dag, orders, latches, feed, { proofLimitMs: 60_000 });
+  janitor = new Janitor(life, queues, dag, new AttemptEnds(life, dag), {
+    intervalMs: 1,
+    retentionMs: 60_000,
+  });
+  killswitch.start();
+});
+afterAll(async () => {
+  killswitch.stopListening();
+  feed.stop();
+  await queues.close();
+});
+beforeEach(async () => valkey.redis.flushall());
+
+async function until(look: () => Promise<boolean>, what: string): Promise<void> {
+  const deadline = performance.now() + 15_000;
+  while (!(await look())) {
+    if (performance.now() > deadline) throw new Error(`${what} was not seen`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+interface Running {
+  readonly id: string;
+  readonly agentId: string;
+  readonly fence: Fence;
+}
+
+/** Claims and starts the next node of it. */
+async function startNext(id: string): Promise<Running> {
+  const [job] = (await life.executions.advance(id)).entries;
+  const claim = await life.agents.claim(job!, WORKER, ulid());
+  if (!claim.claimed) throw new Error(claim.why);
+  await life.agents.started(claim.fence, { pid: 1, pidStartTime: '1', containment: 'group' });
+  return { id, agentId: job!.agentId, fence: claim.fence };
+}
+
+const running = async (): Promise<Running> =>
+  startNext(await createExecution(life, spec([node('a')], { labels: { team: 'data' } })));
+
+/** A kill, as it stands once its giver has done its part. */
+async function kill(scope: Scope): Promise<Receipt> {
+  const order = await killswitch.give({ scope, by: 'me' });
+  return orders.receipt(order.id);
+}
+
+describe('R17 R51 an attempt lost with its worker and never seen dead', () => {
+  /** It was lost, and everything of its execution has expired since. */
+  async function forgotten(): Promise<Running> {
+    const lost = await running();
+    const brief = new LifecycleService(valkey, { retentionMs: 30 });
+    await brief.agents.finish(lost.fence, { state: 'failed', reason: 'worker_lost', lost: true });
+    await until(async () => (await valkey.redis.exists(valkey.keys.execution(lost.id))) === 0, 'expiry');
+    for (const tag of valkey.keys.tags())
+      await valkey.scripts.run('pruneShard', valkey.keys.shard(tag, 'expiry'), [tag, 100, 1]);
+    return lost;
+  }
+
+  it.each<[string, (lost: Running) => Scope]>([
+    ['everything', () => ({ type: 'all' })],
+    ['its pool', () => ({ type: 'pool', pool: 'default' })],
+    ['its labels', () => ({ type: 'selector', selector: 'team=data' })],
+    ['its worker', () => ({ type: 'worker', workerId: WORKER })],
+    ['its execution', ({ id }) => ({ type: 'execution', executionId: id })],
+    ['the attempt', ({ agentId }) => ({ type: 'agent', agentId })],
+  ])('is unconfirmed in a kill of %s after its records have expired', async (_what, scopeOf) => {
+    await life.workers.register(WORKER, { pools: 'default' }, 60_000);
+    const lost = await forgotten();
+    const receipt = await kill(scopeOf(lost));
+    expect(receipt).toMatchObject({
+      complete: false,
+      targets: [{ agentId: lost.agentId, workerId: WORKER, outcome: 'unconfirmed' }],
+    });
+  });
+
+  it('is settled by a proof that comes after its records have expired, in the receipts before it and for good', async () => {
+    const { agentId } = await forgotten();
+    const before = await kill({ type: 'all' });
+    expect(before.totals).toMatchObject({ unconfirmed: 1 });
+    expect(await life.agents.prove(agentId, WORKER, REPORT)).toBe(true);
+    expect(await life.agents.prove(agentId, WORKER, REPORT)).toBe(false);
+    await killswitch.sweep();
+    expect(await orders.receipt(before.orderId)).toMatchObject({
+      complete: true,
+      targets: [{ agentId, outcome: 'killed', report: { proved: true } }],
+    });
+    expect(await kill({ type: 'all' })).toMatchObject({ complete: true, targets: [] });
+  });
+
+  it('is asked of no more once a person closed an order that names it, and only that one', async () => {
+    const [closed, other] = [await forgotten(), await forgotten()];
+    const { orderId } = await kill({ type: 'agent', agentId: closed.agentId });
+    await killswitch.close(orderId, 'me', 'the host was destroyed');
+    await killswitch.close(orderId, 'me', 'the host was destroyed');
+    const { targets } = await kill({ type: 'all' });
+    expect(targets.map(({ agentId }) => agentId)).toEqual([other.agentId]);
+  });
+
+  it('may be retried without force once a person closed an order that names it', async () => {
+    const lost = await running();
+    await life.agents.finish(lost.fence, { state: 'failed', reason: 'worker_lost', lost: true });
+    const retry = { retryId: 'r', actor: 'me', force: false };
+    await expect(life.executions.retry(lost.id, retry)).rejects.toMatchObject({ code: 'NOT_PROVED' });
+    const { orderId } = await kill({ type: 'all' });
+    await killswitch.close(orderId, 'me', 'the host was destroyed');
+    expect(await life.executions.retry(lost.id, retry)).toMatchObject({ state: 'running' });
+  });
+});
+
+describe('R18 R20 an execution that stops while agents of it live', () => {
+  it.each([
+    ['ended on one machine without the server', undefined],
+    ['named with an order that a failover lost', `ord_${ulid()}`],
+    ['named with an id of another machine', `local_${ulid()}`],
+  ])('%s: the janitor has an order placed for the others', async (_what, orderId) => {
+    const { id } = await running();
+    await life.executions.stop(id, { reason: 'killswitch', ...(orderId === undefined ? {} : { orderId }) });
+    await janitor.sweep();
+    await until(async () => (await orders.open()).length === 1, 'an order');
+    const [order] = await orders.open();
+    expect(order?.scope).toEqual({ type: 'execution', executionId: id });
+    // Once it is there, it is enough.
+    await janitor.sweep();
+    await until(async () => (await life.executions.get(id)).orderId === order?.id, 'the order in the record');
+    expect(await orders.open()).toHaveLength(1);
+  });
+
+  it('has a deadline that holds until the stop it asks for is stored', async () => {
+    const id = await createExecution(life, spec([node('a')], { timeoutMs: 1 }));
+    const { redis, keys } = valkey;
+    const events = keys.execution(id, 'events');
+    await redis.rename(events, `${events}:kept`);
+    await redis.set(events, 'no stream');
+    await until(async () => (await valkey.timeAt(events)) > (await deadlineOf(id)), 'the deadline');
+    // As if this process died here.
+    killswitch.stopListening();
+    await janitor.sweep();
+    killswitch.start();
+    await redis.rename(`${events}:kept`, events);
+    await until(async () => {
+      await janitor.sweep();
+      return (await life.executions.get(id)).state === 'stopped';
+    }, 'the stop');
+    expect(await life.executions.get(id)).toMatchObject({ reason: 'timeout' });
+  });
+
+  const deadlineOf = async (id: string): Promise<number> =>
+    Number(await valkey.redis.hget(valkey.keys.execution(id), 'deadlineAt'));
+});
+
+describe('R51 R52 orders when clocks disagree', () => {
+  /** As if its shard's clock were an hour ahead of the one that orders are placed by. */
+  async function ahead(id: string): Promise<void> {
+    const fields = { createdAt: Date.now() + HOUR, retriedAt: Date.now() + HOUR };
+    await valkey.redis.hset(valkey.keys.execution(id), fields);
+    const index = valkey.keys.shard(valkey.keys.tagOf(id), 'idx:exe:running');
+    if ((await valkey.redis.zscore(index, id)) !== null) await valkey.redis.zadd(index, fields.createdAt, id);
+  }
+
+  it.each<[string, (id: string) => Scope]>([
+    ['by its id', (id) => ({ type: 'execution', executionId: id })],
+    ['by everything', () => ({ type: 'all' })],
+    ['by labels', () => ({ type: 'selector', selector: 'team=data' })],
+  ])(
+    'an execution that was retried before a kill %s is stopped, whatever its shard’s clock says',
+    async (_what, scopeOf) => {
+      const { id } = await running();
+      await ahead(id);
+      const receipt = await kill(scopeOf(id));
+      expect(receipt.targets.map(({ executionId }) => executionId)).toEqual([id]);
+      expect(await life.executions.get(id)).toMatchObject({ state: 'stopping', orderId: receipt.orderId });
+    },
+  );
+
+  it('an execution that was retried after a kill is not stopped by carrying it out late, whatever the clocks say', async () => {
+    const first = await running();
+    const placed = await killswitch.give({ scope: { type: 'execution', executionId: first.id }, by: 'me' });
+    await life.agents.finish(first.fence, { state: 'killed', report: REPORT });
+    await life.executions.retry(first.id, { retryId: 'r', actor: 'me', force: false });
+    const again = await startNext(first.id);
+    const late: Order = { ...placed, placedAt: placed.placedAt + HOUR };
+    await killswitch.carryOut(late);
+    expect(await life.executions.get(first.id)).toMatchObject({ state: 'running' });
+    expect(await life.agents.get(again.agentId)).toMatchObject({ state: 'running' });
+  });
+
+  it('what began after a kill without a latch was resolved is not its target when it is carried out again', async () => {
+    const before = await running();
+    const order = await killswitch.give({ scope: { type: 'all' }, by: 'me' });
+    const after = await running();
+    await killswitch.carryOut({ ...order, placedAt: order.placedAt + HOUR });
+    const { targets } = await orders.receipt(order.id);
+    expect(targets.map(({ agentId }) => agentId)).toEqual([before.agentId]);
+    expect(await life.executions.get(after.id)).toMatchObject({ state: 'running' });
+  });
+
+  it('names what it ended before it could be read, though the shard’s clock is behind', async () => {
+    const one = await running();
+    const { keys, redis } = valkey;
+    const order = await killswitch.give({ scope: { type: 'pool', pool: 'none' }, by: 'me' });
+    await redis.hdel(keys.order(order.id), 'resolvedAt');
+    await redis.hset(keys.order(order.id), 'state', 'open');
+    await life.agents.finish(one.fence, { state: 'killed', report: REPORT, orderId: order.id });
+    await redis.zadd(keys.shard(keys.tagOf(one.id), 'idx:agt:ended'), Date.now() - HOUR, one.agentId);
+    await killswitch.carryOut(order);
+    const { targets } = await orders.receipt(order.id);
+    expect(targets.map(({ agentId }) => agentId)).toEqual([one.agentId]);
+  });
+});
+
+describe('R31 R52 a kill beside a corrupt key', () => {
+  const KEYS = [
+    'idx:ord',
+    'audit',
+    'audit:head',
+    'events',
+    'events:seq',
+    'orders',
+    'orders:open',
+    'orders:by-scope',
+    'latches:version',
+  ];
+
+  // One of an execution brings no latch, and joins others; one of everything brings one.
+  it.each([
+    ...KEYS.map((name) => [name, name === 'orders:by-scope' ? 'execution' : 'all'] as const),
+    ['orders', 'execution'] as const,
+  ])(
+    '%s of another type: a kill of %s is stored, announced and carried out, and the key is set aside',
+    async (name, what) => {
+      const { redis, keys } = valkey;
+      const { id, agentId, fence } = await running();
+      const key = keys.shard(keys.control, name);
+      await redis.del(key);
+      await (name === 'events:seq' || name === 'latches:version'
+        ? redis.lpush(key, 'x')
+        : redis.set(key, 'x'));
+      const heard: string[] = [];
+      const ears = valkey.connections.create('subscriber');
+      ears.on('message', (_channel: string, message: string) => heard.push(message));
+      await ears.subscribe(keys.doorbellChannel);
+      const scope: Scope = what === 'all' ? { type: 'all' } : { type: 'execution', executionId: id };
+      const order = await killswitch.give({ scope, by: 'me', latch: what === 'all' });
+      expect((await orders.receipt(order.id)).targets).toMatchObject([{ agentId, outcome: 'pending' }]);
+      await until(async () => heard.some((message) => message.includes(order.id)), 'the doorbell');
+      await life.agents.finish(fence, { state: 'killed', report: REPORT, orderId: order.id });
+      await killswitch.sweep();
+      expect(await orders.receipt(order.id)).toMatchObject({ complete: true, totals: { killed: 1 } });
+      expect((await valkey.quarantine.list()).map((entry) => entry.key)).toContainEqual(
+        expect.stringContaining(key),
+      );
+      ears.disconnect();
+    },
+  );
+});
+
+describe('R1 an order’s state', () => {
+  it('moves as its table says and not otherwise', async () => {
+    const { redis, keys } = valkey;
+    await running();
+    const { orderId } = await kill({ type: 'all' });
+    await redis.hset(keys.order(orderId), 'state', 'flying');
+    await redis.del(`${keys.order(orderId)}:missing`);
+    await orders.expire(orderId);
+    expect(await redis.hget(keys.order(orderId), 'state')).toBe('flying');
+  });
+});
+
+describe('R49 what a kill’s receipt says', () => {
+  it('names the executions it stopped, those that nothing ran of too', async () => {
+    const labels = { team: 'data' };
+    const idle = await createExecution(life, spec([node('a')], { labels }), false);
+    const waiting = await createExecution(life, spec([node('a')], { labels }));
+    const { id } = await running();
+    await createExecution(life, spec([node('a')], { labels: { team: 'other' } }));
+    const receipt = await kill({ type: 'selector', selector: 'team=data' });
+    expect([...(receipt.executions ?? [])].sort()).toEqual([id, idle, waiting].sort());
+  });
+
+  it.each<[string, Scope]>([
+    ['an agent', { type: 'agent', agentId: `agt_${ulid()}-0-1` }],
+    ['an execution', { type: 'execution', executionId: `exe_${ulid()}` }],
+    ['a worker', { type: 'worker', workerId: `wrk_${ulid()}` }],
+  ])('a kill of %s nobody knows is refused, and nothing of it is stored', async (_what, scope) => {
+    await expect(killswitch.give({ scope, by: 'me' })).rejects.toMatchObject({ code: 'NOT_FOUND' });
+    const { redis, keys } = valkey;
+    expect(await redis.xlen(keys.shard(keys.control, 'audit'))).toBe(0);
+    expect(await redis.xlen(keys.shard(keys.control, 'orders'))).toBe(0);
+  });
+});
