@@ -2,7 +2,8 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createClient } from '#libs/client';
 import type { AgentRecord, Latch, Receipt } from '#libs/contracts';
-import type { Fence } from '#libs/lifecycle';
+import { LifecycleService, type Fence } from '#libs/lifecycle';
+import { Valkey } from '#libs/valkey';
 import { eventually, processesWith, startFleet, type Fleet, type Member } from '../support/fleet';
 
 const sh = (script: string) => ({ command: [script], shell: true });
@@ -96,6 +97,11 @@ describe('latches', () => {
       async () => ((await fleet.client.execution(execution.id)).nodes.ready === 500 ? true : undefined),
       'all ready',
     );
+    const connections = await Promise.all(
+      Array.from({ length: 8 }, async () =>
+        new Valkey({ url: fleet.server.url, keyPrefix: 'belay', shards: 2 }).open(),
+      ),
+    );
     let engaged = false;
     const late: boolean[] = [];
     const early: boolean[] = [];
@@ -105,14 +111,20 @@ describe('latches', () => {
       await fleet.client.engageLatch({ scope: { type: 'pool', pool: 'nobody' } });
       engaged = true;
     })();
-    for (const job of jobs) {
-      const isLate = engaged;
-      const claim = await fleet.life.agents.claim(job, 'wrk_racer', job.agentId);
-      (isLate ? late : early).push(claim.claimed);
-      if (claim.claimed) fences.push(claim.fence);
-      if (!claim.claimed)
-        expect(claim).toMatchObject({ why: 'LATCHED', latch: { kind: 'latch', by: 'api' } });
-    }
+    // Each connection has a claim of its own under way all the time, across the moment of the latch.
+    await Promise.all(
+      connections.map(async (valkey, i) => {
+        const { agents } = new LifecycleService(valkey, { retentionMs: 60_000 });
+        for (const job of jobs.filter((_, at) => at % connections.length === i)) {
+          const isLate = engaged;
+          const claim = await agents.claim(job, 'wrk_racer', job.agentId);
+          (isLate ? late : early).push(claim.claimed);
+          if (claim.claimed) fences.push(claim.fence);
+          else expect(claim).toMatchObject({ why: 'LATCHED', latch: { kind: 'latch', by: 'api' } });
+        }
+        valkey.close();
+      }),
+    );
     await engaging;
     expect(early).toContain(true);
     expect(late.length).toBeGreaterThan(50);

@@ -234,7 +234,9 @@ const UNSTORED = 'It may not have been stored. Look with: belay audit, belay lat
 
 /** Whether a second such order joins the first: one for an execution or an agent, and no latch comes with it. */
 function isJoined({ scope, kind = 'kill' }: KillRequest): boolean {
-  return kind === 'kill' && (scope.type === 'execution' || scope.type === 'agent');
+  // Callers without types may leave it out: the server says what is wrong.
+  const type = (scope as typeof scope | undefined)?.type;
+  return kind === 'kill' && (type === 'execution' || type === 'agent');
 }
 
 function hasKey(spec: unknown): boolean {
