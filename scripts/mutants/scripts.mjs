@@ -199,7 +199,7 @@ export const SCRIPTS = [
     'advanceExecution',
     'local limit = tonumber(ARGV[4])',
     'local limit = 1000000',
-    LIFE,
+    RETRY,
     'bounded steps',
   ),
   unit(
@@ -289,10 +289,10 @@ export const SCRIPTS = [
   ),
   unit(
     'lua-retry-completed',
-    'a retry runs completed nodes again',
+    'a retry leaves cancelled and skipped nodes as they are',
     'include/retry',
     "if node.s ~= 'completed' then",
-    'if true then',
+    "if node.s == 'failed' then",
     RETRY,
   ),
   unit(
