@@ -41,7 +41,7 @@ async function measure(flood: readonly (readonly string[])[], seconds: number): 
     await Promise.all(ids.map(async (id) => fleet.client.stop(id)));
     return {
       ...probed,
-      reports: ticks.map(({ at, data }) => at - Number((data as { value: number }).value)),
+      reports: ticks.map(({ at, data }) => at - (data as { value: number }).value),
       lost: count - ticks.length,
     };
   } finally {

@@ -64,6 +64,10 @@ async function streamsAt(at = url): Promise<number> {
   return Number(/^belay_event_streams (\d+)$/m.exec(await response.text())?.[1]);
 }
 
+/** As execution.lua stores one. */
+const storedEvent = (seq: number, data?: object): string =>
+  JSON.stringify({ q: seq, t: 1, y: 'a.event', d: data });
+
 /** Puts events into the stored stream as retention or a busy execution would have them there. */
 async function addEvents(id: string, count: number, bytes: number): Promise<void> {
   const { redis, keys } = fleet.life.valkey;
@@ -71,8 +75,7 @@ async function addEvents(id: string, count: number, bytes: number): Promise<void
   const last = await redis.hincrby(keys.execution(id), 'seq', count);
   const adding = redis.pipeline();
   for (let seq = last - count + 1; seq <= last; seq++) {
-    const event = { seq, type: 'agent.event', entity: 'agent', executionId: id, at: 1, data };
-    adding.xadd(keys.execution(id, 'events'), '*', 'e', JSON.stringify(event));
+    adding.xadd(keys.execution(id, 'events'), '*', 'e', storedEvent(seq, data));
   }
   await adding.exec();
 }
@@ -230,14 +233,12 @@ describe('R57 a subscriber that was away', () => {
     const client = await open(id);
     await eventually(async () => client.events().length === 1, 'the first event');
     // Both at once, as a busy execution's own trimming would: what was added in between was never read.
-    const event = (seq: number) =>
-      JSON.stringify({ seq, type: 'agent.event', entity: 'agent', executionId: id, at: 1 });
     const stream = keys.execution(id, 'events');
     await redis
       .multi()
-      .xadd(stream, '*', 'e', event(2))
+      .xadd(stream, '*', 'e', storedEvent(2))
       .xtrim(stream, 'MAXLEN', 0)
-      .xadd(stream, '*', 'e', event(3))
+      .xadd(stream, '*', 'e', storedEvent(3))
       .exec();
     await eventually(async () => client.events().length === 2, 'the event after the gap');
     expect(client.frames.map((frame) => frame.event)).toEqual(['ready', 'event', 'reset', 'event']);

@@ -8,7 +8,7 @@ import { expectedContainments, procEntry } from '../support/proc';
  * Two containers with one data directory: each worker is the first process of a PID namespace of its own, with a /proc
  * of its own. No privilege is needed where users may make namespaces.
  */
-const [UNSHARE = '', ...FLAGS] = [
+const [UNSHARE, ...FLAGS] = [
   'unshare',
   ...(process.getuid?.() === 0 ? [] : ['--user', '--map-root-user']),
   '--pid',

@@ -31,7 +31,7 @@ export async function streamLog(
   const key = lifecycle.logs.key(options.executionId, options.agentId);
   const read = async (cursor: string): Promise<readonly LogRow[]> => {
     const found = await redis.xreadBuffer('COUNT', BATCH, 'BLOCK', WAIT_MS, 'STREAMS', key, cursor);
-    return (found?.[0]?.[1] ?? []) as unknown as LogRow[];
+    return found?.[0]?.[1] ?? [];
   };
   try {
     await follow(lifecycle, stream, options, read);

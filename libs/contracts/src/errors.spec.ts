@@ -61,6 +61,7 @@ describe('an error of ours', () => {
       LATCHED: 423,
       TOO_MANY_LATCHES: 409,
       RATE_LIMITED: 429,
+      SERVER_FULL: 507,
       INTERNAL: 500,
       CORRUPT_RECORD: 500,
       DRAINING: 503,

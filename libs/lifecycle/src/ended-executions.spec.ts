@@ -78,7 +78,8 @@ it('R51 never removes what has an attempt that nobody has seen dead, and goes pa
   expect(await listed()).toEqual([unproved]);
   expect(await life.agents.unproved()).toHaveLength(1);
   for (const id of others) expect(await keysOf(id)).toEqual([]);
-  const [{ id: agentId = '' } = {}] = await life.agents.unproved();
+  const [lost] = await life.agents.unproved();
+  const agentId = lost?.id ?? '';
   await life.agents.prove(agentId, WORKER, {
     containment: 'group',
     proved: true,

@@ -86,7 +86,8 @@ export function inputFailed(error: unknown): AgentOutcome {
     const code = typeof reason === 'string' ? reason : error.code;
     return { state: 'failed', reason: 'error', error: { code, message: error.message } };
   }
-  const { code = 'OTHER', message = 'this worker is closing' } = (error ?? {}) as NodeJS.ErrnoException;
+  const { code = 'OTHER', message = 'this worker is closing' } = (error ??
+    {}) as Partial<NodeJS.ErrnoException>;
   const what = `Its input could not be written to the worker's data directory (${code}): ${message}. Is there room on its disk?`;
   return { state: 'failed', reason: 'error', error: { code: 'INPUT_NOT_WRITTEN', message: what } };
 }

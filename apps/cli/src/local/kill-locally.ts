@@ -36,7 +36,7 @@ export function workersInScope(workers: readonly LocalWorker[], scope: Scope): L
 export async function killLocally(
   workers: readonly LocalWorker[],
   request: LocalKillRequest,
-  options: { readonly signal: AbortSignal; readonly awakeMs?: number },
+  options: { readonly signal: AbortSignal; readonly awakeMs?: number; readonly fallback?: string },
 ): Promise<LocalKill> {
   const { scope, by } = request;
   const receipts: LocalReceipt[] = [];
@@ -44,7 +44,7 @@ export async function killLocally(
   const ask = async ({ id, socket, isOpen, pid }: LocalWorker): Promise<void> => {
     const missed = { workerId: id, ...(pid === undefined ? {} : { pid }) };
     try {
-      requireTrusted(socket);
+      requireTrusted(socket, options.fallback ?? breakGlassFallback());
       const answer = await askWorker(socket, request, options);
       if (isReceipt(answer)) receipts.push(answer);
       else unreached.push({ ...missed, why: `it refused: ${detailOf(answer)}` });
@@ -71,9 +71,9 @@ export async function killLocally(
 }
 
 /** @throws an error that says why somebody else may answer there */
-function requireTrusted(socket: string): void {
+function requireTrusted(socket: string, fallback: string): void {
   const folder = dirname(socket);
-  const problem = folder === breakGlassFallback() ? folderProblem(folder) : undefined;
+  const problem = folder === fallback ? folderProblem(folder) : undefined;
   if (problem !== undefined) throw new Error(`its socket in ${folder} is not trusted: ${problem}`);
 }
 

@@ -3,7 +3,6 @@ import { once } from 'node:events';
 import { chmodSync, existsSync, mkdirSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { join } from 'node:path';
-import { breakGlassFallback } from '#libs/client';
 import { EXIT } from '../exit-codes';
 import { startTimeOf } from '../session/living-process';
 import { startScriptedServer, type ScriptedServer } from '../session/scripted-server';
@@ -292,26 +291,20 @@ describe('workers of this machine', () => {
   });
 
   it('whose fall-back directory others may write to are not trusted with a kill', async () => {
-    const before = process.env['TMPDIR'];
-    process.env['TMPDIR'] = dataDir;
-    try {
-      mkdirSync(breakGlassFallback());
-      chmodSync(breakGlassFallback(), 0o777);
-      const socket = join(breakGlassFallback(), `${A}.sock`);
-      const request = { scope: { type: 'all' }, mode: 'immediate', by: 'ann' } as const;
-      const { signal } = new AbortController();
-      expect(await killLocally([{ id: A, socket, isOpen: false }], request, { signal })).toMatchObject({
-        complete: false,
-        unreached: [
-          {
-            why: `its socket in ${breakGlassFallback()} is not trusted: other users may write to it (mode 777)`,
-          },
-        ],
-      });
-    } finally {
-      if (before === undefined) delete process.env['TMPDIR'];
-      else process.env['TMPDIR'] = before;
-    }
+    const fallback = join(dataDir, 'fall-back');
+    mkdirSync(fallback);
+    chmodSync(fallback, 0o777);
+    const socket = join(fallback, `${A}.sock`);
+    const request = { scope: { type: 'all' }, mode: 'immediate', by: 'ann' } as const;
+    const { signal } = new AbortController();
+    expect(
+      await killLocally([{ id: A, socket, isOpen: false }], request, { signal, fallback }),
+    ).toMatchObject({
+      complete: false,
+      unreached: [
+        { why: `its socket in ${fallback} is not trusted: other users may write to it (mode 777)` },
+      ],
+    });
   });
 
   it('that accept and stay silent are given up, those that take their time are not', async () => {

@@ -1,5 +1,4 @@
 import { BelayError, isBelayError, parseValkeyUrl } from '#libs/contracts';
-import { Connections } from '../connection';
 import { movingSlots } from '../moving-slots';
 import { askServer, parseServerUrl } from './ask-server';
 import { isNewEnough, OLDEST_SERVER, parseInfoVersion } from './server-version';
@@ -42,6 +41,8 @@ export async function checkGivenServer(url: string): Promise<LocalServer> {
 async function checkMany(url: string): Promise<LocalServer> {
   const address = parseValkeyUrl(url);
   if (typeof address === 'string') throw refuse(url, `cannot be used: ${address}`, 'Correct it');
+  // Loaded when it is needed: starting a server on this machine takes no client library.
+  const { Connections } = require('../connection') as typeof import('../connection');
   let trouble = 'no answer';
   const connections = new Connections(url, (message) => {
     trouble = /\((.*)\); trying again$/s.exec(message)?.[1] ?? message;
