@@ -75,8 +75,8 @@ async function runSteps(jestArgs) {
   if (interrupted) return;
 
   // They wait for other processes, for leases and limits: more of them than there are cores.
-  heading('integration tests, and servers that fail over');
-  const others = ['--selectProjects', 'integration', 'cluster', '--maxWorkers=3'];
+  heading('integration tests');
+  const others = ['--selectProjects', 'integration', '--maxWorkers=3'];
   add(await runJest('integration', others, { env }));
 }
 

@@ -3,6 +3,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { AuditVerdict, ExecutionRecord, Latch, Receipt, StopResponse } from '#libs/contracts';
+import { convertWfFormat } from '#libs/executions';
 import { eventually, processesWith, startFleet, type Fleet } from '../support/fleet';
 import { procEntry } from '../support/proc';
 
@@ -171,7 +172,9 @@ it('R55 kill --dry-run hits nobody, kill --all everybody', async () => {
   expect((await fleet.client.execution(id)).state).toBe('running');
   const killed = await belay('kill', '--all', '--yes', '--now');
   expect(killed).toMatchObject({ code: 0 });
-  expect(killed.out).toContain('2 targets: 2 killed\ncomplete: every target is confirmed\n');
+  expect(killed.out).toContain(
+    `2 targets: 2 killed\nstopped 1 execution: ${id}\ncomplete: every target is confirmed\n`,
+  );
   expect(processesWith(id)).toEqual([]);
 });
 
@@ -331,10 +334,10 @@ it('R36 a WfFormat trace runs every task as a process, each after what it depend
     workflow: { specification: { tasks: { id: string; parents: string[] }[] } };
   };
   const { tasks } = trace.workflow.specification;
-  const { redis, keys } = fleet.life.valkey;
-  // As it was stored: ids that are no node ids were shortened.
-  const nodes = Object.values(await redis.hgetall(keys.execution(id, 'specs'))).map(
-    (text) => JSON.parse(text) as { id: string; dependsOn: string[] },
+  // As it was submitted: ids that are no node ids were shortened.
+  const { spec } = convertWfFormat(trace, { timeScale: 0.01 });
+  const nodes = (spec as { nodes: { id: string; dependsOn?: string[] }[] }).nodes.map(
+    ({ id: nodeId, dependsOn = [] }) => ({ id: nodeId, dependsOn }),
   );
   const edges = (lists: string[][]): number => lists.flat().length;
   expect(edges(nodes.map(({ dependsOn }) => dependsOn))).toBe(edges(tasks.map(({ parents }) => parents)));

@@ -97,7 +97,7 @@ it('R24 lists what is active across processes and restarts, by state, owner and 
   expect((await get(`/api/agents?owner=${agent?.owner}`)).items).toEqual([]);
 }, 60_000);
 
-it('R52 a kill whose look-up fails after it was placed stands: its receipt names what it killed', async () => {
+it('R52 a kill whose look-up fails is placed all the same: its receipt names what it killed', async () => {
   const killswitch = app.get(KillswitchService);
   const { execution } = await manager.submit({
     name: 'unlooked',
@@ -111,12 +111,12 @@ it('R52 a kill whose look-up fails after it was placed stands: its receipt names
   for (const { process: worker } of fleet.workers) worker.kill('SIGSTOP');
   const get = jest.spyOn(life.executions, 'get').mockRejectedValueOnce(new Error('the server hung up'));
   const scope = { type: 'execution', executionId: execution.id } as const;
-  await expect(killswitch.give({ scope, by: 'test' })).rejects.toThrow('the server hung up');
+  const order = await killswitch.give({ scope, by: 'test' });
+  expect(get).toHaveBeenCalled();
   get.mockRestore();
-  const [order] = await killswitch.orders.open();
   for (const { process: worker } of fleet.workers) worker.kill('SIGCONT');
   const receipt = await eventually(async () => {
-    const found = await killswitch.orders.receipt(order?.id ?? '');
+    const found = await killswitch.orders.receipt(order.id);
     return found.complete && found;
   }, 'the sweep of another process');
   expect(receipt).toMatchObject({ order: { scope }, totals: { total: 1, killed: 1 } });
@@ -124,7 +124,8 @@ it('R52 a kill whose look-up fails after it was placed stands: its receipt names
 }, 30_000);
 
 it('R36 a DAG of 10,000 nodes runs to its end in order, and no script moves more of it than a few hundred', async () => {
-  const queues = { dispatch: async () => undefined, sweep: async () => 0 } as unknown as AgentQueues;
+  const nothing = { dispatch: async () => undefined, drop: async () => undefined, sweep: async () => 0 };
+  const queues = nothing as unknown as AgentQueues;
   // Graph only: claims and ends are driven here, so that no process is needed for 10,000 nodes.
   const dag = new DagExecutor(life, queues);
   const direct = new ExecutionManager(life, dag);
