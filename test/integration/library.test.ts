@@ -109,11 +109,11 @@ it('R52 a kill whose look-up fails is placed all the same: its receipt names wha
   );
   // Nobody else says what the order is for before it is looked at here.
   for (const { process: worker } of fleet.workers) worker.kill('SIGSTOP');
-  const get = jest.spyOn(life.executions, 'get').mockRejectedValueOnce(new Error('the server hung up'));
+  const look = jest.spyOn(life.valkey.redis, 'exists').mockRejectedValueOnce(new Error('the server hung up'));
   const scope = { type: 'execution', executionId: execution.id } as const;
   const order = await killswitch.give({ scope, by: 'test' });
-  expect(get).toHaveBeenCalled();
-  get.mockRestore();
+  expect(look).toHaveBeenCalled();
+  look.mockRestore();
   for (const { process: worker } of fleet.workers) worker.kill('SIGCONT');
   const receipt = await eventually(async () => {
     const found = await killswitch.orders.receipt(order.id);

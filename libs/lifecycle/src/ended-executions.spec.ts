@@ -94,12 +94,19 @@ it('R51 never removes what has an attempt that nobody has seen dead, and goes pa
   expect(await keysOf(unproved)).toEqual([]);
 });
 
+it('memory takes nothing that has just ended', async () => {
+  const id = await ended();
+  expect(await new EndedExecutions(valkey, new StateRoom(valkey, 1), {}).sweep()).toBe(0);
+  expect(await listed()).toContain(id);
+  expect(await new EndedExecutions(valkey, new StateRoom(valkey, 1), {}, 0).sweep()).toBeGreaterThan(0);
+});
+
 it('removes the oldest until the memory is well below its bound, and no more', async () => {
   const ids: string[] = [];
   for (let i = 0; i < 60; i++) ids.push(await ended('x'.repeat(200_000)));
   const { usedBytes = 0 } = (await valkey.memory.atNow('any')) ?? {};
   const limit = usedBytes;
-  const removed = await new EndedExecutions(valkey, new StateRoom(valkey, limit), {}).sweep();
+  const removed = await new EndedExecutions(valkey, new StateRoom(valkey, limit), {}, 0).sweep();
   expect(removed).toBeGreaterThan(0);
   expect(removed).toBeLessThan(40);
   expect(await listed()).toEqual(ids.slice(removed));

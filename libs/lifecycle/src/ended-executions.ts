@@ -15,6 +15,8 @@ const TIGHT = 0.9;
 const FREEING_LOOK_MS = 10;
 const MOST_FREEING_MS = 500;
 
+const MIN_AGE_MS = 60_000;
+
 interface Ended {
   readonly id: string;
   readonly tag: string;
@@ -28,6 +30,8 @@ export class EndedExecutions {
     private readonly valkey: Valkey,
     private readonly room: StateRoom,
     private readonly options: Pick<Retention, 'maxEnded'>,
+    /** Memory takes nothing that ended within this time, since somebody may still be waiting for its end. Milliseconds. */
+    private readonly minAgeMs = MIN_AGE_MS,
   ) {}
 
   /** One bounded pass. Resolves with how many were removed. */
@@ -50,7 +54,7 @@ export class EndedExecutions {
     while (removed < most) {
       const tight = await this.tightTags();
       if (tight.length === 0) return removed;
-      const now = await this.retireOldest(tight, Math.min(BETWEEN_LOOKS, most - removed));
+      const now = await this.retireOldest(tight, Math.min(BETWEEN_LOOKS, most - removed), this.minAgeMs);
       if (now === 0) return removed;
       removed += now;
       await this.untilFreed(tight);
@@ -80,7 +84,7 @@ export class EndedExecutions {
       }
   }
 
-  private async retireOldest(tags: readonly string[], most: number): Promise<number> {
+  private async retireOldest(tags: readonly string[], most: number, minAgeMs = 0): Promise<number> {
     let removed = 0;
     for (let at = 0; at < MOST_LOOKED_AT && removed < most; at += PAGE) {
       // What was removed meanwhile has moved the rest up.
@@ -88,7 +92,7 @@ export class EndedExecutions {
       if (page.length === 0) break;
       for (const { id, tag } of page) {
         if (removed === most) break;
-        if (await this.retire(id, tag)) removed++;
+        if (await this.retire(id, tag, minAgeMs)) removed++;
       }
     }
     return removed;
@@ -112,11 +116,12 @@ export class EndedExecutions {
     return pages.flat().sort((a, b) => a.score - b.score);
   }
 
-  private async retire(id: string, tag: string): Promise<boolean> {
+  private async retire(id: string, tag: string, minAgeMs: number): Promise<boolean> {
     const { redis, keys, scripts } = this.valkey;
     try {
       // Looked at here too: the logs of one that stays must stay.
       if ((await redis.scard(`${keys.execution(id)}:unproved`)) > 0) return false;
+      if (minAgeMs > 0 && (await this.ageOf(id)) < minAgeMs) return false;
       await this.removeLogs(id, tag);
       return (await scripts.run('retireExecution', keys.execution(id), [tag, id])) === 1;
     } catch (error) {
@@ -124,6 +129,14 @@ export class EndedExecutions {
       if (/WRONGTYPE|user_script/.test(String(error))) return false;
       throw error;
     }
+  }
+
+  /** Since its end, by the server's clock; none has no age. Milliseconds. */
+  private async ageOf(id: string): Promise<number> {
+    const { redis, keys, clock } = this.valkey;
+    const [completedAt, stoppedAt] = await redis.hmget(keys.execution(id), 'completedAt', 'stoppedAt');
+    const endedAt = Math.max(Number(completedAt ?? 0), Number(stoppedAt ?? 0));
+    return clock.now() - endedAt;
   }
 
   private async removeLogs(id: string, tag: string): Promise<void> {

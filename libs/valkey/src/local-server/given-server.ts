@@ -1,5 +1,4 @@
 import { BelayError, isBelayError, parseValkeyUrl } from '#libs/contracts';
-import { movingSlots } from '../moving-slots';
 import { askServer, parseServerUrl } from './ask-server';
 import { isNewEnough, OLDEST_SERVER, parseInfoVersion } from './server-version';
 import type { LocalServer, ServerVersion } from './types';
@@ -43,6 +42,7 @@ async function checkMany(url: string): Promise<LocalServer> {
   if (typeof address === 'string') throw refuse(url, `cannot be used: ${address}`, 'Correct it');
   // Loaded when it is needed: starting a server on this machine takes no client library.
   const { Connections } = require('../connection') as typeof import('../connection');
+  const { movingSlots } = require('../moving-slots') as typeof import('../moving-slots');
   let trouble = 'no answer';
   const connections = new Connections(url, (message) => {
     trouble = /\((.*)\); trying again$/s.exec(message)?.[1] ?? message;
