@@ -69,8 +69,11 @@ it('R40 a stopped one goes on, and can be stopped again', async () => {
     { id: 'b', dependsOn: ['a'], run: sh('sleep 600') },
   ]);
   for (const round of [1, 2]) {
+    // By the record: a process that is still on its way to its command is one that never started, for a receipt.
+    const runs = async () =>
+      (await fleet.life.agents.list({ executionId: id, states: ['running'] })).length === 1;
     const sleeps = async () => processesWith(id).some(({ command }) => command.includes('sleep 600'));
-    await eventually(sleeps, `the process of round ${round}`);
+    await eventually(async () => (await runs()) && sleeps(), `the process of round ${round}`);
     const { status, receipt } = await fleet.client.stop(id, { mode: 'immediate' });
     expect(status).toBe('stopped');
     expect(receipt).toMatchObject({ complete: true, totals: { killed: 1, total: 1 } });
