@@ -4,7 +4,19 @@ import { promisify } from 'node:util';
 
 const run = promisify(execFile);
 const main = join(__dirname, '../../dist/bench/main.js');
-const NAMES = ['kill', 'kill-all', 'dag', 'spawn', 'transition', 'worker-loss'] as const;
+const NAMES = [
+  'kill',
+  'kill-all',
+  'dag',
+  'spawn',
+  'transition',
+  'fan-in',
+  'bytes',
+  'worker-loss',
+  'floods',
+] as const;
+/** The others count bytes and losses, which may be none, and have no peer to measure beside. */
+const TIMED = ['kill', 'kill-all', 'dag', 'spawn', 'transition', 'worker-loss'] as const;
 
 type Values = Record<string, number>;
 
@@ -34,7 +46,7 @@ describe('the benchmarks, in a short run', () => {
       expect(Object.keys(line).toSorted()).toEqual(['figures', 'limits', 'name', 'ratios']);
   });
 
-  it.each(NAMES)('%s measures its limits in the same run, and every value is a positive number', (name) => {
+  it.each(TIMED)('%s measures its limits in the same run, and every value is a positive number', (name) => {
     const { figures, ratios, limits } = lineOf(name);
     for (const part of [figures, ratios, limits]) {
       expect(Object.keys(part).length).toBeGreaterThan(0);
@@ -64,6 +76,6 @@ it('an unknown benchmark is a usage error that names the known', async () => {
   await expect(run(process.execPath, [main, 'kil'])).rejects.toMatchObject({
     code: 2,
     stderr:
-      'No benchmark or option kil. There are: kill, kill-all, dag, spawn, transition, worker-loss; --json, --quick.\n',
+      'No benchmark or option kil. There are: kill, kill-all, dag, spawn, transition, fan-in, bytes, worker-loss, floods; --json, --quick.\n',
   });
 });
