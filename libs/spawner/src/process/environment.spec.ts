@@ -7,7 +7,7 @@ describe('the PATH of agents', () => {
     ['npm start', `/app/node_modules/.bin:/node_modules/.bin:${GYP}:/usr/bin:/bin`, '/usr/bin:/bin'],
     [
       'npx in npm start',
-      `/root/.npm/_npx/1/node_modules/.bin:/node_modules/.bin:${GYP}:/app/node_modules/.bin:${GYP}:/usr/bin`,
+      `/home/u/.npm/_npx/1/node_modules/.bin:/node_modules/.bin:${GYP}:/app/node_modules/.bin:${GYP}:/usr/bin`,
       '/usr/bin',
     ],
     ['a person', '/app/node_modules/.bin:/usr/bin', '/app/node_modules/.bin:/usr/bin'],
