@@ -10,6 +10,7 @@ export const EXIT = {
   unreachable: 5,
   refused: 6,
   unconfirmed: 7,
+  unmatched: 8,
   interrupted: 130,
 } as const;
 
@@ -44,6 +45,12 @@ export function exitCodeOfState(state: ExecutionState): ExitCode {
 }
 
 /** The exit code of a command that asked for a stop or a kill. */
-export function exitCodeOfReceipt(receipt: Pick<Receipt, 'complete'> | undefined): ExitCode {
-  return receipt === undefined || receipt.complete ? EXIT.ok : EXIT.unconfirmed;
+export function exitCodeOfReceipt(receipt: Pick<Receipt, 'complete' | 'warning'> | undefined): ExitCode {
+  if (receipt !== undefined && !receipt.complete) return EXIT.unconfirmed;
+  return exitCodeOfWarning(receipt ?? {});
+}
+
+/** The exit code of what was done as it was asked, and may not be what was meant. */
+export function exitCodeOfWarning({ warning }: Pick<Receipt, 'warning'>): ExitCode {
+  return warning === undefined ? EXIT.ok : EXIT.unmatched;
 }

@@ -24,6 +24,7 @@ import type {
   OutputSize,
   Receipt,
   Scope,
+  ScopeWarning,
   StopMode,
   StopReason,
   StopResponse,
@@ -154,6 +155,8 @@ export interface KillPlan {
     readonly workerId: WorkerId;
   }[];
   readonly executions: readonly ExecutionId[];
+  /** Of a selector that nothing meets. */
+  readonly warning?: ScopeWarning;
 }
 
 /** A node with what it left behind. */

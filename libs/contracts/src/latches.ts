@@ -1,7 +1,7 @@
 import { BelayError } from './errors';
 import type { LatchId, OrderId } from './ids';
 import { scopeKey, type Scope } from './scope';
-import type { Requirement } from './selector';
+import type { Requirement, ScopeWarning } from './selector';
 
 /**
  * What blocks new starts in a scope until it is released (R53). `latch`: engaged by a person or with a kill; a submit
@@ -21,6 +21,8 @@ export interface Latch {
   readonly engagedAt: number;
   /** Only in the answer to who engaged it; as in a receipt. */
   readonly replicated?: boolean;
+  /** Only in the answer to who engaged it, for a selector that nothing met. */
+  readonly warning?: ScopeWarning;
   readonly releasedAt?: number;
   readonly releasedBy?: string;
   /** Why it was released. */

@@ -3,6 +3,7 @@ import type { StopReport } from './evidence';
 import type { Latch } from './latches';
 import type { ExecutionRecord, StopReason } from './records';
 import { scopeKey, type Scope } from './scope';
+import type { ScopeWarning } from './selector';
 import type { ExecutionState, OrderState } from './states';
 
 /** `graceful`: stop signal, grace, SIGKILL. `immediate`: SIGKILL at once. */
@@ -93,6 +94,8 @@ export interface Receipt {
   readonly replicated?: boolean;
   /** Executions that it stopped, those that nothing ran of too; the first 10,000. */
   readonly executions?: readonly ExecutionId[];
+  /** Of a selector that nothing met when the targets were named. The latch of the order holds all the same. */
+  readonly warning?: ScopeWarning;
   /** The latch engaged with it, as it stands now. */
   readonly latch?: Latch;
   /** A person closed what could not be confirmed. */

@@ -12,6 +12,7 @@ import {
   type OrderState,
   type Receipt,
   type Scope,
+  type ScopeWarning,
 } from '#libs/contracts';
 import type { DagExecutor, StopNeeded } from '#libs/executions';
 import type { LifecycleService } from '#libs/lifecycle';
@@ -28,6 +29,8 @@ import { ScopeResolver } from './scope-resolver';
 export interface DryRun {
   readonly targets: readonly { agentId: string; executionId: string; nodeId: string; workerId: string }[];
   readonly executions: readonly string[];
+  /** Of a selector that nothing meets. */
+  readonly warning?: ScopeWarning;
 }
 
 export interface KillswitchOptions {
@@ -161,7 +164,13 @@ export class KillswitchService {
         workerId: owner,
       })),
       executions,
+      ...(await this.warn(scope, agents.size + executions.length)),
     };
+  }
+
+  private async warn(scope: Scope, found: number): Promise<{ warning?: ScopeWarning }> {
+    const warning = found > 0 ? undefined : await this.scopes.warningOf(scope);
+    return warning === undefined ? {} : { warning };
   }
 
   /**
@@ -241,7 +250,11 @@ export class KillswitchService {
     await this.orders.addTargets(
       order.id,
       named.map((agent) => targetOf(agent, 'pending')),
-      { reach, stopped },
+      {
+        reach,
+        stopped,
+        ...(kind === 'thaw' ? {} : await this.warn(scope, executions.length + named.length)),
+      },
       named.reduce((longest, { graceMs = 0 }) => Math.max(longest, graceMs), 0),
     );
     await this.orders.ring(
@@ -384,8 +397,16 @@ export class KillswitchService {
 
   /** A latch on its own: nothing in its scope starts any more. Resolves when that holds. @throws NotFoundError */
   async engage(request: { scope: Scope; by: string; note?: string }): Promise<Latch> {
-    await this.scopes.assertKnown(request.scope);
-    return this.latches.engage(newLatch('latch', request.scope, request));
+    const { scope } = request;
+    await this.scopes.assertKnown(scope);
+    const latch = await this.latches.engage(newLatch('latch', scope, request));
+    if (scope.type !== 'selector') return latch;
+    // It holds already: what only adds to the answer must not make it look as if it did not.
+    const plan = await within(
+      this.dryRun(scope).catch(() => undefined),
+      LOOK_UP_MS,
+    );
+    return plan?.warning === undefined ? latch : { ...latch, warning: plan.warning };
   }
 
   /** Completes what the giver of an order, or a worker, left undone. One pass over the open orders. */

@@ -16,6 +16,7 @@ import {
   type OrderState,
   type Reach,
   type Receipt,
+  type ScopeWarning,
   type StopReport,
   type TargetOutcome,
   type TargetReceipt,
@@ -161,12 +162,21 @@ export class OrderStore {
   async addTargets(
     orderId: string,
     targets: readonly TargetReceipt[],
-    resolved: boolean | { readonly reach: Reach; readonly stopped: readonly string[] },
+    resolved:
+      | boolean
+      | { readonly reach: Reach; readonly stopped: readonly string[]; readonly warning?: ScopeWarning },
     longestGraceMs = 0,
   ): Promise<boolean> {
-    const { reach, stopped = [] } = typeof resolved === 'boolean' ? {} : resolved;
+    const { reach, stopped = [], warning } = typeof resolved === 'boolean' ? {} : resolved;
     for (let i = 0; i < stopped.length; i += CHUNK)
-      await this.call('addTargets', orderId, ['[]', 0, 0, JSON.stringify(stopped.slice(i, i + CHUNK)), '']);
+      await this.call('addTargets', orderId, [
+        '[]',
+        0,
+        0,
+        JSON.stringify(stopped.slice(i, i + CHUNK)),
+        '',
+        '',
+      ]);
     let taken = true;
     const groups = Math.max(1, Math.ceil(targets.length / CHUNK));
     for (let i = 0; i < groups; i++) {
@@ -180,6 +190,7 @@ export class OrderStore {
         longestGraceMs,
         '[]',
         last && reach !== undefined ? JSON.stringify(reach) : '',
+        last && warning !== undefined ? JSON.stringify(warning) : '',
       ]);
       taken = reply['taken'] === true;
     }
@@ -322,7 +333,7 @@ export class OrderStore {
     );
     const { latchId } = order;
     const latch = latchId && (await this.latches.get(latchId).catch(() => undefined));
-    const { closedAt, closedBy, closeNote, digest, replicated } = fields;
+    const { closedAt, closedBy, closeNote, digest, replicated, warning } = fields;
     return {
       orderId,
       order,
@@ -332,6 +343,7 @@ export class OrderStore {
       ...at('completedAt'),
       ...(replicated === undefined ? {} : { replicated: replicated === '1' }),
       ...(executions.length === 0 ? {} : { executions: executions.sort() }),
+      ...(warning === undefined ? {} : { warning: parseStored<ScopeWarning>(key, warning, 'warning') }),
       ...(latch === undefined || latch === '' ? {} : { latch }),
       ...(closedAt === undefined
         ? {}

@@ -1,5 +1,6 @@
 import {
   conditionsOf,
+  explainUnmatched,
   isEnded,
   isExecutionId,
   NotFoundError,
@@ -10,13 +11,16 @@ import {
   type AgentRecord,
   type Reach,
   type Scope,
+  type ScopeWarning,
 } from '#libs/contracts';
-import type { LifecycleService } from '#libs/lifecycle';
-import { isCorrupt, parseStored } from '#libs/valkey';
+import { knownLabels, type LifecycleService } from '#libs/lifecycle';
+import { isCorrupt, parseStored, within } from '#libs/valkey';
 
 const LIVE_STATES = ['idle', 'running', 'paused', 'stopping'] as const;
 /** Executions whose labels are read at a time. */
 const BATCH = 500;
+/** A warning is worth this much waiting. Milliseconds. */
+const LOOK_UP_MS = 500;
 
 /** What a scope holds now. Reads only. */
 export class ScopeResolver {
@@ -49,6 +53,18 @@ export class ScopeResolver {
       if (!(error instanceof NotFoundError)) throw error;
       if (!(await this.lifecycle.agents.unproved()).some((agent) => this.covers(scope, agent))) throw error;
     };
+  }
+
+  /**
+   * Of a selector that nothing known meets: a misspelt label must not look like a kill that is done. Undefined as well
+   * where the labels do not come in time: an order does not wait for them. Never rejects.
+   */
+  async warningOf(scope: Scope): Promise<ScopeWarning | undefined> {
+    if (scope.type !== 'selector') return undefined;
+    const explained = knownLabels(this.lifecycle.valkey)
+      .then((labels) => explainUnmatched(conditionsOf(scope.selector), labels))
+      .catch(() => undefined);
+    return within(explained, LOOK_UP_MS);
   }
 
   /** How much had begun in the shard of what the scope names; undefined of a scope that is in all of them. */

@@ -123,6 +123,7 @@ export class ExecutionStore {
       options.start ? 1 : 0,
       JSON.stringify(labels),
       JSON.stringify(kindsOf(spec)),
+      JSON.stringify(nodeLabelsOf(spec)),
     ];
     // A graph may be tens of megabytes: who waits for a latch asks again and again, and sends it once.
     const admission = await this.scripts.json('admitExecution', id, args);
@@ -391,6 +392,18 @@ function kindsOf(spec: ExecutionSpec): { pool: string; labels: Record<string, st
     if (kinds.size > MAX_KINDS) return [];
   }
   return [...kinds.values()];
+}
+
+/** The labels of nodes that have some of their own, as a selector reads them; of so many kinds, none. */
+function nodeLabelsOf(spec: ExecutionSpec): Record<string, string>[] {
+  const found = new Map<string, Record<string, string>>();
+  for (const { labels } of spec.nodes) {
+    if (Object.keys(labels).length === 0) continue;
+    const both = { ...spec.labels, ...labels };
+    found.set(JSON.stringify(Object.entries(both).sort(([a], [b]) => (a < b ? -1 : 1))), both);
+    if (found.size > MAX_KINDS) return [];
+  }
+  return [...found.values()];
 }
 
 function matches(record: ExecutionRecord, query: ExecutionQuery): boolean {

@@ -3,6 +3,7 @@ export * from './attendance-store';
 export * from './ended-executions';
 export { decodeEvent } from './decode-event';
 export * from './execution-store';
+export * from './known-labels';
 export * from './lifecycle.module';
 export * from './lifecycle.service';
 export * from './log-store';

@@ -5,6 +5,7 @@
 -- ARGV    1 control tag · 2 order id · 3 settings · 4 JSON array of [agent id, target JSON text, its worker or ''] · 5 resolved: 1 or 0
 --         · 6 longest grace of those named, in ms
 --         · 7 JSON array of the executions it stopped · 8 what it reaches, JSON { tag: beginnings }, or '': kept with resolved
+--         · 9 what the receipt warns of, JSON, or ''
 -- Returns { state, taken = false when it was over already } · refused: NOT_FOUND
 -- Events  order.complete when nothing is missing
 --!flags allow-oom
@@ -38,5 +39,6 @@ if #stopped > 0 and redis.call('SCARD', stopped_key) < STOPPED_KEPT then redis.c
 if ARGV[5] == '1' then
   redis.call('HSETNX', order_key, 'resolvedAt', int(NOW))
   if ARGV[8] ~= '' then redis.call('HSETNX', order_key, 'reach', ARGV[8]) end
+  if ARGV[9] ~= '' then redis.call('HSETNX', order_key, 'warning', ARGV[9]) end
 end
 return cjson.encode({ state = settle_order(false), taken = true })

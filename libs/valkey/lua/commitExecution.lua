@@ -4,6 +4,7 @@
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 record fields as a JSON object of strings · 5 number of nodes
 --         · 6 start: 1 or 0 · 7 labels as a JSON array of "k=v"
 --         · 8 JSON array of what its nodes are, without repetition: { pool, labels }; empty when they are too many kinds
+--         · 9 JSON array of the labels of nodes that have labels of their own, without repetition
 -- Returns { created = true | false, id } · refused: IDEMPOTENCY_CONFLICT { id } · STAGING_LOST
 --           · LATCHED { latchId, kind, scope } when it should start and a latch covers it whole
 -- Events  execution.idle, then execution.running when started
@@ -42,6 +43,7 @@ if idem then redis.call('SET', key('idem:' .. idem), EXE) end
 redis.call('ZADD', key('idx:exe'), int(NOW), EXE)
 redis.call('ZADD', key('idx:exe:idle'), int(NOW), EXE)
 if ARGV[7] ~= '[]' then redis.call('HSET', key('idx:labels'), EXE, ARGV[7]) end
+if ARGV[9] ~= '[]' then redis.call('HSET', key('idx:node-labels'), EXE, ARGV[9]) end
 for _, label in ipairs(cjson.decode(ARGV[7])) do redis.call('ZADD', key('idx:lbl:' .. label), int(NOW), EXE) end
 emit({ type = 'execution.idle', entity = 'execution', to = 'idle' })
 

@@ -8,6 +8,7 @@ local due = redis.call('ZRANGEBYSCORE', key('expiry'), '-inf', int(NOW), 'LIMIT'
 for _, id in ipairs(due) do
   redis.call('ZREM', key('expiry'), id)
   redis.call('ZREM', key('idx:exe'), id)
+  redis.call('HDEL', key('idx:node-labels'), id)
   for state in pairs(TABLES.execution) do redis.call('ZREM', key('idx:exe:' .. state), id) end
   local labels = redis.call('HGET', key('idx:labels'), id)
   if labels then

@@ -14,6 +14,7 @@ if idem and redis.call('GET', key('idem:' .. idem)) == id then redis.call('UNLIN
 for _, suffix in ipairs(PARTS) do redis.call('UNLINK', exe_key .. suffix) end
 redis.call('ZREM', key('expiry'), id)
 redis.call('ZREM', key('idx:exe'), id)
+redis.call('HDEL', key('idx:node-labels'), id)
 for state in pairs(TABLES.execution) do redis.call('ZREM', key('idx:exe:' .. state), id) end
 local labels = redis.call('HGET', key('idx:labels'), id)
 if labels then

@@ -4,11 +4,12 @@ import { isWide, type Latch, type Receipt, type Scope } from '#libs/contracts';
 import { notePool } from '../arguments/note-pool';
 import { kindOf, resolveExecutionId } from '../arguments/resolve-id';
 import { addScopeOptions, readScope, type ScopeOptions } from '../arguments/scope-options';
-import { UsageError, type ExitCode } from '../exit-codes';
+import { exitCodeOfWarning, UsageError, type ExitCode } from '../exit-codes';
 import { describeScope } from '../receipt/describe-scope';
 import type { Session } from '../session/session';
 import type { Bind } from './action';
 import { renderPlan } from './kill-plan';
+import { noteWarning } from './note-warning';
 import { pauseAndShow, resumeAndShow } from './pause';
 import { leftOrder, placeAndProve } from './place-order';
 import { proveAndShow } from './prove-and-show';
@@ -54,15 +55,20 @@ export function addFreeze(program: Command, bind: Bind): void {
     .action(bind(async (session, id: string, options: ThawOptions) => await thaw(session, id, options)));
 }
 
-async function showPlan(session: Session, scope: Scope): Promise<void> {
+async function showPlan(session: Session, scope: Scope): Promise<ExitCode> {
   const plan = await session.client.planKill({ kind: 'freeze', scope });
-  if (session.isJson) return session.json({ ...plan, latch: isWide(scope) });
+  if (session.isJson) {
+    session.json({ ...plan, latch: isWide(scope) });
+    return exitCodeOfWarning(plan);
+  }
   const latch = isWide(scope)
     ? `a freeze would be engaged over ${describeScope(scope)}: nothing would start in it until it is thawed`
     : 'no freeze would be engaged beyond that';
   const act = { doing: 'freezing', executions: 'pause', done: 'nothing was frozen', latch };
   for (const line of renderPlan(plan, scope, act)) session.print(line);
   await notePool(session, scope);
+  noteWarning(session, plan);
+  return exitCodeOfWarning(plan);
 }
 
 /** An execution is frozen by its pause, which is of its record; anything else by an order. */

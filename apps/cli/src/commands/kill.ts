@@ -4,7 +4,7 @@ import { isWide, type Receipt } from '#libs/contracts';
 import { notePool } from '../arguments/note-pool';
 import { parseGrace } from '../arguments/parse-duration';
 import { addScopeOptions, readScope } from '../arguments/scope-options';
-import { EXIT, type ExitCode } from '../exit-codes';
+import { EXIT, exitCodeOfWarning, type ExitCode } from '../exit-codes';
 import { describeLatch } from '../receipt/describe-latch';
 import { describeScope } from '../receipt/describe-scope';
 import type { Session } from '../session/session';
@@ -13,6 +13,7 @@ import { isConfirmed } from './kill-confirm';
 import { killLocal } from './kill-local';
 import type { KillOptions } from './kill-options';
 import { renderPlan, sizeOfPlan } from './kill-plan';
+import { noteWarning } from './note-warning';
 import { leftOrder, placeAndProve } from './place-order';
 import { proveAndShow } from './prove-and-show';
 import { toStopRequest } from './stop';
@@ -49,7 +50,7 @@ export function addKill(program: Command, bind: Bind): void {
     );
 }
 
-async function killOverServer(session: Session, options: KillOptions): Promise<ExitCode | void> {
+async function killOverServer(session: Session, options: KillOptions): Promise<ExitCode> {
   const heard = tellSilence(session, LOCAL);
   const request = await toRequest(session, options).finally(heard);
   if (options.dryRun === true) return await showPlan(session, request);
@@ -72,17 +73,22 @@ function isLatched({ scope, latch }: KillRequest): boolean {
   return latch !== false && isWide(scope);
 }
 
-async function showPlan(session: Session, request: KillRequest): Promise<void> {
+async function showPlan(session: Session, request: KillRequest): Promise<ExitCode> {
   const { scope } = request;
   const plan = await session.client.planKill(request);
   const latched = isLatched(request);
-  if (session.isJson) return session.json({ ...plan, latch: latched });
+  if (session.isJson) {
+    session.json({ ...plan, latch: latched });
+    return exitCodeOfWarning(plan);
+  }
   const latch = latched
     ? `a latch would be engaged over ${describeScope(scope)}: nothing would start in it until it is released`
     : `no latch would be engaged${isWide(scope) ? ': what starts next would run' : ''}`;
   const act = { doing: 'killing', executions: 'stop', done: 'nothing was killed', latch };
   for (const line of renderPlan(plan, scope, act)) session.print(line);
   await notePool(session, scope);
+  noteWarning(session, plan);
+  return exitCodeOfWarning(plan);
 }
 
 function toQuestion(session: Session, request: KillRequest): Parameters<typeof isConfirmed>[1] {
@@ -110,7 +116,8 @@ async function killOnly(session: Session, request: KillRequest): Promise<ExitCod
   if (session.isJson) session.json(receipt);
   session.print(`order ${orderId} is durable. Its evidence: belay receipt ${orderId}`);
   for (const line of latch === undefined ? [] : describeLatch(latch)) session.print(line);
-  return EXIT.ok;
+  noteWarning(session, receipt);
+  return exitCodeOfWarning(receipt);
 }
 
 async function killAndShow(session: Session, request: KillRequest, options: KillOptions): Promise<ExitCode> {

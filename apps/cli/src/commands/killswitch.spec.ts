@@ -103,6 +103,41 @@ describe('a scope', () => {
   });
 });
 
+describe('labels that nothing has', () => {
+  const scope = { type: 'selector', selector: 'team=dataa' };
+  const message = 'No agent and no execution has labels that meet team=dataa. Did you mean team=data?';
+  const warning = { code: 'NOTHING_MATCHED', message, suggestion: 'team=data' };
+  const err = `warning: ${message}\n`;
+  beforeEach(() => {
+    routes['POST /api/killswitch?wait=0'] = [200, receiptOf('kill', scope, { latch: LATCH, warning })];
+    routes['POST /api/killswitch?dryRun=1'] = [200, { targets: [], executions: [], warning }];
+    routes['POST /api/latches'] = [201, { ...LATCH, warning }];
+    routes[`GET /api/killswitch/${ORDER}`] = [200, receiptOf('kill', scope, { warning })];
+  });
+
+  it.each([
+    ['kill', '-l', 'team=dataa'],
+    ['kill', '-l', 'team=dataa', '--no-wait'],
+    ['kill', '-l', 'team=dataa', '--dry-run'],
+    ['latch', '-l', 'team=dataa'],
+    ['latch', '-l', 'team=dataa', '--dry-run'],
+    ['freeze', '-l', 'team=dataa'],
+    ['freeze', '-l', 'team=dataa', '--dry-run'],
+    ['receipt', ORDER],
+  ])('%s %s %s %s: a warning says what may be meant, with an exit code of its own', async (...args) => {
+    const given = args.filter((arg) => arg !== undefined);
+    expect(await belay(given)).toMatchObject({ code: EXIT.unmatched, err });
+    const json = await belay([...given, '--json']);
+    expect(json).toMatchObject({ code: EXIT.unmatched, err: '' });
+    expect(JSON.parse(json.out)).toMatchObject({ warning });
+  });
+
+  it('are not told of a receipt that is incomplete: proof comes first', async () => {
+    routes[`GET /api/killswitch/${ORDER}`] = [200, receiptOf('kill', scope, { complete: false, warning })];
+    expect((await belay(['receipt', ORDER])).code).toBe(EXIT.unconfirmed);
+  });
+});
+
 describe('kill', () => {
   it('names the latch and the command that releases it', async () => {
     routes['POST /api/killswitch?wait=0'] = [200, receiptOf('kill', GPU, { latch: LATCH })];

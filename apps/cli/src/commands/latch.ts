@@ -1,12 +1,15 @@
 import type { Command } from 'commander';
-import type { LatchRequest } from '#libs/client';
+import type { KillPlan, LatchRequest } from '#libs/client';
+import type { Latch } from '#libs/contracts';
 import { notePool } from '../arguments/note-pool';
 import { addScopeOptions, readScope, type ScopeOptions } from '../arguments/scope-options';
+import { exitCodeOfWarning } from '../exit-codes';
 import { describeLatch } from '../receipt/describe-latch';
 import { describeScope } from '../receipt/describe-scope';
 import type { Session } from '../session/session';
 import { count } from '../text/format';
 import type { Bind } from './action';
+import { noteWarning } from './note-warning';
 
 interface LatchOptions extends ScopeOptions {
   readonly note?: string;
@@ -22,24 +25,34 @@ export function addLatch(program: Command, bind: Bind): void {
       bind(async (session, options: LatchOptions) => {
         const scope = await readScope(session, options);
         const request = { scope, ...(options.note === undefined ? {} : { note: options.note }) };
-        await (options.dryRun === true ? showPlan(session, request) : engage(session, request));
+        const answer = await (options.dryRun === true
+          ? showPlan(session, request)
+          : engage(session, request));
         await notePool(session, scope);
+        noteWarning(session, answer);
+        return exitCodeOfWarning(answer);
       }),
     );
 }
 
-async function engage(session: Session, request: LatchRequest): Promise<void> {
+async function engage(session: Session, request: LatchRequest): Promise<Latch> {
   const latch = await session.client.engageLatch(request);
-  if (session.isJson) return session.json(latch);
-  for (const line of describeLatch(latch)) session.print(line);
+  if (session.isJson) session.json(latch);
+  else for (const line of describeLatch(latch)) session.print(line);
+  return latch;
 }
 
 /** Whom a kill of the same scope would reach is what runs in it now. */
-async function showPlan(session: Session, { scope }: LatchRequest): Promise<void> {
-  const { targets } = await session.client.planKill({ scope });
-  if (session.isJson) return session.json({ scope, running: targets.length });
+async function showPlan(session: Session, { scope }: LatchRequest): Promise<KillPlan> {
+  const plan = await session.client.planKill({ scope });
+  const { targets, warning } = plan;
+  if (session.isJson) {
+    session.json({ scope, running: targets.length, ...(warning === undefined ? {} : { warning }) });
+    return plan;
+  }
   const where = describeScope(scope);
   session.print(`a latch would be engaged over ${where}: nothing would start in it until it is released`);
   session.print(`${count(targets.length, 'agent')} running in it now would go on`);
   session.print('nothing was latched: this was a dry run');
+  return plan;
 }

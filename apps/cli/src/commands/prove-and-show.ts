@@ -2,6 +2,7 @@ import type { Receipt } from '#libs/contracts';
 import { EXIT, exitCodeOfReceipt, type ExitCode } from '../exit-codes';
 import { renderReceipt } from '../receipt/render-receipt';
 import type { Session } from '../session/session';
+import { noteWarning } from './note-warning';
 import { waitForProof, type ProofWait, type WaitOptions } from './wait-for-proof';
 
 /** An act that is proved by a receipt. */
@@ -40,6 +41,7 @@ export async function proveAndShow<T>(
     const gap = head.length > 0 && body.length > 0 ? [''] : [];
     for (const line of [...head, ...gap, ...body]) session.print(line);
     for (const line of act.hints?.(answer) ?? []) session.note(line);
+    noteWarning(session, receipt ?? {});
   }
   return exitCodeOfReceipt(receipt);
 }

@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { requireId } from '../arguments/resolve-id';
 import { exitCodeOfReceipt, type ExitCode } from '../exit-codes';
 import type { Bind } from './action';
+import { noteWarning } from './note-warning';
 import { renderReceipt } from '../receipt/render-receipt';
 import type { Session } from '../session/session';
 
@@ -32,5 +33,6 @@ export async function showReceipt(
   const receipt = await session.client.receipt(orderId);
   if (session.isJson) session.json(receipt);
   else for (const line of renderReceipt(receipt, session.out, options)) session.print(line);
+  noteWarning(session, receipt);
   return exitCodeOfReceipt(receipt);
 }

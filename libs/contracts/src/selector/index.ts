@@ -1,3 +1,4 @@
+export { explainUnmatched, type ScopeWarning } from './explain-unmatched';
 export type { Requirement } from './requirement';
 export {
   formatSelector,

@@ -1,0 +1,8 @@
+import type { ScopeWarning } from '#libs/contracts';
+import type { Session } from '../session/session';
+import { cleanText } from '../text/clean-text';
+
+/** On stderr, for people: with --json it is in the answer. */
+export function noteWarning(session: Session, { warning }: { readonly warning?: ScopeWarning }): void {
+  if (warning !== undefined && !session.isJson) session.note(`warning: ${cleanText(warning.message)}`);
+}

@@ -1,0 +1,102 @@
+import type { ExecutionSpec } from '#libs/contracts';
+import { AgentQueues } from '#libs/dispatch';
+import { DagExecutor } from '#libs/executions';
+import type { LifecycleService } from '#libs/lifecycle';
+import { ChangeFeed, type Valkey } from '#libs/valkey';
+import { createExecution, node, spec, useLife } from '../../../test/support/life';
+import { ControlSettings } from './control-settings';
+import { KillswitchService } from './killswitch.service';
+import { LatchStore } from './latch-store';
+import { OrderStore } from './order-store';
+
+let valkey: Valkey;
+let life: LifecycleService;
+let queues: AgentQueues;
+let feed: ChangeFeed;
+let killswitch: KillswitchService;
+useLife((rig) => ({ valkey, life } = rig));
+beforeAll(async () => {
+  queues = new AgentQueues(life, { prefix: 'bull' });
+  feed = new ChangeFeed(valkey);
+  await feed.start();
+  const settings = new ControlSettings(valkey, 60_000);
+  const latches = new LatchStore(valkey, settings);
+  const orders = new OrderStore(valkey, settings, latches);
+  killswitch = new KillswitchService(life, new DagExecutor(life, queues), orders, latches, feed, {
+    proofLimitMs: 60_000,
+  });
+});
+afterAll(async () => {
+  feed.stop();
+  await queues.close();
+});
+beforeEach(async () => valkey.redis.flushall());
+
+const submit = async (labels: Record<string, string>, over: Partial<ExecutionSpec> = {}): Promise<string> =>
+  createExecution(life, spec([node('a', { labels: { model: 'large' } })], { labels, ...over }));
+const scopeOf = (selector: string) => ({ type: 'selector', selector }) as const;
+
+/** What the answers to a kill, its latch and a latch alone say of a selector. */
+async function warnings(selector: string): Promise<(string | undefined)[]> {
+  const scope = scopeOf(selector);
+  const plan = await killswitch.dryRun(scope);
+  const order = await killswitch.give({ scope, by: 'me', latch: true });
+  const receipt = await killswitch.waitForReceipt(order.id);
+  expect(receipt).toMatchObject({ complete: true, latch: { scope } });
+  const latch = await killswitch.engage({ scope, by: 'me' });
+  return [plan, receipt, latch].map(({ warning }) => warning?.message);
+}
+
+describe('a selector that nothing meets', () => {
+  it.each([
+    ['team=dataa', 'Did you mean team=data?'],
+    ['taem=data', 'Did you mean team=data?'],
+    ['team=data,model=lareg', 'Did you mean team=data,model=large?'],
+    ['team in (dta,mll)', 'Did you mean team in (data,ml)?'],
+    ['team=zebra', 'Known values of team: data, ml.'],
+    ['zebra=1', 'Known labels: env, model, team.'],
+    ['team=ml,env=prod', 'Each of these labels is known, but nothing has all of them.'],
+  ])('%s is placed, and the answer says what may be meant: %s', async (selector, hint) => {
+    await submit({ team: 'data', env: 'prod' });
+    await submit({ team: 'ml' });
+    const said = `No agent and no execution has labels that meet ${selector}. ${hint}`;
+    expect(await warnings(selector)).toEqual([said, said, said]);
+  });
+
+  it('is told as that where no label is known at all', async () => {
+    const said = 'No agent and no execution has labels that meet team=data. No label is known.';
+    expect(await warnings('team=data')).toEqual([said, said, said]);
+  });
+
+  it.each([
+    ['a live execution', 'team=data'],
+    ['a node that has not started', 'team=data,model=large'],
+    ['an execution that lacks a label', '!draft'],
+  ])('is not what %s meets', async (_what, selector) => {
+    await submit({ team: 'data' });
+    expect(await warnings(selector)).toEqual([undefined, undefined, undefined]);
+  });
+
+  it('is not what an ended execution met: a kill may be given twice', async () => {
+    await killswitch.stops.stop(await submit({ team: 'data' }), { by: 'me' });
+    expect(await warnings('team=data')).toEqual([undefined, undefined, undefined]);
+  });
+
+  it('looks at the newest executions of each shard only', async () => {
+    await submit({ team: 'data' });
+    await submit({ team: 'data' });
+    const commands = async (): Promise<number> =>
+      Number(/total_commands_processed:(\d+)/.exec(await valkey.redis.info('stats'))?.[1]);
+    const before = await commands();
+    await killswitch.dryRun(scopeOf('team=dataa'));
+    expect((await commands()) - before).toBeLessThan(60);
+  });
+
+  it('keeps no label of what retention or its bound has removed', async () => {
+    const id = await submit({ team: 'data' });
+    await killswitch.stops.stop(id, { by: 'me' });
+    await valkey.scripts.run('retireExecution', valkey.keys.execution(id), [valkey.keys.tagOf(id), id]);
+    expect(await valkey.redis.keys('*idx:lbl*')).toEqual([]);
+    expect(await valkey.redis.keys('*idx:node-labels*')).toEqual([]);
+  });
+});

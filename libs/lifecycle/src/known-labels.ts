@@ -1,0 +1,36 @@
+import { parseStored, type Valkey } from '#libs/valkey';
+
+/** Newest executions of a shard whose labels are looked at. */
+const LOOKED_AT = 1_000;
+
+/**
+ * The labels of the newest executions of each shard that are kept, live or ended, and of their nodes that have labels of
+ * their own. Four commands a shard at most.
+ */
+export async function knownLabels(valkey: Valkey): Promise<Record<string, string>[]> {
+  const { redis, keys } = valkey;
+  const shards = keys.tags().map(async (tag) => {
+    const ids = await redis.zrevrange(keys.shard(tag, 'idx:exe'), 0, LOOKED_AT - 1);
+    if (ids.length === 0) return [];
+    const [ofExecutions, ofNodes] = [keys.shard(tag, 'idx:labels'), keys.shard(tag, 'idx:node-labels')];
+    const [executions, nodes] = await Promise.all([
+      redis.hmget(ofExecutions, ...ids),
+      redis.hmget(ofNodes, ...ids),
+    ]);
+    return [
+      ...executions.map((text) => toLabels(parseStored<string[]>(ofExecutions, text ?? '[]'))),
+      ...nodes.flatMap((text) => parseStored<Record<string, string>[]>(ofNodes, text ?? '[]')),
+    ];
+  });
+  return (await Promise.all(shards)).flat();
+}
+
+/** Of `k=v` pairs; a key has no `=`. */
+function toLabels(pairs: readonly string[]): Record<string, string> {
+  return Object.fromEntries(
+    pairs.map((pair) => {
+      const at = pair.indexOf('=');
+      return [pair.slice(0, at), pair.slice(at + 1)];
+    }),
+  );
+}
