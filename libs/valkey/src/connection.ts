@@ -7,6 +7,7 @@ import {
 } from '#libs/contracts';
 import { Cluster, Redis, type ClusterOptions, type RedisOptions } from 'ioredis';
 import { anyNode } from './any-node';
+import { PrimaryConnector } from './sentinel-connector';
 
 /**
  * `state`: scripts and reads, calls fail fast. `subscriber`: pub/sub, never anything else. `blocking`: BullMQ and
@@ -28,6 +29,7 @@ const ROLE_OPTIONS: Record<ConnectionRole, RedisOptions> = {
 };
 
 const CONNECT_TIMEOUT_MS = 5_000;
+const SENTINEL_ANSWER_MS = 3_000;
 /** A server that loads its data says how long it may yet take, and is often ready long before. Milliseconds. */
 const LOADING_LOOK_MS = 500;
 /** Between two reconnects because a server takes no writes. Milliseconds. */
@@ -74,12 +76,15 @@ export function connectionOptions(address: ValkeyAddress, role: ConnectionRole):
   const { primary, tls, sentinelUsername, sentinelPassword } = address;
   return {
     ...shared,
+    Connector: PrimaryConnector,
     sentinels: [...nodes],
     ...(primary === undefined ? {} : { name: primary }),
     ...(sentinelUsername === undefined ? {} : { sentinelUsername }),
     ...(sentinelPassword === undefined ? {} : { sentinelPassword }),
     ...(tls ? { sentinelTLS: {}, enableTLSForSentinelMode: true } : {}),
     sentinelRetryStrategy: retryStrategy,
+    // One that hangs with its connections open is left for the next.
+    sentinelCommandTimeout: SENTINEL_ANSWER_MS,
     // A primary that hangs says nothing when it is replaced: the sentinels do.
     failoverDetector: true,
     // One that was demoted under our feet.
