@@ -2,6 +2,7 @@
 // an earlier one fails. The last line is the count. `npm test -- ARGS` gives ARGS to jest and runs only jest.
 import { randomBytes } from 'node:crypto';
 import { createRequire } from 'node:module';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { runJest } from './lib/jest-run.mjs';
@@ -9,6 +10,7 @@ import { findByEnvironment, signal } from './lib/processes.mjs';
 import { endRunning, run, showProgress, tail } from './lib/run.mjs';
 import { ROOT, SetupError, setupForTests } from './lib/setup.mjs';
 
+const CORES = availableParallelism();
 const CHECK_TIMEOUT_MS = 600_000;
 /** Milliseconds that what the tests started may take to be gone after them. */
 const GONE_WITHIN_MS = 12_000;
@@ -36,48 +38,35 @@ async function runSteps(jestArgs) {
   const env = testEnvironment();
   if (jestArgs.length > 0) {
     await findServer();
-    heading(`jest ${jestArgs.join(' ')}`);
-    return add(await runJest('jest', jestArgs, { env }));
+    return add(await runJest(`jest ${jestArgs.join(' ')}`, jestArgs, { env }));
   }
-  const modules = join(ROOT, 'node_modules');
-  await check(
-    'format',
-    [join(modules, 'prettier/bin/prettier.cjs'), '--check', '--log-level', 'warn', '.'],
-    env,
-  );
-  const lint = [
-    '--config',
-    '.oxlintrc.json',
-    '--type-aware',
-    '--max-warnings',
-    '0',
-    'apps',
-    'libs',
-    'test',
-    'bench',
-  ];
-  await check('lint', [join(modules, '.bin/oxlint'), ...lint], env);
-  await check('types', [join(modules, 'typescript/bin/tsc'), '-p', 'tsconfig.json', '--noEmit'], env);
-
-  if (interrupted) return;
   // Before any test: what a fresh checkout has to fetch first takes longer than a test waits.
   await findServer();
-  heading('unit tests, with coverage');
-  const unit = [
-    '--selectProjects',
-    'unit',
-    '--maxWorkers=2',
-    '--coverage',
-    '--coverageReporters',
-    'text-summary',
-  ];
-  add(await runJest('unit', unit, { env, coverage: true }));
   if (interrupted) return;
+  // Checks and unit tests compute, integration tests mostly wait for other processes, for leases and limits: side by
+  // side they take two thirds of the time.
+  await Promise.all([checksAndUnitTests(env), integrationTests(env)]);
+}
 
-  // They wait for other processes, for leases and limits: more of them than there are cores.
-  heading('integration tests');
-  const others = ['--selectProjects', 'integration', '--maxWorkers=3'];
-  add(await runJest('integration', others, { env }));
+async function checksAndUnitTests(env) {
+  const modules = join(ROOT, 'node_modules');
+  const lint = ['--config', '.oxlintrc.json', '--type-aware', '--max-warnings', '0'];
+  const prettier = join(modules, 'prettier/bin/prettier.cjs');
+  await check('format', [prettier, '--check', '--log-level', 'warn', '.'], env);
+  await check('lint', [join(modules, '.bin/oxlint'), ...lint, 'apps', 'libs', 'test', 'bench'], env);
+  await check('types', [join(modules, 'typescript/bin/tsc'), '-p', 'tsconfig.json', '--noEmit'], env);
+  if (interrupted) return;
+  const args = ['--selectProjects', 'unit', `--maxWorkers=${Math.ceil(CORES / 2)}`];
+  const coverage = ['--coverage', '--coverageReporters', 'text-summary'];
+  const unit = { env, coverage: true, held: true };
+  add(await runJest('unit tests, with coverage', [...args, ...coverage], unit));
+}
+
+/** More of them than there are cores, as they wait; not many more, as every fleet is processes of its own. */
+async function integrationTests(env) {
+  const workers = Math.min(CORES + 2, 8);
+  const args = ['--selectProjects', 'integration', `--maxWorkers=${workers}`];
+  add(await runJest('integration tests', args, { env }));
 }
 
 /** The caller's own Belay settings would change what is tested; BELAY_TEST_* are meant for us. */
@@ -147,10 +136,6 @@ async function interrupt(name) {
   await endLeftovers();
   process.stdout.write(`\ninterrupted by ${name}; what was started is ended\n`);
   process.exit(name === 'SIGINT' ? 130 : 143);
-}
-
-function heading(text) {
-  process.stdout.write(`\n${text}\n`);
 }
 
 function add(result) {

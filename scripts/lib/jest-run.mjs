@@ -11,12 +11,16 @@ const NOISE = /^Test results written to: /;
 
 /**
  * Runs jest and returns `{ passed, failed, skipped, failures }`. A file that could not run, a crash, a missed
- * coverage threshold and a run without a single test are failures too.
+ * coverage threshold and a run without a single test are failures too. With `held` its lines are printed in one piece
+ * when it has ended: another run prints meanwhile.
  */
-export async function runJest(name, args, { env, coverage = false }) {
+export async function runJest(name, args, { env, coverage = false, held = false }) {
   const directory = mkdtempSync(join(tmpdir(), 'belay-jest-'));
   const outputFile = join(directory, 'results.json');
   const missed = [];
+  const lines = [];
+  const say = (line) => (held ? void lines.push(line) : void process.stdout.write(`${line}\n`));
+  say(`\n${name}`);
   try {
     const ran = await run(process.execPath, [join(ROOT, 'node_modules', 'jest', 'bin', 'jest.js')], {
       args: [...args, '--json', `--outputFile=${outputFile}`],
@@ -25,11 +29,12 @@ export async function runJest(name, args, { env, coverage = false }) {
       timeoutMs: JEST_TIMEOUT_MS,
       onLine: (line) => {
         if (/^Jest: .*(threshold|[Cc]overage data)/.test(line)) missed.push(line.replace('Jest: ', ''));
-        if (!NOISE.test(line)) process.stdout.write(`${line}\n`);
+        if (!NOISE.test(line)) say(line);
       },
     });
     return count(name, ran, readReport(outputFile), { coverage, missed });
   } finally {
+    for (const line of lines) process.stdout.write(`${line}\n`);
     rmSync(directory, { recursive: true, force: true });
   }
 }

@@ -36,7 +36,7 @@ describe('the benchmarks, in a short run', () => {
       .trim()
       .split('\n')
       .map((text) => JSON.parse(text) as Line);
-  }, 150_000);
+  });
 
   const lineOf = (name: string): Line => lines.find((line) => line.name === name) as Line;
 

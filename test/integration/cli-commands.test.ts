@@ -14,7 +14,7 @@ let cwd: string;
 beforeAll(async () => {
   fleet = await startFleet({ workers: 2, env: { BELAY_GRACE_MS: '300', BELAY_POOLS: 'default,gpu' } });
   cwd = mkdtempSync(join(tmpdir(), 'belay-cli-'));
-}, 120_000);
+});
 /** Nothing of one test keeps the next from starting. */
 afterEach(async () => {
   for (const { id } of (await fleet.client.latches()).items)
@@ -23,7 +23,7 @@ afterEach(async () => {
 afterAll(async () => {
   await fleet.stop();
   rmSync(cwd, { recursive: true, force: true });
-}, 60_000);
+});
 
 const environment = (): NodeJS.ProcessEnv => ({
   PATH: process.env['PATH'],
@@ -350,4 +350,4 @@ it('R36 a WfFormat trace runs every task as a process, each after what it depend
       expect(at('node.completed', parent)).toBeGreaterThanOrEqual(0);
       expect(at('node.running', nodeId)).toBeGreaterThan(at('node.completed', parent));
     }
-}, 60_000);
+});

@@ -12,13 +12,13 @@ let cwd: string;
 beforeAll(async () => {
   fleet = await startFleet({ workers: 1, env: { BELAY_GRACE_MS: '300' } });
   cwd = mkdtempSync(join(tmpdir(), 'belay-silent-'));
-}, 240_000);
+});
 afterAll(async () => {
   // One that is stopped would not hear the drain.
   for (const { process } of fleet.orchestrators) process.kill('SIGCONT');
   await fleet.stop();
   rmSync(cwd, { recursive: true, force: true });
-}, 60_000);
+});
 
 interface Running {
   readonly said: () => string;
@@ -72,7 +72,7 @@ it('R50 an orchestrator that hangs and is killed has stored no stop, and nobody 
   expect((await fleet.client.execution(id)).state).toBe('running');
   expect(JSON.stringify(await fleet.client.audit())).not.toContain(id);
   expect((await fleet.client.stop(id)).status).toBe('stopped');
-}, 120_000);
+});
 
 it('a stop by a short id that nobody looks up ends with exit code 5, and says what works without', async () => {
   const id = await sleeper();
@@ -85,7 +85,7 @@ it('a stop by a short id that nobody looks up ends with exit code 5, and says wh
   );
   hung.process.kill('SIGKILL');
   await fleet.client.stop(id);
-}, 120_000);
+});
 
 it('R50 with another orchestrator known, a stop and a kill are given to that one', async () => {
   const id = await sleeper();
@@ -99,7 +99,7 @@ it('R50 with another orchestrator known, a stop and a kill are given to that one
   for (const ran of [stop, kill]) expect(ran.said()).toContain('complete: every target is confirmed');
   expect((await fleet.client.execution(id)).state).toBe('stopped');
   hung.process.kill('SIGKILL');
-}, 120_000);
+});
 
 it('an order whose orchestrator dies after it was stored is told as stored, not as proved', async () => {
   const { execution } = await fleet.client.createExecution({
@@ -131,7 +131,7 @@ it('an order whose orchestrator dies after it was stored is told as stored, not 
     /Order ord_\w+ is stored, but no answer showed its proof: .* Look with: belay receipt ord_/s,
   );
   expect((await fleet.client.stop(execution.id, { mode: 'immediate' })).status).toBe('stopped');
-}, 120_000);
+});
 
 it('R30 a submit whose orchestrator dies before it answers is one execution', async () => {
   const dying = await fleet.addOrchestrator();
@@ -145,4 +145,4 @@ it('R30 a submit whose orchestrator dies before it answers is one execution', as
   const { execution } = await submit;
   const { items } = await fleet.client.executions({ labels: label });
   expect(items.map(({ id }) => id)).toEqual([execution.id]);
-}, 120_000);
+});

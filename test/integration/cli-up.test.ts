@@ -25,7 +25,7 @@ afterEach(async () => {
   await exited;
   await server.stop();
   rmSync(dir, { recursive: true, force: true });
-}, 60_000);
+});
 
 /** `up` with the server of this test. */
 function startUp(...args: string[]): void {
@@ -80,7 +80,7 @@ it('R46 up starts everything for its owner alone, and one signal drains it witho
   expect(text).toContain('Belay is down: drained.');
   expect(children()).toEqual([]);
   expect(existsSync(join(dataDir(), 'orchestrator.json'))).toBe(false);
-}, 60_000);
+});
 
 it('R44 an agent that outlasts the drain is stopped, and the exit code says forced', async () => {
   startUp();
@@ -97,7 +97,7 @@ it('R44 an agent that outlasts the drain is stopped, and the exit code says forc
   expect(await exited).toBe(1);
   expect(text).toContain('worker 1 stopped, not drained');
   expect(processesWith(execution.id)).toEqual([]);
-}, 60_000);
+});
 
 it('new work is refused while up drains its workers', async () => {
   startWith({ BELAY_STOP_TIMEOUT_MS: '6000' });
@@ -117,7 +117,7 @@ it('new work is refused while up drains its workers', async () => {
     'the refusal of new work',
   );
   expect(await exited).toBe(1);
-}, 60_000);
+});
 
 it('a worker that dies is started again, and a line says so', async () => {
   startUp();
@@ -131,7 +131,7 @@ it('a worker that dies is started again, and a line says so', async () => {
   ).toBe(true);
   up?.kill('SIGTERM');
   expect(await exited).toBe(0);
-}, 60_000);
+});
 
 it('R17 nothing is left when up itself is killed', async () => {
   startUp();
@@ -140,7 +140,7 @@ it('R17 nothing is left when up itself is killed', async () => {
   up?.kill('SIGKILL');
   await exited;
   await eventually(async () => (children().length === 0 ? true : undefined), 'its processes are gone');
-}, 60_000);
+});
 
 describe('the state server that up started', () => {
   /** The server of the tests as one program, with the libraries it needs. */
@@ -190,7 +190,7 @@ describe('the state server that up started', () => {
     up?.kill('SIGINT');
     expect(await exited).toBe(0);
     expect(text).toContain('state server closed');
-  }, 90_000);
+  });
 
   it('is kept alive while the rest drains', async () => {
     startWith({ ...(await localServer()), BELAY_STOP_TIMEOUT_MS: '3000' });
@@ -211,7 +211,7 @@ describe('the state server that up started', () => {
     expect(text).toContain('worker 1 stopped, not drained');
     expect(text).toContain('state server closed');
     expect(processesWith(execution.id)).toEqual([]);
-  }, 90_000);
+  });
 });
 
 it('of two on one data dir the first keeps its word, and hints name the data dir', async () => {
@@ -237,7 +237,7 @@ it('of two on one data dir the first keeps its word, and hints name the data dir
   expect((await client().workers()).items.filter(({ state }) => state === 'running')).toHaveLength(1);
   up?.kill('SIGTERM');
   expect(await exited).toBe(0);
-}, 60_000);
+});
 
 it('a port in use is one clear line', async () => {
   startUp();
@@ -257,4 +257,4 @@ it('a port in use is one clear line', async () => {
   );
   up?.kill('SIGTERM');
   expect(await exited).toBe(0);
-}, 60_000);
+});

@@ -162,7 +162,7 @@ for (const kind of ['in memory', 'with a Valkey'] as const) {
     expect(readdirSync(here().tmp)).toEqual([]);
     const { server } = here();
     if (server !== undefined) expect(readdirSync(join(server.dir, 'belay', 'workers'))).toEqual([]);
-  }, 60_000);
+  });
 
   it(`${kind}: R48 R17 kill -9 of the host: its agents die, and nothing of it is left`, async () => {
     const host = startHost('stay', { ...(await place()), ...QUICK });
@@ -174,7 +174,7 @@ for (const kind of ['in memory', 'with a Valkey'] as const) {
     await expectGone(processes);
     await eventually(async () => processesWith(String(ready)).length === 0, 'the end of its agents');
     await eventually(async () => readdirSync(here().tmp).length === 0, 'the end of its temporary files');
-  }, 60_000);
+  });
 
   it(`${kind}: R48 kill -9 of the server: the host is told and lives, its agents end, and it still ends by itself`, async () => {
     const host = startHost('until', { ...(await place()), ...QUICK });
@@ -201,7 +201,7 @@ for (const kind of ['in memory', 'with a Valkey'] as const) {
     expect(host.errors()).toBe('');
     await expectGone(processes);
     expect(readdirSync(here().tmp)).toEqual([]);
-  }, 150_000);
+  });
 
   it(`${kind}: R48 R46 with handleSignals SIGTERM drains Belay, takes its listeners off again, and the host goes on`, async () => {
     const host = startHost('stay', { ...(await place()), ...QUICK, stopTimeoutMs: 0, handleSignals: true });
@@ -214,7 +214,7 @@ for (const kind of ['in memory', 'with a Valkey'] as const) {
     expect(await host.exited).toBe(7);
     await expectGone(processes);
     expect(readdirSync(here().tmp)).toEqual([]);
-  }, 60_000);
+  });
 
   it(`${kind}: R48 two in one process do not disturb each other`, async () => {
     const host = startHost('two', { ...(await place()), ...QUICK });
@@ -228,7 +228,7 @@ for (const kind of ['in memory', 'with a Valkey'] as const) {
     expect(await host.exited).toBe(7);
     expect(host.errors()).toBe('');
     expect(readdirSync(here().tmp)).toEqual([]);
-  }, 60_000);
+  });
 }
 
 it('R48 without handleSignals a signal is the host’s: it dies by it, and its agents with it', async () => {
@@ -240,7 +240,7 @@ it('R48 without handleSignals a signal is the host’s: it dies by it, and its a
   expect(await host.exited).toBe('SIGTERM');
   await expectGone(processes);
   expect(processesWith(String(ready))).toEqual([]);
-}, 60_000);
+});
 
 it('R48 R26 a host whose lease was taken is told, lives on without its worker, and its agents are dead', async () => {
   const fleet = await startFleet({
@@ -278,7 +278,7 @@ it('R48 R26 a host whose lease was taken is told, lives on without its worker, a
     for (const host of here().hosts) host.kill('SIGKILL');
     await fleet.stop();
   }
-}, 120_000);
+});
 
 it('R48 nothing but the programs touches the process: no signal, exit, exit code, stream or console', () => {
   const root = join(__dirname, '../..');
@@ -392,7 +392,7 @@ it('R48 R41 whatever fails, everything is given back, the error is typed, and th
   expect(processes).toEqual([]);
   expect(readdirSync(here().tmp)).toEqual(['blocked']);
   expect(readdirSync(join(blocked, 'hosts'))).toEqual([]);
-}, 90_000);
+});
 
 it('R48 R41 one that failed for want of its server starts once the server is there', async () => {
   const options = await withServer();
@@ -406,7 +406,7 @@ it('R48 R41 one that failed for want of its server starts once the server is the
   expect(belay.state).toBe('running');
   expect(await belay.stop()).toEqual({ forced: false, stopped: [], unfinished: [] });
   await expect(belay.start()).rejects.toMatchObject({ code: 'DRAINING' });
-}, 60_000);
+});
 
 it('R48 R41 a stop during the start lets it through, then drains', async () => {
   const belay = buildInMemoryBelay(QUICK);
@@ -415,7 +415,7 @@ it('R48 R41 a stop during the start lets it through, then drains', async () => {
   await expect(starting).resolves.toBeUndefined();
   expect(await stopping).toEqual({ forced: false, stopped: [], unfinished: [] });
   expect(belay.state).toBe('stopped');
-}, 60_000);
+});
 
 it('R48 the example of docs/embedding.md is examples/embedded.cjs, and runs', async () => {
   const root = join(__dirname, '../..');
@@ -430,4 +430,4 @@ it('R48 the example of docs/embedding.md is examples/embedded.cjs, and runs', as
   expect(await new Promise((resolve) => child.once('close', resolve))).toBe(0);
   expect(said).toMatch(/^completed [^]*\{ forced: false, stopped: \[\], unfinished: \[\] \}\n$/);
   expect(readdirSync(here().tmp)).toEqual([]);
-}, 60_000);
+});

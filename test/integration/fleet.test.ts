@@ -4,8 +4,8 @@ import { eventually, processesWith, startFleet, type Fleet } from '../support/fl
 let fleet: Fleet;
 beforeAll(async () => {
   fleet = await startFleet({ workers: 2, env: { BELAY_GRACE_MS: '400', BELAY_WORKER_CONCURRENCY: '16' } });
-}, 120_000);
-afterAll(async () => fleet.stop(), 60_000);
+});
+afterAll(async () => fleet.stop());
 
 const sh = (script: string) => ({ command: [script], shell: true });
 
@@ -291,7 +291,7 @@ describe('stopping', () => {
       ]);
       expect(await ended(next)).toMatchObject({ state: 'completed' });
     }
-  }, 60_000);
+  });
 
   it('R8 a stop during spawning leaves no process', async () => {
     for (let i = 0; i < 20; i++) {

@@ -51,12 +51,12 @@ async function renewedPast(at: number): Promise<void> {
 beforeEach(async () => {
   fleet = await startFleet({ workers: 2, env: ENV });
   operator = new Redis(fleet.server.url.replace(/^unix:\/\//, ''));
-}, 60_000);
+});
 
 afterEach(async () => {
   operator.disconnect();
   await fleet.stop();
-}, 60_000);
+});
 
 describe('a server whose memory is full', () => {
   it('R10 R25 R27 R51 keeps its agents alive past the lease, carries out kills with proof, refuses submits, and goes on once there is room', async () => {
@@ -117,5 +117,5 @@ describe('a server whose memory is full', () => {
     const later = await submit([{ id: 'a', run: sh('true') }]);
     expect(await fleet.client.waitForEnd(later)).toMatchObject({ state: 'completed' });
     expect(processesWith(steady)).toEqual(untouched);
-  }, 120_000);
+  });
 });

@@ -100,7 +100,7 @@ describe('receipts are true', () => {
     });
     await eventually(async () => (await fleet.client.receipt(again.orderId)).complete, 'the other order');
     expect(processesWith(id)).toEqual([]);
-  }, 60_000);
+  });
 
   it('R50 R53 an order past its limit costs its worker nothing else, and reaches nothing that began after its latch was released', async () => {
     await begin({
@@ -143,7 +143,7 @@ describe('receipts are true', () => {
     expect((await fleet.client.execution(next)).state).toBe('running');
     await fleet.client.kill({ scope: { type: 'all' }, mode: 'immediate', latch: false });
     expect(processesWith(deaf)).toEqual([]);
-  }, 60_000);
+  });
 
   it('R17 kill -9 of the worker: what its guardian saw reaches the record by another worker of the host, and the receipt', async () => {
     await begin({ workers: 2, env: LEASE });
@@ -162,7 +162,7 @@ describe('receipts are true', () => {
       report: { proved: true },
     });
     expect(processesWith(id)).toEqual([]);
-  }, 60_000);
+  });
 
   it('R17 worker and guardian killed: unconfirmed until the next start on that host has reaped what they left', async () => {
     await begin({ workers: 1, env: LEASE });
@@ -191,7 +191,7 @@ describe('receipts are true', () => {
       return now.complete ? now : undefined;
     }, 'the proof');
     expect(targets).toMatchObject([{ outcome: 'killed', report: { proved: true } }]);
-  }, 60_000);
+  });
 
   it('R27 an end by the guardian’s fence is worker_lost, not an end of its own', async () => {
     await begin({
@@ -211,7 +211,7 @@ describe('receipts are true', () => {
       error: { code: 'FENCED' },
       report: { proved: true },
     });
-  }, 30_000);
+  });
 
   it('R17 R51 a worker that hangs is no reason to wait: what its guardian ended is told by another worker of the host', async () => {
     await begin({ workers: 2, env: LEASE });
@@ -232,7 +232,7 @@ describe('receipts are true', () => {
     signal(worker.process.pid, 'SIGCONT');
     await worker.exited;
     expect((await fleet.client.receipt(receipt.orderId)).targets).toEqual(targets);
-  }, 60_000);
+  });
 
   it('R51 R17 a worker that wakes after its lease was taken proves what its guardian had ended', async () => {
     await begin({ workers: 1, env: LEASE });
@@ -250,7 +250,7 @@ describe('receipts are true', () => {
     // Its own end of the attempt is `failed` too: the same end again, but this one with proof.
     await worker.exited;
     expect(await fleet.client.agent(agent?.id ?? '')).toMatchObject({ report: { proved: true } });
-  }, 30_000);
+  });
 
   it('R27 a worker cut off from the server ends its own agents before its lease can be granted again', async () => {
     const leaseMs = 8_000;
@@ -267,7 +267,7 @@ describe('receipts are true', () => {
     // The lease began with a heartbeat before the cut: it cannot have run out sooner than this.
     expect(performance.now() - cutAt).toBeLessThan(leaseMs);
     await fleet.server.restart();
-  }, 60_000);
+  });
 
   it('R10 each node’s own grace counts where an order names none', async () => {
     await begin({ workers: 1, env: LEASE });
@@ -290,7 +290,7 @@ describe('receipts are true', () => {
     expect(
       (await fleet.life.agents.list({ executionId: id })).find(({ nodeId }) => nodeId === 'long')?.exitCode,
     ).toBe(7);
-  }, 30_000);
+  });
 
   it('R50 a second kill of everything reaches what began after the first, which is still open', async () => {
     await begin({ workers: 1, env: LEASE });
@@ -314,7 +314,7 @@ describe('receipts are true', () => {
       totals: { killed: 1 },
     });
     expect([...processesWith(deaf), ...processesWith(later)]).toEqual([]);
-  }, 30_000);
+  });
 
   it('R43 an end is stored however long the server refuses to write, and whatever the agent said', async () => {
     await begin({ workers: 1, env: LEASE });
@@ -340,7 +340,7 @@ describe('receipts are true', () => {
       live: 0,
       nodes: { completed: 3 },
     });
-  }, 60_000);
+  });
 });
 
 describe('drill and armed', () => {
@@ -368,7 +368,7 @@ describe('drill and armed', () => {
     const kept = (await fleet.client.drills()).items;
     expect(kept.map(({ last }) => last?.passed)).toEqual([true, true]);
     expect((await fleet.client.audit()).items.filter(({ act }) => act === 'drill.passed')).toHaveLength(2);
-  }, 60_000);
+  });
 
   it('R55 a drill of a latched worker does not pass and says why; nothing is left', async () => {
     await begin({ workers: 1, env: LEASE });
@@ -380,7 +380,7 @@ describe('drill and armed', () => {
       items: [{ workerId, passed: false, detail: expect.stringContaining('latch') as string }],
     });
     expect(processesWith(`BELAY_WORKER_ID=${workerId}`)).toEqual([]);
-  }, 60_000);
+  });
 
   it('R55 armed: every guard answers a nonce; one that cannot hear is named within 2 s', async () => {
     await begin({ workers: 2, env: LEASE });
@@ -410,7 +410,7 @@ describe('drill and armed', () => {
       detail: 'no answer within 2000 ms',
     });
     expect(workers.filter(({ armed: one }) => one)).toHaveLength(1);
-  }, 30_000);
+  });
 });
 
 describe('without the server', () => {
@@ -460,7 +460,7 @@ describe('without the server', () => {
     );
     expect(act).toMatchObject({ by: 'root at the machine', note: 'fire', outcomes: { killed: 2 } });
     expect(await fleet.client.verifyAudit()).toMatchObject({ intact: true });
-  }, 60_000);
+  });
 
   it('bad requests on the local socket are answered with every problem', async () => {
     await begin({ workers: 1, env: LEASE });
@@ -472,7 +472,7 @@ describe('without the server', () => {
         expect.objectContaining({ path: 'mode' }),
       ]) as unknown,
     });
-  }, 30_000);
+  });
 });
 
 describe('audit', () => {
@@ -524,5 +524,5 @@ describe('audit', () => {
         },
       ],
     });
-  }, 30_000);
+  });
 });

@@ -14,11 +14,11 @@ beforeAll(async () => {
   fleet = await startFleet({ workers: 0, env: { BELAY_REQUEST_TIMEOUT_MS: String(REQUEST_TIMEOUT_MS) } });
   url = fleet.orchestrators[0]?.url ?? '';
   auth = { authorization: `Bearer ${fleet.token}` };
-}, 60_000);
+});
 afterEach(() => {
   for (const { socket } of open.splice(0)) socket.destroy();
 });
-afterAll(async () => fleet.stop(), 30_000);
+afterAll(async () => fleet.stop());
 
 function raw(): RawConnection {
   const connection = openRaw(url);
@@ -51,7 +51,7 @@ describe('a caller without a token', () => {
     await Promise.all(callers.map(async ({ closed }) => closed));
     expect(residentMiB() - before).toBeLessThan(150);
     expect((await fleet.client.health()).ok).toBe(true);
-  }, 60_000);
+  });
 
   it('is cut off when it goes on sending', async () => {
     const caller = raw();
@@ -60,7 +60,7 @@ describe('a caller without a token', () => {
     const dripping = setInterval(() => caller.send('1\r\n \r\n'), 50);
     await expect(caller.closed).resolves.toBeUndefined();
     clearInterval(dripping);
-  }, 20_000);
+  });
 
   it('is told how to show its token, and a wrong method or path tells it nothing', async () => {
     for (const [method, path] of [
@@ -85,21 +85,17 @@ describe('a slow caller', () => {
   it.each([
     ['of the body, with a token', true],
     ['of the head', false],
-  ])(
-    '%s is cut off with 408 after the request time-out',
-    async (_what, withBody) => {
-      const caller = raw();
-      if (withBody)
-        caller.send(head('POST', '/api/executions', { ...auth, ...JSON_TYPE, 'content-length': 1_000 }));
-      else caller.send('GET /api/executions HTTP/1.1\r\nhost: test\r\n');
-      const dripping = setInterval(() => caller.send(withBody ? ' ' : 'x-a: b\r\n'), 100);
-      await caller.closed;
-      clearInterval(dripping);
-      expect(caller.status()).toBe(408);
-      expect(caller.said()).toContain('application/problem+json');
-    },
-    20_000,
-  );
+  ])('%s is cut off with 408 after the request time-out', async (_what, withBody) => {
+    const caller = raw();
+    if (withBody)
+      caller.send(head('POST', '/api/executions', { ...auth, ...JSON_TYPE, 'content-length': 1_000 }));
+    else caller.send('GET /api/executions HTTP/1.1\r\nhost: test\r\n');
+    const dripping = setInterval(() => caller.send(withBody ? ' ' : 'x-a: b\r\n'), 100);
+    await caller.closed;
+    clearInterval(dripping);
+    expect(caller.status()).toBe(408);
+    expect(caller.said()).toContain('application/problem+json');
+  });
 
   it('that waits for an answer is not: a stream outlives the request time-out', async () => {
     const { execution } = await fleet.client.createExecution(
@@ -116,7 +112,7 @@ describe('a slow caller', () => {
         new Promise((resolve) => setTimeout(() => resolve('open'), REQUEST_TIMEOUT_MS * 2)),
       ]),
     ).resolves.toBe('open');
-  }, 30_000);
+  });
 });
 
 describe('a request that no route takes', () => {
@@ -217,5 +213,5 @@ describe('bodies', () => {
       async () => (await post('/api/executions', `"${'x'.repeat(MIB)}"`)).status === 400,
       'room for another body',
     );
-  }, 30_000);
+  });
 });

@@ -20,15 +20,15 @@ beforeAll(async () => {
       BELAY_HEARTBEAT_MS: '300',
     },
   });
-}, 60_000);
-afterAll(async () => fleet.stop(), 60_000);
+});
+afterAll(async () => fleet.stop());
 
 /** Nothing of one test keeps the next from starting. */
 afterEach(async () => {
   for (const latch of (await fleet.client.latches()).items)
     await fleet.client.releaseLatch(latch.id, 'end of test');
   await fleet.client.kill({ scope: { type: 'all' }, latch: false, mode: 'immediate' });
-}, 20_000);
+});
 
 async function submit(nodes: unknown[], more: Record<string, unknown> = {}): Promise<string> {
   const { execution } = await fleet.client.createExecution({ name: 'test', nodes, ...more });
@@ -76,7 +76,7 @@ describe('latches', () => {
     expect(await ended(id)).toMatchObject({ state: 'completed', nodes: { completed: 1_000 } });
     // Each attempt was claimed once, latch or not.
     expect(await claimed()).toBe(1_000);
-  }, 60_000);
+  });
 
   it('R53 claims sent from many connections after the latch is answered are all refused', async () => {
     const { execution } = await fleet.client.createExecution({
@@ -131,7 +131,7 @@ describe('latches', () => {
     expect(late).not.toContain(true);
     // Nobody runs these: their end is ours to tell.
     for (const fence of fences) await fleet.life.agents.finish(fence, { state: 'failed', reason: 'error' });
-  }, 60_000);
+  });
 
   it('a submit in its scope answers 423 and names it; start: false creates; the start waits for the release', async () => {
     const latch = await fleet.client.engageLatch({
@@ -228,7 +228,7 @@ describe('latches', () => {
     // Once it is complete it reaches nothing any more.
     const next = await submit([{ id: 'a', run: { command: ['sleep', '1'] } }]);
     expect(await ended(next)).toMatchObject({ state: 'completed' });
-  }, 30_000);
+  });
 });
 
 describe('the doorbell', () => {
@@ -270,7 +270,7 @@ describe('the doorbell', () => {
       tally.kills += ids.length;
     }
     expect(tally.kills).toBeGreaterThan(100);
-  }, 120_000);
+  });
 
   it('R31 R52 what nobody of ours said on a channel ends no worker, no stream and no wait', async () => {
     const { redis, keys } = fleet.life.valkey;
@@ -286,7 +286,7 @@ describe('the doorbell', () => {
     expect((await fleet.client.armed()).armed).toBe(true);
     const next = await submit([{ id: 'a', run: sh('true') }]);
     expect(await ended(next)).toMatchObject({ state: 'completed' });
-  }, 30_000);
+  });
 });
 
 describe('freeze and thaw', () => {
@@ -343,7 +343,7 @@ describe('freeze and thaw', () => {
     // Its own timeout ends it once its running time is used up.
     expect(await ended(id)).toMatchObject({ state: 'failed', error: { code: 'TIMEOUT' } });
     expect((await fleet.life.agents.list({ executionId: id })).map(({ attempt }) => attempt)).toEqual([1]);
-  }, 30_000);
+  });
 
   it('R22 drain lets what runs finish and starts nothing; resume goes on', async () => {
     const id = await submit([
@@ -389,7 +389,7 @@ describe('freeze and thaw', () => {
     await fleet.client.pause(id, { mode: 'freeze' });
     expect((await fleet.client.stop(id)).receipt).toMatchObject({ complete: true, totals: { killed: 1 } });
     expect(processesWith(id)).toEqual([]);
-  }, 30_000);
+  });
 
   it('R22 two freezes of one scope: what they hold goes on after the second release', async () => {
     const id = await submit([{ id: 'a', run: counting('three') }]);
@@ -403,7 +403,7 @@ describe('freeze and thaw', () => {
     expect(second.receipt).toMatchObject({ complete: true, totals: { total: 1, thawed: 1 } });
     await moves(file('three'));
     await fleet.client.stop(id);
-  }, 30_000);
+  });
 
   it('R22 freezes and latches that overlap: what they paused goes on once no freeze covers it, nodes and all', async () => {
     const id = await submit([
@@ -426,7 +426,7 @@ describe('freeze and thaw', () => {
     expect((await fleet.client.execution(id)).nodes.ready).toBe(1);
     await fleet.client.releaseLatch(latch.id, 'over');
     expect(await ended(id)).toMatchObject({ state: 'completed' });
-  }, 30_000);
+  });
 
   it('R22 an orchestrator killed as it releases a freeze or resumes leaves nothing frozen', async () => {
     const other = createClient({ url: (await fleet.addOrchestrator()).url ?? '', token: fleet.token });
@@ -451,7 +451,7 @@ describe('freeze and thaw', () => {
       await eventually(async () => (await other.execution(id)).state === 'running', 'the resume');
       await other.stop(id, { mode: 'immediate' });
     }
-  }, 60_000);
+  });
 
   it('R50 a selector that an execution is in and a node of it is not: the execution ends whole, with every agent named', async () => {
     const id = await submit(
@@ -467,7 +467,7 @@ describe('freeze and thaw', () => {
     expect(await fleet.client.kill({ scope })).toMatchObject({ complete: true, totals: { killed: 2 } });
     expect(await fleet.client.execution(id)).toMatchObject({ state: 'stopped', live: 0 });
     expect(processesWith(id)).toEqual([]);
-  }, 30_000);
+  });
 
   it('R50 a kill is not refused because latches have reached their bound', async () => {
     const id = await submit([{ id: 'a', run: SLEEP }]);
@@ -479,7 +479,7 @@ describe('freeze and thaw', () => {
     ).rejects.toMatchObject({ code: 'TOO_MANY_LATCHES' });
     expect(await fleet.client.kill({ scope: { type: 'all' } })).toMatchObject({ complete: true });
     expect(processesWith(id)).toEqual([]);
-  }, 60_000);
+  });
 });
 
 /** Kills the orchestrator at the first event of that type: what it was asked is cut in the middle. */

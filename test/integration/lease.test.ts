@@ -35,14 +35,14 @@ beforeAll(async () => {
   });
   await worker.start();
   valkey = await new Valkey({ url: server.url, keyPrefix: 'belay', shards: 2 }).open();
-}, 60_000);
+});
 afterAll(async () => {
   jest.restoreAllMocks();
   await worker.stop(0);
   valkey.close();
   await server.stop();
   rmSync(dir, { recursive: true, force: true });
-}, 60_000);
+});
 
 const leaseEnd = async (): Promise<string | null> =>
   valkey.redis.zscore(valkey.keys.shard(valkey.keys.control, 'leases'), workerId);

@@ -28,7 +28,7 @@ beforeAll(async () => {
   app.get(KillswitchService).start();
   manager = app.get(ExecutionManager);
   life = app.get(LifecycleService);
-}, 120_000);
+});
 
 afterAll(async () => {
   app.get(KillswitchService).stopListening();
@@ -37,7 +37,7 @@ afterAll(async () => {
   app.get(Valkey).close();
   await app.close();
   await fleet.stop();
-}, 60_000);
+});
 
 const sh = (script: string) => ({ command: [script], shell: true });
 
@@ -67,7 +67,7 @@ it('R16 an aborted signal starts nothing; an abort later stops every agent and l
   const record = await fleet.client.waitForEnd(execution.id, { giveUpAfterMs: 30_000 });
   expect(record).toMatchObject({ state: 'stopped', reason: 'user_abort', nodes: { cancelled: 3 } });
   expect(processesWith(execution.id)).toEqual([]);
-}, 60_000);
+});
 
 it('R24 lists what is active across processes and restarts, by state, owner and label', async () => {
   const { execution } = await manager.submit({
@@ -95,7 +95,7 @@ it('R24 lists what is active across processes and restarts, by state, owner and 
   await fleet.client.stop(execution.id);
   expect((await get('/api/executions?state=running')).items).toEqual([]);
   expect((await get(`/api/agents?owner=${agent?.owner}`)).items).toEqual([]);
-}, 60_000);
+});
 
 it('R52 a kill whose look-up fails is placed all the same: its receipt names what it killed', async () => {
   const killswitch = app.get(KillswitchService);
@@ -121,7 +121,7 @@ it('R52 a kill whose look-up fails is placed all the same: its receipt names wha
   }, 'the sweep of another process');
   expect(receipt).toMatchObject({ order: { scope }, totals: { total: 1, killed: 1 } });
   expect(processesWith(execution.id)).toEqual([]);
-}, 30_000);
+});
 
 it('R36 a DAG of 10,000 nodes runs to its end in order, and no script moves more of it than a few hundred', async () => {
   const nothing = { dispatch: async () => undefined, drop: async () => undefined, sweep: async () => 0 };
@@ -170,7 +170,7 @@ it('R36 a DAG of 10,000 nodes runs to its end in order, and no script moves more
   for (const node of nodes)
     for (const before of node.dependsOn) expect(place.get(before)).toBeLessThan(place.get(node.id) ?? -1);
   expect(app.get(Janitor)).toBeDefined();
-}, 120_000);
+});
 
 /** How many commands the busiest script has run: the server's own account of what it did, whatever it took. */
 async function countScriptWork(redis: Valkey['redis']): Promise<{ most: () => Promise<number> }> {

@@ -81,7 +81,7 @@ describe('where the server comes from', () => {
     expect(second.source).toBe('unpacked');
     expect(second.version).toEqual(first.version);
     await second.stop();
-  }, 120_000);
+  });
 
   it('does so as an ordinary user whose home is a temporary directory', async () => {
     const home = join(scratch, 'home');
@@ -109,7 +109,7 @@ describe('where the server comes from', () => {
     expect(statSync(join(home, '.belay', 'valkey')).mode & 0o777).toBe(0o700);
     await owner.end();
     await untilGone(server);
-  }, 120_000);
+  });
 
   it('runs what BELAY_TEST_SERVER names, in both ways of starting', async () => {
     const env = { ...BARE, BELAY_TEST_SERVER: program };

@@ -10,11 +10,11 @@ beforeAll(async () => {
     workers: 2,
     env: { BELAY_GRACE_MS: '300', BELAY_HEARTBEAT_MS: '300', BELAY_WORKER_CONCURRENCY: '16' },
   });
-}, 60_000);
-afterAll(async () => fleet.stop(), 60_000);
+});
+afterAll(async () => fleet.stop());
 afterEach(async () => {
   await fleet.client.kill({ scope: { type: 'all' }, latch: false, mode: 'immediate' });
-}, 20_000);
+});
 
 async function submit(nodes: unknown[], more: Record<string, unknown> = {}): Promise<string> {
   const { execution } = await fleet.client.createExecution({ name: 'test', nodes, ...more });
@@ -100,7 +100,6 @@ describe('the log of orders', () => {
         'the order set aside',
       );
     },
-    30_000,
   );
 });
 
@@ -121,7 +120,7 @@ describe('the doorbell', () => {
     expect(processesWith(id)).not.toEqual([]);
     // What nobody placed is not stored either.
     expect(await redis.exists(keys.order(forged.id))).toBe(0);
-  }, 30_000);
+  });
 
   it('R52 a message that says more of an order than the log holds changes neither its scope nor its targets', async () => {
     const deaf = { command: [`trap '' TERM; echo ready; while :; do sleep 0.1; done`], shell: true };
@@ -144,5 +143,5 @@ describe('the doorbell', () => {
     expect((await fleet.client.receipt(order.id)).targets.map(({ executionId }) => executionId)).toEqual([
       victim,
     ]);
-  }, 30_000);
+  });
 });

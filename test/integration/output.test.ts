@@ -9,8 +9,8 @@ jest.setTimeout(240_000);
 let fleet: Fleet;
 beforeAll(async () => {
   fleet = await startFleet({ workers: 1, env: { BELAY_WORKER_CONCURRENCY: '16' } });
-}, 180_000);
-afterAll(async () => fleet.stop(), 180_000);
+});
+afterAll(async () => fleet.stop());
 
 const sh = (script: string) => ({ command: ['/bin/sh', '-c', script] });
 

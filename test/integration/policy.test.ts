@@ -19,11 +19,11 @@ let dir: string;
 beforeAll(async () => {
   dir = mkdtempSync(join(tmpdir(), 'belay-policy-'));
   fleet = await startFleet({ workers: 2, env: ENV });
-}, 60_000);
+});
 afterAll(async () => {
   await fleet.stop();
   rmSync(dir, { recursive: true, force: true });
-}, 60_000);
+});
 
 const sh = (script: string) => ({ command: ['/bin/sh', '-c', script] });
 const file = (name: string): string => join(dir, name);
@@ -73,7 +73,7 @@ it('R33 a first attempt waits for its delay, and a stop ends the wait', async ()
     'cancelled',
   ]);
   expect(await fleet.life.agents.list({ executionId: id })).toHaveLength(2);
-}, 30_000);
+});
 
 it('R33 a stop ends what waits for its next attempt at once: nothing of it runs again', async () => {
   const id = await submit([
@@ -97,7 +97,7 @@ it('R33 a stop ends what waits for its next attempt at once: nothing of it runs 
     claimed: false,
   });
   expect(lines('backoff')).toEqual(['ran']);
-}, 30_000);
+});
 
 it('R39 a result said after its time was up is refused, although the agent ends well', async () => {
   const late = `trap 'echo "{\\"type\\":\\"result\\",\\"value\\":\\"late\\"}" >&3; exit 0' TERM; echo ready; while :; do sleep 0.05; done`;
@@ -122,7 +122,7 @@ it('R39 a result said after its time was up is refused, although the agent ends 
       ),
     ).rejects.toMatchObject({ code: 'INVALID_TRANSITION' });
   }
-}, 30_000);
+});
 
 it('R22 what is paused outlives its deadline, its timeout and a lease; resume re-runs nothing', async () => {
   const go = file('go');
@@ -162,7 +162,7 @@ it('R22 what is paused outlives its deadline, its timeout and a lease; resume re
   expect(await ended(id)).toMatchObject({ state: 'completed', nodes: { completed: 2 } });
   expect(lines('paused')).toEqual(['ran', 'b']);
   expect(await attemptsOf(id)).toEqual([1, 1]);
-}, 60_000);
+});
 
 it('R30 one key, two orchestrators, forty submits at once: one execution; another spec is a conflict that names both', async () => {
   const other = await fleet.addOrchestrator();
@@ -189,7 +189,7 @@ it('R30 one key, two orchestrators, forty submits at once: one execution; anothe
     });
   }
   expect(await attemptsOf(id ?? '')).toEqual([1]);
-}, 60_000);
+});
 
 it('R24 what has ended leaves by retention: lists, records, indices and its key', async () => {
   const short = await startFleet({ workers: 1, env: { ...ENV, BELAY_RETENTION: `${RETENTION_MS}ms` } });
@@ -240,4 +240,4 @@ it('R24 what has ended leaves by retention: lists, records, indices and its key'
   } finally {
     await short.stop();
   }
-}, 90_000);
+});

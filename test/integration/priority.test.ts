@@ -6,8 +6,8 @@ import { eventually, startFleet, type Fleet } from '../support/fleet';
 let fleet: Fleet;
 beforeAll(async () => {
   fleet = await startFleet({ workers: 1, env: { BELAY_WORKER_CONCURRENCY: '1', BELAY_GRACE_MS: '300' } });
-}, 120_000);
-afterAll(async () => fleet.stop(), 60_000);
+});
+afterAll(async () => fleet.stop());
 
 const sh = (script: string) => ({ command: [script], shell: true });
 

@@ -17,11 +17,11 @@ let dir: string;
 beforeAll(async () => {
   fleet = await startFleet({ workers: 1 });
   dir = mkdtempSync(join(tmpdir(), 'belay-producer-'));
-}, 240_000);
+});
 afterAll(async () => {
   await fleet.stop();
   rmSync(dir, { recursive: true, force: true });
-}, 60_000);
+});
 
 /** The packages the page says to install; nothing else of ours can be imported from there. */
 function install(): string[] {
@@ -56,4 +56,4 @@ it('R70 docs/producers.md works as it is written, also with the server behind a 
   });
   expect(stdout).toMatch(/executionId: 'exe_/);
   expect(stdout).toContain("status: 'completed'");
-}, 120_000);
+});

@@ -24,13 +24,13 @@ beforeAll(async () => {
   queue = new Queue(PRODUCERS_QUEUE, { connection });
   events = new QueueEvents(PRODUCERS_QUEUE, { connection });
   await events.waitUntilReady();
-}, 60_000);
+});
 
 afterAll(async () => {
   await events.close();
   await queue.close();
   await fleet.stop();
-}, 30_000);
+});
 
 it('R70 a job is an execution: its progress follows the nodes, its return value is the summary', async () => {
   const seen: ProducerProgress[] = [];
@@ -104,7 +104,7 @@ it('R53 jobs wait while a latch covers them, say for which, and go on once it is
   await fleet.client.releaseLatch(latchId, 'morning');
   for (const job of jobs) expect(await result(job)).toMatchObject({ status: 'completed' });
   expect(await executions()).toHaveLength(before + jobs.length);
-}, 60_000);
+});
 
 it('R70 one execution for one job, although the orchestrators that follow it die and drain', async () => {
   const job = await queue.add('long', { name: 'long', nodes: [node('a', 'sleep 600')] });
@@ -131,4 +131,4 @@ it('R70 one execution for one job, although the orchestrators that follow it die
   await client.stop(executionId);
   expect(await result(job)).toMatchObject({ executionId, status: 'stopped', reason: 'user_abort' });
   expect(processesWith(executionId)).toEqual([]);
-}, 120_000);
+});

@@ -15,11 +15,11 @@ let dir: string;
 beforeAll(async () => {
   dir = mkdtempSync(join(tmpdir(), 'belay-retry-'));
   fleet = await startFleet({ workers: 2, env: LEASE });
-}, 60_000);
+});
 afterAll(async () => {
   await fleet.stop();
   rmSync(dir, { recursive: true, force: true });
-}, 60_000);
+});
 
 const sh = (script: string) => ({ command: ['/bin/sh', '-c', script] });
 const file = (name: string): string => join(dir, name);
@@ -135,4 +135,4 @@ it('R28 R29 what a lost attempt kept is handed on; a node that is not recovered 
     { owner: next.id },
   ]);
   for (const id of [recovered, refused]) await fleet.client.stop(id, { mode: 'immediate' });
-}, 90_000);
+});

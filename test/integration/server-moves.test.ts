@@ -96,7 +96,7 @@ afterEach(async () => {
   place.next.close();
   for (const server of place.servers) await server.stop();
   rmSync(dir, { recursive: true, force: true });
-}, 60_000);
+});
 
 describe.each(MOVES)(
   'the server’s name leads elsewhere, and the old address $how',
@@ -127,6 +127,6 @@ describe.each(MOVES)(
       await eventually(async () => (await fleet.client.armed()).armed, 'a fleet that can stop everything');
       for (const { process: child } of [...fleet.workers, ...fleet.orchestrators])
         expect(child.exitCode).toBeNull();
-    }, 120_000);
+    });
   },
 );

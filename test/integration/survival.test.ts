@@ -56,7 +56,7 @@ it('R3 eight processes race 400 transitions of one execution: each has exactly o
     /^execution\.(paused|running)$/.test(e.type),
   );
   expect(events).toHaveLength(400 + 1);
-}, 120_000);
+});
 
 it('R4 R25 kill -9 of the server, the orchestrator and a worker: nothing acknowledged is lost, and every state has its event', async () => {
   await begin({ workers: 2, env: LEASE, server: { appendonly: true } });
@@ -107,7 +107,7 @@ it('R4 R25 kill -9 of the server, the orchestrator and a worker: nothing acknowl
     expect(replay(events)).toEqual(stored);
   }
   expect(second.process.exitCode).toBeNull();
-}, 180_000);
+});
 
 it('R4 kill -9 of the server in the middle of a storm of transitions, eight times: each record is what its events say', async () => {
   await begin({ workers: 0, server: { appendonly: true } });
@@ -156,7 +156,7 @@ it('R4 kill -9 of the server in the middle of a storm of transitions, eight time
   }
   storm.abort();
   await Promise.all(movers);
-}, 120_000);
+});
 
 it('R17 R26 R27 kill -9 of a worker: its trees die with it, the attempt is taken over exactly once, elsewhere', async () => {
   await begin({ workers: 2, env: LEASE });
@@ -207,7 +207,7 @@ it('R17 R26 R27 kill -9 of a worker: its trees die with it, the attempt is taken
   );
   expect(proof).toMatchObject({ proved: true, survivors: [] });
   expect((await fleet.client.stop(id)).receipt).toMatchObject({ complete: true, totals: { killed: 1 } });
-}, 120_000);
+});
 
 it('R52 kills are obeyed although every doorbell subscription was cut when they rang', async () => {
   await begin({ workers: 2, env: LEASE });
@@ -225,7 +225,7 @@ it('R52 kills are obeyed although every doorbell subscription was cut when they 
     expect(stop).toMatchObject({ status: 'stopped', receipt: { complete: true, totals: { killed: 2 } } });
     expect(processesWith(id)).toEqual([]);
   }
-}, 120_000);
+});
 
 it('R51 a worker that is gone with its guardian leaves a receipt that says unconfirmed, and a failed execution', async () => {
   await begin({ workers: 1, env: LEASE });
@@ -242,7 +242,7 @@ it('R51 a worker that is gone with its guardian leaves a receipt that says uncon
   });
   expect(lost.receipt?.missing).toEqual([{ agentId: expect.any(String) as string, workerId: worker?.id }]);
   await eventually(async () => processesWith(id).length === 0, 'the guardian ending the tree', 10_000);
-}, 120_000);
+});
 
 describe('draining', () => {
   it('R41 R42 R43 R49 a worker drains: admission closes, work in flight is stored, health says so, the exit code is 0', async () => {
@@ -282,7 +282,7 @@ describe('draining', () => {
     // What was not started is handed over again.
     expect((await fleet.client.waitForEnd(late, { giveUpAfterMs: 60_000 })).state).toBe('completed');
     expect((await fleet.client.waitForEnd(id)).state).toBe('completed');
-  }, 120_000);
+  });
 
   it('R44 past its limit a drain stops what is left, marks it, and exits with 3', async () => {
     await begin({ workers: 1, env: { ...LEASE, BELAY_STOP_TIMEOUT_MS: '300' } });
@@ -298,7 +298,7 @@ describe('draining', () => {
       reason: 'server_shutdown',
     });
     expect((await fleet.client.nodes(id)).items[0]).toMatchObject({ state: 'ready', attempt: 2 });
-  }, 60_000);
+  });
 
   it('R45 R49 an orchestrator refuses new work while it drains, ends open streams, and exits with 0', async () => {
     await begin({ workers: 1, env: LEASE });
@@ -314,7 +314,7 @@ describe('draining', () => {
     expect(await fleet.orchestrators[0]?.exited).toBe(0);
     await fleet.addOrchestrator();
     expect((await fleet.life.executions.get(id)).state).toBe('running');
-  }, 60_000);
+  });
 
   it('R46 two signals at once are one drain, of an orchestrator too: both programs exit with 0', async () => {
     await begin({ workers: 1, env: { ...LEASE, BELAY_LOG_LEVEL: 'debug' } });
@@ -326,7 +326,7 @@ describe('draining', () => {
     // The end of their own channel to their parent is not a third signal.
     expect(await Promise.all(members.map(async ({ exited }) => exited))).toEqual([0, 0]);
     for (const { log } of members) expect(log()).toMatch(/SIG(INT|TERM) again: already draining/);
-  }, 60_000);
+  });
 });
 
 it('R47 a drain with the server gone names each phase it leaves behind, and ends with nothing left', async () => {
@@ -342,4 +342,4 @@ it('R47 a drain with the server gone names each phase it leaves behind, and ends
   expect(log).toContain('the drain leaves its phase \\"announce\\" behind');
   expect(log).toMatch(/"phase":"[a-z ]+".*the drain is stuck; leaving/);
   expect(processesWith(id)).toEqual([]);
-}, 60_000);
+});
