@@ -23,6 +23,7 @@ describe('R31 a stored order', () => {
     { type: 'agent', agentId: 'agt_1-0-1' },
   ])('of scope %j is an order', (scope) => {
     expect(orderProblem(ID, { ...order, scope, graceMs: 5, note: 'why' })).toBeUndefined();
+    expect(orderProblem(ID, { ...order, scope, reach: { 'belay:0': 7, 'belay:1': 0 } })).toBeUndefined();
   });
 
   it.each([
@@ -36,6 +37,9 @@ describe('R31 a stored order', () => {
     [{ ...order, mode: 'gently' }, 'mode'],
     [{ ...order, placedAt: '1' }, 'placedAt'],
     [{ ...order, graceMs: '1' }, 'graceMs'],
+    [{ ...order, reach: null }, 'reach'],
+    [{ ...order, reach: 7 }, 'reach'],
+    [{ ...order, reach: { 'belay:0': '7' } }, 'reach'],
     [{ ...order, scope: null }, 'scope'],
     [{ ...order, scope: { type: 'cellar', cellarId: 'x' } }, 'scope'],
     [{ ...order, scope: { type: '__proto__' } }, 'scope'],

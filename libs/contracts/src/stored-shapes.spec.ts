@@ -1,4 +1,4 @@
-import { executionProblem, jsonProblem } from './stored-shapes';
+import { executionProblem, jsonProblem, proofProblem } from './stored-shapes';
 
 const NODE = { s: 'ready', i: 0, a: 1, p: 'default' };
 const AGENT = {
@@ -51,5 +51,21 @@ describe('R31 the shapes of stored records', () => {
   it('takes nothing but an object for JSON of a record', () => {
     for (const value of [null, [], 'text', 7])
       expect(jsonProblem('node', value)).toEqual({ field: '', problem: 'it is JSON, but not an object' });
+  });
+
+  it('takes a proof for a proof only when it is whole', () => {
+    const report = { proved: true, processes: [], signals: [], evidence: [], survivors: [] };
+    const whole = { pid: 1, startTime: '1' };
+    expect(proofProblem({ report })).toBeUndefined();
+    expect(proofProblem({ report, leaders: [] })).toBeUndefined();
+    expect(proofProblem({ report, leaders: [whole] })).toBeUndefined();
+    for (const nothing of [undefined, null, {}, { report: null }, { report: 'dead' }])
+      expect(proofProblem(nothing)).toEqual({ field: 'report', problem: 'report is not an object' });
+    for (const proved of [undefined, false, 'true'])
+      expect(proofProblem({ report: { ...report, proved } })).toMatchObject({ field: 'proved' });
+    for (const field of ['processes', 'signals', 'evidence', 'survivors'])
+      expect(proofProblem({ report: { ...report, [field]: {} } })).toMatchObject({ field });
+    for (const leaders of [null, {}, [null], [7], [{ ...whole, pid: '1' }], [whole, { pid: 1 }]])
+      expect(proofProblem({ report, leaders })).toMatchObject({ field: 'leaders' });
   });
 });

@@ -140,7 +140,7 @@ export class AgentStore {
     const head = JSON.parse(reply[0]) as ScriptReply & {
       epoch: number;
       claimedAt: number;
-      born?: number;
+      born: number;
       name: string;
       pool: string;
       labels?: Record<string, string>;
@@ -163,7 +163,7 @@ export class AgentStore {
       claimed: true,
       fence: { agentId: job.agentId, owner: workerId, epoch: head.epoch },
       claimedAt: head.claimedAt,
-      born: head.born ?? 0,
+      born: head.born,
       pool: head.pool,
       labels: head.labels ?? {},
       executionName: head.name,
@@ -253,7 +253,7 @@ export class AgentStore {
     const agent = await this.quarantine.reading(key, async () => {
       const text = (await this.redis.hget(key, agentId)) ?? (await this.remains([agentId]))[0];
       if (text === undefined) throw new NotFoundError('agent', agentId);
-      return decodeAgent(key, agentId, text);
+      return decodeAgent(key, parsed.executionId, agentId, text);
     });
     return { ...agent, ...(await this.saidBy(agent)) };
   }
@@ -424,7 +424,7 @@ export class AgentStore {
   /** One record that cannot be read must not hide the others, nor itself (R31). */
   private decode(key: string, id: string, text: string): AgentRecord {
     try {
-      return decodeAgent(key, id, text);
+      return decodeAgent(key, executionOf(id), id, text);
     } catch (error) {
       void this.quarantine.note(error);
       return standIn(id, text);

@@ -1,5 +1,5 @@
 import type { BelayEvent, Entity } from '#libs/contracts';
-import { parseStored } from '#libs/valkey';
+import { corrupt, parseStored } from '#libs/valkey';
 
 /** An event as execution.lua stores it: what follows from its key and its type is left out. */
 interface StoredEvent {
@@ -8,7 +8,7 @@ interface StoredEvent {
   /** First letter of the entity, and what became of it: `n.completed`. */
   readonly y: string;
   readonly n?: string;
-  /** An agent's id without the part it shares with its execution's. */
+  /** An agent's id without the part that it shares with its execution's. */
   readonly g?: string;
   readonly w?: string;
   readonly a?: number;
@@ -21,7 +21,7 @@ interface StoredEvent {
   readonly d?: unknown;
 }
 
-const ENTITIES: Readonly<Record<string, Entity>> = { e: 'execution', n: 'node', a: 'agent' };
+const ENTITIES: Readonly<Record<string, Entity>> = { 'e.': 'execution', 'n.': 'node', 'a.': 'agent' };
 
 /** The event that a stored text stands for. @throws BelayError CORRUPT_RECORD */
 export function decodeEvent(
@@ -30,8 +30,11 @@ export function decodeEvent(
   text: string,
   streamId?: string,
 ): Omit<BelayEvent, 'id'> {
-  const { q, t, y, n, g, w, a, f, o, r, u, x, d } = parseStored<StoredEvent>(key, text, streamId);
-  const entity = ENTITIES[y.slice(0, 1)] ?? 'execution';
+  const event = parseStored<StoredEvent | null>(key, text, streamId);
+  const entity = ENTITIES[String(event?.y).slice(0, 2)];
+  if (event === null || entity === undefined)
+    throw corrupt({ key, problem: 'it is of no known entity', text });
+  const { q, t, y, n, g, w, a, f, o, r, u, x, d } = event;
   const what = y.slice(2);
   const to = o ?? (IS_NO_STATE.has(what) ? undefined : what);
   return {
@@ -41,7 +44,7 @@ export function decodeEvent(
     executionId,
     at: t,
     ...(n === undefined ? {} : { nodeId: n }),
-    ...(g === undefined ? {} : { agentId: g.startsWith('-') ? `agt_${executionId.slice(4)}${g}` : g }),
+    ...(g === undefined ? {} : { agentId: `agt_${executionId.slice(4)}${g}` }),
     ...(w === undefined ? {} : { workerId: w }),
     ...(a === undefined ? {} : { attempt: a }),
     ...(f === undefined ? {} : { from: f }),

@@ -1,6 +1,5 @@
 import {
   agentIdOf,
-  parseAgentId,
   executionProblem,
   jsonProblem,
   statesOf,
@@ -107,13 +106,12 @@ export function decodeNode(key: string, executionId: string, id: string, text: s
 }
 
 /** Text that a worker reported and Lua must not touch is parsed here, on the way out. */
-export function decodeAgent(key: string, id: string, text: string): AgentRecord {
+export function decodeAgent(key: string, executionId: string, id: string, text: string): AgentRecord {
   const record = parseStored<Record<string, unknown>>(key, text, id);
   const wrong = jsonProblem('agent', record);
   if (wrong !== undefined) throw corrupt({ key, field: id, problem: wrong.problem, text });
   const { token: _, costMicros, lastMessage: __, ...stored } = record;
   if (typeof stored['report'] === 'string') stored['report'] = parseStored(key, stored['report'], id);
-  const { executionId } = parseAgentId(id) ?? {};
   const report =
     stored['report'] === undefined ? {} : { report: { ...REPORT_DEFAULTS, ...stored['report'] } };
   return {

@@ -121,3 +121,49 @@ it('one that cannot be read keeps no other from going', async () => {
   expect(await keysOf(other)).toEqual([]);
   expect(await keysOf(broken)).not.toEqual([]);
 });
+
+it('a pass removes a bounded number, and the next one goes on', async () => {
+  for (let i = 0; i < 205; i++) await ended();
+  const sweeper = new EndedExecutions(valkey, new StateRoom(valkey, 1), {}, 0);
+  expect(await sweeper.sweep()).toBe(200);
+  expect(await sweeper.sweep()).toBe(5);
+});
+
+it('waits for the server to free what was removed before it judges the memory again', async () => {
+  const ids = [];
+  for (let i = 0; i < 25; i++) ids.push(await ended());
+  const [full, low] = [100, 10];
+  // What the server says, look by look: of each of two shards before, until it has freed, and of each after.
+  const looks = [full, full, full, full, low].map((usedBytes, at) => ({
+    usedBytes,
+    freeing: at < 4 ? 1 : 0,
+  }));
+  const atNow = jest.spyOn(valkey.memory, 'atNow').mockImplementation(async () => {
+    const look = (looks.length > 1 ? looks.shift() : looks[0]) as { usedBytes: number; freeing: number };
+    return Promise.resolve(look as never);
+  });
+  try {
+    expect(await new EndedExecutions(valkey, new StateRoom(valkey, full), {}, 0).sweep()).toBe(10);
+  } finally {
+    atNow.mockRestore();
+  }
+  expect(await listed()).toEqual(ids.slice(10));
+});
+
+it('an execution that was stopped before any agent began goes like the others', async () => {
+  const id = await createExecution(life, spec([node('a')]), false);
+  await life.executions.stop(id, { reason: 'user_abort' });
+  await advanceAll(life, id);
+  expect(await new EndedExecutions(valkey, new StateRoom(valkey), { maxEnded: 0 }).sweep()).toBe(1);
+  expect(await keysOf(id)).toEqual([]);
+});
+
+it('ends with the error of a server that is away', async () => {
+  await ended();
+  const away = new Error('Connection is closed.');
+  const scard = jest.spyOn(valkey.redis, 'scard').mockRejectedValueOnce(away);
+  await expect(new EndedExecutions(valkey, new StateRoom(valkey), { maxEnded: 0 }).sweep()).rejects.toBe(
+    away,
+  );
+  scard.mockRestore();
+});

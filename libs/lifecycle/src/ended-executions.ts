@@ -108,9 +108,8 @@ export class EndedExecutions {
           String(from + PAGE - 1),
           'WITHSCORES',
         );
-        return Array.from({ length: rows.length / 2 }, (_, i): Ended => {
-          return { id: rows[2 * i] ?? '', tag, score: Number(rows[2 * i + 1]) };
-        });
+        const ids = rows.filter((_, i) => i % 2 === 0);
+        return ids.map((id, i): Ended => ({ id, tag, score: Number(rows[2 * i + 1]) }));
       }),
     );
     return pages.flat().sort((a, b) => a.score - b.score);
@@ -135,7 +134,7 @@ export class EndedExecutions {
   private async ageOf(id: string): Promise<number> {
     const { redis, keys, clock } = this.valkey;
     const [completedAt, stoppedAt] = await redis.hmget(keys.execution(id), 'completedAt', 'stoppedAt');
-    const endedAt = Math.max(Number(completedAt ?? 0), Number(stoppedAt ?? 0));
+    const endedAt = Math.max(Number(completedAt), Number(stoppedAt));
     return clock.now() - endedAt;
   }
 

@@ -15,7 +15,7 @@ import {
   type RecordedError,
   type StopReason,
 } from '#libs/contracts';
-import { isCorrupt, parseStored, patiently } from '#libs/valkey';
+import { isCorrupt, parseStored, patiently, type ScriptReply } from '#libs/valkey';
 import { monotonicFactory } from 'ulid';
 import { decodeExecution, decodeNode, textOf } from './decode';
 import { decodeEvent } from './decode-event';
@@ -133,13 +133,14 @@ export class ExecutionStore {
     // Staging again over what is there is staging once.
     const stage = async (): Promise<void> =>
       this.room.guarding(key, async () => stageExecution(this.scripts.valkey, id, spec));
-    for (let stagings = 1; ; stagings++) {
+    let stagings = 0;
+    let reply: ScriptReply;
+    do {
       await patiently(stage);
-      const reply = await this.scripts.json('commitExecution', id, args);
+      reply = await this.scripts.json('commitExecution', id, args);
       // A failover in between may have lost some of it.
-      if (reply.refused !== 'STAGING_LOST' || stagings === MOST_STAGINGS)
-        return accepted(reply, 'execution', id);
-    }
+    } while (reply.refused === 'STAGING_LOST' && ++stagings < MOST_STAGINGS);
+    return accepted(reply, 'execution', id);
   }
 
   async start(id: string): Promise<{ state: ExecutionState }> {

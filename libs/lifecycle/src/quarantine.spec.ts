@@ -1,4 +1,4 @@
-import { agentIdOf, type BelayError } from '#libs/contracts';
+import { agentIdOf, type BelayError, type StopReport } from '#libs/contracts';
 import { Valkey } from '#libs/valkey';
 import type { Fence } from './agent-store';
 import { findCorrupt } from './find-corrupt';
@@ -6,6 +6,15 @@ import { createExecution, node, spec, useLife } from '../../../test/support/life
 import { LifecycleService } from './lifecycle.service';
 
 const WORKER = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ';
+const REPORT: StopReport = {
+  containment: 'group',
+  proved: true,
+  processes: [],
+  signals: [],
+  evidence: [],
+  survivors: [],
+  escalated: false,
+};
 let valkey: Valkey;
 let life: LifecycleService;
 let told: BelayError[];
@@ -129,10 +138,14 @@ describe('R31 what cannot be read', () => {
     expect((await life.executions.nodes(id)).items.map((one) => one.id)).toEqual(['b']);
     await expect(life.executions.node(id, 'a')).rejects.toEqual(corruptAt(key, 'i is missing'));
     const stream = valkey.keys.execution(id, 'events');
-    await valkey.redis.xadd(stream, '*', 'e', 'no event');
+    const whole = (await life.executions.events(id, '0-0')).length;
+    const broken = ['no event', 'null', '7', '{}', '{"q":1,"t":1,"y":"x.completed"}'];
+    for (const text of broken) await valkey.redis.xadd(stream, '*', 'e', text);
     const events = await life.executions.events(id, '0-0');
-    expect(events.at(-1)).toMatchObject({ type: 'execution.unreadable', seq: 0 });
-    expect(events.slice(0, -1).every(({ type }) => type !== 'execution.unreadable')).toBe(true);
+    expect(events.slice(0, whole).every(({ type }) => type !== 'execution.unreadable')).toBe(true);
+    expect(events.slice(whole).map(({ type, seq }) => [type, seq])).toEqual(
+      broken.map(() => ['execution.unreadable', 0]),
+    );
   });
 
   it('a worker or a proof that cannot be read keeps nobody else from being seen', async () => {
@@ -149,6 +162,16 @@ describe('R31 what cannot be read', () => {
     expect(await life.workers.proof('wrk_spoilt')).toBeUndefined();
     const texts = (await listed(2)).map((entry) => entry.key);
     expect(texts).toEqual(expect.arrayContaining([key, proof]));
+  });
+
+  it('R51 a worker whose record is of another type can still be proved dead; a server that is away proves nothing', async () => {
+    await valkey.redis.set(valkey.keys.worker('wrk_text'), 'text');
+    await life.workers.saveProof('wrk_text', REPORT);
+    expect(await life.workers.proof('wrk_text')).toEqual({ report: REPORT });
+    const away = new Error('Connection is closed.');
+    const hget = jest.spyOn(valkey.redis, 'hget').mockRejectedValueOnce(away);
+    await expect(life.workers.proof('wrk_text')).rejects.toBe(away);
+    hget.mockRestore();
   });
 
   it('a key of another type under the live agents or their records costs that execution’s alone', async () => {

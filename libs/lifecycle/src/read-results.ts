@@ -31,8 +31,10 @@ export async function* readResults(
   };
   for (let at = 0; at < nodeIds.length; at += NODES_AT_ONCE) {
     const group = nodeIds.slice(at, at + NODES_AT_ONCE);
-    const sizes = await ask(async () => Promise.all(group.map(async (id) => redis.hstrlen(key, id))));
-    for (const ids of inPieces(group, sizes)) {
+    const sizes = await ask(async () =>
+      Promise.all(group.map(async (id) => [id, await redis.hstrlen(key, id)] as const)),
+    );
+    for (const ids of inPieces(sizes)) {
       const texts = await ask(async () => redis.hmget(key, ...ids));
       yield ids.flatMap((id, i): StoredResult[] => {
         const text = texts[i];
@@ -45,11 +47,10 @@ export async function* readResults(
 }
 
 /** Groups of at most PIECE_BYTES, or one that is larger by itself; without those that have no result. */
-function inPieces(ids: readonly string[], sizes: readonly number[]): string[][] {
+function inPieces(sizes: readonly (readonly [id: string, bytes: number])[]): string[][] {
   const pieces: string[][] = [];
   let bytes = Number.POSITIVE_INFINITY;
-  for (const [i, id] of ids.entries()) {
-    const size = sizes[i] ?? 0;
+  for (const [id, size] of sizes) {
     if (size === 0) continue;
     if (bytes + size > PIECE_BYTES) {
       pieces.push([]);

@@ -1,3 +1,4 @@
+import type { StopReport } from '#libs/contracts';
 import type { Valkey } from '#libs/valkey';
 import { node, spec, useLife } from '../../../test/support/life';
 import { LifecycleService } from './lifecycle.service';
@@ -123,5 +124,33 @@ describe('R5 what records keep', () => {
       reason: 'error',
       error: { ...error, nodeId: 'a' },
     });
+  });
+
+  it('the report of a stop is read as it was told, also where it says most or nothing', async () => {
+    const seen = { pid: 7, startTime: '70', command: 'sh' };
+    const quiet: StopReport = {
+      containment: 'group',
+      proved: true,
+      processes: [],
+      signals: [],
+      evidence: [],
+      survivors: [],
+      escalated: false,
+    };
+    const loud: StopReport = {
+      ...quiet,
+      proved: false,
+      processes: [seen],
+      signals: [{ signal: 'SIGKILL', to: 'process', pid: 7, afterMs: 3 }],
+      survivors: [seen],
+      escalated: true,
+      provedAfterMs: 4,
+    };
+    for (const report of [quiet, loud]) {
+      const { job, fence } = await begin(node('a'));
+      await life.agents.finish(fence, { state: 'killed', reason: 'killswitch', report });
+      expect((await life.agents.get(job.agentId)).report).toEqual(report);
+      expect((await life.agents.named([job.agentId]))[0]?.report).toEqual(report);
+    }
   });
 });

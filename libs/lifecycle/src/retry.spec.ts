@@ -154,6 +154,40 @@ describe('R40 what failed for good is retried by hand', () => {
     expect(await life.executions.get(id)).toMatchObject({ state: 'completed' });
   });
 
+  it('R51 an attempt that a person wrote off holds up nothing any more, and who did it is told once', async () => {
+    const id = await create([node('a')]);
+    const [job] = await advanceAll(life, id);
+    const { fence } = await claim(job!);
+    await life.agents.finish(fence, { state: 'failed', reason: 'worker_lost', lost: true });
+    await expect(life.executions.retry(id, again('r1'))).rejects.toMatchObject({ code: 'NOT_PROVED' });
+    expect((await life.agents.unproved()).map((agent) => agent.id)).toContain(fence.agentId);
+    for (let times = 0; times < 2; times++)
+      await life.agents.writeOff(fence.agentId, { orderId: 'ord_1', by: 'ann' });
+    expect((await life.agents.unproved()).map((agent) => agent.id)).not.toContain(fence.agentId);
+    const told = (await life.executions.events(id, '0-0')).filter(({ type }) => type === 'agent.written-off');
+    expect(told).toMatchObject([{ agentId: fence.agentId, actor: 'ann', data: { orderId: 'ord_1' } }]);
+    // It was never seen dead, and its record does not say so.
+    expect(await life.agents.get(fence.agentId)).not.toHaveProperty('report');
+    expect(await life.executions.retry(id, again('r1'))).toEqual({ state: 'running', epoch: 2 });
+  });
+
+  it('R50 what begins is counted by its shard: an execution, each claim, each retry; other shards stay as they are', async () => {
+    const before = await life.agents.beginnings();
+    expect(Object.keys(before).sort()).toEqual(valkey.keys.tags().toSorted());
+    const id = await create([node('a')]);
+    const tag = valkey.keys.tagOf(id);
+    const begun = async () => (await life.agents.beginnings([tag]))[tag]! - before[tag]!;
+    expect(await begun()).toBe(1);
+    const [job] = await advanceAll(life, id);
+    const { fence, born } = await claim(job!);
+    expect(await begun()).toBe(2);
+    expect(born).toBe(before[tag]! + 2);
+    await life.agents.finish(fence, FAILED);
+    await life.executions.retry(id, again('r1'));
+    expect(await begun()).toBe(3);
+    expect(await life.agents.beginnings()).toEqual({ ...before, [tag]: before[tag]! + 3 });
+  });
+
   it('names how many may still run', async () => {
     const id = await create([node('a'), node('b')], { onFailure: 'continue' });
     for (const job of await advanceAll(life, id)) {

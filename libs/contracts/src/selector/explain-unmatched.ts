@@ -1,5 +1,5 @@
 import { NameSuggester } from '../spec-validation/suggest-name';
-import type { Requirement } from './requirement';
+import type { Requirement } from './parse-requirement';
 import { formatSelector, selectorMatches, type Selector } from './selector';
 
 type Labels = Readonly<Record<string, string>>;

@@ -1,5 +1,5 @@
 export { explainUnmatched, type ScopeWarning } from './explain-unmatched';
-export type { Requirement } from './requirement';
+export type { Requirement } from './parse-requirement';
 export {
   formatSelector,
   parseSelector,

@@ -1,6 +1,11 @@
 import { LABEL_KEY_PATTERN } from '../spec-validation/fields';
 import { showValue } from '../spec-validation/show-value';
-import type { Requirement } from './requirement';
+
+/** One condition on a label. `notin` also holds where the label is absent, as `key!=value` does. */
+export type Requirement =
+  | { readonly key: string; readonly op: 'in' | 'notin'; readonly values: readonly string[] }
+  | { readonly key: string; readonly op: 'exists' }
+  | { readonly key: string; readonly op: 'absent' };
 
 const SHAPES = 'key=value, key!=value, key in (a,b), key notin (a,b), key or !key';
 const KEY = '[A-Za-z0-9_./-]+';

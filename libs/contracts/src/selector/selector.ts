@@ -1,6 +1,5 @@
 import type { ProblemCode } from '../spec-validation/problem-codes';
-import { parseRequirement } from './parse-requirement';
-import type { Requirement } from './requirement';
+import { parseRequirement, type Requirement } from './parse-requirement';
 
 /** Conditions that must all hold. */
 export type Selector = readonly Requirement[];

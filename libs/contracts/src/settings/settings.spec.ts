@@ -4,6 +4,7 @@ import { checkFencing, deriveFenceAfter, fenceGraceOf } from './check-fencing';
 import { describeSettings } from './describe-settings';
 import { formatDuration, parseDuration } from './parse-duration';
 import { type Environment, readSettings } from './read-settings';
+import { retentionOf } from './retention';
 import { SETTINGS } from './setting-table';
 import { maskUrl } from './valkey-url';
 
@@ -286,4 +287,12 @@ describe('belay doctor', () => {
     expect(maskUrl('redis://127.0.0.1:6379/0')).toBe('redis://127.0.0.1:6379/0');
     expect(maskUrl('unix:///run/valkey.sock')).toBe('unix:///run/valkey.sock');
   });
+});
+
+it('say how long, how many and in how many bytes ended executions are kept', () => {
+  expect(retentionOf(readSettings({ BELAY_RETENTION: '12h', BELAY_MAX_ENDED: '50' }))).toStrictEqual({
+    retentionMs: 43_200_000,
+    maxEnded: 50,
+  });
+  expect(retentionOf(readSettings({ BELAY_MAX_STATE_MB: '2' }))).toMatchObject({ maxStateBytes: 2_097_152 });
 });

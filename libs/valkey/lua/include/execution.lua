@@ -22,8 +22,7 @@ local function bump() redis.call('HINCRBY', exe_key, 'version', 1) end
 local AGENT_PREFIX = 'agt_' .. string.sub(EXE, 5)
 local function compact(event)
   local entity, what = string.match(event.type, '^(%a+)%.(.*)$')
-  local agent = event.agentId
-  if agent and string.sub(agent, 1, #AGENT_PREFIX) == AGENT_PREFIX then agent = string.sub(agent, #AGENT_PREFIX + 1) end
+  local agent = event.agentId and string.sub(event.agentId, #AGENT_PREFIX + 1)
   return cjson.encode({
     q = event.seq, t = event.at, y = string.sub(entity, 1, 1) .. '.' .. what, n = event.nodeId, g = agent, w = event.workerId,
     a = event.attempt, f = event.from, o = event.to ~= what and event.to or nil, r = event.reason, u = event.actor,
