@@ -86,14 +86,13 @@ export const KILLS = [
     '',
     'libs/spawner/src/agent-runner',
   ),
-  real(
+  unit(
     'run-stop-in-announce',
     'a stop that began during the start is not heard',
     RUNNER,
     'if (stopping === true && slot.cause === undefined) {',
     'if (false as boolean) {',
-    'integration/fleet',
-    'R8',
+    'libs/spawner/src/agent-runner',
   ),
   real(
     'end-before-signal',

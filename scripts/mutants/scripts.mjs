@@ -14,6 +14,7 @@ const LIFE = 'libs/lifecycle/src/lifecycle';
 const LATCHED = 'libs/lifecycle/src/latched';
 const RETRY = 'libs/lifecycle/src/retry.spec';
 const GRAPH = 'test/properties/graph.test';
+const ORDERS = 'libs/killswitch/src/order-store';
 const AUDIT = 'libs/killswitch/src/audit-store';
 
 export const SCRIPTS = [
@@ -328,7 +329,7 @@ export const SCRIPTS = [
     'reportTargets',
     'local sealed = (before and CONFIRMED[before]) or',
     'local sealed =',
-    'libs/killswitch|libs/lifecycle/src/latched|test/properties/audit',
+    ORDERS,
   ),
   unit(
     'lua-receipt-missing',
@@ -336,7 +337,7 @@ export const SCRIPTS = [
     'include/order',
     "if missing == 0 then to = 'complete'",
     "if missing >= 0 then to = 'complete'",
-    'libs/killswitch|test/properties/audit',
+    ORDERS,
   ),
   unit(
     'lua-receipt-unresolved',
@@ -344,7 +345,7 @@ export const SCRIPTS = [
     'include/order',
     "if state == 'complete' or redis.call('HEXISTS', order_key, 'resolvedAt') == 0 then return state end",
     "if state == 'complete' then return state end",
-    'libs/killswitch',
+    ORDERS,
   ),
   unit(
     'lua-audit-chain',
@@ -360,18 +361,14 @@ export const SCRIPTS = [
     'include/engage',
     "if redis.call('HLEN', key('latches')) >= most then return false end",
     '',
-    'libs/killswitch|libs/lifecycle/src/latched',
+    ORDERS,
   ),
-  {
-    ...unit(
-      'lua-doorbell',
-      'an order without a latch rings no doorbell',
-      'include/place',
-      "if ring then redis.call('PUBLISH', CONF.doorbell, '{\"order\":' .. body .. '}') end",
-      '',
-    ),
-    project: 'integration',
-    path: 'integration/fleet',
-    title: 'R51 R52 a kill on one node',
-  },
+  unit(
+    'lua-doorbell',
+    'an order without a latch rings no doorbell',
+    'include/place',
+    "if ring then redis.call('PUBLISH', CONF.doorbell, '{\"order\":' .. body .. '}') end",
+    '',
+    ORDERS,
+  ),
 ];

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { backoffMs, retryVerdict } from './retry-policy';
+import { backoffMs, recoveryRefusal, retryVerdict } from './retry-policy';
 
 const exponential = { type: 'exponential', delayMs: 1_000, maxMs: 30_000, jitter: 0.5 } as const;
 
@@ -36,5 +36,25 @@ describe('R33 retries', () => {
     expect(retryVerdict(node, 3, 'EXIT', 0)).toBeUndefined();
     expect(retryVerdict(node, 1, 'ENOENT', 0)).toBeUndefined();
     expect(retryVerdict(node, 1, undefined, 0)).toEqual({ retryInMs: 1_000 });
+  });
+
+  it('R40 are counted anew after a retry by hand, and so is the wait between them', () => {
+    const node = { maxAttempts: 3, backoff: { ...exponential, jitter: 0 }, priorAttempts: 3 };
+    expect(retryVerdict(node, 4, 'EXIT', 0)).toEqual({ retryInMs: 1_000 });
+    expect(retryVerdict(node, 5, 'EXIT', 0)).toEqual({ retryInMs: 2_000 });
+    expect(retryVerdict(node, 6, 'EXIT', 0)).toBeUndefined();
+  });
+});
+
+describe('R29 a lost attempt', () => {
+  const refusal = (recovery: { auto: boolean; withinMs?: number }, awayMs: number) =>
+    recoveryRefusal({ recovery }, awayMs);
+
+  it('is tried again by itself unless its spec says no, or it was away for too long', () => {
+    expect(refusal({ auto: true }, 1e9)).toBeUndefined();
+    expect(refusal({ auto: true, withinMs: 5_000 }, 5_000)).toBeUndefined();
+    expect(refusal({ auto: true, withinMs: 5_000 }, 5_001)).toMatchObject({ code: 'RECOVERY_TOO_LATE' });
+    expect(refusal({ auto: false }, 0)).toMatchObject({ code: 'RECOVERY_OFF' });
+    expect(refusal({ auto: false, withinMs: 5_000 }, 9_000)).toMatchObject({ code: 'RECOVERY_OFF' });
   });
 });

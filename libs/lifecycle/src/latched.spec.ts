@@ -240,6 +240,22 @@ describe('pause and resume', () => {
     ).rejects.toMatchObject({ code: 'NOT_FOUND' });
   });
 
+  it('R22 R39 a deadline does not pass during a pause, and what was left of it passes after the resume', async () => {
+    const id = await create([node('a')], { timeoutMs: 30 });
+    await life.executions.pause(id, { mode: 'drain', actor: 'me' });
+    const deadlines = valkey.keys.shard(valkey.keys.tagOf(id), 'deadlines');
+    const from = await valkey.timeAt(deadlines);
+    await eventually(async () => (await valkey.timeAt(deadlines)) > from + 60, 'the time of the deadline');
+    const late = { reason: 'timeout', isLate: true } as const;
+    expect(await valkey.redis.zscore(deadlines, id)).toBeNull();
+    expect(await life.executions.stop(id, late)).toMatchObject({ state: 'paused', already: true });
+    await life.executions.resume(id, 'me');
+    await eventually(
+      async () => (await life.executions.stop(id, late)).state === 'stopping',
+      'the end of its time',
+    );
+  });
+
   it('R22 what a freeze paused goes on with its release; not while another freeze covers it, but under a latch', async () => {
     const id = await create([node('a')]);
     const freeze = (name: string) => ({ scope: { type: 'all' } as const, kind: 'freeze' as const, id: name });

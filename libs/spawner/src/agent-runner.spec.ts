@@ -1,8 +1,9 @@
-import { OutcomeUnknownError, type AgentJob } from '#libs/contracts';
+import { OutcomeUnknownError, type AgentJob, type ExitReport, type StopReport } from '#libs/contracts';
 import { LifecycleService, type Fence } from '#libs/lifecycle';
 import { AgentRunner } from './agent-runner';
-import type { ProcessHost } from './process';
+import type { AgentProcess, ProcessHost, SpawnRequest, StopOptions } from './process';
 import { createExecution, node, spec, useLife } from '../../../test/support/life';
+import { eventually } from '../../../test/support/wait';
 
 const WORKER = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ';
 
@@ -10,16 +11,23 @@ let life: LifecycleService;
 let job: AgentJob;
 let spawned: number;
 let runner: AgentRunner;
+let leaseLeftMs: number;
+/** In place of a process: what the host is asked for, and how it answers. */
+let spawn: (request: SpawnRequest) => Promise<AgentProcess>;
 
 useLife((rig) => ({ life } = rig));
 beforeEach(async () => {
   const id = await createExecution(life, spec([node('a')]));
   job = (await life.executions.advance(id)).entries[0] as AgentJob;
   spawned = 0;
+  leaseLeftMs = 10_000;
+  spawn = async () => {
+    throw new Error('nothing can be started here');
+  };
   const host = {
-    spawn: async () => {
+    spawn: async (request: SpawnRequest) => {
       spawned++;
-      throw new Error('nothing can be started here');
+      return spawn(request);
     },
   } as unknown as ProcessHost;
   runner = new AgentRunner(life, host, {
@@ -27,10 +35,55 @@ beforeEach(async () => {
     workDir: '/',
     logDir: '/',
     graceMs: 100,
+    leaseLeftMs: () => leaseLeftMs,
     finish: async (...[fence, outcome]) => life.agents.finish(fence, outcome),
   });
 });
 afterEach(() => jest.restoreAllMocks());
+
+/** Runs until the test says how it ended. */
+class FakeProcess implements AgentProcess {
+  readonly agentId = job.agentId;
+  readonly identity = { pid: 1, startTime: '1', bootId: 'b' };
+  readonly containment = 'group';
+  readonly unappliedLimits = [];
+  readonly badLines = 0;
+  readonly lostBytes = 0;
+  readonly stops: StopOptions[] = [];
+  readonly ended: Promise<ExitReport>;
+  readonly confirmed: Promise<StopReport>;
+  private resolve: (exit: ExitReport) => void = () => undefined;
+
+  constructor() {
+    this.ended = new Promise((resolve) => (this.resolve = resolve));
+    this.confirmed = this.ended.then(({ report }) => report);
+  }
+
+  end(over: Partial<StopReport>, exit: Partial<ExitReport> = { exitCode: null, signal: 'SIGTERM' }): void {
+    const report: StopReport = {
+      containment: 'group',
+      proved: true,
+      processes: [],
+      signals: [],
+      evidence: [{ kind: 'exit', afterMs: 1 }],
+      survivors: [],
+      escalated: false,
+      ...over,
+    };
+    this.resolve({ exitCode: null, signal: null, leftovers: 0, report, ...exit });
+  }
+
+  async stop(options: StopOptions): Promise<ExitReport> {
+    this.stops.push(options);
+    return this.ended;
+  }
+
+  async freeze(): Promise<void> {}
+  async thaw(): Promise<void> {}
+  processes(): [] {
+    return [];
+  }
+}
 
 /** The claim is granted and its answer is lost; `meanwhile` happens before it is asked for again. */
 function loseAnswer(meanwhile: (fence: Fence) => Promise<unknown>): void {
@@ -81,6 +134,54 @@ describe('a claim whose answer is lost', () => {
       state: 'failed',
       report: { evidence: [{ kind: 'not-started' }] },
     });
+  });
+});
+
+describe('what was claimed and is not started yet', () => {
+  it('R27 is not handed to the host once the lease may have run out, and ends as lost with its worker', async () => {
+    loseAnswer(async () => (leaseLeftMs = 0));
+    await runner.run(job);
+    expect(spawned).toBe(0);
+    expect(await life.agents.get(job.agentId)).toMatchObject({
+      state: 'failed',
+      reason: 'worker_lost',
+      error: { code: 'FENCED' },
+      report: { proved: true, evidence: [{ kind: 'not-started' }] },
+    });
+  });
+
+  it('R8 is stopped as soon as it runs when a stop of its execution began during the start', async () => {
+    const process = new FakeProcess();
+    spawn = async () => {
+      await life.executions.stop(job.executionId, { reason: 'user_abort' });
+      return process;
+    };
+    const ran = runner.run(job);
+    await eventually(() => process.stops.length > 0, 'the stop');
+    expect(process.stops).toEqual([{ mode: 'graceful', graceMs: 100 }]);
+    process.end({ signals: [{ signal: 'SIGTERM', to: 'group', afterMs: 1 }] });
+    await ran;
+    expect(await life.agents.get(job.agentId)).toMatchObject({ state: 'killed', reason: 'user_abort' });
+  });
+
+  it('R27 is stopped at once when its start is refused, since the attempt is somebody else’s', async () => {
+    const process = new FakeProcess();
+    spawn = async ({ env }) => {
+      const fence = { agentId: job.agentId, owner: WORKER, epoch: Number(env['BELAY_EPOCH']) };
+      await life.agents.finish(fence, { state: 'failed', reason: 'worker_lost', lost: true });
+      return process;
+    };
+    const ran = runner.run(job);
+    await eventually(() => process.stops.length > 0, 'the stop');
+    expect(process.stops).toEqual([{ mode: 'immediate', graceMs: 0 }]);
+    process.end({ signals: [{ signal: 'SIGKILL', to: 'group', afterMs: 1 }] });
+    await ran;
+    // The end stays the one that was stored; what was seen here proves it.
+    expect(await life.agents.get(job.agentId)).toMatchObject({
+      reason: 'worker_lost',
+      report: { proved: true },
+    });
+    expect(await life.agents.unproved()).toEqual([]);
   });
 });
 

@@ -190,6 +190,12 @@ describe('the fence', () => {
     expect(settings).toMatchObject({ graceMs: 600_000, fenceGraceMs: 3_750, fenceAfterMs: 8_750 });
   });
 
+  it('leaves room for one heartbeat that comes late', () => {
+    const times = { leaseTtlMs: 15_000, heartbeatMs: 1_000, fenceGraceMs: 2_000 };
+    expect(checkFencing({ ...times, fenceAfterMs: 2_000 })).toEqual([]);
+    expect(checkFencing({ ...times, fenceAfterMs: 1_999 })).toMatchObject([{ path: 'BELAY_HEARTBEAT_MS' }]);
+  });
+
   it('holds for every lease a fence is derived from, and is never negative', () => {
     fc.assert(
       fc.property(
