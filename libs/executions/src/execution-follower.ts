@@ -1,4 +1,4 @@
-import { EXECUTION_MACHINE, isEnded, type ExecutionRecord } from '#libs/contracts';
+import { EXECUTION_MACHINE, isBelayError, isEnded, type ExecutionRecord } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
 import { isPassing, type ChangeFeed } from '#libs/valkey';
 import type { Subscription } from 'rxjs';
@@ -8,6 +8,13 @@ const TICK_MS = 250;
 /** Should every hint be lost. Milliseconds. */
 const LOOK_AGAIN_MS = 5_000;
 const LOOKS_AT_ONCE = 50;
+
+/** An execution that was there, and that the primary after a failover does not know: nobody removed it. */
+export class ExecutionLostError extends Error {
+  constructor(readonly executionId: string) {
+    super(`The execution ${executionId} was lost with the server that knew it.`);
+  }
+}
 
 interface Follow {
   onChange(record: ExecutionRecord): void;
@@ -19,6 +26,8 @@ interface Follow {
 export class ExecutionFollower {
   private readonly follows = new Map<string, Set<Follow>>();
   private readonly changed = new Set<string>();
+  /** Not looked at since another server may have taken over. */
+  private readonly unsure = new Set<string>();
   private readonly subscriptions: Subscription[] = [];
   private timers: NodeJS.Timeout[] = [];
   private looking = false;
@@ -35,6 +44,10 @@ export class ExecutionFollower {
         if (executionId !== undefined && this.follows.has(executionId)) this.changed.add(executionId);
       }),
       this.feed.renewed$.subscribe(all),
+      this.lifecycle.valkey.renewed$.subscribe(() => {
+        for (const id of this.follows.keys()) this.unsure.add(id);
+        all();
+      }),
     );
     this.timers = [setInterval(() => void this.look(), TICK_MS), setInterval(all, LOOK_AGAIN_MS)];
   }
@@ -46,7 +59,7 @@ export class ExecutionFollower {
 
   /**
    * Resolves with the record of the ended execution; `onChange` is given every look before. An abort rejects with the
-   * signal's reason. @throws NotFoundError when it was removed
+   * signal's reason. @throws NotFoundError when it was removed · ExecutionLostError when a failover lost it
    */
   async follow(
     executionId: string,
@@ -68,7 +81,10 @@ export class ExecutionFollower {
     } finally {
       signal.removeEventListener('abort', giveUp);
       if (follow !== undefined) follows.delete(follow);
-      if (follows.size === 0) this.follows.delete(executionId);
+      if (follows.size === 0) {
+        this.follows.delete(executionId);
+        this.unsure.delete(executionId);
+      }
     }
   }
 
@@ -86,6 +102,7 @@ export class ExecutionFollower {
     if (follows.length === 0) return;
     try {
       const record = await this.lifecycle.executions.get(id);
+      this.unsure.delete(id);
       const ended = isEnded(EXECUTION_MACHINE, record.state);
       for (const follow of follows) {
         follow.onChange(record);
@@ -93,7 +110,10 @@ export class ExecutionFollower {
       }
     } catch (error) {
       // A server that is away for a moment: the next round looks again.
-      if (!isPassing(error)) for (const follow of follows) follow.reject(error);
+      if (isPassing(error)) return;
+      const isLost = isBelayError(error) && error.code === 'NOT_FOUND' && this.unsure.has(id);
+      const fault = isLost ? new ExecutionLostError(id) : error;
+      for (const follow of follows) follow.reject(fault);
     }
   }
 }

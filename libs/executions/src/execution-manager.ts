@@ -1,5 +1,6 @@
 import {
   canonicalSpecInTurns,
+  isBelayError,
   validateAgentSpec,
   validateSpecInTurns,
   type ExecutionRecord,
@@ -19,6 +20,9 @@ export interface SubmitOptions {
   /** Aborted before: nothing is created. Later: the execution is stopped (R16). */
   readonly signal?: AbortSignal;
 }
+
+/** Of a submit whose execution is gone before it was answered. */
+const MOST_TRIES = 3;
 
 /** Everything else gets a turn: a health question, a kill. */
 const turn = async (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
@@ -73,14 +77,25 @@ export class ExecutionManager {
     const key = spec.idempotencyKey ?? options.idempotencyKey;
     const keyed = key === undefined ? spec : { ...spec, idempotencyKey: key };
     const { executions } = this.lifecycle;
-    const { id, created } = await executions.create(keyed, {
-      start: options.start ?? true,
-      canonical: await canonicalSpecInTurns(keyed, turn),
-      ...(options.actor === undefined ? {} : { actor: options.actor }),
-    });
-    if (created && (options.start ?? true)) await this.dag.drive(id);
-    if (options.signal !== undefined) this.stopOnAbort(id, options.signal, options.actor ?? 'abort signal');
-    return { execution: await patiently(async () => executions.get(id)), created };
+    const start = options.start ?? true;
+    const canonical = await canonicalSpecInTurns(keyed, turn);
+    for (let tries = 1; ; tries++) {
+      const { id, created } = await executions.create(keyed, {
+        start,
+        canonical,
+        ...(options.actor === undefined ? {} : { actor: options.actor }),
+      });
+      try {
+        if (created && start) await this.dag.drive(id);
+        const execution = await patiently(async () => executions.get(id));
+        if (options.signal !== undefined)
+          this.stopOnAbort(id, options.signal, options.actor ?? 'abort signal');
+        return { execution, created };
+      } catch (error) {
+        // Lost with the server that had stored it, before anybody was answered.
+        if (!isBelayError(error) || error.code !== 'NOT_FOUND' || tries === MOST_TRIES) throw error;
+      }
+    }
   }
 
   private stopOnAbort(executionId: string, signal: AbortSignal, by: string): void {

@@ -10,7 +10,7 @@ import {
 } from '#libs/contracts';
 import type { JobVerdict, ProducedJob, ProducersQueue } from '#libs/dispatch';
 import { isPassing } from '#libs/valkey';
-import type { ExecutionFollower } from './execution-follower';
+import { ExecutionLostError, type ExecutionFollower } from './execution-follower';
 import type { ExecutionManager } from './execution-manager';
 
 /** A job that waits for a latch looks again after this long, then twice as long, up to the limit. Milliseconds. */
@@ -67,6 +67,8 @@ export class ProducerIntake {
       if (this.closing.signal.aborted) return 'hand-back';
       // What passes by itself (the server is away) is tried again, whatever the producer said of attempts.
       if (passes(error)) return { waitMs: waitMs(job) };
+      // The queue still has what was handed in, under the key that makes it one execution.
+      if (error instanceof ExecutionLostError) return { waitMs: waitMs(job) };
       if (!isBelayError(error)) throw error;
       if (error.code === 'LATCHED') return this.wait(job, error);
       return { failed: reasonOf(error) };
