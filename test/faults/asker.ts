@@ -1,7 +1,7 @@
 import { isBelayError, type AgentRecord, type Receipt, type Scope } from '#libs/contracts';
 import type { BelayClient } from '#libs/client';
 import { pause, uptime } from './clock';
-import type { Covers, HoldFacts, OrderFacts, ReceiptFacts } from './history';
+import type { Covers, HoldFacts, OrderFacts, ReceiptFacts, Span } from './history';
 import type { Ask, NodeRole, PlannedExecution, Pool, Team } from './plan-types';
 
 /** No answer is waited for longer: the server's own limit is far below. */
@@ -25,8 +25,7 @@ export class Asker {
   readonly orders: OrderFacts[] = [];
   readonly holds: HoldFacts[] = [];
   readonly submitted = new Map<number, Submitted>();
-  /** When each that was accepted was answered. */
-  readonly acceptedAt: Record<string, number> = {};
+  readonly accepted: Record<string, Span> = {};
   /** Those that went on after their end. */
   readonly retried = new Set<string>();
   #turn = 0;
@@ -48,13 +47,14 @@ export class Asker {
     const entry: Submitted = {};
     this.submitted.set(index, entry);
     const until = performance.now() + SUBMIT_WITHIN_MS;
+    const from = uptime();
     while (performance.now() < until) {
       try {
         const signal = AbortSignal.timeout(ANSWER_WITHIN_MS);
         const answer = await this.client()?.createExecution(spec, { signal });
         if (answer !== undefined) {
           entry.id = answer.execution.id;
-          this.acceptedAt[entry.id] = uptime();
+          this.accepted[entry.id] = { from, to: uptime() };
           return;
         }
       } catch (error) {

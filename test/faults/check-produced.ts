@@ -1,5 +1,5 @@
 import type { Violation } from './check';
-import type { History } from './history';
+import { mayBeLost, type History } from './history';
 
 const ENDED = ['completed', 'failed', 'stopped'];
 
@@ -16,13 +16,12 @@ export function checkProduced({ executions, produced, retried, faults, lossWindo
   });
   // How its job ended may have been lost with the server's answer; BullMQ then takes its time.
   const isLate = faults.some(({ workerId }) => workerId === undefined);
-  const jobs = produced.flatMap(({ name, accepted, at = 0, executionId, job }): Violation[] => {
+  const jobs = produced.flatMap(({ name, accepted, span, executionId, job }): Violation[] => {
     const fail = (what: string): Violation[] => [{ rule: 'produced', what: `the job of ${name} ${what}` }];
     if (!accepted) return [];
     const execution = executions.find(({ id }) => id === executionId);
     if (job === undefined) {
-      const mayBeLost = lossWindows.some(({ from, to }) => from <= at && at <= to);
-      if (execution === undefined && mayBeLost) return [];
+      if (execution === undefined && mayBeLost(span, lossWindows)) return [];
       if (execution === undefined) return fail('was accepted, and there is no execution');
       return isLate || !ENDED.includes(execution.state ?? '') ? [] : fail('is not over with its execution');
     }

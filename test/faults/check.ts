@@ -7,7 +7,7 @@ import { checkHolds } from './check-holds';
 import { checkLives } from './check-lives';
 import { checkProduced } from './check-produced';
 import { checkReadiness } from './check-readiness';
-import type { History } from './history';
+import { mayBeLost, type History } from './history';
 
 /** Which promise was broken, and how it was seen. */
 export interface Violation {
@@ -75,11 +75,9 @@ function checkForged({ executions, forged }: History): Violation[] {
     }));
 }
 
-function checkAccepted({ executions, acceptedAt, lossWindows }: History): Violation[] {
+function checkAccepted({ executions, accepted: spans, lossWindows }: History): Violation[] {
   return executions.flatMap(({ id, accepted, state }): Violation[] => {
-    const at = acceptedAt[id];
-    if (state === undefined && at !== undefined && lossWindows.some(({ from, to }) => from <= at && at <= to))
-      return [];
+    if (state === undefined && mayBeLost(spans[id], lossWindows)) return [];
     if (state === undefined)
       return accepted ? [{ rule: 'accepted', what: `${id} was accepted and is not there` }] : [];
     if (ENDED.includes(state)) return [];

@@ -25,8 +25,8 @@ export interface History {
   readonly stepped: readonly string[];
   /** Orders that nobody gave: no log has them. */
   readonly forged: readonly string[];
-  /** When the answer to a submit had come, by execution. */
-  readonly acceptedAt: Readonly<Record<string, number>>;
+  /** By execution: from its submit to the answer that named it. It was stored at some moment between the two. */
+  readonly accepted: Readonly<Record<string, Span>>;
   /** When what was answered may be lost with a primary (docs/deployment.md, "The window"). */
   readonly lossWindows: readonly LossWindow[];
   /** What the agents wrote about themselves. */
@@ -182,10 +182,20 @@ export interface FaultFacts {
   reapedAt?: number;
 }
 
+export interface Span {
+  readonly from: number;
+  readonly to: number;
+}
+
 /** From the first write that its replicas may not have, to the last that the next primary may not know. */
 export interface LossWindow {
   readonly from: number;
   to: number;
+}
+
+/** Something that was stored at a moment of `span`. */
+export function mayBeLost(span: Span | undefined, windows: readonly LossWindow[]): boolean {
+  return span !== undefined && windows.some(({ from, to }) => span.from <= to && from <= span.to);
 }
 
 /** A worker's record at the end. */
@@ -231,8 +241,8 @@ export interface ProducedFacts {
   readonly name: string;
   /** The queue had it for good. */
   readonly accepted: boolean;
-  /** When the queue had answered. */
-  readonly at?: number | undefined;
+  /** From its submit until the queue had answered. */
+  readonly span?: Span | undefined;
   readonly executionId?: string | undefined;
   /** How its job ended; absent: not by the end of the seed. */
   readonly job?: { readonly failed: string } | { readonly status: string; readonly costUsd: number };

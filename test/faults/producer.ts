@@ -3,7 +3,7 @@ import type { Connections } from '#libs/valkey';
 import { Queue } from 'bullmq';
 import type { Submitted } from './asker';
 import { atMost, pause, uptime } from './clock';
-import type { ProducedFacts } from './history';
+import type { ProducedFacts, Span } from './history';
 
 const ADDED_WITHIN_MS = 5_000;
 /** For its execution to be known to those who want to stop it; later is looked again at the end. */
@@ -15,13 +15,17 @@ interface Handed {
   readonly jobId: string;
   readonly entry: Submitted;
   accepted: boolean;
-  at?: number;
+  readonly from: number;
+  /** When the queue had answered. */
+  to?: number;
 }
 
 /** A producer with nothing but BullMQ: it adds jobs, and reads from them what became of its specs. */
 export class Producer {
   #queue: Queue | undefined;
   readonly #handed: Handed[] = [];
+  /** By execution, as soon as it is named. */
+  readonly executions: Record<string, Span> = {};
 
   constructor(
     private readonly connections: Connections,
@@ -31,7 +35,7 @@ export class Producer {
 
   /** One job by its id, however often it is added. `entry` gets the id of its execution. */
   async submit(name: string, spec: unknown, entry: Submitted): Promise<void> {
-    const handed: Handed = { name, jobId: `${this.mark}-${name}`, entry, accepted: false };
+    const handed: Handed = { name, jobId: `${this.mark}-${name}`, entry, accepted: false, from: uptime() };
     this.#handed.push(handed);
     const adding = this.#open()
       .add(name, spec, { jobId: handed.jobId })
@@ -40,7 +44,7 @@ export class Producer {
         () => false,
       );
     handed.accepted = (await atMost(ADDED_WITHIN_MS, adding)) === true;
-    handed.at = uptime();
+    handed.to = uptime();
     if (!handed.accepted) entry.refused = 'the queue did not take it';
     const until = performance.now() + KNOWN_WITHIN_MS;
     while (handed.accepted && !(await this.#isKnown(handed)) && performance.now() < until)
@@ -62,8 +66,9 @@ export class Producer {
 
   async facts(): Promise<ProducedFacts[]> {
     return Promise.all(
-      this.#handed.map(async ({ name, accepted, jobId, entry, at }): Promise<ProducedFacts> => {
-        const base = { name, accepted, executionId: entry.id, at };
+      this.#handed.map(async ({ name, accepted, jobId, entry, from, to }): Promise<ProducedFacts> => {
+        const span = to === undefined ? undefined : { from, to };
+        const base = { name, accepted, executionId: entry.id, span };
         const job = await this.#open().getJob(jobId);
         if (job === undefined) return base;
         const state = await job.getState();
@@ -80,7 +85,7 @@ export class Producer {
     await this.#queue?.disconnect().catch(() => undefined);
   }
 
-  async #isKnown({ jobId, entry }: Handed): Promise<boolean> {
+  async #isKnown({ jobId, entry, from }: Handed): Promise<boolean> {
     const job = await atMost(
       ADDED_WITHIN_MS,
       this.#open()
@@ -88,7 +93,10 @@ export class Producer {
         .catch(() => undefined),
     );
     const progress = job?.progress as ProducerProgress | undefined;
-    if (typeof progress === 'object' && 'executionId' in progress) entry.id = progress.executionId;
+    if (typeof progress === 'object' && 'executionId' in progress) {
+      entry.id = progress.executionId;
+      this.executions[entry.id] ??= { from, to: uptime() };
+    }
     return entry.id !== undefined || job?.finishedOn !== undefined;
   }
 

@@ -243,7 +243,7 @@ class SeedRun {
       unfinished,
       stepped: ground.stepped,
       forged: ground.intruder.forged,
-      acceptedAt: asker.acceptedAt,
+      accepted: { ...asker.accepted, ...producer.executions },
       lossWindows: ground.lossWindows,
       orders: asker.orders,
       holds: asker.holds,

@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { check } from '../faults/check';
-import { parseLines, type EventFacts, type History, type Line } from '../faults/history';
+import { parseLines, type EventFacts, type History, type Line, type Span } from '../faults/history';
 import { isEndless } from '../faults/draw-executions';
 import { drawPlan, PROFILES } from '../faults/plan';
 import { FAULTS, type GroundKind } from '../faults/plan-types';
@@ -178,7 +178,7 @@ describe('the checker', () => {
       unfinished: [] as History['unfinished'][number][],
       stepped: [] as string[],
       forged: [] as string[],
-      acceptedAt: {} as Record<string, number>,
+      accepted: {} as Record<string, Span>,
       lossWindows: [] as History['lossWindows'][number][],
       faults: [{ kind: 'worker-kill9', at: 3, workerId: 'wrk_1' }] as History['faults'][number][],
       lines: [...life(FIRST, 11, 2.1, 3), ...life(SECOND, 12, 7.1, 8.1)],
@@ -407,7 +407,7 @@ describe('the checker', () => {
       'one that is gone, accepted outside of the window in which it may be lost',
       (history) => {
         Object.assign(execution(history), { state: undefined, events: [], nodes: [], agents: [] });
-        history.acceptedAt[EXE] = 1;
+        history.accepted[EXE] = { from: 0.5, to: 1 };
         history.lossWindows.push({ from: 2, to: 3 });
       },
       /^accepted: exe_X was accepted and is not there$/,
@@ -690,14 +690,21 @@ describe('the checker', () => {
   });
 
   it('allows an execution to be lost that was accepted in the window, and no other', () => {
-    const lost = (at: number): string[] =>
+    const lost = (from: number, to: number): string[] =>
       found((history) => {
         Object.assign(history, { orders: [], receipts: [], lines: [] });
         Object.assign(execution(history), { state: undefined, events: [], nodes: [], agents: [] });
-        history.acceptedAt[EXE] = at;
+        history.accepted[EXE] = { from, to };
         history.lossWindows.push({ from: 2, to: 3 });
       });
-    expect([lost(2.5), lost(3.5).length]).toEqual([[], 1]);
+    // Stored before the answer came: an answer after the window may be to what was stored within it.
+    expect([lost(2.5, 2.6), lost(1, 2.1), lost(2.9, 4), lost(3.1, 3.5).length, lost(1, 1.9).length]).toEqual([
+      [],
+      [],
+      [],
+      1,
+      1,
+    ]);
   });
 
   it('allows what worker and guardian left until it is reaped, and what an answer itself called open', () => {

@@ -156,7 +156,7 @@ it('R17 R26 kill -9 of a worker with 50 agents: their trees die at once, each ru
     retried: [],
     unfinished: [],
     forged: [],
-    acceptedAt: {},
+    accepted: {},
     lossWindows: [],
     stepped: [],
     lines,
