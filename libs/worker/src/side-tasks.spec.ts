@@ -55,6 +55,19 @@ it('leaves a run behind that hangs, tells it, and begins another; with three beh
   expect(errors[0]).toBe('one took longer than 20 ms; left behind');
 });
 
+it('R27 tells how long a run took that was hurried meanwhile, and is due again after it', async () => {
+  let release: () => void = () => undefined;
+  make(10_000, async () => new Promise<void>((resolve) => (release = resolve)), 60_000);
+  tasks.wake();
+  tasks.hurry('one');
+  release();
+  await until(() => runs.length === 1);
+  expect(runs[0]?.tookMs).toBeLessThan(10_000);
+  tasks.wake();
+  release();
+  await until(() => runs.length === 2);
+});
+
 it('tells of a run that fails, and begins the next one all the same', async () => {
   make(1_000, () => {
     throw new Error('no');

@@ -72,8 +72,8 @@ class SideLoop {
   private again = false;
   private left = 0;
   private stopped = false;
-  /** Monotonic. */
-  private begunAt = Number.NEGATIVE_INFINITY;
+  /** Of the last run, by a monotonic clock; none: due at once. */
+  private lastAt: number | undefined;
   private abort = new AbortController();
 
   constructor(
@@ -91,12 +91,13 @@ class SideLoop {
       this.again = true;
       return;
     }
-    const isDue = performance.now() - this.begunAt >= (this.task.everyMs ?? 0);
+    const { lastAt } = this;
+    const isDue = lastAt === undefined || performance.now() - lastAt >= (this.task.everyMs ?? 0);
     if (isDue && !this.stopped && this.left < MOST_LEFT) void this.runOnce();
   }
 
   hurry(): void {
-    this.begunAt = Number.NEGATIVE_INFINITY;
+    this.lastAt = undefined;
   }
 
   stop(): void {
@@ -106,7 +107,7 @@ class SideLoop {
 
   private async runOnce(): Promise<void> {
     this.under = true;
-    this.begunAt = performance.now();
+    const begunAt = (this.lastAt = performance.now());
     this.abort = new AbortController();
     const { signal } = this.abort;
     // A function that throws before it gives a promise fails like one that rejects.
@@ -121,7 +122,7 @@ class SideLoop {
       this.left++;
       void work.then(() => this.left--);
     }
-    const tookMs = performance.now() - this.begunAt;
+    const tookMs = performance.now() - begunAt;
     if (!this.stopped) this.onRun({ task: this.name, tookMs, end: result?.end ?? 'overran' }, result?.error);
     this.under = false;
     if (!this.again) return;
