@@ -30,6 +30,7 @@ export class Link {
   #muted = false;
   readonly #agentsSeen = new Set<string>();
   #onClaim: (() => void) | undefined;
+  #onAsked: ((text: string) => void) | undefined;
 
   private constructor(
     private readonly server: Server,
@@ -94,8 +95,16 @@ export class Link {
     return waiting.signal.aborted;
   }
 
+  /** From the first call that matches on, the server hears everything and nothing comes back, until `heal`. */
+  loseAnswersFrom(pattern: RegExp): void {
+    this.#onAsked = (text) => {
+      if (pattern.test(text)) this.#muted = true;
+    };
+  }
+
   heal(): void {
     this.#delayMs = 0;
+    this.#onAsked = undefined;
     this.#refusing = this.#stalled = this.#deaf = this.#muted = false;
     for (const pass of this.#held.splice(0)) pass();
   }
@@ -124,6 +133,7 @@ export class Link {
       const text = chunk.toString('latin1');
       pair.isEars ||= /\r\nsubscribe\r\n/i.test(text);
       this.#lookForClaim(text);
+      this.#onAsked?.(text);
       toFar(chunk);
     });
     const toNear = this.#channel(near, () => this.#stalled || this.#muted);

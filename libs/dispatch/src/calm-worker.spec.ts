@@ -1,0 +1,113 @@
+import type { AgentJob } from '#libs/contracts';
+import { LifecycleService } from '#libs/lifecycle';
+import { startThrowawayServer, Valkey, type ThrowawayServer } from '#libs/valkey';
+import { ulid } from 'ulid';
+import { Link } from '../../../test/faults/link';
+import { eventually } from '../../../test/support/fleet';
+import { AgentQueues } from './agent-queues';
+
+const TAKEN = 'bull:belay-agents-side:active';
+/** Of the call that takes a job and of the one that ends a job and takes the next, and of no other. */
+const TAKES = /belay-agents-side:limiter/;
+
+let server: ThrowawayServer;
+let near: Valkey;
+let producers: AgentQueues;
+beforeAll(async () => {
+  server = await startThrowawayServer();
+  near = await new Valkey({ url: server.url, keyPrefix: 'belay', shards: 1 }).open();
+  producers = new AgentQueues(new LifecycleService(near, { retentionMs: 60_000 }), { prefix: 'bull' });
+});
+const closing: (() => Promise<void>)[] = [];
+afterEach(async () => {
+  for (const close of closing.splice(0)) await close();
+});
+afterAll(async () => {
+  await producers.close();
+  near.close();
+  await server.stop();
+});
+
+/** Its id. */
+async function handOver(): Promise<string> {
+  const id = ulid();
+  const agentId = `agt_${id}-0-1`;
+  const entry = { agentId, executionId: `exe_${id}`, nodeId: 'n', attempt: 1, pool: 'side', priority: 5 };
+  await producers.dispatch([{ ...entry, delayMs: 0 }]);
+  return agentId;
+}
+
+/** A worker's consumer behind a link, and what it has taken. */
+async function consume(handle: (agentId: string) => Promise<boolean> = async () => true) {
+  const link = await Link.open({ path: server.socketPath ?? '' });
+  const far = await new Valkey({ url: link.url, keyPrefix: 'belay', shards: 1 }).open();
+  const queues = new AgentQueues(new LifecycleService(far, { retentionMs: 60_000 }), { prefix: 'bull' });
+  const taken: string[] = [];
+  const stalled: string[] = [];
+  const consumer = queues.consume('side', 1, async ({ agentId }: AgentJob) => {
+    taken.push(agentId);
+    return handle(agentId);
+  });
+  consumer.on('stalled', (id) => stalled.push(id));
+  await consumer.waitUntilReady();
+  closing.push(async () => {
+    link.heal();
+    await consumer.close();
+    await queues.close();
+    far.close();
+    link.close();
+  });
+  return { link, taken, stalled };
+}
+
+const isTaken = async (id: string): Promise<boolean> =>
+  (await near.redis.lrange(TAKEN, 0, '-1')).includes(id);
+
+describe('R25 a job that was taken while the connection broke, the answer lost', () => {
+  it('is run by the worker that took it, and not only once its lock has run out', async () => {
+    const { link, taken, stalled } = await consume();
+    const first = await handOver();
+    await eventually(async () => taken.includes(first), 'the first job');
+    link.loseAnswersFrom(TAKES);
+    const lost = await handOver();
+    await eventually(async () => isTaken(lost), 'the taking');
+    link.cut();
+    link.heal();
+    await eventually(async () => taken.includes(lost), 'the lost job', 30_000);
+    expect(stalled).toEqual([]);
+  });
+
+  it('along with the end of the job before: so it is too', async () => {
+    const gate: { open?: () => void } = {};
+    const opened = new Promise<void>((resolve) => (gate.open = resolve));
+    const { link, taken, stalled } = await consume(async () => opened.then(() => true));
+    const first = await handOver();
+    await eventually(async () => taken.includes(first), 'the first job');
+    const lost = await handOver();
+    link.loseAnswersFrom(TAKES);
+    gate.open?.();
+    await eventually(async () => isTaken(lost), 'the taking');
+    link.cut();
+    link.heal();
+    await eventually(async () => taken.includes(lost), 'the lost job', 30_000);
+    expect(stalled).toEqual([]);
+  });
+});
+
+describe('R42 an attempt that a worker refuses while the connection breaks', () => {
+  it('is handed over again at once, although the answer to the end of its job was lost', async () => {
+    const refusal: { link?: Link } = {};
+    const { link, taken } = await consume(async () => {
+      refusal.link?.loseAnswersFrom(TAKES);
+      return taken.length > 1;
+    });
+    refusal.link = link;
+    const refused = await handOver();
+    await eventually(async () => taken.length === 1 && !(await isTaken(refused)), 'the end of its job');
+    link.cut();
+    link.heal();
+    delete refusal.link;
+    await eventually(async () => taken.length === 2, 'the second taking', 10_000);
+    expect(taken).toEqual([refused, refused]);
+  });
+});
