@@ -101,7 +101,7 @@ export const PROCESSES = [
     'stop-group-only',
     'who left the group is not killed',
     'group-tree',
-    "      if (signalProcess(stat, 'SIGKILL')) record.sent('SIGKILL', 'process', stat.pid);",
+    "      if (this.#signal(stat, 'SIGKILL')) record.sent('SIGKILL', 'process', stat.pid);",
     '      record.saw(stat);',
     STOP,
     'ends ',

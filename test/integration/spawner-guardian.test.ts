@@ -8,7 +8,7 @@ import {
   aliveWithEnvironment,
   cgroupsNamed,
   eventually,
-  expectedContainments,
+  expectedModes,
   FIXTURES,
   isAlive,
   procEntry,
@@ -27,7 +27,8 @@ interface HostProgram {
 
 jest.setTimeout(30_000);
 
-describe.each(expectedContainments())('when a worker dies, containment %s', (containment) => {
+describe.each(expectedModes())('when a worker dies, containment $name', (mode) => {
+  const { containment } = mode;
   let dataDir: string;
   let tag: string;
   let workerId: string;
@@ -56,7 +57,7 @@ describe.each(expectedContainments())('when a worker dies, containment %s', (con
     more: object = {},
   ): Promise<HostProgram> {
     const plan = {
-      options: { workerId, dataDir, containment },
+      options: { workerId, dataDir, containment, native: mode.native },
       agents: fixtures.map((name) => ({ command: [join(FIXTURES, `${name}.sh`)] })),
       env: { TEST_TAG: tag },
       finally: then,
@@ -134,7 +135,7 @@ describe.each(expectedContainments())('when a worker dies, containment %s', (con
       process.kill(worker.said.guardianPid, 'SIGKILL');
       await worker.exited;
       expect(alive().length).toBeGreaterThan(CANARIES.length);
-      const next = await TestHost.start(containment, { dataDir, workerId: `next-${tag}` });
+      const next = await TestHost.start(mode, { dataDir, workerId: `next-${tag}` });
       expect(next.host.reaped).toMatchObject([{ workerId, containment, proved: true }]);
       expect(next.host.reaped[0]?.processes.length).toBeGreaterThan(CANARIES.length);
       expect(alive()).toEqual([]);
@@ -143,7 +144,7 @@ describe.each(expectedContainments())('when a worker dies, containment %s', (con
 
     it('leaves a worker alone whose process lives', async () => {
       const worker = await startProgram('stay', ['polite']);
-      const next = await TestHost.start(containment, { dataDir, workerId: `next-${tag}` });
+      const next = await TestHost.start(mode, { dataDir, workerId: `next-${tag}` });
       expect(next.host.reaped).toEqual([]);
       expect(alive().length).toBe(1);
       await next.host.close();
@@ -156,7 +157,7 @@ describe.each(expectedContainments())('when a worker dies, containment %s', (con
   describe('R27 the fence', () => {
     let test: TestHost;
     beforeEach(async () => {
-      test = await TestHost.start(containment, { dataDir, workerId });
+      test = await TestHost.start(mode, { dataDir, workerId });
       await test.ready('deaf.sh');
     });
     afterEach(async () => test.host.close());
@@ -196,7 +197,7 @@ describe.each(expectedContainments())('when a worker dies, containment %s', (con
   });
 
   it('R55 the guardian answers within 500 ms, or is taken for nobody: stopped, killed, and the next one', async () => {
-    const test = await TestHost.start(containment, { dataDir, workerId });
+    const test = await TestHost.start(mode, { dataDir, workerId });
     const { host } = test;
     expect(await host.guardianAnswers()).toBe(true);
     const { guardianPid: pid = 0 } = host;

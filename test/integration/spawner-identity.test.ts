@@ -3,15 +3,15 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { BelayError } from '#libs/contracts';
 import type { AgentProcess } from '#libs/spawner';
-import { eventually, expectedContainments, FIXTURES, isAlive, procEntry, TestHost } from '../support/proc';
+import { eventually, expectedModes, FIXTURES, isAlive, procEntry, TestHost } from '../support/proc';
 
 const immediate = { mode: 'immediate', graceMs: 0 } as const;
 
 jest.setTimeout(30_000);
 
-describe.each(expectedContainments())('whose process is it, containment %s', (containment) => {
+describe.each(expectedModes())('whose process is it, containment $name', (mode) => {
   let test: TestHost;
-  beforeEach(async () => (test = await TestHost.start(containment)));
+  beforeEach(async () => (test = await TestHost.start(mode)));
   afterEach(() => test.end());
 
   describe('R16 AbortSignal', () => {

@@ -13,24 +13,18 @@ import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { isBelayError, type BelayError } from '#libs/contracts';
 import type { SpawnRequest } from '#libs/spawner';
-import {
-  eventually,
-  expectedContainments,
-  ownCgroup,
-  procEntry,
-  TestHost,
-  type TestAgent,
-} from '../support/proc';
+import { eventually, expectedModes, ownCgroup, procEntry, TestHost, type TestAgent } from '../support/proc';
 
 const immediate = { mode: 'immediate', graceMs: 0 } as const;
 
 jest.setTimeout(30_000);
 
-describe.each(expectedContainments())('starting processes, containment %s', (containment) => {
+describe.each(expectedModes())('starting processes, containment $name', (mode) => {
+  const { containment } = mode;
   let test: TestHost;
   let folder: string;
   beforeEach(async () => {
-    test = await TestHost.start(containment);
+    test = await TestHost.start(mode);
     folder = mkdtempSync(join(tmpdir(), 'belay-start-'));
   });
   afterEach(async () => {
@@ -156,7 +150,7 @@ describe.each(expectedContainments())('starting processes, containment %s', (con
     });
 
     it('refuses to start after close', async () => {
-      const other = await TestHost.start(containment);
+      const other = await TestHost.start(mode);
       await other.end();
       const error = await other.run('polite.sh').catch((reason: BelayError) => reason);
       expect((error as BelayError).details['reason']).toBe('CLOSED');
@@ -233,7 +227,7 @@ describe.each(expectedContainments())('starting processes, containment %s', (con
     });
 
     it('keeps the beginning and the end of a log that is too long, and counts what is between them', async () => {
-      const other = await TestHost.start(containment, { logCapBytes: 20_000 });
+      const other = await TestHost.start(mode, { logCapBytes: 20_000 });
       const logFile = join(folder, 'agent.log');
       const { agent, out } = await other.run('talkative.sh', { logFile });
       await agent.ended;
@@ -337,7 +331,7 @@ describe.each(expectedContainments())('starting processes, containment %s', (con
       process.env['BELAY_TOKEN'] = 'secret-token';
       process.env['BELAY_VALKEY_URL'] = 'redis://secret';
       process.env['LC_TEST'] = 'C';
-      const other = await TestHost.start(containment);
+      const other = await TestHost.start(mode);
       try {
         const { agent, out } = await other.run(['/usr/bin/env'], { env: { MINE: '1', 'dotted.name': '2' } });
         await agent.ended;
@@ -533,7 +527,7 @@ describe.each(expectedContainments())('starting processes, containment %s', (con
   });
 
   it('refuses a worker id that is in use', async () => {
-    const again = await TestHost.start(containment, { dataDir: test.dataDir, workerId: test.workerId }).catch(
+    const again = await TestHost.start(mode, { dataDir: test.dataDir, workerId: test.workerId }).catch(
       (error: BelayError) => error,
     );
     expect(again).toMatchObject({ code: 'INVALID_SETTINGS' });

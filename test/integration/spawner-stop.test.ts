@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { ExitReport } from '#libs/contracts';
 import {
   eventually,
-  expectedContainments,
+  expectedModes,
   isAlive,
   ownCgroup,
   procEntry,
@@ -21,9 +21,10 @@ const immediate = { mode: 'immediate', graceMs: 0 } as const;
 
 jest.setTimeout(30_000);
 
-describe.each(expectedContainments())('stopping process trees, containment %s', (containment) => {
+describe.each(expectedModes())('stopping process trees, containment $name', (mode) => {
+  const { containment } = mode;
   let test: TestHost;
-  beforeEach(async () => (test = await TestHost.start(containment)));
+  beforeEach(async () => (test = await TestHost.start(mode)));
   afterEach(() => test.end());
 
   /** What every stop of a reachable tree must come to. */
@@ -218,7 +219,7 @@ describe.each(expectedContainments())('stopping process trees, containment %s', 
     (possible ? it : it.skip)(
       'says "not proved" and who survives, keeps trying, and confirms later',
       async () => {
-        const other = await TestHost.start(containment, { killWaitMs: 200, drainMs: 50 });
+        const other = await TestHost.start(mode, { killWaitMs: 200, drainMs: 50 });
         mkdirSync(freezer, { recursive: true });
         try {
           const { agent } = await other.ready('polite.sh');

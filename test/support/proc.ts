@@ -5,6 +5,7 @@ import { join, resolve } from 'node:path';
 import type { AgentMessage } from '#libs/contracts';
 import {
   createProcessHost,
+  nativeState,
   type AgentProcess,
   type Containment,
   type ProcessHost,
@@ -84,6 +85,23 @@ export function expectedContainments(): Containment[] {
   return ['group'];
 }
 
+/** One way in which a worker may hold trees here. */
+export interface Mode {
+  readonly name: string;
+  readonly containment: Containment;
+  readonly native: 'auto' | 'off';
+}
+
+/** Every containment that is expected here, with libc's help and without: what the process layer promises holds in each. */
+export function expectedModes(): Mode[] {
+  const { available } = nativeState();
+  if (!available) process.stdout.write('Nothing is tested with libc here: koffi cannot be loaded.\n');
+  return expectedContainments().flatMap((containment) => [
+    ...(available ? [{ name: containment, containment, native: 'auto' as const }] : []),
+    { name: `${containment} without libc`, containment, native: 'off' as const },
+  ]);
+}
+
 export const FIXTURES = resolve(__dirname, '../fixtures');
 
 /** One agent of a test and what it said so far. */
@@ -106,11 +124,14 @@ export class TestHost {
     readonly workerId: string,
   ) {}
 
-  static async start(containment: Containment, options: Partial<ProcessHostOptions> = {}): Promise<TestHost> {
+  static async start(
+    { containment, native }: Pick<Mode, 'containment' | 'native'>,
+    options: Partial<ProcessHostOptions> = {},
+  ): Promise<TestHost> {
     const tag = randomUUID();
     const dataDir = options.dataDir ?? mkdtempSync(join(tmpdir(), 'belay-spawner-'));
     const workerId = options.workerId ?? `test-${tag}`;
-    const host = await createProcessHost({ ...options, workerId, dataDir, containment });
+    const host = await createProcessHost({ ...options, workerId, dataDir, containment, native });
     return new TestHost(host, tag, dataDir, workerId);
   }
 

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import { EXIT } from './exit-codes';
 import { buildProgram, runCli } from './program';
+import { nativeState } from '#libs/spawner';
 import { scriptedProcess } from './session/scripted-process';
 import { COMMANDS, keepFlags } from './session/keep-flags';
 import { startScriptedServer, type Routes, type ScriptedServer } from './session/scripted-server';
@@ -579,6 +580,7 @@ it('doctor says what is wrong and what to do', async () => {
     latches: 'warn',
     // The token of this spec is too short for a setting.
     settings: 'fail',
+    'native layer': nativeState().available ? 'ok' : 'warn',
   });
   expect([code, answer.ok]).toEqual([EXIT.failed, false]);
   expect(answer.checks.find(({ name }) => name === 'latches')?.message).toBe('engaged: 1 latch, 2 freezes');

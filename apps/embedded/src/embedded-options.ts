@@ -39,6 +39,7 @@ type Shared = Partial<
     | 'maxStateMb'
     | 'containment'
     | 'cgroupParent'
+    | 'native'
   >
 >;
 

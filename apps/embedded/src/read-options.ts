@@ -35,6 +35,7 @@ const SETTING_OF: ReadonlyMap<string, keyof Settings> = new Map<string, keyof Se
       'maxStateMb',
       'containment',
       'cgroupParent',
+      'native',
     ] as const
   ).map((key) => [key, key] as const),
 ]);

@@ -88,6 +88,7 @@ async function make(options: CreateWorkerOptions, parts: GiveBack): Promise<Work
       workerId,
       dataDir,
       containment: settings.containment,
+      native: settings.native,
       ...(settings.cgroupParent === undefined ? {} : { cgroupParent: settings.cgroupParent }),
     }),
     async (made) => made.close(),

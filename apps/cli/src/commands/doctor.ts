@@ -1,7 +1,13 @@
 import type { Command } from 'commander';
 import { describeSettings } from '#libs/contracts';
 import type { Check } from '../doctor/check';
-import { checkContainment, checkDataDir, checkNode, checkSettings } from '../doctor/check-machine';
+import {
+  checkContainment,
+  checkDataDir,
+  checkNative,
+  checkNode,
+  checkSettings,
+} from '../doctor/check-machine';
 import { checkOrchestrator } from '../doctor/check-orchestrator';
 import { checkServer } from '../doctor/check-server';
 import { EXIT, type ExitCode } from '../exit-codes';
@@ -33,6 +39,7 @@ async function examine(session: Session): Promise<ExitCode> {
     ...checkDataDir(connection.dataDir),
     ...ofSettings,
     await checkServer(env, connection.dataDir),
+    await checkNative(settings?.native),
     await checkContainment(workers),
     ...ofOrchestrator,
   ];

@@ -72,6 +72,20 @@ export async function checkContainment(
   );
 }
 
+/** Whether workers here can ask of libc what Node has no function for. */
+export async function checkNative(native: Settings['native'] | undefined): Promise<Check> {
+  if (native === 'off')
+    return warn('native layer', 'off (BELAY_NATIVE)', 'unset BELAY_NATIVE: signals by pidfd need it');
+  const { nativeState } = await import('#libs/spawner');
+  const state = nativeState();
+  if (state.available) return ok('native layer', `${state.libc}, through koffi`);
+  return warn(
+    'native layer',
+    `not there: ${state.reason}; Node's own means are used`,
+    'install with optional packages (npm ci --include=optional) on Linux x64 or arm64',
+  );
+}
+
 async function detect(): Promise<{ containment: string; note?: string } | undefined> {
   const spawner = (await import('#libs/spawner')) as { detectContainment?: unknown };
   if (typeof spawner.detectContainment !== 'function') return undefined;

@@ -210,6 +210,13 @@ export const SETTINGS: readonly Setting[] = [
     description: "Delegated cgroup v2 directory for agents' cgroups",
   }),
   setting({
+    name: 'BELAY_NATIVE',
+    key: 'native',
+    kind: oneOf(['auto', 'off']),
+    fallback: 'auto',
+    description: 'Whether workers call libc for what Node has no function for, where koffi can be loaded',
+  }),
+  setting({
     name: 'BELAY_WORK_DIR',
     key: 'workDir',
     kind: text(PATH_RULE, PATH),

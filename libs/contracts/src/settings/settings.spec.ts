@@ -42,6 +42,7 @@ describe('R66 settings', () => {
       shards: 4,
       retentionMs: 7 * 86_400_000,
       containment: 'auto',
+      native: 'auto',
       workDir: '.',
       maxLogMb: 1_024,
       workerHttpPort: 0,
@@ -102,7 +103,7 @@ describe('R66 settings', () => {
       BELAY_CONTAINMENT: 'docker',
       BELAY_LOG_LEVEL: 'loud',
       BELAY_CGROUP_PARENT: 'relative',
-      BELAY_WHATEVER: '',
+      BELAY_UNHEARD_OF: '',
     };
     expect(told(env)).toEqual([
       'BELAY_VALKEY_URL BAD_VALUE must be a URL such as redis://127.0.0.1:6379/0, unix:///path, redis+sentinel://h1:26379,h2:26379/mymaster or redis+cluster://h1:7000,h2:7001, with rediss for TLS; it begins with none of these.',
@@ -115,7 +116,7 @@ describe('R66 settings', () => {
       'BELAY_CONTAINMENT BAD_VALUE must be auto, cgroup or group; it is "docker".',
       'BELAY_CGROUP_PARENT BAD_VALUE must be an absolute path; it is "relative".',
       'BELAY_LOG_LEVEL BAD_VALUE must be trace, debug, info, warn, error, fatal or silent; it is "loud".',
-      'BELAY_WHATEVER UNKNOWN_SETTING Belay has no such setting; see belay doctor for those it reads.',
+      'BELAY_UNHEARD_OF UNKNOWN_SETTING Belay has no such setting; see belay doctor for those it reads.',
       'BELAY_WORKER UNKNOWN_SETTING Belay has no such setting; did you mean BELAY_WORKERS?',
     ]);
   });

@@ -43,6 +43,8 @@ export interface Settings {
   readonly containment: 'auto' | 'cgroup' | 'group';
   /** cgroup v2 directory under which agents' cgroups are made; absent: looked for. */
   readonly cgroupParent?: string;
+  /** `off`: processes are handled with Node's own means only. */
+  readonly native: 'auto' | 'off';
   /** Where agents run, and what a relative `cwd` of a spec starts from. */
   readonly workDir: string;
   /** Of agents' log files in the data directory. Mebibytes. */

@@ -1,8 +1,10 @@
 import { BelayError, type SeenProcess } from '#libs/contracts';
+import type { Libc } from '../native';
 import type { Cgroup } from './cgroup';
 import { markOf } from './limit-mark';
 import { findAlive, isRunning, readStat, type PidStart, type ProcStat } from './proc-stat';
-import { send, signalProcess, toSeen, type ProcessTree } from './process-tree';
+import { toSeen, type ProcessTree } from './process-tree';
+import { signalListed, signalProcess } from './signal-process';
 import type { StopRecord } from './stop-record';
 import type { Sweeper } from './sweep';
 
@@ -27,6 +29,7 @@ export class CgroupTree implements ProcessTree {
     private readonly cookie: string,
     private readonly cgroup: Cgroup,
     private readonly sweeper: Sweeper,
+    private readonly libc?: Libc,
   ) {}
 
   markReaped(): void {
@@ -36,12 +39,12 @@ export class CgroupTree implements ProcessTree {
   terminate(record: StopRecord): void {
     for (const member of this.#inside()) record.saw(member);
     // Read anew: whoever holds one of these pids is in this cgroup at this moment, and that is all a signal needs.
-    for (const pid of this.cgroup.pids()) {
+    const inside = (): number[] => this.cgroup.pids();
+    // A frozen process takes SIGTERM with it into waking; a stopped one needs SIGCONT to see it.
+    signalListed(inside, ['SIGTERM', 'SIGCONT'], this.libc, (pid, signal) => {
       this.#asked.add(pid);
-      // A frozen process takes SIGTERM with it into waking; a stopped one needs SIGCONT to see it.
-      if (send(pid, 'SIGTERM')) record.sent('SIGTERM', 'process', pid);
-      if (send(pid, 'SIGCONT')) record.sent('SIGCONT', 'process', pid);
-    }
+      record.sent(signal, 'process', pid);
+    });
     // Just started, the first process may not have joined yet. Asked later it could have joined in between, and then
     // nobody would ask it at all.
     const leader = this.#reaped ? undefined : findAlive(this.leader);
@@ -55,7 +58,7 @@ export class CgroupTree implements ProcessTree {
     this.cgroup.kill();
     if (populated) record.sent('SIGKILL', 'cgroup');
     for (const outsider of this.#outside())
-      if (signalProcess(outsider, 'SIGKILL')) record.sent('SIGKILL', 'process', outsider.pid);
+      if (signalProcess(outsider, 'SIGKILL', this.libc)) record.sent('SIGKILL', 'process', outsider.pid);
   }
 
   async search(record: StopRecord): Promise<void> {
@@ -128,8 +131,8 @@ export class CgroupTree implements ProcessTree {
 
   #ask(process: PidStart, record: StopRecord): void {
     this.#asked.add(process.pid);
-    if (signalProcess(process, 'SIGTERM')) record.sent('SIGTERM', 'process', process.pid);
-    if (signalProcess(process, 'SIGCONT')) record.sent('SIGCONT', 'process', process.pid);
+    if (signalProcess(process, 'SIGTERM', this.libc)) record.sent('SIGTERM', 'process', process.pid);
+    if (signalProcess(process, 'SIGCONT', this.libc)) record.sent('SIGCONT', 'process', process.pid);
   }
 
   /** Who is inside now, with start times: for reports. Signals go by a list read at their own moment. */

@@ -1,7 +1,8 @@
+import type { Libc } from '../native';
 import { Cgroup } from './cgroup';
 import { findMembers } from './members';
 import { readStat, type PidStart, type ProcStat } from './proc-stat';
-import { signalGroup, signalProcess } from './process-tree';
+import { signalGroup, signalProcess } from './signal-process';
 import { Sweeper, WORKER_COOKIE_VARIABLE, type Sweep, type SweptProcess } from './sweep';
 
 /** What names every process of one worker on this machine. */
@@ -27,7 +28,11 @@ const LONGEST_PAUSE_MS = 250;
  * Kills every process of a worker at once, until none is seen or `boundMs` have passed. For the guardian (the worker
  * died or fell silent) and for the reaper (both died). There is no grace: nobody is left to listen to the agents.
  */
-export async function endWorkerTrees(marks: WorkerMarks, boundMs: number): Promise<EndedTrees> {
+export async function endWorkerTrees(
+  marks: WorkerMarks,
+  boundMs: number,
+  libc: Libc | undefined,
+): Promise<EndedTrees> {
   const cgroup = marks.cgroup === undefined ? undefined : new Cgroup(marks.cgroup);
   const found = new Map<string, ProcStat>();
   const sweeper = new Sweeper(WORKER_COOKIE_VARIABLE);
@@ -36,7 +41,7 @@ export async function endWorkerTrees(marks: WorkerMarks, boundMs: number): Promi
     if (process !== undefined) found.set(`${process.pid}:${process.startTime}`, process);
   };
   for (const pid of cgroup?.pids() ?? []) note(readStat(pid));
-  strike(cgroup, marks, []);
+  strike(cgroup, marks, [], libc);
   for (let emptyPasses = 0, pauseMs = 1; ;) {
     const members = findAll(await sweeper.sweep(), marks);
     const empty = members.length === 0 && !(cgroup?.populated() ?? false);
@@ -44,17 +49,22 @@ export async function endWorkerTrees(marks: WorkerMarks, boundMs: number): Promi
     if (emptyPasses === 2) return { proved: true, processes: [...found.values()] };
     if (empty) continue;
     for (const member of members) note(member);
-    strike(cgroup, marks, members);
+    strike(cgroup, marks, members, libc);
     if (performance.now() > giveUpAt) return { proved: false, processes: [...found.values()] };
     await new Promise((resolve) => setTimeout(resolve, pauseMs));
     pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS);
   }
 }
 
-function strike(cgroup: Cgroup | undefined, marks: WorkerMarks, members: readonly SweptProcess[]): void {
+function strike(
+  cgroup: Cgroup | undefined,
+  marks: WorkerMarks,
+  members: readonly SweptProcess[],
+  libc: Libc | undefined,
+): void {
   cgroup?.kill();
   for (const leader of marks.leaders) signalGroup(leader, 'SIGKILL');
-  for (const member of members) signalProcess(member, 'SIGKILL');
+  for (const member of members) signalProcess(member, 'SIGKILL', libc);
 }
 
 function findAll(sweep: Sweep, marks: WorkerMarks): SweptProcess[] {

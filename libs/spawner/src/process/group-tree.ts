@@ -1,8 +1,10 @@
 import { BelayError, type SeenProcess } from '#libs/contracts';
+import type { Libc } from '../native';
 import { findDescendants } from './descendants';
 import { findMembers } from './members';
 import { findAlive, ticksSinceBoot, type PidStart, type ProcStat } from './proc-stat';
-import { send, signalGroup, signalProcess, toSeen, type ProcessTree } from './process-tree';
+import { toSeen, type ProcessTree } from './process-tree';
+import { send, signalGroup, signalProcess } from './signal-process';
 import type { StopRecord } from './stop-record';
 import type { Sweep, Sweeper } from './sweep';
 
@@ -29,6 +31,7 @@ export class GroupTree implements ProcessTree {
     readonly leader: PidStart & { readonly command?: string },
     private readonly cookie: string,
     private readonly sweeper: Sweeper,
+    private readonly libc?: Libc,
   ) {}
 
   markReaped(): void {
@@ -62,9 +65,9 @@ export class GroupTree implements ProcessTree {
       const byGroup = stat.group === this.leader.pid && Number(stat.startTime) <= this.#groupAskedAt;
       if (byGroup || this.#asked.has(key(stat))) continue;
       this.#asked.add(key(stat));
-      if (!signalProcess(stat, 'SIGTERM')) continue;
+      if (!this.#signal(stat, 'SIGTERM')) continue;
       record.sent('SIGTERM', 'process', stat.pid);
-      if (signalProcess(stat, 'SIGCONT')) record.sent('SIGCONT', 'process', stat.pid);
+      if (this.#signal(stat, 'SIGCONT')) record.sent('SIGCONT', 'process', stat.pid);
     }
   }
 
@@ -72,7 +75,7 @@ export class GroupTree implements ProcessTree {
     this.#learn();
     this.#signalGroup('SIGKILL', record);
     for (const stat of this.#known.values())
-      if (signalProcess(stat, 'SIGKILL')) record.sent('SIGKILL', 'process', stat.pid);
+      if (this.#signal(stat, 'SIGKILL')) record.sent('SIGKILL', 'process', stat.pid);
   }
 
   async search(record: StopRecord): Promise<void> {
@@ -112,7 +115,7 @@ export class GroupTree implements ProcessTree {
       if (!this.#freezing) return;
       const running = this.#members().filter((stat) => !isStopped(stat));
       if (running.length === 0) return;
-      for (const stat of running) signalProcess(stat, 'SIGSTOP');
+      for (const stat of running) this.#signal(stat, 'SIGSTOP');
     }
     throw new BelayError('TIMEOUT', `Not every process of the tree of ${this.leader.pid} stopped in time.`, {
       details: { running: this.processes() },
@@ -122,7 +125,7 @@ export class GroupTree implements ProcessTree {
   thaw(): void {
     this.#freezing = false;
     signalGroup(this.leader, 'SIGCONT');
-    for (const stat of this.#known.values()) signalProcess(stat, 'SIGCONT');
+    for (const stat of this.#known.values()) this.#signal(stat, 'SIGCONT');
   }
 
   processes(): SeenProcess[] {
@@ -138,6 +141,10 @@ export class GroupTree implements ProcessTree {
   /** Follows the chains of parents as they are now, before a signal breaks them. */
   #learn(): void {
     for (const stat of findDescendants(this.#members())) this.#known.set(stat.pid, stat);
+  }
+
+  #signal(target: PidStart, signal: NodeJS.Signals): boolean {
+    return signalProcess(target, signal, this.libc);
   }
 
   #members(): ProcStat[] {

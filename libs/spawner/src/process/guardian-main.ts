@@ -4,6 +4,7 @@
  */
 import { read, writeSync } from 'node:fs';
 import { StringDecoder } from 'node:string_decoder';
+import { openLibc, type Libc } from '../native';
 import { Cgroup } from './cgroup';
 import { endWorkerTrees, type EndedTrees } from './end-worker-trees';
 import { GUARDIAN_READY, monotonicMs, pongOf, type GuardianMessage } from './guardian-protocol';
@@ -21,6 +22,7 @@ const READ_FIRST_MS = 50;
 
 let watched: Extract<GuardianMessage, { type: 'watch' }> | undefined;
 const leaders = new Map<number, PidStart>();
+let libc: Libc | undefined;
 let fence: NodeJS.Timeout | undefined;
 
 // It has to outlive whatever ends the worker: signals to the terminal's group, a service manager's first SIGTERM.
@@ -54,6 +56,8 @@ function obey(message: GuardianMessage): void {
       watched = message;
       for (const leader of message.marks.leaders) leaders.set(leader.pid, leader);
       say(GUARDIAN_READY);
+      // Now, and not when a kill is due: loading takes about 15 ms.
+      if (message.native) libc = loadLibc();
       return;
     case 'started':
       leaders.set(message.leader.pid, message.leader);
@@ -110,7 +114,12 @@ async function fenceOff(): Promise<void> {
 
 async function killAll(): Promise<EndedTrees> {
   if (watched === undefined) return { proved: true, processes: [] };
-  return endWorkerTrees({ ...watched.marks, leaders: [...leaders.values()] }, BOUND_MS);
+  return endWorkerTrees({ ...watched.marks, leaders: [...leaders.values()] }, BOUND_MS, libc);
+}
+
+function loadLibc(): Libc | undefined {
+  const found = openLibc();
+  return 'libc' in found ? found.libc : undefined;
 }
 
 async function workerDied(): Promise<void> {

@@ -12,6 +12,8 @@ export type GuardianMessage =
   | {
       readonly type: 'watch';
       readonly marks: WorkerMarks;
+      /** Whether to call libc, as the worker does. */
+      readonly native: boolean;
       readonly remove: readonly string[];
       readonly proof: { readonly path: string; readonly workerId: string; readonly containment: Containment };
     }

@@ -40,6 +40,7 @@ export class Guardian {
 
   private constructor(
     private readonly marks: Omit<WorkerMarks, 'leaders'>,
+    private readonly native: boolean,
     private readonly remove: readonly string[],
     private readonly proof: GuardianProof,
   ) {}
@@ -50,10 +51,11 @@ export class Guardian {
    */
   static async start(
     marks: Omit<WorkerMarks, 'leaders'>,
+    native: boolean,
     remove: readonly string[],
     proof: GuardianProof,
   ): Promise<Guardian> {
-    const guardian = new Guardian(marks, remove, proof);
+    const guardian = new Guardian(marks, native, remove, proof);
     await guardian.#launch();
     return guardian;
   }
@@ -126,7 +128,8 @@ export class Guardian {
     child.once('exit', () => this.#died(child));
     const ready = waitReady(child, (line) => this.#asked.get(line)?.());
     const leaders = [...this.#leaders.values()];
-    this.#tell({ type: 'watch', marks: { ...this.marks, leaders }, remove: this.remove, proof: this.proof });
+    const { native, remove, proof } = this;
+    this.#tell({ type: 'watch', marks: { ...this.marks, leaders }, native, remove, proof });
     if (this.#fenceAt > 0) this.#tell({ type: 'fence', at: this.#fenceAt });
     await ready;
     this.#restartMs = FIRST_RESTART_MS;

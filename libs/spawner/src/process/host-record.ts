@@ -1,5 +1,6 @@
 import { mkdirSync, readFileSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Libc } from '../native';
 import { Cgroup } from './cgroup';
 import { endWorkerTrees } from './end-worker-trees';
 import { isEarlierBoot, isSeenFromHere, type HostPlace } from './host-place';
@@ -90,7 +91,7 @@ export function readRecord(dataDir: string, workerId: string): HostRecord | unde
  * the directory: its processes cannot be seen from here, and that it is not seen must not pass for its death. After a
  * reboot of this machine there is nothing to find. Repeatable, safe beside a guardian that is doing the same.
  */
-export async function reapDeadWorkers(dataDir: string): Promise<ReapedWorker[]> {
+export async function reapDeadWorkers(dataDir: string, libc?: Libc): Promise<ReapedWorker[]> {
   const reaped: ReapedWorker[] = [];
   for (const workerId of recordedWorkers(dataDir)) {
     const record = readRecord(dataDir, workerId);
@@ -99,7 +100,7 @@ export async function reapDeadWorkers(dataDir: string): Promise<ReapedWorker[]> 
     if (state === 'earlier boot') await removeRecord(dataDir, workerId);
     if (state !== 'dead') continue;
     const { containment, cgroup, cookie } = record;
-    const ended = await endWorkerTrees({ cookie, cgroup, leaders: [] }, REAP_BOUND_MS);
+    const ended = await endWorkerTrees({ cookie, cgroup, leaders: [] }, REAP_BOUND_MS, libc);
     const removed = cgroup === undefined || new Cgroup(cgroup).remove();
     if (ended.proved && removed) await removeRecord(dataDir, workerId);
     reaped.push({ workerId, containment, processes: ended.processes.map(toSeen), proved: ended.proved });

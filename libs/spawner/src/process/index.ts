@@ -6,6 +6,7 @@
  * every wait is bounded; nothing is kept on the machine after `ended` of a proved tree.
  */
 export { createProcessHost } from './process-host';
+export { nativeState, type NativeState } from './native-state';
 export { reapDeadWorkers } from './host-record';
 export { collectProofs, forgetProof, reportOfProof, type WorkerProof } from './worker-proof';
 export type { InputFile } from './input-file';

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { resolve } from 'node:path';
 import { BelayError } from '#libs/contracts';
+import { openLibc, type Libc } from '../native';
 import { AgentOutput, makeOutputPaces } from './agent-output';
 import { RunningAgent } from './agent-process';
 import type { Cgroup } from './cgroup';
@@ -49,7 +50,8 @@ export async function createProcessHost(options: ProcessHostOptions): Promise<Pr
   if (!NAME.test(workerId))
     throw new BelayError('INVALID_SETTINGS', `The worker id ${JSON.stringify(workerId)} must match ${NAME}.`);
   requireOwnProc();
-  const reaped = options.reap === false ? [] : await records.reapDeadWorkers(dataDir);
+  const libc = libcFor(options);
+  const reaped = options.reap === false ? [] : await records.reapDeadWorkers(dataDir, libc);
   requireFree(dataDir, workerId);
   const chosen = chooseContainment(options);
   const cookie = newCookie();
@@ -64,17 +66,28 @@ export async function createProcessHost(options: ProcessHostOptions): Promise<Pr
       cookie,
       ...(cgroup === undefined ? {} : { cgroup }),
     });
-    const guardian = await Guardian.start({ cookie, cgroup }, records.pathsOf(dataDir, workerId), {
-      path: proofPath(dataDir, workerId),
-      workerId,
-      containment: chosen.containment,
-    });
-    return new Host({ ...options, dataDir }, chosen, reaped, cookie, guardian);
+    const guardian = await Guardian.start(
+      { cookie, cgroup },
+      libc !== undefined,
+      records.pathsOf(dataDir, workerId),
+      {
+        path: proofPath(dataDir, workerId),
+        workerId,
+        containment: chosen.containment,
+      },
+    );
+    return new Host({ ...options, dataDir }, chosen, reaped, cookie, guardian, libc);
   } catch (error) {
     chosen.cgroup?.remove();
     await records.removeRecord(dataDir, workerId);
     throw error;
   }
+}
+
+function libcFor({ native }: Pick<ProcessHostOptions, 'native'>): Libc | undefined {
+  if (native === 'off') return undefined;
+  const found = openLibc();
+  return 'libc' in found ? found.libc : undefined;
 }
 
 /** A record of another worker with this id must not be written over: it is the way to the trees of that worker. */
@@ -107,6 +120,7 @@ class Host implements ProcessHost {
     readonly reaped: readonly ReapedWorker[],
     private readonly cookie: string,
     private readonly guardian: Guardian,
+    private readonly libc: Libc | undefined,
   ) {
     this.containment = chosen.containment;
     this.#pipes = new PipePool(records.pipesFolder(options.dataDir, options.workerId));
@@ -252,8 +266,8 @@ class Host implements ProcessHost {
 
   #treeOf(leader: ProcStat, cookie: string, cgroup: Cgroup | undefined): ProcessTree {
     return cgroup === undefined
-      ? new GroupTree(leader, cookie, this.#sweeper)
-      : new CgroupTree(leader, cookie, cgroup, this.#sweeper);
+      ? new GroupTree(leader, cookie, this.#sweeper, this.libc)
+      : new CgroupTree(leader, cookie, cgroup, this.#sweeper, this.libc);
   }
 
   #absorb(sweep: Sweep): void {

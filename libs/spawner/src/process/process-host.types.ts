@@ -21,6 +21,8 @@ export interface ProcessHostOptions {
   readonly containment: 'auto' | Containment;
   /** A delegated cgroup v2 directory. Default: the worker's own cgroup. */
   readonly cgroupParent?: string;
+  /** `off`: nothing is asked of libc, as where koffi cannot be loaded. Default `auto`. */
+  readonly native?: 'auto' | 'off';
   /** How long SIGKILL rounds go on before a stop answers `proved: false`. Default 5,000 ms. */
   readonly killWaitMs?: number;
   /** How long output is still read once the tree is dead or given up (R14). Default 500 ms. */

@@ -1,6 +1,6 @@
 import type { SeenProcess } from '#libs/contracts';
 import type { Containment } from './process-host.types';
-import { findAlive, readStat, type PidStart } from './proc-stat';
+import type { PidStart } from './proc-stat';
 import type { StopRecord } from './stop-record';
 
 /**
@@ -34,38 +34,6 @@ export interface ProcessTree {
   processes(): SeenProcess[];
   /** Removes what the tree holds on this machine (R54). @returns false when something is still inside. */
   dispose(): boolean;
-}
-
-/**
- * Signals one process if it is still the same one and alive. Between look and signal only microseconds pass; a pid
- * comes round again only after the kernel handed out all others.
- * @returns whether the signal was sent.
- */
-export function signalProcess(target: PidStart, signal: NodeJS.Signals): boolean {
-  if (findAlive(target) === undefined) return false;
-  return send(target.pid, signal);
-}
-
-/**
- * Signals the group that `leader` leads, if the leader still holds that number: alive or not yet reaped. Only Node's
- * event loop reaps it, and this runs on it, so the number cannot change hands in between.
- */
-export function signalGroup(leader: PidStart, signal: NodeJS.Signals): boolean {
-  if (readStat(leader.pid)?.startTime !== leader.startTime) return false;
-  return send(-leader.pid, signal);
-}
-
-/**
- * kill(2) without any check: for callers that know at this very moment who holds the number.
- * @returns false when there is nobody (ESRCH) or it is not ours to signal (EPERM, a setuid program).
- */
-export function send(target: number, signal: NodeJS.Signals): boolean {
-  try {
-    process.kill(target, signal);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 /** A report's form of what a look found. */

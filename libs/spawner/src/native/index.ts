@@ -1,0 +1,18 @@
+/**
+ * What Node cannot ask of the kernel, through libc: subreaper, pidfd, waitpid for one child, limits, posix_spawn. Every
+ * function takes the libc that `openLibc` found, so a caller without one has to say what it does instead. Tried on glibc,
+ * x64; docs/process-signals.md says what else gives what.
+ */
+export { openLibc, type Libc, type LibcFound } from './libc';
+export { isErrno, NativeError } from './native-error';
+export { openPidfd, signalPidfd } from './pidfd';
+export { canSpawn, posixSpawn, type SpawnPlan } from './posix-spawn';
+export { becomeSubreaper, isDumpable, isSubreaper, leaveSubreaper, setDumpable } from './prctl';
+export {
+  getResourceLimit,
+  RLIMIT_LOCKS,
+  RLIMIT_NOFILE,
+  setResourceLimit,
+  type ResourceLimit,
+} from './resource-limit';
+export { reapChild, type ChildExit } from './wait-child';

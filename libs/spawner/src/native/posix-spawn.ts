@@ -1,0 +1,114 @@
+import type { Libc } from './libc';
+import { NativeError } from './native-error';
+
+const POSIX_SPAWN_SETSIGDEF = 0x04;
+const POSIX_SPAWN_SETSIGMASK = 0x08;
+const POSIX_SPAWN_SETSID = 0x80;
+/** More than the structures have in any libc: 80, 336 and 128 bytes in glibc and musl. */
+const ACTIONS_BYTES = 512;
+const ATTRIBUTES_BYTES = 1024;
+const SIGNAL_SET_BYTES = 128;
+/** One bit a signal, 64 of them. Those of glibc's own (32, 33) too: it would have children ignore them. */
+const SIGNAL_BITS_BYTES = 8;
+
+/** What to start, and with what. */
+export interface SpawnPlan {
+  /** Absolute; the PATH is not searched. */
+  readonly file: string;
+  /** With the name of the program first. */
+  readonly argv: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  readonly cwd: string;
+  /** The child's descriptors 0, 1, 2 …, each a descriptor of this process. It gets no others. */
+  readonly fds: readonly number[];
+}
+
+/** Whether this libc's posix_spawn can do what `posixSpawn` asks of it. */
+export function canSpawn({ spawn }: Libc): boolean {
+  return spawn.addChdir !== undefined && spawn.addCloseFrom !== undefined;
+}
+
+/**
+ * Starts a program as leader of a session and group of its own, with every signal at its default and none blocked (Node
+ * ignores SIGPIPE and SIGXFSZ, and children inherit that), and with none of our descriptors but `fds`. Holds the event
+ * loop until the program was executed. Failures are told at once and leave no process behind.
+ *
+ * The child is for the caller to reap (`reapChild`): libuv does not know it.
+ * @returns its pid.
+ * @throws NativeError: ENOENT (also for the directory and for the interpreter of a script), EACCES, ENOEXEC, ENOTDIR, E2BIG,
+ * EAGAIN, ENOMEM, EBADF; EINVAL for a zero byte in any string, which would cut it short.
+ */
+export function posixSpawn(libc: Libc, { file, argv, env, cwd, fds }: SpawnPlan): number {
+  const { spawn } = libc;
+  const { addChdir, addCloseFrom } = spawn;
+  if (addChdir === undefined || addCloseFrom === undefined) throw new NativeError('posix_spawn', ENOSYS);
+  const actions = Buffer.alloc(ACTIONS_BYTES);
+  const attributes = Buffer.alloc(ATTRIBUTES_BYTES);
+  const program = cString(file);
+  const directory = cString(cwd);
+  const args = cStrings(libc, argv);
+  const variables = cStrings(
+    libc,
+    Object.entries(env).map(([name, value]) => `${name}=${value}`),
+  );
+  const pid = Buffer.alloc(4);
+  check('posix_spawn_file_actions_init', spawn.actionsInit(actions));
+  check('posix_spawnattr_init', spawn.attributesInit(attributes));
+  try {
+    check('posix_spawn_file_actions_addchdir_np', addChdir(actions, directory));
+    for (const [from, to] of moves(fds))
+      check('posix_spawn_file_actions_adddup2', spawn.addDup2(actions, from, to));
+    check('posix_spawn_file_actions_addclosefrom_np', addCloseFrom(actions, fds.length));
+    const flags = POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK;
+    check('posix_spawnattr_setflags', spawn.setFlags(attributes, flags));
+    check('posix_spawnattr_setsigdefault', spawn.setSignalDefault(attributes, EVERY_SIGNAL));
+    check('posix_spawnattr_setsigmask', spawn.setSignalMask(attributes, NO_SIGNAL));
+    check(
+      'posix_spawn',
+      spawn.posixSpawn(pid, program, actions, attributes, args.pointers, variables.pointers),
+    );
+    return pid.readInt32LE();
+  } finally {
+    spawn.actionsDestroy(actions);
+    spawn.attributesDestroy(attributes);
+    args.keep();
+    variables.keep();
+  }
+}
+
+const ENOSYS = 38;
+const EINVAL = 22;
+const NO_SIGNAL = Buffer.alloc(SIGNAL_SET_BYTES);
+const EVERY_SIGNAL = Buffer.alloc(SIGNAL_SET_BYTES).fill(0xff, 0, SIGNAL_BITS_BYTES);
+
+/** One after the other, so none may land on a descriptor that is still to be moved: then all go by higher numbers. */
+function moves(fds: readonly number[]): [from: number, to: number][] {
+  if (fds.every((fd) => fd >= fds.length)) return fds.map((fd, to) => [fd, to]);
+  const free = Math.max(fds.length, ...fds) + 1;
+  return [
+    ...fds.map((fd, i): [number, number] => [fd, free + i]),
+    ...fds.map((_, to): [number, number] => [free + to, to]),
+  ];
+}
+
+function cString(text: string): Buffer {
+  if (text.includes('\0')) throw new NativeError('posix_spawn', EINVAL);
+  return Buffer.from(`${text}\0`);
+}
+
+/** A `char *[]` that ends with NULL. `keep` holds what it points to until after the call. */
+function cStrings(libc: Libc, texts: readonly string[]): { pointers: Buffer; keep: () => void } {
+  const bytes = Buffer.concat(texts.map(cString));
+  const pointers = Buffer.alloc(8 * (texts.length + 1));
+  const start = bytes.length === 0 ? 0n : libc.addressOf(bytes);
+  let at = 0;
+  for (const [i, text] of texts.entries()) {
+    pointers.writeBigUInt64LE(start + BigInt(at), 8 * i);
+    at += Buffer.byteLength(text) + 1;
+  }
+  return { pointers, keep: () => void bytes.length };
+}
+
+function check(syscall: string, errno: number): void {
+  if (errno !== 0) throw new NativeError(syscall, errno);
+}

@@ -1,0 +1,43 @@
+import { orThrow, type Libc } from './libc';
+
+const PR_SET_DUMPABLE = 4;
+const PR_GET_DUMPABLE = 3;
+const PR_SET_CHILD_SUBREAPER = 36;
+const PR_GET_CHILD_SUBREAPER = 37;
+
+/**
+ * From now on whoever of this process's descendants loses its parent becomes a child of this process, instead of one of
+ * init's. Not inherited by children. Needs no privilege; Linux 3.4.
+ * @throws NativeError
+ */
+export function becomeSubreaper(libc: Libc): void {
+  orThrow(libc, 'prctl(PR_SET_CHILD_SUBREAPER)', libc.prctl(PR_SET_CHILD_SUBREAPER, 1));
+}
+
+/** Gives the orphans back to init. @throws NativeError */
+export function leaveSubreaper(libc: Libc): void {
+  orThrow(libc, 'prctl(PR_SET_CHILD_SUBREAPER)', libc.prctl(PR_SET_CHILD_SUBREAPER, 0));
+}
+
+/** @throws NativeError */
+export function isSubreaper(libc: Libc): boolean {
+  const answer = Buffer.alloc(8);
+  const address = Number(libc.addressOf(answer));
+  orThrow(libc, 'prctl(PR_GET_CHILD_SUBREAPER)', libc.prctl(PR_GET_CHILD_SUBREAPER, address));
+  return answer.readInt32LE() === 1;
+}
+
+/**
+ * Whether another process of the same user may read this one's memory, environment and descriptors (ptrace, core dumps,
+ * /proc/PID/environ, mem and fd). Taken off, /proc/self/environ and io are closed to this process itself as well. Children
+ * that `exec` have it again.
+ * @throws NativeError
+ */
+export function setDumpable(libc: Libc, dumpable: boolean): void {
+  orThrow(libc, 'prctl(PR_SET_DUMPABLE)', libc.prctl(PR_SET_DUMPABLE, dumpable ? 1 : 0));
+}
+
+/** @throws NativeError */
+export function isDumpable(libc: Libc): boolean {
+  return orThrow(libc, 'prctl(PR_GET_DUMPABLE)', libc.prctl(PR_GET_DUMPABLE, 0)) !== 0;
+}
