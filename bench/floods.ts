@@ -116,7 +116,7 @@ function figuresOf(name: string, sample: Sample): Record<string, number> {
 
 /** What agents that flood cost one that does not, its worker and the server: eight on fd 3, and four `yes`. */
 export async function benchFloods({ quick }: BenchOptions): Promise<BenchResult> {
-  const seconds = quick ? 5 : 20;
+  const seconds = quick ? 2 : 20;
   const dir = makeTempDir();
   const big = (type: string): string => JSON.stringify({ type, value: 'x'.repeat(VALUE_BYTES) });
   const file = join(dir.path, 'messages');

@@ -31,7 +31,7 @@ describe('the benchmarks, in a short run', () => {
   let lines: Line[];
 
   beforeAll(async () => {
-    const { stdout } = await run(process.execPath, [main, '--quick', '--json'], { timeout: 120_000 });
+    const { stdout } = await run(process.execPath, [main, '--quick', '--json'], { timeout: 220_000 });
     lines = stdout
       .trim()
       .split('\n')

@@ -62,16 +62,22 @@ export class CgroupTree implements ProcessTree {
   }
 
   async search(record: StopRecord): Promise<void> {
+    await this.#look(record);
+  }
+
+  /** True: who had left the cgroup with its marks was not missed. */
+  async #look(record: StopRecord): Promise<boolean> {
     const sweep = await this.sweeper.sweep();
     const found = [this.cookie, markOf(this.cookie)]
       .flatMap((mark) => sweep.byCookie.get(mark) ?? [])
       .filter((process) => findAlive(process) !== undefined);
-    if (found.length === 0) return;
+    if (found.length === 0) return sweep.sound;
     const inside = new Set(this.cgroup.pids());
     for (const process of found) {
       record.saw(process);
       if (!inside.has(process.pid)) this.#outsiders.set(key(process), process);
     }
+    return sweep.sound;
   }
 
   terminateFound(record: StopRecord): void {
@@ -83,7 +89,7 @@ export class CgroupTree implements ProcessTree {
   }
 
   async proveEmpty(record: StopRecord, deep: boolean): Promise<boolean> {
-    if (deep) await this.search(record);
+    if (deep && !(await this.#look(record))) return false;
     if (!this.quiet()) return false;
     record.proof('cgroup-empty', 'cgroup.events says populated 0');
     if (deep) record.proof('sweep-empty', 'one pass over /proc found no process that had left the cgroup');

@@ -43,8 +43,9 @@ export async function endWorkerTrees(
   for (const pid of cgroup?.pids() ?? []) note(readStat(pid));
   strike(cgroup, marks, [], libc);
   for (let emptyPasses = 0, pauseMs = 1; ;) {
-    const members = findAll(await sweeper.sweep(), marks);
-    const empty = members.length === 0 && !(cgroup?.populated() ?? false);
+    const sweep = await sweeper.sweep();
+    const members = findAll(sweep, marks);
+    const empty = sweep.sound && members.length === 0 && !(cgroup?.populated() ?? false);
     emptyPasses = empty ? emptyPasses + 1 : 0;
     if (emptyPasses === 2) return { proved: true, processes: [...found.values()] };
     if (empty) continue;

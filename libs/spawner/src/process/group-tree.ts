@@ -91,13 +91,16 @@ export class GroupTree implements ProcessTree {
 
   async proveEmpty(record: StopRecord): Promise<boolean> {
     for (let pass = 1; pass <= 2; pass += 1) {
-      await this.sweeper.sweep();
-      if (!this.quiet()) {
+      const { sound } = await this.sweeper.sweep();
+      if (!sound || !this.quiet()) {
         for (const stat of this.processes()) record.saw(stat);
         return false;
       }
     }
-    record.proof('sweep-empty', 'two passes over /proc in a row found no process of the tree');
+    record.proof(
+      'sweep-empty',
+      'two passes over /proc in a row missed none that bears its marks, and found none',
+    );
     return true;
   }
 

@@ -25,6 +25,7 @@ function sweepOf(...processes: SweptProcess[]): Sweep {
     return map;
   };
   return {
+    sound: true,
     byPid: new Map(processes.map((seen) => [seen.pid, seen])),
     byCookie: group((seen) => seen.cookies),
     bySession: group((seen) => [seen.session]),

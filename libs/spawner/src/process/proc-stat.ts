@@ -77,6 +77,11 @@ export function listPids(): number[] {
   return pids;
 }
 
+/** The number given last to a process or thread in this PID namespace: the next one is higher, until they begin again. */
+export function newestPid(): number {
+  return Number(readKernelFile('/proc/loadavg')?.trim().split(' ')[4]);
+}
+
 /**
  * The values of the environment variable `name` a process was started with; empty when it has none, cleared or
  * overwrote it, or is not ours to read. An environment larger than the buffer is read on in overlapping pieces.

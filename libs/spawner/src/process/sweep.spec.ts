@@ -1,4 +1,9 @@
-import { Sweeper } from './sweep';
+import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { COOKIE_VARIABLE, Sweeper } from './sweep';
 import { TurnQueue } from './turn-queue';
 
 describe('one pass over /proc for everyone who waits', () => {
@@ -20,6 +25,26 @@ describe('one pass over /proc for everyone who waits', () => {
     const pass = await sweeper.sweep();
     expect(await duringPass).not.toBe(pass);
     expect(sweeper.passes).toBe(2);
+  });
+
+  it('R21 is sound only when no chain of short-lived processes went by it unseen', async () => {
+    const cookie = randomBytes(16).toString('hex');
+    const script = join(__dirname, '../../../../test/fixtures/fork-loop.sh');
+    const env = { PATH: process.env['PATH'], [COOKIE_VARIABLE]: cookie, SETSID: 'setsid', LIMIT: '400' };
+    const loop = spawn(script, { env, detached: true, stdio: ['ignore', 'pipe', 'ignore'] });
+    await once(loop.stdout, 'data');
+    // Its pipe ends with the last process that has it: the truth to compare with.
+    let over = false;
+    loop.stdout.once('end', () => (over = true)).resume();
+    loop.kill('SIGKILL');
+    await once(loop, 'exit');
+    const sweeper = new Sweeper();
+    for (;;) {
+      const { byCookie, sound } = await sweeper.sweep();
+      if (sound && !byCookie.has(cookie)) break;
+    }
+    await Promise.race([once(loop.stdout, 'end'), pause(over ? 0 : 300)]);
+    expect(over).toBe(true);
   });
 
   it('sees neither this process nor kernel threads', async () => {

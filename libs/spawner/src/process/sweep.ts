@@ -1,5 +1,13 @@
 import { readMark } from './limit-mark';
-import { isRunning, listPids, readEnvironment, readStat, type ProcStat } from './proc-stat';
+import {
+  findAlive,
+  isRunning,
+  listPids,
+  newestPid,
+  readEnvironment,
+  readStat,
+  type ProcStat,
+} from './proc-stat';
 
 /** The environment variable that marks every process of one agent; its value is 128 random bits. */
 export const COOKIE_VARIABLE = 'BELAY_COOKIE';
@@ -12,8 +20,14 @@ export interface SweptProcess extends ProcStat {
   readonly cookies: readonly string[];
 }
 
-/** One pass over /proc. Not atomic: a process may fork and end while it runs, hence two passes for a proof. */
+/** One pass over /proc. */
 export interface Sweep {
+  /**
+   * Whether a tree that lived all through the pass was seen. A process may fork and end after it was listed and before
+   * it was read; its child has a higher number, so numbers that were not listed before are read until none of them ends
+   * unread. False when that had no end, or when the kernel began again at low numbers: such a pass proves nothing.
+   */
+  readonly sound: boolean;
   readonly byPid: ReadonlyMap<number, SweptProcess>;
   readonly byCookie: ReadonlyMap<string, readonly SweptProcess[]>;
   readonly bySession: ReadonlyMap<number, readonly SweptProcess[]>;
@@ -22,6 +36,8 @@ export interface Sweep {
 
 /** The longest the event loop is held by one piece of a pass, milliseconds. */
 const SLICE_MS = 4;
+/** How often one pass lists again because a process ended before it was read. */
+const MOST_LISTINGS = 25;
 
 /**
  * Looks at every process, for everybody who waits: one pass serves all who asked before it began, so stopping a
@@ -65,14 +81,23 @@ export class Sweeper {
   async #pass(): Promise<Sweep> {
     const sweep = new SweepBuilder(this.variable, this.#known);
     const startedAt = performance.now();
+    const newest = newestPid();
+    const listed = new Set<number>();
     let sliceStart = startedAt;
-    for (const pid of listPids()) {
-      if (performance.now() - sliceStart > SLICE_MS) {
-        await nextTurn();
-        sliceStart = performance.now();
+    let unread = true;
+    for (let listings = 0; unread && listings < MOST_LISTINGS; listings++) {
+      unread = false;
+      for (const pid of listPids()) {
+        if (listed.has(pid)) continue;
+        listed.add(pid);
+        if (performance.now() - sliceStart > SLICE_MS) {
+          await nextTurn();
+          sliceStart = performance.now();
+        }
+        if (!sweep.add(pid)) unread = true;
       }
-      sweep.add(pid);
     }
+    sweep.sound = !unread && newestPid() >= newest;
     this.#known = sweep.byPid;
     this.lastPassMs = performance.now() - startedAt;
     this.passes += 1;
@@ -82,6 +107,7 @@ export class Sweeper {
 }
 
 class SweepBuilder implements Sweep {
+  sound = false;
   readonly byPid = new Map<number, SweptProcess>();
   readonly byCookie = new Map<string, SweptProcess[]>();
   readonly bySession = new Map<number, SweptProcess[]>();
@@ -92,16 +118,22 @@ class SweepBuilder implements Sweep {
     private readonly known: ReadonlyMap<number, SweptProcess>,
   ) {}
 
-  add(pid: number): void {
-    const stat = readStat(pid);
+  /** False: it ended before it was known whose it was. */
+  add(pid: number): boolean {
     // Nobody's agent: init, ourselves, kernel threads (children of kthreadd, no session).
-    if (stat === undefined || pid === 1 || pid === process.pid || stat.parent === 2 || pid === 2) return;
-    if (!isRunning(stat)) return;
+    if (pid === 1 || pid === process.pid || pid === 2) return true;
+    const stat = readStat(pid);
+    if (stat === undefined) return false;
+    if (stat.parent === 2) return true;
+    if (!isRunning(stat)) return false;
     const seen: SweptProcess = { ...stat, cookies: this.cookiesOf(stat) };
+    // Without marks, as far as could be read: it may have ended between the two.
+    if (seen.cookies.length === 0 && findAlive(seen) === undefined) return false;
     this.byPid.set(pid, seen);
     for (const cookie of seen.cookies) if (cookie !== '') push(this.byCookie, cookie, seen);
     if (seen.session > 0) push(this.bySession, seen.session, seen);
     push(this.children, seen.parent, seen);
+    return true;
   }
 
   /**
