@@ -28,7 +28,7 @@ module.exports = {
       testMatch: ['<rootDir>/test/integration/**/*.test.ts'],
       setupFilesAfterEnv: ['<rootDir>/test/jest/patience.cjs'],
     },
-    // Sets of servers that fail over: `npm run test:cluster`.
+    // Sets of servers that fail over: `npm run test:cluster`. Its short form is test/integration/failover.test.ts.
     {
       ...shared,
       displayName: 'cluster',

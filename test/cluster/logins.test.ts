@@ -12,26 +12,11 @@ import {
   startCluster,
   startSentinelSet,
   type Access,
-  type Login,
   type ManyServers,
 } from '../support/many-servers';
+import { BELAY_USER, BELAY_USERS } from '../support/logins';
 import { fleetPerTest } from '../support/own-fleet';
 
-/** What docs/deployment.md says a user of Belay's needs; a character that a URL would read otherwise is in each password. */
-const USER: Login = {
-  name: 'belay',
-  password: 'p@ss/w:rd?',
-  rules: '~belay:* ~{belay:* ~bull:* ~{bull}:* &belay:* +@all -@admin -@dangerous +info'.split(' '),
-};
-const WATCHER: Login = {
-  name: 'watcher',
-  password: 's&ntinel#1',
-  rules: [
-    '&+switch-master +@connection +info +subscribe',
-    '+sentinel|get-master-addr-by-name +sentinel|sentinels',
-  ].flatMap((line) => line.split(' ')),
-};
-const USERS = { server: USER, sentinel: WATCHER };
 const sh = (script: string) => ({ command: [script], shell: true });
 
 const { begin, fleet, it: test, onEnd } = fleetPerTest();
@@ -43,8 +28,8 @@ async function startSingle({ tls }: Access): Promise<ManyServers> {
     listen: 'tcp',
     args: tls === undefined ? [] : tlsArguments(tls, port),
   });
-  await guard(server, [USER]);
-  const login = `${USER.name}:${encodeURIComponent(USER.password)}`;
+  await guard(server, [BELAY_USER]);
+  const login = `${BELAY_USER.name}:${encodeURIComponent(BELAY_USER.password)}`;
   const host = `127.0.0.1:${tls === undefined ? new URL(server.url).port : port}`;
   return {
     url: `redis${tls === undefined ? '' : 's'}://${login}@${host}`,
@@ -73,7 +58,7 @@ describe.each(
     const dir = mkdtempSync(join(tmpdir(), 'belay-tls-'));
     onEnd(() => rmSync(dir, { recursive: true, force: true }));
     const tls: Certificates | undefined = secure ? makeCertificates(dir) : undefined;
-    const many = await start({ ...(tls === undefined ? {} : { tls }), users: USERS });
+    const many = await start({ ...(tls === undefined ? {} : { tls }), users: BELAY_USERS });
     onEnd(async () => many.stop());
     const env = {
       BELAY_GRACE_MS: '300',
@@ -126,7 +111,7 @@ describe.each(
 
   test('R66 a process with a wrong password, or without trust, is told so at its start, and no password is shown', async () => {
     const many = await setUp();
-    const wrong = many.url.replace(encodeURIComponent(USER.password), 'wrong-password');
+    const wrong = many.url.replace(encodeURIComponent(BELAY_USER.password), 'wrong-password');
     const refused = async (more: Record<string, string>): Promise<string> =>
       fleet.addWorker(more).then(
         () => 'it started',
@@ -135,7 +120,7 @@ describe.each(
     const said = await refused({ BELAY_VALKEY_URL: wrong });
     expect(said).toContain('WRONGPASS');
     expect(said).not.toContain('wrong-password');
-    expect(said).not.toContain(USER.password);
+    expect(said).not.toContain(BELAY_USER.password);
     if (!secure) return;
     const untrusted = await refused({ NODE_EXTRA_CA_CERTS: '' });
     expect(untrusted).toContain('cannot be reached');
