@@ -246,9 +246,10 @@ function table(mutants, results) {
     const tests = title === undefined ? path : `${path}: ${title}`;
     return `| ${id} | ${cell(what)} | ${cell(tests)} | ${results[id]?.result ?? 'not run'} |`;
   });
-  return ['| defect | what it breaks | seen by | result |', '| --- | --- | --- | --- |', ...rows, ''].join(
-    '\n',
-  );
+  const count = (result) => mutants.filter(({ id }) => (results[id]?.result ?? 'not run') === result).length;
+  const kinds = ['killed', 'survived', 'error', 'not run'].map((result) => `${count(result)} ${result}`);
+  const head = ['| defect | what it breaks | seen by | result |', '| --- | --- | --- | --- |'];
+  return [`${mutants.length} defects: ${kinds.join(', ')}.`, '', ...head, ...rows, ''].join('\n');
 }
 
 function readOptions(args) {

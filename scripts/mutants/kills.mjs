@@ -1,74 +1,66 @@
 // Workers and the killswitch: orders, doorbells, receipts, histograms, fencing, ends.
-const mutant = (project) => (id, what, file, find, put, path, title) => ({
-  id,
-  what,
-  file,
-  find,
-  put,
-  project,
-  path,
-  title,
-});
-const real = mutant('integration');
-const unit = mutant('unit');
+import { unit } from './define.mjs';
+
 const RESPONDER = 'libs/killswitch/src/kill-responder.ts';
 const RUNNER = 'libs/spawner/src/agent-runner.ts';
 const OUTCOME = 'libs/spawner/src/agent-outcome.ts';
 
 export const KILLS = [
-  real(
+  unit(
     'kill-before-spawn',
     'what is claimed while a wide kill is open is spawned',
     RESPONDER,
     'if (orders.length === 0) return undefined;',
     'return undefined;',
-    'integration/killswitch',
-    'R52 what is claimed while',
+    'libs/killswitch/src/kill-responder',
   ),
-  real(
+  unit(
     'kill-began-after',
     'a wide kill reaches what began after it',
     RESPONDER,
     '(this.covers(order, slot) && before(slot)) ||',
     'this.covers(order, slot) ||',
-    'integration/fleet',
-    'R50 a kill reaches nothing that was started after it',
+    'libs/killswitch/src/kill-responder',
   ),
-  real(
+  unit(
     'kill-catch-up',
     'a subscription is not followed by a look at the log',
     RESPONDER,
     'this.subscriber.subscribed$.subscribe(() => void this.catchUp()),',
     '',
-    'integration/survival',
-    'R52 kills are obeyed although',
+    'libs/killswitch/src/kill-responder',
   ),
-  real(
+  unit(
     'kill-unconfirmed',
     'an end without proof is told as killed',
     RESPONDER,
     "!confirmed ? 'unconfirmed' : killed ? 'killed' : 'already-ended'",
     "killed || !confirmed ? 'killed' : 'already-ended'",
-    'integration/(survival|guard|killswitch|spawner|unproved)',
-    'unconfirmed',
+    'libs/killswitch/src/kill-responder',
   ),
-  real(
+  unit(
     'histogram-proved',
     'asked → proved dead is always zero',
     RESPONDER,
     'const provedMs = since(report.provedAfterMs);',
     'const provedMs = report.provedAfterMs === undefined ? undefined : 0;',
-    'integration/(fleet|metrics|killswitch)',
-    'metrics|histogram|belay_kill_asked',
+    'libs/killswitch/src/kill-responder',
   ),
-  real(
+  unit(
     'histogram-signalled',
     'asked → signalled is left out',
     RESPONDER,
     'const signalledMs = since(report.signalledAfterMs);',
     'const signalledMs = undefined as number | undefined;',
-    'integration/(fleet|metrics|killswitch)',
-    'metrics|histogram|belay_kill_asked',
+    'libs/killswitch/src/kill-responder',
+  ),
+  unit(
+    'histogram-unfilled',
+    'asked → first exit is never observed',
+    'apps/worker/src/worker-metrics.ts',
+    'observe(firstExit, after?.firstExitMs);',
+    '',
+    'apps/worker/src/worker-metrics',
   ),
   unit(
     'run-after-lease',
@@ -94,40 +86,36 @@ export const KILLS = [
     'if (false as boolean) {',
     'libs/spawner/src/agent-runner',
   ),
-  real(
+  unit(
     'end-before-signal',
     'every end with a cause is the cause’s',
     OUTCOME,
     'if (cause !== undefined && (fenced || exit.report.signals.length > 0))',
     'if (cause !== undefined)',
-    'integration/fleet',
-    'R7',
+    'libs/spawner/src/agent-runner',
   ),
-  real(
+  unit(
     'end-exit-code',
     'any exit code completes',
     OUTCOME,
     'if (exit.exitCode === 0) {',
     'if (exit.exitCode !== null) {',
-    'integration/fleet',
-    'R9',
+    'libs/spawner/src/agent-runner',
   ),
-  real(
+  unit(
     'end-fenced',
     'an end by the fence is an end of its own',
     RUNNER,
     "report.signals.length === 0 && exit.signal === 'SIGKILL' && this.options.wasSilent?.() === true;",
     'false as boolean;',
-    'integration/guard',
-    'R27 an end by the guardian',
+    'libs/spawner/src/agent-runner',
   ),
-  real(
+  unit(
     'runner-timeout',
     'a node has no timeout',
     RUNNER,
     'if (timeoutMs === undefined) return undefined;',
     'if (timeoutMs !== 0) return undefined;',
-    'integration/fleet',
-    'R39',
+    'libs/spawner/src/agent-runner',
   ),
 ];

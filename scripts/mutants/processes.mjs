@@ -1,17 +1,12 @@
 // The process layer: the ladder of a stop, identity, proof, the guardian, reaping.
-const AT = 'libs/spawner/src/process';
-const mutant = (project) => (id, what, name, find, put, path, title) => ({
-  id,
-  what,
-  file: `${AT}/${name}.ts`,
-  find,
-  put,
-  project,
-  path,
-  title,
-});
-const real = mutant('integration');
-const unit = mutant('unit');
+import * as define from './define.mjs';
+
+const inProcess =
+  (make) =>
+  (id, what, name, ...rest) =>
+    make(id, what, `libs/spawner/src/process/${name}.ts`, ...rest);
+const real = inProcess(define.real);
+const unit = inProcess(define.unit);
 const STOP = 'integration/spawner-stop';
 const GUARDIAN = 'integration/spawner-guardian';
 
@@ -52,14 +47,21 @@ export const PROCESSES = [
     STOP,
     'shorten a graceful one',
   ),
-  real(
+  unit(
     'stop-kill-once',
     'what escapes the first SIGKILL round is never looked for',
     'end-tree',
     '      if (performance.now() >= giveUpAt) return false;\n      await this.#search();',
     '      if (performance.now() >= giveUpAt) return false;',
-    STOP,
-    'fork loops',
+    'libs/spawner/src/process/end-tree',
+  ),
+  unit(
+    'stop-one-round',
+    'SIGKILL is sent in the first round alone',
+    'end-tree',
+    'roundMs = Math.min(roundMs * 2, LONGEST_KILL_ROUND_MS)) {\n      await this.#try(() => this.tree.kill(this.record));',
+    'roundMs = Math.min(roundMs * 2, LONGEST_KILL_ROUND_MS)) {\n      if (roundMs === FIRST_KILL_ROUND_MS) await this.#try(() => this.tree.kill(this.record));',
+    'libs/spawner/src/process/end-tree',
   ),
   real(
     'stop-leftovers',
@@ -104,7 +106,7 @@ export const PROCESSES = [
     "      if (this.#signal(stat, 'SIGKILL')) record.sent('SIGKILL', 'process', stat.pid);",
     '      record.saw(stat);',
     STOP,
-    'ends ',
+    'ends setsid-grandchild',
   ),
   unit(
     'identity-start-time',

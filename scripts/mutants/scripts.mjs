@@ -1,15 +1,7 @@
 // Lua: claims, ends, fences, budgets, leases, the outbox, quarantine, retention, orders, receipts, latches, the audit log.
-const LUA = 'libs/valkey/lua';
-const unit = (id, what, name, find, put, path, title) => ({
-  id,
-  what,
-  file: `${LUA}/${name}.lua`,
-  find,
-  put,
-  project: 'unit',
-  path,
-  title,
-});
+import * as define from './define.mjs';
+
+const unit = (id, what, name, ...rest) => define.unit(id, what, `libs/valkey/lua/${name}.lua`, ...rest);
 const LIFE = 'libs/lifecycle/src/lifecycle';
 const LATCHED = 'libs/lifecycle/src/latched';
 const RETRY = 'libs/lifecycle/src/retry.spec';

@@ -1,16 +1,6 @@
 // Orchestrator, queues, streams, authorisation, the janitor.
-const mutant = (project) => (id, what, file, find, put, path, title) => ({
-  id,
-  what,
-  file,
-  find,
-  put,
-  project,
-  path,
-  title,
-});
-const real = mutant('integration');
-const unit = mutant('unit');
+import { real, unit } from './define.mjs';
+
 const SSE = 'apps/orchestrator/src/sse.ts';
 const TOKEN = 'apps/orchestrator/src/http/token-check.ts';
 const GATE = 'apps/orchestrator/src/http/request-gate.ts';
@@ -62,10 +52,10 @@ export const SERVICES = [
     'sse-terminal',
     'the terminal event is not sent',
     EVENTS,
-    'for (const event of events) {',
-    "for (const event of events.filter(({ type }) => type !== 'execution.completed')) {",
+    "if (!this.stream.send('event', event, event.id) ||",
+    "if ((event.type !== 'execution.completed' && !this.stream.send('event', event, event.id)) ||",
     'integration/event-streams',
-    'R58',
+    'R58 an event that is the last one',
   ),
   real(
     'sse-last-id',
@@ -83,7 +73,7 @@ export const SERVICES = [
     "      'x-accel-buffering': 'no',\n",
     '',
     'integration/event-streams',
-    'R59',
+    'R59 the stream begins with ready',
   ),
   real(
     'sse-keep-alive',
@@ -92,7 +82,7 @@ export const SERVICES = [
     "this.reply.raw.write(': keep-alive\\n\\n');",
     'undefined;',
     'integration/event-streams',
-    'R60',
+    'R60 a comment is sent after silence',
   ),
   real(
     'sse-end',
@@ -128,7 +118,7 @@ export const SERVICES = [
     "      else raw.once('close', close);\n",
     '',
     'integration/event-streams',
-    'R63',
+    'R63 a client that is lost is noticed',
   ),
   real(
     'sse-cancel',
@@ -137,7 +127,7 @@ export const SERVICES = [
     '      if (stream.wasLost) await attendance.attend(executionId, watcher, COME_BACK_MS);\n      else await',
     '      await',
     'integration/event-streams',
-    'R63',
+    'R63 a client that is lost with cancelOnDisconnect',
   ),
   real(
     'sse-come-back',
@@ -146,7 +136,7 @@ export const SERVICES = [
     'if id == nil or watching[id] then',
     'if id == nil then',
     'integration/event-streams',
-    'R63',
+    'R63 a client that is lost and comes back',
   ),
   real(
     'sse-drain',
@@ -172,8 +162,8 @@ export const SERVICES = [
     GATE,
     '(\\/live|\\/ready)?)?$/',
     ')?/',
-    'integration/(fleet|http-bounds)',
-    'token',
+    'integration/http-bounds',
+    'is told how to show its token',
   ),
   real(
     'http-unread',
@@ -182,7 +172,7 @@ export const SERVICES = [
     "      reply.raw.once('finish', () => cutUnread(request.raw));\n",
     '',
     'integration/http-bounds',
-    'without a token',
+    'without a token is cut off',
   ),
   real(
     'http-in-flight',
@@ -268,24 +258,22 @@ export const SERVICES = [
     JANITOR,
     '...(proof === undefined ? { lost: true } : { report: proof }),',
     '...(proof === undefined ? {} : { report: proof }),',
-    'libs/executions|libs/lifecycle/src/latched|test/properties',
+    'libs/executions/src/janitor',
   ),
-  real(
+  unit(
     'janitor-ban',
     'a lost worker may still claim',
     JANITOR,
     '    await agents.banOwner(id);\n',
     '',
-    'integration/(survival|retry|worker-loss)|libs/executions',
-    'R26',
+    'libs/executions/src/janitor',
   ),
-  real(
+  unit(
     'janitor-deadline',
     'deadlines are not enforced',
     JANITOR,
     "for (const id of await this.due(this.lifecycle.valkey.keys.shard(tag, 'deadlines'), held)) {",
     "for (const id of (await this.due(this.lifecycle.valkey.keys.shard(tag, 'deadlines'), held)).slice(1e6)) {",
-    'integration/fleet',
-    'R39',
+    'libs/executions/src/janitor',
   ),
 ];

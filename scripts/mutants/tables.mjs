@@ -1,14 +1,6 @@
 // State tables, settings, errors, selectors, the shapes of contracts.
-const unit = (id, what, file, find, put, path, title) => ({
-  id,
-  what,
-  file,
-  find,
-  put,
-  project: 'unit',
-  path,
-  title,
-});
+import { unit } from './define.mjs';
+
 const STATES = 'libs/contracts/src/states.ts';
 const TABLE_TESTS = 'libs/contracts/src/state-machine';
 const FENCING = 'libs/contracts/src/settings/check-fencing.ts';

@@ -152,8 +152,16 @@ describe('a whole run', () => {
     const id = await submit([{ id: 'a', run: sh(`echo '{"type":"cost","usd":3}' >&3; sleep 600`) }], {
       maxCostUsd: 2,
     });
-    expect(await ended(id)).toMatchObject({ state: 'stopped', reason: 'budget_exceeded', costUsd: 3 });
+    const record = await ended(id);
+    expect(record).toMatchObject({ state: 'stopped', reason: 'budget_exceeded', costUsd: 3 });
     expect(processesWith(id)).toEqual([]);
+    const [agent] = (await fleet.client.agents({ executionId: id })).items;
+    expect(await fleet.client.waitForReceipt(record.orderId ?? '')).toMatchObject({
+      order: { kind: 'kill', reason: 'budget_exceeded', scope: { type: 'execution', executionId: id } },
+      complete: true,
+      totals: { total: 1, killed: 1 },
+      targets: [{ agentId: agent?.id, outcome: 'killed', report: { proved: true, survivors: [] } }],
+    });
   });
 });
 
@@ -249,6 +257,30 @@ describe('stopping', () => {
     expect(rest.totals.killed).toBe(1);
     expect(await ended(id)).toMatchObject({ state: 'failed', reason: 'killswitch' });
     expect(processesWith(id)).toEqual([]);
+  });
+
+  it('R55 each worker measures how long its kills took, from the placing of the order to the proof', async () => {
+    const sums = async (): Promise<Record<string, number>> => {
+      const totals: Record<string, number> = {};
+      for (const { httpPort } of (await fleet.client.workers()).items) {
+        const text = await (await fetch(`http://127.0.0.1:${httpPort}/metrics`)).text();
+        const rows = text.matchAll(/^belay_kill_asked_to_(\w+_(?:sum|count))\{mode="graceful"\} (\S+)$/gm);
+        for (const [, name = '', value] of rows) totals[name] = (totals[name] ?? 0) + Number(value);
+      }
+      return totals;
+    };
+    const before = await sums();
+    const id = await submit([
+      { id: 'deaf', run: sh('trap "" TERM; echo ready; while :; do sleep 0.05; done'), graceMs: 300 },
+    ]);
+    await ready(id, 1);
+    await fleet.client.stop(id);
+    const after = await sums();
+    const added = (name: string) => (after[name] ?? 0) - (before[name] ?? 0);
+    for (const what of ['signalled', 'first_exit', 'proved']) expect(added(`${what}_seconds_count`)).toBe(1);
+    expect(added('signalled_seconds_sum')).toBeGreaterThan(0);
+    // Its grace lies between the two.
+    expect(added('proved_seconds_sum') - added('signalled_seconds_sum')).toBeGreaterThanOrEqual(0.25);
   });
 
   it('R50 kill all stops every execution; a dry run names them and does nothing', async () => {

@@ -4,6 +4,7 @@ import { promisify } from 'node:util';
 import type { BelayEvent } from '#libs/contracts';
 import { decodeEvent } from '#libs/lifecycle';
 import { eventually, processesWith } from '../support/fleet';
+import { guardianOf, send } from '../faults/processes';
 import { fleetPerTest } from '../support/own-fleet';
 
 const run = promisify(execFile);
@@ -228,20 +229,56 @@ it('R52 kills are obeyed although every doorbell subscription was cut when they 
 });
 
 it('R51 a worker that is gone with its guardian leaves a receipt that says unconfirmed, and a failed execution', async () => {
-  await begin({ workers: 1, env: LEASE });
-  const id = await submit([{ id: 'a', run: sh('echo ready; sleep 600'), maxAttempts: 1 }]);
-  await ready(id, 1);
+  await begin({ workers: 1, env: { ...LEASE, BELAY_PROOF_LIMIT_MS: '2000' } });
+  const id = await submit([{ id: 'a', run: sh('echo ready; exec sleep 600'), maxAttempts: 1 }]);
+  const [agent] = await ready(id, 1);
   const worker = fleet.workers[0];
-  worker?.process.kill('SIGSTOP');
-  const answer = fleet.client.stop(id);
-  const lost = await answer;
+  const guardian = guardianOf(worker?.process.pid ?? 0);
+  expect(guardian).toBeDefined();
+  // First it stands still, so that the worker cannot start another one in between.
+  send(guardian, 'SIGSTOP');
   worker?.process.kill('SIGKILL');
+  send(guardian, 'SIGKILL');
+  const lost = await fleet.client.stop(id);
   expect(lost).toMatchObject({
     status: 'failed',
     receipt: { complete: false, totals: { unconfirmed: 1, killed: 0 } },
   });
-  expect(lost.receipt?.missing).toEqual([{ agentId: expect.any(String) as string, workerId: worker?.id }]);
-  await eventually(async () => processesWith(id).length === 0, 'the guardian ending the tree', 10_000);
+  expect(lost.receipt?.missing).toEqual([{ agentId: agent?.id, workerId: worker?.id }]);
+  // It says so because it is so: nobody is there who could have ended the tree.
+  expect(processesWith(id)).toHaveLength(1);
+  await fleet.addWorker();
+  expect(processesWith(id)).toEqual([]);
+  const receipt = await eventually(async () => {
+    const now = await fleet.client.receipt(lost.receipt?.orderId ?? '');
+    return now.complete && now;
+  }, 'the proof of the worker that ended it');
+  expect(receipt.targets).toMatchObject([
+    { agentId: agent?.id, outcome: 'killed', report: { proved: true } },
+  ]);
+});
+
+it('R17 a guardian that is killed is told and started anew, and the agents of its worker live and die as before', async () => {
+  await begin({ workers: 1, env: LEASE });
+  const id = await submit([{ id: 'a', run: sh('echo ready; exec sleep 600'), maxAttempts: 1 }]);
+  await ready(id, 1);
+  const [worker] = fleet.workers;
+  const pid = worker?.process.pid ?? 0;
+  const first = guardianOf(pid);
+  send(first, 'SIGKILL');
+  await eventually(() => {
+    const now = guardianOf(pid);
+    return now !== undefined && now !== first && now;
+  }, 'another guardian');
+  const [record] = (await fleet.client.workers()).items;
+  await eventually(async () => {
+    const text = await (await fetch(`http://127.0.0.1:${record?.httpPort}/metrics`)).text();
+    return /^belay_worker_guardian_restarts 1$/m.test(text);
+  }, 'the restart in the metrics');
+  expect(processesWith(id)).toHaveLength(1);
+  // The new one knows the trees that began before it.
+  worker?.process.kill('SIGKILL');
+  await eventually(() => processesWith(id).length === 0, 'the end of the tree', 10_000);
 });
 
 describe('draining', () => {

@@ -1,6 +1,8 @@
+import type { AgentJob, StopReport } from '#libs/contracts';
 import { AgentQueues } from '#libs/dispatch';
 import type { LifecycleService } from '#libs/lifecycle';
 import { createExecution, node, spec, useLife } from '../../../test/support/life';
+import { eventually } from '../../../test/support/wait';
 import { AttemptEnds } from './attempt-ends';
 import { DagExecutor } from './dag-executor';
 import { Janitor } from './janitor';
@@ -62,4 +64,78 @@ describe('R26 R27 a server whose clock steps forward', () => {
     expect(performance.now() - begun).toBeGreaterThanOrEqual(300);
     expect(await life.workers.get(id)).toMatchObject({ state: 'stopped', reason: 'worker_lost' });
   });
+});
+
+describe('R26 R51 a worker whose lease ran out', () => {
+  const REPORT: StopReport = {
+    containment: 'group',
+    proved: true,
+    processes: [],
+    signals: [],
+    evidence: [{ kind: 'sweep-empty', afterMs: 1 }],
+    survivors: [],
+    escalated: false,
+  };
+
+  async function nextJob(): Promise<AgentJob> {
+    const id = await createExecution(life, spec([node('a')]));
+    return (await life.executions.advance(id)).entries[0]!;
+  }
+
+  /** It was claimed by a worker whose lease has run out since, and whose loss the janitor has dealt with. */
+  async function lost(worker: string, proof?: StopReport): Promise<string> {
+    const job = await nextJob();
+    await life.workers.register(worker, { pools: 'default' }, 20);
+    await life.workers.transition(worker, 'running');
+    const claim = await life.agents.claim(job, worker, 'token');
+    if (!claim.claimed) throw new Error(claim.why);
+    if (proof !== undefined) await life.workers.saveProof(worker, proof);
+    await eventually(async () => {
+      await janitor.sweep();
+      return (await life.agents.get(job.agentId)).state === 'failed';
+    }, 'the loss');
+    return job.agentId;
+  }
+
+  it('leaves attempts that may still run: they count as unproved until somebody proves them dead', async () => {
+    const worker = `${WORKER.slice(0, -1)}C`;
+    const agentId = await lost(worker);
+    expect(await life.agents.get(agentId)).not.toHaveProperty('report');
+    expect((await life.agents.unproved(worker)).map(({ id }) => id)).toEqual([agentId]);
+    await life.workers.saveProof(worker, REPORT);
+    await janitor.sweep();
+    expect(await life.agents.unproved(worker)).toEqual([]);
+    expect((await life.agents.get(agentId)).report).toEqual(REPORT);
+  });
+
+  it('leaves none where its processes were seen dead before', async () => {
+    const worker = `${WORKER.slice(0, -1)}D`;
+    const agentId = await lost(worker, REPORT);
+    expect(await life.agents.unproved(worker)).toEqual([]);
+    expect(await life.agents.get(agentId)).toMatchObject({ reason: 'worker_lost', report: { proved: true } });
+  });
+
+  it('claims nothing any more, should it only have slept', async () => {
+    const worker = `${WORKER.slice(0, -1)}E`;
+    await lost(worker);
+    expect(await life.agents.claim(await nextJob(), worker, 'token')).toMatchObject({
+      claimed: false,
+      why: 'GONE',
+    });
+  });
+});
+
+it('R39 an execution that passes its deadline is stopped, one without a deadline is not', async () => {
+  const late = await createExecution(life, spec([node('a')], { timeoutMs: 1 }));
+  const other = await createExecution(life, spec([node('a')]));
+  await eventually(
+    async () => {
+      await janitor.sweep();
+      return (await life.executions.get(late)).state === 'stopped';
+    },
+    'the stop',
+    10_000,
+  );
+  expect(await life.executions.get(late)).toMatchObject({ reason: 'timeout', actor: 'belay' });
+  expect(await life.executions.get(other)).toMatchObject({ state: 'running' });
 });

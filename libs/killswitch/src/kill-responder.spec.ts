@@ -1,12 +1,13 @@
-import type { Order, TargetReceipt } from '#libs/contracts';
+import type { Order, Scope, StopReport, TargetReceipt } from '#libs/contracts';
 import type { Heartbeat, LifecycleService } from '#libs/lifecycle';
-import { AgentSlot, type AgentRunner } from '#libs/spawner';
+import { AgentSlot, type AgentEnded, type AgentRunner } from '#libs/spawner';
 import type { Valkey } from '#libs/valkey';
 import { Subject } from 'rxjs';
 import { ulid } from 'ulid';
 import { useLife } from '../../../test/support/life';
+import { eventually } from '../../../test/support/wait';
 import { ControlSettings } from './control-settings';
-import { KillResponder } from './kill-responder';
+import { KillResponder, type OrderServed } from './kill-responder';
 import { LatchStore } from './latch-store';
 import { OrderStore } from './order-store';
 
@@ -19,6 +20,7 @@ let life: LifecycleService;
 let orders: OrderStore;
 let responder: KillResponder;
 let slots: AgentSlot[];
+let ends: Subject<AgentEnded>;
 /** Agents that were stopped, in order. */
 let stopped: string[];
 useLife((rig) => ({ valkey, life } = rig));
@@ -27,6 +29,7 @@ beforeEach(async () => {
   const settings = new ControlSettings(valkey, 60_000);
   orders = new OrderStore(valkey, settings, new LatchStore(valkey, settings));
   slots = [];
+  ends = new Subject();
   stopped = [];
   responder = new KillResponder(valkey, orders, runner(), {
     workerId: WORKER,
@@ -37,11 +40,12 @@ beforeEach(async () => {
   });
   await life.workers.register(WORKER, { pools: 'default' }, 60_000);
 });
+afterEach(() => responder.stop());
 
 /** A worker's agents without their processes. */
 function runner(): AgentRunner {
   return {
-    ended$: new Subject(),
+    ended$: ends,
     slotsWhere: (matches: (slot: AgentSlot) => boolean) => slots.filter(matches),
     stopWhere: (matches: (slot: AgentSlot) => boolean) => {
       const hit = slots.filter(matches);
@@ -51,16 +55,17 @@ function runner(): AgentRunner {
   } as unknown as AgentRunner;
 }
 
-function slot(executionId: string, index: number): AgentSlot {
+function slot(executionId: string, index: number, born = 1): AgentSlot {
   const agentId = `agt_${executionId.slice(4)}-${index}-1`;
   const made = new AgentSlot({ agentId, executionId, nodeId: `n${index}`, attempt: 1 }, WORKER);
   const fence = { agentId, owner: WORKER, epoch: 1 };
-  made.granted({ fence, claimedAt: 1, born: 1, pool: 'default', labels: {}, node: {} });
+  made.granted({ fence, claimedAt: 1, born, pool: 'default', labels: {}, node: {} });
   return made;
 }
 
-async function place(executionId: string): Promise<Order> {
-  const scope = { type: 'execution', executionId } as const;
+const place = async (executionId: string): Promise<Order> => placeOn({ type: 'execution', executionId });
+
+async function placeOn(scope: Scope): Promise<Order> {
   const asked = {
     id: `ord_${ulid()}`,
     kind: 'kill',
@@ -126,4 +131,94 @@ describe('a heartbeat’s side work', () => {
     expect((await commandsOf(beat)).length).toBeLessThanOrEqual(2);
     expect((await life.workers.heartbeat(WORKER, 60_000, 0)).targets).toBe(0);
   }, 120_000);
+});
+
+describe('R52 an order', () => {
+  it('whose doorbell rang before this worker listened is obeyed as soon as it listens', async () => {
+    const one = slot(`exe_${ulid()}`, 0);
+    slots.push(one);
+    await place(one.executionId);
+    await responder.start('0-0');
+    await eventually(() => stopped.length > 0, 'the stop', 10_000);
+    expect(stopped).toEqual([one.agentId]);
+  });
+
+  it('R50 that was resolved reaches what had begun by then, and nothing that began after it', async () => {
+    const [old, late] = [slot(`exe_${ulid()}`, 0, 5), slot(`exe_${ulid()}`, 0, 6)];
+    slots.push(old, late);
+    const order = await placeOn({ type: 'all' });
+    const reach = Object.fromEntries(valkey.keys.tags().map((tag) => [tag, 5]));
+    await orders.addTargets(order.id, [], { reach, stopped: [] });
+    expect(responder.obey({ order, reach })).toBe(1);
+    // The order is asked whether it takes the late one: it is over.
+    await eventually(() => responder.watching === 0, 'the answer');
+    expect(stopped).toEqual([old.agentId]);
+  });
+
+  it('that is open stops what is claimed meanwhile before it is spawned, and names it; one that is over does not', async () => {
+    const order = await placeOn({ type: 'all' });
+    responder.obey({ order, reach: undefined });
+    const one = slot(`exe_${ulid()}`, 0, 7);
+    slots.push(one);
+    await responder.beforeSpawn(one);
+    expect(stopped).toEqual([one.agentId]);
+    const { targets } = await orders.receipt(order.id);
+    expect(targets).toMatchObject([{ agentId: one.agentId, workerId: WORKER, outcome: 'pending' }]);
+    await orders.addTargets(order.id, [], true);
+    await orders.report(order.id, { ...targets[0]!, outcome: 'killed' });
+    const two = slot(`exe_${ulid()}`, 0, 8);
+    slots.push(two);
+    await responder.beforeSpawn(two);
+    expect(stopped).toEqual([one.agentId]);
+  });
+});
+
+describe('R19 R51 the end of an agent that an order stopped', () => {
+  const REPORT: StopReport = {
+    containment: 'group',
+    proved: true,
+    processes: [],
+    signals: [],
+    evidence: [],
+    survivors: [],
+    escalated: false,
+    signalledAfterMs: 10,
+    firstExitAfterMs: 20,
+    provedAfterMs: 30,
+  };
+  const end = (slot: AgentSlot, over: Partial<AgentEnded>): AgentEnded => ({
+    slot,
+    fence: slot.fence!,
+    executionId: slot.executionId,
+    nodeId: slot.nodeId,
+    outcome: { state: 'killed' },
+    order: undefined,
+    confirmed: true,
+    report: REPORT,
+    ...over,
+  });
+
+  it.each([
+    ['killed', 'was seen dead', {}],
+    ['already-ended', 'ended by itself', { outcome: { state: 'completed' } }],
+    ['unconfirmed', 'is not proved dead yet', { outcome: undefined, confirmed: false }],
+    ['unconfirmed', 'is not proved dead, although its state says killed', { confirmed: false }],
+  ] as const)('is told as %s when it %s', async (outcome, _what, over) => {
+    const one = slot(`exe_${ulid()}`, 0);
+    slots.push(one);
+    const served: OrderServed[] = [];
+    responder.served$.subscribe((each) => served.push(each));
+    await responder.start('0-0');
+    const order = await place(one.executionId);
+    await eventually(() => stopped.length > 0, 'the stop');
+    ends.next(end(one, over));
+    await eventually(async () => (await orders.receipt(order.id)).targets.length === 1, 'the report');
+    expect(served.map(({ target }) => target.outcome)).toEqual([outcome]);
+    expect((await orders.receipt(order.id)).targets).toMatchObject([{ agentId: one.agentId, outcome }]);
+    // Since the order was placed: what passed before the worker was asked is in each of them.
+    const { signalledMs = 0, firstExitMs = 0, provedMs = 0 } = served[0]?.target.latency ?? {};
+    expect(signalledMs).toBeGreaterThanOrEqual(10);
+    expect(firstExitMs - signalledMs).toBeCloseTo(10);
+    expect(provedMs - firstExitMs).toBeCloseTo(10);
+  });
 });

@@ -1,6 +1,7 @@
 import { OutcomeUnknownError, type AgentJob, type ExitReport, type StopReport } from '#libs/contracts';
 import { LifecycleService, type Fence } from '#libs/lifecycle';
 import { AgentRunner } from './agent-runner';
+import type { StopCause } from './agent-slot';
 import type { AgentProcess, ProcessHost, SpawnRequest, StopOptions } from './process';
 import { createExecution, node, spec, useLife } from '../../../test/support/life';
 import { eventually } from '../../../test/support/wait';
@@ -12,15 +13,16 @@ let job: AgentJob;
 let spawned: number;
 let runner: AgentRunner;
 let leaseLeftMs: number;
+let wasSilent: boolean;
 /** In place of a process: what the host is asked for, and how it answers. */
 let spawn: (request: SpawnRequest) => Promise<AgentProcess>;
 
 useLife((rig) => ({ life } = rig));
 beforeEach(async () => {
-  const id = await createExecution(life, spec([node('a')]));
-  job = (await life.executions.advance(id)).entries[0] as AgentJob;
+  job = await nextJob();
   spawned = 0;
   leaseLeftMs = 10_000;
+  wasSilent = false;
   spawn = async () => {
     throw new Error('nothing can be started here');
   };
@@ -36,10 +38,16 @@ beforeEach(async () => {
     logDir: '/',
     graceMs: 100,
     leaseLeftMs: () => leaseLeftMs,
+    wasSilent: () => wasSilent,
     finish: async (...[fence, outcome]) => life.agents.finish(fence, outcome),
   });
 });
 afterEach(() => jest.restoreAllMocks());
+
+async function nextJob(over: Parameters<typeof node>[1] = {}): Promise<AgentJob> {
+  const id = await createExecution(life, spec([node('a', over)]));
+  return (await life.executions.advance(id)).entries[0] as AgentJob;
+}
 
 /** Runs until the test says how it ended. */
 class FakeProcess implements AgentProcess {
@@ -182,6 +190,87 @@ describe('what was claimed and is not started yet', () => {
       report: { proved: true },
     });
     expect(await life.agents.unproved()).toEqual([]);
+  });
+});
+
+describe('how an attempt ended', () => {
+  const KILL: StopCause = {
+    reason: 'killswitch',
+    mode: 'graceful',
+    by: 'ann',
+    endsAs: 'killed',
+  };
+  const TERM = [{ signal: 'SIGTERM', to: 'group', afterMs: 1 }] as const;
+
+  /** Its record after its process ended so; `stop`: a stop was asked for before. */
+  async function endedBy(...[report, exit, stop]: [...Parameters<FakeProcess['end']>, StopCause?]) {
+    const process = new FakeProcess();
+    spawn = async () => process;
+    const ran = runner.run(job);
+    await eventually(() => runner.slotsWhere((slot) => slot.process !== undefined).length > 0, 'its start');
+    if (stop !== undefined) runner.stopWhere(() => true, stop);
+    process.end(report, exit);
+    await ran;
+    return life.agents.get(job.agentId);
+  }
+
+  it.each([
+    ['R9 exit code 0 completes it', {}, { exitCode: 0 }, undefined, { state: 'completed', exitCode: 0 }],
+    [
+      'R9 another exit code fails it',
+      {},
+      { exitCode: 3 },
+      undefined,
+      { state: 'failed', reason: 'error', exitCode: 3, error: { code: 'EXIT' } },
+    ],
+    [
+      'R7 an end before the first signal of a stop is its own',
+      {},
+      { exitCode: 0 },
+      KILL,
+      { state: 'completed', exitCode: 0 },
+    ],
+    [
+      'R7 an end after the first signal of a stop is the stop’s, whatever the exit code',
+      { signals: TERM },
+      { exitCode: 0 },
+      KILL,
+      { state: 'killed', reason: 'killswitch', actor: 'ann' },
+    ],
+    [
+      'a SIGKILL from nowhere is an end of its own',
+      {},
+      { signal: 'SIGKILL' },
+      undefined,
+      { state: 'failed', reason: 'error', signal: 'SIGKILL' },
+    ],
+  ])('%s', async (_what, report, exit, stop, record) => {
+    expect(await endedBy(report, exit, stop)).toMatchObject(record);
+  });
+
+  it('R27 a SIGKILL from nowhere after a silence of the worker is the fence of its guardian', async () => {
+    wasSilent = true;
+    expect(await endedBy({}, { signal: 'SIGKILL' })).toMatchObject({
+      state: 'failed',
+      reason: 'worker_lost',
+      error: { code: 'FENCED' },
+    });
+  });
+
+  it('R39 a node that runs longer than its timeout is stopped and failed with TIMEOUT', async () => {
+    job = await nextJob({ timeoutMs: 20 });
+    const process = new FakeProcess();
+    spawn = async () => process;
+    const ran = runner.run(job);
+    await eventually(() => process.stops.length > 0, 'the timeout', 10_000).finally(() =>
+      process.end({ signals: TERM }),
+    );
+    await ran;
+    expect(await life.agents.get(job.agentId)).toMatchObject({
+      state: 'failed',
+      reason: 'timeout',
+      error: { code: 'TIMEOUT' },
+    });
   });
 });
 
