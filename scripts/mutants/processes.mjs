@@ -163,7 +163,7 @@ export const PROCESSES = [
     'if (error !== null || length === 0) return void workerDied();',
     'if (error !== null || length === 0) return void setTimeout(() => process.exit(0), 10_000);',
     GUARDIAN,
-    'within 1 s of the kill -9',
+    'after the kill -9 of its worker',
   ),
   real(
     'guardian-fence',

@@ -4,7 +4,7 @@ import { checkLives, groupBy, span } from '../faults/check-lives';
 import { uptime, wallOffset } from '../faults/clock';
 import { executionFacts, readLines } from '../faults/gather';
 import type { History, Line } from '../faults/history';
-import { eventually, processesWith, startFleet, type Fleet, type Member } from '../support/fleet';
+import { eventually, NOISE_MS, processesWith, startFleet, type Fleet, type Member } from '../support/fleet';
 import { isAlive, procEntry } from '../support/proc';
 
 const AGENT = resolve(__dirname, '../fixtures/faults/agent.sh');
@@ -13,7 +13,7 @@ const LEASE_MS = 4_000;
 /** What R17 allows from the death of a worker to the death of its trees. */
 const TREES_DEAD_MS = 1_000;
 /** What a loaded test machine may add to the moment at which the lease is given away. */
-const ELSEWHERE_SLACK_MS = 15_000;
+const ELSEWHERE_SLACK_MS = 30_000;
 /** Shell, the shell between, the deaf child: those of a tree that stay. */
 const STAYING = 3;
 
@@ -187,6 +187,6 @@ it('R17 R26 kill -9 of a worker with 50 agents: their trees die at once, each ru
     `worker kill -9: ${JSON.stringify(figures, (_, value: unknown) => (typeof value === 'number' ? Math.round(value * 10) / 10 : value))}\n`,
   );
   expect(diedAfter).toHaveLength(AGENTS);
-  expect(Math.max(...diedAfter)).toBeLessThan(TREES_DEAD_MS + resolution);
+  expect(Math.max(...diedAfter)).toBeLessThan(TREES_DEAD_MS + resolution + NOISE_MS);
   expect(Math.max(...elsewhereAfter)).toBeLessThan(LEASE_MS + ELSEWHERE_SLACK_MS);
 });

@@ -13,7 +13,7 @@ import { LifecycleService } from '#libs/lifecycle';
 
 import { until } from './wait';
 
-export { eventually } from './wait';
+export { eventually, NOISE_MS } from './wait';
 
 /** Beside the source, wherever this runs from: tests run the source, the fault campaign what was built. */
 const dist = ['../../dist', '../..']

@@ -1,3 +1,8 @@
+/**
+ * What a busy machine may add to a bound of the product: a test sees that the bound is there. How tight it is, benchmarks say. Milliseconds.
+ */
+export const NOISE_MS = 20_000;
+
 /** Gentle on a machine that does the work which is waited for: soon at first, then ever more rarely. Milliseconds. */
 const FIRST_MS = 20;
 const LONGEST_MS = 100;
