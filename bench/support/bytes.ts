@@ -41,7 +41,7 @@ function nodeOf(i: number): NodeSpec {
 
 /**
  * What completed nodes leave on a server that holds nothing else: `executions` of `nodes` each, every agent with a proved
- * report and the log of one that said nothing. All keys count, by MEMORY USAGE, events too.
+ * report and no output. All keys count, by MEMORY USAGE, events too.
  */
 export async function bytesLeft(
   life: LifecycleService,
@@ -68,9 +68,6 @@ export async function bytesLeft(
       await life.agents.started(claim.fence, { pid: 12_345, pidStartTime: '123456', containment: 'cgroup' });
       const outcome = { state: 'completed', exitCode: 0, costUsd: 0, report: REPORT } as const;
       const end = await life.agents.finish(claim.fence, outcome);
-      await life.logs.append(id, entry.agentId, [
-        { n: 1, offset: 0, stream: 'end', bytes: Buffer.alloc(0), ends: true },
-      ]);
       ready.push(...end.entries);
     }
     const { state } = await life.executions.get(id);

@@ -56,6 +56,28 @@ it('the input ends with a newline, so that read -r of a shell succeeds', async (
   expect(JSON.parse(lines[0]?.line ?? '')).toMatchObject({ input: { a: 'é' }, attempt: 1 });
 });
 
+it('an agent that writes nothing leaves no log, and whoever follows it is told of its end', async () => {
+  const id = await submit('sleep 600');
+  const [agent] = await eventually(async () => {
+    const { items } = await fleet.client.agents({ executionId: id, state: ['running'] });
+    return items.length > 0 && items;
+  }, 'the agent');
+  const agentId = agent?.id ?? '';
+  const follow = async (): Promise<LogLine[]> => {
+    const lines: LogLine[] = [];
+    for await (const line of fleet.client.logs(agentId, { follow: true })) lines.push(line);
+    return lines;
+  };
+  const early = follow();
+  expect(await fleet.client.logs(agentId)).toMatchObject({ lines: [], ended: false });
+  await fleet.client.stop(id, { mode: 'immediate' });
+  expect(await early).toEqual([]);
+  expect(await follow()).toEqual([]);
+  expect(await fleet.client.logs(agentId)).toMatchObject({ lines: [], total: { lines: 0 }, ended: true });
+  const key = fleet.life.logs.key(id, agentId);
+  expect(await fleet.life.valkey.redis.exists(key, `${key}:meta`)).toBe(0);
+});
+
 it('R14 the last words of an agent that prints much and fails are kept, each of 20 times, and where the rest is', async () => {
   const runs = await Promise.all(
     Array.from({ length: 20 }, async () => run('seq 1 5000; echo FATAL; exit 1')),

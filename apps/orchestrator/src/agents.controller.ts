@@ -1,6 +1,7 @@
 import { Body, Controller, Get, HttpCode, Inject, Param, Post, Query, Req, Res } from '@nestjs/common';
 import {
   AGENT_MACHINE,
+  isEnded,
   statesOf,
   validateStopRequest,
   type AgentRecord,
@@ -75,7 +76,7 @@ export class AgentsController {
     const reader = new QueryReader(query);
     const follow = reader.flag('follow', false);
     reader.done();
-    const { executionId } = await this.lifecycle.agents.get(id);
+    const { executionId, state } = await this.lifecycle.agents.get(id);
     if (follow) {
       const lastId = readLastEventId(request);
       const stream = this.orchestrator.openStream(reply);
@@ -87,7 +88,10 @@ export class AgentsController {
       });
       return;
     }
-    void reply.send(await this.lifecycle.logs.read(executionId, id));
+    const logs = await this.lifecycle.logs.read(executionId, id);
+    // The first lines are sent before the end is stored: an ended agent whose log is not there wrote nothing.
+    const isSilent = logs.total.lines === 0 && isEnded(AGENT_MACHINE, state);
+    void reply.send({ ...logs, ended: logs.ended || isSilent });
   }
 
   @Get('workers')

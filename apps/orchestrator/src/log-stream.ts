@@ -29,8 +29,10 @@ export async function streamLog(
   const stop = (): void => redis.disconnect();
   signal.addEventListener('abort', stop);
   const key = lifecycle.logs.key(options.executionId, options.agentId);
-  const read = async (cursor: string): Promise<readonly LogRow[]> => {
-    const found = await redis.xreadBuffer('COUNT', BATCH, 'BLOCK', WAIT_MS, 'STREAMS', key, cursor);
+  const read = async (cursor: string, wait: boolean): Promise<readonly LogRow[]> => {
+    const found = wait
+      ? await redis.xreadBuffer('COUNT', BATCH, 'BLOCK', WAIT_MS, 'STREAMS', key, cursor)
+      : await redis.xreadBuffer('COUNT', BATCH, 'STREAMS', key, cursor);
     return found?.[0]?.[1] ?? [];
   };
   try {
@@ -50,15 +52,18 @@ async function follow(
   lifecycle: LifecycleService,
   stream: SseStream,
   { executionId, agentId, lastId, closing }: LogStreamOptions,
-  read: (cursor: string) => Promise<readonly LogRow[]>,
+  read: (cursor: string, wait: boolean) => Promise<readonly LogRow[]>,
 ): Promise<void> {
   let cursor = '0-0';
   let position = LOG_START;
   let quiet = 0;
   while (!closing.aborted) {
-    const rows = await read(cursor);
+    // Lines are sent before the end is stored: an ended agent whose log is not there wrote nothing.
+    const isEmpty = position.n === 0 && (await hasEnded(lifecycle, agentId));
+    const rows = await read(cursor, !isEmpty);
     quiet = rows.length === 0 ? quiet + 1 : 0;
-    let isOver = quiet >= QUIET_WAITS && (await hasEnded(lifecycle, agentId));
+    let isOver =
+      rows.length === 0 && (isEmpty || (quiet >= QUIET_WAITS && (await hasEnded(lifecycle, agentId))));
     let skipped: object = {};
     for (const row of rows) {
       const found = readRow(row, position);

@@ -63,8 +63,12 @@ export class ServerLog {
     this.gather.touch(GATHER_MS);
   }
 
-  /** Sends what is left and the end, so that a follower stops. Called again after the server was away: what is still left. */
+  /**
+   * Sends what is left and the end, so that a follower stops. Called again after the server was away: what is still left. Of
+   * an agent that wrote nothing no log is made.
+   */
   async close(lostBytes: number): Promise<void> {
+    if (this.count === 0 && lostBytes === 0) return;
     if (!this.isOver) {
       this.isOver = true;
       this.file = { ...this.file, lostBytes };
