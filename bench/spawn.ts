@@ -1,4 +1,5 @@
 import { spawn, type StdioOptions } from 'node:child_process';
+import { CONTAINMENTS } from '#libs/contracts';
 import { createProcessHost, type Containment, type ProcessHost } from '#libs/spawner';
 import {
   joinLanes,
@@ -77,7 +78,7 @@ async function measure(host: ProcessHost, name: Containment, quick: boolean): Pr
   const [ours, limit, withPipes] = serial.map(({ samples }) => median(samples)) as [number, number, number];
   const [oursAtOnce, limitAtOnce] = atOnce.map(({ ms }) => ms) as [number, number];
   const samples = (runs: readonly Lanes[], i: number): readonly number[] => runs[i]?.samples ?? [];
-  const beside = `Beside${name === 'cgroup' ? 'Cgroup' : 'Group'}`;
+  const beside = `Beside${name[0]?.toUpperCase()}${name.slice(1)}`;
   return {
     figures: {
       ...spread(`${name}SpawnToProved`, samples(serial, 0)),
@@ -100,12 +101,13 @@ async function measure(host: ProcessHost, name: Containment, quick: boolean): Pr
 /** From the request to the proof that the tree is gone, beside a bare spawn to its exit, in turn: alone and 8 at once. */
 export async function benchSpawn({ quick }: BenchOptions): Promise<BenchResult> {
   const all: Parts = { figures: {}, ratios: {}, limits: {} };
-  for (const containment of ['cgroup', 'group'] as const) {
+  for (const containment of CONTAINMENTS) {
     const dir = makeTempDir();
     const host = await createProcessHost({
       workerId: `bench-${containment}-${process.pid}`,
       dataDir: dir.path,
       containment,
+      ownsProcess: true,
     }).catch(() => undefined); // no delegated cgroup on this machine
     try {
       if (host === undefined) continue;

@@ -5,7 +5,7 @@ import type { FinishResult, LifecycleService } from '#libs/lifecycle';
 export async function driveAgent(life: LifecycleService, entry: DispatchEntry): Promise<FinishResult> {
   const claim = await life.agents.claim(entry, 'wrk_bench', 't');
   if (!claim.claimed) throw new Error(`a claim was refused: ${claim.why}`);
-  await life.agents.started(claim.fence, { pid: 1, pidStartTime: '1', containment: 'group' });
+  await life.agents.started(claim.fence, { pid: 1, pidStartTime: '1', containment: 'marks' });
   return life.agents.finish(claim.fence, { state: 'completed', exitCode: 0 });
 }
 

@@ -64,7 +64,7 @@ export async function prepareFanIn(life: LifecycleService, parents: number): Pro
       for (let entry; (entry = ready.pop()) !== undefined;) {
         const claim = await life.agents.claim(entry, WORKER, 't');
         if (!claim.claimed) throw new Error(`a claim was refused: ${claim.why}`);
-        await life.agents.started(claim.fence, { pid: 1, pidStartTime: '1', containment: 'group' });
+        await life.agents.started(claim.fence, { pid: 1, pidStartTime: '1', containment: 'marks' });
         const { entries } = await life.agents.finish(claim.fence, { state: 'completed', result: RESULT });
         job ??= entries[0];
       }
@@ -89,7 +89,7 @@ export interface FanInRun {
 
 /** Runs the last node as a worker would, with a process of its own, and measures. */
 export async function runFanIn(life: LifecycleService, fanIn: FanIn, dataDir: string): Promise<FanInRun> {
-  const host = await createProcessHost({ workerId: WORKER, dataDir, containment: 'group', reap: false });
+  const host = await createProcessHost({ workerId: WORKER, dataDir, containment: 'marks', reap: false });
   const runner = new AgentRunner(life, host, {
     workerId: WORKER,
     workDir: dataDir,

@@ -31,6 +31,7 @@ beforeAll(async () => {
     settings: { ...settings, valkeyUrl: server.url },
     log: SILENT,
     hooks: { onLost: () => fences++, onFenced: () => fences++ },
+    ownsProcess: false,
     http: false,
   });
   await worker.start();

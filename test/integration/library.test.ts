@@ -161,7 +161,7 @@ it('R36 a DAG of 10,000 nodes runs to its end in order, and no script moves more
         const claim = await life.agents.claim(entry, 'wrk_bench', 't');
         if (!claim.claimed) throw new Error(claim.why);
         place.set(entry.nodeId, done++);
-        await life.agents.started(claim.fence, { pid: 1, pidStartTime: '1', containment: 'group' });
+        await life.agents.started(claim.fence, { pid: 1, pidStartTime: '1', containment: 'marks' });
         const { more } = await life.agents.finish(claim.fence, { state: 'completed', exitCode: 0 });
         if (more) await dag.drive(execution.id);
       }),

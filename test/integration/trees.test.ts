@@ -55,12 +55,12 @@ describe('the hostile trees, in a short run', () => {
     expect(last).toMatch(/ proved, \d+ unconfirmed, 3 outlived their proof, as is known$/);
   });
 
-  it('every kind is proved dead and is dead, save the one a process group cannot see', () => {
+  it('every kind is proved dead and is dead, save the one that marks cannot see', () => {
     for (const line of lines.filter(({ skipped }) => skipped === undefined)) {
       expect(line).toMatchObject({ rounds: ROUNDS, failures: [] });
       expect(line.proved + line.unconfirmed).toBe(ROUNDS);
-      // docs/proof-of-stop.md says which one group containment cannot see, and that it sees every other.
-      const unseen = line.kind === 'unmarked' && line.containment === 'group';
+      // docs/proof-of-stop.md says which one containment by marks cannot see, and that it sees every other.
+      const unseen = line.kind === 'unmarked' && line.containment === 'marks';
       expect(line).toMatchObject({ proved: ROUNDS, survived: unseen ? ROUNDS : 0 });
       if (line.proved > 0) expect(line.provedMsP50).toBeGreaterThan(0);
     }
@@ -69,7 +69,7 @@ describe('the hostile trees, in a short run', () => {
 
 // What looks for false proofs must be seen to find them.
 it.each(['polite', 'fork-loop'])('a host that says proved while %s lives fails the suite', async (name) => {
-  const outcome = await runKind(kindOf(name), 'group', {
+  const outcome = await runKind(kindOf(name), 'marks', {
     rounds: 1,
     startHost: async (options) => {
       const host = await createProcessHost(options);

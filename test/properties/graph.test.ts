@@ -197,7 +197,7 @@ class Walk {
     const { stopping } = await this.rig.life.agents.started(this.rig.fences.get(agentId)!, {
       pid: 1,
       pidStartTime: '1',
-      containment: 'group',
+      containment: 'marks',
     });
     expect(stopping).toBe(this.model.state === 'stopping');
     agent.state = 'running';
@@ -225,7 +225,7 @@ class Walk {
     if (agentId === undefined || agent === undefined) return;
     const fence = rig.fences.get(agentId)!;
     const wrong = how % 2 === 0 ? { ...fence, epoch: fence.epoch + 1 } : { ...fence, owner: 'wrk_other' };
-    const process = { pid: 2, pidStartTime: '2', containment: 'group' as const };
+    const process = { pid: 2, pidStartTime: '2', containment: 'marks' as const };
     await this.expectAnswer(async () => agents.finish(wrong, { state: 'failed' }), 'STALE_EPOCH');
     await this.expectAnswer(async () => agents.started(wrong, process), 'STALE_EPOCH');
     await this.expectAnswer(async () => agents.report(wrong, { costUsd: 9 }), 'STALE_EPOCH');
@@ -292,7 +292,7 @@ class Walk {
         const lost = [...model.agents].filter(([, { unproved }]) => unproved);
         const [agentId, agent] = this.pick(lost, one.pick) ?? [];
         if (agentId === undefined || agent === undefined) break;
-        const proof = { containment: 'group', proved: true, processes: [], signals: [] } as const;
+        const proof = { containment: 'marks', proved: true, processes: [], signals: [] } as const;
         await agents.prove(agentId, agent.owner, { ...proof, evidence: [], survivors: [], escalated: false });
         model.prove(agentId);
         break;

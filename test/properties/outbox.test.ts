@@ -210,7 +210,7 @@ class World {
     const outcome = ends[pick % 3]!;
     const lived = await hand.until(calls, isAfter, async () => {
       if (outcome.state === 'completed')
-        await hand.life.agents.started(fence, { pid: 1, pidStartTime: '1', containment: 'group' });
+        await hand.life.agents.started(fence, { pid: 1, pidStartTime: '1', containment: 'marks' });
       await hand.ends.end(fence, outcome, node);
     });
     const { state } = await reader.life.agents.get(agentId);

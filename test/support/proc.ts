@@ -73,16 +73,17 @@ export async function eventually(what: string, condition: () => boolean, boundMs
 
 /**
  * Where this machine lets us make cgroups: root on a mounted cgroup v2 must be able to, and then every test runs in
- * `cgroup` containment too and fails if the product cannot. Elsewhere only `group` is tested, and that is said.
+ * `cgroup` containment too and fails if the product cannot. Elsewhere it is left out, and that is said.
  */
 export function expectedContainments(): Containment[] {
   const mounted = readFileSync('/proc/self/mountinfo', 'utf8')
     .split('\n')
     .some((line) => / - cgroup2 \S+ rw/.test(line));
-  if (process.getuid?.() === 0 && mounted) return ['cgroup', 'group'];
+  const rest: Containment[] = nativeState().available ? ['descent', 'marks'] : ['marks'];
+  if (process.getuid?.() === 0 && mounted) return ['cgroup', ...rest];
   const why = mounted ? 'this is not root' : 'no writable cgroup v2 is mounted';
   process.stdout.write(`Containment "cgroup" is not tested here: ${why}.\n`);
-  return ['group'];
+  return rest;
 }
 
 /** One way in which a worker may hold trees here. */
@@ -96,10 +97,13 @@ export interface Mode {
 export function expectedModes(): Mode[] {
   const { available } = nativeState();
   if (!available) process.stdout.write('Nothing is tested with libc here: koffi cannot be loaded.\n');
-  return expectedContainments().flatMap((containment) => [
-    ...(available ? [{ name: containment, containment, native: 'auto' as const }] : []),
-    { name: `${containment} without libc`, containment, native: 'off' as const },
-  ]);
+  return expectedContainments().flatMap((containment): Mode[] => {
+    const without: Mode = { name: `${containment} without libc`, containment, native: 'off' };
+    if (!available) return [without];
+    const withLibc: Mode = { name: containment, containment, native: 'auto' };
+    // Descent is made of libc; marks are what is taken where there is none.
+    return containment === 'descent' ? [withLibc] : containment === 'marks' ? [without] : [withLibc, without];
+  });
 }
 
 export const FIXTURES = resolve(__dirname, '../fixtures');
@@ -131,7 +135,14 @@ export class TestHost {
     const tag = randomUUID();
     const dataDir = options.dataDir ?? mkdtempSync(join(tmpdir(), 'belay-spawner-'));
     const workerId = options.workerId ?? `test-${tag}`;
-    const host = await createProcessHost({ ...options, workerId, dataDir, containment, native });
+    const host = await createProcessHost({
+      ownsProcess: true,
+      ...options,
+      workerId,
+      dataDir,
+      containment,
+      native,
+    });
     return new TestHost(host, tag, dataDir, workerId);
   }
 

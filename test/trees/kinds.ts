@@ -27,6 +27,8 @@ export interface Kind {
   readonly lanes?: number;
   /** Done to the complete tree before the stop is asked for. @returns what is done when the round is over. */
   before?(agent: AgentProcess): Promise<(() => void) | void>;
+  /** Where Belay ends some of it as soon as it sees it, before any stop: then the rest is the tree. */
+  readonly endedOnSightIn?: Containment;
   /** Where Belay is known not to see it (docs/proof-of-stop.md): the table shows the survivors, and the run goes on. */
   readonly unseenIn?: Containment;
   /** Why it cannot be made on this machine; undefined when it can. */
@@ -93,7 +95,8 @@ export const KINDS: readonly Kind[] = [
     name: 'unmarked',
     fixture: 'unmarked.sh',
     noted: 3,
-    unseenIn: 'group',
+    endedOnSightIn: 'descent',
+    unseenIn: 'marks',
     isSo: (tree) => elsewhere(tree).length === 1 && orphans(tree).length === 1,
   },
   {

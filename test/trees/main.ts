@@ -1,12 +1,10 @@
-import { isBelayError } from '#libs/contracts';
+import { CONTAINMENTS, isBelayError } from '#libs/contracts';
 import type { Containment } from '#libs/spawner';
 import { runCampaign, say } from '../support/campaign-main';
 import { readArguments, type Asked } from './arguments';
 import type { Kind } from './kinds';
 import { openHost, runKind, type Outcome } from './run-kind';
 import { heading, row, skippedRow, summary, toJson, type Skipped } from './table';
-
-const CONTAINMENTS: readonly Containment[] = ['cgroup', 'group'];
 
 async function main(args: readonly string[], signal: AbortSignal): Promise<number> {
   const asked = readArguments(args);

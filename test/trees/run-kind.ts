@@ -67,6 +67,7 @@ export async function openHost(
       workerId: folder.slice(folder.lastIndexOf('/') + 1),
       dataDir: folder,
       containment,
+      ownsProcess: true,
       killWaitMs: KILL_WAIT_MS,
       drainMs: DRAIN_MS,
     });
@@ -86,7 +87,13 @@ export async function runKind(kind: Kind, containment: Containment, options: Run
   try {
     const lane = async (): Promise<void> => {
       while (rounds.length < options.rounds && options.signal?.aborted !== true) {
-        const round = new Round(rounds.length + 1, kind, folder, kind.unseenIn === containment);
+        const round = new Round(
+          rounds.length + 1,
+          kind,
+          folder,
+          kind.unseenIn === containment,
+          kind.endedOnSightIn === containment,
+        );
         rounds.push(round);
         await round.run(host);
         options.onRound?.(rounds.filter(({ done }) => done).length);
@@ -126,6 +133,7 @@ class Round {
     private readonly kind: Kind,
     folder: string,
     private readonly isUnseen: boolean,
+    private readonly isCutShort: boolean,
   ) {
     this.#notes = join(folder, `tree-${number}`);
     writeFileSync(this.#notes, '');
@@ -192,16 +200,21 @@ class Round {
   async #complete(agent: AgentProcess): Promise<void> {
     const leader = agent.identity.pid;
     const deadline = performance.now() + COMPLETE_WITHIN_MS;
-    while (
-      noted(this.#notes).length < this.kind.noted ||
-      !this.kind.isSo({ leader, alive: living(this.#notes) })
-    ) {
+    while (!this.#isComplete(leader)) {
       if (performance.now() > deadline) {
         void agent.stop({ mode: 'immediate', graceMs: 0 });
         throw new Error(`did not become a tree of this kind within ${COMPLETE_WITHIN_MS} ms`);
       }
       await pause(POLL_MS);
     }
+  }
+
+  #isComplete(leader: number): boolean {
+    const alive = living(this.#notes);
+    const count = noted(this.#notes).length;
+    if (count >= this.kind.noted && this.kind.isSo({ leader, alive })) return true;
+    // Its first process lives, it has had others, and they are gone.
+    return this.isCutShort && count > 1 && alive.length === 1 && alive[0]?.pid === leader;
   }
 
   #judge(alive: readonly Entry[]): void {

@@ -43,7 +43,7 @@ export function isKnown({ kind, containment, survived }: Outcome): boolean {
 
 /** What is not tested here, and why. */
 export function skippedRow({ kind, containment, skipped }: Skipped): string {
-  return `${columns([kind ?? 'every kind', containment ?? 'both'])}  skipped: ${skipped}`;
+  return `${columns([kind ?? 'every kind', containment ?? 'all'])}  skipped: ${skipped}`;
 }
 
 /** An outcome as a program reads it; times are milliseconds from asked to proved dead. */

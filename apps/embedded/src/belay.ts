@@ -230,6 +230,7 @@ class EmbeddedBelay implements Belay {
       workerId,
       settings,
       log: this.log,
+      ownsProcess: false,
       http: false,
       hooks: {
         onLost: () => this.giveUp(worker),

@@ -18,7 +18,13 @@ import {
 } from '#libs/killswitch';
 import { LifecycleModule, LifecycleService, type Phases } from '#libs/lifecycle';
 import { allOrNothing, type GiveBack, type ServiceLog } from '#libs/service';
-import { AgentRunner, createProcessHost, SpawnerModule, type SpawnerOptions } from '#libs/spawner';
+import {
+  AgentRunner,
+  createProcessHost,
+  SpawnerModule,
+  type Escapee,
+  type SpawnerOptions,
+} from '#libs/spawner';
 import { Valkey, ValkeyModule } from '#libs/valkey';
 import { StoredEnds } from '#libs/worker';
 import { startBreakGlassServer } from './break-glass-server';
@@ -37,6 +43,8 @@ export interface CreateWorkerOptions {
   readonly settings: Settings & { readonly valkeyUrl: string };
   readonly log: ServiceLog;
   readonly hooks: WorkerHooks;
+  /** Nothing else in this process starts processes. */
+  readonly ownsProcess: boolean;
   /** Serve health and metrics over HTTP, at `httpHost` and `workerHttpPort`. */
   readonly http: boolean;
 }
@@ -89,6 +97,8 @@ async function make(options: CreateWorkerOptions, parts: GiveBack): Promise<Work
       dataDir,
       containment: settings.containment,
       native: settings.native,
+      ownsProcess: options.ownsProcess,
+      onEscapee: (escapee) => void tellEscapee(escapee),
       ...(settings.cgroupParent === undefined ? {} : { cgroupParent: settings.cgroupParent }),
     }),
     async (made) => made.close(),
@@ -114,6 +124,13 @@ async function make(options: CreateWorkerOptions, parts: GiveBack): Promise<Work
     }),
     async (made) => made.close(),
   );
+  const tellEscapee = async (escapee: Escapee): Promise<void> => {
+    log.warn({ ...escapee }, 'a process that hides whose it is came from an agent');
+    await app
+      .get(LifecycleService)
+      .workers.tellEscapee(workerId, escapee)
+      .catch((error: unknown) => log.warn({ err: error }, 'the escapee could not be told'));
+  };
   const runner = app.get(AgentRunner);
   valkey.quarantine.onFound = ({ message, details }) =>
     log.error({ key: details['key'] }, `${message}. It is set aside`);

@@ -19,6 +19,7 @@ runAsProcess('worker', async (drain) => {
     settings: { ...settings, valkeyUrl: settings.valkeyUrl ?? '' },
     log,
     hooks: { onLost: () => drain('lost') },
+    ownsProcess: true,
     http: true,
   });
   return {

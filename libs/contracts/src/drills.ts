@@ -1,3 +1,4 @@
+import type { Containment } from './evidence';
 import type { ExecutionId, OrderId, WorkerId } from './ids';
 import type { TargetOutcome } from './orders';
 
@@ -43,7 +44,7 @@ export interface ArmedAnswer {
   readonly armed: boolean;
   /** From asking to its answer. Milliseconds. */
   readonly afterMs?: number;
-  readonly containment?: 'cgroup' | 'group';
+  readonly containment?: Containment;
   /** The process beside the worker that ends its trees when it dies has answered. */
   readonly guardian?: boolean;
   readonly running?: number;

@@ -1,9 +1,26 @@
+/** How process trees are held together, best first (docs/process-signals.md). */
+export const CONTAINMENTS = ['cgroup', 'descent', 'marks'] as const;
+export type Containment = (typeof CONTAINMENTS)[number];
+
 /**
  * What proves that a process tree is gone. `exit` is the exit event of the process we started; `cgroup-empty` is
- * `populated 0`; `sweep-empty` is two passes over /proc in a row without a process of the tree. `lease-expired`
+ * `populated 0`; `descent-empty` is that no child of a worker from which nothing can leave is of the tree; `sweep-empty`
+ * is two passes over /proc in a row without a process of the tree. `lease-expired`
  * is no proof: it stays `unconfirmed` (docs/process-signals.md).
  */
-export type EvidenceKind = 'exit' | 'cgroup-empty' | 'sweep-empty' | 'not-started' | 'lease-expired';
+export type EvidenceKind =
+  'exit' | 'cgroup-empty' | 'descent-empty' | 'sweep-empty' | 'not-started' | 'lease-expired';
+
+/** What a proof rests on: the kernel, or marks that an agent could strip on purpose. */
+export type Grade = 'kernel' | 'marks';
+
+const BY_KERNEL: ReadonlySet<EvidenceKind> = new Set(['cgroup-empty', 'descent-empty', 'not-started']);
+
+/** The grade of a report's proof; undefined where nothing is proved. */
+export function gradeOf({ proved, evidence }: Pick<StopReport, 'proved' | 'evidence'>): Grade | undefined {
+  if (!proved) return undefined;
+  return evidence.some(({ kind }) => BY_KERNEL.has(kind)) ? 'kernel' : 'marks';
+}
 
 export interface Evidence {
   readonly kind: EvidenceKind;
@@ -31,7 +48,7 @@ export interface SentSignal {
 
 /** What the worker did and saw while it ended one process tree. */
 export interface StopReport {
-  readonly containment: 'cgroup' | 'group';
+  readonly containment: Containment;
   /** True only when the whole tree was seen dead. */
   readonly proved: boolean;
   readonly processes: readonly SeenProcess[];

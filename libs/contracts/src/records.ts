@@ -1,6 +1,6 @@
 import type { AgentId, ExecutionId, OrderId, WorkerId } from './ids';
 import type { AgentState, ExecutionState, NodeState, WorkerState } from './states';
-import type { StopReport } from './evidence';
+import type { Containment, StopReport } from './evidence';
 
 /** Why an execution was stopped, or an agent ended before its time. */
 export const STOP_REASONS = [
@@ -124,7 +124,7 @@ export interface AgentRecord {
   readonly pid?: number;
   /** Start time of that pid, clock ticks since boot: with the pid and the boot id it names one process. */
   readonly pidStartTime?: string;
-  readonly containment?: 'cgroup' | 'group';
+  readonly containment?: Containment;
   readonly createdAt: number;
   readonly startedAt?: number;
   readonly completedAt?: number;
@@ -203,7 +203,7 @@ export interface WorkerRecord {
   readonly bootId: string;
   readonly pools: readonly string[];
   readonly concurrency: number;
-  readonly containment: 'cgroup' | 'group';
+  readonly containment: Containment;
   readonly httpPort?: number;
   readonly createdAt: number;
   readonly startedAt?: number;

@@ -1,10 +1,11 @@
+import type { Containment } from '#libs/contracts';
 import type { Valkey } from '#libs/valkey';
 
 const ANSWERS_KEPT_MS = 60_000;
 
 /** What a worker's guard says of itself. */
 export interface GuardAnswer {
-  readonly containment: 'cgroup' | 'group';
+  readonly containment: Containment;
   /** The process beside it runs and answers. */
   readonly guardian: boolean;
   readonly running: number;

@@ -36,7 +36,7 @@ beforeEach(async () => {
     onError: (error) => {
       throw error;
     },
-    describe: async () => ({ containment: 'group', guardian: true, running: 0 }),
+    describe: async () => ({ containment: 'marks', guardian: true, running: 0 }),
   });
   await life.workers.register(WORKER, { pools: 'default' }, 60_000);
 });

@@ -39,7 +39,7 @@ async function runningAgent(): Promise<string> {
   const [job] = (await life.executions.advance(id)).entries;
   const claim = await life.agents.claim(job!, 'wrk_1', 'token');
   if (!claim.claimed) throw new Error(claim.why);
-  await life.agents.started(claim.fence, { pid: 1, pidStartTime: '1', containment: 'group' });
+  await life.agents.started(claim.fence, { pid: 1, pidStartTime: '1', containment: 'marks' });
   return job!.agentId;
 }
 

@@ -13,7 +13,7 @@ import { OrderStore } from './order-store';
 const WORKER = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ';
 const HOUR = 3_600_000;
 const REPORT: StopReport = {
-  containment: 'group',
+  containment: 'marks',
   proved: true,
   processes: [],
   signals: [],
@@ -71,7 +71,7 @@ async function startNext(id: string): Promise<Running> {
   const [job] = (await life.executions.advance(id)).entries;
   const claim = await life.agents.claim(job!, WORKER, ulid());
   if (!claim.claimed) throw new Error(claim.why);
-  await life.agents.started(claim.fence, { pid: 1, pidStartTime: '1', containment: 'group' });
+  await life.agents.started(claim.fence, { pid: 1, pidStartTime: '1', containment: 'marks' });
   return { id, agentId: job!.agentId, fence: claim.fence };
 }
 

@@ -1,4 +1,5 @@
 import {
+  type Containment,
   NotFoundError,
   parseAgentId,
   type AgentJob,
@@ -183,7 +184,7 @@ export class AgentStore {
   /** spawning → running. `stopping` says that a stop has begun meanwhile: kill what was just spawned. */
   async started(
     fence: Fence,
-    process: { pid: number; pidStartTime: string; containment: 'cgroup' | 'group' },
+    process: { pid: number; pidStartTime: string; containment: Containment },
   ): Promise<{ stopping: boolean; orderId?: string; reason?: StopReason }> {
     const reply = await this.scripts.json('startAgent', executionOf(fence.agentId), [
       ...args(fence),

@@ -28,7 +28,7 @@ async function claimOne(entry: DispatchEntry | undefined) {
     'l',
     'x',
   );
-  await life.agents.started(claim.fence, { pid: 1, pidStartTime: '1', containment: 'group' });
+  await life.agents.started(claim.fence, { pid: 1, pidStartTime: '1', containment: 'marks' });
   return claim.fence;
 }
 
@@ -81,7 +81,7 @@ it('R51 never removes what has an attempt that nobody has seen dead, and goes pa
   const [lost] = await life.agents.unproved();
   const agentId = lost?.id ?? '';
   await life.agents.prove(agentId, WORKER, {
-    containment: 'group',
+    containment: 'marks',
     proved: true,
     processes: [],
     signals: [],

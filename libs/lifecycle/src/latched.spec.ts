@@ -66,7 +66,7 @@ async function claim(job: DispatchEntry, owner = WORKER): Promise<Fence> {
 }
 
 const REPORT: StopReport = {
-  containment: 'group',
+  containment: 'marks',
   proved: true,
   processes: [],
   signals: [],
@@ -400,7 +400,7 @@ it('R36 a node with thousands of dependants opens them in pieces, each once; ski
   const fan = Array.from({ length: 1_700 }, (_, i) => node(`n${i}`, { dependsOn: ['root'] }));
   const good = await create([node('root'), ...fan, node('last', { dependsOn: fan.map((one) => one.id) })]);
   const fence = await claim(await first(good));
-  await life.agents.started(fence, { pid: 1, pidStartTime: '1', containment: 'group' });
+  await life.agents.started(fence, { pid: 1, pidStartTime: '1', containment: 'marks' });
   const done = await life.agents.finish(fence, { state: 'completed' });
   const opened = [...done.entries, ...(await advanceAll(life, good))];
   expect(new Set(opened.map(({ nodeId }) => nodeId)).size).toBe(1_700);

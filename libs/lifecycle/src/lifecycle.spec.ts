@@ -38,7 +38,7 @@ async function claim(job: AgentJob, owner = worker): Promise<Fence> {
   return granted.fence;
 }
 
-const process = { pid: 4242, pidStartTime: '99', containment: 'group' as const };
+const process = { pid: 4242, pidStartTime: '99', containment: 'marks' as const };
 
 async function runTo(job: AgentJob, outcome: AgentOutcome) {
   const fence = await claim(job);
@@ -546,7 +546,7 @@ describe('R24 listing', () => {
     await life.agents.finish(fence, {
       ...failed(),
       report: {
-        containment: 'group',
+        containment: 'marks',
         proved: true,
         processes: [],
         signals: [],
@@ -621,7 +621,7 @@ describe('workers', () => {
     const id = 'wrk_short';
     const first = await life.workers.register(
       id,
-      { pools: 'a,b', containment: 'group', concurrency: '4' },
+      { pools: 'a,b', containment: 'marks', concurrency: '4' },
       1,
     );
     expect(first).toMatchObject({ state: 'idle' });

@@ -7,7 +7,7 @@ import { LifecycleService } from './lifecycle.service';
 
 const WORKER = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ';
 const REPORT: StopReport = {
-  containment: 'group',
+  containment: 'marks',
   proved: true,
   processes: [],
   signals: [],
@@ -41,7 +41,7 @@ async function begin(...nodes: Parameters<typeof spec>[0]): Promise<{ id: string
   for (const entry of entries) {
     const granted = await life.agents.claim(entry, WORKER, 'token');
     if (!granted.claimed) throw new Error(granted.why);
-    await life.agents.started(granted.fence, { pid: 1, pidStartTime: '1', containment: 'group' });
+    await life.agents.started(granted.fence, { pid: 1, pidStartTime: '1', containment: 'marks' });
     fences.push(granted.fence);
   }
   return { id, fences };

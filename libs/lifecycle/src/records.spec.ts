@@ -37,7 +37,7 @@ describe('R5 what records keep', () => {
     try {
       const from = await valkey.timeAt(valkey.keys.control);
       const { id, job, fence } = await begin(node('a'));
-      await life.agents.started(fence, { pid: 1, pidStartTime: '1', containment: 'group' });
+      await life.agents.started(fence, { pid: 1, pidStartTime: '1', containment: 'marks' });
       await life.agents.finish(fence, { state: 'completed' });
       await life.workers.register('wrk_skewed', { pools: 'a' }, 60_000);
       await life.workers.transition('wrk_skewed', 'running');
@@ -70,11 +70,11 @@ describe('R5 what records keep', () => {
 
   it('each is set once: what comes again, or later and different, changes none of them', async () => {
     const { id, job, fence } = await begin(node('a'));
-    await life.agents.started(fence, { pid: 1, pidStartTime: '1', containment: 'group' });
+    await life.agents.started(fence, { pid: 1, pidStartTime: '1', containment: 'marks' });
     const started = (await life.agents.get(job.agentId)).startedAt;
     const began = (await life.executions.get(id)).startedAt;
     await tick();
-    await life.agents.started(fence, { pid: 1, pidStartTime: '1', containment: 'group' });
+    await life.agents.started(fence, { pid: 1, pidStartTime: '1', containment: 'marks' });
     await life.executions.pause(id, { mode: 'drain', actor: 'bob' });
     await life.executions.resume(id, 'bob');
     expect((await life.agents.get(job.agentId)).startedAt).toBe(started);
@@ -129,7 +129,7 @@ describe('R5 what records keep', () => {
   it('the report of a stop is read as it was told, also where it says most or nothing', async () => {
     const seen = { pid: 7, startTime: '70', command: 'sh' };
     const quiet: StopReport = {
-      containment: 'group',
+      containment: 'marks',
       proved: true,
       processes: [],
       signals: [],

@@ -23,7 +23,7 @@ async function create(
 async function claim(job: DispatchEntry): Promise<Extract<Claim, { claimed: true }>> {
   const granted = await life.agents.claim(job, WORKER, `token-${job.agentId}`);
   if (!granted.claimed) throw new Error(`claim refused: ${granted.why}`);
-  await life.agents.started(granted.fence, { pid: 1, pidStartTime: '1', containment: 'group' });
+  await life.agents.started(granted.fence, { pid: 1, pidStartTime: '1', containment: 'marks' });
   return granted;
 }
 
@@ -270,7 +270,7 @@ it('any graph, any ends, any retries: a node completes once, after what it depen
           if (end === 'stop') await life.executions.stop(id, { reason: 'user_abort' });
           const state = end === 'stop' ? 'killed' : end;
           const result = `${job.nodeId} in attempt ${job.attempt}`;
-          await life.agents.started(granted.fence, { pid: 1, pidStartTime: '1', containment: 'group' });
+          await life.agents.started(granted.fence, { pid: 1, pidStartTime: '1', containment: 'marks' });
           const { entries } = await life.agents.finish(granted.fence, {
             state,
             ...(state === 'completed' ? { result } : { error: { code: 'X', message: 'x' } }),

@@ -10,6 +10,7 @@ import { corrupt, parseStored, type ScriptReply, type ScriptRunner, type Valkey 
 import { decodeWorker } from './decode';
 import { accepted } from './refusals';
 
+const ESCAPEE_TOLD_MS = 3_600_000;
 const PROOF_KEPT_MS = 30 * 24 * 3_600_000;
 
 /** The first process of a tree, as its agent's record has it. */
@@ -157,6 +158,27 @@ export class WorkerStore {
   async lost(): Promise<string[]> {
     const { redis, keys } = this.valkey;
     return redis.zrange(keys.shard(keys.control, 'lost'), 0, '99');
+  }
+
+  /** An orphan that bears no sign of an agent was found on a worker. Repeatable: told once for each process. */
+  async tellEscapee(
+    id: string,
+    escapee: {
+      readonly pid: number;
+      readonly startTime: string;
+      readonly command: string;
+      readonly killed: boolean;
+    },
+  ): Promise<void> {
+    const { keys, scripts } = this.valkey;
+    const { pid, startTime } = escapee;
+    await scripts.run('tellEscapee', keys.shard(keys.control, `escapee:${id}:${pid}:${startTime}`), [
+      keys.control,
+      id,
+      this.settings,
+      JSON.stringify(escapee),
+      ESCAPEE_TOLD_MS,
+    ]);
   }
 
   /**

@@ -25,7 +25,7 @@ async function fanIn(count: number, result: unknown): Promise<{ id: string; last
   for (const entry of await advanceAll(life, id)) {
     const claim = await life.agents.claim(entry, 'wrk_x', 't');
     if (!claim.claimed) throw new Error(claim.why);
-    await life.agents.started(claim.fence, { pid: 1, pidStartTime: '1', containment: 'group' });
+    await life.agents.started(claim.fence, { pid: 1, pidStartTime: '1', containment: 'marks' });
     await life.agents.finish(claim.fence, { state: 'completed', result });
   }
   return { id, last };

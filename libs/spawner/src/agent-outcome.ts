@@ -62,7 +62,7 @@ function stopOf(cause: StopCause): Pick<AgentOutcome, 'reason' | 'actor' | 'orde
 
 /** There never was a process. */
 export const NOT_STARTED: StopReport = {
-  containment: 'group',
+  containment: 'marks',
   proved: true,
   processes: [],
   signals: [],

@@ -53,7 +53,7 @@ async function nextJob(over: Parameters<typeof node>[1] = {}): Promise<AgentJob>
 class FakeProcess implements AgentProcess {
   readonly agentId = job.agentId;
   readonly identity = { pid: 1, startTime: '1', bootId: 'b' };
-  readonly containment = 'group';
+  readonly containment = 'marks';
   readonly unappliedLimits = [];
   readonly badLines = 0;
   readonly lostBytes = 0;
@@ -69,7 +69,7 @@ class FakeProcess implements AgentProcess {
 
   end(over: Partial<StopReport>, exit: Partial<ExitReport> = { exitCode: null, signal: 'SIGTERM' }): void {
     const report: StopReport = {
-      containment: 'group',
+      containment: 'marks',
       proved: true,
       processes: [],
       signals: [],

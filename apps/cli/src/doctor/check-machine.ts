@@ -64,11 +64,13 @@ export async function checkContainment(
     return warn('containment', 'not known: the orchestrator could not tell which workers run');
   if (kinds.length === 0) return warn('containment', 'unknown until a worker runs', 'belay up');
   if (kinds.every((kind) => kind === 'cgroup')) return ok('containment', 'cgroup: a whole tree dies at once');
+  if (kinds.every((kind) => kind !== 'marks'))
+    return ok('containment', `${kinds.join(' and ')}: nothing that an agent starts can leave unseen`);
   const why = found?.note === undefined ? '' : ` (${found.note})`;
   return warn(
     'containment',
     `${kinds.join(' and ')}${why}`,
-    'process groups and sweeps work; a delegated cgroup v2 directory is stronger (BELAY_CGROUP_PARENT)',
+    'an agent that strips its marks on purpose is not seen: delegate a cgroup v2 directory (BELAY_CGROUP_PARENT), or install koffi',
   );
 }
 

@@ -41,6 +41,15 @@ export function oneOf<const T extends readonly string[]>(words: T): SettingKind<
   };
 }
 
+/** One of these words, or an earlier name of one. */
+export function oneOfOr<const T extends readonly string[]>(
+  words: T,
+  earlier: Readonly<Record<string, T[number]>>,
+): SettingKind<T[number]> {
+  const kind = oneOf(words);
+  return { ...kind, parse: (given) => kind.parse(earlier[given] ?? given) };
+}
+
 export function text(rule: string, pattern: RegExp): SettingKind<string> {
   return { rule, parse: (value) => (pattern.test(value) ? value : undefined), format: String };
 }

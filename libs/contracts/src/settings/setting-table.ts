@@ -1,7 +1,17 @@
+import { CONTAINMENTS } from '../evidence';
 import { NAME_PATTERN } from '../spec-validation/fields';
 import { DEFAULT_GRACE_MS, DEFAULT_POOL, SPEC_LIMITS } from '../spec';
 import { formatDuration } from './parse-duration';
-import { duration, names, oneOf, type SettingKind, text, valkeyUrl, wholeNumber } from './setting-kinds';
+import {
+  duration,
+  names,
+  oneOf,
+  oneOfOr,
+  type SettingKind,
+  text,
+  valkeyUrl,
+  wholeNumber,
+} from './setting-kinds';
 import { LOG_LEVELS, type Settings } from './settings.types';
 
 /** One variable of the environment. */
@@ -197,9 +207,11 @@ export const SETTINGS: readonly Setting[] = [
   setting({
     name: 'BELAY_CONTAINMENT',
     key: 'containment',
-    kind: oneOf(['auto', 'cgroup', 'group']),
+    // `group` was the name of `marks`.
+    kind: oneOfOr(['auto', ...CONTAINMENTS], { group: 'marks' }),
     fallback: 'auto',
-    description: 'How process trees are held: the best there is, cgroup v2, or process groups',
+    description:
+      'How process trees are held: the best there is; a cgroup v2 each; descent from the worker; or marks',
   }),
   setting({
     name: 'BELAY_CGROUP_PARENT',

@@ -1,3 +1,5 @@
+import type { Containment } from '../evidence';
+
 /** Where a setting's value came from: the environment, its fixed default, or other settings. */
 export type SettingSource = 'environment' | 'default' | 'derived';
 
@@ -40,7 +42,7 @@ export interface Settings {
   readonly maxEnded: number;
   /** Bound on what the state takes of a server's memory; absent: nine tenths of its maxmemory. */
   readonly maxStateMb?: number;
-  readonly containment: 'auto' | 'cgroup' | 'group';
+  readonly containment: 'auto' | Containment;
   /** cgroup v2 directory under which agents' cgroups are made; absent: looked for. */
   readonly cgroupParent?: string;
   /** `off`: processes are handled with Node's own means only. */

@@ -63,5 +63,5 @@ export function applyLimits(group: Cgroup, limits: NodeLimits): UnappliedLimit[]
 export function unlimited(limits: NodeLimits): UnappliedLimit[] {
   return (Object.keys(FILES) as (keyof NodeLimits)[])
     .filter((limit) => limits[limit] !== undefined)
-    .map((limit) => ({ limit, reason: 'limits need cgroup containment; this worker uses process groups' }));
+    .map((limit) => ({ limit, reason: 'limits need cgroup containment; this worker has none' }));
 }

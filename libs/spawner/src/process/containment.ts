@@ -1,34 +1,54 @@
 import { join } from 'node:path';
-import { BelayError } from '#libs/contracts';
+import { BelayError, type Containment } from '#libs/contracts';
 import { Cgroup } from './cgroup';
 import { enableControllers } from './cgroup-limits';
 import { locateCgroup, tryCgroup } from './cgroup-locate';
-import type { Containment, ProcessHostOptions } from './process-host.types';
+import { descentMissing } from './descent';
+import type { ProcessHostOptions } from './process-host.types';
 
 /** The containment a worker ended up with. */
 export interface ChosenContainment {
   readonly containment: Containment;
   /** The worker's own cgroup; its agents' are below. */
   readonly cgroup?: Cgroup;
-  /** Why it is not `cgroup`, where that was not asked for. */
+  /** Why it is nothing better, where nothing was asked for. */
   readonly note?: string;
 }
 
-type Asked = Pick<ProcessHostOptions, 'containment' | 'cgroupParent' | 'workerId'>;
+type Asked = Pick<ProcessHostOptions, 'containment' | 'cgroupParent' | 'workerId' | 'native'>;
 
 /**
- * Makes the worker's cgroup and tries it out, or falls back to process groups under `auto`.
- * @throws BelayError INVALID_SETTINGS when `cgroup` was asked for and cannot be had, or the cgroup is in use.
+ * The best containment there is under `auto`, else the one asked for. Makes the worker's cgroup and tries it out.
+ * @throws BelayError INVALID_SETTINGS when what was asked for cannot be had, or the cgroup is in use.
  */
 export function chooseContainment(asked: Asked): ChosenContainment {
-  if (asked.containment === 'group') return { containment: 'group' };
-  const found = openCgroup(asked);
-  if ('cgroup' in found) return { containment: 'cgroup', cgroup: found.cgroup };
-  if (asked.containment === 'auto') return { containment: 'group', note: found.reason };
-  throw new BelayError(
+  const reasons: string[] = [];
+  if (asked.containment === 'cgroup' || asked.containment === 'auto') {
+    const found = openCgroup(asked);
+    if ('cgroup' in found) return { containment: 'cgroup', cgroup: found.cgroup };
+    if (asked.containment === 'cgroup')
+      throw cannotBeHad('cgroup', found.reason, 'Delegate a cgroup v2 directory to the worker');
+    reasons.push(`no cgroup: ${found.reason}`);
+  }
+  if (asked.containment === 'descent' || asked.containment === 'auto') {
+    const missing = descentMissing(asked.native);
+    if (missing === undefined) return { containment: 'descent', ...noteOf(reasons) };
+    if (asked.containment === 'descent')
+      throw cannotBeHad('descent', missing, 'Install koffi (npm ci --include=optional)');
+    reasons.push(`no descent: ${missing}`);
+  }
+  return { containment: 'marks', ...noteOf(reasons) };
+}
+
+function noteOf(reasons: readonly string[]): { note?: string } {
+  return reasons.length === 0 ? {} : { note: reasons.join('; ') };
+}
+
+function cannotBeHad(containment: Containment, reason: string, advice: string): BelayError {
+  return new BelayError(
     'INVALID_SETTINGS',
-    `Containment "cgroup" cannot be had: ${found.reason}. Delegate a cgroup v2 directory to the worker, or set BELAY_CONTAINMENT=auto.`,
-    { details: { reason: found.reason } },
+    `Containment "${containment}" cannot be had: ${reason}. ${advice}, or set BELAY_CONTAINMENT=auto.`,
+    { details: { reason } },
   );
 }
 

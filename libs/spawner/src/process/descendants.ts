@@ -33,7 +33,8 @@ function childStat(pid: number, parent: number): ProcStat | undefined {
   return stat?.parent === parent && isRunning(stat) ? stat : undefined;
 }
 
-function childrenOf({ pid, threads }: ProcStat): number[] {
+/** Pids of the children of one process; empty when it is gone. */
+export function childrenOf({ pid, threads }: Pick<ProcStat, 'pid' | 'threads'>): number[] {
   const tasks = threads > 1 ? tasksOf(pid) : [String(pid)];
   return tasks.flatMap((task) => {
     const text = readKernelFile(`/proc/${pid}/task/${task}/children`) ?? '';

@@ -21,7 +21,7 @@ const member = (pid: number, name: Member['name'], hidden = false): Member => ({
 });
 
 class FakeTree implements ProcessTree {
-  readonly containment = 'group';
+  readonly containment = 'marks';
   readonly leader: Member;
   readonly signals: string[] = [];
   private readonly living: Set<Member>;

@@ -1,6 +1,8 @@
 import { BelayError, type SeenProcess } from '#libs/contracts';
 import type { Libc } from '../native';
+import type { Descent } from './descent';
 import { findDescendants } from './descendants';
+import { markOf } from './limit-mark';
 import { findMembers } from './members';
 import { findAlive, ticksSinceBoot, type PidStart, type ProcStat } from './proc-stat';
 import { toSeen, type ProcessTree } from './process-tree';
@@ -10,12 +12,29 @@ import type { Sweep, Sweeper } from './sweep';
 
 const FREEZE_ROUNDS = 20;
 
+/** What a tree without a cgroup is known by, and with what it is looked for. */
+export interface GroupTreeParts {
+  readonly leader: PidStart & { readonly command?: string };
+  readonly cookie: string;
+  readonly sweeper: Sweeper;
+  readonly libc?: Libc | undefined;
+  /** This process is a subreaper, and the sweeper goes over its descendants. */
+  readonly descent?: Descent | undefined;
+}
+
+/** Looks at our children for one proof; more are needed only while processes that may be of the tree end. */
+const MOST_LOOKS = 4;
+
 /**
- * Containment by session, process group and cookie. `kill(-pgid)` reaches the group in one step, also against forks;
- * the sweep finds who left it. What it cannot see: docs/process-signals.md, "What is not proved".
+ * Containments `descent` and `marks`. `kill(-pgid)` reaches the group in one step, also against forks; the sweep finds who
+ * left it, by descent, session, cookie and mark. They differ in the proof: under `descent` nobody can have left unseen.
+ * docs/process-signals.md, "What is not proved", says what `marks` cannot see.
  */
 export class GroupTree implements ProcessTree {
-  readonly containment = 'group';
+  readonly containment: 'descent' | 'marks';
+  readonly leader: PidStart & { readonly command?: string };
+  readonly #mark: string;
+  readonly #parts: GroupTreeParts;
   #reapedAt: number | undefined;
   /** Everyone but the leader whom the last pass found, by pid. */
   #known = new Map<number, ProcStat>();
@@ -27,21 +46,38 @@ export class GroupTree implements ProcessTree {
   /** We asked for it, and nobody has taken it back. */
   #freezing = false;
 
-  constructor(
-    readonly leader: PidStart & { readonly command?: string },
-    private readonly cookie: string,
-    private readonly sweeper: Sweeper,
-    private readonly libc?: Libc,
-  ) {}
+  constructor(parts: GroupTreeParts) {
+    this.#parts = parts;
+    this.leader = parts.leader;
+    this.#mark = markOf(parts.cookie);
+    this.containment = parts.descent === undefined ? 'marks' : 'descent';
+    parts.descent?.lineage.add(this);
+  }
 
   markReaped(): void {
     this.#reapedAt = ticksSinceBoot();
   }
 
+  /** Found to be of this tree by an earlier pass. */
+  knows({ pid, startTime }: PidStart): boolean {
+    return this.#known.get(pid)?.startTime === startTime;
+  }
+
+  /** Whether a cookie or a mark is this tree's. */
+  bears(cookieOrMark: string): boolean {
+    return cookieOrMark === this.#parts.cookie || cookieOrMark === this.#mark;
+  }
+
+  /** A session is joined by birth only, and its number stays reserved while a process of it lives (members.ts). */
+  ownsSession({ session, startTime }: ProcStat): boolean {
+    const isBefore = this.#reapedAt === undefined || Number(startTime) < this.#reapedAt;
+    return session === this.leader.pid && isBefore;
+  }
+
   /** Takes what concerns this tree out of a pass; called for every pass of the host's, whoever asked for it. */
   absorb(sweep: Sweep): void {
     const known = new Map([...this.#known].map(([pid, stat]) => [pid, stat.startTime]));
-    const marks = { leader: this.leader, cookie: this.cookie, reapedAt: this.#reapedAt, known };
+    const marks = { leader: this.leader, cookie: this.#parts.cookie, reapedAt: this.#reapedAt, known };
     // A pass sees every process that lives all through it, so who is not in it is dead and forgotten.
     this.#known = new Map();
     for (const member of findMembers(sweep, marks))
@@ -79,7 +115,7 @@ export class GroupTree implements ProcessTree {
   }
 
   async search(record: StopRecord): Promise<void> {
-    await this.sweeper.sweep();
+    await this.#parts.sweeper.sweep();
     for (const stat of this.processes()) record.saw(stat);
   }
 
@@ -90,18 +126,43 @@ export class GroupTree implements ProcessTree {
   }
 
   async proveEmpty(record: StopRecord): Promise<boolean> {
-    for (let pass = 1; pass <= 2; pass += 1) {
-      const { sound } = await this.sweeper.sweep();
-      if (!sound || !this.quiet()) {
-        for (const stat of this.processes()) record.saw(stat);
-        return false;
-      }
-    }
+    const { descent } = this.#parts;
+    if (descent !== undefined) return this.#proveByDescent(record, descent);
+    for (let pass = 1; pass <= 2; pass += 1) if (!(await this.#foundNobody(record))) return false;
     record.proof(
       'sweep-empty',
       'two passes over /proc in a row missed none that bears its marks, and found none',
     );
     return true;
+  }
+
+  async #proveByDescent(record: StopRecord, descent: Descent): Promise<boolean> {
+    for (let look = 1; look <= MOST_LOOKS; look += 1) {
+      await descent.look();
+      const verdict = this.quiet() ? descent.verdict(this) : 'alive';
+      if (verdict === 'unsure') continue;
+      if (verdict === 'alive') {
+        await this.#foundNobody(record);
+        return false;
+      }
+      if (verdict === 'kernel')
+        record.proof(
+          'descent-empty',
+          'no child of the worker is of the tree, and no descendant can leave it',
+        );
+      else
+        record.proof('sweep-empty', 'orphans of the worker are left, and say that they are of other agents');
+      return true;
+    }
+    return false;
+  }
+
+  /** One pass, with who is found in the record. */
+  async #foundNobody(record: StopRecord): Promise<boolean> {
+    const { sound } = await this.#parts.sweeper.sweep();
+    if (sound && this.quiet()) return true;
+    for (const stat of this.processes()) record.saw(stat);
+    return false;
   }
 
   onChange(): () => void {
@@ -113,7 +174,7 @@ export class GroupTree implements ProcessTree {
     for (let round = 0; round < FREEZE_ROUNDS; round += 1) {
       this.#learn();
       signalGroup(this.leader, 'SIGSTOP');
-      await this.sweeper.sweep();
+      await this.#parts.sweeper.sweep();
       // Thawed meanwhile: whoever is stopped now would stay so.
       if (!this.#freezing) return;
       const running = this.#members().filter((stat) => !isStopped(stat));
@@ -138,16 +199,25 @@ export class GroupTree implements ProcessTree {
 
   dispose(): boolean {
     this.#known.clear();
+    this.#parts.descent?.lineage.remove(this);
     return true;
   }
 
   /** Follows the chains of parents as they are now, before a signal breaks them. */
   #learn(): void {
-    for (const stat of findDescendants(this.#members())) this.#known.set(stat.pid, stat);
+    const lineage = this.#parts.descent?.lineage;
+    const members = this.#members();
+    // Who descends from a process of the tree by birth is so too; the others may only say that they are of it.
+    const born = lineage === undefined ? members : members.filter((stat) => lineage.ownerOf(stat) === this);
+    const found = findDescendants(born);
+    lineage?.learn(this, found);
+    if (born.length < members.length)
+      found.push(...findDescendants(members.filter((stat) => !born.includes(stat))));
+    for (const stat of found) this.#known.set(stat.pid, stat);
   }
 
   #signal(target: PidStart, signal: NodeJS.Signals): boolean {
-    return signalProcess(target, signal, this.libc);
+    return signalProcess(target, signal, this.#parts.libc);
   }
 
   #members(): ProcStat[] {

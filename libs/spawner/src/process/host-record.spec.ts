@@ -21,7 +21,7 @@ function record(workerId: string, over: Partial<HostRecord> = {}): void {
     workerId,
     owner: { ...ownIdentity(), startTime: '1' },
     place: hostPlace(),
-    containment: 'group',
+    containment: 'marks',
     cookie: 'c'.repeat(32),
     ...over,
   });
@@ -55,7 +55,7 @@ describe('R17 R51 workers that share a data directory', () => {
     expect(await collected()).toEqual([]);
     expect(isRecorded('w-elsewhere')).toBe(true);
     await expect(
-      createProcessHost({ workerId: 'w-elsewhere', dataDir, containment: 'group' }),
+      createProcessHost({ workerId: 'w-elsewhere', dataDir, containment: 'marks' }),
     ).rejects.toMatchObject({
       code: 'INVALID_SETTINGS',
       message: expect.stringContaining('another PID namespace or machine') as string,
@@ -82,7 +82,7 @@ describe('R17 R51 workers that share a data directory', () => {
 });
 
 describe('R51 a proof in the data directory', () => {
-  const proof: WorkerProof = { workerId: 'w-told', containment: 'group', processes: [], by: 'guardian' };
+  const proof: WorkerProof = { workerId: 'w-told', containment: 'marks', processes: [], by: 'guardian' };
 
   it('is told and removed', async () => {
     mkdirSync(join(dataDir, HOSTS_FOLDER));

@@ -8,6 +8,7 @@ import type { Cgroup } from './cgroup';
 import { applyLimits, unlimited } from './cgroup-limits';
 import { CgroupTree } from './cgroup-tree';
 import { chooseContainment, type ChosenContainment } from './containment';
+import { theDescent, type Descent, type DescentUser } from './descent';
 import { allowedEnvironment, buildEnvironment } from './environment';
 import { GroupTree } from './group-tree';
 import { Guardian } from './guardian';
@@ -19,6 +20,7 @@ import { bootId, type ProcStat } from './proc-stat';
 import type {
   AgentProcess,
   Containment,
+  Escapee,
   ProcessHost,
   ProcessHostOptions,
   ReapedWorker,
@@ -37,6 +39,8 @@ const DEFAULT_KILL_WAIT_MS = 5_000;
 const DEFAULT_DRAIN_MS = 500;
 const DEFAULT_LOG_CAP_BYTES = 16 * 1024 * 1024;
 const DEFAULT_WATCH_MS = 2_000;
+/** A look at our own descendants is cheap, and it is what ends escapees and reaps orphans. */
+const DESCENT_WATCH_MS = 250;
 /** Looking at running trees in between may take this part of the time at most. */
 const WATCH_SHARE = 0.05;
 
@@ -103,10 +107,12 @@ function requireFree(dataDir: string, workerId: string): void {
   throw new BelayError('INVALID_SETTINGS', message, { details: { workerId, pid } });
 }
 
-class Host implements ProcessHost {
+class Host implements ProcessHost, DescentUser {
   readonly containment: Containment;
+  readonly ownsProcess: boolean;
   readonly #agents = new Map<string, { readonly agent: RunningAgent; readonly tree: ProcessTree }>();
-  readonly #sweeper = new Sweeper(undefined, (sweep) => this.#absorb(sweep));
+  readonly #descent: Descent | undefined;
+  readonly #sweeper: Sweeper;
   readonly #environment = allowedEnvironment(process.env);
   readonly #turns = new TurnQueue();
   readonly #paces = makeOutputPaces();
@@ -123,8 +129,12 @@ class Host implements ProcessHost {
     private readonly libc: Libc | undefined,
   ) {
     this.containment = chosen.containment;
+    this.ownsProcess = options.ownsProcess ?? false;
+    if (this.containment === 'descent' && libc !== undefined) this.#descent = theDescent(libc);
+    this.#descent?.enter(this);
+    this.#sweeper = this.#descent?.sweeper ?? new Sweeper(undefined, (sweep) => this.#absorb(sweep));
     this.#pipes = new PipePool(records.pipesFolder(options.dataDir, options.workerId));
-    if (this.containment === 'group') this.#watchLater();
+    if (this.containment !== 'cgroup') this.#watchLater();
   }
 
   get containmentNote(): string | undefined {
@@ -141,6 +151,10 @@ class Host implements ProcessHost {
 
   guardianAnswers(): Promise<boolean> {
     return this.guardian.answers();
+  }
+
+  onEscapee(escapee: Escapee): void {
+    this.options.onEscapee?.(escapee);
   }
 
   agents(): AgentProcess[] {
@@ -266,7 +280,7 @@ class Host implements ProcessHost {
 
   #treeOf(leader: ProcStat, cookie: string, cgroup: Cgroup | undefined): ProcessTree {
     return cgroup === undefined
-      ? new GroupTree(leader, cookie, this.#sweeper, this.libc)
+      ? new GroupTree({ leader, cookie, sweeper: this.#sweeper, libc: this.libc, descent: this.#descent })
       : new CgroupTree(leader, cookie, cgroup, this.#sweeper, this.libc);
   }
 
@@ -276,12 +290,19 @@ class Host implements ProcessHost {
 
   /** Who was seen once stays known, also if it hides later: so running trees are looked at now and then. */
   #watchLater(): void {
-    const paceMs = Math.max(this.options.watchMs ?? DEFAULT_WATCH_MS, this.#sweeper.lastPassMs / WATCH_SHARE);
+    const often = this.#descent === undefined ? DEFAULT_WATCH_MS : DESCENT_WATCH_MS;
+    const paceMs = Math.max(this.options.watchMs ?? often, this.#sweeper.lastPassMs / WATCH_SHARE);
     this.#watchTimer = setTimeout(() => {
-      const look = this.#agents.size === 0 ? Promise.resolve() : this.#sweeper.sweep().then(() => undefined);
-      void look.catch(() => undefined).then(() => this.#closing ?? this.#watchLater());
+      void this.#watch()
+        .catch(() => undefined)
+        .then(() => this.#closing ?? this.#watchLater());
     }, paceMs);
     this.#watchTimer.unref();
+  }
+
+  async #watch(): Promise<void> {
+    if (this.#agents.size > 0) await this.#sweeper.sweep();
+    await this.#descent?.look();
   }
 
   async #close(keepProof: boolean): Promise<void> {
@@ -291,6 +312,9 @@ class Host implements ProcessHost {
     await this.#pipes.close();
     const clean = this.#agents.size === 0 && this.#removeCgroup();
     for (const agent of agents) agent.abandon();
+    // Unproved to the end: nobody looks for them here any more.
+    if (!clean && this.#descent !== undefined) for (const { tree } of this.#agents.values()) tree.dispose();
+    this.#descent?.leave(this);
     // Before the guardian and the record go: from then on nothing else says that they are dead.
     const isTold = !clean || !keepProof || this.#keepProof();
     await this.guardian.end(clean ? 'none' : 'kill');

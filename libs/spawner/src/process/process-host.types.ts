@@ -1,8 +1,15 @@
-import type { AgentMessage, ExitReport, NodeLimits, SeenProcess, StopReport } from '#libs/contracts';
+import type {
+  AgentMessage,
+  Containment,
+  ExitReport,
+  NodeLimits,
+  SeenProcess,
+  StopReport,
+} from '#libs/contracts';
+import type { Escapee } from './descent';
 import type { InputFile } from './input-file';
 
-/** How process trees are held together: a cgroup v2 per agent, or session + process group + cookie sweep. */
-export type Containment = 'cgroup' | 'group';
+export type { Containment, Escapee };
 
 /** One process for good: a pid alone names nothing, it is reused (R21). */
 export interface ProcessIdentity {
@@ -19,6 +26,13 @@ export interface ProcessHostOptions {
   /** Where the record for reaping is kept (`<dataDir>/hosts/<workerId>.json`, mode 0600). Made when absent. */
   readonly dataDir: string;
   readonly containment: 'auto' | Containment;
+  /**
+   * Nobody else in this process starts processes: an orphan that bears no sign of an agent is one's all the same, and is
+   * ended. Otherwise it may be somebody else's and is left, but no tree younger than it is proved dead. Default false.
+   */
+  readonly ownsProcess?: boolean;
+  /** Containment `descent`: an orphan without any sign of an agent was found. */
+  onEscapee?(escapee: Escapee): void;
   /** A delegated cgroup v2 directory. Default: the worker's own cgroup. */
   readonly cgroupParent?: string;
   /** `off`: nothing is asked of libc, as where koffi cannot be loaded. Default `auto`. */
@@ -38,7 +52,7 @@ export interface ProcessHostOptions {
 /** One per worker process: starts agents, ends their trees, and keeps a guardian that ends them when the worker dies. */
 export interface ProcessHost {
   readonly containment: Containment;
-  /** Why `auto` did not choose `cgroup`; undefined when it did. */
+  /** Why `auto` did not choose something better; undefined when it is the best. */
   readonly containmentNote: string | undefined;
   /** What was found of dead workers at the start, and ended. */
   readonly reaped: readonly ReapedWorker[];

@@ -20,7 +20,7 @@ export interface SweptProcess extends ProcStat {
   readonly cookies: readonly string[];
 }
 
-/** One pass over /proc. */
+/** One pass over /proc, or over a part of it. */
 export interface Sweep {
   /**
    * Whether a tree that lived all through the pass was seen. A process may fork and end after it was listed and before
@@ -54,10 +54,15 @@ export class Sweeper {
   lastPassMs = 0;
   passes = 0;
 
-  /** @param onSweep sees every pass before those who asked for it. */
+  /**
+   * @param onSweep sees every pass before those who asked for it.
+   * @param list who is looked at. Default: every process there is.
+   */
   constructor(
     private readonly variable: string = COOKIE_VARIABLE,
     private readonly onSweep: (sweep: Sweep) => void = () => {},
+    private readonly list: () => Iterable<number> = listPids,
+    private readonly mostListings = MOST_LISTINGS,
   ) {}
 
   /** The result of a pass that begins after this call. */
@@ -85,9 +90,9 @@ export class Sweeper {
     const listed = new Set<number>();
     let sliceStart = startedAt;
     let unread = true;
-    for (let listings = 0; unread && listings < MOST_LISTINGS; listings++) {
+    for (let listings = 0; unread && listings < this.mostListings; listings++) {
       unread = false;
-      for (const pid of listPids()) {
+      for (const pid of this.list()) {
         if (listed.has(pid)) continue;
         listed.add(pid);
         if (performance.now() - sliceStart > SLICE_MS) {

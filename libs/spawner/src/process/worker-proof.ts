@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { leadersProblem, type SeenProcess, type StopReport } from '#libs/contracts';
+import { CONTAINMENTS, leadersProblem, type SeenProcess, type StopReport } from '#libs/contracts';
 import { HOSTS_FOLDER, reapDeadWorkers } from './host-record';
 import type { PidStart } from './proc-stat';
 import type { Containment } from './process-host.types';
@@ -86,7 +86,7 @@ function isProofOf(workerId: string, value: unknown): value is WorkerProof {
   const proof = value as Partial<Record<keyof WorkerProof, unknown>>;
   return (
     proof.workerId === workerId &&
-    (proof.containment === 'cgroup' || proof.containment === 'group') &&
+    (CONTAINMENTS as readonly unknown[]).includes(proof.containment) &&
     (proof.by === 'guardian' || proof.by === 'reaper' || proof.by === 'worker') &&
     Array.isArray(proof.processes) &&
     leadersProblem(proof.leaders) === undefined

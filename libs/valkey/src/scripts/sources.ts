@@ -44,6 +44,7 @@ const SCRIPT_NAMES = [
   'startExecution',
   'stopExecution',
   'takeTurn',
+  'tellEscapee',
   'transitionExecution',
   'transitionWorker',
   'writeOffAgent',

@@ -1,0 +1,53 @@
+import { startFleet, eventually, type Fleet } from '../support/fleet';
+import { nativeState } from '#libs/spawner';
+import { isAlive } from '../support/proc';
+
+const state = nativeState();
+if (!state.available) process.stdout.write(`Containment "descent" is not tested here: ${state.reason}.\n`);
+const describeDescent = state.available ? describe : describe.skip;
+
+/** Leaves a deaf orphan with nothing of Belay's on it, and says its pid. */
+const HIDES = `pid=$(env -i setsid /bin/sh -c '
+     { ulimit -S -w 1 || ulimit -S -x 1; } 2>/dev/null
+     (trap "" TERM; exec sleep 600 >/dev/null 2>&1 3>&-) & echo $!' </dev/null 2>/dev/null 3>&-)
+   echo "orphan $pid"; exec sleep 600`;
+
+describeDescent('a fleet that holds its trees by descent', () => {
+  let fleet: Fleet;
+  beforeAll(async () => {
+    fleet = await startFleet({ workers: 1, env: { BELAY_CONTAINMENT: 'descent', BELAY_GRACE_MS: '300' } });
+  });
+  afterAll(async () => fleet.stop());
+
+  it('R51 R55 the worker’s record, armed and the receipt say so, and an escapee is told by an event', async () => {
+    const [worker] = (await fleet.client.workers()).items;
+    expect(worker?.containment).toBe('descent');
+    const [answered] = (await fleet.client.armed()).workers;
+    expect(answered).toMatchObject({ armed: true, containment: 'descent' });
+    const { execution } = await fleet.client.createExecution({
+      name: 'hides',
+      nodes: [{ id: 'a', run: { command: [HIDES], shell: true } }],
+    });
+    const orphan = await eventually(async () => {
+      const { items } = await fleet.client.agents({ executionId: execution.id });
+      const lines = items[0] === undefined ? [] : (await fleet.client.logs(items[0].id)).lines;
+      return Number(lines.find(({ line }) => line.startsWith('orphan '))?.line.split(' ')[1]) || undefined;
+    }, 'the orphan');
+    await eventually(async () => !isAlive(orphan), 'its end');
+    const { redis, keys } = fleet.life.valkey;
+    const told = await eventually(async () => {
+      const rows = await redis.xrange(keys.shard(keys.control, 'events'), '-', '+');
+      const events = rows
+        .map(([, fields]) => fields.join(' '))
+        .filter((text) => text.includes('agent.escapee'));
+      return events.length > 0 && events;
+    }, 'the event');
+    expect(told).toHaveLength(1);
+    expect(told[0]).toContain(`"pid":${orphan}`);
+    expect(told[0]).toContain(worker?.id);
+    const answer = await fleet.client.stop(execution.id);
+    const [target] = answer.receipt?.targets ?? [];
+    expect(target).toMatchObject({ outcome: 'killed', report: { containment: 'descent', proved: true } });
+    expect(target?.report?.evidence.map(({ kind }) => kind)).toContain('descent-empty');
+  });
+});

@@ -1,0 +1,142 @@
+import { spawn } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import { gradeOf } from '#libs/contracts';
+import { nativeState, type Escapee, type ProcessHostOptions } from '#libs/spawner';
+import { eventually, isAlive, procEntry, TestHost, type TestAgent } from '../support/proc';
+
+const state = nativeState();
+if (!state.available) process.stdout.write(`Containment "descent" is not tested here: ${state.reason}.\n`);
+const describeDescent = state.available ? describe : describe.skip;
+const mode = { containment: 'descent', native: 'auto' } as const;
+const immediate = { mode: 'immediate', graceMs: 0 } as const;
+
+/**
+ * Leaves a deaf orphan with nothing of ours on it: no environment, a session of its own, no pipe, no mark. `wearing` is
+ * the mark that it puts on instead. Says the orphan's pid.
+ */
+const leaveOrphan = (wearing = '1'): string[] => [
+  '/bin/sh',
+  '-c',
+  `pid=$(env -i setsid /bin/sh -c '
+     { ulimit -S -w ${wearing} || ulimit -S -x ${wearing}; } 2>/dev/null
+     (trap "" TERM; exec sleep 1000 >/dev/null 2>&1 3>&-) & echo $!' </dev/null 2>/dev/null 3>&-)
+   echo "orphan $pid"; echo ready; exec sleep 1000`,
+];
+
+describeDescent('containment by descent', () => {
+  let test: TestHost;
+  let told: Escapee[];
+  const begin = async (options: Partial<ProcessHostOptions> = {}): Promise<void> => {
+    told = [];
+    test = await TestHost.start(mode, { onEscapee: (escapee) => told.push(escapee), ...options });
+  };
+  afterEach(async () => test.end());
+
+  const orphanOf = async ({ line }: TestAgent): Promise<number> =>
+    Number((await line((text) => text.startsWith('orphan '))).split(' ')[1]);
+  const zombies = (): number[] =>
+    readdirSync('/proc')
+      .map(Number)
+      .filter((pid) => procEntry(pid)?.parent === process.pid && procEntry(pid)?.state === 'Z');
+
+  it('R51 ends an orphan that bears no sign of its agent on sight, and tells of it once', async () => {
+    await begin();
+    const started = await test.run(leaveOrphan());
+    const orphan = await orphanOf(started);
+    await eventually('the orphan ended', () => !isAlive(orphan), 5_000);
+    await eventually('it was told', () => told.length > 0, 5_000);
+    expect(started.agent.identity.pid).not.toBe(orphan);
+    expect(isAlive(started.agent.identity.pid)).toBe(true);
+    const { report } = await started.agent.stop(immediate);
+    expect(report.proved).toBe(true);
+    expect(told).toEqual([
+      { pid: orphan, startTime: expect.any(String), command: expect.any(String), killed: true },
+    ]);
+  });
+
+  it('R51 a stop finds it though nobody had looked before, and proves by the kernel that all are dead', async () => {
+    await begin({ watchMs: 60_000 });
+    const started = await test.run(leaveOrphan());
+    const orphan = await orphanOf(started);
+    expect(isAlive(orphan)).toBe(true);
+    const { report } = await started.agent.stop(immediate);
+    expect(report).toMatchObject({ containment: 'descent', proved: true, survivors: [] });
+    expect(report.evidence.map(({ kind }) => kind)).toContain('descent-empty');
+    expect(gradeOf(report)).toBe('kernel');
+    expect(isAlive(orphan)).toBe(false);
+  });
+
+  it('R51 where the process is shared, such an orphan is left alone and no proof is given while it lives', async () => {
+    await begin({ ownsProcess: false, killWaitMs: 200 });
+    const started = await test.run(leaveOrphan());
+    const orphan = await orphanOf(started);
+    const { report } = await started.agent.stop(immediate);
+    expect(report).toMatchObject({ proved: false });
+    expect(isAlive(orphan)).toBe(true);
+    expect(told).toMatchObject([{ pid: orphan, killed: false }]);
+    process.kill(orphan, 'SIGKILL');
+    const confirmed = await started.agent.confirmed;
+    expect(confirmed.proved).toBe(true);
+    expect(gradeOf(confirmed)).toBe('kernel');
+  });
+
+  it('R51 an orphan that is older than an agent is not its, and is in the way of no proof', async () => {
+    await begin({ ownsProcess: false, killWaitMs: 200 });
+    const one = await test.run(leaveOrphan());
+    const orphan = await orphanOf(one);
+    // Start times count in ticks of 10 ms.
+    const bornAt = Number(procEntry(orphan)?.startTime);
+    await eventually(
+      'a later tick',
+      () => Number(readFileSync('/proc/uptime', 'latin1').split(' ')[0]) * 100 > bornAt + 1,
+      5_000,
+    );
+    const other = await test.ready('deaf.sh');
+    const { report } = await other.agent.stop(immediate);
+    expect(report.proved).toBe(true);
+    expect(gradeOf(report)).toBe('kernel');
+    expect((await one.agent.stop(immediate)).report.proved).toBe(false);
+    process.kill(orphan, 'SIGKILL');
+    expect((await one.agent.confirmed).proved).toBe(true);
+  });
+
+  it('R51 an orphan that wears the mark of another agent lowers the grade of its own agent’s proof', async () => {
+    await begin({ watchMs: 60_000 });
+    const victim = await test.ready('polite.sh');
+    const limits = readFileSync(`/proc/${victim.agent.identity.pid}/limits`, 'latin1');
+    const mark = /^Max file locks +(\d+)/m.exec(limits)?.[1] ?? '';
+    const started = await test.run(leaveOrphan(mark));
+    const orphan = await orphanOf(started);
+    const { report } = await started.agent.stop(immediate);
+    // Either it was caught, or the proof says that it rests on what processes say of themselves.
+    expect(isAlive(orphan) ? gradeOf(report) : 'kernel').toBe(isAlive(orphan) ? 'marks' : 'kernel');
+    // And it ends with the agent that it says it is of.
+    expect((await victim.agent.stop(immediate)).report.proved).toBe(true);
+    expect(isAlive(orphan)).toBe(false);
+  });
+
+  it('reaps the orphans it adopts, and costs no other child its exit', async () => {
+    await begin();
+    const exits = Array.from({ length: 30 }, (_, i) => {
+      const child = spawn('/bin/sh', ['-c', `sleep 0.${i % 10}; exit ${i}`], { stdio: 'ignore' });
+      return new Promise((resolve) => child.once('exit', resolve));
+    });
+    const agents = await Promise.all(
+      Array.from({ length: 5 }, async () =>
+        test.run([
+          '/bin/sh',
+          '-c',
+          'i=0; while [ $i -lt 40 ]; do (sleep 0.05 &); i=$((i+1)); done; sleep 0.3',
+        ]),
+      ),
+    );
+    const ended = await Promise.all(agents.map(async ({ agent }) => agent.ended));
+    for (const { exitCode, report } of ended) {
+      expect(exitCode).toBe(0);
+      expect(gradeOf(report)).toBe('kernel');
+    }
+    expect(await Promise.all(exits)).toEqual(exits.map((_, i) => i));
+    await eventually('no zombie is left', () => zombies().length === 0, 5_000);
+    expect(told).toEqual([]);
+  });
+});
