@@ -47,7 +47,42 @@ describeDescent('a fleet that holds its trees by descent', () => {
     expect(told[0]).toContain(worker?.id);
     const answer = await fleet.client.stop(execution.id);
     const [target] = answer.receipt?.targets ?? [];
-    expect(target).toMatchObject({ outcome: 'killed', report: { containment: 'descent', proved: true } });
+    expect(target).toMatchObject({
+      outcome: 'killed',
+      report: { containment: 'descent', proved: true },
+      grade: 'kernel',
+    });
+    expect(answer.receipt?.grade).toBe('kernel');
     expect(target?.report?.evidence.map(({ kind }) => kind)).toContain('descent-empty');
   });
+});
+
+it('R51 with BELAY_PROOF=kernel a kill that only marks prove stays unconfirmed', async () => {
+  const env = {
+    BELAY_CONTAINMENT: 'marks',
+    BELAY_PROOF: 'kernel',
+    BELAY_PROOF_LIMIT_MS: '1s',
+    BELAY_GRACE_MS: '300',
+  };
+  const fleet = await startFleet({ workers: 1, env });
+  try {
+    const { execution } = await fleet.client.createExecution({
+      name: 'by-marks',
+      nodes: [{ id: 'a', run: { command: ['sleep', '600'] } }],
+    });
+    await eventually(async () => {
+      const { items } = await fleet.client.agents({ executionId: execution.id });
+      return items[0]?.state === 'running';
+    }, 'the agent');
+    const receipt = await fleet.client.kill({ scope: { type: 'execution', executionId: execution.id } });
+    expect(receipt).toMatchObject({ complete: false, totals: { unconfirmed: 1 } });
+    expect(receipt.targets[0]).toMatchObject({
+      outcome: 'unconfirmed',
+      grade: 'marks',
+      report: { proved: true },
+    });
+    expect(receipt.targets[0]?.detail).toContain('BELAY_PROOF');
+  } finally {
+    await fleet.stop();
+  }
 });

@@ -34,6 +34,7 @@ type Shared = Partial<
     | 'heartbeatMs'
     | 'fenceAfterMs'
     | 'proofLimitMs'
+    | 'proof'
     | 'retentionMs'
     | 'maxEnded'
     | 'maxStateMb'

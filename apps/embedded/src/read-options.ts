@@ -30,6 +30,7 @@ const SETTING_OF: ReadonlyMap<string, keyof Settings> = new Map<string, keyof Se
       'heartbeatMs',
       'fenceAfterMs',
       'proofLimitMs',
+      'proof',
       'retentionMs',
       'maxEnded',
       'maxStateMb',

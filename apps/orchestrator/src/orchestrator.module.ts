@@ -52,6 +52,7 @@ export class OrchestratorModule {
         KillswitchModule.forRoot({
           ...retention,
           proofLimitMs: settings.proofLimitMs,
+          proof: settings.proof,
           graceMs: settings.graceMs,
           onError,
         }),

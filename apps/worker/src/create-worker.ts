@@ -246,6 +246,7 @@ async function makeModules(
       KillswitchModule.forRoot({
         ...retention,
         proofLimitMs: settings.proofLimitMs,
+        proof: settings.proof,
         graceMs: settings.graceMs,
         followsEvents: false,
         onError: (error) => log.error({ err: error }, 'killswitch'),

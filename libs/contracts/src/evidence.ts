@@ -14,12 +14,20 @@ export type EvidenceKind =
 /** What a proof rests on: the kernel, or marks that an agent could strip on purpose. */
 export type Grade = 'kernel' | 'marks';
 
+/** What a proof may rest on, strongest first. */
+export const GRADES = ['kernel', 'marks'] as const satisfies readonly Grade[];
+
 const BY_KERNEL: ReadonlySet<EvidenceKind> = new Set(['cgroup-empty', 'descent-empty', 'not-started']);
 
 /** The grade of a report's proof; undefined where nothing is proved. */
 export function gradeOf({ proved, evidence }: Pick<StopReport, 'proved' | 'evidence'>): Grade | undefined {
   if (!proved) return undefined;
   return evidence.some(({ kind }) => BY_KERNEL.has(kind)) ? 'kernel' : 'marks';
+}
+
+/** Undefined for none at all. */
+export function lowestGrade(grades: readonly Grade[]): Grade | undefined {
+  return grades.includes('marks') ? 'marks' : grades[0];
 }
 
 export interface Evidence {

@@ -1,5 +1,5 @@
 import type { AgentId, ExecutionId, LatchId, OrderId, WorkerId } from './ids';
-import type { StopReport } from './evidence';
+import type { Grade, StopReport } from './evidence';
 import type { Latch } from './latches';
 import type { ExecutionRecord, StopReason } from './records';
 import { scopeKey, type Scope } from './scope';
@@ -76,6 +76,8 @@ export interface TargetReceipt {
   readonly detail?: string;
   readonly latency?: TargetLatency;
   readonly report?: StopReport;
+  /** What the proof of its death rests on; absent where nothing is proved, or no process was there to prove dead. */
+  readonly grade?: Grade;
 }
 
 /** The evidence that an order was carried out, process by process. */
@@ -113,6 +115,8 @@ export interface Receipt {
     readonly pending: number;
   };
   readonly targets: readonly TargetReceipt[];
+  /** The lowest of its targets. */
+  readonly grade?: Grade;
   /** What is not confirmed yet, and where. Empty when complete. */
   readonly missing: readonly { readonly agentId: AgentId; readonly workerId: WorkerId }[];
 }

@@ -68,7 +68,7 @@ describe('R26 R27 a server whose clock steps forward', () => {
 
 describe('R26 R51 a worker whose lease ran out', () => {
   const REPORT: StopReport = {
-    containment: 'group',
+    containment: 'marks',
     proved: true,
     processes: [],
     signals: [],

@@ -175,7 +175,7 @@ describe('R52 an order', () => {
 
 describe('R19 R51 the end of an agent that an order stopped', () => {
   const REPORT: StopReport = {
-    containment: 'group',
+    containment: 'marks',
     proved: true,
     processes: [],
     signals: [],

@@ -1,4 +1,5 @@
 import { Module, type DynamicModule } from '@nestjs/common';
+import type { Grade } from '#libs/contracts';
 import { DagExecutor } from '#libs/executions';
 import { LifecycleService } from '#libs/lifecycle';
 import { ChangeFeed, Valkey } from '#libs/valkey';
@@ -13,6 +14,8 @@ import { OrderStore } from './order-store';
 
 export interface KillswitchModuleOptions extends KillswitchOptions {
   readonly retentionMs: number;
+  /** The least grade of a proof that counts. Default `marks`. */
+  readonly proof?: Grade;
   /** Whether anything of this process waits for events; default true. A worker does not, and parses none. */
   readonly followsEvents?: boolean;
 }
@@ -29,7 +32,7 @@ export class KillswitchModule {
           provide: OrderStore,
           inject: [Valkey, ControlSettings, LatchStore],
           useFactory: (valkey: Valkey, settings: ControlSettings, latches: LatchStore) =>
-            new OrderStore(valkey, settings, latches),
+            new OrderStore(valkey, settings, latches, options.proof),
         },
         {
           provide: ControlSettings,

@@ -488,7 +488,8 @@ export class KillswitchService {
           : lost
             ? `not by this order: it ended with worker ${agent.owner}, which was lost`
             : undefined;
-      await this.orders.report(orderId, targetOf(agent, outcome, detail));
+      const target = this.orders.counted(targetOf(agent, outcome, detail));
+      if (target.outcome !== before) await this.orders.report(orderId, target);
     }
   }
 }

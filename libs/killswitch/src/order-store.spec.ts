@@ -80,6 +80,51 @@ describe('R19 a receipt', () => {
   });
 });
 
+describe('R51 the grade of a receipt', () => {
+  const seenDead = (nodeId: string, kind: 'cgroup-empty' | 'sweep-empty'): TargetReceipt => ({
+    ...target(nodeId, 'killed'),
+    report: {
+      containment: kind === 'cgroup-empty' ? 'cgroup' : 'marks',
+      proved: true,
+      processes: [],
+      signals: [],
+      evidence: [{ kind, afterMs: 1 }],
+      survivors: [],
+      escalated: false,
+    },
+  });
+
+  it('is the lowest of its targets, and each target tells its own', async () => {
+    const { order } = await orders.place(asked());
+    await orders.addTargets(order.id, [target('a', 'pending'), target('b', 'pending')], true);
+    await orders.report(order.id, seenDead('a', 'cgroup-empty'));
+    expect(await orders.receipt(order.id)).toMatchObject({ grade: 'kernel' });
+    await orders.report(order.id, seenDead('b', 'sweep-empty'));
+    expect(await orders.receipt(order.id)).toMatchObject({
+      complete: true,
+      grade: 'marks',
+      targets: [{ grade: 'kernel' }, { grade: 'marks' }],
+    });
+  });
+
+  it('with BELAY_PROOF=kernel what was seen dead by marks is unconfirmed, and says why', async () => {
+    const strict = new OrderStore(valkey, new ControlSettings(valkey, 60_000), latches, 'kernel');
+    const { order } = await strict.place(asked());
+    await strict.addTargets(order.id, [target('a', 'pending'), target('b', 'pending')], true);
+    await strict.report(order.id, seenDead('a', 'cgroup-empty'));
+    await strict.report(order.id, seenDead('b', 'sweep-empty'));
+    expect(await strict.receipt(order.id)).toMatchObject({
+      complete: false,
+      totals: { killed: 1, unconfirmed: 1 },
+      missing: [{ agentId: 'agt_b' }],
+      targets: [
+        { outcome: 'killed' },
+        { outcome: 'unconfirmed', detail: expect.stringContaining('BELAY_PROOF') as string },
+      ],
+    });
+  });
+});
+
 describe('R52 the doorbell', () => {
   it('is rung by the script that stores an order, once it is stored; joining one rings nothing', async () => {
     const { heard, stop } = await listen();

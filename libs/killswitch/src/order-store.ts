@@ -10,6 +10,7 @@ import {
   parseAgentId,
   scopeKey,
   type AgentRecord,
+  type Grade,
   type LatchSet,
   type Order,
   type OrderKind,
@@ -23,6 +24,7 @@ import {
 } from '#libs/contracts';
 import { corrupt, parseStored, Recent, type ScriptReply, type Valkey } from '#libs/valkey';
 import type { ControlSettings } from './control-settings';
+import { countedAs, gradeOfAll, withGrade } from './graded';
 import { latchOf, tooMany, type LatchStore, type NewLatch } from './latch-store';
 
 const CHUNK = 500;
@@ -82,6 +84,7 @@ export class OrderStore {
     private readonly valkey: Valkey,
     private readonly settings: ControlSettings,
     private readonly latches: LatchStore,
+    private readonly proof: Grade = 'marks',
   ) {
     this.kept = new Recent(settings.recentMs);
   }
@@ -221,8 +224,13 @@ export class OrderStore {
       const targets: TargetReceipt[] = [];
       this.reports.set(orderId, (batch = { targets, sent: this.sendReports(orderId, targets) }));
     }
-    batch.targets.push(target);
+    batch.targets.push(this.counted(target));
     await batch.sent;
+  }
+
+  /** What is reported of a target: a proof below the grade that is asked for counts for none. */
+  counted(target: TargetReceipt): TargetReceipt {
+    return countedAs(target, this.proof);
   }
 
   private async sendReports(orderId: string, targets: readonly TargetReceipt[]): Promise<void> {
@@ -360,6 +368,7 @@ export class OrderStore {
         pending: count('pending'),
       },
       targets,
+      ...gradeOfAll(targets),
       missing: targets
         .filter((t) => !CONFIRMED_OUTCOMES.includes(t.outcome))
         .map(({ agentId, workerId }) => ({ agentId, workerId })),
@@ -369,7 +378,7 @@ export class OrderStore {
   /** One that cannot be read is not left out: nothing says that it was confirmed (R31, R51). */
   private target(key: string, agentId: string, text: string): TargetReceipt {
     try {
-      return parseStored<TargetReceipt>(key, text, agentId);
+      return withGrade(parseStored<TargetReceipt>(key, text, agentId));
     } catch (error) {
       void this.valkey.quarantine.note(error);
       const { executionId = '' } = parseAgentId(agentId) ?? {};

@@ -1,6 +1,6 @@
-import { CONFIRMED_OUTCOMES, type TargetReceipt } from '#libs/contracts';
+import { CONFIRMED_OUTCOMES, gradeOf, lowestGrade, type TargetReceipt } from '#libs/contracts';
 import { describeScope } from '../receipt/describe-scope';
-import { renderTotals } from '../receipt/render-receipt';
+import { describeGrade, renderTotals } from '../receipt/render-receipt';
 import { renderTargets } from '../receipt/render-targets';
 import type { Style } from '../session/style';
 import { cleanText } from '../text/clean-text';
@@ -63,7 +63,9 @@ function renderVerdict(kill: LocalKill, targets: readonly TargetReceipt[], style
     return `${style.good('complete')}: no worker lives here, and those that did left nothing`;
   if (complete) {
     const where = `on ${count(workers.length, 'worker')} of this machine`;
-    const what = targets.length === 0 ? 'nothing was running in scope' : 'every target is confirmed';
+    const grades = targets.flatMap(({ report }) => (report && gradeOf(report)) ?? []);
+    const confirmed = `every target is confirmed${describeGrade(lowestGrade(grades))}`;
+    const what = targets.length === 0 ? 'nothing was running in scope' : confirmed;
     return `${style.good('complete')}: ${what}, ${where}`;
   }
   const open = targets.filter(({ outcome }) => !CONFIRMED_OUTCOMES.includes(outcome)).length;

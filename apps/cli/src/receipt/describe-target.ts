@@ -1,4 +1,4 @@
-import type { StopReport, TargetReceipt } from '#libs/contracts';
+import { gradeOf, type StopReport, type TargetReceipt } from '#libs/contracts';
 import { cleanText } from '../text/clean-text';
 import { formatDuration } from '../text/format';
 
@@ -79,9 +79,10 @@ function describeSignals(signals: StopReport['signals'], begunMs: number): strin
 
 function describeProof(report: StopReport, begunMs: number): string {
   if (!report.proved) return 'not proved dead';
+  const by = gradeOf(report) === 'marks' ? ', by marks' : '';
   return report.provedAfterMs === undefined
-    ? 'proved dead'
-    : `proved dead after ${Math.round(begunMs + report.provedAfterMs)} ms`;
+    ? `proved dead${by}`
+    : `proved dead after ${Math.round(begunMs + report.provedAfterMs)} ms${by}`;
 }
 
 function listProcesses(processes: StopReport['processes']): string {

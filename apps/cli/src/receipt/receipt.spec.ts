@@ -71,6 +71,22 @@ const receipt = (targets: TargetReceipt[], more: Partial<Receipt> = {}): Receipt
 };
 
 describe('a receipt', () => {
+  it('R51 says in its last line and at each target what the proofs rest on', () => {
+    const byMarks = report({ evidence: [{ kind: 'sweep-empty', afterMs: 2004 }] });
+    const lines = renderReceipt(
+      receipt([target(0), target(1, { report: byMarks })], { grade: 'marks' }),
+      PLAIN,
+    );
+    expect(lines).toContain('              sweep-empty +2004 ms; proved dead after 2004 ms, by marks');
+    expect(lines).toContain('              cgroup-empty +2004 ms; proved dead after 2004 ms');
+    expect(lines.at(-1)).toBe(
+      'complete: every target is confirmed, proved by marks only, which an agent can strip',
+    );
+    expect(renderReceipt(receipt([target(0)], { grade: 'kernel' }), PLAIN).at(-1)).toBe(
+      'complete: every target is confirmed, proved by the kernel',
+    );
+  });
+
   it('shows what was done to each target, what was seen, and that it is complete', () => {
     const lines = renderReceipt(
       receipt([target(0), target(1, { outcome: 'already-ended', report: undefined as never })]),

@@ -68,7 +68,7 @@ function renderVerdict(receipt: Receipt, style: Style): string[] {
     const none = receipt.totals.total === 0;
     const stopped = (receipt.executions ?? []).length > 0;
     return [
-      `${style.good('complete')}: ${none ? (stopped ? 'no agent was running in scope' : 'nothing was running in scope') : 'every target is confirmed'}`,
+      `${style.good('complete')}: ${none ? (stopped ? 'no agent was running in scope' : 'nothing was running in scope') : `every target is confirmed${describeGrade(receipt.grade)}`}`,
       ...renderStillHeld(receipt),
       ...renderClosed(receipt),
     ];
@@ -81,6 +81,12 @@ function renderVerdict(receipt: Receipt, style: Style): string[] {
       ? 'the targets are not all known yet'
       : `${count(receipt.missing.length, 'target')} not confirmed: ${where}`;
   return [`${style.bad('incomplete')}: ${what}`, ...renderOutlook(receipt)];
+}
+
+/** What the proofs rest on. */
+export function describeGrade(grade: Receipt['grade']): string {
+  if (grade === undefined) return '';
+  return grade === 'kernel' ? ', proved by the kernel' : ', proved by marks only, which an agent can strip';
 }
 
 /** What two freezes hold goes on after the second thaw: a thaw that is done need not move anything. */

@@ -162,6 +162,14 @@ export const SETTINGS: readonly Setting[] = [
     description: 'How long a stop waits for its proof before it answers that some is missing',
   }),
   setting({
+    name: 'BELAY_PROOF',
+    key: 'proof',
+    kind: oneOf(['marks', 'kernel']),
+    fallback: 'marks',
+    description:
+      'The least that a proof of death may rest on; with kernel, one by marks counts as unconfirmed',
+  }),
+  setting({
     name: 'BELAY_DRILL_CRON',
     key: 'drillCron',
     kind: text('a cron expression of five fields in UTC, such as 0 6 * * *', CRON),

@@ -38,6 +38,7 @@ describe('R66 settings', () => {
       fenceAfterMs: 10_500,
       fenceGraceMs: 2_000,
       proofLimitMs: 30_000,
+      proof: 'marks',
       drillMaxAgeMs: 2 * 86_400_000,
       shards: 4,
       retentionMs: 7 * 86_400_000,

@@ -1,4 +1,4 @@
-import type { Containment } from '../evidence';
+import type { Containment, Grade } from '../evidence';
 
 /** Where a setting's value came from: the environment, its fixed default, or other settings. */
 export type SettingSource = 'environment' | 'default' | 'derived';
@@ -32,6 +32,8 @@ export interface Settings {
   readonly fenceGraceMs: number;
   /** How long an order's receipt may stay open before it is answered as incomplete; it is tried on after that. */
   readonly proofLimitMs: number;
+  /** The least grade of a proof that counts. */
+  readonly proof: Grade;
   /** When drills run by themselves, as a cron expression in UTC; absent: only when asked. */
   readonly drillCron?: string;
   /** With `drillCron`: a worker that has not passed a drill for longer is overdue. */

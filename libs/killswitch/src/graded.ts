@@ -1,0 +1,24 @@
+import { gradeOf, lowestGrade, type Grade, type TargetReceipt } from '#libs/contracts';
+
+/** Outcomes that say of a tree that it is dead. */
+const DEAD: readonly TargetReceipt['outcome'][] = ['killed', 'already-ended'];
+const BY_MARKS = 'it was seen dead by marks only, which an agent can strip; BELAY_PROOF asks for the kernel';
+
+/** The target as it counts where no proof below `least` does. */
+export function countedAs(target: TargetReceipt, least: Grade): TargetReceipt {
+  if (least === 'marks' || !DEAD.includes(target.outcome)) return target;
+  if (target.report === undefined || gradeOf(target.report) !== 'marks') return target;
+  return { ...target, outcome: 'unconfirmed', detail: BY_MARKS };
+}
+
+/** The target with the grade of its proof; without one where there never was a report. */
+export function withGrade(target: TargetReceipt): TargetReceipt {
+  const grade = target.report === undefined ? undefined : gradeOf(target.report);
+  return grade === undefined ? target : { ...target, grade };
+}
+
+/** The lowest grade of the proofs of a receipt. */
+export function gradeOfAll(targets: readonly TargetReceipt[]): { readonly grade?: Grade } {
+  const grade = lowestGrade(targets.flatMap((target) => target.grade ?? []));
+  return grade === undefined ? {} : { grade };
+}
