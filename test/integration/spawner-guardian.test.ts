@@ -85,6 +85,19 @@ describe.each(expectedModes())('when a worker dies, containment $name', (mode) =
       expect(files()).toEqual([]);
     });
 
+    it('ends a child that stripped every mark and still has its parent', async () => {
+      const worker = await startProgram('stay', ['stripped-child']);
+      const [leader] = worker.said.pids;
+      const children = readdirSync('/proc')
+        .map(Number)
+        .filter((pid) => pid > 0 && procEntry(pid)?.parent === leader);
+      expect(children).toHaveLength(1);
+      process.kill(worker.pid, 'SIGKILL');
+      await eventually('its end', () => children.every((pid) => !isAlive(pid)), 5_000);
+      await eventually('guardian gone', () => !isAlive(worker.said.guardianPid), 5_000);
+      expect(files()).toEqual([]);
+    });
+
     it('guards on after its guardian was killed', async () => {
       const worker = await startProgram('stay', ['deaf']);
       process.kill(worker.said.guardianPid, 'SIGKILL');

@@ -22,7 +22,8 @@ import { ulid } from 'ulid';
 import { ExecutionStops } from './execution-stops';
 import { Holds } from './holds';
 import { newLatch, type LatchStore } from './latch-store';
-import { outcomeFor, targetOf, type OrderStore, type PlacedOrder } from './order-store';
+import { targetOf, type OrderStore, type PlacedOrder } from './order-store';
+import { outcomeFor } from './target-outcome';
 import type { OrderRequest } from './order-request';
 import { ScopeResolver } from './scope-resolver';
 

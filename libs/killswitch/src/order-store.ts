@@ -1,5 +1,4 @@
 import {
-  BelayError,
   CONFIRMED_OUTCOMES,
   isOrderId,
   isWide,
@@ -13,18 +12,16 @@ import {
   type Grade,
   type LatchSet,
   type Order,
-  type OrderKind,
   type OrderState,
   type Reach,
   type Receipt,
   type ScopeWarning,
-  type StopReport,
   type TargetOutcome,
   type TargetReceipt,
 } from '#libs/contracts';
 import { corrupt, parseStored, Recent, type ScriptReply, type Valkey } from '#libs/valkey';
 import type { ControlSettings } from './control-settings';
-import { countedAs, gradeOfAll, withGrade } from './graded';
+import { countedAs, gradeOfAll, withGrade } from './target-outcome';
 import { latchOf, tooMany, type LatchStore, type NewLatch } from './latch-store';
 
 const CHUNK = 500;
@@ -481,26 +478,4 @@ function readOrder(key: string, id: string, text: string): Order {
   const problem = orderProblem(id, order);
   if (problem !== undefined) throw corrupt({ key, field: 'order', problem, text });
   return order as Order;
-}
-
-/** What an agent's record means for an order that covers it: only evidence makes it `killed` (R51). */
-export function outcomeFor(
-  kind: OrderKind,
-  agent: Pick<AgentRecord, 'state' | 'reason' | 'frozen'> & { report?: StopReport },
-): TargetOutcome {
-  switch (agent.state) {
-    case 'killed':
-      return agent.report?.proved === true ? 'killed' : 'unconfirmed';
-    case 'completed':
-      return 'already-ended';
-    case 'failed':
-      if (agent.reason !== 'worker_lost') return 'already-ended';
-      return agent.report?.proved === true ? 'killed' : 'unconfirmed';
-    case 'spawning':
-    case 'running':
-      if (kind === 'freeze' && agent.frozen === true) return 'frozen';
-      return kind === 'thaw' && agent.frozen !== true ? 'thawed' : 'pending';
-    default:
-      throw new BelayError('INTERNAL', `No outcome for agent state ${String(agent.state)}.`);
-  }
 }

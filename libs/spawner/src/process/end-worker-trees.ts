@@ -1,7 +1,8 @@
 import type { Libc } from '../native';
 import { Cgroup } from './cgroup';
+import { findDescendants } from './descendants';
 import { findMembers } from './members';
-import { readStat, type PidStart, type ProcStat } from './proc-stat';
+import { findAlive, readStat, type PidStart, type ProcStat } from './proc-stat';
 import { signalGroup, signalProcess } from './signal-process';
 import { Sweeper, WORKER_COOKIE_VARIABLE, type Sweep, type SweptProcess } from './sweep';
 
@@ -41,10 +42,13 @@ export async function endWorkerTrees(
     if (process !== undefined) found.set(`${process.pid}:${process.startTime}`, process);
   };
   for (const pid of cgroup?.pids() ?? []) note(readStat(pid));
-  strike(cgroup, marks, [], libc);
+  // Before the first signal: a child that stripped every mark is known by its parent alone, and not once that has ended.
+  const below = cgroup === undefined ? descendantsOf(marks.leaders) : [];
+  const known = new Map(below.map(({ pid, startTime }) => [pid, startTime]));
+  strike(cgroup, marks, below, libc);
   for (let emptyPasses = 0, pauseMs = 1; ;) {
     const sweep = await sweeper.sweep();
-    const members = findAll(sweep, marks);
+    const members = findAll(sweep, marks, known);
     const empty = sweep.sound && members.length === 0 && !(cgroup?.populated() ?? false);
     emptyPasses = empty ? emptyPasses + 1 : 0;
     if (emptyPasses === 2) return { proved: true, processes: [...found.values()] };
@@ -60,7 +64,7 @@ export async function endWorkerTrees(
 function strike(
   cgroup: Cgroup | undefined,
   marks: WorkerMarks,
-  members: readonly SweptProcess[],
+  members: readonly PidStart[],
   libc: Libc | undefined,
 ): void {
   cgroup?.kill();
@@ -68,14 +72,25 @@ function strike(
   for (const member of members) signalProcess(member, 'SIGKILL', libc);
 }
 
-function findAll(sweep: Sweep, marks: WorkerMarks): SweptProcess[] {
+function descendantsOf(leaders: readonly PidStart[]): ProcStat[] {
+  try {
+    return leaders.flatMap((leader) => {
+      const alive = findAlive(leader);
+      return alive === undefined ? [] : findDescendants([alive]);
+    });
+  } catch {
+    return []; // out of descriptors: the passes that follow look for what bears marks
+  }
+}
+
+function findAll(sweep: Sweep, marks: WorkerMarks, known: ReadonlyMap<number, string>): SweptProcess[] {
   const none = { pid: -1, startTime: '' };
   const all = new Map<number, SweptProcess>();
   for (const leader of [none, ...marks.leaders]) {
     // A leader that is no longer there vouches for nobody: its number may have been given away since (R21).
     const holds = sweep.byPid.get(leader.pid)?.startTime === leader.startTime;
     const reapedAt = holds ? undefined : 0;
-    for (const member of findMembers(sweep, { leader, cookie: marks.cookie, reapedAt, known: new Map() }))
+    for (const member of findMembers(sweep, { leader, cookie: marks.cookie, reapedAt, known }))
       all.set(member.pid, member);
   }
   return [...all.values()];

@@ -1,4 +1,14 @@
-import { gradeOf, lowestGrade, type Grade, type TargetReceipt } from '#libs/contracts';
+import {
+  BelayError,
+  gradeOf,
+  lowestGrade,
+  type AgentRecord,
+  type Grade,
+  type OrderKind,
+  type StopReport,
+  type TargetOutcome,
+  type TargetReceipt,
+} from '#libs/contracts';
 
 /** Outcomes that say of a tree that it is dead. */
 const DEAD: readonly TargetReceipt['outcome'][] = ['killed', 'already-ended'];
@@ -21,4 +31,26 @@ export function withGrade(target: TargetReceipt): TargetReceipt {
 export function gradeOfAll(targets: readonly TargetReceipt[]): { readonly grade?: Grade } {
   const grade = lowestGrade(targets.flatMap((target) => target.grade ?? []));
   return grade === undefined ? {} : { grade };
+}
+
+/** What an agent's record means for an order that covers it: only evidence makes it `killed` (R51). */
+export function outcomeFor(
+  kind: OrderKind,
+  agent: Pick<AgentRecord, 'state' | 'reason' | 'frozen'> & { report?: StopReport },
+): TargetOutcome {
+  switch (agent.state) {
+    case 'killed':
+      return agent.report?.proved === true ? 'killed' : 'unconfirmed';
+    case 'completed':
+      return 'already-ended';
+    case 'failed':
+      if (agent.reason !== 'worker_lost') return 'already-ended';
+      return agent.report?.proved === true ? 'killed' : 'unconfirmed';
+    case 'spawning':
+    case 'running':
+      if (kind === 'freeze' && agent.frozen === true) return 'frozen';
+      return kind === 'thaw' && agent.frozen !== true ? 'thawed' : 'pending';
+    default:
+      throw new BelayError('INTERNAL', `No outcome for agent state ${String(agent.state)}.`);
+  }
 }
