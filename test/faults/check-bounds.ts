@@ -1,6 +1,14 @@
 import type { Violation } from './check';
 import { groupBy, isServerStepped, span, TOLERANCE } from './check-lives';
-import type { AgentFacts, EventFacts, ExecutionFacts, FaultFacts, History, Line } from './history';
+import {
+  leavesTrees,
+  type AgentFacts,
+  type EventFacts,
+  type ExecutionFacts,
+  type FaultFacts,
+  type History,
+  type Line,
+} from './history';
 
 /** Grace, SIGKILL and proof, on a machine that is busy. Seconds. */
 const STOP_S = 2;
@@ -60,7 +68,7 @@ function nodeTimeouts(
 
 /** Stopped, or its agents left without anybody until they are reaped. */
 const keepsAlive = ({ kind, workerId }: FaultFacts, owner: string): boolean =>
-  workerId === owner && (kind.startsWith('worker-sigstop') || kind === 'worker-and-guardian-kill9');
+  workerId === owner && (kind.startsWith('worker-sigstop') || leavesTrees(kind));
 
 function deadline(execution: ExecutionFacts, { faults }: History): Violation[] {
   const { id, events, timeoutMs, reason, state } = execution;

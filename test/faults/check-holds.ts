@@ -1,7 +1,7 @@
 import type { Violation } from './check';
 import { coversAgent, whereabouts } from './check-kills';
 import { groupBy, TOLERANCE } from './check-lives';
-import type { History, HoldFacts, Line, OrderFacts } from './history';
+import { leavesTrees, type History, type HoldFacts, type Line, type OrderFacts } from './history';
 
 /** A tree that is ended is woken first: its grace and its end are over by then. Seconds. */
 const ENDED_S = 2;
@@ -58,8 +58,6 @@ function wasEnded(first: Line, mine: readonly Line[], { executions, faults }: Hi
   const [agent] = executions.flatMap(({ agents }) => agents.filter(({ id }) => id === first.agentId));
   if (agent === undefined || ['completed', 'running'].includes(agent.state) || agent.reason === 'error')
     return false;
-  const mayBeReaped = faults.some(
-    ({ kind, workerId }) => kind === 'worker-and-guardian-kill9' && workerId === agent.owner,
-  );
+  const mayBeReaped = faults.some(({ kind, workerId }) => leavesTrees(kind) && workerId === agent.owner);
   return mayBeReaped || mine.every(({ at }) => at < first.at + ENDED_S);
 }

@@ -1,5 +1,5 @@
 import type { Violation } from './check';
-import { identity, type AgentFacts, type FaultFacts, type History, type Line } from './history';
+import { identity, leavesTrees, type AgentFacts, type FaultFacts, type History, type Line } from './history';
 
 /** /proc/uptime has steps of 10 ms, and a time is read a moment before or after what it speaks of. Seconds. */
 export const TOLERANCE = 0.03;
@@ -59,9 +59,7 @@ function isAllowedToLinger(
   lastAt: number,
   faults: readonly FaultFacts[],
 ): boolean {
-  const fault = faults.find(
-    ({ kind, workerId }) => kind === 'worker-and-guardian-kill9' && workerId === agent?.owner,
-  );
+  const fault = faults.find(({ kind, workerId }) => leavesTrees(kind) && workerId === agent?.owner);
   return fault !== undefined && lastAt <= (fault.reapedAt ?? Number.POSITIVE_INFINITY) + TOLERANCE;
 }
 

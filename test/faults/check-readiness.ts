@@ -2,7 +2,7 @@ import type { Violation } from './check';
 import { TOLERANCE } from './check-lives';
 import type { ArmedFacts, FaultFacts, History } from './history';
 
-const STOPPED = /^worker-(sigstop|kill9|and-guardian)/;
+const STOPPED = /^worker-(sigstop|kill9|and-guardian|gone)/;
 
 /** A drill is passed only when every canary was killed, and "armed" is nobody who cannot hear. */
 export function checkReadiness({ drills, armed, faults, drains }: History): Violation[] {

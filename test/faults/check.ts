@@ -18,7 +18,8 @@ export interface Violation {
 /**
  * `ran`: the seed itself could not be run to its end. `history`: events are gapless, legal, and add up to what is stored.
  * `one-copy`: one live attempt of a node. `proved-dead`: nobody acts after his end was recorded. `accepted`: what was
- * accepted exists and ended. `ends`: what has an end comes to it by itself, and to the one it was meant to have. `obeyed`: after the answer to a kill nothing in its scope runs or starts. `forged`: an order that is in no log ends nobody. `receipt`: no
+ * accepted exists and ended. `ends`: what has an end comes to it by itself, and to the one it was meant to have. `obeyed`: after the answer to a kill nothing in its scope runs or starts. `forged`: an order that is in no log ends nobody. `unproved`:
+ * what was left with worker and guardian dead is not called dead or forgotten before somebody can have seen it. `receipt`: no
  * confirmed target lives, and only a fault leaves one unconfirmed. `held`: what was seen still stands still. `bound`: deadlines, budgets and pools
  * hold, and what was spent is kept. `drained`: who was asked to end did, and its exit code is true. `drill`: no drill is passed with a
  * canary alive, and nobody is armed who cannot hear. `produced`: one execution for each job, and the job's answer is true. `nothing-left`: no process outlives its fleet.
@@ -32,6 +33,7 @@ export type Rule =
   | 'ends'
   | 'obeyed'
   | 'forged'
+  | 'unproved'
   | 'receipt'
   | 'held'
   | 'bound'
@@ -51,6 +53,10 @@ export function check(history: History): Violation[] {
     ...checkLives(history),
     ...checkKills(history),
     ...checkForged(history),
+    ...history.forgotten.map(({ agentId, workerId, how }): Violation => ({
+      rule: 'unproved',
+      what: `${agentId} ${how}, and nobody can have seen what ${workerId} left`,
+    })),
     ...checkReceipts(history),
     ...checkHolds(history),
     ...checkBounds(history),
@@ -75,11 +81,11 @@ function checkForged({ executions, forged }: History): Violation[] {
     }));
 }
 
-function checkAccepted({ executions, accepted: spans, lossWindows }: History): Violation[] {
+function checkAccepted({ executions, accepted: spans, lossWindows, pruned }: History): Violation[] {
   return executions.flatMap(({ id, accepted, state }): Violation[] => {
     if (state === undefined && mayBeLost(spans[id], lossWindows)) return [];
     if (state === undefined)
-      return accepted ? [{ rule: 'accepted', what: `${id} was accepted and is not there` }] : [];
+      return accepted && !pruned ? [{ rule: 'accepted', what: `${id} was accepted and is not there` }] : [];
     if (ENDED.includes(state)) return [];
     return [{ rule: 'accepted', what: `${id} is ${state} although everything was healed and stopped` }];
   });

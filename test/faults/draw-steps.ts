@@ -7,13 +7,18 @@ import {
   type Profile,
   type Step,
 } from './plan-types';
-import type { Random } from './random';
+import { Random } from './random';
 
-/** Waking after its lease with a claim in hand takes longer than a short seed has. */
-const SHORT_FAULTS = FAULTS.filter((kind) => kind !== 'worker-sigstop-at-claim');
+/** A worker's lease ends in them, or another one is started: they take longer than a short seed has. */
+const TOO_LONG: readonly FaultKind[] = [
+  'worker-sigstop-at-claim',
+  'worker-gone-unseen',
+  'worker-gone-pruned',
+];
+const SHORT_FAULTS = FAULTS.filter((kind) => !TOO_LONG.includes(kind));
 /** They are what an operator of many servers must not do, or need a proxy in between. */
 const NOT_ON_MANY: readonly FaultKind[] = [
-  'worker-sigstop-at-claim',
+  ...TOO_LONG,
   'server-readonly',
   'server-paused',
   'server-clock-step',
@@ -22,6 +27,30 @@ const NOT_ON_MANY: readonly FaultKind[] = [
   'doorbell-lost',
 ];
 const ON_MANY_ONLY: readonly FaultKind[] = ['replica-paused', 'server-failover'];
+
+/** Beyond its lease: what its attempts kept from ending has ended by then, and could have been removed. */
+const GONE_MS = 3_000;
+
+/**
+ * The faults of a seed. All kinds are dealt out from a shuffled deck before one comes again, over seeds that follow one another:
+ * any few seeds in a row show most of them.
+ */
+export function kindsOf(seed: number, profile: Profile, ground: GroundKind): readonly FaultKind[] {
+  const kinds = kindsOn(ground, profile);
+  const [, most] = profile.faults;
+  return Array.from({ length: most }, (_, i) => {
+    const at = seed * most + i;
+    return shuffled(kinds, Math.floor(at / kinds.length))[at % kinds.length] as FaultKind;
+  });
+}
+
+function shuffled<T>(items: readonly T[], seed: number): readonly T[] {
+  const random = new Random(seed);
+  return items
+    .map((item) => ({ item, at: random.next() }))
+    .toSorted((a, b) => a.at - b.at)
+    .map(({ item }) => item);
+}
 
 function kindsOn(ground: GroundKind, { name }: Profile): readonly FaultKind[] {
   const kinds = name === 'short' ? SHORT_FAULTS : FAULTS;
@@ -131,10 +160,10 @@ export function mayEnd(step: Step, { team, nodes }: PlannedExecution, index: num
 export function drawFault(
   random: Random,
   profile: Profile,
-  { workers, orchestrators, ground }: Places,
+  { workers, orchestrators }: Places,
+  kind: FaultKind,
 ): Step & { readonly do: 'fault' } {
   const { chaosMs, leaseMs } = profile;
-  const kind = random.pick(kindsOn(ground, profile));
   const place = random.between(0, (hitsOrchestrator(kind) ? orchestrators : workers) - 1);
   const atMs = random.between(Math.floor(chaosMs * 0.1), Math.floor(chaosMs * 0.9));
   // Around the two moments that matter: when a worker fences itself, and when its lease is over.
@@ -147,13 +176,14 @@ export function drawFault(
     kind === 'worker-sigstop-long' ||
     kind === 'worker-sigstop-at-claim' ||
     (mayBeLong && random.chance(profile.name === 'short' ? 0.1 : 0.3));
+  const isGone = kind.startsWith('worker-gone-');
   const steps = kind === 'server-clock-step' ? SERVER_STEPS_S : CLOCK_STEPS_S;
   const seconds = random.pick(steps) * (random.chance(0.5) ? -1 : 1);
   return {
     do: 'fault',
     kind,
     place,
-    forMs: isLong ? long : short,
+    forMs: isGone ? leaseMs + GONE_MS : isLong ? long : short,
     ...(kind.endsWith('clock-step') ? { seconds } : {}),
     atMs,
   };

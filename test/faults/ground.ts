@@ -5,8 +5,16 @@ import { startFleet, type Fleet, type Member } from '../support/fleet';
 import { atMost, pause, uptime } from './clock';
 import { hitsOrchestrator, hitsServer, isIntrusion } from './draw-steps';
 import { fillLogs, freeLogs } from './full-logs';
-import type { DrainFacts, FaultFacts, LossWindow } from './history';
+import { LeftAlone, startApart, untilBusy, whyNoNamespace } from './gone';
+import {
+  leavesTrees,
+  type DrainFacts,
+  type FaultFacts,
+  type ForgottenFacts,
+  type LossWindow,
+} from './history';
 import { Intruder } from './intruder';
+import { hasFault } from './plan';
 import type { FaultKind, Plan, Pool, Step } from './plan-types';
 import { guardianOf, send } from './processes';
 import { ServerClock } from './server-clock';
@@ -58,6 +66,7 @@ export class Ground {
   /** What this machine cannot do, and why. */
   readonly skipped: { readonly kind: FaultKind; readonly why: string }[] = [];
   readonly drains: DrainFacts[] = [];
+  readonly forgotten: ForgottenFacts[] = [];
   /** Where replication is asynchronous: around the death or the replacement of a primary. */
   readonly lossWindows: LossWindow[] = [];
   /** Workers whose clock was stepped. */
@@ -90,12 +99,13 @@ export class Ground {
       BELAY_PROOF_LIMIT_MS: '1500',
       BELAY_WORKER_CONCURRENCY: String(plan.concurrency),
       BELAY_STOP_TIMEOUT_MS: String(plan.stopTimeoutMs),
+      ...(hasFault(plan, 'worker-gone-pruned') ? { BELAY_MAX_ENDED: '0' } : {}),
       FAULTS_MARK: mark,
     };
     const stepped = new Set(
       plan.steps.flatMap((step) => (step.do === 'fault' && step.kind === 'clock-step' ? [step.place] : [])),
     );
-    const stepsServer = plan.steps.some((step) => step.do === 'fault' && step.kind === 'server-clock-step');
+    const stepsServer = hasFault(plan, 'server-clock-step');
     const faketime = stepped.size === 0 ? undefined : await findFaketime();
     const made = stepsServer ? await ServerClock.make() : undefined;
     const clock = made instanceof ServerClock ? made : undefined;
@@ -126,6 +136,8 @@ export class Ground {
     if (typeof faketime === 'object') ground.skipped.push({ kind: 'clock-step', why: faketime.missing });
     if (made !== undefined && !(made instanceof ServerClock))
       ground.skipped.push({ kind: 'server-clock-step', why: made.missing });
+    const noNamespace = hasFault(plan, 'worker-gone-unseen') ? whyNoNamespace() : undefined;
+    if (noNamespace !== undefined) ground.skipped.push({ kind: 'worker-gone-unseen', why: noNamespace });
     try {
       await ground.#startAll();
       return ground;
@@ -176,9 +188,10 @@ export class Ground {
       if (await this.#intrude(kind)) this.injected.push(kind);
       return;
     }
-    if (kind === 'server-clock-step' && this.clock === undefined) return;
+    if (this.skipped.some((one) => one.kind === kind)) return;
     if (kind === 'server-failover' && !(await this.state.failover())) return;
     const { id } = place.member;
+    if (kind.startsWith('worker-gone-')) await untilBusy(id, signal);
     const who = hitsOrchestrator(kind) ? 'orchestrator' : id;
     const fault: FaultFacts = { kind, at: uptime(), ...(hitsServer(kind) ? {} : { workerId: who }) };
     // No claim went by to be stopped at: nothing was done.
@@ -191,7 +204,7 @@ export class Ground {
     this.#noteLoss(kind, fault.at);
     const ends = (): void => void (fault.until = uptime());
     await this.#hit(kind, place, { forMs, seconds }, signal, ends);
-    if (kind === 'worker-and-guardian-kill9') fault.reapedAt = uptime();
+    if (leavesTrees(kind)) fault.reapedAt = uptime();
     const { at, until } = fault;
     if (kind === 'server-kill9' && this.state.returnsAsPrimary && until !== undefined)
       this.lossWindows.push({ from: at + forMs / 1_000, to: until + FAILOVER_MS / 1_000 });
@@ -236,13 +249,14 @@ export class Ground {
       case 'worker-kill9':
         send(pid, 'SIGKILL');
         return this.#replace(place, forMs, signal);
-      case 'worker-and-guardian-kill9': {
-        const guardian = pid === undefined ? undefined : guardianOf(pid);
-        send(guardian, 'SIGSTOP'); // so that neither acts on the other's death
-        send(pid, 'SIGKILL');
-        send(guardian, 'SIGKILL');
+      case 'worker-and-guardian-kill9':
+        killBoth(pid);
         return this.#replace(place, forMs, signal);
-      }
+      case 'worker-gone-unseen':
+      case 'worker-gone-pruned':
+        killBoth(pid);
+        await this.#leaveAlone(place, kind === 'worker-gone-unseen', forMs, signal);
+        return this.#replace(place, 0, signal);
       case 'guardian-kill9':
         send(pid === undefined ? undefined : guardianOf(pid), 'SIGKILL');
         return undefined;
@@ -332,6 +346,25 @@ export class Ground {
     place.stopped = false;
     await pause(ALONE_MS, signal);
     link.heal();
+  }
+
+  /** What a dead worker and its guardian left, until the next one comes; `unseen`: beside one that cannot see it. */
+  async #leaveAlone(place: Place, unseen: boolean, forMs: number, signal: AbortSignal): Promise<void> {
+    const { member } = place;
+    if (member === undefined) return;
+    await member.exited;
+    const left = await LeftAlone.by(this.fleet.life, member.id);
+    // A fault of the server may keep it from starting: then nobody comes.
+    const apart = unseen
+      ? await startApart(this.fleet, this.#envOf(place)).catch(() => undefined)
+      : undefined;
+    if (apart !== undefined) {
+      this.workers.set(apart.member.id, place.pools);
+      insides.set(apart.member, apart.pid);
+    }
+    await pause(forMs, signal);
+    this.forgotten.push(...(await left.forgotten()));
+    if (apart !== undefined) await this.#drain({ ...place, member: apart.member }, { forced: false });
   }
 
   /** Asked to end, as an operator asks; how it does is written down. */
@@ -425,6 +458,16 @@ export class Ground {
     await this.#start(place);
   }
 
+  #envOf(place: Place): Record<string, string> {
+    return {
+      ...this.env,
+      ...place.clock?.env,
+      ...(place.role === 'worker' ? { BELAY_POOLS: place.pools.join(',') } : {}),
+      BELAY_VALKEY_URL: place.link.url,
+      BELAY_DATA_DIR: place.dataDir,
+    };
+  }
+
   /** Somebody in this place; tried again, since other faults may keep it from starting. */
   async #start(place: Place): Promise<void> {
     if (pidOf(place.member) !== undefined) return;
@@ -433,13 +476,7 @@ export class Ground {
   }
 
   async #tryStart(place: Place): Promise<void> {
-    const env = {
-      ...this.env,
-      ...place.clock?.env,
-      ...(place.role === 'worker' ? { BELAY_POOLS: place.pools.join(',') } : {}),
-      BELAY_VALKEY_URL: place.link.url,
-      BELAY_DATA_DIR: place.dataDir,
-    };
+    const env = this.#envOf(place);
     for (let tries = 1; !this.#over; tries++) {
       try {
         place.member = await (place.role === 'worker'
@@ -465,8 +502,20 @@ function toldCode(code: number | string, member: Member): number | string {
   return last.includes('"forced":true') ? 3 : 0;
 }
 
+/** Of those whose process is only what started them. */
+const insides = new WeakMap<Member, number | undefined>();
+
 /** Undefined once it has ended: the number may be somebody else's by now. */
 function pidOf(member: Member | undefined): number | undefined {
   const { pid, exitCode, signalCode } = member?.process ?? {};
-  return exitCode === null && signalCode === null ? pid : undefined;
+  if (member === undefined || exitCode !== null || signalCode !== null) return undefined;
+  return insides.has(member) ? insides.get(member) : pid;
+}
+
+/** A worker and its guardian, so that neither acts on the other's death. */
+function killBoth(worker: number | undefined): void {
+  const guardian = worker === undefined ? undefined : guardianOf(worker);
+  send(guardian, 'SIGSTOP');
+  send(worker, 'SIGKILL');
+  send(guardian, 'SIGKILL');
 }

@@ -25,6 +25,10 @@ export interface History {
   readonly stepped: readonly string[];
   /** Orders that nobody gave: no log has them. */
   readonly forged: readonly string[];
+  /** What was left alone with both its guards dead, and is not known as unproved. */
+  readonly forgotten: readonly ForgottenFacts[];
+  /** Ended executions go at once: what is not there may have ended. */
+  readonly pruned: boolean;
   /** By execution: from its submit to the answer that named it. It was stored at some moment between the two. */
   readonly accepted: Readonly<Record<string, Span>>;
   /** When what was answered may be lost with a primary (docs/deployment.md, "The window"). */
@@ -186,6 +190,16 @@ export interface Span {
   readonly from: number;
   readonly to: number;
 }
+
+/** An agent that nobody can have seen dead, and what the store made of it. */
+export interface ForgottenFacts {
+  readonly agentId: string;
+  readonly workerId: string;
+  readonly how: string;
+}
+
+/** Worker and guardian die at once: what they ran lives on until the next worker in that place has ended it. */
+export const leavesTrees = (kind: string): boolean => /^worker-(and-guardian-kill9|gone-)/.test(kind);
 
 /** From the first write that its replicas may not have, to the last that the next primary may not know. */
 export interface LossWindow {

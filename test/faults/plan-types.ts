@@ -69,6 +69,10 @@ export const FAULTS = [
   'worker-sigstop-at-claim',
   'guardian-kill9',
   'worker-and-guardian-kill9',
+  /** Both, and another worker in a PID namespace of its own works in the same data directory meanwhile: it can see nothing of them. */
+  'worker-gone-unseen',
+  /** Both, for longer than their lease, in a fleet that keeps no ended execution. */
+  'worker-gone-pruned',
   /** SIGTERM, in the middle of work; another one takes the place. */
   'worker-drain',
   /** Three of them: no patience left. */

@@ -1,6 +1,6 @@
 import { drawExecution } from './draw-executions';
-import { alone, drawFault, drawOrder, mayEnd } from './draw-steps';
-import type { GroundKind, Plan, Pool, Profile, Step } from './plan-types';
+import { alone, drawFault, drawOrder, kindsOf, mayEnd } from './draw-steps';
+import type { FaultKind, GroundKind, Plan, Pool, Profile, Step } from './plan-types';
 import { Random } from './random';
 
 /** Longer leases: a failover must be over before workers fence themselves (docs/deployment.md). */
@@ -43,7 +43,7 @@ const ON_ONE_SERVER: Readonly<Record<'full' | 'short', Profile>> = {
     meantNodes: [2, 4],
     meantBeats: [1, 4],
     orders: [1, 3],
-    faults: [1, 2],
+    faults: [2, 3],
   },
 };
 
@@ -56,6 +56,9 @@ export const PROFILES: Readonly<Record<Profile['name'], Profile>> = {
 const WIDE = 0.3;
 /** What the first worker's place takes, so that no pool is without one. */
 const EVERY_POOL: readonly Pool[] = ['default', 'side'];
+
+export const hasFault = ({ steps }: Pick<Plan, 'steps'>, kind: FaultKind): boolean =>
+  steps.some((step) => step.do === 'fault' && step.kind === kind);
 
 /** The plan of a seed. Pure. */
 export function drawPlan(seed: number, profile: Profile, ground: GroundKind = 'server'): Plan {
@@ -81,7 +84,10 @@ export function drawPlan(seed: number, profile: Profile, ground: GroundKind = 's
   const orders = Array.from({ length: among(profile.orders) }, () =>
     drawOrder(random, profile, places),
   ).flat();
-  const faults = Array.from({ length: among(profile.faults) }, () => drawFault(random, profile, places));
+  const kinds = kindsOf(seed, profile, ground);
+  const faults = Array.from({ length: among(profile.faults) }, (_, i) =>
+    drawFault(random, profile, places, kinds[i] as FaultKind),
+  );
   // Break-glass is for when nobody else can be asked.
   const without = orders.flatMap((step): Step[] =>
     step.do === 'break-glass' && random.chance(0.4)
@@ -92,7 +98,8 @@ export function drawPlan(seed: number, profile: Profile, ground: GroundKind = 's
     (a, b) => a.atMs - b.atMs,
   );
   // A job whose taker was killed waits for BullMQ's lock, longer than a seed lasts.
-  const follow = steps.every((step) => step.do !== 'fault' || step.kind !== 'orchestrator-kill9');
+  // So does one whose execution is gone.
+  const follow = !hasFault({ steps }, 'orchestrator-kill9') && !hasFault({ steps }, 'worker-gone-pruned');
   const executions = drawn.map((one, i) => ({
     ...one,
     byQueue: one.byQueue && follow,

@@ -21,6 +21,39 @@ export function carrying(text: string): string[] {
   });
 }
 
+/** A living process of an agent. */
+export interface LivingAgent {
+  readonly process: string;
+  readonly agentId: string;
+  readonly workerId: string | undefined;
+}
+
+export function livingAgents(): LivingAgent[] {
+  return readdirSync('/proc').flatMap((name) => {
+    if (!/^\d+$/.test(name)) return [];
+    const environ = environOf(name);
+    const agentId = /(?:^|\0)BELAY_AGENT_ID=(agt_[\w-]+)/.exec(environ)?.[1];
+    const entry = agentId === undefined ? undefined : readEntry(Number(name));
+    if (agentId === undefined || entry === undefined || ['Z', 'X'].includes(entry.state)) return [];
+    const workerId = /(?:^|\0)BELAY_WORKER_ID=(wrk_\w+)/.exec(environ)?.[1];
+    return [{ process: `${name}:${entry.startTime}`, agentId, workerId }];
+  });
+}
+
+function environOf(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/environ`, 'latin1');
+  } catch {
+    return ''; // it ended while we looked
+  }
+}
+
+export function childrenOf(parent: number): number[] {
+  return readdirSync('/proc').flatMap((name) =>
+    /^\d+$/.test(name) && readEntry(Number(name))?.parent === parent ? [Number(name)] : [],
+  );
+}
+
 /** The guardian of a worker: its child that runs guardian-main. Undefined between two of them. */
 export function guardianOf(workerPid: number): number | undefined {
   const found = readdirSync('/proc').find((name) => {

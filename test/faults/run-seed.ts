@@ -10,10 +10,11 @@ import { executionFacts, readLines, waitsFor, workerFacts } from './gather';
 import { isEndless, workOf } from './draw-executions';
 import { hitsServer } from './draw-steps';
 import { Ground } from './ground';
+import { hasFault } from './plan';
 import { identity, type History, type UnfinishedFacts } from './history';
 import { breakGlass } from './local-ask';
 import type { FaultKind, Plan, PlannedExecution, Step } from './plan-types';
-import { carrying, killIdentity, lives } from './processes';
+import { carrying, killIdentity, lives, livingAgents } from './processes';
 import { Producer } from './producer';
 import { Readiness } from './readiness';
 import { specOf } from './spec-of';
@@ -225,9 +226,13 @@ class SeedRun {
     await this.#readable(ground);
     const lines = readLines(this.#records);
     const processes = new Map(lines.map((line) => [identity(line), line]));
+    const agents = new Set(lines.map(({ agentId }) => agentId));
     const aliveAtEnd = [...processes].flatMap(([id, { pid, startTime, agentId }]) =>
       lives(pid, startTime) ? [`${id} ${agentId}`] : [],
     );
+    // In a namespace of its own a process has another number to itself.
+    for (const { process: id, agentId } of livingAgents())
+      if (agents.has(agentId) && !processes.has(id)) aliveAtEnd.push(`${id} ${agentId}`);
     const known = await this.#executions(ground, asker);
     this.#drilled = known.filter(({ planned }) => planned === undefined).map(({ id }) => id);
     return {
@@ -243,6 +248,8 @@ class SeedRun {
       unfinished,
       stepped: ground.stepped,
       forged: ground.intruder.forged,
+      forgotten: ground.forgotten,
+      pruned: hasFault(this.plan, 'worker-gone-pruned'),
       accepted: { ...asker.accepted, ...producer.executions },
       lossWindows: ground.lossWindows,
       orders: asker.orders,

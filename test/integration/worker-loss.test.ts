@@ -162,6 +162,8 @@ it('R17 R26 kill -9 of a worker with 50 agents: their trees die at once, each ru
     lines,
     aliveAtEnd: [],
     aliveAfter: [],
+    forgotten: [],
+    pruned: false,
     wallOffset: wallOffset(),
   };
   expect(checkLives(history)).toEqual([]);
