@@ -7,7 +7,7 @@ import {
   type ExecutionSpec,
 } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
-import { patiently } from '#libs/valkey';
+import { patiently, turn } from '#libs/valkey';
 import { ulid } from 'ulid';
 import type { DagExecutor } from './dag-executor';
 
@@ -23,9 +23,6 @@ export interface SubmitOptions {
 
 /** Of a submit whose execution is gone before it was answered. */
 const MOST_TRIES = 3;
-
-/** Everything else gets a turn: a health question, a kill. */
-const turn = async (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 /** Takes specs in: checked whole, stored, started. */
 export class ExecutionManager {

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import {
   BelayError,
   isExecutionId,
@@ -19,6 +18,8 @@ import { isCorrupt, parseStored, patiently, type ScriptReply } from '#libs/valke
 import { monotonicFactory } from 'ulid';
 import { decodeExecution, decodeNode, textOf } from './decode';
 import { decodeEvent } from './decode-event';
+import { hashText } from './hash-text';
+import { nodeKindsOf } from './node-kinds';
 import { accepted } from './refusals';
 import type { ShardScripts } from './scope';
 import { stageExecution } from './stage-execution';
@@ -109,7 +110,7 @@ export class ExecutionStore {
       name: spec.name,
       labels: JSON.stringify(spec.labels),
       onFailure: spec.onFailure,
-      specHash: createHash('sha256').update(options.canonical).digest('hex'),
+      specHash: await hashText(options.canonical),
       ...text('idempotencyKey', spec.idempotencyKey),
       ...text('timeoutMs', spec.timeoutMs),
       ...text('graceMs', spec.graceMs),
@@ -117,13 +118,14 @@ export class ExecutionStore {
       ...(spec.maxCostUsd === undefined ? {} : { maxCostMicros: String(Math.round(spec.maxCostUsd * 1e6)) }),
     };
     const labels = Object.entries(spec.labels).map(([k, v]) => `${k}=${v}`);
+    const kinds = await nodeKindsOf(spec);
     const args = [
       JSON.stringify(fields),
       spec.nodes.length,
       options.start ? 1 : 0,
       JSON.stringify(labels),
-      JSON.stringify(kindsOf(spec)),
-      JSON.stringify(nodeLabelsOf(spec)),
+      JSON.stringify(kinds.kinds),
+      JSON.stringify(kinds.labels),
     ];
     // A graph may be tens of megabytes: who waits for a latch asks again and again, and sends it once.
     const admission = await this.scripts.json('admitExecution', id, args);
@@ -379,32 +381,6 @@ function wholeCursor(cursor: string | undefined): number {
       { path: 'cursor', code: 'PATTERN', message: 'must be what the page before answered as nextCursor.' },
     ],
   });
-}
-
-/** More kinds of nodes than these are not compared with a latch at the submit; each claim still is. */
-const MAX_KINDS = 64;
-
-/** What a spec's nodes are to a latch, without repetition. */
-function kindsOf(spec: ExecutionSpec): { pool: string; labels: Record<string, string> }[] {
-  const kinds = new Map<string, { pool: string; labels: Record<string, string> }>();
-  for (const { pool, labels } of spec.nodes) {
-    const kind = { pool, labels: { ...spec.labels, ...labels } };
-    kinds.set(JSON.stringify([pool, Object.entries(kind.labels).sort(([a], [b]) => (a < b ? -1 : 1))]), kind);
-    if (kinds.size > MAX_KINDS) return [];
-  }
-  return [...kinds.values()];
-}
-
-/** The labels of nodes that have some of their own, as a selector reads them; of so many kinds, none. */
-function nodeLabelsOf(spec: ExecutionSpec): Record<string, string>[] {
-  const found = new Map<string, Record<string, string>>();
-  for (const { labels } of spec.nodes) {
-    if (Object.keys(labels).length === 0) continue;
-    const both = { ...spec.labels, ...labels };
-    found.set(JSON.stringify(Object.entries(both).sort(([a], [b]) => (a < b ? -1 : 1))), both);
-    if (found.size > MAX_KINDS) return [];
-  }
-  return [...found.values()];
 }
 
 function matches(record: ExecutionRecord, query: ExecutionQuery): boolean {

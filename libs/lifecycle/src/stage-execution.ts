@@ -1,9 +1,11 @@
 import type { ExecutionSpec } from '#libs/contracts';
-import { withoutCommand, type ExecutionPart, type Valkey } from '#libs/valkey';
+import { turn, withoutCommand, type ExecutionPart, type Valkey } from '#libs/valkey';
 
 /** Staged keys of a submit that never committed go by themselves. Milliseconds. */
 const STAGING_MS = 600_000;
 const CHUNK = 500;
+/** Nodes and edges looked at in one step. */
+const STEP = 10_000;
 
 function chunks<T>(items: readonly T[]): T[][] {
   return Array.from({ length: Math.ceil(items.length / CHUNK) }, (_, i) =>
@@ -25,7 +27,7 @@ export async function stageExecution(
 ): Promise<void> {
   const { keys, redis } = valkey;
   const part = (name: ExecutionPart): string => keys.execution(executionId, name);
-  const pieces = [...dependantsOf(spec)].flatMap(inPieces);
+  const pieces = [...(await dependantsOf(spec))].flatMap(inPieces);
   const roots = spec.nodes.filter((node) => node.dependsOn.length === 0).map((node) => `r${node.id}`);
   await settle(begin(redis.pipeline(), part, spec.nodes.slice(0, 1), pieces.slice(0, 1)).exec());
   let index = 0;
@@ -86,9 +88,16 @@ function begin(
   return pipeline;
 }
 
-function dependantsOf(spec: ExecutionSpec): Map<string, string[]> {
+/** In steps: a spec may have 100,000 nodes with many dependencies each. */
+async function dependantsOf(spec: ExecutionSpec): Promise<Map<string, string[]>> {
   const dependants = new Map<string, string[]>();
+  let left = STEP;
   for (const node of spec.nodes) {
+    left -= 1 + node.dependsOn.length;
+    if (left <= 0) {
+      left = STEP;
+      await turn();
+    }
     for (const dependency of node.dependsOn) {
       const known = dependants.get(dependency);
       if (known === undefined) dependants.set(dependency, [node.id]);

@@ -13,6 +13,7 @@ export * from './server-clock';
 export * from './server-memory';
 export * from './shards';
 export * from './subscriber';
+export * from './turn';
 export * from './turns';
 export * from './valkey.module';
 export * from './within';

@@ -7,20 +7,38 @@ import { type NameSuggester } from './suggest-name';
 
 /** Ids of a cycle shown before the middle of it is cut out. */
 const MAX_CYCLE_SHOWN = 100;
+/** Nodes and edges looked at in one step. */
+const STEP = 10_000;
 
 /**
  * The rules between nodes: unique ids, dependencies that exist, no node waiting for itself, nothing twice, no
- * cycle. Works on what was handed in, valid or not, so that one broken field hides no broken edge. Linear.
+ * cycle. Works on what was handed in, valid or not, so that one broken field hides no broken edge. Linear, and in steps.
  */
-export function checkGraph(nodes: readonly unknown[], problems: ProblemList, suggester: NameSuggester): void {
+export function* checkGraph(
+  nodes: readonly unknown[],
+  problems: ProblemList,
+  suggester: NameSuggester,
+): Generator<undefined, void> {
   const ids = nodes.map(idOf);
-  const indexOf = indexIds(ids, problems);
-  const edges = nodes.map((node, index) => {
-    const dependsOn = isPlainObject(node) ? node['dependsOn'] : undefined;
-    return Array.isArray(dependsOn) ? edgesOf(index, dependsOn) : [];
-  });
-  for (const knot of findKnots(edges)) {
+  yield;
+  const indexOf = yield* indexIds(ids, problems);
+  const edges: number[][] = [];
+  while (readEdges()) yield;
+  for (const knot of yield* findKnots(edges)) {
     problems.add(['nodes', knot[0]!, 'dependsOn'], 'CYCLE', () => describeCycle(edges, knot, ids));
+  }
+
+  /** One step, in a plain function: a loop in a generator is not optimised while it runs. False: all of them are read. */
+  function readEdges(): boolean {
+    // By index: a list with holes is walked whole.
+    for (let left = STEP; left > 0 && edges.length < nodes.length;) {
+      const index = edges.length;
+      const node = nodes[index];
+      const dependsOn = isPlainObject(node) ? node['dependsOn'] : undefined;
+      edges.push(Array.isArray(dependsOn) ? edgesOf(index, dependsOn) : []);
+      left -= 1 + edges[index]!.length;
+    }
+    return edges.length < nodes.length;
   }
 
   function edgesOf(index: number, dependsOn: readonly unknown[]): number[] {
@@ -63,9 +81,18 @@ function idOf(node: unknown): string | undefined {
   return typeof id === 'string' ? id : undefined;
 }
 
-function indexIds(ids: readonly (string | undefined)[], problems: ProblemList): Map<string, number> {
+function* indexIds(
+  ids: readonly (string | undefined)[],
+  problems: ProblemList,
+): Generator<undefined, Map<string, number>> {
   const indexOf = new Map<string, number>();
-  ids.forEach((id, index) => {
+  for (let from = 0; from < ids.length; from += STEP) {
+    if (from > 0) yield;
+    ids.slice(from, from + STEP).forEach((id, at) => indexOne(id, from + at));
+  }
+  return indexOf;
+
+  function indexOne(id: string | undefined, index: number): void {
     if (id === undefined) return;
     const first = indexOf.get(id);
     if (first === undefined) indexOf.set(id, index);
@@ -75,8 +102,7 @@ function indexIds(ids: readonly (string | undefined)[], problems: ProblemList): 
         'DUPLICATE_ID',
         () => `nodes[${first}] has the id ${showValue(id)} already; give each node its own.`,
       );
-  });
-  return indexOf;
+  }
 }
 
 function describeCycle(

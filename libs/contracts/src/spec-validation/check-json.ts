@@ -31,18 +31,65 @@ export function checkJson(raw: unknown, problems: ProblemList): void {
   if (raw !== undefined) new JsonWalk(problems).visit(raw, 0, false);
 }
 
+/** The same of an execution spec, in steps of a few hundred nodes or some ten thousand values. */
+export function* checkJsonSteps(raw: unknown, problems: ProblemList): Generator<undefined, void> {
+  if (raw !== undefined) yield* new JsonWalk(problems).visitSpec(raw);
+}
+
+/** Nodes walked in one step, and values after which it ends with the node it is at. */
+const STEP_NODES = 500;
+const STEP_VALUES = 20_000;
+
 class JsonWalk {
   private readonly path: (string | number)[] = [];
   private left = MAX_VALUES;
 
   constructor(private readonly problems: ProblemList) {}
 
-  visit(value: unknown, depth: number, inInput: boolean): void {
-    this.left -= 1;
-    if (this.left < 0) {
-      if (this.left === -1) this.add('TOO_LARGE', `holds more than ${MAX_VALUES} values; split it up.`);
-      return;
+  /** Node by node, where there is a list of nodes. */
+  *visitSpec(raw: unknown): Generator<undefined, void> {
+    const nodes = isPlainObject(raw) ? raw['nodes'] : undefined;
+    if (!isPlainObject(raw) || !Array.isArray(nodes)) return this.visit(raw, 0, false);
+    this.count();
+    for (const key of Object.keys(raw)) {
+      if (key !== 'nodes') this.visitField(key, raw[key], 0, false);
+      else if (this.count()) {
+        this.path.push(key);
+        yield* this.visitNodes(nodes);
+        this.path.pop();
+      }
     }
+  }
+
+  private *visitNodes(nodes: readonly unknown[]): Generator<undefined, void> {
+    for (let from = 0; ;) {
+      from = this.visitSome(nodes, from);
+      if (from === nodes.length) return;
+      yield;
+    }
+  }
+
+  /** One step, in a plain function: a loop in a generator is not optimised while it runs. The index of the next node. */
+  private visitSome(nodes: readonly unknown[], from: number): number {
+    const until = this.left - STEP_VALUES;
+    const end = Math.min(nodes.length, from + STEP_NODES);
+    let i = from;
+    while (i < end && (i === from || this.left > until)) {
+      this.step(i, nodes[i], 1, false);
+      i++;
+    }
+    return i;
+  }
+
+  /** False: there were too many values, which is told once. */
+  private count(): boolean {
+    this.left -= 1;
+    if (this.left === -1) this.add('TOO_LARGE', `holds more than ${MAX_VALUES} values; split it up.`);
+    return this.left >= 0;
+  }
+
+  visit(value: unknown, depth: number, inInput: boolean): void {
+    if (!this.count()) return;
     if (typeof value === 'string') this.checkText(value);
     else if (typeof value === 'object' && value !== null) this.visitContainer(value, depth, inInput);
     else if (!isJsonScalar(value)) this.refuse(value);

@@ -1,9 +1,12 @@
+/** Moves along edges in one step. */
+const STEP = 20_000;
+
 /**
  * The strongly connected components of two nodes or more, each as node indexes in ascending order, the component
  * with the smallest index first. Tarjan's algorithm with a stack of its own: linear in nodes and edges, and a chain
- * of 100,000 nodes needs no deep recursion. `edges[i]` lists what node i depends on, without itself.
+ * of 100,000 nodes needs no deep recursion. `edges[i]` lists what node i depends on, without itself. In steps.
  */
-export function findKnots(edges: readonly (readonly number[])[]): number[][] {
+export function* findKnots(edges: readonly (readonly number[])[]): Generator<undefined, number[][]> {
   const count = edges.length;
   const order = new Int32Array(count); // 0: not seen; else 1 + the moment it was first seen
   const low = new Int32Array(count);
@@ -33,18 +36,27 @@ export function findKnots(edges: readonly (readonly number[])[]): number[][] {
     if (members.length > 1) knots.push(members.sort((a, b) => a - b));
   };
 
-  for (let root = 0; root < count; root++) {
-    if (order[root] !== 0) continue;
-    enter(root);
-    while (calls.length > 0) {
-      const node = calls.at(-1)!;
+  let root = 0;
+  /** False: all is done. A plain function, since a loop in a generator is not optimised while it runs. */
+  const move = (moves: number): boolean => {
+    for (let left = moves; left > 0; left--) {
+      const node = calls.at(-1);
+      if (node === undefined) {
+        while (root < count && order[root] !== 0) root++;
+        if (root === count) return false;
+        enter(root);
+        continue;
+      }
       const target = edges[node]![nextEdge[node]!];
       nextEdge[node]! += 1;
       if (target === undefined) leave(node);
       else if (order[target] === 0) enter(target);
       else if (onStack[target] === 1) low[node] = Math.min(low[node]!, order[target]!);
     }
-  }
+    return true;
+  };
+
+  while (move(STEP)) yield;
   return knots.sort((a, b) => a[0]! - b[0]!);
 }
 

@@ -502,8 +502,22 @@ describe('a large spec', () => {
     let turns = 0;
     const checked = await validateSpecInTurns(raw, async () => void turns++);
     expect(checked).toEqual(validateSpec(raw));
-    expect(turns).toBe(3);
+    // Three for its JSON, three for its nodes, one for its graph.
+    expect(turns).toBe(7);
     const bad = spec(...raw.nodes, node({ id: 'n0' }));
     await expect(validateSpecInTurns(bad, async () => undefined)).rejects.toThrow(InvalidSpecError);
   });
+
+  it('with 200,000 dependencies and large inputs lets others have their turn in its JSON and its graph too', async () => {
+    const before = (i: number) => Array.from({ length: Math.min(i, 10) }, (_, k) => `n${i - k - 1}`);
+    const raw = spec(
+      ...Array.from({ length: 20_000 }, (_, i) => node({ id: `n${i}`, dependsOn: before(i) })),
+      node({ id: 'wide', input: Array.from({ length: 100_000 }, () => 1) }),
+      node({ id: 'last' }),
+    );
+    let turns = 0;
+    await validateSpecInTurns(raw, async () => void turns++);
+    // Its JSON and its nodes some 40 times each, its graph 30 times.
+    expect(turns).toBeGreaterThan(100);
+  }, 30_000);
 });

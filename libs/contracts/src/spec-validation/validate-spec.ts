@@ -1,7 +1,7 @@
 import { type Problem, InvalidSpecError } from '../errors';
 import { type ExecutionSpec, type NodeSpec, SPEC_LIMITS } from '../spec';
 import { checkGraph } from './check-graph';
-import { checkJson, isPlainObject } from './check-json';
+import { checkJson, checkJsonSteps, isPlainObject } from './check-json';
 import { checkCostRules, checkNodeRules } from './check-rules';
 import { normalizeAgent, normalizeExecution, normalizeNode } from './normalize-spec';
 import { type Path, ProblemList } from './problem-list';
@@ -59,7 +59,7 @@ function* checkSteps(raw: unknown): Generator<undefined, SpecCheck> {
     problems.add(['nodes'], 'TOO_MANY_NODES', message);
     return { ok: false, problems: problems.toArray() };
   }
-  checkJson(raw, problems);
+  yield* checkJsonSteps(raw, problems);
   const suggester = new NameSuggester();
   const head = executionHeadSchema.safeParse(raw);
   if (!head.success) reportIssues(head.error.issues, raw, [], problems, suggester, knownFields);
@@ -115,7 +115,7 @@ function* checkNodes(
     else reportIssues(node.error.issues, raw, path, problems, suggester, knownFields);
     checkNodeRules(raw, path, problems);
   }
-  checkGraph(nodes, problems, suggester);
+  yield* checkGraph(nodes, problems, suggester);
   return parsed;
 }
 
