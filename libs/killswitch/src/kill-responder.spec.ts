@@ -221,4 +221,45 @@ describe('R19 R51 the end of an agent that an order stopped', () => {
     expect(firstExitMs - signalledMs).toBeCloseTo(10);
     expect(provedMs - firstExitMs).toBeCloseTo(10);
   });
+
+describe('the orders log', () => {
+  /** Of a worker whose troubles are gathered. */
+  const other = (errors: unknown[], readMs: number): KillResponder =>
+    new KillResponder(valkey, orders, runner(), {
+      workerId: WORKER,
+      onError: (error) => errors.push(error),
+      describe: async () => ({ containment: 'marks', guardian: true, running: 0 }),
+      readMs,
+    });
+
+  it('R52 with an order that cannot be obeyed: those behind it are, at once, and it is with the next heartbeat', async () => {
+    const errors: unknown[] = [];
+    const worker = other(errors, 5_000);
+    const [bad, good] = [`exe_${ulid()}`, `exe_${ulid()}`];
+    slots.push(slot(bad, 0), slot(good, 0));
+    const fault = new Error('no');
+    const { id: unlucky } = await place(bad);
+    await place(good);
+    const at = jest.spyOn(orders, 'keep').mockImplementation(({ id }) => {
+      if (id === unlucky) throw fault;
+    });
+    await worker.catchUp();
+    expect([stopped, errors]).toEqual([[slots[1]!.agentId], [fault]]);
+    at.mockRestore();
+    await worker.noticeHead(await life.workers.heartbeat(WORKER, 60_000, 2), signal);
+    expect(stopped).toEqual([slots[1]!.agentId, slots[0]!.agentId]);
+  });
+
+  it('R52 whose reading hangs is read again: a read that is never answered keeps nobody from the next', async () => {
+    const errors: unknown[] = [];
+    const worker = other(errors, 50);
+    const executionId = `exe_${ulid()}`;
+    slots.push(slot(executionId, 0));
+    await place(executionId);
+    jest.spyOn(orders, 'since').mockImplementationOnce(async () => new Promise(() => undefined));
+    await worker.catchUp();
+    expect(errors).toMatchObject([{ code: 'TIMEOUT' }]);
+    await worker.catchUp();
+    expect(stopped).toEqual([slots[0]!.agentId]);
+  }, 10_000);
 });

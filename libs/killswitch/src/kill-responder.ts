@@ -9,7 +9,7 @@ import {
 } from '#libs/contracts';
 import type { Heartbeat } from '#libs/lifecycle';
 import type { AgentEnded, AgentRunner, AgentSlot, HoldResult } from '#libs/spawner';
-import { Subscriber, type Valkey } from '#libs/valkey';
+import { Subscriber, within, type Valkey } from '#libs/valkey';
 import { Subject, type Observable, type Subscription } from 'rxjs';
 import { ArmedStore, type GuardAnswer } from './armed-store';
 import { readDoorbell } from './doorbell';
@@ -25,6 +25,13 @@ const MAX_LOOKUPS = 64;
 /** Orders seen and perhaps over that one heartbeat asks about. */
 const ASKED_AT_ONCE = 32;
 
+/** Longest one reading of the log may take before it is left behind; the next heartbeat begins another. Milliseconds. */
+const READ_MS = 5_000;
+
+/** Orders whose obeying failed and is tried again with each heartbeat, and how often. */
+const MAX_FAILED = 100;
+const MOST_TRIES = 60;
+
 /** Holds whose last thaw is remembered. */
 const MAX_THAWS = 1_000;
 
@@ -33,6 +40,8 @@ export interface KillResponderOptions {
   readonly onError: (error: unknown) => void;
   /** What this worker's guard says when it is asked whether it could stop now. */
   readonly describe: () => Promise<GuardAnswer>;
+  /** Longest one reading of the log may take. Milliseconds; default 5,000. */
+  readonly readMs?: number;
 }
 
 /** One target's end by an order, for metrics. */
@@ -57,6 +66,8 @@ export class KillResponder {
   /** The last thaw heard of each hold, by its place in the log. */
   private readonly thaws = new Map<string, string>();
   private catching: Promise<void> | undefined;
+  /** Orders of the log whose obeying failed, with how often. */
+  private readonly failed = new Map<string, { readonly held: HeldOrder; readonly tries: number }>();
   private lookups = 0;
   /** Orders obeyed that the doorbell did not bring. */
   caughtUp = 0;
@@ -126,6 +137,7 @@ export class KillResponder {
     signal: AbortSignal,
   ): Promise<void> {
     if (isBefore(head, this.cursor)) this.cursor = `${Math.max(0, timeOf(head) - REWIND_MS)}-0`;
+    this.tryAgain();
     if (head !== this.cursor) await this.catchUp();
     if (targets > 0 && !signal.aborted) await this.serveOwn();
     if (!signal.aborted) await this.forgetSome();
@@ -142,7 +154,13 @@ export class KillResponder {
       if (here.every(({ served }) => served.has(orderId))) continue;
       const order = this.watched.get(orderId) ?? (await this.orders.get(orderId));
       // Those it names, and none by their age.
-      if (order !== undefined) this.caughtUp += this.obey({ order, targets: agentIds, reach: {} });
+      if (order === undefined) continue;
+      try {
+        this.caughtUp += this.obey({ order, targets: agentIds, reach: {} });
+      } catch (error) {
+        // They stay its own: the next heartbeat finds them again.
+        this.options.onError(error);
+      }
     }
     // Agents that are not here any more are somebody else's to report, as long as their order is there.
     const some = idle.slice(0, ASKED_AT_ONCE);
@@ -176,11 +194,33 @@ export class KillResponder {
   }
 
   private async readLog(): Promise<void> {
-    for (const { seq, held } of await this.orders.since(this.cursor)) {
-      if (held !== undefined) this.caughtUp += this.obey(held);
-      // Order by order: one that is not obeyed is read again, and those before it are not.
+    const { readMs = READ_MS } = this.options;
+    const read = this.orders.since(this.cursor);
+    const rows = await within(read, readMs);
+    if (rows === undefined)
+      throw new BelayError('TIMEOUT', `The orders log was not read within ${readMs} ms; it is read again.`);
+    for (const { seq, held } of rows) {
+      if (held !== undefined) this.obeyOrKeep(held, 0);
       this.cursor = seq;
     }
+  }
+
+  /** One order that cannot be obeyed must not keep those behind it from being obeyed. It is tried again. */
+  private obeyOrKeep(held: HeldOrder, tries: number): void {
+    const { id } = held.order;
+    try {
+      this.caughtUp += this.obey(held);
+    } catch (error) {
+      this.options.onError(error);
+      if (this.failed.size < MAX_FAILED && tries < MOST_TRIES)
+        this.failed.set(id, { held, tries: tries + 1 });
+    }
+  }
+
+  private tryAgain(): void {
+    const failed = [...this.failed.values()];
+    this.failed.clear();
+    for (const { held, tries } of failed) this.obeyOrKeep(held, tries);
   }
 
   /**
