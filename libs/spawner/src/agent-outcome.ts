@@ -104,7 +104,7 @@ export function outcomeOf(
   if (cause !== undefined && (fenced || exit.report.signals.length > 0))
     return { ...base, state: cause.endsAs, ...stopOf(cause) };
   if (exit.startedTooLate === true)
-    return { ...base, state: LEASE_OVER.endsAs, ...stopOf(cause ?? LEASE_OVER) };
+    return { ...base, state: (cause ?? LEASE_OVER).endsAs, ...stopOf(cause ?? LEASE_OVER) };
   if (exit.startError !== undefined) {
     return {
       ...base,

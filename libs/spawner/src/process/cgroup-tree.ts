@@ -53,10 +53,11 @@ export class CgroupTree implements ProcessTree {
   }
 
   kill(record: StopRecord): void {
-    // Who is empty already was ended by somebody else: a report must not claim it.
-    const populated = this.cgroup.populated();
+    // Who is empty already was ended by somebody else: a report must not claim it. Just started, the first process may join
+    // between the look and the kill.
+    const isThere = this.cgroup.populated() || (!this.#reaped && findAlive(this.leader) !== undefined);
     this.cgroup.kill();
-    if (populated) record.sent('SIGKILL', 'cgroup');
+    if (isThere) record.sent('SIGKILL', 'cgroup');
     for (const outsider of this.#outside())
       if (signalProcess(outsider, 'SIGKILL', this.libc)) record.sent('SIGKILL', 'process', outsider.pid);
   }

@@ -1,0 +1,32 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import type { Cgroup } from './cgroup';
+import { CgroupTree } from './cgroup-tree';
+import { readStat } from './proc-stat';
+import { StopRecord } from './stop-record';
+import type { Sweeper } from './sweep';
+
+describe('R51 a kill of a cgroup', () => {
+  it('that its first process joins at that moment is told: who was killed on the way to its command did not end by itself', async () => {
+    const child = spawn('sleep', ['600'], { stdio: 'ignore' });
+    const leader = readStat(child.pid ?? 0);
+    if (leader === undefined) throw new Error('no process');
+    const exited = once(child, 'exit');
+    // Not there at the look, and there at the kill.
+    const cgroup = {
+      populated: () => false,
+      pids: () => [child.pid],
+      kill: () => child.kill('SIGKILL'),
+    } as unknown as Cgroup;
+    const tree = new CgroupTree(leader, 'cookie', cgroup, {} as Sweeper);
+    const record = new StopRecord('cgroup');
+    tree.kill(record);
+    await exited;
+    expect(record.report([]).signals).toMatchObject([{ signal: 'SIGKILL', to: 'cgroup' }]);
+    // What has ended by then is not claimed.
+    tree.markReaped();
+    const later = new StopRecord('cgroup');
+    tree.kill(later);
+    expect(later.report([]).signals).toEqual([]);
+  });
+});
