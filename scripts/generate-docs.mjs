@@ -16,7 +16,7 @@ const MEANING = {
     'One run of a DAG. Its end is final, save that the table lets a stopped or failed one be retried.',
   agent:
     'One attempt at a node: a process tree. Another attempt is another agent, with an id and an epoch of its own.',
-  node: 'A vertex of the DAG. It goes back to `ready` for another attempt, and then waits for its delay in its queue.',
+  node: 'A vertex of the DAG. It goes back to `ready` for another attempt, and then waits for its delay before it is handed to its queue.',
   worker:
     'One worker process. The orchestrator process lives the same life. A stopped one never starts again.',
   order:

@@ -9,6 +9,9 @@ import { eventually, processesWith, startFleet, type Fleet, type Member } from '
 const sh = (script: string) => ({ command: [script], shell: true });
 const SLEEP = sh('echo ready; exec sleep 600');
 
+/** A step that is not seen within this is broken, and is named. Milliseconds. */
+const STEP_MS = 30_000;
+
 let fleet: Fleet;
 beforeAll(async () => {
   fleet = await startFleet({
@@ -36,10 +39,14 @@ async function submit(nodes: unknown[], more: Record<string, unknown> = {}): Pro
 }
 
 async function running(id: string, count: number): Promise<AgentRecord[]> {
-  return eventually(async () => {
-    const { items } = await fleet.client.agents({ executionId: id, state: ['running'] });
-    return items.length >= count ? [...items] : undefined;
-  }, `${count} agents of ${id} running`);
+  return eventually(
+    async () => {
+      const { items } = await fleet.client.agents({ executionId: id, state: ['running'] });
+      return items.length >= count ? [...items] : undefined;
+    },
+    `${count} agents of ${id} running`,
+    STEP_MS,
+  );
 }
 
 const ended = async (id: string) => fleet.client.waitForEnd(id);
@@ -299,7 +306,7 @@ describe('freeze and thaw', () => {
   /** It moves, by two different values. */
   async function moves(path: string): Promise<void> {
     const from = counter(path);
-    await eventually(async () => (counter(path) > from ? true : undefined), `${path} counts on`);
+    await eventually(() => counter(path) > from, `${path} counts on`, STEP_MS);
   }
 
   /** It does not: as many heartbeats pass as would make dozens of counts. */
@@ -428,29 +435,32 @@ describe('freeze and thaw', () => {
     expect(await ended(id)).toMatchObject({ state: 'completed' });
   });
 
-  it('R22 an orchestrator killed as it releases a freeze or resumes leaves nothing frozen', async () => {
-    const other = createClient({ url: (await fleet.addOrchestrator()).url ?? '', token: fleet.token });
-    for (const [i, act] of ['release', 'resume', 'release', 'resume'].entries()) {
-      const name = `crash-${i}`;
-      const id = await submit([{ id: 'a', run: counting(name) }]);
-      await running(id, 1);
-      await moves(file(name));
-      const victim = await fleet.addOrchestrator();
-      const client = createClient({ url: victim.url ?? '', token: fleet.token });
-      if (act === 'release') {
-        const scope = { type: 'pool', pool: 'default' } as const;
-        const latch = latchOf(await other.kill({ kind: 'freeze', scope }));
-        await dieAt(victim, 'latch.released', async () => client.releaseLatch(latch.id, 'over'));
-      } else {
-        await other.pause(id, { mode: 'freeze' });
-        await dieAt(victim, 'execution.running', async () => client.resume(id));
-      }
-      await moves(file(name));
-      expect((await other.latches()).items).toEqual([]);
-      // Its trees go on by the order in the log; that it goes on itself is what another's sweep does next.
-      await eventually(async () => (await other.execution(id)).state === 'running', 'the resume');
-      await other.stop(id, { mode: 'immediate' });
+  it.each([
+    ['releases a freeze', 'once'],
+    ['resumes', 'once'],
+    ['releases a freeze', 'again'],
+    ['resumes', 'again'],
+  ])('R22 an orchestrator killed as it %s leaves nothing frozen, %s', async (act, time) => {
+    const name = `crash-${act.length}-${time}`;
+    const other = fleet.client;
+    const id = await submit([{ id: 'a', run: counting(name) }]);
+    await running(id, 1);
+    await moves(file(name));
+    const victim = await fleet.addOrchestrator();
+    const client = createClient({ url: victim.url ?? '', token: fleet.token });
+    if (act === 'resumes') {
+      await other.pause(id, { mode: 'freeze' });
+      await dieAt(victim, 'execution.running', async () => client.resume(id));
+    } else {
+      const scope = { type: 'pool', pool: 'default' } as const;
+      const latch = latchOf(await other.kill({ kind: 'freeze', scope }));
+      await dieAt(victim, 'latch.released', async () => client.releaseLatch(latch.id, 'over'));
     }
+    await moves(file(name));
+    expect((await other.latches()).items).toEqual([]);
+    // Its trees go on by the order in the log; that it goes on itself is what another's sweep does next.
+    await eventually(async () => (await other.execution(id)).state === 'running', 'the resume', STEP_MS);
+    await other.stop(id, { mode: 'immediate' });
   });
 
   it('R50 a selector that an execution is in and a node of it is not: the execution ends whole, with every agent named', async () => {
@@ -485,13 +495,27 @@ describe('freeze and thaw', () => {
 /** Kills the orchestrator at the first event of that type: what it was asked is cut in the middle. */
 async function dieAt(victim: Member, type: string, ask: () => Promise<unknown>): Promise<void> {
   const events = fleet.life.valkey.connections.create('subscriber');
+  let seen = false;
+  let refused: unknown;
   events.on('message', (_channel: string, text: string) => {
-    if (text.includes(`"${type}"`)) victim.process.kill('SIGKILL');
+    if (!text.includes(`"${type}"`)) return;
+    seen = true;
+    victim.process.kill('SIGKILL');
   });
-  await events.subscribe(fleet.life.valkey.keys.eventsChannel);
-  await ask().catch(() => undefined);
-  await victim.exited;
-  events.disconnect();
+  try {
+    await events.subscribe(fleet.life.valkey.keys.eventsChannel);
+    await ask().catch((error: unknown) => (refused = error));
+    await eventually(() => seen, `the event ${type}`, STEP_MS).catch((error: unknown) => {
+      throw new Error(`${String(error)}; asked was answered: ${String(refused)}`);
+    });
+    await eventually(
+      () => victim.process.signalCode !== null,
+      `the end of the orchestrator at ${type}`,
+      STEP_MS,
+    );
+  } finally {
+    events.disconnect();
+  }
 }
 
 describe('bad input', () => {

@@ -248,7 +248,7 @@ it('a server that takes no writes is not asked for jobs as fast as it can refuse
   const worker = queues.consume('default', 1, async ({ agentId }) => {
     taken.push(agentId);
     await gate;
-    return true;
+    return 'done';
   });
   try {
     await queue.add('agent', { agentId: 'first' });

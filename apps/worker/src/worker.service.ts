@@ -1,6 +1,6 @@
 import { hostname } from 'node:os';
 import { readFileSync } from 'node:fs';
-import { ownPoolOf, type AgentJob, type WorkerState } from '#libs/contracts';
+import { ownPoolOf, type AgentJob, type JobAnswer, type WorkerState } from '#libs/contracts';
 import type { AgentQueues } from '#libs/dispatch';
 import type { AttemptEnds } from '#libs/executions';
 import type { AuditStore, KillResponder, LatchStore } from '#libs/killswitch';
@@ -162,9 +162,9 @@ export class WorkerService {
     this.lease.start(sentAt);
     await this.responder.start(ordersHead);
     ({ version: this.version } = await workers.transition(workerId, 'running', { version: 1 }));
-    const handle = async (job: AgentJob): Promise<boolean> => {
+    const handle = async (job: AgentJob): Promise<JobAnswer> => {
       // Admission closes here first: a job in flight goes back to its queue (R42).
-      if (this.life.state !== 'running' || this.lease.isFenced || this.ledger.holding) return false;
+      if (this.life.state !== 'running' || this.lease.isFenced || this.ledger.holding) return 'refused';
       return this.runner.run(job);
     };
     for (const pool of pools) this.intake.add(pool, this.queues.consume(pool, concurrency, handle));

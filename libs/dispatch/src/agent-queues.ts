@@ -1,4 +1,10 @@
-import { agentQueueName, parseAgentId, type AgentJob, type DispatchEntry } from '#libs/contracts';
+import {
+  agentQueueName,
+  parseAgentId,
+  type AgentJob,
+  type DispatchEntry,
+  type JobAnswer,
+} from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
 import { isPassing, parseStored, type Held, type Server } from '#libs/valkey';
 import { Queue, type Worker } from 'bullmq';
@@ -13,6 +19,10 @@ export interface QueueOptions {
 const SECOND_LOOK_MS = 30_000;
 /** A job handed back rests this long, so that the same worker does not take it in a tight loop. Milliseconds. */
 const HAND_BACK_MS = 300;
+/** A longer wait is ended by a sweep alone, to its second: no process need live for that long. Milliseconds. */
+const LONGEST_TIMER_MS = 60_000;
+/** Beyond so many waits the sweep ends them too. */
+const MOST_TIMERS = 10_000;
 const SWEEP_BATCH = 500;
 
 /**
@@ -48,8 +58,19 @@ export class AgentQueues {
     return queue;
   }
 
-  /** Hands entries over to their pools' queues, then notes it. Twice is once; what a server refuses for now is left. */
+  /**
+   * Hands entries over to their pools' queues, then notes it. Twice is once; what a server refuses for now is left. What has
+   * to wait first is handed over after its wait: by this process, or by a sweep that finds it due by the server's clock.
+   */
   async dispatch(entries: readonly DispatchEntry[]): Promise<void> {
+    for (const entry of entries) if (entry.delayMs > 0) this.handOverAfter(entry, entry.delayMs);
+    await this.dispatchNow(
+      entries.filter(({ delayMs }) => delayMs <= 0),
+      false,
+    );
+  }
+
+  private async dispatchNow(entries: readonly DispatchEntry[], isSweep: boolean): Promise<void> {
     if (entries.length === 0) return;
     try {
       await this.handOver(entries);
@@ -58,26 +79,22 @@ export class AgentQueues {
       if (isPassing(error)) return;
       throw error;
     }
-    await this.acknowledge(entries);
+    await this.lookAgainAfter(entries, SECOND_LOOK_MS, isSweep);
   }
 
   private async handOver(entries: readonly DispatchEntry[]): Promise<void> {
     const byPool = new Map<string, DispatchEntry[]>();
     for (const entry of entries) byPool.set(entry.pool, [...(byPool.get(entry.pool) ?? []), entry]);
-    const timestamp = this.lifecycle.valkey.clock.now();
     await Promise.all(
       [...byPool].map(([pool, group]) =>
         this.queue(pool).addBulk(
-          group.map(({ agentId, executionId, nodeId, attempt, priority, delayMs }) => ({
+          group.map(({ agentId, executionId, nodeId, attempt, priority }) => ({
             name: 'agent',
             data: { agentId, executionId, nodeId, attempt },
             opts: {
               jobId: agentId,
               // BullMQ's 1 is the most urgent, ours is 10 (R32).
               priority: 11 - priority,
-              delay: delayMs,
-              // A delay counts from here: this machine's own clock may be anywhere.
-              timestamp,
               attempts: 1,
               removeOnComplete: true,
               removeOnFail: true,
@@ -101,14 +118,11 @@ export class AgentQueues {
     await queue.close().catch(() => undefined);
   }
 
-  private async acknowledge(entries: readonly DispatchEntry[]): Promise<void> {
-    await this.lookAgainAfter(entries, SECOND_LOOK_MS + Math.max(...entries.map(({ delayMs }) => delayMs)));
-  }
-
   /** The next look of a sweep at those attempts, unless they were claimed by then. */
   private async lookAgainAfter(
     attempts: readonly Pick<AgentJob, 'agentId' | 'executionId'>[],
     ms: number,
+    isSweep: boolean,
   ): Promise<void> {
     const { keys, scripts } = this.lifecycle.valkey;
     const byTag = new Map<string, string[]>();
@@ -117,7 +131,7 @@ export class AgentQueues {
       byTag.set(tag, [...(byTag.get(tag) ?? []), agentId]);
     }
     for (const [tag, ids] of byTag)
-      await scripts.run('ackOutbox', keys.shard(tag, 'outbox'), [tag, ms, ...ids]);
+      await scripts.run('ackOutbox', keys.shard(tag, 'outbox'), [tag, ms, isSweep ? 1 : 0, ...ids]);
   }
 
   /** Hands over what a crash left in a shard's outbox, or what was handed over long ago and never claimed. */
@@ -148,23 +162,28 @@ export class AgentQueues {
       );
       if (entry !== undefined) entries.push(entry);
     }
-    await this.dispatch(entries);
+    await this.dispatchNow(entries, true);
     return entries.length;
   }
 
   /**
    * Takes jobs of a pool. BullMQ's retries and stalled recovery start nothing: `handle` must claim. A job it refuses
-   * (false: this worker drains, or is fenced) is removed, and handed over again from the outbox for another worker (R42).
+   * (this worker drains, or is fenced) is removed, and handed over again from the outbox for another worker (R42).
    */
-  consume(pool: string, concurrency: number, handle: (job: AgentJob) => Promise<boolean>): Worker<AgentJob> {
-    const refused = new Set<string>();
+  consume(
+    pool: string,
+    concurrency: number,
+    handle: (job: AgentJob) => Promise<JobAnswer>,
+  ): Worker<AgentJob> {
+    const answers = new Map<string, JobAnswer>();
     const worker = new CalmWorker<AgentJob>(
       agentQueueName(pool),
       async (job) => {
-        if (await handle(job.data)) return;
+        const answer = await handle(job.data);
+        if (answer === 'done') return;
         // Should this process end before it can hand the attempt over again, a sweep does.
-        await this.lookAgainAfter([job.data], HAND_BACK_MS);
-        refused.add(job.data.agentId);
+        if (answer === 'refused') await this.lookAgainAfter([job.data], HAND_BACK_MS, false);
+        answers.set(job.data.agentId, answer);
       },
       {
         connection: this.lifecycle.valkey.connections.create('blocking'),
@@ -182,21 +201,46 @@ export class AgentQueues {
     worker.on('error', () => undefined);
     // Only now is the job removed, and its id free.
     worker.on('completed', ({ data, opts: { priority = 0 } }) => {
-      if (!refused.delete(data.agentId)) return;
+      const answer = answers.get(data.agentId);
+      if (!answers.delete(data.agentId)) return;
       const entry = { ...data, pool, priority: 11 - priority, delayMs: 0 };
-      this.handOverAfter(entry, worker.closing === undefined ? HAND_BACK_MS : 0);
+      if (answer === 'parked') void this.handOverFreed(entry);
+      else this.handOverAfter(entry, worker.closing === undefined ? HAND_BACK_MS : 0);
     });
     return worker;
   }
 
   /** By this process's timer: BullMQ compares a delay with the wall clock of whichever machine looks. */
   private handOverAfter(entry: DispatchEntry, ms: number): void {
+    if (ms > LONGEST_TIMER_MS || this.resting.size >= MOST_TIMERS) return;
     const timer = setTimeout(() => {
       this.resting.delete(timer);
       // What fails here stays in the outbox.
-      this.dispatch([entry]).catch(() => undefined);
+      this.handOverRested(entry).catch(() => undefined);
     }, ms);
     this.resting.add(timer);
+  }
+
+  /** Unless it was cancelled during a wait of its own, which may have been long. */
+  private async handOverRested(entry: DispatchEntry): Promise<void> {
+    const { keys, redis } = this.lifecycle.valkey;
+    const outbox = keys.shard(keys.tagOf(entry.executionId), 'outbox');
+    if (entry.delayMs > 0 && (await redis.hexists(outbox, entry.agentId)) === 0) return;
+    await this.dispatchNow([{ ...entry, delayMs: 0 }], false);
+  }
+
+  /** One that was let go on while its job was still here was handed over under a job id in use, which does nothing. */
+  private async handOverFreed(entry: DispatchEntry): Promise<void> {
+    const { keys, scripts } = this.lifecycle.valkey;
+    const tag = keys.tagOf(entry.executionId);
+    try {
+      const args = [tag, entry.executionId, entry.agentId];
+      const isFree = await scripts.run('freeParked', keys.shard(tag, 'outbox'), args);
+      // What fails here is due: the next sweep hands it over.
+      if (isFree === 1) await this.dispatchNow([entry], true);
+    } catch {
+      // Looked at again in a while, as any attempt that was handed over.
+    }
   }
 
   async close(): Promise<void> {

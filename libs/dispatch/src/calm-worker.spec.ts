@@ -1,4 +1,4 @@
-import type { AgentJob } from '#libs/contracts';
+import type { AgentJob, JobAnswer } from '#libs/contracts';
 import { LifecycleService } from '#libs/lifecycle';
 import { startThrowawayServer, Valkey, type ThrowawayServer } from '#libs/valkey';
 import { ulid } from 'ulid';
@@ -38,7 +38,7 @@ async function handOver(): Promise<string> {
 }
 
 /** A worker's consumer behind a link, and what it has taken. */
-async function consume(handle: (agentId: string) => Promise<boolean> = async () => true) {
+async function consume(handle: (agentId: string) => Promise<JobAnswer> = async () => 'done') {
   const link = await Link.open({ path: server.socketPath ?? '' });
   const far = await new Valkey({ url: link.url, keyPrefix: 'belay', shards: 1 }).open();
   const queues = new AgentQueues(new LifecycleService(far, { retentionMs: 60_000 }), { prefix: 'bull' });
@@ -80,7 +80,7 @@ describe('R25 a job that was taken while the connection broke, the answer lost',
   it('along with the end of the job before: so it is too', async () => {
     const gate: { open?: () => void } = {};
     const opened = new Promise<void>((resolve) => (gate.open = resolve));
-    const { link, taken, stalled } = await consume(async () => opened.then(() => true));
+    const { link, taken, stalled } = await consume(async () => opened.then(() => 'done'));
     const first = await handOver();
     await eventually(async () => taken.includes(first), 'the first job');
     const lost = await handOver();
@@ -99,7 +99,7 @@ describe('R42 an attempt that a worker refuses while the connection breaks', () 
     const refusal: { link?: Link } = {};
     const { link, taken } = await consume(async () => {
       refusal.link?.loseAnswersFrom(TAKES);
-      return taken.length > 1;
+      return taken.length > 1 ? 'done' : 'refused';
     });
     refusal.link = link;
     const refused = await handOver();

@@ -5,18 +5,18 @@ import { DelayedError, type Job } from 'bullmq';
  * Gives a job back to its queue for whoever takes it next, after a rest. A server that refuses is asked again; when that
  * lasts, the job stays as it is, its lock runs out, and it is taken again. What passes never fails a job.
  *
- * @param ms the rest, milliseconds of this machine's clock
+ * @param until the end of its rest by the server's clock, since others than this machine look when it is over. Milliseconds
  * @param patienceMs how long it is asked for, milliseconds
  * @throws DelayedError always: BullMQ's word for a job that is not over
  */
 export async function handBack(
   job: Job,
   token: string | undefined,
-  ms: number,
+  until: number,
   patienceMs = 10_000,
 ): Promise<never> {
   try {
-    await patiently(async () => job.moveToDelayed(Date.now() + ms, token), patienceMs);
+    await patiently(async () => job.moveToDelayed(until, token), patienceMs);
   } catch (error) {
     if (!isPassing(error)) throw error;
   }

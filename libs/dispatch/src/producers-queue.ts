@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { PRODUCERS_QUEUE } from '#libs/contracts';
 import type { Valkey } from '#libs/valkey';
-import { UnrecoverableError, type Job, type Worker } from 'bullmq';
+import { DelayedError, UnrecoverableError, type Job, type Worker } from 'bullmq';
 import type { QueueOptions } from './agent-queues';
 import { CalmWorker } from './calm-worker';
 import { handBack } from './hand-back';
@@ -29,12 +29,15 @@ export type JobVerdict =
 const JOBS_AT_ONCE = 1_000;
 /** How long a job that was handed back rests. Milliseconds. */
 const HAND_BACK_MS = 300;
+/** Jobs that rest and are waited for here; what is more is for BullMQ alone to bring back. */
+const MOST_RESTING = 10_000;
 /** Longest for jobs under way to be handed back. Milliseconds. */
 const CLOSE_MS = 5_000;
 
 /** The queue of producers in any language. BullMQ carries their specs; whether and when one starts is decided elsewhere. */
 export class ProducersQueue {
   private worker: Worker | undefined;
+  private readonly resting = new Set<NodeJS.Timeout>();
 
   constructor(
     private readonly valkey: Valkey,
@@ -65,6 +68,8 @@ export class ProducersQueue {
   async close(): Promise<void> {
     const { worker } = this;
     if (worker === undefined) return;
+    for (const rest of this.resting) clearTimeout(rest);
+    this.resting.clear();
     let timer: NodeJS.Timeout | undefined;
     const limit = new Promise<void>((resolve) => {
       timer = setTimeout(resolve, CLOSE_MS);
@@ -75,10 +80,33 @@ export class ProducersQueue {
 
   private async settle(job: Job, token: string | undefined, verdict: JobVerdict): Promise<object> {
     // Not back to waiting: a worker that closes could take it once more, and go with it.
-    if (verdict === 'hand-back') return handBack(job, token, HAND_BACK_MS);
+    if (verdict === 'hand-back') return handBack(job, token, this.after(HAND_BACK_MS));
     if ('failed' in verdict) throw new UnrecoverableError(verdict.failed);
     if ('done' in verdict) return verdict.done;
-    return handBack(job, token, verdict.waitMs);
+    try {
+      return await handBack(job, token, this.after(verdict.waitMs));
+    } catch (error) {
+      if (error instanceof DelayedError) this.promoteAfter(job, verdict.waitMs);
+      throw error;
+    }
+  }
+
+  private after(ms: number): number {
+    return this.valkey.clock.now() + ms;
+  }
+
+  /**
+   * By this process's timer, since BullMQ compares the end of a rest with the wall clock of whichever machine looks: one that
+   * is behind would leave the job there for as long. Should this process end before, those looks are what is left.
+   */
+  private promoteAfter(job: Job, ms: number): void {
+    if (this.resting.size >= MOST_RESTING || this.worker?.closing !== undefined) return;
+    const timer = setTimeout(() => {
+      this.resting.delete(timer);
+      // It may be back already, or gone.
+      job.promote().catch(() => undefined);
+    }, ms);
+    this.resting.add(timer);
   }
 }
 

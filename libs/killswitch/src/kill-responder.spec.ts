@@ -221,6 +221,7 @@ describe('R19 R51 the end of an agent that an order stopped', () => {
     expect(firstExitMs - signalledMs).toBeCloseTo(10);
     expect(provedMs - firstExitMs).toBeCloseTo(10);
   });
+});
 
 describe('the orders log', () => {
   /** Of a worker whose troubles are gathered. */

@@ -306,18 +306,18 @@ describe('a job that this worker cannot take', () => {
       });
       throw new OutcomeUnknownError('script claimNode', new Error('read ECONNRESET'));
     });
-    expect(await runner.run(job)).toBe(false);
+    expect(await runner.run(job)).toBe('refused');
   });
 
   it('is done with when somebody else has the node', async () => {
     await life.agents.claim(job, 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZY', 'token');
-    expect(await runner.run(job)).toBe(true);
+    expect(await runner.run(job)).toBe('done');
   });
 
   // The last of the file: the ban outlives it.
   it('R26 is left to another worker once this one was declared lost', async () => {
     await life.agents.banOwner(WORKER);
-    expect(await runner.run(job)).toBe(false);
+    expect(await runner.run(job)).toBe('refused');
     expect(spawned).toBe(0);
   });
 });

@@ -5,6 +5,7 @@ import {
   BelayError,
   isBelayError,
   type AgentJob,
+  type JobAnswer,
   type AgentMessage,
   type Dropped,
   type ExitReport,
@@ -162,15 +163,15 @@ export class AgentRunner {
   }
 
   /**
-   * One job: claims it or lets it be. Resolves when its outcome is stored. False: another worker may take it, and this one
+   * One job: claims it or lets it be. Resolves when its outcome is stored. `refused`: another worker may take it, and this one
    * may not (a latch over this worker, its lease is over, it drains and heard nothing).
    */
-  async run(job: AgentJob): Promise<boolean> {
+  async run(job: AgentJob): Promise<JobAnswer> {
     const slot = new AgentSlot(job, this.options.workerId);
     this.slots.add(slot);
     try {
       const claim = await this.claimPatiently(slot, job);
-      if (claim === undefined) return false;
+      if (claim === undefined) return 'refused';
       if (claim.claimed) await this.attempt(slot, claim);
       // It was ours and was lost before we heard of it: only we know that nothing was started (R51).
       else if (claim.why === 'ENDED')
@@ -179,9 +180,9 @@ export class AgentRunner {
         );
       else if (claim.why === 'LATCHED') {
         this.refused++;
-        return claim.latch?.scope.type !== 'worker';
-      } else if (claim.why === 'GONE') return false;
-      return true;
+        return claim.latch?.scope.type === 'worker' ? 'refused' : 'parked';
+      } else if (claim.why === 'GONE') return 'refused';
+      return claim.claimed || claim.state !== 'paused' ? 'done' : 'parked';
     } catch (error) {
       this.options.onError?.(error, job.agentId);
       throw error;

@@ -9,6 +9,6 @@ local held = tonumber(redis.call('HGET', key('latches'), 'version') or '0')
 local applied = tonumber(ARGV[2]) > held
 if applied then redis.call('HSET', key('latches'), 'version', ARGV[2], 'set', ARGV[3]) end
 local freed = redis.call('SPOP', key('parked'), int(tonumber(ARGV[4])))
--- Older than what the outbox sweep leaves to whoever made it: the next sweep hands them over.
-for _, id in ipairs(freed) do redis.call('ZADD', key('outbox:at'), 'XX', int(NOW - 2000), id) end
+-- Due since ever: the next sweep hands them over, and a late note of the hand-over before does not postpone that.
+for _, id in ipairs(freed) do redis.call('ZADD', key('outbox:at'), 'XX', 0, id) end
 return cjson.encode({ applied = applied, freed = #freed })

@@ -124,7 +124,8 @@ local function make_ready(id, node, delay, entries)
     pool = node.p, priority = node.y, delayMs = delay,
   }
   redis.call('HSET', key('outbox'), entry.agentId, cjson.encode(entry))
-  redis.call('ZADD', key('outbox:at'), int(NOW), entry.agentId)
+  -- By the server's clock, whatever becomes of the process that is to hand it over then.
+  redis.call('ZADD', key('outbox:at'), int(NOW + delay), entry.agentId)
   entries[#entries + 1] = entry
 end
 

@@ -20,6 +20,7 @@ const SCRIPT_NAMES = [
   'expireWorker',
   'findAbandoned',
   'finishAgent',
+  'freeParked',
   'heartbeat',
   'lookAgain',
   'markFrozen',
