@@ -103,7 +103,10 @@ async function make(options: CreateWorkerOptions, parts: GiveBack): Promise<Work
     }),
     async (made) => made.close(),
   );
-  const ends = new StoredEnds(async (...end) => app.get(AttemptEnds).end(...end));
+  const ends = new StoredEnds(
+    async (...end) => app.get(AttemptEnds).end(...end),
+    async (...start) => app.get(LifecycleService).agents.started(...start),
+  );
   const app = parts.add(
     await makeModules(options, valkey, {
       host,

@@ -78,6 +78,13 @@ export interface AgentOutcome {
   readonly stop?: StopRequest;
 }
 
+/** The process that an attempt was started as. */
+export interface StartedProcess {
+  readonly pid: number;
+  readonly pidStartTime: string;
+  readonly containment: Containment;
+}
+
 export interface FinishResult {
   readonly state: ExecutionState;
   readonly node: NodeState;
@@ -184,7 +191,7 @@ export class AgentStore {
   /** spawning → running. `stopping` says that a stop has begun meanwhile: kill what was just spawned. */
   async started(
     fence: Fence,
-    process: { pid: number; pidStartTime: string; containment: Containment },
+    process: StartedProcess,
   ): Promise<{ stopping: boolean; orderId?: string; reason?: StopReason }> {
     const reply = await this.scripts.json('startAgent', executionOf(fence.agentId), [
       ...args(fence),

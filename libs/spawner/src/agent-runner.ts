@@ -19,6 +19,7 @@ import {
   type Claim,
   type Fence,
   type FinishResult,
+  type StartedProcess,
   type LifecycleService,
   type SaidEvent,
 } from '#libs/lifecycle';
@@ -50,7 +51,12 @@ export interface RunnerOptions {
   /** Grace where neither node nor execution says. Milliseconds. */
   readonly graceMs: number;
   /** Stores an attempt's end and drives the graph on; the worker app binds AttemptEnds.end here. */
-  readonly finish: (fence: Fence, outcome: AgentOutcome, node: NodeSpec) => Promise<FinishResult>;
+  readonly finish: (
+    fence: Fence,
+    outcome: AgentOutcome,
+    node: NodeSpec,
+    start?: StartedProcess,
+  ) => Promise<FinishResult>;
   readonly onError?: (error: unknown, agentId: string) => void;
   /** Asked about each claim before anything is spawned: an order still open may cover it. Bounded by its own calls. */
   readonly beforeSpawn?: (slot: AgentSlot, claim: Granted) => Promise<void> | undefined;
@@ -352,11 +358,7 @@ export class AgentRunner {
     try {
       const { stopping, reason } =
         (await this.untilAnswered(slot, async () =>
-          this.lifecycle.agents.started(claim.fence, {
-            pid: process.identity.pid,
-            pidStartTime: process.identity.startTime,
-            containment: process.containment,
-          }),
+          this.lifecycle.agents.started(claim.fence, startOf(process)),
         )) ?? {};
       if (stopping === true && slot.cause === undefined) {
         slot.stop(
@@ -411,12 +413,18 @@ export class AgentRunner {
     const fenced =
       report.signals.length === 0 && exit.signal === 'SIGKILL' && this.options.wasSilent?.() === true;
     const cause = fenced ? FENCED : endedBy;
-    await this.store(slot, claim, outcomeOf(cause, { ...exit, report }, reporter, fenced));
+    const outcome = outcomeOf(cause, { ...exit, report }, reporter, fenced);
+    await this.store(slot, claim, outcome, startOf(process));
   }
 
-  private async store(slot: AgentSlot, claim: Granted, outcome: AgentOutcome): Promise<void> {
+  private async store(
+    slot: AgentSlot,
+    claim: Granted,
+    outcome: AgentOutcome,
+    start?: StartedProcess,
+  ): Promise<void> {
     // Sent one behind the other without waiting: the record is written first, and the receipt costs no round trip more.
-    const stored = this.finishPatiently(claim, outcome);
+    const stored = this.finishPatiently(claim, outcome, start);
     this.emit(slot, claim, outcome, true, outcome.report);
     await stored;
   }
@@ -425,12 +433,16 @@ export class AgentRunner {
    * Whatever keeps the outcome from being stored, it is kept and tried again: the server away or full, a fault. Only a
    * refusal, or our own end, gives it up. What cannot be stored as it is (a result no JSON can carry) is stored without.
    */
-  private async finishPatiently(claim: Granted, outcome: AgentOutcome): Promise<void> {
+  private async finishPatiently(
+    claim: Granted,
+    outcome: AgentOutcome,
+    start: StartedProcess | undefined,
+  ): Promise<void> {
     const { agentId } = claim.fence;
     let sent = outcome;
     for (let attempt = 0; ; attempt++) {
       try {
-        const { repeated } = await this.options.finish(claim.fence, sent, claim.node);
+        const { repeated } = await this.options.finish(claim.fence, sent, claim.node, start);
         // The same end was stored before: by us, or by a janitor that took our lease and had no proof.
         if (repeated === true) await this.proveLate(claim, outcome);
         return;
@@ -469,6 +481,12 @@ export class AgentRunner {
     });
   }
 }
+
+const startOf = ({ identity, containment }: AgentProcess): StartedProcess => ({
+  pid: identity.pid,
+  pidStartTime: identity.startTime,
+  containment,
+});
 
 const TRIES_WHOLE = 3;
 const LONGEST_PAUSE_MS = 5_000;

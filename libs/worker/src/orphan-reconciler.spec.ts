@@ -16,6 +16,7 @@ let life: LifecycleService;
 let queues: AgentQueues;
 let dag: DagExecutor;
 let orphans: OrphanReconciler;
+let stored: StoredEnds;
 const stops: StopNeeded[] = [];
 useLife((rig) => ({ life } = rig));
 beforeAll(() => {
@@ -23,7 +24,10 @@ beforeAll(() => {
   dag = new DagExecutor(life, queues);
   dag.stopNeeded$.subscribe((stop) => stops.push(stop));
   const ends = new AttemptEnds(life, dag);
-  const stored = new StoredEnds(async (...end) => ends.end(...end));
+  stored = new StoredEnds(
+    async (...end) => ends.end(...end),
+    async (...start) => life.agents.started(...start),
+  );
   orphans = new OrphanReconciler(life, EMPTY, stored, ends, WORKER, SILENT, -1);
 });
 afterAll(async () => queues.close());
@@ -71,5 +75,56 @@ describe('R9 R33 an attempt that its worker does not have any more', () => {
     await orphans.look(signal);
     expect(await life.executions.get(id)).toMatchObject({ state: 'stopping' });
     expect(stops).toEqual([{ executionId: id, reason: 'error', by: 'belay' }]);
+  });
+});
+
+describe('R25 R43 an end that a failover lost with the start before it', () => {
+  const STARTED = { pid: 1, pidStartTime: '1', containment: 'group' } as const;
+  const DONE = { state: 'completed', exitCode: 0 } as const;
+
+  /** Everything as it is now; the answer brings it back, as a replica would that was sent no more. */
+  async function snapshot(): Promise<() => Promise<void>> {
+    const { redis } = life.valkey;
+    const kept: [string, Buffer][] = [];
+    for (const key of await redis.keys('*')) {
+      const value = await redis.dumpBuffer(key);
+      if (value !== null) kept.push([key, value]);
+    }
+    return async () => {
+      await redis.flushall();
+      for (const [key, value] of kept) await redis.restore(key, 0, value);
+    };
+  }
+
+  it('is stored again, and so is that of the next one', async () => {
+    const [a, b] = [node('a'), node('b')];
+    const id = await createExecution(life, spec([a, b]));
+    const agents = await claimAll(id);
+    const fences = await Promise.all(
+      agents.map(async (agentId) => ({
+        agentId,
+        owner: WORKER,
+        epoch: (await life.agents.get(agentId)).epoch,
+      })),
+    );
+    const rewind = await snapshot();
+    for (const [i, fence] of fences.entries()) {
+      await life.agents.started(fence, STARTED);
+      await stored.store(fence, DONE, i === 0 ? a : b, STARTED);
+    }
+    expect(await life.executions.get(id)).toMatchObject({ state: 'completed' });
+    await rewind();
+    expect(await life.agents.get(agents[0] ?? '')).toMatchObject({ state: 'spawning' });
+    await orphans.look(signal);
+    expect(await life.executions.get(id)).toMatchObject({ state: 'completed' });
+  });
+
+  it('is stored at once when only the start was lost', async () => {
+    const a = node('a');
+    const id = await createExecution(life, spec([a]));
+    const [agentId = ''] = await claimAll(id);
+    const { epoch } = await life.agents.get(agentId);
+    await stored.store({ agentId, owner: WORKER, epoch }, DONE, a, STARTED);
+    expect(await life.executions.get(id)).toMatchObject({ state: 'completed' });
   });
 });

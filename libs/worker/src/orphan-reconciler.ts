@@ -60,14 +60,30 @@ export class OrphanReconciler {
       if (signal.aborted) return;
       // Nothing can be stored of it until its record is mended.
       if (unreadable === true) continue;
-      if ((await this.stored.again(id)) || !this.isLost(id)) continue;
-      this.log.error(
-        { agentId: id },
-        'an agent of this worker is not here any more; its end was never stored',
-      );
-      await this.attemptEnds.endOf(agent, () => ({
-        outcome: { state: 'failed', reason: 'error', error: LOST_TRACK },
-      }));
+      // One whose end is refused must not keep the others from theirs.
+      await this.endOrphan(agent).catch((error: unknown) => {
+        if (!isBelayError(error) || error.code === 'OUTCOME_UNKNOWN') throw error;
+        this.log.warn({ agentId: id, err: error }, 'the end of an agent that is not here is refused');
+      });
+    }
+  }
+
+  private async endOrphan(agent: AgentRecord): Promise<void> {
+    const { id } = agent;
+    if ((await this.storeAgain(id)) || !this.isLost(id)) return;
+    this.log.error({ agentId: id }, 'an agent of this worker is not here any more; its end was never stored');
+    await this.attemptEnds.endOf(agent, () => ({
+      outcome: { state: 'failed', reason: 'error', error: LOST_TRACK },
+    }));
+  }
+
+  /** False: it is not known here, or is refused as often as it is tried. */
+  private async storeAgain(id: string): Promise<boolean> {
+    try {
+      return await this.stored.again(id);
+    } catch (error) {
+      if (isBelayError(error) && error.code !== 'OUTCOME_UNKNOWN' && this.isLost(id)) return false;
+      throw error;
     }
   }
 

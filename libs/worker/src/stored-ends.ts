@@ -1,8 +1,9 @@
-import type { NodeSpec } from '#libs/contracts';
-import type { AgentOutcome, Fence, FinishResult } from '#libs/lifecycle';
+import { InvalidTransitionError, type NodeSpec } from '#libs/contracts';
+import type { AgentOutcome, Fence, FinishResult, StartedProcess } from '#libs/lifecycle';
 import { Recent } from '#libs/valkey';
 
 type Finish = (fence: Fence, outcome: AgentOutcome, node: NodeSpec) => Promise<FinishResult>;
+type Start = (fence: Fence, process: StartedProcess) => Promise<unknown>;
 
 /** Longer than a failover takes. Milliseconds. */
 const KEEP_MS = 60_000;
@@ -13,10 +14,28 @@ const MOST = 500;
 export class StoredEnds {
   private readonly recent = new Recent<() => Promise<FinishResult>>(KEEP_MS, MOST);
 
-  constructor(private readonly finish: Finish) {}
+  constructor(
+    private readonly finish: Finish,
+    private readonly start: Start,
+  ) {}
 
-  async store(fence: Fence, outcome: AgentOutcome, node: NodeSpec): Promise<FinishResult> {
-    const act = async (): Promise<FinishResult> => this.finish(fence, outcome, node);
+  async store(
+    fence: Fence,
+    outcome: AgentOutcome,
+    node: NodeSpec,
+    process?: StartedProcess,
+  ): Promise<FinishResult> {
+    const act = async (): Promise<FinishResult> => {
+      try {
+        return await this.finish(fence, outcome, node);
+      } catch (error) {
+        if (process === undefined || !(error instanceof InvalidTransitionError) || error.from !== 'spawning')
+          throw error;
+        // A failover lost its start.
+        await this.start(fence, process);
+        return this.finish(fence, outcome, node);
+      }
+    };
     const result = await act();
     this.recent.add(fence.agentId, act);
     return result;
