@@ -39,10 +39,14 @@ const DRAINED_WITHIN_MS = 26_000;
 /** So that signals are two, and not one twice. */
 const BETWEEN_SIGNALS_MS = 30;
 const NO_GRACE = 0;
-/** Until a failover that was asked for is over, and the old primary knows. */
+/** How long a failover that was asked for may take. */
 const FAILOVER_MS = 3_000;
 /** What a primary had answered and not yet sent. Seconds. */
 const UNSENT_S = 0.1;
+/** The sentinels' own bound of a failover (failover-timeout): by then they name another primary, or there is none. */
+const NAMED_WITHIN_MS = 5_000;
+/** From the sentinels' word until who wrote to the old primary has left it. Seconds. */
+const LEFT_WITHIN_S = 0.3;
 
 type FaultStep = Extract<Step, { do: 'fault' }>;
 
@@ -76,6 +80,8 @@ export class Ground {
   readonly intruder = new Intruder();
   readonly #hand: ServerHand;
   #serverDown: Promise<void> | undefined;
+  /** Until it is seen whether another primary was named. */
+  readonly #windows: Promise<void>[] = [];
   #over = false;
 
   private constructor(
@@ -189,6 +195,8 @@ export class Ground {
       return;
     }
     if (this.skipped.some((one) => one.kind === kind)) return;
+    const hits = kind === 'server-kill9' || kind === 'server-failover';
+    const old = hits && this.state.writesUntilTold ? await this.#named() : undefined;
     if (kind === 'server-failover' && !(await this.state.failover())) return;
     const { id } = place.member;
     if (kind.startsWith('worker-gone-')) await untilBusy(id, signal);
@@ -201,21 +209,35 @@ export class Ground {
     if (isTrouble(kind) && !(await this.#hand.begin(kind, forMs))) return;
     this.injected.push(kind);
     this.faults.push(fault);
-    this.#noteLoss(kind, fault.at);
+    if (kind === 'server-kill9' && this.state.hasReplicas)
+      this.lossWindows.push({ from: fault.at - UNSENT_S, to: fault.at + UNSENT_S });
+    if (kind === 'server-failover' && old !== undefined) this.#loses(old, fault.at);
     const ends = (): void => void (fault.until = uptime());
     await this.#hit(kind, place, { forMs, seconds }, signal, ends);
     if (leavesTrees(kind)) fault.reapedAt = uptime();
-    const { at, until } = fault;
-    if (kind === 'server-kill9' && this.state.returnsAsPrimary && until !== undefined)
-      this.lossWindows.push({ from: at + forMs / 1_000, to: until + FAILOVER_MS / 1_000 });
+    // It is back, and takes writes although another one may be about to take over.
+    if (kind === 'server-kill9' && old !== undefined) this.#loses(old, fault.at + forMs / 1_000);
   }
 
-  /** One that is dead had a moment's writes that it had not sent; one that lives on takes writes until it is told. */
-  #noteLoss(kind: FaultKind, at: number): void {
-    if (!this.state.hasReplicas) return;
-    if (kind === 'server-kill9') this.lossWindows.push({ from: at - UNSENT_S, to: at + UNSENT_S });
-    if (kind === 'server-failover')
-      this.lossWindows.push({ from: at - UNSENT_S, to: at + FAILOVER_MS / 1_000 });
+  /** What is written to `old` from then on is lost when the sentinels name another primary, until they do. */
+  #loses(old: string, from: number): void {
+    const look = async (): Promise<void> => {
+      const deadline = performance.now() + NAMED_WITHIN_MS;
+      while (performance.now() < deadline && !this.#over) {
+        if (((await this.#named()) ?? old) !== old)
+          return void this.lossWindows.push({ from, to: uptime() + LEFT_WITHIN_S });
+        await pause(RETRY_MS / 4);
+      }
+    };
+    this.#windows.push(look());
+  }
+
+  /** The one that the sentinels name now, as text. */
+  async #named(): Promise<string | undefined> {
+    return this.state.primary().then(
+      (place) => JSON.stringify(place),
+      () => undefined,
+    );
   }
 
   /** False: the server was not there. */
@@ -395,6 +417,7 @@ export class Ground {
   /** Ends every fault, and brings back whoever died. */
   async heal(): Promise<void> {
     await this.#serverDown;
+    await Promise.all(this.#windows);
     await this.#hand.end('server-readonly');
     await this.#hand.end('server-full');
     this.clock?.step(0);

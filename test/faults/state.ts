@@ -19,8 +19,8 @@ export interface State {
   readonly queuePrefix: string;
   /** A failover may lose what was written last. */
   readonly hasReplicas: boolean;
-  /** A primary that comes back takes writes until it is told that another one took over. */
-  readonly returnsAsPrimary: boolean;
+  /** A primary that comes back, or lives, takes writes until everybody is told that another one took over. */
+  readonly writesUntilTold: boolean;
   wire(pid: () => number | undefined): Promise<Wire>;
   /** The one that is written to now: its address, past every link. */
   primary(): Promise<Place>;
@@ -46,7 +46,7 @@ async function openServer(env: NodeJS.ProcessEnv): Promise<State> {
     url: server.url,
     queuePrefix: 'bull',
     hasReplicas: false,
-    returnsAsPrimary: false,
+    writesUntilTold: false,
     wire: async () => Link.open({ path }),
     primary: async () => ({ path }),
     kill9: async (forMs, signal) => killAndRestart(server, forMs, signal),
@@ -75,8 +75,8 @@ function openMany(kind: 'sentinel' | 'cluster', many: ManyServers): State {
     url: many.url,
     queuePrefix: kind === 'cluster' ? '{bull}' : 'bull',
     hasReplicas: true,
-    // A Cluster's node first looks who has its slots.
-    returnsAsPrimary: kind === 'sentinel',
+    // A Cluster's node first looks who has its slots, and waits for its replica before it gives them away.
+    writesUntilTold: kind === 'sentinel',
     wire: async (pid) => new ManyWire(many.url, many.servers, pid),
     primary: async () => addressOf(await many.primary(CONTROL)),
     kill9: async (forMs, signal) => killAndRestart(await many.primary(CONTROL), forMs, signal),

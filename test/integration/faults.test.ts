@@ -715,6 +715,15 @@ describe('the checker', () => {
     ]);
   });
 
+  it('allows an attempt to be started twice whose claim may be lost, and no other', () => {
+    const twice = (from: number, to: number): string[] =>
+      found((history) => {
+        history.lines.push(...life(SECOND, 13, 7.2, 8.1));
+        history.lossWindows.push({ from, to });
+      }).filter((text) => text.startsWith('one-copy'));
+    expect([twice(6, 8), twice(1, 2).length]).toEqual([[], 1]);
+  });
+
   it('allows what worker and guardian left until it is reaped, and what an answer itself called open', () => {
     expect(
       found(({ lines, faults }) => {

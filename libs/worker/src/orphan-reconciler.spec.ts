@@ -79,7 +79,7 @@ describe('R9 R33 an attempt that its worker does not have any more', () => {
 });
 
 describe('R25 R43 an end that a failover lost with the start before it', () => {
-  const STARTED = { pid: 1, pidStartTime: '1', containment: 'group' } as const;
+  const STARTED = { pid: 1, pidStartTime: '1', containment: 'marks' } as const;
   const DONE = { state: 'completed', exitCode: 0 } as const;
 
   /** Everything as it is now; the answer brings it back, as a replica would that was sent no more. */
