@@ -9,16 +9,12 @@ import {
   type AgentMessage,
   type Dropped,
   type ExitReport,
-  type NodeSpec,
-  type Order,
   type StopReport,
 } from '#libs/contracts';
 import {
   saidBefore,
   type AgentOutcome,
   type Claim,
-  type Fence,
-  type FinishResult,
   type StartedProcess,
   type LifecycleService,
   type SaidEvent,
@@ -36,60 +32,12 @@ import {
 } from './agent-outcome';
 import { closeInput, gatherInput, inputFailed, prepareInput } from './agent-input';
 import type { AgentInput, PreparedInput } from './agent-input';
+import type { AgentEnded, Granted, HoldResult, RunnerOptions } from './agent-runner.types';
 import { AgentSlot, type StopCause } from './agent-slot';
 import { AgentReporter } from './agent-reporter';
 import { PausableTimer } from './pausable-timer';
 import type { AgentProcess, ProcessHost } from './process';
 import { ServerLog } from './server-log';
-
-export interface RunnerOptions {
-  readonly workerId: string;
-  readonly workDir: string;
-  readonly logDir: string;
-  /** Bytes of log files there before those of ended agents go, the oldest first. Default 1 GiB. */
-  readonly maxLogBytes?: number;
-  /** Grace where neither node nor execution says. Milliseconds. */
-  readonly graceMs: number;
-  /** Stores an attempt's end and drives the graph on; the worker app binds AttemptEnds.end here. */
-  readonly finish: (
-    fence: Fence,
-    outcome: AgentOutcome,
-    node: NodeSpec,
-    start?: StartedProcess,
-  ) => Promise<FinishResult>;
-  readonly onError?: (error: unknown, agentId: string) => void;
-  /** Asked about each claim before anything is spawned: an order still open may cover it. Bounded by its own calls. */
-  readonly beforeSpawn?: (slot: AgentSlot, claim: Granted) => Promise<void> | undefined;
-  /** Aborted when the worker gives up waiting for the server. */
-  readonly closing?: AbortSignal;
-  /** Whether this worker has lately been silent for so long that its guardian may have killed its trees. */
-  readonly wasSilent?: () => boolean;
-  /** Milliseconds for which this worker's right to its agents surely holds; 0 or less: it may have run out. */
-  readonly leaseLeftMs?: () => number;
-}
-
-/** What an order learns about one agent. */
-export interface AgentEnded {
-  readonly slot: AgentSlot;
-  readonly fence: Fence;
-  readonly executionId: string;
-  readonly nodeId: string;
-  readonly outcome: AgentOutcome | undefined;
-  /** The order that stopped it, or was on its way when it ended. */
-  readonly order: Order | undefined;
-  /** `unconfirmed`: no proof of death yet; the runner goes on trying and says so again. */
-  readonly confirmed: boolean;
-  readonly report: StopReport | undefined;
-}
-
-export type Granted = Extract<Claim, { claimed: true }>;
-
-/** What became of freezing or thawing one tree. */
-export interface HoldResult {
-  readonly slot: AgentSlot;
-  readonly frozen: boolean;
-  readonly error?: Error;
-}
 
 /** Runs attempts: claim, spawn, report, end. One per worker process. */
 export class AgentRunner {

@@ -1,6 +1,7 @@
 import { Module, type DynamicModule } from '@nestjs/common';
 import { LifecycleService } from '#libs/lifecycle';
-import { AgentRunner, type RunnerOptions } from './agent-runner';
+import { AgentRunner } from './agent-runner';
+import type { RunnerOptions } from './agent-runner.types';
 import { LogSweeper } from './log-sweeper';
 import { createProcessHost, type ProcessHost, type ProcessHostOptions } from './process';
 

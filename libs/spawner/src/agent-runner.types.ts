@@ -1,0 +1,52 @@
+import type { NodeSpec, Order, StopReport } from '#libs/contracts';
+import type { AgentOutcome, Claim, Fence, FinishResult, StartedProcess } from '#libs/lifecycle';
+import type { AgentSlot } from './agent-slot';
+
+export interface RunnerOptions {
+  readonly workerId: string;
+  readonly workDir: string;
+  readonly logDir: string;
+  /** Bytes of log files there before those of ended agents go, the oldest first. Default 1 GiB. */
+  readonly maxLogBytes?: number;
+  /** Grace where neither node nor execution says. Milliseconds. */
+  readonly graceMs: number;
+  /** Stores an attempt's end and drives the graph on; the worker app binds AttemptEnds.end here. */
+  readonly finish: (
+    fence: Fence,
+    outcome: AgentOutcome,
+    node: NodeSpec,
+    start?: StartedProcess,
+  ) => Promise<FinishResult>;
+  readonly onError?: (error: unknown, agentId: string) => void;
+  /** Asked about each claim before anything is spawned: an order still open may cover it. Bounded by its own calls. */
+  readonly beforeSpawn?: (slot: AgentSlot, claim: Granted) => Promise<void> | undefined;
+  /** Aborted when the worker gives up waiting for the server. */
+  readonly closing?: AbortSignal;
+  /** Whether this worker has lately been silent for so long that its guardian may have killed its trees. */
+  readonly wasSilent?: () => boolean;
+  /** Milliseconds for which this worker's right to its agents surely holds; 0 or less: it may have run out. */
+  readonly leaseLeftMs?: () => number;
+}
+
+/** What an order learns about one agent. */
+export interface AgentEnded {
+  readonly slot: AgentSlot;
+  readonly fence: Fence;
+  readonly executionId: string;
+  readonly nodeId: string;
+  readonly outcome: AgentOutcome | undefined;
+  /** The order that stopped it, or was on its way when it ended. */
+  readonly order: Order | undefined;
+  /** `unconfirmed`: no proof of death yet; the runner goes on trying and says so again. */
+  readonly confirmed: boolean;
+  readonly report: StopReport | undefined;
+}
+
+export type Granted = Extract<Claim, { claimed: true }>;
+
+/** What became of freezing or thawing one tree. */
+export interface HoldResult {
+  readonly slot: AgentSlot;
+  readonly frozen: boolean;
+  readonly error?: Error;
+}
