@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { AgentRecord } from '#libs/contracts';
 import { Redis } from 'ioredis';
@@ -67,12 +67,19 @@ describe('a server whose memory is full', () => {
     const ending = await submit([
       {
         id: 'a',
-        run: sh(`until [ -e ${go} ]; do sleep 0.05; done; echo '{"type":"result","value":42}' >&3`),
+        run: sh(
+          `echo early; until [ -e ${go} ]; do sleep 0.05; done; echo late; echo '{"type":"result","value":42}' >&3`,
+        ),
       },
       { id: 'b', dependsOn: ['a'], run: sh('true') },
     ]);
     const [own] = await running(lone);
     for (const id of [steady, victim, ending]) await running(id);
+    const [early] = (await fleet.client.agents({ executionId: ending })).items;
+    await eventually(
+      async () => (await fleet.client.logs(early?.id ?? '')).lines.length === 1,
+      'the first line of its log',
+    );
     const untouched = processesWith(steady);
 
     await fill();
@@ -111,6 +118,12 @@ describe('a server whose memory is full', () => {
     // A process that dies now is followed by another: a full server locks nobody out.
     await fleet.addWorker();
     expect(processesWith(steady)).toEqual(untouched);
+
+    // Its log is not worth the last of the memory: what it said meanwhile is in the file of its worker alone.
+    const [said] = (await fleet.client.agents({ executionId: ending })).items;
+    const { lines, file } = await fleet.client.logs(said?.id ?? '');
+    expect(lines.map(({ line }) => line)).toEqual(['early']);
+    expect(readFileSync(file?.path ?? '', 'utf8')).toContain('late');
 
     await makeRoom();
     expect(await fleet.client.waitForEnd(ending)).toMatchObject({ state: 'completed' });

@@ -258,6 +258,12 @@ describe('ps', () => {
     });
   });
 
+  it('says so when the server leaves out the oldest', async () => {
+    routes['GET /api/executions?limit=200'] = [200, { items: [RECORD], truncated: true }];
+    expect((await belay(['ps', '--all'])).err).toContain('There are older ones than the server lists');
+    expect(JSON.parse((await belay(['ps', '--all', '--json'])).out)).toMatchObject({ truncated: true });
+  });
+
   it('says why nothing runs of what could', async () => {
     const stuck = { ...RECORD, live: 0, nodes: { ...COUNTS, running: 0, ready: 1 } };
     routes['GET /api/executions?state=idle%2Crunning%2Cpaused%2Cstopping&limit=200'] = [

@@ -9,7 +9,7 @@ import {
   type WorkerRecord,
 } from '#libs/contracts';
 import { KillswitchService } from '#libs/killswitch';
-import { LifecycleService } from '#libs/lifecycle';
+import { LifecycleService, type Page } from '#libs/lifecycle';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { pageOfAgents } from './agent-page';
 import { streamLog } from './log-stream';
@@ -28,7 +28,7 @@ export class AgentsController {
 
   @Get('agents')
   @TakesQuery('state', 'owner', 'executionId', 'cursor', 'limit')
-  async list(@Query() query: QueryMap): Promise<{ items: AgentRecord[]; nextCursor?: string }> {
+  async list(@Query() query: QueryMap): Promise<Page<AgentRecord>> {
     const reader = new QueryReader(query);
     const states = reader.list('state', statesOf(AGENT_MACHINE));
     const owner = reader.text('owner');
@@ -36,16 +36,16 @@ export class AgentsController {
     const cursor = reader.text('cursor');
     const limit = reader.limit(10_000);
     reader.done();
-    const agents = await this.lifecycle.agents.list({
-      limit: Infinity,
+    const { agents, truncated } = await this.lifecycle.agents.search({
       ...(states === undefined ? {} : { states }),
       ...(owner === undefined ? {} : { owner }),
       ...(executionId === undefined ? {} : { executionId }),
     });
-    return pageOfAgents(agents, {
+    const page = pageOfAgents(agents, {
       ...(cursor === undefined ? {} : { cursor }),
       ...(limit === undefined ? {} : { limit }),
     });
+    return truncated && page.nextCursor === undefined ? { ...page, truncated } : page;
   }
 
   @Get('agents/:id')

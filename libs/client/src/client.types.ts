@@ -52,6 +52,8 @@ export interface ClientOptions {
 export interface Page<T> {
   readonly items: readonly T[];
   readonly nextCursor?: string;
+  /** Only of a last page: there are more than a list reads, and the oldest of them are left out. */
+  readonly truncated?: true;
 }
 
 export interface CallOptions {

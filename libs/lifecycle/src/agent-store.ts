@@ -118,6 +118,8 @@ export interface AgentQuery {
   readonly limit?: number;
 }
 
+/** Agents of an index and shard that a list reads, the newest. */
+const MOST_LISTED = 5_000;
 /** Dependants made ready inside the finishing script; the rest follow by advance. */
 const RELEASE_BUDGET = 200;
 /** A process that sleeps longer than this and wakes is no worker any more. */
@@ -353,8 +355,13 @@ export class AgentStore {
 
   /** Across all shards and workers (R24); newest first. */
   async list(query: AgentQuery = {}): Promise<AgentRecord[]> {
-    const limit = query.limit ?? 200;
+    return (await this.search(query)).agents.slice(0, query.limit ?? 200);
+  }
+
+  /** All that a list reads, newest first. `truncated`: there are more, and the oldest of them are left out. */
+  async search(query: AgentQuery = {}): Promise<{ agents: AgentRecord[]; truncated: boolean }> {
     let ids: string[];
+    let truncated = false;
     if (query.executionId !== undefined)
       ids = await this.redis.hkeys(this.keys.execution(query.executionId, 'agents'));
     else {
@@ -363,20 +370,20 @@ export class AgentStore {
         states.map((s) => (s === 'spawning' || s === 'running' ? `idx:agt:${s}` : 'idx:agt:ended')),
       );
       const lists = await Promise.all(
-        this.keys
-          .tags()
-          .flatMap((tag) =>
-            [...indices].map((index) => this.redis.zrevrange(this.keys.shard(tag, index), 0, 4_999)),
-          ),
+        this.keys.tags().flatMap((tag) =>
+          // One more than is listed: whether there are more must be told.
+          [...indices].map((index) => this.redis.zrevrange(this.keys.shard(tag, index), 0, MOST_LISTED)),
+        ),
       );
-      ids = lists.flat();
+      truncated = lists.some((list) => list.length > MOST_LISTED);
+      ids = lists.flatMap((list) => list.slice(0, MOST_LISTED));
     }
     const records = await this.many(ids);
-    return records
+    const agents = records
       .filter((agent) => query.states === undefined || query.states.includes(agent.state))
       .filter((agent) => query.owner === undefined || agent.owner === query.owner)
-      .sort((a, b) => b.createdAt - a.createdAt)
-      .slice(0, limit);
+      .sort((a, b) => b.createdAt - a.createdAt);
+    return { agents, truncated };
   }
 
   /** Those of them that are there and can be read. */

@@ -54,6 +54,8 @@ export interface AdvanceResult {
 export interface Page<T> {
   readonly items: readonly T[];
   readonly nextCursor?: string;
+  /** Only of a last page: there are more than a list reads, and the oldest of them are left out. */
+  readonly truncated?: true;
 }
 
 export interface ExecutionQuery {
@@ -67,6 +69,8 @@ export interface ExecutionQuery {
 const ulid = monotonicFactory();
 /** Nodes moved by one advance call: some 5 ms of the server's time (docs/adr/0004 has the figures). */
 const ADVANCE_LIMIT = 200;
+/** Executions of an index and shard that a list reads, the newest. */
+const MOST_LISTED = 10_000;
 
 /** Executions: every change one script, every read one or two commands. */
 export class ExecutionStore {
@@ -269,10 +273,14 @@ export class ExecutionStore {
     // One label's index is narrower than any state's; the rest is filtered.
     const indices = labels.length > 0 ? [`idx:lbl:${labels[0]}`] : byState;
     const ids = new Set<string>();
+    let isCut = false;
     await Promise.all(
       this.keys.tags().flatMap((tag) =>
         indices.map(async (index) => {
-          for (const id of await this.redis.zrevrange(this.keys.shard(tag, index), 0, 9_999)) ids.add(id);
+          // One more than is listed: whether there are more must be told.
+          const found = await this.redis.zrevrange(this.keys.shard(tag, index), 0, MOST_LISTED);
+          if (found.length > MOST_LISTED) isCut = true;
+          for (const id of found.slice(0, MOST_LISTED)) ids.add(id);
         }),
       ),
     );
@@ -294,7 +302,7 @@ export class ExecutionStore {
     const last = items.at(-1);
     return items.length === limit && last !== undefined && last.id !== ordered.at(-1)
       ? { items, nextCursor: last.id }
-      : { items };
+      : { items, ...(isCut ? { truncated: true } : {}) };
   }
 
   /** Nodes in the order of the spec. */

@@ -36,7 +36,7 @@ export function addPs(program: Command, bind: Bind): void {
       bind(async (session, options: PsOptions) => {
         const active = states.filter((state) => !isEnded(EXECUTION_MACHINE, state));
         const state = options.state ?? (options.all === true ? undefined : active);
-        const { items, isMore } = await collectPages<ExecutionRecord>(
+        const { items, isMore, isCut } = await collectPages<ExecutionRecord>(
           LISTED,
           async (cursor, limit) =>
             await session.client.executions({
@@ -50,7 +50,7 @@ export function addPs(program: Command, bind: Bind): void {
         const stuck = items.filter((item) => isWaiting(item) && item.live === 0).slice(0, EXPLAINED);
         const waiting = await findWaiting(session.client, stuck).catch(() => new Map<string, Waiting[]>());
         if (session.isJson)
-          return session.json({ items, truncated: isMore, waiting: Object.fromEntries(waiting) });
+          return session.json({ items, truncated: isMore || isCut, waiting: Object.fromEntries(waiting) });
         if (items.length === 0) {
           session.note(
             options.all === true || options.state !== undefined
@@ -62,6 +62,8 @@ export function addPs(program: Command, bind: Bind): void {
         session.print(renderExecutions(items, session.out, session.width, Date.now()));
         for (const [id, reasons] of waiting)
           for (const line of describeWaiting(reasons)) session.note(`${id}  ${line}`);
+        if (isCut)
+          session.note('There are older ones than the server lists; narrow it with --state or --label.');
         if (isMore) session.note(`The first ${items.length} are shown; narrow it with --state or --label.`);
       }),
     );

@@ -3,19 +3,20 @@ import type { Page } from '#libs/client';
 /** Items asked for in one page. */
 const PAGE = 200;
 
-/** Reads page after page until there are `most` items or no more. */
+/** Reads page after page until there are `most` items or no more. `isCut`: the server left out the oldest, being too many. */
 export async function collectPages<T>(
   most: number,
   read: (cursor: { readonly cursor?: string }, limit: number) => Promise<Page<T>>,
-): Promise<{ items: T[]; isMore: boolean }> {
+): Promise<{ items: T[]; isMore: boolean; isCut: boolean }> {
   const items: T[] = [];
   let cursor: { cursor?: string } = {};
   while (items.length < most) {
     const page = await read(cursor, Math.min(PAGE, most - items.length));
     items.push(...page.items);
     // An empty page with a cursor is a filtered stretch; the same cursor again would be a loop.
-    if (page.nextCursor === undefined || page.nextCursor === cursor.cursor) return { items, isMore: false };
+    if (page.nextCursor === undefined || page.nextCursor === cursor.cursor)
+      return { items, isMore: false, isCut: page.truncated === true };
     cursor = { cursor: page.nextCursor };
   }
-  return { items, isMore: true };
+  return { items, isMore: true, isCut: false };
 }
