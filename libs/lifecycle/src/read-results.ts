@@ -3,14 +3,14 @@ import { isPassing, parseStored, patiently, refusalOf, type Valkey } from '#libs
 
 /** Nodes asked about in one go. */
 const NODES_AT_ONCE = 500;
-/** Bytes of one reply: more would hold the server, and the reader's event loop. */
-const PIECE_BYTES = 1024 * 1024;
+/** Bytes of one reply: more would hold the server, and the reader's event loop, and fill its memory with what is on its way. */
+const PIECE_BYTES = 256 * 1024;
 
 /** A node's id and its result as it is stored: JSON text that was parsed once, so it is sound. */
 export type StoredResult = readonly [nodeId: string, json: string];
 
 /**
- * The results of those nodes that have one, in that order, in pieces of about a mebibyte. They do not change any more: a
+ * The results of those nodes that have one, in that order, in pieces of about a quarter of a mebibyte. They do not change any more: a
  * node that may read them waits until all of them are done.
  * @throws OutcomeUnknownError when the server stays away · BelayError CORRUPT_RECORD
  */
