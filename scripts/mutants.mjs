@@ -14,7 +14,7 @@ import {
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { findByEnvironment, signal } from './lib/processes.mjs';
+import { findByEnvironment, findByFolder, signal } from './lib/processes.mjs';
 import { endRunning, run } from './lib/run.mjs';
 import { ROOT, setupForTests, SetupError } from './lib/setup.mjs';
 import { MUTANTS } from './mutants/index.mjs';
@@ -231,8 +231,11 @@ function makeCopy() {
   return made;
 }
 
+/** A defect in how trees are ended leaves agents behind; they work in the copy, and do not carry the cookie. */
 function endLeftovers() {
   for (const each of findByEnvironment(cookie.name, cookie.value)) signal(each, 'SIGKILL');
+  if (copy === undefined) return;
+  for (const each of findByFolder(copy)) signal(each, 'SIGKILL');
 }
 
 function readResults() {

@@ -1,6 +1,6 @@
 // Processes by identity: a pid alone may name another process a moment later, so pid and start time go together.
 import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
 
 const HAS_PROC = existsSync('/proc/self/stat');
 
@@ -15,11 +15,21 @@ export function identify(pid) {
 
 /** The processes that were started with this environment variable; none where there is no /proc. */
 export function findByEnvironment(name, value) {
-  if (!HAS_PROC || value === '') return [];
+  if (value === '') return [];
   const entry = `${name}=${value}`;
+  return findWhere((pid) => read(`/proc/${pid}/environ`).split('\0').includes(entry));
+}
+
+/** The processes that work in this folder, or below it; none where there is no /proc. */
+export function findByFolder(folder) {
+  return findWhere((pid) => `${linkOf(`/proc/${pid}/cwd`)}/`.startsWith(`${folder}/`));
+}
+
+function findWhere(matches) {
+  if (!HAS_PROC) return [];
   return readdirSync('/proc')
     .filter((pid) => /^\d+$/.test(pid) && Number(pid) !== process.pid)
-    .filter((pid) => read(`/proc/${pid}/environ`).split('\0').includes(entry))
+    .filter(matches)
     .map((pid) => ({ pid: Number(pid), identity: identify(pid), command: commandOf(pid) }))
     .filter((found) => found.identity !== undefined);
 }
@@ -51,6 +61,14 @@ function identifyByPs(pid) {
     return state === '' || state.startsWith('Z') ? undefined : `${pid}:${start.join(' ')}`;
   } catch {
     return undefined;
+  }
+}
+
+function linkOf(path) {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return '';
   }
 }
 

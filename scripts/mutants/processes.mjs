@@ -29,23 +29,21 @@ export const PROCESSES = [
     STOP,
     'not before the grace is over',
   ),
-  real(
+  unit(
     'stop-immediate',
     'immediate waits out the grace',
     'end-tree',
     "(options.cause === 'immediate' ? 0 : options.graceMs)",
     'options.graceMs',
-    STOP,
-    'skips the grace',
+    'libs/spawner/src/process/end-tree',
   ),
-  real(
+  unit(
     'stop-shorten',
     'a later immediate stop shortens nothing',
     'end-tree',
     'this.#killAt = Math.min(this.#killAt, performance.now() + graceMs);',
     '',
-    STOP,
-    'shorten a graceful one',
+    'libs/spawner/src/process/end-tree',
   ),
   unit(
     'stop-kill-once',
@@ -106,7 +104,7 @@ export const PROCESSES = [
     "      if (this.#signal(stat, 'SIGKILL')) record.sent('SIGKILL', 'process', stat.pid);",
     '      record.saw(stat);',
     STOP,
-    'ends setsid-grandchild',
+    'ends at once who left',
   ),
   unit(
     'identity-start-time',

@@ -3,7 +3,7 @@ import { eventually, startFleet, type Fleet } from '../support/fleet';
 import { head, openRaw, type RawConnection } from '../support/raw-http';
 
 const MIB = 1024 * 1024;
-const REQUEST_TIMEOUT_MS = 3_000;
+const REQUEST_TIMEOUT_MS = 4_000;
 
 let fleet: Fleet;
 let url: string;
@@ -53,13 +53,25 @@ describe('a caller without a token', () => {
     expect((await fleet.client.health()).ok).toBe(true);
   });
 
-  it('is cut off when it goes on sending', async () => {
-    const caller = raw();
-    caller.send(head('POST', '/api/executions', { ...JSON_TYPE, 'transfer-encoding': 'chunked' }));
-    await eventually(async () => caller.status() === 401, 'the refusal');
-    const dripping = setInterval(() => caller.send('1\r\n \r\n'), 50);
-    await expect(caller.closed).resolves.toBeUndefined();
-    clearInterval(dripping);
+  it('is cut off when it goes on sending, long before the time-out of a request that is taken', async () => {
+    const chunked = (headers: Record<string, string>) =>
+      head('POST', '/api/executions', { ...JSON_TYPE, ...headers, 'transfer-encoding': 'chunked' });
+    const callers = [raw()];
+    callers[0]?.send(chunked(auth));
+    const taken = callers[0]?.closed.then(() => 'the one that was taken');
+    const dripping = setInterval(() => callers.forEach((each) => each.send('1\r\n \r\n')), 50);
+    try {
+      // One after the other: by the time-out alone the second one would outlive the one that was taken.
+      for (const which of ['first', 'second']) {
+        const refused = raw();
+        refused.send(chunked({}));
+        await eventually(async () => refused.status() === 401, 'the refusal');
+        callers.push(refused);
+        expect(await Promise.race([taken, refused.closed.then(() => which)])).toBe(which);
+      }
+    } finally {
+      clearInterval(dripping);
+    }
   });
 
   it('is told how to show its token, and a wrong method or path tells it nothing', async () => {

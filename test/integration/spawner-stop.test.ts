@@ -85,7 +85,7 @@ describe.each(expectedModes())('stopping process trees, containment $name', (mod
 
     it('skips the grace in mode immediate', async () => {
       const { agent } = await test.ready('polite.sh');
-      const report = await agent.stop(immediate);
+      const report = await agent.stop({ mode: 'immediate', graceMs: 60_000 });
       expectProved(report);
       expect(report.report.signals.every(({ signal }) => signal === 'SIGKILL')).toBe(true);
     });
@@ -144,6 +144,14 @@ describe.each(expectedModes())('stopping process trees, containment $name', (mod
       expectProved(report);
       expect(before.filter(isAlive)).toEqual([]);
       expect(tookMs).toBeLessThan(BOUND_MS + NOISE_MS);
+    });
+
+    it('ends at once who left the session and the group, though nobody was asked to end', async () => {
+      const { agent } = await test.ready('setsid-grandchild.sh');
+      const before = test.alive().map(({ pid }) => pid);
+      expect(before.length).toBeGreaterThan(1);
+      expectProved(await agent.stop({ mode: 'immediate', graceMs: 60_000 }));
+      expect(before.filter(isAlive)).toEqual([]);
     });
 
     it('ends three fork loops', async () => {

@@ -131,7 +131,7 @@ describe('R52 the doorbell', () => {
     const { order } = await orders.place(asked());
     expect(await orders.place(asked())).toMatchObject({ created: false, order: { id: order.id } });
     const { order: last } = await orders.place(asked({ scope: ALL }));
-    await eventually(() => heard.some((text) => text.includes(last.id)), 'the last order');
+    await eventually(() => heard.some((text) => text.includes(last.id)), 'the last order', 10_000);
     expect(heard.map((text) => JSON.parse(text) as unknown)).toEqual([{ order }, { order: last }]);
     stop();
   });
@@ -147,7 +147,7 @@ describe('R52 the doorbell', () => {
     });
     const latch = newLatch('latch', ALL, { by: 'ann' });
     const { order } = await orders.place(asked({ scope: ALL, latchId: latch.id }), latch);
-    await eventually(() => heard.length > 0, 'the doorbell');
+    await eventually(() => heard.length > 0, 'the doorbell', 10_000);
     rung.mockRestore();
     expect(held).toEqual(valkey.keys.tags().map(() => true));
     expect(heard.map((text) => JSON.parse(text) as unknown)).toEqual([{ order }]);

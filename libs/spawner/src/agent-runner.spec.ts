@@ -165,7 +165,7 @@ describe('what was claimed and is not started yet', () => {
       return process;
     };
     const ran = runner.run(job);
-    await eventually(() => process.stops.length > 0, 'the stop');
+    await eventually(() => process.stops.length > 0, 'the stop', 10_000);
     expect(process.stops).toEqual([{ mode: 'graceful', graceMs: 100 }]);
     process.end({ signals: [{ signal: 'SIGTERM', to: 'group', afterMs: 1 }] });
     await ran;
@@ -180,7 +180,7 @@ describe('what was claimed and is not started yet', () => {
       return process;
     };
     const ran = runner.run(job);
-    await eventually(() => process.stops.length > 0, 'the stop');
+    await eventually(() => process.stops.length > 0, 'the stop', 10_000);
     expect(process.stops).toEqual([{ mode: 'immediate', graceMs: 0 }]);
     process.end({ signals: [{ signal: 'SIGKILL', to: 'group', afterMs: 1 }] });
     await ran;
