@@ -83,6 +83,7 @@ export class Ground {
   /** Until it is seen whether another primary was named. */
   readonly #windows: Promise<void>[] = [];
   #over = false;
+  #healed = false;
 
   private constructor(
     readonly fleet: Fleet,
@@ -427,6 +428,7 @@ export class Ground {
       freeLogs(place.dataDir);
       if (place.stopped) send(pidOf(place.member), 'SIGCONT');
     }
+    this.#healed = true;
     await this.#startAll();
   }
 
@@ -481,6 +483,13 @@ export class Ground {
     await this.#start(place);
   }
 
+  /** One that wakes to a lost lease ends by itself, maybe after the healing: a supervisor would start it again. */
+  async #supervise(place: Place, member: Member): Promise<void> {
+    await member.exited;
+    if (this.#healed && !this.#over && place.member === member)
+      await this.#start(place).catch(() => undefined);
+  }
+
   #envOf(place: Place): Record<string, string> {
     return {
       ...this.env,
@@ -506,6 +515,7 @@ export class Ground {
           ? this.fleet.addWorker(env)
           : this.fleet.addOrchestrator(env));
         if (place.role === 'worker') this.workers.set(place.member.id, place.pools);
+        void this.#supervise(place, place.member);
         return;
       } catch (error) {
         if (tries === START_TRIES) throw error;

@@ -30,7 +30,8 @@ const LOOK_MS = 50;
 /** A tree that was told to die may take this long to leave /proc after the fleet has stopped. */
 const GONE_WITHIN_MS = 2_000;
 
-const NO_WORK = { nodes: [], meant: false } as unknown as PlannedExecution;
+/** The deadline of a drill's canaries: what ends them when the orchestrator that drills dies. */
+const DRILL_MS = 60_000;
 
 /** One moment of a seed, for whoever reads about a failure. */
 export interface Moment {
@@ -280,7 +281,10 @@ class SeedRun {
     // What waits by the server's clock waits longer when that was stepped back.
     const steps = this.plan.steps.map((step) => ('seconds' in step ? Math.abs(step.seconds ?? 0) : 0));
     const stepMs = this.injected.includes('server-clock-step') ? 1_000 * Math.max(...steps) : 0;
-    const boundOf = (one: ExecutionRecord): number => endMs + stepMs + 2 * workOf(plannedOf(one) ?? NO_WORK);
+    const boundOf = (one: ExecutionRecord): number => {
+      const planned = plannedOf(one);
+      return endMs + stepMs + (planned === undefined ? DRILL_MS : 2 * workOf(planned));
+    };
     const isLate = (one: ExecutionRecord): boolean =>
       performance.now() > healedAt + boundOf(one) && endless.every(({ id }) => id !== one.id);
     const late = new Map<string, UnfinishedFacts>();
