@@ -91,7 +91,9 @@ it('R51 never removes what has an attempt that nobody has seen dead, and goes pa
     provedAfterMs: 1,
   });
   expect(await sweeper.sweep()).toBe(1);
-  expect(await keysOf(unproved)).toEqual([]);
+  // A receipt that names it may not be settled yet: its proof outlives its execution.
+  expect(await life.agents.many([agentId])).toMatchObject([{ id: agentId, report: { proved: true } }]);
+  expect(await keysOf(unproved)).toEqual([expect.stringContaining(`:proved:${agentId}`)]);
 });
 
 it('memory takes nothing that has just ended', async () => {

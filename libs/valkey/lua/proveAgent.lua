@@ -22,13 +22,13 @@ if proved then
   agent.report = ARGV[6]
   local event = { type = 'agent.proved', entity = 'agent', agentId = agent.id, nodeId = agent.nodeId, workerId = agent.owner,
     attempt = agent.attempt, from = agent.state, to = agent.state }
+  -- Its records may expire or be removed at once; the receipts that name it are settled later.
+  redis.call('SET', proved_key, cjson.encode(agent), 'PX', int(CONF.retentionMs))
   if recorded then
     write_agent(agent)
     bump()
     emit(event)
   else
-    -- Its records have expired; the receipts that name it have not.
-    redis.call('SET', proved_key, cjson.encode(agent), 'PX', int(CONF.retentionMs))
     event.executionId, event.at = EXE, NOW
     redis.call('PUBLISH', CONF.channel, cjson.encode(event))
   end
