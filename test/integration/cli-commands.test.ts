@@ -5,7 +5,9 @@ import { join, resolve } from 'node:path';
 import type { AuditVerdict, ExecutionRecord, Latch, Receipt, StopResponse } from '#libs/contracts';
 import { convertWfFormat } from '#libs/executions';
 import { eventually, processesWith, startFleet, type Fleet } from '../support/fleet';
-import { procEntry } from '../support/proc';
+import { procEntry, expectedGrade } from '../support/proc';
+
+const PROVED = expectedGrade();
 
 const MAIN = resolve(__dirname, '../../dist/apps/cli/src/main.js');
 
@@ -108,7 +110,7 @@ it('R50 stop shows the receipt with evidence, and nothing is left', async () => 
   expect(await watch.exited).toBe(3);
   const shown = await belay('get', id);
   expect(shown.out).toContain('reason user_abort by api: by a test');
-  expect(shown.out).toContain('2 targets: 2 killed\ncomplete: every target is confirmed\n');
+  expect(shown.out).toContain(`2 targets: 2 killed\ncomplete: every target is confirmed${PROVED}\n`);
   const receipt = await belay('receipt', response.receipt?.orderId ?? '', '--json');
   expect((JSON.parse(receipt.out) as Receipt).complete).toBe(true);
 });
@@ -173,7 +175,7 @@ it('R55 kill --dry-run hits nobody, kill --all everybody', async () => {
   const killed = await belay('kill', '--all', '--yes', '--now');
   expect(killed).toMatchObject({ code: 0 });
   expect(killed.out).toContain(
-    `2 targets: 2 killed\nstopped 1 execution: ${id}\ncomplete: every target is confirmed\n`,
+    `2 targets: 2 killed\nstopped 1 execution: ${id}\ncomplete: every target is confirmed${PROVED}\n`,
   );
   expect(processesWith(id)).toEqual([]);
 });
@@ -198,7 +200,7 @@ it('R53 kill --pool latches: a run of that pool is refused, a node of it waits, 
   expect(plan.out).toContain('a latch would be engaged over pool gpu');
   const killed = await belay('kill', '--pool', 'gpu', '--note', 'bad driver');
   expect(killed.code).toBe(0);
-  expect(killed.out).toContain('1 target: 1 killed\ncomplete: every target is confirmed\n');
+  expect(killed.out).toContain(`1 target: 1 killed\ncomplete: every target is confirmed${PROVED}\n`);
   const [, release = ''] = /release it with: belay release (lat_\w+) --note "why"\n/.exec(killed.out) ?? [];
   expect((await fleet.client.execution(id)).nodes.running).toBe(1);
   await belay('stop', id, '--now');

@@ -5,7 +5,9 @@ import { join, resolve } from 'node:path';
 import { createClient } from '#libs/client';
 import type { AgentRecord, ArmedReport, DrillStatus } from '#libs/contracts';
 import { eventually, processesWith, startFleet, type Fleet, type Member } from '../support/fleet';
-import { isAlive } from '../support/proc';
+import { isAlive, expectedGrade } from '../support/proc';
+
+const PROVED = expectedGrade();
 
 const MAIN = resolve(__dirname, '../../dist/apps/cli/src/main.js');
 /** Long: what ends here is to be ended by the command, not by a lease that ran out. */
@@ -193,7 +195,9 @@ it('R55 kill --local ends and proves real trees with the orchestrator and the se
   const first = await onTheMachine('kill', '--local', '--agent', agent.id);
   expect(first.code).toBe(0);
   expect(first.out).toMatch(new RegExp(`^killed +n\\d  ${agent.id} on ${agent.owner}$`, 'm'));
-  expect(first.out).toContain('1 target: 1 killed\ncomplete: every target is confirmed, on 2 workers');
+  expect(first.out).toContain(
+    `1 target: 1 killed\ncomplete: every target is confirmed${PROVED}, on 2 workers`,
+  );
   expect(sleepsOf(id)).toHaveLength(6);
 
   const all = await onTheMachine('kill', '--local', '--all', '--yes', '--now', '--note', 'fire');
@@ -201,7 +205,7 @@ it('R55 kill --local ends and proves real trees with the orchestrator and the se
   // The first is in it again: a worker keeps what it could not store yet.
   expect(all.out.match(/proved dead after \d+ ms/g)).toHaveLength(4);
   expect(all.out).toContain(
-    '4 targets: 3 killed, 1 already ended\ncomplete: every target is confirmed, on 2 workers',
+    `4 targets: 3 killed, 1 already ended\ncomplete: every target is confirmed${PROVED}, on 2 workers`,
   );
   for (const { id: workerId } of fleet.workers) expect(all.out).toContain(workerId);
   expect(all.out).toContain(' take no work; once the server answers each engages a latch for itself\n');
@@ -232,7 +236,7 @@ it('kill --local counts no worker that ended with nothing left, and names one wh
   const { id } = await runTrees(2);
   const { code, out } = await onTheMachine('kill', '--local', '--execution', id, '--now');
   expect(code).toBe(0);
-  expect(out).toContain('complete: every target is confirmed, on 1 worker of this machine\n');
+  expect(out).toContain(`complete: every target is confirmed${PROVED}, on 1 worker of this machine\n`);
   expect(out).toContain('no latch is engaged: what starts next in the scope runs\n');
   expect(out).toContain(other.id);
   expect(sleepsOf(id)).toEqual([]);

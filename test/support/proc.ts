@@ -106,6 +106,12 @@ export function expectedModes(): Mode[] {
   });
 }
 
+/** What the command line says of proofs in the best containment that is expected here. */
+export function expectedGrade(): string {
+  const best = expectedContainments()[0];
+  return best === 'marks' ? ', proved by marks only, which an agent can strip' : ', proved by the kernel';
+}
+
 export const FIXTURES = resolve(__dirname, '../fixtures');
 
 /** One agent of a test and what it said so far. */
