@@ -259,7 +259,7 @@ export const SCRIPTS = [
     'lua-outbox-entry',
     'what is ready is not written to the outbox',
     'include/execution',
-    "  redis.call('ZADD', key('outbox:at'), int(NOW), entry.agentId)\n",
+    "  redis.call('ZADD', key('outbox:at'), int(NOW + delay), entry.agentId)\n",
     '',
     'test/properties/outbox',
   ),
