@@ -153,6 +153,7 @@ export const PROCESSES = [
     '    this.#waiting = undefined;\n    const pass',
     '    const pass',
     'libs/spawner/src/process/sweep',
+    'gives who asks during a pass',
   ),
   real(
     'guardian-eof',
