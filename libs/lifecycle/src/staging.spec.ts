@@ -100,3 +100,14 @@ it('a commit without the whole of it creates nothing and takes the rest away', a
   lossy.mockRestore();
   expect(await ttls(id)).toEqual({});
 });
+
+it('stages dependants of a graph that takes several steps', async () => {
+  const roots = Array.from({ length: 100 }, (_, i) => node(`r${i}`));
+  const dependsOn = roots.map(({ id }) => id);
+  const wide = spec([...roots, ...Array.from({ length: 120 }, (_, i) => node(`n${i}`, { dependsOn }))]);
+  const id = life.executions.newId();
+  await stageExecution(valkey, id, wide);
+  const { redis, keys } = valkey;
+  expect(await redis.hget(keys.execution(id, 'deps'), 'n119')).toBe('100');
+  expect(await redis.lrange(keys.execution(id, 'todo'), 0, -1)).toEqual(dependsOn.map((name) => `r${name}`));
+});

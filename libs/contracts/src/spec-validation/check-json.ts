@@ -62,11 +62,7 @@ class JsonWalk {
   }
 
   private *visitNodes(nodes: readonly unknown[]): Generator<undefined, void> {
-    for (let from = 0; ;) {
-      from = this.visitSome(nodes, from);
-      if (from === nodes.length) return;
-      yield;
-    }
+    for (let from = this.visitSome(nodes, 0); from < nodes.length; from = this.visitSome(nodes, from)) yield;
   }
 
   /** One step, in a plain function: a loop in a generator is not optimised while it runs. The index of the next node. */
