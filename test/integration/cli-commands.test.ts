@@ -314,7 +314,7 @@ it('R50 kill by labels reaches what has them and nothing else; the audit log of 
   expect((await belay('stop', id, '--now')).code).toBe(0);
 
   const log = await belay('audit', '--limit', '20');
-  expect(log.out).toContain(`api  kill labels ${selector} `);
+  expect(log.out.replaceAll(/ +/g, ' ')).toContain(` api kill labels ${selector} `);
   expect(log.out).toContain(receipt.orderId);
   const verdict = JSON.parse((await belay('audit', 'verify', '--json')).out) as AuditVerdict;
   expect(verdict).toMatchObject({ intact: true, faults: [] });

@@ -1,6 +1,7 @@
 import type { DispatchEntry } from '#libs/contracts';
 import type { Valkey } from '#libs/valkey';
 import { advanceAll, createExecution, node, spec, useLife } from '../../../test/support/life';
+import { eventually } from '../../../test/support/wait';
 import { EndedExecutions } from './ended-executions';
 import { LifecycleService } from './lifecycle.service';
 import { StateRoom } from './state-room';
@@ -68,6 +69,26 @@ it('keeps the newest ended executions, and nothing of the others', async () => {
   // Its idempotency key is free again.
   expect(await ended(0, { idempotencyKey: 'key-0' })).not.toBe(ids[0]);
   expect(await new EndedExecutions(valkey, room, {}).sweep()).toBe(0);
+});
+
+it('R51 keeps for a minute what an open order may still ask for', async () => {
+  const id = await ended();
+  const { redis, keys } = valkey;
+  const open = keys.shard(keys.control, 'orders:open');
+  await redis.sadd(open, 'ord_1');
+  const room = new StateRoom(valkey);
+  expect(await new EndedExecutions(valkey, room, { maxEnded: 0 }).sweep()).toBe(0);
+  expect(await listed()).toEqual([id]);
+  // An order that nobody completes does not keep it for longer.
+  await valkey.observeClock();
+  await eventually(
+    async () => (await new EndedExecutions(valkey, room, { maxEnded: 0 }, 50).sweep()) === 1,
+    'the end of the least age',
+  );
+  const next = await ended();
+  await redis.srem(open, 'ord_1');
+  expect(await new EndedExecutions(valkey, room, { maxEnded: 0 }).sweep()).toBe(1);
+  expect(await keysOf(next)).toEqual([]);
 });
 
 it('R51 never removes what has an attempt that nobody has seen dead, and goes past it', async () => {

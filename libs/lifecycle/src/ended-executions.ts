@@ -15,6 +15,7 @@ const TIGHT = 0.9;
 const FREEING_LOOK_MS = 10;
 const MOST_FREEING_MS = 500;
 
+/** Longer than an order stays open whose agents have ended. */
 const MIN_AGE_MS = 60_000;
 
 interface Ended {
@@ -30,7 +31,10 @@ export class EndedExecutions {
     private readonly valkey: Valkey,
     private readonly room: StateRoom,
     private readonly options: Pick<Retention, 'maxEnded'>,
-    /** Memory takes nothing that ended within this time, since somebody may still be waiting for its end. Milliseconds. */
+    /**
+     * Memory takes nothing that ended within this time, since somebody may still be waiting for its end; nor does the count
+     * while an order is open, whose receipt may still need the record. Milliseconds.
+     */
     private readonly minAgeMs = MIN_AGE_MS,
   ) {}
 
@@ -38,9 +42,14 @@ export class EndedExecutions {
   async sweep(): Promise<number> {
     const { maxEnded = Number.POSITIVE_INFINITY } = this.options;
     const surplus = (await this.count()) - maxEnded;
-    const removed =
-      surplus > 0 ? await this.retireOldest(this.valkey.keys.tags(), Math.min(surplus, MOST_A_PASS)) : 0;
+    const removed = surplus > 0 ? await this.removeSurplus(Math.min(surplus, MOST_A_PASS)) : 0;
     return removed + (await this.makeRoom(MOST_A_PASS - removed));
+  }
+
+  private async removeSurplus(most: number): Promise<number> {
+    const { redis, keys } = this.valkey;
+    const open = await redis.scard(keys.shard(keys.control, 'orders:open'));
+    return this.retireOldest(keys.tags(), most, open === 0 ? 0 : this.minAgeMs);
   }
 
   private async count(): Promise<number> {
