@@ -56,7 +56,7 @@ async function checksAndUnitTests(env) {
   await check('lint', [join(modules, '.bin/oxlint'), ...lint, 'apps', 'libs', 'test', 'bench'], env);
   await check('types', [join(modules, 'typescript/bin/tsc'), '-p', 'tsconfig.json', '--noEmit'], env);
   if (interrupted) return;
-  const args = ['--selectProjects', 'unit', `--maxWorkers=${Math.ceil(CORES / 2)}`];
+  const args = ['--selectProjects', 'unit', `--maxWorkers=${CORES}`];
   const coverage = ['--coverage', '--coverageReporters', 'text-summary'];
   const unit = { env, coverage: true, held: true };
   add(await runJest('unit tests, with coverage', [...args, ...coverage], unit));
@@ -64,7 +64,7 @@ async function checksAndUnitTests(env) {
 
 /** More of them than there are cores, as they wait; not many more, as every fleet is processes of its own. */
 async function integrationTests(env) {
-  const workers = Math.min(CORES + 2, 8);
+  const workers = Math.min(CORES + 1, 8);
   const args = ['--selectProjects', 'integration', `--maxWorkers=${workers}`];
   add(await runJest('integration tests', args, { env }));
 }
