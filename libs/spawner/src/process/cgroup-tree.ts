@@ -8,7 +8,7 @@ import { signalListed, signalProcess } from './signal-process';
 import type { StopRecord } from './stop-record';
 import type { Sweeper } from './sweep';
 
-const FREEZE_WAIT_MS = 2_000;
+const FREEZE_WAIT_MS = 5_000;
 const POLL_MS = 20;
 
 /**

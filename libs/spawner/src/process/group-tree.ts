@@ -10,7 +10,9 @@ import { send, signalGroup, signalProcess } from './signal-process';
 import type { StopRecord } from './stop-record';
 import type { Sweep, Sweeper } from './sweep';
 
-const FREEZE_ROUNDS = 20;
+/** A stopped process stops when it is next run, which a busy machine puts off. Milliseconds. */
+const FREEZE_WAIT_MS = 5_000;
+const LONGEST_ROUND_MS = 20;
 
 /** What a tree without a cgroup is known by, and with what it is looked for. */
 export interface GroupTreeParts {
@@ -171,18 +173,21 @@ export class GroupTree implements ProcessTree {
 
   async freeze(): Promise<void> {
     this.#freezing = true;
-    for (let round = 0; round < FREEZE_ROUNDS; round += 1) {
+    const deadline = performance.now() + FREEZE_WAIT_MS;
+    for (let roundMs = 1; performance.now() < deadline; roundMs = Math.min(roundMs * 2, LONGEST_ROUND_MS)) {
       this.#learn();
       signalGroup(this.leader, 'SIGSTOP');
       await this.#parts.sweeper.sweep();
-      // Thawed meanwhile: whoever is stopped now would stay so.
+      // Thawed meanwhile: a process that is stopped now would stay so.
       if (!this.#freezing) return;
       const running = this.#members().filter((stat) => !isStopped(stat));
       if (running.length === 0) return;
       for (const stat of running) this.#signal(stat, 'SIGSTOP');
+      await new Promise((resolve) => setTimeout(resolve, roundMs));
+      if (!this.#freezing) return;
     }
     throw new BelayError('TIMEOUT', `Not every process of the tree of ${this.leader.pid} stopped in time.`, {
-      details: { running: this.processes() },
+      details: { waitedMs: FREEZE_WAIT_MS, running: this.processes() },
     });
   }
 
