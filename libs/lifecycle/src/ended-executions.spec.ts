@@ -184,9 +184,9 @@ it('an execution that was stopped before any agent began goes like the others', 
 it('ends with the error of a server that is away', async () => {
   await ended();
   const away = new Error('Connection is closed.');
-  const scard = jest.spyOn(valkey.redis, 'scard').mockRejectedValueOnce(away);
+  const hscan = jest.spyOn(valkey.redis, 'hscan').mockRejectedValueOnce(away);
   await expect(new EndedExecutions(valkey, new StateRoom(valkey), { maxEnded: 0 }).sweep()).rejects.toBe(
     away,
   );
-  scard.mockRestore();
+  hscan.mockRestore();
 });
