@@ -11,16 +11,13 @@ const NOISE = /^Test results written to: /;
 
 /**
  * Runs jest and returns `{ passed, failed, skipped, failures }`. A file that could not run, a crash, a missed
- * coverage threshold and a run without a single test are failures too. With `held` its lines are printed in one piece
- * when it has ended: another run prints meanwhile.
+ * coverage threshold and a run without a single test are failures too.
  */
-export async function runJest(name, args, { env, coverage = false, held = false }) {
+export async function runJest(name, args, { env, coverage = false }) {
   const directory = mkdtempSync(join(tmpdir(), 'belay-jest-'));
   const outputFile = join(directory, 'results.json');
   const missed = [];
-  const lines = [];
-  const say = (line) => (held ? void lines.push(line) : void process.stdout.write(`${line}\n`));
-  say(`\n${name}`);
+  process.stdout.write(`\n${name}\n`);
   try {
     const ran = await run(process.execPath, [join(ROOT, 'node_modules', 'jest', 'bin', 'jest.js')], {
       args: [...args, '--json', `--outputFile=${outputFile}`],
@@ -29,12 +26,11 @@ export async function runJest(name, args, { env, coverage = false, held = false 
       timeoutMs: JEST_TIMEOUT_MS,
       onLine: (line) => {
         if (/^Jest: .*(threshold|[Cc]overage data)/.test(line)) missed.push(line.replace('Jest: ', ''));
-        if (!NOISE.test(line)) say(line);
+        if (!NOISE.test(line)) process.stdout.write(`${line}\n`);
       },
     });
     return count(name, ran, readReport(outputFile), { coverage, missed });
   } finally {
-    for (const line of lines) process.stdout.write(`${line}\n`);
     rmSync(directory, { recursive: true, force: true });
   }
 }
