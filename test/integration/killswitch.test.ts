@@ -10,7 +10,7 @@ const sh = (script: string) => ({ command: [script], shell: true });
 const SLEEP = sh('echo ready; exec sleep 600');
 
 /** A step that is not seen within this is broken, and is named. Milliseconds. */
-const STEP_MS = 60_000;
+const STEP_MS = 30_000;
 
 let fleet: Fleet;
 beforeAll(async () => {
