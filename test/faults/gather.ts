@@ -1,6 +1,6 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { isBelayError, type BelayEvent } from '#libs/contracts';
+import { agentIdOf, agentQueueName, isBelayError, type BelayEvent, type NodeRecord } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
 import { parseLines, type EventFacts, type ExecutionFacts, type Line, type WorkerFacts } from './history';
 import type { PlannedExecution } from './plan-types';
@@ -70,20 +70,49 @@ export async function executionFacts(
   }
 }
 
-/** What an execution that does not end waits for. */
-export async function waitsFor(life: LifecycleService, id: string): Promise<string> {
+/** The nodes, agents and jobs that an execution which does not end waits for, and where the hand-over of each job is. */
+export async function waitsFor(life: LifecycleService, id: string, queuePrefix: string): Promise<string> {
   const { items } = await life.executions.nodes(id);
   const agents = await life.agents.liveOf(id);
   const nodes = items
     .filter(({ state }) => ['ready', 'running', 'suspended'].includes(state))
-    .map(({ id: nodeId, state, attempt }) => {
+    .map(async (node) => {
+      const { id: nodeId, state, attempt } = node;
       const agent = agents.find((one) => one.nodeId === nodeId);
       const frozen = agent?.frozen === true ? ', frozen' : '';
       const who = agent === undefined ? 'no live agent' : `${agent.state}${frozen} on ${agent.owner}`;
-      return `${nodeId} is ${state} (attempt ${attempt}, ${who})`;
+      const way = state === 'ready' ? `, ${await handOverOf(life, id, node, queuePrefix)}` : '';
+      return `${nodeId} is ${state} (attempt ${attempt}, ${who}${way})`;
     });
   const pending = items.filter(({ state }) => state === 'pending').length;
-  return [...nodes, `${pending} nodes pending`].join('; ');
+  return [...(await Promise.all(nodes)), `${pending} nodes pending`].join('; ');
+}
+
+/** Its next look in the outbox, whether it is parked, its job in BullMQ and who holds that. */
+async function handOverOf(
+  life: LifecycleService,
+  id: string,
+  { index, attempt, pool }: NodeRecord,
+  prefix: string,
+): Promise<string> {
+  const { keys, redis } = life.valkey;
+  const tag = keys.tagOf(id);
+  const agentId = agentIdOf(id, index, attempt);
+  const queue = `${prefix}:${agentQueueName(pool)}`;
+  const [due, latched, paused, now, active, waiting, token] = await Promise.all([
+    redis.zscore(keys.shard(tag, 'outbox:at'), agentId),
+    redis.sismember(keys.shard(tag, 'parked'), agentId),
+    redis.sismember(keys.shard(tag, `exe:${id}:parked`), agentId),
+    life.valkey.timeAt(keys.shard(tag, 'outbox:at')),
+    redis.lpos(`${queue}:active`, agentId),
+    redis.zscore(`${queue}:prioritized`, agentId),
+    redis.get(`${queue}:${agentId}:lock`),
+  ]);
+  const look = due === null ? 'not in the outbox' : `next look in ${(Number(due) - now) / 1_000} s`;
+  const parked = latched === 1 || paused === 1 ? ', parked' : '';
+  const job =
+    active === null ? (waiting === null ? 'no job' : 'job waits') : `job held by ${token ?? 'nobody'}`;
+  return `pool ${pool}, ${look}${parked}, ${job}`;
 }
 
 async function eventsOf(life: LifecycleService, id: string): Promise<EventFacts[]> {

@@ -290,7 +290,7 @@ class SeedRun {
     const late = new Map<string, UnfinishedFacts>();
     for (let live = await this.#live(asker); live.length > 0; live = await this.#live(asker)) {
       for (const one of live.filter((other) => isLate(other) && !late.has(other.id))) {
-        const why = await waitsFor(ground.fleet.life, one.id);
+        const why = await waitsFor(ground.fleet.life, one.id, ground.queuePrefix);
         late.set(one.id, { id: one.id, state: one.state, boundS: boundOf(one) / 1_000, why });
       }
       const waiting = live.filter(({ id }) => !late.has(id) && endless.every((other) => other.id !== id));

@@ -6,6 +6,7 @@ import {
   NODE_MACHINE,
   type BelayEvent,
 } from '#libs/contracts';
+import { ended } from '../support/executions';
 import { openEvents, type EventClient } from '../support/event-client';
 import { eventually, startFleet, type Fleet, type Member } from '../support/fleet';
 import { head, openRaw, type RawConnection } from '../support/raw-http';
@@ -200,7 +201,7 @@ describe('R57 a subscriber that was away', () => {
       { id: 'a', run: sh('true') },
       { id: 'b', dependsOn: ['a'], run: sh('true') },
     ]);
-    const all = (await fleet.client.waitForEnd(id), await everything(id));
+    const all = (await ended(fleet.client, id), await everything(id));
     const key = keys.execution(id, 'events');
     await redis.xtrim(key, 'MAXLEN', 3);
     const kept = all.slice(-3);
@@ -246,7 +247,7 @@ describe('R57 a subscriber that was away', () => {
 
   it('with an id newer than every event, as after a failover, is told too', async () => {
     const id = await submit([{ id: 'a', run: sh('true') }]);
-    await fleet.client.waitForEnd(id);
+    await ended(fleet.client, id);
     const client = await open(id, { lastId: '9999999999999-0' });
     await client.closed;
     expect(client.frames.map(({ event }) => event)).toEqual(['ready', 'reset', 'end']);

@@ -2,6 +2,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { AgentRecord } from '#libs/contracts';
 import { Redis } from 'ioredis';
+import { ended } from '../support/executions';
 import { eventually, processesWith, startFleet, type Fleet } from '../support/fleet';
 
 const LEASE_MS = 4_000;
@@ -126,9 +127,9 @@ describe('a server whose memory is full', () => {
     expect(readFileSync(file?.path ?? '', 'utf8')).toContain('late');
 
     await makeRoom();
-    expect(await fleet.client.waitForEnd(ending)).toMatchObject({ state: 'completed' });
+    expect(await ended(fleet.client, ending)).toMatchObject({ state: 'completed' });
     const later = await submit([{ id: 'a', run: sh('true') }]);
-    expect(await fleet.client.waitForEnd(later)).toMatchObject({ state: 'completed' });
+    expect(await ended(fleet.client, later)).toMatchObject({ state: 'completed' });
     expect(processesWith(steady)).toEqual(untouched);
   });
 });

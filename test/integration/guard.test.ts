@@ -2,6 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import type { AgentRecord } from '#libs/contracts';
+import { ended } from '../support/executions';
 import { eventually, processesWith, type Member } from '../support/fleet';
 import { fleetPerTest } from '../support/own-fleet';
 
@@ -204,7 +205,7 @@ describe('receipts are true', () => {
     signal(worker.process.pid, 'SIGSTOP');
     await eventually(async () => processesWith(id).length === 0, 'the fence');
     signal(worker.process.pid, 'SIGCONT');
-    expect(await fleet.client.waitForEnd(id)).toMatchObject({ state: 'failed' });
+    expect(await ended(fleet.client, id)).toMatchObject({ state: 'failed' });
     expect(await fleet.client.agent(agent?.id ?? '')).toMatchObject({
       state: 'failed',
       reason: 'worker_lost',
@@ -335,7 +336,7 @@ describe('receipts are true', () => {
     await redis.config('SET', 'maxmemory', '1');
     await eventually(async () => processesWith(id).length === 0, 'all ended');
     await redis.config('SET', 'maxmemory', memory);
-    expect(await fleet.client.waitForEnd(id)).toMatchObject({
+    expect(await ended(fleet.client, id)).toMatchObject({
       state: 'completed',
       live: 0,
       nodes: { completed: 3 },
@@ -445,7 +446,7 @@ describe('without the server', () => {
     });
     expect(processesWith(id)).toEqual([]);
     await fleet.server.restart();
-    expect(await fleet.client.waitForEnd(id)).toMatchObject({ state: 'stopped', reason: 'killswitch' });
+    expect(await ended(fleet.client, id)).toMatchObject({ state: 'stopped', reason: 'killswitch' });
     const { items } = await eventually(async () => {
       const latches = await fleet.client.latches();
       return latches.items.length === 1 ? latches : undefined;

@@ -1,9 +1,10 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createClient } from '#libs/client';
-import type { AgentRecord, Latch, Receipt } from '#libs/contracts';
+import type { Latch, Receipt } from '#libs/contracts';
 import { LifecycleService, type Fence } from '#libs/lifecycle';
 import { Valkey } from '#libs/valkey';
+import { ended as executionEnded, running as agentsRunning } from '../support/executions';
 import { eventually, processesWith, startFleet, type Fleet, type Member } from '../support/fleet';
 
 const sh = (script: string) => ({ command: [script], shell: true });
@@ -26,30 +27,35 @@ beforeAll(async () => {
 });
 afterAll(async () => fleet.stop());
 
-/** Nothing of one test keeps the next from starting. */
+/**
+ * Nothing of one test keeps the next from starting, and its kill has ended: while it is open it catches what the next one starts.
+ */
 afterEach(async () => {
   for (const latch of (await fleet.client.latches()).items)
     await fleet.client.releaseLatch(latch.id, 'end of test');
-  await fleet.client.kill({ scope: { type: 'all' }, latch: false, mode: 'immediate' });
+  const { orderId } = await fleet.client.kill({ scope: { type: 'all' }, latch: false, mode: 'immediate' });
+  await complete(orderId);
 });
+
+async function complete(orderId: string): Promise<Receipt> {
+  return eventually(
+    async () => {
+      const receipt = await fleet.client.receipt(orderId);
+      return receipt.complete ? receipt : undefined;
+    },
+    `the receipt of ${orderId}`,
+    STEP_MS,
+    async () => JSON.stringify(await fleet.client.receipt(orderId), null, 1),
+  );
+}
 
 async function submit(nodes: unknown[], more: Record<string, unknown> = {}): Promise<string> {
   const { execution } = await fleet.client.createExecution({ name: 'test', nodes, ...more });
   return execution.id;
 }
 
-async function running(id: string, count: number): Promise<AgentRecord[]> {
-  return eventually(
-    async () => {
-      const { items } = await fleet.client.agents({ executionId: id, state: ['running'] });
-      return items.length >= count ? [...items] : undefined;
-    },
-    `${count} agents of ${id} running`,
-    STEP_MS,
-  );
-}
-
-const ended = async (id: string) => fleet.client.waitForEnd(id);
+const running = async (id: string, count: number) => agentsRunning(fleet.client, id, count, STEP_MS);
+const ended = async (id: string) => executionEnded(fleet.client, id);
 const latchOf = (receipt: Receipt): Latch => receipt.latch as Latch;
 
 describe('latches', () => {
@@ -213,22 +219,21 @@ describe('latches', () => {
   });
 
   it('R52 what is claimed while a wide kill is open is caught before it is spawned', async () => {
-    // Deaf: the order stays open for its grace.
+    // Deaf: the order stays open for its grace, which no machine is slow enough to outlast.
     const deaf = await submit([
       { id: 'deaf', run: sh(`trap '' TERM; echo ready; while :; do sleep 0.1; done`) },
     ]);
-    await running(deaf, 1);
+    const [agent] = await running(deaf, 1);
     const open = await fleet.client.killWithoutWaiting({
       scope: { type: 'all' },
       latch: false,
-      graceMs: 1_500,
+      graceMs: 120_000,
     });
     const late = await submit([{ id: 'late', run: SLEEP }], { onFailure: 'continue' });
     expect(await ended(late)).toMatchObject({ state: 'stopped' });
-    const receipt = await eventually(async () => {
-      const now = await fleet.client.receipt(open.orderId);
-      return now.complete ? now : undefined;
-    }, 'the receipt');
+    expect((await fleet.client.receipt(open.orderId)).complete).toBe(false);
+    await fleet.client.killAgent(agent?.id ?? '', { mode: 'immediate' });
+    const receipt = await complete(open.orderId);
     const outcomes = receipt.targets.map(({ nodeId, outcome }) => [nodeId, outcome]);
     expect(Object.fromEntries(outcomes)).toEqual({ deaf: 'killed', late: 'killed' });
     expect(processesWith(late)).toEqual([]);

@@ -1,5 +1,6 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { ended } from '../support/executions';
 import { eventually, startFleet, type Fleet } from '../support/fleet';
 
 /** One slot: what waits for it is taken in one order. */
@@ -35,7 +36,7 @@ it('R32 of what waits the highest priority goes first, over executions too; 5 wh
   expect(existsSync(ran)).toBe(false);
   writeFileSync(go, '');
   for (const id of [first, second])
-    expect(await fleet.client.waitForEnd(id)).toMatchObject({ state: 'completed' });
+    expect(await ended(fleet.client, id)).toMatchObject({ state: 'completed' });
   const order = readFileSync(ran, 'utf8').trim().split('\n');
   expect(order).toEqual(['ten', 'nine', 'six', 'five', 'five-later', 'three', 'one']);
 });

@@ -8,6 +8,7 @@ import { LifecycleService } from '#libs/lifecycle';
 import { startThrowawayServer, Valkey } from '#libs/valkey';
 import { Queue } from 'bullmq';
 import { Link } from '../faults/link';
+import { ended } from '../support/executions';
 import { eventually, processesWith, type Member } from '../support/fleet';
 import { fleetPerTest } from '../support/own-fleet';
 import { demote, operatorOf, TROUBLES, wordsOf, type Site, type Trouble } from '../support/troubles';
@@ -192,11 +193,11 @@ it.each(TROUBLES)(
 
     const { execution } = await fleet.client.createExecution(later);
     for (const id of [ending, busy, execution.id]) {
-      expect(await fleet.client.waitForEnd(id)).toMatchObject({ state: 'completed' });
+      expect(await ended(fleet.client, id)).toMatchObject({ state: 'completed' });
       expectOnce(await fleet.life.executions.events(id, '0-0'));
     }
     expect(await fleet.client.node(ending, 'a')).toMatchObject({ result: 42 });
-    expect(await fleet.client.waitForEnd(local)).toMatchObject({ state: 'stopped' });
+    expect(await ended(fleet.client, local)).toMatchObject({ state: 'stopped' });
     expect(processesWith(steady)).toEqual(untouched);
     await eventually(async () => (await fleet.client.armed()).armed, 'a fleet that can stop everything');
     for (const { process: child } of members())
@@ -287,6 +288,6 @@ it('R43 a claim whose answer is lost for longer than a call is patient is carrie
   expect(await held).toBe(true);
   await eventually(async () => worker.log().includes('script claimNode'), 'the end of its patience');
   link.heal();
-  expect(await fleet.client.waitForEnd(id)).toMatchObject({ state: 'completed' });
+  expect(await ended(fleet.client, id)).toMatchObject({ state: 'completed' });
   expectOnce(await fleet.life.executions.events(id, '0-0'));
 });

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { startThrowawayServer, type ThrowawayServer } from '#libs/valkey';
 import { Link } from '../faults/link';
+import { ended } from '../support/executions';
 import { eventually, processesWith, startFleet, type Fleet } from '../support/fleet';
 import { call } from '../support/many-servers';
 
@@ -123,7 +124,7 @@ describe.each(MOVES)(
       expect(processesWith(victim)).toEqual([]);
       expect(processesWith(steady)).toEqual(untouched);
       const after = await submit({ command: ['true'] });
-      expect(await fleet.client.waitForEnd(after)).toMatchObject({ state: 'completed' });
+      expect(await ended(fleet.client, after)).toMatchObject({ state: 'completed' });
       await eventually(async () => (await fleet.client.armed()).armed, 'a fleet that can stop everything');
       for (const { process: child } of [...fleet.workers, ...fleet.orchestrators])
         expect(child.exitCode).toBeNull();

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { BelayEvent } from '#libs/contracts';
 import { decodeEvent } from '#libs/lifecycle';
+import { ended } from '../support/executions';
 import { eventually, processesWith } from '../support/fleet';
 import { guardianOf, send } from '../faults/processes';
 import { fleetPerTest } from '../support/own-fleet';
@@ -248,7 +249,7 @@ it('R51 a worker that is gone with its guardian leaves a receipt that says uncon
     async () => (await fleet.client.receipt(orderId)).totals.unconfirmed === 1,
     'the receipt to say unconfirmed',
   );
-  expect(await fleet.client.waitForEnd(id)).toMatchObject({ state: 'failed' });
+  expect(await ended(fleet.client, id)).toMatchObject({ state: 'failed' });
   // It says so because it is so: nobody is there who could have ended the tree.
   expect(processesWith(id)).toHaveLength(1);
   await fleet.addWorker();
@@ -322,7 +323,7 @@ describe('draining', () => {
     await fleet.addWorker();
     // What was not started is handed over again.
     expect((await fleet.client.waitForEnd(late, { giveUpAfterMs: 60_000 })).state).toBe('completed');
-    expect((await fleet.client.waitForEnd(id)).state).toBe('completed');
+    expect((await ended(fleet.client, id)).state).toBe('completed');
   });
 
   it('R44 past its limit a drain stops what is left, marks it, and exits with 3', async () => {

@@ -11,18 +11,27 @@ const LONGEST_MS = 100;
  * Looks until `look` answers something other than `undefined` or `false`.
  *
  * @param what names it where it is not seen within `timeoutMs`: a bound for a broken product, never a measurement.
+ * @param state tells what is there instead, for the error.
  */
 export async function eventually<T>(
   look: () => Promise<T | undefined | false> | T | undefined | false,
   what: string,
   timeoutMs = 60_000,
+  state?: () => Promise<string>,
 ): Promise<T> {
   const begun = performance.now();
   for (;;) {
     const answer = await look();
     if (answer !== undefined && answer !== false) return answer;
     const waited = performance.now() - begun;
-    if (waited > timeoutMs) throw new Error(`${what} was not seen within ${timeoutMs} ms`);
+    if (waited > timeoutMs) {
+      const instead = await state?.().catch((error: unknown) => `its state cannot be read: ${String(error)}`);
+      throw new Error(
+        [`${what} was not seen within ${timeoutMs} ms`, ...(instead === undefined ? [] : [instead])].join(
+          '\n',
+        ),
+      );
+    }
     const rest = Math.min(LONGEST_MS, Math.max(FIRST_MS, waited / 20));
     await new Promise((resolve) => setTimeout(resolve, rest));
   }

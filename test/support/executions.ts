@@ -1,0 +1,49 @@
+import type { BelayClient } from '#libs/client';
+import { EXECUTION_MACHINE, isEnded, type AgentRecord, type ExecutionRecord } from '#libs/contracts';
+import { eventually } from './wait';
+
+/** Its execution, nodes and agents, and the workers, in one text: for the error of a wait that saw nothing. */
+async function stateOf(client: BelayClient, id: string): Promise<string> {
+  const [execution, nodes, agents, workers] = await Promise.all([
+    client.execution(id),
+    client.nodes(id, { limit: 20 }),
+    client.agents({ executionId: id, limit: 20 }),
+    client.workers(),
+  ]);
+  return JSON.stringify(
+    { execution, nodes: nodes.items, agents: agents.items, workers: workers.items },
+    null,
+    1,
+  );
+}
+
+/** The agents of an execution once so many of them run. Fails by name, with the state of the execution. */
+export async function running(
+  client: BelayClient,
+  id: string,
+  count: number,
+  timeoutMs = 30_000,
+): Promise<AgentRecord[]> {
+  return eventually(
+    async () => {
+      const { items } = await client.agents({ executionId: id, state: ['running'] });
+      return items.length >= count ? [...items] : undefined;
+    },
+    `${count} agents of ${id} running`,
+    timeoutMs,
+    async () => stateOf(client, id),
+  );
+}
+
+/** The record of an execution once it has ended. Fails by name, with the state of the execution. */
+export async function ended(client: BelayClient, id: string, timeoutMs = 60_000): Promise<ExecutionRecord> {
+  return eventually(
+    async () => {
+      const record = await client.execution(id);
+      return isEnded(EXECUTION_MACHINE, record.state) ? record : undefined;
+    },
+    `the end of ${id}`,
+    timeoutMs,
+    async () => stateOf(client, id),
+  );
+}
