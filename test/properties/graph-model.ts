@@ -192,8 +192,15 @@ export class GraphModel {
     return 'ok';
   }
 
-  prove(agentId: string): void {
+  /** @param undecided the product is still stopping: this proof comes before the end that it was missing for. */
+  prove(agentId: string, undecided: boolean): void {
     this.agents.get(agentId)!.unproved = false;
+    if (undecided && this.ended) this.state = this.endOfStop;
+  }
+
+  private get endOfStop(): 'failed' | 'stopped' {
+    const isUnproved = [...this.agents.values()].some(({ unproved }) => unproved);
+    return this.failedForGood || isUnproved ? 'failed' : 'stopped';
   }
 
   private get anythingLeft(): boolean {
@@ -233,11 +240,7 @@ export class GraphModel {
       for (const node of this.nodes)
         if (node.state === 'pending' || node.state === 'ready') node.state = 'cancelled';
     if (this.live.length > 0) return;
-    if (this.state === 'stopping')
-      this.state =
-        this.failedForGood || [...this.agents.values()].some(({ unproved }) => unproved)
-          ? 'failed'
-          : 'stopped';
+    if (this.state === 'stopping') this.state = this.endOfStop;
     else if (this.state === 'running' && this.nodes.every(({ state }) => DONE.includes(state))) {
       const good = this.nodes.every(
         ({ state, allowFailure }) => state === 'completed' || (state === 'failed' && allowFailure),

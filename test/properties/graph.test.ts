@@ -292,9 +292,10 @@ class Walk {
         const lost = [...model.agents].filter(([, { unproved }]) => unproved);
         const [agentId, agent] = this.pick(lost, one.pick) ?? [];
         if (agentId === undefined || agent === undefined) break;
+        const { state } = await executions.get(rig.id);
         const proof = { containment: 'marks', proved: true, processes: [], signals: [] } as const;
         await agents.prove(agentId, agent.owner, { ...proof, evidence: [], survivors: [], escalated: false });
-        model.prove(agentId);
+        model.prove(agentId, state === 'stopping');
         break;
       }
       case 'start':
