@@ -1,10 +1,10 @@
 'use strict';
 /**
- * Which code may import which, by resolved path: `npm run arrows`. docs/architecture.md explains the layers;
+ * Import rules by resolved path, checked by `npm run arrows`. docs/architecture.md explains the layers;
  * test/integration/arrows.test.ts plants a violation of each rule and sees it reported.
  */
 
-/** What each library may import of ours. */
+/** The libraries of ours that each library may import. */
 const LAYERS = {
   contracts: [],
   valkey: ['contracts'],

@@ -114,7 +114,7 @@ function figuresOf(name: string, sample: Sample): Record<string, number> {
   };
 }
 
-/** What agents that flood cost one that does not, its worker and the server: eight on fd 3, and four `yes`. */
+/** The cost of flooding agents to another agent, their worker and the server: eight floods on fd 3, and four `yes`. */
 export async function benchFloods({ quick }: BenchOptions): Promise<BenchResult> {
   const seconds = quick ? 2 : 20;
   const dir = makeTempDir();

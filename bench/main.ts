@@ -51,7 +51,7 @@ async function main(args: readonly string[]): Promise<void> {
   }
 }
 
-// What was started ends when this process does: children by their channel, servers by their watcher, directories here.
+// On exit every child ends by its channel, every server by its watcher; directories are removed here.
 process.once('SIGINT', () => process.exit(130));
 process.once('SIGTERM', () => process.exit(143));
 

@@ -4,7 +4,7 @@ export interface BenchResult {
   readonly figures: Readonly<Record<string, number>>;
   /** Ours divided by the limit of the same run; above 1 means slower (times) or more (counts). */
   readonly ratios: Readonly<Record<string, number>>;
-  /** What the machine and the server do without Belay, in the same run. */
+  /** Figures of the machine and the server without Belay, from the same run. */
   readonly limits: Readonly<Record<string, number>>;
 }
 
@@ -42,7 +42,7 @@ export async function timed(work: () => Promise<unknown>): Promise<number> {
   return performance.now() - start;
 }
 
-/** What a number of lanes took together, and each of their steps. */
+/** The time of several lanes together, and of each of their steps. */
 export interface Lanes {
   readonly ms: number;
   readonly samples: readonly number[];

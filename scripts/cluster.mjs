@@ -1,5 +1,5 @@
 // `npm run test:cluster [-- ARGS]`: sets the checkout up when needed, then tests on a real Sentinel set and a real
-// Cluster that fail over, on loopback. ARGS go to jest. What was measured is printed beside the tests.
+// Cluster that fail over, on loopback. ARGS go to jest. Measurements are printed beside the tests.
 import { runJest } from './lib/jest-run.mjs';
 import { SetupError, setupForTests } from './lib/setup.mjs';
 

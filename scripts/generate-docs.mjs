@@ -10,7 +10,7 @@ const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const MACHINES_FILE = join(ROOT, 'docs/state-machines.md');
 const REQUIREMENTS_FILE = join(ROOT, 'docs/requirements.md');
 
-/** What each machine is of, for the reader of its diagram. */
+/** The entity of each machine, for the reader of its diagram. */
 const MEANING = {
   execution:
     'One run of a DAG. Its end is final, save that the table lets a stopped or failed one be retried.',

@@ -27,10 +27,10 @@ const USAGE = `npm run mutants [-- OPTIONS]
   --table        print the list with its results as Markdown
   --json         one JSON object a line
 `;
-/** Of one run of jest. What hangs longer was caught. Milliseconds. */
+/** Of one run of jest. A run that hangs longer counts as caught. Milliseconds. */
 const RUN_MS = 600_000;
 const RESULTS = join(ROOT, '.belay', 'mutants.json');
-/** What a copy needs; the rest is made, or not read by tests. */
+/** The parts that a copy needs; the rest is generated, or not read by tests. */
 const PARTS = [
   'apps',
   'libs',
@@ -208,7 +208,7 @@ function faultOf({ id, file, find }) {
   return times === 1 ? undefined : `${id}: its text is found ${times} times in ${file}`;
 }
 
-/** What its result rests on: the defect, the file it is in. */
+/** The inputs of its result: the defect, the file it is in. */
 function printOf(mutant) {
   return createHash('sha256')
     .update(JSON.stringify(mutant))

@@ -103,7 +103,7 @@ async function findServer() {
   }
 }
 
-/** What a test started and did not end is a fault of the test or of the product: either way it is a failure. */
+/** Every process a test started and did not end is a fault of the test or of the product: either way it is a failure. */
 async function endLeftovers() {
   const find = () => findByEnvironment(COOKIE.name, COOKIE.value);
   const deadline = performance.now() + GONE_WITHIN_MS;

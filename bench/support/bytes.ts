@@ -2,7 +2,7 @@ import { agentIdOf, type NodeSpec, type StopReport } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
 import { readyNodes } from './engine';
 
-/** What a real worker stores of a tree of one process that ended by itself. */
+/** A worker's report of a tree of one process that ended by itself. */
 const REPORT: StopReport = {
   containment: 'cgroup',
   proved: true,
@@ -40,8 +40,8 @@ function nodeOf(i: number): NodeSpec {
 }
 
 /**
- * What completed nodes leave on a server that holds nothing else: `executions` of `nodes` each, every agent with a proved
- * report and no output. All keys count, by MEMORY USAGE, events too.
+ * Bytes that completed nodes leave on a server that holds nothing else: `executions` of `nodes` each, every agent with a
+ * proved report and no output. All keys count, by MEMORY USAGE, events too.
  */
 export async function bytesLeft(
   life: LifecycleService,

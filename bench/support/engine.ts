@@ -9,7 +9,7 @@ export async function driveAgent(life: LifecycleService, entry: DispatchEntry): 
   return life.agents.finish(claim.fence, { state: 'completed', exitCode: 0 });
 }
 
-/** What can start now, in the bounded steps the server does it in. */
+/** The ready nodes, found in the bounded steps of the server. */
 export async function readyNodes(life: LifecycleService, executionId: string): Promise<DispatchEntry[]> {
   const ready: DispatchEntry[] = [];
   for (let more = true; more;) {

@@ -11,7 +11,7 @@ const WORKER = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ';
 const RESULT = { text: 'x'.repeat(RESULT_KIB * 1024 - 16) };
 const AT_ONCE = 16;
 
-/** What the agent does with its input: counts it and looks at both of its ends, in bounded memory. */
+/** The agent's program: counts its input and keeps both ends of it, in bounded memory. */
 const COUNT = `
 let bytes = 0, first = '', last = '';
 process.stdin.on('data', (chunk) => {
@@ -74,7 +74,7 @@ export async function prepareFanIn(life: LifecycleService, parents: number): Pro
   return { executionId: id, job };
 }
 
-/** What a worker and the server went through while the last node ran. */
+/** Load on the worker and the server while the last node ran. */
 export interface FanInRun {
   /** From before the claim until its end was stored. */
   readonly ms: number;

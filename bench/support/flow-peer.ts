@@ -12,7 +12,7 @@ export interface FlowPeerOptions {
   readonly processes: number;
   /** Of each process. */
   readonly concurrency: number;
-  /** What each job runs; nothing when absent. */
+  /** The program of each job; nothing runs when absent. */
   readonly program?: string;
 }
 

@@ -12,13 +12,13 @@ let made = 0;
 export interface Mortal {
   /** Of the pipe: a tree of which every process holds this end is gone when its last one is. */
   readonly path: string;
-  /** What to run. */
+  /** The command to run. */
   readonly command: readonly string[];
   /** It runs. */
   readonly began: Promise<void>;
   /**
    * When the signal had taken effect: a dying process's end of the pipe is closed by the kernel, and that is an event
-   * here. One clock for whoever kills, and nobody polls.
+   * here. One clock for every killer, and nobody polls.
    */
   readonly died: Promise<number>;
 }

@@ -45,7 +45,7 @@ async function take(path, mine, waitMs, onWait) {
   }
 }
 
-/** What is moved aside may be a live lock by now: then it is put back. */
+/** The lock moved aside may be a live one by now: then it is put back. */
 function removeStale(path, mine, seen) {
   const aside = `${mine}.stale`;
   try {

@@ -30,7 +30,7 @@ const EXECUTIONS = process.env['BELAY_TEST_CLUSTER'] === 'full' ? 200 : 40;
 
 const { begin, fleet, it, onEnd } = fleetPerTest();
 
-/** What was measured is part of what these tests are for. */
+/** The measurements are part of these tests' purpose. */
 function tell(name: string, figures: Record<string, unknown>): void {
   process.stderr.write(`  ${name}: ${JSON.stringify(figures)}\n`);
 }
@@ -272,7 +272,7 @@ describe.each([
       const seen = await Promise.all(accepted.map(look));
       return seen.every((one) => one !== undefined) && seen;
     }, 'an answer about each');
-    // By whoever engaged it, which may be a moment later than the order by a worker.
+    // The client that engaged it stores it again, maybe a moment later than a worker stores the order.
     await eventually(async () => {
       const { items } = await fleet.client.latches();
       return [latch.id, order.order.latchId].every((one) => items.some(({ id }) => id === one));

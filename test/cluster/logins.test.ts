@@ -124,7 +124,7 @@ describe.each(
     if (!secure) return;
     const untrusted = await refused({ NODE_EXTRA_CA_CERTS: '' });
     expect(untrusted).toContain('cannot be reached');
-    // What was wrong with the certificate of a sentinel, or of a Cluster's node, is lost on the way here.
+    // The fault of a sentinel's or a Cluster node's certificate is lost on the way here.
     if (mode === 'one server') expect(untrusted).toMatch(/certificate/);
   }, 120_000);
 });

@@ -1,7 +1,7 @@
 import { PROFILES } from './plan';
 import { GROUNDS, type GroundKind, type Profile } from './plan-types';
 
-/** What the campaign was asked to do. */
+/** The campaign's options. */
 export interface Asked {
   readonly seeds: number;
   readonly from: number;

@@ -17,7 +17,7 @@ export interface Submitted {
   refused?: string;
 }
 
-/** What is asked of the product over HTTP. */
+/** An act asked of the product over HTTP. */
 export type HttpAsk = Exclude<Ask, { do: 'break-glass' | 'drill' | 'armed' }>;
 
 /** Does what a plan asks for through the HTTP client, as a user would, and writes down what was answered. */
@@ -26,7 +26,7 @@ export class Asker {
   readonly holds: HoldFacts[] = [];
   readonly submitted = new Map<number, Submitted>();
   readonly accepted: Record<string, Span> = {};
-  /** Those that went on after their end. */
+  /** Executions that went on after their end. */
   readonly retried = new Set<string>();
   #turn = 0;
   #count = 0;
@@ -142,7 +142,7 @@ export class Asker {
       this.retried.add(id); // also when its answer is lost
       const order = this.begin('retry', { covers: { what: 'nothing' } });
       const again = await this.#ask(async (client) => client.retryExecution(id));
-      // Whoever stopped it before does not keep it from going on, nor who asked while it went.
+      // An earlier stop does not keep it from going on, nor does a request made while it ran.
       this.#letGo({ what: 'execution', executionId: id }, order.askedAt);
       if (again === undefined) continue;
       order.answeredAt = uptime();
@@ -308,7 +308,7 @@ const poolScope = (pool: Pool) => ({ type: 'pool', pool }) as const;
 const roleScope = (role: NodeRole) => ({ type: 'selector', selector: `role=${role}` }) as const;
 const teamScope = (team: Team) => ({ type: 'selector', selector: `team=${team}` }) as const;
 
-/** What a fault explains is part of the campaign; what is a fault of this code is not. */
+/** An error that a fault explains is part of the campaign; an error of this code is not. */
 export function unlessGone(error: unknown): undefined {
   if (!isBelayError(error) && !(error instanceof DOMException)) throw error;
 }

@@ -17,7 +17,7 @@ const NOTICED_S = 3;
 /** A cost that was written down and not yet said. */
 const ONE_COST = 0.01;
 const MICRO = 1e-6;
-/** What may lose an agent's last words, beside what ends it. */
+/** Faults that may lose an agent's last words, beside the one that ends it. */
 const LOSES_WORDS = /^(worker-|guardian-|server-)/;
 
 /** Deadlines, budgets and pools: each holds, and nothing is ended by one that it does not have. */
@@ -120,7 +120,7 @@ function budget(
   return [bound(`${id} spent on for ${(last.at - over.at).toFixed(2)} s after its budget of ${limit}`)];
 }
 
-/** What was spent stays: each agent's, as it wrote it down itself, and their sum. */
+/** Money spent stays counted: each agent's own record of it, and their sum. */
 function costs(
   { id, agents, costUsd = 0, state }: ExecutionFacts,
   { faults }: History,
@@ -153,7 +153,7 @@ function wrongPool(
   return [bound(`${id} of the pool ${pool} was claimed by ${owner}, which takes ${taken.join(' and ')}`)];
 }
 
-/** What decides reads Valkey's clock or a monotonic one: a worker whose wall clock is stepped keeps what it runs. */
+/** Decisions use Valkey's clock or a monotonic one: a worker whose wall clock is stepped keeps its agents. */
 function lostToItsClock(
   { events, agents }: ExecutionFacts,
   { faults, drains, stepped }: History,

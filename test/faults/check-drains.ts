@@ -80,7 +80,7 @@ function worker(drain: DrainFacts, history: History): Violation[] {
 const isEarly = ({ at }: EventFacts & { readonly at: number }, limitAt: number): boolean =>
   at < limitAt - TOLERANCE;
 
-/** What is stored of the worker, read while the fleet still ran. */
+/** The stored record of the worker, read while the fleet still ran. */
 function record(drain: DrainFacts, { workers }: History): Violation[] {
   if (drain.last === true) return [];
   const { state, reason } = workers.find(({ id }) => id === drain.id) ?? {};

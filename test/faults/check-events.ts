@@ -16,7 +16,7 @@ export function checkEvents(execution: ExecutionFacts): Violation[] {
     const { entity, from, to, seq, type } = event;
     if (to === undefined) continue;
     const subject = subjectOf(event);
-    // What an agent or an execution says, or a freeze does to it, tells the state it is in.
+    // Messages of an agent or an execution, and freezes of it, tell the state it is in.
     const isMove = type === `${entity}.${to}`;
     const before = states.get(subject) ?? (entity === 'node' ? MACHINES.node.initial : undefined);
     if (from !== before) fail(`event ${seq}: ${subject} goes from ${from} to ${to}, and was ${before}`);

@@ -6,7 +6,7 @@ import { leavesTrees, type History, type HoldFacts, type Line, type OrderFacts }
 /** A tree that is ended is woken first: its grace and its end are over by then. Seconds. */
 const ENDED_S = 2;
 
-/** What a freeze answered to have seen still says nothing until somebody lets it go on, or ends it. */
+/** A process that a freeze reported still writes nothing until it is let go on, or ended. */
 export function checkHolds(history: History): Violation[] {
   const lines = groupBy(history.lines, ({ agentId }) => agentId);
   return history.holds.flatMap((hold) =>
@@ -51,8 +51,8 @@ function endsHold({ askedAt, releasedAt, startsOnly, covers }: OrderFacts, { fro
 }
 
 /**
- * Whoever is asked to die is woken first. Whatever asked it (a fence, a drain, a bound, its execution's end), it did not go on
- * for long, and did not come to an end of its own.
+ * A process is woken before it is asked to die. Whatever asked (a fence, a drain, a bound, its execution's end), the
+ * process did not go on for long, and did not come to an end of its own.
  */
 function wasEnded(first: Line, mine: readonly Line[], { executions, faults }: History): boolean {
   const [agent] = executions.flatMap(({ agents }) => agents.filter(({ id }) => id === first.agentId));

@@ -5,7 +5,7 @@ import type { FaultFacts, History, Line, OrderFacts, ReceiptFacts } from './hist
 const CONFIRMED_DEAD = ['killed', 'already-ended'];
 const OPEN = ['pending', 'unconfirmed', 'failed'];
 
-/** What of an agent an order may name. */
+/** The facts of an agent that an order may name. */
 export interface Where {
   readonly executionId: string;
   readonly team: string;

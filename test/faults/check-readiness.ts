@@ -26,7 +26,7 @@ export function checkReadiness({ drills, armed, faults, drains }: History): Viol
   ];
 }
 
-/** Who was stopped or dead from before the question until after the answer has not answered it. */
+/** A worker that was stopped or dead from before the question until after the answer cannot have answered it. */
 function deafButArmed({ askedAt, answeredAt, workers, armed }: ArmedFacts, faults: readonly FaultFacts[]) {
   const isDeaf = (who: string): boolean =>
     faults.some(

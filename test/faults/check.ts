@@ -9,7 +9,7 @@ import { checkProduced } from './check-produced';
 import { checkReadiness } from './check-readiness';
 import { mayBeLost, type History } from './history';
 
-/** Which promise was broken, and how it was seen. */
+/** A broken promise, and how it was seen. */
 export interface Violation {
   readonly rule: Rule;
   readonly what: string;

@@ -8,7 +8,7 @@ export function uptime(): number {
   return Number(readFileSync('/proc/uptime', 'latin1').split(' ')[0]);
 }
 
-/** What turns Valkey's milliseconds into that clock; both are of this machine. */
+/** The offset from Valkey's milliseconds to that clock; both are of this machine. */
 export function wallOffset(): number {
   return Date.now() / 1_000 - uptime();
 }

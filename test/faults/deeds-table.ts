@@ -1,6 +1,6 @@
 import type { SeedResult } from './run-seed';
 
-/** What was asked and bounded, how often, and what came of it. */
+/** The acts asked, their bounds, counts and outcomes. */
 interface Deeds {
   drawn: number;
   /** Answered with what was asked for; of a bound: it was met by something that ran. */

@@ -59,10 +59,12 @@ function kindsOn(ground: GroundKind, { name }: Profile): readonly FaultKind[] {
 /** Between two faults of one worker's processes. */
 const APART_MS = 1_000;
 const CLOCK_STEPS_S: readonly number[] = [1, 30, 3_600, 40 * 86_400];
-/** What waits by the server's clock waits that much longer once it is back: no longer than a seed can wait. */
+/**
+ * Steps of the server's clock: waits by that clock last that much longer once it is back, and a seed can wait no longer.
+ */
 const SERVER_STEPS_S: readonly number[] = [1, 4, 12];
 
-/** What there is to do something to. */
+/** The places that a fault can hit. */
 export interface Places {
   readonly workers: number;
   readonly orchestrators: number;
@@ -190,9 +192,9 @@ export function drawFault(
 }
 
 /**
- * What hits a worker's processes must not find it without its guardian by chance: both dead at once is a fault of its
- * own here, with its own allowance. Of two such faults on one place within a second the later one is left out, and of
- * two of the server.
+ * A fault of a worker's processes must not find it without its guardian by chance: both dead at once is a fault of its
+ * own here, with its own allowance. Of two such faults on one place within a second the later one is left out, and of two
+ * of the server.
  */
 export function alone(faults: readonly Step[], stopTimeoutMs: number): Step[] {
   const kept: Step[] = [];

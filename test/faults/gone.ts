@@ -61,7 +61,7 @@ export class LeftAlone {
     return new LeftAlone(life, workerId, owned?.filter(({ id }) => living.has(id)) ?? []);
   }
 
-  /** Those that are called dead, or forgotten, by now. */
+  /** Attempts that are called dead, or forgotten, by now. */
   async forgotten(): Promise<ForgottenFacts[]> {
     const { life, workerId } = this;
     const open = await reading(async () => [

@@ -31,7 +31,7 @@ const DELAY_SHARE = 0.15;
 const LONGEST_DELAY_MS = 400;
 /** No claim by then: nothing to stop at. */
 const CLAIM_WITHIN_MS = 1_500;
-/** What the link lets go is in the worker's socket by then. */
+/** The time until bytes that the link lets go are in the worker's socket. */
 const ARRIVES_WITHIN_MS = 50;
 const ALONE_MS = 400;
 /** A drain has its own deadline: patience, grace and 20 s; this is beyond it. */
@@ -41,7 +41,7 @@ const BETWEEN_SIGNALS_MS = 30;
 const NO_GRACE = 0;
 /** How long a failover that was asked for may take. */
 const FAILOVER_MS = 3_000;
-/** What a primary had answered and not yet sent. Seconds. */
+/** The time of answers that a primary had given and not yet replicated. Seconds. */
 const UNSENT_S = 0.1;
 /** The sentinels' own bound of a failover (failover-timeout): by then they name another primary, or there is none. */
 const NAMED_WITHIN_MS = 5_000;
@@ -67,7 +67,7 @@ interface Place {
 export class Ground {
   readonly faults: FaultFacts[] = [];
   readonly injected: FaultKind[] = [];
-  /** What this machine cannot do, and why. */
+  /** Faults that this machine cannot do, and why. */
   readonly skipped: { readonly kind: FaultKind; readonly why: string }[] = [];
   readonly drains: DrainFacts[] = [];
   readonly forgotten: ForgottenFacts[] = [];
@@ -220,7 +220,7 @@ export class Ground {
     if (kind === 'server-kill9' && old !== undefined) this.#loses(old, fault.at + forMs / 1_000);
   }
 
-  /** What is written to `old` from then on is lost when the sentinels name another primary, until they do. */
+  /** Writes to `old` from then on are lost when the sentinels name another primary, until they do. */
   #loses(old: string, from: number): void {
     const look = async (): Promise<void> => {
       const deadline = performance.now() + NAMED_WITHIN_MS;
@@ -371,7 +371,10 @@ export class Ground {
     link.heal();
   }
 
-  /** What a dead worker and its guardian left, until the next one comes; `unseen`: beside one that cannot see it. */
+  /**
+   * Leaves a dead worker's and guardian's processes alone until the next worker comes; `unseen`: beside one that cannot
+   * see it.
+   */
   async #leaveAlone(place: Place, unseen: boolean, forMs: number, signal: AbortSignal): Promise<void> {
     const { member } = place;
     if (member === undefined) return;
@@ -415,7 +418,7 @@ export class Ground {
     else Object.assign(drain, { code: toldCode(code, member), endedAt: uptime() });
   }
 
-  /** Ends every fault, and brings back whoever died. */
+  /** Ends every fault, and brings dead processes back. */
   async heal(): Promise<void> {
     await this.#serverDown;
     await Promise.all(this.#windows);

@@ -1,11 +1,11 @@
 /**
- * What happened in one seed, as plain data: what the checker reads. Times are seconds of /proc/uptime unless a name says
+ * The events of one seed, as plain data: the checker's input. Times are seconds of /proc/uptime unless a name says
  * otherwise.
  */
 export interface History {
   readonly executions: readonly ExecutionFacts[];
   readonly orders: readonly OrderFacts[];
-  /** What a freeze answered to have seen still. */
+  /** The processes that a freeze reported still. */
   readonly holds: readonly HoldFacts[];
   /** Every receipt as it stood at the end. */
   readonly receipts: readonly ReceiptFacts[];
@@ -15,7 +15,7 @@ export interface History {
   readonly drains: readonly DrainFacts[];
   readonly drills: readonly DrillFacts[];
   readonly armed: readonly ArmedFacts[];
-  /** What was handed in over the producers' queue. */
+  /** Executions handed in over the producers' queue. */
   readonly produced: readonly ProducedFacts[];
   /** Executions that were asked to go on after their end. */
   readonly retried: readonly string[];
@@ -25,7 +25,7 @@ export interface History {
   readonly stepped: readonly string[];
   /** Orders that nobody gave: no log has them. */
   readonly forged: readonly string[];
-  /** What was left alone with both its guards dead, and is not known as unproved. */
+  /** Processes left alone with both their guards dead, and not known as unproved. */
   readonly forgotten: readonly ForgottenFacts[];
   /** Ended executions go at once: what is not there may have ended. */
   readonly pruned: boolean;
@@ -33,7 +33,7 @@ export interface History {
   readonly accepted: Readonly<Record<string, Span>>;
   /** When what was answered may be lost with a primary (docs/deployment.md, "The window"). */
   readonly lossWindows: readonly LossWindow[];
-  /** What the agents wrote about themselves. */
+  /** The agents' own records of themselves. */
   readonly lines: readonly Line[];
   /** Processes of agents that lived when all was over and the fleet still ran: `PID:STARTTIME`. */
   readonly aliveAtEnd: readonly string[];
@@ -116,7 +116,7 @@ export interface UnfinishedFacts {
   readonly state: string;
   /** Since the healing. Seconds. */
   readonly boundS: number;
-  /** What it waited for, as far as the store tells. */
+  /** The reason for waiting, as far as the store tells. */
   readonly why: string;
 }
 
@@ -134,7 +134,7 @@ export interface ReceiptFacts {
   readonly targets: readonly TargetFacts[];
 }
 
-/** Whom an order covers, in the words of the plan. */
+/** The targets that an order covers, in the words of the plan. */
 export type Covers =
   /** It asks for no end. */
   | { readonly what: 'nothing' }
@@ -158,7 +158,7 @@ export interface OrderFacts {
   /** Undefined: the answer was lost, and nothing follows from it. */
   answeredAt?: number;
   receipt?: ReceiptFacts;
-  /** What a stop answered. */
+  /** The answer to a stop. */
   status?: string;
   /** Its latch held at least until then; without a latch nothing new of a wide scope is kept from starting. */
   releasedAt?: number;

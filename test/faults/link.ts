@@ -65,7 +65,7 @@ export class Link {
     this.cut();
   }
 
-  /** What is sent from now on arrives that much later, in order, both ways. */
+  /** Bytes sent from now on arrive that much later, in order, both ways. */
   delay(ms: number): void {
     this.#delayMs = ms;
   }

@@ -60,7 +60,7 @@ export type Pool = 'default' | 'side';
 /** `flood`: it says more than anybody can store, on its output and about its progress. */
 export type Habit = 'polite' | 'deaf' | 'grandchild' | 'setsid' | 'flood';
 
-/** Which fault, as the table at the end counts them. */
+/** The kind of fault, as the table at the end counts it. */
 export const FAULTS = [
   'worker-kill9',
   'worker-sigstop-short',
@@ -105,7 +105,7 @@ export const FAULTS = [
   'doorbell-forged',
 ] as const;
 export type FaultKind = (typeof FAULTS)[number];
-/** What is asked of the product, and what is done to it. `worker` and `orchestrator` are places, not ids. */
+/** An act asked of the product, or done to it. `worker` and `orchestrator` are places, not ids. */
 export type Act =
   | { readonly do: 'submit'; readonly execution: number }
   | { readonly do: 'stop'; readonly execution: number }
@@ -158,9 +158,9 @@ export interface Profile {
   readonly leaseMs: number;
   readonly heartbeatMs: number;
   readonly chaosMs: number;
-  /** How long what has no end of its own runs on once all is healed. */
+  /** The time that work without an end of its own runs on once all is healed. */
   readonly settleMs: number;
-  /** How long what has one may take once all is healed, beside its agents' own work. */
+  /** The time that work with an end of its own may take once all is healed, beside its agents' own work. */
   readonly endMs: number;
   /** How long proof may take to complete what is open at the end. */
   readonly proofMs: number;

@@ -54,7 +54,7 @@ export const PROFILES: Readonly<Record<Profile['name'], Profile>> = {
 
 /** Seeds whose orders may end what they were not aimed at: everything on a worker, in a pool, in the fleet. */
 const WIDE = 0.3;
-/** What the first worker's place takes, so that no pool is without one. */
+/** The pools of the first worker's place, so that no pool is without a worker. */
 const EVERY_POOL: readonly Pool[] = ['default', 'side'];
 
 export const hasFault = ({ steps }: Pick<Plan, 'steps'>, kind: FaultKind): boolean =>

@@ -33,7 +33,7 @@ const GONE_WITHIN_MS = 2_000;
 /** The deadline of a drill's canaries: what ends them when the orchestrator that drills dies. */
 const DRILL_MS = 60_000;
 
-/** One moment of a seed, for whoever reads about a failure. */
+/** One moment of a seed, for the reader of a failure. */
 export interface Moment {
   /** Seconds from the beginning of the chaos. */
   readonly at: number;
@@ -79,7 +79,7 @@ export async function runSeed(plan: Plan, signal: AbortSignal, keep = false): Pr
   };
 }
 
-/** Whoever does something in a seed. */
+/** The actors of a seed. */
 interface All {
   readonly ground: Ground;
   readonly asker: Asker;
@@ -264,7 +264,7 @@ class SeedRun {
   }
 
   /**
-   * Whatever has an end of its own comes to it by itself; what has none is stopped. Those that are late are looked at
+   * An execution with an end of its own comes to it by itself; one without is stopped. Late executions are looked at
    * before anybody stops them.
    */
   async #end(ground: Ground, asker: Asker): Promise<UnfinishedFacts[]> {
@@ -278,7 +278,7 @@ class SeedRun {
       return planned !== undefined && isEndless(planned);
     });
     const stopped = endless.map(async ({ id }) => asker.stop(id, 'last-stop'));
-    // What waits by the server's clock waits longer when that was stepped back.
+    // Waits by the server's clock last longer when that was stepped back.
     const steps = this.plan.steps.map((step) => ('seconds' in step ? Math.abs(step.seconds ?? 0) : 0));
     const stepMs = this.injected.includes('server-clock-step') ? 1_000 * Math.max(...steps) : 0;
     const boundOf = (one: ExecutionRecord): number => {
@@ -326,7 +326,7 @@ class SeedRun {
       throw new Error(`the store could not be read within ${READABLE_WITHIN_MS} ms of the healing`);
   }
 
-  /** Those that were accepted, and those whose answer was lost. */
+  /** Executions that were accepted, and those whose answer was lost. */
   async #executions(ground: Ground, asker: Asker) {
     const accepted = new Set([...asker.submitted.values()].flatMap(({ id }) => id ?? []));
     const { items } = await ground.fleet.life.executions.list({ limit: 1_000 });
@@ -339,7 +339,7 @@ class SeedRun {
     return [...listed, ...missing.map((id) => ({ id, team: '', accepted: true, planned: undefined }))];
   }
 
-  /** False: not within the time. What cannot be asked now is asked again. */
+  /** False: not within the time. A question that cannot be asked now is asked again. */
   async #until(holds: () => Promise<boolean>, ms: number): Promise<boolean> {
     const deadline = performance.now() + ms;
     for (;;) {
@@ -354,7 +354,7 @@ class SeedRun {
     await ground.close();
   }
 
-  /** Who carries this seed's mark although its fleet is gone; the guardians' last work is waited for. */
+  /** Processes that carry this seed's mark although its fleet is gone; the guardians' last work is waited for. */
   async #sweep(): Promise<string[]> {
     // A drill's canaries carry no mark of ours.
     const marks = [this.#mark, ...this.#drilled.map((id) => `BELAY_EXECUTION_ID=${id}`)];

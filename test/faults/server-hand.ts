@@ -5,7 +5,7 @@ import { ask, tell, type Place } from './tell';
 /** Of the control keys' slot, so that a Cluster's node takes it too. */
 const FILLER = '{belay:ctl}:campaign:filler';
 const PIECE_BYTES = 256 * 1024;
-/** What is left to it when it begins to fill: it runs full in the middle of work. */
+/** The memory left to the server when it begins to fill: it runs full in the middle of work. */
 const ROOM_BYTES = 4 * 1024 * 1024;
 const MOST_PIECES = 64;
 
@@ -16,7 +16,7 @@ export const isTrouble = (kind: FaultKind): kind is ServerTrouble =>
 
 /** Tells the server itself, past every link. */
 export class ServerHand {
-  /** Who was told, and has to be told again. */
+  /** The worker that was told, and has to be told again. */
   #told: Place | undefined;
 
   constructor(private readonly state: Pick<State, 'primary'>) {}

@@ -7,7 +7,7 @@ import { send } from './processes';
 import { tell, type Place } from './tell';
 import { ManyWire, type Wire } from './wire';
 
-/** What every order, latch and worker is kept under: its node is the one that matters most. */
+/** The hash tag of every order, latch and worker: its node is the one that matters most. */
 const CONTROL = '{belay:ctl}';
 const KEPT: readonly string[] = ['--appendonly', 'yes', '--appendfsync', 'everysec'];
 

@@ -81,7 +81,7 @@ export class SteppedClock {
   }
 }
 
-/** What the library shares between the processes of one that was killed. */
+/** The files that the library shares between the processes of one that was killed. */
 export function forgetFaketime(pids: readonly (number | undefined)[]): void {
   for (const pid of pids)
     for (const name of [`faketime_shm_${pid}`, `sem.faketime_sem_${pid}`])

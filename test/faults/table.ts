@@ -2,7 +2,7 @@ import { renderDeeds } from './deeds-table';
 import type { SeedResult } from './run-seed';
 import { FAULTS, type FaultKind, type Profile } from './plan-types';
 
-/** What was seen in the seeds a fault was part of. A seed has several faults: their rows overlap. */
+/** The results of the seeds a fault was part of. A seed has several faults: their rows overlap. */
 interface Row {
   injected: number;
   seeds: number;
@@ -85,7 +85,7 @@ export function renderTable(results: readonly SeedResult[]): string {
   ].join('\n');
 }
 
-/** What this machine could not do to any of them. */
+/** Faults that this machine could not do to any of them. */
 function skippedLines(results: readonly SeedResult[]): string[] {
   const whys = new Map(results.flatMap(({ skipped }) => skipped.map(({ kind, why }) => [kind, why])));
   return [...whys].map(([kind, why]) => {

@@ -55,7 +55,7 @@ describe('the benchmarks, in a short run', () => {
     }
   });
 
-  // What is asserted is counted, not timed: machines are noisy.
+  // The assertions are counts, not times: machines are noisy.
   it('a transition is one round trip and one script, an agent’s life three', () => {
     const { figures } = lineOf('transition');
     expect(figures).toMatchObject({

@@ -11,7 +11,7 @@ import { eventually, NOISE_MS, processesWith, startFleet } from '../support/flee
 import { placePerTest } from '../support/own-place';
 import { FIXTURES, isAlive, procEntry, type ProcEntry } from '../support/proc';
 
-/** What a host says of itself: who listens to the process since it began, what of the process was called. */
+/** The host's report of itself: its listeners since the start, the calls on its process. */
 const UNTOUCHED = { changed: [], calls: [], exitCode: null };
 /** Short enough that a test need not wait long for a fence. */
 const QUICK = { leaseTtlMs: 4_000, heartbeatMs: 300, graceMs: 300 };
@@ -108,7 +108,7 @@ function below(pid: number): ProcEntry[] {
   return [...found.values()];
 }
 
-/** Those that live still. A pid alone may be another's by now. */
+/** The processes that live still. A pid alone may be another's by now. */
 function left(processes: readonly ProcEntry[]): ProcEntry[] {
   return processes.filter(({ pid, startTime }) => isAlive(pid) && procEntry(pid)?.startTime === startTime);
 }
@@ -282,7 +282,7 @@ it('R48 R26 a host whose lease was taken is told, lives on without its worker, a
 
 it('R48 nothing but the programs touches the process: no signal, exit, exit code, stream or console', () => {
   const root = join(__dirname, '../..');
-  /** What is a program of its own, and what makes a service one. */
+  /** The files that are programs of their own, and those that make a service one. */
   const mayTouch = [
     'apps/cli/',
     'apps/worker/src/main.ts',

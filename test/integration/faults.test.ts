@@ -76,7 +76,7 @@ describe('the fault campaign, in a short run', () => {
   });
 });
 
-// What looks for broken promises must be seen to find them.
+// A checker of promises must be seen to find broken ones.
 describe('the checker', () => {
   const EXE = 'exe_X';
   const [FIRST, SECOND] = ['agt_X-0-1', 'agt_X-0-2'];

@@ -90,7 +90,7 @@ describe('a server whose memory is full', () => {
     expect(processesWith(steady)).toEqual(untouched);
     expect((await fleet.client.armed()).armed).toBe(true);
 
-    // Whatever is refused is refused at once, with what to do, and stores nothing.
+    // Each refusal comes at once, says what to do, and stores nothing.
     const refused = fleet.client.createExecution({ name: 'late', nodes: [{ id: 'a', run: sh('true') }] });
     await expect(refused).rejects.toMatchObject({
       code: 'SERVER_FULL',

@@ -220,7 +220,7 @@ describe('bodies', () => {
     });
     expect(residentMiB() - before).toBeLessThan(200);
     for (const { socket } of callers) socket.destroy();
-    // What they held is given back.
+    // The memory they held is released.
     await eventually(
       async () => (await post('/api/executions', `"${'x'.repeat(MIB)}"`)).status === 400,
       'room for another body',

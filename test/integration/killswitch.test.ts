@@ -72,7 +72,7 @@ describe('latches', () => {
     const claimed = async () => (await fleet.life.agents.list({ executionId: id, limit: 2_000 })).length;
     const before = await claimed();
     expect(before).toBeLessThan(1_000);
-    // What was claimed before it may end; nothing else may begin, over several heartbeats and sweeps.
+    // Agents claimed before it may end; nothing else may begin, over several heartbeats and sweeps.
     await eventually(
       async () => ((await fleet.client.execution(id)).live === 0 ? true : undefined),
       'claimed agents ended',

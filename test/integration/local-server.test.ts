@@ -375,7 +375,7 @@ interface OwnedServer extends Seen {
 
 interface Owner {
   readonly child: ChildProcess;
-  /** What it started, once that answers. */
+  /** The server it started, once that answers. */
   readonly ready: Promise<OwnedServer>;
   readonly exited: Promise<void>;
   /** Asks it to stop what it started and to end. */

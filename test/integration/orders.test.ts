@@ -118,7 +118,7 @@ describe('the doorbell', () => {
     await beats();
     expect((await running(id))[0]).toMatchObject({ id: agent!.id, attempt: 1 });
     expect(processesWith(id)).not.toEqual([]);
-    // What nobody placed is not stored either.
+    // An order that nobody placed is not stored either.
     expect(await redis.exists(keys.order(forged.id))).toBe(0);
   });
 

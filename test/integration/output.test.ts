@@ -5,7 +5,7 @@ import { eventually, startFleet, type Fleet } from '../support/fleet';
 
 jest.setTimeout(240_000);
 
-/** What agents are given on stdin and what becomes of what they say, with real workers and a real server. */
+/** Agents' stdin and their messages, with real workers and a real server. */
 let fleet: Fleet;
 beforeAll(async () => {
   fleet = await startFleet({ workers: 1, env: { BELAY_WORKER_CONCURRENCY: '16' } });

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { createClient } from '#libs/client';
 import { eventually, processesWith, startFleet, type Fleet } from '../support/fleet';
 
-/** What a spec promises about attempts, time, keys and retention, seen on real processes. */
+/** A spec's promises about attempts, time, keys and retention, seen on real processes. */
 const LEASE_MS = 3_000;
 const RETENTION_MS = 2_000;
 const ENV = {
@@ -220,11 +220,11 @@ it('R24 what has ended leaves by retention: lists, records, indices and its key'
     expect((await left()).length).toBeGreaterThan(5);
     await eventually(async () => (await left()).length === 0, 'its leaving', 30_000);
     await expect(short.client.execution(execution.id)).rejects.toMatchObject({ code: 'NOT_FOUND' });
-    // What has not ended stays.
+    // An execution that has not ended stays.
     expect((await short.client.executions({ labels: { kept: 'short' } })).items.map(({ id }) => id)).toEqual([
       running.execution.id,
     ]);
-    // So it does when the one that took it is gone, to whoever asks another.
+    // Another orchestrator answers the same once the one that took it is gone.
     short.orchestrators[0]?.process.kill('SIGKILL');
     const next = await short.addOrchestrator();
     const client = createClient({ url: next.url ?? '', token: short.token });

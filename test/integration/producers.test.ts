@@ -19,7 +19,7 @@ const executions = async () => (await fleet.client.executions({ limit: 1_000 }))
 
 beforeAll(async () => {
   fleet = await startFleet({ workers: 2 });
-  // What a producer in another repository has: BullMQ and the queue's name.
+  // A producer in another repository needs only this: BullMQ and the queue's name.
   const connection = { url: fleet.server.url };
   queue = new Queue(PRODUCERS_QUEUE, { connection });
   events = new QueueEvents(PRODUCERS_QUEUE, { connection });

@@ -111,7 +111,7 @@ it('R31 one execution, or one agent, that cannot be read is killed by its id', a
   const [first, second] = [await running(), await running()];
   await SPOILS['an execution under a key of another type']?.(first.id, first.agentId);
   await SPOILS['an agent that is not JSON']?.(second.id, second.agentId);
-  // What became of it cannot be answered from its record; it is stopped all the same.
+  // Its record cannot answer for the outcome; it is stopped all the same.
   await expect(fleet.client.stop(first.id)).rejects.toMatchObject({ code: 'CORRUPT_RECORD' });
   expect(processesWith(first.id)).toEqual([]);
   const receipt = await fleet.client.killAgent(second.agentId);

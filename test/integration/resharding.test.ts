@@ -34,7 +34,7 @@ describe('A slot that moves to another node, with half of its keys there', () =>
   });
   afterAll(() => valkey.close());
 
-  /** What a stop has to change, wherever it is kept now. */
+  /** The fields that a stop has to change, wherever they are kept now. */
   async function seen(id: string): Promise<Record<string, unknown>> {
     const { state, version } = await life.executions.get(id);
     const index = async (name: string) =>

@@ -82,7 +82,7 @@ async function running(id: string, count = 1): Promise<AgentRecord[]> {
   }, `${count} agents of ${id} running`);
 }
 
-/** What `belay kill --local` asks the worker of that agent. */
+/** The request of `belay kill --local` to the worker of that agent. */
 async function killLocally(agent: AgentRecord): Promise<unknown> {
   const socket = connect(join(fleet.dir, 'workers', `${agent.owner}.sock`));
   socket.setEncoding('utf8');
@@ -108,7 +108,7 @@ function processorSeconds(pid: number): number {
 /** Least time over which the fleet's cost is counted. Seconds. */
 const OBSERVED_S = 10;
 
-/** What the fleet has cost so far: its own processes, its logs, the server. */
+/** The fleet's cost so far: its own processes, its logs, the server. */
 async function spent(site: Site): Promise<Record<keyof typeof BOUNDS | 'at', number>> {
   const stats = await wordsOf(site.server, 'INFO stats');
   const count = (name: string): number => Number(new RegExp(`^${name}:(\\d+)`, 'm').exec(stats)?.[1] ?? 0);

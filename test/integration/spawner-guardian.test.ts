@@ -49,7 +49,7 @@ describe.each(expectedModes())('when a worker dies, containment $name', (mode) =
   });
 
   const alive = () => aliveWithEnvironment(`TEST_TAG=${tag}`);
-  /** What was seen of a dead worker is kept for another to tell; everything else goes. */
+  /** Proofs about a dead worker are kept for another to tell; everything else is removed. */
   const files = () => readdirSync(join(dataDir, 'hosts')).filter((name) => !name.endsWith('.proof'));
 
   async function startProgram(

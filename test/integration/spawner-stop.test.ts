@@ -27,7 +27,7 @@ describe.each(expectedModes())('stopping process trees, containment $name', (mod
   beforeEach(async () => (test = await TestHost.start(mode)));
   afterEach(() => test.end());
 
-  /** What every stop of a reachable tree must come to. */
+  /** The requirements on every stop of a reachable tree. */
   function expectProved(report: ExitReport): void {
     expect(report.report).toMatchObject({ containment, proved: true, survivors: [] });
     const kinds = report.report.evidence.map(({ kind }) => kind);

@@ -321,7 +321,7 @@ describe('draining', () => {
     expect((await fleet.client.execution(late)).nodes).toMatchObject({ ready: 1, running: 0 });
     expect((await fleet.client.agents({ executionId: late })).items).toEqual([]);
     await fleet.addWorker();
-    // What was not started is handed over again.
+    // Nodes that had not started are handed over again.
     expect((await fleet.client.waitForEnd(late, { giveUpAfterMs: 60_000 })).state).toBe('completed');
     expect((await ended(fleet.client, id)).state).toBe('completed');
   });

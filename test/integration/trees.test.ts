@@ -67,7 +67,7 @@ describe('the hostile trees, in a short run', () => {
   });
 });
 
-// What looks for false proofs must be seen to find them.
+// A checker of proofs must be seen to find false ones.
 it.each(['polite', 'fork-loop'])('a host that says proved while %s lives fails the suite', async (name) => {
   const outcome = await runKind(kindOf(name), 'marks', {
     rounds: 1,

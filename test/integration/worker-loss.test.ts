@@ -10,9 +10,9 @@ import { isAlive, procEntry } from '../support/proc';
 const AGENT = resolve(__dirname, '../fixtures/faults/agent.sh');
 const AGENTS = 50;
 const LEASE_MS = 4_000;
-/** What R17 allows from the death of a worker to the death of its trees. */
+/** R17's bound from the death of a worker to the death of its trees. */
 const TREES_DEAD_MS = 1_000;
-/** What a loaded test machine may add to the moment at which the lease is given away. */
+/** The time that a loaded test machine may add before the lease is given away. */
 const ELSEWHERE_SLACK_MS = 30_000;
 /** Shell, the shell between, the deaf child: those of a tree that stay. */
 const STAYING = 3;
@@ -107,7 +107,7 @@ it('R17 R26 kill -9 of a worker with 50 agents: their trees die at once, each ru
     60_000,
   );
   expect(new Set(running.map(({ owner }) => owner))).toEqual(new Set([victim.id]));
-  // Those who take over stand ready before the worker dies. A data directory of their own, as on another host: a
+  // The workers that take over stand ready before this one dies. A data directory of their own, as on another host: a
   // neighbour would reap what a guardian leaves, and hide that it left something.
   const elsewhere = { BELAY_DATA_DIR: join(fleet.dir, 'elsewhere') };
   await Promise.all([fleet.addWorker(elsewhere), fleet.addWorker(elsewhere)]);

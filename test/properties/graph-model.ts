@@ -1,7 +1,7 @@
 import type { ExecutionState, NodeState, StopReason } from '#libs/contracts';
 
 /**
- * What an execution does, as DESIGN.md §4 and the documents say it, without Valkey, steps or pieces: everything that
+ * A model of an execution, as DESIGN.md §4 and the documents say it, without Valkey, steps or pieces: everything that
  * follows from an act has happened when the act returns. The product takes bounded steps to the same place.
  */
 export interface ModelNode {
@@ -214,7 +214,9 @@ export class GraphModel {
     this.frozen = false;
   }
 
-  /** What follows by itself, until nothing more does. A paused one goes on when it is resumed, or stopped. */
+  /**
+   * Does everything that follows by itself, until nothing more does. A paused one goes on when it is resumed, or stopped.
+   */
   private settle(): void {
     if (this.state === 'paused') return;
     for (let moved = true; moved;) {

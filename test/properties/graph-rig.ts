@@ -44,7 +44,7 @@ export class GraphRig {
     if (!this.twice || name === 'advanceExecution') return call();
     this.twice = false;
     const first = await call();
-    // What an agent said is written again as it was, with a version of its own: nothing else may differ.
+    // An agent's messages are written again as they were, with a version of their own: nothing else may differ.
     const ofWrites = (dump: Record<string, unknown>): unknown =>
       name === 'reportAgent'
         ? JSON.parse(
@@ -54,14 +54,14 @@ export class GraphRig {
     const before = ofWrites(await this.dump());
     const second = await call();
     expect({ name, dump: ofWrites(await this.dump()) }).toEqual({ name, dump: before });
-    // Who is told of the repetition is told where things stand now; the rest is word for word.
+    // A repetition is told the current state; the rest is word for word.
     if (name === 'claimNode') expect(second).toEqual(first);
     return second;
   }
 
   /**
    * Every key and when it expires: nothing more was written where this is the same. Left out is when the next look at a
-   * ready attempt is due: whoever is refused it moves that on.
+   * ready attempt is due: a refused claimer postpones it.
    */
   async dump(): Promise<Record<string, unknown>> {
     const { redis } = this.valkey;
@@ -103,7 +103,7 @@ export class GraphRig {
     }
   }
 
-  /** What is to be handed to the queues, as a janitor would find it. */
+  /** The entries to be handed to the queues, as a janitor would find them. */
   async outbox(): Promise<DispatchEntry[]> {
     const { redis, keys } = this.valkey;
     const tag = keys.tagOf(this.id);
@@ -188,7 +188,7 @@ export class GraphRig {
     return events;
   }
 
-  /** What holds between two steps too: the counts are those of the nodes, and each index holds what it says. */
+  /** Invariants between two steps: the counts are those of the nodes, and each index holds what it says. */
   async expectSound(): Promise<void> {
     const { executions, agents } = this.life;
     const record = await executions.get(this.id);
@@ -253,7 +253,7 @@ export class GraphRig {
     expect({
       state: record.state,
       epoch: record.epoch,
-      // What a stopped one was before it was stopped is nobody's question.
+      // The state of a stopped one before its stop does not matter.
       frozen: ['running', 'paused'].includes(record.state) && record.frozen === true,
       cents: Math.round(record.costUsd * 100),
       live: record.live,

@@ -46,7 +46,9 @@ const graphs: fc.Arbitrary<Graph> = fc.record({
   piece: fc.nat(2),
 });
 
-/** Which act, on which of what it can act on; `twice`: its reply is lost; `lag`: what follows by itself has to wait. */
+/**
+ * An act, and its object among the possible ones; `twice`: its reply is lost; `lag`: what follows by itself has to wait.
+ */
 interface Act {
   readonly what: string;
   readonly pick: number;
@@ -122,7 +124,7 @@ function specOf(graph: Graph): { spec: ExecutionSpec; model: GraphModel } {
   };
 }
 
-/** What the product answered: `ok`, or the code of its refusal. */
+/** The product's answer: `ok`, or the code of its refusal. */
 async function answer(call: Promise<unknown>): Promise<string> {
   try {
     await call;
@@ -152,7 +154,7 @@ class Walk {
     this.settled = true;
   }
 
-  /** Whoever asks for the whole execution asks when its state is told; a stop goes between two steps all the same. */
+  /** A question about the whole execution is asked once its state is told; a stop goes between two steps all the same. */
   private async caughtUp(): Promise<void> {
     const { state } = await this.rig.life.executions.get(this.rig.id);
     if (state !== this.model.state) await this.catchUp();
@@ -217,7 +219,7 @@ class Walk {
     await this.expectAnswer(async () => rig.life.agents.finish(rig.fences.get(agentId)!, outcome), expected);
   }
 
-  /** The same end again is no second end, another one is refused, and so is whoever is not its owner in its epoch. */
+  /** The same end again is no second end. Another end is refused, and so is one by a worker that is not the owner in its epoch. */
   private async stale({ pick, how }: Act): Promise<void> {
     const { rig, model } = this;
     const { agents } = rig.life;
@@ -313,7 +315,7 @@ class Walk {
         break;
       }
       case 'pause': {
-        // What it waits for stays undone while it is paused.
+        // The steps it waits for stay undone while it is paused.
         await this.catchUp();
         const mode = one.how % 2 === 0 ? 'drain' : 'freeze';
         await this.expectAnswer(

@@ -77,12 +77,12 @@ const COVERS = [() => true, (team: string) => team === 'a', (team: string) => te
 
 class Model {
   engaged: Engaged[] = [];
-  /** Released, and whoever released it died before what it held went on. */
+  /** Released by a process that died before it resumed the executions held. */
   owed = false;
 
   constructor(readonly held: readonly Held[]) {}
 
-  /** What a released latch held goes on, unless another freeze covers it. */
+  /** Executions held by a released latch go on, unless another freeze covers them. */
   settle(): void {
     this.owed = false;
     for (const one of this.held) {
@@ -159,7 +159,7 @@ async function expectSame(model: Model): Promise<void> {
     expect({ id, state }).toEqual({ id, state: by === 'nobody' ? 'running' : 'paused' });
     const holder = byLatch.get(id);
     if (typeof by === 'string') expect(holder).toBeUndefined();
-    // Which of several freezes goes on holding it is nobody's question.
+    // Any of several freezes may go on holding it.
     else expect([by.latchId, ...model.engaged.map(({ latchId }) => latchId)]).toContain(holder);
     if (typeof by !== 'string') model.held.find((each) => each.id === id)!.by = { latchId: holder! };
   }

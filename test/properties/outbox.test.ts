@@ -101,7 +101,7 @@ afterAll(async () => {
 
 interface Act {
   readonly what: string;
-  /** Which of the three processes. */
+  /** One of the three processes. */
   readonly who: number;
   readonly pick: number;
   /** At which of its calls it dies; beyond what it makes it lives. */
@@ -189,7 +189,7 @@ class World {
     this.live.set(fence.agentId, { fence, node });
   }
 
-  /** What was granted although nobody heard it. */
+  /** A claim that was granted although nobody heard it. */
   private async findLost(job: AgentJob, worker: string, token: string): Promise<void> {
     if (this.claimed.has(job.agentId)) return;
     const agent = await reader.life.agents.get(job.agentId).catch(() => undefined);
@@ -293,7 +293,7 @@ class World {
     await this.expectSound();
   }
 
-  /** What is ready is in the outbox, and nothing else is; what is claimed was claimed once. */
+  /** Ready attempts are in the outbox, and nothing else is; each claimed attempt was claimed once. */
   async expectSound(): Promise<void> {
     const { life } = reader;
     const { redis, keys } = life.valkey;

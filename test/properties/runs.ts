@@ -13,7 +13,7 @@ function numberOf(name: string): number | undefined {
 
 /**
  * Runs a property. `BELAY_TEST_RUNS` makes that many times as many runs, `BELAY_TEST_SEED` and `BELAY_TEST_PATH` repeat a
- * run that failed. What fails is shrunk, and says how to see it again.
+ * run that failed. A failing run is shrunk, and its message says how to see it again.
  */
 export async function expectProperty<Ts>(
   property: fc.IRawProperty<Ts>,

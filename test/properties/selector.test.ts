@@ -58,7 +58,7 @@ const labels: fc.Arbitrary<Labels> = fc
   .array(fc.tuple(keys, values), { maxLength: 5 })
   .map((entries) => Object.fromEntries(entries));
 
-/** What docs/killswitch.md says of each condition, said again in the plainest way. */
+/** The conditions of docs/killswitch.md, said again in the plainest way. */
 function meets(selector: readonly Requirement[], entries: readonly (readonly [string, string])[]): boolean {
   for (const condition of selector) {
     const found = entries.filter(([key]) => key === condition.key).map(([, value]) => value);

@@ -44,7 +44,7 @@ const amount = (min: number, max: number): fc.Arbitrary<number> =>
 const duration = whole(1, SPEC_LIMITS.maxDurationMs);
 const usd = amount(0, 1_000_000_000);
 
-/** What `input` may hold: any JSON whose text UTF-8 can carry, without the one key that is refused everywhere. */
+/** The values of `input`: any JSON whose text UTF-8 can carry, without the one key that is refused everywhere. */
 const input = fc.jsonValue({ maxDepth: 4 }).filter((value) => !JSON.stringify(value).includes('__proto__'));
 
 const backoff = fc
@@ -380,7 +380,7 @@ it('any one rule broken in any valid spec is named where it is broken; the publi
   );
 });
 
-/** Whatever is done to a spec: it is taken or every problem is listed, within a bound, and nothing else happens. */
+/** Whatever is done to a spec, it is taken or every problem is listed, within a bound, and nothing else happens. */
 function expectVerdict(raw: unknown): void {
   const startedAt = performance.now();
   for (const validate of [validateSpec, validateAgentSpec]) {

@@ -27,7 +27,7 @@ const codeOf = async (call: Promise<unknown>): Promise<string> =>
     () => 'ok',
     (error: unknown) => (error as { code: string }).code,
   );
-/** What is expected of the record: nothing, what it is, or something else. */
+/** The expected record: none, the right one, or another. */
 const said = fc.constantFrom('nothing', 'right', 'wrong');
 
 it('R1 R2 R3 any walk over the executions’ table moves where the table says, one event each; what is refused leaves all keys as they were', async () => {

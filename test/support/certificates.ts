@@ -4,7 +4,7 @@ import { join } from 'node:path';
 
 /** A server's certificate of an authority made for one test. Paths. */
 export interface Certificates {
-  /** For NODE_EXTRA_CA_CERTS of whoever connects. */
+  /** For NODE_EXTRA_CA_CERTS of every client. */
   readonly authority: string;
   readonly certificate: string;
   readonly key: string;

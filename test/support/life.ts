@@ -25,7 +25,7 @@ export function spec(nodes: readonly NodeSpec[], over: Partial<ExecutionSpec> = 
   return { name: 'test', labels: {}, onFailure: 'stop', nodes, ...over };
 }
 
-/** What the tests of a file work with. */
+/** The parts that the tests of a file work with. */
 export interface Rig {
   /** Of the server. */
   readonly url: string;

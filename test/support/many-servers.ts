@@ -39,7 +39,7 @@ const OPERATOR: Login = { name: 'operator', password: 'operator-secret', rules: 
 const guarded = new WeakSet<ThrowawayServer>();
 const tlsPorts = new WeakMap<ThrowawayServer, number>();
 
-/** What the tests themselves connect to a guarded server with. */
+/** The tests' own connection to a guarded server. */
 export function operatorUrl(server: ThrowawayServer): string {
   return `redis://${OPERATOR.name}:${OPERATOR.password}@${LOOPBACK}:${portOf(server)}`;
 }

@@ -3,10 +3,10 @@ import { placePerTest, type OwnTest } from './own-place';
 
 type FleetOptions = NonNullable<Parameters<typeof startFleet>[0]>;
 
-/** What one test has started. */
+/** The things that one test has started. */
 interface Place {
   fleet?: Fleet;
-  /** What else it has to give back, once its fleet is gone. */
+  /** The other things it has to release, once its fleet is gone. */
   readonly others: (() => Promise<unknown> | void)[];
 }
 

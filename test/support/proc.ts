@@ -106,7 +106,7 @@ export function expectedModes(): Mode[] {
   });
 }
 
-/** What the command line says of proofs in the best containment that is expected here. */
+/** The command line's words for proofs in the best containment that is expected here. */
 export function expectedGrade(): string {
   const best = expectedContainments()[0];
   return best === 'marks' ? ', proved by marks only, which an agent can strip' : ', proved by the kernel';
@@ -194,7 +194,7 @@ export class TestHost {
     return started;
   }
 
-  /** What of this host's agents runs, by the test's own look. */
+  /** This host's running agents, by the test's own look. */
   alive(): ProcEntry[] {
     return aliveWithEnvironment(`TEST_TAG=${this.tag}`);
   }

@@ -5,7 +5,7 @@ export interface RawConnection {
   readonly socket: Socket;
   /** Everything the server has said so far. */
   readonly said: () => string;
-  /** Resolves when the connection is over, whoever ended it. */
+  /** Resolves when either side has ended the connection. */
   readonly closed: Promise<void>;
   send(text: string | Buffer): void;
   /** The status of the first answer; undefined while there is none. */

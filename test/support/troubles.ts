@@ -27,9 +27,9 @@ export interface Trouble {
   readonly appendonly?: boolean;
   readonly linked?: boolean;
   readonly begin: (site: Site) => Promise<() => Promise<void>>;
-  /** What a plain client is told meanwhile; absent where it is told nothing, or all is well but slow. */
+  /** The error of a plain client meanwhile; absent where it gets none, or all is well but slow. */
   readonly says?: RegExp;
-  /** What it asks to be told so; without, it writes. */
+  /** The command that shows the error; by default a write. */
   readonly asked?: string;
   /** The server does as it is told, only late. */
   readonly obeys?: true;
@@ -49,7 +49,7 @@ export async function operatorOf(server: ThrowawayServer): Promise<Redis> {
   return redis;
 }
 
-/** What the server tells a new client that asks this now, and nothing else. */
+/** The server's answer to a new client that asks this now, and nothing else. */
 export async function wordsOf(server: ThrowawayServer, command = 'SET words 1'): Promise<string> {
   // A server that shuts its door speaks first. Words that reach it too late break the connection, and Node then drops
   // what it had said: so each try listens a little longer before it speaks.
@@ -103,7 +103,7 @@ async function occupy({ operator, server }: Site): Promise<() => Promise<void>> 
     'BUSY',
   );
   return async () => {
-    // What an operator does; Belay never ends a script that may be another's.
+    // An operator's act; Belay never ends a script that may be another's.
     await operator.script('KILL');
     await running;
     other.disconnect();

@@ -1,5 +1,6 @@
 /**
- * What a busy machine may add to a bound of the product: a test sees that the bound is there. How tight it is, benchmarks say. Milliseconds.
+ * The time that a busy machine may add to a bound of the product: a test sees that the bound is there. How tight it is,
+ * benchmarks say. Milliseconds.
  */
 export const NOISE_MS = 20_000;
 

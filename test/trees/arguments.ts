@@ -1,6 +1,6 @@
 import { KINDS, type Kind } from './kinds';
 
-/** What the suite was asked to do. */
+/** The suite's options. */
 export interface Asked {
   readonly kinds: readonly Kind[];
   readonly rounds: number;

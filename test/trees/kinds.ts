@@ -136,7 +136,7 @@ export const KINDS: readonly Kind[] = [
 
 const PERL = '/usr/bin/perl';
 
-/** What runs a fixture. */
+/** The interpreter of a fixture. */
 export function interpreterOf({ fixture }: Kind): string {
   return fixture.endsWith('.pl') ? PERL : '/bin/sh';
 }

@@ -17,7 +17,7 @@ const DRAIN_MS = 500;
 /** Trees alive at a time, each stopped by itself. */
 const LANES = 4;
 const COMPLETE_WITHIN_MS = 15_000;
-/** What a busy machine may add to a stop's own bound. */
+/** The time that a busy machine may add to a stop's own bound. */
 const NOISE_MS = 5_000;
 const CLOSE_WITHIN_MS = 30_000;
 const CLEAN_WITHIN_MS = 10_000;
@@ -25,7 +25,7 @@ const CLEAN_WITHIN_MS = 10_000;
 const LATE_LOOK_MS = 50;
 const POLL_MS = 3;
 
-/** What makes a run fail: a false proof, or a round that could not be made. */
+/** A failure of a run: a false proof, or a round that could not be made. */
 export interface Failure {
   readonly round: number;
   readonly what: string;

@@ -41,7 +41,7 @@ export function isKnown({ kind, containment, survived }: Outcome): boolean {
   return survived > 0 && KINDS.some(({ name, unseenIn }) => name === kind && unseenIn === containment);
 }
 
-/** What is not tested here, and why. */
+/** A row for a kind that is not tested here, and why. */
 export function skippedRow({ kind, containment, skipped }: Skipped): string {
   return `${columns([kind ?? 'every kind', containment ?? 'all'])}  skipped: ${skipped}`;
 }

@@ -1,9 +1,9 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 
 /**
- * What is true of a tree, without asking Belay: its processes write their own line of /proc/PID/stat into a file of
- * the round's (test/fixtures/trees/note.sh), and this looks at /proc for those. Written apart from the product's code,
- * so that a fault there does not hide itself.
+ * The truth about a tree, without asking Belay: its processes write their own line of /proc/PID/stat into a file of the
+ * round's (test/fixtures/trees/note.sh), and this looks at /proc for those. Written apart from the product's code, so
+ * that a fault there does not hide itself.
  */
 export interface Entry {
   readonly pid: number;

@@ -1,6 +1,6 @@
 import { isBelayError, type ErrorCode, type ExecutionState, type Receipt } from '#libs/contracts';
 
-/** What the command's exit code means; docs/cli.md lists the same. */
+/** The command's exit codes; docs/cli.md lists the same. */
 export const EXIT = {
   ok: 0,
   failed: 1,

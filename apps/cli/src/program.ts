@@ -107,7 +107,7 @@ export async function runCli(args: readonly string[], cli: CliProcess): Promise<
   } catch (error) {
     if (error instanceof CommanderError) {
       if (error.exitCode === 0) return EXIT.ok;
-      // What the parser says for people it has said.
+      // In text mode the parser has already reported its own errors.
       if (isJson) reportError(cli, new UsageError(usageOf(error)), { isJson });
       return EXIT.usage;
     }

@@ -7,7 +7,7 @@ import { cleanText } from './text/clean-text';
 import { withoutInternals } from './text/without-internals';
 import { listProblems } from './text/list-problems';
 
-/** What is known of the command that failed. */
+/** The known facts of a failed command. */
 export interface ErrorContext {
   readonly isJson: boolean;
   readonly options?: GlobalOptions;
@@ -44,7 +44,7 @@ function toLines(error: unknown, context: ErrorContext): string[] {
   return [`belay: ${cleanText(message)}`, '  for the whole story: BELAY_LOG_LEVEL=debug'];
 }
 
-/** Which server answered that way, or did not, and where its address came from. */
+/** The server that answered that way, or did not answer, and the source of its address. */
 function whoWasAsked(
   { code, details }: BelayError,
   { connection }: ErrorContext,

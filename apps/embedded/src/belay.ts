@@ -24,7 +24,7 @@ import { readOptions } from './read-options';
 export interface StopResult {
   /** Agents had to be stopped. */
   readonly forced: boolean;
-  /** Which: their nodes are tried again by the fleet where the spec allows. */
+  /** The ids of those agents; the fleet tries their nodes again where the spec allows. */
   readonly stopped: readonly string[];
   /** Steps of the shutdown that failed or took too long and were left behind, such as `worker: announce` (R47). */
   readonly unfinished: readonly string[];
@@ -80,7 +80,7 @@ export function buildInMemoryBelay(options: InMemoryBelayOptions = {}): Belay {
   return new EmbeddedBelay(whole, readOptions(whole), startPrivateServer);
 }
 
-/** What the system refuses is told by Node; which option to change, by us. */
+/** Node's error says what the system refused; ours says which option to change. */
 function asOurs(error: unknown): unknown {
   const { syscall, port = 0, message } = error as NodeJS.ErrnoException & { readonly port?: number };
   if (syscall === undefined || isBelayError(error)) return error;
@@ -259,7 +259,7 @@ class EmbeddedBelay implements Belay {
     });
   }
 
-  /** What nobody waits for must not end the host. */
+  /** A background rejection must not end the host. */
   private readonly failed = (error: unknown): void => this.log.error({ err: error }, 'shutdown failed');
 
   private tell(notice: BelayNotice): void {

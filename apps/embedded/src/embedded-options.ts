@@ -44,7 +44,7 @@ type Shared = Partial<
   >
 >;
 
-/** What happened beneath a running Belay that its host may want to act on. Belay itself ends nothing but agents. */
+/** An event beneath a running Belay that its host may want to act on. Belay itself ends nothing but agents. */
 export type BelayNotice =
   /** The private server of `buildInMemoryBelay` ended by itself: its state is gone. Stop, and start a new one. */
   | { readonly kind: 'server-ended' }
@@ -62,8 +62,8 @@ export interface BelayOptions extends Shared {
   /** Default: none. */
   readonly http?: EmbeddedHttp;
   /**
-   * SIGTERM and SIGINT drain it as they would a program, a third one skips the grace; the listeners go with `stop`. What
-   * then becomes of the process is the host's business. Default false: no signal is touched.
+   * SIGTERM and SIGINT drain it as they would a program, a third one skips the grace; the listeners go with `stop`. The
+   * host decides when its process ends. Default false: no signal is touched.
    */
   readonly handleSignals?: boolean;
   /** Where it logs: a pino logger, or any object with its five methods. Default: nowhere. */

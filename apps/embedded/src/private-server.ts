@@ -11,7 +11,8 @@ export interface PrivateServer {
 
 /**
  * Starts it on a socket in a fresh directory that only this user can enter. It and the directory are gone after `stop`,
- * and also when this process dies without it. `onEnded` hears of an end that nobody asked for. What is on this machine is used; nothing is downloaded.
+ * and also when this process dies without it. `onEnded` hears of an end that nobody asked for. It uses a server found on
+ * this machine and downloads nothing.
  * @throws BelayError SERVER_UNREACHABLE, with what was tried and what to install
  */
 export async function startPrivateServer(

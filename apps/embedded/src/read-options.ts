@@ -133,7 +133,7 @@ function unknownOption(path: string): Problem {
   return { path, code: 'UNKNOWN_OPTION', message: `Belay has no such option; ${hint}` };
 }
 
-/** A problem of a variable, in the words of whoever gave an option. */
+/** A problem of a variable, in terms of the option that was given. */
 function inOptions({ path, code, message }: Problem): Problem {
   return {
     path: OPTION_OF.get(path) ?? path,

@@ -41,7 +41,7 @@ export interface Orchestrator {
   stop(): Promise<void>;
 }
 
-/** Makes an orchestrator and its connections. What fails gives back the rest. */
+/** Makes an orchestrator and its connections. A start that fails releases everything made so far. */
 export function createOrchestrator(options: CreateOrchestratorOptions): Promise<Orchestrator> {
   return allOrNothing(async (parts) => make(options, parts));
 }

@@ -26,7 +26,7 @@ export class OrchestratorService {
     start: async () => this.startOnce(),
     drain: async () => this.drainOnce(),
   });
-  /** What a drain is at, and what it had to leave behind. */
+  /** The drain's current phase, and the work it had to leave behind. */
   readonly phases = new Phases((phase, trouble) => this.options.onError({ phase, ...trouble }));
   private sweeping: NodeJS.Timeout | undefined;
   private pass: Promise<void> | undefined;
@@ -81,7 +81,7 @@ export class OrchestratorService {
     this.scheduleSweep();
   }
 
-  /** Whoever runs the whole fleet is about to drain it: new work would be taken and not run. Stops and reads go on. */
+  /** Called before the whole fleet is drained: new work would be accepted and not run. Stops and reads go on. */
   closeAdmission(): void {
     this.isAdmitting = false;
   }

@@ -94,7 +94,7 @@ export class SseStream {
     return hasRead && !this.gone.signal.aborted;
   }
 
-  /** Nothing more comes. What was sent still goes out, to a client that reads it. */
+  /** Nothing more comes. Output sent before still reaches a client that reads it. */
   end(): void {
     this.finish(LAST_WORDS_MS);
   }

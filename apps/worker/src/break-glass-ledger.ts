@@ -11,8 +11,8 @@ import {
 const MOST = 1_000;
 
 /**
- * What was done over the local socket, until the server has been told: a worker that was emptied without it takes no
- * work until a latch of its own holds, and every act gets into the audit log.
+ * Acts over the local socket, until the server has been told. A worker that was emptied without the server takes no work
+ * until a latch of its own holds, and every act gets into the audit log.
  */
 export class BreakGlassLedger {
   private readonly latches: NewLatch[] = [];

@@ -41,7 +41,7 @@ async function open(allowHalfOpen = false): Promise<Socket> {
   return socket;
 }
 
-/** What it is answered; empty when it is hung up on. */
+/** The answer to a request; empty when the server hangs up. */
 const answerOf = (socket: Socket): Promise<string> =>
   new Promise((resolve) => {
     let text = '';

@@ -17,8 +17,8 @@ type Killer = Pick<BreakGlass, 'kill'>;
 
 /**
  * One JSON line in, one JSON line out, on a socket only this user can open: `belay kill --local` works with Valkey and
- * every orchestrator down. Who can open it could kill the processes anyway. However many connections are held open and
- * say nothing, one that asks gets in.
+ * every orchestrator down. A user who can open it could kill the processes anyway. However many connections are held open
+ * and say nothing, one that asks gets in.
  *
  * @throws BelayError INVALID_SETTINGS when another user could put a socket of his own in its place
  */
@@ -30,7 +30,7 @@ export async function startBreakGlassServer(
   makeFolder(dirname(path));
   if (existsSync(path)) rmSync(path);
   const open = new Set<Socket>();
-  /** Those that ask for nothing now, the oldest first, and since when. */
+  /** Connections without a request in progress, oldest first, and since when. */
   const idle = new Map<Socket, number>();
   const makeRoom = (): void => {
     for (const [socket, since] of idle) {
@@ -49,7 +49,7 @@ export async function startBreakGlassServer(
     serve(socket, breakGlass, requestMs, idle);
     if (open.size <= most) return;
     makeRoom();
-    // Who is as new as this one may still be about to ask.
+    // A connection this young may still be about to send its request.
     setTimeout(makeRoom, FRESH_MS + 1).unref();
   });
   await new Promise<void>((resolve, reject) => {
@@ -95,7 +95,7 @@ function serve(socket: Socket, breakGlass: Killer, requestMs: number, idle: Map<
     const said = await answer(line, breakGlass);
     if (socket.destroyed) return;
     idle.set(socket, performance.now());
-    // Whoever does not take it, or does not hang up, does not stay for that.
+    // A client that does not read the answer or does not hang up is cut off.
     late = setTimeout(drop, requestMs);
     socket.end(`${JSON.stringify(said)}\n`, drop);
   }

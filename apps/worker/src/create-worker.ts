@@ -71,7 +71,10 @@ export interface Worker {
   force(): void;
 }
 
-/** Makes a worker: connections, process host and guardian, local servers. What fails gives back the rest. */
+/**
+ * Makes a worker: connections, process host and guardian, local servers. A start that fails releases everything made so
+ * far.
+ */
 export function createWorker(options: CreateWorkerOptions): Promise<Worker> {
   return allOrNothing(async (parts) => make(options, parts));
 }

@@ -2,7 +2,7 @@ import { createServer, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { WorkerState } from '#libs/contracts';
 
-/** What a probe may see without a token. */
+/** The health answer, given without a token. */
 export interface HealthBody {
   readonly state: WorkerState;
   readonly workerId: string;

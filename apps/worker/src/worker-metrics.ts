@@ -112,7 +112,7 @@ export function workerMetrics({
   );
   void new Gauge({
     name: 'belay_worker_dropped',
-    help: 'What agents said and wrote beyond their bounds, since the start, by kind',
+    help: 'Messages and output of agents dropped beyond their bounds since the start, by kind',
     labelNames: ['what'],
     registers,
     collect() {

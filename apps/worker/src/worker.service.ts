@@ -40,7 +40,7 @@ export interface WorkerOptions {
   readonly dataDir: string;
 }
 
-/** What whoever runs the worker is told. */
+/** Callbacks to the program that runs the worker. */
 export interface WorkerHooks {
   /** The lease is lost for good and every agent is being killed: this worker must end. May come more than once. */
   readonly onLost: () => void;
@@ -70,7 +70,7 @@ export class WorkerService {
     start: async () => this.startOnce(),
     drain: async (started) => this.drainOnce(started),
   });
-  /** What a drain is at, and what it had to leave behind. */
+  /** The drain's current phase, and the work it had to leave behind. */
   readonly phases = new Phases((phase, trouble) =>
     this.log.error({ phase, ...trouble }, `the drain leaves its phase "${phase}" behind`),
   );
@@ -81,7 +81,7 @@ export class WorkerService {
   /** Of our own record: makes a repeated transition ours. */
   private version = 1;
   private readonly intake: PoolConsumers;
-  /** What was done here without the server. */
+  /** Acts done on this worker without the server. */
   readonly ledger: BreakGlassLedger;
   /** Whether this worker has its agents by right. */
   readonly lease: LeaseKeeper;
@@ -133,7 +133,7 @@ export class WorkerService {
   private async startOnce(): Promise<void> {
     const { workers } = this.lifecycle;
     const { workerId, leaseTtlMs, pools, concurrency } = this.options;
-    // What dead workers of this host had left was ended before anything of ours began: that is proof for their receipts.
+    // The reaper ended dead workers' processes before this worker started any: that is proof for their receipts.
     for (const { workerId: dead, containment, processes, proved } of this.host.reaped)
       if (proved)
         await workers.saveProof(
@@ -231,7 +231,7 @@ export class WorkerService {
     if (!signal.aborted) await this.intake.apply(latchesVersion, latches);
   }
 
-  /** What others of this host saw of dead workers' processes. */
+  /** Reports proofs about dead workers that other workers of this host saw. */
   private async tellProofs(): Promise<void> {
     await collectProofs(this.options.dataDir, async (proof) =>
       this.lifecycle.workers.saveProof(proof.workerId, reportOfProof(proof), proof.leaders),

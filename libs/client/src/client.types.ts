@@ -119,7 +119,7 @@ export interface DrillReport {
   readonly items: readonly DrillResult[];
 }
 
-/** What a release answers. */
+/** The answer to a release. */
 export interface Released {
   readonly latch: Latch;
   /** It had been released before; nothing was changed. */
@@ -134,21 +134,21 @@ export interface PauseRequest {
   readonly note?: string;
 }
 
-/** What a pause or a resume answers. */
+/** The answer to a pause or a resume. */
 export interface Paused {
   readonly execution: ExecutionRecord;
   /** Of the order that froze or thawed its agents. */
   readonly receipt?: Receipt;
 }
 
-/** What `?wait=0` answers: the order is durable, its outcome is not known yet. */
+/** The answer with `?wait=0`: the order is durable, its outcome is not known yet. */
 export interface StopAccepted {
   readonly orderId?: OrderId;
   readonly executionId: ExecutionId;
   readonly status: ExecutionState;
 }
 
-/** What a dry run answers: who would be hit, and nothing done. */
+/** The answer to a dry run: the targets, with nothing done. */
 export interface KillPlan {
   readonly targets: readonly {
     readonly agentId: AgentId;
@@ -164,7 +164,7 @@ export interface KillPlan {
 /** A node with what it left behind. */
 export type NodeDetail = NodeRecord & { readonly result?: unknown };
 
-/** What GET /health says; a 503 is an answer, not an error. */
+/** The answer of GET /health; a 503 is an answer, not an error. */
 export interface Health {
   readonly ok: boolean;
   readonly status: number;
@@ -185,7 +185,7 @@ export interface FollowOptions {
   readonly giveUpAfterMs?: number;
 }
 
-/** What is known once an agent's output has ended. */
+/** The facts known once an agent's output has ended. */
 export interface LogEnd {
   /** Output after the last line that the server does not keep. */
   readonly skipped?: OutputSize;

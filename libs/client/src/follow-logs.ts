@@ -56,7 +56,7 @@ function toLine(data: string): LogLine | undefined {
   }
 }
 
-/** What the last frame says of the whole. */
+/** Reads the last frame, which describes the whole output. */
 function toEnd(data: string): LogEnd {
   try {
     return JSON.parse(data) as LogEnd;

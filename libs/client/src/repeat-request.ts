@@ -4,8 +4,8 @@ import { sendOnce, type Answer, type RequestShape, type Transport } from './send
 import { OrchestratorSilentError, OrchestratorUnreachableError } from './unreachable';
 
 /**
- * What became of one try. `absent`: nobody there took it. `silent`: taken, and no answer. `unsure`: it may have run. `passing`: refused
- * for a reason that goes by itself. `final`: an answer, or one that no other try would change.
+ * The outcome of one try. `absent`: nobody there took it. `silent`: taken, and no answer. `unsure`: it may have run.
+ * `passing`: refused for a reason that goes by itself. `final`: an answer, or one that no other try would change.
  */
 type Outcome = 'absent' | 'silent' | 'unsure' | 'passing' | 'final';
 

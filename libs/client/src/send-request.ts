@@ -22,13 +22,13 @@ export interface RequestShape {
   readonly headers?: Readonly<Record<string, string>>;
   readonly timeoutMs: number;
   readonly signal?: AbortSignal;
-  /** Twice is the same as once, so a lost reply is no reason to give up. Default: reads. */
+  /** The request is idempotent, so a lost reply is no reason to give up. Default: reads. */
   readonly isRepeatable?: boolean;
   /** A refusal that passes by itself is waited out, too. */
   readonly waitsForServer?: boolean;
   /** Silence after which another orchestrator is asked, where one is known. Milliseconds. */
   readonly patienceMs?: number;
-  /** What a person should know when the time is up. */
+  /** The message for a person when the time is up. */
   readonly onTimeout?: string;
   /** Statuses that are an answer though they are not 2xx. */
   readonly alsoOk?: readonly number[];

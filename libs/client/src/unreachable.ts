@@ -43,7 +43,7 @@ const NEVER_SENT = new Set([
   'UND_ERR_CONNECT_TIMEOUT',
 ]);
 
-/** What is read of an error. By shape, not by class: the one fetch throws may come from another realm. */
+/** The fields read of an error. By shape, not by class: the one fetch throws may come from another realm. */
 interface ErrorShape {
   readonly code?: unknown;
   readonly message?: unknown;

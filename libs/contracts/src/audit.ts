@@ -42,7 +42,7 @@ export interface AuditFault {
   readonly fault: string;
 }
 
-/** What computing the audit log's chain again has shown. */
+/** The result of computing the audit log's chain again. */
 export interface AuditVerdict {
   readonly entries: number;
   /** Complete receipts that are kept, whose digest was computed again. */

@@ -21,15 +21,12 @@ export interface AgentJob {
 }
 
 /**
- * What became of a job that a worker took. `done`: its outcome is stored, or it is of no use any more. `refused`: another
- * worker may take it. `parked`: a latch or a pause keeps it back, and its end hands it over again.
+ * The outcome of a job that a worker took. `done`: its outcome is stored, or the job is of no use any more. `refused`: another
+ * worker may take it. `parked`: a latch or a pause holds it back; the release or resume hands it over again.
  */
 export type JobAnswer = 'done' | 'refused' | 'parked';
 
-/**
- * The pool only one worker takes from, whatever pools it has: for what must run on that worker, such as a drill. Not a
- * name a spec can use.
- */
+/** The pool that only this worker takes from: for nodes that must run on it, such as a drill's. No spec can use the name. */
 export function ownPoolOf(workerId: WorkerId): string {
   return `@${workerId}`;
 }

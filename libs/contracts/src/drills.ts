@@ -2,7 +2,7 @@ import type { Containment } from './evidence';
 import type { ExecutionId, OrderId, WorkerId } from './ids';
 import type { TargetOutcome } from './orders';
 
-/** What became of one canary tree. */
+/** The outcome of one canary tree. */
 export interface CanaryResult {
   /** `deaf`, `double-fork`, `frozen`, `forking`. */
   readonly name: string;
@@ -38,7 +38,7 @@ export interface DrillStatus {
   readonly overdue: boolean;
 }
 
-/** What one worker's guard answered to "can we stop, now?". */
+/** One worker's answer to "can we stop, now?". */
 export interface ArmedAnswer {
   readonly workerId: WorkerId;
   readonly armed: boolean;

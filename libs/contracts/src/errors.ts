@@ -118,7 +118,7 @@ export class StaleEpochError extends BelayError {
   }
 }
 
-/** What was handed in is wrong; every fault is in `problems`. HTTP 400, nothing stored. */
+/** The request is invalid; every fault is in `problems`. HTTP 400, nothing stored. */
 export class InvalidSpecError extends BelayError {
   constructor(problems: readonly Problem[]) {
     const head = problems[0];

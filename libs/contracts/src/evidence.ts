@@ -1,20 +1,20 @@
-/** How process trees are held together, best first (docs/process-signals.md). */
+/** The ways to hold a process tree together, best first (docs/process-signals.md). */
 export const CONTAINMENTS = ['cgroup', 'descent', 'marks'] as const;
 export type Containment = (typeof CONTAINMENTS)[number];
 
 /**
- * What proves that a process tree is gone. `exit` is the exit event of the process we started; `cgroup-empty` is
- * `populated 0`; `descent-empty` is that no child of a worker from which nothing can leave is of the tree; `sweep-empty`
- * is two passes over /proc in a row without a process of the tree. `lease-expired`
- * is no proof: it stays `unconfirmed` (docs/process-signals.md).
+ * The kinds of evidence that a process tree is gone. `exit`: the exit event of the process we started.
+ * `cgroup-empty`: the cgroup says `populated 0`. `descent-empty`: no process can leave the worker, and none of its own
+ * children is of the tree. `sweep-empty`: two passes over /proc in a row found no process of the tree. `lease-expired` is
+ * no proof: such a target stays `unconfirmed` (docs/process-signals.md).
  */
 export type EvidenceKind =
   'exit' | 'cgroup-empty' | 'descent-empty' | 'sweep-empty' | 'not-started' | 'lease-expired';
 
-/** What a proof rests on: the kernel, or marks that an agent could strip on purpose. */
+/** The strength of a proof: it rests on the kernel, or on marks that an agent could strip on purpose. */
 export type Grade = 'kernel' | 'marks';
 
-/** What a proof may rest on, strongest first. */
+/** The grades of proof, strongest first. */
 export const GRADES = ['kernel', 'marks'] as const satisfies readonly Grade[];
 
 const BY_KERNEL: ReadonlySet<EvidenceKind> = new Set(['cgroup-empty', 'descent-empty', 'not-started']);
@@ -25,7 +25,7 @@ export function gradeOf({ proved, evidence }: Pick<StopReport, 'proved' | 'evide
   return evidence.some(({ kind }) => BY_KERNEL.has(kind)) ? 'kernel' : 'marks';
 }
 
-/** Undefined for none at all. */
+/** The weakest of these grades; undefined where there are none. */
 export function lowestGrade(grades: readonly Grade[]): Grade | undefined {
   return grades.includes('marks') ? 'marks' : grades[0];
 }
@@ -37,7 +37,7 @@ export interface Evidence {
   readonly detail?: string;
 }
 
-/** One process as it was seen: a pid alone names nothing, pid + start time + boot id name one process. */
+/** One process as it was seen. Pids are reused: pid, start time and boot id together name one process. */
 export interface SeenProcess {
   readonly pid: number;
   /** Field 22 of /proc/PID/stat, clock ticks since boot. */
@@ -47,14 +47,14 @@ export interface SeenProcess {
 
 export interface SentSignal {
   readonly signal: string;
-  /** What it was sent to: the process group, the cgroup (`cgroup.kill`), or one process found by the sweep. */
+  /** The receiver: the process group, the cgroup (`cgroup.kill`), or one process found by the sweep. */
   readonly to: 'group' | 'cgroup' | 'process';
   readonly pid?: number;
   /** Milliseconds after the stop was asked of the worker, monotonic. */
   readonly afterMs: number;
 }
 
-/** What the worker did and saw while it ended one process tree. */
+/** The worker's account of ending one process tree: its signals and the evidence it saw. */
 export interface StopReport {
   readonly containment: Containment;
   /** True only when the whole tree was seen dead. */
@@ -64,7 +64,7 @@ export interface StopReport {
   readonly evidence: readonly Evidence[];
   /** Processes still alive when the stop gave up; empty when proved. */
   readonly survivors: readonly SeenProcess[];
-  /** SIGKILL was needed. */
+  /** True when SIGKILL was needed. */
   readonly escalated: boolean;
   /** Milliseconds from asked to: first signal sent, first exit seen, proved dead. */
   readonly signalledAfterMs?: number;
@@ -78,9 +78,9 @@ export interface ExitReport {
   readonly signal: string | null;
   /** Processes of the tree that outlived the first process and had to be ended. */
   readonly leftovers: number;
-  /** Why the command could not be executed after all, where that showed only after the start. */
+  /** Why the command could not be executed, where that showed only after the start. */
   readonly startError?: string;
-  /** It was not executed, because the time in which it may start was over. */
+  /** Present when the command was not executed, because the time in which it may start was over. */
   readonly startedTooLate?: true;
   readonly report: StopReport;
 }

@@ -4,7 +4,7 @@ import { scopeKey, type Scope } from './scope';
 import type { Requirement, ScopeWarning } from './selector';
 
 /**
- * What blocks new starts in a scope until it is released (R53). `latch`: engaged by a person or with a kill; a submit
+ * A block on new starts in a scope, until it is released (R53). `latch`: engaged by a person or with a kill; a submit
  * in its scope is refused. `freeze`: what runs in its scope stands still; a submit is taken and waits.
  */
 export interface Latch {
@@ -34,7 +34,7 @@ export interface Latch {
 /** More are a sign of a script gone wild; every claim looks at all of them. */
 export const MAX_LATCHES = 200;
 
-/** What the shards hold: a copy of all engaged latches. A copy with a lower version never replaces one with a higher. */
+/** A shard's copy of all engaged latches. A copy with a lower version never replaces one with a higher. */
 export interface LatchSet {
   readonly version: number;
   readonly items: readonly Latch[];
@@ -43,7 +43,7 @@ export interface LatchSet {
 /** A latch as a refusal names it. */
 export type LatchRefusal = Pick<Latch, 'kind' | 'scope' | 'by' | 'note'> & { readonly latchId: LatchId };
 
-/** What was refused because a latch covers it. HTTP 423. */
+/** The error of a request that a latch covers. HTTP 423. */
 export function latchedError({ latchId, kind, scope, by, note }: LatchRefusal): BelayError {
   const what = kind === 'freeze' ? 'The freeze' : 'The latch';
   const why = note === undefined ? '' : `: "${note}"`;

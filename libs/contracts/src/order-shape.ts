@@ -14,7 +14,7 @@ const WHICH: Readonly<Record<string, string>> = {
   agent: 'agentId',
 };
 
-/** What keeps a stored value from being the order `id`; undefined: nothing does. */
+/** The reason why a stored value is not the order `id`; undefined when it is. */
 export function orderProblem(id: string, value: unknown): string | undefined {
   if (typeof value !== 'object' || value === null || Array.isArray(value))
     return 'it is JSON, but not an object';

@@ -9,14 +9,14 @@ import type { ExecutionState, OrderState } from './states';
 /** `graceful`: stop signal, grace, SIGKILL. `immediate`: SIGKILL at once. */
 export type StopMode = 'graceful' | 'immediate';
 
-/** `kill` ends, `freeze` stops where it stands, `thaw` lets go on. */
+/** `kill` ends processes, `freeze` suspends them, `thaw` lets them go on. */
 export const ORDER_KINDS = ['kill', 'freeze', 'thaw'] as const;
 export type OrderKind = (typeof ORDER_KINDS)[number];
 
 /** A durable command to workers. Written to the log before it is announced. */
 export interface Order {
   readonly id: OrderId;
-  /** Its id in the orders log; what a worker's cursor counts. Absent until it is placed. */
+  /** Its id in the orders log; a worker's cursor is the last one it read. Absent until the order is placed. */
   readonly seq: string;
   readonly kind: OrderKind;
   readonly scope: Scope;
@@ -26,21 +26,24 @@ export interface Order {
   readonly reason: StopReason;
   /** A person's words. */
   readonly note?: string;
-  /** Who asked. */
+  /** The caller's name. */
   readonly by: string;
   /** The latch engaged in the same act; of a thaw, the one that was released. */
   readonly latchId?: LatchId;
-  /** Valkey's clock. For people: what an order reaches is told by `reach`. */
+  /** Valkey's clock. For people only: `reach` decides which agents the order reaches. */
   readonly placedAt: number;
-  /** By shard, how much had begun there when it was asked: what is younger is not its. Absent: kept with its receipt. */
+  /**
+   * The starts in each shard when the order was asked for: it does not reach an agent with a higher number. Absent: the
+   * order keeps it with its receipt.
+   */
   readonly reach?: Reach;
 }
 
-/** By the tag of a shard, how many claims, executions and retries had begun there. */
+/** For each shard's tag, the number of claims, executions and retries that had begun there. */
 export type Reach = Readonly<Record<string, number>>;
 
 /**
- * What the doorbell carries: the order, at its second ring with the agents its resolved scope holds. A worker stops
+ * The doorbell's message: the order, at its second ring with the agents its resolved scope holds. A worker stops
  * those whatever their age; by scope alone `all` and `worker` reach only agents claimed before the order was placed.
  */
 export interface Ring {
@@ -48,19 +51,19 @@ export interface Ring {
   readonly targets?: readonly AgentId[];
 }
 
-/** What a freeze puts on a tree and its thaw takes off: two freezes of one scope are two holds. */
+/** The hold that a freeze puts on a tree and its thaw takes off: two freezes of one scope are two holds. */
 export function holdOf({ latchId, scope }: Pick<Order, 'latchId' | 'scope'>): string {
   return latchId ?? scopeKey(scope);
 }
 
-/** `already-ended`: it had ended by itself before the order reached it. `unconfirmed`: no evidence, still tried. */
+/** `already-ended`: the agent had ended by itself before the order reached it. `unconfirmed`: no evidence yet; Belay keeps trying. */
 export type TargetOutcome =
   'pending' | 'killed' | 'frozen' | 'thawed' | 'already-ended' | 'failed' | 'unconfirmed';
 
 /** Outcomes with evidence behind them; the others keep an order open. */
 export const CONFIRMED_OUTCOMES: readonly TargetOutcome[] = ['killed', 'frozen', 'thawed', 'already-ended'];
 
-/** Milliseconds from the placing of the order, Valkey's clock, to what the worker saw on its own. */
+/** Milliseconds from the placing of the order, by Valkey's clock, to the worker's event, by its own. */
 export interface TargetLatency {
   readonly signalledMs?: number;
   readonly firstExitMs?: number;
@@ -76,7 +79,7 @@ export interface TargetReceipt {
   readonly detail?: string;
   readonly latency?: TargetLatency;
   readonly report?: StopReport;
-  /** What the proof of its death rests on; absent where nothing is proved, or no process was there to prove dead. */
+  /** The strength of the proof of death; absent where nothing is proved, or no process was there to prove dead. */
   readonly grade?: Grade;
 }
 
@@ -90,17 +93,17 @@ export interface Receipt {
   readonly resolvedAt?: number;
   readonly completedAt?: number;
   /**
-   * Whether a replica had the order within 100 ms. False: none said so in time, a failover right then may lose it and
-   * whoever gave it gives it again. Absent: the server has no replicas.
+   * Whether a replica had the order within 100 ms. False: none confirmed in time. A failover right then may lose the
+   * order; the orchestrator that placed it stores it again. Absent: the server has no replicas.
    */
   readonly replicated?: boolean;
-  /** Executions that it stopped, those that nothing ran of too; the first 10,000. */
+  /** Executions that it stopped, also those without a running agent; the first 10,000. */
   readonly executions?: readonly ExecutionId[];
-  /** Of a selector that nothing met when the targets were named. The latch of the order holds all the same. */
+  /** Present when nothing met the selector as the targets were named. The order's latch holds all the same. */
   readonly warning?: ScopeWarning;
   /** The latch engaged with it, as it stands now. */
   readonly latch?: Latch;
-  /** A person closed what could not be confirmed. */
+  /** Present when a person closed the order with targets not confirmed. */
   readonly closed?: { readonly at: number; readonly by: string; readonly note: string };
   /** Chained over the confirmed targets in the order they were reported; the audit log holds it too. */
   readonly digest?: string;
@@ -115,9 +118,9 @@ export interface Receipt {
     readonly pending: number;
   };
   readonly targets: readonly TargetReceipt[];
-  /** The lowest of its targets. */
+  /** The weakest grade of its targets. */
   readonly grade?: Grade;
-  /** What is not confirmed yet, and where. Empty when complete. */
+  /** The targets not confirmed yet, and their workers. Empty when complete. */
   readonly missing: readonly { readonly agentId: AgentId; readonly workerId: WorkerId }[];
 }
 
@@ -129,7 +132,7 @@ export interface ExecutionSummary {
   readonly durationMs: number;
 }
 
-/** @param now Valkey's clock: the end of what has not ended. Milliseconds. */
+/** @param now Valkey's clock, for an execution that has not ended. Milliseconds. */
 export function summaryOf(record: ExecutionRecord, now: number): ExecutionSummary {
   const endedAt = record.stoppedAt ?? record.completedAt ?? now;
   return {
@@ -140,7 +143,7 @@ export function summaryOf(record: ExecutionRecord, now: number): ExecutionSummar
   };
 }
 
-/** What stop answers (R19). */
+/** The answer to a stop (R19). */
 export interface StopResponse {
   readonly status: ExecutionState;
   readonly executionId: ExecutionId;

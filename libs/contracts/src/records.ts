@@ -50,7 +50,7 @@ export interface ExecutionRecord {
   readonly completedAt?: number;
   readonly stoppedAt?: number;
   readonly deadlineAt?: number;
-  /** What was left to its deadline when it was paused. Milliseconds. */
+  /** The time left to its deadline when it was paused. Milliseconds. */
   readonly deadlineLeftMs?: number;
   /** Paused by freeze: its agents stand still. */
   readonly frozen?: boolean;
@@ -184,7 +184,7 @@ export interface LogFile {
   readonly lostBytes?: number;
 }
 
-/** What the server keeps of an agent's output: the beginning and the end. */
+/** The part of an agent's output that the server keeps: the beginning and the end. */
 export interface AgentLogs {
   readonly lines: readonly LogLine[];
   readonly total: OutputSize;

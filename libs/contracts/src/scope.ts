@@ -2,7 +2,7 @@ import { BelayError } from './errors';
 import type { AgentId, ExecutionId, WorkerId } from './ids';
 import { formatSelector, parseSelector, selectorMatches, type Selector } from './selector';
 
-/** Whom an order is for. */
+/** The targets of an order. */
 export type Scope =
   | { readonly type: 'all' }
   | { readonly type: 'pool'; readonly pool: string }
@@ -35,7 +35,7 @@ export function scopeKey(scope: Scope): string {
   }
 }
 
-/** What an agent is matched by. */
+/** The fields of an agent that scopes match. */
 export interface AgentAddress {
   readonly agentId: AgentId;
   readonly executionId: ExecutionId;

@@ -99,14 +99,14 @@ export const SPEC_LIMITS = {
   maxUpstreamBytes: 1024 * 1024 * 1024,
 } as const;
 
-/** What `backoff` is where a spec does not say. */
+/** The back-off where a spec gives none. */
 export const DEFAULT_BACKOFF: BackoffPolicy = {
   type: 'exponential',
   delayMs: 1_000,
   maxMs: 30_000,
   jitter: 0.5,
 };
-/** What `maxAttempts` is where a spec does not say; the first attempt counts (R33). */
+/** The number of attempts where a spec gives none; the first attempt counts (R33). */
 export const DEFAULT_MAX_ATTEMPTS = 3;
 export const DEFAULT_PRIORITY = 5;
 export const DEFAULT_POOL = 'default';

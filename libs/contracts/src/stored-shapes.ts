@@ -7,7 +7,7 @@ export interface QuarantinedRecord {
   /** Of a hash, where one field is at fault. */
   readonly field?: string;
   readonly executionId?: string;
-  /** What is wrong with it, in a sentence. */
+  /** The fault, in a sentence. */
   readonly problem: string;
   /** Its beginning, 200 characters at most; of what may hold secrets only the size. */
   readonly cut: string;
@@ -18,7 +18,7 @@ export interface QuarantinedRecord {
 /** Longer text is no record of ours: the largest is a node's spec, and a body has at most 8 MiB. */
 export const MAX_STORED_CHARS = 16 * 1024 * 1024;
 
-/** What is wrong with a record, and in which of its fields; undefined: nothing. */
+/** The fault of a record, and the field that has it; undefined: none. */
 export interface ShapeProblem {
   readonly field: string;
   readonly problem: string;
@@ -48,7 +48,7 @@ const AGENT_SHAPE = new Map<string, Kind>([
 function isOf(kind: Kind, value: unknown, isText: boolean): boolean {
   if (kind === 'text') return typeof value === 'string' && value !== '';
   if (kind !== 'number') return kind.includes(value as string);
-  // What a hash keeps is text, what JSON keeps is a number.
+  // A hash stores every value as text; JSON stores numbers as numbers.
   if (typeof value !== (isText ? 'string' : 'number') || value === '') return false;
   return Number.isFinite(Number(value));
 }

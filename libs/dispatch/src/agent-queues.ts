@@ -27,7 +27,7 @@ const SWEEP_BATCH = 500;
 
 /**
  * The agent queues. BullMQ carries an attempt's ids to a worker of its pool; it decides nothing. A job's id is the
- * agent's id, so adding twice is once, and an attempt stays in the outbox until it is claimed, so a job that BullMQ
+ * agent's id, so adding is idempotent. An attempt stays in the outbox until it is claimed, so a job that BullMQ
  * lost is handed over again.
  */
 export class AgentQueues {
@@ -59,8 +59,9 @@ export class AgentQueues {
   }
 
   /**
-   * Hands entries over to their pools' queues, then notes it. Twice is once; what a server refuses for now is left. What has
-   * to wait first is handed over after its wait: by this process, or by a sweep that finds it due by the server's clock.
+   * Hands entries over to their pools' queues, then notes it. Repeatable; entries that the server refuses for now are
+   * left in the outbox. An entry with a wait is handed over after it: by this process, or by a sweep that finds it due by
+   * the server's clock.
    */
   async dispatch(entries: readonly DispatchEntry[]): Promise<void> {
     for (const entry of entries) if (entry.delayMs > 0) this.handOverAfter(entry, entry.delayMs);
@@ -75,7 +76,7 @@ export class AgentQueues {
     try {
       await this.handOver(entries);
     } catch (error) {
-      // What was asked for is stored: it stays in the outbox, and the next sweep hands it over.
+      // The entry is stored in the outbox, so the next sweep hands it over.
       if (isPassing(error)) return;
       throw error;
     }
@@ -142,7 +143,7 @@ export class AgentQueues {
     const due = await redis.zrangebyscore(
       keys.shard(tag, 'outbox:at'),
       '-inf',
-      // Entries younger than a second are on their way: whoever made them hands them over.
+      // Entries younger than a second are on their way: the process that made them hands them over.
       now - 1_000,
       'LIMIT',
       0,
@@ -215,7 +216,7 @@ export class AgentQueues {
     if (ms > LONGEST_TIMER_MS || this.resting.size >= MOST_TIMERS) return;
     const timer = setTimeout(() => {
       this.resting.delete(timer);
-      // What fails here stays in the outbox.
+      // On failure the entry stays in the outbox.
       this.handOverRested(entry).catch(() => undefined);
     }, ms);
     this.resting.add(timer);
@@ -236,7 +237,7 @@ export class AgentQueues {
     try {
       const args = [tag, entry.executionId, entry.agentId];
       const isFree = await scripts.run('freeParked', keys.shard(tag, 'outbox'), args);
-      // What fails here is due: the next sweep hands it over.
+      // On failure the entry is due: the next sweep hands it over.
       if (isFree === 1) await this.dispatchNow([entry], true);
     } catch {
       // Looked at again in a while, as any attempt that was handed over.

@@ -64,7 +64,7 @@ export class CalmWorker<Data = unknown, Result = unknown, Name extends string = 
 
   /**
    * Jobs that are held by `token` and that nobody has heard of. Returns `known`, or without one the first of them; the
-   * others go back to the queue. What cannot be found out now is left to their locks.
+   * others go back to the queue. Jobs that cannot be read now are left until their locks expire.
    */
   private async alsoTaken(
     token: string,

@@ -2,8 +2,8 @@ import { isPassing, patiently } from '#libs/valkey';
 import { DelayedError, type Job } from 'bullmq';
 
 /**
- * Gives a job back to its queue for whoever takes it next, after a rest. A server that refuses is asked again; when that
- * lasts, the job stays as it is, its lock runs out, and it is taken again. What passes never fails a job.
+ * Requeues a job with a delay. A server that refuses is asked again; when that
+ * lasts, the job stays as it is, its lock runs out, and it is taken again. A transient error never fails a job.
  *
  * @param until the end of its rest by the server's clock, since others than this machine look when it is over. Milliseconds
  * @param patienceMs how long it is asked for, milliseconds

@@ -16,7 +16,7 @@ export interface ProducedJob {
   report(progress: object): Promise<void>;
 }
 
-/** What becomes of a producer's job. */
+/** The outcome of a producer's job. */
 export type JobVerdict =
   | { readonly done: object }
   /** Never again: the producer has to change it. */
@@ -64,7 +64,7 @@ export class ProducersQueue {
     this.worker.on('error', () => undefined);
   }
 
-  /** Takes no more. Resolves when those under way were settled; whoever handles them has to hand them back now. */
+  /** Takes no more. Resolves when those under way were settled; their handlers have to requeue them now. */
   async close(): Promise<void> {
     const { worker } = this;
     if (worker === undefined) return;

@@ -5,7 +5,7 @@ import type { DagExecutor } from './dag-executor';
 import { retryVerdict } from './retry-policy';
 
 /**
- * The one way in which an attempt ends, whoever saw the end: the worker that ran it, the janitor that took its lease, or the
+ * The only code that ends an attempt, for every process that may see the end: the worker that ran it, the janitor that took its lease, or the
  * worker that does not have it any more. The end is stored with the verdict of the node's retry policy, and what follows
  * from it is handed over: nodes that became ready, and the order that a stop needs.
  */

@@ -34,7 +34,7 @@ export class Janitor {
   /** One orchestrator at a time sweeps a shard; another goes on where it died. */
   private readonly turns: Turns;
   private readonly leases = new LeaseWatch();
-  /** Those that had run out at the last look. */
+  /** The leases that had run out at the last look. */
   private ranOut: readonly Lease[] = [];
   private readonly ended: EndedExecutions;
 
@@ -74,7 +74,7 @@ export class Janitor {
   /** One pass over every shard that is ours to sweep now. */
   async sweep(): Promise<void> {
     const { keys: allKeys } = this.lifecycle.valkey;
-    // In every pass, also while another has the turn: whoever takes it over has seen the leases for as long.
+    // In every pass, also while another process has the lock: the next holder has then seen the leases for as long.
     await this.guard(this.lookAtLeases());
     if (await this.isOurs(allKeys.control)) {
       await this.guard(this.lifecycle.valkey.quarantine.held(allKeys.control));
@@ -108,12 +108,12 @@ export class Janitor {
   /** One fault, such as a record that cannot be read, must not keep the rest from being done (R31). */
   private async guard(work: Promise<unknown>): Promise<void> {
     await work.catch((error: unknown) => {
-      // What is corrupt is told once, by the quarantine.
+      // The quarantine reports a corrupt record once, so the janitor does not.
       if (!(error instanceof NotFoundError) && !isCorrupt(error)) this.options.onError?.(error);
     });
   }
 
-  /** What is set aside is left out, and takes nobody's place in the batch. */
+  /** Records in quarantine are left out and take no place in the batch. */
   private async due(key: string, held?: Held): Promise<string[]> {
     const { valkey } = this.lifecycle;
     const most = BATCH + (held?.size ?? 0);

@@ -1,7 +1,7 @@
 import type { Lease } from '#libs/lifecycle';
 
 /**
- * Which leases ran out, by the monotonic clock of whoever looks: those it saw unrenewed for their whole length. A server
+ * The leases that ran out by this process's monotonic clock: those it saw unrenewed for their whole length. A server
  * whose clock steps forward expires nobody, and one whose clock steps back keeps nobody for longer. The worker counts from the
  * sending of its renewal, which comes before the first look that sees it, so its own fence always comes first.
  */

@@ -22,7 +22,7 @@ afterEach(async () => queues.close());
 
 const SPEC = spec([node('a')]);
 
-/** What a failover does that loses what was written last: the next primary knows nothing of it. */
+/** Simulates a failover that loses the last writes: the next primary does not have the execution. */
 async function forget(): Promise<void> {
   const { redis } = life.valkey;
   await redis.flushall();

@@ -4,7 +4,7 @@ import type { ExecutionFollower } from './execution-follower';
 import type { ExecutionManager } from './execution-manager';
 import { ProducerIntake } from './producer-intake';
 
-/** What becomes of a job whose submit ends with that. */
+/** The verdict for a job whose submit ends with that fault. */
 async function verdictOf(fault: unknown, report = async (): Promise<void> => undefined): Promise<JobVerdict> {
   let take: ((job: ProducedJob) => Promise<JobVerdict>) | undefined;
   const queue = { consume: (taker: typeof take) => (take = taker) } as unknown as ProducersQueue;

@@ -65,7 +65,7 @@ export class ProducerIntake {
       return { done: toResult(ended) };
     } catch (error) {
       if (this.closing.signal.aborted) return 'hand-back';
-      // What passes by itself (the server is away) is tried again, whatever the producer said of attempts.
+      // A transient error (the server is away) is tried again, whatever the producer said of attempts.
       if (passes(error)) return { waitMs: waitMs(job) };
       // The queue still has what was handed in, under the key that makes it one execution.
       if (error instanceof ExecutionLostError) return { waitMs: waitMs(job) };
@@ -82,7 +82,7 @@ export class ProducerIntake {
       ...(latchId === undefined ? {} : { latchId }),
       message: error.message,
     };
-    // What cannot be told now is told at the next look.
+    // Progress that cannot be reported now is reported at the next look.
     await job.report(progress).catch(() => undefined);
     return { waitMs: waitMs(job) };
   }

@@ -3,7 +3,7 @@ import type { Valkey } from '#libs/valkey';
 
 const ANSWERS_KEPT_MS = 60_000;
 
-/** What a worker's guard says of itself. */
+/** A worker's account of its guard. */
 export interface GuardAnswer {
   readonly containment: Containment;
   /** The process beside it runs and answers. */

@@ -12,7 +12,7 @@ export const sha1 = (text: string): string => createHash('sha1').update(text).di
 /** An entry as it is in the log; what cannot be read has no fields. */
 export type LoggedAct = Partial<AuditEntry> & { readonly id: string };
 
-/** What computing the chain again has shown so far, and where it goes on. */
+/** The state of a check of the chain: the faults so far, and where to go on. */
 export interface ChainReading {
   entries: number;
   /** The number of the first entry read; NaN when it has none. */
@@ -66,8 +66,8 @@ export async function readChain(
 }
 
 /**
- * As many entries as the scripts have written follow from the first that is kept. What looks like a first entry that
- * retention left, and is one whose number or text was changed, does not fit; a break that is known says more.
+ * As many entries as the scripts have written follow from the first that is kept. A changed number or text breaks the
+ * chain, also where the entry looks like the first one that retention left. A known break says more.
  */
 function checkNumbers({ first = 1, entries, faults }: ChainReading, written: number): void {
   if (first + entries - 1 === written || faults.length > 0) return;

@@ -6,7 +6,7 @@ import { chained, sha1, type LoggedAct } from './audit-chain';
 /** Fields of an order that its entry `order.open` repeats. */
 const TOLD = ['kind', 'scope', 'mode', 'reason', 'by', 'note', 'latchId'] as const;
 
-/** What the log says of one order, as far as it is kept. */
+/** The log's entries about one order, as far as they are kept. */
 export interface OrderTrail {
   open?: LoggedAct;
   /** The last that settled its receipt: complete, or given up. */
@@ -14,7 +14,7 @@ export interface OrderTrail {
   closed?: LoggedAct;
 }
 
-/** What the server holds of one order. */
+/** The server's record of one order. */
 export interface HeldOrder {
   readonly record: Readonly<Record<string, string>>;
   readonly targets: Readonly<Record<string, string>>;
@@ -49,7 +49,7 @@ export async function readOrder({ redis, keys }: Valkey, orderId: string): Promi
   return { record, targets, sealed };
 }
 
-/** What of an order is not as the log says. */
+/** The differences between an order and its log entries. */
 export function compareOrder(orderId: string, trail: OrderTrail, held: HeldOrder): AuditFault[] {
   const { open, settled, closed } = trail;
   const faults: AuditFault[] = [];
@@ -74,7 +74,7 @@ export function compareOrder(orderId: string, trail: OrderTrail, held: HeldOrder
   return faults;
 }
 
-/** Which fields, as the end of a sentence; undefined when none. */
+/** The changed fields, as the end of a sentence; undefined when none. */
 function changedFields(orderId: string, open: LoggedAct, text: string): string | undefined {
   let order: Partial<Order>;
   try {

@@ -8,9 +8,9 @@ import type { ControlSettings } from './control-settings';
 const AT_ONCE = 50;
 
 /**
- * Who did what to whom, why, and what came of it. Each entry holds a hash over the one before and itself, made inside
- * the script that did the act; a receipt's digest stands in the entry that completed it (ADR 0011 says what that shows
- * and what not).
+ * The audit log: each act with its actor, scope, reason and outcome. Each entry holds a hash over the one before and
+ * itself, made inside the script that did the act; a receipt's digest stands in the entry that completed it (ADR 0011
+ * says what that shows and what not).
  */
 export class AuditStore {
   constructor(
@@ -18,7 +18,7 @@ export class AuditStore {
     private readonly settings: ControlSettings,
   ) {}
 
-  /** What was done while the server was away. Repeatable by id. */
+  /** Enters an act that was done while the server was away. Repeatable by id. */
   async record(id: string, entry: object): Promise<void> {
     const { keys, scripts } = this.valkey;
     await scripts.run('recordAct', keys.shard(keys.control, 'audit'), [

@@ -25,7 +25,7 @@ describe('R51 R55 what is not running when the glass is broken', () => {
   it('a claim under way is no target, and is waited for by nobody: another may be given it later', async () => {
     const slot = new AgentSlot(JOB, WORKER);
     expect(await breakGlassOver(slot).kill(REQUEST)).toMatchObject({ complete: true, targets: [] });
-    // Whatever the answer of its claim, it is not started here.
+    // It is not started here, whatever its claim answered.
     await slot.maySpawn();
     expect(slot.cause).toMatchObject({ reason: 'killswitch' });
   });

@@ -9,7 +9,7 @@ import type { AgentRunner, AgentSlot } from '#libs/spawner';
 import { within } from '#libs/valkey';
 import { ulid } from 'ulid';
 
-/** What one worker did when it was asked without the server. */
+/** One worker's answer to a kill without the server. */
 export interface LocalReceipt {
   readonly id: string;
   readonly workerId: string;
@@ -28,7 +28,7 @@ export interface BreakGlassOptions {
   readonly defaultGraceMs: number;
   /** Closes the intake now; the worker opens it once a latch of its own holds. */
   readonly hold: (id: string, request: LocalKillRequest) => void;
-  /** What was done, for the audit log once the server can be told. */
+  /** Called with the act, for the audit log once the server can be told. */
   readonly done: (receipt: LocalReceipt, request: LocalKillRequest) => void;
 }
 
@@ -53,7 +53,7 @@ export class BreakGlass {
         labels: slot.labels,
       }),
     );
-    // What is about to be claimed or spawned while we look is held back too.
+    // Agents about to be claimed or spawned meanwhile are held back too.
     const holding = scope.type === 'all' || (scope.type === 'worker' && scope.workerId === workerId);
     const begun: LocalReceipt = { id, workerId, scope, complete: false, targets: [], holding };
     if (holding) this.options.hold(id, request);

@@ -1,5 +1,5 @@
 /**
- * What the doorbell tells: that an order, or targets of it, are in the store; or the question whether whoever hears it
+ * The doorbell's message: an order, or targets of it, are in the store; or the question whether the worker that hears it
  * could stop now.
  */
 export type Heard =

@@ -13,7 +13,7 @@ import { isCorrupt, patiently, type ChangeFeed } from '#libs/valkey';
 import type { OrderRequest } from './order-request';
 import type { OrderStore } from './order-store';
 
-/** What a stop needs of the killswitch. */
+/** The part of the killswitch that a stop uses. */
 interface StopGiver {
   give(request: OrderRequest): Promise<Order>;
   repair(orderId: string): Promise<void>;
@@ -36,7 +36,7 @@ export class ExecutionStops {
   async stop(executionId: string, request: Omit<OrderRequest, 'scope' | 'kind'>): Promise<StopResponse> {
     const before = await patiently(async () => this.lifecycle.executions.get(executionId)).catch(
       async (error: unknown) => {
-        // What cannot be read can still be stopped; what became of it cannot be answered (R31).
+        // An execution whose record cannot be read can still be stopped; its outcome cannot be answered (R31).
         if (isCorrupt(error)) await this.order(executionId, request);
         throw error;
       },
@@ -66,7 +66,7 @@ export class ExecutionStops {
     return order;
   }
 
-  /** What stop answers, from the record alone: the response equals the record (R7). */
+  /** The answer to a stop, from the record alone: the response equals the record (R7). */
   async response(record: ExecutionRecord): Promise<StopResponse> {
     const receipt =
       record.orderId === undefined

@@ -9,7 +9,7 @@ import type { OrderStore } from './order-store';
 /** Of a target that its thaw reached first. */
 export const NEVER_HELD = 'it was thawed before it was frozen';
 
-/** What holding still needs of the killswitch. */
+/** The part of the killswitch that pauses use. */
 export interface OrderGiver {
   give(request: OrderRequest): Promise<Order>;
   carryOut(order: Order): Promise<void>;
@@ -93,7 +93,7 @@ export class Holds {
     return { latch, already, receipt: await this.giver.waitForReceipt(thawOrderId) };
   }
 
-  /** What a latch paused goes on once it is engaged no more, whoever released it and however that went. */
+  /** Executions paused by a latch go on once it is released, whoever released it and however that went. */
   async resumeReleased(by: string): Promise<void> {
     const { executions } = this.lifecycle;
     const held = await executions.held();
@@ -108,7 +108,7 @@ export class Holds {
     );
   }
 
-  /** What a release or a resume left undone: executions to go on, trees to thaw. */
+  /** Finishes what a release or a resume left undone: executions to resume, trees to thaw. */
   async sweep(): Promise<void> {
     await this.resumeReleased('belay');
     const thawing = await this.lifecycle.executions.thawing();

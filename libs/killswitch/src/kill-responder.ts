@@ -38,7 +38,7 @@ const MAX_THAWS = 1_000;
 export interface KillResponderOptions {
   readonly workerId: string;
   readonly onError: (error: unknown) => void;
-  /** What this worker's guard says when it is asked whether it could stop now. */
+  /** This worker's guard, described for the question whether it could stop now. */
   readonly describe: () => Promise<GuardAnswer>;
   /** Longest one reading of the log may take. Milliseconds; default 5,000. */
   readonly readMs?: number;
@@ -108,7 +108,7 @@ export class KillResponder {
     else void this.lookUp(heard.orderId, heard.targets).catch(this.options.onError);
   }
 
-  /** Obeys what the store holds of an order the doorbell named; a message that names none is nobody's order. */
+  /** Obeys what the store holds of an order the doorbell named; a message that names no stored order is ignored. */
   private async lookUp(orderId: string, named: readonly string[]): Promise<void> {
     this.lookups++;
     try {
@@ -170,7 +170,7 @@ export class KillResponder {
         await this.orders.dropOwnTargets(workerId, orderId, own.get(orderId) ?? []);
   }
 
-  /** Asks about some of the orders that were seen, in turn: those that are over need not be asked before a spawn. */
+  /** Asks in turn whether some of the orders seen are over: those need not be asked before a spawn. */
   private async forgetSome(): Promise<void> {
     const some = [...this.watched.values()].slice(0, ASKED_AT_ONCE);
     if (some.length === 0) return;
@@ -296,7 +296,7 @@ export class KillResponder {
       });
   }
 
-  /** What a freeze held although its labels do not say so, as its execution was frozen whole. */
+  /** An agent without matching labels may be held too, as its execution was frozen whole. */
   private takesOff(order: Order, slot: AgentSlot): boolean {
     return order.kind === 'thaw' && slot.holds(holdOf(order));
   }

@@ -42,7 +42,7 @@ export interface KillswitchOptions {
   readonly onError?: (error: unknown) => void;
 }
 
-/** What an order did to one execution. */
+/** An order's effect on one execution. */
 interface Halted {
   readonly id: string;
   /** It began after the order: it is left alone. */
@@ -55,7 +55,7 @@ interface Halted {
 const AT_A_TIME = 32;
 /** Stopping executions of a shard that one sweep looks at, while orders are overdue. */
 const MOST_STOPPING = 1_000;
-/** What a scope names is looked up first, unless its shard does not answer: a kill does not wait for that. Milliseconds. */
+/** The bound on looking up what a scope names: a kill does not wait for a shard that does not answer. Milliseconds. */
 const LOOK_UP_MS = 500;
 /** A worker that has not reported by then may have died between an end and its report. Milliseconds. */
 const REPAIR_AFTER_MS = 900;
@@ -150,7 +150,7 @@ export class KillswitchService {
     }
   }
 
-  /** Whom an order for that scope would reach now. Changes nothing. @throws NotFoundError */
+  /** The agents that an order for that scope would reach now. Changes nothing. @throws NotFoundError */
   async dryRun(scope: Scope): Promise<DryRun> {
     await this.scopes.assertKnown(scope);
     const executions = await this.scopes.executions(scope);
@@ -180,7 +180,7 @@ export class KillswitchService {
    */
   async give(request: OrderRequest): Promise<Order> {
     const { order, replicated, latchLost } = await this.place(request, await this.lookUp(request.scope));
-    // What fails here is done by the next sweep: the order itself is durable and announced.
+    // On failure the next sweep does it: the order itself is durable and announced.
     await patiently(async () => this.carryOut(order));
     await replicated;
     if (latchLost)
@@ -267,7 +267,7 @@ export class KillswitchService {
   }
 
   /**
-   * What is the order's by its age: what had begun when it was asked, or else when its targets were first named. By counts,
+   * The order's reach: everything that had begun when it was asked, or else when its targets were first named. By counts,
    * since the clock of a shard and the one orders are placed by are two, and each may step.
    */
   private async reachOf(order: Order): Promise<Reach> {

@@ -46,7 +46,8 @@ export function latchOf({ id, kind, scope, by, note, latchId }: Order): NewLatch
 
 /**
  * The engaged latches. Their list lives under the control tag; every shard holds a copy with a version, and the claim
- * script looks at its shard's copy alone. Whoever changes the list copies it; the sweep copies what was left undone.
+ * script looks at its shard's copy alone. The process that changes the list copies it; the sweep copies it where that was
+ * left undone.
  */
 export class LatchStore {
   private readonly given: Recent<NewLatch>;

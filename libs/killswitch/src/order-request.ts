@@ -1,6 +1,6 @@
 import type { OrderKind, Scope, StopMode, StopReason } from '#libs/contracts';
 
-/** What a caller asks for; the order it becomes has an id, a place in the log and a time. */
+/** A caller's request; the order it becomes has an id, a place in the log and a time. */
 export interface OrderRequest {
   /** Default `kill`. */
   readonly kind?: OrderKind;

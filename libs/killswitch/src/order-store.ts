@@ -57,7 +57,7 @@ interface KeptOrder {
 /** An order as the store has it. */
 export interface HeldOrder {
   readonly order: Order;
-  /** What it is for by its age; undefined: everything that has begun by now, since its targets are not all named yet. */
+  /** The starts it reaches, by their counts; undefined: all so far, since its targets are not all named yet. */
   readonly reach: Reach | undefined;
 }
 
@@ -125,7 +125,7 @@ export class OrderStore {
     return reached;
   }
 
-  /** What it was found to reach is kept with it: given again after a failover, it reaches no more. */
+  /** The reach is kept with the order: when it is stored again after a failover, it reaches no more. */
   keepReach(order: Order, reach: Reach): void {
     const kept = this.kept.get(order.id);
     if (kept !== undefined && kept.order.reach === undefined)
@@ -212,7 +212,7 @@ export class OrderStore {
   }
 
   /**
-   * What became of a target. Reports of one turn of the event loop go in one script: when a thousand agents end at
+   * Stores a target's outcome. Reports of one turn of the event loop go in one script: when a thousand agents end at
    * once, that is a few calls. @throws NotFoundError
    */
   async report(orderId: string, target: TargetReceipt): Promise<void> {
@@ -225,7 +225,7 @@ export class OrderStore {
     await batch.sent;
   }
 
-  /** What is reported of a target: a proof below the grade that is asked for counts for none. */
+  /** The report as it counts: a proof below the grade that is asked for is none. */
   counted(target: TargetReceipt): TargetReceipt {
     return countedAs(target, this.proof);
   }
@@ -384,7 +384,7 @@ export class OrderStore {
     }
   }
 
-  /** What an order was found to reach; undefined: its targets are not all named yet, or nobody has it. */
+  /** The stored reach of an order; undefined: its targets are not all named yet, or the order is gone. */
   async reach(orderId: string): Promise<Reach | undefined> {
     return (await this.readable(orderId))?.reach;
   }
@@ -412,7 +412,7 @@ export class OrderStore {
     return found.filter((receipt) => receipt !== undefined);
   }
 
-  /** What the log holds after `cursor`, oldest first; without its order where that is gone or cannot be read. */
+  /** The log's entries after `cursor`, oldest first; without the order where it is gone or cannot be read. */
   async since(cursor: string): Promise<{ seq: string; held: HeldOrder | undefined }[]> {
     const { redis, keys, quarantine } = this.valkey;
     const key = keys.shard(keys.control, 'orders');

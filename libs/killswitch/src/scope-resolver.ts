@@ -22,13 +22,13 @@ const BATCH = 500;
 /** A warning is worth this much waiting. Milliseconds. */
 const LOOK_UP_MS = 500;
 
-/** What a scope holds now. Reads only. */
+/** The agents that a scope holds now. Reads only. */
 export class ScopeResolver {
   constructor(private readonly lifecycle: LifecycleService) {}
 
   /** A scope that names one thing must name one that exists. @throws NotFoundError */
   async assertKnown(scope: Scope): Promise<void> {
-    // What cannot be read exists: its processes must be reached (R31).
+    // A record that cannot be read exists: its processes must be reached (R31).
     await this.lookUp(scope).catch((error: unknown) => {
       if (!isCorrupt(error)) throw error;
     });

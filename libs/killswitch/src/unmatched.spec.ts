@@ -36,7 +36,7 @@ const submit = async (labels: Record<string, string>, over: Partial<ExecutionSpe
   createExecution(life, spec([node('a', { labels: { model: 'large' } })], { labels, ...over }));
 const scopeOf = (selector: string) => ({ type: 'selector', selector }) as const;
 
-/** What the answers to a kill, its latch and a latch alone say of a selector. */
+/** The warnings about a selector in the answers to a kill, its latch and a latch alone. */
 async function warnings(selector: string): Promise<(string | undefined)[]> {
   const scope = scopeOf(selector);
   const plan = await killswitch.dryRun(scope);

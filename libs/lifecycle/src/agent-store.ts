@@ -21,7 +21,7 @@ import type { StopRequest } from './execution-store';
 import { accepted } from './refusals';
 import type { ShardScripts } from './scope';
 
-/** What a worker may write with: the claim's owner and fencing number. */
+/** A worker's right to write: the claim's owner and fencing number. */
 export interface Fence {
   readonly agentId: string;
   readonly owner: string;
@@ -95,7 +95,7 @@ export interface FinishResult {
   readonly repeated?: boolean;
 }
 
-/** What a live agent said since the last report. Costs are totals over its life, so a repeated report adds nothing. */
+/** A live agent's messages since the last report. Costs are totals over its life, so a repeated report adds nothing. */
 export interface AgentSaid {
   readonly costUsd?: number;
   readonly progress?: unknown;
@@ -268,7 +268,7 @@ export class AgentStore {
     return { ...agent, ...(await this.saidBy(agent)) };
   }
 
-  /** What is kept beside the record because it may be large. */
+  /** The agent's fields that are stored beside the record because they may be large. */
   private async saidBy({ id, executionId, checkpointOf }: AgentRecord & { checkpointOf?: string }) {
     const key = this.keys.execution(executionId, 'said');
     const [progress, checkpoint] = await this.quarantine.reading(key, async () =>
@@ -426,7 +426,10 @@ export class AgentStore {
     return found.flat();
   }
 
-  /** What is kept of lost attempts of one execution whose records have expired: until they are proved, and a while after. */
+  /**
+   * The stored facts about lost attempts of one execution whose records have expired: kept until they are proved, and a
+   * while after.
+   */
   private async remains(ids: readonly string[]): Promise<(string | undefined)[]> {
     const tag = this.keys.tagOf(executionOf(ids[0] as string));
     const [unproved, proved] = await Promise.all([

@@ -12,8 +12,8 @@ const MOST = 100;
 const AGAIN_MS = 10_000;
 
 /**
- * Who watches an execution that is to be stopped when nobody does. A watcher says again and again how long it will not be
- * missed; so it is missed too when its orchestrator dies, and another one notices.
+ * The watchers of an execution that is to be stopped when nobody watches it. A watcher says again and again how long it
+ * will not be missed; so it is missed too when its orchestrator dies, and another one notices.
  */
 export class AttendanceStore {
   constructor(private readonly valkey: Valkey) {}

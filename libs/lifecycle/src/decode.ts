@@ -38,7 +38,7 @@ function pickNumbers<K extends string>(fields: Fields, names: readonly K[]): Par
   ) as never;
 }
 
-/** What the server left out reads as empty: a record without the field is judged by what needs it. */
+/** A missing field reads as empty: the code that needs the field judges the record. */
 export const textOf = (value: string | null | undefined): string => value ?? '';
 
 const micros = (value: string | number | undefined): number => Number(value) / 1e6;
@@ -123,7 +123,7 @@ export function decodeAgent(key: string, executionId: string, id: string, text: 
   } as unknown as AgentRecord;
 }
 
-/** What most reports say: not stored. */
+/** The most common values of a report: not stored. */
 const REPORT_DEFAULTS = { signals: [], survivors: [], escalated: false };
 
 /** A report as it is stored. */

@@ -156,7 +156,7 @@ it('waits for the server to free what was removed before it judges the memory ag
   const ids = [];
   for (let i = 0; i < 25; i++) ids.push(await ended());
   const [full, low] = [100, 10];
-  // What the server says, look by look: of each of two shards before, until it has freed, and of each after.
+  // The server's answers, look by look: of each of two shards before, until it has freed, and of each after.
   const looks = [full, full, full, full, low].map((usedBytes, at) => ({
     usedBytes,
     freeing: at < 4 ? 1 : 0,

@@ -96,7 +96,7 @@ export class EndedExecutions {
   private async retireOldest(tags: readonly string[], most: number, minAgeMs = 0): Promise<number> {
     let removed = 0;
     for (let at = 0; at < MOST_LOOKED_AT && removed < most; at += PAGE) {
-      // What was removed meanwhile has moved the rest up.
+      // Executions removed meanwhile have moved the rest up.
       const page = await this.oldest(tags, Math.max(0, at - removed));
       if (page.length === 0) break;
       for (const { id, tag } of page) {

@@ -20,7 +20,7 @@ const TYPES: readonly (readonly [ExecutionPart | undefined, string])[] = [
 /** A stop cancels as many nodes in one call. */
 const OPEN_LOOKED_AT = 200;
 
-/** What the server says when a script met data it could not use: `WRONGTYPE …`, or Lua's own error. */
+/** The server's message when a script met data it could not use: `WRONGTYPE …`, or Lua's own error. */
 const SCRIPT_FAULT = /WRONGTYPE|user_script/;
 
 /**

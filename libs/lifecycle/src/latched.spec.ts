@@ -26,7 +26,7 @@ const WORKER = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ';
 useLife((rig) => ({ valkey, life } = rig));
 afterEach(async () => latch());
 
-/** What every shard holds from here on, as LatchStore would copy it. */
+/** Puts the latches into every shard, as LatchStore would copy them. */
 async function latch(...latches: { scope: Scope; kind?: Latch['kind']; id?: string }[]): Promise<void> {
   version++;
   const items = latches.map(({ scope, kind = 'latch', id = 'lat_01HZZZZZZZZZZZZZZZZZZZZZZZ' }) => ({
@@ -211,7 +211,7 @@ describe('pause and resume', () => {
     expect(record).toMatchObject({ state: 'paused', frozen: true });
     expect(record.deadlineAt).toBeUndefined();
     expect(record.deadlineLeftMs).toBeGreaterThan(50_000);
-    // Who pauses it for itself keeps it paused when that latch goes, and no latch takes over a pause.
+    // A pause by its user stays when that latch goes, and no latch takes over a pause.
     expect(await life.executions.held()).toEqual([]);
     await life.executions.pause(id, { mode: 'freeze', actor: 'me', heldBy: 'lat_x' });
     expect(await life.executions.held()).toEqual([]);
@@ -321,7 +321,7 @@ describe('lost workers', () => {
     const kept = await life.workers.proof('wrk_proved');
     expect(kept).toEqual({ report: REPORT });
     expect(reportFor(kept, { pid: 1, pidStartTime: '1' })).toEqual(REPORT);
-    // What is known of some does not replace what is known of all.
+    // A proof about some agents does not replace one about all.
     await life.workers.saveProof('wrk_proved', REPORT, [{ pid: 1, startTime: '1' }]);
     expect(await life.workers.proof('wrk_proved')).toEqual(kept);
   });
@@ -428,7 +428,7 @@ describe('a submit that is refused leaves nothing in the server', () => {
     expect(staged).not.toHaveBeenCalled();
     expect(valkey.scripts.calls.get('commitExecution')).toBe(commits);
     expect(await keysOf(id)).toEqual([]);
-    // What does not start may be made all the same.
+    // An execution that does not start may be created all the same.
     expect(await life.executions.create(made, { ...options, start: false })).toEqual({ id, created: true });
     staged.mockClear();
     // Made before: nothing of it is staged again.

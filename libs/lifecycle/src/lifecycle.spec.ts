@@ -504,7 +504,7 @@ describe('R27 fencing and reports', () => {
     expect(await life.executions.get(id)).toMatchObject({
       state: 'stopping',
       reason: 'budget_exceeded',
-      // Who handed it in has not stopped it.
+      // The submitter has not stopped it.
       actor: 'belay',
       error: { code: 'BUDGET_EXCEEDED' },
     });

@@ -2,7 +2,7 @@ import type { AgentLogs, LogFile, LogLine, OutputSize } from '#libs/contracts';
 import { parseStored, type Valkey } from '#libs/valkey';
 import { textOf } from './decode';
 
-/** What the server keeps of one agent's output: the first lines and the last ones. */
+/** The bounds of one agent's output on the server: the first lines and the last ones. */
 export const LOG_LIMITS = {
   headLines: 200,
   headBytes: 64 * 1024,

@@ -8,7 +8,7 @@ const STEP = 2_000;
 
 type Labels = Readonly<Record<string, string>>;
 
-/** What the nodes of a spec are to a latch and to a selector, without repetition; of so many kinds, nothing. */
+/** The distinct kinds of nodes of a spec that a latch and a selector tell apart; nothing beyond a bound. */
 export interface NodeKinds {
   readonly kinds: readonly { readonly pool: string; readonly labels: Labels }[];
   /** Those of nodes that have some of their own, together with the execution's. */

@@ -1,6 +1,6 @@
 import { within } from '#libs/valkey';
 
-/** What went wrong in a phase: it took longer than its bound, or failed. */
+/** The trouble of a phase: it took longer than its bound, or failed. */
 export type PhaseTrouble = { readonly boundMs: number } | { readonly error: unknown };
 
 /**

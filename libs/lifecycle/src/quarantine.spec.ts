@@ -47,7 +47,7 @@ async function begin(...nodes: Parameters<typeof spec>[0]): Promise<{ id: string
   return { id, fences };
 }
 
-/** What is listed, once it is: notes of reads are not waited for. */
+/** The listed entries, once they are there: reads do not wait for their notes. */
 async function listed(count: number) {
   for (let i = 0; i < 1_000; i++) {
     const items = await valkey.quarantine.list();
@@ -213,7 +213,7 @@ describe('R31 what cannot be read', () => {
     await valkey.redis.hset(specs, 'a', 'no spec');
     const job = { agentId: agentIdOf(id, 0, 1), executionId: id, nodeId: 'a', attempt: 1 };
     await expect(life.agents.claim(job, WORKER, 'another')).rejects.toEqual(corruptAt(specs, 'not JSON'));
-    // What may hold secrets is told by its size alone.
+    // A field that may hold secrets is described by its size alone.
     const entry = (await valkey.quarantine.list()).find((one) => one.key === specs);
     expect(entry?.cut).toBe('(7 characters, not shown)');
   });

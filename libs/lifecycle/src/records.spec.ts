@@ -79,7 +79,7 @@ describe('R5 what records keep', () => {
     await life.executions.resume(id, 'bob');
     expect((await life.agents.get(job.agentId)).startedAt).toBe(started);
     expect((await life.executions.get(id)).startedAt).toBe(began);
-    // Who stopped it first, why, by which order.
+    // The record names the first stop: its actor, reason and order.
     await life.executions.stop(id, { reason: 'user_abort', actor: 'ann', note: 'enough', orderId: 'ord_1' });
     await tick();
     await life.executions.stop(id, { reason: 'killswitch', actor: 'bob', note: 'me too', orderId: 'ord_2' });

@@ -27,7 +27,7 @@ async function claim(job: DispatchEntry): Promise<Extract<Claim, { claimed: true
   return granted;
 }
 
-/** What became ready by it. */
+/** The entries that became ready by it. */
 async function run(job: DispatchEntry, outcome: AgentOutcome): Promise<DispatchEntry[]> {
   const { fence } = await claim(job);
   return [...(await life.agents.finish(fence, outcome)).entries];

@@ -17,8 +17,8 @@ const MOST = 100;
 const MOST_CHARS = 256 * 1024;
 
 /**
- * What agents of a node have said as events, oldest first (R28): the newest 100 of them at most, and 256 Ki characters,
- * out of the newest events of the execution. One that cannot be read is left out.
+ * Events of earlier agents of a node, oldest first (R28): the newest 100 of them at most, and 256 Ki characters, out of
+ * the newest events of the execution. One that cannot be read is left out.
  */
 export async function saidBefore(
   { redis, keys, quarantine }: Valkey,

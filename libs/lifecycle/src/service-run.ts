@@ -1,6 +1,6 @@
 import { BelayError, type WorkerState } from '#libs/contracts';
 
-/** What a long-lived service does when it starts and when it drains. */
+/** The steps of a long-lived service when it starts and when it drains. */
 export interface ServiceWork<T> {
   start(): Promise<void>;
   /** `started` is false when it never ran. */
@@ -48,7 +48,7 @@ export class ServiceRun<T> {
   }
 
   private async drainOnce(): Promise<T> {
-    // Visible at once to whoever asks; a start under way is let through first.
+    // The state changes at once; a start under way is finished first.
     if (this.current === 'running') this.current = 'draining';
     await this.starting?.catch(() => undefined);
     const started = this.current !== 'idle';

@@ -59,7 +59,7 @@ export async function stageExecution(
   for (const group of chunks(pieces)) await redis.hset(part('outs'), Object.fromEntries(group));
   for (const group of chunks(roots)) await redis.rpush(part('todo'), ...group);
   const end = redis.pipeline();
-  // What the lists began with goes: it is no node. By its value, so that a command sent twice takes no node.
+  // The list's first entry is a placeholder, not a node. By its value, so that a command sent twice takes no node.
   for (const name of ['order', 'todo'] as const) end.lrem(part(name), 1, '');
   for (const name of PARTS) end.pexpire(part(name), STAGING_MS);
   // Last of all: where it is, everything before it is.

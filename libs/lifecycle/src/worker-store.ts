@@ -19,7 +19,7 @@ export interface Leader {
   readonly startTime: string;
 }
 
-/** What was seen of a worker's processes by somebody else. */
+/** A proof about a worker's processes by another process. */
 export interface KeptProof {
   readonly report: StopReport;
   /** Absent: all of them, and the worker is gone. */
@@ -28,7 +28,7 @@ export interface KeptProof {
   readonly lastHeartbeatAt?: string;
 }
 
-/** What of a proof holds for one agent. */
+/** The part of a proof that holds for one agent. */
 export function reportFor(
   proof: KeptProof | undefined,
   { pid, pidStartTime }: Pick<AgentRecord, 'pid' | 'pidStartTime'>,
@@ -48,7 +48,7 @@ export interface Lease {
   readonly lengthMs: number;
 }
 
-/** What a heartbeat brings back. */
+/** The answer to a heartbeat. */
 export interface Heartbeat {
   readonly state: WorkerState;
   /** Valkey's clock, milliseconds. */
@@ -198,7 +198,7 @@ export class WorkerStore {
 
   /**
    * The proof that `saveProof` kept; undefined where nobody has seen them dead. A worker that renewed its lease after
-   * it was told dead was not dead: such a proof counts for nothing, whoever gave it.
+   * it was told dead was not dead: such a proof counts for nothing, by any process.
    */
   async proof(id: string): Promise<KeptProof | undefined> {
     const { redis, keys, quarantine } = this.valkey;

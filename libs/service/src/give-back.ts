@@ -1,4 +1,4 @@
-/** What a start has made so far: given back, the last first, when the rest of it fails. */
+/** The resources that a start has made so far: released in reverse order when the rest of it fails. */
 export class GiveBack {
   private readonly acts: (() => unknown)[] = [];
 

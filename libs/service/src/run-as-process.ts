@@ -11,9 +11,9 @@ export interface ProcessService {
   readonly log: ServiceLog;
   /** The overall deadline of a drain, from what begins it. Milliseconds. */
   readonly netMs: number;
-  /** What is said when it strikes. */
+  /** The message when it strikes. */
   readonly stuck: string;
-  /** What a drain is at. */
+  /** The drain's current phase. */
   readonly phases: Phases;
   /** From here on a stop is a drain. Resolves with what the parent is told. */
   start(): Promise<object>;

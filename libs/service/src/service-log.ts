@@ -4,7 +4,7 @@ export interface LogLine {
   (message: string): void;
 }
 
-/** What a service writes its log to: a pino logger is one, so is any object with these five methods. */
+/** A service's log: a pino logger is one, so is any object with these five methods. */
 export interface ServiceLog {
   readonly debug: LogLine;
   readonly info: LogLine;

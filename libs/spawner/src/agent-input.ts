@@ -10,7 +10,7 @@ import type { InputFile, ProcessHost } from './process';
 
 type Granted = Extract<Claim, { claimed: true }>;
 
-/** What an agent reads on its stdin: a text, or a file where that is too long to be kept in memory. */
+/** An agent's stdin: a text, or a file where that is too long to be kept in memory. */
 export type AgentInput = string | InputFile;
 
 /** Characters kept in memory. */
@@ -55,7 +55,7 @@ export async function gatherInput(
   }
 }
 
-/** What an attempt is to read, or why it could not be gathered. */
+/** An attempt's input, or why it could not be gathered. */
 export type PreparedInput =
   | { readonly ready: AgentInput; readonly error?: never }
   | { readonly ready?: never; readonly error: unknown };

@@ -24,7 +24,7 @@ export const LEASE_OVER: StopCause = {
   error: { code: 'FENCED', message: 'Its worker had been silent for too long, and did not start it.' },
 };
 
-/** What an agent said is left out when it is what cannot be stored; how it ended is not. */
+/** The outcome without the agent's own messages, for when they cannot be stored; how it ended stays. */
 export function withoutSayings(outcome: AgentOutcome, error: unknown): AgentOutcome {
   const { result: _, costUsd: __, ...rest } = outcome;
   if (outcome.state !== 'completed') return rest;
@@ -33,7 +33,7 @@ export function withoutSayings(outcome: AgentOutcome, error: unknown): AgentOutc
     ...rest,
     state: 'failed',
     reason: 'error',
-    error: { code: 'OUTCOME_INVALID', message: `What it reported could not be stored: ${why.slice(0, 200)}` },
+    error: { code: 'OUTCOME_INVALID', message: `Its report could not be stored: ${why.slice(0, 200)}` },
   };
 }
 
@@ -88,7 +88,7 @@ export function spawnFailed(error: unknown): AgentOutcome {
   return { state: 'failed', reason: 'error', error: { code, message } };
 }
 
-/** What the exit means. A process that had ended before any signal reached it ended by itself. */
+/** The meaning of the exit. A process that had ended before any signal reached it ended by itself. */
 export function outcomeOf(
   cause: StopCause | undefined,
   exit: ExitReport,

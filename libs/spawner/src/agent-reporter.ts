@@ -17,7 +17,7 @@ const EVENT_BYTES_EVER = 1024 * 1024;
 const EVENT_COST = 200;
 /** Events of one agent, a second and at once. Counted, not bytes. */
 const EVENT_RATE = { perSecond: 100, burst: 1_000 };
-/** What waits, and what one call of the script takes: it must not hold the server, whatever an agent says. */
+/** Bounds of the queue and of one script call: it must not hold the server, however much an agent writes. */
 const WAITING_BYTES = 256 * 1024;
 const BATCH_EVENTS = 100;
 const BATCH_BYTES = 64 * 1024;
@@ -28,7 +28,7 @@ const MAX_USD = 1e9;
 
 type Value = { readonly value: unknown; readonly bytes: number };
 
-/** What an agent says on fd 3, gathered and reported within its bounds. Costs add up here; the store keeps the total. */
+/** Gathers an agent's messages on fd 3 and reports them within its bounds. Costs add up here; the store keeps the total. */
 export class AgentReporter {
   costUsd = 0;
   result: unknown;

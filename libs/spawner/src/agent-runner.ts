@@ -54,7 +54,7 @@ export class AgentRunner {
   /** Claims a latch refused. */
   refused = 0;
 
-  /** What agents said and wrote beyond their bounds, since the start. */
+  /** Agents' output beyond their bounds, counted since the start. */
   readonly dropped: { -readonly [K in keyof Dropped]: Dropped[K] } = {};
 
   /** Attempts under way, from before their claim until their outcome is stored. */
@@ -231,7 +231,7 @@ export class AgentRunner {
       const announced = this.announce(slot, claim, process);
       const exit = await process.ended;
       slot.hasEnded();
-      // What is asked for from here on, while its end cannot be stored yet, did not end it.
+      // A stop that arrives from here on, while the end cannot be stored yet, did not cause it.
       const { cause: endedBy } = slot;
       // An end is refused before its start: however long the server is away, they are stored in this order (R43).
       await announced;
@@ -289,7 +289,7 @@ export class AgentRunner {
     return join(this.options.logDir, `${agentId}.log`);
   }
 
-  /** What attempts before this one said (R28). Where the server does not answer it is started without. */
+  /** Events of earlier attempts (R28). Where the server does not answer it is started without. */
   private async earlierEvents(
     { job, executionId }: AgentSlot,
     nodeId: string,
@@ -378,8 +378,9 @@ export class AgentRunner {
   }
 
   /**
-   * Whatever keeps the outcome from being stored, it is kept and tried again: the server away or full, a fault. Only a
-   * refusal, or our own end, gives it up. What cannot be stored as it is (a result no JSON can carry) is stored without.
+   * The outcome is kept and stored again later whatever the trouble: the server away or full, a fault. Only a refusal, or
+   * our own end, gives it up. An outcome that cannot be stored as it is (a result no JSON can carry) is stored without
+   * its messages.
    */
   private async finishPatiently(
     claim: Granted,

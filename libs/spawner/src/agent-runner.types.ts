@@ -28,7 +28,7 @@ export interface RunnerOptions {
   readonly leaseLeftMs?: () => number;
 }
 
-/** What an order learns about one agent. */
+/** An order's news of one agent. */
 export interface AgentEnded {
   readonly slot: AgentSlot;
   readonly fence: Fence;
@@ -44,7 +44,7 @@ export interface AgentEnded {
 
 export type Granted = Extract<Claim, { claimed: true }>;
 
-/** What became of freezing or thawing one tree. */
+/** The result of freezing or thawing one tree. */
 export interface HoldResult {
   readonly slot: AgentSlot;
   readonly frozen: boolean;

@@ -25,7 +25,7 @@ export interface ServedOrder {
   readonly afterMs: number;
 }
 
-/** What a claim tells about its agent. */
+/** The facts of an agent that its claim gives. */
 export interface GrantedClaim {
   readonly fence: Fence;
   readonly claimedAt: number;
@@ -66,7 +66,7 @@ export class AgentSlot implements AgentAddress {
   private ended = false;
   /** From here on a process may come into being at any moment. */
   private spawning = false;
-  /** Who waits to be let through by a thaw or a stop. */
+  /** Starts that wait for a thaw or a stop. */
   private gate: (() => void)[] = [];
   private begin: (process: AgentProcess | undefined) => void = () => undefined;
 
@@ -146,7 +146,7 @@ export class AgentSlot implements AgentAddress {
   stop(cause: StopCause, defaultGraceMs: number): void {
     if (this.ended) return;
     if (this.cause === undefined || (isAsked(cause) && !isAsked(this.cause))) this.cause = cause;
-    // Looked at before every start: whoever waits to hear of a process need not wait for the claim's answer.
+    // Checked before every start: a caller that waits for a process need not wait for the claim's answer.
     if (!this.spawning) this.begin(undefined);
     this.openGate();
     void this.process?.stop({

@@ -31,7 +31,7 @@ interface AgentFiles {
 
 /**
  * Removes log files of agents that are over: all of an execution that retention or a person has removed, and the oldest
- * ones when there are too many. Files of a live agent stay. Every worker of a folder sweeps it; twice is no harm.
+ * ones when there are too many. Files of a live agent stay. Every worker of a folder sweeps it; a sweep is idempotent.
  */
 export class LogSweeper implements OnModuleInit, OnModuleDestroy {
   private timer: NodeJS.Timeout | undefined;

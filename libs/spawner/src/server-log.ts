@@ -8,15 +8,18 @@ const GATHER_MS = 100;
 /** One call of the script: it must not hold the server, whatever an agent writes. */
 const BATCH_LINES = 200;
 const BATCH_BYTES = 64 * 1024;
-/** What one agent sends while it runs; a line costs more than its bytes. Its last lines are sent whatever came before. */
+/**
+ * The rate of one agent's output while it runs; a line costs more than its bytes. Its last lines are sent whatever came
+ * before.
+ */
 const RATE = { perSecond: 64 * 1024, burst: 512 * 1024 };
 const LINE_COST = 64;
-/** What waits to be sent is as much as the server keeps; it may be a little more before it is cut to that. */
+/** The queue of lines holds as much as the server keeps; it may grow a little beyond before it is cut. */
 const KEPT_LINES = LOG_LIMITS.headLines + LOG_LIMITS.tailLines;
 const KEPT_BYTES = LOG_LIMITS.headBytes + LOG_LIMITS.tailBytes;
 const SLACK = 1.25;
 
-/** Whose output it is, and where the whole of it goes. */
+/** The agent whose output it is, and the path of the whole of it. */
 export interface LogOwner {
   readonly executionId: string;
   readonly agentId: string;

@@ -5,7 +5,7 @@ import type { RunnerOptions } from './agent-runner.types';
 import { LogSweeper } from './log-sweeper';
 import { createProcessHost, type ProcessHost, type ProcessHostOptions } from './process';
 
-/** What the application decides: where processes live, and how an attempt's end is stored. */
+/** The application's choices: where processes live, and how an attempt's end is stored. */
 export interface SpawnerOptions {
   /** How it is made, or one that is made already. */
   readonly host: ProcessHostOptions | ProcessHost;

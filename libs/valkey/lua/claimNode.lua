@@ -1,5 +1,5 @@
 -- claimNode: the one act that lets an agent start. Checks worker, execution, node, attempt and latches, and gives the
--- fencing number. What a latch or a pause keeps back is parked: its next look is far off, and a release brings it forward.
+-- fencing number. An attempt held back by a latch or a pause is parked: its next look is far off; a release brings it forward.
 -- Repeatable: the same worker with the same token gets the same claim.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 node id · 5 agent id · 6 attempt · 7 worker id · 8 token

@@ -1,5 +1,5 @@
 -- commitExecution: makes a staged execution exist, and starts it when asked. Repeatable: the same id answers the same.
--- What it does not make exist it removes from the staging.
+-- A commit that creates nothing removes the staged keys.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 record fields as a JSON object of strings · 5 number of nodes
 --         · 6 start: 1 or 0 · 7 labels as a JSON array of "k=v"
@@ -15,7 +15,7 @@
 --!include admit
 local staged_key = exe_key .. ':staged'
 
--- What was staged for a commit that creates nothing goes at once: nobody else knows of it.
+-- The staging of a commit that creates nothing is removed at once: nobody else knows of it.
 local function unstage(answer)
   if redis.call('EXISTS', exe_key) == 0 then
     redis.call('UNLINK', staged_key)

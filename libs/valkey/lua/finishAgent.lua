@@ -93,7 +93,7 @@ if finish.lost then
   -- It may still run: every order for it, and every stop of the execution, has to say so until somebody proves it dead.
   redis.call('SADD', exe_key .. ':unproved', agent.id)
   redis.call('ZADD', key('unproved'), int(NOW), agent.id)
-  -- What a kill has to know of it outlives the execution's records.
+  -- A kill needs these facts after the execution's records have expired.
   redis.call('HSET', key('unproved:kept'), agent.id, cjson.encode({
     id = agent.id, executionId = EXE, nodeId = node_id, state = agent.state, reason = finish.reason, version = agent.version,
     epoch = agent.epoch, attempt = agent.attempt, owner = agent.owner, pool = agent.pool, labels = agent.labels, born = agent.born,

@@ -1,5 +1,5 @@
--- pauseExecution: running → paused: nothing of it starts, and its deadline stands still. What runs goes on (drain), or
--- is frozen by an order of its own (freeze). Repeatable; freezing one that is paused is allowed.
+-- pauseExecution: running → paused: no node of it starts, and its deadline stands still. Running agents go on (drain),
+-- or an order of their own freezes them (freeze). Repeatable; freezing a paused execution is allowed.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 mode: drain or freeze · 5 actor · 6 note or ''
 --         · 7 the latch that pauses it, or '': its release resumes what it paused. One that is engaged no more pauses nothing
@@ -21,7 +21,7 @@ if held_by ~= '' then
   if not engaged then return cjson.encode({ state = state }) end
 end
 if state == 'paused' then
-  -- Who pauses it for itself keeps it paused when the latch that paused it goes; a latch takes over nobody's pause.
+  -- A pause by its user stays when the latch that paused it first goes; a latch takes over nobody's pause.
   if held_by == '' then redis.call('HDEL', exe_key, 'heldBy') else return cjson.encode({ state = state }) end
 end
 if ARGV[4] == 'freeze' and not field('frozen') then

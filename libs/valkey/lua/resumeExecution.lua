@@ -42,6 +42,6 @@ if left then
   redis.call('HDEL', exe_key, 'deadlineLeftMs')
   set_deadline(left)
 end
--- What was parked is handed over by advanceExecution, in bounded steps.
+-- advanceExecution hands parked attempts over, in bounded steps.
 keep_advancing()
 return cjson.encode({ state = 'running', wasFrozen = frozen ~= nil and released == '' })

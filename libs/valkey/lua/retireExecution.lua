@@ -7,7 +7,7 @@
 --!include base
 --!include parts
 local id, exe_key = ARGV[2], KEYS[1]
--- What ended is in this index until it is retried or removed.
+-- An ended execution stays in this index until it is retried or removed.
 if not redis.call('ZSCORE', key('expiry'), id) or redis.call('SCARD', exe_key .. ':unproved') > 0 then return 0 end
 local idem = redis.call('HGET', exe_key, 'idempotencyKey')
 if idem and redis.call('GET', key('idem:' .. idem)) == id then redis.call('UNLINK', key('idem:' .. idem)) end

@@ -1,6 +1,6 @@
 -- takeTurn: one process at a time does a background job in a slot's keys. The holder renews; another takes over once the
--- time has run out, with the next fencing number. What is done under it must be repeatable all the same: a holder that
--- slept does not know. Repeatable.
+-- time has run out, with the next fencing number. Work under the lock must be idempotent all the same: a suspended
+-- holder does not know that it lost the lock. Repeatable.
 -- KEYS[1] the turn
 -- ARGV    1 tag · 2 job · 3 owner · 4 how long it holds, milliseconds; 0 gives it back
 -- Returns { held, fence }

@@ -131,7 +131,7 @@ function clusterOptions(address: ValkeyAddress, role: ConnectionRole): StateOpti
 class StateCluster extends Cluster {
   override sendCommand(...args: Parameters<Cluster['sendCommand']>): unknown {
     const [command] = args;
-    // What it finds the Cluster out with.
+    // The commands by which it discovers the Cluster.
     if (this.status === 'ready' || this.status === 'wait' || command.name === 'cluster')
       return super.sendCommand(...args);
     command.reject(new Error('Connection is closed.'));
@@ -139,7 +139,7 @@ class StateCluster extends Cluster {
   }
 }
 
-/** What a node of a Cluster said, where there is one: the Cluster's own error hides a wrong password. */
+/** The error of a Cluster's node, where there is one: the Cluster's own error hides a wrong password. */
 function causeOf(error: Error & { lastNodeError?: Error }): string {
   return error.lastNodeError?.message ?? error.message;
 }

@@ -64,7 +64,7 @@ export class Keyspace {
     return `${this.order(orderId)}:missing`;
   }
 
-  /** What a worker has yet to do for orders: one "order agent" each. */
+  /** A worker's targets that it has yet to deal with: one "order agent" each. */
   ownTargets(workerId: string): string {
     return `${this.worker(workerId)}:targets`;
   }

@@ -28,7 +28,7 @@ const FIRST_WAIT_MS = 20;
 const LONGEST_WAIT_MS = 500;
 
 /**
- * What can be repeated is repeated while the server is away for a moment; any other fault is the caller's. The last
+ * Repeats `act` while its error is transient (the server is away); any other error is thrown. The last
  * fault is thrown once `patienceMs` have passed, or `isOver` says that no answer can come any more.
  */
 export async function patiently<T>(

@@ -15,7 +15,7 @@ const LOOKED_AT = 50;
 /** The same finding of this process is not sent again for so long. Milliseconds. */
 const QUIET_MS = 5_000;
 
-/** What of a record may be shown: its beginning, without tokens and control characters. */
+/** The part of a record that may be shown: its beginning, without tokens and control characters. */
 export function cutOf(key: string, text: string): string {
   if (SECRET.test(key)) return `(${text.length} characters, not shown)`;
   const shown = text
@@ -73,7 +73,7 @@ export const isCorrupt = (error: unknown): error is BelayError =>
 /** The server's own word for a key that holds something else than it should. */
 const WRONG_TYPE = /^WRONGTYPE/;
 
-/** What the sweeps of one slot leave alone. */
+/** The records that the sweeps of one slot leave alone. */
 export interface Held {
   readonly size: number;
   /** Of an execution: nothing gets on with it. */
@@ -82,10 +82,10 @@ export interface Held {
 }
 
 /**
- * Corrupt records, set aside (R31): the record stays where it is, since a person may mend it and nobody can tell what
- * of it is still true; an entry beside it says where it is and what is wrong. The sweeps leave listed ones alone. An
- * entry goes when its record was changed or is gone: it is read, and judged, anew. What stops processes never asks
- * here: a worker kills what it runs whatever became of the record.
+ * Corrupt records, set aside (R31): the record stays where it is, since a person may mend it and nobody can tell what of
+ * it is still true; an entry beside it says where it is and what is wrong. The sweeps leave listed ones alone. An entry
+ * goes when its record was changed or is gone: it is read, and judged, anew. Stopping processes never depends on it: a
+ * worker kills its agents whatever became of the record.
  */
 export class Quarantine {
   private readonly sent = new Recent<true>(QUIET_MS, MOST);
@@ -132,7 +132,7 @@ export class Quarantine {
     }
   }
 
-  /** What could be read; what is corrupt is listed and left out. */
+  /** The readable records; corrupt ones are listed and left out. */
   async readable<T>(key: string, act: () => Promise<T>): Promise<T | undefined> {
     try {
       return await this.reading(key, act);

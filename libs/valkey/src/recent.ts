@@ -1,4 +1,4 @@
-/** What this process stored lately, by id, so that it can be stored again should a failover have lost it. */
+/** This process's latest writes, by id, so that they can be stored again should a failover have lost them. */
 export class Recent<T> {
   private readonly items = new Map<string, { readonly item: T; readonly until: number }>();
 

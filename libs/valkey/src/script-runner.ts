@@ -5,7 +5,7 @@ import { isPassing, patiently, refusalOf, withoutCommand } from './passing';
 import { readScriptSources, type ScriptName } from './scripts/sources';
 import { nodesOf } from './topology';
 
-/** What a script answered: a JSON object; `refused` carries the code when it changed nothing. */
+/** A script's answer: a JSON object; `refused` carries the code when it changed nothing. */
 export interface ScriptReply {
   readonly refused?: string;
   readonly [field: string]: unknown;

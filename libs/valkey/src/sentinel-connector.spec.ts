@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net';
 import { Connections } from './connection';
 import { startThrowawayServer, type ThrowawayServer } from './local-server';
 
-/** What a connection needs of a sentinel, with everything a test wants to hold open. */
+/** A sentinel that answers a connection's commands, each as late as a test wants. */
 class FakeSentinel {
   /** While it is set, nobody is told where the primary is. */
   held: Promise<void> | undefined;

@@ -5,7 +5,7 @@ import type { Redis } from 'ioredis';
 const PING_MS = 5_000;
 
 /**
- * Pub/sub on one connection. Messages are hints: whoever needs the truth reads it after every `subscribed$`, which
+ * Pub/sub on one connection. Messages are hints: a consumer reads the truth from the store after every `subscribed$`, which
  * fires on the first subscription and again after each reconnect, since what was published meanwhile is gone.
  */
 export class Subscriber {
@@ -50,7 +50,7 @@ export class Subscriber {
     });
   }
 
-  /** Ends both streams. The connection belongs to whoever made it. */
+  /** Ends both streams. The caller closes the connection. */
   stop(): void {
     clearInterval(this.pinging);
     this.messages.complete();

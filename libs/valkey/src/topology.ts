@@ -25,7 +25,7 @@ export function nodesOf(server: Server): readonly Redis[] {
 
 /**
  * Fires when another server may answer for one of `keys` than before, or the same after a loss: after each reconnect,
- * and on a Cluster when a node is gone or a slot has another primary. What was written last may be lost then.
+ * and on a Cluster when a node is gone or a slot has another primary. The last writes may be lost then.
  */
 export function renewalsOf(server: Server, keys: readonly string[]): Observable<void> {
   return new Observable((subscriber) => {

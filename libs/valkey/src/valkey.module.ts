@@ -100,7 +100,7 @@ export class Valkey implements OnApplicationShutdown {
 /** Gives `Valkey` to every module of the application. */
 @Module({})
 export class ValkeyModule {
-  /** One that is open already, and closed by whoever opened it. */
+  /** One that is open already; its opener closes it. */
   static of(valkey: Valkey): DynamicModule {
     return {
       module: ValkeyModule,

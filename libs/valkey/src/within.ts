@@ -1,4 +1,4 @@
-/** What `work` resolves with, or undefined once `ms` have passed; then its rejection is nobody's any more. */
+/** Resolves with the result of `work`, or undefined once `ms` have passed; a later rejection of `work` is ignored. */
 export async function within<T>(work: Promise<T>, ms: number): Promise<T | undefined> {
   let timer: NodeJS.Timeout | undefined;
   const limit = new Promise<undefined>((resolve) => {

@@ -6,7 +6,7 @@ import { LeaseKeeper } from './lease-keeper';
 const BEAT: Heartbeat = { state: 'running', now: 0, ordersHead: '0-0' };
 const FENCE_MS = 1_000;
 
-/** What happened to a keeper, in order. */
+/** A keeper's events, in order. */
 let seen: string[];
 /** From when the guardian counts; monotonic. */
 let armed: number[];

@@ -98,7 +98,7 @@ export class OrphanReconciler {
     return performance.now() - (this.missing.get(id) ?? Number.POSITIVE_INFINITY) > this.lostAfterMs;
   }
 
-  /** What was claimed here and is not ours by the record any more, as the claim was lost: it may be running elsewhere. */
+  /** Stops attempts claimed here whose record names another owner, as the claim was lost: they may be running elsewhere. */
   private async stopStrays(
     claimed: readonly AgentSlot[],
     owned: ReadonlySet<string>,

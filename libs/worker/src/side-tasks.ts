@@ -1,6 +1,6 @@
 import { Subject, type Observable } from 'rxjs';
 
-/** What a worker does beside its heartbeat. */
+/** A worker's task beside its heartbeat. */
 export interface SideTask {
   readonly name: string;
   /** One run. It must be repeatable, since a run past its limit is left behind and the next one begins. */

@@ -12,7 +12,7 @@ const KINDS: readonly { kind: IdKind; prefix: string; test: (id: string) => bool
   { kind: 'latch', prefix: 'lat_', test: isLatchId, example: 'lat_ and 26 characters' },
 ];
 
-/** What kind of thing a whole id names; undefined when it is not one. */
+/** The kind of thing that a whole id names; undefined when it is not an id. */
 export function kindOf(id: string): IdKind | undefined {
   return KINDS.find(({ test }) => test(id))?.kind;
 }

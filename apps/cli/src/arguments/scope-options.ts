@@ -4,7 +4,7 @@ import { UsageError } from '../exit-codes';
 import type { Session } from '../session/session';
 import { requireId, resolveExecutionId } from './resolve-id';
 
-/** Whom a command is for; exactly one is given. */
+/** The target of a command; exactly one option is given. */
 export interface ScopeOptions {
   readonly all?: boolean;
   readonly pool?: string;

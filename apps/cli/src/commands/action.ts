@@ -1,7 +1,7 @@
 import type { ExitCode } from '../exit-codes';
 import type { Session } from '../session/session';
 
-/** What a command does with its session, arguments and options; it answers an exit code, or nothing for 0. */
+/** A command's action: it gets the session, the arguments and the options, and answers an exit code, or nothing for 0. */
 export type Action<A extends unknown[]> = (session: Session, ...args: A) => Promise<ExitCode | void>;
 
 /** Makes a commander action of one: opens the session and keeps the exit code. */

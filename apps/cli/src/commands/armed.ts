@@ -50,7 +50,7 @@ function describeGuard({ afterMs, containment, running }: ArmedAnswer): string[]
   ];
 }
 
-/** What to do about a worker that is not armed. */
+/** Advice about a worker that is not armed. */
 export function adviceFor({ workerId, guardian }: ArmedAnswer): string {
   return guardian === false
     ? 'its worker starts another guardian; ask again, and restart the worker where it stays so'

@@ -20,7 +20,10 @@ export function addClose(program: Command, bind: Bind): void {
     .action(
       bind(async (session, given: string, options: CloseOptions) => {
         const orderId = requireId(given, 'order');
-        const note = requireNote(options.note, 'What no evidence confirms, a person has to answer for.');
+        const note = requireNote(
+          options.note,
+          'A person has to answer for targets that no evidence confirms.',
+        );
         await closeAndShow(session, orderId, note, options);
       }),
     );

@@ -2,7 +2,7 @@ import { isWide, type Scope } from '#libs/contracts';
 import { UsageError } from '../exit-codes';
 import type { Session } from '../session/session';
 
-/** What a person types before everything is killed; what is less takes a yes. */
+/** The words a person types before everything is killed; a smaller scope takes a yes. */
 const KILL_ALL = 'kill all';
 
 /** A kill that a person is asked about. */
@@ -10,9 +10,12 @@ export interface KillQuestion {
   readonly scope: Scope;
   /** `of the fleet`, `of this machine` */
   readonly whose: string;
-  /** What would be hit, in words, and whether it is certain to be one thing. Looked up only where there is a question. */
+  /**
+   * The agents that would be hit, in words, and whether they are certain to be one thing. Looked up only where there is a
+   * question.
+   */
   readonly weigh: () => Promise<{ readonly what: string; readonly isOne: boolean }>;
-  /** What keeps new work from starting, as the rest of the sentence; empty where nothing does. */
+  /** The latch that keeps new work from starting, as the rest of the sentence; empty when there is none. */
   readonly latch: string;
 }
 

@@ -114,7 +114,7 @@ function toQuestion(workers: readonly LocalWorker[], scope: Scope): Parameters<t
     weigh: async () => {
       const size = sizeOfPlan({ targets: seenIn(workers, scope), executions: [] });
       const seen = `${size} seen on ${count(workers.length, 'worker')} of this machine`;
-      // What is seen may be too little: it is never certain to be one.
+      // The agents seen here may be fewer than those that run: the count is never certain to be one.
       return {
         what: isKnownToWorkers(scope) ? `what is in ${describeScope(scope)} of ${seen}` : seen,
         isOne: false,

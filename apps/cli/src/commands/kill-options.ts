@@ -1,6 +1,6 @@
 import type { ScopeOptions } from '../arguments/scope-options';
 
-/** What `belay kill` takes. */
+/** The options of `belay kill`. */
 export interface KillOptions extends ScopeOptions {
   readonly local?: boolean;
   readonly dryRun?: boolean;

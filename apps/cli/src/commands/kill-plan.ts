@@ -10,7 +10,7 @@ const PLAN_SHOWN = 50;
 export interface PlannedAct {
   /** `killing`, `freezing`. */
   readonly doing: string;
-  /** What becomes of whole executions: `stop`, `pause`. */
+  /** The verb for whole executions: `stop`, `pause`. */
   readonly executions: string;
   /** `nothing was killed: this was a dry run` */
   readonly done: string;
@@ -18,7 +18,7 @@ export interface PlannedAct {
   readonly latch: string;
 }
 
-/** Who would be hit, for people. */
+/** The targets of a planned act, for people. */
 export function renderPlan(plan: KillPlan, scope: Scope, act: PlannedAct): string[] {
   const workers = new Set(plan.targets.map(({ workerId }) => workerId)).size;
   const lines = plan.targets

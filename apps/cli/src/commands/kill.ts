@@ -68,7 +68,10 @@ async function toRequest(session: Session, options: KillOptions): Promise<KillRe
   return { scope, ...toStopRequest(options), ...(options.latch ? {} : { latch: false }) };
 }
 
-/** What the server does where nothing is said of a latch: an execution or an agent that ended starts nothing. */
+/**
+ * The server's default when the request says nothing of a latch: no latch for an execution or an agent, as an ended one
+ * starts nothing.
+ */
 function isLatched({ scope, latch }: KillRequest): boolean {
   return latch !== false && isWide(scope);
 }

@@ -42,7 +42,7 @@ async function engage(session: Session, request: LatchRequest): Promise<Latch> {
   return latch;
 }
 
-/** Whom a kill of the same scope would reach is what runs in it now. */
+/** A latch's plan is that of a kill of the same scope: the agents that run in it now. */
 async function showPlan(session: Session, { scope }: LatchRequest): Promise<KillPlan> {
   const plan = await session.client.planKill({ scope });
   const { targets, warning } = plan;

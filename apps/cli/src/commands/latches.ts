@@ -57,14 +57,14 @@ export function renderLatches(
 async function workersGone(client: BelayClient, latches: readonly Latch[]): Promise<Set<string>> {
   const named = latches.flatMap(({ scope }) => (scope.type === 'worker' ? [scope.workerId] : []));
   if (named.length === 0) return new Set();
-  // What only adds to the list must not cost it.
+  // The list is shown even when the request for workers fails: they only add to it.
   const { items } = await client.workers().catch(() => ({ items: undefined }));
   if (items === undefined) return new Set();
   const living = new Set(items.filter(({ state }) => state !== 'stopped').map(({ id }) => id));
   return new Set(named.filter((id) => !living.has(id)));
 }
 
-/** What the kinds in the table mean, and what ends them. */
+/** A legend: the kinds in the table and the command that ends each. */
 function legendOf(latches: readonly Latch[]): string[] {
   const has = (kind: Latch['kind']): boolean => latches.some((latch) => latch.kind === kind);
   return [

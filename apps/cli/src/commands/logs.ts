@@ -41,7 +41,7 @@ async function printAll(session: Session, agentId: string): Promise<void> {
   const { file, skipped } = logs;
   const told = (of: keyof OutputSize): number =>
     logs.lines.reduce((sum, line) => sum + (line.skipped?.[of] ?? 0), 0);
-  // What is missing after the last line has no line to be told with.
+  // Lines missing after the last one have no later line that could report them.
   if (skipped.lines > told('lines'))
     printer.gap({ lines: skipped.lines - told('lines'), bytes: skipped.bytes - told('bytes') }, file);
   if (skipped.lines > 0) session.note(describeFile(logs.total, file));
@@ -91,7 +91,7 @@ class LinePrinter {
     if (!this.#isOpen) session.write('\n');
   }
 
-  /** What follows on a terminal begins a line of its own. */
+  /** Ends the line, so that later output to a terminal begins on its own. */
   end(): void {
     if (this.#isOpen && this.session.process.stdout.isTTY) this.session.write('\n');
     this.#isOpen = false;

@@ -7,14 +7,14 @@ import { waitForProof, type ProofWait, type WaitOptions } from './wait-for-proof
 
 /** An act that is proved by a receipt. */
 export interface ProvedAct<T> {
-  /** What is shown while it lasts: `freezing pool gpu`. */
+  /** The text shown while the act lasts: `freezing pool gpu`. */
   readonly what: string;
   readonly ask: (wait: ProofWait) => Promise<T>;
   /** Absent where there was nothing to prove. */
   readonly receiptOf: (answer: T) => Receipt | undefined;
   /** Lines before the receipt. */
   readonly head?: (answer: T) => readonly string[];
-  /** What comes next, for a person. */
+  /** The next steps, for a person. */
   readonly hints?: (answer: T) => readonly string[];
   /** Said when Ctrl-C ends the wait; `stored` where an answer has shown that the order is. */
   readonly whenLeft: (stored: { readonly orderId?: string } | undefined) => string;

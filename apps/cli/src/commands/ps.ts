@@ -46,7 +46,8 @@ export function addPs(program: Command, bind: Bind): void {
               limit,
             }),
         );
-        // Those that run nothing first come to a person's mind; a long list is not looked through for the rest.
+        // Only executions without a live agent are looked up, and a long list not at all: these are the ones a person
+        // wonders about.
         const stuck = items.filter((item) => isWaiting(item) && item.live === 0).slice(0, EXPLAINED);
         const waiting = await findWaiting(session.client, stuck).catch(() => new Map<string, Waiting[]>());
         if (session.isJson)

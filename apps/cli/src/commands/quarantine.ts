@@ -16,7 +16,7 @@ export function addQuarantine(program: Command, bind: Bind): void {
         if (items.length === 0) return session.note('Every record that was looked at can be read.');
         session.print(renderQuarantine(items, session.width));
         session.note('Mend or remove the record in Valkey; it is looked at again by itself within seconds.');
-        session.note('What runs there can be ended all the same: belay kill --execution ID');
+        session.note('Agents of such an execution can still be ended: belay kill --execution ID');
       }),
     );
 }

@@ -65,7 +65,10 @@ export function toStopRequest(options: Omit<StopOptions, 'wait'>): StopRequest {
   };
 }
 
-/** What ends its agents without an orchestrator. An abbreviation is looked up by an orchestrator: there the id must be whole. */
+/**
+ * The command that ends an execution's agents without an orchestrator. An abbreviation is looked up by an orchestrator:
+ * there the id must be whole.
+ */
 function localStop(given: string): string {
   return `belay kill --local --execution ${isExecutionId(given) ? given : 'WHOLE_ID'}`;
 }

@@ -11,7 +11,7 @@ const REDRAW_MS = 250;
 const TELL_AFTER_MS = 2_000;
 const BY_ORCHESTRATOR = 'at most for the limit of the orchestrator (BELAY_PROOF_LIMIT_MS, 30 s unless set)';
 
-/** What an act is given while it is waited for. */
+/** The options of a wait for proof. */
 export interface ProofWait {
   readonly signal: AbortSignal;
   /** To be called when an answer has shown that the order is stored; until then nothing says that it is. */

@@ -1,7 +1,7 @@
 import { BelayError, isBelayError } from '#libs/contracts';
 
 /**
- * The error of a stop that nobody took, or may not have taken, with what works then: whoever types a kill must not have
+ * The error of a stop that nobody took, or may not have taken, with what works then: a person who types a kill must not have
  * to look that up. `local` is the command for each machine; other errors are as they were.
  */
 export function withWayOut(error: unknown, local: string): unknown {

@@ -14,7 +14,7 @@ import { checkQuarantine } from './check-quarantine';
 const LOST_MS = 3_600_000;
 const LOST_SHOWN = 5;
 
-/** What the orchestrator told; the workers are undefined where it could not say. */
+/** The orchestrator's answer; the workers are undefined where it could not list them. */
 interface Told {
   readonly checks: Check[];
   readonly workers: readonly WorkerRecord[] | undefined;
@@ -109,13 +109,13 @@ function checkLost(workers: readonly WorkerRecord[], now: number): Check[] {
   });
 }
 
-/** Which pools are served now: a node of any other pool waits. */
+/** The pools that are served now: a node of any other pool waits. */
 export function checkPools(workers: readonly WorkerRecord[]): Check[] {
   const pools = [...poolsOf(workers)].map(([pool, n]) => `${pool} (${count(n, 'worker')})`);
   return pools.length === 0 ? [] : [ok('pools', `served: ${pools.join(', ')}`)];
 }
 
-/** A latch is no fault, but whoever wonders why nothing starts has to be told of it. */
+/** A latch is no fault, but it explains why nothing starts. */
 export function checkLatches(latches: readonly Latch[]): Check {
   if (latches.length === 0) return ok('latches', 'none engaged');
   const freezes = latches.filter(({ kind }) => kind === 'freeze').length;

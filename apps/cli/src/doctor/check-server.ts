@@ -70,7 +70,7 @@ export function describeLook(look: LocalServerLook): Check | undefined {
   }
 }
 
-/** What would be started: nothing runs here now. */
+/** The server that `belay up` would start: none runs here now. */
 async function checkPrograms(env: NodeJS.ProcessEnv, dataDir: DataDir): Promise<Check> {
   const none = 'none runs here; belay up starts';
   for (const program of PROGRAMS) {

@@ -3,7 +3,7 @@ export interface Check {
   readonly name: string;
   readonly result: 'ok' | 'warn' | 'fail';
   readonly message: string;
-  /** What to do about it; absent where nothing is. */
+  /** The advice, if any. */
   readonly advice?: string;
 }
 

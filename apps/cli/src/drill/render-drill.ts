@@ -7,7 +7,7 @@ import type { TimedCanary, TimedDrill } from './drill-latency';
 const INDENT = ' '.repeat(8);
 const NAME_WIDTH = 11;
 
-/** What each worker showed, why where it did not pass and what to do, and the sum of it. */
+/** Each worker's drill: its result, why it did not pass and what to do; then the totals. */
 export function renderDrills(results: readonly TimedDrill[], style: Style): string[] {
   const passed = results.filter((result) => result.passed).length;
   return [

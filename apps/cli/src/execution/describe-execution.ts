@@ -9,7 +9,7 @@ import { runtimeOf } from './execution-table';
 /** Rows of nodes before the rest is counted. */
 const NODES_SHOWN = 40;
 const AGENTS_SHOWN = 20;
-/** What a person looks for first stands first. */
+/** States in the order in which a person looks for them. */
 const ORDER: readonly NodeState[] = [
   'failed',
   'running',
@@ -147,7 +147,7 @@ export function describeAgent(agent: AgentRecord, style: Style, now: number): st
   return lines;
 }
 
-/** Whatever a bound kept from being stored. */
+/** The output and events that a bound kept from being stored. */
 export function describeDropped({ events, progress, checkpoints, lines, bytes }: Dropped): string {
   const counts = [
     [events, 'events'],

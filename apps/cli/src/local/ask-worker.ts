@@ -29,7 +29,7 @@ export async function askWorker(
     return await Promise.race([answer, watch]);
   } finally {
     ended.abort();
-    // Whichever lost the race is cut off, and its error is nobody's.
+    // The loser of the race is cut off and its error is ignored.
     await Promise.allSettled([answer, watch]);
     signal.throwIfAborted();
   }

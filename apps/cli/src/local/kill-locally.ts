@@ -13,11 +13,11 @@ export interface UnreachedWorker {
   readonly why: string;
   /** Its process, while that lives. */
   readonly pid?: number;
-  /** What of its agents can be seen to run, after the others have answered. */
+  /** The worker's agents that can be seen to run after the others have answered. */
   readonly agents: readonly LocalAgent[];
 }
 
-/** What came of a kill without the server. */
+/** The outcome of a kill without the server. */
 export interface LocalKill {
   /** True only when every worker of this machine that the scope may reach answered with every target confirmed. */
   readonly complete: boolean;
@@ -27,7 +27,10 @@ export interface LocalKill {
   readonly unreached: readonly UnreachedWorker[];
 }
 
-/** Whom a scope may reach: a worker holds itself when it is asked for any worker, so another's name is not for it. */
+/**
+ * The workers that a scope may reach: a worker holds itself when it is asked for any worker, so another's name is not for
+ * it.
+ */
 export function workersInScope(workers: readonly LocalWorker[], scope: Scope): LocalWorker[] {
   return workers.filter(({ id }) => scope.type !== 'worker' || scope.workerId === id);
 }

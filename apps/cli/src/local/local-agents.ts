@@ -11,8 +11,8 @@ export interface LocalAgent {
 }
 
 /**
- * Agents of these workers with processes that can be seen to live. What cleared its environment or belongs to another
- * user is not seen, and a pool and labels are known to the worker alone: those scopes get every agent.
+ * Agents of these workers with processes that can be seen to live. An agent that cleared its environment or belongs to
+ * another user is not seen. Only the worker knows a pool and labels: those scopes get every agent.
  */
 export function findLocalAgents(workerIds: readonly string[], scope: Scope): LocalAgent[] {
   if (workerIds.length === 0) return [];

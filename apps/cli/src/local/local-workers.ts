@@ -21,14 +21,14 @@ export interface LocalWorker {
   readonly isElsewhere?: true;
 }
 
-/** What a worker writes about itself below `hosts/`, as far as it is read here. */
+/** A worker's record of itself below `hosts/`, as far as it is read here. */
 interface HostRecord {
   readonly owner?: { readonly pid?: unknown; readonly startTime?: unknown; readonly bootId?: unknown };
   readonly place?: { readonly machineId?: unknown; readonly pidNamespace?: unknown };
 }
 
 /**
- * Those that live or may have left something to end. A socket that nobody listens on and that has no record is what a
+ * Workers that live or may have left processes to end. A socket that nobody listens on and that has no record is what a
  * worker left whose trees were seen dead: it is removed.
  */
 export async function livingWorkers(workers: readonly LocalWorker[]): Promise<LocalWorker[]> {
@@ -119,7 +119,7 @@ function isOfAnotherMachine(place: HostRecord['place']): boolean {
   return place !== undefined && readText('/etc/machine-id')?.trim() !== place.machineId;
 }
 
-/** Nothing outlives a boot. What cannot be read may be of this one. */
+/** Nothing outlives a boot. An unreadable record may be of this boot. */
 function isOfThisBoot(owner: HostRecord['owner']): boolean {
   const bootId = readText('/proc/sys/kernel/random/boot_id')?.trim();
   return typeof owner?.bootId !== 'string' || bootId === undefined || owner.bootId === bootId;

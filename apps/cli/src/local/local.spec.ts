@@ -255,7 +255,7 @@ describe('workers of this machine', () => {
       { id: B, socket: socketOf(B), isOpen: false },
     ]);
     expect(findLocalWorkers(join(dataDir, 'absent'))).toEqual([]);
-    // What cannot be read may be of a worker that left something.
+    // An unreadable record may be of a worker that left processes.
     writeFileSync(join(dataDir, 'hosts', `${A}.json`), 'half');
     expect(findLocalWorkers(dataDir)[0]).toMatchObject({ id: A, isOpen: true });
   });

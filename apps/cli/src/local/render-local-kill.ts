@@ -58,7 +58,7 @@ function renderUnreached({ workerId, why, pid, agents }: UnreachedWorker, style:
 
 function renderVerdict(kill: LocalKill, targets: readonly TargetReceipt[], style: Style): string {
   const { complete, unreached, workers } = kill;
-  // Whose record is gone was seen dead with all it had.
+  // A worker's record is removed once the worker and its trees were seen dead.
   if (complete && workers.length === 0)
     return `${style.good('complete')}: no worker lives here, and those that did left nothing`;
   if (complete) {
@@ -76,7 +76,7 @@ function renderVerdict(kill: LocalKill, targets: readonly TargetReceipt[], style
   return `${style.bad('incomplete')}: ${parts.join(', ')}. It may be asked again: what is dead stays dead`;
 }
 
-/** What keeps new work from starting there, or that nothing does. */
+/** The latch that keeps new work from starting there, or that there is none. */
 function renderHolding({ workers }: LocalKill): string[] {
   const holding = workers.filter((worker) => worker.holding).map(({ workerId }) => workerId);
   if (holding.length === 0)

@@ -23,7 +23,7 @@ export interface EndedNode {
 const REMEMBERED = 5;
 
 /**
- * What a watcher knows of an execution. Counts and cost come from the record, which is exact; names come from
+ * A watcher's knowledge of an execution. Counts and cost come from the record, which is exact; names come from
  * events, which may be replayed from before the record was read: applying one twice changes nothing.
  */
 export class ExecutionProgress {
@@ -63,7 +63,7 @@ export class ExecutionProgress {
     return ended;
   }
 
-  /** What the server's clock shows when this machine's shows `now`. */
+  /** The server's clock when this machine's shows `now`. */
   toServerTime(now: number): number {
     return now - (this.skewMs ?? 0);
   }

@@ -3,7 +3,7 @@ import { cleanText } from '../text/clean-text';
 import { formatTime } from '../text/format';
 import { describeScope } from './describe-scope';
 
-/** What a latch or a freeze holds and the command that ends it; or, of a released one, who released it and why. */
+/** A latch or a freeze: its scope and the command that ends it; if released, by whom and why. */
 export function describeLatch(latch: Latch): string[] {
   if (latch.releasedAt !== undefined) return [describeRelease(latch)];
   const head = `${latch.kind} ${latch.id} holds ${describeScope(latch.scope)}`;

@@ -83,13 +83,13 @@ function renderVerdict(receipt: Receipt, style: Style): string[] {
   return [`${style.bad('incomplete')}: ${what}`, ...renderOutlook(receipt)];
 }
 
-/** What the proofs rest on. */
+/** The grade of a proof, as the end of a sentence. */
 export function describeGrade(grade: Receipt['grade']): string {
   if (grade === undefined) return '';
   return grade === 'kernel' ? ', proved by the kernel' : ', proved by marks only, which an agent can strip';
 }
 
-/** What two freezes hold goes on after the second thaw: a thaw that is done need not move anything. */
+/** An agent under two freezes runs again after the second thaw, so a complete thaw may have moved nothing. */
 function renderStillHeld({ order, totals }: Receipt): string[] {
   if (order.kind !== 'thaw' || totals.frozen === 0) return [];
   const held = `${count(totals.frozen, 'agent')} ${totals.frozen === 1 ? 'is' : 'are'} held still by another freeze`;

@@ -8,7 +8,7 @@ const COMPACT_ABOVE = 20;
 const SLOWEST_SHOWN = 3;
 const UNCONFIRMED_SHOWN = 50;
 
-/** What was hit and how each end was seen: every target, or what matters of many. */
+/** The targets, with how each end was seen: all of them, or of many those that need attention. */
 export function renderTargets(
   targets: readonly TargetReceipt[],
   kind: OrderKind,

@@ -2,7 +2,7 @@ import type { WfReport } from '#libs/executions';
 import { cleanText } from '../text/clean-text';
 import { count, formatDuration } from '../text/format';
 
-/** What a WfFormat file became, for the person who runs it. */
+/** The result of converting a WfFormat file, for the person who runs it. */
 export function describeReport(report: WfReport): string[] {
   const { tasks, edges, timeScale, workSeconds, criticalPathSeconds, command } = report;
   const scale = timeScale === 1 ? 'real time' : `time x ${timeScale}`;

@@ -13,7 +13,7 @@ export interface ReadOptions {
 export interface ReadSpec {
   /** As it is posted: the orchestrator validates it. */
   readonly spec: unknown;
-  /** What a conversion did; absent when there was none. */
+  /** The report of a conversion; absent when there was none. */
   readonly report?: WfReport;
 }
 

@@ -1,6 +1,6 @@
 import type { convertWfFormat, isWfFormat, parseSpecText } from '#libs/executions';
 
-/** What is used of #libs/executions. */
+/** The parts of #libs/executions that the command uses. */
 export interface SpecReaders {
   readonly parseSpecText: typeof parseSpecText;
   readonly isWfFormat: typeof isWfFormat;

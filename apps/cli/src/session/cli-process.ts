@@ -7,7 +7,7 @@ export interface Terminal {
   write(text: string | Uint8Array): void;
 }
 
-/** What the command needs of the process it runs in; tests hand in their own. */
+/** The parts of its process that the command uses; tests pass their own. */
 export interface CliProcess {
   readonly env: NodeJS.ProcessEnv;
   readonly cwd: string;

@@ -1,7 +1,7 @@
 import { readFileSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 
-/** What the CLI keeps and finds in the data dir. */
+/** The CLI's files in the data dir. */
 export interface DataDir {
   readonly path: string;
   readonly token: string;
@@ -21,7 +21,7 @@ export function dataDirAt(cwd: string, env: NodeJS.ProcessEnv, flag: string | un
   };
 }
 
-/** What `belay up` leaves about itself. */
+/** The file in which `belay up` records its orchestrator. */
 export interface OrchestratorFile {
   readonly url: string;
   readonly pid: number;
@@ -29,7 +29,7 @@ export interface OrchestratorFile {
   readonly startTime?: string;
 }
 
-/** What `belay up` left about itself; undefined when there is none or it cannot be read. */
+/** The record that `belay up` left; undefined when there is none or it cannot be read. */
 export function readOrchestratorFile(dataDir: DataDir): OrchestratorFile | undefined {
   try {
     const value = JSON.parse(readFileSync(dataDir.orchestrator, 'utf8')) as Record<string, unknown> | null;

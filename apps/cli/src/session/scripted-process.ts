@@ -4,7 +4,7 @@ import type { CliProcess } from './cli-process';
 export interface ScriptedProcess extends CliProcess {
   readonly written: { stdout: string; stderr: string };
   readonly exits: number[];
-  /** Sends a signal to whoever listens. */
+  /** Sends a signal to every listener. */
   send(signal: NodeJS.Signals): void;
 }
 

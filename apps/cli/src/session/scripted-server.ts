@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { runCli } from '../program';
 import { scriptedProcess, type ScriptedProcess } from './scripted-process';
 
-/** What the server answers, by method and path; a function takes the response over. */
+/** The server's answers, by method and path; a function takes the response over. */
 export type Routes = Record<string, [number, unknown] | ((response: ServerResponse) => void)>;
 
 export interface Ran {

@@ -11,7 +11,7 @@ export interface BannerFacts {
   readonly logs: string;
 }
 
-/** What is up, and where. */
+/** The banner: the running services and their addresses. */
 export function renderBanner(facts: BannerFacts, style: Style): string[] {
   return [
     style.strong('Belay is up.'),
@@ -22,7 +22,10 @@ export function renderBanner(facts: BannerFacts, style: Style): string[] {
   ];
 }
 
-/** What a person does next, in another terminal. `command` is how the CLI is called there, `flags` what each call needs. */
+/**
+ * The commands a person may type next, in another terminal. `command` is how the CLI is called there, `flags` what each
+ * call needs.
+ */
 export function renderNextSteps(command: string, file: string, flags = ''): string[] {
   const steps = [
     [`${command} run ${file} --watch${flags}`, 'submit an execution and follow it'],

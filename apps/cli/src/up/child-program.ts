@@ -3,7 +3,7 @@ import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { isOfAnother } from './describe-log-line';
 import { openLog } from './prepare-data-dir';
 
-/** What a child says when it is ready. */
+/** A child's message that it is ready. */
 export interface ReadyMessage {
   readonly type: 'ready';
   readonly url?: string;

@@ -79,7 +79,7 @@ export class Fleet {
     return this.draining;
   }
 
-  /** What still runs, for the one who asks a second time. */
+  /** The services that still run, for a person who asks a second time. */
   waitingFor(): string[] {
     const programs = [...this.workers, this.orchestrator].flatMap(({ spec, pid }) =>
       pid === undefined ? [] : [`${spec.name} (pid ${pid})`],

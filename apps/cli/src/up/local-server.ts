@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 
-/** What is used of #libs/valkey, loaded only where a server is needed: it brings the server's libraries with it. */
+/** The parts of #libs/valkey used here, loaded only where a server is needed: it brings the server's libraries with it. */
 export interface StateServer {
   readonly url: string;
   /** The address as it may be shown: without a password. */

@@ -133,7 +133,7 @@ export class SupervisedProgram {
   }
 }
 
-/** What it logged last, as text; undefined where it wrote nothing. */
+/** The program's last log lines, as text; undefined where it wrote nothing. */
 function lastWords(lines: readonly string[]): string | undefined {
   const line = lines.findLast((text) => text.trim() !== '');
   return line === undefined ? undefined : cut(describeLogLine(line), LONGEST_WORDS);

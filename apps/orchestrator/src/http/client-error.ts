@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 
-/** What Node found before there was a request to route. */
+/** An error that Node found before there was a request to route. */
 interface ClientError extends Error {
   readonly code?: string;
 }

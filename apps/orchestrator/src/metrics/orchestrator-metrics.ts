@@ -17,7 +17,7 @@ const COUNTED = [
   'drill.failed',
 ] as const;
 
-/** What the fleet looks like and what orders have come to, for /metrics. Gauges are read when they are asked for. */
+/** Metrics of the fleet and of orders, for /metrics. Gauges are read when they are asked for. */
 export function orchestratorMetrics(
   lifecycle: LifecycleService,
   killswitch: KillswitchService,

@@ -4,7 +4,7 @@ import { formatSelector, selectorMatches, type Selector } from './selector';
 
 type Labels = Readonly<Record<string, string>>;
 
-/** What an answer says beside what was done: nothing failed, and it may not be what was meant. */
+/** A warning beside an answer: the request succeeded, but it may not do what its caller meant. */
 export interface ScopeWarning {
   readonly code: 'NOTHING_MATCHED';
   /** Whole sentences, for people. */
@@ -13,10 +13,10 @@ export interface ScopeWarning {
   readonly suggestion?: string;
 }
 
-/** Known names told where none is near. */
+/** The most known names that a message lists. */
 const MOST_TOLD = 10;
 
-/** Why none of the known label sets meets a selector, and which one may be meant; undefined when one of them does. */
+/** The warning that no known set of labels meets a selector, with the one that may be meant; undefined when one does. */
 export function explainUnmatched(selector: Selector, known: readonly Labels[]): ScopeWarning | undefined {
   if (known.some((labels) => selectorMatches(selector, labels))) return undefined;
   const values = valuesByKey(known);
@@ -44,14 +44,14 @@ function valuesByKey(known: readonly Labels[]): Map<string, Set<string>> {
   return values;
 }
 
-/** The condition with known names; or, where none is near, a sentence that tells what is known. */
+/** The condition with known names; or, where none is near, a sentence that lists the known ones. */
 function nearest(
   requirement: Requirement,
   values: ReadonlyMap<string, ReadonlySet<string>>,
   suggester: NameSuggester,
 ): Requirement | string {
   const { op } = requirement;
-  // What must not be there may be unknown.
+  // A label that must be absent may be unknown.
   if (op === 'absent' || op === 'notin') return requirement;
   const key = values.has(requirement.key)
     ? requirement.key

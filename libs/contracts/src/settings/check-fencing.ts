@@ -1,6 +1,6 @@
 import { type Problem } from '../errors';
 
-/** What ending a tree may take after its grace: SIGKILL, and proof. Milliseconds. */
+/** The time to end a tree after its grace: SIGKILL, and proof. Milliseconds. */
 export const FENCE_KILL_MS = 500;
 /** For timers that fire late and the time a heartbeat is on its way. Milliseconds. */
 export const FENCE_SLACK_MS = 500;
@@ -11,7 +11,7 @@ const DERIVED_SHARE = 0.9;
 /** A single late heartbeat must not fence a worker. */
 const HEARTBEATS_BEFORE_FENCE = 2;
 
-/** What the fence is reckoned from. Milliseconds. */
+/** The settings from which the fence is computed. Milliseconds. */
 export interface FencingTimes {
   readonly leaseTtlMs: number;
   readonly heartbeatMs: number;

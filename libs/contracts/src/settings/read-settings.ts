@@ -14,7 +14,7 @@ const AGENT_VARIABLES: ReadonlySet<string> = new Set(
     (name) => `BELAY_${name}`,
   ),
 );
-/** What the project's own tests use. */
+/** The prefix of variables that only the project's own tests use. */
 const TEST_PREFIX = 'BELAY_TEST_';
 
 /**
@@ -49,7 +49,7 @@ function sourceOf(setting: Setting, text: string): SettingSource {
   return setting.key === 'fenceAfterMs' ? 'derived' : 'default';
 }
 
-/** What the table gives: everything but what is reckoned from it. */
+/** The settings of the table, without those computed from them. */
 type ReadValues = Omit<Settings, 'sources' | 'fenceGraceMs' | 'fenceAfterMs'> & {
   readonly fenceAfterMs?: number;
 };

@@ -6,7 +6,7 @@ export interface SettingKind<T> {
   readonly rule: string;
   /** The value, or undefined when the text breaks the rule. */
   readonly parse: (text: string) => T | undefined;
-  /** What is wrong with a text that `parse` refused, without showing it: for secrets. */
+  /** The fault of a text that `parse` refused, without showing the text: for secrets. */
   readonly fault?: (text: string) => string;
   /** The value as it would be written in the environment. */
   readonly format: (value: T) => string;

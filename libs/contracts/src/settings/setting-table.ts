@@ -21,7 +21,7 @@ export interface Setting<K extends keyof Settings = keyof Settings> {
   /** Its field in `Settings`. */
   readonly key: K;
   readonly kind: SettingKind<NonNullable<Settings[K]>>;
-  /** What it is when not set: written as in the environment; absent where `unset` tells. */
+  /** The default, written as in the environment; absent where `unset` describes it. */
   readonly fallback?: string;
   /** In words, what happens when it is not set and has no fixed default. */
   readonly unset?: string;

@@ -7,14 +7,14 @@ export interface ValkeyNode {
 /** `single`: one server. `sentinel`: whichever server the sentinels call the primary. `cluster`: shards on many. */
 export type ValkeyMode = 'single' | 'sentinel' | 'cluster';
 
-/** What BELAY_VALKEY_URL says. Holds passwords: never log it. */
+/** The parsed BELAY_VALKEY_URL. Holds passwords: never log it. */
 export interface ValkeyAddress {
   readonly mode: ValkeyMode;
   /** A Unix socket; then there are no nodes. */
   readonly path?: string;
   /** The server, the sentinels, or some nodes of the cluster. */
   readonly nodes: readonly ValkeyNode[];
-  /** What the sentinels call the primary. */
+  /** The sentinels' name for the primary. */
   readonly primary?: string;
   readonly tls: boolean;
   readonly username?: string;

@@ -44,7 +44,7 @@ function checkRun(run: Record<string, unknown>, path: Path, problems: ProblemLis
 }
 
 function checkBackoff(backoff: Record<string, unknown>, path: Path, problems: ProblemList): void {
-  // What is stored has its defaults written out, and must be a spec as well.
+  // A stored spec has its defaults written out, and must be a valid spec as well.
   const { delayMs = DEFAULT_BACKOFF.delayMs, maxMs } = backoff;
   if (typeof delayMs === 'number' && typeof maxMs === 'number' && maxMs < delayMs)
     problems.add(

@@ -7,7 +7,7 @@ import { showValue } from './show-value';
  * whatever is wrong with the value, the message says what would be right and what was found instead.
  */
 
-/** What zod asks for a message: the value it looked at. */
+/** Zod's argument to a message function: the value it looked at. */
 interface Looked {
   readonly input?: unknown;
 }
@@ -20,7 +20,7 @@ export function says(rule: string): { error: (issue: Looked) => string } {
   };
 }
 
-/** What node ids and pool names are made of: safe in file names, Valkey keys, queue names and URLs. */
+/** The characters of node ids and pool names: safe in file names, Valkey keys, queue names and URLs. */
 export const NAME_PATTERN = /^[A-Za-z0-9_.-]{1,64}$/;
 /** Names the shell, too, can read. */
 export const ENV_NAME_PATTERN = /^[A-Za-z_][A-Za-z0-9_]*$/;

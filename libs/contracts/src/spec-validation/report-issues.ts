@@ -20,7 +20,7 @@ const CODES: Readonly<Record<Issue['code'], ProblemCode>> = {
   custom: 'LENGTH',
 };
 
-/** What one object at a path may hold, for suggestions. */
+/** The fields that an object at a path may have, for suggestions. */
 export type FieldsAt = (path: Path) => readonly string[];
 
 const HANDLER = 'handlers are not available in this release; use run.command.';

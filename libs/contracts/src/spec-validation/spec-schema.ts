@@ -87,9 +87,9 @@ const limitsSchema = z.strictObject(
   says('an object with memoryMb, cpus and pids'),
 );
 
-/** What a node and a one-node execution both have. */
+/** The fields that a node and a one-node execution share. */
 const agentFields = {
-  run: runSchema.describe('What runs.'),
+  run: runSchema.describe('The program to run.'),
   input: z.unknown().optional().describe('Any JSON; the agent reads it on stdin as "input".'),
   pool: name('a pool name').default(DEFAULT_POOL).describe('The workers that may take it.'),
   priority: wholeNumber(1, 10).default(DEFAULT_PRIORITY).describe('10 is taken first.'),
@@ -113,8 +113,8 @@ const agentFields = {
     .describe('A failure for good counts as done; what depends on it gets no result from it.'),
   onLostContact: oneOf(['stop', 'continue'])
     .default('stop')
-    .describe('What becomes of it when its worker loses Valkey.'),
-  recovery: recoverySchema.default({ auto: true }).describe('What becomes of it when its worker is lost.'),
+    .describe('The action when its worker loses Valkey.'),
+  recovery: recoverySchema.default({ auto: true }).describe('The action when its worker is lost.'),
   isolation: z
     .literal('process', says('process'))
     .default('process')
@@ -143,7 +143,7 @@ const budgetFields = {
 };
 
 const executionFields = {
-  name: line().describe('What people call it.'),
+  name: line().describe('The name for people.'),
   labels: labels().default({}).describe('Words to find it by.'),
   ...budgetFields,
   timeoutMs: duration().optional().describe('Deadline of the whole execution, milliseconds from its start.'),
@@ -173,7 +173,7 @@ export const executionHeadSchema = z.strictObject(
 export const agentSchema = z.strictObject(
   {
     id: name('an id').default('agent').describe('Id of its only node.'),
-    name: line().optional().describe('What people call it; its id where absent.'),
+    name: line().optional().describe('The name for people; its id where absent.'),
     ...budgetFields,
     ...agentFields,
   },

@@ -13,7 +13,7 @@ import { reportIssues } from './report-issues';
 import { showValue } from './show-value';
 import { NameSuggester } from './suggest-name';
 
-/** What a stop may say; every field may be left out. */
+/** The body of a stop; every field is optional. */
 export interface StopRequest {
   readonly reason?: StopReason;
   /** A person's words. */
@@ -23,7 +23,7 @@ export interface StopRequest {
   readonly graceMs?: number;
 }
 
-/** What the killswitch takes: what to do to whom, and what a stop may say. */
+/** The body of an order: its kind and scope, and the fields of a stop. */
 export interface KillRequest extends StopRequest {
   /** Default `kill`. `thaw` is for one agent; a wider freeze ends with the release of its latch. */
   readonly kind?: 'kill' | 'freeze' | 'thaw';
@@ -32,12 +32,12 @@ export interface KillRequest extends StopRequest {
   readonly latch?: boolean;
 }
 
-/** Which worker to drill; every running one when it is left out. */
+/** The worker to drill; every running one when it is left out. */
 export interface DrillRequest {
   readonly workerId?: string;
 }
 
-/** What one worker takes on its local socket, with nobody else asked. */
+/** The request that one worker takes on its local socket, with nobody else asked. */
 export interface LocalKillRequest {
   readonly scope: Scope;
   readonly mode: StopMode;
@@ -47,26 +47,26 @@ export interface LocalKillRequest {
   readonly by: string;
 }
 
-/** What a latch on its own takes. */
+/** The body of a latch on its own. */
 export interface LatchRequest {
   readonly scope: Scope;
   readonly note?: string;
 }
 
-/** What a release, or the closing of an order, takes: it is never done without a reason. */
+/** The body of a release, or of the closing of an order: neither is done without a reason. */
 export interface NoteRequest {
   /** A person's words. */
   readonly note: string;
 }
 
-/** What a pause may say. */
+/** The body of a pause. */
 export interface PauseRequest {
   /** `drain` (default) lets running nodes finish, `freeze` stops them where they stand. */
   readonly mode?: 'drain' | 'freeze';
   readonly note?: string;
 }
 
-/** What a retry of an ended execution may say. */
+/** The body of a retry of an ended execution. */
 export interface RetryRequest {
   /** Although an attempt that was lost was never seen dead: it may run beside its successor. */
   readonly force?: boolean;
@@ -187,7 +187,7 @@ export function validateRetryRequest(raw: unknown): RetryRequest {
   return check(retrySchema, raw ?? {}, Object.keys(retryFields)) as RetryRequest;
 }
 
-/** Which kinds go with which scopes. */
+/** Checks that the kind goes with the scope. */
 function checkKind({ kind, scope, latch }: KillRequest, problems: ProblemList): void {
   if (kind === 'thaw' && scope.type !== 'agent') {
     const way =

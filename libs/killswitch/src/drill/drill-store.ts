@@ -31,7 +31,7 @@ export class DrillStore {
     return id;
   }
 
-  /** Those under way, and those that nobody will finish. */
+  /** Drills under way, and drills that nobody will finish. */
   async begun(): Promise<ReadonlyMap<string, BegunDrill>> {
     const rows = await this.valkey.redis.hgetall(this.begunKey);
     return new Map(Object.entries(rows).map(([id, text]) => [id, JSON.parse(text) as BegunDrill]));

@@ -22,7 +22,7 @@ import type { DrillStore } from './drill-store';
 /** How long the canaries may take to be set up. Milliseconds. */
 const READY_MS = 15_000;
 const GRACE_MS = 200;
-/** Whatever becomes of who drills, the janitor ends the canaries then: a frozen one does not end by itself. */
+/** The janitor ends the canaries then, also when the drill's process died: a frozen canary does not end by itself. */
 const DEADLINE_MS = 60_000;
 /** A drill that has no result after this has nobody who would bring one. Milliseconds. */
 const UNFINISHED_MS = 180_000;
@@ -72,7 +72,7 @@ export class DrillService {
     await this.store.forget([...last.keys()].filter((id) => !known.has(id)));
   }
 
-  /** A drill whose orchestrator went away has failed: whoever looks next says so. */
+  /** A drill whose orchestrator died has failed: the next orchestrator that looks marks it. */
   async noticeUnfinished(): Promise<void> {
     const now = this.lifecycle.valkey.clock.now();
     for (const [id, begun] of await this.store.begun()) {
@@ -132,7 +132,7 @@ export class DrillService {
         ...judge(receipt),
       };
     } catch (error) {
-      // Whatever went wrong, no canary is left behind.
+      // No canary may be left behind, whatever failed.
       await this.killswitch.give({
         scope: { type: 'execution', executionId: id },
         mode: 'immediate',

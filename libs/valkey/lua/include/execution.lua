@@ -74,7 +74,7 @@ local function move_execution(from, to, event)
   event.to = to
   emit(event)
   if to == 'completed' or to == 'failed' or to == 'stopped' then shrink_stream(exe_key .. ':events') end
-  -- What only a node that may yet run needs. A completed execution is never retried.
+  -- Data that only nodes which may yet run need. A completed execution is never retried.
   if to == 'completed' then redis.call('UNLINK', exe_key .. ':specs', exe_key .. ':deps', exe_key .. ':outs') end
   return true
 end

@@ -21,7 +21,7 @@ end
 
 local function missing_count() return redis.call('SCARD', missing_key) end
 
--- What a worker has yet to do for orders: one "order agent" each. A heartbeat brings how many there are.
+-- A worker's targets that it has yet to deal with: one "order agent" each. A heartbeat brings how many there are.
 local function own_targets(worker) return key('wrk:' .. worker .. ':targets') end
 
 -- The receipt's keys go together with its record.

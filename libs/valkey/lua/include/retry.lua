@@ -14,7 +14,7 @@ local function missing_dependencies(id)
 end
 
 -- The next nodes in the order of the spec: pending again unless completed, with their attempts counted anew for the
--- policy. Those that wait for nothing are put on the todo list. Returns how many were looked at, and
+-- policy. Nodes without dependencies are put on the todo list. Returns how many were looked at, and
 -- whether there are more.
 local function reset_nodes(budget)
   local from = number_field('retrying')

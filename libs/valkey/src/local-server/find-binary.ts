@@ -16,7 +16,7 @@ export interface FindOptions {
   readonly report: Report;
 }
 
-/** What was tried, one line each, for the error that ends a search without a result. */
+/** The places searched, one line each, for the error that ends a search without a result. */
 export type Tried = string[];
 
 /**

@@ -1,7 +1,7 @@
 import { BelayError } from '#libs/contracts';
 import { OLDEST_SERVER } from './server-version';
 
-/** What else may be done where a server is to be kept. */
+/** The other options where a server is to be kept. */
 const OTHER_WAYS = [
   'start one anywhere and set BELAY_VALKEY_URL=redis://host:port',
   'start Docker, and Belay runs one in a container',

@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 
-/** What became of a command that was run to its end. */
+/** The result of a command that ran to its end. */
 export interface CommandResult {
   /** 0 only when it ran and succeeded. */
   readonly code: number;

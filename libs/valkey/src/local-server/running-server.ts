@@ -6,7 +6,7 @@ import type { LocalServer, ServerSource, ServerVersion } from './types';
 import { STOP_GRACE_MS, untilGone } from './watch-owner';
 import { wordsOf } from './words-of';
 
-/** What the owner of a server writes down in its data directory, so that a second caller finds it. */
+/** The record that a server's owner writes into its data directory, so that a second caller finds the server. */
 export interface RunningRecord {
   readonly url: string;
   readonly socketPath?: string;
@@ -73,7 +73,7 @@ export type LocalServerLook =
       readonly state: 'gone' | 'silent';
       readonly url: string;
       readonly pid: number;
-      /** What PING gave, as a phrase. */
+      /** The answer to PING, as a phrase. */
       readonly why: string;
       /** The process that runs it, while that lives. */
       readonly ownerPid?: number;
@@ -85,7 +85,7 @@ export async function lookAtLocalServer(dataDir: string): Promise<LocalServerLoo
   if (record === undefined) return { state: 'none' };
   const { url, version, owner, process: server } = record;
   const ofOwner = isAlive(owner) ? { ownerPid: owner.pid } : {};
-  // What an owner left that was killed says nothing about now.
+  // A record left by a killed owner says nothing about now.
   if (!isAlive(server) && !isAlive(owner)) return { state: 'none' };
   if (!isAlive(server))
     return { state: 'gone', url, pid: server.pid, why: 'its process is gone', ...ofOwner };

@@ -1,7 +1,7 @@
 /** Where a server came from; shown to people and kept in the record of a running one. */
 export type ServerSource = 'url' | 'path' | 'unpacked' | 'packages' | 'docker' | 'test-server';
 
-/** Which server answers: Valkey and Redis count their versions apart. */
+/** The server's product and version: Valkey and Redis count their versions apart. */
 export interface ServerVersion {
   readonly name: 'valkey' | 'redis';
   /** `8.0.1`; `unknown` when the server does not let this user ask. */
@@ -29,7 +29,7 @@ export interface LocalServer {
    * process. Rejects where it cannot be, and may be tried again. Absent for one this caller does not own.
    */
   readonly revive?: () => Promise<void>;
-  /** Ends the server with its data flushed, and resolves when the process is gone. Twice is once. */
+  /** Ends the server with its data flushed, and resolves when the process is gone. Idempotent. */
   stop(): Promise<void>;
 }
 

@@ -10,7 +10,7 @@ export function unpackedRoot(cacheDir: string): string {
   return join(cacheDir, UNPACKED);
 }
 
-/** What was unpacked where; written last, so a directory without it is no server. */
+/** A record of the unpacked files; written last, so a directory without it is no server. */
 interface Manifest {
   readonly program: string;
   readonly libraries: readonly string[];

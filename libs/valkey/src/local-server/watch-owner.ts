@@ -76,7 +76,7 @@ export interface WatchedServer {
   readonly exited: Promise<void>;
   /** Whether it has. */
   hasExited(): boolean;
-  /** What it wrote to stdout and stderr: what was wrong before it could open its log. */
+  /** Its output on stdout and stderr: errors from before it could open its log. */
   output(): string;
   /** Flush and end (SIGTERM, bounded wait, SIGKILL), remove its directory unless kept; resolves when it is gone. */
   end(options?: { readonly keepDirectory?: boolean }): Promise<void>;
@@ -142,7 +142,7 @@ export async function startWatched(options: WatchOptions): Promise<WatchedServer
   };
 }
 
-/** What the watcher does, for a server whose watcher was killed; with a live watcher nothing is left to do. */
+/** Does the watcher's work for a server whose watcher was killed; with a live watcher nothing is left to do. */
 async function endUnwatched(server: ProcessIdentity): Promise<void> {
   if (!signalProcess(server, 'SIGTERM')) return;
   try {

@@ -1,4 +1,4 @@
-/** What an error says, in words. `instanceof Error` would miss those of another realm, as in a test's sandbox. */
+/** An error's message. `instanceof Error` would miss those of another realm, as in a test's sandbox. */
 export function wordsOf(error: unknown): string {
   const { message, code } = (typeof error === 'object' && error !== null ? error : {}) as {
     message?: unknown;

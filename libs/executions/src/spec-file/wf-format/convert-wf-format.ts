@@ -11,13 +11,13 @@ export interface WfConversionOptions {
   readonly pool?: string;
 }
 
-/** What became of a WfFormat document. Times in seconds, scaled. */
+/** The result of converting a WfFormat document. Times in seconds, scaled. */
 export interface WfReport {
   readonly name: string;
   readonly tasks: number;
   readonly edges: number;
   readonly timeScale: number;
-  /** What each task became, in words. */
+  /** The command of each task, in words. */
   readonly command: string;
   /** Sum of all tasks. */
   readonly workSeconds: number;

@@ -7,9 +7,9 @@ const HASH_LENGTH = 8;
 const REFUSED = new Set(['__proto__', 'constructor', 'prototype']);
 
 /**
- * Node ids for task ids, in their order. What is a node id already stays as it is; anything else gets its other
- * characters replaced, is shortened, and ends in a hash of the whole, another one where two would meet. So no two
- * tasks share an id, and one file always gives the same ids.
+ * Node ids for task ids, in their order. A task id that is a valid node id stays as it is. In any other, invalid
+ * characters are replaced, the id is shortened, and a hash of the whole is appended, another one where two ids would be
+ * equal. So no two tasks share an id, and one file always gives the same ids.
  */
 export function mapIds(taskIds: readonly string[]): Map<string, string> {
   const taken = new Set(taskIds.filter(isNodeId));

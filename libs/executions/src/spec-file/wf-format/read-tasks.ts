@@ -1,7 +1,7 @@
 import { formatPath, InvalidSpecError, ProblemList, showValue } from '#libs/contracts';
 import { isRecord } from './is-wf-format';
 
-/** What a conversion needs of one task. */
+/** The fields of a task that a conversion needs. */
 export interface WfTask {
   readonly id: string;
   readonly parents: readonly string[];
