@@ -1,7 +1,7 @@
 import { hostname, userInfo } from 'node:os';
 import { BelayError, isWide, validateLocalKill, type LocalKillRequest, type Scope } from '#libs/contracts';
 import { readLocalScope } from '../arguments/scope-options';
-import { EXIT, UsageError, type ExitCode } from '../exit-codes';
+import { EXIT, exitCodeOfReceipt, UsageError, type ExitCode } from '../exit-codes';
 import { killLocally, workersInScope } from '../local/kill-locally';
 import { findLocalAgents } from '../local/local-agents';
 import { findLocalWorkers, livingWorkers, type LocalWorker } from '../local/local-workers';
@@ -12,6 +12,7 @@ import { count } from '../text/format';
 import { isConfirmed } from './kill-confirm';
 import type { KillOptions } from './kill-options';
 import { renderPlan, sizeOfPlan } from './kill-plan';
+import { noteWarning } from './note-warning';
 import { waitForProof } from './wait-for-proof';
 
 const ONLY_SEEN =
@@ -145,5 +146,6 @@ async function killAndShow(
   const { answer: kill } = waited;
   if (session.isJson) session.json(kill);
   else for (const line of renderLocalKill(kill, session.out, options)) session.print(line);
-  return kill.complete ? EXIT.ok : EXIT.unconfirmed;
+  noteWarning(session, kill);
+  return exitCodeOfReceipt(kill);
 }

@@ -1,7 +1,8 @@
 import { dirname } from 'node:path';
 import { breakGlassFallback, folderProblem } from '#libs/client';
-import type { LocalKillRequest, Scope } from '#libs/contracts';
+import type { LocalKillRequest, Scope, ScopeWarning } from '#libs/contracts';
 import type { LocalReceipt } from '#libs/killswitch';
+import { describeScope } from '../receipt/describe-scope';
 import { askWorker, SilentWorkerError } from './ask-worker';
 import { findLocalAgents, type LocalAgent } from './local-agents';
 import type { LocalWorker } from './local-workers';
@@ -25,6 +26,8 @@ export interface LocalKill {
   readonly by: string;
   readonly workers: readonly LocalReceipt[];
   readonly unreached: readonly UnreachedWorker[];
+  /** No worker had an agent with those labels or of that pool: the name may be misspelt. */
+  readonly warning?: ScopeWarning;
 }
 
 /**
@@ -70,7 +73,18 @@ export async function killLocally(
     unreached: unreached
       .toSorted((a, b) => (a.workerId < b.workerId ? -1 : 1))
       .map((one) => ({ ...one, agents: left.filter(({ workerId }) => workerId === one.workerId) })),
+    ...warningOf(scope, receipts),
   };
+}
+
+/** Labels and pools are names that a person types; without the server nobody can say which of them are known. */
+function warningOf(scope: Scope, receipts: readonly LocalReceipt[]): { warning?: ScopeWarning } {
+  const isNamed = scope.type === 'selector' || scope.type === 'pool';
+  if (!isNamed || receipts.some(({ targets }) => targets.length > 0)) return {};
+  const message =
+    `No worker of this machine runs an agent in ${describeScope(scope)}. Without the server a misspelt name ` +
+    'looks the same: to end every agent of this machine, belay kill --local --all';
+  return { warning: { code: 'NOTHING_MATCHED', message } };
 }
 
 /** @throws an error that says why somebody else may answer there */

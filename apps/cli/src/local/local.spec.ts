@@ -104,17 +104,34 @@ describe('kill --local', () => {
   });
 
   it.each([
-    [['--pool', 'gpu', '--grace', '1s'], { type: 'pool', pool: 'gpu' }],
-    [['-l', 'team=data'], { type: 'selector', selector: 'team=data' }],
-    [['--execution', EXE], { type: 'execution', executionId: EXE }],
-    [['--agent', AGENT], { type: 'agent', agentId: AGENT }],
-  ])('takes %j, and says that nothing is held', async (args, scope) => {
+    [['--pool', 'gpu', '--grace', '1s'], { type: 'pool', pool: 'gpu' }, EXIT.unmatched],
+    [['-l', 'team=data'], { type: 'selector', selector: 'team=data' }, EXIT.unmatched],
+    [['--execution', EXE], { type: 'execution', executionId: EXE }, EXIT.ok],
+    [['--agent', AGENT], { type: 'agent', agentId: AGENT }, EXIT.ok],
+  ])('takes %j, and says that nothing is held', async (args, scope, exit) => {
     await worker(A, receipt(A, { holding: false, targets: [] }));
     const { code, out } = await fake.belay(['kill', '--local', ...args]);
-    expect(code).toBe(EXIT.ok);
+    expect(code).toBe(exit);
     expect(told[A]).toMatchObject([{ scope, mode: 'graceful' }]);
     expect(out.endsWith('no latch is engaged: what starts next in the scope runs\n')).toBe(true);
     expect(out).toContain('complete: nothing was running in scope, on 1 worker of this machine\n');
+  });
+
+  it.each([
+    ['--pool', 'gpx', 'pool gpx'],
+    ['-l', 'team=dta', 'team=dta'],
+  ])('R55 warns that no worker runs anything in %s %s, with exit code 8', async (flag, name, told) => {
+    await worker(A, receipt(A, { holding: false, targets: [] }));
+    const { code, err } = await fake.belay(['kill', '--local', flag, name]);
+    expect(code).toBe(EXIT.unmatched);
+    expect(err).toContain(`warning: No worker of this machine runs an agent in `);
+    expect(err).toContain(told);
+    expect(err).toContain('belay kill --local --all');
+    const { out } = await fake.belay(['kill', '--local', flag, name, '--json']);
+    expect(JSON.parse(out)).toMatchObject({ complete: true, warning: { code: 'NOTHING_MATCHED' } });
+    // A worker that runs one of them answers for the name.
+    await worker(B, receipt(B));
+    expect(await fake.belay(['kill', '--local', flag, name])).toMatchObject({ code: EXIT.ok, err: '' });
   });
 
   it('asks only the worker that was named', async () => {
