@@ -145,6 +145,59 @@ describe('a claim whose answer is lost', () => {
   });
 });
 
+describe('a claim that a failover lost and the same worker is granted again', () => {
+  /** All that is stored now; the answer stores it again in place of what is there then. */
+  async function remember(): Promise<() => Promise<void>> {
+    const { redis } = life.valkey;
+    const stored = await Promise.all(
+      (await redis.keys('*')).map(async (key) => [key, (await redis.dumpBuffer(key))!] as const),
+    );
+    return async () => {
+      await redis.flushall();
+      for (const [key, value] of stored) await redis.restore(key, 0, value);
+    };
+  }
+
+  /** The first copy runs and its claim is lost. Resolves when the second grant has told it to end. */
+  async function grantTwice(lose: () => Promise<unknown>) {
+    const first = new FakeProcess();
+    spawn = async () => first;
+    const ran = runner.run(job);
+    const isRunning = async () => (await life.agents.get(job.agentId)).state === 'running';
+    await eventually(async () => isRunning().catch(() => false), 'the first copy', 10_000);
+    await lose();
+    const second = new FakeProcess();
+    spawn = async () => second;
+    const again = runner.run(job);
+    await eventually(() => first.stops.length > 0, 'the end of the first copy', 10_000);
+    return { first, second, both: Promise.all([ran, again]) };
+  }
+
+  it('R26 starts the second copy once the first is dead', async () => {
+    const restore = await remember();
+    const { first, second, both } = await grantTwice(async () => {
+      await restore();
+      // The number of the lost claim is not given again.
+      await life.valkey.redis.hincrby(life.valkey.keys.execution(job.executionId), 'fence', 1);
+    });
+    expect(first.stops).toEqual([{ mode: 'immediate', graceMs: 0 }]);
+    expect(spawned).toBe(1);
+    first.end({ signals: [{ signal: 'SIGKILL', to: 'group', afterMs: 1 }] });
+    await eventually(() => spawned === 2, 'the second copy', 10_000);
+    second.end({}, { exitCode: 0, signal: null });
+    await both;
+    expect(await life.agents.get(job.agentId)).toMatchObject({ state: 'completed', epoch: 2 });
+  });
+
+  it('R26 starts no second copy where the end of the first is stored as the end of the attempt', async () => {
+    const { first, both } = await grantTwice(await remember());
+    first.end({ signals: [{ signal: 'SIGKILL', to: 'group', afterMs: 1 }] });
+    await both;
+    expect(spawned).toBe(1);
+    expect(await life.agents.get(job.agentId)).toMatchObject({ state: 'failed', reason: 'worker_lost' });
+  });
+});
+
 describe('what was claimed and is not started yet', () => {
   it('R27 is not handed to the host once the lease may have run out, and ends as lost with its worker', async () => {
     loseAnswer(async () => (leaseLeftMs = 0));

@@ -124,7 +124,7 @@ export class AgentRunner {
     const slot = new AgentSlot(job, this.options.workerId);
     this.slots.add(slot);
     try {
-      const claim = await this.claimPatiently(slot, job);
+      const claim = await this.claimOnce(slot, job);
       if (claim === undefined) return 'refused';
       if (claim.claimed) await this.attempt(slot, claim);
       // It was ours and was lost before we heard of it: only we know that nothing was started (R51).
@@ -148,11 +148,26 @@ export class AgentRunner {
   }
 
   /**
+   * A failover that loses a claim lets this worker have it again while its first copy still runs. The first copy is ended
+   * before the second starts: of one attempt there is one live copy (R26). Its end may have become the attempt's, so the
+   * claim is asked for again.
+   */
+  private async claimOnce(slot: AgentSlot, job: AgentJob): Promise<Claim | undefined> {
+    const token = randomUUID();
+    const claim = await this.claimPatiently(slot, job, token);
+    const copies = this.slotsWhere(({ agentId, claimedAt }) => agentId === slot.agentId && claimedAt !== undefined);
+    if (claim?.claimed !== true || copies.length === 0) return claim;
+    for (const copy of copies)
+      copy.stop({ reason: 'worker_lost', mode: 'immediate', by: 'belay', endsAs: 'failed' }, 0);
+    await Promise.all(copies.map(async ({ closed }) => closed));
+    return this.claimPatiently(slot, job, token);
+  }
+
+  /**
    * A claim whose answer was lost may have been granted: given up, its agent would be nobody's. The same token gets the
    * same claim, so it is asked for until there is an answer. Undefined: draining, or closing, before there was one.
    */
-  private async claimPatiently(slot: AgentSlot, job: AgentJob): Promise<Claim | undefined> {
-    const token = randomUUID();
+  private async claimPatiently(slot: AgentSlot, job: AgentJob, token: string): Promise<Claim | undefined> {
     return this.untilAnswered(
       slot,
       async () => this.lifecycle.agents.claim(job, this.options.workerId, token),

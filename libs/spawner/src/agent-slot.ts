@@ -62,6 +62,8 @@ export class AgentSlot implements AgentAddress {
   private readonly heldBy = new Set<string>();
   /** Its process, or undefined once it is sure that there never is one. */
   readonly begun: Promise<AgentProcess | undefined>;
+  /** Resolves when the worker is done with this attempt: its tree is dead, and its outcome is stored or was refused. */
+  readonly closed: Promise<void>;
   private timeout: PausableTimer | undefined;
   private ended = false;
   /** From here on a process may come into being at any moment. */
@@ -69,6 +71,7 @@ export class AgentSlot implements AgentAddress {
   /** Starts that wait for a thaw or a stop. */
   private gate: (() => void)[] = [];
   private begin: (process: AgentProcess | undefined) => void = () => undefined;
+  private finish: () => void = () => undefined;
 
   constructor(
     readonly job: AgentJob,
@@ -79,6 +82,9 @@ export class AgentSlot implements AgentAddress {
     this.nodeId = job.nodeId;
     this.begun = new Promise((resolve) => {
       this.begin = resolve;
+    });
+    this.closed = new Promise((resolve) => {
+      this.finish = resolve;
     });
   }
 
@@ -162,6 +168,7 @@ export class AgentSlot implements AgentAddress {
   close(): void {
     this.ended = true;
     this.begin(undefined);
+    this.finish();
   }
 }
 
