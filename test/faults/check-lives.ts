@@ -21,6 +21,8 @@ interface Life {
   readonly agentId: string;
   readonly from: number;
   readonly last: Line;
+  /** The worker that started it, by its own record. */
+  readonly workerId: string | undefined;
 }
 
 /** One live copy of an attempt, one live attempt of a node, and nobody heard of after his end was recorded. */
@@ -52,14 +54,16 @@ function overlaps(
   agents: ReadonlyMap<string, AgentFacts>,
   byAgent: ReadonlyMap<string, readonly Line[]>,
 ): Violation[] {
-  const lives = [...byAgent].map(([agentId, lines]): Life => ({ agentId, ...span(lines) }));
+  const lives = [...byAgent].map(([agentId, lines]): Life => {
+    const { workerId } = lines.find(({ role }) => role === 'main') ?? {};
+    return { agentId, workerId: agents.get(agentId)?.owner ?? workerId, ...span(lines) };
+  });
   return [...groupBy(lives, ({ agentId }) => nodeOf(agentId)).values()].flatMap((attempts) => {
     const sorted = attempts.toSorted((a, b) => a.from - b.from);
     return sorted.slice(1).flatMap((life, i): Violation[] =>
       sorted.slice(0, i + 1).flatMap((earlier): Violation[] => {
         const over = earlier.last.at - life.from;
-        if (over <= TOLERANCE || isAllowedToLinger(agents.get(earlier.agentId), earlier.last.at, faults))
-          return [];
+        if (over <= TOLERANCE || isAllowedToLinger(earlier, faults)) return [];
         const what = `${earlier.agentId} (pid ${earlier.last.pid}) was alive ${over.toFixed(2)} s after ${life.agentId} had started`;
         return [{ rule: 'one-copy', what }];
       }),
@@ -68,13 +72,9 @@ function overlaps(
 }
 
 /** Worker and guardian dead at once: their agents may live until another worker has reaped them, and no longer. */
-function isAllowedToLinger(
-  agent: AgentFacts | undefined,
-  lastAt: number,
-  faults: readonly FaultFacts[],
-): boolean {
-  const fault = faults.find(({ kind, workerId }) => leavesTrees(kind) && workerId === agent?.owner);
-  return fault !== undefined && lastAt <= (fault.reapedAt ?? Number.POSITIVE_INFINITY) + TOLERANCE;
+function isAllowedToLinger({ workerId, last }: Life, faults: readonly FaultFacts[]): boolean {
+  const fault = faults.find((one) => leavesTrees(one.kind) && one.workerId === workerId);
+  return fault !== undefined && last.at <= (fault.reapedAt ?? Number.POSITIVE_INFINITY) + TOLERANCE;
 }
 
 /** The end of an attempt is stored once its tree was seen dead, save when it was lost with its worker. */

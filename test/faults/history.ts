@@ -51,6 +51,8 @@ export interface Line {
   readonly startTime: string;
   readonly at: number;
   readonly role?: 'main' | 'child';
+  /** Of a `start`: who started it, also once its record is pruned. */
+  readonly workerId?: string;
   /** Of a `cost`: spent, and about to be said. */
   readonly usd?: number;
 }
@@ -268,10 +270,11 @@ export const identity = ({ pid, startTime }: Pick<Line, 'pid' | 'startTime'>): s
 /** Reads the record of one execution's agents; a line cut short (the disk full, say) is left out. */
 export function parseLines(text: string): Line[] {
   return text.split('\n').flatMap((line): Line[] => {
-    const [word = '', agentId = '', pid = '', startTime = '', at = '', usd = '', , role] = line.split(' ');
+    const [word = '', agentId = '', pid = '', startTime = '', at = '', usd = '', , role, workerId = ''] =
+      line.split(' ');
     if (!/^(start|beat|end|cost)$/.test(word) || !/^\d+\.\d\d$/.test(at)) return [];
     const base = { word: word as Line['word'], agentId, pid: Number(pid), startTime, at: Number(at) };
     if (word === 'cost') return /^\d\.\d\d$/.test(usd) ? [{ ...base, usd: Number(usd) }] : [];
-    return [role === 'main' || role === 'child' ? { ...base, role } : base];
+    return [role === 'main' || role === 'child' ? { ...base, role, workerId } : base];
   });
 }

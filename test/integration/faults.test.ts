@@ -731,6 +731,22 @@ describe('the checker', () => {
         lines.push({ ...(lines[1] as Line), at: 7.5 });
       }),
     ).toEqual([]);
+    // Once its record is pruned its own lines say who started it.
+    const pruned = (workerId: string): string[] =>
+      found((history) => {
+        const { lines, faults, executions } = history;
+        Object.assign(history, { orders: [], receipts: [], pruned: true });
+        Object.assign(executions[0] as Sound['executions'][number], {
+          state: undefined,
+          events: [],
+          nodes: [],
+          agents: [],
+        });
+        Object.assign(lines[0] as Line, { workerId });
+        faults.push({ kind: 'worker-gone-pruned', at: 3, workerId: 'wrk_1', reapedAt: 7.6 });
+        lines.push({ ...(lines[1] as Line), at: 7.5 });
+      }).filter((text) => text.startsWith('one-copy'));
+    expect([pruned('wrk_1'), pruned('wrk_2').length]).toEqual([[], 1]);
     expect(
       found((history) => {
         latched(history, { what: 'all' });
@@ -746,9 +762,17 @@ describe('the checker', () => {
 
   it('reads what agents write, and leaves out what was cut short', () => {
     const text =
-      'start agt_X-0-1 11 900 2.10 1 5 main\nbeat agt_X-0-1 11 900 2.20\nbeat agt_X-0-1 11 900 2.\n';
+      'start agt_X-0-1 11 900 2.10 1 5 main wrk_1\nbeat agt_X-0-1 11 900 2.20\nbeat agt_X-0-1 11 900 2.\n';
     expect(parseLines(text)).toEqual([
-      { word: 'start', agentId: 'agt_X-0-1', pid: 11, startTime: '900', at: 2.1, role: 'main' },
+      {
+        word: 'start',
+        agentId: 'agt_X-0-1',
+        pid: 11,
+        startTime: '900',
+        at: 2.1,
+        role: 'main',
+        workerId: 'wrk_1',
+      },
       { word: 'beat', agentId: 'agt_X-0-1', pid: 11, startTime: '900', at: 2.2 },
     ]);
   });
