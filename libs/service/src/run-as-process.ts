@@ -65,9 +65,13 @@ async function run(make: (drain: (why: DrainCause) => void) => Promise<ProcessSe
     }, service.netMs);
     net.unref();
     const { exitCode, ended: how } = await service.drain(why);
+    clearTimeout(net);
     process.exitCode = exitCode;
     if (process.connected) process.disconnect();
-    setTimeout(() => process.exit(), LEAVE_MS).unref();
+    setTimeout(() => {
+      log.warn({ open: process.getActiveResourcesInfo() }, 'stopped, and still something is open; leaving');
+      process.exit();
+    }, LEAVE_MS).unref();
     log.info(how, 'stopped');
   }
 
