@@ -38,6 +38,9 @@ export async function executionFacts(
     const asked = new Map(planned?.nodes.map((node) => [node.id, node]));
     const { items } = await life.executions.nodes(id);
     const agents = await life.agents.list({ executionId: id, limit: PAGE });
+    const events = await eventsOf(life, id);
+    // An ended execution may be removed between these reads: then none of them counts.
+    await life.executions.get(id);
     return {
       ...base,
       state,
@@ -48,7 +51,7 @@ export async function executionFacts(
       costUsd,
       maxCostUsd: planned?.maxCostUsd,
       timeoutMs: planned?.timeoutMs,
-      events: await eventsOf(life, id),
+      events,
       nodes: items.map((node) => {
         const { pool, role, timeoutMs } = asked.get(node.id) ?? {};
         return { id: node.id, state: node.state, pool, role, timeoutMs };
