@@ -1,5 +1,6 @@
 import { agentIdOf, type NodeSpec, type StopReport } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
+import { node, spec } from '../../test/support/specs';
 import { readyNodes } from './engine';
 
 /** A worker's report of a tree of one process that ended by itself. */
@@ -23,21 +24,13 @@ export interface BytesLeft {
   readonly byKind: Readonly<Record<string, number>>;
 }
 
-function nodeOf(i: number): NodeSpec {
-  return {
-    id: `n${i}`,
+/** Each node waits for one of the two before it. */
+const nodeOf = (i: number): NodeSpec =>
+  node(`n${i}`, {
     dependsOn: i === 0 ? [] : [`n${i - 1 - (i % 3 === 0 ? 1 : 0)}`],
     run: { command: ['sh', '-c', 'true'], env: {}, shell: false },
-    pool: 'default',
-    priority: 5,
-    labels: {},
-    maxAttempts: 1,
     backoff: { type: 'exponential', delayMs: 1_000, maxMs: 30_000, jitter: 0.5 },
-    allowFailure: false,
-    onLostContact: 'stop',
-    recovery: { auto: true },
-  };
-}
+  });
 
 /**
  * Bytes that completed nodes leave on a server that holds nothing else: `executions` of `nodes` each, every agent with a
@@ -50,13 +43,11 @@ export async function bytesLeft(
 ): Promise<BytesLeft> {
   const { valkey } = life;
   for (let i = 0; i < executions; i++) {
-    const spec = {
-      name: 'bytes',
-      labels: { team: 'data' },
-      onFailure: 'stop' as const,
-      nodes: Array.from({ length: nodes }, (_, n) => nodeOf(n)),
-    };
-    const { id } = await life.executions.create(spec, { start: true, canonical: '', actor: 'api' });
+    const made = spec(
+      Array.from({ length: nodes }, (_, n) => nodeOf(n)),
+      { name: 'bytes', labels: { team: 'data' } },
+    );
+    const { id } = await life.executions.create(made, { start: true, canonical: '', actor: 'api' });
     const ready = await readyNodes(life, id);
     for (let entry; (entry = ready.shift()) !== undefined;) {
       const claim = await life.agents.claim(

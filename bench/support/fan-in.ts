@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
-import { ownPoolOf, type AgentJob, type NodeSpec } from '#libs/contracts';
+import { ownPoolOf, type AgentJob } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
 import { AgentRunner, createProcessHost } from '#libs/spawner';
+import { node, spec } from '../../test/support/specs';
 import { readyNodes } from './engine';
 import { longestStep } from './server-counts';
 
@@ -31,32 +32,13 @@ export interface FanIn {
 
 /** An execution whose last node waits for nothing any more: every parent is done, with a result of RESULT_KIB. */
 export async function prepareFanIn(life: LifecycleService, parents: number): Promise<FanIn> {
-  const node = (id: string, over: Partial<NodeSpec>): NodeSpec => ({
-    id,
-    dependsOn: [],
-    run: { command: ['true'], env: {}, shell: false },
-    pool: ownPoolOf(WORKER),
-    priority: 5,
-    labels: {},
-    maxAttempts: 1,
-    backoff: { type: 'fixed', delayMs: 0, maxMs: 0, jitter: 0 },
-    allowFailure: false,
-    onLostContact: 'stop',
-    recovery: { auto: true },
-    ...over,
-  });
   const ids = Array.from({ length: parents }, (_, i) => `p${i}`);
-  const sink = node('sink', {
-    dependsOn: ids,
-    run: { command: [process.execPath, '-e', COUNT], env: {}, shell: false },
-  });
-  const spec = {
+  const pool = ownPoolOf(WORKER);
+  const run = { command: [process.execPath, '-e', COUNT], env: {}, shell: false };
+  const made = spec([...ids.map((one) => node(one, { pool })), node('sink', { pool, dependsOn: ids, run })], {
     name: 'fan-in',
-    labels: {},
-    onFailure: 'stop' as const,
-    nodes: [...ids.map((id) => node(id, {})), sink],
-  };
-  const { id } = await life.executions.create(spec, { start: true, canonical: '' });
+  });
+  const { id } = await life.executions.create(made, { start: true, canonical: '' });
   const ready = await readyNodes(life, id);
   let job: AgentJob | undefined;
   await Promise.all(

@@ -1,5 +1,6 @@
-import type { ExecutionSpec, NodeSpec } from '#libs/contracts';
+import type { ExecutionSpec } from '#libs/contracts';
 import type { FlowJob } from 'bullmq';
+import { node, spec } from '../../test/support/specs';
 
 /** A benchmark's graph: for each node the numbers of those it waits for. */
 export type Graph = readonly (readonly number[])[];
@@ -33,20 +34,10 @@ const names = (numbers: readonly number[]): string[] => numbers.map((n) => `n${n
 
 /** As the store takes it, with every default. */
 export function specOf(graph: Graph): ExecutionSpec {
-  const nodes = graph.map((waitsFor, i): NodeSpec => ({
-    id: `n${i}`,
-    dependsOn: names(waitsFor),
-    run: { command: ['true'], env: {}, shell: false },
-    pool: 'default',
-    priority: 5,
-    labels: {},
-    maxAttempts: 1,
-    backoff: { type: 'fixed', delayMs: 0, maxMs: 0, jitter: 0 },
-    allowFailure: false,
-    onLostContact: 'stop',
-    recovery: { auto: true },
-  }));
-  return { name: 'bench', labels: {}, onFailure: 'stop', nodes };
+  return spec(
+    graph.map((waitsFor, i) => node(`n${i}`, { dependsOn: names(waitsFor) })),
+    { name: 'bench' },
+  );
 }
 
 /** As the API takes it. */

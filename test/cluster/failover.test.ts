@@ -2,28 +2,12 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { isBelayError, PRODUCERS_QUEUE, type ExecutionRecord, type Receipt } from '#libs/contracts';
 import { ensureServer } from '#libs/valkey';
 import { Queue, QueueEvents } from 'bullmq';
+import { agentsReady, DEAF, ENV, sh, SMALL } from '../support/failover';
 import { cutReplicas, freezePrimary, killPrimary } from '../support/failures';
 import { eventually, processesWith } from '../support/fleet';
 import { startCluster, startSentinelSet, type ManyServers } from '../support/many-servers';
 import { fleetPerTest } from '../support/own-fleet';
 
-const sh = (script: string) => ({ command: [script], shell: true });
-const ENV = { BELAY_GRACE_MS: '300', BELAY_WORKER_CONCURRENCY: '16' };
-const SMALL = {
-  name: 'small',
-  nodes: [
-    { id: 'a', run: sh('sleep 0.02') },
-    { id: 'b', dependsOn: ['a'], run: sh('true'), maxAttempts: 3 },
-  ],
-};
-const DEAF = {
-  name: 'deaf',
-  nodes: [
-    { id: 'a', run: sh('trap "" TERM; (setsid sleep 600 &) ; echo ready; while :; do sleep 0.1; done') },
-    { id: 'b', run: sh('echo ready; sleep 600') },
-    { id: 'c', dependsOn: ['b'], run: sh('true') },
-  ],
-};
 const ENDED = ['completed', 'failed', 'stopped'];
 /** In `npm run test:cluster` as many as the figures of docs/deployment.md are of; beside all other tests, fewer. */
 const EXECUTIONS = process.env['BELAY_TEST_CLUSTER'] === 'full' ? 200 : 40;
@@ -60,17 +44,7 @@ describe.each([
     return (await fleet.client.createExecution(SMALL, { start: false })).execution.id;
   }
 
-  async function running(id: string, count: number): Promise<void> {
-    await eventually(
-      async () => {
-        const { items } = await fleet.client.agents({ executionId: id, state: ['running'] });
-        const logs = await Promise.all(items.map(async (agent) => fleet.client.logs(agent.id)));
-        return logs.filter(({ lines }) => lines.some(({ line }) => line === 'ready')).length === count;
-      },
-      `${count} agents of ${id}`,
-      30_000,
-    );
-  }
+  const running = async (id: string, count: number): Promise<void> => agentsReady(fleet, id, count, 30_000);
 
   /** Another program adds a job with BullMQ alone. */
   async function produces(): Promise<void> {

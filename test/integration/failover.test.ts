@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { isBelayError } from '#libs/contracts';
 import { makeCertificates, noCertificates, type Certificates } from '../support/certificates';
 import { killPrimary } from '../support/failures';
+import { agentsReady, DEAF, ENV, SMALL } from '../support/failover';
 import { eventually, processesWith, startFleet, type Fleet } from '../support/fleet';
 import { BELAY_USERS } from '../support/logins';
 import { operatorUrl, startCluster, startSentinelSet, type ManyServers } from '../support/many-servers';
@@ -12,23 +13,6 @@ import { operatorUrl, startCluster, startSentinelSet, type ManyServers } from '.
 const EXECUTIONS = 20;
 /** Servers, a fleet, and on a machine that does something else beside. Milliseconds. */
 const PATIENCE_MS = 120_000;
-
-const sh = (script: string) => ({ command: [script], shell: true });
-const SMALL = {
-  name: 'small',
-  nodes: [
-    { id: 'a', run: sh('sleep 0.02') },
-    { id: 'b', dependsOn: ['a'], run: sh('true'), maxAttempts: 3 },
-  ],
-};
-const DEAF = {
-  name: 'deaf',
-  nodes: [
-    { id: 'a', run: sh('trap "" TERM; (setsid sleep 600 &) ; echo ready; while :; do sleep 0.1; done') },
-    { id: 'b', run: sh('echo ready; sleep 600') },
-    { id: 'c', dependsOn: ['b'], run: sh('true') },
-  ],
-};
 
 const why = noCertificates();
 if (why !== undefined) process.stderr.write(`  not over TLS: ${why}\n`);
@@ -51,8 +35,7 @@ describe.each([
     const tls: Certificates | undefined = why === undefined ? makeCertificates(dir) : undefined;
     many = await start({ ...(tls === undefined ? {} : { tls }), users: BELAY_USERS });
     const env = {
-      BELAY_GRACE_MS: '300',
-      BELAY_WORKER_CONCURRENCY: '16',
+      ...ENV,
       BELAY_VALKEY_URL: many.url,
       ...(tls === undefined ? {} : { NODE_EXTRA_CA_CERTS: tls.authority }),
     };
@@ -72,11 +55,7 @@ describe.each([
   /** Both agents of a `DEAF` one that was submitted. */
   async function deaf(): Promise<string> {
     const id = await submit(DEAF);
-    await eventually(async () => {
-      const { items } = await fleet.client.agents({ executionId: id, state: ['running'] });
-      const logs = await Promise.all(items.map(async (agent) => fleet.client.logs(agent.id)));
-      return logs.filter(({ lines }) => lines.some(({ line }) => line === 'ready')).length === 2;
-    }, `the agents of ${id}`);
+    await agentsReady(fleet, id, 2);
     return id;
   }
 

@@ -1,25 +1,21 @@
 import type { TargetReceipt } from '#libs/contracts';
-import { AuditStore, ControlSettings, LatchStore, OrderStore } from '#libs/killswitch';
-import { startThrowawayServer, Valkey, type ThrowawayServer } from '#libs/valkey';
+import { AuditStore, type OrderStore } from '#libs/killswitch';
+import type { Valkey } from '#libs/valkey';
 import fc from 'fast-check';
 import { ulid } from 'ulid';
+import { orderStores } from '../support/killswitch';
+import { useLife } from '../support/life';
 import { expectProperty } from './runs';
 
-let server: ThrowawayServer;
 let valkey: Valkey;
 let audit: AuditStore;
 let orders: OrderStore;
 
-beforeAll(async () => {
-  server = await startThrowawayServer();
-  valkey = await new Valkey({ url: server.url, keyPrefix: 'belay', shards: 1 }).open();
-  const settings = new ControlSettings(valkey, 600_000);
-  orders = new OrderStore(valkey, settings, new LatchStore(valkey, settings));
-  audit = new AuditStore(valkey, settings);
-});
-afterAll(async () => {
-  valkey.close();
-  await server.stop();
+useLife((rig) => ({ valkey } = rig));
+beforeAll(() => {
+  const stores = orderStores(valkey, 600_000);
+  orders = stores.orders;
+  audit = new AuditStore(valkey, stores.settings);
 });
 
 interface Told {

@@ -1,40 +1,20 @@
 import type { NodeSpec, Scope } from '#libs/contracts';
-import { AgentQueues } from '#libs/dispatch';
-import { DagExecutor } from '#libs/executions';
-import { ControlSettings, KillswitchService, LatchStore, OrderStore } from '#libs/killswitch';
-import { LifecycleService } from '#libs/lifecycle';
-import { ChangeFeed, startThrowawayServer, Valkey, type ThrowawayServer } from '#libs/valkey';
+import type { KillswitchService, LatchStore } from '#libs/killswitch';
+import type { LifecycleService } from '#libs/lifecycle';
+import type { Valkey } from '#libs/valkey';
 import fc from 'fast-check';
-import { expectProperty } from './runs';
+import { useKillswitch } from '../support/killswitch';
 import { node } from '../support/life';
+import { expectProperty } from './runs';
 
-let server: ThrowawayServer;
 let valkey: Valkey;
 let life: LifecycleService;
-let feed: ChangeFeed;
-let queues: AgentQueues;
 let latches: LatchStore;
 let killswitch: KillswitchService;
 const errors: unknown[] = [];
-
-beforeAll(async () => {
-  server = await startThrowawayServer();
-  valkey = await new Valkey({ url: server.url, keyPrefix: 'belay', shards: 2 }).open();
-  life = new LifecycleService(valkey, { retentionMs: 600_000 });
-  feed = new ChangeFeed(valkey);
-  await feed.start();
-  queues = new AgentQueues(life, { prefix: 'bull' });
-  const settings = new ControlSettings(valkey, 600_000);
-  latches = new LatchStore(valkey, settings);
-  const orders = new OrderStore(valkey, settings, latches);
-  const options = { proofLimitMs: 10_000, onError: (error: unknown) => void errors.push(error) };
-  killswitch = new KillswitchService(life, new DagExecutor(life, queues), orders, latches, feed, options);
-});
-afterAll(async () => {
-  feed.stop();
-  await queues.close();
-  valkey.close();
-  await server.stop();
+useKillswitch((rig) => ({ valkey, life, latches, killswitch } = rig), {
+  proofLimitMs: 10_000,
+  onError: (error) => void errors.push(error),
 });
 
 const TEAMS = ['a', 'a', 'b'];

@@ -1,29 +1,8 @@
-import type { DispatchEntry, ExecutionSpec, NodeSpec } from '#libs/contracts';
-import { LifecycleService, readResults, type Claim } from '#libs/lifecycle';
+import type { DispatchEntry, ExecutionSpec } from '#libs/contracts';
+import { LifecycleService, readResults, type Claim, type Fence } from '#libs/lifecycle';
 import { startThrowawayServer, Valkey, type ThrowawayServer } from '#libs/valkey';
 
-/** A node with every default, for tests. */
-export function node(id: string, over: Partial<NodeSpec> = {}): NodeSpec {
-  return {
-    id,
-    dependsOn: [],
-    run: { command: ['true'], env: {}, shell: false },
-    pool: 'default',
-    priority: 5,
-    labels: {},
-    maxAttempts: 1,
-    backoff: { type: 'fixed', delayMs: 0, maxMs: 0, jitter: 0 },
-    allowFailure: false,
-    onLostContact: 'stop',
-    recovery: { auto: true },
-    ...over,
-  };
-}
-
-/** A spec of those nodes, for tests. */
-export function spec(nodes: readonly NodeSpec[], over: Partial<ExecutionSpec> = {}): ExecutionSpec {
-  return { name: 'test', labels: {}, onFailure: 'stop', nodes, ...over };
-}
+export * from './specs';
 
 /** The parts that the tests of a file work with. */
 export interface Rig {
@@ -69,6 +48,28 @@ export async function advanceAll(
     entries.push(...step.entries);
     if (!step.more) return entries;
   }
+}
+
+/** An attempt that was claimed and started. */
+export interface StartedAgent {
+  /** Of its execution. */
+  readonly id: string;
+  readonly agentId: string;
+  readonly fence: Fence;
+}
+
+/** Claims the next ready node of an execution and says that it runs. */
+export async function startNext(
+  life: LifecycleService,
+  id: string,
+  owner = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ',
+): Promise<StartedAgent> {
+  const [job] = (await life.executions.advance(id)).entries;
+  if (job === undefined) throw new Error(`no node of ${id} is ready`);
+  const claim = await life.agents.claim(job, owner, `token-${job.agentId}`);
+  if (!claim.claimed) throw new Error(`claim refused: ${claim.why}`);
+  await life.agents.started(claim.fence, { pid: 1, pidStartTime: '1', containment: 'marks' });
+  return { id, agentId: job.agentId, fence: claim.fence };
 }
 
 /** The results that a claim's agent would be given, by node. */

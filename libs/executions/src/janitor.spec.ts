@@ -1,7 +1,7 @@
 import type { AgentJob, StopReport } from '#libs/contracts';
 import { AgentQueues } from '#libs/dispatch';
 import type { LifecycleService } from '#libs/lifecycle';
-import { createExecution, node, spec, useLife } from '../../../test/support/life';
+import { createExecution, node, spec, stopReport, useLife } from '../../../test/support/life';
 import { eventually } from '../../../test/support/wait';
 import { AttemptEnds } from './attempt-ends';
 import { DagExecutor } from './dag-executor';
@@ -67,15 +67,7 @@ describe('R26 R27 a server whose clock steps forward', () => {
 });
 
 describe('R26 R51 a worker whose lease ran out', () => {
-  const REPORT: StopReport = {
-    containment: 'marks',
-    proved: true,
-    processes: [],
-    signals: [],
-    evidence: [{ kind: 'sweep-empty', afterMs: 1 }],
-    survivors: [],
-    escalated: false,
-  };
+  const REPORT = stopReport({ evidence: [{ kind: 'sweep-empty', afterMs: 1 }] });
 
   async function nextJob(): Promise<AgentJob> {
     const id = await createExecution(life, spec([node('a')]));

@@ -1,26 +1,20 @@
 import type { AuditVerdict, TargetReceipt } from '#libs/contracts';
-import { startThrowawayServer, Valkey, type ThrowawayServer } from '#libs/valkey';
+import type { Valkey } from '#libs/valkey';
 import { ulid } from 'ulid';
+import { orderStores } from '../../../test/support/killswitch';
+import { useLife } from '../../../test/support/life';
 import { AuditStore } from './audit-store';
-import { ControlSettings } from './control-settings';
-import { LatchStore } from './latch-store';
-import { OrderStore } from './order-store';
+import type { OrderStore } from './order-store';
 
-let server: ThrowawayServer;
 let valkey: Valkey;
 let audit: AuditStore;
 let orders: OrderStore;
 
-beforeAll(async () => {
-  server = await startThrowawayServer();
-  valkey = await new Valkey({ url: server.url, keyPrefix: 'belay', shards: 1 }).open();
-  const settings = new ControlSettings(valkey, 60_000);
-  orders = new OrderStore(valkey, settings, new LatchStore(valkey, settings));
-  audit = new AuditStore(valkey, settings);
-});
-afterAll(async () => {
-  valkey.close();
-  await server.stop();
+useLife((rig) => ({ valkey } = rig));
+beforeAll(() => {
+  const stores = orderStores(valkey);
+  orders = stores.orders;
+  audit = new AuditStore(valkey, stores.settings);
 });
 afterEach(async () => valkey.redis.flushall());
 

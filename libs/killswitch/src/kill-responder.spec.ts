@@ -1,15 +1,14 @@
-import type { Order, Scope, StopReport, TargetReceipt } from '#libs/contracts';
+import type { Order, Scope, TargetReceipt } from '#libs/contracts';
 import type { Heartbeat, LifecycleService } from '#libs/lifecycle';
 import { AgentSlot, type AgentEnded, type AgentRunner } from '#libs/spawner';
 import type { Valkey } from '#libs/valkey';
 import { Subject } from 'rxjs';
 import { ulid } from 'ulid';
-import { useLife } from '../../../test/support/life';
+import { killOf, orderStores } from '../../../test/support/killswitch';
+import { stopReport, useLife } from '../../../test/support/life';
 import { eventually } from '../../../test/support/wait';
-import { ControlSettings } from './control-settings';
 import { KillResponder, type OrderServed } from './kill-responder';
-import { LatchStore } from './latch-store';
-import { OrderStore } from './order-store';
+import type { OrderStore } from './order-store';
 
 const WORKER = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ';
 const OTHER = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZY';
@@ -26,8 +25,7 @@ let stopped: string[];
 useLife((rig) => ({ valkey, life } = rig));
 beforeEach(async () => {
   await valkey.redis.flushall();
-  const settings = new ControlSettings(valkey, 60_000);
-  orders = new OrderStore(valkey, settings, new LatchStore(valkey, settings));
+  orders = orderStores(valkey).orders;
   slots = [];
   ends = new Subject();
   stopped = [];
@@ -65,17 +63,7 @@ function slot(executionId: string, index: number, born = 1): AgentSlot {
 
 const place = async (executionId: string): Promise<Order> => placeOn({ type: 'execution', executionId });
 
-async function placeOn(scope: Scope): Promise<Order> {
-  const asked = {
-    id: `ord_${ulid()}`,
-    kind: 'kill',
-    scope,
-    mode: 'graceful',
-    reason: 'killswitch',
-    by: 'me',
-  } as const;
-  return (await orders.place(asked)).order;
-}
+const placeOn = async (scope: Scope): Promise<Order> => (await orders.place(killOf(scope))).order;
 
 const target = (executionId: string, index: number, workerId: string): TargetReceipt => ({
   agentId: `agt_${executionId.slice(4)}-${index}-1`,
@@ -174,18 +162,7 @@ describe('R52 an order', () => {
 });
 
 describe('R19 R51 the end of an agent that an order stopped', () => {
-  const REPORT: StopReport = {
-    containment: 'marks',
-    proved: true,
-    processes: [],
-    signals: [],
-    evidence: [],
-    survivors: [],
-    escalated: false,
-    signalledAfterMs: 10,
-    firstExitAfterMs: 20,
-    provedAfterMs: 30,
-  };
+  const REPORT = stopReport({ signalledAfterMs: 10, firstExitAfterMs: 20, provedAfterMs: 30 });
   const end = (slot: AgentSlot, over: Partial<AgentEnded>): AgentEnded => ({
     slot,
     fence: slot.fence!,

@@ -1,54 +1,28 @@
 import type { Order } from '#libs/contracts';
-import { AgentQueues } from '#libs/dispatch';
-import { DagExecutor } from '#libs/executions';
 import type { LifecycleService } from '#libs/lifecycle';
-import { ChangeFeed, type Valkey } from '#libs/valkey';
-import { ulid } from 'ulid';
-import { createExecution, node, spec, useLife } from '../../../test/support/life';
-import { ControlSettings } from './control-settings';
+import type { Valkey } from '#libs/valkey';
+import { killOf, useKillswitch, type KillswitchRig } from '../../../test/support/killswitch';
+import { createExecution, node, spec, startNext } from '../../../test/support/life';
 import { KillswitchService } from './killswitch.service';
-import { LatchStore, newLatch } from './latch-store';
-import { OrderStore, targetOf } from './order-store';
+import { newLatch, type LatchStore } from './latch-store';
+import { targetOf, type OrderStore } from './order-store';
 
+let rig: KillswitchRig;
 let valkey: Valkey;
 let life: LifecycleService;
-let queues: AgentQueues;
-let feed: ChangeFeed;
 let orders: OrderStore;
 let latches: LatchStore;
 let killswitch: KillswitchService;
-useLife((rig) => ({ valkey, life } = rig));
-beforeAll(async () => {
-  queues = new AgentQueues(life, { prefix: 'bull' });
-  feed = new ChangeFeed(valkey);
-  await feed.start();
-  const settings = new ControlSettings(valkey, 60_000);
-  latches = new LatchStore(valkey, settings);
-  orders = new OrderStore(valkey, settings, latches);
-  const dag = new DagExecutor(life, queues);
-  killswitch = new KillswitchService(life, dag, orders, latches, feed, { proofLimitMs: 60_000 });
-});
-afterAll(async () => {
-  feed.stop();
-  await queues.close();
-});
+useKillswitch((made) => ({ valkey, life, orders, latches, killswitch } = rig = made));
 beforeEach(async () => valkey.redis.flushall());
 
-async function runningAgent(): Promise<string> {
-  const id = await createExecution(life, spec([node('a')]));
-  const [job] = (await life.executions.advance(id)).entries;
-  const claim = await life.agents.claim(job!, 'wrk_1', 'token');
-  if (!claim.claimed) throw new Error(claim.why);
-  await life.agents.started(claim.fence, { pid: 1, pidStartTime: '1', containment: 'marks' });
-  return job!.agentId;
-}
+const runningAgent = async (): Promise<string> =>
+  (await startNext(life, await createExecution(life, spec([node('a')])), 'wrk_1')).agentId;
 
 /** A kill of a pool, durable and not carried out, by a clock that has been stepped back since the agents began. */
 async function place(withLatch: boolean): Promise<Order> {
-  const id = `ord_${ulid()}`;
-  const scope = { type: 'pool', pool: 'default' } as const;
-  const latch = withLatch ? newLatch('latch', scope, { by: 'me', orderId: id }) : undefined;
-  const asked = { id, kind: 'kill', scope, mode: 'graceful', reason: 'killswitch', by: 'me' } as const;
+  const asked = killOf({ type: 'pool', pool: 'default' });
+  const latch = withLatch ? newLatch('latch', asked.scope, { by: 'me', orderId: asked.id }) : undefined;
   const { order } = await orders.place(
     { ...asked, ...(latch === undefined ? {} : { latchId: latch.id }) },
     latch,
@@ -101,17 +75,9 @@ describe('R50 R53 what a worker claims after a kill', () => {
 describe('R19 R51 the limit of an order', () => {
   /** A sweep by an orchestrator of its own, whose proof limit is `proofLimitMs`. */
   const orchestrator = (proofLimitMs: number): KillswitchService =>
-    new KillswitchService(life, new DagExecutor(life, queues), orders, latches, feed, { proofLimitMs });
+    new KillswitchService(life, rig.dag, orders, latches, rig.feed, { proofLimitMs });
   const give = async (agentId: string, scope: Order['scope'], over: Partial<Order> = {}): Promise<string> => {
-    const asked = {
-      id: `ord_${ulid()}`,
-      kind: 'kill',
-      scope,
-      mode: 'graceful',
-      reason: 'killswitch',
-      by: 'me',
-    } as const;
-    const { order } = await orders.place({ ...asked, ...over });
+    const { order } = await orders.place({ ...killOf(scope), ...over });
     await killswitch.carryOut(order);
     expect((await orders.receipt(order.id)).missing).toMatchObject([{ agentId }]);
     return order.id;

@@ -1,10 +1,11 @@
 import { MAX_LATCHES, type Order, type TargetReceipt } from '#libs/contracts';
 import type { Valkey } from '#libs/valkey';
 import { ulid } from 'ulid';
+import { orderStores } from '../../../test/support/killswitch';
 import { useLife } from '../../../test/support/life';
 import { eventually } from '../../../test/support/wait';
 import { ControlSettings } from './control-settings';
-import { LatchStore, newLatch } from './latch-store';
+import { newLatch, type LatchStore } from './latch-store';
 import { OrderStore } from './order-store';
 
 const ALL = { type: 'all' } as const;
@@ -16,9 +17,7 @@ let latches: LatchStore;
 useLife((rig) => ({ valkey } = rig));
 beforeEach(async () => {
   await valkey.redis.flushall();
-  const settings = new ControlSettings(valkey, 60_000);
-  latches = new LatchStore(valkey, settings);
-  orders = new OrderStore(valkey, settings, latches);
+  ({ latches, orders } = orderStores(valkey));
 });
 
 const target = (nodeId: string, outcome: TargetReceipt['outcome']): TargetReceipt => ({

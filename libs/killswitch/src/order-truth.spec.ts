@@ -1,55 +1,38 @@
-import type { Order, Receipt, Scope, StopReport } from '#libs/contracts';
-import { AgentQueues } from '#libs/dispatch';
-import { AttemptEnds, DagExecutor, Janitor } from '#libs/executions';
-import { LifecycleService, type Fence } from '#libs/lifecycle';
-import { ChangeFeed, type Valkey } from '#libs/valkey';
+import type { Order, Receipt, Scope } from '#libs/contracts';
+import { AttemptEnds, Janitor } from '#libs/executions';
+import { LifecycleService } from '#libs/lifecycle';
+import type { Valkey } from '#libs/valkey';
 import { ulid } from 'ulid';
-import { createExecution, node, spec, useLife } from '../../../test/support/life';
-import { ControlSettings } from './control-settings';
-import { KillswitchService } from './killswitch.service';
-import { LatchStore } from './latch-store';
-import { OrderStore } from './order-store';
+import { useKillswitch } from '../../../test/support/killswitch';
+import {
+  createExecution,
+  node,
+  spec,
+  startNext,
+  stopReport,
+  type StartedAgent,
+} from '../../../test/support/life';
+import type { KillswitchService } from './killswitch.service';
+import type { OrderStore } from './order-store';
 
 const WORKER = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ';
 const HOUR = 3_600_000;
-const REPORT: StopReport = {
-  containment: 'marks',
-  proved: true,
-  processes: [],
-  signals: [],
-  evidence: [],
-  survivors: [],
-  escalated: false,
-};
+const REPORT = stopReport();
 
 let valkey: Valkey;
 let life: LifecycleService;
-let queues: AgentQueues;
-let feed: ChangeFeed;
 let orders: OrderStore;
 let killswitch: KillswitchService;
 let janitor: Janitor;
-useLife((rig) => ({ valkey, life } = rig));
-beforeAll(async () => {
-  queues = new AgentQueues(life, { prefix: 'bull' });
-  feed = new ChangeFeed(valkey);
-  await feed.start();
-  const settings = new ControlSettings(valkey, 60_000);
-  const latches = new LatchStore(valkey, settings);
-  orders = new OrderStore(valkey, settings, latches);
-  const dag = new DagExecutor(life, queues);
-  killswitch = new KillswitchService(life, dag, orders, latches, feed, { proofLimitMs: 60_000 });
-  janitor = new Janitor(life, queues, dag, new AttemptEnds(life, dag), {
-    intervalMs: 1,
-    retentionMs: 60_000,
-  });
-  killswitch.start();
+// Before the rig's own, which closes the connections.
+afterAll(() => killswitch.stopListening());
+useKillswitch((rig) => {
+  ({ valkey, life, orders, killswitch } = rig);
+  const { queues, dag } = rig;
+  const ends = new AttemptEnds(life, dag);
+  janitor = new Janitor(life, queues, dag, ends, { intervalMs: 1, retentionMs: 60_000 });
 });
-afterAll(async () => {
-  killswitch.stopListening();
-  feed.stop();
-  await queues.close();
-});
+beforeAll(() => killswitch.start());
 beforeEach(async () => valkey.redis.flushall());
 
 async function until(look: () => Promise<boolean>, what: string): Promise<void> {
@@ -60,23 +43,8 @@ async function until(look: () => Promise<boolean>, what: string): Promise<void> 
   }
 }
 
-interface Running {
-  readonly id: string;
-  readonly agentId: string;
-  readonly fence: Fence;
-}
-
-/** Claims and starts the next node of it. */
-async function startNext(id: string): Promise<Running> {
-  const [job] = (await life.executions.advance(id)).entries;
-  const claim = await life.agents.claim(job!, WORKER, ulid());
-  if (!claim.claimed) throw new Error(claim.why);
-  await life.agents.started(claim.fence, { pid: 1, pidStartTime: '1', containment: 'marks' });
-  return { id, agentId: job!.agentId, fence: claim.fence };
-}
-
-const running = async (): Promise<Running> =>
-  startNext(await createExecution(life, spec([node('a')], { labels: { team: 'data' } })));
+const running = async (): Promise<StartedAgent> =>
+  startNext(life, await createExecution(life, spec([node('a')], { labels: { team: 'data' } })));
 
 /** A kill, as it stands once its giver has done its part. */
 async function kill(scope: Scope): Promise<Receipt> {
@@ -86,7 +54,7 @@ async function kill(scope: Scope): Promise<Receipt> {
 
 describe('R17 R51 an attempt lost with its worker and never seen dead', () => {
   /** It was lost, and everything of its execution has expired since. */
-  async function forgotten(): Promise<Running> {
+  async function forgotten(): Promise<StartedAgent> {
     const lost = await running();
     const brief = new LifecycleService(valkey, { retentionMs: 30 });
     await brief.agents.finish(lost.fence, { state: 'failed', reason: 'worker_lost', lost: true });
@@ -96,7 +64,7 @@ describe('R17 R51 an attempt lost with its worker and never seen dead', () => {
     return lost;
   }
 
-  it.each<[string, (lost: Running) => Scope]>([
+  it.each<[string, (lost: StartedAgent) => Scope]>([
     ['everything', () => ({ type: 'all' })],
     ['its pool', () => ({ type: 'pool', pool: 'default' })],
     ['its labels', () => ({ type: 'selector', selector: 'team=data' })],
@@ -217,7 +185,7 @@ describe('R51 R52 orders when clocks disagree', () => {
     const placed = await killswitch.give({ scope: { type: 'execution', executionId: first.id }, by: 'me' });
     await life.agents.finish(first.fence, { state: 'killed', report: REPORT });
     await life.executions.retry(first.id, { retryId: 'r', actor: 'me', force: false });
-    const again = await startNext(first.id);
+    const again = await startNext(life, first.id);
     const late: Order = { ...placed, placedAt: placed.placedAt + HOUR };
     await killswitch.carryOut(late);
     expect(await life.executions.get(first.id)).toMatchObject({ state: 'running' });

@@ -1,35 +1,14 @@
 import type { ExecutionSpec } from '#libs/contracts';
-import { AgentQueues } from '#libs/dispatch';
-import { DagExecutor } from '#libs/executions';
 import type { LifecycleService } from '#libs/lifecycle';
-import { ChangeFeed, type Valkey } from '#libs/valkey';
-import { createExecution, node, spec, useLife } from '../../../test/support/life';
-import { ControlSettings } from './control-settings';
-import { KillswitchService } from './killswitch.service';
-import { LatchStore } from './latch-store';
-import { OrderStore } from './order-store';
+import type { Valkey } from '#libs/valkey';
+import { useKillswitch } from '../../../test/support/killswitch';
+import { createExecution, node, spec } from '../../../test/support/life';
+import type { KillswitchService } from './killswitch.service';
 
 let valkey: Valkey;
 let life: LifecycleService;
-let queues: AgentQueues;
-let feed: ChangeFeed;
 let killswitch: KillswitchService;
-useLife((rig) => ({ valkey, life } = rig));
-beforeAll(async () => {
-  queues = new AgentQueues(life, { prefix: 'bull' });
-  feed = new ChangeFeed(valkey);
-  await feed.start();
-  const settings = new ControlSettings(valkey, 60_000);
-  const latches = new LatchStore(valkey, settings);
-  const orders = new OrderStore(valkey, settings, latches);
-  killswitch = new KillswitchService(life, new DagExecutor(life, queues), orders, latches, feed, {
-    proofLimitMs: 60_000,
-  });
-});
-afterAll(async () => {
-  feed.stop();
-  await queues.close();
-});
+useKillswitch((rig) => ({ valkey, life, killswitch } = rig));
 beforeEach(async () => valkey.redis.flushall());
 
 const submit = async (labels: Record<string, string>, over: Partial<ExecutionSpec> = {}): Promise<string> =>

@@ -1,6 +1,6 @@
 import type { DispatchEntry } from '#libs/contracts';
 import type { Valkey } from '#libs/valkey';
-import { advanceAll, createExecution, node, spec, useLife } from '../../../test/support/life';
+import { advanceAll, createExecution, node, spec, stopReport, useLife } from '../../../test/support/life';
 import { eventually } from '../../../test/support/wait';
 import { EndedExecutions } from './ended-executions';
 import { LifecycleService } from './lifecycle.service';
@@ -101,16 +101,7 @@ it('R51 never removes what has an attempt that nobody has seen dead, and goes pa
   for (const id of others) expect(await keysOf(id)).toEqual([]);
   const [lost] = await life.agents.unproved();
   const agentId = lost?.id ?? '';
-  await life.agents.prove(agentId, WORKER, {
-    containment: 'marks',
-    proved: true,
-    processes: [],
-    signals: [],
-    evidence: [],
-    survivors: [],
-    escalated: false,
-    provedAfterMs: 1,
-  });
+  await life.agents.prove(agentId, WORKER, stopReport({ provedAfterMs: 1 }));
   expect(await sweeper.sweep()).toBe(1);
   // A receipt that names it may not be settled yet: its proof outlives its execution.
   expect(await life.agents.many([agentId])).toMatchObject([{ id: agentId, report: { proved: true } }]);

@@ -8,12 +8,11 @@ import {
   type Latch,
   type Requirement,
   type Scope,
-  type StopReport,
 } from '#libs/contracts';
 import type { Valkey } from '#libs/valkey';
 import fc from 'fast-check';
 import { eventually } from '../../../test/support/fleet';
-import { advanceAll, createExecution, node, spec, useLife } from '../../../test/support/life';
+import { advanceAll, createExecution, node, spec, stopReport, useLife } from '../../../test/support/life';
 import { LifecycleService } from './lifecycle.service';
 import { reportFor } from './worker-store';
 import type { Fence } from './agent-store';
@@ -65,15 +64,7 @@ async function claim(job: DispatchEntry, owner = WORKER): Promise<Fence> {
   return granted.fence;
 }
 
-const REPORT: StopReport = {
-  containment: 'marks',
-  proved: true,
-  processes: [],
-  signals: [],
-  evidence: [{ kind: 'sweep-empty', afterMs: 1 }],
-  survivors: [],
-  escalated: true,
-};
+const REPORT = stopReport({ evidence: [{ kind: 'sweep-empty', afterMs: 1 }], escalated: true });
 
 const key = fc.constantFrom('team', 'env', 'model');
 const value = fc.constantFrom('a', 'b', 'with "quotes", commas', '');

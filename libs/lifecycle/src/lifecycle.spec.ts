@@ -12,7 +12,15 @@ import {
 } from '#libs/contracts';
 import { Valkey, ValkeyModule } from '#libs/valkey';
 import { Test } from '@nestjs/testing';
-import { advanceAll, createExecution, node, spec, upstreamOf, useLife } from '../../../test/support/life';
+import {
+  advanceAll,
+  createExecution,
+  node,
+  spec,
+  stopReport,
+  upstreamOf,
+  useLife,
+} from '../../../test/support/life';
 import { LifecycleModule } from './lifecycle.module';
 import { LifecycleService } from './lifecycle.service';
 import type { AgentOutcome, Fence } from './agent-store';
@@ -543,18 +551,7 @@ describe('R24 listing', () => {
     expect((await life.agents.ownedBy('wrk_lister')).map((a) => a.id)).toEqual([job!.agentId]);
     expect((await life.agents.liveEverywhere()).map((a) => a.id)).toContain(job!.agentId);
     expect((await life.agents.liveOf(ids[0]!)).map((a) => a.id)).toEqual([job!.agentId]);
-    await life.agents.finish(fence, {
-      ...failed(),
-      report: {
-        containment: 'marks',
-        proved: true,
-        processes: [],
-        signals: [],
-        evidence: [],
-        survivors: [],
-        escalated: false,
-      },
-    });
+    await life.agents.finish(fence, { ...failed(), report: stopReport() });
     expect((await life.agents.list({ states: ['failed'], owner: 'wrk_lister', limit: 1 }))[0]).toMatchObject({
       report: { processes: [], proved: true },
     });

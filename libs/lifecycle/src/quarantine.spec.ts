@@ -1,20 +1,12 @@
-import { agentIdOf, type BelayError, type StopReport } from '#libs/contracts';
+import { agentIdOf, type BelayError } from '#libs/contracts';
 import { Valkey } from '#libs/valkey';
 import type { Fence } from './agent-store';
 import { findCorrupt } from './find-corrupt';
-import { createExecution, node, spec, useLife } from '../../../test/support/life';
+import { createExecution, node, spec, stopReport, useLife } from '../../../test/support/life';
 import { LifecycleService } from './lifecycle.service';
 
 const WORKER = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ';
-const REPORT: StopReport = {
-  containment: 'marks',
-  proved: true,
-  processes: [],
-  signals: [],
-  evidence: [],
-  survivors: [],
-  escalated: false,
-};
+const REPORT = stopReport();
 let valkey: Valkey;
 let life: LifecycleService;
 let told: BelayError[];

@@ -1,6 +1,5 @@
-import type { StopReport } from '#libs/contracts';
 import type { Valkey } from '#libs/valkey';
-import { node, spec, useLife } from '../../../test/support/life';
+import { node, spec, stopReport, useLife } from '../../../test/support/life';
 import { LifecycleService } from './lifecycle.service';
 
 const WORKER = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ';
@@ -128,24 +127,15 @@ describe('R5 what records keep', () => {
 
   it('the report of a stop is read as it was told, also where it says most or nothing', async () => {
     const seen = { pid: 7, startTime: '70', command: 'sh' };
-    const quiet: StopReport = {
-      containment: 'marks',
-      proved: true,
-      processes: [],
-      signals: [],
-      evidence: [],
-      survivors: [],
-      escalated: false,
-    };
-    const loud: StopReport = {
-      ...quiet,
+    const quiet = stopReport();
+    const loud = stopReport({
       proved: false,
       processes: [seen],
       signals: [{ signal: 'SIGKILL', to: 'process', pid: 7, afterMs: 3 }],
       survivors: [seen],
       escalated: true,
       provedAfterMs: 4,
-    };
+    });
     for (const report of [quiet, loud]) {
       const { job, fence } = await begin(node('a'));
       await life.agents.finish(fence, { state: 'killed', reason: 'killswitch', report });

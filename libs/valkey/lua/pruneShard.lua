@@ -4,17 +4,8 @@
 -- Returns the number of executions taken out
 --!flags allow-oom
 --!include base
+--!include unlist
 local due = redis.call('ZRANGEBYSCORE', key('expiry'), '-inf', int(NOW), 'LIMIT', 0, ARGV[2])
-for _, id in ipairs(due) do
-  redis.call('ZREM', key('expiry'), id)
-  redis.call('ZREM', key('idx:exe'), id)
-  redis.call('HDEL', key('idx:node-labels'), id)
-  for state in pairs(TABLES.execution) do redis.call('ZREM', key('idx:exe:' .. state), id) end
-  local labels = redis.call('HGET', key('idx:labels'), id)
-  if labels then
-    for _, label in ipairs(cjson.decode(labels)) do redis.call('ZREM', key('idx:lbl:' .. label), id) end
-    redis.call('HDEL', key('idx:labels'), id)
-  end
-end
+for _, id in ipairs(due) do unlist_execution(id) end
 redis.call('ZREMRANGEBYSCORE', key('idx:agt:ended'), '-inf', int(NOW - tonumber(ARGV[3])))
 return #due

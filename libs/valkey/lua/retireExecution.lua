@@ -6,19 +6,12 @@
 --!flags allow-oom
 --!include base
 --!include parts
+--!include unlist
 local id, exe_key = ARGV[2], KEYS[1]
 -- An ended execution stays in this index until it is retried or removed.
 if not redis.call('ZSCORE', key('expiry'), id) or redis.call('SCARD', exe_key .. ':unproved') > 0 then return 0 end
 local idem = redis.call('HGET', exe_key, 'idempotencyKey')
 if idem and redis.call('GET', key('idem:' .. idem)) == id then redis.call('UNLINK', key('idem:' .. idem)) end
 for _, suffix in ipairs(PARTS) do redis.call('UNLINK', exe_key .. suffix) end
-redis.call('ZREM', key('expiry'), id)
-redis.call('ZREM', key('idx:exe'), id)
-redis.call('HDEL', key('idx:node-labels'), id)
-for state in pairs(TABLES.execution) do redis.call('ZREM', key('idx:exe:' .. state), id) end
-local labels = redis.call('HGET', key('idx:labels'), id)
-if labels then
-  for _, label in ipairs(cjson.decode(labels)) do redis.call('ZREM', key('idx:lbl:' .. label), id) end
-  redis.call('HDEL', key('idx:labels'), id)
-end
+unlist_execution(id)
 return 1
