@@ -1,5 +1,6 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { createClient } from '#libs/client';
 import { eventually, processesWith } from '../support/fleet';
 import { fleetPerTest } from '../support/own-fleet';
 
@@ -141,6 +142,34 @@ it('R46 R47 a shutdown that is through ends the process within 5 s though someth
     expect(code).toBe(0);
     expect(heldFor).toBeGreaterThan(3_000);
   }
+});
+
+it('R46 R51 callers who wait for a proof do not keep an orchestrator, and their orders stay open', async () => {
+  await begin({ workers: 1, env: { ...ENV, BELAY_GRACE_MS: '60000' } });
+  const { id, agentId } = await running([
+    { id: 'a', run: sh("trap '' TERM; echo ready; while :; do sleep 0.1; done") },
+  ]);
+  const other = await fleet.addOrchestrator();
+  const client = createClient({ url: other.url ?? '', token: fleet.token });
+  const gone = new AbortController();
+  const { signal } = gone;
+  const asked = [client.stop(id, {}, { signal }), client.killAgent(agentId, {}, { signal })];
+  const waits = asked.map(async (wait: Promise<unknown>) => wait.catch(() => undefined));
+  await eventually(async () => (await fleet.client.receipts()).items.length === 2, 'both orders');
+  other.process.kill('SIGTERM');
+  expect(await other.exited).toBe(0);
+  gone.abort();
+  expect(other.log()).not.toContain('still something is open');
+  const receipts = (await fleet.client.receipts()).items;
+  expect(receipts.map(({ complete, totals }) => [complete, totals.pending])).toEqual([
+    [false, 1],
+    [false, 1],
+  ]);
+  expect(await fleet.client.execution(id)).toMatchObject({ state: 'stopping' });
+  expect((await fleet.client.stop(id, { mode: 'immediate' })).receipt).toMatchObject({ complete: true });
+  await Promise.all(waits);
+  for (const { orderId } of receipts)
+    await eventually(async () => (await fleet.client.receipt(orderId)).complete, `the receipt of ${orderId}`);
 });
 
 it('R44 what a drain had to stop is named in its log, marked, and run again elsewhere by its policy alone', async () => {

@@ -3,6 +3,7 @@ import type { LifecycleService } from '#libs/lifecycle';
 import type { ChangeFeed } from '#libs/valkey';
 import { ulid } from 'ulid';
 import type { ArmedStore, GuardAnswer } from './armed-store';
+import { requireTimeout } from './require-timeout';
 
 /** Every guard answers within this, or it is not armed (R55). Milliseconds. */
 const ANSWER_MS = 2_000;
@@ -33,7 +34,10 @@ export class ArmedService {
         timeoutMs: ANSWER_MS,
         what: 'The answer of every worker',
       })
-      .catch(async () => this.store.answers(nonce));
+      .catch(async (error: unknown) => {
+        requireTimeout(error);
+        return this.store.answers(nonce);
+      });
     const report = workers.map(({ id }): ArmedAnswer => {
       const answer = answers.get(id);
       if (answer === undefined)

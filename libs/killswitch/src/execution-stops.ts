@@ -12,6 +12,7 @@ import type { LifecycleService } from '#libs/lifecycle';
 import { isCorrupt, patiently, type ChangeFeed } from '#libs/valkey';
 import type { OrderRequest } from './order-request';
 import type { OrderStore } from './order-store';
+import { requireTimeout } from './require-timeout';
 
 /** The part of the killswitch that a stop uses. */
 interface StopGiver {
@@ -100,7 +101,10 @@ export class ExecutionStops {
         timeoutMs: END_WITHIN_MS,
         what: `The end of ${executionId}`,
       })
-      .catch(async () => this.giveUp(executionId));
+      .catch(async (error: unknown) => {
+        requireTimeout(error);
+        return this.giveUp(executionId);
+      });
   }
 
   /** An agent could not be proved dead within the limit: the execution says so, it never says `stopped` (R51). Repeatable. */

@@ -23,6 +23,7 @@ import { ExecutionStops } from './execution-stops';
 import { Holds } from './holds';
 import { newLatch, type LatchStore } from './latch-store';
 import { targetOf, type OrderStore, type PlacedOrder } from './order-store';
+import { requireTimeout } from './require-timeout';
 import { outcomeFor } from './target-outcome';
 import type { OrderRequest } from './order-request';
 import { ScopeResolver } from './scope-resolver';
@@ -378,7 +379,8 @@ export class KillswitchService {
     };
     return this.feed
       .until(look, concerns, { timeoutMs, what: `The receipt of ${orderId}` })
-      .catch(async () => {
+      .catch(async (error: unknown) => {
+        requireTimeout(error);
         if (timeoutMs >= limitMs) await this.orders.expire(orderId);
         return this.orders.receipt(orderId);
       });

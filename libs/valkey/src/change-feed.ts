@@ -22,9 +22,15 @@ function readEvent(message: string): BelayEvent[] {
   }
 }
 
+const draining = (): BelayError =>
+  new BelayError('DRAINING', 'This process is stopping and waits no longer. The request is stored.');
+
 /** Every published event as one stream, and waits that use it as a hint and the record as the truth. */
 export class ChangeFeed {
   private readonly subscriber: Subscriber;
+  /** Ends each wait that is under way. */
+  private readonly waits = new Set<(error: BelayError) => void>();
+  private stopped = false;
   readonly events$: Observable<BelayEvent>;
 
   constructor(valkey: Valkey) {
@@ -41,8 +47,16 @@ export class ChangeFeed {
     await this.subscriber.start();
   }
 
+  /** Ends the stream, and every wait with DRAINING. */
   stop(): void {
+    this.stopped = true;
     this.subscriber.stop();
+    for (const end of this.waits) end(draining());
+  }
+
+  /** Nest calls it when HTTP is closed: a wait whose caller is gone must not keep the process. */
+  onApplicationShutdown(): void {
+    this.stop();
   }
 
   /** Fires when hints may have been missed: after each (re)subscription. */
@@ -52,7 +66,7 @@ export class ChangeFeed {
 
   /**
    * Resolves with the first defined answer of `look`, which is asked at once, after every event `concerns` holds for,
-   * after a reconnect, and once a second. @throws BelayError TIMEOUT after `timeoutMs`
+   * after a reconnect, and once a second. @throws BelayError TIMEOUT after `timeoutMs`, DRAINING once the feed stops
    */
   async until<T>(
     look: () => Promise<T | undefined>,
@@ -62,6 +76,7 @@ export class ChangeFeed {
     const subscriptions: Subscription[] = [];
     const timers: NodeJS.Timeout[] = [];
     let giveUp = (): void => undefined;
+    let end = (_error: BelayError): void => undefined;
     try {
       return await new Promise<T>((resolve, reject) => {
         let looking = false;
@@ -94,12 +109,16 @@ export class ChangeFeed {
             options.timeoutMs,
           ),
         );
+        end = reject;
+        this.waits.add(end);
+        if (this.stopped) return reject(draining());
         giveUp = () => reject(new BelayError('TIMEOUT', 'The caller gave up.'));
         options.signal?.addEventListener('abort', giveUp, { once: true });
         if (options.signal?.aborted === true) giveUp();
         ask();
       });
     } finally {
+      this.waits.delete(end);
       for (const subscription of subscriptions) subscription.unsubscribe();
       for (const timer of timers) clearTimeout(timer);
       // One signal outlives many waits: a stream's is asked of after every event.
