@@ -1,7 +1,14 @@
 import type { Violation } from './check';
 import { coversAgent, whereabouts } from './check-kills';
 import { groupBy, TOLERANCE } from './check-lives';
-import { leavesTrees, type History, type HoldFacts, type Line, type OrderFacts } from './history';
+import {
+  leavesTrees,
+  mayNotHoldYet,
+  type History,
+  type HoldFacts,
+  type Line,
+  type OrderFacts,
+} from './history';
 
 /** A tree that is ended is woken first: its grace and its end are over by then. Seconds. */
 const ENDED_S = 2;
@@ -18,6 +25,8 @@ export function checkHolds(history: History): Violation[] {
         .toSorted((a, b) => a.at - b.at);
       const [first] = moved;
       if (first === undefined || wasEnded(first, mine, history)) return [];
+      const order = history.orders.find(({ askedAt }) => askedAt === hold.askedAt);
+      if (order !== undefined && mayNotHoldYet(order, first.at, history.lossWindows)) return [];
       const after = (first.at - hold.from).toFixed(2);
       return [
         {

@@ -1,6 +1,13 @@
 import type { Violation } from './check';
 import { groupBy, isServerStepped, TOLERANCE } from './check-lives';
-import type { FaultFacts, History, Line, OrderFacts, ReceiptFacts } from './history';
+import {
+  mayNotHoldYet,
+  type FaultFacts,
+  type History,
+  type Line,
+  type OrderFacts,
+  type ReceiptFacts,
+} from './history';
 
 const CONFIRMED_DEAD = ['killed', 'already-ended'];
 const OPEN = ['pending', 'unconfirmed', 'failed'];
@@ -40,7 +47,7 @@ export function checkKills(history: History): Violation[] {
     return [
       ...stoppedTooSoon(order),
       ...(order.local === true || isServerStepped(history) ? [] : claims(history))
-        .filter(({ agentId, at }) => isIn(agentId, at))
+        .filter(({ agentId, at }) => isIn(agentId, at) && !mayNotHoldYet(order, at, history.lossWindows))
         .map(({ agentId, at }) => fail(`${agentId} was claimed`, at)),
       ...first.map(({ agentId, pid, word, at }) => fail(`${agentId} (pid ${pid}): ${word}`, at)),
     ];

@@ -2,7 +2,14 @@ import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { check } from '../faults/check';
-import { parseLines, type EventFacts, type History, type Line, type Span } from '../faults/history';
+import {
+  parseLines,
+  type EventFacts,
+  type History,
+  type Line,
+  type LossWindow,
+  type Span,
+} from '../faults/history';
 import { isEndless } from '../faults/draw-executions';
 import { drawPlan, PROFILES } from '../faults/plan';
 import { FAULTS, type GroundKind } from '../faults/plan-types';
@@ -713,6 +720,21 @@ describe('the checker', () => {
       1,
       1,
     ]);
+  });
+
+  it('allows a claim past a latch that a failover lost and nobody has stored again yet, and no other', () => {
+    const past = (window: LossWindow, order: Partial<Sound['orders'][number]> = {}): string[] =>
+      found((history) => {
+        latched(history, { what: 'all' });
+        Object.assign(history.orders[1] as object, { answeredAt: 6.8, startsOnly: true, ...order });
+        history.lossWindows.push(window);
+      });
+    const around = { from: 6, to: 6.9 };
+    expect([
+      past(around),
+      past(around, { replicated: true }).length,
+      past({ from: 4, to: 4.9 }).length,
+    ]).toEqual([[], 1, 1]);
   });
 
   it('allows an attempt to be started twice whose claim may be lost, and no other', () => {
