@@ -196,7 +196,7 @@ export class Asker {
     const note = this.#note();
     const order = this.begin(name, { covers, startsOnly: true });
     await this.#answered(order, async (client, signal) => {
-      noteReplicated(order, await client.engageLatch({ scope, note }, { signal }));
+      await client.engageLatch({ scope, note }, { signal });
     });
     return this.#releaseLater(order, note, holdMs);
   }
@@ -216,7 +216,6 @@ export class Asker {
     if (answer === undefined) order.error = 'NO_ANSWER';
     else order.answeredAt = from;
     if (receipt !== undefined) order.receipt = receiptFacts(receipt);
-    noteReplicated(order, receipt ?? {});
     await pause(holdMs);
     if (covers.what === 'execution') this.#letGo(covers, uptime(), true);
     else order.releasedAt ??= uptime();
@@ -317,10 +316,6 @@ export function unlessGone(error: unknown): undefined {
 function codeOf(error: unknown): string {
   unlessGone(error);
   return isBelayError(error) ? error.code : 'NO_ANSWER';
-}
-
-function noteReplicated(order: OrderFacts, { replicated }: Pick<Receipt, 'replicated'>): void {
-  if (replicated !== undefined) order.replicated = replicated;
 }
 
 export function receiptFacts({ orderId, order, complete, targets }: Receipt): ReceiptFacts {

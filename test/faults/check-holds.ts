@@ -1,14 +1,7 @@
 import type { Violation } from './check';
-import { coversAgent, whereabouts } from './check-kills';
+import { coversAgent, isLostWithClaim, whereabouts } from './check-kills';
 import { groupBy, TOLERANCE } from './check-lives';
-import {
-  leavesTrees,
-  mayNotHoldYet,
-  type History,
-  type HoldFacts,
-  type Line,
-  type OrderFacts,
-} from './history';
+import { leavesTrees, type History, type HoldFacts, type Line, type OrderFacts } from './history';
 
 /** A tree that is ended is woken first: its grace and its end are over by then. Seconds. */
 const ENDED_S = 2;
@@ -26,7 +19,7 @@ export function checkHolds(history: History): Violation[] {
       const [first] = moved;
       if (first === undefined || wasEnded(first, mine, history)) return [];
       const order = history.orders.find(({ askedAt }) => askedAt === hold.askedAt);
-      if (order !== undefined && mayNotHoldYet(order, first.at, history.lossWindows)) return [];
+      if (order !== undefined && isLostWithClaim(order, agentId, history)) return [];
       const after = (first.at - hold.from).toFixed(2);
       return [
         {

@@ -1,7 +1,7 @@
 import type { Violation } from './check';
 import { groupBy, isServerStepped, TOLERANCE } from './check-lives';
 import {
-  mayNotHoldYet,
+  mayHaveLostClaim,
   type FaultFacts,
   type History,
   type Line,
@@ -47,11 +47,25 @@ export function checkKills(history: History): Violation[] {
     return [
       ...stoppedTooSoon(order),
       ...(order.local === true || isServerStepped(history) ? [] : claims(history))
-        .filter(({ agentId, at }) => isIn(agentId, at) && !mayNotHoldYet(order, at, history.lossWindows))
+        .filter(({ agentId, at }) => isIn(agentId, at) && !isLostWithClaim(order, agentId, history))
         .map(({ agentId, at }) => fail(`${agentId} was claimed`, at)),
       ...first.map(({ agentId, pid, word, at }) => fail(`${agentId} (pid ${pid}): ${word}`, at)),
     ];
   });
+}
+
+/**
+ * A freeze of one agent holds that agent by its record, not by a latch: a failover that loses the claim loses the freeze
+ * with it, and the attempt is claimed and runs anew (docs/deployment.md, "Ends and claims").
+ */
+export function isLostWithClaim(
+  { covers: { what }, startsOnly }: OrderFacts,
+  agentId: string,
+  { lines, lossWindows }: History,
+): boolean {
+  if (what !== 'agent' || startsOnly !== true) return false;
+  const mine = lines.filter((line) => line.agentId === agentId);
+  return mayHaveLostClaim(mine, lossWindows);
 }
 
 function claims({ executions, wallOffset }: History): { agentId: string; at: number }[] {

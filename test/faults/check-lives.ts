@@ -2,7 +2,7 @@ import type { Violation } from './check';
 import {
   identity,
   leavesTrees,
-  mayBeLost,
+  mayHaveLostClaim,
   type AgentFacts,
   type FaultFacts,
   type History,
@@ -12,8 +12,6 @@ import {
 
 /** /proc/uptime has steps of 10 ms, and a time is read a moment before or after what it speaks of. Seconds. */
 export const TOLERANCE = 0.03;
-/** From a claim to the first word of its agent, on a machine that is busy. Seconds. */
-const CLAIMED_BEFORE_S = 1;
 const PROVED_ENDS = ['completed', 'failed', 'killed'];
 
 /** Of one attempt: when its processes began and when the last of them was heard of. */
@@ -44,8 +42,7 @@ export const isServerStepped = ({ faults }: History): boolean =>
 function twice(agentId: string, lines: readonly Line[], windows: readonly LossWindow[]): Violation[] {
   const mains = new Set(lines.filter(({ role }) => role === 'main').map(identity));
   if (mains.size < 2) return [];
-  const { from } = span(lines);
-  if (mains.size === 2 && mayBeLost({ from: from - CLAIMED_BEFORE_S, to: from }, windows)) return [];
+  if (mains.size === 2 && mayHaveLostClaim(lines, windows)) return [];
   return [{ rule: 'one-copy', what: `${agentId} was started ${mains.size} times: ${[...mains].join(', ')}` }];
 }
 

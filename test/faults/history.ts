@@ -160,8 +160,6 @@ export interface OrderFacts {
   /** Undefined: the answer was lost, and nothing follows from it. */
   answeredAt?: number;
   receipt?: ReceiptFacts;
-  /** A replica had it before it was answered: no failover loses it. */
-  replicated?: boolean;
   /** The answer to a stop. */
   status?: string;
   /** Its latch held at least until then; without a latch nothing new of a wide scope is kept from starting. */
@@ -216,16 +214,13 @@ export function mayBeLost(span: Span | undefined, windows: readonly LossWindow[]
   return span !== undefined && windows.some(({ from, to }) => span.from <= to && from <= span.to);
 }
 
-/** An order that a failover lost is stored again by who gave it, once there is a primary. Seconds. */
-const STORED_AGAIN_S = 2;
+/** From a claim to the first word of its agent, on a machine that is busy. Seconds. */
+const CLAIMED_BEFORE_S = 1;
 
-/** A freeze or a latch that no replica had, given in the window: until it is stored again it holds nothing. */
-export function mayNotHoldYet(order: OrderFacts, at: number, windows: readonly LossWindow[]): boolean {
-  const { askedAt, answeredAt = askedAt, startsOnly, replicated } = order;
-  if (startsOnly !== true || replicated === true) return false;
-  return windows.some(
-    (window) => mayBeLost({ from: askedAt, to: answeredAt }, [window]) && at < window.to + STORED_AGAIN_S,
-  );
+/** A failover may have lost the claim of the first copy that this agent has lines of: it is granted again. */
+export function mayHaveLostClaim(agentLines: readonly Line[], windows: readonly LossWindow[]): boolean {
+  const from = Math.min(...agentLines.map(({ at }) => at));
+  return mayBeLost({ from: from - CLAIMED_BEFORE_S, to: from }, windows);
 }
 
 /** A worker's record at the end. */

@@ -722,18 +722,21 @@ describe('the checker', () => {
     ]);
   });
 
-  it('allows a claim past a latch that a failover lost and nobody has stored again yet, and no other', () => {
-    const past = (window: LossWindow, order: Partial<Sound['orders'][number]> = {}): string[] =>
+  it('allows a claim past the freeze of one agent that a failover lost with its claim, and past no other', () => {
+    const past = (window: LossWindow, covers: Sound['orders'][number]['covers']): string[] =>
       found((history) => {
-        latched(history, { what: 'all' });
-        Object.assign(history.orders[1] as object, { answeredAt: 6.8, startsOnly: true, ...order });
+        latched(history, covers);
+        const freeze = history.orders[1] as Sound['orders'][number];
+        Object.assign(freeze, { startsOnly: true, askedAt: 6.3, answeredAt: 6.4 });
+        // Its first copy had said its first word before.
+        history.lines.push({ ...(history.lines[3] as Line), at: 6.2, word: 'beat' });
         history.lossWindows.push(window);
-      });
-    const around = { from: 6, to: 6.9 };
+      }).filter((text) => text.startsWith('obeyed'));
+    const agent = { what: 'agent', agentId: SECOND } as const;
     expect([
-      past(around),
-      past(around, { replicated: true }).length,
-      past({ from: 4, to: 4.9 }).length,
+      past({ from: 6, to: 6.9 }, agent),
+      past({ from: 6.5, to: 6.9 }, agent).length,
+      past({ from: 6, to: 6.9 }, { what: 'all' }).length,
     ]).toEqual([[], 1, 1]);
   });
 
