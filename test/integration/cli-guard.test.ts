@@ -99,7 +99,8 @@ it('R55 drill passes on every worker, says how fast, and --last and doctor show 
     );
 
   const one = await belay('drill', '--worker', ids[0] ?? '');
-  expect(one).toMatchObject({ code: 0, err: '' });
+  // A wait that is long on a busy machine is told.
+  expect(one).toMatchObject({ code: 0, err: expect.stringMatching(/^(drilling .*\n)?$/) as string });
   expect(one.out).toMatch(
     /^passed {2}wrk_\w+ on .*: asked to signalled \d+ ms, asked to proved \d+ ms\n {8}deaf +killed, signalled \+\d+ ms, proved \+\d+ ms, needed SIGKILL\n/,
   );

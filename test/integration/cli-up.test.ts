@@ -100,7 +100,7 @@ it('R44 an agent that outlasts the drain is stopped, and the exit code says forc
 });
 
 it('new work is refused while up drains its workers', async () => {
-  startWith({ BELAY_STOP_TIMEOUT_MS: '6000' });
+  startWith({ BELAY_VALKEY_URL: server.url, BELAY_STOP_TIMEOUT_MS: '6000' });
   await says('Belay is up.');
   const orchestrator = client();
   const node = (command: string[]) => ({ name: 'any', nodes: [{ id: 'a', run: { command } }] });
