@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
-import { gradeOf } from '#libs/contracts';
+import { gradeOf, type BelayError } from '#libs/contracts';
 import { nativeState, type Escapee, type ProcessHostOptions } from '#libs/spawner';
 import { eventually, isAlive, procEntry, TestHost, type TestAgent } from '../support/proc';
 
@@ -66,10 +66,33 @@ describeDescent('containment by descent', () => {
     expect(isAlive(orphan)).toBe(false);
   });
 
-  it('R51 where the process is shared, such an orphan is left alone and no proof is given while it lives', async () => {
-    await begin({ ownsProcess: false, killWaitMs: 200 });
+  it('R51 where the process is shared, an agent’s orphan is ended all the same: it is the guardian’s, and never the host’s', async () => {
+    await begin({ ownsProcess: false, watchMs: 60_000 });
     const started = await test.run(leaveOrphan());
     const orphan = await orphanOf(started);
+    expect(procEntry(orphan)?.parent).toBe(test.host.guardianPid);
+    const { report } = await started.agent.stop(immediate);
+    expect(report.proved).toBe(true);
+    expect(gradeOf(report)).toBe('kernel');
+    expect(isAlive(orphan)).toBe(false);
+    expect(told).toMatchObject([{ pid: orphan, killed: true }]);
+  });
+
+  /** Leaves an orphan of this very process, as a host program may. */
+  const orphanOfHost = async (): Promise<number> => {
+    const child = spawn('/bin/sh', ['-c', 'setsid sleep 1000 >/dev/null & echo $!'], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    let said = '';
+    child.stdout.on('data', (text: Buffer) => (said += text.toString()));
+    await new Promise((resolve) => child.once('close', resolve));
+    return Number(said);
+  };
+
+  it('R51 where the process is shared, an orphan of the host’s is left alone and no proof is given while it lives', async () => {
+    await begin({ ownsProcess: false, killWaitMs: 200 });
+    const started = await test.ready('deaf.sh');
+    const orphan = await orphanOfHost();
     const { report } = await started.agent.stop(immediate);
     expect(report).toMatchObject({ proved: false });
     expect(isAlive(orphan)).toBe(true);
@@ -82,8 +105,8 @@ describeDescent('containment by descent', () => {
 
   it('R51 an orphan that is older than an agent is not its, and is in the way of no proof', async () => {
     await begin({ ownsProcess: false, killWaitMs: 200 });
-    const one = await test.run(leaveOrphan());
-    const orphan = await orphanOf(one);
+    const one = await test.ready('deaf.sh');
+    const orphan = await orphanOfHost();
     // Start times count in ticks of 10 ms.
     const bornAt = Number(procEntry(orphan)?.startTime);
     await eventually(
@@ -98,6 +121,44 @@ describeDescent('containment by descent', () => {
     expect((await one.agent.stop(immediate)).report.proved).toBe(false);
     process.kill(orphan, 'SIGKILL');
     expect((await one.agent.confirmed).proved).toBe(true);
+  });
+
+  describe('when the guardian, which starts the agents, is killed', () => {
+    it('its agents live on, each with its exit code, and what hides of theirs is found by the worker', async () => {
+      await begin({ watchMs: 60_000 });
+      const { guardianPid: guardian = 0 } = test.host;
+      const hiding = await test.run(leaveOrphan());
+      const orphan = await orphanOf(hiding);
+      const polite = await test.ready(['/bin/sh', '-c', 'trap "exit 7" TERM; echo ready; sleep 1000 & wait']);
+      expect(procEntry(polite.agent.identity.pid)?.parent).toBe(guardian);
+      process.kill(guardian, 'SIGKILL');
+      await eventually('adoption', () => procEntry(orphan)?.parent === process.pid, 5_000);
+      await eventually('another guardian', () => test.host.guardianPid !== guardian, 10_000);
+      const ended = await polite.agent.stop({ mode: 'graceful', graceMs: 5_000 });
+      expect(ended).toMatchObject({ exitCode: 7, report: { proved: true } });
+      const { report } = await hiding.agent.stop(immediate);
+      expect(gradeOf(report)).toBe('kernel');
+      expect(isAlive(orphan)).toBe(false);
+      // And the next one starts agents again.
+      const next = await test.ready('polite.sh');
+      expect(procEntry(next.agent.identity.pid)?.parent).toBe(test.host.guardianPid);
+      await next.agent.stop(immediate);
+    });
+
+    it('a start that is asked of it meanwhile is refused, and leaves nothing', async () => {
+      await begin();
+      process.kill(test.host.guardianPid ?? 0, 'SIGSTOP');
+      const start = test.run('polite.sh').then(
+        () => 'started',
+        (error: BelayError) => error.details['reason'],
+      );
+      // Stopped, it answers nobody; after 3 s it is replaced.
+      expect(await start).toBe('GUARDIAN');
+      await eventually('another guardian', () => test.host.guardianRestarts === 1, 10_000);
+      expect(test.alive()).toEqual([]);
+      const next = await test.ready('polite.sh');
+      await next.agent.stop(immediate);
+    }, 30_000);
   });
 
   it('R51 an orphan that wears the mark of another agent lowers the grade of its own agent’s proof', async () => {

@@ -1,9 +1,11 @@
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { randomUUID } from 'node:crypto';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { gradeOf } from '#libs/contracts';
+import { collectProofs, reportOfProof, type WorkerProof } from '#libs/spawner';
 import { NOISE_MS } from '../support/wait';
 import {
   aliveWithEnvironment,
@@ -97,6 +99,25 @@ describe.each(expectedModes())('when a worker dies, containment $name', (mode) =
       await eventually('guardian gone', () => !isAlive(worker.said.guardianPid), 5_000);
       expect(files()).toEqual([]);
     });
+
+    if (containment === 'descent')
+      it('proves by the kernel that an orphan without any mark died too, though nobody had looked before', async () => {
+        const record = join(dataDir, 'orphan');
+        const worker = await startProgram('stay', ['stripped-orphan', ...CANARIES], {
+          options: { workerId, dataDir, containment, native: mode.native, watchMs: 60_000 },
+          env: { TEST_TAG: tag, RECORD: record },
+        });
+        const orphan = Number(readFileSync(record, 'utf8'));
+        expect(isAlive(orphan)).toBe(true);
+        process.kill(worker.pid, 'SIGKILL');
+        await eventually('guardian gone', () => !isAlive(worker.said.guardianPid), NOISE_MS);
+        expect(isAlive(orphan)).toBe(false);
+        expect(alive()).toEqual([]);
+        const proofs: WorkerProof[] = [];
+        await collectProofs(dataDir, async (proof) => void proofs.push(proof));
+        expect(proofs).toMatchObject([{ workerId, by: 'guardian' }]);
+        expect(proofs.map((proof) => gradeOf(reportOfProof(proof)))).toEqual(['kernel']);
+      });
 
     it('guards on after its guardian was killed', async () => {
       const worker = await startProgram('stay', ['deaf']);

@@ -15,4 +15,5 @@ export {
   setResourceLimit,
   type ResourceLimit,
 } from './resource-limit';
-export { reapChild, type ChildExit } from './wait-child';
+export { descriptorSocket, receiveDescriptors, sendDescriptors } from './pass-descriptors';
+export { peekChild, reapChild, type ChildExit } from './wait-child';

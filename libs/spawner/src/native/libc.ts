@@ -13,7 +13,11 @@ export interface Libc {
   /** The result of the call, or -1 and an errno. Numbers above 423 are the same on every architecture. */
   syscall(number: number, first: number, second: number, third: Buffer | null, fourth: number): number;
   waitpid(pid: number, status: Buffer, options: number): number;
+  waitid(idType: number, id: number, info: Buffer, options: number): number;
   prlimit(pid: number, resource: number, next: Buffer | null, previous: Buffer | null): number;
+  socketpair(domain: number, type: number, protocol: number, pair: Buffer): number;
+  sendmsg(socket: number, message: Buffer, flags: number): number;
+  recvmsg(socket: number, message: Buffer, flags: number): number;
   readonly spawn: SpawnCalls;
   /** errno of the last call. To be read directly after it. */
   errno(): number;
@@ -86,7 +90,11 @@ function bind(koffi: typeof Koffi): Libc {
     prctl: (option, argument) => prctl(option, argument, 0, 0, 0),
     syscall: call('syscall', 'long', ['long', 'long', 'long', 'void *', 'long']),
     waitpid: call('waitpid', 'int', ['int', 'void *', 'int']),
+    waitid: call('waitid', 'int', ['int', 'int', 'void *', 'int']),
     prlimit: call('prlimit', 'int', ['int', 'int', 'void *', 'void *']),
+    socketpair: call('socketpair', 'int', ['int', 'int', 'int', 'void *']),
+    sendmsg: call('sendmsg', 'long', ['int', 'void *', 'int']),
+    recvmsg: call('recvmsg', 'long', ['int', 'void *', 'int']),
     spawn: {
       posixSpawn: call('posix_spawn', 'int', ['void *', 'void *', 'void *', 'void *', 'void *', 'void *']),
       actionsInit: call('posix_spawn_file_actions_init', 'int', ['void *']),

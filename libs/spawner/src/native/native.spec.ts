@@ -15,7 +15,8 @@ import { NativeError } from './native-error';
 import { openPidfd, signalPidfd } from './pidfd';
 import { becomeSubreaper, isDumpable, isSubreaper, leaveSubreaper, setDumpable } from './prctl';
 import { getResourceLimit, RLIMIT_LOCKS, setResourceLimit } from './resource-limit';
-import { reapChild, type ChildExit } from './wait-child';
+import { descriptorSocket, receiveDescriptors, sendDescriptors } from './pass-descriptors';
+import { peekChild, reapChild, type ChildExit } from './wait-child';
 
 const found = openLibc();
 const without = 'reason' in found ? found.reason : undefined;
@@ -130,6 +131,47 @@ describeNative('libc', () => {
       expect(all.map(([code]) => code)).toEqual(all.map((_, i) => i));
       for (const [, orphan] of all) expect(await ended(orphan)).toEqual({ code: 0, signal: null });
     });
+  });
+
+  it('a child that ended can be looked at, again and again, before it is reaped', async () => {
+    const fds = ['r', 'w', 'w'].map((flag) => openSync('/dev/null', flag));
+    const run = (script: string): number =>
+      posixSpawn(libc, { file: '/bin/sh', argv: ['sh', '-c', script], env: {}, cwd: '/', fds });
+    const expected: [string, ChildExit][] = [
+      ['exit 7', { code: 7, signal: null }],
+      ['kill -9 $$', { code: null, signal: 'SIGKILL' }],
+    ];
+    for (const [script, exit] of expected) {
+      const pid = run(script);
+      await until('its end', () => (status(pid, 'State')?.startsWith('Z') === true ? pid : undefined));
+      expect([peekChild(libc, pid), peekChild(libc, pid)]).toEqual([exit, exit]);
+      expect(reapChild(libc, pid)).toEqual(exit);
+      expect(peekChild(libc, pid)).toBe('not-a-child');
+    }
+    const sleeping = run('exec sleep 1000');
+    expect(peekChild(libc, sleeping)).toBe('running');
+    process.kill(sleeping, 'SIGKILL');
+    await ended(sleeping);
+    for (const fd of fds) closeSync(fd);
+  });
+
+  it('descriptors sent through a socket are the same files, in their order, and closed on exec', () => {
+    const [ours, theirs] = descriptorSocket(libc);
+    const sent = ['/dev/null', '/dev/zero', '/proc/self/stat'].map((path) => openSync(path, 'r'));
+    expect(receiveDescriptors(libc, theirs)).toBeUndefined();
+    sendDescriptors(libc, ours, 4_000_000_000, sent);
+    sendDescriptors(libc, ours, 2, []);
+    for (const fd of sent) closeSync(fd);
+    const { tag, fds } = receiveDescriptors(libc, theirs) ?? { tag: 0, fds: [] };
+    expect(tag).toBe(4_000_000_000);
+    const paths = fds.map((fd) => readlinkSync(`/proc/self/fd/${fd}`));
+    expect(paths).toEqual(['/dev/null', '/dev/zero', `/proc/${process.pid}/stat`]);
+    for (const fd of fds)
+      expect(readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1')).toMatch(/^flags:\s+02\d{6}$/m);
+    expect(receiveDescriptors(libc, theirs)).toEqual({ tag: 2, fds: [] });
+    for (const fd of [...fds, theirs]) closeSync(fd);
+    expect(thrown(() => sendDescriptors(libc, ours, 3, [0])).code).toBe('EPIPE');
+    closeSync(ours);
   });
 
   it('a process that is not dumpable hides its environment, and its children do not inherit that', () => {

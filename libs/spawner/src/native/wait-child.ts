@@ -3,6 +3,13 @@ import { orThrow, type Libc } from './libc';
 import { isErrno } from './native-error';
 
 const WNOHANG = 1;
+const WEXITED = 4;
+const WNOWAIT = 0x01000000;
+const P_PID = 1;
+const CLD_EXITED = 1;
+/** More than the kernel's siginfo_t has. Its fields are the same on every 64-bit architecture. */
+const SIGNAL_INFO_BYTES = 128;
+const AT = { code: 8, pid: 16, status: 24 } as const;
 /** Children of every kind: one made by clone(2) without SIGCHLD is not waited for otherwise. */
 const __WALL = 0x40000000;
 
@@ -30,6 +37,26 @@ export function reapChild(libc: Libc, pid: number): ChildExit | 'running' | 'not
     if (isErrno(error, 'ECHILD')) return 'not-a-child';
     throw error;
   }
+}
+
+/**
+ * How one child ended, if it has, while it stays what it is: its pid, session and group are nobody else's until it is reaped.
+ * Never blocks.
+ * @throws NativeError
+ */
+export function peekChild(libc: Libc, pid: number): ChildExit | 'running' | 'not-a-child' {
+  const info = Buffer.alloc(SIGNAL_INFO_BYTES);
+  try {
+    orThrow(libc, 'waitid', libc.waitid(P_PID, pid, info, WEXITED | WNOHANG | WNOWAIT | __WALL));
+  } catch (error) {
+    if (isErrno(error, 'ECHILD')) return 'not-a-child';
+    throw error;
+  }
+  if (info.readInt32LE(AT.pid) === 0) return 'running';
+  const status = info.readInt32LE(AT.status);
+  return info.readInt32LE(AT.code) === CLD_EXITED
+    ? { code: status, signal: null }
+    : { code: null, signal: nameOf(status) };
 }
 
 function readStatus(status: number): ChildExit {

@@ -1,7 +1,7 @@
-import type { ChildProcess } from 'node:child_process';
 import type { ExitReport, SeenProcess, StopReport } from '#libs/contracts';
 import type { AgentOutput } from './agent-output';
 import { TreeEnding, type EndTreeOptions } from './end-tree';
+import type { FirstProcess } from './first-process';
 import type {
   AgentProcess,
   Containment,
@@ -36,7 +36,7 @@ export class RunningAgent implements AgentProcess {
     readonly agentId: string,
     readonly identity: ProcessIdentity,
     readonly unappliedLimits: readonly UnappliedLimit[],
-    child: ChildProcess,
+    first: FirstProcess,
     private readonly tree: ProcessTree,
     private readonly output: AgentOutput,
     private readonly graceMs: number,
@@ -45,8 +45,7 @@ export class RunningAgent implements AgentProcess {
     this.containment = tree.containment;
     this.ended = new Promise((resolve) => (this.#resolveEnded = resolve));
     this.confirmed = new Promise((resolve) => (this.#resolveConfirmed = resolve));
-    child.once('exit', (code, signal) => this.#onExit(code, signal));
-    child.on('error', () => {}); // kill() of Node's is never used; nothing else may end the worker
+    first.onExit((code, signal) => this.#onExit(code, signal));
   }
 
   get badLines(): number {

@@ -2,12 +2,13 @@ import { existsSync, readdirSync } from 'node:fs';
 import { isMainThread } from 'node:worker_threads';
 import { becomeSubreaper, leaveSubreaper, openLibc, reapChild, type Libc } from '../native';
 import { childrenOf } from './descendants';
+import type { Guardian } from './guardian';
 import { Lineage, type Ancestor } from './lineage';
 import { readMark } from './limit-mark';
 import { OwnChildren } from './own-children';
 import { isRunning, readEnvironment, readStat, type PidStart, type ProcStat } from './proc-stat';
 import { signalProcess } from './signal-process';
-import { COOKIE_VARIABLE, Sweeper, type Sweep } from './sweep';
+import { COOKIE_VARIABLE, Sweeper, WORKER_COOKIE_VARIABLE, type Sweep } from './sweep';
 
 /** An orphan that bears no sign of any agent. */
 export interface Escapee {
@@ -32,6 +33,10 @@ export interface HeldTree extends Ancestor {
 export interface DescentUser {
   /** Nobody else in this process starts processes that may leave orphans. */
   readonly ownsProcess: boolean;
+  /** It starts the agents, and is given their orphans before this process is. */
+  readonly guardian: Pick<Guardian, 'pid' | 'starts'>;
+  /** In the environment of every agent. */
+  readonly cookie: string;
   onEscapee(escapee: Escapee): void;
 }
 
@@ -48,17 +53,20 @@ const MAX_TOLD = 10_000;
 
 interface Child {
   readonly stat: ProcStat;
+  /** Whose guardian's child it is; undefined: ours. */
+  readonly below: DescentUser | undefined;
   readonly dead: boolean;
   /** Dead in the look before this one too. */
   readonly deadBefore: boolean;
 }
 
 /**
- * Containment by descent. This process is a child subreaper: whoever of its descendants loses its parent becomes its
- * child, whatever it did to its environment, session or limits. So every living process of a tree has an ancestor among our
- * direct children, and the tree is empty when none of these is, or can be, of it.
+ * Containment by descent. The guardian, which starts the agents, is a child subreaper: whoever of its descendants loses its
+ * parent becomes its child, whatever it did to its environment, session or limits. So is this process, above it: what a guardian
+ * that dies has becomes ours. So every living process of a tree has an ancestor among the guardian's direct children and
+ * ours, and the tree is empty when none of these is, or can be, of it.
  *
- * One for the whole process, whose children these are; every host of the process that uses descent shares it.
+ * One for the whole process; every host of the process that uses descent shares it, with a guardian of its own.
  */
 class Descent {
   readonly #libc: Libc;
@@ -72,12 +80,16 @@ class Descent {
     () => this.#walk(),
     // Its proofs are made by looks at our children; a pass is for who is to be signalled.
     1,
+    (parent) => parent === process.pid || this.#guardianOf(parent) !== undefined,
   );
   /** Adopted children of the last look, by pid. */
   #children = new Map<number, Child>();
   #deadSince = new Map<string, number>();
   readonly #told = new Set<string>();
-  #looking: Promise<void> | undefined;
+  /** A look that has not begun: whoever asks now shares it. */
+  #waiting: Promise<void> | undefined;
+  /** Settles when the look under way ends. */
+  #active: Promise<unknown> | undefined;
 
   constructor(libc: Libc) {
     this.#libc = libc;
@@ -87,7 +99,7 @@ class Descent {
   enter(user: DescentUser): void {
     if (this.#users.size === 0) {
       becomeSubreaper(this.#libc);
-      const there = directChildren().flatMap((pid) => readStat(pid) ?? []);
+      const there = childrenOfUs().flatMap((pid) => readStat(pid) ?? []);
       // Adopted for an earlier host of this process, and nobody else's since.
       const adopted = (stat: ProcStat): boolean =>
         this.#children.get(stat.pid)?.stat.startTime === stat.startTime;
@@ -104,20 +116,19 @@ class Descent {
     leaveSubreaper(this.#libc);
   }
 
-  /** A look at our direct children that begins after this call; one serves all who ask in one turn. Ends escapees. */
+  /** A look at the direct children that begins after this call; one serves all who ask in one turn. Ends escapees. */
   look(): Promise<void> {
-    this.#looking ??= new Promise((resolve, reject) => {
-      setImmediate(() => {
-        this.#looking = undefined;
-        try {
-          this.#look();
-          resolve();
-        } catch (error) {
-          reject(error instanceof Error ? error : new Error(String(error)));
-        }
-      });
-    });
-    return this.#looking;
+    this.#waiting ??= this.#begin();
+    return this.#waiting;
+  }
+
+  async #begin(): Promise<void> {
+    await this.#active;
+    await nextTurn();
+    this.#waiting = undefined;
+    const look = this.#look();
+    this.#active = look.catch(() => undefined);
+    return look;
   }
 
   /** By the last look. */
@@ -137,54 +148,109 @@ class Descent {
     return isUnsure ? 'unsure' : grade;
   }
 
-  #look(): void {
+  async #look(): Promise<void> {
+    // The kernel's list of children may leave some out while others are taken off it.
+    await this.#answered('reap');
     const own = this.#own.pids();
     const before = this.#children;
     this.#children = new Map();
-    for (const pid of directChildren()) {
+    for (const [pid, below] of this.#directChildren()) {
       const stat = readStat(pid);
       // Between two of our turns nobody reaps an adopted child, so who is gone was libuv's.
-      if (stat === undefined || this.#isOwn(own, stat)) continue;
+      if (stat === undefined || (below === undefined && this.#isOwn(own, stat))) continue;
       const dead = !isRunning(stat);
       const was = before.get(pid);
       const deadBefore = dead && was?.dead === true && was.stat.startTime === stat.startTime;
-      this.#children.set(pid, { stat, dead, deadBefore });
+      this.#children.set(pid, { stat, below, dead, deadBefore });
     }
-    for (const child of this.#children.values()) if (!child.dead) this.#judge(child.stat);
+    // One that nobody knows may be a first process whose start is not answered yet; it may have ended already.
+    if ([...this.#children.values()].some(({ stat }) => !this.#isHeld(stat.pid) && this.#isUnknown(stat)))
+      await this.#answered('start');
+    for (const child of this.#children.values()) if (!child.dead) this.#judge(child);
     this.#reap();
     if (this.#told.size > MAX_TOLD) this.#told.clear();
+  }
+
+  /** Whatever of that kind the guardians have been asked for. */
+  async #answered(kind: 'start' | 'reap'): Promise<void> {
+    const under = [...this.#users].flatMap(({ guardian }) => guardian.starts?.settled(kind) ?? []);
+    if (under.length === 0) return;
+    await Promise.all(under);
+    // Until whoever asked has taken note of the answer.
+    await nextTurn();
+  }
+
+  /** The guardians' first: what one that dies meanwhile had is among ours by then. */
+  *#directChildren(): Generator<[pid: number, below: DescentUser | undefined]> {
+    const lists = [...this.#users].map((user): [DescentUser | undefined, number[]] => [
+      user,
+      childrenOfGuardian(user),
+    ]);
+    lists.push([undefined, childrenOfUs()]);
+    for (const [below, pids] of lists) for (const pid of pids) yield [pid, below];
+  }
+
+  #guardianOf(pid: number): DescentUser | undefined {
+    for (const user of this.#users) if (user.guardian.pid === pid) return user;
+    return undefined;
   }
 
   #isOwn(own: ReadonlyMap<number, string | undefined>, { pid, startTime }: ProcStat): boolean {
     return own.has(pid) && (own.get(pid) ?? startTime) === startTime;
   }
 
+  #isUnknown(stat: ProcStat): boolean {
+    return this.lineage.ownerOf(stat) === undefined && this.#markOwner(stat) === undefined;
+  }
+
   /** An orphan that nobody knows is ended, where it can only be an agent's. */
-  #judge(stat: ProcStat): void {
-    if (this.lineage.ownerOf(stat) !== undefined || this.#markOwner(stat) !== undefined) return;
-    const killed = [...this.#users].every(({ ownsProcess }) => ownsProcess);
+  #judge({ stat, below }: Child): void {
+    if (!this.#isUnknown(stat)) return;
+    const killed = below !== undefined || this.#isAlone() || this.#bearsOurs(stat);
     if (killed) signalProcess(stat, 'SIGKILL', this.#libc);
     const key = `${stat.pid}:${stat.startTime}`;
     if (this.#told.has(key)) return;
     this.#told.add(key);
     const { pid, startTime, command } = stat;
-    for (const user of this.#users) user.onEscapee({ pid, startTime, command, killed });
+    for (const user of below === undefined ? this.#users : [below])
+      user.onEscapee({ pid, startTime, command, killed });
+  }
+
+  #isAlone(): boolean {
+    return [...this.#users].every(({ ownsProcess }) => ownsProcess);
+  }
+
+  /** What a guardian that died had started, or what came of it. */
+  #bearsOurs({ pid }: ProcStat): boolean {
+    const cookies = readEnvironment(pid, WORKER_COOKIE_VARIABLE);
+    return [...this.#users].some(({ cookie }) => cookies.includes(cookie));
   }
 
   /** Adopted children are waited for by nobody else, except, where we are guests, by what we cannot see. */
   #reap(): void {
-    const alone = [...this.#users].every(({ ownsProcess }) => ownsProcess);
+    const alone = this.#isAlone();
     const deadSince = new Map<string, number>();
+    const theirs = new Map<DescentUser, number[]>();
     const now = performance.now();
-    for (const { stat, dead } of this.#children.values()) {
-      if (!dead) continue;
+    for (const { stat, below, dead } of this.#children.values()) {
+      if (!dead || this.#isHeld(stat.pid)) continue;
+      if (below !== undefined) {
+        theirs.set(below, [...(theirs.get(below) ?? []), stat.pid]);
+        continue;
+      }
       const key = `${stat.pid}:${stat.startTime}`;
       const since = this.#deadSince.get(key) ?? now;
       deadSince.set(key, since);
-      const isOurs = alone || this.lineage.ownerOf(stat) !== undefined || this.#markOwner(stat) !== undefined;
+      const isOurs = alone || !this.#isUnknown(stat);
       if (isOurs || now - since > FOREIGN_ZOMBIE_MS) reapChild(this.#libc, stat.pid);
     }
     this.#deadSince = deadSince;
+    for (const [user, pids] of theirs) user.guardian.starts?.reap(pids);
+  }
+
+  /** A first process: its end is told before it is reaped. */
+  #isHeld(pid: number): boolean {
+    return [...this.#users].some(({ guardian }) => guardian.starts?.holds(pid) === true);
   }
 
   /** Whose cookie or mark it bears, or who knows it from an earlier pass. */
@@ -208,7 +274,9 @@ class Descent {
     const seen = new Set<number>();
     // Once more at the end: whose parent ended meanwhile has come to us.
     for (let round = 0; round < 2; round += 1) {
-      const queue = directChildren().filter((pid) => leaders.has(pid) || !own.has(pid));
+      const queue = [...this.#directChildren()].flatMap(([pid, below]) =>
+        below !== undefined || leaders.has(pid) || !own.has(pid) ? [pid] : [],
+      );
       for (let pid = queue.pop(); pid !== undefined; pid = queue.pop()) {
         if (seen.has(pid)) continue;
         seen.add(pid);
@@ -242,6 +310,15 @@ export function descentMissing(native: 'auto' | 'off' | undefined): string | und
 }
 
 /** They hang on the thread that started them; adopted ones on the first. */
-function directChildren(): number[] {
+function childrenOfUs(): number[] {
   return childrenOf({ pid: process.pid, threads: readdirSync('/proc/self/task').length });
+}
+
+/** All of them hang on its first thread. */
+function childrenOfGuardian({ guardian: { pid, starts } }: DescentUser): number[] {
+  return pid === undefined || starts === undefined ? [] : childrenOf({ pid, threads: 1 });
+}
+
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
 }

@@ -17,11 +17,17 @@ export interface WorkerMarks {
 }
 
 export interface EndedTrees {
-  /** Two passes in a row found nothing and the cgroup, if any, is empty. */
+  /** Nothing of them is left, by `evidence`. */
   readonly proved: boolean;
   /** Who was found alive, by the first passes. */
   readonly processes: readonly ProcStat[];
+  /** What was looked at. `sweep-empty`: two passes in a row found nothing. */
+  readonly evidence: TreesEvidence;
 }
+
+/** What the end of all trees of a worker may rest on. */
+export const TREES_EVIDENCE = ['cgroup-empty', 'descent-empty', 'sweep-empty'] as const;
+export type TreesEvidence = (typeof TREES_EVIDENCE)[number];
 
 const LONGEST_PAUSE_MS = 250;
 
@@ -46,16 +52,17 @@ export async function endWorkerTrees(
   const below = cgroup === undefined ? descendantsOf(marks.leaders) : [];
   const known = new Map(below.map(({ pid, startTime }) => [pid, startTime]));
   strike(cgroup, marks, below, libc);
+  const evidence = cgroup === undefined ? 'sweep-empty' : 'cgroup-empty';
   for (let emptyPasses = 0, pauseMs = 1; ;) {
     const sweep = await sweeper.sweep();
     const members = findAll(sweep, marks, known);
     const empty = sweep.sound && members.length === 0 && !(cgroup?.populated() ?? false);
     emptyPasses = empty ? emptyPasses + 1 : 0;
-    if (emptyPasses === 2) return { proved: true, processes: [...found.values()] };
+    if (emptyPasses === 2) return { proved: true, processes: [...found.values()], evidence };
     if (empty) continue;
     for (const member of members) note(member);
     strike(cgroup, marks, members, libc);
-    if (performance.now() > giveUpAt) return { proved: false, processes: [...found.values()] };
+    if (performance.now() > giveUpAt) return { proved: false, processes: [...found.values()], evidence };
     await new Promise((resolve) => setTimeout(resolve, pauseMs));
     pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS);
   }

@@ -1,12 +1,17 @@
 /**
- * The guardian: a process of its own beside each worker. At end of file on its stdin, which the kernel delivers
+ * The guardian: a process of its own below each worker. At end of file on its stdin, which the kernel delivers
  * however the worker dies, it kills every tree of that worker, proves it, and removes what the worker left (R17).
+ *
+ * Under containment `descent` it starts the agents too, as a child subreaper: what descends from an agent descends from it,
+ * and stays so when the worker is gone. When it is gone itself, all of it becomes the worker's, a subreaper above it.
  */
 import { read, writeSync } from 'node:fs';
 import { StringDecoder } from 'node:string_decoder';
-import { openLibc, type Libc } from '../native';
+import { becomeSubreaper, openLibc, type Libc } from '../native';
 import { Cgroup } from './cgroup';
+import { endDescendants } from './end-descendants';
 import { endWorkerTrees, type EndedTrees } from './end-worker-trees';
+import { GuardedAgents } from './guarded-agents';
 import { GUARDIAN_READY, monotonicMs, pongOf, type GuardianMessage } from './guardian-protocol';
 import type { PidStart } from './proc-stat';
 import { toSeen } from './process-tree';
@@ -19,9 +24,13 @@ const BOUND_MS = 60_000;
 const LATE_MS = 50;
 /** Long enough to read what waits in the pipe. */
 const READ_FIRST_MS = 50;
+/** The descriptors of agents come through it. */
+const SOCKET_FD = 3;
 
 let watched: Extract<GuardianMessage, { type: 'watch' }> | undefined;
+/** Of trees that this process did not start. */
 const leaders = new Map<number, PidStart>();
+let agents: GuardedAgents | undefined;
 let libc: Libc | undefined;
 let fence: NodeJS.Timeout | undefined;
 
@@ -55,9 +64,16 @@ function obey(message: GuardianMessage): void {
     case 'watch':
       watched = message;
       for (const leader of message.marks.leaders) leaders.set(leader.pid, leader);
+      if (message.starts) agents = beginStarts();
       say(GUARDIAN_READY);
       // Now, and not when a kill is due: loading takes about 15 ms.
       if (message.native) libc = loadLibc();
+      return;
+    case 'start':
+      agents?.start(message);
+      return;
+    case 'reap':
+      agents?.reap(message.id, message.pids);
       return;
     case 'started':
       leaders.set(message.leader.pid, message.leader);
@@ -95,8 +111,8 @@ function fenceDue(at: number): void {
 
 /** The worker may still be there (stopped, hung): its trees end, its cgroup and record stay. */
 async function fenceOff(): Promise<void> {
-  const known = [...leaders.values()];
-  const { proved, processes } = await killAll();
+  const known = [...leaders.values(), ...(agents?.leaders() ?? [])];
+  const { proved, processes, evidence } = await killAll(false);
   if (!proved || watched === undefined) return;
   // With a cgroup nobody told us who leads a tree, but who led one was among those that were killed.
   const ended = [...known, ...processes].map(({ pid, startTime }) => ({ pid, startTime }));
@@ -108,13 +124,34 @@ async function fenceOff(): Promise<void> {
     containment,
     processes: processes.map(toSeen),
     by: 'guardian',
+    evidence,
     leaders: ended,
   });
 }
 
-async function killAll(): Promise<EndedTrees> {
-  if (watched === undefined) return { proved: true, processes: [] };
-  return endWorkerTrees({ ...watched.marks, leaders: [...leaders.values()] }, BOUND_MS, libc);
+async function killAll(isWorkerDead: boolean): Promise<EndedTrees> {
+  if (watched === undefined) return { proved: true, processes: [], evidence: 'sweep-empty' };
+  const marks = { ...watched.marks, leaders: [...leaders.values()] };
+  if (agents === undefined || libc === undefined) return endWorkerTrees(marks, BOUND_MS, libc);
+  const below = await endDescendants(BOUND_MS, libc, { leaders: agents.leaders(), reap: isWorkerDead });
+  if (leaders.size === 0) return below;
+  // Started by the worker, or by a guardian before this one: they are no descendants of ours.
+  const beside = await endWorkerTrees(marks, BOUND_MS, libc);
+  return {
+    proved: below.proved && beside.proved,
+    processes: [...below.processes, ...beside.processes],
+    evidence: beside.evidence,
+  };
+}
+
+/** Without it the worker is told that there is no guardian: it starts no agents then. */
+function beginStarts(): GuardedAgents {
+  libc = loadLibc();
+  if (libc === undefined) process.exit(1);
+  becomeSubreaper(libc);
+  const begun = new GuardedAgents(libc, SOCKET_FD, say);
+  process.on('SIGCHLD', () => begun.tellExits());
+  return begun;
 }
 
 function loadLibc(): Libc | undefined {
@@ -125,11 +162,11 @@ function loadLibc(): Libc | undefined {
 async function workerDied(): Promise<void> {
   clearTimeout(fence);
   try {
-    const { proved, processes } = await killAll();
+    const { proved, processes, evidence } = await killAll(true);
     if (proved && watched !== undefined) {
       const { path, workerId, containment } = watched.proof;
       // Before the record goes: from then on nothing else says what became of them.
-      writeProof(path, { workerId, containment, processes: processes.map(toSeen), by: 'guardian' });
+      writeProof(path, { workerId, containment, processes: processes.map(toSeen), by: 'guardian', evidence });
       const { cgroup } = watched.marks;
       const removed = cgroup === undefined || new Cgroup(cgroup).remove();
       if (removed) await removePaths(watched.remove);

@@ -1,5 +1,7 @@
-import type { PidStart } from './proc-stat';
+import type { ChildExit } from '../native';
 import type { WorkerMarks } from './end-worker-trees';
+import type { StartOrder } from './guarded-agents';
+import type { PidStart } from './proc-stat';
 import type { Containment } from './process-host.types';
 
 /**
@@ -14,9 +16,12 @@ export type GuardianMessage =
       readonly marks: WorkerMarks;
       /** Whether to call libc, as the worker does. */
       readonly native: boolean;
+      /** Whether the guardian starts the agents, and is given what loses its parent below them. */
+      readonly starts: boolean;
       readonly remove: readonly string[];
       readonly proof: { readonly path: string; readonly workerId: string; readonly containment: Containment };
     }
+  // By the worker itself. Those that the guardian starts it knows.
   | { readonly type: 'started'; readonly leader: PidStart }
   | { readonly type: 'ended'; readonly pid: number }
   // The machine's monotonic clock (`monotonicMs`), milliseconds; 0 disarms. A moment, not a duration: it is not put off
@@ -24,6 +29,10 @@ export type GuardianMessage =
   | { readonly type: 'fence'; readonly at: number }
   // Answered at once with the same number (`pongOf`).
   | { readonly type: 'ping'; readonly nonce: number }
+  // Answered by `spawnedLine` or `failedLine`, before anything that came later is read.
+  | ({ readonly type: 'start' } & StartOrder)
+  // Dead children of the guardian's that nobody waits for any more. Answered by `doneLine`, after the exits known by then.
+  | { readonly type: 'reap'; readonly id: number; readonly pids: readonly number[] }
   | { readonly type: 'bye' };
 
 /** The machine's monotonic clock, milliseconds: the same for every process of one machine and time namespace. */
@@ -32,5 +41,11 @@ export const monotonicMs = (): number => Number(process.hrtime.bigint()) / 1e6;
 /** What the guardian writes on its stdout, one line each: once it watches, and to a ping while it does. */
 export const GUARDIAN_READY = 'ready';
 export const pongOf = (nonce: number): string => `pong ${nonce}`;
+export const spawnedLine = (id: number, pid: number): string => `spawned ${id} ${pid}`;
+export const failedLine = (id: number, code: string): string => `failed ${id} ${code}`;
+export const doneLine = (id: number): string => `done ${id}`;
+/** Unasked: an agent's first process ended. It stays in the process table until it is to be reaped. */
+export const exitLine = (pid: number, { code, signal }: ChildExit): string =>
+  `exit ${pid} ${code ?? '-'} ${signal ?? '-'}`;
 /** Longer lines than these it never writes. */
 export const MAX_GUARDIAN_LINE = 100;

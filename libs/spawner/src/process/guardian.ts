@@ -1,6 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { closeSync, existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { descriptorSocket, type Libc } from '../native';
 import type { WorkerMarks } from './end-worker-trees';
 import {
   GUARDIAN_READY,
@@ -9,6 +10,7 @@ import {
   pongOf,
   type GuardianMessage,
 } from './guardian-protocol';
+import { GuardianStarts } from './guardian-starts';
 import { readLines } from './line-splitter';
 import type { PidStart } from './proc-stat';
 import { failure } from './resolve-command';
@@ -22,11 +24,21 @@ const LONGEST_RESTART_MS = 5_000;
 /** A heap of a few megabytes is plenty, and a small process starts and kills faster. */
 const NODE_FLAGS = ['--max-old-space-size=32', '--max-semi-space-size=1', '--v8-pool-size=1'];
 
-type GuardianProof = Extract<GuardianMessage, { type: 'watch' }>['proof'];
+/** What a guardian is told when it begins, save who runs. */
+export interface GuardianPlan extends Omit<
+  Extract<GuardianMessage, { type: 'watch' }>,
+  'type' | 'marks' | 'starts'
+> {
+  readonly marks: Omit<WorkerMarks, 'leaders'>;
+  /** The libc through which it starts the agents; without, the worker starts them. */
+  readonly starts: Libc | undefined;
+}
 
 /** The worker's side of its guardian: starts it, feeds it, and starts another when it dies. */
 export class Guardian {
   restarts = 0;
+  /** Agents that it starts; undefined where the worker does. */
+  readonly starts: GuardianStarts | undefined;
   #child: ChildProcess | undefined;
   #ending = false;
   #restartMs = FIRST_RESTART_MS;
@@ -38,24 +50,21 @@ export class Guardian {
   readonly #asked = new Map<string, () => void>();
   readonly #leaders = new Map<number, PidStart>();
 
-  private constructor(
-    private readonly marks: Omit<WorkerMarks, 'leaders'>,
-    private readonly native: boolean,
-    private readonly remove: readonly string[],
-    private readonly proof: GuardianProof,
-  ) {}
+  private constructor(private readonly plan: GuardianPlan) {
+    if (plan.starts !== undefined)
+      this.starts = new GuardianStarts(plan.starts, {
+        tell: (message) => this.#tell(message),
+        stuck: () => void this.#child?.kill('SIGKILL'),
+        hold: (needed) => this.#keepLoop(needed),
+      });
+  }
 
   /**
    * Resolves when the guardian watches.
    * @throws BelayError SPAWN_FAILED, reason GUARDIAN: a worker must not start agents without one.
    */
-  static async start(
-    marks: Omit<WorkerMarks, 'leaders'>,
-    native: boolean,
-    remove: readonly string[],
-    proof: GuardianProof,
-  ): Promise<Guardian> {
-    const guardian = new Guardian(marks, native, remove, proof);
+  static async start(plan: GuardianPlan): Promise<Guardian> {
+    const guardian = new Guardian(plan);
     await guardian.#launch();
     return guardian;
   }
@@ -66,7 +75,9 @@ export class Guardian {
 
   started(leader: PidStart): void {
     this.#leaders.set(leader.pid, { pid: leader.pid, startTime: leader.startTime });
-    this.#tell({ type: 'started', leader: { pid: leader.pid, startTime: leader.startTime } });
+    // Those that it started it knows; one that takes its place is told.
+    if (this.starts?.holds(leader.pid) !== true)
+      this.#tell({ type: 'started', leader: { pid: leader.pid, startTime: leader.startTime } });
   }
 
   ended(pid: number): void {
@@ -104,6 +115,7 @@ export class Guardian {
   async end(trees: 'none' | 'kill'): Promise<void> {
     this.#ending = true;
     clearTimeout(this.#restartTimer);
+    this.starts?.close();
     const child = this.#child;
     if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
     child.ref(); // from here on its exit is what we wait for
@@ -117,25 +129,44 @@ export class Guardian {
   }
 
   async #launch(): Promise<void> {
+    const [ours, theirs] = this.plan.starts === undefined ? [] : descriptorSocket(this.plan.starts);
     const child = spawn(process.execPath, [...NODE_FLAGS, entryFile()], {
       cwd: '/',
       env: {},
       detached: true,
-      stdio: ['pipe', 'pipe', 'ignore'],
+      stdio: ['pipe', 'pipe', 'ignore', ...(theirs === undefined ? [] : [theirs])],
     });
+    if (theirs !== undefined) closeSync(theirs);
     this.#child = child;
-    child.stdin.on('error', () => {}); // its exit event says the same
+    const { stdin } = child;
+    stdin?.on('error', () => {}); // its exit event says the same
     child.once('exit', () => this.#died(child));
-    const ready = waitReady(child, (line) => this.#asked.get(line)?.());
+    // All that it wrote was read by then.
+    if (ours !== undefined) child.once('close', () => this.starts?.detach(ours));
+    const ready = waitReady(child, (line) => this.#heard(line));
     const leaders = [...this.#leaders.values()];
-    const { native, remove, proof } = this;
-    this.#tell({ type: 'watch', marks: { ...this.marks, leaders }, native, remove, proof });
+    const { marks, starts, ...plan } = this.plan;
+    this.#tell({ type: 'watch', ...plan, marks: { ...marks, leaders }, starts: starts !== undefined });
     if (this.#fenceAt > 0) this.#tell({ type: 'fence', at: this.#fenceAt });
     await ready;
     this.#restartMs = FIRST_RESTART_MS;
-    // Neither its life nor its pipes may keep the worker's event loop running (R18).
+    // Neither its life nor its pipes may keep the worker's event loop running (R18), unless an agent's end is awaited.
     child.unref();
-    for (const pipe of [child.stdin, child.stdout]) (pipe as unknown as { unref(): void }).unref();
+    (stdin as unknown as { unref(): void }).unref();
+    this.#keepLoop(false);
+    if (ours !== undefined) this.starts?.attach(ours);
+  }
+
+  #heard(line: string): void {
+    const waits = this.#asked.get(line);
+    if (waits === undefined) this.starts?.heard(line);
+    else waits();
+  }
+
+  #keepLoop(needed: boolean): void {
+    const stdout = this.#child?.stdout as unknown as { ref(): void; unref(): void } | null | undefined;
+    if (needed) stdout?.ref();
+    else stdout?.unref();
   }
 
   #died(child: ChildProcess): void {

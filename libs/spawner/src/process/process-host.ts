@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { resolve } from 'node:path';
 import { BelayError } from '#libs/contracts';
-import { openLibc, type Libc } from '../native';
+import { canSpawn, openLibc, type Libc } from '../native';
 import { AgentOutput, makeOutputPaces } from './agent-output';
 import { RunningAgent } from './agent-process';
 import type { Cgroup } from './cgroup';
@@ -70,16 +70,14 @@ export async function createProcessHost(options: ProcessHostOptions): Promise<Pr
       cookie,
       ...(cgroup === undefined ? {} : { cgroup }),
     });
-    const guardian = await Guardian.start(
-      { cookie, cgroup },
-      libc !== undefined,
-      records.pathsOf(dataDir, workerId),
-      {
-        path: proofPath(dataDir, workerId),
-        workerId,
-        containment: chosen.containment,
-      },
-    );
+    const guardian = await Guardian.start({
+      marks: { cookie, cgroup },
+      native: libc !== undefined,
+      // So that whoever loses its parent is its child, also when this process is gone.
+      starts: chosen.containment === 'descent' && libc !== undefined && canSpawn(libc) ? libc : undefined,
+      remove: records.pathsOf(dataDir, workerId),
+      proof: { path: proofPath(dataDir, workerId), workerId, containment: chosen.containment },
+    });
     return new Host({ ...options, dataDir }, chosen, reaped, cookie, guardian, libc);
   } catch (error) {
     chosen.cgroup?.remove();
@@ -111,6 +109,8 @@ class Host implements ProcessHost, DescentUser {
   readonly containment: Containment;
   readonly ownsProcess: boolean;
   readonly #agents = new Map<string, { readonly agent: RunningAgent; readonly tree: ProcessTree }>();
+  /** Asked for, and not yet among the agents. */
+  readonly #starting = new Map<string, Promise<unknown>>();
   readonly #descent: Descent | undefined;
   readonly #sweeper: Sweeper;
   readonly #environment = allowedEnvironment(process.env);
@@ -124,8 +124,8 @@ class Host implements ProcessHost, DescentUser {
     private readonly options: ProcessHostOptions,
     private readonly chosen: ChosenContainment,
     readonly reaped: readonly ReapedWorker[],
-    private readonly cookie: string,
-    private readonly guardian: Guardian,
+    readonly cookie: string,
+    readonly guardian: Guardian,
     private readonly libc: Libc | undefined,
   ) {
     this.containment = chosen.containment;
@@ -171,11 +171,15 @@ class Host implements ProcessHost, DescentUser {
 
   /** A start holds the event loop for milliseconds, so many asked for at once take turns with everything else. */
   spawn(request: SpawnRequest): Promise<AgentProcess> {
-    return this.#turns.run(() => this.#start(request));
+    return this.#turns.run(() => {
+      this.#check(request);
+      const starting = this.#start(request).finally(() => this.#starting.delete(request.agentId));
+      this.#starting.set(request.agentId, starting);
+      return starting;
+    });
   }
 
   async #start(request: SpawnRequest): Promise<AgentProcess> {
-    this.#check(request);
     const cookie = newCookie();
     const env = buildEnvironment(this.#environment, request.env, { agent: cookie, worker: this.cookie });
     const command = resolveCommand(request, env);
@@ -183,7 +187,9 @@ class Host implements ProcessHost, DescentUser {
     const cgroup = this.#makeCgroup(request.agentId);
     try {
       const unapplied = this.#limit(request, cgroup);
-      const started = await startProcess(command, env, request.stdin, { cgroup, deadline }, this.#pipes);
+      const { starts } = this.guardian;
+      const where = { cgroup, deadline, starts };
+      const started = await startProcess(command, env, request.stdin, where, this.#pipes);
       return this.#adopt(request, started, cookie, cgroup, unapplied);
     } catch (error) {
       cgroup?.remove();
@@ -209,7 +215,7 @@ class Host implements ProcessHost, DescentUser {
       });
     if (!NAME.test(agentId))
       throw failure('OTHER', `The agent id ${JSON.stringify(agentId)} must match ${NAME}.`);
-    if (this.#agents.has(agentId))
+    if (this.#agents.has(agentId) || this.#starting.has(agentId))
       throw failure('DUPLICATE', `Agent ${agentId} runs already on this worker; its tree must end first.`);
   }
 
@@ -236,7 +242,7 @@ class Host implements ProcessHost, DescentUser {
     return cgroup === undefined ? unlimited(limits) : applyLimits(cgroup, limits);
   }
 
-  /** Runs in the turn of the loop in which the process was started, so no exit can be missed. */
+  /** Runs in the turn of the loop in which the process was started or told of, so no exit can be missed. */
   #adopt(
     request: SpawnRequest,
     started: StartedProcess,
@@ -258,7 +264,7 @@ class Host implements ProcessHost, DescentUser {
       agentId,
       { pid, startTime, bootId: bootId() },
       unapplied,
-      started.child,
+      started.first,
       tree,
       output,
       request.graceMs,
@@ -307,6 +313,7 @@ class Host implements ProcessHost, DescentUser {
 
   async #close(keepProof: boolean): Promise<void> {
     clearTimeout(this.#watchTimer);
+    await Promise.allSettled(this.#starting.values());
     const agents = [...this.#agents.values()].map(({ agent }) => agent);
     await Promise.all(agents.map((agent) => agent.stop({ mode: 'immediate', graceMs: 0 })));
     await this.#pipes.close();

@@ -3,7 +3,10 @@ import { closeSync, openSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { basename, join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
+import { isBelayError } from '#libs/contracts';
 import type { Cgroup } from './cgroup';
+import { ownFirstProcess, type FirstProcess } from './first-process';
+import type { GuardianStarts } from './guardian-starts';
 import type { InputFile } from './input-file';
 import { limitsFor, SET_MARK } from './limit-mark';
 import type { ChildPipe, PipePool } from './pipe-pool';
@@ -15,7 +18,7 @@ import { COOKIE_VARIABLE, WORKER_COOKIE_VARIABLE } from './sweep';
 
 /** A started first process with its pipes. */
 export interface StartedProcess {
-  readonly child: ChildProcess;
+  readonly first: FirstProcess;
   readonly stat: ProcStat;
   /** Only where the input could not be given as a file. */
   readonly stdin: Writable | undefined;
@@ -48,6 +51,7 @@ const checkDeadline = (ticks: number): string => `
 BELAY_UPTIME=\${BELAY_UPTIME%% *}
 [ "\${BELAY_UPTIME%.*}\${BELAY_UPTIME#*.}" -le ${ticks} ] || { trap - EXIT; echo "$BELAY_COOKIE late" >&3; exit 126; }
 `;
+const SHELL = '/bin/sh';
 /** The kernel keeps this much of a program's name. */
 const MAX_COMM = 15;
 
@@ -69,6 +73,8 @@ interface StartWhere {
   readonly cgroup: Cgroup | undefined;
   /** Ticks since boot. */
   readonly deadline: number | undefined;
+  /** Where the guardian starts agents. */
+  readonly starts: GuardianStarts | undefined;
 }
 
 /**
@@ -80,7 +86,7 @@ export async function startProcess(
   command: ResolvedCommand,
   env: Readonly<Record<string, string>>,
   input: string | InputFile,
-  { cgroup, deadline }: StartWhere,
+  { cgroup, deadline, starts }: StartWhere,
   pipes: PipePool,
 ): Promise<StartedProcess> {
   const theirs: number[] = [];
@@ -99,7 +105,11 @@ export async function startProcess(
     for (let fd = 1; fd <= 3; fd += 1) stdio.push(givePipe(pipes.fromChild()));
     if (cgroup !== undefined) stdio.push(give(openSync(join(cgroup.path, 'cgroup.procs'), 'w')));
     const shim = shimFor(cgroup !== undefined, deadline);
-    return await launch(command, env, typeof input === 'string' ? input : '', stdio, ours, shim);
+    const shimmed = { ...behindShim(command, env, shim), cwd: command.cwd };
+    // Without named pipes there are no descriptors to hand over: then it is this process's own child.
+    if (starts !== undefined && stdio.length === theirs.length)
+      return await launchByGuardian(command, shimmed, theirs, ours, starts);
+    return await launch(command, shimmed, typeof input === 'string' ? input : '', stdio, ours);
   } catch (error) {
     for (const stream of ours) stream?.destroy();
     throw toFailure(error, command);
@@ -111,32 +121,55 @@ export async function startProcess(
 const shimFor = (join: boolean, deadline: number | undefined): string =>
   `${join ? JOIN_SHIM : MARK_SHIM}${deadline === undefined ? '' : checkDeadline(deadline)}exec "$@"`;
 
+interface Shimmed {
+  readonly args: string[];
+  readonly env: Record<string, string>;
+  readonly cwd: string;
+}
+
 async function launch(
   command: ResolvedCommand,
-  env: Readonly<Record<string, string>>,
+  { args, env, cwd }: Shimmed,
   input: string,
   stdio: (number | 'pipe')[],
   ours: readonly (Socket | undefined)[],
-  shim: string,
 ): Promise<StartedProcess> {
-  const shimmed = behindShim(command, env, shim);
-  const child = spawn('/bin/sh', shimmed.args, { cwd: command.cwd, env: shimmed.env, detached: true, stdio });
+  const child = spawn(SHELL, args, { cwd, env, detached: true, stdio });
   // Read in the same turn of the loop: Node reaps only between turns, so even a process that has ended shows it.
-  const now = child.pid === undefined ? undefined : readStat(child.pid);
-  // It is the shim still, or even a copy of us: named is what it becomes.
-  const stat = now && { ...now, command: basename(command.file).slice(0, MAX_COMM) };
+  const stat = child.pid === undefined ? undefined : statOf(child.pid, command);
   if (stat === undefined) throw await spawnError(child);
   child.stdin?.on('error', () => {}); // EPIPE: the agent does not read its input
   child.stdin?.end(input);
   const [stdout, stderr, messages] = ours.map((stream, index) => stream ?? child.stdio[index + 1]);
   return {
-    child,
+    first: ownFirstProcess(child),
     stat,
     stdin: child.stdin ?? undefined,
     stdout: stdout as Readable,
     stderr: stderr as Readable,
     messages: messages as Readable,
   };
+}
+
+async function launchByGuardian(
+  command: ResolvedCommand,
+  { args, env, cwd }: Shimmed,
+  fds: readonly number[],
+  ours: readonly (Socket | undefined)[],
+  starts: GuardianStarts,
+): Promise<StartedProcess> {
+  const first = await starts.start({ file: SHELL, argv: [SHELL, ...args], env, cwd, fds });
+  // Nobody reaps it before its end was told here.
+  const stat = statOf(first.pid, command);
+  if (stat === undefined) throw failure('GUARDIAN', `The first process of ${command.file} was lost.`);
+  const [stdout, stderr, messages] = ours as [Socket, Socket, Socket];
+  return { first, stat, stdin: undefined, stdout, stderr, messages };
+}
+
+function statOf(pid: number, { file }: ResolvedCommand): ProcStat | undefined {
+  const now = readStat(pid);
+  // It is the shim still, or even a copy of us: named is what it becomes.
+  return now && { ...now, command: basename(file).slice(0, MAX_COMM) };
 }
 
 /** The shell sees only what it leaves as it is; env(1), behind it, sets the rest: the program gets all of it as asked. */
@@ -185,6 +218,7 @@ const ADVICE: Partial<Record<SpawnFailure, string>> = {
 };
 
 function toFailure(error: unknown, command: ResolvedCommand): Error {
+  if (isBelayError(error)) return error;
   const code = (error as NodeJS.ErrnoException).code ?? 'OTHER';
   const reason = (code === 'ENFILE' ? 'EMFILE' : code in ADVICE ? code : 'OTHER') as SpawnFailure;
   const why = ADVICE[reason] ?? `${error instanceof Error ? error.message : String(error)}.`;

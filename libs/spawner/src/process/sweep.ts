@@ -57,12 +57,14 @@ export class Sweeper {
   /**
    * @param onSweep sees every pass before those who asked for it.
    * @param list who is looked at. Default: every process there is.
+   * @param startsBare whether children of this process get their cookie and mark only after their birth. Default: ours.
    */
   constructor(
     private readonly variable: string = COOKIE_VARIABLE,
     private readonly onSweep: (sweep: Sweep) => void = () => {},
     private readonly list: () => Iterable<number> = listPids,
     private readonly mostListings = MOST_LISTINGS,
+    private readonly startsBare: (parent: number) => boolean = (parent) => parent === process.pid,
   ) {}
 
   /** The result of a pass that begins after this call. */
@@ -84,7 +86,7 @@ export class Sweeper {
   }
 
   async #pass(): Promise<Sweep> {
-    const sweep = new SweepBuilder(this.variable, this.#known);
+    const sweep = new SweepBuilder(this.variable, this.#known, this.startsBare);
     const startedAt = performance.now();
     const newest = newestPid();
     const listed = new Set<number>();
@@ -121,6 +123,7 @@ class SweepBuilder implements Sweep {
   constructor(
     private readonly variable: string,
     private readonly known: ReadonlyMap<number, SweptProcess>,
+    private readonly startsBare: (parent: number) => boolean,
   ) {}
 
   /** False: it ended before it was known whose it was. */
@@ -143,11 +146,11 @@ class SweepBuilder implements Sweep {
 
   /**
    * Read once for each process: cookie and mark come by fork from a parent that has them, and whoever has them stays
-   * ours, whatever becomes of its environment. Only our own children are born without and get both before they run.
+   * ours, whatever becomes of its environment. Only those that we or the guardian start are born without and get both before they run.
    */
   private cookiesOf({ pid, startTime, parent }: ProcStat): readonly string[] {
     const known = this.known.get(pid);
-    if (known?.startTime === startTime && known.parent !== process.pid && parent !== process.pid)
+    if (known?.startTime === startTime && !this.startsBare(known.parent) && !this.startsBare(parent))
       return known.cookies;
     const whose = this.variable === WORKER_COOKIE_VARIABLE ? 'worker' : 'agent';
     return [...readEnvironment(pid, this.variable), ...readMark(pid, whose)];

@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { CONTAINMENTS, leadersProblem, type SeenProcess, type StopReport } from '#libs/contracts';
+import { TREES_EVIDENCE, type TreesEvidence } from './end-worker-trees';
 import { HOSTS_FOLDER, reapDeadWorkers } from './host-record';
 import type { PidStart } from './proc-stat';
 import type { Containment } from './process-host.types';
@@ -15,6 +16,8 @@ export interface WorkerProof {
   /** Who was found alive and killed. */
   readonly processes: readonly SeenProcess[];
   readonly by: 'guardian' | 'reaper' | 'worker';
+  /** What was looked at. Without it what any process of that containment can look at: the cgroup, or marks. */
+  readonly evidence?: TreesEvidence;
   /** Only the trees of these first processes: the worker lives, and may start others when it wakes. */
   readonly leaders?: readonly PidStart[];
 }
@@ -88,6 +91,7 @@ function isProofOf(workerId: string, value: unknown): value is WorkerProof {
     proof.workerId === workerId &&
     (CONTAINMENTS as readonly unknown[]).includes(proof.containment) &&
     (proof.by === 'guardian' || proof.by === 'reaper' || proof.by === 'worker') &&
+    (proof.evidence === undefined || (TREES_EVIDENCE as readonly unknown[]).includes(proof.evidence)) &&
     Array.isArray(proof.processes) &&
     leadersProblem(proof.leaders) === undefined
   );
@@ -102,7 +106,7 @@ function setAside(path: string): void {
 }
 
 /** What a receipt shows of an agent whose worker died. */
-export function reportOfProof({ containment, by, leaders }: WorkerProof): StopReport {
+export function reportOfProof({ containment, by, evidence, leaders }: WorkerProof): StopReport {
   if (by === 'worker') return drainedReport(containment);
   const what = leaders === undefined ? 'its worker died' : 'its worker was silent for too long';
   const who = by === 'guardian' ? 'its guardian' : 'a worker that started or ran on its host';
@@ -113,7 +117,7 @@ export function reportOfProof({ containment, by, leaders }: WorkerProof): StopRe
     signals: [{ signal: 'SIGKILL', to: containment === 'cgroup' ? 'cgroup' : 'group', afterMs: 0 }],
     evidence: [
       {
-        kind: containment === 'cgroup' ? 'cgroup-empty' : 'sweep-empty',
+        kind: evidence ?? (containment === 'cgroup' ? 'cgroup-empty' : 'sweep-empty'),
         afterMs: 0,
         detail: `${what}; ${who} killed every process of that worker and saw none left`,
       },

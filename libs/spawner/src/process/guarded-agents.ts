@@ -1,0 +1,87 @@
+import { closeSync } from 'node:fs';
+import {
+  NativeError,
+  peekChild,
+  posixSpawn,
+  reapChild,
+  receiveDescriptors,
+  type Libc,
+  type SpawnPlan,
+} from '../native';
+import { failedLine, doneLine, exitLine, spawnedLine } from './guardian-protocol';
+import { readStat, type PidStart } from './proc-stat';
+
+/** A start that the worker asks for; its descriptors come through the socket, under the same number. */
+export interface StartOrder extends Omit<SpawnPlan, 'fds'> {
+  readonly id: number;
+}
+
+interface Leader extends PidStart {
+  told: boolean;
+}
+
+/**
+ * The guardian's children: the first process of each agent, which it starts when the worker says so. A dead one stays as it
+ * is until the worker has taken note of its end, so its number, session and group are given to nobody before.
+ */
+export class GuardedAgents {
+  readonly #leaders = new Map<number, Leader>();
+
+  /** @param say writes one line to the worker. */
+  constructor(
+    private readonly libc: Libc,
+    private readonly socket: number,
+    private readonly say: (line: string) => void,
+  ) {}
+
+  leaders(): PidStart[] {
+    return [...this.#leaders.values()].map(({ pid, startTime }) => ({ pid, startTime }));
+  }
+
+  /** Holds this process until the command was executed, or could not be. */
+  start({ id, ...plan }: StartOrder): void {
+    let fds: readonly number[] = [];
+    try {
+      fds = this.#descriptorsOf(id);
+      const pid = posixSpawn(this.libc, { ...plan, fds });
+      this.#leaders.set(pid, { pid, startTime: readStat(pid)?.startTime ?? '', told: false });
+      this.say(spawnedLine(id, pid));
+    } catch (error) {
+      this.say(failedLine(id, error instanceof NativeError ? error.code : 'OTHER'));
+    } finally {
+      for (const fd of fds) closeSync(fd);
+    }
+    // A SIGCHLD between the fork and now found it in no list.
+    this.tellExits();
+  }
+
+  /** To be called at each SIGCHLD. Signals coalesce, so each first process is looked at. */
+  tellExits(): void {
+    for (const leader of this.#leaders.values()) {
+      if (leader.told) continue;
+      const exit = peekChild(this.libc, leader.pid);
+      if (exit === 'running') continue;
+      leader.told = true;
+      this.say(exitLine(leader.pid, exit === 'not-a-child' ? { code: null, signal: null } : exit));
+    }
+  }
+
+  /** Those of `pids` that are dead: leaders whose end the worker knows, orphans that this process adopted. */
+  reap(id: number, pids: readonly number[]): void {
+    this.tellExits();
+    for (const pid of pids) if (reapChild(this.libc, pid) !== 'running') this.#leaders.delete(pid);
+    this.say(doneLine(id));
+  }
+
+  /** What was left of starts that were given up is closed. */
+  #descriptorsOf(id: number): readonly number[] {
+    for (;;) {
+      const given = receiveDescriptors(this.libc, this.socket);
+      if (given === undefined) throw new NativeError('recvmsg', EBADF);
+      if (given.tag === id) return given.fds;
+      for (const fd of given.fds) closeSync(fd);
+    }
+  }
+}
+
+const EBADF = 9;
