@@ -2,6 +2,7 @@
 import { unit } from './define.mjs';
 
 const RESPONDER = 'libs/killswitch/src/kill-responder.ts';
+const REPORTS = 'libs/killswitch/src/target-reports.ts';
 const RUNNER = 'libs/spawner/src/agent-runner.ts';
 const OUTCOME = 'libs/spawner/src/agent-outcome.ts';
 
@@ -33,7 +34,7 @@ export const KILLS = [
   unit(
     'kill-unconfirmed',
     'an end without proof is told as killed',
-    RESPONDER,
+    REPORTS,
     "!confirmed ? 'unconfirmed' : killed ? 'killed' : 'already-ended'",
     "killed || !confirmed ? 'killed' : 'already-ended'",
     'libs/killswitch/src/kill-responder',
@@ -41,7 +42,7 @@ export const KILLS = [
   unit(
     'histogram-proved',
     'asked → proved dead is always zero',
-    RESPONDER,
+    REPORTS,
     'const provedMs = since(report.provedAfterMs);',
     'const provedMs = report.provedAfterMs === undefined ? undefined : 0;',
     'libs/killswitch/src/kill-responder',
@@ -49,7 +50,7 @@ export const KILLS = [
   unit(
     'histogram-signalled',
     'asked → signalled is left out',
-    RESPONDER,
+    REPORTS,
     'const signalledMs = since(report.signalledAfterMs);',
     'const signalledMs = undefined as number | undefined;',
     'libs/killswitch/src/kill-responder',

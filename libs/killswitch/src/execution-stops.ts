@@ -10,16 +10,11 @@ import {
 } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
 import { isCorrupt, patiently, type ChangeFeed } from '#libs/valkey';
+import type { OrderGiver } from './order-giver';
 import type { OrderRequest } from './order-request';
 import type { OrderStore } from './order-store';
+import type { Receipts } from './receipts';
 import { requireTimeout } from './require-timeout';
-
-/** The part of the killswitch that a stop uses. */
-interface StopGiver {
-  give(request: OrderRequest): Promise<Order>;
-  repair(orderId: string): Promise<void>;
-  waitForReceipt(orderId: string): Promise<Receipt>;
-}
 
 /** The end of an execution has this long after its receipt. Milliseconds. */
 const END_WITHIN_MS = 5_000;
@@ -30,7 +25,8 @@ export class ExecutionStops {
     private readonly lifecycle: LifecycleService,
     private readonly orders: OrderStore,
     private readonly feed: ChangeFeed,
-    private readonly giver: StopGiver,
+    private readonly giver: OrderGiver,
+    private readonly receipts: Receipts,
   ) {}
 
   /** Stops one execution and waits for its end, with the receipt (R19). An ended one answers what is stored (R20). */
@@ -44,15 +40,14 @@ export class ExecutionStops {
     );
     if (isEnded(EXECUTION_MACHINE, before.state)) {
       // The order that ended it may be younger than its receipt: two stops at once have one answer.
-      if (before.orderId !== undefined)
-        await this.giver.waitForReceipt(before.orderId).catch(() => undefined);
+      if (before.orderId !== undefined) await this.receipts.waitFor(before.orderId).catch(() => undefined);
       return patiently(async () => this.response(before));
     }
     const order = await this.order(executionId, request);
     const record = await this.waitForEnd(executionId);
     // An earlier order may be the one that stopped it: its receipt is the one answered.
     if (record.orderId !== undefined && record.orderId !== order.id)
-      await this.giver.waitForReceipt(record.orderId).catch(unlessNotFound);
+      await this.receipts.waitFor(record.orderId).catch(unlessNotFound);
     return patiently(async () => this.response(record));
   }
 
@@ -63,7 +58,7 @@ export class ExecutionStops {
       ...request,
       scope: { type: 'execution', executionId },
     });
-    await this.giver.waitForReceipt(order.id);
+    await this.receipts.waitFor(order.id);
     return order;
   }
 
@@ -87,7 +82,7 @@ export class ExecutionStops {
 
   /** The end of an agent may be stored and not be in the receipt yet: an answer must not say less than the records do. */
   private async newestReceipt(orderId: string): Promise<Receipt> {
-    if ((await this.orders.state(orderId)) !== 'complete') await this.giver.repair(orderId);
+    if ((await this.orders.state(orderId)) !== 'complete') await this.receipts.repair(orderId);
     return this.orders.receipt(orderId);
   }
 

@@ -1,21 +1,12 @@
-import { type ExecutionRecord, type Latch, type Order, type Receipt } from '#libs/contracts';
+import type { ExecutionRecord, Latch, Order, Receipt } from '#libs/contracts';
 import type { DagExecutor } from '#libs/executions';
 import type { LifecycleService } from '#libs/lifecycle';
 import { patiently } from '#libs/valkey';
-import type { OrderRequest } from './order-request';
+import type { BestEffort } from './best-effort';
 import type { LatchStore } from './latch-store';
+import type { OrderGiver } from './order-giver';
 import type { OrderStore } from './order-store';
-
-/** Of a target that its thaw reached first. */
-export const NEVER_HELD = 'it was thawed before it was frozen';
-
-/** The part of the killswitch that pauses use. */
-export interface OrderGiver {
-  give(request: OrderRequest): Promise<Order>;
-  carryOut(order: Order): Promise<void>;
-  waitForReceipt(orderId: string): Promise<Receipt>;
-  each<T>(items: readonly T[], act: (item: T) => Promise<unknown>): Promise<void>;
-}
+import type { Receipts } from './receipts';
 
 /**
  * Pause and resume, freeze and thaw. A hold ends with what put it on: a freeze's with the release of its latch, an
@@ -29,6 +20,8 @@ export class Holds {
     private readonly orders: OrderStore,
     private readonly latches: LatchStore,
     private readonly giver: OrderGiver,
+    private readonly receipts: Receipts,
+    private readonly each: BestEffort,
   ) {}
 
   /** Nothing of it starts; with `freeze` what runs stands still too. Resolves when that was seen, or its limit passed. */
@@ -55,7 +48,7 @@ export class Holds {
     const { wasFrozen } = await this.lifecycle.executions.resume(executionId, request.by);
     const thaw = wasFrozen ? await this.thawResumed(executionId, request) : undefined;
     await this.dag.drive(executionId);
-    const receipt = thaw && (await this.giver.waitForReceipt(thaw.id));
+    const receipt = thaw && (await this.receipts.waitFor(thaw.id));
     const execution = await this.lifecycle.executions.get(executionId);
     return { execution, ...(receipt === undefined ? {} : { receipt }) };
   }
@@ -66,7 +59,7 @@ export class Holds {
       scope: { type: 'execution', executionId },
       ...said,
     });
-    return this.giver.waitForReceipt(order.id);
+    return this.receipts.waitFor(order.id);
   }
 
   /** The marker of the resume goes once the order is in the log: until then the sweep gives it (R22). */
@@ -90,7 +83,7 @@ export class Holds {
     if (thawOrderId === undefined) return { latch, already };
     const thaw = await this.orders.receipt(thawOrderId);
     if (!thaw.complete) await patiently(async () => this.giver.carryOut(thaw.order));
-    return { latch, already, receipt: await this.giver.waitForReceipt(thawOrderId) };
+    return { latch, already, receipt: await this.receipts.waitFor(thawOrderId) };
   }
 
   /** Executions paused by a latch go on once it is released, whoever released it and however that went. */
@@ -99,7 +92,7 @@ export class Holds {
     const held = await executions.held();
     if (held.length === 0) return;
     const engaged = new Set((await this.latches.list()).map(({ id }) => id));
-    await this.giver.each(
+    await this.each(
       held.filter(({ latchId }) => !engaged.has(latchId)),
       async ({ id, latchId }) => {
         const { state } = await executions.resume(id, by, latchId);
@@ -112,27 +105,6 @@ export class Holds {
   async sweep(): Promise<void> {
     await this.resumeReleased('belay');
     const thawing = await this.lifecycle.executions.thawing();
-    await this.giver.each(thawing, async (id) => this.thawResumed(id, { by: 'belay' }));
-  }
-
-  /** A freeze whose latch was released, or whose execution was resumed: it must not be carried out any more. */
-  async isOvertaken({ kind, scope, latchId }: Order): Promise<boolean> {
-    if (kind !== 'freeze') return false;
-    if (latchId !== undefined) return !(await this.latches.list()).some(({ id }) => id === latchId);
-    if (scope.type !== 'execution') return false;
-    const { state, frozen } = await this.lifecycle.executions.get(scope.executionId);
-    return state !== 'paused' || frozen !== true;
-  }
-
-  /** Its trees go on; those it was still to reach were never held. */
-  async settleOvertaken(order: Order): Promise<void> {
-    // A latch's thaw is ordered with its release; a resume's may have been placed before the freeze.
-    if (order.latchId === undefined) await this.giver.give({ kind: 'thaw', scope: order.scope, by: 'belay' });
-    await this.orders.addTargets(order.id, [], true);
-    const { targets } = await this.orders.receipt(order.id);
-    await this.giver.each(
-      targets.filter(({ outcome }) => outcome === 'pending' || outcome === 'failed'),
-      async (target) => this.orders.report(order.id, { ...target, outcome: 'thawed', detail: NEVER_HELD }),
-    );
+    await this.each(thawing, async (id) => this.thawResumed(id, { by: 'belay' }));
   }
 }

@@ -7,8 +7,9 @@ import { ulid } from 'ulid';
 import { killOf, orderStores } from '../../../test/support/killswitch';
 import { stopReport, useLife } from '../../../test/support/life';
 import { eventually } from '../../../test/support/wait';
-import { KillResponder, type OrderServed } from './kill-responder';
+import { KillResponder } from './kill-responder';
 import type { OrderStore } from './order-store';
+import type { OrderServed } from './target-reports';
 
 const WORKER = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ';
 const OTHER = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZY';

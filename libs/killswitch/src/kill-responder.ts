@@ -1,39 +1,21 @@
-import {
-  BelayError,
-  holdOf,
-  scopeCovers,
-  type Order,
-  type StopReport,
-  type TargetLatency,
-  type TargetReceipt,
-} from '#libs/contracts';
+import { BelayError, holdOf, scopeCovers, type Order } from '#libs/contracts';
 import type { Heartbeat } from '#libs/lifecycle';
-import type { AgentEnded, AgentRunner, AgentSlot, HoldResult } from '#libs/spawner';
-import { Subscriber, within, type Valkey } from '#libs/valkey';
-import { Subject, type Observable, type Subscription } from 'rxjs';
+import type { AgentRunner, AgentSlot } from '#libs/spawner';
+import { Subscriber, type Valkey } from '#libs/valkey';
+import type { Observable, Subscription } from 'rxjs';
 import { ArmedStore, type GuardAnswer } from './armed-store';
 import { readDoorbell } from './doorbell';
-import { NEVER_HELD } from './holds';
-import type { HeldOrder, OrderStore } from './order-store';
-
-/** How far back a log that lost its end is read again: its clock may be another machine's. Milliseconds. */
-const REWIND_MS = 60_000;
+import { HeardThaws } from './heard-thaws';
+import type { HeldOrder } from './order-reads';
+import type { OrderStore } from './order-store';
+import { OrdersLog } from './orders-log';
+import { TargetReports, type OrderServed } from './target-reports';
 
 /** Orders looked up at once because the doorbell named them; what is named beyond that is read from the log. */
 const MAX_LOOKUPS = 64;
 
 /** Orders seen and perhaps over that one heartbeat asks about. */
 const ASKED_AT_ONCE = 32;
-
-/** Longest one reading of the log may take before it is left behind; the next heartbeat begins another. Milliseconds. */
-const READ_MS = 5_000;
-
-/** Orders whose obeying failed and is tried again with each heartbeat, and how often. */
-const MAX_FAILED = 100;
-const MOST_TRIES = 60;
-
-/** Holds whose last thaw is remembered. */
-const MAX_THAWS = 1_000;
 
 export interface KillResponderOptions {
   readonly workerId: string;
@@ -42,12 +24,6 @@ export interface KillResponderOptions {
   readonly describe: () => Promise<GuardAnswer>;
   /** Longest one reading of the log may take. Milliseconds; default 5,000. */
   readonly readMs?: number;
-}
-
-/** One target's end by an order, for metrics. */
-export interface OrderServed {
-  readonly order: Order;
-  readonly target: TargetReceipt;
 }
 
 /**
@@ -59,18 +35,14 @@ export class KillResponder {
   private readonly subscriber: Subscriber;
   private readonly armed: ArmedStore;
   private readonly subscriptions: Subscription[] = [];
-  private readonly served = new Subject<OrderServed>();
-  private cursor = '0-0';
+  private readonly log: OrdersLog;
+  private readonly reports: TargetReports;
+  private readonly thaws = new HeardThaws();
   /** Orders seen and not known to be over: asked before every spawn, and some with every heartbeat. */
   private readonly watched = new Map<string, Order>();
-  /** The last thaw heard of each hold, by its place in the log. */
-  private readonly thaws = new Map<string, string>();
-  private catching: Promise<void> | undefined;
-  /** Orders of the log whose obeying failed, with how often. */
-  private readonly failed = new Map<string, { readonly held: HeldOrder; readonly tries: number }>();
   private lookups = 0;
-  /** Orders obeyed that the doorbell did not bring. */
-  caughtUp = 0;
+  /** Agents reached because a heartbeat said that targets of this worker are open. */
+  private foundOwn = 0;
 
   constructor(
     private readonly valkey: Valkey,
@@ -78,22 +50,30 @@ export class KillResponder {
     private readonly runner: AgentRunner,
     private readonly options: KillResponderOptions,
   ) {
+    const { workerId, onError, readMs } = options;
     this.armed = new ArmedStore(valkey);
+    this.log = new OrdersLog(orders, { obey: (held) => this.obey(held), onError, readMs });
+    this.reports = new TargetReports(orders, workerId);
     this.subscriber = new Subscriber(valkey.connections.create('subscriber'), [valkey.keys.doorbellChannel]);
   }
 
   /** Every target this worker has dealt with. */
   get served$(): Observable<OrderServed> {
-    return this.served;
+    return this.reports.served$;
+  }
+
+  /** Agents reached by orders that the doorbell did not bring. */
+  get caughtUp(): number {
+    return this.log.caughtUp + this.foundOwn;
   }
 
   /** Listens from the log's head at registration: older orders cannot concern a worker that owned nothing yet. */
   async start(head: string): Promise<void> {
-    this.cursor = head;
+    this.log.begin(head);
     this.subscriptions.push(
       this.subscriber.messages$.subscribe(({ message }) => this.hear(message)),
       this.subscriber.subscribed$.subscribe(() => void this.catchUp()),
-      this.runner.ended$.subscribe((ended) => void this.reportEnd(ended).catch(this.options.onError)),
+      this.runner.ended$.subscribe((ended) => void this.reports.ended(ended).catch(this.options.onError)),
     );
     await this.subscriber.start();
   }
@@ -136,9 +116,7 @@ export class KillResponder {
     { ordersHead: head, targets = 0 }: Pick<Heartbeat, 'ordersHead' | 'targets'>,
     signal: AbortSignal,
   ): Promise<void> {
-    if (isBefore(head, this.cursor)) this.cursor = `${Math.max(0, timeOf(head) - REWIND_MS)}-0`;
-    this.tryAgain();
-    if (head !== this.cursor) await this.catchUp();
+    await this.log.notice(head);
     if (targets > 0 && !signal.aborted) await this.serveOwn();
     if (!signal.aborted) await this.forgetSome();
   }
@@ -156,7 +134,7 @@ export class KillResponder {
       // Those it names, and none by their age.
       if (order === undefined) continue;
       try {
-        this.caughtUp += this.obey({ order, targets: agentIds, reach: {} });
+        this.foundOwn += this.obey({ order, targets: agentIds, reach: {} });
       } catch (error) {
         // They stay its own: the next heartbeat finds them again.
         this.options.onError(error);
@@ -187,40 +165,7 @@ export class KillResponder {
 
   /** Reads the log from our cursor on and obeys what it holds. Calls share one reading. */
   async catchUp(): Promise<void> {
-    this.catching ??= this.readLog()
-      .catch(this.options.onError)
-      .finally(() => (this.catching = undefined));
-    await this.catching;
-  }
-
-  private async readLog(): Promise<void> {
-    const { readMs = READ_MS } = this.options;
-    const read = this.orders.since(this.cursor);
-    const rows = await within(read, readMs);
-    if (rows === undefined)
-      throw new BelayError('TIMEOUT', `The orders log was not read within ${readMs} ms; it is read again.`);
-    for (const { seq, held } of rows) {
-      if (held !== undefined) this.obeyOrKeep(held, 0);
-      this.cursor = seq;
-    }
-  }
-
-  /** One order that cannot be obeyed must not keep those behind it from being obeyed. It is tried again. */
-  private obeyOrKeep(held: HeldOrder, tries: number): void {
-    const { id } = held.order;
-    try {
-      this.caughtUp += this.obey(held);
-    } catch (error) {
-      this.options.onError(error);
-      if (this.failed.size < MAX_FAILED && tries < MOST_TRIES)
-        this.failed.set(id, { held, tries: tries + 1 });
-    }
-  }
-
-  private tryAgain(): void {
-    const failed = [...this.failed.values()];
-    this.failed.clear();
-    for (const { held, tries } of failed) this.obeyOrKeep(held, tries);
+    await this.log.catchUp();
   }
 
   /**
@@ -231,10 +176,13 @@ export class KillResponder {
    */
   obey({ order, reach, targets }: HeldOrder & { readonly targets?: readonly string[] }): number {
     this.orders.keep(order);
-    if (order.kind === 'thaw') this.noteThaw(order);
-    if (this.isOvertaken(order)) {
+    if (order.kind === 'thaw' && this.thaws.note(order))
+      for (const freeze of this.watched.values())
+        if (this.thaws.isOver(freeze)) this.watched.delete(freeze.id);
+    if (this.thaws.isOver(order)) {
       this.watched.delete(order.id);
-      void this.reportOvertaken(order, targets ?? []).catch(this.options.onError);
+      const slots = this.runner.slotsWhere(({ agentId }) => targets?.includes(agentId) === true);
+      void this.reports.neverHeld(order, slots).catch(this.options.onError);
       return 0;
     }
     this.watched.set(order.id, order);
@@ -265,35 +213,15 @@ export class KillResponder {
   private async serveIfOpen(order: Order, slot: AgentSlot): Promise<void> {
     // A claim under way: it comes by again when it was granted.
     if (slot.claimedAt === undefined) return;
-    const taken = await this.orders.addTargets(order.id, [this.target(slot, 'pending')], false, slot.graceMs);
+    const taken = await this.orders.addTargets(
+      order.id,
+      [this.reports.target(slot, 'pending')],
+      false,
+      slot.graceMs,
+    );
     if (!taken) this.watched.delete(order.id);
-    else if (this.isOvertaken(order)) await this.reportOvertaken(order, [slot.agentId]);
+    else if (this.thaws.isOver(order)) await this.reports.neverHeld(order, [slot]);
     else this.serve(order, (one) => one === slot && this.isNews(order, one));
-  }
-
-  /** A freeze is over once its thaw was heard, in whatever order the two arrive. */
-  private noteThaw(order: Order): void {
-    const hold = holdOf(order);
-    const last = this.thaws.get(hold);
-    if (last !== undefined && !isBefore(last, order.seq)) return;
-    this.thaws.delete(hold);
-    this.thaws.set(hold, order.seq);
-    for (const freeze of this.watched.values()) if (this.isOvertaken(freeze)) this.watched.delete(freeze.id);
-    const [oldest] = this.thaws.keys();
-    if (this.thaws.size > MAX_THAWS && oldest !== undefined) this.thaws.delete(oldest);
-  }
-
-  private isOvertaken(order: Order): boolean {
-    const thaw = order.kind === 'freeze' ? this.thaws.get(holdOf(order)) : undefined;
-    return thaw !== undefined && isBefore(order.seq, thaw);
-  }
-
-  private async reportOvertaken(order: Order, targets: readonly string[]): Promise<void> {
-    for (const slot of this.runner.slotsWhere(({ agentId }) => targets.includes(agentId)))
-      await this.report(order, {
-        ...this.target(slot, 'thawed'),
-        detail: NEVER_HELD,
-      });
   }
 
   /** An agent without matching labels may be held too, as its execution was frozen whole. */
@@ -341,45 +269,8 @@ export class KillResponder {
     const results =
       order.kind === 'freeze' ? this.runner.freezeWhere(taken, hold) : this.runner.thawWhere(taken, hold);
     for (const result of results)
-      void result.then(async (held) => this.reportHold(order, held)).catch(this.options.onError);
+      void result.then(async (held) => this.reports.held(order, held)).catch(this.options.onError);
     return results.length;
-  }
-
-  private async reportHold(order: Order, { slot, frozen, error }: HoldResult): Promise<void> {
-    const still = frozen && order.kind === 'thaw' ? 'another order keeps it still' : undefined;
-    const detail = error === undefined ? still : error.message;
-    const outcome = error !== undefined ? 'failed' : frozen ? 'frozen' : 'thawed';
-    await this.report(order, {
-      ...this.target(slot, outcome),
-      ...(detail === undefined ? {} : { detail }),
-    });
-  }
-
-  /** To every order that was to end it: a second one may have come to hasten the first. */
-  private async reportEnd({ slot, outcome, confirmed, report }: AgentEnded): Promise<void> {
-    const killed = outcome?.state === 'killed';
-    const kills = [...slot.served.values()].filter(({ order }) => order.kind === 'kill');
-    await Promise.all(
-      kills.map(async ({ order, afterMs }) =>
-        this.report(order, {
-          ...this.target(slot, !confirmed ? 'unconfirmed' : killed ? 'killed' : 'already-ended'),
-          ...(confirmed
-            ? {}
-            : { detail: 'processes of its tree were still seen; the worker goes on trying' }),
-          ...(report === undefined ? {} : { latency: latencyOf(report, afterMs), report }),
-        }),
-      ),
-    );
-  }
-
-  private async report(order: Order, target: TargetReceipt): Promise<void> {
-    this.served.next({ order, target });
-    await this.orders.report(order.id, target);
-  }
-
-  private target(slot: AgentSlot, outcome: TargetReceipt['outcome']): TargetReceipt {
-    const { agentId, executionId, nodeId } = slot;
-    return { agentId, executionId, nodeId, workerId: this.options.workerId, outcome };
   }
 
   /** From the placing of the order to now: Valkey's clock as this worker knows it. Milliseconds. */
@@ -395,32 +286,10 @@ export class KillResponder {
   stop(): void {
     for (const subscription of this.subscriptions.splice(0)) subscription.unsubscribe();
     this.subscriber.stop();
-    this.served.complete();
+    this.reports.stop();
   }
 }
 
 function unheard(message: string): BelayError {
   return new BelayError('CORRUPT_RECORD', `A message on the doorbell is no order: ${message.slice(0, 200)}`);
 }
-
-const timeOf = (streamId: string): number => Number(streamId.split('-')[0]);
-
-/** Whether a stream's id comes before another: the log is shorter than it was. */
-function isBefore(id: string, other: string): boolean {
-  const by = timeOf(id) - timeOf(other);
-  return by === 0 ? Number(id.split('-')[1]) < Number(other.split('-')[1]) : by < 0;
-}
-
-function latencyOf(report: StopReport, askedAfterMs: number): TargetLatency {
-  const since = (ms: number | undefined) => (ms === undefined ? undefined : round(askedAfterMs + ms));
-  const signalledMs = since(report.signalledAfterMs);
-  const firstExitMs = since(report.firstExitAfterMs);
-  const provedMs = since(report.provedAfterMs);
-  return {
-    ...(signalledMs === undefined ? {} : { signalledMs }),
-    ...(firstExitMs === undefined ? {} : { firstExitMs }),
-    ...(provedMs === undefined ? {} : { provedMs }),
-  };
-}
-
-const round = (ms: number): number => Math.round(ms * 100) / 100;

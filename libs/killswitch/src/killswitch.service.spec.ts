@@ -5,7 +5,8 @@ import { killOf, useKillswitch, type KillswitchRig } from '../../../test/support
 import { createExecution, node, spec, startNext } from '../../../test/support/life';
 import { KillswitchService } from './killswitch.service';
 import { newLatch, type LatchStore } from './latch-store';
-import { targetOf, type OrderStore } from './order-store';
+import { targetOf } from './order-receipt';
+import type { OrderStore } from './order-store';
 
 let rig: KillswitchRig;
 let valkey: Valkey;

@@ -10,6 +10,9 @@ import {
   type TargetReceipt,
 } from '#libs/contracts';
 
+/** Of a target that its thaw reached first. */
+export const NEVER_HELD = 'it was thawed before it was frozen';
+
 /** Outcomes that say of a tree that it is dead. */
 const DEAD: readonly TargetReceipt['outcome'][] = ['killed', 'already-ended'];
 const BY_MARKS = 'it was seen dead by marks only, which an agent can strip; BELAY_PROOF asks for the kernel';

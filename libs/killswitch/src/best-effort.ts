@@ -1,0 +1,25 @@
+import { NotFoundError } from '#libs/contracts';
+import { isCorrupt } from '#libs/valkey';
+
+/** Items acted on at a time. */
+const AT_A_TIME = 32;
+
+/** Acts on every item, and resolves when all are done; it never rejects. */
+export type BestEffort = <T>(items: readonly T[], act: (item: T) => Promise<unknown>) => Promise<void>;
+
+/**
+ * Some items at a time. A failure is reported (a corrupt record by the quarantine) and keeps no other item from being
+ * done (R31, R50).
+ */
+export function bestEffort(onError: (error: unknown) => void = () => undefined): BestEffort {
+  return async (items, act) => {
+    for (let i = 0; i < items.length; i += AT_A_TIME)
+      await Promise.all(
+        items.slice(i, i + AT_A_TIME).map(async (item) =>
+          act(item).catch((error: unknown) => {
+            if (!(error instanceof NotFoundError) && !isCorrupt(error)) onError(error);
+          }),
+        ),
+      );
+  };
+}

@@ -1,0 +1,214 @@
+import { BelayError, NotFoundError, type Order, type Reach, type Scope } from '#libs/contracts';
+import type { DagExecutor } from '#libs/executions';
+import type { LifecycleService } from '#libs/lifecycle';
+import { patiently, within } from '#libs/valkey';
+import { ulid } from 'ulid';
+import type { BestEffort } from './best-effort';
+import { newLatch, type LatchStore } from './latch-store';
+import type { OrderRequest } from './order-request';
+import { targetOf } from './order-receipt';
+import type { OrderStore, PlacedOrder } from './order-store';
+import type { OrderTargets } from './order-targets';
+import type { Receipts } from './receipts';
+import type { ScopeResolver } from './scope-resolver';
+import { NEVER_HELD, outcomeFor } from './target-outcome';
+
+/** An order's effect on one execution. */
+interface Halted {
+  readonly id: string;
+  /** It began after the order: it is left alone. */
+  readonly isSpared: boolean;
+  /** By this order, and no other. */
+  readonly isStopped: boolean;
+}
+
+/** The bound on looking up what a scope names: a kill does not wait for a shard that does not answer. Milliseconds. */
+export const LOOK_UP_MS = 500;
+
+/** The parts that placing an order and carrying it out use. */
+export interface OrderGiverParts {
+  readonly lifecycle: LifecycleService;
+  readonly dag: DagExecutor;
+  readonly orders: OrderStore;
+  readonly latches: LatchStore;
+  readonly scopes: ScopeResolver;
+  readonly targets: OrderTargets;
+  readonly receipts: Receipts;
+  readonly each: BestEffort;
+}
+
+/** Places orders and carries out the orchestrator's part of them. */
+export class OrderGiver {
+  constructor(private readonly parts: OrderGiverParts) {}
+
+  /**
+   * Places an order and carries out our part of it. Resolves when the order is durable, announced, and its targets are
+   * named. @throws NotFoundError when the scope names what does not exist
+   */
+  async give(request: OrderRequest): Promise<Order> {
+    const { order, replicated, latchLost } = await this.place(request, await this.lookUp(request.scope));
+    // On failure the next sweep does it: the order itself is durable and announced.
+    await patiently(async () => this.carryOut(order));
+    await replicated;
+    if (latchLost)
+      throw new BelayError(
+        'CORRUPT_RECORD',
+        `The kill was given as ${order.id}, but without its latch: the list of latches cannot be written. See to it with: belay quarantine`,
+        { details: { orderId: order.id } },
+      );
+    return order;
+  }
+
+  /**
+   * Whether it names what exists, and how much had begun there: an order for what nobody knows leaves no trace. One round
+   * trip. @throws NotFoundError
+   */
+  private async lookUp(scope: Scope): Promise<Reach | undefined> {
+    const look = patiently(async () =>
+      Promise.all([this.parts.scopes.assertKnown(scope), this.parts.scopes.reachOf(scope)]),
+    );
+    look.catch(() => undefined);
+    try {
+      const found = await within(look, LOOK_UP_MS);
+      return found?.[1];
+    } catch (error) {
+      if (error instanceof NotFoundError) throw error;
+      return undefined;
+    }
+  }
+
+  private async place(request: OrderRequest, reach: Reach | undefined): Promise<PlacedOrder> {
+    const { kind = 'kill', scope, mode = 'graceful', reason = 'killswitch', by, graceMs, note } = request;
+    const id = `ord_${ulid()}`;
+    const latch =
+      request.latch === true
+        ? newLatch(kind === 'freeze' ? 'freeze' : 'latch', scope, { by, note, orderId: id })
+        : undefined;
+    return this.parts.orders.place(
+      {
+        id,
+        kind,
+        scope,
+        mode,
+        reason,
+        by,
+        ...(graceMs === undefined ? {} : { graceMs }),
+        ...(note === undefined ? {} : { note }),
+        ...(latch === undefined ? {} : { latchId: latch.id }),
+        ...(reach === undefined ? {} : { reach }),
+      },
+      latch,
+    );
+  }
+
+  /**
+   * Our part of an order: what is in scope starts nothing any more, then its live agents are named as targets.
+   * Repeatable; the sweep does it again for an order whose giver died.
+   */
+  async carryOut(order: Order): Promise<void> {
+    const { kind, scope } = order;
+    if (await this.isOvertaken(order)) return this.settleOvertaken(order);
+    const reach = await this.reachOf(order);
+    const executions = kind === 'thaw' ? [] : await this.parts.scopes.executions(scope);
+    const halted: Halted[] = [];
+    await this.parts.each(executions, async (id) => halted.push(await this.haltOne(id, order, reach)));
+    const held = halted.filter(({ isSpared }) => !isSpared).map(({ id }) => id);
+    const named = await this.parts.targets.named(order, held, reach);
+    const stopped = halted.filter(({ isStopped }) => isStopped).map(({ id }) => id);
+    await this.parts.orders.addTargets(
+      order.id,
+      named.map((agent) => targetOf(agent, 'pending')),
+      {
+        reach,
+        stopped,
+        ...(kind === 'thaw' ? {} : await this.parts.targets.warn(scope, executions.length + named.length)),
+      },
+      named.reduce((longest, { graceMs = 0 }) => Math.max(longest, graceMs), 0),
+    );
+    await this.parts.orders.ring(
+      order,
+      named.map((agent) => agent.id),
+    );
+    if (named.some((agent) => outcomeFor(kind, agent) === 'unconfirmed'))
+      await this.parts.receipts.repair(order.id);
+    if (kind === 'kill') await this.parts.each(held, async (id) => this.parts.dag.drive(id));
+  }
+
+  /**
+   * The order's reach: everything that had begun when it was asked, or else when its targets were first named. By counts,
+   * since the clock of a shard and the one orders are placed by are two, and each may step.
+   */
+  private async reachOf(order: Order): Promise<Reach> {
+    const reach =
+      order.reach ??
+      (await this.parts.orders.reach(order.id)) ??
+      (await this.parts.lifecycle.agents.beginnings());
+    this.parts.orders.keepReach(order, reach);
+    return reach;
+  }
+
+  private async haltOne(id: string, order: Order, reach: Reach): Promise<Halted> {
+    const { kind, by, note } = order;
+    const said = note === undefined ? {} : { note };
+    if (kind === 'kill') return this.stopOne(id, order, reach);
+    const halted = { id, isSpared: false, isStopped: false };
+    // Its giver has paused it: a second time could come after somebody resumed it.
+    if (order.scope.type === 'execution') return halted;
+    // One that ended meanwhile, or has not begun, has nothing to pause.
+    await this.parts.lifecycle.executions
+      .pause(id, {
+        mode: 'freeze',
+        actor: by,
+        ...said,
+        ...(order.latchId === undefined ? {} : { heldBy: order.latchId }),
+      })
+      .catch(() => undefined);
+    return halted;
+  }
+
+  private async stopOne(id: string, order: Order, reach: Reach): Promise<Halted> {
+    const { reason, by, note, id: orderId } = order;
+    const count = reach[this.parts.lifecycle.valkey.keys.tagOf(id)];
+    const request = {
+      reason,
+      orderId,
+      actor: by,
+      ...(note === undefined ? {} : { note }),
+      ...(count === undefined ? {} : { reach: count }),
+    };
+    let answer = await this.parts.lifecycle.executions.stop(id, request);
+    const { orderId: other } = answer;
+    if (answer.state === 'stopping' && other !== undefined && other !== orderId) {
+      // A failover lost it: the record must name one whose receipt can be read.
+      if ((await this.parts.orders.stateIfKnown(other)) === undefined)
+        answer = await this.parts.lifecycle.executions.stop(id, { ...request, replaces: other });
+    }
+    return {
+      id,
+      isSpared: answer.spared === true,
+      isStopped: answer.spared !== true && answer.orderId === orderId,
+    };
+  }
+
+  /** A freeze whose latch was released, or whose execution was resumed: it must not be carried out any more. */
+  async isOvertaken({ kind, scope, latchId }: Order): Promise<boolean> {
+    if (kind !== 'freeze') return false;
+    if (latchId !== undefined) return !(await this.parts.latches.list()).some(({ id }) => id === latchId);
+    if (scope.type !== 'execution') return false;
+    const { state, frozen } = await this.parts.lifecycle.executions.get(scope.executionId);
+    return state !== 'paused' || frozen !== true;
+  }
+
+  /** Its trees go on; those it was still to reach were never held. */
+  async settleOvertaken(order: Order): Promise<void> {
+    // A latch's thaw is ordered with its release; a resume's may have been placed before the freeze.
+    if (order.latchId === undefined) await this.give({ kind: 'thaw', scope: order.scope, by: 'belay' });
+    await this.parts.orders.addTargets(order.id, [], true);
+    const { targets } = await this.parts.orders.receipt(order.id);
+    await this.parts.each(
+      targets.filter(({ outcome }) => outcome === 'pending' || outcome === 'failed'),
+      async (target) =>
+        this.parts.orders.report(order.id, { ...target, outcome: 'thawed', detail: NEVER_HELD }),
+    );
+  }
+}

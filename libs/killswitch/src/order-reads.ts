@@ -1,0 +1,216 @@
+import {
+  isOrderId,
+  NotFoundError,
+  orderProblem,
+  parseAgentId,
+  type Order,
+  type OrderState,
+  type Reach,
+  type Receipt,
+  type TargetReceipt,
+} from '#libs/contracts';
+import { corrupt, parseStored, type Valkey } from '#libs/valkey';
+import type { LatchStore } from './latch-store';
+import { receiptOf } from './order-receipt';
+import { withGrade } from './target-outcome';
+
+const CHUNK = 500;
+/** Own targets that a worker looks at with one heartbeat. */
+const MOST_OWN = 500;
+
+/** An order as the store has it. */
+export interface HeldOrder {
+  readonly order: Order;
+  /** The starts it reaches, by their counts; undefined: all so far, since its targets are not all named yet. */
+  readonly reach: Reach | undefined;
+}
+
+/** Reads orders, their targets and their receipts. Writes nothing. */
+export class OrderReads {
+  constructor(
+    protected readonly valkey: Valkey,
+    protected readonly latches: LatchStore,
+  ) {}
+
+  /** @throws NotFoundError */
+  async state(orderId: string): Promise<OrderState> {
+    const state = await this.valkey.redis.hget(this.valkey.keys.order(orderId), 'state');
+    if (state === null) throw new NotFoundError('order', orderId);
+    return state as OrderState;
+  }
+
+  /** Undefined: there is no such order, or no more. */
+  async stateIfKnown(orderId: string): Promise<OrderState | undefined> {
+    return this.state(orderId).catch((error: unknown) => {
+      if (error instanceof NotFoundError) return undefined;
+      throw error;
+    });
+  }
+
+  /** Some of what a worker has yet to do for orders, by order: its own targets, and nothing of the others'. */
+  async ownTargets(workerId: string): Promise<Map<string, string[]>> {
+    const { redis, keys } = this.valkey;
+    const found = await redis.srandmember(keys.ownTargets(workerId), MOST_OWN);
+    const byOrder = new Map<string, string[]>();
+    for (const member of found) {
+      const [orderId = '', agentId = ''] = member.split(' ');
+      byOrder.set(orderId, [...(byOrder.get(orderId) ?? []), agentId]);
+    }
+    return byOrder;
+  }
+
+  /** The states of those orders, in one call; undefined where there is no record. */
+  async states(orderIds: readonly string[]): Promise<(OrderState | undefined)[]> {
+    const { keys, scripts } = this.valkey;
+    const args = [keys.control, ...orderIds];
+    const found = (await scripts.run('orderStates', keys.shard(keys.control, 'orders'), args)) as string[];
+    return found.map((state) => (state === '' ? undefined : (state as OrderState)));
+  }
+
+  /** How far an order has come, without its targets. @throws NotFoundError */
+  async progress(orderId: string): Promise<{ readonly state: OrderState; readonly isResolved: boolean }> {
+    const { redis, keys } = this.valkey;
+    const [state, resolvedAt] = await redis.hmget(keys.order(orderId), 'state', 'resolvedAt');
+    if (typeof state !== 'string') throw new NotFoundError('order', orderId);
+    return { state: state as OrderState, isResolved: typeof resolvedAt === 'string' };
+  }
+
+  /** The longest grace that a named target has by its spec. Milliseconds. */
+  async longestGrace(orderId: string): Promise<number> {
+    return Number(await this.valkey.redis.hget(this.valkey.keys.order(orderId), 'longestGraceMs'));
+  }
+
+  /** The targets that are not confirmed: what there is to repair. A complete receipt costs nothing, however long it is. */
+  async unconfirmed(orderId: string): Promise<TargetReceipt[]> {
+    const { redis, keys, quarantine } = this.valkey;
+    const key = keys.orderTargets(orderId);
+    const ids = await redis.smembers(keys.orderMissing(orderId));
+    const found: TargetReceipt[] = [];
+    for (let i = 0; i < ids.length; i += CHUNK) {
+      const chunk = ids.slice(i, i + CHUNK);
+      const texts = await quarantine.reading(key, async () => redis.hmget(key, ...chunk));
+      for (const [at, text] of texts.entries())
+        if (text !== null) found.push(this.target(key, chunk[at] as string, text));
+    }
+    return found;
+  }
+
+  /** @throws NotFoundError */
+  async receipt(orderId: string): Promise<Receipt> {
+    if (!isOrderId(orderId)) throw new NotFoundError('order', orderId);
+    const { redis, keys, quarantine } = this.valkey;
+    const key = keys.order(orderId);
+    const [fields, rows, executions] = await quarantine.reading(key, async () =>
+      Promise.all([
+        redis.hgetall(key),
+        redis.hgetall(keys.orderTargets(orderId)),
+        redis.smembers(`${key}:stopped`),
+      ]),
+    );
+    const text = fields['order'];
+    if (text === undefined) throw new NotFoundError('order', orderId);
+    const targets = Object.entries(rows)
+      .map(([agentId, row]) => this.target(keys.orderTargets(orderId), agentId, row))
+      .sort((a, b) => (a.agentId < b.agentId ? -1 : 1));
+    const order = await quarantine.reading(key, async () => readOrder(key, orderId, text));
+    const { latchId } = order;
+    const latch = latchId && (await this.latches.get(latchId).catch(() => undefined));
+    return receiptOf({ key, order, fields, targets, executions, latch: latch === '' ? undefined : latch });
+  }
+
+  /** One that cannot be read is not left out: nothing says that it was confirmed (R31, R51). */
+  private target(key: string, agentId: string, text: string): TargetReceipt {
+    try {
+      return withGrade(parseStored<TargetReceipt>(key, text, agentId));
+    } catch (error) {
+      void this.valkey.quarantine.note(error);
+      const { executionId = '' } = parseAgentId(agentId) ?? {};
+      const detail = 'its entry in the receipt cannot be read';
+      return { agentId, executionId, nodeId: '', workerId: '', outcome: 'unconfirmed', detail };
+    }
+  }
+
+  /** The stored reach of an order; undefined: its targets are not all named yet, or the order is gone. */
+  async reach(orderId: string): Promise<Reach | undefined> {
+    return (await this.readable(orderId))?.reach;
+  }
+
+  /** Orders not complete yet. */
+  async open(): Promise<Order[]> {
+    const { redis, keys, quarantine } = this.valkey;
+    const key = keys.shard(keys.control, 'orders:open');
+    const ids = (await quarantine.readable(key, async () => redis.smembers(key))) ?? [];
+    const held = await quarantine.held(keys.control);
+    const found = await Promise.all(
+      ids
+        .filter((id) => !held.record(keys.order(id)) && !held.record(keys.order(id), 'order'))
+        .map(async (id) => this.readable(id)),
+    );
+    return found.flatMap((one) => (one === undefined ? [] : [one.order]));
+  }
+
+  /** Newest first. */
+  async list(limit = 50): Promise<Receipt[]> {
+    const { redis, keys, quarantine } = this.valkey;
+    const key = keys.shard(keys.control, 'idx:ord');
+    const ids = (await quarantine.readable(key, async () => redis.zrevrange(key, 0, limit - 1))) ?? [];
+    const found = await Promise.all(ids.map(async (id) => this.receipt(id).catch(() => undefined)));
+    return found.filter((receipt) => receipt !== undefined);
+  }
+
+  /** The log's entries after `cursor`, oldest first; without the order where it is gone or cannot be read. */
+  async since(cursor: string): Promise<{ seq: string; held: HeldOrder | undefined }[]> {
+    const { redis, keys, quarantine } = this.valkey;
+    const key = keys.shard(keys.control, 'orders');
+    const rows = await quarantine.readable(key, async () =>
+      redis.xrange(key, `(${cursor}`, '+', 'COUNT', 1_000),
+    );
+    return Promise.all(
+      (rows ?? []).map(async ([seq, values]) => ({ seq, held: await this.readable(values[1] ?? '') })),
+    );
+  }
+
+  /**
+   * An order by its id, as the store has it, with those of `agentIds` that are its targets. Undefined: there is none,
+   * or it cannot be read. One round trip: it is on the way of every kill.
+   */
+  async ringOf(
+    orderId: string,
+    agentIds: readonly string[],
+  ): Promise<(HeldOrder & { readonly targets: readonly string[] }) | undefined> {
+    const { redis, keys } = this.valkey;
+    const [held, named] = await Promise.all([
+      this.readable(orderId),
+      agentIds.length === 0 ? [] : redis.hmget(keys.orderTargets(orderId), ...agentIds),
+    ]);
+    return held && { ...held, targets: agentIds.filter((_, i) => typeof named[i] === 'string') };
+  }
+
+  /** Undefined: there is none, or it cannot be read. */
+  async get(orderId: string): Promise<Order | undefined> {
+    return (await this.readable(orderId))?.order;
+  }
+
+  /** One order that cannot be read must not keep a worker, or a sweep, from all the others (R31). */
+  private async readable(id: string): Promise<HeldOrder | undefined> {
+    const { redis, keys, quarantine } = this.valkey;
+    if (!isOrderId(id)) return undefined;
+    const key = keys.order(id);
+    return quarantine.readable(key, async () => {
+      const [text, resolvedAt, reach] = await redis.hmget(key, 'order', 'resolvedAt', 'reach');
+      if (typeof text !== 'string') return undefined;
+      const order = readOrder(key, id, text);
+      if (order.reach !== undefined) return { order, reach: order.reach };
+      const isResolved = typeof resolvedAt === 'string';
+      return { order, reach: isResolved ? parseStored<Reach>(key, reach ?? '{}', 'reach') : undefined };
+    });
+  }
+}
+
+/** @throws BelayError CORRUPT_RECORD for a text that is no order, though it may be JSON */
+function readOrder(key: string, id: string, text: string): Order {
+  const order = parseStored<unknown>(key, text, 'order');
+  const problem = orderProblem(id, order);
+  if (problem !== undefined) throw corrupt({ key, field: 'order', problem, text });
+  return order as Order;
+}

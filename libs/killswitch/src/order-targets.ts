@@ -1,0 +1,88 @@
+import {
+  isWide,
+  type AgentRecord,
+  type Order,
+  type Reach,
+  type Scope,
+  type ScopeWarning,
+} from '#libs/contracts';
+import type { LifecycleService } from '#libs/lifecycle';
+import type { BestEffort } from './best-effort';
+import type { ScopeResolver } from './scope-resolver';
+
+export interface DryRun {
+  readonly targets: readonly { agentId: string; executionId: string; nodeId: string; workerId: string }[];
+  readonly executions: readonly string[];
+  /** Of a selector that nothing meets. */
+  readonly warning?: ScopeWarning;
+}
+
+/** The agents that an order reaches. Reads only. */
+export class OrderTargets {
+  constructor(
+    private readonly lifecycle: LifecycleService,
+    private readonly scopes: ScopeResolver,
+    private readonly each: BestEffort,
+  ) {}
+
+  /** The agents that an order for that scope would reach now. Changes nothing. @throws NotFoundError */
+  async plan(scope: Scope): Promise<DryRun> {
+    await this.scopes.assertKnown(scope);
+    const executions = await this.scopes.executions(scope);
+    const live = await this.scopes.liveAgents(scope);
+    const whole = scope.type === 'selector' ? await this.liveOf(executions) : [];
+    const agents = new Map([...live, ...whole].map((agent) => [agent.id, agent]));
+    return {
+      targets: [...agents.values()].map(({ id, executionId, nodeId, owner }) => ({
+        agentId: id,
+        executionId,
+        nodeId,
+        workerId: owner,
+      })),
+      executions,
+      ...(await this.warn(scope, agents.size + executions.length)),
+    };
+  }
+
+  /** The warning about a selector, when it found nothing. */
+  async warn(scope: Scope, found: number): Promise<{ warning?: ScopeWarning }> {
+    const warning = found > 0 ? undefined : await this.scopes.warningOf(scope);
+    return warning === undefined ? {} : { warning };
+  }
+
+  /**
+   * The agents an order must be confirmed for: the live ones, then those it ended before they could be read. A wide
+   * order takes agents within its reach, or that belong to an execution it holds; while it is open, workers name
+   * what they claimed later.
+   */
+  async named(order: Order, executions: readonly string[], reach: Reach): Promise<AgentRecord[]> {
+    const { keys } = this.lifecycle.valkey;
+    const inScope = new Set(executions);
+    // In this order on the shard's connection: what leaves the first in between is in the second.
+    const [live, whole, ended, unproved] = await Promise.all([
+      this.scopes.liveAgents(order.scope),
+      // Labels of a node may take it out of a selector that its execution is in: stopped or frozen as a whole, it is all in.
+      order.scope.type === 'selector' ? this.liveOf(executions) : [],
+      this.lifecycle.agents.endedBy(order.id),
+      order.kind === 'kill' ? this.lifecycle.agents.unproved() : [],
+    ]);
+    const wasThere = (agent: AgentRecord): boolean =>
+      !isWide(order.scope) ||
+      inScope.has(agent.executionId) ||
+      (agent.born ?? 0) <= (reach[keys.tagOf(agent.executionId)] ?? Number.MAX_SAFE_INTEGER);
+    const named = new Map<string, AgentRecord>();
+    for (const agent of [...live, ...whole]) if (wasThere(agent)) named.set(agent.id, agent);
+    for (const agent of ended) named.set(agent.id, agent);
+    // Lost with their worker and never seen dead: they may still run, so no receipt is complete without them.
+    for (const agent of unproved)
+      if (this.scopes.covers(order.scope, agent) || inScope.has(agent.executionId))
+        named.set(agent.id, agent);
+    return [...named.values()];
+  }
+
+  private async liveOf(executions: readonly string[]): Promise<AgentRecord[]> {
+    const found: AgentRecord[] = [];
+    await this.each(executions, async (id) => found.push(...(await this.lifecycle.agents.liveOf(id))));
+    return found;
+  }
+}

@@ -1,0 +1,89 @@
+import { BelayError } from '#libs/contracts';
+import { within } from '#libs/valkey';
+import { isBefore, timeOf } from './log-position';
+import type { HeldOrder } from './order-reads';
+import type { OrderStore } from './order-store';
+
+/** How far back a log that lost its end is read again: its clock may be another machine's. Milliseconds. */
+const REWIND_MS = 60_000;
+
+/** Longest one reading of the log may take before it is left behind; the next heartbeat begins another. Milliseconds. */
+const READ_MS = 5_000;
+
+/** Orders whose obeying failed and is tried again with each heartbeat, and how often. */
+const MAX_FAILED = 100;
+const MOST_TRIES = 60;
+
+/** The options of a worker's reading of the orders log. */
+export interface OrdersLogOptions {
+  /** Obeys an order; how many agents it began with at once. It may throw. */
+  readonly obey: (held: HeldOrder) => number;
+  readonly onError: (error: unknown) => void;
+  /** Longest one reading of the log may take. Milliseconds; default 5,000. */
+  readonly readMs?: number | undefined;
+}
+
+/** A worker's cursor in the orders log: every order behind it was obeyed, or is tried again. */
+export class OrdersLog {
+  private cursor = '0-0';
+  private catching: Promise<void> | undefined;
+  /** Orders of the log whose obeying failed, with how often. */
+  private readonly failed = new Map<string, { readonly held: HeldOrder; readonly tries: number }>();
+  /** Agents reached through the log. */
+  caughtUp = 0;
+
+  constructor(
+    private readonly orders: OrderStore,
+    private readonly options: OrdersLogOptions,
+  ) {}
+
+  /** Reads from that head on. */
+  begin(head: string): void {
+    this.cursor = head;
+  }
+
+  /** The head of the log, as a heartbeat brought it. A head before the cursor means that a failover lost the log's end. */
+  async notice(head: string): Promise<void> {
+    if (isBefore(head, this.cursor)) this.cursor = `${Math.max(0, timeOf(head) - REWIND_MS)}-0`;
+    this.tryAgain();
+    if (head !== this.cursor) await this.catchUp();
+  }
+
+  /** Reads the log from our cursor on and obeys what it holds. Calls share one reading. */
+  async catchUp(): Promise<void> {
+    this.catching ??= this.readLog()
+      .catch(this.options.onError)
+      .finally(() => (this.catching = undefined));
+    await this.catching;
+  }
+
+  private async readLog(): Promise<void> {
+    const { readMs = READ_MS } = this.options;
+    const read = this.orders.since(this.cursor);
+    const rows = await within(read, readMs);
+    if (rows === undefined)
+      throw new BelayError('TIMEOUT', `The orders log was not read within ${readMs} ms; it is read again.`);
+    for (const { seq, held } of rows) {
+      if (held !== undefined) this.obeyOrKeep(held, 0);
+      this.cursor = seq;
+    }
+  }
+
+  /** One order that cannot be obeyed must not keep those behind it from being obeyed. It is tried again. */
+  private obeyOrKeep(held: HeldOrder, tries: number): void {
+    const { id } = held.order;
+    try {
+      this.caughtUp += this.options.obey(held);
+    } catch (error) {
+      this.options.onError(error);
+      if (this.failed.size < MAX_FAILED && tries < MOST_TRIES)
+        this.failed.set(id, { held, tries: tries + 1 });
+    }
+  }
+
+  private tryAgain(): void {
+    const failed = [...this.failed.values()];
+    this.failed.clear();
+    for (const { held, tries } of failed) this.obeyOrKeep(held, tries);
+  }
+}
