@@ -1,23 +1,8 @@
-import {
-  BelayError,
-  isExecutionId,
-  NotFoundError,
-  shardOf,
-  type AgentId,
-  type BelayEvent,
-  type DispatchEntry,
-  type ExecutionRecord,
-  type ExecutionSpec,
-  type ExecutionState,
-  type NodeRecord,
-  type NodeState,
-  type RecordedError,
-  type StopReason,
-} from '#libs/contracts';
-import { isCorrupt, parseStored, patiently, type ScriptReply } from '#libs/valkey';
+import { shardOf, type ExecutionSpec, type ExecutionState } from '#libs/contracts';
+import { patiently, type ScriptReply } from '#libs/valkey';
 import { monotonicFactory } from 'ulid';
-import { decodeExecution, decodeNode, textOf } from './decode';
-import { decodeEvent } from './decode-event';
+import { ExecutionReads } from './execution-reads';
+import type { AdvanceResult, StopRequest } from './execution-store.types';
 import { hashText } from './hash-text';
 import { nodeKindsOf } from './node-kinds';
 import { accepted } from './refusals';
@@ -28,64 +13,16 @@ import { StateRoom } from './state-room';
 /** A failover takes seconds and comes once; what is lost a third time has another cause. */
 const MOST_STAGINGS = 3;
 
-/** Why, by whom and by which order an execution is stopped. */
-export interface StopRequest {
-  readonly reason: StopReason;
-  readonly orderId?: string;
-  readonly actor?: string;
-  readonly note?: string;
-  readonly error?: RecordedError;
-  /** The count of its shard's beginnings when it was asked: what began, or was retried, after that is left alone. */
-  readonly reach?: number;
-  /** An order that its record names and nobody has any more: this one takes its place. */
-  readonly replaces?: string;
-  /** Only if its deadline has passed, which the script sees itself. */
-  readonly isLate?: boolean;
-}
-
-export interface AdvanceResult {
-  readonly state: ExecutionState;
-  readonly more: boolean;
-  readonly entries: readonly DispatchEntry[];
-  /** Attempts that were handed over and are cancelled now: their jobs are of no use any more. */
-  readonly dropped: readonly (readonly [agentId: AgentId, pool: string])[];
-}
-
-export interface Page<T> {
-  readonly items: readonly T[];
-  readonly nextCursor?: string;
-  /** Only of a last page: there are more than a list reads, and the oldest of them are left out. */
-  readonly truncated?: true;
-}
-
-export interface ExecutionQuery {
-  readonly states?: readonly ExecutionState[];
-  /** `k=v`; all must hold. */
-  readonly labels?: readonly string[];
-  readonly cursor?: string;
-  readonly limit?: number;
-}
-
 const ulid = monotonicFactory();
 /** Nodes moved by one advance call: some 5 ms of the server's time (docs/adr/0004 has the figures). */
 const ADVANCE_LIMIT = 200;
-/** Executions of an index and shard that a list reads, the newest. */
-const MOST_LISTED = 10_000;
-
 /** Executions: every change one script, every read one or two commands. */
-export class ExecutionStore {
+export class ExecutionStore extends ExecutionReads {
   readonly room: StateRoom;
 
-  constructor(private readonly scripts: ShardScripts) {
+  constructor(scripts: ShardScripts) {
+    super(scripts);
     this.room = new StateRoom(scripts.valkey, scripts.options.maxStateBytes);
-  }
-
-  private get keys() {
-    return this.scripts.valkey.keys;
-  }
-
-  private get redis() {
-    return this.scripts.valkey.redis;
   }
 
   /** With an idempotency key the shard follows from the key, so that one script can compare. */
@@ -163,29 +100,6 @@ export class ExecutionStore {
     return accepted(reply, 'execution', id);
   }
 
-  /** Paused executions that a latch paused, with that latch. */
-  async held(): Promise<{ id: string; latchId: string }[]> {
-    const lists = await Promise.all(
-      this.keys.tags().map(async (tag) => {
-        const ids = await this.redis.zrange(this.keys.shard(tag, 'idx:exe:paused'), 0, '-1');
-        const holders = await Promise.all(
-          ids.map(async (id) => this.redis.hget(this.keys.execution(id), 'heldBy')),
-        );
-        return ids.flatMap((id, i) => {
-          const latchId = holders[i];
-          return typeof latchId === 'string' ? { id, latchId } : [];
-        });
-      }),
-    );
-    return lists.flat();
-  }
-
-  /** Resumed ones whose trees still wait for the order that thaws them. */
-  async thawing(): Promise<string[]> {
-    const sets = this.keys.tags().map(async (tag) => this.redis.smembers(this.keys.shard(tag, 'thawing')));
-    return (await Promise.all(sets)).flat();
-  }
-
   /** The order that thaws its trees is in the log. */
   async thawOrdered(id: string): Promise<void> {
     await this.redis.hdel(this.keys.execution(id), 'thawing');
@@ -249,153 +163,4 @@ export class ExecutionStore {
     const reply = await this.scripts.json('transitionExecution', id, [to, JSON.stringify(expect)]);
     return accepted(reply, 'execution', id);
   }
-
-  /** @throws NotFoundError */
-  async get(id: string): Promise<ExecutionRecord> {
-    if (!isExecutionId(id)) throw new NotFoundError('execution', id);
-    const key = this.keys.execution(id);
-    return this.quarantine.reading(key, async () => {
-      const fields = await this.redis.hgetall(key);
-      if (Object.keys(fields).length === 0) throw new NotFoundError('execution', id);
-      return decodeExecution(key, fields);
-    });
-  }
-
-  private get quarantine() {
-    return this.scripts.valkey.quarantine;
-  }
-
-  /** Newest first, across all shards; the cursor is the last id seen (ids are time-ordered). */
-  async list(query: ExecutionQuery = {}): Promise<Page<ExecutionRecord>> {
-    const limit = query.limit ?? 50;
-    const { states = [], labels = [] } = query;
-    const byState = states.length > 0 ? states.map((state) => `idx:exe:${state}`) : ['idx:exe'];
-    // One label's index is narrower than any state's; the rest is filtered.
-    const indices = labels.length > 0 ? [`idx:lbl:${labels[0]}`] : byState;
-    const ids = new Set<string>();
-    let isCut = false;
-    await Promise.all(
-      this.keys.tags().flatMap((tag) =>
-        indices.map(async (index) => {
-          // One more than is listed: whether there are more must be told.
-          const found = await this.redis.zrevrange(this.keys.shard(tag, index), 0, MOST_LISTED);
-          if (found.length > MOST_LISTED) isCut = true;
-          for (const id of found.slice(0, MOST_LISTED)) ids.add(id);
-        }),
-      ),
-    );
-    const ordered = [...ids]
-      .filter((id) => query.cursor === undefined || id < query.cursor)
-      .sort()
-      .toReversed();
-    const items: ExecutionRecord[] = [];
-    for (const id of ordered) {
-      if (items.length === limit) break;
-      const record = await this.get(id).catch((error: unknown) => {
-        // One that cannot be read is listed in the quarantine, and hides none of the others (R31).
-        if (error instanceof NotFoundError || isCorrupt(error)) return undefined;
-        throw error;
-      });
-      if (record === undefined || !matches(record, query)) continue;
-      items.push(record);
-    }
-    const last = items.at(-1);
-    return items.length === limit && last !== undefined && last.id !== ordered.at(-1)
-      ? { items, nextCursor: last.id }
-      : { items, ...(isCut ? { truncated: true } : {}) };
-  }
-
-  /** Nodes in the order of the spec. */
-  async nodes(
-    id: string,
-    query: { states?: readonly NodeState[]; cursor?: string; limit?: number } = {},
-  ): Promise<Page<NodeRecord>> {
-    const limit = query.limit ?? 1_000;
-    const from = wholeCursor(query.cursor);
-    const ids = await this.redis.lrange(this.keys.execution(id, 'order'), from, from + limit - 1);
-    if (ids.length === 0) return { items: [] };
-    const key = this.keys.execution(id, 'nodes');
-    const texts = await this.quarantine.reading(key, async () => this.redis.hmget(key, ...ids));
-    const items = ids
-      .flatMap((nodeId, i) => this.decodeNode(key, id, nodeId, textOf(texts[i])) ?? [])
-      .filter((node) => query.states === undefined || query.states.includes(node.state));
-    return ids.length === limit ? { items, nextCursor: String(from + limit) } : { items };
-  }
-
-  private decodeNode(key: string, id: string, nodeId: string, text: string): NodeRecord | undefined {
-    try {
-      return decodeNode(key, id, nodeId, text);
-    } catch (error) {
-      void this.quarantine.note(error);
-      return undefined;
-    }
-  }
-
-  /** One node with its result, if it has one. @throws NotFoundError */
-  async node(id: string, nodeId: string): Promise<NodeRecord & { result?: unknown }> {
-    const key = this.keys.execution(id, 'nodes');
-    const results = this.keys.execution(id, 'results');
-    return this.quarantine.reading(key, async () => {
-      const [text, result] = await Promise.all([
-        this.redis.hget(key, nodeId),
-        this.redis.hget(results, nodeId),
-      ]);
-      if (text === null) throw new NotFoundError('node', nodeId);
-      return {
-        ...decodeNode(key, id, nodeId, text),
-        ...(result === null ? {} : { result: parseStored(results, result, nodeId) }),
-      };
-    });
-  }
-
-  /** Events after `after` (exclusive; `0-0` for the first), oldest first. */
-  async events(id: string, after: string, limit = 1_000): Promise<BelayEvent[]> {
-    const key = this.keys.execution(id, 'events');
-    const rows = await this.redis.xrange(key, `(${after}`, '+', 'COUNT', limit);
-    return rows.map(([streamId, values]) => ({
-      ...this.decodeEvent(key, id, streamId, textOf(values[1])),
-      id: streamId,
-    }));
-  }
-
-  /** One that cannot be read is told as that, so that no reader of the stream is held up, nor misled (R31). */
-  private decodeEvent(key: string, id: string, streamId: string, text: string): Omit<BelayEvent, 'id'> {
-    try {
-      return decodeEvent(key, id, text);
-    } catch (error) {
-      void this.quarantine.note(error);
-      return { seq: 0, type: 'execution.unreadable', entity: 'execution', at: Number.parseInt(streamId, 10) };
-    }
-  }
-
-  /** The oldest and the newest event id kept: a subscriber that wants others is told that events are missing. */
-  async keptEventIds(id: string): Promise<{ first: string; last: string } | undefined> {
-    const key = this.keys.execution(id, 'events');
-    const [first, last] = await Promise.all([
-      this.redis.xrange(key, '-', '+', 'COUNT', 1),
-      this.redis.xrevrange(key, '+', '-', 'COUNT', 1),
-    ]);
-    const [[oldest] = [], [newest] = []] = [first[0], last[0]];
-    return oldest === undefined || newest === undefined ? undefined : { first: oldest, last: newest };
-  }
-}
-
-/** @throws BelayError INVALID_REQUEST */
-function wholeCursor(cursor: string | undefined): number {
-  if (cursor === undefined) return 0;
-  if (/^\d{1,9}$/.test(cursor)) return Number(cursor);
-  throw new BelayError('INVALID_REQUEST', 'The cursor is not one this list has answered.', {
-    problems: [
-      { path: 'cursor', code: 'PATTERN', message: 'must be what the page before answered as nextCursor.' },
-    ],
-  });
-}
-
-function matches(record: ExecutionRecord, query: ExecutionQuery): boolean {
-  if (query.states !== undefined && query.states.length > 0 && !query.states.includes(record.state))
-    return false;
-  return (query.labels ?? []).every((label) => {
-    const at = label.indexOf('=');
-    return record.labels[label.slice(0, at)] === label.slice(at + 1);
-  });
 }

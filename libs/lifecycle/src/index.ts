@@ -1,8 +1,11 @@
+export type { AgentQuery } from './agent-reads';
 export * from './agent-store';
+export type * from './agent-store.types';
 export * from './attendance-store';
 export * from './ended-executions';
 export { decodeEvent } from './decode-event';
 export * from './execution-store';
+export type * from './execution-store.types';
 export * from './known-labels';
 export * from './lifecycle.module';
 export * from './lifecycle.service';

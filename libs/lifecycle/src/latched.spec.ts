@@ -15,7 +15,7 @@ import { eventually } from '../../../test/support/fleet';
 import { advanceAll, createExecution, node, spec, stopReport, useLife } from '../../../test/support/life';
 import { LifecycleService } from './lifecycle.service';
 import { reportFor } from './worker-store';
-import type { Fence } from './agent-store';
+import type { Fence } from './agent-store.types';
 
 let valkey: Valkey;
 let life: LifecycleService;

@@ -23,7 +23,7 @@ import {
 } from '../../../test/support/life';
 import { LifecycleModule } from './lifecycle.module';
 import { LifecycleService } from './lifecycle.service';
-import type { AgentOutcome, Fence } from './agent-store';
+import type { AgentOutcome, Fence } from './agent-store.types';
 
 let url: string;
 let valkey: Valkey;

@@ -1,6 +1,6 @@
 import { agentIdOf, type BelayError } from '#libs/contracts';
 import { Valkey } from '#libs/valkey';
-import type { Fence } from './agent-store';
+import type { Fence } from './agent-store.types';
 import { findCorrupt } from './find-corrupt';
 import { createExecution, node, spec, stopReport, useLife } from '../../../test/support/life';
 import { LifecycleService } from './lifecycle.service';

@@ -1,7 +1,7 @@
 import type { DispatchEntry } from '#libs/contracts';
 import type { Valkey } from '#libs/valkey';
 import fc from 'fast-check';
-import type { AgentOutcome, Claim } from './agent-store';
+import type { AgentOutcome, Claim } from './agent-store.types';
 import { advanceAll, createExecution, node, spec, upstreamOf, useLife } from '../../../test/support/life';
 import { LifecycleService } from './lifecycle.service';
 

@@ -1,0 +1,202 @@
+import {
+  BelayError,
+  isExecutionId,
+  NotFoundError,
+  type BelayEvent,
+  type ExecutionRecord,
+  type NodeRecord,
+  type NodeState,
+} from '#libs/contracts';
+import { isCorrupt, parseStored } from '#libs/valkey';
+import { decodeExecution, decodeNode, textOf } from './decode';
+import { decodeEvent } from './decode-event';
+import type { ExecutionQuery, Page } from './execution-store.types';
+import type { ShardScripts } from './scope';
+
+/** Executions of an index and shard that a list reads, the newest. */
+const MOST_LISTED = 10_000;
+
+/** Reads executions, their nodes and their events: each one or two commands. Writes nothing. */
+export class ExecutionReads {
+  constructor(protected readonly scripts: ShardScripts) {}
+
+  protected get keys() {
+    return this.scripts.valkey.keys;
+  }
+
+  protected get redis() {
+    return this.scripts.valkey.redis;
+  }
+
+  private get quarantine() {
+    return this.scripts.valkey.quarantine;
+  }
+
+  /** @throws NotFoundError */
+  async get(id: string): Promise<ExecutionRecord> {
+    if (!isExecutionId(id)) throw new NotFoundError('execution', id);
+    const key = this.keys.execution(id);
+    return this.quarantine.reading(key, async () => {
+      const fields = await this.redis.hgetall(key);
+      if (Object.keys(fields).length === 0) throw new NotFoundError('execution', id);
+      return decodeExecution(key, fields);
+    });
+  }
+
+  /** Newest first, across all shards; the cursor is the last id seen (ids are time-ordered). */
+  async list(query: ExecutionQuery = {}): Promise<Page<ExecutionRecord>> {
+    const limit = query.limit ?? 50;
+    const { states = [], labels = [] } = query;
+    const byState = states.length > 0 ? states.map((state) => `idx:exe:${state}`) : ['idx:exe'];
+    // One label's index is narrower than any state's; the rest is filtered.
+    const indices = labels.length > 0 ? [`idx:lbl:${labels[0]}`] : byState;
+    const ids = new Set<string>();
+    let isCut = false;
+    await Promise.all(
+      this.keys.tags().flatMap((tag) =>
+        indices.map(async (index) => {
+          // One more than is listed: whether there are more must be told.
+          const found = await this.redis.zrevrange(this.keys.shard(tag, index), 0, MOST_LISTED);
+          if (found.length > MOST_LISTED) isCut = true;
+          for (const id of found.slice(0, MOST_LISTED)) ids.add(id);
+        }),
+      ),
+    );
+    const ordered = [...ids]
+      .filter((id) => query.cursor === undefined || id < query.cursor)
+      .sort()
+      .toReversed();
+    const items: ExecutionRecord[] = [];
+    for (const id of ordered) {
+      if (items.length === limit) break;
+      const record = await this.get(id).catch((error: unknown) => {
+        // One that cannot be read is listed in the quarantine, and hides none of the others (R31).
+        if (error instanceof NotFoundError || isCorrupt(error)) return undefined;
+        throw error;
+      });
+      if (record === undefined || !matches(record, query)) continue;
+      items.push(record);
+    }
+    const last = items.at(-1);
+    return items.length === limit && last !== undefined && last.id !== ordered.at(-1)
+      ? { items, nextCursor: last.id }
+      : { items, ...(isCut ? { truncated: true } : {}) };
+  }
+
+  /** Nodes in the order of the spec. */
+  async nodes(
+    id: string,
+    query: { states?: readonly NodeState[]; cursor?: string; limit?: number } = {},
+  ): Promise<Page<NodeRecord>> {
+    const limit = query.limit ?? 1_000;
+    const from = wholeCursor(query.cursor);
+    const ids = await this.redis.lrange(this.keys.execution(id, 'order'), from, from + limit - 1);
+    if (ids.length === 0) return { items: [] };
+    const key = this.keys.execution(id, 'nodes');
+    const texts = await this.quarantine.reading(key, async () => this.redis.hmget(key, ...ids));
+    const items = ids
+      .flatMap((nodeId, i) => this.decodeNode(key, id, nodeId, textOf(texts[i])) ?? [])
+      .filter((node) => query.states === undefined || query.states.includes(node.state));
+    return ids.length === limit ? { items, nextCursor: String(from + limit) } : { items };
+  }
+
+  private decodeNode(key: string, id: string, nodeId: string, text: string): NodeRecord | undefined {
+    try {
+      return decodeNode(key, id, nodeId, text);
+    } catch (error) {
+      void this.quarantine.note(error);
+      return undefined;
+    }
+  }
+
+  /** One node with its result, if it has one. @throws NotFoundError */
+  async node(id: string, nodeId: string): Promise<NodeRecord & { result?: unknown }> {
+    const key = this.keys.execution(id, 'nodes');
+    const results = this.keys.execution(id, 'results');
+    return this.quarantine.reading(key, async () => {
+      const [text, result] = await Promise.all([
+        this.redis.hget(key, nodeId),
+        this.redis.hget(results, nodeId),
+      ]);
+      if (text === null) throw new NotFoundError('node', nodeId);
+      return {
+        ...decodeNode(key, id, nodeId, text),
+        ...(result === null ? {} : { result: parseStored(results, result, nodeId) }),
+      };
+    });
+  }
+
+  /** Events after `after` (exclusive; `0-0` for the first), oldest first. */
+  async events(id: string, after: string, limit = 1_000): Promise<BelayEvent[]> {
+    const key = this.keys.execution(id, 'events');
+    const rows = await this.redis.xrange(key, `(${after}`, '+', 'COUNT', limit);
+    return rows.map(([streamId, values]) => ({
+      ...this.decodeEvent(key, id, streamId, textOf(values[1])),
+      id: streamId,
+    }));
+  }
+
+  /** One that cannot be read is told as that, so that no reader of the stream is held up, nor misled (R31). */
+  private decodeEvent(key: string, id: string, streamId: string, text: string): Omit<BelayEvent, 'id'> {
+    try {
+      return decodeEvent(key, id, text);
+    } catch (error) {
+      void this.quarantine.note(error);
+      return { seq: 0, type: 'execution.unreadable', entity: 'execution', at: Number.parseInt(streamId, 10) };
+    }
+  }
+
+  /** The oldest and the newest event id kept: a subscriber that wants others is told that events are missing. */
+  async keptEventIds(id: string): Promise<{ first: string; last: string } | undefined> {
+    const key = this.keys.execution(id, 'events');
+    const [first, last] = await Promise.all([
+      this.redis.xrange(key, '-', '+', 'COUNT', 1),
+      this.redis.xrevrange(key, '+', '-', 'COUNT', 1),
+    ]);
+    const [[oldest] = [], [newest] = []] = [first[0], last[0]];
+    return oldest === undefined || newest === undefined ? undefined : { first: oldest, last: newest };
+  }
+
+  /** Paused executions that a latch paused, with that latch. */
+  async held(): Promise<{ id: string; latchId: string }[]> {
+    const lists = await Promise.all(
+      this.keys.tags().map(async (tag) => {
+        const ids = await this.redis.zrange(this.keys.shard(tag, 'idx:exe:paused'), 0, '-1');
+        const holders = await Promise.all(
+          ids.map(async (id) => this.redis.hget(this.keys.execution(id), 'heldBy')),
+        );
+        return ids.flatMap((id, i) => {
+          const latchId = holders[i];
+          return typeof latchId === 'string' ? { id, latchId } : [];
+        });
+      }),
+    );
+    return lists.flat();
+  }
+
+  /** Resumed ones whose trees still wait for the order that thaws them. */
+  async thawing(): Promise<string[]> {
+    const sets = this.keys.tags().map(async (tag) => this.redis.smembers(this.keys.shard(tag, 'thawing')));
+    return (await Promise.all(sets)).flat();
+  }
+}
+
+/** @throws BelayError INVALID_REQUEST */
+function wholeCursor(cursor: string | undefined): number {
+  if (cursor === undefined) return 0;
+  if (/^\d{1,9}$/.test(cursor)) return Number(cursor);
+  throw new BelayError('INVALID_REQUEST', 'The cursor is not one this list has answered.', {
+    problems: [
+      { path: 'cursor', code: 'PATTERN', message: 'must be what the page before answered as nextCursor.' },
+    ],
+  });
+}
+
+function matches(record: ExecutionRecord, query: ExecutionQuery): boolean {
+  if (query.states !== undefined && query.states.length > 0 && !query.states.includes(record.state))
+    return false;
+  return (query.labels ?? []).every((label) => {
+    const at = label.indexOf('=');
+    return record.labels[label.slice(0, at)] === label.slice(at + 1);
+  });
+}

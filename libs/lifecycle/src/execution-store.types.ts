@@ -1,0 +1,39 @@
+import type { AgentId, DispatchEntry, ExecutionState, RecordedError, StopReason } from '#libs/contracts';
+
+/** Why, by whom and by which order an execution is stopped. */
+export interface StopRequest {
+  readonly reason: StopReason;
+  readonly orderId?: string;
+  readonly actor?: string;
+  readonly note?: string;
+  readonly error?: RecordedError;
+  /** The count of its shard's beginnings when it was asked: what began, or was retried, after that is left alone. */
+  readonly reach?: number;
+  /** An order that its record names and nobody has any more: this one takes its place. */
+  readonly replaces?: string;
+  /** Only if its deadline has passed, which the script sees itself. */
+  readonly isLate?: boolean;
+}
+
+export interface AdvanceResult {
+  readonly state: ExecutionState;
+  readonly more: boolean;
+  readonly entries: readonly DispatchEntry[];
+  /** Attempts that were handed over and are cancelled now: their jobs are of no use any more. */
+  readonly dropped: readonly (readonly [agentId: AgentId, pool: string])[];
+}
+
+export interface Page<T> {
+  readonly items: readonly T[];
+  readonly nextCursor?: string;
+  /** Only of a last page: there are more than a list reads, and the oldest of them are left out. */
+  readonly truncated?: true;
+}
+
+export interface ExecutionQuery {
+  readonly states?: readonly ExecutionState[];
+  /** `k=v`; all must hold. */
+  readonly labels?: readonly string[];
+  readonly cursor?: string;
+  readonly limit?: number;
+}
