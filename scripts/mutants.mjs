@@ -44,6 +44,7 @@ const PARTS = [
   'README.md',
   'CHANGELOG.md',
   'package.json',
+  'package-lock.json',
   'jest.config.cjs',
   'tsconfig.json',
   'tsconfig.build.json',
@@ -167,6 +168,14 @@ async function soundness(mutant) {
 }
 
 async function runTests({ project, path, title }) {
+  if (project !== 'unit') {
+    // Programs are bundles of what was built.
+    const bundled = await run(process.execPath, [join(copy, 'scripts/bundle.mjs')], {
+      cwd: copy,
+      timeoutMs: RUN_MS,
+    });
+    if (bundled.code !== 0) return { result: 'killed', by: `no build: ${bundled.ended}` };
+  }
   const output = join(copy, 'results.json');
   rmSync(output, { force: true });
   const args = [

@@ -6,7 +6,7 @@ import { ROOT, SetupError, setup } from './lib/setup.mjs';
 
 try {
   await setup();
-  const main = join(ROOT, 'dist', 'apps', 'cli', 'src', 'main.js');
+  const main = join(ROOT, 'dist', 'programs', 'belay.js');
   process.argv = [process.execPath, main, 'up', '--first-run', ...process.argv.slice(2)];
   await import(pathToFileURL(main).href);
 } catch (error) {

@@ -4,7 +4,7 @@ import { startThrowawayServer, Valkey } from '#libs/valkey';
 import { endChild, makeTempDir, startChild, type Child } from './child';
 
 const TOKEN = 'bench-token-of-a-throwaway-fleet';
-const APPS = resolve(__dirname, '../../apps');
+const PROGRAMS = resolve(__dirname, '../../programs');
 
 /** A real fleet of processes on a server of its own: one orchestrator and some workers. */
 export interface BenchFleet {
@@ -38,7 +38,7 @@ export async function startBenchFleet(
   };
   const children: Child[] = [];
   const addWorker = async (): Promise<Child> => {
-    const worker = await startChild(join(APPS, 'worker/src/main.js'), [], env);
+    const worker = await startChild(join(PROGRAMS, 'worker.js'), [], env);
     children.push(worker);
     return worker;
   };
@@ -50,7 +50,7 @@ export async function startBenchFleet(
   };
   try {
     await valkey.open();
-    const orchestrator = await startChild<{ url: string }>(join(APPS, 'orchestrator/src/main.js'), [], env);
+    const orchestrator = await startChild<{ url: string }>(join(PROGRAMS, 'orchestrator.js'), [], env);
     children.push(orchestrator);
     for (let i = 0; i < workers; i++) await addWorker();
     const client = createClient({ url: orchestrator.ready.url, token: TOKEN });

@@ -9,7 +9,7 @@ import { procEntry, expectedGrade } from '../support/proc';
 
 const PROVED = expectedGrade();
 
-const MAIN = resolve(__dirname, '../../dist/apps/cli/src/main.js');
+const MAIN = resolve(__dirname, '../../dist/programs/belay.js');
 
 let fleet: Fleet;
 let cwd: string;

@@ -9,7 +9,7 @@ import { isAlive, expectedGrade } from '../support/proc';
 
 const PROVED = expectedGrade();
 
-const MAIN = resolve(__dirname, '../../dist/apps/cli/src/main.js');
+const MAIN = resolve(__dirname, '../../dist/programs/belay.js');
 /** Long: what ends here is to be ended by the command, not by a lease that ran out. */
 const PATIENT = { BELAY_GRACE_MS: '300', BELAY_LEASE_TTL_MS: '60000', BELAY_PROOF_LIMIT_MS: '5000' };
 

@@ -5,7 +5,7 @@ import { join, resolve } from 'node:path';
 import { createClient } from '#libs/client';
 import { eventually, startFleet, type Fleet, type Member } from '../support/fleet';
 
-const MAIN = resolve(__dirname, '../../dist/apps/cli/src/main.js');
+const MAIN = resolve(__dirname, '../../dist/programs/belay.js');
 
 let fleet: Fleet;
 let cwd: string;

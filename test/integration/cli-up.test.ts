@@ -6,7 +6,7 @@ import { createClient, type BelayClient } from '#libs/client';
 import { resolveServerBinary, startThrowawayServer, type ThrowawayServer } from '#libs/valkey';
 import { eventually, processesWith } from '../support/fleet';
 
-const MAIN = resolve(__dirname, '../../dist/apps/cli/src/main.js');
+const MAIN = resolve(__dirname, '../../dist/programs/belay.js');
 
 let server: ThrowawayServer;
 let dir: string;
@@ -63,7 +63,7 @@ const client = (): BelayClient => {
 /** The processes `up` forked: its data dir is in their environment. */
 const children = (): number[] =>
   processesWith(`BELAY_DATA_DIR=${dataDir()}`)
-    .filter(({ command }) => /dist\/apps\/(orchestrator|worker)\//.test(command))
+    .filter(({ command }) => /dist\/programs\/(orchestrator|worker)\.js/.test(command))
     .map(({ pid }) => pid);
 
 it('R46 up starts everything for its owner alone, and one signal drains it without a trace', async () => {

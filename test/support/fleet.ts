@@ -18,7 +18,7 @@ export { eventually, NOISE_MS } from './wait';
 /** Beside the source, wherever this runs from: tests run the source, the fault campaign what was built. */
 const dist = ['../../dist', '../..']
   .map((path) => resolve(__dirname, path))
-  .find((path) => existsSync(join(path, 'apps/worker/src/main.js'))) as string;
+  .find((path) => existsSync(join(path, 'programs/worker.js'))) as string;
 const TOKEN = 'test-token-of-a-throwaway-fleet';
 
 /** One orchestrator or worker process of a test's fleet. */
@@ -54,7 +54,7 @@ function startMember(
   launcher: readonly string[] = [],
 ): Promise<Member> {
   const [execPath = '', ...execArgv] = launcher.concat(process.execPath);
-  const child = fork(join(dist, `apps/${app}/src/main.js`), [], {
+  const child = fork(join(dist, `programs/${app}.js`), [], {
     env: {
       // A plain PATH: one with folders this user may not read turns ENOENT into EACCES.
       PATH: `${dirname(process.execPath)}:/usr/local/bin:/usr/bin:/bin`,

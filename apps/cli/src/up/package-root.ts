@@ -19,7 +19,7 @@ export function packageVersion(): string {
   return version;
 }
 
-/** The built entry of an app. */
+/** The program of a service, as the build made it. */
 export function programPath(app: 'orchestrator' | 'worker'): string {
-  return join(packageRoot(), 'dist', 'apps', app, 'src', 'main.js');
+  return join(packageRoot(), 'dist', 'programs', `${app}.js`);
 }

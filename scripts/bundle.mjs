@@ -1,0 +1,177 @@
+// Makes the programs of dist/programs from what the compiler wrote: each is one file with all it imports, and beside it
+// the code that V8 made of it, so that a start neither looks for a thousand modules nor compiles them (ADR 0017).
+// Nothing is done when nothing changed. Run by scripts/lib/setup.mjs after the compiler.
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
+
+const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
+const PROGRAMS = join(ROOT, 'dist', 'programs');
+/** The bundles and V8's code for them, by a hash of the bundle: an old one is never taken for a new one. */
+const CODE = join(PROGRAMS, 'code');
+const STAMP = join(PROGRAMS, '.stamp.json');
+const KEEP_CODE = join(ROOT, 'scripts', 'lib', 'keep-code.cjs');
+const LOAD_MS = 60_000;
+
+/** Loads all of a service, and then ends it before it does anything. */
+const NO_SETTINGS = { BELAY_VALKEY_URL: 'none' };
+/**
+ * With `args` and `env`, and without input, a program loads itself and ends. `flags` are those of Node that it is always
+ * started with: V8 takes only code that was made under the same.
+ */
+const ENTRIES = [
+  { name: 'belay', entry: 'dist/apps/cli/src/main.js', args: ['--help'] },
+  { name: 'orchestrator', entry: 'dist/apps/orchestrator/src/main.js', env: NO_SETTINGS },
+  { name: 'worker', entry: 'dist/apps/worker/src/main.js', env: NO_SETTINGS },
+  {
+    // The worker finds it beside itself, and gives it these flags: libs/spawner/src/process/guardian.ts.
+    name: 'guardian-main',
+    entry: 'dist/libs/spawner/src/process/guardian-main.js',
+    flags: ['--max-old-space-size=32', '--max-semi-space-size=1', '--v8-pool-size=1'],
+  },
+];
+/** Native ones, which are files of their own, and optional ones of Nest's and Fastify's, which are not installed. */
+const EXTERNAL = [
+  'koffi',
+  'msgpackr-extract',
+  '@nestjs/microservices',
+  '@nestjs/microservices/*',
+  '@nestjs/websockets',
+  '@nestjs/websockets/*',
+  '@nestjs/platform-express',
+  'class-transformer',
+  'class-transformer/*',
+  'class-validator',
+  '@fastify/multipart',
+  '@fastify/static',
+  '@fastify/view',
+];
+
+if (!isUpToDate()) {
+  const built = await bundle();
+  mkdirSync(CODE, { recursive: true });
+  const kept = new Set();
+  for (const { name, flags, args, env } of ENTRIES) {
+    const text = built.texts.get(name);
+    const file = `${name}-${createHash('sha256').update(text).digest('hex').slice(0, 16)}`;
+    writeAtomically(join(CODE, `${file}.js`), text);
+    keepCode(file, flags, args, env);
+    writeAtomically(join(PROGRAMS, `${name}.js`), loader(file), 0o755);
+    kept.add(`${file}.js`).add(`${file}.code`);
+  }
+  for (const old of readdirSync(CODE)) if (!kept.has(old)) rmSync(join(CODE, old));
+  writeAtomically(STAMP, JSON.stringify({ node: process.version, inputs: statsOf(built.inputs) }));
+}
+
+async function bundle() {
+  const { outputFiles, metafile } = await build({
+    absWorkingDir: ROOT,
+    entryPoints: Object.fromEntries(ENTRIES.map(({ name, entry }) => [name, entry])),
+    outdir: PROGRAMS,
+    write: false,
+    metafile: true,
+    bundle: true,
+    platform: 'node',
+    target: 'node20.19',
+    format: 'cjs',
+    // Nest names providers, and errors name themselves, after their classes.
+    keepNames: true,
+    external: EXTERNAL,
+    plugins: [{ name: 'directories', setup: keepDirectory }],
+    define: { 'import.meta.url': 'importMetaUrl' },
+    banner: { js: 'const importMetaUrl = require("node:url").pathToFileURL(__filename).href;' },
+    logLevel: 'error',
+  });
+  const texts = new Map(
+    outputFiles.map(({ path, text }) => [
+      relative(PROGRAMS, path).replace(/\.js$/, ''),
+      text.replace(/^#!.*\n/, ''),
+    ]),
+  );
+  const own = ['scripts/bundle.mjs', 'scripts/lib/keep-code.cjs', 'package-lock.json'];
+  return { texts, inputs: [...own, ...Object.keys(metafile.inputs)] };
+}
+
+/** It looks for the Lua scripts from where it was compiled to, which is not where the bundle is. */
+function keepDirectory({ onLoad }) {
+  onLoad({ filter: /dist\/libs\/valkey\/src\/scripts\/sources\.js$/ }, ({ path }) => {
+    const own = JSON.stringify(relative(PROGRAMS, dirname(path)));
+    const text = readFileSync(path, 'utf8').replaceAll(
+      '__dirname',
+      `require('node:path').join(__dirname, ${own})`,
+    );
+    return { contents: text };
+  });
+}
+
+/** A program that cannot load fails the build here. */
+function keepCode(file, flags = [], args = [], env = {}) {
+  const { PATH, HOME } = process.env;
+  const ran = spawnSync(process.execPath, [...flags, KEEP_CODE, CODE, file, ...args], {
+    cwd: ROOT,
+    env: { PATH, HOME, ...env },
+    input: '',
+    encoding: 'utf8',
+    timeout: LOAD_MS,
+  });
+  if (!readdirSync(CODE).includes(`${file}.code`))
+    throw new Error(`${file} could not be loaded:\n${ran.stdout}${ran.stderr}`);
+}
+
+/**
+ * V8 looks itself whether the code is its own (version, flags, length of the source), and compiles where it is not; so
+ * does another Node, or this one where the file is gone.
+ */
+function loader(file) {
+  return `#!/usr/bin/env node
+'use strict';
+const { readFileSync } = require('node:fs');
+const { wrap } = require('node:module');
+const { join } = require('node:path');
+const { constants, Script } = require('node:vm');
+const filename = join(__dirname, 'code', '${file}.js');
+let cachedData;
+try {
+  cachedData = readFileSync(join(__dirname, 'code', '${file}.code'));
+} catch {}
+const script = new Script(wrap(readFileSync(filename, 'latin1')), {
+  filename,
+  cachedData,
+  importModuleDynamically: constants.USE_MAIN_CONTEXT_DEFAULT_LOADER,
+});
+script.runInThisContext()(exports, require, module, __filename, __dirname);
+`;
+}
+
+function isUpToDate() {
+  try {
+    const { node, inputs } = JSON.parse(readFileSync(STAMP, 'utf8'));
+    const code = readdirSync(CODE);
+    return (
+      node === process.version &&
+      JSON.stringify(statsOf(Object.keys(inputs))) === JSON.stringify(inputs) &&
+      ENTRIES.every(({ name }) => statSync(join(PROGRAMS, `${name}.js`)).isFile()) &&
+      code.length === 2 * ENTRIES.length
+    );
+  } catch {
+    return false;
+  }
+}
+
+function statsOf(paths) {
+  return Object.fromEntries(
+    paths.map((path) => {
+      const { mtimeMs, size } = statSync(join(ROOT, path));
+      return [path, `${mtimeMs} ${size}`];
+    }),
+  );
+}
+
+/** Somebody may be starting it. */
+function writeAtomically(path, text, mode = 0o644) {
+  writeFileSync(`${path}.new`, text, { mode });
+  renameSync(`${path}.new`, path);
+}

@@ -1,0 +1,69 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+
+/** What people run, as the build made it: ADR 0017. */
+const ROOT = resolve(__dirname, '../..');
+const PROGRAMS = join(ROOT, 'dist/programs');
+const GUARDIAN_FLAGS = readFileSync(join(ROOT, 'libs/spawner/src/process/guardian.ts'), 'utf8')
+  .match(/const NODE_FLAGS = \[(.*)\]/)?.[1]
+  ?.split(',')
+  .map((flag) => flag.trim().slice(1, -1));
+
+let directory: string;
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'belay-programs-'));
+});
+afterEach(() => {
+  rmSync(directory, { recursive: true, force: true });
+});
+
+/** Prints whether V8 takes the code that is kept for a program. */
+const TAKES = `
+  const { readFileSync, readdirSync } = require('node:fs');
+  const [code, name] = process.argv.slice(1);
+  const file = readdirSync(code).find((each) => each.startsWith(name + '-') && each.endsWith('.js'));
+  const source = require('node:module').wrap(readFileSync(code + '/' + file, 'latin1'));
+  const cachedData = readFileSync(code + '/' + file.replace(/js$/, 'code'));
+  const script = new (require('node:vm').Script)(source, { filename: code + '/' + file, cachedData });
+  process.stdout.write(String(!script.cachedDataRejected));
+`;
+
+it.each([
+  ['belay', []],
+  ['orchestrator', []],
+  ['worker', []],
+  ['guardian-main', GUARDIAN_FLAGS],
+])('V8 takes the code that the build kept for %s, with the flags it is started with', (name, flags = []) => {
+  const args = [...flags, '-e', TAKES, join(PROGRAMS, 'code'), name];
+  expect(execFileSync(process.execPath, args, { encoding: 'utf8' })).toBe('true');
+});
+
+/** The command line in a package of its own, whose `damage` has been done to the code kept for it. */
+function versionOf(damage: (path: string) => void): string {
+  cpSync(join(ROOT, 'package.json'), join(directory, 'package.json'));
+  const programs = join(directory, 'dist/programs');
+  mkdirSync(join(programs, 'code'), { recursive: true });
+  cpSync(join(PROGRAMS, 'belay.js'), join(programs, 'belay.js'));
+  for (const file of readdirSync(join(PROGRAMS, 'code')).filter((each) => each.startsWith('belay-'))) {
+    cpSync(join(PROGRAMS, 'code', file), join(programs, 'code', file));
+    if (file.endsWith('.code')) damage(join(programs, 'code', file));
+  }
+  const ran = spawnSync(process.execPath, [join(programs, 'belay.js'), '--version'], { encoding: 'utf8' });
+  expect(ran.stderr).toBe('');
+  return ran.stdout.trim();
+}
+
+it('a program starts without the code kept for it, with half of it, with that of another, and with nonsense', () => {
+  const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string };
+  const other = readdirSync(join(PROGRAMS, 'code')).find((file) => /^guardian.*code$/.test(file)) ?? '';
+  const damages: ((path: string) => void)[] = [
+    (path) => rmSync(path),
+    (path) => writeFileSync(path, readFileSync(path).subarray(0, 10_000)),
+    (path) => cpSync(join(PROGRAMS, 'code', other), path),
+    (path) => writeFileSync(path, 'nonsense'),
+    (path) => writeFileSync(path, ''),
+  ];
+  for (const damage of damages) expect(versionOf(damage)).toBe(version);
+});
