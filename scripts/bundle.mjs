@@ -1,5 +1,5 @@
 // Makes the programs of dist/programs from what the compiler wrote: each is one file with all it imports, and beside it
-// the code that V8 made of it, so that a start neither looks for a thousand modules nor compiles them (ADR 0017).
+// the code that V8 made of it, so that a start neither looks for a thousand modules nor compiles them (ADR 0018).
 // Nothing is done when nothing changed. Run by scripts/lib/setup.mjs after the compiler.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';

@@ -27,7 +27,7 @@ export const PROCESSES = [
     "(options.cause === 'immediate' ? 0 : options.graceMs)",
     '0',
     STOP,
-    'not before the grace is over',
+    'once the grace is over, and not before',
   ),
   unit(
     'stop-immediate',
