@@ -155,7 +155,9 @@ export class AgentRunner {
   private async claimOnce(slot: AgentSlot, job: AgentJob): Promise<Claim | undefined> {
     const token = randomUUID();
     const claim = await this.claimPatiently(slot, job, token);
-    const copies = this.slotsWhere(({ agentId, claimedAt }) => agentId === slot.agentId && claimedAt !== undefined);
+    const copies = this.slotsWhere(
+      ({ agentId, claimedAt }) => agentId === slot.agentId && claimedAt !== undefined,
+    );
     if (claim?.claimed !== true || copies.length === 0) return claim;
     for (const copy of copies)
       copy.stop({ reason: 'worker_lost', mode: 'immediate', by: 'belay', endsAs: 'failed' }, 0);
