@@ -40,7 +40,7 @@ async function examine(session: Session): Promise<ExitCode> {
     ...ofSettings,
     await checkServer(env, connection.dataDir),
     await checkNative(settings?.native),
-    await checkContainment(workers),
+    checkContainment(workers),
     ...ofOrchestrator,
   ];
   const rows = settings === undefined ? [] : describeSettings(settings);

@@ -53,23 +53,18 @@ export function checkSettings(read: () => Settings): { checks: Check[]; settings
   }
 }
 
-/** How process trees would be held here. The spawner tells where it can; else the live workers do, where they are known. */
-export async function checkContainment(
-  workers: readonly { readonly containment: string }[] | undefined,
-): Promise<Check> {
-  const found = await detect();
-  const kinds =
-    found === undefined ? [...new Set(workers?.map(({ containment }) => containment))] : [found.containment];
-  if (workers === undefined && kinds.length === 0)
+/** How the live workers hold process trees; they are undefined where nobody could tell which run. */
+export function checkContainment(workers: readonly { readonly containment: string }[] | undefined): Check {
+  if (workers === undefined)
     return warn('containment', 'not known: the orchestrator could not tell which workers run');
+  const kinds = [...new Set(workers.map(({ containment }) => containment))];
   if (kinds.length === 0) return warn('containment', 'unknown until a worker runs', 'belay up');
   if (kinds.every((kind) => kind === 'cgroup')) return ok('containment', 'cgroup: a whole tree dies at once');
   if (kinds.every((kind) => kind !== 'marks'))
     return ok('containment', `${kinds.join(' and ')}: nothing that an agent starts can leave unseen`);
-  const why = found?.note === undefined ? '' : ` (${found.note})`;
   return warn(
     'containment',
-    `${kinds.join(' and ')}${why}`,
+    kinds.join(' and '),
     'an agent that strips its marks on purpose is not seen: delegate a cgroup v2 directory (BELAY_CGROUP_PARENT), or install koffi',
   );
 }
@@ -86,13 +81,4 @@ export async function checkNative(native: Settings['native'] | undefined): Promi
     `not there: ${state.reason}; Node's own means are used`,
     'install with optional packages (npm ci --include=optional) on Linux x64 or arm64',
   );
-}
-
-async function detect(): Promise<{ containment: string; note?: string } | undefined> {
-  const spawner = (await import('#libs/spawner')) as { detectContainment?: unknown };
-  if (typeof spawner.detectContainment !== 'function') return undefined;
-  const found: unknown = await (spawner.detectContainment as () => unknown)();
-  const { containment, note } = (found ?? {}) as { containment?: unknown; note?: unknown };
-  if (typeof containment !== 'string') return undefined;
-  return { containment, ...(typeof note === 'string' ? { note } : {}) };
 }

@@ -78,8 +78,6 @@ class Descent {
     COOKIE_VARIABLE,
     (sweep) => this.#passed(sweep),
     () => this.#walk(),
-    // Its proofs are made by looks at our children; a pass is for who is to be signalled.
-    1,
     (parent) => parent === process.pid || this.#guardianOf(parent) !== undefined,
   );
   /** Adopted children of the last look, by pid. */

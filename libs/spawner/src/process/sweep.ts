@@ -63,7 +63,6 @@ export class Sweeper {
     private readonly variable: string = COOKIE_VARIABLE,
     private readonly onSweep: (sweep: Sweep) => void = () => {},
     private readonly list: () => Iterable<number> = listPids,
-    private readonly mostListings = MOST_LISTINGS,
     private readonly startsBare: (parent: number) => boolean = (parent) => parent === process.pid,
   ) {}
 
@@ -92,7 +91,7 @@ export class Sweeper {
     const listed = new Set<number>();
     let sliceStart = startedAt;
     let unread = true;
-    for (let listings = 0; unread && listings < this.mostListings; listings++) {
+    for (let listings = 0; unread && listings < MOST_LISTINGS; listings++) {
       unread = false;
       for (const pid of this.list()) {
         if (listed.has(pid)) continue;

@@ -1,0 +1,37 @@
+import { spawnSync } from 'node:child_process';
+import { openLibc } from '../native';
+import { theDescent, type DescentUser } from './descent';
+import { readStat } from './proc-stat';
+
+const found = openLibc();
+const describeNative = 'libc' in found ? describe : describe.skip;
+
+describeNative('containment by descent', () => {
+  it('R51 a dead orphan that nobody has reaped yet makes no pass unsound', async () => {
+    if (!('libc' in found)) throw new Error(found.reason);
+    const descent = theDescent(found.libc);
+    const user: DescentUser = {
+      ownsProcess: true,
+      cookie: 'none',
+      guardian: { pid: undefined, starts: undefined },
+      onEscapee: () => undefined,
+    };
+    descent.enter(user);
+    try {
+      const { stdout } = spawnSync('sh', ['-c', 'setsid sleep 0.3 >/dev/null & echo $!'], {
+        encoding: 'utf8',
+      });
+      const orphan = Number(stdout);
+      const giveUpAt = performance.now() + 10_000;
+      while (readStat(orphan)?.state !== 'Z' && performance.now() < giveUpAt)
+        await new Promise((resolve) => setTimeout(resolve, 2));
+      expect(readStat(orphan)).toMatchObject({ state: 'Z', parent: process.pid });
+      expect((await descent.sweeper.sweep()).sound).toBe(true);
+      // A look reaps it.
+      await descent.look();
+      expect(readStat(orphan)).toBeUndefined();
+    } finally {
+      descent.leave(user);
+    }
+  });
+});
