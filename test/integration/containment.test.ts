@@ -57,7 +57,7 @@ describeDescent('a fleet that holds its trees by descent', () => {
   });
 });
 
-it('R51 with BELAY_PROOF=kernel a kill that only marks prove stays unconfirmed', async () => {
+it('R51 with BELAY_PROOF=kernel a kill that only marks prove stays unconfirmed, and its execution is not called stopped', async () => {
   const env = {
     BELAY_CONTAINMENT: 'marks',
     BELAY_PROOF: 'kernel',
@@ -82,6 +82,9 @@ it('R51 with BELAY_PROOF=kernel a kill that only marks prove stays unconfirmed',
       report: { proved: true },
     });
     expect(receipt.targets[0]?.detail).toContain('BELAY_PROOF');
+    const ended = await fleet.client.execution(execution.id);
+    expect(ended).toMatchObject({ state: 'failed', error: { code: 'UNCONFIRMED' } });
+    expect(ended.error?.message).toContain('BELAY_PROOF');
   } finally {
     await fleet.stop();
   }

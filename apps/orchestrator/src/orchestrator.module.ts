@@ -46,7 +46,7 @@ export class OrchestratorModule {
       module: OrchestratorModule,
       imports: [
         ValkeyModule.of(valkey),
-        LifecycleModule.forRoot(retention),
+        LifecycleModule.forRoot({ ...retention, proof: settings.proof }),
         DispatchModule.forRoot({ prefix: settings.queuePrefix }),
         ExecutionsModule.forRoot({ intervalMs: SWEEP_MS, ...retention, onError }),
         KillswitchModule.forRoot({

@@ -246,7 +246,7 @@ async function makeModules(
   @Module({
     imports: [
       ValkeyModule.of(valkey),
-      LifecycleModule.forRoot(retention),
+      LifecycleModule.forRoot({ ...retention, proof: settings.proof }),
       DispatchModule.forRoot({ prefix: settings.queuePrefix }),
       ExecutionsModule.forRoot({ intervalMs: 1_000, ...retention }),
       KillswitchModule.forRoot({

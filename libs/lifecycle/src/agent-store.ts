@@ -1,4 +1,13 @@
-import type { AgentJob, AgentState, LatchRefusal, NodeSpec, StopReason, StopReport } from '#libs/contracts';
+import {
+  gradeOf,
+  type AgentJob,
+  type AgentState,
+  type Grade,
+  type LatchRefusal,
+  type NodeSpec,
+  type StopReason,
+  type StopReport,
+} from '#libs/contracts';
 import { parseStored, type ScriptReply } from '#libs/valkey';
 import { AgentReads } from './agent-reads';
 import type {
@@ -12,6 +21,7 @@ import type {
 import { encodeReport } from './decode';
 import { executionOf } from './execution-of';
 import { accepted } from './refusals';
+import type { ShardScripts } from './scope';
 
 /** Dependants made ready inside the finishing script; the rest follow by advance. */
 const RELEASE_BUDGET = 200;
@@ -21,6 +31,14 @@ const micros = (usd: number | undefined) => (usd === undefined ? {} : { costMicr
 
 /** Agents: claim, start, report, finish; each one script, fenced by owner and epoch. */
 export class AgentStore extends AgentReads {
+  /** @param least the lowest grade of a proof that a stop may rest on. */
+  constructor(
+    scripts: ShardScripts,
+    private readonly least: Grade = 'marks',
+  ) {
+    super(scripts);
+  }
+
   /** The only way an agent starts. Repeatable with the same token; a refusal is an answer, not an error. */
   async claim(job: AgentJob, workerId: string, token: string): Promise<Claim> {
     const reply = (await this.scripts.raw('claimNode', job.executionId, [
@@ -127,7 +145,7 @@ export class AgentStore extends AgentReads {
       JSON.stringify({
         ...rest,
         ...micros(costUsd),
-        ...(report === undefined ? {} : { report: encodeReport(report) }),
+        ...(report === undefined ? {} : { report: encodeReport(report), doubted: this.doubts(report) }),
       }),
       result === undefined ? '' : JSON.stringify(result),
       retryInMs ?? -1,
@@ -138,12 +156,17 @@ export class AgentStore extends AgentReads {
     return Array.isArray(done.entries) ? done : { ...done, entries: [] };
   }
 
+  private doubts(report: StopReport): boolean {
+    return this.least === 'kernel' && gradeOf(report) === 'marks';
+  }
+
   /** Evidence that came after the end was stored. False: it was not needed any more. */
   async prove(agentId: string, owner: string, report: StopReport): Promise<boolean> {
     const reply = await this.scripts.json('proveAgent', executionOf(agentId), [
       agentId,
       owner,
       encodeReport(report),
+      this.doubts(report) ? 1 : 0,
     ]);
     return accepted<{ proved: boolean }>(reply, 'agent', agentId).proved;
   }

@@ -24,7 +24,7 @@ export class LifecycleService {
   ) {
     this.shards = new ShardScripts(valkey, options);
     this.executions = new ExecutionStore(this.shards);
-    this.agents = new AgentStore(this.shards);
+    this.agents = new AgentStore(this.shards, options.proof);
     this.workers = new WorkerStore(valkey, options.retentionMs);
     this.logs = new LogStore(valkey, options.retentionMs);
     this.attendance = new AttendanceStore(valkey);

@@ -9,6 +9,7 @@ import {
   WORKER_MACHINE,
   type AgentJob,
   type BelayError,
+  type StopReport,
 } from '#libs/contracts';
 import { Valkey, ValkeyModule } from '#libs/valkey';
 import { Test } from '@nestjs/testing';
@@ -469,6 +470,67 @@ describe('stopping', () => {
     await life.executions.stop(id, { reason: 'user_abort' });
     await life.agents.finish(fence, { ...failed('WORKER_LOST'), reason: 'worker_lost', lost: true });
     expect(await life.executions.get(id)).toMatchObject({ state: 'failed', error: { code: 'UNCONFIRMED' } });
+  });
+
+  describe('R51 where a proof has to be of grade kernel', () => {
+    const byMarks: StopReport = {
+      containment: 'marks',
+      proved: true,
+      processes: [],
+      signals: [],
+      evidence: [{ kind: 'sweep-empty', afterMs: 1 }],
+      survivors: [],
+      escalated: false,
+    };
+    const byKernel: StopReport = { ...byMarks, evidence: [{ kind: 'cgroup-empty', afterMs: 1 }] };
+    const unconfirmed = { state: 'failed', error: { code: 'UNCONFIRMED' } };
+    const strict = (): LifecycleService =>
+      new LifecycleService(life.valkey, { retentionMs: 60_000, proof: 'kernel' });
+    const stopping = async (...nodes: string[]) => {
+      const id = await create(nodes.map((name) => node(name)));
+      const fences = [];
+      for (const entry of await advanceAll(life, id)) fences.push(await claim(entry));
+      await life.executions.stop(id, { reason: 'user_abort' });
+      return { id, fences };
+    };
+    const killedBy = (report: StopReport) => ({
+      state: 'killed' as const,
+      reason: 'user_abort' as const,
+      report,
+    });
+
+    it('a stop that only marks prove is not called done; asked for marks, it is', async () => {
+      const doubted = await stopping('a', 'b');
+      await strict().agents.finish(doubted.fences[0]!, killedBy(byMarks));
+      await strict().agents.finish(doubted.fences[1]!, killedBy(byKernel));
+      expect(await life.executions.get(doubted.id)).toMatchObject(unconfirmed);
+      const proved = await stopping('a');
+      await strict().agents.finish(proved.fences[0]!, killedBy(byKernel));
+      expect(await life.executions.get(proved.id)).toMatchObject({ state: 'stopped' });
+      const content = await stopping('a');
+      await life.agents.finish(content.fences[0]!, killedBy(byMarks));
+      expect(await life.executions.get(content.id)).toMatchObject({ state: 'stopped' });
+    });
+
+    it('a proof by marks that comes late, while the rest is being stopped, does not make it done either', async () => {
+      const { id, fences } = await stopping('a', 'b');
+      const [lost, last] = fences as [Fence, Fence];
+      await life.agents.finish(lost, { ...failed('WORKER_LOST'), reason: 'worker_lost', lost: true });
+      await strict().agents.prove(lost.agentId, lost.owner, byMarks);
+      await strict().agents.finish(last, killedBy(byKernel));
+      expect(await life.executions.get(id)).toMatchObject(unconfirmed);
+    });
+
+    it('a retry begins anew', async () => {
+      const { id, fences } = await stopping('a');
+      await strict().agents.finish(fences[0]!, killedBy(byMarks));
+      await life.executions.retry(id, { retryId: 'again', actor: 'test', force: false });
+      const [again] = await advanceAll(life, id);
+      const fence = await claim(again!);
+      await life.executions.stop(id, { reason: 'user_abort' });
+      await strict().agents.finish(fence, killedBy(byKernel));
+      expect(await life.executions.get(id)).toMatchObject({ state: 'stopped' });
+    });
   });
 });
 

@@ -1,4 +1,4 @@
-import type { Retention } from '#libs/contracts';
+import type { Grade, Retention } from '#libs/contracts';
 import type { Valkey } from '#libs/valkey';
 import { findCorrupt } from './find-corrupt';
 
@@ -6,6 +6,8 @@ import { findCorrupt } from './find-corrupt';
 export interface LifecycleOptions extends Pick<Retention, 'retentionMs' | 'maxStateBytes'> {
   /** Most events kept of an execution. */
   readonly executionEvents?: number;
+  /** A stop that rests on a proof of a lower grade is not called done. Default: any proof will do. */
+  readonly proof?: Grade;
 }
 
 /** Calls one shard script for one execution: key, tag, id and settings filled in. */

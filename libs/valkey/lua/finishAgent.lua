@@ -3,7 +3,8 @@
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 agent id · 5 owner · 6 epoch
 --         · 7 JSON { state: completed | failed | killed, exitCode?, signal?, reason?, error?, report? (text), costMicros?,
---                    actor?, orderId?, lost?: true when nothing proves that it is dead }
+--                    actor?, orderId?, lost?: true when nothing proves that it is dead,
+--                    doubted?: true when the proof is of a lower grade than asked for }
 --         · 8 result (JSON text) or '' · 9 ms to wait before another attempt, or -1 for none
 --         · 10 JSON { orderId, reason, actor?, note? } when an order stops the whole execution, or ''
 --         · 11 most dependants to make ready here
@@ -100,6 +101,7 @@ if finish.lost then
     pid = agent.pid, pidStartTime = agent.pidStartTime, containment = agent.containment, createdAt = agent.createdAt, costMicros = 0,
   }))
 end
+if finish.doubted and (state == 'stopping' or finish.orderId) then doubt(agent.id) end
 bump()
 local now_state = settle()
 return cjson.encode({

@@ -2,6 +2,7 @@
 -- Its end stays what it was; the report is added and it counts as unproved no more. Repeatable.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 agent id · 5 owner · 6 report (JSON text)
+--         · 7 1 when that proof is of a lower grade than asked for, or 0
 -- Returns { state, proved = whether this call added it } · refused: NOT_FOUND · STALE_EPOCH (another owner)
 -- Events  agent.proved
 --!flags allow-oom
@@ -26,6 +27,7 @@ if proved then
   redis.call('SET', proved_key, cjson.encode(agent), 'PX', int(CONF.retentionMs))
   if recorded then
     write_agent(agent)
+    if ARGV[7] == '1' and field('state') == 'stopping' then doubt(agent.id) end
     bump()
     emit(event)
   else

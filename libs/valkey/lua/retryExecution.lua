@@ -30,7 +30,7 @@ redis.call('ZREM', key('expiry'), EXE)
 local idem = field('idempotencyKey')
 if idem then redis.call('PERSIST', key('idem:' .. idem)) end
 redis.call('HDEL', exe_key, 'stoppedAt', 'reason', 'actor', 'note', 'error', 'orderId', 'stopTo', 'halting', 'frozen', 'heldBy',
-  'deadlineAt', 'deadlineLeftMs')
+  'deadlineAt', 'deadlineLeftMs', 'doubted')
 redis.call('DEL', todo_key, exe_key .. ':parked')
 redis.call('HSET', exe_key, 'retrying', 0, 'retryId', ARGV[4], 'born', begin(), 'allowed', 0)
 local epoch = redis.call('HINCRBY', exe_key, 'epoch', 1)

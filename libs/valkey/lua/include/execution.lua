@@ -182,6 +182,9 @@ local function skip_dependants(id, piece)
   keep_advancing()
 end
 
+-- An agent's end was seen, but by a proof of a lower grade than asked for: a stop that depends on it is not called done.
+local function doubt(id) redis.call('HSETNX', exe_key, 'doubted', id) end
+
 -- Ends the execution when nothing of it is left. Returns its state now.
 local function settle()
   local state = field('state')
@@ -199,6 +202,13 @@ local function settle()
     if unproved then
       to = 'failed'
       n[13] = cjson.encode({ code = 'UNCONFIRMED', message = 'Agent ' .. unproved .. ' could not be proved dead: its worker was lost.' })
+      redis.call('HSET', exe_key, 'error', n[13])
+    end
+    local doubted = to == 'stopped' and field('doubted')
+    if doubted then
+      to = 'failed'
+      n[13] = cjson.encode({ code = 'UNCONFIRMED', message = 'Agent ' .. doubted
+        .. ' was seen dead by marks only, which an agent can strip; BELAY_PROOF asks for the kernel.' })
       redis.call('HSET', exe_key, 'error', n[13])
     end
   elseif tonumber(n[6]) - tonumber(n[9]) + tonumber(n[7]) + tonumber(n[8]) == 0 then to = 'completed'
