@@ -1,5 +1,6 @@
 import { BelayError, readSettings } from '#libs/contracts';
-import { runAsProcess } from '#libs/service';
+import { runAsProcess, withSecretFiles } from '#libs/service';
+import { shieldProcess } from '#libs/spawner';
 import { pino } from 'pino';
 import { createOrchestrator } from './create-orchestrator';
 
@@ -8,11 +9,16 @@ const DRAIN_SLACK_MS = 5_000;
 
 /** The program: an orchestrator from the environment's settings. Exit codes: 0 drained, 1 failed. */
 runAsProcess('orchestrator', async () => {
-  const settings = readSettings(process.env);
+  const settings = readSettings(withSecretFiles(process.env));
   const log = pino({ level: settings.logLevel, base: { role: 'orchestrator' } });
   const { token, valkeyUrl = '' } = settings;
+  const open = shieldProcess(settings.native);
+  if (open !== undefined) log.warn(`agents of the same user can read this process: ${open}`);
   if (token === undefined)
-    throw new BelayError('INVALID_SETTINGS', 'BELAY_TOKEN is missing. `belay up` makes one; else set it.');
+    throw new BelayError(
+      'INVALID_SETTINGS',
+      'BELAY_TOKEN is missing. `belay up` makes one; else set it, or BELAY_TOKEN_FILE.',
+    );
   const orchestrator = await createOrchestrator({ settings: { ...settings, valkeyUrl }, log, token });
   return {
     log,

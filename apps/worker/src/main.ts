@@ -1,5 +1,6 @@
 import { readSettings } from '#libs/contracts';
-import { runAsProcess } from '#libs/service';
+import { runAsProcess, withSecretFiles } from '#libs/service';
+import { shieldProcess } from '#libs/spawner';
 import { pino } from 'pino';
 import { ulid } from 'ulid';
 import { createWorker } from './create-worker';
@@ -11,9 +12,14 @@ const DRAIN_SLACK_MS = 20_000;
 
 /** The program: a worker from the environment's settings. Exit codes: 0 drained, 3 agents had to be stopped, 1 failed. */
 runAsProcess('worker', async (drain) => {
-  const settings = readSettings(process.env);
+  // A worker speaks to the state server alone: it has no use for the admin token.
+  const { BELAY_TOKEN: _, ...env } = withSecretFiles(process.env);
+  const settings = readSettings(env);
   const workerId = `wrk_${ulid()}`;
   const log = pino({ level: settings.logLevel, base: { workerId } });
+  // Before the first agent: one of the same user could read the server's address, and a token that was handed in.
+  const open = shieldProcess(settings.native);
+  if (open !== undefined) log.warn(`agents of the same user can read this process: ${open}`);
   const worker = await createWorker({
     workerId,
     settings: { ...settings, valkeyUrl: settings.valkeyUrl ?? '' },

@@ -1,4 +1,5 @@
 export * from './give-back';
 export * from './run-as-process';
+export * from './secret-files';
 export * from './service-log';
 export * from './stop-signals';

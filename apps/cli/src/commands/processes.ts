@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 import type { Command } from 'commander';
+import { withSecretFiles } from '#libs/service';
 import { UsageError } from '../exit-codes';
 import type { Session } from '../session/session';
 import { ensureStateServer } from '../up/local-server';
@@ -28,13 +29,13 @@ async function runHere(session: Session, app: 'orchestrator' | 'worker'): Promis
   if (!existsSync(program)) throw new UsageError(`The ${app} is not built. Build it with: npm run build`);
   const { dataDir } = session.connection;
   const { env } = session.process;
-  const merged = processEnvironment(env, { dataDir: dataDir.path });
+  const merged = processEnvironment(withSecretFiles(env), { dataDir: dataDir.path });
   const settings = readUpSettings(merged);
   prepareDataDir(dataDir);
   const server = await ensureStateServer(merged, dataDir.path, (line) => session.note(line));
   new SupervisedServer(server, (line) => session.note(line)).keep();
   // The program reads its settings from the environment, as it does when a supervisor starts it.
-  delete env['BELAY_URL'];
+  for (const name of ['BELAY_URL', 'BELAY_TOKEN_FILE', 'BELAY_VALKEY_URL_FILE']) delete env[name];
   env['BELAY_DATA_DIR'] = dataDir.path;
   env['BELAY_VALKEY_URL'] = server.url;
   if (app === 'orchestrator') env['BELAY_TOKEN'] = ensureToken(dataDir, settings.token);

@@ -47,6 +47,8 @@ export class Fleet {
       env,
       logFile: join(dataDir.logs, `${name.replace(' ', '-')}${plan.logSuffix ?? ''}.log`),
     });
+    // Workers run agents and have no use for it.
+    const { BELAY_TOKEN: _, ...ofWorkers } = env;
     this.orchestrator = new SupervisedProgram(
       spec('orchestrator', programs.orchestrator),
       say,
@@ -56,7 +58,12 @@ export class Fleet {
     this.workers = Array.from(
       { length: plan.workers },
       (_, index) =>
-        new SupervisedProgram(spec(`worker ${index + 1}`, programs.worker), say, undefined, tuning),
+        new SupervisedProgram(
+          { ...spec(`worker ${index + 1}`, programs.worker), env: ofWorkers },
+          say,
+          undefined,
+          tuning,
+        ),
     );
   }
 

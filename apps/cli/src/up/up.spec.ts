@@ -24,6 +24,9 @@ const PROGRAMS = {
   deaf: "process.on('SIGTERM', () => {}); ready();",
   broken: "console.error('no server at all'); process.exit(1);",
   silent: "process.on('SIGTERM', () => process.exit(0));",
+  // Says who it is by its token.
+  teller:
+    "require('fs').appendFileSync(process.env.MARK, `${process.env.BELAY_TOKEN ?? 'none'}\\n`); process.on('SIGTERM', () => process.exit(0)); ready();",
   // Dies after its first start, and leaves a mark so that the second stays.
   fragile:
     "const fs = require('fs'); process.on('SIGTERM', () => process.exit(0)); ready(); if (!fs.existsSync(process.env.MARK)) { fs.writeFileSync(process.env.MARK, ''); setTimeout(() => { console.log('ouch'); process.exit(7); }, 50); }",
@@ -196,6 +199,16 @@ describe('a fleet', () => {
     onOrchestrator: ({ url }) => say(`ready at ${url}`),
     tuning: TUNING,
     ...more,
+  });
+
+  it('hands the admin token to the orchestrator, and to no worker: agents run as its user', async () => {
+    const mark = join(dir, 'tokens');
+    const programs = { orchestrator: program('teller'), worker: program('teller') };
+    const env = { PATH: process.env['PATH'], MARK: mark, BELAY_TOKEN: 'the-admin-token' };
+    const fleet = new Fleet(plan({ programs, env, workers: 2 }));
+    await fleet.start();
+    expect(readFileSync(mark, 'utf8')).toBe('the-admin-token\nnone\nnone\n');
+    await fleet.drain();
   });
 
   it('drains workers, then the orchestrator, then the server, once', async () => {

@@ -16,6 +16,7 @@ import { GUARDIAN_READY, monotonicMs, pongOf, type GuardianMessage } from './gua
 import type { PidStart } from './proc-stat';
 import { toSeen } from './process-tree';
 import { removePaths } from './remove-paths';
+import { shieldProcess } from './shield-process';
 import { writeProof } from './worker-proof';
 
 /** After this long of killing, what is left is the reaper's at the next start of a worker here. */
@@ -155,6 +156,8 @@ function beginStarts(): GuardedAgents {
 }
 
 function loadLibc(): Libc | undefined {
+  // Agents of the same user are its children, and the cookies of all of them are in its memory.
+  shieldProcess('auto');
   const found = openLibc();
   return 'libc' in found ? found.libc : undefined;
 }

@@ -1,0 +1,66 @@
+import { readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { BelayError, type Problem } from '#libs/contracts';
+
+/** The secrets among the settings. What stands in an environment can be read in /proc by others of the same user. */
+const SECRETS = [
+  { name: 'BELAY_TOKEN', credential: 'belay-token' },
+  { name: 'BELAY_VALKEY_URL', credential: 'belay-valkey-url' },
+] as const;
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/**
+ * The environment with its secrets read from files: `BELAY_TOKEN_FILE`, `BELAY_VALKEY_URL_FILE`, or the systemd credentials
+ * `belay-token` and `belay-valkey-url` (`LoadCredential=`). A file must be this user's or root's and closed to others.
+ * Nothing is written to the environment of this process.
+ * @throws BelayError INVALID_SETTINGS with every fault; no secret is in a message.
+ */
+export function withSecretFiles(env: Environment): Record<string, string | undefined> {
+  const read: Record<string, string | undefined> = { ...env };
+  const problems: Problem[] = [];
+  for (const { name, credential } of SECRETS) {
+    const variable = `${name}_FILE`;
+    const named = env[variable] ?? '';
+    delete read[variable];
+    const given = (env[name] ?? '') !== '';
+    if (given && named !== '')
+      problems.push({
+        path: variable,
+        code: 'TWICE',
+        message: `is set beside ${name}: unset one of the two.`,
+      });
+    if (given) continue;
+    const path = named === '' ? credentialOf(env, credential) : named;
+    if (path === undefined) continue;
+    const found = readSecret(path);
+    if ('text' in found) read[name] = found.text;
+    else problems.push({ path: variable, code: 'BAD_FILE', message: `${path} ${found.fault}.` });
+  }
+  if (problems.length === 0) return read;
+  const lines = problems.map(({ path, message }) => `${path}: ${message}`).join('\n  ');
+  throw new BelayError('INVALID_SETTINGS', `Secrets cannot be read from their files.\n  ${lines}`, {
+    problems,
+  });
+}
+
+function credentialOf(env: Environment, name: string): string | undefined {
+  const folder = env['CREDENTIALS_DIRECTORY'] ?? '';
+  if (folder === '') return undefined;
+  const path = join(folder, name);
+  return statSync(path, { throwIfNoEntry: false }) === undefined ? undefined : path;
+}
+
+function readSecret(path: string): { text: string } | { fault: string } {
+  try {
+    const { mode, uid } = statSync(path);
+    if (uid !== 0 && uid !== process.getuid?.()) return { fault: 'is another user’s: chown it' };
+    // systemd shows a credential's access list as the group's right to read.
+    const closed = uid === 0 ? 0o037 : 0o077;
+    if ((mode & closed) !== 0) return { fault: `is open to others: chmod 600 ${path}` };
+    const text = readFileSync(path, 'utf8').trim();
+    return text === '' ? { fault: 'is empty' } : { text };
+  } catch (error) {
+    return { fault: `cannot be read (${(error as NodeJS.ErrnoException).code ?? 'unknown'})` };
+  }
+}

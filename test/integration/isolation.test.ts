@@ -1,0 +1,125 @@
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
+import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { nativeState } from '#libs/spawner';
+import { aliveWithEnvironment, eventually, FIXTURES } from '../support/proc';
+
+const APPS = join(__dirname, '../../dist/apps');
+/** The owner of the files in /proc of a process that its own user may not read. */
+const ROOT = 0;
+const NOBODY = 65_534;
+
+/** As root everything may be read, so the programs are an ordinary user's. */
+const isRoot = process.getuid?.() === 0;
+const asUser = (...command: string[]): string[] =>
+  isRoot ? ['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups', ...command] : command;
+
+function missing(): string | undefined {
+  const state = nativeState();
+  if (!state.available) return state.reason;
+  const [file = '', ...args] = asUser(
+    process.execPath,
+    '-e',
+    `fs.readFileSync(${JSON.stringify(join(FIXTURES, 'host.cjs'))})`,
+  );
+  return spawnSync(file, args).status === 0
+    ? undefined
+    : 'no ordinary user can be had that can read the programs';
+}
+
+const why = missing();
+if (why !== undefined) process.stdout.write(`Isolation is not tested here: ${why}.\n`);
+const describeIsolation = why === undefined ? describe : describe.skip;
+
+jest.setTimeout(60_000);
+
+describeIsolation('an agent of the same user', () => {
+  let dir: string;
+  const children: ChildProcess[] = [];
+  beforeEach(() => {
+    dir = mkdtempSync(join(tmpdir(), 'belay-isolation-'));
+    chmodSync(dir, 0o777);
+  });
+  afterEach(async () => {
+    for (const child of children.splice(0)) child.kill('SIGKILL');
+    // A guardian removes what its worker left there.
+    await eventually('nothing of theirs runs', () => aliveWithEnvironment(dir).length === 0, 30_000);
+    const gone = (): boolean => {
+      try {
+        rmSync(dir, { recursive: true, force: true });
+        return true;
+      } catch {
+        return false;
+      }
+    };
+    await eventually('the directory removed', gone, 30_000);
+  });
+
+  function start(command: readonly string[], env: NodeJS.ProcessEnv): ChildProcess & { pid: number } {
+    const [file = '', ...args] = asUser(...command);
+    const child = spawn(file, args, { cwd: dir, env, stdio: ['ignore', 'pipe', 'ignore'] });
+    children.push(child);
+    return child as ChildProcess & { pid: number };
+  }
+
+  /** What an agent that tries all of it said it may read. */
+  async function mayRead(containment: string, shield: boolean): Promise<string[]> {
+    const record = join(dir, 'record');
+    const plan = {
+      options: { workerId: 'w-isolation', dataDir: join(dir, 'data'), containment },
+      agents: [
+        { command: ['/bin/sh', '-c', `PIDS=$HOST exec ${join(FIXTURES, 'reads-processes.sh')} >${record}`] },
+      ],
+      env: { TEST_DIR: dir },
+      finally: 'stay',
+      shield,
+      hands: 'HOST',
+    };
+    start([process.execPath, join(FIXTURES, 'host.cjs'), JSON.stringify(plan)], {
+      PATH: process.env['PATH'],
+    });
+    const said = (): string[] => {
+      try {
+        return readFileSync(record, 'utf8').trimEnd().split('\n');
+      } catch {
+        return [];
+      }
+    };
+    await eventually('its word', () => said().includes('done'), 30_000);
+    return said()
+      .filter((line) => line !== 'done')
+      .map((line) => line.replace(/\d+/, 'worker'));
+  }
+
+  it('may read no environment, memory or descriptors of its guardian, which started it, nor of its worker', async () => {
+    expect(await mayRead('descent', true)).toEqual([]);
+  });
+
+  it('may read none of its worker’s, which started it', async () => {
+    expect(await mayRead('marks', true)).toEqual([]);
+  });
+
+  it('may read all of a host’s that embeds Belay, which decides that for itself', async () => {
+    expect(await mayRead('marks', false)).toEqual(
+      ['worker', 'parent'].flatMap((who) => ['environ', 'mem', 'fd'].map((file) => `may ${who} ${file}`)),
+    );
+  });
+
+  it.each(['worker', 'orchestrator'])('finds the program %s closed', async (app) => {
+    const env = {
+      PATH: process.env['PATH'],
+      BELAY_DATA_DIR: join(dir, 'data'),
+      // Nobody listens there: it goes on trying.
+      BELAY_VALKEY_URL: 'redis://127.0.0.1:1',
+      BELAY_TOKEN: 'a-token-that-is-long-enough-for-this',
+    };
+    const { pid } = start([process.execPath, join(APPS, app, 'src/main.js')], env);
+    const owner = (): number | undefined => statSync(`/proc/${pid}/environ`, { throwIfNoEntry: false })?.uid;
+    // Of root's until setpriv(1) has become the program.
+    await eventually('a program of the user', () => owner() !== undefined && owner() !== ROOT, 10_000);
+    await eventually('its files are root’s', () => owner() === ROOT, 30_000);
+    const [file = '', ...args] = asUser('cat', `/proc/${pid}/environ`);
+    expect(spawnSync(file, args, { encoding: 'utf8' })).toMatchObject({ stdout: '' });
+  });
+});
