@@ -2,7 +2,6 @@ import { existsSync, readdirSync } from 'node:fs';
 import { isMainThread } from 'node:worker_threads';
 import { becomeSubreaper, leaveSubreaper, openLibc, reapChild, type Libc } from '../native';
 import { childrenOf } from './descendants';
-import type { Guardian } from './guardian';
 import { Lineage, type Ancestor } from './lineage';
 import { readMark } from './limit-mark';
 import { OwnChildren } from './own-children';
@@ -29,12 +28,26 @@ export interface HeldTree extends Ancestor {
   absorb(sweep: Sweep): void;
 }
 
+/** A guardian as descent sees it. `starts` is there where it starts the agents, and is given their orphans. */
+export interface GuardianAbove {
+  readonly pid: number | undefined;
+  readonly starts:
+    | {
+        /** Settles when all starts, or all reaps, that are under way have been answered; undefined when there are none. */
+        settled(kind: 'start' | 'reap'): Promise<unknown> | undefined;
+        /** A first process whose end was not told yet. */
+        holds(pid: number): boolean;
+        reap(pids: readonly number[]): void;
+      }
+    | undefined;
+}
+
 /** A host that holds its trees by descent. */
 export interface DescentUser {
   /** Nobody else in this process starts processes that may leave orphans. */
   readonly ownsProcess: boolean;
   /** It starts the agents, and is given their orphans before this process is. */
-  readonly guardian: Pick<Guardian, 'pid' | 'starts'>;
+  readonly guardian: GuardianAbove;
   /** In the environment of every agent. */
   readonly cookie: string;
   onEscapee(escapee: Escapee): void;

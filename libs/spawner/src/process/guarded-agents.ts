@@ -1,20 +1,7 @@
 import { closeSync } from 'node:fs';
-import {
-  NativeError,
-  peekChild,
-  posixSpawn,
-  reapChild,
-  receiveDescriptors,
-  type Libc,
-  type SpawnPlan,
-} from '../native';
-import { failedLine, doneLine, exitLine, spawnedLine } from './guardian-protocol';
+import { NativeError, peekChild, posixSpawn, reapChild, receiveDescriptors, type Libc } from '../native';
+import { failedLine, doneLine, exitLine, spawnedLine, type StartOrder } from './guardian-protocol';
 import { readStat, type PidStart } from './proc-stat';
-
-/** A start that the worker asks for; its descriptors come through the socket, under the same number. */
-export interface StartOrder extends Omit<SpawnPlan, 'fds'> {
-  readonly id: number;
-}
 
 interface Leader extends PidStart {
   told: boolean;

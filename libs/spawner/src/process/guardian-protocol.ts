@@ -1,8 +1,12 @@
-import type { ChildExit } from '../native';
+import type { ChildExit, SpawnPlan } from '../native';
 import type { WorkerMarks } from './end-worker-trees';
-import type { StartOrder } from './guarded-agents';
 import type { PidStart } from './proc-stat';
 import type { Containment } from './process-host.types';
+
+/** A start that the worker asks for; its descriptors come through the socket, under the same number. */
+export interface StartOrder extends Omit<SpawnPlan, 'fds'> {
+  readonly id: number;
+}
 
 /**
  * What a worker tells its guardian, one JSON object a line on the guardian's stdin. End of file without `bye` means
