@@ -37,7 +37,13 @@ module.exports = {
     },
   ],
   coverageProvider: 'v8',
-  collectCoverageFrom: ['libs/{contracts,lifecycle}/src/**/*.ts', '!**/*.spec.ts', '!**/index.ts'],
+  // Two files of types alone have no code: imports of them are gone once compiled, so no test loads them.
+  collectCoverageFrom: [
+    'libs/{contracts,lifecycle}/src/**/*.ts',
+    '!**/*.spec.ts',
+    '!**/index.ts',
+    '!libs/lifecycle/src/{agent,execution}-store.types.ts',
+  ],
   coverageThreshold: {
     './libs/contracts/src/': { branches: 100, functions: 100, lines: 100, statements: 100 },
     './libs/lifecycle/src/': { branches: 100, functions: 100, lines: 100, statements: 100 },
