@@ -1,15 +1,24 @@
 import 'reflect-metadata';
+import { setTimeout as pause } from 'node:timers/promises';
 import type { INestApplicationContext, Type } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
+import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import type { Settings, WorkerState } from '#libs/contracts';
 import { ServiceRun, type Phases } from '#libs/lifecycle';
 import { allOrNothing, type GiveBack, type ServiceLog } from '#libs/service';
-import { Valkey } from '#libs/valkey';
+import { Valkey, within } from '#libs/valkey';
 import { DrillSchedule } from './drill-schedule';
 import { makeHttp } from './http/make-http';
 import { OrchestratorModule } from './orchestrator.module';
 import { OrchestratorService } from './orchestrator.service';
 
+/** Longest for requests under way to be answered. A wait for a proof may last longer: it is cut off. Milliseconds. */
+const REQUESTS_MS = 2_000;
+/**
+ * After them a client that sends its next request over the same connection is refused in words. Cut off, it could not know
+ * whether that was done. Milliseconds.
+ */
+const REFUSALS_MS = 200;
 /** Longest for the drill schedule, and for HTTP and the modules, to close. Milliseconds. */
 const MODULES_MS = 10_000;
 
@@ -72,7 +81,8 @@ async function make(options: CreateOrchestratorOptions, parts: GiveBack): Promis
           log,
         });
   const app: INestApplicationContext =
-    http ?? (await NestFactory.createApplicationContext(modules, { logger: false, abortOnError: false }));
+    http?.app ??
+    (await NestFactory.createApplicationContext(modules, { logger: false, abortOnError: false }));
   const orchestrator = app.get(OrchestratorService);
   const drills = app.get(DrillSchedule);
   valkey.quarantine.onFound = ({ message, details }) =>
@@ -84,13 +94,17 @@ async function make(options: CreateOrchestratorOptions, parts: GiveBack): Promis
     start: async () => {
       await orchestrator.start();
       await drills.start();
-      await http?.listen(settings.httpPort, settings.httpHost);
-      url = await http?.getUrl();
+      await http?.app.listen(settings.httpPort, settings.httpHost);
+      url = await http?.app.getUrl();
     },
     drain: async () => {
       await orchestrator.drain();
       await phases.run('drill schedule', MODULES_MS, async () => drills.stop());
       // HTTP closes last: until here it has answered, and told every stream.
+      if (http !== undefined) {
+        await within(http.gate.close(), REQUESTS_MS);
+        if (await hasConnections(http.app)) await pause(REFUSALS_MS);
+      }
       await phases.run('http and modules', MODULES_MS, async () => app.close());
       valkey.close();
     },
@@ -115,4 +129,8 @@ async function make(options: CreateOrchestratorOptions, parts: GiveBack): Promis
     closeAdmission: () => orchestrator.closeAdmission(),
     stop: async () => life.drain(),
   };
+}
+
+function hasConnections(app: NestFastifyApplication): Promise<boolean> {
+  return new Promise((resolve) => app.getHttpServer().getConnections((_error, count) => resolve(count > 0)));
 }

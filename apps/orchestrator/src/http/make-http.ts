@@ -21,11 +21,11 @@ export interface HttpOptions {
   readonly log: ServiceLog;
 }
 
-/** The HTTP server of an orchestrator, not yet listening. */
+/** The HTTP server of an orchestrator, not yet listening, and the gate that its requests pass. */
 export async function makeHttp(
   modules: ReturnType<typeof OrchestratorModule.forRoot>,
   { token, requestTimeoutMs, log }: HttpOptions,
-): Promise<NestFastifyApplication> {
+): Promise<{ app: NestFastifyApplication; gate: RequestGate }> {
   const adapter = new FastifyAdapter({
     bodyLimit: SPEC_LIMITS.maxBodyBytes,
     forceCloseConnections: true,
@@ -48,12 +48,13 @@ export async function makeHttp(
     bodyParser: false,
   });
   const fastify: FastifyInstance = app.getHttpAdapter().getInstance();
-  new RequestGate(token).install(fastify);
+  const gate = new RequestGate(token);
+  gate.install(fastify);
   acceptJson(fastify);
   app.useGlobalFilters(new ProblemFilter(log));
   app.useGlobalGuards(new QueryGuard());
   app.useGlobalInterceptors(new PatientReads());
-  return app;
+  return { app, gate };
 }
 
 /** Bodies are JSON in UTF-8, read strictly: what cannot be read is refused before anything looks at it. */

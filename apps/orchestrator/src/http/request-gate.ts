@@ -25,6 +25,9 @@ export class RequestGate {
   private readonly routes = new KnownRoutes();
   private readonly token: TokenCheck;
   private inFlight = 0;
+  /** Requests that are not answered yet. */
+  private readonly answering = new Set<Promise<void>>();
+  private closed = false;
 
   constructor(token: string) {
     this.token = new TokenCheck(token);
@@ -38,11 +41,31 @@ export class RequestGate {
     });
     fastify.addHook('onRequest', (request, reply, done) => {
       reply.raw.once('finish', () => cutUnread(request.raw));
+      this.follow(reply);
       done(this.refusal(request, reply));
     });
   }
 
+  /**
+   * Refuses every further request with DRAINING. Resolves when those under way are answered, so that none is cut off in the
+   * middle of storing an order.
+   */
+  async close(): Promise<void> {
+    this.closed = true;
+    await Promise.all(this.answering);
+  }
+
+  private follow({ raw }: FastifyReply): void {
+    const answered = new Promise<void>((resolve) => raw.once('close', resolve));
+    this.answering.add(answered);
+    void answered.then(() => this.answering.delete(answered));
+  }
+
   private refusal(request: FastifyRequest, reply: FastifyReply): BelayError | undefined {
+    if (this.closed) {
+      void reply.header('connection', 'close');
+      return new BelayError('DRAINING', 'This orchestrator is stopping. Nothing was done; ask another one.');
+    }
     const path = request.url.split('?')[0] ?? '';
     if (!OPEN.test(path) && !this.token.accepts(request.headers.authorization)) {
       void reply.header('www-authenticate', 'Bearer realm="belay"');
