@@ -2,7 +2,7 @@ import { AgentQueues, DispatchModule } from '#libs/dispatch';
 import { DagExecutor, ExecutionManager, ExecutionsModule, Janitor } from '#libs/executions';
 import { KillswitchModule, KillswitchService } from '#libs/killswitch';
 import { LifecycleModule, LifecycleService } from '#libs/lifecycle';
-import { ChangeFeed, Valkey, ValkeyModule } from '#libs/valkey';
+import { Valkey, ValkeyModule } from '#libs/valkey';
 import { Test, type TestingModule } from '@nestjs/testing';
 import type { Redis } from 'ioredis';
 import { eventually, processesWith, startFleet, type Fleet } from '../support/fleet';
@@ -16,25 +16,19 @@ let life: LifecycleService;
 beforeAll(async () => {
   fleet = await startFleet({ workers: 2, env: { BELAY_GRACE_MS: '300' } });
   const retention = { retentionMs: 60_000 };
+  const valkey = ValkeyModule.forRoot({ url: fleet.server.url, shards: 2 });
+  const lifecycle = LifecycleModule.forRoot({ imports: [valkey], ...retention });
+  const dispatch = DispatchModule.forRoot({ imports: [lifecycle], prefix: 'bull' });
+  const executions = ExecutionsModule.forRoot({ imports: [dispatch], intervalMs: 1_000, ...retention });
   app = await Test.createTestingModule({
-    imports: [
-      ValkeyModule.forRoot({ url: fleet.server.url, keyPrefix: 'belay', shards: 2 }),
-      LifecycleModule.forRoot(retention),
-      DispatchModule.forRoot({ prefix: 'bull' }),
-      ExecutionsModule.forRoot({ intervalMs: 1_000, ...retention }),
-      KillswitchModule.forRoot({ proofLimitMs: 10_000, ...retention }),
-    ],
+    imports: [KillswitchModule.forRoot({ imports: [executions], proofLimitMs: 10_000, ...retention })],
   }).compile();
-  app.get(KillswitchService).start();
+  await app.init();
   manager = app.get(ExecutionManager);
   life = app.get(LifecycleService);
 });
 
 afterAll(async () => {
-  app.get(KillswitchService).stopListening();
-  await app.get(AgentQueues).close();
-  app.get(ChangeFeed).stop();
-  app.get(Valkey).close();
   await app.close();
   await fleet.stop();
 });

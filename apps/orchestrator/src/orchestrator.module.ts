@@ -41,20 +41,22 @@ export class OrchestratorModule {
     onError,
   }: OrchestratorModuleOptions): DynamicModule {
     const retention = retentionOf(settings);
+    const isGlobal = true;
     const drillMaxAgeMs = settings.drillCron === undefined ? undefined : settings.drillMaxAgeMs;
     return {
       module: OrchestratorModule,
       imports: [
         ValkeyModule.of(valkey),
-        LifecycleModule.forRoot({ ...retention, proof: settings.proof }),
-        DispatchModule.forRoot({ prefix: settings.queuePrefix }),
-        ExecutionsModule.forRoot({ intervalMs: SWEEP_MS, ...retention, onError }),
+        LifecycleModule.forRoot({ ...retention, proof: settings.proof, isGlobal }),
+        DispatchModule.forRoot({ prefix: settings.queuePrefix, isGlobal }),
+        ExecutionsModule.forRoot({ intervalMs: SWEEP_MS, ...retention, onError, isGlobal }),
         KillswitchModule.forRoot({
           ...retention,
           proofLimitMs: settings.proofLimitMs,
           proof: settings.proof,
           graceMs: settings.graceMs,
           onError,
+          isGlobal,
         }),
       ],
       controllers: [

@@ -243,21 +243,22 @@ async function makeModules(
   spawner: SpawnerOptions,
 ): Promise<Awaited<ReturnType<typeof NestFactory.createApplicationContext>>> {
   const retention = retentionOf(settings);
+  const isGlobal = true;
   @Module({
     imports: [
-      ValkeyModule.of(valkey),
-      LifecycleModule.forRoot({ ...retention, proof: settings.proof }),
-      DispatchModule.forRoot({ prefix: settings.queuePrefix }),
-      ExecutionsModule.forRoot({ intervalMs: 1_000, ...retention }),
+      ValkeyModule.of(valkey, { followsEvents: false }),
+      LifecycleModule.forRoot({ ...retention, proof: settings.proof, isGlobal }),
+      DispatchModule.forRoot({ prefix: settings.queuePrefix, isGlobal }),
+      ExecutionsModule.forRoot({ intervalMs: 1_000, ...retention, isGlobal }),
       KillswitchModule.forRoot({
         ...retention,
         proofLimitMs: settings.proofLimitMs,
         proof: settings.proof,
         graceMs: settings.graceMs,
-        followsEvents: false,
+        isGlobal,
         onError: (error) => log.error({ err: error }, 'killswitch'),
       }),
-      SpawnerModule.forRootAsync({ inject: [], useFactory: () => spawner }),
+      SpawnerModule.forRoot(spawner),
     ],
   })
   class WorkerModule {}

@@ -244,6 +244,11 @@ export class AgentQueues {
     }
   }
 
+  /** Nest calls it: nothing of the queues outlives the application. Its connection goes with Valkey's. */
+  onApplicationShutdown(): void {
+    void this.close();
+  }
+
   async close(): Promise<void> {
     for (const timer of this.resting) clearTimeout(timer);
     this.resting.clear();

@@ -75,6 +75,16 @@ export class KillswitchService {
     this.renewals ??= this.lifecycle.valkey.renewed$.subscribe(() => void this.recall());
   }
 
+  /** Nest calls it: an application that imports the module answers the stops its executions need. */
+  onApplicationBootstrap(): void {
+    this.start();
+  }
+
+  /** Nest calls it after the drains, which may still need stops. */
+  onApplicationShutdown(): void {
+    this.stopListening();
+  }
+
   /** An order of its own, unless the one its record names is open. An id that no order has is no order's. */
   private async stopNeeded({ executionId, reason, by }: StopNeeded): Promise<void> {
     const record = await this.lifecycle.executions.get(executionId).catch((error: unknown) => {

@@ -1,23 +1,24 @@
-import { Module, type DynamicModule } from '@nestjs/common';
-import { Valkey } from '#libs/valkey';
+import { ConfigurableModuleBuilder, Module } from '@nestjs/common';
+import { MODULE_EXTRAS, Valkey, withExtras, type ModuleExtras } from '#libs/valkey';
 import { LifecycleService } from './lifecycle.service';
 import type { LifecycleOptions } from './scope';
 
-/** Gives `LifecycleService` to every module above. Needs ValkeyModule. */
-@Module({})
-export class LifecycleModule {
-  static forRoot(options: LifecycleOptions): DynamicModule {
-    return {
-      module: LifecycleModule,
-      global: true,
-      providers: [
-        {
-          provide: LifecycleService,
-          inject: [Valkey],
-          useFactory: (valkey: Valkey) => new LifecycleService(valkey, options),
-        },
-      ],
-      exports: [LifecycleService],
-    };
-  }
-}
+const { ConfigurableModuleClass, MODULE_OPTIONS_TOKEN } = new ConfigurableModuleBuilder<LifecycleOptions>({
+  moduleName: 'BelayLifecycle',
+})
+  .setClassMethodName('forRoot')
+  .setExtras<ModuleExtras>(MODULE_EXTRAS, withExtras)
+  .build();
+
+/** Gives `LifecycleService`. Needs ValkeyModule. */
+@Module({
+  providers: [
+    {
+      provide: LifecycleService,
+      inject: [Valkey, MODULE_OPTIONS_TOKEN],
+      useFactory: (valkey: Valkey, options: LifecycleOptions) => new LifecycleService(valkey, options),
+    },
+  ],
+  exports: [LifecycleService],
+})
+export class LifecycleModule extends ConfigurableModuleClass {}

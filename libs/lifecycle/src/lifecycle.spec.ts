@@ -722,8 +722,11 @@ describe('workers', () => {
 it('R69 is given to a Nest application by its module', async () => {
   const module = await Test.createTestingModule({
     imports: [
-      ValkeyModule.forRoot({ url, keyPrefix: 'nest', shards: 1 }),
-      LifecycleModule.forRoot({ retentionMs: 1_000, executionEvents: 10 }),
+      LifecycleModule.forRoot({
+        imports: [ValkeyModule.forRoot({ url, keyPrefix: 'nest', shards: 1 })],
+        retentionMs: 1_000,
+        executionEvents: 10,
+      }),
     ],
   }).compile();
   expect(module.get(LifecycleService)).toBeInstanceOf(LifecycleService);

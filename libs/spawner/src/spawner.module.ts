@@ -1,5 +1,11 @@
-import { Module, type DynamicModule } from '@nestjs/common';
+import {
+  ConfigurableModuleBuilder,
+  Module,
+  type BeforeApplicationShutdown,
+  type OnApplicationShutdown,
+} from '@nestjs/common';
 import { LifecycleService } from '#libs/lifecycle';
+import { MODULE_EXTRAS, withExtras, type ModuleExtras } from '#libs/valkey';
 import { AgentRunner } from './agent-runner';
 import type { RunnerOptions } from './agent-runner.types';
 import { LogSweeper } from './log-sweeper';
@@ -19,47 +25,72 @@ const MAX_LOGS = 20_000;
 /** The token of the worker's ProcessHost. */
 export const PROCESS_HOST = Symbol('belay.process-host');
 
-/** Gives `AgentRunner` and the `ProcessHost`. Needs LifecycleModule. */
-@Module({})
-export class SpawnerModule {
-  static forRootAsync(options: {
-    inject: never[];
-    useFactory: (...args: never[]) => SpawnerOptions;
-  }): DynamicModule {
-    const settings = Symbol('belay.spawner-options');
-    return {
-      module: SpawnerModule,
-      global: true,
-      providers: [
-        { provide: settings, inject: options.inject, useFactory: options.useFactory },
-        {
-          provide: PROCESS_HOST,
-          inject: [settings],
-          useFactory: async ({ host }: SpawnerOptions) => ('spawn' in host ? host : createProcessHost(host)),
-        },
-        {
-          provide: AgentRunner,
-          inject: [settings, PROCESS_HOST, LifecycleService],
-          useFactory: (chosen: SpawnerOptions, host: never, lifecycle: LifecycleService) =>
-            new AgentRunner(lifecycle, host, {
-              finish: async (fence, outcome) => lifecycle.agents.finish(fence, outcome),
-              ...chosen.runner,
-            }),
-        },
-        {
-          provide: LogSweeper,
-          inject: [settings, AgentRunner, LifecycleService],
-          useFactory: ({ runner }: SpawnerOptions, agents: AgentRunner, lifecycle: LifecycleService) =>
-            new LogSweeper(lifecycle.agents, {
-              logDir: runner.logDir,
-              maxBytes: runner.maxLogBytes ?? DEFAULT_LOG_BYTES,
-              maxAgents: MAX_LOGS,
-              busy: () => agents.agentIds(),
-              onError: (error) => runner.onError?.(error, ''),
-            }),
-        },
-      ],
-      exports: [AgentRunner, PROCESS_HOST],
-    };
+const { ConfigurableModuleClass, MODULE_OPTIONS_TOKEN } = new ConfigurableModuleBuilder<SpawnerOptions>({
+  moduleName: 'BelaySpawner',
+})
+  .setClassMethodName('forRoot')
+  .setExtras<ModuleExtras>(MODULE_EXTRAS, withExtras)
+  .build();
+
+const isMade = (host: SpawnerOptions['host']): host is ProcessHost => 'spawn' in host;
+
+/** Ends the agents of a process host that the module made, before connections close. One that was given is its maker's. */
+class SpawnerShutdown implements BeforeApplicationShutdown, OnApplicationShutdown {
+  constructor(
+    private readonly options: SpawnerOptions,
+    private readonly runner: AgentRunner,
+    private readonly host: ProcessHost,
+  ) {}
+
+  async beforeApplicationShutdown(): Promise<void> {
+    if (isMade(this.options.host)) return;
+    const { graceMs } = this.options.runner;
+    const cause = { reason: 'server_shutdown', mode: 'graceful', by: 'belay', endsAs: 'failed' } as const;
+    this.runner.stopWhere(() => true, { ...cause, graceMs });
+    await this.runner.whenIdle();
+  }
+
+  async onApplicationShutdown(): Promise<void> {
+    if (!isMade(this.options.host)) await this.host.close();
   }
 }
+
+/** Gives `AgentRunner` and the `ProcessHost`; with the LifecycleModule that it needs, also `LifecycleService`. */
+@Module({
+  providers: [
+    {
+      provide: PROCESS_HOST,
+      inject: [MODULE_OPTIONS_TOKEN],
+      useFactory: async ({ host }: SpawnerOptions) => (isMade(host) ? host : createProcessHost(host)),
+    },
+    {
+      provide: AgentRunner,
+      inject: [MODULE_OPTIONS_TOKEN, PROCESS_HOST, LifecycleService],
+      useFactory: ({ runner }: SpawnerOptions, host: ProcessHost, lifecycle: LifecycleService) =>
+        new AgentRunner(lifecycle, host, {
+          finish: async (fence, outcome) => lifecycle.agents.finish(fence, outcome),
+          ...runner,
+        }),
+    },
+    {
+      provide: SpawnerShutdown,
+      inject: [MODULE_OPTIONS_TOKEN, AgentRunner, PROCESS_HOST],
+      useFactory: (options: SpawnerOptions, runner: AgentRunner, host: ProcessHost) =>
+        new SpawnerShutdown(options, runner, host),
+    },
+    {
+      provide: LogSweeper,
+      inject: [MODULE_OPTIONS_TOKEN, AgentRunner, LifecycleService],
+      useFactory: ({ runner }: SpawnerOptions, agents: AgentRunner, lifecycle: LifecycleService) =>
+        new LogSweeper(lifecycle.agents, {
+          logDir: runner.logDir,
+          maxBytes: runner.maxLogBytes ?? DEFAULT_LOG_BYTES,
+          maxAgents: MAX_LOGS,
+          busy: () => agents.agentIds(),
+          onError: (error) => runner.onError?.(error, ''),
+        }),
+    },
+  ],
+  exports: [AgentRunner, PROCESS_HOST],
+})
+export class SpawnerModule extends ConfigurableModuleClass {}

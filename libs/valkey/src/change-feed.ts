@@ -2,7 +2,7 @@ import { BelayError, type BelayEvent } from '#libs/contracts';
 import { concatMap, filter, share, type Observable, type Subscription } from 'rxjs';
 import { isPassing } from './passing';
 import { Subscriber } from './subscriber';
-import type { Valkey } from './valkey.module';
+import type { Valkey } from './valkey';
 
 /** How often a wait looks for itself, should every hint be lost. Milliseconds. */
 const LOOK_AGAIN_MS = 1_000;

@@ -1,5 +1,5 @@
 import { startThrowawayServer, type ThrowawayServer } from './local-server';
-import { Valkey } from './valkey.module';
+import { Valkey } from './valkey';
 
 let server: ThrowawayServer;
 let valkey: Valkey;

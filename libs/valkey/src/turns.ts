@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { Valkey } from './valkey.module';
+import type { Valkey } from './valkey';
 
 /**
  * Background jobs that one process at a time does, for each slot's keys. It saves doing them twice; it does not make them

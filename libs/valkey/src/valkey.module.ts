@@ -1,121 +1,56 @@
-import { Module, type DynamicModule, type OnApplicationShutdown } from '@nestjs/common';
-import type { Observable } from 'rxjs';
-import { Connections, type Server } from './connection';
-import { Keyspace } from './keyspace';
-import { Quarantine } from './quarantine';
-import { Replication } from './replication';
-import { ScriptRunner } from './script-runner';
-import { ServerClock } from './server-clock';
-import { ServerMemory } from './server-memory';
-import { assertShardCount } from './shards';
-import { renewalsOf } from './topology';
+import { ConfigurableModuleBuilder, Module, type DynamicModule } from '@nestjs/common';
+import { ChangeFeed } from './change-feed';
+import { MODULE_EXTRAS, withExtras, type ModuleExtras } from './module-extras';
+import { Valkey, type ValkeyOptions } from './valkey';
 
-export interface ValkeyOptions {
-  /** `redis://…`, `unix:///path`, `redis+sentinel://…` or `redis+cluster://…`. */
-  readonly url: string;
-  /** First part of every key. */
-  readonly keyPrefix: string;
-  readonly shards: number;
-  /** How long a script call is repeated while the server is away. Milliseconds. */
-  readonly patienceMs?: number;
-  readonly onTrouble?: (message: string) => void;
+export interface ValkeyModuleOptions extends Pick<ValkeyOptions, 'url' | 'patienceMs' | 'onTrouble'> {
+  /** First part of every key. Default `belay`. */
+  readonly keyPrefix?: string;
+  /** The fleet's shard count. Default 4. */
+  readonly shards?: number;
+  /** Whether this application waits for events; default true. A worker does not, and parses none. */
+  readonly followsEvents?: boolean;
 }
 
-/** The state server, Sentinel set or Cluster: its connections, keys, scripts and clock, shared by every module above. */
-export class Valkey implements OnApplicationShutdown {
-  readonly keys: Keyspace;
-  readonly connections: Connections;
-  readonly redis: Server;
-  readonly scripts: ScriptRunner;
-  readonly clock = new ServerClock();
-  readonly memory: ServerMemory;
-  readonly replication: Replication;
-  readonly quarantine: Quarantine;
-  /** Fires when what was written last may be lost: after a reconnect, a restart, a failover. */
-  readonly renewed$: Observable<void>;
+const { ConfigurableModuleClass, MODULE_OPTIONS_TOKEN } = new ConfigurableModuleBuilder<ValkeyModuleOptions>({
+  moduleName: 'BelayValkey',
+})
+  .setClassMethodName('forRoot')
+  .setExtras<ModuleExtras>(MODULE_EXTRAS, withExtras)
+  .build();
 
-  constructor(readonly options: ValkeyOptions) {
-    this.keys = new Keyspace(options.keyPrefix, options.shards);
-    this.connections = new Connections(options.url, options.onTrouble);
-    this.redis = this.connections.create('state');
-    this.scripts = new ScriptRunner(this.redis, options.patienceMs);
-    this.memory = new ServerMemory(this.redis);
-    this.replication = new Replication(this.redis, this.connections.mode);
-    this.quarantine = new Quarantine(this.redis, this.keys, this.scripts);
-    this.renewed$ = renewalsOf(this.redis, [this.keys.control, ...this.keys.tags()]);
-  }
-
-  /** Connects and checks the shard count; closed when that fails. @throws BelayError SERVER_UNREACHABLE | SHARD_MISMATCH */
-  async open(timeoutMs?: number): Promise<this> {
-    try {
-      await this.connections.ready(this.redis, timeoutMs);
-      await assertShardCount(this.redis, this.keys);
-      await this.scripts.preload();
-      await this.observeClock();
-    } catch (error) {
-      // Else it would go on connecting behind a caller who was told that it could not.
-      this.close();
-      throw error;
-    }
-    // A server that was restarted has forgotten them.
-    this.renewed$.subscribe(() => void this.scripts.preload());
-    return this;
-  }
-
-  /**
-   * Scripts on a connection of their own, for calls that must not wait behind others in one socket. Each call is tried
-   * once: the caller repeats it, with a new time of sending.
-   */
-  scriptsApart(): ScriptRunner {
-    return new ScriptRunner(this.connections.create('state'), 0);
-  }
-
-  /** The clock of the server that keeps `key`: on a Cluster each has its own. Milliseconds. */
-  async timeAt(key: string): Promise<number> {
-    const sentAt = performance.now();
-    const [seconds, micros] = (await this.redis.eval("return redis.call('TIME')", 1, key)) as [
-      string,
-      string,
-    ];
-    const now = Number(seconds) * 1000 + Math.floor(Number(micros) / 1000);
-    if (key.startsWith(this.keys.control)) this.clock.observe(now, sentAt, performance.now());
-    return now;
-  }
-
-  /** Measures the control slot's clock: a process that sends no heartbeats would go by its own wall clock for ever. */
-  async observeClock(): Promise<void> {
-    await this.timeAt(this.keys.shard(this.keys.control, 'settings'));
-  }
-
-  close(): void {
-    this.scripts.close();
-    this.connections.close();
-  }
-
-  onApplicationShutdown(): void {
-    this.close();
-  }
-}
-
-/** Gives `Valkey` to every module of the application. */
-@Module({})
-export class ValkeyModule {
-  /** One that is open already; its opener closes it. */
-  static of(valkey: Valkey): DynamicModule {
+/** Gives `Valkey`, open, and `ChangeFeed`. Both are closed with the application. */
+@Module({
+  providers: [
+    {
+      provide: Valkey,
+      inject: [MODULE_OPTIONS_TOKEN],
+      useFactory: async (options: ValkeyModuleOptions) =>
+        new Valkey({ keyPrefix: 'belay', shards: 4, ...options }).open(),
+    },
+    {
+      provide: ChangeFeed,
+      inject: [Valkey, MODULE_OPTIONS_TOKEN],
+      useFactory: async (valkey: Valkey, { followsEvents = true }: ValkeyModuleOptions) => {
+        const feed = new ChangeFeed(valkey);
+        if (followsEvents) await feed.start();
+        return feed;
+      },
+    },
+  ],
+  exports: [Valkey, ChangeFeed],
+})
+export class ValkeyModule extends ConfigurableModuleClass {
+  /** One that is open already; its opener closes it. For every module of the application. */
+  static of(valkey: Valkey, { followsEvents = true } = {}): DynamicModule {
+    const { url, keyPrefix, shards } = valkey.options;
     return {
       module: ValkeyModule,
       global: true,
-      providers: [{ provide: Valkey, useValue: valkey }],
-      exports: [Valkey],
-    };
-  }
-
-  static forRoot(options: ValkeyOptions): DynamicModule {
-    return {
-      module: ValkeyModule,
-      global: true,
-      providers: [{ provide: Valkey, useFactory: () => new Valkey(options).open() }],
-      exports: [Valkey],
+      providers: [
+        { provide: MODULE_OPTIONS_TOKEN, useValue: { url, keyPrefix, shards, followsEvents } },
+        { provide: Valkey, useValue: valkey },
+      ],
     };
   }
 }

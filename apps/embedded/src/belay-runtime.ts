@@ -1,0 +1,129 @@
+import type { BeforeApplicationShutdown, OnApplicationBootstrap } from '@nestjs/common';
+import { ulid } from 'ulid';
+import type { Settings, WorkerState } from '#libs/contracts';
+import type { Janitor, ProducerIntake } from '#libs/executions';
+import type { KillswitchService } from '#libs/killswitch';
+import type { LifecycleService } from '#libs/lifecycle';
+import type { ServiceLog } from '#libs/service';
+import { Attendance } from '../../orchestrator/src/attendance';
+import { OrchestratorService } from '../../orchestrator/src/orchestrator.service';
+import { createWorker, type Worker } from '../../worker/src/create-worker';
+import type { BelayNotice } from './embedded-options';
+import { quietly } from './quiet-nest';
+
+/** `createApplicationContext` bootstraps before its caller can enable the shutdown hooks. Milliseconds. */
+const HOOKS_WITHIN_MS = 1_000;
+
+/** The services of the application that the background work uses. */
+export interface RuntimeParts {
+  readonly janitor: Janitor;
+  readonly killswitch: KillswitchService;
+  readonly producers: ProducerIntake;
+  readonly lifecycle: LifecycleService;
+}
+
+export interface RuntimeOptions {
+  readonly settings: Settings & { readonly valkeyUrl: string };
+  readonly log: ServiceLog;
+  readonly hasWorker: boolean;
+  readonly onNotice: ((notice: BelayNotice) => void) | undefined;
+  /** Between two passes of the background work. Milliseconds. */
+  readonly sweepMs: number;
+}
+
+/** The worker and the background work of a Nest application, started and drained by Nest's hooks. */
+export class BelayRuntime implements OnApplicationBootstrap, BeforeApplicationShutdown {
+  private readonly orchestrator: OrchestratorService;
+  private worker: Worker | undefined;
+  private hooksCheck: NodeJS.Timeout | undefined;
+
+  constructor(
+    { janitor, killswitch, producers, lifecycle }: RuntimeParts,
+    private readonly options: RuntimeOptions,
+  ) {
+    const { log, sweepMs, settings } = options;
+    const onError = (error: unknown): void => log.error({ err: error }, 'background work failed');
+    lifecycle.valkey.quarantine.onFound = ({ message, details }) =>
+      log.error({ key: details['key'] }, `${message}. It is set aside`);
+    const attendance = new Attendance(lifecycle, killswitch, onError);
+    const { keepAliveMs } = settings;
+    this.orchestrator = new OrchestratorService(janitor, killswitch, producers, attendance, {
+      sweepMs,
+      keepAliveMs,
+      onError,
+    });
+  }
+
+  /** Of the worker; without one, of the background work. */
+  get state(): WorkerState {
+    return this.worker?.state ?? this.orchestrator.state;
+  }
+
+  /** Of the worker in this process; undefined without one. */
+  get workerId(): string | undefined {
+    return this.worker?.workerId;
+  }
+
+  /** @throws BelayError SPAWN_FAILED (no guardian) · INVALID_SETTINGS */
+  async onApplicationBootstrap(): Promise<void> {
+    this.hooksCheck = setTimeout(() => this.warnWithoutHooks(), HOOKS_WITHIN_MS).unref();
+    await this.orchestrator.start();
+    if (!this.options.hasWorker) return;
+    try {
+      this.worker = await this.makeWorker();
+      await this.worker.start();
+    } catch (error) {
+      await this.orchestrator.drain();
+      throw error;
+    }
+  }
+
+  /** Takes no more work, lets agents finish for `stopTimeoutMs`, stops the rest with proof. Each step is bounded. */
+  async beforeApplicationShutdown(): Promise<void> {
+    clearTimeout(this.hooksCheck);
+    await this.worker?.stop();
+    await this.orchestrator.drain();
+  }
+
+  /** Nest closes an application on a signal only when it was asked to. */
+  private warnWithoutHooks(): void {
+    if (process.listenerCount('SIGTERM') > 0) return;
+    this.options.log.warn(
+      'Nobody listens for SIGTERM: the process would end without draining, and its agents with it. ' +
+        'Call app.enableShutdownHooks() as soon as the application is made.',
+    );
+  }
+
+  private async makeWorker(): Promise<Worker> {
+    const { settings, log } = this.options;
+    const workerId = `wrk_${ulid()}`;
+    const worker = await quietly(async () =>
+      createWorker({
+        workerId,
+        settings,
+        log,
+        ownsProcess: false,
+        http: false,
+        hooks: {
+          onLost: () => {
+            this.tell({ kind: 'lease-lost', workerId });
+            worker.stop(0).catch((error: unknown) => log.error({ err: error }, 'shutdown failed'));
+          },
+          onFenced: (agents) => this.tell({ kind: 'contact-lost', agents }),
+          onContact: () => this.tell({ kind: 'contact-back' }),
+        },
+      }),
+    );
+    return worker;
+  }
+
+  private tell(notice: BelayNotice): void {
+    const failed = (error: unknown): void => this.options.log.error({ err: error }, 'onNotice failed');
+    try {
+      // It may be asynchronous all the same.
+      Promise.resolve(this.options.onNotice?.(notice)).catch(failed);
+    } catch (error) {
+      failed(error);
+    }
+  }
+}

@@ -1,0 +1,149 @@
+import { ConfigurableModuleBuilder, Module, type DynamicModule } from '@nestjs/common';
+import { retentionOf, type Settings } from '#libs/contracts';
+import { DispatchModule } from '#libs/dispatch';
+import { ExecutionsModule, Janitor, ProducerIntake } from '#libs/executions';
+import { KillswitchModule, KillswitchService } from '#libs/killswitch';
+import { LifecycleModule, LifecycleService } from '#libs/lifecycle';
+import { calmly, type ServiceLog } from '#libs/service';
+import { ValkeyModule } from '#libs/valkey';
+import { BelayRuntime } from './belay-runtime';
+import type { BelayOptions } from './embedded-options';
+import { nestLog } from './nest-log';
+import { readOptions } from './read-options';
+
+/** The options of `buildBelay` that make sense where Nest has HTTP and signals. `log` is Nest's by default. */
+export type BelayModuleOptions = Omit<BelayOptions, 'http' | 'handleSignals'>;
+
+/** Beside the options, as in other Nest packages. */
+export interface BelayModuleExtras {
+  /** Every module of the application sees its providers without importing it. Default false. */
+  readonly isGlobal?: boolean;
+}
+
+type ReadSettings = Settings & { readonly valkeyUrl: string };
+
+/** Between two passes of the background work. Milliseconds. */
+const SWEEP_MS = 1_000;
+const SETTINGS = Symbol('belay.settings');
+const LOG = Symbol('belay.log');
+const { ConfigurableModuleClass, MODULE_OPTIONS_TOKEN, ASYNC_OPTIONS_TYPE } =
+  new ConfigurableModuleBuilder<BelayModuleOptions>({ moduleName: 'Belay' })
+    .setClassMethodName('forRoot')
+    .build();
+
+/** Checks the options once, for all modules below. */
+@Module({
+  providers: [
+    { provide: SETTINGS, inject: [MODULE_OPTIONS_TOKEN], useFactory: readOptions },
+    {
+      provide: LOG,
+      inject: [MODULE_OPTIONS_TOKEN],
+      useFactory: ({ log }: BelayModuleOptions): ServiceLog => calmly(log ?? nestLog()),
+    },
+  ],
+  exports: [MODULE_OPTIONS_TOKEN, SETTINGS, LOG],
+})
+class BelayOptionsModule extends ConfigurableModuleClass {}
+
+/**
+ * Belay in a Nest application: a worker, the background work of an orchestrator, and the services to inject:
+ * `ExecutionManager`, `KillswitchService`, `LifecycleService`, `ChangeFeed`, `BelayRuntime`. It takes work from
+ * `onApplicationBootstrap` on and drains in `beforeApplicationShutdown`.
+ */
+@Module({})
+export class BelayModule {
+  /** @throws BelayError INVALID_SETTINGS with every problem of the options, when the application is made */
+  static forRoot({ isGlobal = false, ...options }: BelayModuleOptions & BelayModuleExtras): DynamicModule {
+    return compose(BelayOptionsModule.forRoot(options), isGlobal);
+  }
+
+  /** With `imports`, `inject` and `useFactory`, or `useClass` or `useExisting` with a method `create`. */
+  static forRootAsync({
+    isGlobal = false,
+    ...options
+  }: typeof ASYNC_OPTIONS_TYPE & BelayModuleExtras): DynamicModule {
+    return compose(BelayOptionsModule.forRootAsync(options), isGlobal);
+  }
+}
+
+function compose(options: DynamicModule, isGlobal: boolean): DynamicModule {
+  const inject = [SETTINGS, LOG];
+  const valkey = ValkeyModule.forRootAsync({
+    imports: [options],
+    inject,
+    useFactory: ({ valkeyUrl, keyPrefix, shards }: ReadSettings, log: ServiceLog) => ({
+      url: valkeyUrl,
+      keyPrefix,
+      shards,
+      onTrouble: (message) => log.warn(message),
+    }),
+  });
+  const lifecycle = LifecycleModule.forRootAsync({
+    imports: [valkey],
+    inject,
+    useFactory: (settings: ReadSettings) => ({ ...retentionOf(settings), proof: settings.proof }),
+  });
+  const dispatch = DispatchModule.forRootAsync({
+    imports: [lifecycle],
+    inject,
+    useFactory: ({ queuePrefix }: ReadSettings) => ({ prefix: queuePrefix }),
+  });
+  const executions = ExecutionsModule.forRootAsync({
+    imports: [dispatch],
+    inject,
+    useFactory: (settings: ReadSettings, log: ServiceLog) => ({
+      ...retentionOf(settings),
+      intervalMs: SWEEP_MS,
+      onError: backgroundError(log),
+    }),
+  });
+  const killswitch = KillswitchModule.forRootAsync({
+    imports: [executions],
+    inject,
+    useFactory: (settings: ReadSettings, log: ServiceLog) => ({
+      ...retentionOf(settings),
+      proofLimitMs: settings.proofLimitMs,
+      proof: settings.proof,
+      graceMs: settings.graceMs,
+      onError: backgroundError(log),
+    }),
+  });
+  return {
+    module: BelayModule,
+    global: isGlobal,
+    imports: [killswitch],
+    providers: [
+      {
+        provide: BelayRuntime,
+        inject: [
+          MODULE_OPTIONS_TOKEN,
+          SETTINGS,
+          LOG,
+          Janitor,
+          KillswitchService,
+          ProducerIntake,
+          LifecycleService,
+        ],
+        useFactory: (
+          { worker, onNotice }: BelayModuleOptions,
+          settings: ReadSettings,
+          log: ServiceLog,
+          janitor: Janitor,
+          killswitchService: KillswitchService,
+          producers: ProducerIntake,
+          lifecycleService: LifecycleService,
+        ) =>
+          new BelayRuntime(
+            { janitor, killswitch: killswitchService, producers, lifecycle: lifecycleService },
+            { settings, log, hasWorker: worker !== false, onNotice, sweepMs: SWEEP_MS },
+          ),
+      },
+    ],
+    exports: [BelayRuntime, killswitch],
+  };
+}
+
+const backgroundError =
+  (log: ServiceLog) =>
+  (error: unknown): void =>
+    log.error({ err: error }, 'background work failed');
