@@ -53,8 +53,8 @@ function endsHold({ askedAt, releasedAt, startsOnly, covers }: OrderFacts, { fro
 }
 
 /**
- * A process is woken before it is asked to die. Whatever asked (a fence, a drain, a bound, its execution's end), the
- * process did not go on for long, and did not come to an end of its own.
+ * A process is woken before it is asked to die. The process did not go on for long after it was asked (by a fence, a
+ * drain, a bound, its execution's end), and did not come to an end of its own.
  */
 function wasEnded(first: Line, mine: readonly Line[], { executions, faults }: History): boolean {
   const [agent] = executions.flatMap(({ agents }) => agents.filter(({ id }) => id === first.agentId));

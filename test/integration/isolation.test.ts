@@ -63,7 +63,7 @@ describeIsolation('an agent of the same user', () => {
     return child as ChildProcess & { pid: number };
   }
 
-  /** What an agent that tries all of it said it may read. */
+  /** The files that an agent which tries all of them says it may read. */
   async function mayRead(containment: string, shield: boolean): Promise<string[]> {
     const record = join(dir, 'record');
     const plan = {

@@ -3,7 +3,7 @@ import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writ
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 
-/** What people run, as the build made it: ADR 0018. */
+/** The programs that people run, as the build made them: ADR 0018. */
 const ROOT = resolve(__dirname, '../..');
 const PROGRAMS = join(ROOT, 'dist/programs');
 const GUARDIAN_FLAGS = readFileSync(join(ROOT, 'libs/spawner/src/process/guardian.ts'), 'utf8')

@@ -380,7 +380,7 @@ it('any one rule broken in any valid spec is named where it is broken; the publi
   );
 });
 
-/** Whatever is done to a spec, it is taken or every problem is listed, within a bound, and nothing else happens. */
+/** Under any change a spec is taken or every problem is listed, within a bound, and nothing else happens. */
 function expectVerdict(raw: unknown): void {
   const startedAt = performance.now();
   for (const validate of [validateSpec, validateAgentSpec]) {

@@ -2,7 +2,7 @@ import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { BelayError, type Problem } from '#libs/contracts';
 
-/** The secrets among the settings. What stands in an environment can be read in /proc by others of the same user. */
+/** The secrets among the settings. Other processes of the same user can read an environment in /proc. */
 const SECRETS = [
   { name: 'BELAY_TOKEN', credential: 'belay-token' },
   { name: 'BELAY_VALKEY_URL', credential: 'belay-valkey-url' },

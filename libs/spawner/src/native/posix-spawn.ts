@@ -11,7 +11,7 @@ const SIGNAL_SET_BYTES = 128;
 /** One bit a signal, 64 of them. Those of glibc's own (32, 33) too: it would have children ignore them. */
 const SIGNAL_BITS_BYTES = 8;
 
-/** What to start, and with what. */
+/** The program to start, with its arguments, environment and descriptors. */
 export interface SpawnPlan {
   /** Absolute; the PATH is not searched. */
   readonly file: string;

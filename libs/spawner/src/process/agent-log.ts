@@ -2,7 +2,7 @@ import { createWriteStream, openSync, renameSync, type WriteStream } from 'node:
 import type { OutputPiece } from './process-host.types';
 
 const NEWLINE = Buffer.from('\n');
-/** What may wait for the disk before the agent has to. Bytes. */
+/** Output that may wait for the disk before the agent has to. Bytes. */
 const WAITING_BYTES = 256 * 1024;
 
 /**

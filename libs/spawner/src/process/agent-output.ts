@@ -20,7 +20,7 @@ const MESSAGE_RATE: Rate = { perSecond: MIB, burst: 2 * MIB };
 const ALL_OUTPUT_RATE: Rate = { perSecond: 8 * MIB, burst: 8 * MIB };
 const ALL_MESSAGES_RATE: Rate = { perSecond: 4 * MIB, burst: 8 * MIB };
 
-/** What the pipes of a worker's agents share. */
+/** The bounds that the pipes of a worker's agents share. */
 export interface OutputPaces {
   readonly output: ReadPace;
   readonly messages: ReadPace;

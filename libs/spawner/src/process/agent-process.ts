@@ -12,7 +12,7 @@ import type {
 import type { ProcessTree } from './process-tree';
 import type { TurnQueue } from './turn-queue';
 
-/** What an agent needs of its host. */
+/** The host's parts that an agent uses. */
 export interface AgentSetting {
   readonly killWaitMs: number;
   readonly drainMs: number;

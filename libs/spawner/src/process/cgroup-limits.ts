@@ -6,7 +6,7 @@ import type { UnappliedLimit } from './process-host.types';
 
 const CPU_PERIOD_US = 100_000;
 
-/** Which controller and file hold each limit, and how its value is written. */
+/** The controller and file of each limit, and how its value is written. */
 const FILES = {
   memoryMb: { controller: 'memory', file: 'memory.max', text: (mb: number) => String(mb * 1024 * 1024) },
   pids: { controller: 'pids', file: 'pids.max', text: (count: number) => String(Math.ceil(count)) },

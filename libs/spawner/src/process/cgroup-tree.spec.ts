@@ -23,7 +23,7 @@ describe('R51 a kill of a cgroup', () => {
     tree.kill(record);
     await exited;
     expect(record.report([]).signals).toMatchObject([{ signal: 'SIGKILL', to: 'cgroup' }]);
-    // What has ended by then is not claimed.
+    // A process that has ended by then is not claimed.
     tree.markReaped();
     const later = new StopRecord('cgroup');
     tree.kill(later);

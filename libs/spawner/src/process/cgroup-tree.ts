@@ -53,8 +53,8 @@ export class CgroupTree implements ProcessTree {
   }
 
   kill(record: StopRecord): void {
-    // Who is empty already was ended by somebody else: a report must not claim it. Just started, the first process may join
-    // between the look and the kill.
+    // A tree that is empty already was ended by somebody else: a report must not claim it. Just started, the first
+    // process may join between the look and the kill.
     const isThere = this.cgroup.populated() || (!this.#reaped && findAlive(this.leader) !== undefined);
     this.cgroup.kill();
     if (isThere) record.sent('SIGKILL', 'cgroup');
@@ -142,7 +142,7 @@ export class CgroupTree implements ProcessTree {
     if (signalProcess(process, 'SIGCONT', this.libc)) record.sent('SIGCONT', 'process', process.pid);
   }
 
-  /** Who is inside now, with start times: for reports. Signals go by a list read at their own moment. */
+  /** The processes inside now, with start times: for reports. Signals go by a list read at their own moment. */
   #inside(): ProcStat[] {
     return this.cgroup.pids().flatMap((pid) => runningAt(pid) ?? []);
   }

@@ -54,19 +54,19 @@ export interface DescentUser {
 }
 
 /**
- * What one look at our direct children says of a tree. `alive`: one may be of it. `unsure`: one ended so lately that it may
- * have handed us children since. Else the grade of the proof that none of it lives.
+ * The verdict of one look at our direct children about a tree. `alive`: one may be of it. `unsure`: one ended so lately
+ * that it may have handed us children since. Else the grade of the proof that none of it lives.
  */
 export type Verdict = 'alive' | 'unsure' | 'kernel' | 'marks';
 
-/** Who may wait for a child of ours that we did not start is given this long to do so. Milliseconds. */
+/** Code that may wait for a child we did not start is given this long to do so. Milliseconds. */
 const FOREIGN_ZOMBIE_MS = 60_000;
 /** Escapees told of at most, until they are gone. */
 const MAX_TOLD = 10_000;
 
 interface Child {
   readonly stat: ProcStat;
-  /** Whose guardian's child it is; undefined: ours. */
+  /** The tree's user whose guardian is its parent; undefined: it is our child. */
   readonly below: DescentUser | undefined;
   readonly dead: boolean;
   /** Dead in the look before this one too. */
@@ -182,7 +182,7 @@ class Descent {
     if (this.#told.size > MAX_TOLD) this.#told.clear();
   }
 
-  /** Whatever of that kind the guardians have been asked for. */
+  /** Waits for every request of that kind to the guardians. */
   async #answered(kind: 'start' | 'reap'): Promise<void> {
     const under = [...this.#users].flatMap(({ guardian }) => guardian.starts?.settled(kind) ?? []);
     if (under.length === 0) return;
@@ -231,7 +231,7 @@ class Descent {
     return [...this.#users].every(({ ownsProcess }) => ownsProcess);
   }
 
-  /** What a guardian that died had started, or what came of it. */
+  /** True for a process that a dead guardian had started, or a descendant of one. */
   #bearsOurs({ pid }: ProcStat): boolean {
     const cookies = readEnvironment(pid, WORKER_COOKIE_VARIABLE);
     return [...this.#users].some(({ cookie }) => cookies.includes(cookie));
@@ -264,7 +264,7 @@ class Descent {
     return [...this.#users].some(({ guardian }) => guardian.starts?.holds(pid) === true);
   }
 
-  /** Whose cookie or mark it bears, or who knows it from an earlier pass. */
+  /** The tree whose cookie or mark it bears, or that knows it from an earlier pass. */
   #markOwner(stat: ProcStat): HeldTree | undefined {
     for (const tree of this.lineage.trees()) if (tree.knows(stat)) return tree;
     const cookies = [...readEnvironment(stat.pid, COOKIE_VARIABLE), ...readMark(stat.pid, 'agent')];

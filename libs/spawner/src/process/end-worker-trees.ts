@@ -6,7 +6,7 @@ import { findAlive, readStat, type PidStart, type ProcStat } from './proc-stat';
 import { signalGroup, signalProcess } from './signal-process';
 import { Sweeper, WORKER_COOKIE_VARIABLE, type Sweep, type SweptProcess } from './sweep';
 
-/** What names every process of one worker on this machine. */
+/** The marks of every process of one worker on this machine. */
 export interface WorkerMarks {
   /** Its 128-bit cookie; never empty. */
   readonly cookie: string;
@@ -19,13 +19,13 @@ export interface WorkerMarks {
 export interface EndedTrees {
   /** Nothing of them is left, by `evidence`. */
   readonly proved: boolean;
-  /** Who was found alive, by the first passes. */
+  /** Processes found alive by the first passes. */
   readonly processes: readonly ProcStat[];
-  /** What was looked at. `sweep-empty`: two passes in a row found nothing. */
+  /** The kind of evidence. `sweep-empty`: two passes in a row found nothing. */
   readonly evidence: TreesEvidence;
 }
 
-/** What the end of all trees of a worker may rest on. */
+/** The kinds of evidence for the end of all trees of a worker. */
 export const TREES_EVIDENCE = ['cgroup-empty', 'descent-empty', 'sweep-empty'] as const;
 export type TreesEvidence = (typeof TREES_EVIDENCE)[number];
 

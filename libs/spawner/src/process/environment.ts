@@ -1,7 +1,7 @@
 import { BelayError } from '#libs/contracts';
 import { COOKIE_VARIABLE, WORKER_COOKIE_VARIABLE } from './sweep';
 
-/** What an agent gets of the worker's own environment; nothing else, so no token or server address leaks. */
+/** The variables of the worker's own environment that an agent gets; no others, so no token or server address leaks. */
 const ALLOWED = new Set(['PATH', 'HOME', 'LANG', 'TZ', 'TMPDIR', 'USER', 'LOGNAME', 'SHELL']);
 const DEFAULT_PATH = '/usr/local/bin:/usr/bin:/bin';
 

@@ -14,7 +14,7 @@ import type { Sweep, Sweeper } from './sweep';
 const FREEZE_WAIT_MS = 5_000;
 const LONGEST_ROUND_MS = 20;
 
-/** What a tree without a cgroup is known by, and with what it is looked for. */
+/** The identity of a tree without a cgroup, and the tools to look for it. */
 export interface GroupTreeParts {
   readonly leader: PidStart & { readonly command?: string };
   readonly cookie: string;
@@ -42,7 +42,7 @@ export class GroupTree implements ProcessTree {
   #known = new Map<number, ProcStat>();
   /** Clock ticks since boot when the whole group was sent SIGTERM; 0 before. */
   #groupAskedAt = 0;
-  /** Who was sent SIGTERM by pid already. */
+  /** Processes that were sent SIGTERM by pid already. */
   readonly #asked = new Set<string>();
 
   /** We asked for it, and nobody has taken it back. */
@@ -99,7 +99,7 @@ export class GroupTree implements ProcessTree {
 
   terminateFound(record: StopRecord): void {
     for (const stat of this.#known.values()) {
-      // Twice SIGTERM means "at once" to some programs: who was in the group then has had it.
+      // Some programs take a second SIGTERM to mean "at once": processes that were in the group then have had theirs.
       const byGroup = stat.group === this.leader.pid && Number(stat.startTime) <= this.#groupAskedAt;
       if (byGroup || this.#asked.has(key(stat))) continue;
       this.#asked.add(key(stat));
@@ -212,7 +212,7 @@ export class GroupTree implements ProcessTree {
   #learn(): void {
     const lineage = this.#parts.descent?.lineage;
     const members = this.#members();
-    // Who descends from a process of the tree by birth is so too; the others may only say that they are of it.
+    // A process that descends from the tree by birth is of it; the others may only say that they are of it.
     const born = lineage === undefined ? members : members.filter((stat) => lineage.ownerOf(stat) === this);
     const found = findDescendants(born);
     lineage?.learn(this, found);

@@ -60,7 +60,7 @@ export class GuardedAgents {
     this.say(doneLine(id));
   }
 
-  /** What was left of starts that were given up is closed. */
+  /** Descriptors left by starts that were given up are closed. */
   #descriptorsOf(id: number): readonly number[] {
     for (;;) {
       const given = receiveDescriptors(this.libc, this.socket);

@@ -9,7 +9,7 @@ export interface StartOrder extends Omit<SpawnPlan, 'fds'> {
 }
 
 /**
- * What a worker tells its guardian, one JSON object a line on the guardian's stdin. End of file without `bye` means
+ * A worker's messages to its guardian, one JSON object a line on the guardian's stdin. End of file without `bye` means
  * that the worker died. Cookies travel here and never in arguments, which every user of the machine can read.
  */
 export type GuardianMessage =
@@ -25,7 +25,7 @@ export type GuardianMessage =
       readonly remove: readonly string[];
       readonly proof: { readonly path: string; readonly workerId: string; readonly containment: Containment };
     }
-  // By the worker itself. Those that the guardian starts it knows.
+  // By the worker itself. The guardian knows the processes that it starts.
   | { readonly type: 'started'; readonly leader: PidStart }
   | { readonly type: 'ended'; readonly pid: number }
   // The machine's monotonic clock (`monotonicMs`), milliseconds; 0 disarms. A moment, not a duration: it is not put off
@@ -42,7 +42,7 @@ export type GuardianMessage =
 /** The machine's monotonic clock, milliseconds: the same for every process of one machine and time namespace. */
 export const monotonicMs = (): number => Number(process.hrtime.bigint()) / 1e6;
 
-/** What the guardian writes on its stdout, one line each: once it watches, and to a ping while it does. */
+/** The guardian's messages on its stdout, one line each: once it watches, and to a ping while it does. */
 export const GUARDIAN_READY = 'ready';
 export const pongOf = (nonce: number): string => `pong ${nonce}`;
 export const spawnedLine = (id: number, pid: number): string => `spawned ${id} ${pid}`;

@@ -32,7 +32,7 @@ interface Asked {
   settle(answer: string | undefined): void;
 }
 
-/** What these starts need of whoever runs the guardian. */
+/** The parts of the guardian's runner that these starts use. */
 export interface StartsLine {
   tell(message: GuardianMessage): void;
   /** It does not answer: it has to be replaced. */
@@ -132,7 +132,7 @@ export class GuardianStarts {
       throw lost(error);
     }
     const answer = await this.#ask('start', { type: 'start', id, ...plan });
-    // What it may have started has no tree: it is ended on sight, as an orphan that nobody knows.
+    // A process it may have started has no tree: it is ended on sight, as an orphan that nobody knows.
     if (answer === undefined) throw lost();
     const [word, result = ''] = answer.split(' ');
     const guarded = this.#running.get(Number(result));

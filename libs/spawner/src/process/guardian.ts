@@ -24,7 +24,7 @@ const LONGEST_RESTART_MS = 5_000;
 /** A heap of a few megabytes is plenty, and a small process starts and kills faster. */
 const NODE_FLAGS = ['--max-old-space-size=32', '--max-semi-space-size=1', '--v8-pool-size=1'];
 
-/** What a guardian is told when it begins, save who runs. */
+/** A guardian's instructions at its beginning, without the worker's identity. */
 export interface GuardianPlan extends Omit<
   Extract<GuardianMessage, { type: 'watch' }>,
   'type' | 'marks' | 'starts'
@@ -46,7 +46,7 @@ export class Guardian {
   /** By the machine's monotonic clock; 0: not armed. */
   #fenceAt = 0;
   #pings = 0;
-  /** Who waits for which answer. */
+  /** The waiters for each answer. */
   readonly #asked = new Map<string, () => void>();
   readonly #leaders = new Map<number, PidStart>();
 
@@ -75,7 +75,7 @@ export class Guardian {
 
   started(leader: PidStart): void {
     this.#leaders.set(leader.pid, { pid: leader.pid, startTime: leader.startTime });
-    // Those that it started it knows; one that takes its place is told.
+    // A guardian knows the processes that it started; one that takes its place is told.
     if (this.starts?.holds(leader.pid) !== true)
       this.#tell({ type: 'started', leader: { pid: leader.pid, startTime: leader.startTime } });
   }

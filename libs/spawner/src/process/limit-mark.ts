@@ -12,7 +12,7 @@ const SOFT_BASE = 1n << BITS;
 const HARD_BASE = 1n << (BITS + 1n);
 const MASK = SOFT_BASE - 1n;
 
-/** What a sweep finds a process under that bears the mark of `cookie`; derived, because limits are no secret. */
+/** The mark by which a sweep finds the processes of `cookie`; derived, because limits are no secret. */
 export function markOf(cookie: string): string {
   return `mark ${numberOf(cookie)}`;
 }
@@ -24,7 +24,7 @@ export function markOf(cookie: string): string {
 export const SET_MARK =
   '{ ulimit -w "$1" && ulimit -S -w "$2" || { ulimit -x "$1" && ulimit -S -x "$2"; }; } 2>/dev/null; shift 2';
 
-/** What `ulimit` is to set: hard, then soft. */
+/** The values for `ulimit`: hard, then soft. */
 export function limitsFor(workerCookie: string, agentCookie: string): [hard: string, soft: string] {
   return [String(HARD_BASE + numberOf(workerCookie)), String(SOFT_BASE + numberOf(agentCookie))];
 }

@@ -9,8 +9,8 @@ export interface Ancestor {
 }
 
 /**
- * Whose descendant each process is, by what the kernel said while its parents lived: no process can choose its parent or
- * be born into another's session. What a process says of itself (environment, limits) has no part in it.
+ * The ancestor of each process, by what the kernel said while its parents lived: no process can choose its parent or be
+ * born into another's session. A process's own statements (environment, limits) have no part in it.
  */
 export class Lineage<T extends Ancestor> {
   /** By pid and start time. */

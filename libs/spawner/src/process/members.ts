@@ -2,7 +2,7 @@ import { markOf } from './limit-mark';
 import { findAlive, type PidStart } from './proc-stat';
 import type { Sweep, SweptProcess } from './sweep';
 
-/** What a tree is known by outside a cgroup. */
+/** The marks of a tree outside a cgroup. */
 export interface TreeMarks {
   /** First process: leader of the session and group. */
   readonly leader: PidStart;

@@ -12,7 +12,7 @@ const CHANNEL = 'child_process';
  * Not seen: children of worker threads, and those that native add-ons fork.
  */
 export class OwnChildren {
-  /** What becomes of them is their owners' business. A running one is held by its handle, so its reference lives. */
+  /** Their owners reap them. A running one is held by its handle, so its reference lives. */
   #made: WeakRef<ChildProcess>[] = [];
   #earlier: readonly PidStart[] = [];
   readonly #note = (message: unknown): void => {

@@ -5,7 +5,7 @@ import type { Bucket, PacedSource, ReadPace } from './read-pace';
 
 /** Bytes looked at in one go: short lines cost the most, and so many of them hold the loop for a few milliseconds. */
 const SLICE_BYTES = 4 * 1024;
-/** What a line costs beside its bytes: `yes` writes lines of one. */
+/** The cost of a line beside its bytes: `yes` writes lines of one. */
 const LINE_COST = 128;
 
 /** The most a pipe can hold; who still writes to it is not waited for. Bytes. */
@@ -59,7 +59,7 @@ export class PacedReader implements PacedSource {
     else if (!this.#closed) this.stream.resume();
   }
 
-  /** What is left is read as fast as the loop allows: its writer is dead. */
+  /** The rest is read as fast as the loop allows: its writer is dead. */
   hurry(): void {
     this.#bucket = undefined;
     this.#ask();

@@ -16,9 +16,9 @@ export interface ChildPipe {
 }
 
 /**
- * Real pipes for agents. What Node calls a pipe is a socket, and a socket cannot be opened by name: under Node's own,
- * `echo oops > /dev/stderr` fails with ENXIO. Node cannot make pipes, so named ones are made in
- * advance, in batches, opened, and unlinked at once. Without mkfifo(1) callers fall back to sockets.
+ * Real pipes for agents. Node's own pipes are sockets, and a socket cannot be opened by name: under them `echo oops >
+ * /dev/stderr` fails with ENXIO. Node cannot make pipes, so named ones are made in advance, in batches, opened, and
+ * unlinked at once. Without mkfifo(1) callers fall back to sockets.
  */
 export class PipePool {
   readonly #free: string[] = [];

@@ -1,7 +1,7 @@
 import { closeSync, openSync, readFileSync, readSync, readdirSync } from 'node:fs';
 import { isAbsent, isForbidden, readKernelFile } from './read-kernel-file';
 
-/** What /proc/PID/stat says of one process. */
+/** One process as /proc/PID/stat describes it. */
 export interface ProcStat {
   readonly pid: number;
   readonly command: string;

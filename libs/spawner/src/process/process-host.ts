@@ -294,7 +294,7 @@ class Host implements ProcessHost, DescentUser {
     for (const { tree } of this.#agents.values()) if (tree instanceof GroupTree) tree.absorb(sweep);
   }
 
-  /** Who was seen once stays known, also if it hides later: so running trees are looked at now and then. */
+  /** A process seen once stays known, also if it hides later: so running trees are looked at now and then. */
   #watchLater(): void {
     const often = this.#descent === undefined ? DEFAULT_WATCH_MS : DESCENT_WATCH_MS;
     const paceMs = Math.max(this.options.watchMs ?? often, this.#sweeper.lastPassMs / WATCH_SHARE);

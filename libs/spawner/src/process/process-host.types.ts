@@ -54,7 +54,7 @@ export interface ProcessHost {
   readonly containment: Containment;
   /** Why `auto` did not choose something better; undefined when it is the best. */
   readonly containmentNote: string | undefined;
-  /** What was found of dead workers at the start, and ended. */
+  /** Dead workers found at the start, whose processes were ended. */
   readonly reaped: readonly ReapedWorker[];
   /** Guardians started after the first one, because one died. */
   readonly guardianRestarts: number;
@@ -193,7 +193,7 @@ export interface AgentProcess {
   processes(): SeenProcess[];
 }
 
-/** What was left of a dead worker on this host, and what became of it (R17). */
+/** A dead worker's processes on this host, and how they ended (R17). */
 export interface ReapedWorker {
   readonly workerId: string;
   readonly containment: Containment;

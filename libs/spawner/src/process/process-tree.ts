@@ -30,7 +30,7 @@ export interface ProcessTree {
   onChange(callback: () => void): () => void;
   freeze(): Promise<void>;
   thaw(): void;
-  /** What is known to run now. */
+  /** The processes known to run now. */
   processes(): SeenProcess[];
   /** Removes what the tree holds on this machine (R54). @returns false when something is still inside. */
   dispose(): boolean;

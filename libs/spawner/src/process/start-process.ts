@@ -225,7 +225,7 @@ function toFailure(error: unknown, command: ResolvedCommand): Error {
   return failure(reason, `${command.file} could not be started: ${why}`, { file: command.file, code }, error);
 }
 
-/** What the shim says when it could not become the program; undefined for every other line of fd 3. */
+/** The shim's report that it could not become the program; undefined for every other line of fd 3. */
 export function readShimFailure(line: string, cookie: string): ShimFailure | undefined {
   if (cookie === '' || !line.startsWith(`${cookie} `)) return undefined;
   switch (line.slice(cookie.length + 1)) {

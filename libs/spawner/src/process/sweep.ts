@@ -48,7 +48,7 @@ export class Sweeper {
   #waiting: Promise<Sweep> | undefined;
   /** Settles when the pass under way ends; it may have gone by our processes already. */
   #active: Promise<unknown> | undefined;
-  /** What is known of each process of the last pass: whose it is was settled when it was forked. */
+  /** The processes of the last pass: the tree of each was settled when it was forked. */
   #known: ReadonlyMap<number, SweptProcess> = new Map();
   /** Duration of the last pass and how many there were, for tests and for pacing. */
   lastPassMs = 0;

@@ -13,10 +13,10 @@ import type { Containment } from './process-host.types';
 export interface WorkerProof {
   readonly workerId: string;
   readonly containment: Containment;
-  /** Who was found alive and killed. */
+  /** Processes found alive and killed. */
   readonly processes: readonly SeenProcess[];
   readonly by: 'guardian' | 'reaper' | 'worker';
-  /** What was looked at. Without it what any process of that containment can look at: the cgroup, or marks. */
+  /** The kind of evidence; absent where it is that of the containment: the cgroup, or marks. */
   readonly evidence?: TreesEvidence;
   /** Only the trees of these first processes: the worker lives, and may start others when it wakes. */
   readonly leaders?: readonly PidStart[];
@@ -105,7 +105,7 @@ function setAside(path: string): void {
   }
 }
 
-/** What a receipt shows of an agent whose worker died. */
+/** The report that a receipt shows of an agent whose worker died. */
 export function reportOfProof({ containment, by, evidence, leaders }: WorkerProof): StopReport {
   if (by === 'worker') return drainedReport(containment);
   const what = leaders === undefined ? 'its worker died' : 'its worker was silent for too long';
