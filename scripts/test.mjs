@@ -105,7 +105,7 @@ async function findServer() {
 
 /** Every process a test started and did not end is a fault of the test or of the product: either way it is a failure. */
 async function endLeftovers() {
-  const find = () => findByEnvironment(COOKIE.name, COOKIE.value);
+  const find = () => findByEnvironment(COOKIE.name, COOKIE.value, join(ROOT, 'dist', 'programs'));
   const deadline = performance.now() + GONE_WITHIN_MS;
   let left = find();
   while (left.length > 0 && performance.now() < deadline && !interrupted) {

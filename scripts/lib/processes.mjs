@@ -13,12 +13,22 @@ export function identify(pid) {
   return field[0] === 'Z' || field[0] === 'X' ? undefined : `${pid}:${field[19]}`;
 }
 
-/** The processes that were started with this environment variable; none where there is no /proc. */
-export function findByEnvironment(name, value) {
+/**
+ * The processes that were started with this environment variable; none where there is no /proc. Belay's services close their
+ * environment to their own user: one that runs a program below `programs`, and is younger than this process, counts too.
+ */
+export function findByEnvironment(name, value, programs) {
   if (value === '') return [];
   const entry = `${name}=${value}`;
-  return findWhere((pid) => read(`/proc/${pid}/environ`).split('\0').includes(entry));
+  const isClosed = (pid) =>
+    programs !== undefined && commandOf(pid).includes(`${programs}/`) && startOf(pid) > startOf(process.pid);
+  return findWhere((pid) => {
+    const environment = read(`/proc/${pid}/environ`);
+    return environment === '' ? isClosed(pid) : environment.split('\0').includes(entry);
+  });
 }
+
+const startOf = (pid) => Number(identify(pid)?.split(':')[1] ?? 0);
 
 /** The processes that work in this folder, or below it; none where there is no /proc. */
 export function findByFolder(folder) {

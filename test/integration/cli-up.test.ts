@@ -5,6 +5,7 @@ import { join, resolve } from 'node:path';
 import { createClient, type BelayClient } from '#libs/client';
 import { resolveServerBinary, startThrowawayServer, type ThrowawayServer } from '#libs/valkey';
 import { eventually, processesWith } from '../support/fleet';
+import { isAlive, procEntry } from '../support/proc';
 
 const MAIN = resolve(__dirname, '../../dist/programs/belay.js');
 
@@ -16,6 +17,7 @@ let exited: Promise<number | null>;
 
 beforeAll(async () => void (await resolveServerBinary()), 300_000);
 beforeEach(async () => {
+  forked.clear();
   server = await startThrowawayServer();
   dir = mkdtempSync(join(tmpdir(), 'belay-up-'));
   text = '';
@@ -60,11 +62,24 @@ const client = (): BelayClient => {
   const { url } = JSON.parse(readFileSync(join(dataDir(), 'orchestrator.json'), 'utf8')) as { url: string };
   return createClient({ url, token: readFileSync(join(dataDir(), 'token'), 'utf8').trim() });
 };
-/** The processes `up` forked: its data dir is in their environment. */
-const children = (): number[] =>
-  processesWith(`BELAY_DATA_DIR=${dataDir()}`)
-    .filter(({ command }) => /dist\/programs\/(orchestrator|worker)\.js/.test(command))
-    .map(({ pid }) => pid);
+/** The services that `up` forked, as far as they live. They close their environment to their own user: `up` is their parent. */
+const forked = new Map<number, string | undefined>();
+const children = (): number[] => {
+  for (const pid of childrenOf(up?.pid ?? 0))
+    if (/dist\/programs\/(orchestrator|worker)\.js/.test(commandLine(pid)))
+      forked.set(pid, procEntry(pid)?.startTime);
+  return [...forked].flatMap(([pid, startTime]) =>
+    isAlive(pid) && procEntry(pid)?.startTime === startTime ? [pid] : [],
+  );
+};
+const commandLine = (pid: number): string => {
+  const file = `/proc/${pid}/cmdline`;
+  return existsSync(file) ? readFileSync(file, 'latin1') : '';
+};
+const childrenOf = (pid: number): number[] => {
+  const list = `/proc/${pid}/task/${pid}/children`;
+  return existsSync(list) ? (readFileSync(list, 'latin1').match(/\d+/g) ?? []).map(Number) : [];
+};
 
 it('R46 up starts everything for its owner alone, and one signal drains it without a trace', async () => {
   startUp();
