@@ -1,9 +1,12 @@
 import type { BelayClient } from '#libs/client';
 import { EXECUTION_MACHINE, isEnded, type AgentRecord, type ExecutionRecord } from '#libs/contracts';
+import type { LifecycleService } from '#libs/lifecycle';
+import { waitsFor } from '../faults/gather';
 import { eventually } from './wait';
 
 /** Its execution, nodes and agents, and the workers, in one text: for the error of a wait that saw nothing. */
-async function stateOf(client: BelayClient, id: string): Promise<string> {
+async function stateOf(client: BelayClient, id: string, life?: LifecycleService): Promise<string> {
+  const waiting = life === undefined ? undefined : await waitsFor(life, id, 'bull');
   const [execution, nodes, agents, workers] = await Promise.all([
     client.execution(id),
     client.nodes(id, { limit: 20 }),
@@ -11,7 +14,7 @@ async function stateOf(client: BelayClient, id: string): Promise<string> {
     client.workers(),
   ]);
   return JSON.stringify(
-    { execution, nodes: nodes.items, agents: agents.items, workers: workers.items },
+    { waiting, execution, nodes: nodes.items, agents: agents.items, workers: workers.items },
     null,
     1,
   );
@@ -23,6 +26,7 @@ export async function running(
   id: string,
   count: number,
   timeoutMs = 30_000,
+  life?: LifecycleService,
 ): Promise<AgentRecord[]> {
   return eventually(
     async () => {
@@ -31,7 +35,7 @@ export async function running(
     },
     `${count} agents of ${id} running`,
     timeoutMs,
-    async () => stateOf(client, id),
+    async () => stateOf(client, id, life),
   );
 }
 

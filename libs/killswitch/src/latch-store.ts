@@ -73,7 +73,7 @@ export class LatchStore {
     const reply = await this.call('engageLatch', latch.id, [JSON.stringify(latch), MAX_LATCHES]);
     const mark = this.valkey.replication.mark(this.valkey.keys.control);
     if (reply.refused !== undefined) throw tooMany(MAX_LATCHES);
-    await this.copy(JSON.parse(reply['latches'] as string) as LatchSet, { free: false });
+    await this.copy(JSON.parse(reply['latches'] as string) as LatchSet);
     return mark;
   }
 
@@ -102,34 +102,37 @@ export class LatchStore {
     this.given.drop(latchId);
     const reply = await this.call('releaseLatch', latchId, [by, note, `ord_${ulid()}`]);
     if (reply.refused !== undefined) throw new NotFoundError('latch', latchId);
-    await this.copy(JSON.parse(reply['latches'] as string) as LatchSet, { free: true });
+    await this.copy(JSON.parse(reply['latches'] as string) as LatchSet);
     return { latch: JSON.parse(reply['latch'] as string) as Latch, already: reply['already'] as boolean };
   }
 
-  /** Gives every shard the list; a shard keeps what is newer. `free`: what was parked is handed over again. */
-  async copy(set: LatchSet, { free }: { free: boolean }): Promise<void> {
-    await Promise.all(this.valkey.keys.tags().map(async (tag) => this.copyTo(tag, set, free)));
+  /** Gives every shard the list; a shard keeps what is newer, and hands over again what a released latch had parked. */
+  async copy(set: LatchSet): Promise<void> {
+    await Promise.all(this.valkey.keys.tags().map(async (tag) => this.copyTo(tag, set)));
   }
 
-  private async copyTo(tag: string, { version, items }: LatchSet, free: boolean): Promise<void> {
+  private async copyTo(tag: string, { version, items }: LatchSet): Promise<void> {
     const { keys, scripts } = this.valkey;
-    const args = [tag, version, JSON.stringify(items), free ? FREE_BATCH : 0];
+    const args = [tag, version, JSON.stringify(items), FREE_BATCH];
     for (;;) {
-      const { freed } = await scripts.json('copyLatches', keys.shard(tag, 'latches'), args);
-      if (!free || Number(freed) < FREE_BATCH) return;
+      const { more } = await scripts.json('copyLatches', keys.shard(tag, 'latches'), args);
+      if (more !== true) return;
     }
   }
 
-  /** Copies the list to the shards that have an older one: its giver died in between. */
+  /** Copies the list to the shards that have an older one, or parked attempts left to free: its giver died in between. */
   async repair(): Promise<void> {
     const { redis, keys } = this.valkey;
     const version = Number(await redis.get(keys.shard(keys.control, 'latches:version')));
     if (version === 0) return;
-    const held = await Promise.all(
-      keys.tags().map(async (tag) => Number(await redis.hget(keys.shard(tag, 'latches'), 'version'))),
+    const isDone = await Promise.all(
+      keys.tags().map(async (tag) => {
+        const [held, freeing] = await redis.hmget(keys.shard(tag, 'latches'), 'version', 'freeing');
+        return Number(held) >= version && freeing === null;
+      }),
     );
-    if (held.every((one) => one >= version)) return;
-    await this.copy(await this.read(), { free: true });
+    if (isDone.every(Boolean)) return;
+    await this.copy(await this.read());
   }
 
   /** The version first: a change in between makes the copy look older than it is, never newer. */

@@ -80,7 +80,7 @@ export class OrderStore extends OrderReads {
     if (reply.refused === 'TOO_MANY_LATCHES') throw tooMany(MAX_LATCHES_OF_ORDERS);
     const order = JSON.parse(reply['order'] as string) as Order;
     if (typeof reply['latches'] === 'string') {
-      await this.latches.copy(JSON.parse(reply['latches']) as LatchSet, { free: false });
+      await this.latches.copy(JSON.parse(reply['latches']) as LatchSet);
       await this.publish({ order });
     }
     const replicated = replication

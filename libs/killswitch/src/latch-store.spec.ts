@@ -1,0 +1,81 @@
+import type { DispatchEntry } from '#libs/contracts';
+import type { LifecycleService } from '#libs/lifecycle';
+import type { Valkey } from '#libs/valkey';
+import { useKillswitch, type KillswitchRig } from '../../../test/support/killswitch';
+import { createExecution, node, spec } from '../../../test/support/life';
+import { LatchStore, newLatch } from './latch-store';
+
+const WORKER = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ';
+let valkey: Valkey;
+let life: LifecycleService;
+let latches: LatchStore;
+let settings: KillswitchRig['settings'];
+useKillswitch((rig) => ({ valkey, life, latches, settings } = rig));
+
+/** An attempt that a latch over everything keeps parked. */
+async function parked(): Promise<{ latchId: string; dueInMs: () => Promise<number> }> {
+  const id = await createExecution(life, spec([node('a')]));
+  const entry = (await life.executions.advance(id)).entries[0] as DispatchEntry;
+  const { id: latchId } = await latches.engage(newLatch('latch', { type: 'all' }, { by: 'ann' }));
+  expect(await life.agents.claim(entry, WORKER, 'token')).toMatchObject({ why: 'LATCHED' });
+  const key = valkey.keys.shard(valkey.keys.tagOf(id), 'outbox:at');
+  const dueInMs = async (): Promise<number> =>
+    Number(await valkey.redis.zscore(key, entry.agentId)) - (await valkey.timeAt(key));
+  expect(await dueInMs()).toBeGreaterThan(30_000);
+  return { latchId, dueInMs };
+}
+
+/** The release as the script does it; whoever called it dies before it copies the list to the shards. */
+async function releaseAndDie(latchId: string): Promise<void> {
+  const { keys, scripts } = valkey;
+  const key = keys.shard(keys.control, 'latches');
+  const args = [keys.control, latchId, settings.text, 'ann', 'over', 'ord_01HZZZZZZZZZZZZZZZZZZZZZZZ'];
+  expect(await scripts.json('releaseLatch', key, args)).toMatchObject({ already: false });
+}
+
+describe('R22 R53 what a latch has parked is due again once the latch is released', () => {
+  it('and its list was copied', async () => {
+    const { latchId, dueInMs } = await parked();
+    await latches.release(latchId, 'ann', 'over');
+    expect(await dueInMs()).toBeLessThanOrEqual(0);
+  });
+
+  it('although its giver died before the copy', async () => {
+    const { latchId, dueInMs } = await parked();
+    await releaseAndDie(latchId);
+    await latches.repair();
+    expect(await dueInMs()).toBeLessThanOrEqual(0);
+  });
+
+  it('although its giver died before the copy, and a worker that follows the list copied it first', async () => {
+    const worker = new LatchStore(valkey, settings);
+    const { latchId, dueInMs } = await parked();
+    await worker.follow();
+    await releaseAndDie(latchId);
+    expect(await worker.follow()).toEqual([]);
+    await latches.repair();
+    expect(await dueInMs()).toBeLessThanOrEqual(0);
+  });
+
+  it('although its giver died before the copy, and another latch was engaged meanwhile', async () => {
+    const { latchId, dueInMs } = await parked();
+    await releaseAndDie(latchId);
+    const pool = { type: 'pool', pool: 'another' } as const;
+    const { id: other } = await latches.engage(newLatch('latch', pool, { by: 'ben' }));
+    await latches.repair();
+    expect(await dueInMs()).toBeLessThanOrEqual(0);
+    await latches.release(other, 'ben', 'over');
+  });
+
+  it('also when whoever copied it died in the middle of a long list', async () => {
+    const { latchId, dueInMs } = await parked();
+    await releaseAndDie(latchId);
+    const { keys, redis, scripts } = valkey;
+    const version = Number(await redis.get(keys.shard(keys.control, 'latches:version')));
+    for (const tag of keys.tags())
+      await scripts.json('copyLatches', keys.shard(tag, 'latches'), [tag, version, '[]', 0]);
+    expect(await dueInMs()).toBeGreaterThan(30_000);
+    await latches.repair();
+    expect(await dueInMs()).toBeLessThanOrEqual(0);
+  });
+});
