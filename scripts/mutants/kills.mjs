@@ -64,6 +64,15 @@ export const KILLS = [
     'apps/worker/src/worker-metrics',
   ),
   unit(
+    'run-two-copies',
+    'a claim that is granted twice runs two copies',
+    RUNNER,
+    'if (claim?.claimed !== true || copies.length === 0) return claim;',
+    'return claim;',
+    'libs/spawner/src/agent-runner',
+    'failover lost',
+  ),
+  unit(
     'run-after-lease',
     'what waited past the lease is started',
     RUNNER,

@@ -124,6 +124,14 @@ export const SCRIPTS = [
     'keeps the newer copy',
   ),
   unit(
+    'lua-latch-freeing',
+    'a shard forgets that a latch of its own was released',
+    'copyLatches',
+    "if is_released() then redis.call('HSET', copy, 'freeing', '1') end",
+    'if is_released() then end',
+    'libs/killswitch/src/latch-store',
+  ),
+  unit(
     'lua-end-twice',
     'the same end again is another event',
     'finishAgent',
