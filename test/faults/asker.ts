@@ -177,6 +177,18 @@ export class Asker {
           .catch(unlessGone);
   }
 
+  /**
+   * A worker that was emptied over its socket engages a latch once it has contact again, which may be after everything was
+   * released. Whoever pulled the switch releases that one too. True: there was one.
+   */
+  async releaseLate(): Promise<boolean> {
+    if (this.orders.every(({ local }) => local !== true)) return false;
+    const { items = [] } = (await this.#ask(async (client) => client.latches())) ?? {};
+    for (const { id } of items)
+      await this.#ask(async (client) => client.releaseLatch(id, 'the seed is over'));
+    return items.length > 0;
+  }
+
   async #kill(name: string, scope: Scope, covers: Covers, holdMs?: number): Promise<void> {
     const note = this.#note();
     const order = this.begin(name, { covers });

@@ -88,7 +88,9 @@ export async function waitsFor(life: LifecycleService, id: string, queuePrefix: 
       return `${nodeId} is ${state} (attempt ${attempt}, ${who}${way})`;
     });
   const pending = items.filter(({ state }) => state === 'pending').length;
-  return [...(await Promise.all(nodes)), `${pending} nodes pending`].join('; ');
+  const { keys, redis } = life.valkey;
+  const latches = await redis.hvals(keys.shard(keys.control, 'latches'));
+  return [...(await Promise.all(nodes)), `${pending} nodes pending`, ...latches].join('; ');
 }
 
 /** Its next look in the outbox, whether it is parked, its job in BullMQ and who holds that. */

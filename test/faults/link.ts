@@ -20,6 +20,8 @@ const MESSAGE = /^[*>]3\r\n\$7\r\nmessage\r\n/;
  * them, delay or hold what is under way, and lose only what pub/sub brings.
  */
 export class Link {
+  /** Connections that were refused. */
+  refused = 0;
   readonly #pairs = new Set<Pair>();
   readonly #held: (() => void)[] = [];
   #delayMs = 0;
@@ -115,7 +117,10 @@ export class Link {
   }
 
   #accept(near: Socket): void {
-    if (this.#refusing) return void near.resetAndDestroy();
+    if (this.#refusing) {
+      this.refused++;
+      return void near.resetAndDestroy();
+    }
     const far = connect(this.upstream);
     const pair: Pair = { near, far, isEars: false };
     this.#pairs.add(pair);

@@ -295,6 +295,7 @@ class SeedRun {
       }
       const waiting = live.filter(({ id }) => !late.has(id) && endless.every((other) => other.id !== id));
       if (waiting.length === 0 || this.signal.aborted) break;
+      if (await asker.releaseLate()) this.#note('released a latch that a worker engaged late');
       await pause(LOOK_MS, this.signal);
     }
     await Promise.all(stopped);

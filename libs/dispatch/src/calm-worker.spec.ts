@@ -37,10 +37,14 @@ async function handOver(): Promise<string> {
   return agentId;
 }
 
-/** A worker's consumer behind a link, and what it has taken. */
-async function consume(handle: (agentId: string) => Promise<JobAnswer> = async () => 'done') {
+/** A worker's consumer behind a link, and what it has taken. `isRefused`: its first connections are, until the link heals. */
+async function consume(
+  handle: (agentId: string) => Promise<JobAnswer> = async () => 'done',
+  { isRefused = false } = {},
+) {
   const link = await Link.open({ path: server.socketPath ?? '' });
   const far = await new Valkey({ url: link.url, keyPrefix: 'belay', shards: 1 }).open();
+  if (isRefused) link.refuse();
   const queues = new AgentQueues(new LifecycleService(far, { retentionMs: 60_000 }), { prefix: 'bull' });
   const taken: string[] = [];
   const stalled: string[] = [];
@@ -49,7 +53,7 @@ async function consume(handle: (agentId: string) => Promise<JobAnswer> = async (
     return handle(agentId);
   });
   consumer.on('stalled', (id) => stalled.push(id));
-  await consumer.waitUntilReady();
+  if (!isRefused) await consumer.waitUntilReady();
   closing.push(async () => {
     link.heal();
     await consumer.close();
@@ -91,6 +95,17 @@ describe('R25 a job that was taken while the connection broke, the answer lost',
     link.heal();
     await eventually(async () => taken.includes(lost), 'the lost job', 30_000);
     expect(stalled).toEqual([]);
+  });
+});
+
+describe('R25 R68 a worker that begins while the server is away', () => {
+  it('takes jobs once the server is back', async () => {
+    const { link, taken } = await consume(undefined, { isRefused: true });
+    // Both of BullMQ's, and ours, more than once.
+    await eventually(() => link.refused >= 9, 'the refusal of its connections', 10_000);
+    link.heal();
+    const job = await handOver();
+    await eventually(async () => taken.includes(job), 'the job', 30_000);
   });
 });
 
