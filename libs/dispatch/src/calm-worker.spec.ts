@@ -105,7 +105,8 @@ describe('R25 R68 a worker that begins while the server is away', () => {
     await eventually(() => link.refused >= 9, 'the refusal of its connections', 10_000);
     link.heal();
     const job = await handOver();
-    await eventually(async () => taken.includes(job), 'the job', 30_000);
+    await eventually(async () => taken.length > 0, 'the job', 30_000);
+    expect(taken).toEqual([job]);
   });
 });
 
