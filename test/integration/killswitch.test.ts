@@ -54,7 +54,8 @@ async function submit(nodes: unknown[], more: Record<string, unknown> = {}): Pro
   return execution.id;
 }
 
-const running = async (id: string, count: number) => agentsRunning(fleet.client, id, count, STEP_MS, fleet.life);
+const running = async (id: string, count: number) =>
+  agentsRunning(fleet.client, id, count, STEP_MS, fleet.life);
 const ended = async (id: string) => executionEnded(fleet.client, id);
 const latchOf = (receipt: Receipt): Latch => receipt.latch as Latch;
 
