@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { nativeState } from '#libs/spawner';
 import { aliveWithEnvironment, eventually, FIXTURES } from '../support/proc';
 
-const APPS = join(__dirname, '../../dist/apps');
+/** The programs that people run (ADR 0018). */
+const PROGRAMS = join(__dirname, '../../dist/programs');
 /** The owner of the files in /proc of a process that its own user may not read. */
 const ROOT = 0;
 const NOBODY = 65_534;
@@ -114,7 +115,7 @@ describeIsolation('an agent of the same user', () => {
       BELAY_VALKEY_URL: 'redis://127.0.0.1:1',
       BELAY_TOKEN: 'a-token-that-is-long-enough-for-this',
     };
-    const { pid } = start([process.execPath, join(APPS, app, 'src/main.js')], env);
+    const { pid } = start([process.execPath, join(PROGRAMS, `${app}.js`)], env);
     const owner = (): number | undefined => statSync(`/proc/${pid}/environ`, { throwIfNoEntry: false })?.uid;
     // Of root's until setpriv(1) has become the program.
     await eventually('a program of the user', () => owner() !== undefined && owner() !== ROOT, 10_000);
