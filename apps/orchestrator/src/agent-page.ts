@@ -1,4 +1,4 @@
-import { BelayError, type AgentRecord } from '#libs/contracts';
+import { UnknownCursorError, type AgentRecord } from '#libs/contracts';
 
 /** Agents of one page where a caller does not say. */
 const LIMIT = 200;
@@ -32,9 +32,5 @@ function newestFirst(a: Place, b: Place): number {
 function readCursor(cursor: string): Place {
   const [, createdAt, id] = CURSOR.exec(cursor) ?? [];
   if (createdAt !== undefined && id !== undefined) return { createdAt: Number(createdAt), id };
-  throw new BelayError('INVALID_REQUEST', 'The cursor is not one this list has answered.', {
-    problems: [
-      { path: 'cursor', code: 'PATTERN', message: 'must be what the page before answered as nextCursor.' },
-    ],
-  });
+  throw new UnknownCursorError();
 }

@@ -33,18 +33,14 @@ export class AgentsController {
     const states = reader.list('state', statesOf(AGENT_MACHINE));
     const owner = reader.text('owner');
     const executionId = reader.text('executionId');
-    const cursor = reader.text('cursor');
-    const limit = reader.limit(10_000);
+    const asked = reader.page(10_000);
     reader.done();
     const { agents, truncated } = await this.lifecycle.agents.search({
       ...(states === undefined ? {} : { states }),
       ...(owner === undefined ? {} : { owner }),
       ...(executionId === undefined ? {} : { executionId }),
     });
-    const page = pageOfAgents(agents, {
-      ...(cursor === undefined ? {} : { cursor }),
-      ...(limit === undefined ? {} : { limit }),
-    });
+    const page = pageOfAgents(agents, asked);
     return truncated && page.nextCursor === undefined ? { ...page, truncated } : page;
   }
 

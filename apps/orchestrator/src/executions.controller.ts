@@ -92,14 +92,12 @@ export class ExecutionsController {
     const states =
       reader.list('state', statesOf(EXECUTION_MACHINE)) ?? reader.list('status', statesOf(EXECUTION_MACHINE));
     const labels = reader.all('label');
-    const cursor = reader.text('cursor');
-    const limit = reader.limit();
+    const page = reader.page();
     reader.done();
     return this.lifecycle.executions.list({
       labels,
       ...(states === undefined ? {} : { states }),
-      ...(cursor === undefined ? {} : { cursor }),
-      ...(limit === undefined ? {} : { limit }),
+      ...page,
     });
   }
 
@@ -114,13 +112,11 @@ export class ExecutionsController {
     await this.lifecycle.executions.get(id);
     const reader = new QueryReader(query);
     const states = reader.list('state', statesOf(NODE_MACHINE));
-    const cursor = reader.text('cursor');
-    const limit = reader.limit(10_000);
+    const page = reader.page(10_000);
     reader.done();
     return this.lifecycle.executions.nodes(id, {
       ...(states === undefined ? {} : { states }),
-      ...(cursor === undefined ? {} : { cursor }),
-      ...(limit === undefined ? {} : { limit }),
+      ...page,
     });
   }
 

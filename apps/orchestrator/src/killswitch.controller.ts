@@ -8,6 +8,7 @@ import {
   type Receipt,
 } from '#libs/contracts';
 import { AuditStore, KillswitchService, type DryRun } from '#libs/killswitch';
+import type { Page } from '#libs/lifecycle';
 import type { FastifyReply } from 'fastify';
 import { QueryReader, type Query as QueryMap } from './query';
 import { TakesQuery } from './query.guard';
@@ -40,8 +41,13 @@ export class KillswitchController {
   }
 
   @Get('killswitch')
-  async list(): Promise<{ items: Receipt[] }> {
-    return { items: await this.killswitch.orders.list() };
+  @TakesQuery('unproved', 'cursor', 'limit')
+  async list(@Query() query: QueryMap): Promise<Page<Receipt>> {
+    const reader = new QueryReader(query);
+    const unproved = reader.flag('unproved', false);
+    const page = reader.page();
+    reader.done();
+    return this.killswitch.orders.list({ unproved, ...page });
   }
 
   @Get('killswitch/:id')
@@ -74,12 +80,12 @@ export class KillswitchController {
   }
 
   @Get('audit')
-  @TakesQuery('limit')
-  async log(@Query() query: QueryMap): Promise<{ items: AuditEntry[] }> {
+  @TakesQuery('cursor', 'limit')
+  async log(@Query() query: QueryMap): Promise<Page<AuditEntry>> {
     const reader = new QueryReader(query);
-    const limit = reader.limit(10_000);
+    const page = reader.page(10_000);
     reader.done();
-    return { items: await this.audit.list(limit) };
+    return this.audit.list(page);
   }
 
   @Get('audit/verify')

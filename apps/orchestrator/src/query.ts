@@ -48,7 +48,7 @@ export class QueryReader {
     return false;
   }
 
-  limit(max = 1_000): number | undefined {
+  private limit(max = 1_000): number | undefined {
     const text = this.text('limit');
     if (text === undefined) return undefined;
     const value = Number(text);
@@ -59,6 +59,13 @@ export class QueryReader {
       message: `limit must be a whole number from 1 to ${max}.`,
     });
     return undefined;
+  }
+
+  /** Where a page begins and how many it holds; the list reads the cursor. */
+  page(max?: number): { readonly cursor?: string; readonly limit?: number } {
+    const cursor = this.text('cursor');
+    const limit = this.limit(max);
+    return { ...(cursor === undefined ? {} : { cursor }), ...(limit === undefined ? {} : { limit }) };
   }
 
   /** @throws BelayError INVALID_REQUEST with every fault */

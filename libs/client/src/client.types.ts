@@ -71,6 +71,11 @@ export interface ExecutionQuery extends PageQuery {
   readonly labels?: Readonly<Record<string, string>>;
 }
 
+export interface ReceiptQuery extends PageQuery {
+  /** Only those that are neither complete nor closed by a person, however old. */
+  readonly unproved?: boolean;
+}
+
 export interface NodeQuery extends PageQuery {
   readonly state?: readonly NodeState[];
 }
@@ -230,7 +235,8 @@ export interface BelayClient {
   /** Resolves when the order is durable, with a receipt not yet complete. */
   killWithoutWaiting(request: KillRequest, options?: CallOptions): Promise<Receipt>;
   planKill(request: KillRequest, options?: CallOptions): Promise<KillPlan>;
-  receipts(options?: CallOptions): Promise<Page<Receipt>>;
+  /** Newest first. */
+  receipts(query?: ReceiptQuery): Promise<Page<Receipt>>;
   receipt(orderId: OrderId, options?: CallOptions): Promise<Receipt>;
   /** Resolves when the receipt is complete or the server's limit has passed. */
   waitForReceipt(orderId: OrderId, options?: CallOptions): Promise<Receipt>;
@@ -254,7 +260,7 @@ export interface BelayClient {
     options?: CallOptions,
   ): Promise<ExecutionRecord>;
   /** Newest first. */
-  audit(query?: { readonly limit?: number } & CallOptions): Promise<Page<AuditEntry>>;
+  audit(query?: PageQuery): Promise<Page<AuditEntry>>;
   verifyAudit(options?: CallOptions): Promise<AuditVerdict>;
   /** Kills canary trees over the real path, on one worker or on every running one. */
   drill(workerId?: WorkerId, options?: CallOptions): Promise<DrillReport>;

@@ -167,7 +167,8 @@ export function createClient(options: ClientOptions): BelayClient {
         onTimeout: UNSTORED,
       }),
     planKill: async (request, callOptions) => await post('/api/killswitch?dryRun=1', request, callOptions),
-    receipts: async (callOptions) => await get('/api/killswitch', callOptions),
+    receipts: async ({ unproved, cursor, limit, signal } = {}) =>
+      await get(`/api/killswitch${buildQuery({ unproved, cursor, limit })}`, withSignal(signal)),
     receipt: async (orderId, callOptions) => await get(`/api/killswitch/${part(orderId)}`, callOptions),
     async waitForReceipt(orderId, { signal } = {}) {
       const path = `/api/killswitch/${part(orderId)}?wait=1`;
@@ -199,8 +200,8 @@ export function createClient(options: ClientOptions): BelayClient {
       ),
     retryExecution: async (id, request = {}, callOptions) =>
       await post(`/api/executions/${part(id)}/retry`, request, callOptions),
-    audit: async ({ limit, signal } = {}) =>
-      await get(`/api/audit${buildQuery({ limit })}`, withSignal(signal)),
+    audit: async ({ cursor, limit, signal } = {}) =>
+      await get(`/api/audit${buildQuery({ cursor, limit })}`, withSignal(signal)),
     drill: async (workerId, callOptions) =>
       await postAndWait(
         '/api/killswitch/drill',

@@ -5,6 +5,7 @@ import {
   InvalidTransitionError,
   isBelayError,
   NotFoundError,
+  UnknownCursorError,
   OutcomeUnknownError,
   ServerFullError,
   ServerRefusingError,
@@ -87,6 +88,7 @@ describe('what people read', () => {
       'INVALID_TRANSITION',
       'agent agt_1 cannot go from killed to running: killed is final.',
     ],
+    [new UnknownCursorError(), 'INVALID_REQUEST', 'The cursor is not one this list has answered.'],
     [new NotFoundError('worker', 'wrk_1'), 'NOT_FOUND', 'No worker wrk_1. List them with: belay workers'],
     [
       new NotFoundError('order', 'ord_1'),

@@ -109,6 +109,17 @@ export class NotFoundError extends BelayError {
   }
 }
 
+/** A page was asked for with a cursor that no page has answered. HTTP 400. */
+export class UnknownCursorError extends BelayError {
+  constructor() {
+    super('INVALID_REQUEST', 'The cursor is not one this list has answered.', {
+      problems: [
+        { path: 'cursor', code: 'PATTERN', message: 'must be what the page before answered as nextCursor.' },
+      ],
+    });
+  }
+}
+
 /** The writer's epoch, owner or version is no longer the record's: someone else owns it now. */
 export class StaleEpochError extends BelayError {
   constructor(entity: string, id: string, details: Readonly<Record<string, unknown>> = {}) {

@@ -1,4 +1,5 @@
-import type { AuditEntry, AuditFault, AuditVerdict } from '#libs/contracts';
+import { UnknownCursorError, type AuditEntry, type AuditFault, type AuditVerdict } from '#libs/contracts';
+import type { Page } from '#libs/lifecycle';
 import type { Valkey } from '#libs/valkey';
 import { newReading, readChain, readEntry } from './audit-chain';
 import { compareOrder, follow, readOrder, type OrderTrail } from './audit-orders';
@@ -6,6 +7,8 @@ import type { ControlSettings } from './control-settings';
 
 /** Orders read at once. */
 const AT_ONCE = 50;
+/** Entries of one page where a caller does not say. */
+const LISTED = 100;
 
 /**
  * The audit log: each act with its actor, scope, reason and outcome. Each entry holds a hash over the one before and
@@ -29,11 +32,18 @@ export class AuditStore {
     ]);
   }
 
-  /** Newest first. */
-  async list(limit = 100): Promise<AuditEntry[]> {
+  /** Newest first. The cursor is the id of the last entry of the page before. */
+  async list({ cursor, limit = LISTED }: { readonly cursor?: string; readonly limit?: number } = {}): Promise<
+    Page<AuditEntry>
+  > {
     const { redis, keys } = this.valkey;
-    const rows = await redis.xrevrange(keys.shard(keys.control, 'audit'), '+', '-', 'COUNT', limit);
-    return rows.map(([id, values]) => toEntry(id, values));
+    const newest = cursor === undefined ? '+' : `(${readCursor(cursor)}`;
+    const key = keys.shard(keys.control, 'audit');
+    // One more than the page holds tells whether there is another.
+    const rows = await redis.xrevrange(key, newest, '-', 'COUNT', limit + 1);
+    const items = rows.slice(0, limit).map(([id, values]) => toEntry(id, values));
+    const last = items.at(-1);
+    return rows.length > limit && last !== undefined ? { items, nextCursor: last.id } : { items };
   }
 
   /**
@@ -78,6 +88,12 @@ export class AuditStore {
     }
     return { checked, faults };
   }
+}
+
+/** @throws BelayError INVALID_REQUEST for a cursor that no page has answered */
+function readCursor(cursor: string): string {
+  if (/^\d{1,15}-\d{1,19}$/.test(cursor)) return cursor;
+  throw new UnknownCursorError();
 }
 
 function toEntry(id: string, [, text = '', , hash = '']: readonly string[]): AuditEntry {

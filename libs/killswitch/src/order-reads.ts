@@ -1,6 +1,7 @@
 import {
   isOrderId,
   NotFoundError,
+  UnknownCursorError,
   orderProblem,
   parseAgentId,
   type Order,
@@ -9,7 +10,8 @@ import {
   type Receipt,
   type TargetReceipt,
 } from '#libs/contracts';
-import { corrupt, parseStored, type Valkey } from '#libs/valkey';
+import type { Page } from '#libs/lifecycle';
+import { corrupt, isCorrupt, parseStored, type Valkey } from '#libs/valkey';
 import type { LatchStore } from './latch-store';
 import { receiptOf } from './order-receipt';
 import { withGrade } from './target-outcome';
@@ -17,12 +19,21 @@ import { withGrade } from './target-outcome';
 const CHUNK = 500;
 /** Own targets that a worker looks at with one heartbeat. */
 const MOST_OWN = 500;
+/** Receipts of one page where a caller does not say. */
+const LISTED = 50;
 
 /** An order as the store has it. */
 export interface HeldOrder {
   readonly order: Order;
   /** The starts it reaches, by their counts; undefined: all so far, since its targets are not all named yet. */
   readonly reach: Reach | undefined;
+}
+
+export interface OrderQuery {
+  readonly unproved?: boolean;
+  readonly cursor?: string;
+  /** Default 50. */
+  readonly limit?: number;
 }
 
 /** Reads orders, their targets and their receipts. Writes nothing. */
@@ -149,13 +160,42 @@ export class OrderReads {
     return found.flatMap((one) => (one === undefined ? [] : [one.order]));
   }
 
-  /** Newest first. */
-  async list(limit = 50): Promise<Receipt[]> {
+  /**
+   * Newest first. `unproved`: only those that are neither complete nor closed by a person, however old. The cursor is the id
+   * of the last order of the page before. An order that cannot be read is in the quarantine and not here (R31).
+   */
+  async list(query: OrderQuery = {}): Promise<Page<Receipt>> {
+    const { limit = LISTED, unproved = false } = query;
+    // One more than the page holds tells whether there is another.
+    const ids = unproved ? await this.unprovedIds(query, limit + 1) : await this.recentIds(query, limit + 1);
+    const listed = ids.slice(0, limit);
+    const found = await Promise.all(listed.map(async (id) => this.receipt(id).catch(unlessUnreadable)));
+    const items = found.filter((receipt) => receipt !== undefined);
+    const last = listed.at(-1);
+    return ids.length > limit && last !== undefined ? { items, nextCursor: last } : { items };
+  }
+
+  private async recentIds({ cursor }: OrderQuery, most: number): Promise<string[]> {
     const { redis, keys, quarantine } = this.valkey;
+    if (cursor !== undefined && !isOrderId(cursor)) throw new UnknownCursorError();
     const key = keys.shard(keys.control, 'idx:ord');
-    const ids = (await quarantine.readable(key, async () => redis.zrevrange(key, 0, limit - 1))) ?? [];
-    const found = await Promise.all(ids.map(async (id) => this.receipt(id).catch(() => undefined)));
-    return found.filter((receipt) => receipt !== undefined);
+    const ids = await quarantine.readable(key, async () => {
+      const rank = cursor === undefined ? -1 : await redis.zrevrank(key, cursor);
+      // It has left the index, and all that was older has left with it.
+      if (rank === null) return [];
+      return redis.zrevrange(key, rank + 1, rank + most);
+    });
+    return ids ?? [];
+  }
+
+  private async unprovedIds({ cursor }: OrderQuery, most: number): Promise<string[]> {
+    const { redis, keys, quarantine } = this.valkey;
+    if (cursor !== undefined && !isOrderId(cursor)) throw new UnknownCursorError();
+    const key = keys.shard(keys.control, 'orders:open');
+    const ids = (await quarantine.readable(key, async () => redis.smembers(key))) ?? [];
+    // Ids begin with the time they were made at.
+    const older = ids.filter((id) => cursor === undefined || id < cursor);
+    return older.sort().toReversed().slice(0, most);
   }
 
   /** The log's entries after `cursor`, oldest first; without the order where it is gone or cannot be read. */
@@ -205,6 +245,12 @@ export class OrderReads {
       return { order, reach: isResolved ? parseStored<Reach>(key, reach ?? '{}', 'reach') : undefined };
     });
   }
+}
+
+/** An order that is gone, or that cannot be read, hides no other. */
+function unlessUnreadable(error: unknown): undefined {
+  if (error instanceof NotFoundError || isCorrupt(error)) return undefined;
+  throw error;
 }
 
 /** @throws BelayError CORRUPT_RECORD for a text that is no order, though it may be JSON */

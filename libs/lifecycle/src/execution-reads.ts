@@ -1,7 +1,7 @@
 import {
-  BelayError,
   isExecutionId,
   NotFoundError,
+  UnknownCursorError,
   type BelayEvent,
   type ExecutionRecord,
   type NodeRecord,
@@ -43,9 +43,13 @@ export class ExecutionReads {
     });
   }
 
-  /** Newest first, across all shards; the cursor is the last id seen (ids are time-ordered). */
+  /**
+   * Newest first, across all shards; the cursor is the last id seen (ids are time-ordered).
+   * @throws BelayError INVALID_REQUEST for a cursor that no page has answered
+   */
   async list(query: ExecutionQuery = {}): Promise<Page<ExecutionRecord>> {
     const limit = query.limit ?? 50;
+    if (query.cursor !== undefined && !isExecutionId(query.cursor)) throw new UnknownCursorError();
     const { states = [], labels = [] } = query;
     const byState = states.length > 0 ? states.map((state) => `idx:exe:${state}`) : ['idx:exe'];
     // One label's index is narrower than any state's; the rest is filtered.
@@ -185,11 +189,7 @@ export class ExecutionReads {
 function wholeCursor(cursor: string | undefined): number {
   if (cursor === undefined) return 0;
   if (/^\d{1,9}$/.test(cursor)) return Number(cursor);
-  throw new BelayError('INVALID_REQUEST', 'The cursor is not one this list has answered.', {
-    problems: [
-      { path: 'cursor', code: 'PATTERN', message: 'must be what the page before answered as nextCursor.' },
-    ],
-  });
+  throw new UnknownCursorError();
 }
 
 function matches(record: ExecutionRecord, query: ExecutionQuery): boolean {

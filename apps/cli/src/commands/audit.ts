@@ -35,10 +35,15 @@ export function addAudit(program: Command, bind: Bind): void {
 }
 
 async function list(session: Session, limit: number | undefined): Promise<void> {
-  const { items } = await session.client.audit(limit === undefined ? {} : { limit });
-  if (session.isJson) return session.json({ items });
+  const page = await session.client.audit(limit === undefined ? {} : { limit });
+  const { items } = page;
+  if (session.isJson) return session.json(page);
   if (items.length === 0) return session.note('Nothing was done with the killswitch yet.');
   session.print(renderAudit(items, session.width));
+  if (page.nextCursor !== undefined)
+    session.note(
+      `There are older entries. List more with: belay audit --limit ${Math.min(items.length * 10, MOST)}`,
+    );
 }
 
 /** One row for each act. */

@@ -195,7 +195,7 @@ describe('doctor', () => {
     ];
     const receipt = { orderId: ORDER, order, state: 'incomplete', complete: false, missing };
     const closed = { ...receipt, closed: { at: AT, by: 'api', note: 'gone' } };
-    expect(describeOrders([receipt, closed] as never, AT + 60_000)).toEqual([
+    expect(describeOrders({ items: [receipt, closed] } as never, AT + 60_000)).toEqual([
       {
         name: 'orders',
         result: 'warn',
@@ -203,7 +203,7 @@ describe('doctor', () => {
         advice: `belay receipt ${ORDER}`,
       },
     ]);
-    expect(describeOrders([closed, { ...receipt, complete: true }] as never, AT)).toEqual([
+    expect(describeOrders({ items: [closed, { ...receipt, complete: true }] } as never, AT)).toEqual([
       { name: 'orders', result: 'ok', message: 'none waits for proof' },
     ]);
     const lost = { id: A, host: 'h', state: 'stopped', reason: 'worker_lost', stoppedAt: AT };

@@ -1,4 +1,4 @@
-import type { BelayClient } from '#libs/client';
+import type { BelayClient, Page } from '#libs/client';
 import { isBelayError, type Receipt } from '#libs/contracts';
 import { describeScope } from '../receipt/describe-scope';
 import { count, formatDuration } from '../text/format';
@@ -10,7 +10,8 @@ const SHOWN = 5;
 /** Orders whose proof is missing: what they were for may still run. */
 export async function checkOrders(client: BelayClient, now: number): Promise<Check[]> {
   try {
-    return describeOrders((await client.receipts()).items, now);
+    // Not the newest ones: an order without proof may be older than many that have theirs.
+    return describeOrders(await client.receipts({ unproved: true }), now);
   } catch (error) {
     if (!isBelayError(error) || error.code !== 'NOT_FOUND') throw error;
     return [warn('orders', `not known: ${error.message}`)];
@@ -18,9 +19,11 @@ export async function checkOrders(client: BelayClient, now: number): Promise<Che
 }
 
 /** One line for each that is neither complete nor closed by a person. */
-export function describeOrders(receipts: readonly Receipt[], now: number): Check[] {
-  const open = receipts.filter(({ complete, closed }) => !complete && closed === undefined);
-  if (open.length === 0) return [ok('orders', 'none waits for proof')];
+export function describeOrders({ items, nextCursor }: Page<Receipt>, now: number): Check[] {
+  // Some may have been confirmed since they were listed.
+  const open = items.filter(({ complete, closed }) => !complete && closed === undefined);
+  const isMore = nextCursor !== undefined;
+  if (open.length === 0 && !isMore) return [ok('orders', 'none waits for proof')];
   const checks = open.slice(0, SHOWN).map(({ orderId, order, state, missing }) => {
     const workers = [...new Set(missing.map(({ workerId }) => workerId))];
     const where = workers.length === 0 ? '' : ` on ${workers.slice(0, 3).join(', ')}`;
@@ -33,5 +36,6 @@ export function describeOrders(receipts: readonly Receipt[], now: number): Check
     return warn('orders', `${orderId} is ${state}: ${what} (${asked})`, `belay receipt ${orderId}`);
   });
   const rest = open.length - checks.length;
+  if (isMore) return [...checks, warn('orders', `… and more than ${count(rest, 'other')} without proof`)];
   return rest > 0 ? [...checks, warn('orders', `… and ${count(rest, 'more order')} without proof`)] : checks;
 }
