@@ -80,7 +80,6 @@ async function bundle() {
     // Nest names providers, and errors name themselves, after their classes.
     keepNames: true,
     external: EXTERNAL,
-    plugins: [{ name: 'directories', setup: keepDirectory }],
     define: { 'import.meta.url': 'importMetaUrl' },
     banner: { js: 'const importMetaUrl = require("node:url").pathToFileURL(__filename).href;' },
     logLevel: 'error',
@@ -93,18 +92,6 @@ async function bundle() {
   );
   const own = ['scripts/bundle.mjs', 'scripts/lib/keep-code.cjs', 'package-lock.json'];
   return { texts, inputs: [...own, ...Object.keys(metafile.inputs)] };
-}
-
-/** It looks for the Lua scripts from where it was compiled to, which is not where the bundle is. */
-function keepDirectory({ onLoad }) {
-  onLoad({ filter: /dist\/libs\/valkey\/src\/scripts\/sources\.js$/ }, ({ path }) => {
-    const own = JSON.stringify(relative(PROGRAMS, dirname(path)));
-    const text = readFileSync(path, 'utf8').replaceAll(
-      '__dirname',
-      `require('node:path').join(__dirname, ${own})`,
-    );
-    return { contents: text };
-  });
 }
 
 /** A program that cannot load fails the build here. */

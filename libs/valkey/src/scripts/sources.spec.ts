@@ -1,7 +1,7 @@
 import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { readScriptSources } from './sources';
+import { join, resolve } from 'node:path';
+import { findLuaFolder, readScriptSources } from './sources';
 
 describe('the scripts in libs/valkey/lua', () => {
   let folder = '';
@@ -10,6 +10,19 @@ describe('the scripts in libs/valkey/lua', () => {
     cpSync(join(__dirname, '../../lua'), folder, { recursive: true });
   });
   afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+  it.each([
+    ['source', 'libs/valkey/src/scripts'],
+    ['compiled module', 'dist/libs/valkey/src/scripts'],
+    ['bundled programs', 'dist/programs'],
+  ])('are found from the %s, in %s', (_which, from) => {
+    const root = resolve(__dirname, '../../../..');
+    expect(findLuaFolder(join(root, from))).toBe(join(root, 'libs/valkey/lua'));
+  });
+
+  it('are missed by name where no folder above has them', () => {
+    expect(() => findLuaFolder(folder)).toThrow(`No folder above ${folder} has libs/valkey/lua.`);
+  });
 
   it('have their includes in place, each once', () => {
     for (const source of Object.values(readScriptSources(folder))) {

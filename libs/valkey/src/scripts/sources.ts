@@ -1,5 +1,5 @@
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 
 /** Every script, by the name of its file in libs/valkey/lua. Loading fails when this list and the folder differ. */
 const SCRIPT_NAMES = [
@@ -54,7 +54,7 @@ const SCRIPT_NAMES = [
 export type ScriptName = (typeof SCRIPT_NAMES)[number];
 
 /** The text of every script with its includes in place. @throws Error that names the file at fault. */
-export function readScriptSources(folder = findFolder()): Record<ScriptName, string> {
+export function readScriptSources(folder = findLuaFolder()): Record<ScriptName, string> {
   const found = readdirSync(folder)
     .filter((file) => file.endsWith('.lua'))
     .map((file) => file.slice(0, -'.lua'.length));
@@ -83,8 +83,14 @@ function readSource(folder: string, name: string): string {
   return expand(readFileSync(join(folder, `${name}.lua`), 'utf8'));
 }
 
-/** The .lua files are not compiled: seen from the source they are next door, seen from dist/ in the package's own libs/. */
-function findFolder(): string {
-  const nextDoor = join(__dirname, '../../lua');
-  return existsSync(nextDoor) ? nextDoor : join(__dirname, '../../../../../libs/valkey/lua');
+/**
+ * libs/valkey/lua of the package that `from` lies in: the .lua files are not compiled, so the source, the compiled module and
+ * the bundled programs (ADR 0018) all read them there. @throws Error where no folder above has them.
+ */
+export function findLuaFolder(from = __dirname): string {
+  for (let directory = from; ; directory = dirname(directory)) {
+    const folder = join(directory, 'libs/valkey/lua');
+    if (existsSync(folder)) return folder;
+    if (directory === dirname(directory)) throw new Error(`No folder above ${from} has libs/valkey/lua.`);
+  }
 }
