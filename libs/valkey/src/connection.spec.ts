@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { createServer, type AddressInfo } from 'node:net';
 import { addressOf, connectionOptions, Connections } from './connection';
 
 const options = (url: string, role: 'state' | 'blocking' = 'state') =>
@@ -42,3 +44,31 @@ describe('connection options', () => {
     );
   });
 });
+
+describe('a connection that is closed while its server is away', () => {
+  afterEach(() => jest.restoreAllMocks());
+
+  it('ends, and leaves no timer that would keep its process for a while', async () => {
+    const set = jest.spyOn(globalThis, 'setTimeout');
+    const cleared = jest.spyOn(globalThis, 'clearTimeout');
+    const connections = new Connections(`redis://127.0.0.1:${await portOfNobody()}`);
+    const connection = connections.create('state');
+    await new Promise((resolve) => connection.once('reconnecting', resolve));
+    const ended = new Promise((resolve) => connection.once('end', resolve));
+    connections.close();
+    await ended;
+    const gone = new Set(cleared.mock.calls.map(([timer]) => timer));
+    const left = set.mock.calls.filter((_call, i) => !gone.has(set.mock.results[i]?.value));
+    expect(set).toHaveBeenCalled();
+    expect(left.map(([, ms]) => ms)).toEqual([]);
+  });
+});
+
+async function portOfNobody(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+}

@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net';
 import {
   describeUrl,
   parseValkeyUrl,
@@ -146,12 +147,15 @@ function causeOf(error: Error & { lastNodeError?: Error }): string {
 
 /**
  * A connection that is told to disconnect between two tries only forgets the next one: it never ends, and what is waiting
- * for an answer waits for ever. One more try, cancelled before it begins, ends it.
+ * for an answer waits for ever. One more try, cancelled before it begins, ends it. ioredis also gives the socket that the last
+ * try lost two seconds to close, by a timer that nothing clears: a socket that has closed is taken from it first.
  */
 function endsWhenTold(redis: Redis): void {
   const disconnect = redis.disconnect.bind(redis);
+  const { connector } = redis as unknown as { connector: { stream?: Socket | undefined } };
   redis.disconnect = (reconnect = false) => {
     const isBetween = redis.status === 'reconnecting';
+    if (connector.stream?.closed === true) connector.stream = undefined;
     disconnect(reconnect);
     if (!isBetween || reconnect) return;
     redis.connect().catch(() => undefined);
