@@ -3,7 +3,8 @@ import { unit } from './define.mjs';
 
 const RESPONDER = 'libs/killswitch/src/kill-responder.ts';
 const REPORTS = 'libs/killswitch/src/target-reports.ts';
-const RUNNER = 'libs/spawner/src/agent-runner.ts';
+const CLAIMS = 'libs/spawner/src/attempt-claims.ts';
+const ATTEMPT = 'libs/spawner/src/attempt.ts';
 const OUTCOME = 'libs/spawner/src/agent-outcome.ts';
 
 export const KILLS = [
@@ -66,7 +67,7 @@ export const KILLS = [
   unit(
     'run-two-copies',
     'a claim that is granted twice runs two copies',
-    RUNNER,
+    CLAIMS,
     'if (claim?.claimed !== true || copies.length === 0) return claim;',
     'return claim;',
     'libs/spawner/src/agent-runner',
@@ -75,23 +76,23 @@ export const KILLS = [
   unit(
     'run-after-lease',
     'what waited past the lease is started',
-    RUNNER,
-    'if (this.leaseLeftMs() <= 0) slot.stop(LEASE_OVER, 0);',
+    ATTEMPT,
+    'if (leaseLeftMs(options) <= 0) slot.stop(LEASE_OVER, 0);',
     '',
     'libs/spawner/src/agent-runner',
   ),
   unit(
     'run-stopped',
     'what was stopped before its start is started',
-    RUNNER,
-    'if (slot.cause !== undefined) return this.store(slot, claim, notStarted(slot.cause));',
+    ATTEMPT,
+    'if (slot.cause !== undefined) return this.store(notStarted(slot.cause));',
     '',
     'libs/spawner/src/agent-runner',
   ),
   unit(
     'run-stop-in-announce',
     'a stop that began during the start is not heard',
-    RUNNER,
+    ATTEMPT,
     'if (stopping === true && slot.cause === undefined) {',
     'if (false as boolean) {',
     'libs/spawner/src/agent-runner',
@@ -115,15 +116,15 @@ export const KILLS = [
   unit(
     'end-fenced',
     'an end by the fence is an end of its own',
-    RUNNER,
-    "report.signals.length === 0 && exit.signal === 'SIGKILL' && this.options.wasSilent?.() === true;",
+    ATTEMPT,
+    "report.signals.length === 0 && exit.signal === 'SIGKILL' && wasSilent?.() === true;",
     'false as boolean;',
     'libs/spawner/src/agent-runner',
   ),
   unit(
     'runner-timeout',
     'a node has no timeout',
-    RUNNER,
+    ATTEMPT,
     'if (timeoutMs === undefined) return undefined;',
     'if (timeoutMs !== 0) return undefined;',
     'libs/spawner/src/agent-runner',

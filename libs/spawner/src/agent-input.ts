@@ -1,14 +1,7 @@
 import { BelayError, isBelayError, SPEC_LIMITS } from '#libs/contracts';
-import {
-  readResults,
-  type AgentOutcome,
-  type Claim,
-  type LifecycleService,
-  type SaidEvent,
-} from '#libs/lifecycle';
+import { readResults, type AgentOutcome, type LifecycleService, type SaidEvent } from '#libs/lifecycle';
+import type { Granted } from './agent-runner.types';
 import type { InputFile, ProcessHost } from './process';
-
-type Granted = Extract<Claim, { claimed: true }>;
 
 /** An agent's stdin: a text, or a file where that is too long to be kept in memory. */
 export type AgentInput = string | InputFile;

@@ -1,0 +1,59 @@
+import { join, resolve } from 'node:path';
+import type { AgentInput } from './agent-input';
+import type { AgentReporter } from './agent-reporter';
+import type { Granted, RunnerOptions } from './agent-runner.types';
+import type { AgentSlot } from './agent-slot';
+import type { SpawnRequest } from './process';
+import type { ServerLog } from './server-log';
+
+/** The file of an agent's log, on the worker's own disk. */
+export function logFileOf({ logDir }: Pick<RunnerOptions, 'logDir'>, { agentId }: AgentSlot): string {
+  return join(logDir, `${agentId}.log`);
+}
+
+/** The node's grace, else the execution's, else the worker's. Milliseconds. */
+export function graceOf(
+  { node, graceMs }: Granted,
+  { graceMs: own }: Pick<RunnerOptions, 'graceMs'>,
+): number {
+  return node.graceMs ?? graceMs ?? own;
+}
+
+/** How long this worker's right to its agents surely holds. Milliseconds. */
+export function leaseLeftMs(options: Pick<RunnerOptions, 'leaseLeftMs'>): number {
+  return options.leaseLeftMs?.() ?? Number.POSITIVE_INFINITY;
+}
+
+/** The process of a claimed attempt, as its host is asked for it: the node's command, with who it is in its environment. */
+export function spawnRequest(
+  options: RunnerOptions,
+  slot: AgentSlot,
+  claim: Granted,
+  { input, log, reporter }: { input: AgentInput; log: ServerLog; reporter: AgentReporter },
+): SpawnRequest {
+  const { node, fence } = claim;
+  return {
+    agentId: slot.agentId,
+    command: node.run.command,
+    shell: node.run.shell,
+    cwd: resolve(options.workDir, node.run.cwd ?? '.'),
+    env: {
+      ...node.run.env,
+      BELAY_EXECUTION_ID: slot.executionId,
+      BELAY_NODE_ID: node.id,
+      BELAY_AGENT_ID: slot.agentId,
+      BELAY_ATTEMPT: String(slot.job.attempt),
+      BELAY_EPOCH: String(fence.epoch),
+      BELAY_WORKER_ID: options.workerId,
+    },
+    stdin: input,
+    graceMs: graceOf(claim, options),
+    // It may wait for its turn to be forked: what was stopped meanwhile need not start either.
+    startWithin: () => (slot.cause === undefined ? leaseLeftMs(options) : 0),
+    ...(node.limits === undefined ? {} : { limits: node.limits }),
+    onOutput: (piece) => log.write(piece),
+    onMessage: (message, bytes) => reporter.take(message, bytes),
+    onBadLine: () => reporter.countBadLine(),
+    logFile: logFileOf(options, slot),
+  };
+}
