@@ -276,4 +276,20 @@ export const SERVICES = [
     "for (const id of (await this.due(this.lifecycle.valkey.keys.shard(tag, 'deadlines'), held)).slice(1e6)) {",
     'libs/executions/src/janitor',
   ),
+  unit(
+    'connection-left-to-bullmq',
+    'BullMQ connects the copy of a connection that it waits on',
+    'libs/valkey/src/connection.ts',
+    'this.connecting(this.keep(duplicate(...args)))',
+    'this.keep(duplicate(...args))',
+    'libs/dispatch/src/consumer-start',
+  ),
+  unit(
+    'orders-unproved-newest',
+    'the list of orders without proof looks at the newest alone',
+    'libs/killswitch/src/order-reads.ts',
+    'unproved ? await this.unprovedIds(query, limit + 1) : ',
+    '',
+    'libs/killswitch/src/order-list',
+  ),
 ];

@@ -392,7 +392,13 @@ describe('freeze and thaw', () => {
     // A submit is taken and waits.
     const waiting = await submit([{ id: 'w', run: { command: ['true'] } }]);
     const first = await fleet.client.releaseLatch(latchOf(all).id, 'thawed');
-    expect(first.receipt).toMatchObject({ complete: true, totals: { total: 1, frozen: 1 } });
+    expect(first.receipt).toMatchObject({ complete: true, totals: { frozen: 1 } });
+    // What waited may start between the release and the naming of the thaw's targets, and be one of them.
+    const others = first.receipt?.targets.filter(({ executionId }) => executionId !== id) ?? [];
+    expect(others.every(({ executionId }) => executionId === waiting)).toBe(true);
+    expect(first.receipt?.targets.filter((target) => !others.includes(target))).toMatchObject([
+      { agentId: agent?.id, outcome: 'frozen' },
+    ]);
     expect((await fleet.client.execution(id)).state).toBe('running');
     await stands(file('two'));
     const second = await fleet.client.releaseLatch(latchOf(worker).id, 'thawed');

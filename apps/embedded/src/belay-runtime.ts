@@ -66,9 +66,13 @@ export class BelayRuntime implements OnApplicationBootstrap, BeforeApplicationSh
 
   /** @throws BelayError SPAWN_FAILED (no guardian) · INVALID_SETTINGS */
   async onApplicationBootstrap(): Promise<void> {
-    this.hooksCheck = setTimeout(() => this.warnWithoutHooks(), HOOKS_WITHIN_MS).unref();
     await this.orchestrator.start();
-    if (!this.options.hasWorker) return;
+    if (this.options.hasWorker) await this.startWorker();
+    // Only now can the caller have the application: however long the start took, it is given time to enable the hooks.
+    this.hooksCheck = setTimeout(() => this.warnWithoutHooks(), HOOKS_WITHIN_MS).unref();
+  }
+
+  private async startWorker(): Promise<void> {
     try {
       this.worker = await this.makeWorker();
       await this.worker.start();

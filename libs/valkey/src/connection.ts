@@ -199,8 +199,7 @@ export class Connections {
       if (this.troubled) this.onTrouble(`Valkey at ${where} is reachable again`);
       this.troubled = false;
     });
-    server.connect().catch(() => undefined);
-    return server;
+    return this.connecting(server);
   }
 
   /** Ours to close, with every copy: BullMQ waits on one, and forgets it when the server is away. */
@@ -208,8 +207,19 @@ export class Connections {
     this.open.add(server);
     server.once('end', () => this.open.delete(server));
     const duplicate = server.duplicate.bind(server) as (...args: unknown[]) => Server;
-    Object.assign(server, { duplicate: (...args: unknown[]) => this.keep(duplicate(...args)) });
+    Object.assign(server, {
+      duplicate: (...args: unknown[]) => this.connecting(this.keep(duplicate(...args))),
+    });
     if (server instanceof Redis) endsWhenTold(server);
+    return server;
+  }
+
+  /**
+   * Connects it here. A connection that BullMQ connects itself is given up for good when its first try fails: the consumer
+   * that waits for jobs on it hears of none for as long as it lives.
+   */
+  private connecting<T extends Server>(server: T): T {
+    server.connect().catch(() => undefined);
     return server;
   }
 
