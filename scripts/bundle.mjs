@@ -80,6 +80,8 @@ async function bundle() {
     // Nest names providers, and errors name themselves, after their classes.
     keepNames: true,
     external: EXTERNAL,
+    // A script that V8 takes from kept code has lost its loader, so an import() in it fails: they become calls of require.
+    supported: { 'dynamic-import': false },
     define: { 'import.meta.url': 'importMetaUrl' },
     banner: { js: 'const importMetaUrl = require("node:url").pathToFileURL(__filename).href;' },
     logLevel: 'error',
@@ -118,17 +120,13 @@ function loader(file) {
 const { readFileSync } = require('node:fs');
 const { wrap } = require('node:module');
 const { join } = require('node:path');
-const { constants, Script } = require('node:vm');
+const { Script } = require('node:vm');
 const filename = join(__dirname, 'code', '${file}.js');
 let cachedData;
 try {
   cachedData = readFileSync(join(__dirname, 'code', '${file}.code'));
 } catch {}
-const script = new Script(wrap(readFileSync(filename, 'latin1')), {
-  filename,
-  cachedData,
-  importModuleDynamically: constants.USE_MAIN_CONTEXT_DEFAULT_LOADER,
-});
+const script = new Script(wrap(readFileSync(filename, 'latin1')), { filename, cachedData });
 script.runInThisContext()(exports, require, module, __filename, __dirname);
 `;
 }

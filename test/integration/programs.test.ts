@@ -1,7 +1,10 @@
-import { execFileSync, spawnSync } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { startThrowawayServer } from '#libs/valkey';
+import { eventually } from '../support/wait';
 
 /** The programs that people run, as the build made them: ADR 0018. */
 const ROOT = resolve(__dirname, '../..');
@@ -67,3 +70,34 @@ it('a program starts without the code kept for it, with half of it, with that of
   ];
   for (const damage of damages) expect(versionOf(damage)).toBe(version);
 });
+
+it.each(['orchestrator', 'worker'])(
+  'belay %s runs that program in the foreground, and drains',
+  async (app) => {
+    const server = await startThrowawayServer();
+    const child = spawn(process.execPath, [join(PROGRAMS, 'belay.js'), app], {
+      env: {
+        PATH: process.env['PATH'],
+        HOME: directory,
+        BELAY_DATA_DIR: join(directory, 'data'),
+        BELAY_VALKEY_URL: server.url,
+        BELAY_HTTP_PORT: '0',
+        BELAY_WORKER_HTTP_PORT: '0',
+      },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    let said = '';
+    for (const stream of [child.stdout, child.stderr])
+      stream.setEncoding('utf8').on('data', (text: string) => (said += text));
+    const exit = once(child, 'exit');
+    try {
+      await eventually(() => said.includes('"msg":"running"') || child.exitCode !== null, 'its start');
+      expect(said).toContain('"msg":"running"');
+      child.kill('SIGTERM');
+      expect(await exit).toEqual([0, null]);
+    } finally {
+      if (child.exitCode === null) child.kill('SIGKILL');
+      await server.stop();
+    }
+  },
+);

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { pathToFileURL } from 'node:url';
+import { createRequire } from 'node:module';
 import type { Command } from 'commander';
 import { withSecretFiles } from '#libs/service';
 import { UsageError } from '../exit-codes';
@@ -39,5 +39,5 @@ async function runHere(session: Session, app: 'orchestrator' | 'worker'): Promis
   env['BELAY_DATA_DIR'] = dataDir.path;
   env['BELAY_VALKEY_URL'] = server.url;
   if (app === 'orchestrator') env['BELAY_TOKEN'] = ensureToken(dataDir, settings.token);
-  await import(pathToFileURL(program).href);
+  createRequire(program)(program);
 }
