@@ -9,6 +9,7 @@ const real = inProcess(define.real);
 const unit = inProcess(define.unit);
 const STOP = 'integration/spawner-stop';
 const GUARDIAN = 'integration/spawner-guardian';
+const START = 'integration/spawner-start';
 
 export const PROCESSES = [
   real(
@@ -234,5 +235,14 @@ export const PROCESSES = [
     "if (state !== 'unseen') continue;",
     GUARDIAN,
     'leaves to the next start',
+  ),
+  real(
+    'start-raw-variables',
+    'the shell that joins the cgroup is started with the variables of the spec',
+    'shell-names',
+    'if (raw.has(name)) own',
+    "if (raw.has(name) || name.startsWith('LD_')) own",
+    START,
+    'R51 nothing that a spec sets',
   ),
 ];

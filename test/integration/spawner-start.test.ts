@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import {
   chmodSync,
   existsSync,
@@ -13,7 +14,16 @@ import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { isBelayError, type BelayError } from '#libs/contracts';
 import type { SpawnRequest } from '#libs/spawner';
-import { eventually, expectedModes, ownCgroup, procEntry, TestHost, type TestAgent } from '../support/proc';
+import {
+  eventually,
+  expectedModes,
+  FIXTURES,
+  isAlive,
+  ownCgroup,
+  procEntry,
+  TestHost,
+  type TestAgent,
+} from '../support/proc';
 
 const immediate = { mode: 'immediate', graceMs: 0 } as const;
 
@@ -400,6 +410,56 @@ describe.each(expectedModes())('starting processes, containment $name', (mode) =
       const { agent, out } = await test.run([file, 'c=d'], { env: { 'a.b': '1', PATH: '/nowhere' } });
       expect(await agent.ended).toMatchObject({ exitCode: 0 });
       expect(out).toEqual([`${file} c=d`]);
+    });
+
+    it('R51 nothing that a spec sets is seen by what runs before its command is held', async () => {
+      // The dynamic loader of glibc writes a line for every program that it hands a process over to.
+      const env = { LD_DEBUG: 'files', LD_DEBUG_OUTPUT: join(folder, 'loader') };
+      const { agent, out } = await test.run(['/usr/bin/printenv', 'LD_DEBUG'], { env });
+      expect(await agent.ended).toMatchObject({ exitCode: 0 });
+      expect(out).toEqual(['files']);
+      const path = join(folder, `loader.${agent.identity.pid}`);
+      if (!existsSync(path))
+        return void process.stdout.write('Not tested: this loader knows no LD_DEBUG_OUTPUT.\n');
+      const given = [...readFileSync(path, 'latin1').matchAll(/transferring control: (.*)$/gm)];
+      expect(given.map(([, program]) => program)).toEqual(['/usr/bin/printenv']);
+    });
+
+    it('R51 a library that a spec preloads leaves no daemon outside of its tree', async () => {
+      const library = join(folder, 'preloaded.so');
+      const source = join(FIXTURES, 'preloaded.c');
+      const built = spawnSync('cc', ['-shared', '-fPIC', '-o', library, source], { stdio: 'ignore' });
+      if (built.status !== 0) return void process.stdout.write('Not tested: there is no C compiler.\n');
+      const record = join(folder, 'daemon');
+      const { agent } = await test.run(['sleep', '1000'], { env: { LD_PRELOAD: library, RECORD: record } });
+      await eventually('a daemon', () => existsSync(record) && readFileSync(record, 'utf8') !== '', 10_000);
+      const daemon = Number(readFileSync(record, 'utf8'));
+      const { report } = await agent.stop(immediate);
+      expect(report.proved).toBe(true);
+      expect(isAlive(daemon)).toBe(false);
+    });
+
+    it('hands on every character of every variable', async () => {
+      const every = String.fromCodePoint(...Array.from({ length: 0x2ff }, (_, i) => i + 1), 0x4e2d, 0x1f600);
+      const odd = {
+        EVERY: every,
+        BACK: '\\\\ \\n $HOME `id` "\'',
+        EMPTY: '',
+        BELAY_SET_X: 'x',
+        X: 'y',
+        STARS: ' * \n\n',
+      };
+      const { agent, out } = await test.run([process.execPath, '-p', 'JSON.stringify(process.env)'], {
+        env: { ...odd, MANY: 'x'.repeat(100_000) },
+      });
+      expect(await agent.ended).toMatchObject({ exitCode: 0 });
+      const seen = JSON.parse(out.join('')) as Record<string, string>;
+      expect(seen).toMatchObject(odd);
+      expect(seen['MANY']).toHaveLength(100_000);
+      expect(Object.keys(seen).filter((name) => name.startsWith('BELAY_'))).toEqual(
+        expect.arrayContaining(['BELAY_SET_X', 'BELAY_COOKIE', 'BELAY_WORKER_COOKIE']),
+      );
+      expect(Object.keys(seen).filter((name) => name.startsWith('BELAY_'))).toHaveLength(3);
     });
 
     it('keeps the cookies out of every command line, and a spec cannot set them', async () => {

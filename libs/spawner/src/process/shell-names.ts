@@ -14,11 +14,50 @@ const SPECIAL = new Set(
     .trim()
     .split(/\s+/),
 );
-const SPECIAL_BEGIN = /^(BASH|COMP_|READLINE_)/;
+/**
+ * Each variable waits for the shim under a name that begins so. Nothing that runs before an agent is held in its tree may act
+ * on a variable of a spec: the dynamic loader runs any library that LD_PRELOAD names, and libc knows more such names in every
+ * release. So none of them goes by its own name, instead of a list of those that are known to be dangerous.
+ */
+const WAITING = 'BELAY_SET_';
+const SPECIAL_BEGIN = /^(BASH|COMP_|READLINE_|BELAY_SET_)/;
 /** A shell forgets variables whose names it could not write itself (`a.b=1`). */
 const ORDINARY = /^[A-Za-z_][A-Za-z0-9_]*$/;
 
-/** Whether a variable comes through a shell as it went in. */
-export function passesThroughShell(name: string): boolean {
+/**
+ * For a shell to run once it is held: gives the variables that wait their own names. `$1` and on are these, up to an empty
+ * one. Values are in the environment alone: every user of the machine can read arguments. A shell may say that it has no
+ * such locale.
+ */
+export const SET_VARIABLES =
+  'while [ "$1" ]; do eval "$1=\\"\\$BELAY_SET_$1\\"; export $1; unset BELAY_SET_$1"; shift; done 2>/dev/null; shift';
+
+/** An environment on its way through a shell. */
+export interface ThroughShell {
+  /** All that the shell itself is started with. */
+  readonly env: Record<string, string>;
+  /** For `SET_VARIABLES`. */
+  readonly names: string[];
+  /** `NAME=value` for env(1): what a shell cannot set, or would take for its own. */
+  readonly behind: string[];
+}
+
+/** @param raw the variables that the shell gets under their own names. */
+export function throughShell(env: Readonly<Record<string, string>>, raw: ReadonlySet<string>): ThroughShell {
+  const own: [string, string][] = [];
+  const names: string[] = [];
+  const behind: string[] = [];
+  for (const [name, value] of Object.entries(env)) {
+    if (raw.has(name)) own.push([name, value]);
+    else if (passesThroughShell(name)) {
+      own.push([`${WAITING}${name}`, value]);
+      names.push(name);
+    } else behind.push(`${name}=${value}`);
+  }
+  return { env: Object.fromEntries(own), names: [...names, ''], behind };
+}
+
+/** Whether a variable can be set by a shell, and comes through one as it went in. */
+function passesThroughShell(name: string): boolean {
   return ORDINARY.test(name) && !SPECIAL.has(name) && !SPECIAL_BEGIN.test(name);
 }

@@ -13,7 +13,7 @@ import type { ChildPipe, PipePool } from './pipe-pool';
 import { readStat, ticksSinceBoot, type ProcStat } from './proc-stat';
 import type { SpawnFailure, SpawnRequest } from './process-host.types';
 import { failure, type ResolvedCommand } from './resolve-command';
-import { passesThroughShell } from './shell-names';
+import { SET_VARIABLES, throughShell } from './shell-names';
 import { COOKIE_VARIABLE, WORKER_COOKIE_VARIABLE } from './sweep';
 
 /** A started first process with its pipes. */
@@ -119,7 +119,7 @@ export async function startProcess(
 }
 
 const shimFor = (join: boolean, deadline: number | undefined): string =>
-  `${join ? JOIN_SHIM : MARK_SHIM}${deadline === undefined ? '' : checkDeadline(deadline)}exec "$@"`;
+  `${join ? JOIN_SHIM : MARK_SHIM}${SET_VARIABLES}\n${deadline === undefined ? '' : checkDeadline(deadline)}exec "$@"`;
 
 interface Shimmed {
   readonly args: string[];
@@ -172,32 +172,30 @@ function statOf(pid: number, { file }: ResolvedCommand): ProcStat | undefined {
   return now && { ...now, command: basename(file).slice(0, MAX_COMM) };
 }
 
-/** The shell sees only what it leaves as it is; env(1), behind it, sets the rest: the program gets all of it as asked. */
+/** By these its process is found from its first instruction on. */
+const COOKIES = new Set([COOKIE_VARIABLE, WORKER_COOKIE_VARIABLE]);
+
+/** The shell sees the cookies alone; it sets the rest once it is held, and env(1), behind it, what it cannot set. */
 function behindShim(
   command: ResolvedCommand,
   env: Readonly<Record<string, string>>,
   shim: string,
 ): { args: string[]; env: Record<string, string> } {
   const marks = limitsFor(env[WORKER_COOKIE_VARIABLE] ?? '', env[COOKIE_VARIABLE] ?? '');
-  const plain: [string, string][] = [];
-  const reset: string[] = [];
-  for (const [name, value] of Object.entries(env)) {
-    if (passesThroughShell(name)) plain.push([name, value]);
-    else reset.push(`${name}=${value}`);
-  }
+  const through = throughShell(env, COOKIES);
   const program = [command.file, ...command.args];
   // A name may begin with a dash; and to env(1) a path with "=" would be one more variable, to nice(1) it is a program.
   const behind =
-    reset.length === 0
+    through.behind.length === 0
       ? program
       : [
           '/usr/bin/env',
           '--',
-          ...reset,
+          ...through.behind,
           ...(command.file.includes('=') ? ['/usr/bin/nice', '-n', '0'] : []),
           ...program,
         ];
-  return { args: ['-c', shim, 'belay-start', ...marks, ...behind], env: Object.fromEntries(plain) };
+  return { args: ['-c', shim, 'belay-start', ...marks, ...through.names, ...behind], env: through.env };
 }
 
 /** Node tells some spawn failures by event (ENOENT, EMFILE, EAGAIN) and some by exception (ENOMEM, E2BIG). */
