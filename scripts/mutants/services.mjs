@@ -277,6 +277,14 @@ export const SERVICES = [
     'libs/executions/src/janitor',
   ),
   unit(
+    'descent-looks-on',
+    'a look at the children goes on after the last host has left',
+    'libs/spawner/src/process/descent.ts',
+    '    if (this.#users.size === 0) return;\n',
+    '',
+    'libs/spawner/src/process/descent.spec',
+  ),
+  unit(
     'connection-left-to-bullmq',
     'BullMQ connects the copy of a connection that it waits on',
     'libs/valkey/src/connection.ts',

@@ -33,9 +33,14 @@ describe('the hostile trees, in a short run', () => {
   const possible = KINDS.filter(({ missing }) => missing?.() === undefined).map(({ name }) => name);
 
   beforeAll(async () => {
-    // Exit code 1 rejects: what it printed says which tree it was.
-    const { stdout, stderr } = await run(process.execPath, [main, '--rounds', String(ROUNDS), '--json'], {
-      timeout: 100_000,
+    // Ends a run that hangs; no tree is measured by it, and a busy machine takes more than a minute.
+    const options = { timeout: 220_000 };
+    const { stdout, stderr } = await run(
+      process.execPath,
+      [main, '--rounds', String(ROUNDS), '--json'],
+      options,
+    ).catch(({ message, stdout: said, killed }: Error & { stdout: string; killed: boolean }) => {
+      throw new Error(`${killed ? `not done after ${options.timeout} ms` : message}; it printed:\n${said}`);
     });
     lines = stdout
       .trim()

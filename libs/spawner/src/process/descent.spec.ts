@@ -1,4 +1,5 @@
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { openLibc } from '../native';
 import { theDescent, type DescentUser } from './descent';
 import { readStat } from './proc-stat';
@@ -33,5 +34,27 @@ describeNative('containment by descent', () => {
     } finally {
       descent.leave(user);
     }
+  });
+
+  it('R48 a look that outlasts the last host touches no child of the process', async () => {
+    if (!('libc' in found)) throw new Error(found.reason);
+    const descent = theDescent(found.libc);
+    const told: number[] = [];
+    const user: DescentUser = {
+      ownsProcess: true,
+      cookie: 'none',
+      guardian: { pid: undefined, starts: undefined },
+      onEscapee: ({ pid }) => told.push(pid),
+    };
+    descent.enter(user);
+    const look = descent.look();
+    descent.leave(user);
+    const child = spawn('sleep', ['60']);
+    const exit = once(child, 'exit');
+    await look;
+    // It had another signal already, if the look took it for an agent's orphan.
+    child.kill('SIGTERM');
+    expect(await exit).toEqual([null, 'SIGTERM']);
+    expect(told).toEqual([]);
   });
 });

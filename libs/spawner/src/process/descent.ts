@@ -97,6 +97,8 @@ class Descent {
   #children = new Map<number, Child>();
   #deadSince = new Map<string, number>();
   readonly #told = new Set<string>();
+  /** Counts the times that the last host left. */
+  #term = 0;
   /** A look that has not begun: whoever asks now shares it. */
   #waiting: Promise<void> | undefined;
   /** Settles when the look under way ends. */
@@ -121,6 +123,7 @@ class Descent {
 
   leave(user: DescentUser): void {
     if (!this.#users.delete(user) || this.#users.size > 0) return;
+    this.#term++;
     this.#own.unwatch();
     this.#deadSince.clear();
     this.#told.clear();
@@ -162,6 +165,8 @@ class Descent {
   async #look(): Promise<void> {
     // The kernel's list of children may leave some out while others are taken off it.
     await this.#answered('reap');
+    if (this.#users.size === 0) return;
+    const term = this.#term;
     const own = this.#own.pids();
     const before = this.#children;
     this.#children = new Map();
@@ -177,6 +182,8 @@ class Descent {
     // One that nobody knows may be a first process whose start is not answered yet; it may have ended already.
     if ([...this.#children.values()].some(({ stat }) => !this.#isHeld(stat.pid) && this.#isUnknown(stat)))
       await this.#answered('start');
+    // The hosts are gone that these were looked at for. This process may have children of its own now, which nobody noted.
+    if (term !== this.#term) return;
     for (const child of this.#children.values()) if (!child.dead) this.#judge(child);
     this.#reap();
     if (this.#told.size > MAX_TOLD) this.#told.clear();
