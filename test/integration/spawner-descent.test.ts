@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { gradeOf, type BelayError } from '#libs/contracts';
 import { nativeState, type Escapee, type ProcessHostOptions } from '#libs/spawner';
@@ -145,20 +145,40 @@ describeDescent('containment by descent', () => {
       await next.agent.stop(immediate);
     });
 
-    it('a start that is asked of it meanwhile is refused, and leaves nothing', async () => {
+    it('a start that is asked of it meanwhile is done once, by the guardian after it', async () => {
       await begin();
-      process.kill(test.host.guardianPid ?? 0, 'SIGSTOP');
-      const start = test.run('polite.sh').then(
-        () => 'started',
-        (error: BelayError) => error.details['reason'],
-      );
+      const { guardianPid: guardian = 0 } = test.host;
+      process.kill(guardian, 'SIGSTOP');
       // Stopped, it answers nobody; after 3 s it is replaced.
-      expect(await start).toBe('GUARDIAN');
-      await eventually('another guardian', () => test.host.guardianRestarts === 1, 10_000);
+      const { agent } = await test.ready('polite.sh');
+      expect(test.host.guardianRestarts).toBe(1);
+      expect(test.host.guardianPid).not.toBe(guardian);
+      expect(procEntry(agent.identity.pid)?.parent).toBe(test.host.guardianPid);
+      expect(test.alive().filter(({ parent }) => parent === test.host.guardianPid)).toHaveLength(1);
+      await agent.stop(immediate);
       expect(test.alive()).toEqual([]);
-      const next = await test.ready('polite.sh');
-      await next.agent.stop(immediate);
     }, 30_000);
+  });
+
+  it('R15 starts of any size, refused or not, cost no other start its guardian', async () => {
+    await begin();
+    const { guardianPid: guardian } = test.host;
+    const variables = (count: number, value: string) =>
+      Object.fromEntries(Array.from({ length: count }, (_, i) => [`V${i}`, value]));
+    const refused = variables(79, '中'.repeat(33_333));
+    // Six times as long in JSON, and every character of it two bytes in memory.
+    const taken = variables(30, `${'\u0001'.repeat(50_000)}中`);
+    const outcomes = await Promise.all(
+      Array.from({ length: 36 }, async (_, i) =>
+        test.run(['true'], { env: [refused, taken, {}][i % 3] ?? {} }).then(
+          async ({ agent }) => (await agent.ended).exitCode,
+          (error: BelayError) => error.details['reason'],
+        ),
+      ),
+    );
+    const fits = spawnSync('true', { env: taken }).error === undefined;
+    expect(outcomes).toEqual(outcomes.map((_, i) => ['E2BIG', fits ? 0 : 'E2BIG', 0][i % 3]));
+    expect([test.host.guardianPid, test.host.guardianRestarts]).toEqual([guardian, 0]);
   });
 
   it('R51 an orphan that wears the mark of another agent lowers the grade of its own agent’s proof', async () => {

@@ -6,7 +6,14 @@
 export { openLibc, type Libc, type LibcFound } from './libc';
 export { isErrno, NativeError } from './native-error';
 export { openPidfd, signalPidfd } from './pidfd';
-export { canSpawn, posixSpawn, type SpawnPlan } from './posix-spawn';
+export {
+  canSpawn,
+  encodeStrings,
+  posixSpawn,
+  type EncodedPlan,
+  type SpawnPlan,
+  type SpawnStrings,
+} from './posix-spawn';
 export { becomeSubreaper, isDumpable, isSubreaper, leaveSubreaper, setDumpable } from './prctl';
 export {
   getResourceLimit,

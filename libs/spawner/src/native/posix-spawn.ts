@@ -23,6 +23,22 @@ export interface SpawnPlan {
   readonly fds: readonly number[];
 }
 
+/** The same with arguments and variables as bytes: of large ones no string is made. */
+export interface EncodedPlan extends Pick<SpawnPlan, 'file' | 'cwd' | 'fds'>, SpawnStrings {}
+
+/** Arguments, then variables, a zero byte behind each. */
+export interface SpawnStrings {
+  readonly strings: Buffer;
+  /** How many of them are arguments. */
+  readonly args: number;
+}
+
+/** @throws NativeError EINVAL for a zero byte in any of them. */
+export function encodeStrings({ argv, env }: Pick<SpawnPlan, 'argv' | 'env'>): SpawnStrings {
+  const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`);
+  return { strings: Buffer.concat([...argv, ...variables].map(cString)), args: argv.length };
+}
+
 /** Whether this libc's posix_spawn can do what `posixSpawn` asks of it. */
 export function canSpawn({ spawn }: Libc): boolean {
   return spawn.addChdir !== undefined && spawn.addCloseFrom !== undefined;
@@ -38,7 +54,8 @@ export function canSpawn({ spawn }: Libc): boolean {
  * @throws NativeError: ENOENT (also for the directory and for the interpreter of a script), EACCES, ENOEXEC, ENOTDIR, E2BIG,
  * EAGAIN, ENOMEM, EBADF; EINVAL for a zero byte in any string, which would cut it short.
  */
-export function posixSpawn(libc: Libc, { file, argv, env, cwd, fds }: SpawnPlan): number {
+export function posixSpawn(libc: Libc, plan: SpawnPlan | EncodedPlan): number {
+  const { file, cwd, fds } = plan;
   const { spawn } = libc;
   const { addChdir, addCloseFrom } = spawn;
   if (addChdir === undefined || addCloseFrom === undefined) throw new NativeError('posix_spawn', ENOSYS);
@@ -46,11 +63,8 @@ export function posixSpawn(libc: Libc, { file, argv, env, cwd, fds }: SpawnPlan)
   const attributes = Buffer.alloc(ATTRIBUTES_BYTES);
   const program = cString(file);
   const directory = cString(cwd);
-  const args = cStrings(libc, argv);
-  const variables = cStrings(
-    libc,
-    Object.entries(env).map(([name, value]) => `${name}=${value}`),
-  );
+  const { strings, args } = 'strings' in plan ? plan : encodeStrings(plan);
+  const addresses = addressesOf(libc, strings);
   const pid = Buffer.alloc(4);
   check('posix_spawn_file_actions_init', spawn.actionsInit(actions));
   check('posix_spawnattr_init', spawn.attributesInit(attributes));
@@ -65,14 +79,21 @@ export function posixSpawn(libc: Libc, { file, argv, env, cwd, fds }: SpawnPlan)
     check('posix_spawnattr_setsigmask', spawn.setSignalMask(attributes, NO_SIGNAL));
     check(
       'posix_spawn',
-      spawn.posixSpawn(pid, program, actions, attributes, args.pointers, variables.pointers),
+      spawn.posixSpawn(
+        pid,
+        program,
+        actions,
+        attributes,
+        pointersTo(addresses.slice(0, args)),
+        pointersTo(addresses.slice(args)),
+      ),
     );
     return pid.readInt32LE();
   } finally {
+    // Held until here: the kernel reads what the pointers point to.
+    strings.at(0);
     spawn.actionsDestroy(actions);
     spawn.attributesDestroy(attributes);
-    args.keep();
-    variables.keep();
   }
 }
 
@@ -96,17 +117,19 @@ function cString(text: string): Buffer {
   return Buffer.from(`${text}\0`);
 }
 
-/** A `char *[]` that ends with NULL. `keep` holds what it points to until after the call. */
-function cStrings(libc: Libc, texts: readonly string[]): { pointers: Buffer; keep: () => void } {
-  const bytes = Buffer.concat(texts.map(cString));
-  const pointers = Buffer.alloc(8 * (texts.length + 1));
-  const start = bytes.length === 0 ? 0n : libc.addressOf(bytes);
-  let at = 0;
-  for (const [i, text] of texts.entries()) {
-    pointers.writeBigUInt64LE(start + BigInt(at), 8 * i);
-    at += Buffer.byteLength(text) + 1;
-  }
-  return { pointers, keep: () => void bytes.length };
+/** Where each string begins, for as long as `strings` lives. */
+function addressesOf(libc: Libc, strings: Buffer): bigint[] {
+  const addresses: bigint[] = [];
+  const start = strings.length === 0 ? 0n : libc.addressOf(strings);
+  for (let at = 0; at < strings.length; at = strings.indexOf(0, at) + 1) addresses.push(start + BigInt(at));
+  return addresses;
+}
+
+/** A `char *[]`, which ends with NULL. */
+function pointersTo(addresses: readonly bigint[]): Buffer {
+  const pointers = Buffer.alloc(8 * (addresses.length + 1));
+  for (const [i, address] of addresses.entries()) pointers.writeBigUInt64LE(address, 8 * i);
+  return pointers;
 }
 
 function check(syscall: string, errno: number): void {

@@ -1,6 +1,14 @@
 import { closeSync } from 'node:fs';
-import { NativeError, peekChild, posixSpawn, reapChild, receiveDescriptors, type Libc } from '../native';
-import { failedLine, doneLine, exitLine, spawnedLine, type StartOrder } from './guardian-protocol';
+import {
+  NativeError,
+  peekChild,
+  posixSpawn,
+  reapChild,
+  receiveDescriptors,
+  type Libc,
+  type EncodedPlan,
+} from '../native';
+import { begunLine, doneLine, exitLine, failedLine, spawnedLine } from './guardian-protocol';
 import { readStat, type PidStart } from './proc-stat';
 
 interface Leader extends PidStart {
@@ -26,10 +34,11 @@ export class GuardedAgents {
   }
 
   /** Holds this process until the command was executed, or could not be. */
-  start({ id, ...plan }: StartOrder): void {
+  start(id: number, plan: Omit<EncodedPlan, 'fds'>): void {
     let fds: readonly number[] = [];
     try {
       fds = this.#descriptorsOf(id);
+      this.say(begunLine(id));
       const pid = posixSpawn(this.libc, { ...plan, fds });
       this.#leaders.set(pid, { pid, startTime: readStat(pid)?.startTime ?? '', told: false });
       this.say(spawnedLine(id, pid));

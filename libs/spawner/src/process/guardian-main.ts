@@ -6,7 +6,6 @@
  * and stays so when the worker is gone. When it is gone itself, all of it becomes the worker's, a subreaper above it.
  */
 import { read, writeSync } from 'node:fs';
-import { StringDecoder } from 'node:string_decoder';
 import { becomeSubreaper, openLibc, type Libc } from '../native';
 import { Cgroup } from './cgroup';
 import { endDescendants } from './end-descendants';
@@ -17,6 +16,7 @@ import type { PidStart } from './proc-stat';
 import { toSeen } from './process-tree';
 import { removePaths } from './remove-paths';
 import { shieldProcess } from './shield-process';
+import { MessageReader } from './start-order';
 import { writeProof } from './worker-proof';
 
 /** After this long of killing, what is left is the reaper's at the next start of a worker here. */
@@ -38,29 +38,35 @@ let fence: NodeJS.Timeout | undefined;
 // It has to outlive whatever ends the worker: signals to the terminal's group, a service manager's first SIGTERM.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGPIPE'] as const)
   process.on(signal, () => {});
-// A fault in one message must not cost the watch: the end of file still comes.
+// A fault must not cost the watch: the end of file still comes.
 process.on('uncaughtException', () => {});
 
 const input = Buffer.allocUnsafe(64 * 1024);
-const decoder = new StringDecoder('utf8');
-let pending = '';
+const messages = new MessageReader(tryToObey);
 listen();
 
 function listen(): void {
   read(0, input, 0, input.length, null, (error, length) => {
     if (error?.code === 'EINTR' || error?.code === 'EAGAIN') return void setTimeout(listen, 1);
     if (error !== null || length === 0) return void workerDied();
-    const lines = (pending + decoder.write(input.subarray(0, length))).split('\n');
-    pending = lines.pop() ?? '';
     try {
-      for (const line of lines) obey(JSON.parse(line) as GuardianMessage);
+      messages.write(input.subarray(0, length));
     } finally {
       listen();
     }
   });
 }
 
-function obey(message: GuardianMessage): void {
+/** A fault in one message must not cost those after it. */
+function tryToObey(message: GuardianMessage, strings: Buffer): void {
+  try {
+    obey(message, strings);
+  } catch {
+    // The worker notices that it has no answer.
+  }
+}
+
+function obey(message: GuardianMessage, strings: Buffer): void {
   switch (message.type) {
     case 'watch':
       watched = message;
@@ -71,7 +77,7 @@ function obey(message: GuardianMessage): void {
       if (message.native) libc = loadLibc();
       return;
     case 'start':
-      agents?.start(message);
+      agents?.start(message.id, { ...message, strings });
       return;
     case 'reap':
       agents?.reap(message.id, message.pids);

@@ -1,11 +1,19 @@
-import type { ChildExit, SpawnPlan } from '../native';
+import type { ChildExit } from '../native';
 import type { WorkerMarks } from './end-worker-trees';
 import type { PidStart } from './proc-stat';
 import type { Containment } from './process-host.types';
 
-/** A start that the worker asks for; its descriptors come through the socket, under the same number. */
-export interface StartOrder extends Omit<SpawnPlan, 'fds'> {
+/**
+ * A start that the worker asks for; its descriptors come through the socket, under the same number. Its strings follow the
+ * line (start-order.ts): so many bytes of them, and so many arguments before the variables.
+ */
+export interface StartOrder {
   readonly id: number;
+  readonly file: string;
+  readonly cwd: string;
+  readonly args: number;
+  /** Never none: a program has a name. */
+  readonly bytes: number;
 }
 
 /**
@@ -33,7 +41,8 @@ export type GuardianMessage =
   | { readonly type: 'fence'; readonly at: number }
   // Answered at once with the same number (`pongOf`).
   | { readonly type: 'ping'; readonly nonce: number }
-  // Answered by `spawnedLine` or `failedLine`, before anything that came later is read.
+  // Answered by `begunLine` directly before the process is made, and then by `spawnedLine` or `failedLine`; all of it before
+  // anything that came later is read.
   | ({ readonly type: 'start' } & StartOrder)
   // Dead children of the guardian's that nobody waits for any more. Answered by `doneLine`, after the exits known by then.
   | { readonly type: 'reap'; readonly id: number; readonly pids: readonly number[] }
@@ -45,6 +54,8 @@ export const monotonicMs = (): number => Number(process.hrtime.bigint()) / 1e6;
 /** The guardian's messages on its stdout, one line each: once it watches, and to a ping while it does. */
 export const GUARDIAN_READY = 'ready';
 export const pongOf = (nonce: number): string => `pong ${nonce}`;
+/** From here on there may be a process. */
+export const begunLine = (id: number): string => `begun ${id}`;
 export const spawnedLine = (id: number, pid: number): string => `spawned ${id} ${pid}`;
 export const failedLine = (id: number, code: string): string => `failed ${id} ${code}`;
 export const doneLine = (id: number): string => `done ${id}`;

@@ -11,10 +11,18 @@ import {
 import type { ExitListener, FirstProcess } from './first-process';
 import type { GuardianMessage } from './guardian-protocol';
 import { failure } from './resolve-command';
+import { encodeStart, type EncodedStart } from './start-order';
 
 /** Starts that one guardian has in hand: it does one after the other. */
 const MOST_AT_ONCE = 16;
-/** It does what it is told at once, so one that takes longer hangs or was stopped. A start waits as long for a guardian. */
+/** With this much on its way to it no further start is asked for: a small one behind large ones is answered soon all the same. */
+const MOST_BYTES = 1024 * 1024;
+/** Guardians that one start is asked of, one after the other. */
+const MOST_GUARDIANS = 3;
+/**
+ * It does one request after the other, each at once, so one that answers none for longer hangs or was stopped. A start
+ * waits as long for a guardian.
+ */
 const ANSWER_MS = 3_000;
 /** An answer may wait in the pipe while this process was stopped itself. */
 const READ_FIRST_MS = 50;
@@ -28,13 +36,16 @@ export interface GuardedProcess extends FirstProcess {
 
 interface Asked {
   readonly kind: 'start' | 'reap';
+  /** There may be a process. */
+  hasBegun: boolean;
   readonly answer: Promise<string | undefined>;
   settle(answer: string | undefined): void;
 }
 
 /** The parts of the guardian's runner that these starts use. */
 export interface StartsLine {
-  tell(message: GuardianMessage): void;
+  /** @param strings those of a start. */
+  tell(message: GuardianMessage, strings?: Buffer): void;
   /** It does not answer: it has to be replaced. */
   stuck(): void;
   /** Whether the event loop has to go on, to hear from it. */
@@ -47,8 +58,14 @@ export interface StartsLine {
  */
 export class GuardianStarts {
   #socket: number | undefined;
+  /** Guardians so far: a number of a socket is given again. */
+  #guardians = 0;
   #requests = 0;
   #starting = 0;
+  /** Of those that are starting. */
+  #bytes = 0;
+  /** When a request was answered last. */
+  #answeredAt = 0;
   readonly #asked = new Map<number, Asked>();
   readonly #waiting = new Set<() => void>();
   /** By pid, until their end was told. */
@@ -65,6 +82,7 @@ export class GuardianStarts {
   /** A guardian watches, at the other end of `socket`, which is ours to close. */
   attach(socket: number): void {
     this.#socket = socket;
+    this.#guardians += 1;
     this.#wakeAll();
   }
 
@@ -73,7 +91,7 @@ export class GuardianStarts {
     closeSync(socket);
     if (this.#socket !== socket) return;
     this.#socket = undefined;
-    for (const { settle } of this.#asked.values()) settle(undefined);
+    for (const { settle, hasBegun } of this.#asked.values()) settle(hasBegun ? undefined : NOT_BEGUN);
     for (const guarded of this.#running.values()) this.#stranded.add(guarded);
     if (this.#stranded.size > 0) this.#strandedTimer ??= setInterval(() => this.#lookAfter(), STRANDED_MS);
   }
@@ -89,14 +107,26 @@ export class GuardianStarts {
     return answers.length === 0 ? undefined : Promise.all(answers.map(async ({ answer }) => answer));
   }
 
-  /** @throws NativeError as `posixSpawn`; BelayError SPAWN_FAILED, reason GUARDIAN, when it dies or does not answer. */
-  async start(plan: SpawnPlan): Promise<GuardedProcess> {
-    const socket = await this.#turn();
-    try {
-      return await this.#start(plan, socket);
-    } finally {
-      this.#starting -= 1;
-      this.#wakeAll();
+  /**
+   * A guardian that dies before it has begun on the start leaves it to the next one.
+   * @throws NativeError as `posixSpawn`; BelayError SPAWN_FAILED, reason GUARDIAN, when it dies or does not answer.
+   */
+  async start({ fds, ...plan }: SpawnPlan): Promise<GuardedProcess> {
+    const encoded = encodeStart(plan);
+    let asked = 0;
+    for (let tries = 1; ; tries += 1) {
+      const socket = await this.#turn(asked, encoded.order.bytes);
+      asked = this.#guardians;
+      try {
+        return await this.#start(encoded, fds, socket);
+      } catch (error) {
+        if (!(error instanceof NotBegun)) throw error;
+        if (tries === MOST_GUARDIANS) throw lost(error.cause);
+      } finally {
+        this.#starting -= 1;
+        this.#bytes -= encoded.order.bytes;
+        this.#wakeAll();
+      }
     }
   }
 
@@ -112,8 +142,12 @@ export class GuardianStarts {
     const [word = '', first, ...rest] = text.split(' ');
     // At once: the line of its end may be the next.
     if (word === 'spawned') this.#guard(Number(rest[0]));
-    if (word === 'exit') this.#running.get(Number(first))?.ended(exitOf(rest));
-    else this.#asked.get(Number(first))?.settle([word, ...rest].join(' '));
+    if (word === 'exit') return this.#running.get(Number(first))?.ended(exitOf(rest));
+    this.#answeredAt = performance.now();
+    const asked = this.#asked.get(Number(first));
+    if (asked === undefined) return;
+    if (word === 'begun') asked.hasBegun = true;
+    else asked.settle([word, ...rest].join(' '));
   }
 
   /** Nothing is started any more, and nobody waits for what was. */
@@ -124,14 +158,20 @@ export class GuardianStarts {
     this.#hold();
   }
 
-  async #start({ fds, ...plan }: SpawnPlan, socket: number): Promise<GuardedProcess> {
+  /** @throws also NotBegun: then there is no process. */
+  async #start(
+    { order, strings }: EncodedStart,
+    fds: readonly number[],
+    socket: number,
+  ): Promise<GuardedProcess> {
     const id = (this.#requests += 1);
     try {
       sendDescriptors(this.libc, socket, id, fds);
     } catch (error) {
-      throw lost(error);
+      throw new NotBegun('its guardian is gone', { cause: error });
     }
-    const answer = await this.#ask('start', { type: 'start', id, ...plan });
+    const answer = await this.#ask('start', { type: 'start', id, ...order }, strings);
+    if (answer === NOT_BEGUN) throw new NotBegun('its guardian died before');
     // A process it may have started has no tree: it is ended on sight, as an orphan that nobody knows.
     if (answer === undefined) throw lost();
     const [word, result = ''] = answer.split(' ');
@@ -140,16 +180,21 @@ export class GuardianStarts {
     return guarded;
   }
 
-  /** Resolves with the socket of a guardian that has room for one more. */
-  async #turn(): Promise<number> {
+  /** Resolves with the socket of a guardian that has room for one more, and came after the one `asked` before. */
+  async #turn(asked: number, bytes: number): Promise<number> {
     const giveUpAt = performance.now() + ANSWER_MS;
-    while (this.#socket === undefined || this.#starting >= MOST_AT_ONCE) {
+    for (;;) {
+      const socket = this.#guardians > asked ? this.#socket : undefined;
+      const hasRoom = this.#starting < MOST_AT_ONCE && this.#bytes < MOST_BYTES;
+      if (socket !== undefined && hasRoom) {
+        this.#starting += 1;
+        this.#bytes += bytes;
+        return socket;
+      }
       const leftMs = giveUpAt - performance.now();
-      if (leftMs <= 0 && this.#socket === undefined) throw lost();
+      if (leftMs <= 0 && socket === undefined) throw lost();
       await this.#change(Math.max(leftMs, READ_FIRST_MS));
     }
-    this.#starting += 1;
-    return this.#socket;
   }
 
   #change(boundMs: number): Promise<void> {
@@ -168,14 +213,28 @@ export class GuardianStarts {
     for (const wake of this.#waiting) wake();
   }
 
-  #ask(kind: Asked['kind'], message: GuardianMessage & { readonly id: number }): Promise<string | undefined> {
+  #ask(
+    kind: Asked['kind'],
+    message: GuardianMessage & { readonly id: number },
+    strings?: Buffer,
+  ): Promise<string | undefined> {
     const { id } = message;
     let settle: (answer: string | undefined) => void = () => undefined;
     const answer = new Promise<string | undefined>((resolve) => (settle = resolve));
-    const judge = (): void => void (this.#asked.has(id) && this.line.stuck());
-    let timer = setTimeout(() => (timer = setTimeout(judge, READ_FIRST_MS)), ANSWER_MS);
+    let timer: NodeJS.Timeout;
+    const wait = (ms: number): void => {
+      timer = setTimeout(() => (timer = setTimeout(judge, READ_FIRST_MS)), ms);
+    };
+    // One that is busy with what was asked before is not stuck.
+    const judge = (): void => {
+      const leftMs = this.#answeredAt + ANSWER_MS - performance.now();
+      if (leftMs > 0) wait(leftMs);
+      else this.line.stuck();
+    };
+    wait(ANSWER_MS);
     this.#asked.set(id, {
       kind,
+      hasBegun: false,
       answer,
       settle: (text) => {
         clearTimeout(timer);
@@ -185,7 +244,7 @@ export class GuardianStarts {
       },
     });
     this.#hold();
-    this.line.tell(message);
+    this.line.tell(message, strings);
     return answer;
   }
 
@@ -243,6 +302,12 @@ class Guarded implements GuardedProcess {
     this.onTold();
   }
 }
+
+/** The answer to a request that a guardian took to its grave unread. */
+const NOT_BEGUN = 'not-begun';
+
+/** Another guardian may be asked for the same. */
+class NotBegun extends Error {}
 
 function lost(cause?: unknown): Error {
   return failure(

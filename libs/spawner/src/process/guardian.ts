@@ -53,7 +53,7 @@ export class Guardian {
   private constructor(private readonly plan: GuardianPlan) {
     if (plan.starts !== undefined)
       this.starts = new GuardianStarts(plan.starts, {
-        tell: (message) => this.#tell(message),
+        tell: (message, strings) => this.#tell(message, strings),
         stuck: () => void this.#child?.kill('SIGKILL'),
         hold: (needed) => this.#keepLoop(needed),
       });
@@ -180,9 +180,11 @@ export class Guardian {
     this.#restartMs = Math.min(this.#restartMs * 2, LONGEST_RESTART_MS);
   }
 
-  #tell(message: GuardianMessage): void {
+  #tell(message: GuardianMessage, strings?: Buffer): void {
     const stdin = this.#child?.stdin;
-    if (stdin?.writable === true) stdin.write(`${JSON.stringify(message)}\n`);
+    if (stdin?.writable !== true) return;
+    stdin.write(`${JSON.stringify(message)}\n`);
+    if (strings !== undefined) stdin.write(strings);
   }
 }
 
