@@ -158,6 +158,9 @@ it('ps, workers and doctor agree with the fleet', async () => {
   expect(list.items.length).toBeGreaterThan(3);
   expect((await belay('workers')).out.match(/wrk_/g)).toHaveLength(2);
   const doctor = await belay('doctor');
+  expect(doctor.out).toMatch(
+    /^warn +isolation +same-user: an agent can do what the user of its worker can$/m,
+  );
   expect(doctor.out).toMatch(/^ok {4}orchestrator +running at /m);
   expect(doctor.out.match(/^ok {4}worker /gm)).toHaveLength(2);
 });

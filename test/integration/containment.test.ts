@@ -23,7 +23,8 @@ describeDescent('a fleet that holds its trees by descent', () => {
     const [worker] = (await fleet.client.workers()).items;
     expect(worker?.containment).toBe('descent');
     const [answered] = (await fleet.client.armed()).workers;
-    expect(answered).toMatchObject({ armed: true, containment: 'descent' });
+    expect(worker?.isolation).toBe('same-user');
+    expect(answered).toMatchObject({ armed: true, containment: 'descent', isolation: 'same-user' });
     const { execution } = await fleet.client.createExecution({
       name: 'hides',
       nodes: [{ id: 'a', run: { command: [HIDES], shell: true } }],

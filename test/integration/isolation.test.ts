@@ -1,9 +1,21 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
-import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { nativeState } from '#libs/spawner';
-import { aliveWithEnvironment, eventually, FIXTURES } from '../support/proc';
+import { AGENT_UIDS, noOwnUsers } from '../support/own-user';
+import { aliveWithEnvironment, eventually, expectedContainments, FIXTURES, isAlive } from '../support/proc';
 
 /** The programs that people run (ADR 0018). */
 const PROGRAMS = join(__dirname, '../../dist/programs');
@@ -35,7 +47,10 @@ const describeIsolation = why === undefined ? describe : describe.skip;
 
 jest.setTimeout(60_000);
 
-describeIsolation('an agent of the same user', () => {
+/** Beyond what its own user may do to any process of its: Yama, where it is on, lets only a parent trace. */
+const TRACED = new Set(['open the memory of the sibling']);
+
+describeIsolation('an agent', () => {
   let dir: string;
   const children: ChildProcess[] = [];
   beforeEach(() => {
@@ -57,8 +72,12 @@ describeIsolation('an agent of the same user', () => {
     await eventually('the directory removed', gone, 30_000);
   });
 
-  function start(command: readonly string[], env: NodeJS.ProcessEnv): ChildProcess & { pid: number } {
-    const [file = '', ...args] = asUser(...command);
+  function start(
+    command: readonly string[],
+    env: NodeJS.ProcessEnv,
+    as = asUser,
+  ): ChildProcess & { pid: number } {
+    const [file = '', ...args] = as(...command);
     const child = spawn(file, args, { cwd: dir, env, stdio: ['ignore', 'pipe', 'ignore'] });
     children.push(child);
     return child as ChildProcess & { pid: number };
@@ -93,6 +112,49 @@ describeIsolation('an agent of the same user', () => {
       .map((line) => line.replace(/\d+/, 'worker'));
   }
 
+  /** What an agent may do that tries all it can against a worker that is told of `dir`. */
+  async function attack(options: object, as = asUser): Promise<string[]> {
+    const dataDir = join(dir, 'data');
+    const record = join(dir, 'attacks');
+    mkdirSync(dataDir, { mode: 0o700 });
+    writeFileSync(join(dataDir, 'token'), 'secret', { mode: 0o600 });
+    const server = createServer((socket) => socket.destroy()).listen(join(dataDir, 'server.sock'));
+    await new Promise((resolve) => server.once('listening', resolve));
+    if (isRoot && as === asUser)
+      for (const file of [dataDir, join(dataDir, 'token'), join(dataDir, 'server.sock')])
+        chownSync(file, NOBODY, NOBODY);
+    const plan = {
+      options: { workerId: 'w-isolation', dataDir, ...options },
+      agents: [
+        { command: [join(FIXTURES, 'polite.sh')] },
+        { command: [process.execPath, join(FIXTURES, 'attacks.cjs')] },
+      ],
+      env: { TEST_DIR: dir, RECORD: record, DATA: dataDir },
+      finally: 'stay',
+      // Of a user of its own nothing else is needed.
+      shield: as === asUser,
+      hands: 'HOST',
+    };
+    const child = start(
+      [process.execPath, join(FIXTURES, 'host.cjs'), JSON.stringify(plan)],
+      { PATH: process.env['PATH'] },
+      as,
+    );
+    try {
+      const lines = (): string[] =>
+        existsSync(record) ? readFileSync(record, 'utf8').trimEnd().split('\n') : [];
+      // Its last try may be its own end.
+      const isOver = (): boolean => lines().includes('over') || lines().includes('kill the worker');
+      await eventually('its last word', isOver, 30_000);
+      const done = lines().filter((line) => line !== 'over');
+      if (done.includes('kill the worker')) await eventually('its end', () => !isAlive(child.pid), 30_000);
+      expect([child.pid, isAlive(child.pid)]).toEqual([child.pid, !done.includes('kill the worker')]);
+      return done;
+    } finally {
+      server.close();
+    }
+  }
+
   it('may read no environment, memory or descriptors of its guardian, which started it, nor of its worker', async () => {
     expect(await mayRead('descent', true)).toEqual([]);
   });
@@ -105,6 +167,24 @@ describeIsolation('an agent of the same user', () => {
     expect(await mayRead('marks', false)).toEqual(
       ['worker', 'parent'].flatMap((who) => ['environ', 'mem', 'fd'].map((file) => `may ${who} ${file}`)),
     );
+  });
+
+  it('may reach the data directory, its sockets and its siblings, and signal worker and guardian', async () => {
+    const done = await attack({ containment: 'descent', isolation: 'same-user' });
+    expect(done.filter((what) => !TRACED.has(what))).toEqual([
+      'read the token',
+      'list the data directory',
+      'write into the data directory',
+      'connect to a socket of the data directory',
+      'stop the worker',
+      'stop the guardian',
+      'read the environment of the sibling',
+      'list the descriptors of the sibling',
+      'stop the sibling',
+      'kill the sibling',
+      'kill the guardian',
+      'kill the worker',
+    ]);
   });
 
   it.each(['worker', 'orchestrator'])('finds the program %s closed', async (app) => {
@@ -123,4 +203,17 @@ describeIsolation('an agent of the same user', () => {
     const [file = '', ...args] = asUser('cat', `/proc/${pid}/environ`);
     expect(spawnSync(file, args, { encoding: 'utf8' })).toMatchObject({ stdout: '' });
   });
+
+  const noUsers = noOwnUsers();
+  if (noUsers !== undefined)
+    process.stdout.write(`Agents with users of their own are not attacked here: ${noUsers}.\n`);
+  (noUsers === undefined ? it : it.skip).each(expectedContainments())(
+    'may do nothing of all that with a user of its own, containment %s',
+    async (containment) => {
+      const agentUids = AGENT_UIDS;
+      expect(await attack({ containment, isolation: 'user', agentUids }, (...command) => command)).toEqual(
+        [],
+      );
+    },
+  );
 });

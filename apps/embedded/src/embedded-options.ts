@@ -39,6 +39,7 @@ type Shared = Partial<
     | 'maxEnded'
     | 'maxStateMb'
     | 'containment'
+    | 'isolation'
     | 'cgroupParent'
     | 'native'
   >
@@ -55,6 +56,8 @@ export type BelayNotice =
   | { readonly kind: 'lease-lost'; readonly workerId: string };
 
 export interface BelayOptions extends Shared {
+  /** With `isolation: 'user'`: user ids that no account has, such as `70000-70999`; each running agent gets one. */
+  readonly agentUids?: string;
   /** `redis://…`, `rediss://…`, `unix:///path`, `redis+sentinel://…` or `redis+cluster://…` (docs/deployment.md). */
   readonly url: string;
   /** Default: one of 8 agents for the pool `default`. `false`: the fleet's workers run what is submitted here. */

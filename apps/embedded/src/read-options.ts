@@ -35,6 +35,8 @@ const SETTING_OF: ReadonlyMap<string, keyof Settings> = new Map<string, keyof Se
       'maxEnded',
       'maxStateMb',
       'containment',
+      'isolation',
+      'agentUids',
       'cgroupParent',
       'native',
     ] as const

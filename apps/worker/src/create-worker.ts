@@ -53,6 +53,7 @@ export interface CreateWorkerOptions {
 export interface Worker {
   readonly workerId: string;
   readonly containment: string;
+  readonly isolation: string;
   /** Of its health page; undefined without one. */
   readonly port: number | undefined;
   readonly state: WorkerState;
@@ -99,6 +100,8 @@ async function make(options: CreateWorkerOptions, parts: GiveBack): Promise<Work
       workerId,
       dataDir,
       containment: settings.containment,
+      isolation: settings.isolation,
+      ...(settings.agentUids === undefined ? {} : { agentUids: settings.agentUids }),
       native: settings.native,
       ownsProcess: options.ownsProcess,
       onEscapee: (escapee) => void tellEscapee(escapee),
@@ -146,6 +149,7 @@ async function make(options: CreateWorkerOptions, parts: GiveBack): Promise<Work
     // That there is a guardian's process says nothing of whether it would act: it is asked.
     describe: async () => ({
       containment: host.containment,
+      isolation: host.isolation,
       guardian: await host.guardianAnswers(),
       running: runner.busy,
     }),
@@ -219,6 +223,7 @@ async function make(options: CreateWorkerOptions, parts: GiveBack): Promise<Work
   return {
     workerId,
     containment: host.containment,
+    isolation: host.isolation,
     port: health?.port,
     get state() {
       return service.state;

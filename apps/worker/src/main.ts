@@ -35,7 +35,8 @@ runAsProcess('worker', async (drain) => {
     phases: worker.phases,
     start: async () => {
       await worker.start();
-      log.info({ containment: worker.containment, port: worker.port }, 'running');
+      const { containment, isolation, port } = worker;
+      log.info({ containment, isolation, port }, 'running');
       return { type: 'ready', role: 'worker', workerId };
     },
     drain: async (why) => {

@@ -134,12 +134,8 @@ export class WorkerService {
     const { workers } = this.lifecycle;
     const { workerId, leaseTtlMs, pools, concurrency } = this.options;
     // The reaper ended dead workers' processes before this worker started any: that is proof for their receipts.
-    for (const { workerId: dead, containment, processes, proved } of this.host.reaped)
-      if (proved)
-        await workers.saveProof(
-          dead,
-          reportOfProof({ workerId: dead, containment, processes, by: 'reaper' }),
-        );
+    for (const { workerId: dead, proved, ...reaped } of this.host.reaped)
+      if (proved) await workers.saveProof(dead, reportOfProof({ ...reaped, workerId: dead, by: 'reaper' }));
     const sentAt = performance.now();
     const { ordersHead } = await workers.register(
       workerId,
@@ -150,6 +146,7 @@ export class WorkerService {
         pools: pools.join(','),
         concurrency: String(concurrency),
         containment: this.host.containment,
+        isolation: this.host.isolation,
         ...(this.httpPort === undefined ? {} : { httpPort: String(this.httpPort) }),
       },
       leaseTtlMs,

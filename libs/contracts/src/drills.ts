@@ -1,4 +1,5 @@
 import type { Containment } from './evidence';
+import type { Isolation } from './isolation';
 import type { ExecutionId, OrderId, WorkerId } from './ids';
 import type { TargetOutcome } from './orders';
 
@@ -45,6 +46,7 @@ export interface ArmedAnswer {
   /** From asking to its answer. Milliseconds. */
   readonly afterMs?: number;
   readonly containment?: Containment;
+  readonly isolation?: Isolation;
   /** The process beside the worker that ends its trees when it dies has answered. */
   readonly guardian?: boolean;
   readonly running?: number;

@@ -5,11 +5,11 @@ export type Containment = (typeof CONTAINMENTS)[number];
 /**
  * The kinds of evidence that a process tree is gone. `exit`: the exit event of the process we started.
  * `cgroup-empty`: the cgroup says `populated 0`. `descent-empty`: no process can leave the worker, and none of its own
- * children is of the tree. `sweep-empty`: two passes over /proc in a row found no process of the tree. `lease-expired` is
+ * children is of the tree. `uid-empty`: no process has the user that was the tree's alone. `sweep-empty`: two passes over /proc in a row found no process of the tree. `lease-expired` is
  * no proof: such a target stays `unconfirmed` (docs/process-signals.md).
  */
 export type EvidenceKind =
-  'exit' | 'cgroup-empty' | 'descent-empty' | 'sweep-empty' | 'not-started' | 'lease-expired';
+  'exit' | 'cgroup-empty' | 'descent-empty' | 'uid-empty' | 'sweep-empty' | 'not-started' | 'lease-expired';
 
 /** The strength of a proof: it rests on the kernel, or on marks that an agent could strip on purpose. */
 export type Grade = 'kernel' | 'marks';
@@ -17,7 +17,12 @@ export type Grade = 'kernel' | 'marks';
 /** The grades of proof, strongest first. */
 export const GRADES = ['kernel', 'marks'] as const satisfies readonly Grade[];
 
-const BY_KERNEL: ReadonlySet<EvidenceKind> = new Set(['cgroup-empty', 'descent-empty', 'not-started']);
+const BY_KERNEL: ReadonlySet<EvidenceKind> = new Set([
+  'cgroup-empty',
+  'descent-empty',
+  'uid-empty',
+  'not-started',
+]);
 
 /** The grade of a report's proof; undefined where nothing is proved. */
 export function gradeOf({ proved, evidence }: Pick<StopReport, 'proved' | 'evidence'>): Grade | undefined {
@@ -80,6 +85,8 @@ export interface ExitReport {
   readonly leftovers: number;
   /** Why the command could not be executed, where that showed only after the start. */
   readonly startError?: string;
+  /** Its code, where it is not SPAWN_FAILED: BAD_CWD, EACCES, ISOLATION. */
+  readonly startErrorCode?: string;
   /** Present when the command was not executed, because the time in which it may start was over. */
   readonly startedTooLate?: true;
   readonly report: StopReport;

@@ -5,6 +5,7 @@ export * from './errors';
 export * from './events';
 export * from './evidence';
 export * from './ids';
+export * from './isolation';
 export * from './orders';
 export * from './order-shape';
 export * from './protocol';

@@ -1,6 +1,7 @@
 import type { AgentId, ExecutionId, OrderId, WorkerId } from './ids';
 import type { AgentState, ExecutionState, NodeState, WorkerState } from './states';
 import type { Containment, StopReport } from './evidence';
+import type { Isolation } from './isolation';
 
 /** Why an execution was stopped, or an agent ended before its time. */
 export const STOP_REASONS = [
@@ -204,6 +205,7 @@ export interface WorkerRecord {
   readonly pools: readonly string[];
   readonly concurrency: number;
   readonly containment: Containment;
+  readonly isolation: Isolation;
   readonly httpPort?: number;
   readonly createdAt: number;
   readonly startedAt?: number;

@@ -1,4 +1,4 @@
-import type { Containment } from '#libs/contracts';
+import type { Containment, Isolation } from '#libs/contracts';
 import type { Valkey } from '#libs/valkey';
 
 const ANSWERS_KEPT_MS = 60_000;
@@ -6,6 +6,7 @@ const ANSWERS_KEPT_MS = 60_000;
 /** A worker's account of its guard. */
 export interface GuardAnswer {
   readonly containment: Containment;
+  readonly isolation: Isolation;
   /** The process beside it runs and answers. */
   readonly guardian: boolean;
   readonly running: number;

@@ -35,7 +35,7 @@ beforeEach(async () => {
     onError: (error) => {
       throw error;
     },
-    describe: async () => ({ containment: 'marks', guardian: true, running: 0 }),
+    describe: async () => ({ containment: 'marks', isolation: 'same-user', guardian: true, running: 0 }),
   });
   await life.workers.register(WORKER, { pools: 'default' }, 60_000);
 });
@@ -207,7 +207,7 @@ describe('the orders log', () => {
     new KillResponder(valkey, orders, runner(), {
       workerId: WORKER,
       onError: (error) => errors.push(error),
-      describe: async () => ({ containment: 'marks', guardian: true, running: 0 }),
+      describe: async () => ({ containment: 'marks', isolation: 'same-user', guardian: true, running: 0 }),
       readMs,
     });
 

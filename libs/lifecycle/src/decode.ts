@@ -152,6 +152,8 @@ export function decodeWorker(key: string, fields: Fields, lease: string | null):
     bootId: textOf(fields['bootId']),
     pools: textOf(fields['pools']).split(','),
     containment: fields['containment'] as WorkerRecord['containment'],
+    // Workers of earlier releases had nothing else.
+    isolation: (fields['isolation'] ?? 'same-user') as WorkerRecord['isolation'],
     version: Number(fields['version']),
     pid: Number(fields['pid']),
     concurrency: Number(fields['concurrency']),

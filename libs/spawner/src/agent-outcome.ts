@@ -110,7 +110,7 @@ export function outcomeOf(
       ...base,
       state: 'failed',
       reason: 'error',
-      error: { code: 'SPAWN_FAILED', message: exit.startError },
+      error: { code: exit.startErrorCode ?? 'SPAWN_FAILED', message: exit.startError },
     };
   }
   if (exit.exitCode === 0) {

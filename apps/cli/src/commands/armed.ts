@@ -42,10 +42,11 @@ function renderAnswer(answer: ArmedAnswer, style: Style): string[] {
 }
 
 /** `answered after 12 ms, cgroup, 3 agents`; nothing of one that was not heard. */
-function describeGuard({ afterMs, containment, running }: ArmedAnswer): string[] {
+function describeGuard({ afterMs, containment, isolation, running }: ArmedAnswer): string[] {
   return [
     ...(afterMs === undefined ? [] : [`answered after ${formatDuration(afterMs)}`]),
     ...(containment === undefined ? [] : [containment]),
+    ...(isolation === undefined ? [] : [isolation]),
     ...(running === undefined ? [] : [count(running, 'agent')]),
   ];
 }

@@ -4,6 +4,7 @@ import type { Check } from '../doctor/check';
 import {
   checkContainment,
   checkDataDir,
+  checkIsolation,
   checkNative,
   checkNode,
   checkSettings,
@@ -41,6 +42,7 @@ async function examine(session: Session): Promise<ExitCode> {
     await checkServer(env, connection.dataDir),
     await checkNative(settings?.native),
     checkContainment(workers),
+    checkIsolation(workers),
     ...ofOrchestrator,
   ];
   const rows = settings === undefined ? [] : describeSettings(settings);

@@ -28,7 +28,7 @@ export function renderWorkers(
   now: number,
 ): string {
   return renderTable({
-    head: ['WORKER', 'STATE', 'HOST', 'PID', 'RUNNING', 'CONTAINMENT', 'LEASE', 'POOLS'],
+    head: ['WORKER', 'STATE', 'HOST', 'PID', 'RUNNING', 'CONTAINMENT', 'ISOLATION', 'LEASE', 'POOLS'],
     rows: workers.map((worker) => [
       worker.id,
       worker.state,
@@ -36,6 +36,7 @@ export function renderWorkers(
       String(worker.pid),
       `${worker.running}/${worker.concurrency}`,
       worker.containment,
+      worker.isolation,
       describeLease(worker, now),
       worker.pools.join(','),
     ]),

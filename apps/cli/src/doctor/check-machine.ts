@@ -69,6 +69,21 @@ export function checkContainment(workers: readonly { readonly containment: strin
   );
 }
 
+/** How the live workers keep agents apart from Belay; they are undefined where nobody could tell which run. */
+export function checkIsolation(workers: readonly { readonly isolation: string }[] | undefined): Check {
+  if (workers === undefined)
+    return warn('isolation', 'not known: the orchestrator could not tell which workers run');
+  const kinds = [...new Set(workers.map(({ isolation }) => isolation))];
+  if (kinds.length === 0) return warn('isolation', 'unknown until a worker runs', 'belay up');
+  if (!kinds.includes('same-user'))
+    return ok('isolation', `${kinds.join(' and ')}: agents cannot reach Belay`);
+  return warn(
+    'isolation',
+    `${kinds.join(' and ')}: an agent can do what the user of its worker can`,
+    'for commands that you do not trust set BELAY_ISOLATION (docs/isolation.md)',
+  );
+}
+
 /** Whether workers here can ask of libc what Node has no function for. */
 export async function checkNative(native: Settings['native'] | undefined): Promise<Check> {
   if (native === 'off')

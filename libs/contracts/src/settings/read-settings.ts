@@ -39,7 +39,7 @@ export function readSettings(env: Environment): Settings {
   problems.push(...findUnknown(env));
   if (problems.length > 0) throw invalidSettings(problems);
   const settings = derive(values as ReadValues, sources);
-  const faults = [...checkFencing(settings), ...checkQueuePrefix(settings)];
+  const faults = [...checkFencing(settings), ...checkQueuePrefix(settings), ...checkIsolation(settings)];
   if (faults.length > 0) throw invalidSettings(faults);
   return settings;
 }
@@ -80,6 +80,16 @@ function checkQueuePrefix(settings: Settings): Problem[] {
   const bare = queuePrefix.replaceAll(/[{}]/g, '') || 'bull';
   const message = `must hold a hash tag on a Cluster, such as {${bare}}; it is ${showValue(queuePrefix)}.`;
   return [{ path: 'BELAY_QUEUE_PREFIX', code: 'NO_HASH_TAG', message }];
+}
+
+/** Uids for nothing would let a person believe that agents have users of their own. */
+function checkIsolation({ isolation, agentUids }: Settings): Problem[] {
+  if ((isolation === 'user') === (agentUids !== undefined)) return [];
+  const message =
+    agentUids === undefined
+      ? 'must be given with BELAY_ISOLATION=user: user ids that no account has, such as 70000-70999.'
+      : `is taken with BELAY_ISOLATION=user only; it is ${showValue(isolation)}.`;
+  return [{ path: 'BELAY_AGENT_UIDS', code: 'ISOLATION', message }];
 }
 
 function badValue(setting: Setting, text: string): Problem {

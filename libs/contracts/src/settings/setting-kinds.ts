@@ -1,3 +1,4 @@
+import type { UidRange } from '../isolation';
 import { formatDuration, parseDuration } from './parse-duration';
 import { parseValkeyUrl } from './valkey-url';
 
@@ -66,6 +67,30 @@ export function names(rule: string, pattern: RegExp): SettingKind<readonly strin
     format: (list) => list.join(','),
   };
 }
+
+/** Below are the accounts of systems and people; above are numbers that mean "none". */
+const LEAST_UID = 1_000;
+const LAST_UID = 2_147_483_647;
+const MOST_UIDS = 65_536;
+/** "nobody", and the one that a 16-bit -1 is. */
+const NOBODY = [65_534, 65_535];
+
+/** `70000-70999`. */
+export const uidRange: SettingKind<UidRange> = {
+  rule: `two user ids with a dash between, such as 70000-70999: from ${LEAST_UID} to ${LAST_UID}, at most ${MOST_UIDS} of them, not ${NOBODY.join(' and ')}`,
+  parse: (value) => {
+    const [, from = '', to = ''] = /^(\d{1,10})-(\d{1,10})$/.exec(value) ?? [];
+    const [first, last] = [Number(from), Number(to)];
+    const isGood =
+      first >= LEAST_UID &&
+      first <= last &&
+      last <= LAST_UID &&
+      last - first < MOST_UIDS &&
+      !NOBODY.some((uid) => uid >= first && uid <= last);
+    return isGood ? { first, last } : undefined;
+  },
+  format: ({ first, last }) => `${first}-${last}`,
+};
 
 export const valkeyUrl: SettingKind<string> = {
   rule: 'a URL such as redis://127.0.0.1:6379/0, unix:///path, redis+sentinel://h1:26379,h2:26379/mymaster or redis+cluster://h1:7000,h2:7001, with rediss for TLS',

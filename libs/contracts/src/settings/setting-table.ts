@@ -1,4 +1,5 @@
 import { CONTAINMENTS } from '../evidence';
+import { ISOLATIONS } from '../isolation';
 import { NAME_PATTERN } from '../spec-validation/fields';
 import { DEFAULT_GRACE_MS, DEFAULT_POOL, SPEC_LIMITS } from '../spec';
 import { formatDuration } from './parse-duration';
@@ -9,6 +10,7 @@ import {
   oneOfOr,
   type SettingKind,
   text,
+  uidRange,
   valkeyUrl,
   wholeNumber,
 } from './setting-kinds';
@@ -228,6 +230,21 @@ export const SETTINGS: readonly Setting[] = [
     kind: text('an absolute path', /^\/[^\u0000]*$/),
     unset: 'looked for at start',
     description: "Delegated cgroup v2 directory for agents' cgroups",
+  }),
+  setting({
+    name: 'BELAY_ISOLATION',
+    key: 'isolation',
+    kind: oneOf(['auto', ...ISOLATIONS]),
+    fallback: 'auto',
+    description:
+      'How agents are kept apart from Belay: by nothing, a user each, or namespaces; auto is same-user for now',
+  }),
+  setting({
+    name: 'BELAY_AGENT_UIDS',
+    key: 'agentUids',
+    kind: uidRange,
+    unset: 'needed for, and only taken with, BELAY_ISOLATION=user',
+    description: 'User ids that no account has: each running agent gets one, as user and as group',
   }),
   setting({
     name: 'BELAY_NATIVE',

@@ -43,6 +43,7 @@ describe('R66 settings', () => {
       shards: 4,
       retentionMs: 7 * 86_400_000,
       containment: 'auto',
+      isolation: 'auto',
       native: 'auto',
       workDir: '.',
       maxLogMb: 1_024,
@@ -119,6 +120,38 @@ describe('R66 settings', () => {
       'BELAY_LOG_LEVEL BAD_VALUE must be trace, debug, info, warn, error, fatal or silent; it is "loud".',
       'BELAY_UNHEARD_OF UNKNOWN_SETTING Belay has no such setting; see belay doctor for those it reads.',
       'BELAY_WORKER UNKNOWN_SETTING Belay has no such setting; did you mean BELAY_WORKERS?',
+    ]);
+  });
+
+  it('take user ids for agents with the isolation that needs them, and neither without the other', () => {
+    const both = { BELAY_ISOLATION: 'user', BELAY_AGENT_UIDS: '70000-70999' };
+    expect(readSettings(both)).toMatchObject({
+      isolation: 'user',
+      agentUids: { first: 70_000, last: 70_999 },
+    });
+    expect(told({ BELAY_ISOLATION: 'user' })).toEqual([
+      'BELAY_AGENT_UIDS ISOLATION must be given with BELAY_ISOLATION=user: user ids that no account has, such as 70000-70999.',
+    ]);
+    expect(told({ BELAY_AGENT_UIDS: '70000-70999' })).toEqual([
+      'BELAY_AGENT_UIDS ISOLATION is taken with BELAY_ISOLATION=user only; it is "auto".',
+    ]);
+    expect(told({ BELAY_ISOLATION: 'root' })).toEqual([
+      'BELAY_ISOLATION BAD_VALUE must be auto, same-user, user or namespace; it is "root".',
+    ]);
+  });
+
+  it.each([
+    '70000',
+    '0-10',
+    '999-2000',
+    '70999-70000',
+    '65000-66000',
+    '70000-170000',
+    '70000-99999999999',
+    'a-b',
+  ])('refuse %s as user ids of agents', (text) => {
+    expect(told({ BELAY_ISOLATION: 'user', BELAY_AGENT_UIDS: text })).toEqual([
+      expect.stringMatching(/^BELAY_AGENT_UIDS BAD_VALUE must be two user ids with a dash between/),
     ]);
   });
 

@@ -1,4 +1,5 @@
 import type { Containment, Grade } from '../evidence';
+import type { Isolation, UidRange } from '../isolation';
 
 /** Where a setting's value came from: the environment, its fixed default, or other settings. */
 export type SettingSource = 'environment' | 'default' | 'derived';
@@ -47,6 +48,10 @@ export interface Settings {
   readonly containment: 'auto' | Containment;
   /** cgroup v2 directory under which agents' cgroups are made; absent: looked for. */
   readonly cgroupParent?: string;
+  /** How agents are kept apart from Belay; `auto`: the strongest that runs every command unchanged. */
+  readonly isolation: 'auto' | Isolation;
+  /** With isolation `user`: the user ids that agents get, one each. */
+  readonly agentUids?: UidRange;
   /** `off`: processes are handled with Node's own means only. */
   readonly native: 'auto' | 'off';
   /** Where agents run, and what a relative `cwd` of a spec starts from. */

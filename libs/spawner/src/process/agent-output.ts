@@ -5,13 +5,14 @@ import { LineSplitter, type PieceEnd } from './line-splitter';
 import { PacedReader } from './paced-reader';
 import type { OutputPiece, SpawnRequest } from './process-host.types';
 import { Bucket, ReadPace, type Rate } from './read-pace';
-import { readShimFailure, type ShimFailure } from './start-process';
+import { isShimBegun, readShimFailure, type ShimFailure } from './start-process';
 
 /** Longest piece of a line of stdout or stderr. Bytes. */
 const MAX_PIECE_BYTES = 64 * 1024;
 const BAD_LINE_SHOWN = 256;
 const LOG_CLOSE_MS = 1_000;
 const MIB = 1024 * 1024;
+const UNPREPARED = 'the isolation of the agent could not be prepared, so the command was not run';
 
 /** Of one agent: its stdout and stderr together, and its fd 3. */
 const OUTPUT_RATE: Rate = { perSecond: 4 * MIB, burst: 4 * MIB };
@@ -36,6 +37,8 @@ type Sink = Pick<SpawnRequest, 'onOutput' | 'onMessage' | 'onBadLine' | 'logFile
 export class AgentOutput {
   badLines = 0;
   #spoke = false;
+  /** The shell in front of an isolated command runs: what stands before it has succeeded. */
+  #begun: boolean;
   /** The first thing said, when it was the line of a shim that could not become the program. */
   #claim: { readonly line: string; readonly failure: ShimFailure } | undefined;
   /** The beginning of a line of fd 3 that is longer than a message may be. */
@@ -56,7 +59,9 @@ export class AgentOutput {
     private readonly cookie: string,
     paces: OutputPaces,
     logCapBytes: number,
+    isIsolated = false,
   ) {
+    this.#begun = !isIsolated;
     const { stdout, stderr, messages } = streams;
     if (sink.logFile !== undefined)
       this.#log = new AgentLog(sink.logFile, logCapBytes, () => {
@@ -108,6 +113,8 @@ export class AgentOutput {
    * with the exit code that goes with it: the program knows the cookie too, but what it says is no failure to start it.
    */
   startError(exitCode: number | null): ShimFailure | undefined {
+    if (!this.#begun && this.#claim === undefined)
+      return { exitCode: exitCode ?? 126, message: UNPREPARED, code: 'ISOLATION' };
     if (this.#claim !== undefined && this.#claim.failure.exitCode !== exitCode) this.#disclaim();
     return this.#claim?.failure;
   }
@@ -147,6 +154,10 @@ export class AgentOutput {
   #message(bytes: Buffer): void {
     if (bytes.length === 0) return;
     const line = bytes.toString();
+    if (!this.#begun && isShimBegun(line, this.cookie)) {
+      this.#begun = true;
+      return;
+    }
     const failure = this.#spoke ? undefined : readShimFailure(line, this.cookie);
     this.#spoke = true;
     this.#disclaim();

@@ -125,6 +125,7 @@ export class RunningAgent implements AgentProcess {
       signal: this.#exit?.signal ?? null,
       leftovers: ending.leftovers,
       ...(startError === undefined ? {} : { startError: startError.message }),
+      ...(startError?.code === undefined ? {} : { startErrorCode: startError.code }),
       ...(startError?.isTooLate === true ? { startedTooLate: true } : {}),
       report: ending.record.report(this.#survivors()),
     };

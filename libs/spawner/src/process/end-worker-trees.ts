@@ -4,6 +4,8 @@ import { findDescendants } from './descendants';
 import { findMembers } from './members';
 import { findAlive, readStat, type PidStart, type ProcStat } from './proc-stat';
 import { signalGroup, signalProcess } from './signal-process';
+import type { TreesEvidence } from './trees-evidence';
+import type { UidMarks } from './uid-marks';
 import { Sweeper, WORKER_COOKIE_VARIABLE, type Sweep, type SweptProcess } from './sweep';
 
 /** The marks of every process of one worker on this machine. */
@@ -14,6 +16,8 @@ export interface WorkerMarks {
   readonly cgroup: string | undefined;
   /** First processes of its trees, as far as known. */
   readonly leaders: readonly PidStart[];
+  /** Where the users of its agents are marked, with isolation `user`. */
+  readonly uids?: UidMarks | undefined;
 }
 
 export interface EndedTrees {
@@ -24,10 +28,6 @@ export interface EndedTrees {
   /** The kind of evidence. `sweep-empty`: two passes in a row found nothing. */
   readonly evidence: TreesEvidence;
 }
-
-/** The kinds of evidence for the end of all trees of a worker. */
-export const TREES_EVIDENCE = ['cgroup-empty', 'descent-empty', 'sweep-empty'] as const;
-export type TreesEvidence = (typeof TREES_EVIDENCE)[number];
 
 const LONGEST_PAUSE_MS = 250;
 

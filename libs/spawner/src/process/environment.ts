@@ -32,6 +32,15 @@ export function withoutNpmFolders(path: string): string {
   }
 }
 
+/** For an agent of another user: without the names of the worker's. */
+export function isolatedEnvironment(
+  allowed: Readonly<Record<string, string>>,
+  own: Readonly<Record<string, string>>,
+): Record<string, string> {
+  const { USER: _, LOGNAME: __, ...rest } = allowed;
+  return { ...rest, ...own };
+}
+
 /**
  * The environment of one agent: what the worker hands on, then what the spec asks for, then the cookies, which no
  * spec can replace.

@@ -10,6 +10,7 @@ import { becomeSubreaper, openLibc, type Libc } from '../native';
 import { Cgroup } from './cgroup';
 import { endDescendants } from './end-descendants';
 import { endWorkerTrees, type EndedTrees } from './end-worker-trees';
+import { endByUser, giveBackUids } from './end-uids';
 import { GuardedAgents } from './guarded-agents';
 import { GUARDIAN_READY, monotonicMs, pongOf, type GuardianMessage } from './guardian-protocol';
 import type { PidStart } from './proc-stat';
@@ -17,6 +18,7 @@ import { toSeen } from './process-tree';
 import { removePaths } from './remove-paths';
 import { shieldProcess } from './shield-process';
 import { MessageReader } from './start-order';
+import { revoke } from './uid-marks';
 import { writeProof } from './worker-proof';
 
 /** After this long of killing, what is left is the reaper's at the next start of a worker here. */
@@ -137,6 +139,12 @@ async function fenceOff(): Promise<void> {
 }
 
 async function killAll(isWorkerDead: boolean): Promise<EndedTrees> {
+  const ended = await killTrees(isWorkerDead);
+  const uids = watched?.marks.uids;
+  return uids === undefined ? ended : endByUser(ended, uids, BOUND_MS, libc);
+}
+
+async function killTrees(isWorkerDead: boolean): Promise<EndedTrees> {
   if (watched === undefined) return { proved: true, processes: [], evidence: 'sweep-empty' };
   const marks = { ...watched.marks, leaders: [...leaders.values()] };
   if (agents === undefined || libc === undefined) return endWorkerTrees(marks, BOUND_MS, libc);
@@ -171,6 +179,7 @@ function loadLibc(): Libc | undefined {
 async function workerDied(): Promise<void> {
   clearTimeout(fence);
   try {
+    if (watched?.marks.uids !== undefined) revoke(watched.marks.uids);
     const { proved, processes, evidence } = await killAll(true);
     if (proved && watched !== undefined) {
       const { path, workerId, containment } = watched.proof;
@@ -178,7 +187,9 @@ async function workerDied(): Promise<void> {
       writeProof(path, { workerId, containment, processes: processes.map(toSeen), by: 'guardian', evidence });
       const { cgroup } = watched.marks;
       const removed = cgroup === undefined || new Cgroup(cgroup).remove();
-      if (removed) await removePaths(watched.remove);
+      const { uids } = watched.marks;
+      const isGiven = uids === undefined || (await giveBackUids(uids));
+      if (removed && isGiven) await removePaths(watched.remove);
     }
   } finally {
     process.exit(0);

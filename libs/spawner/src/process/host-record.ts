@@ -2,12 +2,14 @@ import { mkdirSync, readFileSync, readdirSync, renameSync, writeFileSync } from 
 import { join } from 'node:path';
 import type { Libc } from '../native';
 import { Cgroup } from './cgroup';
+import { endByUser, giveBackUids } from './end-uids';
 import { endWorkerTrees } from './end-worker-trees';
 import { isEarlierBoot, isSeenFromHere, type HostPlace } from './host-place';
 import { bootId, findAlive, readStat } from './proc-stat';
 import type { Containment, ProcessIdentity, ReapedWorker } from './process-host.types';
 import { toSeen } from './process-tree';
 import { removePaths } from './remove-paths';
+import { revoke, type UidMarks } from './uid-marks';
 
 /** A worker keeps this on disk so that, should it and its guardian die, its trees can be found again. */
 export interface HostRecord {
@@ -18,6 +20,8 @@ export interface HostRecord {
   readonly place: HostPlace;
   readonly containment: Containment;
   readonly cgroup?: string;
+  /** Where the users of its agents are marked, with isolation `user`. */
+  readonly uids?: UidMarks;
   /** Secret: whoever sets it in an environment can have that process killed. The file is mode 0600. */
   readonly cookie: string;
 }
@@ -40,10 +44,15 @@ export function pipesFolder(dataDir: string, workerId: string): string {
   return join(dataDir, HOSTS_FOLDER, `${workerId}.pipes`);
 }
 
+/** @throws the system's error */
+export function makeFolder(dataDir: string): void {
+  mkdirSync(join(dataDir, HOSTS_FOLDER), { recursive: true, mode: 0o700 });
+}
+
 /** Written whole or not at all. */
 export function writeRecord(dataDir: string, record: HostRecord): void {
   const path = recordPath(dataDir, record.workerId);
-  mkdirSync(join(dataDir, HOSTS_FOLDER), { recursive: true, mode: 0o700 });
+  makeFolder(dataDir);
   writeFileSync(`${path}.new`, JSON.stringify(record), { mode: 0o600 });
   renameSync(`${path}.new`, path);
 }
@@ -99,11 +108,15 @@ export async function reapDeadWorkers(dataDir: string, libc?: Libc): Promise<Rea
     const state = ownerState(record);
     if (state === 'earlier boot') await removeRecord(dataDir, workerId);
     if (state !== 'dead') continue;
-    const { containment, cgroup, cookie } = record;
-    const ended = await endWorkerTrees({ cookie, cgroup, leaders: [] }, REAP_BOUND_MS, libc);
+    const { containment, cgroup, cookie, uids } = record;
+    if (uids !== undefined) revoke(uids);
+    const byMarks = await endWorkerTrees({ cookie, cgroup, leaders: [] }, REAP_BOUND_MS, libc);
+    const ended = uids === undefined ? byMarks : await endByUser(byMarks, uids, REAP_BOUND_MS, libc);
     const removed = cgroup === undefined || new Cgroup(cgroup).remove();
-    if (ended.proved && removed) await removeRecord(dataDir, workerId);
-    reaped.push({ workerId, containment, processes: ended.processes.map(toSeen), proved: ended.proved });
+    const isGiven = uids === undefined || !ended.proved || (await giveBackUids(uids));
+    if (ended.proved && removed && isGiven) await removeRecord(dataDir, workerId);
+    const { proved, evidence } = ended;
+    reaped.push({ workerId, containment, processes: ended.processes.map(toSeen), proved, evidence });
   }
   return reaped;
 }

@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { resolve } from 'node:path';
-import { BelayError } from '#libs/contracts';
+import { BelayError, isBelayError } from '#libs/contracts';
 import { canSpawn, openLibc, type Libc } from '../native';
+import type { AgentIsolation } from './agent-isolation';
 import { AgentOutput, makeOutputPaces } from './agent-output';
 import { RunningAgent } from './agent-process';
 import type { Cgroup } from './cgroup';
@@ -9,18 +10,20 @@ import { applyLimits, unlimited } from './cgroup-limits';
 import { CgroupTree } from './cgroup-tree';
 import { chooseContainment, type ChosenContainment } from './containment';
 import { theDescent, type Descent, type DescentUser } from './descent';
-import { allowedEnvironment, buildEnvironment } from './environment';
+import { allowedEnvironment, buildEnvironment, isolatedEnvironment } from './environment';
 import { GroupTree } from './group-tree';
 import { Guardian } from './guardian';
 import { hostPlace, requireOwnProc } from './host-place';
 import * as records from './host-record';
 import type { InputFile } from './input-file';
+import { chooseIsolation, type ChosenIsolation } from './isolation';
 import { PipePool } from './pipe-pool';
 import { bootId, type ProcStat } from './proc-stat';
 import type {
   AgentProcess,
   Containment,
   Escapee,
+  Isolation,
   ProcessHost,
   ProcessHostOptions,
   ReapedWorker,
@@ -31,6 +34,7 @@ import type { ProcessTree } from './process-tree';
 import { failure, resolveCommand } from './resolve-command';
 import { startDeadline, startProcess, type StartedProcess } from './start-process';
 import { Sweeper, type Sweep } from './sweep';
+import { tryIsolation } from './try-isolation';
 import { TurnQueue } from './turn-queue';
 import { proofPath, writeProof } from './worker-proof';
 
@@ -46,7 +50,7 @@ const WATCH_SHARE = 0.05;
 
 /**
  * Reaps dead workers of the data directory, chooses the containment, and starts the guardian.
- * @throws BelayError INVALID_SETTINGS (worker id taken, no cgroup although asked for), SPAWN_FAILED (no guardian).
+ * @throws BelayError INVALID_SETTINGS (worker id taken, no cgroup or isolation although asked for), SPAWN_FAILED (no guardian).
  */
 export async function createProcessHost(options: ProcessHostOptions): Promise<ProcessHost> {
   const { workerId } = options;
@@ -60,7 +64,12 @@ export async function createProcessHost(options: ProcessHostOptions): Promise<Pr
   const chosen = chooseContainment(options);
   const cookie = newCookie();
   const cgroup = chosen.cgroup?.path;
+  let isolated: ChosenIsolation | undefined;
+  let host: Host;
   try {
+    records.makeFolder(dataDir);
+    isolated = await chooseIsolation({ ...options, dataDir }, libc);
+    const uids = isolated.marks;
     records.writeRecord(dataDir, {
       version: 2,
       workerId,
@@ -69,19 +78,28 @@ export async function createProcessHost(options: ProcessHostOptions): Promise<Pr
       containment: chosen.containment,
       cookie,
       ...(cgroup === undefined ? {} : { cgroup }),
+      ...(uids === undefined ? {} : { uids }),
     });
     const guardian = await Guardian.start({
-      marks: { cookie, cgroup },
+      marks: { cookie, cgroup, uids },
       native: libc !== undefined,
       // So that whoever loses its parent is its child, also when this process is gone.
       starts: chosen.containment === 'descent' && libc !== undefined && canSpawn(libc) ? libc : undefined,
       remove: records.pathsOf(dataDir, workerId),
       proof: { path: proofPath(dataDir, workerId), workerId, containment: chosen.containment },
     });
-    return new Host({ ...options, dataDir }, chosen, reaped, cookie, guardian, libc);
+    host = new Host({ ...options, dataDir }, chosen, isolated, reaped, cookie, guardian, libc);
   } catch (error) {
+    await isolated?.close?.();
     chosen.cgroup?.remove();
     await records.removeRecord(dataDir, workerId);
+    throw error;
+  }
+  try {
+    if (isolated.prepare !== undefined) await tryIsolation(host);
+    return host;
+  } catch (error) {
+    await host.close();
     throw error;
   }
 }
@@ -108,7 +126,10 @@ function requireFree(dataDir: string, workerId: string): void {
 class Host implements ProcessHost, DescentUser {
   readonly containment: Containment;
   readonly ownsProcess: boolean;
-  readonly #agents = new Map<string, { readonly agent: RunningAgent; readonly tree: ProcessTree }>();
+  readonly #agents = new Map<
+    string,
+    { readonly agent: RunningAgent; readonly tree: ProcessTree; readonly inner: GroupTree | CgroupTree }
+  >();
   /** Asked for, and not yet among the agents. */
   readonly #starting = new Map<string, Promise<unknown>>();
   readonly #descent: Descent | undefined;
@@ -123,6 +144,7 @@ class Host implements ProcessHost, DescentUser {
   constructor(
     private readonly options: ProcessHostOptions,
     private readonly chosen: ChosenContainment,
+    private readonly isolated: ChosenIsolation,
     readonly reaped: readonly ReapedWorker[],
     readonly cookie: string,
     readonly guardian: Guardian,
@@ -135,6 +157,10 @@ class Host implements ProcessHost, DescentUser {
     this.#sweeper = this.#descent?.sweeper ?? new Sweeper(undefined, (sweep) => this.#absorb(sweep));
     this.#pipes = new PipePool(records.pipesFolder(options.dataDir, options.workerId));
     if (this.containment !== 'cgroup') this.#watchLater();
+  }
+
+  get isolation(): Isolation {
+    return this.isolated.isolation;
   }
 
   get containmentNote(): string | undefined {
@@ -179,18 +205,37 @@ class Host implements ProcessHost, DescentUser {
     });
   }
 
-  async #start(request: SpawnRequest): Promise<AgentProcess> {
+  #start(request: SpawnRequest): Promise<AgentProcess> {
+    const { prepare } = this.isolated;
+    return prepare === undefined ? this.#startWith(request) : this.#startApart(request, prepare);
+  }
+
+  /** What is prepared took turns of its own; the start takes another. */
+  async #startApart(request: SpawnRequest, prepare: () => Promise<AgentIsolation>): Promise<AgentProcess> {
+    const isolated = await prepare();
+    try {
+      return await this.#turns.run(async () => this.#startWith(request, isolated));
+    } catch (error) {
+      // Something may come of a start that a guardian took along: its user is nobody else's until this worker ends.
+      if (!isBelayError(error) || error.details['reason'] !== 'GUARDIAN') await isolated.release();
+      throw error;
+    }
+  }
+
+  async #startWith(request: SpawnRequest, isolated?: AgentIsolation): Promise<AgentProcess> {
     const cookie = newCookie();
-    const env = buildEnvironment(this.#environment, request.env, { agent: cookie, worker: this.cookie });
+    const own =
+      isolated === undefined ? this.#environment : isolatedEnvironment(this.#environment, isolated.env);
+    const env = buildEnvironment(own, request.env, { agent: cookie, worker: this.cookie });
     const command = resolveCommand(request, env);
     const deadline = startDeadline(request);
     const cgroup = this.#makeCgroup(request.agentId);
     try {
       const unapplied = this.#limit(request, cgroup);
       const { starts } = this.guardian;
-      const where = { cgroup, deadline, starts };
+      const where = { cgroup, deadline, starts, isolated };
       const started = await startProcess(command, env, request.stdin, where, this.#pipes);
-      return this.#adopt(request, started, cookie, cgroup, unapplied);
+      return this.#adopt(request, started, cookie, { cgroup, isolated }, unapplied);
     } catch (error) {
       cgroup?.remove();
       throw error;
@@ -247,18 +292,23 @@ class Host implements ProcessHost, DescentUser {
     request: SpawnRequest,
     started: StartedProcess,
     cookie: string,
-    cgroup: Cgroup | undefined,
+    {
+      cgroup,
+      isolated,
+    }: { readonly cgroup: Cgroup | undefined; readonly isolated: AgentIsolation | undefined },
     unapplied: readonly UnappliedLimit[],
   ): AgentProcess {
     const { agentId, signal } = request;
     const { pid, startTime } = started.stat;
-    const tree = this.#treeOf(started.stat, cookie, cgroup);
+    const inner = this.#treeOf(started.stat, cookie, cgroup);
+    const tree = isolated?.wrap(inner) ?? inner;
     const output = new AgentOutput(
       started,
       request,
       cookie,
       this.#paces,
       this.options.logCapBytes ?? DEFAULT_LOG_CAP_BYTES,
+      isolated !== undefined,
     );
     const agent = new RunningAgent(
       agentId,
@@ -278,20 +328,20 @@ class Host implements ProcessHost, DescentUser {
         },
       },
     );
-    this.#agents.set(agentId, { agent, tree });
+    this.#agents.set(agentId, { agent, tree, inner });
     if (cgroup === undefined) this.guardian.started(started.stat);
     if (signal !== undefined) stopOnAbort(agent, signal, request.graceMs);
     return agent;
   }
 
-  #treeOf(leader: ProcStat, cookie: string, cgroup: Cgroup | undefined): ProcessTree {
+  #treeOf(leader: ProcStat, cookie: string, cgroup: Cgroup | undefined): GroupTree | CgroupTree {
     return cgroup === undefined
       ? new GroupTree({ leader, cookie, sweeper: this.#sweeper, libc: this.libc, descent: this.#descent })
       : new CgroupTree(leader, cookie, cgroup, this.#sweeper, this.libc);
   }
 
   #absorb(sweep: Sweep): void {
-    for (const { tree } of this.#agents.values()) if (tree instanceof GroupTree) tree.absorb(sweep);
+    for (const { inner } of this.#agents.values()) if (inner instanceof GroupTree) inner.absorb(sweep);
   }
 
   /** A process seen once stays known, also if it hides later: so running trees are looked at now and then. */
@@ -320,11 +370,12 @@ class Host implements ProcessHost, DescentUser {
     const clean = this.#agents.size === 0 && this.#removeCgroup();
     for (const agent of agents) agent.abandon();
     // Unproved to the end: nobody looks for them here any more.
-    if (!clean && this.#descent !== undefined) for (const { tree } of this.#agents.values()) tree.dispose();
+    if (!clean && this.#descent !== undefined) for (const { inner } of this.#agents.values()) inner.dispose();
     this.#descent?.leave(this);
     // Before the guardian and the record go: from then on nothing else says that they are dead.
     const isTold = !clean || !keepProof || this.#keepProof();
     await this.guardian.end(clean ? 'none' : 'kill');
+    if (clean) await this.isolated.close?.();
     if (clean && isTold) await records.removeRecord(this.options.dataDir, this.options.workerId);
   }
 

@@ -2,14 +2,17 @@ import type {
   AgentMessage,
   Containment,
   ExitReport,
+  Isolation,
   NodeLimits,
   SeenProcess,
   StopReport,
+  UidRange,
 } from '#libs/contracts';
 import type { Escapee } from './descent';
 import type { InputFile } from './input-file';
+import type { TreesEvidence } from './trees-evidence';
 
-export type { Containment, Escapee };
+export type { Containment, Escapee, Isolation };
 
 /** One process for good: a pid alone names nothing, it is reused (R21). */
 export interface ProcessIdentity {
@@ -26,6 +29,12 @@ export interface ProcessHostOptions {
   /** Where the record for reaping is kept (`<dataDir>/hosts/<workerId>.json`, mode 0600). Made when absent. */
   readonly dataDir: string;
   readonly containment: 'auto' | Containment;
+  /** How agents are kept apart from Belay. Default `auto`: the strongest that runs every command unchanged. */
+  readonly isolation?: 'auto' | Isolation;
+  /** With isolation `user`: the user ids that agents get. */
+  readonly agentUids?: UidRange;
+  /** Where taken user ids are marked, the same for every worker of a machine. Default /run/belay/uids. */
+  readonly uidFolder?: string;
   /**
    * Nobody else in this process starts processes: an orphan that bears no sign of an agent is one's all the same, and is
    * ended. Otherwise it may be somebody else's and is left, but no tree younger than it is proved dead. Default false.
@@ -52,6 +61,7 @@ export interface ProcessHostOptions {
 /** One per worker process: starts agents, ends their trees, and keeps a guardian that ends them when the worker dies. */
 export interface ProcessHost {
   readonly containment: Containment;
+  readonly isolation: Isolation;
   /** Why `auto` did not choose something better; undefined when it is the best. */
   readonly containmentNote: string | undefined;
   /** Dead workers found at the start, whose processes were ended. */
@@ -103,6 +113,7 @@ export type SpawnFailure =
   | 'DUPLICATE'
   | 'CLOSED'
   | 'GUARDIAN'
+  | 'ISOLATION'
   | 'OTHER';
 
 export interface SpawnRequest {
@@ -198,6 +209,7 @@ export interface ReapedWorker {
   readonly workerId: string;
   readonly containment: Containment;
   readonly processes: readonly SeenProcess[];
-  /** Nothing of it is left, by the evidence of its containment. */
+  /** Nothing of it is left, by `evidence`. */
   readonly proved: boolean;
+  readonly evidence: TreesEvidence;
 }

@@ -33,7 +33,7 @@ export interface ProcessTree {
   /** The processes known to run now. */
   processes(): SeenProcess[];
   /** Removes what the tree holds on this machine (R54). @returns false when something is still inside. */
-  dispose(): boolean;
+  dispose(): boolean | Promise<boolean>;
 }
 
 /** A report's form of what a look found. */

@@ -4,6 +4,7 @@ import type { Socket } from 'node:net';
 import { basename, join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { isBelayError } from '#libs/contracts';
+import type { AgentIsolation } from './agent-isolation';
 import type { Cgroup } from './cgroup';
 import { ownFirstProcess, type FirstProcess } from './first-process';
 import type { GuardianStarts } from './guardian-starts';
@@ -43,6 +44,18 @@ trap 'echo "$BELAY_COOKIE exec $?" >&3' EXIT
 ${SET_MARK}
 `;
 /**
+ * Run by the shim of an agent that is isolated, as its user: `$1` is the permit, `$2` the directory, `$3` the program. Only
+ * its first line on fd 3 says that the isolation succeeded. A directory is entered before the user is changed, so
+ * whether the user may be there is asked anew.
+ */
+const CHECK_ISOLATED = `
+echo "$BELAY_COOKIE begun" >&3
+[ -e "$1" ] || { trap - EXIT; echo "$BELAY_COOKIE revoked" >&3; exit 126; }
+[ -x "$2/." ] || { trap - EXIT; echo "$BELAY_COOKIE directory" >&3; exit 126; }
+[ -x "$3" ] || { trap - EXIT; echo "$BELAY_COOKIE program" >&3; exit 126; }
+shift 3
+`;
+/**
  * Run by the shim last, directly before it becomes the program: past the deadline it ends instead. The clock is the one
  * of /proc/uptime, in its hundredths of a second; where that cannot be read there is no deadline.
  */
@@ -75,6 +88,7 @@ interface StartWhere {
   readonly deadline: number | undefined;
   /** Where the guardian starts agents. */
   readonly starts: GuardianStarts | undefined;
+  readonly isolated: AgentIsolation | undefined;
 }
 
 /**
@@ -86,7 +100,7 @@ export async function startProcess(
   command: ResolvedCommand,
   env: Readonly<Record<string, string>>,
   input: string | InputFile,
-  { cgroup, deadline, starts }: StartWhere,
+  { cgroup, deadline, starts, isolated }: StartWhere,
   pipes: PipePool,
 ): Promise<StartedProcess> {
   const theirs: number[] = [];
@@ -103,38 +117,48 @@ export async function startProcess(
     const file = pipes.input(input);
     const stdio: (number | 'pipe')[] = [file === undefined ? 'pipe' : give(file)];
     for (let fd = 1; fd <= 3; fd += 1) stdio.push(givePipe(pipes.fromChild()));
+    for (const fd of theirs) isolated?.give(fd);
     if (cgroup !== undefined) stdio.push(give(openSync(join(cgroup.path, 'cgroup.procs'), 'w')));
-    const shim = shimFor(cgroup !== undefined, deadline);
-    const shimmed = { ...behindShim(command, env, shim), cwd: command.cwd };
+    const shimmed = { ...behindShim(command, env, { cgroup, deadline, isolated }), cwd: command.cwd };
     // Without named pipes there are no descriptors to hand over: then it is this process's own child.
     if (starts !== undefined && stdio.length === theirs.length)
       return await launchByGuardian(command, shimmed, theirs, ours, starts);
     return await launch(command, shimmed, typeof input === 'string' ? input : '', stdio, ours);
   } catch (error) {
     for (const stream of ours) stream?.destroy();
-    throw toFailure(error, command);
+    throw toFailure(error, command, isolated);
   } finally {
     for (const fd of theirs) closeSync(fd);
   }
 }
 
-const shimFor = (join: boolean, deadline: number | undefined): string =>
-  `${join ? JOIN_SHIM : MARK_SHIM}${SET_VARIABLES}\n${deadline === undefined ? '' : checkDeadline(deadline)}exec "$@"`;
+type ShimParts = Pick<StartWhere, 'cgroup' | 'deadline' | 'isolated'>;
+
+function shimFor({ cgroup, deadline, isolated }: ShimParts): string {
+  return [
+    cgroup === undefined ? MARK_SHIM : JOIN_SHIM,
+    isolated === undefined ? '' : CHECK_ISOLATED,
+    `${SET_VARIABLES}\n`,
+    deadline === undefined ? '' : checkDeadline(deadline),
+    'exec "$@"',
+  ].join('');
+}
 
 interface Shimmed {
-  readonly args: string[];
+  /** The program with its arguments. */
+  readonly argv: readonly [string, ...string[]];
   readonly env: Record<string, string>;
   readonly cwd: string;
 }
 
 async function launch(
   command: ResolvedCommand,
-  { args, env, cwd }: Shimmed,
+  { argv: [file, ...args], env, cwd }: Shimmed,
   input: string,
   stdio: (number | 'pipe')[],
   ours: readonly (Socket | undefined)[],
 ): Promise<StartedProcess> {
-  const child = spawn(SHELL, args, { cwd, env, detached: true, stdio });
+  const child = spawn(file, args, { cwd, env, detached: true, stdio });
   // Read in the same turn of the loop: Node reaps only between turns, so even a process that has ended shows it.
   const stat = child.pid === undefined ? undefined : statOf(child.pid, command);
   if (stat === undefined) throw await spawnError(child);
@@ -153,12 +177,12 @@ async function launch(
 
 async function launchByGuardian(
   command: ResolvedCommand,
-  { args, env, cwd }: Shimmed,
+  { argv, env, cwd }: Shimmed,
   fds: readonly number[],
   ours: readonly (Socket | undefined)[],
   starts: GuardianStarts,
 ): Promise<StartedProcess> {
-  const first = await starts.start({ file: SHELL, argv: [SHELL, ...args], env, cwd, fds });
+  const first = await starts.start({ file: argv[0], argv, env, cwd, fds });
   // Nobody reaps it before its end was told here.
   const stat = statOf(first.pid, command);
   if (stat === undefined) throw failure('GUARDIAN', `The first process of ${command.file} was lost.`);
@@ -179,8 +203,8 @@ const COOKIES = new Set([COOKIE_VARIABLE, WORKER_COOKIE_VARIABLE]);
 function behindShim(
   command: ResolvedCommand,
   env: Readonly<Record<string, string>>,
-  shim: string,
-): { args: string[]; env: Record<string, string> } {
+  parts: ShimParts,
+): Pick<Shimmed, 'argv' | 'env'> {
   const marks = limitsFor(env[WORKER_COOKIE_VARIABLE] ?? '', env[COOKIE_VARIABLE] ?? '');
   const through = throughShell(env, COOKIES);
   const program = [command.file, ...command.args];
@@ -195,7 +219,14 @@ function behindShim(
           ...(command.file.includes('=') ? ['/usr/bin/nice', '-n', '0'] : []),
           ...program,
         ];
-  return { args: ['-c', shim, 'belay-start', ...marks, ...through.names, ...behind], env: through.env };
+  const { isolated } = parts;
+  const checked = isolated === undefined ? [] : [isolated.permit, command.cwd, command.file];
+  const args = ['-c', shimFor(parts), 'belay-start', ...marks, ...checked, ...through.names, ...behind];
+  const [before, ...more] = isolated?.before ?? [];
+  return {
+    argv: before === undefined ? [SHELL, ...args] : [before, ...more, SHELL, ...args],
+    env: through.env,
+  };
 }
 
 /** Node tells some spawn failures by event (ENOENT, EMFILE, EAGAIN) and some by exception (ENOMEM, E2BIG). */
@@ -215,13 +246,25 @@ const ADVICE: Partial<Record<SpawnFailure, string>> = {
   ENOENT: 'the program or its interpreter does not exist.',
 };
 
-function toFailure(error: unknown, command: ResolvedCommand): Error {
+function toFailure(error: unknown, command: ResolvedCommand, isolated: AgentIsolation | undefined): Error {
   if (isBelayError(error)) return error;
   const code = (error as NodeJS.ErrnoException).code ?? 'OTHER';
+  const [before] = isolated?.before ?? [];
+  if (before !== undefined && (code === 'ENOENT' || code === 'EACCES'))
+    return failure(
+      'ISOLATION',
+      `The agent was not started: ${before} could not be run (${code}).`,
+      { code },
+      error,
+    );
   const reason = (code === 'ENFILE' ? 'EMFILE' : code in ADVICE ? code : 'OTHER') as SpawnFailure;
   const why = ADVICE[reason] ?? `${error instanceof Error ? error.message : String(error)}.`;
   return failure(reason, `${command.file} could not be started: ${why}`, { file: command.file, code }, error);
 }
+
+/** Whether the shim says that it runs, with the isolation that was asked for. */
+export const isShimBegun = (line: string, cookie: string): boolean =>
+  cookie !== '' && line === `${cookie} begun`;
 
 /** The shim's report that it could not become the program; undefined for every other line of fd 3. */
 export function readShimFailure(line: string, cookie: string): ShimFailure | undefined {
@@ -237,6 +280,24 @@ export function readShimFailure(line: string, cookie: string): ShimFailure | und
         exitCode: 126,
         message: 'the time in which it may start was over before the command was run',
         isTooLate: true,
+      };
+    case 'revoked':
+      return {
+        exitCode: 126,
+        message: 'its worker may start nothing any more, so the command was not run',
+        code: 'ISOLATION',
+      };
+    case 'directory':
+      return {
+        exitCode: 126,
+        message: 'the working directory may not be entered by the user that the agent was given',
+        code: 'BAD_CWD',
+      };
+    case 'program':
+      return {
+        exitCode: 126,
+        message: 'the program may not be executed by the user that the agent was given',
+        code: 'EACCES',
       };
     case 'exec 126':
       return {
@@ -254,6 +315,8 @@ export function readShimFailure(line: string, cookie: string): ShimFailure | und
 export interface ShimFailure {
   readonly exitCode: number;
   readonly message: string;
+  /** Default SPAWN_FAILED. */
+  readonly code?: SpawnFailure;
   /** Past the deadline of its start. */
   readonly isTooLate?: true;
 }

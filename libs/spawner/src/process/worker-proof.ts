@@ -1,10 +1,11 @@
 import { readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { CONTAINMENTS, leadersProblem, type SeenProcess, type StopReport } from '#libs/contracts';
-import { TREES_EVIDENCE, type TreesEvidence } from './end-worker-trees';
+
 import { HOSTS_FOLDER, reapDeadWorkers } from './host-record';
 import type { PidStart } from './proc-stat';
 import type { Containment } from './process-host.types';
+import { TREES_EVIDENCE, type TreesEvidence } from './trees-evidence';
 
 /**
  * A worker died, and every process of it was seen dead: by its guardian, or by a worker that reaped it later. Or it was
@@ -49,8 +50,8 @@ export async function collectProofs(
   dataDir: string,
   tell: (proof: WorkerProof) => Promise<void>,
 ): Promise<void> {
-  for (const { workerId, containment, processes, proved } of await reapDeadWorkers(dataDir))
-    if (proved) writeProof(proofPath(dataDir, workerId), { workerId, containment, processes, by: 'reaper' });
+  for (const { proved, ...reaped } of await reapDeadWorkers(dataDir))
+    if (proved) writeProof(proofPath(dataDir, reaped.workerId), { ...reaped, by: 'reaper' });
   for (const path of proofFiles(dataDir)) {
     const proof = readProof(path);
     if (proof === 'unreadable') {

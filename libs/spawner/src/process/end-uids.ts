@@ -1,0 +1,89 @@
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Libc } from '../native';
+import type { EndedTrees } from './end-worker-trees';
+import type { ProcStat } from './proc-stat';
+import { signalProcess } from './signal-process';
+import { listMarks, readOwner, removeMark, removeOwner, revoke, type UidMarks } from './uid-marks';
+import { UidSweeper } from './uid-sweep';
+
+const LONGEST_PAUSE_MS = 250;
+
+/** The end of every process of some users. */
+export interface EndedUids {
+  /** A pass that missed none found none. */
+  readonly proved: boolean;
+  /** Processes that were found alive. */
+  readonly processes: readonly ProcStat[];
+}
+
+/** The user ids that a worker has taken. */
+export const uidsOf = ({ folder, token }: UidMarks): number[] =>
+  listMarks(folder).flatMap((mark) => (mark.token === token ? [mark.uid] : []));
+
+/** Kills every process of these users until none is there or `boundMs` have passed. */
+export async function endUids(
+  uids: readonly number[],
+  boundMs: number,
+  libc: Libc | undefined,
+): Promise<EndedUids> {
+  const found = new Map<string, ProcStat>();
+  const sweeper = new UidSweeper();
+  const giveUpAt = performance.now() + boundMs;
+  for (let pauseMs = 1; uids.length > 0;) {
+    const sweep = await sweeper.sweep();
+    const there = uids.flatMap((uid) => sweep.of(uid));
+    if (sweep.sound && there.length === 0) break;
+    for (const process of there) {
+      found.set(`${process.pid}:${process.startTime}`, process);
+      signalProcess(process, 'SIGKILL', libc);
+    }
+    if (performance.now() > giveUpAt) return { proved: false, processes: [...found.values()] };
+    await new Promise((resolve) => setTimeout(resolve, pauseMs));
+    pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS);
+  }
+  return { proved: true, processes: [...found.values()] };
+}
+
+/** Kills and looks for what is of the users of a worker's agents too: a proof of that has the evidence `uid-empty`. */
+export async function endByUser(
+  ended: EndedTrees,
+  marks: UidMarks,
+  boundMs: number,
+  libc: Libc | undefined,
+): Promise<EndedTrees> {
+  try {
+    const byUser = await endUids(uidsOf(marks), boundMs, libc);
+    return {
+      proved: ended.proved && byUser.proved,
+      processes: [...ended.processes, ...byUser.processes],
+      evidence: 'uid-empty',
+    };
+  } catch {
+    // Not to be read: what was seen by the other means stands, and nothing more.
+    return ended;
+  }
+}
+
+/**
+ * Gives the ids of a worker back that starts nothing any more: their homes, then their marks. A process that ran could lead
+ * the removal of its home elsewhere, so there must be none.
+ * @returns false, and gives nothing back, while one may run.
+ */
+export async function giveBackUids(marks: UidMarks): Promise<boolean> {
+  revoke(marks);
+  const sweep = await new UidSweeper().sweep();
+  if (!sweep.sound || uidsOf(marks).some((uid) => sweep.of(uid).length > 0)) return false;
+  const homes = readOwner(marks)?.homes;
+  if (homes !== undefined) await removeTree(homes);
+  for (const uid of uidsOf(marks)) removeMark(marks, uid);
+  removeOwner(marks);
+  return true;
+}
+
+/** An agent may have made its folders unreadable: that is no obstacle to root. Never rejects. */
+export async function removeTree(path: string): Promise<void> {
+  await rm(path, { recursive: true, force: true, maxRetries: 3 }).catch(() => undefined);
+}
+
+export const homeOf = (homes: string, uid: number): string => join(homes, String(uid));

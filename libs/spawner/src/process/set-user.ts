@@ -1,0 +1,32 @@
+import { accessSync, constants } from 'node:fs';
+
+const PLACES = ['/usr/bin/setpriv', '/bin/setpriv', '/usr/local/bin/setpriv'];
+
+let found: string | undefined;
+
+/** setpriv(1) of util-linux: it becomes another user and then another program, pid and descriptors staying. */
+export function findSetpriv(): string | undefined {
+  found ??= PLACES.find((path) => {
+    try {
+      accessSync(path, constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+  return found;
+}
+
+/** What stands before a program that is to run as this user: no groups, no capabilities, and none to be gained by `exec`. */
+export function asUser(uid: number): string[] {
+  return [
+    findSetpriv() ?? PLACES[0] ?? '',
+    `--reuid=${uid}`,
+    `--regid=${uid}`,
+    '--clear-groups',
+    '--no-new-privs',
+    '--inh-caps=-all',
+    '--ambient-caps=-all',
+    '--',
+  ];
+}

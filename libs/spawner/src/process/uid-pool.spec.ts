@@ -1,0 +1,149 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { hostPlace } from './host-place';
+import { readStat } from './proc-stat';
+import { asUser } from './set-user';
+import { writeMark, writeOwner, type UidMarks } from './uid-marks';
+import { UidPool } from './uid-pool';
+
+const describeRoot = process.getuid?.() === 0 ? describe : describe.skip;
+if (process.getuid?.() !== 0)
+  process.stdout.write('User ids of agents are not tested here: this is not root.\n');
+
+/** Apart from those of the integration tests, which may run beside these. */
+const FIRST = 71_000;
+const range = (count: number) => ({ first: FIRST, last: FIRST + count - 1 });
+
+describeRoot('user ids for agents', () => {
+  let dir: string;
+  let folder: string;
+  const children: ChildProcess[] = [];
+  beforeEach(() => {
+    dir = mkdtempSync(join(tmpdir(), 'belay-uids-'));
+    chmodSync(dir, 0o711);
+    folder = join(dir, 'uids');
+  });
+  afterEach(async () => {
+    await Promise.all(children.splice(0).map(end));
+    rmSync(dir, { recursive: true, force: true });
+  });
+
+  async function end(child: ChildProcess): Promise<void> {
+    if (child.exitCode !== null || child.signalCode !== null) return;
+    const ended = once(child, 'exit');
+    child.kill('SIGKILL');
+    await ended;
+  }
+
+  /** A process of that user, once it is. */
+  async function processOf(uid: number): Promise<ChildProcess> {
+    const [file = '', ...args] = asUser(uid);
+    const child = spawn(file, [...args, '/bin/sh', '-c', 'echo begun; exec sleep 600'], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    children.push(child);
+    await once(child.stdout as NodeJS.ReadableStream, 'data');
+    return child;
+  }
+
+  /** Marks of a worker that died, with a home for each, or of one that lives. */
+  async function marksOf(uids: readonly number[], pid?: number): Promise<{ marks: UidMarks; homes: string }> {
+    const child = spawn('/bin/true');
+    const dead = { pid: child.pid ?? 0, startTime: readStat(child.pid ?? 0)?.startTime ?? '' };
+    await once(child, 'exit');
+    const owner = pid === undefined ? dead : { pid, startTime: readStat(pid)?.startTime ?? '' };
+    const marks = { folder, token: 'ab'.repeat(16) };
+    const homes = join(dir, 'homes');
+    const place = hostPlace();
+    writeOwner(marks, { owner: { ...owner, bootId: place.bootId }, place, homes });
+    for (const uid of uids) {
+      mkdirSync(join(homes, String(uid)), { recursive: true });
+      writeFileSync(join(homes, String(uid), 'left'), '');
+      writeMark(marks, uid);
+    }
+    return { marks, homes };
+  }
+
+  it('are each given to one agent, also by two workers of one machine, until none is left', async () => {
+    const pools = [new UidPool(range(8), folder), new UidPool(range(8), folder)];
+    const taken = await Promise.all([0, 1, 0, 1, 0, 1].map(async (at) => pools[at]?.take()));
+    expect(new Set(taken.map((one) => one?.uid)).size).toBe(6);
+    for (const one of taken)
+      expect(statSync(one?.home ?? '')).toMatchObject({ uid: one?.uid, gid: one?.uid });
+    const more = await Promise.allSettled([0, 1, 0, 1].map(async (at) => pools[at]?.take()));
+    const refused = more.filter(({ status }) => status === 'rejected');
+    expect(refused.length).toBeGreaterThanOrEqual(2);
+    expect(refused[0]).toMatchObject({ reason: { code: 'SPAWN_FAILED', details: { reason: 'ISOLATION' } } });
+    const all = [...taken, ...more.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []))];
+    expect(new Set(all.map((one) => one?.uid)).size).toBe(all.length);
+    for (const one of all)
+      for (const pool of pools) if (one?.home.startsWith(homesOf(pool)) === true) await pool.giveBack(one);
+    await Promise.all(pools.map(async (pool) => pool.close()));
+    expect(readdirSync(folder)).toEqual([]);
+    expect(existsSync(homesOf(pools[0]))).toBe(false);
+  });
+
+  it('are not given out while a process of theirs lives', async () => {
+    const child = await processOf(FIRST);
+    const pool = new UidPool(range(1), folder);
+    await expect(pool.take()).rejects.toMatchObject({ details: { reason: 'ISOLATION' } });
+    await end(child);
+    await expect(pool.take()).resolves.toMatchObject({ uid: FIRST });
+  });
+
+  it('of a worker that died are given out once nothing of theirs runs, and its starts are refused from then on', async () => {
+    const { marks, homes } = await marksOf([FIRST]);
+    const child = await processOf(FIRST);
+    const pool = new UidPool(range(1), folder);
+    await expect(pool.take()).rejects.toMatchObject({ details: { reason: 'ISOLATION' } });
+    expect(readdirSync(folder)).toContain(`${FIRST}.${marks.token}`);
+    expect(existsSync(join(homes, String(FIRST), 'left'))).toBe(true);
+    // Before the look: a start that is under way is seen, or finds that it may not.
+    expect(readdirSync(folder)).not.toContain(`start.${marks.token}`);
+    await end(child);
+    await expect(pool.take()).resolves.toMatchObject({ uid: FIRST });
+    expect(readdirSync(folder)).not.toContain(`${FIRST}.${marks.token}`);
+    expect(existsSync(join(homes, String(FIRST)))).toBe(false);
+  });
+
+  it('of a worker that died are all given back when another begins, save where something runs', async () => {
+    const { homes } = await marksOf([FIRST, FIRST + 1]);
+    const child = await processOf(FIRST + 1);
+    const pool = new UidPool(range(1), folder);
+    await pool.collect();
+    expect(existsSync(homes)).toBe(true);
+    await end(child);
+    await pool.collect();
+    expect(existsSync(homes)).toBe(false);
+    // Its own.
+    expect(readdirSync(folder)).toHaveLength(2);
+    await pool.close();
+  });
+
+  it('of a worker that lives are left alone', async () => {
+    await marksOf([FIRST], process.pid);
+    const pool = new UidPool(range(1), folder);
+    await pool.collect();
+    await expect(pool.take()).rejects.toMatchObject({ details: { reason: 'ISOLATION' } });
+    expect(readdirSync(folder)).toHaveLength(5);
+    await pool.close();
+    expect(readdirSync(folder)).toHaveLength(3);
+  });
+});
+
+/** The folder with the homes of a pool's agents. */
+function homesOf(pool: UidPool | undefined): string {
+  return pool?.homes ?? '';
+}

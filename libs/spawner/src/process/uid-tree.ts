@@ -1,0 +1,186 @@
+import { spawn } from 'node:child_process';
+import { BelayError, type SeenProcess } from '#libs/contracts';
+import type { Libc } from '../native';
+import { findAlive, type PidStart, type ProcStat } from './proc-stat';
+import { toSeen, type ProcessTree } from './process-tree';
+import { asUser } from './set-user';
+import { signalProcess } from './signal-process';
+import type { StopRecord } from './stop-record';
+import type { UidSweeper } from './uid-sweep';
+
+const FREEZE_WAIT_MS = 5_000;
+const LONGEST_ROUND_MS = 20;
+/** A process that has nothing to do but to send one signal. */
+const KILLER_WAIT_MS = 2_000;
+
+/** The parts of a tree that has a user of its own. */
+export interface UidTreeParts {
+  readonly inner: ProcessTree;
+  readonly uid: number;
+  readonly sweeper: UidSweeper;
+  readonly libc: Libc | undefined;
+  /** Gives the user id back, once nothing of it runs. */
+  readonly giveBack: () => Promise<void>;
+}
+
+/**
+ * A tree of which every process has a user id that nobody else has: no process of it can take another id, since it has no
+ * capabilities and gains none by `exec` (no-new-privileges). Held by the containment that `inner` is; what has left that is
+ * found by its user.
+ */
+export class UidTree implements ProcessTree {
+  /** Of the user, and not known to `inner`. */
+  #strays: readonly ProcStat[] = [];
+  readonly #asked = new Set<string>();
+  #freezing = false;
+  #isKilling = false;
+  #isProved = false;
+
+  constructor(private readonly parts: UidTreeParts) {}
+
+  get containment(): ProcessTree['containment'] {
+    return this.parts.inner.containment;
+  }
+
+  get leader(): PidStart {
+    return this.parts.inner.leader;
+  }
+
+  markReaped(): void {
+    this.parts.inner.markReaped();
+  }
+
+  terminate(record: StopRecord): void {
+    this.#freezing = false;
+    this.parts.inner.terminate(record);
+    this.#askStrays(record);
+  }
+
+  terminateFound(record: StopRecord): void {
+    this.parts.inner.terminateFound(record);
+    this.#askStrays(record);
+  }
+
+  kill(record: StopRecord): void {
+    this.#isKilling = true;
+    this.parts.inner.kill(record);
+    for (const stray of this.#strays)
+      if (this.#signal(stray, 'SIGKILL')) record.sent('SIGKILL', 'process', stray.pid);
+  }
+
+  async search(record: StopRecord): Promise<void> {
+    await this.parts.inner.search(record);
+    if (await this.#findNobody(record)) return;
+    // Forks may be faster than signals to one process after the other: this one reaches all of the user's in one step.
+    if (this.#isKilling && this.#strays.length > 0) await killAllOf(this.parts.uid);
+  }
+
+  quiet(): boolean {
+    return this.parts.inner.quiet() && this.#strays.every((stray) => findAlive(stray) === undefined);
+  }
+
+  async proveEmpty(record: StopRecord, deep: boolean): Promise<boolean> {
+    if (!(await this.parts.inner.proveEmpty(record, deep))) return false;
+    if (!(await this.#findNobody(record))) return false;
+    this.#isProved = true;
+    record.proof('uid-empty', `no process of the user ${this.parts.uid} is there`);
+    return true;
+  }
+
+  onChange(callback: () => void): () => void {
+    return this.parts.inner.onChange(callback);
+  }
+
+  async freeze(): Promise<void> {
+    this.#freezing = true;
+    await this.parts.inner.freeze();
+    // Nobody of another user leaves a cgroup.
+    if (this.containment === 'cgroup') return;
+    const deadline = performance.now() + FREEZE_WAIT_MS;
+    for (let roundMs = 1; this.#freezing; roundMs = Math.min(roundMs * 2, LONGEST_ROUND_MS)) {
+      const { sound, running } = await this.#running();
+      if (!this.#freezing || (sound && running.length === 0)) return;
+      for (const process of running) this.#signal(process, 'SIGSTOP');
+      if (performance.now() > deadline)
+        throw new BelayError('TIMEOUT', `Not every process of the user ${this.parts.uid} stopped in time.`, {
+          details: { waitedMs: FREEZE_WAIT_MS, running: running.map(toSeen) },
+        });
+      await new Promise((resolve) => setTimeout(resolve, roundMs));
+    }
+  }
+
+  thaw(): void {
+    this.#freezing = false;
+    this.parts.inner.thaw();
+    for (const stray of this.#strays) this.#signal(stray, 'SIGCONT');
+  }
+
+  processes(): SeenProcess[] {
+    const known = this.parts.inner.processes();
+    const pids = new Set(known.map(({ pid }) => pid));
+    const strays = this.#strays.flatMap((stray) => findAlive(stray) ?? []);
+    return [...known, ...strays.filter(({ pid }) => !pids.has(pid)).map(toSeen)];
+  }
+
+  async dispose(): Promise<boolean> {
+    const isDone = await this.parts.inner.dispose();
+    // Given up without proof, the id stays taken: something of it may run.
+    if (this.#isProved) await this.parts.giveBack();
+    return isDone;
+  }
+
+  /** One pass; what it finds is in the record. */
+  async #findNobody(record: StopRecord): Promise<boolean> {
+    const sweep = await this.parts.sweeper.sweep();
+    const found = sweep.of(this.parts.uid);
+    this.#strays = found;
+    for (const process of found) record.saw(process);
+    return sweep.sound && found.length === 0;
+  }
+
+  async #running(): Promise<{ sound: boolean; running: ProcStat[] }> {
+    const sweep = await this.parts.sweeper.sweep();
+    this.#strays = sweep.of(this.parts.uid);
+    const running = this.#strays.filter(({ state }) => !['T', 't', 'D'].includes(state));
+    return { sound: sweep.sound, running };
+  }
+
+  #askStrays(record: StopRecord): void {
+    const members = new Set(this.parts.inner.processes().map(({ pid }) => pid));
+    for (const stray of this.#strays) {
+      const key = `${stray.pid}:${stray.startTime}`;
+      if (members.has(stray.pid) || this.#asked.has(key)) continue;
+      this.#asked.add(key);
+      if (!this.#signal(stray, 'SIGTERM')) continue;
+      record.sent('SIGTERM', 'process', stray.pid);
+      if (this.#signal(stray, 'SIGCONT')) record.sent('SIGCONT', 'process', stray.pid);
+    }
+  }
+
+  #signal(target: PidStart, signal: NodeJS.Signals): boolean {
+    return signalProcess(target, signal, this.parts.libc);
+  }
+}
+
+/**
+ * SIGKILL to every process that the user may signal, which are its own: the kernel goes over all of them while none can
+ * fork. Sent by a process of that user, which looks who it is first: sent by root it would reach everybody.
+ */
+async function killAllOf(uid: number): Promise<void> {
+  const [file = '', ...args] = asUser(uid);
+  const line = `[ "$(id -ru) $(id -u)" = "${uid} ${uid}" ] && kill -s KILL -- -1`;
+  await new Promise<void>((resolve) => {
+    const killer = spawn(file, [...args, '/bin/sh', '-c', line], {
+      cwd: '/',
+      env: { PATH: '/usr/bin:/bin' },
+      stdio: 'ignore',
+    });
+    const timer = setTimeout(() => killer.kill('SIGKILL'), KILLER_WAIT_MS);
+    const settle = (): void => {
+      clearTimeout(timer);
+      resolve();
+    };
+    killer.once('error', settle);
+    killer.once('exit', settle);
+  });
+}

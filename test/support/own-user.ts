@@ -1,0 +1,42 @@
+import { spawnSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import type { UidRange } from '#libs/contracts';
+
+/** No account has these, and no other test takes them. */
+export const AGENT_UIDS: UidRange = { first: 70_000, last: 70_099 };
+
+/** Why agents cannot be given users of their own here; undefined where they can, and then Belay must be able to. */
+export function noOwnUsers(): string | undefined {
+  if (process.getuid?.() !== 0) return 'this is not root';
+  const { status } = spawnSync('setpriv', ['--reuid=70000', '--regid=70000', '--clear-groups', 'true']);
+  return status === 0 ? undefined : 'setpriv(1) is missing, or may not change users here';
+}
+
+/** Pids of live processes of a user, by the test's own look: any of its four ids. */
+export function processesOf(uid: number): number[] {
+  return readdirSync('/proc').flatMap((name) => {
+    try {
+      const status = readFileSync(`/proc/${name}/status`, 'utf8');
+      const ids = /^Uid:\t(.*)$/m.exec(status)?.[1]?.split('\t') ?? [];
+      return ids.includes(String(uid)) && !/^State:\s+[ZX]/m.test(status) ? [Number(name)] : [];
+    } catch {
+      return [];
+    }
+  });
+}
+
+/** Live processes of any of the users that tests give to agents. */
+export function processesOfAgents(): number[] {
+  const pids = new Set<number>();
+  for (const name of readdirSync('/proc')) {
+    try {
+      const status = readFileSync(`/proc/${name}/status`, 'utf8');
+      const uid = Number(/^Uid:\t(\d+)/m.exec(status)?.[1]);
+      if (uid >= AGENT_UIDS.first && uid <= AGENT_UIDS.last && !/^State:\s+[ZX]/m.test(status))
+        pids.add(Number(name));
+    } catch {
+      // gone, or no process
+    }
+  }
+  return [...pids];
+}
