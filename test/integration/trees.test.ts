@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { createProcessHost, type AgentProcess } from '#libs/spawner';
+import { noOwnUsers } from '../support/own-user';
 import { expectedContainments } from '../support/proc';
 import { KINDS } from '../trees/kinds';
 import { runKind } from '../trees/run-kind';
@@ -72,6 +73,17 @@ describe('the hostile trees, in a short run', () => {
   });
 });
 
+const noUsers = noOwnUsers();
+if (noUsers !== undefined)
+  process.stdout.write(`Trees with users of their own are not stopped here: ${noUsers}.\n`);
+(noUsers === undefined ? it : it.skip).each(['unmarked', 'fork-loop', 'stopped'])(
+  'R12 %s is proved dead and is dead in marks too when agents have users of their own',
+  async (name) => {
+    const outcome = await runKind(kindOf(name), 'marks', { rounds: ROUNDS, user: true });
+    expect(outcome).toMatchObject({ proved: ROUNDS, survived: 0, failures: [] });
+  },
+);
+
 // A checker of proofs must be seen to find false ones.
 it.each(['polite', 'fork-loop'])('a host that says proved while %s lives fails the suite', async (name) => {
   const outcome = await runKind(kindOf(name), 'marks', {
@@ -101,7 +113,7 @@ describe('usage', () => {
   const kinds = KINDS.map(({ name }) => name).join(', ');
   it.each([
     [['polit'], `No kind polit. There are: ${kinds}.\n`],
-    [['--round', '3'], 'No option --round. There are: --rounds N, --quick, --json.\n'],
+    [['--round', '3'], 'No option --round. There are: --rounds N, --quick, --user, --json.\n'],
     [['--rounds', 'x'], '--rounds takes a whole number from 1 to 100000, not "x".\n'],
   ])('%j is refused with what there is', async (args, stderr) => {
     await expect(run(process.execPath, [main, ...args])).rejects.toMatchObject({

@@ -33,7 +33,7 @@ async function availableContainments(asked: Asked): Promise<Containment[]> {
   const available: Containment[] = [];
   for (const containment of CONTAINMENTS) {
     try {
-      await (await openHost(containment)).close();
+      await (await openHost(containment, asked)).close();
       available.push(containment);
     } catch (error) {
       if (!isBelayError(error) || error.code !== 'INVALID_SETTINGS') throw error;
@@ -47,11 +47,12 @@ async function availableContainments(asked: Asked): Promise<Containment[]> {
 async function run(
   kind: Kind,
   containment: Containment,
-  { rounds, json }: Asked,
+  { rounds, json, user }: Asked,
   signal: AbortSignal,
 ): Promise<Outcome> {
   const outcome = await runKind(kind, containment, {
     rounds,
+    user,
     signal,
     onRound: (done) => progress(`${kind.name}, ${containment}: ${done}/${rounds}`),
   });

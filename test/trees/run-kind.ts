@@ -1,9 +1,10 @@
-import { existsSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import type { StopReport } from '#libs/contracts';
+import type { Isolation, StopReport } from '#libs/contracts';
 import { createProcessHost, type AgentProcess, type Containment, type ProcessHost } from '#libs/spawner';
 import { pause, within } from '../../bench/measure';
+import { AGENT_UIDS } from '../support/own-user';
 import { interpreterOf, type Kind } from './kinds';
 import { killEntry, living, noted, notedBytes, type Entry } from './truth';
 
@@ -36,6 +37,7 @@ export interface Failure {
 export interface Outcome {
   readonly kind: string;
   readonly containment: Containment;
+  readonly isolation: Isolation;
   readonly rounds: number;
   /** Belay's word for it. */
   readonly proved: number;
@@ -49,6 +51,8 @@ export interface Outcome {
 
 export interface RunOptions {
   readonly rounds: number;
+  /** Agents have users of their own. */
+  readonly user?: boolean;
   readonly signal?: AbortSignal;
   onRound?(done: number): void;
   /** Tests give a host that lies. */
@@ -58,15 +62,19 @@ export interface RunOptions {
 /** A host with a directory of its own; `close` leaves nothing of it. */
 export async function openHost(
   containment: Containment,
-  start: typeof createProcessHost = createProcessHost,
+  { startHost: start = createProcessHost, user = false }: Pick<RunOptions, 'startHost' | 'user'> = {},
 ): Promise<{ host: ProcessHost; folder: string; close(): Promise<void> }> {
   const folder = mkdtempSync(join(tmpdir(), 'belay-trees-'));
+  // Agents of other users get to their notes there.
+  if (user) chmodSync(folder, 0o711);
+  const dataDir = user ? join(folder, 'data') : folder;
   const remove = (): void => rmSync(folder, { recursive: true, force: true });
   try {
     const host = await start({
       workerId: folder.slice(folder.lastIndexOf('/') + 1),
-      dataDir: folder,
+      dataDir,
       containment,
+      ...(user ? { isolation: 'user', agentUids: AGENT_UIDS } : {}),
       ownsProcess: true,
       killWaitMs: KILL_WAIT_MS,
       drainMs: DRAIN_MS,
@@ -82,7 +90,7 @@ export async function openHost(
 
 /** Kills trees of one kind, a few at a time, and looks after each who lives. Ends what it left itself. */
 export async function runKind(kind: Kind, containment: Containment, options: RunOptions): Promise<Outcome> {
-  const { host, folder, close } = await openHost(containment, options.startHost);
+  const { host, folder, close } = await openHost(containment, options);
   const rounds: Round[] = [];
   try {
     const lane = async (): Promise<void> => {
@@ -91,7 +99,7 @@ export async function runKind(kind: Kind, containment: Containment, options: Run
           rounds.length + 1,
           kind,
           folder,
-          kind.unseenIn === containment,
+          kind.unseenIn === containment && options.user !== true,
           kind.endedOnSightIn === containment,
         );
         rounds.push(round);
@@ -110,6 +118,7 @@ export async function runKind(kind: Kind, containment: Containment, options: Run
   return {
     kind: kind.name,
     containment,
+    isolation: host.isolation,
     rounds: rounds.length,
     proved: rounds.filter(({ report }) => report?.proved === true).length,
     unconfirmed: rounds.filter(({ report }) => report?.proved === false).length,
@@ -137,6 +146,7 @@ class Round {
   ) {
     this.#notes = join(folder, `tree-${number}`);
     writeFileSync(this.#notes, '');
+    chmodSync(this.#notes, 0o666);
   }
 
   async run(host: ProcessHost): Promise<void> {

@@ -37,7 +37,8 @@ export function row(outcome: Outcome): string {
 }
 
 /** Survivors where the kind says that nothing else can be expected. */
-export function isKnown({ kind, containment, survived }: Outcome): boolean {
+export function isKnown({ kind, containment, isolation, survived }: Outcome): boolean {
+  if (isolation === 'user') return false;
   return survived > 0 && KINDS.some(({ name, unseenIn }) => name === kind && unseenIn === containment);
 }
 
