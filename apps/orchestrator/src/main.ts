@@ -1,7 +1,6 @@
 import { BelayError, readSettings } from '#libs/contracts';
-import { runAsProcess, withSecretFiles } from '#libs/service';
+import { processLog, runAsProcess, withSecretFiles } from '#libs/service';
 import { shieldProcess } from '#libs/spawner';
-import { pino } from 'pino';
 import { createOrchestrator } from './create-orchestrator';
 
 /** Beyond the patience with agents, for a drain. Milliseconds. */
@@ -10,7 +9,7 @@ const DRAIN_SLACK_MS = 5_000;
 /** The program: an orchestrator from the environment's settings. Exit codes: 0 drained, 1 failed. */
 runAsProcess('orchestrator', async () => {
   const settings = readSettings(withSecretFiles(process.env));
-  const log = pino({ level: settings.logLevel, base: { role: 'orchestrator' } });
+  const log = processLog(settings.logLevel, { role: 'orchestrator' });
   const { token, valkeyUrl = '' } = settings;
   const open = shieldProcess(settings.native);
   if (open !== undefined) log.warn(`agents of the same user can read this process: ${open}`);

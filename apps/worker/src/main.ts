@@ -1,7 +1,6 @@
 import { readSettings } from '#libs/contracts';
-import { runAsProcess, withSecretFiles } from '#libs/service';
+import { processLog, runAsProcess, withSecretFiles } from '#libs/service';
 import { shieldProcess } from '#libs/spawner';
-import { pino } from 'pino';
 import { ulid } from 'ulid';
 import { createWorker } from './create-worker';
 
@@ -16,7 +15,7 @@ runAsProcess('worker', async (drain) => {
   const { BELAY_TOKEN: _, ...env } = withSecretFiles(process.env);
   const settings = readSettings(env);
   const workerId = `wrk_${ulid()}`;
-  const log = pino({ level: settings.logLevel, base: { workerId } });
+  const log = processLog(settings.logLevel, { workerId });
   // Before the first agent: one of the same user could read the server's address, and a token that was handed in.
   const open = shieldProcess(settings.native);
   if (open !== undefined) log.warn(`agents of the same user can read this process: ${open}`);

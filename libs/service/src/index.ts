@@ -1,4 +1,5 @@
 export * from './give-back';
+export * from './process-log';
 export * from './run-as-process';
 export * from './secret-files';
 export * from './service-log';

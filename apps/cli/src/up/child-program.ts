@@ -125,8 +125,13 @@ export class ChildProgram {
   }
 
   /** The last lines this very process logged. */
-  lastLines(): string[] {
-    const handle = openSync(this.spec.logFile, 'r');
+  lastLines(most = LINES_SHOWN): string[] {
+    let handle: number;
+    try {
+      handle = openSync(this.spec.logFile, 'r');
+    } catch {
+      return [];
+    }
     try {
       const { size } = fstatSync(handle);
       const from = Math.max(Math.min(this.logFrom, size), size - TAIL_BYTES);
@@ -135,7 +140,7 @@ export class ChildProgram {
       const lines = bytes.toString('utf8', 0, read).trimEnd().split('\n');
       // Where the tail begins inside a line, that line is no line.
       if (from > this.logFrom) lines.shift();
-      return lines.filter((line) => !isOfAnother(line, this.workerId)).slice(-LINES_SHOWN);
+      return lines.filter((line) => !isOfAnother(line, this.workerId)).slice(-most);
     } finally {
       closeSync(handle);
     }

@@ -21,6 +21,8 @@ export const DEFAULT_TUNING: SupervisorTuning = {
 
 /** Of the last words, in columns. */
 const LONGEST_WORDS = 240;
+/** Log lines in which the message of a crash is looked for. */
+const CRASH_LINES = 100;
 
 /** How a stop went: `drained` by itself and cleanly, `killed` when it did not end in time, `forced` otherwise. */
 export type StopResult = 'drained' | 'forced' | 'killed';
@@ -99,13 +101,13 @@ export class SupervisedProgram {
     this.scheduleRestart(describeExit(exit), child);
   }
 
-  private scheduleRestart(why: string, child: ChildProgram): void {
+  private scheduleRestart(why: string, child?: ChildProgram): void {
     const delayMs = Math.min(
       this.tuning.firstDelayMs * 2 ** Math.min(this.failures, 10),
       this.tuning.maxDelayMs,
     );
     this.failures++;
-    const last = lastWords(child.lastLines());
+    const last = lastWords(child?.lastLines(CRASH_LINES) ?? []);
     const said = last === undefined ? '' : `; last words: ${last}`;
     this.say(
       `${this.spec.name} ended unexpectedly (${why}); starting it again in ${formatDuration(delayMs)}${said}`,
@@ -114,7 +116,13 @@ export class SupervisedProgram {
   }
 
   private async tryAgain(): Promise<void> {
-    const child = new ChildProgram(this.spec);
+    let child: ChildProgram;
+    try {
+      child = new ChildProgram(this.spec);
+    } catch (error) {
+      // No log, descriptor or process can be had now: perhaps soon.
+      return this.scheduleRestart(`it cannot be started: ${(error as Error).message}`);
+    }
     this.child = child;
     const ready = await child.ready(this.tuning.readyMs);
     if (this.stopping) return;
@@ -133,10 +141,23 @@ export class SupervisedProgram {
   }
 }
 
-/** The program's last log lines, as text; undefined where it wrote nothing. */
+/**
+ * The last thing that the program said, as text; undefined where it wrote nothing. Of an error that ended it, Node
+ * writes the stack and its own version below the message: the message is what it said.
+ */
 function lastWords(lines: readonly string[]): string | undefined {
-  const line = lines.findLast((text) => text.trim() !== '');
+  const said = lines.filter((text) => text.trim() !== '');
+  const last = said.at(-1);
+  const line = last !== undefined && CRASH_END.test(last) ? (said.findLast(isMessage) ?? last) : last;
   return line === undefined ? undefined : cut(describeLogLine(line), LONGEST_WORDS);
+}
+
+/** The last line of a crash: of an error that nobody caught, or of the V8 engine. */
+const CRASH_END = /^(?:Node\.js v\d|\s*\d+: 0x|----- Native stack trace)/;
+
+/** `Error: ENOSPC: no space left on device, write`, `TypeError [ERR_X]: …`, `FATAL ERROR: Reached heap limit …` */
+function isMessage(line: string): boolean {
+  return /^(?:Uncaught )?(?:[\w$.]*(?:Error|Exception)(?: \[\w+\])?|FATAL ERROR)(?::|$)/.test(line);
 }
 
 function indent(child: ChildProgram): string[] {

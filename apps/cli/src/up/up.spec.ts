@@ -24,6 +24,9 @@ const PROGRAMS = {
   deaf: "process.on('SIGTERM', () => {}); ready();",
   broken: "console.error('no server at all'); process.exit(1);",
   silent: "process.on('SIGTERM', () => process.exit(0));",
+  // Dies of an error that nobody catches, which has more fields than one.
+  thrower:
+    "ready(); setTimeout(() => { throw Object.assign(new TypeError('ENOSPC: no space left on device, write'), { errno: -28, code: 'ENOSPC', syscall: 'write' }); }, 50);",
   // Says who it is by its token.
   teller:
     "require('fs').appendFileSync(process.env.MARK, `${process.env.BELAY_TOKEN ?? 'none'}\\n`); process.on('SIGTERM', () => process.exit(0)); ready();",
@@ -102,6 +105,33 @@ describe('a supervised program', () => {
       'worker 1 ended unexpectedly (exit code 7); starting it again in 20 ms; last words: ouch',
     );
     expect(said[1]).toMatch(/^worker 1 is back \(pid \d+\)$/);
+    expect(await one.stop(5_000)).toBe('drained');
+  });
+
+  it('that dies of an error is said to have died of that, not of the version of Node', async () => {
+    const one = supervised('thrower', { ...TUNING, firstDelayMs: 60_000, maxDelayMs: 60_000 });
+    await one.start();
+    await eventually(() => said.length === 1);
+    expect(said[0]).toBe(
+      'worker 1 ended unexpectedly (exit code 1); starting it again in 1 min 0 s; ' +
+        'last words: TypeError: ENOSPC: no space left on device, write',
+    );
+    expect(await one.stop(5_000)).toBe('drained');
+  });
+
+  it('whose log cannot be opened when it is to start again is tried again later', async () => {
+    const one = supervised('fragile', { ...TUNING, firstDelayMs: 300 });
+    await one.start();
+    await eventually(() => said.length === 1);
+    const log = join(dataDir.logs, 'worker-1.log');
+    rmSync(log);
+    mkdirSync(log);
+    await eventually(() => said.length >= 2);
+    expect(said[1]).toMatch(
+      /^worker 1 ended unexpectedly \(it cannot be started: EISDIR.*\); starting it again in/,
+    );
+    rmSync(log, { recursive: true });
+    await eventually(() => said.some((line) => line.startsWith('worker 1 is back')));
     expect(await one.stop(5_000)).toBe('drained');
   });
 
