@@ -131,6 +131,31 @@ it('R55 drill passes on every worker, says how fast, and --last and doctor show 
   for (const id of ids) expect(processesWith(`BELAY_WORKER_ID=${id}`)).toEqual([]);
 });
 
+it('doctor names a worker that was killed, and its host', async () => {
+  fleet = await startFleet({
+    workers: 2,
+    env: { ...PATIENT, BELAY_LEASE_TTL_MS: '4000', BELAY_HEARTBEAT_MS: '300' },
+  });
+  const [lost, other] = fleet.workers as [Member, Member];
+  expect((await belay('doctor')).out).not.toContain('was lost');
+  signal(lost, 'SIGKILL');
+  const worker = fleet.life.workers;
+  await eventually(async () => (await worker.get(lost.id)).state === 'stopped', 'the end of its lease');
+  const { out } = await belay('doctor');
+  expect(out).toMatch(
+    new RegExp(
+      `^warn +worker +${lost.id} on .+ was lost .+ ago: its lease ran out\\n +→ .*belay kill --local --all --dry-run$`,
+      'm',
+    ),
+  );
+  expect(out).not.toMatch(new RegExp(`${other.id} on .+ was lost`));
+  const { items } = await fleet.client.workers({ lost: true });
+  expect(items.map(({ id, state, reason }) => [id, state, reason])).toEqual([
+    [lost.id, 'stopped', 'worker_lost'],
+  ]);
+  expect((await fleet.client.workers()).items.map(({ id }) => id)).toEqual([other.id]);
+});
+
 it('R55 a drill that a latch holds up does not pass: it says why and what to do', async () => {
   fleet = await startFleet({ workers: 1, env: PATIENT });
   await belay('latch', '--all', '--note', 'quiet night');

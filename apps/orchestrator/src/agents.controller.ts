@@ -18,6 +18,9 @@ import { QueryReader, type Query as QueryMap } from './query';
 import { TakesQuery } from './query.guard';
 import { readLastEventId } from './sse';
 
+/** A worker lost longer ago is told no more. Milliseconds. */
+const LOST_MS = 3_600_000;
+
 @Controller('api')
 export class AgentsController {
   constructor(
@@ -91,7 +94,12 @@ export class AgentsController {
   }
 
   @Get('workers')
-  async workers(): Promise<{ items: WorkerRecord[] }> {
-    return { items: await this.lifecycle.workers.list() };
+  @TakesQuery('lost')
+  async workers(@Query() query: QueryMap): Promise<{ items: WorkerRecord[] }> {
+    const reader = new QueryReader(query);
+    const lost = reader.flag('lost', false);
+    reader.done();
+    const { workers } = this.lifecycle;
+    return { items: await (lost ? workers.lostLately(LOST_MS) : workers.list()) };
   }
 }

@@ -76,6 +76,11 @@ export interface ReceiptQuery extends PageQuery {
   readonly unproved?: boolean;
 }
 
+export interface WorkerQuery extends CallOptions {
+  /** Instead of those that are not stopped: those whose lease ran out within the last hour, the latest first. */
+  readonly lost?: boolean;
+}
+
 export interface NodeQuery extends PageQuery {
   readonly state?: readonly NodeState[];
 }
@@ -268,6 +273,6 @@ export interface BelayClient {
   /** Whether every worker could stop now. */
   armed(options?: CallOptions): Promise<ArmedReport>;
 
-  workers(options?: CallOptions): Promise<Page<WorkerRecord>>;
+  workers(query?: WorkerQuery): Promise<Page<WorkerRecord>>;
   health(options?: CallOptions): Promise<Health>;
 }

@@ -212,7 +212,8 @@ export function createClient(options: ClientOptions): BelayClient {
     drills: async (callOptions) => await get('/api/killswitch/drill', callOptions),
     armed: async (callOptions) => await post('/api/killswitch/armed', {}, callOptions),
     verifyAudit: async (callOptions) => await get('/api/audit/verify', callOptions),
-    workers: async (callOptions) => await get('/api/workers', callOptions),
+    workers: async ({ lost, signal } = {}) =>
+      await get(`/api/workers${buildQuery({ lost: lost === true ? 1 : undefined })}`, withSignal(signal)),
     async health({ signal } = {}) {
       const { status, body } = await call({
         method: 'GET',

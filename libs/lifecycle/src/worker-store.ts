@@ -133,6 +133,15 @@ export class WorkerStore {
     return found.filter((worker) => worker !== undefined).sort((a, b) => a.createdAt - b.createdAt);
   }
 
+  /** Workers whose lease ran out unrenewed within the last `withinMs`, the latest first. Bounded by the index of stopped ones. */
+  async lostLately(withinMs: number): Promise<WorkerRecord[]> {
+    const { redis, keys, clock } = this.valkey;
+    const index = keys.shard(keys.control, 'idx:wrk:stopped');
+    const ids = await redis.zrangebyscore(index, clock.now() - withinMs, '+inf');
+    const found = await Promise.all(ids.toReversed().map(async (id) => this.get(id).catch(() => undefined)));
+    return found.flatMap((worker) => (worker?.reason === 'worker_lost' ? [worker] : []));
+  }
+
   /** Every lease, with its length. */
   async leases(): Promise<Lease[]> {
     const { redis, keys } = this.valkey;

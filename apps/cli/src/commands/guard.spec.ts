@@ -1,5 +1,5 @@
 import { checkArmed, checkDrills } from '../doctor/check-killswitch';
-import { checkWorkers } from '../doctor/check-orchestrator';
+import { describeLost } from '../doctor/check-orchestrator';
 import { describeOrders } from '../doctor/check-orders';
 import { describeLook, describeMoving } from '../doctor/check-server';
 import { EXIT } from '../exit-codes';
@@ -207,11 +207,12 @@ describe('doctor', () => {
       { name: 'orders', result: 'ok', message: 'none waits for proof' },
     ]);
     const lost = { id: A, host: 'h', state: 'stopped', reason: 'worker_lost', stoppedAt: AT };
-    expect(checkWorkers([lost] as never, AT + 60_000)[1]).toMatchObject({
-      result: 'warn',
-      message: `${A} on h was lost 1 min 0 s ago: its lease ran out`,
-    });
-    expect(checkWorkers([lost] as never, AT + 7_200_000)).toHaveLength(1);
+    expect(describeLost([lost] as never, AT + 60_000)).toMatchObject([
+      { result: 'warn', message: `${A} on h was lost 1 min 0 s ago: its lease ran out` },
+    ]);
+    const many = describeLost(Array.from({ length: 7 }, () => lost) as never, AT);
+    expect(many).toHaveLength(6);
+    expect(many[5]?.message).toBe('2 further workers lost within the last hour');
   });
 
   it('asks the local server, and says what to do about one that is gone', () => {

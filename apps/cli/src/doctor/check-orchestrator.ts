@@ -10,8 +10,6 @@ import { checkKillswitch } from './check-killswitch';
 import { checkOrders } from './check-orders';
 import { checkQuarantine } from './check-quarantine';
 
-/** A worker lost longer ago is told no more. Milliseconds. */
-const LOST_MS = 3_600_000;
 const LOST_SHOWN = 5;
 
 /** The orchestrator's answer; the workers are undefined where it could not list them. */
@@ -41,8 +39,9 @@ export async function checkOrchestrator(
 
 async function checkToken(client: BelayClient, connection: Connection): Promise<Told> {
   try {
-    const [{ items }, { items: latches }, ofOrders, ofKillswitch, ofRecords] = await Promise.all([
+    const [{ items }, ofLost, { items: latches }, ofOrders, ofKillswitch, ofRecords] = await Promise.all([
       client.workers(),
+      checkLost(client, Date.now()),
       client.latches(),
       checkOrders(client, Date.now()),
       checkKillswitch(client, Date.now()),
@@ -52,13 +51,14 @@ async function checkToken(client: BelayClient, connection: Connection): Promise<
       checks: [
         ok('token', `accepted (from ${connection.tokenFrom})`),
         ...checkWorkers(items, Date.now()),
+        ...ofLost,
         ...checkPools(items),
         checkLatches(latches),
         ...ofOrders,
         ...ofKillswitch,
         ofRecords,
       ],
-      workers: items.filter(({ state }) => state !== 'stopped'),
+      workers: items,
     };
   } catch (error) {
     if (!isBelayError(error)) throw error;
@@ -77,36 +77,40 @@ function failedQuestion({ code, message }: BelayError, { tokenFrom }: Connection
   return fail('state', `the orchestrator cannot tell what runs: ${withoutInternals(message)}`, advice);
 }
 
-/** One line for each live worker; a lease that ran out is a worker nobody hears. */
+/** One line for each worker that is not stopped; a lease that ran out is a worker nobody hears. */
 export function checkWorkers(workers: readonly WorkerRecord[], now: number): Check[] {
-  const live = workers.filter(({ state }) => state !== 'stopped');
-  const lost = checkLost(workers, now);
-  if (live.length === 0)
-    return [warn('workers', 'none: nothing will run', 'belay worker, or belay up --workers 2'), ...lost];
-  const checks = live.map((worker) => {
+  if (workers.length === 0)
+    return [warn('workers', 'none: nothing will run', 'belay worker, or belay up --workers 2')];
+  return workers.map((worker) => {
     const text = `${worker.id} on ${worker.host} ${worker.state}, ${worker.running}/${worker.concurrency} busy, lease ${describeLease(worker, now)}`;
     const isLost = worker.leaseExpiresAt !== undefined && worker.leaseExpiresAt <= now;
     if (isLost)
-      return fail('worker', text, 'it is away or cut off; its agents are retried elsewhere after the lease');
+      return fail('worker', text, 'it is away or cut off; its agents are retried elsewhere in a moment');
     return worker.state === 'running' ? ok('worker', text) : warn('worker', text);
   });
-  return [...checks, ...lost];
+}
+
+async function checkLost(client: BelayClient, now: number): Promise<Check[]> {
+  try {
+    const { items } = await client.workers({ lost: true });
+    return describeLost(items, now);
+  } catch (error) {
+    // An older orchestrator does not take the question.
+    if (!isBelayError(error) || (error.code !== 'NOT_FOUND' && error.code !== 'INVALID_REQUEST')) throw error;
+    return [warn('worker', `whether one was lost is not known: ${error.message}`)];
+  }
 }
 
 /** Workers that went without a word lately: what ran there may run still. */
-function checkLost(workers: readonly WorkerRecord[], now: number): Check[] {
-  const lost = workers.filter(
-    ({ state, reason, stoppedAt = 0 }) =>
-      state === 'stopped' && reason === 'worker_lost' && now - stoppedAt < LOST_MS,
-  );
-  return lost.slice(0, LOST_SHOWN).map(({ id, host, stoppedAt = now }) => {
-    const text = `${id} on ${host} was lost ${formatDuration(now - stoppedAt)} ago: its lease ran out`;
-    return warn(
-      'worker',
-      text,
-      'where its machine still runs, look there with: belay kill --local --all --dry-run',
-    );
+export function describeLost(lost: readonly WorkerRecord[], now: number): Check[] {
+  const advice = 'where its machine still runs, look there with: belay kill --local --all --dry-run';
+  const checks = lost.slice(0, LOST_SHOWN).map(({ id, host, stoppedAt = now }) => {
+    const ago = formatDuration(Math.max(0, now - stoppedAt));
+    return warn('worker', `${id} on ${host} was lost ${ago} ago: its lease ran out`, advice);
   });
+  const more = lost.length - checks.length;
+  if (more > 0) checks.push(warn('worker', `${count(more, 'further worker')} lost within the last hour`));
+  return checks;
 }
 
 /** The pools that are served now: a node of any other pool waits. */
