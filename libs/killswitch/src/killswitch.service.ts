@@ -169,7 +169,7 @@ export class KillswitchService {
     const { scope } = request;
     await this.scopes.assertKnown(scope);
     const latch = await this.latches.engage(newLatch('latch', scope, request));
-    if (scope.type !== 'selector') return latch;
+    if (scope.type !== 'selector' && scope.type !== 'pool') return latch;
     // It holds already: what only adds to the answer must not make it look as if it did not.
     const plan = await within(
       this.dryRun(scope).catch(() => undefined),

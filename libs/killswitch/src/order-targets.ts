@@ -13,7 +13,7 @@ import type { ScopeResolver } from './scope-resolver';
 export interface DryRun {
   readonly targets: readonly { agentId: string; executionId: string; nodeId: string; workerId: string }[];
   readonly executions: readonly string[];
-  /** Of a selector that nothing meets. */
+  /** Of labels or a pool that nothing has. */
   readonly warning?: ScopeWarning;
 }
 
@@ -44,7 +44,7 @@ export class OrderTargets {
     };
   }
 
-  /** The warning about a selector, when it found nothing. */
+  /** The warning about labels or a pool, when the order found nothing. */
   async warn(scope: Scope, found: number): Promise<{ warning?: ScopeWarning }> {
     const warning = found > 0 ? undefined : await this.scopes.warningOf(scope);
     return warning === undefined ? {} : { warning };

@@ -15,6 +15,7 @@ import {
 } from '#libs/contracts';
 import { knownLabels, type LifecycleService } from '#libs/lifecycle';
 import { isCorrupt, parseStored, within } from '#libs/valkey';
+import { explainPool } from './explain-pool';
 
 const LIVE_STATES = ['idle', 'running', 'paused', 'stopping'] as const;
 /** Executions whose labels are read at a time. */
@@ -56,15 +57,18 @@ export class ScopeResolver {
   }
 
   /**
-   * Of a selector that nothing known meets: a misspelt label must not look like a kill that is done. Undefined as well
-   * where the labels do not come in time: an order does not wait for them. Never rejects.
+   * Of labels or a pool that nothing known has: a misspelt name must not look like a kill that is done. Undefined as well
+   * where the known names do not come in time: an order does not wait for them. Never rejects.
    */
   async warningOf(scope: Scope): Promise<ScopeWarning | undefined> {
-    if (scope.type !== 'selector') return undefined;
-    const explained = knownLabels(this.lifecycle.valkey)
-      .then((labels) => explainUnmatched(conditionsOf(scope.selector), labels))
-      .catch(() => undefined);
+    const explained = this.explain(scope).catch(() => undefined);
     return within(explained, LOOK_UP_MS);
+  }
+
+  private async explain(scope: Scope): Promise<ScopeWarning | undefined> {
+    if (scope.type === 'pool') return explainPool(this.lifecycle, scope.pool);
+    if (scope.type !== 'selector') return undefined;
+    return explainUnmatched(conditionsOf(scope.selector), await knownLabels(this.lifecycle.valkey));
   }
 
   /** How much had begun in the shard of what the scope names; undefined of a scope that is in all of them. */

@@ -1,8 +1,8 @@
-import type { ExecutionSpec } from '#libs/contracts';
+import type { ExecutionSpec, Scope } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
 import type { Valkey } from '#libs/valkey';
 import { useKillswitch } from '../../../test/support/killswitch';
-import { createExecution, node, spec } from '../../../test/support/life';
+import { advanceAll, createExecution, node, spec } from '../../../test/support/life';
 import type { KillswitchService } from './killswitch.service';
 
 let valkey: Valkey;
@@ -13,11 +13,13 @@ beforeEach(async () => valkey.redis.flushall());
 
 const submit = async (labels: Record<string, string>, over: Partial<ExecutionSpec> = {}): Promise<string> =>
   createExecution(life, spec([node('a', { labels: { model: 'large' } })], { labels, ...over }));
+const register = async (id: string, pools: string[]) =>
+  life.workers.register(id, { pools: pools.join(',') }, 60_000);
 const scopeOf = (selector: string) => ({ type: 'selector', selector }) as const;
 
-/** The warnings about a selector in the answers to a kill, its latch and a latch alone. */
-async function warnings(selector: string): Promise<(string | undefined)[]> {
-  const scope = scopeOf(selector);
+/** The warnings about labels, or a scope, in the answers to a kill, its latch and a latch alone. */
+async function warnings(named: string | Scope): Promise<(string | undefined)[]> {
+  const scope = typeof named === 'string' ? scopeOf(named) : named;
   const plan = await killswitch.dryRun(scope);
   const order = await killswitch.give({ scope, by: 'me', latch: true });
   const receipt = await killswitch.waitForReceipt(order.id);
@@ -77,5 +79,28 @@ describe('a selector that nothing meets', () => {
     await valkey.scripts.run('retireExecution', valkey.keys.execution(id), [valkey.keys.tagOf(id), id]);
     expect(await valkey.redis.keys('*idx:lbl*')).toEqual([]);
     expect(await valkey.redis.keys('*idx:node-labels*')).toEqual([]);
+  });
+});
+
+describe('a pool that nothing has', () => {
+  it('is killed and latched, and the answers say which pool may be meant', async () => {
+    await register('wrk_a', ['gpu', 'default']);
+    const said =
+      'No live worker serves pool gup, and no attempt waits for it. Served are: default, gpu. Did you mean gpu?';
+    expect(await warnings({ type: 'pool', pool: 'gup' })).toEqual([said, said, said]);
+    const { warning } = await killswitch.dryRun({ type: 'pool', pool: 'gup' });
+    expect(warning).toMatchObject({ code: 'NOTHING_MATCHED', suggestion: 'gpu' });
+  });
+
+  it('is not one that a worker serves, or that an attempt waits for', async () => {
+    await register('wrk_a', ['default']);
+    await advanceAll(life, await createExecution(life, spec([node('a', { pool: 'later' })])));
+    for (const pool of ['default', 'later'])
+      expect(await warnings({ type: 'pool', pool })).toEqual([undefined, undefined, undefined]);
+  });
+
+  it('is told where no worker lives', async () => {
+    const said = 'No live worker serves pool gpu, and no attempt waits for it. Served are: none.';
+    expect(await warnings({ type: 'pool', pool: 'gpu' })).toEqual([said, said, said]);
   });
 });

@@ -1,7 +1,6 @@
 import type { Command } from 'commander';
 import type { KillRequest } from '#libs/client';
 import { isWide, type Latch, type Receipt, type Scope } from '#libs/contracts';
-import { notePool } from '../arguments/note-pool';
 import { kindOf, resolveExecutionId } from '../arguments/resolve-id';
 import { addScopeOptions, readScope, type ScopeOptions } from '../arguments/scope-options';
 import { exitCodeOfWarning, UsageError, type ExitCode } from '../exit-codes';
@@ -41,9 +40,7 @@ export function addFreeze(program: Command, bind: Bind): void {
       bind(async (session, options: FreezeOptions) => {
         const scope = await readScope(session, options);
         if (options.dryRun === true) return await showPlan(session, scope);
-        const code = await freezeAndShow(session, scope, options);
-        await notePool(session, scope);
-        return code;
+        return await freezeAndShow(session, scope, options);
       }),
     );
   program
@@ -66,7 +63,6 @@ async function showPlan(session: Session, scope: Scope): Promise<ExitCode> {
     : 'no freeze would be engaged beyond that';
   const act = { doing: 'freezing', executions: 'pause', done: 'nothing was frozen', latch };
   for (const line of renderPlan(plan, scope, act)) session.print(line);
-  await notePool(session, scope);
   noteWarning(session, plan);
   return exitCodeOfWarning(plan);
 }

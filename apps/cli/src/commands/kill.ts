@@ -1,7 +1,6 @@
 import { Option, type Command } from 'commander';
 import type { KillPlan, KillRequest } from '#libs/client';
 import { isWide, type Receipt } from '#libs/contracts';
-import { notePool } from '../arguments/note-pool';
 import { parseGrace } from '../arguments/parse-duration';
 import { addScopeOptions, readScope } from '../arguments/scope-options';
 import { EXIT, exitCodeOfWarning, type ExitCode } from '../exit-codes';
@@ -58,9 +57,7 @@ async function killOverServer(session: Session, options: KillOptions): Promise<E
     session.note('Nothing was killed.');
     return EXIT.interrupted;
   }
-  const code = options.wait ? await killAndShow(session, request, options) : await killOnly(session, request);
-  await notePool(session, request.scope);
-  return code;
+  return options.wait ? await killAndShow(session, request, options) : await killOnly(session, request);
 }
 
 async function toRequest(session: Session, options: KillOptions): Promise<KillRequest> {
@@ -89,7 +86,6 @@ async function showPlan(session: Session, request: KillRequest): Promise<ExitCod
     : `no latch would be engaged${isWide(scope) ? ': what starts next would run' : ''}`;
   const act = { doing: 'killing', executions: 'stop', done: 'nothing was killed', latch };
   for (const line of renderPlan(plan, scope, act)) session.print(line);
-  await notePool(session, scope);
   noteWarning(session, plan);
   return exitCodeOfWarning(plan);
 }

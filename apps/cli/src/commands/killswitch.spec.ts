@@ -91,19 +91,9 @@ describe('a scope', () => {
       'POST /api/killswitch?wait=0 {"scope":{"type":"pool","pool":"gpu"},"note":"why"}',
     ]);
   });
-
-  it('with a pool nobody serves is said aloud, with the one that may be meant', async () => {
-    routes['GET /api/workers'] = [200, { items: [{ state: 'running', pools: ['gpu', 'default'] }] }];
-    routes['POST /api/latches'] = [201, { ...LATCH, scope: { type: 'pool', pool: 'gpuu' } }];
-    const { err, code } = await belay(['latch', '--pool', 'gpuu']);
-    expect([code, err]).toEqual([
-      0,
-      'No live worker serves pool gpuu; served are: default, gpu. Did you mean gpu?\n',
-    ]);
-  });
 });
 
-describe('labels that nothing has', () => {
+describe('labels or a pool that nothing has', () => {
   const scope = { type: 'selector', selector: 'team=dataa' };
   const message = 'No agent and no execution has labels that meet team=dataa. Did you mean team=data?';
   const warning = { code: 'NOTHING_MATCHED', message, suggestion: 'team=data' };
@@ -123,6 +113,10 @@ describe('labels that nothing has', () => {
     ['latch', '-l', 'team=dataa', '--dry-run'],
     ['freeze', '-l', 'team=dataa'],
     ['freeze', '-l', 'team=dataa', '--dry-run'],
+    ['kill', '--pool', 'gup', '--yes'],
+    ['kill', '--pool', 'gup', '--dry-run'],
+    ['latch', '--pool', 'gup'],
+    ['freeze', '--pool', 'gup'],
     ['receipt', ORDER],
   ])('%s %s %s %s: a warning says what may be meant, with an exit code of its own', async (...args) => {
     const given = args.filter((arg) => arg !== undefined);

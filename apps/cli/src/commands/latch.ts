@@ -1,7 +1,6 @@
 import type { Command } from 'commander';
 import type { KillPlan, LatchRequest } from '#libs/client';
 import type { Latch } from '#libs/contracts';
-import { notePool } from '../arguments/note-pool';
 import { addScopeOptions, readScope, type ScopeOptions } from '../arguments/scope-options';
 import { exitCodeOfWarning } from '../exit-codes';
 import { describeLatch } from '../receipt/describe-latch';
@@ -28,7 +27,6 @@ export function addLatch(program: Command, bind: Bind): void {
         const answer = await (options.dryRun === true
           ? showPlan(session, request)
           : engage(session, request));
-        await notePool(session, scope);
         noteWarning(session, answer);
         return exitCodeOfWarning(answer);
       }),

@@ -9,7 +9,7 @@ export interface ScopeWarning {
   readonly code: 'NOTHING_MATCHED';
   /** Whole sentences, for people. */
   readonly message: string;
-  /** A selector of labels that are known and near the one that was given. */
+  /** Known labels, or a known pool, near what was given. */
   readonly suggestion?: string;
 }
 
