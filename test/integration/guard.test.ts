@@ -1,3 +1,4 @@
+import { hostname } from 'node:os';
 import { readdirSync, readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
@@ -185,13 +186,17 @@ describe('receipts are true', () => {
       complete: false,
       targets: [{ outcome: 'unconfirmed' }],
     });
-    await fleet.addWorker();
+    const reaper = await fleet.addWorker();
     expect(processesWith(id)).toEqual([]);
     const { targets } = await eventually(async () => {
       const now = await fleet.client.receipt(receipt.orderId);
       return now.complete ? now : undefined;
     }, 'the proof');
     expect(targets).toMatchObject([{ outcome: 'killed', report: { proved: true } }]);
+    // The agent lived for seconds after the kill: nobody measured for how many, and nothing says 0.
+    const [{ report, latency } = {}] = targets;
+    expect(JSON.stringify([report, latency])).not.toContain('fterMs');
+    expect(report?.evidence[0]?.detail).toContain(`the reaper of worker ${reaper.id} on host ${hostname()}`);
   });
 
   it('R27 an end by the guardian’s fence is worker_lost, not an end of its own', async () => {

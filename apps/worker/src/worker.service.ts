@@ -134,8 +134,10 @@ export class WorkerService {
     const { workers } = this.lifecycle;
     const { workerId, leaseTtlMs, pools, concurrency } = this.options;
     // The reaper ended dead workers' processes before this worker started any: that is proof for their receipts.
+    const reaper = { workerId, host: hostname() };
     for (const { workerId: dead, proved, ...reaped } of this.host.reaped)
-      if (proved) await workers.saveProof(dead, reportOfProof({ ...reaped, workerId: dead, by: 'reaper' }));
+      if (proved)
+        await workers.saveProof(dead, reportOfProof({ ...reaped, workerId: dead, by: 'reaper', reaper }));
     const sentAt = performance.now();
     const { ordersHead } = await workers.register(
       workerId,
@@ -230,8 +232,11 @@ export class WorkerService {
 
   /** Reports proofs about dead workers that other workers of this host saw. */
   private async tellProofs(): Promise<void> {
-    await collectProofs(this.options.dataDir, async (proof) =>
-      this.lifecycle.workers.saveProof(proof.workerId, reportOfProof(proof), proof.leaders),
+    const { dataDir, workerId } = this.options;
+    await collectProofs(
+      dataDir,
+      async (proof) => this.lifecycle.workers.saveProof(proof.workerId, reportOfProof(proof), proof.leaders),
+      { workerId, host: hostname() },
     );
   }
 

@@ -37,8 +37,8 @@ export function lowestGrade(grades: readonly Grade[]): Grade | undefined {
 
 export interface Evidence {
   readonly kind: EvidenceKind;
-  /** Milliseconds after the stop was asked of the worker, monotonic. */
-  readonly afterMs: number;
+  /** Milliseconds after the stop was asked of the worker, monotonic; absent where another process than the worker saw it. */
+  readonly afterMs?: number;
   readonly detail?: string;
 }
 
@@ -55,8 +55,8 @@ export interface SentSignal {
   /** The receiver: the process group, the cgroup (`cgroup.kill`), or one process found by the sweep. */
   readonly to: 'group' | 'cgroup' | 'process';
   readonly pid?: number;
-  /** Milliseconds after the stop was asked of the worker, monotonic. */
-  readonly afterMs: number;
+  /** Milliseconds after the stop was asked of the worker, monotonic; absent where another process than the worker sent it. */
+  readonly afterMs?: number;
 }
 
 /** The worker's account of ending one process tree: its signals and the evidence it saw. */

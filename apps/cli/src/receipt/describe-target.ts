@@ -49,9 +49,14 @@ function describeReport(report: StopReport, begunMs: number): string[] {
   if (report.processes.length > 0) lines.push(`pids ${listProcesses(report.processes)}`);
   if (report.signals.length > 0) lines.push(describeSignals(report.signals, begunMs));
   const evidence = report.evidence
-    .map(({ kind, afterMs }) => `${kind} +${Math.round(begunMs + afterMs)} ms`)
+    .map(({ kind, afterMs }) =>
+      afterMs === undefined ? kind : `${kind} +${Math.round(begunMs + afterMs)} ms`,
+    )
     .join(', ');
   lines.push(`${evidence === '' ? 'no evidence' : evidence}; ${describeProof(report, begunMs)}`);
+  // Another process than its worker proved it: who, and that it knows no times.
+  for (const { afterMs, detail } of report.evidence)
+    if (afterMs === undefined && detail !== undefined) lines.push(cleanText(detail));
   if (report.survivors.length > 0) lines.push(`still alive: pids ${listProcesses(report.survivors)}`);
   return lines;
 }
@@ -60,7 +65,8 @@ function describeReport(report: StopReport, begunMs: number): string[] {
 function describeSignals(signals: StopReport['signals'], begunMs: number): string {
   const groups: { signal: string; to: string; pids: Set<number>; from: number; until: number }[] = [];
   for (const { signal, to, pid, afterMs } of signals) {
-    const at = Math.round(begunMs + afterMs);
+    // NaN: not measured.
+    const at = Math.round(begunMs + (afterMs ?? NaN));
     let group = groups.findLast((known) => known.signal === signal && known.to === to);
     // The same signal much later is another round, and worth a line of its own.
     if (group === undefined || at - group.until > SAME_ROUND_MS)
@@ -72,7 +78,8 @@ function describeSignals(signals: StopReport['signals'], begunMs: number): strin
     .map(({ signal, to, pids, from, until }) => {
       const [pid] = pids;
       const target = pids.size > 1 ? `${pids.size} processes` : to + (pid === undefined ? '' : ` ${pid}`);
-      return `${signal} to ${target} +${from}${until > from ? `..${until}` : ''} ms`;
+      const times = Number.isNaN(from) ? '' : ` +${from}${until > from ? `..${until}` : ''} ms`;
+      return `${signal} to ${target}${times}`;
     })
     .join(', ');
 }

@@ -120,6 +120,21 @@ describe('a receipt', () => {
     );
   });
 
+  it('R17 shows no time that nobody measured, and who proved it instead of the worker', () => {
+    const detail = 'ended by the reaper of worker wrk_B on host h, after its worker died; times not measured';
+    const reaped = report({
+      processes: [],
+      signals: [{ signal: 'SIGKILL', to: 'cgroup' }],
+      evidence: [{ kind: 'cgroup-empty', detail }],
+    });
+    const { provedAfterMs: _, ...timeless } = reaped;
+    expect(renderReceipt(receipt([target(0, { report: timeless })]), PLAIN).slice(3, 6)).toEqual([
+      '              SIGKILL to cgroup',
+      '              cgroup-empty; proved dead',
+      `              ${detail}`,
+    ]);
+  });
+
   it('says what is missing and where, and never calls it done', () => {
     const lost = report({
       proved: false,

@@ -17,10 +17,18 @@ export interface WorkerProof {
   /** Processes found alive and killed. */
   readonly processes: readonly SeenProcess[];
   readonly by: 'guardian' | 'reaper' | 'worker';
+  /** Who reaped: a worker of the same host. Absent where a guardian or the worker itself proved it. */
+  readonly reaper?: Reaper;
   /** The kind of evidence; absent where it is that of the containment: the cgroup, or marks. */
   readonly evidence?: TreesEvidence;
   /** Only the trees of these first processes: the worker lives, and may start others when it wakes. */
   readonly leaders?: readonly PidStart[];
+}
+
+/** The worker that ended what a dead worker had left. */
+export interface Reaper {
+  readonly workerId: string;
+  readonly host: string;
 }
 
 const SUFFIX = '.proof';
@@ -49,9 +57,11 @@ export function writeProof(path: string, proof: WorkerProof): void {
 export async function collectProofs(
   dataDir: string,
   tell: (proof: WorkerProof) => Promise<void>,
+  reaper?: Reaper,
 ): Promise<void> {
+  const who = reaper === undefined ? {} : { reaper };
   for (const { proved, ...reaped } of await reapDeadWorkers(dataDir))
-    if (proved) writeProof(proofPath(dataDir, reaped.workerId), { ...reaped, by: 'reaper' });
+    if (proved) writeProof(proofPath(dataDir, reaped.workerId), { ...reaped, by: 'reaper', ...who });
   for (const path of proofFiles(dataDir)) {
     const proof = readProof(path);
     if (proof === 'unreadable') {
@@ -94,8 +104,15 @@ function isProofOf(workerId: string, value: unknown): value is WorkerProof {
     (proof.by === 'guardian' || proof.by === 'reaper' || proof.by === 'worker') &&
     (proof.evidence === undefined || (TREES_EVIDENCE as readonly unknown[]).includes(proof.evidence)) &&
     Array.isArray(proof.processes) &&
+    isReaper(proof.reaper) &&
     leadersProblem(proof.leaders) === undefined
   );
+}
+
+function isReaper(value: unknown): boolean {
+  if (value === undefined) return true;
+  const { workerId, host } = (value ?? {}) as Partial<Record<keyof Reaper, unknown>>;
+  return typeof workerId === 'string' && typeof host === 'string';
 }
 
 function setAside(path: string): void {
@@ -106,21 +123,28 @@ function setAside(path: string): void {
   }
 }
 
-/** The report that a receipt shows of an agent whose worker died. */
-export function reportOfProof({ containment, by, evidence, leaders }: WorkerProof): StopReport {
+/**
+ * The report that a receipt shows of an agent whose worker died. It has no times: who proved it did not know when the
+ * stop had been asked, if one was.
+ */
+export function reportOfProof({ containment, by, reaper, evidence, leaders }: WorkerProof): StopReport {
   if (by === 'worker') return drainedReport(containment);
-  const what = leaders === undefined ? 'its worker died' : 'its worker was silent for too long';
-  const who = by === 'guardian' ? 'its guardian' : 'a worker that started or ran on its host';
+  const when = leaders === undefined ? 'after its worker died' : 'since its worker was silent for too long';
+  const who =
+    by === 'guardian'
+      ? 'its guardian'
+      : reaper === undefined
+        ? 'a worker that started or ran on its host'
+        : `the reaper of worker ${reaper.workerId} on host ${reaper.host}`;
   return {
     containment,
     proved: true,
     processes: [],
-    signals: [{ signal: 'SIGKILL', to: containment === 'cgroup' ? 'cgroup' : 'group', afterMs: 0 }],
+    signals: [{ signal: 'SIGKILL', to: containment === 'cgroup' ? 'cgroup' : 'group' }],
     evidence: [
       {
         kind: evidence ?? (containment === 'cgroup' ? 'cgroup-empty' : 'sweep-empty'),
-        afterMs: 0,
-        detail: `${what}; ${who} killed every process of that worker and saw none left`,
+        detail: `ended by ${who}, ${when}: it killed what there was of that worker and saw none left; times not measured`,
       },
     ],
     survivors: [],
@@ -138,8 +162,8 @@ function drainedReport(containment: Containment): StopReport {
     evidence: [
       {
         kind: containment === 'cgroup' ? 'cgroup-empty' : 'sweep-empty',
-        afterMs: 0,
-        detail: 'its worker could not store how it ended; it drained and saw none of its processes left',
+        detail:
+          'its worker could not store how it ended; it drained and saw none of its processes left; times not measured',
       },
     ],
     survivors: [],
