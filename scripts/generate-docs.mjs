@@ -2,9 +2,9 @@
 // the tests. Run it after a build: it reads the compiled tables. With --check it writes nothing and exits with 1 when
 // docs/state-machines.md is stale.
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { allowedFrom, MACHINES, statesOf, toMermaid } from '#libs/contracts';
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const MACHINES_FILE = join(ROOT, 'docs/state-machines.md');
@@ -34,10 +34,6 @@ held to it by the compiler, and this page is generated from it. A move that is n
 and names the entity, its id, \`from\`, \`to\` and what is allowed.
 
 The tables are ahead of the interfaces. No command or route makes these moves yet: a node that suspends itself.`;
-
-const { MACHINES, toMermaid, statesOf, allowedFrom } = createRequire(import.meta.url)(
-  join(ROOT, 'dist/libs/contracts/src/index.js'),
-);
 
 const machinesText = describeMachines();
 if (process.argv.includes('--check')) {
@@ -102,6 +98,7 @@ function findTests() {
   return found;
 }
 
+/** @returns {string[]} */
 function testFiles(folder) {
   return readdirSync(folder, { withFileTypes: true, recursive: true })
     .filter((entry) => entry.isFile() && /\.(spec|test)\.ts$/.test(entry.name))

@@ -5,9 +5,9 @@
 // A unit test fails while the file is stale.
 import { writeFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
+import { specJsonSchema } from '#libs/contracts';
 import * as prettier from 'prettier';
 
-const { specJsonSchema } = await import('../dist/libs/contracts/src/index.js').then((m) => m.default ?? m);
 const target = fileURLToPath(new URL('../docs/spec.schema.json', import.meta.url));
 const options = await prettier.resolveConfig(target);
 await writeFile(

@@ -58,7 +58,8 @@ async function checksAndUnitTests(env) {
   const lint = ['--config', '.oxlintrc.json', '--type-aware', '--max-warnings', '0'];
   const prettier = join(modules, 'prettier/bin/prettier.cjs');
   await check('format', [prettier, '--check', '--log-level', 'warn', '.'], env);
-  await check('lint', [join(modules, '.bin/oxlint'), ...lint, 'apps', 'libs', 'test', 'bench'], env);
+  const linted = ['apps', 'libs', 'test', 'bench', 'scripts'];
+  await check('lint', [join(modules, '.bin/oxlint'), ...lint, ...linted], env);
   await check('types', [join(modules, 'typescript/bin/tsc'), '-p', 'tsconfig.json', '--noEmit'], env);
   if (interrupted) return;
   const args = ['--selectProjects', 'unit', `--maxWorkers=${CORES}`];
@@ -117,8 +118,9 @@ async function findServer() {
 async function endLeftovers() {
   const find = () => findByEnvironment(COOKIE.name, COOKIE.value, join(ROOT, 'dist', 'programs'));
   const deadline = performance.now() + GONE_WITHIN_MS;
+  const mayWait = () => performance.now() < deadline && !interrupted;
   let left = find();
-  while (left.length > 0 && performance.now() < deadline && !interrupted) {
+  while (left.length > 0 && mayWait()) {
     await pause(50);
     left = find();
   }

@@ -5,7 +5,7 @@ import { stripVTControlCharacters } from 'node:util';
 /** Groups of the children that run now, for the end by Ctrl-C. */
 const running = new Set();
 
-const TERMINAL = process.stdout.isTTY === true;
+const TERMINAL = process.stdout.isTTY;
 /** Children write to our pipe; only we know whether a terminal is behind it. */
 const COLOURS = TERMINAL ? { FORCE_COLOR: '1' } : {};
 // Some colour whenever CI is set, whatever they are told, so what no terminal shows is taken out.
