@@ -1,8 +1,8 @@
-import { ConfigurableModuleBuilder, Module } from '@nestjs/common';
+import { Module } from '@nestjs/common';
 import type { Grade } from '#libs/contracts';
 import { DagExecutor } from '#libs/executions';
 import { LifecycleService } from '#libs/lifecycle';
-import { ChangeFeed, MODULE_EXTRAS, Valkey, withExtras, type ModuleExtras } from '#libs/valkey';
+import { belayModule, ChangeFeed, madeFrom, Valkey } from '#libs/valkey';
 import { DrillService, DrillStore } from './drill';
 import { KillswitchService, type KillswitchOptions } from './killswitch.service';
 import { ArmedService } from './armed.service';
@@ -19,10 +19,7 @@ export interface KillswitchModuleOptions extends KillswitchOptions {
 }
 
 const { ConfigurableModuleClass, MODULE_OPTIONS_TOKEN } =
-  new ConfigurableModuleBuilder<KillswitchModuleOptions>({ moduleName: 'BelayKillswitch' })
-    .setClassMethodName('forRoot')
-    .setExtras<ModuleExtras>(MODULE_EXTRAS, withExtras)
-    .build();
+  belayModule<KillswitchModuleOptions>('BelayKillswitch');
 
 /** Gives `KillswitchService`, `DrillService`, `ArmedService`, `OrderStore`, `LatchStore` and `AuditStore`. Needs ExecutionsModule. */
 @Module({
@@ -43,50 +40,25 @@ const { ConfigurableModuleClass, MODULE_OPTIONS_TOKEN } =
       useFactory: (valkey: Valkey, { retentionMs }: KillswitchModuleOptions) =>
         new ControlSettings(valkey, retentionMs),
     },
-    {
-      provide: LatchStore,
-      inject: [Valkey, ControlSettings],
-      useFactory: (valkey: Valkey, settings: ControlSettings) => new LatchStore(valkey, settings),
-    },
-    {
-      provide: DrillStore,
-      inject: [Valkey, ControlSettings],
-      useFactory: (valkey: Valkey, settings: ControlSettings) => new DrillStore(valkey, settings),
-    },
-    {
-      provide: DrillService,
-      inject: [LifecycleService, DagExecutor, KillswitchService, ChangeFeed, DrillStore],
-      useFactory: (
-        lifecycle: LifecycleService,
-        dag: DagExecutor,
-        killswitch: KillswitchService,
-        feed: ChangeFeed,
-        store: DrillStore,
-      ) => new DrillService(lifecycle, dag, killswitch, feed, store),
-    },
+    madeFrom(LatchStore, Valkey, ControlSettings),
+    madeFrom(DrillStore, Valkey, ControlSettings),
+    madeFrom(DrillService, LifecycleService, DagExecutor, KillswitchService, ChangeFeed, DrillStore),
     {
       provide: ArmedService,
       inject: [LifecycleService, Valkey, ChangeFeed],
       useFactory: (lifecycle: LifecycleService, valkey: Valkey, feed: ChangeFeed) =>
         new ArmedService(lifecycle, new ArmedStore(valkey), feed),
     },
-    {
-      provide: AuditStore,
-      inject: [Valkey, ControlSettings],
-      useFactory: (valkey: Valkey, settings: ControlSettings) => new AuditStore(valkey, settings),
-    },
-    {
-      provide: KillswitchService,
-      inject: [LifecycleService, DagExecutor, OrderStore, LatchStore, ChangeFeed, MODULE_OPTIONS_TOKEN],
-      useFactory: (
-        lifecycle: LifecycleService,
-        dag: DagExecutor,
-        orders: OrderStore,
-        latches: LatchStore,
-        feed: ChangeFeed,
-        options: KillswitchModuleOptions,
-      ) => new KillswitchService(lifecycle, dag, orders, latches, feed, options),
-    },
+    madeFrom(AuditStore, Valkey, ControlSettings),
+    madeFrom(
+      KillswitchService,
+      LifecycleService,
+      DagExecutor,
+      OrderStore,
+      LatchStore,
+      ChangeFeed,
+      MODULE_OPTIONS_TOKEN,
+    ),
   ],
   exports: [KillswitchService, DrillService, ArmedService, OrderStore, LatchStore, AuditStore],
 })

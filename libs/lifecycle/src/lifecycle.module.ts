@@ -1,24 +1,13 @@
-import { ConfigurableModuleBuilder, Module } from '@nestjs/common';
-import { MODULE_EXTRAS, Valkey, withExtras, type ModuleExtras } from '#libs/valkey';
+import { Module } from '@nestjs/common';
+import { belayModule, madeFrom, Valkey } from '#libs/valkey';
 import { LifecycleService } from './lifecycle.service';
 import type { LifecycleOptions } from './scope';
 
-const { ConfigurableModuleClass, MODULE_OPTIONS_TOKEN } = new ConfigurableModuleBuilder<LifecycleOptions>({
-  moduleName: 'BelayLifecycle',
-})
-  .setClassMethodName('forRoot')
-  .setExtras<ModuleExtras>(MODULE_EXTRAS, withExtras)
-  .build();
+const { ConfigurableModuleClass, MODULE_OPTIONS_TOKEN } = belayModule<LifecycleOptions>('BelayLifecycle');
 
 /** Gives `LifecycleService`. Needs ValkeyModule. */
 @Module({
-  providers: [
-    {
-      provide: LifecycleService,
-      inject: [Valkey, MODULE_OPTIONS_TOKEN],
-      useFactory: (valkey: Valkey, options: LifecycleOptions) => new LifecycleService(valkey, options),
-    },
-  ],
+  providers: [madeFrom(LifecycleService, Valkey, MODULE_OPTIONS_TOKEN)],
   exports: [LifecycleService],
 })
 export class LifecycleModule extends ConfigurableModuleClass {}

@@ -1,11 +1,6 @@
-import {
-  ConfigurableModuleBuilder,
-  Module,
-  type BeforeApplicationShutdown,
-  type OnApplicationShutdown,
-} from '@nestjs/common';
+import { Module, type BeforeApplicationShutdown, type OnApplicationShutdown } from '@nestjs/common';
 import { LifecycleService } from '#libs/lifecycle';
-import { MODULE_EXTRAS, withExtras, type ModuleExtras } from '#libs/valkey';
+import { belayModule, madeFrom } from '#libs/valkey';
 import { AgentRunner } from './agent-runner';
 import type { RunnerOptions } from './agent-runner.types';
 import { LogSweeper } from './log-sweeper';
@@ -25,12 +20,7 @@ const MAX_LOGS = 20_000;
 /** The token of the worker's ProcessHost. */
 export const PROCESS_HOST = Symbol('belay.process-host');
 
-const { ConfigurableModuleClass, MODULE_OPTIONS_TOKEN } = new ConfigurableModuleBuilder<SpawnerOptions>({
-  moduleName: 'BelaySpawner',
-})
-  .setClassMethodName('forRoot')
-  .setExtras<ModuleExtras>(MODULE_EXTRAS, withExtras)
-  .build();
+const { ConfigurableModuleClass, MODULE_OPTIONS_TOKEN } = belayModule<SpawnerOptions>('BelaySpawner');
 
 const isMade = (host: SpawnerOptions['host']): host is ProcessHost => 'spawn' in host;
 
@@ -72,12 +62,7 @@ class SpawnerShutdown implements BeforeApplicationShutdown, OnApplicationShutdow
           ...runner,
         }),
     },
-    {
-      provide: SpawnerShutdown,
-      inject: [MODULE_OPTIONS_TOKEN, AgentRunner, PROCESS_HOST],
-      useFactory: (options: SpawnerOptions, runner: AgentRunner, host: ProcessHost) =>
-        new SpawnerShutdown(options, runner, host),
-    },
+    madeFrom(SpawnerShutdown, MODULE_OPTIONS_TOKEN, AgentRunner, PROCESS_HOST),
     {
       provide: LogSweeper,
       inject: [MODULE_OPTIONS_TOKEN, AgentRunner, LifecycleService],

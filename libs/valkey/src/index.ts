@@ -2,7 +2,7 @@ export * from './change-feed';
 export * from './connection';
 export * from './keyspace';
 export * from './local-server';
-export * from './module-extras';
+export * from './belay-module';
 export * from './moving-slots';
 export * from './passing';
 export * from './quarantine';

@@ -1,6 +1,6 @@
-import { ConfigurableModuleBuilder, Module, type DynamicModule } from '@nestjs/common';
+import { Module, type DynamicModule } from '@nestjs/common';
 import { ChangeFeed } from './change-feed';
-import { MODULE_EXTRAS, withExtras, type ModuleExtras } from './module-extras';
+import { belayModule } from './belay-module';
 import { Valkey, type ValkeyOptions } from './valkey';
 
 export interface ValkeyModuleOptions extends Pick<ValkeyOptions, 'url' | 'patienceMs' | 'onTrouble'> {
@@ -12,12 +12,7 @@ export interface ValkeyModuleOptions extends Pick<ValkeyOptions, 'url' | 'patien
   readonly followsEvents?: boolean;
 }
 
-const { ConfigurableModuleClass, MODULE_OPTIONS_TOKEN } = new ConfigurableModuleBuilder<ValkeyModuleOptions>({
-  moduleName: 'BelayValkey',
-})
-  .setClassMethodName('forRoot')
-  .setExtras<ModuleExtras>(MODULE_EXTRAS, withExtras)
-  .build();
+const { ConfigurableModuleClass, MODULE_OPTIONS_TOKEN } = belayModule<ValkeyModuleOptions>('BelayValkey');
 
 /** Gives `Valkey`, open, and `ChangeFeed`. Both are closed with the application. */
 @Module({

@@ -1,0 +1,50 @@
+import {
+  ConfigurableModuleBuilder,
+  type ConfigurableModuleHost,
+  type DynamicModule,
+  type FactoryProvider,
+  type ModuleMetadata,
+} from '@nestjs/common';
+
+/** Every module of Belay takes these beside its options. */
+export interface ModuleExtras {
+  /** Modules with the providers that it needs. It exports them again, so that importing it alone is enough. */
+  readonly imports?: NonNullable<ModuleMetadata['imports']>;
+  /** Every module of the application sees its providers without importing it. Default false. */
+  readonly isGlobal?: boolean;
+}
+
+/** The base class of one of Belay's modules, with `forRoot` and `forRootAsync`, and the token of its options. */
+export function belayModule<Options>(
+  moduleName: string,
+): ConfigurableModuleHost<Options, 'forRoot', 'create', ModuleExtras> {
+  return new ConfigurableModuleBuilder<Options>({ moduleName })
+    .setClassMethodName('forRoot')
+    .setExtras<ModuleExtras>({ imports: [], isGlobal: false }, withExtras)
+    .build();
+}
+
+/** Adds them to a module's definition. */
+function withExtras(
+  definition: DynamicModule,
+  { imports = [], isGlobal = false }: ModuleExtras,
+): DynamicModule {
+  const all = [...new Set([...(definition.imports ?? []), ...imports])];
+  return {
+    ...definition,
+    global: isGlobal,
+    imports: all,
+    exports: [...(definition.exports ?? []), ...(all as NonNullable<DynamicModule['exports']>)],
+  };
+}
+
+/** Under which a provider is known: its class, or a token of its own. */
+type Token<Provided> = (abstract new (...args: never[]) => Provided) | string | symbol;
+
+/** The provider of a class that is made by `new`, from the providers that are named in the order of its constructor. */
+export function madeFrom<Made, Parts extends unknown[]>(
+  provide: new (...parts: Parts) => Made,
+  ...inject: { [Part in keyof Parts]: Token<Parts[Part]> }
+): FactoryProvider<Made> {
+  return { provide, inject, useFactory: (...parts) => new provide(...(parts as Parts)) };
+}
