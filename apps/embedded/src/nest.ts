@@ -3,18 +3,10 @@
  */
 export { BelayModule, type BelayModuleExtras, type BelayModuleOptions } from './belay.module';
 export { BelayRuntime } from './belay-runtime';
-export type { BelayNotice, EmbeddedWorker } from './embedded-options';
-export {
-  BelayError,
-  isBelayError,
-  type ErrorCode,
-  type ExecutionRecord,
-  type Problem,
-} from '#libs/contracts';
+export * from './both-doors';
 export { AgentQueues, DispatchModule } from '#libs/dispatch';
 export { DagExecutor, ExecutionManager, ExecutionsModule } from '#libs/executions';
 export { AuditStore, KillswitchModule, KillswitchService, LatchStore, OrderStore } from '#libs/killswitch';
 export { LifecycleModule, LifecycleService } from '#libs/lifecycle';
-export type { ServiceLog } from '#libs/service';
 export { AgentRunner, PROCESS_HOST, SpawnerModule } from '#libs/spawner';
 export { ChangeFeed, Valkey, ValkeyModule, type ModuleExtras } from '#libs/valkey';

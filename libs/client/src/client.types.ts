@@ -12,7 +12,9 @@ import type {
   ExecutionId,
   ExecutionRecord,
   ExecutionState,
+  KillRequest,
   Latch,
+  LatchRequest,
   QuarantinedRecord,
   LatchId,
   LogFile,
@@ -20,19 +22,24 @@ import type {
   NodeRecord,
   NodeState,
   OrderId,
-  OrderKind,
   OutputSize,
+  PauseRequest,
   Receipt,
-  Scope,
   ScopeWarning,
-  StopMode,
-  StopReason,
+  StopRequest,
   StopResponse,
   WorkerId,
   WorkerRecord,
 } from '#libs/contracts';
 
-export type { AgentLogs, LogLine } from '#libs/contracts';
+export type {
+  AgentLogs,
+  KillRequest,
+  LatchRequest,
+  LogLine,
+  PauseRequest,
+  StopRequest,
+} from '#libs/contracts';
 
 /** How a client is made. */
 export interface ClientOptions {
@@ -102,27 +109,6 @@ export interface CreatedExecution {
   readonly replayed: boolean;
 }
 
-export interface StopRequest {
-  readonly reason?: StopReason;
-  /** A person's words. */
-  readonly note?: string;
-  readonly mode?: StopMode;
-  readonly graceMs?: number;
-}
-
-export interface KillRequest extends StopRequest {
-  readonly scope: Scope;
-  /** Default `kill`. `thaw` is for one agent; a wider freeze ends with the release of its latch. */
-  readonly kind?: OrderKind;
-  /** Whether a latch is engaged in the same act. Default: for all, pool, selector and worker. */
-  readonly latch?: boolean;
-}
-
-export interface LatchRequest {
-  readonly scope: Scope;
-  readonly note?: string;
-}
-
 export interface DrillReport {
   /** True only when there was a worker and all passed. */
   readonly passed: boolean;
@@ -136,12 +122,6 @@ export interface Released {
   readonly already: boolean;
   /** Of the order that let a freeze's trees go on. */
   readonly receipt?: Receipt;
-}
-
-export interface PauseRequest {
-  /** `drain` (default) lets running nodes finish, `freeze` stops them where they stand. */
-  readonly mode?: 'drain' | 'freeze';
-  readonly note?: string;
 }
 
 /** The answer to a pause or a resume. */

@@ -2,7 +2,7 @@ import { NotFoundError, parseAgentId, type AgentRecord, type AgentState } from '
 import { parseStored } from '#libs/valkey';
 import { decodeAgent } from './decode';
 import { executionOf } from './execution-of';
-import type { ShardScripts } from './scope';
+import { StoreReads } from './store-reads';
 
 export interface AgentQuery {
   readonly states?: readonly AgentState[];
@@ -13,22 +13,9 @@ export interface AgentQuery {
 
 /** Agents of an index and shard that a list reads, the newest. */
 const MOST_LISTED = 5_000;
+
 /** Reads agents, of one execution and across shards. Writes nothing. */
-export class AgentReads {
-  constructor(protected readonly scripts: ShardScripts) {}
-
-  protected get keys() {
-    return this.scripts.valkey.keys;
-  }
-
-  protected get redis() {
-    return this.scripts.valkey.redis;
-  }
-
-  private get quarantine() {
-    return this.scripts.valkey.quarantine;
-  }
-
+export class AgentReads extends StoreReads {
   /** @throws NotFoundError */
   async get(agentId: string): Promise<AgentRecord> {
     const parsed = parseAgentId(agentId);

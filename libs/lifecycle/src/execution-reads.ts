@@ -11,27 +11,13 @@ import { isCorrupt, parseStored } from '#libs/valkey';
 import { decodeExecution, decodeNode, textOf } from './decode';
 import { decodeEvent } from './decode-event';
 import type { ExecutionQuery, Page } from './execution-store.types';
-import type { ShardScripts } from './scope';
+import { StoreReads } from './store-reads';
 
 /** Executions of an index and shard that a list reads, the newest. */
 const MOST_LISTED = 10_000;
 
 /** Reads executions, their nodes and their events: each one or two commands. Writes nothing. */
-export class ExecutionReads {
-  constructor(protected readonly scripts: ShardScripts) {}
-
-  protected get keys() {
-    return this.scripts.valkey.keys;
-  }
-
-  protected get redis() {
-    return this.scripts.valkey.redis;
-  }
-
-  private get quarantine() {
-    return this.scripts.valkey.quarantine;
-  }
-
+export class ExecutionReads extends StoreReads {
   /** @throws NotFoundError */
   async get(id: string): Promise<ExecutionRecord> {
     if (!isExecutionId(id)) throw new NotFoundError('execution', id);

@@ -28,7 +28,7 @@ export interface KillRequest extends StopRequest {
   /** Default `kill`. `thaw` is for one agent; a wider freeze ends with the release of its latch. */
   readonly kind?: 'kill' | 'freeze' | 'thaw';
   readonly scope: Scope;
-  /** Whether a latch is engaged in the same act. Default: for scopes that do not end with one thing. */
+  /** Whether a latch is engaged in the same act. Default: for all, pool, selector and worker. */
   readonly latch?: boolean;
 }
 

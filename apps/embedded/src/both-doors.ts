@@ -1,0 +1,10 @@
+/** What both doors of the package name: `belay` and `belay/nest`. */
+export {
+  BelayError,
+  isBelayError,
+  type ErrorCode,
+  type ExecutionRecord,
+  type Problem,
+} from '#libs/contracts';
+export type { ServiceLog } from '#libs/service';
+export type { BelayNotice, EmbeddedWorker } from './embedded-options';

@@ -1,0 +1,19 @@
+import type { Keyspace, Quarantine, Valkey } from '#libs/valkey';
+import type { ShardScripts } from './scope';
+
+/** Reads of one kind of record: over the connection of the scripts, with records that cannot be read set aside. */
+export abstract class StoreReads {
+  constructor(protected readonly scripts: ShardScripts) {}
+
+  protected get keys(): Keyspace {
+    return this.scripts.valkey.keys;
+  }
+
+  protected get redis(): Valkey['redis'] {
+    return this.scripts.valkey.redis;
+  }
+
+  protected get quarantine(): Quarantine {
+    return this.scripts.valkey.quarantine;
+  }
+}
