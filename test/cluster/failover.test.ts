@@ -2,7 +2,8 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { isBelayError, PRODUCERS_QUEUE, type ExecutionRecord, type Receipt } from '#libs/contracts';
 import { ensureServer } from '#libs/valkey';
 import { Queue, QueueEvents } from 'bullmq';
-import { agentsReady, DEAF, ENV, sh, SMALL } from '../support/failover';
+import { ready } from '../support/executions';
+import { DEAF, ENV, sh, SMALL } from '../support/failover';
 import { cutReplicas, freezePrimary, killPrimary } from '../support/failures';
 import { eventually, processesWith } from '../support/fleet';
 import { startCluster, startSentinelSet, type ManyServers } from '../support/many-servers';
@@ -44,7 +45,8 @@ describe.each([
     return (await fleet.client.createExecution(SMALL, { start: false })).execution.id;
   }
 
-  const running = async (id: string, count: number): Promise<void> => agentsReady(fleet, id, count, 30_000);
+  const running = async (id: string, count: number): Promise<unknown> =>
+    ready(fleet.client, id, count, 30_000);
 
   /** Another program adds a job with BullMQ alone. */
   async function produces(): Promise<void> {

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createClient, type BelayClient } from '#libs/client';
 import { resolveServerBinary, startThrowawayServer, type ThrowawayServer } from '#libs/valkey';
+import { running } from '../support/executions';
 import { eventually, processesWith } from '../support/fleet';
 import { isAlive, procEntry } from '../support/proc';
 
@@ -62,6 +63,15 @@ const client = (): BelayClient => {
   const { url } = JSON.parse(readFileSync(join(dataDir(), 'orchestrator.json'), 'utf8')) as { url: string };
   return createClient({ url, token: readFileSync(join(dataDir(), 'token'), 'utf8').trim() });
 };
+/** The id of an execution whose one agent runs for five minutes. */
+async function runLong(): Promise<string> {
+  const { execution } = await client().createExecution({
+    name: 'long',
+    nodes: [{ id: 'a', run: { command: ['sleep', '300'] } }],
+  });
+  await running(client(), execution.id, 1, 60_000);
+  return execution.id;
+}
 /** The services that `up` forked, as far as they live. They close their environment to their own user: `up` is their parent. */
 const forked = new Map<number, string | undefined>();
 const children = (): number[] => {
@@ -100,18 +110,11 @@ it('R46 up starts everything for its owner alone, and one signal drains it witho
 it('R44 an agent that outlasts the drain is stopped, and the exit code says forced', async () => {
   startUp();
   await says('Belay is up.');
-  const { execution } = await client().createExecution({
-    name: 'long',
-    nodes: [{ id: 'a', run: { command: ['sleep', '300'] } }],
-  });
-  await eventually(async () => {
-    const { items } = await client().agents({ executionId: execution.id });
-    return items[0]?.state === 'running' ? true : undefined;
-  }, 'the agent runs');
+  const id = await runLong();
   up?.kill('SIGINT');
   expect(await exited).toBe(1);
   expect(text).toContain('worker 1 stopped, not drained');
-  expect(processesWith(execution.id)).toEqual([]);
+  expect(processesWith(id)).toEqual([]);
 });
 
 it('new work is refused while up drains its workers', async () => {
@@ -184,10 +187,7 @@ describe('the state server that up started', () => {
         { id: 'b', run: { command: ['true'] }, dependsOn: ['a'] },
       ],
     });
-    await eventually(async () => {
-      const { items } = await client().agents({ executionId: execution.id });
-      return items[0]?.state === 'running' ? true : undefined;
-    }, 'the agent runs');
+    await running(client(), execution.id, 1, 60_000);
     // Appended data is flushed once a second.
     await new Promise((resolve) => setTimeout(resolve, 1_500));
     const pid = serverPid();
@@ -210,14 +210,7 @@ describe('the state server that up started', () => {
   it('is kept alive while the rest drains', async () => {
     startWith({ ...(await localServer()), BELAY_STOP_TIMEOUT_MS: '3000' });
     await says('Belay is up.');
-    const { execution } = await client().createExecution({
-      name: 'long',
-      nodes: [{ id: 'a', run: { command: ['sleep', '300'] } }],
-    });
-    await eventually(async () => {
-      const { items } = await client().agents({ executionId: execution.id });
-      return items[0]?.state === 'running' ? true : undefined;
-    }, 'the agent runs');
+    const id = await runLong();
     up?.kill('SIGINT');
     await says('SIGINT: draining');
     process.kill(serverPid(), 'SIGKILL');
@@ -225,7 +218,7 @@ describe('the state server that up started', () => {
     expect(await exited).toBe(1);
     expect(text).toContain('worker 1 stopped, not drained');
     expect(text).toContain('state server closed');
-    expect(processesWith(execution.id)).toEqual([]);
+    expect(processesWith(id)).toEqual([]);
   });
 });
 

@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createClient } from '#libs/client';
+import { ready } from '../support/executions';
 import { eventually, processesWith } from '../support/fleet';
 import { fleetPerTest } from '../support/own-fleet';
 
@@ -16,12 +17,7 @@ const { begin, fleet, it } = fleetPerTest();
 
 async function running(nodes: object[]): Promise<{ id: string; agentId: string }> {
   const { execution } = await fleet.client.createExecution({ name: 'drained', nodes });
-  const [agent] = await eventually(async () => {
-    const { items } = await fleet.client.agents({ executionId: execution.id, state: ['running'] });
-    if (items.length === 0) return false;
-    const { lines } = await fleet.client.logs(items[0]?.id ?? '');
-    return lines.some(({ line }) => line === 'ready') && items;
-  }, 'an agent that is ready');
+  const [agent] = await ready(fleet.client, execution.id, 1);
   return { id: execution.id, agentId: agent?.id ?? '' };
 }
 

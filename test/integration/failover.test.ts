@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { isBelayError } from '#libs/contracts';
 import { makeCertificates, noCertificates, type Certificates } from '../support/certificates';
 import { killPrimary } from '../support/failures';
-import { agentsReady, DEAF, ENV, SMALL } from '../support/failover';
+import { ready } from '../support/executions';
+import { DEAF, ENV, SMALL } from '../support/failover';
 import { eventually, processesWith, startFleet, type Fleet } from '../support/fleet';
 import { BELAY_USERS } from '../support/logins';
 import { operatorUrl, startCluster, startSentinelSet, type ManyServers } from '../support/many-servers';
@@ -55,7 +56,7 @@ describe.each([
   /** Both agents of a `DEAF` one that was submitted. */
   async function deaf(): Promise<string> {
     const id = await submit(DEAF);
-    await agentsReady(fleet, id, 2);
+    await ready(fleet.client, id, 2);
     return id;
   }
 

@@ -1,5 +1,6 @@
-import type { AgentRecord, BelayEvent, ExecutionRecord } from '#libs/contracts';
-import { eventually, NOISE_MS, processesWith, startFleet, type Fleet } from '../support/fleet';
+import type { BelayEvent, ExecutionRecord } from '#libs/contracts';
+import { ready as agentsReady } from '../support/executions';
+import { NOISE_MS, processesWith, startFleet, type Fleet } from '../support/fleet';
 
 let fleet: Fleet;
 beforeAll(async () => {
@@ -24,18 +25,7 @@ async function eventsOf(id: string): Promise<BelayEvent[]> {
   return events;
 }
 
-/** Waits until `count` agents of it have said on stdout that they are ready. */
-async function ready(id: string, count: number): Promise<readonly AgentRecord[]> {
-  return eventually(async () => {
-    const { items } = await fleet.client.agents({ executionId: id });
-    const said = await Promise.all(
-      items.map(async (agent) =>
-        (await fleet.client.logs(agent.id)).lines.some(({ line }) => line === 'ready'),
-      ),
-    );
-    return said.filter(Boolean).length >= count ? items : undefined;
-  }, `${count} agents of ${id} ready`);
-}
+const ready = async (id: string, count: number) => agentsReady(fleet.client, id, count);
 
 describe('a whole run', () => {
   it('R36 runs a diamond over two workers, results handed downstream, events numbered without a gap', async () => {

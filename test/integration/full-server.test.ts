@@ -2,7 +2,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { AgentRecord } from '#libs/contracts';
 import { Redis } from 'ioredis';
-import { ended } from '../support/executions';
+import { ended, running as agentsRunning } from '../support/executions';
 import { eventually, processesWith, startFleet, type Fleet } from '../support/fleet';
 
 const LEASE_MS = 4_000;
@@ -17,12 +17,7 @@ async function submit(nodes: readonly unknown[], more: object = {}): Promise<str
   return (await fleet.client.createExecution({ name: 'test', nodes, ...more })).execution.id;
 }
 
-async function running(id: string): Promise<AgentRecord[]> {
-  return eventually(async () => {
-    const { items } = await fleet.client.agents({ executionId: id, state: ['running'] });
-    return items.length > 0 ? [...items] : undefined;
-  }, `an agent of ${id} running`);
-}
+const running = async (id: string): Promise<AgentRecord[]> => agentsRunning(fleet.client, id, 1, 60_000);
 
 async function usedMemory(): Promise<number> {
   return Number(/^used_memory:(\d+)/m.exec(await operator.info('memory'))?.[1]);

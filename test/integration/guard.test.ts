@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import type { AgentRecord } from '#libs/contracts';
-import { ended } from '../support/executions';
+import { ended, running as agentsRunning } from '../support/executions';
 import { eventually, processesWith, type Member } from '../support/fleet';
 import { fleetPerTest } from '../support/own-fleet';
 
@@ -23,12 +23,8 @@ async function submit(nodes: unknown[], more: Record<string, unknown> = {}): Pro
   return execution.id;
 }
 
-async function running(id: string, count: number): Promise<AgentRecord[]> {
-  return eventually(async () => {
-    const { items } = await fleet.client.agents({ executionId: id, state: ['running'] });
-    return items.length >= count ? [...items] : undefined;
-  }, `${count} agents of ${id} running`);
-}
+const running = async (id: string, count: number): Promise<AgentRecord[]> =>
+  agentsRunning(fleet.client, id, count, 60_000);
 
 function ownerOf(agent: AgentRecord | undefined): Member {
   const member = fleet.workers.find(({ id }) => id === agent?.owner);

@@ -16,10 +16,10 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { setTimeout as pause } from 'node:timers/promises';
 import Redis from 'ioredis';
 import { ensureServer, resolveServerBinary, startThrowawayServer, type ServerBinary } from '#libs/valkey';
 import { useServer } from '../support/server';
+import { eventually } from '../support/wait';
 
 const REPOSITORY = join(__dirname, '..', '..');
 const BUILT = join(REPOSITORY, 'dist', 'libs', 'valkey', 'src', 'local-server');
@@ -301,7 +301,7 @@ describe('a throw-away server', () => {
     const server = await owner.ready;
     owner.child.kill('SIGKILL');
     await untilGone(server);
-    await until(() => !existsSync(server.dir ?? ''), 'its directory is gone');
+    await eventually(() => !existsSync(server.dir ?? ''), 'the end of its directory', 10_000);
     expect(alive(server)).toBe(false);
   });
 
@@ -486,14 +486,6 @@ function alive(seen: Seen | undefined): boolean {
   return field[0] !== undefined && field[0] !== 'Z' && field[19] === seen?.startTime;
 }
 
-function untilGone(seen: Seen | undefined): Promise<void> {
-  return until(() => !alive(seen), `process ${seen?.pid} is gone`);
-}
-
-async function until(holds: () => boolean, what: string): Promise<void> {
-  const deadline = performance.now() + 10_000;
-  while (!holds()) {
-    if (performance.now() > deadline) throw new Error(`after 10 s it does not hold that ${what}`);
-    await pause(5);
-  }
+async function untilGone(seen: Seen | undefined): Promise<void> {
+  await eventually(() => !alive(seen), `the end of process ${seen?.pid}`, 10_000);
 }

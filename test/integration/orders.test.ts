@@ -1,5 +1,6 @@
 import type { AgentRecord, Order } from '#libs/contracts';
 import { ulid } from 'ulid';
+import { running as agentsRunning } from '../support/executions';
 import { eventually, processesWith, startFleet, type Fleet } from '../support/fleet';
 
 const SLEEP = { command: ['echo ready; exec sleep 600'], shell: true };
@@ -21,12 +22,8 @@ async function submit(nodes: unknown[], more: Record<string, unknown> = {}): Pro
   return execution.id;
 }
 
-async function running(id: string, count = 1): Promise<AgentRecord[]> {
-  return eventually(async () => {
-    const { items } = await fleet.client.agents({ executionId: id, state: ['running'] });
-    return items.length >= count ? [...items] : undefined;
-  }, `${count} agents of ${id} running`);
-}
+const running = async (id: string, count = 1): Promise<AgentRecord[]> =>
+  agentsRunning(fleet.client, id, count, 60_000);
 
 /** A kill as it was placed. */
 function killOf(executionId: string, placedAt: number): Order {

@@ -1,6 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { ended as executionEnded } from '../support/executions';
 import { eventually, processesWith, startFleet, type Fleet } from '../support/fleet';
 
 /** Short, so that a lost worker is declared lost soon; the sum still holds. */
@@ -29,12 +30,7 @@ async function submit(nodes: object[]): Promise<string> {
   return (await fleet.client.createExecution({ name: 'retried', nodes })).execution.id;
 }
 
-async function ended(id: string) {
-  return eventually(async () => {
-    const record = await fleet.client.execution(id);
-    return ['completed', 'failed', 'stopped'].includes(record.state) && record;
-  }, 'the end');
-}
+const ended = async (id: string) => executionEnded(fleet.client, id);
 
 it('R40 what failed for good is listed with its error, and goes on by hand from where it was', async () => {
   const id = await submit([

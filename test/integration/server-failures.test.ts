@@ -8,7 +8,7 @@ import { LifecycleService } from '#libs/lifecycle';
 import { startThrowawayServer, Valkey } from '#libs/valkey';
 import { Queue } from 'bullmq';
 import { Link } from '../faults/link';
-import { ended } from '../support/executions';
+import { ended, running as agentsRunning } from '../support/executions';
 import { eventually, processesWith, type Member } from '../support/fleet';
 import { fleetPerTest } from '../support/own-fleet';
 import { demote, operatorOf, TROUBLES, wordsOf, type Site, type Trouble } from '../support/troubles';
@@ -75,12 +75,8 @@ async function submit(nodes: unknown[]): Promise<string> {
   return (await fleet.client.createExecution({ name: 'test', nodes })).execution.id;
 }
 
-async function running(id: string, count = 1): Promise<AgentRecord[]> {
-  return eventually(async () => {
-    const { items } = await fleet.client.agents({ executionId: id, state: ['running'] });
-    return items.length >= count ? [...items] : undefined;
-  }, `${count} agents of ${id} running`);
-}
+const running = async (id: string, count = 1): Promise<AgentRecord[]> =>
+  agentsRunning(fleet.client, id, count, 60_000);
 
 /** The request of `belay kill --local` to the worker of that agent. */
 async function killLocally(agent: AgentRecord): Promise<unknown> {

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { BelayEvent } from '#libs/contracts';
 import { decodeEvent } from '#libs/lifecycle';
-import { ended } from '../support/executions';
+import { ended, ready as agentsReady } from '../support/executions';
 import { eventually, processesWith } from '../support/fleet';
 import { guardianOf, send } from '../faults/processes';
 import { fleetPerTest } from '../support/own-fleet';
@@ -19,15 +19,7 @@ async function submit(nodes: unknown[], more: Record<string, unknown> = {}): Pro
   return execution.id;
 }
 
-async function ready(id: string, count: number) {
-  return eventually(async () => {
-    const { items } = await fleet.client.agents({ executionId: id, state: ['running'] });
-    const logs = await Promise.all(items.map(async (agent) => (await fleet.client.logs(agent.id)).lines));
-    return logs.filter((lines) => lines.some(({ line }) => line === 'ready')).length >= count
-      ? items
-      : undefined;
-  }, `${count} agents of ${id} ready`);
-}
+const ready = async (id: string, count: number) => agentsReady(fleet.client, id, count);
 
 /** The state each record ought to have, were the events all that is known. */
 function replay(events: readonly Omit<BelayEvent, 'id'>[]): Record<string, string> {

@@ -39,6 +39,26 @@ export async function running(
   );
 }
 
+/** The agents of an execution once so many of them have written a line `ready`. Fails by name, with the state of the execution. */
+export async function ready(
+  client: BelayClient,
+  id: string,
+  count: number,
+  timeoutMs = 60_000,
+): Promise<AgentRecord[]> {
+  return eventually(
+    async () => {
+      const { items } = await client.agents({ executionId: id, state: ['running'] });
+      const logs = await Promise.all(items.map(async (agent) => client.logs(agent.id)));
+      const said = logs.filter(({ lines }) => lines.some(({ line }) => line === 'ready'));
+      return said.length >= count ? [...items] : undefined;
+    },
+    `${count} agents of ${id} ready`,
+    timeoutMs,
+    async () => stateOf(client, id),
+  );
+}
+
 /** The record of an execution once it has ended. Fails by name, with the state of the execution. */
 export async function ended(client: BelayClient, id: string, timeoutMs = 60_000): Promise<ExecutionRecord> {
   return eventually(

@@ -1,5 +1,3 @@
-import { eventually, type Fleet } from './fleet';
-
 /** A node's command in a shell. */
 export const sh = (script: string) => ({ command: [script], shell: true });
 /** Of a fleet on many servers. */
@@ -21,21 +19,3 @@ export const DEAF = {
     { id: 'c', dependsOn: ['b'], run: sh('true') },
   ],
 };
-
-/** Waits until `count` agents of an execution have written `ready`. */
-export async function agentsReady(
-  { client }: Pick<Fleet, 'client'>,
-  executionId: string,
-  count: number,
-  timeoutMs?: number,
-): Promise<void> {
-  await eventually(
-    async () => {
-      const { items } = await client.agents({ executionId, state: ['running'] });
-      const logs = await Promise.all(items.map(async (agent) => client.logs(agent.id)));
-      return logs.filter(({ lines }) => lines.some(({ line }) => line === 'ready')).length === count;
-    },
-    `${count} agents of ${executionId}`,
-    timeoutMs,
-  );
-}

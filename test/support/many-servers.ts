@@ -1,8 +1,8 @@
 import { createServer } from 'node:net';
-import { setTimeout as pause } from 'node:timers/promises';
 import { startThrowawayServer, type ThrowawayServer } from '#libs/valkey';
 import { Redis } from 'ioredis';
 import { tlsArguments, type Certificates } from './certificates';
+import { until as seen } from './wait';
 
 /** Servers of one test that stand for one state. */
 export interface ManyServers {
@@ -91,13 +91,7 @@ export async function call(
   }
 }
 
-async function until(look: () => Promise<boolean>, what: string): Promise<void> {
-  const deadline = performance.now() + 30_000;
-  while (!(await look().catch(() => false))) {
-    if (performance.now() > deadline) throw new Error(`${what} did not happen within 30 s`);
-    await pause(50);
-  }
-}
+const until = async (look: () => Promise<boolean>, what: string): Promise<void> => seen(look, what, 30_000);
 
 async function start(
   count: number,

@@ -7,7 +7,8 @@ import { buildProgram, runCli } from './program';
 import { nativeState } from '#libs/spawner';
 import { scriptedProcess } from './session/scripted-process';
 import { COMMANDS, keepFlags } from './session/keep-flags';
-import { startScriptedServer, type Routes, type ScriptedServer } from './session/scripted-server';
+import type { Routes, ScriptedServer } from './session/scripted-server';
+import { useScriptedServer } from '../../../test/support/scripted-server';
 
 const U = '01ARZ3NDEKTSV4RRFFQ69G5FAV';
 const EXE = `exe_${U}`;
@@ -63,11 +64,7 @@ let cwd: string;
 let asked: string[];
 let routes: Routes;
 let belay: ScriptedServer['belay'];
-beforeEach(async () => {
-  fake = await startScriptedServer();
-  ({ cwd, asked, routes, belay } = fake);
-});
-afterEach(async () => await fake.close());
+useScriptedServer((server) => ({ cwd, asked, routes, belay } = fake = server));
 
 const sse =
   (...events: unknown[]) =>

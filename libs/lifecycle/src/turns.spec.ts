@@ -1,15 +1,8 @@
-import { startThrowawayServer, Turns, Valkey, type ThrowawayServer } from '#libs/valkey';
+import { Turns, type Valkey } from '#libs/valkey';
+import { useLife } from '../../../test/support/life';
 
-let server: ThrowawayServer;
 let valkey: Valkey;
-beforeAll(async () => {
-  server = await startThrowawayServer();
-  valkey = await new Valkey({ url: server.url, keyPrefix: 'belay', shards: 2 }).open();
-});
-afterAll(async () => {
-  valkey.close();
-  await server.stop();
-});
+useLife((rig) => ({ valkey } = rig));
 
 describe('a turn', () => {
   it('is one process’s in each shard until it is given back', async () => {

@@ -3,7 +3,8 @@ import { describeLost } from '../doctor/check-orchestrator';
 import { describeOrders } from '../doctor/check-orders';
 import { describeLook, describeMoving } from '../doctor/check-server';
 import { EXIT } from '../exit-codes';
-import { startScriptedServer, type Routes, type ScriptedServer } from '../session/scripted-server';
+import type { Routes, ScriptedServer } from '../session/scripted-server';
+import { useScriptedServer } from '../../../../test/support/scripted-server';
 
 const A = 'wrk_01ARZ3NDEKTSV4RRFFQ69G5FAV';
 const B = 'wrk_01ARZ3NDEKTSV4RRFFQ69G5FAW';
@@ -54,15 +55,10 @@ const RECEIPT = {
   ],
 };
 
-let fake: ScriptedServer;
 let asked: string[];
 let routes: Routes;
 let belay: ScriptedServer['belay'];
-beforeEach(async () => {
-  fake = await startScriptedServer();
-  ({ asked, routes, belay } = fake);
-});
-afterEach(async () => await fake.close());
+useScriptedServer((server) => ({ asked, routes, belay } = server));
 
 describe('armed', () => {
   it('has one line for each worker, and below one that is not what to do', async () => {

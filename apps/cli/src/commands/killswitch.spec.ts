@@ -1,5 +1,6 @@
 import { EXIT } from '../exit-codes';
-import { startScriptedServer, type Routes, type ScriptedServer } from '../session/scripted-server';
+import type { Routes, ScriptedServer } from '../session/scripted-server';
+import { useScriptedServer } from '../../../../test/support/scripted-server';
 
 const U = '01ARZ3NDEKTSV4RRFFQ69G5FAV';
 const EXE = `exe_${U}`;
@@ -56,15 +57,10 @@ const target = (n: number): Record<string, string> => ({
 });
 const HOLDS = `latch ${LATCH_ID} holds pool gpu: nothing starts until it is released\nrelease it with: belay release ${LATCH_ID} --note "why"\n`;
 
-let fake: ScriptedServer;
 let asked: string[];
 let routes: Routes;
 let belay: ScriptedServer['belay'];
-beforeEach(async () => {
-  fake = await startScriptedServer();
-  ({ asked, routes, belay } = fake);
-});
-afterEach(async () => await fake.close());
+useScriptedServer((server) => ({ asked, routes, belay } = server));
 
 describe('a scope', () => {
   it.each([
