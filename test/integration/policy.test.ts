@@ -1,8 +1,7 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { writeFileSync } from 'node:fs';
 import { createClient } from '#libs/client';
 import { eventually, processesWith, startFleet, type Fleet } from '../support/fleet';
+import { useFleetAndFolder } from '../support/fleet-folder';
 
 /** A spec's promises about attempts, time, keys and retention, seen on real processes. */
 const LEASE_MS = 3_000;
@@ -15,19 +14,9 @@ const ENV = {
 };
 
 let fleet: Fleet;
-let dir: string;
-beforeAll(async () => {
-  dir = mkdtempSync(join(tmpdir(), 'belay-policy-'));
-  fleet = await startFleet({ workers: 2, env: ENV });
-});
-afterAll(async () => {
-  await fleet.stop();
-  rmSync(dir, { recursive: true, force: true });
-});
+const { file, lines } = useFleetAndFolder(ENV, (started) => (fleet = started));
 
 const sh = (script: string) => ({ command: ['/bin/sh', '-c', script] });
-const file = (name: string): string => join(dir, name);
-const lines = (name: string): string[] => readFileSync(file(name), 'utf8').trim().split('\n');
 
 async function submit(nodes: object[], more: object = {}): Promise<string> {
   return (await fleet.client.createExecution({ name: 'policy', nodes, ...more })).execution.id;

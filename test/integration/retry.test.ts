@@ -1,8 +1,7 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { writeFileSync } from 'node:fs';
 import { ended as executionEnded } from '../support/executions';
-import { eventually, processesWith, startFleet, type Fleet } from '../support/fleet';
+import { eventually, processesWith, type Fleet } from '../support/fleet';
+import { useFleetAndFolder } from '../support/fleet-folder';
 
 /** Short, so that a lost worker is declared lost soon; the sum still holds. */
 const LEASE = {
@@ -12,19 +11,9 @@ const LEASE = {
 };
 
 let fleet: Fleet;
-let dir: string;
-beforeAll(async () => {
-  dir = mkdtempSync(join(tmpdir(), 'belay-retry-'));
-  fleet = await startFleet({ workers: 2, env: LEASE });
-});
-afterAll(async () => {
-  await fleet.stop();
-  rmSync(dir, { recursive: true, force: true });
-});
+const { file, lines } = useFleetAndFolder(LEASE, (started) => (fleet = started));
 
 const sh = (script: string) => ({ command: ['/bin/sh', '-c', script] });
-const file = (name: string): string => join(dir, name);
-const lines = (name: string): string[] => readFileSync(file(name), 'utf8').trim().split('\n');
 
 async function submit(nodes: object[]): Promise<string> {
   return (await fleet.client.createExecution({ name: 'retried', nodes })).execution.id;
