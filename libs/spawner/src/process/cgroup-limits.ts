@@ -37,6 +37,22 @@ export function enableControllers(parent: Cgroup, group: Cgroup): void {
     }
 }
 
+/** What an agent may make below its own cgroup: enough for a container that manages cgroups itself. */
+const NESTING = { 'cgroup.max.depth': '8', 'cgroup.max.descendants': '256' };
+
+/**
+ * Bounds the cgroups below an agent's own, each of which costs kernel memory and a step of every walk. A help only: an agent
+ * of the worker's user may take the bounds off again, so nothing relies on them.
+ */
+export function limitNesting({ path }: Cgroup): void {
+  for (const [file, text] of Object.entries(NESTING))
+    try {
+      writeFileSync(join(path, file), text, { flag: 'r+' });
+    } catch {
+      // A kernel without the file (before 4.14), or not ours to write.
+    }
+}
+
 /** Writes the limits into an agent's cgroup. @returns those that could not be applied, with the reason. */
 export function applyLimits(group: Cgroup, limits: NodeLimits): UnappliedLimit[] {
   const unapplied: UnappliedLimit[] = [];

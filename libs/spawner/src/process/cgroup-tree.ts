@@ -37,19 +37,22 @@ export class CgroupTree implements ProcessTree {
   }
 
   terminate(record: StopRecord): void {
-    for (const member of this.#inside()) record.saw(member);
-    // Read anew: whoever holds one of these pids is in this cgroup at this moment, and that is all a signal needs.
-    const inside = (): number[] => this.cgroup.pids();
-    // A frozen process takes SIGTERM with it into waking; a stopped one needs SIGCONT to see it.
-    signalListed(inside, ['SIGTERM', 'SIGCONT'], this.libc, (pid, signal) => {
-      this.#asked.add(pid);
-      record.sent(signal, 'process', pid);
-    });
-    // Just started, the first process may not have joined yet. Asked later it could have joined in between, and then
-    // nobody would ask it at all.
-    const leader = this.#reaped ? undefined : findAlive(this.leader);
-    if (leader !== undefined && !this.#asked.has(leader.pid)) this.#ask(leader, record);
-    if (this.#freezing || this.cgroup.frozen()) this.thaw();
+    try {
+      for (const member of this.#inside()) record.saw(member);
+      // Read anew: whoever holds one of these pids is in this cgroup at this moment, and that is all a signal needs.
+      const inside = (): number[] => this.cgroup.pids();
+      // A frozen process takes SIGTERM with it into waking; a stopped one needs SIGCONT to see it.
+      signalListed(inside, ['SIGTERM', 'SIGCONT'], this.libc, (pid, signal) => {
+        this.#asked.add(pid);
+        record.sent(signal, 'process', pid);
+      });
+    } finally {
+      // Just started, the first process may not have joined yet. Asked later it could have joined in between, and then
+      // nobody would ask it at all. It is known without the cgroup, too, should that not be readable.
+      const leader = this.#reaped ? undefined : findAlive(this.leader);
+      if (leader !== undefined && !this.#asked.has(leader.pid)) this.#ask(leader, record);
+      if (this.#freezing || this.cgroup.frozen()) this.thaw();
+    }
   }
 
   kill(record: StopRecord): void {

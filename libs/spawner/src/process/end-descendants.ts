@@ -22,19 +22,25 @@ export async function endDescendants(
   const giveUpAt = performance.now() + boundMs;
   let deadBefore = new Set<string>();
   for (let pauseMs = 1; ;) {
-    for (const leader of leaders) signalGroup(leader, 'SIGKILL');
-    const children = ownChildren();
-    const running = children.filter(isRunning);
-    for (const process of [...running, ...findDescendants(running)]) {
-      found.set(key(process), process);
-      signalProcess(process, 'SIGKILL', libc);
+    let isLeft = true;
+    try {
+      for (const leader of leaders) signalGroup(leader, 'SIGKILL');
+      const children = ownChildren();
+      const running = children.filter(isRunning);
+      for (const process of [...running, ...findDescendants(running)]) {
+        found.set(key(process), process);
+        signalProcess(process, 'SIGKILL', libc);
+      }
+      const dead = children.filter((child) => !isRunning(child));
+      const isQuiet = running.length === 0 && dead.every((child) => deadBefore.has(key(child)));
+      if (isQuiet) return { proved: true, processes: [...found.values()], evidence: 'descent-empty' };
+      deadBefore = new Set(dead.map(key));
+      if (reap) for (const { pid } of dead) reapChild(libc, pid);
+      isLeft = running.length > 0;
+    } catch {
+      // Out of descriptors: who is left is not known, and the next round looks again.
     }
-    const dead = children.filter((child) => !isRunning(child));
-    const isQuiet = running.length === 0 && dead.every((child) => deadBefore.has(key(child)));
-    if (isQuiet) return { proved: true, processes: [...found.values()], evidence: 'descent-empty' };
-    deadBefore = new Set(dead.map(key));
-    if (reap) for (const { pid } of dead) reapChild(libc, pid);
-    if (running.length === 0) continue;
+    if (!isLeft) continue;
     if (performance.now() > giveUpAt)
       return { proved: false, processes: [...found.values()], evidence: 'descent-empty' };
     await new Promise((resolve) => setTimeout(resolve, pauseMs));

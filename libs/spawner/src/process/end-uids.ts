@@ -65,6 +65,16 @@ export async function endByUser(
   }
 }
 
+/** Before a kill, which trouble with it must not keep back. @returns false: a start under way may outlast what is seen. */
+export function tryToRevoke(marks: UidMarks | undefined): boolean {
+  try {
+    if (marks !== undefined) revoke(marks);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /**
  * Gives the ids of a worker back that starts nothing any more: their homes, then their marks. A process that ran could lead
  * the removal of its home elsewhere, so there must be none.

@@ -30,6 +30,8 @@ export interface EndedTrees {
 }
 
 const LONGEST_PAUSE_MS = 250;
+/** A report names no more of them. */
+const MAX_NAMES = 2_000;
 
 /**
  * Kills every process of a worker at once, until none is seen or `boundMs` have passed. For the guardian (the worker
@@ -47,36 +49,76 @@ export async function endWorkerTrees(
   const note = (process: ProcStat | undefined): void => {
     if (process !== undefined) found.set(`${process.pid}:${process.startTime}`, process);
   };
-  for (const pid of cgroup?.pids() ?? []) note(readStat(pid));
   // Before the first signal: a child that stripped every mark is known by its parent alone, and not once that has ended.
   const below = cgroup === undefined ? descendantsOf(marks.leaders) : [];
   const known = new Map(below.map(({ pid, startTime }) => [pid, startTime]));
+  if (cgroup !== undefined) for (const process of namesOf(cgroup)) note(process);
   strike(cgroup, marks, below, libc);
   const evidence = cgroup === undefined ? 'sweep-empty' : 'cgroup-empty';
   for (let emptyPasses = 0, pauseMs = 1; ;) {
-    const sweep = await sweeper.sweep();
-    const members = findAll(sweep, marks, known);
-    const empty = sweep.sound && members.length === 0 && !(cgroup?.populated() ?? false);
+    const members = await look(sweeper, marks, known);
+    const empty = members?.length === 0 && !isPopulated(cgroup);
     emptyPasses = empty ? emptyPasses + 1 : 0;
     if (emptyPasses === 2) return { proved: true, processes: [...found.values()], evidence };
     if (empty) continue;
-    for (const member of members) note(member);
-    strike(cgroup, marks, members, libc);
+    for (const member of members ?? []) note(member);
+    strike(cgroup, marks, members ?? [], libc);
     if (performance.now() > giveUpAt) return { proved: false, processes: [...found.values()], evidence };
     await new Promise((resolve) => setTimeout(resolve, pauseMs));
     pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS);
   }
 }
 
+/** Each part by itself: one that fails keeps none of the others back. */
 function strike(
   cgroup: Cgroup | undefined,
   marks: WorkerMarks,
   members: readonly PidStart[],
   libc: Libc | undefined,
 ): void {
-  cgroup?.kill();
-  for (const leader of marks.leaders) signalGroup(leader, 'SIGKILL');
-  for (const member of members) signalProcess(member, 'SIGKILL', libc);
+  attempt(() => cgroup?.kill());
+  for (const leader of marks.leaders) attempt(() => signalGroup(leader, 'SIGKILL'));
+  for (const member of members) attempt(() => signalProcess(member, 'SIGKILL', libc));
+}
+
+/** For the report alone: an agent can make a cgroup that nobody can list, and that must keep no signal back. */
+function namesOf(cgroup: Cgroup): ProcStat[] {
+  return (
+    attempt(() =>
+      cgroup
+        .pids()
+        .slice(0, MAX_NAMES)
+        .flatMap((pid) => readStat(pid) ?? []),
+    ) ?? []
+  );
+}
+
+/** Undefined: it could not be found out who is left (out of descriptors, a process that ended unread). */
+async function look(
+  sweeper: Sweeper,
+  marks: WorkerMarks,
+  known: ReadonlyMap<number, string>,
+): Promise<SweptProcess[] | undefined> {
+  try {
+    const sweep = await sweeper.sweep();
+    const members = findAll(sweep, marks, known);
+    return sweep.sound || members.length > 0 ? members : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** What cannot be read is not known to be empty. */
+function isPopulated(cgroup: Cgroup | undefined): boolean {
+  return cgroup !== undefined && (attempt(() => cgroup.populated()) ?? true);
+}
+
+function attempt<T>(action: () => T): T | undefined {
+  try {
+    return action();
+  } catch {
+    return undefined; // the next round tries again
+  }
 }
 
 function descendantsOf(leaders: readonly PidStart[]): ProcStat[] {

@@ -10,7 +10,7 @@ import { becomeSubreaper, openLibc, type Libc } from '../native';
 import { Cgroup } from './cgroup';
 import { endDescendants } from './end-descendants';
 import { endWorkerTrees, type EndedTrees } from './end-worker-trees';
-import { endByUser, giveBackUids } from './end-uids';
+import { endByUser, giveBackUids, tryToRevoke } from './end-uids';
 import { GuardedAgents } from './guarded-agents';
 import { GUARDIAN_READY, monotonicMs, pongOf, type GuardianMessage } from './guardian-protocol';
 import type { PidStart } from './proc-stat';
@@ -18,7 +18,6 @@ import { toSeen } from './process-tree';
 import { removePaths } from './remove-paths';
 import { shieldProcess } from './shield-process';
 import { MessageReader } from './start-order';
-import { revoke } from './uid-marks';
 import { writeProof } from './worker-proof';
 
 /** After this long of killing, what is left is the reaper's at the next start of a worker here. */
@@ -148,14 +147,18 @@ async function killTrees(isWorkerDead: boolean): Promise<EndedTrees> {
   if (watched === undefined) return { proved: true, processes: [], evidence: 'sweep-empty' };
   const marks = { ...watched.marks, leaders: [...leaders.values()] };
   if (agents === undefined || libc === undefined) return endWorkerTrees(marks, BOUND_MS, libc);
-  const below = await endDescendants(BOUND_MS, libc, { leaders: agents.leaders(), reap: isWorkerDead });
+  const below = endDescendants(BOUND_MS, libc, { leaders: agents.leaders(), reap: isWorkerDead });
   if (leaders.size === 0) return below;
   // Started by the worker, or by a guardian before this one: they are no descendants of ours.
-  const beside = await endWorkerTrees(marks, BOUND_MS, libc);
+  const beside = endWorkerTrees(marks, BOUND_MS, libc);
+  // Beside each other: those that cannot be ended must not put off the others.
+  const ended = (await Promise.allSettled([below, beside])).flatMap((end) =>
+    end.status === 'fulfilled' ? [end.value] : [],
+  );
   return {
-    proved: below.proved && beside.proved,
-    processes: [...below.processes, ...beside.processes],
-    evidence: beside.evidence,
+    proved: ended.length === 2 && ended.every(({ proved }) => proved),
+    processes: ended.flatMap(({ processes }) => processes),
+    evidence: 'sweep-empty',
   };
 }
 
@@ -179,9 +182,9 @@ function loadLibc(): Libc | undefined {
 async function workerDied(): Promise<void> {
   clearTimeout(fence);
   try {
-    if (watched?.marks.uids !== undefined) revoke(watched.marks.uids);
+    const isRevoked = tryToRevoke(watched?.marks.uids);
     const { proved, processes, evidence } = await killAll(true);
-    if (proved && watched !== undefined) {
+    if (proved && isRevoked && watched !== undefined) {
       const { path, workerId, containment } = watched.proof;
       // Before the record goes: from then on nothing else says what became of them.
       writeProof(path, { workerId, containment, processes: processes.map(toSeen), by: 'guardian', evidence });
@@ -191,7 +194,20 @@ async function workerDied(): Promise<void> {
       const isGiven = uids === undefined || (await giveBackUids(uids));
       if (removed && isGiven) await removePaths(watched.remove);
     }
+  } catch {
+    // Not all is seen to: the record stays, by which the next worker here finds the rest.
   } finally {
+    lastStrike();
     process.exit(0);
+  }
+}
+
+/** Whatever went wrong before: this process does not go without a kill of all trees of the worker. */
+function lastStrike(): void {
+  const { cgroup } = watched?.marks ?? {};
+  try {
+    if (cgroup !== undefined) new Cgroup(cgroup).kill();
+  } catch {
+    // Nobody is left to try again but the next worker here.
   }
 }

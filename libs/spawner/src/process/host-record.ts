@@ -2,14 +2,14 @@ import { mkdirSync, readFileSync, readdirSync, renameSync, writeFileSync } from 
 import { join } from 'node:path';
 import type { Libc } from '../native';
 import { Cgroup } from './cgroup';
-import { endByUser, giveBackUids } from './end-uids';
+import { endByUser, giveBackUids, tryToRevoke } from './end-uids';
 import { endWorkerTrees } from './end-worker-trees';
 import { isEarlierBoot, isSeenFromHere, type HostPlace } from './host-place';
 import { bootId, findAlive, readStat } from './proc-stat';
 import type { Containment, ProcessIdentity, ReapedWorker } from './process-host.types';
 import { toSeen } from './process-tree';
 import { removePaths } from './remove-paths';
-import { revoke, type UidMarks } from './uid-marks';
+import type { UidMarks } from './uid-marks';
 
 /** A worker keeps this on disk so that, should it and its guardian die, its trees can be found again. */
 export interface HostRecord {
@@ -80,11 +80,12 @@ export function ownerState({ owner, place, containment }: HostRecord): OwnerStat
 export function readRecord(dataDir: string, workerId: string): HostRecord | undefined {
   try {
     const record = JSON.parse(readFileSync(recordPath(dataDir, workerId), 'utf8')) as HostRecord;
-    const { version, cookie, owner, place } = record;
+    const { version, cookie, owner, place, cgroup } = record;
     const isWhole =
       version === 2 &&
       record.workerId === workerId &&
       cookie.length >= 32 &&
+      (cgroup === undefined || typeof cgroup === 'string') &&
       typeof owner.pid === 'number' &&
       typeof place.bootId === 'string' &&
       typeof place.pidNamespace === 'string';
@@ -103,22 +104,35 @@ export function readRecord(dataDir: string, workerId: string): HostRecord | unde
 export async function reapDeadWorkers(dataDir: string, libc?: Libc): Promise<ReapedWorker[]> {
   const reaped: ReapedWorker[] = [];
   for (const workerId of recordedWorkers(dataDir)) {
-    const record = readRecord(dataDir, workerId);
-    if (record === undefined) continue;
-    const state = ownerState(record);
-    if (state === 'earlier boot') await removeRecord(dataDir, workerId);
-    if (state !== 'dead') continue;
-    const { containment, cgroup, cookie, uids } = record;
-    if (uids !== undefined) revoke(uids);
-    const byMarks = await endWorkerTrees({ cookie, cgroup, leaders: [] }, REAP_BOUND_MS, libc);
-    const ended = uids === undefined ? byMarks : await endByUser(byMarks, uids, REAP_BOUND_MS, libc);
-    const removed = cgroup === undefined || new Cgroup(cgroup).remove();
-    const isGiven = uids === undefined || !ended.proved || (await giveBackUids(uids));
-    if (ended.proved && removed && isGiven) await removeRecord(dataDir, workerId);
-    const { proved, evidence } = ended;
-    reaped.push({ workerId, containment, processes: ended.processes.map(toSeen), proved, evidence });
+    try {
+      reaped.push(...(await reapWorker(dataDir, workerId, libc)));
+    } catch {
+      // It stays for the next time. One record that cannot be dealt with must stop no worker's start, and no other reaping.
+    }
   }
   return reaped;
+}
+
+async function reapWorker(dataDir: string, workerId: string, libc?: Libc): Promise<ReapedWorker[]> {
+  const record = readRecord(dataDir, workerId);
+  if (record === undefined) return [];
+  const state = ownerState(record);
+  if (state === 'earlier boot') await removeRecord(dataDir, workerId);
+  if (state !== 'dead') return [];
+  const { containment, cgroup, cookie, uids } = record;
+  const isRevoked = tryToRevoke(uids);
+  const byMarks = await endWorkerTrees({ cookie, cgroup, leaders: [] }, REAP_BOUND_MS, libc);
+  const ended = uids === undefined ? byMarks : await endByUser(byMarks, uids, REAP_BOUND_MS, libc);
+  const { evidence } = ended;
+  const proved = ended.proved && isRevoked;
+  try {
+    const removed = cgroup === undefined || new Cgroup(cgroup).remove();
+    const isGiven = uids === undefined || !proved || (await giveBackUids(uids));
+    if (proved && removed && isGiven) await removeRecord(dataDir, workerId);
+  } catch {
+    // What was seen is told; the record is tried again by the next.
+  }
+  return [{ workerId, containment, processes: ended.processes.map(toSeen), proved, evidence }];
 }
 
 function recordedWorkers(dataDir: string): string[] {

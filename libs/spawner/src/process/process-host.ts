@@ -6,7 +6,7 @@ import type { AgentIsolation } from './agent-isolation';
 import { AgentOutput, makeOutputPaces } from './agent-output';
 import { RunningAgent } from './agent-process';
 import type { Cgroup } from './cgroup';
-import { applyLimits, unlimited } from './cgroup-limits';
+import { applyLimits, limitNesting, unlimited } from './cgroup-limits';
 import { CgroupTree } from './cgroup-tree';
 import { chooseContainment, type ChosenContainment } from './containment';
 import { theDescent, type Descent, type DescentUser } from './descent';
@@ -267,8 +267,11 @@ class Host implements ProcessHost, DescentUser {
   #makeCgroup(agentId: string): Cgroup | undefined {
     const cgroup = this.chosen.cgroup?.child(agentId);
     try {
-      if (cgroup === undefined || cgroup.create()) return cgroup;
-      if (!cgroup.populated()) return cgroup;
+      if (cgroup === undefined) return undefined;
+      if (cgroup.create() || !cgroup.populated()) {
+        limitNesting(cgroup);
+        return cgroup;
+      }
     } catch (error) {
       throw failure(
         'CGROUP',
