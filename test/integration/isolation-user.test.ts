@@ -366,7 +366,7 @@ describeUsers('a fleet whose agents have users of their own', () => {
   beforeAll(async () => {
     const env = {
       BELAY_ISOLATION: 'user',
-      BELAY_AGENT_UIDS: '70000-70099',
+      BELAY_AGENT_UIDS: `${AGENT_UIDS.first}-${AGENT_UIDS.last}`,
       BELAY_WORK_DIR: '/',
       BELAY_GRACE_MS: '300',
     };

@@ -2,13 +2,15 @@ import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import type { UidRange } from '#libs/contracts';
 
-/** No account has these, and no other test takes them. */
-export const AGENT_UIDS: UidRange = { first: 70_000, last: 70_099 };
+/** Pids are below 4,194,304; the ids of one test process end before those of the next begin. */
+const first = 1_000_000 + process.pid * 100;
+/** No account has these. Test files that run at the same time, in this checkout or in another, have others. */
+export const AGENT_UIDS: UidRange = { first, last: first + 99 };
 
 /** Why agents cannot be given users of their own here; undefined where they can, and then Belay must be able to. */
 export function noOwnUsers(): string | undefined {
   if (process.getuid?.() !== 0) return 'this is not root';
-  const { status } = spawnSync('setpriv', ['--reuid=70000', '--regid=70000', '--clear-groups', 'true']);
+  const { status } = spawnSync('setpriv', [`--reuid=${first}`, `--regid=${first}`, '--clear-groups', 'true']);
   return status === 0 ? undefined : 'setpriv(1) is missing, or may not change users here';
 }
 

@@ -12,6 +12,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { AGENT_UIDS } from '../../../../test/support/own-user';
 import { hostPlace } from './host-place';
 import { readStat } from './proc-stat';
 import { asUser } from './set-user';
@@ -22,8 +23,7 @@ const describeRoot = process.getuid?.() === 0 ? describe : describe.skip;
 if (process.getuid?.() !== 0)
   process.stdout.write('User ids of agents are not tested here: this is not root.\n');
 
-/** Apart from those of the integration tests, which may run beside these. */
-const FIRST = 71_000;
+const FIRST = AGENT_UIDS.first;
 const range = (count: number) => ({ first: FIRST, last: FIRST + count - 1 });
 
 describeRoot('user ids for agents', () => {
