@@ -234,7 +234,7 @@ describeUsers.each(why === undefined ? expectedModes() : [])(
       rmSync(dataDir, { recursive: true, force: true, maxRetries: 20, retryDelay: 25 });
     });
 
-    async function startProgram(): Promise<{
+    async function startProgram(more: object = {}): Promise<{
       pid: number;
       guardianPid: number;
       orphan: number;
@@ -256,6 +256,7 @@ describeUsers.each(why === undefined ? expectedModes() : [])(
         ],
         env: { TEST_TAG: tag, RECORD: record },
         finally: 'stay',
+        ...more,
       };
       child = spawn(process.execPath, [join(FIXTURES, 'host.cjs'), JSON.stringify(plan)], {
         stdio: ['ignore', 'pipe', 'inherit'],
@@ -285,6 +286,19 @@ describeUsers.each(why === undefined ? expectedModes() : [])(
       await collectProofs(dataDir, async (proof) => void proofs.push(proof));
       expect(proofs).toMatchObject([{ workerId, by: 'guardian', evidence: 'uid-empty' }]);
       expect(proofs.map((proof) => gradeOf(reportOfProof(proof)))).toEqual(['kernel']);
+    });
+
+    it('R27 its guardian ends by user what stripped every mark when the worker falls silent, and gives nothing back', async () => {
+      const { pid, exited, guardianPid, orphan } = await startProgram({ finally: 'fence', silenceMs: 300 });
+      process.kill(pid, 'SIGSTOP');
+      await eventually('all dead', () => !isAlive(orphan) && left().length === 0, NOISE_MS);
+      expect(procEntry(pid)?.state).toBe('T');
+      // Owner, permit and two users: it may wake.
+      expect(marks()).toHaveLength(4);
+      process.kill(pid, 'SIGKILL');
+      await exited;
+      await eventually('guardian gone', () => procEntry(guardianPid) === undefined, NOISE_MS);
+      expect(marks()).toEqual([]);
     });
 
     it('together with its guardian, the next worker ends by user what is left', async () => {

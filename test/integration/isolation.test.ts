@@ -78,7 +78,7 @@ describeIsolation('an agent', () => {
     as = asUser,
   ): ChildProcess & { pid: number } {
     const [file = '', ...args] = as(...command);
-    const child = spawn(file, args, { cwd: dir, env, stdio: ['ignore', 'pipe', 'ignore'] });
+    const child = spawn(file, args, { cwd: dir, env, stdio: ['ignore', 'pipe', 'pipe'] });
     children.push(child);
     return child as ChildProcess & { pid: number };
   }
@@ -140,12 +140,16 @@ describeIsolation('an agent', () => {
       { PATH: process.env['PATH'] },
       as,
     );
+    let said = '';
+    child.stderr?.on('data', (chunk: Buffer) => (said += chunk.toString()));
     try {
       const lines = (): string[] =>
         existsSync(record) ? readFileSync(record, 'utf8').trimEnd().split('\n') : [];
       // Its last try may be its own end.
       const isOver = (): boolean => lines().includes('over') || lines().includes('kill the worker');
-      await eventually('its last word', isOver, 30_000);
+      await eventually('its last word', isOver, 30_000).catch((error: unknown) => {
+        throw new Error(`${String(error)}; the worker said ${JSON.stringify(said)}`);
+      });
       const done = lines().filter((line) => line !== 'over');
       if (done.includes('kill the worker')) await eventually('its end', () => !isAlive(child.pid), 30_000);
       expect([child.pid, isAlive(child.pid)]).toEqual([child.pid, !done.includes('kill the worker')]);

@@ -38,6 +38,7 @@ const TOKEN = /^[0-9a-f]{32}$/;
 /** Agents have to be able to see that a mark is there, and cannot list them. */
 export const FOLDER_MODE = 0o711;
 const OTHERS_WRITE = 0o022;
+const OTHERS_ENTER = 0o001;
 
 /** The files that say which user ids are taken, and by whom. Their contents never change: a mark is there or it is not. */
 const markPath = ({ folder, token }: UidMarks, uid: number): string => join(folder, `${uid}.${token}`);
@@ -46,8 +47,8 @@ export const permitPath = ({ folder, token }: UidMarks): string => join(folder, 
 const ownerPath = ({ folder, token }: UidMarks): string => join(folder, `${OWNER_PREFIX}${token}`);
 
 /**
- * Makes a folder that only this user and root can put something into, if it is not there.
- * @throws Error when somebody else could.
+ * Makes a folder that only this user and root can put something into, and that agents can enter, if it is not there.
+ * @throws Error when it is another.
  */
 export function requireOwnFolder(folder: string): void {
   const isNew = mkdirSync(folder, { recursive: true, mode: FOLDER_MODE }) !== undefined;
@@ -55,9 +56,14 @@ export function requireOwnFolder(folder: string): void {
   if (isNew) chmodSync(folder, FOLDER_MODE);
   const { uid, mode } = lstatSync(folder);
   const isDirectory = (mode & 0o170000) === 0o040000;
-  if (isDirectory && [0, process.geteuid?.()].includes(uid) && (mode & OTHERS_WRITE) === 0) return;
+  if (
+    isDirectory &&
+    [0, process.geteuid?.()].includes(uid) &&
+    (mode & (OTHERS_WRITE | OTHERS_ENTER)) === OTHERS_ENTER
+  )
+    return;
   throw new Error(
-    `${folder} is not a directory that only root can write (user ${uid}, mode ${(mode & 0o7777).toString(8)})`,
+    `${folder} is not a directory that only root can write and all can enter (user ${uid}, mode ${(mode & 0o7777).toString(8)})`,
   );
 }
 

@@ -17,7 +17,9 @@ import { hostPlace } from './host-place';
 import { readStat } from './proc-stat';
 import { asUser } from './set-user';
 import { writeMark, writeOwner, type UidMarks } from './uid-marks';
+import { lookForUser } from './uid-empty';
 import { UidPool } from './uid-pool';
+import { UidSweeper } from './uid-sweep';
 
 const describeRoot = process.getuid?.() === 0 ? describe : describe.skip;
 if (process.getuid?.() !== 0)
@@ -132,6 +134,25 @@ describeRoot('user ids for agents', () => {
     await pool.close();
   });
 
+  it('are looked for with one signal to all of the user when processes come and go faster than they are read', async () => {
+    const child = await processOf(FIRST);
+    const other = await processOf(FIRST + 1);
+    const seen: number[] = [];
+    // A pass that missed what was there, as it may have, and says so.
+    const blind = { sound: false, of: () => [] };
+    const sweeper = new UidSweeper();
+    const real = sweeper.sweep.bind(sweeper);
+    sweeper.sweep = async () => (seen.push(seen.length) === 1 ? blind : real());
+    const ended = once(child, 'exit');
+    const look = await lookForUser(FIRST, sweeper);
+    expect(await ended).toEqual([null, 'SIGKILL']);
+    expect(seen).toHaveLength(2);
+    // It may be dying still: then it is seen, and there is another look.
+    if (!look.isEmpty) expect(look.found).toHaveLength(1);
+    await eventuallyEmpty(sweeper);
+    expect([other.exitCode, other.signalCode]).toEqual([null, null]);
+  });
+
   it('of a worker that lives are left alone', async () => {
     await marksOf([FIRST], process.pid);
     const pool = new UidPool(range(1), folder);
@@ -142,6 +163,13 @@ describeRoot('user ids for agents', () => {
     expect(readdirSync(folder)).toHaveLength(3);
   });
 });
+
+/** A process that was sent SIGKILL is seen until it has ended. */
+async function eventuallyEmpty(sweeper: UidSweeper): Promise<void> {
+  const giveUpAt = performance.now() + 10_000;
+  while (!(await lookForUser(FIRST, sweeper)).isEmpty)
+    if (performance.now() > giveUpAt) throw new Error('it is still seen');
+}
 
 /** The folder with the homes of a pool's agents. */
 function homesOf(pool: UidPool | undefined): string {

@@ -21,6 +21,7 @@ import {
   writeOwner,
   type UidMarks,
 } from './uid-marks';
+import { lookForUser } from './uid-empty';
 import { UidSweeper } from './uid-sweep';
 
 /** A user id of one agent's own, with its home. */
@@ -115,8 +116,7 @@ export class UidPool {
       dead.push({ marks, homes: owner.homes });
     }
     // After the permits of the dead are gone: see above.
-    const sweep = await this.sweeper.sweep();
-    if (!sweep.sound || sweep.of(uid).length > 0) return false;
+    if (!(await lookForUser(uid, this.sweeper)).isEmpty) return false;
     for (const { marks, homes } of dead) {
       await removeTree(homeOf(homes, uid));
       removeMark(marks, uid);

@@ -55,7 +55,8 @@ async function sweepOnce(): Promise<UidSweep> {
       const seen = readOwned(pid);
       // It may have forked after the listing: its child has a higher number, so that one is listed next.
       if (seen === undefined) unread = true;
-      else for (const uid of seen.uids) found.set(uid, [...(found.get(uid) ?? []), seen.stat]);
+      if (seen?.stat === undefined) continue;
+      for (const uid of seen.uids) found.set(uid, [...(found.get(uid) ?? []), seen.stat]);
     }
   }
   return {
@@ -64,16 +65,29 @@ async function sweepOnce(): Promise<UidSweep> {
   };
 }
 
-/** A running process and its users, without root; undefined when it has ended. */
-function readOwned(pid: number): { stat: ProcStat; uids: ReadonlySet<number> } | undefined {
+interface Owned {
+  /** Absent where it is root's alone. */
+  readonly stat?: ProcStat;
+  readonly uids: ReadonlySet<number>;
+}
+
+/** A process and its users, without root; undefined when it has ended. Most are root's, and one file says so. */
+function readOwned(pid: number): Owned | undefined {
+  const first = readUids(pid);
+  if (first === undefined || first.size === 0) return first && { uids: first };
   const stat = readStat(pid);
-  if (stat === undefined || !isRunning(stat)) return undefined;
-  const status = readKernelFile(`/proc/${pid}/status`);
-  const ids = /^Uid:\t(\d+)\t(\d+)\t(\d+)\t(\d+)$/m.exec(status ?? '');
+  // Once more: of a number that was given away in between, the users have to be those of who is named by `stat`, or of nobody
+  // who lives (R21).
+  const uids = readUids(pid);
+  return stat === undefined || uids === undefined || !isRunning(stat) ? undefined : { stat, uids };
+}
+
+function readUids(pid: number): ReadonlySet<number> | undefined {
+  const ids = /^Uid:\t(\d+)\t(\d+)\t(\d+)\t(\d+)$/m.exec(readKernelFile(`/proc/${pid}/status`) ?? '');
   if (ids === null) return undefined;
   const uids = new Set(ids.slice(1).map(Number));
   uids.delete(0);
-  return { stat, uids };
+  return uids;
 }
 
 function nextTurn(): Promise<void> {

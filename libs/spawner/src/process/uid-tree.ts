@@ -1,17 +1,14 @@
-import { spawn } from 'node:child_process';
 import { BelayError, type SeenProcess } from '#libs/contracts';
 import type { Libc } from '../native';
 import { findAlive, type PidStart, type ProcStat } from './proc-stat';
 import { toSeen, type ProcessTree } from './process-tree';
-import { asUser } from './set-user';
 import { signalProcess } from './signal-process';
 import type { StopRecord } from './stop-record';
+import { killAllOf, lookForUser } from './uid-empty';
 import type { UidSweeper } from './uid-sweep';
 
 const FREEZE_WAIT_MS = 5_000;
 const LONGEST_ROUND_MS = 20;
-/** A process that has nothing to do but to send one signal. */
-const KILLER_WAIT_MS = 2_000;
 
 /** The parts of a tree that has a user of its own. */
 export interface UidTreeParts {
@@ -35,6 +32,7 @@ export class UidTree implements ProcessTree {
   #freezing = false;
   #isKilling = false;
   #isProved = false;
+  #wasKilled = false;
 
   constructor(private readonly parts: UidTreeParts) {}
 
@@ -70,9 +68,10 @@ export class UidTree implements ProcessTree {
 
   async search(record: StopRecord): Promise<void> {
     await this.parts.inner.search(record);
-    if (await this.#findNobody(record)) return;
+    const sweep = await this.parts.sweeper.sweep();
+    this.#take(sweep.of(this.parts.uid), record);
     // Forks may be faster than signals to one process after the other: this one reaches all of the user's in one step.
-    if (this.#isKilling && this.#strays.length > 0) await killAllOf(this.parts.uid);
+    if (this.#isKilling && (this.#strays.length > 0 || !sweep.sound)) await killAllOf(this.parts.uid);
   }
 
   quiet(): boolean {
@@ -83,7 +82,8 @@ export class UidTree implements ProcessTree {
     if (!(await this.parts.inner.proveEmpty(record, deep))) return false;
     if (!(await this.#findNobody(record))) return false;
     this.#isProved = true;
-    record.proof('uid-empty', `no process of the user ${this.parts.uid} is there`);
+    const how = this.#wasKilled ? ', after SIGKILL to all that it had' : '';
+    record.proof('uid-empty', `no process of the user ${this.parts.uid} is there${how}`);
     return true;
   }
 
@@ -129,13 +129,17 @@ export class UidTree implements ProcessTree {
     return isDone;
   }
 
-  /** One pass; what it finds is in the record. */
+  /** To be asked once `inner` has found nobody: who hides from it gets no grace where nothing can be seen for certain. */
   async #findNobody(record: StopRecord): Promise<boolean> {
-    const sweep = await this.parts.sweeper.sweep();
-    const found = sweep.of(this.parts.uid);
+    const { found, isEmpty, isKilled } = await lookForUser(this.parts.uid, this.parts.sweeper);
+    this.#wasKilled ||= isKilled === true;
+    this.#take(found, record);
+    return isEmpty;
+  }
+
+  #take(found: readonly ProcStat[], record: StopRecord): void {
     this.#strays = found;
     for (const process of found) record.saw(process);
-    return sweep.sound && found.length === 0;
   }
 
   async #running(): Promise<{ sound: boolean; running: ProcStat[] }> {
@@ -160,27 +164,4 @@ export class UidTree implements ProcessTree {
   #signal(target: PidStart, signal: NodeJS.Signals): boolean {
     return signalProcess(target, signal, this.parts.libc);
   }
-}
-
-/**
- * SIGKILL to every process that the user may signal, which are its own: the kernel goes over all of them while none can
- * fork. Sent by a process of that user, which looks who it is first: sent by root it would reach everybody.
- */
-async function killAllOf(uid: number): Promise<void> {
-  const [file = '', ...args] = asUser(uid);
-  const line = `[ "$(id -ru) $(id -u)" = "${uid} ${uid}" ] && kill -s KILL -- -1`;
-  await new Promise<void>((resolve) => {
-    const killer = spawn(file, [...args, '/bin/sh', '-c', line], {
-      cwd: '/',
-      env: { PATH: '/usr/bin:/bin' },
-      stdio: 'ignore',
-    });
-    const timer = setTimeout(() => killer.kill('SIGKILL'), KILLER_WAIT_MS);
-    const settle = (): void => {
-      clearTimeout(timer);
-      resolve();
-    };
-    killer.once('error', settle);
-    killer.once('exit', settle);
-  });
 }

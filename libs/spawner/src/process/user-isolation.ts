@@ -1,4 +1,4 @@
-import { fchownSync, fstatSync, lstatSync, readFileSync } from 'node:fs';
+import { fchownSync, fstatSync, readFileSync, statSync } from 'node:fs';
 import type { UidRange } from '#libs/contracts';
 import type { Libc } from '../native';
 import type { AgentIsolation } from './agent-isolation';
@@ -27,7 +27,7 @@ export function userMissing(range: UidRange | undefined, dataDir: string): strin
     const account = accountIn(file, range);
     if (account !== undefined) return `${account} of ${file} has one of the user ids`;
   }
-  const { uid, mode } = lstatSync(dataDir);
+  const { uid, mode } = statSync(dataDir);
   if ((mode & OPEN_TO_OTHERS) !== 0) return `${dataDir} is open to others: chmod 700 ${dataDir}`;
   if (uid >= range.first && uid <= range.last) return `${dataDir} belongs to one of the user ids`;
   return undefined;
