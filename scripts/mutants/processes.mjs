@@ -277,6 +277,14 @@ export const PROCESSES = [
     'if (encoded === undefined)',
     'libs/spawner/src/process/start-order',
   ),
+  unit(
+    'own-file-link',
+    'a link in the place of a record, proof or log is followed',
+    'own-file',
+    'constants.O_NONBLOCK | constants.O_NOFOLLOW',
+    'constants.O_NONBLOCK',
+    'libs/spawner/src/process/own-file',
+  ),
   real(
     'cgroup-deep',
     'cgroups whose path is too long for the kernel are not walked',

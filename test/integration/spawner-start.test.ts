@@ -1,4 +1,4 @@
-import { spawnSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import {
   chmodSync,
   existsSync,
@@ -277,6 +277,17 @@ describe.each(expectedModes())('starting processes, containment $name', (mode) =
       });
       expect(await agent.ended).toMatchObject({ exitCode: 0 });
       expect(out).toHaveLength(2_000);
+    });
+
+    it('R17 runs an agent in the place of whose log another agent put a FIFO', async () => {
+      const logFile = join(folder, 'fifo.log');
+      execFileSync('mkfifo', [logFile]);
+      const warned = jest.spyOn(process, 'emitWarning').mockImplementation(() => {});
+      const { agent, out } = await test.run('talkative.sh', { logFile });
+      expect(await agent.ended).toMatchObject({ exitCode: 0 });
+      expect(out).toHaveLength(2_000);
+      expect(String(warned.mock.calls[0]?.[0])).toContain('is no regular file');
+      warned.mockRestore();
     });
 
     it('outlives a listener that throws', async () => {

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { isWorkerId } from '#libs/contracts';
 import { breakGlassPath } from '#libs/client';
 import { isLiving } from '../session/living-process';
+import { readWithoutWait } from '../session/read-without-wait';
 
 /** A socket that takes no connection in this time has somebody behind it who is busy. Milliseconds. */
 const LISTENING_MS = 1_000;
@@ -99,7 +100,7 @@ function namesIn(folder: string, ending: string): string[] {
 
 function readRecord(path: string): HostRecord {
   try {
-    return (JSON.parse(readFileSync(path, 'utf8')) as HostRecord | null) ?? {};
+    return (JSON.parse(readWithoutWait(path)) as HostRecord | null) ?? {};
   } catch {
     return {};
   }

@@ -1,5 +1,6 @@
-import { readFileSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { readWithoutWait } from './read-without-wait';
 
 /** The CLI's files in the data dir. */
 export interface DataDir {
@@ -32,7 +33,7 @@ export interface OrchestratorFile {
 /** The record that `belay up` left; undefined when there is none or it cannot be read. */
 export function readOrchestratorFile(dataDir: DataDir): OrchestratorFile | undefined {
   try {
-    const value = JSON.parse(readFileSync(dataDir.orchestrator, 'utf8')) as Record<string, unknown> | null;
+    const value = JSON.parse(readWithoutWait(dataDir.orchestrator)) as Record<string, unknown> | null;
     const { url, pid, startTime } = value ?? {};
     if (typeof url !== 'string' || typeof pid !== 'number') return undefined;
     return { url, pid, ...(typeof startTime === 'string' ? { startTime } : {}) };
@@ -44,7 +45,7 @@ export function readOrchestratorFile(dataDir: DataDir): OrchestratorFile | undef
 /** The file's text without surrounding space; undefined when it is absent or empty. */
 export function readTokenFile(path: string): string | undefined {
   try {
-    const text = readFileSync(path, 'utf8').trim();
+    const text = readWithoutWait(path).trim();
     return text === '' ? undefined : text;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;

@@ -1,4 +1,5 @@
-import { createWriteStream, openSync, renameSync, type WriteStream } from 'node:fs';
+import { createWriteStream, renameSync, type WriteStream } from 'node:fs';
+import { openOwnToAppend } from './own-file';
 import type { OutputPiece } from './process-host.types';
 
 const NEWLINE = Buffer.from('\n');
@@ -121,7 +122,7 @@ export class AgentLog {
   #open(path: string): void {
     if (this.#finished) return;
     try {
-      const fd = openSync(path, 'a', 0o600);
+      const fd = openOwnToAppend(path);
       this.#file = createWriteStream(path, { fd, highWaterMark: WAITING_BYTES });
       this.#file.on('drain', () => this.#drained());
       this.#file.on('error', (error) => this.#fail(error));

@@ -1,10 +1,11 @@
-import { mkdirSync, readFileSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Libc } from '../native';
 import { Cgroup } from './cgroup';
 import { endByUser, giveBackUids, tryToRevoke } from './end-uids';
 import { endWorkerTrees } from './end-worker-trees';
 import { isEarlierBoot, isSeenFromHere, type HostPlace } from './host-place';
+import { readOwnFile, replaceOwnFile } from './own-file';
 import { bootId, findAlive, readStat } from './proc-stat';
 import type { Containment, ProcessIdentity, ReapedWorker } from './process-host.types';
 import { toSeen } from './process-tree';
@@ -51,10 +52,8 @@ export function makeFolder(dataDir: string): void {
 
 /** Written whole or not at all. */
 export function writeRecord(dataDir: string, record: HostRecord): void {
-  const path = recordPath(dataDir, record.workerId);
   makeFolder(dataDir);
-  writeFileSync(`${path}.new`, JSON.stringify(record), { mode: 0o600 });
-  renameSync(`${path}.new`, path);
+  replaceOwnFile(recordPath(dataDir, record.workerId), JSON.stringify(record));
 }
 
 export function removeRecord(dataDir: string, workerId: string): Promise<void> {
@@ -79,7 +78,7 @@ export function ownerState({ owner, place, containment }: HostRecord): OwnerStat
 
 export function readRecord(dataDir: string, workerId: string): HostRecord | undefined {
   try {
-    const record = JSON.parse(readFileSync(recordPath(dataDir, workerId), 'utf8')) as HostRecord;
+    const record = JSON.parse(readOwnFile(recordPath(dataDir, workerId))) as HostRecord;
     const { version, cookie, owner, place, cgroup } = record;
     const isWhole =
       version === 2 &&

@@ -21,7 +21,7 @@ export function openInput(folder: string, text: string): number | undefined {
     writing = openSync(path, 'wx', 0o600);
     const bytes = Buffer.from(text);
     for (let at = 0; at < bytes.length;) at += writeSync(writing, bytes, at);
-    return openSync(path, 'r');
+    return reopen(writing);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'EMFILE' || code === 'ENFILE') throw error;
@@ -31,6 +31,9 @@ export function openInput(folder: string, text: string): number | undefined {
     rmSync(path, { force: true });
   }
 }
+
+/** The same file, whatever an agent has put in the place of its name meanwhile. */
+const reopen = (fd: number): number => openSync(`/proc/self/fd/${fd}`, 'r');
 
 /**
  * An input too large to be kept in memory: written piece by piece to a file that has no name any more, then given to one
@@ -51,7 +54,7 @@ export class InputFile {
     const path = newPath(folder);
     const writing = await open(path, 'wx', 0o600);
     try {
-      return new InputFile(writing, openSync(path, 'r'));
+      return new InputFile(writing, reopen(writing.fd));
     } catch (error) {
       await writing.close();
       throw error;

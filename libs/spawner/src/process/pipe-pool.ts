@@ -40,7 +40,8 @@ export class PipePool {
   fromChild(): ChildPipe | undefined {
     return this.#open((path, opened) => {
       const ours = opened(openSync(path, O_RDONLY | O_NONBLOCK));
-      const theirs = opened(openSync(path, O_WRONLY));
+      // By its descriptor: in the place of its name an agent may have put another meanwhile, which nobody reads.
+      const theirs = opened(openSync(`/proc/self/fd/${ours}`, O_WRONLY));
       return { ours: new Socket({ fd: ours, readable: true, writable: false }), theirs };
     });
   }

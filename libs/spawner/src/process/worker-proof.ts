@@ -1,8 +1,9 @@
-import { readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { readdirSync, renameSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { CONTAINMENTS, leadersProblem, type SeenProcess, type StopReport } from '#libs/contracts';
 
 import { HOSTS_FOLDER, reapDeadWorkers } from './host-record';
+import { readOwnFile, replaceOwnFile } from './own-file';
 import type { PidStart } from './proc-stat';
 import type { Containment } from './process-host.types';
 import { TREES_EVIDENCE, type TreesEvidence } from './trees-evidence';
@@ -41,13 +42,12 @@ export function proofPath(dataDir: string, workerId: string): string {
 
 /** All of its ends are stored: nobody needs the proof. */
 export function forgetProof(dataDir: string, workerId: string): void {
-  rmSync(proofPath(dataDir, workerId), { force: true });
+  rmSync(proofPath(dataDir, workerId), { recursive: true, force: true });
 }
 
 /** Written whole or not at all: what a guardian saw outlives it until a worker has told the server. */
 export function writeProof(path: string, proof: WorkerProof): void {
-  writeFileSync(`${path}.new`, JSON.stringify(proof), { mode: 0o600 });
-  renameSync(`${path}.new`, path);
+  replaceOwnFile(path, JSON.stringify(proof));
 }
 
 /**
@@ -69,7 +69,7 @@ export async function collectProofs(
       continue;
     }
     if (proof !== undefined) await tell(proof);
-    rmSync(path, { force: true });
+    rmSync(path, { recursive: true, force: true });
   }
 }
 
@@ -84,10 +84,10 @@ function proofFiles(dataDir: string): string[] {
   }
 }
 
-/** Undefined: another worker has told it meanwhile. */
+/** Undefined: another worker has told it meanwhile. `unreadable`: also what is no file of ours, as an agent can put it there. */
 function readProof(path: string): WorkerProof | 'unreadable' | undefined {
   try {
-    const value: unknown = JSON.parse(readFileSync(path, 'utf8'));
+    const value: unknown = JSON.parse(readOwnFile(path));
     return isProofOf(basename(path, SUFFIX), value) ? value : 'unreadable';
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'ENOENT' ? undefined : 'unreadable';
