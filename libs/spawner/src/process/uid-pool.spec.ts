@@ -32,6 +32,7 @@ describeRoot('user ids for agents', () => {
   let dir: string;
   let folder: string;
   const children: ChildProcess[] = [];
+  const pools: UidPool[] = [];
   beforeEach(() => {
     dir = mkdtempSync(join(tmpdir(), 'belay-uids-'));
     chmodSync(dir, 0o711);
@@ -39,8 +40,15 @@ describeRoot('user ids for agents', () => {
   });
   afterEach(async () => {
     await Promise.all(children.splice(0).map(end));
+    for (const pool of pools.splice(0)) rmSync(pool.homes, { recursive: true, force: true });
     rmSync(dir, { recursive: true, force: true });
   });
+
+  function newPool(count: number): UidPool {
+    const pool = new UidPool(range(count), folder);
+    pools.push(pool);
+    return pool;
+  }
 
   async function end(child: ChildProcess): Promise<void> {
     if (child.exitCode !== null || child.signalCode !== null) return;
@@ -79,27 +87,27 @@ describeRoot('user ids for agents', () => {
   }
 
   it('are each given to one agent, also by two workers of one machine, until none is left', async () => {
-    const pools = [new UidPool(range(8), folder), new UidPool(range(8), folder)];
-    const taken = await Promise.all([0, 1, 0, 1, 0, 1].map(async (at) => pools[at]?.take()));
+    const both = [newPool(8), newPool(8)];
+    const taken = await Promise.all([0, 1, 0, 1, 0, 1].map(async (at) => both[at]?.take()));
     expect(new Set(taken.map((one) => one?.uid)).size).toBe(6);
     for (const one of taken)
       expect(statSync(one?.home ?? '')).toMatchObject({ uid: one?.uid, gid: one?.uid });
-    const more = await Promise.allSettled([0, 1, 0, 1].map(async (at) => pools[at]?.take()));
+    const more = await Promise.allSettled([0, 1, 0, 1].map(async (at) => both[at]?.take()));
     const refused = more.filter(({ status }) => status === 'rejected');
     expect(refused.length).toBeGreaterThanOrEqual(2);
     expect(refused[0]).toMatchObject({ reason: { code: 'SPAWN_FAILED', details: { reason: 'ISOLATION' } } });
     const all = [...taken, ...more.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []))];
     expect(new Set(all.map((one) => one?.uid)).size).toBe(all.length);
     for (const one of all)
-      for (const pool of pools) if (one?.home.startsWith(homesOf(pool)) === true) await pool.giveBack(one);
-    await Promise.all(pools.map(async (pool) => pool.close()));
+      for (const pool of both) if (one?.home.startsWith(homesOf(pool)) === true) await pool.giveBack(one);
+    await Promise.all(both.map(async (pool) => pool.close()));
     expect(readdirSync(folder)).toEqual([]);
-    expect(existsSync(homesOf(pools[0]))).toBe(false);
+    expect(existsSync(homesOf(both[0]))).toBe(false);
   });
 
   it('are not given out while a process of theirs lives', async () => {
     const child = await processOf(FIRST);
-    const pool = new UidPool(range(1), folder);
+    const pool = newPool(1);
     await expect(pool.take()).rejects.toMatchObject({ details: { reason: 'ISOLATION' } });
     await end(child);
     await expect(pool.take()).resolves.toMatchObject({ uid: FIRST });
@@ -108,7 +116,7 @@ describeRoot('user ids for agents', () => {
   it('of a worker that died are given out once nothing of theirs runs, and its starts are refused from then on', async () => {
     const { marks, homes } = await marksOf([FIRST]);
     const child = await processOf(FIRST);
-    const pool = new UidPool(range(1), folder);
+    const pool = newPool(1);
     await expect(pool.take()).rejects.toMatchObject({ details: { reason: 'ISOLATION' } });
     expect(readdirSync(folder)).toContain(`${FIRST}.${marks.token}`);
     expect(existsSync(join(homes, String(FIRST), 'left'))).toBe(true);
@@ -123,7 +131,7 @@ describeRoot('user ids for agents', () => {
   it('of a worker that died are all given back when another begins, save where something runs', async () => {
     const { homes } = await marksOf([FIRST, FIRST + 1]);
     const child = await processOf(FIRST + 1);
-    const pool = new UidPool(range(1), folder);
+    const pool = newPool(1);
     await pool.collect();
     expect(existsSync(homes)).toBe(true);
     await end(child);
@@ -155,7 +163,7 @@ describeRoot('user ids for agents', () => {
 
   it('of a worker that lives are left alone', async () => {
     await marksOf([FIRST], process.pid);
-    const pool = new UidPool(range(1), folder);
+    const pool = newPool(1);
     await pool.collect();
     await expect(pool.take()).rejects.toMatchObject({ details: { reason: 'ISOLATION' } });
     expect(readdirSync(folder)).toHaveLength(5);
