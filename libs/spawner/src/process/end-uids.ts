@@ -61,6 +61,8 @@ export async function endByUser(
   libc: Libc | undefined,
 ): Promise<EndedTrees> {
   try {
+    // It goes after the last mark, so without it nothing says which users there were: none looked at proves nothing.
+    if (readOwner(marks) === undefined) return ended;
     const byUser = await endUids(uidsOf(marks), boundMs, libc);
     return {
       proved: ended.proved && byUser.proved,

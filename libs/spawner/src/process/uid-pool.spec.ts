@@ -13,6 +13,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { AGENT_UIDS } from '../../../../test/support/own-user';
+import { endByUser } from './end-uids';
 import { hostPlace } from './host-place';
 import { readStat } from './proc-stat';
 import { asUser } from './set-user';
@@ -159,6 +160,17 @@ describeRoot('user ids for agents', () => {
     if (!look.isEmpty) expect(look.found).toHaveLength(1);
     await eventuallyEmpty(sweeper);
     expect([other.exitCode, other.signalCode]).toEqual([null, null]);
+  });
+
+  it('prove nothing of a worker whose marks are lost', async () => {
+    const { marks } = await marksOf([FIRST]);
+    const byMarks = { proved: true, processes: [], evidence: 'sweep-empty' } as const;
+    const told = async () => (await endByUser(byMarks, marks, 10_000, undefined)).evidence;
+    expect(await told()).toBe('uid-empty');
+    for (const name of readdirSync(folder)) rmSync(join(folder, name));
+    expect(await told()).toBe('sweep-empty');
+    rmSync(folder, { recursive: true });
+    expect(await told()).toBe('sweep-empty');
   });
 
   it('of a worker that lives are left alone', async () => {
