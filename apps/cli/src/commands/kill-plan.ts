@@ -16,6 +16,8 @@ export interface PlannedAct {
   readonly done: string;
   /** Whether a latch or a freeze would be engaged, as a line. */
   readonly latch: string;
+  /** Of the loss of agents for their executions, as lines. */
+  readonly consequences?: readonly string[];
 }
 
 /** The targets of a planned act, for people. */
@@ -35,6 +37,7 @@ export function renderPlan(plan: KillPlan, scope: Scope, act: PlannedAct): strin
   return [
     `${act.doing} ${describeScope(scope)} would hit ${where}${whole}`,
     ...lines,
+    ...(act.consequences ?? []),
     act.latch,
     `${act.done}: this was a dry run`,
   ];

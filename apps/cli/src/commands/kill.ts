@@ -1,9 +1,10 @@
 import { Option, type Command } from 'commander';
 import type { KillPlan, KillRequest } from '#libs/client';
-import { isWide, type Receipt } from '#libs/contracts';
+import { isWide, type Receipt, type Scope } from '#libs/contracts';
 import { parseGrace } from '../arguments/parse-duration';
 import { addScopeOptions, readScope } from '../arguments/scope-options';
 import { EXIT, exitCodeOfWarning, type ExitCode } from '../exit-codes';
+import { describeConsequences } from '../receipt/describe-consequences';
 import { describeLatch } from '../receipt/describe-latch';
 import { describeScope } from '../receipt/describe-scope';
 import type { Session } from '../session/session';
@@ -85,7 +86,8 @@ async function showPlan(session: Session, request: KillRequest): Promise<ExitCod
     ? `a latch would be engaged over ${describeScope(scope)}: nothing would start in it until it is released`
     : `no latch would be engaged${isWide(scope) ? ': what starts next would run' : ''}`;
   const act = { doing: 'killing', executions: 'stop', done: 'nothing was killed', latch };
-  for (const line of renderPlan(plan, scope, act)) session.print(line);
+  const consequences = await describeConsequences(session.client, plan.targets, plan.executions);
+  for (const line of renderPlan(plan, scope, { ...act, consequences })) session.print(line);
   noteWarning(session, plan);
   return exitCodeOfWarning(plan);
 }
@@ -119,11 +121,18 @@ async function killOnly(session: Session, request: KillRequest): Promise<ExitCod
   return exitCodeOfWarning(receipt);
 }
 
+/** An execution that was killed as a whole has none beyond its own end. */
+async function consequencesOf(session: Session, scope: Scope, receipt: Receipt): Promise<string[]> {
+  if (scope.type === 'execution' || scope.type === 'all') return [];
+  return await describeConsequences(session.client, receipt.targets, receipt.executions);
+}
+
 async function killAndShow(session: Session, request: KillRequest, options: KillOptions): Promise<ExitCode> {
   const act = {
     what: `killing ${describeScope(request.scope)}`,
     ask: async (wait: ProofWait) => await placeAndProve(session.client, request, wait),
     receiptOf: (receipt: Receipt) => receipt,
+    after: async (receipt: Receipt) => await consequencesOf(session, request.scope, receipt),
     whenLeft: leftOrder(LOCAL),
   };
   return await proveAndShow(session, act, { ...options, local: LOCAL });

@@ -153,6 +153,34 @@ describe('kill', () => {
     expect(JSON.parse(json.out)).toMatchObject({ latch: true, executions: [] });
   });
 
+  it.each([
+    [
+      'stop',
+      (id: string) => `${id} stops as a whole: its onFailure is stop, and a killed node is not tried again\n`,
+    ],
+    [
+      'continue',
+      (id: string) =>
+        `${id} goes on without the killed nodes and what depends on them: its onFailure is continue\n`,
+    ],
+  ])('of one agent says what becomes of its execution with onFailure %s', async (onFailure, line) => {
+    const one = target(0);
+    const executionId = EXE;
+    const scope = { type: 'agent', agentId: AGENT };
+    const hits = { targets: [{ ...one, outcome: 'killed' }], executions: [] };
+    routes[`GET /api/executions/${executionId}`] = [200, { id: executionId, onFailure }];
+    routes['POST /api/killswitch?dryRun=1'] = [200, hits];
+    routes['POST /api/killswitch?wait=0'] = [200, receiptOf('kill', scope, hits)];
+    expect((await belay(['kill', '--agent', AGENT, '--dry-run'])).out).toContain(line(executionId));
+    expect((await belay(['kill', '--agent', AGENT])).out).toContain(line(executionId));
+    // It is over already, or is stopped as a whole: there is nothing to add.
+    const ended = { ...hits, targets: [{ ...one, outcome: 'already-ended' }] };
+    routes['POST /api/killswitch?wait=0'] = [200, receiptOf('kill', scope, ended)];
+    expect((await belay(['kill', '--agent', AGENT])).out).not.toContain('onFailure');
+    routes['POST /api/killswitch?dryRun=1'] = [200, { ...hits, executions: [executionId] }];
+    expect((await belay(['kill', '-l', 'a=b', '--dry-run'])).out).not.toContain('onFailure');
+  });
+
   it('asks on a terminal where a pool, labels or a worker hold more than one, and takes a yes', async () => {
     const plan = (n: number) => ({ targets: [0, 1, 2].slice(0, n).map(target), executions: [] });
     routes['POST /api/killswitch?wait=0'] = [200, receiptOf('kill', GPU)];

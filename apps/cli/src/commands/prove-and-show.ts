@@ -14,6 +14,8 @@ export interface ProvedAct<T> {
   readonly receiptOf: (answer: T) => Receipt | undefined;
   /** Lines before the receipt. */
   readonly head?: (answer: T) => readonly string[];
+  /** Lines below the receipt, for a person. Never rejects. */
+  readonly after?: (answer: T) => Promise<readonly string[]>;
   /** The next steps, for a person. */
   readonly hints?: (answer: T) => readonly string[];
   /** Said when Ctrl-C ends the wait; `stored` where an answer has shown that the order is. */
@@ -40,6 +42,7 @@ export async function proveAndShow<T>(
     const body = receipt === undefined ? [] : renderReceipt(receipt, session.out, options);
     const gap = head.length > 0 && body.length > 0 ? [''] : [];
     for (const line of [...head, ...gap, ...body]) session.print(line);
+    for (const line of (await act.after?.(answer)) ?? []) session.print(line);
     for (const line of act.hints?.(answer) ?? []) session.note(line);
     noteWarning(session, receipt ?? {});
   }
