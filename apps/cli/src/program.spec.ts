@@ -162,7 +162,7 @@ describe('errors', () => {
       code: EXIT.unconfirmed,
       err:
         'belay: The state server gave no answer: the order may stand, or not. Look with: belay audit. ' +
-        'Without it, on each machine with workers: belay kill --local\n',
+        'Without it, on each machine with workers: belay kill --local --all\n',
     });
     expect((await belay(['stop', EXE])).err).toContain(
       `It is away. Without it, on each machine with workers: belay kill --local --execution ${EXE}\n`,
@@ -325,6 +325,40 @@ describe('run', () => {
     const ran = await belay(['run', 'spec.yaml', '--watch']);
     expect(ran.code).toBe(code);
     expect(ran.out).toContain(`${state}  nightly in 2.0 s, 2 nodes: 1 completed, 1 running, cost $0\n`);
+  });
+
+  it('retry --watch tells nothing of the run before', async () => {
+    const event = (seq: number, type: string, more: object = {}) => ({
+      id: `${seq}-1`,
+      seq,
+      type,
+      entity: 'execution',
+      at: seq,
+      ...more,
+    });
+    const own = [event(4, 'execution.running', { data: { epoch: 2 } }), event(5, 'node.completed')];
+    const end = event(6, 'execution.completed', { to: 'completed' });
+    routes[`POST /api/executions/${EXE}/retry`] = [200, { ...RECORD, epoch: 2 }];
+    routes[`GET /api/executions/${EXE}/events`] = sse(
+      event(1, 'execution.running', { data: { epoch: 1 } }),
+      event(2, 'node.failed'),
+      event(3, 'execution.failed', { to: 'failed' }),
+      ...own,
+      end,
+    );
+    const record = { ...RECORD, epoch: 2, state: 'completed' };
+    routes[`GET /api/executions/${EXE}`] = [200, record];
+    const { code, out } = await belay(['retry', EXE, '--watch', '--json']);
+    expect(code).toBe(EXIT.ok);
+    const lines = out.trimEnd().split('\n');
+    expect(lines.map((line) => JSON.parse(line) as unknown)).toEqual([...own, end, { execution: record }]);
+  });
+
+  it('run of what has ended already names what to look at, and nothing to follow or stop', async () => {
+    routes['POST /api/executions'] = [200, { ...RECORD, state: 'completed' }];
+    const { err } = await belay(['run', 'spec.yaml', '--idempotency-key', 'k']);
+    expect(err).toContain(`It has ended. Look at it: belay get ${EXE}\n`);
+    expect(err).not.toMatch(/Follow it|Stop it/);
   });
 
   it('with --watch --json prints each event and the record, one a line', async () => {

@@ -28,7 +28,7 @@ export function addRetry(program: Command, bind: Bind): void {
 
 async function retryAndShow(session: Session, id: string, { force, watch }: RetryOptions): Promise<ExitCode> {
   const execution = await session.client.retryExecution(id, force === true ? { force } : {});
-  if (watch === true) return await watchExecution(session, execution);
+  if (watch === true) return await watchExecution(session, execution, { fromEpoch: execution.epoch });
   if (session.isJson) session.json(execution);
   else {
     const { total, completed } = execution.nodes;

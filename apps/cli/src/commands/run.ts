@@ -1,4 +1,5 @@
 import { Option, type Command } from 'commander';
+import { EXECUTION_MACHINE, isEnded } from '#libs/contracts';
 import { collectLabel, positiveNumber } from '../arguments/parse-values';
 import { findWaiting } from '../execution/find-waiting';
 import { describeWaiting } from '../execution/waiting';
@@ -54,6 +55,7 @@ async function submit(session: Session, file: string, options: RunOptions): Prom
   if (replayed) session.note('It was there already: the idempotency key and the spec are the same.');
   if (options.watch === true) return await watchExecution(session, execution);
   if (session.isJson) return session.json(execution);
+  if (isEnded(EXECUTION_MACHINE, state)) return session.note(`It has ended. Look at it: belay get ${id}`);
   // A hint: the execution is accepted, whatever becomes of this look.
   const waiting = await findWaiting(session.client, [execution]).catch(() => undefined);
   for (const line of describeWaiting(waiting?.get(id) ?? [])) session.note(line);

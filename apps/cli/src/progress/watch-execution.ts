@@ -1,4 +1,4 @@
-import { EXECUTION_MACHINE, isEnded, type ExecutionRecord } from '#libs/contracts';
+import { EXECUTION_MACHINE, isEnded, type BelayEvent, type ExecutionRecord } from '#libs/contracts';
 import { describePause } from '../execution/describe-pause';
 import { findWaiting } from '../execution/find-waiting';
 import { describeWaiting } from '../execution/waiting';
@@ -20,6 +20,8 @@ const AGENTS_READ = 100;
 export interface WatchOptions {
   /** Ends the watch without an end of the execution; `up` uses it when it drains. */
   readonly signal?: AbortSignal;
+  /** What was before this epoch is left out: the run that a retry goes on from. */
+  readonly fromEpoch?: number;
   /** Whether Ctrl-C is this watch's to take. Default true. */
   readonly takesSignals?: boolean;
 }
@@ -33,7 +35,7 @@ export async function watchExecution(
   first: ExecutionRecord,
   options: WatchOptions = {},
 ): Promise<ExitCode> {
-  const watch = new Watch(session, first);
+  const watch = new Watch(session, first, options.fromEpoch);
   const release = options.takesSignals === false ? () => undefined : takeSignals(session, first.id, watch);
   const leave = (): void => watch.leave();
   options.signal?.addEventListener('abort', leave, { once: true });
@@ -76,6 +78,8 @@ class Watch {
   constructor(
     private readonly session: Session,
     first: ExecutionRecord,
+    /** Undefined once it has begun. */
+    private fromEpoch?: number,
   ) {
     this.display = openDisplay(session);
     this.progress = new ExecutionProgress(first);
@@ -99,9 +103,14 @@ class Watch {
       const events = client.events(id, {
         signal: this.leaving.signal,
         onReconnect: ({ delayMs }) => this.display.say(`connection lost; again in ${delayMs} ms`),
-        onReset: () => void this.seed(id).catch(() => undefined),
+        onReset: () => {
+          // The server has not all events any more: the beginning may be among those.
+          this.fromEpoch = undefined;
+          void this.seed(id).catch(() => undefined);
+        },
       });
       for await (const event of events) {
+        if (this.isBefore(event)) continue;
         if (isJson) this.session.json(event);
         const ended = this.progress.apply(event, Date.now());
         if (ended !== undefined) this.display.nodeEnded(ended);
@@ -113,6 +122,15 @@ class Watch {
       clearInterval(timer);
       this.display.close();
     }
+  }
+
+  /** Events are told from the first one on, also those of a run that ended before a retry. */
+  private isBefore({ type, data }: BelayEvent): boolean {
+    if (this.fromEpoch === undefined) return false;
+    const { epoch = 0 } = (data ?? {}) as { readonly epoch?: number };
+    if (type !== 'execution.running' || epoch < this.fromEpoch) return true;
+    this.fromEpoch = undefined;
+    return false;
   }
 
   private async seed(id: string): Promise<void> {
