@@ -19,6 +19,7 @@ export class LiveBlock {
   }
 
   private back(): string {
-    return this.drawn === 0 ? '' : `\u001b[${this.drawn}A\u001b[0J`;
+    // From the first column: the terminal may have echoed a ^C behind the block.
+    return this.drawn === 0 ? '' : `\r\u001b[${this.drawn}A\u001b[0J`;
   }
 }

@@ -147,6 +147,6 @@ describe('progress', () => {
     block.draw(['c']);
     block.clear();
     block.clear();
-    expect(text).toBe('a\nb\n\u001b[2A\u001b[0Jc\n\u001b[1A\u001b[0J');
+    expect(text).toBe('a\nb\n\r\u001b[2A\u001b[0Jc\n\r\u001b[1A\u001b[0J');
   });
 });

@@ -25,11 +25,12 @@ export function watchSignals(
   const listener = (signal: NodeJS.Signals): void => {
     count++;
     if (count === 1) {
+      // What is drawn over itself goes first: it would take this line with it.
+      controller.abort();
       const bound = formatDuration(up.boundMs);
       session.note(
         `${signal}: draining. Running agents have ${bound} to finish; then they are stopped with proof.`,
       );
-      controller.abort();
     } else if (count === 2) {
       session.note(`Already draining: waiting for ${up.waitingFor().join(', ')}. Once more kills them.`);
     } else {

@@ -310,8 +310,11 @@ it('drains at the first signal, tells at the second, forces at the third', () =>
     waitingFor: () => ['worker 1 (pid 5)'],
     force: () => forced++,
   });
+  signals.asked.addEventListener('abort', () => said.push(`asked: ${cli.written.stderr}`));
   try {
     cli.send('SIGINT');
+    // A progress that is drawn is cleared before the line is written, not after.
+    expect(said).toEqual(['asked: ']);
     expect([signals.isAsked(), signals.wasForced()]).toEqual([true, false]);
     cli.send('SIGTERM');
     cli.send('SIGINT');
