@@ -210,7 +210,7 @@ it('R55 kill --local ends and proves real trees with the orchestrator and the se
 
   const away = await onTheMachine('kill', '--all', '--yes');
   expect(away).toMatchObject({ code: 5, out: '' });
-  expect(away.err).toContain('on each machine with workers: belay kill --local\n');
+  expect(away.err).toContain('on each machine with workers: belay kill --local --all\n');
   const plan = await onTheMachine('kill', '--local', '--all', '--dry-run');
   expect(plan.code).toBe(0);
   expect(plan.out).toContain('killing everything would hit 4 agents on ');

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { BelayError, isBelayError, validateLatchRequest, type Scope } from '#libs/contracts';
+import { BelayError, isBelayError, isExecutionId, validateLatchRequest, type Scope } from '#libs/contracts';
 import { UsageError } from '../exit-codes';
 import type { Session } from '../session/session';
 import { requireId, resolveExecutionId } from './resolve-id';
@@ -46,6 +46,21 @@ export function readLocalScope(options: ScopeOptions): Scope {
   if (execution !== undefined) return { type: 'execution', executionId: requireId(execution, 'execution') };
   if (agent !== undefined) return { type: 'agent', agentId: requireId(agent, 'agent') };
   return { type: 'all' };
+}
+
+/** The kill of the same scope that asks nobody but the workers of a machine: for when the server is away. */
+export function localKillOf(options: ScopeOptions): string {
+  const name = SCOPES.find((each) => options[each] !== undefined) ?? 'all';
+  const { [name]: value } = options;
+  if (typeof value !== 'string') return `belay kill --local --${name}`;
+  // An abbreviation is looked up by an orchestrator: here the id must be whole.
+  if (name === 'execution' && !isExecutionId(value)) return 'belay kill --local --execution WHOLE_ID';
+  return `belay kill --local --${name} ${quoted(value)}`;
+}
+
+/** For a shell. */
+function quoted(text: string): string {
+  return /^[\w./:@+=-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
 
 function requireOne(options: ScopeOptions): void {

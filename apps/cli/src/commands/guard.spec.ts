@@ -224,6 +224,15 @@ describe('doctor', () => {
       advice:
         'process 4, which runs it, starts it again; where it does not: end that with Ctrl-C, then belay up',
     });
+    const why = 'it answers PING with: MISCONF Errors writing to the AOF file: No space left on device';
+    expect(describeLook({ ...at, state: 'silent', why, ownerPid: 4 }, '/d')).toEqual({
+      name: 'state server',
+      result: 'fail',
+      message:
+        'the local server (pid 5) takes no writes at unix:///d/valkey.sock: ' +
+        'MISCONF Errors writing to the AOF file: No space left on device',
+      advice: 'free space on the disk of /d/valkey: the server goes on by itself',
+    });
     expect(describeLook({ ...at, state: 'silent', why: 'no answer' })?.advice).toBe(
       'end pid 5, then: belay up',
     );

@@ -2,7 +2,7 @@ import { Option, type Command } from 'commander';
 import type { KillPlan, KillRequest } from '#libs/client';
 import { isWide, type Receipt, type Scope } from '#libs/contracts';
 import { parseGrace } from '../arguments/parse-duration';
-import { addScopeOptions, readScope } from '../arguments/scope-options';
+import { addScopeOptions, localKillOf, readScope } from '../arguments/scope-options';
 import { EXIT, exitCodeOfWarning, type ExitCode } from '../exit-codes';
 import { describeConsequences } from '../receipt/describe-consequences';
 import { describeLatch } from '../receipt/describe-latch';
@@ -20,9 +20,6 @@ import { toStopRequest } from './stop';
 import { tellSilence } from './tell-silence';
 import type { ProofWait } from './wait-for-proof';
 import { withWayOut } from './way-out';
-
-/** Works without an orchestrator, on one machine. */
-const LOCAL = 'belay kill --local';
 
 export function addKill(program: Command, bind: Bind): void {
   addScopeOptions(program.command('kill'))
@@ -44,21 +41,23 @@ export function addKill(program: Command, bind: Bind): void {
       bind(async (session, options: KillOptions) => {
         if (options.local === true) return await killLocal(session, options);
         return await killOverServer(session, options).catch((error: unknown) => {
-          throw withWayOut(error, LOCAL);
+          throw withWayOut(error, localKillOf(options));
         });
       }),
     );
 }
 
 async function killOverServer(session: Session, options: KillOptions): Promise<ExitCode> {
-  const heard = tellSilence(session, LOCAL);
+  const heard = tellSilence(session, localKillOf(options));
   const request = await toRequest(session, options).finally(heard);
   if (options.dryRun === true) return await showPlan(session, request);
   if (options.yes !== true && !(await isConfirmed(session, toQuestion(session, request)))) {
     session.note('Nothing was killed.');
     return EXIT.interrupted;
   }
-  return options.wait ? await killAndShow(session, request, options) : await killOnly(session, request);
+  return options.wait
+    ? await killAndShow(session, request, options)
+    : await killOnly(session, request, localKillOf(options));
 }
 
 async function toRequest(session: Session, options: KillOptions): Promise<KillRequest> {
@@ -110,8 +109,8 @@ function isOne({ targets, executions }: KillPlan): boolean {
   return targets.length <= 1 && executions.length <= 1;
 }
 
-async function killOnly(session: Session, request: KillRequest): Promise<ExitCode> {
-  const heard = tellSilence(session, LOCAL);
+async function killOnly(session: Session, request: KillRequest, local: string): Promise<ExitCode> {
+  const heard = tellSilence(session, local);
   const receipt = await session.client.killWithoutWaiting(request).finally(heard);
   const { orderId, latch } = receipt;
   if (session.isJson) session.json(receipt);
@@ -128,12 +127,13 @@ async function consequencesOf(session: Session, scope: Scope, receipt: Receipt):
 }
 
 async function killAndShow(session: Session, request: KillRequest, options: KillOptions): Promise<ExitCode> {
+  const local = localKillOf(options);
   const act = {
     what: `killing ${describeScope(request.scope)}`,
     ask: async (wait: ProofWait) => await placeAndProve(session.client, request, wait),
     receiptOf: (receipt: Receipt) => receipt,
     after: async (receipt: Receipt) => await consequencesOf(session, request.scope, receipt),
-    whenLeft: leftOrder(LOCAL),
+    whenLeft: leftOrder(local),
   };
-  return await proveAndShow(session, act, { ...options, local: LOCAL });
+  return await proveAndShow(session, act, { ...options, local });
 }

@@ -1,7 +1,6 @@
 import { Option, type Command } from 'commander';
 import {
   isEnded,
-  isExecutionId,
   EXECUTION_MACHINE,
   STOP_REASONS,
   type StopReason,
@@ -9,6 +8,7 @@ import {
 } from '#libs/contracts';
 import type { StopRequest } from '#libs/client';
 import { parseGrace } from '../arguments/parse-duration';
+import { localKillOf } from '../arguments/scope-options';
 import { resolveExecutionId } from '../arguments/resolve-id';
 import { EXIT, exitCodeOfReceipt, type ExitCode } from '../exit-codes';
 import { renderReceipt } from '../receipt/render-receipt';
@@ -65,12 +65,9 @@ export function toStopRequest(options: Omit<StopOptions, 'wait'>): StopRequest {
   };
 }
 
-/**
- * The command that ends an execution's agents without an orchestrator. An abbreviation is looked up by an orchestrator:
- * there the id must be whole.
- */
+/** The command that ends an execution's agents without an orchestrator. */
 function localStop(given: string): string {
-  return `belay kill --local --execution ${isExecutionId(given) ? given : 'WHOLE_ID'}`;
+  return localKillOf({ execution: given });
 }
 
 async function stopOnly(session: Session, given: string, options: StopOptions): Promise<void> {

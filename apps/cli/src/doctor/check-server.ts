@@ -41,11 +41,13 @@ export function describeMoving(where: string, slots: readonly number[]): Check {
 
 async function checkLocal(env: NodeJS.ProcessEnv, dataDir: DataDir): Promise<Check> {
   const { lookAtLocalServer } = await import('#libs/valkey');
-  return describeLook(await lookAtLocalServer(dataDir.path)) ?? (await checkPrograms(env, dataDir));
+  return (
+    describeLook(await lookAtLocalServer(dataDir.path), dataDir.path) ?? (await checkPrograms(env, dataDir))
+  );
 }
 
 /** The server that was started on this data dir; undefined where none runs. */
-export function describeLook(look: LocalServerLook): Check | undefined {
+export function describeLook(look: LocalServerLook, dataDir = ''): Check | undefined {
   switch (look.state) {
     case 'none':
       return undefined;
@@ -56,6 +58,8 @@ export function describeLook(look: LocalServerLook): Check | undefined {
       );
     case 'gone':
     case 'silent': {
+      const refused = describeRefusal(look, join(dataDir, 'valkey'));
+      if (refused !== undefined) return refused;
       const text = `the local server (pid ${look.pid}) does not answer at ${look.url}: ${look.why}`;
       const owner = look.ownerPid === undefined ? undefined : `process ${look.ownerPid}`;
       if (owner === undefined) return fail('state server', text, `end pid ${look.pid}, then: belay up`);
@@ -68,6 +72,23 @@ export function describeLook(look: LocalServerLook): Check | undefined {
       );
     }
   }
+}
+
+/** It runs, and says itself that it cannot write: nothing hangs. */
+function describeRefusal(
+  { url, pid, why }: { url: string; pid: number; why: string },
+  folder: string,
+): Check | undefined {
+  const words = /MISCONF .*/s.exec(why)?.[0];
+  if (words === undefined) return undefined;
+  const text = `the local server (pid ${pid}) takes no writes at ${url}: ${words}`;
+  return fail(
+    'state server',
+    text,
+    /no space left/i.test(words)
+      ? `free space on the disk of ${folder}: the server goes on by itself`
+      : `look at the disk of ${folder} and at the server's log: it goes on by itself once it can write`,
+  );
 }
 
 /** The server that `belay up` would start: none runs here now. */

@@ -220,7 +220,7 @@ describe('kill --local', () => {
     expect(code).toBe(EXIT.unreachable);
     expect(err).toBe(
       'belay: No orchestrator answers at http://127.0.0.1:2 (connection refused). Start one with: belay up. ' +
-        'Without it, on each machine with workers: belay kill --local\n  the address is from --url\n',
+        `Without it, on each machine with workers: belay kill --local --agent ${AGENT}\n  the address is from --url\n`,
     );
   });
 
