@@ -1,5 +1,5 @@
 // A Nest application with Belay in it: submits, runs, kills with proof, shuts down by Nest's hooks.
-// BELAY_URL=redis://127.0.0.1:6379 node examples/nest.cjs
+// BELAY_VALKEY_URL=redis://127.0.0.1:6379 node examples/nest.cjs
 require('reflect-metadata');
 const { Module } = require('@nestjs/common');
 const { NestFactory } = require('@nestjs/core');
@@ -7,7 +7,9 @@ const { BelayModule, ExecutionManager, KillswitchService, LifecycleService } = r
 
 class AppModule {}
 Module({
-  imports: [BelayModule.forRootAsync({ useFactory: () => ({ url: process.env.BELAY_URL, graceMs: 300 }) })],
+  imports: [
+    BelayModule.forRootAsync({ useFactory: () => ({ url: process.env.BELAY_VALKEY_URL, graceMs: 300 }) }),
+  ],
 })(AppModule);
 
 async function main() {

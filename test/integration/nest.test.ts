@@ -158,7 +158,7 @@ describe('R48 R69 a Nest application that imports BelayModule', () => {
 
   it('is the example of the documents', () => {
     const ran = spawnSync(process.execPath, [join(__dirname, '../../examples/nest.cjs')], {
-      env: { ...process.env, BELAY_URL: server.url },
+      env: { ...process.env, BELAY_VALKEY_URL: server.url },
       cwd: dir,
       encoding: 'utf8',
       timeout: 60_000,
