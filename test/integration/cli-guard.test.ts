@@ -172,7 +172,9 @@ it('R55 armed names each worker; one that is stopped is not armed, and a kill on
   const well = await belay('armed');
   expect(well.code).toBe(0);
   for (const { id } of fleet.workers)
-    expect(well.out).toMatch(new RegExp(`^armed +${id}  answered after .+, (cgroup|group), 0 agents$`, 'm'));
+    expect(well.out).toMatch(
+      new RegExp(`^armed +${id}  answered after .+, (cgroup|descent|marks), same-user, 0 agents$`, 'm'),
+    );
   const { id } = await runTrees(1);
   signal(deaf, 'SIGSTOP');
   const ill = await belay('armed');
