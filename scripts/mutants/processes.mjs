@@ -277,6 +277,14 @@ export const PROCESSES = [
     'if (encoded === undefined)',
     'libs/spawner/src/process/start-order',
   ),
+  define.unit(
+    'proof-forged',
+    'a proof in a file counts whoever signed it',
+    'libs/lifecycle/src/worker-store.ts',
+    "if (!isSigned && own !== undefined) return 'refused';",
+    '',
+    'libs/lifecycle/src/filed-proof',
+  ),
   unit(
     'own-file-link',
     'a link in the place of a record, proof or log is followed',

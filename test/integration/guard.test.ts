@@ -1,5 +1,5 @@
 import { hostname } from 'node:os';
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import type { AgentRecord } from '#libs/contracts';
@@ -193,6 +193,40 @@ describe('receipts are true', () => {
     const [{ report, latency } = {}] = targets;
     expect(JSON.stringify([report, latency])).not.toContain('fterMs');
     expect(report?.evidence[0]?.detail).toContain(`the reaper of worker ${reaper.id} on host ${hostname()}`);
+  });
+
+  it('R51 R17 a forged proof in the data directory says nothing of an agent that lives', async () => {
+    await begin({ workers: 2, env: LEASE });
+    const id = await submit([{ id: 'a', maxAttempts: 1, run: SLEEP }], { onFailure: 'continue' });
+    const [agent] = await running(id, 1);
+    const worker = ownerOf(agent);
+    const guardian = guardianOf(worker);
+    // As an agent of the worker's user can do it: the record goes, a proof is written, worker and guardian are killed.
+    const path = (ending: string): string => join(fleet.dir, 'hosts', `${worker.id}.${ending}`);
+    const record = readFileSync(path('json'), 'utf8');
+    const { containment } = JSON.parse(record) as { containment: string };
+    const evidence = containment === 'cgroup' ? 'cgroup-empty' : 'descent-empty';
+    const forged = { workerId: worker.id, containment, processes: [], by: 'guardian', evidence };
+    signal(guardian, 'SIGSTOP');
+    signal(worker.process.pid, 'SIGKILL');
+    signal(guardian, 'SIGKILL');
+    rmSync(path('json'));
+    writeFileSync(path('new'), JSON.stringify(forged));
+    renameSync(path('new'), path('proof'));
+    await eventually(() => existsSync(path('proof.unreadable')), 'the forgery set aside');
+    await eventually(
+      async () => (await fleet.client.agent(agent?.id ?? '')).state === 'failed',
+      'the lease ran out',
+    );
+    expect(await fleet.client.killAgent(agent?.id ?? '')).toMatchObject({
+      complete: false,
+      targets: [{ outcome: 'unconfirmed' }],
+    });
+    expect(processesWith(id)).toHaveLength(1);
+    // With its record a reaper finds it.
+    writeFileSync(path('json'), record, { mode: 0o600 });
+    await fleet.addWorker();
+    expect(processesWith(id)).toEqual([]);
   });
 
   it('R27 an end by the guardian’s fence is worker_lost, not an end of its own', async () => {

@@ -4,7 +4,7 @@ import { ownPoolOf, type AgentJob, type JobAnswer, type WorkerState } from '#lib
 import type { AgentQueues } from '#libs/dispatch';
 import type { AttemptEnds } from '#libs/executions';
 import type { AuditStore, KillResponder, LatchStore } from '#libs/killswitch';
-import { Phases, ServiceRun, type Heartbeat, type LifecycleService } from '#libs/lifecycle';
+import { Phases, PROOF_KEY, ServiceRun, type Heartbeat, type LifecycleService } from '#libs/lifecycle';
 import { collectProofs, forgetProof, reportOfProof, type AgentRunner, type ProcessHost } from '#libs/spawner';
 import type { ServiceLog } from '#libs/service';
 import { within } from '#libs/valkey';
@@ -149,6 +149,7 @@ export class WorkerService {
         concurrency: String(concurrency),
         containment: this.host.containment,
         isolation: this.host.isolation,
+        [PROOF_KEY]: this.host.proofKey,
         ...(this.httpPort === undefined ? {} : { httpPort: String(this.httpPort) }),
       },
       leaseTtlMs,
@@ -235,8 +236,17 @@ export class WorkerService {
     const { dataDir, workerId } = this.options;
     await collectProofs(
       dataDir,
-      async (proof) => this.lifecycle.workers.saveProof(proof.workerId, reportOfProof(proof), proof.leaders),
-      { workerId, host: hostname() },
+      async (proof, seal) => {
+        const { workers } = this.lifecycle;
+        const taken = await workers.saveFiledProof(proof.workerId, reportOfProof(proof), proof.leaders, seal);
+        if (taken === 'refused')
+          this.log.error(
+            { worker: proof.workerId, dataDir },
+            'a proof in the data directory was not signed by the worker that it names, and is set aside as a forgery: who can write that directory put it there',
+          );
+        return taken;
+      },
+      { workerId, host: hostname(), key: this.host.proofKey },
     );
   }
 

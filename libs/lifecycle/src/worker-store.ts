@@ -1,3 +1,4 @@
+import { createHmac, timingSafeEqual } from 'node:crypto';
 import {
   NotFoundError,
   proofProblem,
@@ -38,6 +39,18 @@ export function reportFor(
     leaders === undefined || leaders.some((one) => one.pid === pid && one.startTime === pidStartTime);
   return isCovered ? report : undefined;
 }
+
+/** By which a proof that was read from a file is told from a forgery. */
+export interface ProofSeal {
+  /** The worker with whose key it was signed. */
+  readonly signer: string;
+  readonly text: string;
+  /** HMAC-SHA-256 of `text`, hexadecimal. */
+  readonly signature: string;
+}
+
+/** The field of a worker's record with the key of its proofs. No reading of the record gives it to anybody. */
+export const PROOF_KEY = 'proofKey';
 
 /** One worker's lease as it was renewed last. */
 export interface Lease {
@@ -206,6 +219,25 @@ export class WorkerStore {
   }
 
   /**
+   * Keeps a proof that was read from a file, which agents of the worker's user can write. Only with the signature of a worker
+   * that registered a key it counts for what it says. Without a key, as of workers of earlier releases, it counts for marks.
+   * @returns `refused` and keeps nothing where the worker has a key and that did not sign: it is forged.
+   */
+  async saveFiledProof(
+    id: string,
+    report: StopReport,
+    leaders: readonly Leader[] | undefined,
+    seal: ProofSeal | undefined,
+  ): Promise<'refused' | undefined> {
+    const signer = seal?.signer ?? id;
+    const [own, key] = await Promise.all([this.field(id, PROOF_KEY), this.field(signer, PROOF_KEY)]);
+    const isSigned = seal !== undefined && key !== undefined && isSignedWith(key, seal);
+    if (!isSigned && own !== undefined) return 'refused';
+    await this.saveProof(id, isSigned ? report : asMarks(report), leaders);
+    return undefined;
+  }
+
+  /**
    * The proof that `saveProof` kept; undefined where nobody has seen them dead. A worker that renewed its lease after
    * it was told dead was not dead: such a proof counts for nothing, by any process.
    */
@@ -224,10 +256,14 @@ export class WorkerStore {
   }
 
   /** As it is stored; undefined where there is none, or none that can be read. */
-  private async lastHeartbeat(id: string): Promise<string | undefined> {
+  private lastHeartbeat(id: string): Promise<string | undefined> {
+    return this.field(id, 'lastHeartbeatAt');
+  }
+
+  private async field(id: string, name: string): Promise<string | undefined> {
     const { redis, keys } = this.valkey;
     try {
-      return (await redis.hget(keys.worker(id), 'lastHeartbeatAt')) ?? undefined;
+      return (await redis.hget(keys.worker(id), name)) ?? undefined;
     } catch (error) {
       if (error instanceof Error && error.message.startsWith('WRONGTYPE')) return undefined;
       throw error;
@@ -248,4 +284,18 @@ export class WorkerStore {
     const { keys } = this.valkey;
     return scripts.json(name, keys.worker(id), [keys.control, id, this.settings, ...rest]);
   }
+}
+
+function isSignedWith(key: string, { text, signature }: ProofSeal): boolean {
+  const right = createHmac('sha256', key).update(text).digest();
+  const given = Buffer.from(signature, 'hex');
+  return given.length === right.length && timingSafeEqual(given, right);
+}
+
+/** Somebody says so, and the kernel is no witness of it. */
+function asMarks(report: StopReport): StopReport {
+  return {
+    ...report,
+    evidence: [{ kind: 'sweep-empty', detail: 'told by a file that no worker of a known key signed' }],
+  };
 }

@@ -125,16 +125,10 @@ async function fenceOff(): Promise<void> {
   // With a cgroup nobody told us who leads a tree, but who led one was among those that were killed.
   const ended = [...known, ...processes].map(({ pid, startTime }) => ({ pid, startTime }));
   if (ended.length === 0) return;
-  const { path, workerId, containment } = watched.proof;
+  const { path, workerId, containment, key } = watched.proof;
   // Others of its host tell it while it cannot.
-  writeProof(path, {
-    workerId,
-    containment,
-    processes: processes.map(toSeen),
-    by: 'guardian',
-    evidence,
-    leaders: ended,
-  });
+  const seen = processes.map(toSeen);
+  writeProof(path, { workerId, containment, processes: seen, by: 'guardian', evidence, leaders: ended }, key);
 }
 
 async function killAll(isWorkerDead: boolean): Promise<EndedTrees> {
@@ -185,9 +179,10 @@ async function workerDied(): Promise<void> {
     const isRevoked = tryToRevoke(watched?.marks.uids);
     const { proved, processes, evidence } = await killAll(true);
     if (proved && isRevoked && watched !== undefined) {
-      const { path, workerId, containment } = watched.proof;
+      const { path, workerId, containment, key } = watched.proof;
       // Before the record goes: from then on nothing else says what became of them.
-      writeProof(path, { workerId, containment, processes: processes.map(toSeen), by: 'guardian', evidence });
+      const seen = processes.map(toSeen);
+      writeProof(path, { workerId, containment, processes: seen, by: 'guardian', evidence }, key);
       const { cgroup } = watched.marks;
       const removed = cgroup === undefined || new Cgroup(cgroup).remove();
       const { uids } = watched.marks;

@@ -31,7 +31,13 @@ export type GuardianMessage =
       /** Whether the guardian starts the agents, and is given what loses its parent below them. */
       readonly starts: boolean;
       readonly remove: readonly string[];
-      readonly proof: { readonly path: string; readonly workerId: string; readonly containment: Containment };
+      readonly proof: {
+        readonly path: string;
+        readonly workerId: string;
+        readonly containment: Containment;
+        /** Signs it. Only the worker, this process and the server know it. */
+        readonly key: string;
+      };
     }
   // By the worker itself. The guardian knows the processes that it starts.
   | { readonly type: 'started'; readonly leader: PidStart }

@@ -1,3 +1,4 @@
+import { createHmac } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -89,6 +90,27 @@ describe('R51 a proof in the data directory', () => {
     writeProof(proofPath(dataDir, 'w-told'), proof);
     expect(await collected()).toEqual([proof]);
     expect(readdirSync(join(dataDir, HOSTS_FOLDER))).toEqual([]);
+  });
+
+  it('is handed on with what signed it, and set aside when it is refused', async () => {
+    mkdirSync(join(dataDir, HOSTS_FOLDER));
+    const path = proofPath(dataDir, 'w-told');
+    writeProof(path, proof, 'key');
+    const tell = jest.fn(async () => 'refused' as const);
+    await collectProofs(dataDir, tell);
+    const signature = createHmac('sha256', 'key').update(JSON.stringify(proof)).digest('hex');
+    expect(tell.mock.calls).toEqual([[proof, { signer: 'w-told', text: JSON.stringify(proof), signature }]]);
+    expect(readdirSync(join(dataDir, HOSTS_FOLDER))).toEqual(['w-told.proof.unreadable']);
+    // The key of the one that reaped is in no file.
+    record('w-dead');
+    const reaper = { workerId: 'w-reaper', host: 'here' };
+    const seals: unknown[] = [];
+    await collectProofs(dataDir, async (told, seal) => void seals.push(told, seal), {
+      ...reaper,
+      key: 'key',
+    });
+    expect(seals).toMatchObject([{ workerId: 'w-dead', reaper }, { signer: 'w-reaper' }]);
+    expect(JSON.stringify(seals)).not.toContain('"key"');
   });
 
   it.each([

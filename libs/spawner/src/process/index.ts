@@ -9,7 +9,7 @@ export { createProcessHost } from './process-host';
 export { nativeState, type NativeState } from './native-state';
 export { reapDeadWorkers } from './host-record';
 export { shieldProcess } from './shield-process';
-export { collectProofs, forgetProof, reportOfProof, type WorkerProof } from './worker-proof';
+export { collectProofs, forgetProof, reportOfProof, type ProofSeal, type WorkerProof } from './worker-proof';
 export type { InputFile } from './input-file';
 export type * from './process-host.types';
 export { Bucket, type Rate } from './read-pace';

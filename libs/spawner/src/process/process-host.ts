@@ -63,6 +63,7 @@ export async function createProcessHost(options: ProcessHostOptions): Promise<Pr
   requireFree(dataDir, workerId);
   const chosen = chooseContainment(options);
   const cookie = newCookie();
+  const proofKey = randomBytes(32).toString('hex');
   const cgroup = chosen.cgroup?.path;
   let isolated: ChosenIsolation | undefined;
   let host: Host;
@@ -86,9 +87,9 @@ export async function createProcessHost(options: ProcessHostOptions): Promise<Pr
       // So that whoever loses its parent is its child, also when this process is gone.
       starts: chosen.containment === 'descent' && libc !== undefined && canSpawn(libc) ? libc : undefined,
       remove: records.pathsOf(dataDir, workerId),
-      proof: { path: proofPath(dataDir, workerId), workerId, containment: chosen.containment },
+      proof: { path: proofPath(dataDir, workerId), workerId, containment: chosen.containment, key: proofKey },
     });
-    host = new Host({ ...options, dataDir }, chosen, isolated, reaped, cookie, guardian, libc);
+    host = new Host({ ...options, dataDir }, chosen, isolated, reaped, cookie, proofKey, guardian, libc);
   } catch (error) {
     await isolated?.close?.();
     chosen.cgroup?.remove();
@@ -147,6 +148,7 @@ class Host implements ProcessHost, DescentUser {
     private readonly isolated: ChosenIsolation,
     readonly reaped: readonly ReapedWorker[],
     readonly cookie: string,
+    readonly proofKey: string,
     readonly guardian: Guardian,
     private readonly libc: Libc | undefined,
   ) {
@@ -386,12 +388,9 @@ class Host implements ProcessHost, DescentUser {
   #keepProof(): boolean {
     const { dataDir, workerId } = this.options;
     try {
-      writeProof(proofPath(dataDir, workerId), {
-        workerId,
-        containment: this.containment,
-        processes: [],
-        by: 'worker',
-      });
+      const { containment, proofKey } = this;
+      const proof = { workerId, containment, processes: [], by: 'worker' } as const;
+      writeProof(proofPath(dataDir, workerId), proof, proofKey);
       return true;
     } catch {
       return false;

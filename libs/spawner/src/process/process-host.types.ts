@@ -60,6 +60,8 @@ export interface ProcessHostOptions {
 
 /** One per worker process: starts agents, ends their trees, and keeps a guardian that ends them when the worker dies. */
 export interface ProcessHost {
+  /** Signs what this worker and its guardian prove. A secret for the server alone. */
+  readonly proofKey: string;
   readonly containment: Containment;
   readonly isolation: Isolation;
   /** Why `auto` did not choose something better; undefined when it is the best. */

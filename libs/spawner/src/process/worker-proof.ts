@@ -1,3 +1,4 @@
+import { createHmac } from 'node:crypto';
 import { readdirSync, renameSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { CONTAINMENTS, leadersProblem, type SeenProcess, type StopReport } from '#libs/contracts';
@@ -32,6 +33,20 @@ export interface Reaper {
   readonly host: string;
 }
 
+/** By which the server can tell a proof from a forgery: agents of the worker's user can write the file. */
+export interface ProofSeal {
+  /** The worker whose key signed it: the dead one, also for its guardian, or the one that reaped it. */
+  readonly signer: string;
+  readonly text: string;
+  readonly signature: string;
+}
+
+/** Hands a proof to the server. `refused`: it is a forgery, and is set aside. */
+export type TellProof = (
+  proof: WorkerProof,
+  seal: ProofSeal | undefined,
+) => Promise<'refused' | undefined | void>;
+
 const SUFFIX = '.proof';
 /** Kept for a person to look at, and never read again. */
 const UNREADABLE_SUFFIX = '.unreadable';
@@ -45,9 +60,14 @@ export function forgetProof(dataDir: string, workerId: string): void {
   rmSync(proofPath(dataDir, workerId), { recursive: true, force: true });
 }
 
-/** Written whole or not at all: what a guardian saw outlives it until a worker has told the server. */
-export function writeProof(path: string, proof: WorkerProof): void {
-  replaceOwnFile(path, JSON.stringify(proof));
+/**
+ * Written whole or not at all: what a guardian saw outlives it until a worker has told the server.
+ * @param key the secret of the worker that it is signed for.
+ */
+export function writeProof(path: string, proof: WorkerProof, key?: string): void {
+  const text = JSON.stringify(proof);
+  const signed = key === undefined ? proof : { ...proof, signature: signatureOf(key, text) };
+  replaceOwnFile(path, JSON.stringify(signed));
 }
 
 /**
@@ -56,19 +76,19 @@ export function writeProof(path: string, proof: WorkerProof): void {
  */
 export async function collectProofs(
   dataDir: string,
-  tell: (proof: WorkerProof) => Promise<void>,
-  reaper?: Reaper,
+  tell: TellProof,
+  reaper?: Reaper & { readonly key?: string },
 ): Promise<void> {
-  const who = reaper === undefined ? {} : { reaper };
+  const { key, ...own } = reaper ?? {};
+  const who = reaper === undefined ? {} : { reaper: own as Reaper };
   for (const { proved, ...reaped } of await reapDeadWorkers(dataDir))
-    if (proved) writeProof(proofPath(dataDir, reaped.workerId), { ...reaped, by: 'reaper', ...who });
+    if (proved) writeProof(proofPath(dataDir, reaped.workerId), { ...reaped, by: 'reaper', ...who }, key);
   for (const path of proofFiles(dataDir)) {
-    const proof = readProof(path);
-    if (proof === 'unreadable') {
+    const found = readProof(path);
+    if (found === 'unreadable' || (found !== undefined && (await tell(...found)) === 'refused')) {
       setAside(path);
       continue;
     }
-    if (proof !== undefined) await tell(proof);
     rmSync(path, { recursive: true, force: true });
   }
 }
@@ -85,10 +105,14 @@ function proofFiles(dataDir: string): string[] {
 }
 
 /** Undefined: another worker has told it meanwhile. `unreadable`: also what is no file of ours, as an agent can put it there. */
-function readProof(path: string): WorkerProof | 'unreadable' | undefined {
+function readProof(path: string): [WorkerProof, ProofSeal | undefined] | 'unreadable' | undefined {
   try {
     const value: unknown = JSON.parse(readOwnFile(path));
-    return isProofOf(basename(path, SUFFIX), value) ? value : 'unreadable';
+    if (!isProofOf(basename(path, SUFFIX), value)) return 'unreadable';
+    const { signature, ...proof } = value as WorkerProof & { signature?: unknown };
+    if (typeof signature !== 'string') return [proof, undefined];
+    const signer = (proof.by === 'reaper' ? proof.reaper?.workerId : undefined) ?? proof.workerId;
+    return [proof, { signer, text: JSON.stringify(proof), signature }];
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'ENOENT' ? undefined : 'unreadable';
   }
@@ -114,6 +138,9 @@ function isReaper(value: unknown): boolean {
   const { workerId, host } = (value ?? {}) as Partial<Record<keyof Reaper, unknown>>;
   return typeof workerId === 'string' && typeof host === 'string';
 }
+
+const signatureOf = (key: string, text: string): string =>
+  createHmac('sha256', key).update(text).digest('hex');
 
 function setAside(path: string): void {
   try {
