@@ -136,6 +136,28 @@ describe('selectors', () => {
 });
 
 describe('a latch', () => {
+  it('over every node, by pool, refuses a start and a retry as it refuses a submit; over some of them it does not', async () => {
+    const gpu = (id: string) => ({ ...node(id), pool: 'gpu' });
+    const idle = await create([gpu('a'), gpu('b')], {}, false);
+    const mixed = await create([gpu('a'), node('b')], {}, false);
+    const ended = await create([gpu('a')]);
+    await life.executions.stop(ended, { reason: 'user_abort', actor: 'me' });
+    await advanceAll(life, ended);
+    expect((await life.executions.get(ended)).state).toBe('stopped');
+    await latch({ scope: { type: 'pool', pool: 'gpu' } });
+    const refusal = { code: 'LATCHED', details: { scope: { type: 'pool', pool: 'gpu' } } };
+    await expect(create([gpu('a')])).rejects.toMatchObject(refusal);
+    await expect(life.executions.start(idle)).rejects.toMatchObject(refusal);
+    await expect(
+      life.executions.retry(ended, { actor: 'me', retryId: 'r1', force: false }),
+    ).rejects.toMatchObject(refusal);
+    await life.executions.start(mixed);
+    await latch();
+    await life.executions.start(idle);
+    await life.executions.retry(ended, { actor: 'me', retryId: 'r2', force: false });
+    expect((await life.executions.get(ended)).state).toBe('running');
+  });
+
   it('refuses what would start in its scope: a whole submit, a start, a resume; and nothing else', async () => {
     const idle = await create([node('a')], { labels: { team: 'x' } }, false);
     const paused = await create([node('a')], { labels: { team: 'x' } });

@@ -38,6 +38,8 @@ for name, value in pairs(fields) do redis.call('HSET', exe_key, name, value) end
 redis.call('HSET', exe_key, 'id', EXE, 'state', 'idle', 'version', 1, 'epoch', 1, 'born', begin(), 'createdAt', int(NOW), 'fence', 0,
   'seq', 0, 'costMicros', 0, 'live', 0, 'allowed', 0, 'n:total', total, 'n:pending', total, 'n:ready', 0, 'n:running', 0,
   'n:suspended', 0, 'n:completed', 0, 'n:failed', 0, 'n:skipped', 0, 'n:cancelled', 0)
+-- For a start and a retry, which ask as a submit does. Many kinds with many labels are not worth their bytes: the claims decide.
+if #ARGV[8] <= 2048 then redis.call('HSET', exe_key, 'kinds', ARGV[8]) end
 for _, suffix in ipairs(PARTS) do redis.call('PERSIST', exe_key .. suffix) end
 if idem then redis.call('SET', key('idem:' .. idem), EXE) end
 redis.call('ZADD', key('idx:exe'), int(NOW), EXE)

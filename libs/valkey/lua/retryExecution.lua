@@ -22,7 +22,7 @@ if living or unproved then
   return refuse('NOT_PROVED', { agentId = living or unproved,
     count = redis.call('SCARD', living and live_key or exe_key .. ':unproved'), living = living ~= false })
 end
-local latch = latch_over_execution('latch')
+local latch = latch_over_start(nil, field('kinds') or '[]')
 if latch then return refuse_latched(latch) end
 
 for _, suffix in ipairs(PARTS) do redis.call('PERSIST', exe_key .. suffix) end

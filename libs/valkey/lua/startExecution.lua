@@ -12,7 +12,7 @@ if state == 'running' then return cjson.encode({ state = state }) end
 if state ~= 'idle' or field('halting') then
   return refuse('INVALID_TRANSITION', { entity = 'execution', id = EXE, from = state, to = 'running' })
 end
-local latch = latch_over_execution('latch')
+local latch = latch_over_start(nil, field('kinds') or '[]')
 if latch then return refuse_latched(latch) end
 move_execution('idle', 'running')
 local timeout = field('timeoutMs')

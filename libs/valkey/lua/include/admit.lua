@@ -17,13 +17,6 @@ local function not_admitted()
     end
   end
   -- A latch covers an execution as a whole, or every one of its nodes; else the nodes it covers wait by themselves.
-  local latches = ARGV[6] == '1' and engaged_latches()
-  if not latches then return nil end
-  local latch = latch_over_execution('latch', fields.labels)
-  local kinds = cjson.decode(ARGV[8])
-  for i = 1, latch and 0 or #kinds do
-    latch = covering_latch(latches, { execution = EXE, pool = kinds[i].pool, labels = kinds[i].labels }, 'latch')
-    if not latch then break end
-  end
+  local latch = ARGV[6] == '1' and latch_over_start(fields.labels, ARGV[8])
   return latch and refuse_latched(latch) or nil
 end

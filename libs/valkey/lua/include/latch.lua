@@ -48,6 +48,20 @@ local function latch_over_execution(kind, labels)
   return covering_latch(latches, { execution = EXE, labels = cjson.decode(labels or field('labels') or '{}') }, kind)
 end
 
+-- The first latch over the execution as a whole, else one over its nodes where each has one: nothing of it could start.
+-- `kinds`: JSON array of what its nodes are, without repetition, { pool, labels }; empty where that is not known.
+local function latch_over_start(labels, kinds)
+  local latches = engaged_latches()
+  if not latches then return nil end
+  local latch = latch_over_execution('latch', labels)
+  if latch then return latch end
+  for _, kind in ipairs(cjson.decode(kinds)) do
+    latch = covering_latch(latches, { execution = EXE, pool = kind.pool, labels = kind.labels }, 'latch')
+    if not latch then return nil end
+  end
+  return latch
+end
+
 local function refuse_latched(latch)
   return refuse('LATCHED', { latchId = latch.id, kind = latch.kind, scope = latch.scope, by = latch.by, note = latch.note })
 end
