@@ -98,6 +98,14 @@ it('R14 the last words of an agent that prints much and fails are kept, each of 
   }
 });
 
+it('the record of an agent has the same count of lines that the server does not keep as its log', async () => {
+  const { agentId } = await run('cat; yes hello | head -3000');
+  const { skipped, total, lines } = await logOf(agentId);
+  expect(lines).toHaveLength(1_200);
+  expect(skipped.lines).toBe(total.lines - 1_200);
+  expect((await fleet.client.agent(agentId)).dropped).toEqual(skipped);
+});
+
 it('every byte comes back, of long lines too', async () => {
   const { agentId } = await run(
     `printf '\\377\\376\\n'; head -c 70000 /dev/zero | tr '\\0' x; printf end >&2`,

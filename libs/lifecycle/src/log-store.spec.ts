@@ -82,17 +82,17 @@ describe("an agent's log on the server", () => {
     await append([endOf(entries)]);
     const { lines, total, skipped } = await read();
     const { headLines, tailLines } = LOG_LIMITS;
-    // The end is one of the last.
-    const expected = [...all.slice(0, headLines), ...all.slice(1 - tailLines)];
+    // The end takes the place of no line.
+    const expected = [...all.slice(0, headLines), ...all.slice(-tailLines)];
     expect(lines.map(({ line }) => line)).toEqual(expected);
-    const gone = all.slice(headLines, 1 - tailLines);
+    const gone = all.slice(headLines, -tailLines);
     const size = { lines: gone.length, bytes: gone.join('\n').length + 1 };
     expect({ total, skipped }).toEqual({
       total: { lines: 5_000, bytes: all.join('\n').length + 1 },
       skipped: size,
     });
     expect(lines.filter((line) => line.skipped !== undefined)).toMatchObject([
-      { n: 5_000 - tailLines + 2, skipped: size },
+      { n: 5_000 - tailLines + 1, skipped: size },
     ]);
   });
 

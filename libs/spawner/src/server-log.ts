@@ -2,6 +2,7 @@ import { hostname } from 'node:os';
 import type { LogFile } from '#libs/contracts';
 import { LOG_LIMITS, type LogEntry, type LogStore } from '#libs/lifecycle';
 import { Gather } from './gather';
+import { KeptLines } from './kept-lines';
 import { Bucket, type OutputPiece } from './process';
 
 const GATHER_MS = 100;
@@ -25,7 +26,7 @@ export interface LogOwner {
   readonly agentId: string;
   readonly workerId: string;
   readonly path: string;
-  /** Called with what is not sent because newer lines came before it could be. */
+  /** Called with what the server does not keep: lines that are not sent because newer ones came before they could be, and at the end those that it left out. */
   readonly onDropped: (lines: number, bytes: number) => void;
 }
 
@@ -45,6 +46,9 @@ export class ServerLog {
   /** The one the server knows: at the end there is more to say. */
   private fileTold: LogFile | undefined;
   private isOver = false;
+  /** On their way to the server. */
+  private inFlight: readonly LogEntry[] = [];
+  private readonly kept = new KeptLines();
   private readonly bucket = new Bucket(RATE);
   private readonly gather = new Gather(async () => this.send());
 
@@ -74,6 +78,7 @@ export class ServerLog {
     if (this.count === 0 && lostBytes === 0) return;
     if (!this.isOver) {
       this.isOver = true;
+      this.tellLeftOut();
       this.file = { ...this.file, lostBytes };
       this.waiting.push({
         n: this.count + 1,
@@ -84,6 +89,17 @@ export class ServerLog {
       });
     }
     await this.gather.flush();
+  }
+
+  /** Before the end is stored: all that still waits is sent, unless the server stays away. */
+  private tellLeftOut(): void {
+    for (const entry of [...this.inFlight, ...this.waiting]) this.keep(entry);
+    const { lines, bytes } = this.kept.leftOut;
+    if (lines > 0) this.owner.onDropped(lines, bytes);
+  }
+
+  private keep(entry: LogEntry): void {
+    if (entry.stream !== 'end') this.kept.add(entry.bytes.length, sizeOf(entry));
   }
 
   private trim(): void {
@@ -97,7 +113,8 @@ export class ServerLog {
     }
     const dropped = this.waiting.splice(firsts, until - firsts);
     this.waitingBytes -= bytes;
-    this.owner.onDropped(dropped.length, bytes);
+    const size = dropped.reduce((sum, entry) => sum + sizeOf(entry), 0);
+    this.owner.onDropped(dropped.length, size);
   }
 
   /** One batch; at the end all of them. */
@@ -108,14 +125,18 @@ export class ServerLog {
       const batch = this.take();
       const { executionId, agentId } = this.owner;
       const { file } = this;
+      this.inFlight = batch;
       try {
         await this.store.append(executionId, agentId, batch, file === this.fileTold ? undefined : file);
         this.fileTold = file;
+        if (!this.isOver) for (const entry of batch) this.keep(entry);
       } catch {
         // The server is away: tried again with the next lines, or at the end. The file on the worker has them all.
         this.waiting = [...batch, ...this.waiting];
         this.waitingBytes = this.waiting.reduce((sum, { bytes }) => sum + bytes.length, 0);
         return;
+      } finally {
+        this.inFlight = [];
       }
       if (!this.isOver && this.waiting.length > 0) return this.gather.touch(GATHER_MS);
     }
@@ -130,4 +151,9 @@ export class ServerLog {
     this.bucket.take(bytes + lines * LINE_COST);
     return this.waiting.splice(0, lines);
   }
+}
+
+/** With the newline that follows. */
+function sizeOf({ bytes, ends }: LogEntry): number {
+  return bytes.length + (ends ? 1 : 0);
 }

@@ -17,7 +17,8 @@ for i = 3, #ARGV, 4 do
     last = n
     if tail_lines == 0 and head_lines < conf.headLines and head_bytes + size <= conf.headBytes then
       head_lines, head_bytes, head_id = head_lines + 1, head_bytes + size, id
-    else
+    elseif ARGV[i + 1] ~= 'end' then
+      -- The end is no line, and takes the place of none.
       tail_lines, tail_bytes = tail_lines + 1, tail_bytes + size
     end
   end
