@@ -7,7 +7,7 @@ export interface ExecutionSpec {
   readonly timeoutMs?: number;
   /** Hard limit in USD; passing it stops the execution. */
   readonly maxCostUsd?: number;
-  /** Soft limit in USD; passing it emits an event only. */
+  /** Soft limit in USD. It has no effect yet. */
   readonly softCostUsd?: number;
   /** `stop` (default): one node failed for good stops the rest. `continue`: what does not depend on it runs on. */
   readonly onFailure: 'stop' | 'continue';

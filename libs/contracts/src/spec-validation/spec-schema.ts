@@ -139,7 +139,7 @@ const budgetFields = {
     .optional()
     .describe('The same key and the same spec give the same execution; another spec is refused.'),
   maxCostUsd: usd().optional().describe('Budget in US dollars; passing it stops the execution.'),
-  softCostUsd: usd().optional().describe('Passing it emits an event only.'),
+  softCostUsd: usd().optional().describe('It has no effect yet.'),
 };
 
 const executionFields = {
