@@ -25,6 +25,8 @@ export class LogWriter {
   private dropped = 0;
   private fault = '';
   private isWriting = false;
+  /** The process ends: what is refused now is not tried again. */
+  private isLast = false;
   private retry: NodeJS.Timeout | undefined;
   /** Set by whoever owns the log that is written here. */
   onDropped: OnDropped = () => undefined;
@@ -58,6 +60,8 @@ export class LogWriter {
 
   /** Before the process ends: writes all that waits, without the event loop. A disk that is full is not waited for. */
   flushSync(): void {
+    this.isLast = true;
+    clearTimeout(this.retry);
     // The system has the first part already.
     const rest = Buffer.concat(this.waiting.splice(this.isWriting ? 1 : 0));
     this.bytes -= rest.length;
@@ -101,6 +105,11 @@ export class LogWriter {
 
   private failed(error: NodeJS.ErrnoException): void {
     this.fault = error.code ?? error.message;
+    if (this.isLast) {
+      this.waiting = [];
+      this.bytes = 0;
+      return;
+    }
     this.retry = setTimeout(() => this.next(), isFullPipe(error) ? FULL_PIPE_MS : RETRY_MS);
     this.retry.unref();
   }
