@@ -401,6 +401,7 @@ it('agents that an order ended, and those that can be read beside one that canno
 
 it('a list’s cursor that it never answered is refused', async () => {
   const id = await create([node('a')]);
+  await expect(life.executions.list({ cursor: 'abc' })).rejects.toMatchObject({ code: 'INVALID_REQUEST' });
   await expect(life.executions.nodes(id, { cursor: 'abc' })).rejects.toMatchObject({
     code: 'INVALID_REQUEST',
     problems: [{ path: 'cursor' }],

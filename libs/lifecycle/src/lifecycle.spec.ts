@@ -695,6 +695,11 @@ describe('workers', () => {
     expect(await life.workers.lost()).toContain(id);
     await expect(life.workers.heartbeat(id, 1_000, 0)).rejects.toMatchObject({ code: 'STALE_EPOCH' });
     expect((await life.workers.get(id)).reason).toBe('worker_lost');
+    const lately = await life.workers.lostLately(60_000);
+    expect(lately.map((worker) => worker.id)).toContain(id);
+    // A worker that stopped of itself was not lost.
+    expect(new Set(lately.map(({ reason }) => reason))).toEqual(new Set(['worker_lost']));
+    expect(await life.workers.lostLately(-60_000)).toEqual([]);
     await life.workers.forgetLost(id);
     expect(await life.workers.lost()).not.toContain(id);
     expect((await life.workers.register(id, {}, 1_000)).state).toBe('stopped');
@@ -714,7 +719,9 @@ describe('workers', () => {
     expect(await life.workers.expire({ workerId: 'wrk_beat', endsAt: beat.now + 59_999 })).toBe(false);
     await life.workers.transition('wrk_beat', 'stopped', { reason: 'over' });
     expect((await life.workers.list()).map((w) => w.id)).not.toContain('wrk_beat');
+    expect((await life.workers.lostLately(60_000)).map((w) => w.id)).not.toContain('wrk_beat');
     await valkey.redis.del(valkey.keys.worker('wrk_beat'));
+    expect((await life.workers.lostLately(60_000)).map((w) => w.id)).not.toContain('wrk_beat');
     expect((await life.workers.list(['stopped'])).map((w) => w.id)).not.toContain('wrk_beat');
   });
 });

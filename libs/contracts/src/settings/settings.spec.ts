@@ -5,6 +5,7 @@ import { describeSettings } from './describe-settings';
 import { formatDuration, parseDuration } from './parse-duration';
 import { type Environment, readSettings } from './read-settings';
 import { retentionOf } from './retention';
+import { uidRange } from './setting-kinds';
 import { SETTINGS } from './setting-table';
 import { maskUrl } from './valkey-url';
 
@@ -129,6 +130,8 @@ describe('R66 settings', () => {
       isolation: 'user',
       agentUids: { first: 70_000, last: 70_999 },
     });
+    const { agentUids } = readSettings(both);
+    expect(agentUids && uidRange.format(agentUids)).toBe('70000-70999');
     expect(told({ BELAY_ISOLATION: 'user' })).toEqual([
       'BELAY_AGENT_UIDS ISOLATION must be given with BELAY_ISOLATION=user: user ids that no account has, such as 70000-70999.',
     ]);
