@@ -505,6 +505,7 @@ describe('R63 a client that is lost', () => {
     );
     expect((await fleet.client.execution(id)).state).toBe('running');
     await fleet.client.stop(id);
+    await three.frame('end');
     expect(three.frames.at(-1)).toMatchObject({ event: 'end' });
   });
 });

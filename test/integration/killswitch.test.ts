@@ -225,6 +225,11 @@ describe('latches', () => {
       { id: 'deaf', run: sh(`trap '' TERM; echo ready; while :; do sleep 0.1; done`) },
     ]);
     const [agent] = await running(deaf, 1);
+    // Its shell may be running before it has become deaf.
+    await eventually(
+      async () => (await fleet.client.logs(agent!.id)).lines.some(({ line }) => line === 'ready'),
+      'its trap',
+    );
     const open = await fleet.client.killWithoutWaiting({
       scope: { type: 'all' },
       latch: false,
