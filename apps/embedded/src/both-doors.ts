@@ -1,4 +1,4 @@
-/** What both doors of the package name: `belay` and `belay/nest`. */
+/** The exports that both entry points of the package share: `belay` and `belay/nest`. */
 export {
   BelayError,
   isBelayError,

@@ -20,7 +20,7 @@ const AGENTS_READ = 100;
 export interface WatchOptions {
   /** Ends the watch without an end of the execution; `up` uses it when it drains. */
   readonly signal?: AbortSignal;
-  /** What was before this epoch is left out: the run that a retry goes on from. */
+  /** The watch leaves out events before this epoch: they are of the run that a retry goes on from. */
   readonly fromEpoch?: number;
   /** Whether Ctrl-C is this watch's to take. Default true. */
   readonly takesSignals?: boolean;

@@ -25,7 +25,7 @@ export function watchSignals(
   const listener = (signal: NodeJS.Signals): void => {
     count++;
     if (count === 1) {
-      // What is drawn over itself goes first: it would take this line with it.
+      // The progress block is cleared first: its next drawing would erase this line.
       controller.abort();
       const bound = formatDuration(up.boundMs);
       session.note(

@@ -37,7 +37,7 @@ export function enableControllers(parent: Cgroup, group: Cgroup): void {
     }
 }
 
-/** What an agent may make below its own cgroup: enough for a container that manages cgroups itself. */
+/** The bounds on cgroups below an agent's own: enough for a container that manages cgroups itself. */
 const NESTING = { 'cgroup.max.depth': '8', 'cgroup.max.descendants': '256' };
 
 /**

@@ -108,7 +108,7 @@ async function look(
   }
 }
 
-/** What cannot be read is not known to be empty. */
+/** A cgroup that cannot be read counts as populated. */
 function isPopulated(cgroup: Cgroup | undefined): boolean {
   return cgroup !== undefined && (attempt(() => cgroup.populated()) ?? true);
 }

@@ -197,7 +197,7 @@ async function workerDied(): Promise<void> {
   }
 }
 
-/** Whatever went wrong before: this process does not go without a kill of all trees of the worker. */
+/** After any error the guardian still kills the worker's cgroup before it exits. */
 function lastStrike(): void {
   const { cgroup } = watched?.marks ?? {};
   try {

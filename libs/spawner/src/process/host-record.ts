@@ -129,7 +129,7 @@ async function reapWorker(dataDir: string, workerId: string, libc?: Libc): Promi
     const isGiven = uids === undefined || !proved || (await giveBackUids(uids));
     if (proved && removed && isGiven) await removeRecord(dataDir, workerId);
   } catch {
-    // What was seen is told; the record is tried again by the next.
+    // The reaper reports the processes that it saw; the next worker tries the record again.
   }
   return [{ workerId, containment, processes: ended.processes.map(toSeen), proved, evidence }];
 }

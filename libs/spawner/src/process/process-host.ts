@@ -212,7 +212,7 @@ class Host implements ProcessHost, DescentUser {
     return prepare === undefined ? this.#startWith(request) : this.#startApart(request, prepare);
   }
 
-  /** What is prepared took turns of its own; the start takes another. */
+  /** The preparation took turns of its own; the start takes another. */
   async #startApart(request: SpawnRequest, prepare: () => Promise<AgentIsolation>): Promise<AgentProcess> {
     const isolated = await prepare();
     try {

@@ -17,7 +17,7 @@ export function findSetpriv(): string | undefined {
   return found;
 }
 
-/** What stands before a program that is to run as this user: no groups, no capabilities, and none to be gained by `exec`. */
+/** The words in front of a program that setpriv runs as this user: no groups, no capabilities, and none to be gained by `exec`. */
 export function asUser(uid: number): string[] {
   return [
     findSetpriv() ?? PLACES[0] ?? '',

@@ -16,7 +16,7 @@ function readAll(bytes: Buffer, chunk: number): [GuardianMessage, string][] {
 
 describe('a start on its way to the guardian', () => {
   it.each([1, 2, 7, 64, 65_536])('comes as it went, read in pieces of %i bytes', (chunk) => {
-    // What looks like a message in a variable is none.
+    // A variable that looks like a message is none.
     const { order, strings } = encodeStart(plan({ A: '\n{"type":"bye"}\n', B: '中', C: '' }));
     const start = { type: 'start', id: 7, ...order } as const;
     const ping = { type: 'ping', nonce: 1 } as const;

@@ -27,7 +27,7 @@ export function encodeStart(plan: Omit<SpawnPlan, 'fds'>): EncodedStart {
   return { order: { file, cwd, args, bytes: strings.length }, strings };
 }
 
-/** What the worker writes to its guardian, taken apart again. Each byte is copied once, however long a message is. */
+/** Splits the worker's bytes into messages for its guardian. Each byte is copied once, however long a message is. */
 export class MessageReader {
   #line: Buffer[] = [];
   #due: (GuardianMessage & { readonly type: 'start' }) | undefined;
