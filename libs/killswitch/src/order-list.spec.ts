@@ -83,7 +83,7 @@ describe('R51 the list of orders', () => {
   });
 });
 
-describe('R65 the list of the audit log', () => {
+describe('R55 the list of the audit log', () => {
   it('has pages, and says that there are older entries', async () => {
     const audit = new AuditStore(valkey, settings);
     await inOrder(3, killOfNothing);
