@@ -1,9 +1,9 @@
-import { execFileSync, fork, type ChildProcess } from 'node:child_process';
+import { execFileSync, fork, spawnSync, type ChildProcess } from 'node:child_process';
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { startThrowawayServer, type ThrowawayServer } from '#libs/valkey';
-import { until } from '../support/wait';
+import { NOISE_MS, until } from '../support/wait';
 
 const PROGRAMS = resolve(__dirname, '../../dist/programs');
 const TOKEN = 'token-of-a-full-log';
@@ -92,5 +92,27 @@ describe('a full disk of the log', () => {
     await until(() => lines().some((line) => line.includes('request failed')), 'the line that waited');
     for (const line of lines()) JSON.parse(line);
     await server.restart();
+  });
+});
+
+/** In a mount namespace of its own: `true` where one can be had, with a small file system of its own at `dir`. */
+const SMALL_DISK = ['-rm', 'sh', '-c', 'mount -t tmpfs -o size=64k none "$1" && shift && exec "$@"', 'sh'];
+const canMount = spawnSync('unshare', [...SMALL_DISK, tmpdir(), 'true']).status === 0;
+if (!canMount) process.stdout.write('A full disk of the data dir is not tested here: no mount namespace.\n');
+
+(canMount ? describe : describe.skip)('a full disk of the data dir', () => {
+  it('is what `belay up` names, before it starts anything', () => {
+    const { status, stderr, stdout } = spawnSync(
+      'unshare',
+      [...SMALL_DISK, dir, process.execPath, join(PROGRAMS, 'belay.js'), 'up', '--data-dir', dir],
+      {
+        encoding: 'utf8',
+        env: { PATH: process.env['PATH'], HOME: dir, BELAY_TEST_RUN: process.env['BELAY_TEST_RUN'] },
+        timeout: NOISE_MS,
+      },
+    );
+    expect(stderr).toContain(`The data dir ${dir} cannot be used: no space is left on its disk. Free some`);
+    expect(`${stdout}${stderr}`).not.toContain('    at ');
+    expect(status).toBe(1);
   });
 });

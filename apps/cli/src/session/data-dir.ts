@@ -48,7 +48,8 @@ export function readTokenFile(path: string): string | undefined {
     const text = readWithoutWait(path).trim();
     return text === '' ? undefined : text;
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    // A data dir that is a file has no token; `up` says what is wrong with it.
+    if (['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return undefined;
     throw error;
   }
 }

@@ -1,8 +1,21 @@
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import {
+  chmodSync,
+  closeSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { OrchestratorWord } from '../up/orchestrator-word';
-import { ensureToken, prepareDataDir } from '../up/prepare-data-dir';
+import { ensureToken, openLog, prepareDataDir } from '../up/prepare-data-dir';
 import { dataDirAt, readOrchestratorFile } from './data-dir';
 import { findConnection } from './find-connection';
 import { startTimeOf } from './living-process';
@@ -111,10 +124,32 @@ describe('the data dir', () => {
     word.takeBack();
   });
 
-  it('says so when it cannot be made', () => {
-    expect(() => prepareDataDir(dataDirAt(cwd, {}, '.belay/token/x'))).toThrow(
-      /^The data dir cannot be used/,
+  it.each([
+    ['.belay/token/x', 'a part of its path is a file'],
+    ['.belay/token', 'it is a file'],
+  ])('says why it cannot be made: %s, %s', (path, why) => {
+    expect(() => prepareDataDir(dataDirAt(cwd, {}, path))).toThrow(
+      new RegExp(`^The data dir .*${path} cannot be used: ${why}.* Name another: --data-dir PATH$`),
     );
+  });
+
+  it('R17 holds nobody up where an agent put a FIFO or a link in the place of a log', () => {
+    const dataDir = dataDirAt(cwd, {}, undefined);
+    prepareDataDir(dataDir);
+    const log = join(dataDir.logs, 'worker.log');
+    const others = join(cwd, 'a file of the user');
+    writeFileSync(others, 'untouched');
+    const plants = [() => execFileSync('mkfifo', [log]), () => symlinkSync(others, log)];
+    for (const plant of plants) {
+      rmSync(log, { force: true });
+      plant();
+      const fd = openLog(log);
+      writeSync(fd, 'line\n');
+      closeSync(fd);
+      expect(lstatSync(log).isFile()).toBe(true);
+      expect(readFileSync(log, 'utf8')).toBe('line\n');
+    }
+    expect(readFileSync(others, 'utf8')).toBe('untouched');
   });
 });
 

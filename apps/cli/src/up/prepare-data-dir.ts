@@ -1,5 +1,15 @@
 import { randomBytes } from 'node:crypto';
-import { chmodSync, mkdirSync, openSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  constants,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
 import { BelayError } from '#libs/contracts';
 import { isOpenToOthers, modeOf, readTokenFile, type DataDir } from '../session/data-dir';
 
@@ -9,17 +19,41 @@ export function prepareDataDir(dataDir: DataDir): void {
     mkdirSync(dataDir.path, { recursive: true, mode: 0o700 });
     mkdirSync(dataDir.logs, { recursive: true, mode: 0o700 });
     if (isOpenToOthers(modeOf(dataDir.path) ?? 0)) chmodSync(dataDir.path, 0o700);
+    tryToWrite(join(dataDir.path, `probe.${process.pid}`));
   } catch (cause) {
-    const why = (cause as Error).message;
-    throw new BelayError(
-      'INVALID_SETTINGS',
-      `The data dir cannot be used (${why}). Name another: --data-dir PATH`,
-      {
-        cause,
-      },
-    );
+    throw unusable(dataDir, cause as NodeJS.ErrnoException);
   }
 }
+
+/** On a full disk everything that follows would fail for reasons of its own, none of which names the disk. */
+function tryToWrite(path: string): void {
+  try {
+    writeFileSync(path, Buffer.alloc(PROBE_BYTES), { mode: 0o600 });
+  } finally {
+    rmSync(path, { force: true });
+  }
+}
+
+const PROBE_BYTES = 256 * 1024;
+
+function unusable({ path }: DataDir, cause: NodeJS.ErrnoException): BelayError {
+  const { words, act = '' } = FAULTS[cause.code ?? ''] ?? { words: cause.message };
+  return new BelayError(
+    'INVALID_SETTINGS',
+    `The data dir ${path} cannot be used: ${words}. ${act}${act === '' ? 'N' : ', or n'}ame another: --data-dir PATH`,
+    { cause, details: { path, ...(cause.code === undefined ? {} : { cause: cause.code }) } },
+  );
+}
+
+const FAULTS: Readonly<Record<string, { readonly words: string; readonly act?: string }>> = {
+  ENOSPC: { words: 'no space is left on its disk', act: 'Free some' },
+  EDQUOT: { words: 'your quota on its disk is used up', act: 'Free some' },
+  EROFS: { words: 'its file system is mounted read-only' },
+  EACCES: { words: 'this user may not write there' },
+  EPERM: { words: 'this user may not write there' },
+  EEXIST: { words: 'it is a file, not a directory' },
+  ENOTDIR: { words: 'a part of its path is a file, not a directory' },
+};
 
 /** The admin token: the one given, the one kept, or a new one, kept from now on. */
 export function ensureToken(dataDir: DataDir, given: string | undefined): string {
@@ -44,10 +78,16 @@ export function ensureToken(dataDir: DataDir, given: string | undefined): string
   }
 }
 
-/** Opens a log for appending, readable by its owner alone; a large one makes room first. */
+/**
+ * Opens a log for appending, readable by its owner alone; a large one makes room first. So does a thing that is no file:
+ * an agent of the same user can put a FIFO there, whose opening waits for a reader, or a link to a file of the user's.
+ */
 export function openLog(path: string): number {
-  if ((statSync(path, { throwIfNoEntry: false })?.size ?? 0) > LOG_BYTES) renameSync(path, `${path}.1`);
-  return openSync(path, 'a', 0o600);
+  const there = lstatSync(path, { throwIfNoEntry: false });
+  if (there !== undefined && (!there.isFile() || there.size > LOG_BYTES)) renameSync(path, `${path}.1`);
+  return openSync(path, APPEND_WITHOUT_WAIT, 0o600);
 }
 
+const APPEND_WITHOUT_WAIT =
+  constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NONBLOCK | constants.O_NOFOLLOW;
 const LOG_BYTES = 16 * 1024 * 1024;

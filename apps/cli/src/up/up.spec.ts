@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -123,14 +123,15 @@ describe('a supervised program', () => {
     const one = supervised('fragile', { ...TUNING, firstDelayMs: 300 });
     await one.start();
     await eventually(() => said.length === 1);
-    const log = join(dataDir.logs, 'worker-1.log');
-    rmSync(log);
-    mkdirSync(log);
+    const kept = `${dataDir.logs}.kept`;
+    renameSync(dataDir.logs, kept);
+    writeFileSync(dataDir.logs, 'a file in the place of the folder');
     await eventually(() => said.length >= 2);
     expect(said[1]).toMatch(
-      /^worker 1 ended unexpectedly \(it cannot be started: EISDIR.*\); starting it again in/,
+      /^worker 1 ended unexpectedly \(it cannot be started: ENOTDIR.*\); starting it again in/,
     );
-    rmSync(log, { recursive: true });
+    rmSync(dataDir.logs);
+    renameSync(kept, dataDir.logs);
     await eventually(() => said.some((line) => line.startsWith('worker 1 is back')));
     expect(await one.stop(5_000)).toBe('drained');
   });

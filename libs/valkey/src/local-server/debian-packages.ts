@@ -6,9 +6,10 @@ import {
   readdirSync,
   renameSync,
   rmSync,
+  statfsSync,
   writeFileSync,
 } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { distributionSources, formatSources, withBackports } from './debian-sources';
 import { withLock } from './locked';
 import { runCommand, type CommandResult } from './run-command';
@@ -42,14 +43,31 @@ export async function unpackDebianServer(
   try {
     const got = await makeUnpacked(resolve(options.cacheDir), release, options.report);
     if (typeof got !== 'string') return got;
-    tried.push(`packages of ${release.id} ${release.codename}: ${got}`);
+    const why = tooFull(resolve(options.cacheDir)) ?? got;
+    tried.push(`packages of ${release.id} ${release.codename}: ${why}`);
   } catch (error) {
-    const why = wordsOf(error);
+    const why = tooFull(resolve(options.cacheDir)) ?? wordsOf(error);
     tried.push(
       `packages of ${release.id} ${release.codename}: ${why}; set BELAY_DATA_DIR to a writable directory`,
     );
   }
   return undefined;
+}
+
+/** The lists of the packages, a server's package and what it unpacks to take about as much. Bytes. */
+const NEEDED_BYTES = 150 * 1024 * 1024;
+
+/** apt on a full disk says that it knows no package. Undefined where there is room. */
+function tooFull(cacheDir: string): string | undefined {
+  try {
+    const { bavail, bsize } = statfsSync(existsSync(cacheDir) ? cacheDir : dirname(cacheDir));
+    const free = bavail * bsize;
+    if (free >= NEEDED_BYTES) return undefined;
+    const mib = (bytes: number): number => Math.floor(bytes / (1024 * 1024));
+    return `no space: ${mib(free)} MiB are free on the disk of ${cacheDir}, and ${mib(NEEDED_BYTES)} MiB are needed; free some`;
+  } catch {
+    return undefined;
+  }
 }
 
 function makeUnpacked(cacheDir: string, release: Release, report: Report): Promise<ServerBinary | string> {
