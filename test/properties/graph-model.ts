@@ -78,10 +78,19 @@ export class GraphModel {
     return this.latches.some(({ type }) => type !== 'pool');
   }
 
+  /** Whether nothing of it could start: a latch covers the whole execution, or each of its nodes has one. */
+  private get latchedStart(): boolean {
+    return this.latchedWhole || this.nodes.every((node) => this.isLatched(node));
+  }
+
+  private isLatched({ pool }: ModelNode): boolean {
+    return this.latches.some((latch) => latch.type !== 'pool' || latch.pool === pool);
+  }
+
   start(): string {
     if (this.state === 'running') return 'NOTHING';
     if (this.state !== 'idle') return 'INVALID_TRANSITION';
-    if (this.latchedWhole) return 'LATCHED';
+    if (this.latchedStart) return 'LATCHED';
     this.state = 'running';
     this.settle();
     return 'ok';
@@ -91,7 +100,7 @@ export class GraphModel {
     const node = this.node(nodeId);
     if (this.state !== 'running') return 'NOT_RUNNING';
     if (node.state !== 'ready' || node.attempt !== attempt) return 'TAKEN';
-    if (this.latches.some((latch) => latch.type !== 'pool' || latch.pool === node.pool)) return 'LATCHED';
+    if (this.isLatched(node)) return 'LATCHED';
     node.state = 'running';
     this.agents.set(agentId, { nodeId, attempt, owner, state: 'spawning', cents: 0, unproved: false });
     return 'ok';
@@ -175,7 +184,7 @@ export class GraphModel {
   retry(force: boolean): string {
     if (this.state !== 'stopped' && this.state !== 'failed') return 'INVALID_TRANSITION';
     if (!force && [...this.agents.values()].some(({ unproved }) => unproved)) return 'NOT_PROVED';
-    if (this.latchedWhole) return 'LATCHED';
+    if (this.latchedStart) return 'LATCHED';
     this.state = 'running';
     this.epoch++;
     this.reason = undefined;
