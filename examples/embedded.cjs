@@ -1,5 +1,5 @@
 // Two steps of work in this very process, on a private server that keeps nothing.
-const { buildInMemoryBelay } = require('belay');
+const { buildInMemoryBelay } = require('belayd');
 
 async function main() {
   const belay = buildInMemoryBelay({ worker: { concurrency: 4 } });

@@ -3,7 +3,7 @@
 require('reflect-metadata');
 const { Module } = require('@nestjs/common');
 const { NestFactory } = require('@nestjs/core');
-const { BelayModule, ExecutionManager, KillswitchService, LifecycleService } = require('belay/nest');
+const { BelayModule, ExecutionManager, KillswitchService, LifecycleService } = require('belayd/nest');
 
 class AppModule {}
 Module({

@@ -33,6 +33,13 @@ const ENTRIES = [
     flags: ['--max-old-space-size=32', '--max-semi-space-size=1', '--v8-pool-size=1'],
   },
 ];
+/** What of dist/package each program is where it was installed (scripts/package.mjs). */
+const MAIN_OF = {
+  belay: 'belay-main',
+  orchestrator: 'orchestrator-main',
+  worker: 'worker-main',
+  'guardian-main': 'guardian-main',
+};
 /** Native ones, which are files of their own, and optional ones of Nest's and Fastify's, which are not installed. */
 const EXTERNAL = [
   'koffi',
@@ -59,7 +66,7 @@ if (!isUpToDate()) {
     const file = `${name}-${createHash('sha256').update(text).digest('hex').slice(0, 16)}`;
     writeAtomically(join(CODE, `${file}.js`), text);
     keepCode(file, flags, args, env);
-    writeAtomically(join(PROGRAMS, `${name}.js`), loader(file), 0o755);
+    writeAtomically(join(PROGRAMS, `${name}.js`), loader(name, file), 0o755);
     kept.add(`${file}.js`).add(`${file}.code`);
   }
   for (const old of readdirSync(CODE)) if (!kept.has(old)) rmSync(join(CODE, old));
@@ -112,9 +119,10 @@ function keepCode(file, flags = [], args = [], env = {}) {
 
 /**
  * V8 looks itself whether the code is its own (version, flags, length of the source), and compiles where it is not; so
- * does another Node, or this one where the file is gone.
+ * does another Node, or this one where the file is gone. The published package has neither bundle nor code (ADR 0021):
+ * there the program is the one of dist/package, with the packages that were installed beside it.
  */
-function loader(file) {
+function loader(name, file) {
   return `#!/usr/bin/env node
 'use strict';
 const { readFileSync } = require('node:fs');
@@ -122,12 +130,18 @@ const { wrap } = require('node:module');
 const { join } = require('node:path');
 const { Script } = require('node:vm');
 const filename = join(__dirname, 'code', '${file}.js');
-let cachedData;
-try {
-  cachedData = readFileSync(join(__dirname, 'code', '${file}.code'));
-} catch {}
-const script = new Script(wrap(readFileSync(filename, 'latin1')), { filename, cachedData });
-script.runInThisContext()(exports, require, module, __filename, __dirname);
+const read = (path, encoding) => {
+  try {
+    return readFileSync(path, encoding);
+  } catch {}
+};
+const source = read(filename, 'latin1');
+if (source === undefined) require('../package/lib/${MAIN_OF[name]}.js');
+else {
+  const cachedData = read(join(__dirname, 'code', '${file}.code'));
+  const script = new Script(wrap(source), { filename, cachedData });
+  script.runInThisContext()(exports, require, module, __filename, __dirname);
+}
 `;
 }
 

@@ -140,6 +140,7 @@ async function build() {
   const steps = [
     [join(MODULES, 'typescript', 'bin', 'tsc'), '-p', 'tsconfig.build.json'],
     [join(ROOT, 'scripts', 'bundle.mjs')],
+    [join(ROOT, 'scripts', 'package.mjs')],
   ];
   for (const step of steps) {
     const ran = await run(process.execPath, step, { cwd: ROOT, timeoutMs: BUILD_TIMEOUT_MS });

@@ -1,5 +1,5 @@
 import { isBelayError, type AgentRecord, type Receipt, type Scope } from '#libs/contracts';
-import type { BelayClient } from '#libs/client';
+import type { BelayClient, ExecutionSpecInput } from '#libs/client';
 import { pause, uptime } from './clock';
 import type { Covers, HoldFacts, OrderFacts, ReceiptFacts, Span } from './history';
 import type { Ask, NodeRole, PlannedExecution, Pool, Team } from './plan-types';
@@ -51,7 +51,7 @@ export class Asker {
     while (performance.now() < until) {
       try {
         const signal = AbortSignal.timeout(ANSWER_WITHIN_MS);
-        const answer = await this.client()?.createExecution(spec, { signal });
+        const answer = await this.client()?.createExecution(spec as ExecutionSpecInput, { signal });
         if (answer !== undefined) {
           entry.id = answer.execution.id;
           this.accepted[entry.id] = { from, to: uptime() };

@@ -31,10 +31,22 @@ export interface Member {
   readonly log: () => string;
 }
 
+/** A client that sends any spec: what is right and wrong with one is what the tests ask of the orchestrator. */
+export type LooseClient = Omit<BelayClient, 'createExecution' | 'createAgent'> & {
+  createExecution(
+    spec: unknown,
+    options?: Parameters<BelayClient['createExecution']>[1],
+  ): ReturnType<BelayClient['createExecution']>;
+  createAgent(
+    spec: unknown,
+    options?: Parameters<BelayClient['createAgent']>[1],
+  ): ReturnType<BelayClient['createAgent']>;
+};
+
 /** A real fleet: a server, orchestrators and workers as processes of their own, and a client. */
 export interface Fleet {
   readonly server: ThrowawayServer;
-  readonly client: BelayClient;
+  readonly client: LooseClient;
   readonly token: string;
   readonly dir: string;
   readonly orchestrators: Member[];

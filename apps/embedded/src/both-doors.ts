@@ -1,9 +1,11 @@
-/** The exports that both entry points of the package share: `belay` and `belay/nest`. */
+/** The exports that both entry points of the package share: `belayd` and `belayd/nest`. */
 export {
   BelayError,
   isBelayError,
+  type AgentSpecInput,
   type ErrorCode,
   type ExecutionRecord,
+  type ExecutionSpecInput,
   type Problem,
 } from '#libs/contracts';
 export type { ServiceLog } from '#libs/service';

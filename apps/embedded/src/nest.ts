@@ -1,5 +1,5 @@
 /**
- * Belay for a Nest application: docs/embedding.md. The door `belay/nest` of the package; what it does not name may change.
+ * Belay for a Nest application: docs/embedding.md. The door `belayd/nest` of the package; what it does not name may change.
  */
 export { BelayModule, type BelayModuleExtras, type BelayModuleOptions } from './belay.module';
 export { BelayRuntime } from './belay-runtime';

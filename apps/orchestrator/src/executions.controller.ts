@@ -20,7 +20,9 @@ import {
   validatePauseRequest,
   validateRetryRequest,
   validateStopRequest,
+  type AgentSpecInput,
   type ExecutionRecord,
+  type ExecutionSpecInput,
   type NodeRecord,
   type Receipt,
   type StopResponse,
@@ -60,7 +62,7 @@ export class ExecutionsController {
     const reader = new QueryReader(query);
     const start = reader.flag('start', true);
     reader.done();
-    const { execution, created } = await this.manager.submit(body, {
+    const { execution, created } = await this.manager.submit(body as ExecutionSpecInput, {
       start,
       actor: 'api',
       ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
@@ -77,7 +79,7 @@ export class ExecutionsController {
   ): Promise<ExecutionRecord> {
     this.orchestrator.assertAdmitting();
     const idempotencyKey = readIdempotencyKey(key);
-    const { execution, created } = await this.manager.submitAgent(body, {
+    const { execution, created } = await this.manager.submitAgent(body as AgentSpecInput, {
       actor: 'api',
       ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
     });

@@ -3,7 +3,10 @@ import type { AddressInfo } from 'node:net';
 import { BelayError } from '#libs/contracts';
 import { buildQuery } from './build-query';
 import { createClient } from './create-client';
-import type { BelayClient } from './client.types';
+import type { BelayClient, ExecutionSpecInput } from './client.types';
+
+/** Of any shape: what a spec must be is the orchestrator's to say. */
+const spec = (fields: object): ExecutionSpecInput => fields as ExecutionSpecInput;
 
 const EXE = 'exe_01ARZ3NDEKTSV4RRFFQ69G5FAV';
 
@@ -49,10 +52,13 @@ describe('the client', () => {
 
   it('sends the token and the raw spec, and tells a replay from a creation', async () => {
     reply = json(201, { id: EXE });
-    expect(await client.createExecution({ name: 'a' })).toEqual({ execution: { id: EXE }, replayed: false });
+    expect(await client.createExecution(spec({ name: 'a' }))).toEqual({
+      execution: { id: EXE },
+      replayed: false,
+    });
     reply = json(200, { id: EXE });
     const keyed = { name: 'a', idempotencyKey: 'k' };
-    expect(await client.createExecution(keyed, { start: false })).toMatchObject({ replayed: true });
+    expect(await client.createExecution(spec(keyed), { start: false })).toMatchObject({ replayed: true });
     expect(seen.map((call) => `${call.method} ${call.url} ${call.body}`)).toEqual([
       'POST /api/executions {"name":"a"}',
       'POST /api/executions?start=false {"name":"a","idempotencyKey":"k"}',
@@ -114,7 +120,7 @@ describe('the client', () => {
       problems: [{ path: 'nodes[0].id', code: 'MISSING', message: 'Give it an id.' }, 'junk'],
       details: { count: 1 },
     });
-    const error = await failure(client.createExecution({}));
+    const error = await failure(client.createExecution(spec({})));
     expect(error).toBeInstanceOf(BelayError);
     expect(error).toMatchObject({
       code: 'INVALID_SPEC',
@@ -155,7 +161,7 @@ describe('the client', () => {
 
   it('says how to start an orchestrator when none answers', async () => {
     const away = createClient({ url: 'http://127.0.0.1:2' });
-    expect(await failure(away.createExecution({}))).toMatchObject({
+    expect(await failure(away.createExecution(spec({})))).toMatchObject({
       code: 'SERVER_UNREACHABLE',
       message: 'No orchestrator answers at http://127.0.0.1:2 (connection refused). Start one with: belay up',
     });

@@ -2,6 +2,7 @@ import type {
   AgentId,
   AgentLogs,
   AgentRecord,
+  AgentSpecInput,
   AgentState,
   ArmedReport,
   AuditEntry,
@@ -11,6 +12,7 @@ import type {
   DrillStatus,
   ExecutionId,
   ExecutionRecord,
+  ExecutionSpecInput,
   ExecutionState,
   KillRequest,
   Latch,
@@ -34,6 +36,8 @@ import type {
 
 export type {
   AgentLogs,
+  AgentSpecInput,
+  ExecutionSpecInput,
   KillRequest,
   LatchRequest,
   LogLine,
@@ -192,7 +196,7 @@ export interface BelayClient {
   /** The orchestrator that is asked now. */
   readonly url: string;
 
-  createExecution(spec: unknown, options?: CreateOptions): Promise<CreatedExecution>;
+  createExecution(spec: ExecutionSpecInput, options?: CreateOptions): Promise<CreatedExecution>;
   executions(query?: ExecutionQuery): Promise<Page<ExecutionRecord>>;
   execution(id: ExecutionId, options?: CallOptions): Promise<ExecutionRecord>;
   nodes(id: ExecutionId, query?: NodeQuery): Promise<Page<NodeRecord>>;
@@ -207,7 +211,7 @@ export interface BelayClient {
   /** The record once the execution has ended. */
   waitForEnd(id: ExecutionId, options?: FollowOptions): Promise<ExecutionRecord>;
 
-  createAgent(spec: unknown, options?: CallOptions): Promise<ExecutionRecord>;
+  createAgent(spec: AgentSpecInput, options?: CallOptions): Promise<ExecutionRecord>;
   agents(query?: AgentQuery): Promise<Page<AgentRecord>>;
   agent(id: AgentId, options?: CallOptions): Promise<AgentRecord>;
   killAgent(id: AgentId, request?: Omit<StopRequest, 'reason'>, options?: CallOptions): Promise<Receipt>;

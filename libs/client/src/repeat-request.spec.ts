@@ -1,6 +1,10 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import type { ExecutionSpecInput } from './client.types';
 import { createClient } from './create-client';
+
+/** Of any shape: what a spec must be is the orchestrator's to say. */
+const spec = (fields: object): ExecutionSpecInput => fields as ExecutionSpecInput;
 
 const EXE = 'exe_01ARZ3NDEKTSV4RRFFQ69G5FAV';
 const NOBODY = 'http://127.0.0.1:2';
@@ -58,23 +62,28 @@ describe('a submit', () => {
   ])('whose answer %s is repeated under one key of its own, and is no replay', async (_what, first) => {
     const fake = await orchestrator(first, says(200, { id: EXE }));
     const client = createClient({ url: fake.url });
-    expect(await client.createExecution({ name: 'a' })).toEqual({ execution: { id: EXE }, replayed: false });
+    expect(await client.createExecution(spec({ name: 'a' }))).toEqual({
+      execution: { id: EXE },
+      replayed: false,
+    });
     expect(fake.asked).toHaveLength(2);
     expect(fake.asked[0]?.key).toMatch(/^client-[0-9a-f-]{36}$/);
     expect(fake.asked[1]?.key).toBe(fake.asked[0]?.key);
-    await client.createExecution({ name: 'a' });
+    await client.createExecution(spec({ name: 'a' }));
     expect(fake.asked[2]?.key).not.toBe(fake.asked[0]?.key);
   });
 
   it('with a key in its spec has that one alone, and is a replay when it was there', async () => {
     const fake = await orchestrator(says(200, { id: EXE }));
-    const { replayed } = await createClient({ url: fake.url }).createExecution({ idempotencyKey: 'mine' });
+    const { replayed } = await createClient({ url: fake.url }).createExecution(
+      spec({ idempotencyKey: 'mine' }),
+    );
     expect([replayed, fake.asked[0]?.key]).toEqual([true, undefined]);
   });
 
   it('that is refused is not repeated', async () => {
     const fake = await orchestrator(says(400, { code: 'INVALID_SPEC', detail: 'Bad.' }));
-    await expect(createClient({ url: fake.url }).createExecution({})).rejects.toMatchObject({
+    await expect(createClient({ url: fake.url }).createExecution(spec({}))).rejects.toMatchObject({
       code: 'INVALID_SPEC',
     });
     expect(fake.asked).toHaveLength(1);
@@ -86,7 +95,7 @@ describe('a submit', () => {
       void fake.close();
     });
     const client = createClient({ url: fake.url, repeatForMs: 400 });
-    await expect(client.createExecution({})).rejects.toMatchObject({ code: 'OUTCOME_UNKNOWN' });
+    await expect(client.createExecution(spec({}))).rejects.toMatchObject({ code: 'OUTCOME_UNKNOWN' });
   });
 });
 
@@ -121,6 +130,6 @@ describe('of several orchestrators', () => {
 
   it('none of which is there is told by the last, at once', async () => {
     const client = createClient({ url: [NOBODY, NOBODY] });
-    await expect(client.createExecution({})).rejects.toMatchObject({ code: 'SERVER_UNREACHABLE' });
+    await expect(client.createExecution(spec({}))).rejects.toMatchObject({ code: 'SERVER_UNREACHABLE' });
   });
 });

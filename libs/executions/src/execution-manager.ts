@@ -3,8 +3,10 @@ import {
   isBelayError,
   validateAgentSpec,
   validateSpecInTurns,
+  type AgentSpecInput,
   type ExecutionRecord,
   type ExecutionSpec,
+  type ExecutionSpecInput,
 } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
 import { patiently, turn } from '#libs/valkey';
@@ -31,9 +33,12 @@ export class ExecutionManager {
     private readonly dag: DagExecutor,
   ) {}
 
-  /** @throws InvalidSpecError with every problem · BelayError IDEMPOTENCY_CONFLICT */
+  /**
+   * Looks at every field, whatever the type says: what was handed in by others may be given as it is.
+   * @throws InvalidSpecError with every problem · BelayError IDEMPOTENCY_CONFLICT
+   */
   async submit(
-    raw: unknown,
+    raw: ExecutionSpecInput,
     options: SubmitOptions = {},
   ): Promise<{ execution: ExecutionRecord; created: boolean }> {
     return this.accept(await validateSpecInTurns(raw, turn), options);
@@ -41,7 +46,7 @@ export class ExecutionManager {
 
   /** One agent as an execution of one node. */
   async submitAgent(
-    raw: unknown,
+    raw: AgentSpecInput,
     options: SubmitOptions = {},
   ): Promise<{ execution: ExecutionRecord; created: boolean }> {
     return this.accept(validateAgentSpec(raw), options);

@@ -4,6 +4,7 @@ import {
   summaryOf,
   type BelayError,
   type ExecutionRecord,
+  type ExecutionSpecInput,
   type LatchId,
   type ProducerProgress,
   type ProducerResult,
@@ -57,7 +58,7 @@ export class ProducerIntake {
   private async take(job: ProducedJob): Promise<JobVerdict> {
     if (this.closing.signal.aborted) return 'hand-back';
     try {
-      const { execution } = await this.manager.submit(job.data, {
+      const { execution } = await this.manager.submit(job.data as ExecutionSpecInput, {
         idempotencyKey: job.key,
         actor: 'producer',
       });

@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
+import type { ExecutionSpecInput } from '#libs/contracts';
 import type { WfReport } from '#libs/executions';
 import { UsageError } from '../exit-codes';
 import type { SpecReaders } from './spec-readers';
@@ -12,7 +13,7 @@ export interface ReadOptions {
 
 export interface ReadSpec {
   /** As it is posted: the orchestrator validates it. */
-  readonly spec: unknown;
+  readonly spec: ExecutionSpecInput;
   /** The report of a conversion; absent when there was none. */
   readonly report?: WfReport;
 }
@@ -29,11 +30,11 @@ export async function readSpec(
   if (!readers.isWfFormat(raw)) {
     if (options.timeScale !== undefined)
       throw new UsageError(`--time-scale is for WfFormat files; ${file} is a spec of Belay's own.`);
-    return { spec: withFlags(raw, options) };
+    return { spec: withFlags(raw, options) as ExecutionSpecInput };
   }
   const scale = options.timeScale === undefined ? {} : { timeScale: options.timeScale };
   const { spec, report } = readers.convertWfFormat(raw, scale);
-  return { spec: withFlags(spec, options), report };
+  return { spec: withFlags(spec, options) as ExecutionSpecInput, report };
 }
 
 async function readBytes(cwd: string, file: string): Promise<Uint8Array> {

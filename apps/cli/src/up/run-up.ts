@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { relative } from 'node:path';
+import { join, relative } from 'node:path';
 import { BelayError } from '#libs/contracts';
 import { EXIT, type ExitCode } from '../exit-codes';
 import type { Session } from '../session/session';
@@ -122,9 +122,10 @@ async function keepUp(session: Session, fleet: Fleet, server: StateServer, up: K
   await up.signals.untilAsked();
 }
 
-/** In the checkout `belay` is not on PATH, but npm knows the package's own command. */
+/** In the checkout, and where the package is a dependency, `belay` is not on PATH, but npm knows the command. */
 function commandName(session: Session): string {
-  return session.process.cwd === packageRoot() ? 'npx belay' : 'belay';
+  const { cwd } = session.process;
+  return [cwd, join(cwd, 'node_modules', 'belayd')].includes(packageRoot()) ? 'npx belay' : 'belay';
 }
 
 async function stopServer(server: StateServer | undefined): Promise<boolean> {

@@ -12,3 +12,4 @@ export * from './validate-requests';
 export * from './validate-spec';
 export { MAX_DEPTH } from './check-json';
 export { specJsonSchema } from './json-schema';
+export type { AgentSpecInput, ExecutionSpecInput } from './spec-schema';

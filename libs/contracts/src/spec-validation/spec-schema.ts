@@ -180,6 +180,18 @@ export const agentSchema = z.strictObject(
   says('an object with run'),
 );
 
+/** Only read, so that a frozen one will do. */
+type Given<T> = T extends readonly (infer Entry)[]
+  ? readonly Given<Entry>[]
+  : T extends object
+    ? { readonly [Key in keyof T]: Given<T[Key]> }
+    : T;
+
+/** An execution spec as people write it: what is left out has a default (docs/spec.md). The schema above is its only source. */
+export type ExecutionSpecInput = Given<z.input<typeof executionSchema>>;
+/** The spec of a one-node execution, as people write it. */
+export type AgentSpecInput = Given<z.input<typeof agentSchema>>;
+
 export type ParsedNode = z.output<typeof nodeSchema>;
 export type ParsedHead = z.output<typeof executionHeadSchema>;
 export type ParsedAgent = z.output<typeof agentSchema>;

@@ -28,13 +28,13 @@ function isOursToWrite(directory: string): boolean {
   }
 }
 
-/** Up from this file, which lies in libs/ or dist/libs/, to Belay's package.json. */
+/** Up from this file to the checkout it lies in. An installed package is none: it has no sources, and is not ours to write to. */
 function repositoryRoot(): string | undefined {
   for (let directory = __dirname; directory !== dirname(directory); directory = dirname(directory)) {
     const manifest = join(directory, 'package.json');
     if (!existsSync(manifest)) continue;
     const { name } = JSON.parse(readFileSync(manifest, 'utf8')) as { name?: string };
-    if (name === 'belay') return directory;
+    if (name === 'belayd') return existsSync(join(directory, 'libs/valkey/src')) ? directory : undefined;
   }
   return undefined;
 }

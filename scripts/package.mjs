@@ -1,0 +1,184 @@
+// Makes dist/package, the library that is published, from what the compiler wrote (ADR 0021). Each library of ours becomes
+// one file, and so does apps/embedded with what it uses of the other apps; the packages they need stay outside. Beside them
+// stand the doors of package.json's "exports", for require and for import, and the declarations that the doors lead to.
+// Nothing is done when nothing changed. Run by scripts/lib/setup.mjs after the compiler.
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join, posix } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
+
+const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
+const DIST = join(ROOT, 'dist');
+const PACKAGE = join(DIST, 'package');
+const STAMP = join(DIST, '.package.json');
+/** The folder of the bundles in dist/package: they find each other beside themselves. */
+const LIB = 'lib';
+
+/** Each door, by its name in "exports": the declarations it has, and the expression that gives its module. */
+const DOORS = {
+  index: { types: 'apps/embedded/src/index', from: "require('./lib/embedded.js').index" },
+  nest: { types: 'apps/embedded/src/nest', from: "require('./lib/embedded.js').nest" },
+  client: { types: 'libs/client/src/index', from: "require('./lib/client.js')" },
+  contracts: { types: 'libs/contracts/src/index', from: "require('./lib/contracts.js')" },
+};
+/** What the programs of dist/programs run where the package is installed (scripts/bundle.mjs). */
+const PROGRAMS = {
+  'belay-main': 'apps/cli/src/main.js',
+  'orchestrator-main': 'apps/orchestrator/src/main.js',
+  'worker-main': 'apps/worker/src/main.js',
+  // The spawner looks for it beside itself: libs/spawner/src/process/guardian.ts.
+  'guardian-main': 'libs/spawner/src/process/guardian-main.js',
+};
+/** Both in one file, so that a class of theirs is the same class by either door. */
+const EMBEDDED = `exports.index = require('./apps/embedded/src/index.js');
+exports.nest = require('./apps/embedded/src/nest.js');
+`;
+
+if (!isUpToDate()) {
+  const bundles = await bundle();
+  const types = declarations();
+  const files = new Map([...bundles.files, ...types.files, ...doors()]);
+  for (const [path, text] of files) writeWhereChanged(path, text);
+  for (const [path, text] of importDoors()) {
+    files.set(path, text);
+    writeWhereChanged(path, text);
+  }
+  for (const path of filesBelow(PACKAGE)) if (!files.has(path)) rmSync(join(PACKAGE, path));
+  const inputs = [...bundles.inputs, ...types.inputs, 'scripts/package.mjs', 'package-lock.json'];
+  writeFileSync(STAMP, JSON.stringify({ inputs: statsOf(inputs), outputs: [...files.keys()] }));
+}
+
+async function bundle() {
+  const libraries = readdirSync(join(ROOT, 'libs')).filter((name) => exists(`libs/${name}/src/index.js`));
+  const entryPoints = {
+    ...Object.fromEntries(libraries.map((name) => [name, `./libs/${name}/src/index.js`])),
+    ...Object.fromEntries(Object.entries(PROGRAMS).map(([name, path]) => [name, `./${path}`])),
+    embedded: 'belay:embedded',
+  };
+  const { outputFiles, metafile } = await build({
+    absWorkingDir: DIST,
+    entryPoints,
+    outdir: LIB,
+    write: false,
+    metafile: true,
+    bundle: true,
+    packages: 'external',
+    platform: 'node',
+    target: 'node20.19',
+    format: 'cjs',
+    // Nest names providers, and errors name themselves, after their classes.
+    keepNames: true,
+    // import() of a file that exports as CommonJS does would give its names as `default` alone.
+    supported: { 'dynamic-import': false },
+    plugins: [{ name: 'belay', setup: resolveOurs }],
+    logLevel: 'error',
+  });
+  return {
+    files: outputFiles.map(({ path, text }) => [
+      `${LIB}/${posix.basename(path)}`,
+      text.replace(/^#!.*\n/, ''),
+    ]),
+    inputs: Object.keys(metafile.inputs)
+      .filter((path) => !path.includes(':'))
+      .map((path) => `dist/${path}`),
+  };
+}
+
+function resolveOurs({ onResolve, onLoad }) {
+  onResolve({ filter: /^#libs\// }, ({ path }) => ({
+    path: `./${path.slice('#libs/'.length)}.js`,
+    external: true,
+  }));
+  onResolve({ filter: /^belay:embedded$/ }, ({ path }) => ({ path, namespace: 'belay' }));
+  onLoad({ filter: /.*/, namespace: 'belay' }, () => ({ contents: EMBEDDED, resolveDir: DIST }));
+}
+
+/** The declarations that the doors lead to, and no other. `#libs/NAME` becomes a path: it is nobody else's word. */
+function declarations() {
+  const files = new Map();
+  const follow = (module) => {
+    const path = exists(`${module}.d.ts`) ? `${module}.d.ts` : `${module}/index.d.ts`;
+    if (files.has(`types/${path}`)) return path;
+    files.set(`types/${path}`, '');
+    const text = readFileSync(join(DIST, path), 'utf8').replace(/^\/\/# sourceMappingURL=.*$/m, '');
+    files.set(
+      `types/${path}`,
+      text.replaceAll(
+        /\b(from |import\()(["'])(#libs\/|\.)([^"']+)\2/g,
+        (_all, before, quote, kind, rest) => {
+          const wanted =
+            kind === '.' ? posix.join(posix.dirname(path), `.${rest}`) : `libs/${rest}/src/index`;
+          const found = posix.relative(posix.dirname(path), follow(wanted)).replace(/\.d\.ts$/, '');
+          return `${before}${quote}${found.startsWith('.') ? found : `./${found}`}${quote}`;
+        },
+      ),
+    );
+    return path;
+  };
+  for (const { types } of Object.values(DOORS)) follow(types);
+  return { files, inputs: [...files.keys()].map((path) => path.replace(/^types/, 'dist')) };
+}
+
+function doors() {
+  return Object.entries(DOORS).flatMap(([name, { types, from }]) => [
+    [`${name}.js`, `'use strict';\nmodule.exports = ${from};\n`],
+    [`${name}.d.ts`, `export * from './types/${types}';\n`],
+    [`${name}.d.mts`, `export * from './${name}.js';\n`],
+  ]);
+}
+
+/** Loads each door: its names are written out, as an importer cannot see those of a bundle. What cannot load fails the build here. */
+function importDoors() {
+  const require = createRequire(join(PACKAGE, 'doors.js'));
+  return Object.keys(DOORS).map((name) => {
+    const names = Object.keys(require(`./${name}.js`)).sort();
+    return [
+      `${name}.mjs`,
+      `import door from './${name}.js';\nexport const {\n${names.map((each) => `  ${each},\n`).join('')}} = door;\n`,
+    ];
+  });
+}
+
+function isUpToDate() {
+  try {
+    const { inputs, outputs } = JSON.parse(readFileSync(STAMP, 'utf8'));
+    return (
+      JSON.stringify(statsOf(Object.keys(inputs))) === JSON.stringify(inputs) &&
+      JSON.stringify(filesBelow(PACKAGE).sort()) === JSON.stringify(outputs.sort())
+    );
+  } catch {
+    return false;
+  }
+}
+
+function exists(path) {
+  return statSync(join(DIST, path), { throwIfNoEntry: false }) !== undefined;
+}
+
+function filesBelow(folder) {
+  return readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name).slice(folder.length + 1));
+}
+
+function statsOf(paths) {
+  return Object.fromEntries(
+    paths.map((path) => {
+      const { mtimeMs, size } = statSync(join(ROOT, path));
+      return [path, `${mtimeMs} ${size}`];
+    }),
+  );
+}
+
+/** Somebody may be loading it. */
+function writeWhereChanged(path, text) {
+  const target = join(PACKAGE, path);
+  try {
+    if (readFileSync(target, 'utf8') === text) return;
+  } catch {
+    mkdirSync(dirname(target), { recursive: true });
+  }
+  writeFileSync(`${target}.new`, text);
+  renameSync(`${target}.new`, target);
+}
