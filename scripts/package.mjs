@@ -19,6 +19,7 @@ const LIB = 'lib';
 const DOORS = {
   index: { types: 'apps/embedded/src/index', from: "require('./lib/embedded.js').index" },
   nest: { types: 'apps/embedded/src/nest', from: "require('./lib/embedded.js').nest" },
+  testing: { types: 'apps/embedded/src/testing', from: "require('./lib/embedded.js').testing" },
   client: { types: 'libs/client/src/index', from: "require('./lib/client.js')" },
   contracts: { types: 'libs/contracts/src/index', from: "require('./lib/contracts.js')" },
 };
@@ -30,9 +31,10 @@ const PROGRAMS = {
   // The spawner looks for it beside itself: libs/spawner/src/process/guardian.ts.
   'guardian-main': 'libs/spawner/src/process/guardian-main.js',
 };
-/** Both in one file, so that a class of theirs is the same class by either door. */
+/** Its doors in one file, so that a class of theirs is the same class by either door. */
 const EMBEDDED = `exports.index = require('./apps/embedded/src/index.js');
 exports.nest = require('./apps/embedded/src/nest.js');
+exports.testing = require('./apps/embedded/src/testing.js');
 `;
 
 if (!isUpToDate()) {

@@ -1,5 +1,4 @@
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { startThrowawayServer, type ThrowawayServer } from '#libs/valkey';
@@ -155,20 +154,6 @@ describe('R48 R69 a Nest application that imports BelayModule', () => {
       problems: [{ path: 'graceMs' }, { path: 'shards' }],
     });
   });
-
-  it('is the example of the documents', () => {
-    const ran = spawnSync(process.execPath, [join(__dirname, '../../examples/nest.cjs')], {
-      env: { ...process.env, BELAY_VALKEY_URL: server.url },
-      cwd: dir,
-      encoding: 'utf8',
-      timeout: 60_000,
-    });
-    expect({ stdout: ran.stdout, status: ran.status }).toEqual({ stdout: 'stopped true 1\n', status: 0 });
-    const [page, example] = ['docs/embedding.md', 'examples/nest.cjs'].map((path) =>
-      readFileSync(join(__dirname, '../..', path), 'utf8'),
-    );
-    expect(page).toContain(`\`\`\`js\n${example}\`\`\``);
-  }, 90_000);
 });
 
 describe('R69 a module alone', () => {

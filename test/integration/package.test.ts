@@ -1,9 +1,18 @@
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir, userInfo } from 'node:os';
 import { join, resolve } from 'node:path';
-import { startThrowawayServer, type ThrowawayServer } from '#libs/valkey';
+import { resolveServerBinary, startThrowawayServer, type ThrowawayServer } from '#libs/valkey';
 import { bareEnvironment, install, pack, type Packed } from '../support/packed';
 import { eventually } from '../support/wait';
 
@@ -23,7 +32,7 @@ beforeAll(() => {
   home = join(directory, 'home');
   mkdirSync(home);
   packed = pack(directory);
-  installed = install(packed, directory, ['@types/node', 'undici-types']);
+  installed = install(packed, directory, ['@nestjs/testing', '@types/node', 'undici-types']);
   manifest = JSON.parse(readFileSync(join(installed, 'package.json'), 'utf8')) as typeof manifest;
 }, 60_000);
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
@@ -48,7 +57,7 @@ it('names no path of the machine that it was made on', () => {
   expect(told.filter((path) => !path.startsWith('docs/'))).toEqual([]);
 });
 
-const DOORS = ['belayd', 'belayd/nest', 'belayd/client', 'belayd/contracts'];
+const DOORS = ['belayd', 'belayd/nest', 'belayd/testing', 'belayd/client', 'belayd/contracts'];
 
 it('R69 every door is there for import and for require, with the same classes behind both', () => {
   expect(Object.keys(manifest.exports)).toEqual([
@@ -82,12 +91,13 @@ it('R69 every door is there for import and for require, with the same classes be
 const TYPED = `
 import { buildInMemoryBelay, BelayError, type Belay, type ExecutionSpecInput } from 'belayd';
 import { BelayModule, ExecutionManager, KillswitchService } from 'belayd/nest';
+import { BelayTestingModule } from 'belayd/testing';
 import { createClient } from 'belayd/client';
 import { isBelayError, type ExecutionRecord } from 'belayd/contracts';
 
 export const spec = { name: 'typed', nodes: [{ id: 'a', run: { command: ['true'] } }] } as const satisfies ExecutionSpecInput;
 export const belay: Belay = buildInMemoryBelay({ worker: { concurrency: 2 } });
-export const modules = [BelayModule.forRoot({ url: 'redis://127.0.0.1:6379' }), KillswitchService, BelayError, isBelayError];
+export const modules = [BelayModule.forRoot({ url: 'redis://127.0.0.1:6379' }), KillswitchService, BelayError, isBelayError, BelayTestingModule.forRoot()];
 export async function submit(manager: ExecutionManager): Promise<ExecutionRecord> {
   await createClient({ url: 'http://127.0.0.1:7070' }).createExecution(spec);
   // @ts-expect-error -- a node has an id
@@ -152,6 +162,71 @@ describe('R69 with nothing but the package', () => {
       if (up.exitCode === null) up.kill('SIGKILL');
     }
   }, 120_000);
+
+  it('R69 a Nest application submits, runs, kills with proof and drains by Nest’s hooks, in 30 lines', async () => {
+    const app = newApplication();
+    const lines = ['app', 'main'].flatMap((name) =>
+      readFileSync(join(app, `src/${name}.ts`), 'utf8')
+        .split('\n')
+        .filter((line) => line.trim() !== '' && !line.startsWith('//')),
+    );
+    expect(lines.length).toBeLessThanOrEqual(30);
+    const env = { ...inside().env, VALKEY_URL: server.url };
+    const main = spawn(process.execPath, [join(app, 'dist/main.js')], { ...inside(), env });
+    let said = '';
+    for (const stream of [main.stdout, main.stderr])
+      stream.setEncoding('utf8').on('data', (text: string) => (said += text));
+    const exit = once(main, 'exit');
+    try {
+      await eventually(() => said.includes('drains') || main.exitCode !== null, 'its reports');
+      expect(said).toBe(
+        'report: completed\nreport: stopped, 1 killed, complete: true\nanother report runs; Ctrl-C drains\n',
+      );
+      main.kill('SIGTERM');
+      // Nest ends the process by the signal that it was closed by.
+      expect(await exit).toEqual([null, 'SIGTERM']);
+      expect(said).toContain('still running after 1000 ms; stopping them');
+    } finally {
+      if (main.exitCode === null && main.signalCode === null) main.kill('SIGKILL');
+    }
+  }, 120_000);
+
+  it('R69 its tests run the application on a private Valkey, and leave nothing', async () => {
+    const app = newApplication();
+    const { path, libraryPath = '' } = await resolveServerBinary();
+    const env = { ...inside().env, TMPDIR: app, BELAY_TEST_SERVER: path, LD_LIBRARY_PATH: libraryPath };
+    const before = readdirSync(app);
+    const ran = spawnSync(process.execPath, ['--test', 'dist/'], { ...inside(), cwd: app, env });
+    expect({ said: ran.stdout, status: ran.status }).toMatchObject({
+      said: expect.stringContaining('# pass 2'),
+      status: 0,
+    });
+    expect(readdirSync(app)).toEqual(before);
+  }, 120_000);
+
+  it('R48 the examples of the documents run', () => {
+    const env = { ...inside().env, BELAY_VALKEY_URL: server.url };
+    const example = readFileSync(join(installed, 'examples/nest.cjs'), 'utf8');
+    writeFileSync(join(directory, 'nest.cjs'), example);
+    const ran = spawnSync(process.execPath, ['nest.cjs'], { ...inside(), env, timeout: 60_000 });
+    expect({ stdout: ran.stdout, status: ran.status }).toEqual({ stdout: 'stopped true 1\n', status: 0 });
+    const page = readFileSync(join(ROOT, 'docs/embedding.md'), 'utf8');
+    expect(page).toContain(`\`\`\`js\n${example}\`\`\``);
+    for (const file of ['app.ts', 'app.test.ts'])
+      expect(page).toContain(
+        `\`\`\`ts\n${readFileSync(join(ROOT, 'examples/nest-app/src', file), 'utf8')}\`\`\``,
+      );
+  }, 90_000);
+
+  /** examples/nest-app, an ES module, compiled against the package. It is made once. */
+  function newApplication(): string {
+    const app = join(directory, 'nest-app');
+    if (existsSync(app)) return app;
+    cpSync(join(ROOT, 'examples/nest-app'), app, { recursive: true });
+    const compiled = spawnSync(process.execPath, [TSC, '-p', app], inside());
+    expect({ said: compiled.stdout, status: compiled.status }).toEqual({ said: '', status: 0 });
+    return app;
+  }
 
   /** The command that `up` names is the one that people type; the example takes seconds, so a short one has its place. */
   function exampleNamed(said: string): string {

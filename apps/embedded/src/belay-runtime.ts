@@ -1,15 +1,17 @@
 import type { BeforeApplicationShutdown, OnApplicationBootstrap } from '@nestjs/common';
 import { ulid } from 'ulid';
-import type { Settings, WorkerState } from '#libs/contracts';
+import type { AgentRecord, ExecutionRecord, Settings, WorkerState } from '#libs/contracts';
 import type { Janitor, ProducerIntake } from '#libs/executions';
 import type { KillswitchService } from '#libs/killswitch';
 import type { LifecycleService } from '#libs/lifecycle';
 import type { ServiceLog } from '#libs/service';
+import type { ChangeFeed } from '#libs/valkey';
 import { Attendance } from '../../orchestrator/src/attendance';
 import { OrchestratorService } from '../../orchestrator/src/orchestrator.service';
 import { createWorker, type Worker } from '../../worker/src/create-worker';
 import type { BelayNotice } from './embedded-options';
 import { quietly } from './quiet-nest';
+import { waitForAgent, waitForEnd, type WaitOptions } from './wait-for';
 
 /** `createApplicationContext` bootstraps before its caller can enable the shutdown hooks. Milliseconds. */
 const HOOKS_WITHIN_MS = 1_000;
@@ -20,6 +22,7 @@ export interface RuntimeParts {
   readonly killswitch: KillswitchService;
   readonly producers: ProducerIntake;
   readonly lifecycle: LifecycleService;
+  readonly changes: ChangeFeed;
 }
 
 export interface RuntimeOptions {
@@ -34,13 +37,15 @@ export interface RuntimeOptions {
 /** The worker and the background work of a Nest application, started and drained by Nest's hooks. */
 export class BelayRuntime implements OnApplicationBootstrap, BeforeApplicationShutdown {
   private readonly orchestrator: OrchestratorService;
-  private worker: Worker | undefined;
+  /** Undefined before the start, and without one. */
+  worker: Worker | undefined;
   private hooksCheck: NodeJS.Timeout | undefined;
 
   constructor(
-    { janitor, killswitch, producers, lifecycle }: RuntimeParts,
+    private readonly parts: RuntimeParts,
     private readonly options: RuntimeOptions,
   ) {
+    const { janitor, killswitch, producers, lifecycle } = parts;
     const { log, sweepMs, settings } = options;
     const onError = (error: unknown): void => log.error({ err: error }, 'background work failed');
     lifecycle.valkey.quarantine.onFound = ({ message, details }) =>
@@ -62,6 +67,26 @@ export class BelayRuntime implements OnApplicationBootstrap, BeforeApplicationSh
   /** Of the worker in this process; undefined without one. */
   get workerId(): string | undefined {
     return this.worker?.workerId;
+  }
+
+  get hasWorker(): boolean {
+    return this.options.hasWorker;
+  }
+
+  /** The passes of an orchestrator, and the time since the older of the last two ended well. Milliseconds. */
+  get background(): { readonly state: WorkerState; readonly sincePassMs: number } {
+    const { state } = this.orchestrator;
+    return { state, sincePassMs: Math.max(this.orchestrator.sincePassMs, this.parts.janitor.sincePassMs) };
+  }
+
+  /** The record of an execution once it has ended. @throws BelayError TIMEOUT · NotFoundError */
+  waitForEnd(executionId: string, options: WaitOptions): Promise<ExecutionRecord> {
+    return waitForEnd(this.parts.lifecycle, this.parts.changes, executionId, options);
+  }
+
+  /** An agent of an execution, once one runs. @throws BelayError TIMEOUT · NOT_FOUND, also once it has ended */
+  waitForAgent(executionId: string, options: WaitOptions): Promise<AgentRecord> {
+    return waitForAgent(this.parts.lifecycle, this.parts.changes, executionId, options);
   }
 
   /** @throws BelayError SPAWN_FAILED (no guardian) · INVALID_SETTINGS */

@@ -5,7 +5,8 @@ import { ExecutionsModule, Janitor, ProducerIntake } from '#libs/executions';
 import { KillswitchModule, KillswitchService } from '#libs/killswitch';
 import { LifecycleModule, LifecycleService } from '#libs/lifecycle';
 import { calmly, type ServiceLog } from '#libs/service';
-import { ValkeyModule } from '#libs/valkey';
+import { ChangeFeed, Valkey, ValkeyModule } from '#libs/valkey';
+import { BelayHealth } from './belay-health';
 import { BelayRuntime } from './belay-runtime';
 import type { BelayOptions } from './embedded-options';
 import { nestLog } from './nest-log';
@@ -30,6 +31,8 @@ const { ConfigurableModuleClass, MODULE_OPTIONS_TOKEN, ASYNC_OPTIONS_TYPE } =
   new ConfigurableModuleBuilder<BelayModuleOptions>({ moduleName: 'Belay' })
     .setClassMethodName('forRoot')
     .build();
+/** The token of the options that the application gave. */
+export const BELAY_OPTIONS = MODULE_OPTIONS_TOKEN;
 
 /** Checks the options once, for all modules below. */
 @Module({
@@ -47,7 +50,7 @@ class BelayOptionsModule extends ConfigurableModuleClass {}
 
 /**
  * Belay in a Nest application: a worker, the background work of an orchestrator, and the services to inject:
- * `ExecutionManager`, `KillswitchService`, `LifecycleService`, `ChangeFeed`, `BelayRuntime`. It takes work from
+ * `ExecutionManager`, `KillswitchService`, `LifecycleService`, `ChangeFeed`, `BelayRuntime`, `BelayHealth`. It takes work from
  * `onApplicationBootstrap` on and drains in `beforeApplicationShutdown`.
  */
 @Module({})
@@ -123,6 +126,7 @@ function compose(options: DynamicModule, isGlobal: boolean): DynamicModule {
           KillswitchService,
           ProducerIntake,
           LifecycleService,
+          ChangeFeed,
         ],
         useFactory: (
           { worker, onNotice }: BelayModuleOptions,
@@ -132,14 +136,20 @@ function compose(options: DynamicModule, isGlobal: boolean): DynamicModule {
           killswitchService: KillswitchService,
           producers: ProducerIntake,
           lifecycleService: LifecycleService,
+          changes: ChangeFeed,
         ) =>
           new BelayRuntime(
-            { janitor, killswitch: killswitchService, producers, lifecycle: lifecycleService },
+            { janitor, killswitch: killswitchService, producers, lifecycle: lifecycleService, changes },
             { settings, log, hasWorker: worker !== false, onNotice, sweepMs: SWEEP_MS },
           ),
       },
+      {
+        provide: BelayHealth,
+        inject: [BelayRuntime, Valkey],
+        useFactory: (runtime: BelayRuntime, valkeyService: Valkey) => new BelayHealth(runtime, valkeyService),
+      },
     ],
-    exports: [BelayRuntime, killswitch],
+    exports: [BelayRuntime, BelayHealth, killswitch],
   };
 }
 

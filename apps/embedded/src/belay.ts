@@ -1,9 +1,7 @@
 import { ulid } from 'ulid';
 import {
   BelayError,
-  EXECUTION_MACHINE,
   isBelayError,
-  isEnded,
   type ExecutionRecord,
   type Settings,
   type WorkerState,
@@ -19,6 +17,7 @@ import type { BelayNotice, BelayOptions, InMemoryBelayOptions } from './embedded
 import { startPrivateServer, type PrivateServer } from './private-server';
 import { quietly } from './quiet-nest';
 import { readOptions } from './read-options';
+import { waitForEnd } from './wait-for';
 
 /** How a stop went. */
 export interface StopResult {
@@ -178,19 +177,8 @@ class EmbeddedBelay implements Belay {
     return this.life.drain();
   }
 
-  async waitForEnd(
-    executionId: string,
-    { timeoutMs }: { readonly timeoutMs: number },
-  ): Promise<ExecutionRecord> {
-    const { lifecycle, changes } = this;
-    const look = async (): Promise<ExecutionRecord | undefined> => {
-      const record = await lifecycle.executions.get(executionId);
-      return isEnded(EXECUTION_MACHINE, record.state) ? record : undefined;
-    };
-    return changes.until(look, (event) => event.executionId === executionId, {
-      timeoutMs,
-      what: `The end of ${executionId}`,
-    });
+  async waitForEnd(executionId: string, options: { readonly timeoutMs: number }): Promise<ExecutionRecord> {
+    return waitForEnd(this.lifecycle, this.changes, executionId, options);
   }
 
   private async make(parts: GiveBack): Promise<Parts> {

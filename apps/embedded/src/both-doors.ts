@@ -1,12 +1,15 @@
-/** The exports that both entry points of the package share: `belayd` and `belayd/nest`. */
+/** The exports that two entry points of the package share: `belayd` and `belayd/nest`. */
 export {
   BelayError,
   isBelayError,
+  type AgentRecord,
   type AgentSpecInput,
   type ErrorCode,
   type ExecutionRecord,
   type ExecutionSpecInput,
   type Problem,
+  type Receipt,
+  type StopResponse,
 } from '#libs/contracts';
 export type { ServiceLog } from '#libs/service';
 export type { BelayNotice, EmbeddedWorker } from './embedded-options';

@@ -2,6 +2,7 @@
  * Belay for a Nest application: docs/embedding.md. The door `belayd/nest` of the package; what it does not name may change.
  */
 export { BelayModule, type BelayModuleExtras, type BelayModuleOptions } from './belay.module';
+export { BelayHealth, type HealthResult } from './belay-health';
 export { BelayRuntime } from './belay-runtime';
 export * from './both-doors';
 export { AgentQueues, DispatchModule } from '#libs/dispatch';

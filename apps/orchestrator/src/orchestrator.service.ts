@@ -29,6 +29,8 @@ export class OrchestratorService {
   /** The drain's current phase, and the work it had to leave behind. */
   readonly phases = new Phases((phase, trouble) => this.options.onError({ phase, ...trouble }));
   private sweeping: NodeJS.Timeout | undefined;
+  /** Monotonic time of the start, then of the end of the last pass that ended well. */
+  private passedAt = performance.now();
   private pass: Promise<void> | undefined;
   /** Ends open streams; aborted when the drain begins. */
   readonly closing = new AbortController();
@@ -49,6 +51,11 @@ export class OrchestratorService {
 
   get state(): WorkerState {
     return this.life.state;
+  }
+
+  /** Since the last pass of the sweep ended well. Milliseconds. */
+  get sincePassMs(): number {
+    return performance.now() - this.passedAt;
   }
 
   start(): Promise<void> {
@@ -78,6 +85,7 @@ export class OrchestratorService {
     this.killswitch.start();
     this.janitor.start();
     this.producers.start();
+    this.passedAt = performance.now();
     this.scheduleSweep();
   }
 
@@ -108,7 +116,7 @@ export class OrchestratorService {
   private scheduleSweep(): void {
     this.sweeping = setTimeout(() => {
       this.pass = Promise.all([this.killswitch.sweep(), this.attendance.sweep()])
-        .then(() => undefined, this.options.onError)
+        .then(() => void (this.passedAt = performance.now()), this.options.onError)
         .finally(() => !this.closing.signal.aborted && this.scheduleSweep());
     }, this.options.sweepMs);
   }

@@ -26,7 +26,7 @@ import {
   type SpawnerOptions,
 } from '#libs/spawner';
 import { Valkey, ValkeyModule } from '#libs/valkey';
-import { StoredEnds } from '#libs/worker';
+import { StoredEnds, type LeaseKeeper } from '#libs/worker';
 import { startBreakGlassServer } from './break-glass-server';
 import { startHealthServer } from './health-server';
 import { workerMetrics } from './worker-metrics';
@@ -57,6 +57,8 @@ export interface Worker {
   /** Of its health page; undefined without one. */
   readonly port: number | undefined;
   readonly state: WorkerState;
+  /** Whether it has its agents by right, and until when by its own clock. */
+  readonly lease: Pick<LeaseKeeper, 'holds' | 'leftMs'>;
   readonly phases: Phases;
   /**
    * Takes its lease, then orders, then work. Two starts are one; one that fails gives everything back.
@@ -228,6 +230,7 @@ async function make(options: CreateWorkerOptions, parts: GiveBack): Promise<Work
     get state() {
       return service.state;
     },
+    lease: service.lease,
     phases,
     start: async () => {
       try {

@@ -31,6 +31,8 @@ export class Janitor {
   private timer: NodeJS.Timeout | undefined;
   private pass: Promise<void> | undefined;
   private stopped = true;
+  /** Monotonic time of its start, then of the end of its last pass that ended well. */
+  private passedAt = performance.now();
   /** One orchestrator at a time sweeps a shard; another goes on where it died. */
   private readonly turns: Turns;
   private readonly leases = new LeaseWatch();
@@ -49,9 +51,15 @@ export class Janitor {
     this.ended = new EndedExecutions(lifecycle.valkey, lifecycle.executions.room, options);
   }
 
+  /** Since its last pass ended well, or it was started. Milliseconds. */
+  get sincePassMs(): number {
+    return performance.now() - this.passedAt;
+  }
+
   start(): void {
     if (!this.stopped) return;
     this.stopped = false;
+    this.passedAt = performance.now();
     this.schedule();
   }
 
@@ -66,6 +74,7 @@ export class Janitor {
     if (this.stopped) return;
     this.timer = setTimeout(() => {
       this.pass = this.sweep()
+        .then(() => void (this.passedAt = performance.now()))
         .catch((error: unknown) => this.options.onError?.(error))
         .finally(() => this.schedule());
     }, this.options.intervalMs);
