@@ -30,6 +30,8 @@ const PROGRAMS = {
   'worker-main': 'apps/worker/src/main.js',
   // The spawner looks for it beside itself: libs/spawner/src/process/guardian.ts.
   'guardian-main': 'libs/spawner/src/process/guardian-main.js',
+  // A worker with handlers looks for it beside itself: apps/embedded/src/handlers/handler-programs.ts.
+  'handler-main': 'apps/embedded/src/handlers/handler-main.js',
 };
 /** Its doors in one file, so that a class of theirs is the same class by either door. */
 const EMBEDDED = `exports.index = require('./apps/embedded/src/index.js');

@@ -287,6 +287,7 @@ it('R48 nothing but the programs touches the process: no signal, exit, exit code
     'apps/cli/',
     'apps/worker/src/main.ts',
     'apps/orchestrator/src/main.ts',
+    'apps/embedded/src/handlers/handler-main.ts',
     'libs/service/src/process-log.ts',
     'libs/service/src/run-as-process.ts',
     'libs/service/src/stop-signals.ts',

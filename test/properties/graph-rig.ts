@@ -126,7 +126,7 @@ export class GraphRig {
       priorAttempts: node.prior,
       backoff: { type: 'fixed' as const, delayMs: 7, maxMs: 7, jitter: 0 },
     };
-    const verdict = retryVerdict(policy, attempt, code, 0);
+    const verdict = retryVerdict(policy, attempt, { error: { code, message: 'no' } }, 0);
     expect({ end, another: verdict !== undefined }).toEqual({ end, another: model.hasAnother(agentId, end) });
     return {
       state: 'failed',

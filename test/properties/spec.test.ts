@@ -59,7 +59,7 @@ const backoff = fc
   )
   .filter(({ delayMs = 1_000, maxMs }) => maxMs === undefined || maxMs >= delayMs);
 
-const run = fc
+const commandRun = fc
   .record(
     {
       command: fc.array(osString, { minLength: 1, maxLength: 4 }),
@@ -76,6 +76,11 @@ const run = fc
     { requiredKeys: ['command'], noNullPrototype: true },
   )
   .map((given) => (given.shell === true ? { ...given, command: given.command.slice(0, 1) } : given));
+
+const run: fc.Arbitrary<object> = fc.oneof(
+  { weight: 4, arbitrary: commandRun },
+  { weight: 1, arbitrary: fc.record({ handler: name }, { noNullPrototype: true }) },
+);
 
 const nodeFields = fc.record(
   {
@@ -99,7 +104,7 @@ const nodeFields = fc.record(
       { auto: fc.boolean(), withinMs: duration },
       { requiredKeys: [], noNullPrototype: true },
     ),
-    isolation: fc.constant('process'),
+    retryOn: fc.constantFrom('any', 'lost'),
   },
   { requiredKeys: ['run'], noNullPrototype: true },
 );

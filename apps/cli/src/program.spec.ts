@@ -507,7 +507,7 @@ describe('stop and kill', () => {
 
   it('wants exactly one scope', async () => {
     const err =
-      'belay: Say whom: exactly one of --all, --pool, --selector, --worker, --execution, --agent.\n';
+      'belay: Say whom: exactly one of --all, --pool, --selector, --worker, --execution, --agent, --job.\n';
     expect(await belay(['kill'])).toMatchObject({ code: EXIT.usage, err });
     expect(await belay(['kill', '--all', '--agent', 'x'])).toMatchObject({ code: EXIT.usage, err });
   });

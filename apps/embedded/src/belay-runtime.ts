@@ -1,7 +1,7 @@
 import type { BeforeApplicationShutdown, OnApplicationBootstrap } from '@nestjs/common';
 import { ulid } from 'ulid';
 import type { AgentRecord, ExecutionRecord, Settings, WorkerState } from '#libs/contracts';
-import type { Janitor, ProducerIntake } from '#libs/executions';
+import type { ExecutionManager, Janitor, ProducerIntake } from '#libs/executions';
 import type { KillswitchService } from '#libs/killswitch';
 import type { LifecycleService } from '#libs/lifecycle';
 import type { ServiceLog } from '#libs/service';
@@ -10,6 +10,9 @@ import { Attendance } from '../../orchestrator/src/attendance';
 import { OrchestratorService } from '../../orchestrator/src/orchestrator.service';
 import { createWorker, type Worker } from '../../worker/src/create-worker';
 import type { BelayNotice } from './embedded-options';
+import type { Handlers } from './handlers/handler-programs';
+import { isHandlerProcess } from './handlers/handler-process';
+import { Processors } from './processors/processors';
 import { quietly } from './quiet-nest';
 import { waitForAgent, waitForEnd, type WaitOptions } from './wait-for';
 
@@ -22,6 +25,7 @@ export interface RuntimeParts {
   readonly killswitch: KillswitchService;
   readonly producers: ProducerIntake;
   readonly lifecycle: LifecycleService;
+  readonly executions: ExecutionManager;
   readonly changes: ChangeFeed;
 }
 
@@ -29,6 +33,8 @@ export interface RuntimeOptions {
   readonly settings: Settings & { readonly valkeyUrl: string };
   readonly log: ServiceLog;
   readonly hasWorker: boolean;
+  /** Those that the whole application declares. @throws BelayError INVALID_SETTINGS */
+  readonly handlers: () => Handlers | undefined;
   readonly onNotice: ((notice: BelayNotice) => void) | undefined;
   /** Between two passes of the background work. Milliseconds. */
   readonly sweepMs: number;
@@ -39,17 +45,19 @@ export class BelayRuntime implements OnApplicationBootstrap, BeforeApplicationSh
   private readonly orchestrator: OrchestratorService;
   /** Undefined before the start, and without one. */
   worker: Worker | undefined;
+  private readonly processors: Processors;
   private hooksCheck: NodeJS.Timeout | undefined;
 
   constructor(
     private readonly parts: RuntimeParts,
     private readonly options: RuntimeOptions,
   ) {
-    const { janitor, killswitch, producers, lifecycle } = parts;
+    const { janitor, killswitch, producers, lifecycle, executions, changes } = parts;
     const { log, sweepMs, settings } = options;
     const onError = (error: unknown): void => log.error({ err: error }, 'background work failed');
     lifecycle.valkey.quarantine.onFound = ({ message, details }) =>
       log.error({ key: details['key'] }, `${message}. It is set aside`);
+    this.processors = new Processors(lifecycle, executions, changes, settings.queuePrefix);
     const attendance = new Attendance(lifecycle, killswitch, onError);
     const { keepAliveMs } = settings;
     this.orchestrator = new OrchestratorService(janitor, killswitch, producers, attendance, {
@@ -91,16 +99,20 @@ export class BelayRuntime implements OnApplicationBootstrap, BeforeApplicationSh
 
   /** @throws BelayError SPAWN_FAILED (no guardian) · INVALID_SETTINGS */
   async onApplicationBootstrap(): Promise<void> {
+    // One agent of an application that works elsewhere.
+    if (isHandlerProcess()) return;
+    const handlers = this.options.handlers();
     await this.orchestrator.start();
-    if (this.options.hasWorker) await this.startWorker();
+    if (this.options.hasWorker) await this.startWorker(handlers);
     // Only now can the caller have the application: however long the start took, it is given time to enable the hooks.
     this.hooksCheck = setTimeout(() => this.warnWithoutHooks(), HOOKS_WITHIN_MS).unref();
   }
 
-  private async startWorker(): Promise<void> {
+  private async startWorker(handlers: Handlers | undefined): Promise<void> {
     try {
-      this.worker = await this.makeWorker();
+      this.worker = await this.makeWorker(handlers);
       await this.worker.start();
+      this.processors.start(handlers?.processors ?? []);
     } catch (error) {
       await this.orchestrator.drain();
       throw error;
@@ -110,6 +122,8 @@ export class BelayRuntime implements OnApplicationBootstrap, BeforeApplicationSh
   /** Takes no more work, lets agents finish for `stopTimeoutMs`, stops the rest with proof. Each step is bounded. */
   async beforeApplicationShutdown(): Promise<void> {
     clearTimeout(this.hooksCheck);
+    // First: another instance goes on with its jobs while the agents here are drained.
+    await this.processors.stop();
     await this.worker?.stop();
     await this.orchestrator.drain();
   }
@@ -123,7 +137,7 @@ export class BelayRuntime implements OnApplicationBootstrap, BeforeApplicationSh
     );
   }
 
-  private async makeWorker(): Promise<Worker> {
+  private async makeWorker(handlers: Handlers | undefined): Promise<Worker> {
     const { settings, log } = this.options;
     const workerId = `wrk_${ulid()}`;
     const worker = await quietly(async () =>
@@ -133,6 +147,7 @@ export class BelayRuntime implements OnApplicationBootstrap, BeforeApplicationSh
         log,
         ownsProcess: false,
         http: false,
+        ...(handlers === undefined ? {} : { handlers }),
         hooks: {
           onLost: () => {
             this.tell({ kind: 'lease-lost', workerId });

@@ -1,7 +1,8 @@
 import { ConfigurableModuleBuilder, Module, type DynamicModule } from '@nestjs/common';
+import { ModulesContainer } from '@nestjs/core';
 import { retentionOf, type Settings } from '#libs/contracts';
 import { DispatchModule } from '#libs/dispatch';
-import { ExecutionsModule, Janitor, ProducerIntake } from '#libs/executions';
+import { ExecutionManager, ExecutionsModule, Janitor, ProducerIntake } from '#libs/executions';
 import { KillswitchModule, KillswitchService } from '#libs/killswitch';
 import { LifecycleModule, LifecycleService } from '#libs/lifecycle';
 import { calmly, type ServiceLog } from '#libs/service';
@@ -9,11 +10,15 @@ import { ChangeFeed, Valkey, ValkeyModule } from '#libs/valkey';
 import { BelayHealth } from './belay-health';
 import { BelayRuntime } from './belay-runtime';
 import type { BelayOptions } from './embedded-options';
+import { checkHandlersOptions, collectHandlers, type HandlersOptions } from './handlers/handler-programs';
 import { nestLog } from './nest-log';
 import { readOptions } from './read-options';
 
 /** The options of `buildBelay` that make sense where Nest has HTTP and signals. `log` is Nest's by default. */
-export type BelayModuleOptions = Omit<BelayOptions, 'http' | 'handleSignals'>;
+export type BelayModuleOptions = Omit<BelayOptions, 'http' | 'handleSignals'> & {
+  /** Where the processes of `@AgentHandler` providers find the application's code (docs/handlers.md). */
+  readonly handlers?: HandlersOptions;
+};
 
 /** Beside the options, as in other Nest packages. */
 export interface BelayModuleExtras {
@@ -22,6 +27,11 @@ export interface BelayModuleExtras {
 }
 
 type ReadSettings = Settings & { readonly valkeyUrl: string };
+
+function readModuleOptions({ handlers, ...options }: BelayModuleOptions): ReadSettings {
+  checkHandlersOptions(handlers);
+  return readOptions(options);
+}
 
 /** Between two passes of the background work. Milliseconds. */
 const SWEEP_MS = 1_000;
@@ -37,7 +47,7 @@ export const BELAY_OPTIONS = MODULE_OPTIONS_TOKEN;
 /** Checks the options once, for all modules below. */
 @Module({
   providers: [
-    { provide: SETTINGS, inject: [MODULE_OPTIONS_TOKEN], useFactory: readOptions },
+    { provide: SETTINGS, inject: [MODULE_OPTIONS_TOKEN], useFactory: readModuleOptions },
     {
       provide: LOG,
       inject: [MODULE_OPTIONS_TOKEN],
@@ -126,21 +136,39 @@ function compose(options: DynamicModule, isGlobal: boolean): DynamicModule {
           KillswitchService,
           ProducerIntake,
           LifecycleService,
+          ExecutionManager,
           ChangeFeed,
+          ModulesContainer,
         ],
         useFactory: (
-          { worker, onNotice }: BelayModuleOptions,
+          { worker, onNotice, handlers }: BelayModuleOptions,
           settings: ReadSettings,
           log: ServiceLog,
           janitor: Janitor,
           killswitchService: KillswitchService,
           producers: ProducerIntake,
           lifecycleService: LifecycleService,
+          executionManager: ExecutionManager,
           changes: ChangeFeed,
+          modules: ModulesContainer,
         ) =>
           new BelayRuntime(
-            { janitor, killswitch: killswitchService, producers, lifecycle: lifecycleService, changes },
-            { settings, log, hasWorker: worker !== false, onNotice, sweepMs: SWEEP_MS },
+            {
+              janitor,
+              killswitch: killswitchService,
+              producers,
+              lifecycle: lifecycleService,
+              executions: executionManager,
+              changes,
+            },
+            {
+              settings,
+              log,
+              hasWorker: worker !== false,
+              handlers: () => collectHandlers(modules, handlers),
+              onNotice,
+              sweepMs: SWEEP_MS,
+            },
           ),
       },
       {

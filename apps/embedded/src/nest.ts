@@ -3,6 +3,14 @@
  */
 export { BelayModule, type BelayModuleExtras, type BelayModuleOptions } from './belay.module';
 export { BelayHealth, type HealthResult } from './belay-health';
+export { AgentHandler, type AgentHandlerHost, type AgentHandlerOptions } from './handlers/agent-handler';
+export type { AgentContext, AgentFacts } from './handlers/agent-context';
+export { UnrecoverableError } from './handlers/failure';
+export type { HandlersOptions } from './handlers/handler-programs';
+export type { KillableProcessorOptions } from './processors/declared-processor';
+export { KillableHost, KillableProcessor } from './processors/killable-processor';
+export type { KillableJob } from './processors/killable-job';
+export type { StandardSchema } from './handlers/standard-schema';
 export { BelayRuntime } from './belay-runtime';
 export * from './both-doors';
 export { AgentQueues, DispatchModule } from '#libs/dispatch';

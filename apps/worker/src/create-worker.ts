@@ -4,8 +4,18 @@ import { join, resolve } from 'node:path';
 import { Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { breakGlassPath } from '#libs/client';
-import { retentionOf, type Settings, type WorkerState } from '#libs/contracts';
-import { AgentQueues, DispatchModule } from '#libs/dispatch';
+import {
+  isHandlerRun,
+  JOB_LABEL,
+  JOB_LOG_EVENT,
+  jobPoolOf,
+  QUEUE_LABEL,
+  retentionOf,
+  type AgentMessage,
+  type Settings,
+  type WorkerState,
+} from '#libs/contracts';
+import { AgentQueues, DispatchModule, JobRelay } from '#libs/dispatch';
 import { AttemptEnds, ExecutionsModule } from '#libs/executions';
 import {
   AuditStore,
@@ -23,6 +33,8 @@ import {
   createProcessHost,
   SpawnerModule,
   type Escapee,
+  type Granted,
+  type HandlerProgram,
   type SpawnerOptions,
 } from '#libs/spawner';
 import { Valkey, ValkeyModule } from '#libs/valkey';
@@ -34,6 +46,8 @@ import { WorkerService, type DrainResult, type WorkerHooks } from './worker.serv
 
 /** Longest for the modules to close. Milliseconds. */
 const MODULES_MS = 10_000;
+/** Longest for the last progress of jobs. Milliseconds. */
+const RELAY_MS = 2_000;
 /** Longest for the proof of what break-glass killed. Milliseconds. */
 const BREAK_GLASS_PROOF_MS = 10_000;
 
@@ -47,6 +61,16 @@ export interface CreateWorkerOptions {
   readonly ownsProcess: boolean;
   /** Serve health and metrics over HTTP, at `httpHost` and `workerHttpPort`. */
   readonly http: boolean;
+  /** The handlers of the application that this worker is part of. Default: none. */
+  readonly handlers?: WorkerHandlers;
+}
+
+/** Handlers by their names, and the program of each. */
+export interface WorkerHandlers {
+  readonly names: readonly string[];
+  readonly programOf: (name: string) => HandlerProgram | undefined;
+  /** The queues whose jobs it runs, each with slots of its own. */
+  readonly processors: readonly { readonly queue: string; readonly concurrency: number }[];
 }
 
 /** A worker, made and not yet known to anybody. It touches nothing of the process it is in. */
@@ -129,12 +153,22 @@ async function make(options: CreateWorkerOptions, parts: GiveBack): Promise<Work
         // Both are made below, before anything can be claimed.
         wasSilent: () => service.lease.wasSilent,
         leaseLeftMs: () => service.lease.leftMs,
+        ...(options.handlers === undefined ? {} : { handlerProgram: options.handlers.programOf }),
+        onMessage: (message, claim) => tellJob(message, claim),
         beforeSpawn: (slot) => responder.beforeSpawn(slot),
         onError: (error, agentId) => log.warn({ err: error, agentId }, 'agent'),
       },
     }),
     async (made) => made.close(),
   );
+  const relay = new JobRelay(app.get(LifecycleService), { prefix: settings.queuePrefix });
+  const tellJob = (message: AgentMessage, { labels, node }: Granted): void => {
+    const { [QUEUE_LABEL]: queue, [JOB_LABEL]: jobId } = labels;
+    if (queue === undefined || jobId === undefined || !isHandlerRun(node.run)) return;
+    if (message.type === 'progress') relay.progress(queue, jobId, message.value);
+    else if (message.type === 'event' && message.name === JOB_LOG_EVENT && typeof message.data === 'string')
+      relay.log(queue, jobId, message.data);
+  };
   const tellEscapee = async (escapee: Escapee): Promise<void> => {
     log.warn({ ...escapee }, 'a process that hides whose it is came from an agent');
     await app
@@ -171,6 +205,10 @@ async function make(options: CreateWorkerOptions, parts: GiveBack): Promise<Work
     {
       workerId,
       pools: settings.pools,
+      handlers: options.handlers?.names ?? [],
+      ownPools: new Map(
+        options.handlers?.processors.map(({ queue, concurrency }) => [jobPoolOf(queue), concurrency]),
+      ),
       concurrency: settings.workerConcurrency,
       leaseTtlMs: settings.leaseTtlMs,
       heartbeatMs: settings.heartbeatMs,
@@ -214,6 +252,7 @@ async function make(options: CreateWorkerOptions, parts: GiveBack): Promise<Work
     const result = await service.drain(patienceMs);
     closing.abort();
     killswitch.stopListening();
+    await phases.run('job reports', RELAY_MS, async () => relay.close());
     await phases.run('modules', MODULES_MS, async () => app.close());
     valkey.close();
     local.close();

@@ -27,6 +27,10 @@ const OWN_CONCURRENCY = 8;
 export interface WorkerOptions {
   readonly workerId: string;
   readonly pools: readonly string[];
+  /** Names of the handlers that it runs. */
+  readonly handlers: readonly string[];
+  /** Pools with slots of their own, beside `concurrency`. */
+  readonly ownPools: ReadonlyMap<string, number>;
   readonly concurrency: number;
   readonly leaseTtlMs: number;
   readonly heartbeatMs: number;
@@ -132,7 +136,8 @@ export class WorkerService {
 
   private async startOnce(): Promise<void> {
     const { workers } = this.lifecycle;
-    const { workerId, leaseTtlMs, pools, concurrency } = this.options;
+    const { workerId, leaseTtlMs, handlers, concurrency, ownPools } = this.options;
+    const pools = [...this.options.pools, ...ownPools.keys()];
     // The reaper ended dead workers' processes before this worker started any: that is proof for their receipts.
     const reaper = { workerId, host: hostname() };
     for (const { workerId: dead, proved, ...reaped } of this.host.reaped)
@@ -146,6 +151,7 @@ export class WorkerService {
         pid: String(process.pid),
         bootId: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(),
         pools: pools.join(','),
+        ...(handlers.length === 0 ? {} : { handlers: handlers.join(',') }),
         concurrency: String(concurrency),
         containment: this.host.containment,
         isolation: this.host.isolation,
@@ -167,7 +173,8 @@ export class WorkerService {
       if (this.life.state !== 'running' || this.lease.isFenced || this.ledger.holding) return 'refused';
       return this.runner.run(job);
     };
-    for (const pool of pools) this.intake.add(pool, this.queues.consume(pool, concurrency, handle));
+    for (const pool of pools)
+      this.intake.add(pool, this.queues.consume(pool, ownPools.get(pool) ?? concurrency, handle));
     // Beside the slots of the others: a drill must not wait behind what it is there to check.
     const own = ownPoolOf(workerId);
     this.intake.add(own, this.queues.consume(own, OWN_CONCURRENCY, handle));

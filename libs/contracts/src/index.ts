@@ -6,6 +6,7 @@ export * from './events';
 export * from './evidence';
 export * from './ids';
 export * from './isolation';
+export * from './jobs';
 export * from './orders';
 export * from './order-shape';
 export * from './protocol';

@@ -48,12 +48,29 @@ describe('a line on file descriptor 3', () => {
       { type: 'result', value: [1] },
     ],
     [{ type: 'result' }, { type: 'result', value: null }],
+    [
+      { type: 'error', message: 'no room' },
+      { type: 'error', code: 'EXIT', message: 'no room' },
+    ],
+    [
+      { type: 'error', code: 'NO_ROOM', message: 'x'.repeat(3_000) },
+      { type: 'error', code: 'NO_ROOM', message: `${'x'.repeat(2_000)}…` },
+    ],
+    [
+      { type: 'error', message: `${'x'.repeat(1_999)}𝄞` },
+      { type: 'error', code: 'EXIT', message: `${'x'.repeat(1_999)}…` },
+    ],
   ])('%j is read', (message, expected) => {
     expect(read(message)).toStrictEqual(expected);
   });
 
   it.each<[unknown]>([
     [{ type: 'cost', usd: 1e300 }],
+    [{ type: 'error' }],
+    [{ type: 'error', message: '' }],
+    [{ type: 'error', message: 'half \ud800' }],
+    [{ type: 'error', code: 'no room', message: 'x' }],
+    [{ type: 'error', code: 7, message: 'x' }],
     [{ type: 'event', name: 'half \ud800' }],
     [{ type: 'cost', usd: -1 }],
     [{ type: 'cost', usd: '1' }],

@@ -6,7 +6,9 @@ export type AgentMessage =
   | { readonly type: 'progress'; readonly value: unknown }
   | { readonly type: 'event'; readonly name: string; readonly data?: unknown }
   | { readonly type: 'checkpoint'; readonly value: unknown }
-  | { readonly type: 'result'; readonly value: unknown };
+  | { readonly type: 'result'; readonly value: unknown }
+  /** Why it is about to end with an exit code other than 0. */
+  | { readonly type: 'error'; readonly code: string; readonly message: string };
 
 /** Longest line accepted on file descriptor 3, bytes. */
 export const MAX_MESSAGE_BYTES = 1024 * 1024;
@@ -15,6 +17,8 @@ export const MAX_MESSAGE_BYTES = 1024 * 1024;
 export const MAX_MESSAGE_USD = 1e6;
 /** Bytes of an event's data that are kept; a longer one is kept as its size alone. */
 export const MAX_EVENT_BYTES = 16 * 1024;
+/** Characters of an error's message that are kept. */
+export const MAX_ERROR_MESSAGE = 2_000;
 /** Longest line of a progress or a checkpoint that is kept; a longer one is dropped and counted. Bytes. */
 export const MAX_PROGRESS_BYTES = 16 * 1024;
 export const MAX_CHECKPOINT_BYTES = 256 * 1024;
@@ -50,9 +54,23 @@ export function parseAgentMessage(line: string): AgentMessage | undefined {
       return { type: 'checkpoint', value: message['value'] ?? message['checkpoint'] ?? null };
     case 'result':
       return { type: 'result', value: message['value'] ?? message['result'] ?? null };
+    case 'error': {
+      const { code = 'EXIT', message: text } = message;
+      if (typeof code !== 'string' || !ERROR_CODE.test(code)) return undefined;
+      if (typeof text !== 'string' || text === '' || LONE_SURROGATE.test(text)) return undefined;
+      return { type: 'error', code, message: cut(text) };
+    }
     default:
       return undefined;
   }
+}
+
+const ERROR_CODE = /^[A-Z][A-Z0-9_]{0,63}$/;
+
+/** Whole characters: half of a surrogate pair could not be stored. */
+function cut(text: string): string {
+  if (text.length <= MAX_ERROR_MESSAGE) return text;
+  return `${text.slice(0, MAX_ERROR_MESSAGE).replace(LONE_SURROGATE, '')}…`;
 }
 
 const LONE_SURROGATE = /\p{Surrogate}/u;

@@ -203,6 +203,8 @@ export interface WorkerRecord {
   readonly pid: number;
   readonly bootId: string;
   readonly pools: readonly string[];
+  /** Handlers that its application declares; absent without any. */
+  readonly handlers?: readonly string[];
   readonly concurrency: number;
   readonly containment: Containment;
   readonly isolation: Isolation;

@@ -20,16 +20,18 @@ export interface NodeSpec {
   /** `[A-Za-z0-9_.-]{1,64}`, unique in its execution. */
   readonly id: string;
   readonly dependsOn: readonly string[];
-  readonly run: CommandRun;
+  readonly run: NodeRun;
   readonly input?: unknown;
   readonly pool: string;
   /** 1..10, 10 first, default 5. */
   readonly priority: number;
   readonly labels: Readonly<Record<string, string>>;
-  /** The first attempt counts. Default 3. */
   /** Between the moment it may start and its first attempt, after a retry by hand again. Milliseconds. */
   readonly delayMs?: number;
+  /** The first attempt counts. Default 3. */
   readonly maxAttempts: number;
+  /** `lost`: only an attempt that its worker lost or handed back is tried again. Absent: every failure is. */
+  readonly retryOn?: 'lost';
   readonly backoff: BackoffPolicy;
   /** Deadline of one attempt, milliseconds from its start. */
   readonly timeoutMs?: number;
@@ -47,6 +49,16 @@ export interface RecoveryPolicy {
   /** An outage longer than this is not recovered from by itself. Milliseconds. */
   readonly withinMs?: number;
 }
+
+/** What an attempt is: a command, or a handler of an application's own code in a process of its own. */
+export type NodeRun = CommandRun | HandlerRun;
+
+/** A handler that the workers of the node's pool declare (docs/handlers.md). */
+export interface HandlerRun {
+  readonly handler: string;
+}
+
+export const isHandlerRun = (run: NodeRun): run is HandlerRun => 'handler' in run;
 
 export interface CommandRun {
   /** argv. With `shell: true` exactly one string, given to `/bin/sh -c`. */

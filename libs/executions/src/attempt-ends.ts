@@ -23,7 +23,7 @@ export class AttemptEnds {
     const { executionId = '', attempt = 1 } = parseAgentId(fence.agentId) ?? {};
     const verdict =
       mayRetry && outcome.state === 'failed'
-        ? retryVerdict(node, attempt, outcome.error?.code, Math.random())
+        ? retryVerdict(node, attempt, outcome, Math.random())
         : undefined;
     const result = await this.lifecycle.agents.finish(fence, { ...outcome, ...verdict });
     if (result.stopNeeded) {

@@ -11,6 +11,7 @@ import {
 import type { LifecycleService } from '#libs/lifecycle';
 import { patiently, turn } from '#libs/valkey';
 import { ulid } from 'ulid';
+import { checkHandlers, hasHandlers } from './check-handlers';
 import type { DagExecutor } from './dag-executor';
 
 export interface SubmitOptions {
@@ -78,7 +79,8 @@ export class ExecutionManager {
     options.signal?.throwIfAborted();
     const key = spec.idempotencyKey ?? options.idempotencyKey;
     const keyed = key === undefined ? spec : { ...spec, idempotencyKey: key };
-    const { executions } = this.lifecycle;
+    const { executions, workers } = this.lifecycle;
+    if (hasHandlers(spec)) checkHandlers(spec, await patiently(async () => workers.list(['running'])));
     const start = options.start ?? true;
     const canonical = await canonicalSpecInTurns(keyed, turn);
     for (let tries = 1; ; tries++) {

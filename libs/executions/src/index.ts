@@ -5,4 +5,6 @@ export * from './executions.module';
 export * from './janitor';
 export * from './retry-policy';
 export * from './spec-file';
+export * from './execution-follower';
+export * from './processor-intake';
 export * from './producer-intake';

@@ -68,7 +68,8 @@ describe('a job whose execution is gone', () => {
     const report = async (progress: object): Promise<void> => {
       ({ executionId: id } = progress as { executionId: string });
     };
-    const verdict = take({ key: 'job-1', data: SPEC, taken: 0, report });
+    const facts = { id: '1', name: 'execution', opts: {}, timestamp: 1, attemptsMade: 0 };
+    const verdict = take({ key: 'job-1', data: SPEC, taken: 0, facts, report });
     await until(() => id !== '', 'its progress');
     return { id, verdict };
   }

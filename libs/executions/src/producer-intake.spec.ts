@@ -12,7 +12,8 @@ async function verdictOf(fault: unknown, report = async (): Promise<void> => und
   const follower = { start: () => undefined } as unknown as ExecutionFollower;
   new ProducerIntake(queue, manager, follower).start();
   if (take === undefined) throw new Error('It consumes nothing.');
-  return take({ key: 'k', data: {}, taken: 0, report });
+  const facts = { id: '1', name: 'execution', opts: {}, timestamp: 1, attemptsMade: 0 };
+  return take({ key: 'k', data: {}, taken: 0, facts, report });
 }
 
 describe('R70 a job whose submit fails', () => {

@@ -10,15 +10,9 @@ import {
   type ProducerResult,
 } from '#libs/contracts';
 import type { JobVerdict, ProducedJob, ProducersQueue } from '#libs/dispatch';
-import { isPassing } from '#libs/valkey';
 import { ExecutionLostError, type ExecutionFollower } from './execution-follower';
 import type { ExecutionManager } from './execution-manager';
-
-/** A job that waits for a latch looks again after this long, then twice as long, up to the limit. Milliseconds. */
-const FIRST_WAIT_MS = 1_000;
-const LONGEST_WAIT_MS = 10_000;
-/** Of a failed job's reason: every problem of a spec, but not a spec of nothing else. Characters. */
-const MOST_REASON = 20_000;
+import { passes, reasonOf, waitMs } from './intake-verdicts';
 
 /**
  * Turns producers' jobs into executions (R70). A job is one execution however often it is taken: its own key makes it
@@ -89,25 +83,6 @@ export class ProducerIntake {
   }
 }
 
-const PASSING_CODES: readonly string[] = [
-  'SERVER_UNREACHABLE',
-  'SERVER_REFUSED',
-  'SERVER_FULL',
-  'OUTCOME_UNKNOWN',
-  'TIMEOUT',
-  'DRAINING',
-];
-
-function passes(error: unknown): boolean {
-  return isBelayError(error) ? PASSING_CODES.includes(error.code) : isPassing(error);
-}
-
-function waitMs({ taken }: ProducedJob): number {
-  const longest = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** Math.min(taken, 10));
-  // Spread out: a thousand jobs that met one latch must not come back in one moment.
-  return Math.round(longest * (0.5 + Math.random() / 2));
-}
-
 /** Tells progress when it changed; what cannot be told now is told with the next change. */
 function reporter(job: ProducedJob): (record: ExecutionRecord) => void {
   let told = '';
@@ -131,10 +106,4 @@ function toResult(record: ExecutionRecord): ProducerResult {
     finalCostUsd: record.costUsd,
     summary: summaryOf(record, record.stoppedAt ?? record.completedAt ?? record.createdAt),
   };
-}
-
-function reasonOf({ code, message, problems }: BelayError): string {
-  const lines = problems.map(({ path, message: text }) => `  ${path === '' ? 'spec' : path}: ${text}`);
-  const whole = [`${code}: ${message}`, ...lines].join('\n');
-  return whole.length <= MOST_REASON ? whole : `${whole.slice(0, MOST_REASON)}…`;
 }

@@ -3,6 +3,8 @@ import { backoffMs, recoveryRefusal, retryVerdict } from './retry-policy';
 
 const exponential = { type: 'exponential', delayMs: 1_000, maxMs: 30_000, jitter: 0.5 } as const;
 
+const failed = (code: string) => ({ reason: 'error' as const, error: { code, message: '' } });
+
 describe('R33 retries', () => {
   it('grow, are capped, and draw only the jittered part at random', () => {
     expect([1, 2, 3, 10].map((attempt) => backoffMs({ ...exponential, jitter: 0 }, attempt, 0.7))).toEqual([
@@ -31,18 +33,27 @@ describe('R33 retries', () => {
 
   it('count the first attempt, and are not made for errors another attempt cannot mend', () => {
     const node = { maxAttempts: 3, backoff: { ...exponential, jitter: 0 } };
-    expect(retryVerdict(node, 1, 'EXIT', 0)).toEqual({ retryInMs: 1_000 });
-    expect(retryVerdict(node, 2, 'TIMEOUT', 0)).toEqual({ retryInMs: 2_000 });
-    expect(retryVerdict(node, 3, 'EXIT', 0)).toBeUndefined();
-    expect(retryVerdict(node, 1, 'ENOENT', 0)).toBeUndefined();
-    expect(retryVerdict(node, 1, undefined, 0)).toEqual({ retryInMs: 1_000 });
+    expect(retryVerdict(node, 1, failed('EXIT'), 0)).toEqual({ retryInMs: 1_000 });
+    expect(retryVerdict(node, 2, failed('TIMEOUT'), 0)).toEqual({ retryInMs: 2_000 });
+    expect(retryVerdict(node, 3, failed('EXIT'), 0)).toBeUndefined();
+    expect(retryVerdict(node, 1, failed('ENOENT'), 0)).toBeUndefined();
+    expect(retryVerdict(node, 1, {}, 0)).toEqual({ retryInMs: 1_000 });
+  });
+
+  it('with retryOn lost, are made only for attempts that Belay itself lost or ended', () => {
+    const node = { maxAttempts: 3, retryOn: 'lost' as const, backoff: { ...exponential, jitter: 0 } };
+    expect(retryVerdict(node, 1, failed('EXIT'), 0)).toBeUndefined();
+    expect(retryVerdict(node, 1, { reason: 'timeout' }, 0)).toBeUndefined();
+    expect(retryVerdict(node, 1, { reason: 'worker_lost' }, 0)).toEqual({ retryInMs: 1_000 });
+    expect(retryVerdict(node, 2, { reason: 'server_shutdown' }, 0)).toEqual({ retryInMs: 2_000 });
+    expect(retryVerdict(node, 3, { reason: 'worker_lost' }, 0)).toBeUndefined();
   });
 
   it('R40 are counted anew after a retry by hand, and so is the wait between them', () => {
     const node = { maxAttempts: 3, backoff: { ...exponential, jitter: 0 }, priorAttempts: 3 };
-    expect(retryVerdict(node, 4, 'EXIT', 0)).toEqual({ retryInMs: 1_000 });
-    expect(retryVerdict(node, 5, 'EXIT', 0)).toEqual({ retryInMs: 2_000 });
-    expect(retryVerdict(node, 6, 'EXIT', 0)).toBeUndefined();
+    expect(retryVerdict(node, 4, failed('EXIT'), 0)).toEqual({ retryInMs: 1_000 });
+    expect(retryVerdict(node, 5, failed('EXIT'), 0)).toEqual({ retryInMs: 2_000 });
+    expect(retryVerdict(node, 6, failed('EXIT'), 0)).toBeUndefined();
   });
 });
 

@@ -1,4 +1,5 @@
-import type { BackoffPolicy, NodeSpec } from '#libs/contracts';
+import type { BackoffPolicy, NodeSpec, StopReason } from '#libs/contracts';
+import type { AgentOutcome } from '#libs/lifecycle';
 
 /**
  * Why a lost attempt is not tried again by itself; undefined when it may be (R29). `awayMs`: since its worker was last
@@ -30,6 +31,12 @@ const NEVER_RETRIED = new Set([
   'E2BIG',
   'RESULT_TOO_LARGE',
   'UPSTREAM_TOO_LARGE',
+  'UNKNOWN_HANDLER',
+  'HANDLER_MODULE',
+  'INPUT_MISMATCH',
+  'RESULT_MISMATCH',
+  'RESULT_NOT_JSON',
+  'UNRECOVERABLE',
 ]);
 
 /** Milliseconds before attempt `attempt + 1`. `random` in [0, 1) draws the jittered part. */
@@ -39,19 +46,23 @@ export function backoffMs(policy: BackoffPolicy, attempt: number, random: number
   return Math.round(capped * (1 - policy.jitter) + capped * policy.jitter * random);
 }
 
+/** The reasons of ends that are Belay's own and not the agent's. */
+const LOST_BY: readonly (StopReason | undefined)[] = ['worker_lost', 'server_shutdown'];
+
 /**
  * Whether a failed attempt is followed by another, and after how long. Facts in, verdict out; undefined means that
  * it failed for good, which is when its dependants are judged (R9).
  */
 export function retryVerdict(
-  node: Pick<NodeSpec, 'maxAttempts' | 'backoff'> & { readonly priorAttempts?: number },
+  node: Pick<NodeSpec, 'maxAttempts' | 'backoff' | 'retryOn'> & { readonly priorAttempts?: number },
   attemptEver: number,
-  errorCode: string | undefined,
+  { error, reason }: Pick<AgentOutcome, 'error' | 'reason'>,
   random: number,
 ): { readonly retryInMs: number } | undefined {
   // A retry by hand starts the count anew.
   const attempt = attemptEver - (node.priorAttempts ?? 0);
   if (attempt >= node.maxAttempts) return undefined;
-  if (errorCode !== undefined && NEVER_RETRIED.has(errorCode)) return undefined;
+  if (node.retryOn === 'lost' && !LOST_BY.includes(reason)) return undefined;
+  if (error !== undefined && NEVER_RETRIED.has(error.code)) return undefined;
   return { retryInMs: backoffMs(node.backoff, attempt, random) };
 }

@@ -1,6 +1,8 @@
 import {
   EXECUTION_MACHINE,
   isEnded,
+  plainScope,
+  type JobScope,
   type Latch,
   type Order,
   type Receipt,
@@ -130,16 +132,16 @@ export class KillswitchService {
   }
 
   /** The agents that an order for that scope would reach now. Changes nothing. @throws NotFoundError */
-  async dryRun(scope: Scope): Promise<DryRun> {
-    return this.targets.plan(scope);
+  async dryRun(scope: Scope | JobScope): Promise<DryRun> {
+    return this.targets.plan(plainScope(scope));
   }
 
   /**
    * Places an order and carries out our part of it. Resolves when the order is durable, announced, and its targets are
    * named. @throws NotFoundError when the scope names what does not exist
    */
-  async give(request: OrderRequest): Promise<Order> {
-    return this.giver.give(request);
+  async give(request: Omit<OrderRequest, 'scope'> & { readonly scope: Scope | JobScope }): Promise<Order> {
+    return this.giver.give({ ...request, scope: plainScope(request.scope) });
   }
 
   /** The orchestrator's part of an order that was placed. Repeatable. */

@@ -151,6 +151,7 @@ export function decodeWorker(key: string, fields: Fields, lease: string | null):
     host: textOf(fields['host']),
     bootId: textOf(fields['bootId']),
     pools: textOf(fields['pools']).split(','),
+    ...(fields['handlers'] === undefined ? {} : { handlers: fields['handlers'].split(',') }),
     containment: fields['containment'] as WorkerRecord['containment'],
     // Workers of earlier releases had nothing else.
     isolation: (fields['isolation'] ?? 'same-user') as WorkerRecord['isolation'],

@@ -680,12 +680,17 @@ describe('workers', () => {
     const id = 'wrk_short';
     const first = await life.workers.register(
       id,
-      { pools: 'a,b', containment: 'marks', concurrency: '4' },
+      { pools: 'a,b', handlers: 'sum,mail', containment: 'marks', concurrency: '4' },
       1,
     );
     expect(first).toMatchObject({ state: 'idle' });
     await life.workers.transition(id, 'running');
-    expect(await life.workers.get(id)).toMatchObject({ pools: ['a', 'b'], state: 'running', concurrency: 4 });
+    expect(await life.workers.get(id)).toMatchObject({
+      pools: ['a', 'b'],
+      handlers: ['sum', 'mail'],
+      state: 'running',
+      concurrency: 4,
+    });
     const lease = (await life.workers.leases()).find(({ workerId }) => workerId === id)!;
     expect(lease).toEqual({ workerId: id, endsAt: first.now + 1, lengthMs: 1 });
     expect(await Promise.all([life.workers.expire(lease), life.workers.expire(lease)])).toEqual([

@@ -1,5 +1,6 @@
 import type { ExitReport, Order } from '#libs/contracts';
-import { NOT_STARTED, outcomeOf } from './agent-outcome';
+import { node } from '../../../test/support/specs';
+import { NOT_STARTED, outcomeOf, unknownHandler } from './agent-outcome';
 import type { AgentReporter } from './agent-reporter';
 
 const reporter = { costUsd: 0, result: undefined } as unknown as AgentReporter;
@@ -23,5 +24,30 @@ describe('an attempt whose time to start was over before it became its command',
       state: 'failed',
       reason: 'worker_lost',
     });
+  });
+});
+
+describe('an attempt that failed', () => {
+  const exit: ExitReport = { exitCode: 3, signal: null, leftovers: 0, report: NOT_STARTED };
+
+  it('has its own word for why, else its exit code', () => {
+    expect(outcomeOf(undefined, exit, reporter, false).error).toEqual({
+      code: 'EXIT',
+      message: 'Exited with code 3.',
+    });
+    const error = { code: 'NO_ROOM', message: 'no room' };
+    const said = { costUsd: 0, result: undefined, error } as unknown as AgentReporter;
+    expect(outcomeOf(undefined, exit, said, false)).toMatchObject({ state: 'failed', error });
+    expect(outcomeOf(undefined, { ...exit, exitCode: 0 }, said, false)).toMatchObject({ state: 'completed' });
+  });
+
+  it('for want of its handler names the worker, the handler and the pool', () => {
+    const outcome = unknownHandler(node('a', { run: { handler: 'sum' } }), 'wrk_1');
+    expect(outcome).toMatchObject({
+      state: 'failed',
+      error: { code: 'UNKNOWN_HANDLER' },
+      report: { proved: true },
+    });
+    expect(outcome.error?.message).toMatch(/wrk_1 has no handler sum\..*pool default/);
   });
 });

@@ -1,4 +1,11 @@
-import { isBelayError, SPEC_LIMITS, type ExitReport, type StopReport } from '#libs/contracts';
+import {
+  isBelayError,
+  isHandlerRun,
+  SPEC_LIMITS,
+  type ExitReport,
+  type NodeSpec,
+  type StopReport,
+} from '#libs/contracts';
 import type { AgentOutcome } from '#libs/lifecycle';
 import type { AgentReporter } from './agent-reporter';
 import type { StopCause } from './agent-slot';
@@ -88,6 +95,18 @@ export function spawnFailed(error: unknown): AgentOutcome {
   return { state: 'failed', reason: 'error', error: { code, message } };
 }
 
+/** Its worker declares no handler of that name. */
+export function unknownHandler({ run, pool }: NodeSpec, workerId: string): AgentOutcome {
+  const handler = isHandlerRun(run) ? run.handler : '';
+  const message = `Worker ${workerId} has no handler ${handler}. Every worker of the pool ${pool} must be an application that declares it.`;
+  return {
+    state: 'failed',
+    reason: 'error',
+    error: { code: 'UNKNOWN_HANDLER', message },
+    report: NOT_STARTED,
+  };
+}
+
 /** The meaning of the exit. A process that had ended before any signal reached it ended by itself. */
 export function outcomeOf(
   cause: StopCause | undefined,
@@ -123,5 +142,6 @@ export function outcomeOf(
   }
   const message =
     exit.signal === null ? `Exited with code ${exit.exitCode}.` : `Ended by signal ${exit.signal}.`;
-  return { ...base, state: 'failed', reason: 'error', error: { code: 'EXIT', message } };
+  const error = reporter.error ?? { code: 'EXIT', message };
+  return { ...base, state: 'failed', reason: 'error', error };
 }

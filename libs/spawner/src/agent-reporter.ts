@@ -5,6 +5,7 @@ import {
   MAX_PROGRESS_BYTES,
   type AgentMessage,
   type Dropped,
+  type RecordedError,
 } from '#libs/contracts';
 import type { AgentSaid, AgentStore, Fence, SaidNow } from '#libs/lifecycle';
 import { Gather } from './gather';
@@ -32,6 +33,8 @@ type Value = { readonly value: unknown; readonly bytes: number };
 export class AgentReporter {
   costUsd = 0;
   result: unknown;
+  /** Why it is about to fail; the last one said. */
+  error: RecordedError | undefined;
   private values: { progress?: Value; checkpoint?: Value } = {};
   private valuesFrom = 0;
   private events: { readonly said: SaidNow; readonly bytes: number }[] = [];
@@ -70,6 +73,9 @@ export class AgentReporter {
         break;
       case 'result':
         this.result = message.value;
+        return;
+      case 'error':
+        this.error = { code: message.code, message: message.message };
         return;
       case 'event':
         this.takeEvent(message.name, message.data, bytes);

@@ -1,6 +1,12 @@
-import type { NodeSpec, Order, StopReport } from '#libs/contracts';
+import type { AgentMessage, NodeSpec, Order, StopReport } from '#libs/contracts';
 import type { AgentOutcome, Claim, Fence, FinishResult, StartedProcess } from '#libs/lifecycle';
 import type { AgentSlot } from './agent-slot';
+
+/** The process of one attempt of a handler. */
+export interface HandlerProgram {
+  readonly command: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+}
 
 export interface RunnerOptions {
   readonly workerId: string;
@@ -18,6 +24,10 @@ export interface RunnerOptions {
     start?: StartedProcess,
   ) => Promise<FinishResult>;
   readonly onError?: (error: unknown, agentId: string) => void;
+  /** The program of a handler that this worker declares; undefined: it has none of that name. Default: it has none at all. */
+  readonly handlerProgram?: (handler: string) => HandlerProgram | undefined;
+  /** Hears each report of an agent as it comes, beside its storing. Must not throw. */
+  readonly onMessage?: (message: AgentMessage, claim: Granted) => void;
   /** Asked about each claim before anything is spawned: an order still open may cover it. Bounded by its own calls. */
   readonly beforeSpawn?: (slot: AgentSlot, claim: Granted) => Promise<void> | undefined;
   /** Aborted when the worker gives up waiting for the server. */

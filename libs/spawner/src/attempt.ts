@@ -8,7 +8,15 @@ import {
 } from '#libs/lifecycle';
 import { closeInput, gatherInput, inputFailed, prepareInput } from './agent-input';
 import type { AgentInput, PreparedInput } from './agent-input';
-import { FENCED, isTooLate, LEASE_OVER, notStarted, outcomeOf, spawnFailed } from './agent-outcome';
+import {
+  FENCED,
+  isTooLate,
+  LEASE_OVER,
+  notStarted,
+  outcomeOf,
+  spawnFailed,
+  unknownHandler,
+} from './agent-outcome';
 import { AgentReporter } from './agent-reporter';
 import type { AgentEnded, Granted, RunnerOptions } from './agent-runner.types';
 import type { AgentSlot, StopCause } from './agent-slot';
@@ -16,7 +24,7 @@ import type { OutcomeKeeper } from './outcome-keeper';
 import { PausableTimer } from './pausable-timer';
 import type { AgentProcess, ProcessHost } from './process';
 import { ServerLog } from './server-log';
-import { graceOf, leaseLeftMs, logFileOf, spawnRequest } from './spawn-request';
+import { commandOf, graceOf, leaseLeftMs, logFileOf, spawnRequest } from './spawn-request';
 import { untilAnswered } from './until-answered';
 
 /** One worker's means, shared by all its attempts. */
@@ -86,11 +94,13 @@ export class Attempt {
     if (leaseLeftMs(options) <= 0) slot.stop(LEASE_OVER, 0);
     if (slot.cause !== undefined) return this.store(notStarted(slot.cause));
     if (input?.ready === undefined) return this.store(inputFailed(input?.error));
+    const run = commandOf(options, claim.node.run);
+    if (run === undefined) return this.store(unknownHandler(claim.node, options.workerId));
     const reporter = this.makeReporter();
     const log = this.makeLog(reporter);
     let process: AgentProcess;
     try {
-      const parts = { input: input.ready, log, reporter };
+      const parts = { run, input: input.ready, log, reporter };
       process = await this.means.host.spawn(spawnRequest(options, slot, claim, parts));
     } catch (error) {
       await log.close(0);

@@ -1,4 +1,5 @@
 import { join, resolve } from 'node:path';
+import { isHandlerRun, type CommandRun, type NodeRun } from '#libs/contracts';
 import type { AgentInput } from './agent-input';
 import type { AgentReporter } from './agent-reporter';
 import type { Granted, RunnerOptions } from './agent-runner.types';
@@ -24,21 +25,38 @@ export function leaseLeftMs(options: Pick<RunnerOptions, 'leaseLeftMs'>): number
   return options.leaseLeftMs?.() ?? Number.POSITIVE_INFINITY;
 }
 
+/** The command of a node: its own, or the program of its handler. Undefined: this worker does not have that handler. */
+export function commandOf(
+  { handlerProgram }: Pick<RunnerOptions, 'handlerProgram'>,
+  run: NodeRun,
+): CommandRun | undefined {
+  if (!isHandlerRun(run)) return run;
+  const program = handlerProgram?.(run.handler);
+  return program === undefined ? undefined : { ...program, shell: false };
+}
+
+interface SpawnParts {
+  readonly run: CommandRun;
+  readonly input: AgentInput;
+  readonly log: ServerLog;
+  readonly reporter: AgentReporter;
+}
+
 /** The process of a claimed attempt, as its host is asked for it: the node's command, with who it is in its environment. */
 export function spawnRequest(
   options: RunnerOptions,
   slot: AgentSlot,
   claim: Granted,
-  { input, log, reporter }: { input: AgentInput; log: ServerLog; reporter: AgentReporter },
+  { run, input, log, reporter }: SpawnParts,
 ): SpawnRequest {
   const { node, fence } = claim;
   return {
     agentId: slot.agentId,
-    command: node.run.command,
-    shell: node.run.shell,
-    cwd: resolve(options.workDir, node.run.cwd ?? '.'),
+    command: run.command,
+    shell: run.shell,
+    cwd: resolve(options.workDir, run.cwd ?? '.'),
     env: {
-      ...node.run.env,
+      ...run.env,
       BELAY_EXECUTION_ID: slot.executionId,
       BELAY_NODE_ID: node.id,
       BELAY_AGENT_ID: slot.agentId,
@@ -52,7 +70,10 @@ export function spawnRequest(
     startWithin: () => (slot.cause === undefined ? leaseLeftMs(options) : 0),
     ...(node.limits === undefined ? {} : { limits: node.limits }),
     onOutput: (piece) => log.write(piece),
-    onMessage: (message, bytes) => reporter.take(message, bytes),
+    onMessage: (message, bytes) => {
+      reporter.take(message, bytes);
+      options.onMessage?.(message, claim);
+    },
     onBadLine: () => reporter.countBadLine(),
     logFile: logFileOf(options, slot),
   };

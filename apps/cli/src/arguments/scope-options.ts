@@ -1,5 +1,12 @@
 import type { Command } from 'commander';
-import { BelayError, isBelayError, isExecutionId, validateLatchRequest, type Scope } from '#libs/contracts';
+import {
+  BelayError,
+  isBelayError,
+  isExecutionId,
+  plainScope,
+  validateLatchRequest,
+  type Scope,
+} from '#libs/contracts';
 import { UsageError } from '../exit-codes';
 import type { Session } from '../session/session';
 import { requireId, resolveExecutionId } from './resolve-id';
@@ -12,9 +19,11 @@ export interface ScopeOptions {
   readonly worker?: string;
   readonly execution?: string;
   readonly agent?: string;
+  /** A job of a killable processor, as QUEUE/ID. */
+  readonly job?: string;
 }
 
-const SCOPES = ['all', 'pool', 'selector', 'worker', 'execution', 'agent'] as const;
+const SCOPES = ['all', 'pool', 'selector', 'worker', 'execution', 'agent', 'job'] as const;
 
 /** The scopes, the same for every command that takes one. */
 export function addScopeOptions(command: Command): Command {
@@ -24,7 +33,8 @@ export function addScopeOptions(command: Command): Command {
     .option('-l, --selector <labels>', "what has these labels, such as 'team=data,env!=prod'")
     .option('--worker <id>', 'one worker')
     .option('--execution <id>', 'one execution')
-    .option('--agent <id>', 'one agent');
+    .option('--agent <id>', 'one agent')
+    .option('--job <queue/id>', 'one job of a killable processor');
 }
 
 /** The one scope that was named. The server's own rules are applied here first, so that a slip asks it nothing. */
@@ -39,12 +49,13 @@ export async function readScope(session: Session, options: ScopeOptions): Promis
 /** The same with nobody asked: an execution is named by its whole id. */
 export function readLocalScope(options: ScopeOptions): Scope {
   requireOne(options);
-  const { pool, selector, worker, execution, agent } = options;
+  const { pool, selector, worker, execution, agent, job } = options;
   if (pool !== undefined) return checked({ type: 'pool', pool });
   if (selector !== undefined) return checkedSelector(selector);
   if (worker !== undefined) return { type: 'worker', workerId: requireId(worker, 'worker') };
   if (execution !== undefined) return { type: 'execution', executionId: requireId(execution, 'execution') };
   if (agent !== undefined) return { type: 'agent', agentId: requireId(agent, 'agent') };
+  if (job !== undefined) return checkedJob(job);
   return { type: 'all' };
 }
 
@@ -74,6 +85,14 @@ function checkedSelector(selector: string): Scope {
   if (selector.trim() === '')
     throw new UsageError('--selector is empty and would mean everything; to mean that, say --all.');
   return checked({ type: 'selector', selector });
+}
+
+/** The name of a queue has no slash, a job's id may have some. */
+function checkedJob(job: string): Scope {
+  const [, queue = '', jobId = ''] = /^([^/]*)\/(.*)$/.exec(job) ?? [];
+  if (queue === '' || jobId === '')
+    throw new UsageError('--job takes the queue and the id of the job, such as reports/42.');
+  return checked(plainScope({ type: 'job', queue, jobId }));
 }
 
 function checked(scope: Scope): Scope {

@@ -62,7 +62,9 @@ async function killOverServer(session: Session, options: KillOptions): Promise<E
 
 async function toRequest(session: Session, options: KillOptions): Promise<KillRequest> {
   const scope = await readScope(session, options);
-  return { scope, ...toStopRequest(options), ...(options.latch ? {} : { latch: false }) };
+  // A job ends with its kill: there is nothing to hold back.
+  const isLatching = options.latch && options.job === undefined;
+  return { scope, ...toStopRequest(options), ...(isLatching ? {} : { latch: false }) };
 }
 
 /**

@@ -1,6 +1,7 @@
 import { DEFAULT_BACKOFF } from '../spec';
 import { isPlainObject, isSpecialName } from './check-json';
 import { type Path, type ProblemList } from './problem-list';
+import { COMMAND_RULE } from './spec-schema';
 
 /** Environment names Belay sets itself. */
 const RESERVED_PREFIX = 'BELAY_';
@@ -23,8 +24,20 @@ export function checkNodeRules(node: unknown, path: Path, problems: ProblemList)
   if (isPlainObject(node['backoff'])) checkBackoff(node['backoff'], [...path, 'backoff'], problems);
 }
 
+/** Fields of `run` that say nothing to a handler. */
+const FOR_COMMANDS = ['command', 'env', 'cwd', 'shell'] as const;
+
 function checkRun(run: Record<string, unknown>, path: Path, problems: ProblemList): void {
-  const { command, env, shell } = run;
+  const { command, env, shell, handler } = run;
+  if (handler === undefined && command === undefined)
+    problems.add([...path, 'command'], 'REQUIRED', `is missing; it must be ${COMMAND_RULE}.`);
+  for (const field of handler === undefined ? [] : FOR_COMMANDS)
+    if (run[field] !== undefined)
+      problems.add(
+        [...path, field],
+        'HANDLER_RUN',
+        'must not stand beside handler, which is run by its application; leave one of the two out.',
+      );
   if (shell === true && Array.isArray(command) && command.length > 1) {
     problems.add(
       [...path, 'command'],

@@ -1,4 +1,4 @@
-import { DEFAULT_BACKOFF, type ExecutionSpec, type NodeLimits, type NodeSpec } from '../spec';
+import { DEFAULT_BACKOFF, type ExecutionSpec, type NodeLimits, type NodeRun, type NodeSpec } from '../spec';
 import { type ParsedAgent, type ParsedHead, type ParsedNode } from './spec-schema';
 
 type Present<T, K extends keyof T> = { [P in K]?: Exclude<T[P], undefined> };
@@ -27,17 +27,18 @@ export function normalizeExecution(head: ParsedHead, nodes: readonly NodeSpec[])
 
 /** A checked node in the stored form. */
 export function normalizeNode(node: ParsedNode): NodeSpec {
-  const { run, backoff } = node;
+  const { backoff } = node;
   return {
     id: node.id,
     dependsOn: node.dependsOn,
-    run: { command: run.command, env: run.env, ...present(run, 'cwd'), shell: run.shell },
+    run: normalizeRun(node.run),
     ...present(node, 'input'),
     pool: node.pool,
     priority: node.priority,
     labels: node.labels,
     ...present(node, 'delayMs'),
     maxAttempts: node.maxAttempts,
+    ...(node.retryOn === 'lost' ? { retryOn: node.retryOn } : {}),
     backoff: {
       type: backoff.type,
       delayMs: backoff.delayMs,
@@ -54,6 +55,12 @@ export function normalizeNode(node: ParsedNode): NodeSpec {
       ...(node.recovery.withinMs === undefined ? {} : { withinMs: node.recovery.withinMs }),
     },
   };
+}
+
+/** Of a run that was checked: it has one of the two. */
+function normalizeRun(run: ParsedNode['run']): NodeRun {
+  const { command = [], env, shell, handler } = run;
+  return handler === undefined ? { command, env, ...present(run, 'cwd'), shell } : { handler };
 }
 
 function limitsOf(limits: ParsedNode['limits']): { limits?: NodeLimits } {

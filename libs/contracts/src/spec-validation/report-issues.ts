@@ -23,9 +23,6 @@ const CODES: Readonly<Record<Issue['code'], ProblemCode>> = {
 /** The fields that an object at a path may have, for suggestions. */
 export type FieldsAt = (path: Path) => readonly string[];
 
-const HANDLER = 'handlers are not available in this release; use run.command.';
-const INLINE = 'inline isolation is not available in this release; use process or leave it out.';
-
 /**
  * Turns what zod found in `raw` into our problems under `base`. A rule that breaks twice on one value (too long
  * and of the wrong characters) is told once, as its sentence already says what would be right.
@@ -55,10 +52,6 @@ export function reportIssues(
     // Special names were told by the walk over the whole document.
     if (isSpecialName(key)) return;
     const full = [...base, ...path, key];
-    if (key === 'handler' && path.at(-1) === 'run') {
-      problems.add(full, 'UNSUPPORTED', HANDLER);
-      return;
-    }
     problems.add(full, 'UNKNOWN_FIELD', () => {
       const known = fieldsAt([...base, ...path]);
       const near = suggester.nearest(key, known);
@@ -69,17 +62,7 @@ export function reportIssues(
 
   function reportOne(issue: Issue, path: Path): void {
     const full = [...base, ...path];
-    const value = valueAt(raw, path);
-    if (path.at(-1) === 'isolation' && value === 'inline') problems.add(full, 'UNSUPPORTED', INLINE);
-    else if (isCommandOfHandler(path)) return;
-    else problems.add(full, codeOf(issue, value), messageOf(issue));
-  }
-
-  /** `run.handler` was told already; that the command is missing then is no second fault. */
-  function isCommandOfHandler(path: Path): boolean {
-    if (path.at(-1) !== 'command' || path.at(-2) !== 'run') return false;
-    const run = valueAt(raw, path.slice(0, -1)) as Record<string, unknown>;
-    return Object.hasOwn(run, 'handler') && run['command'] === undefined;
+    problems.add(full, codeOf(issue, valueAt(raw, path)), messageOf(issue));
   }
 }
 

@@ -28,25 +28,31 @@ const usd = () => amount('a number of US dollars', 0, MAX_USD);
 const duration = () => milliseconds(1, LIMITS.maxDurationMs);
 const grace = () => milliseconds(0, LIMITS.maxGraceMs);
 
-const runSchema = z.strictObject(
-  {
-    command: listOf(
-      osString('a string'),
-      LIMITS.maxArguments,
-      `a list of 1 to ${LIMITS.maxArguments} strings, the program first`,
-    ).describe('Program and arguments; with shell: true exactly one string, given to /bin/sh -c.'),
-    env: environment()
-      .default({})
-      .describe(
-        'Environment variables beside the allow-listed ones; names starting with BELAY_ are reserved.',
-      ),
-    cwd: osString('a path')
-      .optional()
-      .describe("Working directory; relative paths start at the worker's work directory."),
-    shell: flag().default(false).describe('Give the one string of command to /bin/sh -c.'),
-  },
-  says('an object with a command'),
-);
+/** The end of the sentence "must be …" of a command. */
+export const COMMAND_RULE = `a list of 1 to ${LIMITS.maxArguments} strings, the program first`;
+
+const runSchema = z
+  .strictObject(
+    {
+      command: listOf(osString('a string'), LIMITS.maxArguments, COMMAND_RULE)
+        .optional()
+        .describe('Program and arguments; with shell: true exactly one string, given to /bin/sh -c.'),
+      env: environment()
+        .default({})
+        .describe(
+          'Environment variables beside the allow-listed ones; names starting with BELAY_ are reserved.',
+        ),
+      cwd: osString('a path')
+        .optional()
+        .describe("Working directory; relative paths start at the worker's work directory."),
+      shell: flag().default(false).describe('Give the one string of command to /bin/sh -c.'),
+      handler: name('the name of a handler')
+        .optional()
+        .describe("Instead of a command: a handler of an application's own code, in a process of its own."),
+    },
+    says('an object with a command or a handler'),
+  )
+  .meta({ oneOf: [{ required: ['command'] }, { required: ['handler'] }] });
 
 const backoffSchema = z.strictObject(
   {
@@ -89,7 +95,7 @@ const limitsSchema = z.strictObject(
 
 /** The fields that a node and a one-node execution share. */
 const agentFields = {
-  run: runSchema.describe('The program to run.'),
+  run: runSchema.describe('The program to run, or the handler.'),
   input: z.unknown().optional().describe('Any JSON; the agent reads it on stdin as "input".'),
   pool: name('a pool name').default(DEFAULT_POOL).describe('The workers that may take it.'),
   priority: wholeNumber(1, 10).default(DEFAULT_PRIORITY).describe('10 is taken first.'),
@@ -100,6 +106,11 @@ const agentFields = {
   maxAttempts: wholeNumber(1, LIMITS.maxAttempts)
     .default(DEFAULT_MAX_ATTEMPTS)
     .describe('Attempts before it failed for good; the first counts.'),
+  retryOn: oneOf(['any', 'lost'])
+    .default('any')
+    .describe(
+      'lost: only an attempt that its worker lost or handed back is tried again; its own failure is for good.',
+    ),
   backoff: backoffSchema
     .default({ type: DEFAULT_BACKOFF.type, delayMs: DEFAULT_BACKOFF.delayMs, jitter: DEFAULT_BACKOFF.jitter })
     .describe('How long to wait between attempts.'),
@@ -115,10 +126,6 @@ const agentFields = {
     .default('stop')
     .describe('The action when its worker loses Valkey.'),
   recovery: recoverySchema.default({ auto: true }).describe('The action when its worker is lost.'),
-  isolation: z
-    .literal('process', says('process'))
-    .default('process')
-    .describe('process: a process tree of its own, the only choice in this release.'),
 };
 
 /** One node of the DAG, as people write it. */

@@ -71,7 +71,7 @@ describe('a kill', () => {
   });
 
   const ON_PURPOSE =
-    'scope REQUIRED is missing; say whom: one of all, pool, selector, worker, execution, agent. To kill everything write {"type":"all"}: it must be all on purpose.';
+    'scope REQUIRED is missing; say whom: one of all, pool, selector, worker, execution, agent, job. To kill everything write {"type":"all"}: it must be all on purpose.';
 
   it.each<[unknown, string[]]>([
     [{}, [ON_PURPOSE]],
@@ -83,23 +83,25 @@ describe('a kill', () => {
     [
       { scope: 'all' },
       [
-        'scope TYPE must be an object with a type: one of all, pool, selector, worker, execution, agent; it is "all".',
+        'scope TYPE must be an object with a type: one of all, pool, selector, worker, execution, agent, job; it is "all".',
       ],
     ],
     [
       { scope: { type: 'galaxy' }, mod: 'x' },
       [
         'mod UNKNOWN_FIELD unknown field; did you mean mode?',
-        'scope.type ONE_OF must be one of all, pool, selector, worker, execution, agent; it is "galaxy".',
+        'scope.type ONE_OF must be one of all, pool, selector, worker, execution, agent, job; it is "galaxy".',
       ],
     ],
     [
       { scope: { workerId: `wrk_${ULID}` } },
-      ['scope.type ONE_OF must be one of all, pool, selector, worker, execution, agent; it is missing.'],
+      ['scope.type ONE_OF must be one of all, pool, selector, worker, execution, agent, job; it is missing.'],
     ],
     [
       { scope: { type: 'toString' } },
-      ['scope.type ONE_OF must be one of all, pool, selector, worker, execution, agent; it is "toString".'],
+      [
+        'scope.type ONE_OF must be one of all, pool, selector, worker, execution, agent, job; it is "toString".',
+      ],
     ],
     [
       { scope: { type: 'worker' } },

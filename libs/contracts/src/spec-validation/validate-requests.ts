@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { BelayError, type Problem } from '../errors';
 import { isAgentId, isExecutionId, isWorkerId, ULID_PATTERN } from '../ids';
+import { plainScope, type JobScope } from '../jobs';
 import type { StopMode } from '../orders';
 import { isWide, type Scope } from '../scope';
 import { STOP_REASONS, type StopReason } from '../records';
@@ -134,6 +135,9 @@ function idOf<F extends string>(type: string, field: F, isName: (id: string) => 
   return { field, isName, rule: `the id of the ${type}, ${like} and what follows it` };
 }
 
+/** A job is named by two fields. */
+const JOB_FIELDS = ['queue', 'jobId'] as const;
+
 /**
  * Checks the body of a stop. No body at all is a stop without words.
  *
@@ -153,8 +157,12 @@ export function validateKillRequest(raw: unknown): KillRequest {
     checkScope(body, problems);
     if (problems.count === 0) checkKind(body as unknown as KillRequest, problems);
   }) as KillRequest;
-  const { kind = 'kill', scope, latch = kind !== 'thaw' && isWide(scope) } = request;
-  return { ...request, kind, latch };
+  const { kind = 'kill', scope: given } = request;
+  const scope = plainScope(given);
+  // A job ends with its kill, and its id is not used again: there is nothing to hold back.
+  const isOne = !isWide(scope) || (kind === 'kill' && (given as Scope | JobScope).type === 'job');
+  const { latch = kind !== 'thaw' && !isOne } = request;
+  return { ...request, scope, kind, latch };
 }
 
 /** @throws BelayError `INVALID_REQUEST` with every problem. */
@@ -164,12 +172,12 @@ export function validateDrillRequest(raw: unknown): DrillRequest {
 
 /** @throws BelayError `INVALID_REQUEST` with every problem. */
 export function validateLocalKill(raw: unknown): LocalKillRequest {
-  return check(localSchema, raw, Object.keys(localFields), checkScope) as LocalKillRequest;
+  return withPlainScope(check(localSchema, raw, Object.keys(localFields), checkScope) as LocalKillRequest);
 }
 
 /** @throws BelayError `INVALID_REQUEST` with every problem. */
 export function validateLatchRequest(raw: unknown): LatchRequest {
-  return check(latchSchema, raw, Object.keys(latchFields), checkScope) as LatchRequest;
+  return withPlainScope(check(latchSchema, raw, Object.keys(latchFields), checkScope) as LatchRequest);
 }
 
 /** @throws BelayError `INVALID_REQUEST` with every problem. */
@@ -185,6 +193,10 @@ export function validatePauseRequest(raw: unknown): PauseRequest {
 /** @throws BelayError `INVALID_REQUEST` with every problem. */
 export function validateRetryRequest(raw: unknown): RetryRequest {
   return check(retrySchema, raw ?? {}, Object.keys(retryFields)) as RetryRequest;
+}
+
+function withPlainScope<T extends { readonly scope: Scope }>(request: T): T {
+  return { ...request, scope: plainScope(request.scope) };
 }
 
 /** Checks that the kind goes with the scope. */
@@ -228,7 +240,7 @@ function check(
 
 function checkScope(raw: Record<string, unknown>, problems: ProblemList): void {
   const scope = raw['scope'];
-  const known = `one of ${Object.keys(SCOPES).join(', ')}`;
+  const known = `one of ${[...Object.keys(SCOPES), 'job'].join(', ')}`;
   if (scope === undefined || (isPlainObject(scope) && Object.keys(scope).length === 0)) {
     const message = `is missing; say whom: ${known}. To kill everything write {"type":"all"}: it must be all on purpose.`;
     problems.add(['scope'], 'REQUIRED', message);
@@ -239,11 +251,31 @@ function checkScope(raw: Record<string, unknown>, problems: ProblemList): void {
     return;
   }
   const type = scope['type'];
+  if (type === 'job') return checkJob(scope, problems);
   if (typeof type !== 'string' || !Object.hasOwn(SCOPES, type)) {
     problems.add(['scope', 'type'], 'ONE_OF', `must be ${known}; it is ${showValue(type)}.`);
     return;
   }
   checkTarget(scope, type as ScopeType, problems);
+}
+
+function checkJob(scope: Record<string, unknown>, problems: ProblemList): void {
+  for (const field of JOB_FIELDS) {
+    const parsed = line().safeParse(scope[field]);
+    if (!parsed.success)
+      problems.add(
+        ['scope', field],
+        scope[field] === undefined ? 'REQUIRED' : 'PATTERN',
+        parsed.error.issues[0]!.message,
+      );
+  }
+  for (const key of Object.keys(scope))
+    if (key !== 'type' && !JOB_FIELDS.includes(key as 'queue'))
+      problems.add(
+        ['scope', key],
+        'UNKNOWN_FIELD',
+        'unknown field; a scope of type job has type, queue and jobId.',
+      );
 }
 
 function checkTarget(scope: Record<string, unknown>, type: ScopeType, problems: ProblemList): void {

@@ -43,7 +43,7 @@ describe('a good spec', () => {
     });
   });
 
-  it('keeps every field that was given and drops isolation, which says nothing', () => {
+  it('keeps every field that was given and drops retryOn any, which says nothing', () => {
     const full = {
       name: 'Ünïcode 🚀',
       labels: { 'team/a': 'data' },
@@ -69,8 +69,10 @@ describe('a good spec', () => {
       onLostContact: 'continue',
       recovery: { auto: false, withinMs: 60_000 },
     });
-    const checked = validateSpec({ ...full, nodes: [{ ...first, isolation: 'process' }] });
+    const checked = validateSpec({ ...full, nodes: [{ ...first, retryOn: 'any' }] });
     expect(checked).toStrictEqual({ ...full, nodes: [{ ...first, dependsOn: [] }] });
+    const lost = validateSpec(spec(node({ run: { handler: 'sum' }, retryOn: 'lost' }))).nodes[0];
+    expect(lost).toMatchObject({ run: { handler: 'sum' }, retryOn: 'lost' });
   });
 
   it('may hold undefined where a field may be absent, as programs write it', () => {
@@ -238,7 +240,11 @@ describe('what is wrong is told word for word', () => {
         `nodes[0].run.command[2] PATTERN must be ${ARGUMENT}; it is "a\\u0000b".`,
       ],
     ],
-    ['no run', spec({ id: 'a' }), ['nodes[0].run REQUIRED is missing; it must be an object with a command.']],
+    [
+      'no run',
+      spec({ id: 'a' }),
+      ['nodes[0].run REQUIRED is missing; it must be an object with a command or a handler.'],
+    ],
     [
       'run without a command',
       spec(node({ run: {} })),
@@ -263,30 +269,31 @@ describe('what is wrong is told word for word', () => {
         'nodes[0].run.env.BELAY_EPOCH RESERVED_NAME names starting with BELAY_ are set by Belay; choose another.',
       ],
     ],
+    ['a handler', spec(node({ run: { handler: 'summarise' } })), []],
     [
-      'a handler',
-      spec(node({ run: { handler: 'summarise' } })),
-      ['nodes[0].run.handler UNSUPPORTED handlers are not available in this release; use run.command.'],
-    ],
-    [
-      'a handler beside a bad command',
-      spec(node({ run: { handler: 'summarise', command: 1 } })),
+      'a handler beside what is for a command',
+      spec(node({ run: { handler: 'summarise', command: 1, env: {}, cwd: '.', shell: false } })),
       [
         `nodes[0].run.command TYPE must be ${COMMAND}; it is 1.`,
-        'nodes[0].run.handler UNSUPPORTED handlers are not available in this release; use run.command.',
+        ...['command', 'env', 'cwd', 'shell'].map(
+          (field) =>
+            `nodes[0].run.${field} HANDLER_RUN must not stand beside handler, which is run by its application; leave one of the two out.`,
+        ),
       ],
     ],
     [
-      'inline isolation',
+      'a handler of a name that is none',
+      spec(node({ run: { handler: 'a b' } })),
+      [
+        'nodes[0].run.handler PATTERN must be the name of a handler of 1 to 64 of the characters A-Z a-z 0-9 _ . -; it is "a b".',
+      ],
+    ],
+    [
+      'inline isolation: what cannot be killed is not offered',
       spec(node({ isolation: 'inline' })),
       [
-        'nodes[0].isolation UNSUPPORTED inline isolation is not available in this release; use process or leave it out.',
+        'nodes[0].isolation UNKNOWN_FIELD unknown field; known here: id, dependsOn, run, input, pool, priority, labels, delayMs, maxAttempts, retryOn, backoff, timeoutMs, graceMs, limits, allowFailure, onLostContact, recovery.',
       ],
-    ],
-    [
-      'another isolation',
-      spec(node({ isolation: 'vm' })),
-      ['nodes[0].isolation ONE_OF must be process; it is "vm".'],
     ],
     [
       'labels',
@@ -328,7 +335,7 @@ describe('what is wrong is told word for word', () => {
       'run as a list, backoff as text',
       spec(node({ run: [], backoff: 'none' })),
       [
-        'nodes[0].run TYPE must be an object with a command; it is an empty list.',
+        'nodes[0].run TYPE must be an object with a command or a handler; it is an empty list.',
         'nodes[0].backoff TYPE must be an object with type, delayMs, maxMs and jitter; it is "none".',
       ],
     ],
@@ -476,9 +483,9 @@ describe('an agent alone', () => {
       'a dependency and no command',
       { run: { comand: ['x'] }, dependson: [] },
       [
-        `run.command REQUIRED is missing; it must be ${COMMAND}.`,
         'run.comand UNKNOWN_FIELD unknown field; did you mean command?',
-        'dependson UNKNOWN_FIELD unknown field; known here: id, name, idempotencyKey, maxCostUsd, softCostUsd, run, input, pool, priority, labels, delayMs, maxAttempts, backoff, timeoutMs, graceMs, limits, allowFailure, onLostContact, recovery, isolation.',
+        'dependson UNKNOWN_FIELD unknown field; known here: id, name, idempotencyKey, maxCostUsd, softCostUsd, run, input, pool, priority, labels, delayMs, maxAttempts, retryOn, backoff, timeoutMs, graceMs, limits, allowFailure, onLostContact, recovery.',
+        `run.command REQUIRED is missing; it must be ${COMMAND}.`,
       ],
     ],
     [

@@ -2,7 +2,14 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, openSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type ExecutionSpec, type NodeSpec, parseAgentMessage, validateSpec } from '#libs/contracts';
+import {
+  isHandlerRun,
+  parseAgentMessage,
+  validateSpec,
+  type CommandRun,
+  type ExecutionSpec,
+  type NodeSpec,
+} from '#libs/contracts';
 import { convertWfFormat, isWfFormat, parseSpecText } from './index';
 
 const FOLDER = join(__dirname, '../../../../examples');
@@ -15,16 +22,23 @@ function read(file: string): ExecutionSpec {
 
 const nodeOf = (file: string, id: string) => read(file).nodes.find((node) => node.id === id) as NodeSpec;
 
+/** No example has a handler: it would need its application. */
+function commandOf({ run }: NodeSpec): CommandRun {
+  if (isHandlerRun(run)) throw new Error(`${run.handler} is a handler`);
+  return run;
+}
+
 /** Runs one agent by itself, file descriptor 3 on a file, and returns how it ended and what it reported. */
 function runAgent(node: NodeSpec, attempt: number) {
   const folder = mkdtempSync(join(tmpdir(), 'belay-example-'));
   try {
     const messages = join(folder, 'messages');
-    const [program, ...args] = node.run.command as [string, ...string[]];
+    const run = commandOf(node);
+    const [program, ...args] = run.command as [string, ...string[]];
     const { status } = spawnSync(program, args, {
       env: {
         ...process.env,
-        ...node.run.env,
+        ...run.env,
         BELAY_NODE_ID: node.id,
         BELAY_ATTEMPT: String(attempt),
       },
@@ -51,8 +65,8 @@ describe('examples', () => {
   });
 
   it.each(files)('%s has agents in plain sh that parse', (file) => {
-    for (const { run } of read(file).nodes) {
-      const [program, flag, script] = run.command;
+    for (const node of read(file).nodes) {
+      const [program, flag, script] = commandOf(node).command;
       if (program !== 'sh') continue;
       expect(flag).toBe('-c');
       const { status, stderr } = spawnSync('sh', ['-n', '-c', script as string], { encoding: 'utf8' });
@@ -63,9 +77,9 @@ describe('examples', () => {
   it('first-run takes ten to fifteen seconds end to end', () => {
     const { nodes } = read('first-run.yaml');
     const ends = new Map<string, number>();
-    for (const { id, dependsOn, run } of nodes) {
-      const start = Math.max(0, ...dependsOn.map((parent) => ends.get(parent) as number));
-      ends.set(id, start + Number(run.env['STEPS']));
+    for (const node of nodes) {
+      const start = Math.max(0, ...node.dependsOn.map((parent) => ends.get(parent) as number));
+      ends.set(node.id, start + Number(commandOf(node).env['STEPS']));
     }
     const total = Math.max(...ends.values());
     expect(total).toBeGreaterThanOrEqual(10);

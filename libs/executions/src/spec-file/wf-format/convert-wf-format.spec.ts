@@ -36,7 +36,14 @@ describe('a WfFormat document', () => {
     const { spec, report } = convertWfFormat(raw, { timeScale: 0.1, pool: 'gpu' });
     const checked = validateSpec(spec);
     expect(checked).toMatchObject({ name: 'trace', labels: { source: 'wfformat' } });
-    expect(checked.nodes.map(({ id, dependsOn, run, pool }) => [id, dependsOn, run.command, pool])).toEqual([
+    expect(
+      checked.nodes.map(({ id, dependsOn, run, pool }) => [
+        id,
+        dependsOn,
+        'command' in run && run.command,
+        pool,
+      ]),
+    ).toEqual([
       ['a', [], ['sleep', '1.235'], 'gpu'],
       ['b', ['a'], ['sleep', '0'], 'gpu'],
       ['c', ['a'], ['sleep', '10'], 'gpu'],

@@ -1,0 +1,51 @@
+import { report, say } from './reporter';
+
+/** What an attempt is given beside its input. */
+export interface AgentFacts {
+  readonly executionId: string;
+  readonly nodeId: string;
+  readonly agentId: string;
+  /** Counts from 1. */
+  readonly attempt: number;
+  /** Fences the attempt's own side effects: a later attempt has a higher one. */
+  readonly epoch: number;
+  /** The attempt before this one was lost with its worker, or ended by its drain. */
+  readonly isRecovery: boolean;
+  /** The results of the nodes it depends on, by their ids. */
+  readonly upstream: Readonly<Record<string, unknown>>;
+  /** The last one that an attempt before this said; null without one. */
+  readonly lastCheckpoint: unknown;
+  /** Events of the attempts before this one, oldest first. */
+  readonly earlierEvents: readonly unknown[];
+}
+
+/** One attempt's way to Belay. Each report is written before the call returns, and stored by the worker soon after. */
+export interface AgentContext extends AgentFacts {
+  /** Aborted by SIGTERM: the grace begins, and SIGKILL follows it. */
+  readonly signal: AbortSignal;
+  /** An event of the execution. @throws an error with a `code` where the data is no JSON, or is too large */
+  emit(name: string, data?: unknown): void;
+  /** The last one is kept. @throws as `emit` */
+  progress(value: unknown): void;
+  /** Given to the next attempt as `lastCheckpoint`. @throws as `emit` */
+  checkpoint(value: unknown): void;
+  /** Adds to what was spent. US dollars. @throws as `emit` */
+  cost(usd: number): void;
+  /** A line of the agent's log. */
+  log(line: string): void;
+}
+
+/** @param signal is asked for only by a handler that reads it. */
+export function contextOf(facts: AgentFacts, signal: () => AbortSignal): AgentContext {
+  return {
+    ...facts,
+    get signal() {
+      return signal();
+    },
+    emit: (name, data) => report({ type: 'event', name, ...(data === undefined ? {} : { data }) }),
+    progress: (value) => report({ type: 'progress', value }),
+    checkpoint: (value) => report({ type: 'checkpoint', value }),
+    cost: (usd) => report({ type: 'cost', usd }),
+    log: say,
+  };
+}

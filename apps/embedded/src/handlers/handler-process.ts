@@ -1,0 +1,8 @@
+const MARK = Symbol.for('belay.handler-process');
+
+/** Whether this process runs one handler: the modules of Belay start no worker and no background work here. */
+export const isHandlerProcess = (): boolean => (globalThis as Record<symbol, unknown>)[MARK] === true;
+
+export function becomeHandlerProcess(): void {
+  (globalThis as Record<symbol, unknown>)[MARK] = true;
+}

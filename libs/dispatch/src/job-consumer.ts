@@ -1,0 +1,151 @@
+import { createHash } from 'node:crypto';
+import type { Valkey } from '#libs/valkey';
+import { DelayedError, UnrecoverableError, type Job, type Worker } from 'bullmq';
+import type { QueueOptions } from './agent-queues';
+import { CalmWorker } from './calm-worker';
+import { handBack } from './hand-back';
+
+/** A job as somebody added it. */
+export interface ProducedJob {
+  /** Names this job for good: BullMQ gives an id again once a queue was emptied, but not with the same time. */
+  readonly key: string;
+  readonly data: unknown;
+  /** How often it was taken up before. */
+  readonly taken: number;
+  /** BullMQ's own fields of it. */
+  readonly facts: JobFacts;
+  report(progress: object): Promise<void>;
+}
+
+/** The fields of a job that stay the same however often it is taken up, until an attempt of it fails. */
+export interface JobFacts {
+  readonly id: string;
+  readonly name: string;
+  readonly opts: object;
+  readonly timestamp: number;
+  /** Attempts that failed before this one. */
+  readonly attemptsMade: number;
+}
+
+/** The outcome of a job. */
+export type JobVerdict =
+  | { readonly done: unknown }
+  /** Never again. */
+  | { readonly failed: string }
+  /** Again, as the job's own `attempts` allow. */
+  | { readonly error: Error }
+  | { readonly waitMs: number }
+  /** For another orchestrator: this one is going. */
+  | 'hand-back';
+
+/** How long a job that was handed back rests. Milliseconds. */
+const HAND_BACK_MS = 300;
+/** Jobs that rest and are waited for here; what is more is for BullMQ alone to bring back. */
+const MOST_RESTING = 10_000;
+/** Longest for jobs under way to be handed back. Milliseconds. */
+const CLOSE_MS = 5_000;
+
+export interface ConsumerOptions extends QueueOptions {
+  readonly queue: string;
+  /** Jobs in hand at a time: each is a promise that waits for an execution to end. */
+  readonly concurrency: number;
+}
+
+/**
+ * Takes the jobs of one queue. BullMQ carries them; whether and when one runs is decided elsewhere, so a job whose taker died, or
+ * whose lock was lost, is only taken up again.
+ */
+export class JobConsumer {
+  private worker: Worker | undefined;
+  private readonly resting = new Set<NodeJS.Timeout>();
+
+  constructor(
+    private readonly valkey: Valkey,
+    private readonly options: ConsumerOptions,
+  ) {}
+
+  /** Takes jobs until `close`. A job whose taker died is taken again: `handle` must be repeatable by `key`. */
+  consume(handle: (job: ProducedJob) => Promise<JobVerdict>): void {
+    if (this.worker !== undefined) return;
+    this.worker = new CalmWorker(
+      this.options.queue,
+      async (job, token) => this.settle(job, token, await handle(toProduced(job))),
+      {
+        connection: this.valkey.connections.create('blocking'),
+        prefix: this.options.prefix,
+        concurrency: this.options.concurrency,
+        lockDuration: 10_000,
+        stalledInterval: 5_000,
+        // A job waits for its execution and may outlive many orchestrators; one that cannot even be read must not
+        // come round for ever.
+        maxStalledCount: 100,
+      },
+    );
+    this.worker.on('error', () => undefined);
+  }
+
+  /** Takes no more. Resolves when those under way were settled; their handlers have to requeue them now. */
+  async close(): Promise<void> {
+    const { worker } = this;
+    if (worker === undefined) return;
+    for (const rest of this.resting) clearTimeout(rest);
+    this.resting.clear();
+    let timer: NodeJS.Timeout | undefined;
+    const limit = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, CLOSE_MS);
+    });
+    await Promise.race([worker.close(), limit]);
+    clearTimeout(timer);
+  }
+
+  private async settle(job: Job, token: string | undefined, verdict: JobVerdict): Promise<unknown> {
+    // Not back to waiting: a worker that closes could take it once more, and go with it.
+    if (verdict === 'hand-back') return handBack(job, token, this.after(HAND_BACK_MS));
+    if ('failed' in verdict) throw new UnrecoverableError(verdict.failed);
+    if ('error' in verdict) throw verdict.error;
+    if ('done' in verdict) return verdict.done;
+    try {
+      return await handBack(job, token, this.after(verdict.waitMs));
+    } catch (error) {
+      if (error instanceof DelayedError) this.promoteAfter(job, verdict.waitMs);
+      throw error;
+    }
+  }
+
+  private after(ms: number): number {
+    return this.valkey.clock.now() + ms;
+  }
+
+  /**
+   * By this process's timer, since BullMQ compares the end of a rest with the wall clock of whichever machine looks: one that
+   * is behind would leave the job there for as long. Should this process end before, those looks are what is left.
+   */
+  private promoteAfter(job: Job, ms: number): void {
+    if (this.resting.size >= MOST_RESTING || this.worker?.closing !== undefined) return;
+    const timer = setTimeout(() => {
+      this.resting.delete(timer);
+      // It may be back already, or gone.
+      job.promote().catch(() => undefined);
+    }, ms);
+    this.resting.add(timer);
+  }
+}
+
+function toProduced(job: Job): ProducedJob {
+  return {
+    key: `job-${createHash('sha256')
+      .update(JSON.stringify([job.id, job.timestamp]))
+      .digest('hex')
+      .slice(0, 32)}`,
+    data: job.data as unknown,
+    taken: Math.max(0, job.attemptsStarted - 1),
+    facts: {
+      id: job.id ?? '',
+      name: job.name,
+      opts: job.opts,
+      timestamp: job.timestamp,
+      attemptsMade: job.attemptsMade,
+    },
+    report: async (progress) => job.updateProgress(progress),
+  };
+}

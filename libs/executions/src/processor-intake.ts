@@ -1,0 +1,157 @@
+import { createHash } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
+import {
+  isBelayError,
+  JOB_LABEL,
+  jobPoolOf,
+  QUEUE_LABEL,
+  type ExecutionRecord,
+  type ExecutionSpecInput,
+  type NodeSpec,
+} from '#libs/contracts';
+import type { JobConsumer, JobFacts, JobVerdict, ProducedJob } from '#libs/dispatch';
+import type { LifecycleService } from '#libs/lifecycle';
+import { ExecutionLostError, type ExecutionFollower } from './execution-follower';
+import type { ExecutionManager } from './execution-manager';
+import { passes, reasonOf, waitMs } from './intake-verdicts';
+
+/** How a queue's jobs run. */
+export interface ProcessorOptions {
+  readonly queue: string;
+  /** Labels beside those of the queue and the job. */
+  readonly labels?: (job: {
+    readonly name: string;
+    readonly data: unknown;
+  }) => Readonly<Record<string, string>>;
+  readonly timeoutMs?: number;
+  readonly graceMs?: number;
+  readonly limits?: NodeSpec['limits'];
+}
+
+/** The input of a processor's process: the job as its producer added it. */
+export interface JobInput extends JobFacts {
+  readonly queue: string;
+  readonly data: unknown;
+}
+
+/**
+ * How often a job is handed on to another worker when its own is lost or drained. Rolling deployments hand a long job on more
+ * than once; one that takes every worker with it must come to an end.
+ */
+const ATTEMPTS = 10;
+const NODE = 'job';
+
+/**
+ * Runs the jobs of one BullMQ queue. Each attempt of a job is an execution of one node, under a key made from the queue, the job
+ * and its attempt: whoever takes the job up, and however often, joins the same execution. BullMQ's lock decides who tells the
+ * queue of its end; only Belay's claim decides where it runs, so a lost lock never runs a second copy (ADR 0022).
+ */
+export class ProcessorIntake {
+  private readonly closing = new AbortController();
+  private running = false;
+
+  constructor(
+    private readonly consumer: JobConsumer,
+    private readonly manager: ExecutionManager,
+    private readonly follower: ExecutionFollower,
+    private readonly lifecycle: LifecycleService,
+    private readonly options: ProcessorOptions,
+  ) {
+    // One for each job under way.
+    setMaxListeners(0, this.closing.signal);
+  }
+
+  start(): void {
+    if (this.running) return;
+    this.running = true;
+    this.consumer.consume(async (job) => this.take(job));
+  }
+
+  /** Hands its jobs back, for another instance; their executions go on. */
+  async stop(): Promise<void> {
+    if (!this.running) return;
+    this.running = false;
+    const closed = this.consumer.close();
+    this.closing.abort();
+    await closed;
+  }
+
+  private async take(job: ProducedJob): Promise<JobVerdict> {
+    if (this.closing.signal.aborted) return 'hand-back';
+    try {
+      const id = await this.executionOf(job);
+      const ended = await this.follower.follow(id, () => undefined, this.closing.signal);
+      return await this.verdictOf(ended);
+    } catch (error) {
+      if (this.closing.signal.aborted) return 'hand-back';
+      if (passes(error) || error instanceof ExecutionLostError) return { waitMs: waitMs(job) };
+      if (!isBelayError(error)) throw error;
+      // Held, not refused: the release lets it run.
+      if (error.code === 'LATCHED') return { waitMs: waitMs(job) };
+      return { failed: reasonOf(error) };
+    }
+  }
+
+  /** Its data may have been changed since it was taken first: the job is the same. */
+  private async executionOf(job: ProducedJob): Promise<string> {
+    const idempotencyKey = keyOf(this.options.queue, job.facts);
+    try {
+      const { execution } = await this.manager.submit(this.specOf(job), {
+        idempotencyKey,
+        actor: 'processor',
+      });
+      return execution.id;
+    } catch (error) {
+      const known = isBelayError(error) && error.code === 'IDEMPOTENCY_CONFLICT' && error.details['existing'];
+      if (typeof known === 'string') return known;
+      throw error;
+    }
+  }
+
+  private specOf({ facts, data }: ProducedJob): ExecutionSpecInput {
+    const { queue, labels, timeoutMs, graceMs, limits } = this.options;
+    const input: JobInput = { ...facts, queue, data };
+    const pool = jobPoolOf(queue);
+    return {
+      name: `${queue}/${facts.id}`.slice(0, 256),
+      labels: { ...labels?.({ name: facts.name, data }), [QUEUE_LABEL]: queue, [JOB_LABEL]: facts.id },
+      nodes: [
+        {
+          id: NODE,
+          run: { handler: pool },
+          pool,
+          // As JSON has it: the queue's own fields may be undefined.
+          input: JSON.parse(JSON.stringify(input)) as unknown,
+          // BullMQ's own attempts decide about its failures.
+          retryOn: 'lost',
+          maxAttempts: ATTEMPTS,
+          backoff: { type: 'fixed', delayMs: 0, jitter: 0 },
+          timeoutMs,
+          graceMs,
+          limits,
+        },
+      ],
+    };
+  }
+
+  private async verdictOf({ id, state, orderId, reason, error }: ExecutionRecord): Promise<JobVerdict> {
+    const { executions, agents } = this.lifecycle;
+    const node = await executions.node(id, NODE);
+    if (state === 'completed') return { done: node.result };
+    const agent =
+      node.agentId === undefined ? undefined : await agents.get(node.agentId).catch(() => undefined);
+    const order = agent?.orderId ?? orderId;
+    if (order !== undefined) return { failed: `KILLED ${order}` };
+    if (state === 'stopped') return { failed: `STOPPED ${reason ?? ''}`.trimEnd() };
+    const { code = 'FAILED', message = 'It failed.' } = node.error ?? error ?? {};
+    return code === 'UNRECOVERABLE'
+      ? { failed: message }
+      : { error: Object.assign(new Error(message), { code }) };
+  }
+}
+
+/** One attempt of one job: BullMQ gives an id again once a queue was emptied, but not with the same time. */
+function keyOf(queue: string, { id, timestamp, attemptsMade }: JobFacts): string {
+  const text = JSON.stringify([queue, id, timestamp, attemptsMade]);
+  return `job-${createHash('sha256').update(text).digest('hex').slice(0, 32)}`;
+}
