@@ -3,7 +3,15 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { BelayError } from '#libs/contracts';
 import type { AgentProcess } from '#libs/spawner';
-import { eventually, expectedModes, FIXTURES, isAlive, procEntry, TestHost } from '../support/proc';
+import {
+  eventually,
+  expectedModes,
+  FIXTURES,
+  isAlive,
+  procEntry,
+  sharedHost,
+  TestHost,
+} from '../support/proc';
 
 const immediate = { mode: 'immediate', graceMs: 0 } as const;
 
@@ -11,8 +19,10 @@ jest.setTimeout(30_000);
 
 describe.each(expectedModes())('whose process is it, containment $name', (mode) => {
   let test: TestHost;
-  beforeEach(async () => (test = await TestHost.start(mode)));
-  afterEach(() => test.end());
+  const shared = sharedHost(mode);
+  beforeEach(() => {
+    test = shared.current;
+  });
 
   describe('R16 AbortSignal', () => {
     it('starts nothing when it was aborted before, and says so with evidence', async () => {
@@ -40,11 +50,14 @@ describe.each(expectedModes())('whose process is it, containment $name', (mode) 
     });
 
     it('ends what is starting when the abort comes in the same moment', async () => {
+      // Of a host that has started nothing yet: it starts in this turn, where another would refuse what was aborted before.
+      const own = await TestHost.start(mode);
       const abort = new AbortController();
-      const starting = test.run('deaf.sh', { signal: abort.signal, graceMs: 50 });
+      const starting = own.run('deaf.sh', { signal: abort.signal, graceMs: 50 });
       abort.abort();
       const report = await (await starting).agent.ended;
       expect(report.report.proved).toBe(true);
+      await own.end();
     });
   });
 

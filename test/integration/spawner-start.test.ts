@@ -21,6 +21,7 @@ import {
   isAlive,
   ownCgroup,
   procEntry,
+  sharedHost,
   TestHost,
   type TestAgent,
 } from '../support/proc';
@@ -33,14 +34,12 @@ describe.each(expectedModes())('starting processes, containment $name', (mode) =
   const { containment } = mode;
   let test: TestHost;
   let folder: string;
-  beforeEach(async () => {
-    test = await TestHost.start(mode);
+  const shared = sharedHost(mode);
+  beforeEach(() => {
+    test = shared.current;
     folder = mkdtempSync(join(tmpdir(), 'belay-start-'));
   });
-  afterEach(async () => {
-    rmSync(folder, { recursive: true, force: true });
-    await test.end();
-  });
+  afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
   function script(name: string, text: string, mode = 0o755): string {
     const path = join(folder, name);
@@ -258,6 +257,7 @@ describe.each(expectedModes())('starting processes, containment $name', (mode) =
       const others = ['yes', 'yes', 'yes', 'yes'].map((command) => test.run([command]));
       const shouting = await Promise.all(others);
       const seen = await test.run(['sh', '-c', 'for i in 1 2 3 4 5 6 7 8 9 10; do echo $i; sleep 0.1; done']);
+      const waits = test.host.outputWaits;
       const lag = monitorEventLoopDelay({ resolution: 5 });
       lag.enable();
       expect(await seen.agent.ended).toMatchObject({ exitCode: 0 });
@@ -266,7 +266,7 @@ describe.each(expectedModes())('starting processes, containment $name', (mode) =
       // Held: without a rate it is many times as much, and the loop is late by seconds.
       const lines = shouting.reduce((sum, { out }) => sum + out.length, 0);
       expect(lines).toBeGreaterThan(10_000);
-      expect(test.host.outputWaits).toBeGreaterThan(0);
+      expect(test.host.outputWaits).toBeGreaterThan(waits);
       expect(lag.percentile(90) / 1e6).toBeLessThan(500);
       await Promise.all(shouting.map(async ({ agent }) => agent.stop(immediate)));
     });

@@ -8,6 +8,7 @@ import {
   isAlive,
   ownCgroup,
   procEntry,
+  sharedHost,
   TestHost,
   type TestAgent,
 } from '../support/proc';
@@ -24,8 +25,10 @@ const immediate = { mode: 'immediate', graceMs: 0 } as const;
 describe.each(expectedModes())('stopping process trees, containment $name', (mode) => {
   const { containment } = mode;
   let test: TestHost;
-  beforeEach(async () => (test = await TestHost.start(mode)));
-  afterEach(() => test.end());
+  const shared = sharedHost(mode);
+  beforeEach(() => {
+    test = shared.current;
+  });
 
   /** The requirements on every stop of a reachable tree. */
   function expectProved(report: ExitReport): void {

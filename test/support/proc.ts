@@ -210,6 +210,30 @@ export class TestHost {
   }
 }
 
+/**
+ * One host for all tests of a block: a start of a host costs more than most tests do. A test that leaves something running gets
+ * its host closed, with nothing left, and the next test has a new one.
+ */
+export function sharedHost(mode: Pick<Mode, 'containment' | 'native'>): { readonly current: TestHost } {
+  let shared: TestHost | undefined;
+  const end = async (): Promise<void> => {
+    const ending = shared;
+    shared = undefined;
+    await ending?.end();
+  };
+  beforeEach(async () => void (shared ??= await TestHost.start(mode)));
+  afterEach(async () => {
+    if (shared !== undefined && shared.host.agents().length + shared.alive().length > 0) await end();
+  });
+  afterAll(end);
+  return {
+    get current(): TestHost {
+      if (shared === undefined) throw new Error('there is a host during tests only');
+      return shared;
+    },
+  };
+}
+
 /** Worker cgroups of this name under this process's own cgroup. */
 export function cgroupsNamed(workerId: string): string[] {
   const own = ownCgroup();
