@@ -12,6 +12,7 @@ const REPORT: StopReport = {
   evidence: [
     { kind: 'exit', pid: 12_345, afterMs: 0 },
     { kind: 'cgroup-empty', afterMs: 1 },
+    { kind: 'descent-empty', afterMs: 1 },
   ],
   survivors: [],
   escalated: false,

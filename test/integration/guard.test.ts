@@ -205,7 +205,7 @@ describe('receipts are true', () => {
     const path = (ending: string): string => join(fleet.dir, 'hosts', `${worker.id}.${ending}`);
     const record = readFileSync(path('json'), 'utf8');
     const { containment } = JSON.parse(record) as { containment: string };
-    const evidence = containment === 'cgroup' ? 'cgroup-empty' : 'descent-empty';
+    const evidence = containment === 'cgroup' ? ['cgroup-empty', 'descent-empty'] : ['descent-empty'];
     const forged = { workerId: worker.id, containment, processes: [], by: 'guardian', evidence };
     signal(guardian, 'SIGSTOP');
     signal(worker.process.pid, 'SIGKILL');
@@ -260,9 +260,8 @@ describe('receipts are true', () => {
       const now = await fleet.client.receipt(receipt.orderId);
       return now.complete ? now : undefined;
     }, 'the proof');
-    expect(targets).toMatchObject([
-      { outcome: 'killed', report: { evidence: [{ detail: expect.stringContaining('silent') as string }] } },
-    ]);
+    expect(targets).toMatchObject([{ outcome: 'killed' }]);
+    expect(targets[0]?.report?.evidence[0]?.detail).toContain('silent');
     expect(processesWith(id)).toEqual([]);
     // Waking it finds nothing to end, and says nothing else.
     signal(worker.process.pid, 'SIGCONT');

@@ -1,4 +1,4 @@
-import { existsSync, readlinkSync } from 'node:fs';
+import { existsSync, readFileSync, readlinkSync } from 'node:fs';
 import type { NodeLimits } from '#libs/contracts';
 import type { AgentProcess, Containment } from '#libs/spawner';
 import { freezerMissing, holdUnkillable, removeHold } from './freezer';
@@ -28,7 +28,7 @@ export interface Kind {
   /** Done to the complete tree before the stop is asked for. @returns what is done when the round is over. */
   before?(agent: AgentProcess): Promise<(() => void) | void>;
   /** Where Belay ends some of it as soon as it sees it, before any stop: then the rest is the tree. */
-  readonly endedOnSightIn?: Containment;
+  readonly endedOnSightIn?: readonly Containment[];
   /** Where Belay is known not to see it (docs/proof-of-stop.md): the table shows the survivors, and the run goes on. */
   readonly unseenIn?: Containment;
   /** Why it cannot be made on this machine; undefined when it can. */
@@ -95,9 +95,20 @@ export const KINDS: readonly Kind[] = [
     name: 'unmarked',
     fixture: 'unmarked.sh',
     noted: 3,
-    endedOnSightIn: 'descent',
+    endedOnSightIn: ['descent'],
     unseenIn: 'marks',
     isSo: (tree) => elsewhere(tree).length === 1 && orphans(tree).length === 1,
+  },
+  {
+    name: 'moved',
+    fixture: 'moved.sh',
+    noted: 3,
+    endedOnSightIn: ['cgroup', 'descent'],
+    unseenIn: 'marks',
+    isSo: (tree) =>
+      elsewhere(tree).length === 1 &&
+      orphans(tree).length === 1 &&
+      orphans(tree).every(({ pid }) => cgroupOf(pid) === cgroupOf('self')),
   },
   {
     name: 'holds-pipe',
@@ -149,6 +160,15 @@ function elsewhere({ leader, alive }: Tree): Entry[] {
 /** Not the first process, and of a parent that is none of the tree's. */
 function orphans({ leader, alive }: Tree): Entry[] {
   return alive.filter(({ pid, parent }) => pid !== leader && alive.every((other) => other.pid !== parent));
+}
+
+/** The lines of cgroup v2 alone; undefined when the process is gone. */
+function cgroupOf(pid: number | 'self'): string | undefined {
+  try {
+    return /^0::.*$/m.exec(readFileSync(`/proc/${pid}/cgroup`, 'utf8'))?.[0];
+  } catch {
+    return undefined;
+  }
 }
 
 function stdoutOf(pid: number): string {

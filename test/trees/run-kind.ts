@@ -100,7 +100,7 @@ export async function runKind(kind: Kind, containment: Containment, options: Run
           kind,
           folder,
           kind.unseenIn === containment && options.user !== true,
-          kind.endedOnSightIn === containment,
+          kind.endedOnSightIn?.includes(containment) === true,
         );
         rounds.push(round);
         await round.run(host);

@@ -4,9 +4,12 @@ const evidence = (...kinds: EvidenceKind[]): Evidence[] => kinds.map((kind) => (
 
 describe('R51 the grade of a proof', () => {
   it.each<[EvidenceKind[], 'kernel' | 'marks']>([
-    [['exit', 'cgroup-empty'], 'kernel'],
-    [['exit', 'cgroup-empty', 'sweep-empty'], 'kernel'],
+    [['exit', 'cgroup-empty', 'descent-empty'], 'kernel'],
     [['exit', 'descent-empty'], 'kernel'],
+    [['cgroup-empty', 'uid-empty'], 'kernel'],
+    // Whoever may write another cgroup leaves its own.
+    [['exit', 'cgroup-empty'], 'marks'],
+    [['exit', 'cgroup-empty', 'sweep-empty'], 'marks'],
     [['not-started'], 'kernel'],
     [['exit', 'sweep-empty'], 'marks'],
     [['exit'], 'marks'],

@@ -4,7 +4,7 @@ export type Containment = (typeof CONTAINMENTS)[number];
 
 /**
  * The kinds of evidence that a process tree is gone. `exit`: the exit event of the process we started.
- * `cgroup-empty`: the cgroup says `populated 0`. `descent-empty`: no process can leave the worker, and none of its own
+ * `cgroup-empty`: the cgroup says `populated 0`; a process that moved out of it may live. `descent-empty`: no process can leave the worker, and none of its own
  * children is of the tree. `uid-empty`: no process has the user that was the tree's alone. `sweep-empty`: two passes over /proc in a row found no process of the tree. `lease-expired` is
  * no proof: such a target stays `unconfirmed` (docs/process-signals.md).
  */
@@ -17,12 +17,8 @@ export type Grade = 'kernel' | 'marks';
 /** The grades of proof, strongest first. */
 export const GRADES = ['kernel', 'marks'] as const satisfies readonly Grade[];
 
-const BY_KERNEL: ReadonlySet<EvidenceKind> = new Set([
-  'cgroup-empty',
-  'descent-empty',
-  'uid-empty',
-  'not-started',
-]);
+/** Not `cgroup-empty`: a process that may write another cgroup leaves its own. */
+const BY_KERNEL: ReadonlySet<EvidenceKind> = new Set(['descent-empty', 'uid-empty', 'not-started']);
 
 /** The grade of a report's proof; undefined where nothing is proved. */
 export function gradeOf({ proved, evidence }: Pick<StopReport, 'proved' | 'evidence'>): Grade | undefined {

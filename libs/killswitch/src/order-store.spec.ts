@@ -80,10 +80,10 @@ describe('R19 a receipt', () => {
 });
 
 describe('R51 the grade of a receipt', () => {
-  const seenDead = (nodeId: string, kind: 'cgroup-empty' | 'sweep-empty'): TargetReceipt => ({
+  const seenDead = (nodeId: string, kind: 'descent-empty' | 'sweep-empty'): TargetReceipt => ({
     ...target(nodeId, 'killed'),
     report: {
-      containment: kind === 'cgroup-empty' ? 'cgroup' : 'marks',
+      containment: kind === 'descent-empty' ? 'cgroup' : 'marks',
       proved: true,
       processes: [],
       signals: [],
@@ -96,7 +96,7 @@ describe('R51 the grade of a receipt', () => {
   it('is the lowest of its targets, and each target tells its own', async () => {
     const { order } = await orders.place(asked());
     await orders.addTargets(order.id, [target('a', 'pending'), target('b', 'pending')], true);
-    await orders.report(order.id, seenDead('a', 'cgroup-empty'));
+    await orders.report(order.id, seenDead('a', 'descent-empty'));
     expect(await orders.receipt(order.id)).toMatchObject({ grade: 'kernel' });
     await orders.report(order.id, seenDead('b', 'sweep-empty'));
     expect(await orders.receipt(order.id)).toMatchObject({
@@ -110,7 +110,7 @@ describe('R51 the grade of a receipt', () => {
     const strict = new OrderStore(valkey, new ControlSettings(valkey, 60_000), latches, 'kernel');
     const { order } = await strict.place(asked());
     await strict.addTargets(order.id, [target('a', 'pending'), target('b', 'pending')], true);
-    await strict.report(order.id, seenDead('a', 'cgroup-empty'));
+    await strict.report(order.id, seenDead('a', 'descent-empty'));
     await strict.report(order.id, seenDead('b', 'sweep-empty'));
     expect(await strict.receipt(order.id)).toMatchObject({
       complete: false,

@@ -482,7 +482,7 @@ describe('stopping', () => {
       survivors: [],
       escalated: false,
     };
-    const byKernel: StopReport = { ...byMarks, evidence: [{ kind: 'cgroup-empty', afterMs: 1 }] };
+    const byKernel: StopReport = { ...byMarks, evidence: [{ kind: 'descent-empty', afterMs: 1 }] };
     const unconfirmed = { state: 'failed', error: { code: 'UNCONFIRMED' } };
     const strict = (): LifecycleService =>
       new LifecycleService(life.valkey, { retentionMs: 60_000, proof: 'kernel' });

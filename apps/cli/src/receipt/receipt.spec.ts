@@ -19,7 +19,7 @@ const report = (more: Partial<StopReport> = {}): StopReport => ({
     { signal: 'SIGCONT', to: 'process', pid: 813, afterMs: 2 },
     { signal: 'SIGKILL', to: 'cgroup', afterMs: 2001 },
   ],
-  evidence: [{ kind: 'cgroup-empty', afterMs: 2004 }],
+  evidence: [{ kind: 'descent-empty', afterMs: 2004 }],
   survivors: [],
   escalated: true,
   provedAfterMs: 2004,
@@ -78,7 +78,7 @@ describe('a receipt', () => {
       PLAIN,
     );
     expect(lines).toContain('              sweep-empty +2004 ms; proved dead after 2004 ms, by marks');
-    expect(lines).toContain('              cgroup-empty +2004 ms; proved dead after 2004 ms');
+    expect(lines).toContain('              descent-empty +2004 ms; proved dead after 2004 ms');
     expect(lines.at(-1)).toBe(
       'complete: every target is confirmed, proved by marks only, which an agent can strip',
     );
@@ -98,7 +98,7 @@ describe('a receipt', () => {
       `killed        node-0  agt_${U}-0-1 on wrk_${U}`,
       '              pids 812 (sh), 813',
       '              SIGTERM to 2 processes +0..2 ms, SIGCONT to 2 processes +1..2 ms, SIGKILL to cgroup +2001 ms',
-      '              cgroup-empty +2004 ms; proved dead after 2004 ms',
+      '              descent-empty +2004 ms; proved dead after 2004 ms',
       `already-ended node-1  agt_${U}-1-1 on wrk_${U}`,
       '              had ended by itself before the order reached it',
       '2 targets: 1 killed, 1 already ended',
@@ -112,11 +112,11 @@ describe('a receipt', () => {
       '              its worker got to it 28.8 s after it was asked',
       '              pids 812 (sh), 813',
       '              SIGTERM to 2 processes +28800..28802 ms, SIGCONT to 2 processes +28801..28802 ms, SIGKILL to cgroup +30801 ms',
-      '              cgroup-empty +30804 ms; proved dead after 30804 ms',
+      '              descent-empty +30804 ms; proved dead after 30804 ms',
     ]);
     const soon = target(0, { latency: { provedMs: 2044 } });
     expect(renderReceipt(receipt([soon]), PLAIN)[5]).toBe(
-      '              cgroup-empty +2044 ms; proved dead after 2044 ms',
+      '              descent-empty +2044 ms; proved dead after 2044 ms',
     );
   });
 
@@ -125,12 +125,12 @@ describe('a receipt', () => {
     const reaped = report({
       processes: [],
       signals: [{ signal: 'SIGKILL', to: 'cgroup' }],
-      evidence: [{ kind: 'cgroup-empty', detail }],
+      evidence: [{ kind: 'descent-empty', detail }],
     });
     const { provedAfterMs: _, ...timeless } = reaped;
     expect(renderReceipt(receipt([target(0, { report: timeless })]), PLAIN).slice(3, 6)).toEqual([
       '              SIGKILL to cgroup',
-      '              cgroup-empty; proved dead',
+      '              descent-empty; proved dead',
       `              ${detail}`,
     ]);
   });
@@ -177,7 +177,7 @@ describe('a receipt', () => {
       ...[29, 28, 27].flatMap((n) => [
         `killed        node-${n}  agt_${U}-${n}-1 on wrk_${U}`,
         '              pids 812 (sh), 813',
-        `              cgroup-empty +2004 ms; proved dead after ${n} ms`,
+        `              descent-empty +2004 ms; proved dead after ${n} ms`,
       ]),
       'not confirmed:',
       `unconfirmed   node-30  agt_${U}-30-1 on wrk_${U}`,

@@ -1,4 +1,4 @@
-import type { ExitReport, SeenProcess, StopReport } from '#libs/contracts';
+import type { EvidenceKind, ExitReport, SeenProcess, StopReport } from '#libs/contracts';
 import type { AgentOutput } from './agent-output';
 import { TreeEnding, type EndTreeOptions } from './end-tree';
 import type { FirstProcess } from './first-process';
@@ -18,8 +18,8 @@ export interface AgentSetting {
   readonly drainMs: number;
   /** Shared by all agents of the host. */
   readonly turns: TurnQueue;
-  /** The tree was proved dead: the host forgets the agent and tells the guardian. Called once. */
-  readonly onProved: () => void;
+  /** The tree was proved dead, by this evidence: the host forgets the agent and tells the guardian. Called once. */
+  readonly onProved: (evidence: readonly EvidenceKind[]) => void;
 }
 
 /** One agent from its start to the proof of its end; see AgentProcess for what is promised. */
@@ -101,21 +101,21 @@ export class RunningAgent implements AgentProcess {
 
   async #finish(ending: TreeEnding): Promise<void> {
     let proved = await ending.run();
-    if (proved) await this.#settle();
+    if (proved) await this.#settle(ending);
     await this.output.finish(this.setting.drainMs);
     this.#resolveEnded(this.#report(ending));
     if (!proved) {
       proved = await ending.keepTrying();
-      if (proved) await this.#settle();
+      if (proved) await this.#settle(ending);
     }
     this.#resolveConfirmed(this.#report(ending).report);
   }
 
   /** Before `ended` resolves, so that whoever awaits it finds nothing of the agent left on the machine (R54). */
-  async #settle(): Promise<void> {
+  async #settle({ record }: TreeEnding): Promise<void> {
     // If that fails, the host removes the worker's cgroup with all below it when it closes.
     await this.setting.turns.run(() => this.tree.dispose()).catch(() => false);
-    this.setting.onProved();
+    this.setting.onProved(record.kinds());
   }
 
   #report(ending: TreeEnding): ExitReport {

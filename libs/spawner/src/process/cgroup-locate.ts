@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { accessSync, closeSync, constants, openSync, readFileSync, statSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { Cgroup } from './cgroup';
+import { readKernelFile } from './read-kernel-file';
 
 /** A place for the worker's cgroups, or a sentence on why there is none. */
 export type CgroupPlace = { readonly parent: Cgroup } | { readonly reason: string };
@@ -24,34 +25,57 @@ export function locateCgroup(configured: string | undefined): CgroupPlace {
   return { parent: new Cgroup(path) };
 }
 
-/** Tries what every start will do: a child that moves itself in. @returns a reason when it cannot. */
-export function tryCgroup(group: Cgroup): string | undefined {
+/**
+ * Tries what every start will do: a child that moves itself in.
+ * @returns the cgroup with the path that /proc shows for that child; a reason when it cannot.
+ */
+export function tryCgroup(group: Cgroup): { readonly cgroup: Cgroup } | { readonly reason: string } {
   let procs: number;
   try {
     accessSync(join(group.path, 'cgroup.kill'), constants.W_OK);
     procs = openSync(join(group.path, 'cgroup.procs'), 'w');
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code ?? 'error';
-    return `${group.path} has no writable cgroup.kill and cgroup.procs (${code}); Linux 5.14 or later is needed`;
+    return {
+      reason: `${group.path} has no writable cgroup.kill and cgroup.procs (${code}); Linux 5.14 or later is needed`,
+    };
   }
   try {
-    const probe = spawnSync('/bin/sh', ['-c', 'echo 0 >&3'], {
-      stdio: ['ignore', 'ignore', 'ignore', procs],
+    const line = 'echo 0 >&3 && while read -r line; do echo "$line"; done </proc/self/cgroup';
+    const probe = spawnSync('/bin/sh', ['-c', line], {
+      stdio: ['ignore', 'pipe', 'ignore', procs],
       timeout: 5_000,
+      encoding: 'latin1',
     });
-    return probe.status === 0 ? undefined : `no process can be moved into ${group.path}`;
+    return probe.status === 0
+      ? { cgroup: new Cgroup(group.path, pathIn(probe.stdout)) }
+      : { reason: `no process can be moved into ${group.path}` };
   } finally {
     closeSync(procs);
   }
 }
 
+/**
+ * The cgroup v2 path of a process, as its namespace shows it; undefined when it is gone, or cannot be read: an agent may
+ * nest cgroups until their path is longer than the kernel gives.
+ */
+export function readCgroupPath(pid: number): string | undefined {
+  try {
+    return pathIn(readKernelFile(`/proc/${pid}/cgroup`) ?? '');
+  } catch {
+    return undefined;
+  }
+}
+
+/** In the text of /proc/PID/cgroup. A dead process names the cgroup that it died in. */
+function pathIn(text: string): string | undefined {
+  return /^0::(.*?)(?: \(deleted\))?$/m.exec(text)?.[1];
+}
+
 /** This process's cgroup v2 directory, from /proc/self/cgroup (`0::`) and the mount that shows it. */
 function ownCgroup(): string | undefined {
-  const line = readText('/proc/self/cgroup')
-    .split('\n')
-    .find((entry) => entry.startsWith('0::'));
-  if (line === undefined) return undefined;
-  const own = line.slice(3);
+  const own = pathIn(readText('/proc/self/cgroup'));
+  if (own === undefined) return undefined;
   for (const mount of readText('/proc/self/mountinfo').split('\n')) {
     const [left = '', right = ''] = mount.split(' - ');
     if (!right.startsWith('cgroup2 ')) continue;

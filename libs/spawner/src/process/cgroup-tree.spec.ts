@@ -18,7 +18,7 @@ describe('R51 a kill of a cgroup', () => {
       pids: () => [child.pid],
       kill: () => child.kill('SIGKILL'),
     } as unknown as Cgroup;
-    const tree = new CgroupTree(leader, 'cookie', cgroup, {} as Sweeper);
+    const tree = new CgroupTree({ leader, cookie: 'cookie', cgroup, sweeper: {} as Sweeper });
     const record = new StopRecord('cgroup');
     tree.kill(record);
     await exited;

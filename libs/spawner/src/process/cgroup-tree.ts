@@ -1,68 +1,95 @@
 import { BelayError, type SeenProcess } from '#libs/contracts';
 import type { Libc } from '../native';
 import type { Cgroup } from './cgroup';
-import { markOf } from './limit-mark';
+import { NO_DESCENDANT, type Descent } from './descent';
+import { HeldMembers } from './held-members';
 import { findAlive, isRunning, readStat, type PidStart, type ProcStat } from './proc-stat';
 import { toSeen, type ProcessTree } from './process-tree';
 import { signalListed, signalProcess } from './signal-process';
 import type { StopRecord } from './stop-record';
-import type { Sweeper } from './sweep';
+import type { Sweep, Sweeper } from './sweep';
 
 const FREEZE_WAIT_MS = 5_000;
 const POLL_MS = 20;
+/** The detail of the evidence `cgroup-empty`. */
+const UNPOPULATED = 'cgroup.events says populated 0';
+
+/** The identity of a tree with a cgroup, and the tools to look for what left it. */
+export interface CgroupTreeParts {
+  readonly leader: PidStart & { readonly command?: string };
+  readonly cookie: string;
+  readonly cgroup: Cgroup;
+  readonly sweeper: Sweeper;
+  readonly libc?: Libc | undefined;
+  /** This process is a subreaper, and the sweeper goes over its descendants. */
+  readonly descent?: Descent | undefined;
+}
 
 /**
  * Containment by a cgroup v2 of its own: nobody leaves it by forking, by a session of its own or by clearing the
- * environment. A process with the right to (root) can move itself out; the cookie sweep of a stop looks for those.
+ * environment. A process with the right to write another cgroup moves itself out: always as root, often where cgroups are
+ * delegated. So the tree is held by descent as well (descent.ts), and its proof is of grade `kernel` when both are empty. Where
+ * there is no descent (without libc), passes look for the marks of those that moved out, and the proof says `marks`.
  */
 export class CgroupTree implements ProcessTree {
   readonly containment = 'cgroup';
-  #reaped = false;
+  readonly #parts: CgroupTreeParts;
+  readonly #members: HeldMembers;
   /** We asked for it, though it may not show yet. */
   #freezing = false;
-  /** Moved out of the cgroup, found by cookie. */
-  readonly #outsiders = new Map<string, ProcStat>();
   readonly #asked = new Set<number>();
 
-  constructor(
-    readonly leader: PidStart & { readonly command?: string },
-    private readonly cookie: string,
-    private readonly cgroup: Cgroup,
-    private readonly sweeper: Sweeper,
-    private readonly libc?: Libc,
-  ) {}
+  constructor(parts: CgroupTreeParts) {
+    this.#parts = parts;
+    this.#members = new HeldMembers(parts.leader, parts.cookie, parts.cgroup);
+    parts.descent?.lineage.add(this.#members);
+  }
+
+  get leader(): PidStart {
+    return this.#parts.leader;
+  }
 
   markReaped(): void {
-    this.#reaped = true;
+    this.#members.markReaped();
+  }
+
+  /** Called for every pass of the host's, whoever asked for it. */
+  absorb(sweep: Sweep): void {
+    this.#members.absorb(sweep);
   }
 
   terminate(record: StopRecord): void {
     try {
       for (const member of this.#inside()) record.saw(member);
       // Read anew: whoever holds one of these pids is in this cgroup at this moment, and that is all a signal needs.
-      const inside = (): number[] => this.cgroup.pids();
+      const inside = (): number[] => this.#parts.cgroup.pids();
       // A frozen process takes SIGTERM with it into waking; a stopped one needs SIGCONT to see it.
-      signalListed(inside, ['SIGTERM', 'SIGCONT'], this.libc, (pid, signal) => {
+      signalListed(inside, ['SIGTERM', 'SIGCONT'], this.#parts.libc, (pid, signal) => {
         this.#asked.add(pid);
         record.sent(signal, 'process', pid);
       });
+      this.terminateFound(record);
     } finally {
       // Just started, the first process may not have joined yet. Asked later it could have joined in between, and then
       // nobody would ask it at all. It is known without the cgroup, too, should that not be readable.
-      const leader = this.#reaped ? undefined : findAlive(this.leader);
+      const leader = findAlive(this.leader);
       if (leader !== undefined && !this.#asked.has(leader.pid)) this.#ask(leader, record);
-      if (this.#freezing || this.cgroup.frozen()) this.thaw();
+      if (this.#freezing || this.#parts.cgroup.frozen()) this.thaw();
     }
   }
 
   kill(record: StopRecord): void {
     // A tree that is empty already was ended by somebody else: a report must not claim it. Just started, the first
     // process may join between the look and the kill.
-    const isThere = this.cgroup.populated() || (!this.#reaped && findAlive(this.leader) !== undefined);
-    this.cgroup.kill();
-    if (isThere) record.sent('SIGKILL', 'cgroup');
-    for (const outsider of this.#outside())
-      if (signalProcess(outsider, 'SIGKILL', this.libc)) record.sent('SIGKILL', 'process', outsider.pid);
+    const isThere = this.#parts.cgroup.populated() || findAlive(this.leader) !== undefined;
+    try {
+      this.#parts.cgroup.kill();
+      if (isThere) record.sent('SIGKILL', 'cgroup');
+    } finally {
+      for (const outsider of this.#outside())
+        if (signalProcess(outsider, 'SIGKILL', this.#parts.libc))
+          record.sent('SIGKILL', 'process', outsider.pid);
+    }
   }
 
   async search(record: StopRecord): Promise<void> {
@@ -71,17 +98,9 @@ export class CgroupTree implements ProcessTree {
 
   /** True: who had left the cgroup with its marks was not missed. */
   async #look(record: StopRecord): Promise<boolean> {
-    const sweep = await this.sweeper.sweep();
-    const found = [this.cookie, markOf(this.cookie)]
-      .flatMap((mark) => sweep.byCookie.get(mark) ?? [])
-      .filter((process) => findAlive(process) !== undefined);
-    if (found.length === 0) return sweep.sound;
-    const inside = new Set(this.cgroup.pids());
-    for (const process of found) {
-      record.saw(process);
-      if (!inside.has(process.pid)) this.#outsiders.set(key(process), process);
-    }
-    return sweep.sound;
+    const { sound } = await this.#parts.sweeper.sweep();
+    for (const process of this.#members.alive()) record.saw(process);
+    return sound;
   }
 
   terminateFound(record: StopRecord): void {
@@ -89,29 +108,45 @@ export class CgroupTree implements ProcessTree {
   }
 
   quiet(): boolean {
-    return !this.cgroup.populated() && this.#outside().length === 0;
+    return !this.#parts.cgroup.populated() && this.#members.isQuiet();
   }
 
   async proveEmpty(record: StopRecord, deep: boolean): Promise<boolean> {
+    const { descent } = this.#parts;
+    if (descent !== undefined) return this.#proveByDescent(record, descent);
     if (deep && !(await this.#look(record))) return false;
     if (!this.quiet()) return false;
-    record.proof('cgroup-empty', 'cgroup.events says populated 0');
+    record.proof('cgroup-empty', UNPOPULATED);
     if (deep) record.proof('sweep-empty', 'one pass over /proc found no process that had left the cgroup');
     return true;
   }
 
+  async #proveByDescent(record: StopRecord, descent: Descent): Promise<boolean> {
+    const verdict = await descent.judgeTree(this.#members, () => this.quiet());
+    if (verdict === 'alive' || verdict === 'unsure') {
+      await this.#look(record);
+      return false;
+    }
+    record.proof('cgroup-empty', UNPOPULATED);
+    if (verdict === 'kernel') record.proof('descent-empty', NO_DESCENDANT);
+    else if (verdict === 'marks')
+      record.proof('sweep-empty', 'orphans of the worker are left, and say that they are of other agents');
+    else record.proof('sweep-empty', 'an orphan of the host program is left, and nothing says whose it is');
+    return true;
+  }
+
   onChange(callback: () => void): () => void {
-    return this.cgroup.onEvents(callback);
+    return this.#parts.cgroup.onEvents(callback);
   }
 
   async freeze(): Promise<void> {
     this.#freezing = true;
-    this.cgroup.freeze(true);
+    this.#parts.cgroup.freeze(true);
     const deadline = performance.now() + FREEZE_WAIT_MS;
     // Thawed meanwhile, there is nothing to wait for.
-    while (this.#freezing && !this.cgroup.frozen()) {
+    while (this.#freezing && !this.#parts.cgroup.frozen()) {
       if (performance.now() > deadline)
-        throw new BelayError('TIMEOUT', `The cgroup ${this.cgroup.path} was not frozen in time.`, {
+        throw new BelayError('TIMEOUT', `The cgroup ${this.#parts.cgroup.path} was not frozen in time.`, {
           details: { waitedMs: FREEZE_WAIT_MS },
         });
       await new Promise((resolve) => setTimeout(resolve, POLL_MS));
@@ -120,7 +155,7 @@ export class CgroupTree implements ProcessTree {
 
   thaw(): void {
     this.#freezing = false;
-    this.cgroup.freeze(false);
+    this.#parts.cgroup.freeze(false);
   }
 
   processes(): SeenProcess[] {
@@ -128,34 +163,32 @@ export class CgroupTree implements ProcessTree {
   }
 
   dispose(): boolean {
-    return this.cgroup.remove();
+    this.#members.known.clear();
+    this.#parts.descent?.lineage.remove(this.#members);
+    return this.#parts.cgroup.remove();
   }
 
+  /** Known to be of the tree, and not in its cgroup. */
   #outside(): ProcStat[] {
-    const outside = [...this.#outsiders.values()].flatMap((stat) => findAlive(stat) ?? []);
-    // The first process is ours until it is reaped, wherever it moved itself.
-    const leader = this.#reaped ? undefined : findAlive(this.leader);
-    const known = leader === undefined || outside.some(({ pid }) => pid === leader.pid);
-    return known || this.cgroup.pids().includes(leader.pid) ? outside : [leader, ...outside];
+    const alive = this.#members.alive();
+    if (alive.length === 0) return alive;
+    const inside = new Set(this.#parts.cgroup.pids());
+    return alive.filter(({ pid }) => !inside.has(pid));
   }
 
   #ask(process: PidStart, record: StopRecord): void {
     this.#asked.add(process.pid);
-    if (signalProcess(process, 'SIGTERM', this.libc)) record.sent('SIGTERM', 'process', process.pid);
-    if (signalProcess(process, 'SIGCONT', this.libc)) record.sent('SIGCONT', 'process', process.pid);
+    if (signalProcess(process, 'SIGTERM', this.#parts.libc)) record.sent('SIGTERM', 'process', process.pid);
+    if (signalProcess(process, 'SIGCONT', this.#parts.libc)) record.sent('SIGCONT', 'process', process.pid);
   }
 
   /** The processes inside now, with start times: for reports. Signals go by a list read at their own moment. */
   #inside(): ProcStat[] {
-    return this.cgroup.pids().flatMap((pid) => runningAt(pid) ?? []);
+    return this.#parts.cgroup.pids().flatMap((pid) => runningAt(pid) ?? []);
   }
 }
 
 function runningAt(pid: number): ProcStat | undefined {
   const stat = readStat(pid);
   return stat !== undefined && isRunning(stat) ? stat : undefined;
-}
-
-function key(process: PidStart): string {
-  return `${process.pid}:${process.startTime}`;
 }

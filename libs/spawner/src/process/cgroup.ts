@@ -19,7 +19,11 @@ const MAX_WALK_CGROUPS = 4_096;
 
 /** One cgroup v2 directory: the few files Belay reads and writes, each a system call of microseconds. */
 export class Cgroup {
-  constructor(readonly path: string) {}
+  /** @param shownAs the path that /proc/PID/cgroup gives for a process in it, where that is known. */
+  constructor(
+    readonly path: string,
+    readonly shownAs?: string,
+  ) {}
 
   /** Makes the directory. @returns false when it was there already. */
   create(): boolean {
@@ -33,7 +37,15 @@ export class Cgroup {
   }
 
   child(name: string): Cgroup {
-    return new Cgroup(join(this.path, name));
+    return new Cgroup(
+      join(this.path, name),
+      this.shownAs === undefined ? undefined : join(this.shownAs, name),
+    );
+  }
+
+  /** Whether a path of /proc/PID/cgroup is this cgroup or one below it. */
+  holdsPath(path: string): boolean {
+    return this.shownAs !== undefined && (path === this.shownAs || path.startsWith(`${this.shownAs}/`));
   }
 
   /**

@@ -67,11 +67,8 @@ function openCgroup({ cgroupParent, workerId }: Asked): { cgroup: Cgroup } | { r
     if (error instanceof BelayError) throw error;
     return { reason: `${cgroup.path} could not be made (${(error as NodeJS.ErrnoException).code})` };
   }
-  const problem = tryCgroup(cgroup);
-  if (problem !== undefined) {
-    cgroup.remove();
-    return { reason: problem };
-  }
-  enableControllers(place.parent, cgroup);
-  return { cgroup };
+  const tried = tryCgroup(cgroup);
+  if ('reason' in tried) cgroup.remove();
+  else enableControllers(place.parent, cgroup);
+  return tried;
 }

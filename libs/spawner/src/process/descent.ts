@@ -2,6 +2,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import { isMainThread } from 'node:worker_threads';
 import { becomeSubreaper, leaveSubreaper, openLibc, reapChild, type Libc } from '../native';
 import { childrenOf } from './descendants';
+import { readCgroupPath } from './cgroup-locate';
 import { Lineage, type Ancestor } from './lineage';
 import { readMark } from './limit-mark';
 import { OwnChildren } from './own-children';
@@ -24,6 +25,8 @@ export interface HeldTree extends Ancestor {
   knows(process: PidStart): boolean;
   /** Whether a cookie or a mark is this tree's. */
   bears(cookieOrMark: string): boolean;
+  /** Whether a process at this path of /proc/PID/cgroup is in the tree's own cgroup. */
+  isIn(cgroupPath: string): boolean;
   /** Takes what concerns it out of a pass. */
   absorb(sweep: Sweep): void;
 }
@@ -55,9 +58,15 @@ export interface DescentUser {
 
 /**
  * The verdict of one look at our direct children about a tree. `alive`: one may be of it. `unsure`: one ended so lately
- * that it may have handed us children since. Else the grade of the proof that none of it lives.
+ * that it may have handed us children since. `shared`: nothing tells whose the one is, and it may be the host program's
+ * own. Else the grade of the proof that none of it lives.
  */
-export type Verdict = 'alive' | 'unsure' | 'kernel' | 'marks';
+export type Verdict = 'alive' | 'unsure' | 'shared' | 'kernel' | 'marks';
+
+/** The detail of the evidence `descent-empty`. */
+export const NO_DESCENDANT = 'no child of the worker is of the tree, and no descendant can leave it';
+/** Looks at our children for one proof; more are needed only while processes that may be of the tree end. */
+const MOST_LOOKS = 4;
 
 /** Code that may wait for a child we did not start is given this long to do so. Milliseconds. */
 const FOREIGN_ZOMBIE_MS = 60_000;
@@ -145,11 +154,22 @@ class Descent {
     return look;
   }
 
+  /** By as many looks as it takes to be sure, up to a bound. @param isQuiet nothing known of the tree is running. */
+  async judgeTree(tree: HeldTree, isQuiet: () => boolean): Promise<Verdict> {
+    for (let look = 1; look <= MOST_LOOKS; look += 1) {
+      await this.look();
+      const verdict = isQuiet() ? this.verdict(tree) : 'alive';
+      if (verdict !== 'unsure') return verdict;
+    }
+    return 'unsure';
+  }
+
   /** By the last look. */
   verdict(tree: HeldTree): Verdict {
     let grade: Verdict = 'kernel';
     let isUnsure = false;
-    for (const { stat, dead, deadBefore } of this.#children.values()) {
+    let isShared = false;
+    for (const { stat, below, dead, deadBefore } of this.#children.values()) {
       if (deadBefore || Number(stat.startTime) < Number(tree.leader.startTime)) continue;
       const owner = this.lineage.ownerOf(stat);
       if (owner !== undefined && owner !== tree) continue;
@@ -157,9 +177,10 @@ class Descent {
       // It says itself whose it is, and could lie.
       if (marked !== undefined && marked !== tree) grade = 'marks';
       else if (dead) isUnsure = true;
+      else if (owner === undefined && marked === undefined && this.#mayBeHosts(stat, below)) isShared = true;
       else return 'alive';
     }
-    return isUnsure ? 'unsure' : grade;
+    return isUnsure ? 'unsure' : isShared ? 'shared' : grade;
   }
 
   async #look(): Promise<void> {
@@ -224,7 +245,7 @@ class Descent {
   /** An orphan that nobody knows is ended, where it can only be an agent's. */
   #judge({ stat, below }: Child): void {
     if (!this.#isUnknown(stat)) return;
-    const killed = below !== undefined || this.#isAlone() || this.#bearsOurs(stat);
+    const killed = !this.#mayBeHosts(stat, below);
     if (killed) signalProcess(stat, 'SIGKILL', this.#libc);
     const key = `${stat.pid}:${stat.startTime}`;
     if (this.#told.has(key)) return;
@@ -232,6 +253,11 @@ class Descent {
     const { pid, startTime, command } = stat;
     for (const user of below === undefined ? this.#users : [below])
       user.onEscapee({ pid, startTime, command, killed });
+  }
+
+  /** An orphan that nobody knows may be the host program's own: it came to this process, and others start processes here. */
+  #mayBeHosts(stat: ProcStat, below: DescentUser | undefined): boolean {
+    return below === undefined && !this.#isAlone() && !this.#bearsOurs(stat);
   }
 
   #isAlone(): boolean {
@@ -271,12 +297,13 @@ class Descent {
     return [...this.#users].some(({ guardian }) => guardian.starts?.holds(pid) === true);
   }
 
-  /** The tree whose cookie or mark it bears, or that knows it from an earlier pass. */
+  /** The tree whose cookie or mark it bears, in whose cgroup it is, or that knows it from an earlier pass. */
   #markOwner(stat: ProcStat): HeldTree | undefined {
     for (const tree of this.lineage.trees()) if (tree.knows(stat)) return tree;
     const cookies = [...readEnvironment(stat.pid, COOKIE_VARIABLE), ...readMark(stat.pid, 'agent')];
-    if (cookies.length === 0) return undefined;
     for (const tree of this.lineage.trees()) if (cookies.some((cookie) => tree.bears(cookie))) return tree;
+    const cgroup = readCgroupPath(stat.pid);
+    if (cgroup !== undefined) for (const tree of this.lineage.trees()) if (tree.isIn(cgroup)) return tree;
     return undefined;
   }
 

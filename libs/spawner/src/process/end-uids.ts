@@ -1,7 +1,7 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Libc } from '../native';
-import type { EndedTrees } from './end-worker-trees';
+import { Rounds, seenAlive, type EndedTrees, type Unproved } from './ended-trees';
 import type { ProcStat } from './proc-stat';
 import { signalProcess } from './signal-process';
 import { listMarks, readOwner, removeMark, removeOwner, revoke, type UidMarks } from './uid-marks';
@@ -16,6 +16,7 @@ export interface EndedUids {
   readonly proved: boolean;
   /** Processes that were found alive. */
   readonly processes: readonly ProcStat[];
+  readonly unproved?: Unproved;
 }
 
 /** The user ids that a worker has taken. */
@@ -30,6 +31,7 @@ export async function endUids(
 ): Promise<EndedUids> {
   const found = new Map<string, ProcStat>();
   const sweeper = new UidSweeper();
+  const rounds = new Rounds(boundMs);
   const giveUpAt = performance.now() + boundMs;
   for (let pauseMs = 1; uids.length > 0;) {
     const sweep = await sweeper.sweep();
@@ -39,7 +41,8 @@ export async function endUids(
       found.set(`${process.pid}:${process.startTime}`, process);
       signalProcess(process, 'SIGKILL', libc);
     }
-    if (performance.now() > giveUpAt) return { proved: false, processes: [...found.values()] };
+    const unproved = rounds.giveUp(there.length === 0 ? { why: 'unsound' } : seenAlive(there));
+    if (unproved !== undefined) return { proved: false, processes: [...found.values()], unproved };
     await new Promise((resolve) => setTimeout(resolve, pauseMs));
     pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS);
   }
@@ -64,10 +67,12 @@ export async function endByUser(
     // It goes after the last mark, so without it nothing says which users there were: none looked at proves nothing.
     if (readOwner(marks) === undefined) return ended;
     const byUser = await endUids(uidsOf(marks), boundMs, libc);
+    const unproved = ended.unproved ?? byUser.unproved;
     return {
       proved: ended.proved && byUser.proved,
       processes: [...ended.processes, ...byUser.processes],
-      evidence: 'uid-empty',
+      evidence: [...ended.evidence, 'uid-empty'],
+      ...(unproved === undefined ? {} : { unproved }),
     };
   } catch {
     // Not to be read: what was seen by the other means stands, and nothing more.

@@ -1,10 +1,10 @@
 import type { Libc } from '../native';
 import { Cgroup } from './cgroup';
 import { findDescendants } from './descendants';
+import { Rounds, seenAlive, seenError, type EndedTrees, type Seen } from './ended-trees';
 import { findMembers } from './members';
 import { findAlive, readStat, type PidStart, type ProcStat } from './proc-stat';
 import { signalGroup, signalProcess } from './signal-process';
-import type { TreesEvidence } from './trees-evidence';
 import type { UidMarks } from './uid-marks';
 import { Sweeper, WORKER_COOKIE_VARIABLE, type Sweep, type SweptProcess } from './sweep';
 
@@ -18,15 +18,6 @@ export interface WorkerMarks {
   readonly leaders: readonly PidStart[];
   /** Where the users of its agents are marked, with isolation `user`. */
   readonly uids?: UidMarks | undefined;
-}
-
-export interface EndedTrees {
-  /** Nothing of them is left, by `evidence`. */
-  readonly proved: boolean;
-  /** Processes found alive by the first passes. */
-  readonly processes: readonly ProcStat[];
-  /** The kind of evidence. `sweep-empty`: two passes in a row found nothing. */
-  readonly evidence: TreesEvidence;
 }
 
 const LONGEST_PAUSE_MS = 250;
@@ -45,25 +36,25 @@ export async function endWorkerTrees(
   const cgroup = marks.cgroup === undefined ? undefined : new Cgroup(marks.cgroup);
   const found = new Map<string, ProcStat>();
   const sweeper = new Sweeper(WORKER_COOKIE_VARIABLE);
-  const giveUpAt = performance.now() + boundMs;
+  const rounds = new Rounds(boundMs);
   const note = (process: ProcStat | undefined): void => {
     if (process !== undefined) found.set(`${process.pid}:${process.startTime}`, process);
   };
   // Before the first signal: a child that stripped every mark is known by its parent alone, and not once that has ended.
-  const below = cgroup === undefined ? descendantsOf(marks.leaders) : [];
+  const below = descendantsOf(marks.leaders);
   const known = new Map(below.map(({ pid, startTime }) => [pid, startTime]));
   if (cgroup !== undefined) for (const process of namesOf(cgroup)) note(process);
   strike(cgroup, marks, below, libc);
-  const evidence = cgroup === undefined ? 'sweep-empty' : 'cgroup-empty';
+  const evidence = [cgroup === undefined ? ('sweep-empty' as const) : ('cgroup-empty' as const)];
   for (let emptyPasses = 0, pauseMs = 1; ;) {
-    const members = await look(sweeper, marks, known);
-    const empty = members?.length === 0 && !isPopulated(cgroup);
-    emptyPasses = empty ? emptyPasses + 1 : 0;
+    const { members, seen } = await look(sweeper, marks, known, cgroup);
+    emptyPasses = seen === undefined ? emptyPasses + 1 : 0;
     if (emptyPasses === 2) return { proved: true, processes: [...found.values()], evidence };
-    if (empty) continue;
-    for (const member of members ?? []) note(member);
-    strike(cgroup, marks, members ?? [], libc);
-    if (performance.now() > giveUpAt) return { proved: false, processes: [...found.values()], evidence };
+    if (seen === undefined) continue;
+    for (const member of members) note(member);
+    strike(cgroup, marks, members, libc);
+    const unproved = rounds.giveUp(seen);
+    if (unproved !== undefined) return { proved: false, processes: [...found.values()], evidence, unproved };
     await new Promise((resolve) => setTimeout(resolve, pauseMs));
     pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS);
   }
@@ -82,7 +73,7 @@ function strike(
 }
 
 /** For the report alone: an agent can make a cgroup that nobody can list, and that must keep no signal back. */
-function namesOf(cgroup: Cgroup): ProcStat[] {
+export function namesOf(cgroup: Cgroup): ProcStat[] {
   return (
     attempt(() =>
       cgroup
@@ -93,24 +84,23 @@ function namesOf(cgroup: Cgroup): ProcStat[] {
   );
 }
 
-/** Undefined: it could not be found out who is left (out of descriptors, a process that ended unread). */
+/** @returns `seen` undefined where nothing is left; else what was seen, or why nothing could be (out of descriptors). */
 async function look(
   sweeper: Sweeper,
   marks: WorkerMarks,
   known: ReadonlyMap<number, string>,
-): Promise<SweptProcess[] | undefined> {
+  cgroup: Cgroup | undefined,
+): Promise<{ readonly members: readonly SweptProcess[]; readonly seen: Seen | undefined }> {
+  let members: SweptProcess[] = [];
   try {
     const sweep = await sweeper.sweep();
-    const members = findAll(sweep, marks, known);
-    return sweep.sound || members.length > 0 ? members : undefined;
-  } catch {
-    return undefined;
+    members = findAll(sweep, marks, known);
+    if (members.length > 0) return { members, seen: seenAlive(members) };
+    if (!sweep.sound) return { members, seen: { why: 'unsound' } };
+    return { members, seen: cgroup?.populated() === true ? { why: 'populated' } : undefined };
+  } catch (error) {
+    return { members, seen: seenError(error) };
   }
-}
-
-/** A cgroup that cannot be read counts as populated. */
-function isPopulated(cgroup: Cgroup | undefined): boolean {
-  return cgroup !== undefined && (attempt(() => cgroup.populated()) ?? true);
 }
 
 function attempt<T>(action: () => T): T | undefined {

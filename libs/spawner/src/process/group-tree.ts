@@ -1,10 +1,9 @@
 import { BelayError, type SeenProcess } from '#libs/contracts';
 import type { Libc } from '../native';
-import type { Descent } from './descent';
+import { NO_DESCENDANT, type Descent } from './descent';
 import { findDescendants } from './descendants';
-import { markOf } from './limit-mark';
-import { findMembers } from './members';
-import { findAlive, ticksSinceBoot, type PidStart, type ProcStat } from './proc-stat';
+import { HeldMembers } from './held-members';
+import { findAlive, type PidStart, type ProcStat } from './proc-stat';
 import { toSeen, type ProcessTree } from './process-tree';
 import { send, signalGroup, signalProcess } from './signal-process';
 import type { StopRecord } from './stop-record';
@@ -24,9 +23,6 @@ export interface GroupTreeParts {
   readonly descent?: Descent | undefined;
 }
 
-/** Looks at our children for one proof; more are needed only while processes that may be of the tree end. */
-const MOST_LOOKS = 4;
-
 /**
  * Containments `descent` and `marks`. `kill(-pgid)` reaches the group in one step, also against forks; the sweep finds who
  * left it, by descent, session, cookie and mark. They differ in the proof: under `descent` nobody can have left unseen.
@@ -35,11 +31,8 @@ const MOST_LOOKS = 4;
 export class GroupTree implements ProcessTree {
   readonly containment: 'descent' | 'marks';
   readonly leader: PidStart & { readonly command?: string };
-  readonly #mark: string;
   readonly #parts: GroupTreeParts;
-  #reapedAt: number | undefined;
-  /** Everyone but the leader whom the last pass found, by pid. */
-  #known = new Map<number, ProcStat>();
+  readonly #members: HeldMembers;
   /** Clock ticks since boot when the whole group was sent SIGTERM; 0 before. */
   #groupAskedAt = 0;
   /** Processes that were sent SIGTERM by pid already. */
@@ -51,54 +44,33 @@ export class GroupTree implements ProcessTree {
   constructor(parts: GroupTreeParts) {
     this.#parts = parts;
     this.leader = parts.leader;
-    this.#mark = markOf(parts.cookie);
+    this.#members = new HeldMembers(parts.leader, parts.cookie);
     this.containment = parts.descent === undefined ? 'marks' : 'descent';
-    parts.descent?.lineage.add(this);
+    parts.descent?.lineage.add(this.#members);
   }
 
   markReaped(): void {
-    this.#reapedAt = ticksSinceBoot();
+    this.#members.markReaped();
   }
 
-  /** Found to be of this tree by an earlier pass. */
-  knows({ pid, startTime }: PidStart): boolean {
-    return this.#known.get(pid)?.startTime === startTime;
-  }
-
-  /** Whether a cookie or a mark is this tree's. */
-  bears(cookieOrMark: string): boolean {
-    return cookieOrMark === this.#parts.cookie || cookieOrMark === this.#mark;
-  }
-
-  /** A session is joined by birth only, and its number stays reserved while a process of it lives (members.ts). */
-  ownsSession({ session, startTime }: ProcStat): boolean {
-    const isBefore = this.#reapedAt === undefined || Number(startTime) < this.#reapedAt;
-    return session === this.leader.pid && isBefore;
-  }
-
-  /** Takes what concerns this tree out of a pass; called for every pass of the host's, whoever asked for it. */
+  /** Called for every pass of the host's, whoever asked for it. */
   absorb(sweep: Sweep): void {
-    const known = new Map([...this.#known].map(([pid, stat]) => [pid, stat.startTime]));
-    const marks = { leader: this.leader, cookie: this.#parts.cookie, reapedAt: this.#reapedAt, known };
-    // A pass sees every process that lives all through it, so who is not in it is dead and forgotten.
-    this.#known = new Map();
-    for (const member of findMembers(sweep, marks))
-      if (member.pid !== this.leader.pid || member.startTime !== this.leader.startTime)
-        this.#known.set(member.pid, member);
+    this.#members.absorb(sweep);
   }
 
   terminate(record: StopRecord): void {
     this.#learn();
-    for (const stat of this.#members()) record.saw(stat);
+    for (const stat of this.#members.alive()) record.saw(stat);
     if (this.#signalGroup('SIGTERM', record)) {
       this.#signalGroup('SIGCONT', record);
-      for (const stat of this.#known.values()) if (stat.group === this.leader.pid) this.#asked.add(key(stat));
+      for (const stat of this.#members.known.values())
+        if (stat.group === this.leader.pid) this.#asked.add(key(stat));
     }
     this.terminateFound(record);
   }
 
   terminateFound(record: StopRecord): void {
-    for (const stat of this.#known.values()) {
+    for (const stat of this.#members.known.values()) {
       // Some programs take a second SIGTERM to mean "at once": processes that were in the group then have had theirs.
       const byGroup = stat.group === this.leader.pid && Number(stat.startTime) <= this.#groupAskedAt;
       if (byGroup || this.#asked.has(key(stat))) continue;
@@ -112,7 +84,7 @@ export class GroupTree implements ProcessTree {
   kill(record: StopRecord): void {
     this.#learn();
     this.#signalGroup('SIGKILL', record);
-    for (const stat of this.#known.values())
+    for (const stat of this.#members.known.values())
       if (this.#signal(stat, 'SIGKILL')) record.sent('SIGKILL', 'process', stat.pid);
   }
 
@@ -122,9 +94,7 @@ export class GroupTree implements ProcessTree {
   }
 
   quiet(): boolean {
-    if (findAlive(this.leader) !== undefined) return false;
-    for (const stat of this.#known.values()) if (findAlive(stat) !== undefined) return false;
-    return true;
+    return this.#members.isQuiet();
   }
 
   async proveEmpty(record: StopRecord): Promise<boolean> {
@@ -139,24 +109,15 @@ export class GroupTree implements ProcessTree {
   }
 
   async #proveByDescent(record: StopRecord, descent: Descent): Promise<boolean> {
-    for (let look = 1; look <= MOST_LOOKS; look += 1) {
-      await descent.look();
-      const verdict = this.quiet() ? descent.verdict(this) : 'alive';
-      if (verdict === 'unsure') continue;
-      if (verdict === 'alive') {
-        await this.#foundNobody(record);
-        return false;
-      }
-      if (verdict === 'kernel')
-        record.proof(
-          'descent-empty',
-          'no child of the worker is of the tree, and no descendant can leave it',
-        );
-      else
-        record.proof('sweep-empty', 'orphans of the worker are left, and say that they are of other agents');
-      return true;
+    const verdict = await descent.judgeTree(this.#members, () => this.quiet());
+    if (verdict === 'unsure') return false;
+    if (verdict === 'alive' || verdict === 'shared') {
+      await this.#foundNobody(record);
+      return false;
     }
-    return false;
+    if (verdict === 'kernel') record.proof('descent-empty', NO_DESCENDANT);
+    else record.proof('sweep-empty', 'orphans of the worker are left, and say that they are of other agents');
+    return true;
   }
 
   /** One pass, with who is found in the record. */
@@ -180,7 +141,7 @@ export class GroupTree implements ProcessTree {
       await this.#parts.sweeper.sweep();
       // Thawed meanwhile: a process that is stopped now would stay so.
       if (!this.#freezing) return;
-      const running = this.#members().filter((stat) => !isStopped(stat));
+      const running = this.#members.alive().filter((stat) => !isStopped(stat));
       if (running.length === 0) return;
       for (const stat of running) this.#signal(stat, 'SIGSTOP');
       await new Promise((resolve) => setTimeout(resolve, roundMs));
@@ -194,39 +155,36 @@ export class GroupTree implements ProcessTree {
   thaw(): void {
     this.#freezing = false;
     signalGroup(this.leader, 'SIGCONT');
-    for (const stat of this.#known.values()) this.#signal(stat, 'SIGCONT');
+    for (const stat of this.#members.known.values()) this.#signal(stat, 'SIGCONT');
   }
 
   processes(): SeenProcess[] {
     this.#learn();
-    return this.#members().map(toSeen);
+    return this.#members.alive().map(toSeen);
   }
 
   dispose(): boolean {
-    this.#known.clear();
-    this.#parts.descent?.lineage.remove(this);
+    this.#members.known.clear();
+    this.#parts.descent?.lineage.remove(this.#members);
     return true;
   }
 
   /** Follows the chains of parents as they are now, before a signal breaks them. */
   #learn(): void {
     const lineage = this.#parts.descent?.lineage;
-    const members = this.#members();
+    const members = this.#members.alive();
     // A process that descends from the tree by birth is of it; the others may only say that they are of it.
-    const born = lineage === undefined ? members : members.filter((stat) => lineage.ownerOf(stat) === this);
+    const born =
+      lineage === undefined ? members : members.filter((stat) => lineage.ownerOf(stat) === this.#members);
     const found = findDescendants(born);
-    lineage?.learn(this, found);
+    lineage?.learn(this.#members, found);
     if (born.length < members.length)
       found.push(...findDescendants(members.filter((stat) => !born.includes(stat))));
-    for (const stat of found) this.#known.set(stat.pid, stat);
+    for (const stat of found) this.#members.known.set(stat.pid, stat);
   }
 
   #signal(target: PidStart, signal: NodeJS.Signals): boolean {
     return signalProcess(target, signal, this.#parts.libc);
-  }
-
-  #members(): ProcStat[] {
-    return [this.leader, ...this.#known.values()].flatMap((stat) => findAlive(stat) ?? []);
   }
 
   #signalGroup(signal: NodeJS.Signals, record: StopRecord): boolean {
@@ -239,7 +197,7 @@ export class GroupTree implements ProcessTree {
 
   /** After the leader was reaped, a live member of its group holds the number just as well. */
   #groupIsHeld(): boolean {
-    for (const stat of this.#known.values())
+    for (const stat of this.#members.known.values())
       if (stat.group === this.leader.pid && findAlive(stat)?.group === this.leader.pid) return true;
     return false;
   }

@@ -2,14 +2,15 @@
  * The guardian: a process of its own below each worker. At end of file on its stdin, which the kernel delivers
  * however the worker dies, it kills every tree of that worker, proves it, and removes what the worker left (R17).
  *
- * Under containment `descent` it starts the agents too, as a child subreaper: what descends from an agent descends from it,
- * and stays so when the worker is gone. When it is gone itself, all of it becomes the worker's, a subreaper above it.
+ * Under containment `descent` and `cgroup` it starts the agents too, as a child subreaper: what descends from an agent descends
+ * from it, and stays so when the worker is gone. When it is gone itself, all of it becomes the worker's, a subreaper above it.
  */
 import { read, writeSync } from 'node:fs';
 import { becomeSubreaper, openLibc, type Libc } from '../native';
 import { Cgroup } from './cgroup';
 import { endDescendants } from './end-descendants';
-import { endWorkerTrees, type EndedTrees } from './end-worker-trees';
+import { endWorkerTrees } from './end-worker-trees';
+import type { EndedTrees } from './ended-trees';
 import { endByUser, giveBackUids, tryToRevoke } from './end-uids';
 import { GuardedAgents } from './guarded-agents';
 import { GUARDIAN_READY, monotonicMs, pongOf, type GuardianMessage } from './guardian-protocol';
@@ -122,7 +123,7 @@ async function fenceOff(): Promise<void> {
   const known = [...leaders.values(), ...(agents?.leaders() ?? [])];
   const { proved, processes, evidence } = await killAll(false);
   if (!proved || watched === undefined) return;
-  // With a cgroup nobody told us who leads a tree, but who led one was among those that were killed.
+  // Who led a tree may have been started while its worker was stopped: then it was among those that were killed.
   const ended = [...known, ...processes].map(({ pid, startTime }) => ({ pid, startTime }));
   if (ended.length === 0) return;
   const { path, workerId, containment, key } = watched.proof;
@@ -138,21 +139,22 @@ async function killAll(isWorkerDead: boolean): Promise<EndedTrees> {
 }
 
 async function killTrees(isWorkerDead: boolean): Promise<EndedTrees> {
-  if (watched === undefined) return { proved: true, processes: [], evidence: 'sweep-empty' };
+  if (watched === undefined) return { proved: true, processes: [], evidence: ['sweep-empty'] };
   const marks = { ...watched.marks, leaders: [...leaders.values()] };
   if (agents === undefined || libc === undefined) return endWorkerTrees(marks, BOUND_MS, libc);
-  const below = endDescendants(BOUND_MS, libc, { leaders: agents.leaders(), reap: isWorkerDead });
+  const cgroup = marks.cgroup === undefined ? undefined : new Cgroup(marks.cgroup);
+  const below = endDescendants(BOUND_MS, libc, { leaders: agents.leaders(), reap: isWorkerDead, cgroup });
   if (leaders.size === 0) return below;
   // Started by the worker, or by a guardian before this one: they are no descendants of ours.
   const beside = endWorkerTrees(marks, BOUND_MS, libc);
   // Beside each other: those that cannot be ended must not put off the others.
-  const ended = (await Promise.allSettled([below, beside])).flatMap((end) =>
-    end.status === 'fulfilled' ? [end.value] : [],
-  );
+  const [ours, others] = await Promise.all([below, beside]);
+  const unproved = ours.unproved ?? others.unproved;
   return {
-    proved: ended.length === 2 && ended.every(({ proved }) => proved),
-    processes: ended.flatMap(({ processes }) => processes),
-    evidence: 'sweep-empty',
+    proved: ours.proved && others.proved,
+    processes: [...ours.processes, ...others.processes],
+    evidence: others.evidence,
+    ...(unproved === undefined ? {} : { unproved }),
   };
 }
 

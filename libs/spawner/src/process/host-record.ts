@@ -131,7 +131,17 @@ async function reapWorker(dataDir: string, workerId: string, libc?: Libc): Promi
   } catch {
     // The reaper reports the processes that it saw; the next worker tries the record again.
   }
-  return [{ workerId, containment, processes: ended.processes.map(toSeen), proved, evidence }];
+  const { unproved } = ended;
+  return [
+    {
+      workerId,
+      containment,
+      processes: ended.processes.map(toSeen),
+      proved,
+      evidence,
+      ...(unproved === undefined ? {} : { unproved }),
+    },
+  ];
 }
 
 function recordedWorkers(dataDir: string): string[] {

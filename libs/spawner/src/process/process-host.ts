@@ -9,7 +9,7 @@ import type { Cgroup } from './cgroup';
 import { applyLimits, limitNesting, unlimited } from './cgroup-limits';
 import { CgroupTree } from './cgroup-tree';
 import { chooseContainment, type ChosenContainment } from './containment';
-import { theDescent, type Descent, type DescentUser } from './descent';
+import { descentMissing, theDescent, type Descent, type DescentUser } from './descent';
 import { allowedEnvironment, buildEnvironment, isolatedEnvironment } from './environment';
 import { GroupTree } from './group-tree';
 import { Guardian } from './guardian';
@@ -34,6 +34,7 @@ import type { ProcessTree } from './process-tree';
 import { failure, resolveCommand } from './resolve-command';
 import { startDeadline, startProcess, type StartedProcess } from './start-process';
 import { Sweeper, type Sweep } from './sweep';
+import { TREES_EVIDENCE, type TreesEvidence } from './trees-evidence';
 import { tryIsolation } from './try-isolation';
 import { TurnQueue } from './turn-queue';
 import { proofPath, writeProof } from './worker-proof';
@@ -81,11 +82,12 @@ export async function createProcessHost(options: ProcessHostOptions): Promise<Pr
       ...(cgroup === undefined ? {} : { cgroup }),
       ...(uids === undefined ? {} : { uids }),
     });
+    const descends = holdsByDescent(chosen, options) ? libc : undefined;
     const guardian = await Guardian.start({
       marks: { cookie, cgroup, uids },
       native: libc !== undefined,
       // So that whoever loses its parent is its child, also when this process is gone.
-      starts: chosen.containment === 'descent' && libc !== undefined && canSpawn(libc) ? libc : undefined,
+      starts: descends !== undefined && canSpawn(descends) ? descends : undefined,
       remove: records.pathsOf(dataDir, workerId),
       proof: { path: proofPath(dataDir, workerId), workerId, containment: chosen.containment, key: proofKey },
     });
@@ -109,6 +111,18 @@ function libcFor({ native }: Pick<ProcessHostOptions, 'native'>): Libc | undefin
   if (native === 'off') return undefined;
   const found = openLibc();
   return 'libc' in found ? found.libc : undefined;
+}
+
+/**
+ * Whether trees are held by descent: in containment `descent`, and beside a cgroup, since an agent that may write another
+ * cgroup leaves its own. There the paths of cgroups have to be known, or an orphan inside would pass for an escapee.
+ */
+function holdsByDescent(
+  { containment, cgroup }: ChosenContainment,
+  { native }: Pick<ProcessHostOptions, 'native'>,
+): boolean {
+  if (containment === 'marks') return false;
+  return descentMissing(native) === undefined && (cgroup === undefined || cgroup.shownAs !== undefined);
 }
 
 /** A record of another worker with this id must not be written over: it is the way to the trees of that worker. */
@@ -139,6 +153,8 @@ class Host implements ProcessHost, DescentUser {
   readonly #turns = new TurnQueue();
   readonly #paces = makeOutputPaces();
   readonly #pipes: PipePool;
+  /** The kinds of evidence that the end of every agent so far had; undefined before the first. */
+  #common: readonly TreesEvidence[] | undefined;
   #watchTimer: NodeJS.Timeout | undefined;
   #closing: Promise<void> | undefined;
 
@@ -154,11 +170,11 @@ class Host implements ProcessHost, DescentUser {
   ) {
     this.containment = chosen.containment;
     this.ownsProcess = options.ownsProcess ?? false;
-    if (this.containment === 'descent' && libc !== undefined) this.#descent = theDescent(libc);
+    if (libc !== undefined && holdsByDescent(chosen, options)) this.#descent = theDescent(libc);
     this.#descent?.enter(this);
     this.#sweeper = this.#descent?.sweeper ?? new Sweeper(undefined, (sweep) => this.#absorb(sweep));
     this.#pipes = new PipePool(records.pipesFolder(options.dataDir, options.workerId));
-    if (this.containment !== 'cgroup') this.#watchLater();
+    if (this.containment !== 'cgroup' || this.#descent !== undefined) this.#watchLater();
   }
 
   get isolation(): Isolation {
@@ -327,26 +343,28 @@ class Host implements ProcessHost, DescentUser {
         killWaitMs: this.options.killWaitMs ?? DEFAULT_KILL_WAIT_MS,
         drainMs: this.options.drainMs ?? DEFAULT_DRAIN_MS,
         turns: this.#turns,
-        onProved: () => {
+        onProved: (evidence) => {
           this.#agents.delete(agentId);
+          this.#common = TREES_EVIDENCE.filter(
+            (kind) => evidence.includes(kind) && (this.#common?.includes(kind) ?? true),
+          );
           this.guardian.ended(pid);
         },
       },
     );
     this.#agents.set(agentId, { agent, tree, inner });
-    if (cgroup === undefined) this.guardian.started(started.stat);
+    this.guardian.started(started.stat);
     if (signal !== undefined) stopOnAbort(agent, signal, request.graceMs);
     return agent;
   }
 
   #treeOf(leader: ProcStat, cookie: string, cgroup: Cgroup | undefined): GroupTree | CgroupTree {
-    return cgroup === undefined
-      ? new GroupTree({ leader, cookie, sweeper: this.#sweeper, libc: this.libc, descent: this.#descent })
-      : new CgroupTree(leader, cookie, cgroup, this.#sweeper, this.libc);
+    const parts = { leader, cookie, sweeper: this.#sweeper, libc: this.libc, descent: this.#descent };
+    return cgroup === undefined ? new GroupTree(parts) : new CgroupTree({ ...parts, cgroup });
   }
 
   #absorb(sweep: Sweep): void {
-    for (const { inner } of this.#agents.values()) if (inner instanceof GroupTree) inner.absorb(sweep);
+    for (const { inner } of this.#agents.values()) inner.absorb(sweep);
   }
 
   /** A process seen once stays known, also if it hides later: so running trees are looked at now and then. */
@@ -389,7 +407,14 @@ class Host implements ProcessHost, DescentUser {
     const { dataDir, workerId } = this.options;
     try {
       const { containment, proofKey } = this;
-      const proof = { workerId, containment, processes: [], by: 'worker' } as const;
+      const evidence = this.#common?.length === 0 ? (['sweep-empty'] as const) : this.#common;
+      const proof = {
+        workerId,
+        containment,
+        processes: [],
+        by: 'worker' as const,
+        ...(evidence === undefined ? {} : { evidence }),
+      };
       writeProof(proofPath(dataDir, workerId), proof, proofKey);
       return true;
     } catch {

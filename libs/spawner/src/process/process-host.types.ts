@@ -9,6 +9,7 @@ import type {
   UidRange,
 } from '#libs/contracts';
 import type { Escapee } from './descent';
+import type { Unproved } from './ended-trees';
 import type { InputFile } from './input-file';
 import type { TreesEvidence } from './trees-evidence';
 
@@ -211,7 +212,9 @@ export interface ReapedWorker {
   readonly workerId: string;
   readonly containment: Containment;
   readonly processes: readonly SeenProcess[];
-  /** Nothing of it is left, by `evidence`. */
+  /** Nothing of it is left, by each kind of `evidence`. */
   readonly proved: boolean;
-  readonly evidence: TreesEvidence;
+  readonly evidence: readonly TreesEvidence[];
+  /** Why it is not proved, where that was seen. */
+  readonly unproved?: Unproved;
 }

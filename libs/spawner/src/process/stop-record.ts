@@ -48,6 +48,10 @@ export class StopRecord {
     this.#evidence.push({ kind, afterMs: this.elapsedMs(), ...(detail === undefined ? {} : { detail }) });
   }
 
+  kinds(): EvidenceKind[] {
+    return this.#evidence.map(({ kind }) => kind);
+  }
+
   proved(): void {
     this.#provedAfterMs ??= this.elapsedMs();
   }

@@ -164,13 +164,13 @@ describeRoot('user ids for agents', () => {
 
   it('prove nothing of a worker whose marks are lost', async () => {
     const { marks } = await marksOf([FIRST]);
-    const byMarks = { proved: true, processes: [], evidence: 'sweep-empty' } as const;
+    const byMarks = { proved: true, processes: [], evidence: ['sweep-empty'] } as const;
     const told = async () => (await endByUser(byMarks, marks, 10_000, undefined)).evidence;
-    expect(await told()).toBe('uid-empty');
+    expect(await told()).toEqual(['sweep-empty', 'uid-empty']);
     for (const name of readdirSync(folder)) rmSync(join(folder, name));
-    expect(await told()).toBe('sweep-empty');
+    expect(await told()).toEqual(['sweep-empty']);
     rmSync(folder, { recursive: true });
-    expect(await told()).toBe('sweep-empty');
+    expect(await told()).toEqual(['sweep-empty']);
   });
 
   it('of a worker that lives are left alone', async () => {

@@ -1,7 +1,13 @@
 import { createHmac } from 'node:crypto';
 import { readdirSync, renameSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { CONTAINMENTS, leadersProblem, type SeenProcess, type StopReport } from '#libs/contracts';
+import {
+  CONTAINMENTS,
+  leadersProblem,
+  type Evidence,
+  type SeenProcess,
+  type StopReport,
+} from '#libs/contracts';
 
 import { HOSTS_FOLDER, reapDeadWorkers } from './host-record';
 import { readOwnFile, replaceOwnFile } from './own-file';
@@ -21,8 +27,8 @@ export interface WorkerProof {
   readonly by: 'guardian' | 'reaper' | 'worker';
   /** Who reaped: a worker of the same host. Absent where a guardian or the worker itself proved it. */
   readonly reaper?: Reaper;
-  /** The kind of evidence; absent where it is that of the containment: the cgroup, or marks. */
-  readonly evidence?: TreesEvidence;
+  /** The kinds of evidence; absent, as in files of earlier releases, where it is that of the containment: the cgroup, or marks. */
+  readonly evidence?: readonly TreesEvidence[];
   /** Only the trees of these first processes: the worker lives, and may start others when it wakes. */
   readonly leaders?: readonly PidStart[];
 }
@@ -126,11 +132,16 @@ function isProofOf(workerId: string, value: unknown): value is WorkerProof {
     proof.workerId === workerId &&
     (CONTAINMENTS as readonly unknown[]).includes(proof.containment) &&
     (proof.by === 'guardian' || proof.by === 'reaper' || proof.by === 'worker') &&
-    (proof.evidence === undefined || (TREES_EVIDENCE as readonly unknown[]).includes(proof.evidence)) &&
+    isEvidence(proof.evidence) &&
     Array.isArray(proof.processes) &&
     isReaper(proof.reaper) &&
     leadersProblem(proof.leaders) === undefined
   );
+}
+
+function isEvidence(value: unknown): boolean {
+  if (value === undefined) return true;
+  return Array.isArray(value) && value.every((kind) => (TREES_EVIDENCE as readonly unknown[]).includes(kind));
 }
 
 function isReaper(value: unknown): boolean {
@@ -155,7 +166,8 @@ function setAside(path: string): void {
  * stop had been asked, if one was.
  */
 export function reportOfProof({ containment, by, reaper, evidence, leaders }: WorkerProof): StopReport {
-  if (by === 'worker') return drainedReport(containment);
+  const kinds = evidence ?? [containment === 'cgroup' ? ('cgroup-empty' as const) : ('sweep-empty' as const)];
+  if (by === 'worker') return drainedReport(containment, kinds);
   const when = leaders === undefined ? 'after its worker died' : 'since its worker was silent for too long';
   const who =
     by === 'guardian'
@@ -168,32 +180,32 @@ export function reportOfProof({ containment, by, reaper, evidence, leaders }: Wo
     proved: true,
     processes: [],
     signals: [{ signal: 'SIGKILL', to: containment === 'cgroup' ? 'cgroup' : 'group' }],
-    evidence: [
-      {
-        kind: evidence ?? (containment === 'cgroup' ? 'cgroup-empty' : 'sweep-empty'),
-        detail: `ended by ${who}, ${when}: it killed what there was of that worker and saw none left; times not measured`,
-      },
-    ],
+    evidence: told(
+      kinds,
+      `ended by ${who}, ${when}: it killed what there was of that worker and saw none left; times not measured`,
+    ),
     survivors: [],
     escalated: true,
   };
 }
 
 /** How each agent ended is not known any more: only that none of them runs. */
-function drainedReport(containment: Containment): StopReport {
+function drainedReport(containment: Containment, kinds: readonly TreesEvidence[]): StopReport {
   return {
     containment,
     proved: true,
     processes: [],
     signals: [],
-    evidence: [
-      {
-        kind: containment === 'cgroup' ? 'cgroup-empty' : 'sweep-empty',
-        detail:
-          'its worker could not store how it ended; it drained and saw none of its processes left; times not measured',
-      },
-    ],
+    evidence: told(
+      kinds,
+      'its worker could not store how it ended; it drained and saw none of its processes left; times not measured',
+    ),
     survivors: [],
     escalated: false,
   };
+}
+
+/** One sentence for all kinds of evidence: it stands at the first. */
+function told(kinds: readonly TreesEvidence[], detail: string): Evidence[] {
+  return kinds.map((kind, index) => (index === 0 ? { kind, detail } : { kind }));
 }
