@@ -195,7 +195,7 @@ describe('receipts are true', () => {
     expect(report?.evidence[0]?.detail).toContain(`the reaper of worker ${reaper.id} on host ${hostname()}`);
   });
 
-  it('R51 R17 a forged proof in the data directory says nothing of an agent that lives', async () => {
+  it('R51 R17 a forged proof or record in the data directory says nothing of an agent that lives', async () => {
     await begin({ workers: 2, env: LEASE });
     const id = await submit([{ id: 'a', maxAttempts: 1, run: SLEEP }], { onFailure: 'continue' });
     const [agent] = await running(id, 1);
@@ -223,7 +223,18 @@ describe('receipts are true', () => {
       targets: [{ outcome: 'unconfirmed' }],
     });
     expect(processesWith(id)).toHaveLength(1);
-    // With its record a reaper finds it.
+    // A record that leads a reaper elsewhere is not believed either.
+    const { cgroup: _, ...fields } = JSON.parse(record) as { cgroup?: string };
+    const altered = { ...fields, containment: 'marks', cookie: 'f'.repeat(32) };
+    writeFileSync(path('json'), JSON.stringify(altered), { mode: 0o600 });
+    await fleet.addWorker();
+    expect(await fleet.client.killAgent(agent?.id ?? '')).toMatchObject({
+      complete: false,
+      targets: [{ outcome: 'unconfirmed' }],
+    });
+    expect(processesWith(id)).toHaveLength(1);
+    expect(existsSync(path('json'))).toBe(true);
+    // With its own record a reaper finds it.
     writeFileSync(path('json'), record, { mode: 0o600 });
     await fleet.addWorker();
     expect(processesWith(id)).toEqual([]);

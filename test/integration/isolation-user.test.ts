@@ -24,6 +24,7 @@ import {
   expectedModes,
   FIXTURES,
   isAlive,
+  knowing,
   procEntry,
   TestHost,
 } from '../support/proc';
@@ -239,6 +240,7 @@ describeUsers.each(why === undefined ? expectedModes() : [])(
     async function startProgram(more: object = {}): Promise<{
       pid: number;
       guardianPid: number;
+      proofKey: string;
       orphan: number;
       home: string;
       exited: Promise<unknown>;
@@ -266,13 +268,14 @@ describeUsers.each(why === undefined ? expectedModes() : [])(
       const { pid = 0 } = child;
       const exited = once(child, 'exit');
       const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream })[Symbol.asyncIterator]();
-      const { guardianPid, pids } = JSON.parse(String((await lines.next()).value)) as {
+      const { guardianPid, pids, proofKey } = JSON.parse(String((await lines.next()).value)) as {
         guardianPid: number;
         pids: number[];
+        proofKey: string;
       };
       const home = /(?:^|\0)HOME=([^\0]*)/.exec(readFileSync(`/proc/${pids[1]}/environ`, 'utf8'))?.[1] ?? '';
       expect(existsSync(home)).toBe(true);
-      return { pid, exited, guardianPid, orphan: Number(readFileSync(record, 'utf8')), home };
+      return { pid, exited, guardianPid, proofKey, orphan: Number(readFileSync(record, 'utf8')), home };
     }
     const left = (): number[] => aliveWithEnvironment(tag).map(({ pid }) => pid);
 
@@ -306,14 +309,15 @@ describeUsers.each(why === undefined ? expectedModes() : [])(
     });
 
     it('together with its guardian, the next worker ends by user what is left', async () => {
-      const { pid, exited, guardianPid, orphan, home } = await startProgram();
+      const { pid, exited, guardianPid, proofKey, orphan, home } = await startProgram();
       process.kill(guardianPid, 'SIGSTOP'); // it cannot start another meanwhile
       process.kill(pid, 'SIGKILL');
       process.kill(guardianPid, 'SIGKILL');
       await exited;
       await eventually('guardian gone', () => procEntry(guardianPid) === undefined, NOISE_MS);
       expect(isAlive(orphan)).toBe(true);
-      const next = await TestHost.start(mode, { ...isolation(), dataDir, workerId: 'w-next' });
+      const checkSeal = knowing({ [workerId]: proofKey });
+      const next = await TestHost.start(mode, { ...isolation(), dataDir, workerId: 'w-next', checkSeal });
       expect(next.host.reaped).toMatchObject([
         { workerId, proved: true, evidence: expect.arrayContaining(['uid-empty']) },
       ]);

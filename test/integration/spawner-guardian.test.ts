@@ -14,6 +14,7 @@ import {
   expectedModes,
   FIXTURES,
   isAlive,
+  knowing,
   procEntry,
   TestHost,
 } from '../support/proc';
@@ -23,7 +24,7 @@ const CANARIES = ['polite', 'deaf-with-grandchildren', 'setsid-grandchild', 'dou
 
 interface HostProgram {
   readonly pid: number;
-  readonly said: { guardianPid: number; pids: number[]; containment: string };
+  readonly said: { guardianPid: number; pids: number[]; containment: string; proofKey: string };
   next(): Promise<Record<string, unknown>>;
   readonly exited: Promise<number | null>;
 }
@@ -169,7 +170,9 @@ describe.each(expectedModes())('when a worker dies, containment $name', (mode) =
       process.kill(worker.said.guardianPid, 'SIGKILL');
       await worker.exited;
       expect(alive().length).toBeGreaterThan(CANARIES.length);
-      const next = await TestHost.start(mode, { dataDir, workerId: `next-${tag}` });
+      const checkSeal = knowing({ [workerId]: worker.said.proofKey });
+      const next = await TestHost.start(mode, { dataDir, workerId: `next-${tag}`, checkSeal });
+      expect(next.host.reaped.map(({ unproved }) => unproved)).toEqual([undefined]);
       expect(next.host.reaped).toMatchObject([{ workerId, containment, proved: true }]);
       expect(next.host.reaped[0]?.processes.length).toBeGreaterThan(CANARIES.length);
       expect(alive()).toEqual([]);

@@ -14,6 +14,7 @@ import {
   expectedModes,
   FIXTURES,
   isAlive,
+  knowing,
   ownCgroup,
   procEntry,
   TestHost,
@@ -71,7 +72,11 @@ inCgroups.each(cases)(
       started.push(child.pid);
       const exited = new Promise<void>((resolve) => child.once('exit', () => resolve()));
       const lines = createInterface(child.stdout)[Symbol.asyncIterator]();
-      const said = JSON.parse(String((await lines.next()).value)) as { guardianPid: number; pids: number[] };
+      const said = JSON.parse(String((await lines.next()).value)) as {
+        guardianPid: number;
+        pids: number[];
+        proofKey: string;
+      };
       expect(said.pids.map(isAlive)).toEqual([true, true]);
       return { pid: child.pid, exited, ...said };
     }
@@ -111,7 +116,9 @@ inCgroups.each(cases)(
       const record = JSON.parse(readFileSync(join(hosts, `${workerId}.json`), 'utf8')) as object;
       const odd = JSON.stringify({ ...record, workerId: 'a-odd', cgroup: 5 });
       writeFileSync(join(hosts, 'a-odd.json'), odd);
-      const next = await TestHost.start(mode, { dataDir, workerId: `next-${tag}` });
+      const checkSeal = knowing({ [workerId]: worker.proofKey, 'a-odd': worker.proofKey });
+      const next = await TestHost.start(mode, { dataDir, workerId: `next-${tag}`, checkSeal });
+      expect(next.host.reaped.map(({ unproved }) => unproved)).toEqual([undefined]);
       expect(next.host.reaped).toMatchObject([{ workerId, containment: 'cgroup', proved: true }]);
       expect(alive()).toEqual([]);
       rmSync(join(hosts, 'a-odd.json'));

@@ -12,6 +12,7 @@ import {
   expectedModes,
   FIXTURES,
   isAlive,
+  knowing,
   ownCgroup,
   procEntry,
   TestHost,
@@ -77,7 +78,11 @@ describe.each(expectedModes())(
       programs.push(child.pid);
       const exited = new Promise<void>((resolve) => child.once('exit', () => resolve()));
       const lines = createInterface(child.stdout)[Symbol.asyncIterator]();
-      const said = JSON.parse(String((await lines.next()).value)) as { guardianPid: number; pids: number[] };
+      const said = JSON.parse(String((await lines.next()).value)) as {
+        guardianPid: number;
+        pids: number[];
+        proofKey: string;
+      };
       const orphan = readOrphan();
       expect(isAlive(orphan)).toBe(true);
       return { pid: child.pid, exited, orphan, ...said };
@@ -201,7 +206,8 @@ describe.each(expectedModes())(
       process.kill(worker.pid, 'SIGKILL');
       process.kill(worker.guardianPid, 'SIGKILL');
       await worker.exited;
-      const next = await TestHost.start(mode, { dataDir, workerId: `next-${workerId}` });
+      const checkSeal = knowing({ [workerId]: worker.proofKey });
+      const next = await TestHost.start(mode, { dataDir, workerId: `next-${workerId}`, checkSeal });
       expect(next.host.reaped).toMatchObject([{ workerId, proved: true }]);
       const grades = next.host.reaped.map((reaped) => gradeOf(reportOfProof({ ...reaped, by: 'reaper' })));
       expect(grades).toEqual(['marks']);

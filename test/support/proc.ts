@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto';
+import { createHmac, randomUUID } from 'node:crypto';
 import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -7,6 +7,7 @@ import {
   createProcessHost,
   nativeState,
   type AgentProcess,
+  type CheckSeal,
   type Containment,
   type ProcessHost,
   type ProcessHostOptions,
@@ -111,6 +112,15 @@ export function expectedGrade(): string {
   const isByKernel = expectedContainments()[0] !== 'marks' && nativeState().available;
   return !isByKernel ? ', proved by marks only, which an agent can strip' : ', proved by the kernel';
 }
+
+/** As a server that knows the keys of these workers. */
+export const knowing =
+  (keys: Readonly<Record<string, string>>): CheckSeal =>
+  async ({ signer, text, signature }) => {
+    const key = keys[signer];
+    if (key === undefined) return 'unknown';
+    return createHmac('sha256', key).update(text).digest('hex') === signature ? 'right' : 'wrong';
+  };
 
 export const FIXTURES = resolve(__dirname, '../fixtures');
 

@@ -26,7 +26,7 @@ import {
   LatchStore,
   OrderStore,
 } from '#libs/killswitch';
-import { LifecycleModule, LifecycleService, type Phases } from '#libs/lifecycle';
+import { LifecycleModule, LifecycleService, WorkerStore, type Phases } from '#libs/lifecycle';
 import { allOrNothing, type GiveBack, type ServiceLog } from '#libs/service';
 import {
   AgentRunner,
@@ -130,6 +130,7 @@ async function make(options: CreateWorkerOptions, parts: GiveBack): Promise<Work
       ...(settings.agentUids === undefined ? {} : { agentUids: settings.agentUids }),
       native: settings.native,
       ownsProcess: options.ownsProcess,
+      checkSeal: async (seal) => new WorkerStore(valkey, retentionOf(settings).retentionMs).checkSeal(seal),
       onEscapee: (escapee) => void tellEscapee(escapee),
       ...(settings.cgroupParent === undefined ? {} : { cgroupParent: settings.cgroupParent }),
     }),

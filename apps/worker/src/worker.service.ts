@@ -5,7 +5,15 @@ import type { AgentQueues } from '#libs/dispatch';
 import type { AttemptEnds } from '#libs/executions';
 import type { AuditStore, KillResponder, LatchStore } from '#libs/killswitch';
 import { Phases, PROOF_KEY, ServiceRun, type Heartbeat, type LifecycleService } from '#libs/lifecycle';
-import { collectProofs, forgetProof, reportOfProof, type AgentRunner, type ProcessHost } from '#libs/spawner';
+import {
+  collectProofs,
+  describeUnproved,
+  forgetProof,
+  reportOfProof,
+  type AgentRunner,
+  type ProcessHost,
+  type ReapedWorker,
+} from '#libs/spawner';
 import type { ServiceLog } from '#libs/service';
 import { within } from '#libs/valkey';
 import {
@@ -62,6 +70,8 @@ const STOP_MS = 10_000;
 const INTAKE_MS = 5_000;
 const HOST_MS = 10_000;
 const RECORD_MS = 2_000;
+/** Dead workers whose end could not be proved that are remembered as told of. */
+const MAX_TOLD = 1_000;
 /** How a drain went: `forced` when agents had to be stopped. */
 export interface DrainResult {
   readonly forced: boolean;
@@ -94,6 +104,8 @@ export class WorkerService {
   private readonly orphans: OrphanReconciler;
   private renewals: Subscription | undefined;
   private readonly renewed = new Subject<number>();
+  /** By dead worker. */
+  private readonly toldUnproved = new Map<string, string>();
   /** The last acknowledged one. */
   private beat: Heartbeat | undefined;
 
@@ -140,9 +152,10 @@ export class WorkerService {
     const pools = [...this.options.pools, ...ownPools.keys()];
     // The reaper ended dead workers' processes before this worker started any: that is proof for their receipts.
     const reaper = { workerId, host: hostname() };
-    for (const { workerId: dead, proved, ...reaped } of this.host.reaped)
-      if (proved)
-        await workers.saveProof(dead, reportOfProof({ ...reaped, workerId: dead, by: 'reaper', reaper }));
+    for (const reaped of this.host.reaped)
+      if (reaped.proved)
+        await workers.saveProof(reaped.workerId, reportOfProof({ ...reaped, by: 'reaper', reaper }));
+      else this.tellUnproved(reaped);
     const sentAt = performance.now();
     const { ordersHead } = await workers.register(
       workerId,
@@ -253,7 +266,25 @@ export class WorkerService {
           );
         return taken;
       },
-      { workerId, host: hostname(), key: this.host.proofKey },
+      {
+        reaper: { workerId, host: hostname() },
+        key: this.host.proofKey,
+        checkSeal: async (seal) => this.lifecycle.workers.checkSeal(seal),
+        onUnproved: (reaped) => this.tellUnproved(reaped),
+      },
+    );
+  }
+
+  /** Once for each worker and reason: it is tried again every few seconds. */
+  private tellUnproved({ workerId: dead, processes, unproved }: ReapedWorker): void {
+    if (unproved === undefined || this.toldUnproved.get(dead) === unproved.why) return;
+    if (this.toldUnproved.size >= MAX_TOLD) this.toldUnproved.clear();
+    this.toldUnproved.set(dead, unproved.why);
+    const { dataDir } = this.options;
+    const ended = processes.length;
+    this.log.error(
+      { worker: dead, dataDir, ended, unproved },
+      `the end of what worker ${dead} left on this host is not proved: ${describeUnproved(unproved)}`,
     );
   }
 

@@ -51,6 +51,16 @@ describe('R51 a proof that was read from a file', () => {
     expect(await gradeNow('wrk_old')).toBe('marks');
   });
 
+  it.each([
+    ['right', sealOf(KEY, 'wrk_signs')],
+    ['wrong', sealOf('x'.repeat(64), 'wrk_signs')],
+    ['wrong', { ...sealOf(KEY, 'wrk_signs'), text: `${TEXT} ` }],
+    ['unknown', sealOf(KEY, 'wrk_nobody')],
+  ])('and a record in the data directory: a seal is %s', async (verdict, seal) => {
+    await register('wrk_signs');
+    expect(await life.workers.checkSeal(seal)).toBe(verdict);
+  });
+
   it('is checked by a key that no reading of the worker’s record gives away', async () => {
     await register('wrk_secret');
     expect(JSON.stringify(await life.workers.get('wrk_secret'))).not.toContain(KEY);

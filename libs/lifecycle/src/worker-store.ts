@@ -49,7 +49,7 @@ export interface ProofSeal {
   readonly signature: string;
 }
 
-/** The field of a worker's record with the key of its proofs. No reading of the record gives it to anybody. */
+/** The field of a worker's record with the key of its proofs and of its record in the data directory. No reading of the record gives it to anybody. */
 export const PROOF_KEY = 'proofKey';
 
 /** One worker's lease as it was renewed last. */
@@ -218,6 +218,13 @@ export class WorkerStore {
     ]);
   }
 
+  /** Whether the worker that a seal names signed its text; `unknown` where no key of that worker is registered (any more). */
+  async checkSeal(seal: ProofSeal): Promise<'right' | 'wrong' | 'unknown'> {
+    const key = await this.field(seal.signer, PROOF_KEY);
+    if (key === undefined) return 'unknown';
+    return isSignedWith(key, seal) ? 'right' : 'wrong';
+  }
+
   /**
    * Keeps a proof that was read from a file, which agents of the worker's user can write. Only with the signature of a worker
    * that registered a key it counts for what it says. Without a key, as of workers of earlier releases, it counts for marks.
@@ -229,9 +236,8 @@ export class WorkerStore {
     leaders: readonly Leader[] | undefined,
     seal: ProofSeal | undefined,
   ): Promise<'refused' | undefined> {
-    const signer = seal?.signer ?? id;
-    const [own, key] = await Promise.all([this.field(id, PROOF_KEY), this.field(signer, PROOF_KEY)]);
-    const isSigned = seal !== undefined && key !== undefined && isSignedWith(key, seal);
+    const isSigned = seal !== undefined && (await this.checkSeal(seal)) === 'right';
+    const own = await this.field(id, PROOF_KEY);
     if (!isSigned && own !== undefined) return 'refused';
     await this.saveProof(id, isSigned ? report : asMarks(report), leaders);
     return undefined;

@@ -50,8 +50,11 @@ class SpawnerShutdown implements BeforeApplicationShutdown, OnApplicationShutdow
   providers: [
     {
       provide: PROCESS_HOST,
-      inject: [MODULE_OPTIONS_TOKEN],
-      useFactory: async ({ host }: SpawnerOptions) => (isMade(host) ? host : createProcessHost(host)),
+      inject: [MODULE_OPTIONS_TOKEN, LifecycleService],
+      useFactory: async ({ host }: SpawnerOptions, { workers }: LifecycleService) =>
+        isMade(host)
+          ? host
+          : createProcessHost({ checkSeal: async (seal) => workers.checkSeal(seal), ...host }),
     },
     {
       provide: AgentRunner,

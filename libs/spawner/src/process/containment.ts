@@ -4,6 +4,7 @@ import { Cgroup } from './cgroup';
 import { enableControllers } from './cgroup-limits';
 import { locateCgroup, tryCgroup } from './cgroup-locate';
 import { descentMissing } from './descent';
+import { cgroupName } from './host-record';
 import type { ProcessHostOptions } from './process-host.types';
 
 /** The containment a worker ended up with. */
@@ -55,7 +56,7 @@ function cannotBeHad(containment: Containment, reason: string, advice: string): 
 function openCgroup({ cgroupParent, workerId }: Asked): { cgroup: Cgroup } | { reason: string } {
   const place = locateCgroup(cgroupParent);
   if ('reason' in place) return place;
-  const cgroup = new Cgroup(join(place.parent.path, `belay-${workerId}`));
+  const cgroup = new Cgroup(join(place.parent.path, cgroupName(workerId)));
   try {
     if (!cgroup.create() && cgroup.populated())
       throw new BelayError(

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { hostPlace, isEarlierBoot, isSeenFromHere, type HostPlace } from './host-place';
 import { HOSTS_FOLDER, ownIdentity, pathsOf, writeRecord, type HostRecord } from './host-record';
 import { createProcessHost } from './process-host';
+import type { CheckSeal } from './seal';
 import { collectProofs, writeProof, proofPath, type WorkerProof } from './worker-proof';
 
 let dataDir: string;
@@ -17,7 +18,7 @@ const FIRST = 'pid:[4026531836]';
 
 /** A worker of this data directory whose process is not in this /proc. */
 function record(workerId: string, over: Partial<HostRecord> = {}): void {
-  writeRecord(dataDir, {
+  const whole: HostRecord = {
     version: 2,
     workerId,
     owner: { ...ownIdentity(), startTime: '1' },
@@ -25,14 +26,19 @@ function record(workerId: string, over: Partial<HostRecord> = {}): void {
     containment: 'marks',
     cookie: 'c'.repeat(32),
     ...over,
-  });
+  };
+  writeRecord(dataDir, whole, 'key');
 }
+
+/** As a server that knows one key for all. */
+const checkSeal: CheckSeal = async ({ text, signature }) =>
+  createHmac('sha256', 'key').update(text).digest('hex') === signature ? 'right' : 'wrong';
 
 const isRecorded = (workerId: string): boolean => existsSync(pathsOf(dataDir, workerId)[1] ?? '');
 
 async function collected(): Promise<WorkerProof[]> {
   const told: WorkerProof[] = [];
-  await collectProofs(dataDir, async (proof) => void told.push(proof));
+  await collectProofs(dataDir, async (proof) => void told.push(proof), { checkSeal });
   return told;
 }
 
@@ -106,8 +112,9 @@ describe('R51 a proof in the data directory', () => {
     const reaper = { workerId: 'w-reaper', host: 'here' };
     const seals: unknown[] = [];
     await collectProofs(dataDir, async (told, seal) => void seals.push(told, seal), {
-      ...reaper,
+      reaper,
       key: 'key',
+      checkSeal,
     });
     expect(seals).toMatchObject([{ workerId: 'w-dead', reaper }, { signer: 'w-reaper' }]);
     expect(JSON.stringify(seals)).not.toContain('"key"');

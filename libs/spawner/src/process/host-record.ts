@@ -1,18 +1,23 @@
 import { mkdirSync, readdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import type { Libc } from '../native';
 import { Cgroup } from './cgroup';
 import { endByUser, giveBackUids, tryToRevoke } from './end-uids';
 import { endWorkerTrees } from './end-worker-trees';
+import { seenError, type Unproved } from './ended-trees';
 import { isEarlierBoot, isSeenFromHere, type HostPlace } from './host-place';
 import { readOwnFile, replaceOwnFile } from './own-file';
 import { bootId, findAlive, readStat } from './proc-stat';
 import type { Containment, ProcessIdentity, ReapedWorker } from './process-host.types';
 import { toSeen } from './process-tree';
 import { removePaths } from './remove-paths';
+import { sealed, unsealed, type CheckSeal, type ProofSeal } from './seal';
 import type { UidMarks } from './uid-marks';
 
-/** A worker keeps this on disk so that, should it and its guardian die, its trees can be found again. */
+/**
+ * A worker keeps this on disk so that, should it and its guardian die, its trees can be found again. It is signed with the
+ * worker's key: agents of the worker's user can write the file, and a reaper kills by it.
+ */
 export interface HostRecord {
   readonly version: 2;
   readonly workerId: string;
@@ -27,9 +32,18 @@ export interface HostRecord {
   readonly cookie: string;
 }
 
+export interface ReapOptions {
+  /** Without it no record is believed: nothing is reaped. */
+  readonly checkSeal?: CheckSeal | undefined;
+  readonly libc?: Libc | undefined;
+}
+
 /** Below the data directory. */
 export const HOSTS_FOLDER = 'hosts';
 const REAP_BOUND_MS = 10_000;
+
+/** A worker's cgroup has this name, wherever it is. */
+export const cgroupName = (workerId: string): string => `belay-${workerId}`;
 
 /** Everything a worker keeps in the data directory while it runs; the record last, it finds the rest. */
 export function pathsOf(dataDir: string, workerId: string): string[] {
@@ -50,10 +64,10 @@ export function makeFolder(dataDir: string): void {
   mkdirSync(join(dataDir, HOSTS_FOLDER), { recursive: true, mode: 0o700 });
 }
 
-/** Written whole or not at all. */
-export function writeRecord(dataDir: string, record: HostRecord): void {
+/** Written whole or not at all. @param key the worker's, by which the server knows what it signed. */
+export function writeRecord(dataDir: string, record: HostRecord, key: string): void {
   makeFolder(dataDir);
-  replaceOwnFile(recordPath(dataDir, record.workerId), JSON.stringify(record));
+  replaceOwnFile(recordPath(dataDir, record.workerId), sealed(record, key));
 }
 
 export function removeRecord(dataDir: string, workerId: string): Promise<void> {
@@ -77,18 +91,30 @@ export function ownerState({ owner, place, containment }: HostRecord): OwnerStat
 }
 
 export function readRecord(dataDir: string, workerId: string): HostRecord | undefined {
+  return readSealedRecord(dataDir, workerId)?.record;
+}
+
+interface SealedRecord {
+  readonly record: HostRecord;
+  /** Undefined where it is not signed. */
+  readonly seal: ProofSeal | undefined;
+}
+
+function readSealedRecord(dataDir: string, workerId: string): SealedRecord | undefined {
   try {
-    const record = JSON.parse(readOwnFile(recordPath(dataDir, workerId))) as HostRecord;
+    const file = JSON.parse(readOwnFile(recordPath(dataDir, workerId))) as HostRecord;
+    const { value: record, text, signature } = unsealed(file);
     const { version, cookie, owner, place, cgroup } = record;
     const isWhole =
       version === 2 &&
       record.workerId === workerId &&
       cookie.length >= 32 &&
-      (cgroup === undefined || typeof cgroup === 'string') &&
+      (cgroup === undefined || basename(cgroup) === cgroupName(workerId)) &&
       typeof owner.pid === 'number' &&
       typeof place.bootId === 'string' &&
       typeof place.pidNamespace === 'string';
-    return isWhole ? record : undefined;
+    if (!isWhole) return undefined;
+    return { record, seal: signature === undefined ? undefined : { signer: workerId, text, signature } };
   } catch {
     return undefined;
   }
@@ -99,12 +125,14 @@ export function readRecord(dataDir: string, workerId: string): HostRecord | unde
  * cookie. A worker whose process still runs is left alone. So is one of another PID namespace or machine that shares
  * the directory: its processes cannot be seen from here, and that it is not seen must not pass for its death. After a
  * reboot of this machine there is nothing to find. Repeatable, safe beside a guardian that is doing the same.
+ *
+ * A record that its worker did not sign says nothing: no process is signalled by it, and nothing proved.
  */
-export async function reapDeadWorkers(dataDir: string, libc?: Libc): Promise<ReapedWorker[]> {
+export async function reapDeadWorkers(dataDir: string, options: ReapOptions = {}): Promise<ReapedWorker[]> {
   const reaped: ReapedWorker[] = [];
   for (const workerId of recordedWorkers(dataDir)) {
     try {
-      reaped.push(...(await reapWorker(dataDir, workerId, libc)));
+      reaped.push(...(await reapWorker(dataDir, workerId, options)));
     } catch {
       // It stays for the next time. One record that cannot be dealt with must stop no worker's start, and no other reaping.
     }
@@ -112,13 +140,21 @@ export async function reapDeadWorkers(dataDir: string, libc?: Libc): Promise<Rea
   return reaped;
 }
 
-async function reapWorker(dataDir: string, workerId: string, libc?: Libc): Promise<ReapedWorker[]> {
-  const record = readRecord(dataDir, workerId);
-  if (record === undefined) return [];
+async function reapWorker(
+  dataDir: string,
+  workerId: string,
+  { checkSeal, libc }: ReapOptions,
+): Promise<ReapedWorker[]> {
+  const found = readSealedRecord(dataDir, workerId);
+  if (found === undefined) return [];
+  const { record, seal } = found;
   const state = ownerState(record);
   if (state === 'earlier boot') await removeRecord(dataDir, workerId);
   if (state !== 'dead') return [];
   const { containment, cgroup, cookie, uids } = record;
+  const doubt = await doubtOf(seal, checkSeal);
+  if (doubt !== undefined)
+    return [{ workerId, containment, processes: [], proved: false, evidence: [], unproved: doubt }];
   const isRevoked = tryToRevoke(uids);
   const byMarks = await endWorkerTrees({ cookie, cgroup, leaders: [] }, REAP_BOUND_MS, libc);
   const ended = uids === undefined ? byMarks : await endByUser(byMarks, uids, REAP_BOUND_MS, libc);
@@ -142,6 +178,28 @@ async function reapWorker(dataDir: string, workerId: string, libc?: Libc): Promi
       ...(unproved === undefined ? {} : { unproved }),
     },
   ];
+}
+
+/** Why a record is not believed; undefined when its worker signed it. */
+async function doubtOf(
+  seal: ProofSeal | undefined,
+  checkSeal: CheckSeal | undefined,
+): Promise<Unproved | undefined> {
+  const doubt = (problem: string): Unproved => ({ why: 'record', problem, rounds: 0, afterMs: 0 });
+  if (checkSeal === undefined) return doubt('nobody was asked whether its worker signed the record');
+  if (seal === undefined)
+    return doubt('the record is not signed: somebody who can write the data directory put it there');
+  try {
+    const verdict = await checkSeal(seal);
+    if (verdict === 'right') return undefined;
+    return doubt(
+      verdict === 'wrong'
+        ? 'the record was not signed by its worker: somebody who can write the data directory changed it'
+        : 'the server knows no key of the worker that is to have signed the record',
+    );
+  } catch (error) {
+    return { ...seenError(error), rounds: 0, afterMs: 0 };
+  }
 }
 
 function recordedWorkers(dataDir: string): string[] {

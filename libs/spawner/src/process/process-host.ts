@@ -60,7 +60,8 @@ export async function createProcessHost(options: ProcessHostOptions): Promise<Pr
     throw new BelayError('INVALID_SETTINGS', `The worker id ${JSON.stringify(workerId)} must match ${NAME}.`);
   requireOwnProc();
   const libc = libcFor(options);
-  const reaped = options.reap === false ? [] : await records.reapDeadWorkers(dataDir, libc);
+  const { checkSeal } = options;
+  const reaped = options.reap === false ? [] : await records.reapDeadWorkers(dataDir, { checkSeal, libc });
   requireFree(dataDir, workerId);
   const chosen = chooseContainment(options);
   const cookie = newCookie();
@@ -72,8 +73,8 @@ export async function createProcessHost(options: ProcessHostOptions): Promise<Pr
     records.makeFolder(dataDir);
     isolated = await chooseIsolation({ ...options, dataDir }, libc);
     const uids = isolated.marks;
-    records.writeRecord(dataDir, {
-      version: 2,
+    const record = {
+      version: 2 as const,
       workerId,
       owner: records.ownIdentity(),
       place: hostPlace(),
@@ -81,7 +82,8 @@ export async function createProcessHost(options: ProcessHostOptions): Promise<Pr
       cookie,
       ...(cgroup === undefined ? {} : { cgroup }),
       ...(uids === undefined ? {} : { uids }),
-    });
+    };
+    records.writeRecord(dataDir, record, proofKey);
     const descends = holdsByDescent(chosen, options) ? libc : undefined;
     const guardian = await Guardian.start({
       marks: { cookie, cgroup, uids },

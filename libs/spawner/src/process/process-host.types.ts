@@ -11,6 +11,7 @@ import type {
 import type { Escapee } from './descent';
 import type { Unproved } from './ended-trees';
 import type { InputFile } from './input-file';
+import type { CheckSeal } from './seal';
 import type { TreesEvidence } from './trees-evidence';
 
 export type { Containment, Escapee, Isolation };
@@ -57,17 +58,19 @@ export interface ProcessHostOptions {
   readonly watchMs?: number;
   /** Ends trees of dead workers found in the data directory before anything starts (R17). Default true. */
   readonly reap?: boolean;
+  /** Tells which of their records are signed by them. Without it none is believed, and nothing is reaped. */
+  readonly checkSeal?: CheckSeal;
 }
 
 /** One per worker process: starts agents, ends their trees, and keeps a guardian that ends them when the worker dies. */
 export interface ProcessHost {
-  /** Signs what this worker and its guardian prove. A secret for the server alone. */
+  /** Signs this worker's record, and what it and its guardian prove. A secret for the server alone. */
   readonly proofKey: string;
   readonly containment: Containment;
   readonly isolation: Isolation;
   /** Why `auto` did not choose something better; undefined when it is the best. */
   readonly containmentNote: string | undefined;
-  /** Dead workers found at the start, whose processes were ended. */
+  /** Dead workers found at the start, whose processes were ended, or not: `unproved` says why. */
   readonly reaped: readonly ReapedWorker[];
   /** Guardians started after the first one, because one died. */
   readonly guardianRestarts: number;

@@ -1,4 +1,3 @@
-import { createHmac } from 'node:crypto';
 import { readdirSync, renameSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import {
@@ -9,10 +8,12 @@ import {
   type StopReport,
 } from '#libs/contracts';
 
+import type { Libc } from '../native';
 import { HOSTS_FOLDER, reapDeadWorkers } from './host-record';
 import { readOwnFile, replaceOwnFile } from './own-file';
 import type { PidStart } from './proc-stat';
-import type { Containment } from './process-host.types';
+import type { Containment, ReapedWorker } from './process-host.types';
+import { sealed, unsealed, type CheckSeal, type ProofSeal } from './seal';
 import { TREES_EVIDENCE, type TreesEvidence } from './trees-evidence';
 
 /**
@@ -39,12 +40,15 @@ export interface Reaper {
   readonly host: string;
 }
 
-/** By which the server can tell a proof from a forgery: agents of the worker's user can write the file. */
-export interface ProofSeal {
-  /** The worker whose key signed it: the dead one, also for its guardian, or the one that reaped it. */
-  readonly signer: string;
-  readonly text: string;
-  readonly signature: string;
+/** Who reaps for `collectProofs`, and by whose word. */
+export interface CollectOptions {
+  readonly reaper?: Reaper;
+  /** The reaper's, to sign with. */
+  readonly key?: string;
+  /** Without it no record is believed: nothing is reaped. */
+  readonly checkSeal?: CheckSeal | undefined;
+  readonly libc?: Libc | undefined;
+  onUnproved?(worker: ReapedWorker): void;
 }
 
 /** Hands a proof to the server. `refused`: it is a forgery, and is set aside. */
@@ -71,9 +75,7 @@ export function forgetProof(dataDir: string, workerId: string): void {
  * @param key the secret of the worker that it is signed for.
  */
 export function writeProof(path: string, proof: WorkerProof, key?: string): void {
-  const text = JSON.stringify(proof);
-  const signed = key === undefined ? proof : { ...proof, signature: signatureOf(key, text) };
-  replaceOwnFile(path, JSON.stringify(signed));
+  replaceOwnFile(path, key === undefined ? JSON.stringify(proof) : sealed(proof, key));
 }
 
 /**
@@ -83,12 +85,14 @@ export function writeProof(path: string, proof: WorkerProof, key?: string): void
 export async function collectProofs(
   dataDir: string,
   tell: TellProof,
-  reaper?: Reaper & { readonly key?: string },
+  { reaper, key, checkSeal, libc, onUnproved }: CollectOptions = {},
 ): Promise<void> {
-  const { key, ...own } = reaper ?? {};
-  const who = reaper === undefined ? {} : { reaper: own as Reaper };
-  for (const { proved, ...reaped } of await reapDeadWorkers(dataDir))
+  const who = reaper === undefined ? {} : { reaper };
+  for (const worker of await reapDeadWorkers(dataDir, { checkSeal, libc })) {
+    const { proved, unproved: _, ...reaped } = worker;
     if (proved) writeProof(proofPath(dataDir, reaped.workerId), { ...reaped, by: 'reaper', ...who }, key);
+    else onUnproved?.(worker);
+  }
   for (const path of proofFiles(dataDir)) {
     const found = readProof(path);
     if (found === 'unreadable' || (found !== undefined && (await tell(...found)) === 'refused')) {
@@ -115,10 +119,10 @@ function readProof(path: string): [WorkerProof, ProofSeal | undefined] | 'unread
   try {
     const value: unknown = JSON.parse(readOwnFile(path));
     if (!isProofOf(basename(path, SUFFIX), value)) return 'unreadable';
-    const { signature, ...proof } = value as WorkerProof & { signature?: unknown };
-    if (typeof signature !== 'string') return [proof, undefined];
+    const { value: proof, text, signature } = unsealed(value);
+    if (signature === undefined) return [proof, undefined];
     const signer = (proof.by === 'reaper' ? proof.reaper?.workerId : undefined) ?? proof.workerId;
-    return [proof, { signer, text: JSON.stringify(proof), signature }];
+    return [proof, { signer, text, signature }];
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'ENOENT' ? undefined : 'unreadable';
   }
@@ -149,9 +153,6 @@ function isReaper(value: unknown): boolean {
   const { workerId, host } = (value ?? {}) as Partial<Record<keyof Reaper, unknown>>;
   return typeof workerId === 'string' && typeof host === 'string';
 }
-
-const signatureOf = (key: string, text: string): string =>
-  createHmac('sha256', key).update(text).digest('hex');
 
 function setAside(path: string): void {
   try {
