@@ -96,9 +96,9 @@ describe('R51 R17 R21 a worker’s record that its worker did not sign', () => {
     const unprovedLater: string[] = [];
     await collectProofs(dataDir, async (proof) => void told.push(proof), {
       ...(checkSeal === undefined ? {} : { checkSeal }),
-      onUnproved: (dead) => unprovedLater.push(dead.workerId),
+      onUnproved: ({ workerId: dead, by }) => unprovedLater.push(`${by} ${dead}`),
     });
-    expect([told, unprovedLater]).toEqual([[], [workerId]]);
+    expect([told, unprovedLater]).toEqual([[], [`reaper ${workerId}`]]);
     await next.host.close();
     expect(said.pids.map(isAlive)).toEqual([true]);
     expect(existsSync(path())).toBe(true);

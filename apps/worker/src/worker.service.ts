@@ -12,7 +12,7 @@ import {
   reportOfProof,
   type AgentRunner,
   type ProcessHost,
-  type ReapedWorker,
+  type UnprovedEnd,
 } from '#libs/spawner';
 import type { ServiceLog } from '#libs/service';
 import { within } from '#libs/valkey';
@@ -104,8 +104,8 @@ export class WorkerService {
   private readonly orphans: OrphanReconciler;
   private renewals: Subscription | undefined;
   private readonly renewed = new Subject<number>();
-  /** By dead worker. */
-  private readonly toldUnproved = new Map<string, string>();
+  /** Workers whose end was told to be unproved. */
+  private readonly toldUnproved = new Set<string>();
   /** The last acknowledged one. */
   private beat: Heartbeat | undefined;
 
@@ -155,7 +155,12 @@ export class WorkerService {
     for (const reaped of this.host.reaped)
       if (reaped.proved)
         await workers.saveProof(reaped.workerId, reportOfProof({ ...reaped, by: 'reaper', reaper }));
-      else this.tellUnproved(reaped);
+      else if (reaped.unproved !== undefined)
+        this.tellUnproved({
+          workerId: reaped.workerId,
+          by: 'reaper',
+          why: describeUnproved(reaped.unproved),
+        });
     const sentAt = performance.now();
     const { ordersHead } = await workers.register(
       workerId,
@@ -270,21 +275,21 @@ export class WorkerService {
         reaper: { workerId, host: hostname() },
         key: this.host.proofKey,
         checkSeal: async (seal) => this.lifecycle.workers.checkSeal(seal),
-        onUnproved: (reaped) => this.tellUnproved(reaped),
+        onUnproved: (end) => this.tellUnproved(end),
       },
     );
   }
 
-  /** Once for each worker and reason: it is tried again every few seconds. */
-  private tellUnproved({ workerId: dead, processes, unproved }: ReapedWorker): void {
-    if (unproved === undefined || this.toldUnproved.get(dead) === unproved.why) return;
+  /** Once for each worker: a reaper tries again every few seconds. */
+  private tellUnproved({ workerId: dead, by, why }: UnprovedEnd): void {
+    const key = `${by} ${dead}`;
+    if (this.toldUnproved.has(key)) return;
     if (this.toldUnproved.size >= MAX_TOLD) this.toldUnproved.clear();
-    this.toldUnproved.set(dead, unproved.why);
+    this.toldUnproved.add(key);
     const { dataDir } = this.options;
-    const ended = processes.length;
     this.log.error(
-      { worker: dead, dataDir, ended, unproved },
-      `the end of what worker ${dead} left on this host is not proved: ${describeUnproved(unproved)}`,
+      { worker: dead, by, dataDir },
+      `the end of what worker ${dead} had on this host is not proved: ${why}`,
     );
   }
 

@@ -83,7 +83,7 @@ export class CgroupTree implements ProcessTree {
     // process may join between the look and the kill.
     const isThere = this.#parts.cgroup.populated() || findAlive(this.leader) !== undefined;
     try {
-      this.#parts.cgroup.kill();
+      this.#parts.cgroup.kill(this.#parts.libc);
       if (isThere) record.sent('SIGKILL', 'cgroup');
     } finally {
       for (const outsider of this.#outside())

@@ -10,8 +10,9 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import type { Libc } from '../native';
 import { readKernelFile } from './read-kernel-file';
-import { send } from './signal-process';
+import { signalListed } from './signal-process';
 
 /** An agent makes as many cgroups below its own as it likes: no walk goes further than this. */
 const MAX_WALK_DEPTH = 64;
@@ -79,12 +80,17 @@ export class Cgroup {
    * SIGKILL to every process of it and below it, against forks too: one step of the kernel's. A cgroup that was made
    * threaded has no such step: there each process is signalled.
    */
-  kill(): void {
+  kill(libc: Libc | undefined): void {
     try {
       this.#write('cgroup.kill', '1');
     } catch (error) {
       if (!isThreaded(error)) throw error;
-      for (const pid of this.pids()) send(pid, 'SIGKILL');
+      signalListed(
+        () => this.pids(),
+        ['SIGKILL'],
+        libc,
+        () => {},
+      );
     }
   }
 

@@ -2,9 +2,10 @@ import { reapChild, type Libc } from '../native';
 import type { Cgroup } from './cgroup';
 import { childrenOf, findDescendants } from './descendants';
 import { namesOf } from './end-worker-trees';
-import { Rounds, seenAlive, seenError, type EndedTrees, type Seen } from './ended-trees';
+import { Rounds, seenAlive, seenError, type EndedTrees } from './ended-trees';
 import { isRunning, readStat, type PidStart, type ProcStat } from './proc-stat';
 import { signalGroup, signalProcess } from './signal-process';
+import type { Seen } from './unproved';
 
 const LONGEST_PAUSE_MS = 100;
 
@@ -34,7 +35,7 @@ export async function endDescendants(boundMs: number, libc: Libc, below: Below):
   for (let pauseMs = 1; ;) {
     let seen: Seen | undefined;
     try {
-      strike(below);
+      strike(below, libc);
       const children = ownChildren();
       const running = children.filter(isRunning);
       for (const process of [...running, ...findDescendants(running)]) {
@@ -62,9 +63,9 @@ export async function endDescendants(boundMs: number, libc: Libc, below: Below):
 }
 
 /** A cgroup that cannot be written keeps no signal to a group back. */
-function strike({ cgroup, leaders }: Below): void {
+function strike({ cgroup, leaders }: Below, libc: Libc): void {
   try {
-    cgroup?.kill();
+    cgroup?.kill(libc);
   } finally {
     for (const leader of leaders) signalGroup(leader, 'SIGKILL');
   }

@@ -1,12 +1,13 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Libc } from '../native';
-import { Rounds, seenAlive, type EndedTrees, type Unproved } from './ended-trees';
+import { Rounds, seenAlive, type EndedTrees } from './ended-trees';
 import type { ProcStat } from './proc-stat';
 import { signalProcess } from './signal-process';
 import { listMarks, readOwner, removeMark, removeOwner, revoke, type UidMarks } from './uid-marks';
 import { lookForUser } from './uid-empty';
 import { UidSweeper } from './uid-sweep';
+import type { Unproved } from './unproved';
 
 const LONGEST_PAUSE_MS = 250;
 

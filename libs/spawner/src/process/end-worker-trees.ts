@@ -1,11 +1,12 @@
 import type { Libc } from '../native';
 import { Cgroup } from './cgroup';
 import { findDescendants } from './descendants';
-import { Rounds, seenAlive, seenError, type EndedTrees, type Seen } from './ended-trees';
+import { Rounds, seenAlive, seenError, type EndedTrees } from './ended-trees';
 import { findMembers } from './members';
 import { findAlive, readStat, type PidStart, type ProcStat } from './proc-stat';
 import { signalGroup, signalProcess } from './signal-process';
 import type { UidMarks } from './uid-marks';
+import type { Seen } from './unproved';
 import { Sweeper, WORKER_COOKIE_VARIABLE, type Sweep, type SweptProcess } from './sweep';
 
 /** The marks of every process of one worker on this machine. */
@@ -67,7 +68,7 @@ function strike(
   members: readonly PidStart[],
   libc: Libc | undefined,
 ): void {
-  attempt(() => cgroup?.kill());
+  attempt(() => cgroup?.kill(libc));
   for (const leader of marks.leaders) attempt(() => signalGroup(leader, 'SIGKILL'));
   for (const member of members) attempt(() => signalProcess(member, 'SIGKILL', libc));
 }

@@ -1,7 +1,7 @@
-import type { SeenProcess } from '#libs/contracts';
 import type { ProcStat } from './proc-stat';
 import { toSeen } from './process-tree';
 import type { TreesEvidence } from './trees-evidence';
+import type { Seen, Unproved } from './unproved';
 
 /** The end of every process tree of one worker. */
 export interface EndedTrees {
@@ -14,21 +14,6 @@ export interface EndedTrees {
   /** Present where it is not proved. */
   readonly unproved?: Unproved;
 }
-
-/**
- * Why the end of a worker's trees is not proved, by the last look. `alive`: these processes run. `populated`: the cgroup has
- * processes that no pass found. `unsound`: the pass cannot say that it missed none. `error`: the system would not tell.
- * `record`: the worker's record cannot be believed.
- */
-export type Unproved = { readonly rounds: number; readonly afterMs: number } & Seen;
-
-/** What one look saw that keeps a proof back. */
-export type Seen =
-  | { readonly why: 'alive'; readonly processes: readonly SeenProcess[] }
-  | { readonly why: 'populated' }
-  | { readonly why: 'unsound' }
-  | { readonly why: 'error'; readonly code: string }
-  | { readonly why: 'record'; readonly problem: string };
 
 /** A reason names no more of them. */
 const MAX_NAMES = 20;
@@ -43,27 +28,6 @@ export const seenAlive = (processes: readonly ProcStat[]): Seen => ({
 export function seenError(error: unknown): Seen {
   const { code, message } = error as NodeJS.ErrnoException;
   return { why: 'error', code: code ?? message };
-}
-
-/** For a log and for people. */
-export function describeUnproved(unproved: Unproved): string {
-  const { rounds, afterMs } = unproved;
-  return `${describeSeen(unproved)} (${rounds} rounds in ${Math.round(afterMs)} ms)`;
-}
-
-function describeSeen(seen: Seen): string {
-  switch (seen.why) {
-    case 'alive':
-      return `alive: ${seen.processes.map(({ pid, command = '?' }) => `${pid} (${command})`).join(', ')}`;
-    case 'populated':
-      return 'the cgroup is populated, and no pass over /proc found by whom';
-    case 'unsound':
-      return 'processes came and went faster than a pass over /proc could read them';
-    case 'error':
-      return `the system would not tell: ${seen.code}`;
-    case 'record':
-      return seen.problem;
-  }
 }
 
 /** Bounds rounds of killing and looking: over once the time is up and enough of them were made. */

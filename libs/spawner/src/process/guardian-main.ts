@@ -19,7 +19,7 @@ import { toSeen } from './process-tree';
 import { removePaths } from './remove-paths';
 import { shieldProcess } from './shield-process';
 import { MessageReader } from './start-order';
-import { writeProof } from './worker-proof';
+import { writeProof, writeUnproved } from './worker-proof';
 
 /** After this long of killing, what is left is the reaper's at the next start of a worker here. */
 const BOUND_MS = 60_000;
@@ -121,15 +121,27 @@ function fenceDue(at: number): void {
 /** The worker may still be there (stopped, hung): its trees end, its cgroup and record stay. */
 async function fenceOff(): Promise<void> {
   const known = [...leaders.values(), ...(agents?.leaders() ?? [])];
-  const { proved, processes, evidence } = await killAll(false);
+  const ended = await killAll(false);
+  const { proved, processes, evidence } = ended;
+  if (!proved) tellUnproved(ended);
   if (!proved || watched === undefined) return;
   // Who led a tree may have been started while its worker was stopped: then it was among those that were killed.
-  const ended = [...known, ...processes].map(({ pid, startTime }) => ({ pid, startTime }));
-  if (ended.length === 0) return;
+  const dead = [...known, ...processes].map(({ pid, startTime }) => ({ pid, startTime }));
+  if (dead.length === 0) return;
   const { path, workerId, containment, key } = watched.proof;
   // Others of its host tell it while it cannot.
   const seen = processes.map(toSeen);
-  writeProof(path, { workerId, containment, processes: seen, by: 'guardian', evidence, leaders: ended }, key);
+  writeProof(path, { workerId, containment, processes: seen, by: 'guardian', evidence, leaders: dead }, key);
+}
+
+/** This process has no log: a worker of the data directory tells it. */
+function tellUnproved({ unproved }: EndedTrees): void {
+  try {
+    if (unproved !== undefined && watched !== undefined)
+      writeUnproved(watched.proof.path, watched.proof.workerId, unproved);
+  } catch {
+    // That nothing is proved shows all the same.
+  }
 }
 
 async function killAll(isWorkerDead: boolean): Promise<EndedTrees> {
@@ -179,7 +191,9 @@ async function workerDied(): Promise<void> {
   clearTimeout(fence);
   try {
     const isRevoked = tryToRevoke(watched?.marks.uids);
-    const { proved, processes, evidence } = await killAll(true);
+    const ended = await killAll(true);
+    const { proved, processes, evidence } = ended;
+    if (!proved) tellUnproved(ended);
     if (proved && isRevoked && watched !== undefined) {
       const { path, workerId, containment, key } = watched.proof;
       // Before the record goes: from then on nothing else says what became of them.
@@ -203,7 +217,7 @@ async function workerDied(): Promise<void> {
 function lastStrike(): void {
   const { cgroup } = watched?.marks ?? {};
   try {
-    if (cgroup !== undefined) new Cgroup(cgroup).kill();
+    if (cgroup !== undefined) new Cgroup(cgroup).kill(libc);
   } catch {
     // Nobody is left to try again but the next worker here.
   }

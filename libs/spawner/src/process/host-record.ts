@@ -4,7 +4,7 @@ import type { Libc } from '../native';
 import { Cgroup } from './cgroup';
 import { endByUser, giveBackUids, tryToRevoke } from './end-uids';
 import { endWorkerTrees } from './end-worker-trees';
-import { seenError, type Unproved } from './ended-trees';
+import { seenError } from './ended-trees';
 import { isEarlierBoot, isSeenFromHere, type HostPlace } from './host-place';
 import { readOwnFile, replaceOwnFile } from './own-file';
 import { bootId, findAlive, readStat } from './proc-stat';
@@ -13,6 +13,7 @@ import { toSeen } from './process-tree';
 import { removePaths } from './remove-paths';
 import { sealed, unsealed, type CheckSeal, type ProofSeal } from './seal';
 import type { UidMarks } from './uid-marks';
+import type { Unproved } from './unproved';
 
 /**
  * A worker keeps this on disk so that, should it and its guardian die, its trees can be found again. It is signed with the

@@ -9,8 +9,14 @@ export { createProcessHost } from './process-host';
 export { nativeState, type NativeState } from './native-state';
 export { reapDeadWorkers } from './host-record';
 export { shieldProcess } from './shield-process';
-export { describeUnproved, type Unproved } from './ended-trees';
-export { collectProofs, forgetProof, reportOfProof, type WorkerProof } from './worker-proof';
+export { describeUnproved, type Unproved } from './unproved';
+export {
+  collectProofs,
+  forgetProof,
+  reportOfProof,
+  type UnprovedEnd,
+  type WorkerProof,
+} from './worker-proof';
 export type { CheckSeal, ProofSeal, SealVerdict } from './seal';
 export type { InputFile } from './input-file';
 export type * from './process-host.types';

@@ -426,7 +426,7 @@ class Host implements ProcessHost, DescentUser {
 
   #removeCgroup(): boolean {
     try {
-      this.chosen.cgroup?.kill();
+      this.chosen.cgroup?.kill(this.libc);
       return this.chosen.cgroup?.remove() ?? true;
     } catch {
       return false;

@@ -9,10 +9,10 @@ import type {
   UidRange,
 } from '#libs/contracts';
 import type { Escapee } from './descent';
-import type { Unproved } from './ended-trees';
 import type { InputFile } from './input-file';
 import type { CheckSeal } from './seal';
 import type { TreesEvidence } from './trees-evidence';
+import type { Unproved } from './unproved';
 
 export type { Containment, Escapee, Isolation };
 

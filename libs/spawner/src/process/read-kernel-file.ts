@@ -44,8 +44,11 @@ export function isAbsent(error: unknown): boolean {
   return code === 'ENOENT' || code === 'ESRCH' || code === 'ENODEV';
 }
 
-/** Another user's process, or one that changed user (setuid): what we ask for is not ours to read. */
+/**
+ * Another user's process, or one that changed user (setuid), or one whose memory nobody can read: what we ask for is not to be had,
+ * now or later. Other errors (out of descriptors) say nothing of that process.
+ */
 export function isForbidden(error: unknown): boolean {
   const { code } = error as NodeJS.ErrnoException;
-  return code === 'EACCES' || code === 'EPERM';
+  return code === 'EACCES' || code === 'EPERM' || code === 'EIO' || code === 'EFAULT';
 }

@@ -3,6 +3,8 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
+import type * as kernelFile from './read-kernel-file';
+import type * as sweepModule from './sweep';
 import { COOKIE_VARIABLE, Sweeper } from './sweep';
 import { TurnQueue } from './turn-queue';
 
@@ -45,6 +47,34 @@ describe('one pass over /proc for everyone who waits', () => {
     }
     await Promise.race([once(loop.stdout, 'end'), pause(over ? 0 : 300)]);
     expect(over).toBe(true);
+  });
+
+  it('R21 does not fail because of one process of which nothing can be read', async () => {
+    const hidden = spawn('sleep', ['60'], { stdio: 'ignore' });
+    const seen = spawn('sleep', ['60'], { stdio: 'ignore' });
+    try {
+      // As where /proc is mounted with hidepid=1.
+      const refused = (path: string, code: string): string | undefined => {
+        if (path.startsWith(`/proc/${hidden.pid}/`)) throw Object.assign(new Error(code), { code });
+        return jest.requireActual<typeof kernelFile>('./read-kernel-file').readKernelFile(path);
+      };
+      for (const code of ['EPERM', 'EACCES']) {
+        let Fresh = Sweeper;
+        jest.isolateModules(() => {
+          jest.doMock('./read-kernel-file', () => ({
+            ...jest.requireActual<typeof kernelFile>('./read-kernel-file'),
+            readKernelFile: (path: string) => refused(path, code),
+          }));
+          ({ Sweeper: Fresh } = jest.requireActual<typeof sweepModule>('./sweep'));
+        });
+        const { byPid } = await new Fresh().sweep();
+        expect([byPid.has(hidden.pid ?? 0), byPid.has(seen.pid ?? 0)]).toEqual([false, true]);
+      }
+    } finally {
+      jest.dontMock('./read-kernel-file');
+      hidden.kill('SIGKILL');
+      seen.kill('SIGKILL');
+    }
   });
 
   it('sees neither this process nor kernel threads', async () => {

@@ -1,13 +1,6 @@
 import { readMark } from './limit-mark';
-import {
-  findAlive,
-  isRunning,
-  listPids,
-  newestPid,
-  readEnvironment,
-  readStat,
-  type ProcStat,
-} from './proc-stat';
+import { isForbidden } from './read-kernel-file';
+import { isRunning, listPids, newestPid, readEnvironment, readStat, type ProcStat } from './proc-stat';
 
 /** The environment variable that marks every process of one agent; its value is 128 random bits. */
 export const COOKIE_VARIABLE = 'BELAY_COOKIE';
@@ -129,13 +122,15 @@ class SweepBuilder implements Sweep {
   add(pid: number): boolean {
     // Nobody's agent: init, ourselves, kernel threads (children of kthreadd, no session).
     if (pid === 1 || pid === process.pid || pid === 2) return true;
-    const stat = readStat(pid);
+    const stat = statOf(pid);
+    // /proc hides it (hidepid) as others do that are not even listed: one such process must not fail every pass.
+    if (stat === 'hidden') return true;
     if (stat === undefined) return false;
     if (stat.parent === 2) return true;
     if (!isRunning(stat)) return false;
     const seen: SweptProcess = { ...stat, cookies: this.cookiesOf(stat) };
     // Without marks, as far as could be read: it may have ended between the two.
-    if (seen.cookies.length === 0 && findAlive(seen) === undefined) return false;
+    if (seen.cookies.length === 0 && isOver(seen)) return false;
     this.byPid.set(pid, seen);
     for (const cookie of seen.cookies) if (cookie !== '') push(this.byCookie, cookie, seen);
     if (seen.session > 0) push(this.bySession, seen.session, seen);
@@ -154,6 +149,20 @@ class SweepBuilder implements Sweep {
     const whose = this.variable === WORKER_COOKIE_VARIABLE ? 'worker' : 'agent';
     return [...readEnvironment(pid, this.variable), ...readMark(pid, whose)];
   }
+}
+
+function statOf(pid: number): ProcStat | 'hidden' | undefined {
+  try {
+    return readStat(pid);
+  } catch (error) {
+    if (isForbidden(error)) return 'hidden';
+    throw error;
+  }
+}
+
+function isOver({ pid, startTime }: ProcStat): boolean {
+  const now = statOf(pid);
+  return now !== 'hidden' && (now === undefined || now.startTime !== startTime || !isRunning(now));
 }
 
 function push<K>(map: Map<K, SweptProcess[]>, key: K, value: SweptProcess): void {

@@ -12,9 +12,10 @@ import type { Libc } from '../native';
 import { HOSTS_FOLDER, reapDeadWorkers } from './host-record';
 import { readOwnFile, replaceOwnFile } from './own-file';
 import type { PidStart } from './proc-stat';
-import type { Containment, ReapedWorker } from './process-host.types';
+import type { Containment } from './process-host.types';
 import { sealed, unsealed, type CheckSeal, type ProofSeal } from './seal';
 import { TREES_EVIDENCE, type TreesEvidence } from './trees-evidence';
+import { describeUnproved, type Unproved } from './unproved';
 
 /**
  * A worker died, and every process of it was seen dead: by its guardian, or by a worker that reaped it later. Or it was
@@ -48,7 +49,16 @@ export interface CollectOptions {
   /** Without it no record is believed: nothing is reaped. */
   readonly checkSeal?: CheckSeal | undefined;
   readonly libc?: Libc | undefined;
-  onUnproved?(worker: ReapedWorker): void;
+  /** A reaper or a guardian could not prove the end of a worker's trees. Of a reaper each time, of a guardian once. */
+  onUnproved?(end: UnprovedEnd): void;
+}
+
+/** What is told where the end of a worker's trees is not proved. A guardian leaves it as a file, which nobody has signed. */
+export interface UnprovedEnd {
+  readonly workerId: string;
+  readonly by: 'guardian' | 'reaper';
+  /** For a log and for people. */
+  readonly why: string;
 }
 
 /** Hands a proof to the server. `refused`: it is a forgery, and is set aside. */
@@ -58,6 +68,9 @@ export type TellProof = (
 ) => Promise<'refused' | undefined | void>;
 
 const SUFFIX = '.proof';
+const UNPROVED_SUFFIX = '.unproved';
+/** Of a reason in such a file more is not told. */
+const MAX_WHY = 1_000;
 /** Kept for a person to look at, and never read again. */
 const UNREADABLE_SUFFIX = '.unreadable';
 
@@ -89,11 +102,16 @@ export async function collectProofs(
 ): Promise<void> {
   const who = reaper === undefined ? {} : { reaper };
   for (const worker of await reapDeadWorkers(dataDir, { checkSeal, libc })) {
-    const { proved, unproved: _, ...reaped } = worker;
+    const { proved, unproved, ...reaped } = worker;
     if (proved) writeProof(proofPath(dataDir, reaped.workerId), { ...reaped, by: 'reaper', ...who }, key);
-    else onUnproved?.(worker);
+    else if (unproved !== undefined)
+      onUnproved?.({ workerId: worker.workerId, by: 'reaper', why: describeUnproved(unproved) });
   }
-  for (const path of proofFiles(dataDir)) {
+  for (const path of filesWith(dataDir, UNPROVED_SUFFIX)) {
+    const end = takeUnproved(path);
+    if (end !== undefined) onUnproved?.(end);
+  }
+  for (const path of filesWith(dataDir, SUFFIX)) {
     const found = readProof(path);
     if (found === 'unreadable' || (found !== undefined && (await tell(...found)) === 'refused')) {
       setAside(path);
@@ -103,14 +121,33 @@ export async function collectProofs(
   }
 }
 
-function proofFiles(dataDir: string): string[] {
+function filesWith(dataDir: string, suffix: string): string[] {
   try {
     const folder = join(dataDir, HOSTS_FOLDER);
     return readdirSync(folder)
-      .filter((name) => name.endsWith(SUFFIX))
+      .filter((name) => name.endsWith(suffix))
       .map((name) => join(folder, name));
   } catch {
     return [];
+  }
+}
+
+/** Beside the proof that its guardian could not leave. */
+export function writeUnproved(proof: string, workerId: string, unproved: Unproved): void {
+  const path = `${proof.slice(0, -SUFFIX.length)}${UNPROVED_SUFFIX}`;
+  replaceOwnFile(path, JSON.stringify({ workerId, why: describeUnproved(unproved) }));
+}
+
+/** Undefined: it cannot be read. It is told at most once. */
+function takeUnproved(path: string): UnprovedEnd | undefined {
+  try {
+    const { why } = JSON.parse(readOwnFile(path)) as { why?: unknown };
+    if (typeof why !== 'string') return undefined;
+    return { workerId: basename(path, UNPROVED_SUFFIX), by: 'guardian', why: why.slice(0, MAX_WHY) };
+  } catch {
+    return undefined;
+  } finally {
+    rmSync(path, { recursive: true, force: true });
   }
 }
 

@@ -1,0 +1,37 @@
+import type { SeenProcess } from '#libs/contracts';
+
+/**
+ * Why the end of a worker's trees is not proved, by the last look. `alive`: these processes run. `populated`: the cgroup has
+ * processes that no pass found. `unsound`: the pass cannot say that it missed none. `error`: the system would not tell.
+ * `record`: the worker's record cannot be believed.
+ */
+export type Unproved = { readonly rounds: number; readonly afterMs: number } & Seen;
+
+/** What one look saw that keeps a proof back. */
+export type Seen =
+  | { readonly why: 'alive'; readonly processes: readonly SeenProcess[] }
+  | { readonly why: 'populated' }
+  | { readonly why: 'unsound' }
+  | { readonly why: 'error'; readonly code: string }
+  | { readonly why: 'record'; readonly problem: string };
+
+/** For a log and for people. */
+export function describeUnproved(unproved: Unproved): string {
+  const { rounds, afterMs } = unproved;
+  return `${describeSeen(unproved)} (${rounds} rounds in ${Math.round(afterMs)} ms)`;
+}
+
+function describeSeen(seen: Seen): string {
+  switch (seen.why) {
+    case 'alive':
+      return `alive: ${seen.processes.map(({ pid, command = '?' }) => `${pid} (${command})`).join(', ')}`;
+    case 'populated':
+      return 'the cgroup is populated, and no pass over /proc found by whom';
+    case 'unsound':
+      return 'processes came and went faster than a pass over /proc could read them';
+    case 'error':
+      return `the system would not tell: ${seen.code}`;
+    case 'record':
+      return seen.problem;
+  }
+}
