@@ -1,6 +1,15 @@
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { startThrowawayServer } from '#libs/valkey';
@@ -101,3 +110,40 @@ it.each(['orchestrator', 'worker'])(
     }
   },
 );
+
+interface NestProject {
+  readonly type: string;
+  readonly root: string;
+  readonly entryFile: string;
+  readonly sourceRoot: string;
+}
+
+it('nest-cli.json names every application and library, and what `npm run build` makes of each program is its entry', () => {
+  const { projects, compilerOptions } = JSON.parse(readFileSync(join(ROOT, 'nest-cli.json'), 'utf8')) as {
+    projects: Record<string, NestProject>;
+    compilerOptions: { tsConfigPath: string };
+  };
+  const ours = ['apps', 'libs'].flatMap((folder) =>
+    readdirSync(join(ROOT, folder)).map((name) => `${folder}/${name}`),
+  );
+  expect(
+    Object.values(projects)
+      .map(({ root }) => root)
+      .toSorted(),
+  ).toEqual(ours.toSorted());
+  expect(existsSync(join(ROOT, compilerOptions.tsConfigPath))).toBe(true);
+  for (const [name, { type, root, entryFile, sourceRoot }] of Object.entries(projects)) {
+    expect(sourceRoot).toBe(`${root}/src`);
+    const entry = type === 'application' ? entryFile : `${sourceRoot}/${entryFile}`;
+    expect([
+      name,
+      existsSync(join(ROOT, `${entry}.ts`)),
+      existsSync(join(ROOT, 'dist', `${entry}.js`)),
+    ]).toEqual([name, true, true]);
+  }
+  // `nest start` runs the entry as it is.
+  const cli = join(ROOT, 'dist', `${projects['cli']?.entryFile}.js`);
+  expect(execFileSync(process.execPath, [cli, '--version'], { encoding: 'utf8' })).toMatch(
+    /^\d+\.\d+\.\d+\n$/,
+  );
+});

@@ -1,7 +1,7 @@
 import 'reflect-metadata';
 import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { Module } from '@nestjs/common';
+import { Module, type INestApplicationContext } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { breakGlassPath } from '#libs/client';
 import {
@@ -140,7 +140,7 @@ async function make(options: CreateWorkerOptions, parts: GiveBack): Promise<Work
     async (...end) => app.get(AttemptEnds).end(...end),
     async (...start) => app.get(LifecycleService).agents.started(...start),
   );
-  const app = parts.add(
+  const app: INestApplicationContext = parts.add(
     await makeModules(options, valkey, {
       host,
       runner: {
@@ -193,7 +193,7 @@ async function make(options: CreateWorkerOptions, parts: GiveBack): Promise<Work
   });
   const killswitch = app.get(KillswitchService);
   killswitch.start();
-  const service = new WorkerService(
+  const service: WorkerService = new WorkerService(
     app.get(LifecycleService),
     app.get(AgentQueues),
     host,
@@ -289,7 +289,7 @@ async function makeModules(
   { settings, log }: CreateWorkerOptions,
   valkey: Valkey,
   spawner: SpawnerOptions,
-): Promise<Awaited<ReturnType<typeof NestFactory.createApplicationContext>>> {
+): Promise<INestApplicationContext> {
   const retention = retentionOf(settings);
   const isGlobal = true;
   @Module({
