@@ -1,16 +1,14 @@
 import { randomBytes } from 'node:crypto';
 import { resolve } from 'node:path';
-import { BelayError, isBelayError } from '#libs/contracts';
+import { BelayError } from '#libs/contracts';
 import { canSpawn, openLibc, type Libc } from '../native';
-import type { AgentIsolation } from './agent-isolation';
 import { AgentOutput, makeOutputPaces } from './agent-output';
 import { RunningAgent } from './agent-process';
+import { AgentStarts, newCookie, type AgentStart } from './agent-starts';
 import type { Cgroup } from './cgroup';
-import { applyLimits, limitNesting, unlimited } from './cgroup-limits';
 import { CgroupTree } from './cgroup-tree';
 import { chooseContainment, type ChosenContainment } from './containment';
 import { descentMissing, theDescent, type Descent, type DescentUser } from './descent';
-import { allowedEnvironment, buildEnvironment, isolatedEnvironment } from './environment';
 import { GroupTree } from './group-tree';
 import { Guardian } from './guardian';
 import { hostPlace, requireOwnProc } from './host-place';
@@ -28,11 +26,9 @@ import type {
   ProcessHostOptions,
   ReapedWorker,
   SpawnRequest,
-  UnappliedLimit,
 } from './process-host.types';
 import type { ProcessTree } from './process-tree';
-import { failure, resolveCommand } from './resolve-command';
-import { startDeadline, startProcess, type StartedProcess } from './start-process';
+import { failure } from './resolve-command';
 import { Sweeper, type Sweep } from './sweep';
 import { TREES_EVIDENCE, type TreesEvidence } from './trees-evidence';
 import { tryIsolation } from './try-isolation';
@@ -151,10 +147,10 @@ class Host implements ProcessHost, DescentUser {
   readonly #starting = new Map<string, Promise<unknown>>();
   readonly #descent: Descent | undefined;
   readonly #sweeper: Sweeper;
-  readonly #environment = allowedEnvironment(process.env);
   readonly #turns = new TurnQueue();
   readonly #paces = makeOutputPaces();
   readonly #pipes: PipePool;
+  readonly #starts: AgentStarts;
   /** The kinds of evidence that the end of every agent so far had; undefined before the first. */
   #common: readonly TreesEvidence[] | undefined;
   #watchTimer: NodeJS.Timeout | undefined;
@@ -176,6 +172,16 @@ class Host implements ProcessHost, DescentUser {
     this.#descent?.enter(this);
     this.#sweeper = this.#descent?.sweeper ?? new Sweeper(undefined, (sweep) => this.#absorb(sweep));
     this.#pipes = new PipePool(records.pipesFolder(options.dataDir, options.workerId));
+    const { cgroup } = chosen;
+    const parts = {
+      cgroup,
+      cookie,
+      prepare: isolated.prepare,
+      guardian,
+      turns: this.#turns,
+      pipes: this.#pipes,
+    };
+    this.#starts = new AgentStarts(parts, (request, start) => this.#adopt(request, start));
     if (this.containment !== 'cgroup' || this.#descent !== undefined) this.#watchLater();
   }
 
@@ -219,47 +225,10 @@ class Host implements ProcessHost, DescentUser {
   spawn(request: SpawnRequest): Promise<AgentProcess> {
     return this.#turns.run(() => {
       this.#check(request);
-      const starting = this.#start(request).finally(() => this.#starting.delete(request.agentId));
+      const starting = this.#starts.start(request).finally(() => this.#starting.delete(request.agentId));
       this.#starting.set(request.agentId, starting);
       return starting;
     });
-  }
-
-  #start(request: SpawnRequest): Promise<AgentProcess> {
-    const { prepare } = this.isolated;
-    return prepare === undefined ? this.#startWith(request) : this.#startApart(request, prepare);
-  }
-
-  /** The preparation took turns of its own; the start takes another. */
-  async #startApart(request: SpawnRequest, prepare: () => Promise<AgentIsolation>): Promise<AgentProcess> {
-    const isolated = await prepare();
-    try {
-      return await this.#turns.run(async () => this.#startWith(request, isolated));
-    } catch (error) {
-      // Something may come of a start that a guardian took along: its user is nobody else's until this worker ends.
-      if (!isBelayError(error) || error.details['reason'] !== 'GUARDIAN') await isolated.release();
-      throw error;
-    }
-  }
-
-  async #startWith(request: SpawnRequest, isolated?: AgentIsolation): Promise<AgentProcess> {
-    const cookie = newCookie();
-    const own =
-      isolated === undefined ? this.#environment : isolatedEnvironment(this.#environment, isolated.env);
-    const env = buildEnvironment(own, request.env, { agent: cookie, worker: this.cookie });
-    const command = resolveCommand(request, env);
-    const deadline = startDeadline(request);
-    const cgroup = this.#makeCgroup(request.agentId);
-    try {
-      const unapplied = this.#limit(request, cgroup);
-      const { starts } = this.guardian;
-      const where = { cgroup, deadline, starts, isolated };
-      const started = await startProcess(command, env, request.stdin, where, this.#pipes);
-      return this.#adopt(request, started, cookie, { cgroup, isolated }, unapplied);
-    } catch (error) {
-      cgroup?.remove();
-      throw error;
-    }
   }
 
   newInput(): Promise<InputFile> {
@@ -284,42 +253,10 @@ class Host implements ProcessHost, DescentUser {
       throw failure('DUPLICATE', `Agent ${agentId} runs already on this worker; its tree must end first.`);
   }
 
-  #makeCgroup(agentId: string): Cgroup | undefined {
-    const cgroup = this.chosen.cgroup?.child(agentId);
-    try {
-      if (cgroup === undefined) return undefined;
-      if (cgroup.create() || !cgroup.populated()) {
-        limitNesting(cgroup);
-        return cgroup;
-      }
-    } catch (error) {
-      throw failure(
-        'CGROUP',
-        `The cgroup of agent ${agentId} could not be made.`,
-        { cgroup: cgroup?.path },
-        error,
-      );
-    }
-    throw failure('DUPLICATE', `The cgroup of agent ${agentId} has running processes already.`, {
-      cgroup: cgroup.path,
-    });
-  }
-
-  #limit({ limits }: SpawnRequest, cgroup: Cgroup | undefined): UnappliedLimit[] {
-    if (limits === undefined) return [];
-    return cgroup === undefined ? unlimited(limits) : applyLimits(cgroup, limits);
-  }
-
   /** Runs in the turn of the loop in which the process was started or told of, so no exit can be missed. */
   #adopt(
     request: SpawnRequest,
-    started: StartedProcess,
-    cookie: string,
-    {
-      cgroup,
-      isolated,
-    }: { readonly cgroup: Cgroup | undefined; readonly isolated: AgentIsolation | undefined },
-    unapplied: readonly UnappliedLimit[],
+    { process: started, cookie, cgroup, isolated, unapplied }: AgentStart,
   ): AgentProcess {
     const { agentId, signal } = request;
     const { pid, startTime } = started.stat;
@@ -440,8 +377,4 @@ function stopOnAbort(agent: RunningAgent, signal: AbortSignal, graceMs: number):
   if (signal.aborted) return stop();
   signal.addEventListener('abort', stop, { once: true });
   void agent.ended.then(() => signal.removeEventListener('abort', stop));
-}
-
-function newCookie(): string {
-  return randomBytes(16).toString('hex');
 }

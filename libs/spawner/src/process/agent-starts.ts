@@ -1,0 +1,115 @@
+import { randomBytes } from 'node:crypto';
+import { isBelayError } from '#libs/contracts';
+import type { AgentIsolation } from './agent-isolation';
+import type { Cgroup } from './cgroup';
+import { applyLimits, limitNesting, unlimited } from './cgroup-limits';
+import { allowedEnvironment, buildEnvironment, isolatedEnvironment } from './environment';
+import type { Guardian } from './guardian';
+import type { PipePool } from './pipe-pool';
+import type { AgentProcess, SpawnRequest, UnappliedLimit } from './process-host.types';
+import { failure, resolveCommand } from './resolve-command';
+import { startDeadline, startProcess, type StartedProcess } from './start-process';
+import type { TurnQueue } from './turn-queue';
+
+/** The parts of a host that starts use. */
+export interface StartParts {
+  /** The worker's own; its agents' are below. */
+  readonly cgroup: Cgroup | undefined;
+  /** Of the worker. */
+  readonly cookie: string;
+  /** Absent where agents are started as they are. @throws BelayError SPAWN_FAILED, reason ISOLATION */
+  readonly prepare: (() => Promise<AgentIsolation>) | undefined;
+  readonly guardian: Guardian;
+  readonly turns: TurnQueue;
+  readonly pipes: PipePool;
+}
+
+/** A first process that was started, and what it was given. */
+export interface AgentStart {
+  readonly process: StartedProcess;
+  /** The agent's own. */
+  readonly cookie: string;
+  readonly cgroup: Cgroup | undefined;
+  readonly isolated: AgentIsolation | undefined;
+  readonly unapplied: readonly UnappliedLimit[];
+}
+
+/** Starts the agents of one host: with a user of their own where that is asked for, in a cgroup where there is one. */
+export class AgentStarts {
+  readonly #environment = allowedEnvironment(process.env);
+
+  /** @param adopt called in the turn of the loop in which the process was started or told of, so no exit can be missed. */
+  constructor(
+    private readonly parts: StartParts,
+    private readonly adopt: (request: SpawnRequest, start: AgentStart) => AgentProcess,
+  ) {}
+
+  /** @throws BelayError SPAWN_FAILED; then nothing is left. */
+  start(request: SpawnRequest): Promise<AgentProcess> {
+    const { prepare } = this.parts;
+    return prepare === undefined ? this.#startWith(request) : this.#startApart(request, prepare);
+  }
+
+  /** The preparation took turns of its own; the start takes another. */
+  async #startApart(request: SpawnRequest, prepare: () => Promise<AgentIsolation>): Promise<AgentProcess> {
+    const isolated = await prepare();
+    try {
+      return await this.parts.turns.run(async () => this.#startWith(request, isolated));
+    } catch (error) {
+      // Something may come of a start that a guardian took along: its user is nobody else's until this worker ends.
+      if (!isBelayError(error) || error.details['reason'] !== 'GUARDIAN') await isolated.release();
+      throw error;
+    }
+  }
+
+  async #startWith(request: SpawnRequest, isolated?: AgentIsolation): Promise<AgentProcess> {
+    const { guardian, pipes } = this.parts;
+    const cookie = newCookie();
+    const own =
+      isolated === undefined ? this.#environment : isolatedEnvironment(this.#environment, isolated.env);
+    const env = buildEnvironment(own, request.env, { agent: cookie, worker: this.parts.cookie });
+    const command = resolveCommand(request, env);
+    const deadline = startDeadline(request);
+    const cgroup = this.#makeCgroup(request.agentId);
+    try {
+      const unapplied = limit(request, cgroup);
+      const where = { cgroup, deadline, starts: guardian.starts, isolated };
+      const started = await startProcess(command, env, request.stdin, where, pipes);
+      return this.adopt(request, { process: started, cookie, cgroup, isolated, unapplied });
+    } catch (error) {
+      cgroup?.remove();
+      throw error;
+    }
+  }
+
+  #makeCgroup(agentId: string): Cgroup | undefined {
+    const cgroup = this.parts.cgroup?.child(agentId);
+    try {
+      if (cgroup === undefined) return undefined;
+      if (cgroup.create() || !cgroup.populated()) {
+        limitNesting(cgroup);
+        return cgroup;
+      }
+    } catch (error) {
+      throw failure(
+        'CGROUP',
+        `The cgroup of agent ${agentId} could not be made.`,
+        { cgroup: cgroup?.path },
+        error,
+      );
+    }
+    throw failure('DUPLICATE', `The cgroup of agent ${agentId} has running processes already.`, {
+      cgroup: cgroup.path,
+    });
+  }
+}
+
+function limit({ limits }: SpawnRequest, cgroup: Cgroup | undefined): UnappliedLimit[] {
+  if (limits === undefined) return [];
+  return cgroup === undefined ? unlimited(limits) : applyLimits(cgroup, limits);
+}
+
+/** 128 random bits, for a worker or an agent. */
+export function newCookie(): string {
+  return randomBytes(16).toString('hex');
+}
