@@ -32,7 +32,12 @@ beforeAll(() => {
   home = join(directory, 'home');
   mkdirSync(home);
   packed = pack(directory);
-  installed = install(packed, directory, ['@nestjs/testing', '@types/node', 'undici-types']);
+  installed = install(packed, directory, [
+    '@nestjs/terminus',
+    '@nestjs/testing',
+    '@types/node',
+    'undici-types',
+  ]);
   manifest = JSON.parse(readFileSync(join(installed, 'package.json'), 'utf8')) as typeof manifest;
 }, 60_000);
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
@@ -110,14 +115,22 @@ export async function submit(manager: ExecutionManager): Promise<ExecutionRecord
 }
 `;
 
+/** The indicators are those of @nestjs/terminus by their types too. */
+const HEALTH = `
+import type { HealthCheckService, HealthCheckResult } from '@nestjs/terminus';
+import type { BelayHealth } from 'belayd/nest';
+export const check = (health: HealthCheckService, belay: BelayHealth): Promise<HealthCheckResult> =>
+  health.check([() => belay.worker(), () => belay.background('passes'), () => belay.valkey()]);
+`;
+
 it.each([
   ['node16, in a CommonJS and in an ES module', 'node16', ['typed.cts', 'typed.mts']],
   ['nodenext, in a CommonJS and in an ES module', 'nodenext', ['typed.cts', 'typed.mts']],
-  ['bundler', 'bundler', ['typed.ts']],
+  ['bundler', 'bundler', ['typed.ts', 'health.ts']],
 ])('R69 its types are right with the module resolution %s', (_name, resolution, files) => {
   const folder = join(directory, resolution);
   mkdirSync(folder);
-  for (const file of files) writeFileSync(join(folder, file), TYPED);
+  for (const file of files) writeFileSync(join(folder, file), file === 'health.ts' ? HEALTH : TYPED);
   const compilerOptions = {
     module: resolution === 'bundler' ? 'esnext' : resolution,
     moduleResolution: resolution,
