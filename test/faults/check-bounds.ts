@@ -14,6 +14,12 @@ import {
 const STOP_S = 2;
 /** The janitor looks once a second, and an order follows. */
 const NOTICED_S = 3;
+/**
+ * Hops from process to process between a bound and its effect, such as janitor, order, worker, agent and proof: on a machine that
+ * is late each of them is.
+ */
+const HOPS = 5;
+const patience = ({ lateS }: History): number => HOPS * lateS;
 /** A cost that was written down and not yet said. */
 const ONE_COST = 0.01;
 const MICRO = 1e-6;
@@ -44,9 +50,10 @@ const isOf =
 
 function nodeTimeouts(
   { events, agents, nodes }: ExecutionFacts,
-  { faults }: History,
+  history: History,
   byAgent: ReadonlyMap<string, readonly Line[]>,
 ): Violation[] {
+  const { faults } = history;
   const limits = new Map(nodes.map(({ id, timeoutMs }) => [id, timeoutMs]));
   return agents.flatMap(({ id, nodeId = '', owner }): Violation[] => {
     const limit = (limits.get(nodeId) ?? Number.POSITIVE_INFINITY) / 1_000;
@@ -61,7 +68,7 @@ function nodeTimeouts(
     const excused = events.some(({ type, agentId }) => type === 'agent.frozen' && agentId === id);
     if (lines.length === 0 || excused || faults.some((fault) => keepsAlive(fault, owner))) return [];
     const { from, last } = span(lines);
-    if (last.at - from <= limit + STOP_S) return [];
+    if (last.at - from <= limit + STOP_S + patience(history)) return [];
     return [bound(`${id} ran ${(last.at - from).toFixed(2)} s, with a timeout of ${limit.toFixed(2)} s`)];
   });
 }
@@ -70,7 +77,8 @@ function nodeTimeouts(
 const keepsAlive = ({ kind, workerId }: FaultFacts, owner: string): boolean =>
   workerId === owner && (kind.startsWith('worker-sigstop') || leavesTrees(kind));
 
-function deadline(execution: ExecutionFacts, { faults }: History): Violation[] {
+function deadline(execution: ExecutionFacts, history: History): Violation[] {
+  const { faults } = history;
   const { id, name, events, timeoutMs, reason, state } = execution;
   // It has one of its own, and no plan.
   if (name === 'drill') return [];
@@ -90,7 +98,7 @@ function deadline(execution: ExecutionFacts, { faults }: History): Violation[] {
     const when = `${ran.toFixed(2)} s of running`;
     if (next.reason === 'timeout' && ran < limit - TOLERANCE)
       violations.push(bound(`${id} was ended by a deadline after ${when}, and has ${limit}`));
-    if (!excused && ran > limit + NOTICED_S)
+    if (!excused && ran > limit + NOTICED_S + patience(history))
       violations.push(bound(`${id} went on to ${when}, with a deadline of ${limit} s`));
   }
   return violations;
@@ -98,9 +106,10 @@ function deadline(execution: ExecutionFacts, { faults }: History): Violation[] {
 
 function budget(
   { id, events, reason, state, costUsd = 0, maxCostUsd, agents }: ExecutionFacts,
-  { faults, retried }: History,
+  history: History,
   byAgent: ReadonlyMap<string, readonly Line[]>,
 ): Violation[] {
+  const { faults, retried } = history;
   const limit = maxCostUsd ?? Number.POSITIVE_INFINITY;
   if (reason === 'budget_exceeded' && costUsd <= limit + MICRO)
     return [bound(`${id} was ended by its budget of ${limit} after ${costUsd}`)];
@@ -116,7 +125,7 @@ function budget(
   const last = spends.at(-1);
   if (over === undefined || last === undefined || faults.length > 0 || retried.includes(id)) return [];
   const isHeld = events.some(({ type }) => type === 'execution.paused' || type === 'agent.frozen');
-  if (isHeld || last.at - over.at <= NOTICED_S) return [];
+  if (isHeld || last.at - over.at <= NOTICED_S + patience(history)) return [];
   return [bound(`${id} spent on for ${(last.at - over.at).toFixed(2)} s after its budget of ${limit}`)];
 }
 

@@ -41,6 +41,8 @@ export interface History {
   readonly aliveAfter: readonly string[];
   /** Valkey's clock less this one's. */
   readonly wallOffset: number;
+  /** The most that a timer of the campaign's own process was late: how busy the machine was. Seconds. */
+  readonly lateS: number;
 }
 
 /** One line of an agent's record. */

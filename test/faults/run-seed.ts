@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import type { ExecutionRecord } from '#libs/contracts';
 import { Asker, receiptFacts, unlessGone, type Submitted } from './asker';
 import { check, type Violation } from './check';
@@ -95,6 +96,7 @@ class SeedRun {
   #zero = uptime();
   readonly #mark = `faults-${process.pid}-${randomBytes(8).toString('hex')}`;
   readonly #records = mkdtempSync(join(tmpdir(), 'belay-faults-'));
+  readonly #late = monitorEventLoopDelay({ resolution: 20 });
 
   constructor(
     private readonly plan: Plan,
@@ -123,9 +125,11 @@ class SeedRun {
       const all = { ground, asker, producer, readiness: new Readiness(asker) };
       let history: Omit<History, 'aliveAfter'> | undefined;
       try {
+        this.#late.enable();
         await this.#chaos(all);
         if (!this.signal.aborted) history = await this.#settle(all);
       } finally {
+        this.#late.disable();
         await producer.close();
         await this.#close(ground);
       }
@@ -260,6 +264,7 @@ class SeedRun {
       lines,
       aliveAtEnd,
       wallOffset: wallOffset(),
+      lateS: this.#late.max / 1e9,
     };
   }
 

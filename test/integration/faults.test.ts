@@ -194,6 +194,7 @@ describe('the checker', () => {
       aliveAtEnd: [] as string[],
       aliveAfter: [] as string[],
       wallOffset,
+      lateS: 0,
     };
   }
   type Sound = ReturnType<typeof sound>;
@@ -702,6 +703,16 @@ describe('the checker', () => {
         Object.assign(agents[1] as object, { state: 'failed', reason: 'worker_lost' });
       }),
     ).toEqual([]);
+  });
+
+  it('allows a deadline to be noticed late on a machine that was late itself, and no later', () => {
+    const late = (lateS: number): string[] =>
+      found((history) => {
+        Object.assign(execution(history), { timeoutMs: 1_000 });
+        history.lateS = lateS;
+      });
+    expect(late(0.55)).toHaveLength(1);
+    expect(late(0.65)).toEqual([]);
   });
 
   it('allows an execution to be lost that was accepted in the window, and no other', () => {

@@ -165,6 +165,7 @@ it('R17 R26 kill -9 of a worker with 50 agents: their trees die at once, each ru
     forgotten: [],
     pruned: false,
     wallOffset: wallOffset(),
+    lateS: 0,
   };
   expect(checkLives(history)).toEqual([]);
   const lives = beats();

@@ -173,6 +173,7 @@ export class WorkerService {
         concurrency: String(concurrency),
         containment: this.host.containment,
         isolation: this.host.isolation,
+        grade: this.host.grade,
         [PROOF_KEY]: this.host.proofKey,
         ...(this.httpPort === undefined ? {} : { httpPort: String(this.httpPort) }),
       },

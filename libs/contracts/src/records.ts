@@ -1,6 +1,6 @@
 import type { AgentId, ExecutionId, OrderId, WorkerId } from './ids';
 import type { AgentState, ExecutionState, NodeState, WorkerState } from './states';
-import type { Containment, StopReport } from './evidence';
+import type { Containment, Grade, StopReport } from './evidence';
 import type { Isolation } from './isolation';
 
 /** Why an execution was stopped, or an agent ended before its time. */
@@ -208,6 +208,8 @@ export interface WorkerRecord {
   readonly concurrency: number;
   readonly containment: Containment;
   readonly isolation: Isolation;
+  /** The best grade that a proof of it can have; absent for workers of earlier releases. */
+  readonly grade?: Grade;
   readonly httpPort?: number;
   readonly createdAt: number;
   readonly startedAt?: number;

@@ -6,6 +6,7 @@ import {
   WORKER_MACHINE,
   type AgentRecord,
   type ExecutionRecord,
+  type Grade,
   type NodeRecord,
   type NodeState,
   type StopReport,
@@ -161,6 +162,7 @@ export function decodeWorker(key: string, fields: Fields, lease: string | null):
     createdAt: Number(fields['createdAt']),
     running: Number(textOf(fields['running'])),
     ...pickNumbers(fields, ['httpPort', 'startedAt', 'stoppedAt', 'lastHeartbeatAt']),
+    ...(fields['grade'] === undefined ? {} : { grade: fields['grade'] as Grade }),
     ...pick(fields, ['reason']),
     ...(lease === null ? {} : { leaseExpiresAt: Number(lease) }),
   };

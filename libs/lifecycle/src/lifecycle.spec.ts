@@ -680,7 +680,7 @@ describe('workers', () => {
     const id = 'wrk_short';
     const first = await life.workers.register(
       id,
-      { pools: 'a,b', handlers: 'sum,mail', containment: 'marks', concurrency: '4' },
+      { pools: 'a,b', handlers: 'sum,mail', containment: 'cgroup', grade: 'marks', concurrency: '4' },
       1,
     );
     expect(first).toMatchObject({ state: 'idle' });
@@ -688,6 +688,7 @@ describe('workers', () => {
     expect(await life.workers.get(id)).toMatchObject({
       pools: ['a', 'b'],
       handlers: ['sum', 'mail'],
+      grade: 'marks',
       state: 'running',
       concurrency: 4,
     });

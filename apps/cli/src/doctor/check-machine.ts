@@ -1,5 +1,5 @@
 import { accessSync, constants } from 'node:fs';
-import { isBelayError, type Settings } from '#libs/contracts';
+import { isBelayError, type Settings, type WorkerRecord } from '#libs/contracts';
 import { isOpenToOthers, modeOf, type DataDir } from '../session/data-dir';
 import { fail, ok, warn, type Check } from './check';
 
@@ -53,19 +53,29 @@ export function checkSettings(read: () => Settings): { checks: Check[]; settings
   }
 }
 
+/** How a live worker holds process trees, as its record says. */
+export type Holding = Pick<WorkerRecord, 'containment' | 'grade'>;
+
+/** Whether proofs of it rest on marks only. */
+export function isByMarks({ containment, grade }: Holding): boolean {
+  return grade === 'marks' || (grade === undefined && containment === 'marks');
+}
+
 /** How the live workers hold process trees; they are undefined where nobody could tell which run. */
-export function checkContainment(workers: readonly { readonly containment: string }[] | undefined): Check {
+export function checkContainment(workers: readonly Holding[] | undefined): Check {
   if (workers === undefined)
     return warn('containment', 'not known: the orchestrator could not tell which workers run');
   const kinds = [...new Set(workers.map(({ containment }) => containment))];
   if (kinds.length === 0) return warn('containment', 'unknown until a worker runs', 'belay up');
-  if (kinds.every((kind) => kind === 'cgroup')) return ok('containment', 'cgroup: a whole tree dies at once');
-  if (kinds.every((kind) => kind !== 'marks'))
+  const isByKernel = !workers.some(isByMarks);
+  if (isByKernel && kinds.every((kind) => kind === 'cgroup'))
+    return ok('containment', 'cgroup: a whole tree dies at once');
+  if (isByKernel)
     return ok('containment', `${kinds.join(' and ')}: nothing that an agent starts can leave unseen`);
   return warn(
     'containment',
-    kinds.join(' and '),
-    'an agent that strips its marks on purpose is not seen: delegate a cgroup v2 directory (BELAY_CGROUP_PARENT), or install koffi',
+    `${kinds.join(' and ')}: proofs rest on marks; an agent that strips its marks on purpose is not seen`,
+    'for proofs by the kernel install koffi, and leave BELAY_NATIVE at auto',
   );
 }
 

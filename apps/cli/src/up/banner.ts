@@ -1,3 +1,4 @@
+import { isByMarks, type Holding } from '../doctor/check-machine';
 import type { Style } from '../session/style';
 import { count } from '../text/format';
 
@@ -9,6 +10,8 @@ export interface BannerFacts {
   readonly tokenAt: string;
   readonly workers: number;
   readonly logs: string;
+  /** How they hold their agents; undefined where nobody could tell. */
+  readonly holding: readonly Holding[] | undefined;
 }
 
 /** The banner: the running services and their addresses. */
@@ -19,7 +22,17 @@ export function renderBanner(facts: BannerFacts, style: Style): string[] {
     `  token    ${facts.tokenAt}`,
     `  state    ${facts.server} at ${facts.serverUrl}`,
     `  workers  ${count(facts.workers, 'worker')}, logs in ${facts.logs}`,
+    ...describeStops(facts.holding),
   ];
+}
+
+/** How stops are proved here: who holds the killswitch should not learn it from a receipt. */
+function describeStops(holding: readonly Holding[] | undefined): string[] {
+  if (holding === undefined || holding.length === 0) return [];
+  const kinds = [...new Set(holding.map(({ containment }) => containment))].join(' and ');
+  return holding.some(isByMarks)
+    ? [`  stops    proved by marks only (${kinds}), which an agent can strip: docs/isolation.md`]
+    : [`  stops    proved by the kernel (${kinds})`];
 }
 
 /**

@@ -4,8 +4,13 @@ import { BelayError } from '#libs/contracts';
 import type { DataDir } from '../session/data-dir';
 import { readOrchestratorFile } from '../session/data-dir';
 
-/** Refuses with a clear line when something listens there already; port 0 takes any free one. */
-export async function checkPort(host: string, port: number, dataDir: DataDir): Promise<void> {
+/** Refuses with a clear line when something listens there already; port 0 takes any free one. @param command what was typed. */
+export async function checkPort(
+  host: string,
+  port: number,
+  dataDir: DataDir,
+  command = 'belay up',
+): Promise<void> {
   if (port === 0) return;
   const problem = await tryListen(host, port);
   if (problem === undefined) return;
@@ -17,7 +22,7 @@ export async function checkPort(host: string, port: number, dataDir: DataDir): P
   const by = await whoListens(host, port, dataDir);
   throw new BelayError(
     'INVALID_SETTINGS',
-    `Port ${port} on ${host} is in use by ${by}. Take another one: belay up --port ${port + 1}`,
+    `Port ${port} on ${host} is in use by ${by}. Take another one: ${command} --port ${port + 1}`,
   );
 }
 

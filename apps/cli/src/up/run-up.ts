@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join, relative } from 'node:path';
-import { BelayError } from '#libs/contracts';
+import { createClient } from '#libs/client';
+import { BelayError, type WorkerRecord } from '#libs/contracts';
 import { EXIT, type ExitCode } from '../exit-codes';
 import type { Session } from '../session/session';
 import { formatDuration } from '../text/format';
@@ -24,6 +25,8 @@ export interface UpOptions {
 /** Beyond a worker's own bounds (stop timeout, grace, its safety net of 20 s): what is left then is killed. Milliseconds. */
 const DRAIN_MARGIN_MS = 25_000;
 const ORCHESTRATOR_MARGIN_MS = 10_000;
+/** Longest for a line of the banner. Milliseconds. */
+const HOLDING_MS = 2_000;
 
 /** Starts all of Belay on this machine and keeps it up until a signal; then drains it. */
 export async function runUp(session: Session, options: UpOptions): Promise<ExitCode> {
@@ -40,7 +43,12 @@ export async function runUp(session: Session, options: UpOptions): Promise<ExitC
     if (!existsSync(program))
       throw new BelayError('INTERNAL', 'Belay is not built. Build it with: npm run build');
   prepareDataDir(dataDir);
-  await checkPort(settings.httpHost, settings.httpPort, dataDir);
+  await checkPort(
+    settings.httpHost,
+    settings.httpPort,
+    dataDir,
+    options.firstRun === true ? 'npm start --' : 'belay up',
+  );
   const token = ensureToken(dataDir, settings.token);
   const word = new OrchestratorWord(dataDir);
 
@@ -105,6 +113,7 @@ async function keepUp(session: Session, fleet: Fleet, server: StateServer, up: K
     serverUrl: server.shownUrl,
     tokenAt,
     workers: workerIds.length,
+    holding: await holdingOf(url, up.token, workerIds),
   };
   for (const line of renderBanner({ ...facts, logs: near(dataDir.logs) }, session.out)) session.print(line);
   session.note(`started in ${formatDuration(performance.now() - from)}`);
@@ -120,6 +129,20 @@ async function keepUp(session: Session, fleet: Fleet, server: StateServer, up: K
   const steps = renderNextSteps(commandName(session), file, other === undefined ? '' : ` --url ${url}`);
   if (!up.signals.isAsked()) for (const line of ['', ...steps]) session.print(line);
   await up.signals.untilAsked();
+}
+
+/** By the workers' own records; undefined where they cannot be read. */
+async function holdingOf(
+  url: string,
+  token: string,
+  ids: readonly string[],
+): Promise<WorkerRecord[] | undefined> {
+  try {
+    const { items } = await createClient({ url, token, timeoutMs: HOLDING_MS }).workers();
+    return items.filter(({ id }) => ids.includes(id));
+  } catch {
+    return undefined;
+  }
 }
 
 /** In the checkout, and where the package is a dependency, `belay` is not on PATH, but npm knows the command. */

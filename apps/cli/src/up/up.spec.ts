@@ -7,7 +7,7 @@ import { dataDirAt, type DataDir } from '../session/data-dir';
 import { scriptedProcess } from '../session/scripted-process';
 import { openSession } from '../session/session';
 import { createStyle } from '../session/style';
-import { renderBanner, renderNextSteps } from './banner';
+import { renderBanner, renderNextSteps, type BannerFacts } from './banner';
 import { checkPort } from './check-port';
 import { describeLogLine, isOfAnother } from './describe-log-line';
 import { Fleet, type FleetPlan } from './fleet';
@@ -338,6 +338,9 @@ it('says which program has the port', async () => {
     await expect(checkPort('127.0.0.1', port, dataDir)).rejects.toThrow(
       `Port ${port} on 127.0.0.1 is in use by another program. Take another one: belay up --port ${port + 1}`,
     );
+    await expect(checkPort('127.0.0.1', port, dataDir, 'npm start --')).rejects.toThrow(
+      `Take another one: npm start -- --port ${port + 1}`,
+    );
   } finally {
     await new Promise((resolve) => server.close(resolve));
   }
@@ -363,6 +366,7 @@ it('shows a short banner without the token, and the next steps', () => {
     tokenAt: '.belay/token',
     workers: 2,
     logs: '.belay/logs',
+    holding: [{ containment: 'cgroup', grade: 'kernel' }] as const,
   };
   expect(renderBanner(facts, createStyle(false))).toEqual([
     'Belay is up.',
@@ -370,7 +374,17 @@ it('shows a short banner without the token, and the next steps', () => {
     '  token    .belay/token',
     '  state    valkey 8.0.1 (path) at redis://127.0.0.1:6379',
     '  workers  2 workers, logs in .belay/logs',
+    '  stops    proved by the kernel (cgroup)',
   ]);
+  const last = (holding: BannerFacts['holding']) =>
+    renderBanner({ ...facts, holding }, createStyle(false)).at(-1);
+  expect(last([{ containment: 'cgroup', grade: 'marks' }])).toBe(
+    '  stops    proved by marks only (cgroup), which an agent can strip: docs/isolation.md',
+  );
+  expect(last([{ containment: 'descent', grade: 'kernel' }, { containment: 'marks' }])).toBe(
+    '  stops    proved by marks only (descent and marks), which an agent can strip: docs/isolation.md',
+  );
+  expect(last(undefined)).toBe('  workers  2 workers, logs in .belay/logs');
   expect(renderNextSteps('belay', 'a.yaml')).toEqual([
     'In another terminal:',
     '  belay run a.yaml --watch   submit an execution and follow it',

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { resolve } from 'node:path';
-import { BelayError } from '#libs/contracts';
+import { BelayError, type Grade } from '#libs/contracts';
 import { canSpawn, openLibc, type Libc } from '../native';
 import { AgentOutput, makeOutputPaces } from './agent-output';
 import { RunningAgent } from './agent-process';
@@ -187,6 +187,10 @@ class Host implements ProcessHost, DescentUser {
 
   get isolation(): Isolation {
     return this.isolated.isolation;
+  }
+
+  get grade(): Grade {
+    return this.#descent !== undefined || this.isolation === 'user' ? 'kernel' : 'marks';
   }
 
   get containmentNote(): string | undefined {

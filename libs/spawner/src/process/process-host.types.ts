@@ -2,6 +2,7 @@ import type {
   AgentMessage,
   Containment,
   ExitReport,
+  Grade,
   Isolation,
   NodeLimits,
   SeenProcess,
@@ -68,6 +69,8 @@ export interface ProcessHost {
   readonly proofKey: string;
   readonly containment: Containment;
   readonly isolation: Isolation;
+  /** The best grade that a proof of this worker can have. */
+  readonly grade: Grade;
   /** Why `auto` did not choose something better; undefined when it is the best. */
   readonly containmentNote: string | undefined;
   /** Dead workers found at the start, whose processes were ended, or not: `unproved` says why. */
