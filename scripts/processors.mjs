@@ -19,9 +19,9 @@ const { values } = parseArgs({
 const INSTANCES = Number(values.instances);
 const JOBS = Number(values.jobs);
 /** Jobs of one instance at a time. */
-const AT_ONCE = Math.min(8, Math.ceil(JOBS / INSTANCES));
+const AT_ONCE = Math.min(4, Math.ceil(JOBS / INSTANCES));
 /** A bound for a broken product, never a measurement. */
-const PATIENCE_MS = 240_000;
+const PATIENCE_MS = 900_000;
 const LOOK_MS = 100;
 const FIXTURES = fileURLToPath(new URL('../test/fixtures/handlers', import.meta.url));
 

@@ -37,7 +37,7 @@ const optionsOf = (more: Partial<BelayModuleOptions> = {}): BelayModuleOptions =
     workDir: dir,
     graceMs: 1_000,
     stopTimeoutMs: 300,
-    handlers: { module: FILE, export: 'JobsModule' },
+    handlers: { module: FILE, export: 'JobsModule', env: ['STEPS_RECORD'] },
     ...more,
   };
 };
@@ -129,6 +129,41 @@ describe('R69 a handler', () => {
     expect(await resultOf(id)).toEqual({ attempt: 2, lastCheckpoint: { page: 7 }, events: ['page'] });
   }, 60_000);
 
+  describe('R28 has steps, which are done once for all attempts:', () => {
+    const again = { type: 'fixed', delayMs: 0, maxMs: 0, jitter: 0 } as const;
+    const record = (name: string): string => (process.env['STEPS_RECORD'] = join(dir, name));
+    const done = (path: string): string[] => readFileSync(path, 'utf8').trim().split('\n');
+    afterAll(() => delete process.env['STEPS_RECORD']);
+
+    it('one whose process died runs again where it may, and one that is done does not', async () => {
+      const path = record('idempotent');
+      const id = await submit('steps', { maxAttempts: 3, backoff: again, input: { idempotent: true } });
+      expect((await endOf(id)).state).toBe('completed');
+      expect(await resultOf(id)).toEqual({ order: { id: 7 }, paid: 'paid', attempt: 3 });
+      expect(done(path)).toEqual(['order 1', 'pay 2', 'pay 3']);
+    }, 60_000);
+
+    it('one that is not idempotent is not run again: the node fails, and asks for a decision', async () => {
+      const path = record('undecided');
+      const id = await submit('steps', { maxAttempts: 9, backoff: again, input: { idempotent: false } });
+      const { agents } = await endOf(id);
+      expect(agents.at(-1)).toMatchObject({
+        attempt: 3,
+        error: { code: 'STEP_UNDECIDED', message: expect.stringContaining(`${agents[1]?.id} was executing`) },
+      });
+      expect(done(path)).toEqual(['order 1', 'pay 2']);
+    }, 60_000);
+
+    it('the handler may decide by looking whether it happened', async () => {
+      const path = record('decides');
+      const input = { idempotent: false, decides: true };
+      const id = await submit('steps', { maxAttempts: 3, backoff: again, input });
+      expect((await endOf(id)).state).toBe('completed');
+      expect(await resultOf(id)).toMatchObject({ paid: 'looked up' });
+      expect(done(path)).toEqual(['order 1', 'pay 2']);
+    }, 60_000);
+  });
+
   it('R16 hears of a stop by its signal, and ends within the grace', async () => {
     const id = await submit('listens');
     const { id: agentId } = await until(id, 'ready');
@@ -158,6 +193,8 @@ describe('a handler that goes wrong fails its node with a stable code:', () => {
     { handler: 'circular-result', code: 'RESULT_NOT_JSON', message: /as JSON: Converting circular/ },
     { handler: 'circular-event', code: 'EVENT_NOT_JSON', message: /as JSON: Converting circular/ },
     { handler: 'deep-result', code: 'RESULT_NOT_JSON', message: /nested too deep/ },
+    { handler: 'large-step', code: 'STEP_TOO_LARGE', message: /the step large is larger than 262144/ },
+    { handler: 'circular-step', code: 'STEP_NOT_JSON', message: /no JSON: Converting circular/ },
     { handler: 'throws-text', code: 'HANDLER_FAILED', message: /^threw 'plain words'$/ },
     { handler: 'throws-undefined', code: 'HANDLER_FAILED', message: /^threw undefined$/ },
     { handler: 'throws-error', code: 'HANDLER_FAILED', message: /^no such price$/ },

@@ -300,8 +300,8 @@ describe('R78 the recipe of docs/processors.md, in a short run', () => {
         provedDeadMsP50: expect.any(Number),
         ms: expect.any(Number),
       },
-      handedOn: { jobs: 16, completed: 16, ranAgain: expect.any(Number), twiceAtOnce: 0 },
-      lost: { jobs: 16, completed: 16, ranAgain: expect.any(Number), twiceAtOnce: 0 },
+      handedOn: { jobs: 8, completed: 8, ranAgain: expect.any(Number), twiceAtOnce: 0 },
+      lost: { jobs: 8, completed: 8, ranAgain: expect.any(Number), twiceAtOnce: 0 },
       bullmq: { jobs: 4, cancelledFromAnother: 0, cancelledByItsOwner: 4, stillActive: 2 },
     });
   }, 250_000);

@@ -5,6 +5,7 @@ export { BelayModule, type BelayModuleExtras, type BelayModuleOptions } from './
 export { BelayHealth, type HealthResult } from './belay-health';
 export { AgentHandler, type AgentHandlerHost, type AgentHandlerOptions } from './handlers/agent-handler';
 export type { AgentContext, AgentFacts } from './handlers/agent-context';
+export type { Step, StepOptions } from './handlers/steps';
 export { UnrecoverableError } from './handlers/failure';
 export type { HandlersOptions } from './handlers/handler-programs';
 export type { KillableProcessorOptions } from './processors/declared-processor';

@@ -26,7 +26,7 @@ import {
   LatchStore,
   OrderStore,
 } from '#libs/killswitch';
-import { LifecycleModule, LifecycleService, WorkerStore, type Phases } from '#libs/lifecycle';
+import { LifecycleModule, LifecycleService, WorkerStore, type Fence, type Phases } from '#libs/lifecycle';
 import { allOrNothing, type GiveBack, type ServiceLog } from '#libs/service';
 import {
   AgentRunner,
@@ -41,6 +41,7 @@ import { Valkey, ValkeyModule } from '#libs/valkey';
 import { StoredEnds, type LeaseKeeper } from '#libs/worker';
 import { startBreakGlassServer } from './break-glass-server';
 import { startHealthServer } from './health-server';
+import { StepServer } from './step-server';
 import { workerMetrics } from './worker-metrics';
 import { WorkerService, type DrainResult, type WorkerHooks } from './worker.service';
 
@@ -154,7 +155,7 @@ async function make(options: CreateWorkerOptions, parts: GiveBack): Promise<Work
         // Both are made below, before anything can be claimed.
         wasSilent: () => service.lease.wasSilent,
         leaseLeftMs: () => service.lease.leftMs,
-        ...(options.handlers === undefined ? {} : { handlerProgram: options.handlers.programOf }),
+        handlerProgram: (name, fence) => programOf(name, fence),
         onMessage: (message, claim) => tellJob(message, claim),
         beforeSpawn: (slot) => responder.beforeSpawn(slot),
         onError: (error, agentId) => log.warn({ err: error, agentId }, 'agent'),
@@ -162,6 +163,14 @@ async function make(options: CreateWorkerOptions, parts: GiveBack): Promise<Work
     }),
     async (made) => made.close(),
   );
+  const steps =
+    options.handlers === undefined
+      ? undefined
+      : parts.add(await StepServer.listen(app.get(LifecycleService).agents), (made) => made.close());
+  const programOf = (name: string, fence: Fence): HandlerProgram | undefined => {
+    const program = options.handlers?.programOf(name);
+    return program && { ...program, env: { ...program.env, ...steps?.admit(fence) } };
+  };
   const relay = new JobRelay(app.get(LifecycleService), { prefix: settings.queuePrefix });
   const tellJob = (message: AgentMessage, { labels, node }: Granted): void => {
     const { [QUEUE_LABEL]: queue, [JOB_LABEL]: jobId } = labels;
@@ -178,6 +187,8 @@ async function make(options: CreateWorkerOptions, parts: GiveBack): Promise<Work
       .catch((error: unknown) => log.warn({ err: error }, 'the escapee could not be told'));
   };
   const runner = app.get(AgentRunner);
+  // Its end is stored, or refused: no step of it can be stored any more.
+  runner.ended$.subscribe(({ slot, outcome }) => outcome && steps?.forget(slot.agentId));
   valkey.quarantine.onFound = ({ message, details }) =>
     log.error({ key: details['key'] }, `${message}. It is set aside`);
   const responder = new KillResponder(valkey, app.get(OrderStore), runner, {
@@ -257,6 +268,7 @@ async function make(options: CreateWorkerOptions, parts: GiveBack): Promise<Work
     await phases.run('modules', MODULES_MS, async () => app.close());
     valkey.close();
     local.close();
+    steps?.close();
     health?.server.close();
     health?.server.closeAllConnections();
     return result;

@@ -18,6 +18,7 @@ export * from './selector';
 export * from './spec';
 export * from './state-machine';
 export * from './states';
+export * from './steps';
 export * from './stored-shapes';
 export * from './spec-validation';
 export * from './settings';

@@ -13,6 +13,8 @@ import { AgentReads } from './agent-reads';
 import type {
   AgentOutcome,
   AgentSaid,
+  StepAct,
+  StepState,
   Claim,
   Fence,
   FinishResult,
@@ -135,6 +137,25 @@ export class AgentStore extends AgentReads {
       said.checkpoint === undefined ? '' : JSON.stringify(said.checkpoint),
     ]);
     return accepted(reply, 'agent', fence.agentId);
+  }
+
+  /**
+   * A step of a handler, by its name in its node: fenced, and stored before the handler uses it (R28). Repeatable.
+   * @throws BelayError STALE_EPOCH · NOT_FOUND · INVALID_TRANSITION
+   */
+  async step(fence: Fence, name: string, act: StepAct): Promise<StepState> {
+    const result = act.act === 'done' ? act.result : undefined;
+    const reply = await this.scripts.json('saveStep', executionOf(fence.agentId), [
+      ...args(fence),
+      name,
+      act.act,
+      act.act === 'begin' && act.isIdempotent ? 1 : 0,
+      result === undefined ? '' : JSON.stringify(result),
+    ]);
+    const known = accepted<StepState>(reply, 'agent', fence.agentId);
+    if (known.state !== 'done') return known;
+    const text = String(known.result);
+    return text === '' ? { state: 'done' } : { state: 'done', result: JSON.parse(text) as unknown };
   }
 
   /** The agent's end and all that follows from it, in one act (R2, R4). */

@@ -97,6 +97,19 @@ export interface AgentSaid {
   readonly events?: readonly SaidNow[];
 }
 
+/** What a handler says of one of its steps. */
+export type StepAct =
+  /** `isIdempotent`: it may run again although an attempt was executing it as that attempt ended. */
+  | { readonly act: 'begin'; readonly isIdempotent: boolean }
+  | { readonly act: 'done'; readonly result?: unknown };
+
+/** What is known of a step. */
+export type StepState =
+  | { readonly state: 'begun' }
+  | { readonly state: 'done'; readonly result?: unknown }
+  /** That attempt was executing it as it ended: nobody knows whether it happened. */
+  | { readonly state: 'undecided'; readonly by: string };
+
 /** An event, or that something was dropped; `n` counts up from 1 over the agent's life. */
 export type SaidNow =
   | { readonly n: number; readonly name: string; readonly data?: unknown }

@@ -25,7 +25,7 @@ export interface RunnerOptions {
   ) => Promise<FinishResult>;
   readonly onError?: (error: unknown, agentId: string) => void;
   /** The program of a handler that this worker declares; undefined: it has none of that name. Default: it has none at all. */
-  readonly handlerProgram?: (handler: string) => HandlerProgram | undefined;
+  readonly handlerProgram?: (handler: string, fence: Fence) => HandlerProgram | undefined;
   /** Hears each report of an agent as it comes, beside its storing. Must not throw. */
   readonly onMessage?: (message: AgentMessage, claim: Granted) => void;
   /** Asked about each claim before anything is spawned: an order still open may cover it. Bounded by its own calls. */

@@ -1,5 +1,6 @@
 import { join, resolve } from 'node:path';
 import { isHandlerRun, type CommandRun, type NodeRun } from '#libs/contracts';
+import type { Fence } from '#libs/lifecycle';
 import type { AgentInput } from './agent-input';
 import type { AgentReporter } from './agent-reporter';
 import type { Granted, RunnerOptions } from './agent-runner.types';
@@ -29,9 +30,10 @@ export function leaseLeftMs(options: Pick<RunnerOptions, 'leaseLeftMs'>): number
 export function commandOf(
   { handlerProgram }: Pick<RunnerOptions, 'handlerProgram'>,
   run: NodeRun,
+  fence: Fence,
 ): CommandRun | undefined {
   if (!isHandlerRun(run)) return run;
-  const program = handlerProgram?.(run.handler);
+  const program = handlerProgram?.(run.handler, fence);
   return program === undefined ? undefined : { ...program, shell: false };
 }
 

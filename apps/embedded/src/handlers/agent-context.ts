@@ -1,3 +1,4 @@
+import { makeStep, type Step } from './steps';
 import { report, say } from './reporter';
 
 /** What an attempt is given beside its input. */
@@ -31,6 +32,8 @@ export interface AgentContext extends AgentFacts {
   checkpoint(value: unknown): void;
   /** Adds to what was spent. US dollars. @throws as `emit` */
   cost(usd: number): void;
+  /** Work that is done once for all attempts: its result is stored before it is returned. */
+  readonly step: Step;
   /** A line of the agent's log. */
   log(line: string): void;
 }
@@ -46,6 +49,7 @@ export function contextOf(facts: AgentFacts, signal: () => AbortSignal): AgentCo
     progress: (value) => report({ type: 'progress', value }),
     checkpoint: (value) => report({ type: 'checkpoint', value }),
     cost: (usd) => report({ type: 'cost', usd }),
+    step: makeStep(),
     log: say,
   };
 }

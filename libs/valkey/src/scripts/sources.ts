@@ -41,6 +41,7 @@ const SCRIPT_NAMES = [
   'retryExecution',
   'saveDrill',
   'saveProof',
+  'saveStep',
   'startAgent',
   'startExecution',
   'stopExecution',

@@ -1,0 +1,35 @@
+import { Failure } from './failure';
+import { StepClient } from './step-client';
+
+export interface StepOptions<Result> {
+  /** It may run again although an attempt was executing it as that attempt ended. Default true. */
+  readonly idempotent?: boolean;
+  /**
+   * Of a step that is not idempotent: looks whether it happened, and gives its result or does it. Without it the node fails with
+   * STEP_UNDECIDED, and a person decides.
+   */
+  readonly decide?: () => Promise<Result> | Result;
+}
+
+/** Runs a piece of work once for all attempts at a node: its result is stored before it is returned. */
+export type Step = <Result>(
+  name: string,
+  work: () => Promise<Result> | Result,
+  options?: StepOptions<Result>,
+) => Promise<Result>;
+
+export function makeStep(client = new StepClient()): Step {
+  return async (name, work, { idempotent = true, decide } = {}) => {
+    const known = await client.ask({ name, act: 'begin', isIdempotent: idempotent });
+    if (known.state === 'done') return known.result as Awaited<ReturnType<typeof work>>;
+    if (known.state === 'undecided' && decide === undefined)
+      throw new Failure(
+        'STEP_UNDECIDED',
+        `The attempt ${known.by} was executing the step ${name} as it ended, and the step is not idempotent: look whether it happened.`,
+      );
+    // Work that throws stays begun: nobody knows how far it came.
+    const result = await (known.state === 'undecided' && decide !== undefined ? decide() : work());
+    await client.ask({ name, act: 'done', result });
+    return result;
+  };
+}
