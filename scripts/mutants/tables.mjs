@@ -91,7 +91,7 @@ export const TABLES = [
     'retry-never',
     'what another attempt cannot mend is tried again',
     'libs/executions/src/retry-policy.ts',
-    'if (errorCode !== undefined && NEVER_RETRIED.has(errorCode)) return undefined;',
+    'if (error !== undefined && NEVER_RETRIED.has(error.code)) return undefined;',
     '',
     'libs/executions/src/retry-policy',
   ),
