@@ -14,7 +14,12 @@ import { startThrowawayServer } from '#libs/valkey';
 import { Queue } from 'bullmq';
 
 const { values } = parseArgs({
-  options: { instances: { type: 'string', default: '4' }, jobs: { type: 'string', default: '200' } },
+  options: {
+    instances: { type: 'string', default: '4' },
+    jobs: { type: 'string', default: '200' },
+    /** Only the kills by id. */
+    kills: { type: 'boolean', default: false },
+  },
 });
 const INSTANCES = Number(values.instances);
 const JOBS = Number(values.jobs);
@@ -33,9 +38,10 @@ const { PATH, HOME } = process.env;
 
 try {
   const killed = await killAll();
-  const handedOn = await handOn('SIGTERM');
-  const lost = await handOn('SIGKILL');
-  process.stdout.write(`${JSON.stringify({ killed, handedOn, lost, bullmq: await cancelWithBullMq() })}\n`);
+  const rest = values.kills
+    ? {}
+    : { handedOn: await handOn('SIGTERM'), lost: await handOn('SIGKILL'), bullmq: await cancelWithBullMq() };
+  process.stdout.write(`${JSON.stringify({ killed, ...rest })}\n`);
 } finally {
   for (const child of children) await end(child, 'SIGKILL');
   await server.stop();
@@ -93,8 +99,8 @@ async function handOn(signal) {
   const prefix = `handed-${signal}`;
   rmSync(record, { force: true });
   const queue = new Queue('reports', { connection: { url: server.url }, prefix });
-  const instances = await startInstances(prefix, 2);
-  const count = AT_ONCE * 2;
+  const instances = await startInstances(prefix, INSTANCES);
+  const count = AT_ONCE * INSTANCES;
   const jobs = await queue.addBulk(
     Array.from({ length: count }, (_, i) => ({
       name: 'report',
