@@ -11,9 +11,8 @@ function problemsOf(workers: WorkerRecord[]): string[] {
     checkHandlers(sum, workers);
     return [];
   } catch (error) {
-    return isBelayError(error)
-      ? error.problems.map(({ path, code, message }) => `${path} ${code} ${message}`)
-      : [];
+    if (!isBelayError(error)) throw error;
+    return error.problems.map(({ path, code, message }) => `${path} ${code} ${message}`);
   }
 }
 
