@@ -71,6 +71,18 @@ describe('R28 the socket of a worker for steps', () => {
     },
   );
 
+  it('holds 4 KiB at most for who has shown no key', async () => {
+    const { [STEPS_VARIABLE]: name = '' } = server.admit(fence);
+    const socket = connect(`\0${name}`);
+    sockets.push(socket);
+    socket.write('x'.repeat(4_096));
+    await once(socket, 'connect');
+    expect(socket.destroyed).toBe(false);
+    socket.write('x');
+    await once(socket, 'close');
+    expect(asked).toEqual([]);
+  });
+
   it('refuses an attempt that has ended', async () => {
     const { [STEPS_VARIABLE]: name = '', [STEPS_KEY_VARIABLE]: key = '' } = server.admit(fence);
     server.forget(fence.agentId);
@@ -85,7 +97,9 @@ describe('R28 the socket of a worker for steps', () => {
     ['a large result', { name: 'a', act: 'done', result: 'x'.repeat(300_000) }, 'STEP_TOO_LARGE'],
   ])('answers %s with a code', async (_title, request, code) => {
     const { [STEPS_VARIABLE]: name = '', [STEPS_KEY_VARIABLE]: key = '' } = server.admit(fence);
-    const answer = await client(name)(JSON.stringify({ n: 1, key, act: 'begin', ...request }));
+    const ask = client(name);
+    await ask(JSON.stringify({ n: 0, key, name: '' })); // as every connection it shows its key in a short line first
+    const answer = await ask(JSON.stringify({ n: 1, key, act: 'begin', ...request }));
     expect(answer).toMatchObject({ n: 1, error: { code } });
     expect(asked).toEqual([]);
   });

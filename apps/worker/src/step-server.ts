@@ -20,6 +20,12 @@ const PATIENCE_MS = 10_000;
 
 /** Each handler has one. */
 const MOST_CONNECTIONS = 10_000;
+/**
+ * Every process of the machine can connect. So a connection holds no more than this, and for no longer, until it has shown a key: a
+ * step begins with a short line. Bytes, milliseconds.
+ */
+const MAX_BYTES_BEFORE_KEY = 4_096;
+const KEY_WITHIN_MS = 30_000;
 
 interface Admitted {
   readonly fence: Fence;
@@ -82,17 +88,24 @@ export class StepServer {
     socket.on('close', () => this.sockets.delete(socket));
     socket.on('error', () => undefined);
     let waiting = 0;
+    let most = MAX_BYTES_BEFORE_KEY;
+    const patience = setTimeout(() => socket.destroy(), KEY_WITHIN_MS).unref();
+    socket.once('close', () => clearTimeout(patience));
     socket.on('data', (chunk: Buffer) => {
       waiting = chunk.includes(10) ? chunk.length - chunk.lastIndexOf(10) : waiting + chunk.length;
-      if (waiting > MAX_MESSAGE_BYTES) socket.destroy();
+      if (waiting > most) socket.destroy();
     });
-    this.answerAll(socket).catch(() => undefined);
+    const onKey = (): void => {
+      most = MAX_MESSAGE_BYTES;
+      clearTimeout(patience);
+    };
+    this.answerAll(socket, onKey).catch(() => undefined);
   }
 
   /** One after the other: an attempt that asks faster than is stored waits in its own pipe. */
-  private async answerAll(socket: Socket): Promise<void> {
+  private async answerAll(socket: Socket, onKey: () => void): Promise<void> {
     for await (const line of createInterface({ input: socket })) {
-      const answer = await this.answer(line);
+      const answer = await this.answer(line, onKey);
       if (answer === undefined) break;
       socket.write(`${JSON.stringify(answer)}\n`);
     }
@@ -100,10 +113,11 @@ export class StepServer {
   }
 
   /** Undefined: it is not of an attempt that runs here. Never rejects. */
-  private async answer(line: string): Promise<StepAnswer | undefined> {
+  private async answer(line: string, onKey: () => void): Promise<StepAnswer | undefined> {
     const request = parse(line);
     const attempt = this.admitted.get(request?.key ?? '');
     if (request === undefined || attempt === undefined) return undefined;
+    onKey();
     const { n } = request;
     const refuse = (code: string, message: string): StepAnswer => ({ n, error: { code, message } });
     const { name, act } = request;
