@@ -36,8 +36,11 @@ export async function lookForUser(uid: number, sweeper: UidSweeper): Promise<Use
  */
 export function killAllOf(uid: number): Promise<boolean> {
   const [file = '', ...args] = asUser(uid);
-  // kill(1) fails when there is nobody: that is as good.
-  const line = `[ "$(id -ru) $(id -u)" = "${uid} ${uid}" ] || exit 1; kill -s KILL -- -1; exit 0`;
+  // It forks nothing: beside agents that fork as fast as they can each fork would wait its turn. kill(1) fails when there is
+  // nobody: that is as good.
+  const line =
+    'while read -r key real effective rest; do if [ "$key" = Uid: ]; then break; fi; done </proc/self/status; ' +
+    `[ "$real $effective" = "${uid} ${uid}" ] || exit 1; kill -s KILL -- -1; exit 0`;
   return new Promise((resolve) => {
     const killer = spawn(file, [...args, '/bin/sh', '-c', line], {
       cwd: '/',

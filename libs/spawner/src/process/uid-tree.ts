@@ -67,11 +67,12 @@ export class UidTree implements ProcessTree {
   }
 
   async search(record: StopRecord): Promise<void> {
+    // First where it kills: the more forks there were, the longer the other takes.
+    if (this.#isKilling) await this.#endUser(record);
     await this.parts.inner.search(record);
+    if (this.#isKilling) return;
     const sweep = await this.parts.sweeper.sweep();
     this.#take(sweep.of(this.parts.uid), record);
-    // Forks may be faster than signals to one process after the other: this one reaches all of the user's in one step.
-    if (this.#isKilling && (this.#strays.length > 0 || !sweep.sound)) await killAllOf(this.parts.uid);
   }
 
   quiet(): boolean {
@@ -79,8 +80,11 @@ export class UidTree implements ProcessTree {
   }
 
   async proveEmpty(record: StopRecord, deep: boolean): Promise<boolean> {
+    // Once nobody of the user is there nobody can come, so it is seen first where it kills.
+    const isEnded = this.#isKilling;
+    if (isEnded && !(await this.#endUser(record))) return false;
     if (!(await this.parts.inner.proveEmpty(record, deep))) return false;
-    if (!(await this.#findNobody(record))) return false;
+    if (!isEnded && !(await this.#findNobody(record))) return false;
     this.#isProved = true;
     const how = this.#wasKilled ? ', after SIGKILL to all that it had' : '';
     record.proof('uid-empty', `no process of the user ${this.parts.uid} is there${how}`);
@@ -127,6 +131,14 @@ export class UidTree implements ProcessTree {
     // Given up without proof, the id stays taken: something of it may run.
     if (this.#isProved) await this.parts.giveBack();
     return isDone;
+  }
+
+  /** Forks may be faster than signals to one process after the other: this one reaches all of the user's in one step. */
+  async #endUser(record: StopRecord): Promise<boolean> {
+    if (await this.#findNobody(record)) return true;
+    if (!(await killAllOf(this.parts.uid))) return false;
+    this.#wasKilled = true;
+    return this.#findNobody(record);
   }
 
   /** To be asked once `inner` has found nobody: who hides from it gets no grace where nothing can be seen for certain. */
