@@ -93,6 +93,16 @@ describe('R78 a job that was taken', () => {
       { failed: `KILLED ${ORDER}` },
     ],
     [
+      'was to be killed, and was not seen dead',
+      { agent: { orderId: ORDER }, end: { state: 'failed', error: { code: 'UNCONFIRMED', message: 'x' } } },
+      { failed: `UNCONFIRMED ${ORDER}: its processes may still run` },
+    ],
+    [
+      'was to be stopped by a deadline, and was not seen dead',
+      { end: { state: 'failed', reason: 'timeout', error: { code: 'UNCONFIRMED', message: 'x' } } },
+      { failed: 'UNCONFIRMED timeout: its processes may still run' },
+    ],
+    [
       'was stopped by a deadline',
       { end: { state: 'stopped', reason: 'timeout' } },
       { failed: 'STOPPED timeout' },

@@ -141,6 +141,9 @@ export class ProcessorIntake {
     const agent =
       node.agentId === undefined ? undefined : await agents.get(node.agentId).catch(() => undefined);
     const order = agent?.orderId ?? orderId;
+    // It was asked to end and nobody has seen it dead: that is no kill, and another attempt could run beside it.
+    if (error?.code === 'UNCONFIRMED')
+      return { failed: `UNCONFIRMED ${order ?? reason ?? id}: its processes may still run` };
     if (order !== undefined) return { failed: `KILLED ${order}` };
     if (state === 'stopped') return { failed: `STOPPED ${reason ?? ''}`.trimEnd() };
     const { code = 'FAILED', message = 'It failed.' } = node.error ?? error ?? {};
