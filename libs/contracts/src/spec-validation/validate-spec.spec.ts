@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { InvalidSpecError } from '../errors';
-import { SPEC_LIMITS } from '../spec';
+import { isHandlerRun, SPEC_LIMITS } from '../spec';
 import {
   checkAgentSpec,
   checkSpec,
@@ -73,6 +73,10 @@ describe('a good spec', () => {
     expect(checked).toStrictEqual({ ...full, nodes: [{ ...first, dependsOn: [] }] });
     const lost = validateSpec(spec(node({ run: { handler: 'sum' }, retryOn: 'lost' }))).nodes[0];
     expect(lost).toMatchObject({ run: { handler: 'sum' }, retryOn: 'lost' });
+    const runs = validateSpec(spec(node(), node({ id: 'b', run: { handler: 'sum' } }))).nodes.map(
+      ({ run: one }) => one,
+    );
+    expect(runs.map(isHandlerRun)).toEqual([false, true]);
   });
 
   it('may hold undefined where a field may be absent, as programs write it', () => {
