@@ -33,7 +33,7 @@ const ENTRIES = [
     flags: ['--max-old-space-size=32', '--max-semi-space-size=1', '--v8-pool-size=1'],
   },
 ];
-/** What of dist/package each program is where it was installed (scripts/package.mjs). */
+/** The file of dist/package that an installed program loads (scripts/package.mjs). */
 const MAIN_OF = {
   belay: 'belay-main',
   orchestrator: 'orchestrator-main',

@@ -23,7 +23,7 @@ const DOORS = {
   client: { types: 'libs/client/src/index', from: "require('./lib/client.js')" },
   contracts: { types: 'libs/contracts/src/index', from: "require('./lib/contracts.js')" },
 };
-/** What the programs of dist/programs run where the package is installed (scripts/bundle.mjs). */
+/** The entry points that the programs of dist/programs load where the package is installed (scripts/bundle.mjs). */
 const PROGRAMS = {
   'belay-main': 'apps/cli/src/main.js',
   'orchestrator-main': 'apps/orchestrator/src/main.js',

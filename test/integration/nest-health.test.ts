@@ -5,7 +5,7 @@ import { startThrowawayServer } from '#libs/valkey';
 import { BelayHealth, BelayModule } from '../../apps/embedded/src/nest';
 import { eventually } from '../support/wait';
 
-/** What this test uses of @nestjs/terminus. That its types take the indicators, package.test.ts compiles. */
+/** The part of @nestjs/terminus that this test uses. package.test.ts compiles the indicators against its types. */
 interface HealthCheckResult {
   readonly status: string;
   readonly error?: Record<string, { readonly status: string }>;

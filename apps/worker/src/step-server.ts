@@ -48,7 +48,7 @@ export class StepServer {
   ) {
     server.maxConnections = MOST_CONNECTIONS;
     server.on('connection', (socket) => this.serve(socket));
-    // Whatever goes wrong with one connection is told to its handler by its end.
+    // The end of a connection tells its handler that it failed.
     server.on('error', () => undefined);
   }
 

@@ -7,7 +7,7 @@ describe('R51 the grade of a proof', () => {
     [['exit', 'cgroup-empty', 'descent-empty'], 'kernel'],
     [['exit', 'descent-empty'], 'kernel'],
     [['cgroup-empty', 'uid-empty'], 'kernel'],
-    // Whoever may write another cgroup leaves its own.
+    // A process that may write another cgroup leaves its own.
     [['exit', 'cgroup-empty'], 'marks'],
     [['exit', 'cgroup-empty', 'sweep-empty'], 'marks'],
     [['not-started'], 'kernel'],

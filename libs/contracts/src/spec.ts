@@ -50,7 +50,7 @@ export interface RecoveryPolicy {
   readonly withinMs?: number;
 }
 
-/** What an attempt is: a command, or a handler of an application's own code in a process of its own. */
+/** An attempt runs a command, or a handler of an application's own code in a process of its own. */
 export type NodeRun = CommandRun | HandlerRun;
 
 /** A handler that the workers of the node's pool declare (docs/handlers.md). */

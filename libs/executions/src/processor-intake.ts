@@ -18,13 +18,16 @@ import { passes, reasonOf, waitMs } from './intake-verdicts';
 /** How a queue's jobs run. */
 export interface ProcessorOptions {
   readonly queue: string;
-  /** Labels beside those of the queue and the job. */
+  /** Labels to kill by, beside `belay.queue` and `belay.job`. The same job must always get the same ones. */
   readonly labels?: (job: {
     readonly name: string;
     readonly data: unknown;
   }) => Readonly<Record<string, string>>;
+  /** Longest for one attempt. Milliseconds. Default: none. */
   readonly timeoutMs?: number;
+  /** Between SIGTERM and SIGKILL. Milliseconds. Default: the application's. */
   readonly graceMs?: number;
+  /** Of the process tree of one job, where the containment can hold them. */
   readonly limits?: NodeSpec['limits'];
 }
 

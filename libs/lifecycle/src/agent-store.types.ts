@@ -97,13 +97,13 @@ export interface AgentSaid {
   readonly events?: readonly SaidNow[];
 }
 
-/** What a handler says of one of its steps. */
+/** A handler's request about one of its steps. */
 export type StepAct =
   /** `isIdempotent`: it may run again although an attempt was executing it as that attempt ended. */
   | { readonly act: 'begin'; readonly isIdempotent: boolean }
   | { readonly act: 'done'; readonly result?: unknown };
 
-/** What is known of a step. */
+/** The stored state of a step. */
 export type StepState =
   | { readonly state: 'begun' }
   | { readonly state: 'done'; readonly result?: unknown }

@@ -1,7 +1,7 @@
 import { makeStep, type Step } from './steps';
 import { report, say } from './reporter';
 
-/** What an attempt is given beside its input. */
+/** The facts that Belay gives an attempt beside its input. */
 export interface AgentFacts {
   readonly executionId: string;
   readonly nodeId: string;

@@ -17,7 +17,7 @@ const MOST_BYTES: Partial<Record<AgentMessage['type'], number>> = {
   result: SPEC_LIMITS.maxResultBytes,
 };
 
-/** What a handler said that no report can carry. Its code becomes the node's where nobody catches it. */
+/** A handler reported a value that no report can carry. Its code becomes the node's where the handler does not catch it. */
 export class NotReportable extends Error {
   override readonly name = 'NotReportable';
 

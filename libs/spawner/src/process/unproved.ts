@@ -7,7 +7,7 @@ import type { SeenProcess } from '#libs/contracts';
  */
 export type Unproved = { readonly rounds: number; readonly afterMs: number } & Seen;
 
-/** What one look saw that keeps a proof back. */
+/** The reason for which one look gave no proof. */
 export type Seen =
   | { readonly why: 'alive'; readonly processes: readonly SeenProcess[] }
   | { readonly why: 'populated' }

@@ -53,7 +53,7 @@ export interface CollectOptions {
   onUnproved?(end: UnprovedEnd): void;
 }
 
-/** What is told where the end of a worker's trees is not proved. A guardian leaves it as a file, which nobody has signed. */
+/** A reaper or a guardian reports with it that the end of a worker's trees is not proved. A guardian leaves it as a file, unsigned. */
 export interface UnprovedEnd {
   readonly workerId: string;
   readonly by: 'guardian' | 'reaper';
