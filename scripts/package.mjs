@@ -33,11 +33,15 @@ const PROGRAMS = {
   // A worker with handlers looks for it beside itself: apps/embedded/src/handlers/handler-programs.ts.
   'handler-main': 'apps/embedded/src/handlers/handler-main.js',
 };
-/** Its doors in one file, so that a class of theirs is the same class by either door. */
-const EMBEDDED = `exports.index = require('./apps/embedded/src/index.js');
-exports.nest = require('./apps/embedded/src/nest.js');
-exports.testing = require('./apps/embedded/src/testing.js');
-`;
+/**
+ * Its doors in one file, so that a class of theirs is the same class by either door. Each is loaded when it is asked for: the
+ * process of a handler needs little of what the application needs.
+ */
+const EMBEDDED = ['index', 'nest', 'testing']
+  .map((name) => getter(name, `require('./apps/embedded/src/${name}.js')`))
+  .join('\n');
+/** Files that only hand names on. Of these each name is loaded at its first use. */
+const HANDS_ON = /\/(contracts\/src\/(.+\/)?index|embedded\/src\/(nest|both-doors))\.js$/;
 
 if (!isUpToDate()) {
   const bundles = await bundle();
@@ -96,6 +100,37 @@ function resolveOurs({ onResolve, onLoad }) {
   }));
   onResolve({ filter: /^belay:embedded$/ }, ({ path }) => ({ path, namespace: 'belay' }));
   onLoad({ filter: /.*/, namespace: 'belay' }, () => ({ contents: EMBEDDED, resolveDir: DIST }));
+  onLoad({ filter: HANDS_ON }, ({ path }) => ({ contents: lazily(path), resolveDir: dirname(path) }));
+}
+
+/** The same names as those of a compiled file of nothing but `export … from`. */
+function lazily(path) {
+  const text = readFileSync(path, 'utf8');
+  const load = createRequire(path);
+  const lines = new Map();
+  const add = (name, from) => {
+    if (name !== 'default' && !lines.has(name)) lines.set(name, getter(name, `require("${from}").${name}`));
+  };
+  const modules = new Map(
+    [...text.matchAll(/^var (\w+) = require\("([^"]+)"\);$/gm)].map(([, as, from]) => [as, from]),
+  );
+  for (const [, name, as, theirs] of text.matchAll(
+    /^Object\.defineProperty\(exports, "(\w+)", .* return (\w+)\.(\w+); \} \}\);$/gm,
+  )) {
+    if (name !== theirs) throw new Error(`${path} hands ${theirs} on as ${name}: package.mjs cannot do that`);
+    add(name, modules.get(as));
+  }
+  for (const [, from] of text.matchAll(/^__exportStar\(require\("([^"]+)"\), exports\);$/gm))
+    for (const name of Object.keys(load(from))) add(name, from);
+  return [
+    "'use strict';",
+    "Object.defineProperty(exports, '__esModule', { value: true });",
+    ...lines.values(),
+  ].join('\n');
+}
+
+function getter(name, expression) {
+  return `Object.defineProperty(exports, '${name}', { enumerable: true, get: () => ${expression} });`;
 }
 
 /** The declarations that the doors lead to, and no other. `#libs/NAME` becomes a path: it is nobody else's word. */

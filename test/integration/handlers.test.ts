@@ -120,6 +120,23 @@ describe('R69 a handler', () => {
     expect(agent?.pid).not.toBe(process.pid);
   }, 60_000);
 
+  it('has a process that loads nothing of Belay’s that it does not use', async () => {
+    const id = await submit('tells-loaded');
+    expect((await endOf(id)).state).toBe('completed');
+    const loaded = await resultOf(id);
+    expect(loaded).toEqual(expect.arrayContaining(['@nestjs/core', 'reflect-metadata']));
+    for (const name of [
+      'bullmq',
+      'ioredis',
+      'fastify',
+      '@nestjs/platform-fastify',
+      'pino',
+      'koffi',
+      'prom-client',
+    ])
+      expect(loaded).not.toContain(name);
+  }, 60_000);
+
   it('R28 goes on from its checkpoint, and is given the events of the attempts before', async () => {
     const id = await submit('goes-on', {
       maxAttempts: 2,

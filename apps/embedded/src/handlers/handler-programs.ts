@@ -94,9 +94,7 @@ function programOf(name: string, { module, export: exported, env = [] }: Handler
 /** Beside this file where it is built, else in what was built last. */
 function mainFile(): string {
   const beside = join(__dirname, 'handler-main.js');
-  return existsSync(beside)
-    ? beside
-    : join(__dirname, '../../../../dist/apps/embedded/src/handlers/handler-main.js');
+  return existsSync(beside) ? beside : join(__dirname, '../../../../dist/package/lib/handler-main.js');
 }
 
 function invalid(problems: readonly Problem[]): BelayError {
