@@ -2,12 +2,17 @@
 import { runCli } from './program';
 import { thisProcess } from './session/this-process';
 
+/** Readable by others of the user from the start; a secret in a file is in this process only once it is read. */
+const SECRETS = ['BELAY_TOKEN', 'BELAY_VALKEY_URL'];
+
 // The exit code is set, not forced: what was written to a pipe must still arrive.
 void main();
 
 async function main(): Promise<void> {
+  const cli = thisProcess();
+  if (SECRETS.some((name) => (cli.env[name] ?? '') !== '')) cli.closeToOthers();
   try {
-    process.exitCode = await runCli(process.argv.slice(2), thisProcess());
+    process.exitCode = await runCli(process.argv.slice(2), cli);
   } catch (error) {
     process.stderr.write(`belay: ${String(error)}\n`);
     process.exitCode = 1;

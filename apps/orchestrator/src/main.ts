@@ -1,6 +1,5 @@
 import { BelayError, readSettings } from '#libs/contracts';
-import { processLog, runAsProcess, withSecretFiles } from '#libs/service';
-import { shieldProcess } from '#libs/spawner';
+import { closeProcess, processLog, runAsProcess, withSecretFiles } from '#libs/service';
 import { createOrchestrator } from './create-orchestrator';
 
 /** Beyond the patience with agents, for a drain. Milliseconds. */
@@ -11,7 +10,7 @@ runAsProcess('orchestrator', async () => {
   const settings = readSettings(withSecretFiles(process.env));
   const log = processLog(settings.logLevel, { role: 'orchestrator' });
   const { token, valkeyUrl = '' } = settings;
-  const open = shieldProcess(settings.native);
+  const open = closeProcess(settings.native);
   if (open !== undefined) log.warn(`agents of the same user can read this process: ${open}`);
   if (token === undefined)
     throw new BelayError(

@@ -1,6 +1,5 @@
 import { readSettings } from '#libs/contracts';
-import { processLog, runAsProcess, withSecretFiles } from '#libs/service';
-import { shieldProcess } from '#libs/spawner';
+import { closeProcess, processLog, runAsProcess, withSecretFiles } from '#libs/service';
 import { ulid } from 'ulid';
 import { createWorker } from './create-worker';
 
@@ -17,7 +16,7 @@ runAsProcess('worker', async (drain) => {
   const workerId = `wrk_${ulid()}`;
   const log = processLog(settings.logLevel, { workerId });
   // Before the first agent: one of the same user could read the server's address, and a token that was handed in.
-  const open = shieldProcess(settings.native);
+  const open = closeProcess(settings.native);
   if (open !== undefined) log.warn(`agents of the same user can read this process: ${open}`);
   const worker = await createWorker({
     workerId,

@@ -1,3 +1,4 @@
+export * from './close-process';
 export * from './give-back';
 export * from './process-log';
 export * from './run-as-process';

@@ -20,6 +20,11 @@ export interface CliProcess {
   ask(question: string): Promise<string | undefined>;
   /** Called on SIGINT, SIGTERM and SIGHUP until the returned function is. */
   onSignal(listener: (signal: NodeJS.Signals) => void): () => void;
+  /**
+   * Closes the process to others of its user, before a secret is read. To be repeated.
+   * @returns why it could not be done; undefined when it was.
+   */
+  closeToOthers(): string | undefined;
   /** Ends the process now: only for a second Ctrl-C. */
   exit(code: number): void;
 }

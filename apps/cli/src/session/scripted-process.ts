@@ -43,6 +43,7 @@ export function scriptedProcess(options: {
       listeners.add(listener);
       return () => listeners.delete(listener);
     },
+    closeToOthers: () => undefined,
     exit: (code) => exits.push(code),
     send: (signal) => [...listeners].forEach((listener) => listener(signal)),
   };

@@ -41,7 +41,10 @@ export function openSession(cli: CliProcess, options: GlobalOptions): Session {
     process: cli,
     options,
     get connection() {
-      return (connection ??= findConnection(cli.cwd, cli.env, options));
+      if (connection !== undefined) return connection;
+      // Others of this user could read the token in our memory; those who opened that before still can.
+      cli.closeToOthers();
+      return (connection = findConnection(cli.cwd, cli.env, options));
     },
     dataDir: dataDirAt(cli.cwd, cli.env, options.dataDir),
     // Made on first use: `up`, `doctor` and help must work with an address that is not one.

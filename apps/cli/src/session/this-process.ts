@@ -1,4 +1,5 @@
 import { createInterface } from 'node:readline/promises';
+import { closeProcess } from '#libs/service';
 import type { CliProcess, Terminal } from './cli-process';
 
 /** The real process, safe against readers that go away. */
@@ -19,6 +20,7 @@ export function thisProcess(): CliProcess {
         for (const signal of signals) process.off(signal, listener);
       };
     },
+    closeToOthers: () => closeProcess(process.env['BELAY_NATIVE'] === 'off' ? 'off' : 'auto'),
     exit: (code) => process.exit(code),
   };
 }

@@ -31,6 +31,8 @@ const HOLDING_MS = 2_000;
 /** Starts all of Belay on this machine and keeps it up until a signal; then drains it. */
 export async function runUp(session: Session, options: UpOptions): Promise<ExitCode> {
   const { dataDir } = session.connection;
+  const open = session.process.closeToOthers();
+  if (open !== undefined) session.note(`agents of the same user can read this process: ${open}`);
   const flags = {
     dataDir: dataDir.path,
     ...(options.workers === undefined ? {} : { workers: options.workers }),

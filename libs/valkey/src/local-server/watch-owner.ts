@@ -103,7 +103,7 @@ export async function startWatched(options: WatchOptions): Promise<WatchedServer
       ...options.command,
     ],
     // A session of its own: Ctrl-C in a terminal reaches the owner, who then ends the server in good order.
-    { detached: true, stdio: ['pipe', 'pipe', 'pipe'], env: options.env ?? process.env },
+    { detached: true, stdio: ['pipe', 'pipe', 'pipe'], env: withoutSecrets(options.env ?? process.env) },
   );
   const watcherEnded = new Promise<void>((resolve) => {
     // Not `close`: a server that outlives a killed watcher holds the same pipes.
@@ -140,6 +140,12 @@ export async function startWatched(options: WatchOptions): Promise<WatchedServer
     output: output.text,
     end: (ended = {}) => (ending ??= end(ended.keepDirectory === true)),
   };
+}
+
+/** The server and its watcher stay readable to their user: Belay's secrets are none of theirs. */
+function withoutSecrets(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  const { BELAY_TOKEN: _token, BELAY_VALKEY_URL: _url, ...rest } = env;
+  return rest;
 }
 
 /** Does the watcher's work for a server whose watcher was killed; with a live watcher nothing is left to do. */
