@@ -15,6 +15,7 @@ import { addPause } from './commands/pause';
 import { addProcesses } from './commands/processes';
 import { addQuarantine } from './commands/quarantine';
 import { addPs } from './commands/ps';
+import { addQueues } from './commands/queues';
 import { addReceipt } from './commands/receipt';
 import { addRelease } from './commands/release';
 import { addRetry } from './commands/retry';
@@ -46,6 +47,7 @@ const ADDERS = [
   addFreeze,
   addLatch,
   addLatches,
+  addQueues,
   addQuarantine,
   addRelease,
   addReceipt,

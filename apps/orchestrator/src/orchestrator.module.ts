@@ -1,8 +1,15 @@
 import { Module, type DynamicModule } from '@nestjs/common';
 import { retentionOf, type Settings } from '#libs/contracts';
-import { DispatchModule } from '#libs/dispatch';
-import { ExecutionsModule, Janitor, ProducerIntake } from '#libs/executions';
-import { DrillService, KillswitchModule, KillswitchService } from '#libs/killswitch';
+import { AgentQueues, DispatchModule } from '#libs/dispatch';
+import { DagExecutor, ExecutionsModule, Janitor, ProducerIntake } from '#libs/executions';
+import {
+  AuditStore,
+  bestEffort,
+  DrillService,
+  KillswitchModule,
+  KillswitchService,
+  PoolQueues,
+} from '#libs/killswitch';
 import { LifecycleModule, LifecycleService } from '#libs/lifecycle';
 import { ChangeFeed, Valkey, ValkeyModule } from '#libs/valkey';
 import { Registry } from 'prom-client';
@@ -19,6 +26,7 @@ import { measureStreams } from './metrics/measure-streams';
 import { orchestratorMetrics } from './metrics/orchestrator-metrics';
 import { OrchestratorService } from './orchestrator.service';
 import { QuarantineController } from './quarantine.controller';
+import { QueuesController } from './queues.controller';
 import { RootController } from './root.controller';
 
 const SWEEP_MS = 1_000;
@@ -67,6 +75,7 @@ export class OrchestratorModule {
         KillswitchController,
         LatchesController,
         QuarantineController,
+        QueuesController,
         MetricsController,
         HealthController,
         RootController,
@@ -83,6 +92,17 @@ export class OrchestratorModule {
               leave: leaveDrillSchedule,
               onError,
             }),
+        },
+        {
+          provide: PoolQueues,
+          inject: [LifecycleService, KillswitchService, AgentQueues, DagExecutor, AuditStore],
+          useFactory: (
+            lifecycle: LifecycleService,
+            killswitch: KillswitchService,
+            queues: AgentQueues,
+            dag: DagExecutor,
+            audit: AuditStore,
+          ) => new PoolQueues(lifecycle, killswitch, queues, dag, audit, bestEffort(onError)),
         },
         {
           provide: Registry,

@@ -18,6 +18,11 @@ import type {
   Latch,
   LatchRequest,
   QuarantinedRecord,
+  QueueDetail,
+  QueuePaused,
+  QueueRecord,
+  QueueRemoval,
+  RemoveRequest,
   LatchId,
   LogFile,
   LogLine,
@@ -235,6 +240,22 @@ export interface BelayClient {
   engageLatch(request: LatchRequest, options?: CallOptions): Promise<Latch>;
   /** The engaged ones, oldest first. */
   latches(options?: CallOptions): Promise<Page<Latch>>;
+  /** The queues of pools, by name. */
+  queues(options?: CallOptions): Promise<Page<QueueRecord>>;
+  queue(pool: string, options?: CallOptions): Promise<QueueDetail>;
+  /** Resolves when nothing of the pool starts any more; what runs goes on. */
+  pauseQueue(pool: string, request?: { readonly note?: string }, options?: CallOptions): Promise<QueuePaused>;
+  resumeQueue(
+    pool: string,
+    request?: { readonly note?: string },
+    options?: CallOptions,
+  ): Promise<QueuePaused>;
+  /** Removes what waits, at most 5,000 attempts a call; with `dryRun` only counts it. */
+  removeFromQueue(
+    pool: string,
+    request: RemoveRequest,
+    options?: CallOptions & { readonly dryRun?: boolean },
+  ): Promise<QueueRemoval>;
   /** Stored records that cannot be read, oldest first. */
   quarantine(options?: CallOptions): Promise<Page<QuarantinedRecord>>;
   latch(id: LatchId, options?: CallOptions): Promise<Latch>;

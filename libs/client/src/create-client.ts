@@ -180,6 +180,19 @@ export function createClient(options: ClientOptions): BelayClient {
       await post(`/api/killswitch/${part(orderId)}/close`, { note }, callOptions),
     engageLatch: async (request, callOptions) => await post('/api/latches', request, callOptions),
     latches: async (callOptions) => await get('/api/latches', callOptions),
+    queues: async (callOptions) => await get('/api/queues', callOptions),
+    queue: async (pool, callOptions) => await get(`/api/queues/${part(pool)}`, callOptions),
+    pauseQueue: async (pool, request = {}, callOptions) =>
+      await post(`/api/queues/${part(pool)}/pause`, request, callOptions, REPEATABLE_HOLD),
+    resumeQueue: async (pool, request = {}, callOptions) =>
+      await post(`/api/queues/${part(pool)}/resume`, request, callOptions, REPEATABLE_HOLD),
+    removeFromQueue: async (pool, request, { dryRun, ...callOptions } = {}) =>
+      await post(
+        `/api/queues/${part(pool)}/remove${buildQuery({ dryRun: dryRun === true ? 1 : undefined })}`,
+        request,
+        callOptions,
+        { onTimeout: 'Some of it may have been removed. Look with: belay queues' },
+      ),
     quarantine: async (callOptions) => await get('/api/quarantine', callOptions),
     latch: async (id, callOptions) => await get(`/api/latches/${part(id)}`, callOptions),
     releaseLatch: async (id, note, callOptions) =>
@@ -232,6 +245,10 @@ export function createClient(options: ClientOptions): BelayClient {
 /** Said where no answer has shown anything: neither that it was done, nor that it was not. */
 const UNSTORED_STOP = (id: string): string => `The stop may not have been stored. Look with: belay get ${id}`;
 const UNSTORED_HOLD = (id: string): string => `It may not have been stored. Look with: belay get ${id}`;
+const REPEATABLE_HOLD = {
+  isRepeatable: true,
+  onTimeout: 'It may not have been stored. Look with: belay queues',
+};
 const UNSTORED = 'It may not have been stored. Look with: belay audit, belay latches';
 
 /** Whether a second such order joins the first: one for an execution or an agent, and no latch comes with it. */

@@ -19,8 +19,13 @@ export interface AuditEntry {
   readonly latchId?: LatchId;
   readonly workerId?: WorkerId;
   readonly agentId?: AgentId;
-  readonly kind?: OrderKind | 'latch';
+  readonly kind?: OrderKind | 'latch' | 'pause';
   readonly scope?: Scope;
+  /** Of a removal from a pool's queue, with the selector where there was one. */
+  readonly pool?: string;
+  readonly selector?: string;
+  /** Attempts that a removal took out. */
+  readonly removed?: number;
   readonly mode?: StopMode;
   /** Stored a second time: a failover had lost it. */
   readonly again?: true;

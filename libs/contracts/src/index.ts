@@ -12,6 +12,7 @@ export * from './order-shape';
 export * from './protocol';
 export * from './latches';
 export * from './producers';
+export * from './queues';
 export * from './records';
 export * from './scope';
 export * from './selector';

@@ -5,11 +5,12 @@ import type { Requirement, ScopeWarning } from './selector';
 
 /**
  * A block on new starts in a scope, until it is released (R53). `latch`: engaged by a person or with a kill; a submit
- * in its scope is refused. `freeze`: what runs in its scope stands still; a submit is taken and waits.
+ * in its scope is refused. `freeze`: what runs in its scope stands still; a submit is taken and waits. `pause`: of one
+ * pool's queue; what runs goes on, and a submit is taken and waits.
  */
 export interface Latch {
   readonly id: LatchId;
-  readonly kind: 'latch' | 'freeze';
+  readonly kind: 'latch' | 'freeze' | 'pause';
   readonly scope: Scope;
   /** A selector's conditions, parsed, as the claim script reads them. */
   readonly requires?: readonly Requirement[];
@@ -45,12 +46,11 @@ export type LatchRefusal = Pick<Latch, 'kind' | 'scope' | 'by' | 'note'> & { rea
 
 /** The error of a request that a latch covers. HTTP 423. */
 export function latchedError({ latchId, kind, scope, by, note }: LatchRefusal): BelayError {
-  const what = kind === 'freeze' ? 'The freeze' : 'The latch';
   const why = note === undefined ? '' : `: "${note}"`;
   const way = kind === 'freeze' ? `belay thaw ${latchId}` : `belay release ${latchId} --note "why"`;
   return new BelayError(
     'LATCHED',
-    `${what} ${latchId} covers ${scopeKey(scope).replace('/', ' ')} (by ${by}${why}): nothing in its scope starts until: ${way}`,
+    `The ${kind} ${latchId} covers ${scopeKey(scope).replace('/', ' ')} (by ${by}${why}): nothing in its scope starts until: ${way}`,
     { details: { latchId, kind, scope, by, ...(note === undefined ? {} : { note }) } },
   );
 }

@@ -111,6 +111,11 @@ export class AgentQueues {
     await Promise.allSettled(attempts.map(async ([agentId, pool]) => this.queue(pool).remove(agentId)));
   }
 
+  /** BullMQ's own counts of a pool's jobs, by BullMQ's names of their states. */
+  async counts(pool: string): Promise<Record<string, number>> {
+    return this.queue(pool).getJobCounts();
+  }
+
   /** Removes all of a pool's queue: nobody takes from it any more. Best effort. */
   async forget(pool: string): Promise<void> {
     const queue = this.queue(pool);

@@ -1,6 +1,7 @@
 export * from './armed-store';
 export * from './armed.service';
 export * from './audit-store';
+export { bestEffort } from './best-effort';
 export * from './break-glass';
 export * from './control-settings';
 export * from './drill';
@@ -13,5 +14,6 @@ export type { HeldOrder } from './order-reads';
 export { targetOf } from './order-receipt';
 export * from './order-store';
 export type { DryRun } from './order-targets';
+export * from './pool-queues';
 export * from './scope-resolver';
 export type { OrderServed } from './target-reports';

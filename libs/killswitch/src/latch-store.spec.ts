@@ -79,3 +79,41 @@ describe('R22 R53 what a latch has parked is due again once the latch is release
     expect(await dueInMs()).toBeLessThanOrEqual(0);
   });
 });
+
+describe('R34 a pause of a queue', () => {
+  const lose = async (): Promise<void> => {
+    const { keys, redis } = valkey;
+    await redis.del(keys.shard(keys.control, 'latches'));
+    for (const tag of keys.tags()) await redis.del(keys.shard(tag, 'latches'));
+  };
+
+  it('is checked by the claim, and stored again after a failover that lost it', async () => {
+    const id = await createExecution(life, spec([node('a', { pool: 'gpu' })]));
+    const entry = (await life.executions.advance(id)).entries[0] as DispatchEntry;
+    const { latch } = await latches.pause('gpu', { by: 'ann' });
+    await lose();
+    await latches.recall();
+    expect(await latches.pauseOf('gpu')).toMatchObject({ id: latch.id, kind: 'pause' });
+    expect(await life.agents.claim(entry, WORKER, 't')).toMatchObject({
+      why: 'LATCHED',
+      latch: { kind: 'pause' },
+    });
+    await latches.release(latch.id, 'ann', 'over');
+    expect(await life.agents.claim(entry, WORKER, 't')).toMatchObject({ claimed: true });
+  });
+
+  it('is one, however many ask at a time; one release ends it for good', async () => {
+    const other = new LatchStore(valkey, settings);
+    const asked = await Promise.all([
+      latches.pause('gpu', { by: 'ann' }),
+      other.pause('gpu', { by: 'ben' }),
+      latches.pause('gpu', { by: 'eve' }),
+    ]);
+    expect(asked.filter(({ already }) => !already)).toHaveLength(1);
+    expect(new Set(asked.map(({ latch }) => latch.id)).size).toBe(1);
+    await latches.release(asked[0].latch.id, 'ann', 'over');
+    // Whoever came second holds nothing that a failover would bring back.
+    await latches.recall();
+    expect(await latches.pauseOf('gpu')).toBeUndefined();
+  });
+});

@@ -69,6 +69,31 @@ export class LatchStore {
     return { ...(await this.get(latch.id)), ...(replicated === undefined ? {} : { replicated }) };
   }
 
+  /**
+   * Pauses a pool's queue; resolves when every shard holds the pause. `already`: the pool was paused, by the pause that is
+   * answered, and nothing was changed.
+   */
+  async pause(
+    pool: string,
+    said: { by: string; note?: string },
+  ): Promise<{ latch: Latch; already: boolean }> {
+    const fresh = newLatch('pause', { type: 'pool', pool }, said);
+    const before = await this.pauseOf(pool);
+    if (before !== undefined) return { latch: before, already: true };
+    // Of two at a time the script engages one. The other must not be stored again after a failover.
+    await this.store(fresh);
+    const held = await this.pauseOf(pool);
+    if (held?.id === fresh.id) this.given.add(fresh.id, fresh);
+    return { latch: held ?? (await this.get(fresh.id)), already: held !== undefined && held.id !== fresh.id };
+  }
+
+  /** The pause that holds a pool's queue. */
+  async pauseOf(pool: string): Promise<Latch | undefined> {
+    return (await this.list()).find(
+      ({ kind, scope }) => kind === 'pause' && 'pool' in scope && scope.pool === pool,
+    );
+  }
+
   private async store(latch: NewLatch): Promise<WriteMark> {
     const reply = await this.call('engageLatch', latch.id, [JSON.stringify(latch), MAX_LATCHES]);
     const mark = this.valkey.replication.mark(this.valkey.keys.control);

@@ -10,6 +10,7 @@ export * from './known-labels';
 export * from './lifecycle.module';
 export * from './lifecycle.service';
 export * from './log-store';
+export * from './pool-store';
 export * from './read-results';
 export * from './said-before';
 export type { LifecycleOptions } from './scope';

@@ -3,6 +3,7 @@ import { AgentStore } from './agent-store';
 import { AttendanceStore } from './attendance-store';
 import { ExecutionStore } from './execution-store';
 import { LogStore } from './log-store';
+import { PoolStore } from './pool-store';
 import { ShardScripts, type LifecycleOptions } from './scope';
 import { WorkerStore } from './worker-store';
 
@@ -16,6 +17,7 @@ export class LifecycleService {
   readonly workers: WorkerStore;
   readonly logs: LogStore;
   readonly attendance: AttendanceStore;
+  readonly pools: PoolStore;
   readonly shards: ShardScripts;
 
   constructor(
@@ -28,5 +30,6 @@ export class LifecycleService {
     this.workers = new WorkerStore(valkey, options.retentionMs);
     this.logs = new LogStore(valkey, options.retentionMs);
     this.attendance = new AttendanceStore(valkey);
+    this.pools = new PoolStore(this.shards);
   }
 }

@@ -24,13 +24,6 @@ local spec = redis.call('HGET', exe_key .. ':specs', node_id)
 -- Gone with the end of an execution that completed: a job that comes so late is refused below.
 local node_spec = spec and cjson.decode(spec)
 
--- The execution's labels and the node's; the node's count. nil when there are none: an empty table is no object to cjson.
-local function merged_labels()
-  local labels = cjson.decode(field('labels') or '{}')
-  for name, value in pairs(node_spec.labels or {}) do labels[name] = value end
-  return labels
-end
-
 local function park(set)
   redis.call('SADD', set, id)
   redis.call('ZADD', key('outbox:at'), 'XX', int(NOW + PARKED_MS), id)
@@ -48,7 +41,7 @@ if not (agent and agent.owner == worker and agent.token == token and agent.state
   if node.s ~= 'ready' or node.a ~= attempt or agent_id(node, attempt) ~= id then
     return { refuse('TAKEN', { state = node.s, attempt = node.a }) }
   end
-  local labels = merged_labels()
+  local labels = merged_labels(node_spec)
   local latches = engaged_latches()
   local latch = latches and covering_latch(latches, { execution = EXE, agent = id, worker = worker, pool = node.p, labels = labels })
   if latch then
@@ -61,6 +54,7 @@ if not (agent and agent.owner == worker and agent.token == token and agent.state
     token = token, pool = node.p, createdAt = NOW, costMicros = 0, born = begin(),
     epoch = redis.call('HINCRBY', exe_key, 'fence', 1),
   }
+  -- An empty table is no object to cjson.
   if next(labels) then agent.labels = labels end
   agent.graceMs = node_spec.graceMs or tonumber(field('graceMs') or '') or nil
   if attempt > 1 then
@@ -77,6 +71,8 @@ if not (agent and agent.owner == worker and agent.token == token and agent.state
   redis.call('HINCRBY', exe_key, 'live', 1)
   redis.call('SADD', live_key, id)
   redis.call('SADD', key('own:' .. worker), id)
+  redis.call('SADD', key('live:' .. node.p), id)
+  redis.call('SADD', key('pools'), node.p)
   redis.call('ZADD', key('idx:agt:spawning'), int(NOW), id)
   emit({ type = 'agent.spawning', entity = 'agent', agentId = id, nodeId = node_id, workerId = worker, attempt = attempt, to = 'spawning' })
   node.c = attempt

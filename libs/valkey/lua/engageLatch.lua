@@ -1,4 +1,5 @@
--- engageLatch: engages a latch on its own, without an order. Repeatable by latch id.
+-- engageLatch: engages a latch on its own, without an order. Repeatable by latch id. A pool is paused once: a second pause of it
+-- engages nothing.
 -- KEYS[1] the list of engaged latches
 -- ARGV    1 control tag · 2 latch id · 3 settings · 4 latch JSON without engagedAt · 5 most latches
 -- Returns { latches = LatchSet JSON text } · refused: TOO_MANY_LATCHES
@@ -8,8 +9,16 @@
 --!include control
 --!include audit
 --!include engage
-if redis.call('HEXISTS', key('latches'), ARGV[2]) == 0 and redis.call('EXISTS', key('lat:' .. ARGV[2])) == 0 then
-  local latch = cjson.decode(ARGV[4])
+local latch = cjson.decode(ARGV[4])
+local function is_paused()
+  for _, text in ipairs(redis.call('HVALS', key('latches'))) do
+    local other = cjson.decode(text)
+    if other.kind == 'pause' and other.scope.pool == latch.scope.pool then return true end
+  end
+  return false
+end
+if redis.call('HEXISTS', key('latches'), ARGV[2]) == 0 and redis.call('EXISTS', key('lat:' .. ARGV[2])) == 0
+  and not (latch.kind == 'pause' and is_paused()) then
   if not engage(latch, tonumber(ARGV[5])) then return refuse('TOO_MANY_LATCHES', { most = tonumber(ARGV[5]) }) end
   audit({ act = 'latch.engaged', latchId = ARGV[2], kind = latch.kind, scope = latch.scope, by = latch.by, note = latch.note })
 end

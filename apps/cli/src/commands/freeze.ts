@@ -102,7 +102,7 @@ async function thaw(session: Session, id: string, options: ThawOptions): Promise
 /** A latch is not released by a word that sounds harmless: its release wants a reason. */
 function requireFreeze({ id, kind }: Latch): void {
   if (kind === 'freeze') return;
-  throw new UsageError(`${id} is a latch, not a freeze. Release it with: belay release ${id} --note "why"`);
+  throw new UsageError(`${id} is a ${kind}, not a freeze. Release it with: belay release ${id} --note "why"`);
 }
 
 async function orderAndShow(

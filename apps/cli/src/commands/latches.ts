@@ -13,7 +13,7 @@ const GONE = 'its worker is gone: it holds nothing';
 export function addLatches(program: Command, bind: Bind): void {
   program
     .command('latches')
-    .description('list engaged latches and freezes, oldest first')
+    .description('list engaged latches, freezes and pauses of queues, oldest first')
     .action(
       bind(async (session) => {
         const { items } = await session.client.latches();
@@ -69,6 +69,7 @@ function legendOf(latches: readonly Latch[]): string[] {
   const has = (kind: Latch['kind']): boolean => latches.some((latch) => latch.kind === kind);
   return [
     ...(has('latch') ? ['A latch lets nothing start in its scope until: belay release ID --note "why"'] : []),
+    ...(has('pause') ? ['A pause lets nothing of its pool start until: belay queues resume POOL'] : []),
     ...(has('freeze') ? ['A freeze also holds still what runs there, until: belay thaw ID'] : []),
   ];
 }

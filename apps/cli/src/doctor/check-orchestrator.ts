@@ -123,8 +123,11 @@ export function checkPools(workers: readonly WorkerRecord[]): Check[] {
 export function checkLatches(latches: readonly Latch[]): Check {
   if (latches.length === 0) return ok('latches', 'none engaged');
   const freezes = latches.filter(({ kind }) => kind === 'freeze').length;
+  const pauses = latches.filter(({ kind }) => kind === 'pause').length;
+  const plain = latches.length - freezes - pauses;
   const parts = [
-    ...(latches.length > freezes ? [count(latches.length - freezes, 'latch', 'latches')] : []),
+    ...(plain > 0 ? [count(plain, 'latch', 'latches')] : []),
+    ...(pauses > 0 ? [count(pauses, 'pause of a queue', 'pauses of queues')] : []),
     ...(freezes > 0 ? [count(freezes, 'freeze')] : []),
   ];
   return warn('latches', `engaged: ${parts.join(', ')}`, 'belay latches shows what they hold');

@@ -7,6 +7,8 @@ import { describeScope } from './describe-scope';
 export function describeLatch(latch: Latch): string[] {
   if (latch.releasedAt !== undefined) return [describeRelease(latch)];
   const head = `${latch.kind} ${latch.id} holds ${describeScope(latch.scope)}`;
+  if (latch.kind === 'pause' && latch.scope.type === 'pool')
+    return [`${head}: nothing of it starts`, `let it go on with: belay queues resume ${latch.scope.pool}`];
   return latch.kind === 'freeze'
     ? [`${head}: what runs stands still, nothing starts`, `let it go on with: belay thaw ${latch.id}`]
     : [

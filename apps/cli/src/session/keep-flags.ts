@@ -17,6 +17,7 @@ export const COMMANDS = [
   'pause',
   'ps',
   'quarantine',
+  'queues',
   'receipt',
   'release',
   'resume',

@@ -2,9 +2,12 @@ import { BelayError } from '../errors';
 import {
   validateDrillRequest,
   validateKillRequest,
+  requirePool,
   validateLatchRequest,
   validateLocalKill,
   validateNoteRequest,
+  validateQueuePause,
+  validateRemoveRequest,
   validatePauseRequest,
   validateRetryRequest,
   validateStopRequest,
@@ -200,6 +203,22 @@ describe('the other bodies', () => {
     const scope = { type: 'agent', agentId: `agt_${ULID}-0-1` };
     expect(validateKillRequest({ scope, kind: 'thaw' })).toMatchObject({ kind: 'thaw', latch: false });
     expect(validateKillRequest({ scope, kind: 'freeze' })).toMatchObject({ kind: 'freeze', latch: false });
+  });
+
+  it('R34 a pause of a queue needs nothing, a removal a reason, and a pool is a name', () => {
+    expect(validateQueuePause(undefined)).toEqual({});
+    expect(validateQueuePause({ note: 'x' })).toEqual({ note: 'x' });
+    expect(validateRemoveRequest({ note: 'x' })).toEqual({ note: 'x' });
+    expect(validateRemoveRequest({ note: 'x', selector: 'a=b' })).toEqual({ note: 'x', selector: 'a=b' });
+    expect(told(validateRemoveRequest, undefined)).toEqual([expect.stringContaining('note REQUIRED')]);
+    expect(told(validateRemoveRequest, { note: 'x', selector: 1 })).toEqual([
+      expect.stringContaining('selector PATTERN'),
+    ]);
+    expect(told(validateRemoveRequest, { note: 'x', selector: 'a==' })).toEqual([
+      expect.stringContaining('selector'),
+    ]);
+    expect(requirePool('gpu')).toBe('gpu');
+    expect(() => requirePool('a b')).toThrow('must be the name of a pool');
   });
 
   it('a latch needs a scope, a release a reason, a pause nothing', () => {

@@ -67,6 +67,14 @@ export interface PauseRequest {
   readonly note?: string;
 }
 
+/** The body of a removal from a pool's queue. */
+export interface RemoveRequest {
+  /** Only attempts whose labels meet it; absent: every one that waits. */
+  readonly selector?: string;
+  /** A person's words. */
+  readonly note: string;
+}
+
 /** The body of a retry of an ended execution. */
 export interface RetryRequest {
   /** Although an attempt that was lost was never seen dead: it may run beside its successor. */
@@ -108,6 +116,10 @@ const noteFields = { note: line(1_024) };
 const noteSchema = z.strictObject(noteFields, says('an object with note, the reason in your words'));
 const pauseFields = { mode: oneOf(['drain', 'freeze']).optional(), note: line(1_024).optional() };
 const pauseSchema = z.strictObject(pauseFields, says('an object with mode and note'));
+const queuePauseFields = { note: line(1_024).optional() };
+const queuePauseSchema = z.strictObject(queuePauseFields, says('an object with note, or nothing'));
+const removeFields = { selector: z.unknown().optional(), note: line(1_024) };
+const removeSchema = z.strictObject(removeFields, says('an object with selector and note'));
 
 const retryFields = { force: flag().optional() };
 const retrySchema = z.strictObject(retryFields, says('an object with force, or nothing'));
@@ -188,6 +200,27 @@ export function validateNoteRequest(raw: unknown): NoteRequest {
 /** @throws BelayError `INVALID_REQUEST` with every problem. */
 export function validatePauseRequest(raw: unknown): PauseRequest {
   return check(pauseSchema, raw ?? {}, Object.keys(pauseFields)) as PauseRequest;
+}
+
+/** @throws BelayError `INVALID_REQUEST` with every problem. */
+export function validateQueuePause(raw: unknown): { readonly note?: string } {
+  return check(queuePauseSchema, raw ?? {}, Object.keys(queuePauseFields)) as { readonly note?: string };
+}
+
+/** @throws BelayError `INVALID_REQUEST` with every problem. */
+export function validateRemoveRequest(raw: unknown): RemoveRequest {
+  return check(removeSchema, raw ?? {}, Object.keys(removeFields), ({ selector }, problems) => {
+    if (selector !== undefined) checkSelector(selector, ['selector'], problems);
+  }) as RemoveRequest;
+}
+
+/** A pool's name from a path. @throws BelayError `INVALID_REQUEST` */
+export function requirePool(pool: string): string {
+  const { isName, rule } = SCOPES.pool;
+  if (isName(pool)) return pool;
+  throw invalidRequest([
+    { path: 'pool', code: 'PATTERN', message: `must be ${rule}; it is ${showValue(pool)}.` },
+  ]);
 }
 
 /** @throws BelayError `INVALID_REQUEST` with every problem. */
@@ -286,18 +319,21 @@ function checkTarget(scope: Record<string, unknown>, type: ScopeType, problems: 
     const { rule } = target;
     if (id === undefined)
       problems.add([...path, target.field], 'REQUIRED', `is missing; it must be ${rule}.`);
-    else if (typeof id !== 'string' || !target.isName(id)) {
-      const faults = type === 'selector' && typeof id === 'string' ? parseSelector(id).problems : undefined;
-      for (const { code, message } of faults ?? []) problems.add([...path, target.field], code, message);
-      if (faults === undefined)
-        problems.add([...path, target.field], 'PATTERN', `must be ${rule}; it is ${showValue(id)}.`);
-    }
+    else if (type === 'selector') checkSelector(id, [...path, target.field], problems);
+    else if (typeof id !== 'string' || !target.isName(id))
+      problems.add([...path, target.field], 'PATTERN', `must be ${rule}; it is ${showValue(id)}.`);
   }
   for (const key of Object.keys(scope)) {
     if (key === 'type' || key === target?.field || scope[key] === undefined) continue;
     const right = target === undefined ? 'type alone' : `type and ${target.field}`;
     problems.add([...path, key], 'UNKNOWN_FIELD', `unknown field; a scope of type ${type} has ${right}.`);
   }
+}
+
+function checkSelector(text: unknown, path: Path, problems: ProblemList): void {
+  if (typeof text !== 'string')
+    problems.add(path, 'PATTERN', `must be ${SCOPES.selector.rule}; it is ${showValue(text)}.`);
+  else for (const { code, message } of parseSelector(text).problems ?? []) problems.add(path, code, message);
 }
 
 function invalidRequest(problems: readonly Problem[]): BelayError {

@@ -46,6 +46,10 @@ local function move_agent(agent, to, event)
     redis.call('ZADD', key('idx:agt:ended'), int(NOW), agent.id)
     redis.call('ZREMRANGEBYRANK', key('idx:agt:ended'), 0, -ENDED_LISTED - 1)
     redis.call('SREM', key('own:' .. agent.owner), agent.id)
+    if agent.pool then
+      redis.call('SREM', key('live:' .. agent.pool), agent.id)
+      forget_idle_pool(agent.pool)
+    end
     redis.call('SREM', live_key, agent.id)
     redis.call('HINCRBY', exe_key, 'live', -1)
   end

@@ -86,7 +86,24 @@ local function read_node(id)
   return cjson.decode(text)
 end
 
+-- The execution's labels and the node's; the node's count.
+local function merged_labels(node_spec)
+  local labels = cjson.decode(field('labels') or '{}')
+  for name, value in pairs(node_spec.labels or {}) do labels[name] = value end
+  return labels
+end
+
 local function agent_id(node, attempt) return 'agt_' .. string.sub(EXE, 5) .. '-' .. int(node.i) .. '-' .. int(attempt) end
+
+-- What a pool has in this shard (R34): `wait:<pool>` is the attempts that no worker has claimed, by when each may start;
+-- `live:<pool>` those that a worker owns; `pools` names the pools that have either. Members are ids: repeats change nothing.
+local function wait_in_pool(pool, id, at)
+  redis.call('ZADD', key('wait:' .. pool), int(at), id)
+  redis.call('SADD', key('pools'), pool)
+end
+local function forget_idle_pool(pool)
+  if redis.call('EXISTS', key('wait:' .. pool), key('live:' .. pool)) == 0 then redis.call('SREM', key('pools'), pool) end
+end
 
 -- Moves a node and keeps counts, the open set and the event stream in step with it.
 local OPEN = { pending = true, ready = true, suspended = true }
@@ -103,6 +120,8 @@ local function move_node(id, node, to, event)
     local dispatched = agent_id(node, node.a)
     redis.call('HDEL', key('outbox'), dispatched)
     redis.call('ZREM', key('outbox:at'), dispatched)
+    redis.call('ZREM', key('wait:' .. node.p), dispatched)
+    forget_idle_pool(node.p)
   end
   event = event or {}
   event.type = 'node.' .. to
@@ -126,6 +145,7 @@ local function make_ready(id, node, delay, entries)
   redis.call('HSET', key('outbox'), entry.agentId, cjson.encode(entry))
   -- By the server's clock, whatever becomes of the process that is to hand it over then.
   redis.call('ZADD', key('outbox:at'), int(NOW + delay), entry.agentId)
+  wait_in_pool(node.p, entry.agentId, NOW + delay)
   entries[#entries + 1] = entry
 end
 

@@ -1,0 +1,46 @@
+import type { LatchId } from './ids';
+
+/** What one pool has in one shard, or in all of them together, by Belay's own records. */
+export interface PoolCounts {
+  readonly pool: string;
+  /** Attempts that a worker may claim now. */
+  readonly waiting: number;
+  /** Attempts whose wait before they start is not over: a retry's backoff, a node's delay. */
+  readonly delayed: number;
+  /** Attempts that a worker owns. */
+  readonly active: number;
+}
+
+/** The queue of one pool (R34). */
+export interface QueueRecord extends PoolCounts {
+  /** Running workers that serve it. */
+  readonly workers: number;
+  /** The pause that keeps its attempts from being claimed. */
+  readonly pause?: {
+    readonly latchId: LatchId;
+    readonly by: string;
+    readonly since: number;
+    readonly note?: string;
+  };
+  /** Latches and freezes that cover all of it. A resume of the queue leaves them. */
+  readonly latches: readonly LatchId[];
+}
+
+/** With BullMQ's own counts of its jobs, which are hints: a job may be one that no attempt needs any more. */
+export interface QueueDetail extends QueueRecord {
+  readonly bullmq: Readonly<Record<string, number>>;
+}
+
+/** The answer to a pause or a resume of a queue. */
+export interface QueuePaused {
+  readonly queue: QueueRecord;
+  /** It was so before; nothing was changed. */
+  readonly already: boolean;
+}
+
+/** The answer to a removal, or to its dry run: what it removed, or would remove. */
+export interface QueueRemoval {
+  readonly removed: number;
+  /** There was more than one call removes: ask again. */
+  readonly more: boolean;
+}
