@@ -6,7 +6,6 @@ import {
   existsSync,
   mkdtempSync,
   readFileSync,
-  readdirSync,
   rmSync,
   writeFileSync,
 } from 'node:fs';
@@ -16,7 +15,7 @@ import { createClient } from '#libs/client';
 import { nativeState } from '#libs/spawner';
 import { resolveServerBinary } from '#libs/valkey';
 import { running } from '../support/executions';
-import { eventually, FIXTURES, isAlive, procEntry } from '../support/proc';
+import { descendantsOf, eventually, FIXTURES, isAlive } from '../support/proc';
 
 const PROGRAMS = resolve(__dirname, '../../dist/programs');
 const BELAY = join(PROGRAMS, 'belay.js');
@@ -68,15 +67,9 @@ describeWalls('an agent of the same user', () => {
 
   /** Programs of Belay that descend from the commands that the test started, by the test's own look. */
   function programs(): number[] {
-    const all = readdirSync('/proc').flatMap((name) =>
-      /^\d+$/.test(name) ? (procEntry(Number(name)) ?? []) : [],
-    );
-    const found = new Set(children.flatMap(({ child }) => child.pid ?? []));
-    for (let size = 0; size !== found.size;) {
-      size = found.size;
-      for (const { pid, parent } of all) if (found.has(parent)) found.add(pid);
-    }
-    return [...found].filter((pid) => commandLine(pid).includes(PROGRAMS));
+    const started = children.flatMap(({ child }) => child.pid ?? []);
+    const found = started.flatMap((pid) => [pid, ...descendantsOf(pid)]);
+    return found.filter((pid) => commandLine(pid).includes(PROGRAMS));
   }
 
   function start(env: NodeJS.ProcessEnv, ...args: string[]): (typeof children)[number] {

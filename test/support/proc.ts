@@ -47,6 +47,20 @@ export function isAlive(pid: number): boolean {
   return entry !== undefined && entry.state !== 'Z' && entry.state !== 'X';
 }
 
+/** Processes that descend from this one now. */
+export function descendantsOf(pid: number): number[] {
+  const all = readdirSync('/proc').flatMap((name) =>
+    /^\d+$/.test(name) ? (procEntry(Number(name)) ?? []) : [],
+  );
+  const found = new Set([pid]);
+  for (let size = 0; size !== found.size;) {
+    size = found.size;
+    for (const one of all) if (found.has(one.parent)) found.add(one.pid);
+  }
+  found.delete(pid);
+  return [...found];
+}
+
 /** Live processes that carry `text` in their environment. */
 export function aliveWithEnvironment(text: string): ProcEntry[] {
   return readdirSync('/proc')

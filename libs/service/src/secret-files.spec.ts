@@ -49,8 +49,8 @@ describe('R66 secrets from files', () => {
     );
     expect(fault({ BELAY_TOKEN_FILE: open })).not.toContain('secret-text');
     const all = fault({ BELAY_TOKEN_FILE: file('empty', '\n'), BELAY_VALKEY_URL_FILE: join(dir, 'absent') });
-    expect(all).toContain('is empty');
-    expect(all).toContain('cannot be read (ENOENT)');
+    expect(all).toContain('is empty: write the secret into it');
+    expect(all).toContain('absent is not there: write the secret into it, or unset BELAY_VALKEY_URL_FILE');
     expect(fault({ BELAY_TOKEN: 'x', BELAY_TOKEN_FILE: file('c', 'y') })).toContain('beside BELAY_TOKEN');
   });
 });

@@ -1,4 +1,4 @@
-import { readFileSync, statSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { BelayError, type Problem } from '#libs/contracts';
 
@@ -33,7 +33,7 @@ export function withSecretFiles(env: Environment): Record<string, string | undef
     if (given) continue;
     const path = named === '' ? credentialOf(env, credential) : named;
     if (path === undefined) continue;
-    const found = readSecret(path);
+    const found = readSecret(path, variable);
     if ('text' in found) read[name] = found.text;
     else problems.push({ path: variable, code: 'BAD_FILE', message: `${path} ${found.fault}.` });
   }
@@ -51,16 +51,26 @@ function credentialOf(env: Environment, name: string): string | undefined {
   return statSync(path, { throwIfNoEntry: false }) === undefined ? undefined : path;
 }
 
-function readSecret(path: string): { text: string } | { fault: string } {
+function readSecret(path: string, variable: string): { text: string } | { fault: string } {
+  let file: number | undefined;
   try {
-    const { mode, uid } = statSync(path);
-    if (uid !== 0 && uid !== process.getuid?.()) return { fault: 'is another user’s: chown it' };
+    // One file is looked at and read, and a FIFO is not waited for.
+    file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    const found = fstatSync(file);
+    if (!found.isFile()) return { fault: 'is no file: name the file that holds the secret' };
+    const own = process.getuid?.();
+    if (found.uid !== 0 && found.uid !== own)
+      return { fault: `is another user’s: chown ${own ?? 'USER'} ${path}` };
     // systemd shows a credential's access list as the group's right to read.
-    const closed = uid === 0 ? 0o037 : 0o077;
-    if ((mode & closed) !== 0) return { fault: `is open to others: chmod 600 ${path}` };
-    const text = readFileSync(path, 'utf8').trim();
-    return text === '' ? { fault: 'is empty' } : { text };
+    const closed = found.uid === 0 ? 0o037 : 0o077;
+    if ((found.mode & closed) !== 0) return { fault: `is open to others: chmod 600 ${path}` };
+    const text = readFileSync(file, 'utf8').trim();
+    return text === '' ? { fault: 'is empty: write the secret into it' } : { text };
   } catch (error) {
-    return { fault: `cannot be read (${(error as NodeJS.ErrnoException).code ?? 'unknown'})` };
+    const { code = 'unknown' } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT') return { fault: `is not there: write the secret into it, or unset ${variable}` };
+    return { fault: `cannot be read (${code}): give this user the right to, or name another file` };
+  } finally {
+    if (file !== undefined) closeSync(file);
   }
 }
