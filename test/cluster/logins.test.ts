@@ -1,12 +1,11 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { startThrowawayServer } from '#libs/valkey';
+import { freePort, startThrowawayServer } from '#libs/valkey';
 import { makeCertificates, noCertificates, tlsArguments, type Certificates } from '../support/certificates';
 import { killPrimary } from '../support/failures';
 import { eventually, processesWith } from '../support/fleet';
 import {
-  freePort,
   guard,
   operatorUrl,
   startCluster,

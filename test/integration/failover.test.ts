@@ -12,6 +12,8 @@ import { operatorUrl, startCluster, startSentinelSet, type ManyServers } from '.
 
 /** The short form of test/cluster, with one set of servers and one fleet for each mode. */
 const EXECUTIONS = 20;
+/** Beside other tests a server may stand still for a second: only the failover that is asked for shall come. Milliseconds. */
+const DOWN_AFTER_MS = 3_000;
 /** Servers, a fleet, and on a machine that does something else beside. Milliseconds. */
 const PATIENCE_MS = 120_000;
 
@@ -34,7 +36,11 @@ describe.each([
 
   beforeAll(async () => {
     const tls: Certificates | undefined = why === undefined ? makeCertificates(dir) : undefined;
-    many = await start({ ...(tls === undefined ? {} : { tls }), users: BELAY_USERS });
+    many = await start({
+      ...(tls === undefined ? {} : { tls }),
+      users: BELAY_USERS,
+      downAfterMs: DOWN_AFTER_MS,
+    });
     const env = {
       ...ENV,
       BELAY_VALKEY_URL: many.url,

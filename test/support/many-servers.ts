@@ -1,5 +1,4 @@
-import { createServer } from 'node:net';
-import { startThrowawayServer, type ThrowawayServer } from '#libs/valkey';
+import { freePort, startThrowawayServer, type ThrowawayServer } from '#libs/valkey';
 import { Redis } from 'ioredis';
 import { tlsArguments, type Certificates } from './certificates';
 import { until as seen } from './wait';
@@ -16,7 +15,10 @@ export interface ManyServers {
 }
 
 const LOOPBACK = '127.0.0.1';
-/** Short, so that a test sees a whole failover; a real set has seconds. Milliseconds. */
+/**
+ * Short, so that a test sees a whole failover; a real set has seconds. A machine that stands still for so long has another
+ * failover, from a primary that lives: what it took last is lost (docs/deployment.md). Milliseconds.
+ */
 const DOWN_AFTER_MS = 1_000;
 
 /** How a set is reached; without any of it, by everybody. */
@@ -25,6 +27,14 @@ export interface Access {
   readonly tls?: Certificates;
   /** Only these users are let in, by these ACL rules; `sentinel` by the sentinels. */
   readonly users?: { readonly server: Login; readonly sentinel: Login };
+}
+
+/** How a set is started. */
+interface Start extends Access {
+  /** Arguments of each server. */
+  readonly args?: readonly string[];
+  /** The silence after which a server is taken for dead. Milliseconds. */
+  readonly downAfterMs?: number;
 }
 
 /** A user, its password, and what it may. */
@@ -61,15 +71,6 @@ export async function guard(server: ThrowawayServer, users: readonly Login[]): P
   guarded.add(server);
   for (const kind of ['normal', 'pubsub', 'replica'])
     await call(server, 'CLIENT', 'KILL', 'TYPE', kind, 'SKIPME', 'yes');
-}
-
-export function freePort(): Promise<number> {
-  return new Promise((resolve) => {
-    const probe = createServer().listen(0, LOOPBACK, () => {
-      const address = probe.address();
-      probe.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0));
-    });
-  });
 }
 
 /** One call on a connection of its own. */
@@ -126,10 +127,8 @@ async function stopAll(servers: readonly ThrowawayServer[]): Promise<void> {
 }
 
 /** One primary, two replicas, three sentinels that need two voices. */
-export async function startSentinelSet(
-  options: { args?: readonly string[] } & Access = {},
-): Promise<ManyServers> {
-  const { tls, users } = options;
+export async function startSentinelSet(options: Start = {}): Promise<ManyServers> {
+  const { tls, users, downAfterMs = DOWN_AFTER_MS } = options;
   const servers = await start(3, {
     args: async () => ['--repl-diskless-sync-delay', '0', ...(options.args ?? [])],
     tls,
@@ -142,7 +141,7 @@ export async function startSentinelSet(
   );
   const config = [
     `sentinel monitor mymaster ${LOOPBACK} ${peerPort(first)} 2`,
-    `sentinel down-after-milliseconds mymaster ${DOWN_AFTER_MS}`,
+    `sentinel down-after-milliseconds mymaster ${downAfterMs}`,
     'sentinel failover-timeout mymaster 5000',
     'sentinel parallel-syncs mymaster 2',
   ].join('\n');
@@ -202,15 +201,15 @@ export async function startSentinelSet(
 
 /** Three primaries, each with a replica, unless other numbers are given: `replicas` is 0 or 1 of each primary. */
 export async function startCluster(
-  options: { args?: readonly string[]; primaries?: number; replicas?: 0 | 1 } & Access = {},
+  options: Start & { primaries?: number; replicas?: 0 | 1 } = {},
 ): Promise<ManyServers> {
-  const { tls, users, primaries: count = 3, replicas: each = 1 } = options;
+  const { tls, users, downAfterMs = DOWN_AFTER_MS, primaries: count = 3, replicas: each = 1 } = options;
   const total = count * (1 + each);
   const servers = await start(total, {
     args: async () =>
       [
         ['--cluster-enabled', 'yes', '--cluster-config-file', 'nodes.conf'],
-        ['--cluster-node-timeout', String(DOWN_AFTER_MS), '--cluster-port', String(await freePort())],
+        ['--cluster-node-timeout', String(downAfterMs), '--cluster-port', String(await freePort())],
         ['--repl-diskless-sync-delay', '0', ...(options.args ?? [])],
         tls === undefined ? [] : ['--tls-cluster', 'yes'],
       ].flat(),

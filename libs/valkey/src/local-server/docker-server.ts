@@ -1,5 +1,6 @@
 import { userInfo } from 'node:os';
-import { freePort, untilReady } from './launch';
+import { freePort } from './free-port';
+import { untilReady } from './launch';
 import { runCommand } from './run-command';
 import type { Report, ServerVersion } from './types';
 import { startWatched, type WatchedServer } from './watch-owner';

@@ -1,5 +1,4 @@
 import { readFileSync, renameSync, statSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { BelayError } from '#libs/contracts';
@@ -89,19 +88,6 @@ export function addressOf(endpoint: Endpoint): ServerAddress {
 
 export function urlOf(endpoint: Endpoint): string {
   return 'socketPath' in endpoint ? socketUrl(endpoint.socketPath) : `redis://127.0.0.1:${endpoint.port}`;
-}
-
-/** A port of 127.0.0.1 that nobody listens on now. */
-export function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const probe = createServer();
-    probe.once('error', reject);
-    probe.listen(0, '127.0.0.1', () => {
-      const address = probe.address();
-      const port = typeof address === 'object' && address !== null ? address.port : 0;
-      probe.close(() => resolve(port));
-    });
-  });
 }
 
 /** Waits for PONG; while the server loads its file it says how far it is. */
