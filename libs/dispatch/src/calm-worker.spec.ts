@@ -1,6 +1,7 @@
 import type { AgentJob, JobAnswer } from '#libs/contracts';
 import { LifecycleService } from '#libs/lifecycle';
 import { startThrowawayServer, Valkey, type ThrowawayServer } from '#libs/valkey';
+import { Worker } from 'bullmq';
 import { ulid } from 'ulid';
 import { Link } from '../../../test/faults/link';
 import { eventually } from '../../../test/support/fleet';
@@ -107,6 +108,23 @@ describe('R25 R68 a worker that begins while the server is away', () => {
     const job = await handOver();
     await eventually(async () => taken.length > 0, 'the job', 30_000);
     expect(taken).toEqual([job]);
+  });
+});
+
+describe('R25 R68 a worker whose call was ended by a closed connection, as on a Cluster that fails over', () => {
+  it('asks for the next job soon, and not only after the 15 s that BullMQ waits', async () => {
+    const take = jest
+      .spyOn(Worker.prototype as unknown as { moveToActive(): Promise<unknown> }, 'moveToActive')
+      .mockRejectedValueOnce(new Error('Connection is closed.'));
+    try {
+      const { taken } = await consume();
+      const job = await handOver();
+      await eventually(async () => taken.length > 0, 'the job', 10_000);
+      expect(taken).toEqual([job]);
+      expect(take.mock.calls.length).toBeLessThan(10);
+    } finally {
+      take.mockRestore();
+    }
   });
 });
 

@@ -1,8 +1,8 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { isPassing } from '#libs/valkey';
-import { Worker, type Job } from 'bullmq';
+import { Worker, type Job, type Processor, type WorkerOptions } from 'bullmq';
 
-/** Between two tries to take a job from a server that refuses. Milliseconds. */
+/** Between two tries to take or end a job, after the server refused one or a closed connection ended it. Milliseconds. */
 const REFUSED_MS = 500;
 /** No call whose connection broke is sent again sooner: the first wait before a reconnect. Milliseconds. */
 const RESENT_MS = 100;
@@ -15,6 +15,9 @@ const LOOKED_THROUGH = 1_000;
  * It asks for the next job again at once when the server refuses (READONLY, LOADING, NOREPLICAS, …): as fast as the server can say no, measured at
  * 70,000 calls a second. This one waits in between.
  *
+ * It waits for 15 s after a call that a closed connection ended, as a failover of a Cluster ends them: until then it takes and ends no job.
+ * This one waits for as long as after a refusal.
+ *
  * A connection that breaks makes ioredis send a call again whose answer was lost. The first call may have taken a job: nobody runs it, and
  * BullMQ gives it to somebody only once its lock has run out and two rounds for stalled jobs have seen that (10 to 25 s). This one looks for
  * the job by its token, and runs it.
@@ -24,6 +27,10 @@ export class CalmWorker<Data = unknown, Result = unknown, Name extends string = 
   Result,
   Name
 > {
+  constructor(name: string, processor: Processor<Data, Result, Name>, options: WorkerOptions) {
+    super(name, processor, { runRetryDelay: REFUSED_MS, ...options });
+  }
+
   protected override async moveToActive(token: string, name?: string): Promise<Job<Data, Result, Name>> {
     const sentAt = performance.now();
     try {

@@ -9,6 +9,7 @@ import {
 import { Cluster, Redis, type ClusterOptions, type RedisOptions } from 'ioredis';
 import { anyNode } from './any-node';
 import { PrimaryConnector } from './sentinel-connector';
+import { settleConnect } from './settle-connect';
 
 /**
  * `state`: scripts and reads, calls fail fast. `subscriber`: pub/sub, never anything else. `blocking`: BullMQ and
@@ -205,12 +206,15 @@ export class Connections {
   /** Ours to close, with every copy: BullMQ waits on one, and forgets it when the server is away. */
   private keep<T extends Server>(server: T): T {
     this.open.add(server);
-    server.once('end', () => this.open.delete(server));
+    // BullMQ ends and opens again the one that it blocks on.
+    server.on('end', () => this.open.delete(server));
+    server.on('connect', () => this.open.add(server));
     const duplicate = server.duplicate.bind(server) as (...args: unknown[]) => Server;
     Object.assign(server, {
       duplicate: (...args: unknown[]) => this.connecting(this.keep(duplicate(...args))),
     });
     if (server instanceof Redis) endsWhenTold(server);
+    else settleConnect(server);
     return server;
   }
 
