@@ -64,6 +64,11 @@ describe('the documents', () => {
     await expect(check).resolves.toMatchObject({ stderr: '' });
   });
 
+  it('lists planted defects whose text is found once (else: npm run mutants -- --check)', async () => {
+    const check = promisify(execFile)(process.execPath, [join(ROOT, 'scripts/mutants.mjs'), '--check']);
+    await expect(check).resolves.toMatchObject({ stdout: expect.stringContaining(', 0 that fit no longer') });
+  });
+
   it('names no test that is not there (else: node scripts/generate-docs.mjs)', () => {
     const rows = read('docs/requirements.md').matchAll(/^\| R\d+ \| .* \| (.*)\|$/gm);
     const named = [...rows].flatMap(([, cell = '']) =>
