@@ -1,4 +1,5 @@
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
 import {
   chmodSync,
   chownSync,
@@ -12,7 +13,7 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -185,7 +186,7 @@ describe('the server on a data directory', () => {
   it('keeps its data in order: append-only file, no eviction, private directory, no TCP port', async () => {
     const dataDir = join(scratch, 'settings with spaces');
     const server = await ensureServer({ dataDir, env: { ...BARE, BELAY_TEST_SERVER: program } });
-    const client = new Redis(server.socketPath ?? '');
+    const client = new Redis(server.socketPath ?? '', loginOf(server.url));
     const read = async (name: string): Promise<unknown> => Object.values(await client.config('GET', name))[1];
     try {
       expect(await read('appendonly')).toBe('yes');
@@ -204,7 +205,7 @@ describe('the server on a data directory', () => {
   it('listens on a loopback port when asked', async () => {
     const env = { ...BARE, BELAY_TEST_SERVER: program };
     const server = await ensureServer({ dataDir: join(scratch, 'tcp'), listen: 'tcp', env });
-    expect(server.url).toMatch(/^redis:\/\/127\.0\.0\.1:\d+$/);
+    expect(server.url).toMatch(/^redis:\/\/belay:[\w-]{43}@127\.0\.0\.1:\d+$/);
     expect(await command(server.url, 'PING')).toBe('PONG');
     await server.stop();
   });
@@ -282,6 +283,101 @@ describe('the server on a data directory', () => {
     expect(alive(server)).toBe(false);
     expect(next.pid).not.toBe(server.pid);
     await next.stop();
+  });
+});
+
+describe('the password of a server on a data directory', () => {
+  const env = (): NodeJS.ProcessEnv => ({ ...BARE, BELAY_TEST_SERVER: program });
+  /** The answer to one who knows no password. */
+  const refusalOf = async (options: { path: string } | { port: number }): Promise<string> => {
+    const socket = connect(options);
+    try {
+      socket.write('GET any\r\n');
+      const [answer] = (await once(socket, 'data')) as [Buffer];
+      return answer.toString().trim();
+    } finally {
+      socket.destroy();
+    }
+  };
+
+  it('is asked of whoever connects, over a socket and over a port', async () => {
+    const server = await ensureServer({ dataDir: join(scratch, 'asks'), env: env() });
+    expect(await refusalOf({ path: server.socketPath ?? '' })).toBe('-NOAUTH Authentication required.');
+    expect(await command(server.url, 'PING')).toBe('PONG');
+    expect(await command(server.url, 'ACL', 'WHOAMI')).toBe('belay');
+    await server.stop();
+    const tcp = await ensureServer({ dataDir: join(scratch, 'asks-tcp'), listen: 'tcp', env: env() });
+    expect(await refusalOf({ port: Number(new URL(tcp.url).port) })).toBe('-NOAUTH Authentication required.');
+    await tcp.stop();
+  });
+
+  it('is in files of its owner alone, and in no argument, environment, log or line of progress', async () => {
+    const dataDir = join(scratch, 'kept');
+    const lines: string[] = [];
+    const server = await ensureServer({ dataDir, env: env(), report: (line) => lines.push(line) });
+    const { password } = loginOf(server.url);
+    const dir = join(dataDir, 'valkey');
+    const holders = readdirSync(dir, { recursive: true, withFileTypes: true })
+      .filter((entry) => entry.isFile())
+      .map((entry) => join(entry.parentPath, entry.name))
+      .filter((path) => readFileSync(path, 'latin1').includes(password));
+    expect(holders.map((path) => path.slice(dir.length + 1)).toSorted(byName)).toEqual([
+      'password',
+      'server.json',
+      'url',
+    ]);
+    for (const path of [...holders, join(dir, 'users.acl')]) expect(statSync(path).mode & 0o777).toBe(0o600);
+    expect(readFileSync(server.urlFile ?? '', 'utf8')).toBe(`${server.url}\n`);
+    for (const pid of [server.pid ?? 0, parentOf(server.pid ?? 0)])
+      for (const file of ['cmdline', 'environ'])
+        expect(readFileSync(`/proc/${pid}/${file}`, 'latin1')).not.toContain(password);
+    expect(lines.join('\n')).not.toContain(password);
+    await server.stop();
+  });
+
+  it('stays the same for the next server, whatever became of the users’ file', async () => {
+    const dataDir = join(scratch, 'stays');
+    const first = await ensureServer({ dataDir, env: env() });
+    await first.stop();
+    writeFileSync(join(dataDir, 'valkey', 'users.acl'), 'user default on nopass ~* &* +@all\n');
+    const second = await ensureServer({ dataDir, env: env() });
+    expect(second.url).toBe(first.url);
+    expect(await refusalOf({ path: second.socketPath ?? '' })).toBe('-NOAUTH Authentication required.');
+    process.kill(second.pid ?? 0, 'SIGKILL');
+    await second.exited;
+    rmSync(join(dataDir, 'valkey', 'users.acl'));
+    await second.revive?.();
+    expect(await command(first.url, 'PING')).toBe('PONG');
+    await second.stop();
+  });
+
+  it('costs no data: what a transaction and a script wrote is there again after a restart', async () => {
+    const dataDir = join(scratch, 'replayed');
+    const first = await ensureServer({ dataDir, env: env() });
+    const client = new Redis({ path: first.socketPath ?? '', ...loginOf(first.url) });
+    await client.multi().set('a', '1').set('b', '2').exec();
+    await client.eval("redis.call('set', 'c', '3'); redis.call('set', 'd', '4')", 0);
+    client.disconnect();
+    await first.stop();
+    const second = await ensureServer({ dataDir, env: env() });
+    expect(await command(second.url, 'MGET', 'a', 'b', 'c', 'd')).toEqual(['1', '2', '3', '4']);
+    await second.stop();
+  });
+
+  it('is not asked by a server that an older Belay runs, which is used as it is', async () => {
+    const dataDir = join(scratch, 'older');
+    const owner = await ensureServer({ dataDir, env: env() });
+    // As an older one left it: a server without users, and its record.
+    await command(owner.url, 'ACL', 'SETUSER', 'default', 'on', 'nopass', '+@all', '~*', '&*');
+    const record = join(dataDir, 'valkey', 'server.json');
+    const { urlFile: _, ...old } = JSON.parse(readFileSync(record, 'utf8')) as Record<string, unknown>;
+    const url = owner.url.replace(/\?.*/, '');
+    writeFileSync(record, JSON.stringify({ ...old, url }));
+    const other = await ensureServer({ dataDir, env: env() });
+    expect(other).toMatchObject({ url, pid: owner.pid, reused: true });
+    expect(other.urlFile).toBeUndefined();
+    expect(await command(other.url, 'PING')).toBe('PONG');
+    await owner.stop();
   });
 });
 
@@ -453,6 +549,13 @@ async function command(url: string, name: string, ...args: string[]): Promise<un
   } finally {
     client.disconnect();
   }
+}
+
+const byName = (a: string, b: string): number => a.localeCompare(b);
+
+function loginOf(url: string): { username: string; password: string } {
+  const [, username = '', password = ''] = /\?username=(\w+)&password=([\w-]+)$/.exec(url) ?? [];
+  return { username, password };
 }
 
 function closedPort(): Promise<number> {

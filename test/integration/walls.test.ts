@@ -133,13 +133,22 @@ describeWalls('an agent of the same user', () => {
       .toSorted((a, b) => a.localeCompare(b));
     expect(kinds).toEqual(['belay', 'belay', 'guardian-main', 'orchestrator', 'worker']);
     writeFileSync(go, '');
+    // Arguments are everybody's to read. Environments are root's, who looks into those that are closed, too.
+    const password = readFileSync(join(dir, '.belay', 'valkey', 'password'), 'utf8').trim();
+    for (const pid of children.flatMap(({ child }) => [child.pid ?? 0, ...descendantsOf(child.pid ?? 0)])) {
+      expect(commandLine(pid)).not.toContain(password);
+      if (isRoot) expect(readFileSync(`/proc/${pid}/environ`, 'latin1')).not.toContain(password);
+    }
+    expect(up.text()).not.toContain(password);
     await eventually('its record', () => existsSync(record), 30_000);
     const { self, open } = JSON.parse(readFileSync(record, 'utf8')) as Reading;
     // It can read: itself for one.
     expect(open[self]).toMatchObject({ mem: true, environ: expect.stringContaining(record) as string });
     expect(own.filter((pid) => open[pid] !== undefined).map(commandLine)).toEqual([]);
-    // Nor does anything else of that user have the token, such as the state server.
-    const holders = Object.entries(open).filter(([, { environ = '' }]) => environ.includes(TOKEN));
+    // Nor does anything else of that user have a secret, such as the state server.
+    const holders = Object.entries(open).filter(([, { environ = '' }]) =>
+      [TOKEN, password].some((secret) => environ.includes(secret)),
+    );
     expect(holders.map(([pid]) => commandLine(Number(pid)))).toEqual([]);
   });
 });

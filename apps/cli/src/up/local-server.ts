@@ -3,6 +3,8 @@ import { join } from 'node:path';
 /** The parts of #libs/valkey used here, loaded only where a server is needed: it brings the server's libraries with it. */
 export interface StateServer {
   readonly url: string;
+  /** A file of this user alone with that address; absent where somebody else gave it. */
+  readonly urlFile?: string;
   /** The address as it may be shown: without a password. */
   readonly shownUrl: string;
   /** `valkey 8.0.1 (path)`. */
@@ -30,6 +32,7 @@ export async function ensureStateServer(
   const { revive } = server;
   return {
     url: server.url,
+    ...(server.urlFile === undefined ? {} : { urlFile: server.urlFile }),
     shownUrl: withoutPassword(server.url),
     describe: `${server.version.name} ${server.version.version} (${source})`,
     get pid() {

@@ -70,7 +70,7 @@ export async function runUp(session: Session, options: UpOptions): Promise<ExitC
       programs,
       // Two that write one log would quote each other's lines.
       ...(word.other() === undefined ? {} : { logSuffix: `-of-${process.pid}` }),
-      env: { ...env, BELAY_VALKEY_URL: server.url, BELAY_TOKEN: token },
+      env: { ...env, ...addressFor(server), BELAY_TOKEN: token },
       workers: settings.workers,
       drainMs: settings.stopTimeoutMs + settings.graceMs + DRAIN_MARGIN_MS,
       orchestratorStopMs: settings.stopTimeoutMs + ORCHESTRATOR_MARGIN_MS,
@@ -91,6 +91,13 @@ export async function runUp(session: Session, options: UpOptions): Promise<ExitC
   session.note(isClean && !signals.wasForced() ? 'Belay is down: drained.' : 'Belay is down: forced.');
   if (session.isJson) session.json({ type: 'down', drained: isClean && !signals.wasForced() });
   return isClean && !signals.wasForced() ? EXIT.ok : EXIT.failed;
+}
+
+/** A password that nobody put into an environment stays out of it. */
+function addressFor({ url, urlFile }: StateServer): NodeJS.ProcessEnv {
+  return urlFile === undefined
+    ? { BELAY_VALKEY_URL: url }
+    : { BELAY_VALKEY_URL: undefined, BELAY_VALKEY_URL_FILE: urlFile };
 }
 
 interface KeepUp extends UpOptions {

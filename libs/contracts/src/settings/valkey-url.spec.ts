@@ -12,6 +12,10 @@ describe('R66 the address of the state', () => {
       { mode: 'single', nodes: [{ host: 'h', port: 6_379 }], tls: false, password: 'p@ss' },
     ],
     ['redis://u@h?x=@', { mode: 'single', nodes: [{ host: 'h', port: 6_379 }], tls: false, username: 'u' }],
+    [
+      'unix:///run/a@b.sock?username=me&password=p%40ss',
+      { mode: 'single', path: '/run/a@b.sock', nodes: [], tls: false, username: 'me', password: 'p@ss' },
+    ],
     ['unix:///run/a%20b.sock?db=1', { mode: 'single', path: '/run/a b.sock', nodes: [], tls: false }],
     [
       'rediss+sentinel://u:p@a:1,b/my%2Fmaster/2?sentinelUsername=s&sentinelPassword=p%40q',
@@ -78,6 +82,12 @@ describe('R66 the address of the state', () => {
     expect(maskUrl(url)).toBe('redis+sentinel://u:********@a:1,b:2/m/0?sentinelPassword=********');
     expect(describeUrl(url)).toBe('redis+sentinel://a:1,b:2');
     expect(describeUrl('unix:///run/valkey.sock')).toBe('unix:///run/valkey.sock');
+    expect(describeUrl('unix:///run/valkey.sock?username=me&password=secret')).toBe(
+      'unix:///run/valkey.sock',
+    );
+    expect(maskUrl('unix:///run/valkey.sock?password=secret')).toBe(
+      'unix:///run/valkey.sock?password=********',
+    );
     expect(describeUrl('nonsense')).toBe('');
   });
 });

@@ -28,13 +28,14 @@ export interface ValkeyAddress {
 class UrlFault extends Error {}
 
 const SCHEME = /^(redis|valkey)(s?)(?:\+(sentinel|cluster))?:\/\//;
+const SOCKET = /^unix:\/\/([^?]*)\??(.*)$/s;
 const PARTS = /^([^/?]*)\/?([^?]*)\??(.*)$/s;
 const HOST = /^(?:\[([0-9a-f:.]+)\]|([^\s:[\]@/]+))(?::(\d{1,5}))?$/i;
 const PORTS = { single: 6_379, sentinel: 26_379, cluster: 6_379 } as const;
 const SENTINEL_LOGIN = ['sentinelUsername', 'sentinelPassword'] as const;
 
 /**
- * Reads `redis://…`, `rediss://…` (TLS), `unix:///path`, `redis+sentinel://h1:26379,h2:26379/name[/db]` and
+ * Reads `redis://…`, `rediss://…` (TLS), `unix:///path` (`unix:///path?username=…&password=…`), `redis+sentinel://h1:26379,h2:26379/name[/db]` and
  * `redis+cluster://h1:7000,h2:7001`; `valkey` for `redis` is the same. A string: why it cannot be read.
  */
 export function parseValkeyUrl(text: string): ValkeyAddress | string {
@@ -48,9 +49,17 @@ export function parseValkeyUrl(text: string): ValkeyAddress | string {
 }
 
 function readSocket(text: string): ValkeyAddress {
-  const path = decodeURIComponent(text.slice('unix://'.length).replace(/\?.*$/s, ''));
+  const [, name = '', query = ''] = SOCKET.exec(text) ?? [];
+  const path = decodeURIComponent(name);
   if (!/^\/./s.test(path)) throw new UrlFault('a socket needs an absolute path: unix:///run/valkey.sock');
-  return { mode: 'single', path, nodes: [], tls: false };
+  return { mode: 'single', path, nodes: [], tls: false, ...readSocketLogin(query) };
+}
+
+/** As the client libraries of Node and Python read it; they and we leave other parameters alone. */
+function readSocketLogin(query: string): Pick<ValkeyAddress, 'username' | 'password'> {
+  const parameters = new URLSearchParams(query);
+  const [username, password] = [parameters.get('username') ?? '', parameters.get('password') ?? ''];
+  return { ...(username === '' ? {} : { username }), ...(password === '' ? {} : { password }) };
 }
 
 function readUrl(text: string): ValkeyAddress {
@@ -136,7 +145,7 @@ export function maskUrl(text: string): string {
 
 /** Scheme and hosts, for messages. */
 export function describeUrl(text: string): string {
-  if (text.startsWith('unix://')) return text;
+  if (text.startsWith('unix://')) return text.replace(SOCKET, 'unix://$1');
   const [, scheme = '', hosts = ''] = /^([a-z+]+:\/\/)(?:.*@)?([^/?]*)/is.exec(text) ?? [];
   return `${scheme}${hosts}`;
 }

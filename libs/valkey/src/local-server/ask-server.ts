@@ -28,9 +28,16 @@ export function parseServerUrl(url: string): ServerAddress | undefined {
     ...(parsed.password === '' ? {} : { password: decodeURIComponent(parsed.password) }),
   };
   if (parsed.protocol === 'unix:') {
+    const [username, password] = [parsed.searchParams.get('username'), parsed.searchParams.get('password')];
     return parsed.pathname === ''
       ? undefined
-      : { path: decodeURIComponent(parsed.pathname), tls: false, ...login };
+      : {
+          path: decodeURIComponent(parsed.pathname),
+          tls: false,
+          ...login,
+          ...(username === null ? {} : { username }),
+          ...(password === null ? {} : { password }),
+        };
   }
   if (!/^(redis|valkey)s?:$/.test(parsed.protocol)) return undefined;
   const host = parsed.hostname.replace(/^\[|\]$/g, '');

@@ -2,6 +2,7 @@ import { userInfo } from 'node:os';
 import { freePort } from './free-port';
 import { untilReady } from './launch';
 import { runCommand } from './run-command';
+import { aclFileName, keepLogin, type ServerLogin } from './server-login';
 import type { Report, ServerVersion } from './types';
 import { startWatched, type WatchedServer } from './watch-owner';
 import { wordsOf } from './words-of';
@@ -14,6 +15,7 @@ const START_TIMEOUT_MS = 180_000;
 export interface DockerServer {
   readonly watched: WatchedServer;
   readonly port: number;
+  readonly login: ServerLogin;
   readonly version: ServerVersion;
 }
 
@@ -45,13 +47,15 @@ export async function startDockerServer(
   options.report(`starting ${IMAGE} in Docker ${engine.stdout.trim()} …`);
   let watched: WatchedServer | undefined;
   try {
+    const login = keepLogin(options.dir);
     watched = await startWatched({ command: runArguments(options.dir, port), env: options.env });
     const running = watched;
-    const address = { host: '127.0.0.1', port, tls: false };
+    const { username, password } = login;
+    const address = { host: '127.0.0.1', port, tls: false, username, password };
     await untilReady(address, { startTimeoutMs: START_TIMEOUT_MS, report: options.report }, () =>
       running.hasExited(),
     );
-    return { watched, port, version: { name: 'valkey', version: '8' } };
+    return { watched, port, login, version: { name: 'valkey', version: '8' } };
   } catch (error) {
     await watched?.end();
     const why = wordsOf(error);
@@ -64,6 +68,7 @@ function runArguments(dir: string, port: number): string[] {
   const { uid, gid } = userInfo();
   const run = ['docker', 'run', '--rm', '--user', `${uid}:${gid}`, '--publish', `127.0.0.1:${port}:6379`];
   const server = ['--volume', `${dir}:/data`, IMAGE, 'valkey-server', '--dir', '/data'];
+  const users = ['--aclfile', `/data/${aclFileName}`];
   // Inside the container every client comes from outside; only the host's loopback reaches the published port.
   const access = ['--protected-mode', 'no'];
   const data = [
@@ -76,5 +81,5 @@ function runArguments(dir: string, port: number): string[] {
     '--maxmemory-policy',
     'noeviction',
   ];
-  return [...run, ...server, ...access, ...data];
+  return [...run, ...server, ...users, ...access, ...data];
 }

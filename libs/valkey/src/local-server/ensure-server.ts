@@ -5,11 +5,12 @@ import { startDockerServer } from './docker-server';
 import { findBinary, type Tried } from './find-binary';
 import { checkGivenServer } from './given-server';
 import { freePort } from './free-port';
-import { launchServer, urlOf, type Endpoint } from './launch';
+import { launchServer, shownUrlOf, urlOf, type Endpoint } from './launch';
 import { noServer } from './no-server';
 import { ownServer, withStartLock } from './owned-server';
 import { identify } from './process-identity';
 import { borrow, findRunning, writeRecord } from './running-server';
+import { keepLogin, keepUrl } from './server-login';
 import { placeSocket } from './socket-path';
 import type {
   EnsureServerOptions,
@@ -63,12 +64,12 @@ async function startOn(dir: string, options: StartOptions): Promise<LocalServer>
 
   const docker = await startDocker(dir, options, tried);
   if (docker === undefined) throw noServer(tried);
-  const { port, version } = docker;
-  const place = { endpoint: { port }, version, source: 'docker' as const };
+  const { port, version, login } = docker;
+  const place = { endpoint: { port, login }, version, source: 'docker' as const };
   record(dir, docker.watched, place);
   return ownServer({
     dir,
-    facts: describePlace(place),
+    facts: describePlace(place, dir),
     first: docker.watched,
     report: options.report,
     launch: async () => {
@@ -90,9 +91,12 @@ async function startDocker(
 }
 
 async function startBinary(dir: string, binary: ServerBinary, options: StartOptions): Promise<LocalServer> {
-  const { endpoint, madeDirectory } = await chooseEndpoint(dir, options);
+  const { madeDirectory, ...chosen } = await chooseEndpoint(dir, options);
+  const endpoint: Endpoint = { ...chosen.endpoint, login: keepLogin(dir) };
   const place: Place = { endpoint, version: binary.version, source: binary.source };
   const launch = async (onStarted?: (started: WatchedServer) => void): Promise<WatchedServer> => {
+    // Agents of this user may have removed what it is started with.
+    keepLogin(dir);
     // A start that failed has taken the socket's directory with it.
     if (madeDirectory !== undefined) mkdirSync(madeDirectory, { recursive: true, mode: 0o700 });
     return await launchServer({
@@ -115,9 +119,9 @@ async function startBinary(dir: string, binary: ServerBinary, options: StartOpti
   try {
     const first = await launch();
     options.report(
-      `${binary.version.name} ${binary.version.version} (${binary.source}) at ${urlOf(endpoint)}`,
+      `${binary.version.name} ${binary.version.version} (${binary.source}) at ${shownUrlOf(endpoint)}`,
     );
-    return ownServer({ dir, facts: describePlace(place), first, launch, report: options.report });
+    return ownServer({ dir, facts: describePlace(place, dir), first, launch, report: options.report });
   } catch (error) {
     if (madeDirectory !== undefined) rmSync(madeDirectory, { recursive: true, force: true });
     throw error;
@@ -139,9 +143,14 @@ interface Place {
   readonly source: ServerSource;
 }
 
-function describePlace(place: Place): Pick<LocalServer, 'url' | 'socketPath' | 'version' | 'source'> {
+function describePlace(
+  place: Place,
+  dir: string,
+): Pick<LocalServer, 'url' | 'urlFile' | 'socketPath' | 'version' | 'source'> {
+  const url = urlOf(place.endpoint);
   return {
-    url: urlOf(place.endpoint),
+    url,
+    urlFile: keepUrl(dir, url),
     ...('socketPath' in place.endpoint ? { socketPath: place.endpoint.socketPath } : {}),
     version: place.version,
     source: place.source,
@@ -150,7 +159,12 @@ function describePlace(place: Place): Pick<LocalServer, 'url' | 'socketPath' | '
 
 function record(dir: string, watched: WatchedServer, place: Place): void {
   const owner = identify(process.pid) ?? { pid: process.pid, startTime: '' };
-  writeRecord(dir, { ...describePlace(place), owner, process: watched.process, watcher: watched.watcher });
+  writeRecord(dir, {
+    ...describePlace(place, dir),
+    owner,
+    process: watched.process,
+    watcher: watched.watcher,
+  });
 }
 
 /** Others on this machine must neither read the state nor reach the socket. */

@@ -4,6 +4,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { BelayError } from '#libs/contracts';
 import { askServer, socketUrl, type Answer, type ServerAddress } from './ask-server';
 import type { Report, ServerBinary } from './types';
+import type { ServerLogin } from './server-login';
 import { startWatched, type WatchedServer } from './watch-owner';
 import { wordsOf } from './words-of';
 
@@ -16,8 +17,10 @@ const LAST_WORDS_MS = 1_000;
 const LOG_NAME = 'server.log';
 const LOG_LIMIT_BYTES = 5 * 1024 * 1024;
 
-/** Where the server listens: a socket's path, or a port of 127.0.0.1. */
-export type Endpoint = { readonly socketPath: string } | { readonly port: number };
+/** Where the server listens: a socket's path, or a port of 127.0.0.1. Without a login it asks for no password. */
+export type Endpoint = ({ readonly socketPath: string } | { readonly port: number }) & {
+  readonly login?: ServerLogin;
+};
 
 export interface LaunchOptions {
   readonly binary: ServerBinary;
@@ -81,12 +84,26 @@ async function lastWords(watched: WatchedServer): Promise<void> {
 }
 
 export function addressOf(endpoint: Endpoint): ServerAddress {
+  const { username, password } = endpoint.login ?? {};
+  const login = username === undefined || password === undefined ? {} : { username, password };
   return 'socketPath' in endpoint
-    ? { path: endpoint.socketPath, tls: false }
-    : { host: '127.0.0.1', port: endpoint.port, tls: false };
+    ? { path: endpoint.socketPath, tls: false, ...login }
+    : { host: '127.0.0.1', port: endpoint.port, tls: false, ...login };
 }
 
+/** With the password, where there is one: not for logs. */
 export function urlOf(endpoint: Endpoint): string {
+  const { login } = endpoint;
+  const url = shownUrlOf(endpoint);
+  if (login === undefined) return url;
+  const { username, password } = login;
+  return 'socketPath' in endpoint
+    ? `${url}?username=${username}&password=${password}`
+    : url.replace('://', `://${username}:${password}@`);
+}
+
+/** Without a password. */
+export function shownUrlOf(endpoint: Endpoint): string {
   return 'socketPath' in endpoint ? socketUrl(endpoint.socketPath) : `redis://127.0.0.1:${endpoint.port}`;
 }
 
@@ -144,9 +161,11 @@ function serverArguments(options: LaunchOptions): string[] {
     ? ['--appendonly', 'yes', '--appendfsync', 'everysec']
     : ['--appendonly', 'no'];
   const settings = ['--save', '', '--maxmemory-policy', 'noeviction', '--daemonize', 'no'];
+  const { login } = options.endpoint;
+  const users = login === undefined ? [] : ['--aclfile', login.aclFile];
   const places = ['--dir', options.dir, '--logfile', join(options.dir, LOG_NAME)];
   const config = options.configFile === undefined ? [] : [options.configFile];
-  return [...config, ...listen, ...keep, ...settings, ...places, ...(options.args ?? [])];
+  return [...config, ...listen, ...keep, ...settings, ...users, ...places, ...(options.args ?? [])];
 }
 
 /** The log is appended to at every start; one older part is kept. */

@@ -17,7 +17,7 @@ export async function withStartLock<T>(dir: string, report: Report, work: () => 
 export interface OwnedServerPlan {
   /** Where its data is. */
   readonly dir: string;
-  readonly facts: Pick<LocalServer, 'url' | 'socketPath' | 'version' | 'source'>;
+  readonly facts: Pick<LocalServer, 'url' | 'urlFile' | 'socketPath' | 'version' | 'source'>;
   readonly first: WatchedServer;
   /** Starts it once more, at the same address, and records it; tells of the process before that answers. */
   readonly launch: (onStarted: (watched: WatchedServer) => void) => Promise<WatchedServer>;

@@ -8,7 +8,9 @@ import { wordsOf } from './words-of';
 
 /** The record that a server's owner writes into its data directory, so that a second caller finds the server. */
 export interface RunningRecord {
+  /** With the password; a server of an older Belay has none. */
   readonly url: string;
+  readonly urlFile?: string;
   readonly socketPath?: string;
   readonly version: ServerVersion;
   readonly source: ServerSource;
@@ -56,12 +58,12 @@ export async function findRunning(dir: string): Promise<RunningRecord | string |
       return `the server (pid ${record.process.pid}) answers PING with: ${pong?.error ?? 'nothing'}`;
     const pid = info?.ok === true ? /^process_id:(\d+)/m.exec(info.text)?.[1] : undefined;
     if (record.source !== 'docker' && Number(pid) !== record.process.pid) {
-      return `process ${pid} answers at ${record.url} instead of the server (pid ${record.process.pid})`;
+      return `process ${pid} answers at ${withoutLogin(record.url)} instead of the server (pid ${record.process.pid})`;
     }
     return record;
   } catch (error) {
     const why = wordsOf(error);
-    return `the server (pid ${record.process.pid}) runs but does not answer at ${record.url}: ${why}`;
+    return `the server (pid ${record.process.pid}) runs but does not answer at ${withoutLogin(record.url)}: ${why}`;
   }
 }
 
@@ -83,13 +85,14 @@ export type LocalServerLook =
 export async function lookAtLocalServer(dataDir: string): Promise<LocalServerLook> {
   const record = readRecord(join(dataDir, 'valkey'));
   if (record === undefined) return { state: 'none' };
-  const { url, version, owner, process: server } = record;
+  const { version, owner, process: server } = record;
+  const url = withoutLogin(record.url);
   const ofOwner = isAlive(owner) ? { ownerPid: owner.pid } : {};
   // A record left by a killed owner says nothing about now.
   if (!isAlive(server) && !isAlive(owner)) return { state: 'none' };
   if (!isAlive(server))
     return { state: 'gone', url, pid: server.pid, why: 'its process is gone', ...ofOwner };
-  const address = parseServerUrl(url);
+  const address = parseServerUrl(record.url);
   try {
     const [pong] = address === undefined ? [] : await askServer(address, [['PING']], 5_000);
     if (pong?.ok === true) return { state: 'answers', url, version, pid: server.pid };
@@ -118,6 +121,7 @@ async function endOrphan(record: RunningRecord): Promise<boolean> {
 export function borrow(record: RunningRecord): LocalServer {
   return {
     url: record.url,
+    ...(record.urlFile === undefined ? {} : { urlFile: record.urlFile }),
     ...(record.socketPath === undefined ? {} : { socketPath: record.socketPath }),
     ...(record.source === 'docker' ? {} : { pid: record.process.pid }),
     version: record.version,
@@ -126,6 +130,11 @@ export function borrow(record: RunningRecord): LocalServer {
     exited: new Promise(() => undefined),
     stop: () => Promise.resolve(),
   };
+}
+
+/** As it is shown to people: they get the login from its file. */
+function withoutLogin(url: string): string {
+  return url.replace(/^([a-z]+:\/\/)[^@/]*@/i, '$1').replace(/\?.*$/s, '');
 }
 
 function readRecord(dir: string): RunningRecord | undefined {

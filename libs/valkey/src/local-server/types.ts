@@ -10,8 +10,13 @@ export interface ServerVersion {
 
 /** A server that answered PING. */
 export interface LocalServer {
-  /** `redis://127.0.0.1:PORT`, `unix:///abs/path.sock`, or what BELAY_VALKEY_URL says. */
+  /**
+   * `redis://127.0.0.1:PORT`, `unix:///abs/path.sock`, or what BELAY_VALKEY_URL says. With the password, where the server asks
+   * for one: not for logs.
+   */
   readonly url: string;
+  /** A file of this user alone that holds `url`, for BELAY_VALKEY_URL_FILE; of a server that Belay started. */
+  readonly urlFile?: string;
   /** The socket's path as it is, when the server listens on one. */
   readonly socketPath?: string;
   /** The server's own pid; absent when it is not a process of this machine that we know. */
