@@ -36,6 +36,7 @@ import {
   type Granted,
   type HandlerProgram,
   type SpawnerOptions,
+  type WaitingProgram,
 } from '#libs/spawner';
 import { Valkey, ValkeyModule } from '#libs/valkey';
 import { StoredEnds, type LeaseKeeper } from '#libs/worker';
@@ -70,6 +71,8 @@ export interface CreateWorkerOptions {
 export interface WorkerHandlers {
   readonly names: readonly string[];
   readonly programOf: (name: string) => HandlerProgram | undefined;
+  /** Processes that are started ahead of their attempts. Default: none. */
+  readonly ahead?: WaitingProgram | undefined;
   /** The queues whose jobs it runs, each with slots of its own. */
   readonly processors: readonly { readonly queue: string; readonly concurrency: number }[];
 }
@@ -82,6 +85,8 @@ export interface Worker {
   /** Of its health page; undefined without one. */
   readonly port: number | undefined;
   readonly state: WorkerState;
+  /** Processes of handlers that wait for an attempt. */
+  readonly waiting: number;
   /** Whether it has its agents by right, and until when by its own clock. */
   readonly lease: Pick<LeaseKeeper, 'holds' | 'leftMs'>;
   readonly phases: Phases;
@@ -156,6 +161,7 @@ async function make(options: CreateWorkerOptions, parts: GiveBack): Promise<Work
         wasSilent: () => service.lease.wasSilent,
         leaseLeftMs: () => service.lease.leftMs,
         handlerProgram: (name, fence) => programOf(name, fence),
+        ahead: options.handlers?.ahead,
         onMessage: (message, claim) => tellJob(message, claim),
         beforeSpawn: (slot) => responder.beforeSpawn(slot),
         onError: (error, agentId) => log.warn({ err: error, agentId }, 'agent'),
@@ -281,6 +287,9 @@ async function make(options: CreateWorkerOptions, parts: GiveBack): Promise<Work
     port: health?.port,
     get state() {
       return service.state;
+    },
+    get waiting() {
+      return runner.waiting.ready;
     },
     lease: service.lease,
     phases,

@@ -197,6 +197,7 @@ export class WorkerService {
     // Beside the slots of the others: a drill must not wait behind what it is there to check.
     const own = ownPoolOf(workerId);
     this.intake.add(own, this.queues.consume(own, OWN_CONCURRENCY, handle));
+    this.runner.waiting.open();
   }
 
   /** How long each acknowledged heartbeat took, in milliseconds. */
@@ -333,6 +334,7 @@ export class WorkerService {
       });
     // Closing ends the blocking wait for a job at once; it resolves when the jobs in hand are done.
     const closed = this.intake.close();
+    const ended = this.runner.waiting.close();
     const idle =
       (await within(
         this.runner.whenIdle().then(() => true),
@@ -346,6 +348,7 @@ export class WorkerService {
     }
     const forced = !idle || this.cutShort.size > 0;
     await phases.run('intake', INTAKE_MS, async () => closed);
+    await phases.run('waiting processes', HOST_MS, async () => ended);
     this.lease.stop();
     this.beside.stop();
     this.renewals?.unsubscribe();

@@ -10,6 +10,22 @@ export type AgentMessage =
   /** Why it is about to end with an exit code other than 0. */
   | { readonly type: 'error'; readonly code: string; readonly message: string };
 
+/** The variable with an agent's cookie. */
+export const COOKIE_VARIABLE = 'BELAY_COOKIE';
+
+/**
+ * The first line on the stdin of a process that was started before there was an attempt for it; the attempt's own input follows.
+ * The process says `<cookie> ready` on fd 3 when it waits for it, and `<cookie> late`, with exit code 126, when it comes too late.
+ */
+export interface Assignment {
+  /** Arguments behind those that it was started with. */
+  readonly args: readonly string[];
+  /** The variables of the attempt. */
+  readonly env: Readonly<Record<string, string>>;
+  /** Hundredths of a second since boot, as in /proc/uptime: by then it must have begun. */
+  readonly deadline?: number;
+}
+
 /** Longest line accepted on file descriptor 3, bytes. */
 export const MAX_MESSAGE_BYTES = 1024 * 1024;
 

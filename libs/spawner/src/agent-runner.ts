@@ -9,6 +9,7 @@ import { AttemptClaims } from './attempt-claims';
 import { OutcomeKeeper } from './outcome-keeper';
 import type { ProcessHost } from './process';
 import { untilAnswered } from './until-answered';
+import { WaitingPool } from './waiting-pool';
 
 /**
  * Runs attempts: claim (`AttemptClaims`), spawn, report, end (`Attempt`), outcome (`OutcomeKeeper`). One per worker process.
@@ -20,6 +21,8 @@ export class AgentRunner {
   private idle: (() => void)[] = [];
   private readonly claims: AttemptClaims;
   private readonly means: AttemptMeans;
+  /** Processes that wait for attempts of handlers; opened and closed by the worker. */
+  readonly waiting: WaitingPool;
 
   constructor(
     private readonly lifecycle: LifecycleService,
@@ -29,9 +32,11 @@ export class AgentRunner {
     this.claims = new AttemptClaims(lifecycle.agents, options, (agentId) =>
       this.slotsWhere((slot) => slot.agentId === agentId && slot.claimedAt !== undefined),
     );
+    this.waiting = new WaitingPool(host, options.ahead, options);
     this.means = {
       lifecycle,
       host,
+      waiting: this.waiting,
       options,
       keeper: new OutcomeKeeper(lifecycle.agents, options),
       onEnded: (ended) => this.ends.next(ended),

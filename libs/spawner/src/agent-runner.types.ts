@@ -8,6 +8,15 @@ export interface HandlerProgram {
   readonly env: Readonly<Record<string, string>>;
 }
 
+/** How processes of handlers are started ahead of their attempts. The name of the handler comes with the attempt. */
+export interface WaitingProgram {
+  readonly command: readonly string[];
+  /** Of the application, now. A process that was started with another one is not used any more. */
+  readonly env: () => Readonly<Record<string, string>>;
+  /** So many wait at a time. */
+  readonly count: number;
+}
+
 export interface RunnerOptions {
   readonly workerId: string;
   readonly workDir: string;
@@ -26,6 +35,8 @@ export interface RunnerOptions {
   readonly onError?: (error: unknown, agentId: string) => void;
   /** The program of a handler that this worker declares; undefined: it has none of that name. Default: it has none at all. */
   readonly handlerProgram?: (handler: string, fence: Fence) => HandlerProgram | undefined;
+  /** Processes that wait for attempts of handlers. Default: none, each attempt starts its own. */
+  readonly ahead?: WaitingProgram | undefined;
   /** Hears each report of an agent as it comes, beside its storing. Must not throw. */
   readonly onMessage?: (message: AgentMessage, claim: Granted) => void;
   /** Asked about each claim before anything is spawned: an order still open may cover it. Bounded by its own calls. */

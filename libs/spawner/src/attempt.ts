@@ -26,11 +26,13 @@ import type { AgentProcess, ProcessHost } from './process';
 import { ServerLog } from './server-log';
 import { commandOf, graceOf, leaseLeftMs, logFileOf, spawnRequest } from './spawn-request';
 import { untilAnswered } from './until-answered';
+import type { WaitingPool } from './waiting-pool';
 
 /** One worker's means, shared by all its attempts. */
 export interface AttemptMeans {
   readonly lifecycle: LifecycleService;
   readonly host: ProcessHost;
+  readonly waiting: WaitingPool;
   readonly options: RunnerOptions;
   readonly keeper: OutcomeKeeper;
   /** Told of every end, and before that of one that is not proved yet. */
@@ -101,7 +103,8 @@ export class Attempt {
     let process: AgentProcess;
     try {
       const parts = { run, input: input.ready, log, reporter };
-      process = await this.means.host.spawn(spawnRequest(options, slot, claim, parts));
+      const request = spawnRequest(options, slot, claim, parts);
+      process = this.means.waiting.take(request) ?? (await this.means.host.spawn(request));
     } catch (error) {
       await log.close(0);
       return this.store(isTooLate(error) ? notStarted(slot.cause ?? LEASE_OVER) : spawnFailed(error));

@@ -1,9 +1,9 @@
 import 'reflect-metadata';
-import { readFileSync } from 'node:fs';
 import type { INestApplicationContext, Type } from '@nestjs/common';
 import { ModulesContainer, NestFactory } from '@nestjs/core';
 import type { JobInput } from '#libs/executions';
 import { killableJobOf } from '../processors/killable-job';
+import { attemptInput } from './attempt-input';
 import { contextOf, type AgentContext, type AgentFacts } from './agent-context';
 import { declaredBy, type DeclaredHandler } from './agent-handler';
 import { describeFailure, Failure } from './failure';
@@ -18,7 +18,8 @@ interface HandlerTarget {
   /** The file of the application's module. */
   readonly file: string;
   readonly exported: string;
-  readonly name: string;
+  /** Undefined: it is started ahead. */
+  readonly name: string | undefined;
 }
 
 type Handle = (input: unknown, context: AgentContext) => unknown;
@@ -33,11 +34,14 @@ interface Input extends Pick<
 /**
  * The program of one attempt of a handler: `handler-main.js MODULE EXPORT NAME`. It makes the application's module, runs the
  * handler, reports on file descriptor 3 and ends. Exit codes: 0 its result is reported, 1 its error is.
+ *
+ * Without NAME it is started ahead of its attempt: it makes the module, says so, and waits for the attempt on its stdin. Until then it
+ * reports nothing, since nobody's attempt has failed.
  */
-const [, , file = '', exported = '', name = ''] = process.argv;
+const [, , file = '', exported = '', given] = process.argv;
 
 /** One end is told, the first one: a handler that fails after its result has failed nothing any more. */
-let isTold = false;
+let isTold = given === undefined;
 
 /** Runs one attempt from its input on stdin to its report, and ends the process. */
 async function runHandler(target: HandlerTarget): Promise<void> {
@@ -62,9 +66,14 @@ async function runHandler(target: HandlerTarget): Promise<void> {
   });
   let app: INestApplicationContext | undefined;
   try {
-    const { input, ...facts } = JSON.parse(readFileSync(0, 'utf8')) as Input;
-    app = await makeApplication(target);
-    const { handle, options } = find(app, target);
+    const { name: known } = target;
+    const early = known === undefined ? await makeApplication(target) : undefined;
+    app = early;
+    const { text, name } = await attemptInput(known);
+    isTold = false;
+    const { input, ...facts } = JSON.parse(text) as Input;
+    app = early ?? (await makeApplication(target));
+    const { handle, options } = find(app, name);
     const checked = await checkAgainst(options.input, input);
     if (checked.problem !== undefined) throw new Failure('INPUT_MISMATCH', `Its input: ${checked.problem}`);
     const result = await handle(checked.value, contextOf({ ...facts, ...fromEnvironment() }, signal));
@@ -94,7 +103,7 @@ async function makeApplication({ file, exported }: HandlerTarget): Promise<INest
 
 function find(
   app: INestApplicationContext,
-  { name }: HandlerTarget,
+  name: string,
 ): { readonly handle: Handle; readonly options: DeclaredHandler['options'] } {
   for (const module of app.get(ModulesContainer).values())
     for (const { metatype, instance } of module.providers.values()) {
@@ -146,4 +155,4 @@ async function closeWithin(app: INestApplicationContext | undefined): Promise<vo
 }
 
 becomeHandlerProcess();
-void runHandler({ file, exported, name });
+void runHandler({ file, exported, name: given });

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { isAbsolute, join } from 'node:path';
 import type { ModulesContainer } from '@nestjs/core';
 import { BelayError, type Problem } from '#libs/contracts';
-import type { HandlerProgram } from '#libs/spawner';
+import type { HandlerProgram, WaitingProgram } from '#libs/spawner';
 import type { DeclaredProcessor } from '../processors/declared-processor';
 import { declaredBy } from './agent-handler';
 
@@ -14,6 +14,11 @@ export interface HandlersOptions {
   readonly export: string;
   /** Variables of this process's environment that handlers get, beside those that every agent gets. Default: none. */
   readonly env?: readonly string[];
+  /**
+   * Processes that have made the module already and wait, each for one attempt: 0 to 64. Constructors and `onModuleInit` of the module
+   * then run before there is an attempt. Default 1; 0: each attempt starts its own.
+   */
+  readonly waiting?: number;
 }
 
 /** The handlers that an application declares, and how one is started. */
@@ -21,12 +26,22 @@ export interface Handlers {
   readonly names: readonly string[];
   readonly processors: readonly DeclaredProcessor[];
   readonly programOf: (name: string) => HandlerProgram | undefined;
+  /** How a process is started ahead of its attempt, and how many wait. */
+  readonly ahead: WaitingProgram | undefined;
 }
+
+const DEFAULT_WAITING = 1;
+const MOST_WAITING = 64;
 
 /** @throws BelayError INVALID_SETTINGS with every problem */
 export function checkHandlersOptions(options: unknown): void {
   if (options === undefined) return;
-  const { module, export: exported, env = [] } = (options ?? {}) as Partial<HandlersOptions>;
+  const {
+    module,
+    export: exported,
+    env = [],
+    waiting = DEFAULT_WAITING,
+  } = (options ?? {}) as Partial<HandlersOptions>;
   const problems: Problem[] = [];
   const refuse = (path: string, message: string): number =>
     problems.push({ path, code: 'BAD_VALUE', message });
@@ -36,6 +51,8 @@ export function checkHandlersOptions(options: unknown): void {
     refuse('handlers.export', "must be the name of the module's class, as its file exports it.");
   if (!Array.isArray(env) || !env.every((name) => typeof name === 'string' && name !== ''))
     refuse('handlers.env', 'must be a list of names of environment variables.');
+  if (!Number.isSafeInteger(waiting) || waiting < 0 || waiting > MOST_WAITING)
+    refuse('handlers.waiting', `must be a whole number from 0 to ${MOST_WAITING}.`);
   if (problems.length > 0) throw invalid(problems);
 }
 
@@ -75,20 +92,30 @@ export function collectHandlers(
     });
   if (problems.length > 0) throw invalid(problems);
   if (options === undefined) return undefined;
+  const { waiting = DEFAULT_WAITING } = options;
   return {
     names: [...found.keys()],
     processors,
-    programOf: (name) => (found.has(name) ? programOf(name, options) : undefined),
+    programOf: (name) =>
+      found.has(name) ? { command: [...commandOf(options), name], env: environmentOf(options) } : undefined,
+    ahead:
+      found.size === 0 || waiting === 0
+        ? undefined
+        : { command: commandOf(options), env: () => environmentOf(options), count: waiting },
   };
 }
 
-function programOf(name: string, { module, export: exported, env = [] }: HandlersOptions): HandlerProgram {
-  return {
-    command: [process.execPath, mainFile(), module, exported, name],
-    env: Object.fromEntries(
-      env.flatMap((each) => (process.env[each] === undefined ? [] : [[each, process.env[each]]])),
-    ),
-  };
+function commandOf({ module, export: exported }: HandlersOptions): string[] {
+  return [process.execPath, mainFile(), module, exported];
+}
+
+function environmentOf({ env = [] }: HandlersOptions): Record<string, string> {
+  const found: Record<string, string> = {};
+  for (const name of env) {
+    const value = process.env[name];
+    if (value !== undefined) found[name] = value;
+  }
+  return found;
 }
 
 /** Beside this file where it is built, else in what was built last. */

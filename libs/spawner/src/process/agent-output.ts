@@ -31,7 +31,10 @@ export function makeOutputPaces(): OutputPaces {
   return { output: new ReadPace(ALL_OUTPUT_RATE), messages: new ReadPace(ALL_MESSAGES_RATE) };
 }
 
-type Sink = Pick<SpawnRequest, 'onOutput' | 'onMessage' | 'onBadLine' | 'logFile'>;
+type Sink = Pick<SpawnRequest, 'onOutput' | 'onMessage' | 'onBadLine' | 'logFile'> & {
+  /** Of a process that waits to become an agent: called when it says so. Until `assign` nothing else of it is heard. */
+  readonly onReady?: () => void;
+};
 
 /** The pipes to an agent: stdout and stderr as lines and into the log, fd 3 as messages, each at a bounded rate. */
 export class AgentOutput {
@@ -43,7 +46,7 @@ export class AgentOutput {
   #claim: { readonly line: string; readonly failure: ShimFailure } | undefined;
   /** The beginning of a line of fd 3 that is longer than a message may be. */
   #overlong: Buffer | undefined;
-  readonly #log: AgentLog | undefined;
+  #log: AgentLog | undefined;
   readonly #readers: readonly PacedReader[];
   readonly #talk: readonly PacedReader[];
   #finished = false;
@@ -55,18 +58,14 @@ export class AgentOutput {
       stderr: Readable;
       messages: Readable;
     },
-    private readonly sink: Sink,
+    private sink: Sink,
     private readonly cookie: string,
     paces: OutputPaces,
-    logCapBytes: number,
+    private readonly logCapBytes: number,
     isIsolated = false,
   ) {
     this.#begun = !isIsolated;
     const { stdout, stderr, messages } = streams;
-    if (sink.logFile !== undefined)
-      this.#log = new AgentLog(sink.logFile, logCapBytes, () => {
-        for (const reader of this.#talk) reader.release();
-      });
     const bucket = new Bucket(OUTPUT_RATE);
     const lines = (stream: 'stdout' | 'stderr'): LineSplitter =>
       new LineSplitter(MAX_PIECE_BYTES, (bytes, end) =>
@@ -81,6 +80,26 @@ export class AgentOutput {
       ...this.#talk,
       new PacedReader(messages, said, paces.messages, new Bucket(MESSAGE_RATE)),
     ];
+    this.#openLog();
+    // It waits in the pipes for the agent that it becomes the output of.
+    if (sink.onReady !== undefined) for (const reader of this.#talk) reader.hold();
+  }
+
+  /** From here on it is an agent's, which is given its input: its output so far too, which nobody has read. */
+  assign(sink: Sink, input: string): void {
+    this.sink = sink;
+    this.#spoke = false;
+    this.streams.stdin?.end(input);
+    this.#openLog();
+    for (const reader of this.#talk) reader.release();
+  }
+
+  #openLog(): void {
+    const { logFile } = this.sink;
+    if (logFile === undefined) return;
+    this.#log = new AgentLog(logFile, this.logCapBytes, () => {
+      for (const reader of this.#talk) reader.release();
+    });
   }
 
   /** Bytes of the output that are in no file: beyond what is kept of one log, or the disk refused them. */
@@ -140,6 +159,11 @@ export class AgentOutput {
 
   #line(bytes: Buffer, end: PieceEnd): void {
     if (this.#finished) return;
+    const { onReady } = this.sink;
+    if (onReady !== undefined) {
+      if (bytes.toString() === `${this.cookie} ready`) guard(onReady);
+      return;
+    }
     if (end === 'limit') this.#overlong ??= bytes.subarray(0, BAD_LINE_SHOWN);
     else if (this.#overlong === undefined) this.#message(bytes);
     else {

@@ -1,4 +1,4 @@
-import type { EvidenceKind, ExitReport, SeenProcess, StopReport } from '#libs/contracts';
+import type { Assignment, EvidenceKind, ExitReport, SeenProcess, StopReport } from '#libs/contracts';
 import type { AgentOutput } from './agent-output';
 import { TreeEnding, type EndTreeOptions } from './end-tree';
 import type { FirstProcess } from './first-process';
@@ -6,6 +6,7 @@ import type {
   AgentProcess,
   Containment,
   ProcessIdentity,
+  AssignRequest,
   StopOptions,
   UnappliedLimit,
 } from './process-host.types';
@@ -33,19 +34,32 @@ export class RunningAgent implements AgentProcess {
   #resolveConfirmed!: (report: StopReport) => void;
 
   constructor(
-    readonly agentId: string,
+    private id: string,
     readonly identity: ProcessIdentity,
     readonly unappliedLimits: readonly UnappliedLimit[],
     first: FirstProcess,
     private readonly tree: ProcessTree,
     private readonly output: AgentOutput,
-    private readonly graceMs: number,
+    private graceMs: number,
     private readonly setting: AgentSetting,
   ) {
     this.containment = tree.containment;
     this.ended = new Promise((resolve) => (this.#resolveEnded = resolve));
     this.confirmed = new Promise((resolve) => (this.#resolveConfirmed = resolve));
     first.onExit((code, signal) => this.#onExit(code, signal));
+  }
+
+  get agentId(): string {
+    return this.id;
+  }
+
+  /** A process that waited is this agent's from here on; its tree stays as it is. @param deadline ticks since boot */
+  assign(request: AssignRequest, deadline: number | undefined): void {
+    const { agentId, graceMs, args, env, stdin } = request;
+    this.id = agentId;
+    this.graceMs = graceMs;
+    const assignment: Assignment = { args, env, ...(deadline === undefined ? {} : { deadline }) };
+    this.output.assign(request, `${JSON.stringify(assignment)}\n${stdin}`);
   }
 
   get badLines(): number {

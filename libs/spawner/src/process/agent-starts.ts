@@ -1,14 +1,15 @@
 import { randomBytes } from 'node:crypto';
 import { isBelayError } from '#libs/contracts';
 import type { AgentIsolation } from './agent-isolation';
+import type { RunningAgent } from './agent-process';
 import type { Cgroup } from './cgroup';
 import { applyLimits, limitNesting, unlimited } from './cgroup-limits';
 import { allowedEnvironment, buildEnvironment, isolatedEnvironment } from './environment';
 import type { Guardian } from './guardian';
 import type { PipePool } from './pipe-pool';
-import type { AgentProcess, SpawnRequest, UnappliedLimit } from './process-host.types';
+import type { SpawnRequest, UnappliedLimit } from './process-host.types';
 import { failure, resolveCommand } from './resolve-command';
-import { startDeadline, startProcess, type StartedProcess } from './start-process';
+import { startDeadline, startProcess, type Input, type StartedProcess } from './start-process';
 import type { TurnQueue } from './turn-queue';
 
 /** The parts of a host that starts use. */
@@ -23,6 +24,12 @@ export interface StartParts {
   readonly turns: TurnQueue;
   readonly pipes: PipePool;
 }
+
+/** A start of an agent, or of a process that waits to become one and says when it does. */
+export type StartRequest = Omit<SpawnRequest, 'stdin'> & {
+  readonly stdin: Input;
+  readonly onReady?: () => void;
+};
 
 /** A first process that was started, and what it was given. */
 export interface AgentStart {
@@ -41,17 +48,17 @@ export class AgentStarts {
   /** @param adopt called in the turn of the loop in which the process was started or told of, so no exit can be missed. */
   constructor(
     private readonly parts: StartParts,
-    private readonly adopt: (request: SpawnRequest, start: AgentStart) => AgentProcess,
+    private readonly adopt: (request: StartRequest, start: AgentStart) => RunningAgent,
   ) {}
 
   /** @throws BelayError SPAWN_FAILED; then nothing is left. */
-  start(request: SpawnRequest): Promise<AgentProcess> {
+  start(request: StartRequest): Promise<RunningAgent> {
     const { prepare } = this.parts;
     return prepare === undefined ? this.#startWith(request) : this.#startApart(request, prepare);
   }
 
   /** The preparation took turns of its own; the start takes another. */
-  async #startApart(request: SpawnRequest, prepare: () => Promise<AgentIsolation>): Promise<AgentProcess> {
+  async #startApart(request: StartRequest, prepare: () => Promise<AgentIsolation>): Promise<RunningAgent> {
     const isolated = await prepare();
     try {
       return await this.parts.turns.run(async () => this.#startWith(request, isolated));
@@ -62,7 +69,7 @@ export class AgentStarts {
     }
   }
 
-  async #startWith(request: SpawnRequest, isolated?: AgentIsolation): Promise<AgentProcess> {
+  async #startWith(request: StartRequest, isolated?: AgentIsolation): Promise<RunningAgent> {
     const { guardian, pipes } = this.parts;
     const cookie = newCookie();
     const own =
@@ -104,7 +111,7 @@ export class AgentStarts {
   }
 }
 
-function limit({ limits }: SpawnRequest, cgroup: Cgroup | undefined): UnappliedLimit[] {
+function limit({ limits }: StartRequest, cgroup: Cgroup | undefined): UnappliedLimit[] {
   if (limits === undefined) return [];
   return cgroup === undefined ? unlimited(limits) : applyLimits(cgroup, limits);
 }

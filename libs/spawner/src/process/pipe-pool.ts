@@ -15,6 +15,12 @@ export interface ChildPipe {
   readonly theirs: number;
 }
 
+/** A pipe from us to a child: our end as a stream, the child's as a descriptor to be closed after the start. */
+export interface ChildInput {
+  readonly ours: Socket;
+  readonly theirs: number;
+}
+
 /**
  * Real pipes for agents. Node's own pipes are sockets, and a socket cannot be opened by name: under them `echo oops >
  * /dev/stderr` fails with ENXIO. Node cannot make pipes, so named ones are made in advance, in batches, opened, and
@@ -46,6 +52,21 @@ export class PipePool {
     });
   }
 
+  /** A pipe that we write and the child reads, until we close it or die; undefined when none can be had. */
+  toChild(): ChildInput | undefined {
+    return this.#open((path, opened) => {
+      // Opened so that it waits for nobody; the end that the child gets is opened by its descriptor, and does wait.
+      const first = openSync(path, O_RDONLY | O_NONBLOCK);
+      try {
+        const ours = opened(openSync(`/proc/self/fd/${first}`, O_WRONLY | O_NONBLOCK));
+        const theirs = opened(openSync(`/proc/self/fd/${ours}`, O_RDONLY));
+        return { ours: new Socket({ fd: ours, readable: false, writable: true }), theirs };
+      } finally {
+        closeSync(first);
+      }
+    });
+  }
+
   /** The child's stdin; undefined when it has to be a socket after all. */
   input(given: string | InputFile): number | undefined {
     if (typeof given !== 'string') return given.take();
@@ -64,7 +85,7 @@ export class PipePool {
   }
 
   /** @throws the system's error when descriptors ran out; then everything opened so far is closed. */
-  #open(make: (path: string, opened: (fd: number) => number) => ChildPipe): ChildPipe | undefined {
+  #open<T>(make: (path: string, opened: (fd: number) => number) => T): T | undefined {
     if (!this.#usable) return undefined;
     if (this.#free.length === 0) this.#refillNow();
     const path = this.#free.pop();

@@ -4,7 +4,7 @@ import { BelayError, type Grade } from '#libs/contracts';
 import { canSpawn, openLibc, type Libc } from '../native';
 import { AgentOutput, makeOutputPaces } from './agent-output';
 import { RunningAgent } from './agent-process';
-import { AgentStarts, newCookie, type AgentStart } from './agent-starts';
+import { AgentStarts, newCookie, type AgentStart, type StartRequest } from './agent-starts';
 import type { Cgroup } from './cgroup';
 import { CgroupTree } from './cgroup-tree';
 import { chooseContainment, type ChosenContainment } from './containment';
@@ -19,6 +19,7 @@ import { PipePool } from './pipe-pool';
 import { bootId, type ProcStat } from './proc-stat';
 import type {
   AgentProcess,
+  AssignRequest,
   Containment,
   Escapee,
   Isolation,
@@ -26,13 +27,17 @@ import type {
   ProcessHostOptions,
   ReapedWorker,
   SpawnRequest,
+  WaitingProcess,
+  WaitingRequest,
 } from './process-host.types';
 import type { ProcessTree } from './process-tree';
 import { failure } from './resolve-command';
-import { Sweeper, type Sweep } from './sweep';
+import { LATER, startDeadline } from './start-process';
+import { COOKIE_VARIABLE, Sweeper, WORKER_COOKIE_VARIABLE, type Sweep } from './sweep';
 import { TREES_EVIDENCE, type TreesEvidence } from './trees-evidence';
 import { tryIsolation } from './try-isolation';
 import { TurnQueue } from './turn-queue';
+import { Waiting } from './waiting-process';
 import { proofPath, writeProof } from './worker-proof';
 
 const NAME = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/;
@@ -143,6 +148,10 @@ class Host implements ProcessHost, DescentUser {
     string,
     { readonly agent: RunningAgent; readonly tree: ProcessTree; readonly inner: GroupTree | CgroupTree }
   >();
+  /** Processes that were started ahead of their attempts, so far. */
+  #ahead = 0;
+  /** Those of `#agents` that are none yet. */
+  readonly #waiting = new Set<RunningAgent>();
   /** Asked for, and not yet among the agents. */
   readonly #starting = new Map<string, Promise<unknown>>();
   readonly #descent: Descent | undefined;
@@ -214,7 +223,7 @@ class Host implements ProcessHost, DescentUser {
   }
 
   agents(): AgentProcess[] {
-    return [...this.#agents.values()].map(({ agent }) => agent);
+    return [...this.#agents.values()].flatMap(({ agent }) => (this.#waiting.has(agent) ? [] : [agent]));
   }
 
   get outputWaits(): number {
@@ -225,8 +234,50 @@ class Host implements ProcessHost, DescentUser {
     this.guardian.armFence(silenceMs, since);
   }
 
+  async spawn(request: SpawnRequest): Promise<AgentProcess> {
+    return this.#start(request);
+  }
+
+  async startWaiting({ command, env, cwd }: WaitingRequest): Promise<WaitingProcess> {
+    if (this.isolation === 'user') throw failure('ISOLATION', 'With isolation user no process waits.');
+    let onReady: () => void = () => undefined;
+    const ready = new Promise<void>((resolve) => (onReady = resolve));
+    const agentId = `waiting-${(this.#ahead += 1)}`;
+    const ignore = (): void => undefined;
+    const heard = { onOutput: ignore, onMessage: ignore, onReady };
+    const where = cwd === undefined ? {} : { cwd };
+    const agent = await this.#start({
+      agentId,
+      command,
+      shell: false,
+      env,
+      ...where,
+      stdin: LATER,
+      graceMs: 0,
+      ...heard,
+    });
+    return new Waiting(agent, ready);
+  }
+
+  assign(waiting: WaitingProcess, request: AssignRequest): AgentProcess | undefined {
+    this.#check(request);
+    const deadline = startDeadline(request);
+    if (!(waiting instanceof Waiting) || !waiting.isFree) return undefined;
+    const { agent } = waiting;
+    const held = this.#agents.get(agent.agentId);
+    if (held === undefined) return undefined;
+    this.#agents.delete(agent.agentId);
+    this.#agents.set(request.agentId, held);
+    this.#waiting.delete(agent);
+    // No attempt replaces those, as at every start.
+    const { [COOKIE_VARIABLE]: _, [WORKER_COOKIE_VARIABLE]: __, ...env } = request.env;
+    waiting.give({ ...request, env }, deadline);
+    if (request.signal !== undefined) stopOnAbort(agent, request.signal, request.graceMs);
+    return agent;
+  }
+
   /** A start holds the event loop for milliseconds, so many asked for at once take turns with everything else. */
-  spawn(request: SpawnRequest): Promise<AgentProcess> {
+  #start(request: StartRequest): Promise<RunningAgent> {
     return this.#turns.run(() => {
       this.#check(request);
       const starting = this.#starts.start(request).finally(() => this.#starting.delete(request.agentId));
@@ -244,7 +295,7 @@ class Host implements ProcessHost, DescentUser {
     return this.#closing;
   }
 
-  #check({ agentId, signal }: SpawnRequest): void {
+  #check({ agentId, signal }: Pick<SpawnRequest, 'agentId' | 'signal'>): void {
     if (this.#closing !== undefined)
       throw failure('CLOSED', `Agent ${agentId} was not started: the worker is closing.`);
     if (signal?.aborted === true)
@@ -259,9 +310,9 @@ class Host implements ProcessHost, DescentUser {
 
   /** Runs in the turn of the loop in which the process was started or told of, so no exit can be missed. */
   #adopt(
-    request: SpawnRequest,
+    request: StartRequest,
     { process: started, cookie, cgroup, isolated, unapplied }: AgentStart,
-  ): AgentProcess {
+  ): RunningAgent {
     const { agentId, signal } = request;
     const { pid, startTime } = started.stat;
     const inner = this.#treeOf(started.stat, cookie, cgroup);
@@ -287,7 +338,9 @@ class Host implements ProcessHost, DescentUser {
         drainMs: this.options.drainMs ?? DEFAULT_DRAIN_MS,
         turns: this.#turns,
         onProved: (evidence) => {
-          this.#agents.delete(agentId);
+          // It may have been started for another's id.
+          this.#agents.delete(agent.agentId);
+          this.#waiting.delete(agent);
           this.#common = TREES_EVIDENCE.filter(
             (kind) => evidence.includes(kind) && (this.#common?.includes(kind) ?? true),
           );
@@ -296,6 +349,7 @@ class Host implements ProcessHost, DescentUser {
       },
     );
     this.#agents.set(agentId, { agent, tree, inner });
+    if (request.onReady !== undefined) this.#waiting.add(agent);
     this.guardian.started(started.stat);
     if (signal !== undefined) stopOnAbort(agent, signal, request.graceMs);
     return agent;

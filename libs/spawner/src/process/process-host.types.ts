@@ -85,6 +85,16 @@ export interface ProcessHost {
    * Starts one agent. Rejects with BelayError SPAWN_FAILED, `details.reason` one of SpawnFailure; then nothing is left.
    */
   spawn(request: SpawnRequest): Promise<AgentProcess>;
+  /**
+   * Starts a process ahead of the attempt that it is for. It is this host's, and no agent: it ends with the host, and by the
+   * guardian with the worker. Not with isolation `user`. Rejects as `spawn`.
+   */
+  startWaiting(request: WaitingRequest): Promise<WaitingProcess>;
+  /**
+   * Makes a process that waits the process of this attempt, in this turn of the event loop, and gives it `args` and the attempt's
+   * variables and input. Undefined: it does not run any more. Throws as `spawn` rejects.
+   */
+  assign(waiting: WaitingProcess, request: AssignRequest): AgentProcess | undefined;
   /** A file for an input that is too large for memory. Rejects with the system's error where none can be made. */
   newInput(): Promise<InputFile>;
   /** Agents whose tree is not yet proved dead. */
@@ -158,6 +168,27 @@ export interface SpawnRequest {
   onBadLine?(line: string): void;
   /** Where stdout and stderr go as well, one `<time> <stream> <F|P> <bytes>` each, up to the host's cap. */
   readonly logFile?: string;
+}
+
+/** A start of a process that waits for its attempt. */
+export type WaitingRequest = Pick<SpawnRequest, 'command' | 'env' | 'cwd'>;
+
+/** An attempt that is given to a process that waits. Limits cannot be set any more. */
+export type AssignRequest = Omit<SpawnRequest, 'limits' | 'shell' | 'command' | 'cwd'> & {
+  readonly stdin: string;
+  /** Arguments behind those that the process was started with. */
+  readonly args: readonly string[];
+};
+
+/** A process that was started before there is an attempt for it; it is given one at most. */
+export interface WaitingProcess {
+  readonly identity: ProcessIdentity;
+  /** Resolves when it says that it waits, which it may never do. */
+  readonly ready: Promise<void>;
+  /** Resolves when it has ended, with its tree. Never rejects. */
+  readonly ended: Promise<unknown>;
+  /** Kills its tree, unless it was given to an attempt. */
+  end(): Promise<void>;
 }
 
 /** A line of stdout or stderr as the agent wrote it, without its newline; one over 64 KiB comes in several pieces. */

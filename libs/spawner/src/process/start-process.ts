@@ -21,7 +21,7 @@ import { COOKIE_VARIABLE, WORKER_COOKIE_VARIABLE } from './sweep';
 export interface StartedProcess {
   readonly first: FirstProcess;
   readonly stat: ProcStat;
-  /** Only where the input could not be given as a file. */
+  /** Only where the input could not be given as a file, or is given later. */
   readonly stdin: Writable | undefined;
   readonly stdout: Readable;
   readonly stderr: Readable;
@@ -64,6 +64,10 @@ const checkDeadline = (ticks: number): string => `
 BELAY_UPTIME=\${BELAY_UPTIME%% *}
 [ "\${BELAY_UPTIME%.*}\${BELAY_UPTIME#*.}" -le ${ticks} ] || { trap - EXIT; echo "$BELAY_COOKIE late" >&3; exit 126; }
 `;
+/** The input of a process that waits for it. */
+export const LATER = Symbol('belay.input-later');
+export type Input = string | InputFile | typeof LATER;
+
 const SHELL = '/bin/sh';
 /** The kernel keeps this much of a program's name. */
 const MAX_COMM = 15;
@@ -72,7 +76,10 @@ const MAX_COMM = 15;
  * Until when the request may start, in ticks since boot; undefined without a limit.
  * @throws BelayError SPAWN_FAILED, reason TOO_LATE
  */
-export function startDeadline({ agentId, startWithin }: SpawnRequest): number | undefined {
+export function startDeadline({
+  agentId,
+  startWithin,
+}: Pick<SpawnRequest, 'agentId' | 'startWithin'>): number | undefined {
   const leftMs = startWithin?.();
   if (leftMs === undefined || leftMs === Number.POSITIVE_INFINITY) return undefined;
   // A tick less, since now is somewhere inside of one.
@@ -99,12 +106,13 @@ interface StartWhere {
 export async function startProcess(
   command: ResolvedCommand,
   env: Readonly<Record<string, string>>,
-  input: string | InputFile,
+  input: Input,
   { cgroup, deadline, starts, isolated }: StartWhere,
   pipes: PipePool,
 ): Promise<StartedProcess> {
   const theirs: number[] = [];
   const ours: (Socket | undefined)[] = [];
+  let later: Socket | undefined;
   const give = (fd: number): number => {
     theirs.push(fd);
     return fd;
@@ -114,22 +122,34 @@ export async function startProcess(
     return pipe === undefined ? 'pipe' : give(pipe.theirs);
   };
   try {
-    const file = pipes.input(input);
-    const stdio: (number | 'pipe')[] = [file === undefined ? 'pipe' : give(file)];
+    if (input === LATER) later = givenLater(pipes, give);
+    const file = input === LATER ? undefined : pipes.input(input);
+    const stdio: (number | 'pipe')[] =
+      later === undefined ? [file === undefined ? 'pipe' : give(file)] : [...theirs];
     for (let fd = 1; fd <= 3; fd += 1) stdio.push(givePipe(pipes.fromChild()));
     for (const fd of theirs) isolated?.give(fd);
     if (cgroup !== undefined) stdio.push(give(openSync(join(cgroup.path, 'cgroup.procs'), 'w')));
     const shimmed = { ...behindShim(command, env, { cgroup, deadline, isolated }), cwd: command.cwd };
     // Without named pipes there are no descriptors to hand over: then it is this process's own child.
     if (starts !== undefined && stdio.length === theirs.length)
-      return await launchByGuardian(command, shimmed, theirs, ours, starts);
-    return await launch(command, shimmed, typeof input === 'string' ? input : '', stdio, ours);
+      return await launchByGuardian(command, shimmed, theirs, ours, starts, later);
+    return await launch(command, shimmed, typeof input === 'string' ? input : '', stdio, ours, later);
   } catch (error) {
-    for (const stream of ours) stream?.destroy();
+    for (const stream of [later, ...ours]) stream?.destroy();
     throw toFailure(error, command, isolated);
   } finally {
     for (const fd of theirs) closeSync(fd);
   }
+}
+
+/** @throws BelayError SPAWN_FAILED where no pipes can be had. */
+function givenLater(pipes: PipePool, give: (fd: number) => number): Socket {
+  const pipe = pipes.toChild();
+  if (pipe === undefined)
+    throw failure('OTHER', 'No process can wait for its input here: there are no pipes.');
+  give(pipe.theirs);
+  pipe.ours.on('error', () => {}); // EPIPE: it has ended
+  return pipe.ours;
 }
 
 type ShimParts = Pick<StartWhere, 'cgroup' | 'deadline' | 'isolated'>;
@@ -157,6 +177,7 @@ async function launch(
   input: string,
   stdio: (number | 'pipe')[],
   ours: readonly (Socket | undefined)[],
+  later: Socket | undefined,
 ): Promise<StartedProcess> {
   const child = spawn(file, args, { cwd, env, detached: true, stdio });
   // Read in the same turn of the loop: Node reaps only between turns, so even a process that has ended shows it.
@@ -168,7 +189,7 @@ async function launch(
   return {
     first: ownFirstProcess(child),
     stat,
-    stdin: child.stdin ?? undefined,
+    stdin: later ?? child.stdin ?? undefined,
     stdout: stdout as Readable,
     stderr: stderr as Readable,
     messages: messages as Readable,
@@ -181,13 +202,14 @@ async function launchByGuardian(
   fds: readonly number[],
   ours: readonly (Socket | undefined)[],
   starts: GuardianStarts,
+  stdin: Socket | undefined,
 ): Promise<StartedProcess> {
   const first = await starts.start({ file: argv[0], argv, env, cwd, fds });
   // Nobody reaps it before its end was told here.
   const stat = statOf(first.pid, command);
   if (stat === undefined) throw failure('GUARDIAN', `The first process of ${command.file} was lost.`);
   const [stdout, stderr, messages] = ours as [Socket, Socket, Socket];
-  return { first, stat, stdin: undefined, stdout, stderr, messages };
+  return { first, stat, stdin, stdout, stderr, messages };
 }
 
 function statOf(pid: number, { file }: ResolvedCommand): ProcStat | undefined {

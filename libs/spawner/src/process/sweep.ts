@@ -1,9 +1,10 @@
+import { COOKIE_VARIABLE } from '#libs/contracts';
 import { readMark } from './limit-mark';
 import { isForbidden } from './read-kernel-file';
 import { isRunning, listPids, newestPid, readEnvironment, readStat, type ProcStat } from './proc-stat';
 
-/** The environment variable that marks every process of one agent; its value is 128 random bits. */
-export const COOKIE_VARIABLE = 'BELAY_COOKIE';
+/** Marks every process of one agent; its value is 128 random bits. */
+export { COOKIE_VARIABLE };
 /** Marks every process of one worker, for the guardian and for reaping. */
 export const WORKER_COOKIE_VARIABLE = 'BELAY_WORKER_COOKIE';
 

@@ -1,0 +1,46 @@
+import { readFileSync, writeSync } from 'node:fs';
+import { COOKIE_VARIABLE, type Assignment } from '#libs/contracts';
+
+/** The exit code of an attempt that came too late to be begun. */
+const LATE = 126;
+
+interface AttemptInput {
+  /** The name of the handler. */
+  readonly name: string;
+  readonly text: string;
+}
+
+/**
+ * The input of this process's attempt: all of stdin. A process that was started ahead has no name of a handler yet; it says that it
+ * waits, and is given the name and the variables of the attempt in the first line. The process ends where none comes.
+ */
+export async function attemptInput(known: string | undefined): Promise<AttemptInput> {
+  if (known !== undefined) return { name: known, text: readFileSync(0, 'utf8') };
+  say('ready');
+  const pieces: Buffer[] = [];
+  for await (const piece of process.stdin) pieces.push(piece as Buffer);
+  const whole = Buffer.concat(pieces).toString('utf8');
+  const end = whole.indexOf('\n');
+  // Its worker ended, or gave it up.
+  if (end < 0) process.exit(0);
+  const { args, env, deadline } = JSON.parse(whole.slice(0, end)) as Assignment;
+  if (deadline !== undefined && ticksSinceBoot() > deadline) {
+    say('late');
+    process.exit(LATE);
+  }
+  Object.assign(process.env, env);
+  return { name: args[0] ?? '', text: whole.slice(end + 1) };
+}
+
+function say(word: 'ready' | 'late'): void {
+  writeSync(3, `${process.env[COOKIE_VARIABLE] ?? ''} ${word}\n`);
+}
+
+/** The clock of an attempt's deadline. Where it cannot be read there is no deadline, as for every start. */
+function ticksSinceBoot(): number {
+  try {
+    return Number(readFileSync('/proc/uptime', 'latin1').split(' ')[0]?.replace('.', ''));
+  } catch {
+    return 0;
+  }
+}

@@ -1,0 +1,41 @@
+import type { RunningAgent } from './agent-process';
+import { findAlive } from './proc-stat';
+import type { AssignRequest, ProcessIdentity, WaitingProcess } from './process-host.types';
+
+/**
+ * A process that was started before there is an attempt for it. Its tree is held as every agent's, from its first instruction on, so
+ * nothing of the proof changes when it is given one: only who hears of it does.
+ */
+export class Waiting implements WaitingProcess {
+  #isTaken = false;
+
+  constructor(
+    readonly agent: RunningAgent,
+    readonly ready: Promise<void>,
+  ) {}
+
+  get identity(): ProcessIdentity {
+    return this.agent.identity;
+  }
+
+  get ended(): Promise<unknown> {
+    return this.agent.ended;
+  }
+
+  /** Given to nobody, and running: the kernel knows of an end before it is told here. */
+  get isFree(): boolean {
+    return !this.#isTaken && findAlive(this.identity) !== undefined;
+  }
+
+  /** @param deadline ticks since boot. */
+  give(request: AssignRequest, deadline: number | undefined): void {
+    this.#isTaken = true;
+    this.agent.assign(request, deadline);
+  }
+
+  async end(): Promise<void> {
+    if (this.#isTaken) return;
+    this.#isTaken = true;
+    await this.agent.stop({ mode: 'immediate', graceMs: 0 });
+  }
+}
