@@ -14,8 +14,8 @@ export class DrillsController {
   @Post('drill')
   @HttpCode(200)
   async drill(@Body() body: unknown): Promise<{ passed: boolean; items: DrillResult[] }> {
-    const { workerId } = validateDrillRequest(body);
-    const items = await this.drills.run({ by: 'api', ...(workerId === undefined ? {} : { workerId }) });
+    const request = validateDrillRequest(body);
+    const items = await this.drills.run({ by: 'api', ...request });
     return { passed: items.length > 0 && items.every(({ passed }) => passed), items };
   }
 

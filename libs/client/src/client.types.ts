@@ -272,8 +272,10 @@ export interface BelayClient {
   /** Newest first. */
   audit(query?: PageQuery): Promise<Page<AuditEntry>>;
   verifyAudit(options?: CallOptions): Promise<AuditVerdict>;
-  /** Kills canary trees over the real path, on one worker or on every running one. */
-  drill(workerId?: WorkerId, options?: CallOptions): Promise<DrillReport>;
+  /**
+   * Kills canary trees over the real path, on one worker or on every running one; with `hostile` an agent that attacks Belay.
+   */
+  drill(workerId?: WorkerId, options?: CallOptions & { readonly hostile?: boolean }): Promise<DrillReport>;
   drills(options?: CallOptions): Promise<Page<DrillStatus>>;
   /** Whether every worker could stop now. */
   armed(options?: CallOptions): Promise<ArmedReport>;

@@ -215,10 +215,10 @@ export function createClient(options: ClientOptions): BelayClient {
       await post(`/api/executions/${part(id)}/retry`, request, callOptions),
     audit: async ({ cursor, limit, signal } = {}) =>
       await get(`/api/audit${buildQuery({ cursor, limit })}`, withSignal(signal)),
-    drill: async (workerId, callOptions) =>
+    drill: async (workerId, { hostile, ...callOptions } = {}) =>
       await postAndWait(
         '/api/killswitch/drill',
-        workerId === undefined ? {} : { workerId },
+        { ...(workerId === undefined ? {} : { workerId }), ...(hostile === true ? { hostile } : {}) },
         { onTimeout: 'It may go on, or not; look with: belay drill --last' },
         callOptions,
       ),

@@ -14,6 +14,21 @@ export interface CanaryResult {
   readonly provedMs?: number;
 }
 
+/**
+ * `refused`: it failed. `named`: it succeeded, and docs/isolation.md names it for this worker's isolation. `broken`: it succeeded,
+ * and should not have. `absent`: there was nothing here to try it with.
+ */
+export type AttackOutcome = 'refused' | 'named' | 'broken' | 'absent';
+
+/** The outcome of one attack of a hostile drill. */
+export interface AttackResult {
+  /** `read-secrets`, `leave:double-fork` and so on. */
+  readonly name: string;
+  readonly outcome: AttackOutcome;
+  /** How far it came. */
+  readonly detail?: string;
+}
+
 /** Trees made to resist were started on one worker and killed over the real path (R55). */
 export interface DrillResult {
   readonly workerId: WorkerId;
@@ -29,12 +44,16 @@ export interface DrillResult {
   /** From asking to the complete receipt. Milliseconds. */
   readonly tookMs?: number;
   readonly canaries: readonly CanaryResult[];
+  /** Of a hostile drill: an agent tried to reach Belay, and to leave its tree. */
+  readonly attacks?: readonly AttackResult[];
 }
 
 /** How a worker stands with its drills. */
 export interface DrillStatus {
   readonly workerId: WorkerId;
   readonly last?: DrillResult;
+  /** The last hostile one. */
+  readonly hostile?: DrillResult;
   /** Drills are scheduled, and it has not passed one for too long. */
   readonly overdue: boolean;
 }

@@ -11,6 +11,7 @@ import { waitForProof } from './wait-for-proof';
 interface DrillOptions {
   readonly worker?: string;
   readonly last?: boolean;
+  readonly hostile?: boolean;
 }
 
 const NOBODY = 'No worker runs: there is nobody to drill. Start one with: belay up, or belay worker';
@@ -20,20 +21,27 @@ export function addDrill(program: Command, bind: Bind): void {
     .command('drill')
     .description('show that the stop works: start trees that resist on every worker, kill them, prove it')
     .option('--worker <id>', 'only this worker')
+    .option('--hostile', 'an agent that attacks Belay itself, in place of trees that resist')
     .option('--last', 'only show the last result of each worker; nothing is started')
     .action(
-      bind(async (session, { worker, last }: DrillOptions) => {
+      bind(async (session, { worker, last, hostile = false }: DrillOptions) => {
         const workerId = worker === undefined ? undefined : requireId(worker, 'worker');
-        return last === true ? await showLast(session, workerId) : await drillAndShow(session, workerId);
+        return last === true
+          ? await showLast(session, workerId, hostile)
+          : await drillAndShow(session, workerId, hostile);
       }),
     );
 }
 
-async function drillAndShow(session: Session, workerId: string | undefined): Promise<ExitCode> {
+async function drillAndShow(
+  session: Session,
+  workerId: string | undefined,
+  hostile: boolean,
+): Promise<ExitCode> {
   const waited = await waitForProof(
     session,
     `drilling ${workerId ?? 'every worker'}`,
-    async ({ signal }) => await session.client.drill(workerId, { signal }),
+    async ({ signal }) => await session.client.drill(workerId, { signal, hostile }),
   );
   if ('unanswered' in waited) return EXIT.unconfirmed;
   if ('interrupted' in waited) {
@@ -48,19 +56,25 @@ async function drillAndShow(session: Session, workerId: string | undefined): Pro
   return report.passed ? EXIT.ok : EXIT.failed;
 }
 
-async function showLast(session: Session, workerId: string | undefined): Promise<ExitCode> {
+async function showLast(
+  session: Session,
+  workerId: string | undefined,
+  isHostile: boolean,
+): Promise<ExitCode> {
   const { items: all } = await session.client.drills();
   const chosen = workerId === undefined ? all : all.filter((item) => item.workerId === workerId);
   if (workerId !== undefined && chosen.length === 0)
     throw new BelayError('NOT_FOUND', `No running worker is ${workerId}. List them with: belay workers`);
   const items = await Promise.all(
-    chosen.map(async ({ last, ...rest }): Promise<DrillStatus> => {
+    chosen.map(async ({ last, hostile, ...rest }): Promise<DrillStatus> => {
+      // A schedule is of plain drills: a hostile one is never overdue.
+      if (isHostile) return { ...rest, overdue: false, ...(hostile === undefined ? {} : { last: hostile }) };
       return last === undefined ? rest : { ...rest, last: await withLatency(session.client, last) };
     }),
   );
   if (session.isJson) session.json({ items });
   else if (items.length === 0) session.note(NOBODY);
-  else for (const line of renderStatuses(items, session.out)) session.print(line);
+  else for (const line of renderStatuses(items, session.out, isHostile)) session.print(line);
   return items.length > 0 && items.every(hasPassed) ? EXIT.ok : EXIT.failed;
 }
 

@@ -128,6 +128,35 @@ describe('drill', () => {
     expect((await belay(['drill', '--worker', ORDER])).code).toBe(EXIT.usage);
   });
 
+  it('--hostile shows what became of each attack; --last shows the hostile one that is kept', async () => {
+    const { detail: _, ...failed } = { ...FAILED, canaries: [{ name: 'hostile', outcome: 'killed' }] };
+    const attacks = [
+      { name: 'read-secrets', outcome: 'named', detail: 'token' },
+      { name: 'read-memory', outcome: 'broken', detail: 'worker' },
+      { name: 'leave:unmarked', outcome: 'refused' },
+    ];
+    const item = { ...failed, detail: 'Not refused: read-memory.', attacks };
+    routes['POST /api/killswitch/drill'] = [200, { passed: false, items: [item] }];
+    const { code, out } = await belay(['drill', '--hostile', '--worker', B]);
+    expect(asked[0]).toBe(`POST /api/killswitch/drill {"workerId":"${B}","hostile":true}`);
+    expect(code).toBe(EXIT.failed);
+    const table =
+      '        read-secrets         named: token\n' +
+      '        read-memory          broken: worker\n' +
+      '        leave:unmarked       refused\n' +
+      "        named: possible for agents of the worker's own user, see docs/isolation.md\n" +
+      '        Not refused: read-memory.\n' +
+      `        → see what an agent may do where: docs/isolation.md; then: belay drill --hostile --worker ${B}\n`;
+    expect(out).toContain(table);
+    const status = { workerId: B, overdue: true, last: PASSED, hostile: item };
+    routes['GET /api/killswitch/drill'] = [200, { items: [status, { workerId: A, overdue: false }] }];
+    const kept = await belay(['drill', '--hostile', '--last']);
+    expect(kept.out).toContain(table);
+    expect(kept.out).toContain(`never   ${A}\n        → belay drill --hostile --worker ${A}\n`);
+    expect(kept.out).not.toContain('too old');
+    expect(kept.code).toBe(EXIT.failed);
+  });
+
   it('of nobody does not pass; one without an answer goes on', async () => {
     routes['POST /api/killswitch/drill'] = [200, { passed: false, items: [] }];
     expect(await belay(['drill'])).toMatchObject({

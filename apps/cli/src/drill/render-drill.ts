@@ -1,4 +1,4 @@
-import type { DrillStatus } from '#libs/contracts';
+import type { AttackResult, DrillStatus } from '#libs/contracts';
 import type { Style } from '../session/style';
 import { cleanText } from '../text/clean-text';
 import { count, formatTime } from '../text/format';
@@ -6,6 +6,7 @@ import type { TimedCanary, TimedDrill } from './drill-latency';
 
 const INDENT = ' '.repeat(8);
 const NAME_WIDTH = 11;
+const ATTACK_WIDTH = 19;
 
 /** Each worker's drill: its result, why it did not pass and what to do; then the totals. */
 export function renderDrills(results: readonly TimedDrill[], style: Style): string[] {
@@ -17,9 +18,9 @@ export function renderDrills(results: readonly TimedDrill[], style: Style): stri
 }
 
 /** The last result of each worker, and which are missing or too old. */
-export function renderStatuses(statuses: readonly DrillStatus[], style: Style): string[] {
+export function renderStatuses(statuses: readonly DrillStatus[], style: Style, isHostile = false): string[] {
   return statuses.flatMap(({ workerId, last, overdue }) => {
-    const again = `→ belay drill --worker ${workerId}`;
+    const again = `→ belay drill${isHostile ? ' --hostile' : ''} --worker ${workerId}`;
     if (last === undefined) return [`${style.warn('never'.padEnd(6))}  ${workerId}`, INDENT + again];
     const when = `${INDENT}at ${formatTime(last.at)} by ${cleanText(last.by)}`;
     const old = overdue ? [`${INDENT}its last pass is too old`, INDENT + again] : [];
@@ -28,10 +29,14 @@ export function renderStatuses(statuses: readonly DrillStatus[], style: Style): 
 }
 
 function renderDrill(result: TimedDrill, style: Style): string[] {
-  const { workerId, host, passed, detail, canaries } = result;
+  const { workerId, host, passed, detail, canaries, attacks = [] } = result;
   return [
     `${style.state(passed ? 'passed' : 'failed')}  ${workerId} on ${cleanText(host)}${describeTimes(canaries)}`,
     ...canaries.map((canary) => INDENT + describeCanary(canary)),
+    ...attacks.map((attack) => INDENT + describeAttack(attack, style)),
+    ...(attacks.some(({ outcome }) => outcome === 'named')
+      ? [`${INDENT}named: possible for agents of the worker's own user, see docs/isolation.md`]
+      : []),
     ...(detail === undefined ? [] : [INDENT + cleanText(detail)]),
     ...(passed ? [] : [`${INDENT}→ ${adviceFor(result)}`]),
   ];
@@ -64,8 +69,17 @@ function describeCanary({ name, outcome, escalated, signalledMs, provedMs }: Tim
   return `${cleanText(name).padEnd(NAME_WIDTH)}  ${parts.join(', ')}`;
 }
 
-function adviceFor({ workerId, orderId }: TimedDrill): string {
-  const again = `then: belay drill --worker ${workerId}`;
+/** `read-secrets         named: token, password`. */
+function describeAttack({ name, outcome, detail }: AttackResult, style: Style): string {
+  const word = outcome === 'broken' ? style.state('broken') : outcome;
+  const rest = detail === undefined ? '' : `: ${cleanText(detail)}`;
+  return `${cleanText(name).padEnd(ATTACK_WIDTH)}  ${word}${rest}`;
+}
+
+function adviceFor({ workerId, orderId, attacks }: TimedDrill): string {
+  const again = `then: belay drill${attacks === undefined ? '' : ' --hostile'} --worker ${workerId}`;
+  if (attacks?.some(({ outcome }) => outcome === 'broken') === true)
+    return `see what an agent may do where: docs/isolation.md; ${again}`;
   return orderId === undefined
     ? `see what keeps its trees from starting: belay armed, belay latches, belay workers; ${again}`
     : `see what was observed: belay receipt ${orderId}; whether it could stop now: belay armed; ${again}`;

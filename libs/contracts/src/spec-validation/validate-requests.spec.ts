@@ -189,6 +189,8 @@ describe('the other bodies', () => {
   it('a drill names a worker or nobody; a kill on the local socket says who asks', () => {
     expect(validateDrillRequest(undefined)).toEqual({});
     expect(validateDrillRequest({ workerId: `wrk_${ULID}` })).toEqual({ workerId: `wrk_${ULID}` });
+    expect(validateDrillRequest({ hostile: true })).toEqual({ hostile: true });
+    expect(told(validateDrillRequest, { hostile: 'yes' })).toHaveLength(1);
     expect(told(validateDrillRequest, { workerId: 'x' })).toEqual([
       'workerId PATTERN must be the id of a worker, wrk_ and what follows it; it is "x".',
     ]);

@@ -36,6 +36,8 @@ export interface KillRequest extends StopRequest {
 /** The worker to drill; every running one when it is left out. */
 export interface DrillRequest {
   readonly workerId?: string;
+  /** An agent that attacks Belay, in place of trees that resist. */
+  readonly hostile?: boolean;
 }
 
 /** The request that one worker takes on its local socket, with nobody else asked. */
@@ -108,8 +110,14 @@ const localFields = {
 const localSchema = z.strictObject(localFields, says('an object with scope, mode, graceMs, note and by'));
 const WORKER_ID = new RegExp(`^wrk_${ULID_PATTERN}$`);
 const workerRule = says('the id of a worker, wrk_ and what follows it');
-const drillFields = { workerId: z.string(workerRule).regex(WORKER_ID, workerRule).optional() };
-const drillSchema = z.strictObject(drillFields, says('an object with workerId, or nothing for every worker'));
+const drillFields = {
+  workerId: z.string(workerRule).regex(WORKER_ID, workerRule).optional(),
+  hostile: z.boolean(says('true or false')).optional(),
+};
+const drillSchema = z.strictObject(
+  drillFields,
+  says('an object with workerId and hostile, or nothing for every worker'),
+);
 const latchFields = { scope: z.unknown().optional(), note: line(1_024).optional() };
 const latchSchema = z.strictObject(latchFields, says('an object with scope and note'));
 const noteFields = { note: line(1_024) };

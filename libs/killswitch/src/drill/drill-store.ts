@@ -4,7 +4,9 @@ import { ulid } from 'ulid';
 import type { ControlSettings } from '../control-settings';
 
 /** A drill under way: who had it done, where, since when. */
-export type BegunDrill = Pick<DrillResult, 'workerId' | 'host' | 'at' | 'by'>;
+export type BegunDrill = Pick<DrillResult, 'workerId' | 'host' | 'at' | 'by'> & {
+  readonly hostile?: boolean;
+};
 
 /**
  * Drills kept per worker: the last one, written with its audit entry in one script. Those under way are kept too, so
@@ -16,8 +18,8 @@ export class DrillStore {
     private readonly settings: ControlSettings,
   ) {}
 
-  private get key(): string {
-    return this.valkey.keys.shard(this.valkey.keys.control, 'drills');
+  private keyOf(hostile: boolean): string {
+    return this.valkey.keys.shard(this.valkey.keys.control, hostile ? 'drills:hostile' : 'drills');
   }
 
   private get begunKey(): string {
@@ -40,7 +42,7 @@ export class DrillStore {
   /** `noticed`: by somebody else, who found it unfinished; of many who do one tells it. */
   async save(id: string, result: DrillResult, { noticed = false } = {}): Promise<void> {
     const { keys, scripts } = this.valkey;
-    await scripts.run('saveDrill', this.key, [
+    await scripts.run('saveDrill', this.keyOf(result.attacks !== undefined), [
       keys.control,
       result.workerId,
       this.settings.text,
@@ -51,13 +53,15 @@ export class DrillStore {
   }
 
   /** The last result of each worker it is kept for. */
-  async last(): Promise<ReadonlyMap<string, DrillResult>> {
-    const rows = await this.valkey.redis.hgetall(this.key);
+  async last(hostile = false): Promise<ReadonlyMap<string, DrillResult>> {
+    const rows = await this.valkey.redis.hgetall(this.keyOf(hostile));
     return new Map(Object.entries(rows).map(([id, text]) => [id, JSON.parse(text) as DrillResult]));
   }
 
   /** Workers that are no more. */
   async forget(workerIds: readonly string[]): Promise<void> {
-    if (workerIds.length > 0) await this.valkey.redis.hdel(this.key, ...workerIds);
+    if (workerIds.length === 0) return;
+    await this.valkey.redis.hdel(this.keyOf(false), ...workerIds);
+    await this.valkey.redis.hdel(this.keyOf(true), ...workerIds);
   }
 }

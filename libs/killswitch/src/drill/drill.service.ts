@@ -18,6 +18,7 @@ import type { ChangeFeed } from '#libs/valkey';
 import type { KillswitchService } from '../killswitch.service';
 import { CANARIES, FROZEN } from './canaries';
 import type { DrillStore } from './drill-store';
+import { HostileDrill } from './hostile-drill';
 
 /** How long the canaries may take to be set up. Milliseconds. */
 const READY_MS = 15_000;
@@ -32,59 +33,80 @@ const UNFINISHED_MS = 180_000;
  * path (order, doorbell, worker, proof, receipt). The result is kept, and a failed one is an alarm (R55).
  */
 export class DrillService {
+  private readonly hostile: HostileDrill;
+
   constructor(
     private readonly lifecycle: LifecycleService,
     private readonly dag: DagExecutor,
     private readonly killswitch: KillswitchService,
     private readonly feed: ChangeFeed,
     readonly store: DrillStore,
-  ) {}
+  ) {
+    this.hostile = new HostileDrill(lifecycle, dag, killswitch, feed);
+  }
 
   /** One worker, or every running one, all at once. @throws NotFoundError */
-  async run(request: { workerId?: string; by: string }): Promise<DrillResult[]> {
+  async run(request: { workerId?: string; hostile?: boolean; by: string }): Promise<DrillResult[]> {
     await this.noticeUnfinished();
     const { workers } = this.lifecycle;
     const chosen =
       request.workerId === undefined
         ? await workers.list(['running'])
         : [await workers.get(request.workerId)];
-    return Promise.all(chosen.map(async (worker) => this.drill(worker, request.by)));
+    return Promise.all(
+      chosen.map(async (worker) => this.drill(worker, request.by, request.hostile === true)),
+    );
   }
 
   /** How each running worker stands. `maxAgeMs`: a last pass older than this is overdue. */
   async status(maxAgeMs: number | undefined): Promise<DrillStatus[]> {
     await this.noticeUnfinished();
-    const [workers, last] = await Promise.all([this.lifecycle.workers.list(['running']), this.store.last()]);
+    const [workers, last, hostile] = await Promise.all([
+      this.lifecycle.workers.list(['running']),
+      this.store.last(),
+      this.store.last(true),
+    ]);
     const now = this.lifecycle.valkey.clock.now();
     return workers.map(({ id, createdAt }) => {
       const result = last.get(id);
       const passedAt = result?.passed === true ? result.at : createdAt;
       const overdue = maxAgeMs !== undefined && now - passedAt > maxAgeMs;
-      return { workerId: id, overdue, ...(result === undefined ? {} : { last: result }) };
+      const attacked = hostile.get(id);
+      return {
+        workerId: id,
+        overdue,
+        ...(result === undefined ? {} : { last: result }),
+        ...(attacked === undefined ? {} : { hostile: attacked }),
+      };
     });
   }
 
   /** Results of workers that are no more are let go. */
   async prune(): Promise<void> {
     await this.noticeUnfinished();
-    const [workers, last] = await Promise.all([this.lifecycle.workers.list(), this.store.last()]);
+    const [workers, last, hostile] = await Promise.all([
+      this.lifecycle.workers.list(),
+      this.store.last(),
+      this.store.last(true),
+    ]);
     const known = new Set(workers.map(({ id }) => id));
-    await this.store.forget([...last.keys()].filter((id) => !known.has(id)));
+    await this.store.forget([...last.keys(), ...hostile.keys()].filter((id) => !known.has(id)));
   }
 
   /** A drill whose orchestrator died has failed: the next orchestrator that looks marks it. */
   async noticeUnfinished(): Promise<void> {
     const now = this.lifecycle.valkey.clock.now();
-    for (const [id, begun] of await this.store.begun()) {
+    for (const [id, { hostile, ...begun }] of await this.store.begun()) {
       if (now - begun.at < UNFINISHED_MS) continue;
       const detail = 'It was never finished: the orchestrator that ran it went away.';
-      await this.store.save(id, { ...begun, passed: false, detail, canaries: [] }, { noticed: true });
+      const result = { ...begun, passed: false, detail, ...nothingOf(hostile === true) };
+      await this.store.save(id, result, { noticed: true });
     }
   }
 
-  private async drill(worker: WorkerRecord, by: string): Promise<DrillResult> {
+  private async drill(worker: WorkerRecord, by: string, hostile: boolean): Promise<DrillResult> {
     const base = { workerId: worker.id, host: worker.host, by, at: this.lifecycle.valkey.clock.now() };
-    const drillId = await this.store.begin(base);
+    const drillId = await this.store.begin({ ...base, ...(hostile ? { hostile } : {}) });
     let result: DrillResult;
     try {
       if (worker.state !== 'running')
@@ -92,12 +114,15 @@ export class DrillService {
           'NOT_FOUND',
           `Worker ${worker.id} is ${worker.state}: there is nobody to drill.`,
         );
-      result = { ...base, ...(await this.killCanaries(worker.id, by)) };
+      result = {
+        ...base,
+        ...(await (hostile ? this.hostile.attack(worker, by) : this.killCanaries(worker.id, by))),
+      };
     } catch (error) {
       const detail = isBelayError(error)
         ? error.message
         : 'Something failed inside Belay; its log has the cause.';
-      result = { ...base, passed: false, detail, canaries: [] };
+      result = { ...base, passed: false, detail, ...nothingOf(hostile) };
     }
     await this.store.save(drillId, result);
     return result;
@@ -176,6 +201,10 @@ export class DrillService {
     if (totals.frozen !== 1)
       throw new BelayError('TIMEOUT', `The canary ${FROZEN} could not be frozen; see order ${order.id}.`);
   }
+}
+
+function nothingOf(hostile: boolean): Pick<DrillResult, 'canaries' | 'attacks'> {
+  return { canaries: [], ...(hostile ? { attacks: [] } : {}) };
 }
 
 function judge(receipt: Receipt): Pick<DrillResult, 'passed' | 'detail' | 'canaries'> {
