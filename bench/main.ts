@@ -2,6 +2,7 @@ import { benchBytes } from './bytes';
 import { benchDag } from './dag';
 import { benchFanIn } from './fan-in';
 import { benchFloods } from './floods';
+import { benchHandlers } from './handlers';
 import { benchKill, benchKillAll } from './kill';
 import type { BenchOptions, BenchResult } from './measure';
 import { benchSpawn } from './spawn';
@@ -18,8 +19,10 @@ const BENCHES = new Map<string, (options: BenchOptions) => Promise<BenchResult>>
   ['bytes', benchBytes],
   ['worker-loss', benchWorkerLoss],
   ['floods', benchFloods],
+  ['handlers', benchHandlers],
 ]);
 const OPTIONS = ['--json', '--quick'];
+const COUNT = /^--count=([1-9]\d{0,5})$/;
 
 function table({ name, figures, ratios, limits }: BenchResult): string {
   const rows = (title: string, values: Readonly<Record<string, number>>): string[] =>
@@ -35,17 +38,19 @@ async function main(args: readonly string[]): Promise<void> {
   const names = args.filter((arg) => !arg.startsWith('--'));
   const unknown = [
     ...names.filter((name) => !BENCHES.has(name)),
-    ...args.filter((arg) => arg.startsWith('--') && !OPTIONS.includes(arg)),
+    ...args.filter((arg) => arg.startsWith('--') && !OPTIONS.includes(arg) && !COUNT.test(arg)),
   ];
   if (unknown.length > 0) {
     console.error(
-      `No benchmark or option ${unknown.join(', ')}. There are: ${[...BENCHES.keys()].join(', ')}; ${OPTIONS.join(', ')}.`,
+      `No benchmark or option ${unknown.join(', ')}. There are: ${[...BENCHES.keys()].join(', ')}; ${OPTIONS.join(', ')}, --count=N.`,
     );
     process.exitCode = 2;
     return;
   }
+  const given = args.map((arg) => COUNT.exec(arg)?.[1]).find((text) => text !== undefined);
+  const count = given === undefined ? undefined : Number(given);
   for (const name of new Set(names.length > 0 ? names : BENCHES.keys())) {
-    const result = await BENCHES.get(name)?.({ quick: args.includes('--quick') });
+    const result = await BENCHES.get(name)?.({ quick: args.includes('--quick'), count });
     if (result !== undefined)
       process.stdout.write(`${args.includes('--json') ? JSON.stringify(result) : table(result)}\n`);
   }

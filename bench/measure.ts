@@ -10,6 +10,8 @@ export interface BenchResult {
 
 export interface BenchOptions {
   readonly quick: boolean;
+  /** Of the benchmark `handlers`: how many. */
+  readonly count?: number | undefined;
 }
 
 /** The value below which a part of the samples lies. */

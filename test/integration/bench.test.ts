@@ -14,9 +14,10 @@ const NAMES = [
   'bytes',
   'worker-loss',
   'floods',
+  'handlers',
 ] as const;
 /** The others count bytes and losses, which may be none, and have no peer to measure beside. */
-const TIMED = ['kill', 'kill-all', 'dag', 'spawn', 'transition', 'worker-loss'] as const;
+const TIMED = ['kill', 'kill-all', 'dag', 'spawn', 'transition', 'worker-loss', 'handlers'] as const;
 
 type Values = Record<string, number>;
 
@@ -76,6 +77,6 @@ it('an unknown benchmark is a usage error that names the known', async () => {
   await expect(run(process.execPath, [main, 'kil'])).rejects.toMatchObject({
     code: 2,
     stderr:
-      'No benchmark or option kil. There are: kill, kill-all, dag, spawn, transition, fan-in, bytes, worker-loss, floods; --json, --quick.\n',
+      'No benchmark or option kil. There are: kill, kill-all, dag, spawn, transition, fan-in, bytes, worker-loss, floods, handlers; --json, --quick, --count=N.\n',
   });
 });
