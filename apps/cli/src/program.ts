@@ -10,6 +10,7 @@ import { addGet } from './commands/get';
 import { addKill } from './commands/kill';
 import { addLatch } from './commands/latch';
 import { addLatches } from './commands/latches';
+import { addLimits } from './commands/limits';
 import { addLogs } from './commands/logs';
 import { addPause } from './commands/pause';
 import { addProcesses } from './commands/processes';
@@ -48,6 +49,7 @@ const ADDERS = [
   addLatch,
   addLatches,
   addQueues,
+  addLimits,
   addQuarantine,
   addRelease,
   addReceipt,

@@ -21,6 +21,7 @@ import { ExecutionsController } from './executions.controller';
 import { HealthController } from './health.controller';
 import { KillswitchController } from './killswitch.controller';
 import { LatchesController } from './latches.controller';
+import { LimitsController } from './limits.controller';
 import { MetricsController } from './metrics/metrics.controller';
 import { measureStreams } from './metrics/measure-streams';
 import { orchestratorMetrics } from './metrics/orchestrator-metrics';
@@ -76,6 +77,7 @@ export class OrchestratorModule {
         LatchesController,
         QuarantineController,
         QueuesController,
+        LimitsController,
         MetricsController,
         HealthController,
         RootController,

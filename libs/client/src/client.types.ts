@@ -24,6 +24,8 @@ import type {
   QueueRemoval,
   RemoveRequest,
   LatchId,
+  LimitsRecord,
+  LimitsRequest,
   LogFile,
   LogLine,
   NodeRecord,
@@ -240,6 +242,9 @@ export interface BelayClient {
   engageLatch(request: LatchRequest, options?: CallOptions): Promise<Latch>;
   /** The engaged ones, oldest first. */
   latches(options?: CallOptions): Promise<Page<Latch>>;
+  limits(options?: CallOptions): Promise<LimitsRecord>;
+  /** In place of all limits before; resolves when no claim passes them any more. */
+  setLimits(request: LimitsRequest, options?: CallOptions): Promise<LimitsRecord>;
   /** The queues of pools, by name. */
   queues(options?: CallOptions): Promise<Page<QueueRecord>>;
   queue(pool: string, options?: CallOptions): Promise<QueueDetail>;

@@ -1,4 +1,11 @@
-import { BelayError, EXECUTION_MACHINE, isEnded, type ExecutionRecord, type Receipt } from '#libs/contracts';
+import {
+  BelayError,
+  EXECUTION_MACHINE,
+  isEnded,
+  type ExecutionRecord,
+  type LimitsRecord,
+  type Receipt,
+} from '#libs/contracts';
 import { buildQuery } from './build-query';
 import type {
   AgentLogs,
@@ -180,6 +187,12 @@ export function createClient(options: ClientOptions): BelayClient {
       await post(`/api/killswitch/${part(orderId)}/close`, { note }, callOptions),
     engageLatch: async (request, callOptions) => await post('/api/latches', request, callOptions),
     latches: async (callOptions) => await get('/api/latches', callOptions),
+    limits: async (callOptions) => await get('/api/limits', callOptions),
+    async setLimits(body, { signal } = {}) {
+      const shape = { method: 'PUT', path: '/api/limits', body, isRepeatable: true } as const;
+      const onTimeout = 'They may not have been stored. Look with: belay limits show';
+      return (await call({ ...shape, onTimeout, ...withSignal(signal) })).body as LimitsRecord;
+    },
     queues: async (callOptions) => await get('/api/queues', callOptions),
     queue: async (pool, callOptions) => await get(`/api/queues/${part(pool)}`, callOptions),
     pauseQueue: async (pool, request = {}, callOptions) =>

@@ -15,7 +15,7 @@ export interface Transport {
 }
 
 export interface RequestShape {
-  readonly method: 'GET' | 'POST';
+  readonly method: 'GET' | 'POST' | 'PUT';
   /** With its query. */
   readonly path: string;
   readonly body?: unknown;

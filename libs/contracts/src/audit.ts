@@ -24,6 +24,8 @@ export interface AuditEntry {
   /** Of a removal from a pool's queue, with the selector where there was one. */
   readonly pool?: string;
   readonly selector?: string;
+  /** The limits that were set, as JSON. */
+  readonly limits?: string;
   /** Attempts that a removal took out. */
   readonly removed?: number;
   readonly mode?: StopMode;

@@ -10,6 +10,8 @@ export interface DispatchEntry {
   readonly priority: number;
   /** Milliseconds to wait first: a retry's backoff. */
   readonly delayMs: number;
+  /** The limits' names that it counts under; absent where it was made without limits. */
+  readonly limits?: readonly string[];
 }
 
 /** The data of one job in `belay-agents-<pool>`: ids only. */
@@ -22,9 +24,9 @@ export interface AgentJob {
 
 /**
  * The outcome of a job that a worker took. `done`: its outcome is stored, or the job is of no use any more. `refused`: another
- * worker may take it. `parked`: a latch or a pause holds it back; the release or resume hands it over again.
+ * worker may take it. `limited`: it waits for a slot under the fleet's limits. `parked`: a latch or a pause holds it back; the release or resume hands it over again.
  */
-export type JobAnswer = 'done' | 'refused' | 'parked';
+export type JobAnswer = 'done' | 'refused' | 'parked' | 'limited';
 
 /** The pool that only this worker takes from: for nodes that must run on it, such as a drill's. No spec can use the name. */
 export function ownPoolOf(workerId: WorkerId): string {

@@ -9,7 +9,7 @@ export interface BelayEvent {
   readonly seq: number;
   /** `execution.running`, `node.completed`, `agent.killed`, … : entity and the state entered, or a report's name. */
   readonly type: string;
-  readonly entity: Entity | 'latch';
+  readonly entity: Entity | 'latch' | 'limits';
   readonly executionId?: string;
   readonly nodeId?: string;
   readonly agentId?: string;

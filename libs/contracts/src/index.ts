@@ -11,6 +11,7 @@ export * from './orders';
 export * from './order-shape';
 export * from './protocol';
 export * from './latches';
+export * from './limits';
 export * from './producers';
 export * from './queues';
 export * from './records';

@@ -80,6 +80,8 @@ export interface NodeRecord {
   readonly agentId?: AgentId;
   readonly error?: RecordedError;
   readonly reason?: StopReason;
+  /** The full limit that it waits for, such as `label.tenant=acme`. */
+  readonly limit?: string;
 }
 
 /** Counted over an agent's life, so that a bound never works unseen. */

@@ -17,6 +17,8 @@ export interface QueueOptions {
 
 /** A job BullMQ lost is looked for this long after it was handed over. Milliseconds. */
 const SECOND_LOOK_MS = 30_000;
+/** An attempt that waits for a limit is woken; this look is for a server that lost that it waits. Milliseconds. */
+const LIMITED_LOOK_MS = 600_000;
 /** A job handed back rests this long, so that the same worker does not take it in a tight loop. Milliseconds. */
 const HAND_BACK_MS = 300;
 /** A longer wait is ended by a sweep alone, to its second: no process need live for that long. Milliseconds. */
@@ -33,13 +35,19 @@ const SWEEP_BATCH = 500;
 export class AgentQueues {
   private readonly queues = new Map<string, Queue<AgentJob>>();
   private connection: Server | undefined;
+  private readonly woken: { unsubscribe(): void };
   /** Attempts that rest before they are handed over again. */
   private readonly resting = new Set<NodeJS.Timeout>();
 
   constructor(
     private readonly lifecycle: LifecycleService,
     private readonly options: QueueOptions,
-  ) {}
+  ) {
+    this.woken = lifecycle.agents.woken$.subscribe((entries) => {
+      // Where this fails, the janitor hands them over.
+      this.dispatch(entries).catch(() => undefined);
+    });
+  }
 
   private get shared(): Server {
     return (this.connection ??= this.lifecycle.valkey.connections.create('blocking'));
@@ -73,14 +81,27 @@ export class AgentQueues {
 
   private async dispatchNow(entries: readonly DispatchEntry[], isSweep: boolean): Promise<void> {
     if (entries.length === 0) return;
+    let passed: readonly DispatchEntry[];
     try {
-      await this.handOver(entries);
+      passed = await this.passing(entries);
+      await this.handOver(passed);
     } catch (error) {
       // The entry is stored in the outbox, so the next sweep hands it over.
       if (isPassing(error)) return;
       throw error;
     }
-    await this.lookAgainAfter(entries, SECOND_LOOK_MS, isSweep);
+    await this.lookAgainAfter(passed, SECOND_LOOK_MS, isSweep);
+    const waiting = entries.filter((entry) => !passed.includes(entry));
+    await this.lookAgainAfter(waiting, LIMITED_LOOK_MS, isSweep);
+  }
+
+  /** Those that no full limit keeps back. The others wait outside BullMQ, where they cost nobody a taken job. */
+  private async passing(entries: readonly DispatchEntry[]): Promise<readonly DispatchEntry[]> {
+    const limited = entries.filter(({ limits }) => limits !== undefined);
+    if (limited.length === 0) return entries;
+    const answers = await this.lifecycle.slots.gate(limited);
+    const kept = new Set(limited.filter((_, i) => answers[i] === false));
+    return entries.filter((entry) => !kept.has(entry));
   }
 
   private async handOver(entries: readonly DispatchEntry[]): Promise<void> {
@@ -108,6 +129,11 @@ export class AgentQueues {
 
   /** Removes the jobs of attempts that will never be claimed. Best effort: a claim of one that stays is refused. */
   async drop(attempts: readonly (readonly [agentId: string, pool: string])[]): Promise<void> {
+    if (attempts.length === 0) return;
+    const ids = attempts.map(([agentId]) => agentId);
+    await this.dispatch(await this.lifecycle.slots.free(ids, 'waiting').catch(() => [])).catch(
+      () => undefined,
+    );
     await Promise.allSettled(attempts.map(async ([agentId, pool]) => this.queue(pool).remove(agentId)));
   }
 
@@ -188,6 +214,7 @@ export class AgentQueues {
         const answer = await handle(job.data);
         if (answer === 'done') return;
         // Should this process end before it can hand the attempt over again, a sweep does.
+        if (answer === 'limited') await this.lookAgainAfter([job.data], LIMITED_LOOK_MS, false);
         if (answer === 'refused') await this.lookAgainAfter([job.data], HAND_BACK_MS, false);
         answers.set(job.data.agentId, answer);
       },
@@ -211,6 +238,7 @@ export class AgentQueues {
       if (!answers.delete(data.agentId)) return;
       const entry = { ...data, pool, priority: 11 - priority, delayMs: 0 };
       if (answer === 'parked') void this.handOverFreed(entry);
+      else if (answer === 'limited') void this.handOverWoken(entry);
       else this.handOverAfter(entry, worker.closing === undefined ? HAND_BACK_MS : 0);
     });
     return worker;
@@ -249,12 +277,22 @@ export class AgentQueues {
     }
   }
 
+  /** One that got its turn while its job was still here was handed over under a job id in use, which does nothing. */
+  private async handOverWoken(entry: DispatchEntry): Promise<void> {
+    try {
+      if (await this.lifecycle.slots.isWoken(entry.agentId)) await this.dispatchNow([entry], true);
+    } catch {
+      // The janitor hands over again what was woken and not claimed.
+    }
+  }
+
   /** Nest calls it: nothing of the queues outlives the application. Its connection goes with Valkey's. */
   onApplicationShutdown(): void {
     void this.close();
   }
 
   async close(): Promise<void> {
+    this.woken.unsubscribe();
     for (const timer of this.resting) clearTimeout(timer);
     this.resting.clear();
     await Promise.allSettled([...this.queues.values()].map(async (queue) => queue.close()));

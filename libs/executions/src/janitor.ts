@@ -13,6 +13,9 @@ const BATCH = 100;
 /** A janitor that died is followed after this long. Milliseconds. */
 const TURN_MS = 3_000;
 
+/** Between two counts of what runs, for limits: they find what a failover lost. Milliseconds. */
+const COUNT_MS = 15_000;
+
 export interface JanitorOptions {
   /** Milliseconds between two passes. */
   readonly intervalMs: number;
@@ -39,6 +42,8 @@ export class Janitor {
   /** The leases that had run out at the last look. */
   private ranOut: readonly Lease[] = [];
   private readonly ended: EndedExecutions;
+  /** Monotonic time of the last count of what runs. */
+  private countedAt = -Infinity;
 
   constructor(
     private readonly lifecycle: LifecycleService,
@@ -89,6 +94,7 @@ export class Janitor {
       await this.guard(this.lifecycle.valkey.quarantine.held(allKeys.control));
       await this.guard(this.loseWorkers());
       await this.guard(this.ended.sweep());
+      await this.guard(this.sweepSlots());
     }
     for (const tag of allKeys.tags()) {
       if (!(await this.isOurs(tag))) continue;
@@ -101,6 +107,19 @@ export class Janitor {
       const args = [tag, BATCH, this.options.retentionMs];
       await this.guard(scripts.run('pruneShard', keys.shard(tag, 'expiry'), args));
     }
+  }
+
+  /** Slots under limits: what nothing uses is given back, what runs and was not counted is. */
+  private async sweepSlots(): Promise<void> {
+    const { slots, agents } = this.lifecycle;
+    await slots.copy();
+    const { items } = await slots.limits();
+    const isDue = items.length > 0 && performance.now() - this.countedAt >= COUNT_MS;
+    if (isDue || (await slots.isCounting())) {
+      await slots.count(async () => agents.liveEverywhere());
+      this.countedAt = performance.now();
+    }
+    await this.queues.dispatch(await slots.sweep());
   }
 
   private async lookAtLeases(): Promise<void> {

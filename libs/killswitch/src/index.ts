@@ -12,6 +12,7 @@ export * from './order-request';
 export * from './latch-store';
 export type { HeldOrder } from './order-reads';
 export { targetOf } from './order-receipt';
+export * from './limit-policy';
 export * from './order-store';
 export type { DryRun } from './order-targets';
 export * from './pool-queues';

@@ -10,6 +10,7 @@ import { ArmedStore } from './armed-store';
 import { AuditStore } from './audit-store';
 import { ControlSettings } from './control-settings';
 import { LatchStore } from './latch-store';
+import { LimitPolicy } from './limit-policy';
 import { OrderStore } from './order-store';
 
 export interface KillswitchModuleOptions extends KillswitchOptions {
@@ -21,7 +22,7 @@ export interface KillswitchModuleOptions extends KillswitchOptions {
 const { ConfigurableModuleClass, MODULE_OPTIONS_TOKEN } =
   belayModule<KillswitchModuleOptions>('BelayKillswitch');
 
-/** Gives `KillswitchService`, `DrillService`, `ArmedService`, `OrderStore`, `LatchStore` and `AuditStore`. Needs ExecutionsModule. */
+/** Gives `KillswitchService`, `DrillService`, `ArmedService`, `OrderStore`, `LatchStore`, `AuditStore` and `LimitPolicy`. Needs ExecutionsModule. */
 @Module({
   providers: [
     {
@@ -50,6 +51,7 @@ const { ConfigurableModuleClass, MODULE_OPTIONS_TOKEN } =
         new ArmedService(lifecycle, new ArmedStore(valkey), feed),
     },
     madeFrom(AuditStore, Valkey, ControlSettings),
+    madeFrom(LimitPolicy, LifecycleService, ControlSettings),
     madeFrom(
       KillswitchService,
       LifecycleService,
@@ -60,6 +62,6 @@ const { ConfigurableModuleClass, MODULE_OPTIONS_TOKEN } =
       MODULE_OPTIONS_TOKEN,
     ),
   ],
-  exports: [KillswitchService, DrillService, ArmedService, OrderStore, LatchStore, AuditStore],
+  exports: [KillswitchService, DrillService, ArmedService, OrderStore, LatchStore, AuditStore, LimitPolicy],
 })
 export class KillswitchModule extends ConfigurableModuleClass {}

@@ -2,6 +2,7 @@ import {
   gradeOf,
   type AgentJob,
   type AgentState,
+  type DispatchEntry,
   type Grade,
   type LatchRefusal,
   type NodeSpec,
@@ -9,6 +10,7 @@ import {
   type StopReport,
 } from '#libs/contracts';
 import { parseStored, type ScriptReply } from '#libs/valkey';
+import { Subject, type Observable } from 'rxjs';
 import { AgentReads } from './agent-reads';
 import type {
   AgentOutcome,
@@ -24,6 +26,7 @@ import { encodeReport } from './decode';
 import { executionOf } from './execution-of';
 import { accepted } from './refusals';
 import type { ShardScripts } from './scope';
+import type { SlotStore, LimitedEntry } from './slot-store';
 
 /** Dependants made ready inside the finishing script; the rest follow by advance. */
 const RELEASE_BUDGET = 200;
@@ -31,24 +34,82 @@ const RELEASE_BUDGET = 200;
 const GONE_KEPT_MS = 30 * 24 * 3_600_000;
 const micros = (usd: number | undefined) => (usd === undefined ? {} : { costMicros: Math.round(usd * 1e6) });
 
+/** Slots asked for by one claim. */
+const MOST_SLOTS_ASKED = 5;
+
+/** The claim script's answer to an attempt without a slot. */
+interface LimitedClaim {
+  readonly version: string;
+  readonly names: readonly string[];
+  readonly entry: LimitedEntry;
+}
+
 /** Agents: claim, start, report, finish; each one script, fenced by owner and epoch. */
 export class AgentStore extends AgentReads {
+  /** Whether a script has told of limits: without any, nothing is asked of their slots. */
+  private isLimited = false;
+  private readonly wokenEntries = new Subject<readonly DispatchEntry[]>();
+
+  /** Attempts that got their turn since another's claim was refused. */
+  get woken$(): Observable<readonly DispatchEntry[]> {
+    return this.wokenEntries;
+  }
+
   /** @param least the lowest grade of a proof that a stop may rest on. */
   constructor(
     scripts: ShardScripts,
+    private readonly slots: SlotStore,
     private readonly least: Grade = 'marks',
   ) {
     super(scripts);
   }
 
-  /** The only way an agent starts. Repeatable with the same token; a refusal is an answer, not an error. */
+  /**
+   * The only way an agent starts. Repeatable with the same token; a refusal is an answer, not an error. Under limits the claim script
+   * names those that the attempt counts under, and grants the claim only to who brings a slot.
+   */
   async claim(job: AgentJob, workerId: string, token: string): Promise<Claim> {
+    let slot = { grant: 0, version: '' };
+    for (let asked = 0; ; asked++) {
+      const claim = await this.claimWith(slot, job, workerId, token);
+      if (claim.claimed || claim.why !== 'LIMITED') {
+        if (!claim.claimed) await this.giveBack(job.agentId, slot.grant);
+        return claim;
+      }
+      const { limited } = claim;
+      // Between two answers the janitor gave the slot back, or the limits were changed.
+      if (limited === undefined || asked === MOST_SLOTS_ASKED) return { claimed: false, why: 'LIMITED' };
+      this.isLimited = true;
+      const answer = await this.slots.take(limited.entry, limited.names);
+      if ('limit' in answer) return { claimed: false, why: 'LIMITED', limit: answer.limit };
+      slot = { grant: answer.grant, version: limited.version };
+    }
+  }
+
+  /** A slot that its claim did not use, and a place among those that wait. Best effort: the janitor compares slots with what runs. */
+  private async giveBack(agentId: string, grant: number): Promise<void> {
+    if (!this.isLimited) return;
+    const woken = [
+      ...(grant === 0 ? [] : await this.slots.giveBack(agentId, grant).catch(() => [])),
+      ...(await this.slots.free([agentId], 'waiting').catch(() => [])),
+    ];
+    if (woken.length > 0) this.wokenEntries.next(woken);
+  }
+
+  private async claimWith(
+    slot: { readonly grant: number; readonly version: string },
+    job: AgentJob,
+    workerId: string,
+    token: string,
+  ): Promise<Claim> {
     const reply = (await this.scripts.raw('claimNode', job.executionId, [
       job.nodeId,
       job.agentId,
       job.attempt,
       workerId,
       token,
+      slot.grant,
+      slot.version,
     ])) as [string, string, string];
     const head = JSON.parse(reply[0]) as ScriptReply & {
       epoch: number;
@@ -68,6 +129,7 @@ export class AgentStore extends AgentReads {
         claimed: false,
         why: head.refused,
         ...(state === undefined ? {} : { state }),
+        ...(head.refused === 'LIMITED' ? { limited: head as unknown as LimitedClaim } : {}),
         ...(head.refused === 'LATCHED' ? { latch: head as unknown as LatchRefusal } : {}),
       };
     }
@@ -174,7 +236,12 @@ export class AgentStore extends AgentReads {
       RELEASE_BUDGET,
     ]);
     const done = accepted<FinishResult>(reply, 'agent', fence.agentId);
-    return Array.isArray(done.entries) ? done : { ...done, entries: [] };
+    const entries = Array.isArray(done.entries) ? done.entries : [];
+    if (reply['limited'] !== true) return { ...done, entries };
+    this.isLimited = true;
+    // Its end is stored. Where this fails, the janitor gives the slot back.
+    const woken = await this.slots.free([fence.agentId], 'ended').catch(() => []);
+    return { ...done, entries: [...entries, ...woken] };
   }
 
   private doubts(report: StopReport): boolean {

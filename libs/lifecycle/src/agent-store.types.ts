@@ -44,6 +44,14 @@ export type Claim =
       readonly state?: string;
       /** The latch that covers it, when `why` is LATCHED. */
       readonly latch?: LatchRefusal;
+      /** The full limit that it waits for, when `why` is LIMITED. */
+      readonly limit?: string;
+      /** The script's own words, when `why` is LIMITED. */
+      readonly limited?: {
+        readonly version: string;
+        readonly names: readonly string[];
+        readonly entry: Omit<DispatchEntry, 'delayMs'>;
+      };
     };
 
 /** A node's spec with how its policy counts. */

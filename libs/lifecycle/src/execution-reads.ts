@@ -1,4 +1,5 @@
 import {
+  agentIdOf,
   isExecutionId,
   NotFoundError,
   UnknownCursorError,
@@ -11,6 +12,8 @@ import { isCorrupt, parseStored } from '#libs/valkey';
 import { decodeExecution, decodeNode, textOf } from './decode';
 import { decodeEvent } from './decode-event';
 import type { ExecutionQuery, Page } from './execution-store.types';
+import type { ShardScripts } from './scope';
+import type { SlotStore } from './slot-store';
 import { StoreReads } from './store-reads';
 
 /** Executions of an index and shard that a list reads, the newest. */
@@ -18,6 +21,13 @@ const MOST_LISTED = 10_000;
 
 /** Reads executions, their nodes and their events: each one or two commands. Writes nothing. */
 export class ExecutionReads extends StoreReads {
+  constructor(
+    scripts: ShardScripts,
+    private readonly slots: Pick<SlotStore, 'limitsOf'>,
+  ) {
+    super(scripts);
+  }
+
   /** @throws NotFoundError */
   async get(id: string): Promise<ExecutionRecord> {
     if (!isExecutionId(id)) throw new NotFoundError('execution', id);
@@ -87,7 +97,21 @@ export class ExecutionReads extends StoreReads {
     const items = ids
       .flatMap((nodeId, i) => this.decodeNode(key, id, nodeId, textOf(texts[i])) ?? [])
       .filter((node) => query.states === undefined || query.states.includes(node.state));
-    return ids.length === limit ? { items, nextCursor: String(from + limit) } : { items };
+    const told = await this.withLimits(id, items);
+    return ids.length === limit ? { items: told, nextCursor: String(from + limit) } : { items: told };
+  }
+
+  /** With the full limit that a ready node waits for. */
+  private async withLimits<T extends NodeRecord>(id: string, nodes: readonly T[]): Promise<T[]> {
+    const ready = nodes.filter(({ state }) => state === 'ready');
+    if (ready.length === 0) return [...nodes];
+    const limits = await this.slots.limitsOf(
+      ready.map(({ index, attempt }) => agentIdOf(id, index, attempt)),
+    );
+    return nodes.map((node) => {
+      const limit = node.state === 'ready' ? limits[ready.indexOf(node)] : undefined;
+      return limit === undefined ? node : { ...node, limit };
+    });
   }
 
   private decodeNode(key: string, id: string, nodeId: string, text: string): NodeRecord | undefined {
@@ -109,8 +133,9 @@ export class ExecutionReads extends StoreReads {
         this.redis.hget(results, nodeId),
       ]);
       if (text === null) throw new NotFoundError('node', nodeId);
+      const [node] = await this.withLimits(id, [decodeNode(key, id, nodeId, text)]);
       return {
-        ...decodeNode(key, id, nodeId, text),
+        ...(node as NodeRecord),
         ...(result === null ? {} : { result: parseStored(results, result, nodeId) }),
       };
     });

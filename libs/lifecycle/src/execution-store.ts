@@ -7,6 +7,7 @@ import { hashText } from './hash-text';
 import { nodeKindsOf } from './node-kinds';
 import { accepted } from './refusals';
 import type { ShardScripts } from './scope';
+import type { SlotStore } from './slot-store';
 import { stageExecution } from './stage-execution';
 import { StateRoom } from './state-room';
 
@@ -20,8 +21,8 @@ const ADVANCE_LIMIT = 200;
 export class ExecutionStore extends ExecutionReads {
   readonly room: StateRoom;
 
-  constructor(scripts: ShardScripts) {
-    super(scripts);
+  constructor(scripts: ShardScripts, slots: SlotStore) {
+    super(scripts, slots);
     this.room = new StateRoom(scripts.valkey, scripts.options.maxStateBytes);
   }
 

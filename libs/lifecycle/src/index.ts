@@ -14,6 +14,7 @@ export * from './pool-store';
 export * from './read-results';
 export * from './said-before';
 export type { LifecycleOptions } from './scope';
+export * from './slot-store';
 export * from './state-room';
 export * from './worker-store';
 export * from './service-run';

@@ -4,6 +4,7 @@ import { AttendanceStore } from './attendance-store';
 import { ExecutionStore } from './execution-store';
 import { LogStore } from './log-store';
 import { PoolStore } from './pool-store';
+import { SlotStore } from './slot-store';
 import { ShardScripts, type LifecycleOptions } from './scope';
 import { WorkerStore } from './worker-store';
 
@@ -18,6 +19,7 @@ export class LifecycleService {
   readonly logs: LogStore;
   readonly attendance: AttendanceStore;
   readonly pools: PoolStore;
+  readonly slots: SlotStore;
   readonly shards: ShardScripts;
 
   constructor(
@@ -25,8 +27,9 @@ export class LifecycleService {
     options: LifecycleOptions,
   ) {
     this.shards = new ShardScripts(valkey, options);
-    this.executions = new ExecutionStore(this.shards);
-    this.agents = new AgentStore(this.shards, options.proof);
+    this.slots = new SlotStore(valkey);
+    this.executions = new ExecutionStore(this.shards, this.slots);
+    this.agents = new AgentStore(this.shards, this.slots, options.proof);
     this.workers = new WorkerStore(valkey, options.retentionMs);
     this.logs = new LogStore(valkey, options.retentionMs);
     this.attendance = new AttendanceStore(valkey);

@@ -134,12 +134,13 @@ export class AgentRunner {
     }
   }
 
-  private async answerRefusal(slot: AgentSlot, { why, latch, state }: Refused): Promise<JobAnswer> {
+  private async answerRefusal(slot: AgentSlot, { why, latch, limit, state }: Refused): Promise<JobAnswer> {
     if (why === 'GONE') return 'refused';
     if (why === 'LATCHED') {
       this.refused++;
       return latch?.scope.type === 'worker' ? 'refused' : 'parked';
     }
+    if (why === 'LIMITED') return limit === undefined ? 'refused' : 'limited';
     // It was ours and was lost before we heard of it: only we know that nothing was started (R51).
     if (why === 'ENDED') {
       const { agents } = this.lifecycle;

@@ -3,9 +3,11 @@
 -- Repeatable: the same worker with the same token gets the same claim.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 node id · 5 agent id · 6 attempt · 7 worker id · 8 token
+--         · 9 the grant of takeSlot, or 0 · 10 the version of the limits that it was asked for, or ''
 -- Returns { head JSON { epoch, claimedAt, graceMs?, name, previousId?, pool, labels?, priorAttempts?,
 --           isRecovery? }, node spec JSON, the last checkpoint (JSON text) or '' }
 --         · refused: NOT_FOUND · NOT_RUNNING { state } · TAKEN { state, attempt }
+--           · LIMITED { version, entry = outbox entry, names = what it counts under }: it needs a slot under these
 --           · LATCHED { latchId, kind, scope } · GONE (the worker was declared lost)
 --           · ENDED { state } (granted under this token, and over before it was heard of: nothing was started)
 -- Events  agent.spawning, node.running
@@ -48,6 +50,16 @@ if not (agent and agent.owner == worker and agent.token == token and agent.state
     -- Another worker may take what only this one may not.
     if latch.scope.type ~= 'worker' then park(key('parked')) end
     return { refuse_latched(latch) }
+  end
+  local rules, version = limit_rules()
+  local names = rules and limit_keys(rules, node.p, labels) or {}
+  if #names > 0 then
+    -- The janitor took a slot back that was granted and not used: from then on the same grant starts nothing.
+    local void = tonumber(redis.call('GET', key('void:' .. id)) or '0')
+    if tonumber(ARGV[9]) <= void or ARGV[10] ~= version then
+      local entry = { agentId = id, executionId = EXE, nodeId = node_id, attempt = attempt, pool = node.p, priority = node.y, delayMs = 0 }
+      return { refuse('LIMITED', { version = version, names = names, entry = entry }) }
+    end
   end
   agent = {
     id = id, executionId = EXE, nodeId = node_id, state = 'spawning', version = 0, attempt = attempt, owner = worker,

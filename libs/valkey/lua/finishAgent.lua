@@ -8,7 +8,8 @@
 --         · 8 result (JSON text) or '' · 9 ms to wait before another attempt, or -1 for none
 --         · 10 JSON { orderId, reason, actor?, note? } when an order stops the whole execution, or ''
 --         · 11 most dependants to make ready here
--- Returns { state = execution's, node = node's, entries, more, stopNeeded = live agents must be stopped by an order, repeated? }
+-- Returns { state = execution's, node = node's, entries, more, stopNeeded = live agents must be stopped by an order, repeated?,
+--           limited = there are limits: its slot is to be given back }
 --         · refused: NOT_FOUND · STALE_EPOCH · INVALID_TRANSITION
 -- Events  agent.<state>, node.<state>, node.ready, execution.stopping | completed | failed | stopped
 --!flags allow-oom
@@ -20,7 +21,8 @@ if not agent then return refuse('NOT_FOUND') end
 local finish = cjson.decode(ARGV[7])
 if fenced(agent, ARGV[5], tonumber(ARGV[6])) then return refuse('STALE_EPOCH', describe_agent(agent)) end
 if agent.state == finish.state then
-  return cjson.encode({ state = field('state'), node = read_node(agent.nodeId).s, entries = {}, more = false, stopNeeded = false, repeated = true })
+  return cjson.encode({ state = field('state'), node = read_node(agent.nodeId).s, entries = {}, more = false, stopNeeded = false, repeated = true,
+    limited = limit_rules() ~= nil })
 end
 if not allowed('agent', agent.state, finish.state) then
   return refuse('INVALID_TRANSITION', { entity = 'agent', id = agent.id, from = agent.state, to = finish.state })
@@ -107,5 +109,6 @@ local now_state = settle()
 return cjson.encode({
   state = now_state, node = node.s, entries = entries,
   more = redis.call('ZSCORE', key('advancing'), EXE) ~= false,
+  limited = limit_rules() ~= nil,
   stopNeeded = now_state == 'stopping' and number_field('live') > 0 and not field('orderId'),
 })

@@ -20,7 +20,7 @@ export type ReadyNode = Omit<NodeRecord, 'pool'> & {
 /** Why ready nodes of a running execution do not start, as far as it can be seen from outside. */
 export interface Waiting {
   readonly nodes: number;
-  readonly why: 'latch' | 'latch-maybe' | 'no-worker' | 'workers-latched' | 'busy';
+  readonly why: 'latch' | 'latch-maybe' | 'no-worker' | 'workers-latched' | 'busy' | 'limit';
   readonly latchId?: string;
   readonly kind?: Latch['kind'];
   readonly pool?: string;
@@ -28,6 +28,8 @@ export interface Waiting {
   readonly draining?: number;
   /** Places of the pool's workers, all of which are taken. */
   readonly places?: number;
+  /** The full limit. */
+  readonly limit?: string;
   /** Conditions of a latch that the node may meet: its own labels are not told. */
   readonly selector?: string;
 }
@@ -71,6 +73,7 @@ function reasonOf(
     latches.find(({ scope }) => scopeCovers(scope, { ...address, workerId }));
   const cover = coverOf('');
   if (cover !== undefined) return { why: 'latch', latchId: cover.id, kind: cover.kind };
+  if (node.limit !== undefined) return { why: 'limit', limit: node.limit };
   const serving = ofThePool.filter(({ state }) => state === 'running');
   const ofPool = pool === undefined ? {} : { pool };
   if (serving.length === 0) {
@@ -120,7 +123,17 @@ export function describeWaiting(waiting: readonly Waiting[]): string[] {
   return rest > 0 ? [...shown, `… and ${count(rest, 'more reason')} (--json has all)`] : shown;
 }
 
-function wordsOf({ why, nodes, latchId, kind, pool, selector, draining = 0, places = 0 }: Waiting): string {
+function wordsOf({
+  why,
+  nodes,
+  latchId,
+  kind,
+  pool,
+  selector,
+  limit,
+  draining = 0,
+  places = 0,
+}: Waiting): string {
   const named = `${kind ?? 'latch'} ${latchId ?? ''}`;
   const where = pool === undefined ? '' : ` of pool ${cleanText(pool)}`;
   switch (why) {
@@ -136,6 +149,8 @@ function wordsOf({ why, nodes, latchId, kind, pool, selector, draining = 0, plac
     }
     case 'busy':
       return places === 1 ? `the only place${where} is taken` : `all ${places} places${where} are taken`;
+    case 'limit':
+      return `the limit on ${cleanText(limit ?? '')} is full (belay limits show)`;
     case 'workers-latched':
       return `${named} covers what could run ${nodes === 1 ? 'it' : 'them'}: every worker${where} is held`;
   }

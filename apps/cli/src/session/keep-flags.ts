@@ -12,6 +12,7 @@ export const COMMANDS = [
   'kill',
   'latch',
   'latches',
+  'limits',
   'logs',
   'orchestrator',
   'pause',

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { BelayError, type Problem } from '../errors';
 import { isAgentId, isExecutionId, isWorkerId, ULID_PATTERN } from '../ids';
+import { MAX_LIMITS, type LimitRule } from '../limits';
 import { plainScope, type JobScope } from '../jobs';
 import type { StopMode } from '../orders';
 import { isWide, type Scope } from '../scope';
@@ -8,7 +9,7 @@ import { STOP_REASONS, type StopReason } from '../records';
 import { parseSelector } from '../selector';
 import { SPEC_LIMITS } from '../spec';
 import { checkJson, isPlainObject } from './check-json';
-import { flag, line, milliseconds, NAME_PATTERN, oneOf, says } from './fields';
+import { flag, line, milliseconds, NAME_PATTERN, oneOf, says, wholeNumber } from './fields';
 import { type Path, ProblemList } from './problem-list';
 import { reportIssues } from './report-issues';
 import { showValue } from './show-value';
@@ -77,6 +78,13 @@ export interface RemoveRequest {
   readonly note: string;
 }
 
+/** The body of a change of the fleet's limits: all of them, in place of those before. */
+export interface LimitsRequest {
+  readonly limits: readonly LimitRule[];
+  /** A person's words. */
+  readonly note?: string;
+}
+
 /** The body of a retry of an ended execution. */
 export interface RetryRequest {
   /** Although an attempt that was lost was never seen dead: it may run beside its successor. */
@@ -128,6 +136,25 @@ const queuePauseFields = { note: line(1_024).optional() };
 const queuePauseSchema = z.strictObject(queuePauseFields, says('an object with note, or nothing'));
 const removeFields = { selector: z.unknown().optional(), note: line(1_024) };
 const removeSchema = z.strictObject(removeFields, says('an object with selector and note'));
+
+const byRule = says('fleet, pool, or label. and the key of a label, such as label.tenant');
+const limitFields = {
+  by: z.string(byRule).regex(/^(fleet|pool|label\.[A-Za-z0-9_][A-Za-z0-9_./-]{0,255})$/, byRule),
+  running: wholeNumber(1, 1_000_000).optional(),
+  perMinute: wholeNumber(1, 10_000).optional(),
+};
+const limitSchema = z
+  .strictObject(limitFields, says('an object with by, and running or perMinute'))
+  .refine(({ running, perMinute }) => running !== undefined || perMinute !== undefined, {
+    error: 'must have running, perMinute or both; it has neither.',
+  });
+const limitsFields = {
+  limits: z
+    .array(limitSchema, says('a list of limits'))
+    .max(MAX_LIMITS, says(`at most ${MAX_LIMITS} limits`)),
+  note: line(1_024).optional(),
+};
+const limitsSchema = z.strictObject(limitsFields, says('an object with limits and note'));
 
 const retryFields = { force: flag().optional() };
 const retrySchema = z.strictObject(retryFields, says('an object with force, or nothing'));
@@ -220,6 +247,14 @@ export function validateRemoveRequest(raw: unknown): RemoveRequest {
   return check(removeSchema, raw ?? {}, Object.keys(removeFields), ({ selector }, problems) => {
     if (selector !== undefined) checkSelector(selector, ['selector'], problems);
   }) as RemoveRequest;
+}
+
+/** @throws BelayError `INVALID_REQUEST` with every problem. */
+export function validateLimitsRequest(raw: unknown): LimitsRequest {
+  return check(limitsSchema, raw, [
+    ...Object.keys(limitsFields),
+    ...Object.keys(limitFields),
+  ]) as LimitsRequest;
 }
 
 /** A pool's name from a path. @throws BelayError `INVALID_REQUEST` */

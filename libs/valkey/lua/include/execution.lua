@@ -2,6 +2,7 @@
 -- Needs base. ARGV[2] is the execution id, ARGV[3] the JSON of the call's fixed settings:
 --   { channel, executionEvents, retentionMs }
 --!include parts
+--!include limits
 local EXE = ARGV[2]
 local CONF = cjson.decode(ARGV[3])
 local exe_key = key('exe:' .. EXE)
@@ -136,12 +137,17 @@ end
 -- A node whose dependencies are done: its next attempt goes to the outbox, and to the caller for dispatch.
 local function make_ready(id, node, delay, entries)
   if node.a == (node.b or 0) and node.d then delay = node.d end
+  local rules = limit_rules()
   node.a = node.a + 1
   if not move_node(id, node, 'ready', { attempt = node.a }) then return end
   local entry = {
     agentId = agent_id(node, node.a), executionId = EXE, nodeId = id, attempt = node.a,
     pool = node.p, priority = node.y, delayMs = delay,
   }
+  if rules then
+    local names = limit_keys(rules, node.p, merged_labels(cjson.decode(redis.call('HGET', exe_key .. ':specs', id))))
+    if #names > 0 then entry.limits = names end
+  end
   redis.call('HSET', key('outbox'), entry.agentId, cjson.encode(entry))
   -- By the server's clock, whatever becomes of the process that is to hand it over then.
   redis.call('ZADD', key('outbox:at'), int(NOW + delay), entry.agentId)

@@ -1,0 +1,32 @@
+import type { LimitRule, LimitSet, LimitsRecord } from '#libs/contracts';
+import type { LifecycleService } from '#libs/lifecycle';
+import { ulid } from 'ulid';
+import type { ControlSettings } from './control-settings';
+
+/** The fleet's limits as a person sets them: one record, in the audit log, copied to every shard. */
+export class LimitPolicy {
+  constructor(
+    private readonly lifecycle: LifecycleService,
+    private readonly settings: ControlSettings,
+  ) {}
+
+  async get(): Promise<LimitsRecord> {
+    return this.lifecycle.slots.describe();
+  }
+
+  /**
+   * Sets all limits in place of those before; none lifts them. Resolves when every shard has them and what runs now is counted:
+   * from here on no claim passes a limit. Agents that are over a lower limit go on to their end.
+   */
+  async set(limits: readonly LimitRule[], said: { by: string; note?: string }): Promise<LimitsRecord> {
+    const { valkey, slots, agents } = this.lifecycle;
+    const { keys, scripts } = valkey;
+    const { by, note = '' } = said;
+    const args = [keys.control, ulid(), this.settings.text, JSON.stringify(limits), by, note];
+    const reply = await scripts.json('setLimits', keys.shard(keys.control, 'limits'), args);
+    const { version } = JSON.parse(reply['limits'] as string) as LimitSet;
+    // Should this process die before, the janitor counts; until then nobody gets a slot.
+    await slots.count(async () => agents.liveEverywhere());
+    return { ...(await this.get()), version };
+  }
+}

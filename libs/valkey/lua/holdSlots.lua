@@ -1,0 +1,22 @@
+-- holdSlots: attempts that run count, whatever the limits say: they began before the limits were set, or a failover lost their slots.
+-- Repeatable.
+-- KEYS[1] the attempts that hold a slot
+-- ARGV    1 control tag · 2 the version of the limits under which all that runs is counted with this call, or '' · 3… JSON { id, k = the names that it counts under }
+-- Returns { held = attempts that held no slot before }
+--!flags allow-oom
+--!include base
+--!include slots
+local held = 0
+for i = 3, #ARGV do
+  local one = cjson.decode(ARGV[i])
+  local text = redis.call('HGET', key('lim:held'), one.id)
+  local before = text and cjson.decode(text).k or {}
+  if not text or table.concat(before, '\n') ~= table.concat(one.k, '\n') then
+    for _, name in ipairs(before) do redis.call('SREM', key('lim:run:' .. name), one.id) end
+    forget_waiting(one.id)
+    hold(one.id, one.k)
+    held = held + 1
+  end
+end
+if ARGV[2] ~= '' and redis.call('HGET', key('limits'), 'counting') == ARGV[2] then redis.call('HDEL', key('limits'), 'counting') end
+return cjson.encode({ held = held })

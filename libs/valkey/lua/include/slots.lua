@@ -1,0 +1,165 @@
+-- slots: who may start under the fleet's limits (ADR 0024), in the control slot. Needs base.
+-- `lim:held` hash: attempt → { g = its grant, k = its names, at }; `lim:run:<name>` the set of those attempts; `lim:rate:<name>` the
+-- starts of the last minute. These decide. A ticket (`lim:tickets:<name>`) only lets a job into BullMQ, and lapses by itself.
+-- `lim:waiting` hash: attempt → { q, k, e = outbox entry as text }; `lim:q:<class>` the attempts of one class in their order. A class is
+-- names and pool; it waits in the ring of one name, the one that is full: `lim:ring:<name>`, the class served longest ago first.
+-- `lim:woken` are attempts with a ticket that nobody has claimed yet. Members are ids: repeats change nothing.
+local TICKET_MS, RATE_MS, AGAIN_MS = 20000, 60000, 60000
+local RULES = {}
+-- Limits were set and what runs is not counted yet: until it is, nobody gets a slot under them.
+local IS_COUNTING = redis.call('HEXISTS', key('limits'), 'counting') == 1
+for _, rule in ipairs(cjson.decode(redis.call('HGET', key('limits'), 'set') or '[]')) do
+  RULES[rule.by] = RULES[rule.by] or {}
+  table.insert(RULES[rule.by], rule)
+end
+local function rules_of(name) return RULES[string.match(name, '^[^=]*')] or {} end
+
+local function is_limited(names)
+  for _, name in ipairs(names) do
+    if #rules_of(name) > 0 then return true end
+  end
+  return false
+end
+
+-- How many more may start under a name; with `tickets` those count that are on their way.
+local function room(name, tickets)
+  local rules, left = rules_of(name), math.huge
+  if #rules == 0 then return left end
+  if IS_COUNTING then return 0 end
+  local out = 0
+  if tickets then
+    redis.call('ZREMRANGEBYSCORE', key('lim:tickets:' .. name), '-inf', int(NOW))
+    out = redis.call('ZCARD', key('lim:tickets:' .. name))
+  end
+  for _, rule in ipairs(rules) do
+    if rule.running then left = math.min(left, rule.running - redis.call('SCARD', key('lim:run:' .. name)) - out) end
+    if rule.perMinute then
+      redis.call('ZREMRANGEBYSCORE', key('lim:rate:' .. name), '-inf', int(NOW - RATE_MS))
+      left = math.min(left, rule.perMinute - redis.call('ZCARD', key('lim:rate:' .. name)) - out)
+    end
+  end
+  return left
+end
+
+local function full_name(names, tickets)
+  for _, name in ipairs(names) do
+    if room(name, tickets) <= 0 then return name end
+  end
+  return nil
+end
+
+local function give_tickets(names, id)
+  for _, name in ipairs(names) do
+    if #rules_of(name) > 0 then redis.call('ZADD', key('lim:tickets:' .. name), int(NOW + TICKET_MS), id)
+      redis.call('PEXPIRE', key('lim:tickets:' .. name), TICKET_MS)
+    end
+  end
+end
+local function take_tickets(names, id)
+  for _, name in ipairs(names) do redis.call('ZREM', key('lim:tickets:' .. name), id) end
+end
+
+-- A class waits for one name. Its turn is the number of the last time that it was served; a new one comes before the class that
+-- was served last, so that each other class delays it by one slot at most.
+local function leave_ring(class)
+  local name = redis.call('HGET', key('lim:at'), class)
+  if not name then return nil end
+  local turn = redis.call('ZSCORE', key('lim:ring:' .. name), class)
+  redis.call('HDEL', key('lim:at'), class)
+  redis.call('ZREM', key('lim:ring:' .. name), class)
+  if redis.call('EXISTS', key('lim:ring:' .. name)) == 0 then redis.call('ZREM', key('lim:rings'), name) end
+  return turn
+end
+local function wait_for(class, name)
+  if redis.call('HGET', key('lim:at'), class) == name then return end
+  local turn = leave_ring(class) or tonumber(redis.call('GET', key('lim:turns')) or '0') - 0.5
+  redis.call('HSET', key('lim:at'), class, name)
+  redis.call('ZADD', key('lim:ring:' .. name), turn, class)
+  redis.call('ZADD', key('lim:rings'), 'NX', 0, name)
+end
+
+local function forget_waiting(id)
+  local text = redis.call('HGET', key('lim:waiting'), id)
+  if not text then return nil end
+  local waiting = cjson.decode(text)
+  redis.call('HDEL', key('lim:waiting'), id)
+  redis.call('ZREM', key('lim:woken'), id)
+  redis.call('ZREM', key('lim:q:' .. waiting.q), id)
+  take_tickets(waiting.k, id)
+  if redis.call('EXISTS', key('lim:q:' .. waiting.q)) == 0 then leave_ring(waiting.q) end
+  return waiting
+end
+
+-- `entry` as a table; the higher priority first, then in the order of arrival. One that comes back keeps its place.
+local function enqueue(id, names, entry, blocked)
+  local class = table.concat(names, '\n') .. '\n' .. entry.pool
+  local text = redis.call('HGET', key('lim:waiting'), id)
+  local place = text and cjson.decode(text).p
+  if not place then
+    place = (11 - (entry.priority or 5)) * 1e13 + redis.call('INCR', key('lim:places'))
+  end
+  entry.limits = names
+  entry.delayMs = 0
+  redis.call('HSET', key('lim:waiting'), id, cjson.encode({ q = class, k = names, p = place, e = cjson.encode(entry) }))
+  redis.call('ZREM', key('lim:woken'), id)
+  take_tickets(names, id)
+  redis.call('ZADD', key('lim:q:' .. class), int(place), id)
+  wait_for(class, blocked)
+end
+
+-- Hands tickets to the first of the classes that wait for a name, in turn. Adds outbox entries as text to `woken`. Returns whether
+-- it stopped because it had looked at `most` classes.
+local function wake(name, woken, most)
+  for _ = 1, most do
+    if room(name, true) <= 0 then return false end
+    local class = redis.call('ZRANGE', key('lim:ring:' .. name), 0, 0)[1]
+    if not class then
+      redis.call('ZREM', key('lim:rings'), name)
+      return false
+    end
+    local id = redis.call('ZRANGE', key('lim:q:' .. class), 0, 0)[1]
+    local waiting = id and cjson.decode(redis.call('HGET', key('lim:waiting'), id))
+    local blocked = waiting and full_name(waiting.k, true)
+    if not waiting then leave_ring(class)
+    elseif blocked then
+      -- It waits for that one from here on, and does not stand in the way of the others.
+      wait_for(class, blocked)
+    else
+      redis.call('ZREM', key('lim:q:' .. class), id)
+      give_tickets(waiting.k, id)
+      redis.call('ZADD', key('lim:woken'), int(NOW + TICKET_MS), id)
+      woken[#woken + 1] = waiting.e
+      redis.call('ZADD', key('lim:ring:' .. name), redis.call('INCR', key('lim:turns')), class)
+      if redis.call('EXISTS', key('lim:q:' .. class)) == 0 then leave_ring(class) end
+    end
+  end
+  return true
+end
+
+-- Takes an attempt out of all of it. Returns the names under which there may be room now.
+local function let_go(id, is_unstarted)
+  local text = redis.call('HGET', key('lim:held'), id)
+  local names = text and cjson.decode(text).k
+  if names then
+    redis.call('HDEL', key('lim:held'), id)
+    for _, name in ipairs(names) do
+      redis.call('SREM', key('lim:run:' .. name), id)
+      if is_unstarted then redis.call('ZREM', key('lim:rate:' .. name), id) end
+    end
+  end
+  local waiting = forget_waiting(id)
+  return names or (waiting and waiting.k) or {}
+end
+
+local function hold(id, names, starts)
+  local grant = redis.call('INCR', key('lim:grants'))
+  redis.call('HSET', key('lim:held'), id, cjson.encode({ g = grant, k = names, at = NOW }))
+  for _, name in ipairs(names) do
+    redis.call('SADD', key('lim:run:' .. name), id)
+    for _, rule in ipairs(rules_of(name)) do
+      if rule.perMinute and starts then redis.call('ZADD', key('lim:rate:' .. name), 'NX', int(NOW), id) end
+    end
+    if redis.call('EXISTS', key('lim:rate:' .. name)) == 1 then redis.call('PEXPIRE', key('lim:rate:' .. name), RATE_MS) end
+  end
+  return grant
+end
