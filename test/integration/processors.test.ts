@@ -8,6 +8,7 @@ import type { AgentRecord, ExecutionRecord, Receipt } from '#libs/contracts';
 import { LifecycleService } from '#libs/lifecycle';
 import { startThrowawayServer, Valkey, type ThrowawayServer } from '#libs/valkey';
 import { Queue, Worker as BullWorker, type Job } from 'bullmq';
+import { placePerTest } from '../support/own-place';
 import { eventually } from '../support/wait';
 
 /** Instances of an application, each a process of its own, and a plain BullMQ producer. */
@@ -26,33 +27,43 @@ interface Instance {
   readonly workerId: string;
 }
 
+/** What one test has to itself. Most of its time it waits for a lease, or for BullMQ to find a job stalled. */
+interface Place {
+  /** Of its keys and its queue. */
+  readonly prefix: string;
+  readonly record: string;
+  readonly queue: Queue;
+  readonly instances: Instance[];
+  valkey?: Valkey;
+}
+
 let server: ThrowawayServer;
 let dir: string;
-let record: string;
-let queue: Queue;
-let instances: Instance[] = [];
-let tests = 0;
+let places = 0;
+const { here, it: ownTest } = placePerTest<Place>(
+  () => {
+    const prefix = `jobs${places++}`;
+    const queue = new Queue('reports', { connection: { url: server.url }, prefix });
+    return { prefix, record: join(dir, `${prefix}.jsonl`), queue, instances: [] };
+  },
+  async ({ instances, queue, valkey }) => {
+    await Promise.all(instances.map(stop));
+    await queue.close();
+    valkey?.close();
+  },
+);
 beforeAll(async () => {
   server = await startThrowawayServer();
   dir = mkdtempSync(join(tmpdir(), 'belay-processors-'));
-});
-beforeEach(() => {
-  const prefix = `jobs${tests++}`;
-  record = join(dir, `${prefix}.jsonl`);
-  queue = new Queue('reports', { connection: { url: server.url }, prefix });
-});
-afterEach(async () => {
-  await Promise.all(instances.map(stop));
-  instances = [];
-  await queue.close();
 });
 afterAll(async () => {
   await server.stop();
   rmSync(dir, { recursive: true, force: true });
 });
 
-async function start(count: number, jobsAtOnce = 4): Promise<Instance[]> {
-  const prefix = `jobs${tests - 1}`;
+/** @param waiting processes that wait for a job; 0: each job starts its own, which takes a while. */
+async function start(count: number, jobsAtOnce = 4, waiting?: number): Promise<Instance[]> {
+  const { prefix, record, instances } = here();
   const added = await Promise.all(
     Array.from({ length: count }, async () => {
       const name = `${prefix}-${instances.length}-${Math.random()}`;
@@ -73,6 +84,7 @@ async function start(count: number, jobsAtOnce = 4): Promise<Instance[]> {
           HOME: process.env['HOME'],
           JOBS_RECORD: record,
           JOBS_AT_ONCE: String(jobsAtOnce),
+          ...(waiting === undefined ? {} : { JOBS_WAITING: String(waiting) }),
         },
         detached: true,
       });
@@ -113,8 +125,8 @@ async function kill(by: Instance | undefined, jobId: string): Promise<Receipt> {
 }
 
 const lines = (): Line[] =>
-  existsSync(record)
-    ? readFileSync(record, 'utf8')
+  existsSync(here().record)
+    ? readFileSync(here().record, 'utf8')
         .split('\n')
         .filter((line) => line !== '')
         .map((line) => JSON.parse(line) as Line)
@@ -124,13 +136,14 @@ const starts = (jobId: string): Line[] =>
 const begun = async (jobId: string): Promise<void> =>
   void (await eventually(() => starts(jobId).length > 0, `the start of job ${jobId}`));
 
-const add = async (data: object, options: object = {}): Promise<Job> => queue.add('report', data, options);
+const add = async (data: object, options: object = {}): Promise<Job> =>
+  here().queue.add('report', data, options);
 const idOf = ({ id }: Job): string => id ?? '';
 
 async function endOf(job: Job): Promise<Job> {
   return eventually(
     async () => {
-      const found = await queue.getJob(idOf(job));
+      const found = await here().queue.getJob(idOf(job));
       return found !== undefined && found.finishedOn !== undefined && found;
     },
     `the end of job ${job.id}`,
@@ -155,83 +168,107 @@ function overlaps(): string[] {
 }
 
 describe('R78 jobs of a killable processor', () => {
-  it('run as with BullMQ: result, progress, log, attempts, an error that is final', async () => {
-    await start(1);
-    const ok = await add({ do: 'render', page: 7 }, { attempts: 3 });
-    const again = await add({ do: 'fails', times: 1 }, { attempts: 2 });
-    const failed = await add({ do: 'fails', times: 9 }, { attempts: 2 });
-    const final = await add({ do: 'giveUp' }, { attempts: 5 });
-    const left = await add({ do: 'leave' });
-    const done = await endOf(ok);
-    expect(done.returnvalue).toEqual({
-      page: 7,
-      name: 'report',
-      attemptsMade: 0,
-      queueName: 'reports',
-      attempts: 3,
-    });
-    expect(done.progress).toEqual({ begun: 1 });
-    expect((await queue.getJobLogs(idOf(ok))).logs).toEqual(['page 7']);
-    expect(await endOf(again)).toMatchObject({ returnvalue: 1, attemptsMade: 2 });
-    expect(await endOf(failed)).toMatchObject({ failedReason: 'attempt 1', attemptsMade: 2 });
-    expect(await endOf(final)).toMatchObject({ failedReason: 'never again', attemptsMade: 1 });
-    expect(await endOf(left)).toMatchObject({
-      failedReason: 'The process of the handler ended before the handler did.',
-    });
-    expect(overlaps()).toEqual([]);
-  }, 180_000);
+  ownTest(
+    'run as with BullMQ: result, progress, log, attempts, an error that is final',
+    async () => {
+      await start(1);
+      const ok = await add({ do: 'render', page: 7 }, { attempts: 3 });
+      const again = await add({ do: 'fails', times: 1 }, { attempts: 2 });
+      const failed = await add({ do: 'fails', times: 9 }, { attempts: 2 });
+      const final = await add({ do: 'giveUp' }, { attempts: 5 });
+      const left = await add({ do: 'leave' });
+      const done = await endOf(ok);
+      expect(done.returnvalue).toEqual({
+        page: 7,
+        name: 'report',
+        attemptsMade: 0,
+        queueName: 'reports',
+        attempts: 3,
+      });
+      expect(done.progress).toEqual({ begun: 1 });
+      expect((await here().queue.getJobLogs(idOf(ok))).logs).toEqual(['page 7']);
+      expect(await endOf(again)).toMatchObject({ returnvalue: 1, attemptsMade: 2 });
+      expect(await endOf(failed)).toMatchObject({ failedReason: 'attempt 1', attemptsMade: 2 });
+      expect(await endOf(final)).toMatchObject({ failedReason: 'never again', attemptsMade: 1 });
+      expect(await endOf(left)).toMatchObject({
+        failedReason: 'The process of the handler ended before the handler did.',
+      });
+      expect(overlaps()).toEqual([]);
+    },
+    180_000,
+  );
 
-  it('are killed by id from another instance, with proof, and never tried again', async () => {
-    const [one, other] = await start(2, 2);
-    const jobs = [
-      await add({ do: 'wait', page: 1 }, { attempts: 5 }),
-      await add({ do: 'spin', page: 2 }, { attempts: 5 }),
-    ];
-    for (const job of jobs) await begun(idOf(job));
-    const receipts = [await kill(one, idOf(jobs[0] as Job)), await kill(other, idOf(jobs[1] as Job))];
-    for (const [i, job] of jobs.entries()) {
-      expect(receipts[i]).toMatchObject({ complete: true, totals: { total: 1, killed: 1 }, missing: [] });
-      const ended = await endOf(job);
-      expect(ended.failedReason).toBe(`KILLED ${receipts[i]?.orderId}`);
-      expect(ended.attemptsMade).toBe(1);
-      expect(await ended.getState()).toBe('failed');
-      expect(starts(idOf(job))).toHaveLength(1);
-    }
-  }, 180_000);
+  ownTest(
+    'are killed by id from another instance, with proof, and never tried again',
+    async () => {
+      const [one, other] = await start(2, 2);
+      const jobs = [
+        await add({ do: 'wait', page: 1 }, { attempts: 5 }),
+        await add({ do: 'spin', page: 2 }, { attempts: 5 }),
+      ];
+      for (const job of jobs) await begun(idOf(job));
+      const receipts = [await kill(one, idOf(jobs[0] as Job)), await kill(other, idOf(jobs[1] as Job))];
+      for (const [i, job] of jobs.entries()) {
+        expect(receipts[i]).toMatchObject({ complete: true, totals: { total: 1, killed: 1 }, missing: [] });
+        const ended = await endOf(job);
+        expect(ended.failedReason).toBe(`KILLED ${receipts[i]?.orderId}`);
+        expect(ended.attemptsMade).toBe(1);
+        expect(await ended.getState()).toBe('failed');
+        expect(starts(idOf(job))).toHaveLength(1);
+      }
+    },
+    180_000,
+  );
 
-  it('of an instance that is told to stop go on at another', async () => {
-    const [first] = await start(1);
-    const job = await add({ do: 'second', page: 1 });
-    await begun(idOf(job));
-    await start(1);
-    await stop(first as Instance);
-    expect(await endOf(job)).toMatchObject({ returnvalue: { page: 1 } });
-    expect(starts(idOf(job)).map(({ epoch }) => epoch)).toEqual([1, 2]);
-    expect(overlaps()).toEqual([]);
-  }, 180_000);
+  ownTest(
+    'of an instance that is told to stop go on at another',
+    async () => {
+      const [first] = await start(1);
+      const job = await add({ do: 'second', page: 1 });
+      await begun(idOf(job));
+      await start(1);
+      await stop(first as Instance);
+      expect(await endOf(job)).toMatchObject({ returnvalue: { page: 1 } });
+      expect(starts(idOf(job)).map(({ epoch }) => epoch)).toEqual([1, 2]);
+      expect(overlaps()).toEqual([]);
+    },
+    180_000,
+  );
 
-  it('of an instance that is lost never run twice at once, and end at another', async () => {
-    const [first] = await start(1);
-    const job = await add({ do: 'second', page: 1 });
-    await begun(idOf(job));
-    await start(1);
-    first?.process.kill('SIGKILL');
-    expect(await endOf(job)).toMatchObject({ returnvalue: { page: 1 } });
-    expect(starts(idOf(job)).map(({ epoch }) => epoch)).toEqual([1, 2]);
-    expect(overlaps()).toEqual([]);
-  }, 180_000);
+  ownTest(
+    'of an instance that is lost never run twice at once, and end at another',
+    async () => {
+      const [first] = await start(1);
+      const job = await add({ do: 'second', page: 1 });
+      await begun(idOf(job));
+      await start(1);
+      first?.process.kill('SIGKILL');
+      expect(await endOf(job)).toMatchObject({ returnvalue: { page: 1 } });
+      expect(starts(idOf(job)).map(({ epoch }) => epoch)).toEqual([1, 2]);
+      expect(overlaps()).toEqual([]);
+    },
+    180_000,
+  );
 });
 
 describe('R78 a job whose instance gets kill -9', () => {
-  let valkey: Valkey;
-  let life: LifecycleService;
-  afterEach(() => valkey.close());
+  const lives = new WeakMap<Place, LifecycleService>();
+  async function connect(): Promise<void> {
+    const place = here();
+    place.valkey = await new Valkey({ url: server.url, keyPrefix: place.prefix, shards: 4 }).open();
+    lives.set(place, new LifecycleService(place.valkey, { retentionMs: 60_000 }));
+  }
+  function life(): LifecycleService {
+    const found = lives.get(here());
+    if (found === undefined) throw new Error('connect() comes first');
+    return found;
+  }
 
-  const only = async (): Promise<ExecutionRecord | undefined> => (await life.executions.list({})).items[0];
-  const agent = async (): Promise<AgentRecord | undefined> => (await life.agents.list({}))[0];
+  const only = async (): Promise<ExecutionRecord | undefined> => (await life().executions.list({})).items[0];
+  const agent = async (): Promise<AgentRecord | undefined> => (await life().agents.list({}))[0];
   const said = (what: Line['what']): boolean => lines().some((line) => line.what === what);
 
-  it.each<{ moment: string; is: () => Promise<unknown>; most: number }>([
+  ownTest.each<{ moment: string; is: () => Promise<unknown>; most: number }>([
     { moment: 'right after its submit', is: only, most: 2 },
     {
       moment: 'after its claim, before it starts',
@@ -248,9 +285,9 @@ describe('R78 a job whose instance gets kill -9', () => {
   ])(
     '$moment ends once, elsewhere, and never runs twice at once',
     async ({ is, most }) => {
-      valkey = await new Valkey({ url: server.url, keyPrefix: `jobs${tests - 1}`, shards: 4 }).open();
-      life = new LifecycleService(valkey, { retentionMs: 60_000 });
-      const [first] = await start(1);
+      await connect();
+      // Between a claim and a start there is a moment only where no process waits.
+      const [first] = await start(1, 4, 0);
       const job = await add({ do: 'render', page: 5, forMs: 500 }, { attempts: 1 });
       await eventually(async () => (await is()) || undefined, 'the moment');
       first?.process.kill('SIGKILL');
@@ -259,26 +296,29 @@ describe('R78 a job whose instance gets kill -9', () => {
       expect(starts(idOf(job)).length).toBeGreaterThanOrEqual(1);
       expect(starts(idOf(job)).length).toBeLessThanOrEqual(most);
       expect(overlaps()).toEqual([]);
-      expect((await life.executions.list({})).items).toHaveLength(1);
+      expect((await life().executions.list({})).items).toHaveLength(1);
     },
     180_000,
   );
 
-  it('between the take and the submit is taken up by another', async () => {
-    // The taker: it takes the job with a short lock, and is never heard of again.
-    const taker = new BullWorker('reports', null, {
-      connection: { url: server.url, maxRetriesPerRequest: null },
-      prefix: `jobs${tests - 1}`,
-      lockDuration: 500,
-    });
-    valkey = await new Valkey({ url: server.url, keyPrefix: `jobs${tests - 1}`, shards: 4 }).open();
-    const job = await add({ do: 'render', page: 6 });
-    expect((await taker.getNextJob('gone'))?.id).toBe(job.id);
-    await taker.close(true);
-    await start(1);
-    expect(await endOf(job)).toMatchObject({ returnvalue: { page: 6 } });
-    expect(starts(idOf(job))).toHaveLength(1);
-  }, 180_000);
+  ownTest(
+    'between the take and the submit is taken up by another',
+    async () => {
+      // The taker: it takes the job with a short lock, and is never heard of again.
+      const taker = new BullWorker('reports', null, {
+        connection: { url: server.url, maxRetriesPerRequest: null },
+        prefix: here().prefix,
+        lockDuration: 500,
+      });
+      const job = await add({ do: 'render', page: 6 });
+      expect((await taker.getNextJob('gone'))?.id).toBe(job.id);
+      await taker.close(true);
+      await start(1);
+      expect(await endOf(job)).toMatchObject({ returnvalue: { page: 6 } });
+      expect(starts(idOf(job))).toHaveLength(1);
+    },
+    180_000,
+  );
 });
 
 describe('R78 the recipe of docs/processors.md, in a short run', () => {
