@@ -10,23 +10,29 @@ interface AttemptInput {
   readonly text: string;
 }
 
+/** The parts of the process that only its program touches. `stdin` is made a stream when it is asked for. */
+interface OwnProcess {
+  stdin(): AsyncIterable<unknown>;
+  exit(code: number): never;
+}
+
 /**
  * The input of this process's attempt: all of stdin. A process that was started ahead has no name of a handler yet; it says that it
  * waits, and is given the name and the variables of the attempt in the first line. The process ends where none comes.
  */
-export async function attemptInput(known: string | undefined): Promise<AttemptInput> {
+export async function attemptInput(known: string | undefined, own: OwnProcess): Promise<AttemptInput> {
   if (known !== undefined) return { name: known, text: readFileSync(0, 'utf8') };
   say('ready');
   const pieces: Buffer[] = [];
-  for await (const piece of process.stdin) pieces.push(piece as Buffer);
+  for await (const piece of own.stdin()) pieces.push(piece as Buffer);
   const whole = Buffer.concat(pieces).toString('utf8');
   const end = whole.indexOf('\n');
   // Its worker ended, or gave it up.
-  if (end < 0) process.exit(0);
+  if (end < 0) return own.exit(0);
   const { args, env, deadline } = JSON.parse(whole.slice(0, end)) as Assignment;
   if (deadline !== undefined && ticksSinceBoot() > deadline) {
     say('late');
-    process.exit(LATE);
+    return own.exit(LATE);
   }
   Object.assign(process.env, env);
   return { name: args[0] ?? '', text: whole.slice(end + 1) };

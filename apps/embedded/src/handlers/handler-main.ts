@@ -69,7 +69,10 @@ async function runHandler(target: HandlerTarget): Promise<void> {
     const { name: known } = target;
     const early = known === undefined ? await makeApplication(target) : undefined;
     app = early;
-    const { text, name } = await attemptInput(known);
+    const { text, name } = await attemptInput(known, {
+      stdin: () => process.stdin,
+      exit: (code) => process.exit(code),
+    });
     isTold = false;
     const { input, ...facts } = JSON.parse(text) as Input;
     app = early ?? (await makeApplication(target));
