@@ -99,7 +99,7 @@ const nodeFields = fc.record(
       { requiredKeys: [], noNullPrototype: true },
     ),
     allowFailure: fc.boolean(),
-    onLostContact: fc.constantFrom('stop', 'continue'),
+    onLostContact: fc.constant('stop' as const),
     recovery: fc.record(
       { auto: fc.boolean(), withinMs: duration },
       { requiredKeys: [], noNullPrototype: true },

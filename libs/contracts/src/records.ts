@@ -58,6 +58,7 @@ export interface ExecutionRecord {
   readonly timeoutMs?: number;
   readonly graceMs?: number;
   readonly maxCostUsd?: number;
+  readonly softCostUsd?: number;
   readonly reason?: StopReason;
   /** A person's words for it. */
   readonly note?: string;

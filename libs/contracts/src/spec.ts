@@ -7,7 +7,7 @@ export interface ExecutionSpec {
   readonly timeoutMs?: number;
   /** Hard limit in USD; passing it stops the execution. */
   readonly maxCostUsd?: number;
-  /** Soft limit in USD. It has no effect yet. */
+  /** Soft limit in USD; passing it is told by one event, `execution.soft-budget`. */
   readonly softCostUsd?: number;
   /** `stop` (default): one node failed for good stops the rest. `continue`: what does not depend on it runs on. */
   readonly onFailure: 'stop' | 'continue';
@@ -39,7 +39,7 @@ export interface NodeSpec {
   readonly limits?: NodeLimits;
   /** A failure for good of this node counts as done for its dependants, who then get no result from it. */
   readonly allowFailure: boolean;
-  readonly onLostContact: 'stop' | 'continue';
+  readonly onLostContact: 'stop';
   readonly recovery: RecoveryPolicy;
 }
 

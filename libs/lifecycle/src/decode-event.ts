@@ -56,5 +56,5 @@ export function decodeEvent(
   };
 }
 
-/** Events that are no move: what an agent said, or said too much of. */
-const IS_NO_STATE: ReadonlySet<string> = new Set(['event', 'dropped']);
+/** Events that are no move: an agent said something, or too much; a budget that only warns was passed. */
+const IS_NO_STATE: ReadonlySet<string> = new Set(['event', 'dropped', 'soft-budget']);

@@ -70,6 +70,7 @@ export function decodeExecution(key: string, fields: Fields): ExecutionRecord {
       'graceMs',
     ]),
     ...(fields['frozen'] === undefined ? {} : { frozen: true }),
+    ...(fields['softCostMicros'] === undefined ? {} : { softCostUsd: micros(fields['softCostMicros']) }),
     ...(fields['maxCostMicros'] === undefined ? {} : { maxCostUsd: micros(fields['maxCostMicros']) }),
     ...(pick(fields, ['reason', 'note', 'actor', 'orderId', 'idempotencyKey']) as Partial<ExecutionRecord>),
     ...(fields['error'] === undefined ? {} : { error: parseStored(key, fields['error'], 'error') }),

@@ -57,6 +57,9 @@ export class ExecutionStore extends ExecutionReads {
       ...text('timeoutMs', spec.timeoutMs),
       ...text('graceMs', spec.graceMs),
       ...text('actor', options.actor),
+      ...(spec.softCostUsd === undefined
+        ? {}
+        : { softCostMicros: String(Math.round(spec.softCostUsd * 1e6)) }),
       ...(spec.maxCostUsd === undefined ? {} : { maxCostMicros: String(Math.round(spec.maxCostUsd * 1e6)) }),
     };
     const labels = Object.entries(spec.labels).map(([k, v]) => `${k}=${v}`);

@@ -535,6 +535,36 @@ describe('stopping', () => {
 });
 
 describe('R27 fencing and reports', () => {
+  it('R38 tells once that a soft budget is passed, and stops nothing', async () => {
+    const id = await create([node('a'), node('b')], { softCostUsd: 0.5, maxCostUsd: 2 });
+    const [a] = await advanceAll(life, id);
+    const fence = await claim(a!);
+    await life.agents.started(fence, process);
+    await life.agents.report(fence, { costUsd: 0.5 });
+    const told = async () => {
+      const events = await life.executions.events(id, '0-0');
+      return events.filter(({ type }) => type === 'execution.soft-budget');
+    };
+    expect(await told()).toEqual([]);
+    for (const costUsd of [0.6, 0.6, 0.9]) await life.agents.report(fence, { costUsd });
+    const [event, ...more] = await told();
+    expect(more).toEqual([]);
+    expect(event).toMatchObject({
+      entity: 'execution',
+      agentId: a!.agentId,
+      data: { costUsd: 0.6, softCostUsd: 0.5 },
+    });
+    expect(event).not.toHaveProperty('to');
+    expect(await life.executions.get(id)).toMatchObject({ state: 'running', softCostUsd: 0.5, costUsd: 0.9 });
+    // Also where the end itself brings the cost.
+    const other = await create([node('a')], { softCostUsd: 1 });
+    await runTo((await advanceAll(life, other))[0]!, { state: 'completed', costUsd: 1.5 });
+    expect((await life.executions.events(other, '0-0')).map(({ type }) => type)).toContain(
+      'execution.soft-budget',
+    );
+    expect(await life.executions.get(other)).toMatchObject({ state: 'completed' });
+  });
+
   it('refuses another owner or epoch, counts costs once and enforces the hard budget', async () => {
     const id = await create([node('a'), node('b')], { maxCostUsd: 1 });
     const [a, b] = await advanceAll(life, id);

@@ -122,9 +122,10 @@ const agentFields = {
   allowFailure: flag()
     .default(false)
     .describe('A failure for good counts as done; what depends on it gets no result from it.'),
-  onLostContact: oneOf(['stop', 'continue'])
+  onLostContact: z
+    .enum(['stop'], says('stop, as continue is not built'))
     .default('stop')
-    .describe('The action when its worker loses Valkey.'),
+    .describe('The action when its worker loses Valkey: it ends the agent.'),
   recovery: recoverySchema.default({ auto: true }).describe('The action when its worker is lost.'),
 };
 
@@ -146,7 +147,9 @@ const budgetFields = {
     .optional()
     .describe('The same key and the same spec give the same execution; another spec is refused.'),
   maxCostUsd: usd().optional().describe('Budget in US dollars; passing it stops the execution.'),
-  softCostUsd: usd().optional().describe('It has no effect yet.'),
+  softCostUsd: usd()
+    .optional()
+    .describe('Budget in US dollars; passing it is told by one event, `execution.soft-budget`.'),
 };
 
 const executionFields = {

@@ -66,7 +66,7 @@ describe('a good spec', () => {
       graceMs: SPEC_LIMITS.maxGraceMs,
       limits: { memoryMb: 512, cpus: 0.5, pids: 64 },
       allowFailure: true,
-      onLostContact: 'continue',
+      onLostContact: 'stop',
       recovery: { auto: false, withinMs: 60_000 },
     });
     const checked = validateSpec({ ...full, nodes: [{ ...first, retryOn: 'any' }] });
@@ -206,6 +206,11 @@ describe('what is wrong is told word for word', () => {
       'a longest wait below the first that nobody wrote',
       spec(node({ backoff: { maxMs: 500 } })),
       ['nodes[0].backoff.maxMs BACKOFF_ORDER must be at least delayMs (1000); it is 500.'],
+    ],
+    [
+      'R38 what a worker without contact would not do',
+      spec(node({ onLostContact: 'continue' as never })),
+      ['nodes[0].onLostContact ONE_OF must be stop, as continue is not built; it is "continue".'],
     ],
     [
       'a soft budget above the hard one',

@@ -79,6 +79,11 @@ local function add_cost(agent, micros)
   agent.costMicros = math.min(micros, MAX_MICROS)
   local total = math.min(number_field('costMicros') + more, MAX_MICROS)
   redis.call('HSET', exe_key, 'costMicros', int(total))
+  local soft = tonumber(field('softCostMicros') or '')
+  if soft and total > soft and redis.call('HSETNX', exe_key, 'softTold', 1) == 1 then
+    emit({ type = 'execution.soft-budget', entity = 'execution', agentId = agent.id, nodeId = agent.nodeId,
+      data = { costUsd = total / 1e6, softCostUsd = soft / 1e6 } })
+  end
   local limit = field('maxCostMicros')
   return limit ~= nil and total > tonumber(limit)
 end
