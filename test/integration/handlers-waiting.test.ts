@@ -15,7 +15,7 @@ import {
   LifecycleService,
   type BelayModuleOptions,
 } from '../../apps/embedded/src/nest';
-import { isAlive } from '../support/proc';
+import { isAlive, procEntry } from '../support/proc';
 import { eventually } from '../support/wait';
 
 /** Processes of handlers that are started ahead of their attempts (ADR 0023), in an application. */
@@ -103,6 +103,17 @@ function alive(): { pid: number; handler: string | undefined }[] {
       }
     });
 }
+const commandOf = (pid: number): string => {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8');
+  } catch {
+    return '';
+  }
+};
+const childrenOf = (parent: number | undefined): number[] =>
+  readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name) && procEntry(Number(name))?.parent === parent)
+    .map(Number);
 const waitingPids = (): number[] =>
   alive().flatMap(({ pid, handler }) => (handler === undefined ? [pid] : []));
 
@@ -217,6 +228,21 @@ describe('R17 processes that wait', () => {
     expect(waitingPids()).toHaveLength(2);
     child.kill('SIGKILL');
     await eventually(() => alive().length === 0 && !forked.some(isAlive), 'the end of all of them');
+  }, 60_000);
+
+  it('end by themselves where worker and guardian get kill -9', async () => {
+    const child = fork(join(FIXTURES, 'waiting.app.cjs'), [JSON.stringify(optionsOf(1))], {
+      env: { ...process.env },
+      detached: true,
+    });
+    await once(child, 'message');
+    const [guardian = 0] = childrenOf(child.pid).filter((pid) => commandOf(pid).includes('guardian-main'));
+    expect(waitingPids()).toHaveLength(1);
+    // It hears of its worker's end, and can do nothing.
+    process.kill(guardian, 'SIGSTOP');
+    child.kill('SIGKILL');
+    process.kill(guardian, 'SIGKILL');
+    await eventually(() => alive().length === 0, 'the end of the one that waited');
   }, 60_000);
 
   it('are as many as were asked for, and again after attempts; with 0 there are none', async () => {
