@@ -33,7 +33,10 @@ async function main() {
   while ((await job()).progress !== 'rendering') await new Promise((r) => setTimeout(r, 50));
 
   const killswitch = app.get(KillswitchService);
-  const order = await killswitch.give({ scope: { type: 'job', queue: 'reports', jobId }, by: 'example' });
+  const order = await killswitch.placeOrder({
+    scope: { type: 'job', queue: 'reports', jobId },
+    by: 'example',
+  });
   const { complete, totals } = await killswitch.waitForReceipt(order.id);
   while (!(await (await job()).isFailed())) await new Promise((r) => setTimeout(r, 50));
   console.log(complete, totals.killed, (await job()).failedReason === `KILLED ${order.id}`);

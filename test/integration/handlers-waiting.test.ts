@@ -156,7 +156,7 @@ const agentOf = async (executionId: string): Promise<AgentRecord> => {
 
 const kill = async (agentId: string, how: { mode?: 'immediate' } = {}) => {
   const killswitch = the().get(KillswitchService);
-  const order = await killswitch.give({ scope: { type: 'agent', agentId }, by: 'test', ...how });
+  const order = await killswitch.placeOrder({ scope: { type: 'agent', agentId }, by: 'test', ...how });
   return killswitch.waitForReceipt(order.id);
 };
 

@@ -184,7 +184,9 @@ describe('R69 a handler', () => {
   it('R16 hears of a stop by its signal, and ends within the grace', async () => {
     const id = await submit('listens');
     const { id: agentId } = await until(id, 'ready');
-    const order = await app.get(KillswitchService).give({ scope: { type: 'agent', agentId }, by: 'test' });
+    const order = await app
+      .get(KillswitchService)
+      .placeOrder({ scope: { type: 'agent', agentId }, by: 'test' });
     const receipt = await app.get(KillswitchService).waitForReceipt(order.id);
     expect(receipt).toMatchObject({ complete: true, totals: { killed: 1 } });
     const agent = await app.get(LifecycleService).agents.get(agentId);
@@ -194,7 +196,9 @@ describe('R69 a handler', () => {
   it('that never yields is killed with proof', async () => {
     const id = await submit('never-yields');
     const { id: agentId } = await until(id, 'busy');
-    const order = await app.get(KillswitchService).give({ scope: { type: 'agent', agentId }, by: 'test' });
+    const order = await app
+      .get(KillswitchService)
+      .placeOrder({ scope: { type: 'agent', agentId }, by: 'test' });
     const receipt = await app.get(KillswitchService).waitForReceipt(order.id);
     expect(receipt).toMatchObject({ complete: true, totals: { killed: 1 } });
     expect(receipt.targets[0]?.report).toMatchObject({ proved: true, escalated: true });

@@ -107,7 +107,7 @@ it('R52 a kill whose look-up fails is placed all the same: its receipt names wha
   for (const { process: worker } of fleet.workers) worker.kill('SIGSTOP');
   const look = jest.spyOn(life.valkey.redis, 'exists').mockRejectedValueOnce(new Error('the server hung up'));
   const scope = { type: 'execution', executionId: execution.id } as const;
-  const order = await killswitch.give({ scope, by: 'test' });
+  const order = await killswitch.placeOrder({ scope, by: 'test' });
   expect(look).toHaveBeenCalled();
   look.mockRestore();
   for (const { process: worker } of fleet.workers) worker.kill('SIGCONT');

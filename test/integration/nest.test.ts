@@ -110,7 +110,7 @@ describe('R48 R69 a Nest application that imports BelayModule', () => {
 
     const killed = await reports.begin('trap "" TERM; while :; do sleep 0.1; done');
     await reports.runningAgent(killed);
-    const order = await reports.killswitch.give({
+    const order = await reports.killswitch.placeOrder({
       scope: { type: 'execution', executionId: killed },
       by: 'test',
     });

@@ -11,7 +11,7 @@ import { Link } from '../faults/link';
 import { ended, running as agentsRunning } from '../support/executions';
 import { eventually, processesWith, type Member } from '../support/fleet';
 import { fleetPerTest } from '../support/own-fleet';
-import { demote, operatorOf, TROUBLES, wordsOf, type Site, type Trouble } from '../support/troubles';
+import { demote, operatorOf, TROUBLES, errorMessage, type Site, type Trouble } from '../support/troubles';
 
 const sh = (script: string) => ({ command: [script], shell: true });
 const SLEEP = sh('echo ready; exec sleep 600');
@@ -106,7 +106,7 @@ const OBSERVED_S = 10;
 
 /** The fleet's cost so far: its own processes, its logs, the server. */
 async function spent(site: Site): Promise<Record<keyof typeof BOUNDS | 'at', number>> {
-  const stats = await wordsOf(site.server, 'INFO stats');
+  const stats = await errorMessage(site.server, 'INFO stats');
   const count = (name: string): number => Number(new RegExp(`^${name}:(\\d+)`, 'm').exec(stats)?.[1] ?? 0);
   return {
     at: performance.now() / 1000,
@@ -168,7 +168,8 @@ it.each(TROUBLES)(
 
     const before = await spent(site);
     const end = await trouble.begin(site);
-    if (trouble.says !== undefined) expect(await wordsOf(site.server, trouble.asked)).toMatch(trouble.says);
+    if (trouble.says !== undefined)
+      expect(await errorMessage(site.server, trouble.asked)).toMatch(trouble.says);
     writeFileSync(go, '');
     const later = { name: 'later', idempotencyKey: 'later', nodes: [{ id: 'a', run: sh('true') }] };
     const answers = await Promise.all([

@@ -82,14 +82,14 @@ async function take(
   const scope = SCOPES[how]!;
   switch (what) {
     case 'freeze': {
-      const { latchId } = await killswitch.give({ kind: 'freeze', scope, latch: true, by: 'me' });
+      const { latchId } = await killswitch.placeOrder({ kind: 'freeze', scope, latch: true, by: 'me' });
       model.engaged.push({ latchId: latchId!, kind: 'freeze', covers: COVERS[how]! });
       for (const each of model.held)
         if (each.by === 'nobody' && COVERS[how]!(each.team)) each.by = { latchId: latchId! };
       break;
     }
     case 'latch': {
-      const { latchId } = await killswitch.give({
+      const { latchId } = await killswitch.placeOrder({
         kind: 'kill',
         scope: { type: 'pool', pool: 'none' },
         latch: true,

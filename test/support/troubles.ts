@@ -50,7 +50,7 @@ export async function operatorOf(server: ThrowawayServer): Promise<Redis> {
 }
 
 /** The server's answer to a new client that asks this now, and nothing else. */
-export async function wordsOf(server: ThrowawayServer, command = 'SET words 1'): Promise<string> {
+export async function errorMessage(server: ThrowawayServer, command = 'SET words 1'): Promise<string> {
   // A server that shuts its door speaks first. Words that reach it too late break the connection, and Node then drops
   // what it had said: so each try listens a little longer before it speaks.
   for (let tries = 0; ; tries++) {
@@ -149,7 +149,7 @@ async function reload({ operator, server }: Site): Promise<() => Promise<void>> 
   await server.kill9();
   const loaded = server.restart();
   loaded.catch(() => undefined);
-  await until(async () => (await wordsOf(server)).startsWith('LOADING'), 'LOADING');
+  await until(async () => (await errorMessage(server)).startsWith('LOADING'), 'LOADING');
   return async () => {
     const hand = await operatorOf(server);
     await hand.config('SET', 'key-load-delay', '0');

@@ -1,7 +1,7 @@
 import type { BeforeApplicationShutdown, OnApplicationBootstrap } from '@nestjs/common';
 import { ulid } from 'ulid';
 import type { AgentRecord, ExecutionRecord, Settings, WorkerState } from '#libs/contracts';
-import type { ExecutionManager, Janitor, ProducerIntake } from '#libs/executions';
+import type { ExecutionManager, Janitor, SubmissionConsumer } from '#libs/executions';
 import type { KillswitchService } from '#libs/killswitch';
 import type { LifecycleService } from '#libs/lifecycle';
 import type { ServiceLog } from '#libs/service';
@@ -23,7 +23,7 @@ const HOOKS_WITHIN_MS = 1_000;
 export interface RuntimeParts {
   readonly janitor: Janitor;
   readonly killswitch: KillswitchService;
-  readonly producers: ProducerIntake;
+  readonly producers: SubmissionConsumer;
   readonly lifecycle: LifecycleService;
   readonly executions: ExecutionManager;
   readonly changes: ChangeFeed;

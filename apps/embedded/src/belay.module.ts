@@ -2,7 +2,7 @@ import { ConfigurableModuleBuilder, Module, type DynamicModule } from '@nestjs/c
 import { ModulesContainer } from '@nestjs/core';
 import { retentionOf, type Settings } from '#libs/contracts';
 import { DispatchModule } from '#libs/dispatch';
-import { ExecutionManager, ExecutionsModule, Janitor, ProducerIntake } from '#libs/executions';
+import { ExecutionManager, ExecutionsModule, Janitor, SubmissionConsumer } from '#libs/executions';
 import { KillswitchModule, KillswitchService } from '#libs/killswitch';
 import { LifecycleModule, LifecycleService } from '#libs/lifecycle';
 import { calmly, type ServiceLog } from '#libs/service';
@@ -134,7 +134,7 @@ function compose(options: DynamicModule, isGlobal: boolean): DynamicModule {
           LOG,
           Janitor,
           KillswitchService,
-          ProducerIntake,
+          SubmissionConsumer,
           LifecycleService,
           ExecutionManager,
           ChangeFeed,
@@ -146,7 +146,7 @@ function compose(options: DynamicModule, isGlobal: boolean): DynamicModule {
           log: ServiceLog,
           janitor: Janitor,
           killswitchService: KillswitchService,
-          producers: ProducerIntake,
+          producers: SubmissionConsumer,
           lifecycleService: LifecycleService,
           executionManager: ExecutionManager,
           changes: ChangeFeed,

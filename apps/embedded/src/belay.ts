@@ -9,7 +9,14 @@ import {
 import { ExecutionManager } from '#libs/executions';
 import { KillswitchService } from '#libs/killswitch';
 import { LifecycleService, ServiceRun } from '#libs/lifecycle';
-import { allOrNothing, calmly, onStopSignals, SILENT, type GiveBack, type ServiceLog } from '#libs/service';
+import {
+  allOrNothing,
+  calmly,
+  onStopSignals,
+  SILENT,
+  type CleanupStack,
+  type ServiceLog,
+} from '#libs/service';
 import { ChangeFeed } from '#libs/valkey';
 import { createOrchestrator, type Orchestrator } from '../../orchestrator/src/create-orchestrator';
 import { createWorker, type Worker } from '../../worker/src/create-worker';
@@ -25,12 +32,12 @@ export interface StopResult {
   readonly forced: boolean;
   /** The ids of those agents; the fleet tries their nodes again where the spec allows. */
   readonly stopped: readonly string[];
-  /** Steps of the shutdown that failed or took too long and were left behind, such as `worker: announce` (R47). */
+  /** Steps of the shutdown that failed or took too long and were left behind, such as `worker: announce` (requirement R47). */
   readonly unfinished: readonly string[];
 }
 
 /**
- * A Belay in the process of its host (R48). It ends agents and nothing else: it never exits the host, sets no exit code,
+ * A Belay in the process of its host (requirement R48). It ends agents and nothing else: it never exits the host, sets no exit code,
  * writes to none of its streams, and listens for no signal unless asked. While it runs it keeps the event loop alive.
  */
 export interface Belay {
@@ -181,7 +188,7 @@ class EmbeddedBelay implements Belay {
     return waitForEnd(this.lifecycle, this.changes, executionId, options);
   }
 
-  private async make(parts: GiveBack): Promise<Parts> {
+  private async make(parts: CleanupStack): Promise<Parts> {
     const ignoreSignals = parts.add(this.listen(), (off) => off());
     const server =
       this.startServer === undefined

@@ -56,7 +56,7 @@ export class AgentsController {
   @HttpCode(200)
   async kill(@Param('id') id: string, @Body() body: unknown): Promise<Receipt> {
     const request = validateStopRequest(body ?? {});
-    const order = await this.killswitch.give({
+    const order = await this.killswitch.placeOrder({
       ...request,
       scope: { type: 'agent', agentId: id },
       by: 'api',

@@ -48,7 +48,7 @@ export class Attendance {
     const { executionId } = one;
     const state = await this.stateOf(executionId);
     if (state !== undefined && !isEnded(EXECUTION_MACHINE, state))
-      await this.killswitch.give({
+      await this.killswitch.placeOrder({
         scope: { type: 'execution', executionId },
         reason: 'user_abort',
         by: 'cancelOnDisconnect',

@@ -5,7 +5,7 @@ import { NestFactory } from '@nestjs/core';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import type { Settings, WorkerState } from '#libs/contracts';
 import { ServiceRun, type Phases } from '#libs/lifecycle';
-import { allOrNothing, type GiveBack, type ServiceLog } from '#libs/service';
+import { allOrNothing, type CleanupStack, type ServiceLog } from '#libs/service';
 import { Valkey, within } from '#libs/valkey';
 import { DrillSchedule } from './drill-schedule';
 import { makeHttp } from './http/make-http';
@@ -55,7 +55,7 @@ export function createOrchestrator(options: CreateOrchestratorOptions): Promise<
   return allOrNothing(async (parts) => make(options, parts));
 }
 
-async function make(options: CreateOrchestratorOptions, parts: GiveBack): Promise<Orchestrator> {
+async function make(options: CreateOrchestratorOptions, parts: CleanupStack): Promise<Orchestrator> {
   const { settings, log } = options;
   const valkey = parts.add(
     await new Valkey({

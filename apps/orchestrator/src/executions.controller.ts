@@ -186,7 +186,7 @@ export class ExecutionsController {
           ...(earlier === undefined ? {} : { orderId: earlier }),
         };
       }
-      const { id: orderId } = await this.killswitch.give({
+      const { id: orderId } = await this.killswitch.placeOrder({
         reason: 'user_abort',
         ...request,
         scope: { type: 'execution', executionId: id },

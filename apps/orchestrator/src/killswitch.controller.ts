@@ -34,7 +34,7 @@ export class KillswitchController {
     const request = validateKillRequest(body);
     void reply.status(200);
     if (dryRun) return this.killswitch.dryRun(request.scope);
-    const order = await this.killswitch.give({ ...request, by: 'api' });
+    const order = await this.killswitch.placeOrder({ ...request, by: 'api' });
     if (wait) return this.killswitch.waitForReceipt(order.id);
     void reply.status(202);
     return this.killswitch.orders.receipt(order.id);

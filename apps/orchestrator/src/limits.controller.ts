@@ -2,7 +2,7 @@ import { Body, Controller, Get, Inject, Put } from '@nestjs/common';
 import { validateLimitsRequest, type LimitsRecord } from '#libs/contracts';
 import { LimitPolicy } from '#libs/killswitch';
 
-/** The fleet's limits on running agents (R35). */
+/** The fleet's limits on running agents (requirement R35). */
 @Controller('api/limits')
 export class LimitsController {
   constructor(@Inject(LimitPolicy) private readonly policy: LimitPolicy) {}

@@ -1,7 +1,7 @@
 import { Module, type DynamicModule } from '@nestjs/common';
 import { retentionOf, type Settings } from '#libs/contracts';
 import { AgentQueues, DispatchModule } from '#libs/dispatch';
-import { DagExecutor, ExecutionsModule, Janitor, ProducerIntake } from '#libs/executions';
+import { DagExecutor, ExecutionsModule, Janitor, SubmissionConsumer } from '#libs/executions';
 import {
   AuditStore,
   bestEffort,
@@ -123,11 +123,11 @@ export class OrchestratorModule {
         },
         {
           provide: OrchestratorService,
-          inject: [Janitor, KillswitchService, ProducerIntake, LifecycleService],
+          inject: [Janitor, KillswitchService, SubmissionConsumer, LifecycleService],
           useFactory: (
             janitor: Janitor,
             killswitch: KillswitchService,
-            producers: ProducerIntake,
+            producers: SubmissionConsumer,
             lifecycle: LifecycleService,
           ) =>
             new OrchestratorService(

@@ -1,6 +1,6 @@
 import { setMaxListeners } from 'node:events';
 import { BelayError, type WorkerState } from '#libs/contracts';
-import type { Janitor, ProducerIntake } from '#libs/executions';
+import type { Janitor, SubmissionConsumer } from '#libs/executions';
 import type { KillswitchService } from '#libs/killswitch';
 import { Phases, ServiceRun } from '#libs/lifecycle';
 import type { FastifyReply } from 'fastify';
@@ -20,7 +20,7 @@ export interface OrchestratorOptions {
   readonly onError: (error: unknown) => void;
 }
 
-/** The orchestrator's own state, as a worker's: idle → running → draining → stopped (R41). */
+/** The orchestrator's own state, as a worker's: idle → running → draining → stopped (requirement R41). */
 export class OrchestratorService {
   private readonly life = new ServiceRun<void>({
     start: async () => this.startOnce(),
@@ -38,7 +38,7 @@ export class OrchestratorService {
   constructor(
     private readonly janitor: Janitor,
     private readonly killswitch: KillswitchService,
-    private readonly producers: ProducerIntake,
+    private readonly producers: SubmissionConsumer,
     readonly attendance: Attendance,
     private readonly options: OrchestratorOptions,
   ) {

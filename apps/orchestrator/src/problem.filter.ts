@@ -9,7 +9,7 @@ import {
   type Problem,
 } from '#libs/contracts';
 import type { ServiceLog } from '#libs/service';
-import { isPassing, refusalOf } from '#libs/valkey';
+import { isTransient, refusalOf } from '#libs/valkey';
 import type { FastifyReply } from 'fastify';
 
 interface ProblemBody {
@@ -33,9 +33,9 @@ const BY_STATUS: Record<number, ErrorCode> = {
   503: 'DRAINING',
 };
 
-/** problem+json of an error; what is not ours shows a code and no internals (R68). */
+/** problem+json of an error; what is not ours shows a code and no internals (requirement R68). */
 export function toProblem(raised: unknown): ProblemBody {
-  const error = isBelayError(raised) || !isPassing(raised) ? raised : serverTrouble(raised);
+  const error = isBelayError(raised) || !isTransient(raised) ? raised : serverTrouble(raised);
   if (isBelayError(error)) {
     return {
       type: 'about:blank',

@@ -12,7 +12,7 @@ import { PoolQueues } from '#libs/killswitch';
 import { QueryReader, type Query as QueryMap } from './query';
 import { TakesQuery } from './query.guard';
 
-/** The queues of pools (R34). */
+/** The queues of pools (requirement R34). */
 @Controller('api/queues')
 export class QueuesController {
   constructor(@Inject(PoolQueues) private readonly queues: PoolQueues) {}

@@ -27,7 +27,7 @@ import {
   OrderStore,
 } from '#libs/killswitch';
 import { LifecycleModule, LifecycleService, WorkerStore, type Fence, type Phases } from '#libs/lifecycle';
-import { allOrNothing, type GiveBack, type ServiceLog } from '#libs/service';
+import { allOrNothing, type CleanupStack, type ServiceLog } from '#libs/service';
 import {
   AgentRunner,
   createProcessHost,
@@ -39,7 +39,7 @@ import {
   type WaitingProgram,
 } from '#libs/spawner';
 import { Valkey, ValkeyModule } from '#libs/valkey';
-import { StoredEnds, type LeaseKeeper } from '#libs/worker';
+import { OutcomeReplay, type LeaseKeeper } from '#libs/worker';
 import { startBreakGlassServer } from './break-glass-server';
 import { startHealthServer } from './health-server';
 import { StepServer } from './step-server';
@@ -112,7 +112,7 @@ export function createWorker(options: CreateWorkerOptions): Promise<Worker> {
   return allOrNothing(async (parts) => make(options, parts));
 }
 
-async function make(options: CreateWorkerOptions, parts: GiveBack): Promise<Worker> {
+async function make(options: CreateWorkerOptions, parts: CleanupStack): Promise<Worker> {
   const { workerId, settings, log, hooks } = options;
   const dataDir = resolve(settings.dataDir);
   const logDir = join(dataDir, 'agents');
@@ -142,7 +142,7 @@ async function make(options: CreateWorkerOptions, parts: GiveBack): Promise<Work
     }),
     async (made) => made.close(),
   );
-  const ends = new StoredEnds(
+  const ends = new OutcomeReplay(
     async (...end) => app.get(AttemptEnds).end(...end),
     async (...start) => app.get(LifecycleService).agents.started(...start),
   );

@@ -11,7 +11,7 @@ export interface HealthBody {
 
 /**
  * `/health` 200 while running or draining, else 503; `/health/live` 200 while the process is sound, draining included;
- * `/health/ready` 200 only while running (R49); `/metrics` counts, names nobody. Loopback unless told otherwise; no token.
+ * `/health/ready` 200 only while running (requirement R49); `/metrics` counts, names nobody. Loopback unless told otherwise; no token.
  */
 export async function startHealthServer(
   host: string,

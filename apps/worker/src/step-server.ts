@@ -13,7 +13,7 @@ import {
   type StepRequest,
 } from '#libs/contracts';
 import type { AgentStore, Fence, StepAct } from '#libs/lifecycle';
-import { patiently } from '#libs/valkey';
+import { retryTransient } from '#libs/valkey';
 
 /** How long a step waits for a server that is away. Milliseconds. */
 const PATIENCE_MS = 10_000;
@@ -132,7 +132,7 @@ export class StepServer {
       return refuse('TOO_MANY_STEPS', `One attempt has at most ${MAX_STEPS} steps.`);
     attempt.names.add(name);
     try {
-      const state = await patiently(
+      const state = await retryTransient(
         async () => this.agents.step(attempt.fence, name, actOf(request)),
         PATIENCE_MS,
       );

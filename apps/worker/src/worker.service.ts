@@ -22,7 +22,7 @@ import {
   PoolConsumers,
   SideTasks,
   type SideTask,
-  type StoredEnds,
+  type OutcomeReplay,
 } from '#libs/worker';
 import { Subject, type Observable, type Subscription } from 'rxjs';
 import { BreakGlassLedger } from './break-glass-ledger';
@@ -117,7 +117,7 @@ export class WorkerService {
     private readonly responder: KillResponder,
     private readonly latches: LatchStore,
     private readonly audit: AuditStore,
-    stored: StoredEnds,
+    stored: OutcomeReplay,
     ends: AttemptEnds,
     private readonly options: WorkerOptions,
     private readonly log: ServiceLog,
@@ -188,7 +188,7 @@ export class WorkerService {
     await this.responder.start(ordersHead);
     ({ version: this.version } = await workers.transition(workerId, 'running', { version: 1 }));
     const handle = async (job: AgentJob): Promise<JobAnswer> => {
-      // Admission closes here first: a job in flight goes back to its queue (R42).
+      // Admission closes here first: a job in flight goes back to its queue (requirement R42).
       if (this.life.state !== 'running' || this.lease.isFenced || this.ledger.holding) return 'refused';
       return this.runner.run(job);
     };
@@ -315,7 +315,7 @@ export class WorkerService {
   }
 
   /**
-   * running → draining → stopped. Every caller shares one drain (R46). `patienceMs`: how long agents may go on before
+   * running → draining → stopped. Every caller shares one drain (requirement R46). `patienceMs`: how long agents may go on before
    * they are stopped.
    */
   drain(patienceMs = this.options.stopTimeoutMs): Promise<DrainResult> {
@@ -365,7 +365,7 @@ export class WorkerService {
     return { forced, stopped };
   }
 
-  /** A third signal: no grace for anything; the exit code says so (R46). */
+  /** A third signal: no grace for anything; the exit code says so (requirement R46). */
   force(): void {
     const claimed = this.runner.slotsWhere(({ claimedAt }) => claimedAt !== undefined);
     for (const { agentId } of claimed) this.cutShort.add(agentId);

@@ -45,7 +45,7 @@ export async function* followFrames(transport: Transport, shape: FollowShape): A
       if (await shape.isOver()) return;
     } catch (error) {
       if (isAborted()) return;
-      if (!opened || !isPassing(error)) throw error;
+      if (!opened || !isTransient(error)) throw error;
       lost = error;
     }
     lostAt ??= performance.now();
@@ -59,7 +59,7 @@ export async function* followFrames(transport: Transport, shape: FollowShape): A
 }
 
 /** Whether trying again can help: the server is away, busy or draining; a refusal or a missing id stays. */
-function isPassing(error: unknown): boolean {
+function isTransient(error: unknown): boolean {
   return isBelayError(error) && PASSING.has(error.code);
 }
 

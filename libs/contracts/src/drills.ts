@@ -29,7 +29,7 @@ export interface AttackResult {
   readonly detail?: string;
 }
 
-/** Trees made to resist were started on one worker and killed over the real path (R55). */
+/** Trees made to resist were started on one worker and killed over the real path (requirement R55). */
 export interface DrillResult {
   readonly workerId: WorkerId;
   readonly host: string;

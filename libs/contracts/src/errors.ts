@@ -74,7 +74,7 @@ export function isBelayError(error: unknown): error is BelayError {
   return typeof error === 'object' && error !== null && (error as Record<symbol, unknown>)[BRAND] === true;
 }
 
-/** A move the table does not hold (R6). HTTP 409. */
+/** A move the table does not hold (requirement R6). HTTP 409. */
 export class InvalidTransitionError extends BelayError {
   constructor(
     readonly entity: string,
@@ -97,7 +97,7 @@ const LISTED: Record<string, string> = {
   order: 'Orders are listed at GET /api/killswitch.',
 };
 
-/** No record under that id (R6). HTTP 404. */
+/** No record under that id (requirement R6). HTTP 404. */
 export class NotFoundError extends BelayError {
   constructor(
     readonly entity: string,

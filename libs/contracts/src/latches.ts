@@ -4,7 +4,7 @@ import { scopeKey, type Scope } from './scope';
 import type { Requirement, ScopeWarning } from './selector';
 
 /**
- * A block on new starts in a scope, until it is released (R53). `latch`: engaged by a person or with a kill; a submit
+ * A block on new starts in a scope, until it is released (requirement R53). `latch`: engaged by a person or with a kill; a submit
  * in its scope is refused. `freeze`: what runs in its scope stands still; a submit is taken and waits. `pause`: of one
  * pool's queue; what runs goes on, and a submit is taken and waits.
  */

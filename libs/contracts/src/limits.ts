@@ -1,4 +1,4 @@
-/** One limit on running agents (R35). It holds for each value by itself: `pool` for each pool, `label.tenant` for each tenant. */
+/** One limit on running agents (requirement R35). It holds for each value by itself: `pool` for each pool, `label.tenant` for each tenant. */
 export interface LimitRule {
   /** `fleet`, `pool`, or `label.` and the key of a label; attempts without that label are not limited by it. */
   readonly by: string;

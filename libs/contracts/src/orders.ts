@@ -143,7 +143,7 @@ export function summaryOf(record: ExecutionRecord, now: number): ExecutionSummar
   };
 }
 
-/** The answer to a stop (R19). */
+/** The answer to a stop (requirement R19). */
 export interface StopResponse {
   readonly status: ExecutionState;
   readonly executionId: ExecutionId;

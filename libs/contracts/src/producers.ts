@@ -3,7 +3,7 @@ import type { ExecutionSummary } from './orders';
 import type { NodeCounts, RecordedError, StopReason } from './records';
 import type { ExecutionState } from './states';
 
-/** The queue a producer adds jobs to: a job's data is an execution spec (R70). */
+/** The queue a producer adds jobs to: a job's data is an execution spec (requirement R70). */
 export const PRODUCERS_QUEUE = 'belay-executions';
 
 /** A producer's job's progress: what became of its execution so far, or why there is none yet. */

@@ -11,7 +11,7 @@ export interface PoolCounts {
   readonly active: number;
 }
 
-/** The queue of one pool (R34). */
+/** The queue of one pool (requirement R34). */
 export interface QueueRecord extends PoolCounts {
   /** Running workers that serve it. */
   readonly workers: number;

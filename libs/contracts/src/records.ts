@@ -35,12 +35,12 @@ export interface RecordedError {
   readonly nodeId?: string;
 }
 
-/** Times are milliseconds of Valkey's clock, each set once (R5). */
+/** Times are milliseconds of Valkey's clock, each set once (requirement R5). */
 export interface ExecutionRecord {
   readonly id: ExecutionId;
   readonly name: string;
   readonly state: ExecutionState;
-  /** Bumped by every write; part of the compare-and-set (R3). */
+  /** Bumped by every write; part of the compare-and-set (requirement R3). */
   readonly version: number;
   /** Bumped by retry. */
   readonly epoch: number;
@@ -109,14 +109,14 @@ export interface AgentRecord {
   readonly born?: number;
   /** Counts from 1. */
   readonly attempt: number;
-  /** The attempt before this one (R9). */
+  /** The attempt before this one (requirement R9). */
   readonly previousId?: AgentId;
   /** Attempts before the last retry of the execution: its policy counts from there. */
   readonly priorAttempts?: number;
-  /** The attempt before this one was lost with its worker, or ended by its drain (R28). */
+  /** The attempt before this one was lost with its worker, or ended by its drain (requirement R28). */
   readonly isRecovery?: boolean;
   readonly owner: WorkerId;
-  /** Its record cannot be read (R31): only its id, and perhaps its owner, are known. */
+  /** Its record cannot be read (requirement R31): only its id, and perhaps its owner, are known. */
   readonly unreadable?: true;
   readonly pool: string;
   /** The node's own, else the execution's; absent where neither says. Milliseconds. */

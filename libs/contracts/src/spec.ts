@@ -43,7 +43,7 @@ export interface NodeSpec {
   readonly recovery: RecoveryPolicy;
 }
 
-/** Whether another worker goes on with an attempt whose own was lost (R29). */
+/** Whether another worker goes on with an attempt whose own was lost (requirement R29). */
 export interface RecoveryPolicy {
   readonly auto: boolean;
   /** An outage longer than this is not recovered from by itself. Milliseconds. */
@@ -118,9 +118,9 @@ export const DEFAULT_BACKOFF: BackoffPolicy = {
   maxMs: 30_000,
   jitter: 0.5,
 };
-/** The number of attempts where a spec gives none; the first attempt counts (R33). */
+/** The number of attempts where a spec gives none; the first attempt counts (requirement R33). */
 export const DEFAULT_MAX_ATTEMPTS = 3;
 export const DEFAULT_PRIORITY = 5;
 export const DEFAULT_POOL = 'default';
-/** Fleet-wide grace where neither node, execution nor settings say. Milliseconds (R10). */
+/** Fleet-wide grace where neither node, execution nor settings say. Milliseconds (requirement R10). */
 export const DEFAULT_GRACE_MS = 2_000;

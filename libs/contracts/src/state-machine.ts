@@ -1,6 +1,6 @@
 /**
  * The one shape every state table has. A table names each state once, with the states it may move to and what
- * moves it there; types, the Lua guard, the generated diagrams and the tests all read the same table (R1).
+ * moves it there; types, the Lua guard, the generated diagrams and the tests all read the same table (requirement R1).
  */
 export interface StateMachine<S extends string> {
   /** The entity's word from docs/architecture.md: `execution`, `agent`, `node`, `worker`, `order`. */

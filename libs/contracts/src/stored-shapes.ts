@@ -1,7 +1,7 @@
 import { AGENT_MACHINE, EXECUTION_MACHINE, NODE_MACHINE } from './states';
 import { statesOf } from './state-machine';
 
-/** A stored record that cannot be read (R31): kept where it is, told once, and left alone by the sweeps. */
+/** A stored record that cannot be read (requirement R31): kept where it is, told once, and left alone by the sweeps. */
 export interface QuarantinedRecord {
   readonly key: string;
   /** Of a hash, where one field is at fault. */

@@ -6,9 +6,9 @@ import {
   type JobAnswer,
 } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
-import { isPassing, parseStored, type Held, type Server } from '#libs/valkey';
+import { isTransient, parseStored, type Held, type Server } from '#libs/valkey';
 import { Queue, type Worker } from 'bullmq';
-import { CalmWorker } from './calm-worker';
+import { ThrottledWorker } from './throttled-worker';
 
 export interface QueueOptions {
   /** BullMQ's own key prefix. */
@@ -20,7 +20,7 @@ const SECOND_LOOK_MS = 30_000;
 /** An attempt that waits for a limit is woken; this look is for a server that lost that it waits. Milliseconds. */
 const LIMITED_LOOK_MS = 600_000;
 /** A job handed back rests this long, so that the same worker does not take it in a tight loop. Milliseconds. */
-const HAND_BACK_MS = 300;
+const REQUEUE_MS = 300;
 /** A longer wait is ended by a sweep alone, to its second: no process need live for that long. Milliseconds. */
 const LONGEST_TIMER_MS = 60_000;
 /** Beyond so many waits the sweep ends them too. */
@@ -87,7 +87,7 @@ export class AgentQueues {
       await this.handOver(passed);
     } catch (error) {
       // The entry is stored in the outbox, so the next sweep hands it over.
-      if (isPassing(error)) return;
+      if (isTransient(error)) return;
       throw error;
     }
     await this.lookAgainAfter(passed, SECOND_LOOK_MS, isSweep);
@@ -115,7 +115,7 @@ export class AgentQueues {
             data: { agentId, executionId, nodeId, attempt },
             opts: {
               jobId: agentId,
-              // BullMQ's 1 is the most urgent, ours is 10 (R32).
+              // BullMQ's 1 is the most urgent, ours is 10 (requirement R32).
               priority: 11 - priority,
               attempts: 1,
               removeOnComplete: true,
@@ -200,7 +200,7 @@ export class AgentQueues {
 
   /**
    * Takes jobs of a pool. BullMQ's retries and stalled recovery start nothing: `handle` must claim. A job it refuses
-   * (this worker drains, or is fenced) is removed, and handed over again from the outbox for another worker (R42).
+   * (this worker drains, or is fenced) is removed, and handed over again from the outbox for another worker (requirement R42).
    */
   consume(
     pool: string,
@@ -208,14 +208,14 @@ export class AgentQueues {
     handle: (job: AgentJob) => Promise<JobAnswer>,
   ): Worker<AgentJob> {
     const answers = new Map<string, JobAnswer>();
-    const worker = new CalmWorker<AgentJob>(
+    const worker = new ThrottledWorker<AgentJob>(
       agentQueueName(pool),
       async (job) => {
         const answer = await handle(job.data);
         if (answer === 'done') return;
         // Should this process end before it can hand the attempt over again, a sweep does.
         if (answer === 'limited') await this.lookAgainAfter([job.data], LIMITED_LOOK_MS, false);
-        if (answer === 'refused') await this.lookAgainAfter([job.data], HAND_BACK_MS, false);
+        if (answer === 'refused') await this.lookAgainAfter([job.data], REQUEUE_MS, false);
         answers.set(job.data.agentId, answer);
       },
       {
@@ -239,7 +239,7 @@ export class AgentQueues {
       const entry = { ...data, pool, priority: 11 - priority, delayMs: 0 };
       if (answer === 'parked') void this.handOverFreed(entry);
       else if (answer === 'limited') void this.handOverWoken(entry);
-      else this.handOverAfter(entry, worker.closing === undefined ? HAND_BACK_MS : 0);
+      else this.handOverAfter(entry, worker.closing === undefined ? REQUEUE_MS : 0);
     });
     return worker;
   }

@@ -1,7 +1,7 @@
 import type { Valkey } from '#libs/valkey';
 import { Queue, type Worker } from 'bullmq';
 import type { QueueOptions } from './agent-queues';
-import { CalmWorker } from './calm-worker';
+import { ThrottledWorker } from './throttled-worker';
 
 export interface CronScheduleOptions extends QueueOptions {
   /** Name of the BullMQ queue that carries the turns. */
@@ -41,7 +41,7 @@ export class CronSchedule {
       { pattern: cron, tz: 'UTC' },
       { name: SCHEDULER, opts: { removeOnComplete: true, removeOnFail: true } },
     );
-    this.worker = new CalmWorker(name, act, {
+    this.worker = new ThrottledWorker(name, act, {
       connection: this.valkey.connections.create('blocking'),
       prefix,
       concurrency: 1,

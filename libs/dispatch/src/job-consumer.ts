@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto';
 import type { Valkey } from '#libs/valkey';
 import { DelayedError, UnrecoverableError, type Job, type Worker } from 'bullmq';
 import type { QueueOptions } from './agent-queues';
-import { CalmWorker } from './calm-worker';
-import { handBack } from './hand-back';
+import { ThrottledWorker } from './throttled-worker';
+import { requeue } from './requeue';
 
 /** A job as somebody added it. */
 export interface ProducedJob {
@@ -36,10 +36,10 @@ export type JobVerdict =
   | { readonly error: Error }
   | { readonly waitMs: number }
   /** For another orchestrator: this one is going. */
-  | 'hand-back';
+  | 'requeue';
 
 /** How long a job that was handed back rests. Milliseconds. */
-const HAND_BACK_MS = 300;
+const REQUEUE_MS = 300;
 /** Jobs that rest and are waited for here; what is more is for BullMQ alone to bring back. */
 const MOST_RESTING = 10_000;
 /** Longest for jobs under way to be handed back. Milliseconds. */
@@ -67,7 +67,7 @@ export class JobConsumer {
   /** Takes jobs until `close`. A job whose taker died is taken again: `handle` must be repeatable by `key`. */
   consume(handle: (job: ProducedJob) => Promise<JobVerdict>): void {
     if (this.worker !== undefined) return;
-    this.worker = new CalmWorker(
+    this.worker = new ThrottledWorker(
       this.options.queue,
       async (job, token) => this.settle(job, token, await handle(toProduced(job))),
       {
@@ -100,12 +100,12 @@ export class JobConsumer {
 
   private async settle(job: Job, token: string | undefined, verdict: JobVerdict): Promise<unknown> {
     // Not back to waiting: a worker that closes could take it once more, and go with it.
-    if (verdict === 'hand-back') return handBack(job, token, this.after(HAND_BACK_MS));
+    if (verdict === 'requeue') return requeue(job, token, this.after(REQUEUE_MS));
     if ('failed' in verdict) throw new UnrecoverableError(verdict.failed);
     if ('error' in verdict) throw verdict.error;
     if ('done' in verdict) return verdict.done;
     try {
-      return await handBack(job, token, this.after(verdict.waitMs));
+      return await requeue(job, token, this.after(verdict.waitMs));
     } catch (error) {
       if (error instanceof DelayedError) this.promoteAfter(job, verdict.waitMs);
       throw error;

@@ -12,7 +12,7 @@ export interface StopNeeded {
 
 /**
  * Moves executions on. The process whose script call makes nodes ready hands them over at once: a node starts as soon as
- * its own dependencies are done, with no pass over the graph and no process in between (R36).
+ * its own dependencies are done, with no pass over the graph and no process in between (requirement R36).
  */
 export class DagExecutor {
   private readonly stops = new Subject<StopNeeded>();

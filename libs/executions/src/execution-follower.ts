@@ -1,6 +1,6 @@
 import { EXECUTION_MACHINE, isBelayError, isEnded, type ExecutionRecord } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
-import { isPassing, type ChangeFeed } from '#libs/valkey';
+import { isTransient, type ChangeFeed } from '#libs/valkey';
 import type { Subscription } from 'rxjs';
 
 /** Between a change and the look at it: many events of one execution are one look. Milliseconds. */
@@ -93,11 +93,11 @@ export class ExecutionFollower {
     this.looking = true;
     const ids = [...this.changed].slice(0, LOOKS_AT_ONCE);
     for (const id of ids) this.changed.delete(id);
-    await Promise.all(ids.map(async (id) => this.lookAt(id)));
+    await Promise.all(ids.map(async (id) => this.reconcile(id)));
     this.looking = false;
   }
 
-  private async lookAt(id: string): Promise<void> {
+  private async reconcile(id: string): Promise<void> {
     const follows = [...(this.follows.get(id) ?? [])];
     if (follows.length === 0) return;
     try {
@@ -110,7 +110,7 @@ export class ExecutionFollower {
       }
     } catch (error) {
       // A server that is away for a moment: the next round looks again.
-      if (isPassing(error)) return;
+      if (isTransient(error)) return;
       const isLost = isBelayError(error) && error.code === 'NOT_FOUND' && this.unsure.has(id);
       const fault = isLost ? new ExecutionLostError(id) : error;
       for (const follow of follows) follow.reject(fault);

@@ -9,7 +9,7 @@ import {
   type ExecutionSpecInput,
 } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
-import { patiently, turn } from '#libs/valkey';
+import { retryTransient, turn } from '#libs/valkey';
 import { ulid } from 'ulid';
 import { checkHandlers, hasHandlers } from './check-handlers';
 import type { DagExecutor } from './dag-executor';
@@ -20,7 +20,7 @@ export interface SubmitOptions {
   /** The Idempotency-Key header; the spec's own field wins where both are given. */
   readonly idempotencyKey?: string;
   readonly actor?: string;
-  /** Aborted before: nothing is created. Later: the execution is stopped (R16). */
+  /** Aborted before: nothing is created. Later: the execution is stopped (requirement R16). */
   readonly signal?: AbortSignal;
 }
 
@@ -60,7 +60,7 @@ export class ExecutionManager {
   }
 
   /**
-   * Goes on with a stopped or failed one from where it was: what completed keeps its result (R40). `force`: although an
+   * Goes on with a stopped or failed one from where it was: what completed keeps its result (requirement R40). `force`: although an
    * attempt that was lost may still run. @throws InvalidTransitionError · BelayError NOT_PROVED · LATCHED
    */
   async retry(
@@ -80,7 +80,7 @@ export class ExecutionManager {
     const key = spec.idempotencyKey ?? options.idempotencyKey;
     const keyed = key === undefined ? spec : { ...spec, idempotencyKey: key };
     const { executions, workers } = this.lifecycle;
-    if (hasHandlers(spec)) checkHandlers(spec, await patiently(async () => workers.list(['running'])));
+    if (hasHandlers(spec)) checkHandlers(spec, await retryTransient(async () => workers.list(['running'])));
     const start = options.start ?? true;
     const canonical = await canonicalSpecInTurns(keyed, turn);
     for (let tries = 1; ; tries++) {
@@ -91,7 +91,7 @@ export class ExecutionManager {
       });
       try {
         if (created && start) await this.dag.drive(id);
-        const execution = await patiently(async () => executions.get(id));
+        const execution = await retryTransient(async () => executions.get(id));
         if (options.signal !== undefined)
           this.stopOnAbort(id, options.signal, options.actor ?? 'abort signal');
         return { execution, created };

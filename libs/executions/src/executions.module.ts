@@ -7,11 +7,11 @@ import { DagExecutor } from './dag-executor';
 import { ExecutionFollower } from './execution-follower';
 import { ExecutionManager } from './execution-manager';
 import { Janitor, type JanitorOptions } from './janitor';
-import { ProducerIntake } from './producer-intake';
+import { SubmissionConsumer } from './submission-consumer';
 
 const { ConfigurableModuleClass, MODULE_OPTIONS_TOKEN } = belayModule<JanitorOptions>('BelayExecutions');
 
-/** Gives `ExecutionManager`, `DagExecutor`, `AttemptEnds`, `Janitor` and `ProducerIntake`. Needs LifecycleModule and DispatchModule. */
+/** Gives `ExecutionManager`, `DagExecutor`, `AttemptEnds`, `Janitor` and `SubmissionConsumer`. Needs LifecycleModule and DispatchModule. */
 @Module({
   providers: [
     madeFrom(DagExecutor, LifecycleService, AgentQueues),
@@ -19,16 +19,16 @@ const { ConfigurableModuleClass, MODULE_OPTIONS_TOKEN } = belayModule<JanitorOpt
     madeFrom(ExecutionManager, LifecycleService, DagExecutor),
     madeFrom(Janitor, LifecycleService, AgentQueues, DagExecutor, AttemptEnds, MODULE_OPTIONS_TOKEN),
     {
-      provide: ProducerIntake,
+      provide: SubmissionConsumer,
       inject: [ProducersQueue, ExecutionManager, LifecycleService, ChangeFeed],
       useFactory: (
         queue: ProducersQueue,
         manager: ExecutionManager,
         lifecycle: LifecycleService,
         feed: ChangeFeed,
-      ) => new ProducerIntake(queue, manager, new ExecutionFollower(lifecycle, feed)),
+      ) => new SubmissionConsumer(queue, manager, new ExecutionFollower(lifecycle, feed)),
     },
   ],
-  exports: [AttemptEnds, DagExecutor, ExecutionManager, Janitor, ProducerIntake],
+  exports: [AttemptEnds, DagExecutor, ExecutionManager, Janitor, SubmissionConsumer],
 })
 export class ExecutionsModule extends ConfigurableModuleClass {}

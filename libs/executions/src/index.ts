@@ -6,5 +6,5 @@ export * from './janitor';
 export * from './retry-policy';
 export * from './spec-file';
 export * from './execution-follower';
-export * from './processor-intake';
-export * from './producer-intake';
+export * from './processor-consumer';
+export * from './submission-consumer';

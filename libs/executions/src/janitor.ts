@@ -1,7 +1,7 @@
 import { NotFoundError, ownPoolOf, type AgentRecord, type StopReport } from '#libs/contracts';
 import type { AgentQueues } from '#libs/dispatch';
 import { EndedExecutions, reportFor, type Lease, type LifecycleService } from '#libs/lifecycle';
-import { isCorrupt, Turns, type Held } from '#libs/valkey';
+import { isCorrupt, ShardLock, type Held } from '#libs/valkey';
 import type { AttemptEnds } from './attempt-ends';
 import type { DagExecutor } from './dag-executor';
 import { LeaseWatch } from './lease-watch';
@@ -37,7 +37,7 @@ export class Janitor {
   /** Monotonic time of its start, then of the end of its last pass that ended well. */
   private passedAt = performance.now();
   /** One orchestrator at a time sweeps a shard; another goes on where it died. */
-  private readonly turns: Turns;
+  private readonly turns: ShardLock;
   private readonly leases = new LeaseWatch();
   /** The leases that had run out at the last look. */
   private ranOut: readonly Lease[] = [];
@@ -52,7 +52,7 @@ export class Janitor {
     private readonly ends: AttemptEnds,
     private readonly options: JanitorOptions,
   ) {
-    this.turns = new Turns(lifecycle.valkey, 'janitor', TURN_MS);
+    this.turns = new ShardLock(lifecycle.valkey, 'janitor', TURN_MS);
     this.ended = new EndedExecutions(lifecycle.valkey, lifecycle.executions.room, options);
   }
 
@@ -133,7 +133,7 @@ export class Janitor {
     return (await this.turns.take(tag)) !== undefined;
   }
 
-  /** One fault, such as a record that cannot be read, must not keep the rest from being done (R31). */
+  /** One fault, such as a record that cannot be read, must not keep the rest from being done (requirement R31). */
   private async guard(work: Promise<unknown>): Promise<void> {
     await work.catch((error: unknown) => {
       // The quarantine reports a corrupt record once, so the janitor does not.
@@ -187,7 +187,7 @@ export class Janitor {
       this.dag.requestStop({ executionId: id, reason: (reason ?? 'error') as 'error', by: 'belay' });
   }
 
-  /** Only after a lease has run out, and the worker can no longer renew it, are its agents failed (R26). */
+  /** Only after a lease has run out, and the worker can no longer renew it, are its agents failed (requirement R26). */
   private async loseWorkers(): Promise<void> {
     const { workers } = this.lifecycle;
     for (const lease of this.ranOut) await this.guard(workers.expire(lease));

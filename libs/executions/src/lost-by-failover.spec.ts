@@ -6,7 +6,7 @@ import { until } from '../../../test/support/wait';
 import { DagExecutor } from './dag-executor';
 import { ExecutionFollower } from './execution-follower';
 import { ExecutionManager } from './execution-manager';
-import { ProducerIntake } from './producer-intake';
+import { SubmissionConsumer } from './submission-consumer';
 
 let life: LifecycleService;
 let queues: AgentQueues;
@@ -56,7 +56,7 @@ describe('a job whose execution is gone', () => {
     await feed.start();
     const queue = { consume: (taker: typeof take) => (take = taker) } as unknown as ProducersQueue;
     follower = new ExecutionFollower(life, feed);
-    new ProducerIntake(queue, manager, follower).start();
+    new SubmissionConsumer(queue, manager, follower).start();
   });
   afterEach(() => {
     follower.stop();

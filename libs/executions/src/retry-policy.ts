@@ -2,7 +2,7 @@ import type { BackoffPolicy, NodeSpec, StopReason } from '#libs/contracts';
 import type { AgentOutcome } from '#libs/lifecycle';
 
 /**
- * Why a lost attempt is not tried again by itself; undefined when it may be (R29). `awayMs`: since its worker was last
+ * Why a lost attempt is not tried again by itself; undefined when it may be (requirement R29). `awayMs`: since its worker was last
  * heard of.
  */
 export function recoveryRefusal(
@@ -21,7 +21,7 @@ export function recoveryRefusal(
   };
 }
 
-/** Errors that another attempt cannot mend (R33). */
+/** Errors that another attempt cannot mend (requirement R33). */
 const NEVER_RETRIED = new Set([
   'ENOENT',
   'EACCES',
@@ -52,7 +52,7 @@ const LOST_BY: readonly (StopReason | undefined)[] = ['worker_lost', 'server_shu
 
 /**
  * Whether a failed attempt is followed by another, and after how long. Facts in, verdict out; undefined means that
- * it failed for good, which is when its dependants are judged (R9).
+ * it failed for good, which is when its dependants are judged (requirement R9).
  */
 export function retryVerdict(
   node: Pick<NodeSpec, 'maxAttempts' | 'backoff' | 'retryOn'> & { readonly priorAttempts?: number },

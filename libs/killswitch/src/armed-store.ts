@@ -12,7 +12,7 @@ export interface GuardAnswer {
   readonly running: number;
 }
 
-/** A nonce that goes the way of the orders, and what every guard answers to it (R55). */
+/** A nonce that goes the way of the orders, and what every guard answers to it (requirement R55). */
 export class ArmedStore {
   constructor(private readonly valkey: Valkey) {}
 

@@ -5,7 +5,7 @@ import { ulid } from 'ulid';
 import type { ArmedStore, GuardAnswer } from './armed-store';
 import { requireTimeout } from './require-timeout';
 
-/** Every guard answers within this, or it is not armed (R55). Milliseconds. */
+/** Every guard answers within this, or it is not armed (requirement R55). Milliseconds. */
 const ANSWER_MS = 2_000;
 
 /** "Can we stop, everywhere, now?": a nonce through the kill's own channel, answered by every worker's guard. */

@@ -9,7 +9,7 @@ export type BestEffort = <T>(items: readonly T[], act: (item: T) => Promise<unkn
 
 /**
  * Some items at a time. A failure is reported (a corrupt record by the quarantine) and keeps no other item from being
- * done (R31, R50).
+ * done (requirements R31, R50).
  */
 export function bestEffort(onError: (error: unknown) => void = () => undefined): BestEffort {
   return async (items, act) => {

@@ -32,7 +32,7 @@ export interface BreakGlassOptions {
   readonly done: (receipt: LocalReceipt, request: LocalKillRequest) => void;
 }
 
-/** The killswitch of one worker with Valkey down: what is in scope here is ended and proved, with nobody else asked (R55). */
+/** The killswitch of one worker with Valkey down: what is in scope here is ended and proved, with nobody else asked (requirement R55). */
 export class BreakGlass {
   constructor(
     private readonly runner: AgentRunner,

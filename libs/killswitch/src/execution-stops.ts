@@ -9,7 +9,7 @@ import {
   type StopResponse,
 } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
-import { isCorrupt, patiently, type ChangeFeed } from '#libs/valkey';
+import { isCorrupt, retryTransient, type ChangeFeed } from '#libs/valkey';
 import type { OrderGiver } from './order-giver';
 import type { OrderRequest } from './order-request';
 import type { OrderStore } from './order-store';
@@ -29,11 +29,11 @@ export class ExecutionStops {
     private readonly receipts: Receipts,
   ) {}
 
-  /** Stops one execution and waits for its end, with the receipt (R19). An ended one answers what is stored (R20). */
+  /** Stops one execution and waits for its end, with the receipt (requirement R19). An ended one answers what is stored (requirement R20). */
   async stop(executionId: string, request: Omit<OrderRequest, 'scope' | 'kind'>): Promise<StopResponse> {
-    const before = await patiently(async () => this.lifecycle.executions.get(executionId)).catch(
+    const before = await retryTransient(async () => this.lifecycle.executions.get(executionId)).catch(
       async (error: unknown) => {
-        // An execution whose record cannot be read can still be stopped; its outcome cannot be answered (R31).
+        // An execution whose record cannot be read can still be stopped; its outcome cannot be answered (requirement R31).
         if (isCorrupt(error)) await this.order(executionId, request);
         throw error;
       },
@@ -41,14 +41,14 @@ export class ExecutionStops {
     if (isEnded(EXECUTION_MACHINE, before.state)) {
       // The order that ended it may be younger than its receipt: two stops at once have one answer.
       if (before.orderId !== undefined) await this.receipts.waitFor(before.orderId).catch(() => undefined);
-      return patiently(async () => this.response(before));
+      return retryTransient(async () => this.response(before));
     }
     const order = await this.order(executionId, request);
     const record = await this.waitForEnd(executionId);
     // An earlier order may be the one that stopped it: its receipt is the one answered.
     if (record.orderId !== undefined && record.orderId !== order.id)
       await this.receipts.waitFor(record.orderId).catch(unlessNotFound);
-    return patiently(async () => this.response(record));
+    return retryTransient(async () => this.response(record));
   }
 
   /** Resolves when its receipt is complete, or its limit has passed. */
@@ -62,7 +62,7 @@ export class ExecutionStops {
     return order;
   }
 
-  /** The answer to a stop, from the record alone: the response equals the record (R7). */
+  /** The answer to a stop, from the record alone: the response equals the record (requirement R7). */
   async response(record: ExecutionRecord): Promise<StopResponse> {
     const receipt =
       record.orderId === undefined
@@ -102,7 +102,7 @@ export class ExecutionStops {
       });
   }
 
-  /** An agent could not be proved dead within the limit: the execution says so, it never says `stopped` (R51). Repeatable. */
+  /** An agent could not be proved dead within the limit: the execution says so, it never says `stopped` (requirement R51). Repeatable. */
   async giveUp(executionId: string): Promise<ExecutionRecord> {
     const record = await this.lifecycle.executions.get(executionId);
     if (record.state === 'stopping' && record.live > 0) {

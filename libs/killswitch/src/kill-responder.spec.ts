@@ -138,7 +138,7 @@ describe('R52 an order', () => {
     const order = await placeOn({ type: 'all' });
     const reach = Object.fromEntries(valkey.keys.tags().map((tag) => [tag, 5]));
     await orders.addTargets(order.id, [], { reach, stopped: [] });
-    expect(responder.obey({ order, reach })).toBe(1);
+    expect(responder.apply({ order, reach })).toBe(1);
     // The order is asked whether it takes the late one: it is over.
     await eventually(() => responder.watching === 0, 'the answer');
     expect(stopped).toEqual([old.agentId]);
@@ -146,7 +146,7 @@ describe('R52 an order', () => {
 
   it('that is open stops what is claimed meanwhile before it is spawned, and names it; one that is over does not', async () => {
     const order = await placeOn({ type: 'all' });
-    responder.obey({ order, reach: undefined });
+    responder.apply({ order, reach: undefined });
     const one = slot(`exe_${ulid()}`, 0, 7);
     slots.push(one);
     await responder.beforeSpawn(one);

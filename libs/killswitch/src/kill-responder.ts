@@ -52,7 +52,7 @@ export class KillResponder {
   ) {
     const { workerId, onError, readMs } = options;
     this.armed = new ArmedStore(valkey);
-    this.log = new OrdersLog(orders, { obey: (held) => this.obey(held), onError, readMs });
+    this.log = new OrdersLog(orders, { apply: (held) => this.apply(held), onError, readMs });
     this.reports = new TargetReports(orders, workerId);
     this.subscriber = new Subscriber(valkey.connections.create('subscriber'), [valkey.keys.doorbellChannel]);
   }
@@ -71,14 +71,14 @@ export class KillResponder {
   async start(head: string): Promise<void> {
     this.log.begin(head);
     this.subscriptions.push(
-      this.subscriber.messages$.subscribe(({ message }) => this.hear(message)),
+      this.subscriber.messages$.subscribe(({ message }) => this.onMessage(message)),
       this.subscriber.subscribed$.subscribe(() => void this.catchUp()),
       this.runner.ended$.subscribe((ended) => void this.reports.ended(ended).catch(this.options.onError)),
     );
     await this.subscriber.start();
   }
 
-  private hear(message: string): void {
+  private onMessage(message: string): void {
     const heard = readDoorbell(message);
     if (heard === undefined) {
       this.options.onError(unheard(message));
@@ -98,7 +98,7 @@ export class KillResponder {
         orderId,
         here.map(({ agentId }) => agentId),
       );
-      if (ring !== undefined) this.obey(ring);
+      if (ring !== undefined) this.apply(ring);
     } finally {
       this.lookups--;
     }
@@ -134,7 +134,7 @@ export class KillResponder {
       // Those it names, and none by their age.
       if (order === undefined) continue;
       try {
-        this.foundOwn += this.obey({ order, targets: agentIds, reach: {} });
+        this.foundOwn += this.apply({ order, targets: agentIds, reach: {} });
       } catch (error) {
         // They stay its own: the next heartbeat finds them again.
         this.options.onError(error);
@@ -174,7 +174,7 @@ export class KillResponder {
    * open; a late reading of the log must not reach what began after its end (an execution may have been retried), so for
    * those it is asked first. No clock is looked at: the shard's and the one orders are placed by are two.
    */
-  obey({ order, reach, targets }: HeldOrder & { readonly targets?: readonly string[] }): number {
+  apply({ order, reach, targets }: HeldOrder & { readonly targets?: readonly string[] }): number {
     this.orders.keep(order);
     if (order.kind === 'thaw' && this.thaws.note(order))
       for (const freeze of this.watched.values())

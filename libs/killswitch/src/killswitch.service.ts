@@ -14,7 +14,7 @@ import { isCorrupt, within, type ChangeFeed } from '#libs/valkey';
 import type { Subscription } from 'rxjs';
 import { bestEffort, type BestEffort } from './best-effort';
 import { ExecutionStops } from './execution-stops';
-import { Holds } from './holds';
+import { PauseService } from './pause.service';
 import { newLatch, type LatchStore } from './latch-store';
 import { LOOK_UP_MS, OrderGiver } from './order-giver';
 import type { OrderRequest } from './order-request';
@@ -47,7 +47,7 @@ export class KillswitchService {
   private readonly receipts: Receipts;
   private readonly giver: OrderGiver;
   /** Pause and resume, freeze and thaw. */
-  readonly holds: Holds;
+  readonly holds: PauseService;
   /** Stops that are waited for. */
   readonly stops: ExecutionStops;
 
@@ -65,7 +65,7 @@ export class KillswitchService {
     const receipts = (this.receipts = new Receipts(lifecycle, orders, feed, options));
     const giver = new OrderGiver({ lifecycle, dag, orders, latches, scopes, targets, receipts, each });
     this.giver = giver;
-    this.holds = new Holds(lifecycle, dag, orders, latches, giver, receipts, each);
+    this.holds = new PauseService(lifecycle, dag, orders, latches, giver, receipts, each);
     this.stops = new ExecutionStops(lifecycle, orders, feed, giver, receipts);
   }
 
@@ -95,7 +95,7 @@ export class KillswitchService {
     });
     if (record !== undefined && isEnded(EXECUTION_MACHINE, record.state)) return;
     if (record?.orderId !== undefined && (await this.orders.stateIfKnown(record.orderId)) === 'open') return;
-    await this.give({ scope: { type: 'execution', executionId }, reason, by });
+    await this.placeOrder({ scope: { type: 'execution', executionId }, reason, by });
   }
 
   stopListening(): void {
@@ -140,7 +140,9 @@ export class KillswitchService {
    * Places an order and carries out our part of it. Resolves when the order is durable, announced, and its targets are
    * named. @throws NotFoundError when the scope names what does not exist
    */
-  async give(request: Omit<OrderRequest, 'scope'> & { readonly scope: Scope | JobScope }): Promise<Order> {
+  async placeOrder(
+    request: Omit<OrderRequest, 'scope'> & { readonly scope: Scope | JobScope },
+  ): Promise<Order> {
     return this.giver.give({ ...request, scope: plainScope(request.scope) });
   }
 
@@ -182,7 +184,7 @@ export class KillswitchService {
 
   /** Completes what the giver of an order, or a worker, left undone. One pass over the open orders. */
   async sweep(): Promise<void> {
-    // One of them that meets what it cannot read must not keep the others from being done (R31).
+    // One of them that meets what it cannot read must not keep the others from being done (requirement R31).
     const steps = [async () => this.latches.repair(), async () => this.holds.sweep()];
     for (const step of steps) await this.each([step], async (act) => act());
     const open = await this.orders.open();
@@ -199,7 +201,7 @@ export class KillswitchService {
   private async complete(order: Order): Promise<boolean> {
     const { state, isResolved } = await this.orders.progress(order.id);
     if (!isResolved) await this.carryOut(order);
-    else if (await this.giver.isOvertaken(order)) await this.giver.settleOvertaken(order);
+    else if (await this.giver.isSuperseded(order)) await this.giver.settleSuperseded(order);
     await this.receipts.repair(order.id);
     if (state !== 'open') return true;
     const since = this.openSince.get(order.id) ?? performance.now();

@@ -9,7 +9,7 @@ import {
   type Order,
   type Scope,
 } from '#libs/contracts';
-import { parseStored, Recent, type ScriptReply, type Valkey, type WriteMark } from '#libs/valkey';
+import { parseStored, ExpiringMap, type ScriptReply, type Valkey, type WriteMark } from '#libs/valkey';
 import { ulid } from 'ulid';
 import type { ControlSettings } from './control-settings';
 
@@ -50,7 +50,7 @@ export function latchOf({ id, kind, scope, by, note, latchId }: Order): NewLatch
  * left undone.
  */
 export class LatchStore {
-  private readonly given: Recent<NewLatch>;
+  private readonly given: ExpiringMap<NewLatch>;
   /** The engaged ones at the last look of `follow`. */
   private followed: readonly Latch[] = [];
 
@@ -58,7 +58,7 @@ export class LatchStore {
     private readonly valkey: Valkey,
     private readonly settings: ControlSettings,
   ) {
-    this.given = new Recent(settings.recentMs);
+    this.given = new ExpiringMap(settings.recentMs);
   }
 
   /** Engages one on its own; resolves when every shard holds it: no claim in its scope is granted after that. */

@@ -1,7 +1,7 @@
 import { BelayError, NotFoundError, type Order, type Reach, type Scope } from '#libs/contracts';
 import type { DagExecutor } from '#libs/executions';
 import type { LifecycleService } from '#libs/lifecycle';
-import { patiently, within } from '#libs/valkey';
+import { retryTransient, within } from '#libs/valkey';
 import { ulid } from 'ulid';
 import type { BestEffort } from './best-effort';
 import { newLatch, type LatchStore } from './latch-store';
@@ -48,7 +48,7 @@ export class OrderGiver {
   async give(request: OrderRequest): Promise<Order> {
     const { order, replicated, latchLost } = await this.place(request, await this.lookUp(request.scope));
     // On failure the next sweep does it: the order itself is durable and announced.
-    await patiently(async () => this.carryOut(order));
+    await retryTransient(async () => this.carryOut(order));
     await replicated;
     if (latchLost)
       throw new BelayError(
@@ -64,7 +64,7 @@ export class OrderGiver {
    * trip. @throws NotFoundError
    */
   private async lookUp(scope: Scope): Promise<Reach | undefined> {
-    const look = patiently(async () =>
+    const look = retryTransient(async () =>
       Promise.all([this.parts.scopes.assertKnown(scope), this.parts.scopes.reachOf(scope)]),
     );
     look.catch(() => undefined);
@@ -107,7 +107,7 @@ export class OrderGiver {
    */
   async carryOut(order: Order): Promise<void> {
     const { kind, scope } = order;
-    if (await this.isOvertaken(order)) return this.settleOvertaken(order);
+    if (await this.isSuperseded(order)) return this.settleSuperseded(order);
     const reach = await this.reachOf(order);
     const executions = kind === 'thaw' ? [] : await this.parts.scopes.executions(scope);
     const halted: Halted[] = [];
@@ -191,7 +191,7 @@ export class OrderGiver {
   }
 
   /** A freeze whose latch was released, or whose execution was resumed: it must not be carried out any more. */
-  async isOvertaken({ kind, scope, latchId }: Order): Promise<boolean> {
+  async isSuperseded({ kind, scope, latchId }: Order): Promise<boolean> {
     if (kind !== 'freeze') return false;
     if (latchId !== undefined) return !(await this.parts.latches.list()).some(({ id }) => id === latchId);
     if (scope.type !== 'execution') return false;
@@ -200,7 +200,7 @@ export class OrderGiver {
   }
 
   /** Its trees go on; those it was still to reach were never held. */
-  async settleOvertaken(order: Order): Promise<void> {
+  async settleSuperseded(order: Order): Promise<void> {
     // A latch's thaw is ordered with its release; a resume's may have been placed before the freeze.
     if (order.latchId === undefined) await this.give({ kind: 'thaw', scope: order.scope, by: 'belay' });
     await this.parts.orders.addTargets(order.id, [], true);

@@ -20,7 +20,7 @@ beforeAll(() => killswitch.start());
 beforeEach(async () => valkey.redis.flushall());
 
 const killOfNothing = async (): Promise<Order> =>
-  killswitch.give({ scope: { type: 'pool', pool: 'empty' }, by: 'me' });
+  killswitch.placeOrder({ scope: { type: 'pool', pool: 'empty' }, by: 'me' });
 
 async function inOrder<T>(times: number, act: () => Promise<T>): Promise<T[]> {
   const done: T[] = [];
@@ -34,7 +34,7 @@ const idsOf = (page: { items: readonly { orderId?: string; id?: string }[] }): (
 describe('R51 the list of orders', () => {
   it('names an order without proof behind any number of newer ones that have theirs', async () => {
     await startNext(life, await createExecution(life, spec([node('a')])));
-    const unproved = await killswitch.give({ scope: { type: 'all' }, by: 'me' });
+    const unproved = await killswitch.placeOrder({ scope: { type: 'all' }, by: 'me' });
     await inOrder(51, killOfNothing);
     expect(idsOf(await orders.list())).not.toContain(unproved.id);
     expect(idsOf(await orders.list({ unproved: true }))).toEqual([unproved.id]);
@@ -56,7 +56,7 @@ describe('R51 the list of orders', () => {
       await life.workers.register(fence.owner, { pools: 'default' }, 60_000);
       const given: Order[] = [];
       for (const scope of scopes)
-        given.push(unproved ? await killswitch.give({ scope, by: 'me' }) : await killOfNothing());
+        given.push(unproved ? await killswitch.placeOrder({ scope, by: 'me' }) : await killOfNothing());
       const newestFirst = given.map(({ id }) => id).toReversed();
       const first = await orders.list({ unproved, limit: 2 });
       await killOfNothing();

@@ -129,7 +129,7 @@ export class OrderReads {
     return receiptOf({ key, order, fields, targets, executions, latch: latch === '' ? undefined : latch });
   }
 
-  /** One that cannot be read is not left out: nothing says that it was confirmed (R31, R51). */
+  /** One that cannot be read is not left out: nothing says that it was confirmed (requirements R31, R51). */
   private target(key: string, agentId: string, text: string): TargetReceipt {
     try {
       return withGrade(parseStored<TargetReceipt>(key, text, agentId));
@@ -162,7 +162,7 @@ export class OrderReads {
 
   /**
    * Newest first. `unproved`: only those that are neither complete nor closed by a person, however old. The cursor is the id
-   * of the last order of the page before. An order that cannot be read is in the quarantine and not here (R31).
+   * of the last order of the page before. An order that cannot be read is in the quarantine and not here (requirement R31).
    */
   async list(query: OrderQuery = {}): Promise<Page<Receipt>> {
     const { limit = LISTED, unproved = false } = query;
@@ -231,7 +231,7 @@ export class OrderReads {
     return (await this.readable(orderId))?.order;
   }
 
-  /** One order that cannot be read must not keep a worker, or a sweep, from all the others (R31). */
+  /** One order that cannot be read must not keep a worker, or a sweep, from all the others (requirement R31). */
   private async readable(id: string): Promise<HeldOrder | undefined> {
     const { redis, keys, quarantine } = this.valkey;
     if (!isOrderId(id)) return undefined;

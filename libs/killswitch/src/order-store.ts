@@ -10,7 +10,7 @@ import {
   type ScopeWarning,
   type TargetReceipt,
 } from '#libs/contracts';
-import { Recent, type ScriptReply, type Valkey } from '#libs/valkey';
+import { ExpiringMap, type ScriptReply, type Valkey } from '#libs/valkey';
 import type { ControlSettings } from './control-settings';
 import { OrderReads } from './order-reads';
 import { countedAs } from './target-outcome';
@@ -45,7 +45,7 @@ export class OrderStore extends OrderReads {
   /** Reports of this turn of the event loop, by order. */
   private readonly reports = new Map<string, { targets: TargetReceipt[]; sent: Promise<void> }>();
 
-  private readonly kept: Recent<KeptOrder>;
+  private readonly kept: ExpiringMap<KeptOrder>;
 
   constructor(
     valkey: Valkey,
@@ -54,7 +54,7 @@ export class OrderStore extends OrderReads {
     private readonly proof: Grade = 'marks',
   ) {
     super(valkey, latches);
-    this.kept = new Recent(settings.recentMs);
+    this.kept = new ExpiringMap(settings.recentMs);
   }
 
   /**

@@ -48,7 +48,7 @@ const running = async (): Promise<StartedAgent> =>
 
 /** A kill, as it stands once its giver has done its part. */
 async function kill(scope: Scope): Promise<Receipt> {
-  const order = await killswitch.give({ scope, by: 'me' });
+  const order = await killswitch.placeOrder({ scope, by: 'me' });
   return orders.receipt(order.id);
 }
 
@@ -182,7 +182,10 @@ describe('R51 R52 orders when clocks disagree', () => {
 
   it('an execution that was retried after a kill is not stopped by carrying it out late, whatever the clocks say', async () => {
     const first = await running();
-    const placed = await killswitch.give({ scope: { type: 'execution', executionId: first.id }, by: 'me' });
+    const placed = await killswitch.placeOrder({
+      scope: { type: 'execution', executionId: first.id },
+      by: 'me',
+    });
     await life.agents.finish(first.fence, { state: 'killed', report: REPORT });
     await life.executions.retry(first.id, { retryId: 'r', actor: 'me', force: false });
     const again = await startNext(life, first.id);
@@ -194,7 +197,7 @@ describe('R51 R52 orders when clocks disagree', () => {
 
   it('what began after a kill without a latch was resolved is not its target when it is carried out again', async () => {
     const before = await running();
-    const order = await killswitch.give({ scope: { type: 'all' }, by: 'me' });
+    const order = await killswitch.placeOrder({ scope: { type: 'all' }, by: 'me' });
     const after = await running();
     await killswitch.carryOut({ ...order, placedAt: order.placedAt + HOUR });
     const { targets } = await orders.receipt(order.id);
@@ -205,7 +208,7 @@ describe('R51 R52 orders when clocks disagree', () => {
   it('names what it ended before it could be read, though the shard’s clock is behind', async () => {
     const one = await running();
     const { keys, redis } = valkey;
-    const order = await killswitch.give({ scope: { type: 'pool', pool: 'none' }, by: 'me' });
+    const order = await killswitch.placeOrder({ scope: { type: 'pool', pool: 'none' }, by: 'me' });
     await redis.hdel(keys.order(order.id), 'resolvedAt');
     await redis.hset(keys.order(order.id), 'state', 'open');
     await life.agents.finish(one.fence, { state: 'killed', report: REPORT, orderId: order.id });
@@ -248,7 +251,7 @@ describe('R31 R52 a kill beside a corrupt key', () => {
       ears.on('message', (_channel: string, message: string) => heard.push(message));
       await ears.subscribe(keys.doorbellChannel);
       const scope: Scope = what === 'all' ? { type: 'all' } : { type: 'execution', executionId: id };
-      const order = await killswitch.give({ scope, by: 'me', latch: what === 'all' });
+      const order = await killswitch.placeOrder({ scope, by: 'me', latch: what === 'all' });
       expect((await orders.receipt(order.id)).targets).toMatchObject([{ agentId, outcome: 'pending' }]);
       await until(async () => heard.some((message) => message.includes(order.id)), 'the doorbell');
       await life.agents.finish(fence, { state: 'killed', report: REPORT, orderId: order.id });
@@ -290,7 +293,7 @@ describe('R49 what a kill’s receipt says', () => {
     ['an execution', { type: 'execution', executionId: `exe_${ulid()}` }],
     ['a worker', { type: 'worker', workerId: `wrk_${ulid()}` }],
   ])('a kill of %s nobody knows is refused, and nothing of it is stored', async (_what, scope) => {
-    await expect(killswitch.give({ scope, by: 'me' })).rejects.toMatchObject({ code: 'NOT_FOUND' });
+    await expect(killswitch.placeOrder({ scope, by: 'me' })).rejects.toMatchObject({ code: 'NOT_FOUND' });
     const { redis, keys } = valkey;
     expect(await redis.xlen(keys.shard(keys.control, 'audit'))).toBe(0);
     expect(await redis.xlen(keys.shard(keys.control, 'orders'))).toBe(0);

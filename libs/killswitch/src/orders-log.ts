@@ -17,7 +17,7 @@ const MOST_TRIES = 60;
 /** The options of a worker's reading of the orders log. */
 export interface OrdersLogOptions {
   /** Obeys an order; how many agents it began with at once. It may throw. */
-  readonly obey: (held: HeldOrder) => number;
+  readonly apply: (held: HeldOrder) => number;
   readonly onError: (error: unknown) => void;
   /** Longest one reading of the log may take. Milliseconds; default 5,000. */
   readonly readMs?: number | undefined;
@@ -73,7 +73,7 @@ export class OrdersLog {
   private obeyOrKeep(held: HeldOrder, tries: number): void {
     const { id } = held.order;
     try {
-      this.caughtUp += this.options.obey(held);
+      this.caughtUp += this.options.apply(held);
     } catch (error) {
       this.options.onError(error);
       if (this.failed.size < MAX_FAILED && tries < MOST_TRIES)

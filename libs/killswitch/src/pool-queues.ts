@@ -36,7 +36,7 @@ interface Removal {
 }
 
 /**
- * The queues of pools (R34): counts, pause, resume, removal of what waits. A pause is a latch of the kind `pause`: durable, copied to
+ * The queues of pools (requirement R34): counts, pause, resume, removal of what waits. A pause is a latch of the kind `pause`: durable, copied to
  * every shard, looked at by the claim script. BullMQ's own pause is not used: it holds back jobs, and a job decides nothing.
  */
 export class PoolQueues {

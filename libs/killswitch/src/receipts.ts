@@ -1,6 +1,6 @@
 import { NotFoundError, type BelayEvent, type Receipt } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
-import { patiently, type ChangeFeed } from '#libs/valkey';
+import { retryTransient, type ChangeFeed } from '#libs/valkey';
 import { targetOf } from './order-receipt';
 import type { OrderStore } from './order-store';
 import { requireTimeout } from './require-timeout';
@@ -28,7 +28,7 @@ export class Receipts {
 
   /** The receipt once it is complete, or as it stands when the limit has passed. */
   async waitFor(orderId: string, waitMs?: number): Promise<Receipt> {
-    const limitMs = await patiently(async () => this.limitOf(orderId));
+    const limitMs = await retryTransient(async () => this.limitOf(orderId));
     const timeoutMs = waitMs ?? limitMs;
     const concerns = ({ entity, data }: BelayEvent): boolean =>
       entity === 'order' && (data as { orderId?: string } | undefined)?.orderId === orderId;

@@ -29,7 +29,7 @@ export class ScopeResolver {
 
   /** A scope that names one thing must name one that exists. @throws NotFoundError */
   async assertKnown(scope: Scope): Promise<void> {
-    // A record that cannot be read exists: its processes must be reached (R31).
+    // A record that cannot be read exists: its processes must be reached (requirement R31).
     await this.lookUp(scope).catch((error: unknown) => {
       if (!isCorrupt(error)) throw error;
     });
@@ -144,7 +144,7 @@ export class ScopeResolver {
     return found;
   }
 
-  /** Undefined where they cannot be read: the workers know the labels of what they run (R31). */
+  /** Undefined where they cannot be read: the workers know the labels of what they run (requirement R31). */
   private async labelsOf(executionId: string): Promise<Record<string, string> | undefined> {
     const { redis, keys, quarantine } = this.lifecycle.valkey;
     const key = keys.execution(executionId);

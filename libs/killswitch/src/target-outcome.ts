@@ -36,7 +36,7 @@ export function gradeOfAll(targets: readonly TargetReceipt[]): { readonly grade?
   return grade === undefined ? {} : { grade };
 }
 
-/** The outcome that an agent's record means for an order that covers it: only evidence makes it `killed` (R51). */
+/** The outcome that an agent's record means for an order that covers it: only evidence makes it `killed` (requirement R51). */
 export function outcomeFor(
   kind: OrderKind,
   agent: Pick<AgentRecord, 'state' | 'reason' | 'frozen'> & { report?: StopReport },

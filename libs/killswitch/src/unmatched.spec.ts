@@ -21,7 +21,7 @@ const scopeOf = (selector: string) => ({ type: 'selector', selector }) as const;
 async function warnings(named: string | Scope): Promise<(string | undefined)[]> {
   const scope = typeof named === 'string' ? scopeOf(named) : named;
   const plan = await killswitch.dryRun(scope);
-  const order = await killswitch.give({ scope, by: 'me', latch: true });
+  const order = await killswitch.placeOrder({ scope, by: 'me', latch: true });
   const receipt = await killswitch.waitForReceipt(order.id);
   expect(receipt).toMatchObject({ complete: true, latch: { scope } });
   const latch = await killswitch.engage({ scope, by: 'me' });

@@ -41,7 +41,7 @@ export class AgentReads extends StoreReads {
     };
   }
 
-  /** Live agents of one execution; one that cannot be read stands in by its id (R31). */
+  /** Live agents of one execution; one that cannot be read stands in by its id (requirement R31). */
   async liveOf(executionId: string): Promise<AgentRecord[]> {
     const key = this.keys.execution(executionId, 'live');
     const ids = await this.quarantine.readable(key, async () => this.redis.smembers(key));
@@ -95,7 +95,7 @@ export class AgentReads extends StoreReads {
     return Object.fromEntries(counts);
   }
 
-  /** Across all shards and workers (R24); newest first. */
+  /** Across all shards and workers (requirement R24); newest first. */
   async list(query: AgentQuery = {}): Promise<AgentRecord[]> {
     return (await this.search(query)).agents.slice(0, query.limit ?? 200);
   }
@@ -133,7 +133,7 @@ export class AgentReads extends StoreReads {
     return (await this.read(ids)).filter((agent) => agent.unreadable !== true);
   }
 
-  /** Those of them that are there; one that cannot be read stands in by its id (R31). */
+  /** Those of them that are there; one that cannot be read stands in by its id (requirement R31). */
   async named(ids: readonly string[]): Promise<AgentRecord[]> {
     return this.read(ids);
   }
@@ -181,7 +181,7 @@ export class AgentReads extends StoreReads {
     return ids.map((_, i) => unproved[i] ?? proved[i] ?? undefined);
   }
 
-  /** One record that cannot be read must not hide the others, nor itself (R31). */
+  /** One record that cannot be read must not hide the others, nor itself (requirement R31). */
   private decode(key: string, id: string, text: string): AgentRecord {
     try {
       return decodeAgent(key, executionOf(id), id, text);

@@ -25,7 +25,7 @@ import type {
 import { encodeReport } from './decode';
 import { executionOf } from './execution-of';
 import { accepted } from './refusals';
-import type { ShardScripts } from './scope';
+import type { ShardScripts } from './shard-scripts';
 import type { SlotStore, LimitedEntry } from './slot-store';
 
 /** Dependants made ready inside the finishing script; the rest follow by advance. */
@@ -202,7 +202,7 @@ export class AgentStore extends AgentReads {
   }
 
   /**
-   * A step of a handler, by its name in its node: fenced, and stored before the handler uses it (R28). Repeatable.
+   * A step of a handler, by its name in its node: fenced, and stored before the handler uses it (requirement R28). Repeatable.
    * @throws BelayError STALE_EPOCH · NOT_FOUND · INVALID_TRANSITION
    */
   async step(fence: Fence, name: string, act: StepAct): Promise<StepState> {
@@ -220,7 +220,7 @@ export class AgentStore extends AgentReads {
     return text === '' ? { state: 'done' } : { state: 'done', result: JSON.parse(text) as unknown };
   }
 
-  /** The agent's end and all that follows from it, in one act (R2, R4). */
+  /** The agent's end and all that follows from it, in one act (requirements R2, R4). */
   async finish(fence: Fence, outcome: AgentOutcome): Promise<FinishResult> {
     const { result, retryInMs, stop, report, costUsd, ...rest } = outcome;
     const reply = await this.scripts.json('finishAgent', executionOf(fence.agentId), [

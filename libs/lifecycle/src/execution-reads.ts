@@ -12,7 +12,7 @@ import { isCorrupt, parseStored } from '#libs/valkey';
 import { decodeExecution, decodeNode, textOf } from './decode';
 import { decodeEvent } from './decode-event';
 import type { ExecutionQuery, Page } from './execution-store.types';
-import type { ShardScripts } from './scope';
+import type { ShardScripts } from './shard-scripts';
 import type { SlotStore } from './slot-store';
 import { StoreReads } from './store-reads';
 
@@ -70,7 +70,7 @@ export class ExecutionReads extends StoreReads {
     for (const id of ordered) {
       if (items.length === limit) break;
       const record = await this.get(id).catch((error: unknown) => {
-        // One that cannot be read is listed in the quarantine, and hides none of the others (R31).
+        // One that cannot be read is listed in the quarantine, and hides none of the others (requirement R31).
         if (error instanceof NotFoundError || isCorrupt(error)) return undefined;
         throw error;
       });
@@ -151,7 +151,7 @@ export class ExecutionReads extends StoreReads {
     }));
   }
 
-  /** One that cannot be read is told as that, so that no reader of the stream is held up, nor misled (R31). */
+  /** One that cannot be read is told as that, so that no reader of the stream is held up, nor misled (requirement R31). */
   private decodeEvent(key: string, id: string, streamId: string, text: string): Omit<BelayEvent, 'id'> {
     try {
       return decodeEvent(key, id, text);

@@ -1,12 +1,12 @@
 import { shardOf, type ExecutionSpec, type ExecutionState } from '#libs/contracts';
-import { patiently, type ScriptReply } from '#libs/valkey';
+import { retryTransient, type ScriptReply } from '#libs/valkey';
 import { monotonicFactory } from 'ulid';
 import { ExecutionReads } from './execution-reads';
 import type { AdvanceResult, StopRequest } from './execution-store.types';
 import { hashText } from './hash-text';
 import { nodeKindsOf } from './node-kinds';
 import { accepted } from './refusals';
-import type { ShardScripts } from './scope';
+import type { ShardScripts } from './shard-scripts';
 import type { SlotStore } from './slot-store';
 import { stageExecution } from './stage-execution';
 import { StateRoom } from './state-room';
@@ -37,8 +37,8 @@ export class ExecutionStore extends ExecutionReads {
   }
 
   /**
-   * Makes an execution exist; durable when this resolves (R25). `canonical` is the spec's canonical text: the same
-   * key with the same text answers the first execution (R30).
+   * Makes an execution exist; durable when this resolves (requirement R25). `canonical` is the spec's canonical text: the same
+   * key with the same text answers the first execution (requirement R30).
    * @throws ServerFullError · BelayError IDEMPOTENCY_CONFLICT · LATCHED when it should start and a latch covers it
    */
   async create(
@@ -83,7 +83,7 @@ export class ExecutionStore extends ExecutionReads {
     let stagings = 0;
     let reply: ScriptReply;
     do {
-      await patiently(stage);
+      await retryTransient(stage);
       reply = await this.scripts.json('commitExecution', id, args);
       // A failover in between may have lost some of it.
     } while (reply.refused === 'STAGING_LOST' && ++stagings < MOST_STAGINGS);
@@ -134,7 +134,7 @@ export class ExecutionStore extends ExecutionReads {
     return accepted(await this.scripts.json('retryExecution', id, args), 'execution', id);
   }
 
-  /** No agent of it starts from here on; the first reason wins (R20). */
+  /** No agent of it starts from here on; the first reason wins (requirement R20). */
   async stop(
     id: string,
     request: StopRequest,
@@ -158,7 +158,7 @@ export class ExecutionStore extends ExecutionReads {
     };
   }
 
-  /** The bare compare-and-set on state, epoch and version (R3). */
+  /** The bare compare-and-set on state, epoch and version (requirement R3). */
   async transition(
     id: string,
     to: ExecutionState,

@@ -1,7 +1,7 @@
 import { Module } from '@nestjs/common';
 import { belayModule, madeFrom, Valkey } from '#libs/valkey';
 import { LifecycleService } from './lifecycle.service';
-import type { LifecycleOptions } from './scope';
+import type { LifecycleOptions } from './shard-scripts';
 
 const { ConfigurableModuleClass, MODULE_OPTIONS_TOKEN } = belayModule<LifecycleOptions>('BelayLifecycle');
 

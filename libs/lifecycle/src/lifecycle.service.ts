@@ -5,7 +5,7 @@ import { ExecutionStore } from './execution-store';
 import { LogStore } from './log-store';
 import { PoolStore } from './pool-store';
 import { SlotStore } from './slot-store';
-import { ShardScripts, type LifecycleOptions } from './scope';
+import { ShardScripts, type LifecycleOptions } from './shard-scripts';
 import { WorkerStore } from './worker-store';
 
 /**

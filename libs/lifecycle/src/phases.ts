@@ -4,7 +4,7 @@ import { within } from '#libs/valkey';
 export type PhaseTrouble = { readonly boundMs: number } | { readonly error: unknown };
 
 /**
- * Ends something in named phases, one after the other, each bounded (R47). A phase that fails or is stuck is named and
+ * Ends something in named phases, one after the other, each bounded (requirement R47). A phase that fails or is stuck is named and
  * left behind: the ones after it are done all the same.
  */
 export class Phases {

@@ -15,7 +15,7 @@ export interface Removed {
   readonly more: boolean;
 }
 
-/** The attempts of pools: how many wait and run, and the removal of one that waits (R34). */
+/** The attempts of pools: how many wait and run, and the removal of one that waits (requirement R34). */
 export class PoolStore extends StoreReads {
   /** Every pool that has something, by name. Pools of one worker alone are for its drills and are left out. */
   async counts(): Promise<PoolCounts[]> {

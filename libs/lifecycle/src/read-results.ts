@@ -1,5 +1,5 @@
 import { OutcomeUnknownError } from '#libs/contracts';
-import { isPassing, parseStored, patiently, refusalOf, type Valkey } from '#libs/valkey';
+import { isTransient, parseStored, retryTransient, refusalOf, type Valkey } from '#libs/valkey';
 
 /** Nodes asked about in one go. */
 const NODES_AT_ONCE = 500;
@@ -22,9 +22,9 @@ export async function* readResults(
   const key = keys.execution(executionId, 'results');
   const ask = async <T>(act: () => Promise<T>): Promise<T> => {
     try {
-      return await patiently(async () => quarantine.reading(key, act));
+      return await retryTransient(async () => quarantine.reading(key, act));
     } catch (error) {
-      throw isPassing(error)
+      throw isTransient(error)
         ? new OutcomeUnknownError('the read of results', error, refusalOf(error))
         : error;
     }

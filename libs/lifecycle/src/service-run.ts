@@ -8,7 +8,7 @@ export interface ServiceWork<T> {
 }
 
 /**
- * The life of a worker or an orchestrator process: idle → running → draining → stopped (R41). Two starts are one, a
+ * The life of a worker or an orchestrator process: idle → running → draining → stopped (requirement R41). Two starts are one, a
  * failed start is idle again, a drain during the start is honoured once it is through, every caller of drain shares
  * one, and a stopped service never starts again.
  */

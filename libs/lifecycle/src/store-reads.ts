@@ -1,5 +1,5 @@
 import type { Keyspace, Quarantine, Valkey } from '#libs/valkey';
-import type { ShardScripts } from './scope';
+import type { ShardScripts } from './shard-scripts';
 
 /** Reads of one kind of record: over the connection of the scripts, with records that cannot be read set aside. */
 export abstract class StoreReads {

@@ -1,5 +1,5 @@
 export * from './close-process';
-export * from './give-back';
+export * from './cleanup-stack';
 export * from './process-log';
 export * from './run-as-process';
 export * from './secret-files';

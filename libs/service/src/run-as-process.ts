@@ -27,8 +27,8 @@ const LEAVE_MS = 5_000;
 
 /**
  * A service as an OS process of its own, and the only place that touches the process: SIGTERM and SIGINT drain it, the
- * second is logged, the third forces (R46); so does the end of its parent's channel; an overall deadline runs from
- * there (R47). Exit codes: what the drain says, 1 when it could not start or its drain was stuck.
+ * second is logged, the third forces (requirement R46); so does the end of its parent's channel; an overall deadline runs from
+ * there (requirement R47). Exit codes: what the drain says, 1 when it could not start or its drain was stuck.
  *
  * Before `make` is through a signal ends the process as it would any other; nothing has been taken on yet.
  */

@@ -2,7 +2,7 @@
 const STOP_SIGNALS = ['SIGTERM', 'SIGINT'] as const;
 
 /**
- * Listens for SIGTERM and SIGINT, counted together (R46): `first` of the first one, `repeat` of each later one with its
+ * Listens for SIGTERM and SIGINT, counted together (requirement R46): `first` of the first one, `repeat` of each later one with its
  * number. @returns a function that takes the listeners off again
  */
 export function onStopSignals(

@@ -1,5 +1,5 @@
 import { BelayError, isBelayError, SPEC_LIMITS } from '#libs/contracts';
-import { readResults, type AgentOutcome, type LifecycleService, type SaidEvent } from '#libs/lifecycle';
+import { readResults, type AgentOutcome, type LifecycleService, type AttemptEvent } from '#libs/lifecycle';
 import type { Granted } from './agent-runner.types';
 import type { InputFile, ProcessHost } from './process';
 
@@ -19,7 +19,7 @@ export async function gatherInput(
   host: ProcessHost,
   { executionId, attempt }: { readonly executionId: string; readonly attempt: number },
   { node, isRecovery, lastCheckpoint }: Pick<Granted, 'node' | 'isRecovery' | 'lastCheckpoint'>,
-  earlierEvents: readonly SaidEvent[],
+  earlierEvents: readonly AttemptEvent[],
   isOff: () => boolean,
 ): Promise<AgentInput> {
   const out = new Gathered(host);

@@ -13,7 +13,7 @@ import { WaitingPool } from './waiting-pool';
 
 /**
  * Runs attempts: claim (`AttemptClaims`), spawn, report, end (`Attempt`), outcome (`OutcomeKeeper`). One per worker process.
- * Every attempt is in its slots from before its claim until its outcome is stored, so an order finds it there (R8).
+ * Every attempt is in its slots from before its claim until its outcome is stored, so an order finds it there (requirement R8).
  */
 export class AgentRunner {
   private readonly slots = new Set<AgentSlot>();
@@ -141,7 +141,7 @@ export class AgentRunner {
       return latch?.scope.type === 'worker' ? 'refused' : 'parked';
     }
     if (why === 'LIMITED') return limit === undefined ? 'refused' : 'limited';
-    // It was ours and was lost before we heard of it: only we know that nothing was started (R51).
+    // Our claim was granted, but the attempt ended before the reply arrived; only we know that nothing started (requirement R51).
     if (why === 'ENDED') {
       const { agents } = this.lifecycle;
       await untilAnswered(this.options, slot.agentId, async () =>

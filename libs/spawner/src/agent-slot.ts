@@ -38,7 +38,7 @@ export interface GrantedClaim {
 
 /**
  * One attempt a worker is busy with, known from before its claim: an order that arrives while the claim or the spawn
- * is under way finds it here, so nothing slips between them (R8). Tracked by identity, not by key (R43).
+ * is under way finds it here, so nothing slips between them (requirement R8). Tracked by identity, not by key (requirement R43).
  */
 export class AgentSlot implements AgentAddress {
   readonly agentId: string;

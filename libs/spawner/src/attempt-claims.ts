@@ -18,7 +18,7 @@ export class AttemptClaims {
 
   /**
    * A failover that loses a claim lets this worker have it again while its first copy still runs. The first copy is ended
-   * before the second starts: of one attempt there is one live copy (R26). Its end may have become the attempt's, so the
+   * before the second starts: of one attempt there is one live copy (requirement R26). Its end may have become the attempt's, so the
    * claim is asked for again.
    * @returns undefined when the worker drains, or closes, before there was an answer.
    */

@@ -1,9 +1,9 @@
 import { BelayError, isBelayError, type Dropped, type ExitReport, type StopReport } from '#libs/contracts';
 import {
-  saidBefore,
+  previousAttemptEvents,
   type AgentOutcome,
   type LifecycleService,
-  type SaidEvent,
+  type AttemptEvent,
   type StartedProcess,
 } from '#libs/lifecycle';
 import { closeInput, gatherInput, inputFailed, prepareInput } from './agent-input';
@@ -43,8 +43,8 @@ export interface AttemptMeans {
 /**
  * One claimed attempt: its input is gathered, its process is started and told of, and the end of its tree is stored.
  * - Between the last look at the lease and at a stop, and the start, nothing waits for the server.
- * - Its start is told before its end is stored (R43).
- * - `killed` is stored only once the tree was seen dead (R51).
+ * - Its start is told before its end is stored (requirement R43).
+ * - `killed` is stored only once the tree was seen dead (requirement R51).
  */
 export class Attempt {
   constructor(
@@ -74,11 +74,11 @@ export class Attempt {
     }
   }
 
-  /** Events of earlier attempts (R28). Where the server does not answer it is started without. */
-  private async earlierEvents(): Promise<readonly SaidEvent[]> {
+  /** Events of earlier attempts (requirement R28). Where the server does not answer it is started without. */
+  private async earlierEvents(): Promise<readonly AttemptEvent[]> {
     const { job, executionId } = this.slot;
     if (job.attempt === 1) return [];
-    return saidBefore(this.means.lifecycle.valkey, executionId, this.claim.node.id).catch(
+    return previousAttemptEvents(this.means.lifecycle.valkey, executionId, this.claim.node.id).catch(
       (error: unknown) => {
         this.onError(error);
         return [];
@@ -124,7 +124,7 @@ export class Attempt {
       slot.hasEnded();
       // A stop that arrives from here on, while the end cannot be stored yet, did not cause it.
       const { cause: endedBy } = slot;
-      // An end is refused before its start: however long the server is away, they are stored in this order (R43).
+      // An end is refused before its start: however long the server is away, they are stored in this order (requirement R43).
       await announced;
       // Sent before the outcome; nobody waits for the log to be stored.
       const logged = log.close(process.lostBytes);
@@ -201,7 +201,7 @@ export class Attempt {
     );
   }
 
-  /** `killed` is stored only once the tree was seen dead; until then the receipt says `unconfirmed` (R51). */
+  /** `killed` is stored only once the tree was seen dead; until then the receipt says `unconfirmed` (requirement R51). */
   private async conclude(
     process: AgentProcess,
     exit: ExitReport,

@@ -10,7 +10,7 @@ const LONGEST_PAUSE_MS = 5_000;
 
 /**
  * The server has answered, and the answer is no: this attempt is no longer ours to write, or its record cannot be read
- * (R31). Its receipts have been told; a slot must not wait for a person.
+ * (requirement R31). Its receipts have been told; a slot must not wait for a person.
  */
 const REFUSALS = ['STALE_EPOCH', 'INVALID_TRANSITION', 'NOT_FOUND', 'CORRUPT_RECORD'];
 const isRefusal = (error: unknown): boolean => isBelayError(error) && REFUSALS.includes(error.code);

@@ -28,7 +28,7 @@ if (state == 'running' or state == 'stopping') and not retrying then
     if not item then break end
     moved = moved + 1
     local what, id = string.sub(item, 1, 1), string.sub(item, 2)
-    -- A node that cannot be read stays the next one: it must not be lost, and is done once it is mended (R31).
+    -- A node that cannot be read stays the next one: it must not be lost, and is done once it is mended (requirement R31).
     local node = what ~= 'R' and what ~= 'S' and read_node(id)
     redis.call('LPOP', todo_key)
     if what == 'R' or what == 'S' then

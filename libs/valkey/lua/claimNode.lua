@@ -73,7 +73,7 @@ if not (agent and agent.owner == worker and agent.token == token and agent.state
     agent.previousId = agent_id(node, attempt - 1)
     local previous = read_agent(agent.previousId)
     if previous then
-      -- Handed on from attempt to attempt until one says a newer one (R28).
+      -- Handed on from attempt to attempt until one says a newer one (requirement R28).
       agent.checkpointOf = previous.checkpointOf
       agent.isRecovery = (previous.reason == 'worker_lost' or previous.reason == 'server_shutdown') or nil
     end

@@ -1,5 +1,5 @@
 -- finishAgent: an agent's end, its node's next state, its dependants, and the execution's end if it was the last: one act.
--- Repeatable: the same end again answers again and writes nothing (R2).
+-- Repeatable: the same end again answers again and writes nothing (requirement R2).
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 agent id · 5 owner · 6 epoch
 --         · 7 JSON { state: completed | failed | killed, exitCode?, signal?, reason?, error?, report? (text), costMicros?,
@@ -28,7 +28,7 @@ if not allowed('agent', agent.state, finish.state) then
   return refuse('INVALID_TRANSITION', { entity = 'agent', id = agent.id, from = agent.state, to = finish.state })
 end
 
--- Read before anything is written: one that cannot be read must not leave an end half stored (R4, R31).
+-- Read before anything is written: one that cannot be read must not leave an end half stored (requirements R4, R31).
 local node_id = agent.nodeId
 local node = read_node(node_id)
 for _, name in ipairs({ 'exitCode', 'signal', 'reason', 'error', 'report', 'actor', 'orderId' }) do

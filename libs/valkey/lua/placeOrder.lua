@@ -1,7 +1,7 @@
 -- placeOrder: writes an order to the log and engages its latch, then rings the doorbell with it. Durable before
 -- announced. With a latch it does not ring: the caller copies the latch to every shard first, then rings.
 -- Repeatable by order id, also by who has a copy of a placed order that a failover lost: it keeps its time. And while an
--- order of the same kind for the same execution or agent is open, a second one that asks for no more joins it (R20). Wide
+-- order of the same kind for the same execution or agent is open, a second one that asks for no more joins it (requirement R20). Wide
 -- scopes never join: what began after the first order is not in its targets.
 -- KEYS[1] the order's record
 -- ARGV    1 control tag · 2 order id · 3 settings · 4 order JSON without seq and placedAt · 5 what it can join by, or ''

@@ -1,4 +1,4 @@
--- stopExecution: no agent of it starts from here on. Repeatable; the first reason wins (R20).
+-- stopExecution: no agent of it starts from here on. Repeatable; the first reason wins (requirement R20).
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 JSON { orderId?, reason, actor?, note?, error?, to?, reach? = beginnings of the
 --         shard when it was asked, replaces? = an order that nobody has any more, isLate? = only past its deadline }

@@ -1,4 +1,4 @@
--- transitionExecution: the bare compare-and-set on an execution's state, epoch and version (R3).
+-- transitionExecution: the bare compare-and-set on an execution's state, epoch and version (requirement R3).
 -- For pause, resume and the end of a stop that could not be proved; what also moves nodes has a script of its own.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 to · 5 JSON { from?, epoch?, version?, set?: { field: text } }

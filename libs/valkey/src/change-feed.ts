@@ -1,6 +1,6 @@
 import { BelayError, type BelayEvent } from '#libs/contracts';
 import { concatMap, filter, share, type Observable, type Subscription } from 'rxjs';
-import { isPassing } from './passing';
+import { isTransient } from './transient-errors';
 import { Subscriber } from './subscriber';
 import type { Valkey } from './valkey';
 
@@ -9,10 +9,10 @@ const LOOK_AGAIN_MS = 1_000;
 
 /** The server is away for a moment: the next look may find it again. */
 function whenPassing(error: unknown): undefined {
-  if (!isPassing(error)) throw error;
+  if (!isTransient(error)) throw error;
 }
 
-/** None for what nobody of ours said: it must not end the stream for everybody (R31). */
+/** None for what nobody of ours said: it must not end the stream for everybody (requirement R31). */
 function readEvent(message: string): BelayEvent[] {
   try {
     const event = JSON.parse(message) as BelayEvent | null;

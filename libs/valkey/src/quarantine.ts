@@ -1,7 +1,7 @@
 import { BelayError, isBelayError, MAX_STORED_CHARS, type QuarantinedRecord } from '#libs/contracts';
 import type { Server } from './connection';
 import type { Keyspace } from './keyspace';
-import { Recent } from './recent';
+import { ExpiringMap } from './expiring-map';
 import type { ScriptRunner } from './script-runner';
 
 /** Characters of a corrupt record that are shown. */
@@ -82,13 +82,13 @@ export interface Held {
 }
 
 /**
- * Corrupt records, set aside (R31): the record stays where it is, since a person may mend it and nobody can tell what of
+ * Corrupt records, set aside (requirement R31): the record stays where it is, since a person may mend it and nobody can tell what of
  * it is still true; an entry beside it says where it is and what is wrong. The sweeps leave listed ones alone. An entry
  * goes when its record was changed or is gone: it is read, and judged, anew. Stopping processes never depends on it: a
  * worker kills its agents whatever became of the record.
  */
 export class Quarantine {
-  private readonly sent = new Recent<true>(QUIET_MS, MOST);
+  private readonly sent = new ExpiringMap<true>(QUIET_MS, MOST);
   /** Called once for each record in the fleet, by the process that found it first. */
   onFound: ((found: BelayError) => void) | undefined;
 
@@ -176,7 +176,7 @@ export class Quarantine {
   async held(tag: string): Promise<Held> {
     const name = this.keys.shard(tag, 'quarantine');
     if ((await this.redis.hlen(name)) === 0) return NOTHING;
-    await this.scripts.run('lookAgain', name, [tag, LOOKED_AT]);
+    await this.scripts.run('recheckQuarantine', name, [tag, LOOKED_AT]);
     const entries = Object.entries(await this.redis.hgetall(name));
     const stopped = new Set(
       entries.flatMap(([, text]) => {

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { MACHINES, OutcomeUnknownError, statesOf, type StateMachine } from '#libs/contracts';
 import type { Server } from './connection';
-import { isPassing, patiently, refusalOf, withoutCommand } from './passing';
+import { isTransient, retryTransient, refusalOf, withoutCommand } from './transient-errors';
 import { readScriptSources, type ScriptName } from './scripts/sources';
 import { nodesOf } from './topology';
 
@@ -14,7 +14,7 @@ export interface ScriptReply {
 /**
  * The state tables as Lua reads them: `{ entity = { from = { to = true } } }`, as a literal, since it is made anew in
  * every call and decoding JSON there costs as much as a small script; and the state each entity begins in. One source for
- * every guard (R1).
+ * every guard (requirement R1).
  */
 function tablesPrelude(): string {
   const table = (entries: readonly (readonly [string, string])[]): string =>
@@ -91,9 +91,9 @@ export class ScriptRunner {
     const script = SCRIPTS[name];
     try {
       const act = async (): Promise<unknown> => this.once(script, key, args);
-      return await patiently(act, this.patienceMs, () => this.closed);
+      return await retryTransient(act, this.patienceMs, () => this.closed);
     } catch (error) {
-      throw isPassing(error) ? new OutcomeUnknownError(`script ${name}`, error, refusalOf(error)) : error;
+      throw isTransient(error) ? new OutcomeUnknownError(`script ${name}`, error, refusalOf(error)) : error;
     }
   }
 

@@ -2,4 +2,4 @@ export * from './lease-keeper';
 export * from './orphan-reconciler';
 export * from './pool-consumers';
 export * from './side-tasks';
-export * from './stored-ends';
+export * from './outcome-replay';

@@ -5,7 +5,7 @@ import { SILENT } from '#libs/service';
 import type { AgentRunner } from '#libs/spawner';
 import { advanceAll, createExecution, node, spec, useLife } from '../../../test/support/life';
 import { OrphanReconciler } from './orphan-reconciler';
-import { StoredEnds } from './stored-ends';
+import { OutcomeReplay } from './outcome-replay';
 
 const WORKER = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ';
 /** A worker that has none of the attempts that are its own on record. */
@@ -16,7 +16,7 @@ let life: LifecycleService;
 let queues: AgentQueues;
 let dag: DagExecutor;
 let orphans: OrphanReconciler;
-let stored: StoredEnds;
+let stored: OutcomeReplay;
 const stops: StopNeeded[] = [];
 useLife((rig) => ({ life } = rig));
 beforeAll(() => {
@@ -24,7 +24,7 @@ beforeAll(() => {
   dag = new DagExecutor(life, queues);
   dag.stopNeeded$.subscribe((stop) => stops.push(stop));
   const ends = new AttemptEnds(life, dag);
-  stored = new StoredEnds(
+  stored = new OutcomeReplay(
     async (...end) => ends.end(...end),
     async (...start) => life.agents.started(...start),
   );

@@ -3,7 +3,7 @@ import type { AttemptEnds } from '#libs/executions';
 import type { LifecycleService } from '#libs/lifecycle';
 import type { ServiceLog } from '#libs/service';
 import type { AgentRunner, AgentSlot } from '#libs/spawner';
-import type { StoredEnds } from './stored-ends';
+import type { OutcomeReplay } from './outcome-replay';
 
 /** A claim is in the runner before it is granted; this only has to outlast a slow reply. Milliseconds. */
 const LOST_AFTER_MS = 30_000;
@@ -25,7 +25,7 @@ export class OrphanReconciler {
   constructor(
     private readonly lifecycle: LifecycleService,
     private readonly runner: AgentRunner,
-    private readonly stored: StoredEnds,
+    private readonly stored: OutcomeReplay,
     private readonly attemptEnds: AttemptEnds,
     private readonly workerId: string,
     private readonly log: ServiceLog,

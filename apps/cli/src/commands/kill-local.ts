@@ -18,7 +18,7 @@ import { waitForProof } from './wait-for-proof';
 const ONLY_SEEN =
   'This is what can be seen in /proc: a process that cleared its environment is not, but is killed with its agent.';
 
-/** The kill with nobody asked but the workers of this machine, on their sockets in the data dir (R55). */
+/** The kill with nobody asked but the workers of this machine, on their sockets in the data dir (requirement R55). */
 export async function killLocal(session: Session, options: KillOptions): Promise<ExitCode | void> {
   const request = toRequest(options);
   const { scope } = request;

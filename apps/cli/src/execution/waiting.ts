@@ -118,12 +118,12 @@ function isFull({ running, concurrency }: WorkerRecord): boolean {
 export function describeWaiting(waiting: readonly Waiting[]): string[] {
   const shown = waiting
     .slice(0, REASONS_SHOWN)
-    .map((one) => `${count(one.nodes, 'node')} ready: ${wordsOf(one)}`);
+    .map((one) => `${count(one.nodes, 'node')} ready: ${errorMessage(one)}`);
   const rest = waiting.length - shown.length;
   return rest > 0 ? [...shown, `… and ${count(rest, 'more reason')} (--json has all)`] : shown;
 }
 
-function wordsOf({
+function errorMessage({
   why,
   nodes,
   latchId,

@@ -14,7 +14,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { OrchestratorWord } from '../up/orchestrator-word';
+import { EndpointFile } from '../up/endpoint-file';
 import { ensureToken, openLog, prepareDataDir } from '../up/prepare-data-dir';
 import { dataDirAt, readOrchestratorFile } from './data-dir';
 import { findConnection } from './find-connection';
@@ -97,7 +97,7 @@ describe('the data dir', () => {
 
   it('keeps word of the orchestrator until its own `up` takes it back', () => {
     const dataDir = dataDirAt(cwd, {}, undefined);
-    const word = new OrchestratorWord(dataDir);
+    const word = new EndpointFile(dataDir);
     word.give('http://127.0.0.1:1');
     expect(readOrchestratorFile(dataDir)).toMatchObject({ url: 'http://127.0.0.1:1', pid: process.pid });
     expect(mode(dataDir.orchestrator)).toBe(0o600);
@@ -107,7 +107,7 @@ describe('the data dir', () => {
 
   it('leaves the word of another `up` that lives, and takes the place of one that does not', () => {
     const dataDir = dataDirAt(cwd, {}, undefined);
-    const word = new OrchestratorWord(dataDir);
+    const word = new EndpointFile(dataDir);
     const other = {
       url: 'http://127.0.0.1:2',
       pid: process.ppid,

@@ -10,7 +10,7 @@ import { checkPort } from './check-port';
 import { firstRunFile, showFirstRun } from './first-run';
 import { Fleet } from './fleet';
 import { ensureStateServer, type StateServer } from './local-server';
-import { OrchestratorWord } from './orchestrator-word';
+import { EndpointFile } from './endpoint-file';
 import { packageRoot, programPath } from './package-root';
 import { ensureToken, prepareDataDir } from './prepare-data-dir';
 import { watchSignals } from './up-signals';
@@ -52,7 +52,7 @@ export async function runUp(session: Session, options: UpOptions): Promise<ExitC
     options.firstRun === true ? 'npm start --' : 'belay up',
   );
   const token = ensureToken(dataDir, settings.token);
-  const word = new OrchestratorWord(dataDir);
+  const word = new EndpointFile(dataDir);
 
   let fleet: Fleet | undefined;
   const signals = watchSignals(session, {
@@ -103,7 +103,7 @@ function addressFor({ url, urlFile }: StateServer): NodeJS.ProcessEnv {
 interface KeepUp extends UpOptions {
   readonly token: string;
   readonly signals: ReturnType<typeof watchSignals>;
-  readonly word: OrchestratorWord;
+  readonly word: EndpointFile;
 }
 
 async function keepUp(session: Session, fleet: Fleet, server: StateServer, up: KeepUp): Promise<void> {

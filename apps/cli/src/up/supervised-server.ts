@@ -114,7 +114,7 @@ export class SupervisedServer {
           await revive();
           this.doing = 'runs';
         } catch (error) {
-          why = wordsOf(error);
+          why = errorMessage(error);
           what = `did not start (${why})`;
         }
         if (this.isStopping()) return;
@@ -156,7 +156,7 @@ export class SupervisedServer {
 }
 
 /** The first line of what went wrong, without its full stop. */
-function wordsOf(error: unknown): string {
+function errorMessage(error: unknown): string {
   const message = isBelayError(error) || error instanceof Error ? error.message : String(error);
   const first = (message.split('\n')[0] ?? '').replace(/ Its last lines:$/, '');
   return cut(cleanText(first.replace(/\.$/, '')), LONGEST_WHY);

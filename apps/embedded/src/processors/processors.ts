@@ -1,12 +1,12 @@
 import { JobConsumer } from '#libs/dispatch';
-import { ExecutionFollower, ProcessorIntake, type ExecutionManager } from '#libs/executions';
+import { ExecutionFollower, ProcessorConsumer, type ExecutionManager } from '#libs/executions';
 import type { LifecycleService } from '#libs/lifecycle';
 import type { ChangeFeed } from '#libs/valkey';
 import type { DeclaredProcessor } from './declared-processor';
 
 /** The killable processors of one application. */
 export class Processors {
-  private intakes: ProcessorIntake[] = [];
+  private intakes: ProcessorConsumer[] = [];
   private readonly follower: ExecutionFollower;
 
   constructor(
@@ -24,7 +24,7 @@ export class Processors {
     const { lifecycle, manager, follower, prefix } = this;
     this.intakes = declared.map(({ concurrency, ...options }) => {
       const consumer = new JobConsumer(lifecycle.valkey, { prefix, queue: options.queue, concurrency });
-      return new ProcessorIntake(consumer, manager, follower, lifecycle, options);
+      return new ProcessorConsumer(consumer, manager, follower, lifecycle, options);
     });
     for (const intake of this.intakes) intake.start();
   }

@@ -4,7 +4,7 @@ import { BelayError, SPEC_LIMITS } from '#libs/contracts';
 import type { ServiceLog } from '#libs/service';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { OrchestratorModule } from '../orchestrator.module';
-import { PatientReads } from '../patient-reads';
+import { RetryReadsInterceptor } from '../retry-reads.interceptor';
 import { ProblemFilter, toProblem } from '../problem.filter';
 import { QueryGuard } from '../query.guard';
 import { answerClientError } from './client-error';
@@ -53,7 +53,7 @@ export async function makeHttp(
   acceptJson(fastify);
   app.useGlobalFilters(new ProblemFilter(log));
   app.useGlobalGuards(new QueryGuard());
-  app.useGlobalInterceptors(new PatientReads());
+  app.useGlobalInterceptors(new RetryReadsInterceptor());
   return { app, gate };
 }
 

@@ -18,7 +18,7 @@ const AGENT_VARIABLES: ReadonlySet<string> = new Set(
 const TEST_PREFIX = 'BELAY_TEST_';
 
 /**
- * Reads and checks all settings (R66). An empty variable counts as not set. Other programs' variables are left
+ * Reads and checks all settings (requirement R66). An empty variable counts as not set. Other programs' variables are left
  * alone; a `BELAY_` name nobody reads is a fault, as it is a typing error more often than not.
  *
  * @throws BelayError `INVALID_SETTINGS` with every fault at once; secrets are in no message.

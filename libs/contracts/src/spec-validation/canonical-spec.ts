@@ -2,7 +2,7 @@ import { type ExecutionSpec } from '../spec';
 
 /**
  * A spec as JSON with the keys of every object in one order: two specs are the same exactly when these strings
- * are equal. Idempotency keys are compared by it (R30). Lists keep their order, absent fields stay absent.
+ * are equal. Idempotency keys are compared by it (requirement R30). Lists keep their order, absent fields stay absent.
  */
 export function canonicalSpec(spec: ExecutionSpec): string {
   return canonicalJson(spec);

@@ -1,5 +1,5 @@
 import type { DrillResult } from '#libs/contracts';
-import { patiently, type Valkey } from '#libs/valkey';
+import { retryTransient, type Valkey } from '#libs/valkey';
 import { ulid } from 'ulid';
 import type { ControlSettings } from '../control-settings';
 
@@ -29,7 +29,7 @@ export class DrillStore {
   /** Enters a drill before anything of it is started. Answers its id. */
   async begin(drill: BegunDrill): Promise<string> {
     const id = ulid();
-    await patiently(async () => this.valkey.redis.hset(this.begunKey, id, JSON.stringify(drill)));
+    await retryTransient(async () => this.valkey.redis.hset(this.begunKey, id, JSON.stringify(drill)));
     return id;
   }
 

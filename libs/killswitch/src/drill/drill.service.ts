@@ -30,7 +30,7 @@ const UNFINISHED_MS = 180_000;
 
 /**
  * Shows that the stop works before it is needed: trees made to resist are started on a worker and killed over the real
- * path (order, doorbell, worker, proof, receipt). The result is kept, and a failed one is an alarm (R55).
+ * path (order, doorbell, worker, proof, receipt). The result is kept, and a failed one is an alarm (requirement R55).
  */
 export class DrillService {
   private readonly hostile: HostileDrill;
@@ -144,7 +144,7 @@ export class DrillService {
       const frozen = agents.find(({ nodeId }) => nodeId === FROZEN);
       if (frozen !== undefined) await this.freeze(frozen.id, by);
       const askedAt = performance.now();
-      const order = await this.killswitch.give({
+      const order = await this.killswitch.placeOrder({
         scope: { type: 'execution', executionId: id },
         by,
         note: 'drill',
@@ -158,7 +158,7 @@ export class DrillService {
       };
     } catch (error) {
       // No canary may be left behind, whatever failed.
-      await this.killswitch.give({
+      await this.killswitch.placeOrder({
         scope: { type: 'execution', executionId: id },
         mode: 'immediate',
         by,
@@ -191,7 +191,7 @@ export class DrillService {
   }
 
   private async freeze(agentId: string, by: string): Promise<void> {
-    const order = await this.killswitch.give({
+    const order = await this.killswitch.placeOrder({
       kind: 'freeze',
       scope: { type: 'agent', agentId },
       by,

@@ -62,7 +62,7 @@ export class HostileDrill {
     const target = { workerId: worker.id, workerPid: worker.pid, escapes: ESCAPES, stay: STAYS };
     const canary = await this.begin(worker.id, by, 'hostile', HOSTILE, target);
     const kill = async (note: string) =>
-      this.killswitch.give({ scope: { type: 'execution', executionId: canary }, by, note });
+      this.killswitch.placeOrder({ scope: { type: 'execution', executionId: canary }, by, note });
     let report: Report;
     try {
       report = (await this.word(canary)) as Report;

@@ -11,14 +11,14 @@ import type {
   UnappliedLimit,
 } from './process-host.types';
 import type { ProcessTree } from './process-tree';
-import type { TurnQueue } from './turn-queue';
+import type { TimeSliceQueue } from './time-slice-queue';
 
 /** The host's parts that an agent uses. */
 export interface AgentSetting {
   readonly killWaitMs: number;
   readonly drainMs: number;
   /** Shared by all agents of the host. */
-  readonly turns: TurnQueue;
+  readonly turns: TimeSliceQueue;
   /** The tree was proved dead, by this evidence: the host forgets the agent and tells the guardian. Called once. */
   readonly onProved: (evidence: readonly EvidenceKind[]) => void;
 }
@@ -125,7 +125,7 @@ export class RunningAgent implements AgentProcess {
     this.#resolveConfirmed(this.#report(ending).report);
   }
 
-  /** Before `ended` resolves, so that whoever awaits it finds nothing of the agent left on the machine (R54). */
+  /** Before `ended` resolves, so that whoever awaits it finds nothing of the agent left on the machine (requirement R54). */
   async #settle({ record }: TreeEnding): Promise<void> {
     // If that fails, the host removes the worker's cgroup with all below it when it closes.
     await this.setting.turns.run(() => this.tree.dispose()).catch(() => false);

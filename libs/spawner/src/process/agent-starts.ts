@@ -10,7 +10,7 @@ import type { PipePool } from './pipe-pool';
 import type { SpawnRequest, UnappliedLimit } from './process-host.types';
 import { failure, resolveCommand } from './resolve-command';
 import { startDeadline, startProcess, type Input, type StartedProcess } from './start-process';
-import type { TurnQueue } from './turn-queue';
+import type { TimeSliceQueue } from './time-slice-queue';
 
 /** The parts of a host that starts use. */
 export interface StartParts {
@@ -21,7 +21,7 @@ export interface StartParts {
   /** Absent where agents are started as they are. @throws BelayError SPAWN_FAILED, reason ISOLATION */
   readonly prepare: (() => Promise<AgentIsolation>) | undefined;
   readonly guardian: Guardian;
-  readonly turns: TurnQueue;
+  readonly turns: TimeSliceQueue;
   readonly pipes: PipePool;
 }
 

@@ -17,7 +17,7 @@ export function findDescendants(roots: readonly ProcStat[]): ProcStat[] {
     const children = childrenOf(parent).flatMap((pid) =>
       found.has(pid) ? [] : (childStat(pid, parent.pid) ?? []),
     );
-    // Only a parent that still lives has held its pid all the while, so that these are its children indeed (R21).
+    // Only a parent that still lives has held its pid all the while, so that these are its children indeed (requirement R21).
     if (children.length === 0 || findAlive(parent) === undefined) continue;
     for (const child of children) {
       if (found.size >= MAX_FOUND) return [...found.values()];

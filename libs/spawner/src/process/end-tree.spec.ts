@@ -4,7 +4,7 @@ import { TreeEnding, type EndTreeOptions } from './end-tree';
 import type { PidStart } from './proc-stat';
 import type { ProcessTree } from './process-tree';
 import type { StopRecord } from './stop-record';
-import { TurnQueue } from './turn-queue';
+import { TimeSliceQueue } from './time-slice-queue';
 
 /** A process of a tree that is none: what it does when it is signalled is said by its name. */
 interface Member extends PidStart {
@@ -98,7 +98,7 @@ function ending(members: readonly Member[], options: Partial<EndTreeOptions> = {
   const ladder = new TreeEnding(
     tree,
     { cause: 'graceful', graceMs: 20, killWaitMs: 60_000, ...options },
-    new TurnQueue(),
+    new TimeSliceQueue(),
   );
   return { tree, ladder };
 }

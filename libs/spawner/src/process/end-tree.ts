@@ -1,6 +1,6 @@
 import type { ProcessTree } from './process-tree';
 import { StopRecord } from './stop-record';
-import type { TurnQueue } from './turn-queue';
+import type { TimeSliceQueue } from './time-slice-queue';
 
 /** After a natural end the rest of the tree gets at most this long between SIGTERM and SIGKILL. */
 const LEFTOVER_GRACE_MS = 2_000;
@@ -22,7 +22,7 @@ export interface EndTreeOptions {
 }
 
 /**
- * The ladder: SIGTERM (with SIGCONT) → grace → SIGKILL rounds → proof, for one tree (R10, R12, R13). Everything is
+ * The ladder: SIGTERM (with SIGCONT) → grace → SIGKILL rounds → proof, for one tree (requirements R10, R12, R13). Everything is
  * bounded: `run` answers after the grace, `killWaitMs`, and at most one pass over /proc more.
  */
 export class TreeEnding {
@@ -39,7 +39,7 @@ export class TreeEnding {
   constructor(
     private readonly tree: ProcessTree,
     private readonly options: EndTreeOptions,
-    private readonly turns: TurnQueue,
+    private readonly turns: TimeSliceQueue,
   ) {
     this.record = new StopRecord(tree.containment);
     this.record.saw(tree.leader);

@@ -127,7 +127,7 @@ function findAll(sweep: Sweep, marks: WorkerMarks, known: ReadonlyMap<number, st
   const none = { pid: -1, startTime: '' };
   const all = new Map<number, SweptProcess>();
   for (const leader of [none, ...marks.leaders]) {
-    // A leader that is no longer there vouches for nobody: its number may have been given away since (R21).
+    // A leader that is no longer there vouches for nobody: its number may have been given away since (requirement R21).
     const holds = sweep.byPid.get(leader.pid)?.startTime === leader.startTime;
     const reapedAt = holds ? undefined : 0;
     for (const member of findMembers(sweep, { leader, cookie: marks.cookie, reapedAt, known }))

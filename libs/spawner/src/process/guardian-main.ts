@@ -1,6 +1,6 @@
 /**
  * The guardian: a process of its own below each worker. At end of file on its stdin, which the kernel delivers
- * however the worker dies, it kills every tree of that worker, proves it, and removes what the worker left (R17).
+ * however the worker dies, it kills every tree of that worker, proves it, and removes what the worker left (requirement R17).
  *
  * Under containment `descent` and `cgroup` it starts the agents too, as a child subreaper: what descends from an agent descends
  * from it, and stays so when the worker is gone. When it is gone itself, all of it becomes the worker's, a subreaper above it.
@@ -62,13 +62,13 @@ function listen(): void {
 /** A fault in one message must not cost those after it. */
 function tryToObey(message: GuardianMessage, strings: Buffer): void {
   try {
-    obey(message, strings);
+    apply(message, strings);
   } catch {
     // The worker notices that it has no answer.
   }
 }
 
-function obey(message: GuardianMessage, strings: Buffer): void {
+function apply(message: GuardianMessage, strings: Buffer): void {
   switch (message.type) {
     case 'watch':
       watched = message;

@@ -150,7 +150,7 @@ export class Guardian {
     if (this.#fenceAt > 0) this.#tell({ type: 'fence', at: this.#fenceAt });
     await ready;
     this.#restartMs = FIRST_RESTART_MS;
-    // Neither its life nor its pipes may keep the worker's event loop running (R18), unless an agent's end is awaited.
+    // Neither its life nor its pipes may keep the worker's event loop running (requirement R18), unless an agent's end is awaited.
     child.unref();
     (stdin as unknown as { unref(): void }).unref();
     this.#keepLoop(false);

@@ -15,7 +15,7 @@ export interface TreeMarks {
 }
 
 /**
- * The running processes of one tree in one pass. Each is proved to be of the tree, so that it may be signalled (R21):
+ * The running processes of one tree in one pass. Each is proved to be of the tree, so that it may be signalled (requirement R21):
  * it carries the cookie; or it was seen before (same start time); or it is of the leader's session and that number
  * cannot have been given to a stranger; or its parent is such a process and was still alive after the pass.
  */

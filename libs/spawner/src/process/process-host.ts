@@ -36,7 +36,7 @@ import { LATER, startDeadline } from './start-process';
 import { COOKIE_VARIABLE, Sweeper, WORKER_COOKIE_VARIABLE, type Sweep } from './sweep';
 import { TREES_EVIDENCE, type TreesEvidence } from './trees-evidence';
 import { tryIsolation } from './try-isolation';
-import { TurnQueue } from './turn-queue';
+import { TimeSliceQueue } from './time-slice-queue';
 import { Waiting } from './waiting-process';
 import { proofPath, writeProof } from './worker-proof';
 
@@ -156,7 +156,7 @@ class Host implements ProcessHost, DescentUser {
   readonly #starting = new Map<string, Promise<unknown>>();
   readonly #descent: Descent | undefined;
   readonly #sweeper: Sweeper;
-  readonly #turns = new TurnQueue();
+  readonly #turns = new TimeSliceQueue();
   readonly #paces = makeOutputPaces();
   readonly #pipes: PipePool;
   readonly #starts: AgentStarts;

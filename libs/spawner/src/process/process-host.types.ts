@@ -17,7 +17,7 @@ import type { Unproved } from './unproved';
 
 export type { Containment, Escapee, Isolation };
 
-/** One process for good: a pid alone names nothing, it is reused (R21). */
+/** One process for good: a pid alone names nothing, it is reused (requirement R21). */
 export interface ProcessIdentity {
   readonly pid: number;
   /** Field 22 of /proc/PID/stat: clock ticks since boot. */
@@ -51,13 +51,13 @@ export interface ProcessHostOptions {
   readonly native?: 'auto' | 'off';
   /** How long SIGKILL rounds go on before a stop answers `proved: false`. Default 5,000 ms. */
   readonly killWaitMs?: number;
-  /** How long output is still read once the tree is dead or given up (R14). Default 500 ms. */
+  /** How long output is still read once the tree is dead or given up (requirement R14). Default 500 ms. */
   readonly drainMs?: number;
   /** Bytes of one agent's log files: of more, the beginning and the end are kept. Default 16 MiB. */
   readonly logCapBytes?: number;
   /** Group mode: how often running trees are looked at, so that a member who later hides is known. Default 2,000 ms. */
   readonly watchMs?: number;
-  /** Ends trees of dead workers found in the data directory before anything starts (R17). Default true. */
+  /** Ends trees of dead workers found in the data directory before anything starts (requirement R17). Default true. */
   readonly reap?: boolean;
   /** Tells which of their records are signed by them. Without it none is believed, and nothing is reaped. */
   readonly checkSeal?: CheckSeal;
@@ -152,7 +152,7 @@ export interface SpawnRequest {
   /** Grace of a stop that comes by `signal`, and the upper bound for leftovers at a natural end. Milliseconds. */
   readonly graceMs: number;
   readonly limits?: NodeLimits;
-  /** Aborted before the start: nothing is started. Later: a graceful stop (R16). */
+  /** Aborted before the start: nothing is started. Later: a graceful stop (requirement R16). */
   readonly signal?: AbortSignal;
   /**
    * Milliseconds in which it may still start; 0 or less: not any more. Asked in the very turn of the event loop in which
@@ -229,11 +229,11 @@ export interface AgentProcess {
   readonly ended: Promise<ExitReport>;
   /**
    * Resolves with the report that proves the tree dead: at once with `ended` when that was proved, else when the
-   * rounds that go on in the background succeed (R51). At `host.close()` it resolves with what is known then.
+   * rounds that go on in the background succeed (requirement R51). At `host.close()` it resolves with what is known then.
    */
   readonly confirmed: Promise<StopReport>;
   /**
-   * Two-phase stop (R10). Every caller gets the same report. A later call can only bring SIGKILL forward.
+   * Two-phase stop (requirement R10). Every caller gets the same report. A later call can only bring SIGKILL forward.
    * After the end it answers the stored report.
    */
   stop(options: StopOptions): Promise<ExitReport>;
@@ -244,7 +244,7 @@ export interface AgentProcess {
   processes(): SeenProcess[];
 }
 
-/** A dead worker's processes on this host, and how they ended (R17). */
+/** A dead worker's processes on this host, and how they ended (requirement R17). */
 export interface ReapedWorker {
   readonly workerId: string;
   readonly containment: Containment;

@@ -5,7 +5,7 @@ import type { StopRecord } from './stop-record';
 
 /**
  * One agent's processes, whichever way they are held together. The ladder (end-tree.ts) decides when; a tree knows how.
- * Every method that signals checks identity directly before (R21). Methods throw only what the system refuses to
+ * Every method that signals checks identity directly before (requirement R21). Methods throw only what the system refuses to
  * tell (EMFILE and the like); the ladder takes that for "not known to be dead".
  */
 export interface ProcessTree {
@@ -32,7 +32,7 @@ export interface ProcessTree {
   thaw(): void;
   /** The processes known to run now. */
   processes(): SeenProcess[];
-  /** Removes what the tree holds on this machine (R54). @returns false when something is still inside. */
+  /** Removes what the tree holds on this machine (requirement R54). @returns false when something is still inside. */
   dispose(): boolean | Promise<boolean>;
 }
 

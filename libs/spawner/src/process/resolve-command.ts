@@ -14,7 +14,7 @@ type Asked = Pick<SpawnRequest, 'command' | 'shell' | 'cwd'>;
 
 /**
  * Finds the program on the agent's own PATH before anything is started, because behind the shim that joins the cgroup
- * a missing program would be an exit code and no error (R15).
+ * a missing program would be an exit code and no error (requirement R15).
  * @throws BelayError SPAWN_FAILED, reason BAD_CWD, BAD_COMMAND, ENOENT or EACCES.
  */
 export function resolveCommand(asked: Asked, environment: Readonly<Record<string, string>>): ResolvedCommand {

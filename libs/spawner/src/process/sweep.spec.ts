@@ -6,7 +6,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import type * as kernelFile from './read-kernel-file';
 import type * as sweepModule from './sweep';
 import { COOKIE_VARIABLE, Sweeper } from './sweep';
-import { TurnQueue } from './turn-queue';
+import { TimeSliceQueue } from './time-slice-queue';
 
 describe('one pass over /proc for everyone who waits', () => {
   it('serves a thousand who ask at once with one pass, and those who ask later with the next', async () => {
@@ -86,7 +86,7 @@ describe('one pass over /proc for everyone who waits', () => {
 
 describe('jobs in turns', () => {
   it('run in order, at once while there is time, and let the event loop breathe', async () => {
-    const queue = new TurnQueue();
+    const queue = new TimeSliceQueue();
     const order: number[] = [];
     const spin = () => {
       const until = performance.now() + 2;
@@ -103,7 +103,7 @@ describe('jobs in turns', () => {
   });
 
   it('hand on what a job throws and go on', async () => {
-    const queue = new TurnQueue();
+    const queue = new TimeSliceQueue();
     await expect(
       queue.run(() => {
         throw new Error('no');

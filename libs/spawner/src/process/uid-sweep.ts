@@ -77,7 +77,7 @@ function readOwned(pid: number): Owned | undefined {
   if (first === undefined || first.size === 0) return first && { uids: first };
   const stat = readStat(pid);
   // Once more: of a number that was given away in between, the users have to be those of who is named by `stat`, or of nobody
-  // who lives (R21).
+  // who lives (requirement R21).
   const uids = readUids(pid);
   return stat === undefined || uids === undefined || !isRunning(stat) ? undefined : { stat, uids };
 }

@@ -26,7 +26,7 @@ local function describe_agent(agent)
   return { id = agent.id, state = agent.state, epoch = agent.epoch, owner = agent.owner, version = agent.version }
 end
 
--- True when the writer is not the owner of the claim, or its epoch is old (R27).
+-- True when the writer is not the owner of the claim, or its epoch is old (requirement R27).
 local function fenced(agent, owner, epoch) return agent.owner ~= owner or int(agent.epoch) ~= int(epoch) end
 
 local function move_agent(agent, to, event)

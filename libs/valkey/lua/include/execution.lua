@@ -49,7 +49,7 @@ local function shrink_stream(name)
   redis.call('RENAME', name .. ':copy', name)
 end
 
--- Moves the execution. The caller has checked that it exists. Times are set once (R5).
+-- Moves the execution. The caller has checked that it exists. Times are set once (requirement R5).
 local function move_execution(from, to, event)
   if not allowed('execution', from, to) then return false end
   redis.call('HSET', exe_key, 'state', to)
@@ -96,7 +96,7 @@ end
 
 local function agent_id(node, attempt) return 'agt_' .. string.sub(EXE, 5) .. '-' .. int(node.i) .. '-' .. int(attempt) end
 
--- What a pool has in this shard (R34): `wait:<pool>` is the attempts that no worker has claimed, by when each may start;
+-- What a pool has in this shard (requirement R34): `wait:<pool>` is the attempts that no worker has claimed, by when each may start;
 -- `live:<pool>` those that a worker owns; `pools` names the pools that have either. Members are ids: repeats change nothing.
 local function wait_in_pool(pool, id, at)
   redis.call('ZADD', key('wait:' .. pool), int(at), id)
@@ -181,7 +181,7 @@ local function release_dependants(id, budget, entries, piece)
   local running = field('state') == 'running'
   for _, next_id in ipairs(ids) do
     if redis.call('HINCRBY', exe_key .. ':deps', next_id, -1) == 0 then
-      -- One that cannot be read waits with the rest, and does not leave this act half done (R4, R31).
+      -- One that cannot be read waits with the rest, and does not leave this act half done (requirements R4, R31).
       local legible, node = pcall(read_node, next_id)
       if running and #entries < budget and legible and node then
         if node.s == 'pending' then make_ready(next_id, node, 0, entries) end

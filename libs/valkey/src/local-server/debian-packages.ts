@@ -15,7 +15,7 @@ import { withLock } from './locked';
 import { runCommand, type CommandResult } from './run-command';
 import type { Report, ServerBinary } from './types';
 import { describeUnpacked, findUnpacked, unpackedRoot } from './unpacked-server';
-import { wordsOf } from './words-of';
+import { errorMessage } from './error-message';
 
 export { findUnpacked } from './unpacked-server';
 
@@ -46,7 +46,7 @@ export async function unpackDebianServer(
     const why = tooFull(resolve(options.cacheDir)) ?? got;
     tried.push(`packages of ${release.id} ${release.codename}: ${why}`);
   } catch (error) {
-    const why = tooFull(resolve(options.cacheDir)) ?? wordsOf(error);
+    const why = tooFull(resolve(options.cacheDir)) ?? errorMessage(error);
     tried.push(
       `packages of ${release.id} ${release.codename}: ${why}; set BELAY_DATA_DIR to a writable directory`,
     );

@@ -5,7 +5,7 @@ import { runCommand } from './run-command';
 import { aclFileName, keepLogin, type ServerLogin } from './server-login';
 import type { Report, ServerVersion } from './types';
 import { startWatched, type WatchedServer } from './watch-owner';
-import { wordsOf } from './words-of';
+import { errorMessage } from './error-message';
 
 const IMAGE = 'valkey/valkey:8-alpine';
 /** Pulling the image counts. */
@@ -58,7 +58,7 @@ export async function startDockerServer(
     return { watched, port, login, version: { name: 'valkey', version: '8' } };
   } catch (error) {
     await watched?.end();
-    const why = wordsOf(error);
+    const why = errorMessage(error);
     tried.push(`Docker: ${IMAGE} ${why}; ${watched?.output().split('\n').at(-1) ?? 'no output'}`);
     return undefined;
   }

@@ -21,7 +21,7 @@ import type {
   ServerVersion,
 } from './types';
 import type { WatchedServer } from './watch-owner';
-import { wordsOf } from './words-of';
+import { errorMessage } from './error-message';
 
 /**
  * The server Belay keeps its state in: the one of BELAY_VALKEY_URL, else a local one on the data directory, found or
@@ -173,7 +173,7 @@ function makePrivate(dir: string): void {
     mkdirSync(dir, { recursive: true, mode: 0o700 });
     chmodSync(dir, 0o700);
   } catch (cause) {
-    const why = wordsOf(cause);
+    const why = errorMessage(cause);
     throw new BelayError(
       'SERVER_UNREACHABLE',
       `The data directory ${dir} cannot be written (${why}); set BELAY_DATA_DIR to one that can.`,

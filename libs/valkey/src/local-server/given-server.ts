@@ -2,7 +2,7 @@ import { BelayError, isBelayError, parseValkeyUrl } from '#libs/contracts';
 import { askServer, parseServerUrl } from './ask-server';
 import { isNewEnough, OLDEST_SERVER, parseInfoVersion } from './server-version';
 import type { LocalServer, ServerVersion } from './types';
-import { wordsOf } from './words-of';
+import { errorMessage } from './error-message';
 
 const ANSWER_WITHIN_MS = 5_000;
 
@@ -25,7 +25,7 @@ export async function checkGivenServer(url: string): Promise<LocalServer> {
   } catch (cause) {
     throw refuse(
       url,
-      `cannot be used: ${wordsOf(cause)}`,
+      `cannot be used: ${errorMessage(cause)}`,
       'Start it, correct the URL, or unset it for a local server',
       cause,
     );
@@ -56,7 +56,7 @@ async function checkMany(url: string): Promise<LocalServer> {
     const moving = await movingSlots(server);
     return { ...given(url, version), ...(moving.length === 0 ? {} : { moving }) };
   } catch (cause) {
-    const what = isBelayError(cause) ? trouble : wordsOf(cause);
+    const what = isBelayError(cause) ? trouble : errorMessage(cause);
     throw refuse(url, `cannot be used: ${what}`, 'Start it, or correct the URL', cause);
   } finally {
     connections.close();

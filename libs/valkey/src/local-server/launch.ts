@@ -6,7 +6,7 @@ import { askServer, socketUrl, type Answer, type ServerAddress } from './ask-ser
 import type { Report, ServerBinary } from './types';
 import type { ServerLogin } from './server-login';
 import { startWatched, type WatchedServer } from './watch-owner';
-import { wordsOf } from './words-of';
+import { errorMessage } from './error-message';
 
 /** Milliseconds a server may go on loading its append-only file. */
 const LOAD_TIMEOUT_MS = 600_000;
@@ -53,7 +53,7 @@ export async function launchServer(options: LaunchOptions): Promise<WatchedServe
   } catch (cause) {
     throw new BelayError(
       'SERVER_UNREACHABLE',
-      `${options.binary.path} could not be started: ${wordsOf(cause)}.`,
+      `${options.binary.path} could not be started: ${errorMessage(cause)}.`,
       {
         cause,
       },
@@ -66,7 +66,7 @@ export async function launchServer(options: LaunchOptions): Promise<WatchedServe
     if (watched.hasExited()) await lastWords(watched);
     const failure = new BelayError(
       'SERVER_UNREACHABLE',
-      `${options.binary.path} ${wordsOf(cause)}.${lastLines(options.dir, watched.output())}`,
+      `${options.binary.path} ${errorMessage(cause)}.${lastLines(options.dir, watched.output())}`,
       { cause },
     );
     await watched.end({ keepDirectory: options.removeDirectory === undefined });

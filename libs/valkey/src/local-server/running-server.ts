@@ -4,7 +4,7 @@ import { askServer, parseServerUrl } from './ask-server';
 import { isAlive, signalProcess, type ProcessIdentity } from './process-identity';
 import type { LocalServer, ServerSource, ServerVersion } from './types';
 import { STOP_GRACE_MS, untilGone } from './watch-owner';
-import { wordsOf } from './words-of';
+import { errorMessage } from './error-message';
 
 /** The record that a server's owner writes into its data directory, so that a second caller finds the server. */
 export interface RunningRecord {
@@ -62,7 +62,7 @@ export async function findRunning(dir: string): Promise<RunningRecord | string |
     }
     return record;
   } catch (error) {
-    const why = wordsOf(error);
+    const why = errorMessage(error);
     return `the server (pid ${record.process.pid}) runs but does not answer at ${withoutLogin(record.url)}: ${why}`;
   }
 }
@@ -99,7 +99,7 @@ export async function lookAtLocalServer(dataDir: string): Promise<LocalServerLoo
     const why = `it answers PING with: ${pong?.error ?? 'nothing'}`;
     return { state: 'silent', url, pid: server.pid, why, ...ofOwner };
   } catch (error) {
-    return { state: 'silent', url, pid: server.pid, why: wordsOf(error), ...ofOwner };
+    return { state: 'silent', url, pid: server.pid, why: errorMessage(error), ...ofOwner };
   }
 }
 

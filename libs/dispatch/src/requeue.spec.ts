@@ -1,5 +1,5 @@
 import { DelayedError, type Job } from 'bullmq';
-import { handBack } from './hand-back';
+import { requeue } from './requeue';
 
 /** Answers each try to move it with the next of those; the last stays. */
 function jobOf(...answers: (Error | undefined)[]): { job: Job; tries: () => number } {
@@ -16,16 +16,16 @@ const REFUSED = new Error('READONLY You can not write against a read only replic
 describe('R70 a job that is given back', () => {
   it('is asked for again while the server refuses', async () => {
     const { job, tries } = jobOf(REFUSED, REFUSED, undefined);
-    await expect(handBack(job, 'token', 1)).rejects.toThrow(DelayedError);
+    await expect(requeue(job, 'token', 1)).rejects.toThrow(DelayedError);
     expect(tries()).toBe(3);
   });
 
   it('is left to its lock when that lasts: it is not failed', async () => {
-    await expect(handBack(jobOf(REFUSED).job, 'token', 1, 30)).rejects.toThrow(DelayedError);
+    await expect(requeue(jobOf(REFUSED).job, 'token', 1, 30)).rejects.toThrow(DelayedError);
   });
 
   it('is somebody else’s by now: that is told', async () => {
     const { job } = jobOf(new Error('Missing lock for job 1. moveToDelayed'));
-    await expect(handBack(job, 'token', 1)).rejects.toThrow('Missing lock');
+    await expect(requeue(job, 'token', 1)).rejects.toThrow('Missing lock');
   });
 });

@@ -1,5 +1,5 @@
 import { setTimeout as pause } from 'node:timers/promises';
-import { isPassing } from '#libs/valkey';
+import { isTransient } from '#libs/valkey';
 import { Worker, type Job, type Processor, type WorkerOptions } from 'bullmq';
 
 /** Between two tries to take or end a job, after the server refused one or a closed connection ended it. Milliseconds. */
@@ -22,7 +22,7 @@ const LOOKED_THROUGH = 1_000;
  * BullMQ gives it to somebody only once its lock has run out and two rounds for stalled jobs have seen that (10 to 25 s). This one looks for
  * the job by its token, and runs it.
  */
-export class CalmWorker<Data = unknown, Result = unknown, Name extends string = string> extends Worker<
+export class ThrottledWorker<Data = unknown, Result = unknown, Name extends string = string> extends Worker<
   Data,
   Result,
   Name
@@ -38,7 +38,7 @@ export class CalmWorker<Data = unknown, Result = unknown, Name extends string = 
       if (performance.now() - sentAt < RESENT_MS) return job as Job<Data, Result, Name>;
       return (await this.alsoTaken(token, job)) as Job<Data, Result, Name>;
     } catch (error) {
-      if (isPassing(error) && this.closing === undefined) await pause(REFUSED_MS);
+      if (isTransient(error) && this.closing === undefined) await pause(REFUSED_MS);
       throw error;
     }
   }

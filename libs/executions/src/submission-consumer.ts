@@ -12,14 +12,14 @@ import {
 import type { JobVerdict, ProducedJob, ProducersQueue } from '#libs/dispatch';
 import { ExecutionLostError, type ExecutionFollower } from './execution-follower';
 import type { ExecutionManager } from './execution-manager';
-import { passes, reasonOf, waitMs } from './intake-verdicts';
+import { passes, reasonOf, waitMs } from './job-verdicts';
 
 /**
- * Turns producers' jobs into executions (R70). A job is one execution however often it is taken: its own key makes it
+ * ShardLock producers' jobs into executions (requirement R70). A job is one execution however often it is taken: its own key makes it
  * so. Its progress follows the nodes, its return value is the summary. A bad spec fails it for good; a latch makes
- * it wait (R53).
+ * it wait (requirement R53).
  */
-export class ProducerIntake {
+export class SubmissionConsumer {
   private readonly closing = new AbortController();
   private running = false;
 
@@ -50,7 +50,7 @@ export class ProducerIntake {
   }
 
   private async take(job: ProducedJob): Promise<JobVerdict> {
-    if (this.closing.signal.aborted) return 'hand-back';
+    if (this.closing.signal.aborted) return 'requeue';
     try {
       const { execution } = await this.manager.submit(job.data as ExecutionSpecInput, {
         idempotencyKey: job.key,
@@ -59,7 +59,7 @@ export class ProducerIntake {
       const ended = await this.follower.follow(execution.id, reporter(job), this.closing.signal);
       return { done: toResult(ended) };
     } catch (error) {
-      if (this.closing.signal.aborted) return 'hand-back';
+      if (this.closing.signal.aborted) return 'requeue';
       // A transient error (the server is away) is tried again, whatever the producer said of attempts.
       if (passes(error)) return { waitMs: waitMs(job) };
       // The queue still has what was handed in, under the key that makes it one execution.

@@ -1,6 +1,6 @@
 import { InvalidTransitionError, type NodeSpec } from '#libs/contracts';
 import type { AgentOutcome, Fence, FinishResult, StartedProcess } from '#libs/lifecycle';
-import { Recent } from '#libs/valkey';
+import { ExpiringMap } from '#libs/valkey';
 
 type Finish = (fence: Fence, outcome: AgentOutcome, node: NodeSpec) => Promise<FinishResult>;
 type Start = (fence: Fence, process: StartedProcess) => Promise<unknown>;
@@ -11,8 +11,8 @@ const KEEP_MS = 60_000;
 const MOST = 500;
 
 /** Ends this worker has stored lately: a failover may lose some, and they are stored again as they were. */
-export class StoredEnds {
-  private readonly recent = new Recent<() => Promise<FinishResult>>(KEEP_MS, MOST);
+export class OutcomeReplay {
+  private readonly recent = new ExpiringMap<() => Promise<FinishResult>>(KEEP_MS, MOST);
 
   constructor(
     private readonly finish: Finish,

@@ -1,7 +1,7 @@
 import type { Valkey } from '#libs/valkey';
 import { advanceAll, createExecution, node, spec, useLife } from '../../../test/support/life';
 import type { LifecycleService } from './lifecycle.service';
-import { saidBefore } from './said-before';
+import { previousAttemptEvents } from './previous-attempt-events';
 
 let valkey: Valkey;
 let life: LifecycleService;
@@ -25,20 +25,20 @@ describe('R28 what attempts at a node said before', () => {
       a: [{ name: 'one', data: { list: [] } }, { name: 'two' }],
       b: [{ name: '"a" "agent.event"', data: 'a' }],
     });
-    expect(await saidBefore(valkey, id, 'a')).toEqual([
+    expect(await previousAttemptEvents(valkey, id, 'a')).toEqual([
       { attempt: 1, at: expect.any(Number) as number, name: 'one', data: { list: [] } },
       { attempt: 1, at: expect.any(Number) as number, name: 'two' },
     ]);
-    expect(await saidBefore(valkey, id, 'nobody')).toEqual([]);
+    expect(await previousAttemptEvents(valkey, id, 'nobody')).toEqual([]);
   });
 
   it('is bounded: the newest 100, and no more than 256 Ki characters', async () => {
     const many = Array.from({ length: 120 }, (_, i) => ({ name: `e${i}` }));
     const large = Array.from({ length: 30 }, (_, i) => ({ name: `e${i}`, data: 'x'.repeat(16_000) }));
     const id = await saying({ many, large });
-    const names = (await saidBefore(valkey, id, 'many')).map(({ name }) => name);
+    const names = (await previousAttemptEvents(valkey, id, 'many')).map(({ name }) => name);
     expect([names.length, names[0], names.at(-1)]).toEqual([100, 'e20', 'e119']);
-    const kept = await saidBefore(valkey, id, 'large');
+    const kept = await previousAttemptEvents(valkey, id, 'large');
     expect(kept.length).toBeLessThan(17);
     expect(kept.at(-1)?.name).toBe('e29');
   });
@@ -46,6 +46,6 @@ describe('R28 what attempts at a node said before', () => {
   it('R31 leaves out what cannot be read', async () => {
     const id = await saying({ a: [{ name: 'one' }] });
     await valkey.redis.xadd(valkey.keys.execution(id, 'events'), '*', 'e', '{"y":"a.event"');
-    expect(await saidBefore(valkey, id, 'a')).toMatchObject([{ name: 'one' }]);
+    expect(await previousAttemptEvents(valkey, id, 'a')).toMatchObject([{ name: 'one' }]);
   });
 });

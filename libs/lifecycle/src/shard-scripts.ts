@@ -57,7 +57,7 @@ export class ShardScripts {
     );
   }
 
-  /** A script that met a record it cannot read is a corrupt record, listed and named (R31). */
+  /** A script that met a record it cannot read is a corrupt record, listed and named (requirement R31). */
   private async telling<T>(
     executionId: string,
     args: readonly (string | number)[],

@@ -4,7 +4,7 @@ import type { LifecycleService } from '#libs/lifecycle';
 import { validateSpec } from '#libs/contracts';
 import { ExecutionLostError, type ExecutionFollower } from './execution-follower';
 import type { ExecutionManager } from './execution-manager';
-import { ProcessorIntake } from './processor-intake';
+import { ProcessorConsumer } from './processor-consumer';
 
 const ORDER = 'ord_01HZZZZZZZZZZZZZZZZZZZZZZZ';
 const facts = { id: '42', name: 'render', opts: { attempts: 3 }, timestamp: 5, attemptsMade: 0 };
@@ -44,7 +44,7 @@ async function take({ submit, end = {}, node = {}, agent = {} }: Rig, taken: Pro
     agents: { get: async () => agent },
   } as unknown as LifecycleService;
   const options = { queue: 'reports', labels: () => ({ team: 'data' }) };
-  new ProcessorIntake(consumer, manager, follower, lifecycle, options).start();
+  new ProcessorConsumer(consumer, manager, follower, lifecycle, options).start();
   if (handle === undefined) throw new Error('It consumes nothing.');
   return { verdict: await handle(taken), submitted, followed };
 }

@@ -1,13 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises';
 
-/** The server has answered, and that it does nothing for now. */
+/** Errors by which the server refuses commands temporarily. */
 const REFUSING =
   /^(LOADING|BUSY|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|OOM|MISCONF|NOREPLICAS|UNBLOCKED|ERR max number of clients reached)/;
 const AWAY =
   /Connection is closed|E(?:CONNREFUSED|CONNRESET|PIPE|NOENT|TIMEDOUT|HOSTUNREACH|NETUNREACH|NOTFOUND|AI_AGAIN)|Socket timeout|Stream isn't writeable|max retries|Command timed out|Too many Cluster redirections|startup nodes|refresh slots cache|access a non local key/;
 
 /** Whether the server may answer a moment later: a lost connection, a restart, a failover. */
-export function isPassing(error: unknown): boolean {
+export function isTransient(error: unknown): boolean {
   return (
     error instanceof Error &&
     (REFUSING.test(error.message) || AWAY.test(error.message) || error.name === 'MaxRetriesPerRequestError')
@@ -31,7 +31,7 @@ const LONGEST_WAIT_MS = 500;
  * Repeats `act` while its error is transient (the server is away); any other error is thrown. The last
  * fault is thrown once `patienceMs` have passed, or `isOver` says that no answer can come any more.
  */
-export async function patiently<T>(
+export async function retryTransient<T>(
   act: () => Promise<T>,
   patienceMs = 10_000,
   isOver: () => boolean = () => false,
@@ -41,7 +41,7 @@ export async function patiently<T>(
     try {
       return await act();
     } catch (error) {
-      if (!isPassing(error) || isOver() || performance.now() > deadline) throw error;
+      if (!isTransient(error) || isOver() || performance.now() > deadline) throw error;
       await delay(Math.min(FIRST_WAIT_MS * 2 ** attempt, LONGEST_WAIT_MS));
     }
   }

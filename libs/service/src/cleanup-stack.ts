@@ -1,5 +1,5 @@
 /** The resources that a start has made so far: released in reverse order when the rest of it fails. */
-export class GiveBack {
+export class CleanupStack {
   private readonly acts: (() => unknown)[] = [];
 
   /** Notes how something that was just made is given back, and hands it on. */
@@ -21,8 +21,8 @@ export class GiveBack {
 }
 
 /** Runs `make`; when it fails, what it noted is given back before its error goes on. */
-export async function allOrNothing<T>(make: (parts: GiveBack) => Promise<T>): Promise<T> {
-  const parts = new GiveBack();
+export async function allOrNothing<T>(make: (parts: CleanupStack) => Promise<T>): Promise<T> {
+  const parts = new CleanupStack();
   try {
     return await make(parts);
   } catch (error) {

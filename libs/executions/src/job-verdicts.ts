@@ -1,6 +1,6 @@
 import { isBelayError, type BelayError } from '#libs/contracts';
 import type { ProducedJob } from '#libs/dispatch';
-import { isPassing } from '#libs/valkey';
+import { isTransient } from '#libs/valkey';
 
 /** A job that waits for a latch looks again after this long, then twice as long, up to the limit. Milliseconds. */
 const FIRST_WAIT_MS = 1_000;
@@ -19,7 +19,7 @@ const PASSING_CODES: readonly string[] = [
 
 /** Whether the same job can succeed in a moment. */
 export function passes(error: unknown): boolean {
-  return isBelayError(error) ? PASSING_CODES.includes(error.code) : isPassing(error);
+  return isBelayError(error) ? PASSING_CODES.includes(error.code) : isTransient(error);
 }
 
 /** How long a job rests that was taken up that often. Milliseconds. */

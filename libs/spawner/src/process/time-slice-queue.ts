@@ -6,7 +6,7 @@ const SLICE_MS = 8;
  * thousand trees stopped in one turn would otherwise hold the loop for hundreds of milliseconds of small file reads,
  * and with it the worker's heartbeat.
  */
-export class TurnQueue {
+export class TimeSliceQueue {
   readonly #jobs: (() => void)[] = [];
   #sliceStart: number | undefined;
 

@@ -3,7 +3,7 @@ import { textOf } from './decode';
 import { decodeEvent } from './decode-event';
 
 /** An event that an earlier attempt at a node said. */
-export interface SaidEvent {
+export interface AttemptEvent {
   readonly attempt: number;
   /** Valkey's clock, milliseconds. */
   readonly at: number;
@@ -17,17 +17,17 @@ const MOST = 100;
 const MOST_CHARS = 256 * 1024;
 
 /**
- * Events of earlier agents of a node, oldest first (R28): the newest 100 of them at most, and 256 Ki characters, out of
+ * Events of earlier agents of a node, oldest first (requirement R28): the newest 100 of them at most, and 256 Ki characters, out of
  * the newest events of the execution. One that cannot be read is left out.
  */
-export async function saidBefore(
+export async function previousAttemptEvents(
   { redis, keys, quarantine }: Valkey,
   executionId: string,
   nodeId: string,
-): Promise<SaidEvent[]> {
+): Promise<AttemptEvent[]> {
   const key = keys.execution(executionId, 'events');
   const rows = await redis.xrevrange(key, '+', '-', 'COUNT', LOOKED_THROUGH);
-  const said: SaidEvent[] = [];
+  const said: AttemptEvent[] = [];
   let chars = 0;
   for (const [streamId, values] of rows) {
     const text = textOf(values[1]);

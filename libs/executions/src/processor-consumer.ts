@@ -13,7 +13,7 @@ import type { JobConsumer, JobFacts, JobVerdict, ProducedJob } from '#libs/dispa
 import type { LifecycleService } from '#libs/lifecycle';
 import { ExecutionLostError, type ExecutionFollower } from './execution-follower';
 import type { ExecutionManager } from './execution-manager';
-import { passes, reasonOf, waitMs } from './intake-verdicts';
+import { passes, reasonOf, waitMs } from './job-verdicts';
 
 /** How a queue's jobs run. */
 export interface ProcessorOptions {
@@ -49,7 +49,7 @@ const NODE = 'job';
  * and its attempt: whoever takes the job up, and however often, joins the same execution. BullMQ's lock decides who tells the
  * queue of its end; only Belay's claim decides where it runs, so a lost lock never runs a second copy (ADR 0022).
  */
-export class ProcessorIntake {
+export class ProcessorConsumer {
   private readonly closing = new AbortController();
   private running = false;
 
@@ -80,13 +80,13 @@ export class ProcessorIntake {
   }
 
   private async take(job: ProducedJob): Promise<JobVerdict> {
-    if (this.closing.signal.aborted) return 'hand-back';
+    if (this.closing.signal.aborted) return 'requeue';
     try {
       const id = await this.executionOf(job);
       const ended = await this.follower.follow(id, () => undefined, this.closing.signal);
       return await this.verdictOf(ended);
     } catch (error) {
-      if (this.closing.signal.aborted) return 'hand-back';
+      if (this.closing.signal.aborted) return 'requeue';
       if (passes(error) || error instanceof ExecutionLostError) return { waitMs: waitMs(job) };
       if (!isBelayError(error)) throw error;
       // Held, not refused: the release lets it run.

@@ -2,7 +2,7 @@ import { BelayError, InvalidSpecError, OutcomeUnknownError } from '#libs/contrac
 import type { JobVerdict, ProducedJob, ProducersQueue } from '#libs/dispatch';
 import type { ExecutionFollower } from './execution-follower';
 import type { ExecutionManager } from './execution-manager';
-import { ProducerIntake } from './producer-intake';
+import { SubmissionConsumer } from './submission-consumer';
 
 /** The verdict for a job whose submit ends with that fault. */
 async function verdictOf(fault: unknown, report = async (): Promise<void> => undefined): Promise<JobVerdict> {
@@ -10,7 +10,7 @@ async function verdictOf(fault: unknown, report = async (): Promise<void> => und
   const queue = { consume: (taker: typeof take) => (take = taker) } as unknown as ProducersQueue;
   const manager = { submit: async () => Promise.reject(fault) } as unknown as ExecutionManager;
   const follower = { start: () => undefined } as unknown as ExecutionFollower;
-  new ProducerIntake(queue, manager, follower).start();
+  new SubmissionConsumer(queue, manager, follower).start();
   if (take === undefined) throw new Error('It consumes nothing.');
   const facts = { id: '1', name: 'execution', opts: {}, timestamp: 1, attemptsMade: 0 };
   return take({ key: 'k', data: {}, taken: 0, facts, report });

@@ -1,4 +1,4 @@
-import { Turns, type Valkey } from '#libs/valkey';
+import { ShardLock, type Valkey } from '#libs/valkey';
 import { useLife } from '../../../test/support/life';
 
 let valkey: Valkey;
@@ -7,8 +7,8 @@ useLife((rig) => ({ valkey } = rig));
 describe('a turn', () => {
   it('is one process’s in each shard until it is given back', async () => {
     const [tag = '', other = ''] = valkey.keys.tags();
-    const first = new Turns(valkey, 'job', 60_000);
-    const second = new Turns(valkey, 'job', 60_000);
+    const first = new ShardLock(valkey, 'job', 60_000);
+    const second = new ShardLock(valkey, 'job', 60_000);
     expect(await first.take(tag)).toBe(1);
     expect(await second.take(tag)).toBeUndefined();
     expect(await second.take(other)).toBe(1);
@@ -25,8 +25,8 @@ describe('a turn', () => {
 
   it('runs out: who comes next gets a higher fencing number, and so does its owner when it wakes', async () => {
     const [tag = ''] = valkey.keys.tags();
-    const sleeper = new Turns(valkey, 'other', 1);
-    const next = new Turns(valkey, 'other', 1);
+    const sleeper = new ShardLock(valkey, 'other', 1);
+    const next = new ShardLock(valkey, 'other', 1);
     const numbers = [];
     for (const turns of [sleeper, next, next, sleeper]) {
       numbers.push(await turns.take(tag));
@@ -42,7 +42,7 @@ describe('a turn', () => {
 
   it('twenty that race for one shard have one winner', async () => {
     const [tag = ''] = valkey.keys.tags();
-    const racers = Array.from({ length: 20 }, () => new Turns(valkey, 'race', 60_000));
+    const racers = Array.from({ length: 20 }, () => new ShardLock(valkey, 'race', 60_000));
     const won = await Promise.all(racers.map(async (turns) => turns.take(tag)));
     expect(won.filter((fence) => fence !== undefined)).toEqual([1]);
   });

@@ -9,7 +9,7 @@ const LOOK_MS = 1_000;
  * The word of one `belay up` about its orchestrator, for other commands. Of two on one data dir the first keeps its
  * word there; the other leaves its own when the first is gone.
  */
-export class OrchestratorWord {
+export class EndpointFile {
   private url: string | undefined;
   private looking: NodeJS.Timeout | undefined;
 

@@ -1,5 +1,5 @@
 import type { CallHandler, ExecutionContext, NestInterceptor } from '@nestjs/common';
-import { isPassing } from '#libs/valkey';
+import { isTransient } from '#libs/valkey';
 import type { FastifyRequest } from 'fastify';
 import { retry, throwError, timer, type Observable } from 'rxjs';
 
@@ -8,7 +8,7 @@ const TRIES = 10;
 const LONGEST_MS = 500;
 
 /** A read while the server is away for a moment is made again, as scripts are. Streams see to themselves. */
-export class PatientReads implements NestInterceptor {
+export class RetryReadsInterceptor implements NestInterceptor {
   intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
     const { method, url, headers } = context.switchToHttp().getRequest<FastifyRequest>();
     const streams =
@@ -18,7 +18,7 @@ export class PatientReads implements NestInterceptor {
       retry({
         count: TRIES,
         delay: (error: unknown, attempt) =>
-          isPassing(error) ? timer(Math.min(20 * 2 ** attempt, LONGEST_MS)) : throwError(() => error),
+          isTransient(error) ? timer(Math.min(20 * 2 ** attempt, LONGEST_MS)) : throwError(() => error),
       }),
     );
   }

@@ -1,8 +1,8 @@
-import { Recent } from './recent';
+import { ExpiringMap } from './expiring-map';
 
-describe('Recent', () => {
+describe('ExpiringMap', () => {
   it('keeps the newest, oldest first, no more than allowed', () => {
-    const recent = new Recent<number>(60_000, 2);
+    const recent = new ExpiringMap<number>(60_000, 2);
     for (const n of [1, 2, 3]) recent.add(`k${n}`, n);
     expect(recent.list()).toEqual([2, 3]);
     recent.add('k2', 4);
@@ -12,7 +12,7 @@ describe('Recent', () => {
   });
 
   it('forgets what is older than it keeps', () => {
-    const recent = new Recent<number>(0);
+    const recent = new ExpiringMap<number>(0);
     recent.add('k', 1);
     expect([recent.has('k'), recent.get('k'), recent.list()]).toEqual([false, undefined, []]);
   });

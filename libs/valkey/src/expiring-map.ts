@@ -1,5 +1,5 @@
 /** This process's latest writes, by id, so that they can be stored again should a failover have lost them. */
-export class Recent<T> {
+export class ExpiringMap<T> {
   private readonly items = new Map<string, { readonly item: T; readonly until: number }>();
 
   constructor(

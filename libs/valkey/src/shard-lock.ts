@@ -2,21 +2,21 @@ import { randomUUID } from 'node:crypto';
 import type { Valkey } from './valkey';
 
 /**
- * Background jobs that one process at a time does, for each slot's keys. It saves doing them twice; it does not make them
- * safe: a holder that slept goes on, so whatever is done in a turn is a repeatable script.
+ * A lock for each shard, so that one process at a time does a background job there. It is an optimisation, not mutual exclusion: a
+ * suspended holder may continue, so the work must be idempotent.
  */
-export class Turns {
+export class ShardLock {
   private readonly owner = randomUUID();
   private readonly held = new Set<string>();
 
   constructor(
     private readonly valkey: Valkey,
     private readonly job: string,
-    /** How long a turn holds when it is not renewed. Milliseconds. */
+    /** How long the lock holds when it is not renewed. Milliseconds. */
     private readonly holdMs: number,
   ) {}
 
-  /** Takes or renews the turn in `tag`. The fencing number grows with every new turn; undefined: another process has it. */
+  /** Acquires or renews the lock of `tag`. The fencing number grows with every new holder; undefined: another process has it. */
   async take(tag: string): Promise<number | undefined> {
     const { held, fence } = await this.call(tag, this.holdMs);
     if (held) this.held.add(tag);
@@ -24,7 +24,7 @@ export class Turns {
     return held ? fence : undefined;
   }
 
-  /** Gives back what is held, so that nobody has to wait for it to run out. */
+  /** Releases every lock that is held, so that no process has to wait for it to expire. */
   async giveBack(): Promise<void> {
     const tags = [...this.held];
     this.held.clear();
@@ -33,7 +33,7 @@ export class Turns {
 
   private async call(tag: string, holdMs: number): Promise<{ held: boolean; fence: number }> {
     const { keys, scripts } = this.valkey;
-    const reply = await scripts.json('takeTurn', keys.shard(tag, `turn:${this.job}`), [
+    const reply = await scripts.json('acquireShardLock', keys.shard(tag, `turn:${this.job}`), [
       tag,
       this.job,
       this.owner,

@@ -1,7 +1,7 @@
 import type { ExecutionRecord, Latch, Order, Receipt } from '#libs/contracts';
 import type { DagExecutor } from '#libs/executions';
 import type { LifecycleService } from '#libs/lifecycle';
-import { patiently } from '#libs/valkey';
+import { retryTransient } from '#libs/valkey';
 import type { BestEffort } from './best-effort';
 import type { LatchStore } from './latch-store';
 import type { OrderGiver } from './order-giver';
@@ -13,7 +13,7 @@ import type { Receipts } from './receipts';
  * execution's with its resume. The order that thaws is durable before anything says that it goes on, and what a crash
  * leaves is done by the sweep.
  */
-export class Holds {
+export class PauseService {
   constructor(
     private readonly lifecycle: LifecycleService,
     private readonly dag: DagExecutor,
@@ -62,7 +62,7 @@ export class Holds {
     return this.receipts.waitFor(order.id);
   }
 
-  /** The marker of the resume goes once the order is in the log: until then the sweep gives it (R22). */
+  /** The marker of the resume goes once the order is in the log: until then the sweep gives it (requirement R22). */
   private async thawResumed(executionId: string, said: { by: string; note?: string }): Promise<Order> {
     const order = await this.giver.give({ kind: 'thaw', scope: { type: 'execution', executionId }, ...said });
     await this.lifecycle.executions.thawOrdered(executionId);
@@ -82,7 +82,7 @@ export class Holds {
     const { thawOrderId } = latch;
     if (thawOrderId === undefined) return { latch, already };
     const thaw = await this.orders.receipt(thawOrderId);
-    if (!thaw.complete) await patiently(async () => this.giver.carryOut(thaw.order));
+    if (!thaw.complete) await retryTransient(async () => this.giver.carryOut(thaw.order));
     return { latch, already, receipt: await this.receipts.waitFor(thawOrderId) };
   }
 

@@ -1,5 +1,5 @@
 /** An error's message. `instanceof Error` would miss those of another realm, as in a test's sandbox. */
-export function wordsOf(error: unknown): string {
+export function errorMessage(error: unknown): string {
   const { message, code } = (typeof error === 'object' && error !== null ? error : {}) as {
     message?: unknown;
     code?: unknown;

@@ -1,4 +1,4 @@
-import { isPassing, patiently } from '#libs/valkey';
+import { isTransient, retryTransient } from '#libs/valkey';
 import { DelayedError, type Job } from 'bullmq';
 
 /**
@@ -9,16 +9,16 @@ import { DelayedError, type Job } from 'bullmq';
  * @param patienceMs how long it is asked for, milliseconds
  * @throws DelayedError always: BullMQ's word for a job that is not over
  */
-export async function handBack(
+export async function requeue(
   job: Job,
   token: string | undefined,
   until: number,
   patienceMs = 10_000,
 ): Promise<never> {
   try {
-    await patiently(async () => job.moveToDelayed(until, token), patienceMs);
+    await retryTransient(async () => job.moveToDelayed(until, token), patienceMs);
   } catch (error) {
-    if (!isPassing(error)) throw error;
+    if (!isTransient(error)) throw error;
   }
   throw new DelayedError();
 }
