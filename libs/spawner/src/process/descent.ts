@@ -279,7 +279,10 @@ class Descent {
     for (const { stat, below, dead } of this.#children.values()) {
       if (!dead || this.#isHeld(stat.pid)) continue;
       if (below !== undefined) {
-        theirs.set(below, [...(theirs.get(below) ?? []), stat.pid]);
+        const pids = theirs.get(below);
+        // A copy for each took seconds where forks had left 30,000 of them.
+        if (pids === undefined) theirs.set(below, [stat.pid]);
+        else pids.push(stat.pid);
         continue;
       }
       const key = `${stat.pid}:${stat.startTime}`;

@@ -56,7 +56,11 @@ async function sweepOnce(): Promise<UidSweep> {
       // It may have forked after the listing: its child has a higher number, so that one is listed next.
       if (seen === undefined) unread = true;
       if (seen?.stat === undefined) continue;
-      for (const uid of seen.uids) found.set(uid, [...(found.get(uid) ?? []), seen.stat]);
+      for (const uid of seen.uids) {
+        const stats = found.get(uid);
+        if (stats === undefined) found.set(uid, [seen.stat]);
+        else stats.push(seen.stat);
+      }
     }
   }
   return {
