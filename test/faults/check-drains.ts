@@ -70,7 +70,8 @@ function worker(drain: DrainFacts, history: History): Violation[] {
   if (code === CALM && stopped !== undefined)
     violations.push(fail(drain, `exited with 0, and had stopped ${stopped.agentId}`));
   const wasBusy = (limit: number): boolean => ended.some(({ at }) => at > limit - STORED_S);
-  if (code === FORCED && !troubled && !wasBusy(forced ? askedAt : limitAt))
+  // Where no ended execution is kept, nobody can say what it stopped.
+  if (code === FORCED && !troubled && !history.pruned && !wasBusy(forced ? askedAt : limitAt))
     violations.push(fail(drain, 'exited with 3, and nothing of it ran to the limit'));
   if (stopped !== undefined && !forced && isEarly(stopped, limitAt))
     violations.push(fail(drain, `stopped ${stopped.agentId} before its patience was over`));
