@@ -335,7 +335,7 @@ describe('the password of a server on a data directory', () => {
     await server.stop();
   });
 
-  it('stays the same for the next server, whatever became of the users’ file', async () => {
+  it('stays the same for the next server, and for one that died, whatever became of its files', async () => {
     const dataDir = join(scratch, 'stays');
     const first = await ensureServer({ dataDir, env: env() });
     await first.stop();
@@ -345,10 +345,19 @@ describe('the password of a server on a data directory', () => {
     expect(await refusalOf({ path: second.socketPath ?? '' })).toBe('-NOAUTH Authentication required.');
     process.kill(second.pid ?? 0, 'SIGKILL');
     await second.exited;
-    rmSync(join(dataDir, 'valkey', 'users.acl'));
+    // An agent of the same user can do all of this.
+    for (const name of ['users.acl', 'password', 'url']) rmSync(join(dataDir, 'valkey', name));
+    for (const name of ['users.acl', 'password.new'])
+      mkdirSync(join(dataDir, 'valkey', name, 'in-the-way'), { recursive: true });
     await second.revive?.();
+    expect(readFileSync(second.urlFile ?? '', 'utf8')).toBe(`${first.url}\n`);
     expect(await command(first.url, 'PING')).toBe('PONG');
     await second.stop();
+    // Somebody else may have read it.
+    chmodSync(join(dataDir, 'valkey', 'password'), 0o644);
+    const third = await ensureServer({ dataDir, env: env() });
+    expect(third.url).not.toBe(first.url);
+    await third.stop();
   });
 
   it('costs no data: what a transaction and a script wrote is there again after a restart', async () => {

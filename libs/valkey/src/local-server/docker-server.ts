@@ -28,6 +28,8 @@ export async function startDockerServer(
   options: {
     readonly dir: string;
     readonly port?: number;
+    /** Of one that is started once more. */
+    readonly login?: ServerLogin;
     readonly report: Report;
     readonly env: NodeJS.ProcessEnv;
   },
@@ -47,7 +49,7 @@ export async function startDockerServer(
   options.report(`starting ${IMAGE} in Docker ${engine.stdout.trim()} …`);
   let watched: WatchedServer | undefined;
   try {
-    const login = keepLogin(options.dir);
+    const login = keepLogin(options.dir, options.login);
     watched = await startWatched({ command: runArguments(options.dir, port), env: options.env });
     const running = watched;
     const { username, password } = login;

@@ -10,7 +10,7 @@ import { noServer } from './no-server';
 import { ownServer, withStartLock } from './owned-server';
 import { identify } from './process-identity';
 import { borrow, findRunning, writeRecord } from './running-server';
-import { keepLogin, keepUrl } from './server-login';
+import { keepLogin, keepUrl, type ServerLogin } from './server-login';
 import { placeSocket } from './socket-path';
 import type {
   EnsureServerOptions,
@@ -74,7 +74,7 @@ async function startOn(dir: string, options: StartOptions): Promise<LocalServer>
     report: options.report,
     launch: async () => {
       const refused: Tried = [];
-      const again = await startDocker(dir, { ...options, port }, refused);
+      const again = await startDocker(dir, { ...options, port }, refused, login);
       if (again === undefined) throw noServer(refused);
       record(dir, again.watched, place);
       return again.watched;
@@ -86,17 +86,20 @@ async function startDocker(
   dir: string,
   { report, env, port }: StartOptions,
   tried: Tried,
+  login?: ServerLogin,
 ): ReturnType<typeof startDockerServer> {
-  return startDockerServer({ dir, report, env, ...(port === undefined ? {} : { port }) }, tried);
+  const kept = { ...(port === undefined ? {} : { port }), ...(login === undefined ? {} : { login }) };
+  return startDockerServer({ dir, report, env, ...kept }, tried);
 }
 
 async function startBinary(dir: string, binary: ServerBinary, options: StartOptions): Promise<LocalServer> {
   const { madeDirectory, ...chosen } = await chooseEndpoint(dir, options);
-  const endpoint: Endpoint = { ...chosen.endpoint, login: keepLogin(dir) };
+  const login = keepLogin(dir);
+  const endpoint: Endpoint = { ...chosen.endpoint, login };
   const place: Place = { endpoint, version: binary.version, source: binary.source };
   const launch = async (onStarted?: (started: WatchedServer) => void): Promise<WatchedServer> => {
     // Agents of this user may have removed what it is started with.
-    keepLogin(dir);
+    keepLogin(dir, login);
     // A start that failed has taken the socket's directory with it.
     if (madeDirectory !== undefined) mkdirSync(madeDirectory, { recursive: true, mode: 0o700 });
     return await launchServer({

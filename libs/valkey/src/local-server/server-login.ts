@@ -3,6 +3,7 @@ import {
   closeSync,
   constants,
   fstatSync,
+  lstatSync,
   openSync,
   readFileSync,
   renameSync,
@@ -31,9 +32,12 @@ export const aclFileName = ACL_FILE;
 /**
  * The login of the server on this data directory: the one kept, or a new one, kept from now on, so that callers that
  * outlive the server reach the next one. The files are their owner's alone.
+ *
+ * @param known of a server that is started once more: its clients have this password, whatever became of the files.
  */
-export function keepLogin(dir: string): ServerLogin {
-  const password = readKept(join(dir, PASSWORD_FILE)) ?? randomBytes(32).toString('base64url');
+export function keepLogin(dir: string, known?: ServerLogin): ServerLogin {
+  const password =
+    known?.password ?? readKept(join(dir, PASSWORD_FILE)) ?? randomBytes(32).toString('base64url');
   writeAtomically(join(dir, PASSWORD_FILE), `${password}\n`);
   const hash = createHash('sha256').update(password).digest('hex');
   const aclFile = join(dir, ACL_FILE);
@@ -51,13 +55,13 @@ export function keepUrl(dir: string, url: string): string {
   return path;
 }
 
-/** Of this user, and a password of ours: any other is replaced. Waits for no FIFO. */
+/** A password of ours in a file that this user alone could read: any other is replaced. Waits for no FIFO. */
 function readKept(path: string): string | undefined {
   let file: number | undefined;
   try {
     file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW);
     const found = fstatSync(file);
-    if (!found.isFile() || found.uid !== process.getuid?.()) return undefined;
+    if (!found.isFile() || found.uid !== process.getuid?.() || (found.mode & 0o077) !== 0) return undefined;
     const text = readFileSync(file, 'utf8').trim();
     return PASSWORD.test(text) ? text : undefined;
   } catch {
@@ -67,8 +71,10 @@ function readKept(path: string): string | undefined {
   }
 }
 
+/** In place of whatever is there: a directory too, which an agent of this user may have made. */
 function writeAtomically(path: string, text: string): void {
-  rmSync(`${path}.new`, { force: true });
+  rmSync(`${path}.new`, { recursive: true, force: true });
   writeFileSync(`${path}.new`, text, { mode: 0o600, flag: 'wx' });
+  if (lstatSync(path, { throwIfNoEntry: false })?.isDirectory() === true) rmSync(path, { recursive: true });
   renameSync(`${path}.new`, path);
 }
