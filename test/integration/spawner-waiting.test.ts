@@ -28,11 +28,11 @@ describe.each(expectedModes())('a process that waits for its attempt, containmen
   const recordOf = (n: number): string => join(test.dataDir, `orphan-${n}`);
   const orphan = (): number => Number(readFileSync(recordOf(agents), 'utf8'));
 
-  async function waiting(): Promise<WaitingProcess> {
+  async function waiting(more: Record<string, string> = {}): Promise<WaitingProcess> {
     agents += 1;
     const process = await test.host.startWaiting({
       command: [join(FIXTURES, 'waits.sh')],
-      env: { TEST_TAG: test.tag, RECORD: recordOf(agents), ...(isHeld ? { STRIPPED: '1' } : {}) },
+      env: { TEST_TAG: test.tag, RECORD: recordOf(agents), ...(isHeld ? { STRIPPED: '1' } : {}), ...more },
     });
     await process.ready;
     return process;
@@ -106,6 +106,14 @@ describe.each(expectedModes())('a process that waits for its attempt, containmen
     const agent = await given(waits);
     await eventually('its report', () => said.progress.length > 0, NOISE_MS);
     await agent.stop({ mode: 'immediate', graceMs: 0 });
+  });
+
+  it('that ends before it has begun on its attempt has not run it, whatever its exit code is', async () => {
+    const agent = await given(await waiting({ LEAVES: '1' }));
+    expect(await agent.ended).toMatchObject({
+      exitCode: 0,
+      startError: expect.stringContaining('before it had begun'),
+    });
   });
 
   it('R16 an abort after the assignment ends it', async () => {

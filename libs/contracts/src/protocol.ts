@@ -15,7 +15,8 @@ export const COOKIE_VARIABLE = 'BELAY_COOKIE';
 
 /**
  * The first line on the stdin of a process that was started before there was an attempt for it; the attempt's own input follows.
- * The process says `<cookie> ready` on fd 3 when it waits for it, and `<cookie> late`, with exit code 126, when it comes too late.
+ * The process says `<cookie> ready` on fd 3 when it waits for it, `<cookie> begun` once it has read it, and `<cookie> late`, with exit code
+ * 126, when it comes too late. One that ends without either has not run the attempt, whatever its exit code is.
  */
 export interface Assignment {
   /** Arguments behind those that it was started with. */

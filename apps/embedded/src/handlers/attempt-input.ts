@@ -34,11 +34,12 @@ export async function attemptInput(known: string | undefined, own: OwnProcess): 
     say('late');
     return own.exit(LATE);
   }
+  say('begun');
   Object.assign(process.env, env);
   return { name: args[0] ?? '', text: whole.slice(end + 1) };
 }
 
-function say(word: 'ready' | 'late'): void {
+function say(word: 'ready' | 'begun' | 'late'): void {
   writeSync(3, `${process.env[COOKIE_VARIABLE] ?? ''} ${word}\n`);
 }
 

@@ -12,7 +12,13 @@ const MAX_PIECE_BYTES = 64 * 1024;
 const BAD_LINE_SHOWN = 256;
 const LOG_CLOSE_MS = 1_000;
 const MIB = 1024 * 1024;
-const UNPREPARED = 'the isolation of the agent could not be prepared, so the command was not run';
+const UNPREPARED: Omit<ShimFailure, 'exitCode'> = {
+  message: 'the isolation of the agent could not be prepared, so the command was not run',
+  code: 'ISOLATION',
+};
+const UNREAD: Omit<ShimFailure, 'exitCode'> = {
+  message: 'the process that waited for the attempt ended before it had begun on it',
+};
 
 /** Of one agent: its stdout and stderr together, and its fd 3. */
 const OUTPUT_RATE: Rate = { perSecond: 4 * MIB, burst: 4 * MIB };
@@ -40,8 +46,10 @@ type Sink = Pick<SpawnRequest, 'onOutput' | 'onMessage' | 'onBadLine' | 'logFile
 export class AgentOutput {
   badLines = 0;
   #spoke = false;
-  /** The shell in front of an isolated command runs: what stands before it has succeeded. */
+  /** The shell in front of an isolated command runs, or a process that waited has read its attempt. */
   #begun: boolean;
+  /** What it means that it never said so. */
+  #unbegun = UNPREPARED;
   /** The first thing said, when it was the line of a shim that could not become the program. */
   #claim: { readonly line: string; readonly failure: ShimFailure } | undefined;
   /** The beginning of a line of fd 3 that is longer than a message may be. */
@@ -88,7 +96,8 @@ export class AgentOutput {
   /** From here on it is an agent's, which is given its input: its output so far too, which nobody has read. */
   assign(sink: Sink, input: string): void {
     this.sink = sink;
-    this.#spoke = false;
+    this.#begun = false;
+    this.#unbegun = UNREAD;
     this.streams.stdin?.end(input);
     this.#openLog();
     for (const reader of this.#talk) reader.release();
@@ -132,8 +141,7 @@ export class AgentOutput {
    * with the exit code that goes with it: the program knows the cookie too, but what it says is no failure to start it.
    */
   startError(exitCode: number | null): ShimFailure | undefined {
-    if (!this.#begun && this.#claim === undefined)
-      return { exitCode: exitCode ?? 126, message: UNPREPARED, code: 'ISOLATION' };
+    if (!this.#begun && this.#claim === undefined) return { ...this.#unbegun, exitCode: exitCode ?? 126 };
     if (this.#claim !== undefined && this.#claim.failure.exitCode !== exitCode) this.#disclaim();
     return this.#claim?.failure;
   }
@@ -146,8 +154,8 @@ export class AgentOutput {
 
   #output(piece: OutputPiece): void {
     if (this.#finished) return;
-    // On stderr the shell itself may say why.
-    if (piece.stream === 'stdout') {
+    // On stderr the shell itself may say why; and what a process has printed while it waited is no word of the attempt.
+    if (piece.stream === 'stdout' && (this.#begun || this.#unbegun !== UNREAD)) {
       this.#spoke = true;
       this.#disclaim();
     }
