@@ -1,10 +1,14 @@
 -- slots: who may start under the fleet's limits (ADR 0024), in the control slot. Needs base.
--- `lim:held` hash: attempt → { g = its grant, k = its names, at }; `lim:run:<name>` the set of those attempts; `lim:rate:<name>` the
+-- `lim:held` hash: attempt → { g = its grant, k = its names, v = the version of the limits that it was granted under, at }; `lim:run:<name>` the set of those attempts; `lim:rate:<name>` the
 -- starts of the last minute. These decide. A ticket (`lim:tickets:<name>`) only lets a job into BullMQ, and lapses by itself.
 -- `lim:waiting` hash: attempt → { q, k, e = outbox entry as text }; `lim:q:<class>` the attempts of one class in their order. A class is
 -- names and pool; it waits in the ring of one name, the one that is full: `lim:ring:<name>`, the class served longest ago first.
--- `lim:woken` are attempts with a ticket that nobody has claimed yet. Members are ids: repeats change nothing.
+-- `lim:woken` are attempts with a ticket that nobody has claimed yet, `lim:out:<class>` those of one class, by the time at which the ticket
+-- lapses. Members are ids: repeats change nothing.
 local TICKET_MS, RATE_MS, AGAIN_MS = 20000, 60000, 60000
+-- One ticket may lapse because the process died that was to hand the attempt over. Two say that the class's pool takes no jobs.
+local MOST_LAPSED = 2
+local VERSION = redis.call('HGET', key('limits'), 'version') or '0'
 local RULES = {}
 -- Limits were set and what runs is not counted yet: until it is, nobody gets a slot under them.
 local IS_COUNTING = redis.call('HEXISTS', key('limits'), 'counting') == 1
@@ -78,23 +82,45 @@ local function wait_for(class, name)
   redis.call('ZADD', key('lim:rings'), 'NX', 0, name)
 end
 
+local function leave_queue(class, id)
+  redis.call('ZREM', key('lim:q:' .. class), id)
+  if redis.call('EXISTS', key('lim:q:' .. class)) == 0 then leave_ring(class) end
+end
+
+-- Takes an attempt out of all that `waiting`, its record, has put it into.
+local function unwind(id, waiting)
+  redis.call('ZREM', key('lim:woken'), id)
+  redis.call('ZREM', key('lim:out:' .. waiting.q), id)
+  take_tickets(waiting.k, id)
+  leave_queue(waiting.q, id)
+end
+
 local function forget_waiting(id)
   local text = redis.call('HGET', key('lim:waiting'), id)
   if not text then return nil end
   local waiting = cjson.decode(text)
   redis.call('HDEL', key('lim:waiting'), id)
-  redis.call('ZREM', key('lim:woken'), id)
-  redis.call('ZREM', key('lim:q:' .. waiting.q), id)
-  take_tickets(waiting.k, id)
-  if redis.call('EXISTS', key('lim:q:' .. waiting.q)) == 0 then leave_ring(waiting.q) end
+  unwind(id, waiting)
   return waiting
+end
+
+-- Its pool takes no jobs: its tickets lapse, and another one would keep the room from other pools.
+local function is_out(class)
+  local out = key('lim:out:' .. class)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', out, '-inf', int(NOW), 'LIMIT', 0, 10)) do
+    -- A process of an older release does not take it off this list.
+    if not redis.call('ZSCORE', key('lim:woken'), id) then redis.call('ZREM', out, id) end
+  end
+  return redis.call('ZCOUNT', out, '-inf', int(NOW)) >= MOST_LAPSED
 end
 
 -- `entry` as a table; the higher priority first, then in the order of arrival. One that comes back keeps its place.
 local function enqueue(id, names, entry, blocked)
   local class = table.concat(names, '\n') .. '\n' .. entry.pool
   local text = redis.call('HGET', key('lim:waiting'), id)
-  local place = text and cjson.decode(text).p
+  local before = text and cjson.decode(text)
+  local place = before and before.p
+  if before and before.q ~= class then unwind(id, before) end
   if not place then
     place = (11 - (entry.priority or 5)) * 1e13 + redis.call('INCR', key('lim:places'))
   end
@@ -102,6 +128,7 @@ local function enqueue(id, names, entry, blocked)
   entry.delayMs = 0
   redis.call('HSET', key('lim:waiting'), id, cjson.encode({ q = class, k = names, p = place, e = cjson.encode(entry) }))
   redis.call('ZREM', key('lim:woken'), id)
+  redis.call('ZREM', key('lim:out:' .. class), id)
   take_tickets(names, id)
   redis.call('ZADD', key('lim:q:' .. class), int(place), id)
   wait_for(class, blocked)
@@ -110,6 +137,7 @@ end
 -- Hands tickets to the first of the classes that wait for a name, in turn. Adds outbox entries as text to `woken`. Returns whether
 -- it stopped because it had looked at `most` classes.
 local function wake(name, woken, most)
+  local skipped = {}
   for _ = 1, most do
     if room(name, true) <= 0 then return false end
     local class = redis.call('ZRANGE', key('lim:ring:' .. name), 0, 0)[1]
@@ -118,9 +146,15 @@ local function wake(name, woken, most)
       return false
     end
     local id = redis.call('ZRANGE', key('lim:q:' .. class), 0, 0)[1]
-    local waiting = id and cjson.decode(redis.call('HGET', key('lim:waiting'), id))
+    local text = id and redis.call('HGET', key('lim:waiting'), id)
+    local waiting = text and cjson.decode(text)
     local blocked = waiting and full_name(waiting.k, true)
-    if not waiting then leave_ring(class)
+    if skipped[class] then return false end
+    if not id then leave_ring(class)
+    elseif not waiting then leave_queue(class, id)
+    elseif is_limited(waiting.k) and is_out(class) then
+      skipped[class] = true
+      redis.call('ZADD', key('lim:ring:' .. name), redis.call('INCR', key('lim:turns')), class)
     elseif blocked then
       -- It waits for that one from here on, and does not stand in the way of the others.
       wait_for(class, blocked)
@@ -128,6 +162,7 @@ local function wake(name, woken, most)
       redis.call('ZREM', key('lim:q:' .. class), id)
       give_tickets(waiting.k, id)
       redis.call('ZADD', key('lim:woken'), int(NOW + TICKET_MS), id)
+      redis.call('ZADD', key('lim:out:' .. class), int(NOW + TICKET_MS), id)
       woken[#woken + 1] = waiting.e
       redis.call('ZADD', key('lim:ring:' .. name), redis.call('INCR', key('lim:turns')), class)
       if redis.call('EXISTS', key('lim:q:' .. class)) == 0 then leave_ring(class) end
@@ -153,7 +188,7 @@ end
 
 local function hold(id, names, starts)
   local grant = redis.call('INCR', key('lim:grants'))
-  redis.call('HSET', key('lim:held'), id, cjson.encode({ g = grant, k = names, at = NOW }))
+  redis.call('HSET', key('lim:held'), id, cjson.encode({ g = grant, k = names, v = VERSION, at = NOW }))
   for _, name in ipairs(names) do
     redis.call('SADD', key('lim:run:' .. name), id)
     for _, rule in ipairs(rules_of(name)) do
