@@ -128,12 +128,16 @@ export class AgentQueues {
   }
 
   /** Removes the jobs of attempts that will never be claimed. Best effort: a claim of one that stays is refused. */
-  async drop(attempts: readonly (readonly [agentId: string, pool: string])[]): Promise<void> {
+  async drop(
+    attempts: readonly (readonly [agentId: string, pool: string])[],
+    isLimited = true,
+  ): Promise<void> {
     if (attempts.length === 0) return;
-    const ids = attempts.map(([agentId]) => agentId);
-    await this.dispatch(await this.lifecycle.slots.free(ids, 'waiting').catch(() => [])).catch(
-      () => undefined,
-    );
+    if (isLimited) {
+      const ids = attempts.map(([agentId]) => agentId);
+      const woken = await this.lifecycle.slots.free(ids, 'waiting').catch(() => []);
+      await this.dispatch(woken).catch(() => undefined);
+    }
     await Promise.allSettled(attempts.map(async ([agentId, pool]) => this.queue(pool).remove(agentId)));
   }
 

@@ -37,7 +37,7 @@ export class DagExecutor {
     for (let again = more; again;) {
       const step = await this.lifecycle.executions.advance(executionId);
       await this.queues.dispatch(step.entries);
-      await this.queues.drop(step.dropped);
+      await this.queues.drop(step.dropped, step.limited);
       again = step.more;
     }
   }

@@ -16,6 +16,9 @@ const TURN_MS = 3_000;
 /** Between two counts of what runs, for limits: they find what a failover lost. Milliseconds. */
 const COUNT_MS = 15_000;
 
+/** One pass wakes what waits for limits for about so long, such as after they were lifted. Milliseconds. */
+const WAKE_MS = 500;
+
 export interface JanitorOptions {
   /** Milliseconds between two passes. */
   readonly intervalMs: number;
@@ -119,7 +122,7 @@ export class Janitor {
       await slots.count(async () => agents.liveEverywhere());
       this.countedAt = performance.now();
     }
-    await this.queues.dispatch(await slots.sweep());
+    for await (const woken of slots.sweeps(WAKE_MS)) await this.queues.dispatch(woken);
   }
 
   private async lookAtLeases(): Promise<void> {

@@ -127,6 +127,45 @@ describe('R35 what waits for a limit', () => {
   });
 });
 
+describe('R35 limits that are lifted', () => {
+  beforeEach(() => {
+    running = most = 0;
+    ran = [];
+  });
+  const lift = async (): Promise<void> => {
+    const { redis, keys } = life.valkey;
+    await redis.hset(keys.shard(keys.control, 'limits'), 'version', '2', 'set', '[]');
+    await life.slots.copy();
+  };
+
+  it('let all go on that waits, by as many calls as its time allows', async () => {
+    for (let i = 0; i < 4; i++) await submit(200, 'acme');
+    expect(await jobs()).toBe(2);
+    await lift();
+    const passes: number[] = [];
+    const wake = async (ms: number): Promise<void> => {
+      for await (const woken of life.slots.sweeps(ms)) {
+        passes.push(woken.length);
+        await queues.dispatch(woken);
+      }
+    };
+    await wake(0);
+    expect(passes).toEqual([200]);
+    await wake(60_000);
+    expect(passes).toEqual([200, 200, 200, 198]);
+    expect(await jobs()).toBe(800);
+  });
+
+  it('cost a cancelled attempt nothing', async () => {
+    await lift();
+    const id = await submit(3, 'acme');
+    await life.executions.stop(id, { reason: 'user_abort' });
+    await dag.drive(id);
+    expect(await jobs()).toBe(0);
+    expect(life.valkey.scripts.calls.get('freeSlots')).toBeUndefined();
+  });
+});
+
 async function redisExpireTickets(): Promise<void> {
   const { redis, keys } = life.valkey;
   await redis.del(keys.shard(keys.control, 'lim:tickets:label.tenant=acme'));

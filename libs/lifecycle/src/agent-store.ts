@@ -10,7 +10,7 @@ import {
   type StopReport,
 } from '#libs/contracts';
 import { parseStored, type ScriptReply } from '#libs/valkey';
-import { Subject, type Observable } from 'rxjs';
+import type { Observable } from 'rxjs';
 import { AgentReads } from './agent-reads';
 import type {
   AgentOutcome,
@@ -48,11 +48,10 @@ interface LimitedClaim {
 export class AgentStore extends AgentReads {
   /** Whether a script has told of limits: without any, nothing is asked of their slots. */
   private isLimited = false;
-  private readonly wokenEntries = new Subject<readonly DispatchEntry[]>();
 
   /** Attempts that got their turn since another's claim was refused. */
   get woken$(): Observable<readonly DispatchEntry[]> {
-    return this.wokenEntries;
+    return this.slots.woken$;
   }
 
   /** @param least the lowest grade of a proof that a stop may rest on. */
@@ -93,7 +92,7 @@ export class AgentStore extends AgentReads {
       ...(grant === 0 ? [] : await this.slots.giveBack(agentId, grant).catch(() => [])),
       ...(await this.slots.free([agentId], 'waiting').catch(() => [])),
     ];
-    if (woken.length > 0) this.wokenEntries.next(woken);
+    this.slots.tell(woken);
   }
 
   private async claimWith(

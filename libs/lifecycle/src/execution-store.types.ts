@@ -21,6 +21,8 @@ export interface AdvanceResult {
   readonly entries: readonly DispatchEntry[];
   /** Attempts that were handed over and are cancelled now: their jobs are of no use any more. */
   readonly dropped: readonly (readonly [agentId: AgentId, pool: string])[];
+  /** There are limits, so what is dropped may wait for one. */
+  readonly limited?: boolean;
 }
 
 export interface Page<T> {

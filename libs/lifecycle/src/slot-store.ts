@@ -8,6 +8,7 @@ import {
   type LimitsRecord,
 } from '#libs/contracts';
 import { parseStored, type ScriptReply, type Valkey } from '#libs/valkey';
+import { Subject, type Observable } from 'rxjs';
 
 /** Classes of waiting attempts that one script call looks at. */
 const LOOKED_AT = 200;
@@ -24,7 +25,7 @@ const FENCE_MS = 3_600_000;
 export type LimitedEntry = Omit<DispatchEntry, 'delayMs'>;
 
 /** An agent that runs, as the limits count it. */
-export type CountedAgent = Pick<AgentRecord, 'id' | 'pool' | 'labels' | 'unreadable'>;
+export type CountedAgent = Pick<AgentRecord, 'id' | 'pool' | 'labels' | 'state' | 'unreadable'>;
 
 /** The answer to an attempt that asks for a slot. */
 export type SlotAnswer = { readonly grant: number } | { readonly limit: string };
@@ -35,8 +36,21 @@ export type SlotAnswer = { readonly grant: number } | { readonly limit: string }
  */
 export class SlotStore {
   private cursor = '0';
+  private readonly wokenEntries = new Subject<readonly DispatchEntry[]>();
+  /** The last pass left something to wake. */
+  private isFull = false;
 
   constructor(private readonly valkey: Valkey) {}
+
+  /** Attempts that got their turn with another's question. They are to be handed over. */
+  get woken$(): Observable<readonly DispatchEntry[]> {
+    return this.wokenEntries;
+  }
+
+  /** Tells those who hand over. Where nobody does, the janitor hands over again once their tickets have lapsed. */
+  tell(woken: readonly DispatchEntry[]): void {
+    if (woken.length > 0) this.wokenEntries.next(woken);
+  }
 
   private get key(): string {
     return this.valkey.keys.shard(this.valkey.keys.control, 'lim:held');
@@ -72,18 +86,35 @@ export class SlotStore {
     return { ...limits, held, waiting: waits };
   }
 
-  /** Copies the limits to shards that have an older version. */
+  /**
+   * Copies the limits to shards that have an older version. A failover of the control slot may have lost a change that a shard has:
+   * the control slot takes it from there.
+   */
   async copy(): Promise<void> {
-    const { redis, keys, scripts } = this.valkey;
+    const { redis, keys } = this.valkey;
     const { version, items } = await this.limits();
-    if (version === 0) return;
-    await Promise.all(
+    const copies = await Promise.all(
       keys.tags().map(async (tag) => {
-        const key = keys.shard(tag, 'limits');
-        if (Number(await redis.hget(key, 'version')) >= version) return;
-        await scripts.json('copyLimits', key, [tag, version, JSON.stringify(items)]);
+        const [held, set] = await redis.hmget(keys.shard(tag, 'limits'), 'version', 'set');
+        return { tag, version: Number(held ?? 0), set: set ?? '[]' };
       }),
     );
+    let newest = { version, set: JSON.stringify(items) };
+    for (const copy of copies) if (copy.version > newest.version) newest = copy;
+    // The control slot first: a shard of the newest version must not be the only one that has it.
+    if (newest.version > version) await this.copyTo(keys.control, newest, true);
+    const older = copies.filter((copy) => copy.version < newest.version);
+    await Promise.all(older.map(async ({ tag }) => this.copyTo(tag, newest, false)));
+  }
+
+  private async copyTo(
+    tag: string,
+    { version, set }: { readonly version: number; readonly set: string },
+    isToBeCounted: boolean,
+  ): Promise<void> {
+    const { keys, scripts } = this.valkey;
+    const args = [tag, version, set, isToBeCounted ? 1 : 0];
+    await scripts.json('copyLimits', keys.shard(tag, 'limits'), args);
   }
 
   /** Limits were set, and whoever set them has not counted what runs. */
@@ -94,16 +125,16 @@ export class SlotStore {
 
   /** Those that may be handed to BullMQ now. The others wait here and are answered by `free` or `sweep` later. */
   async gate(entries: readonly DispatchEntry[]): Promise<boolean[]> {
-    const reply = await this.call(
-      'gateAttempts',
-      entries.map((entry) => JSON.stringify(entry)),
-    );
-    return (reply as unknown as number[]).map((pass) => pass === 1);
+    const texts = entries.map((entry) => JSON.stringify(entry));
+    const reply = await this.call('gateAttempts', [LOOKED_AT, ...texts]);
+    this.tell(entriesOf(reply['woken']));
+    return (reply['answers'] as number[]).map((pass) => pass === 1);
   }
 
-  /** A slot, or the limit that is full: then the attempt waits for it. Repeatable. */
+  /** A slot, or the limit that the attempt waits for from here on. Repeatable. */
   async take(entry: LimitedEntry, names: readonly string[]): Promise<SlotAnswer> {
-    const reply = await this.call('takeSlot', [JSON.stringify(entry), JSON.stringify(names)]);
+    const reply = await this.call('takeSlot', [JSON.stringify(entry), JSON.stringify(names), LOOKED_AT]);
+    this.tell(entriesOf(reply['woken']));
     return reply.refused === undefined
       ? { grant: Number(reply['grant']) }
       : { limit: String(reply['limit']) };
@@ -111,7 +142,7 @@ export class SlotStore {
 
   /** Attempts that ended, or were cancelled before a claim. Returns those that may be handed over in their place. */
   async free(agentIds: readonly string[], how: 'ended' | 'unstarted' | 'waiting'): Promise<DispatchEntry[]> {
-    return wokenOf(await this.call('freeSlots', [how, LOOKED_AT, ...agentIds]));
+    return entriesOf((await this.call('freeSlots', [how, LOOKED_AT, ...agentIds]))['woken']);
   }
 
   /**
@@ -152,7 +183,8 @@ export class SlotStore {
     await this.copy();
     const { version, items } = await this.limits();
     const counted = (await agents())
-      .filter(({ unreadable }) => unreadable !== true)
+      // One that ended while they were read has given its slot back.
+      .filter(({ unreadable, state }) => unreadable !== true && (state === 'spawning' || state === 'running'))
       .map(({ id, pool, labels = {} }) => ({ id, k: limitNames(items, pool, labels) }))
       .filter(({ k }) => k.length > 0);
     let held = 0;
@@ -164,10 +196,19 @@ export class SlotStore {
     return held;
   }
 
+  /** Passes of `sweep` for as long as there is more to wake, and for about `ms` at most. */
+  async *sweeps(ms: number): AsyncGenerator<DispatchEntry[]> {
+    const begun = performance.now();
+    do yield await this.sweep();
+    while (this.isFull && performance.now() - begun < ms);
+  }
+
   /** One bounded pass: gives back what nothing uses. Returns attempts to hand over. */
   async sweep(): Promise<DispatchEntry[]> {
     const reply = await this.call('wakeLimited', [LOOKED_AT, MOST_NAMES]);
-    const woken = wokenOf(reply);
+    this.isFull = reply['isFull'] === true;
+    const again = await this.stillReady(entriesOf(reply['again']));
+    const woken = [...entriesOf(reply['woken']), ...again];
     if (Number(reply['held']) === 0) return woken;
     const [next, fields] = await this.valkey.redis.hscan(this.key, this.cursor, 'COUNT', COMPARED);
     this.cursor = next;
@@ -180,6 +221,19 @@ export class SlotStore {
     return [...woken, ...(await this.freeUnused(slots))];
   }
 
+  /** Those that may still start. The others were cancelled or claimed since they were woken, and wait no more. */
+  private async stillReady(entries: readonly DispatchEntry[]): Promise<DispatchEntry[]> {
+    const { keys, redis } = this.valkey;
+    const isReady = await Promise.all(
+      entries.map(async ({ agentId, executionId }) =>
+        redis.hexists(keys.shard(keys.tagOf(executionId), 'outbox'), agentId),
+      ),
+    );
+    const over = entries.filter((_, i) => isReady[i] === 0).map(({ agentId }) => agentId);
+    const woken = over.length === 0 ? [] : await this.free(over, 'waiting');
+    return [...entries.filter((_, i) => isReady[i] === 1), ...woken];
+  }
+
   private async freeUnused(slots: readonly string[]): Promise<DispatchEntry[]> {
     const { keys, scripts } = this.valkey;
     const byTag = new Map<string, string[]>();
@@ -187,17 +241,22 @@ export class SlotStore {
       const tag = keys.tagOf(parseAgentId(slot.split(' ')[0] as string)?.executionId ?? '');
       byTag.set(tag, [...(byTag.get(tag) ?? []), slot]);
     }
-    const gone = await Promise.all(
-      [...byTag].map(async ([tag, group]) => {
-        const found = await scripts.json('fenceSlots', keys.shard(tag, 'outbox'), [tag, FENCE_MS, ...group]);
-        return Array.isArray(found) ? (found as string[]) : [];
-      }),
+    const looks = await Promise.all(
+      [...byTag].map(async ([tag, group]) =>
+        scripts.json('fenceSlots', keys.shard(tag, 'outbox'), [tag, FENCE_MS, ...group]),
+      ),
     );
-    return gone.flat().length === 0 ? [] : this.free(gone.flat(), 'unstarted');
+    const woken: DispatchEntry[] = [];
+    // What started counts as a start for its minute, although it has ended.
+    for (const how of ['ended', 'unstarted'] as const) {
+      const gone = looks.flatMap((look) => textsOf(look[how]));
+      if (gone.length > 0) woken.push(...(await this.free(gone, how)));
+    }
+    return woken;
   }
 }
 
 /** An empty Lua table is an object, not a list. */
-function wokenOf({ woken }: ScriptReply): DispatchEntry[] {
-  return Array.isArray(woken) ? (woken as string[]).map((text) => JSON.parse(text) as DispatchEntry) : [];
-}
+const textsOf = (list: unknown): string[] => (Array.isArray(list) ? (list as string[]) : []);
+const entriesOf = (list: unknown): DispatchEntry[] =>
+  textsOf(list).map((text) => JSON.parse(text) as DispatchEntry);

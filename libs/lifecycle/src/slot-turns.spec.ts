@@ -68,6 +68,7 @@ describe('R35 limits that change', () => {
     await life.slots.count(async () => life.agents.liveEverywhere());
     // Handed over again without the names of the new limits, so no gate sees it.
     expect(await claim(b!)).toMatchObject({ why: 'LIMITED' });
+    expect(await valkey.redis.keys('*:lim:q:*')).toHaveLength(1);
     await set([
       { by: 'fleet', running: 2 },
       { by: 'label.tenant', running: 3 },
@@ -101,6 +102,9 @@ describe('R35 limits that change', () => {
     expect(await take(b)).toEqual({ limit: 'fleet' });
     expect(await take(a)).toHaveProperty('grant');
     expect(await life.slots.describe()).toMatchObject({ held: 1, waiting: 1 });
+    // Granted under names of a shard that had no copy yet.
+    expect(await life.slots.take(a!, ['fleet', 'pool=default'])).toHaveProperty('grant');
+    expect(await valkey.redis.smembers(control('lim:run:pool=default'))).toEqual([a!.agentId]);
     // Nobody has counted yet what runs.
     await set([{ by: 'fleet', running: 5 }]);
     await valkey.redis.hset(control('limits'), 'counting', String(version));
@@ -142,5 +146,164 @@ describe('R35 a pool that takes no jobs', () => {
     const first = await start(gone[2]!);
     expect(await swept()).toEqual(idsOf(gone.slice(4, 5)));
     expect(await end(first)).toEqual(idsOf(gone.slice(5, 6)));
+  });
+});
+
+describe('R35 the order of arrival', () => {
+  it('holds where room comes by a change: a new attempt waits behind those that wait, which are woken at once', async () => {
+    await set([{ by: 'fleet', running: 1 }]);
+    const [a, b, c, d, e] = await submit(5);
+    const first = await start(a!);
+    expect(await life.slots.gate([b!, c!])).toEqual([false, false]);
+    const told: string[] = [];
+    const subscription = life.agents.woken$.subscribe((entries) => told.push(...idsOf(entries)));
+    await set([{ by: 'fleet', running: 2 }]);
+    await life.slots.count(async () => life.agents.liveEverywhere());
+    expect(await life.slots.gate([d!])).toEqual([false]);
+    expect(told).toEqual([b!.agentId]);
+    await set([{ by: 'fleet', running: 3 }]);
+    await life.slots.count(async () => life.agents.liveEverywhere());
+    // The same for one that was handed over without a gate, and asks for a slot.
+    expect(await claim(e!)).toMatchObject({ why: 'LIMITED' });
+    expect(told).toEqual(idsOf([b!, c!]));
+    subscription.unsubscribe();
+    await start(b!);
+    await start(c!);
+    expect(await end(first)).toEqual([d!.agentId]);
+  });
+
+  it('keeps nobody waiting behind another that cannot start: who is next passes in the same call', async () => {
+    await set([{ by: 'fleet', running: 2 }]);
+    await life.slots.gate(await submit(8, {}, { pool: 'gone' }));
+    await lapse();
+    await life.slots.sweep();
+    await lapse();
+    const [a, b] = await submit(2);
+    expect(await life.slots.gate([a!])).toEqual([true]);
+    await start(b!);
+    expect(await life.slots.describe()).toMatchObject({ held: 1 });
+  });
+
+  it('is kept by who passed the gate: the gate is repeatable, and a lapsed ticket is no new arrival', async () => {
+    await set([{ by: 'fleet', running: 2 }]);
+    const [a, b, c, d] = await submit(4);
+    expect(await life.slots.gate([a!, b!, c!, d!])).toEqual([true, true, false, false]);
+    expect(await life.slots.gate([a!, b!, c!])).toEqual([true, true, false]);
+    await lapse();
+    expect(await swept()).toEqual(idsOf([c!, d!]));
+    expect(await life.slots.gate([a!])).toEqual([true]);
+    await start(a!);
+    await start(b!);
+    expect(await claim(c!)).toMatchObject({ why: 'LIMITED' });
+  });
+
+  it('gives a woken attempt its room before one that comes without a ticket', async () => {
+    await set([{ by: 'fleet', running: 1 }]);
+    const [a, b, c] = await submit(3);
+    const first = await start(a!);
+    expect(await claim(b!)).toMatchObject({ why: 'LIMITED' });
+    expect(await end(first)).toEqual([b!.agentId]);
+    expect(await claim(c!)).toMatchObject({ why: 'LIMITED' });
+    await start(b!);
+  });
+});
+
+describe('R35 starts of the last minute', () => {
+  const starts = async (): Promise<number> => valkey.redis.zcard(control('lim:rate:fleet'));
+  /** The worker died between the end that it stored and the return of the slot. */
+  const endWithoutReturn = async (granted: Extract<Claim, { claimed: true }>): Promise<void> => {
+    const free = jest.spyOn(life.slots, 'free').mockRejectedValueOnce(new Error('died'));
+    expect(await end(granted)).toEqual([]);
+    free.mockRestore();
+  };
+
+  it('stay counted when the janitor gives the slot of an ended attempt back', async () => {
+    await set([{ by: 'fleet', perMinute: 2, running: 2 }]);
+    const [a] = await submit(1);
+    await endWithoutReturn(await start(a!));
+    const held = JSON.parse((await valkey.redis.hget(control('lim:held'), a!.agentId))!) as object;
+    await valkey.redis.hset(control('lim:held'), a!.agentId, JSON.stringify({ ...held, at: 0 }));
+    await life.slots.sweep();
+    expect(await life.slots.describe()).toMatchObject({ held: 0 });
+    expect(await starts()).toBe(1);
+  });
+
+  it('stay counted when a second worker comes too late with the same grant, and not when nothing started', async () => {
+    await set([{ by: 'fleet', perMinute: 2, running: 2 }]);
+    const [a, b] = await submit(2);
+    const take = life.slots.take.bind(life.slots);
+    const spy = jest.spyOn(life.slots, 'take').mockImplementationOnce(async (...args) => {
+      const answer = await take(...args);
+      await endWithoutReturn(await start(a!));
+      return answer;
+    });
+    expect(await life.agents.claim(a!, WORKER.replace(/Z$/, 'Y'), 'late')).toMatchObject({
+      why: 'NOT_RUNNING',
+    });
+    expect(await life.slots.describe()).toMatchObject({ held: 0 });
+    expect(await starts()).toBe(1);
+    spy.mockImplementationOnce(async (...args) => {
+      const answer = await take(...args);
+      await life.executions.pause(b!.executionId, { mode: 'drain', actor: 'ann' });
+      return answer;
+    });
+    expect(await claim(b!)).toMatchObject({ why: 'NOT_RUNNING' });
+    expect(await starts()).toBe(1);
+    spy.mockRestore();
+  });
+
+  it('and slots are not those of an agent that ended while it was counted', async () => {
+    await set([{ by: 'fleet', running: 1 }]);
+    const [a] = await submit(1);
+    const granted = await start(a!);
+    await end(granted);
+    const agent = await life.agents.get(a!.agentId);
+    expect(await life.slots.count(async () => [agent])).toBe(0);
+    expect(await life.slots.describe()).toMatchObject({ held: 0 });
+  });
+});
+
+describe('R35 what a failover or a crash leaves', () => {
+  it('is mended from a shard’s newer copy where the control slot lost the last change', async () => {
+    await set([{ by: 'fleet', running: 5 }]);
+    await set([{ by: 'fleet', running: 1 }]);
+    const before = JSON.stringify([{ by: 'fleet', running: 5 }]);
+    await valkey.redis.hset(control('limits'), 'version', '1', 'set', before);
+    const [a, b] = await submit(2);
+    await life.slots.copy();
+    expect(await life.slots.limits()).toEqual({ version: 2, items: [{ by: 'fleet', running: 1 }] });
+    // What ran meanwhile is to be counted first.
+    expect(await life.slots.isCounting()).toBe(true);
+    await life.slots.count(async () => life.agents.liveEverywhere());
+    await start(a!);
+    expect(await claim(b!)).toMatchObject({ why: 'LIMITED' });
+    await valkey.redis.del(control('limits'));
+    await life.slots.copy();
+    expect(await life.slots.limits()).toMatchObject({ version: 2 });
+  });
+
+  it('is no woken attempt that is handed over again after its end', async () => {
+    await set([{ by: 'fleet', running: 1 }]);
+    const [a, b] = await submit(2);
+    const first = await start(a!);
+    expect(await life.slots.gate([b!])).toEqual([false]);
+    expect(await end(first)).toEqual([b!.agentId]);
+    await life.executions.stop(b!.executionId, { reason: 'user_abort' });
+    await advanceAll(life, b!.executionId);
+    await lapse();
+    expect(await swept()).toEqual([]);
+    expect(await life.slots.describe()).toMatchObject({ held: 0, waiting: 0 });
+  });
+
+  it('is no fence that a late look lowers', async () => {
+    const { keys, scripts, redis } = valkey;
+    const [a] = await submit(1);
+    const tag = keys.tagOf(a!.executionId);
+    const look = async (grant: number) =>
+      scripts.json('fenceSlots', keys.shard(tag, 'outbox'), [tag, 60_000, `${a!.agentId} ${grant}`]);
+    await look(7);
+    await look(10);
+    await look(9);
+    expect(await redis.get(keys.shard(tag, `void:${a!.agentId}`))).toBe('10');
   });
 });

@@ -2,7 +2,8 @@
 -- hand over again what a pause parked, skip what cannot run, cancel what a stop leaves, end it. Repeatable; call again while more is true.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 most nodes to move in this call
--- Returns { state, more, entries = outbox entries to dispatch, dropped = [agent id, pool] of cancelled attempts that were handed over }
+-- Returns { state, more, entries = outbox entries to dispatch, dropped = [agent id, pool] of cancelled attempts that were handed over,
+--           limited = there are limits: those may wait for one }
 --         · refused: NOT_FOUND
 -- Events  node.ready, node.skipped, node.cancelled, execution.completed | failed | stopped
 --!flags allow-oom
@@ -86,4 +87,4 @@ local more = retrying or redis.call('LLEN', todo_key) > 0
 if now_state == 'idle' and not halting then more = false end
 if now_state == 'completed' or now_state == 'failed' or now_state == 'stopped' or now_state == 'paused' then more = false end
 if not more then redis.call('ZREM', key('advancing'), EXE) end
-return cjson.encode({ state = now_state, more = more, entries = entries, dropped = dropped })
+return cjson.encode({ state = now_state, more = more, entries = entries, dropped = dropped, limited = #dropped > 0 and limit_rules() ~= nil })

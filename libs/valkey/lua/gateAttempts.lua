@@ -1,27 +1,33 @@
 -- gateAttempts: which attempts may be handed to BullMQ now. The others wait here, and are answered by a later freeSlots or wakeLimited.
--- A ticket decides nothing: the claim asks takeSlot. Repeatable: an attempt that waits goes on waiting, in its place.
+-- A ticket decides nothing: the claim asks takeSlot. Repeatable: an attempt that waits goes on waiting, in its place, and one with a
+-- ticket passes again. A new attempt waits behind those that wait; those are woken first where there is room.
 -- KEYS[1] the attempts that hold a slot
--- ARGV    1 control tag · 2… outbox entries as JSON text, each with `limits`, the names that it counts under
--- Returns a JSON array of 1 (hand it over) or 0 (it waits), in their order
+-- ARGV    1 control tag · 2 most classes to look at · 3… outbox entries as JSON text, each with `limits`, the names that it counts under
+-- Returns { answers = 1 (hand it over) or 0 (it waits), in their order, woken = others to hand over, as JSON texts }
 --!flags allow-oom
 --!include base
 --!include slots
-local answers = {}
-for i = 2, #ARGV do
+local answers, enqueued, rings, woken, others = {}, {}, {}, {}, {}
+for i = 3, #ARGV do
   local entry = cjson.decode(ARGV[i])
   local id, names = entry.agentId, entry.limits
   local pass = 1
-  if redis.call('HEXISTS', key('lim:held'), id) == 0 and not redis.call('ZSCORE', key('lim:woken'), id) then
-    local blocked
+  if redis.call('HEXISTS', key('lim:held'), id) == 0 and not had_turn(names, id) then
     if redis.call('HEXISTS', key('lim:waiting'), id) == 1 then pass = 0
     else
-      blocked = full_name(names, true)
+      local blocked = full_name(names, true) or queued_for(names, entry.pool)
       if blocked then
         enqueue(id, names, entry, blocked)
+        enqueued[id], rings[blocked] = i - 2, true
         pass = 0
       else give_tickets(names, id) end
     end
   end
-  answers[#answers + 1] = pass
+  answers[i - 2] = pass
 end
-return cjson.encode(answers)
+for name in pairs(rings) do wake(name, woken, tonumber(ARGV[2])) end
+for _, text in ipairs(woken) do
+  local own = enqueued[cjson.decode(text).agentId]
+  if own then answers[own] = 1 else others[#others + 1] = text end
+end
+return cjson.encode({ answers = answers, woken = others })

@@ -1,9 +1,10 @@
 -- takeSlot: a slot for an attempt under every limit that it counts under, or none: the one place that counts. The claim that follows needs
 -- the grant. Where a limit is full the attempt waits for it. Repeatable: the slot is the attempt's until it is given back, or the limits are
 -- changed. Then it asks anew: one that was granted under other limits may be over these. One that runs is counted with the change.
+-- An attempt that comes without a turn of its own waits behind those that wait; those are woken first where there is room.
 -- KEYS[1] the attempts that hold a slot
--- ARGV    1 control tag · 2 outbox entry as JSON · 3 the names that it counts under, as a JSON array
--- Returns { grant } · refused: LIMITED { limit = the name that is full }
+-- ARGV    1 control tag · 2 outbox entry as JSON · 3 the names that it counts under, as a JSON array · 4 most classes to look at
+-- Returns { grant, woken = others to hand over, as JSON texts } · refused: LIMITED { limit = the name that it waits for, woken }
 --!flags allow-oom
 --!include base
 --!include slots
@@ -15,11 +16,16 @@ if held then
   if slot.v == VERSION and table.concat(slot.k, '\n') == table.concat(names, '\n') then return cjson.encode({ grant = slot.g }) end
   let_go(id, true)
 end
-local blocked = full_name(names, false)
+local in_turn, woken, others = held or had_turn(names, id), {}, {}
+local blocked = full_name(names, not in_turn) or (not in_turn and queued_for(names, entry.pool))
 if blocked then
   enqueue(id, names, entry, blocked)
-  return refuse('LIMITED', { limit = blocked })
+  wake(blocked, woken, tonumber(ARGV[4]))
+  for _, text in ipairs(woken) do
+    if cjson.decode(text).agentId == id then blocked = nil else others[#others + 1] = text end
+  end
+  if blocked then return refuse('LIMITED', { limit = blocked, woken = others }) end
 end
 forget_waiting(id)
 take_tickets(names, id)
-return cjson.encode({ grant = hold(id, names, true) })
+return cjson.encode({ grant = hold(id, names, true), woken = others })

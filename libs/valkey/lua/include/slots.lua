@@ -6,6 +6,8 @@
 -- `lim:woken` are attempts with a ticket that nobody has claimed yet, `lim:out:<class>` those of one class, by the time at which the ticket
 -- lapses. Members are ids: repeats change nothing.
 local TICKET_MS, RATE_MS, AGAIN_MS = 20000, 60000, 60000
+-- A lapsed ticket takes no room. It is kept, so that an attempt that passed the gate is no new arrival when it asks for its slot.
+local TICKET_KEPT_MS = 3600000
 -- One ticket may lapse because the process died that was to hand the attempt over. Two say that the class's pool takes no jobs.
 local MOST_LAPSED = 2
 local VERSION = redis.call('HGET', key('limits'), 'version') or '0'
@@ -32,8 +34,8 @@ local function room(name, tickets)
   if IS_COUNTING then return 0 end
   local out = 0
   if tickets then
-    redis.call('ZREMRANGEBYSCORE', key('lim:tickets:' .. name), '-inf', int(NOW))
-    out = redis.call('ZCARD', key('lim:tickets:' .. name))
+    redis.call('ZREMRANGEBYSCORE', key('lim:tickets:' .. name), '-inf', int(NOW - TICKET_KEPT_MS))
+    out = redis.call('ZCOUNT', key('lim:tickets:' .. name), '(' .. int(NOW), '+inf')
   end
   for _, rule in ipairs(rules) do
     if rule.running then left = math.min(left, rule.running - redis.call('SCARD', key('lim:run:' .. name)) - out) end
@@ -55,12 +57,21 @@ end
 local function give_tickets(names, id)
   for _, name in ipairs(names) do
     if #rules_of(name) > 0 then redis.call('ZADD', key('lim:tickets:' .. name), int(NOW + TICKET_MS), id)
-      redis.call('PEXPIRE', key('lim:tickets:' .. name), TICKET_MS)
+      redis.call('PEXPIRE', key('lim:tickets:' .. name), TICKET_MS + TICKET_KEPT_MS)
     end
   end
 end
 local function take_tickets(names, id)
   for _, name in ipairs(names) do redis.call('ZREM', key('lim:tickets:' .. name), id) end
+end
+
+-- It has passed the gate, or was woken: it does not wait behind those that came later.
+local function had_turn(names, id)
+  if redis.call('ZSCORE', key('lim:woken'), id) then return true end
+  for _, name in ipairs(names) do
+    if redis.call('ZSCORE', key('lim:tickets:' .. name), id) then return true end
+  end
+  return false
 end
 
 -- A class waits for one name. Its turn is the number of the last time that it was served; a new one comes before the class that
@@ -114,9 +125,21 @@ local function is_out(class)
   return redis.call('ZCOUNT', out, '-inf', int(NOW)) >= MOST_LAPSED
 end
 
+local function class_of(names, pool) return table.concat(names, '\n') .. '\n' .. pool end
+
+-- The name for which others wait that came before. There may be room: by the clock, or by changed limits.
+local function queued_for(names, pool)
+  local at = redis.call('HGET', key('lim:at'), class_of(names, pool))
+  if at then return at end
+  for _, name in ipairs(names) do
+    if redis.call('EXISTS', key('lim:ring:' .. name)) == 1 then return name end
+  end
+  return nil
+end
+
 -- `entry` as a table; the higher priority first, then in the order of arrival. One that comes back keeps its place.
 local function enqueue(id, names, entry, blocked)
-  local class = table.concat(names, '\n') .. '\n' .. entry.pool
+  local class = class_of(names, entry.pool)
   local text = redis.call('HGET', key('lim:waiting'), id)
   local before = text and cjson.decode(text)
   local place = before and before.p
