@@ -150,8 +150,10 @@ local function enqueue(id, names, entry, blocked)
   entry.limits = names
   entry.delayMs = 0
   redis.call('HSET', key('lim:waiting'), id, cjson.encode({ q = class, k = names, p = place, e = cjson.encode(entry) }))
-  redis.call('ZREM', key('lim:woken'), id)
-  redis.call('ZREM', key('lim:out:' .. class), id)
+  if before then
+    redis.call('ZREM', key('lim:woken'), id)
+    redis.call('ZREM', key('lim:out:' .. class), id)
+  end
   take_tickets(names, id)
   redis.call('ZADD', key('lim:q:' .. class), int(place), id)
   wait_for(class, blocked)
