@@ -56,7 +56,7 @@ function start(command: string, env: NodeJS.ProcessEnv): (typeof children)[numbe
   const child = spawn(process.execPath, [BELAY, command], {
     cwd: dir,
     env: {
-      PATH: process.env['PATH'],
+      PATH: `${join(dir, 'bin')}:${process.env['PATH']}`,
       BELAY_TEST_RUN: process.env['BELAY_TEST_RUN'],
       BELAY_HTTP_PORT: '0',
       ...env,
@@ -92,6 +92,10 @@ it('R66 a fleet whose secrets are in files shows them in no environment, argumen
     BELAY_LOG_LEVEL: 'debug',
     BELAY_STOP_TIMEOUT_MS: '500',
   };
+  // A program that a worker runs keeps the environment that it was given.
+  mkdirSync(join(dir, 'bin'));
+  const mkfifo = '#!/bin/sh\nenv >>"$BELAY_DATA_DIR/env-of-mkfifo"\nexec /usr/bin/mkfifo "$@"\n';
+  writeFileSync(join(dir, 'bin', 'mkfifo'), mkfifo, { mode: 0o755 });
   const orchestrator = start('orchestrator', { ...env, BELAY_DATA_DIR: join(dir, 'one') });
   const url = await says(orchestrator, /(http:\/\/127\.0\.0\.1:\d+)/);
   const worker = start('worker', { ...env, BELAY_DATA_DIR: join(dir, 'two') });

@@ -1,5 +1,5 @@
 import { BelayError, readSettings } from '#libs/contracts';
-import { closeProcess, processLog, runAsProcess, withSecretFiles } from '#libs/service';
+import { closeProcess, processLog, runAsProcess, takeSecrets } from '#libs/service';
 import { createOrchestrator } from './create-orchestrator';
 
 /** Beyond the patience with agents, for a drain. Milliseconds. */
@@ -7,7 +7,7 @@ const DRAIN_SLACK_MS = 5_000;
 
 /** The program: an orchestrator from the environment's settings. Exit codes: 0 drained, 1 failed. */
 runAsProcess('orchestrator', async () => {
-  const settings = readSettings(withSecretFiles(process.env));
+  const settings = readSettings(takeSecrets(process.env));
   const log = processLog(settings.logLevel, { role: 'orchestrator' });
   const { token, valkeyUrl = '' } = settings;
   const open = closeProcess(settings.native);

@@ -1,5 +1,5 @@
 import { readSettings } from '#libs/contracts';
-import { closeProcess, processLog, runAsProcess, withSecretFiles } from '#libs/service';
+import { closeProcess, processLog, runAsProcess, takeSecrets } from '#libs/service';
 import { ulid } from 'ulid';
 import { createWorker } from './create-worker';
 
@@ -11,7 +11,7 @@ const DRAIN_SLACK_MS = 20_000;
 /** The program: a worker from the environment's settings. Exit codes: 0 drained, 3 agents had to be stopped, 1 failed. */
 runAsProcess('worker', async (drain) => {
   // A worker speaks to the state server alone: it has no use for the admin token.
-  const { BELAY_TOKEN: _, ...env } = withSecretFiles(process.env);
+  const { BELAY_TOKEN: _, ...env } = takeSecrets(process.env);
   const settings = readSettings(env);
   const workerId = `wrk_${ulid()}`;
   const log = processLog(settings.logLevel, { workerId });

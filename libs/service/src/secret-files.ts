@@ -44,6 +44,17 @@ export function withSecretFiles(env: Environment): Record<string, string | undef
   });
 }
 
+/**
+ * As `withSecretFiles`, and takes the secrets out of `env`: what this process runs from here on is not given them. Another process of
+ * the same user could read them there in /proc.
+ * @throws BelayError INVALID_SETTINGS, and leaves `env` as it is
+ */
+export function takeSecrets(env: NodeJS.ProcessEnv): Record<string, string | undefined> {
+  const read = withSecretFiles(env);
+  for (const { name } of SECRETS) delete env[name];
+  return read;
+}
+
 function credentialOf(env: Environment, name: string): string | undefined {
   const folder = env['CREDENTIALS_DIRECTORY'] ?? '';
   if (folder === '') return undefined;
