@@ -149,6 +149,9 @@ export interface TestAgent {
   line(match: (line: string) => boolean): Promise<string>;
 }
 
+/** For a line of a fixture, on a machine that does much else. Milliseconds. */
+const LINE_MS = 120_000;
+
 /** A process host of a test's own. Everything it starts carries an unguessable tag of the test's. */
 export class TestHost {
   private constructor(
@@ -202,11 +205,22 @@ export class TestHost {
       onBadLine: (text) => seen.bad.push(text),
     });
     const line = (match: (text: string) => boolean): Promise<string> =>
-      new Promise((found, missed) => {
+      new Promise<string>((found, missed) => {
         const early = seen.out.find(match);
         if (early !== undefined) return found(early);
-        listeners.add((text) => match(text) && found(text));
-        void agent.ended.then((report) => missed(new Error(`ended before: ${JSON.stringify(report)}`)));
+        const timer = setTimeout(
+          () => missed(new Error(`no such line within ${LINE_MS} ms of: ${JSON.stringify(seen.out)}`)),
+          LINE_MS,
+        );
+        listeners.add((text) => {
+          if (!match(text)) return;
+          clearTimeout(timer);
+          found(text);
+        });
+        void agent.ended.then((report) => {
+          clearTimeout(timer);
+          missed(new Error(`ended before: ${JSON.stringify(report)}`));
+        });
       });
     return { agent, ...seen, line };
   }
