@@ -69,20 +69,20 @@ export class AgentStore extends AgentReads {
    */
   async claim(job: AgentJob, workerId: string, token: string): Promise<Claim> {
     let slot = { grant: 0, version: '' };
-    for (let asked = 0; ; asked++) {
-      const claim = await this.claimWith(slot, job, workerId, token);
-      if (claim.claimed || claim.why !== 'LIMITED') {
-        if (!claim.claimed) await this.giveBack(job.agentId, slot.grant);
-        return claim;
-      }
-      const { limited } = claim;
-      // Between two answers the janitor gave the slot back, or the limits were changed.
-      if (limited === undefined || asked === MOST_SLOTS_ASKED) return { claimed: false, why: 'LIMITED' };
+    let claim = await this.claimWith(slot, job, workerId, token);
+    // Between two answers the janitor may give the slot back, or the limits may be changed: then it asks again.
+    for (let asked = 0; !claim.claimed && claim.why === 'LIMITED' && asked < MOST_SLOTS_ASKED; asked++) {
+      const limited = claim.limited as LimitedClaim;
       this.isLimited = true;
       const answer = await this.slots.take(limited.entry, limited.names);
       if ('limit' in answer) return { claimed: false, why: 'LIMITED', limit: answer.limit };
       slot = { grant: answer.grant, version: limited.version };
+      claim = await this.claimWith(slot, job, workerId, token);
     }
+    if (claim.claimed) return claim;
+    if (claim.why === 'LIMITED') return { claimed: false, why: 'LIMITED' };
+    await this.giveBack(job.agentId, slot.grant);
+    return claim;
   }
 
   /** A slot that its claim did not use, and a place among those that wait. Best effort: the janitor compares slots with what runs. */

@@ -29,9 +29,10 @@ export class PoolStore extends StoreReads {
     );
     const all = new Map<string, PoolCounts>();
     for (const one of shards.flat()) all.set(one.pool, sum(all.get(one.pool), one));
-    return [...all.values()]
-      .filter(({ pool }) => !pool.startsWith('@'))
-      .sort((a, b) => (a.pool < b.pool ? -1 : 1));
+    return [...all.keys()]
+      .filter((pool) => !pool.startsWith('@'))
+      .toSorted()
+      .map((pool) => all.get(pool) as PoolCounts);
   }
 
   /** Attempts of a shard that wait in a pool, those first that may start first. */

@@ -238,7 +238,10 @@ export class SlotStore {
     const { keys, scripts } = this.valkey;
     const byTag = new Map<string, string[]>();
     for (const slot of slots) {
-      const tag = keys.tagOf(parseAgentId(slot.split(' ')[0] as string)?.executionId ?? '');
+      const agent = parseAgentId(slot.split(' ')[0] as string);
+      // A field that names no agent must not keep the other slots from being given back.
+      if (agent === undefined) continue;
+      const tag = keys.tagOf(agent.executionId);
       byTag.set(tag, [...(byTag.get(tag) ?? []), slot]);
     }
     const looks = await Promise.all(

@@ -35,6 +35,62 @@ async function submit(
   return entries;
 }
 
+it('R35 a claim that is granted a slot again and again, and never has it by its next try, is refused at last', async () => {
+  await set([{ by: 'fleet', running: 9 }]);
+  const [job] = await submit(1);
+  const take = jest.spyOn(life.slots, 'take').mockResolvedValue({ grant: 0 });
+  try {
+    expect(await claim(job as AgentJob)).toEqual({ claimed: false, why: 'LIMITED' });
+    expect(take.mock.calls.length).toBeLessThan(10);
+  } finally {
+    take.mockRestore();
+  }
+});
+
+it('R35 passes go on while there is more to wake', async () => {
+  await set([{ by: 'fleet', running: 1 }]);
+  const jobs = await submit(205);
+  expect((await life.slots.gate(jobs)).filter(Boolean)).toHaveLength(1);
+  await set([]);
+  const woken: string[] = [];
+  let passes = 0;
+  for await (const entries of life.slots.sweeps(60_000)) {
+    passes += 1;
+    woken.push(...idsOf(entries));
+  }
+  expect(woken.toSorted()).toEqual(idsOf(jobs.slice(1)).toSorted());
+  expect(passes).toBe(2);
+});
+
+describe('R35 slots by odd records', () => {
+  it('an attempt whose class waits for no limit any more names none', async () => {
+    await set([{ by: 'fleet', running: 1 }]);
+    const [, second] = await submit(2);
+    await life.slots.gate([second as DispatchEntry, ...(await submit(1))]);
+    await life.slots.gate(await submit(1));
+    const waiting = await valkey.redis.hkeys(control('lim:waiting'));
+    expect(waiting.length).toBeGreaterThan(0);
+    expect(await life.slots.limitsOf([waiting[0] as string, 'another'])).toEqual(['fleet', undefined]);
+    await valkey.redis.del(control('lim:at'));
+    expect(new Set(await life.slots.limitsOf(waiting))).toEqual(new Set([undefined]));
+  });
+
+  it('more agents than one call compares are counted all the same', async () => {
+    await set([{ by: 'fleet', running: 1 }]);
+    const agents = Array.from({ length: 205 }, (_, i) => ({
+      id: `agt_01HZZZZZZZZZZZZZZZZZZZZZZZ-${i}-1`,
+      pool: 'default',
+      state: 'running' as const,
+    }));
+    expect(await life.slots.count(async () => agents)).toBe(205);
+    expect(await life.slots.count(async () => agents)).toBe(0);
+  });
+
+  it('the slot of an id that names no agent is passed over', async () => {
+    expect(await life.slots.giveBack('nonsense', 1)).toEqual([]);
+  });
+});
+
 const claim = async (job: AgentJob): Promise<Claim> => life.agents.claim(job, WORKER, job.agentId);
 async function start(job: AgentJob): Promise<Extract<Claim, { claimed: true }>> {
   const granted = await claim(job);

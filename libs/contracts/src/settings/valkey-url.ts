@@ -49,7 +49,7 @@ export function parseValkeyUrl(text: string): ValkeyAddress | string {
 }
 
 function readSocket(text: string): ValkeyAddress {
-  const [, name = '', query = ''] = SOCKET.exec(text) ?? [];
+  const [, name, query] = SOCKET.exec(text) as unknown as [string, string, string];
   const path = decodeURIComponent(name);
   if (!/^\/./s.test(path)) throw new UrlFault('a socket needs an absolute path: unix:///run/valkey.sock');
   return { mode: 'single', path, nodes: [], tls: false, ...readSocketLogin(query) };

@@ -159,7 +159,7 @@ const limitsSchema = z.strictObject(limitsFields, says('an object with limits an
 const retryFields = { force: flag().optional() };
 const retrySchema = z.strictObject(retryFields, says('an object with force, or nothing'));
 
-/** For each type of scope: the field that names its target, and whether a value is such a name. */
+/** For each type of scope: the field that names its target, and whether a value is such a name; a selector has faults of its own. */
 const SCOPES = {
   all: undefined,
   pool: {
@@ -169,7 +169,6 @@ const SCOPES = {
   },
   selector: {
     field: 'selector',
-    isName: (text: string) => parseSelector(text).problems === undefined,
     rule: 'conditions on labels such as team=data,env!=prod,model in (a,b)',
   },
   worker: idOf('worker', 'workerId', isWorkerId, 'wrk_'),
@@ -362,7 +361,7 @@ function checkTarget(scope: Record<string, unknown>, type: ScopeType, problems: 
     const { rule } = target;
     if (id === undefined)
       problems.add([...path, target.field], 'REQUIRED', `is missing; it must be ${rule}.`);
-    else if (type === 'selector') checkSelector(id, [...path, target.field], problems);
+    else if (!('isName' in target)) checkSelector(id, [...path, target.field], problems);
     else if (typeof id !== 'string' || !target.isName(id))
       problems.add([...path, target.field], 'PATTERN', `must be ${rule}; it is ${showValue(id)}.`);
   }
