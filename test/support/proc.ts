@@ -217,10 +217,11 @@ export class TestHost {
           clearTimeout(timer);
           found(text);
         });
-        void agent.ended.then((report) => {
+        const tooLate = (report: unknown): void => {
           clearTimeout(timer);
           missed(new Error(`ended before: ${JSON.stringify(report)}`));
-        });
+        };
+        void agent.ended.then(tooLate);
       });
     return { agent, ...seen, line };
   }
