@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { AuditVerdict, ExecutionRecord, Latch, Receipt, StopResponse } from '#libs/contracts';
 import { convertWfFormat } from '#libs/executions';
+import { ready } from '../support/executions';
 import { eventually, processesWith, startFleet, type Fleet } from '../support/fleet';
 import { procEntry, expectedGrade } from '../support/proc';
 
@@ -166,25 +167,34 @@ it('ps, workers and doctor agree with the fleet', async () => {
 });
 
 it('R55 kill --dry-run hits nobody, kill --all everybody', async () => {
+  // Deaf, so that their execution is stopped before they are dead.
+  const deaf = "trap '' TERM; echo ready; sleep 300";
   const { id } = JSON.parse(
-    (await belay('run', spec('to-kill', 'sleep 300', 'sleep 300'), '--json')).out,
+    (await belay('run', spec('to-kill', deaf, deaf), '--json')).out,
   ) as ExecutionRecord;
-  await running(id, 2);
+  await ready(fleet.client, id, 2);
   const plan = await belay('kill', '--all', '--dry-run');
   expect(plan.out).toContain('killing everything would hit 2 agents');
   expect((await fleet.client.execution(id)).state).toBe('running');
   expect((await belay('kill', '--all')).code).toBe(2);
   expect((await fleet.client.execution(id)).state).toBe('running');
-  const killed = await belay('kill', '--all', '--yes', '--now');
+  const killed = await belay('kill', '--all', '--yes', '--grace', '2s');
   expect(killed).toMatchObject({ code: 0 });
-  // Where both agents end before the orchestrator stops their execution, that has ended with them, and the order stopped none.
-  const stopped = killed.out.replace(`stopped 1 execution: ${id}\n`, '');
-  expect(stopped).toContain(`2 targets: 2 killed\ncomplete: every target is confirmed${PROVED}\n`);
-  expect(processesWith(id)).toEqual([]);
-  await eventually(
-    async () => ['stopped', 'failed'].includes((await fleet.client.execution(id)).state),
-    'its end',
+  expect(killed.out).toContain(
+    `2 targets: 2 killed\nstopped 1 execution: ${id}\ncomplete: every target is confirmed${PROVED}\n`,
   );
+  expect(processesWith(id)).toEqual([]);
+});
+
+it('R55 kill --all --now kills everybody at once, whether or not their execution ends before it is stopped', async () => {
+  const { id } = JSON.parse(
+    (await belay('run', spec('at-once', 'sleep 300', 'sleep 300'), '--json')).out,
+  ) as ExecutionRecord;
+  await running(id, 2);
+  const killed = await belay('kill', '--all', '--yes', '--now');
+  expect(killed).toMatchObject({ code: 0, out: expect.stringContaining('2 targets: 2 killed\n') });
+  expect(killed.out).toContain(`complete: every target is confirmed${PROVED}\n`);
+  expect(processesWith(id)).toEqual([]);
 });
 
 /** A spec whose nodes have more than a script: a pool, labels. */
