@@ -26,7 +26,7 @@ export interface LimitsRecord extends LimitSet {
 /** More would slow every claim down. */
 export const MAX_LIMITS = 20;
 
-/** What an attempt counts under: `fleet`, `pool=gpu`, `label.tenant=acme`; each once. The Lua include `limits` does the same. */
+/** The names that an attempt counts under: `fleet`, `pool=gpu`, `label.tenant=acme`; each once. The Lua include `limits` does the same. */
 export function limitNames(
   rules: readonly LimitRule[],
   pool: string,

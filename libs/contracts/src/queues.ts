@@ -1,6 +1,6 @@
 import type { LatchId } from './ids';
 
-/** What one pool has in one shard, or in all of them together, by Belay's own records. */
+/** The attempts of one pool in one shard, or in all of them together, by Belay's own records. */
 export interface PoolCounts {
   readonly pool: string;
   /** Attempts that a worker may claim now. */

@@ -112,7 +112,7 @@ describe('R34 a pause of a queue', () => {
     expect(asked.filter(({ already }) => !already)).toHaveLength(1);
     expect(new Set(asked.map(({ latch }) => latch.id)).size).toBe(1);
     await latches.release(asked[0].latch.id, 'ann', 'over');
-    // Whoever came second holds nothing that a failover would bring back.
+    // The callers that came second keep no pause that a failover would bring back.
     await latches.recall();
     expect(await latches.pauseOf('gpu')).toBeUndefined();
   });

@@ -80,7 +80,7 @@ export class PoolQueues {
     return { queue: await this.recordOf(pool), already };
   }
 
-  /** What waited goes on, unless a latch or a freeze covers it too. Repeatable. */
+  /** Attempts that waited may be claimed again, unless a latch or a freeze covers them too. Repeatable. */
   async resume(pool: string, said: { by: string; note?: string }): Promise<QueuePaused> {
     const { by, note = 'resumed' } = said;
     const pause = await this.killswitch.latches.pauseOf(pool);

@@ -316,7 +316,7 @@ describe('R35 what waits', () => {
     const first = await start(a!);
     expect(await life.slots.gate([b!, c!])).toEqual([false, false]);
     expect(await end(first)).toEqual([b!.agentId]);
-    // Whoever was to hand it over died: the ticket lapses.
+    // The process that was to hand the attempt over died: the ticket lapses.
     const { redis, keys } = valkey;
     const lapse = async (key: string): Promise<void> => {
       await redis.zadd(keys.shard(keys.control, key), 1, b!.agentId);

@@ -250,7 +250,7 @@ export class SlotStore {
       ),
     );
     const woken: DispatchEntry[] = [];
-    // What started counts as a start for its minute, although it has ended.
+    // An attempt that started counts as a start for its minute, although it has ended.
     for (const how of ['ended', 'unstarted'] as const) {
       const gone = looks.flatMap((look) => textsOf(look[how]));
       if (gone.length > 0) woken.push(...(await this.free(gone, how)));

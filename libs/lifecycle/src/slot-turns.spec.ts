@@ -328,7 +328,7 @@ describe('R35 what a failover or a crash leaves', () => {
     const [a, b] = await submit(2);
     await life.slots.copy();
     expect(await life.slots.limits()).toEqual({ version: 2, items: [{ by: 'fleet', running: 1 }] });
-    // What ran meanwhile is to be counted first.
+    // Agents that ran meanwhile are to be counted first.
     expect(await life.slots.isCounting()).toBe(true);
     await life.slots.count(async () => life.agents.liveEverywhere());
     await start(a!);

@@ -111,7 +111,7 @@ export class HostileDrill {
     return id;
   }
 
-  /** What the one agent of an execution says, also when it has ended since. */
+  /** The report of the only agent of an execution, also when the agent has ended since. */
   private async word(executionId: string): Promise<unknown> {
     const look = async (): Promise<unknown> => {
       const [agent] = await this.lifecycle.agents.list({ executionId });

@@ -171,7 +171,7 @@ async function main() {
 void main();
 `;
 
-/** What each way runs: it notes itself, and stays for a minute. */
+/** Each way runs this program: it notes itself, and stays for a minute. */
 export const STAYS = STAY;
 
 /** Run by `node -e` with `{ workerPid, left }`: which of them live. Ends those that it may, and says so. */

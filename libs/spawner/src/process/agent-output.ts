@@ -48,7 +48,7 @@ export class AgentOutput {
   #spoke = false;
   /** The shell in front of an isolated command runs, or a process that waited has read its attempt. */
   #begun: boolean;
-  /** What it means that it never said so. */
+  /** The failure where the process never said so. */
   #unbegun = UNPREPARED;
   /** The first thing said, when it was the line of a shim that could not become the program. */
   #claim: { readonly line: string; readonly failure: ShimFailure } | undefined;

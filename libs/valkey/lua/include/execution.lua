@@ -96,7 +96,7 @@ end
 
 local function agent_id(node, attempt) return 'agt_' .. string.sub(EXE, 5) .. '-' .. int(node.i) .. '-' .. int(attempt) end
 
--- What a pool has in this shard (requirement R34): `wait:<pool>` is the attempts that no worker has claimed, by when each may start;
+-- The attempts of a pool in this shard (requirement R34): `wait:<pool>` is the attempts that no worker has claimed, by when each may start;
 -- `live:<pool>` those that a worker owns; `pools` names the pools that have either. Members are ids: repeats change nothing.
 local function wait_in_pool(pool, id, at)
   redis.call('ZADD', key('wait:' .. pool), int(at), id)

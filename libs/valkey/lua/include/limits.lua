@@ -5,7 +5,7 @@ local function limit_rules()
   return cjson.decode(copy[1]), copy[2]
 end
 
--- What an attempt counts under: `fleet`, `pool=gpu`, `label.tenant=acme`; each once. A drill's own pool is never limited. The same in
+-- The names that an attempt counts under: `fleet`, `pool=gpu`, `label.tenant=acme`; each once. A drill's own pool is never limited. The same in
 -- libs/contracts/src/limits.ts.
 local function limit_keys(rules, pool, labels)
   local names, seen = {}, {}
