@@ -1,4 +1,4 @@
-import { BelayError, isBelayError, parseValkeyUrl } from '#libs/contracts';
+import { BelayError, describeUrl, isBelayError, parseValkeyUrl } from '#libs/contracts';
 import { askServer, parseServerUrl } from './ask-server';
 import { isNewEnough, OLDEST_SERVER, parseInfoVersion } from './server-version';
 import type { LocalServer, ServerVersion } from './types';
@@ -85,5 +85,7 @@ function refuse(url: string, what: string, remedy: string, cause?: unknown): Bel
 
 /** A URL as it may be shown: passwords never go into errors or logs. */
 export function withoutPassword(url: string): string {
+  // The path says it all: its query has nothing but a login.
+  if (url.startsWith('unix:')) return describeUrl(url);
   return url.replace(/^([a-z+]+:\/\/[^:@/]*):.*@/i, '$1:***@').replace(/\?.*$/, '?***');
 }

@@ -1,5 +1,6 @@
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { describeUrl } from '#libs/contracts';
 import { askServer, parseServerUrl } from './ask-server';
 import { isAlive, signalProcess, type ProcessIdentity } from './process-identity';
 import type { LocalServer, ServerSource, ServerVersion } from './types';
@@ -58,12 +59,12 @@ export async function findRunning(dir: string): Promise<RunningRecord | string |
       return `the server (pid ${record.process.pid}) answers PING with: ${pong?.error ?? 'nothing'}`;
     const pid = info?.ok === true ? /^process_id:(\d+)/m.exec(info.text)?.[1] : undefined;
     if (record.source !== 'docker' && Number(pid) !== record.process.pid) {
-      return `process ${pid} answers at ${withoutLogin(record.url)} instead of the server (pid ${record.process.pid})`;
+      return `process ${pid} answers at ${describeUrl(record.url)} instead of the server (pid ${record.process.pid})`;
     }
     return record;
   } catch (error) {
     const why = errorMessage(error);
-    return `the server (pid ${record.process.pid}) runs but does not answer at ${withoutLogin(record.url)}: ${why}`;
+    return `the server (pid ${record.process.pid}) runs but does not answer at ${describeUrl(record.url)}: ${why}`;
   }
 }
 
@@ -86,7 +87,7 @@ export async function lookAtLocalServer(dataDir: string): Promise<LocalServerLoo
   const record = readRecord(join(dataDir, 'valkey'));
   if (record === undefined) return { state: 'none' };
   const { version, owner, process: server } = record;
-  const url = withoutLogin(record.url);
+  const url = describeUrl(record.url);
   const ofOwner = isAlive(owner) ? { ownerPid: owner.pid } : {};
   // A record left by a killed owner says nothing about now.
   if (!isAlive(server) && !isAlive(owner)) return { state: 'none' };
@@ -130,11 +131,6 @@ export function borrow(record: RunningRecord): LocalServer {
     exited: new Promise(() => undefined),
     stop: () => Promise.resolve(),
   };
-}
-
-/** As it is shown to people: they get the login from its file. */
-function withoutLogin(url: string): string {
-  return url.replace(/^([a-z]+:\/\/)[^@/]*@/i, '$1').replace(/\?.*$/s, '');
 }
 
 function readRecord(dir: string): RunningRecord | undefined {
