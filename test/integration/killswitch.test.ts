@@ -290,6 +290,13 @@ describe('the doorbell', () => {
     expect(tally.kills).toBeGreaterThan(100);
   });
 
+  it('R52 R55 a guard whose subscription is cut hears the question once it stands again', async () => {
+    const { redis } = fleet.life.valkey;
+    expect(Number(await redis.call('CLIENT', 'KILL', 'TYPE', 'pubsub'))).toBeGreaterThan(1);
+    const report = await fleet.client.armed();
+    expect(report).toMatchObject({ armed: true, workers: [{ guardian: true }, { guardian: true }] });
+  });
+
   it('R31 R52 what nobody of ours said on a channel ends no worker, no stream and no wait', async () => {
     const { redis, keys } = fleet.life.valkey;
     const id = await submit([{ id: 'a', run: SLEEP }]);
@@ -301,7 +308,10 @@ describe('the doorbell', () => {
       status: 'stopped',
       receipt: { complete: true, totals: { total: 1, killed: 1 } },
     });
-    expect((await fleet.client.armed()).armed).toBe(true);
+    expect(await fleet.client.armed()).toMatchObject({
+      armed: true,
+      workers: [{ armed: true }, { armed: true }],
+    });
     const next = await submit([{ id: 'a', run: sh('true') }]);
     expect(await ended(next)).toMatchObject({ state: 'completed' });
   });

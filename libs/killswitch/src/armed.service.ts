@@ -8,6 +8,12 @@ import { requireTimeout } from './require-timeout';
 /** Every guard answers within this, or it is not armed (requirement R55). Milliseconds. */
 const ANSWER_MS = 2_000;
 
+/**
+ * A nonce is published and not stored, so a guard whose subscription was being renewed never hears it. Those that have not
+ * answered are asked again after each of these. Milliseconds.
+ */
+const ASK_AGAIN_MS = 250;
+
 /** "Can we stop, everywhere, now?": a nonce through the kill's own channel, answered by every worker's guard. */
 export class ArmedService {
   constructor(
@@ -23,6 +29,14 @@ export class ArmedService {
     const askedAt = performance.now();
     const seenAfter = new Map<string, number>();
     await this.store.ask(nonce);
+    let asking: Promise<void> | undefined;
+    const again = setInterval(() => {
+      asking ??= this.store
+        .ask(nonce)
+        // The next one is due soon, and the reading of the answers tells of a server that is gone.
+        .catch(() => undefined)
+        .finally(() => (asking = undefined));
+    }, ASK_AGAIN_MS);
     const look = async (): Promise<ReadonlyMap<string, GuardAnswer> | undefined> => {
       const answers = await this.store.answers(nonce);
       for (const id of answers.keys())
@@ -37,7 +51,8 @@ export class ArmedService {
       .catch(async (error: unknown) => {
         requireTimeout(error);
         return this.store.answers(nonce);
-      });
+      })
+      .finally(() => clearInterval(again));
     const report = workers.map(({ id }): ArmedAnswer => {
       const answer = answers.get(id);
       if (answer === undefined)
