@@ -58,18 +58,29 @@ export interface StartedAgent {
   readonly fence: Fence;
 }
 
+const OWNER = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ';
+
 /** Claims the next ready node of an execution and says that it runs. */
-export async function startNext(
-  life: LifecycleService,
-  id: string,
-  owner = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ',
-): Promise<StartedAgent> {
+export async function startNext(life: LifecycleService, id: string, owner = OWNER): Promise<StartedAgent> {
   const [job] = (await life.executions.advance(id)).entries;
   if (job === undefined) throw new Error(`no node of ${id} is ready`);
-  const claim = await life.agents.claim(job, owner, `token-${job.agentId}`);
+  return start(life, job, owner);
+}
+
+/** The same of every node that is ready. */
+export async function startAll(life: LifecycleService, id: string): Promise<StartedAgent[]> {
+  const { entries } = await life.executions.advance(id);
+  const started: StartedAgent[] = [];
+  for (const job of entries) started.push(await start(life, job, OWNER));
+  return started;
+}
+
+async function start(life: LifecycleService, job: DispatchEntry, owner: string): Promise<StartedAgent> {
+  const { agentId, executionId } = job;
+  const claim = await life.agents.claim(job, owner, `token-${agentId}`);
   if (!claim.claimed) throw new Error(`claim refused: ${claim.why}`);
   await life.agents.started(claim.fence, { pid: 1, pidStartTime: '1', containment: 'marks' });
-  return { id, agentId: job.agentId, fence: claim.fence };
+  return { id: executionId, agentId, fence: claim.fence };
 }
 
 /** The results that a claim's agent would be given, by node. */

@@ -109,7 +109,7 @@ export class OrderGiver {
     const { kind, scope } = order;
     if (await this.isSuperseded(order)) return this.settleSuperseded(order);
     const reach = await this.reachOf(order);
-    const executions = kind === 'thaw' ? [] : await this.parts.scopes.executions(scope);
+    const executions = kind === 'thaw' ? [] : await this.parts.scopes.executions(scope, order.id);
     const halted: Halted[] = [];
     await this.parts.each(executions, async (id) => halted.push(await this.haltOne(id, order, reach)));
     const held = halted.filter(({ isSpared }) => !isSpared).map(({ id }) => id);

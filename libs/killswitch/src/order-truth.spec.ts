@@ -8,6 +8,7 @@ import {
   createExecution,
   node,
   spec,
+  startAll,
   startNext,
   stopReport,
   type StartedAgent,
@@ -286,6 +287,40 @@ describe('R49 what a kill’s receipt says', () => {
     await createExecution(life, spec([node('a')], { labels: { team: 'other' } }));
     const receipt = await kill({ type: 'selector', selector: 'team=data' });
     expect([...(receipt.executions ?? [])].sort()).toEqual([id, idle, waiting].sort());
+  });
+
+  it.each<[string, (id: string) => Scope]>([
+    ['everything', () => ({ type: 'all' })],
+    ['its labels', () => ({ type: 'selector', selector: 'team=data' })],
+    ['the execution', (id) => ({ type: 'execution', executionId: id })],
+  ])(
+    'names the execution whose agents a kill of %s ended before its giver came to the execution',
+    async (_what, scopeOf) => {
+      const id = await createExecution(
+        life,
+        spec([node('a'), node('b')], { labels: { team: 'data' }, onFailure: 'stop' }),
+      );
+      const agents = await startAll(life, id);
+      const orderId = `ord_${ulid()}`;
+      const placed = await orders.place(
+        { id: orderId, kind: 'kill', scope: scopeOf(id), mode: 'immediate', reason: 'killswitch', by: 'me' },
+        undefined,
+      );
+      // As their worker does, once it has heard the doorbell.
+      for (const { fence } of agents)
+        await life.agents.finish(fence, { state: 'killed', report: REPORT, orderId });
+      expect(await life.executions.get(id)).toMatchObject({ state: 'stopped', orderId });
+      await killswitch.carryOut(placed.order);
+      expect(await orders.receipt(orderId)).toMatchObject({ executions: [id], totals: { total: 2 } });
+    },
+  );
+
+  it('names no execution of which it was given one agent, or the agents of a pool', async () => {
+    const one = await running();
+    const order = await killswitch.placeOrder({ scope: { type: 'pool', pool: 'default' }, by: 'me' });
+    await life.agents.finish(one.fence, { state: 'killed', report: REPORT, orderId: order.id });
+    await killswitch.carryOut(order);
+    expect((await orders.receipt(order.id)).executions ?? []).toEqual([]);
   });
 
   it.each<[string, Scope]>([

@@ -108,12 +108,23 @@ export class ScopeResolver {
     return scopeCovers(scope, { agentId: id, executionId, workerId: owner, pool, labels });
   }
 
-  /** Live executions a scope holds as a whole. A pool or a worker holds none: their nodes run elsewhere too. */
-  async executions(scope: Scope): Promise<string[]> {
+  /**
+   * Live executions a scope holds as a whole. A pool or a worker holds none: their nodes run elsewhere too. With an order,
+   * those too whose agents it has ended already: their workers heard it first.
+   */
+  async executions(scope: Scope, orderId?: string): Promise<string[]> {
     if (scope.type === 'execution') return [scope.executionId];
-    if (scope.type === 'all') return this.liveExecutions();
-    if (scope.type !== 'selector') return [];
-    return this.matching(scope.selector, await this.liveExecutions());
+    if (scope.type !== 'all' && scope.type !== 'selector') return [];
+    // In this order: an execution that leaves the first list in between is in the second.
+    const live = await this.liveExecutions();
+    const ended = orderId === undefined ? [] : await this.executionsEndedBy(orderId);
+    const ids = [...new Set([...live, ...ended])];
+    return scope.type === 'all' ? ids : this.matching(scope.selector, ids);
+  }
+
+  private async executionsEndedBy(orderId: string): Promise<string[]> {
+    const agents = await this.lifecycle.agents.idsEndedBy(orderId);
+    return agents.flatMap((id) => parseAgentId(id)?.executionId ?? []);
   }
 
   private async liveExecutions(): Promise<string[]> {

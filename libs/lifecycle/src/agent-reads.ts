@@ -81,10 +81,15 @@ export class AgentReads extends StoreReads {
 
   /** Agents that an order ended. */
   async endedBy(orderId: string): Promise<AgentRecord[]> {
+    return this.many(await this.idsEndedBy(orderId));
+  }
+
+  /** Their ids alone. */
+  async idsEndedBy(orderId: string): Promise<string[]> {
     const lists = await Promise.all(
       this.keys.tags().map(async (tag) => this.redis.smembers(this.keys.shard(tag, `ended:${orderId}`))),
     );
-    return this.many(lists.flat());
+    return lists.flat();
   }
 
   /** How much has begun so far in those shards, or in all. */

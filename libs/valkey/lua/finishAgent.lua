@@ -92,6 +92,10 @@ if over and active then
     error = { code = 'BUDGET_EXCEEDED', message = 'The execution spent more than its maxCostUsd.' } })
   state = 'stopping'
 end
+if state == 'stopping' and finish.orderId and number_field('live') == 0 and not field('orderId') then
+  -- The order that ended the last of its agents stopped it, should the order's giver not have come by yet.
+  redis.call('HSET', exe_key, 'orderId', finish.orderId)
+end
 if finish.lost then
   -- It may still run: every order for it, and every stop of the execution, has to say so until somebody proves it dead.
   redis.call('SADD', exe_key .. ':unproved', agent.id)
