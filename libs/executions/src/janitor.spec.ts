@@ -46,6 +46,30 @@ describe('R26 R44 a worker that drained', () => {
   });
 });
 
+it('R46 R47 a stop ends the pass after its step, however many shards are left', async () => {
+  let answer = (): void => undefined;
+  const asked = jest.spyOn(life.workers, 'leases').mockImplementation(
+    async () =>
+      new Promise((resolve) => {
+        answer = () => resolve([]);
+      }),
+  );
+  janitor.start();
+  await eventually(async () => asked.mock.calls.length > 0, 'a pass');
+  const stopping = janitor.stop();
+  const scripts = jest.spyOn(life.valkey.scripts, 'run');
+  answer();
+  await stopping;
+  asked.mockRestore();
+  // Its locks are given back, and nothing else.
+  expect(scripts.mock.calls.map(([name]) => name).filter((name) => name !== 'acquireShardLock')).toEqual([]);
+  scripts.mockRestore();
+  // It may be started again.
+  janitor.start();
+  await eventually(async () => janitor.sincePassMs < 50, 'a whole pass');
+  await janitor.stop();
+});
+
 describe('R26 R27 a server whose clock steps forward', () => {
   it('expires no lease that is renewed; one that is not is taken after its whole length', async () => {
     const id = `${WORKER.slice(0, -1)}B`;

@@ -37,6 +37,8 @@ export class Janitor {
   private timer: NodeJS.Timeout | undefined;
   private pass: Promise<void> | undefined;
   private stopped = true;
+  /** It is to stop: the pass under way ends after its step. */
+  private stopping = false;
   /** Monotonic time of its start, then of the end of its last pass that ended well. */
   private passedAt = performance.now();
   /** One orchestrator at a time sweeps a shard; another goes on where it died. */
@@ -71,10 +73,13 @@ export class Janitor {
     this.schedule();
   }
 
+  /** Resolves when the step under way has ended; the next holder of the lock does the rest of the pass. */
   async stop(): Promise<void> {
     this.stopped = true;
+    this.stopping = true;
     clearTimeout(this.timer);
     await this.pass;
+    this.stopping = false;
     await this.turns.giveBack().catch((error: unknown) => this.options.onError?.(error));
   }
 
@@ -92,23 +97,23 @@ export class Janitor {
   async sweep(): Promise<void> {
     const { keys: allKeys } = this.lifecycle.valkey;
     // In every pass, also while another process has the lock: the next holder has then seen the leases for as long.
-    await this.guard(this.lookAtLeases());
+    await this.guard(async () => this.lookAtLeases());
     if (await this.isOurs(allKeys.control)) {
-      await this.guard(this.lifecycle.valkey.quarantine.held(allKeys.control));
-      await this.guard(this.loseWorkers());
-      await this.guard(this.ended.sweep());
-      await this.guard(this.sweepSlots());
+      await this.guard(async () => this.lifecycle.valkey.quarantine.held(allKeys.control));
+      await this.guard(async () => this.loseWorkers());
+      await this.guard(async () => this.ended.sweep());
+      await this.guard(async () => this.sweepSlots());
     }
     for (const tag of allKeys.tags()) {
       if (!(await this.isOurs(tag))) continue;
       const held = await this.lifecycle.valkey.quarantine.held(tag);
-      await this.guard(this.enforceDeadlines(tag, held));
-      await this.guard(this.advance(tag, held));
-      await this.guard(this.orderStops(tag, held));
-      await this.guard(this.queues.sweep(tag, held));
+      await this.guard(async () => this.enforceDeadlines(tag, held));
+      await this.guard(async () => this.advance(tag, held));
+      await this.guard(async () => this.orderStops(tag, held));
+      await this.guard(async () => this.queues.sweep(tag, held));
       const { keys, scripts } = this.lifecycle.valkey;
       const args = [tag, BATCH, this.options.retentionMs];
-      await this.guard(scripts.run('pruneShard', keys.shard(tag, 'expiry'), args));
+      await this.guard(async () => scripts.run('pruneShard', keys.shard(tag, 'expiry'), args));
     }
   }
 
@@ -133,12 +138,13 @@ export class Janitor {
   }
 
   private async isOurs(tag: string): Promise<boolean> {
-    return (await this.turns.take(tag)) !== undefined;
+    return !this.stopping && (await this.turns.take(tag)) !== undefined;
   }
 
   /** One fault, such as a record that cannot be read, must not keep the rest from being done (requirement R31). */
-  private async guard(work: Promise<unknown>): Promise<void> {
-    await work.catch((error: unknown) => {
+  private async guard(work: () => Promise<unknown>): Promise<void> {
+    if (this.stopping) return;
+    await work().catch((error: unknown) => {
       // The quarantine reports a corrupt record once, so the janitor does not.
       if (!(error instanceof NotFoundError) && !isCorrupt(error)) this.options.onError?.(error);
     });
@@ -154,7 +160,7 @@ export class Janitor {
 
   private async enforceDeadlines(tag: string, held: Held): Promise<void> {
     for (const id of await this.due(this.lifecycle.valkey.keys.shard(tag, 'deadlines'), held)) {
-      await this.guard(this.stopLate(id));
+      await this.guard(async () => this.stopLate(id));
     }
   }
 
@@ -170,7 +176,7 @@ export class Janitor {
 
   private async advance(tag: string, held: Held): Promise<void> {
     for (const id of await this.due(this.lifecycle.valkey.keys.shard(tag, 'advancing'), held)) {
-      await this.guard(this.dag.drive(id));
+      await this.guard(async () => this.dag.drive(id));
     }
   }
 
@@ -179,7 +185,8 @@ export class Janitor {
     const { redis, keys } = this.lifecycle.valkey;
     const index = keys.shard(tag, 'idx:exe:stopping');
     for (const id of await redis.zrange(index, 0, String(BATCH + held.size - 1)))
-      if (!held.execution(id) && !held.record(keys.execution(id))) await this.guard(this.orderStop(id));
+      if (!held.execution(id) && !held.record(keys.execution(id)))
+        await this.guard(async () => this.orderStop(id));
   }
 
   private async orderStop(id: string): Promise<void> {
@@ -193,8 +200,8 @@ export class Janitor {
   /** Only after a lease has run out, and the worker can no longer renew it, are its agents failed (requirement R26). */
   private async loseWorkers(): Promise<void> {
     const { workers } = this.lifecycle;
-    for (const lease of this.ranOut) await this.guard(workers.expire(lease));
-    for (const id of await workers.lost()) await this.guard(this.loseWorker(id));
+    for (const lease of this.ranOut) await this.guard(async () => workers.expire(lease));
+    for (const id of await workers.lost()) await this.guard(async () => this.loseWorker(id));
     await this.proveLost();
   }
 
@@ -206,7 +213,7 @@ export class Janitor {
     const { lastHeartbeatAt: heardAt = this.lifecycle.valkey.clock.now() } = await this.knownOf(id);
     for (const agent of await agents.ownedBy(id))
       if (agent.unreadable !== true)
-        await this.guard(this.loseAgent(agent, { id, heardAt, proof: reportFor(proof, agent) }));
+        await this.guard(async () => this.loseAgent(agent, { id, heardAt, proof: reportFor(proof, agent) }));
     if ((await agents.ownedBy(id)).length > 0) return;
     await this.queues.forget(ownPoolOf(id));
     await workers.forgetLost(id);
