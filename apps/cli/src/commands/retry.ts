@@ -1,29 +1,68 @@
+import { EXECUTION_MACHINE, isAllowed, isEnded, statesOf, type ExecutionState } from '#libs/contracts';
 import type { Command } from 'commander';
+import { collectLabel, listOf } from '../arguments/parse-values';
 import { resolveExecutionId } from '../arguments/resolve-id';
-import { EXIT, type ExitCode } from '../exit-codes';
+import { EXIT, UsageError, type ExitCode } from '../exit-codes';
 import { watchExecution } from '../progress/watch-execution';
 import type { Session } from '../session/session';
 import type { Bind } from './action';
+import { retryMany, type Selection } from './retry-many';
 
 interface RetryOptions {
   readonly force?: boolean;
   readonly watch?: boolean;
+  readonly label?: Readonly<Record<string, string>>;
+  readonly all?: boolean;
+  readonly state?: readonly ExecutionState[];
+  readonly dryRun?: boolean;
 }
+
+/** The ended states from which an execution can go on. */
+const RETRIABLE = statesOf(EXECUTION_MACHINE).filter(
+  (state) => isEnded(EXECUTION_MACHINE, state) && isAllowed(EXECUTION_MACHINE, state, 'running'),
+);
 
 /** `retry`: goes on with an ended execution from where it was. */
 export function addRetry(program: Command, bind: Bind): void {
   program
     .command('retry')
     .description('go on with a stopped or failed execution; what completed keeps its result')
-    .argument('<execution>', 'execution id')
+    .argument('[execution]', 'execution id')
+    .option('--label <k=v>', 'each failed one with this label; may be repeated', collectLabel)
+    .option('--all', 'each failed one')
+    .option(
+      '--state <states>',
+      `with --label or --all: ${RETRIABLE.join(', ')}, joined by commas`,
+      listOf(RETRIABLE),
+    )
+    .option('--dry-run', 'with --label or --all: only list them')
     .option('--force', 'although an attempt of it was lost and never seen dead: it may run twice')
     .option('--watch', 'follow it to its end')
     .action(
-      bind(async (session, given: string, options: RetryOptions) => {
-        const id = await resolveExecutionId(session.client, given);
+      bind(async (session, given: string | undefined, options: RetryOptions) => {
+        const many = selectionOf(given, options);
+        if (many !== undefined) return await retryMany(session, many);
+        const id = await resolveExecutionId(session.client, given ?? '');
         return await retryAndShow(session, id, options);
       }),
     );
+}
+
+/** Undefined where one execution is named. @throws UsageError */
+function selectionOf(given: string | undefined, options: RetryOptions): Selection | undefined {
+  const { label: labels, all = false, state: states, dryRun = false, force = false, watch = false } = options;
+  const isMany = labels !== undefined || all;
+  if (given === undefined && !isMany)
+    throw new UsageError(
+      'retry needs an execution, --label k=v, or --all. List what failed: belay ps --state failed',
+    );
+  if (given !== undefined && (isMany || states !== undefined || dryRun))
+    throw new UsageError('--label, --all, --state and --dry-run choose among many: leave the execution out.');
+  if (labels !== undefined && all)
+    throw new UsageError('--all leaves nothing to choose: give --label or --all.');
+  if (!isMany) return undefined;
+  if (watch) throw new UsageError('--watch follows one execution: name it.');
+  return { ...(labels === undefined ? {} : { labels }), states: states ?? ['failed'], force, dryRun };
 }
 
 async function retryAndShow(session: Session, id: string, { force, watch }: RetryOptions): Promise<ExitCode> {
