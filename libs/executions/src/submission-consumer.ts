@@ -15,7 +15,7 @@ import type { ExecutionManager } from './execution-manager';
 import { passes, reasonOf, waitMs } from './job-verdicts';
 
 /**
- * ShardLock producers' jobs into executions (requirement R70). A job is one execution however often it is taken: its own key makes it
+ * Turns producers' jobs into executions (requirement R70). A job is one execution however often it is taken: its own key makes it
  * so. Its progress follows the nodes, its return value is the summary. A bad spec fails it for good; a latch makes
  * it wait (requirement R53).
  */

@@ -12,7 +12,7 @@ import {
 } from '#libs/contracts';
 import type { ScriptReply } from '#libs/valkey';
 
-/** ShardLock a script's refusal into the error its caller can act on; an answer passes through. The one place for it. */
+/** Turns a script's refusal into the error its caller can act on; an answer passes through. The one place for it. */
 export function accepted<T>(reply: ScriptReply, entity: Entity, id: string): T {
   switch (reply.refused) {
     case undefined:

@@ -24,7 +24,7 @@ const CODES: Readonly<Record<Issue['code'], ProblemCode>> = {
 export type FieldsAt = (path: Path) => readonly string[];
 
 /**
- * ShardLock what zod found in `raw` into our problems under `base`. A rule that breaks twice on one value (too long
+ * Turns what zod found in `raw` into our problems under `base`. A rule that breaks twice on one value (too long
  * and of the wrong characters) is told once, as its sentence already says what would be right.
  */
 export function reportIssues(

@@ -55,7 +55,7 @@ export class ReadPace {
   #queue: PacedSource[] = [];
   #immediate = false;
   #timer: NodeJS.Timeout | undefined;
-  /** ShardLock after which something was left unread. */
+  /** Turns of the loop after which something was left unread. */
   waits = 0;
 
   constructor(rate: Rate) {
