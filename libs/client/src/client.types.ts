@@ -34,6 +34,7 @@ import type {
   OutputSize,
   PauseRequest,
   Receipt,
+  RetryRequest,
   ScopeWarning,
   StopRequest,
   StopResponse,
@@ -49,6 +50,7 @@ export type {
   LatchRequest,
   LogLine,
   PauseRequest,
+  RetryRequest,
   StopRequest,
 } from '#libs/contracts';
 
@@ -269,11 +271,7 @@ export interface BelayClient {
   pause(id: ExecutionId, request?: PauseRequest, options?: CallOptions): Promise<Paused>;
   resume(id: ExecutionId, options?: CallOptions): Promise<Paused>;
   /** Goes on with a stopped or failed one; what completed keeps its result. `force`: although a lost attempt may still run. */
-  retryExecution(
-    id: ExecutionId,
-    request?: { readonly force?: boolean },
-    options?: CallOptions,
-  ): Promise<ExecutionRecord>;
+  retryExecution(id: ExecutionId, request?: RetryRequest, options?: CallOptions): Promise<ExecutionRecord>;
   /** Newest first. */
   audit(query?: PageQuery): Promise<Page<AuditEntry>>;
   verifyAudit(options?: CallOptions): Promise<AuditVerdict>;

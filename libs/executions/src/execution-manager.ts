@@ -7,6 +7,7 @@ import {
   type ExecutionRecord,
   type ExecutionSpec,
   type ExecutionSpecInput,
+  type RetryRequest,
 } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
 import { retryTransient, turn } from '#libs/valkey';
@@ -61,13 +62,19 @@ export class ExecutionManager {
 
   /**
    * Goes on with a stopped or failed one from where it was: what completed keeps its result (requirement R40). `force`: although an
-   * attempt that was lost may still run. @throws InvalidTransitionError · BelayError NOT_PROVED · LATCHED
+   * attempt that was lost may still run. `maxCostUsd`: in place of its budget. @throws InvalidTransitionError · BelayError NOT_PROVED ·
+   * BUDGET_SPENT · LATCHED
    */
   async retry(
     executionId: string,
-    { actor, force = false }: { readonly actor: string; readonly force?: boolean },
+    { actor, force = false, maxCostUsd }: RetryRequest & { readonly actor: string },
   ): Promise<ExecutionRecord> {
-    await this.lifecycle.executions.retry(executionId, { retryId: ulid(), actor, force });
+    await this.lifecycle.executions.retry(executionId, {
+      retryId: ulid(),
+      actor,
+      force,
+      ...(maxCostUsd === undefined ? {} : { maxCostUsd }),
+    });
     await this.dag.drive(executionId);
     return this.lifecycle.executions.get(executionId);
   }

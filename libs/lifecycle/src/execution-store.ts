@@ -2,7 +2,7 @@ import { shardOf, type ExecutionSpec, type ExecutionState } from '#libs/contract
 import { retryTransient, type ScriptReply } from '#libs/valkey';
 import { monotonicFactory } from 'ulid';
 import { ExecutionReads } from './execution-reads';
-import type { AdvanceResult, StopRequest } from './execution-store.types';
+import type { AdvanceResult, RetryRequest, StopRequest } from './execution-store.types';
 import { hashText } from './hash-text';
 import { nodeKindsOf } from './node-kinds';
 import { accepted } from './refusals';
@@ -57,10 +57,8 @@ export class ExecutionStore extends ExecutionReads {
       ...text('timeoutMs', spec.timeoutMs),
       ...text('graceMs', spec.graceMs),
       ...text('actor', options.actor),
-      ...(spec.softCostUsd === undefined
-        ? {}
-        : { softCostMicros: String(Math.round(spec.softCostUsd * 1e6)) }),
-      ...(spec.maxCostUsd === undefined ? {} : { maxCostMicros: String(Math.round(spec.maxCostUsd * 1e6)) }),
+      ...(spec.softCostUsd === undefined ? {} : { softCostMicros: microsOf(spec.softCostUsd) }),
+      ...(spec.maxCostUsd === undefined ? {} : { maxCostMicros: microsOf(spec.maxCostUsd) }),
     };
     const labels = Object.entries(spec.labels).map(([k, v]) => `${k}=${v}`);
     const kinds = await nodeKindsOf(spec);
@@ -124,13 +122,15 @@ export class ExecutionStore extends ExecutionReads {
 
   /**
    * stopped | failed → running with the next epoch; completed nodes keep their results, the others begin again. `retryId`
-   * makes it repeatable. @throws BelayError NOT_PROVED while an attempt of it may still run · LATCHED
+   * makes it repeatable. @throws BelayError NOT_PROVED while an attempt of it may still run · BUDGET_SPENT by a budget that is used
+   * up · LATCHED
    */
   async retry(
     id: string,
-    request: { retryId: string; actor: string; force: boolean },
+    { retryId, actor, force, maxCostUsd }: RetryRequest,
   ): Promise<{ state: ExecutionState; epoch: number }> {
-    const args = [request.retryId, request.actor, request.force ? 1 : 0];
+    const budget = maxCostUsd === undefined ? '' : microsOf(maxCostUsd);
+    const args = [retryId, actor, force ? 1 : 0, budget];
     return accepted(await this.scripts.json('retryExecution', id, args), 'execution', id);
   }
 
@@ -167,4 +167,9 @@ export class ExecutionStore extends ExecutionReads {
     const reply = await this.scripts.json('transitionExecution', id, [to, JSON.stringify(expect)]);
     return accepted(reply, 'execution', id);
   }
+}
+
+/** US dollars as the records keep them. */
+function microsOf(usd: number): string {
+  return String(Math.round(usd * 1e6));
 }

@@ -15,6 +15,17 @@ export interface StopRequest {
   readonly isLate?: boolean;
 }
 
+/** How an ended execution goes on. */
+export interface RetryRequest {
+  /** The same again is the same retry. */
+  readonly retryId: string;
+  readonly actor: string;
+  /** Although an attempt of it may still run. */
+  readonly force: boolean;
+  /** In place of its budget, in US dollars. */
+  readonly maxCostUsd?: number;
+}
+
 export interface AdvanceResult {
   readonly state: ExecutionState;
   readonly more: boolean;

@@ -69,6 +69,14 @@ export function accepted<T>(reply: ScriptReply, entity: Entity, id: string): T {
         { details: { id, agentId, count } },
       );
     }
+    case 'BUDGET_SPENT': {
+      const { spent } = reply as unknown as { spent: number };
+      throw new BelayError(
+        'BUDGET_SPENT',
+        `Execution ${id} has spent ${spent / 1e6} US dollars, which stay counted: give it a budget of more than that.`,
+        { details: { id, costUsd: spent / 1e6 } },
+      );
+    }
     case 'STAGING_LOST':
       throw new BelayError(
         'TIMEOUT',

@@ -54,6 +54,32 @@ it('R33 a first attempt waits for its delay, also after a retry by hand; the nex
 });
 
 describe('R40 what failed for good is retried by hand', () => {
+  it('R38 one that its budget stopped goes on with a larger one, and what it spent stays counted', async () => {
+    const id = await create([node('a'), node('b', { dependsOn: ['a'] })], { maxCostUsd: 1 });
+    const [a] = await advanceAll(life, id);
+    const { fence } = await claim(a!);
+    await life.agents.finish(fence, { state: 'completed', costUsd: 1.5 });
+    await advanceAll(life, id);
+    expect(await life.executions.get(id)).toMatchObject({
+      state: 'stopped',
+      reason: 'budget_exceeded',
+      costUsd: 1.5,
+    });
+    await expect(life.executions.retry(id, { ...again('r1'), maxCostUsd: 1.5 })).rejects.toMatchObject({
+      code: 'BUDGET_SPENT',
+      message: expect.stringContaining('has spent 1.5 US dollars'),
+      details: { costUsd: 1.5 },
+    });
+    expect(await life.executions.get(id)).toMatchObject({ state: 'stopped', epoch: 1, maxCostUsd: 1 });
+    await life.executions.retry(id, { ...again('r1'), maxCostUsd: 2 });
+    const [b] = await advanceAll(life, id);
+    expect(await life.executions.get(id)).toMatchObject({ state: 'running', maxCostUsd: 2, costUsd: 1.5 });
+    const second = await claim(b!);
+    await life.agents.finish(second.fence, { state: 'failed', reason: 'error', costUsd: 0.75 });
+    await advanceAll(life, id);
+    expect(await life.executions.get(id)).toMatchObject({ costUsd: 2.25 });
+  });
+
   it('completed nodes keep their results, the others begin again, with attempts and deadline counted anew', async () => {
     const id = await create(
       [

@@ -2,8 +2,8 @@
 -- makes the others pending again, in bounded steps, and then those ready that wait for nothing. Repeatable by retry id.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 retry id · 5 actor
---         · 6 force: 1 although an attempt of it may still run, or 0
--- Returns { state, epoch } · refused: NOT_FOUND · INVALID_TRANSITION { from, to } · NOT_PROVED { agentId, count }
+--         · 6 force: 1 although an attempt of it may still run, or 0 · 7 its budget from here on in micro-dollars, or ''
+-- Returns { state, epoch } · refused: NOT_FOUND · INVALID_TRANSITION { from, to } · NOT_PROVED { agentId, count } · BUDGET_SPENT { spent }
 --         · LATCHED { latchId, kind, scope }
 -- Events  execution.running
 --!include base
@@ -22,6 +22,9 @@ if living or unproved then
   return refuse('NOT_PROVED', { agentId = living or unproved,
     count = redis.call('SCARD', living and live_key or exe_key .. ':unproved'), living = living ~= false })
 end
+local budget = tonumber(ARGV[7])
+-- What was spent stays counted: a budget that is used up would stop it at its next cost.
+if budget and budget <= number_field('costMicros') then return refuse('BUDGET_SPENT', { spent = number_field('costMicros') }) end
 local latch = latch_over_start(nil, field('kinds') or '[]')
 if latch then return refuse_latched(latch) end
 
@@ -31,6 +34,7 @@ local idem = field('idempotencyKey')
 if idem then redis.call('PERSIST', key('idem:' .. idem)) end
 redis.call('HDEL', exe_key, 'stoppedAt', 'reason', 'actor', 'note', 'error', 'orderId', 'stopTo', 'halting', 'frozen', 'heldBy',
   'deadlineAt', 'deadlineLeftMs', 'doubted')
+if budget then redis.call('HSET', exe_key, 'maxCostMicros', int(budget)) end
 redis.call('DEL', todo_key, exe_key .. ':parked')
 redis.call('HSET', exe_key, 'retrying', 0, 'retryId', ARGV[4], 'born', begin(), 'allowed', 0)
 local epoch = redis.call('HINCRBY', exe_key, 'epoch', 1)

@@ -89,6 +89,7 @@ describe('R40 belay retry of many', () => {
     ['one and many', [idOf(0), '--all'], 'leave the execution out'],
     ['one and a dry run', [idOf(0), '--dry-run'], 'leave the execution out'],
     ['a label and all', ['--label', 'a=b', '--all'], 'give --label or --all'],
+    ['many with one budget', ['--all', '--max-cost', '3'], 'name it'],
     ['many to be followed', ['--all', '--watch'], 'name it'],
     ['a state that nothing leaves', ['--all', '--state', 'completed'], 'is not one of stopped, failed'],
   ])('refuses %s, and asks nothing', async (_what, args, said) => {

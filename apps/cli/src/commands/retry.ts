@@ -1,6 +1,6 @@
 import { EXECUTION_MACHINE, isAllowed, isEnded, statesOf, type ExecutionState } from '#libs/contracts';
 import type { Command } from 'commander';
-import { collectLabel, listOf } from '../arguments/parse-values';
+import { collectLabel, listOf, positiveNumber } from '../arguments/parse-values';
 import { resolveExecutionId } from '../arguments/resolve-id';
 import { EXIT, UsageError, type ExitCode } from '../exit-codes';
 import { watchExecution } from '../progress/watch-execution';
@@ -11,6 +11,7 @@ import { retryMany, type Selection } from './retry-many';
 interface RetryOptions {
   readonly force?: boolean;
   readonly watch?: boolean;
+  readonly maxCost?: number;
   readonly label?: Readonly<Record<string, string>>;
   readonly all?: boolean;
   readonly state?: readonly ExecutionState[];
@@ -37,6 +38,11 @@ export function addRetry(program: Command, bind: Bind): void {
     )
     .option('--dry-run', 'with --label or --all: only list them')
     .option('--force', 'although an attempt of it was lost and never seen dead: it may run twice')
+    .option(
+      '--max-cost <usd>',
+      'its budget from here on, in US dollars; costs from before stay counted',
+      positiveNumber,
+    )
     .option('--watch', 'follow it to its end')
     .action(
       bind(async (session, given: string | undefined, options: RetryOptions) => {
@@ -61,12 +67,21 @@ function selectionOf(given: string | undefined, options: RetryOptions): Selectio
   if (labels !== undefined && all)
     throw new UsageError('--all leaves nothing to choose: give --label or --all.');
   if (!isMany) return undefined;
+  if (options.maxCost !== undefined)
+    throw new UsageError('--max-cost is the budget of one execution: name it.');
   if (watch) throw new UsageError('--watch follows one execution: name it.');
   return { ...(labels === undefined ? {} : { labels }), states: states ?? ['failed'], force, dryRun };
 }
 
-async function retryAndShow(session: Session, id: string, { force, watch }: RetryOptions): Promise<ExitCode> {
-  const execution = await session.client.retryExecution(id, force === true ? { force } : {});
+async function retryAndShow(
+  session: Session,
+  id: string,
+  { force, watch, maxCost }: RetryOptions,
+): Promise<ExitCode> {
+  const execution = await session.client.retryExecution(id, {
+    ...(force === true ? { force } : {}),
+    ...(maxCost === undefined ? {} : { maxCostUsd: maxCost }),
+  });
   if (watch === true) return await watchExecution(session, execution, { fromEpoch: execution.epoch });
   if (session.isJson) session.json(execution);
   else {

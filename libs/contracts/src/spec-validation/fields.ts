@@ -67,6 +67,12 @@ export const amount = (rule: string, min: number, max: number) => {
   return z.number(sentence).min(min, sentence).max(max, sentence);
 };
 
+/** Most dollars a budget may name. */
+const MAX_USD = 1_000_000_000;
+
+/** A budget in US dollars. */
+export const usd = () => amount('a number of US dollars', 0, MAX_USD);
+
 export const flag = () => z.boolean(says('true or false'));
 
 export const oneOf = <const T extends readonly [string, ...string[]]>(words: T) =>

@@ -18,13 +18,10 @@ import {
   oneOf,
   osString,
   says,
+  usd,
   wholeNumber,
 } from './fields';
 
-/** Most dollars a budget may name. */
-const MAX_USD = 1_000_000_000;
-
-const usd = () => amount('a number of US dollars', 0, MAX_USD);
 const duration = () => milliseconds(1, LIMITS.maxDurationMs);
 const grace = () => milliseconds(0, LIMITS.maxGraceMs);
 

@@ -233,7 +233,11 @@ describe('the other bodies', () => {
     expect(told(validateNoteRequest, undefined)).toEqual([expect.stringContaining('note REQUIRED')]);
     expect(validateRetryRequest(undefined)).toEqual({});
     expect(validateRetryRequest({ force: true })).toEqual({ force: true });
-    expect(told(validateRetryRequest, { force: 'yes' })).toEqual([expect.stringContaining('force TYPE')]);
+    expect(validateRetryRequest({ maxCostUsd: 2.5 })).toEqual({ maxCostUsd: 2.5 });
+    expect(told(validateRetryRequest, { force: 'yes', maxCostUsd: -1 })).toEqual([
+      expect.stringContaining('force TYPE'),
+      expect.stringContaining('maxCostUsd'),
+    ]);
     expect(validatePauseRequest(undefined)).toEqual({});
     expect(validatePauseRequest({ mode: 'freeze', note: 'x' })).toEqual({ mode: 'freeze', note: 'x' });
     expect(told(validatePauseRequest, { mode: 'melt' })).toEqual([

@@ -9,7 +9,7 @@ import { STOP_REASONS, type StopReason } from '../records';
 import { parseSelector } from '../selector';
 import { SPEC_LIMITS } from '../spec';
 import { checkJson, isPlainObject } from './check-json';
-import { flag, line, milliseconds, NAME_PATTERN, oneOf, says, wholeNumber } from './fields';
+import { flag, line, milliseconds, NAME_PATTERN, oneOf, says, usd, wholeNumber } from './fields';
 import { type Path, ProblemList } from './problem-list';
 import { reportIssues } from './report-issues';
 import { showValue } from './show-value';
@@ -89,6 +89,8 @@ export interface LimitsRequest {
 export interface RetryRequest {
   /** Although an attempt that was lost was never seen dead: it may run beside its successor. */
   readonly force?: boolean;
+  /** A budget in place of the one it had, in US dollars: more than it has spent. */
+  readonly maxCostUsd?: number;
 }
 
 const stopFields = {
@@ -156,8 +158,8 @@ const limitsFields = {
 };
 const limitsSchema = z.strictObject(limitsFields, says('an object with limits and note'));
 
-const retryFields = { force: flag().optional() };
-const retrySchema = z.strictObject(retryFields, says('an object with force, or nothing'));
+const retryFields = { force: flag().optional(), maxCostUsd: usd().optional() };
+const retrySchema = z.strictObject(retryFields, says('an object with force and maxCostUsd, or nothing'));
 
 /** For each type of scope: the field that names its target, and whether a value is such a name; a selector has faults of its own. */
 const SCOPES = {
