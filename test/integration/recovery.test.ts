@@ -1,5 +1,5 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { createServer, type IncomingMessage, type Server } from 'node:http';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -64,28 +64,28 @@ const USD_PER_ANSWER = 0.1;
 async function startOutside(): Promise<Outside> {
   const asked = new Map<string, number>();
   const files = new Map<string, string>();
-  const http: Server = createServer((request, response) => {
-    void bodyOf(request).then((body) => {
-      const path = request.url ?? '';
-      const question =
-        path === '/model' ? (JSON.parse(body) as { name: string }).name : `${request.method} ${path}`;
-      asked.set(question, (asked.get(question) ?? 0) + 1);
-      if (world.hold === question) {
-        world.hold = undefined;
-        return;
-      }
-      const say = (status: number, value: unknown): void => {
-        response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(value));
-      };
-      if (path === '/model')
-        say(200, { text: question === 'plan' ? 'a\nb\nc' : `${question}.`, usd: USD_PER_ANSWER });
-      else if (path.startsWith('/files/')) {
-        if (request.method === 'POST') files.set(path, body);
-        const text = files.get(path);
-        say(text === undefined ? 404 : 200, text ?? null);
-      } else say(world.refuses !== undefined && path.startsWith(`/${world.refuses}/`) ? 409 : 200, 'no van');
-    });
-  });
+  const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    const body = await bodyOf(request);
+    const path = request.url ?? '';
+    const question =
+      path === '/model' ? (JSON.parse(body) as { name: string }).name : `${request.method} ${path}`;
+    asked.set(question, (asked.get(question) ?? 0) + 1);
+    if (world.hold === question) {
+      world.hold = undefined;
+      return;
+    }
+    const say = (status: number, value: unknown): void => {
+      response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(value));
+    };
+    if (path === '/model')
+      say(200, { text: question === 'plan' ? 'a\nb\nc' : `${question}.`, usd: USD_PER_ANSWER });
+    else if (path.startsWith('/files/')) {
+      if (request.method === 'POST') files.set(path, body);
+      const text = files.get(path);
+      say(text === undefined ? 404 : 200, text ?? null);
+    } else say(world.refuses !== undefined && path.startsWith(`/${world.refuses}/`) ? 409 : 200, 'no van');
+  };
+  const http: Server = createServer((request, response) => void answer(request, response));
   await new Promise<void>((resolve) => void http.listen(0, '127.0.0.1', resolve));
   const world: Outside = {
     url: `http://127.0.0.1:${(http.address() as AddressInfo).port}`,
