@@ -112,3 +112,45 @@ it('R35 kill -9 of a worker gives back its slots, once its lease is over and not
   expect(await ended(fleet.client, execution.id)).toMatchObject({ state: 'completed' });
   await eventually(idle, 'every slot given back');
 });
+
+it('R35 a submit that asks not to wait is refused with 429 and Retry-After, and leaves nothing behind', async () => {
+  await begin({ workers: 1 });
+  await fleet.client.setLimits({ limits: [{ by: 'label.tenant', running: 1 }] });
+  const labels = { tenant: 'a' };
+  const sleep = [{ id: 'n', run: { command: ['sleep', '600'] } }];
+  const nodes = [{ id: 'n', run: { command: ['true'] } }];
+  const taken = await fleet.client.createExecution({ name: 'first', labels, nodes: sleep }, { queue: false });
+  await eventually(async () => (await fleet.client.limits()).held === 1, 'a slot in use');
+  const post = async (path: string, body: unknown, key?: string): Promise<Response> =>
+    fetch(`${fleet.orchestrators[0]!.url}${path}`, {
+      method: 'POST',
+      headers: {
+        authorization: `Bearer ${fleet.token}`,
+        'content-type': 'application/json',
+        ...(key === undefined ? {} : { 'idempotency-key': key }),
+      },
+      body: JSON.stringify(body),
+    });
+  for (const [path, body] of [
+    ['/api/executions?queue=false', { name: 'second', labels, nodes }],
+    ['/api/agents?queue=false', { name: 'second', labels, run: { command: ['true'] } }],
+  ] as const) {
+    const refused = await post(path, body);
+    expect(refused.status).toBe(429);
+    expect(refused.headers.get('retry-after')).toBe('5');
+    expect(await refused.json()).toMatchObject({
+      code: 'LIMITED',
+      details: { limit: 'label.tenant=a', retryAfterMs: 5_000 },
+    });
+  }
+  const { items } = await fleet.client.executions();
+  expect(items.map(({ id }) => id)).toEqual([taken.execution.id]);
+  // Another tenant is not limited; one that is taken already is answered with; one that may wait, waits.
+  await fleet.client.createExecution({ name: 'other', labels: { tenant: 'b' }, nodes }, { queue: false });
+  const waits = await post('/api/executions', { name: 'third', labels, nodes }, 'k');
+  expect(waits.status).toBe(201);
+  expect((await post('/api/executions?queue=false', { name: 'third', labels, nodes }, 'k')).status).toBe(200);
+  await fleet.client.stop(taken.execution.id);
+  const { id } = (await waits.json()) as { id: string };
+  expect(await ended(fleet.client, id)).toMatchObject({ state: 'completed' });
+});

@@ -306,6 +306,14 @@ describe('run', () => {
     });
   });
 
+  it('R35 asks to be refused rather than to wait for a limit', async () => {
+    const detail = 'The limit fleet has no room now.';
+    routes['POST /api/executions?queue=false'] = [429, { code: 'LIMITED', detail, status: 429 }];
+    const { code, err } = await belay(['run', 'spec.yaml', '--no-queue']);
+    expect({ code, err }).toEqual({ code: 1, err: `belay: ${detail}\n` });
+    expect(asked).toHaveLength(1);
+  });
+
   it.each([
     ['completed', EXIT.ok],
     ['failed', EXIT.failed],

@@ -50,7 +50,7 @@ export class ExecutionsController {
   ) {}
 
   @Post('executions')
-  @TakesQuery('start')
+  @TakesQuery('start', 'queue')
   async create(
     @Body() body: unknown,
     @Query() query: QueryMap,
@@ -61,10 +61,12 @@ export class ExecutionsController {
     const idempotencyKey = readIdempotencyKey(key);
     const reader = new QueryReader(query);
     const start = reader.flag('start', true);
+    const whenLimited = reader.flag('queue', true) ? 'queue' : 'refuse';
     reader.done();
     const { execution, created } = await this.manager.submit(body as ExecutionSpecInput, {
       start,
       actor: 'api',
+      whenLimited,
       ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
     });
     void reply.status(created ? 201 : 200);
@@ -72,15 +74,21 @@ export class ExecutionsController {
   }
 
   @Post('agents')
+  @TakesQuery('queue')
   async createAgent(
     @Body() body: unknown,
+    @Query() query: QueryMap,
     @Headers('idempotency-key') key: string | undefined,
     @Res({ passthrough: true }) reply: FastifyReply,
   ): Promise<ExecutionRecord> {
     this.orchestrator.assertAdmitting();
     const idempotencyKey = readIdempotencyKey(key);
+    const reader = new QueryReader(query);
+    const whenLimited = reader.flag('queue', true) ? 'queue' : 'refuse';
+    reader.done();
     const { execution, created } = await this.manager.submitAgent(body as AgentSpecInput, {
       actor: 'api',
+      whenLimited,
       ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
     });
     void reply.status(created ? 201 : 200);

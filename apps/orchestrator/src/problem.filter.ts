@@ -91,10 +91,17 @@ export class ProblemFilter implements ExceptionFilter {
     const problem = toProblem(error);
     if (problem.status >= 500) this.log.error({ err: error }, 'request failed');
     if (reply.sent) return;
-    if (problem.status === 503 || problem.status === 429) void reply.header('retry-after', '1');
+    if (problem.status === 503 || problem.status === 429)
+      void reply.header('retry-after', retryAfterOf(problem));
     void reply
       .status(problem.status)
       .header('content-type', 'application/problem+json')
       .send(JSON.stringify(problem));
   }
+}
+
+/** Whole seconds. */
+function retryAfterOf({ details }: ProblemBody): string {
+  const ms = details?.['retryAfterMs'];
+  return String(typeof ms === 'number' ? Math.max(1, Math.ceil(ms / 1_000)) : 1);
 }

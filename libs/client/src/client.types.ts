@@ -114,6 +114,8 @@ export interface AgentQuery extends PageQuery {
 export interface CreateOptions extends CallOptions {
   /** False leaves the execution idle until `start`. Default true. */
   readonly start?: boolean;
+  /** False: refused with LIMITED where a limit keeps its first nodes from starting now. Default true: it waits. */
+  readonly queue?: boolean;
 }
 
 export interface CreatedExecution {

@@ -98,8 +98,8 @@ export function createClient(options: ClientOptions): BelayClient {
       return transport.url;
     },
 
-    async createExecution(spec, { start, signal } = {}) {
-      const path = `/api/executions${buildQuery({ start: start === false ? false : undefined })}`;
+    async createExecution(spec, { start, queue, signal } = {}) {
+      const path = `/api/executions${buildQuery({ start: start === false ? false : undefined, queue: queue === false ? false : undefined })}`;
       const { status, body, own } = await submit(path, spec, withSignal(signal));
       // Under a key of this call's own it was there already because an earlier try of it had run.
       return { execution: body as ExecutionRecord, replayed: status === 200 && !own };

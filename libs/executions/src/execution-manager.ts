@@ -14,6 +14,7 @@ import { retryTransient, turn } from '#libs/valkey';
 import { ulid } from 'ulid';
 import { checkHandlers, hasHandlers } from './check-handlers';
 import type { DagExecutor } from './dag-executor';
+import { refuseLimited } from './refuse-limited';
 
 export interface SubmitOptions {
   /** Start at once (default). */
@@ -21,6 +22,8 @@ export interface SubmitOptions {
   /** The Idempotency-Key header; the spec's own field wins where both are given. */
   readonly idempotencyKey?: string;
   readonly actor?: string;
+  /** `refuse`: not taken where a limit keeps its first nodes from starting now. Default `queue` (docs/limits.md). */
+  readonly whenLimited?: 'queue' | 'refuse';
   /** Aborted before: nothing is created. Later: the execution is stopped (requirement R16). */
   readonly signal?: AbortSignal;
 }
@@ -37,7 +40,7 @@ export class ExecutionManager {
 
   /**
    * Looks at every field, whatever the type says: what was handed in by others may be given as it is.
-   * @throws InvalidSpecError with every problem · BelayError IDEMPOTENCY_CONFLICT
+   * @throws InvalidSpecError with every problem · BelayError IDEMPOTENCY_CONFLICT · LIMITED with `whenLimited: 'refuse'`
    */
   async submit(
     raw: ExecutionSpecInput,
@@ -86,9 +89,12 @@ export class ExecutionManager {
     options.signal?.throwIfAborted();
     const key = spec.idempotencyKey ?? options.idempotencyKey;
     const keyed = key === undefined ? spec : { ...spec, idempotencyKey: key };
-    const { executions, workers } = this.lifecycle;
+    const { executions, workers, slots } = this.lifecycle;
     if (hasHandlers(spec)) checkHandlers(spec, await retryTransient(async () => workers.list(['running'])));
     const start = options.start ?? true;
+    // One that is there already is answered with, whatever the limits say.
+    if (options.whenLimited === 'refuse' && !(key !== undefined && (await executions.isKeyTaken(key))))
+      await refuseLimited(slots, keyed);
     const canonical = await canonicalSpecInTurns(keyed, turn);
     for (let tries = 1; ; tries++) {
       const { id, created } = await executions.create(keyed, {

@@ -36,6 +36,12 @@ export class ExecutionStore extends ExecutionReads {
     }
   }
 
+  /** Whether an execution has that idempotency key. */
+  async isKeyTaken(idempotencyKey: string): Promise<boolean> {
+    const tag = this.keys.tagOf(this.newId(idempotencyKey));
+    return (await this.redis.exists(this.keys.shard(tag, `idem:${idempotencyKey}`))) === 1;
+  }
+
   /**
    * Makes an execution exist; durable when this resolves (requirement R25). `canonical` is the spec's canonical text: the same
    * key with the same text answers the first execution (requirement R30).

@@ -657,10 +657,12 @@ describe('R24 listing', () => {
 describe('R30 idempotency', () => {
   it('same key and spec is the same execution; another spec names both', async () => {
     const made = spec([node('a')], { idempotencyKey: 'k1' });
+    expect(await life.executions.isKeyTaken('k1')).toBe(false);
     const options = { start: true, canonical: 'one' };
     const first = await life.executions.create(made, options);
     expect(first.created).toBe(true);
     expect(await life.executions.create(made, options)).toEqual({ id: first.id, created: false });
+    expect(await life.executions.isKeyTaken('k1')).toBe(true);
     await expect(life.executions.create(made, { ...options, canonical: 'two' })).rejects.toMatchObject({
       code: 'IDEMPOTENCY_CONFLICT',
       details: { existing: first.id },

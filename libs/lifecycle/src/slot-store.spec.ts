@@ -54,6 +54,32 @@ const counts = async (): Promise<[held: number, waiting: number]> => {
 const leftovers = async (): Promise<string[]> =>
   (await valkey.redis.keys('*:lim:*')).filter((key) => !/:lim:(grants|places|turns)$/.test(key));
 
+const asking = (labels: Record<string, string>, pool = 'default') => ({ pool, labels });
+
+it('R35 a look tells the limit that is full, when a minute of it is over, and reserves nothing', async () => {
+  const acme = asking({ tenant: 'acme' });
+  expect(await life.slots.fullLimit([acme])).toBeUndefined();
+  await set([
+    { by: 'label.tenant', running: 1 },
+    { by: 'pool', perMinute: 2 },
+  ]);
+  for (let i = 0; i < 3; i++) expect(await life.slots.fullLimit([acme])).toBeUndefined();
+  const [first, second] = await submit(2, { tenant: 'acme' });
+  const running = await start(first!);
+  expect(await life.slots.fullLimit([asking({}), acme])).toEqual({ limit: 'label.tenant=acme' });
+  expect(await life.slots.fullLimit([asking({ tenant: 'other' }), asking({})])).toBeUndefined();
+  // Another waits: who comes later would wait behind it, although there is room for a moment.
+  expect((await claim(second!)).claimed).toBe(false);
+  await end(running);
+  expect(await life.slots.fullLimit([acme])).toMatchObject({ limit: 'label.tenant=acme' });
+  await start(second!);
+  const full = await life.slots.fullLimit([asking({ tenant: 'other' })]);
+  expect(full).toMatchObject({ limit: 'pool=default' });
+  expect(full?.waitMs).toBeGreaterThan(0);
+  expect(full?.waitMs).toBeLessThanOrEqual(60_000);
+  expect(await life.slots.fullLimit([asking({ tenant: 'other' }, 'gpu')])).toBeUndefined();
+});
+
 /** Grants are old enough to be compared with what runs. */
 async function age(): Promise<void> {
   const key = valkey.keys.shard(valkey.keys.control, 'lim:held');

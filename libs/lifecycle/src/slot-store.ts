@@ -14,6 +14,8 @@ import { Subject, type Observable } from 'rxjs';
 const LOOKED_AT = 200;
 /** Names with waiting attempts that one call looks at. */
 const MOST_NAMES = 50;
+/** Kinds of attempts that one look asks for. */
+const MOST_ASKED = 100;
 /** Slots that one pass compares with what runs. */
 const COMPARED = 200;
 /** A slot that was granted longer ago is used, or never will be. Milliseconds. */
@@ -151,6 +153,25 @@ export class SlotStore {
    */
   async giveBack(agentId: string, grant: number): Promise<DispatchEntry[]> {
     return this.freeUnused([`${agentId} ${grant}`]);
+  }
+
+  /**
+   * The first limit that keeps one of those attempts from starting now, undefined where none does. A look: nothing is reserved.
+   * `waitMs`: until a limit per minute has room again; unknown where agents have to end.
+   */
+  async fullLimit(
+    attempts: readonly { readonly pool: string; readonly labels: Readonly<Record<string, string>> }[],
+  ): Promise<{ readonly limit: string; readonly waitMs?: number } | undefined> {
+    const { items } = await this.limits();
+    const asked = attempts
+      .map(({ pool, labels }) => ({ k: limitNames(items, pool, labels), pool }))
+      .filter(({ k }) => k.length > 0)
+      .map((one) => JSON.stringify(one));
+    if (asked.length === 0) return undefined;
+    const reply = await this.call('askRoom', [...new Set(asked)].slice(0, MOST_ASKED));
+    const { limit, waitMs } = reply as { limit?: string; waitMs?: string };
+    if (limit === undefined) return undefined;
+    return { limit, ...(waitMs === undefined ? {} : { waitMs: Number(waitMs) }) };
   }
 
   /** Whether it was let go on while its job was still in hand. */

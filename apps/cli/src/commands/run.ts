@@ -21,6 +21,8 @@ interface RunOptions {
   readonly idempotencyKey?: string;
   /** False with `--no-start`. */
   readonly start: boolean;
+  /** False with `--no-queue`. */
+  readonly queue: boolean;
 }
 
 export function addRun(program: Command, bind: Bind): void {
@@ -34,6 +36,7 @@ export function addRun(program: Command, bind: Bind): void {
     .option('--label <k=v>', 'add a label; may be repeated', collectLabel)
     .option('--idempotency-key <key>', 'the same key and the same spec are the same execution')
     .addOption(new Option('--no-start', 'leave it idle until `belay start`').conflicts('watch'))
+    .option('--no-queue', 'refuse it where a limit keeps it from starting now')
     .action(bind(async (session, file: string, options: RunOptions) => await submit(session, file, options)));
 }
 
@@ -49,7 +52,10 @@ async function submit(session: Session, file: string, options: RunOptions): Prom
     await loadSpecReaders(),
   );
   for (const line of report === undefined ? [] : describeReport(report)) session.note(line);
-  const { execution, replayed } = await session.client.createExecution(spec, { start: options.start });
+  const { execution, replayed } = await session.client.createExecution(spec, {
+    start: options.start,
+    queue: options.queue,
+  });
   const { id, name, nodes, state } = execution;
   session.print(`${id}  ${cleanText(name)}, ${count(nodes.total, 'node')}, ${session.out.state(state)}`);
   if (replayed) session.note('It was there already: the idempotency key and the spec are the same.');

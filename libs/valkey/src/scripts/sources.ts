@@ -9,6 +9,7 @@ const SCRIPT_NAMES = [
   'advanceExecution',
   'answerArmed',
   'appendLog',
+  'askRoom',
   'attendExecution',
   'banWorker',
   'claimNode',
