@@ -15,6 +15,7 @@ const LAYERS = {
   killswitch: ['executions', 'spawner', 'dispatch', 'lifecycle', 'valkey', 'contracts'],
   worker: ['killswitch', 'executions', 'spawner', 'dispatch', 'lifecycle', 'service', 'valkey', 'contracts'],
   service: ['lifecycle', 'contracts'],
+  metrics: ['lifecycle', 'contracts'],
   client: ['contracts'],
 };
 

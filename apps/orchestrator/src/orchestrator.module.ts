@@ -11,6 +11,7 @@ import {
   PoolQueues,
 } from '#libs/killswitch';
 import { LifecycleModule, LifecycleService } from '#libs/lifecycle';
+import { measureProcess } from '#libs/metrics';
 import { ChangeFeed, Valkey, ValkeyModule } from '#libs/valkey';
 import { Registry } from 'prom-client';
 import { AgentsController } from './agents.controller';
@@ -24,6 +25,7 @@ import { LatchesController } from './latches.controller';
 import { LimitsController } from './limits.controller';
 import { MetricsController } from './metrics/metrics.controller';
 import { measureStreams } from './metrics/measure-streams';
+import { measureWork } from './metrics/measure-work';
 import { orchestratorMetrics } from './metrics/orchestrator-metrics';
 import { OrchestratorService } from './orchestrator.service';
 import { QuarantineController } from './quarantine.controller';
@@ -117,6 +119,8 @@ export class OrchestratorModule {
             orchestrator: OrchestratorService,
           ) => {
             const registry = orchestratorMetrics(lifecycle, killswitch, drills, feed, drillMaxAgeMs);
+            measureWork(registry, lifecycle, feed);
+            orchestrator.atEnd(measureProcess(registry, lifecycle));
             measureStreams(registry, orchestrator);
             return registry;
           },

@@ -47,6 +47,7 @@ export class OrchestratorService {
   }
 
   private isAdmitting = true;
+  private readonly releases: (() => void)[] = [];
   private readonly streams = new Set<Promise<void>>();
 
   get state(): WorkerState {
@@ -81,6 +82,11 @@ export class OrchestratorService {
     return this.streams.size;
   }
 
+  /** Called once, at the end of the drain. */
+  atEnd(release: () => void): void {
+    this.releases.push(release);
+  }
+
   private async startOnce(): Promise<void> {
     this.killswitch.start();
     this.janitor.start();
@@ -111,6 +117,7 @@ export class OrchestratorService {
     await this.phases.run('order sweep', PHASE_MS, async () => this.pass);
     this.killswitch.stopListening();
     await this.phases.run('streams', STREAMS_END_MS, async () => Promise.all(this.streams));
+    for (const release of this.releases.splice(0)) release();
   }
 
   private scheduleSweep(): void {

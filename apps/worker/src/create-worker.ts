@@ -27,6 +27,7 @@ import {
   OrderStore,
 } from '#libs/killswitch';
 import { LifecycleModule, LifecycleService, WorkerStore, type Fence, type Phases } from '#libs/lifecycle';
+import { measureProcess } from '#libs/metrics';
 import { allOrNothing, type CleanupStack, type ServiceLog } from '#libs/service';
 import {
   AgentRunner,
@@ -256,6 +257,9 @@ async function make(options: CreateWorkerOptions, parts: CleanupStack): Promise<
     const { beside, renewed$ } = service;
     const closedPools = (): number => service.closedPools.length;
     const metrics = workerMetrics({ responder, runner, host, beside, renewed$, closedPools });
+    closing.signal.addEventListener('abort', measureProcess(metrics, app.get(LifecycleService)), {
+      once: true,
+    });
     return startHealthServer(
       settings.httpHost,
       settings.workerHttpPort,

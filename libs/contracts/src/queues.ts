@@ -9,6 +9,8 @@ export interface PoolCounts {
   readonly delayed: number;
   /** Attempts that a worker owns. */
   readonly active: number;
+  /** How long the oldest attempt of `waiting` has waited, by the server's clock; absent where none waits. Milliseconds. */
+  readonly oldestMs?: number;
 }
 
 /** The queue of one pool (requirement R34). */

@@ -24,8 +24,8 @@ describe('R34 the counts of a pool', () => {
     const started = await startNext(life, ids[0]!);
     for (const id of ids.slice(1)) await advanceAll(life, id);
     expect(await life.pools.counts()).toEqual([
-      { pool: 'default', waiting: 5, delayed: 0, active: 1 },
-      { pool: 'gpu', waiting: 6, delayed: 6, active: 0 },
+      { pool: 'default', waiting: 5, delayed: 0, active: 1, oldestMs: expect.any(Number) },
+      { pool: 'gpu', waiting: 6, delayed: 6, active: 0, oldestMs: expect.any(Number) },
     ]);
     await life.agents.finish(started.fence, { state: 'completed' });
     for (const id of ids) {
@@ -34,6 +34,12 @@ describe('R34 the counts of a pool', () => {
     }
     expect(await life.pools.counts()).toEqual([]);
     expect(await poolKeys()).toEqual([]);
+  });
+
+  it('say nothing of an age where nothing may be claimed yet', async () => {
+    for (let i = 0; i < 8; i++)
+      await advanceAll(life, await createExecution(life, spec([node('a', { delayMs: 3_600_000 })])));
+    expect(await life.pools.counts()).toEqual([{ pool: 'default', waiting: 0, delayed: 8, active: 0 }]);
   });
 
   it('leave out the pools that one worker has for its drills', async () => {

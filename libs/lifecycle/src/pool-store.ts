@@ -57,10 +57,12 @@ export class PoolStore extends StoreReads {
 function sum(a: PoolCounts | undefined, b: PoolCounts): PoolCounts {
   if (a === undefined) return b;
   const { pool, waiting, delayed, active } = a;
+  const oldestMs = Math.max(a.oldestMs ?? -1, b.oldestMs ?? -1);
   return {
     pool,
     waiting: waiting + b.waiting,
     delayed: delayed + b.delayed,
     active: active + b.active,
+    ...(oldestMs < 0 ? {} : { oldestMs }),
   };
 }

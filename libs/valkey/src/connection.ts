@@ -172,6 +172,7 @@ export class Connections {
   private readonly open = new Set<Server>();
   private readonly address: ValkeyAddress;
   private troubled = false;
+  private lost = 0;
 
   /** @throws BelayError INVALID_SETTINGS */
   constructor(
@@ -179,6 +180,16 @@ export class Connections {
     private readonly onTrouble: (message: string) => void = () => undefined,
   ) {
     this.address = addressOf(url);
+  }
+
+  /** Those that are open or being opened. */
+  get count(): number {
+    return this.open.size;
+  }
+
+  /** Times that one was lost and opened again, since the start. On a Cluster: that all of its nodes were gone. */
+  get reconnects(): number {
+    return this.lost;
   }
 
   get mode(): ValkeyAddress['mode'] {
@@ -209,6 +220,7 @@ export class Connections {
     // BullMQ ends and opens again the one that it blocks on.
     server.on('end', () => this.open.delete(server));
     server.on('connect', () => this.open.add(server));
+    server.on('reconnecting', () => this.lost++);
     const duplicate = server.duplicate.bind(server) as (...args: unknown[]) => Server;
     Object.assign(server, {
       duplicate: (...args: unknown[]) => this.connecting(this.keep(duplicate(...args))),

@@ -64,6 +64,8 @@ const SCRIPTS = load();
 export class ScriptRunner {
   /** Calls made, by script: benchmarks and tests count round trips here. */
   readonly calls = new Map<ScriptName, number>();
+  /** Milliseconds from calls to their answers, by script. */
+  readonly tookMs = new Map<ScriptName, number>();
   private closed = false;
 
   constructor(
@@ -89,11 +91,14 @@ export class ScriptRunner {
   async run(name: ScriptName, key: string, args: readonly (string | number | Buffer)[]): Promise<unknown> {
     this.calls.set(name, (this.calls.get(name) ?? 0) + 1);
     const script = SCRIPTS[name];
+    const calledAt = performance.now();
     try {
       const act = async (): Promise<unknown> => this.once(script, key, args);
       return await retryTransient(act, this.patienceMs, () => this.closed);
     } catch (error) {
       throw isTransient(error) ? new OutcomeUnknownError(`script ${name}`, error, refusalOf(error)) : error;
+    } finally {
+      this.tookMs.set(name, (this.tookMs.get(name) ?? 0) + performance.now() - calledAt);
     }
   }
 
