@@ -13,6 +13,7 @@ const LAYERS = {
   spawner: ['lifecycle', 'valkey', 'contracts'],
   executions: ['dispatch', 'lifecycle', 'valkey', 'contracts'],
   killswitch: ['executions', 'spawner', 'dispatch', 'lifecycle', 'valkey', 'contracts'],
+  access: ['killswitch', 'executions', 'dispatch', 'lifecycle', 'valkey', 'contracts'],
   worker: ['killswitch', 'executions', 'spawner', 'dispatch', 'lifecycle', 'service', 'valkey', 'contracts'],
   service: ['lifecycle', 'contracts'],
   metrics: ['lifecycle', 'contracts'],

@@ -1,3 +1,5 @@
+import type { Role } from './access/roles';
+import type { TokenRecord } from './access/tokens';
 import type { AgentId, LatchId, OrderId, WorkerId } from './ids';
 import type { OrderKind, StopMode, TargetOutcome } from './orders';
 import type { Scope } from './scope';
@@ -13,6 +15,9 @@ export interface AuditEntry {
   /** Valkey's clock. */
   readonly at: number;
   readonly by?: string;
+  /** The role of the token that did it, and the HTTP request; absent of Belay's own acts. */
+  readonly role?: Role;
+  readonly requestId?: string;
   readonly note?: string;
   readonly reason?: string;
   readonly orderId?: OrderId;
@@ -26,6 +31,8 @@ export interface AuditEntry {
   readonly selector?: string;
   /** The limits that were set, as JSON. */
   readonly limits?: string;
+  /** The token that was made or revoked. */
+  readonly token?: Pick<TokenRecord, 'name' | 'role' | 'selector' | 'expiresAt'>;
   /** Attempts that a removal took out. */
   readonly removed?: number;
   readonly mode?: StopMode;

@@ -1,3 +1,4 @@
+import type { Role } from './access/roles';
 import type { Containment } from './evidence';
 import type { Isolation } from './isolation';
 import type { ExecutionId, OrderId, WorkerId } from './ids';
@@ -36,6 +37,9 @@ export interface DrillResult {
   /** Valkey's clock. */
   readonly at: number;
   readonly by: string;
+  /** The role of the caller's token, and the HTTP request; absent of scheduled drills. */
+  readonly role?: Role;
+  readonly requestId?: string;
   readonly passed: boolean;
   /** Why it did not pass, as a sentence. */
   readonly detail?: string;

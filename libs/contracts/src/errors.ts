@@ -5,6 +5,7 @@ export const ERROR_STATUS = {
   INVALID_JSON: 400,
   INVALID_SETTINGS: 400,
   UNAUTHORIZED: 401,
+  FORBIDDEN: 403,
   NOT_FOUND: 404,
   METHOD_NOT_ALLOWED: 405,
   INVALID_TRANSITION: 409,
@@ -18,6 +19,8 @@ export const ERROR_STATUS = {
   UNSUPPORTED_MEDIA_TYPE: 415,
   LATCHED: 423,
   TOO_MANY_LATCHES: 409,
+  TOKEN_EXISTS: 409,
+  TOO_MANY_TOKENS: 409,
   RATE_LIMITED: 429,
   LIMITED: 429,
   INTERNAL: 500,
@@ -97,6 +100,7 @@ const LISTED: Record<string, string> = {
   worker: 'List them with: belay workers',
   latch: 'List the engaged ones with: belay latches',
   order: 'Orders are listed at GET /api/killswitch.',
+  token: 'List them with: belay token list',
 };
 
 /** No record under that id (requirement R6). HTTP 404. */

@@ -1,3 +1,4 @@
+import type { Role } from './access/roles';
 import { BelayError } from './errors';
 import type { LatchId, OrderId } from './ids';
 import { scopeKey, type Scope } from './scope';
@@ -18,6 +19,9 @@ export interface Latch {
   readonly orderId?: OrderId;
   readonly note?: string;
   readonly by: string;
+  /** The role of the caller's token, and the HTTP request; absent of Belay's own latches. */
+  readonly role?: Role;
+  readonly requestId?: string;
   /** Valkey's clock. */
   readonly engagedAt: number;
   /** Only in the answer to who engaged it; as in a receipt. */

@@ -1,3 +1,4 @@
+import type { Role } from './access/roles';
 import type { AgentId, ExecutionId, LatchId, OrderId, WorkerId } from './ids';
 import type { Grade, StopReport } from './evidence';
 import type { Latch } from './latches';
@@ -28,6 +29,9 @@ export interface Order {
   readonly note?: string;
   /** The caller's name. */
   readonly by: string;
+  /** The role of the caller's token, and the HTTP request; absent of Belay's own orders. */
+  readonly role?: Role;
+  readonly requestId?: string;
   /** The latch engaged in the same act; of a thaw, the one that was released. */
   readonly latchId?: LatchId;
   /** Valkey's clock. For people only: `reach` decides which agents the order reaches. */

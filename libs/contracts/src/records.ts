@@ -1,3 +1,4 @@
+import type { Role } from './access/roles';
 import type { AgentId, ExecutionId, OrderId, WorkerId } from './ids';
 import type { AgentState, ExecutionState, NodeState, WorkerState } from './states';
 import type { Containment, Grade, StopReport } from './evidence';
@@ -62,7 +63,11 @@ export interface ExecutionRecord {
   readonly reason?: StopReason;
   /** A person's words for it. */
   readonly note?: string;
+  /** Who created it, later who stopped it. */
   readonly actor?: string;
+  /** The role of the actor's token, and the HTTP request; absent of acts that no token did. */
+  readonly actorRole?: Role;
+  readonly requestId?: string;
   readonly error?: RecordedError;
   readonly orderId?: OrderId;
   readonly idempotencyKey?: string;

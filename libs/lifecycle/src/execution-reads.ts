@@ -2,11 +2,13 @@ import {
   agentIdOf,
   isExecutionId,
   NotFoundError,
+  selectorMatches,
   UnknownCursorError,
   type BelayEvent,
   type ExecutionRecord,
   type NodeRecord,
   type NodeState,
+  type Selector,
 } from '#libs/contracts';
 import { isCorrupt, parseStored } from '#libs/valkey';
 import { decodeExecution, decodeNode, textOf } from './decode';
@@ -46,10 +48,11 @@ export class ExecutionReads extends StoreReads {
   async list(query: ExecutionQuery = {}): Promise<Page<ExecutionRecord>> {
     const limit = query.limit ?? 50;
     if (query.cursor !== undefined && !isExecutionId(query.cursor)) throw new UnknownCursorError();
-    const { states = [], labels = [] } = query;
+    const { states = [], labels = [], selector = [] } = query;
     const byState = states.length > 0 ? states.map((state) => `idx:exe:${state}`) : ['idx:exe'];
     // One label's index is narrower than any state's; the rest is filtered.
-    const indices = labels.length > 0 ? [`idx:lbl:${labels[0]}`] : byState;
+    const [narrow] = [...labels, ...labelsNamedBy(selector)];
+    const indices = narrow === undefined ? byState : [`idx:lbl:${narrow}`];
     const ids = new Set<string>();
     let isCut = false;
     await Promise.all(
@@ -203,9 +206,17 @@ function wholeCursor(cursor: string | undefined): number {
   throw new UnknownCursorError();
 }
 
+/** The labels that all which meets a selector has: those of conditions with one value. */
+function labelsNamedBy(selector: Selector): string[] {
+  return selector.flatMap((one) =>
+    one.op === 'in' && one.values.length === 1 ? [`${one.key}=${one.values[0]}`] : [],
+  );
+}
+
 function matches(record: ExecutionRecord, query: ExecutionQuery): boolean {
   if (query.states !== undefined && query.states.length > 0 && !query.states.includes(record.state))
     return false;
+  if (query.selector !== undefined && !selectorMatches(query.selector, record.labels)) return false;
   return (query.labels ?? []).every((label) => {
     const at = label.indexOf('=');
     return record.labels[label.slice(0, at)] === label.slice(at + 1);

@@ -1,10 +1,17 @@
-import type { AgentId, DispatchEntry, ExecutionState, RecordedError, StopReason } from '#libs/contracts';
+import type {
+  ActedBy,
+  AgentId,
+  DispatchEntry,
+  ExecutionState,
+  RecordedError,
+  Selector,
+  StopReason,
+} from '#libs/contracts';
 
 /** Why, by whom and by which order an execution is stopped. */
-export interface StopRequest {
+export interface StopRequest extends ActedBy {
   readonly reason: StopReason;
   readonly orderId?: string;
-  readonly actor?: string;
   readonly note?: string;
   readonly error?: RecordedError;
   /** The count of its shard's beginnings when it was asked: what began, or was retried, after that is left alone. */
@@ -47,6 +54,8 @@ export interface ExecutionQuery {
   readonly states?: readonly ExecutionState[];
   /** `k=v`; all must hold. */
   readonly labels?: readonly string[];
+  /** Conditions that the labels must meet besides. */
+  readonly selector?: Selector;
   readonly cursor?: string;
   readonly limit?: number;
 }

@@ -7,3 +7,4 @@ export {
   type ParsedSelector,
   type Selector,
 } from './selector';
+export { selectorWithin } from './selector-within';

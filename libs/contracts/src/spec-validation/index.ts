@@ -10,6 +10,7 @@ export { showValue } from './show-value';
 export { NameSuggester } from './suggest-name';
 export * from './validate-requests';
 export * from './validate-spec';
+export * from './validate-token';
 export { MAX_DEPTH } from './check-json';
 export { specJsonSchema } from './json-schema';
 export type { AgentSpecInput, ExecutionSpecInput } from './spec-schema';

@@ -1,5 +1,4 @@
 import { z } from 'zod';
-import { BelayError, type Problem } from '../errors';
 import { isAgentId, isExecutionId, isWorkerId, ULID_PATTERN } from '../ids';
 import { MAX_LIMITS, type LimitRule } from '../limits';
 import { plainScope, type JobScope } from '../jobs';
@@ -8,12 +7,11 @@ import { isWide, type Scope } from '../scope';
 import { STOP_REASONS, type StopReason } from '../records';
 import { parseSelector } from '../selector';
 import { SPEC_LIMITS } from '../spec';
-import { checkJson, isPlainObject } from './check-json';
+import { isPlainObject } from './check-json';
+import { check, invalidRequest } from './check-request';
 import { flag, line, milliseconds, NAME_PATTERN, oneOf, says, usd, wholeNumber } from './fields';
-import { type Path, ProblemList } from './problem-list';
-import { reportIssues } from './report-issues';
+import type { Path, ProblemList } from './problem-list';
 import { showValue } from './show-value';
-import { NameSuggester } from './suggest-name';
 
 /** The body of a stop; every field is optional. */
 export interface StopRequest {
@@ -299,22 +297,6 @@ function checkKind({ kind, scope, latch }: KillRequest, problems: ProblemList): 
     );
 }
 
-function check(
-  schema: z.ZodType,
-  raw: unknown,
-  fields: readonly string[],
-  more?: (raw: Record<string, unknown>, problems: ProblemList) => void,
-): unknown {
-  const problems = new ProblemList();
-  checkJson(raw, problems);
-  const parsed = schema.safeParse(raw);
-  if (!parsed.success)
-    reportIssues(parsed.error.issues, raw, [], problems, new NameSuggester(), () => fields);
-  if (isPlainObject(raw)) more?.(raw, problems);
-  if (!parsed.success || problems.count > 0) throw invalidRequest(problems.toArray());
-  return Object.fromEntries(Object.entries(parsed.data as object).filter(([, value]) => value !== undefined));
-}
-
 function checkScope(raw: Record<string, unknown>, problems: ProblemList): void {
   const scope = raw['scope'];
   const known = `one of ${[...Object.keys(SCOPES), 'job'].join(', ')}`;
@@ -378,13 +360,4 @@ function checkSelector(text: unknown, path: Path, problems: ProblemList): void {
   if (typeof text !== 'string')
     problems.add(path, 'PATTERN', `must be ${SCOPES.selector.rule}; it is ${showValue(text)}.`);
   else for (const { code, message } of parseSelector(text).problems ?? []) problems.add(path, code, message);
-}
-
-function invalidRequest(problems: readonly Problem[]): BelayError {
-  const head = problems[0]!;
-  const where = head.path === '' ? '' : `${head.path}: `;
-  const more = problems.length > 1 ? ` (and ${problems.length - 1} more)` : '';
-  return new BelayError('INVALID_REQUEST', `The request is not valid: ${where}${head.message}${more}`, {
-    problems,
-  });
 }

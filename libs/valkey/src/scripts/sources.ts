@@ -18,6 +18,7 @@ const SCRIPT_NAMES = [
   'copyLatches',
   'copyLimits',
   'countPools',
+  'createToken',
   'engageLatch',
   'expireOrder',
   'expireWorker',
@@ -47,6 +48,7 @@ const SCRIPT_NAMES = [
   'resumeExecution',
   'retireExecution',
   'retryExecution',
+  'revokeToken',
   'saveDrill',
   'saveProof',
   'saveStep',
@@ -59,6 +61,7 @@ const SCRIPT_NAMES = [
   'tellEscapee',
   'transitionExecution',
   'transitionWorker',
+  'useToken',
   'wakeLimited',
   'writeOffAgent',
 ] as const;

@@ -1,0 +1,3 @@
+export * from './access.module';
+export * from './ownership';
+export * from './token-store';

@@ -1,0 +1,4 @@
+export * from './caller';
+export * from './roles';
+export * from './routes';
+export * from './tokens';

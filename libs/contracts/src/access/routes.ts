@@ -1,0 +1,109 @@
+import type { Permission } from './roles';
+
+/**
+ * What a request is about, for tokens that are bound to labels. `execution`, `agent`, `order`, `latch`: what `:id` names must be the
+ * token's own. `named`: the same of the body's `executionId`. `scope`: the body's scope must lie within the token's. `spec`: so must
+ * the labels of the body's spec. `list`: the answer leaves out what is not the token's own. `fleet`: the whole fleet, so no bound
+ * token is let in. `self`: nothing of anybody else's.
+ */
+export type Subject =
+  'execution' | 'agent' | 'order' | 'latch' | 'named' | 'scope' | 'spec' | 'list' | 'fleet' | 'self';
+
+/** The rule of one route. */
+export interface RouteRule {
+  readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
+  /** As the controller declares it. */
+  readonly path: string;
+  /** `none`: no token is asked for. */
+  readonly needs: Permission | 'none';
+  readonly about: Subject;
+  /** A query flag that asks for more than the route itself, and the permission that it needs. */
+  readonly flag?: { readonly name: string; readonly needs: Permission };
+  /** A value of a body's field that asks for more than the route itself, and the permission that it needs. */
+  readonly field?: { readonly name: string; readonly value: string; readonly needs: Permission };
+}
+
+const get = (path: string, needs: RouteRule['needs'], about: Subject): RouteRule => ({
+  method: 'GET',
+  path,
+  needs,
+  about,
+});
+const post = (path: string, needs: Permission, about: Subject): RouteRule => ({
+  method: 'POST',
+  path,
+  needs,
+  about,
+});
+
+/**
+ * Every route of the HTTP interface, the permission it needs, and what it is about. A route that is not in this table is refused to
+ * everybody. A HEAD request has the rule of its GET.
+ */
+export const ROUTES: readonly RouteRule[] = [
+  get('/', 'none', 'self'),
+  get('/health', 'none', 'self'),
+  get('/health/live', 'none', 'self'),
+  get('/health/ready', 'none', 'self'),
+  get('/metrics', 'view', 'fleet'),
+
+  post('/api/executions', 'submit', 'spec'),
+  get('/api/executions', 'view', 'list'),
+  get('/api/executions/:id', 'view', 'execution'),
+  get('/api/executions/:id/nodes', 'view', 'execution'),
+  get('/api/executions/:id/nodes/:nodeId', 'view', 'execution'),
+  {
+    ...get('/api/executions/:id/events', 'view', 'execution'),
+    // The loss of such a client stops the execution.
+    flag: { name: 'cancelOnDisconnect', needs: 'halt' },
+  },
+  post('/api/executions/:id/start', 'submit', 'execution'),
+  post('/api/executions/:id/pause', 'halt', 'execution'),
+  post('/api/executions/:id/resume', 'submit', 'execution'),
+  post('/api/executions/:id/retry', 'submit', 'execution'),
+  post('/api/executions/:id/stop', 'halt', 'execution'),
+  post('/api/execute/stop', 'halt', 'named'),
+
+  post('/api/agents', 'submit', 'spec'),
+  get('/api/agents', 'view', 'list'),
+  get('/api/agents/:id', 'view', 'agent'),
+  get('/api/agents/:id/logs', 'view', 'agent'),
+  post('/api/agents/:id/kill', 'halt', 'agent'),
+
+  // A thaw lets go on what stood still.
+  { ...post('/api/killswitch', 'stop', 'scope'), field: { name: 'kind', value: 'thaw', needs: 'release' } },
+  get('/api/killswitch', 'view', 'list'),
+  get('/api/killswitch/:id', 'receipt', 'order'),
+  post('/api/killswitch/:id/release', 'release', 'order'),
+  post('/api/killswitch/:id/close', 'operate', 'order'),
+  post('/api/killswitch/drill', 'operate', 'fleet'),
+  get('/api/killswitch/drill', 'view', 'fleet'),
+  post('/api/killswitch/armed', 'view', 'fleet'),
+  post('/api/latches', 'stop', 'scope'),
+  get('/api/latches', 'view', 'list'),
+  get('/api/latches/:id', 'view', 'latch'),
+  post('/api/latches/:id/release', 'release', 'latch'),
+
+  get('/api/workers', 'view', 'fleet'),
+  get('/api/queues', 'view', 'fleet'),
+  get('/api/queues/:pool', 'view', 'fleet'),
+  post('/api/queues/:pool/pause', 'operate', 'fleet'),
+  post('/api/queues/:pool/resume', 'operate', 'fleet'),
+  post('/api/queues/:pool/remove', 'operate', 'fleet'),
+  get('/api/limits', 'view', 'fleet'),
+  { method: 'PUT', path: '/api/limits', needs: 'operate', about: 'fleet' },
+  get('/api/quarantine', 'operate', 'fleet'),
+  get('/api/audit', 'view', 'fleet'),
+  get('/api/audit/verify', 'view', 'fleet'),
+
+  get('/api/tokens', 'admin', 'fleet'),
+  post('/api/tokens', 'admin', 'fleet'),
+  post('/api/tokens/:name/revoke', 'admin', 'fleet'),
+];
+
+const BY_ROUTE = new Map(ROUTES.map((rule) => [`${rule.method} ${rule.path}`, rule]));
+
+/** The rule of a route; undefined: it has none, and is refused. */
+export function ruleOf(method: string, path: string): RouteRule | undefined {
+  return BY_ROUTE.get(`${method === 'HEAD' ? 'GET' : method} ${path}`);
+}
