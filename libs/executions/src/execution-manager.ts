@@ -3,6 +3,7 @@ import {
   isBelayError,
   validateAgentSpec,
   validateSpecInTurns,
+  type ActedBy,
   type AgentSpecInput,
   type ExecutionRecord,
   type ExecutionSpec,
@@ -16,12 +17,11 @@ import { checkHandlers, hasHandlers } from './check-handlers';
 import type { DagExecutor } from './dag-executor';
 import { refuseLimited } from './refuse-limited';
 
-export interface SubmitOptions {
+export interface SubmitOptions extends ActedBy {
   /** Start at once (default). */
   readonly start?: boolean;
   /** The Idempotency-Key header; the spec's own field wins where both are given. */
   readonly idempotencyKey?: string;
-  readonly actor?: string;
   /** `refuse`: not taken where a limit keeps its first nodes from starting now. Default `queue` (docs/limits.md). */
   readonly whenLimited?: 'queue' | 'refuse';
   /** Aborted before: nothing is created. Later: the execution is stopped (requirement R16). */
@@ -100,7 +100,7 @@ export class ExecutionManager {
       const { id, created } = await executions.create(keyed, {
         start,
         canonical,
-        ...(options.actor === undefined ? {} : { actor: options.actor }),
+        ...pickActor(options),
       });
       try {
         if (created && start) await this.dag.drive(id);
@@ -120,4 +120,12 @@ export class ExecutionManager {
     if (signal.aborted) stop();
     else signal.addEventListener('abort', stop, { once: true });
   }
+}
+
+function pickActor({ actor, actorRole, requestId }: ActedBy): ActedBy {
+  return {
+    ...(actor === undefined ? {} : { actor }),
+    ...(actorRole === undefined ? {} : { actorRole }),
+    ...(requestId === undefined ? {} : { requestId }),
+  };
 }

@@ -4,7 +4,7 @@ import type { Valkey } from '#libs/valkey';
 import { chained, sha1, type LoggedAct } from './audit-chain';
 
 /** Fields of an order that its entry `order.open` repeats. */
-const TOLD = ['kind', 'scope', 'mode', 'reason', 'by', 'note', 'latchId'] as const;
+const TOLD = ['kind', 'scope', 'mode', 'reason', 'by', 'role', 'requestId', 'note', 'latchId'] as const;
 
 /** The log's entries about one order, as far as they are kept. */
 export interface OrderTrail {

@@ -7,6 +7,8 @@ import {
   type Order,
   type Receipt,
   type Scope,
+  type Signature,
+  type SignedWith,
 } from '#libs/contracts';
 import type { DagExecutor, StopNeeded } from '#libs/executions';
 import type { LifecycleService } from '#libs/lifecycle';
@@ -160,8 +162,8 @@ export class KillswitchService {
    * A person takes it on themselves that what is missing will not be confirmed. The lost attempts it names are written off:
    * no later order asks for them, and a retry may run them again. Repeatable. @throws NotFoundError
    */
-  async close(orderId: string, by: string, note: string): Promise<void> {
-    await this.orders.close(orderId, by, note);
+  async close(orderId: string, by: string, note: string, who: SignedWith = {}): Promise<void> {
+    await this.orders.close(orderId, by, note, who);
     const { closed, targets } = await this.orders.receipt(orderId);
     if (closed === undefined) return;
     const lost = targets.filter(({ outcome }) => outcome === 'unconfirmed');
@@ -169,7 +171,7 @@ export class KillswitchService {
   }
 
   /** A latch on its own: nothing in its scope starts any more. Resolves when that holds. @throws NotFoundError */
-  async engage(request: { scope: Scope; by: string; note?: string }): Promise<Latch> {
+  async engage(request: Signature & { readonly scope: Scope; readonly note?: string }): Promise<Latch> {
     const { scope } = request;
     await this.scopes.assertKnown(scope);
     const latch = await this.latches.engage(newLatch('latch', scope, request));

@@ -4,10 +4,13 @@ import {
   isLatchId,
   MAX_LATCHES,
   NotFoundError,
+  roleOf,
   type Latch,
   type LatchSet,
   type Order,
   type Scope,
+  type Signature,
+  type SignedWith,
 } from '#libs/contracts';
 import { parseStored, ExpiringMap, type ScriptReply, type Valkey, type WriteMark } from '#libs/valkey';
 import { ulid } from 'ulid';
@@ -22,7 +25,7 @@ export type NewLatch = Omit<Latch, 'engagedAt' | 'releasedAt' | 'releasedBy' | '
 export function newLatch(
   kind: Latch['kind'],
   scope: Scope,
-  said: { readonly by: string; readonly note?: string | undefined; readonly orderId?: string },
+  said: Signature & { readonly note?: string | undefined; readonly orderId?: string },
 ): NewLatch {
   const { by, note, orderId } = said;
   return {
@@ -30,6 +33,7 @@ export function newLatch(
     kind,
     scope,
     by,
+    ...roleOf(said),
     ...(scope.type === 'selector' ? { requires: conditionsOf(scope.selector) } : {}),
     ...(note === undefined ? {} : { note }),
     ...(orderId === undefined ? {} : { orderId }),
@@ -37,10 +41,16 @@ export function newLatch(
 }
 
 /** The latch an order was given with, from the order alone. */
-export function latchOf({ id, kind, scope, by, note, latchId }: Order): NewLatch | undefined {
+export function latchOf(order: Order): NewLatch | undefined {
+  const { id, kind, scope, by, note, latchId } = order;
   // A thaw names the latch whose hold it takes off.
   if (latchId === undefined || kind === 'thaw') return undefined;
-  const latch = newLatch(kind === 'freeze' ? 'freeze' : 'latch', scope, { by, note, orderId: id });
+  const latch = newLatch(kind === 'freeze' ? 'freeze' : 'latch', scope, {
+    by,
+    note,
+    orderId: id,
+    ...roleOf(order),
+  });
   return { ...latch, id: latchId };
 }
 
@@ -75,7 +85,7 @@ export class LatchStore {
    */
   async pause(
     pool: string,
-    said: { by: string; note?: string },
+    said: Signature & { readonly note?: string },
   ): Promise<{ latch: Latch; already: boolean }> {
     const fresh = newLatch('pause', { type: 'pool', pool }, said);
     const before = await this.pauseOf(pool);
@@ -123,9 +133,19 @@ export class LatchStore {
    * Resolves when no shard holds it any more. `already`: it had been released before. A freeze's thaw is ordered in the
    * same act: it is in the released latch. @throws NotFoundError
    */
-  async release(latchId: string, by: string, note: string): Promise<{ latch: Latch; already: boolean }> {
+  async release(
+    latchId: string,
+    by: string,
+    note: string,
+    who: SignedWith = {},
+  ): Promise<{ latch: Latch; already: boolean }> {
     this.given.drop(latchId);
-    const reply = await this.call('releaseLatch', latchId, [by, note, `ord_${ulid()}`]);
+    const reply = await this.call('releaseLatch', latchId, [
+      by,
+      note,
+      `ord_${ulid()}`,
+      JSON.stringify(roleOf(who)),
+    ]);
     if (reply.refused !== undefined) throw new NotFoundError('latch', latchId);
     await this.copy(JSON.parse(reply['latches'] as string) as LatchSet);
     return { latch: JSON.parse(reply['latch'] as string) as Latch, already: reply['already'] as boolean };

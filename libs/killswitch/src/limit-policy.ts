@@ -1,4 +1,4 @@
-import type { LimitRule, LimitSet, LimitsRecord } from '#libs/contracts';
+import { roleOf, type LimitRule, type LimitSet, type LimitsRecord, type Signature } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
 import { ulid } from 'ulid';
 import type { ControlSettings } from './control-settings';
@@ -18,11 +18,22 @@ export class LimitPolicy {
    * Sets all limits in place of those before; none lifts them. Resolves when every shard has them and what runs now is counted:
    * from here on no claim passes a limit. Agents that are over a lower limit go on to their end.
    */
-  async set(limits: readonly LimitRule[], said: { by: string; note?: string }): Promise<LimitsRecord> {
+  async set(
+    limits: readonly LimitRule[],
+    said: Signature & { readonly note?: string },
+  ): Promise<LimitsRecord> {
     const { valkey, slots, agents } = this.lifecycle;
     const { keys, scripts } = valkey;
     const { by, note = '' } = said;
-    const args = [keys.control, ulid(), this.settings.text, JSON.stringify(limits), by, note];
+    const args = [
+      keys.control,
+      ulid(),
+      this.settings.text,
+      JSON.stringify(limits),
+      by,
+      note,
+      JSON.stringify(roleOf(said)),
+    ];
     const reply = await scripts.json('setLimits', keys.shard(keys.control, 'limits'), args);
     const { version } = JSON.parse(reply['limits'] as string) as LimitSet;
     // Should this process die before, the janitor counts; until then nobody gets a slot.

@@ -1,4 +1,12 @@
-import { BelayError, NotFoundError, type Order, type Reach, type Scope } from '#libs/contracts';
+import {
+  actorOf,
+  BelayError,
+  NotFoundError,
+  roleOf,
+  type Order,
+  type Reach,
+  type Scope,
+} from '#libs/contracts';
 import type { DagExecutor } from '#libs/executions';
 import type { LifecycleService } from '#libs/lifecycle';
 import { retryTransient, within } from '#libs/valkey';
@@ -82,7 +90,12 @@ export class OrderGiver {
     const id = `ord_${ulid()}`;
     const latch =
       request.latch === true
-        ? newLatch(kind === 'freeze' ? 'freeze' : 'latch', scope, { by, note, orderId: id })
+        ? newLatch(kind === 'freeze' ? 'freeze' : 'latch', scope, {
+            by,
+            note,
+            orderId: id,
+            ...roleOf(request),
+          })
         : undefined;
     return this.parts.orders.place(
       {
@@ -92,6 +105,7 @@ export class OrderGiver {
         mode,
         reason,
         by,
+        ...roleOf(request),
         ...(graceMs === undefined ? {} : { graceMs }),
         ...(note === undefined ? {} : { note }),
         ...(latch === undefined ? {} : { latchId: latch.id }),
@@ -167,12 +181,12 @@ export class OrderGiver {
   }
 
   private async stopOne(id: string, order: Order, reach: Reach): Promise<Halted> {
-    const { reason, by, note, id: orderId } = order;
+    const { reason, note, id: orderId } = order;
     const count = reach[this.parts.lifecycle.valkey.keys.tagOf(id)];
     const request = {
       reason,
       orderId,
-      actor: by,
+      ...actorOf(order),
       ...(note === undefined ? {} : { note }),
       ...(count === undefined ? {} : { reach: count }),
     };

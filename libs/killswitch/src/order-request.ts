@@ -1,4 +1,4 @@
-import type { OrderKind, Scope, StopMode, StopReason } from '#libs/contracts';
+import type { OrderKind, Role, Scope, StopMode, StopReason } from '#libs/contracts';
 
 /** A caller's request; the order it becomes has an id, a place in the log and a time. */
 export interface OrderRequest {
@@ -12,4 +12,7 @@ export interface OrderRequest {
   /** Engage a latch for the scope in the same act. */
   readonly latch?: boolean;
   readonly by: string;
+  /** The role of the caller's token, and the HTTP request. */
+  readonly role?: Role;
+  readonly requestId?: string;
 }

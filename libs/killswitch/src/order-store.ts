@@ -2,12 +2,14 @@ import {
   isWide,
   MAX_LATCHES,
   NotFoundError,
+  roleOf,
   scopeKey,
   type Grade,
   type LatchSet,
   type Order,
   type Reach,
   type ScopeWarning,
+  type SignedWith,
   type TargetReceipt,
 } from '#libs/contracts';
 import { ExpiringMap, type ScriptReply, type Valkey } from '#libs/valkey';
@@ -220,8 +222,8 @@ export class OrderStore extends OrderReads {
   }
 
   /** A person says that what is missing will not be confirmed: it is tried no longer. @throws NotFoundError */
-  async close(orderId: string, by: string, note: string): Promise<void> {
-    await this.call('closeOrder', orderId, [by, note]);
+  async close(orderId: string, by: string, note: string, who: SignedWith = {}): Promise<void> {
+    await this.call('closeOrder', orderId, [by, note, JSON.stringify(roleOf(who))]);
   }
 
   /** Targets of an order that is gone: retention took it, or a failover lost it. */

@@ -1,4 +1,4 @@
-import type { ExecutionRecord, Latch, Order, Receipt } from '#libs/contracts';
+import type { ExecutionRecord, Latch, Order, Receipt, Signature } from '#libs/contracts';
 import type { DagExecutor } from '#libs/executions';
 import type { LifecycleService } from '#libs/lifecycle';
 import { retryTransient } from '#libs/valkey';
@@ -27,15 +27,13 @@ export class PauseService {
   /** Nothing of it starts; with `freeze` what runs stands still too. Resolves when that was seen, or its limit passed. */
   async pause(
     executionId: string,
-    request: { mode: 'drain' | 'freeze'; by: string; note?: string },
+    request: Signature & { readonly mode: 'drain' | 'freeze'; readonly note?: string },
   ): Promise<{ execution: ExecutionRecord; receipt?: Receipt }> {
-    const { mode, by, note } = request;
-    const said = { actor: by, ...(note === undefined ? {} : { note }) };
-    await this.lifecycle.executions.pause(executionId, { mode, ...said });
+    const { mode, note, ...signature } = request;
+    const words = note === undefined ? {} : { note };
+    await this.lifecycle.executions.pause(executionId, { mode, actor: signature.by, ...words });
     const receipt =
-      mode === 'freeze'
-        ? await this.freeze(executionId, { by, ...(note === undefined ? {} : { note }) })
-        : undefined;
+      mode === 'freeze' ? await this.freeze(executionId, { ...signature, ...words }) : undefined;
     const execution = await this.lifecycle.executions.get(executionId);
     return { execution, ...(receipt === undefined ? {} : { receipt }) };
   }
@@ -43,7 +41,7 @@ export class PauseService {
   /** Goes on where it stood. @throws BelayError LATCHED */
   async resume(
     executionId: string,
-    request: { by: string; note?: string },
+    request: Signature & { readonly note?: string },
   ): Promise<{ execution: ExecutionRecord; receipt?: Receipt }> {
     const { wasFrozen } = await this.lifecycle.executions.resume(executionId, request.by);
     const thaw = wasFrozen ? await this.thawResumed(executionId, request) : undefined;
@@ -53,7 +51,7 @@ export class PauseService {
     return { execution, ...(receipt === undefined ? {} : { receipt }) };
   }
 
-  private async freeze(executionId: string, said: { by: string; note?: string }): Promise<Receipt> {
+  private async freeze(executionId: string, said: Signature & { readonly note?: string }): Promise<Receipt> {
     const order = await this.giver.give({
       kind: 'freeze',
       scope: { type: 'execution', executionId },
@@ -63,7 +61,10 @@ export class PauseService {
   }
 
   /** The marker of the resume goes once the order is in the log: until then the sweep gives it (requirement R22). */
-  private async thawResumed(executionId: string, said: { by: string; note?: string }): Promise<Order> {
+  private async thawResumed(
+    executionId: string,
+    said: Signature & { readonly note?: string },
+  ): Promise<Order> {
     const order = await this.giver.give({ kind: 'thaw', scope: { type: 'execution', executionId }, ...said });
     await this.lifecycle.executions.thawOrdered(executionId);
     return order;
@@ -75,9 +76,9 @@ export class PauseService {
    */
   async release(
     latchId: string,
-    request: { by: string; note: string },
+    request: Signature & { readonly note: string },
   ): Promise<{ latch: Latch; already: boolean; receipt?: Receipt }> {
-    const { latch, already } = await this.latches.release(latchId, request.by, request.note);
+    const { latch, already } = await this.latches.release(latchId, request.by, request.note, request);
     await this.resumeReleased(request.by);
     const { thawOrderId } = latch;
     if (thawOrderId === undefined) return { latch, already };

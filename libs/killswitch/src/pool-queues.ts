@@ -9,6 +9,7 @@ import {
   type QueueRemoval,
   type RemoveRequest,
   type Requirement,
+  type Signature,
 } from '#libs/contracts';
 import type { AgentQueues } from '#libs/dispatch';
 import type { DagExecutor } from '#libs/executions';
@@ -75,16 +76,16 @@ export class PoolQueues {
   }
 
   /** Nothing of the pool is claimed from here on; what runs goes on. Repeatable. @throws BelayError TOO_MANY_LATCHES */
-  async pause(pool: string, said: { by: string; note?: string }): Promise<QueuePaused> {
+  async pause(pool: string, said: Signature & { readonly note?: string }): Promise<QueuePaused> {
     const { already } = await this.killswitch.latches.pause(pool, said);
     return { queue: await this.recordOf(pool), already };
   }
 
   /** Attempts that waited may be claimed again, unless a latch or a freeze covers them too. Repeatable. */
-  async resume(pool: string, said: { by: string; note?: string }): Promise<QueuePaused> {
-    const { by, note = 'resumed' } = said;
+  async resume(pool: string, said: Signature & { readonly note?: string }): Promise<QueuePaused> {
+    const { note = 'resumed' } = said;
     const pause = await this.killswitch.latches.pauseOf(pool);
-    if (pause !== undefined) await this.killswitch.holds.release(pause.id, { by, note });
+    if (pause !== undefined) await this.killswitch.holds.release(pause.id, { ...said, note });
     return { queue: await this.recordOf(pool), already: pause === undefined };
   }
 
@@ -99,19 +100,19 @@ export class PoolQueues {
   async remove(
     pool: string,
     { selector, note }: RemoveRequest,
-    { by, isDry }: { by: string; isDry: boolean },
+    { isDry, ...said }: Signature & { readonly isDry: boolean },
   ): Promise<QueueRemoval> {
     const removal: Removal = {
       pool,
       ...(selector === undefined ? {} : { requires: conditionsOf(selector) }),
-      actor: by,
+      actor: said.by,
       note,
       isDry,
       removed: 0,
       touched: new Map(),
     };
     const id = ulid();
-    const entry = { by, note, pool, ...(selector === undefined ? {} : { selector }) };
+    const entry = { ...said, note, pool, ...(selector === undefined ? {} : { selector }) };
     if (!isDry) await this.audit.record(`${id}:begun`, { act: 'queue.removing', ...entry });
     let more = false;
     try {

@@ -1,4 +1,4 @@
-import { shardOf, type ExecutionSpec, type ExecutionState } from '#libs/contracts';
+import { shardOf, type ActedBy, type ExecutionSpec, type ExecutionState } from '#libs/contracts';
 import { retryTransient, type ScriptReply } from '#libs/valkey';
 import { monotonicFactory } from 'ulid';
 import { ExecutionReads } from './execution-reads';
@@ -49,7 +49,7 @@ export class ExecutionStore extends ExecutionReads {
    */
   async create(
     spec: ExecutionSpec,
-    options: { start: boolean; canonical: string; actor?: string; id?: string },
+    options: ActedBy & { readonly start: boolean; readonly canonical: string; readonly id?: string },
   ): Promise<{ id: string; created: boolean }> {
     const id = options.id ?? this.newId(spec.idempotencyKey);
     const text = (name: string, value: string | number | undefined) =>
@@ -63,6 +63,8 @@ export class ExecutionStore extends ExecutionReads {
       ...text('timeoutMs', spec.timeoutMs),
       ...text('graceMs', spec.graceMs),
       ...text('actor', options.actor),
+      ...text('actorRole', options.actorRole),
+      ...text('requestId', options.requestId),
       ...(spec.softCostUsd === undefined ? {} : { softCostMicros: microsOf(spec.softCostUsd) }),
       ...(spec.maxCostUsd === undefined ? {} : { maxCostMicros: microsOf(spec.maxCostUsd) }),
     };

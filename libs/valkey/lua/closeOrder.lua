@@ -1,7 +1,7 @@
 -- closeOrder: a person takes it on themselves that what is missing will not be confirmed: Belay tries no longer.
 -- Repeatable; the first words are kept. The receipt stays incomplete.
 -- KEYS[1] the order's record
--- ARGV    1 control tag · 2 order id · 3 settings · 4 by · 5 the reason
+-- ARGV    1 control tag · 2 order id · 3 settings · 4 by · 5 the reason · 6 JSON { role?, requestId? } of who closes it
 -- Returns { state } · refused: NOT_FOUND
 -- Events  order.closed
 --!flags allow-oom
@@ -16,7 +16,8 @@ if state == 'incomplete' and redis.call('HEXISTS', order_key, 'closedAt') == 0 t
   keeping({ 'orders:open' }, function() redis.call('SREM', key('orders:open'), ORDER) end)
   expire_receipt()
   local missing = missing_count()
-  audit({ act = 'order.closed', orderId = ORDER, by = ARGV[4], note = ARGV[5], missing = missing })
+  local who = cjson.decode(ARGV[6] or '{}')
+  audit({ act = 'order.closed', orderId = ORDER, by = ARGV[4], role = who.role, requestId = who.requestId, note = ARGV[5], missing = missing })
   emit_control({ type = 'order.closed', entity = 'order', from = state, to = state, data = { orderId = ORDER, by = ARGV[4], missing = missing } })
 end
 return cjson.encode({ state = state })

@@ -20,6 +20,7 @@ end
 if redis.call('HEXISTS', key('latches'), ARGV[2]) == 0 and redis.call('EXISTS', key('lat:' .. ARGV[2])) == 0
   and not (latch.kind == 'pause' and is_paused()) then
   if not engage(latch, tonumber(ARGV[5])) then return refuse('TOO_MANY_LATCHES', { most = tonumber(ARGV[5]) }) end
-  audit({ act = 'latch.engaged', latchId = ARGV[2], kind = latch.kind, scope = latch.scope, by = latch.by, note = latch.note })
+  audit({ act = 'latch.engaged', latchId = ARGV[2], kind = latch.kind, scope = latch.scope, by = latch.by, role = latch.role,
+    requestId = latch.requestId, note = latch.note })
 end
 return cjson.encode({ latches = latch_set() })

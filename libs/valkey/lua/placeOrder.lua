@@ -31,7 +31,8 @@ if other then
   local weaker = held and ((order.mode == 'immediate' and held.mode ~= 'immediate')
     or (order.graceMs and order.graceMs < (held.graceMs or math.huge)) or (ARGV[6] ~= '' and not held.latchId))
   if held and not weaker then
-    audit({ act = 'order.joined', orderId = other, kind = order.kind, scope = order.scope, by = order.by, note = order.note })
+    audit({ act = 'order.joined', orderId = other, kind = order.kind, scope = order.scope, by = order.by, role = order.role,
+      requestId = order.requestId, note = order.note })
     return cjson.encode({ order = open, created = false })
   end
 end

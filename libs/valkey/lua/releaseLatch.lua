@@ -2,6 +2,7 @@
 -- before answers who did it, when and why, and with which thaw.
 -- KEYS[1] the list of engaged latches
 -- ARGV    1 control tag · 2 latch id · 3 settings · 4 by · 5 the reason · 6 id of the thaw order, should it be a freeze
+--         · 7 JSON { role?, requestId? } of who releases it
 -- Returns { latch = JSON text, latches = LatchSet JSON text, already, thaw = id of the order that thaws }
 --         · refused: NOT_FOUND
 -- Events  latch.released, order.open
@@ -16,7 +17,7 @@ local released_key = key('lat:' .. ARGV[2])
 local text = redis.call('HGET', key('latches'), ARGV[2])
 local already = not text
 if text then
-  local latch = cjson.decode(text)
+  local latch, who = cjson.decode(text), cjson.decode(ARGV[7] or '{}')
   latch.releasedAt = NOW
   latch.releasedBy = ARGV[4]
   latch.releaseNote = ARGV[5]
@@ -24,12 +25,13 @@ if text then
   bump_latches()
   if latch.kind == 'freeze' then
     latch.thawOrderId = ARGV[6]
-    place({ id = ARGV[6], kind = 'thaw', scope = latch.scope, mode = 'graceful', reason = 'killswitch', by = ARGV[4], note = ARGV[5],
-      latchId = latch.id }, '', true)
+    place({ id = ARGV[6], kind = 'thaw', scope = latch.scope, mode = 'graceful', reason = 'killswitch', by = ARGV[4],
+      role = who.role, requestId = who.requestId, note = ARGV[5], latchId = latch.id }, '', true)
   end
   -- Long enough that nobody with an old list takes it for one that a failover lost.
   redis.call('SET', released_key, cjson.encode(latch), 'PX', int(math.max(CONF.retentionMs, 600000)))
-  audit({ act = 'latch.released', latchId = latch.id, kind = latch.kind, scope = latch.scope, by = ARGV[4], note = ARGV[5] })
+  audit({ act = 'latch.released', latchId = latch.id, kind = latch.kind, scope = latch.scope, by = ARGV[4], role = who.role,
+    requestId = who.requestId, note = ARGV[5] })
   emit_control({ type = 'latch.released', entity = 'latch', to = 'released', data = { latchId = latch.id, kind = latch.kind, by = ARGV[4] } })
 end
 local released = redis.call('GET', released_key)

@@ -32,7 +32,7 @@ for _, suffix in ipairs(PARTS) do redis.call('PERSIST', exe_key .. suffix) end
 redis.call('ZREM', key('expiry'), EXE)
 local idem = field('idempotencyKey')
 if idem then redis.call('PERSIST', key('idem:' .. idem)) end
-redis.call('HDEL', exe_key, 'stoppedAt', 'reason', 'actor', 'note', 'error', 'orderId', 'stopTo', 'halting', 'frozen', 'heldBy',
+redis.call('HDEL', exe_key, 'stoppedAt', 'reason', 'actor', 'actorRole', 'requestId', 'note', 'error', 'orderId', 'stopTo', 'halting', 'frozen', 'heldBy',
   'deadlineAt', 'deadlineLeftMs', 'doubted')
 if budget then redis.call('HSET', exe_key, 'maxCostMicros', int(budget)) end
 redis.call('DEL', todo_key, exe_key .. ':parked')

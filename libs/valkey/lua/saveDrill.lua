@@ -16,6 +16,6 @@ local result = cjson.decode(ARGV[4])
 -- One that began before the last is told, and does not take its place.
 if not held or cjson.decode(held).at <= result.at then redis.call('HSET', KEYS[1], ARGV[2], ARGV[4]) end
 local act = result.passed and 'drill.passed' or 'drill.failed'
-audit({ act = act, workerId = ARGV[2], by = result.by, orderId = result.orderId, note = result.detail })
+audit({ act = act, workerId = ARGV[2], by = result.by, role = result.role, requestId = result.requestId, orderId = result.orderId, note = result.detail })
 emit_control({ type = act, entity = 'worker', workerId = ARGV[2], data = { orderId = result.orderId, detail = result.detail } })
 return 'OK'

@@ -1,6 +1,6 @@
 -- stopExecution: no agent of it starts from here on. Repeatable; the first reason wins (requirement R20).
 -- KEYS[1] the execution's record
--- ARGV    1 tag · 2 execution id · 3 settings · 4 JSON { orderId?, reason, actor?, note?, error?, to?, reach? = beginnings of the
+-- ARGV    1 tag · 2 execution id · 3 settings · 4 JSON { orderId?, reason, actor?, actorRole?, requestId?, note?, error?, to?, reach? = beginnings of the
 --         shard when it was asked, replaces? = an order that nobody has any more, isLate? = only past its deadline }
 -- Returns { state, already = true when an earlier stop or its end came first, live, orderId?, spared? = it began later } · refused: NOT_FOUND
 -- Events  execution.stopping (an idle one is cancelled node by node first, then stopped, by advanceExecution)
@@ -20,7 +20,8 @@ if answer.spared or (stop.isLate and not (due and tonumber(due) <= NOW)) then
 end
 if state == 'idle' and not field('halting') then
   redis.call('HSET', exe_key, 'halting', 1, 'reason', stop.reason)
-  for _, name in ipairs({ 'orderId', 'actor', 'note' }) do
+  if stop.actor then redis.call('HDEL', exe_key, 'actorRole', 'requestId') end
+  for _, name in ipairs({ 'orderId', 'actor', 'actorRole', 'requestId', 'note' }) do
     if stop[name] then redis.call('HSET', exe_key, name, stop[name]) end
   end
   bump()

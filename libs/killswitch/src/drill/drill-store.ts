@@ -4,7 +4,7 @@ import { ulid } from 'ulid';
 import type { ControlSettings } from '../control-settings';
 
 /** A drill under way: who had it done, where, since when. */
-export type BegunDrill = Pick<DrillResult, 'workerId' | 'host' | 'at' | 'by'> & {
+export type BegunDrill = Pick<DrillResult, 'workerId' | 'host' | 'at' | 'by' | 'role' | 'requestId'> & {
   readonly hostile?: boolean;
 };
 

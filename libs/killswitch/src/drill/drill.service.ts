@@ -2,6 +2,7 @@ import {
   BelayError,
   isBelayError,
   ownPoolOf,
+  roleOf,
   validateSpec,
   type AgentRecord,
   type BelayEvent,
@@ -10,6 +11,7 @@ import {
   type DrillStatus,
   type ExecutionSpec,
   type Receipt,
+  type Signature,
   type WorkerRecord,
 } from '#libs/contracts';
 import type { DagExecutor } from '#libs/executions';
@@ -46,7 +48,9 @@ export class DrillService {
   }
 
   /** One worker, or every running one, all at once. @throws NotFoundError */
-  async run(request: { workerId?: string; hostile?: boolean; by: string }): Promise<DrillResult[]> {
+  async run(
+    request: Signature & { readonly workerId?: string; readonly hostile?: boolean },
+  ): Promise<DrillResult[]> {
     await this.noticeUnfinished();
     const { workers } = this.lifecycle;
     const chosen =
@@ -54,7 +58,9 @@ export class DrillService {
         ? await workers.list(['running'])
         : [await workers.get(request.workerId)];
     return Promise.all(
-      chosen.map(async (worker) => this.drill(worker, request.by, request.hostile === true)),
+      chosen.map(async (worker) =>
+        this.drill(worker, { by: request.by, ...roleOf(request) }, request.hostile === true),
+      ),
     );
   }
 
@@ -104,8 +110,9 @@ export class DrillService {
     }
   }
 
-  private async drill(worker: WorkerRecord, by: string, hostile: boolean): Promise<DrillResult> {
-    const base = { workerId: worker.id, host: worker.host, by, at: this.lifecycle.valkey.clock.now() };
+  private async drill(worker: WorkerRecord, said: Signature, hostile: boolean): Promise<DrillResult> {
+    const { by } = said;
+    const base = { workerId: worker.id, host: worker.host, ...said, at: this.lifecycle.valkey.clock.now() };
     const drillId = await this.store.begin({ ...base, ...(hostile ? { hostile } : {}) });
     let result: DrillResult;
     try {

@@ -250,13 +250,17 @@ local function settle()
   return to
 end
 
--- running / paused → stopping, with the first reason kept. `stop` = { orderId, reason, actor, note, error, to }.
+-- running / paused → stopping, with the first reason kept. `stop` = { orderId, reason, actor, actorRole,
+-- requestId, note, error, to }.
 local function begin_stopping(from, stop)
   redis.call('HSET', exe_key, 'stopTo', stop.to or 'stopped', 'reason', stop.reason)
-  redis.call('HDEL', exe_key, 'retrying')
+  redis.call('HDEL', exe_key, 'retrying', 'actorRole', 'requestId')
   if stop.orderId then redis.call('HSET', exe_key, 'orderId', stop.orderId) end
   -- Without an actor it is the machine itself that stops it: a budget, a deadline, a failure. The record names who stopped it.
   redis.call('HSET', exe_key, 'actor', stop.actor or 'belay')
+  for _, name in ipairs({ 'actorRole', 'requestId' }) do
+    if stop[name] then redis.call('HSET', exe_key, name, stop[name]) end
+  end
   if stop.note then redis.call('HSET', exe_key, 'note', stop.note) end
   if stop.error then redis.call('HSET', exe_key, 'error', cjson.encode(stop.error)) end
   move_execution(from, 'stopping', { reason = stop.reason, error = stop.error, actor = stop.actor or 'belay' })

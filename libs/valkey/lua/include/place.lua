@@ -18,7 +18,7 @@ local function place(order, joins, ring)
     redis.call('ZREMRANGEBYRANK', key('idx:ord'), 0, -tonumber(CONF.ordersKept) - 1)
   end)
   audit({ act = 'order.open', orderId = order.id, kind = order.kind, scope = order.scope, mode = order.mode, graceMs = order.graceMs,
-    reason = order.reason, by = order.by, note = order.note, latchId = order.latchId, again = again or nil, orderDigest = redis.sha1hex(body) })
+    reason = order.reason, by = order.by, role = order.role, requestId = order.requestId, note = order.note, latchId = order.latchId, again = again or nil, orderDigest = redis.sha1hex(body) })
   emit_control({ type = 'order.open', entity = 'order', to = 'open', reason = order.reason,
     data = { orderId = order.id, kind = order.kind, scope = order.scope, by = order.by } })
   return body
