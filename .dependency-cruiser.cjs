@@ -12,6 +12,7 @@ const LAYERS = {
   dispatch: ['lifecycle', 'valkey', 'contracts'],
   spawner: ['lifecycle', 'valkey', 'contracts'],
   executions: ['dispatch', 'lifecycle', 'valkey', 'contracts'],
+  approvals: ['killswitch', 'lifecycle', 'valkey', 'contracts'],
   killswitch: ['executions', 'spawner', 'dispatch', 'lifecycle', 'valkey', 'contracts'],
   access: ['killswitch', 'executions', 'dispatch', 'lifecycle', 'valkey', 'contracts'],
   worker: ['killswitch', 'executions', 'spawner', 'dispatch', 'lifecycle', 'service', 'valkey', 'contracts'],

@@ -35,6 +35,7 @@ const PLANTED: Record<string, { readonly file: string; readonly text: string }> 
   'layer-dispatch': { file: 'libs/dispatch/src/up.ts', text: "import '#libs/executions';\n" },
   'layer-spawner': { file: 'libs/spawner/src/up.ts', text: "import '#libs/dispatch';\n" },
   'layer-executions': { file: 'libs/executions/src/up.ts', text: "import '#libs/killswitch';\n" },
+  'layer-approvals': { file: 'libs/approvals/src/up.ts', text: "import '#libs/worker';\n" },
   'layer-killswitch': { file: 'libs/killswitch/src/up.ts', text: "import '#libs/service';\n" },
   'layer-access': { file: 'libs/access/src/up.ts', text: "import '#libs/worker';\n" },
   'layer-worker': { file: 'libs/worker/src/up.ts', text: "import '#libs/client';\n" },
@@ -66,7 +67,7 @@ describe('the arrows between libraries and programs', () => {
       for (const name of ['package.json', '.dependency-cruiser.cjs'])
         cpSync(join(ROOT, name), join(folder, name));
       symlinkSync(join(ROOT, 'node_modules'), join(folder, 'node_modules'));
-      for (const name of 'valkey lifecycle dispatch spawner executions killswitch access worker service client'.split(
+      for (const name of 'valkey lifecycle dispatch spawner executions killswitch access approvals worker service client'.split(
         ' ',
       ))
         write(`libs/${name}/src/index.ts`, 'export const a = 1;\n');

@@ -8,6 +8,7 @@ import type { INestApplicationContext, Type } from '@nestjs/common';
 import { Test } from '@nestjs/testing';
 import {
   AgentHandler,
+  Approvals,
   BelayModule,
   BelayRuntime,
   ExecutionManager,
@@ -178,6 +179,54 @@ describe('R69 a handler', () => {
       expect((await endOf(id)).state).toBe('completed');
       expect(await resultOf(id)).toMatchObject({ paid: 'looked up' });
       expect(done(path)).toEqual(['order 1', 'pay 2']);
+    }, 60_000);
+  });
+
+  it('R23 suspends its node until a signal comes, and is given it in another process', async () => {
+    const id = await submit('parks', { input: { maxAgeMs: 60_000 } });
+    const { executions } = app.get(LifecycleService);
+    await eventually(
+      async () => (await executions.node(id, 'only')).state === 'suspended',
+      'a suspended node',
+    );
+    const payload = { invoice: 77 };
+    const signalled = await app.get(ExecutionManager).signal(id, { name: 'paid', payload, by: 'bank' });
+    expect(signalled).toMatchObject({ woken: ['only'] });
+    expect((await endOf(id)).state).toBe('completed');
+    expect(await resultOf(id)).toEqual({ attempt: 2, wokenBy: { name: 'paid', payload } });
+  }, 60_000);
+
+  describe('asks people:', () => {
+    const asked = async (id: string) =>
+      eventually(async () => (await app.get(Approvals).list({ executionId: id })).items[0], 'a question');
+
+    it('the answer is the person’s, with the reason, and its worker goes on with the rest', async () => {
+      const detail = { invoice: 'x'.repeat(10_000) };
+      const id = await submit('asks', { input: { detail } });
+      const question = await asked(id);
+      expect(question).toMatchObject({ question: 'Pay?', choices: ['pay', 'hold'], detail, state: 'open' });
+      const answer = { choice: 'hold', hash: question.hash, reason: 'not today', by: 'ann' };
+      await app.get(Approvals).answer(question.id, answer);
+      expect((await endOf(id)).state).toBe('completed');
+      expect(await resultOf(id)).toEqual({ answer: 'hold', by: 'ann', reason: 'not today', after: 1 });
+    }, 60_000);
+
+    it('nobody answers in time, and the answer is denied', async () => {
+      const id = await submit('asks', { input: { timeoutMs: 500 } });
+      expect((await endOf(id)).state).toBe('completed');
+      expect(await resultOf(id)).toEqual({ answer: 'denied', by: 'belay', after: 1 });
+    }, 60_000);
+
+    it('bad input is refused with what is wrong, and nobody is asked', async () => {
+      const id = await submit('asks-badly', { input: { question: '', choices: ['denied'] } });
+      expect((await endOf(id)).state).toBe('completed');
+      expect(await resultOf(id)).toEqual({
+        code: 'INVALID_REQUEST',
+        message: expect.stringMatching(/^The request is not valid: question: .* \(and 1 more\)$/),
+      });
+      const circle = await endOf(await submit('asks-circle'));
+      expect(circle.agents[0]).toMatchObject({ error: { code: 'ASK_NOT_JSON' } });
+      expect((await app.get(Approvals).list({ executionId: id })).items).toEqual([]);
     }, 60_000);
   });
 

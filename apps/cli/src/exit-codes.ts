@@ -11,6 +11,7 @@ export const EXIT = {
   refused: 6,
   unconfirmed: 7,
   unmatched: 8,
+  denied: 9,
   interrupted: 130,
 } as const;
 

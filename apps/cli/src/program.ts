@@ -1,6 +1,9 @@
 import { Command, CommanderError, Option } from 'commander';
 import type { Bind } from './commands/action';
 import { addArmed } from './commands/armed';
+import { addAnswer } from './commands/answer';
+import { addAsk } from './commands/ask';
+import { addAsks } from './commands/asks';
 import { addAudit } from './commands/audit';
 import { addClose } from './commands/close';
 import { addDoctor } from './commands/doctor';
@@ -12,6 +15,7 @@ import { addLatch } from './commands/latch';
 import { addLatches } from './commands/latches';
 import { addLimits } from './commands/limits';
 import { addLogs } from './commands/logs';
+import { addMcp } from './commands/mcp';
 import { addPause } from './commands/pause';
 import { addProcesses } from './commands/processes';
 import { addQuarantine } from './commands/quarantine';
@@ -21,6 +25,7 @@ import { addReceipt } from './commands/receipt';
 import { addRelease } from './commands/release';
 import { addRetry } from './commands/retry';
 import { addRun } from './commands/run';
+import { addSignal } from './commands/signal';
 import { addStart } from './commands/start';
 import { addStop } from './commands/stop';
 import { addUp } from './commands/up';
@@ -40,6 +45,7 @@ const ADDERS = [
   addGet,
   addWatch,
   addStart,
+  addSignal,
   addLogs,
   addPause,
   addRetry,
@@ -50,6 +56,10 @@ const ADDERS = [
   addLatches,
   addQueues,
   addLimits,
+  addAsks,
+  addAnswer,
+  addAsk,
+  addMcp,
   addQuarantine,
   addRelease,
   addReceipt,

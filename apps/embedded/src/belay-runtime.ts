@@ -1,5 +1,6 @@
 import type { BeforeApplicationShutdown, OnApplicationBootstrap } from '@nestjs/common';
 import { ulid } from 'ulid';
+import type { Approvals } from '#libs/approvals';
 import type { AgentRecord, ExecutionRecord, Settings, WorkerState } from '#libs/contracts';
 import type { ExecutionManager, Janitor, SubmissionConsumer } from '#libs/executions';
 import type { KillswitchService } from '#libs/killswitch';
@@ -23,6 +24,7 @@ const HOOKS_WITHIN_MS = 1_000;
 export interface RuntimeParts {
   readonly janitor: Janitor;
   readonly killswitch: KillswitchService;
+  readonly approvals: Approvals;
   readonly producers: SubmissionConsumer;
   readonly lifecycle: LifecycleService;
   readonly executions: ExecutionManager;
@@ -52,7 +54,7 @@ export class BelayRuntime implements OnApplicationBootstrap, BeforeApplicationSh
     private readonly parts: RuntimeParts,
     private readonly options: RuntimeOptions,
   ) {
-    const { janitor, killswitch, producers, lifecycle, executions, changes } = parts;
+    const { janitor, killswitch, approvals, producers, lifecycle, executions, changes } = parts;
     const { log, sweepMs, settings } = options;
     const onError = (error: unknown): void => log.error({ err: error }, 'background work failed');
     lifecycle.valkey.quarantine.onFound = ({ message, details }) =>
@@ -60,7 +62,7 @@ export class BelayRuntime implements OnApplicationBootstrap, BeforeApplicationSh
     this.processors = new Processors(lifecycle, executions, changes, settings.queuePrefix);
     const attendance = new Attendance(lifecycle, killswitch, onError);
     const { keepAliveMs } = settings;
-    this.orchestrator = new OrchestratorService(janitor, killswitch, producers, attendance, {
+    this.orchestrator = new OrchestratorService(janitor, killswitch, approvals, producers, attendance, {
       sweepMs,
       keepAliveMs,
       onError,

@@ -3,6 +3,7 @@ import { ModulesContainer } from '@nestjs/core';
 import { retentionOf, type Settings } from '#libs/contracts';
 import { DispatchModule } from '#libs/dispatch';
 import { ExecutionManager, ExecutionsModule, Janitor, SubmissionConsumer } from '#libs/executions';
+import { Approvals, ApprovalsModule } from '#libs/approvals';
 import { KillswitchModule, KillswitchService } from '#libs/killswitch';
 import { LifecycleModule, LifecycleService } from '#libs/lifecycle';
 import { calmly, type ServiceLog } from '#libs/service';
@@ -121,10 +122,11 @@ function compose(options: DynamicModule, isGlobal: boolean): DynamicModule {
       onError: backgroundError(log),
     }),
   });
+  const approvals = ApprovalsModule.forRoot({ imports: [killswitch] });
   return {
     module: BelayModule,
     global: isGlobal,
-    imports: [killswitch],
+    imports: [approvals],
     providers: [
       {
         provide: BelayRuntime,
@@ -134,6 +136,7 @@ function compose(options: DynamicModule, isGlobal: boolean): DynamicModule {
           LOG,
           Janitor,
           KillswitchService,
+          Approvals,
           SubmissionConsumer,
           LifecycleService,
           ExecutionManager,
@@ -146,6 +149,7 @@ function compose(options: DynamicModule, isGlobal: boolean): DynamicModule {
           log: ServiceLog,
           janitor: Janitor,
           killswitchService: KillswitchService,
+          approvalsService: Approvals,
           producers: SubmissionConsumer,
           lifecycleService: LifecycleService,
           executionManager: ExecutionManager,
@@ -156,6 +160,7 @@ function compose(options: DynamicModule, isGlobal: boolean): DynamicModule {
             {
               janitor,
               killswitch: killswitchService,
+              approvals: approvalsService,
               producers,
               lifecycle: lifecycleService,
               executions: executionManager,
@@ -177,7 +182,7 @@ function compose(options: DynamicModule, isGlobal: boolean): DynamicModule {
         useFactory: (runtime: BelayRuntime, valkeyService: Valkey) => new BelayHealth(runtime, valkeyService),
       },
     ],
-    exports: [BelayRuntime, BelayHealth, killswitch],
+    exports: [BelayRuntime, BelayHealth, approvals],
   };
 }
 

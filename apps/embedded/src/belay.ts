@@ -1,4 +1,5 @@
 import { ulid } from 'ulid';
+import { Approvals } from '#libs/approvals';
 import {
   BelayError,
   isBelayError,
@@ -52,6 +53,8 @@ export interface Belay {
   readonly lifecycle: LifecycleService;
   /** Orders, latches, receipts. @throws BelayError DRAINING before the start and after the stop */
   readonly killswitch: KillswitchService;
+  /** Questions of agents, and their answers. @throws BelayError DRAINING before the start and after the stop */
+  readonly approvals: Approvals;
   /** Every change as a stream, and waits for one. @throws BelayError DRAINING before the start and after the stop */
   readonly changes: ChangeFeed;
   /**
@@ -157,6 +160,10 @@ class EmbeddedBelay implements Belay {
 
   get killswitch(): KillswitchService {
     return this.services.get(KillswitchService);
+  }
+
+  get approvals(): Approvals {
+    return this.services.get(Approvals);
   }
 
   get changes(): ChangeFeed {

@@ -4,10 +4,13 @@ export {
   isBelayError,
   type AgentRecord,
   type AgentSpecInput,
+  type AnswerRequest,
+  type AskRequest,
   type ErrorCode,
   type ExecutionRecord,
   type ExecutionSpecInput,
   type Problem,
+  type QuestionRecord,
   type Receipt,
   type StopResponse,
 } from '#libs/contracts';

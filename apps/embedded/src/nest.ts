@@ -5,6 +5,7 @@ export { BelayModule, type BelayModuleExtras, type BelayModuleOptions } from './
 export { BelayHealth, type HealthResult } from './belay-health';
 export { AgentHandler, type AgentHandlerHost, type AgentHandlerOptions } from './handlers/agent-handler';
 export type { AgentContext, AgentFacts } from './handlers/agent-context';
+export type { Answered, Ask } from './handlers/ask';
 export type { Step, StepOptions } from './handlers/steps';
 export { UnrecoverableError } from './handlers/failure';
 export type { HandlersOptions } from './handlers/handler-programs';
@@ -14,6 +15,7 @@ export type { KillableJob } from './processors/killable-job';
 export type { StandardSchema } from './handlers/standard-schema';
 export { BelayRuntime } from './belay-runtime';
 export * from './both-doors';
+export { Approvals, ApprovalsModule } from '#libs/approvals';
 export { AgentQueues, DispatchModule } from '#libs/dispatch';
 export { DagExecutor, ExecutionManager, ExecutionsModule } from '#libs/executions';
 export { AuditStore, KillswitchModule, KillswitchService, LatchStore, OrderStore } from '#libs/killswitch';

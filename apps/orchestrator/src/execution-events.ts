@@ -1,4 +1,4 @@
-import { EXECUTION_MACHINE, isEnded, type BelayEvent } from '#libs/contracts';
+import { EXECUTION_MACHINE, isEnded, type BelayEvent, type ExecutionRecord } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
 import type { ChangeFeed } from '#libs/valkey';
 import { Semaphore } from './semaphore';
@@ -11,6 +11,14 @@ const reading = new Semaphore(READERS);
 const WAIT_MS = 15_000;
 /** Told to clients of a server that drains, as the `retry` field too. Milliseconds. */
 const RETRY_MS = 1_000;
+
+/** Told to clients whose execution waits for a signal. Milliseconds. */
+const LOOK_AGAIN_MS = 10_000;
+
+/** Whether nothing of it goes on until a signal comes (requirement R61). */
+function isSuspended({ state, nodes, live }: ExecutionRecord): boolean {
+  return state === 'running' && nodes.suspended > 0 && live === 0 && nodes.ready === 0 && nodes.running === 0;
+}
 
 /** Of two ids of one stream. */
 export function isAfter(a: string, b: string): boolean {
@@ -79,9 +87,14 @@ async function followExecution(
     if (events.length === BATCH) continue;
     const hasMore = async () => (await executions.events(executionId, sender.cursor, 1)).length > 0;
     // The record decides: an ended execution that is retried later begins a new stream.
-    const { state } = await executions.get(executionId);
+    const now = await executions.get(executionId);
+    const { state } = now;
     if (isEnded(EXECUTION_MACHINE, state) && !(await hasMore())) {
       stream.send('end', { state });
+      return;
+    }
+    if (isSuspended(now) && !(await hasMore())) {
+      stream.send('suspended', { state }, undefined, LOOK_AGAIN_MS);
       return;
     }
     await feed

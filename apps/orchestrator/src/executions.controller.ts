@@ -16,15 +16,18 @@ import {
   EXECUTION_MACHINE,
   isEnded,
   NODE_MACHINE,
+  requireSignal,
   statesOf,
   validatePauseRequest,
   validateRetryRequest,
+  validateSignal,
   validateStopRequest,
   type AgentSpecInput,
   type ExecutionRecord,
   type ExecutionSpecInput,
   type NodeRecord,
   type Receipt,
+  type Signalled,
   type StopResponse,
 } from '#libs/contracts';
 import { ExecutionManager } from '#libs/executions';
@@ -160,6 +163,17 @@ export class ExecutionsController {
   @HttpCode(200)
   async resume(@Param('id') id: string): Promise<{ execution: ExecutionRecord; receipt?: Receipt }> {
     return this.killswitch.holds.resume(id, { by: 'api' });
+  }
+
+  @Post('executions/:id/signals/:name')
+  @HttpCode(200)
+  async signal(
+    @Param('id') id: string,
+    @Param('name') name: string,
+    @Body() body: unknown,
+  ): Promise<Signalled> {
+    const { payload = null } = validateSignal(body);
+    return this.manager.signal(id, { name: requireSignal(name), payload, by: 'api' });
   }
 
   @Post('executions/:id/retry')

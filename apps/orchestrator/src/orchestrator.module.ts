@@ -1,4 +1,5 @@
 import { Module, type DynamicModule } from '@nestjs/common';
+import { Approvals, ApprovalsModule } from '#libs/approvals';
 import { retentionOf, type Settings } from '#libs/contracts';
 import { AgentQueues, DispatchModule } from '#libs/dispatch';
 import { DagExecutor, ExecutionsModule, Janitor, SubmissionConsumer } from '#libs/executions';
@@ -15,6 +16,7 @@ import { measureProcess } from '#libs/metrics';
 import { ChangeFeed, Valkey, ValkeyModule } from '#libs/valkey';
 import { Registry } from 'prom-client';
 import { AgentsController } from './agents.controller';
+import { AsksController } from './asks.controller';
 import { Attendance } from './attendance';
 import { DRILL_MAX_AGE, DrillSchedule } from './drill-schedule';
 import { DrillsController } from './drills.controller';
@@ -69,6 +71,7 @@ export class OrchestratorModule {
           onError,
           isGlobal,
         }),
+        ApprovalsModule.forRoot({ isGlobal }),
       ],
       controllers: [
         ExecutionsController,
@@ -80,6 +83,7 @@ export class OrchestratorModule {
         QuarantineController,
         QueuesController,
         LimitsController,
+        AsksController,
         MetricsController,
         HealthController,
         RootController,
@@ -127,16 +131,18 @@ export class OrchestratorModule {
         },
         {
           provide: OrchestratorService,
-          inject: [Janitor, KillswitchService, SubmissionConsumer, LifecycleService],
+          inject: [Janitor, KillswitchService, Approvals, SubmissionConsumer, LifecycleService],
           useFactory: (
             janitor: Janitor,
             killswitch: KillswitchService,
+            approvals: Approvals,
             producers: SubmissionConsumer,
             lifecycle: LifecycleService,
           ) =>
             new OrchestratorService(
               janitor,
               killswitch,
+              approvals,
               producers,
               new Attendance(lifecycle, killswitch, onError),
               { sweepMs: SWEEP_MS, keepAliveMs: settings.keepAliveMs, onError },

@@ -1,4 +1,5 @@
 import { setMaxListeners } from 'node:events';
+import type { Approvals } from '#libs/approvals';
 import { BelayError, type WorkerState } from '#libs/contracts';
 import type { Janitor, SubmissionConsumer } from '#libs/executions';
 import type { KillswitchService } from '#libs/killswitch';
@@ -38,6 +39,7 @@ export class OrchestratorService {
   constructor(
     private readonly janitor: Janitor,
     private readonly killswitch: KillswitchService,
+    private readonly approvals: Approvals,
     private readonly producers: SubmissionConsumer,
     readonly attendance: Attendance,
     private readonly options: OrchestratorOptions,
@@ -122,7 +124,7 @@ export class OrchestratorService {
 
   private scheduleSweep(): void {
     this.sweeping = setTimeout(() => {
-      this.pass = Promise.all([this.killswitch.sweep(), this.attendance.sweep()])
+      this.pass = Promise.all([this.killswitch.sweep(), this.approvals.sweep(), this.attendance.sweep()])
         .then(() => void (this.passedAt = performance.now()), this.options.onError)
         .finally(() => !this.closing.signal.aborted && this.scheduleSweep());
     }, this.options.sweepMs);

@@ -26,13 +26,14 @@ import {
   LatchStore,
   OrderStore,
 } from '#libs/killswitch';
-import { LifecycleModule, LifecycleService, WorkerStore, type Fence, type Phases } from '#libs/lifecycle';
+import { LifecycleModule, LifecycleService, WorkerStore, type Phases } from '#libs/lifecycle';
 import { measureProcess } from '#libs/metrics';
 import { allOrNothing, type CleanupStack, type ServiceLog } from '#libs/service';
 import {
   AgentRunner,
   createProcessHost,
   SpawnerModule,
+  type AgentSlot,
   type Escapee,
   type Granted,
   type HandlerProgram,
@@ -43,7 +44,7 @@ import { Valkey, ValkeyModule } from '#libs/valkey';
 import { OutcomeReplay, type LeaseKeeper } from '#libs/worker';
 import { startBreakGlassServer } from './break-glass-server';
 import { startHealthServer } from './health-server';
-import { StepServer } from './step-server';
+import { AgentServer } from './agent-server';
 import { workerMetrics } from './worker-metrics';
 import { WorkerService, type DrainResult, type WorkerHooks } from './worker.service';
 
@@ -161,7 +162,8 @@ async function make(options: CreateWorkerOptions, parts: CleanupStack): Promise<
         // Both are made below, before anything can be claimed.
         wasSilent: () => service.lease.wasSilent,
         leaseLeftMs: () => service.lease.leftMs,
-        handlerProgram: (name, fence) => programOf(name, fence),
+        handlerProgram: (name) => options.handlers?.programOf(name),
+        agentEnv: (fence) => agentServer.admit(fence),
         ahead: options.handlers?.ahead,
         onMessage: (message, claim) => tellJob(message, claim),
         beforeSpawn: (slot) => responder.beforeSpawn(slot),
@@ -170,14 +172,17 @@ async function make(options: CreateWorkerOptions, parts: CleanupStack): Promise<
     }),
     async (made) => made.close(),
   );
-  const steps =
-    options.handlers === undefined
-      ? undefined
-      : parts.add(await StepServer.listen(app.get(LifecycleService).agents), (made) => made.close());
-  const programOf = (name: string, fence: Fence): HandlerProgram | undefined => {
-    const program = options.handlers?.programOf(name);
-    return program && { ...program, env: { ...program.env, ...steps?.admit(fence) } };
-  };
+  const agentServer = parts.add(
+    await AgentServer.listen(app.get(LifecycleService), {
+      onError: (error) => log.warn({ err: error }, 'questions'),
+      hold: async (agentId, name, isFrozen) => {
+        const isMeant = (slot: AgentSlot): boolean => slot.agentId === agentId;
+        const held = isFrozen ? runner.freezeWhere(isMeant, name) : runner.thawWhere(isMeant, name);
+        for (const { error } of await Promise.all(held)) if (error !== undefined) throw error;
+      },
+    }),
+    (made) => made.close(),
+  );
   const relay = new JobRelay(app.get(LifecycleService), { prefix: settings.queuePrefix });
   const tellJob = (message: AgentMessage, { labels, node }: Granted): void => {
     const { [QUEUE_LABEL]: queue, [JOB_LABEL]: jobId } = labels;
@@ -194,8 +199,8 @@ async function make(options: CreateWorkerOptions, parts: CleanupStack): Promise<
       .catch((error: unknown) => log.warn({ err: error }, 'the escapee could not be told'));
   };
   const runner = app.get(AgentRunner);
-  // Its end is stored, or refused: no step of it can be stored any more.
-  runner.ended$.subscribe(({ slot, outcome }) => outcome && steps?.forget(slot.agentId));
+  // Its end is stored, or refused: nothing of it can be stored any more.
+  runner.ended$.subscribe(({ slot, outcome }) => outcome && agentServer.forget(slot.agentId));
   valkey.quarantine.onFound = ({ message, details }) =>
     log.error({ key: details['key'] }, `${message}. It is set aside`);
   const responder = new KillResponder(valkey, app.get(OrderStore), runner, {
@@ -278,7 +283,7 @@ async function make(options: CreateWorkerOptions, parts: CleanupStack): Promise<
     await phases.run('modules', MODULES_MS, async () => app.close());
     valkey.close();
     local.close();
-    steps?.close();
+    agentServer.close();
     health?.server.close();
     health?.server.closeAllConnections();
     return result;

@@ -4,6 +4,7 @@ import type {
   AgentRecord,
   AgentSpecInput,
   AgentState,
+  AnswerRequest,
   ArmedReport,
   AuditEntry,
   AuditVerdict,
@@ -18,6 +19,8 @@ import type {
   Latch,
   LatchRequest,
   QuarantinedRecord,
+  QuestionId,
+  QuestionRecord,
   QueueDetail,
   QueuePaused,
   QueueRecord,
@@ -36,6 +39,7 @@ import type {
   Receipt,
   RetryRequest,
   ScopeWarning,
+  Signalled,
   StopRequest,
   StopResponse,
   WorkerId,
@@ -99,6 +103,11 @@ export interface ReceiptQuery extends PageQuery {
 export interface WorkerQuery extends CallOptions {
   /** Instead of those that are not stopped: those whose lease ran out within the last hour, the latest first. */
   readonly lost?: boolean;
+}
+
+export interface QuestionQuery extends PageQuery {
+  /** All questions of this execution, closed ones too. Default: the open ones of the fleet. */
+  readonly executionId?: ExecutionId;
 }
 
 export interface NodeQuery extends PageQuery {
@@ -184,6 +193,8 @@ export interface FollowOptions {
   readonly signal?: AbortSignal;
   /** The connection was lost and is tried again in `delayMs`. */
   readonly onReconnect?: (lost: { readonly error: unknown; readonly delayMs: number }) => void;
+  /** Nothing goes on until a signal comes; the stream is opened again every few seconds. */
+  readonly onSuspended?: () => void;
   /** The id was older than what is kept: events are missing, read the records again. */
   readonly onReset?: (data: unknown) => void;
   /** How long an outage may last before the iteration throws. Default 60 s. Milliseconds. */
@@ -249,6 +260,11 @@ export interface BelayClient {
   limits(options?: CallOptions): Promise<LimitsRecord>;
   /** In place of all limits before; resolves when no claim passes them any more. */
   setLimits(request: LimitsRequest, options?: CallOptions): Promise<LimitsRecord>;
+  /** What agents ask people; open ones by their deadlines. */
+  asks(query?: QuestionQuery): Promise<Page<QuestionRecord>>;
+  ask(id: QuestionId, options?: CallOptions): Promise<QuestionRecord>;
+  /** Resolves when the answer is stored. @throws BelayError QUESTION_CLOSED · QUESTION_CHANGED */
+  answer(id: QuestionId, request: AnswerRequest, options?: CallOptions): Promise<QuestionRecord>;
   /** The queues of pools, by name. */
   queues(options?: CallOptions): Promise<Page<QueueRecord>>;
   queue(pool: string, options?: CallOptions): Promise<QueueDetail>;
@@ -274,6 +290,8 @@ export interface BelayClient {
   resume(id: ExecutionId, options?: CallOptions): Promise<Paused>;
   /** Goes on with a stopped or failed one; what completed keeps its result. `force`: although a lost attempt may still run. */
   retryExecution(id: ExecutionId, request?: RetryRequest, options?: CallOptions): Promise<ExecutionRecord>;
+  /** Wakes the nodes that wait for that signal with a payload; one that nobody waits for yet is kept. */
+  signal(id: ExecutionId, name: string, payload?: unknown, options?: CallOptions): Promise<Signalled>;
   /** Newest first. */
   audit(query?: PageQuery): Promise<Page<AuditEntry>>;
   verifyAudit(options?: CallOptions): Promise<AuditVerdict>;

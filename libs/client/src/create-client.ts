@@ -193,6 +193,13 @@ export function createClient(options: ClientOptions): BelayClient {
       const onTimeout = 'They may not have been stored. Look with: belay limits show';
       return (await call({ ...shape, onTimeout, ...withSignal(signal) })).body as LimitsRecord;
     },
+    asks: async ({ executionId, cursor, limit, signal } = {}) =>
+      await get(`/api/asks${buildQuery({ executionId, cursor, limit })}`, withSignal(signal)),
+    ask: async (id, callOptions) => await get(`/api/asks/${part(id)}`, callOptions),
+    answer: async (id, request, callOptions) =>
+      await post(`/api/asks/${part(id)}`, request, callOptions, {
+        onTimeout: `The answer may have been stored. Look with: belay asks ${id}`,
+      }),
     queues: async (callOptions) => await get('/api/queues', callOptions),
     queue: async (pool, callOptions) => await get(`/api/queues/${part(pool)}`, callOptions),
     pauseQueue: async (pool, request = {}, callOptions) =>
@@ -226,6 +233,13 @@ export function createClient(options: ClientOptions): BelayClient {
       ),
     retryExecution: async (id, request = {}, callOptions) =>
       await post(`/api/executions/${part(id)}/retry`, request, callOptions),
+    signal: async (id, name, payload, callOptions) =>
+      await post(
+        `/api/executions/${part(id)}/signals/${part(name)}`,
+        payload === undefined ? {} : { payload },
+        callOptions,
+        { onTimeout: `The signal may have been stored. Look with: belay get ${id}` },
+      ),
     audit: async ({ cursor, limit, signal } = {}) =>
       await get(`/api/audit${buildQuery({ cursor, limit })}`, withSignal(signal)),
     drill: async (workerId, { hostile, ...callOptions } = {}) =>

@@ -42,6 +42,7 @@ export async function* followEvents(
   try {
     for await (const frame of frames) {
       if (frame.event === 'reset') options.onReset?.(parseJson(frame.data));
+      if (frame.event === 'suspended') options.onSuspended?.();
       if (CONTROL_FRAMES.has(frame.event)) continue;
       const event = toEvent(frame.data);
       if (event === undefined || isSeen(event.id, lastId)) continue;

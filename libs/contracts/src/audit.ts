@@ -2,6 +2,7 @@ import type { Role } from './access/roles';
 import type { TokenRecord } from './access/tokens';
 import type { AgentId, LatchId, OrderId, WorkerId } from './ids';
 import type { OrderKind, StopMode, TargetOutcome } from './orders';
+import type { QuestionId } from './questions';
 import type { Scope } from './scope';
 
 /** One act on the killswitch as the audit log keeps it. */
@@ -29,6 +30,17 @@ export interface AuditEntry {
   /** Of a removal from a pool's queue, with the selector where there was one. */
   readonly pool?: string;
   readonly selector?: string;
+  /** Of an answer: the question with the text that was seen. */
+  readonly questionId?: QuestionId;
+  readonly question?: string;
+  readonly choices?: readonly string[];
+  /** As JSON. */
+  readonly detail?: string;
+  /** The question's hash, to which the answer is bound. */
+  readonly questionHash?: string;
+  readonly answer?: string;
+  /** When the answer was stored; the entry itself may come later. */
+  readonly answeredAt?: number;
   /** The limits that were set, as JSON. */
   readonly limits?: string;
   /** The token that was made or revoked. */

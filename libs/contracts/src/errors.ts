@@ -21,6 +21,10 @@ export const ERROR_STATUS = {
   TOO_MANY_LATCHES: 409,
   TOKEN_EXISTS: 409,
   TOO_MANY_TOKENS: 409,
+  QUESTION_CLOSED: 409,
+  QUESTION_CHANGED: 409,
+  TOO_MANY_QUESTIONS: 409,
+  TOO_MANY_SIGNALS: 409,
   RATE_LIMITED: 429,
   LIMITED: 429,
   INTERNAL: 500,
@@ -101,6 +105,7 @@ const LISTED: Record<string, string> = {
   latch: 'List the engaged ones with: belay latches',
   order: 'Orders are listed at GET /api/killswitch.',
   token: 'List them with: belay token list',
+  question: 'List the open ones with: belay asks',
 };
 
 /** No record under that id (requirement R6). HTTP 404. */

@@ -1,3 +1,5 @@
+import { SUSPEND_LIMITS, type SuspendRequest } from './signals';
+import { NAME_PATTERN } from './spec-validation/fields';
 import { MAX_DEPTH } from './spec-validation/check-json';
 
 /** One line an agent may write on file descriptor 3. Anything else is counted and logged, never fatal. */
@@ -7,6 +9,8 @@ export type AgentMessage =
   | { readonly type: 'event'; readonly name: string; readonly data?: unknown }
   | { readonly type: 'checkpoint'; readonly value: unknown }
   | { readonly type: 'result'; readonly value: unknown }
+  /** It is about to end with exit code 0, and its node waits for a signal. */
+  | ({ readonly type: 'suspend' } & SuspendRequest)
   /** Why it is about to end with an exit code other than 0. */
   | { readonly type: 'error'; readonly code: string; readonly message: string };
 
@@ -71,6 +75,13 @@ export function parseAgentMessage(line: string): AgentMessage | undefined {
       return { type: 'checkpoint', value: message['value'] ?? message['checkpoint'] ?? null };
     case 'result':
       return { type: 'result', value: message['value'] ?? message['result'] ?? null };
+    case 'suspend': {
+      const { name, maxAgeMs = SUSPEND_LIMITS.defaultAgeMs } = message;
+      if (typeof name !== 'string' || !NAME_PATTERN.test(name)) return undefined;
+      const isAge = Number.isInteger(maxAgeMs) && (maxAgeMs as number) >= SUSPEND_LIMITS.minAgeMs;
+      if (!isAge || (maxAgeMs as number) > SUSPEND_LIMITS.maxAgeMs) return undefined;
+      return { type: 'suspend', name, maxAgeMs: maxAgeMs as number };
+    }
     case 'error': {
       const { code = 'EXIT', message: text } = message;
       if (typeof code !== 'string' || !ERROR_CODE.test(code)) return undefined;

@@ -88,6 +88,8 @@ export interface NodeRecord {
   readonly reason?: StopReason;
   /** The full limit that it waits for, such as `label.tenant=acme`. */
   readonly limit?: string;
+  /** Of a suspended one: the signal that wakes it, and when it fails without. Valkey's clock. */
+  readonly waitsFor?: { readonly signal: string; readonly untilAt: number };
 }
 
 /** Counted over an agent's life, so that a bound never works unseen. */

@@ -35,6 +35,7 @@ const PUBLISHED: Record<string, Record<string, string[]>> = {
     draining: ['stopped'],
     stopped: [],
   },
+  question: { open: ['answered', 'denied', 'cancelled'], answered: [], denied: [], cancelled: [] },
   order: { open: ['complete', 'incomplete'], incomplete: ['complete'], complete: [] },
 };
 

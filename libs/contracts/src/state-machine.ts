@@ -3,7 +3,7 @@
  * moves it there; types, the Lua guard, the generated diagrams and the tests all read the same table (requirement R1).
  */
 export interface StateMachine<S extends string> {
-  /** The entity's word from docs/architecture.md: `execution`, `agent`, `node`, `worker`, `order`. */
+  /** The entity's word from docs/architecture.md: `execution`, `agent`, `node`, `worker`, `order`, `question`. */
   readonly entity: string;
   /** The state a new record has. */
   readonly initial: S;

@@ -11,6 +11,8 @@ export type NodeState =
 export type WorkerState = 'idle' | 'running' | 'draining' | 'stopped';
 /** A durable command to workers. */
 export type OrderState = 'open' | 'complete' | 'incomplete';
+/** What an agent asks people; denied unless answered in time. */
+export type QuestionState = 'open' | 'answered' | 'denied' | 'cancelled';
 
 export const EXECUTION_MACHINE: StateMachine<ExecutionState> = {
   entity: 'execution',
@@ -112,6 +114,22 @@ export const ORDER_MACHINE: StateMachine<OrderState> = {
   },
 };
 
+export const QUESTION_MACHINE: StateMachine<QuestionState> = {
+  entity: 'question',
+  initial: 'open',
+  ended: ['answered', 'denied', 'cancelled'],
+  transitions: {
+    open: {
+      answered: 'a person chose',
+      denied: 'a person denied it, or its deadline passed',
+      cancelled: 'its attempt ended, its execution stops, or it was asked anew in other words',
+    },
+    answered: {},
+    denied: {},
+    cancelled: {},
+  },
+};
+
 /** Every table, by entity. */
 export const MACHINES = {
   execution: EXECUTION_MACHINE,
@@ -119,6 +137,7 @@ export const MACHINES = {
   node: NODE_MACHINE,
   worker: WORKER_MACHINE,
   order: ORDER_MACHINE,
+  question: QUESTION_MACHINE,
 } as const;
 
 export type Entity = keyof typeof MACHINES;

@@ -1,13 +1,15 @@
+import type { Problem } from './errors';
+import type { AskRequest, QuestionId, QuestionRecord } from './questions';
 import type { RecordedError } from './records';
 
 /*
- * A handler's steps go over a socket of its worker, as their answers must come back: a step's result is stored before the handler
- * uses it. One JSON object a line.
+ * What an agent asks for that needs an answer goes over a socket of its worker: the steps of a handler, whose result is stored before
+ * the handler uses it, and questions to people. One JSON object a line; every answer has the `n` of its request.
  */
 
 /** The name of the abstract socket, and the attempt's key to it. */
-export const STEPS_VARIABLE = 'BELAY_STEPS';
-export const STEPS_KEY_VARIABLE = 'BELAY_STEPS_KEY';
+export const SOCKET_VARIABLE = 'BELAY_SOCKET';
+export const SOCKET_KEY_VARIABLE = 'BELAY_SOCKET_KEY';
 
 /** Steps that one attempt may begin. */
 export const MAX_STEPS = 1_000;
@@ -30,4 +32,17 @@ export interface StepAnswer {
   /** The attempt that was executing it as that attempt ended. */
   readonly by?: string;
   readonly error?: RecordedError;
+}
+
+/** `ask` is answered once the question is stored, `await` once it is closed. */
+export type QuestionRequest = { readonly n: number; readonly key: string } & (
+  { readonly act: 'ask'; readonly ask: AskRequest } | { readonly act: 'await'; readonly id: QuestionId }
+);
+
+export interface QuestionAnswer {
+  readonly n: number;
+  readonly question?: QuestionRecord;
+  readonly error?: RecordedError;
+  /** Every fault of a question that was refused. */
+  readonly problems?: readonly Problem[];
 }

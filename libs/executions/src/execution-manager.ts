@@ -9,6 +9,8 @@ import {
   type ExecutionSpec,
   type ExecutionSpecInput,
   type RetryRequest,
+  type Signal,
+  type Signalled,
 } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
 import { retryTransient, turn } from '#libs/valkey';
@@ -80,6 +82,21 @@ export class ExecutionManager {
     });
     await this.dag.drive(executionId);
     return this.lifecycle.executions.get(executionId);
+  }
+
+  /**
+   * Wakes the nodes that wait for a signal (requirement R23); one that nobody waits for yet is kept for the first that will.
+   * @throws NotFoundError · BelayError INVALID_TRANSITION · TOO_MANY_SIGNALS
+   */
+  async signal(
+    executionId: string,
+    { name, payload, by }: Signal & { readonly by: string },
+  ): Promise<Signalled> {
+    const request = { name, payload, by, requestId: ulid() };
+    const { woken, kept, entries } = await this.lifecycle.executions.signal(executionId, request);
+    // They are stored as ready: the janitor hands over what fails here.
+    await this.dag.drive(executionId, entries).catch(() => undefined);
+    return { executionId, signal: name, woken, kept };
   }
 
   private async accept(

@@ -111,6 +111,8 @@ export class Janitor {
       await this.guard(async () => this.advance(tag, held));
       await this.guard(async () => this.orderStops(tag, held));
       await this.guard(async () => this.queues.sweep(tag, held));
+      await this.guard(async () => this.lifecycle.questions.settleOverdue(tag));
+      await this.guard(async () => this.expireSuspended(tag, held));
       const { keys, scripts } = this.lifecycle.valkey;
       const args = [tag, BATCH, this.options.retentionMs];
       await this.guard(async () => scripts.run('pruneShard', keys.shard(tag, 'expiry'), args));
@@ -162,6 +164,23 @@ export class Janitor {
     for (const id of await this.due(this.lifecycle.valkey.keys.shard(tag, 'deadlines'), held)) {
       await this.guard(async () => this.stopLate(id));
     }
+  }
+
+  /** Nodes that wait too long for a signal. */
+  private async expireSuspended(tag: string, held: Held): Promise<void> {
+    for (const place of await this.due(this.lifecycle.valkey.keys.shard(tag, 'suspended'))) {
+      const [executionId = '', nodeId = ''] = place.split('\t');
+      if (!held.execution(executionId)) await this.guard(async () => this.expireOne(executionId, nodeId));
+    }
+  }
+
+  private async expireOne(executionId: string, nodeId: string): Promise<void> {
+    const { entries, more, stopNeeded } = await this.lifecycle.executions.expireSuspended(
+      executionId,
+      nodeId,
+    );
+    if (stopNeeded) this.dag.requestStop({ executionId, reason: 'error', by: 'belay' });
+    await this.dag.drive(executionId, entries, more);
   }
 
   /** The script that stops it takes the deadline out: one whose stop fails is asked again by the next pass. */

@@ -6,6 +6,7 @@ import {
   type Grade,
   type LatchRefusal,
   type NodeSpec,
+  type Signal,
   type StopReason,
   type StopReport,
 } from '#libs/contracts';
@@ -109,7 +110,7 @@ export class AgentStore extends AgentReads {
       token,
       slot.grant,
       slot.version,
-    ])) as [string, string, string];
+    ])) as [string, string, string, string];
     const head = JSON.parse(reply[0]) as ScriptReply & {
       epoch: number;
       claimedAt: number;
@@ -151,6 +152,9 @@ export class AgentStore extends AgentReads {
       ...(reply[2] === ''
         ? {}
         : { lastCheckpoint: parseStored(this.keys.execution(job.executionId, 'said'), reply[2]) }),
+      ...(reply[3] === ''
+        ? {}
+        : { wokenBy: parseStored<Signal>(this.keys.execution(job.executionId, 'said'), reply[3]) }),
     };
   }
 

@@ -7,8 +7,10 @@ import type {
   NodeSpec,
   NodeState,
   RecordedError,
+  Signal,
   StopReason,
   StopReport,
+  SuspendRequest,
 } from '#libs/contracts';
 import type { StopRequest } from './execution-store.types';
 
@@ -37,6 +39,8 @@ export type Claim =
       readonly isRecovery: boolean;
       /** The last one an attempt before this said. */
       readonly lastCheckpoint?: unknown;
+      /** The signal that woke its node. */
+      readonly wokenBy?: Signal;
     }
   | {
       readonly claimed: false;
@@ -71,6 +75,8 @@ export interface AgentOutcome {
   /** Nothing proves that it is dead: its worker's lease ran out. */
   readonly lost?: boolean;
   readonly result?: unknown;
+  /** It completed its part, and its node waits for that signal. */
+  readonly suspend?: SuspendRequest;
   /** Milliseconds to wait before another attempt; absent: there is none. */
   readonly retryInMs?: number;
   /** The order stops the whole execution, not this agent alone. */

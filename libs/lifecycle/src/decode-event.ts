@@ -21,7 +21,12 @@ interface StoredEvent {
   readonly d?: unknown;
 }
 
-const ENTITIES: Readonly<Record<string, Entity>> = { 'e.': 'execution', 'n.': 'node', 'a.': 'agent' };
+const ENTITIES: Readonly<Record<string, Entity>> = {
+  'e.': 'execution',
+  'n.': 'node',
+  'a.': 'agent',
+  'q.': 'question',
+};
 
 /** The event that a stored text stands for. @throws BelayError CORRUPT_RECORD */
 export function decodeEvent(
@@ -39,7 +44,7 @@ export function decodeEvent(
   const to = o ?? (IS_NO_STATE.has(what) ? undefined : what);
   return {
     seq: q,
-    type: `${entity}.${what}`,
+    type: `${entity === 'question' ? 'ask' : entity}.${what}`,
     entity,
     executionId,
     at: t,
@@ -57,4 +62,4 @@ export function decodeEvent(
 }
 
 /** Events that are no move: an agent said something, or too much; a budget that only warns was passed. */
-const IS_NO_STATE: ReadonlySet<string> = new Set(['event', 'dropped', 'soft-budget']);
+const IS_NO_STATE: ReadonlySet<string> = new Set(['event', 'dropped', 'soft-budget', 'signalled']);

@@ -97,6 +97,8 @@ interface StoredNode {
   c?: number;
   e?: NodeRecord['error'];
   r?: NodeRecord['reason'];
+  /** The signal that a suspended one waits for, and until when. */
+  w?: { n: string; u: number };
 }
 
 export function decodeNode(key: string, executionId: string, id: string, text: string): NodeRecord {
@@ -112,6 +114,9 @@ export function decodeNode(key: string, executionId: string, id: string, text: s
     ...(node.c === undefined ? {} : { agentId: agentIdOf(executionId, node.i, node.c) }),
     ...(node.e === undefined ? {} : { error: node.e }),
     ...(node.r === undefined ? {} : { reason: node.r }),
+    ...(node.s === 'suspended' && node.w !== undefined
+      ? { waitsFor: { signal: node.w.n, untilAt: node.w.u } }
+      : {}),
   };
 }
 

@@ -1,4 +1,12 @@
-import { shardOf, type ActedBy, type ExecutionSpec, type ExecutionState } from '#libs/contracts';
+import {
+  shardOf,
+  SUSPEND_LIMITS,
+  type ActedBy,
+  type DispatchEntry,
+  type ExecutionSpec,
+  type ExecutionState,
+  type Signal,
+} from '#libs/contracts';
 import { retryTransient, type ScriptReply } from '#libs/valkey';
 import { monotonicFactory } from 'ulid';
 import { ExecutionReads } from './execution-reads';
@@ -150,6 +158,29 @@ export class ExecutionStore extends ExecutionReads {
     return accepted(await this.scripts.json('stopExecution', id, [JSON.stringify(request)]), 'execution', id);
   }
 
+  /**
+   * Wakes the nodes that wait for that signal, or keeps it for the first that will. `requestId` makes it repeatable.
+   * @throws BelayError NOT_FOUND · INVALID_TRANSITION · TOO_MANY_SIGNALS
+   */
+  async signal(
+    id: string,
+    { name, payload, requestId, by }: Signal & { readonly requestId: string; readonly by: string },
+  ): Promise<Woken> {
+    const args = [name, JSON.stringify(payload), requestId, by, SUSPEND_LIMITS.signals];
+    const reply = accepted<Woken>(await this.scripts.json('signalExecution', id, args), 'execution', id);
+    return { ...reply, entries: listOf(reply.entries), woken: listOf(reply.woken) };
+  }
+
+  /** Fails a node that waited too long for its signal, and what follows from that. Repeatable. */
+  async expireSuspended(id: string, nodeId: string): Promise<Expired> {
+    const reply = accepted<Expired>(
+      await this.scripts.json('expireSuspended', id, [nodeId, ADVANCE_LIMIT]),
+      'execution',
+      id,
+    );
+    return { ...reply, entries: listOf(reply.entries) };
+  }
+
   /** One bounded step of what is left to do by itself; call again while `more`. */
   async advance(id: string, limit = ADVANCE_LIMIT): Promise<AdvanceResult> {
     const reply = accepted<AdvanceResult>(
@@ -176,6 +207,23 @@ export class ExecutionStore extends ExecutionReads {
     return accepted(reply, 'execution', id);
   }
 }
+
+/** What follows from a signal. */
+interface Woken {
+  readonly woken: readonly string[];
+  readonly kept: boolean;
+  readonly entries: readonly DispatchEntry[];
+}
+
+/** What follows from a wait that was too long. */
+interface Expired {
+  readonly entries: readonly DispatchEntry[];
+  readonly more: boolean;
+  readonly stopNeeded: boolean;
+}
+
+/** An empty Lua table is an object, not a list. */
+const listOf = <T>(list: readonly T[]): readonly T[] => (Array.isArray(list) ? list : []);
 
 /** US dollars as the records keep them. */
 function microsOf(usd: number): string {

@@ -15,6 +15,7 @@ const TYPES: readonly (readonly [ExecutionPart | undefined, string])[] = [
   ['open', 'set'],
   ['live', 'set'],
   ['events', 'stream'],
+  ['asks', 'hash'],
 ];
 
 /** A stop cancels as many nodes in one call. */

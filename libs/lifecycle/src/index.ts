@@ -11,6 +11,7 @@ export * from './lifecycle.module';
 export * from './lifecycle.service';
 export * from './log-store';
 export * from './pool-store';
+export * from './question-store';
 export * from './read-results';
 export * from './previous-attempt-events';
 export type { LifecycleOptions } from './shard-scripts';

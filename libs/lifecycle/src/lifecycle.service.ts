@@ -4,6 +4,7 @@ import { AttendanceStore } from './attendance-store';
 import { ExecutionStore } from './execution-store';
 import { LogStore } from './log-store';
 import { PoolStore } from './pool-store';
+import { QuestionStore } from './question-store';
 import { SlotStore } from './slot-store';
 import { ShardScripts, type LifecycleOptions } from './shard-scripts';
 import { WorkerStore } from './worker-store';
@@ -20,6 +21,7 @@ export class LifecycleService {
   readonly attendance: AttendanceStore;
   readonly pools: PoolStore;
   readonly slots: SlotStore;
+  readonly questions: QuestionStore;
   readonly shards: ShardScripts;
 
   constructor(
@@ -34,5 +36,6 @@ export class LifecycleService {
     this.logs = new LogStore(valkey, options.retentionMs);
     this.attendance = new AttendanceStore(valkey);
     this.pools = new PoolStore(this.shards);
+    this.questions = new QuestionStore(this.shards);
   }
 }

@@ -1,6 +1,7 @@
 import {
   allowedFrom,
   BelayError,
+  DENIED,
   InvalidTransitionError,
   latchedError,
   MACHINES,
@@ -77,6 +78,50 @@ export function accepted<T>(reply: ScriptReply, entity: Entity, id: string): T {
         { details: { id, costUsd: spent / 1e6 } },
       );
     }
+    case 'QUESTION_CLOSED': {
+      const { state, answer, why, by } = reply as Readonly<Record<string, string>>;
+      throw new BelayError('QUESTION_CLOSED', `The question ${id} is ${state} (${CLOSED_BY[String(why)]}).`, {
+        details: { id, state, answer, why, by },
+      });
+    }
+    case 'QUESTION_CHANGED': {
+      const { hash, next } = reply as Readonly<Record<string, string | undefined>>;
+      throw new BelayError(
+        'QUESTION_CHANGED',
+        next === undefined
+          ? `The question ${id} is not the one that was seen: its hash is another. Read it again, then answer.`
+          : `The question ${id} was asked anew in other words, as ${next}. Read that one, then answer.`,
+        { details: { id, hash, next } },
+      );
+    }
+    case 'UNKNOWN_CHOICE': {
+      const choices = [...(reply['choices'] as string[]), DENIED].join(', ');
+      throw new BelayError(
+        'INVALID_REQUEST',
+        `The request is not valid: choice: must be one of ${choices}.`,
+        {
+          problems: [{ path: 'choice', code: 'ONE_OF', message: `must be one of ${choices}.` }],
+        },
+      );
+    }
+    case 'NOT_RUNNING':
+      throw new BelayError(
+        'INVALID_TRANSITION',
+        `${entity} ${id} is ${String(reply['state'])}: nothing of it waits for a signal.`,
+        { details: { entity, id, from: reply['state'] } },
+      );
+    case 'TOO_MANY_SIGNALS':
+      throw new BelayError(
+        'TOO_MANY_SIGNALS',
+        `${id} was sent ${String(reply['most'])} signals, and takes no more.`,
+        { details: { id, most: reply['most'] } },
+      );
+    case 'TOO_MANY_QUESTIONS':
+      throw new BelayError(
+        'TOO_MANY_QUESTIONS',
+        `One ${String(reply['of'])} asks at most ${String(reply['most'])} questions; ${id} has asked so many.`,
+        { details: { id, most: reply['most'] } },
+      );
     case 'STAGING_LOST':
       throw new BelayError(
         'TIMEOUT',
@@ -86,3 +131,10 @@ export function accepted<T>(reply: ScriptReply, entity: Entity, id: string): T {
       throw new StaleEpochError(entity, id, { ...reply });
   }
 }
+
+/** Why a question is closed, for its next answerer. */
+const CLOSED_BY: Readonly<Record<string, string>> = {
+  person: 'somebody answered it before',
+  deadline: 'nobody answered it in time',
+  ended: 'its attempt has ended, or its execution stops',
+};

@@ -18,7 +18,12 @@ export async function gatherInput(
   lifecycle: LifecycleService,
   host: ProcessHost,
   { executionId, attempt }: { readonly executionId: string; readonly attempt: number },
-  { node, isRecovery, lastCheckpoint }: Pick<Granted, 'node' | 'isRecovery' | 'lastCheckpoint'>,
+  {
+    node,
+    isRecovery,
+    lastCheckpoint,
+    wokenBy,
+  }: Pick<Granted, 'node' | 'isRecovery' | 'lastCheckpoint' | 'wokenBy'>,
   earlierEvents: readonly AttemptEvent[],
   isOff: () => boolean,
 ): Promise<AgentInput> {
@@ -38,7 +43,13 @@ export async function gatherInput(
       if (bytes > SPEC_LIMITS.maxUpstreamBytes) throw tooLarge(node.dependsOn.length);
       await out.add(text);
     }
-    const rest = { attempt, isRecovery, lastCheckpoint: lastCheckpoint ?? null, earlierEvents };
+    const rest = {
+      attempt,
+      isRecovery,
+      lastCheckpoint: lastCheckpoint ?? null,
+      earlierEvents,
+      ...(wokenBy === undefined ? {} : { signal: wokenBy }),
+    };
     // A line: `read -r` of a shell fails at an end of file without a newline.
     await out.add(`},${JSON.stringify(rest).slice(1)}\n`);
     return out.input;

@@ -33,7 +33,7 @@ export const LEASE_OVER: StopCause = {
 
 /** The outcome without the agent's own messages, for when they cannot be stored; how it ended stays. */
 export function withoutSayings(outcome: AgentOutcome, error: unknown): AgentOutcome {
-  const { result: _, costUsd: __, ...rest } = outcome;
+  const { result: _, costUsd: __, suspend: ___, ...rest } = outcome;
   if (outcome.state !== 'completed') return rest;
   const why = error instanceof Error ? error.message : String(error);
   return {
@@ -133,7 +133,8 @@ export function outcomeOf(
     };
   }
   if (exit.exitCode === 0) {
-    const { result } = reporter;
+    const { result, suspend } = reporter;
+    if (suspend !== undefined) return { ...base, state: 'completed', suspend };
     if (result !== undefined && Buffer.byteLength(JSON.stringify(result)) > SPEC_LIMITS.maxResultBytes) {
       const message = `The result is larger than ${SPEC_LIMITS.maxResultBytes} bytes; store it elsewhere and return a reference.`;
       return { ...base, state: 'failed', reason: 'error', error: { code: 'RESULT_TOO_LARGE', message } };

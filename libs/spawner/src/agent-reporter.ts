@@ -6,6 +6,7 @@ import {
   type AgentMessage,
   type Dropped,
   type RecordedError,
+  type SuspendRequest,
 } from '#libs/contracts';
 import type { AgentSaid, AgentStore, Fence, SaidNow } from '#libs/lifecycle';
 import { Gather } from './gather';
@@ -33,6 +34,8 @@ type Value = { readonly value: unknown; readonly bytes: number };
 export class AgentReporter {
   costUsd = 0;
   result: unknown;
+  /** The signal that its node is to wait for; the last one said. */
+  suspend: SuspendRequest | undefined;
   /** Why it is about to fail; the last one said. */
   error: RecordedError | undefined;
   private values: { progress?: Value; checkpoint?: Value } = {};
@@ -73,6 +76,9 @@ export class AgentReporter {
         break;
       case 'result':
         this.result = message.value;
+        return;
+      case 'suspend':
+        this.suspend = { name: message.name, maxAgeMs: message.maxAgeMs };
         return;
       case 'error':
         this.error = { code: message.code, message: message.message };

@@ -34,7 +34,9 @@ export interface RunnerOptions {
   ) => Promise<FinishResult>;
   readonly onError?: (error: unknown, agentId: string) => void;
   /** The program of a handler that this worker declares; undefined: it has none of that name. Default: it has none at all. */
-  readonly handlerProgram?: (handler: string, fence: Fence) => HandlerProgram | undefined;
+  readonly handlerProgram?: (handler: string) => HandlerProgram | undefined;
+  /** Variables of one attempt, by which it reaches its worker. Default: none. */
+  readonly agentEnv?: (fence: Fence) => Readonly<Record<string, string>>;
   /** Processes that wait for attempts of handlers. Default: none, each attempt starts its own. */
   readonly ahead?: WaitingProgram | undefined;
   /** Hears each report of an agent as it comes, beside its storing. Must not throw. */

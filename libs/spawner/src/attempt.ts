@@ -96,7 +96,7 @@ export class Attempt {
     if (leaseLeftMs(options) <= 0) slot.stop(LEASE_OVER, 0);
     if (slot.cause !== undefined) return this.store(notStarted(slot.cause));
     if (input?.ready === undefined) return this.store(inputFailed(input?.error));
-    const run = commandOf(options, claim.node.run, claim.fence);
+    const run = commandOf(options, claim.node.run);
     if (run === undefined) return this.store(unknownHandler(claim.node, options.workerId));
     const reporter = this.makeReporter();
     const log = this.makeLog(reporter);

@@ -1,6 +1,5 @@
 import { join, resolve } from 'node:path';
 import { isHandlerRun, type CommandRun, type NodeRun } from '#libs/contracts';
-import type { Fence } from '#libs/lifecycle';
 import type { AgentInput } from './agent-input';
 import type { AgentReporter } from './agent-reporter';
 import type { Granted, RunnerOptions } from './agent-runner.types';
@@ -30,10 +29,9 @@ export function leaseLeftMs(options: Pick<RunnerOptions, 'leaseLeftMs'>): number
 export function commandOf(
   { handlerProgram }: Pick<RunnerOptions, 'handlerProgram'>,
   run: NodeRun,
-  fence: Fence,
 ): CommandRun | undefined {
   if (!isHandlerRun(run)) return run;
-  const program = handlerProgram?.(run.handler, fence);
+  const program = handlerProgram?.(run.handler);
   return program === undefined ? undefined : { ...program, shell: false };
 }
 
@@ -65,6 +63,7 @@ export function spawnRequest(
       BELAY_ATTEMPT: String(slot.job.attempt),
       BELAY_EPOCH: String(fence.epoch),
       BELAY_WORKER_ID: options.workerId,
+      ...options.agentEnv?.(fence),
     },
     stdin: input,
     graceMs: graceOf(claim, options),

@@ -5,7 +5,7 @@
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 node id · 5 agent id · 6 attempt · 7 worker id · 8 token
 --         · 9 the grant of takeSlot, or 0 · 10 the version of the limits that it was asked for, or ''
 -- Returns { head JSON { epoch, claimedAt, graceMs?, name, previousId?, pool, labels?, priorAttempts?,
---           isRecovery? }, node spec JSON, the last checkpoint (JSON text) or '' }
+--           isRecovery? }, node spec JSON, the last checkpoint (JSON text) or '', the signal that woke its node (JSON text) or '' }
 --         · refused: NOT_FOUND · NOT_RUNNING { state } · TAKEN { state, attempt }
 --           · LIMITED { version, entry = outbox entry, names = what it counts under }: it needs a slot under these
 --           · LATCHED { latchId, kind, scope } · GONE (the worker was declared lost)
@@ -99,4 +99,4 @@ local grace = field('graceMs')
 if grace then head.graceMs = tonumber(grace) end
 -- The results of its dependencies are read by the worker, in pieces: together they may be gigabytes.
 local checkpoint = agent.checkpointOf and redis.call('HGET', said_key, 'c:' .. agent.checkpointOf)
-return { cjson.encode(head), spec, checkpoint or '' }
+return { cjson.encode(head), spec, checkpoint or '', redis.call('HGET', said_key, 'k:' .. node_id) or '' }

@@ -3,6 +3,7 @@
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 agent id · 5 owner · 6 epoch
 --         · 7 JSON { state: completed | failed | killed, exitCode?, signal?, reason?, error?, report? (text), costMicros?,
+--                    suspend? = { name, maxAgeMs }: it completed its part, and its node waits for that signal,
 --                    actor?, orderId?, lost?: true when nothing proves that it is dead,
 --                    doubted?: true when the proof is of a lower grade than asked for }
 --         · 8 result (JSON text) or '' · 9 ms to wait before another attempt, or -1 for none
@@ -11,11 +12,12 @@
 -- Returns { state = execution's, node = node's, entries, more, stopNeeded = live agents must be stopped by an order, repeated?,
 --           limited = there are limits: its slot is to be given back }
 --         · refused: NOT_FOUND · STALE_EPOCH · INVALID_TRANSITION
--- Events  agent.<state>, node.<state>, node.ready, execution.stopping | completed | failed | stopped
+-- Events  agent.<state>, node.<state> (also node.suspended), node.ready, execution.stopping | completed | failed | stopped
 --!flags allow-oom
 --!include base
 --!include execution
 --!include agent
+--!include suspend
 local agent = read_agent(ARGV[4])
 if not agent then return refuse('NOT_FOUND') end
 local finish = cjson.decode(ARGV[7])
@@ -56,7 +58,10 @@ end
 if current then
   if finish.error then node.e = finish.error end
   if finish.reason then node.r = finish.reason end
-  if finish.state == 'completed' then
+  if finish.state == 'completed' and finish.suspend then
+    if active then suspend_node(node_id, node, finish.suspend, entries)
+    else move_node(node_id, node, 'cancelled', { agentId = agent.id, attempt = agent.attempt, reason = field('reason') }) end
+  elseif finish.state == 'completed' then
     if ARGV[8] ~= '' then redis.call('HSET', exe_key .. ':results', node_id, ARGV[8]) end
     node.e, node.r = nil, nil
     move_node(node_id, node, 'completed', { agentId = agent.id, attempt = agent.attempt })

@@ -93,4 +93,5 @@ export type ExecutionPart =
   | 'open'
   | 'live'
   | 'said'
+  | 'asks'
   | 'staged';

@@ -7,7 +7,7 @@ import type { ScriptRunner } from './script-runner';
 /** Characters of a corrupt record that are shown. */
 const CUT = 200;
 /** Where an agent's environment, or what it made or said, may stand: of these only the size is told. */
-const SECRET = /:(specs|results|said)$/;
+const SECRET = /:(specs|results|said|asks)$/;
 /** Entries of one slot. */
 const MOST = 1_000;
 /** Entries looked at again in one pass of a slot. */

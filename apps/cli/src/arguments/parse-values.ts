@@ -10,6 +10,11 @@ export function collectLabel(
   return { ...labels, [text.slice(0, at)]: text.slice(at + 1) };
 }
 
+/** Any text, repeatable. */
+export function collectText(text: string, texts: readonly string[] = []): string[] {
+  return [...texts, text];
+}
+
 /** One of `known`, or several joined by commas. */
 export function listOf<T extends string>(known: readonly T[]): (text: string) => T[] {
   return (text) =>

@@ -1,14 +1,28 @@
 import type { BelayClient, CallOptions } from '#libs/client';
-import { BelayError, isAgentId, isExecutionId, isLatchId, isOrderId, isWorkerId } from '#libs/contracts';
+import {
+  BelayError,
+  isAgentId,
+  isExecutionId,
+  isLatchId,
+  isOrderId,
+  isQuestionId,
+  isWorkerId,
+} from '#libs/contracts';
 import { UsageError } from '../exit-codes';
 
-export type IdKind = 'execution' | 'agent' | 'worker' | 'order' | 'latch';
+export type IdKind = 'execution' | 'agent' | 'worker' | 'order' | 'latch' | 'question';
 
 const KINDS: readonly { kind: IdKind; prefix: string; test: (id: string) => boolean; example: string }[] = [
   { kind: 'execution', prefix: 'exe_', test: isExecutionId, example: 'exe_ and 26 characters' },
   { kind: 'agent', prefix: 'agt_', test: isAgentId, example: 'agt_, 26 characters, -INDEX-ATTEMPT' },
   { kind: 'worker', prefix: 'wrk_', test: isWorkerId, example: 'wrk_ and 26 characters' },
   { kind: 'order', prefix: 'ord_', test: isOrderId, example: 'ord_ and 26 characters' },
+  {
+    kind: 'question',
+    prefix: 'ask_',
+    test: isQuestionId,
+    example: 'ask_, 26 characters, -INDEX-ATTEMPT-NUMBER',
+  },
   { kind: 'latch', prefix: 'lat_', test: isLatchId, example: 'lat_ and 26 characters' },
 ];
 
@@ -71,6 +85,7 @@ const WHERE: Readonly<Record<IdKind, string>> = {
   worker: 'List them with: belay workers',
   order: 'belay get EXECUTION shows the order that stopped it.',
   latch: 'List the engaged ones with: belay latches',
+  question: 'List the open ones with: belay asks',
 };
 
 function an(kind: IdKind): string {

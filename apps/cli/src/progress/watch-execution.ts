@@ -86,6 +86,9 @@ class Watch {
     this.readEveryMs = session.process.stderr.isTTY ? READ_EVERY_MS : READ_EVERY_CALM_MS;
   }
 
+  /** The server has closed the stream, since nothing goes on without a signal. */
+  private isSuspended = false;
+
   leave(): void {
     this.leaving.abort();
     this.display.close();
@@ -102,7 +105,13 @@ class Watch {
       if (!isJson) await this.seed(id);
       const events = client.events(id, {
         signal: this.leaving.signal,
-        onReconnect: ({ delayMs }) => this.display.say(`connection lost; again in ${delayMs} ms`),
+        onReconnect: ({ delayMs }) => {
+          if (!this.isSuspended) this.display.say(`connection lost; again in ${delayMs} ms`);
+        },
+        onSuspended: () => {
+          if (!this.isSuspended) this.display.say(`suspended until a signal comes: belay signal ${id} NAME`);
+          this.isSuspended = true;
+        },
         onReset: () => {
           // The server has not all events any more: the beginning may be among those.
           this.fromEpoch = undefined;
@@ -110,6 +119,7 @@ class Watch {
         },
       });
       for await (const event of events) {
+        this.isSuspended = false;
         if (this.isBefore(event)) continue;
         if (isJson) this.session.json(event);
         const ended = this.progress.apply(event, Date.now());

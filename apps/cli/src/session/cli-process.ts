@@ -13,6 +13,7 @@ export interface CliProcess {
   readonly cwd: string;
   readonly stdout: Terminal;
   readonly stderr: Terminal;
+  readonly stdin: NodeJS.ReadableStream;
   readonly stdinIsTTY: boolean;
   /** Aborts when nobody reads stdout any more (`belay ps | head`). */
   readonly outputClosed: AbortSignal;

@@ -2,7 +2,10 @@ import type { GlobalOptions } from './find-connection';
 
 /** Every command, so that a sentence that only begins with the name of Belay is left alone. */
 export const COMMANDS = [
+  'answer',
   'armed',
+  'ask',
+  'asks',
   'audit',
   'close',
   'doctor',
@@ -14,6 +17,7 @@ export const COMMANDS = [
   'latches',
   'limits',
   'logs',
+  'mcp',
   'orchestrator',
   'pause',
   'ps',
@@ -24,6 +28,7 @@ export const COMMANDS = [
   'resume',
   'retry',
   'run',
+  'signal',
   'start',
   'stop',
   'thaw',

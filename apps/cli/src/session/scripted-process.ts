@@ -1,3 +1,4 @@
+import { Readable } from 'node:stream';
 import type { CliProcess } from './cli-process';
 
 /** A process for specs: what was written is kept, what is asked is answered from a list. */
@@ -13,6 +14,8 @@ export function scriptedProcess(options: {
   readonly env?: NodeJS.ProcessEnv;
   readonly isTTY?: boolean;
   readonly answers?: string[];
+  /** The lines of stdin. */
+  readonly input?: readonly string[];
 }): ScriptedProcess {
   const written = { stdout: '', stderr: '' };
   const listeners = new Set<(signal: NodeJS.Signals) => void>();
@@ -31,6 +34,7 @@ export function scriptedProcess(options: {
     cwd: options.cwd,
     stdout: terminal('stdout'),
     stderr: terminal('stderr'),
+    stdin: Readable.from((options.input ?? []).map((line) => `${line}\n`)),
     stdinIsTTY: isTTY,
     outputClosed: new AbortController().signal,
     written,

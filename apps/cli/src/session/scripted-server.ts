@@ -27,7 +27,14 @@ export interface ScriptedServer {
   /** One command line, in a scripted process that asks this server. */
   belay(
     args: readonly string[],
-    options?: { readonly isTTY?: boolean; readonly answers?: string[] },
+    options?: {
+      readonly isTTY?: boolean;
+      readonly answers?: string[];
+      /** The lines of stdin. */
+      readonly input?: readonly string[];
+      /** Beside the address and the token. */
+      readonly env?: NodeJS.ProcessEnv;
+    },
   ): Promise<Ran>;
   close(): Promise<void>;
 }
@@ -54,8 +61,8 @@ export async function startScriptedServer(): Promise<ScriptedServer> {
     cwd,
     asked,
     routes,
-    async belay(args, options = {}) {
-      const cli = scriptedProcess({ cwd, env: { BELAY_URL: url, BELAY_TOKEN: 't' }, ...options });
+    async belay(args, { env, ...options } = {}) {
+      const cli = scriptedProcess({ cwd, env: { BELAY_URL: url, BELAY_TOKEN: 't', ...env }, ...options });
       const code = await runCli(args, cli);
       return { code, out: cli.written.stdout, err: cli.written.stderr, cli };
     },

@@ -10,6 +10,10 @@ export function thisProcess(): CliProcess {
     cwd: process.cwd(),
     stdout: terminal(process.stdout, () => closed.abort()),
     stderr: terminal(process.stderr, () => undefined),
+    // Made at its first use: a command that reads none must not wait for one.
+    get stdin() {
+      return process.stdin;
+    },
     stdinIsTTY: process.stdin.isTTY,
     outputClosed: closed.signal,
     ask,

@@ -19,7 +19,7 @@ const NARROWEST = 8;
 const LEAST_WORDS = 9;
 /** Less than this of a column says nothing. */
 const LEAST_SHOWN = 4;
-const ID = /^(exe|agt|wrk|ord|lat)_/;
+const ID = /^(exe|agt|wrk|ord|lat|ask)_/;
 const NO_LINES = {
   top: '',
   'top-mid': '',

@@ -1,5 +1,9 @@
+import { SUSPEND_LIMITS, type Signal } from '#libs/contracts';
+import { makeAsk, type Ask } from './ask';
 import { makeStep, type Step } from './steps';
 import { report, say } from './reporter';
+import { Suspended } from './suspended';
+import { WorkerClient } from './worker-client';
 
 /** The facts that Belay gives an attempt beside its input. */
 export interface AgentFacts {
@@ -18,6 +22,8 @@ export interface AgentFacts {
   readonly lastCheckpoint: unknown;
   /** Events of the attempts before this one, oldest first. */
   readonly earlierEvents: readonly unknown[];
+  /** The signal that woke its node; undefined without one. */
+  readonly wokenBy: Signal | undefined;
 }
 
 /** One attempt's way to Belay. Each report is written before the call returns, and stored by the worker soon after. */
@@ -34,12 +40,23 @@ export interface AgentContext extends AgentFacts {
   cost(usd: number): void;
   /** Work that is done once for all attempts: its result is stored before it is returned. */
   readonly step: Step;
+  /**
+   * Asks people, and waits: the answer is one of the choices, or `denied`, also when nobody answers in time.
+   * @throws an error with a `code` where the question is refused (INVALID_REQUEST, TOO_MANY_QUESTIONS) or was not stored
+   */
+  readonly ask: Ask;
+  /**
+   * Parks the node until that signal comes: this attempt ends here, and no process and no slot waits. The next attempt has the signal as
+   * `wokenBy`. Without it the node fails, after seven days unless said otherwise. Never returns: let what it throws pass.
+   */
+  suspend(signal: string, options?: { readonly maxAgeMs?: number }): never;
   /** A line of the agent's log. */
   log(line: string): void;
 }
 
 /** @param signal is asked for only by a handler that reads it. */
 export function contextOf(facts: AgentFacts, signal: () => AbortSignal): AgentContext {
+  const worker = new WorkerClient();
   return {
     ...facts,
     get signal() {
@@ -49,7 +66,12 @@ export function contextOf(facts: AgentFacts, signal: () => AbortSignal): AgentCo
     progress: (value) => report({ type: 'progress', value }),
     checkpoint: (value) => report({ type: 'checkpoint', value }),
     cost: (usd) => report({ type: 'cost', usd }),
-    step: makeStep(),
+    step: makeStep(worker),
+    ask: makeAsk(worker),
+    suspend: (name, { maxAgeMs = SUSPEND_LIMITS.defaultAgeMs } = {}) => {
+      report({ type: 'suspend', name, maxAgeMs });
+      throw new Suspended();
+    },
     log: say,
   };
 }

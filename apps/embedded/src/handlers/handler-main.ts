@@ -10,6 +10,7 @@ import { describeFailure, Failure } from './failure';
 import { becomeHandlerProcess } from './handler-process';
 import { NotReportable, report } from './reporter';
 import { checkAgainst } from './standard-schema';
+import { Suspended } from './suspended';
 
 /** Longest for the application's own shutdown hooks, once the end is reported. Milliseconds. */
 const CLOSE_MS = 2_000;
@@ -29,6 +30,7 @@ interface Input extends Pick<
   'upstream' | 'attempt' | 'isRecovery' | 'lastCheckpoint' | 'earlierEvents'
 > {
   readonly input: unknown;
+  readonly signal?: AgentFacts['wokenBy'];
 }
 
 /**
@@ -74,19 +76,25 @@ async function runHandler(target: HandlerTarget): Promise<void> {
       exit: (code) => process.exit(code),
     });
     isTold = false;
-    const { input, ...facts } = JSON.parse(text) as Input;
+    const { input, signal: wokenBy, ...facts } = JSON.parse(text) as Input;
     app = early ?? (await makeApplication(target));
     const { handle, options } = find(app, name);
     const checked = await checkAgainst(options.input, input);
     if (checked.problem !== undefined) throw new Failure('INPUT_MISMATCH', `Its input: ${checked.problem}`);
-    const result = await handle(checked.value, contextOf({ ...facts, ...fromEnvironment() }, signal));
+    const result = await handle(
+      checked.value,
+      contextOf({ ...facts, wokenBy, ...fromEnvironment() }, signal),
+    );
     const right = await checkAgainst(options.result, result);
     if (right.problem !== undefined) throw new Failure('RESULT_MISMATCH', `Its result: ${right.problem}`);
     if (right.value !== undefined) report({ type: 'result', value: right.value });
     isTold = true;
   } catch (error) {
-    tell(error);
-    process.exitCode = 1;
+    if (error instanceof Suspended) isTold = true;
+    else {
+      tell(error);
+      process.exitCode = 1;
+    }
   }
   await closeWithin(app);
   process.exit();

@@ -1,5 +1,5 @@
 import { Failure } from './failure';
-import { StepClient } from './step-client';
+import type { WorkerClient } from './worker-client';
 
 export interface StepOptions<Result> {
   /** It may run again although an attempt was executing it as that attempt ended. Default true. */
@@ -18,9 +18,9 @@ export type Step = <Result>(
   options?: StepOptions<Result>,
 ) => Promise<Result>;
 
-export function makeStep(client = new StepClient()): Step {
+export function makeStep(client: WorkerClient): Step {
   return async (name, work, { idempotent = true, decide } = {}) => {
-    const known = await client.ask({ name, act: 'begin', isIdempotent: idempotent });
+    const known = await client.step({ name, act: 'begin', isIdempotent: idempotent });
     if (known.state === 'done') return known.result as Awaited<ReturnType<typeof work>>;
     if (known.state === 'undecided' && decide === undefined)
       throw new Failure(
@@ -29,7 +29,7 @@ export function makeStep(client = new StepClient()): Step {
       );
     // Work that throws stays begun: nobody knows how far it came.
     const result = await (known.state === 'undecided' && decide !== undefined ? decide() : work());
-    await client.ask({ name, act: 'done', result });
+    await client.step({ name, act: 'done', result });
     return result;
   };
 }

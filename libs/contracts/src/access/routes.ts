@@ -61,6 +61,7 @@ export const ROUTES: readonly RouteRule[] = [
   post('/api/executions/:id/pause', 'halt', 'execution'),
   post('/api/executions/:id/resume', 'submit', 'execution'),
   post('/api/executions/:id/retry', 'submit', 'execution'),
+  post('/api/executions/:id/signals/:name', 'submit', 'execution'),
   post('/api/executions/:id/stop', 'halt', 'execution'),
   post('/api/execute/stop', 'halt', 'named'),
 
@@ -83,6 +84,11 @@ export const ROUTES: readonly RouteRule[] = [
   get('/api/latches', 'view', 'list'),
   get('/api/latches/:id', 'view', 'latch'),
   post('/api/latches/:id/release', 'release', 'latch'),
+
+  // Not yet looked up by whose agent asks: no bound token is let in.
+  get('/api/asks', 'view', 'fleet'),
+  get('/api/asks/:id', 'view', 'fleet'),
+  post('/api/asks/:id', 'answer', 'fleet'),
 
   get('/api/workers', 'view', 'fleet'),
   get('/api/queues', 'view', 'fleet'),

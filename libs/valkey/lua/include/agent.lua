@@ -1,7 +1,8 @@
 -- agent: reading, writing and moving one agent's record. Needs base and execution.
 -- A record is one JSON field of the execution's agents hash. The report of its end stays text inside it: decoding and
 -- encoding in Lua would turn empty arrays into objects. Progress (`p:<agent>`) and checkpoint (`c:<agent>`) are fields of
--- the `said` hash; `checkpointOf` names the attempt whose checkpoint is the last one.
+-- the `said` hash; `checkpointOf` names the attempt whose checkpoint is the last one. `asks` is how many questions it has asked.
+--!include question
 local function read_agent(id)
   local text = redis.call('HGET', agents_key, id)
   if not text then return nil end
@@ -54,6 +55,7 @@ local function move_agent(agent, to, event)
     redis.call('HINCRBY', exe_key, 'live', -1)
   end
   write_agent(agent)
+  if to ~= 'running' and agent.asks then cancel_questions(agent) end
   event = event or {}
   event.type = 'agent.' .. to
   event.entity = 'agent'
@@ -86,4 +88,15 @@ local function add_cost(agent, micros)
   end
   local limit = field('maxCostMicros')
   return limit ~= nil and total > tonumber(limit)
+end
+
+-- Stores what the clock, or the end of its attempt, has made of a question: whoever looks at one does so first.
+local function settle_question(question)
+  if question.state ~= 'open' or passed_deadline(question) then return end
+  local agent = read_agent(question.agentId)
+  local lives = agent and (agent.state == 'spawning' or agent.state == 'running') and int(agent.epoch) == int(question.epoch)
+  local state = field('state')
+  if not lives or (state ~= 'running' and state ~= 'paused') then
+    close_question(question, 'cancelled', { answer = 'denied', why = 'ended', by = 'belay' })
+  end
 end

@@ -25,7 +25,8 @@ local function compact(event)
   local entity, what = string.match(event.type, '^(%a+)%.(.*)$')
   local agent = event.agentId and string.sub(event.agentId, #AGENT_PREFIX + 1)
   return cjson.encode({
-    q = event.seq, t = event.at, y = string.sub(entity, 1, 1) .. '.' .. what, n = event.nodeId, g = agent, w = event.workerId,
+    -- An agent has the first letter of a question's events.
+    q = event.seq, t = event.at, y = (entity == 'ask' and 'q' or string.sub(entity, 1, 1)) .. '.' .. what, n = event.nodeId, g = agent, w = event.workerId,
     a = event.attempt, f = event.from, o = event.to ~= what and event.to or nil, r = event.reason, u = event.actor,
     x = event.error, d = event.data,
   })

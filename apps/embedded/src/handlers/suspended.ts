@@ -1,0 +1,8 @@
+/** Thrown to leave a handler whose node is suspended. No failure: the process ends with exit code 0. */
+export class Suspended extends Error {
+  override readonly name = 'Suspended';
+
+  constructor() {
+    super('The node is suspended. Let this error pass.');
+  }
+}

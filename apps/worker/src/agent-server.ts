@@ -1,0 +1,286 @@
+import { randomBytes } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
+import { createServer, type Server, type Socket } from 'node:net';
+import { createInterface } from 'node:readline';
+import {
+  isBelayError,
+  MAX_MESSAGE_BYTES,
+  MAX_STEP_NAME,
+  MAX_STEPS,
+  parseQuestionId,
+  SOCKET_KEY_VARIABLE,
+  SOCKET_VARIABLE,
+  SPEC_LIMITS,
+  validateAsk,
+  type ErrorCode,
+  type QuestionAnswer,
+  type QuestionRequest,
+  type StepAnswer,
+  type StepRequest,
+} from '#libs/contracts';
+import type { AgentStore, Fence, QuestionStore, StepAct } from '#libs/lifecycle';
+import { retryTransient } from '#libs/valkey';
+import { QuestionDesk } from './question-desk';
+
+/** How long a step or a question waits for a server that is away. Milliseconds. */
+const PATIENCE_MS = 10_000;
+
+/** Each handler has one, each `belay ask` another. */
+const MOST_CONNECTIONS = 10_000;
+/** One attempt must not take those of the others. */
+const MOST_OF_ATTEMPT = 200;
+/** Answers that one attempt waits for at a time. */
+const MOST_WAITS = 200;
+/**
+ * Every process of the machine can connect. So a connection holds no more than this, and for no longer, until it has shown a key: a
+ * step begins with a short line, a question with a greeting. Bytes, milliseconds.
+ */
+const MAX_BYTES_BEFORE_KEY = 4_096;
+const KEY_WITHIN_MS = 30_000;
+
+interface Admitted {
+  readonly fence: Fence;
+  readonly names: Set<string>;
+  /** Its questions so far. */
+  asked: number;
+  connections: number;
+  waits: number;
+}
+
+/** The stores that it speaks for. */
+export interface AgentServerStores {
+  readonly agents: Pick<AgentStore, 'step'>;
+  readonly questions: Pick<QuestionStore, 'ask' | 'many'>;
+}
+
+export interface AgentServerOptions {
+  readonly onError?: (error: unknown) => void;
+  /** Freezes an agent's tree under that name, or takes this hold off it. Default: nobody is frozen. */
+  readonly hold?: (agentId: string, name: string, isFrozen: boolean) => Promise<void>;
+}
+
+type Request =
+  { readonly act: 'hello'; readonly n: number; readonly key: string } | StepRequest | QuestionRequest;
+type Answer = { readonly n: number } | StepAnswer | QuestionAnswer;
+
+/** One connection of an agent. */
+interface Caller {
+  /** Its key was shown: it may send longer lines. */
+  readonly onKey: () => void;
+  /** Ends with the connection. */
+  readonly gone: AbortSignal;
+  readonly reply: (answer: Answer) => void;
+  attempt?: Admitted;
+}
+
+/**
+ * Answers this worker's agents: stores the steps of handlers, and what agents ask people. Each attempt has a key of its own, so that
+ * one cannot speak for another; the store fences it all the same. No line that it takes answers a question.
+ */
+export class AgentServer {
+  private readonly admitted = new Map<string, Admitted>();
+  private readonly keys = new Map<string, string>();
+  private readonly sockets = new Set<Socket>();
+  private readonly desk: QuestionDesk;
+
+  private constructor(
+    private readonly stores: AgentServerStores,
+    private readonly server: Server,
+    private readonly name: string,
+    private readonly options: AgentServerOptions,
+  ) {
+    this.desk = new QuestionDesk(stores.questions, (error) => options.onError?.(error));
+    server.maxConnections = MOST_CONNECTIONS;
+    server.on('connection', (socket) => this.serve(socket));
+    // The end of a connection tells its agent that it failed.
+    server.on('error', () => undefined);
+  }
+
+  static async listen(stores: AgentServerStores, options: AgentServerOptions = {}): Promise<AgentServer> {
+    // An abstract socket: it has no file, so nothing of it is left after a kill -9. An agent may have a user of its own; the key
+    // is what admits it.
+    const name = `belay-agents-${randomBytes(16).toString('hex')}`;
+    const server = createServer();
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(`\0${name}`, resolve);
+    });
+    return new AgentServer(stores, server, name, options);
+  }
+
+  /** The variables by which one attempt finds it. */
+  admit(fence: Fence): Record<string, string> {
+    const key = randomBytes(16).toString('hex');
+    this.admitted.set(key, { fence, names: new Set(), asked: 0, connections: 0, waits: 0 });
+    this.keys.set(fence.agentId, key);
+    return { [SOCKET_VARIABLE]: this.name, [SOCKET_KEY_VARIABLE]: key };
+  }
+
+  forget(agentId: string): void {
+    const key = this.keys.get(agentId);
+    this.keys.delete(agentId);
+    if (key !== undefined) this.admitted.delete(key);
+  }
+
+  close(): void {
+    this.server.close();
+    this.desk.close();
+    for (const socket of this.sockets) socket.destroy();
+  }
+
+  private serve(socket: Socket): void {
+    this.sockets.add(socket);
+    socket.on('close', () => this.sockets.delete(socket));
+    socket.on('error', () => undefined);
+    let waiting = 0;
+    let most = MAX_BYTES_BEFORE_KEY;
+    const patience = setTimeout(() => socket.destroy(), KEY_WITHIN_MS).unref();
+    socket.once('close', () => clearTimeout(patience));
+    socket.on('data', (chunk: Buffer) => {
+      waiting = chunk.includes(10) ? chunk.length - chunk.lastIndexOf(10) : waiting + chunk.length;
+      if (waiting > most) socket.destroy();
+    });
+    const left = new AbortController();
+    // One for each answer that is waited for.
+    setMaxListeners(0, left.signal);
+    const caller: Caller = {
+      onKey: () => {
+        most = MAX_MESSAGE_BYTES;
+        clearTimeout(patience);
+      },
+      gone: left.signal,
+      reply: (answer) => void (socket.destroyed || socket.write(`${JSON.stringify(answer)}\n`)),
+    };
+    socket.once('close', () => {
+      left.abort();
+      if (caller.attempt !== undefined) caller.attempt.connections--;
+    });
+    this.answerAll(socket, caller).catch(() => undefined);
+  }
+
+  /** One after the other: an attempt that asks faster than is stored waits in its own pipe. Answers of people come when they come. */
+  private async answerAll(socket: Socket, caller: Caller): Promise<void> {
+    for await (const line of createInterface({ input: socket })) {
+      const request = parse(line);
+      const attempt = this.admitted.get(request?.key ?? '');
+      if (request === undefined || attempt === undefined || !isTaken(caller, attempt)) break;
+      if (request.act === 'await') void this.waitFor(attempt, request, caller);
+      else caller.reply(await this.answer(attempt, request, line.length));
+    }
+    socket.destroy();
+  }
+
+  /** Never rejects. */
+  private async answer(
+    attempt: Admitted,
+    request: Exclude<Request, { readonly act: 'await' }>,
+    bytes: number,
+  ): Promise<Answer> {
+    if (request.act === 'hello') return { n: request.n };
+    return request.act === 'ask' ? this.ask(attempt, request) : this.step(attempt, request, bytes);
+  }
+
+  private async step(attempt: Admitted, request: StepRequest, bytes: number): Promise<StepAnswer> {
+    const { n } = request;
+    const refuse = (code: string, message: string): StepAnswer => ({ n, error: { code, message } });
+    const { name, act } = request;
+    if (typeof name !== 'string' || name === '' || name.length > MAX_STEP_NAME)
+      return refuse('STEP_NAME', `The name of a step has 1 to ${MAX_STEP_NAME} characters.`);
+    if (bytes > SPEC_LIMITS.maxResultBytes)
+      return refuse(
+        'STEP_TOO_LARGE',
+        `The result of the step ${name} is larger than ${SPEC_LIMITS.maxResultBytes} bytes; store it elsewhere and return a reference.`,
+      );
+    if (!attempt.names.has(name) && attempt.names.size === MAX_STEPS)
+      return refuse('TOO_MANY_STEPS', `One attempt has at most ${MAX_STEPS} steps.`);
+    attempt.names.add(name);
+    try {
+      const state = await retryTransient(
+        async () => this.stores.agents.step(attempt.fence, name, actOf(request)),
+        PATIENCE_MS,
+      );
+      return { n, ...state };
+    } catch (error) {
+      const code = isBelayError(error) ? error.code : 'OTHER';
+      return refuse('STEP_NOT_STORED', `The step ${name} (${act}) could not be stored: ${code}.`);
+    }
+  }
+
+  private async ask(
+    attempt: Admitted,
+    { n, ask }: Extract<QuestionRequest, { readonly act: 'ask' }>,
+  ): Promise<QuestionAnswer> {
+    try {
+      const checked = validateAsk(ask);
+      const which = ++attempt.asked;
+      const question = await retryTransient(
+        async () => this.stores.questions.ask(attempt.fence, which, checked),
+        PATIENCE_MS,
+      );
+      return { n, question };
+    } catch (error) {
+      if (isBelayError(error) && TOLD.has(error.code))
+        return { n, error: { code: error.code, message: error.message }, problems: error.problems };
+      const code = isBelayError(error) ? error.code : 'OTHER';
+      return { n, error: { code: 'ASK_NOT_STORED', message: `The question could not be stored: ${code}.` } };
+    }
+  }
+
+  /** Never rejects. An agent waits for questions of its own attempt alone. */
+  private async waitFor(
+    attempt: Admitted,
+    { n, id }: Extract<QuestionRequest, { readonly act: 'await' }>,
+    { gone, reply }: Caller,
+  ): Promise<void> {
+    const refuse = (code: string, message: string): void => reply({ n, error: { code, message } });
+    if (typeof id !== 'string' || parseQuestionId(id)?.agentId !== attempt.fence.agentId)
+      return refuse('NOT_FOUND', 'This attempt has not asked that question.');
+    if (attempt.waits === MOST_WAITS)
+      return refuse('RATE_LIMITED', `One attempt waits for at most ${MOST_WAITS} answers at a time.`);
+    attempt.waits++;
+    const question = await this.standingStill(attempt, id, async () => this.desk.closed(id, gone));
+    attempt.waits--;
+    if (question !== undefined) reply({ n, question });
+    else refuse('NOT_FOUND', 'The question is there no more: take it for denied.');
+  }
+
+  /** A tree that is to be frozen while it waits stands still before the wait begins, and goes on before it is told. Never rejects. */
+  private async standingStill<T>({ fence }: Admitted, id: string, wait: () => Promise<T>): Promise<T> {
+    const [question] = await this.stores.questions.many([id]).catch(() => []);
+    if (question?.state !== 'open' || question.whileWaiting !== 'freeze') return wait();
+    await this.hold(fence, id, true);
+    const closed = await wait();
+    await this.hold(fence, id, false);
+    return closed;
+  }
+
+  private async hold({ agentId }: Fence, id: string, isFrozen: boolean): Promise<void> {
+    await this.options.hold?.(agentId, id, isFrozen).catch((error: unknown) => this.options.onError?.(error));
+  }
+}
+
+/** Whether the attempt has room for this connection, which from now on is its own. */
+function isTaken(caller: Caller, attempt: Admitted): boolean {
+  if (caller.attempt !== undefined) return caller.attempt === attempt;
+  if (attempt.connections === MOST_OF_ATTEMPT) return false;
+  attempt.connections++;
+  caller.attempt = attempt;
+  caller.onKey();
+  return true;
+}
+
+/** What the asker can mend. */
+const TOLD: ReadonlySet<ErrorCode> = new Set(['INVALID_REQUEST', 'TOO_MANY_QUESTIONS']);
+
+function parse(line: string): Request | undefined {
+  try {
+    const parsed = JSON.parse(line) as unknown;
+    return typeof parsed === 'object' && parsed !== null ? (parsed as Request) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function actOf({ act, isIdempotent = false, result }: StepRequest): StepAct {
+  return act === 'done' ? { act, result } : { act: 'begin', isIdempotent };
+}

@@ -1,0 +1,97 @@
+import {
+  NotFoundError,
+  UnknownCursorError,
+  type AnswerRequest,
+  type AuditEntry,
+  type QuestionRecord,
+} from '#libs/contracts';
+import type { AuditStore } from '#libs/killswitch';
+import type { LifecycleService, Page } from '#libs/lifecycle';
+import { ulid } from 'ulid';
+
+/** Questions of one page where a caller does not say. */
+const LISTED = 100;
+
+export interface QuestionQuery {
+  /** All of this execution, closed ones too. Absent: the open ones of the fleet. */
+  readonly executionId?: string;
+  readonly cursor?: string;
+  readonly limit?: number;
+}
+
+/** What people do with the questions of agents: look, and answer. */
+export class Approvals {
+  constructor(
+    private readonly lifecycle: LifecycleService,
+    private readonly audit: AuditStore,
+  ) {}
+
+  /** @throws NotFoundError · BelayError CORRUPT_RECORD */
+  async get(id: string): Promise<QuestionRecord> {
+    return this.lifecycle.questions.get(id);
+  }
+
+  /** Open ones: the next deadline first. Those of an execution: the oldest first. */
+  async list({ executionId, ...page }: QuestionQuery = {}): Promise<Page<QuestionRecord>> {
+    const { questions, executions } = this.lifecycle;
+    if (executionId === undefined) return questions.open(page);
+    await executions.get(executionId);
+    return pageOf(await questions.ofExecution(executionId), page);
+  }
+
+  /**
+   * Resolves when the answer is stored, and its entry in the audit log where that is possible at once; the sweep enters it otherwise.
+   * @throws BelayError NOT_FOUND · QUESTION_CLOSED · QUESTION_CHANGED · INVALID_REQUEST
+   */
+  async answer(id: string, request: AnswerRequest & { readonly by: string }): Promise<QuestionRecord> {
+    const answered = await this.lifecycle.questions.answer(id, { ...request, requestId: ulid() });
+    await this.enter(answered).catch(() => undefined);
+    return answered;
+  }
+
+  /** Enters answers whose giver died before the audit log had them. One bounded pass. */
+  async sweep(): Promise<void> {
+    const { questions } = this.lifecycle;
+    for (const id of await questions.unaudited()) {
+      const found = await questions.get(id).catch((error: unknown) => {
+        if (error instanceof NotFoundError) return undefined;
+        throw error;
+      });
+      // Its execution was removed in between.
+      if (found === undefined) await questions.audited(id);
+      else await this.enter(found);
+    }
+  }
+
+  /** Once, however often: the entry has the question's id. */
+  private async enter(record: QuestionRecord): Promise<void> {
+    const { id, agentId, question, choices, detail, hash, answer, by, reason, state, endedAt } = record;
+    const entry: Partial<AuditEntry> = {
+      act: `ask.${state}`,
+      questionId: id,
+      agentId,
+      question,
+      choices,
+      ...(detail === undefined ? {} : { detail: JSON.stringify(detail) }),
+      questionHash: hash,
+      ...(answer === undefined ? {} : { answer }),
+      ...(by === undefined ? {} : { by }),
+      ...(reason === undefined ? {} : { note: reason }),
+      ...(endedAt === undefined ? {} : { answeredAt: endedAt }),
+    };
+    await this.audit.record(id, entry);
+    await this.lifecycle.questions.audited(id);
+  }
+}
+
+/** The cursor is the id of the last question of the page before. */
+function pageOf(
+  all: readonly QuestionRecord[],
+  { cursor, limit = LISTED }: Omit<QuestionQuery, 'executionId'>,
+): Page<QuestionRecord> {
+  const from = cursor === undefined ? 0 : all.findIndex(({ id }) => id === cursor) + 1;
+  if (cursor !== undefined && from === 0) throw new UnknownCursorError();
+  const items = all.slice(from, from + limit);
+  const last = items.at(-1);
+  return last !== undefined && from + limit < all.length ? { items, nextCursor: last.id } : { items };
+}

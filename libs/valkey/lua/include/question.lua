@@ -1,0 +1,57 @@
+-- question: reading, writing and closing one question (ADR 0026). Needs base and execution.
+-- The `asks` hash holds its record as JSON under its id, and its words as JSON text under `w:` and the id: no script decodes them.
+-- `asks:due` of the shard lists the open ones by deadline.
+local asks_key = exe_key .. ':asks'
+
+local function read_question(id)
+  local text = redis.call('HGET', asks_key, id)
+  if not text then return nil end
+  local question = cjson.decode(text)
+  question.id = id
+  return question
+end
+
+local function write_question(question)
+  local id = question.id
+  question.id = nil
+  redis.call('HSET', asks_key, id, cjson.encode(question))
+  question.id = id
+end
+
+local function tell_question(question, what, from, to, by, data)
+  data.questionId = question.id
+  emit({ type = 'ask.' .. what, entity = 'question', agentId = question.agentId, nodeId = question.nodeId,
+    attempt = question.attempt, from = from, to = to, actor = by, data = data })
+end
+
+-- `fields` = { answer, why, by?, reason?, next?, request? }. A question leaves `open` once, whoever closes it.
+local function close_question(question, to, fields)
+  if not allowed('question', question.state, to) then return false end
+  local from = question.state
+  for name, value in pairs(fields) do question[name] = value end
+  question.state = to
+  -- A deadline that nobody looked at in time has passed all the same when it did.
+  question.endedAt = fields.why == 'deadline' and question.deadlineAt or NOW
+  write_question(question)
+  redis.call('ZREM', key('asks:due'), question.id)
+  bump()
+  tell_question(question, to, from, to, fields.by, { answer = question.answer, why = question.why, next = question.next })
+  return true
+end
+
+-- The deadline is older than whatever else closes a question that is open after it.
+local function passed_deadline(question)
+  if question.state ~= 'open' or NOW < question.deadlineAt then return false end
+  return close_question(question, 'denied', { answer = 'denied', why = 'deadline', by = 'belay' })
+end
+
+-- Of an agent that has ended: nobody waits for an answer any more. One that cannot be read must not leave the agent's end half
+-- stored (requirements R4, R31): it is left for its readers.
+local function cancel_questions(agent)
+  for n = 1, agent.asks or 0 do
+    local legible, question = pcall(read_question, 'ask_' .. string.sub(agent.id, 5) .. '-' .. int(n))
+    if legible and question and question.state == 'open' and not passed_deadline(question) then
+      close_question(question, 'cancelled', { answer = 'denied', why = 'ended', by = 'belay' })
+    end
+  end
+end

@@ -1,0 +1,28 @@
+-- readQuestions: questions of one execution as they are now: a deadline that has passed, or an attempt that has ended, closes one first.
+-- KEYS[1] the execution's record
+-- ARGV    1 tag · 2 execution id · 3 settings · then question ids
+-- Returns for each id its record (JSON text) and its words; '' and '' when there is none, '!' and its text when it cannot be read
+-- Events  ask.denied, ask.cancelled
+--!flags allow-oom
+--!include base
+--!include execution
+--!include agent
+-- One that is gone leaves the list of open ones; one that cannot be read is looked at again later, so that it keeps nobody's place.
+local LATER_MS = 60000
+local found = {}
+for i = 4, #ARGV do
+  local id = ARGV[i]
+  local legible, question = pcall(read_question, id)
+  if legible and question then legible = pcall(settle_question, question) end
+  if not legible then
+    redis.call('ZADD', key('asks:due'), 'XX', int(NOW + LATER_MS), id)
+    found[#found + 1], found[#found + 2] = '!', ''
+  elseif not question then
+    redis.call('ZREM', key('asks:due'), id)
+    found[#found + 1], found[#found + 2] = '', ''
+  else
+    found[#found + 1] = cjson.encode(question)
+    found[#found + 1] = redis.call('HGET', asks_key, 'w:' .. id) or ''
+  end
+end
+return found
