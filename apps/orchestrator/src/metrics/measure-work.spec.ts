@@ -59,6 +59,12 @@ describe('R67 what an orchestrator measures of the fleet’s work', () => {
     expect(await lines('belay_event_lag_seconds_count')).toEqual(['belay_event_lag_seconds_count 2']);
   });
 
+  it('leaves out an event without a time: the answer to armed has none, and a message may be anybody’s', async () => {
+    for (const at of [undefined, 'soon', NaN, null])
+      hear({ type: 'worker.armed', entity: 'worker', at: at as never });
+    expect(await lines('belay_event_lag_seconds_count')).toEqual(['belay_event_lag_seconds_count 0']);
+  });
+
   it('is what waits in each pool, for how long, and the memory of the server', async () => {
     const { redis, keys } = life.valkey;
     await redis.flushall();

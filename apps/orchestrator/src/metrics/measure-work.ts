@@ -81,7 +81,8 @@ function countEvents(registry: Registry, { valkey }: LifecycleService, feed: Cha
   });
   for (const entity of ['agent', 'execution']) started.inc({ entity }, 0);
   feed.events$.subscribe(({ entity, to, from, reason, at }: BelayEvent) => {
-    lag.observe(Math.max(0, valkey.clock.now() - at) / 1_000);
+    // A histogram throws for what is no number, and nobody is there to catch it. A message may be anybody's.
+    if (Number.isFinite(at)) lag.observe(Math.max(0, valkey.clock.now() - at) / 1_000);
     if (entity === 'worker' && to === 'stopped' && reason === 'worker_lost') leases.inc();
     if ((entity !== 'agent' && entity !== 'execution') || to === undefined) return;
     const machine = MACHINES[entity] as StateMachine<string>;
