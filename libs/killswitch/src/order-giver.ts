@@ -30,6 +30,13 @@ interface Halted {
   readonly isStopped: boolean;
 }
 
+/** What a look at a scope has shown. */
+interface Found {
+  readonly reach?: Reach;
+  /** Of the execution that the scope names. */
+  readonly epoch: number | 'unknown';
+}
+
 /** The bound on looking up what a scope names: a kill does not wait for a shard that does not answer. Milliseconds. */
 export const LOOK_UP_MS = 500;
 
@@ -54,7 +61,8 @@ export class OrderGiver {
    * named. @throws NotFoundError when the scope names what does not exist
    */
   async give(request: OrderRequest): Promise<Order> {
-    const { order, replicated, latchLost } = await this.place(request, await this.lookUp(request.scope));
+    const found = await this.lookUp(request.scope);
+    const { order, replicated, latchLost } = await this.place(request, found);
     // On failure the next sweep does it: the order itself is durable and announced.
     await retryTransient(async () => this.carryOut(order));
     await replicated;
@@ -68,24 +76,26 @@ export class OrderGiver {
   }
 
   /**
-   * Whether it names what exists, and how much had begun there: an order for what nobody knows leaves no trace. One round
-   * trip. @throws NotFoundError
+   * Whether it names what exists, how much had begun there, and the epoch of an execution: an order for what nobody knows leaves
+   * no trace. One round trip. @throws NotFoundError
    */
-  private async lookUp(scope: Scope): Promise<Reach | undefined> {
+  private async lookUp(scope: Scope): Promise<Found> {
+    const { scopes } = this.parts;
     const look = retryTransient(async () =>
-      Promise.all([this.parts.scopes.assertKnown(scope), this.parts.scopes.reachOf(scope)]),
+      // The epoch first: an order of an older epoch may reach a retry, one of a newer must not leave it out.
+      Promise.all([scopes.epochOf(scope), scopes.reachOf(scope), scopes.assertKnown(scope)]),
     );
     look.catch(() => undefined);
     try {
-      const found = await within(look, LOOK_UP_MS);
-      return found?.[1];
+      const [epoch = 'unknown', reach] = (await within(look, LOOK_UP_MS)) ?? [];
+      return { epoch, ...(reach === undefined ? {} : { reach }) };
     } catch (error) {
       if (error instanceof NotFoundError) throw error;
-      return undefined;
+      return { epoch: 'unknown' };
     }
   }
 
-  private async place(request: OrderRequest, reach: Reach | undefined): Promise<PlacedOrder> {
+  private async place(request: OrderRequest, { reach, epoch }: Found): Promise<PlacedOrder> {
     const { kind = 'kill', scope, mode = 'graceful', reason = 'killswitch', by, graceMs, note } = request;
     const id = `ord_${ulid()}`;
     const latch =
@@ -112,6 +122,7 @@ export class OrderGiver {
         ...(reach === undefined ? {} : { reach }),
       },
       latch,
+      epoch,
     );
   }
 

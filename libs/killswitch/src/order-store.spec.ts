@@ -124,6 +124,36 @@ describe('R51 the grade of a receipt', () => {
   });
 });
 
+describe('R20 R22 which order another one joins', () => {
+  const id = async (kind: Order['kind'], over: Partial<Order> = {}): Promise<string> =>
+    (await orders.place(asked({ kind, ...over }))).order.id;
+
+  it('is the open one of the same kind', async () => {
+    for (const kind of ['kill', 'freeze', 'thaw'] as const) expect(await id(kind)).toBe(await id(kind));
+  });
+
+  it('is no freeze from before a thaw, and no thaw from before a freeze: their trees have moved on', async () => {
+    const freeze = await id('freeze');
+    const thaw = await id('thaw');
+    const again = await id('freeze');
+    expect(again).not.toBe(freeze);
+    expect(await id('thaw')).not.toBe(thaw);
+    expect(await id('freeze')).not.toBe(again);
+    // A kill is neither.
+    const kill = await id('kill');
+    await id('freeze');
+    expect(await id('kill')).toBe(kill);
+  });
+
+  it('R19 is no order with a grace of its own, where none is asked for: that of the nodes may be over sooner', async () => {
+    const long = await id('kill', { graceMs: 600_000 });
+    expect(await id('kill', { graceMs: 600_000 })).toBe(long);
+    const plain = await id('kill');
+    expect(plain).not.toBe(long);
+    expect(await id('kill')).toBe(plain);
+  });
+});
+
 describe('R52 the doorbell', () => {
   it('is rung by the script that stores an order, once it is stored; joining one rings nothing', async () => {
     const { heard, stop } = await listen();

@@ -61,10 +61,11 @@ export class OrderStore extends OrderReads {
 
   /**
    * Durable, then announced: the doorbell rings inside the same script. With a latch it rings once every shard holds
-   * the latch. Joins an open order of the same kind for the same execution or agent. @throws BelayError TOO_MANY_LATCHES
+   * the latch. Joins an open order of the same kind for the same agent, or for the same execution since its last retry: `epoch` is
+   * the execution's, and where nobody could read it the order joins none. @throws BelayError TOO_MANY_LATCHES
    */
-  async place(asked: AskedOrder, latch?: NewLatch): Promise<PlacedOrder> {
-    const joins = isWide(asked.scope) ? '' : `${asked.kind}:${scopeKey(asked.scope)}`;
+  async place(asked: AskedOrder, latch?: NewLatch, epoch: number | 'unknown' = 1): Promise<PlacedOrder> {
+    const joins = joinKeyOf(asked, epoch);
     const placed = await this.store(asked, latch, joins);
     this.kept.add(placed.order.id, { order: placed.order, given: true });
     return placed;
@@ -242,4 +243,12 @@ export class OrderStore extends OrderReads {
     if (reply.refused === 'NOT_FOUND') throw new NotFoundError('order', id);
     return reply;
   }
+}
+
+/** Orders with the same one ask for the same; '' where each is an order of its own. */
+function joinKeyOf({ kind, scope }: AskedOrder, epoch: number | 'unknown'): string {
+  if (isWide(scope)) return '';
+  const name = `${kind}:${scopeKey(scope)}`;
+  if (scope.type !== 'execution') return name;
+  return epoch === 'unknown' ? '' : `${name}:${epoch}`;
 }

@@ -1,11 +1,4 @@
-import {
-  isWide,
-  type AgentRecord,
-  type Order,
-  type Reach,
-  type Scope,
-  type ScopeWarning,
-} from '#libs/contracts';
+import { type AgentRecord, type Order, type Reach, type Scope, type ScopeWarning } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
 import type { BestEffort } from './best-effort';
 import type { ScopeResolver } from './scope-resolver';
@@ -51,9 +44,9 @@ export class OrderTargets {
   }
 
   /**
-   * The agents an order must be confirmed for: the live ones, then those it ended before they could be read. A wide
-   * order takes agents within its reach, or that belong to an execution it holds; while it is open, workers name
-   * what they claimed later.
+   * The agents an order must be confirmed for: the live ones, then those it ended before they could be read. An order
+   * takes agents within its reach, or that belong to an execution it holds: one that was retried since is neither. While a wide order
+   * is open, workers name what they claimed later.
    */
   async named(order: Order, executions: readonly string[], reach: Reach): Promise<AgentRecord[]> {
     const { keys } = this.lifecycle.valkey;
@@ -67,7 +60,7 @@ export class OrderTargets {
       order.kind === 'kill' ? this.lifecycle.agents.unproved() : [],
     ]);
     const wasThere = (agent: AgentRecord): boolean =>
-      !isWide(order.scope) ||
+      order.scope.type === 'agent' ||
       inScope.has(agent.executionId) ||
       (agent.born ?? 0) <= (reach[keys.tagOf(agent.executionId)] ?? Number.MAX_SAFE_INTEGER);
     const named = new Map<string, AgentRecord>();

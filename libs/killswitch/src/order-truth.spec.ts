@@ -1,4 +1,4 @@
-import type { Order, Receipt, Scope } from '#libs/contracts';
+import { EXECUTION_MACHINE, isEnded, type Order, type Receipt, type Scope } from '#libs/contracts';
 import { AttemptEnds, Janitor } from '#libs/executions';
 import { LifecycleService } from '#libs/lifecycle';
 import type { Valkey } from '#libs/valkey';
@@ -13,6 +13,7 @@ import {
   stopReport,
   type StartedAgent,
 } from '../../../test/support/life';
+import { eventually } from '../../../test/support/wait';
 import type { KillswitchService } from './killswitch.service';
 import type { OrderStore } from './order-store';
 
@@ -194,6 +195,55 @@ describe('R51 R52 orders when clocks disagree', () => {
     await killswitch.carryOut(late);
     expect(await life.executions.get(first.id)).toMatchObject({ state: 'running' });
     expect(await life.agents.get(again.agentId)).toMatchObject({ state: 'running' });
+  });
+
+  it('a stop after a retry is a stop, although the order from before the retry is still open', async () => {
+    const first = await running();
+    const scope = { type: 'execution', executionId: first.id } as const;
+    const before = await killswitch.placeOrder({ scope, by: 'me' });
+    await life.agents.finish(first.fence, { state: 'failed', reason: 'worker_lost', lost: true });
+    await killswitch.sweep();
+    expect((await orders.receipt(before.id)).complete).toBe(false);
+    await eventually(
+      async () => isEnded(EXECUTION_MACHINE, (await life.executions.get(first.id)).state),
+      'its end',
+    );
+    await life.executions.retry(first.id, { retryId: 'r', actor: 'me', force: true });
+    const again = await startNext(life, first.id);
+    const after = await killswitch.placeOrder({ scope, by: 'me' });
+    expect(after.id).not.toBe(before.id);
+    expect(await life.executions.get(first.id)).toMatchObject({ state: 'stopping', orderId: after.id });
+    const { targets } = await orders.receipt(after.id);
+    expect(targets.map(({ agentId }) => agentId)).toContain(again.agentId);
+    // The older one takes nothing that a worker claimed since.
+    const target = { agentId: again.agentId, executionId: first.id, nodeId: 'a', workerId: WORKER };
+    expect(await orders.addTargets(before.id, [{ ...target, outcome: 'pending' }], false)).toBe(false);
+  });
+
+  it('a stop whose giver died names no agent of a retry when the sweep carries it out', async () => {
+    const first = await running();
+    const scope = { type: 'execution', executionId: first.id } as const;
+    const { [valkey.keys.tagOf(first.id)]: count = 0 } = await life.agents.beginnings();
+    const { order } = await orders.place({
+      id: `ord_${ulid()}`,
+      kind: 'kill',
+      scope,
+      mode: 'graceful',
+      reason: 'killswitch',
+      by: 'me',
+      reach: { [valkey.keys.tagOf(first.id)]: count },
+    });
+    await life.executions.stop(first.id, { reason: 'killswitch', orderId: order.id });
+    await life.agents.finish(first.fence, { state: 'killed', report: REPORT, orderId: order.id });
+    await life.executions.retry(first.id, { retryId: 'r', actor: 'me', force: false });
+    const again = await startNext(life, first.id);
+    await killswitch.sweep();
+    const { targets } = await orders.receipt(order.id);
+    expect(targets.map(({ agentId }) => agentId)).toEqual([first.agentId]);
+    expect(await life.agents.get(again.agentId)).toMatchObject({ state: 'running' });
+    // A stop now reaches it.
+    const stop = await killswitch.placeOrder({ scope, by: 'me' });
+    expect((await orders.receipt(stop.id)).targets.map(({ agentId }) => agentId)).toEqual([again.agentId]);
   });
 
   it('what began after a kill without a latch was resolved is not its target when it is carried out again', async () => {

@@ -85,6 +85,18 @@ export class ScopeResolver {
       : this.lifecycle.agents.beginnings([keys.tagOf(executionId)]);
   }
 
+  /** The epoch of the execution that a scope names: it rises with each retry. Undefined where it names none, or it cannot be read. */
+  async epochOf(scope: Scope): Promise<number | undefined> {
+    if (scope.type !== 'execution') return undefined;
+    const { redis, keys } = this.lifecycle.valkey;
+    const epoch = await redis.hget(keys.execution(scope.executionId), 'epoch').catch((error: unknown) => {
+      // A record of another type: its processes are reached all the same (requirement R31).
+      if (String(error).includes('WRONGTYPE')) return null;
+      throw error;
+    });
+    return epoch === null ? undefined : Number(epoch);
+  }
+
   /** Agents not yet ended. */
   async liveAgents(scope: Scope): Promise<AgentRecord[]> {
     const { agents } = this.lifecycle;

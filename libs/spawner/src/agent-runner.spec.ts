@@ -1,4 +1,10 @@
-import { OutcomeUnknownError, type AgentJob, type ExitReport, type StopReport } from '#libs/contracts';
+import {
+  OutcomeUnknownError,
+  type AgentJob,
+  type ExitReport,
+  type Order,
+  type StopReport,
+} from '#libs/contracts';
 import { LifecycleService, type Fence } from '#libs/lifecycle';
 import { AgentRunner } from './agent-runner';
 import type { StopCause } from './agent-slot';
@@ -266,6 +272,20 @@ describe('how an attempt ended', () => {
     await ran;
     return life.agents.get(job.agentId);
   }
+
+  it('R19 a long grace of an earlier order holds no later one up, and a drain does not cut it short', async () => {
+    const process = new FakeProcess();
+    spawn = async () => process;
+    const ran = runner.run(job);
+    await eventually(() => runner.slotsWhere((slot) => slot.process !== undefined).length > 0, 'its start');
+    const order = { id: 'ord_1', kind: 'kill', scope: { type: 'all' } } as Order;
+    const DRAIN = { reason: 'server_shutdown', mode: 'graceful', by: 'belay', endsAs: 'failed' } as const;
+    for (const cause of [{ ...KILL, order, graceMs: 600_000 }, DRAIN, { ...KILL, order }])
+      runner.stopWhere(() => true, cause);
+    expect(process.stops.map(({ graceMs }) => graceMs)).toEqual([600_000, 600_000, 100]);
+    process.end({ signals: TERM });
+    await ran;
+  });
 
   it.each([
     ['R9 exit code 0 completes it', {}, { exitCode: 0 }, undefined, { state: 'completed', exitCode: 0 }],

@@ -157,7 +157,9 @@ export class AgentSlot implements AgentAddress {
     this.openGate();
     void this.process?.stop({
       mode: cause.mode,
-      graceMs: cause.graceMs ?? this.cause.graceMs ?? this.graceMs ?? defaultGraceMs,
+      // A person who asks again without a grace asks for the node's: a long one of before holds nobody up.
+      graceMs:
+        cause.graceMs ?? (isAsked(cause) ? undefined : this.cause.graceMs) ?? this.graceMs ?? defaultGraceMs,
     });
   }
 

@@ -1,6 +1,6 @@
 -- addTargets: names agents an order must be confirmed for; the last call of the giver marks the list resolved. A worker
 -- names what it claimed while the order was open. Repeatable. An order that is complete takes no more; once it was resolved,
--- one that is not open any more, or whose latch was released, takes no more from workers either: what they claim now began after it.
+-- one that is not open any more, whose latch was released, or that is for one execution takes no more from workers either: what they claim now began after it.
 -- KEYS[1] the order's record
 -- ARGV    1 control tag · 2 order id · 3 settings · 4 JSON array of [agent id, target JSON text, its worker or ''] · 5 resolved: 1 or 0
 --         · 6 longest grace of those named, in ms
@@ -20,7 +20,10 @@ local function is_over()
   if ARGV[5] == '1' or redis.call('HEXISTS', order_key, 'resolvedAt') == 0 then return false end
   if state ~= 'open' then return true end
   local order = cjson.decode(redis.call('HGET', order_key, 'order'))
-  return order.kind == 'kill' and order.latchId ~= nil and redis.call('HEXISTS', key('latches'), order.latchId) == 0
+  if order.kind ~= 'kill' then return false end
+  -- It stopped the execution before it was resolved: what is claimed since was retried.
+  if order.scope.type == 'execution' then return true end
+  return order.latchId ~= nil and redis.call('HEXISTS', key('latches'), order.latchId) == 0
 end
 if is_over() then return cjson.encode({ state = state, taken = false }) end
 for _, pair in ipairs(cjson.decode(ARGV[4])) do

@@ -29,7 +29,9 @@ if other then
   if not legible or type(held) ~= 'table' then held = nil end
   -- One that must be faster never waits behind a slower one, and one with a latch brings its latch.
   local weaker = held and ((order.mode == 'immediate' and held.mode ~= 'immediate')
-    or (order.graceMs and order.graceMs < (held.graceMs or math.huge)) or (ARGV[6] ~= '' and not held.latchId))
+    or (order.graceMs and order.graceMs < (held.graceMs or math.huge))
+    -- Without a grace of its own it asks for the nodes', and those may be over sooner.
+    or (held.graceMs and not order.graceMs) or (ARGV[6] ~= '' and not held.latchId))
   if held and not weaker then
     audit({ act = 'order.joined', orderId = other, kind = order.kind, scope = order.scope, by = order.by, role = order.role,
       requestId = order.requestId, note = order.note })

@@ -1,6 +1,7 @@
 -- place: writes an order to the log. Needs base, control, audit and order; ARGV[2] need not be the order's id.
 -- `order` without seq, and without placedAt unless a failover lost it; `joins` is what others may join it by, or ''.
 -- Record, log and doorbell first; a corrupt book behind them is set aside. Returns the order as JSON text.
+local OPPOSITE = { freeze = 'thaw', thaw = 'freeze' }
 local function place(order, joins, ring)
   local again = order.placedAt ~= nil
   local record = key('ord:' .. order.id)
@@ -12,7 +13,14 @@ local function place(order, joins, ring)
   redis.call('HSET', record, 'order', body, 'state', INITIAL.order, 'scopeKey', joins)
   keeping({ 'orders:open' }, function() redis.call('SADD', key('orders:open'), order.id) end)
   if ring then redis.call('PUBLISH', CONF.doorbell, '{"order":' .. body .. '}') end
-  if joins ~= '' then keeping({ 'orders:by-scope' }, function() redis.call('HSET', key('orders:by-scope'), joins, order.id) end) end
+  if joins ~= '' then
+    keeping({ 'orders:by-scope' }, function()
+      redis.call('HSET', key('orders:by-scope'), joins, order.id)
+      -- A freeze after this thaw is another freeze, and a thaw after this freeze another thaw: trees have moved on since.
+      local opposite = OPPOSITE[order.kind]
+      if opposite then redis.call('HDEL', key('orders:by-scope'), opposite .. string.sub(joins, #order.kind + 1)) end
+    end)
+  end
   keeping({ 'idx:ord' }, function()
     redis.call('ZADD', key('idx:ord'), int(NOW), order.id)
     redis.call('ZREMRANGEBYRANK', key('idx:ord'), 0, -tonumber(CONF.ordersKept) - 1)
