@@ -179,7 +179,7 @@ it('a deadline that passes with worker, orchestrator and server down is a denial
     answer: 'denied',
     endedAt: created.deadlineAt,
   });
-  const late = { choice: 'yes', hash: created.hash, by: 'late', requestId: 'r' };
+  const late = { choice: 'yes', hash: created.hash, by: 'late', answerId: 'r' };
   await expect(questions.answer(created.id, late)).rejects.toMatchObject({ code: 'QUESTION_CLOSED' });
 });
 

@@ -253,6 +253,7 @@ describe('the socket of a worker for questions', () => {
   });
 
   it('lets an attempt wait for its own questions alone', async () => {
+    look = async (ids) => ids.map((id) => questionOf(1, { id, state: 'answered' }));
     for (const id of ['ask_1', `ask_${ULID}-1-1-1`, 7])
       expect(await client(name)(line({ n: 1, act: 'await', id }))).toMatchObject({
         error: { code: 'NOT_FOUND' },

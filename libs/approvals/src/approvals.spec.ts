@@ -27,7 +27,14 @@ async function ask(): Promise<QuestionRecord> {
 describe('an answer in the audit log', () => {
   it('stands there with the text that was seen, once', async () => {
     const { id, hash, agentId } = await ask();
-    const request = { choice: 'yes', hash, reason: 'the build is green', by: 'ann' };
+    const request = {
+      choice: 'yes',
+      hash,
+      reason: 'the build is green',
+      by: 'ann',
+      role: 'approver',
+      requestId: 'req_1',
+    } as const;
     const answered = await approvals.answer(id, request);
     expect(answered).toMatchObject({
       state: 'answered',
@@ -41,6 +48,8 @@ describe('an answer in the audit log', () => {
     expect(items[0]).toMatchObject({
       act: 'ask.answered',
       by: 'ann',
+      role: 'approver',
+      requestId: 'req_1',
       note: 'the build is green',
       questionId: id,
       agentId,
@@ -57,7 +66,7 @@ describe('an answer in the audit log', () => {
 
   it('is entered by the sweep where its giver died in between', async () => {
     const { id, hash } = await ask();
-    await life.questions.answer(id, { choice: 'denied', hash, by: 'ben', requestId: 'r' });
+    await life.questions.answer(id, { choice: 'denied', hash, by: 'ben', answerId: 'r' });
     expect((await audit.list()).items).toEqual([]);
     await approvals.sweep();
     await approvals.sweep();
@@ -76,7 +85,7 @@ describe('an answer in the audit log', () => {
 
   it('is given up where the question is gone', async () => {
     const { id, hash, executionId } = await ask();
-    await life.questions.answer(id, { choice: 'yes', hash, by: 'ann', requestId: 'r' });
+    await life.questions.answer(id, { choice: 'yes', hash, by: 'ann', answerId: 'r' });
     await valkey.redis.del(valkey.keys.execution(executionId, 'asks'));
     await approvals.sweep();
     expect(await life.questions.unaudited()).toEqual([]);
@@ -85,7 +94,7 @@ describe('an answer in the audit log', () => {
 
   it('is not made of a question that cannot be read', async () => {
     const { id, hash, executionId } = await ask();
-    await life.questions.answer(id, { choice: 'yes', hash, by: 'ann', requestId: 'r' });
+    await life.questions.answer(id, { choice: 'yes', hash, by: 'ann', answerId: 'r' });
     await valkey.redis.hset(valkey.keys.execution(executionId, 'asks'), id, '{');
     await expect(approvals.sweep()).rejects.toMatchObject({ code: 'CORRUPT_RECORD' });
     expect(await life.questions.unaudited()).toEqual([id]);

@@ -1,9 +1,11 @@
 import {
   NotFoundError,
+  roleOf,
   UnknownCursorError,
   type AnswerRequest,
   type AuditEntry,
   type QuestionRecord,
+  type Signature,
 } from '#libs/contracts';
 import type { AuditStore } from '#libs/killswitch';
 import type { LifecycleService, Page } from '#libs/lifecycle';
@@ -43,8 +45,8 @@ export class Approvals {
    * Resolves when the answer is stored, and its entry in the audit log where that is possible at once; the sweep enters it otherwise.
    * @throws BelayError NOT_FOUND · QUESTION_CLOSED · QUESTION_CHANGED · INVALID_REQUEST
    */
-  async answer(id: string, request: AnswerRequest & { readonly by: string }): Promise<QuestionRecord> {
-    const answered = await this.lifecycle.questions.answer(id, { ...request, requestId: ulid() });
+  async answer(id: string, request: AnswerRequest & Signature): Promise<QuestionRecord> {
+    const answered = await this.lifecycle.questions.answer(id, { ...request, answerId: ulid() });
     await this.enter(answered).catch(() => undefined);
     return answered;
   }
@@ -76,6 +78,7 @@ export class Approvals {
       questionHash: hash,
       ...(answer === undefined ? {} : { answer }),
       ...(by === undefined ? {} : { by }),
+      ...roleOf(record),
       ...(reason === undefined ? {} : { note: reason }),
       ...(endedAt === undefined ? {} : { answeredAt: endedAt }),
     };

@@ -1,3 +1,4 @@
+import type { Role } from './access/roles';
 import { isAgentId, type AgentId, type ExecutionId } from './ids';
 import type { QuestionState } from './states';
 
@@ -90,7 +91,10 @@ export interface QuestionRecord {
   /** Once it is closed: the choice, or `denied`. */
   readonly answer?: string;
   readonly why?: QuestionEnd;
+  /** Who closed it, with the role of the token and the HTTP request where those are known. */
   readonly by?: string;
+  readonly role?: Role;
+  readonly requestId?: string;
   readonly reason?: string;
   readonly endedAt?: number;
   /** The question that took its place. */

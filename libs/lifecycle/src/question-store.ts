@@ -4,11 +4,13 @@ import {
   NotFoundError,
   parseQuestionId,
   QUESTION_LIMITS,
+  roleOf,
   UnknownCursorError,
   type AnswerRequest,
   type CheckedAsk,
   type QuestionId,
   type QuestionRecord,
+  type Signature,
 } from '#libs/contracts';
 import { corrupt, parseStored } from '#libs/valkey';
 import type { Fence } from './agent-store.types';
@@ -23,10 +25,9 @@ const LISTED = 100;
 /** Questions that one pass over a shard looks at. */
 const BATCH = 100;
 
-/** An answer, and who gave it. `requestId`: the same one again is the same answer. */
-export interface GivenAnswer extends AnswerRequest {
-  readonly by: string;
-  readonly requestId: string;
+/** An answer, and who gave it. `answerId`: the same one again is the same answer. */
+export interface GivenAnswer extends AnswerRequest, Signature {
+  readonly answerId: string;
 }
 
 /**
@@ -68,14 +69,14 @@ export class QuestionStore extends StoreReads {
   /** @throws BelayError NOT_FOUND · QUESTION_CLOSED · QUESTION_CHANGED · INVALID_REQUEST (no choice of it) */
   async answer(
     id: QuestionId,
-    { choice, hash, reason, by, requestId }: GivenAnswer,
+    { choice, hash, reason, by, answerId, ...signature }: GivenAnswer,
   ): Promise<QuestionRecord> {
     const reply = await this.scripts.json('answerQuestion', this.executionOf(id), [
       id,
       choice,
       hash,
-      requestId,
-      JSON.stringify({ by, reason }),
+      answerId,
+      JSON.stringify({ by, reason, ...roleOf(signature) }),
     ]);
     accepted(reply, 'question', id);
     return this.get(id);

@@ -1,8 +1,8 @@
 -- answerQuestion: a person's answer to a question, once: it must be open, before its deadline, of the attempt that still runs, and of
--- the words that were seen. Repeatable by request id.
+-- the words that were seen. Repeatable by answer id.
 -- KEYS[1] the execution's record
--- ARGV    1 tag · 2 execution id · 3 settings · 4 question id · 5 choice · 6 the hash that was seen · 7 request id
---         · 8 JSON { by, reason? }
+-- ARGV    1 tag · 2 execution id · 3 settings · 4 question id · 5 choice · 6 the hash that was seen · 7 answer id
+--         · 8 JSON { by, role?, requestId?, reason? }
 -- Returns { state } · refused: NOT_FOUND · QUESTION_CHANGED { hash | next } · QUESTION_CLOSED { state, answer, why, by }
 --         · UNKNOWN_CHOICE { choices }
 -- Events  ask.answered | ask.denied; also ask.denied by the deadline, ask.cancelled
@@ -27,5 +27,6 @@ local said = cjson.decode(ARGV[8])
 -- The audit log is in another slot: what is listed here is entered there, by whoever answered or by the next sweep.
 redis.call('SADD', key('asks:unaudited'), question.id)
 close_question(question, ARGV[5] == 'denied' and 'denied' or 'answered',
-  { answer = ARGV[5], why = 'person', by = said.by, reason = said.reason, request = ARGV[7] })
+  { answer = ARGV[5], why = 'person', by = said.by, role = said.role, requestId = said.requestId,
+    reason = said.reason, request = ARGV[7] })
 return cjson.encode({ state = question.state })

@@ -24,7 +24,7 @@ local function tell_question(question, what, from, to, by, data)
     attempt = question.attempt, from = from, to = to, actor = by, data = data })
 end
 
--- `fields` = { answer, why, by?, reason?, next?, request? }. A question leaves `open` once, whoever closes it.
+-- `fields` = { answer, why, by?, role?, requestId?, reason?, next?, request? = the answer's own id }. A question leaves `open` once, whoever closes it.
 local function close_question(question, to, fields)
   if not allowed('question', question.state, to) then return false end
   local from = question.state
