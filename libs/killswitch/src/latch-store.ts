@@ -19,6 +19,16 @@ import type { ControlSettings } from './control-settings';
 /** Parked attempts freed by one script call. */
 const FREE_BATCH = 500;
 
+/** Each round meets changes that others made since the one before. */
+const MOST_ROUNDS = 20;
+
+/** A shard's copy that the list has not reached. */
+interface AheadCopy {
+  /** The version that the list must have by now. */
+  readonly least: number;
+  readonly items: readonly Latch[];
+}
+
 export type NewLatch = Omit<Latch, 'engagedAt' | 'releasedAt' | 'releasedBy' | 'releaseNote'>;
 
 /** A latch as it is handed to the script that engages it. */
@@ -151,29 +161,59 @@ export class LatchStore {
     return { latch: JSON.parse(reply['latch'] as string) as Latch, already: reply['already'] as boolean };
   }
 
-  /** Gives every shard the list; a shard keeps what is newer, and hands over again what a released latch had parked. */
+  /**
+   * Resolves when every shard holds the list, or a newer one that came from it. A shard hands over again what a released latch had
+   * parked. A shard whose version the list has not reached yet is overtaken: the list wins.
+   */
   async copy(set: LatchSet): Promise<void> {
-    await Promise.all(this.valkey.keys.tags().map(async (tag) => this.copyTo(tag, set)));
+    const tags = this.valkey.keys.tags();
+    let latest = set;
+    for (let round = 0; round < MOST_ROUNDS; round++) {
+      const given = latest;
+      const copies = await Promise.all(tags.map(async (tag) => this.copyTo(tag, given)));
+      const ahead = copies.filter((copy) => copy !== undefined);
+      if (ahead.length === 0) return;
+      latest = await this.overtake(ahead);
+    }
+    throw new BelayError(
+      'OUTCOME_UNKNOWN',
+      'The latches changed all the time, and not every shard may hold the newest ones. Look at them with: belay latches',
+    );
   }
 
-  private async copyTo(tag: string, { version, items }: LatchSet): Promise<void> {
+  /** The shard's own copy, where it is of a higher version, or of the same one with other latches. */
+  private async copyTo(tag: string, { version, items }: LatchSet): Promise<AheadCopy | undefined> {
     const { keys, scripts } = this.valkey;
     const args = [tag, version, JSON.stringify(items), FREE_BATCH];
     for (;;) {
-      const { more } = await scripts.json('copyLatches', keys.shard(tag, 'latches'), args);
-      if (more !== true) return;
+      const { more, least, set } = await scripts.json('copyLatches', keys.shard(tag, 'latches'), args);
+      if (more === true) continue;
+      if (least === undefined) return undefined;
+      return { least: Number(least), items: parseStored<Latch[]>(keys.shard(tag, 'latches'), set as string) };
     }
   }
 
-  /** Copies the list to the shards that have an older one, or parked attempts left to free: its giver died in between. */
+  /** The list, in a version that passes those copies. Another process may have changed it meanwhile: then it is newer already. */
+  private async overtake(ahead: readonly AheadCopy[]): Promise<LatchSet> {
+    const { keys, scripts } = this.valkey;
+    const least = Math.max(...ahead.map((copy) => copy.least));
+    const items = new Map(ahead.flatMap((copy) => copy.items).map((latch) => [latch.id, latch]));
+    const args = [keys.control, least, this.settings.text, JSON.stringify([...items.values()])];
+    const reply = await scripts.json('overtakeLatches', keys.shard(keys.control, 'latches'), args);
+    return JSON.parse(reply['latches'] as string) as LatchSet;
+  }
+
+  /**
+   * Copies the list to the shards that have another one, or parked attempts left to free: its giver died in between, or a failover
+   * lost the list's last changes.
+   */
   async repair(): Promise<void> {
     const { redis, keys } = this.valkey;
     const version = Number(await redis.get(keys.shard(keys.control, 'latches:version')));
-    if (version === 0) return;
     const isDone = await Promise.all(
       keys.tags().map(async (tag) => {
         const [held, freeing] = await redis.hmget(keys.shard(tag, 'latches'), 'version', 'freeing');
-        return Number(held) >= version && freeing === null;
+        return Number(held ?? 0) === version && freeing === null;
       }),
     );
     if (isDone.every(Boolean)) return;

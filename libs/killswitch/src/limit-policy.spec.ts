@@ -32,6 +32,21 @@ it('R35 limits are one record, in the audit log, in every shard; none lifts them
   expect(await audit.verify()).toMatchObject({ intact: true });
 });
 
+it('R35 limits that are set after a failover win over a change that only shards have, whatever the clocks say', async () => {
+  const { keys, redis } = valkey;
+  const policy = new LimitPolicy(life, settings);
+  const ahead = (await valkey.timeAt(keys.shard(keys.control, 'limits'))) + 60_000;
+  const lost = JSON.stringify([{ by: 'fleet', running: 1 }]);
+  for (const tag of keys.tags())
+    await redis.hset(keys.shard(tag, 'limits'), 'version', String(ahead), 'set', lost);
+  const items = [{ by: 'fleet', running: 7 }];
+  expect(await policy.set(items, { by: 'ann' })).toMatchObject({ items });
+  await life.slots.copy();
+  expect(await policy.get()).toMatchObject({ items });
+  for (const tag of keys.tags())
+    expect(await redis.hget(keys.shard(tag, 'limits'), 'set')).toBe(JSON.stringify(items));
+});
+
 it('R35 limits that are set while workers claim: whatever runs when the answer is there is counted', async () => {
   const policy = new LimitPolicy(life, settings);
   for (let round = 0; round < 10; round++) {

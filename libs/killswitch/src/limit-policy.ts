@@ -1,4 +1,4 @@
-import { roleOf, type LimitRule, type LimitSet, type LimitsRecord, type Signature } from '#libs/contracts';
+import { roleOf, type LimitRule, type LimitsRecord, type Signature } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
 import { ulid } from 'ulid';
 import type { ControlSettings } from './control-settings';
@@ -33,11 +33,11 @@ export class LimitPolicy {
       by,
       note,
       JSON.stringify(roleOf(said)),
+      await slots.newestCopy(),
     ];
-    const reply = await scripts.json('setLimits', keys.shard(keys.control, 'limits'), args);
-    const { version } = JSON.parse(reply['limits'] as string) as LimitSet;
+    await scripts.json('setLimits', keys.shard(keys.control, 'limits'), args);
     // Should this process die before, the janitor counts; until then nobody gets a slot.
     await slots.count(async () => agents.liveEverywhere());
-    return { ...(await this.get()), version };
+    return this.get();
   }
 }

@@ -90,23 +90,33 @@ export class SlotStore {
 
   /**
    * Copies the limits to shards that have an older version. A failover of the control slot may have lost a change that a shard has:
-   * the control slot takes it from there.
+   * the control slot takes it from there, since a person set it and was told so. A change that is set after the failover wins over it:
+   * it gets a version above each shard's (`newestCopy`).
    */
   async copy(): Promise<void> {
-    const { redis, keys } = this.valkey;
     const { version, items } = await this.limits();
-    const copies = await Promise.all(
+    const copies = await this.copies();
+    let newest = { version, set: JSON.stringify(items) };
+    for (const copy of copies) if (copy.version > newest.version) newest = copy;
+    // The control slot first: a shard of the newest version must not be the only one that has it.
+    if (newest.version > version) await this.copyTo(this.valkey.keys.control, newest, true);
+    const older = copies.filter((copy) => copy.version < newest.version);
+    await Promise.all(older.map(async ({ tag }) => this.copyTo(tag, newest, false)));
+  }
+
+  /** The highest version that a shard has. It may be one that the control slot has lost. */
+  async newestCopy(): Promise<number> {
+    return Math.max(...(await this.copies()).map(({ version }) => version));
+  }
+
+  private async copies(): Promise<{ tag: string; version: number; set: string }[]> {
+    const { redis, keys } = this.valkey;
+    return Promise.all(
       keys.tags().map(async (tag) => {
         const [held, set] = await redis.hmget(keys.shard(tag, 'limits'), 'version', 'set');
         return { tag, version: Number(held ?? 0), set: set ?? '[]' };
       }),
     );
-    let newest = { version, set: JSON.stringify(items) };
-    for (const copy of copies) if (copy.version > newest.version) newest = copy;
-    // The control slot first: a shard of the newest version must not be the only one that has it.
-    if (newest.version > version) await this.copyTo(keys.control, newest, true);
-    const older = copies.filter((copy) => copy.version < newest.version);
-    await Promise.all(older.map(async ({ tag }) => this.copyTo(tag, newest, false)));
   }
 
   private async copyTo(

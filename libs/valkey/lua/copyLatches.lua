@@ -3,32 +3,47 @@
 -- not newer changes nothing, and goes on with what is left to free.
 -- KEYS[1] the shard's copy
 -- ARGV    1 tag · 2 version · 3 JSON array of latches · 4 most parked attempts to free in this call
--- Returns { applied, freed = number of attempts freed, more = there are parked attempts left to free }
+-- Returns { applied, freed = number of attempts freed, more = there are parked attempts left to free; where the shard's copy is not older and not
+--           the same: least = the version that the list must have by now, set = the shard's latches as JSON text }
 --!flags allow-oom
 --!include base
 local copy = key('latches')
-local held = tonumber(redis.call('HGET', copy, 'version') or '0')
-local applied = tonumber(ARGV[2]) > held
+local given, held = tonumber(ARGV[2]), tonumber(redis.call('HGET', copy, 'version') or '0')
+local set = redis.call('HGET', copy, 'set') or '[]'
+local applied = given > held
 
--- A latch that this shard obeyed is in the list no more.
-local function is_released()
-  local engaged = {}
-  for _, latch in ipairs(cjson.decode(ARGV[3])) do engaged[latch.id] = true end
-  for _, latch in ipairs(cjson.decode(redis.call('HGET', copy, 'set') or '[]')) do
-    if not engaged[latch.id] then return true end
+local function ids_of(text)
+  local ids = {}
+  for _, latch in ipairs(cjson.decode(text)) do ids[latch.id] = true end
+  return ids
+end
+local function is_within(some, others)
+  for id in pairs(some) do
+    if not others[id] then return false end
   end
-  return false
+  return true
+end
+local own, listed = ids_of(set), ids_of(ARGV[3])
+
+local function answer(freed, more)
+  local result = { applied = applied, freed = freed, more = more }
+  local is_same = is_within(own, listed) and is_within(listed, own)
+  if held > given then result.least, result.set = int(held), set
+  -- Two lists of one version: the list must get a higher one.
+  elseif held == given and not is_same then result.least, result.set = int(held + 1), set end
+  return cjson.encode(result)
 end
 
 if applied then
-  if is_released() then redis.call('HSET', copy, 'freeing', '1') end
+  -- A latch that this shard obeyed is in the list no more.
+  if not is_within(own, listed) then redis.call('HSET', copy, 'freeing', '1') end
   redis.call('HSET', copy, 'version', ARGV[2], 'set', ARGV[3])
 end
-if redis.call('HEXISTS', copy, 'freeing') == 0 then return cjson.encode({ applied = applied, freed = 0, more = false }) end
+if redis.call('HEXISTS', copy, 'freeing') == 0 then return answer(0, false) end
 local most = tonumber(ARGV[4])
 local freed = redis.call('SPOP', key('parked'), int(most))
 -- Due since ever: the next sweep hands them over, and a late note of the hand-over before does not postpone that.
 for _, id in ipairs(freed) do redis.call('ZADD', key('outbox:at'), 'XX', 0, id) end
 local more = #freed >= most
 if not more then redis.call('HDEL', copy, 'freeing') end
-return cjson.encode({ applied = applied, freed = #freed, more = more })
+return answer(#freed, more)

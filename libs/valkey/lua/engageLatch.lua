@@ -10,15 +10,7 @@
 --!include audit
 --!include engage
 local latch = cjson.decode(ARGV[4])
-local function is_paused()
-  for _, text in ipairs(redis.call('HVALS', key('latches'))) do
-    local other = cjson.decode(text)
-    if other.kind == 'pause' and other.scope.pool == latch.scope.pool then return true end
-  end
-  return false
-end
-if redis.call('HEXISTS', key('latches'), ARGV[2]) == 0 and redis.call('EXISTS', key('lat:' .. ARGV[2])) == 0
-  and not (latch.kind == 'pause' and is_paused()) then
+if is_unknown(latch) and not is_paused_by_other(latch) then
   if not engage(latch, tonumber(ARGV[5])) then return refuse('TOO_MANY_LATCHES', { most = tonumber(ARGV[5]) }) end
   audit({ act = 'latch.engaged', latchId = ARGV[2], kind = latch.kind, scope = latch.scope, by = latch.by, role = latch.role,
     requestId = latch.requestId, note = latch.note })

@@ -1,9 +1,11 @@
 -- engage: the list of engaged latches under the control tag. Needs base, control and audit.
 -- Every change gets a higher version; shards take a copy only when its version is higher than theirs. The clock is in
--- it, so a server that lost its last second still hands out higher ones than the shards have seen.
-local function bump_latches()
+-- it, so a server that lost its last second mostly hands out higher ones than the shards have seen. Where its clock is behind, a shard
+-- says with the copy that it is ahead, and overtakeLatches makes it higher than that, `above`.
+local function latches_version() return tonumber(redis.call('GET', key('latches:version')) or '0') end
+local function bump_latches(above)
   return keeping({ 'latches:version' }, function()
-    local version = math.max(tonumber(redis.call('GET', key('latches:version')) or '0') + 1, NOW)
+    local version = math.max(latches_version() + 1, (above or 0) + 1, NOW)
     redis.call('SET', key('latches:version'), int(version))
     return version
   end)
@@ -13,6 +15,21 @@ end
 local function latch_set()
   local texts = redis.call('HVALS', key('latches'))
   return '{"version":' .. (redis.call('GET', key('latches:version')) or '0') .. ',"items":[' .. table.concat(texts, ',') .. ']}'
+end
+
+-- A pool is paused once.
+local function is_paused_by_other(latch)
+  if latch.kind ~= 'pause' then return false end
+  for _, text in ipairs(redis.call('HVALS', key('latches'))) do
+    local other = cjson.decode(text)
+    if other.kind == 'pause' and other.scope.pool == latch.scope.pool then return true end
+  end
+  return false
+end
+
+-- It was never engaged here, or a failover lost it. One that was released is known as that.
+local function is_unknown(latch)
+  return redis.call('HEXISTS', key('latches'), latch.id) == 0 and redis.call('EXISTS', key('lat:' .. latch.id)) == 0
 end
 
 -- `latch` without engagedAt, or with it when a failover lost it. False when there are too many.

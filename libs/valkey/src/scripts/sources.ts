@@ -38,6 +38,7 @@ const SCRIPT_NAMES = [
   'markFrozen',
   'noteReplicated',
   'orderStates',
+  'overtakeLatches',
   'pauseExecution',
   'placeOrder',
   'proveAgent',
