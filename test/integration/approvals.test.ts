@@ -91,7 +91,7 @@ it('the example of docs/approvals.md asks, a person answers, and the audit log h
   expect(items.filter(({ act }) => act.startsWith('ask.'))).toMatchObject([
     {
       act: 'ask.answered',
-      by: 'api',
+      by: 'admin',
       questionId: id,
       question: 'Deploy build 5?',
       detail: '{"build":5}',

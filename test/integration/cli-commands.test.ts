@@ -110,7 +110,7 @@ it('R50 stop shows the receipt with evidence, and nothing is left', async () => 
   expect(processesWith(id)).toEqual([]);
   expect(await watch.exited).toBe(3);
   const shown = await belay('get', id);
-  expect(shown.out).toContain('reason user_abort by api: by a test');
+  expect(shown.out).toContain('reason user_abort by admin: by a test');
   expect(shown.out).toContain(`2 targets: 2 killed\ncomplete: every target is confirmed${PROVED}\n`);
   const receipt = await belay('receipt', response.receipt?.orderId ?? '', '--json');
   expect((JSON.parse(receipt.out) as Receipt).complete).toBe(true);
@@ -225,7 +225,7 @@ it('R53 kill --pool latches: a run of that pool is refused, a node of it waits, 
   const quick = { run: { command: ['true'] } };
   const refused = await belay('run', specOf('refused', [{ id: 'a', pool: 'gpu', ...quick }]));
   expect(refused).toMatchObject({ code: 1, out: '' });
-  expect(refused.err).toContain(`belay: The latch ${release} covers pool gpu (by api: "bad driver")`);
+  expect(refused.err).toContain(`belay: The latch ${release} covers pool gpu (by admin: "bad driver")`);
   const half = specOf('half', [
     { id: 'cpu', ...quick },
     { id: 'gpu', pool: 'gpu', ...quick },
@@ -237,7 +237,7 @@ it('R53 kill --pool latches: a run of that pool is refused, a node of it waits, 
   );
   expect((await fleet.client.node(waits.id, 'gpu')).state).toBe('ready');
   expect((await belay('latches')).out).toMatch(
-    new RegExp(`^${release} +latch +pool gpu +api .* bad driver$`, 'm'),
+    new RegExp(`^${release} +latch +pool gpu +admin .* bad driver$`, 'm'),
   );
   expect((await belay('doctor')).out).toMatch(/^warn +latches +engaged: 1 latch$/m);
 
@@ -250,7 +250,7 @@ it('R53 kill --pool latches: a run of that pool is refused, a node of it waits, 
   expect((await belay('watch', waits.id)).code).toBe(0);
   const again = await belay('release', release, '--note', 'again');
   expect(again.code).toBe(0);
-  expect(again.out).toMatch(/was released by api at .*Z: driver mended \(before this call\)\n$/);
+  expect(again.out).toMatch(/was released by admin at .*Z: driver mended \(before this call\)\n$/);
 });
 
 it('R22 pause --mode freeze holds a real process still, and resume lets it go on', async () => {
@@ -331,7 +331,7 @@ it('R50 kill by labels reaches what has them and nothing else; the audit log of 
   expect((await belay('stop', id, '--now')).code).toBe(0);
 
   const log = await belay('audit', '--limit', '20');
-  expect(log.out.replaceAll(/ +/g, ' ')).toContain(` api kill labels ${selector} `);
+  expect(log.out.replaceAll(/ +/g, ' ')).toContain(` admin kill labels ${selector} `);
   expect(log.out).toContain(receipt.orderId);
   const verdict = JSON.parse((await belay('audit', 'verify', '--json')).out) as AuditVerdict;
   expect(verdict).toMatchObject({ intact: true, faults: [] });

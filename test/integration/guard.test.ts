@@ -533,7 +533,7 @@ describe('audit', () => {
     expect(items[2]).toMatchObject({
       kind: 'kill',
       scope: { type: 'all' },
-      by: 'api',
+      by: 'admin',
       note: 'red button',
       latchId: receipt.latch?.id,
     });

@@ -134,7 +134,7 @@ describe('latches', () => {
           const claim = await agents.claim(job, 'wrk_racer', job.agentId);
           (isLate ? late : early).push(claim.claimed);
           if (claim.claimed) fences.push(claim.fence);
-          else expect(claim).toMatchObject({ why: 'LATCHED', latch: { kind: 'latch', by: 'api' } });
+          else expect(claim).toMatchObject({ why: 'LATCHED', latch: { kind: 'latch', by: 'admin' } });
         }
         valkey.close();
       }),
@@ -298,7 +298,7 @@ describe('the doorbell', () => {
         string,
         number,
       ];
-      return Number(count);
+      return count;
     };
     await eventually(async () => (await subscribed()) === 2, 'two guards that listen');
     await redis.call('CLIENT', 'KILL', 'TYPE', 'pubsub');

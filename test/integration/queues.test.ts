@@ -34,7 +34,7 @@ it('R34 a paused pool starts nothing, though its jobs are in BullMQ; what ran go
 
   const { queue, already } = await fleet.client.pauseQueue('default', { note: 'bad driver' });
   expect(already).toBe(false);
-  const pause = { by: 'api', note: 'bad driver' };
+  const pause = { by: 'admin', note: 'bad driver' };
   expect(queue).toMatchObject({ pool: 'default', workers: 2, waiting: 6, active: 4, pause });
   expect(await fleet.client.pauseQueue('default')).toMatchObject({ already: true, queue: { pause } });
   // What ran before goes on to its end, and a worker that starts now finds the pause.
@@ -89,7 +89,7 @@ it('R34 what waits in a pool is removed, by labels or all of it, with its reason
   expect(await ended(fleet.client, gone)).toMatchObject({
     state: 'stopped',
     reason: 'user_abort',
-    actor: 'api',
+    actor: 'admin',
     note,
     error: { code: 'REMOVED' },
   });
@@ -117,7 +117,7 @@ it('R34 what waits in a pool is removed, by labels or all of it, with its reason
     ['queue.removed', 2],
     ['queue.removing', undefined],
   ]);
-  expect(items[2]).toMatchObject({ by: 'api', note, pool: 'empty', selector: 'team=data' });
+  expect(items[2]).toMatchObject({ by: 'admin', note, pool: 'empty', selector: 'team=data' });
 });
 
 it('R34 bad requests say what would be right', async () => {

@@ -35,6 +35,7 @@ const BY_CODE: Readonly<Partial<Record<ErrorCode, ExitCode>>> = {
   SERVER_REFUSED: EXIT.unreachable,
   DRAINING: EXIT.unreachable,
   UNAUTHORIZED: EXIT.refused,
+  FORBIDDEN: EXIT.refused,
   // It may have run: a script must not take it for a failure.
   OUTCOME_UNKNOWN: EXIT.unconfirmed,
 };

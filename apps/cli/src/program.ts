@@ -28,6 +28,7 @@ import { addRun } from './commands/run';
 import { addSignal } from './commands/signal';
 import { addStart } from './commands/start';
 import { addStop } from './commands/stop';
+import { addToken } from './commands/token';
 import { addUp } from './commands/up';
 import { addWatch } from './commands/watch';
 import { addWorkers } from './commands/workers';
@@ -65,6 +66,7 @@ const ADDERS = [
   addReceipt,
   addClose,
   addAudit,
+  addToken,
   addArmed,
   addDrill,
   addWorkers,

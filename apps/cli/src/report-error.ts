@@ -35,8 +35,7 @@ function toLines(error: unknown, context: ErrorContext): string[] {
     const isNamed = asked !== undefined && error.message.includes(asked.url);
     if (isNamed) lines.push(`  the address is ${asked.urlFrom}`);
     else if (asked !== undefined) lines.push(`  asked was ${asked.url} (${asked.urlFrom})`);
-    if (asked !== undefined && error.code === 'UNAUTHORIZED')
-      lines.push(`  the token came from ${asked.tokenFrom}`);
+    if (asked !== undefined && isAboutToken(error)) lines.push(`  the token came from ${asked.tokenFrom}`);
     return lines;
   }
   if (error instanceof UsageError) return [`belay: ${error.message}`];
@@ -44,12 +43,17 @@ function toLines(error: unknown, context: ErrorContext): string[] {
   return [`belay: ${cleanText(message)}`, '  for the whole story: BELAY_LOG_LEVEL=debug'];
 }
 
+/** Refused because of the token that was shown. */
+function isAboutToken({ code }: Pick<BelayError, 'code'>): boolean {
+  return code === 'UNAUTHORIZED' || code === 'FORBIDDEN';
+}
+
 /** The server that answered that way, or did not answer, and the source of its address. */
 function whoWasAsked(
   { code, details }: BelayError,
   { connection }: ErrorContext,
 ): Pick<Connection, 'url' | 'urlFrom' | 'tokenFrom'> | undefined {
-  const isAbout = code === 'UNAUTHORIZED' || code === 'SERVER_UNREACHABLE' || code === 'SERVER_REFUSED';
+  const isAbout = isAboutToken({ code }) || code === 'SERVER_UNREACHABLE' || code === 'SERVER_REFUSED';
   // Without either of them no orchestrator was asked: the state server was, at a start.
   if (!isAbout || (details['url'] === undefined && details['status'] === undefined)) return undefined;
   const found = connection?.();

@@ -1,10 +1,13 @@
 import { Body, Controller, Get, HttpCode, Inject, Param, Post, Query, Req, Res } from '@nestjs/common';
+import { Ownership } from '#libs/access';
 import {
   AGENT_MACHINE,
   isEnded,
+  signatureOf,
   statesOf,
   validateStopRequest,
   type AgentRecord,
+  type Caller,
   type Receipt,
   type WorkerRecord,
 } from '#libs/contracts';
@@ -12,6 +15,7 @@ import { KillswitchService } from '#libs/killswitch';
 import { LifecycleService, type Page } from '#libs/lifecycle';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { pageOfAgents } from './agent-page';
+import { Who } from './http/caller';
 import { streamLog } from './log-stream';
 import { OrchestratorService } from './orchestrator.service';
 import { QueryReader, type Query as QueryMap } from './query';
@@ -27,11 +31,12 @@ export class AgentsController {
     @Inject(LifecycleService) private readonly lifecycle: LifecycleService,
     @Inject(KillswitchService) private readonly killswitch: KillswitchService,
     @Inject(OrchestratorService) private readonly orchestrator: OrchestratorService,
+    @Inject(Ownership) private readonly own: Ownership,
   ) {}
 
   @Get('agents')
   @TakesQuery('state', 'owner', 'executionId', 'cursor', 'limit')
-  async list(@Query() query: QueryMap): Promise<Page<AgentRecord>> {
+  async list(@Query() query: QueryMap, @Who() caller: Caller): Promise<Page<AgentRecord>> {
     const reader = new QueryReader(query);
     const states = reader.list('state', statesOf(AGENT_MACHINE));
     const owner = reader.text('owner');
@@ -43,7 +48,8 @@ export class AgentsController {
       ...(owner === undefined ? {} : { owner }),
       ...(executionId === undefined ? {} : { executionId }),
     });
-    const page = pageOfAgents(agents, asked);
+    const own = agents.filter((agent) => this.own.ownsRecord(caller, agent));
+    const page = pageOfAgents(own, asked);
     return truncated && page.nextCursor === undefined ? { ...page, truncated } : page;
   }
 
@@ -54,12 +60,12 @@ export class AgentsController {
 
   @Post('agents/:id/kill')
   @HttpCode(200)
-  async kill(@Param('id') id: string, @Body() body: unknown): Promise<Receipt> {
+  async kill(@Param('id') id: string, @Body() body: unknown, @Who() caller: Caller): Promise<Receipt> {
     const request = validateStopRequest(body ?? {});
     const order = await this.killswitch.placeOrder({
       ...request,
       scope: { type: 'agent', agentId: id },
-      by: 'api',
+      ...signatureOf(caller),
     });
     return this.killswitch.waitForReceipt(order.id);
   }

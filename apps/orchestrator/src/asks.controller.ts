@@ -1,7 +1,8 @@
 import { Body, Controller, Get, HttpCode, Inject, Param, Post, Query } from '@nestjs/common';
 import { Approvals } from '#libs/approvals';
-import { validateAnswer, type QuestionRecord } from '#libs/contracts';
+import { validateAnswer, type Caller, type QuestionRecord } from '#libs/contracts';
 import type { Page } from '#libs/lifecycle';
+import { Who } from './http/caller';
 import { QueryReader, type Query as QueryMap } from './query';
 import { TakesQuery } from './query.guard';
 
@@ -27,7 +28,11 @@ export class AsksController {
 
   @Post(':id')
   @HttpCode(200)
-  async answer(@Param('id') id: string, @Body() body: unknown): Promise<QuestionRecord> {
-    return this.approvals.answer(id, { ...validateAnswer(body), by: 'api' });
+  async answer(
+    @Param('id') id: string,
+    @Body() body: unknown,
+    @Who() caller: Caller,
+  ): Promise<QuestionRecord> {
+    return this.approvals.answer(id, { ...validateAnswer(body), by: caller.name });
   }
 }

@@ -1,7 +1,15 @@
 import { Body, Controller, Get, HttpCode, Inject, Post } from '@nestjs/common';
-import { validateDrillRequest, type ArmedReport, type DrillResult, type DrillStatus } from '#libs/contracts';
+import {
+  signatureOf,
+  validateDrillRequest,
+  type ArmedReport,
+  type Caller,
+  type DrillResult,
+  type DrillStatus,
+} from '#libs/contracts';
 import { ArmedService, DrillService } from '#libs/killswitch';
 import { DRILL_MAX_AGE } from './drill-schedule';
+import { Who } from './http/caller';
 
 @Controller('api/killswitch')
 export class DrillsController {
@@ -13,9 +21,12 @@ export class DrillsController {
 
   @Post('drill')
   @HttpCode(200)
-  async drill(@Body() body: unknown): Promise<{ passed: boolean; items: DrillResult[] }> {
+  async drill(
+    @Body() body: unknown,
+    @Who() caller: Caller,
+  ): Promise<{ passed: boolean; items: DrillResult[] }> {
     const request = validateDrillRequest(body);
-    const items = await this.drills.run({ by: 'api', ...request });
+    const items = await this.drills.run({ ...signatureOf(caller), ...request });
     return { passed: items.length > 0 && items.every(({ passed }) => passed), items };
   }
 

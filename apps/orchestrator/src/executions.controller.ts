@@ -11,18 +11,22 @@ import {
   Req,
   Res,
 } from '@nestjs/common';
+import { Ownership } from '#libs/access';
 import {
+  actorOf,
   BelayError,
   EXECUTION_MACHINE,
   isEnded,
   NODE_MACHINE,
   requireSignal,
+  signatureOf,
   statesOf,
   validatePauseRequest,
   validateRetryRequest,
   validateSignal,
   validateStopRequest,
   type AgentSpecInput,
+  type Caller,
   type ExecutionRecord,
   type ExecutionSpecInput,
   type NodeRecord,
@@ -36,6 +40,7 @@ import { LifecycleService, type Page } from '#libs/lifecycle';
 import { ChangeFeed } from '#libs/valkey';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { streamExecution } from './execution-events';
+import { Who } from './http/caller';
 import { readIdempotencyKey } from './idempotency-key';
 import { OrchestratorService } from './orchestrator.service';
 import { QueryReader, type Query as QueryMap } from './query';
@@ -50,6 +55,7 @@ export class ExecutionsController {
     @Inject(KillswitchService) private readonly killswitch: KillswitchService,
     @Inject(ChangeFeed) private readonly feed: ChangeFeed,
     @Inject(OrchestratorService) private readonly orchestrator: OrchestratorService,
+    @Inject(Ownership) private readonly own: Ownership,
   ) {}
 
   @Post('executions')
@@ -59,6 +65,7 @@ export class ExecutionsController {
     @Query() query: QueryMap,
     @Headers('idempotency-key') key: string | undefined,
     @Res({ passthrough: true }) reply: FastifyReply,
+    @Who() caller: Caller,
   ): Promise<ExecutionRecord> {
     this.orchestrator.assertAdmitting();
     const idempotencyKey = readIdempotencyKey(key);
@@ -66,12 +73,14 @@ export class ExecutionsController {
     const start = reader.flag('start', true);
     const whenLimited = reader.flag('queue', true) ? 'queue' : 'refuse';
     reader.done();
-    const { execution, created } = await this.manager.submit(body as ExecutionSpecInput, {
-      start,
-      actor: 'api',
-      whenLimited,
-      ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
-    });
+    const { execution, created } = await this.manager
+      .submit(body as ExecutionSpecInput, {
+        start,
+        ...actorOf(signatureOf(caller)),
+        whenLimited,
+        ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
+      })
+      .catch(this.own.veiledRefusal(caller));
     void reply.status(created ? 201 : 200);
     return execution;
   }
@@ -83,24 +92,27 @@ export class ExecutionsController {
     @Query() query: QueryMap,
     @Headers('idempotency-key') key: string | undefined,
     @Res({ passthrough: true }) reply: FastifyReply,
+    @Who() caller: Caller,
   ): Promise<ExecutionRecord> {
     this.orchestrator.assertAdmitting();
     const idempotencyKey = readIdempotencyKey(key);
     const reader = new QueryReader(query);
     const whenLimited = reader.flag('queue', true) ? 'queue' : 'refuse';
     reader.done();
-    const { execution, created } = await this.manager.submitAgent(body as AgentSpecInput, {
-      actor: 'api',
-      whenLimited,
-      ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
-    });
+    const { execution, created } = await this.manager
+      .submitAgent(body as AgentSpecInput, {
+        ...actorOf(signatureOf(caller)),
+        whenLimited,
+        ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
+      })
+      .catch(this.own.veiledRefusal(caller));
     void reply.status(created ? 201 : 200);
     return execution;
   }
 
   @Get('executions')
   @TakesQuery('state', 'status', 'label', 'cursor', 'limit')
-  async list(@Query() query: QueryMap): Promise<Page<ExecutionRecord>> {
+  async list(@Query() query: QueryMap, @Who() { selector }: Caller): Promise<Page<ExecutionRecord>> {
     const reader = new QueryReader(query);
     const states =
       reader.list('state', statesOf(EXECUTION_MACHINE)) ?? reader.list('status', statesOf(EXECUTION_MACHINE));
@@ -110,6 +122,7 @@ export class ExecutionsController {
     return this.lifecycle.executions.list({
       labels,
       ...(states === undefined ? {} : { states }),
+      ...(selector === undefined ? {} : { selector }),
       ...page,
     });
   }
@@ -154,15 +167,23 @@ export class ExecutionsController {
   async pause(
     @Param('id') id: string,
     @Body() body: unknown,
+    @Who() caller: Caller,
   ): Promise<{ execution: ExecutionRecord; receipt?: Receipt }> {
     const { mode = 'drain', note } = validatePauseRequest(body);
-    return this.killswitch.holds.pause(id, { mode, by: 'api', ...(note === undefined ? {} : { note }) });
+    return this.killswitch.holds.pause(id, {
+      mode,
+      ...signatureOf(caller),
+      ...(note === undefined ? {} : { note }),
+    });
   }
 
   @Post('executions/:id/resume')
   @HttpCode(200)
-  async resume(@Param('id') id: string): Promise<{ execution: ExecutionRecord; receipt?: Receipt }> {
-    return this.killswitch.holds.resume(id, { by: 'api' });
+  async resume(
+    @Param('id') id: string,
+    @Who() caller: Caller,
+  ): Promise<{ execution: ExecutionRecord; receipt?: Receipt }> {
+    return this.killswitch.holds.resume(id, signatureOf(caller));
   }
 
   @Post('executions/:id/signals/:name')
@@ -171,16 +192,21 @@ export class ExecutionsController {
     @Param('id') id: string,
     @Param('name') name: string,
     @Body() body: unknown,
+    @Who() caller: Caller,
   ): Promise<Signalled> {
     const { payload = null } = validateSignal(body);
-    return this.manager.signal(id, { name: requireSignal(name), payload, by: 'api' });
+    return this.manager.signal(id, { name: requireSignal(name), payload, by: caller.name });
   }
 
   @Post('executions/:id/retry')
   @HttpCode(200)
-  async retry(@Param('id') id: string, @Body() body: unknown): Promise<ExecutionRecord> {
+  async retry(
+    @Param('id') id: string,
+    @Body() body: unknown,
+    @Who() caller: Caller,
+  ): Promise<ExecutionRecord> {
     this.orchestrator.assertAdmitting();
-    return this.manager.retry(id, { ...validateRetryRequest(body), actor: 'api' });
+    return this.manager.retry(id, { ...validateRetryRequest(body), actor: caller.name });
   }
 
   @Post('executions/:id/stop')
@@ -190,11 +216,12 @@ export class ExecutionsController {
     @Body() body: unknown,
     @Query() query: QueryMap,
     @Res({ passthrough: true }) reply: FastifyReply,
+    @Who() caller: Caller,
   ): Promise<StopResponse | { orderId?: string; executionId: string; status: string }> {
     const reader = new QueryReader(query);
     const wait = reader.flag('wait', true);
     reader.done();
-    const request = { ...validateStopRequest(body ?? {}), by: 'api' };
+    const request = { ...validateStopRequest(body ?? {}), ...signatureOf(caller) };
     if (!wait) {
       // One that cannot be read can still be stopped.
       const before = await this.lifecycle.executions.get(id).catch(() => undefined);
@@ -218,12 +245,12 @@ export class ExecutionsController {
       return { orderId, executionId: id, status: state };
     }
     void reply.status(200);
-    return this.killswitch.stops.stop(id, request);
+    return this.own.veiledStop(caller, await this.killswitch.stops.stop(id, request));
   }
 
   @Post('execute/stop')
   @HttpCode(200)
-  async stopByBody(@Body() body: unknown): Promise<StopResponse> {
+  async stopByBody(@Body() body: unknown, @Who() caller: Caller): Promise<StopResponse> {
     const { executionId, ...rest } = (body ?? {}) as { executionId?: unknown };
     if (typeof executionId !== 'string') {
       throw new BelayError('INVALID_REQUEST', 'executionId is missing.', {
@@ -232,7 +259,8 @@ export class ExecutionsController {
         ],
       });
     }
-    return this.killswitch.stops.stop(executionId, { ...validateStopRequest(rest), by: 'api' });
+    const request = { ...validateStopRequest(rest), ...signatureOf(caller) };
+    return this.own.veiledStop(caller, await this.killswitch.stops.stop(executionId, request));
   }
 
   @Get('executions/:id/events')

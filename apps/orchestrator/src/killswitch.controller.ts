@@ -1,15 +1,19 @@
 import { Body, Controller, Get, HttpCode, Inject, Param, Post, Query, Res } from '@nestjs/common';
+import { Ownership } from '#libs/access';
 import {
+  signatureOf,
   validateKillRequest,
   validateNoteRequest,
   type AuditEntry,
   type AuditVerdict,
+  type Caller,
   type Latch,
   type Receipt,
 } from '#libs/contracts';
 import { AuditStore, KillswitchService, type DryRun } from '#libs/killswitch';
 import type { Page } from '#libs/lifecycle';
 import type { FastifyReply } from 'fastify';
+import { Who } from './http/caller';
 import { QueryReader, type Query as QueryMap } from './query';
 import { TakesQuery } from './query.guard';
 
@@ -18,6 +22,7 @@ export class KillswitchController {
   constructor(
     @Inject(KillswitchService) private readonly killswitch: KillswitchService,
     @Inject(AuditStore) private readonly audit: AuditStore,
+    @Inject(Ownership) private readonly own: Ownership,
   ) {}
 
   @Post('killswitch')
@@ -26,6 +31,7 @@ export class KillswitchController {
     @Body() body: unknown,
     @Query() query: QueryMap,
     @Res({ passthrough: true }) reply: FastifyReply,
+    @Who() caller: Caller,
   ): Promise<Receipt | DryRun> {
     const reader = new QueryReader(query);
     const dryRun = reader.flag('dryRun', false);
@@ -33,30 +39,36 @@ export class KillswitchController {
     reader.done();
     const request = validateKillRequest(body);
     void reply.status(200);
-    if (dryRun) return this.killswitch.dryRun(request.scope);
-    const order = await this.killswitch.placeOrder({ ...request, by: 'api' });
-    if (wait) return this.killswitch.waitForReceipt(order.id);
-    void reply.status(202);
-    return this.killswitch.orders.receipt(order.id);
+    const { scope } = request;
+    if (dryRun) return this.own.veiled(caller, scope, await this.killswitch.dryRun(scope));
+    const order = await this.killswitch.placeOrder({ ...request, ...signatureOf(caller) });
+    if (!wait) void reply.status(202);
+    return this.receipt(order.id, wait, caller);
   }
 
   @Get('killswitch')
   @TakesQuery('unproved', 'cursor', 'limit')
-  async list(@Query() query: QueryMap): Promise<Page<Receipt>> {
+  async list(@Query() query: QueryMap, @Who() caller: Caller): Promise<Page<Receipt>> {
     const reader = new QueryReader(query);
     const unproved = reader.flag('unproved', false);
     const page = reader.page();
     reader.done();
-    return this.killswitch.orders.list({ unproved, ...page });
+    const listed = await this.killswitch.orders.list({ unproved, ...page });
+    return { ...listed, items: await this.own.ordersOf(caller, listed.items) };
   }
 
   @Get('killswitch/:id')
   @TakesQuery('wait')
-  async get(@Param('id') id: string, @Query() query: QueryMap): Promise<Receipt> {
+  async get(@Param('id') id: string, @Query() query: QueryMap, @Who() caller: Caller): Promise<Receipt> {
     const reader = new QueryReader(query);
     const wait = reader.flag('wait', false);
     reader.done();
-    return wait ? this.killswitch.waitForReceipt(id) : this.killswitch.orders.receipt(id);
+    return this.receipt(id, wait, caller);
+  }
+
+  private async receipt(id: string, wait: boolean, caller: Caller): Promise<Receipt> {
+    const receipt = await (wait ? this.killswitch.waitForReceipt(id) : this.killswitch.orders.receipt(id));
+    return this.own.veiled(caller, receipt.order.scope, receipt);
   }
 
   /** Of the latch the order was given with. */
@@ -65,17 +77,21 @@ export class KillswitchController {
   async release(
     @Param('id') id: string,
     @Body() body: unknown,
+    @Who() caller: Caller,
   ): Promise<{ latch: Latch; already: boolean; receipt?: Receipt }> {
     const { note } = validateNoteRequest(body);
     const { order } = await this.killswitch.orders.receipt(id);
-    return this.killswitch.holds.release(order.latchId ?? `of order ${id}`, { by: 'api', note });
+    return this.killswitch.holds.release(order.latchId ?? `of order ${id}`, {
+      ...signatureOf(caller),
+      note,
+    });
   }
 
   @Post('killswitch/:id/close')
   @HttpCode(200)
-  async close(@Param('id') id: string, @Body() body: unknown): Promise<Receipt> {
+  async close(@Param('id') id: string, @Body() body: unknown, @Who() caller: Caller): Promise<Receipt> {
     const { note } = validateNoteRequest(body);
-    await this.killswitch.close(id, 'api', note);
+    await this.killswitch.close(id, caller.name, note, signatureOf(caller));
     return this.killswitch.orders.receipt(id);
   }
 

@@ -1,19 +1,33 @@
 import { Body, Controller, Get, HttpCode, Inject, Param, Post } from '@nestjs/common';
-import { validateLatchRequest, validateNoteRequest, type Latch, type Receipt } from '#libs/contracts';
+import { Ownership } from '#libs/access';
+import {
+  signatureOf,
+  validateLatchRequest,
+  validateNoteRequest,
+  type Caller,
+  type Latch,
+  type Receipt,
+} from '#libs/contracts';
 import { KillswitchService } from '#libs/killswitch';
+import { Who } from './http/caller';
 
 @Controller('api/latches')
 export class LatchesController {
-  constructor(@Inject(KillswitchService) private readonly killswitch: KillswitchService) {}
+  constructor(
+    @Inject(KillswitchService) private readonly killswitch: KillswitchService,
+    @Inject(Ownership) private readonly own: Ownership,
+  ) {}
 
   @Post()
-  async engage(@Body() body: unknown): Promise<Latch> {
-    return this.killswitch.engage({ ...validateLatchRequest(body), by: 'api' });
+  async engage(@Body() body: unknown, @Who() caller: Caller): Promise<Latch> {
+    const request = validateLatchRequest(body);
+    const latch = await this.killswitch.engage({ ...request, ...signatureOf(caller) });
+    return this.own.veiled(caller, request.scope, latch);
   }
 
   @Get()
-  async list(): Promise<{ items: Latch[] }> {
-    return { items: await this.killswitch.latches.list() };
+  async list(@Who() caller: Caller): Promise<{ items: Latch[] }> {
+    return { items: await this.own.latchesOf(caller, await this.killswitch.latches.list()) };
   }
 
   @Get(':id')
@@ -26,8 +40,9 @@ export class LatchesController {
   async release(
     @Param('id') id: string,
     @Body() body: unknown,
+    @Who() caller: Caller,
   ): Promise<{ latch: Latch; already: boolean; receipt?: Receipt }> {
     const { note } = validateNoteRequest(body);
-    return this.killswitch.holds.release(id, { by: 'api', note });
+    return this.killswitch.holds.release(id, { ...signatureOf(caller), note });
   }
 }

@@ -1,6 +1,7 @@
 import { Body, Controller, Get, Inject, Put } from '@nestjs/common';
-import { validateLimitsRequest, type LimitsRecord } from '#libs/contracts';
+import { signatureOf, validateLimitsRequest, type Caller, type LimitsRecord } from '#libs/contracts';
 import { LimitPolicy } from '#libs/killswitch';
+import { Who } from './http/caller';
 
 /** The fleet's limits on running agents (requirement R35). */
 @Controller('api/limits')
@@ -13,8 +14,8 @@ export class LimitsController {
   }
 
   @Put()
-  async set(@Body() body: unknown): Promise<LimitsRecord> {
+  async set(@Body() body: unknown, @Who() caller: Caller): Promise<LimitsRecord> {
     const { limits, note } = validateLimitsRequest(body);
-    return this.policy.set(limits, { by: 'api', ...(note === undefined ? {} : { note }) });
+    return this.policy.set(limits, { ...signatureOf(caller), ...(note === undefined ? {} : { note }) });
   }
 }

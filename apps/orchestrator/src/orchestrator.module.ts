@@ -1,4 +1,5 @@
 import { Module, type DynamicModule } from '@nestjs/common';
+import { AccessModule } from '#libs/access';
 import { Approvals, ApprovalsModule } from '#libs/approvals';
 import { retentionOf, type Settings } from '#libs/contracts';
 import { AgentQueues, DispatchModule } from '#libs/dispatch';
@@ -33,6 +34,7 @@ import { OrchestratorService } from './orchestrator.service';
 import { QuarantineController } from './quarantine.controller';
 import { QueuesController } from './queues.controller';
 import { RootController } from './root.controller';
+import { TokensController } from './tokens.controller';
 
 const SWEEP_MS = 1_000;
 
@@ -72,6 +74,7 @@ export class OrchestratorModule {
           isGlobal,
         }),
         ApprovalsModule.forRoot({ isGlobal }),
+        AccessModule.forRoot({ ...retention, onError, isGlobal }),
       ],
       controllers: [
         ExecutionsController,
@@ -85,6 +88,7 @@ export class OrchestratorModule {
         LimitsController,
         AsksController,
         MetricsController,
+        TokensController,
         HealthController,
         RootController,
       ],

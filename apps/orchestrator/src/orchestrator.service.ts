@@ -4,12 +4,14 @@ import { BelayError, type WorkerState } from '#libs/contracts';
 import type { Janitor, SubmissionConsumer } from '#libs/executions';
 import type { KillswitchService } from '#libs/killswitch';
 import { Phases, ServiceRun } from '#libs/lifecycle';
-import type { FastifyReply } from 'fastify';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Attendance } from './attendance';
 import { SseStream } from './sse';
 
 /** How long open streams may take to end. Milliseconds. */
 const STREAMS_END_MS = 2_000;
+/** How often it is looked at whether the token of an open stream is still valid. Milliseconds. */
+const TOKEN_LOOK_MS = 5_000;
 /** How long each other phase of a drain may take. Milliseconds. */
 const PHASE_MS = 4_000;
 
@@ -48,6 +50,8 @@ export class OrchestratorService {
     setMaxListeners(0, this.closing.signal);
   }
 
+  /** Whether the token that a request showed is still valid; of one that cannot be revoked, `true` at once. */
+  isTokenValid: (request: FastifyRequest) => Promise<boolean> | true = () => true;
   private isAdmitting = true;
   private readonly releases: (() => void)[] = [];
   private readonly streams = new Set<Promise<void>>();
@@ -75,8 +79,22 @@ export class OrchestratorService {
     const stream = new SseStream(reply, this.options.keepAliveMs);
     const { closed } = stream;
     this.streams.add(closed);
+    const looking =
+      this.isTokenValid(reply.request) === true ? undefined : this.watchToken(reply.request, stream);
+    void closed.then(() => clearInterval(looking));
     void closed.then(() => this.streams.delete(closed));
     return stream;
+  }
+
+  /** A stream may last for days: it ends when its token is revoked or has expired. */
+  private watchToken(request: FastifyRequest, stream: SseStream): NodeJS.Timeout {
+    const look = async (): Promise<void> => {
+      // A server that is away takes nobody's token from them.
+      if (await Promise.resolve(this.isTokenValid(request)).catch(() => true)) return;
+      stream.send('unauthorized', { reason: 'The token of this stream is not valid any more.' });
+      stream.end();
+    };
+    return setInterval(() => void look(), TOKEN_LOOK_MS).unref();
   }
 
   /** Event streams with a client. */

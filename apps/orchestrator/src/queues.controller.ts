@@ -1,14 +1,17 @@
 import { Body, Controller, Get, HttpCode, Inject, Param, Post, Query } from '@nestjs/common';
 import {
   requirePool,
+  signatureOf,
   validateQueuePause,
   validateRemoveRequest,
+  type Caller,
   type QueueDetail,
   type QueuePaused,
   type QueueRecord,
   type QueueRemoval,
 } from '#libs/contracts';
 import { PoolQueues } from '#libs/killswitch';
+import { Who } from './http/caller';
 import { QueryReader, type Query as QueryMap } from './query';
 import { TakesQuery } from './query.guard';
 
@@ -29,14 +32,22 @@ export class QueuesController {
 
   @Post(':pool/pause')
   @HttpCode(200)
-  async pause(@Param('pool') pool: string, @Body() body: unknown): Promise<QueuePaused> {
-    return this.queues.pause(requirePool(pool), { ...validateQueuePause(body), by: 'api' });
+  async pause(
+    @Param('pool') pool: string,
+    @Body() body: unknown,
+    @Who() caller: Caller,
+  ): Promise<QueuePaused> {
+    return this.queues.pause(requirePool(pool), { ...validateQueuePause(body), ...signatureOf(caller) });
   }
 
   @Post(':pool/resume')
   @HttpCode(200)
-  async resume(@Param('pool') pool: string, @Body() body: unknown): Promise<QueuePaused> {
-    return this.queues.resume(requirePool(pool), { ...validateQueuePause(body), by: 'api' });
+  async resume(
+    @Param('pool') pool: string,
+    @Body() body: unknown,
+    @Who() caller: Caller,
+  ): Promise<QueuePaused> {
+    return this.queues.resume(requirePool(pool), { ...validateQueuePause(body), ...signatureOf(caller) });
   }
 
   @Post(':pool/remove')
@@ -46,10 +57,14 @@ export class QueuesController {
     @Param('pool') pool: string,
     @Body() body: unknown,
     @Query() query: QueryMap,
+    @Who() caller: Caller,
   ): Promise<QueueRemoval> {
     const reader = new QueryReader(query);
     const isDry = reader.flag('dryRun', false);
     reader.done();
-    return this.queues.remove(requirePool(pool), validateRemoveRequest(body), { by: 'api', isDry });
+    return this.queues.remove(requirePool(pool), validateRemoveRequest(body), {
+      ...signatureOf(caller),
+      isDry,
+    });
   }
 }

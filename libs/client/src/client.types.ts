@@ -42,6 +42,10 @@ import type {
   Signalled,
   StopRequest,
   StopResponse,
+  CreatedToken,
+  RevokedToken,
+  TokenRecord,
+  TokenRequest,
   WorkerId,
   WorkerRecord,
 } from '#libs/contracts';
@@ -292,6 +296,12 @@ export interface BelayClient {
   retryExecution(id: ExecutionId, request?: RetryRequest, options?: CallOptions): Promise<ExecutionRecord>;
   /** Wakes the nodes that wait for that signal with a payload; one that nobody waits for yet is kept. */
   signal(id: ExecutionId, name: string, payload?: unknown, options?: CallOptions): Promise<Signalled>;
+  /** Revoked and expired ones too, by name. */
+  tokens(options?: CallOptions): Promise<Page<TokenRecord>>;
+  /** Its secret is in this answer and nowhere else. */
+  createToken(request: TokenRequest, options?: CallOptions): Promise<CreatedToken>;
+  /** Resolves when it opens nothing any more, at no orchestrator. */
+  revokeToken(name: string, options?: CallOptions): Promise<RevokedToken>;
   /** Newest first. */
   audit(query?: PageQuery): Promise<Page<AuditEntry>>;
   verifyAudit(options?: CallOptions): Promise<AuditVerdict>;

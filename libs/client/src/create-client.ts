@@ -240,6 +240,16 @@ export function createClient(options: ClientOptions): BelayClient {
         callOptions,
         { onTimeout: `The signal may have been stored. Look with: belay get ${id}` },
       ),
+    tokens: async (callOptions) => await get('/api/tokens', callOptions),
+    createToken: async (request, callOptions) =>
+      await post('/api/tokens', request, callOptions, {
+        onTimeout: `It may have been made, and its secret is lost then. Revoke it: belay token revoke ${request.name}`,
+      }),
+    revokeToken: async (name, callOptions) =>
+      await post(`/api/tokens/${part(name)}/revoke`, {}, callOptions, {
+        isRepeatable: true,
+        onTimeout: 'It may still be valid. Look with: belay token list',
+      }),
     audit: async ({ cursor, limit, signal } = {}) =>
       await get(`/api/audit${buildQuery({ cursor, limit })}`, withSignal(signal)),
     drill: async (workerId, { hostile, ...callOptions } = {}) =>

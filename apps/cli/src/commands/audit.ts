@@ -76,7 +76,8 @@ function scopesOf(entries: readonly AuditEntry[]): Map<string, Scope> {
 
 /** `kill pool gpu`, `freeze everything`, `worker wrk_…`; `-` where the entry is about an order named beside it. */
 function describeWhat(entry: AuditEntry, scopes: ReadonlyMap<string, Scope>): string {
-  const { act, kind, orderId, agentId, workerId } = entry;
+  const { act, kind, orderId, agentId, workerId, token } = entry;
+  if (token !== undefined) return cleanText(`${token.role} ${token.name}`);
   // A caller who joined an order asked for the same scope.
   const joined = act === 'order.joined' && orderId !== undefined ? scopes.get(orderId) : undefined;
   const scope = entry.scope ?? joined;

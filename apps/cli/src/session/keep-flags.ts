@@ -32,6 +32,7 @@ export const COMMANDS = [
   'start',
   'stop',
   'thaw',
+  'token',
   'up',
   'watch',
   'worker',

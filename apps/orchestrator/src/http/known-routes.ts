@@ -11,6 +11,13 @@ export class KnownRoutes {
     this.methods.set(url, found);
   }
 
+  /** Each method with its path, as they were declared. */
+  list(): string[] {
+    return [...this.methods].flatMap(([url, { allowed }]) =>
+      [...allowed].map((method) => `${method} ${url}`),
+    );
+  }
+
   /** The error for a request that no route takes; `Allow` is set where its path has other methods. */
   refusal(method: string, path: string, reply: FastifyReply): BelayError {
     const allowed = [...this.methods.values()]

@@ -1,14 +1,18 @@
 import { NestFactory } from '@nestjs/core';
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
+import { Ownership, TokenStore } from '#libs/access';
 import { BelayError, SPEC_LIMITS } from '#libs/contracts';
 import type { ServiceLog } from '#libs/service';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { OrchestratorModule } from '../orchestrator.module';
+import { OrchestratorService } from '../orchestrator.service';
 import { RetryReadsInterceptor } from '../retry-reads.interceptor';
 import { ProblemFilter, toProblem } from '../problem.filter';
 import { QueryGuard } from '../query.guard';
+import { AccessGuard } from './access.guard';
 import { answerClientError } from './client-error';
 import { RequestGate } from './request-gate';
+import { TokenGate } from './token-gate';
 
 /** Longest for the head of a request, however long its body may take. Milliseconds. */
 const HEAD_MS = 15_000;
@@ -48,11 +52,13 @@ export async function makeHttp(
     bodyParser: false,
   });
   const fastify: FastifyInstance = app.getHttpAdapter().getInstance();
-  const gate = new RequestGate(token);
+  const tokens = new TokenGate(token, app.get(TokenStore));
+  app.get(OrchestratorService).isTokenValid = ({ headers }) => tokens.isStillValid(headers.authorization);
+  const gate = new RequestGate(tokens);
   gate.install(fastify);
   acceptJson(fastify);
   app.useGlobalFilters(new ProblemFilter(log));
-  app.useGlobalGuards(new QueryGuard());
+  app.useGlobalGuards(new QueryGuard(), new AccessGuard(app.get(Ownership)));
   app.useGlobalInterceptors(new RetryReadsInterceptor());
   return { app, gate };
 }

@@ -1,11 +1,19 @@
 import type { IncomingMessage } from 'node:http';
-import { BelayError, SPEC_LIMITS } from '#libs/contracts';
+import {
+  BelayError,
+  isBelayError,
+  requirePermission,
+  SPEC_LIMITS,
+  type Caller,
+  type RouteRule,
+} from '#libs/contracts';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { ulid } from 'ulid';
+import { ruleOfRequest } from './access.guard';
+import { keepCaller } from './caller';
 import { KnownRoutes } from './known-routes';
-import { TokenCheck } from './token-check';
+import type { TokenGate } from './token-gate';
 
-/** Paths that answer everybody: probes of a load balancer, and the page that says where the token is. */
-const OPEN = /^\/(health(\/live|\/ready)?)?$/;
 /** Routes that take an execution's spec; every other body is a few fields. */
 const TAKES_SPEC = new Set(['/api/executions', '/api/agents']);
 const SMALL_BODY_BYTES = 64 * 1024;
@@ -18,19 +26,21 @@ const SPECS_IN_FLIGHT_BYTES = 4 * SPEC_LIMITS.maxBodyBytes;
 const LINGER_MS = 1_000;
 
 /**
- * The first look at every request, before a byte of its body is read: whether its method and path exist, who asks, and whether
- * there is room for its body. A caller without a token costs a socket for a second, and no memory.
+ * The first look at every request, before a byte of its body is read: whether its method and path exist, who asks, whether
+ * they may use that route, and whether there is room for its body. A caller without a token costs a socket for a second, and no memory.
  */
 export class RequestGate {
   private readonly routes = new KnownRoutes();
-  private readonly token: TokenCheck;
   private inFlight = 0;
   /** Requests that are not answered yet. */
   private readonly answering = new Set<Promise<void>>();
   private closed = false;
 
-  constructor(token: string) {
-    this.token = new TokenCheck(token);
+  constructor(private readonly tokens: TokenGate) {}
+
+  /** Every route there is, as `GET /api/executions/:id`. */
+  served(): string[] {
+    return this.routes.list();
   }
 
   /** To be called before the routes are made. */
@@ -39,10 +49,14 @@ export class RequestGate {
       this.routes.add(route.method, route.url);
       route.bodyLimit = limitOf(route.url);
     });
-    fastify.addHook('onRequest', (request, reply, done) => {
+    fastify.addHook('onRequest', async (request, reply) => {
       reply.raw.once('finish', () => cutUnread(request.raw));
       this.follow(reply);
-      done(this.refusal(request, reply));
+      const requestId = `req_${ulid()}`;
+      void reply.header('x-request-id', requestId);
+      const holder = await this.holderOf(request, reply);
+      const refusal = this.refusal(request, reply, holder && { ...holder, requestId });
+      if (refusal !== undefined) throw refusal;
     });
   }
 
@@ -61,20 +75,37 @@ export class RequestGate {
     void answered.then(() => this.answering.delete(answered));
   }
 
-  private refusal(request: FastifyRequest, reply: FastifyReply): BelayError | undefined {
+  /** Whose token it shows; undefined where none is asked for. @throws BelayError */
+  private async holderOf(
+    request: FastifyRequest,
+    reply: FastifyReply,
+  ): Promise<Omit<Caller, 'requestId'> | undefined> {
     if (this.closed) {
       void reply.header('connection', 'close');
-      return new BelayError('DRAINING', 'This orchestrator is stopping. Nothing was done; ask another one.');
+      throw new BelayError('DRAINING', 'This orchestrator is stopping. Nothing was done; ask another one.');
     }
+    if (openRule(request) !== undefined) return undefined;
+    try {
+      return await this.tokens.holderOf(request.headers.authorization);
+    } catch (error) {
+      if (isBelayError(error) && error.code === 'UNAUTHORIZED')
+        void reply.header('www-authenticate', 'Bearer realm="belay"');
+      throw error;
+    }
+  }
+
+  private refusal(
+    request: FastifyRequest,
+    reply: FastifyReply,
+    caller: Caller | undefined,
+  ): BelayError | undefined {
     const path = request.url.split('?')[0] ?? '';
-    if (!OPEN.test(path) && !this.token.accepts(request.headers.authorization)) {
-      void reply.header('www-authenticate', 'Bearer realm="belay"');
-      return new BelayError(
-        'UNAUTHORIZED',
-        'A valid token is needed: Authorization: Bearer TOKEN. It is in the file "token" of the data directory.',
-      );
-    }
     if (request.is404) return this.routes.refusal(request.method, path, reply);
+    if (caller !== undefined) {
+      const { needs } = ruleOfRequest(request);
+      if (needs !== 'none') requirePermission(caller, needs);
+      keepCaller(request, caller);
+    }
     const { headers } = request;
     const limit = limitOf(path);
     // One without a length may become as long as is allowed; Fastify counts it.
@@ -94,10 +125,19 @@ export class RequestGate {
         'RATE_LIMITED',
         'Other specs are being read, and there is no room for this one. Nothing was done; send it again in a moment.',
       );
+    // A caller that left while its token was looked up sends nothing more.
+    if (raw.closed) return undefined;
     this.inFlight += bytes;
     raw.once('close', () => (this.inFlight -= bytes));
     return undefined;
   }
+}
+
+/** The rule of a route that answers everybody: probes of a load balancer, and the page that says where the token is. */
+function openRule(request: FastifyRequest): RouteRule | undefined {
+  if (request.is404) return undefined;
+  const rule = ruleOfRequest(request);
+  return rule.needs === 'none' ? rule : undefined;
 }
 
 function limitOf(path: string): number {

@@ -1,0 +1,66 @@
+import { readSettings, ROUTES } from '#libs/contracts';
+import { startThrowawayServer, Valkey, type ThrowawayServer } from '#libs/valkey';
+import { OrchestratorModule } from '../orchestrator.module';
+import { makeHttp } from './make-http';
+import type { RequestGate } from './request-gate';
+
+let server: ThrowawayServer;
+let gate: RequestGate;
+let close: () => Promise<void>;
+let url: string;
+beforeAll(async () => {
+  server = await startThrowawayServer();
+  const settings = readSettings({ BELAY_VALKEY_URL: server.url });
+  const valkey = await new Valkey({ url: server.url, keyPrefix: 'belay', shards: 2 }).open();
+  const onError = (error: unknown): never => {
+    throw error;
+  };
+  const http = await makeHttp(
+    OrchestratorModule.forRoot({ settings, valkey, leaveDrillSchedule: true, onError }),
+    { token: 'a-token-of-sixteen', requestTimeoutMs: 5_000, log: { error: onError } as never },
+  );
+  // A route that somebody adds and writes no rule for.
+  http.app
+    .getHttpAdapter()
+    .getInstance()
+    .get('/api/forgotten', async () => 'secret');
+  await http.app.listen(0, '127.0.0.1');
+  ({ gate } = http);
+  url = await http.app.getUrl();
+  close = async () => {
+    await http.app.close();
+    valkey.close();
+  };
+});
+afterAll(async () => {
+  await close();
+  await server.stop();
+});
+
+describe('R65 the table of routes and the routes that Nest serves', () => {
+  it('are the same: a route without an entry, and an entry without a route, fails here', () => {
+    const served = gate
+      .served()
+      .filter((route) => !route.startsWith('HEAD ') && route !== 'GET /api/forgotten');
+    expect(served.length).toBeGreaterThan(40);
+    expect(served.toSorted()).toEqual(ROUTES.map(({ method, path }) => `${method} ${path}`).toSorted());
+  });
+
+  it('a route without an entry is refused to everybody', async () => {
+    for (const headers of [{}, { authorization: 'Bearer a-token-of-sixteen' }]) {
+      const answer = await fetch(`${url}/api/forgotten`, { headers });
+      expect(answer.status).toBe(403);
+      expect(await answer.json()).toMatchObject({ code: 'FORBIDDEN' });
+    }
+  });
+
+  it('every answer names its request, and no two the same', async () => {
+    const ids = await Promise.all(
+      ['/health', '/api/executions', '/api/none'].map(
+        async (path) => (await fetch(url + path)).headers.get('x-request-id') ?? '',
+      ),
+    );
+    expect(ids.every((id) => /^req_[0-9A-HJKMNP-TV-Z]{26}$/.test(id))).toBe(true);
+    expect(new Set(ids).size).toBe(ids.length);
+  });
+});

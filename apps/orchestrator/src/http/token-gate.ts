@@ -1,0 +1,57 @@
+import { createHash, timingSafeEqual } from 'node:crypto';
+import type { TokenStore } from '#libs/access';
+import {
+  BelayError,
+  BOOTSTRAP_NAME,
+  isBelayError,
+  isTokenSecret,
+  ServerUnreachableError,
+  type Caller,
+} from '#libs/contracts';
+
+const digest = (text: string): Buffer => createHash('sha256').update(text).digest();
+
+type Holder = Omit<Caller, 'requestId'>;
+
+/**
+ * Whose token a request shows, on loopback too: a web page can reach loopback. `BELAY_TOKEN` is compared in constant time and asks
+ * nobody, so that it works as long as this process does. Others are looked up in the state server.
+ */
+export class TokenGate {
+  private readonly bootstrap: Buffer;
+
+  constructor(
+    token: string,
+    private readonly tokens: Pick<TokenStore, 'holderOf'>,
+  ) {
+    this.bootstrap = digest(token);
+  }
+
+  /** Whether a token that was let in is still valid; `BELAY_TOKEN` is as long as this process lives. */
+  isStillValid(authorization: string | undefined): Promise<boolean> | true {
+    const holder = this.holderOf(authorization);
+    if (!(holder instanceof Promise)) return true;
+    return holder.then(
+      () => true,
+      (error: unknown) => !isBelayError(error) || error.code !== 'UNAUTHORIZED',
+    );
+  }
+
+  /** @throws BelayError UNAUTHORIZED */
+  holderOf(authorization: string | undefined): Holder | Promise<Holder> {
+    const given = /^bearer +(\S+)$/i.exec(authorization ?? '')?.[1];
+    if (given !== undefined && timingSafeEqual(digest(given), this.bootstrap))
+      return { name: BOOTSTRAP_NAME, role: 'admin' };
+    if (given === undefined || !isTokenSecret(given))
+      throw new BelayError(
+        'UNAUTHORIZED',
+        'A valid token is needed: Authorization: Bearer TOKEN. It is in the file "token" of the data directory.',
+      );
+    return this.tokens.holderOf(given).catch((error: unknown) => {
+      // To who asks, nothing was done: the look at a token is no act.
+      if (isBelayError(error) && error.code === 'OUTCOME_UNKNOWN')
+        throw new ServerUnreachableError('its address', error);
+      throw error;
+    });
+  }
+}
