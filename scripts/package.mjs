@@ -46,14 +46,21 @@ const HANDS_ON = /\/(contracts\/src\/(.+\/)?index|embedded\/src\/(nest|both-door
 if (!isUpToDate()) {
   const bundles = await bundle();
   const types = declarations();
-  const files = new Map([...bundles.files, ...types.files, ...doors()]);
+  const scripts = luaFiles();
+  const files = new Map([...bundles.files, ...types.files, ...doors(), ...scripts.files]);
   for (const [path, text] of files) writeWhereChanged(path, text);
   for (const [path, text] of importDoors()) {
     files.set(path, text);
     writeWhereChanged(path, text);
   }
   for (const path of filesBelow(PACKAGE)) if (!files.has(path)) rmSync(join(PACKAGE, path));
-  const inputs = [...bundles.inputs, ...types.inputs, 'scripts/package.mjs', 'package-lock.json'];
+  const inputs = [
+    ...bundles.inputs,
+    ...types.inputs,
+    ...scripts.inputs,
+    'scripts/package.mjs',
+    'package-lock.json',
+  ];
   writeFileSync(STAMP, JSON.stringify({ inputs: statsOf(inputs), outputs: [...files.keys()] }));
 }
 
@@ -90,6 +97,16 @@ async function bundle() {
     inputs: Object.keys(metafile.inputs)
       .filter((path) => !path.includes(':'))
       .map((path) => `dist/${path}`),
+  };
+}
+
+/** The Lua scripts as one file beside libs/valkey, which reads it there: libs/valkey/src/scripts/sources.ts. */
+function luaFiles() {
+  const { readLuaFiles } = createRequire(import.meta.url)(join(DIST, 'libs/valkey/src/scripts/sources.js'));
+  const texts = readLuaFiles(join(ROOT, 'libs/valkey/lua'));
+  return {
+    files: [[`${LIB}/lua.json`, JSON.stringify(texts)]],
+    inputs: Object.keys(texts).map((name) => `libs/valkey/lua/${name}.lua`),
   };
 }
 

@@ -74,34 +74,53 @@ const SCRIPT_NAMES = [
 
 export type ScriptName = (typeof SCRIPT_NAMES)[number];
 
+/** In the published package they are one file beside the library (ADR 0021), which scripts/package.mjs makes. */
+const PACKED = join(__dirname, 'lua.json');
+
+/** The .lua files by their paths without the ending: `claimNode`, `include/base`. */
+type LuaFiles = Readonly<Record<string, string>>;
+
 /** The text of every script with its includes in place. @throws Error that names the file at fault. */
-export function readScriptSources(folder = findLuaFolder()): Record<ScriptName, string> {
-  const found = readdirSync(folder)
-    .filter((file) => file.endsWith('.lua'))
-    .map((file) => file.slice(0, -'.lua'.length));
+export function readScriptSources(folder?: string): Record<ScriptName, string> {
+  const isPacked = folder === undefined && existsSync(PACKED);
+  const place = isPacked ? PACKED : (folder ?? findLuaFolder());
+  const files = isPacked ? (JSON.parse(readFileSync(PACKED, 'utf8')) as LuaFiles) : readLuaFiles(place);
+  const found = Object.keys(files).filter((name) => !name.includes('/'));
   const unlisted = found.filter((name) => !(SCRIPT_NAMES as readonly string[]).includes(name));
   const absent = SCRIPT_NAMES.filter((name) => !found.includes(name));
   if (unlisted.length + absent.length > 0) {
     throw new Error(
-      `${folder} and SCRIPT_NAMES differ: not listed: ${unlisted.join(', ') || 'none'}; no file: ${absent.join(', ') || 'none'}.`,
+      `${place} and SCRIPT_NAMES differ: not listed: ${unlisted.join(', ') || 'none'}; no file: ${absent.join(', ') || 'none'}.`,
     );
   }
-  return Object.fromEntries(SCRIPT_NAMES.map((name) => [name, readSource(folder, name)])) as Record<
+  return Object.fromEntries(SCRIPT_NAMES.map((name) => [name, expandSource(files, name)])) as Record<
     ScriptName,
     string
   >;
 }
 
+/** Every file of a folder such as libs/valkey/lua. */
+export function readLuaFiles(folder: string): LuaFiles {
+  const paths = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((path) =>
+    path.endsWith('.lua'),
+  );
+  return Object.fromEntries(
+    paths.map((path) => [path.slice(0, -'.lua'.length), readFileSync(join(folder, path), 'utf8')]),
+  );
+}
+
 /** `--!include NAME` is replaced by include/NAME.lua, which may include others; each at most once a script. */
-function readSource(folder: string, name: string): string {
+function expandSource(files: LuaFiles, name: string): string {
   const seen = new Set<string>();
   const expand = (text: string): string =>
     text.replaceAll(/^--!include (\w+)$/gm, (_line, include: string) => {
       if (seen.has(include)) throw new Error(`${name}.lua includes ${include} twice`);
       seen.add(include);
-      return expand(readFileSync(join(folder, 'include', `${include}.lua`), 'utf8').trimEnd());
+      const found = files[`include/${include}`];
+      if (found === undefined) throw new Error(`${name}.lua includes ${include}, which is not there`);
+      return expand(found.trimEnd());
     });
-  return expand(readFileSync(join(folder, `${name}.lua`), 'utf8'));
+  return expand(files[name] ?? '');
 }
 
 /**
