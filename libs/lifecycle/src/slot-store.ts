@@ -243,11 +243,12 @@ export class SlotStore {
     if (Number(reply['held']) === 0) return woken;
     const [next, fields] = await this.valkey.redis.hscan(this.key, this.cursor, 'COUNT', COMPARED);
     this.cursor = next;
-    const old = (await this.valkey.timeAt(this.key)) - UNUSED_MS;
+    const now = await this.valkey.timeAt(this.key);
     const slots: string[] = [];
     for (let i = 0; i < fields.length; i += 2) {
       const { g, at } = parseStored<{ g: number; at: number }>(this.key, fields[i + 1] as string);
-      if (at < old) slots.push(`${fields[i]} ${g}`);
+      // One that was granted later than now is from before the clock was set back: nobody knows how old it is.
+      if (at < now - UNUSED_MS || at > now) slots.push(`${fields[i]} ${g}`);
     }
     return [...woken, ...(await this.freeUnused(slots))];
   }

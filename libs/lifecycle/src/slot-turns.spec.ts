@@ -203,6 +203,98 @@ describe('R35 a pool that takes no jobs', () => {
     expect(await swept()).toEqual(idsOf(gone.slice(4, 5)));
     expect(await end(first)).toEqual(idsOf(gone.slice(5, 6)));
   });
+
+  /** Two tickets of each of those pools have lapsed; then 60 attempts of a served pool wait, and the limit is raised. */
+  async function raise(unserved: readonly string[]): Promise<DispatchEntry[]> {
+    const [fleet, most] = [2 * unserved.length, 1_000];
+    await set([{ by: 'fleet', running: fleet }]);
+    // These have the room, so that the ones behind them wait.
+    await life.slots.gate(await submit(fleet));
+    for (const pool of unserved) await life.slots.gate(await submit(8, {}, { pool }));
+    await lapse();
+    expect(await swept()).toHaveLength(fleet);
+    await lapse();
+    await life.slots.gate(await submit(fleet, {}, { pool: 'more' }));
+    const served = await submit(60);
+    expect(await life.slots.gate(served)).toEqual(served.map(() => false));
+    await set([{ by: 'fleet', running: most }]);
+    await life.slots.count(async () => []);
+    return served;
+  }
+
+  it.each([1, 3, 40])(
+    'keeps no room from a pool that is served, in one pass, beside %i like it',
+    async (n) => {
+      const served = await raise(Array.from({ length: n }, (_, i) => `gone${i}`));
+      const woken = await swept();
+      expect(idsOf(served).filter((id) => woken.includes(id))).toHaveLength(60);
+    },
+  );
+});
+
+describe('R35 a server whose clock was an hour ahead and is right again', () => {
+  const HOUR = 3_600_000;
+  /** Moves every time under limits, of tickets or starts or both. */
+  async function move(ms: number, names = ['*:lim:tickets:*', '*:lim:woken', '*:lim:out:*', '*:lim:rate:*']) {
+    const { redis } = valkey;
+    for (const key of (await Promise.all(names.map(async (name) => redis.keys(name)))).flat())
+      for (const id of await redis.zrange(key, 0, '-1')) await redis.zincrby(key, ms, id);
+  }
+
+  it('counts a start for a minute, and not for that hour', async () => {
+    await set([{ by: 'fleet', perMinute: 2 }]);
+    const [a, b, c] = await submit(3);
+    await end(await start(a!));
+    await start(b!);
+    await move(HOUR);
+    expect(await claim(c!)).toMatchObject({ why: 'LIMITED' });
+    const full = await life.slots.fullLimit([{ pool: 'default', labels: {} }]);
+    expect(full?.waitMs).toBeGreaterThan(59_000);
+    expect(full?.waitMs).toBeLessThanOrEqual(60_000);
+    await move(-60_001);
+    expect(await swept()).toEqual([c!.agentId]);
+    await start(c!);
+  });
+
+  it('lets a ticket lapse, and hands over again who was woken, after their twenty seconds', async () => {
+    await set([{ by: 'fleet', running: 1 }]);
+    const [a, b, c] = await submit(3);
+    expect(await life.slots.gate([a!, b!, c!])).toEqual([true, false, false]);
+    await move(HOUR);
+    expect(await swept()).toEqual([]);
+    await move(-20_001);
+    expect(await swept()).toEqual([b!.agentId]);
+    await move(HOUR);
+    expect(await swept()).toEqual([]);
+    await move(-20_001);
+    expect((await swept()).toSorted()).toEqual(idsOf([b!, c!]).toSorted());
+  });
+
+  it('knows a pool that takes no jobs by its next two tickets', async () => {
+    await set([{ by: 'fleet', running: 2 }]);
+    await life.slots.gate(await submit(8, {}, { pool: 'gone' }));
+    await lapse();
+    expect(await swept()).toHaveLength(2);
+    await move(HOUR);
+    expect(await swept()).toEqual([]);
+    await move(-20_001);
+    await swept();
+    await move(-20_001);
+    await swept();
+    expect(await life.slots.gate(await submit(2))).toEqual([true, true]);
+  });
+
+  it('gives back a slot that nothing uses', async () => {
+    const { redis } = valkey;
+    await set([{ by: 'fleet', running: 1 }]);
+    const [a] = await submit(1);
+    await life.slots.take(a!, ['fleet']);
+    const slot = JSON.parse((await redis.hget(control('lim:held'), a!.agentId)) ?? '') as { at: number };
+    const later = JSON.stringify({ ...slot, at: slot.at + HOUR });
+    await redis.hset(control('lim:held'), a!.agentId, later);
+    await swept();
+    expect(await life.slots.describe()).toMatchObject({ held: 0 });
+  });
 });
 
 describe('R35 the order of arrival', () => {

@@ -8,6 +8,8 @@
 --!include base
 --!include slots
 local most, woken, again, has_stopped = tonumber(ARGV[2]), {}, {}, false
+not_after(key('lim:rings'), NOW, NOW)
+not_after(key('lim:woken'), NOW + AGAIN_MS, NOW + TICKET_MS)
 local names = redis.call('ZRANGE', key('lim:rings'), 0, tonumber(ARGV[3]) - 1)
 for _, name in ipairs(names) do
   if #woken >= most then break end

@@ -27,6 +27,18 @@ local function is_limited(names)
   return false
 end
 
+-- A clock that was ahead and is right again has left times further off than any that is given now. They become `latest`, or else they
+-- would count for as long as the clock was ahead. A bounded number a call.
+local MOST_PUT_BACK = 1000
+local put_back = {}
+local function not_after(name, furthest, latest)
+  if put_back[name] then return end
+  put_back[name] = true
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', name, '(' .. int(furthest), '+inf', 'LIMIT', 0, MOST_PUT_BACK)) do
+    redis.call('ZADD', name, int(latest), member)
+  end
+end
+
 -- How many more may start under a name; with `tickets` those count that are on their way.
 local function room(name, tickets)
   local rules, left = rules_of(name), math.huge
@@ -34,12 +46,14 @@ local function room(name, tickets)
   if IS_COUNTING then return 0 end
   local out = 0
   if tickets then
+    not_after(key('lim:tickets:' .. name), NOW + TICKET_MS, NOW + TICKET_MS)
     redis.call('ZREMRANGEBYSCORE', key('lim:tickets:' .. name), '-inf', int(NOW - TICKET_KEPT_MS))
     out = redis.call('ZCOUNT', key('lim:tickets:' .. name), '(' .. int(NOW), '+inf')
   end
   for _, rule in ipairs(rules) do
     if rule.running then left = math.min(left, rule.running - redis.call('SCARD', key('lim:run:' .. name)) - out) end
     if rule.perMinute then
+      not_after(key('lim:rate:' .. name), NOW, NOW)
       redis.call('ZREMRANGEBYSCORE', key('lim:rate:' .. name), '-inf', int(NOW - RATE_MS))
       left = math.min(left, rule.perMinute - redis.call('ZCARD', key('lim:rate:' .. name)) - out)
     end
@@ -118,6 +132,7 @@ end
 -- Its pool takes no jobs: its tickets lapse, and another one would keep the room from other pools.
 local function is_out(class)
   local out = key('lim:out:' .. class)
+  not_after(out, NOW + TICKET_MS, NOW + TICKET_MS)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', out, '-inf', int(NOW), 'LIMIT', 0, 10)) do
     -- A process of an older release does not take it off this list.
     if not redis.call('ZSCORE', key('lim:woken'), id) then redis.call('ZREM', out, id) end
@@ -162,20 +177,22 @@ end
 -- Hands tickets to the first of the classes that wait for a name, in turn. Adds outbox entries as text to `woken`. Returns whether
 -- it stopped because it had looked at `most` classes.
 local function wake(name, woken, most)
-  local skipped = {}
+  -- A class whose pool takes no jobs goes to the end once. When it comes again it is passed over there, so that the ones behind
+  -- it, which were served, have the rest of the room.
+  local skipped, passed = {}, 0
   for _ = 1, most do
     if room(name, true) <= 0 then return false end
-    local class = redis.call('ZRANGE', key('lim:ring:' .. name), 0, 0)[1]
+    local class = redis.call('ZRANGE', key('lim:ring:' .. name), passed, passed)[1]
     if not class then
-      redis.call('ZREM', key('lim:rings'), name)
+      if passed == 0 then redis.call('ZREM', key('lim:rings'), name) end
       return false
     end
     local id = redis.call('ZRANGE', key('lim:q:' .. class), 0, 0)[1]
     local text = id and redis.call('HGET', key('lim:waiting'), id)
     local waiting = text and cjson.decode(text)
     local blocked = waiting and full_name(waiting.k, true)
-    if skipped[class] then return false end
-    if not id then leave_ring(class)
+    if skipped[class] then passed = passed + 1
+    elseif not id then leave_ring(class)
     elseif not waiting then leave_queue(class, id)
     elseif is_limited(waiting.k) and is_out(class) then
       skipped[class] = true
