@@ -261,6 +261,23 @@ export const PROCESSES = [
     'integration/spawner-moved',
     'does not outlive a stop',
   ),
+  real(
+    'freeze-left',
+    'who left the cgroup is not stopped by a freeze',
+    'cgroup-tree',
+    'const isStill = this.#halt.holds(this.#members.seen.filter(({ pid }) => !inside.has(pid)));',
+    'const isStill = inside.size > 0;',
+    'integration/spawner-moved',
+    'goes on after the thaw, and is killed',
+  ),
+  unit(
+    'freeze-unsound',
+    'a pass that may have missed one shows a frozen tree',
+    'group-tree',
+    'return this.#freezing && this.#halt.holds(this.#members.seen) && sound && escapees === 0;',
+    'return this.#freezing && this.#halt.holds(this.#members.seen) && (sound || true) && escapees === 0;',
+    'libs/spawner/src/process/group-tree',
+  ),
   define.unit(
     'grade-of-a-cgroup',
     'an empty cgroup alone is a proof of grade kernel',

@@ -1,6 +1,6 @@
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -20,6 +20,8 @@ import {
 
 jest.setTimeout(60_000);
 
+const compiler = spawnSync('cc', ['--version'], { stdio: 'ignore' }).status === 0;
+if (!compiler) process.stdout.write('A freeze of a chain of forks is not tested here: there is no cc.\n');
 const immediate = { mode: 'immediate', graceMs: 0 } as const;
 
 /**
@@ -40,6 +42,7 @@ describe.each(expectedModes())(
     let workerId: string;
     let orphans: number[];
     let programs: number[];
+    let started: TestHost | undefined;
 
     beforeEach(() => {
       dataDir = mkdtempSync(join(tmpdir(), 'belay-moved-'));
@@ -48,7 +51,9 @@ describe.each(expectedModes())(
       orphans = [];
       programs = [];
     });
-    afterEach(() => {
+    afterEach(async () => {
+      await started?.host.close();
+      started = undefined;
       for (const pid of programs) if (procEntry(pid)?.parent === process.pid) process.kill(pid, 'SIGKILL');
       for (const pid of orphans) if (isAlive(pid)) process.kill(pid, 'SIGKILL');
       rmSync(dataDir, { recursive: true, force: true });
@@ -61,7 +66,8 @@ describe.each(expectedModes())(
     }
 
     /** A worker whose own looks come too late for the test. */
-    const host = async (): Promise<TestHost> => TestHost.start(mode, { dataDir, workerId, watchMs: 60_000 });
+    const host = async (): Promise<TestHost> =>
+      (started = await TestHost.start(mode, { dataDir, workerId, watchMs: 60_000 }));
 
     async function startProgram(then: string, more: object = {}) {
       const plan = {
@@ -145,6 +151,98 @@ describe.each(expectedModes())(
           expect([isAlive(daemon), gradeOf(report)]).toEqual([true, 'kernel']);
           expectTruth(daemon, (await other.agent.stop(immediate)).report);
         }
+        await test.end();
+      });
+
+    const sizeOf = (file: string): number => (existsSync(file) ? statSync(file).size : 0);
+
+    /** How much a file grew while every process that ran would have written to it. */
+    async function growth(file: string): Promise<number> {
+      const before = sizeOf(file);
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      return sizeOf(file) - before;
+    }
+
+    /** It moves out with its environment and a parent: nobody ends it on sight. */
+    const MOVED = [
+      '/bin/sh',
+      '-c',
+      `setsid /bin/sh -c '[ -z "$CGROUP_PROCS" ] || echo $$ >"$CGROUP_PROCS"
+         while :; do echo beat >>"$RECORD"; sleep 0.01; done' &
+       echo ready; while :; do sleep 1; done`,
+    ];
+
+    it('R22 R13 stands still in a freeze, goes on after the thaw, and is killed while it is frozen', async () => {
+      const test = await host();
+      const { agent } = await test.ready(MOVED, { env: env() });
+      const goesOn = async (): Promise<number> => {
+        const size = sizeOf(record);
+        return eventually('it writes', () => sizeOf(record) > size, NOISE_MS);
+      };
+      await goesOn();
+      await agent.freeze();
+      expect(await growth(record)).toBe(0);
+      await agent.thaw();
+      await goesOn();
+      await agent.freeze();
+      expect(await growth(record)).toBe(0);
+      expect((await agent.stop(immediate)).report).toMatchObject({ proved: true, survivors: [] });
+      expect(test.alive()).toEqual([]);
+      await test.end();
+    });
+
+    it('R22 R13 stands still in a freeze, and ends by SIGTERM with the others of its tree', async () => {
+      const test = await host();
+      const { agent } = await test.ready(MOVED, { env: env() });
+      await eventually('it writes', () => sizeOf(record) > 0, NOISE_MS);
+      await agent.freeze();
+      const { report, signal } = await agent.stop({ mode: 'graceful', graceMs: 30_000 });
+      expect([report.proved, signal]).toEqual([true, 'SIGTERM']);
+      expect(report.signals.filter(({ signal: sent }) => sent === 'SIGKILL')).toEqual([]);
+      await test.end();
+    });
+
+    /** Each generation leaves the session, writes a byte and is succeeded by its child: hardly one is seen twice. */
+    const CHAIN = [
+      '/bin/sh',
+      '-c',
+      '"$CHAIN" "$RECORD" "$RECORD.over" & echo ready; while :; do sleep 1; done',
+    ];
+
+    (compiler ? it : it.skip)(
+      'R22 a chain of forks is never said to stand still while it goes on',
+      async () => {
+        const chain = join(dataDir, 'chain');
+        execFileSync('cc', ['-O2', '-o', chain, join(FIXTURES, 'fork-chain.c')]);
+        const test = await host();
+        const { agent } = await test.ready(CHAIN, { env: { ...env(), CHAIN: chain } });
+        try {
+          await eventually('it writes', () => sizeOf(record) > 0, NOISE_MS);
+          const answer = await agent.freeze().then(
+            () => 'still',
+            (error: { code?: string }) => error.code,
+          );
+          expect([answer, answer === 'still' ? await growth(record) : 0]).toEqual([
+            containment === 'cgroup' ? 'still' : expect.stringMatching(/^(still|TIMEOUT)$/),
+            0,
+          ]);
+          await agent.thaw();
+        } finally {
+          writeFileSync(`${record}.over`, '');
+        }
+        expect((await agent.stop(immediate)).report.proved).toBe(true);
+        await test.end();
+      },
+    );
+
+    if (isHeld)
+      it('R22 R51 one that bears no sign of its agent is ended by the freeze, which nothing else would stop', async () => {
+        const test = await host();
+        const { agent } = await test.ready('stripped-orphan.sh', { env: env() });
+        const orphan = readOrphan();
+        await agent.freeze();
+        expect(isAlive(orphan)).toBe(false);
+        expect((await agent.stop(immediate)).report.proved).toBe(true);
         await test.end();
       });
 

@@ -77,9 +77,12 @@ export class RunningAgent implements AgentProcess {
   }
 
   async freeze(): Promise<void> {
-    if (this.#ending === undefined) await this.tree.freeze();
-    // A stop that began meanwhile has thawed already: do not leave a tree frozen behind its back.
-    if (this.#ending !== undefined) this.tree.thaw();
+    try {
+      if (this.#ending === undefined) await this.tree.freeze();
+    } finally {
+      // A stop that began meanwhile has thawed already: do not leave a tree frozen behind its back.
+      if (this.#ending !== undefined) this.tree.thaw();
+    }
   }
 
   async thaw(): Promise<void> {

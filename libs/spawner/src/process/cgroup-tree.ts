@@ -1,7 +1,8 @@
-import { BelayError, type SeenProcess } from '#libs/contracts';
+import type { SeenProcess } from '#libs/contracts';
 import type { Libc } from '../native';
 import type { Cgroup } from './cgroup';
 import { NO_DESCENDANT, type Descent } from './descent';
+import { Halt, untilStill } from './halt';
 import { HeldMembers } from './held-members';
 import { findAlive, isRunning, readStat, type PidStart, type ProcStat } from './proc-stat';
 import { toSeen, type ProcessTree } from './process-tree';
@@ -9,8 +10,6 @@ import { signalListed, signalProcess } from './signal-process';
 import type { StopRecord } from './stop-record';
 import type { Sweep, Sweeper } from './sweep';
 
-const FREEZE_WAIT_MS = 5_000;
-const POLL_MS = 20;
 /** The detail of the evidence `cgroup-empty`. */
 const UNPOPULATED = 'cgroup.events says populated 0';
 
@@ -35,12 +34,15 @@ export class CgroupTree implements ProcessTree {
   readonly containment = 'cgroup';
   readonly #parts: CgroupTreeParts;
   readonly #members: HeldMembers;
+  /** Those that left the cgroup, whom its freezer does not hold. */
+  readonly #halt: Halt;
   /** We asked for it, though it may not show yet. */
   #freezing = false;
   readonly #asked = new Set<number>();
 
   constructor(parts: CgroupTreeParts) {
     this.#parts = parts;
+    this.#halt = new Halt(parts.libc);
     this.#members = new HeldMembers(parts.leader, parts.cookie, parts.cgroup);
     parts.descent?.lineage.add(this.#members);
   }
@@ -141,21 +143,41 @@ export class CgroupTree implements ProcessTree {
 
   async freeze(): Promise<void> {
     this.#freezing = true;
-    this.#parts.cgroup.freeze(true);
-    const deadline = performance.now() + FREEZE_WAIT_MS;
-    // Thawed meanwhile, there is nothing to wait for.
-    while (this.#freezing && !this.#parts.cgroup.frozen()) {
-      if (performance.now() > deadline)
-        throw new BelayError('TIMEOUT', `The cgroup ${this.#parts.cgroup.path} was not frozen in time.`, {
-          details: { waitedMs: FREEZE_WAIT_MS },
-        });
-      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
-    }
+    await untilStill(
+      // Thawed meanwhile, there is nothing to wait for.
+      async () => !this.#freezing || (await this.#isStill()) || !this.#freezing,
+      () =>
+        this.#parts.cgroup.frozen()
+          ? {
+              message: `Not every process that left the cgroup ${this.#parts.cgroup.path} was seen stopped in time.`,
+              details: { running: this.#outside().map(toSeen) },
+            }
+          : { message: `The cgroup ${this.#parts.cgroup.path} was not frozen in time.` },
+    );
+  }
+
+  /** One round: its freezer for those inside, SIGSTOP for those that left it, as a pass that missed none sees them. */
+  async #isStill(): Promise<boolean> {
+    const { cgroup, descent, sweeper } = this.#parts;
+    // Each time: who left it may thaw it until it is stopped itself.
+    cgroup.freeze(true);
+    if (!cgroup.frozen()) return false;
+    // Orphans that bear no sign of their agent: no pass finds them to be of this tree, and a look ends them.
+    const escapees = (await descent?.look()) ?? 0;
+    const { sound } = await sweeper.sweep();
+    if (!this.#freezing) return false;
+    const inside = new Set(cgroup.pids());
+    const isStill = this.#halt.holds(this.#members.seen.filter(({ pid }) => !inside.has(pid)));
+    return escapees === 0 && sound && isStill && cgroup.frozen();
   }
 
   thaw(): void {
     this.#freezing = false;
-    this.#parts.cgroup.freeze(false);
+    try {
+      this.#parts.cgroup.freeze(false);
+    } finally {
+      this.#halt.release();
+    }
   }
 
   processes(): SeenProcess[] {
@@ -163,7 +185,7 @@ export class CgroupTree implements ProcessTree {
   }
 
   dispose(): boolean {
-    this.#members.known.clear();
+    this.#members.forget();
     this.#parts.descent?.lineage.remove(this.#members);
     return this.#parts.cgroup.remove();
   }

@@ -109,7 +109,7 @@ class Descent {
   /** Counts the times that the last host left. */
   #term = 0;
   /** A look that has not begun: whoever asks now shares it. */
-  #waiting: Promise<void> | undefined;
+  #waiting: Promise<number> | undefined;
   /** Settles when the look under way ends. */
   #active: Promise<unknown> | undefined;
 
@@ -139,13 +139,16 @@ class Descent {
     leaveSubreaper(this.#libc);
   }
 
-  /** A look at the direct children that begins after this call; one serves all who ask in one turn. Ends escapees. */
-  look(): Promise<void> {
+  /**
+   * A look at the direct children that begins after this call; one serves all who ask in one turn. Ends escapees.
+   * @returns how many ran and were sent SIGKILL: they may be of any tree, and may run for a moment yet.
+   */
+  look(): Promise<number> {
     this.#waiting ??= this.#begin();
     return this.#waiting;
   }
 
-  async #begin(): Promise<void> {
+  async #begin(): Promise<number> {
     await this.#active;
     await nextTurn();
     this.#waiting = undefined;
@@ -183,10 +186,10 @@ class Descent {
     return isUnsure ? 'unsure' : isShared ? 'shared' : grade;
   }
 
-  async #look(): Promise<void> {
+  async #look(): Promise<number> {
     // The kernel's list of children may leave some out while others are taken off it.
     await this.#answered('reap');
-    if (this.#users.size === 0) return;
+    if (this.#users.size === 0) return 0;
     const term = this.#term;
     const own = this.#own.pids();
     const before = this.#children;
@@ -204,10 +207,12 @@ class Descent {
     if ([...this.#children.values()].some(({ stat }) => !this.#isHeld(stat.pid) && this.#isUnknown(stat)))
       await this.#answered('start');
     // The hosts are gone that these were looked at for. This process may have children of its own now, which nobody noted.
-    if (term !== this.#term) return;
-    for (const child of this.#children.values()) if (!child.dead) this.#judge(child);
+    if (term !== this.#term) return 0;
+    let escapees = 0;
+    for (const child of this.#children.values()) if (!child.dead && this.#judge(child)) escapees += 1;
     this.#reap();
     if (this.#told.size > MAX_TOLD) this.#told.clear();
+    return escapees;
   }
 
   /** Waits for every request of that kind to the guardians. */
@@ -242,17 +247,18 @@ class Descent {
     return this.lineage.ownerOf(stat) === undefined && this.#markOwner(stat) === undefined;
   }
 
-  /** An orphan that nobody knows is ended, where it can only be an agent's. */
-  #judge({ stat, below }: Child): void {
-    if (!this.#isUnknown(stat)) return;
+  /** An orphan that nobody knows is ended, where it can only be an agent's. @returns whether it is. */
+  #judge({ stat, below }: Child): boolean {
+    if (!this.#isUnknown(stat)) return false;
     const killed = !this.#mayBeHosts(stat, below);
     if (killed) signalProcess(stat, 'SIGKILL', this.#libc);
     const key = `${stat.pid}:${stat.startTime}`;
-    if (this.#told.has(key)) return;
+    if (this.#told.has(key)) return killed;
     this.#told.add(key);
     const { pid, startTime, command } = stat;
     for (const user of below === undefined ? this.#users : [below])
       user.onEscapee({ pid, startTime, command, killed });
+    return killed;
   }
 
   /** An orphan that nobody knows may be the host program's own: it came to this process, and others start processes here. */

@@ -1,17 +1,14 @@
-import { BelayError, type SeenProcess } from '#libs/contracts';
+import type { SeenProcess } from '#libs/contracts';
 import type { Libc } from '../native';
 import { NO_DESCENDANT, type Descent } from './descent';
 import { findDescendants } from './descendants';
+import { Halt, untilStill } from './halt';
 import { HeldMembers } from './held-members';
-import { findAlive, type PidStart, type ProcStat } from './proc-stat';
+import { findAlive, type PidStart } from './proc-stat';
 import { toSeen, type ProcessTree } from './process-tree';
 import { send, signalGroup, signalProcess } from './signal-process';
 import type { StopRecord } from './stop-record';
 import type { Sweep, Sweeper } from './sweep';
-
-/** A stopped process stops when it is next run, which a busy machine puts off. Milliseconds. */
-const FREEZE_WAIT_MS = 5_000;
-const LONGEST_ROUND_MS = 20;
 
 /** The identity of a tree without a cgroup, and the tools to look for it. */
 export interface GroupTreeParts {
@@ -33,6 +30,7 @@ export class GroupTree implements ProcessTree {
   readonly leader: PidStart & { readonly command?: string };
   readonly #parts: GroupTreeParts;
   readonly #members: HeldMembers;
+  readonly #halt: Halt;
   /** Clock ticks since boot when the whole group was sent SIGTERM; 0 before. */
   #groupAskedAt = 0;
   /** Processes that were sent SIGTERM by pid already. */
@@ -43,6 +41,7 @@ export class GroupTree implements ProcessTree {
 
   constructor(parts: GroupTreeParts) {
     this.#parts = parts;
+    this.#halt = new Halt(parts.libc);
     this.leader = parts.leader;
     this.#members = new HeldMembers(parts.leader, parts.cookie);
     this.containment = parts.descent === undefined ? 'marks' : 'descent';
@@ -59,6 +58,8 @@ export class GroupTree implements ProcessTree {
   }
 
   terminate(record: StopRecord): void {
+    // A freeze under way must not stop again who is asked to end.
+    this.#freezing = false;
     this.#learn();
     for (const stat of this.#members.alive()) record.saw(stat);
     if (this.#signalGroup('SIGTERM', record)) {
@@ -67,6 +68,7 @@ export class GroupTree implements ProcessTree {
         if (stat.group === this.leader.pid) this.#asked.add(key(stat));
     }
     this.terminateFound(record);
+    this.#halt.release();
   }
 
   terminateFound(record: StopRecord): void {
@@ -134,28 +136,32 @@ export class GroupTree implements ProcessTree {
 
   async freeze(): Promise<void> {
     this.#freezing = true;
-    const deadline = performance.now() + FREEZE_WAIT_MS;
-    for (let roundMs = 1; performance.now() < deadline; roundMs = Math.min(roundMs * 2, LONGEST_ROUND_MS)) {
-      this.#learn();
-      signalGroup(this.leader, 'SIGSTOP');
-      await this.#parts.sweeper.sweep();
-      // Thawed meanwhile: a process that is stopped now would stay so.
-      if (!this.#freezing) return;
-      const running = this.#members.alive().filter((stat) => !isStopped(stat));
-      if (running.length === 0) return;
-      for (const stat of running) this.#signal(stat, 'SIGSTOP');
-      await new Promise((resolve) => setTimeout(resolve, roundMs));
-      if (!this.#freezing) return;
-    }
-    throw new BelayError('TIMEOUT', `Not every process of the tree of ${this.leader.pid} stopped in time.`, {
-      details: { waitedMs: FREEZE_WAIT_MS, running: this.processes() },
-    });
+    await untilStill(
+      // Thawed meanwhile, there is nothing to wait for.
+      async () => !this.#freezing || (await this.#isStill()) || !this.#freezing,
+      () => ({
+        message: `Not every process of the tree of ${this.leader.pid} was seen stopped in time.`,
+        details: { running: this.processes() },
+      }),
+    );
+  }
+
+  /** One round: SIGSTOP to the group, then to each that a pass saw run. Still is what a pass that missed none saw stopped. */
+  async #isStill(): Promise<boolean> {
+    this.#learn();
+    signalGroup(this.leader, 'SIGSTOP');
+    // Orphans that bear no sign of their agent: no pass finds them to be of this tree, and a look ends them.
+    const escapees = (await this.#parts.descent?.look()) ?? 0;
+    const { sound } = await this.#parts.sweeper.sweep();
+    // Thawed meanwhile: a process that is stopped now would stay so.
+    return this.#freezing && this.#halt.holds(this.#members.seen) && sound && escapees === 0;
   }
 
   thaw(): void {
     this.#freezing = false;
     signalGroup(this.leader, 'SIGCONT');
     for (const stat of this.#members.known.values()) this.#signal(stat, 'SIGCONT');
+    this.#halt.release();
   }
 
   processes(): SeenProcess[] {
@@ -164,7 +170,7 @@ export class GroupTree implements ProcessTree {
   }
 
   dispose(): boolean {
-    this.#members.known.clear();
+    this.#members.forget();
     this.#parts.descent?.lineage.remove(this.#members);
     return true;
   }
@@ -201,14 +207,6 @@ export class GroupTree implements ProcessTree {
       if (stat.group === this.leader.pid && findAlive(stat)?.group === this.leader.pid) return true;
     return false;
   }
-}
-
-/**
- * Stopped, or bound to stop before it runs another instruction of its own: in state D (a shell waiting for its
- * stopped vfork child, say) SIGSTOP is pending.
- */
-function isStopped(stat: ProcStat): boolean {
-  return stat.state === 'T' || stat.state === 't' || stat.state === 'D';
 }
 
 function key(stat: PidStart): string {

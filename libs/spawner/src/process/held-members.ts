@@ -9,6 +9,8 @@ import type { Sweep } from './sweep';
 export class HeldMembers implements HeldTree {
   /** Everyone but the leader whom the last pass found, by pid. */
   known = new Map<number, ProcStat>();
+  /** Everyone whom the last pass found, as it saw them. */
+  seen: readonly ProcStat[] = [];
   readonly #mark: string;
   #reapedAt: number | undefined;
 
@@ -48,9 +50,15 @@ export class HeldMembers implements HeldTree {
     const marks = { leader: this.leader, cookie: this.cookie, reapedAt: this.#reapedAt, known };
     // A pass sees every process that lives all through it, so who is not in it is dead and forgotten.
     this.known = new Map();
-    for (const member of findMembers(sweep, marks))
+    this.seen = findMembers(sweep, marks);
+    for (const member of this.seen)
       if (member.pid !== this.leader.pid || member.startTime !== this.leader.startTime)
         this.known.set(member.pid, member);
+  }
+
+  forget(): void {
+    this.known.clear();
+    this.seen = [];
   }
 
   /** Nothing known of the tree is running. */

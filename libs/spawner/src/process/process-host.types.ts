@@ -237,7 +237,10 @@ export interface AgentProcess {
    * After the end it answers the stored report.
    */
   stop(options: StopOptions): Promise<ExitReport>;
-  /** Stops the tree where it stands. Rejects with TIMEOUT when it was not seen frozen within 2 s. */
+  /**
+   * Stops the tree where it stands. Rejects with TIMEOUT when a pass that missed none did not see all of it stand still
+   * within 5 s; a round that began by then is finished.
+   */
   freeze(): Promise<void>;
   thaw(): Promise<void>;
   /** Processes of the tree alive now; group mode: of those seen so far. */
