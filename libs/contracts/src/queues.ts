@@ -1,4 +1,5 @@
 import type { LatchId } from './ids';
+import type { ScopeWarning } from './selector';
 
 /** The attempts of one pool in one shard, or in all of them together, by Belay's own records. */
 export interface PoolCounts {
@@ -38,6 +39,8 @@ export interface QueuePaused {
   readonly queue: QueueRecord;
   /** It was so before; nothing was changed. */
   readonly already: boolean;
+  /** Of a pause: no live worker serves the pool, and no attempt waits for it. It is paused all the same. */
+  readonly warning?: ScopeWarning;
 }
 
 /** The answer to a removal, or to its dry run: what it removed, or would remove. */

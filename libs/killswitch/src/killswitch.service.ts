@@ -7,6 +7,7 @@ import {
   type Order,
   type Receipt,
   type Scope,
+  type ScopeWarning,
   type Signature,
   type SignedWith,
 } from '#libs/contracts';
@@ -175,13 +176,18 @@ export class KillswitchService {
     const { scope } = request;
     await this.scopes.assertKnown(scope);
     const latch = await this.latches.engage(newLatch('latch', scope, request));
-    if (scope.type !== 'selector' && scope.type !== 'pool') return latch;
-    // It holds already: what only adds to the answer must not make it look as if it did not.
+    const warning = await this.warningOf(scope);
+    return warning === undefined ? latch : { ...latch, warning };
+  }
+
+  /** That nothing has those labels or that pool. What holds already must not look as if it did not: bounded, and never rejects. */
+  async warningOf(scope: Scope): Promise<ScopeWarning | undefined> {
+    if (scope.type !== 'selector' && scope.type !== 'pool') return undefined;
     const plan = await within(
       this.dryRun(scope).catch(() => undefined),
       LOOK_UP_MS,
     );
-    return plan?.warning === undefined ? latch : { ...latch, warning: plan.warning };
+    return plan?.warning;
   }
 
   /** Completes what the giver of an order, or a worker, left undone. One pass over the open orders. */

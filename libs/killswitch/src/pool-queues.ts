@@ -75,10 +75,11 @@ export class PoolQueues {
     return { ...(queues.find((queue) => queue.pool === pool) ?? describe(idle(pool), 0, [])), bullmq };
   }
 
-  /** Nothing of the pool is claimed from here on; what runs goes on. Repeatable. @throws BelayError TOO_MANY_LATCHES */
+  /** Nothing of the pool is claimed from here on; what runs goes on. Warns of a pool that nothing has. Repeatable. @throws BelayError TOO_MANY_LATCHES */
   async pause(pool: string, said: Signature & { readonly note?: string }): Promise<QueuePaused> {
     const { already } = await this.killswitch.latches.pause(pool, said);
-    return { queue: await this.recordOf(pool), already };
+    const warning = await this.killswitch.warningOf({ type: 'pool', pool });
+    return { queue: await this.recordOf(pool), already, ...(warning === undefined ? {} : { warning }) };
   }
 
   /** Attempts that waited may be claimed again, unless a latch or a freeze covers them too. Repeatable. */

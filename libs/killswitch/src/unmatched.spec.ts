@@ -1,14 +1,19 @@
 import type { ExecutionSpec, Scope } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
 import type { Valkey } from '#libs/valkey';
-import { useKillswitch } from '../../../test/support/killswitch';
+import { useKillswitch, type KillswitchRig } from '../../../test/support/killswitch';
 import { advanceAll, createExecution, node, spec } from '../../../test/support/life';
+import { AuditStore } from './audit-store';
 import type { KillswitchService } from './killswitch.service';
+import { PoolQueues } from './pool-queues';
 
 let valkey: Valkey;
 let life: LifecycleService;
 let killswitch: KillswitchService;
-useKillswitch((rig) => ({ valkey, life, killswitch } = rig));
+let queues: KillswitchRig['queues'];
+let dag: KillswitchRig['dag'];
+let settings: KillswitchRig['settings'];
+useKillswitch((rig) => ({ valkey, life, killswitch, queues, dag, settings } = rig));
 beforeEach(async () => valkey.redis.flushall());
 
 const submit = async (labels: Record<string, string>, over: Partial<ExecutionSpec> = {}): Promise<string> =>
@@ -97,6 +102,21 @@ describe('a pool that nothing has', () => {
     await advanceAll(life, await createExecution(life, spec([node('a', { pool: 'later' })])));
     for (const pool of ['default', 'later'])
       expect(await warnings({ type: 'pool', pool })).toEqual([undefined, undefined, undefined]);
+  });
+
+  it('is paused, and the answer says which pool may be meant', async () => {
+    await register('wrk_a', ['gpu']);
+    const audit = new AuditStore(valkey, settings);
+    const pools = new PoolQueues(life, killswitch, queues, dag, audit, async () => undefined);
+    const said =
+      'No live worker serves pool gup, and no attempt waits for it. Served are: gpu. Did you mean gpu?';
+    for (const already of [false, true])
+      expect(await pools.pause('gup', { by: 'me' })).toMatchObject({
+        queue: { pool: 'gup', pause: { by: 'me' } },
+        already,
+        warning: { code: 'NOTHING_MATCHED', message: said, suggestion: 'gpu' },
+      });
+    expect(await pools.pause('gpu', { by: 'me' })).not.toHaveProperty('warning');
   });
 
   it('is told where no worker lives', async () => {

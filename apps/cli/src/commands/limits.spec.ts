@@ -52,8 +52,18 @@ describe('R35 belay limits', () => {
 
   it('lifts nothing by mistake: a file that cannot be read, or has no limits, is an error', async () => {
     const { length } = asked;
-    expect(await belay(['limits', 'set', join(folder, 'none.json')])).toMatchObject({ code: EXIT.usage });
-    expect(await belay(['limits', 'set', file('[')])).toMatchObject({ code: EXIT.usage });
+    const none = join(folder, 'none.json');
+    expect(await belay(['limits', 'set', none])).toMatchObject({
+      code: EXIT.usage,
+      err: `belay: ${none} cannot be read: there is no such file.\n`,
+    });
+    expect(await belay(['limits', 'set', folder])).toMatchObject({
+      code: EXIT.usage,
+      err: `belay: ${folder} cannot be read: it is a directory.\n`,
+    });
+    const broken = await belay(['limits', 'set', file('[')]);
+    expect(broken).toMatchObject({ code: EXIT.usage });
+    expect(broken.err).toContain('limits.json cannot be read as JSON: ');
     expect(await belay(['limits', 'set', file('{"limit":[]}')])).toMatchObject({ code: EXIT.usage });
     expect(asked).toHaveLength(length);
   });

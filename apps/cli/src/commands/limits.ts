@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import type { LimitRule, LimitsRecord, LimitsRequest } from '#libs/contracts';
 import { UsageError } from '../exit-codes';
+import { unreadable } from '../run/read-spec';
 import type { Session } from '../session/session';
 import { count } from '../text/format';
 import { renderTable } from '../text/table';
@@ -42,15 +43,24 @@ export function addLimits(program: Command, bind: Bind): void {
 
 /** The list alone, or an object with `limits`: never an empty list by mistake. The orchestrator checks what is in it. */
 function readRules(file: string): unknown {
+  const text = readText(file);
   let read: unknown;
   try {
-    read = JSON.parse(readFileSync(file === '-' ? 0 : file, 'utf8'));
+    read = JSON.parse(text);
   } catch (error) {
     throw new UsageError(`${file} cannot be read as JSON: ${(error as Error).message}`);
   }
   const rules = Array.isArray(read) ? (read as unknown) : (read as { limits?: unknown } | null)?.limits;
   if (Array.isArray(rules)) return rules;
   throw new UsageError(`${file} has no list of limits. Lift all limits with: belay limits clear`);
+}
+
+function readText(file: string): string {
+  try {
+    return readFileSync(file === '-' ? 0 : file, 'utf8');
+  } catch (error) {
+    throw unreadable(file, error);
+  }
 }
 
 function show(session: Session, record: LimitsRecord): void {

@@ -57,6 +57,20 @@ describe('R34 belay queues', () => {
     expect(JSON.parse(out)).toEqual({ queue: QUEUE, already: true });
   });
 
+  it('R34 warns of a pool that nothing has, with exit code 8, and has paused it', async () => {
+    const warning = { code: 'NOTHING_MATCHED', message: 'No live worker serves pool gup. Did you mean gpu?' };
+    const answer = { queue: { ...QUEUE, pool: 'gup', pause: PAUSE }, already: false, warning };
+    routes['POST /api/queues/gup/pause'] = [200, answer];
+    expect(await belay(['queues', 'pause', 'gup'])).toMatchObject({
+      code: EXIT.unmatched,
+      out: 'pool gup is paused: nothing of it starts; 5 wait, 2 run\n',
+      err: `Let it go on with: belay queues resume gup\nwarning: ${warning.message}\n`,
+    });
+    const json = await belay(['queues', 'pause', 'gup', '--json']);
+    expect(json).toMatchObject({ code: EXIT.unmatched, err: '' });
+    expect(JSON.parse(json.out)).toEqual(answer);
+  });
+
   it('removes what waits with a reason, call by call, and counts first where asked', async () => {
     expect(await belay(['queues', 'remove', 'gpu'])).toMatchObject({ code: EXIT.usage });
     routes['POST /api/queues/gpu/remove?dryRun=1'] = [200, { removed: 5_000, more: true }];

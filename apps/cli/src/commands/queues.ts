@@ -1,11 +1,13 @@
 import type { Command } from 'commander';
 import type { QueuePaused, QueueRecord, RemoveRequest } from '#libs/contracts';
+import { exitCodeOfWarning } from '../exit-codes';
 import type { Session } from '../session/session';
 import type { Style } from '../session/style';
 import { cleanText } from '../text/clean-text';
 import { count, formatTime } from '../text/format';
 import { renderTable } from '../text/table';
 import type { Bind } from './action';
+import { noteWarning } from './note-warning';
 import { requireNote } from './release';
 
 interface NoteOption {
@@ -56,6 +58,8 @@ function addHolds(queues: Command, bind: Bind): void {
         const answer = await session.client.pauseQueue(pool, options);
         show(session, answer, answer.already ? 'was paused already' : 'is paused: nothing of it starts');
         if (!session.isJson) session.note(`Let it go on with: belay queues resume ${pool}`);
+        noteWarning(session, answer);
+        return exitCodeOfWarning(answer);
       }),
     );
   queues

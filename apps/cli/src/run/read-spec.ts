@@ -41,11 +41,15 @@ async function readBytes(cwd: string, file: string): Promise<Uint8Array> {
   try {
     return await readFile(resolve(cwd, file));
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    const why =
-      code === 'ENOENT' ? 'there is no such file' : code === 'EISDIR' ? 'it is a directory' : message;
-    throw new UsageError(`${file} cannot be read: ${why}.`);
+    throw unreadable(file, error);
   }
+}
+
+/** The error of a file that cannot be read, with the reason in plain words. */
+export function unreadable(file: string, error: unknown): UsageError {
+  const { code, message } = error as NodeJS.ErrnoException;
+  const why = code === 'ENOENT' ? 'there is no such file' : code === 'EISDIR' ? 'it is a directory' : message;
+  return new UsageError(`${file} cannot be read: ${why}.`);
 }
 
 /** Flags win over the file. A spec that is no object is posted as it is: the server says what is wrong with it. */

@@ -20,6 +20,7 @@ export const PROBLEM_CODES = {
   UNKNOWN_NODE: 'a dependency on a node that is not there',
   SELF_DEPENDENCY: 'a node that depends on itself',
   DUPLICATE_DEPENDENCY: 'one dependency named twice',
+  DUPLICATE_LIMIT: 'one field of a limit set twice for the same `by`',
   CYCLE: 'nodes that wait for each other',
   RESERVED_NAME: 'an environment variable whose name starts with `BELAY_`',
   SHELL_COMMAND: '`shell: true` with anything but exactly one string',

@@ -250,10 +250,31 @@ export function validateRemoveRequest(raw: unknown): RemoveRequest {
 
 /** @throws BelayError `INVALID_REQUEST` with every problem. */
 export function validateLimitsRequest(raw: unknown): LimitsRequest {
-  return check(limitsSchema, raw, [
-    ...Object.keys(limitsFields),
-    ...Object.keys(limitFields),
-  ]) as LimitsRequest;
+  const known = [...Object.keys(limitsFields), ...Object.keys(limitFields)];
+  return check(limitsSchema, raw, known, ({ limits }, problems) => {
+    if (Array.isArray(limits)) checkOnce(limits.slice(0, MAX_LIMITS) as unknown[], problems);
+  }) as LimitsRequest;
+}
+
+/** Two bounds for one thing: the lower one would hold, and the other would look as if it did. */
+function checkOnce(limits: readonly unknown[], problems: ProblemList): void {
+  const seen = new Map<string, number>();
+  for (const [i, limit] of limits.entries()) {
+    if (!isPlainObject(limit) || typeof limit['by'] !== 'string') continue;
+    for (const field of ['running', 'perMinute']) {
+      if (limit[field] === undefined) continue;
+      const bound = `${field} by ${limit['by']}`;
+      const first = seen.get(bound);
+      if (first === undefined) seen.set(bound, i);
+      else
+        problems.add(
+          ['limits', i, field],
+          'DUPLICATE_LIMIT',
+          () =>
+            `limits[${first}] has a bound ${showValue(field)} by ${showValue(limit['by'])} already; set it once.`,
+        );
+    }
+  }
 }
 
 /** A pool's name from a path. @throws BelayError `INVALID_REQUEST` */
