@@ -1,6 +1,6 @@
 import { Body, Controller, Get, HttpCode, Inject, Param, Post, Query } from '@nestjs/common';
 import { Approvals } from '#libs/approvals';
-import { validateAnswer, type Caller, type QuestionRecord } from '#libs/contracts';
+import { signatureOf, validateAnswer, type Caller, type QuestionRecord } from '#libs/contracts';
 import type { Page } from '#libs/lifecycle';
 import { Who } from './http/caller';
 import { QueryReader, type Query as QueryMap } from './query';
@@ -33,6 +33,6 @@ export class AsksController {
     @Body() body: unknown,
     @Who() caller: Caller,
   ): Promise<QuestionRecord> {
-    return this.approvals.answer(id, { ...validateAnswer(body), by: caller.name });
+    return this.approvals.answer(id, { ...validateAnswer(body), ...signatureOf(caller) });
   }
 }
