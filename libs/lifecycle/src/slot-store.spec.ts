@@ -56,6 +56,16 @@ const leftovers = async (): Promise<string[]> =>
 
 const asking = (labels: Record<string, string>, pool = 'default') => ({ pool, labels });
 
+it('R35 the newest copy of the limits is the highest version that a shard has', async () => {
+  expect(await life.slots.newestCopy()).toBe(0);
+  await set([{ by: 'fleet', running: 1 }]);
+  expect(await life.slots.newestCopy()).toBe(version);
+  // As after a failover of the control slot that lost a change.
+  const { redis, keys } = valkey;
+  await redis.hset(keys.shard(keys.tags()[1] as string, 'limits'), 'version', String(version + 7));
+  expect(await life.slots.newestCopy()).toBe(version + 7);
+});
+
 it('R35 a look tells the limit that is full, when a minute of it is over, and reserves nothing', async () => {
   const acme = asking({ tenant: 'acme' });
   expect(await life.slots.fullLimit([acme])).toBeUndefined();
