@@ -86,12 +86,7 @@ export function createClient(options: ClientOptions): BelayClient {
   const execution = async (id: string, callOptions?: CallOptions): Promise<ExecutionRecord> =>
     await get(`/api/executions/${part(id)}`, callOptions);
   const events: BelayClient['events'] = (id, followOptions) =>
-    followEvents(
-      transport,
-      `/api/executions/${part(id)}/events`,
-      async () => await execution(id),
-      followOptions,
-    );
+    followEvents(transport, `/api/executions/${part(id)}/events`, followOptions);
 
   return {
     get url() {

@@ -29,12 +29,10 @@ describe('a stream of events', () => {
   /** One entry for each connection, in order: what it does. */
   let script: ((response: ServerResponse) => void)[];
   let lastIds: (string | undefined)[];
-  let state: ExecutionRecord['state'];
 
   beforeEach(async () => {
     script = [];
     lastIds = [];
-    state = 'running';
     server = createServer((request: IncomingMessage, response) => {
       lastIds.push(request.headers['last-event-id'] as string | undefined);
       const act = script.shift();
@@ -61,14 +59,8 @@ describe('a stream of events', () => {
   const refuse = (status: number, code: string) => (response: ServerResponse) => {
     response.writeHead(status).end(JSON.stringify({ code, detail: `${code}.` }));
   };
-  const follow = (options: Parameters<typeof followEvents>[3] = {}): AsyncGenerator<BelayEvent, void> =>
-    followEvents(
-      transport,
-      PATH,
-      async () => ({ state }) as ExecutionRecord,
-      options,
-      () => 1,
-    );
+  const follow = (options: Parameters<typeof followEvents>[2] = {}): AsyncGenerator<BelayEvent, void> =>
+    followEvents(transport, PATH, options, () => 1);
   const ids = async (items: AsyncIterable<BelayEvent>): Promise<string[]> => {
     const all: string[] = [];
     for await (const item of items) all.push(item.id);
@@ -110,11 +102,22 @@ describe('a stream of events', () => {
     expect(resets).toEqual([{ oldest: '100-5' }]);
   });
 
-  it('ends when the server closes the stream of an execution that has ended', async () => {
-    state = 'stopped';
-    script = [stream(READY, 'end')];
+  it('ends when the server says that there is no more', async () => {
+    script = [stream(`${READY}event: end\ndata: {"state":"stopped"}\n\n`, 'end')];
     expect(await ids(follow({ lastEventId: '100-9' }))).toEqual([]);
   });
+
+  it.each(['suspended', 'server_shutting_down'])(
+    'R61 asks for the rest after a close with %s, although the execution has ended by then',
+    async (close) => {
+      script = [
+        stream(`${READY}${frame(event(1))}event: ${close}\ndata: {}\n\n`, 'end'),
+        stream(READY + frame(ended(2)), 'end'),
+      ];
+      expect(await ids(follow())).toEqual(['100-1', '100-2']);
+      expect(lastIds).toEqual([undefined, '100-1']);
+    },
+  );
 
   it('goes past the terminal event of an earlier epoch', async () => {
     const again = event(3, { type: 'execution.running', entity: 'execution', to: 'running' });

@@ -1,5 +1,4 @@
 import { EXECUTION_MACHINE, isEnded, statesOf, type BelayEvent, type ExecutionState } from '#libs/contracts';
-import type { ExecutionRecord } from '#libs/contracts';
 import type { FollowOptions } from './client.types';
 import { followFrames } from './follow-frames';
 import type { Transport } from './send-request';
@@ -16,12 +15,12 @@ const CONTROL_FRAMES = new Set(['ready', 'reset', 'end', 'suspended', 'server_sh
 
 /**
  * Every event of one execution, once and in order. Ends after the terminal event: at the server's close, or when a
- * second has brought nothing more (an execution that was retried has an older terminal event, and goes on).
+ * second has brought nothing more (an execution that was retried has an older terminal event, and goes on). Ends as well where the
+ * server says that there is no more. Any other close may have come before the last events: they are asked for.
  */
 export async function* followEvents(
   transport: Transport,
   path: string,
-  readRecord: () => Promise<ExecutionRecord>,
   options: FollowOptions = {},
   waitMs?: (attempt: number) => number,
 ): AsyncGenerator<BelayEvent, void> {
@@ -30,18 +29,20 @@ export async function* followEvents(
   options.signal?.addEventListener('abort', abort, { once: true });
   if (options.signal?.aborted === true) abort();
   let terminal = false;
+  let isAtEnd = false;
   let linger: NodeJS.Timeout | undefined;
   let lastId = options.lastEventId;
   const frames = followFrames(transport, {
     path,
     options: { ...options, signal: ending.signal },
-    // A close without a terminal event in sight: it may have come before the id that was resumed from.
-    isOver: async () => terminal || isEnded(EXECUTION_MACHINE, (await readRecord()).state),
+    isOver: () => terminal || isAtEnd,
     ...(waitMs === undefined ? {} : { waitMs }),
   });
   try {
     for await (const frame of frames) {
       if (frame.event === 'reset') options.onReset?.(parseJson(frame.data));
+      // The terminal event may have come before the id that was resumed from.
+      if (frame.event === 'end') isAtEnd = true;
       if (frame.event === 'suspended') options.onSuspended?.();
       if (CONTROL_FRAMES.has(frame.event)) continue;
       const event = toEvent(frame.data);
