@@ -80,6 +80,8 @@ describe('a caller without a token', () => {
       ['PUT', '/api/executions'],
       ['GET', '/api/nothing'],
       ['GET', '/metrics'],
+      ['GET', '/healthy'],
+      ['GET', '/health/nothing'],
     ] as const) {
       const response = await fetch(url + path, { method });
       expect([path, response.status, response.headers.get('www-authenticate')]).toEqual([
