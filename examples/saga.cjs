@@ -23,7 +23,7 @@ class Purchase {
         done.push(act);
         continue;
       }
-      // What is undone follows from stored results alone: every attempt that comes here undoes the same, each once.
+      // Stored results alone decide which acts are undone: every attempt that comes here undoes the same, each once.
       for (const past of done.toReversed())
         await context.step(`undo ${past}`, () => shop(`undo-${past}`, order));
       return { state: 'undone', because: refused };

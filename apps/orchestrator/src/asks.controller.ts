@@ -6,7 +6,7 @@ import { Who } from './http/caller';
 import { QueryReader, type Query as QueryMap } from './query';
 import { TakesQuery } from './query.guard';
 
-/** What agents ask people (ADR 0026). */
+/** Questions that agents ask people (ADR 0026). */
 @Controller('api/asks')
 export class AsksController {
   constructor(@Inject(Approvals) private readonly approvals: Approvals) {}

@@ -269,7 +269,7 @@ function isTaken(caller: Caller, attempt: Admitted): boolean {
   return true;
 }
 
-/** What the asker can mend. */
+/** Faults that the asker can mend. */
 const TOLD: ReadonlySet<ErrorCode> = new Set(['INVALID_REQUEST', 'TOO_MANY_QUESTIONS']);
 
 function parse(line: string): Request | undefined {

@@ -21,7 +21,7 @@ export interface QuestionQuery {
   readonly limit?: number;
 }
 
-/** What people do with the questions of agents: look, and answer. */
+/** Two acts of people on questions of agents: look, and answer. */
 export class Approvals {
   constructor(
     private readonly lifecycle: LifecycleService,

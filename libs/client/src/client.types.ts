@@ -264,7 +264,7 @@ export interface BelayClient {
   limits(options?: CallOptions): Promise<LimitsRecord>;
   /** In place of all limits before; resolves when no claim passes them any more. */
   setLimits(request: LimitsRequest, options?: CallOptions): Promise<LimitsRecord>;
-  /** What agents ask people; open ones by their deadlines. */
+  /** Questions that agents ask people; open ones by their deadlines. */
   asks(query?: QuestionQuery): Promise<Page<QuestionRecord>>;
   ask(id: QuestionId, options?: CallOptions): Promise<QuestionRecord>;
   /** Resolves when the answer is stored. @throws BelayError QUESTION_CLOSED · QUESTION_CHANGED */

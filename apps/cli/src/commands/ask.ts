@@ -60,7 +60,7 @@ async function askAndShow(session: Session, asked: Asked, signal: AbortSignal): 
   return answer === DENIED ? EXIT.denied : EXIT.ok;
 }
 
-/** What is wrong with it is told before anybody is asked. */
+/** The command refuses a faulty request before it asks anybody. */
 function readAsked(question: string | undefined, options: AskCommandOptions): Asked {
   const { choice, timeout, detail, key, resume, freeze } = options;
   if ((question === undefined) === (resume === undefined))

@@ -30,7 +30,7 @@ beforeEach(() => {
 const call = (params: object): string =>
   JSON.stringify({ jsonrpc: '2.0', id: 7, method: 'tools/call', params });
 const approve = call({ name: 'approve', arguments: { tool_name: 'Bash', input: INPUT, tool_use_id: 't' } });
-/** What the tool said last. */
+/** The tool's last answer. */
 function said(): unknown {
   const { content = [] } = (sent.at(-1)?.['result'] ?? {}) as { content?: { type: string; text: string }[] };
   expect(content).toHaveLength(1);

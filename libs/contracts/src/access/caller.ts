@@ -12,7 +12,7 @@ export interface Signature {
   readonly requestId?: string;
 }
 
-/** What is stored beside the name of who did an act. */
+/** Fields stored beside the name of the actor of an act. */
 export type SignedWith = Omit<Signature, 'by'>;
 
 /** The same as the record of an execution has it. */

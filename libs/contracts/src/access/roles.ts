@@ -12,7 +12,7 @@ export const PERMISSIONS = [
 ] as const;
 export type Permission = (typeof PERMISSIONS)[number];
 
-/** What each permission allows, as the documents say it. */
+/** Each permission in the words of the documents. */
 export const PERMISSION_MEANING: Readonly<Record<Permission, string>> = {
   view: 'read executions, agents, logs, events, orders, latches and the state of the fleet',
   receipt: 'read the receipt of an order',
