@@ -2,6 +2,7 @@ import {
   EXECUTION_MACHINE,
   isEnded,
   plainScope,
+  type ExecutionRecord,
   type JobScope,
   type Latch,
   type Order,
@@ -25,6 +26,7 @@ import type { OrderStore } from './order-store';
 import { OrderTargets, type DryRun } from './order-targets';
 import { Receipts, type ReceiptLimits } from './receipts';
 import { ScopeResolver } from './scope-resolver';
+import { UnresolvedKills } from './unresolved-kills';
 
 export interface KillswitchOptions extends ReceiptLimits {
   readonly onError?: (error: unknown) => void;
@@ -49,6 +51,7 @@ export class KillswitchService {
   private readonly targets: OrderTargets;
   private readonly receipts: Receipts;
   private readonly giver: OrderGiver;
+  private readonly unresolved: UnresolvedKills;
   /** Pause and resume, freeze and thaw. */
   readonly holds: PauseService;
   /** Stops that are waited for. */
@@ -68,6 +71,7 @@ export class KillswitchService {
     const receipts = (this.receipts = new Receipts(lifecycle, orders, feed, options));
     const giver = new OrderGiver({ lifecycle, dag, orders, latches, scopes, targets, receipts, each });
     this.giver = giver;
+    this.unresolved = new UnresolvedKills(orders, giver);
     this.holds = new PauseService(lifecycle, dag, orders, latches, giver, receipts, each);
     this.stops = new ExecutionStops(lifecycle, orders, feed, giver, receipts);
   }
@@ -90,15 +94,37 @@ export class KillswitchService {
     this.stopListening();
   }
 
-  /** An order of its own, unless the one its record names is open. An id that no order has is no order's. */
+  /**
+   * An order of its own, unless the one its record names is open. A wide kill that is still to stop the execution is carried out
+   * first. An id that no order has is no order's.
+   */
   private async stopNeeded({ executionId, reason, by }: StopNeeded): Promise<void> {
-    const record = await this.lifecycle.executions.get(executionId).catch((error: unknown) => {
+    let record = await this.recordOf(executionId);
+    if (record !== undefined && !(await this.isAnswered(record)) && (await this.carryOutWide(record)))
+      record = await this.recordOf(executionId);
+    if (record !== undefined && (await this.isAnswered(record))) return;
+    await this.placeOrder({ scope: { type: 'execution', executionId }, reason, by });
+  }
+
+  /** Undefined where it cannot be read: such an execution can still be stopped (docs/failures.md). */
+  private async recordOf(executionId: string): Promise<ExecutionRecord | undefined> {
+    return this.lifecycle.executions.get(executionId).catch((error: unknown) => {
       if (isCorrupt(error)) return undefined;
       throw error;
     });
-    if (record !== undefined && isEnded(EXECUTION_MACHINE, record.state)) return;
-    if (record?.orderId !== undefined && (await this.orders.stateIfKnown(record.orderId)) === 'open') return;
-    await this.placeOrder({ scope: { type: 'execution', executionId }, reason, by });
+  }
+
+  private async isAnswered({ state, orderId }: ExecutionRecord): Promise<boolean> {
+    if (isEnded(EXECUTION_MACHINE, state)) return true;
+    return orderId !== undefined && (await this.orders.stateIfKnown(orderId)) === 'open';
+  }
+
+  /** A failure is reported, and does not keep the execution from having an order of its own. */
+  private async carryOutWide(record: ExecutionRecord): Promise<boolean> {
+    return this.unresolved.carryOutFor(record).catch((error: unknown) => {
+      this.options.onError?.(error);
+      return false;
+    });
   }
 
   stopListening(): void {

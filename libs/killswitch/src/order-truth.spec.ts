@@ -1,9 +1,9 @@
 import { EXECUTION_MACHINE, isEnded, type Order, type Receipt, type Scope } from '#libs/contracts';
-import { AttemptEnds, Janitor } from '#libs/executions';
+import { AttemptEnds, Janitor, type DagExecutor } from '#libs/executions';
 import { LifecycleService } from '#libs/lifecycle';
 import type { Valkey } from '#libs/valkey';
 import { ulid } from 'ulid';
-import { useKillswitch } from '../../../test/support/killswitch';
+import { killOf, useKillswitch } from '../../../test/support/killswitch';
 import {
   createExecution,
   node,
@@ -26,12 +26,15 @@ let life: LifecycleService;
 let orders: OrderStore;
 let killswitch: KillswitchService;
 let janitor: Janitor;
+let ends: AttemptEnds;
+let dag: DagExecutor;
 // Before the rig's own, which closes the connections.
 afterAll(() => killswitch.stopListening());
 useKillswitch((rig) => {
   ({ valkey, life, orders, killswitch } = rig);
-  const { queues, dag } = rig;
-  const ends = new AttemptEnds(life, dag);
+  const { queues } = rig;
+  ({ dag } = rig);
+  ends = new AttemptEnds(life, dag);
   janitor = new Janitor(life, queues, dag, ends, { intervalMs: 1, retentionMs: 60_000 });
 });
 beforeAll(() => killswitch.start());
@@ -133,6 +136,46 @@ describe('R18 R20 an execution that stops while agents of it live', () => {
     await janitor.sweep();
     await until(async () => (await life.executions.get(id)).orderId === order?.id, 'the order in the record');
     expect(await orders.open()).toHaveLength(1);
+  });
+
+  // The worker hears the kill before its giver has stopped the execution, and the node it ends first fails the execution.
+  it.each<[string, Scope]>([
+    ['by labels that one node is out of', { type: 'selector', selector: 'team=data,env!=prod' }],
+    ['of everything', { type: 'all' }],
+  ])(
+    'R50 is stopped by the wide kill %s that ended its first agent, and by no order of its own',
+    async (_what, scope) => {
+      const nodes = [{ ...node('a'), labels: { env: 'prod' } }, node('b')];
+      const id = await createExecution(life, spec(nodes, { labels: { team: 'data' } }));
+      const [a, b] = await startAll(life, id);
+      if (a === undefined || b === undefined) throw new Error('two nodes did not start');
+      const { order } = await orders.place(killOf(scope));
+      await ends.endOf(await life.agents.get(b.agentId), () => ({
+        outcome: { state: 'killed', report: REPORT, orderId: order.id },
+        mayRetry: false,
+      }));
+      await until(
+        async () => (await life.executions.get(id)).orderId !== undefined,
+        'an order in the record',
+      );
+      expect(await life.executions.get(id)).toMatchObject({ state: 'stopping', orderId: order.id });
+      expect(await orders.open()).toHaveLength(1);
+      const named = (await orders.receipt(order.id)).targets.map(({ agentId }) => agentId);
+      expect(named.sort()).toEqual([a.agentId, b.agentId]);
+    },
+  );
+
+  it('R50 has an order of its own where the wide kill came before it and spares it', async () => {
+    const { order } = await orders.place({
+      ...killOf({ type: 'all' }),
+      reach: await life.agents.beginnings(),
+    });
+    const { id, agentId } = await running();
+    dag.requestStop({ executionId: id, reason: 'error', by: 'belay' });
+    await until(async () => (await life.executions.get(id)).orderId !== undefined, 'an order in the record');
+    const { orderId = '' } = await life.executions.get(id);
+    expect(orderId).not.toBe(order.id);
+    expect((await orders.receipt(orderId)).targets.map((target) => target.agentId)).toEqual([agentId]);
   });
 
   it('has a deadline that holds until the stop it asks for is stored', async () => {
