@@ -11,7 +11,7 @@ export interface AgentQuery {
   readonly limit?: number;
 }
 
-/** Agents of an index and shard that a list reads, the newest. */
+/** A list reads at most this many agents of each index and shard, the newest first. */
 const MOST_LISTED = 5_000;
 
 /** Reads agents, of one execution and across shards. Writes nothing. */
@@ -41,14 +41,19 @@ export class AgentReads extends StoreReads {
     };
   }
 
-  /** Live agents of one execution; one that cannot be read stands in by its id (requirement R31). */
+  /**
+   * The live agents of one execution. An agent whose record cannot be read is listed by its id
+   * (docs/architecture.md#a-record-that-cannot-be-read).
+   */
   async liveOf(executionId: string): Promise<AgentRecord[]> {
     const key = this.keys.execution(executionId, 'live');
     const ids = await this.quarantine.readable(key, async () => this.redis.smembers(key));
     return this.all(ids ?? []);
   }
 
-  /** Live agents a worker owns, across all shards; one that cannot be read stands in by its id. */
+  /**
+   * The live agents that a worker owns, across all shards. An agent whose record cannot be read is listed by its id.
+   */
   async ownedBy(workerId: string): Promise<AgentRecord[]> {
     const sets = await Promise.all(
       this.keys.tags().map((tag) => this.redis.smembers(this.keys.shard(tag, `own:${workerId}`))),
@@ -70,7 +75,10 @@ export class AgentReads extends StoreReads {
     return this.all([...new Set(lists.flat())]);
   }
 
-  /** Lost attempts nobody has seen dead yet; `owner` narrows. They may still run. */
+  /**
+   * Lost attempts that nobody has seen dead yet, so that their processes may still run. `owner` narrows the list to
+   * one worker.
+   */
   async unproved(owner?: string): Promise<AgentRecord[]> {
     const lists = await Promise.all(
       this.keys.tags().map(async (tag) => this.redis.zrange(this.keys.shard(tag, 'unproved'), 0, '-1')),
@@ -84,7 +92,7 @@ export class AgentReads extends StoreReads {
     return this.many(await this.idsEndedBy(orderId));
   }
 
-  /** Their ids alone. */
+  /** The ids of the agents that an order ended. */
   async idsEndedBy(orderId: string): Promise<string[]> {
     const lists = await Promise.all(
       this.keys.tags().map(async (tag) => this.redis.smembers(this.keys.shard(tag, `ended:${orderId}`))),
@@ -92,7 +100,7 @@ export class AgentReads extends StoreReads {
     return lists.flat();
   }
 
-  /** How much has begun so far in those shards, or in all. */
+  /** The count of all attempts that have begun, for each of those shards or for every shard (ADR 0015). */
   async beginnings(tags: readonly string[] = this.keys.tags()): Promise<Record<string, number>> {
     const counts = await Promise.all(
       tags.map(async (tag) => [tag, Number(await this.redis.get(this.keys.shard(tag, 'births')))] as const),
@@ -100,12 +108,15 @@ export class AgentReads extends StoreReads {
     return Object.fromEntries(counts);
   }
 
-  /** Across all shards and workers (requirement R24); newest first. */
+  /** Agents of all shards and workers, newest first. */
   async list(query: AgentQuery = {}): Promise<AgentRecord[]> {
     return (await this.search(query)).agents.slice(0, query.limit ?? 200);
   }
 
-  /** All that a list reads, newest first. `truncated`: there are more, and the oldest of them are left out. */
+  /**
+   * Every agent that a list reads, newest first. `truncated`: there are more agents, and the oldest of them are left
+   * out.
+   */
   async search(query: AgentQuery = {}): Promise<{ agents: AgentRecord[]; truncated: boolean }> {
     let ids: string[];
     let truncated = false;
@@ -118,7 +129,7 @@ export class AgentReads extends StoreReads {
       );
       const lists = await Promise.all(
         this.keys.tags().flatMap((tag) =>
-          // One more than is listed: whether there are more must be told.
+          // One more than the list shows: its presence tells that there are more.
           [...indices].map((index) => this.redis.zrevrange(this.keys.shard(tag, index), 0, MOST_LISTED)),
         ),
       );
@@ -133,17 +144,20 @@ export class AgentReads extends StoreReads {
     return { agents, truncated };
   }
 
-  /** Those of them that are there and can be read. */
+  /** Those agents that exist and whose records can be read. */
   async many(ids: readonly string[]): Promise<AgentRecord[]> {
     return (await this.read(ids)).filter((agent) => agent.unreadable !== true);
   }
 
-  /** Those of them that are there; one that cannot be read stands in by its id (requirement R31). */
+  /**
+   * Those agents that exist. An agent whose record cannot be read is listed by its id
+   * (docs/architecture.md#a-record-that-cannot-be-read).
+   */
   async named(ids: readonly string[]): Promise<AgentRecord[]> {
     return this.read(ids);
   }
 
-  /** The same, of an owner that is known. */
+  /** As `named`, where the caller knows the owner. */
   private async all(ids: readonly string[], owner = ''): Promise<AgentRecord[]> {
     const found = await this.read(ids);
     return found.map((agent) => (agent.unreadable === true && owner !== '' ? { ...agent, owner } : agent));
@@ -174,8 +188,8 @@ export class AgentReads extends StoreReads {
   }
 
   /**
-   * The stored facts about lost attempts of one execution whose records have expired: kept until they are proved, and a
-   * while after.
+   * The facts that are kept about lost attempts of one execution after their records have expired. Belay keeps them
+   * until an attempt is proved dead, and for a while after.
    */
   private async remains(ids: readonly string[]): Promise<(string | undefined)[]> {
     const tag = this.keys.tagOf(executionOf(ids[0] as string));
@@ -186,7 +200,10 @@ export class AgentReads extends StoreReads {
     return ids.map((_, i) => unproved[i] ?? proved[i] ?? undefined);
   }
 
-  /** One record that cannot be read must not hide the others, nor itself (requirement R31). */
+  /**
+   * A record that cannot be read hides neither the other records nor itself
+   * (docs/architecture.md#a-record-that-cannot-be-read).
+   */
   private decode(key: string, id: string, text: string): AgentRecord {
     try {
       return decodeAgent(key, executionOf(id), id, text);
@@ -197,7 +214,10 @@ export class AgentReads extends StoreReads {
   }
 }
 
-/** Of a record that cannot be read: what its id says, and its owner where the text still does. */
+/**
+ * Takes the place of a record that cannot be read: the facts that the agent's id holds, and the owner if the text
+ * still names one.
+ */
 function standIn(id: string, text: string): AgentRecord {
   const { executionId, index, attempt } = parseAgentId(id) as NonNullable<ReturnType<typeof parseAgentId>>;
   const owner = /"owner":"(wrk_\w+)"/.exec(text.slice(0, SEARCHED))?.[1] ?? '';
@@ -217,5 +237,5 @@ function standIn(id: string, text: string): AgentRecord {
   };
 }
 
-/** Characters of a record that cannot be read in which its owner is looked for. */
+/** The owner is looked for in this many characters of a record that cannot be read. */
 const SEARCHED = 65_536;

@@ -29,13 +29,13 @@ import { accepted } from './refusals';
 import type { ShardScripts } from './shard-scripts';
 import type { SlotStore, LimitedEntry } from './slot-store';
 
-/** Dependants made ready inside the finishing script; the rest follow by advance. */
+/** The finishing script makes this many dependants ready at most; `advance` makes the others ready. */
 const RELEASE_BUDGET = 200;
-/** A process that sleeps longer than this and wakes is no worker any more. */
+/** A ban is kept this long. A process that sleeps longer and wakes claims nothing, since its lease is long gone. */
 const GONE_KEPT_MS = 30 * 24 * 3_600_000;
 const micros = (usd: number | undefined) => (usd === undefined ? {} : { costMicros: Math.round(usd * 1e6) });
 
-/** Slots asked for by one claim. */
+/** One claim asks for a slot this many times at most. */
 const MOST_SLOTS_ASKED = 5;
 
 /** The claim script's answer to an attempt without a slot. */
@@ -47,15 +47,15 @@ interface LimitedClaim {
 
 /** Agents: claim, start, report, finish; each one script, fenced by owner and epoch. */
 export class AgentStore extends AgentReads {
-  /** Whether a script has told of limits: without any, nothing is asked of their slots. */
+  /** Whether a script has reported limits. Without limits, an end asks nothing of the slots. */
   private isLimited = false;
 
-  /** Attempts that got their turn since another's claim was refused. */
+  /** Attempts that were woken because another attempt's claim was refused. */
   get woken$(): Observable<readonly DispatchEntry[]> {
     return this.slots.woken$;
   }
 
-  /** @param least the lowest grade of a proof that a stop may rest on. */
+  /** @param least the lowest grade of proof that a stop may rest on. */
   constructor(
     scripts: ShardScripts,
     private readonly slots: SlotStore,
@@ -65,13 +65,15 @@ export class AgentStore extends AgentReads {
   }
 
   /**
-   * The only way an agent starts. Repeatable with the same token; a refusal is an answer, not an error. Under limits the claim script
-   * names those that the attempt counts under, and grants the claim only to who brings a slot.
+   * Claims an attempt: no agent starts without a claim. Repeatable with the same token. A refusal is an answer, not
+   * an error. Where limits are set, the claim script names the limits that the attempt counts under, and grants the
+   * claim only to a worker with a slot.
    */
   async claim(job: AgentJob, workerId: string, token: string): Promise<Claim> {
     let slot = { grant: 0, version: '' };
     let claim = await this.claimWith(slot, job, workerId, token);
-    // Between two answers the janitor may give the slot back, or the limits may be changed: then it asks again.
+    // The janitor may give the slot back between two answers, or a person may change the limits. Then the worker asks
+    // again.
     for (let asked = 0; !claim.claimed && claim.why === 'LIMITED' && asked < MOST_SLOTS_ASKED; asked++) {
       const limited = claim.limited as LimitedClaim;
       this.isLimited = true;
@@ -86,7 +88,10 @@ export class AgentStore extends AgentReads {
     return claim;
   }
 
-  /** A slot that its claim did not use, and a place among those that wait. Best effort: the janitor compares slots with what runs. */
+  /**
+   * Gives back the slot, and the place in the wait, of a claim that did not use them. Best effort: the janitor
+   * compares slots with the agents that run.
+   */
   private async giveBack(agentId: string, grant: number): Promise<void> {
     if (!this.isLimited) return;
     const woken = [
@@ -158,7 +163,10 @@ export class AgentStore extends AgentReads {
     };
   }
 
-  /** spawning → running. `stopping` says that a stop has begun meanwhile: kill what was just spawned. */
+  /**
+   * spawning → running. `stopping`: a stop has begun meanwhile, so the caller must kill the process that it just
+   * spawned.
+   */
   async started(
     fence: Fence,
     process: StartedProcess,
@@ -170,7 +178,7 @@ export class AgentStore extends AgentReads {
     return accepted(reply, 'agent', fence.agentId);
   }
 
-  /** Its tree stands still, or runs again. */
+  /** Stores that the agent's processes are frozen, or that they run again. */
   async markFrozen(fence: Fence, frozen: boolean, orderId?: string): Promise<{ state: AgentState }> {
     const reply = await this.scripts.json('markFrozen', executionOf(fence.agentId), [
       ...args(fence),
@@ -180,7 +188,7 @@ export class AgentStore extends AgentReads {
     return accepted(reply, 'agent', fence.agentId);
   }
 
-  /** From here on no shard grants this worker a claim: what it owns now is all it ever will. */
+  /** From here on no shard grants this worker a claim, so the set of its agents grows no more. */
   async banOwner(workerId: string): Promise<void> {
     const { scripts, keys } = this.scripts.valkey;
     await Promise.all(
@@ -205,7 +213,8 @@ export class AgentStore extends AgentReads {
   }
 
   /**
-   * A step of a handler, by its name in its node: fenced, and stored before the handler uses it (requirement R28). Repeatable.
+   * Begins or ends a named step of a handler (docs/handlers.md#steps). The write is fenced, and stored before the
+   * handler uses the result. Repeatable.
    * @throws BelayError STALE_EPOCH · NOT_FOUND · INVALID_TRANSITION
    */
   async step(fence: Fence, name: string, act: StepAct): Promise<StepState> {
@@ -223,7 +232,10 @@ export class AgentStore extends AgentReads {
     return text === '' ? { state: 'done' } : { state: 'done', result: JSON.parse(text) as unknown };
   }
 
-  /** The agent's end and all that follows from it, in one act (requirements R2, R4). */
+  /**
+   * Stores the agent's end and all that follows from it, in one script
+   * (docs/architecture.md#the-life-of-an-execution).
+   */
   async finish(fence: Fence, outcome: AgentOutcome): Promise<FinishResult> {
     const { result, retryInMs, stop, report, costUsd, ...rest } = outcome;
     const reply = await this.scripts.json('finishAgent', executionOf(fence.agentId), [
@@ -242,7 +254,7 @@ export class AgentStore extends AgentReads {
     const entries = Array.isArray(done.entries) ? done.entries : [];
     if (reply['limited'] !== true) return { ...done, entries };
     this.isLimited = true;
-    // Its end is stored. Where this fails, the janitor gives the slot back.
+    // The end is stored. If this call fails, the janitor gives the slot back.
     const woken = await this.slots.free([fence.agentId], 'ended').catch(() => []);
     return { ...done, entries: [...entries, ...woken] };
   }
@@ -251,7 +263,10 @@ export class AgentStore extends AgentReads {
     return this.least === 'kernel' && gradeOf(report) === 'marks';
   }
 
-  /** Evidence that came after the end was stored. False: it was not needed any more. */
+  /**
+   * Adds a proof of death to an end that was stored without one. Resolves with false when the proof was not needed
+   * any more.
+   */
   async prove(agentId: string, owner: string, report: StopReport): Promise<boolean> {
     const reply = await this.scripts.json('proveAgent', executionOf(agentId), [
       agentId,
@@ -262,7 +277,10 @@ export class AgentStore extends AgentReads {
     return accepted<{ proved: boolean }>(reply, 'agent', agentId).proved;
   }
 
-  /** A person closed an order that names this lost attempt: nothing asks any more whether it is dead. Repeatable. */
+  /**
+   * A person closed an order that names this lost attempt, so Belay stops looking for a proof of its death.
+   * Repeatable.
+   */
   async writeOff(agentId: string, { orderId, by }: { orderId: string; by: string }): Promise<void> {
     await this.scripts.json('writeOffAgent', executionOf(agentId), [agentId, orderId, by]);
   }

@@ -25,32 +25,32 @@ export type Claim =
   | {
       readonly claimed: true;
       readonly fence: Fence;
-      /** Valkey's clock. */
+      /** The server's clock, milliseconds. */
       readonly claimedAt: number;
-      /** Its number among all that has begun in its shard. */
+      /** The attempt's place in the count of all attempts that have begun in its shard (ADR 0015). */
       readonly born: number;
       readonly pool: string;
-      /** The execution's and the node's together. */
+      /** The labels of the execution and of the node, merged. */
       readonly labels: Readonly<Record<string, string>>;
       readonly executionName: string;
       readonly graceMs?: number;
       readonly previousId?: string;
       readonly node: ClaimedNode;
       readonly isRecovery: boolean;
-      /** The last one an attempt before this said. */
+      /** The newest checkpoint of the attempts before this one. */
       readonly lastCheckpoint?: unknown;
-      /** The signal that woke its node. */
+      /** The signal that woke the node. */
       readonly wokenBy?: Signal;
     }
   | {
       readonly claimed: false;
       readonly why: string;
       readonly state?: string;
-      /** The latch that covers it, when `why` is LATCHED. */
+      /** The latch that covers the attempt, when `why` is LATCHED. */
       readonly latch?: LatchRefusal;
-      /** The full limit that it waits for, when `why` is LIMITED. */
+      /** The full limit that the attempt waits for, when `why` is LIMITED. */
       readonly limit?: string;
-      /** The script's own words, when `why` is LIMITED. */
+      /** The script's answer, when `why` is LIMITED. */
       readonly limited?: {
         readonly version: string;
         readonly names: readonly string[];
@@ -58,7 +58,7 @@ export type Claim =
       };
     };
 
-/** A node's spec with how its policy counts. */
+/** A node's spec, with the number of earlier attempts that count for its retry policy. */
 export type ClaimedNode = NodeSpec & { readonly priorAttempts?: number };
 
 /** How an attempt ended. */
@@ -72,14 +72,14 @@ export interface AgentOutcome {
   readonly costUsd?: number;
   readonly actor?: string;
   readonly orderId?: string;
-  /** Nothing proves that it is dead: its worker's lease ran out. */
+  /** Nothing proves that the attempt is dead: the lease of its worker ran out. */
   readonly lost?: boolean;
   readonly result?: unknown;
-  /** It completed its part, and its node waits for that signal. */
+  /** The attempt completed its part, and its node waits for that signal. */
   readonly suspend?: SuspendRequest;
-  /** Milliseconds to wait before another attempt; absent: there is none. */
+  /** Milliseconds to wait before the next attempt; absent: there is no next attempt. */
   readonly retryInMs?: number;
-  /** The order stops the whole execution, not this agent alone. */
+  /** Set when the order stops the whole execution, and not this agent alone. */
   readonly stop?: StopRequest;
 }
 
@@ -95,25 +95,28 @@ export interface FinishResult {
   readonly node: NodeState;
   readonly entries: readonly DispatchEntry[];
   readonly more: boolean;
-  /** The execution is stopping and other agents of it live: an order must reach them. */
+  /** The execution is stopping while other agents of it live: the caller must place an order for them. */
   readonly stopNeeded: boolean;
   readonly repeated?: boolean;
 }
 
-/** A live agent's messages since the last report. Costs are totals over its life, so a repeated report adds nothing. */
+/**
+ * A live agent's messages since its last report. Costs are totals over the agent's life, so a repeated report adds
+ * nothing.
+ */
 export interface AgentSaid {
   readonly costUsd?: number;
   readonly progress?: unknown;
   readonly checkpoint?: unknown;
   readonly badLines?: number;
-  /** Totals over its life. */
+  /** Totals over the agent's life. */
   readonly dropped?: Dropped;
   readonly events?: readonly SaidNow[];
 }
 
 /** A handler's request about one of its steps. */
 export type StepAct =
-  /** `isIdempotent`: it may run again although an attempt was executing it as that attempt ended. */
+  /** `isIdempotent`: the step may run again if an earlier attempt ended while it executed the step. */
   | { readonly act: 'begin'; readonly isIdempotent: boolean }
   | { readonly act: 'done'; readonly result?: unknown };
 
@@ -121,10 +124,10 @@ export type StepAct =
 export type StepState =
   | { readonly state: 'begun' }
   | { readonly state: 'done'; readonly result?: unknown }
-  /** That attempt was executing it as it ended: nobody knows whether it happened. */
+  /** That attempt ended while it executed the step: nobody knows whether the step took effect. */
   | { readonly state: 'undecided'; readonly by: string };
 
-/** An event, or that something was dropped; `n` counts up from 1 over the agent's life. */
+/** An event, or the news that something was dropped; `n` counts up from 1 over the agent's life. */
 export type SaidNow =
   | { readonly n: number; readonly name: string; readonly data?: unknown }
   | { readonly n: number; readonly dropped: Dropped };

@@ -1,37 +1,38 @@
 import type { Valkey } from '#libs/valkey';
 
-/** An execution whose last watcher is missed, and that watcher. */
+/** An execution whose last watcher has gone, and that watcher. */
 export interface Abandoned {
   readonly executionId: string;
   readonly watcher: string;
 }
 
-/** Abandoned executions answered at a time, for each shard. */
+/** One call returns this many abandoned executions of each shard at most. */
 const MOST = 100;
-/** One that was answered and not settled is answered again after this. Milliseconds. */
+/** An abandoned execution that nobody settled is returned again after this time. Milliseconds. */
 const AGAIN_MS = 10_000;
 
 /**
- * The watchers of an execution that is to be stopped when nobody watches it. A watcher says again and again how long it
- * will not be missed; so it is missed too when its orchestrator dies, and another one notices.
+ * The watchers of an execution that stops when nobody watches it any more. Each watcher announces its presence for a
+ * limited time, again and again. So a watcher is also missed when its orchestrator dies, and another orchestrator
+ * notices.
  */
 export class AttendanceStore {
   constructor(private readonly valkey: Valkey) {}
 
-  /** The watcher is not missed for that long. */
+  /** Counts the watcher as present for that long. */
   async attend(executionId: string, watcher: string, forMs: number): Promise<void> {
     const { keys, scripts } = this.valkey;
     const tag = keys.tagOf(executionId);
     await scripts.json('attendExecution', keys.shard(tag, 'watched'), [tag, executionId, '', watcher, forMs]);
   }
 
-  /** The watcher needs not be missed any more: its execution ended, or was stopped. */
+  /** Forgets the watcher: its execution has ended, or was stopped. */
   async settle({ executionId, watcher }: Abandoned): Promise<void> {
     const { keys, redis } = this.valkey;
     await redis.zrem(keys.shard(keys.tagOf(executionId), 'watched'), `${executionId} ${watcher}`);
   }
 
-  /** Executions whose last watcher is missed; each is answered again until it is settled. */
+  /** Executions whose last watcher has gone. Each is returned again until it is settled. */
   async abandoned(): Promise<Abandoned[]> {
     const { keys, scripts } = this.valkey;
     const lists = await Promise.all(

@@ -19,12 +19,12 @@ describe('R63 who watches an execution', () => {
     expect(await attendance.abandoned()).toEqual([]);
     await attendance.attend(id, 'one', 0);
     await attendance.attend(id, 'two', 60_000);
-    // A reconnect: the one that is missed is forgotten.
+    // The watcher reconnects: the missed one is forgotten.
     expect(await attendance.abandoned()).toEqual([]);
     expect((await watched()).sort()).toEqual([`${id} two`, `${other} lone`].sort());
     await attendance.attend(id, 'two', 0);
     expect(await attendance.abandoned()).toEqual([{ executionId: id, watcher: 'two' }]);
-    // Given to nobody else meanwhile, and kept until it is settled.
+    // No other caller gets the execution meanwhile, and it is kept until it is settled.
     expect(await attendance.abandoned()).toEqual([]);
     expect(await watched()).toContain(`${id} two`);
     await attendance.settle({ executionId: id, watcher: 'two' });

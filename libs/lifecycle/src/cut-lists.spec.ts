@@ -6,7 +6,7 @@ let valkey: Valkey;
 let life: LifecycleService;
 useLife((rig) => ({ valkey, life } = rig));
 
-/** As many entries of an index as make it that long, older than all that is there. */
+/** Fills an index up to that length with entries that are older than all that are there. */
 async function fill(index: string, length: number, idOf: (i: number) => string): Promise<void> {
   const key = valkey.keys.shard(valkey.keys.tags()[0] ?? '', index);
   const entries = Array.from({ length: length - (await valkey.redis.zcard(key)) }, (_, i) => [i, idOf(i)]);

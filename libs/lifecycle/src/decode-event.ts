@@ -1,19 +1,19 @@
 import type { BelayEvent, Entity } from '#libs/contracts';
 import { corrupt, parseStored } from '#libs/valkey';
 
-/** An event as execution.lua stores it: what follows from its key and its type is left out. */
+/** An event as execution.lua stores it, without the parts that follow from its key and its type. */
 interface StoredEvent {
   readonly q: number;
   readonly t: number;
-  /** First letter of the entity, and what became of it: `n.completed`. */
+  /** The first letter of the entity, and its new state: `n.completed`. */
   readonly y: string;
   readonly n?: string;
-  /** An agent's id without the part that it shares with its execution's. */
+  /** An agent's id without the prefix that it shares with its execution's id. */
   readonly g?: string;
   readonly w?: string;
   readonly a?: number;
   readonly f?: string;
-  /** Where it is not what `y` ends with. */
+  /** The new state, where `y` does not end with it. */
   readonly o?: string;
   readonly r?: string;
   readonly u?: string;
@@ -28,7 +28,7 @@ const ENTITIES: Readonly<Record<string, Entity>> = {
   'q.': 'question',
 };
 
-/** The event that a stored text stands for. @throws BelayError CORRUPT_RECORD */
+/** Decodes a stored event. @throws BelayError CORRUPT_RECORD */
 export function decodeEvent(
   key: string,
   executionId: string,
@@ -61,5 +61,5 @@ export function decodeEvent(
   };
 }
 
-/** Events that are no move: an agent said something, or too much; a budget that only warns was passed. */
+/** Events that are no change of state: an agent's message, a dropped message, a warning about a budget. */
 const IS_NO_STATE: ReadonlySet<string> = new Set(['event', 'dropped', 'soft-budget', 'signalled']);

@@ -39,7 +39,7 @@ function pickNumbers<K extends string>(fields: Fields, names: readonly K[]): Par
   ) as never;
 }
 
-/** A missing field reads as empty: the code that needs the field judges the record. */
+/** A missing field reads as empty. The code that needs the field judges the record. */
 export const textOf = (value: string | null | undefined): string => value ?? '';
 
 const micros = (value: string | number | undefined): number => Number(value) / 1e6;
@@ -93,11 +93,11 @@ interface StoredNode {
   s: NodeState;
   a: number;
   p: string;
-  /** The last attempt that was claimed: the one whose agent exists. */
+  /** The last attempt that a worker claimed: an agent exists for it. */
   c?: number;
   e?: NodeRecord['error'];
   r?: NodeRecord['reason'];
-  /** The signal that a suspended one waits for, and until when. */
+  /** The signal that a suspended node waits for, and its deadline. */
   w?: { n: string; u: number };
 }
 
@@ -120,7 +120,7 @@ export function decodeNode(key: string, executionId: string, id: string, text: s
   };
 }
 
-/** Text that a worker reported and Lua must not touch is parsed here, on the way out. */
+/** Parses, on the way out, the texts that a worker reported and that Lua must not decode. */
 export function decodeAgent(key: string, executionId: string, id: string, text: string): AgentRecord {
   const record = parseStored<Record<string, unknown>>(key, text, id);
   const wrong = jsonProblem('agent', record);
@@ -138,7 +138,7 @@ export function decodeAgent(key: string, executionId: string, id: string, text: 
   } as unknown as AgentRecord;
 }
 
-/** The most common values of a report: not stored. */
+/** The most common values of a report: they are not stored. */
 const REPORT_DEFAULTS = { signals: [], survivors: [], escalated: false };
 
 /** A report as it is stored. */
@@ -168,7 +168,7 @@ export function decodeWorker(key: string, fields: Fields, lease: string | null):
     pools: textOf(fields['pools']).split(','),
     ...(fields['handlers'] === undefined ? {} : { handlers: fields['handlers'].split(',') }),
     containment: fields['containment'] as WorkerRecord['containment'],
-    // Workers of earlier releases had nothing else.
+    // Workers of earlier releases stored no isolation, and had no other.
     isolation: (fields['isolation'] ?? 'same-user') as WorkerRecord['isolation'],
     version: Number(fields['version']),
     pid: Number(fields['pid']),

@@ -33,7 +33,7 @@ async function claimOne(entry: DispatchEntry | undefined) {
   return claim.fence;
 }
 
-/** An execution that ended; its id. */
+/** Creates an execution that has ended. Resolves with its id. */
 async function ended(
   result: unknown = 1,
   over: { idempotencyKey?: string; lost?: true } = {},
@@ -52,7 +52,7 @@ async function ended(
 const listed = async (): Promise<string[]> =>
   (await life.executions.list({ limit: 1_000 })).items.map(({ id }) => id).toReversed();
 
-/** Keys that name it, whatever they are. */
+/** All keys whose names contain the execution's id. */
 const keysOf = async (id: string): Promise<string[]> => valkey.redis.keys(`*${id.slice(4)}*`);
 
 it('keeps the newest ended executions, and nothing of the others', async () => {
@@ -66,7 +66,7 @@ it('keeps the newest ended executions, and nothing of the others', async () => {
   const agents = await life.agents.list({ states: ['completed'] });
   expect(agents.map(({ executionId }) => executionId).sort()).toEqual(ids.slice(3).sort());
   expect((await life.executions.list({ labels: ['team=x'] })).items).toHaveLength(2);
-  // Its idempotency key is free again.
+  // The idempotency key is free again.
   expect(await ended(0, { idempotencyKey: 'key-0' })).not.toBe(ids[0]);
   expect(await new EndedExecutions(valkey, room, {}).sweep()).toBe(0);
 });
@@ -79,7 +79,7 @@ it('R51 keeps for a minute what an open order may still ask for', async () => {
   const room = new StateRoom(valkey);
   expect(await new EndedExecutions(valkey, room, { maxEnded: 0 }).sweep()).toBe(0);
   expect(await listed()).toEqual([id]);
-  // An order that nobody completes does not keep it for longer.
+  // An order that nobody completes keeps the execution no longer.
   await valkey.observeClock();
   await eventually(
     async () => (await new EndedExecutions(valkey, room, { maxEnded: 0 }, 50).sweep()) === 1,
@@ -103,7 +103,7 @@ it('R51 never removes what has an attempt that nobody has seen dead, and goes pa
   const agentId = lost?.id ?? '';
   await life.agents.prove(agentId, WORKER, stopReport({ provedAfterMs: 1 }));
   expect(await sweeper.sweep()).toBe(1);
-  // A receipt that names it may not be settled yet: its proof outlives its execution.
+  // A receipt that names the agent may not be settled yet: the proof outlives the execution.
   expect(await life.agents.many([agentId])).toMatchObject([{ id: agentId, report: { proved: true } }]);
   expect(await keysOf(unproved)).toEqual([expect.stringContaining(`:proved:${agentId}`)]);
 });
@@ -147,7 +147,8 @@ it('waits for the server to free what was removed before it judges the memory ag
   const ids = [];
   for (let i = 0; i < 25; i++) ids.push(await ended());
   const [full, low] = [100, 10];
-  // The server's answers, look by look: of each of two shards before, until it has freed, and of each after.
+  // The server's answers in order: one for each of two shards, the looks until the server has freed memory, and one
+  // for each shard after.
   const looks = [full, full, full, full, low].map((usedBytes, at) => ({
     usedBytes,
     freeing: at < 4 ? 1 : 0,

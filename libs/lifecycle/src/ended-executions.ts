@@ -3,42 +3,52 @@ import type { Retention } from '#libs/contracts';
 import type { Valkey } from '#libs/valkey';
 import type { StateRoom } from './state-room';
 
-/** Removed by one pass at most, and between two looks at the memory. */
+/** One pass removes this many executions at most. */
 const MOST_A_PASS = 200;
 const BETWEEN_LOOKS = 10;
-/** Looked at by one pass at most: those with an unproved attempt are passed over, however many they are. */
+/**
+ * One pass looks at this many executions at most, since any number of them may have an unproved attempt and is passed
+ * over.
+ */
 const MOST_LOOKED_AT = 2_000;
 const PAGE = 100;
-/** Of the bound on memory: from here on the oldest go, so that a submit is refused only when nothing is left to remove. */
+/**
+ * The share of the bound on memory from which on the oldest executions go, so that a submit is refused only when
+ * nothing is left to remove.
+ */
 const TIGHT = 0.9;
-/** The server frees in the background. Milliseconds. */
+/** The server frees memory in the background, so the pass looks again. Milliseconds. */
 const FREEING_LOOK_MS = 10;
 const MOST_FREEING_MS = 500;
 
-/** Longer than an order stays open whose agents have ended. */
+/** Longer than an order stays open once its agents have ended. */
 const MIN_AGE_MS = 60_000;
 
 interface Ended {
   readonly id: string;
   readonly tag: string;
-  /** Grows with the time of its end. */
+  /** Grows with the time of the execution's end. */
   readonly score: number;
 }
 
-/** Ended executions beyond how many are kept, or how much memory they may take: the oldest end first, unproved ones never. */
+/**
+ * Removes ended executions beyond the number kept, or beyond the memory that they may take: the oldest end first, an
+ * execution with an unproved attempt never.
+ */
 export class EndedExecutions {
   constructor(
     private readonly valkey: Valkey,
     private readonly room: StateRoom,
     private readonly options: Pick<Retention, 'maxEnded'>,
     /**
-     * Memory takes nothing that ended within this time, since somebody may still be waiting for its end; nor does the count
-     * while an order is open, whose receipt may still need the record. Milliseconds.
+     * An execution that ended within this time is kept for a caller that may still wait for its end, whatever memory
+     * it takes. While an order is open, the bound on their number spares such executions as well, since the receipt
+     * may need the record. Milliseconds.
      */
     private readonly minAgeMs = MIN_AGE_MS,
   ) {}
 
-  /** One bounded pass. Resolves with how many were removed. */
+  /** One bounded pass. Resolves with the number of executions removed. */
   async sweep(): Promise<number> {
     const { maxEnded = Number.POSITIVE_INFINITY } = this.options;
     const surplus = (await this.count()) - maxEnded;
@@ -71,7 +81,7 @@ export class EndedExecutions {
     return removed;
   }
 
-  /** Shards on a server whose memory nears the bound. */
+  /** The shards on a server whose memory nears the bound. */
   private async tightTags(): Promise<string[]> {
     const { keys } = this.valkey;
     const looks = await Promise.all(
@@ -96,7 +106,7 @@ export class EndedExecutions {
   private async retireOldest(tags: readonly string[], most: number, minAgeMs = 0): Promise<number> {
     let removed = 0;
     for (let at = 0; at < MOST_LOOKED_AT && removed < most; at += PAGE) {
-      // Executions removed meanwhile have moved the rest up.
+      // Executions that were removed meanwhile have moved the others up.
       const page = await this.oldest(tags, Math.max(0, at - removed));
       if (page.length === 0) break;
       for (const { id, tag } of page) {
@@ -127,19 +137,19 @@ export class EndedExecutions {
   private async retire(id: string, tag: string, minAgeMs: number): Promise<boolean> {
     const { redis, keys, scripts } = this.valkey;
     try {
-      // Looked at here too: the logs of one that stays must stay.
+      // The script looks as well. This look comes first because an execution that stays must keep its logs.
       if ((await redis.scard(`${keys.execution(id)}:unproved`)) > 0) return false;
       if (minAgeMs > 0 && (await this.ageOf(id)) < minAgeMs) return false;
       await this.removeLogs(id, tag);
       return (await scripts.run('retireExecution', keys.execution(id), [tag, id])) === 1;
     } catch (error) {
-      // A record that cannot be read keeps nobody else's from going.
+      // A record that cannot be read does not keep others from being removed.
       if (/WRONGTYPE|user_script/.test(String(error))) return false;
       throw error;
     }
   }
 
-  /** Since its end, by the server's clock; none has no age. Milliseconds. */
+  /** The time since the execution's end, by the server's clock; an execution without a stored end counts as old. Milliseconds. */
   private async ageOf(id: string): Promise<number> {
     const { redis, keys, clock } = this.valkey;
     const [completedAt, stoppedAt] = await redis.hmget(keys.execution(id), 'completedAt', 'stoppedAt');

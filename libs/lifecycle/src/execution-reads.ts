@@ -18,7 +18,7 @@ import type { ShardScripts } from './shard-scripts';
 import type { SlotStore } from './slot-store';
 import { StoreReads } from './store-reads';
 
-/** Executions of an index and shard that a list reads, the newest. */
+/** A list reads at most this many executions of each index and shard, the newest first. */
 const MOST_LISTED = 10_000;
 
 /** Reads executions, their nodes and their events: each one or two commands. Writes nothing. */
@@ -50,7 +50,7 @@ export class ExecutionReads extends StoreReads {
     if (query.cursor !== undefined && !isExecutionId(query.cursor)) throw new UnknownCursorError();
     const { states = [], labels = [], selector = [] } = query;
     const byState = states.length > 0 ? states.map((state) => `idx:exe:${state}`) : ['idx:exe'];
-    // One label's index is narrower than any state's; the rest is filtered.
+    // The index of one label is narrower than the index of a state. The other conditions filter afterwards.
     const [narrow] = [...labels, ...labelsNamedBy(selector)];
     const indices = narrow === undefined ? byState : [`idx:lbl:${narrow}`];
     const ids = new Set<string>();
@@ -58,7 +58,7 @@ export class ExecutionReads extends StoreReads {
     await Promise.all(
       this.keys.tags().flatMap((tag) =>
         indices.map(async (index) => {
-          // One more than is listed: whether there are more must be told.
+          // One more than the list shows: its presence tells that there are more.
           const found = await this.redis.zrevrange(this.keys.shard(tag, index), 0, MOST_LISTED);
           if (found.length > MOST_LISTED) isCut = true;
           for (const id of found.slice(0, MOST_LISTED)) ids.add(id);
@@ -73,7 +73,8 @@ export class ExecutionReads extends StoreReads {
     for (const id of ordered) {
       if (items.length === limit) break;
       const record = await this.get(id).catch((error: unknown) => {
-        // One that cannot be read is listed in the quarantine, and hides none of the others (requirement R31).
+        // An execution whose record cannot be read is in the quarantine, and hides no other
+        // (docs/architecture.md#a-record-that-cannot-be-read).
         if (error instanceof NotFoundError || isCorrupt(error)) return undefined;
         throw error;
       });
@@ -86,7 +87,7 @@ export class ExecutionReads extends StoreReads {
       : { items, ...(isCut ? { truncated: true } : {}) };
   }
 
-  /** Nodes in the order of the spec. */
+  /** The nodes in the order of the spec. */
   async nodes(
     id: string,
     query: { states?: readonly NodeState[]; cursor?: string; limit?: number } = {},
@@ -104,7 +105,7 @@ export class ExecutionReads extends StoreReads {
     return ids.length === limit ? { items: told, nextCursor: String(from + limit) } : { items: told };
   }
 
-  /** With the full limit that a ready node waits for. */
+  /** Adds to each ready node the full limit that it waits for. */
   private async withLimits<T extends NodeRecord>(id: string, nodes: readonly T[]): Promise<T[]> {
     const ready = nodes.filter(({ state }) => state === 'ready');
     if (ready.length === 0) return [...nodes];
@@ -126,7 +127,7 @@ export class ExecutionReads extends StoreReads {
     }
   }
 
-  /** One node with its result, if it has one. @throws NotFoundError */
+  /** One node, with its result if there is one. @throws NotFoundError */
   async node(id: string, nodeId: string): Promise<NodeRecord & { result?: unknown }> {
     const key = this.keys.execution(id, 'nodes');
     const results = this.keys.execution(id, 'results');
@@ -154,7 +155,10 @@ export class ExecutionReads extends StoreReads {
     }));
   }
 
-  /** One that cannot be read is told as that, so that no reader of the stream is held up, nor misled (requirement R31). */
+  /**
+   * An event that cannot be read becomes an event that says so: the reader of the stream goes on, and knows of the
+   * gap (docs/architecture.md#a-record-that-cannot-be-read).
+   */
   private decodeEvent(key: string, id: string, streamId: string, text: string): Omit<BelayEvent, 'id'> {
     try {
       return decodeEvent(key, id, text);
@@ -164,7 +168,10 @@ export class ExecutionReads extends StoreReads {
     }
   }
 
-  /** The oldest and the newest event id kept: a subscriber that wants others is told that events are missing. */
+  /**
+   * The oldest and the newest event id kept. A subscriber that asks for events outside of them is told that events
+   * are missing.
+   */
   async keptEventIds(id: string): Promise<{ first: string; last: string } | undefined> {
     const key = this.keys.execution(id, 'events');
     const [first, last] = await Promise.all([
@@ -192,7 +199,7 @@ export class ExecutionReads extends StoreReads {
     return lists.flat();
   }
 
-  /** Resumed ones whose trees still wait for the order that thaws them. */
+  /** Resumed executions whose processes wait for the order that thaws them. */
   async thawing(): Promise<string[]> {
     const sets = this.keys.tags().map(async (tag) => this.redis.smembers(this.keys.shard(tag, 'thawing')));
     return (await Promise.all(sets)).flat();
@@ -206,7 +213,7 @@ function wholeCursor(cursor: string | undefined): number {
   throw new UnknownCursorError();
 }
 
-/** The labels that all which meets a selector has: those of conditions with one value. */
+/** The labels that every match of a selector has: those of its conditions with a single value. */
 function labelsNamedBy(selector: Selector): string[] {
   return selector.flatMap((one) =>
     one.op === 'in' && one.values.length === 1 ? [`${one.key}=${one.values[0]}`] : [],

@@ -19,13 +19,15 @@ import type { SlotStore } from './slot-store';
 import { stageExecution } from './stage-execution';
 import { StateRoom } from './state-room';
 
-/** A failover takes seconds and comes once; what is lost a third time has another cause. */
+/** A failover takes seconds and happens once. A staging that is lost a third time has another cause. */
 const MOST_STAGINGS = 3;
 
 const ulid = monotonicFactory();
-/** Nodes moved by one advance call: some 5 ms of the server's time (docs/adr/0004 has the figures). */
+/**
+ * One advance call moves this many nodes at most: about 5 ms of the server's time (docs/adr/0004 has the figures).
+ */
 const ADVANCE_LIMIT = 200;
-/** Executions: every change one script, every read one or two commands. */
+/** Executions: every change is one script, every read one or two commands. */
 export class ExecutionStore extends ExecutionReads {
   readonly room: StateRoom;
 
@@ -34,7 +36,7 @@ export class ExecutionStore extends ExecutionReads {
     this.room = new StateRoom(scripts.valkey, scripts.options.maxStateBytes);
   }
 
-  /** With an idempotency key the shard follows from the key, so that one script can compare. */
+  /** Makes an id. With an idempotency key the shard follows from the key, so that one script can compare. */
   newId(idempotencyKey?: string): string {
     const { shards } = this.keys;
     const wanted = idempotencyKey === undefined ? undefined : shardOf(idempotencyKey, shards);
@@ -51,8 +53,8 @@ export class ExecutionStore extends ExecutionReads {
   }
 
   /**
-   * Makes an execution exist; durable when this resolves (requirement R25). `canonical` is the spec's canonical text: the same
-   * key with the same text answers the first execution (requirement R30).
+   * Creates an execution. It is durable when this resolves (docs/architecture.md#the-life-of-an-execution).
+   * `canonical` is the spec's canonical text: the same key with the same text answers with the first execution.
    * @throws ServerFullError · BelayError IDEMPOTENCY_CONFLICT · LATCHED when it should start and a latch covers it
    */
   async create(
@@ -86,12 +88,13 @@ export class ExecutionStore extends ExecutionReads {
       JSON.stringify(kinds.kinds),
       JSON.stringify(kinds.labels),
     ];
-    // A graph may be tens of megabytes: who waits for a latch asks again and again, and sends it once.
+    // A graph may be tens of megabytes. A caller that a latch refuses asks again and again; this look spares it the
+    // sending.
     const admission = await this.scripts.json('admitExecution', id, args);
     if (admission['admitted'] !== true) return accepted(admission, 'execution', id);
     const key = this.keys.execution(id);
     await this.room.assertRoom(key);
-    // Staging again over what is there is staging once.
+    // Repeatable: staging over a staged execution gives the same keys.
     const stage = async (): Promise<void> =>
       this.room.guarding(key, async () => stageExecution(this.scripts.valkey, id, spec));
     let stagings = 0;
@@ -99,7 +102,7 @@ export class ExecutionStore extends ExecutionReads {
     do {
       await retryTransient(stage);
       reply = await this.scripts.json('commitExecution', id, args);
-      // A failover in between may have lost some of it.
+      // A failover since the staging may have lost part of it.
     } while (reply.refused === 'STAGING_LOST' && ++stagings < MOST_STAGINGS);
     return accepted(reply, 'execution', id);
   }
@@ -108,7 +111,10 @@ export class ExecutionStore extends ExecutionReads {
     return accepted(await this.scripts.json('startExecution', id), 'execution', id);
   }
 
-  /** running → paused. Repeatable; a paused one can still be frozen. `heldBy`: by a latch, if it is still engaged. */
+  /**
+   * running → paused. Repeatable. A paused execution can still be frozen. `heldBy`: the latch that pauses, if it is
+   * still engaged.
+   */
   async pause(
     id: string,
     request: { mode: 'drain' | 'freeze'; actor: string; note?: string; heldBy?: string },
@@ -118,15 +124,16 @@ export class ExecutionStore extends ExecutionReads {
     return accepted(reply, 'execution', id);
   }
 
-  /** The order that thaws its trees is in the log. */
+  /** Stores that the log has the order that thaws the execution's processes. */
   async thawOrdered(id: string): Promise<void> {
     await this.redis.hdel(this.keys.execution(id), 'thawing');
     await this.redis.srem(this.keys.shard(this.keys.tagOf(id), 'thawing'), id);
   }
 
   /**
-   * paused → running. `wasFrozen`: its agents stand still until an order thaws them. `released`: only what that latch
-   * paused, and not while another freeze covers it. @throws BelayError LATCHED, for a person
+   * paused → running. `wasFrozen`: the agents stay frozen until an order thaws them. `released`: resumes only a pause
+   * by that latch, and not while another freeze covers the execution. @throws BelayError LATCHED, for a person's
+   * resume
    */
   async resume(
     id: string,
@@ -137,9 +144,10 @@ export class ExecutionStore extends ExecutionReads {
   }
 
   /**
-   * stopped | failed → running with the next epoch; completed nodes keep their results, the others begin again. `retryId`
-   * makes it repeatable. @throws BelayError NOT_PROVED while an attempt of it may still run · BUDGET_SPENT by a budget that is used
-   * up · LATCHED
+   * stopped | failed → running with the next epoch. Completed nodes keep their results; the others begin again. The
+   * same `retryId` repeats the same retry.
+   * @throws BelayError NOT_PROVED while an attempt of the execution may still run · BUDGET_SPENT by a budget that is
+   *   used up · LATCHED
    */
   async retry(
     id: string,
@@ -150,7 +158,7 @@ export class ExecutionStore extends ExecutionReads {
     return accepted(await this.scripts.json('retryExecution', id, args), 'execution', id);
   }
 
-  /** No agent of it starts from here on; the first reason wins (requirement R20). */
+  /** From here on no agent of the execution starts. Of several stops the first reason wins. */
   async stop(
     id: string,
     request: StopRequest,
@@ -159,7 +167,8 @@ export class ExecutionStore extends ExecutionReads {
   }
 
   /**
-   * Wakes the nodes that wait for that signal, or keeps it for the first that will. `requestId` makes it repeatable.
+   * Wakes the nodes that wait for that signal, or keeps it for the first node that will wait. `requestId` makes the
+   * call repeatable.
    * @throws BelayError NOT_FOUND · INVALID_TRANSITION · TOO_MANY_SIGNALS
    */
   async signal(
@@ -171,7 +180,7 @@ export class ExecutionStore extends ExecutionReads {
     return { ...reply, entries: listOf(reply.entries), woken: listOf(reply.woken) };
   }
 
-  /** Fails a node that waited too long for its signal, and what follows from that. Repeatable. */
+  /** Fails a node whose signal did not come in time, with all that follows from the failure. Repeatable. */
   async expireSuspended(id: string, nodeId: string): Promise<Expired> {
     const reply = accepted<Expired>(
       await this.scripts.json('expireSuspended', id, [nodeId, ADVANCE_LIMIT]),
@@ -181,14 +190,14 @@ export class ExecutionStore extends ExecutionReads {
     return { ...reply, entries: listOf(reply.entries) };
   }
 
-  /** One bounded step of what is left to do by itself; call again while `more`. */
+  /** One bounded step of the work that is left in an execution. The caller repeats it while `more` is true. */
   async advance(id: string, limit = ADVANCE_LIMIT): Promise<AdvanceResult> {
     const reply = accepted<AdvanceResult>(
       await this.scripts.json('advanceExecution', id, [limit]),
       'execution',
       id,
     );
-    // An empty Lua table is an object, not a list.
+    // cjson encodes an empty Lua table as an object, not as a list.
     const { entries, dropped } = reply;
     return {
       ...reply,
@@ -197,7 +206,7 @@ export class ExecutionStore extends ExecutionReads {
     };
   }
 
-  /** The bare compare-and-set on state, epoch and version (requirement R3). */
+  /** Compare-and-set on state, epoch and version, with no other effect (ADR 0008). */
   async transition(
     id: string,
     to: ExecutionState,
@@ -208,24 +217,24 @@ export class ExecutionStore extends ExecutionReads {
   }
 }
 
-/** What follows from a signal. */
+/** The effects of a signal. */
 interface Woken {
   readonly woken: readonly string[];
   readonly kept: boolean;
   readonly entries: readonly DispatchEntry[];
 }
 
-/** What follows from a wait that was too long. */
+/** The effects of an expired wait for a signal. */
 interface Expired {
   readonly entries: readonly DispatchEntry[];
   readonly more: boolean;
   readonly stopNeeded: boolean;
 }
 
-/** An empty Lua table is an object, not a list. */
+/** cjson encodes an empty Lua table as an object, not as a list. */
 const listOf = <T>(list: readonly T[]): readonly T[] => (Array.isArray(list) ? list : []);
 
-/** US dollars as the records keep them. */
+/** US dollars as the records keep them: whole micro-dollars. */
 function microsOf(usd: number): string {
   return String(Math.round(usd * 1e6));
 }

@@ -14,22 +14,25 @@ export interface StopRequest extends ActedBy {
   readonly orderId?: string;
   readonly note?: string;
   readonly error?: RecordedError;
-  /** The count of its shard's beginnings when it was asked: what began, or was retried, after that is left alone. */
+  /**
+   * The shard's count of beginnings when the order was placed (ADR 0015). Work that began or was retried after it is
+   * left alone.
+   */
   readonly reach?: number;
-  /** An order that its record names and nobody has any more: this one takes its place. */
+  /** The order that the execution's record names and that no store has any more. This order takes its place. */
   readonly replaces?: string;
-  /** Only if its deadline has passed, which the script sees itself. */
+  /** Stop only if the execution's deadline has passed. The script decides that by the server's clock. */
   readonly isLate?: boolean;
 }
 
-/** How an ended execution goes on. */
+/** A request to go on with an ended execution. */
 export interface RetryRequest {
-  /** The same again is the same retry. */
+  /** A request with the same id is the same retry. */
   readonly retryId: string;
   readonly actor: string;
-  /** Although an attempt of it may still run. */
+  /** Retry although an attempt of the execution may still run. */
   readonly force: boolean;
-  /** In place of its budget, in US dollars. */
+  /** The new budget, in US dollars. */
   readonly maxCostUsd?: number;
 }
 
@@ -37,24 +40,24 @@ export interface AdvanceResult {
   readonly state: ExecutionState;
   readonly more: boolean;
   readonly entries: readonly DispatchEntry[];
-  /** Attempts that were handed over and are cancelled now: their jobs are of no use any more. */
+  /** Attempts that were handed over and are now cancelled: their jobs must go. */
   readonly dropped: readonly (readonly [agentId: AgentId, pool: string])[];
-  /** There are limits, so what is dropped may wait for one. */
+  /** There are limits, so a dropped attempt may wait for a slot. */
   readonly limited?: boolean;
 }
 
 export interface Page<T> {
   readonly items: readonly T[];
   readonly nextCursor?: string;
-  /** Only of a last page: there are more than a list reads, and the oldest of them are left out. */
+  /** Only on a last page: there are more than a list reads, and the oldest of them are left out. */
   readonly truncated?: true;
 }
 
 export interface ExecutionQuery {
   readonly states?: readonly ExecutionState[];
-  /** `k=v`; all must hold. */
+  /** `k=v`; an execution must have all of them. */
   readonly labels?: readonly string[];
-  /** Conditions that the labels must meet besides. */
+  /** Further conditions on the labels. */
   readonly selector?: Selector;
   readonly cursor?: string;
   readonly limit?: number;

@@ -18,15 +18,15 @@ const TYPES: readonly (readonly [ExecutionPart | undefined, string])[] = [
   ['asks', 'hash'],
 ];
 
-/** A stop cancels as many nodes in one call. */
+/** A stop cancels this many nodes in one call. */
 const OPEN_LOOKED_AT = 200;
 
-/** The server's message when a script met data it could not use: `WRONGTYPE …`, or Lua's own error. */
+/** The server's message when a script met unusable data: `WRONGTYPE …`, or Lua's own error. */
 const SCRIPT_FAULT = /WRONGTYPE|user_script/;
 
 /**
- * Why a script failed on an execution, when a record of it is the cause: the first that cannot be read of what the call
- * was about. Undefined: it was something else. A few reads, made only after such a failure.
+ * Finds the corrupt record that made a script on an execution fail: the first unreadable one among the records of the
+ * call. Undefined: the failure has another cause. A few reads, made only after such a failure.
  */
 export async function findCorrupt(
   valkey: Valkey,
@@ -65,7 +65,10 @@ async function checkRecord({ redis, keys }: Valkey, id: string): Promise<void> {
   if (wrong !== undefined) throw corrupt({ key, ...wrong, text: String(fields[wrong.field]), stops: true });
 }
 
-/** Nodes and agents that the call named, the first node of what is left to do, and what has not started. */
+/**
+ * Checks the nodes and agents that the call named, the first node that is left to move, and the nodes that have not
+ * started.
+ */
 async function checkParts(
   { redis, keys }: Valkey,
   id: string,

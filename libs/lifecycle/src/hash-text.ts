@@ -10,7 +10,7 @@ export async function hashText(text: string): Promise<string> {
   for (let at = 0; at < text.length;) {
     if (at > 0) await turn();
     let end = Math.min(text.length, at + STEP);
-    // The halves of a surrogate pair are one character: apart they would be two others.
+    // A step must not split a surrogate pair: its halves, encoded apart, would be two other characters.
     const last = text.charCodeAt(end - 1);
     if (last >= 0xd800 && last <= 0xdbff) end = Math.min(text.length, end + 1);
     hash.update(text.slice(at, end));

@@ -8,7 +8,7 @@ let life: LifecycleService;
 useLife((rig) => ({ valkey, life } = rig));
 
 it('labels of executions are known, and one whose labels are gone hides no other', async () => {
-  // Which of the two shards an execution comes to is chance: only now are both without one.
+  // Chance decides which of the two shards an execution gets. Only now are both without one.
   expect(await knownLabels(valkey)).toEqual([]);
   const labels = { team: 'data' };
   const gone = await createExecution(life, spec([node('a')], { labels: { team: 'gone' } }));

@@ -1,11 +1,11 @@
 import { parseStored, type Valkey } from '#libs/valkey';
 
-/** Newest executions of a shard whose labels are looked at. */
+/** This many of a shard's newest executions are looked at for labels. */
 const LOOKED_AT = 1_000;
 
 /**
- * The labels of the newest executions of each shard that are kept, live or ended, and of their nodes that have labels of
- * their own. Four commands a shard at most.
+ * The labels of the newest kept executions of each shard, live or ended, and of those nodes that have labels of their
+ * own. At most four commands a shard.
  */
 export async function knownLabels(valkey: Valkey): Promise<Record<string, string>[]> {
   const { redis, keys } = valkey;
@@ -25,7 +25,7 @@ export async function knownLabels(valkey: Valkey): Promise<Record<string, string
   return (await Promise.all(shards)).flat();
 }
 
-/** Of `k=v` pairs; a key has no `=`. */
+/** Reads `k=v` pairs. A key has no `=`. */
 function toLabels(pairs: readonly string[]): Record<string, string> {
   return Object.fromEntries(
     pairs.map((pair) => {

@@ -3,7 +3,7 @@ import { node, spec } from '../../../test/support/life';
 import { hashText } from './hash-text';
 import { nodeKindsOf } from './node-kinds';
 
-/** How often others had their turn during `work`. */
+/** How often other work had its turn during `work`. */
 async function turnsOf(work: () => Promise<unknown>): Promise<number> {
   const turns = jest.spyOn(global, 'setImmediate');
   await work();

@@ -25,7 +25,7 @@ const WORKER = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ';
 useLife((rig) => ({ valkey, life } = rig));
 afterEach(async () => latch());
 
-/** Puts the latches into every shard, as LatchStore would copy them. */
+/** Copies the latches into every shard, as LatchStore does. */
 async function latch(...latches: { scope: Scope; kind?: Latch['kind']; id?: string }[]): Promise<void> {
   version++;
   const items = latches.map(({ scope, kind = 'latch', id = 'lat_01HZZZZZZZZZZZZZZZZZZZZZZZ' }) => ({
@@ -172,7 +172,7 @@ describe('a latch', () => {
     await expect(life.executions.start(idle)).rejects.toMatchObject(refusal);
     await expect(life.executions.resume(paused, 'me')).rejects.toMatchObject(refusal);
     await create([{ ...node('a'), labels: { team: 'x' } }, node('b')]);
-    // More kinds of nodes than are compared: the claims decide.
+    // More kinds of nodes than the submit compares: the claims decide.
     await create(
       Array.from({ length: 70 }, (_, i) => ({ ...node(`n${i}`), labels: { team: 'x', n: String(i) } })),
     );
@@ -224,21 +224,21 @@ describe('pause and resume', () => {
     expect(record).toMatchObject({ state: 'paused', frozen: true });
     expect(record.deadlineAt).toBeUndefined();
     expect(record.deadlineLeftMs).toBeGreaterThan(50_000);
-    // A pause by its user stays when that latch goes, and no latch takes over a pause.
+    // A user's pause stays when that latch is released, and no latch takes over a pause.
     expect(await life.executions.held()).toEqual([]);
     await life.executions.pause(id, { mode: 'freeze', actor: 'me', heldBy: 'lat_x' });
     expect(await life.executions.held()).toEqual([]);
     expect(await life.executions.resume(id, 'belay', 'lat_x')).toEqual({ state: 'paused', wasFrozen: false });
     expect(await life.agents.claim(job, WORKER, 't')).toMatchObject({ why: 'NOT_RUNNING', state: 'paused' });
     expect(await life.executions.resume(id, 'me')).toEqual({ state: 'running', wasFrozen: true });
-    // Asked again, it is told until the order that thaws its trees is in the log.
+    // The answer is repeated until the log has the order that thaws the processes.
     expect(await life.executions.thawing()).toEqual([id]);
     expect(await life.executions.resume(id, 'me')).toEqual({ state: 'running', wasFrozen: true });
     await life.executions.thawOrdered(id);
     expect(await life.executions.thawing()).toEqual([]);
     expect(await life.executions.resume(id, 'me')).toEqual({ state: 'running', wasFrozen: false });
     expect((await life.executions.get(id)).deadlineAt).toBeGreaterThan(Date.now());
-    // The attempt that was parked is handed over by the next step.
+    // The next step hands over the parked attempt.
     expect(await advanceAll(life, id)).toMatchObject([{ agentId: job.agentId }]);
     const due = await valkey.redis.zscore(valkey.keys.shard(valkey.keys.tagOf(id), 'outbox:at'), job.agentId);
     expect(Number(due)).toBeLessThanOrEqual(Date.now());
@@ -334,7 +334,7 @@ describe('lost workers', () => {
     const kept = await life.workers.proof('wrk_proved');
     expect(kept).toEqual({ report: REPORT });
     expect(reportFor(kept, { pid: 1, pidStartTime: '1' })).toEqual(REPORT);
-    // A proof about some agents does not replace one about all.
+    // A proof about some agents does not replace a proof about all.
     await life.workers.saveProof('wrk_proved', REPORT, [{ pid: 1, startTime: '1' }]);
     expect(await life.workers.proof('wrk_proved')).toEqual(kept);
   });
@@ -345,7 +345,7 @@ describe('lost workers', () => {
     expect(await life.workers.proof('wrk_lives')).toMatchObject({ report: REPORT });
     await life.workers.heartbeat('wrk_lives', 60_000, 1);
     expect(await life.workers.proof('wrk_lives')).toBeUndefined();
-    // Of trees that a guardian ended while the worker was silent it still holds.
+    // It still counts for processes that a guardian ended while the worker was silent.
     await life.workers.saveProof('wrk_lives', REPORT);
     expect(await life.workers.proof('wrk_lives')).toMatchObject({ report: REPORT });
   });
@@ -445,7 +445,7 @@ describe('a submit that is refused leaves nothing in the server', () => {
     // An execution that does not start may be created all the same.
     expect(await life.executions.create(made, { ...options, start: false })).toEqual({ id, created: true });
     staged.mockClear();
-    // Made before: nothing of it is staged again.
+    // The execution exists already, so nothing of it is staged again.
     expect(await life.executions.create(made, options)).toEqual({ id, created: true });
     expect(staged).not.toHaveBeenCalled();
     staged.mockRestore();

@@ -10,8 +10,8 @@ import { ShardScripts, type LifecycleOptions } from './shard-scripts';
 import { WorkerStore } from './worker-store';
 
 /**
- * The state machines. Every change of state goes through here and is one script: compare-and-set on state, epoch and
- * version, the write, the indices, the event. Nothing above this library writes state.
+ * The state machines. Every change of state is one script of this library: compare-and-set on state, epoch and
+ * version, the write, the indices, the event. No layer above this library writes state.
  */
 export class LifecycleService {
   readonly executions: ExecutionStore;

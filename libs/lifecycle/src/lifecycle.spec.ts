@@ -55,7 +55,7 @@ async function runTo(job: AgentJob, outcome: AgentOutcome) {
   return life.agents.finish(fence, outcome);
 }
 
-/** The whole of an execution's keys, to compare byte for byte. */
+/** All keys of an execution, to compare byte for byte. */
 async function dump(id: string): Promise<string> {
   const keys = (await valkey.redis.keys(`${valkey.keys.tagOf(id)}:*`)).sort();
   const values = await Promise.all(
@@ -153,7 +153,7 @@ describe('R3 compare-and-set', () => {
     expect(moved.version).toBeGreaterThan(version);
     await expect(life.workers.transition('wrk_v', 'running')).rejects.toBeInstanceOf(NotFoundError);
     await life.workers.register('wrk_v', {}, 1_000);
-    // A call whose reply was lost is made again, and answers as the first did.
+    // A call whose reply was lost is repeated, and gets the answer of the first.
     expect(await life.workers.transition('wrk_v', 'running', { version: 1 })).toEqual({
       state: 'running',
       version: 2,
@@ -556,7 +556,7 @@ describe('R27 fencing and reports', () => {
     });
     expect(event).not.toHaveProperty('to');
     expect(await life.executions.get(id)).toMatchObject({ state: 'running', softCostUsd: 0.5, costUsd: 0.9 });
-    // Also where the end itself brings the cost.
+    // The cost may also come with the end itself.
     const other = await create([node('a')], { softCostUsd: 1 });
     await runTo((await advanceAll(life, other))[0]!, { state: 'completed', costUsd: 1.5 });
     expect((await life.executions.events(other, '0-0')).map(({ type }) => type)).toContain(
@@ -604,7 +604,7 @@ describe('R27 fencing and reports', () => {
     expect(await life.executions.get(id)).toMatchObject({
       state: 'stopping',
       reason: 'budget_exceeded',
-      // The submitter has not stopped it.
+      // Not the submitter: the budget stopped it.
       actor: 'belay',
       error: { code: 'BUDGET_EXCEEDED' },
     });
@@ -648,7 +648,7 @@ describe('R24 listing', () => {
       report: { processes: [], proved: true },
     });
     expect(await life.agents.ownedBy('wrk_lister')).toEqual([]);
-    // A record that retention has removed is passed over, not an error.
+    // An execution that retention has removed is passed over, without an error.
     await valkey.redis.del(valkey.keys.execution(ids[1]!));
     expect((await life.executions.list({ labels: ['run=listing'] })).items).toHaveLength(4);
   });
@@ -735,7 +735,7 @@ describe('workers', () => {
     expect((await life.workers.get(id)).reason).toBe('worker_lost');
     const lately = await life.workers.lostLately(60_000);
     expect(lately.map((worker) => worker.id)).toContain(id);
-    // A worker that stopped of itself was not lost.
+    // A worker that stopped by itself was not lost.
     expect(new Set(lately.map(({ reason }) => reason))).toEqual(new Set(['worker_lost']));
     expect(await life.workers.lostLately(-60_000)).toEqual([]);
     await life.workers.forgetLost(id);
@@ -753,7 +753,7 @@ describe('workers', () => {
       lastHeartbeatAt: beat.now,
       leaseExpiresAt: beat.now + 60_000,
     });
-    // Seen before it was renewed.
+    // The janitor saw the lease before the worker renewed it.
     expect(await life.workers.expire({ workerId: 'wrk_beat', endsAt: beat.now + 59_999 })).toBe(false);
     await life.workers.transition('wrk_beat', 'stopped', { reason: 'over' });
     expect((await life.workers.list()).map((w) => w.id)).not.toContain('wrk_beat');

@@ -82,7 +82,7 @@ describe("an agent's log on the server", () => {
     await append([endOf(entries)]);
     const { lines, total, skipped } = await read();
     const { headLines, tailLines } = LOG_LIMITS;
-    // The end takes the place of no line.
+    // The end entry takes the place of no line.
     const expected = [...all.slice(0, headLines), ...all.slice(-tailLines)];
     expect(lines.map(({ line }) => line)).toEqual(expected);
     const gone = all.slice(headLines, -tailLines);

@@ -9,7 +9,10 @@ export const LOG_LIMITS = {
   tailLines: 1_000,
   tailBytes: 256 * 1024,
 } as const;
-/** Beyond the retention of ended executions: an agent that says nothing for so long has a log as long as it has a record. */
+/**
+ * A log outlives its ended execution by this time. So the log of an agent that prints nothing lasts as long as its
+ * record. Milliseconds.
+ */
 const LONGER_MS = 24 * 3_600_000;
 
 /** A line on its way to the log. `n` counts from 1, `offset` is the bytes of output before it. */
@@ -25,7 +28,7 @@ export interface LogEntry {
 /** One entry of the stream as the server gives it. */
 export type LogRow = readonly [Buffer, readonly Buffer[]];
 
-/** How far a log was read: what follows tells by its number and offset whether something is missing in between. */
+/** How far a log was read. The number and offset of the next line tell whether lines are missing in between. */
 export interface LogPosition {
   readonly n: number;
   readonly bytes: number;
@@ -33,7 +36,7 @@ export interface LogPosition {
 
 export const LOG_START: LogPosition = { n: 0, bytes: 0 };
 
-/** One row read: its line, or that the output has ended. */
+/** One row as read: a line, or the end of the output. */
 export interface ReadRow {
   readonly id: string;
   readonly line?: LogLine;
@@ -41,7 +44,10 @@ export interface ReadRow {
   readonly next: LogPosition;
 }
 
-/** Agents' output: appended by number, so that a call may be repeated, and read with what is missing told. */
+/**
+ * The output of agents. Lines are appended by number, so that a call may be repeated. A reader is told which lines
+ * are missing.
+ */
 export class LogStore {
   private readonly settings: string;
 
@@ -56,7 +62,7 @@ export class LogStore {
     return this.valkey.keys.agentLog(executionId, agentId);
   }
 
-  /** @throws OutcomeUnknownError: the same lines may be sent again. */
+  /** @throws OutcomeUnknownError: the caller may send the same lines again. */
   async append(
     executionId: string,
     agentId: string,
@@ -95,7 +101,7 @@ export class LogStore {
       }
       position = read.next;
     }
-    // The end has a number of its own and is no line.
+    // The end has a number of its own, and is no line.
     const total = { lines: position.n - (ended ? 1 : 0), bytes: position.bytes };
     return {
       lines,
@@ -106,7 +112,7 @@ export class LogStore {
     };
   }
 
-  /** Where the whole output is; undefined while nothing was written. */
+  /** The file with the whole output; undefined while the agent has printed nothing. */
   async file(executionId: string, agentId: string): Promise<LogFile | undefined> {
     const key = `${this.key(executionId, agentId)}:meta`;
     const text = await this.valkey.redis.hget(key, 'about');
@@ -114,7 +120,7 @@ export class LogStore {
   }
 }
 
-/** One entry, and what is missing between the position and it. */
+/** One entry, and the gap between the position and the entry. */
 export function readRow([id, fields]: LogRow, from: LogPosition): ReadRow {
   const [, n, , name, , offset, , bytes = Buffer.alloc(0)] = fields;
   const [stream = '', open] = textOf(name?.toString()).split(/(?=\+)/);

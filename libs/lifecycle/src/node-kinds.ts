@@ -1,21 +1,21 @@
 import type { ExecutionSpec } from '#libs/contracts';
 import { turn } from '#libs/valkey';
 
-/** More kinds of nodes than these are not compared with a latch at the submit; each claim still is. */
+/** A submit compares at most this many kinds of nodes with the latches. Each claim compares as well. */
 const MAX_KINDS = 64;
-/** Nodes looked at in one step. */
+/** Nodes read before other work gets a turn. */
 const STEP = 2_000;
 
 type Labels = Readonly<Record<string, string>>;
 
-/** The distinct kinds of nodes of a spec that a latch and a selector tell apart; nothing beyond a bound. */
+/** The distinct kinds of nodes of a spec, as latches and selectors tell them apart; undefined beyond a bound. */
 export interface NodeKinds {
   readonly kinds: readonly { readonly pool: string; readonly labels: Labels }[];
-  /** Those of nodes that have some of their own, together with the execution's. */
+  /** The labels of nodes that have labels of their own, merged with the execution's. */
   readonly labels: readonly Labels[];
 }
 
-/** In steps: a spec may have 100,000 nodes. */
+/** Works in steps: a spec may have 100,000 nodes. */
 export async function nodeKindsOf(spec: ExecutionSpec): Promise<NodeKinds> {
   const kinds = new Map<string, { pool: string; labels: Labels }>();
   const labelled = new Map<string, Labels>();

@@ -1,11 +1,11 @@
 import { within } from '#libs/valkey';
 
-/** The trouble of a phase: it took longer than its bound, or failed. */
+/** Why a phase did not end well: it took longer than its bound, or failed. */
 export type PhaseTrouble = { readonly boundMs: number } | { readonly error: unknown };
 
 /**
- * Ends something in named phases, one after the other, each bounded (requirement R47). A phase that fails or is stuck is named and
- * left behind: the ones after it are done all the same.
+ * Ends something in named phases, one after the other, each with a bound. A phase that fails or hangs is named and
+ * left behind, and the next phase runs all the same.
  */
 export class Phases {
   private readonly left: string[] = [];
@@ -13,7 +13,7 @@ export class Phases {
 
   constructor(private readonly onTrouble: (phase: string, trouble: PhaseTrouble) => void) {}
 
-  /** The phase under way: what an overall deadline that strikes has to name. */
+  /** The phase that runs now. An overall deadline names it when it strikes. */
   get current(): string | undefined {
     return this.now;
   }
@@ -23,10 +23,10 @@ export class Phases {
     return this.left;
   }
 
-  /** Whether it ended by itself within `boundMs`. Never rejects. */
+  /** Resolves with whether the phase ended by itself within `boundMs`. Never rejects. */
   async run(name: string, boundMs: number, work: () => Promise<unknown>): Promise<boolean> {
     this.now = name;
-    // A function that throws before it gives a promise fails like one that rejects.
+    // `async` makes a synchronous throw a rejection.
     const done = (async () => work())().then(
       () => 'done' as const,
       (error: unknown) => ({ error }),

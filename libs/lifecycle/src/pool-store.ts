@@ -3,27 +3,27 @@ import { executionOf } from './execution-of';
 import { accepted } from './refusals';
 import { StoreReads } from './store-reads';
 
-/** Most pools listed of each shard. */
+/** At most this many pools of each shard are listed. */
 const MOST_POOLS = 1_000;
 
-/** An attempt's removal from its pool, and what has to follow. */
+/** An attempt's removal from its pool, and the work that follows. */
 export interface Removed {
   readonly removed: boolean;
-  /** Live agents of its execution must be stopped by an order. */
+  /** The execution has live agents, which an order must stop. */
   readonly stopNeeded: boolean;
-  /** Its execution has steps left to advance. */
+  /** The execution has steps left to advance. */
   readonly more: boolean;
 }
 
-/** The attempts of pools: how many wait and run, and the removal of one that waits (requirement R34). */
+/** The attempts of pools: how many wait and run, and the removal of a waiting one (docs/cli.md#belay-queues). */
 export class PoolStore extends StoreReads {
-  /** Every pool that has something, by name. Pools of one worker alone are for its drills and are left out. */
+  /** Every pool that has attempts, by name. Pools for the drills of a single worker are left out. */
   async counts(): Promise<PoolCounts[]> {
     const { scripts } = this.scripts.valkey;
     const shards = await Promise.all(
       this.keys.tags().map(async (tag) => {
         const found = await scripts.json('countPools', this.keys.shard(tag, 'pools'), [tag, MOST_POOLS]);
-        // An empty Lua table is an object, not a list.
+        // cjson encodes an empty Lua table as an object, not as a list.
         return Array.isArray(found) ? (found as PoolCounts[]) : [];
       }),
     );
@@ -35,12 +35,15 @@ export class PoolStore extends StoreReads {
       .map((pool) => all.get(pool) as PoolCounts);
   }
 
-  /** Attempts of a shard that wait in a pool, those first that may start first. */
+  /** Attempts of a shard that wait in a pool, in the order in which they may start. */
   async waiting(tag: string, pool: string, from: number, most: number): Promise<string[]> {
     return this.redis.zrange(this.keys.shard(tag, `wait:${pool}`), String(from), String(from + most - 1));
   }
 
-  /** Takes out an attempt that waits, if its labels meet the conditions. Repeatable: one that waits no more is left alone. */
+  /**
+   * Removes a waiting attempt whose labels meet the conditions. Repeatable: an attempt that no longer waits is left
+   * alone.
+   */
   async remove(
     agentId: string,
     pool: string,

@@ -7,7 +7,7 @@ let valkey: Valkey;
 let life: LifecycleService;
 useLife((rig) => ({ valkey, life } = rig));
 
-/** Each node's first attempt says its events. */
+/** The first attempt at each node says its events. */
 async function saying(events: Record<string, readonly { name: string; data?: unknown }[]>): Promise<string> {
   const id = await createExecution(life, spec(Object.keys(events).map((name) => node(name))));
   for (const job of await advanceAll(life, id)) {

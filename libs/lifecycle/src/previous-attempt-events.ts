@@ -5,20 +5,20 @@ import { decodeEvent } from './decode-event';
 /** An event that an earlier attempt at a node said. */
 export interface AttemptEvent {
   readonly attempt: number;
-  /** Valkey's clock, milliseconds. */
+  /** The server's clock, milliseconds. */
   readonly at: number;
   readonly name: string;
   readonly data?: unknown;
 }
 
-/** How many of the execution's newest events are looked through: some milliseconds of the server's time. */
+/** This many of the execution's newest events are searched: some milliseconds of the server's time. */
 const LOOKED_THROUGH = 2_000;
 const MOST = 100;
 const MOST_CHARS = 256 * 1024;
 
 /**
- * Events of earlier agents of a node, oldest first (requirement R28): the newest 100 of them at most, and 256 Ki characters, out of
- * the newest events of the execution. One that cannot be read is left out.
+ * Events that earlier attempts at a node said, oldest first (docs/agents.md#given). At most the newest 100, and 256
+ * Ki characters, among the newest events of the execution. An event that cannot be read is left out.
  */
 export async function previousAttemptEvents(
   { redis, keys, quarantine }: Valkey,
@@ -31,7 +31,7 @@ export async function previousAttemptEvents(
   let chars = 0;
   for (const [streamId, values] of rows) {
     const text = textOf(values[1]);
-    // Most are of other kinds: they are not worth a parse.
+    // Most events are of other kinds: this look saves parsing them.
     if (!text.includes('"a.event"')) continue;
     try {
       const { type, nodeId: of, attempt = 0, at, data } = decodeEvent(key, executionId, text, streamId);
@@ -42,7 +42,7 @@ export async function previousAttemptEvents(
       const known = value === undefined ? {} : { data: parseStored(key, value, streamId) };
       said.push({ attempt, at, name, ...known });
     } catch (error) {
-      // Listed where it is a record that cannot be read; whatever it is, it is worth no failed start.
+      // An unreadable record goes to the quarantine. No failure here may fail the start.
       void quarantine.note(error);
     }
   }

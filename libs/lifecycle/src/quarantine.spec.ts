@@ -39,7 +39,7 @@ async function begin(...nodes: Parameters<typeof spec>[0]): Promise<{ id: string
   return { id, fences };
 }
 
-/** The listed entries, once they are there: reads do not wait for their notes. */
+/** The quarantine's entries, once there are `count`: reads do not wait until their notes are stored. */
 async function listed(count: number) {
   for (let i = 0; i < 1_000; i++) {
     const items = await valkey.quarantine.list();
@@ -73,7 +73,7 @@ describe('R31 what cannot be read', () => {
     await valkey.redis.hset(key, a.agentId, value ?? JSON.stringify({ ...before, state: 'flying' }));
     await expect(life.agents.get(a.agentId)).rejects.toEqual(corruptAt(key, problem));
     expect((await life.agents.list({ executionId: id })).map((agent) => agent.id)).toEqual([b.agentId]);
-    // A kill must name it all the same: its id says where it belongs.
+    // A kill must still name the agent: its id says where it belongs.
     expect(
       (await life.agents.liveOf(id)).map(({ id: one, unreadable }) => [one, unreadable === true]),
     ).toEqual(
@@ -90,9 +90,9 @@ describe('R31 what cannot be read', () => {
     expect(entry?.problem).toContain(problem);
     expect(entry?.cut.length).toBeLessThanOrEqual(200);
     expect(JSON.stringify(entry)).not.toContain('"token":"token"');
-    // The other one ends as if nothing were.
+    // The other agent ends as usual.
     await life.agents.finish(b, { state: 'completed' });
-    // The end of this one is refused, and nothing of it is half stored.
+    // The end of this agent is refused, and no part of it is stored.
     const events = await life.executions.events(id, '0-0');
     await expect(life.agents.finish(a, { state: 'completed' })).rejects.toMatchObject({
       code: expect.stringMatching(/^(CORRUPT_RECORD|STALE_EPOCH|INVALID_TRANSITION)$/) as string,
@@ -197,7 +197,7 @@ describe('R31 what cannot be read', () => {
       await spoil('nodes', async (key) => valkey.redis.hdel(key, 'a')),
       await spoil('todo', async (key) => valkey.redis.multi().del(key).set(key, 'x').exec()),
     ];
-    // No sweep gets on with them: that is what they are left alone by.
+    // No sweep makes progress with them, so sweeps leave them alone.
     for (const id of stopped)
       expect((await valkey.quarantine.held(valkey.keys.tagOf(id))).execution(id)).toBe(true);
     const { id } = await begin(node('a'));
@@ -239,7 +239,7 @@ describe('R31 what cannot be read', () => {
     await valkey.redis.hset(key, a.agentId, '{', b.agentId, '[');
     for (let i = 0; i < 5; i++) await life.agents.liveOf(id);
     await listed(2);
-    // Another process that finds the same tells nobody again.
+    // Another process that finds the same record does not report it again.
     const other = await new Valkey(valkey.options).open();
     const otherTold: unknown[] = [];
     other.quarantine.onFound = (error) => void otherTold.push(error);
@@ -263,7 +263,7 @@ describe('R31 what cannot be read', () => {
     await expect(life.executions.list()).rejects.toBe(away);
     get.mockRestore();
     expect(await findCorrupt(valkey, id, [], away)).toBeUndefined();
-    // The server goes away during the look: what the script said is all there is to say.
+    // The server goes away during the look, so the script's error is all that is known.
     const type = jest.spyOn(valkey.redis, 'type').mockRejectedValueOnce(away);
     expect(await findCorrupt(valkey, id, [], new Error('ERR user_script:1: x'))).toBeUndefined();
     type.mockRestore();

@@ -31,7 +31,7 @@ async function agent(nodes = [node('a', { maxAttempts: 3 })]): Promise<StartedAg
   return startNext(life, await createExecution(life, spec(nodes)));
 }
 
-/** The deadline has passed, by the server's clock. Nobody looks at the question meanwhile. */
+/** Waits until the deadline has passed by the server's clock. Nobody looks at the question meanwhile. */
 async function untilPassed({ deadlineAt }: QuestionRecord): Promise<void> {
   const key = valkey.keys.shard(valkey.keys.control, 'settings');
   await until(async () => (await valkey.timeAt(key)) >= deadlineAt, 'the deadline');
@@ -221,7 +221,7 @@ describe('the end of an attempt', () => {
     await questions.answer(answered.id, yes(answered.hash));
     await life.agents.finish(fence, { state: 'killed', reason: 'killswitch' });
     const types = (await life.executions.events(id, '0-0')).map(({ type }) => type);
-    // Nobody has read it yet: a reader would cancel it too.
+    // Nobody has read the question yet: a reader would cancel it too.
     expect(types.slice(-6).filter((type) => /ask.cancelled|agent.killed/.test(type))).toEqual([
       'ask.cancelled',
       'agent.killed',

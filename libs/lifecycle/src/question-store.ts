@@ -19,24 +19,26 @@ import { executionOf } from './execution-of';
 import { accepted } from './refusals';
 import { StoreReads } from './store-reads';
 
-/** Open questions of one shard that a list reads, the next deadline first. */
+/** A list reads at most this many open questions of a shard, the next deadline first. */
 const MOST_LISTED = 5_000;
 const LISTED = 100;
-/** Questions that one pass over a shard looks at. */
+/** One pass over a shard looks at this many questions. */
 const BATCH = 100;
 
-/** An answer, and who gave it. `answerId`: the same one again is the same answer. */
+/** An answer and its author. A repeat with the same `answerId` is the same answer. */
 export interface GivenAnswer extends AnswerRequest, Signature {
   readonly answerId: string;
 }
 
 /**
- * Questions that agents ask people (ADR 0026). One script stores each, one decides its answer, and whoever reads one
- * first stores what the clock or the end of its attempt has made of it: the deadline holds although nobody lives to enforce it.
+ * Questions that agents ask people (ADR 0026). One script stores each question, and one decides its answer. Every
+ * reader first stores the effect of a passed deadline, or of the attempt's end. So a deadline holds although no
+ * process is there to enforce it.
  */
 export class QuestionStore extends StoreReads {
   /**
-   * Durable when it resolves. `n`: which of the attempt's questions it is, from 1; the same again is the same question.
+   * Stores a question; durable when this resolves. `n` counts the attempt's questions from 1; a repeat with the same
+   * `n` is the same question.
    * @throws BelayError STALE_EPOCH · NOT_FOUND · TOO_MANY_QUESTIONS
    */
   async ask(
@@ -66,7 +68,10 @@ export class QuestionStore extends StoreReads {
     return this.get(accepted<{ id: string }>(reply, 'agent', fence.agentId).id);
   }
 
-  /** @throws BelayError NOT_FOUND · QUESTION_CLOSED · QUESTION_CHANGED · INVALID_REQUEST (no choice of it) */
+  /**
+   * @throws BelayError NOT_FOUND · QUESTION_CLOSED · QUESTION_CHANGED · INVALID_REQUEST (the question has no such
+   *   choice)
+   */
   async answer(
     id: QuestionId,
     { choice, hash, reason, by, answerId, ...signature }: GivenAnswer,
@@ -90,7 +95,7 @@ export class QuestionStore extends StoreReads {
     return found.question;
   }
 
-  /** Those of them that are there and can be read. */
+  /** Those questions that exist and can be read. */
   async many(ids: readonly QuestionId[]): Promise<QuestionRecord[]> {
     const byExecution = new Map<string, string[]>();
     for (const id of ids) {
@@ -103,7 +108,7 @@ export class QuestionStore extends StoreReads {
     return found.flat().flatMap((one) => (one !== undefined && 'question' in one ? [one.question] : []));
   }
 
-  /** The open ones of the fleet, the next deadline first. The cursor is the last answer's. */
+  /** The open questions of the fleet, the next deadline first. The cursor is the one of the last page. */
   async open({ cursor, limit = LISTED }: { readonly cursor?: string; readonly limit?: number } = {}): Promise<
     Page<QuestionRecord>
   > {
@@ -126,7 +131,7 @@ export class QuestionStore extends StoreReads {
     return last === undefined || last === places.at(-1) ? { items } : { items, nextCursor: last };
   }
 
-  /** All of one execution, the oldest first. */
+  /** All questions of one execution, oldest first. */
   async ofExecution(executionId: string): Promise<QuestionRecord[]> {
     const key = this.keys.execution(executionId, 'asks');
     const fields = await this.quarantine.reading(key, async () => this.redis.hkeys(key));
@@ -134,14 +139,14 @@ export class QuestionStore extends StoreReads {
     return inOrder(records, ({ createdAt }) => createdAt);
   }
 
-  /** One bounded pass over a shard: stores the denial of those whose deadline has passed. */
+  /** One bounded pass over a shard: stores the denial of questions whose deadline has passed. */
   async settleOverdue(tag: string): Promise<void> {
     const key = this.keys.shard(tag, 'asks:due');
     const now = await this.scripts.valkey.timeAt(key);
     await this.many(await this.redis.zrangebyscore(key, '-inf', now, 'LIMIT', 0, BATCH));
   }
 
-  /** Answered ones that the audit log has not yet. */
+  /** Answered questions that are not in the audit log yet. */
   async unaudited(): Promise<QuestionId[]> {
     const { keys, redis } = this;
     const sets = await Promise.all(
@@ -150,7 +155,7 @@ export class QuestionStore extends StoreReads {
     return sets.flat();
   }
 
-  /** The audit log has it, or its record is gone. */
+  /** Forgets a question that the audit log has, or whose record is gone. */
   async audited(id: QuestionId): Promise<void> {
     await this.redis.srem(this.keys.shard(this.keys.tagOf(this.executionOf(id)), 'asks:unaudited'), id);
   }
@@ -161,7 +166,7 @@ export class QuestionStore extends StoreReads {
     return parsed.executionId;
   }
 
-  /** For each id its record, why it cannot be read, or undefined where there is none. */
+  /** For each id: its record, the error why it cannot be read, or undefined where there is none. */
   private async read(
     executionId: string,
     ids: readonly QuestionId[],
@@ -181,7 +186,7 @@ export class QuestionStore extends StoreReads {
   }
 }
 
-/** As the scripts write it; the words are beside it. */
+/** A question as the scripts write it. Its text is stored beside it. */
 type StoredQuestion = Omit<QuestionRecord, 'id' | 'executionId' | 'question' | 'detail'> & {
   readonly request?: string;
 };

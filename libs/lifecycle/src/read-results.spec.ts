@@ -54,7 +54,7 @@ it('R31 names the node whose result cannot be read, or the key when none can', a
 it('says that the outcome is unknown when the server stays away', async () => {
   const away = new Error('Connection is closed.');
   const hstrlen = jest.spyOn(valkey.redis, 'hstrlen').mockRejectedValue(away);
-  // Patience begins a minute ago.
+  // The time limit began a minute ago.
   const clock = jest.spyOn(performance, 'now').mockReturnValueOnce(performance.now() - 60_000);
   const failure: unknown = await read(['a']).catch((error: unknown) => error);
   clock.mockRestore();

@@ -1,17 +1,19 @@
 import { OutcomeUnknownError } from '#libs/contracts';
 import { isTransient, parseStored, retryTransient, refusalOf, type Valkey } from '#libs/valkey';
 
-/** Nodes asked about in one go. */
+/** Nodes in one request. */
 const NODES_AT_ONCE = 500;
-/** Bytes of one reply: more would hold the server, and the reader's event loop, and fill its memory with what is on its way. */
+/**
+ * Bytes of one reply. A larger one would hold the server and the reader's event loop, and fill the reader's memory.
+ */
 const PIECE_BYTES = 256 * 1024;
 
-/** A node's id and its result as it is stored: JSON text that was parsed once, so it is sound. */
+/** A node's id and its stored result: JSON text that was parsed before it was stored. */
 export type StoredResult = readonly [nodeId: string, json: string];
 
 /**
- * The results of those nodes that have one, in that order, in pieces of about a quarter of a mebibyte. They do not change any more: a
- * node that may read them waits until all of them are done.
+ * The results of those nodes that have one, in that order, in pieces of about 256 KiB. The results are final: a node
+ * may read them only when all of those nodes are done.
  * @throws OutcomeUnknownError when the server stays away · BelayError CORRUPT_RECORD
  */
 export async function* readResults(
@@ -46,7 +48,7 @@ export async function* readResults(
   }
 }
 
-/** Groups of at most PIECE_BYTES, or one that is larger by itself; without those that have no result. */
+/** Groups nodes with results: each group takes at most PIECE_BYTES, or is one node with a larger result. */
 function inPieces(sizes: readonly (readonly [id: string, bytes: number])[]): string[][] {
   const pieces: string[][] = [];
   let bytes = Number.POSITIVE_INFINITY;

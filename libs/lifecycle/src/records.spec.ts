@@ -23,7 +23,7 @@ async function begin(...nodes: Parameters<typeof spec>[0]) {
   return { id, job, fence: granted.fence };
 }
 
-/** Time of the server passes, so that what is written twice would differ. */
+/** Lets time of the server pass, so that a second write would differ. */
 async function tick(): Promise<void> {
   const from = await valkey.timeAt(valkey.keys.control);
   while ((await valkey.timeAt(valkey.keys.control)) <= from + 1) await valkey.redis.ping();

@@ -13,7 +13,10 @@ import {
 } from '#libs/contracts';
 import type { ScriptReply } from '#libs/valkey';
 
-/** Turns a script's refusal into the error its caller can act on; an answer passes through. The one place for it. */
+/**
+ * Turns a script's refusal into the error that its caller can act on, and returns an answer as it is. No other code
+ * does this.
+ */
 export function accepted<T>(reply: ScriptReply, entity: Entity, id: string): T {
   switch (reply.refused) {
     case undefined:

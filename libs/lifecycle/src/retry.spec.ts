@@ -27,7 +27,7 @@ async function claim(job: DispatchEntry): Promise<Extract<Claim, { claimed: true
   return granted;
 }
 
-/** The entries that became ready by it. */
+/** The entries that became ready by the attempt's end. */
 async function run(job: DispatchEntry, outcome: AgentOutcome): Promise<DispatchEntry[]> {
   const { fence } = await claim(job);
   return [...(await life.agents.finish(fence, outcome)).entries];
@@ -102,7 +102,7 @@ describe('R40 what failed for good is retried by hand', () => {
 
     const first = await life.executions.retry(id, again('r1'));
     expect(first).toEqual({ state: 'running', epoch: 2 });
-    // A reply that was lost: the same retry again changes nothing.
+    // The reply was lost: a repeat of the same retry changes nothing.
     expect(await life.executions.retry(id, again('r1'))).toEqual(first);
     await expect(life.executions.retry(id, again('r2'))).rejects.toMatchObject({
       code: 'INVALID_TRANSITION',
@@ -110,7 +110,8 @@ describe('R40 what failed for good is retried by hand', () => {
     });
     expect(await valkey.redis.zscore(deadlines, id)).not.toBeNull();
     expect(await valkey.redis.pttl(valkey.keys.execution(id, 'results'))).toBe(-1);
-    // An order asked for before it and heard after it was for what ran then; one asked for after it is for it.
+    // An order placed before the retry and heard after it covers the work from before. An order placed after the
+    // retry covers the retry.
     const { born } = await valkey.redis.hgetall(valkey.keys.execution(id));
     expect(
       await life.executions.stop(id, { reason: 'killswitch', orderId: 'ord_1', reach: Number(born) - 1 }),
@@ -192,7 +193,7 @@ describe('R40 what failed for good is retried by hand', () => {
     expect((await life.agents.unproved()).map((agent) => agent.id)).not.toContain(fence.agentId);
     const told = (await life.executions.events(id, '0-0')).filter(({ type }) => type === 'agent.written-off');
     expect(told).toMatchObject([{ agentId: fence.agentId, actor: 'ann', data: { orderId: 'ord_1' } }]);
-    // It was never seen dead, and its record does not say so.
+    // Nobody saw the attempt dead, and its record does not say so.
     expect(await life.agents.get(fence.agentId)).not.toHaveProperty('report');
     expect(await life.executions.retry(id, again('r1'))).toEqual({ state: 'running', epoch: 2 });
   });
@@ -256,7 +257,7 @@ describe('R40 what failed for good is retried by hand', () => {
     const second = await claim(lost.entries[0]!);
     expect(second).toMatchObject({ isRecovery: true, lastCheckpoint: { row: [] } });
     const failed = await life.agents.finish(second.fence, { ...FAILED, retryInMs: 0 });
-    // It said none of its own: the one it was given is handed on.
+    // The attempt said no checkpoint of its own: the one that it was given is handed on.
     expect(await claim(failed.entries[0]!)).toMatchObject({ isRecovery: false, lastCheckpoint: { row: [] } });
   });
 });
@@ -268,7 +269,7 @@ it('any graph, any ends, any retries: a node completes once, after what it depen
       size: fc.constant(size),
       onFailure: fc.constantFrom('stop' as const, 'continue' as const),
       allowed: fc.nat(size),
-      // How each attempt ends, in the order in which they end; then all complete.
+      // How each attempt ends, in that order. All later ones complete.
       ends: fc.array(fc.constantFrom('completed', 'failed', 'killed', 'stop'), { maxLength: 12 }),
     }),
   );

@@ -1,16 +1,16 @@
 import { BelayError, type WorkerState } from '#libs/contracts';
 
-/** The steps of a long-lived service when it starts and when it drains. */
+/** The steps of a long-lived service at its start and its drain. */
 export interface ServiceWork<T> {
   start(): Promise<void>;
-  /** `started` is false when it never ran. */
+  /** `started` is false when the service never ran. */
   drain(started: boolean): Promise<T>;
 }
 
 /**
- * The life of a worker or an orchestrator process: idle → running → draining → stopped (requirement R41). Two starts are one, a
- * failed start is idle again, a drain during the start is honoured once it is through, every caller of drain shares
- * one, and a stopped service never starts again.
+ * The life of a worker or an orchestrator process (docs/state-machines.md#worker): idle → running → draining →
+ * stopped. Two starts are one, and a failed start leads back to idle. A drain during the start begins once the start
+ * is through. Every caller of drain shares one drain. A stopped service never starts again.
  */
 export class ServiceRun<T> {
   private current: WorkerState = 'idle';
@@ -23,7 +23,7 @@ export class ServiceRun<T> {
     return this.current;
   }
 
-  /** @throws BelayError DRAINING once a drain was asked for */
+  /** @throws BelayError DRAINING after a call of drain */
   async start(): Promise<void> {
     if (this.draining !== undefined) {
       throw new BelayError('DRAINING', `This process is ${this.current}; it starts once. Start a new one.`);
@@ -48,7 +48,7 @@ export class ServiceRun<T> {
   }
 
   private async drainOnce(): Promise<T> {
-    // The state changes at once; a start under way is finished first.
+    // The state changes at once. A start that is under way finishes first.
     if (this.current === 'running') this.current = 'draining';
     await this.starting?.catch(() => undefined);
     const started = this.current !== 'idle';

@@ -18,7 +18,7 @@ describe('a turn', () => {
     await first.giveBack();
     expect(await second.take(tag)).toBe(2);
     expect(await first.take(tag)).toBeUndefined();
-    // Nothing of it is the other's to give back.
+    // The first holder has nothing of the other's to give back.
     await first.giveBack();
     expect(await first.take(tag)).toBeUndefined();
   });
@@ -30,7 +30,7 @@ describe('a turn', () => {
     const numbers = [];
     for (const turns of [sleeper, next, next, sleeper]) {
       numbers.push(await turns.take(tag));
-      // Until it has run out by the server's clock.
+      // Waits until the lock has run out by the server's clock.
       const [, until] = await valkey.redis.hmget(valkey.keys.shard(tag, 'turn:other'), 'owner', 'until');
       for (let now = 0; now <= Number(until);) {
         const [seconds, micros] = await valkey.redis.time();

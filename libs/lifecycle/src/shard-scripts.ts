@@ -2,15 +2,15 @@ import type { Grade, Retention } from '#libs/contracts';
 import type { Valkey } from '#libs/valkey';
 import { findCorrupt } from './find-corrupt';
 
-/** Bounds and times the shard scripts get with every call. */
+/** Bounds and times that every call of a shard script gets. */
 export interface LifecycleOptions extends Pick<Retention, 'retentionMs' | 'maxStateBytes'> {
-  /** Most events kept of an execution. */
+  /** An execution keeps at most this many events. */
   readonly executionEvents?: number;
-  /** A stop that rests on a proof of a lower grade is not called done. Default: any proof will do. */
+  /** A stop that rests on a lower grade of proof is not called done. Default: any grade will do. */
   readonly proof?: Grade;
 }
 
-/** Calls one shard script for one execution: key, tag, id and settings filled in. */
+/** Calls a shard script for one execution, with key, tag, id and settings. */
 export class ShardScripts {
   private readonly settings: string;
 
@@ -57,7 +57,10 @@ export class ShardScripts {
     );
   }
 
-  /** A script that met a record it cannot read is a corrupt record, listed and named (requirement R31). */
+  /**
+   * When a script fails on an unreadable record, lists that record and names it in the error
+   * (docs/architecture.md#a-record-that-cannot-be-read).
+   */
   private async telling<T>(
     executionId: string,
     args: readonly (string | number)[],

@@ -16,7 +16,7 @@ beforeEach(async () => {
 const WORKER = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ';
 const OTHER = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZY';
 
-/** Sets limits as LimitPolicy does, without its entry in the audit log. */
+/** Sets limits as LimitPolicy does, without an audit entry. */
 async function set(items: readonly LimitRule[]): Promise<void> {
   const { redis, keys } = valkey;
   const fields = ['version', String(++version), 'set', JSON.stringify(items)] as const;
@@ -24,7 +24,7 @@ async function set(items: readonly LimitRule[]): Promise<void> {
   await life.slots.copy();
 }
 
-/** Executions of one node each, with the entries that their roots left in the outbox. */
+/** Submits executions of one node each. Resolves with the entries that their roots left in the outbox. */
 async function submit(count: number, labels: Record<string, string>, over: Parameters<typeof node>[1] = {}) {
   const entries: DispatchEntry[] = [];
   for (let i = 0; i < count; i++) {
@@ -50,7 +50,7 @@ const counts = async (): Promise<[held: number, waiting: number]> => {
   const { held, waiting } = await life.slots.describe();
   return [held, waiting];
 };
-/** Nothing of the limits is left in the control slot but the record itself and counters. */
+/** The keys of the limits that are left in the control slot, besides the record itself and counters. */
 const leftovers = async (): Promise<string[]> =>
   (await valkey.redis.keys('*:lim:*')).filter((key) => !/:lim:(grants|places|turns)$/.test(key));
 
@@ -60,7 +60,7 @@ it('R35 the newest copy of the limits is the highest version that a shard has', 
   expect(await life.slots.newestCopy()).toBe(0);
   await set([{ by: 'fleet', running: 1 }]);
   expect(await life.slots.newestCopy()).toBe(version);
-  // As after a failover of the control slot that lost a change.
+  // The state after a failover of the control slot that lost a change.
   const { redis, keys } = valkey;
   await redis.hset(keys.shard(keys.tags()[1] as string, 'limits'), 'version', String(version + 7));
   expect(await life.slots.newestCopy()).toBe(version + 7);
@@ -78,7 +78,7 @@ it('R35 a look tells the limit that is full, when a minute of it is over, and re
   const running = await start(first!);
   expect(await life.slots.fullLimit([asking({}), acme])).toEqual({ limit: 'label.tenant=acme' });
   expect(await life.slots.fullLimit([asking({ tenant: 'other' }), asking({})])).toBeUndefined();
-  // Another waits: who comes later would wait behind it, although there is room for a moment.
+  // Another attempt waits. A later one waits behind it, although there is room for a moment.
   expect((await claim(second!)).claimed).toBe(false);
   await end(running);
   expect(await life.slots.fullLimit([acme])).toMatchObject({ limit: 'label.tenant=acme' });
@@ -90,7 +90,7 @@ it('R35 a look tells the limit that is full, when a minute of it is over, and re
   expect(await life.slots.fullLimit([asking({ tenant: 'other' }, 'gpu')])).toBeUndefined();
 });
 
-/** Grants are old enough to be compared with what runs. */
+/** Makes grants old enough to be compared with the agents that run. */
 async function age(): Promise<void> {
   const key = valkey.keys.shard(valkey.keys.control, 'lim:held');
   for (const [id, text] of Object.entries(await valkey.redis.hgetall(key)))
@@ -105,7 +105,7 @@ describe('R35 a limit', () => {
     const [first, second] = [await start(a!), await start(b!)];
     expect(await claim(c!)).toEqual({ claimed: false, why: 'LIMITED', limit: 'label.tenant=acme' });
     expect((await start(other!)).claimed).toBe(true);
-    // Asked for again, the same attempt waits in the same place.
+    // The same attempt asks again, and keeps its place.
     expect(await claim(c!)).toMatchObject({ why: 'LIMITED' });
     expect(await counts()).toEqual([3, 1]);
     const { items } = await life.executions.nodes(c!.executionId);
@@ -156,7 +156,7 @@ describe('R35 a limit', () => {
     expect(await life.slots.count(running)).toBe(0);
     expect(await claim(b!)).toMatchObject({ why: 'LIMITED' });
     expect(await claim(c!)).toMatchObject({ why: 'LIMITED' });
-    // Another rule: what is held is counted under its names from now on.
+    // A new rule: slots that are held count under its names from now on.
     await set([{ by: 'pool', running: 1 }]);
     expect(await life.slots.count(running)).toBe(1);
     await set([]);
@@ -213,7 +213,7 @@ describe('R35 a slot', () => {
     if (!('grant' in answer)) throw new Error('no slot');
     expect(await life.slots.take(a!, names)).toEqual(answer);
     expect(await claim(b!)).toMatchObject({ why: 'LIMITED' });
-    // Its worker may still be about to use it.
+    // The worker may still be about to use the grant.
     expect(await life.slots.sweep()).toEqual([]);
     await age();
     expect((await life.slots.sweep()).map(({ agentId }) => agentId)).toEqual([b!.agentId]);
@@ -255,11 +255,11 @@ describe('R35 a slot', () => {
     expect(await claim(b!)).toMatchObject({ why: 'LIMITED' });
     await life.executions.stop(b!.executionId, { reason: 'user_abort' });
     await advanceAll(life, b!.executionId);
-    // The job of an attempt that was cancelled: it waits no more.
+    // The attempt was cancelled: it waits no more.
     expect(await claim(b!)).toMatchObject({ why: 'NOT_RUNNING' });
     expect(await counts()).toEqual([1, 1]);
     expect(told).toEqual([]);
-    // Two with the same grant: one claims, and the other’s refusal takes nothing from it.
+    // Two claims with the same grant: one is granted, and the refusal of the other takes nothing from it.
     expect(await claim(a!, OTHER)).toMatchObject({ why: 'TAKEN' });
     expect(await counts()).toEqual([1, 1]);
     const answer = await life.slots.take(a!, ['fleet']);
@@ -352,7 +352,7 @@ describe('R35 what waits', () => {
     const first = await start(a!);
     expect(await life.slots.gate([b!, c!])).toEqual([false, false]);
     expect(await end(first)).toEqual([b!.agentId]);
-    // The process that was to hand the attempt over died: the ticket lapses.
+    // The process that should have handed the attempt over died: the ticket lapses.
     const { redis, keys } = valkey;
     const lapse = async (key: string): Promise<void> => {
       await redis.zadd(keys.shard(keys.control, key), 1, b!.agentId);

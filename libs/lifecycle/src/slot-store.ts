@@ -10,46 +10,50 @@ import {
 import { parseStored, type ScriptReply, type Valkey } from '#libs/valkey';
 import { Subject, type Observable } from 'rxjs';
 
-/** Classes of waiting attempts that one script call looks at. */
+/** One script call looks at this many classes of waiting attempts. */
 const LOOKED_AT = 200;
-/** Names with waiting attempts that one call looks at. */
+/** One call looks at this many names that have waiting attempts. */
 const MOST_NAMES = 50;
-/** Kinds of attempts that one look asks for. */
+/** One look asks for this many kinds of attempts. */
 const MOST_ASKED = 100;
-/** Slots that one pass compares with what runs. */
+/** One pass compares this many slots with the agents that run. */
 const COMPARED = 200;
 /** A slot that was granted longer ago is used, or never will be. Milliseconds. */
 const UNUSED_MS = 5_000;
-/** Far longer than a claim can be under way. Milliseconds. */
+/** The fence of a void grant is kept this long, far longer than a claim can be under way. Milliseconds. */
 const FENCE_MS = 3_600_000;
 
-/** An attempt that waits or starts, as the limits need it. */
+/** An attempt that waits or starts: the fields that the limits need. */
 export type LimitedEntry = Omit<DispatchEntry, 'delayMs'>;
 
-/** An agent that runs, as the limits count it. */
+/** An agent that runs: the fields that the limits count. */
 export type CountedAgent = Pick<AgentRecord, 'id' | 'pool' | 'labels' | 'state' | 'unreadable'>;
 
 /** The answer to an attempt that asks for a slot. */
 export type SlotAnswer = { readonly grant: number } | { readonly limit: string };
 
 /**
- * Slots under the fleet's limits (R35, ADR 0024). They live in the control slot, under ids of attempts, so that a repeat counts once. Slots
- * of attempts that do not run are found by a comparison and given back behind a fence, so that none leaks and none is used twice.
+ * Slots under the fleet's limits (docs/limits.md, ADR 0024). They live in the control slot, under ids of attempts, so
+ * that a repeat counts once. A comparison finds slots of attempts that do not run. These are given back behind a
+ * fence, so that no slot leaks and none is used twice.
  */
 export class SlotStore {
   private cursor = '0';
   private readonly wokenEntries = new Subject<readonly DispatchEntry[]>();
-  /** The last pass left something to wake. */
+  /** Whether the last pass left attempts to wake. */
   private isFull = false;
 
   constructor(private readonly valkey: Valkey) {}
 
-  /** Attempts that got their turn with another's question. They are to be handed over. */
+  /** Attempts that another attempt's request woke. The subscriber hands them over. */
   get woken$(): Observable<readonly DispatchEntry[]> {
     return this.wokenEntries;
   }
 
-  /** Tells those who hand over. Where nobody does, the janitor hands over again once their tickets have lapsed. */
+  /**
+   * Tells the subscribers that hand attempts over. Where nobody subscribes, the janitor hands the attempts over again
+   * once their tickets have lapsed.
+   */
   tell(woken: readonly DispatchEntry[]): void {
     if (woken.length > 0) this.wokenEntries.next(woken);
   }
@@ -65,7 +69,7 @@ export class SlotStore {
     return this.valkey.scripts.json(name, this.key, [this.valkey.keys.control, ...args]);
   }
 
-  /** The limits as the control slot has them. */
+  /** The limits as the control slot stores them. */
   async limits(): Promise<LimitSet> {
     const { redis, keys } = this.valkey;
     const key = keys.shard(keys.control, 'limits');
@@ -76,7 +80,7 @@ export class SlotStore {
     };
   }
 
-  /** The limits, and how many attempts count under them and wait for them. */
+  /** The limits, and how many attempts count under each and wait for each. */
   async describe(): Promise<LimitsRecord> {
     const { redis, keys } = this.valkey;
     const waiting = keys.shard(keys.control, 'lim:waiting');
@@ -89,22 +93,22 @@ export class SlotStore {
   }
 
   /**
-   * Copies the limits to shards that have an older version. A failover of the control slot may have lost a change that a shard has:
-   * the control slot takes it from there, since a person set it and was told so. A change that is set after the failover wins over it:
-   * it gets a version above each shard's (`newestCopy`).
+   * Copies the limits to shards with an older version. After a failover of the control slot a shard may have a newer
+   * version: then the control slot takes the shard's, since a person had set it. A change that is made after the
+   * failover wins, because it gets a version above that of every shard (`newestCopy`).
    */
   async copy(): Promise<void> {
     const { version, items } = await this.limits();
     const copies = await this.copies();
     let newest = { version, set: JSON.stringify(items) };
     for (const copy of copies) if (copy.version > newest.version) newest = copy;
-    // The control slot first: a shard of the newest version must not be the only one that has it.
+    // The control slot first: the newest version must not be in a shard alone.
     if (newest.version > version) await this.copyTo(this.valkey.keys.control, newest, true);
     const older = copies.filter((copy) => copy.version < newest.version);
     await Promise.all(older.map(async ({ tag }) => this.copyTo(tag, newest, false)));
   }
 
-  /** The highest version that a shard has. It may be one that the control slot has lost. */
+  /** The highest version in any shard. The control slot may have lost it. */
   async newestCopy(): Promise<number> {
     return Math.max(...(await this.copies()).map(({ version }) => version));
   }
@@ -129,13 +133,16 @@ export class SlotStore {
     await scripts.json('copyLimits', keys.shard(tag, 'limits'), args);
   }
 
-  /** Limits were set, and whoever set them has not counted what runs. */
+  /** Limits were set, and the process that set them has not counted the running agents yet. */
   async isCounting(): Promise<boolean> {
     const { redis, keys } = this.valkey;
     return (await redis.hexists(keys.shard(keys.control, 'limits'), 'counting')) === 1;
   }
 
-  /** Those that may be handed to BullMQ now. The others wait here and are answered by `free` or `sweep` later. */
+  /**
+   * Tells which attempts may be handed to BullMQ now. The others wait in the control slot; `free` or `sweep` returns
+   * them later.
+   */
   async gate(entries: readonly DispatchEntry[]): Promise<boolean[]> {
     const texts = entries.map((entry) => JSON.stringify(entry));
     const reply = await this.call('gateAttempts', [LOOKED_AT, ...texts]);
@@ -143,7 +150,7 @@ export class SlotStore {
     return (reply['answers'] as number[]).map((pass) => pass === 1);
   }
 
-  /** A slot, or the limit that the attempt waits for from here on. Repeatable. */
+  /** Grants a slot, or names the limit that the attempt waits for from here on. Repeatable. */
   async take(entry: LimitedEntry, names: readonly string[]): Promise<SlotAnswer> {
     const reply = await this.call('takeSlot', [JSON.stringify(entry), JSON.stringify(names), LOOKED_AT]);
     this.tell(entriesOf(reply['woken']));
@@ -152,22 +159,25 @@ export class SlotStore {
       : { limit: String(reply['limit']) };
   }
 
-  /** Attempts that ended, or were cancelled before a claim. Returns those that may be handed over in their place. */
+  /**
+   * Frees the slots of attempts that ended, or were cancelled before a claim. Returns the attempts that may be handed
+   * over in their place.
+   */
   async free(agentIds: readonly string[], how: 'ended' | 'unstarted' | 'waiting'): Promise<DispatchEntry[]> {
     return entriesOf((await this.call('freeSlots', [how, LOOKED_AT, ...agentIds]))['woken']);
   }
 
   /**
-   * A slot that was granted for a claim that was refused. Behind a fence in the attempt's shard: another worker may have the same
-   * grant, and use it.
+   * Gives back a slot whose claim was refused, behind a fence in the attempt's shard: another worker may use the same
+   * grant.
    */
   async giveBack(agentId: string, grant: number): Promise<DispatchEntry[]> {
     return this.freeUnused([`${agentId} ${grant}`]);
   }
 
   /**
-   * The first limit that keeps one of those attempts from starting now, undefined where none does. A look: nothing is reserved.
-   * `waitMs`: until a limit per minute has room again; unknown where agents have to end.
+   * The first limit that keeps one of those attempts from starting now, or undefined. Reserves nothing. `waitMs`: the
+   * time until a limit per minute has room again; absent where agents have to end first.
    */
   async fullLimit(
     attempts: readonly { readonly pool: string; readonly labels: Readonly<Record<string, string>> }[],
@@ -184,13 +194,13 @@ export class SlotStore {
     return { limit, ...(waitMs === undefined ? {} : { waitMs: Number(waitMs) }) };
   }
 
-  /** Whether it was let go on while its job was still in hand. */
+  /** Whether the attempt was woken while its job was still in hand. */
   async isWoken(agentId: string): Promise<boolean> {
     const { redis, keys } = this.valkey;
     return (await redis.zscore(keys.shard(keys.control, 'lim:woken'), agentId)) !== null;
   }
 
-  /** The full limit that each of those waits for. */
+  /** The full limit that each of those attempts waits for. */
   async limitsOf(agentIds: readonly string[]): Promise<(string | undefined)[]> {
     const { redis, keys } = this.valkey;
     const waiting = keys.shard(keys.control, 'lim:waiting');
@@ -207,14 +217,14 @@ export class SlotStore {
   }
 
   /**
-   * Attempts that run count, however they began. `agents` reads all of them, and is called once every shard has the limits: what is
-   * claimed later has a slot. Returns how many had none.
+   * Counts the attempts that run, however they began. `agents` reads all of them. It is called once every shard has
+   * the limits, because later claims have a slot. Resolves with the number of agents that had no slot.
    */
   async count(agents: () => Promise<readonly CountedAgent[]>): Promise<number> {
     await this.copy();
     const { version, items } = await this.limits();
     const counted = (await agents())
-      // One that ended while they were read has given its slot back.
+      // An agent that ended during the read has given its slot back.
       .filter(({ unreadable, state }) => unreadable !== true && (state === 'spawning' || state === 'running'))
       .map(({ id, pool, labels = {} }) => ({ id, k: limitNames(items, pool, labels) }))
       .filter(({ k }) => k.length > 0);
@@ -227,14 +237,14 @@ export class SlotStore {
     return held;
   }
 
-  /** Passes of `sweep` for as long as there is more to wake, and for about `ms` at most. */
+  /** Runs `sweep` while there are attempts to wake, and for about `ms` at most. */
   async *sweeps(ms: number): AsyncGenerator<DispatchEntry[]> {
     const begun = performance.now();
     do yield await this.sweep();
     while (this.isFull && performance.now() - begun < ms);
   }
 
-  /** One bounded pass: gives back what nothing uses. Returns attempts to hand over. */
+  /** One bounded pass: gives back unused slots. Resolves with the attempts to hand over. */
   async sweep(): Promise<DispatchEntry[]> {
     const reply = await this.call('wakeLimited', [LOOKED_AT, MOST_NAMES]);
     this.isFull = reply['isFull'] === true;
@@ -247,13 +257,13 @@ export class SlotStore {
     const slots: string[] = [];
     for (let i = 0; i < fields.length; i += 2) {
       const { g, at } = parseStored<{ g: number; at: number }>(this.key, fields[i + 1] as string);
-      // One that was granted later than now is from before the clock was set back: nobody knows how old it is.
+      // A grant with a time after now is from before the clock was set back: nobody knows its age.
       if (at < now - UNUSED_MS || at > now) slots.push(`${fields[i]} ${g}`);
     }
     return [...woken, ...(await this.freeUnused(slots))];
   }
 
-  /** Those that may still start. The others were cancelled or claimed since they were woken, and wait no more. */
+  /** The attempts that may still start. The others were cancelled or claimed since they were woken. */
   private async stillReady(entries: readonly DispatchEntry[]): Promise<DispatchEntry[]> {
     const { keys, redis } = this.valkey;
     const isReady = await Promise.all(
@@ -282,7 +292,7 @@ export class SlotStore {
       ),
     );
     const woken: DispatchEntry[] = [];
-    // An attempt that started counts as a start for its minute, although it has ended.
+    // A start counts for its minute, although the attempt has ended.
     for (const how of ['ended', 'unstarted'] as const) {
       const gone = looks.flatMap((look) => textsOf(look[how]));
       if (gone.length > 0) woken.push(...(await this.free(gone, how)));
@@ -291,7 +301,7 @@ export class SlotStore {
   }
 }
 
-/** An empty Lua table is an object, not a list. */
+/** cjson encodes an empty Lua table as an object, not as a list. */
 const textsOf = (list: unknown): string[] => (Array.isArray(list) ? (list as string[]) : []);
 const entriesOf = (list: unknown): DispatchEntry[] =>
   textsOf(list).map((text) => JSON.parse(text) as DispatchEntry);

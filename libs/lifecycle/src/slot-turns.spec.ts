@@ -16,7 +16,7 @@ beforeEach(async () => {
 const WORKER = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ';
 const control = (name: string): string => valkey.keys.shard(valkey.keys.control, name);
 
-/** Sets limits as LimitPolicy does, without its entry in the audit log. */
+/** Sets limits as LimitPolicy does, without an audit entry. */
 async function set(items: readonly LimitRule[]): Promise<void> {
   await valkey.redis.hset(control('limits'), 'version', String(++version), 'set', JSON.stringify(items));
   await life.slots.copy();
@@ -102,7 +102,7 @@ const end = async (granted: Extract<Claim, { claimed: true }>): Promise<string[]
   idsOf((await life.agents.finish(granted.fence, { state: 'failed' })).entries);
 const swept = async (): Promise<string[]> => idsOf(await life.slots.sweep());
 
-/** Tickets were given so long ago that they have lapsed, a moment ago. */
+/** Makes every ticket so old that it lapsed a moment ago. */
 async function lapse(): Promise<void> {
   const { redis } = valkey;
   const ago = (await valkey.timeAt(control('lim:held'))) - 1;
@@ -122,7 +122,7 @@ describe('R35 limits that change', () => {
       { by: 'label.tenant', running: 3 },
     ]);
     await life.slots.count(async () => life.agents.liveEverywhere());
-    // Handed over again without the names of the new limits, so no gate sees it.
+    // The attempt is handed over again without the names of the new limits, so no gate sees it.
     expect(await claim(b!)).toMatchObject({ why: 'LIMITED' });
     expect(await valkey.redis.keys('*:lim:q:*')).toHaveLength(1);
     await set([
@@ -158,10 +158,10 @@ describe('R35 limits that change', () => {
     expect(await take(b)).toEqual({ limit: 'fleet' });
     expect(await take(a)).toHaveProperty('grant');
     expect(await life.slots.describe()).toMatchObject({ held: 1, waiting: 1 });
-    // Granted under names of a shard that had no copy yet.
+    // The grant came with the names of a shard that had no copy yet.
     expect(await life.slots.take(a!, ['fleet', 'pool=default'])).toHaveProperty('grant');
     expect(await valkey.redis.smembers(control('lim:run:pool=default'))).toEqual([a!.agentId]);
-    // Nobody has counted yet what runs.
+    // Nobody has counted the running agents yet.
     await set([{ by: 'fleet', running: 5 }]);
     await valkey.redis.hset(control('limits'), 'counting', String(version));
     expect(await take(a)).toEqual({ limit: 'fleet' });
@@ -177,7 +177,7 @@ describe('R35 limits that change', () => {
     const held = await valkey.redis.hget(control('lim:held'), a!.agentId);
     expect(await life.slots.take(a!, ['fleet'])).toEqual({ grant: (JSON.parse(held!) as { g: number }).g });
     await set([{ by: 'fleet', running: 1 }]);
-    // Before the count it waits; the count finds that it runs.
+    // The attempt waits until the count, and the count finds that it runs.
     await valkey.redis.hset(control('limits'), 'counting', String(version));
     expect(await life.slots.take(a!, ['fleet'])).toEqual({ limit: 'fleet' });
     expect(await life.slots.count(async () => life.agents.liveEverywhere())).toBe(1);
@@ -193,22 +193,22 @@ describe('R35 a pool that takes no jobs', () => {
     await lapse();
     expect(await swept()).toEqual(idsOf(gone.slice(2, 4)));
     await lapse();
-    // Handed over again, since its hand-over may have been lost; the next of that pool are not.
+    // These are handed over again, since the first hand-over may have been lost. The next ones of that pool are not.
     expect((await swept()).sort()).toEqual(idsOf(gone.slice(2, 4)).sort());
     const busy = await submit(2);
     expect(await life.slots.gate(busy)).toEqual([true, true]);
     for (const job of busy) await end(await start(job));
-    // It takes jobs again.
+    // The pool takes jobs again.
     const first = await start(gone[2]!);
     expect(await swept()).toEqual(idsOf(gone.slice(4, 5)));
     expect(await end(first)).toEqual(idsOf(gone.slice(5, 6)));
   });
 
-  /** Two tickets of each of those pools have lapsed; then 60 attempts of a served pool wait, and the limit is raised. */
+  /** Two tickets of each of those pools lapse. Then 60 attempts of a served pool wait, and the limit is raised. */
   async function raise(unserved: readonly string[]): Promise<DispatchEntry[]> {
     const [fleet, most] = [2 * unserved.length, 1_000];
     await set([{ by: 'fleet', running: fleet }]);
-    // These have the room, so that the ones behind them wait.
+    // These take the room, so that the ones behind them wait.
     await life.slots.gate(await submit(fleet));
     for (const pool of unserved) await life.slots.gate(await submit(8, {}, { pool }));
     await lapse();
@@ -234,7 +234,7 @@ describe('R35 a pool that takes no jobs', () => {
 
 describe('R35 a server whose clock was an hour ahead and is right again', () => {
   const HOUR = 3_600_000;
-  /** Moves every time under limits, of tickets or starts or both. */
+  /** Moves every stored time of the limits: of tickets, of starts, or of both. */
   async function move(ms: number, names = ['*:lim:tickets:*', '*:lim:woken', '*:lim:out:*', '*:lim:rate:*']) {
     const { redis } = valkey;
     for (const key of (await Promise.all(names.map(async (name) => redis.keys(name)))).flat())
@@ -311,7 +311,7 @@ describe('R35 the order of arrival', () => {
     expect(told).toEqual([b!.agentId]);
     await set([{ by: 'fleet', running: 3 }]);
     await life.slots.count(async () => life.agents.liveEverywhere());
-    // The same for one that was handed over without a gate, and asks for a slot.
+    // The same for an attempt that was handed over without a gate, and asks for a slot.
     expect(await claim(e!)).toMatchObject({ why: 'LIMITED' });
     expect(told).toEqual(idsOf([b!, c!]));
     subscription.unsubscribe();
@@ -358,7 +358,7 @@ describe('R35 the order of arrival', () => {
 
 describe('R35 starts of the last minute', () => {
   const starts = async (): Promise<number> => valkey.redis.zcard(control('lim:rate:fleet'));
-  /** The worker died between the end that it stored and the return of the slot. */
+  /** The worker dies after it stored the end and before it gave the slot back. */
   const endWithoutReturn = async (granted: Extract<Claim, { claimed: true }>): Promise<void> => {
     const free = jest.spyOn(life.slots, 'free').mockRejectedValueOnce(new Error('died'));
     expect(await end(granted)).toEqual([]);
@@ -420,7 +420,7 @@ describe('R35 what a failover or a crash leaves', () => {
     const [a, b] = await submit(2);
     await life.slots.copy();
     expect(await life.slots.limits()).toEqual({ version: 2, items: [{ by: 'fleet', running: 1 }] });
-    // Agents that ran meanwhile are to be counted first.
+    // Agents that started meanwhile must be counted first.
     expect(await life.slots.isCounting()).toBe(true);
     await life.slots.count(async () => life.agents.liveEverywhere());
     await start(a!);

@@ -1,10 +1,10 @@
 import type { ExecutionSpec } from '#libs/contracts';
 import { turn, withoutCommand, type ExecutionPart, type Valkey } from '#libs/valkey';
 
-/** Staged keys of a submit that never committed go by themselves. Milliseconds. */
+/** The staged keys of a submit that never committed expire after this. Milliseconds. */
 const STAGING_MS = 600_000;
 const CHUNK = 500;
-/** Nodes and edges looked at in one step. */
+/** Nodes and edges processed before other work gets a turn. */
 const STEP = 10_000;
 
 function chunks<T>(items: readonly T[]): T[][] {
@@ -17,7 +17,7 @@ type Part = Extract<ExecutionPart, 'specs' | 'nodes' | 'deps' | 'outs' | 'order'
 const PARTS: readonly Part[] = ['specs', 'nodes', 'deps', 'outs', 'order', 'open', 'todo'];
 
 /**
- * Writes a spec's nodes and graph under the execution's keys, in chunks, before anything points to them: a spec of
+ * Writes a spec's nodes and graph under the execution's keys, in chunks, before anything points to them. So a spec of
  * 100,000 nodes is never one long script, and a submit that dies half-way leaves only keys that expire.
  */
 export async function stageExecution(
@@ -59,17 +59,18 @@ export async function stageExecution(
   for (const group of chunks(pieces)) await redis.hset(part('outs'), Object.fromEntries(group));
   for (const group of chunks(roots)) await redis.rpush(part('todo'), ...group);
   const end = redis.pipeline();
-  // The list's first entry is a placeholder, not a node. By its value, so that a command sent twice takes no node.
+  // The first entry of the list is a placeholder, not a node. It is removed by value, so that a repeated command
+  // removes no node.
   for (const name of ['order', 'todo'] as const) end.lrem(part(name), 1, '');
   for (const name of PARTS) end.pexpire(part(name), STAGING_MS);
-  // Last of all: where it is, everything before it is.
+  // The mark is written last: where it exists, everything before it does.
   end.set(part('staged'), spec.nodes.length, 'PX', STAGING_MS);
   await settle(end.exec());
 }
 
 /**
- * Each key begins with next to nothing in it and with its expiry, all in one packet: whenever the submitter dies, what
- * it has staged goes by itself. Of a submit repeated after a lost reply the lists and the mark begin anew.
+ * Creates each key almost empty, with its expiry, in one packet: whenever the submitter dies, the staged keys expire.
+ * A submit that is repeated after a lost reply begins the lists and the mark anew.
  */
 function begin(
   pipeline: ReturnType<Valkey['redis']['pipeline']>,
@@ -88,7 +89,7 @@ function begin(
   return pipeline;
 }
 
-/** In steps: a spec may have 100,000 nodes with many dependencies each. */
+/** Works in steps: a spec may have 100,000 nodes with many dependencies each. */
 async function dependantsOf(spec: ExecutionSpec): Promise<Map<string, string[]>> {
   const dependants = new Map<string, string[]>();
   let left = STEP;
@@ -107,12 +108,15 @@ async function dependantsOf(spec: ExecutionSpec): Promise<Map<string, string[]>>
   return dependants;
 }
 
-/** A node's dependants in pieces that one script can look at: the first under its id, the others numbered (execution.lua). */
+/**
+ * Cuts a node's dependants into pieces that one script can handle: the first is stored under the node's id, the
+ * others are numbered (execution.lua).
+ */
 function inPieces([id, next]: readonly [string, readonly string[]]): [string, string][] {
   return chunks(next).map((piece, i) => [i === 0 ? id : `${id}\t${i}`, JSON.stringify(piece)]);
 }
 
-/** A pipeline reports each command's error in its row; the first one is raised. */
+/** Raises the first error of a pipeline, which reports each command's error in its row. */
 async function settle(rows: Promise<[Error | null, unknown][] | null>): Promise<void> {
   const errors = ((await rows) as [Error | null, unknown][])
     .map(([error]) => error)

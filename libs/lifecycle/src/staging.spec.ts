@@ -13,7 +13,7 @@ const WIDE = spec([
   ...Array.from({ length: 1_200 }, (_, i) => node(`n${i}`, { dependsOn: ['root'] })),
 ]);
 
-/** A submitter that dies before it sends its `nth` packet: a pipeline, or a command by itself. */
+/** A submitter that dies before it sends its `nth` packet: a pipeline or a single command. */
 function dyingAfter(packets: number): Valkey {
   let left = packets;
   const send = <T>(what: () => T): T => {

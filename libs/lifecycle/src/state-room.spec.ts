@@ -17,7 +17,7 @@ describe('room for another execution', () => {
 
   beforeEach(async () => {
     valkey = await new Valkey({ url: server.url, keyPrefix: 'belay', shards: 1 }).open();
-    // Nothing is freed in the background, and no buffer of a command counts, once it is measured.
+    // After this, nothing is freed in the background and no command's buffer counts when the memory is measured.
     await valkey.redis.flushall('SYNC');
     await valkey.redis.setrange('ballast', 20 * MB - 1, 'x');
     used = (await valkey.memory.atNow('any'))?.usedBytes ?? 0;
@@ -40,7 +40,7 @@ describe('room for another execution', () => {
     await valkey.redis.config('SET', 'maxmemory', String(Math.round(used / 0.95)));
     await expect(create(life())).rejects.toMatchObject({ code: 'SERVER_FULL' });
     expect(await keys()).toEqual([]);
-    // It could still be written to: what runs has the rest.
+    // Other writes still pass: the running executions have the rest of the memory.
     await valkey.redis.set('words', '1');
   });
 

@@ -1,7 +1,7 @@
 import { ServerFullError } from '#libs/contracts';
 import { isFull, type Valkey } from '#libs/valkey';
 
-/** Of the server's maxmemory: the rest is for what runs already, which may write on. */
+/** Submits may fill this share of the server's maxmemory. The rest is for running executions, which go on writing. */
 const SHARE_OF_SERVER = 0.9;
 
 /** How much of the state's bound is used on the server that keeps a key. Bytes. */
@@ -11,8 +11,8 @@ export interface RoomLook {
 }
 
 /**
- * The bound on what the state takes: BELAY_MAX_STATE_MB or nine tenths of the server's maxmemory, whichever is less.
- * Where neither is set there is no bound.
+ * The bound on the memory of the state: BELAY_MAX_STATE_MB or nine tenths of the server's maxmemory, whichever is
+ * less. Where neither is set there is no bound.
  */
 export class StateRoom {
   constructor(
@@ -20,7 +20,7 @@ export class StateRoom {
     private readonly maxStateBytes = Number.POSITIVE_INFINITY,
   ) {}
 
-  /** Undefined: there is no bound, or the server does not say. `fresh`: asked now, not a moment ago. */
+  /** Undefined: there is no bound, or the server does not report its memory. `fresh`: ask the server now. */
   async look(key: string, { fresh = false } = {}): Promise<RoomLook | undefined> {
     const { memory } = this.valkey;
     const look = await (fresh ? memory.atNow(key) : memory.at(key));
@@ -37,7 +37,7 @@ export class StateRoom {
       throw new ServerFullError(look.usedBytes, look.limitBytes);
   }
 
-  /** `work`, with the server's OOM as what it is. @throws ServerFullError */
+  /** Runs `work`, and turns the server's OOM error into a typed one. @throws ServerFullError */
   async guarding<T>(key: string, work: () => Promise<T>): Promise<T> {
     try {
       return await work();

@@ -4,7 +4,7 @@ import type { Fence, LifecycleService } from './index';
 let life: LifecycleService;
 useLife((rig) => ({ life } = rig));
 
-/** An attempt that runs, and the one that follows its loss. */
+/** An attempt that runs, and the attempt after its loss. */
 async function twoAttempts(): Promise<{ first: Fence; next: () => Promise<Fence> }> {
   const id = await createExecution(life, spec([node('a', { maxAttempts: 3 })]));
   const { fence: first } = await startNext(life, id);
@@ -27,7 +27,7 @@ describe('R28 the steps of a handler', () => {
     expect(await agents.step(first, 'pay', { act: 'begin', isIdempotent: false })).toEqual({
       state: 'begun',
     });
-    // The answer was lost and it is asked again: it has begun once.
+    // The answer was lost and the attempt asks again: the step has begun once.
     expect(await agents.step(first, 'pay', { act: 'begin', isIdempotent: false })).toEqual({
       state: 'begun',
     });

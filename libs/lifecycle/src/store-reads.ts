@@ -1,7 +1,7 @@
 import type { Keyspace, Quarantine, Valkey } from '#libs/valkey';
 import type { ShardScripts } from './shard-scripts';
 
-/** Reads of one kind of record: over the connection of the scripts, with records that cannot be read set aside. */
+/** Reads of one kind of record over the scripts' connection. Records that cannot be read go to the quarantine. */
 export abstract class StoreReads {
   constructor(protected readonly scripts: ShardScripts) {}
 

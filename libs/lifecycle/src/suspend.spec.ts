@@ -22,7 +22,7 @@ let requests = 0;
 const signal = async (id: string, name = 'approved', payload: unknown = { by: 'ann', list: [] }) =>
   life.executions.signal(id, { name, payload, by: 'ann', requestId: `r${++requests}` });
 
-/** An execution whose first node was started, and suspended. */
+/** An execution whose first node was started and then suspended. */
 async function suspended(nodes = [node('a')], suspend = WEEK, over = {}): Promise<StartedAgent> {
   const agent = await startNext(life, await createExecution(life, spec(nodes, over)));
   await life.agents.finish(agent.fence, { state: 'completed', exitCode: 0, suspend, result: 'none' });
@@ -60,7 +60,7 @@ describe('R23 a node that suspends itself', () => {
     expect(entries).toMatchObject([{ nodeId: 'a', attempt: 2, delayMs: 0 }]);
     const next = await claim(entries[0]);
     expect(next.wokenBy).toEqual({ name: 'approved', payload: { by: 'ann', list: [] } });
-    // To wait is no failure: the attempts count anew.
+    // A wait is no failure, so the count of attempts begins anew.
     expect(next.node.priorAttempts).toBe(1);
     const { entries: after } = await life.agents.finish(next.fence, { state: 'completed', result: 7 });
     expect(after).toMatchObject([{ nodeId: 'b' }]);
@@ -126,7 +126,7 @@ describe('R23 a node that suspends itself', () => {
       error: { code: 'SUSPENDED_TOO_LONG' },
     });
     await expect(signal(id)).rejects.toMatchObject({ code: 'INVALID_TRANSITION' });
-    // Again, and of one that is gone: nothing more.
+    // A repeat changes nothing, and neither does the expiry of an execution that is gone.
     expect(await life.executions.expireSuspended(id, 'a')).toMatchObject({ entries: [], stopNeeded: false });
     await expect(
       life.executions.expireSuspended('exe_01HZXW3V9K8Q2M4N6P7R5S0T1A', 'a'),

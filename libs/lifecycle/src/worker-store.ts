@@ -14,18 +14,18 @@ import { accepted } from './refusals';
 const ESCAPEE_TOLD_MS = 3_600_000;
 const PROOF_KEPT_MS = 30 * 24 * 3_600_000;
 
-/** The first process of a tree, as its agent's record has it. */
+/** The first process of a tree, as the agent's record names it. */
 export interface Leader {
   readonly pid: number;
   readonly startTime: string;
 }
 
-/** A proof about a worker's processes by another process. */
+/** A proof about a worker's processes that another process made. */
 export interface KeptProof {
   readonly report: StopReport;
-  /** Absent: all of them, and the worker is gone. */
+  /** The trees that the proof is about; absent: all of them, and the worker is gone. */
   readonly leaders?: readonly Leader[];
-  /** The worker's last heartbeat when it was told dead. One that comes later proves the contrary. */
+  /** The worker's last heartbeat when it was declared dead. A later heartbeat refutes the proof. */
   readonly lastHeartbeatAt?: string;
 }
 
@@ -40,41 +40,44 @@ export function reportFor(
   return isCovered ? report : undefined;
 }
 
-/** By which a proof that was read from a file is told from a forgery. */
+/** Tells a proof that was read from a file from a forged one. */
 export interface ProofSeal {
-  /** The worker with whose key it was signed. */
+  /** The worker whose key signed the proof. */
   readonly signer: string;
   readonly text: string;
   /** HMAC-SHA-256 of `text`, hexadecimal. */
   readonly signature: string;
 }
 
-/** The field of a worker's record with the key of its proofs and of its record in the data directory. No reading of the record gives it to anybody. */
+/**
+ * The field of a worker's record with the key that signs its proofs and its record in the data directory. No read of
+ * the record returns it.
+ */
 export const PROOF_KEY = 'proofKey';
 
-/** One worker's lease as it was renewed last. */
+/** One worker's lease as last renewed. */
 export interface Lease {
   readonly workerId: string;
-  /** By the server's clock: another value says that it was renewed. */
+  /** By the server's clock. Another value tells that the lease was renewed. */
   readonly endsAt: number;
-  /** Milliseconds; NaN where it is not known. */
+  /** Milliseconds; NaN where it is unknown. */
   readonly lengthMs: number;
 }
 
 /** The answer to a heartbeat. */
 export interface Heartbeat {
   readonly state: WorkerState;
-  /** Valkey's clock, milliseconds. */
+  /** The server's clock, milliseconds. */
   readonly now: number;
-  /** The newest id in the orders log: another than the worker's cursor means there is something to read. */
+  /** The newest id in the orders log. If it differs from the worker's cursor, the worker has orders to read. */
   readonly ordersHead: string;
-  /** Bumped with every latch engaged or released; absent at registration. */
+  /** Grows with every latch engaged or released; absent at registration. */
   readonly latchesVersion?: number;
-  /** Targets of orders that this worker has yet to deal with; absent at registration. */
+  /** Targets of orders that this worker has not dealt with yet; absent at registration. */
   readonly targets?: number;
 }
 
-/** Workers: registration, lease, states. They live under the control tag. */
+/** Workers: registration, lease, states. Their keys are in the control slot. */
 export class WorkerStore {
   private readonly settings: string;
 
@@ -94,8 +97,8 @@ export class WorkerStore {
   }
 
   /**
-   * Renews the lease; `scripts` may have a connection of its own.
-   * @throws StaleEpochError when it ran out and was taken: the worker must stop its agents
+   * Renews the lease. `scripts` may have a connection of its own.
+   * @throws StaleEpochError when the lease ran out and was taken: the worker must stop its agents
    */
   async heartbeat(
     id: string,
@@ -136,7 +139,7 @@ export class WorkerStore {
     });
   }
 
-  /** Workers in those states; all that are not stopped unless said. */
+  /** Workers in those states; by default all that are not stopped. */
   async list(states: readonly WorkerState[] = ['idle', 'running', 'draining']): Promise<WorkerRecord[]> {
     const { redis, keys } = this.valkey;
     const lists = await Promise.all(
@@ -170,19 +173,22 @@ export class WorkerStore {
     return leases;
   }
 
-  /** Stops a worker for good that did not renew that lease for its whole length; false when it has been renewed meanwhile. */
+  /**
+   * Stops a worker for good that did not renew that lease for its whole length. Resolves with false when the worker
+   * renewed it meanwhile.
+   */
   async expire({ workerId, endsAt }: Pick<Lease, 'workerId' | 'endsAt'>): Promise<boolean> {
     const reply = await this.call('expireWorker', workerId, [endsAt]);
     return accepted<{ expired: boolean }>(reply, 'worker', workerId).expired;
   }
 
-  /** Lost workers whose agents are not all dealt with yet. */
+  /** Lost workers that still have agents to end. */
   async lost(): Promise<string[]> {
     const { redis, keys } = this.valkey;
     return redis.zrange(keys.shard(keys.control, 'lost'), 0, '99');
   }
 
-  /** An orphan that bears no sign of an agent was found on a worker. Repeatable: told once for each process. */
+  /** Reports an orphan on a worker that bears no sign of an agent. Repeatable: reported once for each process. */
   async tellEscapee(
     id: string,
     escapee: {
@@ -204,8 +210,8 @@ export class WorkerStore {
   }
 
   /**
-   * A dead worker's processes were all seen dead; with `leaders`, a silent one's trees of those first processes. Kept so
-   * that the janitor finds it whenever it declares it lost.
+   * Stores that a dead worker's processes were all seen dead; with `leaders`, that those trees of a silent worker
+   * were. The janitor uses the proof when it declares the worker lost.
    */
   async saveProof(id: string, report: StopReport, leaders?: readonly Leader[]): Promise<void> {
     const { scripts, keys } = this.valkey;
@@ -218,7 +224,10 @@ export class WorkerStore {
     ]);
   }
 
-  /** Whether the worker that a seal names signed its text; `unknown` where no key of that worker is registered (any more). */
+  /**
+   * Whether the worker that a seal names signed the text; `unknown` where no key of that worker is registered any
+   * more.
+   */
   async checkSeal(seal: ProofSeal): Promise<'right' | 'wrong' | 'unknown'> {
     const key = await this.field(seal.signer, PROOF_KEY);
     if (key === undefined) return 'unknown';
@@ -226,9 +235,10 @@ export class WorkerStore {
   }
 
   /**
-   * Keeps a proof that was read from a file, which agents of the worker's user can write. Only with the signature of a worker
-   * that registered a key it counts for what it says. Without a key, as of workers of earlier releases, it counts for marks.
-   * @returns `refused` and keeps nothing where the worker has a key and that did not sign: it is forged.
+   * Keeps a proof that was read from a file, which agents of the worker's user can write. With the signature of a
+   * worker that registered a key, the proof keeps its grade. Where the worker has no key, as in earlier releases, it
+   * has the grade `marks`.
+   * @returns `refused`, and keeps nothing, where the worker has a key that did not sign: the proof is forged.
    */
   async saveFiledProof(
     id: string,
@@ -244,8 +254,8 @@ export class WorkerStore {
   }
 
   /**
-   * The proof that `saveProof` kept; undefined where nobody has seen them dead. A worker that renewed its lease after
-   * it was told dead was not dead: such a proof counts for nothing, by any process.
+   * The proof that `saveProof` kept; undefined where nobody has seen the processes dead. A worker that renewed its
+   * lease after it was declared dead was alive, so such a proof counts for nothing.
    */
   async proof(id: string): Promise<KeptProof | undefined> {
     const { redis, keys, quarantine } = this.valkey;
@@ -261,7 +271,7 @@ export class WorkerStore {
     });
   }
 
-  /** As it is stored; undefined where there is none, or none that can be read. */
+  /** The last heartbeat as stored; undefined where there is none, or none that can be read. */
   private lastHeartbeat(id: string): Promise<string | undefined> {
     return this.field(id, 'lastHeartbeatAt');
   }
@@ -298,7 +308,7 @@ function isSignedWith(key: string, { text, signature }: ProofSeal): boolean {
   return given.length === right.length && timingSafeEqual(given, right);
 }
 
-/** Somebody says so, and the kernel is no witness of it. */
+/** Lowers a report to the grade `marks`: somebody claims it, and the kernel is no witness. */
 function asMarks(report: StopReport): StopReport {
   return {
     ...report,
