@@ -27,11 +27,15 @@ if other then
   -- One that cannot be read is joined by nobody.
   local legible, held = pcall(cjson.decode, open or '')
   if not legible or type(held) ~= 'table' then held = nil end
-  -- One that must be faster never waits behind a slower one, and one with a latch brings its latch.
+  -- One that must be faster never waits behind a slower one, and one with a latch brings its own unless that of the other is engaged.
+  local latched = ARGV[6] ~= ''
+  local engaged = held and held.latchId and redis.pcall('HEXISTS', key('latches'), held.latchId) == 1
   local weaker = held and ((order.mode == 'immediate' and held.mode ~= 'immediate')
     or (order.graceMs and order.graceMs < (held.graceMs or math.huge))
     -- Without a grace of its own it asks for the nodes', and those may be over sooner.
-    or (held.graceMs and not order.graceMs) or (ARGV[6] ~= '' and not held.latchId))
+    or (held.graceMs and not order.graceMs) or (latched and not engaged)
+    -- The release of a latch takes the hold of its freeze off: a freeze that a resume ends must have a hold of its own.
+    or (order.kind == 'freeze' and not latched and held.latchId))
   if held and not weaker then
     audit({ act = 'order.joined', orderId = other, kind = order.kind, scope = order.scope, by = order.by, role = order.role,
       requestId = order.requestId, note = order.note })
