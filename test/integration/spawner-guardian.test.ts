@@ -158,7 +158,8 @@ describe.each(expectedModes())('when a worker dies, containment $name', (mode) =
       const worker = await startProgram('fence', CANARIES, { silenceMs: 300 });
       process.kill(worker.pid, 'SIGSTOP');
       await eventually('all dead', () => alive().length === 0, NOISE_MS);
-      expect(procEntry(worker.pid)?.state).toBe('T');
+      // A stop signal takes effect once the process gets a core.
+      await eventually('the stop', () => procEntry(worker.pid)?.state === 'T', NOISE_MS);
       process.kill(worker.pid, 'SIGKILL');
       await eventually('no record', () => files().length === 0, NOISE_MS);
     });

@@ -160,7 +160,8 @@ describe('R18 R20 an execution that stops while agents of it live', () => {
       );
       expect(await life.executions.get(id)).toMatchObject({ state: 'stopping', orderId: order.id });
       expect(await orders.open()).toHaveLength(1);
-      const named = (await orders.receipt(order.id)).targets.map(({ agentId }) => agentId);
+      await until(async () => (await orders.progress(order.id)).isResolved, 'its targets');
+    const named = (await orders.receipt(order.id)).targets.map(({ agentId }) => agentId);
       expect(named.sort()).toEqual([a.agentId, b.agentId]);
     },
   );
@@ -175,6 +176,8 @@ describe('R18 R20 an execution that stops while agents of it live', () => {
     await until(async () => (await life.executions.get(id)).orderId !== undefined, 'an order in the record');
     const { orderId = '' } = await life.executions.get(id);
     expect(orderId).not.toBe(order.id);
+    // Its giver names the targets after the record has the order.
+    await until(async () => (await orders.progress(orderId)).isResolved, 'its targets');
     expect((await orders.receipt(orderId)).targets.map((target) => target.agentId)).toEqual([agentId]);
   });
 
