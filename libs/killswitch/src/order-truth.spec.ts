@@ -161,7 +161,7 @@ describe('R18 R20 an execution that stops while agents of it live', () => {
       expect(await life.executions.get(id)).toMatchObject({ state: 'stopping', orderId: order.id });
       expect(await orders.open()).toHaveLength(1);
       await until(async () => (await orders.progress(order.id)).isResolved, 'its targets');
-    const named = (await orders.receipt(order.id)).targets.map(({ agentId }) => agentId);
+      const named = (await orders.receipt(order.id)).targets.map(({ agentId }) => agentId);
       expect(named.sort()).toEqual([a.agentId, b.agentId]);
     },
   );
