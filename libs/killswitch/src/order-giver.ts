@@ -6,6 +6,7 @@ import {
   type Order,
   type Reach,
   type Scope,
+  type Signature,
 } from '#libs/contracts';
 import type { DagExecutor } from '#libs/executions';
 import type { LifecycleService } from '#libs/lifecycle';
@@ -219,21 +220,38 @@ export class OrderGiver {
   async isSuperseded({ kind, scope, latchId }: Order): Promise<boolean> {
     if (kind !== 'freeze') return false;
     if (latchId !== undefined) return !(await this.parts.latches.list()).some(({ id }) => id === latchId);
-    if (scope.type !== 'execution') return false;
-    const { state, frozen } = await this.parts.lifecycle.executions.get(scope.executionId);
-    return state !== 'paused' || frozen !== true;
+    return scope.type === 'execution' && !(await this.isFrozen(scope.executionId));
+  }
+
+  private async isFrozen(executionId: string): Promise<boolean> {
+    const { state, frozen } = await this.parts.lifecycle.executions.get(executionId);
+    return state === 'paused' && frozen === true;
+  }
+
+  /**
+   * Thaws the trees of an execution that was resumed. Where it was frozen again in between, the thaw may stand behind that freeze in the
+   * log and take it off, so another freeze is given. Repeatable.
+   */
+  async thaw(executionId: string, said: Signature & { readonly note?: string }): Promise<Order> {
+    const scope = { type: 'execution', executionId } as const;
+    const thaw = await this.give({ kind: 'thaw', scope, ...said });
+    if (await this.isFrozen(executionId)) await this.give({ kind: 'freeze', scope, by: 'belay' });
+    return thaw;
   }
 
   /** Its trees go on; those it was still to reach were never held. */
   async settleSuperseded(order: Order): Promise<void> {
+    const { scope, latchId } = order;
+    const { targets, resolvedAt } = await this.parts.orders.receipt(order.id);
+    const open = targets.filter(({ outcome }) => outcome === 'pending' || outcome === 'failed');
+    // Done before: what is missing still is for a proof to settle.
+    if (resolvedAt !== undefined && open.length === 0) return;
     // A latch's thaw is ordered with its release; a resume's may have been placed before the freeze.
-    if (order.latchId === undefined) await this.give({ kind: 'thaw', scope: order.scope, by: 'belay' });
+    if (latchId === undefined && scope.type === 'execution')
+      await this.thaw(scope.executionId, { by: 'belay' });
     await this.parts.orders.addTargets(order.id, [], true);
-    const { targets } = await this.parts.orders.receipt(order.id);
-    await this.parts.each(
-      targets.filter(({ outcome }) => outcome === 'pending' || outcome === 'failed'),
-      async (target) =>
-        this.parts.orders.report(order.id, { ...target, outcome: 'thawed', detail: NEVER_HELD }),
+    await this.parts.each(open, async (target) =>
+      this.parts.orders.report(order.id, { ...target, outcome: 'thawed', detail: NEVER_HELD }),
     );
   }
 }

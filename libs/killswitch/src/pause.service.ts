@@ -65,7 +65,7 @@ export class PauseService {
     executionId: string,
     said: Signature & { readonly note?: string },
   ): Promise<Order> {
-    const order = await this.giver.give({ kind: 'thaw', scope: { type: 'execution', executionId }, ...said });
+    const order = await this.giver.thaw(executionId, said);
     await this.lifecycle.executions.thawOrdered(executionId);
     return order;
   }

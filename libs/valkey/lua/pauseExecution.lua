@@ -26,6 +26,9 @@ if state == 'paused' then
 end
 if ARGV[4] == 'freeze' and not field('frozen') then
   redis.call('HSET', exe_key, 'frozen', 1)
+  -- The thaw of a resume before, should nobody have given it yet, would undo this freeze.
+  redis.call('HDEL', exe_key, 'thawing')
+  redis.call('SREM', key('thawing'), EXE)
   bump()
 end
 if state == 'running' then

@@ -1,0 +1,86 @@
+import type { LifecycleService } from '#libs/lifecycle';
+import type { Valkey } from '#libs/valkey';
+import { useKillswitch } from '../../../test/support/killswitch';
+import { createExecution, node, spec, startNext, type StartedAgent } from '../../../test/support/life';
+import type { KillswitchService } from './killswitch.service';
+import type { OrderStore } from './order-store';
+
+let valkey: Valkey;
+let life: LifecycleService;
+let orders: OrderStore;
+let killswitch: KillswitchService;
+useKillswitch((rig) => ({ valkey, life, orders, killswitch } = rig));
+beforeEach(async () => valkey.redis.flushall());
+afterEach(() => jest.restoreAllMocks());
+
+/** Of all orders that were placed, in the order of the log. */
+async function kinds(): Promise<string[]> {
+  const { items } = await orders.list();
+  return items.map(({ order }) => order.kind).toReversed();
+}
+
+const running = async (): Promise<StartedAgent> =>
+  startNext(life, await createExecution(life, spec([node('a')])));
+
+const freezeAgain = async (executionId: string): Promise<void> => {
+  await life.executions.pause(executionId, { mode: 'freeze', actor: 'me' });
+  await killswitch.placeOrder({ kind: 'freeze', scope: { type: 'execution', executionId }, by: 'me' });
+};
+
+describe('R22 an execution that is frozen again while the thaw of its resume is not given yet', () => {
+  it('stays frozen where the process died that resumed it: the sweep gives no thaw', async () => {
+    const { id } = await running();
+    await freezeAgain(id);
+    await life.executions.resume(id, 'me');
+    await freezeAgain(id);
+    await killswitch.sweep();
+    expect((await kinds()).at(-1)).toBe('freeze');
+  });
+
+  it('is frozen once more after that thaw, where the process is only late', async () => {
+    const { id } = await running();
+    await freezeAgain(id);
+    const resume = life.executions.resume.bind(life.executions);
+    jest.spyOn(life.executions, 'resume').mockImplementationOnce(async (...asked) => {
+      const resumed = await resume(...asked);
+      await freezeAgain(id);
+      return resumed;
+    });
+    await killswitch.holds.resume(id, { by: 'me' });
+    const placed = await kinds();
+    expect(placed).toContain('thaw');
+    expect(placed.at(-1)).toBe('freeze');
+  });
+
+  it('is frozen once more where a sweep takes an earlier freeze back', async () => {
+    const { id } = await running();
+    await freezeAgain(id);
+    await life.executions.resume(id, 'me');
+    await life.executions.thawOrdered(id);
+    const get = life.executions.get.bind(life.executions);
+    jest.spyOn(life.executions, 'get').mockImplementationOnce(async (asked) => {
+      const seen = await get(asked);
+      await freezeAgain(id);
+      return seen;
+    });
+    await killswitch.sweep();
+    const placed = await kinds();
+    expect(placed).toContain('thaw');
+    expect(placed.at(-1)).toBe('freeze');
+  });
+});
+
+describe('R22 R51 a freeze of a resumed execution whose receipt lacks an attempt that nobody saw dead', () => {
+  it('is taken back once, not with every sweep', async () => {
+    const { id, fence } = await running();
+    await freezeAgain(id);
+    await life.agents.finish(fence, { state: 'failed', reason: 'worker_lost', lost: true });
+    await killswitch.sweep();
+    await life.executions.resume(id, 'me');
+    await killswitch.sweep();
+    const placed = await kinds();
+    await killswitch.sweep();
+    await killswitch.sweep();
+    expect(await kinds()).toEqual(placed);
+  });
+});
