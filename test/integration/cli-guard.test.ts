@@ -190,7 +190,7 @@ it('R55 armed names each worker; one that is stopped is not armed, and a kill on
   expect(killed.code).toBe(7);
   expect(killed.out).toMatch(
     new RegExp(
-      `^not reached   ${deaf.id}: no answer within 5000 ms: it is stopped or hangs, and does what was asked when it wakes$`,
+      `^not reached   ${deaf.id}: no answer within 5000 ms: it is stopped or hangs; it carries out the kill when it wakes$`,
       'm',
     ),
   );
@@ -265,7 +265,7 @@ it('kill --local counts no worker that ended with nothing left, and names one wh
   const { code, out } = await onTheMachine('kill', '--local', '--execution', id, '--now');
   expect(code).toBe(0);
   expect(out).toContain(`complete: every target is confirmed${PROVED}, on 1 worker of this machine\n`);
-  expect(out).toContain('no latch is engaged: what starts next in the scope runs\n');
+  expect(out).toContain('no latch is engaged: new agents may start in the scope\n');
   expect(out).toContain(other.id);
   expect(sleepsOf(id)).toEqual([]);
 

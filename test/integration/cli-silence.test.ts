@@ -81,7 +81,7 @@ it('a stop by a short id that nobody looks up ends with exit code 5, and says wh
   const stop = belay([urlOf(hung)], 'stop', id.slice(-8));
   expect(await stop.exited).toBe(5);
   expect(stop.said()).toMatch(
-    /gave no answer within 30 s.*Without it, on each machine with workers: belay kill --local/s,
+    /gave no answer within 30 s.*Without the orchestrator, on each machine with workers: belay kill --local/s,
   );
   hung.process.kill('SIGKILL');
   await fleet.client.stop(id);

@@ -81,6 +81,10 @@ describe('usage', () => {
     const command = await belay(['kil']);
     expect(command).toMatchObject({ code: EXIT.usage, out: '' });
     expect(command.err).toContain("belay: unknown command 'kil'\n(Did you mean kill?)");
+    expect(command.err).toContain('\nUsage: belay [options] [command]. More: belay --help\n');
+    expect((await belay(['logs'])).err).toBe(
+      "belay: missing required argument 'agent'\nUsage: belay logs [options] <agent>. More: belay logs --help\n",
+    );
     const option = await belay(['ps', '--sate', 'running']);
     expect(option.code).toBe(EXIT.usage);
     expect(option.err).toContain("belay: unknown option '--sate'\n(Did you mean --state?)");
@@ -161,14 +165,14 @@ describe('errors', () => {
     expect(await belay(['kill', '--all', '--yes'])).toMatchObject({
       code: EXIT.unconfirmed,
       err:
-        'belay: The state server gave no answer: the order may stand, or not. Look with: belay audit. ' +
-        'Without it, on each machine with workers: belay kill --local --all\n',
+        'belay: The state server gave no answer: the order may or may not be stored. Look with: belay audit. ' +
+        'Without the orchestrator, on each machine with workers: belay kill --local --all\n',
     });
     expect((await belay(['stop', EXE])).err).toContain(
-      `It is away. Without it, on each machine with workers: belay kill --local --execution ${EXE}\n`,
+      `It is away. Without the orchestrator, on each machine with workers: belay kill --local --execution ${EXE}\n`,
     );
     expect((await belay(['retry', EXE])).err).toBe(
-      "belay: The state server's reply was lost: what was asked may have been done, or not. Look before you repeat it.\n",
+      "belay: The state server's reply was lost: the call may or may not have been carried out. Look before you repeat it.\n",
     );
   });
 
@@ -184,7 +188,7 @@ describe('errors', () => {
     routes[`POST /api/executions/${EXE}/start`] = [409, { code: 'INVALID_TRANSITION', detail: 'No.' }];
     routes[`GET /api/executions/${EXE}`] = [200, { ...RECORD, state: 'stopped' }];
     expect((await belay(['start', EXE])).err).toBe(
-      `belay: ${EXE} is stopped. Go on with it from where it was: belay retry ${EXE}\n`,
+      `belay: ${EXE} is stopped. Continue it with: belay retry ${EXE}\n`,
     );
   });
 
@@ -217,7 +221,7 @@ describe('errors', () => {
     routes['GET /api/workers'] = [401, { code: 'UNAUTHORIZED', detail: 'A valid token is needed.' }];
     expect(await belay(['workers'])).toMatchObject({
       code: EXIT.refused,
-      err: `belay: A valid token is needed.\n  asked was ${fake.url} (from BELAY_URL)\n  the token came from BELAY_TOKEN\n`,
+      err: `belay: A valid token is needed.\n  the address asked is ${fake.url} (from BELAY_URL)\n  the token came from BELAY_TOKEN\n`,
     });
     expect(await belay(['get', EXE])).toMatchObject({ code: EXIT.notFound });
     expect(await belay(['ps', '--url', 'http://127.0.0.1:2'])).toMatchObject({
@@ -257,7 +261,7 @@ describe('ps', () => {
 
   it('says so when the server leaves out the oldest', async () => {
     routes['GET /api/executions?limit=200'] = [200, { items: [RECORD], truncated: true }];
-    expect((await belay(['ps', '--all'])).err).toContain('There are older ones than the server lists');
+    expect((await belay(['ps', '--all'])).err).toContain('The server does not list older ones');
     expect(JSON.parse((await belay(['ps', '--all', '--json'])).out)).toMatchObject({ truncated: true });
   });
 
@@ -459,7 +463,7 @@ describe('stop and kill', () => {
 
   it('says after 5 s without an answer what works without one, and claims nothing when it is left', async () => {
     routes[`POST /api/executions/${EXE}/stop?wait=0`] = () => undefined;
-    const local = `Without it, on each machine with workers: belay kill --local --execution ${EXE}\n`;
+    const local = `Without the orchestrator, on each machine with workers: belay kill --local --execution ${EXE}\n`;
     const cli = scriptedProcess({ cwd: fake.cwd, env: { BELAY_URL: fake.url, BELAY_TOKEN: 't' } });
     const code = runCli(['stop', EXE], cli);
     while (!cli.written.stderr.includes('No answer')) await new Promise((resolve) => setTimeout(resolve, 50));
@@ -515,7 +519,7 @@ describe('stop and kill', () => {
 
   it('wants exactly one scope', async () => {
     const err =
-      'belay: Say whom: exactly one of --all, --pool, --selector, --worker, --execution, --agent, --job.\n';
+      'belay: Name exactly one scope: --all, --pool, --selector, --worker, --execution, --agent, --job.\n';
     expect(await belay(['kill'])).toMatchObject({ code: EXIT.usage, err });
     expect(await belay(['kill', '--all', '--agent', 'x'])).toMatchObject({ code: EXIT.usage, err });
   });

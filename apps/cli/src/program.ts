@@ -82,7 +82,7 @@ export function buildProgram(cli: CliProcess, bind: Bind, isJson = false): Comma
     .addOption(
       new Option(
         '--url <url>',
-        'the orchestrator, or several by commas (BELAY_URL, what `belay up` runs, or port 7070)',
+        'the orchestrator, or several by commas (BELAY_URL, that of `belay up`, or port 7070)',
       ),
     )
     .option('--token-file <path>', 'file with the token (BELAY_TOKEN, or `token` in the data dir)')
@@ -97,11 +97,17 @@ export function buildProgram(cli: CliProcess, bind: Bind, isJson = false): Comma
       getOutHelpWidth: () => cli.stdout.columns,
       getErrHelpWidth: () => cli.stderr.columns,
     })
-    .showHelpAfterError('Help: belay --help, belay COMMAND --help')
     .exitOverride();
   for (const add of ADDERS) add(program, bind);
   // Settings such as exitOverride are inherited only at creation through `.command`, which the adders use.
+  showUsageAfterErrors(program, 'belay');
   return program;
+}
+
+/** After wrong usage the line below the error shows the usage of that command, and how to read more. */
+function showUsageAfterErrors(command: Command, name: string): void {
+  command.showHelpAfterError(`Usage: ${name} ${command.usage()}. More: ${name} --help`);
+  for (const sub of command.commands) showUsageAfterErrors(sub, `${name} ${sub.name()}`);
 }
 
 /** Runs one command line (without `node` and the script) and answers its exit code. */

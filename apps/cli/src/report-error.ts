@@ -34,13 +34,13 @@ function toLines(error: unknown, context: ErrorContext): string[] {
     // A message about an address that does not answer names it already.
     const isNamed = asked !== undefined && error.message.includes(asked.url);
     if (isNamed) lines.push(`  the address is ${asked.urlFrom}`);
-    else if (asked !== undefined) lines.push(`  asked was ${asked.url} (${asked.urlFrom})`);
+    else if (asked !== undefined) lines.push(`  the address asked is ${asked.url} (${asked.urlFrom})`);
     if (asked !== undefined && isAboutToken(error)) lines.push(`  the token came from ${asked.tokenFrom}`);
     return lines;
   }
   if (error instanceof UsageError) return [`belay: ${error.message}`];
   const message = error instanceof Error ? error.message : String(error);
-  return [`belay: ${cleanText(message)}`, '  for the whole story: BELAY_LOG_LEVEL=debug'];
+  return [`belay: ${cleanText(message)}`, '  for details: BELAY_LOG_LEVEL=debug'];
 }
 
 /** Refused because of the token that was shown. */

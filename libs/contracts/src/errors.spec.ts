@@ -99,11 +99,7 @@ describe('what people read', () => {
     ],
     [new UnknownCursorError(), 'INVALID_REQUEST', 'The cursor is not one this list has answered.'],
     [new NotFoundError('worker', 'wrk_1'), 'NOT_FOUND', 'No worker wrk_1. List them with: belay workers'],
-    [
-      new NotFoundError('order', 'ord_1'),
-      'NOT_FOUND',
-      'No order ord_1. Orders are listed at GET /api/killswitch.',
-    ],
+    [new NotFoundError('order', 'ord_1'), 'NOT_FOUND', 'No order ord_1. List them with: belay audit'],
     [
       new NotFoundError('execution', 'exe_1'),
       'NOT_FOUND',

@@ -103,7 +103,8 @@ export class InvalidTransitionError extends BelayError {
 const LISTED: Record<string, string> = {
   worker: 'List them with: belay workers',
   latch: 'List the engaged ones with: belay latches',
-  order: 'Orders are listed at GET /api/killswitch.',
+  agent: "List an execution's agents with: belay get EXECUTION",
+  order: 'List them with: belay audit',
   token: 'List them with: belay token list',
   question: 'List the open ones with: belay asks',
 };

@@ -122,7 +122,7 @@ export const QUESTION_MACHINE: StateMachine<QuestionState> = {
     open: {
       answered: 'a person chose',
       denied: 'a person denied it, or its deadline passed',
-      cancelled: 'its attempt ended, its execution stops, or it was asked anew in other words',
+      cancelled: 'its attempt ended, its execution stops, or it was asked again in other words',
     },
     answered: {},
     denied: {},

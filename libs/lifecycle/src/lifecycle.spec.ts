@@ -606,12 +606,15 @@ describe('R27 fencing and reports', () => {
       reason: 'budget_exceeded',
       // Not the submitter: the budget stopped it.
       actor: 'belay',
-      error: { code: 'BUDGET_EXCEEDED' },
+      error: { code: 'BUDGET_EXCEEDED', message: 'Spent $1.20 of a budget of $1.00.' },
     });
     const other = await create([node('a'), node('b')], { maxCostUsd: 1 });
     const [c] = await advanceAll(life, other);
-    await runTo(c!, { state: 'completed', costUsd: 1.5 });
-    expect((await life.executions.get(other)).reason).toBe('budget_exceeded');
+    await runTo(c!, { state: 'completed', costUsd: 1.000025 });
+    expect(await life.executions.get(other)).toMatchObject({
+      reason: 'budget_exceeded',
+      error: { message: 'Spent $1.000025 of a budget of $1.00.' },
+    });
     expect(b!.nodeId).toBe('b');
   });
 });

@@ -93,8 +93,7 @@ if current then
   end
 end
 if over and active then
-  begin_stopping(state, { reason = 'budget_exceeded',
-    error = { code = 'BUDGET_EXCEEDED', message = 'The execution spent more than its maxCostUsd.' } })
+  begin_stopping(state, { reason = 'budget_exceeded', error = budget_error() })
   state = 'stopping'
 end
 if state == 'stopping' and finish.orderId and number_field('live') == 0 and not field('orderId') then

@@ -38,7 +38,6 @@ write_agent(agent)
 bump()
 local state = field('state')
 if over and (state == 'running' or state == 'paused') then
-  begin_stopping(state, { reason = 'budget_exceeded',
-    error = { code = 'BUDGET_EXCEEDED', message = 'The execution spent more than its maxCostUsd.' } })
+  begin_stopping(state, { reason = 'budget_exceeded', error = budget_error() })
 end
 return cjson.encode({ overBudget = over })

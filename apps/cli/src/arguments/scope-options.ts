@@ -30,7 +30,7 @@ export function addScopeOptions(command: Command): Command {
   return command
     .option('--all', 'the whole fleet')
     .option('--pool <name>', 'one pool')
-    .option('-l, --selector <labels>', "what has these labels, such as 'team=data,env!=prod'")
+    .option('-l, --selector <labels>', "all that has these labels, such as 'team=data,env!=prod'")
     .option('--worker <id>', 'one worker')
     .option('--execution <id>', 'one execution')
     .option('--agent <id>', 'one agent')
@@ -77,13 +77,13 @@ function quoted(text: string): string {
 function requireOne(options: ScopeOptions): void {
   const named = SCOPES.filter((name) => options[name] !== undefined);
   if (named.length !== 1)
-    throw new UsageError(`Say whom: exactly one of ${SCOPES.map((name) => `--${name}`).join(', ')}.`);
+    throw new UsageError(`Name exactly one scope: ${SCOPES.map((name) => `--${name}`).join(', ')}.`);
 }
 
 function checkedSelector(selector: string): Scope {
   // An unset variable in a script must not become everything.
   if (selector.trim() === '')
-    throw new UsageError('--selector is empty and would mean everything; to mean that, say --all.');
+    throw new UsageError('--selector is empty, which would cover everything. For that give --all.');
   return checked({ type: 'selector', selector });
 }
 

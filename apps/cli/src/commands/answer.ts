@@ -11,14 +11,11 @@ interface AnswerOptions {
 export function addAnswer(program: Command, bind: Bind): void {
   program
     .command('answer')
-    .description('answer what an agent asks; its words, as they are shown, go into the audit log')
+    .description('answer a question of an agent; the audit log keeps its words as shown')
     .argument('<id>', 'question id')
     .argument('<choice>', 'one of its choices, or denied')
     .option('--reason <text>', 'why; the agent is told')
-    .option(
-      '--hash <hash>',
-      'only if the question still has this hash; else that of the question as it is shown now',
-    )
+    .option('--hash <hash>', 'refuse a question with another hash (default: the hash of the words shown)')
     .action(
       bind(async (session, id: string, choice: string, { reason, hash }: AnswerOptions) => {
         const { client } = session;

@@ -7,7 +7,7 @@ import { cleanText } from '../text/clean-text';
 import { count, formatDuration } from '../text/format';
 import type { Bind } from './action';
 
-const NOBODY = 'No worker runs: there is nobody to stop anything. Start one with: belay up, or belay worker';
+const NOBODY = 'No worker runs. Start one with: belay up, or belay worker';
 
 export function addArmed(program: Command, bind: Bind): void {
   program
@@ -54,6 +54,6 @@ function describeGuard({ afterMs, containment, isolation, running }: ArmedAnswer
 /** Advice about a worker that is not armed. */
 export function adviceFor({ workerId, guardian }: ArmedAnswer): string {
   return guardian === false
-    ? 'its worker starts another guardian; ask again, and restart the worker where it stays so'
-    : `look at its machine; there, without the server: belay kill --local --worker ${workerId}`;
+    ? 'its worker starts another guardian: ask again, and restart the worker if this stays'
+    : `check its machine; to end its agents there, without the server: belay kill --local --worker ${workerId}`;
 }

@@ -26,10 +26,14 @@ export function addAsk(program: Command, bind: Bind): void {
     .description('inside an agent: ask people and wait; prints the choice, or denied with exit code 9')
     .argument('[question]', 'one line')
     .option('--choice <text>', 'a possible answer; may be repeated (default: yes and no)', collectText)
-    .option('--timeout <duration>', 'denied after that, such as 30s, 15m, 1h (default: 1h)', parseTimeout)
+    .option(
+      '--timeout <duration>',
+      'time until it is denied, such as 30s, 15m, 1h (default: 1h)',
+      parseTimeout,
+    )
     .option('--detail <file>', 'JSON that is shown with the question; - for stdin')
     .option('--key <name>', 'the same words under this name are the same question, for the whole attempt')
-    .option('--freeze', 'stand still until the answer, the whole agent')
+    .option('--freeze', 'freeze the whole agent until the answer')
     .option('--resume <id>', 'wait for a question that this attempt has asked before')
     .action(
       bind(async (session, question: string | undefined, options: AskCommandOptions) => {

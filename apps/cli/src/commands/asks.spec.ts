@@ -54,7 +54,7 @@ describe('belay asks', () => {
       err: `Answer with: belay answer ${ID} CHOICE, or denied\n`,
     });
     routes['GET /api/asks?limit=1000'] = [200, { items: [] }];
-    expect((await belay(['asks'])).err).toBe('Nobody asks anything.\n');
+    expect((await belay(['asks'])).err).toBe('No open questions.\n');
     routes[`GET /api/asks?executionId=exe_${ULID}&limit=1000`] = [200, { items: [CLOSED], nextCursor: 'x' }];
     const closed = await belay(['asks', '--execution', `exe_${ULID}`]);
     expect(closed.out).toContain('answered yes');
@@ -80,7 +80,7 @@ describe('belay asks', () => {
     const changed = { ...OPEN, state: 'cancelled', by: 'belay', why: 'changed', next: `ask_${ULID}-0-1-2` };
     routes[`GET /api/asks/${ID}`] = [200, changed];
     expect((await belay(['asks', ID])).out).toContain(
-      `  closed by belay (it was asked anew in other words)\n  asked anew as ask_${ULID}-0-1-2\n`,
+      `  closed by belay (it was asked again in other words)\n  asked again as ask_${ULID}-0-1-2\n`,
     );
     expect(JSON.parse((await belay(['asks', ID, '--json'])).out)).toEqual(changed);
     expect(await belay(['asks', `exe_${ULID}`])).toMatchObject({ code: EXIT.usage });
@@ -206,7 +206,7 @@ describe('belay ask', () => {
     });
     expect(await belay(['ask', 'x'])).toMatchObject({
       code: EXIT.usage,
-      err: expect.stringContaining('works inside an agent'),
+      err: expect.stringContaining('works only inside an agent'),
     });
     expect(lines).toEqual([]);
   });

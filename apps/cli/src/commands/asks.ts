@@ -18,9 +18,9 @@ const LISTED = 1_000;
 export function addAsks(program: Command, bind: Bind): void {
   program
     .command('asks')
-    .description('list what agents ask people, the next deadline first; or show one question whole')
+    .description('list the questions of agents, the next deadline first; or show one in full')
     .argument('[id]', 'question id')
-    .option('--execution <id>', 'all of one execution, also those that are closed')
+    .option('--execution <id>', 'all questions of one execution, closed ones too')
     .action(
       bind(async (session, id: string | undefined, { execution }: AsksOptions) => {
         if (id === undefined) return await list(session, execution);
@@ -38,7 +38,7 @@ async function list(session: Session, execution: string | undefined): Promise<vo
   const page = await client.asks({ limit: LISTED, ...asked });
   const { items } = page;
   if (session.isJson) return session.json(page);
-  if (items.length === 0) return session.note('Nobody asks anything.');
+  if (items.length === 0) return session.note('No open questions.');
   session.print(
     renderTable({
       head: ['ID', 'STATE', 'DEADLINE', 'NODE', 'QUESTION', 'CHOICES'],
@@ -87,7 +87,7 @@ export function describeQuestion(record: QuestionRecord): string[] {
     `  hash      ${hash}`,
     ...(by === undefined ? [] : [`  closed by ${cleanText(by)}${why === undefined ? '' : ` (${WHY[why]})`}`]),
     ...(reason === undefined ? [] : [`  reason    ${cleanText(reason)}`]),
-    ...(next === undefined ? [] : [`  asked anew as ${next}`]),
+    ...(next === undefined ? [] : [`  asked again as ${next}`]),
     ...(detail === undefined
       ? []
       : JSON.stringify(detail, null, 2)
@@ -100,7 +100,7 @@ const WHY = {
   person: 'a person',
   deadline: 'its deadline passed',
   ended: 'its attempt ended, or its execution stops',
-  changed: 'it was asked anew in other words',
+  changed: 'it was asked again in other words',
 } as const;
 
 const howToAnswer = ({ id }: QuestionRecord): string => `Answer with: belay answer ${id} CHOICE, or denied`;

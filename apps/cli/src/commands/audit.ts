@@ -13,16 +13,14 @@ import type { Bind } from './action';
 /** Faults named before the rest is counted. */
 const FAULTS_SHOWN = 20;
 const KEEP_THE_HEAD =
-  'Keep this hash elsewhere: a log rewritten as a whole fits itself, but no longer holds this hash.';
+  'Keep this hash elsewhere: a person who rewrites the whole log cannot make it contain this hash.';
 /** The most the server answers at once. */
 const MOST = 10_000;
 
 export function addAudit(program: Command, bind: Bind): void {
   program
     .command('audit')
-    .description(
-      'list what was done with the killswitch, newest first; or verify that nobody changed the list',
-    )
+    .description('list the acts of the killswitch, newest first; or verify that nobody changed the list')
     .addArgument(new Argument('[what]', 'verify: compute the whole chain again').choices(['verify']))
     .option('--limit <n>', `entries to list, at most ${MOST}; else 100`, wholeNumber(1, MOST))
     .action(
@@ -38,7 +36,7 @@ async function list(session: Session, limit: number | undefined): Promise<void> 
   const page = await session.client.audit(limit === undefined ? {} : { limit });
   const { items } = page;
   if (session.isJson) return session.json(page);
-  if (items.length === 0) return session.note('Nothing was done with the killswitch yet.');
+  if (items.length === 0) return session.note('The audit log is empty.');
   session.print(renderAudit(items, session.width));
   if (page.nextCursor !== undefined)
     session.note(
@@ -113,7 +111,7 @@ export function renderVerdict(verdict: AuditVerdict, style: Style): string[] {
   const rest = faults.length - shown.length;
   return [
     intact
-      ? `${style.good('intact')}: ${size} are as they were written`
+      ? `${style.good('intact')}: ${size} are unchanged`
       : `${style.bad('changed')}: ${count(faults.length, 'fault')} in ${size}`,
     ...shown.map(({ id, fault }) => `  ${id}  ${cleanText(fault)}`),
     ...(rest > 0 ? [`  … and ${rest} more (--json has all)`] : []),

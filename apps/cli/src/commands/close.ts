@@ -13,17 +13,14 @@ interface CloseOptions {
 export function addClose(program: Command, bind: Bind): void {
   program
     .command('close')
-    .description('take it on yourself that what an order misses will not be confirmed; it is tried no longer')
+    .description('give up on the unconfirmed targets of an order, with a reason')
     .argument('<order>', 'order id')
-    .option('--note <text>', 'how you know; needed')
+    .option('--note <text>', 'how you know that they cannot be confirmed; required')
     .option('--full', 'every target of a large receipt')
     .action(
       bind(async (session, given: string, options: CloseOptions) => {
         const orderId = requireId(given, 'order');
-        const note = requireNote(
-          options.note,
-          'A person has to answer for targets that no evidence confirms.',
-        );
+        const note = requireNote(options.note, 'A person takes responsibility for targets without evidence.');
         await closeAndShow(session, orderId, note, options);
       }),
     );
@@ -40,5 +37,5 @@ async function closeAndShow(
   for (const line of renderReceipt(receipt, session.out, options)) session.print(line);
   if (receipt.complete) session.note('There was nothing to close.');
   else if (receipt.closed !== undefined && receipt.closed.note !== note)
-    session.note('It had been closed before; the first words are kept.');
+    session.note('It was closed before; the first note is kept.');
 }

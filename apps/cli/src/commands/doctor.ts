@@ -70,7 +70,9 @@ async function examine(session: Session): Promise<ExitCode> {
 function besideRunning({ url, urlFrom, dataDir }: Session['connection'], value: string): string {
   const running = readOrchestratorFile(dataDir);
   const port = URL.canParse(url) ? new URL(url).port : '';
-  return running?.url !== url || urlFrom === '--url' || port === value ? '' : ` (what runs here has ${port})`;
+  return running?.url !== url || urlFrom === '--url' || port === value
+    ? ''
+    : ` (the Belay that runs here has ${port})`;
 }
 
 /** `ok    node           Node v20.20.2`, and below it what to do where something is. */

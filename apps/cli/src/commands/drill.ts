@@ -14,12 +14,12 @@ interface DrillOptions {
   readonly hostile?: boolean;
 }
 
-const NOBODY = 'No worker runs: there is nobody to drill. Start one with: belay up, or belay worker';
+const NOBODY = 'No worker runs. Start one with: belay up, or belay worker';
 
 export function addDrill(program: Command, bind: Bind): void {
   program
     .command('drill')
-    .description('show that the stop works: start trees that resist on every worker, kill them, prove it')
+    .description('test the kill: start trees that resist on every worker, kill them, show the proof')
     .option('--worker <id>', 'only this worker')
     .option('--hostile', 'an agent that attacks Belay itself, in place of trees that resist')
     .option('--last', 'only show the last result of each worker; nothing is started')
@@ -45,7 +45,7 @@ async function drillAndShow(
   );
   if ('unanswered' in waited) return EXIT.unconfirmed;
   if ('interrupted' in waited) {
-    session.note('The drill may go on, or not have begun. Look with: belay drill --last');
+    session.note('The drill may still run, or not have begun. Look with: belay drill --last');
     return EXIT.interrupted;
   }
   const { answer: report } = waited;
@@ -64,7 +64,7 @@ async function showLast(
   const { items: all } = await session.client.drills();
   const chosen = workerId === undefined ? all : all.filter((item) => item.workerId === workerId);
   if (workerId !== undefined && chosen.length === 0)
-    throw new BelayError('NOT_FOUND', `No running worker is ${workerId}. List them with: belay workers`);
+    throw new BelayError('NOT_FOUND', `${workerId} is not a running worker. List them with: belay workers`);
   const items = await Promise.all(
     chosen.map(async ({ last, hostile, ...rest }): Promise<DrillStatus> => {
       // A schedule is of plain drills: a hostile one is never overdue.

@@ -32,8 +32,10 @@ interface ThawOptions {
 /** `freeze` and its end, `thaw`. */
 export function addFreeze(program: Command, bind: Bind): void {
   addScopeOptions(program.command('freeze'))
-    .description('hold still what runs in a scope and let nothing start there, until it is thawed')
-    .option('--note <text>', 'why, for whoever finds it')
+    .description(
+      'stop the agents of a scope where they stand and let nothing start there, until it is thawed',
+    )
+    .option('--note <text>', 'why; `belay latches` shows it')
     .option('--dry-run', 'only show who would be hit')
     .option('--full', 'every target of a large receipt')
     .action(
@@ -45,7 +47,7 @@ export function addFreeze(program: Command, bind: Bind): void {
     );
   program
     .command('thaw')
-    .description('end a freeze: what stood still goes on')
+    .description('end a freeze: its processes run again')
     .argument('<id>', 'freeze (or its order), execution or agent id')
     .option('--note <text>', 'a sentence for the record; for a freeze "thawed" unless given')
     .option('--full', 'every target of a large receipt')
@@ -60,7 +62,7 @@ async function showPlan(session: Session, scope: Scope): Promise<ExitCode> {
   }
   const latch = isWide(scope)
     ? `a freeze would be engaged over ${describeScope(scope)}: nothing would start in it until it is thawed`
-    : 'no freeze would be engaged beyond that';
+    : 'nothing else would be kept from starting';
   const act = { doing: 'freezing', executions: 'pause', done: 'nothing was frozen', latch };
   for (const line of renderPlan(plan, scope, act)) session.print(line);
   noteWarning(session, plan);
@@ -117,7 +119,7 @@ async function orderAndShow(
     what: `${isFreeze ? 'freezing' : 'thawing'} ${describeScope(scope)}`,
     ask: async (wait: ProofWait) => await placeAndProve(session.client, request, wait),
     receiptOf: (receipt: Receipt) => receipt,
-    hints: () => (agentId === undefined ? [] : [`Let it go on: belay thaw ${agentId}`]),
+    hints: () => (agentId === undefined ? [] : [`Thaw it: belay thaw ${agentId}`]),
     whenLeft: leftOrder(LOCAL),
   };
   return await proveAndShow(session, act, { ...options, local: LOCAL });

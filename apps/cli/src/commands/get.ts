@@ -36,7 +36,7 @@ const DROPPED_SHOWN = 10;
 export function addGet(program: Command, bind: Bind): void {
   program
     .command('get')
-    .description('show one execution, node, agent, order or latch; what was stopped with its receipt')
+    .description('show one execution, node, agent, order or latch; a stopped execution with its receipt')
     .argument('<id>', 'execution, EXECUTION/NODE, agent, order or latch')
     .option('--full', 'every target of a large receipt')
     .action(

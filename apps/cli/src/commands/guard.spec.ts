@@ -71,9 +71,9 @@ describe('armed', () => {
       out:
         `armed       ${A}  answered after 12 ms, cgroup, 3 agents\n` +
         `not armed   ${B}  no answer within 2000 ms\n` +
-        `            → look at its machine; there, without the server: belay kill --local --worker ${B}\n` +
+        `            → check its machine; to end its agents there, without the server: belay kill --local --worker ${B}\n` +
         `not armed   ${A}  its guardian does not run, answered after 12 ms, cgroup, 3 agents\n` +
-        '            → its worker starts another guardian; ask again, and restart the worker where it stays so\n' +
+        '            → its worker starts another guardian: ask again, and restart the worker if this stays\n' +
         '3 workers: 1 armed, 2 not\n',
     });
   });
@@ -86,7 +86,7 @@ describe('armed', () => {
     expect(await belay(['armed'])).toMatchObject({
       code: EXIT.failed,
       out: '',
-      err: 'No worker runs: there is nobody to stop anything. Start one with: belay up, or belay worker\n',
+      err: 'No worker runs. Start one with: belay up, or belay worker\n',
     });
     const json = await belay(['armed', '--json']);
     expect([json.code, JSON.parse(json.out)]).toEqual([EXIT.failed, none]);
@@ -123,7 +123,7 @@ describe('drill', () => {
     expect(code).toBe(EXIT.failed);
     expect(out).toContain('        deaf         unconfirmed\n        frozen       not started\n');
     expect(out).toContain(
-      `        → see what was observed: belay receipt ${ORDER}; whether it could stop now: belay armed; then: belay drill --worker ${B}\n`,
+      `        → see the evidence: belay receipt ${ORDER}; whether it could stop now: belay armed; then: belay drill --worker ${B}\n`,
     );
     expect((await belay(['drill', '--worker', ORDER])).code).toBe(EXIT.usage);
   });
@@ -146,7 +146,7 @@ describe('drill', () => {
       '        leave:unmarked       refused\n' +
       "        named: possible for agents of the worker's own user, see docs/isolation.md\n" +
       '        Not refused: read-memory.\n' +
-      `        → see what an agent may do where: docs/isolation.md; then: belay drill --hostile --worker ${B}\n`;
+      `        → see what an agent can reach: docs/isolation.md; then: belay drill --hostile --worker ${B}\n`;
     expect(out).toContain(table);
     const status = { workerId: B, overdue: true, last: PASSED, hostile: item };
     routes['GET /api/killswitch/drill'] = [200, { items: [status, { workerId: A, overdue: false }] }];
@@ -162,7 +162,7 @@ describe('drill', () => {
     expect(await belay(['drill'])).toMatchObject({
       code: EXIT.failed,
       out: '',
-      err: 'No worker runs: there is nobody to drill. Start one with: belay up, or belay worker\n',
+      err: 'No worker runs. Start one with: belay up, or belay worker\n',
     });
     routes['POST /api/killswitch/drill'] = [504, { code: 'TIMEOUT', detail: 'No answer yet.' }];
     expect(await belay(['drill'])).toMatchObject({ code: EXIT.unconfirmed, err: 'belay: No answer yet.\n' });
@@ -206,7 +206,7 @@ describe('drill', () => {
     expect((await belay(['drill', '--last', '--worker', A])).code).toBe(EXIT.ok);
     expect(await belay(['drill', '--last', '--worker', B])).toMatchObject({
       code: EXIT.notFound,
-      err: `belay: No running worker is ${B}. List them with: belay workers\n`,
+      err: `belay: ${B} is not a running worker. List them with: belay workers\n`,
     });
   });
 });
@@ -229,7 +229,7 @@ describe('doctor', () => {
       },
     ]);
     expect(describeOrders({ items: [closed, { ...receipt, complete: true }] } as never, AT)).toEqual([
-      { name: 'orders', result: 'ok', message: 'none waits for proof' },
+      { name: 'orders', result: 'ok', message: 'all proved' },
     ]);
     const lost = { id: A, host: 'h', state: 'stopped', reason: 'worker_lost', stoppedAt: AT };
     expect(describeLost([lost] as never, AT + 60_000)).toMatchObject([
@@ -250,8 +250,7 @@ describe('doctor', () => {
       name: 'state server',
       result: 'fail',
       message: 'the local server (pid 5) does not answer at unix:///d/valkey.sock: its process is gone',
-      advice:
-        'process 4, which runs it, starts it again; where it does not: end that with Ctrl-C, then belay up',
+      advice: 'process 4 starts it again; if it does not: end that process with Ctrl-C, then belay up',
     });
     const why = 'it answers PING with: MISCONF Errors writing to the AOF file: No space left on device';
     expect(describeLook({ ...at, state: 'silent', why, ownerPid: 4 }, '/d')).toEqual({
@@ -297,7 +296,7 @@ describe('doctor', () => {
         name: 'armed',
         result: 'fail',
         message: `${B} is not armed: no answer within 2000 ms`,
-        advice: `look at its machine; there, without the server: belay kill --local --worker ${B}`,
+        advice: `check its machine; to end its agents there, without the server: belay kill --local --worker ${B}`,
       },
     ]);
     expect(checkArmed({ armed: false, nonce: 'n', workers: [] })).toEqual([]);

@@ -16,7 +16,7 @@ import { noteWarning } from './note-warning';
 import { waitForProof } from './wait-for-proof';
 
 const ONLY_SEEN =
-  'This is what can be seen in /proc: a process that cleared its environment is not, but is killed with its agent.';
+  'This list comes from /proc. It misses a process that cleared its environment; that one is killed with its agent.';
 
 /** The kill with nobody asked but the workers of this machine, on their sockets in the data dir (requirement R55). */
 export async function killLocal(session: Session, options: KillOptions): Promise<ExitCode | void> {
@@ -34,10 +34,10 @@ export async function killLocal(session: Session, options: KillOptions): Promise
 
 function toRequest(options: KillOptions): LocalKillRequest {
   if (!options.wait)
-    throw new UsageError('--no-wait is not for --local: no order is kept that goes on by itself.');
+    throw new UsageError('--no-wait is not for --local: no stored order goes on without this command.');
   if (!options.latch)
     throw new UsageError(
-      '--no-latch is not for --local: a worker that is emptied takes no work until a latch holds.',
+      '--no-latch is not for --local: a worker that is emptied takes no work until it has a latch.',
     );
   const { now, grace, note } = options;
   const request: LocalKillRequest = {
@@ -71,7 +71,7 @@ async function requireWorkers(session: Session, scope: Scope): Promise<LocalWork
   throw new BelayError(
     'NOT_FOUND',
     all.length === 0 || scope.type !== 'worker'
-      ? `No worker keeps files in ${path}. Name its data dir with --data-dir, as the user it runs as.`
+      ? `No worker keeps files in ${path}. Give its data dir with --data-dir, and type this as its user.`
       : `Worker ${scope.workerId} keeps no files in ${path}. There are: ${all.map(({ id }) => id).join(', ')}`,
   );
 }
@@ -100,11 +100,11 @@ function showPlan(session: Session, workers: readonly LocalWorker[], scope: Scop
     return session.json({ workers: workers.map(({ id }) => id), targets, executions: [], latch: held });
   const latch = held
     ? `${count(workers.length, 'worker')} would take no work, and engage latches once the server is back`
-    : 'no latch would be engaged: what starts next would run';
+    : 'no latch would be engaged: new agents could start';
   const act = { doing: 'killing', executions: 'stop', done: 'nothing was killed', latch };
   for (const line of renderPlan({ targets, executions: [] }, scope, act)) session.print(line);
   if (isKnownToWorkers(scope))
-    session.note(`At most these: which of them are in ${describeScope(scope)}, only their workers know.`);
+    session.note(`These at most: only their workers know which of them are in ${describeScope(scope)}.`);
   session.note(ONLY_SEEN);
 }
 
@@ -117,7 +117,7 @@ function toQuestion(workers: readonly LocalWorker[], scope: Scope): Parameters<t
       const seen = `${size} seen on ${count(workers.length, 'worker')} of this machine`;
       // The agents seen here may be fewer than those that run: the count is never certain to be one.
       return {
-        what: isKnownToWorkers(scope) ? `what is in ${describeScope(scope)} of ${seen}` : seen,
+        what: isKnownToWorkers(scope) ? `the agents in ${describeScope(scope)}, of ${seen}` : seen,
         isOne: false,
       };
     },
@@ -140,7 +140,9 @@ async function killAndShow(
   );
   if ('unanswered' in waited) return EXIT.unconfirmed;
   if ('interrupted' in waited) {
-    session.note('The workers that were asked go on with it. Asking again is safe, and shows what is left.');
+    session.note(
+      'The workers that were asked go on with the kill. Type it again to see the agents that remain.',
+    );
     return EXIT.interrupted;
   }
   const { answer: kill } = waited;

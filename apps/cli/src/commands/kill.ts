@@ -23,9 +23,9 @@ import { withWayOut } from './way-out';
 
 export function addKill(program: Command, bind: Bind): void {
   addScopeOptions(program.command('kill'))
-    .description('the killswitch: end everything in a scope, keep it from starting, show the receipt')
+    .description('the killswitch: end every agent in a scope, let nothing start there, show the receipt')
     .option('--local', 'ask the workers of this machine, and neither the orchestrator nor its server')
-    .option('--no-latch', 'what starts next in the scope may run')
+    .option('--no-latch', 'engage no latch: new agents may start in the scope')
     .option('--dry-run', 'only show who would be hit')
     .option('--now', 'SIGKILL at once, without the stop signal and its grace')
     .addOption(
@@ -85,7 +85,7 @@ async function showPlan(session: Session, request: KillRequest): Promise<ExitCod
   }
   const latch = latched
     ? `a latch would be engaged over ${describeScope(scope)}: nothing would start in it until it is released`
-    : `no latch would be engaged${isWide(scope) ? ': what starts next would run' : ''}`;
+    : `no latch would be engaged${isWide(scope) ? ': new agents could start' : ''}`;
   const act = { doing: 'killing', executions: 'stop', done: 'nothing was killed', latch };
   const consequences = await describeConsequences(session.client, plan.targets, plan.executions);
   for (const line of renderPlan(plan, scope, { ...act, consequences })) session.print(line);

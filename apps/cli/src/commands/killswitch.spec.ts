@@ -55,7 +55,7 @@ const target = (n: number): Record<string, string> => ({
   nodeId: 'a',
   workerId: WORKER,
 });
-const HOLDS = `latch ${LATCH_ID} holds pool gpu: nothing starts until it is released\nrelease it with: belay release ${LATCH_ID} --note "why"\n`;
+const HOLDS = `latch ${LATCH_ID} covers pool gpu: nothing starts until it is released\nrelease it with: belay release ${LATCH_ID} --note "why"\n`;
 
 let asked: string[];
 let routes: Routes;
@@ -64,11 +64,11 @@ useScriptedServer((server) => ({ asked, routes, belay } = server));
 
 describe('a scope', () => {
   it.each([
-    [['-l', ' '], '--selector is empty and would mean everything; to mean that, say --all.'],
+    [['-l', ' '], '--selector is empty, which would cover everything. For that give --all.'],
     [['--selector', 'a~b'], '--selector has "a~b", which is none of key=value'],
     [['--pool', 'a b'], '--pool must be the name of a pool, 1 to 64 of the characters'],
     [['--worker', EXE], `"${EXE}" is the id of an execution, not of a worker`],
-    [['--pool', 'gpu', '--all'], 'Say whom: exactly one of --all, --pool, --selector'],
+    [['--pool', 'gpu', '--all'], 'Name exactly one scope: --all, --pool, --selector'],
   ])('%j is refused before anything is asked', async (args, why) => {
     for (const command of ['kill', 'latch', 'freeze']) {
       const ran = await belay([command, ...args]);
@@ -148,7 +148,7 @@ describe('kill', () => {
         'nothing was killed: this was a dry run\n',
     );
     const without = await belay(['kill', '--pool', 'gpu', '--dry-run', '--no-latch']);
-    expect(without.out).toContain('no latch would be engaged: what starts next would run\n');
+    expect(without.out).toContain('no latch would be engaged: new agents could start\n');
     const json = await belay(['kill', '--pool', 'gpu', '--dry-run', '--json']);
     expect(JSON.parse(json.out)).toMatchObject({ latch: true, executions: [] });
   });
@@ -161,7 +161,7 @@ describe('kill', () => {
     [
       'continue',
       (id: string) =>
-        `${id} goes on without the killed nodes and what depends on them: its onFailure is continue\n`,
+        `${id} goes on without the killed nodes and those that depend on them: its onFailure is continue\n`,
     ],
   ])('of one agent says what becomes of its execution with onFailure %s', async (onFailure, line) => {
     const one = target(0);
@@ -225,7 +225,7 @@ describe('latches', () => {
     expect(await belay(['latches'])).toMatchObject({
       code: 0,
       out: '',
-      err: 'Nothing is latched and nothing is frozen: whatever is ready may start.\n',
+      err: 'Nothing is latched, frozen or paused: every ready node may start.\n',
     });
     routes['GET /api/latches'] = [200, { items: [LATCH, FREEZE] }];
     expect(await belay(['latches'])).toMatchObject({
@@ -235,7 +235,7 @@ describe('latches', () => {
         `${LATCH_ID}  freeze  everything  api  2026-11-21 02:30:01Z  bad driver[2J\n`,
       err:
         'A latch lets nothing start in its scope until: belay release ID --note "why"\n' +
-        'A freeze also holds still what runs there, until: belay thaw ID\n',
+        'A freeze also stops running agents where they stand, until: belay thaw ID\n',
     });
     expect(JSON.parse((await belay(['latches', '--json'])).out)).toEqual({ items: [LATCH, FREEZE] });
     const over = (workerId: string): object => ({ ...LATCH, scope: { type: 'worker', workerId } });
@@ -251,7 +251,7 @@ describe('latches', () => {
       },
     ];
     const { out } = await belay(['latches']);
-    expect(out.match(/its worker is gone: it holds nothing: bad driver/g)).toHaveLength(1);
+    expect(out.match(/its worker is gone: it covers nothing: bad driver/g)).toHaveLength(1);
   });
 
   it('are released with a reason, by their id or by their order’s', async () => {
@@ -261,7 +261,7 @@ describe('latches', () => {
     ])
       expect(await belay(args)).toMatchObject({
         code: EXIT.usage,
-        err: 'belay: Say why: --note TEXT. A release is never done without a reason.\n',
+        err: 'belay: Say why: --note TEXT. A release needs a reason.\n',
       });
     expect((await belay(['release', EXE, '--note', 'x'])).err).toContain('not of a latch');
     expect(asked).toEqual([]);
@@ -272,7 +272,7 @@ describe('latches', () => {
         order: { ...(receiptOf('kill', GPU)['order'] as object), latchId: LATCH_ID },
       }),
     ];
-    const out = `latch ${LATCH_ID} over pool gpu is released: what waited goes on\n`;
+    const out = `latch ${LATCH_ID} over pool gpu is released: nodes that waited may start\n`;
     expect(await belay(['release', LATCH_ID, '--note', 'mended'])).toMatchObject({ code: 0, out });
     expect(await belay(['release', ORDER, '--note', 'mended'])).toMatchObject({ code: 0, out });
     expect(asked.at(-1)).toBe(`POST /api/latches/${LATCH_ID}/release {"note":"mended"}`);
@@ -309,8 +309,8 @@ describe('freeze and thaw', () => {
       `order ${ORDER}  freeze everything\n` +
         'asked by api at 1970-01-01 00:00:00Z, reason killswitch\n' +
         '0 targets\ncomplete: nothing was running in scope\n' +
-        `freeze ${LATCH_ID} holds everything: what runs stands still, nothing starts\n` +
-        `let it go on with: belay thaw ${LATCH_ID}\n`,
+        `freeze ${LATCH_ID} covers everything: its agents stand still, nothing starts\n` +
+        `thaw it with: belay thaw ${LATCH_ID}\n`,
     );
     expect(asked).toEqual([
       'POST /api/killswitch?wait=0 {"kind":"freeze","scope":{"type":"all"},"note":"look"}',
@@ -322,7 +322,7 @@ describe('freeze and thaw', () => {
     expect(asked.at(-1)).toBe(`POST /api/latches/${LATCH_ID}/release {"note":"thawed"}`);
     expect(thawed.code).toBe(EXIT.unconfirmed);
     expect(thawed.out).toContain(
-      `freeze ${LATCH_ID} over everything is released: what waited goes on\n\norder ${ORDER}  thaw everything\n`,
+      `freeze ${LATCH_ID} over everything is released: nodes that waited may start\n\norder ${ORDER}  thaw everything\n`,
     );
   });
 
@@ -340,7 +340,7 @@ describe('freeze and thaw', () => {
     routes[`POST /api/executions/${EXE}/pause`] = [200, { execution: PAUSED, receipt }];
     const ran = await belay(['freeze', '--execution', EXE, '--note', 'look']);
     expect(asked).toEqual([`POST /api/executions/${EXE}/pause {"mode":"freeze","note":"look"}`]);
-    expect(ran).toMatchObject({ code: 0, err: `Let it go on: belay resume ${EXE}\n` });
+    expect(ran).toMatchObject({ code: 0, err: `Resume it: belay resume ${EXE}\n` });
     expect(ran.out.split('\n').slice(0, 4)).toEqual([
       `${EXE}  paused`,
       'paused by freeze: nothing starts, 1 agent stands still; 1 min 30 s left to its deadline',
@@ -361,7 +361,7 @@ describe('freeze and thaw', () => {
 
   it('of an agent are orders of their own', async () => {
     routes['POST /api/killswitch?wait=0'] = [200, receiptOf('freeze', { type: 'agent', agentId: AGENT })];
-    expect((await belay(['freeze', '--agent', AGENT])).err).toBe(`Let it go on: belay thaw ${AGENT}\n`);
+    expect((await belay(['freeze', '--agent', AGENT])).err).toBe(`Thaw it: belay thaw ${AGENT}\n`);
     await belay(['thaw', AGENT]);
     expect(asked).toEqual(
       ['freeze', 'thaw'].map(
@@ -417,10 +417,10 @@ describe('close', () => {
     expect(ran).toMatchObject({ code: 0, err: '' });
     expect(ran.out).toContain(
       `incomplete: 1 target not confirmed: 1 on ${WORKER}\n` +
-        'closed by api at 1970-01-01 00:00:01Z: the host burnt down\nBelay tries no longer.\n',
+        'closed by api at 1970-01-01 00:00:01Z: the host burnt down\nBelay stopped trying.\n',
     );
     expect((await belay(['close', ORDER, '--note', 'other'])).err).toBe(
-      'It had been closed before; the first words are kept.\n',
+      'It was closed before; the first note is kept.\n',
     );
     routes[`POST /api/killswitch/${ORDER}/close`] = [200, receiptOf('kill', GPU)];
     expect((await belay(['close', ORDER, '--note', 'x'])).err).toBe('There was nothing to close.\n');
@@ -477,10 +477,10 @@ describe('audit', () => {
     const verdict = { entries: 3, receipts: 1, head: 'abc', intact: true, faults: [] };
     routes['GET /api/audit/verify'] = [200, verdict];
     const head =
-      'head abc\nKeep this hash elsewhere: a log rewritten as a whole fits itself, but no longer holds this hash.\n';
+      'head abc\nKeep this hash elsewhere: a person who rewrites the whole log cannot make it contain this hash.\n';
     expect(await belay(['audit', 'verify'])).toMatchObject({
       code: 0,
-      out: `intact: 3 entries and 1 receipt are as they were written\n${head}`,
+      out: `intact: 3 entries and 1 receipt are unchanged\n${head}`,
     });
     const faults = [{ id: '2-0', fault: 'entry 2 does not follow from the one before it' }];
     routes['GET /api/audit/verify'] = [200, { ...verdict, intact: false, faults }];

@@ -17,9 +17,9 @@ interface LatchOptions extends ScopeOptions {
 
 export function addLatch(program: Command, bind: Bind): void {
   addScopeOptions(program.command('latch'))
-    .description('keep anything from starting in a scope until it is released; what runs goes on')
-    .option('--note <text>', 'why, for whoever finds it')
-    .option('--dry-run', 'only say what it would hold')
+    .description('let nothing start in a scope until it is released; running agents go on')
+    .option('--note <text>', 'why; `belay latches` shows it')
+    .option('--dry-run', 'only show what it would cover')
     .action(
       bind(async (session, options: LatchOptions) => {
         const scope = await readScope(session, options);

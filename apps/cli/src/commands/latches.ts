@@ -8,7 +8,7 @@ import { formatTime } from '../text/format';
 import { renderTable } from '../text/table';
 import type { Bind } from './action';
 
-const GONE = 'its worker is gone: it holds nothing';
+const GONE = 'its worker is gone: it covers nothing';
 
 export function addLatches(program: Command, bind: Bind): void {
   program
@@ -19,7 +19,7 @@ export function addLatches(program: Command, bind: Bind): void {
         const { items } = await session.client.latches();
         if (session.isJson) return session.json({ items });
         if (items.length === 0)
-          return session.note('Nothing is latched and nothing is frozen: whatever is ready may start.');
+          return session.note('Nothing is latched, frozen or paused: every ready node may start.');
         const gone = await workersGone(session.client, items);
         session.print(renderLatches(items, session.out, session.width, gone));
         for (const line of legendOf(items)) session.note(line);
@@ -69,7 +69,7 @@ function legendOf(latches: readonly Latch[]): string[] {
   const has = (kind: Latch['kind']): boolean => latches.some((latch) => latch.kind === kind);
   return [
     ...(has('latch') ? ['A latch lets nothing start in its scope until: belay release ID --note "why"'] : []),
-    ...(has('pause') ? ['A pause lets nothing of its pool start until: belay queues resume POOL'] : []),
-    ...(has('freeze') ? ['A freeze also holds still what runs there, until: belay thaw ID'] : []),
+    ...(has('pause') ? ['A pause lets no agent of its pool start until: belay queues resume POOL'] : []),
+    ...(has('freeze') ? ['A freeze also stops running agents where they stand, until: belay thaw ID'] : []),
   ];
 }

@@ -46,7 +46,7 @@ describe('R35 belay limits', () => {
       expect(asked.at(-1)).toBe(`PUT /api/limits ${JSON.stringify({ limits: ITEMS, note: 'plan' })}`);
     }
     routes['PUT /api/limits'] = [200, { ...LIMITS, items: [] }];
-    expect((await belay(['limits', 'clear'])).err).toBe('No limits are set: whatever is ready may start.\n');
+    expect((await belay(['limits', 'clear'])).err).toBe('No limits are set.\n');
     expect(asked.at(-1)).toBe('PUT /api/limits {"limits":[]}');
   });
 

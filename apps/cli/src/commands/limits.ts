@@ -17,7 +17,7 @@ export function addLimits(program: Command, bind: Bind): void {
   const limits = program.command('limits').description('the fleet’s limits on running agents');
   limits
     .command('show')
-    .description('list the limits, what counts under them and what waits for them')
+    .description('list the limits, with the attempts that count under them and those that wait')
     .action(bind(async (session) => show(session, await session.client.limits())));
   limits
     .command('set')
@@ -66,7 +66,7 @@ function readText(file: string): string {
 function show(session: Session, record: LimitsRecord): void {
   if (session.isJson) return session.json(record);
   const { items, held, waiting } = record;
-  if (items.length === 0) return session.note('No limits are set: whatever is ready may start.');
+  if (items.length === 0) return session.note('No limits are set.');
   const bound = (n: number | undefined): string => (n === undefined ? '-' : String(n));
   session.print(
     renderTable({

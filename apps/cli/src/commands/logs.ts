@@ -12,9 +12,9 @@ import { cleanLogLine, cleanText } from '../text/clean-text';
 export function addLogs(program: Command, bind: Bind): void {
   program
     .command('logs')
-    .description('print what an agent wrote; its stderr too, dimmed on a terminal')
+    .description('print the stdout and stderr of an agent; stderr is dimmed on a terminal')
     .argument('<agent>', 'agent id, or EXECUTION/NODE for its latest attempt')
-    .option('-f, --follow', 'stay and print what comes, until the agent ends')
+    .option('-f, --follow', 'stay and print new output until the agent ends')
     .action(
       bind(async (session, target: string, options: { readonly follow?: boolean }) => {
         const agentId = await findAgent(session, target);
@@ -55,7 +55,7 @@ async function follow(session: Session, agentId: string): Promise<ExitCode> {
     for await (const line of session.client.logs(agentId, {
       follow: true,
       signal: ending.signal,
-      onReconnect: ({ delayMs }) => session.note(`connection lost; again in ${delayMs} ms`),
+      onReconnect: ({ delayMs }) => session.note(`connection lost; next try in ${delayMs} ms`),
       onEnd: (end) => (last = end),
     })) {
       printer.print(line, undefined);

@@ -12,7 +12,7 @@ export function addMcp(program: Command, bind: Bind): void {
     .description(
       'inside an agent: an MCP server on stdio whose tool approve asks people (--permission-prompt-tool)',
     )
-    .option('--timeout <duration>', 'each question is denied after that (default: 1h)', parseTimeout)
+    .option('--timeout <duration>', 'time until a question is denied (default: 1h)', parseTimeout)
     .action(
       bind(async ({ process: { env, stdin, stdout } }, { timeout }: { readonly timeout?: number }) => {
         const server = new PermissionServer({

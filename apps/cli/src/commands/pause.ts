@@ -16,10 +16,12 @@ interface PauseOptions extends PauseRequest {
 export function addPause(program: Command, bind: Bind): void {
   program
     .command('pause')
-    .description('start nothing more of an execution; with --mode freeze hold still what runs, too')
+    .description(
+      'start nothing more of an execution; with --mode freeze stop its agents where they stand, too',
+    )
     .argument('<execution>', 'execution id')
     .addOption(
-      new Option('--mode <mode>', 'drain lets what runs finish, freeze stops it where it stands')
+      new Option('--mode <mode>', 'drain lets running agents finish, freeze stops them where they stand')
         .choices(['drain', 'freeze'])
         .default('drain'),
     )
@@ -33,7 +35,7 @@ export function addPause(program: Command, bind: Bind): void {
     );
   program
     .command('resume')
-    .description('let a paused execution go on where it stood')
+    .description('resume a paused execution where it stood')
     .argument('<execution>', 'execution id')
     .option('--full', 'every target of a large receipt')
     .action(
@@ -53,8 +55,8 @@ export async function pauseAndShow(session: Session, id: string, options: PauseO
     ask: async ({ signal }: ProofWait) => await session.client.pause(id, request, { signal }),
     receiptOf: ({ receipt }: Paused) => receipt,
     head: (answer: Paused) => headOf(session, answer),
-    hints: () => [`Let it go on: belay resume ${id}`],
-    whenLeft: () => `The pause may have been done. Look with: belay get ${id}`,
+    hints: () => [`Resume it: belay resume ${id}`],
+    whenLeft: () => `It may have been paused. Look with: belay get ${id}`,
   };
   return await proveAndShow(session, act, options);
 }

@@ -64,8 +64,9 @@ export function addPs(program: Command, bind: Bind): void {
         for (const [id, reasons] of waiting)
           for (const line of describeWaiting(reasons)) session.note(`${id}  ${line}`);
         if (isCut)
-          session.note('There are older ones than the server lists; narrow it with --state or --label.');
-        if (isMore) session.note(`The first ${items.length} are shown; narrow it with --state or --label.`);
+          session.note('The server does not list older ones; narrow the list with --state or --label.');
+        if (isMore)
+          session.note(`The first ${items.length} are shown; narrow the list with --state or --label.`);
       }),
     );
 }

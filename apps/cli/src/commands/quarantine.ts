@@ -13,9 +13,9 @@ export function addQuarantine(program: Command, bind: Bind): void {
       bind(async (session) => {
         const { items } = await session.client.quarantine();
         if (session.isJson) return session.json({ items });
-        if (items.length === 0) return session.note('Every record that was looked at can be read.');
+        if (items.length === 0) return session.note('No unreadable records found.');
         session.print(renderQuarantine(items, session.width));
-        session.note('Mend or remove the record in Valkey; it is looked at again by itself within seconds.');
+        session.note('Repair or remove the record in Valkey; Belay reads it again within seconds.');
         session.note('Agents of such an execution can still be ended: belay kill --execution ID');
       }),
     );

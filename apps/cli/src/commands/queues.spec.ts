@@ -19,7 +19,7 @@ useScriptedServer((server) => ({ asked, routes, belay } = server));
 describe('R34 belay queues', () => {
   it('lists what each pool has and what holds it', async () => {
     routes['GET /api/queues'] = [200, { items: [] }];
-    expect((await belay(['queues'])).err).toBe('No pool has anything, and no worker serves one.\n');
+    expect((await belay(['queues'])).err).toBe('No pool has work, and no worker serves one.\n');
     const held = { ...QUEUE, pool: 'web', latches: [LATCH_ID] };
     const items = [{ ...QUEUE, pool: 'cpu' }, { ...QUEUE, pause: PAUSE }, held];
     routes['GET /api/queues'] = [200, { items }];
@@ -39,8 +39,8 @@ describe('R34 belay queues', () => {
     routes['POST /api/queues/gpu/pause'] = [200, { queue: { ...QUEUE, pause: PAUSE }, already: false }];
     expect(await belay(['queues', 'pause', 'gpu', '--note', 'bad driver'])).toMatchObject({
       code: 0,
-      out: 'pool gpu is paused: nothing of it starts; 5 wait, 2 run\n',
-      err: 'Let it go on with: belay queues resume gpu\n',
+      out: 'pool gpu is paused: none of its nodes starts; 5 wait, 2 run\n',
+      err: 'Resume it with: belay queues resume gpu\n',
     });
     expect(asked.at(-1)).toBe('POST /api/queues/gpu/pause {"note":"bad driver"}');
     routes['POST /api/queues/gpu/resume'] = [
@@ -48,8 +48,8 @@ describe('R34 belay queues', () => {
       { queue: { ...QUEUE, latches: [LATCH_ID] }, already: false },
     ];
     expect(await belay(['queues', 'resume', 'gpu'])).toMatchObject({
-      out: 'pool gpu goes on; 5 wait, 2 run\n',
-      err: `It is still held by ${LATCH_ID}: belay latches\n`,
+      out: 'pool gpu is resumed; 5 wait, 2 run\n',
+      err: `It is still covered by ${LATCH_ID}: belay latches\n`,
     });
     routes['POST /api/queues/gpu/resume'] = [200, { queue: QUEUE, already: true }];
     expect((await belay(['queues', 'resume', 'gpu'])).out).toBe('pool gpu was not paused; 5 wait, 2 run\n');
@@ -63,8 +63,8 @@ describe('R34 belay queues', () => {
     routes['POST /api/queues/gup/pause'] = [200, answer];
     expect(await belay(['queues', 'pause', 'gup'])).toMatchObject({
       code: EXIT.unmatched,
-      out: 'pool gup is paused: nothing of it starts; 5 wait, 2 run\n',
-      err: `Let it go on with: belay queues resume gup\nwarning: ${warning.message}\n`,
+      out: 'pool gup is paused: none of its nodes starts; 5 wait, 2 run\n',
+      err: `Resume it with: belay queues resume gup\nwarning: ${warning.message}\n`,
     });
     const json = await belay(['queues', 'pause', 'gup', '--json']);
     expect(json).toMatchObject({ code: EXIT.unmatched, err: '' });

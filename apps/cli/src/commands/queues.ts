@@ -23,12 +23,12 @@ interface RemoveOptions extends NoteOption {
 export function addQueues(program: Command, bind: Bind): void {
   const queues = program
     .command('queues')
-    .description('list the queues of pools: what waits, what runs, what is paused')
+    .description('list the queues of pools: waiting and running attempts, workers, pauses')
     .action(
       bind(async (session) => {
         const { items } = await session.client.queues();
         if (session.isJson) return session.json({ items });
-        if (items.length === 0) return session.note('No pool has anything, and no worker serves one.');
+        if (items.length === 0) return session.note('No pool has work, and no worker serves one.');
         session.print(renderQueues(items, session.out, session.width));
         if (items.some(({ pause }) => pause !== undefined))
           session.note('A paused pool starts nothing until: belay queues resume POOL');
@@ -37,10 +37,10 @@ export function addQueues(program: Command, bind: Bind): void {
   addHolds(queues, bind);
   queues
     .command('remove')
-    .description('remove what waits in a pool: its nodes are cancelled; what runs goes on')
+    .description('remove the waiting attempts of a pool: their nodes are cancelled; running agents go on')
     .argument('<pool>', 'pool')
-    .option('--selector <labels>', 'only what has these labels, such as team=data,env!=prod')
-    .option('--note <text>', 'why; needed')
+    .option('--selector <labels>', 'only those with these labels, such as team=data,env!=prod')
+    .option('--note <text>', 'why; required')
     .option('--dry-run', 'only count what would be removed')
     .action(
       bind(async (session, pool: string, options: RemoveOptions) => await remove(session, pool, options)),
@@ -50,29 +50,29 @@ export function addQueues(program: Command, bind: Bind): void {
 function addHolds(queues: Command, bind: Bind): void {
   queues
     .command('pause')
-    .description('start nothing more of a pool; what runs goes on, and submits are taken and wait')
+    .description('start nothing more of a pool; running agents go on; submits are taken and wait')
     .argument('<pool>', 'pool')
-    .option('--note <text>', 'why, for whoever finds it')
+    .option('--note <text>', 'why; `belay latches` shows it')
     .action(
       bind(async (session, pool: string, options: NoteOption) => {
         const answer = await session.client.pauseQueue(pool, options);
-        show(session, answer, answer.already ? 'was paused already' : 'is paused: nothing of it starts');
-        if (!session.isJson) session.note(`Let it go on with: belay queues resume ${pool}`);
+        show(session, answer, answer.already ? 'was paused already' : 'is paused: none of its nodes starts');
+        if (!session.isJson) session.note(`Resume it with: belay queues resume ${pool}`);
         noteWarning(session, answer);
         return exitCodeOfWarning(answer);
       }),
     );
   queues
     .command('resume')
-    .description('let a paused pool go on')
+    .description('resume a paused pool')
     .argument('<pool>', 'pool')
     .option('--note <text>', 'a sentence for the record')
     .action(
       bind(async (session, pool: string, options: NoteOption) => {
         const answer = await session.client.resumeQueue(pool, options);
-        show(session, answer, answer.already ? 'was not paused' : 'goes on');
+        show(session, answer, answer.already ? 'was not paused' : 'is resumed');
         if (!session.isJson && answer.queue.latches.length > 0)
-          session.note(`It is still held by ${answer.queue.latches.join(', ')}: belay latches`);
+          session.note(`It is still covered by ${answer.queue.latches.join(', ')}: belay latches`);
       }),
     );
 }
@@ -85,7 +85,7 @@ function show(session: Session, answer: QueuePaused, words: string): void {
 
 async function remove(session: Session, pool: string, options: RemoveOptions): Promise<void> {
   const { selector, dryRun = false } = options;
-  const note = dryRun ? 'dry run' : requireNote(options.note, 'What is removed does not run.');
+  const note = dryRun ? 'dry run' : requireNote(options.note, 'A removed attempt does not run.');
   const request = { note, ...(selector === undefined ? {} : { selector }) };
   const { removed, isMore } = await removeAll(session, pool, request, dryRun);
   if (session.isJson) return session.json({ pool, removed, more: isMore, dryRun });

@@ -18,13 +18,13 @@ interface ReleaseOptions {
 export function addRelease(program: Command, bind: Bind): void {
   program
     .command('release')
-    .description('release a latch, with the reason: what waited in its scope goes on')
+    .description('release a latch, with the reason: the nodes that waited in its scope start')
     .argument('<id>', 'latch id, or the id of the order it was engaged with')
-    .option('--note <text>', 'why; needed')
+    .option('--note <text>', 'why; required')
     .option('--full', 'every target of a large receipt, where a freeze is released')
     .action(
       bind(async (session, id: string, options: ReleaseOptions) => {
-        const note = requireNote(options.note, 'A release is never done without a reason.');
+        const note = requireNote(options.note, 'A release needs a reason.');
         return await releaseAndShow(session, await findLatch(session, id), note, options);
       }),
     );
@@ -59,7 +59,7 @@ export async function releaseAndShow(
     ask: async ({ signal }: ProofWait) => await session.client.releaseLatch(latchId, note, { signal }),
     receiptOf: ({ receipt }: Released) => receipt,
     head: describeReleased,
-    whenLeft: () => 'The release may have been done. Look with: belay latches',
+    whenLeft: () => 'It may have been released. Look with: belay latches',
   };
   return await proveAndShow(session, act, options);
 }
@@ -67,5 +67,5 @@ export async function releaseAndShow(
 function describeReleased({ latch, already }: Released): string[] {
   if (already) return [`${describeRelease(latch)} (before this call)`];
   const { kind, id, scope } = latch;
-  return [`${kind} ${id} over ${describeScope(scope)} is released: what waited goes on`];
+  return [`${kind} ${id} over ${describeScope(scope)} is released: nodes that waited may start`];
 }

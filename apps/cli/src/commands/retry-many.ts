@@ -38,7 +38,7 @@ export async function retryMany(session: Session, selection: Selection): Promise
     const ids = items.map(({ id }) => id);
     if (session.isJson) session.json({ retried: [], would: ids, refused: [], ...more });
     else for (const { id, name, state } of items) session.print(`${id}  ${state}  ${cleanText(name)}`);
-    if (!session.isJson) session.print(`${count(ids.length, 'execution')} would be retried; nothing was`);
+    if (!session.isJson) session.print(`${count(ids.length, 'execution')} would be retried; none was`);
     return EXIT.ok;
   }
   const retried: string[] = [];

@@ -76,7 +76,7 @@ describe('R40 belay retry of many', () => {
       code: 0,
       out:
         [0, 1, 2].map((n) => `${idOf(n)}  failed  run[2J${n}\n`).join('') +
-        '3 executions would be retried; nothing was\n',
+        '3 executions would be retried; none was\n',
     });
     expect(asked).toEqual([LIST]);
     routes['GET /api/executions?state=stopped%2Cfailed&limit=200'] = [200, { items: [] }];
@@ -88,7 +88,7 @@ describe('R40 belay retry of many', () => {
     ['nothing to retry', [], 'retry needs an execution, --label k=v, or --all'],
     ['one and many', [idOf(0), '--all'], 'leave the execution out'],
     ['one and a dry run', [idOf(0), '--dry-run'], 'leave the execution out'],
-    ['a label and all', ['--label', 'a=b', '--all'], 'give --label or --all'],
+    ['a label and all', ['--label', 'a=b', '--all'], 'Give --label or --all, not both.'],
     ['many with one budget', ['--all', '--max-cost', '3'], 'name it'],
     ['many to be followed', ['--all', '--watch'], 'name it'],
     ['a state that nothing leaves', ['--all', '--state', 'completed'], 'is not one of stopped, failed'],

@@ -27,7 +27,7 @@ const RETRIABLE = statesOf(EXECUTION_MACHINE).filter(
 export function addRetry(program: Command, bind: Bind): void {
   program
     .command('retry')
-    .description('go on with a stopped or failed execution; what completed keeps its result')
+    .description('continue a stopped or failed execution; completed nodes keep their results')
     .argument('[execution]', 'execution id')
     .option('--label <k=v>', 'each failed one with this label; may be repeated', collectLabel)
     .option('--all', 'each failed one')
@@ -37,7 +37,7 @@ export function addRetry(program: Command, bind: Bind): void {
       listOf(RETRIABLE),
     )
     .option('--dry-run', 'with --label or --all: only list them')
-    .option('--force', 'although an attempt of it was lost and never seen dead: it may run twice')
+    .option('--force', 'retry although an attempt was lost and never seen dead: it may run twice')
     .option(
       '--max-cost <usd>',
       'its budget from here on, in US dollars; costs from before stay counted',
@@ -60,12 +60,13 @@ function selectionOf(given: string | undefined, options: RetryOptions): Selectio
   const isMany = labels !== undefined || all;
   if (given === undefined && !isMany)
     throw new UsageError(
-      'retry needs an execution, --label k=v, or --all. List what failed: belay ps --state failed',
+      'retry needs an execution, --label k=v, or --all. List the failed ones: belay ps --state failed',
     );
   if (given !== undefined && (isMany || states !== undefined || dryRun))
-    throw new UsageError('--label, --all, --state and --dry-run choose among many: leave the execution out.');
-  if (labels !== undefined && all)
-    throw new UsageError('--all leaves nothing to choose: give --label or --all.');
+    throw new UsageError(
+      '--label, --all, --state and --dry-run are for many executions: leave the execution out.',
+    );
+  if (labels !== undefined && all) throw new UsageError('Give --label or --all, not both.');
   if (!isMany) return undefined;
   if (options.maxCost !== undefined)
     throw new UsageError('--max-cost is the budget of one execution: name it.');

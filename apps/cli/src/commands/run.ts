@@ -36,7 +36,7 @@ export function addRun(program: Command, bind: Bind): void {
     .option('--label <k=v>', 'add a label; may be repeated', collectLabel)
     .option('--idempotency-key <key>', 'the same key and the same spec are the same execution')
     .addOption(new Option('--no-start', 'leave it idle until `belay start`').conflicts('watch'))
-    .option('--no-queue', 'refuse it where a limit keeps it from starting now')
+    .option('--no-queue', 'refuse it if a limit keeps it from starting now')
     .action(bind(async (session, file: string, options: RunOptions) => await submit(session, file, options)));
 }
 
@@ -58,7 +58,7 @@ async function submit(session: Session, file: string, options: RunOptions): Prom
   });
   const { id, name, nodes, state } = execution;
   session.print(`${id}  ${cleanText(name)}, ${count(nodes.total, 'node')}, ${session.out.state(state)}`);
-  if (replayed) session.note('It was there already: the idempotency key and the spec are the same.');
+  if (replayed) session.note('It existed already: the idempotency key and the spec are the same.');
   if (options.watch === true) return await watchExecution(session, execution);
   if (session.isJson) return session.json(execution);
   if (isEnded(EXECUTION_MACHINE, state)) return session.note(`It has ended. Look at it: belay get ${id}`);

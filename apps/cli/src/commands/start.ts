@@ -31,12 +31,8 @@ async function withRetry(client: BelayClient, id: string, error: unknown): Promi
   const because = { cause: error, details };
   const { state } = record;
   if (state === 'stopped' || state === 'failed')
-    return new BelayError(
-      code,
-      `${id} is ${state}. Go on with it from where it was: belay retry ${id}`,
-      because,
-    );
+    return new BelayError(code, `${id} is ${state}. Continue it with: belay retry ${id}`, because);
   if (state === 'paused')
-    return new BelayError(code, `${id} is paused. Let it go on: belay resume ${id}`, because);
+    return new BelayError(code, `${id} is paused. Resume it: belay resume ${id}`, because);
   return error;
 }

@@ -10,7 +10,7 @@ export function tellSilence(session: Session, local: string): () => void {
     if (session.process.stderr.isTTY && !session.isJson) session.process.stderr.write('\r\u001b[2K');
     session.note(
       `No answer from ${session.connection.url} after ${SILENCE_MS / 1_000} s: the order may not be stored. ` +
-        `Without it, on each machine with workers: ${local}`,
+        `Without the orchestrator, on each machine with workers: ${local}`,
     );
   }, SILENCE_MS);
   return () => clearTimeout(timer);

@@ -50,7 +50,7 @@ describe('R65 belay token', () => {
     const { length } = asked;
     const again = await belay(args);
     expect(again).toMatchObject({ code: EXIT.usage });
-    expect(again.err).toContain('it is there already. No token was made.');
+    expect(again.err).toContain('the file exists. No token was made.');
     expect(asked).toHaveLength(length);
     const json = await belay([...args.slice(0, -1), 'other.token', '--json']);
     expect(JSON.parse(json.out)).toEqual({ token: TOKEN, file: join(cwd, 'other.token') });
@@ -92,7 +92,7 @@ describe('R65 belay token', () => {
     const token = { ...TOKEN, revokedAt: AT, revokedBy: 'ann' };
     routes['POST /api/tokens/pager/revoke'] = [200, { token, already: false }];
     expect((await belay(['token', 'revoke', 'pager'])).out).toBe(
-      'pager is revoked: it opens nothing any more\n',
+      'pager is revoked: no orchestrator accepts it any more\n',
     );
     routes['POST /api/tokens/pager/revoke'] = [200, { token, already: true }];
     expect((await belay(['token', 'revoke', 'pager'])).out).toBe(

@@ -19,16 +19,16 @@ interface CreateOptions {
 
 /** `token create`, `list` and `revoke`. */
 export function addToken(program: Command, bind: Bind): void {
-  const token = program.command('token').description('the named tokens: who may do what');
+  const token = program.command('token').description('the named tokens and their roles');
   token
     .command('create')
     .description('make a token; its secret is shown once')
     .argument('<name>', 'the name that its acts are recorded under')
     .addOption(new Option('--role <role>', 'what it may do').choices(ROLES).makeOptionMandatory())
-    .option('-l, --selector <labels>', "bind it to what has these labels, such as 'tenant=a'")
+    .option('-l, --selector <labels>', "bind it to these labels, such as 'tenant=a'")
     .option(
       '--expires <duration>',
-      'valid for so long, such as 12h or 30d; else until it is revoked',
+      'how long it is valid, such as 12h or 30d; else until it is revoked',
       parseLife,
     )
     .option('--to <file>', 'write the secret to a new file that only you may read, and show it nowhere')
@@ -49,7 +49,7 @@ export function addToken(program: Command, bind: Bind): void {
     );
   token
     .command('revoke')
-    .description('a token opens nothing from here on, at any orchestrator')
+    .description('revoke a token: no orchestrator accepts it any more')
     .argument('<name>')
     .action(
       bind(async (session, name: string) => {
@@ -60,7 +60,7 @@ export function addToken(program: Command, bind: Bind): void {
         session.print(
           already
             ? `${shown} was revoked by ${cleanText(revokedBy)} at ${formatTime(revokedAt)} (before this call)`
-            : `${shown} is revoked: it opens nothing any more`,
+            : `${shown} is revoked: no orchestrator accepts it any more`,
         );
       }),
     );
@@ -118,7 +118,7 @@ function openNew(path: string): number {
     return openSync(path, 'wx', 0o600);
   } catch (error) {
     const why =
-      (error as NodeJS.ErrnoException).code === 'EEXIST' ? 'it is there already' : (error as Error).message;
+      (error as NodeJS.ErrnoException).code === 'EEXIST' ? 'the file exists' : (error as Error).message;
     throw new UsageError(`--to ${path} cannot be made: ${why}. No token was made.`);
   }
 }

@@ -86,9 +86,9 @@ function unproved({ message }: BelayError, orderId: string | undefined): string 
   return `${order}, but no answer showed its proof: ${message.replace(/\.$/, '')}.${look}`;
 }
 
-/** `Without it, on each machine with workers: belay kill --local`. */
+/** `Without the orchestrator, on each machine with workers: belay kill --local`. */
 export function withoutOrchestrator(local: string): string {
-  return `Without it, on each machine with workers: ${local}`;
+  return `Without the orchestrator, on each machine with workers: ${local}`;
 }
 
 function showWait(session: Session, what: string, bound: string): () => void {

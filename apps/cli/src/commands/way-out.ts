@@ -7,12 +7,12 @@ import { BelayError, isBelayError } from '#libs/contracts';
 export function withWayOut(error: unknown, local: string): unknown {
   if (!isBelayError(error)) return error;
   const { code, message, details } = error;
-  const rest = `Without it, on each machine with workers: ${local}`;
+  const rest = `Without the orchestrator, on each machine with workers: ${local}`;
   if (code === 'SERVER_UNREACHABLE' || code === 'SERVER_REFUSED')
     return new BelayError(code, `${message.replace(/\.$/, '')}. ${rest}`, { cause: error, details });
   if (code !== 'OUTCOME_UNKNOWN') return error;
   // With a status the orchestrator has answered: what it lost is the state server.
   const lost = details['status'] === undefined ? 'The orchestrator' : 'The state server';
-  const what = `${lost} gave no answer: the order may stand, or not. Look with: belay audit.`;
+  const what = `${lost} gave no answer: the order may or may not be stored. Look with: belay audit.`;
   return new BelayError(code, `${what} ${rest}`, { cause: error, details });
 }

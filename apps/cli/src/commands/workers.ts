@@ -50,5 +50,5 @@ export function renderWorkers(
 export function describeLease(worker: WorkerRecord, now: number): string {
   if (worker.state === 'stopped' || worker.leaseExpiresAt === undefined) return '-';
   const leftMs = worker.leaseExpiresAt - now;
-  return leftMs > 0 ? `${formatDuration(leftMs)} left` : 'run out';
+  return leftMs > 0 ? `${formatDuration(leftMs)} left` : 'expired';
 }

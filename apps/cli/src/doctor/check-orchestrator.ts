@@ -84,8 +84,7 @@ export function checkWorkers(workers: readonly WorkerRecord[], now: number): Che
   return workers.map((worker) => {
     const text = `${worker.id} on ${worker.host} ${worker.state}, ${worker.running}/${worker.concurrency} busy, lease ${describeLease(worker, now)}`;
     const isLost = worker.leaseExpiresAt !== undefined && worker.leaseExpiresAt <= now;
-    if (isLost)
-      return fail('worker', text, 'it is away or cut off; its agents are retried elsewhere in a moment');
+    if (isLost) return fail('worker', text, 'it is gone or cut off; other workers soon retry its nodes');
     return worker.state === 'running' ? ok('worker', text) : warn('worker', text);
   });
 }
@@ -97,13 +96,13 @@ async function checkLost(client: BelayClient, now: number): Promise<Check[]> {
   } catch (error) {
     // An older orchestrator does not take the question.
     if (!isBelayError(error) || (error.code !== 'NOT_FOUND' && error.code !== 'INVALID_REQUEST')) throw error;
-    return [warn('worker', `whether one was lost is not known: ${error.message}`)];
+    return [warn('worker', `cannot tell whether one was lost: ${error.message}`)];
   }
 }
 
 /** Workers that went without a word lately: what ran there may run still. */
 export function describeLost(lost: readonly WorkerRecord[], now: number): Check[] {
-  const advice = 'where its machine still runs, look there with: belay kill --local --all --dry-run';
+  const advice = 'if its machine still runs, look there with: belay kill --local --all --dry-run';
   const checks = lost.slice(0, LOST_SHOWN).map(({ id, host, stoppedAt = now }) => {
     const ago = formatDuration(Math.max(0, now - stoppedAt));
     return warn('worker', `${id} on ${host} was lost ${ago} ago: its lease ran out`, advice);
@@ -130,5 +129,5 @@ export function checkLatches(latches: readonly Latch[]): Check {
     ...(pauses > 0 ? [count(pauses, 'pause of a queue', 'pauses of queues')] : []),
     ...(freezes > 0 ? [count(freezes, 'freeze')] : []),
   ];
-  return warn('latches', `engaged: ${parts.join(', ')}`, 'belay latches shows what they hold');
+  return warn('latches', `engaged: ${parts.join(', ')}`, 'belay latches shows their scopes');
 }

@@ -23,7 +23,7 @@ export function describeOrders({ items, nextCursor }: Page<Receipt>, now: number
   // Some may have been confirmed since they were listed.
   const open = items.filter(({ complete, closed }) => !complete && closed === undefined);
   const isMore = nextCursor !== undefined;
-  if (open.length === 0 && !isMore) return [ok('orders', 'none waits for proof')];
+  if (open.length === 0 && !isMore) return [ok('orders', 'all proved')];
   const checks = open.slice(0, SHOWN).map(({ orderId, order, state, missing }) => {
     const workers = [...new Set(missing.map(({ workerId }) => workerId))];
     const where = workers.length === 0 ? '' : ` on ${workers.slice(0, 3).join(', ')}`;

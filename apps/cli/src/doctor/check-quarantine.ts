@@ -7,7 +7,7 @@ import { ok, warn, type Check } from './check';
 export async function checkQuarantine(client: BelayClient): Promise<Check> {
   try {
     const { items } = await client.quarantine();
-    if (items.length === 0) return ok('records', 'every one that was looked at can be read');
+    if (items.length === 0) return ok('records', 'no unreadable records found');
     return warn('records', `${count(items.length, 'record')} cannot be read`, 'belay quarantine');
   } catch (error) {
     if (!isBelayError(error) || error.code !== 'NOT_FOUND') throw error;

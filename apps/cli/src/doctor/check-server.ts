@@ -35,7 +35,7 @@ export function describeMoving(where: string, slots: readonly number[]): Check {
   return warn(
     'state server',
     `${where}; moving to another node: slot ${shown}${more}`,
-    'calls for what these slots hold wait until each has settled; none may move for longer than 5 s while agents run',
+    'calls for keys of these slots wait until the move ends; no slot may move for longer than 5 s while agents run',
   );
 }
 
@@ -67,8 +67,8 @@ export function describeLook(look: LocalServerLook, dataDir = ''): Check | undef
         'state server',
         text,
         look.state === 'gone'
-          ? `${owner}, which runs it, starts it again; where it does not: end that with Ctrl-C, then belay up`
-          : `look whether pid ${look.pid} is stopped or hangs; killed, it is started again by ${owner}`,
+          ? `${owner} starts it again; if it does not: end that process with Ctrl-C, then belay up`
+          : `look whether pid ${look.pid} is stopped or hangs; if you kill it, ${owner} starts it again`,
       );
     }
   }

@@ -79,8 +79,8 @@ function describeAttack({ name, outcome, detail }: AttackResult, style: Style): 
 function adviceFor({ workerId, orderId, attacks }: TimedDrill): string {
   const again = `then: belay drill${attacks === undefined ? '' : ' --hostile'} --worker ${workerId}`;
   if (attacks?.some(({ outcome }) => outcome === 'broken') === true)
-    return `see what an agent may do where: docs/isolation.md; ${again}`;
+    return `see what an agent can reach: docs/isolation.md; ${again}`;
   return orderId === undefined
     ? `see what keeps its trees from starting: belay armed, belay latches, belay workers; ${again}`
-    : `see what was observed: belay receipt ${orderId}; whether it could stop now: belay armed; ${again}`;
+    : `see the evidence: belay receipt ${orderId}; whether it could stop now: belay armed; ${again}`;
 }

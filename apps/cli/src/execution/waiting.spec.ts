@@ -76,7 +76,7 @@ describe('what waits', () => {
     const scope = { type: 'selector', selector: 'model=large,team=data' } as const;
     const free = { ...worker('w1', ['default']), running: 0, concurrency: 2 };
     expect(said([node(0)], [free], [latch('lat_1', scope)])).toEqual([
-      '1 node ready: latch lat_1 over labels model=large,team=data holds it if its own labels match',
+      '1 node ready: latch lat_1 over labels model=large,team=data covers it if its own labels match',
     ]);
     expect(said([node(0)], [{ ...free, running: 2 }], [latch('lat_1', scope)])).toEqual([
       '1 node ready: all 2 places are taken',
@@ -91,7 +91,7 @@ describe('what waits', () => {
     const latches = [latch('lat_1', { type: 'worker', workerId: 'w1' })];
     const nodes = [node(0, { pool: 'gpu' })];
     expect(said(nodes, [worker('w1', ['gpu']), worker('w2', ['default'])], latches)).toEqual([
-      '1 node ready: latch lat_1 covers what could run it: every worker of pool gpu is held',
+      '1 node ready: latch lat_1 covers every worker of pool gpu',
     ]);
     expect(said(nodes, [worker('w1', ['gpu']), worker('w2', ['gpu'])], latches)).toEqual([]);
     expect(said([node(0), node(1, { state: 'pending' })], [])).toEqual(['1 node ready: no worker runs']);

@@ -140,7 +140,7 @@ function errorMessage({
     case 'latch':
       return `${named} covers ${nodes === 1 ? 'it' : 'them'}`;
     case 'latch-maybe':
-      return `${named} over labels ${cleanText(selector ?? '')} holds ${nodes === 1 ? 'it if its' : 'them if their'} own labels match`;
+      return `${named} over labels ${cleanText(selector ?? '')} covers ${nodes === 1 ? 'it if its' : 'them if their'} own labels match`;
     case 'no-worker': {
       const none = pool === undefined ? 'no worker runs' : `pool ${cleanText(pool)} has no worker`;
       return draining === 0
@@ -152,6 +152,6 @@ function errorMessage({
     case 'limit':
       return `the limit on ${cleanText(limit ?? '')} is full (belay limits show)`;
     case 'workers-latched':
-      return `${named} covers what could run ${nodes === 1 ? 'it' : 'them'}: every worker${where} is held`;
+      return `${named} covers every worker${where}`;
   }
 }

@@ -32,7 +32,7 @@ export async function askPeople(
 ): Promise<QuestionRecord> {
   const { [SOCKET_VARIABLE]: name = '', [SOCKET_KEY_VARIABLE]: key = '' } = env;
   if (name === '' || key === '')
-    throw new UsageError('`belay ask` works inside an agent: the worker gives the agent the way to ask.');
+    throw new UsageError('`belay ask` works only inside an agent, whose worker passes the question on.');
   signal.throwIfAborted();
   const socket = connect(`\0${name}`);
   const cut = (): void => void socket.destroy();
@@ -77,7 +77,7 @@ export async function askPeople(
 }
 
 const lost = (): BelayError =>
-  new BelayError('OUTCOME_UNKNOWN', 'The worker closed the connection: take the question for denied.');
+  new BelayError('OUTCOME_UNKNOWN', 'The worker closed the connection: treat the question as denied.');
 
 /** The worker's own words are about storing; to a caller the outcome is what is unknown. */
 const codeOf = (code: string): ErrorCode =>

@@ -82,8 +82,8 @@ function warningOf(scope: Scope, receipts: readonly LocalReceipt[]): { warning?:
   const isNamed = scope.type === 'selector' || scope.type === 'pool';
   if (!isNamed || receipts.some(({ targets }) => targets.length > 0)) return {};
   const message =
-    `No worker of this machine runs an agent in ${describeScope(scope)}. Without the server a misspelt name ` +
-    'looks the same: to end every agent of this machine, belay kill --local --all';
+    `No worker of this machine runs an agent in ${describeScope(scope)}. A misspelt name ` +
+    'gives this answer too. To end every agent of this machine: belay kill --local --all';
   return { warning: { code: 'NOTHING_MATCHED', message } };
 }
 
@@ -101,7 +101,7 @@ function isReceipt(answer: unknown): answer is LocalReceipt {
 
 function detailOf(answer: unknown): string {
   const { detail } = (answer ?? {}) as { detail?: unknown };
-  return typeof detail === 'string' ? detail : 'what it answered is no receipt';
+  return typeof detail === 'string' ? detail : 'its answer is no receipt';
 }
 
 function isAbsent(error: unknown): boolean {
@@ -111,7 +111,7 @@ function isAbsent(error: unknown): boolean {
 
 function reasonOf(error: unknown): string {
   if (error instanceof SilentWorkerError)
-    return `${error.message}: it is stopped or hangs, and does what was asked when it wakes`;
+    return `${error.message}: it is stopped or hangs; it carries out the kill when it wakes`;
   const { code = '' } = error as NodeJS.ErrnoException;
   return PHRASES[code] ?? (error instanceof Error ? error.message : String(error));
 }

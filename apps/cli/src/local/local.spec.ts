@@ -113,7 +113,7 @@ describe('kill --local', () => {
     const { code, out } = await fake.belay(['kill', '--local', ...args]);
     expect(code).toBe(exit);
     expect(told[A]).toMatchObject([{ scope, mode: 'graceful' }]);
-    expect(out.endsWith('no latch is engaged: what starts next in the scope runs\n')).toBe(true);
+    expect(out.endsWith('no latch is engaged: new agents may start in the scope\n')).toBe(true);
     expect(out).toContain('complete: nothing was running in scope, on 1 worker of this machine\n');
   });
 
@@ -149,9 +149,9 @@ describe('kill --local', () => {
     expect(code).toBe(EXIT.unconfirmed);
     expect(out).toContain(
       `not reached   ${B}: it has no socket\n` +
-        '              no process of its agents is seen; what cleared its environment cannot be\n' +
+        '              no process of its agents is seen; one that cleared its environment cannot be\n' +
         '              → its guardian ends them, else the next worker that starts here: belay worker\n' +
-        'incomplete: 1 target not confirmed, 1 worker not reached. It may be asked again: what is dead stays dead\n',
+        'incomplete: 1 target not confirmed, 1 worker not reached. It is safe to type it again\n',
     );
     await worker(B, '');
     const silent = await fake.belay(['kill', '--local', '--worker', B]);
@@ -169,7 +169,7 @@ describe('kill --local', () => {
     const none = await fake.belay(['kill', '--local', '--all', '--yes']);
     expect(none).toMatchObject({ code: EXIT.notFound, out: '' });
     expect(none.err).toBe(
-      `belay: No worker keeps files in ${dataDir}. Name its data dir with --data-dir, as the user it runs as.\n`,
+      `belay: No worker keeps files in ${dataDir}. Give its data dir with --data-dir, and type this as its user.\n`,
     );
     await worker(A, receipt(A));
     const other = await fake.belay(['kill', '--local', '--worker', B]);
@@ -184,7 +184,7 @@ describe('kill --local', () => {
     const { code, out } = await fake.belay(['kill', '--local', '--all', '--yes']);
     expect(existsSync(stale)).toBe(false);
     expect(code).toBe(EXIT.ok);
-    expect(out.endsWith('0 targets\ncomplete: no worker lives here, and those that did left nothing\n')).toBe(
+    expect(out.endsWith('0 targets\ncomplete: no worker runs here, and earlier ones left no process\n')).toBe(
       true,
     );
   });
@@ -209,7 +209,9 @@ describe('kill --local', () => {
         'latches are released. Type "kill all" to go on: Nothing was killed.\n',
     );
     const pool = await fake.belay(['kill', '--local', '--pool', 'gpu'], { isTTY: true, answers: ['no'] });
-    expect(pool.err).toContain('This kills what is in pool gpu of 0 agents of 0 executions seen on 1 worker');
+    expect(pool.err).toContain(
+      'This kills the agents in pool gpu, of 0 agents of 0 executions seen on 1 worker',
+    );
     expect(told).toEqual({});
     const yes = await fake.belay(['kill', '--local', '--all'], { isTTY: true, answers: ['kill all'] });
     expect(yes.code).toBe(EXIT.ok);
@@ -220,7 +222,7 @@ describe('kill --local', () => {
     expect(code).toBe(EXIT.unreachable);
     expect(err).toBe(
       'belay: No orchestrator answers at http://127.0.0.1:2 (connection refused). Start one with: belay up. ' +
-        `Without it, on each machine with workers: belay kill --local --agent ${AGENT}\n  the address is from --url\n`,
+        `Without the orchestrator, on each machine with workers: belay kill --local --agent ${AGENT}\n  the address is from --url\n`,
     );
   });
 
@@ -241,9 +243,9 @@ describe('kill --local', () => {
       expect(out).toBe(
         'killing pool gpu would hit 1 agent on 1 worker\n' +
           `  fetch  ${AGENT} on ${A}\n` +
-          'no latch would be engaged: what starts next would run\nnothing was killed: this was a dry run\n',
+          'no latch would be engaged: new agents could start\nnothing was killed: this was a dry run\n',
       );
-      expect(err).toContain('At most these: which of them are in pool gpu, only their workers know.\n');
+      expect(err).toContain('These at most: only their workers know which of them are in pool gpu.\n');
       const json = await fake.belay(['kill', '--local', '--all', '--dry-run', '--json']);
       expect(JSON.parse(json.out)).toEqual({ workers: [A], targets: [seen], executions: [], latch: true });
       expect(told).toEqual({});

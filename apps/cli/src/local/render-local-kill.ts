@@ -44,7 +44,7 @@ function renderUnreached({ workerId, why, pid, agents }: UnreachedWorker, style:
   const pids = agents.flatMap((agent) => agent.pids);
   const seen =
     agents.length === 0
-      ? 'no process of its agents is seen; what cleared its environment cannot be'
+      ? 'no process of its agents is seen; one that cleared its environment cannot be'
       : `${count(agents.length, 'agent')} of it may still run: pids ${pids.join(', ')}`;
   const advice =
     pid === undefined
@@ -60,7 +60,7 @@ function renderVerdict(kill: LocalKill, targets: readonly TargetReceipt[], style
   const { complete, unreached, workers } = kill;
   // A worker's record is removed once the worker and its trees were seen dead.
   if (complete && workers.length === 0)
-    return `${style.good('complete')}: no worker lives here, and those that did left nothing`;
+    return `${style.good('complete')}: no worker runs here, and earlier ones left no process`;
   if (complete) {
     const where = `on ${count(workers.length, 'worker')} of this machine`;
     const grades = targets.flatMap(({ report }) => (report && gradeOf(report)) ?? []);
@@ -73,14 +73,14 @@ function renderVerdict(kill: LocalKill, targets: readonly TargetReceipt[], style
     ...(open === 0 ? [] : [`${count(open, 'target')} not confirmed`]),
     ...(unreached.length === 0 ? [] : [`${count(unreached.length, 'worker')} not reached`]),
   ];
-  return `${style.bad('incomplete')}: ${parts.join(', ')}. It may be asked again: what is dead stays dead`;
+  return `${style.bad('incomplete')}: ${parts.join(', ')}. It is safe to type it again`;
 }
 
 /** The latch that keeps new work from starting there, or that there is none. */
 function renderHolding({ workers }: LocalKill): string[] {
   const holding = workers.filter((worker) => worker.holding).map(({ workerId }) => workerId);
   if (holding.length === 0)
-    return workers.length === 0 ? [] : ['no latch is engaged: what starts next in the scope runs'];
+    return workers.length === 0 ? [] : ['no latch is engaged: new agents may start in the scope'];
   const each =
     holding.length === 1 ? ['takes', 'it engages', 'it with'] : ['take', 'each engages', 'each with'];
   const [take, engages, release] = each;

@@ -106,7 +106,7 @@ class Watch {
       const events = client.events(id, {
         signal: this.leaving.signal,
         onReconnect: ({ delayMs }) => {
-          if (!this.isSuspended) this.display.say(`connection lost; again in ${delayMs} ms`);
+          if (!this.isSuspended) this.display.say(`connection lost; next try in ${delayMs} ms`);
         },
         onSuspended: () => {
           if (!this.isSuspended) this.display.say(`suspended until a signal comes: belay signal ${id} NAME`);

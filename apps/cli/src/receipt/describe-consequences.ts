@@ -28,7 +28,7 @@ export async function describeConsequences(
       if (record === undefined) return [];
       return record.onFailure === 'stop'
         ? [`${id} stops as a whole: its onFailure is stop, and a killed node is not tried again`]
-        : [`${id} goes on without the killed nodes and what depends on them: its onFailure is continue`];
+        : [`${id} goes on without the killed nodes and those that depend on them: its onFailure is continue`];
     }),
   );
   const rest = ids.length - SHOWN;

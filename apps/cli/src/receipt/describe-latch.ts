@@ -6,11 +6,11 @@ import { describeScope } from './describe-scope';
 /** A latch or a freeze: its scope and the command that ends it; if released, by whom and why. */
 export function describeLatch(latch: Latch): string[] {
   if (latch.releasedAt !== undefined) return [describeRelease(latch)];
-  const head = `${latch.kind} ${latch.id} holds ${describeScope(latch.scope)}`;
+  const head = `${latch.kind} ${latch.id} covers ${describeScope(latch.scope)}`;
   if (latch.kind === 'pause' && latch.scope.type === 'pool')
-    return [`${head}: nothing of it starts`, `let it go on with: belay queues resume ${latch.scope.pool}`];
+    return [`${head}: none of its nodes starts`, `resume it with: belay queues resume ${latch.scope.pool}`];
   return latch.kind === 'freeze'
-    ? [`${head}: what runs stands still, nothing starts`, `let it go on with: belay thaw ${latch.id}`]
+    ? [`${head}: its agents stand still, nothing starts`, `thaw it with: belay thaw ${latch.id}`]
     : [
         `${head}: nothing starts until it is released`,
         `release it with: belay release ${latch.id} --note "why"`,

@@ -22,7 +22,7 @@ const WITHOUT_REPORT: Readonly<Record<TargetReceipt['outcome'], string>> = {
   pending: 'its worker has not reported yet',
   killed: 'ended before a process was started',
   frozen: 'its tree was seen standing still',
-  thawed: 'its tree goes on',
+  thawed: 'its tree runs again',
   'already-ended': 'had ended by itself before the order reached it',
   failed: 'no report',
   unconfirmed: 'no evidence yet',
@@ -45,7 +45,7 @@ export function begunAfterMs({ latency, report }: Pick<TargetReceipt, 'latency' 
 
 function describeReport(report: StopReport, begunMs: number): string[] {
   const lines: string[] = [];
-  if (begunMs > LATE_MS) lines.push(`its worker got to it ${formatDuration(begunMs)} after it was asked`);
+  if (begunMs > LATE_MS) lines.push(`its worker began ${formatDuration(begunMs)} after the order was placed`);
   if (report.processes.length > 0) lines.push(`pids ${listProcesses(report.processes)}`);
   if (report.signals.length > 0) lines.push(describeSignals(report.signals, begunMs));
   const evidence = report.evidence

@@ -109,7 +109,7 @@ describe('a receipt', () => {
   it('counts from the placing of the order, and says when the worker began late', () => {
     const late = target(0, { latency: { signalledMs: 28_800.4, provedMs: 30_804 } });
     expect(renderReceipt(receipt([late]), PLAIN).slice(3, 7)).toEqual([
-      '              its worker got to it 28.8 s after it was asked',
+      '              its worker began 28.8 s after the order was placed',
       '              pids 812 (sh), 813',
       '              SIGTERM to 2 processes +28800..28802 ms, SIGCONT to 2 processes +28801..28802 ms, SIGKILL to cgroup +30801 ms',
       '              descent-empty +30804 ms; proved dead after 30804 ms',
@@ -204,7 +204,7 @@ describe('a receipt', () => {
       engagedAt: 0,
     } as const;
     expect(renderReceipt(receipt([], { latch }), PLAIN).slice(4)).toEqual([
-      `latch lat_${U} holds pool gpu: nothing starts until it is released`,
+      `latch lat_${U} covers pool gpu: nothing starts until it is released`,
       `release it with: belay release lat_${U} --note "why"`,
     ]);
     const released = { ...latch, releasedAt: 1_000, releasedBy: 'api', releaseNote: 'mended\u001b[2J' };
@@ -216,7 +216,7 @@ describe('a receipt', () => {
     expect(renderReceipt(receipt([lost], { closed }), PLAIN).slice(5)).toEqual([
       `incomplete: 1 target not confirmed: 1 on wrk_${U}`,
       'closed by api at 1970-01-01 00:00:02Z: the host burnt down',
-      'Belay tries no longer.',
+      'Belay stopped trying.',
     ]);
     expect(renderReceipt(receipt([target(0)], { closed }), PLAIN).slice(-2)).toEqual([
       'complete: every target is confirmed',
@@ -236,7 +236,7 @@ describe('a receipt', () => {
     expect(renderReceipt(thaw, PLAIN).slice(4)).toEqual([
       '1 target: 1 frozen',
       'complete: every target is confirmed',
-      '1 agent is held still by another freeze. Look with: belay latches, belay ps --state paused',
+      '1 agent stays frozen by another freeze. Look with: belay latches, belay ps --state paused',
     ]);
   });
 

@@ -92,13 +92,13 @@ export function describeGrade(grade: Receipt['grade']): string {
 /** An agent under two freezes runs again after the second thaw, so a complete thaw may have moved nothing. */
 function renderStillHeld({ order, totals }: Receipt): string[] {
   if (order.kind !== 'thaw' || totals.frozen === 0) return [];
-  const held = `${count(totals.frozen, 'agent')} ${totals.frozen === 1 ? 'is' : 'are'} held still by another freeze`;
+  const held = `${count(totals.frozen, 'agent')} ${totals.frozen === 1 ? 'stays' : 'stay'} frozen by another freeze`;
   return [`${held}. Look with: belay latches, belay ps --state paused`];
 }
 
 function renderOutlook(receipt: Receipt): string[] {
   const { orderId, state, closed } = receipt;
-  if (closed !== undefined) return [...renderClosed(receipt), 'Belay tries no longer.'];
+  if (closed !== undefined) return [...renderClosed(receipt), 'Belay stopped trying.'];
   const again = `Belay keeps trying. Look again with: belay receipt ${orderId}`;
   // Giving up is an answer for after the limit only.
   if (state === 'open') return [again];

@@ -75,7 +75,7 @@ function readNamed(path: string): string {
   } catch (error) {
     throw new UsageError(`--token-file ${path} cannot be read: ${(error as Error).message}`);
   }
-  if (token === undefined) throw new UsageError(`--token-file ${path} is not there or empty.`);
+  if (token === undefined) throw new UsageError(`--token-file ${path} is missing or empty.`);
   return token;
 }
 

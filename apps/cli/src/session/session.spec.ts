@@ -53,9 +53,7 @@ describe('the connection', () => {
     expect(findConnection(cwd, { BELAY_TOKEN: 'env' }, { tokenFile: join(cwd, 'other') }).token).toBe(
       'from-file',
     );
-    expect(() => findConnection(cwd, {}, { tokenFile: join(cwd, 'absent') })).toThrow(
-      'is not there or empty.',
-    );
+    expect(() => findConnection(cwd, {}, { tokenFile: join(cwd, 'absent') })).toThrow('is missing or empty.');
   });
 
   it('does not send the token of this machine to another', () => {

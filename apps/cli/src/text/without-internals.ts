@@ -2,6 +2,6 @@
 export function withoutInternals(message: string): string {
   return message.replaceAll(
     /The reply to script \w+ was lost; it may have run\./g,
-    "The state server's reply was lost: what was asked may have been done, or not.",
+    "The state server's reply was lost: the call may or may not have been carried out.",
   );
 }

@@ -42,7 +42,7 @@ function describeStops(holding: readonly Holding[] | undefined): string[] {
 export function renderNextSteps(command: string, file: string, flags = ''): string[] {
   const steps = [
     [`${command} run ${file} --watch${flags}`, 'submit an execution and follow it'],
-    [`${command} ps${flags}`, 'what runs'],
+    [`${command} ps${flags}`, 'list executions'],
     [`${command} stop ID${flags}`, 'stop one, with its receipt'],
     [`${command} kill --all${flags}`, 'stop everything, with proof'],
   ] as const;

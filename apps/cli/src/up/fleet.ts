@@ -109,7 +109,7 @@ export class Fleet {
     const telling = setInterval(() => {
       const waiting = this.waitingFor().join(', ');
       const left = deadline - performance.now();
-      const bound = left > 0 ? `; what is left in ${formatDuration(left)} is killed` : '';
+      const bound = left > 0 ? `. Whatever still runs in ${formatDuration(left)} will be killed` : '';
       if (waiting !== '') say(`waiting for ${waiting}${bound}`);
     }, tellMs);
     // From here on nothing that is handed in would run.

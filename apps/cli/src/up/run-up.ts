@@ -131,8 +131,8 @@ async function keepUp(session: Session, fleet: Fleet, server: StateServer, up: K
   const other = up.word.other();
   if (other !== undefined)
     session.note(
-      `Other commands on this data dir ask what was here first (pid ${other.pid}, ${other.url}). ` +
-        `To ask this one give them --url ${url}`,
+      `Other commands on this data dir use the Belay that was here first (pid ${other.pid}, ${other.url}). ` +
+        `To use this one give them --url ${url}`,
     );
   const file = existsSync(firstRunFile()) ? near(firstRunFile()) : 'FILE';
   const steps = renderNextSteps(commandName(session), file, other === undefined ? '' : ` --url ${url}`);

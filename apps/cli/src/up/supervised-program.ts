@@ -108,7 +108,7 @@ export class SupervisedProgram {
     );
     this.failures++;
     const last = lastWords(child?.lastLines(CRASH_LINES) ?? []);
-    const said = last === undefined ? '' : `; last words: ${last}`;
+    const said = last === undefined ? '' : `; its last log line: ${last}`;
     this.say(
       `${this.spec.name} ended unexpectedly (${why}); starting it again in ${formatDuration(delayMs)}${said}`,
     );

@@ -32,7 +32,7 @@ export function watchSignals(
         `${signal}: draining. Running agents have ${bound} to finish; then they are stopped with proof.`,
       );
     } else if (count === 2) {
-      session.note(`Already draining: waiting for ${up.waitingFor().join(', ')}. Once more kills them.`);
+      session.note(`Already draining: waiting for ${up.waitingFor().join(', ')}. A third signal kills them.`);
     } else {
       session.note(`Forcing: SIGKILL to ${up.waitingFor().join(', ')}.`);
       up.force();

@@ -102,7 +102,7 @@ describe('a supervised program', () => {
     await one.start();
     await eventually(() => said.length === 2);
     expect(said[0]).toBe(
-      'worker 1 ended unexpectedly (exit code 7); starting it again in 20 ms; last words: ouch',
+      'worker 1 ended unexpectedly (exit code 7); starting it again in 20 ms; its last log line: ouch',
     );
     expect(said[1]).toMatch(/^worker 1 is back \(pid \d+\)$/);
     expect(await one.stop(5_000)).toBe('drained');
@@ -114,7 +114,7 @@ describe('a supervised program', () => {
     await eventually(() => said.length === 1);
     expect(said[0]).toBe(
       'worker 1 ended unexpectedly (exit code 1); starting it again in 1 min 0 s; ' +
-        'last words: TypeError: ENOSPC: no space left on device, write',
+        'its last log line: TypeError: ENOSPC: no space left on device, write',
     );
     expect(await one.stop(5_000)).toBe('drained');
   });
@@ -294,7 +294,7 @@ describe('a drain', () => {
     await fleet.start();
     expect(await fleet.drain()).toBe(false);
     expect(said.join('\n')).toMatch(
-      /^waiting for worker 1 \(pid \d+\), orchestrator \(pid \d+\); what is left in \d+ ms is killed$/m,
+      /^waiting for worker 1 \(pid \d+\), orchestrator \(pid \d+\)\. Whatever still runs in \d+ ms will be killed$/m,
     );
     expect(said.join('\n')).toMatch(/^worker 1 did not end within 300 ms: SIGKILL to pid \d+$/m);
     expect(said).toContain('worker 1 was killed; its guardian ends its agents');
@@ -322,7 +322,7 @@ it('drains at the first signal, tells at the second, forces at the third', () =>
     expect([signals.wasForced(), forced]).toEqual([true, 1]);
     expect(cli.written.stderr.split('\n').slice(0, 3)).toEqual([
       'SIGINT: draining. Running agents have 30.0 s to finish; then they are stopped with proof.',
-      'Already draining: waiting for worker 1 (pid 5). Once more kills them.',
+      'Already draining: waiting for worker 1 (pid 5). A third signal kills them.',
       'Forcing: SIGKILL to worker 1 (pid 5).',
     ]);
   } finally {
@@ -388,7 +388,7 @@ it('shows a short banner without the token, and the next steps', () => {
   expect(renderNextSteps('belay', 'a.yaml')).toEqual([
     'In another terminal:',
     '  belay run a.yaml --watch   submit an execution and follow it',
-    '  belay ps                   what runs',
+    '  belay ps                   list executions',
     '  belay stop ID              stop one, with its receipt',
     '  belay kill --all           stop everything, with proof',
     'Ctrl-C here drains and stops.',

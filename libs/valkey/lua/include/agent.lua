@@ -90,6 +90,18 @@ local function add_cost(agent, micros)
   return limit ~= nil and total > tonumber(limit)
 end
 
+-- At least two decimals, and every digit that tells a cost from its budget.
+local function dollars(micros)
+  local text = string.format('$%.6f', micros / 1e6)
+  return (string.gsub(text, '0?0?0?0$', ''))
+end
+
+-- The error of an execution that has passed its budget.
+local function budget_error()
+  return { code = 'BUDGET_EXCEEDED',
+    message = 'Spent ' .. dollars(number_field('costMicros')) .. ' of a budget of ' .. dollars(number_field('maxCostMicros')) .. '.' }
+end
+
 -- Stores what the clock, or the end of its attempt, has made of a question: whoever looks at one does so first.
 local function settle_question(question)
   if question.state ~= 'open' or passed_deadline(question) then return end
