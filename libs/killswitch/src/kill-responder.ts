@@ -6,6 +6,7 @@ import type { Observable, Subscription } from 'rxjs';
 import { ArmedStore, type GuardAnswer } from './armed-store';
 import { readDoorbell } from './doorbell';
 import { HeardThaws } from './heard-thaws';
+import { isBefore } from './log-position';
 import type { HeldOrder } from './order-reads';
 import type { OrderStore } from './order-store';
 import { OrdersLog } from './orders-log';
@@ -260,15 +261,18 @@ export class KillResponder {
 
   /** Freezes or thaws, and reports each tree once it was seen still, or running. */
   private hold(order: Order, matches: (slot: AgentSlot) => boolean): number {
+    const hold = holdOf(order);
+    const still: AgentSlot[] = [];
     const taken = (slot: AgentSlot): boolean => {
       if (!matches(slot)) return false;
       slot.served.set(order.id, { order, afterMs: this.sincePlaced(order) });
-      return true;
+      if (!isUndone(order, slot)) return true;
+      still.push(slot);
+      return false;
     };
-    const hold = holdOf(order);
     const results =
       order.kind === 'freeze' ? this.runner.freezeWhere(taken, hold) : this.runner.thawWhere(taken, hold);
-    for (const result of results)
+    for (const result of [...results, ...still.map(async (slot) => ({ slot, frozen: true }))])
       void result.then(async (held) => this.reports.held(order, held)).catch(this.options.onError);
     return results.length;
   }
@@ -288,6 +292,15 @@ export class KillResponder {
     this.subscriber.stop();
     this.reports.stop();
   }
+}
+
+/** Whether it is a thaw that was heard after a later freeze of the same hold, and so must not take that one off. */
+function isUndone({ kind, seq, ...thaw }: Order, { served }: AgentSlot): boolean {
+  if (kind !== 'thaw') return false;
+  const hold = holdOf(thaw);
+  return [...served.values()].some(
+    ({ order }) => order.kind === 'freeze' && holdOf(order) === hold && isBefore(seq, order.seq),
+  );
 }
 
 function unheard(message: string): BelayError {
