@@ -157,7 +157,9 @@ function declarations() {
     const path = exists(`${module}.d.ts`) ? `${module}.d.ts` : `${module}/index.d.ts`;
     if (files.has(`types/${path}`)) return path;
     files.set(`types/${path}`, '');
-    const text = readFileSync(join(DIST, path), 'utf8').replace(/^\/\/# sourceMappingURL=.*$/m, '');
+    const text = importsOfModules(
+      readFileSync(join(DIST, path), 'utf8').replace(/^\/\/# sourceMappingURL=.*$/m, ''),
+    );
     files.set(
       `types/${path}`,
       text.replaceAll(
@@ -174,6 +176,29 @@ function declarations() {
   };
   for (const { types } of Object.values(DOORS)) follow(types);
   return { files, inputs: [...files.keys()].map((path) => path.replace(/^types/, 'dist')) };
+}
+
+/**
+ * The declarations are those of CommonJS. With `moduleResolution: node16` such a file may name a type of a package that is an ES
+ * module, as Nest is, only as a type and with the mode of its resolution.
+ */
+function importsOfModules(text) {
+  return text.replaceAll(
+    /^import (?:type )?(\{[^}]*\}) from (["'])([^."'#][^"']*)\2;$/gm,
+    (statement, names, _quote, name) =>
+      isModuleOnly(name)
+        ? `import type ${names.replaceAll(/\btype /g, '')} from '${name}' with { 'resolution-mode': 'import' };`
+        : statement,
+  );
+}
+
+/** Whether it can be had as an ES module and in no other way. */
+function isModuleOnly(name) {
+  const [scope, rest] = name.split('/');
+  const home = scope.startsWith('@') ? `${scope}/${rest}` : scope;
+  const manifest = join(ROOT, 'node_modules', home, 'package.json');
+  const { type, exports: doorsOfIt = {} } = JSON.parse(readFileSync(manifest, 'utf8'));
+  return type === 'module' && !JSON.stringify(doorsOfIt).includes('"require"');
 }
 
 function doors() {
