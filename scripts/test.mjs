@@ -8,7 +8,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { runJest } from './lib/jest-run.mjs';
 import { findByEnvironment, signal } from './lib/processes.mjs';
 import { endRunning, run, showProgress, tail } from './lib/run.mjs';
-import { ROOT, SetupError, setupForTests } from './lib/setup.mjs';
+import { COMPILER, ROOT, SetupError, setupForTests } from './lib/setup.mjs';
 
 const CORES = availableParallelism();
 const CHECK_TIMEOUT_MS = 600_000;
@@ -60,7 +60,7 @@ async function checksAndUnitTests(env) {
   await check('format', [prettier, '--check', '--log-level', 'warn', '.'], env);
   const linted = ['apps', 'libs', 'test', 'bench', 'scripts'];
   await check('lint', [join(modules, '.bin/oxlint'), ...lint, ...linted], env);
-  await check('types', [join(modules, 'typescript/bin/tsc'), '-p', 'tsconfig.json', '--noEmit'], env);
+  await check('types', [COMPILER, '-p', 'tsconfig.json', '--noEmit'], env);
   if (interrupted) return;
   const args = ['--selectProjects', 'unit', `--maxWorkers=${CORES}`];
   const coverage = ['--testPathPatterns', COVERED, '--coverage', '--coverageReporters', 'text-summary'];

@@ -13,6 +13,8 @@ export const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 const STATE = join(ROOT, '.belay');
 const MODULES = join(ROOT, 'node_modules');
 const STAMP = join(MODULES, '.belay-lock');
+/** The native compiler. `typescript` is the one before it, whose interface the Nest CLI needs (ADR 0001). */
+export const COMPILER = join(MODULES, 'typescript7', 'bin', 'tsc');
 const OLDEST_NODE = [20, 19, 0];
 const INSTALL_TIMEOUT_MS = 900_000;
 const BUILD_TIMEOUT_MS = 300_000;
@@ -37,6 +39,12 @@ export async function setupForTests() {
     await installDependencies();
     return build();
   });
+}
+
+/** Only what the lock file names; throws SetupError. */
+export async function setupDependencies() {
+  checkNode();
+  await inState(installDependencies);
 }
 
 function checkNode() {
@@ -138,7 +146,7 @@ async function build() {
   if (!existsSync(join(ROOT, 'dist', 'libs', 'contracts', 'src', 'index.js'))) rmSync(info, { force: true });
   const done = showProgress('building');
   const steps = [
-    [join(MODULES, 'typescript', 'bin', 'tsc'), '-p', 'tsconfig.build.json'],
+    [COMPILER, '-p', 'tsconfig.build.json'],
     [join(ROOT, 'scripts', 'bundle.mjs')],
     [join(ROOT, 'scripts', 'package.mjs')],
   ];
