@@ -3,16 +3,16 @@ import type { Valkey } from '#libs/valkey';
 
 const ANSWERS_KEPT_MS = 60_000;
 
-/** A worker's account of its guard. */
+/** A worker's report about its guard. */
 export interface GuardAnswer {
   readonly containment: Containment;
   readonly isolation: Isolation;
-  /** The process beside it runs and answers. */
+  /** The guardian process beside the worker runs and answers. */
   readonly guardian: boolean;
   readonly running: number;
 }
 
-/** A nonce that goes the way of the orders, and what every guard answers to it (requirement R55). */
+/** A nonce that takes the way of the orders, and the answer of every guard to it (docs/killswitch.md#before-you-need-it). */
 export class ArmedStore {
   constructor(private readonly valkey: Valkey) {}
 
@@ -22,7 +22,7 @@ export class ArmedStore {
     await redis.publish(keys.doorbellChannel, JSON.stringify({ ask: nonce }));
   }
 
-  /** A guard's answer; kept for a moment only. */
+  /** Stores a guard's answer for a short time. */
   async answer(nonce: string, workerId: string, answer: GuardAnswer): Promise<void> {
     const { scripts, keys } = this.valkey;
     await scripts.run('answerArmed', this.key(nonce), [

@@ -5,16 +5,16 @@ import { ulid } from 'ulid';
 import type { ArmedStore, GuardAnswer } from './armed-store';
 import { requireTimeout } from './require-timeout';
 
-/** Every guard answers within this, or it is not armed (requirement R55). Milliseconds. */
+/** A guard that does not answer within this is not armed (docs/killswitch.md#before-you-need-it). Milliseconds. */
 const ANSWER_MS = 2_000;
 
 /**
- * A nonce is published and not stored, so a guard whose subscription was being renewed never hears it. Those that have not
- * answered are asked again after each of these. Milliseconds.
+ * A nonce is published and not stored, so a guard misses it while its subscription is renewed. Guards that have not answered
+ * are asked again after each of these. Milliseconds.
  */
 const ASK_AGAIN_MS = 250;
 
-/** "Can we stop, everywhere, now?": a nonce through the kill's own channel, answered by every worker's guard. */
+/** Answers "Can Belay stop everything now?": sends a nonce over the channel of kills, which every worker's guard answers. */
 export class ArmedService {
   constructor(
     private readonly lifecycle: LifecycleService,
@@ -33,7 +33,7 @@ export class ArmedService {
     const again = setInterval(() => {
       asking ??= this.store
         .ask(nonce)
-        // The next one is due soon, and the reading of the answers tells of a server that is gone.
+        // The next try is due soon, and reading the answers reports a server that is gone.
         .catch(() => undefined)
         .finally(() => (asking = undefined));
     }, ASK_AGAIN_MS);

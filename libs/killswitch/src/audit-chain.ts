@@ -4,22 +4,22 @@ import type { Valkey } from '#libs/valkey';
 
 const PAGE = 1_000;
 
-/** The hash of an entry, or of a receipt's next target: over the one before and its own text. */
+/** The hash of an entry, or of a receipt's next target: over the hash before it and its own text. */
 export const chained = (before: string, text: string): string => sha1(`${before}\n${text}`);
 
 export const sha1 = (text: string): string => createHash('sha1').update(text).digest('hex');
 
-/** An entry as it is in the log; what cannot be read has no fields. */
+/** An entry as the log has it. An entry that cannot be read has no fields. */
 export type LoggedAct = Partial<AuditEntry> & { readonly id: string };
 
-/** The state of a check of the chain: the faults so far, and where to go on. */
+/** The state of a check of the chain: the faults so far, and the point from which to go on. */
 export interface ChainReading {
   entries: number;
-  /** The number of the first entry read; NaN when it has none. */
+  /** The number of the first entry read; NaN when that entry has none. */
   first?: number;
   /** The hash of the last entry read. */
   head: string | undefined;
-  /** The stream's id to go on after. */
+  /** The stream id after which to go on. */
   cursor: string;
   readonly faults: AuditFault[];
 }
@@ -27,8 +27,8 @@ export interface ChainReading {
 export const newReading = (): ChainReading => ({ entries: 0, head: undefined, cursor: '-', faults: [] });
 
 /**
- * Computes the chain again from where `reading` stands to its end. Entries that are written meanwhile are read too: the
- * end is reached where the last entry read is the one that the scripts know as the last.
+ * Computes the chain again, from the point of `reading` to its end. It reads entries that are written meanwhile too: the end is
+ * reached when the last entry read is the one that the scripts know as the last.
  */
 export async function readChain(
   { redis, keys }: Valkey,
@@ -42,7 +42,7 @@ export async function readChain(
     for (const [id, [, text = '', , hash = '']] of rows) {
       const act = { ...readEntry(text), id };
       const { head: before, faults } = reading;
-      // The first that is kept rests on one that is not; its own hash is taken as given.
+      // The first entry kept refers to one that is gone, so its own hash is taken as given.
       if (before !== undefined && chained(before, text) !== hash)
         faults.push({ id, fault: `entry ${act.n ?? '?'} does not follow from the one before it` });
       if (before === undefined) reading.first = act.n ?? NaN;
@@ -57,7 +57,7 @@ export async function readChain(
     const [hash, written] = await redis.hmget(headKey, 'hash', 'n');
     const head = hash ?? undefined;
     if (head === reading.head) return checkNumbers(reading, Number(written ?? 0));
-    // Nothing came since, and still another one was written last.
+    // The log has no further entry, although the scripts wrote another one last.
     if (rows.length === 0) {
       reading.faults.push({ id: 'head', fault: 'the last entry is not the one that was written last' });
       return;
@@ -66,8 +66,8 @@ export async function readChain(
 }
 
 /**
- * As many entries as the scripts have written follow from the first that is kept. A changed number or text breaks the
- * chain, also where the entry looks like the first one that retention left. A known break says more.
+ * Checks that as many entries follow the first one kept as the scripts have written. A changed number or text breaks the chain,
+ * even in the entry that looks like the first one that retention left. A break that was found already says more.
  */
 function checkNumbers({ first = 1, entries, faults }: ChainReading, written: number): void {
   if (first + entries - 1 === written || faults.length > 0) return;

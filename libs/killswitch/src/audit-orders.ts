@@ -6,10 +6,10 @@ import { chained, sha1, type LoggedAct } from './audit-chain';
 /** Fields of an order that its entry `order.open` repeats. */
 const TOLD = ['kind', 'scope', 'mode', 'reason', 'by', 'role', 'requestId', 'note', 'latchId'] as const;
 
-/** The log's entries about one order, as far as they are kept. */
+/** The log's entries about one order, those that are kept. */
 export interface OrderTrail {
   open?: LoggedAct;
-  /** The last that settled its receipt: complete, or given up. */
+  /** The last entry that settled the order's receipt: complete, or given up. */
   settled?: LoggedAct;
   closed?: LoggedAct;
 }
@@ -18,15 +18,15 @@ export interface OrderTrail {
 export interface HeldOrder {
   readonly record: Readonly<Record<string, string>>;
   readonly targets: Readonly<Record<string, string>>;
-  /** Confirmed targets in the order in which the digest took them. */
+  /** Confirmed targets in the order in which the digest includes them. */
   readonly sealed: readonly string[];
 }
 
-/** Enters an act into the trail of its order. Others (joined, unconfirmed, a drill's) change nothing of an order. */
+/** Adds an act to the trail of its order. Other acts (joined, unconfirmed, of a drill) change nothing of an order. */
 export function follow(trails: Map<string, OrderTrail>, act: LoggedAct): void {
   const { orderId } = act;
   if (orderId === undefined) return;
-  // Stored again after a failover, it begins anew.
+  // An order that was stored again after a failover begins anew.
   if (act.act === 'order.open') trails.set(orderId, { open: act });
   if (act.act === 'order.complete' || act.act === 'order.incomplete')
     trails.set(orderId, { ...trails.get(orderId), settled: act });
@@ -34,8 +34,8 @@ export function follow(trails: Map<string, OrderTrail>, act: LoggedAct): void {
 }
 
 /**
- * Reads an order; undefined when retention has taken it. It takes record, targets and list in one moment, so the record
- * is read first and last: what is gone between the two, or there without it, was not taken by retention.
+ * Reads an order; undefined when retention has removed it. Retention removes record, targets and list in one script. So the
+ * record is read first and last: a part that is missing although the record exists was not removed by retention.
  */
 export async function readOrder({ redis, keys }: Valkey, orderId: string): Promise<HeldOrder | undefined> {
   const [first, sealed, targets, record] = await Promise.all([
@@ -74,7 +74,7 @@ export function compareOrder(orderId: string, trail: OrderTrail, held: HeldOrder
   return faults;
 }
 
-/** The changed fields, as the end of a sentence; undefined when none. */
+/** The changed fields, as the end of a sentence; undefined when there are none. */
 function changedFields(orderId: string, open: LoggedAct, text: string): string | undefined {
   let order: Partial<Order>;
   try {
@@ -84,7 +84,7 @@ function changedFields(orderId: string, open: LoggedAct, text: string): string |
   }
   const names: string[] = TOLD.filter((name) => !isDeepStrictEqual(order[name], open[name]));
   if (order.id !== orderId) names.unshift('id');
-  // Stored again, it keeps the time it was first placed at.
+  // An order that was stored again keeps the time of its first placing.
   if (open.again === undefined && order.placedAt !== open.at) names.push('placedAt');
   if (names.length > 0) return `: ${names.join(', ')}`;
   return open.orderDigest === undefined || open.orderDigest === sha1(text) ? undefined : '';
@@ -103,8 +103,8 @@ function wrongState(
 }
 
 /**
- * The targets sealed when the entry was written, by number (the outcomes) and content (the digest). A complete receipt
- * has no other; one that was given up may have grown since.
+ * Checks the targets that were sealed when the entry was written, by number (the outcomes) and content (the digest). A complete
+ * receipt has no others; one that was given up may have grown since.
  */
 function isReceiptAsSettled({ act, outcomes, digest }: LoggedAct, { sealed, targets }: HeldOrder): boolean {
   const told = Object.values(outcomes ?? {}).reduce((sum, count) => sum + count, 0);
@@ -112,7 +112,7 @@ function isReceiptAsSettled({ act, outcomes, digest }: LoggedAct, { sealed, targ
   if (sealed.length < told || again !== (digest ?? '')) return false;
   if (act !== 'order.complete') return true;
   const names = new Set(sealed);
-  // Named twice, or not named: neither is in the digest as itself.
+  // A target that is named twice, or not at all, is not in the digest as itself.
   if (sealed.length !== told || names.size !== told) return false;
   return Object.entries(targets).every(([agentId, text]) => names.has(agentId) && isOf(agentId, text));
 }

@@ -7,13 +7,13 @@ import type { ControlSettings } from './control-settings';
 
 /** Orders read at once. */
 const AT_ONCE = 50;
-/** Entries of one page where a caller does not say. */
+/** Entries of a page, unless the caller says otherwise. */
 const LISTED = 100;
 
 /**
- * The audit log: each act with its actor, scope, reason and outcome. Each entry holds a hash over the one before and
- * itself, made inside the script that did the act; a receipt's digest stands in the entry that completed it (ADR 0011
- * says what that shows and what not).
+ * The audit log: each act with its actor, scope, reason and outcome. Each entry holds a hash over itself and the entry before,
+ * made in the script that did the act. The digest of a receipt is in the entry that completed it. ADR 0011 says what the chain
+ * proves and what it does not.
  */
 export class AuditStore {
   constructor(
@@ -21,7 +21,7 @@ export class AuditStore {
     private readonly settings: ControlSettings,
   ) {}
 
-  /** Enters an act that was done while the server was away. Repeatable by id. */
+  /** Adds an act that was done while the server was away. Repeatable by id. */
   async record(id: string, entry: object): Promise<void> {
     const { keys, scripts } = this.valkey;
     await scripts.run('recordAct', keys.shard(keys.control, 'audit'), [
@@ -47,8 +47,8 @@ export class AuditStore {
   }
 
   /**
-   * Computes the whole chain that is kept again, and compares every order that is kept with what the chain says of it:
-   * its fields, its state, its receipt. Changes nothing.
+   * Computes the whole kept chain again, and compares each kept order with its entries in the chain: its fields, its state, its
+   * receipt. Changes nothing.
    */
   async verify(): Promise<AuditVerdict> {
     const reading = newReading();
@@ -57,7 +57,7 @@ export class AuditStore {
     const { entries, head } = reading;
     const { checked, faults } = await this.compare([...trails]);
     const moved = new Set<string>();
-    // An order that moved on while it was read fits the next verification.
+    // An order that changed during the read fits the next verification.
     if (faults.size > 0)
       await readChain(this.valkey, reading, ({ orderId }) => orderId !== undefined && moved.add(orderId));
     const all = [...reading.faults, ...[...faults].flatMap(([id, found]) => (moved.has(id) ? [] : found))];
@@ -79,7 +79,7 @@ export class AuditStore {
       await Promise.all(
         trails.slice(i, i + AT_ONCE).map(async ([orderId, trail]) => {
           const held = await readOrder(this.valkey, orderId);
-          if (held === undefined) return; // left by retention
+          if (held === undefined) return; // an entry that retention left
           if (trail.settled?.act === 'order.complete') checked++;
           const found = compareOrder(orderId, trail, held);
           if (found.length > 0) faults.set(orderId, found);

@@ -8,8 +8,7 @@ const AT_A_TIME = 32;
 export type BestEffort = <T>(items: readonly T[], act: (item: T) => Promise<unknown>) => Promise<void>;
 
 /**
- * Some items at a time. A failure is reported (a corrupt record by the quarantine) and keeps no other item from being
- * done (requirements R31, R50).
+ * Acts on a few items at a time. A failure is reported (a corrupt record by the quarantine) and does not stop the other items.
  */
 export function bestEffort(onError: (error: unknown) => void = () => undefined): BestEffort {
   return async (items, act) => {

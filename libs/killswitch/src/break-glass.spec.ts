@@ -6,7 +6,7 @@ const WORKER = 'wrk_1';
 const REQUEST: LocalKillRequest = { scope: { type: 'all' }, mode: 'graceful', by: 'test' };
 const JOB = { agentId: 'agt_1-0-1', executionId: 'exe_1', nodeId: 'a', attempt: 1 };
 
-/** A worker that is busy with that slot alone. */
+/** A worker that runs only that slot. */
 function breakGlassOver(slot: AgentSlot): BreakGlass {
   const runner = {
     slotsWhere: (matches: (one: AgentSlot) => boolean) => [slot].filter(matches),
@@ -25,7 +25,7 @@ describe('R51 R55 what is not running when the glass is broken', () => {
   it('a claim under way is no target, and is waited for by nobody: another may be given it later', async () => {
     const slot = new AgentSlot(JOB, WORKER);
     expect(await breakGlassOver(slot).kill(REQUEST)).toMatchObject({ complete: true, targets: [] });
-    // It is not started here, whatever its claim answered.
+    // The worker does not start the agent, whatever the claim answered.
     await slot.maySpawn();
     expect(slot.cause).toMatchObject({ reason: 'killswitch' });
   });

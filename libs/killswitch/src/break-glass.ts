@@ -9,7 +9,7 @@ import type { AgentRunner, AgentSlot } from '#libs/spawner';
 import { within } from '#libs/valkey';
 import { ulid } from 'ulid';
 
-/** One worker's answer to a kill without the server. */
+/** One worker's answer to a kill without the server (docs/killswitch.md#without-the-server). */
 export interface LocalReceipt {
   readonly id: string;
   readonly workerId: string;
@@ -17,29 +17,32 @@ export interface LocalReceipt {
   /** True only when every target was proved dead, or was never started. */
   readonly complete: boolean;
   readonly targets: readonly TargetReceipt[];
-  /** It takes no work until it could engage a latch for itself. */
+  /** The worker takes no work until it can engage a latch of its own. */
   readonly holding: boolean;
 }
 
 export interface BreakGlassOptions {
   readonly workerId: string;
-  /** Longest wait for the proof after the grace. Milliseconds. */
+  /** The proof may take this long after the grace. Milliseconds. */
   readonly proofMs: number;
   readonly defaultGraceMs: number;
-  /** Closes the intake now; the worker opens it once a latch of its own holds. */
+  /** Stops the intake of jobs now. The worker resumes it once its own latch is engaged. */
   readonly hold: (id: string, request: LocalKillRequest) => void;
-  /** Called with the act, for the audit log once the server can be told. */
+  /** Called with the act, for the audit log once the server is back. */
   readonly done: (receipt: LocalReceipt, request: LocalKillRequest) => void;
 }
 
-/** The killswitch of one worker with Valkey down: what is in scope here is ended and proved, with nobody else asked (requirement R55). */
+/**
+ * The killswitch of one worker while the server is down: it kills the agents in scope on this worker, with proof, and asks
+ * nobody (docs/killswitch.md#without-the-server).
+ */
 export class BreakGlass {
   constructor(
     private readonly runner: AgentRunner,
     private readonly options: BreakGlassOptions,
   ) {}
 
-  /** Kills by `all`, this worker, a pool, labels, an execution or an agent, as far as they are here. Never rejects. */
+  /** Kills by `all`, this worker, a pool, labels, an execution or an agent: those agents that run here. Never rejects. */
   async kill(request: LocalKillRequest): Promise<LocalReceipt> {
     const { workerId } = this.options;
     const { scope } = request;
@@ -53,11 +56,11 @@ export class BreakGlass {
         labels: slot.labels,
       }),
     );
-    // Agents about to be claimed or spawned meanwhile are held back too.
+    // This also keeps agents from starting that are about to be claimed or spawned.
     const holding = scope.type === 'all' || (scope.type === 'worker' && scope.workerId === workerId);
     const begun: LocalReceipt = { id, workerId, scope, complete: false, targets: [], holding };
     if (holding) this.options.hold(id, request);
-    // A slot stays until its end is stored, which without the server may be long after.
+    // A slot stays until its end is stored, which may take long without the server.
     const endedBefore = await Promise.all(slots.map(async (slot) => isOver(slot)));
     this.runner.stopWhere((slot) => slots.includes(slot), {
       reason: 'killswitch',
@@ -80,7 +83,7 @@ export class BreakGlass {
     return receipt;
   }
 
-  /** Undefined: nothing of it was here. Its claim was under way, is not carried out now, and may be another's later. */
+  /** Undefined: the attempt was not here. Its claim was under way and is not carried out; another worker may get it later. */
   private async prove(
     slot: AgentSlot,
     { graceMs }: LocalKillRequest,
@@ -101,7 +104,7 @@ export class BreakGlass {
   }
 }
 
-/** How its tree was proved dead, however long that takes. */
+/** The proof of the agent's death, however long it takes. */
 async function endOf(slot: AgentSlot): Promise<StopReport | 'never-begun'> {
   const process = await slot.begun;
   if (process === undefined) return 'never-begun';
@@ -109,7 +112,7 @@ async function endOf(slot: AgentSlot): Promise<StopReport | 'never-begun'> {
   return report.proved ? report : process.confirmed;
 }
 
-/** Whether it was proved dead before anybody asked. */
+/** Whether the agent was proved dead before the kill. */
 async function isOver({ process }: AgentSlot): Promise<boolean> {
   const exit = await Promise.race([process?.ended, Promise.resolve(undefined)]);
   return exit?.report.proved === true;

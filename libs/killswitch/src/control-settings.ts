@@ -1,16 +1,16 @@
 import type { Valkey } from '#libs/valkey';
 
-/** Orders kept in the log; an order still open is in its own record whatever happens to the log. */
+/** The log keeps this many orders. An open order has a record of its own, whatever happens to the log. */
 const ORDERS_KEPT = 10_000;
 const CONTROL_EVENTS_KEPT = 10_000;
 const AUDIT_KEPT = 100_000;
-/** Longer than a failover takes, so that what it lost is still known to somebody. Milliseconds. */
+/** Longer than a failover takes, so that some process still knows the orders that it lost. Milliseconds. */
 const RECENT_MS = 60_000;
 
-/** The fixed settings every script under the control tag gets. */
+/** The fixed settings that every script of the control slot gets. */
 export class ControlSettings {
   readonly text: string;
-  /** How long a process keeps what it stored, to store it again; never longer than the server does. Milliseconds. */
+  /** A process keeps its own writes for this long, to store them again; never longer than the server does. Milliseconds. */
   readonly recentMs: number;
 
   constructor(valkey: Valkey, retentionMs: number) {

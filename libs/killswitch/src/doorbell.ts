@@ -1,6 +1,6 @@
 /**
- * The doorbell's message: an order, or targets of it, are in the store; or the question whether the worker that hears it
- * could stop now.
+ * The doorbell's message. Either an order, or targets of an order, are in the store; or it asks whether the worker could stop
+ * now.
  */
 export type Heard =
   { readonly orderId: string; readonly targets: readonly string[] } | { readonly ask: string };
@@ -8,9 +8,9 @@ export type Heard =
 type Unread<T> = { readonly [K in keyof T]?: unknown };
 
 /**
- * Undefined for what nobody of ours said. A message is a hint and carries no authority: anybody who may publish on the
- * channel could have made it, so only ids are taken from it, and the order itself is read from where only scripts of
- * ours write it (ADR 0014).
+ * Reads a message; undefined for one that Belay did not send. A message is a hint without authority: anybody who may publish on
+ * the channel could have sent it. So only ids are taken from it, and the order itself is read from keys that only Belay's
+ * scripts write (ADR 0014).
  */
 export function readDoorbell(message: string): Heard | undefined {
   try {

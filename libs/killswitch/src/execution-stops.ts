@@ -16,10 +16,10 @@ import type { OrderStore } from './order-store';
 import type { Receipts } from './receipts';
 import { requireTimeout } from './require-timeout';
 
-/** The end of an execution has this long after its receipt. Milliseconds. */
+/** An execution must end within this after its receipt. Milliseconds. */
 const END_WITHIN_MS = 5_000;
 
-/** Stops one execution, waits for its end, and answers from what is stored. */
+/** Stops one execution, waits for its end, and answers from its record. */
 export class ExecutionStops {
   constructor(
     private readonly lifecycle: LifecycleService,
@@ -29,29 +29,33 @@ export class ExecutionStops {
     private readonly receipts: Receipts,
   ) {}
 
-  /** Stops one execution and waits for its end, with the receipt (requirement R19). An ended one answers what is stored (requirement R20). */
+  /**
+   * Stops one execution and waits for its end, with the receipt. For an ended execution it answers from the record
+   * (docs/http-api.md#post-apiexecutionsidstop).
+   */
   async stop(executionId: string, request: Omit<OrderRequest, 'scope' | 'kind'>): Promise<StopResponse> {
     const before = await retryTransient(async () => this.lifecycle.executions.get(executionId)).catch(
       async (error: unknown) => {
-        // An execution whose record cannot be read can still be stopped; its outcome cannot be answered (requirement R31).
+        // An execution with an unreadable record can still be stopped, but its outcome cannot be answered
+        // (docs/architecture.md#a-record-that-cannot-be-read).
         if (isCorrupt(error)) await this.order(executionId, request);
         throw error;
       },
     );
     if (isEnded(EXECUTION_MACHINE, before.state)) {
-      // The order that ended it may be younger than its receipt: two stops at once have one answer.
+      // The order that ended the execution may still await its receipt. Two stops at once get one answer.
       if (before.orderId !== undefined) await this.receipts.waitFor(before.orderId).catch(() => undefined);
       return retryTransient(async () => this.response(before));
     }
     const order = await this.order(executionId, request);
     const record = await this.waitForEnd(executionId);
-    // An earlier order may be the one that stopped it: its receipt is the one answered.
+    // If an earlier order stopped the execution, the answer has that order's receipt.
     if (record.orderId !== undefined && record.orderId !== order.id)
       await this.receipts.waitFor(record.orderId).catch(unlessNotFound);
     return retryTransient(async () => this.response(record));
   }
 
-  /** Resolves when its receipt is complete, or its limit has passed. */
+  /** Resolves when the order's receipt is complete, or its limit has passed. */
   private async order(executionId: string, request: Omit<OrderRequest, 'scope' | 'kind'>): Promise<Order> {
     const order = await this.giver.give({
       reason: 'user_abort',
@@ -62,7 +66,7 @@ export class ExecutionStops {
     return order;
   }
 
-  /** The answer to a stop, from the record alone: the response equals the record (requirement R7). */
+  /** The answer to a stop, made from the record alone, so that it equals the record. */
   async response(record: ExecutionRecord): Promise<StopResponse> {
     const receipt =
       record.orderId === undefined
@@ -80,7 +84,7 @@ export class ExecutionStops {
     };
   }
 
-  /** The end of an agent may be stored and not be in the receipt yet: an answer must not say less than the records do. */
+  /** An agent's end may be stored and not be in the receipt yet. The answer must contain what the records do. */
   private async newestReceipt(orderId: string): Promise<Receipt> {
     if ((await this.orders.state(orderId)) !== 'complete') await this.receipts.repair(orderId);
     return this.orders.receipt(orderId);
@@ -102,7 +106,10 @@ export class ExecutionStops {
       });
   }
 
-  /** An agent could not be proved dead within the limit: the execution says so, it never says `stopped` (requirement R51). Repeatable. */
+  /**
+   * Ends an execution as `failed`, never as `stopped`, when an agent could not be proved dead within the limit
+   * (docs/killswitch.md#meaning-of-the-answer). Repeatable.
+   */
   async giveUp(executionId: string): Promise<ExecutionRecord> {
     const record = await this.lifecycle.executions.get(executionId);
     if (record.state === 'stopping' && record.live > 0) {
@@ -118,7 +125,7 @@ export class ExecutionStops {
   }
 }
 
-/** A receipt that retention has removed is no receipt; a server that is away is another matter. */
+/** Ignores a receipt that retention has removed; rethrows when the server is away. */
 function unlessNotFound(error: unknown): undefined {
   if (!(error instanceof NotFoundError)) throw error;
 }

@@ -2,14 +2,14 @@ import { NameSuggester, type DispatchEntry, type ScopeWarning } from '#libs/cont
 import type { LifecycleService } from '#libs/lifecycle';
 import { parseStored } from '#libs/valkey';
 
-/** Waiting attempts of a shard that are looked at; where there are more, the pool counts as known. */
+/** Attempts of a shard that are looked at. If more wait, the pool counts as known. */
 const LOOKED_AT = 2_000;
-/** The most pools that a message lists. */
+/** A message lists at most this many pools. */
 const MOST_TOLD = 10;
 
 /**
- * The warning that no live worker serves a pool and no attempt waits for it, with the pool that may be meant; undefined
- * where one does. Reads only.
+ * The warning that no live worker serves a pool and no attempt waits for it, with the pool that may be meant. Undefined where a
+ * worker does, or an attempt waits. Reads only.
  */
 export async function explainPool(
   lifecycle: LifecycleService,

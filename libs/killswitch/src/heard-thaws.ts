@@ -1,14 +1,14 @@
 import { holdOf, type Order } from '#libs/contracts';
 import { isBefore } from './log-position';
 
-/** Holds whose last thaw is remembered. */
+/** At most this many thaws are remembered. */
 const MAX_THAWS = 1_000;
 
-/** The last thaw heard of each hold, by its place in the log. */
+/** The last thaw heard for each freeze, by its place in the log. */
 export class HeardThaws {
   private readonly thaws = new Map<string, string>();
 
-  /** False: a later thaw of that hold was heard already. */
+  /** Notes a thaw. False: a later thaw of that freeze was heard already. */
   note(order: Order): boolean {
     const hold = holdOf(order);
     const last = this.thaws.get(hold);

@@ -21,7 +21,7 @@ let orders: OrderStore;
 let responder: KillResponder;
 let slots: AgentSlot[];
 let ends: Subject<AgentEnded>;
-/** Agents that were stopped, in order. */
+/** The ids of stopped agents, in order. */
 let stopped: string[];
 useLife((rig) => ({ valkey, life } = rig));
 beforeEach(async () => {
@@ -41,7 +41,7 @@ beforeEach(async () => {
 });
 afterEach(() => responder.stop());
 
-/** A worker's agents without their processes. */
+/** The runner of a worker whose agents have no processes. */
 function runner(): AgentRunner {
   return {
     ended$: ends,
@@ -74,13 +74,13 @@ const target = (executionId: string, index: number, workerId: string): TargetRec
   outcome: 'pending',
 });
 
-/** A heartbeat and all it brings about for orders. */
+/** A heartbeat, with all that it does for orders. */
 async function beat(): Promise<void> {
   const answer: Heartbeat = await life.workers.heartbeat(WORKER, 60_000, slots.length);
   await responder.noticeHead(answer, signal);
 }
 
-/** Commands sent to the server while `work` is done, by name. */
+/** The commands sent to the server during `work`, by name. */
 async function commandsOf(work: () => Promise<unknown>): Promise<string[]> {
   const sent: string[] = [];
   const spy = jest.spyOn(valkey.redis, 'sendCommand');
@@ -114,7 +114,7 @@ describe('a heartbeat’s side work', () => {
     const sent = await commandsOf(beat);
     expect(sent.length).toBeLessThanOrEqual(5);
     expect(sent.filter((command) => command.includes(':targets') && !command.includes(WORKER))).toEqual([]);
-    // Once they are reported there is nothing left to look at.
+    // Once the targets are reported there is nothing left to look at.
     for (const one of targets.filter(({ workerId }) => workerId === WORKER))
       await orders.report(order.id, { ...one, outcome: 'killed' });
     expect((await commandsOf(beat)).length).toBeLessThanOrEqual(2);
@@ -139,7 +139,7 @@ describe('R52 an order', () => {
     const reach = Object.fromEntries(valkey.keys.tags().map((tag) => [tag, 5]));
     await orders.addTargets(order.id, [], { reach, stopped: [] });
     expect(responder.apply({ order, reach })).toBe(1);
-    // The order is asked whether it takes the late one: it is over.
+    // The worker asks whether the order takes the late agent: the order is over.
     await eventually(() => responder.watching === 0, 'the answer');
     expect(stopped).toEqual([old.agentId]);
   });
@@ -193,7 +193,7 @@ describe('R19 R51 the end of an agent that an order stopped', () => {
     await eventually(async () => (await orders.receipt(order.id)).targets.length === 1, 'the report');
     expect(served.map(({ target }) => target.outcome)).toEqual([outcome]);
     expect((await orders.receipt(order.id)).targets).toMatchObject([{ agentId: one.agentId, outcome }]);
-    // Since the order was placed: what passed before the worker was asked is in each of them.
+    // Times count from the placing of the order, so each of them contains the time before the worker was asked.
     const { signalledMs = 0, firstExitMs = 0, provedMs = 0 } = served[0]?.target.latency ?? {};
     expect(signalledMs).toBeGreaterThanOrEqual(10);
     expect(firstExitMs - signalledMs).toBeCloseTo(10);
@@ -202,7 +202,7 @@ describe('R19 R51 the end of an agent that an order stopped', () => {
 });
 
 describe('the orders log', () => {
-  /** Of a worker whose troubles are gathered. */
+  /** A responder of another worker, with its errors collected. */
   const other = (errors: unknown[], readMs: number): KillResponder =>
     new KillResponder(valkey, orders, runner(), {
       workerId: WORKER,

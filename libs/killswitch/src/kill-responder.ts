@@ -12,25 +12,26 @@ import type { OrderStore } from './order-store';
 import { OrdersLog } from './orders-log';
 import { TargetReports, type OrderServed } from './target-reports';
 
-/** Orders looked up at once because the doorbell named them; what is named beyond that is read from the log. */
+/** Orders looked up at once because the doorbell named them. Further ones are read from the log. */
 const MAX_LOOKUPS = 64;
 
-/** Orders seen and perhaps over that one heartbeat asks about. */
+/** One heartbeat asks about this many orders that were seen and may be over. */
 const ASKED_AT_ONCE = 32;
 
 export interface KillResponderOptions {
   readonly workerId: string;
   readonly onError: (error: unknown) => void;
-  /** This worker's guard, described for the question whether it could stop now. */
+  /** Describes this worker's guard, for the question whether it could stop now. */
   readonly describe: () => Promise<GuardAnswer>;
-  /** Longest one reading of the log may take. Milliseconds; default 5,000. */
+  /** One reading of the log may take this long. Milliseconds; default 5,000. */
   readonly readMs?: number;
 }
 
 /**
- * The worker's side of the killswitch. The doorbell names an order; the worker reads it from the store in one round
- * trip, since a message could be anybody's (ADR 0014), and stops what is in scope. Messages get lost: after every
- * (re)subscription, and whenever a heartbeat shows another head of the log than ours, the log is read from our cursor on.
+ * The worker's side of the killswitch. The doorbell names an order. The worker reads the order from the store in one round
+ * trip, since anybody may have sent the message (ADR 0014), and stops the agents in scope. Messages get lost. So after every
+ * (re)subscription, and whenever a heartbeat shows another head of the log than the worker's, the worker reads the log from its
+ * cursor on.
  */
 export class KillResponder {
   private readonly subscriber: Subscriber;
@@ -39,10 +40,10 @@ export class KillResponder {
   private readonly log: OrdersLog;
   private readonly reports: TargetReports;
   private readonly thaws = new HeardThaws();
-  /** Orders seen and not known to be over: asked before every spawn, and some with every heartbeat. */
+  /** Orders seen and not known to be over. Every spawn is checked against them, and each heartbeat asks about some. */
   private readonly watched = new Map<string, Order>();
   private lookups = 0;
-  /** Agents reached because a heartbeat said that targets of this worker are open. */
+  /** Agents reached because a heartbeat reported open targets of this worker. */
   private foundOwn = 0;
 
   constructor(
@@ -58,17 +59,17 @@ export class KillResponder {
     this.subscriber = new Subscriber(valkey.connections.create('subscriber'), [valkey.keys.doorbellChannel]);
   }
 
-  /** Every target this worker has dealt with. */
+  /** Emits each target that this worker has dealt with. */
   get served$(): Observable<OrderServed> {
     return this.reports.served$;
   }
 
-  /** Agents reached by orders that the doorbell did not bring. */
+  /** Agents reached by orders that the doorbell did not announce. */
   get caughtUp(): number {
     return this.log.caughtUp + this.foundOwn;
   }
 
-  /** Listens from the log's head at registration: older orders cannot concern a worker that owned nothing yet. */
+  /** Reads from the log's head at registration on: older orders cannot concern a worker that owned nothing yet. */
   async start(head: string): Promise<void> {
     this.log.begin(head);
     this.subscriptions.push(
@@ -89,7 +90,7 @@ export class KillResponder {
     else void this.lookUp(heard.orderId, heard.targets).catch(this.options.onError);
   }
 
-  /** Obeys what the store holds of an order the doorbell named; a message that names no stored order is ignored. */
+  /** Obeys the stored order that the doorbell named. Ignores a message that names no stored order. */
   private async lookUp(orderId: string, named: readonly string[]): Promise<void> {
     this.lookups++;
     try {
@@ -110,8 +111,8 @@ export class KillResponder {
   }
 
   /**
-   * Woken by every heartbeat's answer, which does not wait for it. Its cost is a few commands, and does not grow with the
-   * orders and targets of others.
+   * Woken by every heartbeat's answer, which does not wait for it. It costs a few commands, however many orders and targets
+   * other workers have.
    */
   async noticeHead(
     { ordersHead: head, targets = 0 }: Pick<Heartbeat, 'ordersHead' | 'targets'>,
@@ -122,7 +123,7 @@ export class KillResponder {
     if (!signal.aborted) await this.forgetSome();
   }
 
-  /** Serves what open orders were resolved to, should both rings have been lost. */
+  /** Serves the targets that open orders name on this worker, in case both rings were lost. */
   private async serveOwn(): Promise<void> {
     const { workerId } = this.options;
     const own = await this.orders.ownTargets(workerId);
@@ -132,16 +133,16 @@ export class KillResponder {
       if (here.length === 0) idle.push(orderId);
       if (here.every(({ served }) => served.has(orderId))) continue;
       const order = this.watched.get(orderId) ?? (await this.orders.get(orderId));
-      // Those it names, and none by their age.
+      // Reaches the named agents, and none by age.
       if (order === undefined) continue;
       try {
         this.foundOwn += this.apply({ order, targets: agentIds, reach: {} });
       } catch (error) {
-        // They stay its own: the next heartbeat finds them again.
+        // The targets stay listed for this worker, so the next heartbeat finds them again.
         this.options.onError(error);
       }
     }
-    // Agents that are not here any more are somebody else's to report, as long as their order is there.
+    // Agents that are no longer here are reported by another process, as long as their order exists.
     const some = idle.slice(0, ASKED_AT_ONCE);
     const states = some.length === 0 ? [] : await this.orders.states(some);
     for (const [i, orderId] of some.entries())
@@ -149,31 +150,32 @@ export class KillResponder {
         await this.orders.dropOwnTargets(workerId, orderId, own.get(orderId) ?? []);
   }
 
-  /** Asks in turn whether some of the orders seen are over: those need not be asked before a spawn. */
+  /** Asks in turn whether some of the orders seen are over. No spawn waits for an order that is over. */
   private async forgetSome(): Promise<void> {
     const some = [...this.watched.values()].slice(0, ASKED_AT_ONCE);
     if (some.length === 0) return;
     const states = await this.orders.states(some.map(({ id }) => id));
     for (const [i, order] of some.entries()) {
       const state = states[i];
-      // A failover lost it: it is stored again, unless it is so old that retention may have taken it.
+      // A failover lost the order: it is stored again, unless it is so old that retention may have removed it.
       const isOver =
         state === undefined ? (await this.orders.again(order.id)) === undefined : state !== 'open';
-      // To the end of the queue, unless it was taken out meanwhile.
+      // To the end of the queue, unless it was removed meanwhile.
       if (this.watched.delete(order.id) && !isOver) this.watched.set(order.id, order);
     }
   }
 
-  /** Reads the log from our cursor on and obeys what it holds. Calls share one reading. */
+  /** Reads the log from the worker's cursor on and obeys its orders. Calls share one reading. */
   async catchUp(): Promise<void> {
     await this.log.catchUp();
   }
 
   /**
-   * Begins to serve what is in scope, now. Repeatable. Returns how many it began with at once: what had begun when the
-   * order was resolved, or by now where it is not, and what is named. It also reaches what was claimed later, while it is
-   * open; a late reading of the log must not reach what began after its end (an execution may have been retried), so for
-   * those it is asked first. No clock is looked at: the shard's and the one orders are placed by are two.
+   * Begins to serve an order on the agents in scope, now. Repeatable. Returns the number of agents begun with at once. These
+   * are the named agents, and those that had begun when the order was resolved, or, if it is not resolved yet, by now. An open
+   * order also reaches agents that were claimed later. A late reading of the log must not reach agents that began after the
+   * order's end, since an execution may have been retried. So for those agents the store is asked first. No clock decides: the
+   * shard's clock and the clock of the orders' placing may differ.
    */
   apply({ order, reach, targets }: HeldOrder & { readonly targets?: readonly string[] }): number {
     this.orders.keep(order);
@@ -201,7 +203,9 @@ export class KillResponder {
     return count;
   }
 
-  /** Before a claimed agent is spawned: an order still open may cover it. Nothing to wait for most of the time. */
+  /**
+   * Called before a claimed agent is spawned, since an open order may cover it. Most of the time there is nothing to wait for.
+   */
   beforeSpawn(slot: AgentSlot): Promise<void> | undefined {
     const orders = [...this.watched.values()].filter(
       (order) => this.isNews(order, slot) && this.covers(order, slot),
@@ -210,9 +214,9 @@ export class KillResponder {
     return Promise.all(orders.map(async (order) => this.serveIfOpen(order, slot))).then(() => undefined);
   }
 
-  /** One script decides whether the order still takes targets; only then is the agent one. */
+  /** One script decides whether the order still takes targets. Only then is the agent a target. */
   private async serveIfOpen(order: Order, slot: AgentSlot): Promise<void> {
-    // A claim under way: it comes by again when it was granted.
+    // The claim is under way: the slot comes here again when it was granted.
     if (slot.claimedAt === undefined) return;
     const taken = await this.orders.addTargets(
       order.id,
@@ -225,7 +229,7 @@ export class KillResponder {
     else this.serve(order, (one) => one === slot && this.isNews(order, one));
   }
 
-  /** An agent without matching labels may be held too, as its execution was frozen whole. */
+  /** An agent without matching labels may be frozen too, when its execution was frozen as a whole. */
   private takesOff(order: Order, slot: AgentSlot): boolean {
     return order.kind === 'thaw' && slot.holds(holdOf(order));
   }
@@ -235,7 +239,7 @@ export class KillResponder {
     return scopeCovers(order.scope, { agentId, executionId, workerId, pool, labels });
   }
 
-  /** Whether the order has not been served on it yet. */
+  /** Whether the agent has not been served by this order yet. */
   private isNews(order: Order, slot: AgentSlot): boolean {
     return !slot.served.has(order.id);
   }
@@ -259,7 +263,7 @@ export class KillResponder {
     );
   }
 
-  /** Freezes or thaws, and reports each tree once it was seen still, or running. */
+  /** Freezes or thaws, and reports each tree once its processes were seen stopped, or running. */
   private hold(order: Order, matches: (slot: AgentSlot) => boolean): number {
     const hold = holdOf(order);
     const still: AgentSlot[] = [];
@@ -277,12 +281,12 @@ export class KillResponder {
     return results.length;
   }
 
-  /** From the placing of the order to now: Valkey's clock as this worker knows it. Milliseconds. */
+  /** The time since the placing of the order, by the server's clock as this worker knows it. Milliseconds. */
   private sincePlaced(order: Order): number {
     return Math.max(0, this.valkey.clock.now() - order.placedAt);
   }
 
-  /** Whether anything this worker has seen is not known to be over. */
+  /** The number of orders seen that are not known to be over. */
   get watching(): number {
     return this.watched.size;
   }

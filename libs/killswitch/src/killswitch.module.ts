@@ -15,7 +15,7 @@ import { OrderStore } from './order-store';
 
 export interface KillswitchModuleOptions extends KillswitchOptions {
   readonly retentionMs: number;
-  /** The least grade of a proof that counts. Default `marks`. */
+  /** The lowest grade of proof that counts. Default `marks`. */
   readonly proof?: Grade;
 }
 

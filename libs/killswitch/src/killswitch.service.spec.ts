@@ -20,7 +20,7 @@ beforeEach(async () => valkey.redis.flushall());
 const runningAgent = async (): Promise<string> =>
   (await startNext(life, await createExecution(life, spec([node('a')])), 'wrk_1')).agentId;
 
-/** A kill of a pool, durable and not carried out, by a clock that has been stepped back since the agents began. */
+/** A kill of a pool that is stored and not carried out, by a clock that was set back since the agents began. */
 async function place(withLatch: boolean): Promise<Order> {
   const asked = killOf({ type: 'pool', pool: 'default' });
   const latch = withLatch ? newLatch('latch', asked.scope, { by: 'me', orderId: asked.id }) : undefined;
@@ -74,7 +74,7 @@ describe('R50 R53 what a worker claims after a kill', () => {
 });
 
 describe('R19 R51 the limit of an order', () => {
-  /** A sweep by an orchestrator of its own, whose proof limit is `proofLimitMs`. */
+  /** A service of another orchestrator, whose proof limit is `proofLimitMs`. */
   const orchestrator = (proofLimitMs: number): KillswitchService =>
     new KillswitchService(life, rig.dag, orders, latches, rig.feed, { proofLimitMs });
   const give = async (agentId: string, scope: Order['scope'], over: Partial<Order> = {}): Promise<string> => {

@@ -32,19 +32,19 @@ export interface KillswitchOptions extends ReceiptLimits {
   readonly onError?: (error: unknown) => void;
 }
 
-/** Stopping executions of a shard that one sweep looks at, while orders are overdue. */
+/** While orders are overdue, one sweep looks at this many stopping executions of a shard. */
 const MOST_STOPPING = 1_000;
 
 /**
- * Gives orders and completes their receipts. An order is durable and announced by one script; from there the workers
- * begin by themselves, and everything here can be repeated by any other orchestrator from what is stored.
+ * Places orders and completes their receipts. One script stores and announces an order. From there the workers begin by
+ * themselves, and any other orchestrator can repeat all work of this service from the store.
  */
 export class KillswitchService {
   private subscription: Subscription | undefined;
   private renewals: Subscription | undefined;
   private recalling: Promise<void> | undefined;
   private recallAgain = false;
-  /** Open orders, and since when this process has seen them: monotonic, since clocks of two machines differ. */
+  /** Open orders, and the monotonic time at which this process first saw each: clocks of two machines differ. */
   private readonly openSince = new Map<string, number>();
   private readonly scopes: ScopeResolver;
   private readonly each: BestEffort;
@@ -76,7 +76,7 @@ export class KillswitchService {
     this.stops = new ExecutionStops(lifecycle, orders, feed, giver, receipts);
   }
 
-  /** Answers the executions' own need for a stop: a node failed for good, a deadline, a budget, an abort signal. */
+  /** Places the stops that executions need by themselves: a node failed for good, a deadline, a budget, an abort signal. */
   start(): void {
     this.subscription ??= this.dag.stopNeeded$.subscribe((stop) => {
       this.stopNeeded(stop).catch((error: unknown) => this.options.onError?.(error));
@@ -84,7 +84,7 @@ export class KillswitchService {
     this.renewals ??= this.lifecycle.valkey.renewed$.subscribe(() => void this.recall());
   }
 
-  /** Nest calls it: an application that imports the module answers the stops its executions need. */
+  /** Nest calls it, so that an application which imports the module places the stops that its executions need. */
   onApplicationBootstrap(): void {
     this.start();
   }
@@ -95,8 +95,8 @@ export class KillswitchService {
   }
 
   /**
-   * An order of its own, unless the one its record names is open. A wide kill that is still to stop the execution is carried out
-   * first. An id that no order has is no order's.
+   * Places an order of its own, unless the order that the execution's record names is open. A wide kill that must still stop the
+   * execution is carried out first. An id without an order counts as none.
    */
   private async stopNeeded({ executionId, reason, by }: StopNeeded): Promise<void> {
     let record = await this.recordOf(executionId);
@@ -135,9 +135,8 @@ export class KillswitchService {
   }
 
   /**
-   * After a failover, which may have lost what was written last: the orders and latches this process knows of the last
-   * minute are stored again if they are gone, and its own kills are carried out again. Calls during a recall share one
-   * more. Never rejects.
+   * Repairs the loss of a failover: orders and latches of the last minute that this process knows are stored again if they are
+   * gone, and its own kills are carried out again. Calls during a recall share one more recall. Never rejects.
    */
   async recall(): Promise<void> {
     this.recallAgain = true;
@@ -151,7 +150,7 @@ export class KillswitchService {
       try {
         await this.latches.recall();
         await this.each(await this.orders.recall(), async (order) => {
-          // One that is over must not be done again: its execution may have been retried.
+          // An order that is over must not be carried out again: its execution may have been retried.
           if ((await this.orders.state(order.id)) === 'open') await this.carryOut(order);
         });
       } catch (error) {
@@ -166,8 +165,8 @@ export class KillswitchService {
   }
 
   /**
-   * Places an order and carries out our part of it. Resolves when the order is durable, announced, and its targets are
-   * named. @throws NotFoundError when the scope names what does not exist
+   * Places an order and carries out the orchestrator's part of it. Resolves when the order is durable, announced, and its
+   * targets are named. @throws NotFoundError when the scope names something that does not exist
    */
   async placeOrder(
     request: Omit<OrderRequest, 'scope'> & { readonly scope: Scope | JobScope },
@@ -180,14 +179,14 @@ export class KillswitchService {
     return this.giver.carryOut(order);
   }
 
-  /** The receipt once it is complete, or as it stands when the limit has passed. */
+  /** The receipt once it is complete, or as it is when the limit has passed. */
   async waitForReceipt(orderId: string, waitMs?: number): Promise<Receipt> {
     return this.receipts.waitFor(orderId, waitMs);
   }
 
   /**
-   * A person takes it on themselves that what is missing will not be confirmed. The lost attempts it names are written off:
-   * no later order asks for them, and a retry may run them again. Repeatable. @throws NotFoundError
+   * A person declares that the missing confirmations will not come. The lost attempts that the order names are written off: no
+   * later order waits for them, and a retry may run them again. Repeatable. @throws NotFoundError
    */
   async close(orderId: string, by: string, note: string, who: SignedWith = {}): Promise<void> {
     await this.orders.close(orderId, by, note, who);
@@ -197,7 +196,10 @@ export class KillswitchService {
     await this.each(lost, async ({ agentId }) => this.lifecycle.agents.writeOff(agentId, { orderId, by }));
   }
 
-  /** A latch on its own: nothing in its scope starts any more. Resolves when that holds. @throws NotFoundError */
+  /**
+   * Engages a latch without an order: nothing in its scope starts any more. Resolves when that is in force. @throws
+   * NotFoundError
+   */
   async engage(request: Signature & { readonly scope: Scope; readonly note?: string }): Promise<Latch> {
     const { scope } = request;
     await this.scopes.assertKnown(scope);
@@ -206,7 +208,9 @@ export class KillswitchService {
     return warning === undefined ? latch : { ...latch, warning };
   }
 
-  /** That nothing has those labels or that pool. What holds already must not look as if it did not: bounded, and never rejects. */
+  /**
+   * The warning that no work has those labels or that pool. Bounded, and never rejects, since the latch is in force already.
+   */
   async warningOf(scope: Scope): Promise<ScopeWarning | undefined> {
     if (scope.type !== 'selector' && scope.type !== 'pool') return undefined;
     const plan = await within(
@@ -216,9 +220,10 @@ export class KillswitchService {
     return plan?.warning;
   }
 
-  /** Completes what the giver of an order, or a worker, left undone. One pass over the open orders. */
+  /** Completes the work that a dead orchestrator or worker left undone. One pass over the open orders. */
   async sweep(): Promise<void> {
-    // One of them that meets what it cannot read must not keep the others from being done (requirement R31).
+    // A step that meets an unreadable record must not keep the others from running
+    // (docs/architecture.md#a-record-that-cannot-be-read).
     const steps = [async () => this.latches.repair(), async () => this.holds.sweep()];
     for (const step of steps) await this.each([step], async (act) => act());
     const open = await this.orders.open();
@@ -231,7 +236,7 @@ export class KillswitchService {
     await this.giveUp(overdue);
   }
 
-  /** Does what is left to do for an order. True: its limit has passed and its receipt is incomplete. */
+  /** Does the work that is left for an order. True: its limit has passed and its receipt is incomplete. */
   private async complete(order: Order): Promise<boolean> {
     const { state, isResolved } = await this.orders.progress(order.id);
     if (!isResolved) await this.carryOut(order);
@@ -245,7 +250,9 @@ export class KillswitchService {
     return true;
   }
 
-  /** Executions that those orders stop, and that have agents nobody could prove dead, end as `failed`: of every scope. */
+  /**
+   * Ends the executions that those orders stop as `failed` if an agent could not be proved dead. Covers orders of every scope.
+   */
   private async giveUp(overdue: ReadonlySet<string>): Promise<void> {
     if (overdue.size === 0) return;
     const { redis, keys } = this.lifecycle.valkey;

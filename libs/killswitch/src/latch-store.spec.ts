@@ -12,7 +12,7 @@ let latches: LatchStore;
 let settings: KillswitchRig['settings'];
 useKillswitch((rig) => ({ valkey, life, latches, settings } = rig));
 
-/** An attempt that a latch over everything keeps parked. */
+/** An attempt that a latch over everything has parked. */
 async function parked(): Promise<{ latchId: string; dueInMs: () => Promise<number> }> {
   const id = await createExecution(life, spec([node('a')]));
   const entry = (await life.executions.advance(id)).entries[0] as DispatchEntry;
@@ -25,7 +25,7 @@ async function parked(): Promise<{ latchId: string; dueInMs: () => Promise<numbe
   return { latchId, dueInMs };
 }
 
-/** The release as the script does it; whoever called it dies before it copies the list to the shards. */
+/** Releases the latch as the script does; the caller dies before it copies the list to the shards. */
 async function releaseAndDie(latchId: string): Promise<void> {
   const { keys, scripts } = valkey;
   const key = keys.shard(keys.control, 'latches');
@@ -112,7 +112,7 @@ describe('R34 a pause of a queue', () => {
     expect(asked.filter(({ already }) => !already)).toHaveLength(1);
     expect(new Set(asked.map(({ latch }) => latch.id)).size).toBe(1);
     await latches.release(asked[0].latch.id, 'ann', 'over');
-    // The callers that came second keep no pause that a failover would bring back.
+    // The callers that came second store no pause again after a failover.
     await latches.recall();
     expect(await latches.pauseOf('gpu')).toBeUndefined();
   });

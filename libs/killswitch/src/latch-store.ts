@@ -19,10 +19,10 @@ import type { ControlSettings } from './control-settings';
 /** Parked attempts freed by one script call. */
 const FREE_BATCH = 500;
 
-/** Each round meets changes that others made since the one before. */
+/** Each round includes changes that other processes made since the round before. */
 const MOST_ROUNDS = 20;
 
-/** A shard's copy that the list has not reached. */
+/** A shard's copy with a higher version than the list's. */
 interface AheadCopy {
   /** The version that the list must have by now. */
   readonly least: number;
@@ -31,7 +31,7 @@ interface AheadCopy {
 
 export type NewLatch = Omit<Latch, 'engagedAt' | 'releasedAt' | 'releasedBy' | 'releaseNote'>;
 
-/** A latch as it is handed to the script that engages it. */
+/** A latch as the engaging script takes it. */
 export function newLatch(
   kind: Latch['kind'],
   scope: Scope,
@@ -50,10 +50,10 @@ export function newLatch(
   };
 }
 
-/** The latch an order was given with, from the order alone. */
+/** The latch that came with an order, made from the order alone. */
 export function latchOf(order: Order): NewLatch | undefined {
   const { id, kind, scope, by, note, latchId } = order;
-  // A thaw names the latch whose hold it takes off.
+  // A thaw names the latch of the freeze that it ends.
   if (latchId === undefined || kind === 'thaw') return undefined;
   const latch = newLatch(kind === 'freeze' ? 'freeze' : 'latch', scope, {
     by,
@@ -65,13 +65,12 @@ export function latchOf(order: Order): NewLatch | undefined {
 }
 
 /**
- * The engaged latches. Their list lives under the control tag; every shard holds a copy with a version, and the claim
- * script looks at its shard's copy alone. The process that changes the list copies it; the sweep copies it where that was
- * left undone.
+ * The engaged latches. Their list is in the control slot. Every shard has a copy with a version, and the claim script reads
+ * only its shard's copy. The process that changes the list copies it; the sweep copies the list where that was left undone.
  */
 export class LatchStore {
   private readonly given: ExpiringMap<NewLatch>;
-  /** The engaged ones at the last look of `follow`. */
+  /** The latches that were engaged at the last look of `follow`. */
   private followed: readonly Latch[] = [];
 
   constructor(
@@ -81,7 +80,7 @@ export class LatchStore {
     this.given = new ExpiringMap(settings.recentMs);
   }
 
-  /** Engages one on its own; resolves when every shard holds it: no claim in its scope is granted after that. */
+  /** Engages a latch without an order. Resolves when every shard has it: from then on no claim in its scope is granted. */
   async engage(latch: NewLatch): Promise<Latch> {
     const mark = await this.store(latch);
     this.given.add(latch.id, latch);
@@ -90,8 +89,8 @@ export class LatchStore {
   }
 
   /**
-   * Pauses a pool's queue; resolves when every shard holds the pause. `already`: the pool was paused, by the pause that is
-   * answered, and nothing was changed.
+   * Pauses a pool's queue. Resolves when every shard has the pause. `already`: the pool was paused before, by the pause that is
+   * returned, and nothing was changed.
    */
   async pause(
     pool: string,
@@ -100,14 +99,14 @@ export class LatchStore {
     const fresh = newLatch('pause', { type: 'pool', pool }, said);
     const before = await this.pauseOf(pool);
     if (before !== undefined) return { latch: before, already: true };
-    // Of two at a time the script engages one. The other must not be stored again after a failover.
+    // Of two calls at once the script engages one latch. The other must not be stored again after a failover.
     await this.store(fresh);
     const held = await this.pauseOf(pool);
     if (held?.id === fresh.id) this.given.add(fresh.id, fresh);
     return { latch: held ?? (await this.get(fresh.id)), already: held !== undefined && held.id !== fresh.id };
   }
 
-  /** The pause that holds a pool's queue. */
+  /** The pause of a pool's queue. */
   async pauseOf(pool: string): Promise<Latch | undefined> {
     return (await this.list()).find(
       ({ kind, scope }) => kind === 'pause' && 'pool' in scope && scope.pool === pool,
@@ -122,14 +121,16 @@ export class LatchStore {
     return mark;
   }
 
-  /** After a failover: engages again what this process engaged in the last minute and nobody released. Repeatable. */
+  /**
+   * After a failover: engages again the latches of the last minute that this process engaged and nobody released. Repeatable.
+   */
   async recall(): Promise<void> {
     for (const latch of this.given.list()) await this.store(latch);
   }
 
   /**
-   * The engaged ones as a worker follows them. One that was engaged at the last look and is gone without having been
-   * released was lost with a primary: it is engaged again.
+   * The engaged latches as a worker follows them. A latch that was engaged at the last look, and is gone without a release, was
+   * lost with a primary: it is engaged again.
    */
   async follow(): Promise<readonly Latch[]> {
     const found = await this.list();
@@ -140,8 +141,8 @@ export class LatchStore {
   }
 
   /**
-   * Resolves when no shard holds it any more. `already`: it had been released before. A freeze's thaw is ordered in the
-   * same act: it is in the released latch. @throws NotFoundError
+   * Resolves when no shard has the latch any more. `already`: it had been released before. The same script orders the thaw of a
+   * freeze: the released latch names it. @throws NotFoundError
    */
   async release(
     latchId: string,
@@ -162,8 +163,8 @@ export class LatchStore {
   }
 
   /**
-   * Resolves when every shard holds the list, or a newer one that came from it. A shard hands over again what a released latch had
-   * parked. A shard whose version the list has not reached yet is overtaken: the list wins.
+   * Resolves when every shard has the list, or a newer one that came from it. A shard hands over again the attempts that a
+   * released latch had parked. If a shard's version is ahead of the list's, the list gets a higher version: the list wins.
    */
   async copy(set: LatchSet): Promise<void> {
     const tags = this.valkey.keys.tags();
@@ -181,7 +182,7 @@ export class LatchStore {
     );
   }
 
-  /** The shard's own copy, where it is of a higher version, or of the same one with other latches. */
+  /** The shard's own copy, if its version is higher, or the same with other latches. */
   private async copyTo(tag: string, { version, items }: LatchSet): Promise<AheadCopy | undefined> {
     const { keys, scripts } = this.valkey;
     const args = [tag, version, JSON.stringify(items), FREE_BATCH];
@@ -193,7 +194,9 @@ export class LatchStore {
     }
   }
 
-  /** The list, in a version that passes those copies. Another process may have changed it meanwhile: then it is newer already. */
+  /**
+   * Gives the list a version above those copies. Another process may have changed the list meanwhile: then it is newer already.
+   */
   private async overtake(ahead: readonly AheadCopy[]): Promise<LatchSet> {
     const { keys, scripts } = this.valkey;
     const least = Math.max(...ahead.map((copy) => copy.least));
@@ -204,8 +207,8 @@ export class LatchStore {
   }
 
   /**
-   * Copies the list to the shards that have another one, or parked attempts left to free: its giver died in between, or a failover
-   * lost the list's last changes.
+   * Copies the list to shards that have another one, or parked attempts left to free: the process that changed it died in
+   * between, or a failover lost the list's last changes.
    */
   async repair(): Promise<void> {
     const { redis, keys } = this.valkey;
@@ -220,7 +223,7 @@ export class LatchStore {
     await this.copy(await this.read());
   }
 
-  /** The version first: a change in between makes the copy look older than it is, never newer. */
+  /** Reads the version first: a change in between makes the copy look older than it is, never newer. */
   private async read(): Promise<LatchSet> {
     const { redis, keys } = this.valkey;
     const version = Number(await redis.get(keys.shard(keys.control, 'latches:version')));
@@ -228,8 +231,8 @@ export class LatchStore {
   }
 
   /**
-   * The engaged ones, oldest first. One that cannot be read is not left out: what is left out would be released with
-   * the next copy. @throws BelayError CORRUPT_RECORD, and the shards keep the copies they have
+   * The engaged latches, oldest first. An unreadable latch is an error, not left out: the next copy would release it.
+   * @throws BelayError CORRUPT_RECORD, and the shards keep the copies that they have
    */
   async list(): Promise<Latch[]> {
     const { redis, keys, quarantine } = this.valkey;
@@ -240,7 +243,7 @@ export class LatchStore {
     return latches.sort((a, b) => a.engagedAt - b.engagedAt);
   }
 
-  /** Engaged or released. @throws NotFoundError */
+  /** An engaged or a released latch. @throws NotFoundError */
   async get(latchId: string): Promise<Latch> {
     if (!isLatchId(latchId)) throw new NotFoundError('latch', latchId);
     const { redis, keys } = this.valkey;

@@ -27,7 +27,7 @@ async function copies(): Promise<string[][]> {
   return Promise.all(valkey.keys.tags().map(async (tag) => idsOf(await copyOf(tag))));
 }
 
-/** Every shard has a list from a server whose clock was a minute ahead; a failover of the control slot lost it. */
+/** Gives every shard a list from a server whose clock was a minute ahead. A failover of the control slot lost that list. */
 async function putAhead(items: readonly unknown[] = []): Promise<number> {
   const { keys, redis } = valkey;
   const version = (await valkey.timeAt(inControl('latches'))) + MINUTE;

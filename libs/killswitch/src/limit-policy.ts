@@ -15,8 +15,8 @@ export class LimitPolicy {
   }
 
   /**
-   * Sets all limits in place of those before; none lifts them. Resolves when every shard has them and what runs now is counted:
-   * from here on no claim passes a limit. Agents that are over a lower limit go on to their end.
+   * Replaces all limits; none lifts them. Resolves when every shard has them and the running agents are counted: from then on
+   * no claim exceeds a limit. Agents above a lower limit run to their end.
    */
   async set(
     limits: readonly LimitRule[],
@@ -36,7 +36,7 @@ export class LimitPolicy {
       await slots.newestCopy(),
     ];
     await scripts.json('setLimits', keys.shard(keys.control, 'limits'), args);
-    // Should this process die before, the janitor counts; until then nobody gets a slot.
+    // If this process dies before the count, the janitor counts. Until then no attempt gets a slot.
     await slots.count(async () => agents.liveEverywhere());
     return this.get();
   }

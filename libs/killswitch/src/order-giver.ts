@@ -22,26 +22,26 @@ import type { Receipts } from './receipts';
 import type { ScopeResolver } from './scope-resolver';
 import { NEVER_HELD, outcomeFor } from './target-outcome';
 
-/** An order's effect on one execution. */
+/** The effect of an order on one execution. */
 interface Halted {
   readonly id: string;
-  /** It began after the order: it is left alone. */
+  /** The execution began after the order, so the order leaves it alone. */
   readonly isSpared: boolean;
-  /** By this order, and no other. */
+  /** This order stopped it, and no other. */
   readonly isStopped: boolean;
 }
 
-/** What a look at a scope has shown. */
+/** The result of a look at a scope. */
 interface Found {
   readonly reach?: Reach;
-  /** Of the execution that the scope names. */
+  /** The epoch of the execution that the scope names. */
   readonly epoch: number | 'unknown';
 }
 
-/** The bound on looking up what a scope names: a kill does not wait for a shard that does not answer. Milliseconds. */
+/** The bound on looking up a scope's names: a kill does not wait for a shard that does not answer. Milliseconds. */
 export const LOOK_UP_MS = 500;
 
-/** The parts that placing an order and carrying it out use. */
+/** The parts that place an order and carry it out. */
 export interface OrderGiverParts {
   readonly lifecycle: LifecycleService;
   readonly dag: DagExecutor;
@@ -58,13 +58,13 @@ export class OrderGiver {
   constructor(private readonly parts: OrderGiverParts) {}
 
   /**
-   * Places an order and carries out our part of it. Resolves when the order is durable, announced, and its targets are
-   * named. @throws NotFoundError when the scope names what does not exist
+   * Places an order and carries out the orchestrator's part of it. Resolves when the order is durable, announced, and its
+   * targets are named. @throws NotFoundError when the scope names something that does not exist
    */
   async give(request: OrderRequest): Promise<Order> {
     const found = await this.lookUp(request.scope);
     const { order, replicated, latchLost } = await this.place(request, found);
-    // On failure the next sweep does it: the order itself is durable and announced.
+    // If this fails, the next sweep carries the order out: it is durable and announced.
     await retryTransient(async () => this.carryOut(order));
     await replicated;
     if (latchLost)
@@ -77,13 +77,13 @@ export class OrderGiver {
   }
 
   /**
-   * Whether it names what exists, how much had begun there, and the epoch of an execution: an order for what nobody knows leaves
-   * no trace. One round trip. @throws NotFoundError
+   * Whether the scope names something that exists, how much had begun there, and the epoch of an execution. An order for an
+   * unknown name must leave no trace. One round trip. @throws NotFoundError
    */
   private async lookUp(scope: Scope): Promise<Found> {
     const { scopes } = this.parts;
     const look = retryTransient(async () =>
-      // The epoch first: an order of an older epoch may reach a retry, one of a newer must not leave it out.
+      // The epoch first: an order with an older epoch may reach a retry, but one with a newer epoch must not miss it.
       Promise.all([scopes.epochOf(scope), scopes.reachOf(scope), scopes.assertKnown(scope)]),
     );
     look.catch(() => undefined);
@@ -128,8 +128,8 @@ export class OrderGiver {
   }
 
   /**
-   * Our part of an order: what is in scope starts nothing any more, then its live agents are named as targets.
-   * Repeatable; the sweep does it again for an order whose giver died.
+   * The orchestrator's part of an order: it keeps everything in scope from starting, then names the live agents as targets.
+   * Repeatable; the sweep repeats it for an order whose orchestrator died.
    */
   async carryOut(order: Order): Promise<void> {
     const { kind, scope } = order;
@@ -161,8 +161,9 @@ export class OrderGiver {
   }
 
   /**
-   * The order's reach: everything that had begun when it was asked, or else when its targets were first named. By counts,
-   * since the clock of a shard and the one orders are placed by are two, and each may step.
+   * The order's reach: the counts of all that had begun when the order was asked for, or else when its targets were first
+   * named. Counts and not times, since the clock of a shard and the clock of the orders' placing may differ, and each may step
+   * (ADR 0015).
    */
   private async reachOf(order: Order): Promise<Reach> {
     const reach =
@@ -178,9 +179,9 @@ export class OrderGiver {
     const said = note === undefined ? {} : { note };
     if (kind === 'kill') return this.stopOne(id, order, reach);
     const halted = { id, isSpared: false, isStopped: false };
-    // Its giver has paused it: a second time could come after somebody resumed it.
+    // The orchestrator that placed it has paused the execution. A second pause could come after somebody resumed it.
     if (order.scope.type === 'execution') return halted;
-    // One that ended meanwhile, or has not begun, has nothing to pause.
+    // An execution that ended meanwhile, or has not begun, needs no pause.
     await this.parts.lifecycle.executions
       .pause(id, {
         mode: 'freeze',
@@ -205,7 +206,7 @@ export class OrderGiver {
     let answer = await this.parts.lifecycle.executions.stop(id, request);
     const { orderId: other } = answer;
     if (answer.state === 'stopping' && other !== undefined && other !== orderId) {
-      // A failover lost it: the record must name one whose receipt can be read.
+      // A failover lost the other order. The record must name an order whose receipt can be read.
       if ((await this.parts.orders.stateIfKnown(other)) === undefined)
         answer = await this.parts.lifecycle.executions.stop(id, { ...request, replaces: other });
     }
@@ -216,7 +217,10 @@ export class OrderGiver {
     };
   }
 
-  /** A freeze whose latch was released, or whose execution was resumed: it must not be carried out any more. */
+  /**
+   * Whether the order is a freeze whose latch was released, or whose execution was resumed. It must not be carried out any
+   * more.
+   */
   async isSuperseded({ kind, scope, latchId }: Order): Promise<boolean> {
     if (kind !== 'freeze') return false;
     if (latchId !== undefined) return !(await this.parts.latches.list()).some(({ id }) => id === latchId);
@@ -239,14 +243,14 @@ export class OrderGiver {
     return thaw;
   }
 
-  /** Its trees go on; those it was still to reach were never held. */
+  /** Lets frozen trees go on. Trees that the order had still to reach were never frozen. */
   async settleSuperseded(order: Order): Promise<void> {
     const { scope, latchId } = order;
     const { targets, resolvedAt } = await this.parts.orders.receipt(order.id);
     const open = targets.filter(({ outcome }) => outcome === 'pending' || outcome === 'failed');
     // Done before: what is missing still is for a proof to settle.
     if (resolvedAt !== undefined && open.length === 0) return;
-    // A latch's thaw is ordered with its release; a resume's may have been placed before the freeze.
+    // A release orders the thaw of its latch itself. The thaw of a resume may have been placed before the freeze.
     if (latchId === undefined && scope.type === 'execution')
       await this.thaw(scope.executionId, { by: 'belay' });
     await this.parts.orders.addTargets(order.id, [], true);

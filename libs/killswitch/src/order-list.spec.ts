@@ -13,7 +13,7 @@ let life: LifecycleService;
 let orders: OrderStore;
 let killswitch: KillswitchService;
 let settings: ControlSettings;
-// Before the rig's own, which closes the connections.
+// Before the rig's own hook, which closes the connections.
 afterAll(() => killswitch.stopListening());
 useKillswitch((rig) => ({ valkey, life, orders, killswitch, settings } = rig));
 beforeAll(() => killswitch.start());

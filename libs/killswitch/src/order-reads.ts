@@ -17,15 +17,15 @@ import { receiptOf } from './order-receipt';
 import { withGrade } from './target-outcome';
 
 const CHUNK = 500;
-/** Own targets that a worker looks at with one heartbeat. */
+/** With one heartbeat a worker looks at this many of its targets. */
 const MOST_OWN = 500;
-/** Receipts of one page where a caller does not say. */
+/** Receipts of a page, unless the caller says otherwise. */
 const LISTED = 50;
 
-/** An order as the store has it. */
+/** An order as stored. */
 export interface HeldOrder {
   readonly order: Order;
-  /** The starts it reaches, by their counts; undefined: all so far, since its targets are not all named yet. */
+  /** The starts that the order reaches, by their counts. Undefined: all so far, since its targets are not all named yet. */
   readonly reach: Reach | undefined;
 }
 
@@ -50,7 +50,7 @@ export class OrderReads {
     return state as OrderState;
   }
 
-  /** Undefined: there is no such order, or no more. */
+  /** The state; undefined when the order does not exist, or no longer. */
   async stateIfKnown(orderId: string): Promise<OrderState | undefined> {
     return this.state(orderId).catch((error: unknown) => {
       if (error instanceof NotFoundError) return undefined;
@@ -58,7 +58,7 @@ export class OrderReads {
     });
   }
 
-  /** Some of what a worker has yet to do for orders, by order: its own targets, and nothing of the others'. */
+  /** The targets on this worker that it has not dealt with yet, by order: some of them, and no targets of other workers. */
   async ownTargets(workerId: string): Promise<Map<string, string[]>> {
     const { redis, keys } = this.valkey;
     const found = await redis.srandmember(keys.ownTargets(workerId), MOST_OWN);
@@ -78,7 +78,7 @@ export class OrderReads {
     return found.map((state) => (state === '' ? undefined : (state as OrderState)));
   }
 
-  /** How far an order has come, without its targets. @throws NotFoundError */
+  /** The progress of an order, without its targets. @throws NotFoundError */
   async progress(orderId: string): Promise<{ readonly state: OrderState; readonly isResolved: boolean }> {
     const { redis, keys } = this.valkey;
     const [state, resolvedAt] = await redis.hmget(keys.order(orderId), 'state', 'resolvedAt');
@@ -86,12 +86,15 @@ export class OrderReads {
     return { state: state as OrderState, isResolved: typeof resolvedAt === 'string' };
   }
 
-  /** The longest grace that a named target has by its spec. Milliseconds. */
+  /** The longest grace that the spec of a named target has. Milliseconds. */
   async longestGrace(orderId: string): Promise<number> {
     return Number(await this.valkey.redis.hget(this.valkey.keys.order(orderId), 'longestGraceMs'));
   }
 
-  /** The targets that are not confirmed: what there is to repair. A complete receipt costs nothing, however long it is. */
+  /**
+   * The targets that are not confirmed: those that a repair looks at. For a complete receipt it costs nothing, however long the
+   * receipt is.
+   */
   async unconfirmed(orderId: string): Promise<TargetReceipt[]> {
     const { redis, keys, quarantine } = this.valkey;
     const key = keys.orderTargets(orderId);
@@ -129,7 +132,10 @@ export class OrderReads {
     return receiptOf({ key, order, fields, targets, executions, latch: latch === '' ? undefined : latch });
   }
 
-  /** One that cannot be read is not left out: nothing says that it was confirmed (requirements R31, R51). */
+  /**
+   * A target that cannot be read is listed as unconfirmed: nothing says that it was confirmed
+   * (docs/architecture.md#a-record-that-cannot-be-read).
+   */
   private target(key: string, agentId: string, text: string): TargetReceipt {
     try {
       return withGrade(parseStored<TargetReceipt>(key, text, agentId));
@@ -141,12 +147,12 @@ export class OrderReads {
     }
   }
 
-  /** The stored reach of an order; undefined: its targets are not all named yet, or the order is gone. */
+  /** The stored reach of an order. Undefined: its targets are not all named yet, or the order is gone. */
   async reach(orderId: string): Promise<Reach | undefined> {
     return (await this.readable(orderId))?.reach;
   }
 
-  /** Orders not complete yet. */
+  /** Orders that are not complete yet. */
   async open(): Promise<Order[]> {
     const { redis, keys, quarantine } = this.valkey;
     const key = keys.shard(keys.control, 'orders:open');
@@ -161,8 +167,8 @@ export class OrderReads {
   }
 
   /**
-   * Newest first. `unproved`: only those that are neither complete nor closed by a person, however old. The cursor is the id
-   * of the last order of the page before. An order that cannot be read is in the quarantine and not here (requirement R31).
+   * Orders, newest first. `unproved`: only those that are neither complete nor closed by a person, however old. The cursor is
+   * the id of the last order of the page before. An order that cannot be read is left out, and is in the quarantine.
    */
   async list(query: OrderQuery = {}): Promise<Page<Receipt>> {
     const { limit = LISTED, unproved = false } = query;
@@ -181,7 +187,7 @@ export class OrderReads {
     const key = keys.shard(keys.control, 'idx:ord');
     const ids = await quarantine.readable(key, async () => {
       const rank = cursor === undefined ? -1 : await redis.zrevrank(key, cursor);
-      // It has left the index, and all that was older has left with it.
+      // The order of the cursor has left the index, and all older ones with it.
       if (rank === null) return [];
       return redis.zrevrange(key, rank + 1, rank + most);
     });
@@ -193,12 +199,12 @@ export class OrderReads {
     if (cursor !== undefined && !isOrderId(cursor)) throw new UnknownCursorError();
     const key = keys.shard(keys.control, 'orders:open');
     const ids = (await quarantine.readable(key, async () => redis.smembers(key))) ?? [];
-    // Ids begin with the time they were made at.
+    // Ids begin with the time of their making.
     const older = ids.filter((id) => cursor === undefined || id < cursor);
     return older.sort().toReversed().slice(0, most);
   }
 
-  /** The log's entries after `cursor`, oldest first; without the order where it is gone or cannot be read. */
+  /** The log's entries after `cursor`, oldest first. An entry has no order where the order is gone or cannot be read. */
   async since(cursor: string): Promise<{ seq: string; held: HeldOrder | undefined }[]> {
     const { redis, keys, quarantine } = this.valkey;
     const key = keys.shard(keys.control, 'orders');
@@ -211,8 +217,8 @@ export class OrderReads {
   }
 
   /**
-   * An order by its id, as the store has it, with those of `agentIds` that are its targets. Undefined: there is none,
-   * or it cannot be read. One round trip: it is on the way of every kill.
+   * An order by its id, as stored, with those of `agentIds` that are its targets. Undefined: it does not exist, or cannot be
+   * read. One round trip, since every kill waits for it.
    */
   async ringOf(
     orderId: string,
@@ -226,12 +232,15 @@ export class OrderReads {
     return held && { ...held, targets: agentIds.filter((_, i) => typeof named[i] === 'string') };
   }
 
-  /** Undefined: there is none, or it cannot be read. */
+  /** An order; undefined: it does not exist, or cannot be read. */
   async get(orderId: string): Promise<Order | undefined> {
     return (await this.readable(orderId))?.order;
   }
 
-  /** One order that cannot be read must not keep a worker, or a sweep, from all the others (requirement R31). */
+  /**
+   * One order that cannot be read must not keep a worker, or a sweep, from all others
+   * (docs/architecture.md#a-record-that-cannot-be-read).
+   */
   private async readable(id: string): Promise<HeldOrder | undefined> {
     const { redis, keys, quarantine } = this.valkey;
     if (!isOrderId(id)) return undefined;
@@ -253,7 +262,7 @@ function unlessUnreadable(error: unknown): undefined {
   throw error;
 }
 
-/** @throws BelayError CORRUPT_RECORD for a text that is no order, though it may be JSON */
+/** @throws BelayError CORRUPT_RECORD for a text that is no order, even if it is JSON */
 function readOrder(key: string, id: string, text: string): Order {
   const order = parseStored<unknown>(key, text, 'order');
   const problem = orderProblem(id, order);

@@ -15,7 +15,7 @@ import { gradeOfAll } from './target-outcome';
 
 /** The stored parts of a receipt. */
 export interface StoredReceipt {
-  /** Of the order's record. */
+  /** The key of the order's record. */
   readonly key: string;
   readonly order: Order;
   readonly fields: Readonly<Record<string, string>>;
@@ -24,7 +24,7 @@ export interface StoredReceipt {
   readonly latch: Latch | undefined;
 }
 
-/** The receipt that those parts make. */
+/** The receipt that is made of those parts. */
 export function receiptOf({ key, order, fields, targets, executions, latch }: StoredReceipt): Receipt {
   const state = fields['state'] as OrderState;
   const { closedAt, closedBy, closeNote, digest, replicated, warning } = fields;
@@ -67,7 +67,7 @@ function totalsOf(targets: readonly TargetReceipt[]): Receipt['totals'] {
   };
 }
 
-/** A target as an agent's record shows it. */
+/** A target made from an agent's record. */
 export function targetOf(agent: AgentRecord, outcome: TargetOutcome, detail?: string): TargetReceipt {
   return {
     agentId: agent.id,

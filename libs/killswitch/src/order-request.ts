@@ -1,6 +1,6 @@
 import type { OrderKind, Role, Scope, StopMode, StopReason } from '#libs/contracts';
 
-/** A caller's request; the order it becomes has an id, a place in the log and a time. */
+/** A caller's request. The order that is made from it has an id, a place in the log and a time. */
 export interface OrderRequest {
   /** Default `kill`. */
   readonly kind?: OrderKind;
@@ -9,7 +9,7 @@ export interface OrderRequest {
   readonly graceMs?: number;
   readonly reason?: StopReason;
   readonly note?: string;
-  /** Engage a latch for the scope in the same act. */
+  /** Engage a latch for the scope in the same script. */
   readonly latch?: boolean;
   readonly by: string;
   /** The role of the caller's token, and the HTTP request. */

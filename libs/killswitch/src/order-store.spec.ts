@@ -38,7 +38,7 @@ const asked = (over: Partial<Order> = {}) => ({
   ...over,
 });
 
-/** Texts of the doorbell from here on. */
+/** Collects the doorbell's messages from here on. */
 async function listen(): Promise<{ heard: string[]; stop: () => void }> {
   const heard: string[] = [];
   const ears = valkey.connections.create('subscriber');
@@ -72,7 +72,7 @@ describe('R19 a receipt', () => {
       totals: { total: 2, killed: 1, pending: 1, unconfirmed: 0, alreadyEnded: 0 },
       missing: [{ agentId: 'agt_b' }],
     });
-    // One that was not confirmed may be, later.
+    // A target that was not confirmed may be confirmed later.
     await orders.report(order.id, target('b', 'unconfirmed'));
     await orders.report(order.id, target('b', 'killed'));
     expect(await orders.receipt(order.id)).toMatchObject({ complete: true, totals: { killed: 2 } });
@@ -139,7 +139,7 @@ describe('R20 R22 which order another one joins', () => {
     expect(again).not.toBe(freeze);
     expect(await id('thaw')).not.toBe(thaw);
     expect(await id('freeze')).not.toBe(again);
-    // A kill is neither.
+    // A kill is neither a freeze nor a thaw.
     const kill = await id('kill');
     await id('freeze');
     expect(await id('kill')).toBe(kill);
@@ -201,7 +201,7 @@ describe('the bound on latches', () => {
     await latches.engage(last);
     await expect(latches.engage(newLatch('latch', EXECUTION, { by: 'ann' }))).rejects.toMatchObject(tooMany);
     expect(await latches.list()).toHaveLength(MAX_LATCHES);
-    // Its answer was lost: the same again.
+    // The answer was lost, so the call is repeated.
     expect(await latches.engage(last)).toMatchObject({ id: last.id });
     await latches.release(last.id, 'ann', 'over');
     await latches.engage(newLatch('latch', EXECUTION, { by: 'ann' }));

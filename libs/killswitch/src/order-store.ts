@@ -19,23 +19,23 @@ import { countedAs } from './target-outcome';
 import { latchOf, tooMany, type LatchStore, type NewLatch } from './latch-store';
 
 const CHUNK = 500;
-/** A kill must not fail because somebody engaged latches up to their bound. */
+/** A kill must not fail because the number of engaged latches is at its bound. */
 const MAX_LATCHES_OF_ORDERS = 5 * MAX_LATCHES;
-/** Targets one script writes: some 5 ms of the server's time. */
+/** One script writes this many targets: some 5 ms of the server's time. */
 const REPORTS_AT_ONCE = 100;
 
-/** An order as its giver hands it in; with `seq` and `placedAt` it was placed before. */
+/** An order as the caller gives it. With `seq` and `placedAt` it was placed before. */
 type AskedOrder = Omit<Order, 'seq' | 'placedAt'>;
 
 interface KeptOrder {
   readonly order: Order;
-  /** By this process, which then carries it out again too. */
+  /** Whether this process placed it: then this process carries it out again, too. */
   readonly given: boolean;
 }
 
 export interface PlacedOrder {
   readonly order: Order;
-  /** The kill is placed and its latch is not: the list of latches is corrupt. */
+  /** The kill is placed without its latch, since the list of latches is corrupt. */
   readonly latchLost: boolean;
   readonly created: boolean;
   /** Resolves within some 150 ms and never rejects; see Receipt.replicated. */
@@ -44,7 +44,7 @@ export interface PlacedOrder {
 
 /** The orders log and the receipts. Each write is one script under the control tag. */
 export class OrderStore extends OrderReads {
-  /** Reports of this turn of the event loop, by order. */
+  /** The reports of this turn of the event loop, by order. */
   private readonly reports = new Map<string, { targets: TargetReceipt[]; sent: Promise<void> }>();
 
   private readonly kept: ExpiringMap<KeptOrder>;
@@ -60,9 +60,10 @@ export class OrderStore extends OrderReads {
   }
 
   /**
-   * Durable, then announced: the doorbell rings inside the same script. With a latch it rings once every shard holds
-   * the latch. Joins an open order of the same kind for the same agent, or for the same execution since its last retry: `epoch` is
-   * the execution's, and where nobody could read it the order joins none. @throws BelayError TOO_MANY_LATCHES
+   * Stores an order, then announces it: the same script rings the doorbell. With a latch, the doorbell rings once every shard
+   * has the latch. An order joins an open one of the same kind for the same agent, or for the same execution since its last
+   * retry: `epoch` is the execution's, and where nobody could read the epoch the order joins none. @throws BelayError
+   * TOO_MANY_LATCHES
    */
   async place(asked: AskedOrder, latch?: NewLatch, epoch: number | 'unknown' = 1): Promise<PlacedOrder> {
     const joins = joinKeyOf(asked, epoch);
@@ -99,21 +100,21 @@ export class OrderStore extends OrderReads {
     return reached;
   }
 
-  /** The reach is kept with the order: when it is stored again after a failover, it reaches no more. */
+  /** Keeps the reach with the order: when the order is stored again after a failover, it reaches no more than before. */
   keepReach(order: Order, reach: Reach): void {
     const kept = this.kept.get(order.id);
     if (kept !== undefined && kept.order.reach === undefined)
       this.kept.add(order.id, { ...kept, order: { ...kept.order, reach } });
   }
 
-  /** Keeps an order that another process gave, so that it can be stored again. */
+  /** Keeps an order that another process placed, so that it can be stored again. */
   keep(order: Order): void {
     if (!this.kept.has(order.id)) this.kept.add(order.id, { order, given: false });
   }
 
   /**
-   * Stores an order of the last minute again if the server has lost it, with the time it was first placed at: it reaches
-   * nothing that began later. Resolves with it when it is known here. Repeatable.
+   * Stores an order of the last minute again if the server has lost it, with the time of its first placing: it reaches nothing
+   * that began later. Resolves with the order if this process knows it. Repeatable.
    */
   async again(orderId: string): Promise<Order | undefined> {
     const kept = this.kept.get(orderId);
@@ -122,7 +123,10 @@ export class OrderStore extends OrderReads {
     return order;
   }
 
-  /** After a failover: every order this process knows of the last minute. Resolves with those it gave itself. */
+  /**
+   * After a failover: stores again every order of the last minute that this process knows. Resolves with those that it placed
+   * itself.
+   */
   async recall(): Promise<Order[]> {
     const kept = this.kept.list();
     for (const { order } of kept) await this.again(order.id);
@@ -130,8 +134,8 @@ export class OrderStore extends OrderReads {
   }
 
   /**
-   * Names targets; with `resolved` the list is complete, and so is the one of the executions it stopped. False: the order
-   * is over and takes no more.
+   * Names targets. With `resolved` the lists of targets and of stopped executions are complete. False: the order is over and
+   * takes no more.
    */
   async addTargets(
     orderId: string,
@@ -171,7 +175,7 @@ export class OrderStore extends OrderReads {
     return taken;
   }
 
-  /** Rings again with the agents the order was resolved to: what was claimed while it was given is among them. */
+  /** Rings again with the agents that the order names: among them are those that were claimed while it was placed. */
   async ring(order: Order, targets: readonly string[]): Promise<void> {
     for (let i = 0; i < targets.length; i += CHUNK) {
       await this.publish({ order, targets: targets.slice(i, i + CHUNK) });
@@ -186,8 +190,8 @@ export class OrderStore extends OrderReads {
   }
 
   /**
-   * Stores a target's outcome. Reports of one turn of the event loop go in one script: when a thousand agents end at
-   * once, that is a few calls. @throws NotFoundError
+   * Stores a target's outcome. All reports of one turn of the event loop go in one script, so that the end of a thousand agents
+   * at once takes a few calls. @throws NotFoundError
    */
   async report(orderId: string, target: TargetReceipt): Promise<void> {
     let batch = this.reports.get(orderId);
@@ -199,7 +203,7 @@ export class OrderStore extends OrderReads {
     await batch.sent;
   }
 
-  /** The report as it counts: a proof below the grade that is asked for is none. */
+  /** The report as it counts: a proof below the required grade counts as none. */
   counted(target: TargetReceipt): TargetReceipt {
     return countedAs(target, this.proof);
   }
@@ -217,17 +221,17 @@ export class OrderStore extends OrderReads {
       );
   }
 
-  /** The receipt's limit has passed. */
+  /** Closes a receipt whose limit has passed. */
   async expire(orderId: string): Promise<void> {
     await this.call('expireOrder', orderId, []);
   }
 
-  /** A person says that what is missing will not be confirmed: it is tried no longer. @throws NotFoundError */
+  /** A person declares that the missing confirmations will not come, and Belay stops trying. @throws NotFoundError */
   async close(orderId: string, by: string, note: string, who: SignedWith = {}): Promise<void> {
     await this.call('closeOrder', orderId, [by, note, JSON.stringify(roleOf(who))]);
   }
 
-  /** Targets of an order that is gone: retention took it, or a failover lost it. */
+  /** Removes the targets of an order that is gone: retention removed it, or a failover lost it. */
   async dropOwnTargets(workerId: string, orderId: string, agentIds: readonly string[]): Promise<void> {
     const members = agentIds.map((agentId) => `${orderId} ${agentId}`);
     await this.valkey.redis.srem(this.valkey.keys.ownTargets(workerId), ...members);
@@ -245,7 +249,7 @@ export class OrderStore extends OrderReads {
   }
 }
 
-/** Orders with the same one ask for the same; '' where each is an order of its own. */
+/** The key by which orders join: two orders with the same key ask for the same. '' where each is an order of its own. */
 function joinKeyOf({ kind, scope }: AskedOrder, epoch: number | 'unknown'): string {
   if (isWide(scope)) return '';
   const name = `${kind}:${scopeKey(scope)}`;

@@ -6,7 +6,7 @@ import type { ScopeResolver } from './scope-resolver';
 export interface DryRun {
   readonly targets: readonly { agentId: string; executionId: string; nodeId: string; workerId: string }[];
   readonly executions: readonly string[];
-  /** Of labels or a pool that nothing has. */
+  /** The warning about labels or a pool that no work has. */
   readonly warning?: ScopeWarning;
 }
 
@@ -44,17 +44,18 @@ export class OrderTargets {
   }
 
   /**
-   * The agents an order must be confirmed for: the live ones, then those it ended before they could be read. An order
-   * takes agents within its reach, or that belong to an execution it holds: one that was retried since is neither. While a wide order
-   * is open, workers name what they claimed later.
+   * The agents for which an order needs a confirmation: the live ones, then those that it ended before they could be read. An
+   * order takes agents within its reach, or of an execution that it stops or freezes; an execution that was retried since is
+   * neither. While a wide order is open, workers name the agents that they claim later.
    */
   async named(order: Order, executions: readonly string[], reach: Reach): Promise<AgentRecord[]> {
     const { keys } = this.lifecycle.valkey;
     const inScope = new Set(executions);
-    // In this order on the shard's connection: what leaves the first in between is in the second.
+    // In this order on the shard's connection: an agent that leaves the first list in between is in the second.
     const [live, whole, ended, unproved] = await Promise.all([
       this.scopes.liveAgents(order.scope),
-      // Labels of a node may take it out of a selector that its execution is in: stopped or frozen as a whole, it is all in.
+      // A node's labels may exclude it from a selector that includes its execution. An execution that was stopped or frozen as
+      // a whole has all its agents in.
       order.scope.type === 'selector' ? this.liveOf(executions) : [],
       this.lifecycle.agents.endedBy(order.id),
       order.kind === 'kill' ? this.lifecycle.agents.unproved() : [],
@@ -66,7 +67,7 @@ export class OrderTargets {
     const named = new Map<string, AgentRecord>();
     for (const agent of [...live, ...whole]) if (wasThere(agent)) named.set(agent.id, agent);
     for (const agent of ended) named.set(agent.id, agent);
-    // Lost with their worker and never seen dead: they may still run, so no receipt is complete without them.
+    // Attempts that were lost with their worker and never seen dead may still run, so no receipt is complete without them.
     for (const agent of unproved)
       if (this.scopes.covers(order.scope, agent) || inScope.has(agent.executionId))
         named.set(agent.id, agent);

@@ -28,7 +28,7 @@ let killswitch: KillswitchService;
 let janitor: Janitor;
 let ends: AttemptEnds;
 let dag: DagExecutor;
-// Before the rig's own, which closes the connections.
+// Before the rig's own hook, which closes the connections.
 afterAll(() => killswitch.stopListening());
 useKillswitch((rig) => {
   ({ valkey, life, orders, killswitch } = rig);
@@ -51,14 +51,14 @@ async function until(look: () => Promise<boolean>, what: string): Promise<void> 
 const running = async (): Promise<StartedAgent> =>
   startNext(life, await createExecution(life, spec([node('a')], { labels: { team: 'data' } })));
 
-/** A kill, as it stands once its giver has done its part. */
+/** Places a kill. Resolves with its receipt once the orchestrator has done its part. */
 async function kill(scope: Scope): Promise<Receipt> {
   const order = await killswitch.placeOrder({ scope, by: 'me' });
   return orders.receipt(order.id);
 }
 
 describe('R17 R51 an attempt lost with its worker and never seen dead', () => {
-  /** It was lost, and everything of its execution has expired since. */
+  /** An attempt that was lost, and whose execution's records have expired since. */
   async function forgotten(): Promise<StartedAgent> {
     const lost = await running();
     const brief = new LifecycleService(valkey, { retentionMs: 30 });
@@ -132,7 +132,7 @@ describe('R18 R20 an execution that stops while agents of it live', () => {
     await until(async () => (await orders.open()).length === 1, 'an order');
     const [order] = await orders.open();
     expect(order?.scope).toEqual({ type: 'execution', executionId: id });
-    // Once it is there, it is enough.
+    // The target is recorded once, and that is enough.
     await janitor.sweep();
     await until(async () => (await life.executions.get(id)).orderId === order?.id, 'the order in the record');
     expect(await orders.open()).toHaveLength(1);
@@ -205,7 +205,7 @@ describe('R18 R20 an execution that stops while agents of it live', () => {
 });
 
 describe('R51 R52 orders when clocks disagree', () => {
-  /** As if its shard's clock were an hour ahead of the one that orders are placed by. */
+  /** As if the shard's clock were an hour ahead of the clock of the orders' placing. */
   async function ahead(id: string): Promise<void> {
     const fields = { createdAt: Date.now() + HOUR, retriedAt: Date.now() + HOUR };
     await valkey.redis.hset(valkey.keys.execution(id), fields);
@@ -261,7 +261,7 @@ describe('R51 R52 orders when clocks disagree', () => {
     expect(await life.executions.get(first.id)).toMatchObject({ state: 'stopping', orderId: after.id });
     const { targets } = await orders.receipt(after.id);
     expect(targets.map(({ agentId }) => agentId)).toContain(again.agentId);
-    // The older one takes nothing that a worker claimed since.
+    // The older order takes no agent that a worker claimed since.
     const target = { agentId: again.agentId, executionId: first.id, nodeId: 'a', workerId: WORKER };
     expect(await orders.addTargets(before.id, [{ ...target, outcome: 'pending' }], false)).toBe(false);
   });
@@ -287,7 +287,7 @@ describe('R51 R52 orders when clocks disagree', () => {
     const { targets } = await orders.receipt(order.id);
     expect(targets.map(({ agentId }) => agentId)).toEqual([first.agentId]);
     expect(await life.agents.get(again.agentId)).toMatchObject({ state: 'running' });
-    // A stop now reaches it.
+    // A later stop reaches it.
     const stop = await killswitch.placeOrder({ scope, by: 'me' });
     expect((await orders.receipt(stop.id)).targets.map(({ agentId }) => agentId)).toEqual([again.agentId]);
   });
@@ -329,7 +329,7 @@ describe('R31 R52 a kill beside a corrupt key', () => {
     'latches:version',
   ];
 
-  // One of an execution brings no latch, and joins others; one of everything brings one.
+  // An order for an execution brings no latch, and joins others. An order for everything brings a latch.
   it.each([
     ...KEYS.map((name) => [name, name === 'orders:by-scope' ? 'execution' : 'all'] as const),
     ['orders', 'execution'] as const,
@@ -402,7 +402,7 @@ describe('R49 what a kill’s receipt says', () => {
         { id: orderId, kind: 'kill', scope: scopeOf(id), mode: 'immediate', reason: 'killswitch', by: 'me' },
         undefined,
       );
-      // As their worker does, once it has heard the doorbell.
+      // The workers report once they have heard the doorbell.
       for (const { fence } of agents)
         await life.agents.finish(fence, { state: 'killed', report: REPORT, orderId });
       expect(await life.executions.get(id)).toMatchObject({ state: 'stopped', orderId });

@@ -4,32 +4,32 @@ import { isBefore, timeOf } from './log-position';
 import type { HeldOrder } from './order-reads';
 import type { OrderStore } from './order-store';
 
-/** How far back a log that lost its end is read again: its clock may be another machine's. Milliseconds. */
+/** A log that lost its end is read again from this far back, since its clock may be another machine's. Milliseconds. */
 const REWIND_MS = 60_000;
 
-/** Longest one reading of the log may take before it is left behind; the next heartbeat begins another. Milliseconds. */
+/** One reading of the log may take this long before it is abandoned; the next heartbeat begins another. Milliseconds. */
 const READ_MS = 5_000;
 
-/** Orders whose obeying failed and is tried again with each heartbeat, and how often. */
+/** Orders that failed to be obeyed are retried with each heartbeat: at most this many, and this often. */
 const MAX_FAILED = 100;
 const MOST_TRIES = 60;
 
 /** The options of a worker's reading of the orders log. */
 export interface OrdersLogOptions {
-  /** Obeys an order; how many agents it began with at once. It may throw. */
+  /** Obeys an order. Returns the number of agents that it began with at once. May throw. */
   readonly apply: (held: HeldOrder) => number;
   readonly onError: (error: unknown) => void;
-  /** Longest one reading of the log may take. Milliseconds; default 5,000. */
+  /** One reading of the log may take this long. Milliseconds; default 5,000. */
   readonly readMs?: number | undefined;
 }
 
-/** A worker's cursor in the orders log: every order behind it was obeyed, or is tried again. */
+/** A worker's cursor in the orders log: every order before it was obeyed, or is being retried. */
 export class OrdersLog {
   private cursor = '0-0';
   private catching: Promise<void> | undefined;
-  /** Orders of the log whose obeying failed, with how often. */
+  /** Orders of the log that failed to be obeyed, with the number of tries. */
   private readonly failed = new Map<string, { readonly held: HeldOrder; readonly tries: number }>();
-  /** Agents reached through the log. */
+  /** Agents reached by orders that were read from the log. */
   caughtUp = 0;
 
   constructor(
@@ -37,19 +37,19 @@ export class OrdersLog {
     private readonly options: OrdersLogOptions,
   ) {}
 
-  /** Reads from that head on. */
+  /** Sets the cursor to that head. */
   begin(head: string): void {
     this.cursor = head;
   }
 
-  /** The head of the log, as a heartbeat brought it. A head before the cursor means that a failover lost the log's end. */
+  /** Takes the head of the log from a heartbeat. A head before the cursor means that a failover lost the log's end. */
   async notice(head: string): Promise<void> {
     if (isBefore(head, this.cursor)) this.cursor = `${Math.max(0, timeOf(head) - REWIND_MS)}-0`;
     this.tryAgain();
     if (head !== this.cursor) await this.catchUp();
   }
 
-  /** Reads the log from our cursor on and obeys what it holds. Calls share one reading. */
+  /** Reads the log from the cursor on and obeys its orders. Calls share one reading. */
   async catchUp(): Promise<void> {
     this.catching ??= this.readLog()
       .catch(this.options.onError)
@@ -69,7 +69,7 @@ export class OrdersLog {
     }
   }
 
-  /** One order that cannot be obeyed must not keep those behind it from being obeyed. It is tried again. */
+  /** One order that fails must not keep the following ones from being obeyed. It is retried. */
   private obeyOrKeep(held: HeldOrder, tries: number): void {
     const { id } = held.order;
     try {

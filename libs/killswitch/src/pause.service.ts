@@ -9,9 +9,8 @@ import type { OrderStore } from './order-store';
 import type { Receipts } from './receipts';
 
 /**
- * Pause and resume, freeze and thaw. A hold ends with what put it on: a freeze's with the release of its latch, an
- * execution's with its resume. The order that thaws is durable before anything says that it goes on, and what a crash
- * leaves is done by the sweep.
+ * Pause and resume, freeze and thaw. A freeze ends with the release of its latch, and a pause with the execution's resume. The
+ * order that thaws is durable before any answer says that the agents go on, and the sweep does what a crash leaves.
  */
 export class PauseService {
   constructor(
@@ -24,7 +23,10 @@ export class PauseService {
     private readonly each: BestEffort,
   ) {}
 
-  /** Nothing of it starts; with `freeze` what runs stands still too. Resolves when that was seen, or its limit passed. */
+  /**
+   * From here on no node of the execution starts; with `freeze` running agents stand still too. Resolves when that was seen, or
+   * the limit has passed.
+   */
   async pause(
     executionId: string,
     request: Signature & { readonly mode: 'drain' | 'freeze'; readonly note?: string },
@@ -38,7 +40,7 @@ export class PauseService {
     return { execution, ...(receipt === undefined ? {} : { receipt }) };
   }
 
-  /** Goes on where it stood. @throws BelayError LATCHED */
+  /** Lets the execution go on from where it stood. @throws BelayError LATCHED */
   async resume(
     executionId: string,
     request: Signature & { readonly note?: string },
@@ -60,7 +62,10 @@ export class PauseService {
     return this.receipts.waitFor(order.id);
   }
 
-  /** The marker of the resume goes once the order is in the log: until then the sweep gives it (requirement R22). */
+  /**
+   * The marker of the resume is removed once the log has the order. Until then the sweep places it
+   * (docs/cli.md#belay-resume-execution).
+   */
   private async thawResumed(
     executionId: string,
     said: Signature & { readonly note?: string },
@@ -71,8 +76,8 @@ export class PauseService {
   }
 
   /**
-   * Releases a latch; a freeze's trees go on, and so do the executions it paused. Repeatable: a second time does what
-   * is left to do, and answers with the same thaw. @throws NotFoundError
+   * Releases a latch. The trees of a freeze go on, and so do the executions that it paused. Repeatable: a second call does the
+   * work that is left, and answers with the same thaw. @throws NotFoundError
    */
   async release(
     latchId: string,
@@ -87,7 +92,7 @@ export class PauseService {
     return { latch, already, receipt: await this.receipts.waitFor(thawOrderId) };
   }
 
-  /** Executions paused by a latch go on once it is released, whoever released it and however that went. */
+  /** Resumes executions that a released latch had paused, whoever released it and even if that process died. */
   async resumeReleased(by: string): Promise<void> {
     const { executions } = this.lifecycle;
     const held = await executions.held();

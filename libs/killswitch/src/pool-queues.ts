@@ -25,7 +25,7 @@ const MOST_REMOVED = 5_000;
 /** Attempts looked at together. */
 const BATCH = 100;
 
-/** How a removal goes on, attempt by attempt. */
+/** The progress of a removal, attempt by attempt. */
 interface Removal {
   readonly pool: string;
   readonly requires?: readonly Requirement[];
@@ -37,8 +37,9 @@ interface Removal {
 }
 
 /**
- * The queues of pools (requirement R34): counts, pause, resume, removal of what waits. A pause is a latch of the kind `pause`: durable, copied to
- * every shard, looked at by the claim script. BullMQ's own pause is not used: it holds back jobs, and a job decides nothing.
+ * The queues of pools (docs/cli.md#belay-queues): counts, pause, resume, removal of waiting attempts. A pause is a latch of the
+ * kind `pause`: durable, copied to every shard, read by the claim script. BullMQ's own pause is not used: it delays jobs, but a
+ * job does not decide whether an attempt starts.
  */
 export class PoolQueues {
   constructor(
@@ -50,7 +51,7 @@ export class PoolQueues {
     private readonly each: BestEffort,
   ) {}
 
-  /** Every pool that has something, is served, or is paused; by name. */
+  /** Every pool that has attempts, has a worker, or is paused; by name. */
   async list(): Promise<QueueRecord[]> {
     const [counts, workers, latches] = await Promise.all([
       this.lifecycle.pools.counts(),
@@ -69,20 +70,23 @@ export class PoolQueues {
       });
   }
 
-  /** One queue, also of a pool that nobody has heard of: it may be paused before its first worker starts. */
+  /** One queue. The pool need not be known: it may be paused before its first worker starts. */
   async get(pool: string): Promise<QueueDetail> {
     const [queues, bullmq] = await Promise.all([this.list(), this.queues.counts(pool)]);
     return { ...(queues.find((queue) => queue.pool === pool) ?? describe(idle(pool), 0, [])), bullmq };
   }
 
-  /** Nothing of the pool is claimed from here on; what runs goes on. Warns of a pool that nothing has. Repeatable. @throws BelayError TOO_MANY_LATCHES */
+  /**
+   * From here on no attempt of the pool is claimed; running agents go on. Warns of a pool that nothing uses. Repeatable.
+   * @throws BelayError TOO_MANY_LATCHES
+   */
   async pause(pool: string, said: Signature & { readonly note?: string }): Promise<QueuePaused> {
     const { already } = await this.killswitch.latches.pause(pool, said);
     const warning = await this.killswitch.warningOf({ type: 'pool', pool });
     return { queue: await this.recordOf(pool), already, ...(warning === undefined ? {} : { warning }) };
   }
 
-  /** Attempts that waited may be claimed again, unless a latch or a freeze covers them too. Repeatable. */
+  /** Waiting attempts may be claimed again, unless a latch or a freeze covers them too. Repeatable. */
   async resume(pool: string, said: Signature & { readonly note?: string }): Promise<QueuePaused> {
     const { note = 'resumed' } = said;
     const pause = await this.killswitch.latches.pauseOf(pool);
@@ -95,8 +99,9 @@ export class PoolQueues {
   }
 
   /**
-   * Removes what waits in a pool: each attempt's node is cancelled with the error REMOVED, and its execution ends as after the
-   * kill of an agent. At most 5,000 attempts a call. Repeatable; the audit log has it before the first is removed, and after.
+   * Removes the waiting attempts of a pool: each attempt's node is cancelled with the error REMOVED, and its execution ends as
+   * after the kill of an agent. At most 5,000 attempts a call. Repeatable. The audit log gets an entry before the first
+   * removal, and one after.
    */
   async remove(
     pool: string,
@@ -126,7 +131,7 @@ export class PoolQueues {
     return { removed: removal.removed, more };
   }
 
-  /** True: there is more than this call may remove. */
+  /** True: more attempts wait than this call may remove. */
   private async removeOf(tag: string, removal: Removal): Promise<boolean> {
     const { pools } = this.lifecycle;
     for (let kept = 0; ;) {
@@ -135,7 +140,7 @@ export class PoolQueues {
       if (ids.length === 0) return false;
       const outcomes = await Promise.all(ids.map(async (agentId) => this.removeOne(agentId, removal)));
       const gone = outcomes.filter(Boolean).length;
-      // A dry run leaves all of them where they are.
+      // A dry run leaves all of them in place.
       kept += removal.isDry ? ids.length : ids.length - gone;
       removal.removed += gone;
     }
@@ -146,7 +151,7 @@ export class PoolQueues {
     const { removed, stopNeeded } = await this.lifecycle.pools
       .remove(agentId, pool, removal)
       .catch((error: unknown) => {
-        // A record that cannot be read is listed in the quarantine, and keeps none of the others.
+        // An unreadable record is listed in the quarantine, and keeps no other attempt from being removed.
         if (isCorrupt(error)) return { removed: false, stopNeeded: false };
         throw error;
       });
@@ -157,7 +162,7 @@ export class PoolQueues {
     return true;
   }
 
-  /** The janitor repeats what fails here. */
+  /** Stops and advances the executions of removed attempts. The janitor repeats what fails here. */
   private async settle({ touched }: Removal): Promise<void> {
     await this.each([...touched], async ([executionId, { stopNeeded }]) => {
       if (stopNeeded) this.dag.requestStop({ executionId, reason: 'user_abort', by: 'belay' });
@@ -168,7 +173,7 @@ export class PoolQueues {
 
 const idle = (pool: string): PoolCounts => ({ pool, waiting: 0, delayed: 0, active: 0 });
 
-/** The pool whose queue it pauses. */
+/** The pool whose queue a latch pauses. */
 function poolOf({ kind, scope }: Latch): string | undefined {
   return kind === 'pause' && scope.type === 'pool' ? scope.pool : undefined;
 }

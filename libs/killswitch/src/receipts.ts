@@ -6,18 +6,18 @@ import type { OrderStore } from './order-store';
 import { requireTimeout } from './require-timeout';
 import { outcomeFor } from './target-outcome';
 
-/** A worker that has not reported by then may have died between an end and its report. Milliseconds. */
+/** A worker that has not reported after this may have died between an end and its report. Milliseconds. */
 const REPAIR_AFTER_MS = 900;
 
 /** The times that bound an open receipt. */
 export interface ReceiptLimits {
-  /** How long an order's receipt may stay open before it is closed as incomplete. Milliseconds. */
+  /** An order's receipt is closed as incomplete when it has been open for this long. Milliseconds. */
   readonly proofLimitMs: number;
-  /** The grace of agents for which neither an order nor their spec says one. Milliseconds; default 0. */
+  /** The grace of agents for which neither an order nor their spec sets one. Milliseconds; default 0. */
   readonly graceMs?: number;
 }
 
-/** Waits for receipts, and fills in outcomes that agents' records hold. */
+/** Waits for receipts, and fills in outcomes from agents' records. */
 export class Receipts {
   constructor(
     private readonly lifecycle: LifecycleService,
@@ -26,7 +26,7 @@ export class Receipts {
     private readonly limits: ReceiptLimits,
   ) {}
 
-  /** The receipt once it is complete, or as it stands when the limit has passed. */
+  /** The receipt once it is complete, or as it is when the limit has passed. */
   async waitFor(orderId: string, waitMs?: number): Promise<Receipt> {
     const limitMs = await retryTransient(async () => this.limitOf(orderId));
     const timeoutMs = waitMs ?? limitMs;
@@ -35,7 +35,7 @@ export class Receipts {
     let repairedAt = performance.now();
     const look = async (): Promise<Receipt | undefined> => {
       const state = await this.orders.state(orderId).catch(async (error: unknown) => {
-        // Lost by a failover while we wait for it, or never there.
+        // A failover lost the order during the wait, or the order never existed.
         if (!(error instanceof NotFoundError) || (await this.orders.again(orderId)) === undefined)
           throw error;
         return 'open' as const;
@@ -55,7 +55,7 @@ export class Receipts {
       });
   }
 
-  /** The proof limit, and the longest grace of anything the order has to end: nothing is overdue while it has its grace. */
+  /** The proof limit plus the longest grace of any agent in scope: no receipt is overdue during the grace. */
   async limitOf(orderId: string): Promise<number> {
     const { proofLimitMs, graceMs = 0 } = this.limits;
     const order = await this.orders.get(orderId);
@@ -63,11 +63,11 @@ export class Receipts {
     return proofLimitMs + (order.graceMs ?? Math.max(graceMs, await this.orders.longestGrace(orderId)));
   }
 
-  /** A worker stores an agent's end before it reports it; when it died in between, the record has the evidence. */
+  /** A worker stores an agent's end before it reports the end. If it died in between, the agent's record has the evidence. */
   async repair(orderId: string): Promise<void> {
     const order = await this.orders.get(orderId);
     if (order === undefined) return;
-    // A tree that could not be frozen in time may have ended since, or been thawed: it is among them too.
+    // This includes trees that could not be frozen in time: they may have ended since, or been thawed.
     const open = await this.orders.unconfirmed(orderId);
     for (const agent of await this.lifecycle.agents.many(open.map(({ agentId }) => agentId))) {
       const before = open.find(({ agentId }) => agentId === agent.id)?.outcome;

@@ -23,13 +23,14 @@ const BATCH = 500;
 /** A warning is worth this much waiting. Milliseconds. */
 const LOOK_UP_MS = 500;
 
-/** The agents that a scope holds now. Reads only. */
+/** The agents that a scope covers now. Reads only. */
 export class ScopeResolver {
   constructor(private readonly lifecycle: LifecycleService) {}
 
-  /** A scope that names one thing must name one that exists. @throws NotFoundError */
+  /** Checks that the thing which a scope names exists. @throws NotFoundError */
   async assertKnown(scope: Scope): Promise<void> {
-    // A record that cannot be read exists: its processes must be reached (requirement R31).
+    // A record that cannot be read exists, and its processes must be reached
+    // (docs/architecture.md#a-record-that-cannot-be-read).
     await this.lookUp(scope).catch((error: unknown) => {
       if (!isCorrupt(error)) throw error;
     });
@@ -48,7 +49,7 @@ export class ScopeResolver {
     await this.unlessLost({ type: 'execution', executionId })(new NotFoundError('execution', executionId));
   }
 
-  /** Its record may have expired while something of it was never seen dead. */
+  /** The record may have expired although an attempt of it was never seen dead. */
   private unlessLost(scope: Scope): (error: unknown) => Promise<void> {
     return async (error) => {
       if (!(error instanceof NotFoundError)) throw error;
@@ -57,8 +58,8 @@ export class ScopeResolver {
   }
 
   /**
-   * Of labels or a pool that nothing known has: a misspelt name must not look like a kill that is done. Undefined as well
-   * where the known names do not come in time: an order does not wait for them. Never rejects.
+   * A warning about labels or a pool that no known work has: a kill by a misspelt name must not look done. Undefined also where
+   * the known names do not come in time, since an order does not wait for them. Never rejects.
    */
   async warningOf(scope: Scope): Promise<ScopeWarning | undefined> {
     const explained = this.explain(scope).catch(() => undefined);
@@ -71,7 +72,7 @@ export class ScopeResolver {
     return explainUnmatched(conditionsOf(scope.selector), await knownLabels(this.lifecycle.valkey));
   }
 
-  /** How much had begun in the shard of what the scope names; undefined of a scope that is in all of them. */
+  /** The count of beginnings in the shard of the thing that the scope names. Undefined for a scope over all shards. */
   async reachOf(scope: Scope): Promise<Reach | undefined> {
     const { keys } = this.lifecycle.valkey;
     const executionId =
@@ -85,12 +86,16 @@ export class ScopeResolver {
       : this.lifecycle.agents.beginnings([keys.tagOf(executionId)]);
   }
 
-  /** The epoch of the execution that a scope names: it rises with each retry. Undefined where it names none, or it cannot be read. */
+  /**
+   * The epoch of the execution that a scope names: it rises with each retry. Undefined where the scope names none, or it cannot
+   * be read.
+   */
   async epochOf(scope: Scope): Promise<number | undefined> {
     if (scope.type !== 'execution') return undefined;
     const { redis, keys } = this.lifecycle.valkey;
     const epoch = await redis.hget(keys.execution(scope.executionId), 'epoch').catch((error: unknown) => {
-      // A record of another type: its processes are reached all the same (requirement R31).
+      // The record has another type: its processes are reached all the same
+      // (docs/architecture.md#a-record-that-cannot-be-read).
       if (String(error).includes('WRONGTYPE')) return null;
       throw error;
     });
@@ -106,7 +111,7 @@ export class ScopeResolver {
       case 'worker':
         return agents.ownedBy(scope.workerId);
       case 'agent':
-        // One that is not there is not live: an order for it must come to its end all the same.
+        // An agent without a record is not live. An order for it must still come to its end.
         return (await agents.named([scope.agentId])).filter((agent) => !isEnded(AGENT_MACHINE, agent.state));
       case 'all':
         return agents.liveEverywhere();
@@ -121,8 +126,8 @@ export class ScopeResolver {
   }
 
   /**
-   * Live executions a scope holds as a whole. A pool or a worker holds none: their nodes run elsewhere too. With an order,
-   * those too whose agents it has ended already: their workers heard it first.
+   * Live executions that a scope covers as a whole. A pool or a worker covers none: their nodes run elsewhere too. With an
+   * order, the executions whose agents it has ended already are included, since their workers heard it first.
    */
   async executions(scope: Scope, orderId?: string): Promise<string[]> {
     if (scope.type === 'execution') return [scope.executionId];
@@ -167,7 +172,7 @@ export class ScopeResolver {
     return found;
   }
 
-  /** Undefined where they cannot be read: the workers know the labels of what they run (requirement R31). */
+  /** Undefined where the labels cannot be read: the workers know the labels of their agents. */
   private async labelsOf(executionId: string): Promise<Record<string, string> | undefined> {
     const { redis, keys, quarantine } = this.lifecycle.valkey;
     const key = keys.execution(executionId);

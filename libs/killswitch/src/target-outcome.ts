@@ -10,21 +10,21 @@ import {
   type TargetReceipt,
 } from '#libs/contracts';
 
-/** Of a target that its thaw reached first. */
+/** The outcome of a target that its thaw reached before the freeze did. */
 export const NEVER_HELD = 'it was thawed before it was frozen';
 
-/** Outcomes that say of a tree that it is dead. */
+/** Outcomes that say that a tree is dead. */
 const DEAD: readonly TargetReceipt['outcome'][] = ['killed', 'already-ended'];
 const BY_MARKS = 'it was seen dead by marks only, which an agent can strip; BELAY_PROOF asks for the kernel';
 
-/** The target as it counts where no proof below `least` does. */
+/** The target as it counts when proofs below `least` count as none. */
 export function countedAs(target: TargetReceipt, least: Grade): TargetReceipt {
   if (least === 'marks' || !DEAD.includes(target.outcome)) return target;
   if (target.report === undefined || gradeOf(target.report) !== 'marks') return target;
   return { ...target, outcome: 'unconfirmed', detail: BY_MARKS };
 }
 
-/** The target with the grade of its proof; without one where there never was a report. */
+/** Adds the grade of the target's proof, if there is a report. */
 export function withGrade(target: TargetReceipt): TargetReceipt {
   const grade = target.report === undefined ? undefined : gradeOf(target.report);
   return grade === undefined ? target : { ...target, grade };
@@ -36,7 +36,10 @@ export function gradeOfAll(targets: readonly TargetReceipt[]): { readonly grade?
   return grade === undefined ? {} : { grade };
 }
 
-/** The outcome that an agent's record means for an order that covers it: only evidence makes it `killed` (requirement R51). */
+/**
+ * The outcome that an agent's record means for an order that covers it: only evidence makes it `killed`
+ * (docs/proof-of-stop.md).
+ */
 export function outcomeFor(
   kind: OrderKind,
   agent: Pick<AgentRecord, 'state' | 'reason' | 'frozen'> & { report?: StopReport },

@@ -4,7 +4,7 @@ import { Subject, type Observable } from 'rxjs';
 import type { OrderStore } from './order-store';
 import { NEVER_HELD } from './target-outcome';
 
-/** One target's end by an order, for metrics. */
+/** The end of one target by an order, for metrics. */
 export interface OrderServed {
   readonly order: Order;
   readonly target: TargetReceipt;
@@ -19,12 +19,12 @@ export class TargetReports {
     private readonly workerId: string,
   ) {}
 
-  /** Every target this worker has dealt with. */
+  /** Emits each target that this worker has dealt with. */
   get served$(): Observable<OrderServed> {
     return this.served;
   }
 
-  /** To every order that was to end it: a second one may have come to hasten the first. */
+  /** Reports the end to every order that should end the agent: a second order may have come to hasten the first. */
   async ended({ slot, outcome, confirmed, report }: AgentEnded): Promise<void> {
     const killed = outcome?.state === 'killed';
     const kills = [...slot.served.values()].filter(({ order }) => order.kind === 'kill');
@@ -41,7 +41,7 @@ export class TargetReports {
     );
   }
 
-  /** A tree was seen still, or running again. */
+  /** Reports that a tree was seen frozen, or running again. */
   async held(order: Order, { slot, frozen, error }: HoldResult): Promise<void> {
     const still = frozen && order.kind === 'thaw' ? 'another order keeps it still' : undefined;
     const detail = error === undefined ? still : error.message;
@@ -52,7 +52,7 @@ export class TargetReports {
     });
   }
 
-  /** These were to be frozen by an order whose thaw came first. */
+  /** Reports targets that an order should freeze, but whose thaw came first. */
   async neverHeld(order: Order, slots: readonly AgentSlot[]): Promise<void> {
     for (const slot of slots)
       await this.report(order, {
@@ -66,7 +66,7 @@ export class TargetReports {
     await this.orders.report(order.id, target);
   }
 
-  /** That agent as a target. */
+  /** The agent of a slot as a target. */
   target(slot: AgentSlot, outcome: TargetReceipt['outcome']): TargetReceipt {
     const { agentId, executionId, nodeId } = slot;
     return { agentId, executionId, nodeId, workerId: this.workerId, outcome };

@@ -22,7 +22,7 @@ const register = async (id: string, pools: string[]) =>
   life.workers.register(id, { pools: pools.join(',') }, 60_000);
 const scopeOf = (selector: string) => ({ type: 'selector', selector }) as const;
 
-/** The warnings about labels, or a scope, in the answers to a kill, its latch and a latch alone. */
+/** The warnings about labels, or a scope, in the answers to a kill, to its latch and to a latch alone. */
 async function warnings(named: string | Scope): Promise<(string | undefined)[]> {
   const scope = typeof named === 'string' ? scopeOf(named) : named;
   const plan = await killswitch.dryRun(scope);

@@ -1,6 +1,7 @@
--- ackOutbox: these attempts are in their BullMQ queue. They stay listed until claimed, so that a job BullMQ lost is
--- seen: their next look is due later. Repeatable; an attempt that has left the outbox is left alone. So is one that was let
--- go on since (score 0): its job may have been used up before; only a sweep, which hands those over, notes that it did.
+-- ackOutbox: notes that these attempts are in their BullMQ queue. They stay listed until a worker claims them, and their next
+-- look is postponed, so that a sweep finds a job that BullMQ lost. Repeatable. Two kinds of attempts are left alone: those that
+-- have left the outbox, and those that were let go on since (score 0). The job of the latter may have been used up before, so
+-- only the sweep that hands them over again notes their hand-over.
 -- KEYS[1] the outbox
 -- ARGV    1 tag · 2 ms until the next look · 3 by a sweep: 1 or 0 · 4… agent ids
 -- Returns nothing of use

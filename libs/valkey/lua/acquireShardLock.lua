@@ -1,4 +1,5 @@
--- acquireShardLock: one process at a time does a background job in a slot's keys. The holder renews; another takes over once the
+-- acquireShardLock: one process at a time does a background job in a slot's keys. The holder renews; another takes over once
+--         the
 -- time has run out, with the next fencing number. Work under the lock must be idempotent all the same: a suspended
 -- holder does not know that it lost the lock. Repeatable.
 -- KEYS[1] the lock
@@ -16,7 +17,7 @@ if hold == 0 then
   if mine then redis.call('HSET', lock, 'until', 0) end
   return cjson.encode({ held = false, fence = tonumber(held[3] or '0') })
 end
--- One that ran out is a new turn for its owner too: someone else may have had it in between, and gone.
+-- A lock that ran out gets a new fencing number for the same owner too: another process may have held it in between.
 if not (mine and tonumber(held[2]) > NOW) then held[3] = redis.call('HINCRBY', lock, 'fence', 1) end
 redis.call('HSET', lock, 'owner', owner, 'until', int(NOW + hold))
 return cjson.encode({ held = true, fence = tonumber(held[3]) })

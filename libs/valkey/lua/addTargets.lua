@@ -1,8 +1,10 @@
--- addTargets: names agents an order must be confirmed for; the last call of the giver marks the list resolved. A worker
--- names what it claimed while the order was open. Repeatable. An order that is complete takes no more; once it was resolved,
--- one that is not open any more, whose latch was released, or that is for one execution takes no more from workers either: what they claim now began after it.
+-- addTargets: names agents for which an order needs a confirmation. The last call of the process that placed the order marks
+-- the list resolved. A worker names the attempts that it claimed while the order was open. Repeatable. A complete order takes
+-- no more targets. Once an order was resolved, it takes no more from workers if it is not open any more, if its latch was
+-- released, or if it is for one execution: a worker claims now only attempts that began after it.
 -- KEYS[1] the order's record
--- ARGV    1 control tag · 2 order id · 3 settings · 4 JSON array of [agent id, target JSON text, its worker or ''] · 5 resolved: 1 or 0
+-- ARGV    1 control tag · 2 order id · 3 settings · 4 JSON array of [agent id, target JSON text, its worker or '']
+--         · 5 resolved: 1 or 0
 --         · 6 longest grace of those named, in ms
 --         · 7 JSON array of the executions it stopped · 8 what it reaches, JSON { tag: beginnings }, or '': kept with resolved
 --         · 9 what the receipt warns of, JSON, or ''
@@ -21,7 +23,7 @@ local function is_over()
   if state ~= 'open' then return true end
   local order = cjson.decode(redis.call('HGET', order_key, 'order'))
   if order.kind ~= 'kill' then return false end
-  -- It stopped the execution before it was resolved: what is claimed since was retried.
+  -- The order stopped the execution before it was resolved, so a claim since then is of a retry.
   if order.scope.type == 'execution' then return true end
   return order.latchId ~= nil and redis.call('HEXISTS', key('latches'), order.latchId) == 0
 end

@@ -1,5 +1,5 @@
--- admitExecution: asks, before a graph is staged, what commitExecution would say of it: a submit that is refused, or was
--- made before, sends no graph. Changes nothing; the commit asks again.
+-- admitExecution: gives the answer of commitExecution before the graph is staged, so that a submit which is refused, or was
+-- made before, sends no graph. Changes nothing; the commit decides again.
 -- KEYS[1] the execution's record
 -- ARGV    as commitExecution's
 -- Returns { admitted = true } · { created = true | false, id } when it exists · refused: IDEMPOTENCY_CONFLICT { id }

@@ -1,8 +1,10 @@
--- advanceExecution: a bounded step of whatever an execution still has to do by itself: undo what a retry undoes, make released nodes ready,
--- hand over again what a pause parked, skip what cannot run, cancel what a stop leaves, end it. Repeatable; call again while more is true.
+-- advanceExecution: one bounded step of the work that is left in an execution. It undoes what a retry undoes, makes released
+-- nodes ready, hands over again what a pause parked, skips nodes that cannot run, cancels the nodes that a stop leaves, and
+-- ends the execution. Repeatable; the caller repeats it while `more` is true.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 most nodes to move in this call
--- Returns { state, more, entries = outbox entries to dispatch, dropped = [agent id, pool] of cancelled attempts that were handed over,
+-- Returns { state, more, entries = outbox entries to dispatch, dropped = [agent id, pool] of cancelled attempts that were
+--         handed over,
 --           limited = there are limits: those may wait for one }
 --         · refused: NOT_FOUND
 -- Events  node.ready, node.skipped, node.cancelled, execution.completed | failed | stopped
@@ -11,7 +13,7 @@
 --!include execution
 --!include retry
 local limit = tonumber(ARGV[4])
--- Counting down 500 dependants takes about as long as moving this many nodes.
+-- To count down 500 dependants takes about as long as to move this many nodes.
 local PIECE_COSTS = 50
 local state = field('state')
 if not state then
@@ -29,7 +31,8 @@ if (state == 'running' or state == 'stopping') and not retrying then
     if not item then break end
     moved = moved + 1
     local what, id = string.sub(item, 1, 1), string.sub(item, 2)
-    -- A node that cannot be read stays the next one: it must not be lost, and is done once it is mended (requirement R31).
+    -- A node whose record cannot be read stays first in line, and is moved once a person has mended it
+    -- (docs/architecture.md#a-record-that-cannot-be-read).
     local node = what ~= 'R' and what ~= 'S' and read_node(id)
     redis.call('LPOP', todo_key)
     if what == 'R' or what == 'S' then
@@ -54,7 +57,7 @@ if state == 'running' and not retrying and moved < limit then
     moved = moved + 1
     local text = redis.call('HGET', key('outbox'), id)
     if text then
-      -- Should the caller die before it dispatches, a sweep of the outbox finds it due.
+      -- If the caller dies before it dispatches, a sweep of the outbox finds the entry due.
       redis.call('ZADD', key('outbox:at'), 'XX', int(NOW), id)
       local entry = cjson.decode(text)
       entry.delayMs = 0
@@ -83,7 +86,7 @@ local now_state = settle()
 local more = retrying or redis.call('LLEN', todo_key) > 0
   or (now_state == 'running' and redis.call('SCARD', exe_key .. ':parked') > 0)
   or ((now_state == 'stopping' or halting) and redis.call('SCARD', open_key) > 0)
--- One that nobody started has nothing to do by itself: who calls while there is more would call for ever.
+-- An execution that nobody started has no work of its own: a caller that repeats while `more` is true would never stop.
 if now_state == 'idle' and not halting then more = false end
 if now_state == 'completed' or now_state == 'failed' or now_state == 'stopped' or now_state == 'paused' then more = false end
 if not more then redis.call('ZREM', key('advancing'), EXE) end

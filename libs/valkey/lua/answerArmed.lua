@@ -1,4 +1,4 @@
--- answerArmed: a worker's answer to one nonce of `armed`; kept for a moment only. Repeatable.
+-- answerArmed: stores a worker's answer to one nonce of `armed` for a short time. Repeatable.
 -- KEYS[1] the answers to the nonce
 -- ARGV    1 control tag · 2 worker id · 3 the answer, JSON · 4 ms that it is kept · 5 channel of events
 -- Returns nothing of use

@@ -1,5 +1,5 @@
--- answerQuestion: a person's answer to a question, once: it must be open, before its deadline, of the attempt that still runs, and of
--- the words that were seen. Repeatable by answer id.
+-- answerQuestion: stores a person's answer to a question, once. The question must be open and before its deadline, its attempt
+-- must still run, and its text must be the one that the person saw. Repeatable by answer id.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 question id · 5 choice · 6 the hash that was seen · 7 answer id
 --         · 8 JSON { by, role?, requestId?, reason? }
@@ -24,7 +24,7 @@ for _, choice in ipairs(question.choices) do known = known or choice == ARGV[5] 
 if not known then return refuse('UNKNOWN_CHOICE', { choices = question.choices }) end
 
 local said = cjson.decode(ARGV[8])
--- The audit log is in another slot: what is listed here is entered there, by whoever answered or by the next sweep.
+-- The audit log is in another slot. The process that answered, or the next sweep, enters the listed question there.
 redis.call('SADD', key('asks:unaudited'), question.id)
 close_question(question, ARGV[5] == 'denied' and 'denied' or 'answered',
   { answer = ARGV[5], why = 'person', by = said.by, role = said.role, requestId = said.requestId,

@@ -1,4 +1,4 @@
--- appendLog: appends lines to an agent's log. Of a long one the beginning and the end are kept. Repeatable by line number.
+-- appendLog: appends lines to an agent's log. A long log keeps its first and its last lines. Repeatable by line number.
 -- KEYS[1] the log, a stream; beside it `<log>:meta`, a hash: n (last line), what is kept of head and tail, and `about`
 -- ARGV    1 JSON { headLines, headBytes, tailLines, tailBytes, ttlMs } · 2 JSON about the whole log, or ''
 --         · then for each line: n, counting up from 1 · stream: stdout, stderr or end, with a + when no newline follows
@@ -18,12 +18,12 @@ for i = 3, #ARGV, 4 do
     if tail_lines == 0 and head_lines < conf.headLines and head_bytes + size <= conf.headBytes then
       head_lines, head_bytes, head_id = head_lines + 1, head_bytes + size, id
     elseif ARGV[i + 1] ~= 'end' then
-      -- The end is no line, and takes the place of none.
+      -- The end is not a line, and takes the place of no line.
       tail_lines, tail_bytes = tail_lines + 1, tail_bytes + size
     end
   end
 end
--- The oldest lines after the head make room for the newest. The last one stays, however long it is.
+-- The oldest lines after the head make room for the newest. The newest line stays, however long it is.
 while tail_lines > conf.tailLines or (tail_bytes > conf.tailBytes and tail_lines > 1) do
   local gone = {}
   local after = head_id == '-' and '-' or '(' .. head_id
@@ -35,7 +35,7 @@ while tail_lines > conf.tailLines or (tail_bytes > conf.tailBytes and tail_lines
   if #gone == 0 then break end
   redis.call('XDEL', KEYS[1], unpack(gone))
 end
--- The server gives a stream 4 KiB for its first entries. A copy of a short one takes what it needs.
+-- The server allocates 4 KiB for a stream's first entries. A copy of a short stream takes only the memory that it needs.
 if ARGV[#ARGV - 2] == 'end' and redis.call('XLEN', KEYS[1]) <= 200 then
   redis.call('COPY', KEYS[1], KEYS[1] .. ':copy', 'REPLACE')
   redis.call('RENAME', KEYS[1] .. ':copy', KEYS[1])

@@ -1,7 +1,8 @@
 -- askQuestion: stores a live agent's question to people, once. Repeatable: the same number again is the same question.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 agent id · 5 owner · 6 epoch · 7 which of the agent's questions it is, from 1
---         · 8 JSON { hash, choices, timeoutMs, key?, whileWaiting?, text = for the event } · 9 its words (JSON text) · 10 most of an attempt
+--         · 8 JSON { hash, choices, timeoutMs, key?, whileWaiting?, text = for the event } · 9 its words (JSON text)
+--         · 10 most of an attempt
 --         · 11 most of an execution
 -- Returns { id } · refused: NOT_FOUND · STALE_EPOCH · ENDED { state } · TOO_MANY_QUESTIONS { most, of }
 -- Events  ask.created; ask.cancelled for an open one of the same key and other words
@@ -23,7 +24,7 @@ if state ~= 'running' and state ~= 'paused' then return refuse('ENDED', { state 
 local ask = cjson.decode(ARGV[8])
 local replaced
 if ask.key then
-  -- The newest of that key: the ones before it are closed.
+  -- Only the newest question of a key stays open.
   for i = agent.asks or 0, 1, -1 do
     local question = read_question(prefix .. int(i))
     if question and question.key == ask.key then

@@ -1,4 +1,4 @@
--- attendExecution: somebody watches an execution that is to be stopped when nobody does any more. Repeatable.
+-- attendExecution: counts a watcher as present. The execution is stopped when no watcher is present any more. Repeatable.
 -- KEYS[1] the shard's watchers, by when each is missed
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 watcher · 5 how long until it is missed, milliseconds
 -- Returns { missedAt }

@@ -1,4 +1,4 @@
--- banWorker: from here on the shard grants this worker no claim. Forgets workers that were banned long ago. Repeatable.
+-- banWorker: from here on the shard grants this worker no claim. Removes bans that have expired. Repeatable.
 -- KEYS[1] the shard's banned workers
 -- ARGV    1 tag · 2 worker id · 3 ms that a ban is kept
 -- Returns nothing of use

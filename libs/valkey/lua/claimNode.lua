@@ -1,11 +1,12 @@
--- claimNode: the one act that lets an agent start. Checks worker, execution, node, attempt and latches, and gives the
--- fencing number. An attempt held back by a latch or a pause is parked: its next look is far off; a release brings it forward.
--- Repeatable: the same worker with the same token gets the same claim.
+-- claimNode: no agent starts without this script. It checks worker, execution, node, attempt and latches, and gives the fencing
+-- number. An attempt that a latch or a pause keeps from starting is parked: its next look is postponed, and a release brings it
+-- forward. Repeatable: the same worker with the same token gets the same claim.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 node id · 5 agent id · 6 attempt · 7 worker id · 8 token
 --         · 9 the grant of takeSlot, or 0 · 10 the version of the limits that it was asked for, or ''
 -- Returns { head JSON { epoch, claimedAt, graceMs?, name, previousId?, pool, labels?, priorAttempts?,
---           isRecovery? }, node spec JSON, the last checkpoint (JSON text) or '', the signal that woke its node (JSON text) or '' }
+--           isRecovery? }, node spec JSON, the last checkpoint (JSON text) or '', the signal that woke its node (JSON text)
+--         or '' }
 --         · refused: NOT_FOUND · NOT_RUNNING { state } · TAKEN { state, attempt }
 --           · LIMITED { version, entry = outbox entry, names = what it counts under }: it needs a slot under these
 --           · LATCHED { latchId, kind, scope } · GONE (the worker was declared lost)
@@ -23,7 +24,7 @@ local node = read_node(node_id)
 if not node then return { refuse('NOT_FOUND') } end
 local agent = read_agent(id)
 local spec = redis.call('HGET', exe_key .. ':specs', node_id)
--- Gone with the end of an execution that completed: a job that comes so late is refused below.
+-- The specs are removed when an execution completes. The checks below refuse a job that comes later.
 local node_spec = spec and cjson.decode(spec)
 
 local function park(set)
@@ -47,14 +48,14 @@ if not (agent and agent.owner == worker and agent.token == token and agent.state
   local latches = engaged_latches()
   local latch = latches and covering_latch(latches, { execution = EXE, agent = id, worker = worker, pool = node.p, labels = labels })
   if latch then
-    -- Another worker may take what only this one may not.
+    -- A latch over one worker does not keep other workers from this attempt.
     if latch.scope.type ~= 'worker' then park(key('parked')) end
     return { refuse_latched(latch) }
   end
   local rules, version = limit_rules()
   local names = rules and limit_keys(rules, node.p, labels) or {}
   if #names > 0 then
-    -- The janitor took a slot back that was granted and not used: from then on the same grant starts nothing.
+    -- The janitor took back a slot that was granted and not used, so claims with that grant, or an older one, are refused.
     local void = tonumber(redis.call('GET', key('void:' .. id)) or '0')
     if tonumber(ARGV[9]) <= void or ARGV[10] ~= version then
       local entry = { agentId = id, executionId = EXE, nodeId = node_id, attempt = attempt, pool = node.p, priority = node.y, delayMs = 0 }
@@ -66,14 +67,14 @@ if not (agent and agent.owner == worker and agent.token == token and agent.state
     token = token, pool = node.p, createdAt = NOW, costMicros = 0, born = begin(),
     epoch = redis.call('HINCRBY', exe_key, 'fence', 1),
   }
-  -- An empty table is no object to cjson.
+  -- Empty labels are not stored, since cjson cannot tell an empty object from an empty list.
   if next(labels) then agent.labels = labels end
   agent.graceMs = node_spec.graceMs or tonumber(field('graceMs') or '') or nil
   if attempt > 1 then
     agent.previousId = agent_id(node, attempt - 1)
     local previous = read_agent(agent.previousId)
     if previous then
-      -- Handed on from attempt to attempt until one says a newer one (requirement R28).
+      -- A checkpoint is handed on from attempt to attempt until an attempt says a newer one (docs/agents.md#given).
       agent.checkpointOf = previous.checkpointOf
       agent.isRecovery = (previous.reason == 'worker_lost' or previous.reason == 'server_shutdown') or nil
     end
@@ -97,6 +98,6 @@ local head = { epoch = agent.epoch, claimedAt = agent.createdAt, born = agent.bo
   isRecovery = agent.isRecovery }
 local grace = field('graceMs')
 if grace then head.graceMs = tonumber(grace) end
--- The results of its dependencies are read by the worker, in pieces: together they may be gigabytes.
+-- The worker reads the results of the dependencies in pieces, since together they may be gigabytes.
 local checkpoint = agent.checkpointOf and redis.call('HGET', said_key, 'c:' .. agent.checkpointOf)
 return { cjson.encode(head), spec, checkpoint or '', redis.call('HGET', said_key, 'k:' .. node_id) or '' }

@@ -1,5 +1,5 @@
--- closeOrder: a person takes it on themselves that what is missing will not be confirmed: Belay tries no longer.
--- Repeatable; the first words are kept. The receipt stays incomplete.
+-- closeOrder: a person declares that the missing confirmations of an order will not come, and Belay stops looking for them.
+-- Repeatable; the first reason is kept. The receipt stays incomplete.
 -- KEYS[1] the order's record
 -- ARGV    1 control tag · 2 order id · 3 settings · 4 by · 5 the reason · 6 JSON { role?, requestId? } of who closes it
 -- Returns { state } · refused: NOT_FOUND

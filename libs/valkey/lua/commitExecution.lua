@@ -15,7 +15,7 @@
 --!include admit
 local staged_key = exe_key .. ':staged'
 
--- The staging of a commit that creates nothing is removed at once: nobody else knows of it.
+-- A commit that creates nothing removes its staged keys at once: no other process knows of them.
 local function unstage(answer)
   if redis.call('EXISTS', exe_key) == 0 then
     redis.call('UNLINK', staged_key)
@@ -26,7 +26,7 @@ end
 
 local answer = not_admitted()
 if answer then return unstage(answer) end
--- The mark is the last that staging writes: a failover that lost any of it lost that too.
+-- Staging writes the mark last, so a failover that lost any staged key lost the mark too.
 local total = tonumber(ARGV[5])
 local whole = redis.call('HLEN', exe_key .. ':specs') == total and redis.call('HLEN', nodes_key) == total
   and redis.call('LLEN', exe_key .. ':order') == total
@@ -38,7 +38,7 @@ for name, value in pairs(fields) do redis.call('HSET', exe_key, name, value) end
 redis.call('HSET', exe_key, 'id', EXE, 'state', 'idle', 'version', 1, 'epoch', 1, 'born', begin(), 'createdAt', int(NOW), 'fence', 0,
   'seq', 0, 'costMicros', 0, 'live', 0, 'allowed', 0, 'n:total', total, 'n:pending', total, 'n:ready', 0, 'n:running', 0,
   'n:suspended', 0, 'n:completed', 0, 'n:failed', 0, 'n:skipped', 0, 'n:cancelled', 0)
--- For a start and a retry, which ask as a submit does. Many kinds with many labels are not worth their bytes: the claims decide.
+-- A start and a retry ask for these as a submit does. A long list is not stored: then the claims decide.
 if #ARGV[8] <= 2048 then redis.call('HSET', exe_key, 'kinds', ARGV[8]) end
 for _, suffix in ipairs(PARTS) do redis.call('PERSIST', exe_key .. suffix) end
 if idem then redis.call('SET', key('idem:' .. idem), EXE) end

@@ -1,4 +1,5 @@
--- copyLimits: a shard takes a newer copy of the fleet's limits, or the control slot, where a failover lost a change. Repeatable; a copy that is not newer changes nothing.
+-- copyLimits: a shard takes a newer copy of the fleet's limits. After a failover that lost a change, the control slot takes the
+-- copy of a shard. Repeatable; a copy that is not newer changes nothing.
 -- KEYS[1] the copy
 -- ARGV    1 tag · 2 version · 3 JSON array of rules · 4 1: what runs is to be counted before anybody gets a slot
 -- Returns { applied }

@@ -1,7 +1,8 @@
--- countPools: what each pool has in this shard. Reads only.
+-- countPools: counts the attempts of each pool in this shard. Reads only.
 -- KEYS[1] the names of the pools that have something
 -- ARGV    1 tag · 2 most pools
--- Returns a JSON array of { pool, waiting = attempts that may be claimed now, delayed = attempts whose wait is not over, active,
+-- Returns a JSON array of { pool, waiting = attempts that may be claimed now, delayed = attempts whose wait is not over,
+--         active,
 --         oldestMs = how long the oldest of `waiting` may have been claimed };
 --         {} when there are none
 --!include base

@@ -1,7 +1,8 @@
--- createToken: stores a named token by the hash of its secret. Repeatable by that hash. A name is free again once its token is revoked or
--- has expired. Those that were so for the retention are forgotten.
+-- createToken: stores a named token by the hash of its secret. Repeatable by that hash. A name is free again once its token was
+-- revoked or has expired. Such tokens are removed after the retention.
 -- KEYS[1] the tokens
--- ARGV    1 control tag · 2 SHA-256 of the secret · 3 settings · 4 token JSON { name, role, selector? } · 5 milliseconds until it
+-- ARGV    1 control tag · 2 SHA-256 of the secret · 3 settings · 4 token JSON { name, role, selector? }
+--         · 5 milliseconds until it
 --         expires, or '' · 6 JSON of who made it { by, role?, requestId? } · 7 most tokens
 -- Returns { token = JSON text } · refused: TOKEN_EXISTS · TOO_MANY_TOKENS
 --!include base

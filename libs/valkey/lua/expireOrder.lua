@@ -1,4 +1,4 @@
--- expireOrder: the limit for an order's receipt has passed: what is missing stays missing, and is said so. Repeatable.
+-- expireOrder: the time limit of an order's receipt has passed: the missing confirmations are declared missing. Repeatable.
 -- KEYS[1] the order's record
 -- ARGV    1 control tag · 2 order id · 3 settings
 -- Returns { state } · refused: NOT_FOUND

@@ -1,4 +1,4 @@
--- expireSuspended: a node that waited too long for its signal fails for good. Repeatable.
+-- expireSuspended: fails a node for good whose signal did not come in time. Repeatable.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 node id · 5 most dependants to make ready here
 -- Returns { state, entries, more, stopNeeded } · refused: NOT_FOUND

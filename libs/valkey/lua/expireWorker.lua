@@ -1,7 +1,8 @@
--- expireWorker: a worker whose lease was not renewed for its whole length is stopped for good; from here its agents may be failed as worker_lost.
--- The worker's own heartbeat is refused from now on, so it cannot come back. Repeatable.
+-- expireWorker: stops a worker for good whose lease was not renewed for its whole length; from here its agents may be failed as
+-- worker_lost. The worker's own heartbeat is refused from now on, so it cannot come back. Repeatable.
 -- KEYS[1] the worker's record
--- ARGV    1 control tag · 2 worker id · 3 settings · 4 the lease as the caller saw it for its whole length, by a monotonic clock
+-- ARGV    1 control tag · 2 worker id · 3 settings
+--         · 4 the lease as the caller saw it for its whole length, by a monotonic clock
 --         of its own: this server's clock may step
 -- Returns { expired = false where it was renewed meanwhile } · refused: NOT_FOUND
 -- Events  worker.stopped with reason worker_lost

@@ -1,5 +1,5 @@
--- fenceSlots: which attempts that hold a slot are not running here. From here on a claim with that grant, or an older one, is refused,
--- so that the slot can be given to another. Repeatable.
+-- fenceSlots: tells which attempts that hold a slot do not run in this shard. From here on claims with such a grant, or an
+-- older one, are refused, so that another attempt can get the slot. Repeatable.
 -- KEYS[1] the shard's outbox
 -- ARGV    1 tag · 2 how long the fence is kept, milliseconds · 3… `id grant`
 -- Returns { ended, unstarted = those that are not running, as they were given }
@@ -10,7 +10,7 @@ for i = 3, #ARGV do
   local id, grant = string.match(ARGV[i], '^(%S+) (%d+)$')
   local execution = 'exe_' .. string.match(id, '^agt_(.-)%-%d+%-%d+$')
   if redis.call('SISMEMBER', key('exe:' .. execution .. ':live'), id) == 0 then
-    -- A look that comes late must not let a newer grant pass again.
+    -- A late call must not lower the fence: a newer grant would pass again.
     if tonumber(grant) >= tonumber(redis.call('GET', key('void:' .. id)) or '0') then
       redis.call('SET', key('void:' .. id), grant, 'PX', ARGV[2])
     end

@@ -1,5 +1,5 @@
--- findAbandoned: executions whose last watcher is missed. Each is answered again after a while, until the watcher that was
--- missed is removed: a caller that dies in between loses nothing. Bounded and repeatable.
+-- findAbandoned: executions whose last watcher is missed. Each is returned again after a while, until the missed watcher is
+-- removed, so a caller may die in between. Bounded and repeatable.
 -- KEYS[1] the shard's watchers, by when each is missed
 -- ARGV    1 tag · 2 most to answer · 3 how long until they are answered again, milliseconds
 -- Returns a JSON array of { executionId, watcher }; [] when there are none

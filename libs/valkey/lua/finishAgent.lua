@@ -1,5 +1,5 @@
--- finishAgent: an agent's end, its node's next state, its dependants, and the execution's end if it was the last: one act.
--- Repeatable: the same end again answers again and writes nothing (requirement R2).
+-- finishAgent: one script for an agent's end, its node's next state, its dependants, and the execution's end if this agent was
+-- the last. Repeatable: the same end again gets the same answer and writes nothing.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 agent id · 5 owner · 6 epoch
 --         · 7 JSON { state: completed | failed | killed, exitCode?, signal?, reason?, error?, report? (text), costMicros?,
@@ -30,7 +30,8 @@ if not allowed('agent', agent.state, finish.state) then
   return refuse('INVALID_TRANSITION', { entity = 'agent', id = agent.id, from = agent.state, to = finish.state })
 end
 
--- Read before anything is written: one that cannot be read must not leave an end half stored (requirements R4, R31).
+-- Read before anything is written: an unreadable record must not leave an end half stored
+-- (docs/architecture.md#a-record-that-cannot-be-read).
 local node_id = agent.nodeId
 local node = read_node(node_id)
 for _, name in ipairs({ 'exitCode', 'signal', 'reason', 'error', 'report', 'actor', 'orderId' }) do
@@ -38,7 +39,7 @@ for _, name in ipairs({ 'exitCode', 'signal', 'reason', 'error', 'report', 'acto
 end
 local over = finish.costMicros ~= nil and add_cost(agent, finish.costMicros)
 if finish.orderId then
-  -- An order finds what it ended before it could be named.
+  -- Lists the agent under the order, which may have ended it before it was named as a target.
   redis.call('SADD', key('ended:' .. finish.orderId), agent.id)
   redis.call('PEXPIRE', key('ended:' .. finish.orderId), int(CONF.retentionMs))
 end
@@ -84,7 +85,7 @@ if current then
       if killed then redis.call('HSETNX', exe_key, 'reason', finish.reason or 'killswitch') end
       if field('onFailure') == 'stop' and (rest or killed) then
         begin_stopping(state, { reason = killed and (finish.reason or 'killswitch') or 'error', actor = finish.actor,
-          -- With others alive it takes an order of its own to reach them.
+          -- While other agents live, an order of its own must reach them.
           orderId = number_field('live') == 0 and finish.orderId or nil,
           error = failure, to = killed and 'stopped' or 'failed' })
         state, active = 'stopping', false
@@ -97,11 +98,12 @@ if over and active then
   state = 'stopping'
 end
 if state == 'stopping' and finish.orderId and number_field('live') == 0 and not field('orderId') then
-  -- The order that ended the last of its agents stopped it, should the order's giver not have come by yet.
+  -- This order ended the last agent, so it stopped the execution, even if its placer has not stored that yet.
   redis.call('HSET', exe_key, 'orderId', finish.orderId)
 end
 if finish.lost then
-  -- It may still run: every order for it, and every stop of the execution, has to say so until somebody proves it dead.
+  -- The attempt may still run: every order for it, and every stop of the execution, must report that until somebody proves it
+  -- dead.
   redis.call('SADD', exe_key .. ':unproved', agent.id)
   redis.call('ZADD', key('unproved'), int(NOW), agent.id)
   -- A kill needs these facts after the execution's records have expired.

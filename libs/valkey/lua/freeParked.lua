@@ -1,5 +1,5 @@
--- freeParked: whether a parked attempt was let go on while its job was still in hand: handed over again then, it was taken for
--- the job that was there. Its next look is due now. Repeatable.
+-- freeParked: tells whether a parked attempt was let go on while its job was still in hand. The hand-over of that moment was
+-- taken for the job that existed. If so, the attempt's next look is due now. Repeatable.
 -- KEYS[1] the outbox
 -- ARGV    1 tag · 2 execution id · 3 agent id
 -- Returns 1 when it has to be handed over again · 0 when it is still parked, or has left the outbox

@@ -1,6 +1,8 @@
--- freeSlots: attempts that ended, or that will not start, give back their slots; those that wait get tickets, in turn. Repeatable.
+-- freeSlots: gives back the slots of attempts that ended or will not start, and gives tickets to waiting attempts, in turn.
+-- Repeatable.
 -- KEYS[1] the attempts that hold a slot
--- ARGV    1 control tag · 2 ended · unstarted · waiting (those that wait or have a ticket, and nothing that is held) · 3 most classes to look at
+-- ARGV    1 control tag · 2 ended · unstarted · waiting (those that wait or have a ticket, and nothing that is held)
+--         · 3 most classes to look at
 --         · 4… attempts, each as `id` or `id grant`: then only while it holds that grant
 -- Returns { woken = outbox entries to hand over, as JSON texts }
 --!flags allow-oom

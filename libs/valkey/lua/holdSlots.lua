@@ -1,7 +1,8 @@
--- holdSlots: attempts that run count, whatever the limits say: they began before the limits were set, or a failover lost their slots.
--- Repeatable.
+-- holdSlots: counts attempts that run, whatever the limits say. They began before the limits were set, or a failover lost their
+-- slots. Repeatable.
 -- KEYS[1] the attempts that hold a slot
--- ARGV    1 control tag · 2 the version of the limits under which all that runs is counted with this call, or '' · 3… JSON { id, k = the names that it counts under }
+-- ARGV    1 control tag · 2 the version of the limits under which all that runs is counted with this call, or ''
+--         · 3… JSON { id, k = the names that it counts under }
 -- Returns { held = attempts that held no slot before }
 --!flags allow-oom
 --!include base

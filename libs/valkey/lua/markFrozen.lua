@@ -1,4 +1,4 @@
--- markFrozen: an agent's tree stands still, or runs again. The fence is the owner's. Repeatable.
+-- markFrozen: stores that an agent's processes are frozen, or run again. Fenced by owner and epoch. Repeatable.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 agent id · 5 owner · 6 epoch · 7 frozen: 1 or 0 · 8 order id or ''
 -- Returns { state } · refused: NOT_FOUND · STALE_EPOCH

@@ -1,4 +1,4 @@
--- noteReplicated: keeps with an order whether a replica had it in time. Repeatable; of no order that is gone.
+-- noteReplicated: stores with an order whether a replica had it in time. Repeatable. An order that is gone is refused.
 -- KEYS[1] the order's record
 -- ARGV    1 control tag · 2 order id · 3 settings · 4 1 or 0
 -- Returns {} · refused: NOT_FOUND

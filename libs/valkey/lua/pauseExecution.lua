@@ -1,8 +1,9 @@
--- pauseExecution: running → paused: no node of it starts, and its deadline stands still. Running agents go on (drain),
--- or an order of their own freezes them (freeze). Repeatable; freezing a paused execution is allowed.
+-- pauseExecution: running → paused: no node of the execution starts, and its deadline stands still. Running agents go on
+--         (drain), or an
+-- order of their own freezes them (freeze). Repeatable; freezing a paused execution is allowed.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 mode: drain or freeze · 5 actor · 6 note or ''
---         · 7 the latch that pauses it, or '': its release resumes what it paused. One that is engaged no more pauses nothing
+--         · 7 the latch that pauses it, or '': its release resumes what it paused. A released latch pauses nothing
 -- Returns { state } · refused: NOT_FOUND · INVALID_TRANSITION { from, to }
 -- Events  execution.paused
 --!flags allow-oom
@@ -21,7 +22,7 @@ if held_by ~= '' then
   if not engaged then return cjson.encode({ state = state }) end
 end
 if state == 'paused' then
-  -- A pause by its user stays when the latch that paused it first goes; a latch takes over nobody's pause.
+  -- A user's pause stays when the latch that paused first is released, and no latch takes over a user's pause.
   if held_by == '' then redis.call('HDEL', exe_key, 'heldBy') else return cjson.encode({ state = state }) end
 end
 if ARGV[4] == 'freeze' and not field('frozen') then

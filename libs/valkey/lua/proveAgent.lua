@@ -1,5 +1,5 @@
--- proveAgent: evidence that a lost attempt is dead came late: from its worker when it woke, or from another on its host.
--- Its end stays what it was; the report is added and it counts as unproved no more. Repeatable.
+-- proveAgent: stores late evidence that a lost attempt is dead: from its worker when it woke, or from another worker of its
+-- host. The stored end does not change. The report is added, and the attempt no longer counts as unproved. Repeatable.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 agent id · 5 owner · 6 report (JSON text)
 --         · 7 1 when that proof is of a lower grade than asked for, or 0
@@ -23,7 +23,7 @@ if proved then
   agent.report = ARGV[6]
   local event = { type = 'agent.proved', entity = 'agent', agentId = agent.id, nodeId = agent.nodeId, workerId = agent.owner,
     attempt = agent.attempt, from = agent.state, to = agent.state }
-  -- Its records may expire or be removed at once; the receipts that name it are settled later.
+  -- The execution's records may expire or be removed at once, while receipts that name the agent are settled later.
   redis.call('SET', proved_key, cjson.encode(agent), 'PX', int(CONF.retentionMs))
   if recorded then
     write_agent(agent)

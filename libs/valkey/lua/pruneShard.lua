@@ -1,4 +1,4 @@
--- pruneShard: takes what retention has removed out of the shard's indices. Bounded and repeatable.
+-- pruneShard: removes from the shard's indices the executions that retention has removed. Bounded and repeatable.
 -- KEYS[1] the shard's expiry index
 -- ARGV    1 tag · 2 most executions to look at · 3 retention in ms
 -- Returns the number of executions taken out

@@ -1,9 +1,9 @@
--- quarantineRecord: lists a record that cannot be read, where an operator finds it. The record itself stays where it is.
--- Repeatable: what is listed already stays as it is, save that `stops` is added.
+-- quarantineRecord: lists an unreadable record where an operator finds it. The record itself stays where it is.
+-- Repeatable: an entry that exists stays as it is, except that `stops` is added.
 -- KEYS[1] the slot's quarantine
 -- ARGV    1 tag · 2 the record's key · 3 its field or '' · 4 entry JSON { key, field?, executionId?, problem, cut, stops? }
 --         · 5 most entries of a slot · 6 channel of events
--- Returns { new = true when nobody had told of it yet, full = true when there is no more room }
+-- Returns { new = true when no process had reported it yet, full = true when there is no more room }
 -- Events  record.quarantined, published only
 --!flags allow-oom
 --!include base

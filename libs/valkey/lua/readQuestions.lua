@@ -1,13 +1,15 @@
--- readQuestions: questions of one execution as they are now: a deadline that has passed, or an attempt that has ended, closes one first.
+-- readQuestions: questions of one execution in their present state. A passed deadline, or the attempt's end, closes a question
+-- first.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · then question ids
--- Returns for each id its record (JSON text) and its words; '' and '' when there is none, '!' and its text when it cannot be read
+-- Returns for each id its record (JSON text) and its words; '' and '' when there is none, '!' and its text when it cannot be
+--         read
 -- Events  ask.denied, ask.cancelled
 --!flags allow-oom
 --!include base
 --!include execution
 --!include agent
--- One that is gone leaves the list of open ones; one that cannot be read is looked at again later, so that it keeps nobody's place.
+-- A question that is gone leaves the list of open ones. An unreadable one is looked at again later, so that it delays no other.
 local LATER_MS = 60000
 local found = {}
 for i = 4, #ARGV do

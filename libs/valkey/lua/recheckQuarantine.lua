@@ -1,5 +1,5 @@
--- lookAgain: takes out of the quarantine what is gone or was changed since it was listed: whoever reads it next judges
--- it anew. Looks at some entries, drawn at random. Repeatable.
+-- recheckQuarantine: removes entries whose record is gone or was changed since it was listed. The next reader of such a record
+-- judges it anew. Looks at some entries, drawn at random. Repeatable.
 -- KEYS[1] the slot's quarantine
 -- ARGV    1 tag · 2 most entries to look at
 -- Returns { released = number of entries taken out, left }

@@ -1,4 +1,4 @@
--- recordAct: writes into the audit log what was done without the server, once it can be told. Repeatable by id.
+-- recordAct: adds an act that was done without the server to the audit log, once the server is back. Repeatable by id.
 -- KEYS[1] the audit log
 -- ARGV    1 control tag · 2 the act's id · 3 settings · 4 entry JSON { act, by, … }
 -- Returns nothing of use

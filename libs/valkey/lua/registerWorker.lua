@@ -1,4 +1,4 @@
--- registerWorker: makes a worker known, in state idle. Repeatable.
+-- registerWorker: registers a worker, in state idle. Repeatable.
 -- KEYS[1] the worker's record
 -- ARGV    1 control tag · 2 worker id · 3 settings · 4 record fields as a JSON object of strings · 5 lease in ms
 -- Returns { state, now, ordersHead } · refused: nothing

@@ -1,7 +1,8 @@
--- releaseLatch: releases a latch, with a reason; a freeze's thaw is ordered in the same act. Repeatable: one released
--- before answers who did it, when and why, and with which thaw.
+-- releaseLatch: releases a latch, with a reason. For a freeze, the same script orders the thaw. Repeatable: for a latch that
+--         was
+-- released before, it answers who released it, when and why, and with which thaw.
 -- KEYS[1] the list of engaged latches
--- ARGV    1 control tag · 2 latch id · 3 settings · 4 by · 5 the reason · 6 id of the thaw order, should it be a freeze
+-- ARGV    1 control tag · 2 latch id · 3 settings · 4 by · 5 the reason · 6 id of the thaw order, if it is a freeze
 --         · 7 JSON { role?, requestId? } of who releases it
 -- Returns { latch = JSON text, latches = LatchSet JSON text, already, thaw = id of the order that thaws }
 --         · refused: NOT_FOUND
@@ -28,7 +29,7 @@ if text then
     place({ id = ARGV[6], kind = 'thaw', scope = latch.scope, mode = 'graceful', reason = 'killswitch', by = ARGV[4],
       role = who.role, requestId = who.requestId, note = ARGV[5], latchId = latch.id }, '', true)
   end
-  -- Long enough that nobody with an old list takes it for one that a failover lost.
+  -- Kept so long that no process with an old list takes the latch for one that a failover lost.
   redis.call('SET', released_key, cjson.encode(latch), 'PX', int(math.max(CONF.retentionMs, 600000)))
   audit({ act = 'latch.released', latchId = latch.id, kind = latch.kind, scope = latch.scope, by = ARGV[4], role = who.role,
     requestId = who.requestId, note = ARGV[5] })

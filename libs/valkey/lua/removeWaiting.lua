@@ -1,7 +1,8 @@
--- removeWaiting: takes an attempt that no worker has claimed out of its pool: its node is cancelled, with an error that says who
--- removed it, and what follows is as for an agent that was killed. Repeatable: an attempt that waits no more is left alone.
+-- removeWaiting: removes an attempt that no worker has claimed from its pool. Its node is cancelled, with an error that names
+-- who removed it. The consequences are those of a killed agent. Repeatable: an attempt that no longer waits is left alone.
 -- KEYS[1] the execution's record
--- ARGV    1 tag · 2 execution id · 3 settings · 4 agent id · 5 pool · 6 selector's conditions as JSON, or '' · 7 actor · 8 note or ''
+-- ARGV    1 tag · 2 execution id · 3 settings · 4 agent id · 5 pool · 6 selector's conditions as JSON, or '' · 7 actor
+--         · 8 note or ''
 --         · 9 dry: 1 to answer only whether it would be removed, or 0
 -- Returns { removed, stopNeeded = live agents must be stopped by an order, more = there are steps left to advance }
 -- Events  node.cancelled, execution.stopping | failed | stopped
@@ -14,7 +15,7 @@ local function nothing() return cjson.encode({ removed = false, stopNeeded = fal
 local entry = redis.call('HGET', key('outbox'), id)
 local state = field('state')
 if not entry or not state then
-  -- Left by a record that was removed by hand: nothing waits under that id.
+  -- The execution's record was removed by hand and left this member: no attempt waits under that id.
   redis.call('ZREM', key('wait:' .. pool), id)
   forget_idle_pool(pool)
   return nothing()

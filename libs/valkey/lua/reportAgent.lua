@@ -1,4 +1,4 @@
--- reportAgent: what a live agent said: cost so far, progress, checkpoint, events. Repeatable by message number.
+-- reportAgent: stores messages of a live agent: cost so far, progress, checkpoint, events. Repeatable by message number.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 agent id · 5 owner · 6 epoch
 --         · 7 JSON { costMicros?, badLines?, dropped? = totals of what was not kept }
@@ -17,7 +17,7 @@ if agent.state ~= 'running' and agent.state ~= 'spawning' then return refuse('EN
 local said = cjson.decode(ARGV[7])
 local over = false
 if said.costMicros then over = add_cost(agent, said.costMicros) end
--- Beside the record, which every script decodes and encodes: these may be large.
+-- Beside the record, since every script decodes and encodes the record, and these may be large.
 if ARGV[9] ~= '' then redis.call('HSET', said_key, 'p:' .. agent.id, ARGV[9]) end
 if ARGV[10] ~= '' then
   redis.call('HSET', said_key, 'c:' .. agent.id, ARGV[10])

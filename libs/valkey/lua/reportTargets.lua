@@ -1,4 +1,4 @@
--- reportTargets: what became of some targets, with their evidence. A confirmed outcome is final; unconfirmed may be
+-- reportTargets: stores outcomes of targets, with their evidence. A confirmed outcome is final; an unconfirmed one may be
 -- confirmed later. Repeatable.
 -- KEYS[1] the order's record
 -- ARGV    1 control tag · 2 order id · 3 settings · then for each target: agent id, outcome, target JSON text
@@ -14,10 +14,10 @@ if not state then return refuse('NOT_FOUND') end
 for i = 4, #ARGV, 3 do
   local id, outcome, text = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local held = redis.call('HGET', targets_key, id)
-  -- A missing field is false in Lua, not nil.
+  -- HGET of a missing field gives false in Lua, not nil.
   local known = held and cjson.decode(held) or {}
   local before = known.outcome
-  -- A complete receipt is sealed: who was not named by then had ended before the order's targets were read.
+  -- A complete receipt is sealed: an agent that was not named by then had ended before the order's targets were read.
   local sealed = (before and CONFIRMED[before]) or (not before and state == 'complete')
   if not sealed then
     redis.call('HSET', targets_key, id, text)

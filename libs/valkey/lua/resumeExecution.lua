@@ -1,4 +1,5 @@
--- resumeExecution: paused → running: its deadline runs on from where it stood; advanceExecution hands over what was parked. Repeatable.
+-- resumeExecution: paused → running. Its deadline runs on from where it stood; advanceExecution hands over the parked attempts.
+-- Repeatable.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 actor · 5 the latch that paused it and is engaged no more, or '' when a
 --         person resumes it
@@ -18,11 +19,11 @@ if released ~= '' and (state ~= 'paused' or field('heldBy') ~= released) then
 end
 if state ~= 'paused' then return refuse('NOT_PAUSED', { state = state }) end
 if released == '' then
-  -- A freeze keeps it too: its agents would stand still while its deadline ran.
+  -- A freeze over the execution refuses the resume too: its agents would stand still while its deadline ran.
   local latch = latch_over_execution()
   if latch then return refuse_latched(latch) end
 else
-  -- Another freeze goes on holding it. A latch does not: it keeps its nodes from being claimed, one by one.
+  -- Another freeze keeps the execution paused. A latch does not: it keeps the nodes from being claimed, one by one.
   local other = latch_over_execution('freeze')
   if other then
     redis.call('HSET', exe_key, 'heldBy', other.id)
@@ -31,7 +32,7 @@ else
 end
 local frozen = field('frozen')
 if frozen and released == '' then
-  -- Kept until the order that thaws its trees is in the log: whoever sees it left behind gives that order.
+  -- Kept until the log has the order that thaws the processes. A process that finds it left behind places that order.
   redis.call('HSET', exe_key, 'thawing', 1)
   redis.call('SADD', key('thawing'), EXE)
 end

@@ -1,5 +1,5 @@
--- retireExecution: removes an ended execution before its time: there are too many, or they take too much memory. One with
--- an attempt that nobody has seen dead stays. Its agents' logs are the caller's to remove first. Repeatable.
+-- retireExecution: removes an ended execution before its retention is over: there are too many, or they take too much memory.
+-- An execution with an attempt that nobody has seen dead stays. The caller removes the logs of the agents first. Repeatable.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id
 -- Returns 1 when it is gone · 0 when it has not ended, or is not proved

@@ -3,7 +3,8 @@
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 retry id · 5 actor
 --         · 6 force: 1 although an attempt of it may still run, or 0 · 7 its budget from here on in micro-dollars, or ''
--- Returns { state, epoch } · refused: NOT_FOUND · INVALID_TRANSITION { from, to } · NOT_PROVED { agentId, count } · BUDGET_SPENT { spent }
+-- Returns { state, epoch } · refused: NOT_FOUND · INVALID_TRANSITION { from, to } · NOT_PROVED { agentId, count }
+--         · BUDGET_SPENT { spent }
 --         · LATCHED { latchId, kind, scope }
 -- Events  execution.running
 --!include base
@@ -15,7 +16,7 @@ if field('retryId') == ARGV[4] then return cjson.encode({ state = state, epoch =
 if state ~= 'stopped' and state ~= 'failed' then
   return refuse('INVALID_TRANSITION', { entity = 'execution', id = EXE, from = state, to = 'running' })
 end
--- A second copy beside one that may live is what a retry must not make.
+-- A retry must not start a second copy beside one that may live.
 local living = redis.call('SRANDMEMBER', live_key)
 local unproved = ARGV[6] ~= '1' and redis.call('SRANDMEMBER', exe_key .. ':unproved')
 if living or unproved then
@@ -23,7 +24,7 @@ if living or unproved then
     count = redis.call('SCARD', living and live_key or exe_key .. ':unproved'), living = living ~= false })
 end
 local budget = tonumber(ARGV[7])
--- What was spent stays counted: a budget that is used up would stop it at its next cost.
+-- Spent cost stays counted, so a budget that is used up would stop the execution at its next cost.
 if budget and budget <= number_field('costMicros') then return refuse('BUDGET_SPENT', { spent = number_field('costMicros') }) end
 local latch = latch_over_start(nil, field('kinds') or '[]')
 if latch then return refuse_latched(latch) end

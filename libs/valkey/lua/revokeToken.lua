@@ -1,7 +1,9 @@
--- revokeToken: a named token opens nothing from here on. Repeatable: the first revocation is kept. Who knows of one that a failover may
--- have lost repeats it with the token's hash, so that it reaches no younger token of the same name.
+-- revokeToken: a named token grants nothing from here on. Repeatable: the first revocation is kept. A process that knows of a
+-- revocation which a failover may have lost repeats it with the token's hash, so that it reaches no younger token of the same
+-- name.
 -- KEYS[1] the tokens
--- ARGV    1 control tag · 2 name · 3 settings · 4 JSON of who revokes it { by, role?, requestId? } · 5 SHA-256 of its secret, or ''
+-- ARGV    1 control tag · 2 name · 3 settings · 4 JSON of who revokes it { by, role?, requestId? }
+--         · 5 SHA-256 of its secret, or ''
 -- Returns { token = JSON text, hash, already } · refused: NOT_FOUND
 --!flags allow-oom
 --!include base

@@ -1,4 +1,4 @@
--- saveProof: keeps what was seen of a worker's processes by somebody else. Repeatable.
+-- saveProof: stores a proof about a worker's processes that another process made. Repeatable.
 -- KEYS[1] the proof
 -- ARGV    1 control tag · 2 the proof, JSON · 3 ms that it is kept · 4 NX when it is about some of the trees only: such a proof
 --         never replaces another; else ''

@@ -1,5 +1,5 @@
--- setLimits: the fleet's limits, as a whole. The caller copies them to every shard, then counts what runs
--- (holdSlots): until that is done, nobody gets a slot under them. Repeatable by the change's id.
+-- setLimits: replaces all of the fleet's limits. The caller copies them to every shard, then counts the running attempts
+-- (holdSlots). Until then no attempt gets a slot under them. Repeatable by the change's id.
 -- KEYS[1] the limits
 -- ARGV    1 control tag · 2 the change's id · 3 settings · 4 JSON array of rules · 5 by · 6 note or ''
 --         · 7 JSON { role?, requestId? } of who sets them · 8 the highest version that a shard has
@@ -10,7 +10,7 @@
 --!include control
 --!include audit
 if redis.call('SET', key('act:' .. ARGV[2]), 1, 'NX', 'PX', int(math.max(CONF.retentionMs, 600000))) then
-  -- Also above a change that a failover lost here and a shard has: this one was set after it, and replaces it as a whole.
+  -- Above the version of a change that a failover lost here and a shard has: this change came later, and replaces it.
   local version = math.max(tonumber(redis.call('HGET', key('limits'), 'version') or '0') + 1, tonumber(ARGV[8]) + 1, NOW)
   redis.call('HSET', key('limits'), 'version', int(version), 'set', ARGV[4], 'by', ARGV[5], 'at', int(NOW), 'counting', int(version))
   local who = cjson.decode(ARGV[7] or '{}')

@@ -1,7 +1,8 @@
--- signalExecution: a signal from outside wakes the nodes that wait for it; one that nobody waits for yet is kept for the first that does.
+-- signalExecution: wakes the nodes that wait for a signal, or keeps the signal for the first node that will wait for it.
 -- Repeatable by request id.
 -- KEYS[1] the execution's record
--- ARGV    1 tag · 2 execution id · 3 settings · 4 name · 5 payload (JSON text) · 6 request id · 7 by · 8 most signals of an execution
+-- ARGV    1 tag · 2 execution id · 3 settings · 4 name · 5 payload (JSON text) · 6 request id · 7 by
+--         · 8 most signals of an execution
 -- Returns { state, woken = node ids, kept = whether it waits for a node, entries } · refused: NOT_FOUND · NOT_RUNNING { state }
 --         · TOO_MANY_SIGNALS { most }
 -- Events  execution.signalled, node.ready
@@ -20,7 +21,7 @@ local entries, woken = {}, {}
 local waiting = cjson.decode(redis.call('HGET', said_key, 'w:' .. name) or '[]')
 for _, id in ipairs(waiting) do
   local node = read_node(id)
-  -- One that was cancelled meanwhile, or waits for another by now.
+  -- The node was cancelled meanwhile, or waits for another signal by now.
   if node and node.s == 'suspended' and node.w and node.w.n == name then
     wake_node(id, node, name, payload, entries)
     woken[#woken + 1] = id

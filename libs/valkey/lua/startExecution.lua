@@ -1,4 +1,4 @@
--- startExecution: idle → running. Repeatable: one that already runs answers its state.
+-- startExecution: idle → running. Repeatable: for a running execution it answers the state.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings
 -- Returns { state } · refused: NOT_FOUND · INVALID_TRANSITION { from, to } · LATCHED { latchId, kind, scope }

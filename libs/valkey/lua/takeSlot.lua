@@ -1,10 +1,13 @@
--- takeSlot: a slot for an attempt under every limit that it counts under, or none: the one place that counts. The claim that follows needs
--- the grant. Where a limit is full the attempt waits for it. Repeatable: the slot is the attempt's until it is given back, or the limits are
--- changed. Then it asks anew: one that was granted under other limits may be over these. One that runs is counted with the change.
--- An attempt that comes without a turn of its own waits behind those that wait; those are woken first where there is room.
+-- takeSlot: grants an attempt a slot under every limit that it counts under, or none. No other script counts. The claim that
+-- follows needs the grant. Where a limit is full, the attempt waits for it. Repeatable: the slot is the attempt's until it is
+-- given back or the limits change. After a change the attempt asks anew, because it may exceed the new limits; a running
+-- attempt is counted with the change. An attempt without a turn of its own waits behind those that wait; those are woken first
+-- where there is room.
 -- KEYS[1] the attempts that hold a slot
--- ARGV    1 control tag · 2 outbox entry as JSON · 3 the names that it counts under, as a JSON array · 4 most classes to look at
--- Returns { grant, woken = others to hand over, as JSON texts } · refused: LIMITED { limit = the name that it waits for, woken }
+-- ARGV    1 control tag · 2 outbox entry as JSON · 3 the names that it counts under, as a JSON array
+--         · 4 most classes to look at
+-- Returns { grant, woken = others to hand over, as JSON texts }
+--         · refused: LIMITED { limit = the name that it waits for, woken }
 --!flags allow-oom
 --!include base
 --!include slots

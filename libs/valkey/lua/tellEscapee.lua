@@ -1,4 +1,4 @@
--- tellEscapee: says that an orphan which bears no sign of an agent was found on a worker. Repeatable by the process.
+-- tellEscapee: reports an orphan on a worker that bears no sign of an agent. Repeatable by the process.
 -- KEYS[1] set while the process counts as told
 -- ARGV    1 control tag · 2 worker id · 3 settings · 4 JSON { pid, startTime, command, killed } · 5 ms that it counts as told
 -- Returns nothing of use

@@ -1,5 +1,5 @@
--- transitionExecution: the bare compare-and-set on an execution's state, epoch and version (requirement R3).
--- For pause, resume and the end of a stop that could not be proved; what also moves nodes has a script of its own.
+-- transitionExecution: compare-and-set on an execution's state, epoch and version, with no other effect (ADR 0008). For pause,
+-- resume and the end of a stop that could not be proved. Transitions that also move nodes have scripts of their own.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 to · 5 JSON { from?, epoch?, version?, set?: { field: text } }
 -- Returns { state, version } · refused: NOT_FOUND · INVALID_TRANSITION { from, to } · STALE_EPOCH · VERSION_CONFLICT

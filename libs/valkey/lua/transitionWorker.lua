@@ -1,5 +1,5 @@
--- transitionWorker: compare-and-set on a worker's state. Repeatable when the version expected is given: only the
--- worker itself and the end of its lease write here, so "one further, and there already" is this very call's work.
+-- transitionWorker: compare-and-set on a worker's state. Repeatable with an expected version: only the worker itself and the
+-- end of its lease write here, so a version one higher with the wanted state is the work of this very call.
 -- KEYS[1] the worker's record
 -- ARGV    1 control tag · 2 worker id · 3 settings · 4 to · 5 reason or '' · 6 version expected or ''
 -- Returns { state, version } · refused: NOT_FOUND · INVALID_TRANSITION { from, to } · VERSION_CONFLICT

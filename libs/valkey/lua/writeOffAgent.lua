@@ -1,4 +1,5 @@
--- writeOffAgent: a person closed an order that names a lost attempt: nothing asks any more whether it is dead. Repeatable.
+-- writeOffAgent: a person closed an order that names a lost attempt, so Belay stops looking for a proof of its death.
+-- Repeatable.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 agent id · 5 order id · 6 by
 -- Returns { writtenOff = whether this call did it }

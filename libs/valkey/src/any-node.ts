@@ -5,7 +5,7 @@ import { AbstractConnector } from 'ioredis';
 
 const DISCONNECT_MS = 2_000;
 
-/** A connector that takes the nodes in turn, one more with each attempt, from a random one on. */
+/** A connector that tries the nodes in turn, one further with each attempt, from a random node on. */
 export function anyNode({ nodes, tls }: ValkeyAddress): new (options: unknown) => AbstractConnector {
   let turn = Math.floor(Math.random() * nodes.length);
   return class extends AbstractConnector {

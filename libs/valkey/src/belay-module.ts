@@ -8,9 +8,12 @@ import {
 
 /** Every module of Belay takes these beside its options. */
 export interface ModuleExtras {
-  /** Modules with the providers that it needs. It exports them again, so that importing it alone is enough. */
+  /**
+   * Modules with the providers that this one needs. The module exports them again, so that an application imports only this
+   * one.
+   */
   readonly imports?: NonNullable<ModuleMetadata['imports']>;
-  /** Every module of the application sees its providers without importing it. Default false. */
+  /** Gives the providers to every module of the application, without an import. Default false. */
   readonly isGlobal?: boolean;
 }
 
@@ -24,7 +27,7 @@ export function belayModule<Options>(
     .build();
 }
 
-/** Adds them to a module's definition. */
+/** Adds the extras to a module's definition. */
 function withExtras(
   definition: DynamicModule,
   { imports = [], isGlobal = false }: ModuleExtras,
@@ -38,10 +41,10 @@ function withExtras(
   };
 }
 
-/** Under which a provider is known: its class, or a token of its own. */
+/** The token of a provider: its class, or a name. */
 type Token<Provided> = (abstract new (...args: never[]) => Provided) | string | symbol;
 
-/** The provider of a class that is made by `new`, from the providers that are named in the order of its constructor. */
+/** The provider of a class that is made by `new`, from providers in the order of its constructor. */
 export function madeFrom<Made, Parts extends unknown[]>(
   provide: new (...parts: Parts) => Made,
   ...inject: { [Part in keyof Parts]: Token<Parts[Part]> }

@@ -4,15 +4,17 @@ import { isTransient } from './transient-errors';
 import { Subscriber } from './subscriber';
 import type { Valkey } from './valkey';
 
-/** How often a wait looks for itself, should every hint be lost. Milliseconds. */
+/** A wait looks by itself at this interval, in case every hint is lost. Milliseconds. */
 const LOOK_AGAIN_MS = 1_000;
 
-/** The server is away for a moment: the next look may find it again. */
+/** The server is away for a moment: the next look may succeed. */
 function whenPassing(error: unknown): undefined {
   if (!isTransient(error)) throw error;
 }
 
-/** None for what nobody of ours said: it must not end the stream for everybody (requirement R31). */
+/**
+ * Drops a message that is no event of Belay: it must not end the stream (docs/architecture.md#a-record-that-cannot-be-read).
+ */
 function readEvent(message: string): BelayEvent[] {
   try {
     const event = JSON.parse(message) as BelayEvent | null;
@@ -25,10 +27,10 @@ function readEvent(message: string): BelayEvent[] {
 const draining = (): BelayError =>
   new BelayError('DRAINING', 'This process is stopping and waits no longer. The request is stored.');
 
-/** Every published event as one stream, and waits that use it as a hint and the record as the truth. */
+/** Every published event as one stream, and waits that use an event as a hint and the record as the truth. */
 export class ChangeFeed {
   private readonly subscriber: Subscriber;
-  /** Ends each wait that is under way. */
+  /** Each entry ends one wait that is under way. */
   private readonly waits = new Set<(error: BelayError) => void>();
   private stopped = false;
   readonly events$: Observable<BelayEvent>;
@@ -54,18 +56,18 @@ export class ChangeFeed {
     for (const end of this.waits) end(draining());
   }
 
-  /** Nest calls it when HTTP is closed: a wait whose caller is gone must not keep the process. */
+  /** Nest calls it when HTTP is closed: a wait whose caller is gone must not keep the process alive. */
   onApplicationShutdown(): void {
     this.stop();
   }
 
-  /** Fires when hints may have been missed: after each (re)subscription. */
+  /** Fires after each (re)subscription, when hints may have been missed. */
   get renewed$(): Observable<void> {
     return this.subscriber.subscribed$;
   }
 
   /**
-   * Resolves with the first defined answer of `look`, which is asked at once, after every event `concerns` holds for,
+   * Resolves with the first defined answer of `look`. It calls `look` at once, after every event for which `concerns` holds,
    * after a reconnect, and once a second. @throws BelayError TIMEOUT after `timeoutMs`, DRAINING once the feed stops
    */
   async until<T>(
@@ -121,7 +123,7 @@ export class ChangeFeed {
       this.waits.delete(end);
       for (const subscription of subscriptions) subscription.unsubscribe();
       for (const timer of timers) clearTimeout(timer);
-      // One signal outlives many waits: a stream's is asked of after every event.
+      // One signal may outlive many waits: a stream passes its signal to a wait after every event.
       options.signal?.removeEventListener('abort', giveUp);
     }
   }

@@ -12,18 +12,18 @@ import { PrimaryConnector } from './sentinel-connector';
 import { settleConnect } from './settle-connect';
 
 /**
- * `state`: scripts and reads, calls fail fast. `subscriber`: pub/sub, never anything else. `blocking`: BullMQ and
+ * The use of a connection. `state`: scripts and reads; calls fail fast. `subscriber`: pub/sub alone. `blocking`: BullMQ and
  * blocking reads, which wait while the server is away.
  */
 export type ConnectionRole = 'state' | 'subscriber' | 'blocking';
 
-/** One connection, whatever the mode. On a Cluster a command goes to the primary of its key's slot. */
+/** One connection, in any mode. On a Cluster a command goes to the primary of its key's slot. */
 export type Server = Redis | Cluster;
 
 const ROLE_OPTIONS: Record<ConnectionRole, RedisOptions> = {
-  // A resent command may run twice; scripts can be repeated, but we decide when (docs/adr/0003).
-  // A server that hangs, or a way to it that is gone without a word, is left after that silence: the call may be made
-  // again, and a new connection looks the name up anew.
+  // A resent command may run twice. Scripts can be repeated, but only the caller decides when (docs/adr/0003). A connection
+  // that is silent for this long is dropped: the server hangs, or the network path is gone. The call may be repeated, and a new
+  // connection resolves the name anew.
   state: { maxRetriesPerRequest: 0, enableOfflineQueue: false, socketTimeout: 5_000 },
   subscriber: { maxRetriesPerRequest: null, socketTimeout: 5_000 },
   // Longer than BullMQ blocks (10 s).
@@ -32,13 +32,13 @@ const ROLE_OPTIONS: Record<ConnectionRole, RedisOptions> = {
 
 const CONNECT_TIMEOUT_MS = 5_000;
 const SENTINEL_ANSWER_MS = 3_000;
-/** A server that loads its data says how long it may yet take, and is often ready long before. Milliseconds. */
+/** A server that loads its data announces how long it may still take, and is often ready long before. Milliseconds. */
 const LOADING_LOOK_MS = 500;
-/** Between two reconnects because a server takes no writes. Milliseconds. */
+/** The time between two reconnects because a server refuses writes. Milliseconds. */
 const DEMOTED_LOOK_MS = 2_000;
-/** A primary that vanished without a word is found out at the next look at the slots. Milliseconds. */
+/** The next refresh of the slots finds a primary that vanished silently. Milliseconds. */
 const SLOTS_LOOK_MS = 2_000;
-/** Times 100 ms: how long BullMQ's calls are tried again while a shard of the Cluster has no primary. */
+/** Times 100 ms: BullMQ's calls are retried for this long while a shard of the Cluster has no primary. */
 const BLOCKING_RETRIES = 600;
 
 const retryStrategy = (times: number): number => Math.min(50 * 2 ** Math.min(times, 6), 2_000);
@@ -85,16 +85,16 @@ export function connectionOptions(address: ValkeyAddress, role: ConnectionRole):
     ...(sentinelPassword === undefined ? {} : { sentinelPassword }),
     ...(tls ? { sentinelTLS: {}, enableTLSForSentinelMode: true } : {}),
     sentinelRetryStrategy: retryStrategy,
-    // One that hangs with its connections open is left for the next.
+    // A sentinel that hangs with its connections open is passed over.
     sentinelCommandTimeout: SENTINEL_ANSWER_MS,
-    // A primary that hangs says nothing when it is replaced: the sentinels do.
+    // The sentinels announce when a primary that hangs is replaced.
     failoverDetector: true,
-    // One that was demoted under our feet.
+    // The server was demoted to a replica while this connection was open.
     reconnectOnError: (error) => error.message.startsWith('READONLY'),
   };
 }
 
-/** A name, or a balancer, may lead to another server by now than the one that became a replica under our feet. */
+/** Reconnects when the server became a replica: the host name, or a load balancer, may lead to the new primary by now. */
 function leaveReplica(): (error: Error) => boolean {
   let leftAt = Number.NEGATIVE_INFINITY;
   return (error) => {
@@ -114,7 +114,7 @@ function clusterOptions(address: ValkeyAddress, role: ConnectionRole): StateOpti
     clusterRetryStrategy: retryStrategy,
     slotsRefreshInterval: SLOTS_LOOK_MS,
     slotsRefreshTimeout: SLOTS_LOOK_MS,
-    // A call whose reply was lost is not sent again behind our back (docs/adr/0003).
+    // A call whose reply was lost must not be sent again by the client library (docs/adr/0003).
     ...(role === 'state' ? { retryDelayOnFailover: 0 } : { maxRedirections: BLOCKING_RETRIES }),
     // Certificates name hosts, not addresses.
     ...(address.tls ? { dnsLookup: (host, done) => done(null, host) } : {}),
@@ -129,11 +129,11 @@ function clusterOptions(address: ValkeyAddress, role: ConnectionRole): StateOpti
   };
 }
 
-/** ioredis queues calls while no node of a Cluster is known; ours fail fast there too. */
+/** ioredis queues calls while it knows no node of a Cluster. This class lets them fail fast there too. */
 class StateCluster extends Cluster {
   override sendCommand(...args: Parameters<Cluster['sendCommand']>): unknown {
     const [command] = args;
-    // The commands by which it discovers the Cluster.
+    // The commands by which ioredis discovers the Cluster.
     if (this.status === 'ready' || this.status === 'wait' || command.name === 'cluster')
       return super.sendCommand(...args);
     command.reject(new Error('Connection is closed.'));
@@ -141,15 +141,16 @@ class StateCluster extends Cluster {
   }
 }
 
-/** The error of a Cluster's node, where there is one: the Cluster's own error hides a wrong password. */
+/** The error of a Cluster's node, if there is one: the Cluster's own error hides a wrong password. */
 function causeOf(error: Error & { lastNodeError?: Error }): string {
   return error.lastNodeError?.message ?? error.message;
 }
 
 /**
- * A connection that is told to disconnect between two tries only forgets the next one: it never ends, and what is waiting
- * for an answer waits for ever. One more try, cancelled before it begins, ends it. ioredis also gives the socket that the last
- * try lost two seconds to close, by a timer that nothing clears: a socket that has closed is taken from it first.
+ * Makes `disconnect()` between two tries end the connection. In ioredis it only cancels the next try: the connection never
+ * ends, and callers that wait for an answer wait for ever. One more try, cancelled before it begins, ends it. ioredis also
+ * gives the socket of the last try two seconds to close, by a timer that nothing clears: a closed socket is taken from it
+ * first.
  */
 function endsWhenTold(redis: Redis): void {
   const disconnect = redis.disconnect.bind(redis);
@@ -182,12 +183,12 @@ export class Connections {
     this.address = addressOf(url);
   }
 
-  /** Those that are open or being opened. */
+  /** Connections that are open or being opened. */
   get count(): number {
     return this.open.size;
   }
 
-  /** Times that one was lost and opened again, since the start. On a Cluster: that all of its nodes were gone. */
+  /** How often a connection was lost and opened again. On a Cluster: how often all of its nodes were gone. */
   get reconnects(): number {
     return this.lost;
   }
@@ -196,7 +197,7 @@ export class Connections {
     return this.address.mode;
   }
 
-  /** A new connection of that role; it connects in the background. */
+  /** A new connection of that role. It connects in the background. */
   create(role: 'subscriber'): Redis;
   create(role: ConnectionRole): Server;
   create(role: ConnectionRole): Server {
@@ -214,10 +215,12 @@ export class Connections {
     return this.connecting(server);
   }
 
-  /** Ours to close, with every copy: BullMQ waits on one, and forgets it when the server is away. */
+  /**
+   * Keeps a connection and every copy of it, to be closed here: BullMQ waits on a copy, and forgets it when the server is away.
+   */
   private keep<T extends Server>(server: T): T {
     this.open.add(server);
-    // BullMQ ends and opens again the one that it blocks on.
+    // BullMQ ends and reopens the connection on which it blocks.
     server.on('end', () => this.open.delete(server));
     server.on('connect', () => this.open.add(server));
     server.on('reconnecting', () => this.lost++);
@@ -231,8 +234,8 @@ export class Connections {
   }
 
   /**
-   * Connects it here. A connection that BullMQ connects itself is given up for good when its first try fails: the consumer
-   * that waits for jobs on it hears of none for as long as it lives.
+   * Connects here. If BullMQ makes the first try and it fails, BullMQ gives up the connection for good, and its consumer hears
+   * of no job for as long as it lives.
    */
   private connecting<T extends Server>(server: T): T {
     server.connect().catch(() => undefined);
@@ -241,7 +244,7 @@ export class Connections {
 
   private make(role: ConnectionRole): Server {
     const { address } = this;
-    // Pub/sub of a Cluster is heard at any node, and one plain connection tells when it was cut.
+    // A plain connection to any node of a Cluster gets all of its pub/sub, and reports when it was cut.
     if (address.mode !== 'cluster' || role === 'subscriber')
       return new Redis({ ...connectionOptions(address, role), replyMapping: 'legacy' });
     const Kind = role === 'state' ? StateCluster : Cluster;

@@ -1,4 +1,4 @@
-/** This process's latest writes, by id, so that they can be stored again should a failover have lost them. */
+/** This process's latest writes by id. If a failover loses them, the process stores them again. */
 export class ExpiringMap<T> {
   private readonly items = new Map<string, { readonly item: T; readonly until: number }>();
 
@@ -23,7 +23,7 @@ export class ExpiringMap<T> {
     return this.items.get(id)?.item;
   }
 
-  /** Oldest first. */
+  /** The entries, oldest first. */
   list(): T[] {
     this.trim();
     return [...this.items.values()].map(({ item }) => item);

@@ -1,9 +1,9 @@
 import { shardOf } from '#libs/contracts';
 
 /**
- * The one producer of keys. Everything of one execution carries its shard's hash tag, so one script touches one slot
- * and Cluster works as it is; orders, workers and settings carry the control tag. The Lua includes make the same keys
- * from the same tag (a test holds them together).
+ * The only place that makes keys. All keys of one execution carry its shard's hash tag, so one script touches one slot and a
+ * Cluster needs nothing else. Orders, workers and settings carry the control tag. The Lua includes make the same keys from the
+ * same tag.
  */
 export class Keyspace {
   constructor(
@@ -16,12 +16,12 @@ export class Keyspace {
     return `{${this.prefix}:ctl}`;
   }
 
-  /** The tag of a shard by number. */
+  /** The tag of a shard, by its number. */
   shardTag(shard: number): string {
     return `{${this.prefix}:${shard}}`;
   }
 
-  /** The tag of the shard an execution lives in. */
+  /** The tag of the shard of an execution. */
   tagOf(executionId: string): string {
     return this.shardTag(shardOf(executionId, this.shards));
   }
@@ -31,7 +31,7 @@ export class Keyspace {
     return Array.from({ length: this.shards }, (_, shard) => this.shardTag(shard));
   }
 
-  /** An execution's record, or with a part one of its companions (`nodes`, `specs`, `agents`, `results`, …). */
+  /** The key of an execution's record, or of one of its parts (`nodes`, `specs`, `agents`, `results`, …). */
   execution(executionId: string, part?: ExecutionPart): string {
     const base = `${this.tagOf(executionId)}:exe:${executionId}`;
     return part === undefined ? base : `${base}:${part}`;
@@ -64,12 +64,12 @@ export class Keyspace {
     return `${this.order(orderId)}:missing`;
   }
 
-  /** A worker's targets that it has yet to deal with: one "order agent" each. */
+  /** Targets that a worker has not dealt with yet: one "order agent" each. */
   ownTargets(workerId: string): string {
     return `${this.worker(workerId)}:targets`;
   }
 
-  /** Pub/sub channel of every event; a hint, the streams are the truth. */
+  /** Pub/sub channel of every event. Events are hints, the streams are the truth. */
   get eventsChannel(): string {
     return `${this.prefix}:events`;
   }

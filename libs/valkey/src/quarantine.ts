@@ -6,13 +6,13 @@ import type { ScriptRunner } from './script-runner';
 
 /** Characters of a corrupt record that are shown. */
 const CUT = 200;
-/** Where an agent's environment, or what it made or said, may stand: of these only the size is told. */
+/** Fields that may hold an agent's environment, results or messages: only their size is shown. */
 const SECRET = /:(specs|results|said|asks)$/;
-/** Entries of one slot. */
+/** The quarantine of one slot holds at most this many entries. */
 const MOST = 1_000;
-/** Entries looked at again in one pass of a slot. */
+/** One pass looks at this many entries of a slot again. */
 const LOOKED_AT = 50;
-/** The same finding of this process is not sent again for so long. Milliseconds. */
+/** This process does not report the same finding again for this long. Milliseconds. */
 const QUIET_MS = 5_000;
 
 /** The part of a record that may be shown: its beginning, without tokens and control characters. */
@@ -25,17 +25,20 @@ export function cutOf(key: string, text: string): string {
   return shown.slice(0, CUT);
 }
 
-/** Where a record is, what is wrong with it, and its text where there is one. */
+/** Where a record is, what is wrong with it, and its text if there is one. */
 export interface Corruption {
   readonly key: string;
   readonly field?: string;
   readonly problem: string;
   readonly text?: string;
-  /** No sweep gets on with its execution as long as it is like that. */
+  /** No sweep can move the record's execution while the record is corrupt. */
   readonly stops?: boolean;
 }
 
-/** R31: an error that names the key, says what is wrong, and shows a short cut of the data. */
+/**
+ * A typed error that names the key, says what is wrong, and shows a short cut of the data
+ * (docs/architecture.md#a-record-that-cannot-be-read).
+ */
 export function corrupt({ key, field, problem, text = '', stops }: Corruption, cause?: unknown): BelayError {
   const cut = cutOf(key, text);
   const where = field === undefined ? key : `${key} ${field}`;
@@ -70,22 +73,22 @@ export function parseStored<T>(key: string, text: string, field?: string): T {
 export const isCorrupt = (error: unknown): error is BelayError =>
   isBelayError(error) && error.code === 'CORRUPT_RECORD';
 
-/** The server's own word for a key that holds something else than it should. */
+/** The server's error for a key of another type than the command expects. */
 const WRONG_TYPE = /^WRONGTYPE/;
 
-/** The records that the sweeps of one slot leave alone. */
+/** The listed records that the sweeps of one slot leave alone. */
 export interface Held {
   readonly size: number;
-  /** Of an execution: nothing gets on with it. */
+  /** Whether a listed record keeps sweeps from moving that execution. */
   execution(id: string): boolean;
   record(key: string, field?: string): boolean;
 }
 
 /**
- * Corrupt records, set aside (requirement R31): the record stays where it is, since a person may mend it and nobody can tell what of
- * it is still true; an entry beside it says where it is and what is wrong. The sweeps leave listed ones alone. An entry
- * goes when its record was changed or is gone: it is read, and judged, anew. Stopping processes never depends on it: a
- * worker kills its agents whatever became of the record.
+ * The list of corrupt records (docs/architecture.md#a-record-that-cannot-be-read). The record stays where it is, since a person
+ * may mend it; an entry says where it is and what is wrong. Sweeps leave listed records alone. An entry goes when its record
+ * was changed or is gone: the next reader judges the record anew. Stopping processes never depends on the list: a worker kills
+ * its agents whatever the state of their records.
  */
 export class Quarantine {
   private readonly sent = new ExpiringMap<true>(QUIET_MS, MOST);
@@ -98,7 +101,9 @@ export class Quarantine {
     private readonly scripts: ScriptRunner,
   ) {}
 
-  /** Lists what is at fault in `error`, if it is a corrupt record. Never rejects: it is found again if it fails. */
+  /**
+   * Lists the record at fault if `error` is about a corrupt record. Never rejects: if listing fails, a later reader lists it.
+   */
   async note(error: unknown): Promise<void> {
     if (!isCorrupt(error)) return;
     const { key, field, problem, cut, stops } = error.details as unknown as Corruption & { cut: string };
@@ -118,7 +123,7 @@ export class Quarantine {
     }
   }
 
-  /** `act`, which reads `key`: a key of another type is a corrupt record too, and what is corrupt gets listed. */
+  /** Runs `act`, which reads `key`. Lists a corrupt record; a key of the wrong type is one too. */
   async reading<T>(key: string, act: () => Promise<T>): Promise<T> {
     try {
       return await act();
@@ -132,7 +137,7 @@ export class Quarantine {
     }
   }
 
-  /** The readable records; corrupt ones are listed and left out. */
+  /** Runs `act`. A corrupt record is listed, and the result is undefined. */
   async readable<T>(key: string, act: () => Promise<T>): Promise<T | undefined> {
     try {
       return await this.reading(key, act);
@@ -142,7 +147,7 @@ export class Quarantine {
     }
   }
 
-  /** Everything listed, oldest first. */
+  /** All entries, oldest first. */
   async list(): Promise<QuarantinedRecord[]> {
     const tags = [this.keys.control, ...this.keys.tags()];
     const texts = await Promise.all(
@@ -172,7 +177,10 @@ export class Quarantine {
     return counts.reduce((sum, count) => sum + count, 0);
   }
 
-  /** One pass of a slot: entries whose record was mended or removed go; the others are what a sweep leaves alone. */
+  /**
+   * One pass over a slot: removes entries whose record was mended or removed, and returns the others, which a sweep leaves
+   * alone.
+   */
   async held(tag: string): Promise<Held> {
     const name = this.keys.shard(tag, 'quarantine');
     if ((await this.redis.hlen(name)) === 0) return NOTHING;

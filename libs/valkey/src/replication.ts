@@ -2,22 +2,22 @@ import type { Redis } from 'ioredis';
 import type { Connections, Server } from './connection';
 import { connectionTo } from './topology';
 
-/** The longest a caller waits for a replica. Milliseconds. */
+/** A caller waits this long for a replica. Milliseconds. */
 export const REPLICA_WAIT_MS = 100;
-/** A timer of ours beside the server's: a primary that hangs does not answer WAIT either. Milliseconds. */
+/** A timer of this process beside the server's: a primary that hangs does not answer WAIT either. Milliseconds. */
 const SLACK_MS = 50;
-/** How long it is believed that a server has replicas, or none. Milliseconds. */
+/** How long the knowledge of whether a server has replicas is used. Milliseconds. */
 const KNOWN_MS = 10_000;
 
-/** A moment on one connection: what was written over it until then. */
+/** A moment on one connection: it covers all writes over it until then. */
 export interface WriteMark {
   readonly connection: Redis | undefined;
   readonly session: number;
 }
 
-/** Tells whether what was just written has reached a replica. Never rejects, never takes longer than its bound. */
+/** Tells whether the last write has reached a replica. Never rejects, never takes longer than its bound. */
 export class Replication {
-  /** Counts reconnects: WAIT on a new connection knows nothing of what the old one wrote. */
+  /** Counts reconnects: WAIT on a new connection does not cover writes of the old one. */
   private readonly sessions = new WeakMap<Redis, number>();
   private readonly known = new WeakMap<Redis, { readonly any: boolean; readonly until: number }>();
 
@@ -26,15 +26,15 @@ export class Replication {
     private readonly mode: Connections['mode'],
   ) {}
 
-  /** Taken in the same turn as the reply to a write at `key`. */
+  /** A mark after a write at `key`. Must be taken in the same turn of the event loop as the write's reply. */
   mark(key: string): WriteMark {
     const connection = connectionTo(this.server, key);
     return { connection, session: connection === undefined ? 0 : this.session(connection) };
   }
 
   /**
-   * Whether a replica has what was written until `mark`; undefined where the server has none. False says only that
-   * none acknowledged it in time: it may arrive later. Calls behind it on the connection wait too, for that long.
+   * Whether a replica has the writes until `mark`; undefined where the server has no replica. False: none acknowledged in time,
+   * but the write may still arrive. Later calls on the connection wait as well, for that long.
    */
   async reached(mark: WriteMark): Promise<boolean | undefined> {
     const { connection } = mark;
@@ -59,7 +59,7 @@ export class Replication {
   }
 
   private async hasReplicas(connection: Redis): Promise<boolean> {
-    // Sentinels watch a primary for the sake of its replicas: with none of them connected it is `false`.
+    // Sentinels watch a primary that has replicas, so without a connected replica the answer is `false`, not undefined.
     if (this.mode === 'sentinel') return true;
     const known = this.known.get(connection);
     if (known !== undefined && known.until > performance.now()) return known.any;
@@ -74,7 +74,7 @@ export class Replication {
     this.sessions.set(connection, 0);
     connection.on('close', () => {
       this.sessions.set(connection, (this.sessions.get(connection) ?? 0) + 1);
-      // The next server has replicas of its own, or none.
+      // The next server may have replicas or none.
       this.known.delete(connection);
     });
     return 0;

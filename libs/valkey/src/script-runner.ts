@@ -5,16 +5,16 @@ import { isTransient, retryTransient, refusalOf, withoutCommand } from './transi
 import { readScriptSources, type ScriptName } from './scripts/sources';
 import { nodesOf } from './topology';
 
-/** A script's answer: a JSON object; `refused` carries the code when it changed nothing. */
+/** A script's answer: a JSON object. `refused` carries a code when the script changed nothing. */
 export interface ScriptReply {
   readonly refused?: string;
   readonly [field: string]: unknown;
 }
 
 /**
- * The state tables as Lua reads them: `{ entity = { from = { to = true } } }`, as a literal, since it is made anew in
- * every call and decoding JSON there costs as much as a small script; and the state each entity begins in. One source for
- * every guard (requirement R1).
+ * The state tables as a Lua literal: `{ entity = { from = { to = true } } }`, and the first state of each entity. A literal,
+ * since every call makes it anew, and decoding JSON costs as much as a small script. Every guard uses this one source (ADR
+ * 0008).
  */
 function tablesPrelude(): string {
   const table = (entries: readonly (readonly [string, string])[]): string =>
@@ -38,8 +38,8 @@ interface LoadedScript {
 }
 
 /**
- * `--!flags NAMES` in a script's head becomes its first line, which is where the server looks for it. `allow-oom`: it
- * runs although the server's memory is full.
+ * `--!flags NAMES` in a script's head becomes its first line, where the server looks for it. `allow-oom`: the script runs
+ * although the server's memory is full.
  */
 function shebangOf(source: string): string {
   const flags = /^--!flags (\S+)$/m.exec(source)?.[1];
@@ -58,13 +58,13 @@ function load(): Record<ScriptName, LoadedScript> {
 const SCRIPTS = load();
 
 /**
- * Runs the scripts of libs/valkey/lua by SHA. Every one of them can be repeated, so a call whose reply was lost is
- * made again until `patienceMs` has passed; after that the outcome is unknown and the error says so.
+ * Runs the scripts of libs/valkey/lua by SHA. Every script can be repeated, so a call whose reply was lost is repeated until
+ * `patienceMs` has passed. After that the outcome is unknown, and the error says so.
  */
 export class ScriptRunner {
-  /** Calls made, by script: benchmarks and tests count round trips here. */
+  /** Calls made, by script. Benchmarks and tests count round trips here. */
   readonly calls = new Map<ScriptName, number>();
-  /** Milliseconds from calls to their answers, by script. */
+  /** Milliseconds from a call to its answer, by script. */
   readonly tookMs = new Map<ScriptName, number>();
   private closed = false;
 
@@ -73,12 +73,12 @@ export class ScriptRunner {
     private readonly patienceMs = 10_000,
   ) {}
 
-  /** The connection is closed for good: from here on nothing is tried again. */
+  /** The connection is closed for good: from here on no call is repeated. */
   close(): void {
     this.closed = true;
   }
 
-  /** Hands every script to every node, so that a crowd of first calls does not send them one by one. Best effort. */
+  /** Loads every script on every node, so that many first calls do not send them one by one. Best effort. */
   async preload(): Promise<void> {
     await Promise.allSettled(
       nodesOf(this.redis).flatMap((node) =>
@@ -87,7 +87,7 @@ export class ScriptRunner {
     );
   }
 
-  /** One script, raw reply. @throws OutcomeUnknownError when the server stays away. */
+  /** Runs one script and returns its raw reply. @throws OutcomeUnknownError when the server stays away. */
   async run(name: ScriptName, key: string, args: readonly (string | number | Buffer)[]): Promise<unknown> {
     this.calls.set(name, (this.calls.get(name) ?? 0) + 1);
     const script = SCRIPTS[name];
@@ -102,7 +102,7 @@ export class ScriptRunner {
     }
   }
 
-  /** One script that answers a JSON object. */
+  /** Runs a script that answers with a JSON object. */
   async json(name: ScriptName, key: string, args: readonly (string | number)[]): Promise<ScriptReply> {
     return JSON.parse((await this.run(name, key, args)) as string) as ScriptReply;
   }

@@ -3,9 +3,9 @@ import type { AddressInfo } from 'node:net';
 import { Connections } from './connection';
 import { startThrowawayServer, type ThrowawayServer } from './local-server';
 
-/** A sentinel that answers a connection's commands, each as late as a test wants. */
+/** A sentinel that answers a connection's commands, as late as the test wants. */
 class FakeSentinel {
-  /** While it is set, nobody is told where the primary is. */
+  /** While it is pending, no client is told where the primary is. */
   held: Promise<void> | undefined;
   asked = 0;
   private readonly listeners = new Set<Socket>();
@@ -31,7 +31,7 @@ class FakeSentinel {
     return this.listeners.size;
   }
 
-  /** As a sentinel tells that another server is the primary now. */
+  /** Announces, as a sentinel does, that another server is the primary now. */
   tellSwitch(): void {
     for (const socket of this.listeners)
       socket.write(`>3\r\n${['message', '+switch-master', 'test'].map(bulk).join('')}`);
@@ -59,7 +59,7 @@ class FakeSentinel {
 
 const bulk = (text: string): string => `$${Buffer.byteLength(text)}\r\n${text}\r\n`;
 
-/** Whole commands, as a client of a test writes each in one piece. */
+/** Complete commands: a test's client writes each in one piece. */
 function commandsIn(text: string): string[][] {
   return text
     .split(/(?=\*\d+\r\n\$)/)

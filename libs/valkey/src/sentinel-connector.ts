@@ -3,9 +3,9 @@ import { SentinelConnector, type AbstractConnector } from 'ioredis';
 type Options = ConstructorParameters<typeof SentinelConnector>[0];
 
 /**
- * The way to the primary of a Sentinel set. ioredis listens to the sentinels from the moment a connection stands, and goes on when
- * it is lost. If they told of a failover while it asked them for the new primary, it gave up asking, and the connection
- * ended for good: nothing opens it again. Here it stops listening before it asks; the next connection listens anew.
+ * The way to the primary of a Sentinel set. ioredis subscribes to the sentinels while a connection stands, and stays subscribed
+ * when it is lost. If the sentinels announce a failover while ioredis asks them for the new primary, it gives up asking, and
+ * the connection ends for good. This class unsubscribes before it asks; the next connection subscribes anew.
  */
 export class PrimaryConnector extends SentinelConnector {
   constructor(options: unknown) {

@@ -5,16 +5,16 @@ import { connectionTo } from './topology';
 /** Memory of one server. Bytes. */
 export interface MemoryLook {
   readonly usedBytes: number;
-  /** Its `maxmemory`; undefined: it has no bound of its own. */
+  /** Its `maxmemory`; undefined: the server has no bound of its own. */
   readonly maxBytes?: number;
-  /** Objects it frees in the background. */
+  /** Objects that the server frees in the background. */
   readonly freeing: number;
 }
 
-/** Many submits at once ask once. Milliseconds. */
+/** Submits within this time share one look. Milliseconds. */
 const KNOWN_MS = 250;
 
-/** How much memory the server that keeps a key uses, and how much it may. */
+/** The used memory, and the bound, of the server that keeps a key. */
 export class ServerMemory {
   private readonly known = new Map<
     Redis,
@@ -23,7 +23,7 @@ export class ServerMemory {
 
   constructor(private readonly server: Server) {}
 
-  /** Undefined where the server does not say: it is away, or the login may not ask. */
+  /** Undefined where the server does not answer: it is away, or the login may not ask. */
   async at(key: string): Promise<MemoryLook | undefined> {
     const connection = connectionTo(this.server, key);
     if (connection === undefined) return undefined;
@@ -36,7 +36,7 @@ export class ServerMemory {
     return look;
   }
 
-  /** The same, asked now. */
+  /** As `at`, but asks the server now. */
   async atNow(key: string): Promise<MemoryLook | undefined> {
     const connection = connectionTo(this.server, key);
     return connection === undefined ? undefined : lookAt(connection).catch(() => undefined);

@@ -24,7 +24,7 @@ afterEach(() => {
 });
 afterAll(async () => server.stop());
 
-/** Connects to the only node of a Cluster, and keeps what became of it. */
+/** Connects to the only node of a Cluster, and keeps the outcome. */
 function connect() {
   const cluster = new Cluster([server.url], { lazyConnect: true, clusterRetryStrategy: () => 200 });
   clusters.push(cluster);
@@ -52,7 +52,7 @@ describe('R25 a connection to a Cluster that is down, as BullMQ makes it before 
   it('is told of once the Cluster is up', async () => {
     await operator('CLUSTER', 'ADDSLOTSRANGE', 0, HALF);
     const { seen } = connect();
-    // It was there, and not ready.
+    // The node was there, and not ready.
     await until(() => seen.includes('close'), 'the first look at the Cluster');
     expect(seen).not.toContain('connected');
     await operator('CLUSTER', 'ADDSLOTSRANGE', HALF + 1, LAST);

@@ -1,9 +1,10 @@
 import type { Cluster } from 'ioredis';
 
 /**
- * `connect()` of ioredis's Cluster never settles where the nodes answer but the Cluster is down, as it is until a replica has taken over from a
- * dead primary: ioredis then goes on in the background, and forgets the promise. BullMQ awaits it without a bound before it takes the next
- * job, so its worker took none for as long as it lived. Here it settles when the connection is ready, or has ended.
+ * Makes `connect()` of ioredis's Cluster settle. In ioredis it never settles where the nodes answer but the Cluster is down, as
+ * until a replica has taken over from a dead primary: ioredis goes on in the background, and forgets the promise. BullMQ awaits
+ * that promise without a bound before it takes the next job, so its worker took none for as long as it lived. Here it settles
+ * when the connection is ready, or has ended.
  */
 export function settleConnect(cluster: Cluster): void {
   endsWhenTold(cluster);
@@ -11,7 +12,7 @@ export function settleConnect(cluster: Cluster): void {
   let waiting: Promise<void> | undefined;
   cluster.connect = () => {
     const tried = connect();
-    // ioredis calls this one again and again in the background.
+    // ioredis calls this function repeatedly in the background.
     waiting ??= settled(cluster, tried).finally(() => (waiting = undefined));
     tried.catch(() => undefined);
     return waiting;
@@ -33,13 +34,16 @@ function settled(cluster: Cluster, tried: Promise<void>): Promise<void> {
   });
 }
 
-/** The parts of ioredis's Cluster that it calls itself when a connection is ended that was never opened. */
+/** The internal parts of ioredis's Cluster that it calls itself when it ends a connection that was never opened. */
 interface Inside {
   setStatus(status: string): void;
   handleCloseEvent(): void;
 }
 
-/** A Cluster that is told to disconnect between two tries has no node left whose end it could hear of: it would never end. */
+/**
+ * Ends a Cluster that is told to disconnect between two tries: it has no node left that could report an end, so it would never
+ * end.
+ */
 function endsWhenTold(cluster: Cluster): void {
   const disconnect = cluster.disconnect.bind(cluster);
   cluster.disconnect = (reconnect = false) => {

@@ -12,7 +12,7 @@ export class ShardLock {
   constructor(
     private readonly valkey: Valkey,
     private readonly job: string,
-    /** How long the lock holds when it is not renewed. Milliseconds. */
+    /** The lock expires after this when it is not renewed. Milliseconds. */
     private readonly holdMs: number,
   ) {}
 

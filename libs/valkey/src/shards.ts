@@ -3,12 +3,12 @@ import type { Server } from './connection';
 import type { Keyspace } from './keyspace';
 
 /**
- * The shard count is chosen once, at the first start, and kept: with another count every execution would be looked
- * for in the wrong place. @throws BelayError SHARD_MISMATCH
+ * Checks the shard count, which is chosen at the first start and kept: with another count every execution would be looked for
+ * in the wrong place. @throws BelayError SHARD_MISMATCH
  */
 export async function assertShardCount(redis: Server, keys: Keyspace): Promise<void> {
   const key = `${keys.control}:settings`;
-  // A server whose memory is full takes no new field, and a process must be able to start on it.
+  // A server whose memory is full takes no new field, and a process must still be able to start on it.
   let stored = await redis.hget(key, 'shards');
   if (stored === null) {
     await redis.hsetnx(key, 'shards', String(keys.shards));

@@ -1,12 +1,12 @@
 import { Subject, type Observable } from 'rxjs';
 import type { Redis } from 'ioredis';
 
-/** A subscription is silent when nothing happens: it is asked whether it stands. Milliseconds. */
+/** A subscription is silent when nothing happens, so it is pinged at this interval. Milliseconds. */
 const PING_MS = 5_000;
 
 /**
- * Pub/sub on one connection. Messages are hints: a consumer reads the truth from the store after every `subscribed$`, which
- * fires on the first subscription and again after each reconnect, since what was published meanwhile is gone.
+ * Pub/sub on one connection. Messages are hints. A consumer reads the truth from the store after every `subscribed$`, which
+ * fires on the first subscription and after each reconnect, since messages published in between are lost.
  */
 export class Subscriber {
   private readonly messages = new Subject<{ channel: string; message: string }>();
@@ -36,13 +36,13 @@ export class Subscriber {
     this.redis.on('message', (channel: string, message: string) => this.messages.next({ channel, message }));
     await this.redis.subscribe(...this.channels);
     this.subscribed.next();
-    // Unanswered, the connection is given up (its socketTimeout): the way to the server may be gone without a word.
+    // If a ping stays unanswered, the connection's socketTimeout drops it: the network path may be gone silently.
     this.pinging = setInterval(() => {
       if (this.redis.status === 'ready') this.redis.ping().catch(() => undefined);
     }, PING_MS);
     this.pinging.unref();
     this.redis.on('ready', () => {
-      // `ready` precedes the resubscription on the wire; a subscribe of our own is answered after it.
+      // `ready` precedes the resubscription on the wire; our own subscribe is answered after it.
       this.redis.subscribe(...this.channels).then(
         () => this.subscribed.next(),
         () => undefined,

@@ -19,7 +19,7 @@ export function isFull(error: unknown): boolean {
   return error instanceof Error && error.message.startsWith('OOM');
 }
 
-/** The word a server refuses with for now (`READONLY`, `LOADING`, …); undefined when it said nothing. */
+/** The server's word for a temporary refusal (`READONLY`, `LOADING`, …); undefined when the error has none. */
 export function refusalOf(error: unknown): string | undefined {
   return error instanceof Error ? REFUSING.exec(error.message)?.[1] : undefined;
 }
@@ -28,8 +28,8 @@ const FIRST_WAIT_MS = 20;
 const LONGEST_WAIT_MS = 500;
 
 /**
- * Repeats `act` while its error is transient (the server is away); any other error is thrown. The last
- * fault is thrown once `patienceMs` have passed, or `isOver` says that no answer can come any more.
+ * Repeats `act` while its error is transient (the server is away). Throws any other error at once. Throws the last transient
+ * error once `patienceMs` have passed, or once `isOver` says that no answer can come any more.
  */
 export async function retryTransient<T>(
   act: () => Promise<T>,
@@ -47,7 +47,7 @@ export async function retryTransient<T>(
   }
 }
 
-/** An error of the server carries the command with all its arguments: specs, results, tokens have no business in a log. */
+/** Removes the command from a server's error: its arguments contain specs, results and tokens, which must not be logged. */
 export function withoutCommand(error: unknown): unknown {
   if (error instanceof Error) delete (error as { command?: unknown }).command;
   return error;

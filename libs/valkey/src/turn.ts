@@ -1,2 +1,2 @@
-/** Everything else of this process gets a turn: a health question, a kill. Awaited between the steps of long work. */
+/** Lets other work of this process run: a health question, a kill. Awaited between the steps of long work. */
 export const turn = async (): Promise<void> => new Promise((resolve) => setImmediate(resolve));

@@ -8,7 +8,7 @@ export interface ValkeyModuleOptions extends Pick<ValkeyOptions, 'url' | 'patien
   readonly keyPrefix?: string;
   /** The fleet's shard count. Default 4. */
   readonly shards?: number;
-  /** Whether this application waits for events; default true. A worker does not, and parses none. */
+  /** Whether this application waits for events; default true. A worker does not wait for any, and parses none. */
   readonly followsEvents?: boolean;
 }
 
@@ -36,7 +36,7 @@ const { ConfigurableModuleClass, MODULE_OPTIONS_TOKEN } = belayModule<ValkeyModu
   exports: [Valkey, ChangeFeed],
 })
 export class ValkeyModule extends ConfigurableModuleClass {
-  /** One that is open already; its opener closes it. For every module of the application. */
+  /** A module of a `Valkey` that is open already; its opener closes it. For every module of the application. */
   static of(valkey: Valkey, { followsEvents = true } = {}): DynamicModule {
     const { url, keyPrefix, shards } = valkey.options;
     return {

@@ -21,7 +21,7 @@ export interface ValkeyOptions {
   readonly onTrouble?: (message: string) => void;
 }
 
-/** The state server, Sentinel set or Cluster: its connections, keys, scripts and clock, shared by every module above. */
+/** The state server, Sentinel set or Cluster: its connections, keys, scripts and clock. Every module above shares it. */
 export class Valkey implements OnApplicationShutdown {
   readonly keys: Keyspace;
   readonly connections: Connections;
@@ -31,7 +31,7 @@ export class Valkey implements OnApplicationShutdown {
   readonly memory: ServerMemory;
   readonly replication: Replication;
   readonly quarantine: Quarantine;
-  /** Fires when what was written last may be lost: after a reconnect, a restart, a failover. */
+  /** Fires when the last writes may be lost: after a reconnect, a restart, a failover. */
   readonly renewed$: Observable<void>;
 
   constructor(readonly options: ValkeyOptions) {
@@ -45,7 +45,9 @@ export class Valkey implements OnApplicationShutdown {
     this.renewed$ = renewalsOf(this.redis, [this.keys.control, ...this.keys.tags()]);
   }
 
-  /** Connects and checks the shard count; closed when that fails. @throws BelayError SERVER_UNREACHABLE | SHARD_MISMATCH */
+  /**
+   * Connects and checks the shard count. Closes itself when that fails. @throws BelayError SERVER_UNREACHABLE | SHARD_MISMATCH
+   */
   async open(timeoutMs?: number): Promise<this> {
     try {
       await this.connections.ready(this.redis, timeoutMs);
@@ -53,24 +55,24 @@ export class Valkey implements OnApplicationShutdown {
       await this.scripts.preload();
       await this.observeClock();
     } catch (error) {
-      // Else it would go on connecting behind a caller who was told that it could not.
+      // Otherwise the connections would go on connecting although the caller was told that they could not.
       this.close();
       throw error;
     }
-    // A server that was restarted has forgotten them.
+    // A restarted server has lost its scripts.
     this.renewed$.subscribe(() => void this.scripts.preload());
     return this;
   }
 
   /**
-   * Scripts on a connection of their own, for calls that must not wait behind others in one socket. Each call is tried
-   * once: the caller repeats it, with a new time of sending.
+   * Scripts on a connection of their own, for calls that must not wait behind others in one socket. Each call is tried once:
+   * the caller repeats it, with a new time of sending.
    */
   scriptsApart(): ScriptRunner {
     return new ScriptRunner(this.connections.create('state'), 0);
   }
 
-  /** The clock of the server that keeps `key`: on a Cluster each has its own. Milliseconds. */
+  /** The clock of the server that keeps `key`: on a Cluster each server has its own. Milliseconds. */
   async timeAt(key: string): Promise<number> {
     const sentAt = performance.now();
     const [seconds, micros] = (await this.redis.eval("return redis.call('TIME')", 1, key)) as [
@@ -82,7 +84,7 @@ export class Valkey implements OnApplicationShutdown {
     return now;
   }
 
-  /** Measures the control slot's clock: a process that sends no heartbeats would go by its own wall clock for ever. */
+  /** Measures the control slot's clock. A process that sends no heartbeats would otherwise use its own wall clock for ever. */
   async observeClock(): Promise<void> {
     await this.timeAt(this.keys.shard(this.keys.control, 'settings'));
   }

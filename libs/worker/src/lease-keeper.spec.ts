@@ -6,9 +6,9 @@ import { LeaseKeeper } from './lease-keeper';
 const BEAT: Heartbeat = { state: 'running', now: 0, ordersHead: '0-0' };
 const FENCE_MS = 1_000;
 
-/** A keeper's events, in order. */
+/** The keeper's events, in order. */
 let seen: string[];
-/** From when the guardian counts; monotonic. */
+/** The monotonic times from which the guardian counts. */
 let armed: number[];
 let keeper: LeaseKeeper;
 beforeEach(() => {
@@ -49,7 +49,7 @@ describe('R27 a lease', () => {
 
   it('is held by renewals that are answered, and counts each one from its own sending', async () => {
     let tries = 0;
-    // Every second try fails after a while: an answer to the next one does not count from the failed one.
+    // Every second try fails after a while. The answer to the next try must not count from the failed one.
     start(async () => {
       if (++tries % 2 === 0) throw new Error('Connection is closed.');
       return BEAT;
@@ -69,7 +69,7 @@ describe('R27 a lease', () => {
     expect(performance.now() - begun).toBeGreaterThanOrEqual(FENCE_MS - 25);
     expect([keeper.holds, keeper.isFenced, keeper.wasSilent]).toEqual([false, true, true]);
     hang = false;
-    // Its own sending is too long ago: the answer alone brings no contact.
+    // That try was sent too long ago: its answer alone restores no contact.
     answer(BEAT);
     await until(() => seen.includes('contact'));
     expect(keeper.isFenced).toBe(false);

@@ -3,37 +3,37 @@ import type { Heartbeat } from '#libs/lifecycle';
 
 export interface LeaseKeeperOptions {
   readonly heartbeatMs: number;
-  /** Silence, counted from the sending of the last acknowledged renewal, after which the worker stops its own agents. */
+  /** The worker stops its own agents after this silence, counted from the sending of the last acknowledged renewal. */
   readonly fenceAfterMs: number;
-  /** One try to renew. @throws BelayError STALE_EPOCH | NOT_FOUND when the lease was given up by the others */
+  /** Tries once to renew. @throws BelayError STALE_EPOCH | NOT_FOUND when another process has ended the lease */
   readonly renew: () => Promise<Heartbeat>;
-  /** Tells the guardian that the silence after which it kills counts from that moment of the monotonic clock. */
+  /** Tells the guardian the monotonic time from which it counts the silence that makes it kill. */
   readonly armFence: (sentAt: number) => void;
-  /** A renewal was acknowledged, that long after it was sent. Must not throw or wait. */
+  /** A renewal was acknowledged, `tookMs` after it was sent. Must not throw or wait. */
   readonly onRenewed: (beat: Heartbeat, tookMs: number) => void;
-  /** No renewal for `fenceAfterMs`. */
+  /** There was no renewal for `fenceAfterMs`. */
   readonly onSilent: () => void;
   /** The first renewal after `onSilent`. */
   readonly onContact: () => void;
-  /** The lease was given up by the others: nothing renews it any more. May come more than once. */
+  /** Another process has ended the lease: nothing renews it any more. May come more than once. */
   readonly onTaken: () => void;
   /** The first failure after a success. */
   readonly onTrouble: (error: unknown) => void;
 }
 
-/** Between two tries while renewals fail. Milliseconds. */
+/** The time between two tries while renewals fail. Milliseconds. */
 const RETRY_MS = 250;
-/** Exits that the event loop hands out this long after a silence ended may still be the guardian's work. Milliseconds. */
+/** Exits that the event loop reports within this time after a silence may still be the guardian's work. Milliseconds. */
 const AFTER_SILENCE_MS = 2_000;
 
 /**
- * Renews one worker's lease on a timer of its own, and nothing else: whatever a worker does besides hangs on `onRenewed`
- * and is never waited for.
+ * Renews one worker's lease on a timer of its own, and does nothing else. All other work of the worker starts from `onRenewed`,
+ * and the keeper never waits for it.
  *
- * Time is counted on the monotonic clock from the SENDING of a renewal. The server grants the lease later than that, so
- * the keeper fences itself before the lease can run out, whatever the answer took. A renewal is tried once; a failed one is
- * followed by another with its own time of sending, since an answer to the first of several tries would count from too
- * early.
+ * Time is counted on the monotonic clock from the SENDING of a renewal. The server grants the lease later than that, so the
+ * keeper fences itself before the lease can run out, however long the answer took. A renewal is tried once. After a failure
+ * comes another one with its own time of sending, since an answer to the first of several tries would count from too early
+ * (docs/architecture.md#leases-and-fencing).
  */
 export class LeaseKeeper {
   private renewal: NodeJS.Timeout | undefined;
@@ -48,36 +48,39 @@ export class LeaseKeeper {
 
   constructor(private readonly options: LeaseKeeperOptions) {}
 
-  /** From the registration on, which granted the first lease. `sentAt`: monotonic time at which it was sent. */
+  /** Begins at the registration, which granted the first lease. `sentAt`: the monotonic time of its sending. */
   start(sentAt: number): void {
     this.running = true;
     this.holdFrom(sentAt);
     this.schedule(this.options.heartbeatMs - (performance.now() - sentAt));
   }
 
-  /** Renews no more and watches no more. The lease runs out by itself. */
+  /** Stops renewing and watching. The lease runs out by itself. */
   stop(): void {
     this.running = false;
     clearTimeout(this.renewal);
     clearTimeout(this.fence);
   }
 
-  /** Since the sending of the last acknowledged renewal. Milliseconds. */
+  /** The time since the sending of the last acknowledged renewal. Milliseconds. */
   get silenceMs(): number {
     return performance.now() - this.renewedAt;
   }
 
-  /** By our own clock, which goes on while we are stopped: until others may act because renewals are missing. */
+  /**
+   * The time until other processes may act on the missing renewals, by a clock that runs on while this process is stopped.
+   * Milliseconds.
+   */
   get leftMs(): number {
     return this.options.fenceAfterMs - this.silenceMs;
   }
 
-  /** No renewal is missing for so long that others may act. */
+  /** Whether the lease is safe: no other process may act on missing renewals yet. */
   get holds(): boolean {
     return this.leftMs > 0;
   }
 
-  /** Whether silence was so long lately that the guardian may have ended our trees. */
+  /** Whether a silence was so long lately that the guardian may have killed the worker's trees. */
   get wasSilent(): boolean {
     return !this.holds || performance.now() < this.silentUntil;
   }
@@ -107,7 +110,7 @@ export class LeaseKeeper {
   }
 
   private acknowledge(beat: Heartbeat, sentAt: number): void {
-    // One that was under way when the keeper was stopped grants nothing any more.
+    // An answer that arrives after the keeper was stopped grants nothing.
     if (!this.running) return;
     this.troubled = false;
     if (!this.holds) this.silentUntil = performance.now() + AFTER_SILENCE_MS;
@@ -127,7 +130,7 @@ export class LeaseKeeper {
     this.fence = setTimeout(() => this.look(), leftMs);
   }
 
-  /** Before anyone else may get our lease, nothing of ours runs any more. */
+  /** Fences the worker: nothing of it may run when another worker may get its lease. */
   private look(): void {
     if (this.silent) return;
     if (this.holds) {

@@ -8,7 +8,7 @@ import { OrphanReconciler } from './orphan-reconciler';
 import { OutcomeReplay } from './outcome-replay';
 
 const WORKER = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ';
-/** A worker that has none of the attempts that are its own on record. */
+/** A worker that runs none of the attempts that it owns on record. */
 const EMPTY = { slotsWhere: () => [], agentIds: () => [] } as unknown as AgentRunner;
 const signal = new AbortController().signal;
 
@@ -32,7 +32,7 @@ beforeAll(() => {
 });
 afterAll(async () => queues.close());
 
-/** Claims everything of an execution that is ready, for that worker. */
+/** Claims every ready attempt of an execution for that worker. */
 async function claimAll(id: string, owner = WORKER): Promise<string[]> {
   const jobs = await advanceAll(life, id);
   for (const job of jobs)
@@ -82,7 +82,7 @@ describe('R25 R43 an end that a failover lost with the start before it', () => {
   const STARTED = { pid: 1, pidStartTime: '1', containment: 'marks' } as const;
   const DONE = { state: 'completed', exitCode: 0 } as const;
 
-  /** Everything as it is now; the answer brings it back, as a replica would that was sent no more. */
+  /** Stores everything as it is now. The result restores it, like a replica that missed all later writes. */
   async function snapshot(): Promise<() => Promise<void>> {
     const { redis } = life.valkey;
     const kept: [string, Buffer][] = [];

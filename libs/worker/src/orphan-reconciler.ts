@@ -5,7 +5,7 @@ import type { ServiceLog } from '#libs/service';
 import type { AgentRunner, AgentSlot } from '#libs/spawner';
 import type { OutcomeReplay } from './outcome-replay';
 
-/** A claim is in the runner before it is granted; this only has to outlast a slow reply. Milliseconds. */
+/** The runner knows of a claim before it is granted, so this must only outlast a slow reply. Milliseconds. */
 const LOST_AFTER_MS = 30_000;
 const LOST_TRACK = {
   code: 'LOST_TRACK',
@@ -13,13 +13,13 @@ const LOST_TRACK = {
 };
 
 /**
- * Compares the attempts that are a worker's by the record with those it has. An attempt on record that the worker does not
- * have is ended; after a failover, one that the worker has and the record does not know is stopped.
+ * Compares the attempts that a worker owns by the record with those that it runs. An attempt on record that the worker does not
+ * run is ended. After a failover, an attempt that the worker runs and that the record does not know is stopped.
  */
 export class OrphanReconciler {
-  /** A failover may have lost what this worker stored last. */
+  /** Whether a failover may have lost this worker's last writes. */
   private doubtful = false;
-  /** Attempts on record that the worker does not have, and since when: monotonic, since the server's clock may step. */
+  /** Attempts on record that the worker does not run, and the monotonic time of the first look: the server's clock may step. */
   private readonly missing = new Map<string, number>();
 
   constructor(
@@ -32,7 +32,7 @@ export class OrphanReconciler {
     private readonly lostAfterMs = LOST_AFTER_MS,
   ) {}
 
-  /** The server may have lost what was written last: the next look compares in both directions. */
+  /** Notes that the server may have lost the last writes: the next look compares in both directions. */
   doubt(): void {
     this.doubtful = true;
   }
@@ -58,9 +58,9 @@ export class OrphanReconciler {
     for (const agent of away) {
       const { id, unreadable } = agent;
       if (signal.aborted) return;
-      // Nothing can be stored of it until its record is mended.
+      // Nothing can be stored for the attempt until its record is mended.
       if (unreadable === true) continue;
-      // One whose end is refused must not keep the others from theirs.
+      // An attempt whose end is refused must not keep the others from theirs.
       await this.endOrphan(agent).catch((error: unknown) => {
         if (!isBelayError(error) || error.code === 'OUTCOME_UNKNOWN') throw error;
         this.log.warn({ agentId: id, err: error }, 'the end of an agent that is not here is refused');
@@ -77,7 +77,7 @@ export class OrphanReconciler {
     }));
   }
 
-  /** False: it is not known here, or is refused as often as it is tried. */
+  /** Stores a known end again. False: this worker does not know the end, or every try is refused. */
   private async storeAgain(id: string): Promise<boolean> {
     try {
       return await this.stored.again(id);
@@ -98,7 +98,7 @@ export class OrphanReconciler {
     return performance.now() - (this.missing.get(id) ?? Number.POSITIVE_INFINITY) > this.lostAfterMs;
   }
 
-  /** Stops attempts claimed here whose record names another owner, as the claim was lost: they may be running elsewhere. */
+  /** Stops attempts whose record names another owner: their claim was lost, so they may run elsewhere. */
   private async stopStrays(
     claimed: readonly AgentSlot[],
     owned: ReadonlySet<string>,

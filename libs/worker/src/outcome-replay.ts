@@ -10,7 +10,7 @@ const KEEP_MS = 60_000;
 /** Each may hold a result of 256 KiB. */
 const MOST = 500;
 
-/** Ends this worker has stored lately: a failover may lose some, and they are stored again as they were. */
+/** Ends that this worker has stored lately. A failover may lose some of them, and then they are stored again. */
 export class OutcomeReplay {
   private readonly recent = new ExpiringMap<() => Promise<FinishResult>>(KEEP_MS, MOST);
 
@@ -31,7 +31,7 @@ export class OutcomeReplay {
       } catch (error) {
         if (process === undefined || !(error instanceof InvalidTransitionError) || error.from !== 'spawning')
           throw error;
-        // A failover lost its start.
+        // A failover lost the start.
         await this.start(fence, process);
         return this.finish(fence, outcome, node);
       }
@@ -41,7 +41,7 @@ export class OutcomeReplay {
     return result;
   }
 
-  /** Stores an end again. Repeatable; false when it is not known here. */
+  /** Stores an end again. Repeatable. False when this worker does not know it. */
   async again(agentId: string): Promise<boolean> {
     const act = this.recent.get(agentId);
     if (act === undefined) return false;

@@ -4,13 +4,13 @@ import type { AgentQueues } from '#libs/dispatch';
 type Consumer = ReturnType<AgentQueues['consume']>;
 
 /**
- * The queues one worker takes jobs from. The claim script refuses every latched attempt; a queue that is latched as a
- * whole is paused besides, so that its jobs wait where they are instead of being taken and refused.
+ * The queues from which one worker takes jobs. The claim script refuses every latched attempt. A queue that is latched as a
+ * whole is also paused, so that its jobs wait in the queue instead of being taken and refused.
  */
 export class PoolConsumers {
   private readonly consumers = new Map<string, Consumer>();
   private readonly latched = new Set<string>();
-  /** Of the list of latches that was applied last. */
+  /** The version of the latches that was applied last. */
   version = 0;
 
   constructor(private readonly workerId: string) {}
@@ -19,12 +19,12 @@ export class PoolConsumers {
     this.consumers.set(pool, consumer);
   }
 
-  /** Pools not taken from because of a latch or a freeze. */
+  /** Pools from which the worker takes no job because of a latch or a freeze. */
   get closed(): string[] {
     return [...this.latched];
   }
 
-  /** Pauses the queues that are latched as a whole, resumes the others. Repeatable. */
+  /** Pauses the queues that are latched as a whole, and resumes the others. Repeatable. */
   async apply(version: number, latches: readonly Latch[]): Promise<void> {
     for (const [pool, consumer] of this.consumers) {
       const close = latches.some((latch) => this.coversQueue(latch, pool));

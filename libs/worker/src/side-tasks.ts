@@ -1,29 +1,30 @@
 import { Subject, type Observable } from 'rxjs';
 
-/** A worker's task beside its heartbeat. */
+/** A task that a worker runs beside its heartbeat. */
 export interface SideTask {
   readonly name: string;
-  /** One run. It must be repeatable, since a run past its limit is left behind and the next one begins. */
+  /** One run. It must be repeatable: a run that exceeds its limit is abandoned, and the next one begins. */
   readonly run: (signal: AbortSignal) => Promise<unknown>;
-  /** Least time between the beginnings of two runs. Milliseconds; default 0. */
+  /** The least time between the starts of two runs. Milliseconds; default 0. */
   readonly everyMs?: number;
 }
 
-/** How one run went. */
+/** The outcome of one run. */
 export interface SideRun {
   readonly task: string;
   readonly tookMs: number;
   readonly end: 'done' | 'failed' | 'overran';
 }
 
-/** Longest a run may take before it is left behind. Milliseconds. */
+/** A run may take this long before it is abandoned. Milliseconds. */
 export const SIDE_TASK_LIMIT_MS = 5_000;
-/** Runs of one task left behind and not over yet. With so many of them the task waits for one to end. */
+/** Abandoned runs of one task that have not ended. At this number the task waits until one ends. */
 const MOST_LEFT = 3;
 
 /**
- * The work that goes on beside a worker's heartbeat: each task has its own loop, one run at a time and a bound on each run.
- * A task that hangs delays neither the heartbeat nor another task. Each acknowledged heartbeat wakes them.
+ * The tasks that run beside a worker's heartbeat: each has its own loop, one run at a time, and a bound on each run. A task
+ * that hangs delays neither the heartbeat nor another task. Each acknowledged heartbeat wakes them
+ * (docs/architecture.md#leases-and-fencing).
  */
 export class SideTasks {
   private readonly loops: readonly SideLoop[];
@@ -45,22 +46,22 @@ export class SideTasks {
     );
   }
 
-  /** Every run, for metrics. */
+  /** Emits every run, for metrics. */
   get runs$(): Observable<SideRun> {
     return this.runs;
   }
 
-  /** Begins a run of every task that is due and not under way. One that is under way is run again after it. */
+  /** Begins a run of every task that is due and not under way. A task that is under way runs again afterwards. */
   wake(): void {
     for (const loop of this.loops) loop.wake();
   }
 
-  /** Makes a task due, however lately it ran. */
+  /** Makes a task due, even if it ran just now. */
   hurry(name: string): void {
     for (const loop of this.loops) if (loop.name === name) loop.hurry();
   }
 
-  /** No run begins any more, and those under way are told. */
+  /** Begins no run any more, and aborts those under way. */
   stop(): void {
     for (const loop of this.loops) loop.stop();
     this.runs.complete();
@@ -72,7 +73,7 @@ class SideLoop {
   private again = false;
   private left = 0;
   private stopped = false;
-  /** Of the last run, by a monotonic clock; none: due at once. */
+  /** The monotonic start of the last run; undefined: the task is due at once. */
   private lastAt: number | undefined;
   private abort = new AbortController();
 
@@ -110,7 +111,7 @@ class SideLoop {
     const begunAt = (this.lastAt = performance.now());
     this.abort = new AbortController();
     const { signal } = this.abort;
-    // A function that throws before it gives a promise fails like one that rejects.
+    // `async` makes a synchronous throw a rejection.
     const work = (async () => this.task.run(signal))().then(
       () => ({ end: 'done' as const, error: undefined }),
       (error: unknown) => ({ end: 'failed' as const, error }),

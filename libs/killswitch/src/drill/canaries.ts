@@ -1,16 +1,19 @@
-/** A tree made to resist, as a shell command. It says that it is set up by the progress message `ready` on fd 3. */
+/**
+ * A process tree that resists a kill, as a shell command. It reports with the progress message `ready` on fd 3 that it is set
+ * up.
+ */
 export interface Canary {
   readonly name: string;
   readonly command: string;
 }
 
-/** Ends by itself after this, whatever becomes of the drill. Seconds. */
+/** The tree ends by itself after this, whatever happens to the drill. Seconds. */
 const LIFE_S = 120;
 const READY = `echo '{"type":"progress","value":"ready"}' >&3`;
 
-/** POSIX shell and `setsid` of util-linux alone: a drill runs on any worker. */
+/** The canaries need only a POSIX shell and `setsid` of util-linux, so a drill runs on any worker. */
 export const CANARIES: readonly Canary[] = [
-  // An ignored signal stays ignored in what it executes: the sleep is deaf too.
+  // A child inherits an ignored signal, so the sleep ignores it too.
   { name: 'deaf', command: `trap '' TERM; ${READY}; sleep ${LIFE_S} & wait; sleep ${LIFE_S}` },
   {
     name: 'double-fork',
@@ -23,5 +26,5 @@ export const CANARIES: readonly Canary[] = [
   },
 ];
 
-/** The one that is frozen before it is killed. */
+/** The canary that is frozen before it is killed. */
 export const FROZEN = 'frozen';

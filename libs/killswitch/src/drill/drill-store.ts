@@ -3,14 +3,14 @@ import { retryTransient, type Valkey } from '#libs/valkey';
 import { ulid } from 'ulid';
 import type { ControlSettings } from '../control-settings';
 
-/** A drill under way: who had it done, where, since when. */
+/** A drill under way: its actor, its worker, its time. */
 export type BegunDrill = Pick<DrillResult, 'workerId' | 'host' | 'at' | 'by' | 'role' | 'requestId'> & {
   readonly hostile?: boolean;
 };
 
 /**
- * Drills kept per worker: the last one, written with its audit entry in one script. Those under way are kept too, so
- * that somebody notices when the orchestrator that ran one is gone.
+ * The last drill of each worker, written with its audit entry in one script. Drills under way are stored too, so that another
+ * orchestrator notices when the one that ran a drill is gone.
  */
 export class DrillStore {
   constructor(
@@ -26,20 +26,20 @@ export class DrillStore {
     return this.valkey.keys.shard(this.valkey.keys.control, 'drills:begun');
   }
 
-  /** Enters a drill before anything of it is started. Answers its id. */
+  /** Stores a drill before any part of it starts. Resolves with its id. */
   async begin(drill: BegunDrill): Promise<string> {
     const id = ulid();
     await retryTransient(async () => this.valkey.redis.hset(this.begunKey, id, JSON.stringify(drill)));
     return id;
   }
 
-  /** Drills under way, and drills that nobody will finish. */
+  /** Drills under way, including those that nobody will finish. */
   async begun(): Promise<ReadonlyMap<string, BegunDrill>> {
     const rows = await this.valkey.redis.hgetall(this.begunKey);
     return new Map(Object.entries(rows).map(([id, text]) => [id, JSON.parse(text) as BegunDrill]));
   }
 
-  /** `noticed`: by somebody else, who found it unfinished; of many who do one tells it. */
+  /** Stores a result. `noticed`: another process found the drill unfinished; of several such processes one reports it. */
   async save(id: string, result: DrillResult, { noticed = false } = {}): Promise<void> {
     const { keys, scripts } = this.valkey;
     await scripts.run('saveDrill', this.keyOf(result.attacks !== undefined), [
@@ -52,13 +52,13 @@ export class DrillStore {
     ]);
   }
 
-  /** The last result of each worker it is kept for. */
+  /** The last result of each worker that has one. */
   async last(hostile = false): Promise<ReadonlyMap<string, DrillResult>> {
     const rows = await this.valkey.redis.hgetall(this.keyOf(hostile));
     return new Map(Object.entries(rows).map(([id, text]) => [id, JSON.parse(text) as DrillResult]));
   }
 
-  /** Workers that are no more. */
+  /** Removes the drills of workers that are gone. */
   async forget(workerIds: readonly string[]): Promise<void> {
     if (workerIds.length === 0) return;
     await this.valkey.redis.hdel(this.keyOf(false), ...workerIds);

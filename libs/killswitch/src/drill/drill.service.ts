@@ -22,17 +22,20 @@ import { CANARIES, FROZEN } from './canaries';
 import type { DrillStore } from './drill-store';
 import { HostileDrill } from './hostile-drill';
 
-/** How long the canaries may take to be set up. Milliseconds. */
+/** The canaries must be set up within this. Milliseconds. */
 const READY_MS = 15_000;
 const GRACE_MS = 200;
-/** The janitor ends the canaries then, also when the drill's process died: a frozen canary does not end by itself. */
+/**
+ * The janitor ends the canaries at this deadline, also when the drill's process died: a frozen canary does not end by itself.
+ */
 const DEADLINE_MS = 60_000;
-/** A drill that has no result after this has nobody who would bring one. Milliseconds. */
+/** A drill without a result after this has lost its orchestrator. Milliseconds. */
 const UNFINISHED_MS = 180_000;
 
 /**
- * Shows that the stop works before it is needed: trees made to resist are started on a worker and killed over the real
- * path (order, doorbell, worker, proof, receipt). The result is kept, and a failed one is an alarm (requirement R55).
+ * Shows that the stop works before it is needed: starts resisting process trees on a worker and kills them over the real path
+ * (order, doorbell, worker, proof, receipt). The result is stored, and a failed drill raises an alarm
+ * (docs/killswitch.md#before-you-need-it).
  */
 export class DrillService {
   private readonly hostile: HostileDrill;
@@ -47,7 +50,7 @@ export class DrillService {
     this.hostile = new HostileDrill(lifecycle, dag, killswitch, feed);
   }
 
-  /** One worker, or every running one, all at once. @throws NotFoundError */
+  /** Drills one worker, or every running worker at once. @throws NotFoundError */
   async run(
     request: Signature & { readonly workerId?: string; readonly hostile?: boolean },
   ): Promise<DrillResult[]> {
@@ -64,7 +67,7 @@ export class DrillService {
     );
   }
 
-  /** How each running worker stands. `maxAgeMs`: a last pass older than this is overdue. */
+  /** The drill status of each running worker. `maxAgeMs`: a last pass older than this is overdue. */
   async status(maxAgeMs: number | undefined): Promise<DrillStatus[]> {
     await this.noticeUnfinished();
     const [workers, last, hostile] = await Promise.all([
@@ -87,7 +90,7 @@ export class DrillService {
     });
   }
 
-  /** Results of workers that are no more are let go. */
+  /** Removes the results of workers that are gone. */
   async prune(): Promise<void> {
     await this.noticeUnfinished();
     const [workers, last, hostile] = await Promise.all([
@@ -99,7 +102,7 @@ export class DrillService {
     await this.store.forget([...last.keys(), ...hostile.keys()].filter((id) => !known.has(id)));
   }
 
-  /** A drill whose orchestrator died has failed: the next orchestrator that looks marks it. */
+  /** A drill whose orchestrator died has failed: the next orchestrator that looks marks it so. */
   async noticeUnfinished(): Promise<void> {
     const now = this.lifecycle.valkey.clock.now();
     for (const [id, { hostile, ...begun }] of await this.store.begun()) {
@@ -179,7 +182,7 @@ export class DrillService {
     const look = async (): Promise<AgentRecord[] | undefined> => {
       const agents = await this.lifecycle.agents.list({ executionId });
       const running = agents.filter(({ state }) => state === 'running');
-      // A list leaves out what agents said.
+      // A list does not contain the agents' messages.
       if (running.length === CANARIES.length) {
         const whole = await Promise.all(running.map(async (one) => this.lifecycle.agents.get(one.id)));
         if (whole.every(({ progress }) => progress === 'ready')) return whole;
@@ -232,7 +235,7 @@ function judge(receipt: Receipt): Pick<DrillResult, 'passed' | 'detail' | 'canar
   return { passed: false, detail: `Not proved killed: ${which}. See order ${receipt.orderId}.`, canaries };
 }
 
-/** Its pool is a name that no spec can use: it is put in after the validation. */
+/** The pool's name is one that no spec may use, so it is set after the validation. */
 function specFor(workerId: string): ExecutionSpec {
   const spec = validateSpec({
     name: 'drill',

@@ -15,19 +15,19 @@ import type { ChangeFeed } from '#libs/valkey';
 import type { KillswitchService } from '../killswitch.service';
 import { ESCAPES, HOSTILE, STAYS, WITNESS } from './hostile-scripts';
 
-/** Each wait within it is bounded by 3 s. Milliseconds. */
+/** Each wait of the report is bounded by 3 s. Milliseconds. */
 const REPORT_MS = 30_000;
 const GRACE_MS = 200;
 const DEADLINE_MS = 60_000;
-/** The name of an attack that is a way out of the tree. */
+/** The name of an attack that leaves the tree begins with this. */
 const LEAVE = 'leave:';
 
-/** The canary's word. */
+/** The canary's report. */
 export interface Report {
   readonly uid: number;
-  /** Its worker is embedded in a host's process. */
+  /** The worker is embedded in a host's process. */
   readonly embedded: boolean;
-  /** `could`: null where there was nothing to try it with. */
+  /** `could`: whether the attack succeeded; null where the means for it were missing. */
   readonly attacks: readonly {
     readonly name: string;
     readonly could: boolean | null;
@@ -36,16 +36,16 @@ export interface Report {
   readonly left: readonly { readonly name: string; readonly pid: number; readonly start?: string }[];
 }
 
-/** The word of an agent that looks after the kill. */
+/** The report of the agent that looks after the kill. */
 export interface Sighting {
-  /** It sees its worker in /proc, so it would see the others. */
+  /** The agent sees its worker in /proc, so it would see the other processes too. */
   readonly sees: boolean;
   readonly alive: readonly string[];
 }
 
 /**
- * An agent like any other tries to reach Belay and to leave its tree. Then it is killed over the real path, and a second agent
- * looks which of those that left are alive. Passed when each attack was refused, or is named in docs/isolation.md.
+ * An ordinary agent tries to reach Belay and to leave its tree. Then it is killed over the real path, and a second agent looks
+ * which of the processes that left are alive. Passed when each attack was refused, or is named in docs/isolation.md.
  */
 export class HostileDrill {
   constructor(
@@ -67,7 +67,7 @@ export class HostileDrill {
     try {
       report = (await this.word(canary)) as Report;
     } catch (error) {
-      // It may not be left behind, whatever failed.
+      // The canary may not be left behind, whatever failed.
       await kill('drill given up');
       throw error;
     }
@@ -111,12 +111,12 @@ export class HostileDrill {
     return id;
   }
 
-  /** The report of the only agent of an execution, also when the agent has ended since. */
+  /** The report of an execution's only agent, also after the agent has ended. */
   private async word(executionId: string): Promise<unknown> {
     const look = async (): Promise<unknown> => {
       const [agent] = await this.lifecycle.agents.list({ executionId });
       if (agent === undefined) return undefined;
-      // A list leaves out what agents said.
+      // A list does not contain the agents' messages.
       const whole = await this.lifecycle.agents.get(agent.id);
       return whole.progress ?? stillComing(whole);
     };
@@ -135,7 +135,7 @@ function stillComing({ state, error, nodeId }: AgentRecord): undefined {
   );
 }
 
-/** Each attack's outcome. */
+/** Judges each attack by its outcome. */
 export function judge(
   worker: Pick<WorkerRecord, 'isolation' | 'grade'>,
   report: Report,
@@ -160,7 +160,7 @@ export function judge(
   return [...tried, ...left];
 }
 
-/** An agent of its worker's user has that user's rights: docs/isolation.md lists what comes of it. */
+/** An agent with its worker's user has that user's rights: docs/isolation.md lists the consequences. */
 const OF_THE_SAME_USER = new Set([
   'read-secrets',
   'list-data-dir',
@@ -172,7 +172,7 @@ const OF_THE_SAME_USER = new Set([
   'hand-to-daemon',
 ]);
 const CLOSED_BY_LIBC = new Set(['read-environment', 'read-memory', 'list-descriptors']);
-/** Ways that marks do not see. */
+/** Ways out of the tree that marks do not see. */
 const UNSEEN_BY_MARKS = new Set(['unmarked', 'moved-cgroup'].map((way) => LEAVE + way));
 
 function isNamed(
@@ -185,7 +185,7 @@ function isNamed(
   if (name === 'use-server' && what.includes('without a password')) return false;
   if (name === 'release-latch' && what.includes('without a token')) return false;
   if (OF_THE_SAME_USER.has(name)) return true;
-  // Root reads everything; without libc nothing is closed, and a host decides that for itself.
+  // Root can read everything. Without libc nothing is closed, and a host process decides that for itself.
   if (CLOSED_BY_LIBC.has(name)) return uid === 0 || worker.grade === 'marks' || (embedded && what === 'host');
   return UNSEEN_BY_MARKS.has(name) && worker.grade === 'marks';
 }
@@ -199,7 +199,7 @@ function faultsOf(attacks: readonly AttackResult[], killed: boolean, orderId: st
   return parts.length === 0 ? undefined : parts.join(' ');
 }
 
-/** Its pool is a name that no spec can use: it is put in after the validation. */
+/** The pool's name is one that no spec may use, so it is set after the validation. */
 function specFor(workerId: string, name: string, command: readonly string[]): ExecutionSpec {
   const spec = validateSpec({
     name: `drill-${name}`,

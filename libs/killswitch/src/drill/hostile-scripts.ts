@@ -1,17 +1,17 @@
-/** A way to leave the tree, as a shell command: `$0` is the file for its pid, `$1` a command that notes it and stays. */
+/** A way to leave the tree, as a shell command: `$0` is the file for the pid, `$1` a command that writes the pid and stays. */
 interface Escape {
   readonly name: string;
   readonly command: string;
 }
 
 const QUIET = '</dev/null >/dev/null 2>&1 3>&-';
-/** Noted, then there for a minute, whatever becomes of the drill. */
+/** Writes the pid and stays for a minute, whatever happens to the drill. */
 const STAY = 'echo $$ >"$0.new"; mv "$0.new" "$0"; exec sleep 60';
 const ORPHAN = 'sh -c "$1" "$0" & exit';
-/** By one who knows of Belay: it takes the mark off its limits. */
+/** A process that knows of Belay removes the mark from its limits. */
 const UNMARK = '{ ulimit -S -w 1 && ulimit -H -w 1 || { ulimit -S -x 1 && ulimit -H -x 1; }; } 2>/dev/null';
 
-/** POSIX shell, util-linux, and perl for one; without those a way is not there. */
+/** The ways need a POSIX shell, util-linux, and one of them perl. A way whose tools are missing is not tried. */
 export const ESCAPES: readonly Escape[] = [
   { name: 'own-session', command: `setsid sh -c "$1" "$0" ${QUIET} &` },
   { name: 'own-group', command: `set -m; sh -c "$1" "$0" ${QUIET} &` },
@@ -38,9 +38,9 @@ export const ESCAPES: readonly Escape[] = [
 ];
 
 /**
- * Run by `node -e` as any agent, with `{ workerId, workerPid, escapes, stay }` as JSON in its argument. Each attack asks whether
- * it may and does nothing with it: it opens and closes, sends signal 0 and PING, releases a latch that is none. Says all of it in
- * one progress message, and stays until it is killed.
+ * Run by `node -e` as an ordinary agent, with `{ workerId, workerPid, escapes, stay }` as JSON in its argument. Each attack
+ * only tries whether it is allowed, and does no harm: it opens and closes, sends signal 0 and PING, releases a latch that does
+ * not exist. It reports all of them in one progress message, and stays until it is killed.
  */
 export const HOSTILE = String.raw`
 const fs = require('node:fs'), net = require('node:net'), http = require('node:http'), os = require('node:os'), path = require('node:path');
@@ -171,10 +171,10 @@ async function main() {
 void main();
 `;
 
-/** Each way runs this program: it notes itself, and stays for a minute. */
+/** Each way runs this program, which writes its pid and stays for a minute. */
 export const STAYS = STAY;
 
-/** Run by `node -e` with `{ workerPid, left }`: which of them live. Ends those that it may, and says so. */
+/** Run by `node -e` with `{ workerPid, left }`: reports which of those processes live, and ends those that it may. */
 export const WITNESS = String.raw`
 const fs = require('node:fs');
 const { workerPid, left } = JSON.parse(process.argv[1]);

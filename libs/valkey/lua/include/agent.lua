@@ -1,7 +1,7 @@
--- agent: reading, writing and moving one agent's record. Needs base and execution.
--- A record is one JSON field of the execution's agents hash. The report of its end stays text inside it: decoding and
--- encoding in Lua would turn empty arrays into objects. Progress (`p:<agent>`) and checkpoint (`c:<agent>`) are fields of
--- the `said` hash; `checkpointOf` names the attempt whose checkpoint is the last one. `asks` is how many questions it has asked.
+-- agent: reading, writing and moving one agent's record. Needs base and execution. A record is one JSON field of the
+-- execution's agents hash. The report of its end stays text inside it, because decoding and encoding in Lua would turn empty
+-- arrays into objects. Progress (`p:<agent>`) and checkpoint (`c:<agent>`) are fields of the `said` hash; `checkpointOf` names
+-- the attempt with the newest checkpoint. `asks` counts the questions that the agent asked.
 --!include question
 local function read_agent(id)
   local text = redis.call('HGET', agents_key, id)
@@ -11,7 +11,7 @@ local function read_agent(id)
   return agent
 end
 
--- Its id is the field's name, and its execution's is the key's: they are not stored again.
+-- The field's name is the agent's id and the key contains the execution's id, so the record stores neither.
 local function write_agent(agent)
   agent.version = agent.version + 1
   local id = agent.id
@@ -20,14 +20,14 @@ local function write_agent(agent)
   agent.id, agent.executionId = id, EXE
 end
 
--- The newest ended agents of a shard that lists can show.
+-- A list shows at most this many of a shard's newest ended agents.
 local ENDED_LISTED = 20000
 
 local function describe_agent(agent)
   return { id = agent.id, state = agent.state, epoch = agent.epoch, owner = agent.owner, version = agent.version }
 end
 
--- True when the writer is not the owner of the claim, or its epoch is old (requirement R27).
+-- True when the writer is not the owner of the claim, or its epoch is old (docs/architecture.md#leases-and-fencing).
 local function fenced(agent, owner, epoch) return agent.owner ~= owner or int(agent.epoch) ~= int(epoch) end
 
 local function move_agent(agent, to, event)
@@ -37,7 +37,7 @@ local function move_agent(agent, to, event)
   if from == 'spawning' or from == 'running' then redis.call('ZREM', key('idx:agt:' .. from), agent.id) end
   if to == 'running' then
     agent.startedAt = agent.startedAt or NOW
-    -- Only a claim whose answer was lost is asked for again with it, and that one started nothing.
+    -- Only a repeat of a claim whose answer was lost needs the token, and the attempt of such a claim started nothing.
     agent.token = nil
     redis.call('ZADD', key('idx:agt:running'), int(agent.createdAt), agent.id)
   else
@@ -69,7 +69,7 @@ local function move_agent(agent, to, event)
   return true
 end
 
--- A number in Lua is a double: beyond this it is not whole.
+-- A number in Lua is a double: above this it is not exact.
 local MAX_MICROS = 9e15
 
 -- Costs are whole micro-dollars and only grow, so a report that is repeated adds nothing.
@@ -102,7 +102,8 @@ local function budget_error()
     message = 'Spent ' .. dollars(number_field('costMicros')) .. ' of a budget of ' .. dollars(number_field('maxCostMicros')) .. '.' }
 end
 
--- Stores what the clock, or the end of its attempt, has made of a question: whoever looks at one does so first.
+-- Stores the effect of a passed deadline, or of the attempt's end, on a question. Every script that reads a question does so
+-- first.
 local function settle_question(question)
   if question.state ~= 'open' or passed_deadline(question) then return end
   local agent = read_agent(question.agentId)

@@ -4,9 +4,9 @@
 local TAG = ARGV[1]
 local function key(suffix) return TAG .. ':' .. suffix end
 
--- While a slot of a Cluster moves, each node has a part of its keys, and only the declared key is looked at before a script
--- begins: it would fail half-way, or make anew what it does not see. Two keys that never exist are refused on both nodes,
--- so the script ends here, having written nothing; the caller asks again.
+-- While a slot of a Cluster moves, each of two nodes has a part of its keys. The server checks only the declared key before a
+-- script begins, so the script would fail half-way, or create keys that exist on the other node. Both nodes refuse a command
+-- with two keys that never exist. So the script ends here, having written nothing, and the caller repeats it.
 local MOVING = redis.pcall('EXISTS', key('never'), key('nowhere'))
 if type(MOVING) == 'table' then
   return redis.error_reply('TRYAGAIN The slot of ' .. TAG .. ' is moving to another node')

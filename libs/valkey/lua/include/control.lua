@@ -1,19 +1,19 @@
--- control: what orders and workers share. They live under the control tag, not in a shard. Needs base.
--- ARGV[3] is the JSON of the call's fixed settings: { channel, doorbell, controlEvents, ordersKept, retentionMs }
+-- control: the parts that the scripts of orders and workers share. Their keys are in the control slot, not in a shard. Needs
+-- base. ARGV[3] is the JSON of the call's fixed settings: { channel, doorbell, controlEvents, ordersKept, retentionMs }
 local CONF = cjson.decode(ARGV[3])
 
--- The books of orders: none of them may keep an order from being stored, announced or settled.
+-- The books of orders. A corrupt book must not keep an order from being stored, announced or settled.
 local BOOKS = { audit = 'stream', ['audit:head'] = 'hash', events = 'stream', ['events:seq'] = 'string', orders = 'stream',
   ['orders:open'] = 'set', ['orders:by-scope'] = 'hash', ['idx:ord'] = 'zset', ['latches:version'] = 'string' }
 
--- An alarm: the quarantine lists the key, and the event is published.
+-- Raises an alarm: the quarantine lists the key, and an event is published.
 local function tell_corrupt(name, problem)
   local entry = { key = name, problem = problem, cut = '', firstSeenAt = NOW, print = redis.call('TYPE', name).ok }
   if redis.call('HLEN', key('quarantine')) < 1000 then redis.call('HSETNX', key('quarantine'), name .. '\t', cjson.encode(entry)) end
   redis.call('PUBLISH', CONF.channel, cjson.encode({ type = 'record.quarantined', entity = 'record', at = NOW, data = { key = name, problem = problem } }))
 end
 
--- Open orders are in their own records: the set of them can be made again.
+-- Open orders have records of their own, so the set of them can be rebuilt.
 local function list_open_again()
   for _, id in ipairs(redis.call('ZREVRANGE', key('idx:ord'), 0, 999)) do
     local state = redis.call('HMGET', key('ord:' .. id), 'state', 'closedAt')
@@ -21,7 +21,7 @@ local function list_open_again()
   end
 end
 
--- A book of another type than it should be is moved aside, with its content, for a person to look at.
+-- Moves a book of the wrong type aside, with its content, for a person to look at.
 local function set_aside(name)
   local kind = redis.call('TYPE', key(name)).ok
   if kind == 'none' then return end
@@ -32,7 +32,7 @@ local function set_aside(name)
   pcall(tell_corrupt, aside, 'it was at ' .. key(name) .. ', which holds a ' .. BOOKS[name] .. ', and is a ' .. kind)
 end
 
--- Writes to books, and again with a fresh one where a book was corrupt. Never fails: nil where it could not be done.
+-- Writes to books. If a book is corrupt, sets it aside and writes to a fresh one. Never fails: nil where it could not write.
 local function keeping(names, act)
   local done, answer = pcall(act)
   if done then return answer end

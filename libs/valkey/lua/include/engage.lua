@@ -1,7 +1,7 @@
--- engage: the list of engaged latches under the control tag. Needs base, control and audit.
--- Every change gets a higher version; shards take a copy only when its version is higher than theirs. The clock is in
--- it, so a server that lost its last second mostly hands out higher ones than the shards have seen. Where its clock is behind, a shard
--- says with the copy that it is ahead, and overtakeLatches makes it higher than that, `above`.
+-- engage: the list of engaged latches in the control slot. Needs base, control and audit. Every change gets a higher version,
+-- and a shard takes a copy only if its version is higher than the shard's. The version follows the clock, so a server that lost
+-- its last second mostly gives higher versions than the shards have seen. If its clock is behind, a shard answers the copy with
+-- its own version, and overtakeLatches raises the list's version above it (`above`).
 local function latches_version() return tonumber(redis.call('GET', key('latches:version')) or '0') end
 local function bump_latches(above)
   return keeping({ 'latches:version' }, function()
@@ -11,13 +11,13 @@ local function bump_latches(above)
   end)
 end
 
--- { version, items } as JSON text. The latches' own texts are joined, not encoded again.
+-- { version, items } as JSON text. The stored texts of the latches are joined, not encoded again.
 local function latch_set()
   local texts = redis.call('HVALS', key('latches'))
   return '{"version":' .. (redis.call('GET', key('latches:version')) or '0') .. ',"items":[' .. table.concat(texts, ',') .. ']}'
 end
 
--- A pool is paused once.
+-- A pool has at most one pause.
 local function is_paused_by_other(latch)
   if latch.kind ~= 'pause' then return false end
   for _, text in ipairs(redis.call('HVALS', key('latches'))) do
@@ -27,12 +27,12 @@ local function is_paused_by_other(latch)
   return false
 end
 
--- It was never engaged here, or a failover lost it. One that was released is known as that.
+-- The latch was never engaged here, or a failover lost it. A released latch has a record.
 local function is_unknown(latch)
   return redis.call('HEXISTS', key('latches'), latch.id) == 0 and redis.call('EXISTS', key('lat:' .. latch.id)) == 0
 end
 
--- `latch` without engagedAt, or with it when a failover lost it. False when there are too many.
+-- Engages `latch`. It has engagedAt only if a failover lost it. False when there are too many.
 local function engage(latch, most)
   if redis.call('HLEN', key('latches')) >= most then return false end
   latch.engagedAt = latch.engagedAt or NOW

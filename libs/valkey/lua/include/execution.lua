@@ -15,17 +15,18 @@ local said_key = exe_key .. ':said'
 
 local function field(name) return redis.call('HGET', exe_key, name) or nil end
 local function number_field(name) return tonumber(redis.call('HGET', exe_key, name) or '0') end
--- Each claim, new execution and retry of the shard counts one: an order tells by it what was there before, without a clock.
+-- Each claim, new execution and retry of the shard counts one. By this count, and not by a clock, an order tells what began
+-- before it (ADR 0015).
 local function begin() return redis.call('INCR', key('births')) end
 local function bump() redis.call('HINCRBY', exe_key, 'version', 1) end
 
--- An event as it is stored: short names, and nothing that its reader can make again (libs/lifecycle/src/decode-event.ts).
+-- An event as it is stored: short names, without the parts that its reader can restore (libs/lifecycle/src/decode-event.ts).
 local AGENT_PREFIX = 'agt_' .. string.sub(EXE, 5)
 local function compact(event)
   local entity, what = string.match(event.type, '^(%a+)%.(.*)$')
   local agent = event.agentId and string.sub(event.agentId, #AGENT_PREFIX + 1)
   return cjson.encode({
-    -- An agent has the first letter of a question's events.
+    -- The letter of an agent's events is also that of a question's, so questions get another.
     q = event.seq, t = event.at, y = (entity == 'ask' and 'q' or string.sub(entity, 1, 1)) .. '.' .. what, n = event.nodeId, g = agent, w = event.workerId,
     a = event.attempt, f = event.from, o = event.to ~= what and event.to or nil, r = event.reason, u = event.actor,
     x = event.error, d = event.data,
@@ -42,7 +43,7 @@ local function emit(event)
   redis.call('PUBLISH', CONF.channel, '{"id":"' .. id .. '",' .. string.sub(cjson.encode(event), 2))
 end
 
--- A stream is given 4 KiB for its first entries. A copy of a short one takes what it needs.
+-- The server allocates 4 KiB for a stream's first entries. A copy of a short stream takes only the memory that it needs.
 local SHORT_STREAM = 500
 local function shrink_stream(name)
   if redis.call('XLEN', name) > SHORT_STREAM then return end
@@ -50,7 +51,7 @@ local function shrink_stream(name)
   redis.call('RENAME', name .. ':copy', name)
 end
 
--- Moves the execution. The caller has checked that it exists. Times are set once (requirement R5).
+-- Moves the execution. The caller has checked that it exists. Each time is set once.
 local function move_execution(from, to, event)
   if not allowed('execution', from, to) then return false end
   redis.call('HSET', exe_key, 'state', to)
@@ -76,19 +77,20 @@ local function move_execution(from, to, event)
   event.to = to
   emit(event)
   if to == 'completed' or to == 'failed' or to == 'stopped' then shrink_stream(exe_key .. ':events') end
-  -- Data that only nodes which may yet run need. A completed execution is never retried.
+  -- Only nodes that may still run need this data, and a completed execution is never retried.
   if to == 'completed' then redis.call('UNLINK', exe_key .. ':specs', exe_key .. ':deps', exe_key .. ':outs') end
   return true
 end
 
--- Node records: { i = index, s = state, a = attempt, b = attempts before the last retry, c = last attempt claimed, p = pool, y = priority, f = failure allowed, d = milliseconds before its first attempt, e = error, r = reason }.
+-- Node records: { i = index, s = state, a = attempt, b = attempts before the last retry, c = last attempt claimed, p = pool,
+--         y = priority, f = failure allowed, d = milliseconds before its first attempt, e = error, r = reason }.
 local function read_node(id)
   local text = redis.call('HGET', nodes_key, id)
   if not text then return nil end
   return cjson.decode(text)
 end
 
--- The execution's labels and the node's; the node's count.
+-- The labels of the execution and of the node, merged, and their number.
 local function merged_labels(node_spec)
   local labels = cjson.decode(field('labels') or '{}')
   for name, value in pairs(node_spec.labels or {}) do labels[name] = value end
@@ -97,8 +99,9 @@ end
 
 local function agent_id(node, attempt) return 'agt_' .. string.sub(EXE, 5) .. '-' .. int(node.i) .. '-' .. int(attempt) end
 
--- The attempts of a pool in this shard (requirement R34): `wait:<pool>` is the attempts that no worker has claimed, by when each may start;
--- `live:<pool>` those that a worker owns; `pools` names the pools that have either. Members are ids: repeats change nothing.
+-- The attempts of a pool in this shard. `wait:<pool>` has the attempts that no worker has claimed, by the time from which each
+-- may start; `live:<pool>` has those that a worker owns; `pools` names the pools that have either. Members are ids, so a repeat
+-- changes nothing.
 local function wait_in_pool(pool, id, at)
   redis.call('ZADD', key('wait:' .. pool), int(at), id)
   redis.call('SADD', key('pools'), pool)
@@ -107,7 +110,7 @@ local function forget_idle_pool(pool)
   if redis.call('EXISTS', key('wait:' .. pool), key('live:' .. pool)) == 0 then redis.call('SREM', key('pools'), pool) end
 end
 
--- Moves a node and keeps counts, the open set and the event stream in step with it.
+-- Moves a node, and updates the counts, the open set and the event stream with it.
 local OPEN = { pending = true, ready = true, suspended = true }
 local function move_node(id, node, to, event)
   local from = node.s
@@ -135,7 +138,7 @@ local function move_node(id, node, to, event)
   return true
 end
 
--- A node whose dependencies are done: its next attempt goes to the outbox, and to the caller for dispatch.
+-- Makes a node ready whose dependencies are done: its next attempt goes to the outbox, and to the caller for dispatch.
 local function make_ready(id, node, delay, entries)
   if node.a == (node.b or 0) and node.d then delay = node.d end
   local rules = limit_rules()
@@ -150,7 +153,7 @@ local function make_ready(id, node, delay, entries)
     if #names > 0 then entry.limits = names end
   end
   redis.call('HSET', key('outbox'), entry.agentId, cjson.encode(entry))
-  -- By the server's clock, whatever becomes of the process that is to hand it over then.
+  -- The server's clock decides when the attempt is due, even if the process that should hand it over dies.
   redis.call('ZADD', key('outbox:at'), int(NOW + delay), entry.agentId)
   wait_in_pool(node.p, entry.agentId, NOW + delay)
   entries[#entries + 1] = entry
@@ -163,18 +166,18 @@ local function dependants(id, piece)
   return cjson.decode(text)
 end
 
--- The janitor stops it once so many milliseconds have passed.
+-- The janitor stops the execution after this many milliseconds.
 local function set_deadline(left)
   local deadline = int(NOW + tonumber(left))
   redis.call('HSET', exe_key, 'deadlineAt', deadline)
   redis.call('ZADD', key('deadlines'), deadline, EXE)
 end
 
--- More to do for this execution than one script should: whoever calls advance next goes on, a janitor at the latest.
+-- Lists the execution as having more to do than one script may: the next caller of advance goes on, at the latest a janitor.
 local function keep_advancing() redis.call('ZADD', key('advancing'), 'NX', int(NOW), EXE) end
 
--- Opens the way to a piece of a node's dependants. The first `budget` become ready here, the rest wait in the todo
--- list: ready nodes as 'r' .. id, the next piece as 'R' .. id .. TAB .. number.
+-- Counts down one piece of a node's dependants. The first `budget` of them become ready here. The others go to the todo list:
+-- ready nodes as 'r' .. id, the next piece as 'R' .. id .. TAB .. number.
 local function release_dependants(id, budget, entries, piece)
   piece = piece or 0
   local ids = dependants(id, piece)
@@ -182,7 +185,8 @@ local function release_dependants(id, budget, entries, piece)
   local running = field('state') == 'running'
   for _, next_id in ipairs(ids) do
     if redis.call('HINCRBY', exe_key .. ':deps', next_id, -1) == 0 then
-      -- One that cannot be read waits with the rest, and does not leave this act half done (requirements R4, R31).
+      -- An unreadable dependant waits in the todo list, and does not leave this change half done
+      -- (docs/architecture.md#a-record-that-cannot-be-read).
       local legible, node = pcall(read_node, next_id)
       if running and #entries < budget and legible and node then
         if node.s == 'pending' then make_ready(next_id, node, 0, entries) end
@@ -209,22 +213,22 @@ local function skip_dependants(id, piece)
   keep_advancing()
 end
 
--- An agent's end was seen, but by a proof of a lower grade than asked for: a stop that depends on it is not called done.
+-- An agent's end was seen, but by a proof of a lower grade than asked for: a stop that depends on the agent is not called done.
 local function doubt(id) redis.call('HSETNX', exe_key, 'doubted', id) end
 
--- Ends the execution when nothing of it is left. Returns its state now.
+-- Ends the execution when none of its nodes is left. Returns its state.
 local function settle()
   local state = field('state')
   if state ~= 'running' and state ~= 'stopping' then return state end
   local n = redis.call('HMGET', exe_key, 'n:pending', 'n:ready', 'n:running', 'n:suspended', 'live',
     'n:failed', 'n:skipped', 'n:cancelled', 'allowed', 'stopTo', 'reason', 'actor', 'error', 'retrying')
-  -- A retry under way: not all of its nodes are pending again yet.
+  -- A retry is under way: not all nodes are pending again yet.
   if n[14] then return state end
   for i = 1, 5 do if tonumber(n[i]) > 0 then return state end end
   local to
   if state == 'stopping' then
     to = n[10]
-    -- An attempt whose worker was lost may still run: a stop may not be called done on the word of an expired lease.
+    -- An attempt whose worker was lost may still run, so an expired lease does not prove a stop.
     local unproved = to == 'stopped' and redis.call('SRANDMEMBER', exe_key .. ':unproved')
     if unproved then
       to = 'failed'
@@ -257,7 +261,7 @@ local function begin_stopping(from, stop)
   redis.call('HSET', exe_key, 'stopTo', stop.to or 'stopped', 'reason', stop.reason)
   redis.call('HDEL', exe_key, 'retrying', 'actorRole', 'requestId')
   if stop.orderId then redis.call('HSET', exe_key, 'orderId', stop.orderId) end
-  -- Without an actor it is the machine itself that stops it: a budget, a deadline, a failure. The record names who stopped it.
+  -- Without an actor Belay itself stops the execution: for a budget, a deadline, a failure. The record names the actor.
   redis.call('HSET', exe_key, 'actor', stop.actor or 'belay')
   for _, name in ipairs({ 'actorRole', 'requestId' }) do
     if stop[name] then redis.call('HSET', exe_key, name, stop[name]) end

@@ -1,5 +1,5 @@
--- latch: whether an engaged latch covers what wants to start. Needs base. A shard's own copy of all engaged latches is
--- in `latches`: { version, set = JSON array of Latch }; most of the time there is none.
+-- latch: whether an engaged latch covers work that wants to start. Needs base. `latches` is the shard's own copy of all engaged
+-- latches: { version, set = JSON array of Latch }. Most of the time there is none.
 local function engaged_latches()
   local text = redis.call('HGET', key('latches'), 'set')
   if not text or text == '[]' then return nil end
@@ -21,7 +21,7 @@ local function meets(requires, labels)
   return true
 end
 
--- facts = { execution, agent, worker, pool, labels }; what is not known is not covered by what asks for it.
+-- facts = { execution, agent, worker, pool, labels }. A latch does not cover a fact that is absent.
 local function covers(latch, facts)
   local scope = latch.scope
   if scope.type == 'all' then return true end
@@ -32,7 +32,7 @@ local function covers(latch, facts)
   return facts.labels ~= nil and meets(latch.requires, facts.labels)
 end
 
--- The first that covers it; `kind` narrows to latches or freezes.
+-- The first latch that covers the facts; `kind` narrows to latches or freezes.
 local function covering_latch(latches, facts, kind)
   for _, latch in ipairs(latches) do
     if (not kind or latch.kind == kind) and covers(latch, facts) then return latch end
@@ -40,16 +40,16 @@ local function covering_latch(latches, facts, kind)
   return nil
 end
 
--- The first over the execution as a whole, of that kind or of any: one over some of its nodes keeps only those. Needs
--- execution; `labels` as JSON when its record is not there yet.
+-- The first latch over the execution as a whole, of that kind or of any. A latch over some nodes keeps only those from
+-- starting. Needs execution; `labels` as JSON when the execution's record does not exist yet.
 local function latch_over_execution(kind, labels)
   local latches = engaged_latches()
   if not latches then return nil end
   return covering_latch(latches, { execution = EXE, labels = cjson.decode(labels or field('labels') or '{}') }, kind)
 end
 
--- The first latch over the execution as a whole, else one over its nodes where each has one: nothing of it could start.
--- `kinds`: JSON array of what its nodes are, without repetition, { pool, labels }; empty where that is not known.
+-- The first latch over the execution as a whole, else one over its nodes if each node has a latch: then nothing could start.
+-- `kinds`: JSON array of the distinct { pool, labels } of its nodes; empty where they are unknown.
 local function latch_over_start(labels, kinds)
   local latches = engaged_latches()
   if not latches then return nil end

@@ -1,12 +1,13 @@
--- limits: a shard's copy of the fleet's limits, in `limits`: { version, set = JSON array of rules { by, running?, perMinute? } }. Needs base.
+-- limits: a shard's copy of the fleet's limits, in `limits`: { version, set = JSON array of rules { by, running?, perMinute?
+--         } }. Needs base.
 local function limit_rules()
   local copy = redis.call('HMGET', key('limits'), 'set', 'version')
   if not copy[1] or copy[1] == '[]' then return nil end
   return cjson.decode(copy[1]), copy[2]
 end
 
--- The names that an attempt counts under: `fleet`, `pool=gpu`, `label.tenant=acme`; each once. A drill's own pool is never limited. The same in
--- libs/contracts/src/limits.ts.
+-- The names that an attempt counts under: `fleet`, `pool=gpu`, `label.tenant=acme`; each once. A drill's own pool is never
+-- limited. libs/contracts/src/limits.ts has the same rule.
 local function limit_keys(rules, pool, labels)
   local names, seen = {}, {}
   if string.sub(pool, 1, 1) == '@' then return names end

@@ -3,7 +3,7 @@ local ORDER = ARGV[2]
 local order_key = key('ord:' .. ORDER)
 local targets_key = order_key .. ':targets'
 local sealed_key = order_key .. ':sealed'
--- Agents of the receipt without a confirmed outcome: what repairs and counts read, never the whole receipt.
+-- Agents of the receipt without a confirmed outcome. Repairs and counts read this set, never the whole receipt.
 local missing_key = order_key .. ':missing'
 local stopped_key = order_key .. ':stopped'
 local STOPPED_TOLD = 100
@@ -21,22 +21,22 @@ end
 
 local function missing_count() return redis.call('SCARD', missing_key) end
 
--- A worker's targets that it has yet to deal with: one "order agent" each. A heartbeat brings how many there are.
+-- Targets that a worker has not dealt with yet: one "order agent" each. A heartbeat brings their number.
 local function own_targets(worker) return key('wrk:' .. worker .. ':targets') end
 
--- The receipt's keys go together with its record.
+-- The receipt's keys expire together with its record.
 local function expire_receipt()
   for _, name in ipairs({ order_key, targets_key, sealed_key, missing_key, stopped_key }) do redis.call('PEXPIRE', name, int(CONF.retentionMs)) end
 end
 
--- The executions it stopped, for the audit log; beyond the first of them only their number.
+-- The executions that the order stopped, for the audit log: the first of them by id, and the number of all.
 local function stopped_executions()
   local count = redis.call('SCARD', stopped_key)
   if count == 0 then return nil end
   return { count = count, ids = redis.call('SRANDMEMBER', stopped_key, STOPPED_TOLD) }
 end
 
--- Moves the order on when its receipt allows it. `give_up` marks what is still open as incomplete.
+-- Moves the order to the state that its receipt allows. `give_up` marks the open targets as missing.
 local function settle_order(give_up)
   local state = redis.call('HGET', order_key, 'state')
   if state == 'complete' or redis.call('HEXISTS', order_key, 'resolvedAt') == 0 then return state end
@@ -45,7 +45,7 @@ local function settle_order(give_up)
   if missing == 0 then to = 'complete' elseif give_up and state == 'open' then to = 'incomplete' end
   if not to or not allowed('order', state, to) then return state end
   redis.call('HSET', order_key, 'state', to)
-  -- Nobody joins an order that is over, complete or not: who asks again gets a new one.
+  -- No order joins one that has ended, complete or not: a later request gets a new order.
   local scope = redis.call('HGET', order_key, 'scopeKey')
   keeping({ 'orders:by-scope' }, function()
     if redis.call('HGET', key('orders:by-scope'), scope) == ORDER then redis.call('HDEL', key('orders:by-scope'), scope) end

@@ -1,6 +1,6 @@
--- place: writes an order to the log. Needs base, control, audit and order; ARGV[2] need not be the order's id.
--- `order` without seq, and without placedAt unless a failover lost it; `joins` is what others may join it by, or ''.
--- Record, log and doorbell first; a corrupt book behind them is set aside. Returns the order as JSON text.
+-- place: writes an order to the log. Needs base, control, audit and order; ARGV[2] need not be the order's id. `order` has no
+-- seq, and placedAt only if a failover lost it. `joins` is the value by which other orders may join it, or ''. Record, log and
+-- doorbell come first; a corrupt book behind them is set aside. Returns the order as JSON text.
 local OPPOSITE = { freeze = 'thaw', thaw = 'freeze' }
 local function place(order, joins, ring)
   local again = order.placedAt ~= nil
@@ -16,7 +16,7 @@ local function place(order, joins, ring)
   if joins ~= '' then
     keeping({ 'orders:by-scope' }, function()
       redis.call('HSET', key('orders:by-scope'), joins, order.id)
-      -- A freeze after this thaw is another freeze, and a thaw after this freeze another thaw: trees have moved on since.
+      -- An order joins no freeze or thaw from before the opposite order, since the processes have changed since.
       local opposite = OPPOSITE[order.kind]
       if opposite then redis.call('HDEL', key('orders:by-scope'), opposite .. string.sub(joins, #order.kind + 1)) end
     end)

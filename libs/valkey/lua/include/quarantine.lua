@@ -1,4 +1,4 @@
--- quarantine: what tells whether a record has changed, without reading what it says. Needs base.
+-- quarantine: tells whether a record has changed, without parsing its content. Needs base.
 local PRINTED = 65536
 
 local function value_print(text)
@@ -6,7 +6,7 @@ local function value_print(text)
   return #text .. ':' .. redis.sha1hex(#text > PRINTED and string.sub(text, 1, PRINTED) or text)
 end
 
--- Of one field, or of a whole key: then only what type it is, since the rest may be anything.
+-- The fingerprint of one field, or of a whole key: for a key the type alone, since the content may be anything.
 local function fingerprint(name, field_name)
   local kind = redis.call('TYPE', name).ok
   if field_name == '' or kind ~= 'hash' then return kind end

@@ -1,5 +1,6 @@
 -- question: reading, writing and closing one question (ADR 0026). Needs base and execution.
--- The `asks` hash holds its record as JSON under its id, and its words as JSON text under `w:` and the id: no script decodes them.
+-- The `asks` hash holds its record as JSON under its id, and its words as JSON text under `w:` and the id: no script decodes
+--         them.
 -- `asks:due` of the shard lists the open ones by deadline.
 local asks_key = exe_key .. ':asks'
 
@@ -24,13 +25,14 @@ local function tell_question(question, what, from, to, by, data)
     attempt = question.attempt, from = from, to = to, actor = by, data = data })
 end
 
--- `fields` = { answer, why, by?, role?, requestId?, reason?, next?, request? = the answer's own id }. A question leaves `open` once, whoever closes it.
+-- `fields` = { answer, why, by?, role?, requestId?, reason?, next?, request? = the answer's own id }. A question leaves `open`
+-- only once.
 local function close_question(question, to, fields)
   if not allowed('question', question.state, to) then return false end
   local from = question.state
   for name, value in pairs(fields) do question[name] = value end
   question.state = to
-  -- A deadline that nobody looked at in time has passed all the same when it did.
+  -- A question that closes by its deadline ended at the deadline, even if nobody looked at it in time.
   question.endedAt = fields.why == 'deadline' and question.deadlineAt or NOW
   write_question(question)
   redis.call('ZREM', key('asks:due'), question.id)
@@ -39,14 +41,14 @@ local function close_question(question, to, fields)
   return true
 end
 
--- The deadline is older than whatever else closes a question that is open after it.
+-- A passed deadline came before any other cause that closes the question now.
 local function passed_deadline(question)
   if question.state ~= 'open' or NOW < question.deadlineAt then return false end
   return close_question(question, 'denied', { answer = 'denied', why = 'deadline', by = 'belay' })
 end
 
--- Of an agent that has ended: nobody waits for an answer any more. One that cannot be read must not leave the agent's end half
--- stored (requirements R4, R31): it is left for its readers.
+-- Closes the questions of an ended agent, since nobody waits for the answers. An unreadable question is left for its readers,
+-- and does not leave the agent's end half stored (docs/architecture.md#a-record-that-cannot-be-read).
 local function cancel_questions(agent)
   for n = 1, agent.asks or 0 do
     local legible, question = pcall(read_question, 'ask_' .. string.sub(agent.id, 5) .. '-' .. int(n))

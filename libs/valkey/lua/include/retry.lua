@@ -1,4 +1,4 @@
--- retry: what a retried execution has to undo before it goes on. Needs base and execution.
+-- retry: the parts of an execution that a retry undoes before the execution goes on. Needs base and execution.
 
 -- How many of a node's dependencies have no result yet.
 local function missing_dependencies(id)
@@ -13,9 +13,8 @@ local function missing_dependencies(id)
   return missing
 end
 
--- The next nodes in the order of the spec: pending again unless completed, with their attempts counted anew for the
--- policy. Nodes without dependencies are put on the todo list. Returns how many were looked at, and
--- whether there are more.
+-- Resets the next nodes in the order of the spec: each that is not completed is pending again, and its policy counts attempts
+-- anew. Nodes without dependencies go to the todo list. Returns how many were looked at, and whether there are more.
 local function reset_nodes(budget)
   local from = number_field('retrying')
   local ids = redis.call('LRANGE', exe_key .. ':order', int(from), int(from + budget - 1))

@@ -1,18 +1,25 @@
--- slots: who may start under the fleet's limits (ADR 0024), in the control slot. Needs base.
--- `lim:held` hash: attempt → { g = its grant, k = its names, v = the version of the limits that it was granted under, at }; `lim:run:<name>` the set of those attempts; `lim:rate:<name>` the
--- starts of the last minute. These decide. A ticket (`lim:tickets:<name>`) only lets a job into BullMQ, and lapses by itself.
--- `lim:waiting` hash: attempt → { q, k, e = outbox entry as text }; `lim:q:<class>` the attempts of one class in their order. A class is
--- names and pool; it waits in the ring of one name, the one that is full: `lim:ring:<name>`, the class served longest ago first.
--- `lim:woken` are attempts with a ticket that nobody has claimed yet, `lim:out:<class>` those of one class, by the time at which the ticket
--- lapses. Members are ids: repeats change nothing.
+-- slots: which attempts may start under the fleet's limits (ADR 0024), in the control slot. Needs base. These keys decide:
+--   `lim:held`          hash: attempt → { g = its grant, k = its names, v = the version of the limits that it was granted
+--         under, at }
+--   `lim:run:<name>`    set of those attempts
+--   `lim:rate:<name>`   the starts of the last minute
+-- A ticket (`lim:tickets:<name>`) only lets a job into BullMQ, and lapses by itself. These keys keep the order:
+--   `lim:waiting`       hash: attempt → { q, k, e = outbox entry as text }
+--   `lim:q:<class>`     the attempts of one class in their order; a class is names and pool
+--   `lim:ring:<name>`   the classes that wait for one full name, the class served longest ago first
+--   `lim:woken`         attempts with a ticket that no worker has claimed yet
+--   `lim:out:<class>`   those of one class, by the time at which the ticket lapses
+-- Members are ids, so a repeat changes nothing.
 local TICKET_MS, RATE_MS, AGAIN_MS = 20000, 60000, 60000
--- A lapsed ticket takes no room. It is kept, so that an attempt that passed the gate is no new arrival when it asks for its slot.
+-- A lapsed ticket takes no room. It is kept so that an attempt which passed the gate does not count as new when it asks for its
+-- slot.
 local TICKET_KEPT_MS = 3600000
--- One ticket may lapse because the process died that was to hand the attempt over. Two say that the class's pool takes no jobs.
+-- One ticket may lapse because the process that should hand the attempt over died. Two lapsed tickets show that the pool takes
+-- no jobs.
 local MOST_LAPSED = 2
 local VERSION = redis.call('HGET', key('limits'), 'version') or '0'
 local RULES = {}
--- Limits were set and what runs is not counted yet: until it is, nobody gets a slot under them.
+-- Limits were set and the running attempts are not counted yet. Until then no attempt gets a slot under the limits.
 local IS_COUNTING = redis.call('HEXISTS', key('limits'), 'counting') == 1
 for _, rule in ipairs(cjson.decode(redis.call('HGET', key('limits'), 'set') or '[]')) do
   RULES[rule.by] = RULES[rule.by] or {}
@@ -27,8 +34,8 @@ local function is_limited(names)
   return false
 end
 
--- A clock that was ahead and is right again has left times further off than any that is given now. They become `latest`, or else they
--- would count for as long as the clock was ahead. A bounded number a call.
+-- A clock that was ahead and was set back has left times later than any that is given now. They are lowered to `latest`, since
+-- otherwise they would count for as long as the clock was ahead. A bounded number in each call.
 local MOST_PUT_BACK = 1000
 local put_back = {}
 local function not_after(name, furthest, latest)
@@ -39,7 +46,7 @@ local function not_after(name, furthest, latest)
   end
 end
 
--- How many more may start under a name; with `tickets` those count that are on their way.
+-- How many more attempts may start under a name. With `tickets`, attempts that have a ticket count too.
 local function room(name, tickets)
   local rules, left = rules_of(name), math.huge
   if #rules == 0 then return left end
@@ -79,7 +86,7 @@ local function take_tickets(names, id)
   for _, name in ipairs(names) do redis.call('ZREM', key('lim:tickets:' .. name), id) end
 end
 
--- It has passed the gate, or was woken: it does not wait behind those that came later.
+-- Whether the attempt has passed the gate or was woken. Then it does not wait behind later ones.
 local function had_turn(names, id)
   if redis.call('ZSCORE', key('lim:woken'), id) then return true end
   for _, name in ipairs(names) do
@@ -88,8 +95,8 @@ local function had_turn(names, id)
   return false
 end
 
--- A class waits for one name. Its turn is the number of the last time that it was served; a new one comes before the class that
--- was served last, so that each other class delays it by one slot at most.
+-- A class waits for one name. Its place in the ring is the number of its last turn. A new class comes before the class with the
+-- latest turn, so that each other class delays it by one slot at most.
 local function leave_ring(class)
   local name = redis.call('HGET', key('lim:at'), class)
   if not name then return nil end
@@ -112,7 +119,7 @@ local function leave_queue(class, id)
   if redis.call('EXISTS', key('lim:q:' .. class)) == 0 then leave_ring(class) end
 end
 
--- Takes an attempt out of all that `waiting`, its record, has put it into.
+-- Removes a waiting attempt from every key that `waiting`, its record, names.
 local function unwind(id, waiting)
   redis.call('ZREM', key('lim:woken'), id)
   redis.call('ZREM', key('lim:out:' .. waiting.q), id)
@@ -129,12 +136,12 @@ local function forget_waiting(id)
   return waiting
 end
 
--- Its pool takes no jobs: its tickets lapse, and another one would keep the room from other pools.
+-- Whether the class's pool takes no jobs. Its tickets lapse, and another ticket would keep the room from other pools.
 local function is_out(class)
   local out = key('lim:out:' .. class)
   not_after(out, NOW + TICKET_MS, NOW + TICKET_MS)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', out, '-inf', int(NOW), 'LIMIT', 0, 10)) do
-    -- A process of an older release does not take it off this list.
+    -- A process of an older release does not remove the attempt from this list.
     if not redis.call('ZSCORE', key('lim:woken'), id) then redis.call('ZREM', out, id) end
   end
   return redis.call('ZCOUNT', out, '-inf', int(NOW)) >= MOST_LAPSED
@@ -142,7 +149,7 @@ end
 
 local function class_of(names, pool) return table.concat(names, '\n') .. '\n' .. pool end
 
--- The name for which others wait that came before. There may be room: by the clock, or by changed limits.
+-- The name for which earlier attempts wait. It may have room meanwhile, by the clock or by changed limits.
 local function queued_for(names, pool)
   local at = redis.call('HGET', key('lim:at'), class_of(names, pool))
   if at then return at end
@@ -152,7 +159,7 @@ local function queued_for(names, pool)
   return nil
 end
 
--- `entry` as a table; the higher priority first, then in the order of arrival. One that comes back keeps its place.
+-- `entry` as a table. Higher priority first, then order of arrival; an attempt that returns keeps its place.
 local function enqueue(id, names, entry, blocked)
   local class = class_of(names, entry.pool)
   local text = redis.call('HGET', key('lim:waiting'), id)
@@ -174,11 +181,11 @@ local function enqueue(id, names, entry, blocked)
   wait_for(class, blocked)
 end
 
--- Hands tickets to the first of the classes that wait for a name, in turn. Adds outbox entries as text to `woken`. Returns whether
--- it stopped because it had looked at `most` classes.
+-- Gives tickets to the first attempts of the classes that wait for a name, in turn. Adds outbox entries as text to `woken`.
+-- Returns whether it stopped because it had looked at `most` classes.
 local function wake(name, woken, most)
-  -- A class whose pool takes no jobs goes to the end once. When it comes again it is passed over there, so that the ones behind
-  -- it, which were served, have the rest of the room.
+  -- A class whose pool takes no jobs goes to the end of the ring once. When its turn comes again it is passed over, so that the
+  -- classes behind it, which were served, get the rest of the room.
   local skipped, passed = {}, 0
   for _ = 1, most do
     if room(name, true) <= 0 then return false end
@@ -198,7 +205,7 @@ local function wake(name, woken, most)
       skipped[class] = true
       redis.call('ZADD', key('lim:ring:' .. name), redis.call('INCR', key('lim:turns')), class)
     elseif blocked then
-      -- It waits for that one from here on, and does not stand in the way of the others.
+      -- The class waits for the name that is full, and does not stand in the way of the others.
       wait_for(class, blocked)
     else
       redis.call('ZREM', key('lim:q:' .. class), id)
@@ -213,7 +220,7 @@ local function wake(name, woken, most)
   return true
 end
 
--- Takes an attempt out of all of it. Returns the names under which there may be room now.
+-- Removes an attempt from all keys of the limits. Returns the names under which there may be room now.
 local function let_go(id, is_unstarted)
   local text = redis.call('HGET', key('lim:held'), id)
   local names = text and cjson.decode(text).k

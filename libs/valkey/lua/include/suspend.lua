@@ -1,9 +1,9 @@
--- suspend: nodes that wait for a signal from outside (requirement R23). Needs base and execution.
--- In the `said` hash: `w:<name>` are the nodes that wait for that signal (JSON array), `g:<name>` is a signal that nobody waited for yet,
--- `k:<node>` is the signal that the node's attempts are given. `suspended` of the shard lists who waits, by when that is too long.
+-- suspend: nodes that wait for a signal from outside (docs/suspend.md). Needs base and execution. In the `said` hash:
+-- `w:<name>` are the nodes that wait for that signal (JSON array), `g:<name>` is a signal that no node waited for yet,
+-- `k:<node>` is the signal that the node's attempts are given. `suspended` of the shard lists the waiting nodes by deadline.
 local function suspended_member(node_id) return EXE .. '\t' .. node_id end
 
--- `payload`: JSON text. Attempts before the wait count no more: to wait is no failure.
+-- `payload`: JSON text. The node's policy counts attempts anew, since a wait is no failure.
 local function wake_node(node_id, node, name, payload, entries)
   node.w, node.d = nil, nil
   redis.call('ZREM', key('suspended'), suspended_member(node_id))

@@ -1,6 +1,6 @@
--- token: the named tokens, under the control tag. Needs base.
--- `tokens`: by the SHA-256 of each secret, its record as JSON { name, role, selector?, createdAt, createdBy, expiresAt?, revokedAt?,
--- revokedBy? }. `tokens:names`: that hash by name. `tokens:used`: the time of the last use by name, to the minute.
+-- token: the named tokens, in the control slot. Needs base. `tokens`: hash of each secret (SHA-256) → its record as JSON {
+-- name, role, selector?, createdAt, createdBy, expiresAt?, revokedAt?, revokedBy? }. `tokens:names`: name → that hash.
+-- `tokens:used`: name → the time of its last use, to the minute.
 local function read_token(hash)
   local text = hash and redis.call('HGET', key('tokens'), hash)
   local legible, token = pcall(cjson.decode, text or '')
@@ -8,7 +8,7 @@ local function read_token(hash)
   return token, text
 end
 
--- Why it opens nothing any more; nil while it is valid.
+-- Why the token is not valid any more; nil while it is valid.
 local function over(token)
   if token.revokedAt then return 'REVOKED' end
   if token.expiresAt and token.expiresAt <= NOW then return 'EXPIRED' end

@@ -1,4 +1,4 @@
--- Takes an execution out of its shard's indices.
+-- Removes an execution from its shard's indices.
 local function unlist_execution(id)
   redis.call('ZREM', key('expiry'), id)
   redis.call('ZREM', key('idx:exe'), id)

@@ -2,7 +2,7 @@
 local WORKER = ARGV[2]
 local worker_key = key('wrk:' .. WORKER)
 
--- When the lease runs out by this server's clock, for people; a janitor counts its length by a clock of its own.
+-- When the lease runs out by this server's clock. People read it; a janitor measures the length by a clock of its own.
 local function renew_lease(ms)
   redis.call('ZADD', key('leases'), int(NOW + tonumber(ms)), WORKER)
   redis.call('HSET', key('leases:ms'), WORKER, ms)
@@ -22,13 +22,14 @@ local function move_worker(from, to, reason)
     redis.call('HSETNX', worker_key, 'stoppedAt', int(NOW))
     if reason then redis.call('HSETNX', worker_key, 'reason', reason) end
     end_lease()
-    -- Also after a drain: an end of an agent that it could not store is nobody's else. One that owns nothing is forgotten.
+    -- Also after a drain, since only this worker can have ends of agents that it could not store. A worker that owns nothing is
+    -- not listed.
     redis.call('ZADD', key('lost'), int(NOW), WORKER)
     redis.call('PEXPIRE', worker_key, int(CONF.retentionMs))
   end
   redis.call('ZREM', key('idx:wrk:' .. from), WORKER)
   redis.call('ZADD', key('idx:wrk:' .. to), int(NOW), WORKER)
-  -- Ended workers are kept for a look back, not for ever.
+  -- Ended workers are listed for a while, not for ever.
   if to == 'stopped' then redis.call('ZREMRANGEBYRANK', key('idx:wrk:stopped'), 0, -1001) end
   emit_control({ type = 'worker.' .. to, entity = 'worker', workerId = WORKER, from = from, to = to, reason = reason })
   return true

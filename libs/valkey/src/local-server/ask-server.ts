@@ -1,7 +1,7 @@
 import { connect as connectNet, isIP, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 
-/** Where a server listens and whom to log in as; parsed from a URL once. */
+/** A server's address and login, parsed from a URL. */
 export interface ServerAddress {
   readonly path?: string;
   readonly host?: string;
@@ -11,7 +11,7 @@ export interface ServerAddress {
   readonly password?: string;
 }
 
-/** One answer: the text, or the error line a server answers with (`LOADING …`, `NOAUTH …`). */
+/** One answer: a text, or the error line of the server (`LOADING …`, `NOAUTH …`). */
 export type Answer =
   { readonly ok: true; readonly text: string } | { readonly ok: false; readonly error: string };
 
@@ -55,8 +55,8 @@ export function socketUrl(path: string): string {
 }
 
 /**
- * Sends commands over a connection of their own and resolves with one answer each; rejects when nobody listens or
- * the answers do not come within `timeoutMs`. This is all the launcher needs, so it needs no client library.
+ * Sends commands over a connection of their own and resolves with one answer each. Rejects when nobody listens, or when the
+ * answers do not come within `timeoutMs`. The launcher needs no more, so it needs no client library.
  */
 export function askServer(
   address: ServerAddress,
@@ -105,7 +105,7 @@ function encode(command: readonly string[]): string {
   return `*${command.length}\r\n${parts.join('')}`;
 }
 
-/** Every whole answer in the bytes so far: simple strings, errors, integers and bulk strings. */
+/** Every complete answer in the bytes so far: simple strings, errors, integers and bulk strings. */
 function parseAnswers(bytes: Buffer): Answer[] {
   const answers: Answer[] = [];
   let at = 0;

@@ -3,8 +3,8 @@ import { homedir, tmpdir, userInfo } from 'node:os';
 import { dirname, join } from 'node:path';
 
 /**
- * Where an unpacked server is kept for all test runs and benchmarks of one checkout: `.belay/server` of the
- * repository, and for a user who cannot write there a directory of that user's own.
+ * The directory of the unpacked server for all test runs and benchmarks of one checkout: `.belay/server` of the repository. A
+ * user who cannot write there gets a directory of their own.
  */
 export function sharedCacheDirectory(): string {
   const repository = repositoryRoot();
@@ -16,7 +16,7 @@ export function sharedCacheDirectory(): string {
   return places.find(isOursToWrite) ?? join(tmpdir(), `belay-${userInfo().uid}`);
 }
 
-/** A program is run from there: a directory that belongs to somebody else will not do. */
+/** Programs run from this directory, so it must belong to this user. */
 function isOursToWrite(directory: string): boolean {
   try {
     mkdirSync(directory, { recursive: true, mode: 0o700 });
@@ -28,7 +28,7 @@ function isOursToWrite(directory: string): boolean {
   }
 }
 
-/** Up from this file to the checkout it lies in. An installed package is none: it has no sources, and is not ours to write to. */
+/** Looks upwards from this file for the checkout. An installed package has no sources, and Belay must not write to it. */
 function repositoryRoot(): string | undefined {
   for (let directory = __dirname; directory !== dirname(directory); directory = dirname(directory)) {
     const manifest = join(directory, 'package.json');

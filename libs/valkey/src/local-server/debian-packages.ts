@@ -27,9 +27,8 @@ const WORK = 'unpacking-';
 const NEVER_UNPACKED = /^(libc6|libc-bin|libgcc-s1|libstdc\+\+6|base-files)_/;
 
 /**
- * Downloads the server from the distribution's packages and unpacks it into `cacheDir`, without root and without
- * touching the system: apt works with lists, cache and sources of its own. Undefined with a line in `tried` when
- * that cannot be done here.
+ * Downloads the server from the distribution's packages and unpacks it into `cacheDir`. It needs no root and leaves the system
+ * as it is: apt works with its own lists, cache and sources. Undefined, with a line in `tried`, when it fails.
  */
 export async function unpackDebianServer(
   options: { readonly cacheDir: string; readonly report: Report },
@@ -54,10 +53,10 @@ export async function unpackDebianServer(
   return undefined;
 }
 
-/** The lists of the packages, a server's package and what it unpacks to take about as much. Bytes. */
+/** Room for the package lists, a server's package and its unpacked files. Bytes. */
 const NEEDED_BYTES = 150 * 1024 * 1024;
 
-/** apt on a full disk says that it knows no package. Undefined where there is room. */
+/** A reason when the disk is full, since apt then claims that it knows no package. Undefined where there is room. */
 function tooFull(cacheDir: string): string | undefined {
   try {
     const { bavail, bsize } = statfsSync(existsSync(cacheDir) ? cacheDir : dirname(cacheDir));
@@ -78,10 +77,10 @@ function makeUnpacked(cacheDir: string, release: Release, report: Report): Promi
     waitingFor: 'downloading the server',
   };
   return withLock(join(cacheDir, 'unpack.lock'), lock, async () => {
-    // Another process may have made it while this one waited.
+    // Another process may have unpacked the server while this one waited.
     const made = await findUnpacked(cacheDir, []);
     if (made !== undefined) return made;
-    // Under the lock, so any that are there were left by a process that was killed.
+    // The lock is held, so these were left by a process that was killed.
     for (const name of readdirSync(cacheDir).filter((each) => each.startsWith(WORK))) {
       rmSync(join(cacheDir, name), { recursive: true, force: true });
     }
@@ -134,7 +133,7 @@ async function downloadAndUnpack(
   if (typeof described === 'string') return `${name.name} was unpacked but does not run: ${described}`;
 
   const place = unpackedRoot(cacheDir);
-  rmSync(place, { recursive: true, force: true }); // one that no longer runs; nobody uses it
+  rmSync(place, { recursive: true, force: true }); // an unpacked copy that no longer runs; nobody uses it
   renameSync(root, place);
   const moved = await findUnpacked(cacheDir, []);
   return moved === undefined ? `${place} does not run` : { ...moved, source: 'packages' };
@@ -146,7 +145,7 @@ type Apt = (
   timeoutMs: number,
 ) => Promise<CommandResult>;
 
-/** apt with sources, lists and cache below `work`; the system's state is read, never written. */
+/** apt with sources, lists and cache below `work`. It reads the system's state and never writes it. */
 function prepareApt(work: string, sources: string): Apt {
   for (const name of ['lists/partial', 'archives/partial', 'parts'])
     mkdirSync(join(work, name), { recursive: true });
@@ -160,13 +159,13 @@ function prepareApt(work: string, sources: string): Apt {
     // In memory only: no cache files to be left behind.
     'Dir::Cache::pkgcache': '',
     'Dir::Cache::srcpkgcache': '',
-    // As root apt would download as the user _apt, who cannot write here.
+    // As root, apt would download as the user _apt, who cannot write here.
     'APT::Sandbox::User': '',
     'Acquire::Languages': 'none',
     'Acquire::Retries': '2',
     'Acquire::http::Timeout': '20',
     'Acquire::https::Timeout': '20',
-    // The lock is the system's and not ours to take: nothing of the system's is changed.
+    // The lock belongs to the system. Nothing of the system's changes, so it is not taken.
     'Debug::NoLocking': '1',
   };
   const flags = Object.entries(settings).flatMap(([name, value]) => ['-o', `${name}=${value}`]);
@@ -179,7 +178,7 @@ function prepareApt(work: string, sources: string): Apt {
     });
 }
 
-/** Valkey where this release has one new enough, else Redis. */
+/** Valkey, if this release has a version that is new enough, else Redis. */
 async function pickPackage(apt: Apt): Promise<{ name: string; version: string } | undefined> {
   for (const name of ['valkey-server', 'redis-server']) {
     const policy = await apt('apt-cache', ['policy', name], 30_000);
@@ -190,8 +189,8 @@ async function pickPackage(apt: Apt): Promise<{ name: string; version: string } 
 }
 
 /**
- * The package and what it depends on that this system lacks, as apt's own solver says; where the solver gives up
- * (a system with broken packages), just the server and its tools, which need little that is not everywhere.
+ * The package and those of its dependencies that this system lacks, by apt's own solver. If the solver gives up (a system with
+ * broken packages), only the server and its tools, which need few other packages.
  */
 async function download(apt: Apt, name: string, work: string): Promise<string | undefined> {
   const solved = await apt(
@@ -204,7 +203,7 @@ async function download(apt: Apt, name: string, work: string): Promise<string | 
       (file) => file.startsWith(`${prefix}_`) && file.endsWith('.deb'),
     );
   const tools = name.replace('-server', '-tools');
-  // The program itself is in the tools' package, which the solver leaves out where it is installed already.
+  // The program is in the tools' package, which the solver leaves out where it is installed already.
   const missing = [name, tools].filter((wanted) => !has(wanted));
   if (missing.length === 0) return undefined;
   const plain = await apt('apt-get', ['download', '-q', ...missing], DOWNLOAD_TIMEOUT_MS);

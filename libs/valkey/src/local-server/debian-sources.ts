@@ -1,18 +1,18 @@
 import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** One line's worth of an apt source. */
+/** One line of an apt source. */
 export interface AptSource {
   readonly uri: string;
   readonly suite: string;
   readonly components: readonly string[];
-  /** Path of the key it is signed by; absent: apt's own keys. */
+  /** Path of the key that signs it; absent: apt's own keys. */
   readonly signedBy?: string;
 }
 
 /**
- * The distribution's own sources as this machine has them configured, so that its mirror and its keys are used.
- * Other vendors' sources are left out: an unreachable one would only slow the search down.
+ * The distribution's own sources as this machine configures them, with its mirror and its keys. Other vendors' sources are left
+ * out: an unreachable one would only slow down the search.
  */
 export function distributionSources(codename: string, etc = '/etc/apt'): AptSource[] {
   const files = [join(etc, 'sources.list'), ...listDirectory(join(etc, 'sources.list.d'))];
@@ -66,7 +66,7 @@ export function parseDeb822(text: string): AptSource[] {
     const field = (name: string): string | undefined =>
       new RegExp(`^${name}:[ \\t]*(.*)$`, 'im').exec(stanza)?.[1]?.trim();
     if (!words(field('Types')).includes('deb') || field('Enabled') === 'no') return [];
-    // A key written into the file itself is not a path; apt's own keys are asked then.
+    // A key that is written into the file itself has no path: apt's own keys are used.
     const key = field('Signed-By');
     const signedBy = key?.startsWith('/') === true ? key : undefined;
     return words(field('URIs')).flatMap((uri) =>

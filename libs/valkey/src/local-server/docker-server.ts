@@ -8,7 +8,7 @@ import { startWatched, type WatchedServer } from './watch-owner';
 import { errorMessage } from './error-message';
 
 const IMAGE = 'valkey/valkey:8-alpine';
-/** Pulling the image counts. */
+/** Includes the time to pull the image. */
 const START_TIMEOUT_MS = 180_000;
 
 /** A server in a container, and where it answers. */
@@ -20,15 +20,15 @@ export interface DockerServer {
 }
 
 /**
- * Runs the server in a container on a published loopback port, its data on the host. `docker run` stays in the
- * foreground under the same watcher as any server and passes its signals on. Undefined, with a line in `tried`, when
- * the engine does not answer or the container does not come up.
+ * Runs the server in a container on a published loopback port, with its data on the host. `docker run` stays in the foreground
+ * under the same watcher as any server, and passes its signals on. Undefined, with a line in `tried`, when the engine does not
+ * answer or the container does not come up.
  */
 export async function startDockerServer(
   options: {
     readonly dir: string;
     readonly port?: number;
-    /** Of one that is started once more. */
+    /** The login of a server that is started again. */
     readonly login?: ServerLogin;
     readonly report: Report;
     readonly env: NodeJS.ProcessEnv;
@@ -71,7 +71,7 @@ function runArguments(dir: string, port: number): string[] {
   const run = ['docker', 'run', '--rm', '--user', `${uid}:${gid}`, '--publish', `127.0.0.1:${port}:6379`];
   const server = ['--volume', `${dir}:/data`, IMAGE, 'valkey-server', '--dir', '/data'];
   const users = ['--aclfile', `/data/${aclFileName}`];
-  // Inside the container every client comes from outside; only the host's loopback reaches the published port.
+  // Inside the container every client comes from outside. Only the host's loopback reaches the published port.
   const access = ['--protected-mode', 'no'];
   const data = [
     '--appendonly',

@@ -24,10 +24,10 @@ import type { WatchedServer } from './watch-owner';
 import { errorMessage } from './error-message';
 
 /**
- * The server Belay keeps its state in: the one of BELAY_VALKEY_URL, else a local one on the data directory, found or
- * fetched (valkey-server or redis-server on PATH, an unpacked copy, the platform's packages, Docker). A local server
- * ends with the process that started it, however that ends; a second caller on the same data directory gets the same
- * server and does not own it. Rejects with one SERVER_UNREACHABLE that lists what was tried.
+ * The server that keeps Belay's state: the one of BELAY_VALKEY_URL, else a local one on the data directory, found or fetched
+ * (valkey-server or redis-server on PATH, an unpacked copy, the platform's packages, Docker). A local server ends with the
+ * process that started it, however that process ends. A second caller on the same data directory gets the same server and does
+ * not own it. Rejects with one SERVER_UNREACHABLE that lists every way that was tried.
  */
 export async function ensureServer(options: EnsureServerOptions = {}): Promise<LocalServer> {
   const env = options.env ?? process.env;
@@ -98,9 +98,9 @@ async function startBinary(dir: string, binary: ServerBinary, options: StartOpti
   const endpoint: Endpoint = { ...chosen.endpoint, login };
   const place: Place = { endpoint, version: binary.version, source: binary.source };
   const launch = async (onStarted?: (started: WatchedServer) => void): Promise<WatchedServer> => {
-    // Agents of this user may have removed what it is started with.
+    // Agents of this user may have removed the login files.
     keepLogin(dir, login);
-    // A start that failed has taken the socket's directory with it.
+    // A start that failed has removed the socket's directory.
     if (madeDirectory !== undefined) mkdirSync(madeDirectory, { recursive: true, mode: 0o700 });
     return await launchServer({
       binary,
@@ -109,12 +109,12 @@ async function startBinary(dir: string, binary: ServerBinary, options: StartOpti
       appendonly: true,
       report: options.report,
       env: options.env,
-      // Before it answers: if this process dies meanwhile, the next caller waits until that server is gone.
+      // Recorded before the server answers: if this process dies meanwhile, the next caller waits until that server is gone.
       onStarted: (started) => {
         record(dir, started, place);
         onStarted?.(started);
       },
-      // A socket directory made elsewhere goes when the server goes; the data stays.
+      // A socket directory made elsewhere is removed with the server; the data stays.
       ...(madeDirectory === undefined ? {} : { removeDirectory: madeDirectory }),
       ...(options.startTimeoutMs === undefined ? {} : { startTimeoutMs: options.startTimeoutMs }),
     });
@@ -170,7 +170,7 @@ function record(dir: string, watched: WatchedServer, place: Place): void {
   });
 }
 
-/** Others on this machine must neither read the state nor reach the socket. */
+/** Lets no other user of this machine read the state or reach the socket. */
 function makePrivate(dir: string): void {
   try {
     mkdirSync(dir, { recursive: true, mode: 0o700 });

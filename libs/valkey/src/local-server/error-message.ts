@@ -1,4 +1,4 @@
-/** An error's message. `instanceof Error` would miss those of another realm, as in a test's sandbox. */
+/** An error's message. `instanceof Error` would miss errors of another realm, as in a test's sandbox. */
 export function errorMessage(error: unknown): string {
   const { message, code } = (typeof error === 'object' && error !== null ? error : {}) as {
     message?: unknown;

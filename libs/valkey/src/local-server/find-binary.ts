@@ -20,7 +20,7 @@ export interface FindOptions {
 export type Tried = string[];
 
 /**
- * A server program that runs here: BELAY_TEST_SERVER, PATH, an earlier unpacked copy, the platform's packages, in
+ * A server program that runs on this machine: BELAY_TEST_SERVER, PATH, an earlier unpacked copy, the platform's packages, in
  * that order. Undefined when there is none; `tried` then says why, line by line.
  */
 export async function findBinary(options: FindOptions, tried: Tried): Promise<ServerBinary | undefined> {
@@ -31,7 +31,7 @@ export async function findBinary(options: FindOptions, tried: Tried): Promise<Se
   return unpackDebianServer(options, tried);
 }
 
-/** BELAY_TEST_SERVER was set by someone who means it: another server in its place would be a lie. */
+/** The user chose BELAY_TEST_SERVER: no other server takes its place. */
 async function checkNamed(path: string): Promise<ServerBinary> {
   const version = await readBinaryVersion(path);
   if ('failure' in version) {

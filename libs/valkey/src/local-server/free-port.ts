@@ -2,8 +2,8 @@ import { randomInt } from 'node:crypto';
 import { createServer } from 'node:net';
 
 /**
- * Below the ports that Linux (32768 and up) and macOS (49152 and up) give to outgoing connections: one of those could be
- * taken between our look and the server's start.
+ * Below the port ranges of outgoing connections on Linux (32768 and up) and macOS (49152 and up): a port of those could be
+ * taken between the look and the server's start.
  */
 const FIRST = 20_000;
 const LAST = 32_767;

@@ -36,11 +36,11 @@ export async function checkGivenServer(url: string): Promise<LocalServer> {
   return given(url, version, address.path);
 }
 
-/** The primary the sentinels name, or a Cluster whose slots are all served. */
+/** Checks the primary that the sentinels name, or a Cluster whose slots are all served. */
 async function checkMany(url: string): Promise<LocalServer> {
   const address = parseValkeyUrl(url);
   if (typeof address === 'string') throw refuse(url, `cannot be used: ${address}`, 'Correct it');
-  // Loaded when it is needed: starting a server on this machine takes no client library.
+  // Loaded on demand: starting a local server needs no client library.
   const { Connections } = require('../connection') as typeof import('../connection');
   const { movingSlots } = require('../moving-slots') as typeof import('../moving-slots');
   let trouble = 'no answer';
@@ -83,9 +83,9 @@ function refuse(url: string, what: string, remedy: string, cause?: unknown): Bel
   );
 }
 
-/** A URL as it may be shown: passwords never go into errors or logs. */
+/** A URL that may be shown: passwords never go into errors or logs. */
 export function withoutPassword(url: string): string {
-  // The path says it all: its query has nothing but a login.
+  // The path is the whole address: the query holds only a login.
   if (url.startsWith('unix:')) return describeUrl(url);
   return url.replace(/^([a-z+]+:\/\/[^:@/]*):.*@/i, '$1:***@').replace(/\?.*$/, '?***');
 }

@@ -12,12 +12,12 @@ import { errorMessage } from './error-message';
 const LOAD_TIMEOUT_MS = 600_000;
 /** Milliseconds between two looks at a server that does not answer yet. */
 const LOOK_MS = 5;
-/** Milliseconds for reading what an ended server wrote last. */
+/** Milliseconds for reading the last output of an ended server. */
 const LAST_WORDS_MS = 1_000;
 const LOG_NAME = 'server.log';
 const LOG_LIMIT_BYTES = 5 * 1024 * 1024;
 
-/** Where the server listens: a socket's path, or a port of 127.0.0.1. Without a login it asks for no password. */
+/** The server's address: a socket's path, or a port of 127.0.0.1. Without a login the server asks for no password. */
 export type Endpoint = ({ readonly socketPath: string } | { readonly port: number }) & {
   readonly login?: ServerLogin;
 };
@@ -29,12 +29,12 @@ export interface LaunchOptions {
   readonly endpoint: Endpoint;
   readonly appendonly: boolean;
   readonly args?: readonly string[];
-  /** Read before the arguments; a sentinel writes its state into it. */
+  /** Read before the arguments. A sentinel writes its state into it. */
   readonly configFile?: string;
   readonly removeDirectory?: string;
   readonly startTimeoutMs?: number;
   readonly report?: Report;
-  /** Called as soon as there is a process, before it answers. */
+  /** Called as soon as the process exists, before it answers. */
   readonly onStarted?: (watched: WatchedServer) => void;
   readonly env?: NodeJS.ProcessEnv;
 }
@@ -75,7 +75,7 @@ export async function launchServer(options: LaunchOptions): Promise<WatchedServe
   return watched;
 }
 
-/** The end of a process may be seen before what it last wrote has been read: that is waited for, bounded. */
+/** A process's end may be seen before its last output was read, so the caller waits for that output, for a bounded time. */
 async function lastWords(watched: WatchedServer): Promise<void> {
   const limit = new AbortController();
   const { signal } = limit;
@@ -91,7 +91,7 @@ export function addressOf(endpoint: Endpoint): ServerAddress {
     : { host: '127.0.0.1', port: endpoint.port, tls: false, ...login };
 }
 
-/** With the password, where there is one: not for logs. */
+/** With the password, if there is one: must not be logged. */
 export function urlOf(endpoint: Endpoint): string {
   const { login } = endpoint;
   const url = shownUrlOf(endpoint);
@@ -107,7 +107,7 @@ export function shownUrlOf(endpoint: Endpoint): string {
   return 'socketPath' in endpoint ? socketUrl(endpoint.socketPath) : `redis://127.0.0.1:${endpoint.port}`;
 }
 
-/** Waits for PONG; while the server loads its file it says how far it is. */
+/** Waits for PONG. While the server loads its file, reports the progress. */
 export async function untilReady(
   address: ServerAddress,
   options: { readonly startTimeoutMs?: number; readonly report?: Report },
@@ -183,7 +183,7 @@ function lastLines(dir: string, output: string): string {
   try {
     log = readFileSync(join(dir, LOG_NAME), 'utf8');
   } catch {
-    // It ended before it opened its log; what it printed is all there is.
+    // The server ended before it opened its log; only its printed output exists.
   }
   const lines = `${log}\n${output}`.split('\n').filter((line) => line.trim() !== '');
   return lines.length === 0 ? '' : ` Its last lines:\n${lines.slice(-8).join('\n')}`;

@@ -6,8 +6,8 @@ import { identify, isAlive, type ProcessIdentity } from './process-identity';
 import type { Report } from './types';
 
 /**
- * Runs `work` while no other process on this machine runs work under the same lock file. The file names its holder
- * by pid and start time, so a lock whose holder died is taken over at once and a reused pid fools nobody.
+ * Runs `work` while no other process on this machine runs work under the same lock file. The file names its holder by pid and
+ * start time. So a lock whose holder died is taken over at once, and a reused pid misleads nobody.
  */
 export async function withLock<T>(
   path: string,
@@ -75,8 +75,8 @@ function readHolder(path: string): ProcessIdentity | 'gone' | 'unreadable' {
 }
 
 /**
- * Moves a dead holder's lock aside. Another process may have done so and taken the lock since it was read: then
- * what was moved is a live lock, and it is put back.
+ * Moves a dead holder's lock aside. Another process may have done so and taken the lock since it was read. Then the moved file
+ * is a live lock, and it is put back.
  */
 function removeStale(path: string, mine: string, seen: ProcessIdentity | 'unreadable'): void {
   const aside = `${mine}.stale`;
@@ -94,7 +94,7 @@ function removeStale(path: string, mine: string, seen: ProcessIdentity | 'unread
     try {
       linkSync(aside, path);
     } catch {
-      // Someone holds it again already.
+      // Another process has taken the lock again already.
     }
   }
   rmSync(aside, { force: true });

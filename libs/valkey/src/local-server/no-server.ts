@@ -1,13 +1,13 @@
 import { BelayError } from '#libs/contracts';
 import { OLDEST_SERVER } from './server-version';
 
-/** The other options where a server is to be kept. */
+/** Other ways to give Belay a server. */
 const OTHER_WAYS = [
   'start one anywhere and set BELAY_VALKEY_URL=redis://host:port',
   'start Docker, and Belay runs one in a container',
 ];
 
-/** The error that ends a search without a result: each tried way as one line, then what to do. */
+/** The error when no way gave a server: each tried way as one line, then the next steps. */
 export function noServer(tried: readonly string[], otherWays: readonly string[] = OTHER_WAYS): BelayError {
   const install =
     process.platform === 'darwin' ? 'brew install valkey' : 'install valkey-server or redis-server';

@@ -5,26 +5,26 @@ import { findRunning, removeRecord } from './running-server';
 import type { LocalServer, Report } from './types';
 import type { WatchedServer } from './watch-owner';
 
-/** A start may have to download packages or pull an image first. */
+/** A start may first download packages or pull an image. */
 const START_WAIT_MS = 360_000;
 
-/** One start at a time on a data directory: two servers must never write one append-only file. */
+/** Starts on one data directory run one at a time: two servers must never write one append-only file. */
 export async function withStartLock<T>(dir: string, report: Report, work: () => Promise<T>): Promise<T> {
   const lock = { waitMs: START_WAIT_MS, report, waitingFor: 'starting the server' };
   return await withLock(join(dir, 'starting.lock'), lock, work);
 }
 
 export interface OwnedServerPlan {
-  /** Where its data is. */
+  /** The data directory. */
   readonly dir: string;
   readonly facts: Pick<LocalServer, 'url' | 'urlFile' | 'socketPath' | 'version' | 'source'>;
   readonly first: WatchedServer;
-  /** Starts it once more, at the same address, and records it; tells of the process before that answers. */
+  /** Starts the server again at the same address, and records it. Passes on the process before it answers. */
   readonly launch: (onStarted: (watched: WatchedServer) => void) => Promise<WatchedServer>;
   readonly report: Report;
 }
 
-/** The server as its owner holds it: it can be stopped, and started again when it ended by itself. */
+/** The server in its owner's hands: the owner can stop it, and start it again after it ended by itself. */
 export function ownServer({ dir, facts, first, launch, report }: OwnedServerPlan): LocalServer {
   let current = first;
   let starting: WatchedServer | undefined;
@@ -54,7 +54,7 @@ export function ownServer({ dir, facts, first, launch, report }: OwnedServerPlan
     });
   };
   const stop = async (): Promise<void> => {
-    // A start under way is ended and waited for: the process it makes must not be left behind.
+    // Ends a start that is under way and waits for it: its process must not be left behind.
     const begun = starting;
     await begun?.end();
     await reviving?.catch(() => undefined);

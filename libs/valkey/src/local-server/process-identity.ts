@@ -20,7 +20,7 @@ export function isAlive(identity: ProcessIdentity): boolean {
   return identify(identity.pid)?.startTime === identity.startTime;
 }
 
-/** Sends `signal` to that very process; false when it is gone or not ours to signal. */
+/** Sends `signal` to that very process. False when it is gone, or this user may not signal it. */
 export function signalProcess(identity: ProcessIdentity, signal: NodeJS.Signals): boolean {
   if (!isAlive(identity)) return false;
   try {
@@ -39,7 +39,7 @@ function fromProc(pid: number): { state: string; startTime: string } | undefined
   } catch {
     return undefined;
   }
-  // The name in parentheses may hold spaces and parentheses itself.
+  // The name in parentheses may itself contain spaces and parentheses.
   const field = line.slice(line.lastIndexOf(')') + 2).split(' ');
   return field[19] === undefined ? undefined : { state: field[0] ?? '?', startTime: field[19] };
 }

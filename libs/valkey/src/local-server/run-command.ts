@@ -6,7 +6,7 @@ export interface CommandResult {
   readonly code: number;
   readonly stdout: string;
   readonly stderr: string;
-  /** In a few words why it failed: `not found`, `no answer within 5 s`, or its last line on stderr. */
+  /** The reason of the failure in a few words: `not found`, `no answer within 5 s`, or its last line on stderr. */
   readonly failure: string;
 }
 

@@ -17,7 +17,7 @@ export interface RunningRecord {
   readonly source: ServerSource;
   /** The process whose end ends the server. */
   readonly owner: ProcessIdentity;
-  /** The server's process, or for a container the `docker run` that holds it. */
+  /** The server's process; for a container, the `docker run` that runs it. */
   readonly process: ProcessIdentity;
   /** The process that ends the server when the owner is gone. */
   readonly watcher: ProcessIdentity;
@@ -32,7 +32,7 @@ export function writeRecord(dir: string, record: RunningRecord): void {
   renameSync(`${path}.new`, path);
 }
 
-/** Removes the record if it still is of that server. */
+/** Removes the record if it still names that server. */
 export function removeRecord(dir: string, server: ProcessIdentity): void {
   const record = readRecord(dir);
   if (record?.process.pid === server.pid && record.process.startTime === server.startTime) {
@@ -41,9 +41,8 @@ export function removeRecord(dir: string, server: ProcessIdentity): void {
 }
 
 /**
- * The server that runs on this data directory, seen alive and answering. One whose owner died is on its way out:
- * that is waited for, so that two servers never write one append-only file. A sentence when it runs but cannot
- * be used.
+ * The server that runs on this data directory, seen alive and answering. If its owner died, the server is about to end, and
+ * this waits for the end, so that two servers never write one append-only file. A sentence when it runs but cannot be used.
  */
 export async function findRunning(dir: string): Promise<RunningRecord | string | undefined> {
   const record = readRecord(dir);
@@ -68,7 +67,7 @@ export async function findRunning(dir: string): Promise<RunningRecord | string |
   }
 }
 
-/** How the server of a data directory is found, with nothing started, ended or changed. */
+/** Finds the server of a data directory without starting, ending or changing anything. */
 export type LocalServerLook =
   | { readonly state: 'none' }
   | { readonly state: 'answers'; readonly url: string; readonly version: ServerVersion; readonly pid: number }
@@ -78,18 +77,18 @@ export type LocalServerLook =
       readonly pid: number;
       /** The answer to PING, as a phrase. */
       readonly why: string;
-      /** The process that runs it, while that lives. */
+      /** The process that runs the server, while it lives. */
       readonly ownerPid?: number;
     };
 
-/** Asks the server that was started on this data directory, if one was, whether it answers. */
+/** Asks the server that was started on this data directory, if any, whether it answers. */
 export async function lookAtLocalServer(dataDir: string): Promise<LocalServerLook> {
   const record = readRecord(join(dataDir, 'valkey'));
   if (record === undefined) return { state: 'none' };
   const { version, owner, process: server } = record;
   const url = describeUrl(record.url);
   const ofOwner = isAlive(owner) ? { ownerPid: owner.pid } : {};
-  // A record left by a killed owner says nothing about now.
+  // The record of a killed owner says nothing about the present.
   if (!isAlive(server) && !isAlive(owner)) return { state: 'none' };
   if (!isAlive(server))
     return { state: 'gone', url, pid: server.pid, why: 'its process is gone', ...ofOwner };
@@ -104,7 +103,7 @@ export async function lookAtLocalServer(dataDir: string): Promise<LocalServerLoo
   }
 }
 
-/** Its watcher ends it; where the watcher was killed too, nobody else is left to do it. */
+/** Waits until the watcher ends the server. If the watcher was killed too, ends it here. */
 async function endOrphan(record: RunningRecord): Promise<boolean> {
   const gone = (waitMs: number): Promise<boolean> =>
     untilGone(record.process, waitMs).then(
@@ -118,7 +117,7 @@ async function endOrphan(record: RunningRecord): Promise<boolean> {
   return gone(5_000);
 }
 
-/** A handle for one who does not own it: `stop()` leaves it running. */
+/** A handle for a caller that does not own the server: `stop()` leaves it running. */
 export function borrow(record: RunningRecord): LocalServer {
   return {
     url: record.url,

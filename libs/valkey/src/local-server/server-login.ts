@@ -18,22 +18,22 @@ const ACL_FILE = 'users.acl';
 const URL_FILE = 'url';
 const PASSWORD = /^[\w-]{32,}$/;
 
-/** The one user of a local server: who knows no password is refused with NOAUTH. */
+/** The only user of a local server: a client without the password gets NOAUTH. */
 export interface ServerLogin {
   readonly username: string;
   readonly password: string;
-  /** Given to the server in place of the password: it holds a hash. */
+  /** The server reads this file in place of the password: it holds a hash. */
   readonly aclFile: string;
 }
 
-/** The name of the users' file in the data directory, for a server that has that mounted elsewhere. */
+/** The name of the users' file in the data directory, for a server that has the directory mounted elsewhere. */
 export const aclFileName = ACL_FILE;
 
 /**
- * The login of the server on this data directory: the one kept, or a new one, kept from now on, so that callers that
- * outlive the server reach the next one. The files are their owner's alone.
+ * The login of the server on this data directory: the stored one, or a new one that is stored from now on. So clients that
+ * outlive the server reach the next one. Only the owner can read the files.
  *
- * @param known of a server that is started once more: its clients have this password, whatever became of the files.
+ * @param known the login of a server that is started again: its clients have this password, even if the files are gone.
  */
 export function keepLogin(dir: string, known?: ServerLogin): ServerLogin {
   const password =
@@ -41,21 +41,21 @@ export function keepLogin(dir: string, known?: ServerLogin): ServerLogin {
   writeAtomically(join(dir, PASSWORD_FILE), `${password}\n`);
   const hash = createHash('sha256').update(password).digest('hex');
   const aclFile = join(dir, ACL_FILE);
-  // Nobody can be `default`; but the server replays the transactions of its append-only file with what that user may do,
-  // and drops each that it may not.
+  // Nobody can log in as `default`. But the server replays the transactions of its append-only file with that user's rights,
+  // and drops each command that the user may not run.
   const all = '~* &* +@all';
   writeAtomically(aclFile, `user default off resetpass ${all}\nuser ${USERNAME} on #${hash} ${all}\n`);
   return { username: USERNAME, password, aclFile };
 }
 
-/** Keeps the whole address where BELAY_VALKEY_URL_FILE can name it. Answers the file. */
+/** Stores the whole address in a file for BELAY_VALKEY_URL_FILE. Returns the file's path. */
 export function keepUrl(dir: string, url: string): string {
   const path = join(dir, URL_FILE);
   writeAtomically(path, `${url}\n`);
   return path;
 }
 
-/** A password of ours in a file that this user alone could read: any other is replaced. Waits for no FIFO. */
+/** Reads a stored password, if this user alone could read its file; any other file is replaced. Does not wait on a FIFO. */
 function readKept(path: string): string | undefined {
   let file: number | undefined;
   try {
@@ -71,7 +71,7 @@ function readKept(path: string): string | undefined {
   }
 }
 
-/** In place of whatever is there: a directory too, which an agent of this user may have made. */
+/** Replaces any entry of that name, also a directory, which an agent of this user may have made. */
 function writeAtomically(path: string, text: string): void {
   rmSync(`${path}.new`, { recursive: true, force: true });
   writeFileSync(`${path}.new`, text, { mode: 0o600, flag: 'wx' });

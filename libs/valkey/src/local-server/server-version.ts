@@ -1,10 +1,10 @@
 import { runCommand } from './run-command';
 import type { ServerVersion } from './types';
 
-/** The oldest server Belay works with: 7.0 brought what its scripts use. */
+/** The oldest server that Belay works with: its scripts use features of 7.0. */
 export const OLDEST_SERVER = '7.0';
 
-/** Asks a server program for its version; a sentence when it cannot be had. */
+/** Asks a server program for its version. A sentence when that fails. */
 export async function readBinaryVersion(
   path: string,
   libraryPath?: string,

@@ -12,8 +12,8 @@ import type { ServerBinary, ThrowawayServer, ThrowawayServerOptions } from './ty
 import { killServer, type WatchedServer } from './watch-owner';
 
 /**
- * Starts a server of one's own on a temporary directory, for a test or a benchmark. It and its directory are gone
- * after `stop()`, and also when this process dies without it.
+ * Starts a server on a temporary directory, for one test or benchmark. The server and its directory are gone after `stop()`,
+ * and also when this process dies without it.
  */
 export async function startThrowawayServer(options: ThrowawayServerOptions = {}): Promise<ThrowawayServer> {
   const binary = await resolveServerBinary(options);
@@ -44,7 +44,7 @@ export async function startThrowawayServer(options: ThrowawayServerOptions = {})
   }
 }
 
-/** Finds or fetches the server program that throw-away servers run, so that it is done once and with progress. */
+/** Finds or fetches the program of throw-away servers, so that this happens once and with progress. */
 export async function resolveServerBinary(options: ThrowawayServerOptions = {}): Promise<ServerBinary> {
   const env = options.env ?? process.env;
   const report = options.report ?? ((): undefined => undefined);
@@ -95,7 +95,7 @@ function throwaway(
     restart: async () => {
       if (stopped !== undefined)
         throw new BelayError('SERVER_UNREACHABLE', `The server in ${dir} was stopped.`);
-      // The directory changes hands before the old watcher ends, so no death of this process leaves it behind.
+      // The new watcher gets the directory before the old one ends, so no death of this process leaves it behind.
       await current.end({ keepDirectory: true });
       current = await launch();
     },

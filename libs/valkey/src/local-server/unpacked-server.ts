@@ -10,7 +10,7 @@ export function unpackedRoot(cacheDir: string): string {
   return join(cacheDir, UNPACKED);
 }
 
-/** A record of the unpacked files; written last, so a directory without it is no server. */
+/** A record of the unpacked files. It is written last, so a directory without it is no server. */
 interface Manifest {
   readonly program: string;
   readonly libraries: readonly string[];
@@ -32,7 +32,7 @@ export async function findUnpacked(cacheDir: string, tried: string[]): Promise<S
   return undefined;
 }
 
-/** Finds the server in a directory that packages were just unpacked into, and writes down what it needs. */
+/** Finds the server in a directory of freshly unpacked packages, and stores what it needs. */
 export async function describeUnpacked(root: string): Promise<ServerBinary | string> {
   const program = ['usr/bin/valkey-server', 'usr/bin/redis-server'].find((path) =>
     existsSync(join(root, path)),

@@ -3,16 +3,15 @@ import { rmSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { identify, isAlive, signalProcess, type ProcessIdentity } from './process-identity';
 
-/** Milliseconds the watcher gives the server between SIGTERM and SIGKILL, to write its data out. */
+/** The watcher gives the server this many milliseconds between SIGTERM and SIGKILL, to write its data out. */
 export const STOP_GRACE_MS = 10_000;
 const POLL_MS = 20;
 
 /**
- * A tiny `sh` that starts the server as its own child and ends it when the pipe from the owner reaches its end:
- * that is on `stop()`, and also when the owner was SIGKILLed and could do nothing any more. It is the server's
- * parent, so there is no moment at which the server runs unwatched. It stays blocked in `read`, so a server that
- * died remains its zombie and the pid cannot name another process; before each signal state and start time are
- * checked all the same. The line `keep` says that the directory to remove has a new keeper.
+ * A small `sh` that starts the server as its child and ends it when the pipe from the owner reaches its end. That happens on
+ * `stop()`, and also after a SIGKILL of the owner. The script is the server's parent, so the server never runs unwatched. It
+ * stays blocked in `read`, so a server that died remains its zombie, and the pid cannot name another process; even so it checks
+ * state and start time before each signal. The line `keep` tells it that another process keeps the directory.
  *
  * $1 directory to remove at the end or empty, $2 shared libraries or empty, then the server's command line.
  */
@@ -67,18 +66,21 @@ alive || wait "$pid"
 [ -z "$remove" ] || rm -rf -- "$remove" || { sleep 1; rm -rf -- "$remove"; }
 `;
 
-/** A server under its watcher, as its owner holds it. */
+/** A server and its watcher, in the owner's hands. */
 export interface WatchedServer {
   readonly process: ProcessIdentity;
   /** The process that ends the server when this one dies. */
   readonly watcher: ProcessIdentity;
   /** Resolves when the server process has ended. */
   readonly exited: Promise<void>;
-  /** Whether it has. */
+  /** Whether the server process has ended. */
   hasExited(): boolean;
-  /** Its output on stdout and stderr: errors from before it could open its log. */
+  /** The server's output on stdout and stderr: errors from before it could open its log. */
   output(): string;
-  /** Flush and end (SIGTERM, bounded wait, SIGKILL), remove its directory unless kept; resolves when it is gone. */
+  /**
+   * Flushes and ends the server (SIGTERM, bounded wait, SIGKILL) and removes its directory unless kept. Resolves when it is
+   * gone.
+   */
   end(options?: { readonly keepDirectory?: boolean }): Promise<void>;
 }
 
@@ -102,7 +104,7 @@ export async function startWatched(options: WatchOptions): Promise<WatchedServer
       options.libraryPath ?? '',
       ...options.command,
     ],
-    // A session of its own: Ctrl-C in a terminal reaches the owner, who then ends the server in good order.
+    // A session of its own: Ctrl-C in a terminal reaches only the owner, which then ends the server in good order.
     { detached: true, stdio: ['pipe', 'pipe', 'pipe'], env: withoutSecrets(options.env ?? process.env) },
   );
   const watcherEnded = new Promise<void>((resolve) => {
@@ -110,7 +112,7 @@ export async function startWatched(options: WatchOptions): Promise<WatchedServer
     child.once('exit', () => resolve());
     child.once('error', () => resolve());
   });
-  child.stdin.on('error', () => undefined); // EPIPE: the watcher is gone, which its exit tells
+  child.stdin.on('error', () => undefined); // EPIPE: the watcher is gone, which its exit reports
   const output = collectOutput(child);
   const pid = await firstPid(child);
   const server = identify(pid) ?? { pid, startTime: 'ended' };
@@ -123,7 +125,7 @@ export async function startWatched(options: WatchOptions): Promise<WatchedServer
   })();
   let ending: Promise<void> | undefined;
   const end = async (keepDirectory: boolean): Promise<void> => {
-    // Its channels must hold the event loop open now, or a process with nothing else to do would end halfway.
+    // The channels must keep the event loop alive now, or a process with nothing else to do would end halfway.
     child.ref();
     child.stdin.end(keepDirectory ? 'keep\n' : '');
     await within(watcherEnded, STOP_GRACE_MS + 8_000);
@@ -142,13 +144,13 @@ export async function startWatched(options: WatchOptions): Promise<WatchedServer
   };
 }
 
-/** The server and its watcher stay readable to their user: Belay's secrets are none of theirs. */
+/** The environment of server and watcher is readable to their user, so it has none of Belay's secrets. */
 function withoutSecrets(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   const { BELAY_TOKEN: _token, BELAY_VALKEY_URL: _url, ...rest } = env;
   return rest;
 }
 
-/** Does the watcher's work for a server whose watcher was killed; with a live watcher nothing is left to do. */
+/** Ends a server whose watcher was killed. With a live watcher there is nothing to do. */
 async function endUnwatched(server: ProcessIdentity): Promise<void> {
   if (!signalProcess(server, 'SIGTERM')) return;
   try {
@@ -164,7 +166,7 @@ export async function killServer(server: ProcessIdentity): Promise<void> {
   await untilGone(server, 5_000);
 }
 
-/** Resolves when that process is gone; rejects when it is still there after `timeoutMs`. */
+/** Resolves when that process is gone; rejects when it still exists after `timeoutMs`. */
 export async function untilGone(server: ProcessIdentity, timeoutMs: number): Promise<void> {
   const deadline = performance.now() + timeoutMs;
   while (isAlive(server)) {
@@ -192,7 +194,7 @@ function collectOutput(child: ChildProcess): { text: () => string; closed: Promi
   };
 }
 
-/** The pid the watcher announces first. */
+/** The server's pid, which the watcher prints first. */
 function firstPid(child: ChildProcess): Promise<number> {
   return new Promise((resolve, reject) => {
     let head = '';
@@ -220,7 +222,7 @@ function firstPid(child: ChildProcess): Promise<number> {
   });
 }
 
-/** A server must not keep its owner running: when the owner is done, the pipe ends and so does the server. */
+/** Unrefs the server: it must not keep its owner running. When the owner ends, the pipe ends and so does the server. */
 function letGo(child: ChildProcess): void {
   child.unref();
   for (const stream of [child.stdin, child.stdout, child.stderr]) {

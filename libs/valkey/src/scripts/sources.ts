@@ -74,7 +74,7 @@ const SCRIPT_NAMES = [
 
 export type ScriptName = (typeof SCRIPT_NAMES)[number];
 
-/** In the published package they are one file beside the library (ADR 0021), which scripts/package.mjs makes. */
+/** In the published package all scripts are one file beside the library (ADR 0021), which scripts/package.mjs makes. */
 const PACKED = join(__dirname, 'lua.json');
 
 /** The .lua files by their paths without the ending: `claimNode`, `include/base`. */
@@ -109,7 +109,7 @@ export function readLuaFiles(folder: string): LuaFiles {
   );
 }
 
-/** `--!include NAME` is replaced by include/NAME.lua, which may include others; each at most once a script. */
+/** Replaces `--!include NAME` by include/NAME.lua, which may include others; each file at most once in a script. */
 function expandSource(files: LuaFiles, name: string): string {
   const seen = new Set<string>();
   const expand = (text: string): string =>
@@ -124,8 +124,8 @@ function expandSource(files: LuaFiles, name: string): string {
 }
 
 /**
- * libs/valkey/lua of the package that `from` lies in: the .lua files are not compiled, so the source, the compiled module and
- * the bundled programs (ADR 0018) all read them there. @throws Error where no folder above has them.
+ * Finds libs/valkey/lua of the package that contains `from`. The .lua files are not compiled, so the source, the compiled
+ * module and the bundled programs (ADR 0018) all read them there. @throws Error where no folder above has them.
  */
 export function findLuaFolder(from = __dirname): string {
   for (let directory = from; ; directory = dirname(directory)) {
