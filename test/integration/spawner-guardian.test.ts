@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { gradeOf } from '#libs/contracts';
-import { collectProofs, reportOfProof, type WorkerProof } from '#libs/spawner';
+import { collectProofs, reportOfProof, type ReapedWorker, type WorkerProof } from '#libs/spawner';
 import { NOISE_MS } from '../support/wait';
 import {
   aliveWithEnvironment,
@@ -159,7 +159,8 @@ describe.each(expectedModes())('when a worker dies, containment $name', (mode) =
       process.kill(worker.pid, 'SIGSTOP');
       await eventually('all dead', () => alive().length === 0, NOISE_MS);
       // A stop signal takes effect once the process gets a core.
-      await eventually('the stop', () => procEntry(worker.pid)?.state === 'T', NOISE_MS);
+      await eventually('the stop', () => procEntry(worker.pid)?.state !== 'R', NOISE_MS);
+      expect(procEntry(worker.pid)?.state).toBe('T');
       process.kill(worker.pid, 'SIGKILL');
       await eventually('no record', () => files().length === 0, NOISE_MS);
     });
@@ -178,6 +179,32 @@ describe.each(expectedModes())('when a worker dies, containment $name', (mode) =
       expect(next.host.reaped[0]?.processes.length).toBeGreaterThan(CANARIES.length);
       expect(alive()).toEqual([]);
       await next.end();
+    });
+
+    it('R17 R51 is proved again by the next start where the proof could not be stored', async () => {
+      const worker = await startProgram('stay', CANARIES);
+      process.kill(worker.said.guardianPid, 'SIGSTOP');
+      process.kill(worker.pid, 'SIGKILL');
+      process.kill(worker.said.guardianPid, 'SIGKILL');
+      await worker.exited;
+      const checkSeal = knowing({ [workerId]: worker.said.proofKey });
+      const onReaped = async (): Promise<void> => Promise.reject(new Error('the server was just killed'));
+      const first = await TestHost.start(mode, { dataDir, workerId: `next-${tag}`, checkSeal, onReaped });
+      expect(first.host.reaped).toMatchObject([{ workerId, proved: true }]);
+      expect(alive()).toEqual([]);
+      await first.host.close();
+      const stored: ReapedWorker[] = [];
+      const second = await TestHost.start(mode, {
+        dataDir,
+        workerId: `last-${tag}`,
+        checkSeal,
+        onReaped: async (reaped) => void stored.push(reaped),
+      });
+      expect(stored).toMatchObject([{ workerId, containment, proved: true }]);
+      expect(stored).toEqual(second.host.reaped);
+      // Once it is stored, it is over.
+      expect(files().filter((name) => name.startsWith(workerId))).toEqual([]);
+      await second.end();
     });
 
     it('leaves a worker alone whose process lives', async () => {

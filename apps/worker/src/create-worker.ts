@@ -1,5 +1,6 @@
 import 'reflect-metadata';
 import { mkdirSync } from 'node:fs';
+import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
 import { Module, type INestApplicationContext } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
@@ -32,6 +33,7 @@ import { allOrNothing, type CleanupStack, type ServiceLog } from '#libs/service'
 import {
   AgentRunner,
   createProcessHost,
+  reportOfProof,
   SpawnerModule,
   type AgentSlot,
   type Escapee,
@@ -129,6 +131,8 @@ async function make(options: CreateWorkerOptions, parts: CleanupStack): Promise<
     }).open(),
     (made) => made.close(),
   );
+  const workers = new WorkerStore(valkey, retentionOf(settings).retentionMs);
+  const reaper = { workerId, host: hostname() };
   const host = parts.add(
     await createProcessHost({
       workerId,
@@ -138,7 +142,10 @@ async function make(options: CreateWorkerOptions, parts: CleanupStack): Promise<
       ...(settings.agentUids === undefined ? {} : { agentUids: settings.agentUids }),
       native: settings.native,
       ownsProcess: options.ownsProcess,
-      checkSeal: async (seal) => new WorkerStore(valkey, retentionOf(settings).retentionMs).checkSeal(seal),
+      checkSeal: async (seal) => workers.checkSeal(seal),
+      // Dead workers' processes are ended before this worker starts any: that is proof for their receipts.
+      onReaped: async (reaped) =>
+        workers.saveProof(reaped.workerId, reportOfProof({ ...reaped, by: 'reaper', reaper })),
       onEscapee: (escapee) => void tellEscapee(escapee),
       ...(settings.cgroupParent === undefined ? {} : { cgroupParent: settings.cgroupParent }),
     }),

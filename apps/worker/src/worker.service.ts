@@ -8,8 +8,8 @@ import { Phases, PROOF_KEY, ServiceRun, type Heartbeat, type LifecycleService } 
 import {
   collectProofs,
   describeUnproved,
-  forgetProof,
   reportOfProof,
+  forgetProof,
   type AgentRunner,
   type ProcessHost,
   type UnprovedEnd,
@@ -150,17 +150,9 @@ export class WorkerService {
     const { workers } = this.lifecycle;
     const { workerId, leaseTtlMs, handlers, concurrency, ownPools } = this.options;
     const pools = [...this.options.pools, ...ownPools.keys()];
-    // The reaper ended dead workers' processes before this worker started any: that is proof for their receipts.
-    const reaper = { workerId, host: hostname() };
-    for (const reaped of this.host.reaped)
-      if (reaped.proved)
-        await workers.saveProof(reaped.workerId, reportOfProof({ ...reaped, by: 'reaper', reaper }));
-      else if (reaped.unproved !== undefined)
-        this.tellUnproved({
-          workerId: reaped.workerId,
-          by: 'reaper',
-          why: describeUnproved(reaped.unproved),
-        });
+    for (const { workerId: dead, proved, unproved } of this.host.reaped)
+      if (!proved && unproved !== undefined)
+        this.tellUnproved({ workerId: dead, by: 'reaper', why: describeUnproved(unproved) });
     const sentAt = performance.now();
     const { ordersHead } = await workers.register(
       workerId,

@@ -4,7 +4,7 @@ import { belayModule, madeFrom } from '#libs/valkey';
 import { AgentRunner } from './agent-runner';
 import type { RunnerOptions } from './agent-runner.types';
 import { LogSweeper } from './log-sweeper';
-import { createProcessHost, type ProcessHost, type ProcessHostOptions } from './process';
+import { createProcessHost, reportOfProof, type ProcessHost, type ProcessHostOptions } from './process';
 
 /** The application's choices: where processes live, and how an attempt's end is stored. */
 export interface SpawnerOptions {
@@ -54,7 +54,12 @@ class SpawnerShutdown implements BeforeApplicationShutdown, OnApplicationShutdow
       useFactory: async ({ host }: SpawnerOptions, { workers }: LifecycleService) =>
         isMade(host)
           ? host
-          : createProcessHost({ checkSeal: async (seal) => workers.checkSeal(seal), ...host }),
+          : createProcessHost({
+              checkSeal: async (seal) => workers.checkSeal(seal),
+              onReaped: async (reaped) =>
+                workers.saveProof(reaped.workerId, reportOfProof({ ...reaped, by: 'reaper' })),
+              ...host,
+            }),
     },
     {
       provide: AgentRunner,

@@ -37,6 +37,11 @@ export interface ReapOptions {
   /** Without it no record is believed: nothing is reaped. */
   readonly checkSeal?: CheckSeal | undefined;
   readonly libc?: Libc | undefined;
+  /**
+   * Stores the proof of a dead worker. Its record is removed only afterwards: where this throws, the record stays, and the next
+   * look proves the same again.
+   */
+  readonly onReaped?: ((worker: ReapedWorker) => Promise<void>) | undefined;
 }
 
 /** Below the data directory. */
@@ -144,7 +149,7 @@ export async function reapDeadWorkers(dataDir: string, options: ReapOptions = {}
 async function reapWorker(
   dataDir: string,
   workerId: string,
-  { checkSeal, libc }: ReapOptions,
+  { checkSeal, libc, onReaped }: ReapOptions,
 ): Promise<ReapedWorker[]> {
   const found = readSealedRecord(dataDir, workerId);
   if (found === undefined) return [];
@@ -161,24 +166,24 @@ async function reapWorker(
   const ended = uids === undefined ? byMarks : await endByUser(byMarks, uids, REAP_BOUND_MS, libc);
   const { evidence } = ended;
   const proved = ended.proved && isRevoked;
+  const { unproved } = ended;
+  const reaped: ReapedWorker = {
+    workerId,
+    containment,
+    processes: ended.processes.map(toSeen),
+    proved,
+    evidence,
+    ...(unproved === undefined ? {} : { unproved }),
+  };
   try {
+    if (proved) await onReaped?.(reaped);
     const removed = cgroup === undefined || new Cgroup(cgroup).remove();
     const isGiven = uids === undefined || !proved || (await giveBackUids(uids));
     if (proved && removed && isGiven) await removeRecord(dataDir, workerId);
   } catch {
     // The reaper reports the processes that it saw; the next worker tries the record again.
   }
-  const { unproved } = ended;
-  return [
-    {
-      workerId,
-      containment,
-      processes: ended.processes.map(toSeen),
-      proved,
-      evidence,
-      ...(unproved === undefined ? {} : { unproved }),
-    },
-  ];
+  return [reaped];
 }
 
 /** Why a record is not believed; undefined when its worker signed it. */

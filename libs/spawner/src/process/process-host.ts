@@ -61,8 +61,9 @@ export async function createProcessHost(options: ProcessHostOptions): Promise<Pr
     throw new BelayError('INVALID_SETTINGS', `The worker id ${JSON.stringify(workerId)} must match ${NAME}.`);
   requireOwnProc();
   const libc = libcFor(options);
-  const { checkSeal } = options;
-  const reaped = options.reap === false ? [] : await records.reapDeadWorkers(dataDir, { checkSeal, libc });
+  const { checkSeal, onReaped } = options;
+  const reaped =
+    options.reap === false ? [] : await records.reapDeadWorkers(dataDir, { checkSeal, libc, onReaped });
   requireFree(dataDir, workerId);
   const chosen = chooseContainment(options);
   const cookie = newCookie();

@@ -61,6 +61,11 @@ export interface ProcessHostOptions {
   readonly reap?: boolean;
   /** Tells which of their records are signed by them. Without it none is believed, and nothing is reaped. */
   readonly checkSeal?: CheckSeal;
+  /**
+   * Stores the proof of a dead worker found at the start, before its record is removed. Where this throws, the start goes on and the
+   * record stays for the next look.
+   */
+  readonly onReaped?: (worker: ReapedWorker) => Promise<void>;
 }
 
 /** One per worker process: starts agents, ends their trees, and keeps a guardian that ends them when the worker dies. */

@@ -12,7 +12,7 @@ import type { Libc } from '../native';
 import { HOSTS_FOLDER, reapDeadWorkers } from './host-record';
 import { readOwnFile, replaceOwnFile } from './own-file';
 import type { PidStart } from './proc-stat';
-import type { Containment } from './process-host.types';
+import type { Containment, ReapedWorker } from './process-host.types';
 import { sealed, unsealed, type CheckSeal, type ProofSeal } from './seal';
 import { TREES_EVIDENCE, type TreesEvidence } from './trees-evidence';
 import { describeUnproved, type Unproved } from './unproved';
@@ -101,12 +101,15 @@ export async function collectProofs(
   { reaper, key, checkSeal, libc, onUnproved }: CollectOptions = {},
 ): Promise<void> {
   const who = reaper === undefined ? {} : { reaper };
-  for (const worker of await reapDeadWorkers(dataDir, { checkSeal, libc })) {
-    const { proved, unproved, ...reaped } = worker;
-    if (proved) writeProof(proofPath(dataDir, reaped.workerId), { ...reaped, by: 'reaper', ...who }, key);
-    else if (unproved !== undefined)
-      onUnproved?.({ workerId: worker.workerId, by: 'reaper', why: describeUnproved(unproved) });
-  }
+  const onReaped = async ({ workerId, containment, processes, evidence }: ReapedWorker): Promise<void> =>
+    writeProof(
+      proofPath(dataDir, workerId),
+      { workerId, containment, processes, evidence, by: 'reaper', ...who },
+      key,
+    );
+  for (const { workerId, proved, unproved } of await reapDeadWorkers(dataDir, { checkSeal, libc, onReaped }))
+    if (!proved && unproved !== undefined)
+      onUnproved?.({ workerId, by: 'reaper', why: describeUnproved(unproved) });
   for (const path of filesWith(dataDir, UNPROVED_SUFFIX)) {
     const end = takeUnproved(path);
     if (end !== undefined) onUnproved?.(end);
