@@ -35,7 +35,7 @@ describe('R67 what a service measures of itself', () => {
     );
 
     const until = performance.now() + 500;
-    // Held: nothing else of this process can run.
+    // Blocks the event loop: no other code of this process can run.
     while (performance.now() < until);
     await eventually(
       async () => (await valueOf('belay_event_loop_lag_seconds_sum')) >= 0.2,

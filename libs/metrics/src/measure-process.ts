@@ -1,14 +1,14 @@
 import type { LifecycleService } from '#libs/lifecycle';
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 
-/** A timer of this length tells how late the loop is: it wakes an idle process four times a second. Milliseconds. */
+/** A timer of this length measures how late the event loop is. It wakes an idle process four times a second. Milliseconds. */
 const LOOP_LOOK_MS = 250;
-/** Seconds. */
+/** In seconds. */
 const LAG_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5];
 
 /**
- * What every service measures of itself (requirement R67): its calls to the state server, its connections there, and how late its event
- * loop is. Returns what ends the measuring.
+ * Measures a service itself: its calls to the state server, its connections there, and how late its event loop is
+ * (docs/http-api.md#metrics). Returns a function that ends the measuring.
  */
 export function measureProcess(registry: Registry, { valkey }: LifecycleService): () => void {
   const registers = [registry];

@@ -7,8 +7,8 @@ let closed: { readonly reason?: string } | undefined;
 /**
  * Closes this process to others of its user: they can no longer read its memory, environment and descriptors in /proc, nor
  * trace it, and it leaves no core dump. Children that `exec` are open again. For Belay's own programs: a host program decides
- * that for itself. The first call loads koffi, which takes some 5 ms of processor time; a further one does nothing.
- * @returns why it could not be done; undefined when it was.
+ * that for itself. The first call loads koffi, which takes some 5 ms of processor time; further calls do nothing.
+ * @returns why it failed; undefined when it succeeded.
  */
 export function closeProcess(native: 'auto' | 'off'): string | undefined {
   if (native === 'off') return 'BELAY_NATIVE is off';
@@ -19,7 +19,7 @@ export function closeProcess(native: 'auto' | 'off'): string | undefined {
 function close(): { readonly reason?: string } {
   if (process.platform !== 'linux') return { reason: `it cannot be done on ${process.platform}` };
   try {
-    // Not an import: it may be absent, and a process without secrets does not pay for it.
+    // Not an import: koffi may be absent, and a process without secrets must not load it.
     const koffi = require('koffi') as typeof Koffi;
     const prctl = koffi
       .load(null)

@@ -51,7 +51,7 @@ describe('a log that cannot be written', () => {
     closeReader();
     for (let i = 0; i < 10; i++) writer.write(`line ${i}\n`);
     await until(() => writer.isStuck, 'the refusal');
-    // Nothing is reported as long as nothing can be written; the process that logs does not end.
+    // Nothing is reported while nothing can be written, and the process that logs does not end.
     expect(told).toEqual([]);
     openReader();
     await until(() => (seen += read()).endsWith('told\n'), 'the lines that waited');
@@ -65,9 +65,9 @@ describe('a log that cannot be written', () => {
     writer.write('one\n');
     writer.write('two\n');
     writer.flushSync();
-    // The first line is the system's, which refuses it; the second was given up.
+    // The system has the first line and refuses it; the second was given up.
     expect(writer.waitingBytes).toBeLessThanOrEqual('one\n'.length);
-    // Its descriptor would be somebody else's by the time of another try.
+    // By the time of another try the descriptor would belong to another file.
     await until(() => writer.waitingBytes === 0, 'the refusal of the first line');
     expect(writer.isStuck).toBe(false);
     closeSync(full);

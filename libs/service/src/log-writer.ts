@@ -1,15 +1,15 @@
 import { write, writeSync } from 'node:fs';
 
-/** Why lines of a log are missing: how many, and the error of the system that kept them out. */
+/** Why lines of a log are missing: their number, and the system's error. */
 export type OnDropped = (lines: number, code: string) => void;
 
-/** Kept while nothing can be written. Bytes. */
+/** Bytes that are kept while nothing can be written. */
 const KEPT_BYTES = 256 * 1024;
-/** Until the next try, where nothing is logged meanwhile. Milliseconds. */
+/** The time until the next try, if no line comes before. Milliseconds. */
 const RETRY_MS = 1_000;
-/** The same where a reader is only slow. Milliseconds. */
+/** The same where the reader is only slow. Milliseconds. */
 const FULL_PIPE_MS = 50;
-/** For a slow reader, at the end of the process. Milliseconds. */
+/** The wait for a slow reader at the end of the process. Milliseconds. */
 const LAST_MS = 500;
 
 /**
@@ -25,10 +25,10 @@ export class LogWriter {
   private dropped = 0;
   private fault = '';
   private isWriting = false;
-  /** The process ends: what is refused now is not tried again. */
+  /** The process ends: a refused write is not tried again. */
   private isLast = false;
   private retry: NodeJS.Timeout | undefined;
-  /** Set by whoever owns the log that is written here. */
+  /** Set by the owner of the log. */
   onDropped: OnDropped = () => undefined;
 
   constructor(
@@ -36,7 +36,7 @@ export class LogWriter {
     private readonly keptBytes = KEPT_BYTES,
   ) {}
 
-  /** Bytes that wait. */
+  /** The number of bytes that wait. */
   get waitingBytes(): number {
     return this.bytes;
   }
@@ -46,7 +46,7 @@ export class LogWriter {
     return this.retry !== undefined;
   }
 
-  /** One line, with its end. */
+  /** Writes one line, with its end. */
   write(line: string): void {
     const bytes = Buffer.from(line);
     if (this.bytes + bytes.length > this.keptBytes) {
@@ -58,7 +58,7 @@ export class LogWriter {
     this.next();
   }
 
-  /** Before the process ends: writes all that waits, without the event loop. A disk that is full is not waited for. */
+  /** Writes all waiting lines without the event loop, before the process ends. Does not wait for a full disk. */
   flushSync(): void {
     this.isLast = true;
     clearTimeout(this.retry);
@@ -70,7 +70,7 @@ export class LogWriter {
       try {
         at += writeSync(this.fd, rest, at);
       } catch (error) {
-        // There is nowhere left to tell.
+        // There is nowhere left to report it.
         if (!isFullPipe(error as NodeJS.ErrnoException) || performance.now() > until) return;
         Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, FULL_PIPE_MS);
       }

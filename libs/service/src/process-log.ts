@@ -1,7 +1,7 @@
 import { pino, type Logger } from 'pino';
 import { LogWriter } from './log-writer';
 
-/** The log of a program: JSON lines on stdout. Whatever becomes of stdout, the program goes on. */
+/** The log of a program: JSON lines on stdout. The program goes on whatever happens to stdout. */
 export function processLog(level: string, base: object): Logger {
   const writer = new LogWriter(process.stdout.fd);
   const log = pino({ level, base }, writer);

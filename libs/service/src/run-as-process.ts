@@ -9,28 +9,28 @@ export type DrainCause = 'SIGTERM' | 'SIGINT' | 'parent gone' | 'lost';
 /** One service, made but not started. */
 export interface ProcessService {
   readonly log: ServiceLog;
-  /** The overall deadline of a drain, from what begins it. Milliseconds. */
+  /** The overall deadline of a drain, counted from its cause. Milliseconds. */
   readonly netMs: number;
-  /** The message when it strikes. */
+  /** The message when the deadline strikes. */
   readonly stuck: string;
-  /** The drain's current phase. */
+  /** The phases of the drain. */
   readonly phases: Phases;
-  /** From here on a stop is a drain. Resolves with what the parent is told. */
+  /** From here on a stop is a drain. Resolves with the message for the parent. */
   start(): Promise<object>;
   drain(why: DrainCause): Promise<{ readonly exitCode: number; readonly ended: object }>;
-  /** The third signal. */
+  /** Called at the third signal. */
   force(): void;
 }
 
-/** After a shutdown that is through, whatever still holds the event loop must not keep the process. Milliseconds. */
+/** After a complete shutdown, any handle that still keeps the event loop alive must not keep the process. Milliseconds. */
 const LEAVE_MS = 5_000;
 
 /**
- * A service as an OS process of its own, and the only place that touches the process: SIGTERM and SIGINT drain it, the
- * second is logged, the third forces (requirement R46); so does the end of its parent's channel; an overall deadline runs from
- * there (requirement R47). Exit codes: what the drain says, 1 when it could not start or its drain was stuck.
+ * Runs a service as an OS process of its own. No other code touches the process. SIGTERM and SIGINT drain it, the second is
+ * logged, the third forces the end. The end of the parent's channel drains it too. An overall deadline counts from there. Exit
+ * codes: the drain's, 1 when the service could not start or its drain was stuck (docs/cli.md#belay-worker).
  *
- * Before `make` is through a signal ends the process as it would any other; nothing has been taken on yet.
+ * Until `make` is through, a signal ends the process as it would any other: the service has not taken any work yet.
  */
 export function runAsProcess(
   name: 'worker' | 'orchestrator',
@@ -82,7 +82,8 @@ async function run(make: (drain: (why: DrainCause) => void) => Promise<ProcessSe
       else service.force();
     },
   );
-  // Started by `belay up`: when it goes, we drain, however it went. Our own leaving says the same, and is no signal.
+  // Started by `belay up`: when that process ends, in whatever way, this one drains. Its own disconnect is also an event, and
+  // no signal.
   process.on('disconnect', () => drain('parent gone'));
 
   const told = await service.start();

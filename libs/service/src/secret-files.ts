@@ -12,8 +12,8 @@ type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
  * The environment with its secrets read from files: `BELAY_TOKEN_FILE`, `BELAY_VALKEY_URL_FILE`, or the systemd credentials
- * `belay-token` and `belay-valkey-url` (`LoadCredential=`). A file must be this user's or root's and closed to others.
- * Nothing is written to the environment of this process.
+ * `belay-token` and `belay-valkey-url` (`LoadCredential=`). A file must be this user's or root's and closed to others. Nothing
+ * is written to this process's environment.
  * @throws BelayError INVALID_SETTINGS with every fault; no secret is in a message.
  */
 export function withSecretFiles(env: Environment): Record<string, string | undefined> {
@@ -45,7 +45,7 @@ export function withSecretFiles(env: Environment): Record<string, string | undef
 }
 
 /**
- * As `withSecretFiles`, and takes the secrets out of `env`: what this process runs from here on is not given them. Another process of
+ * As `withSecretFiles`, and removes the secrets from `env`, so that processes started later do not get them. Another process of
  * the same user could read them there in /proc.
  * @throws BelayError INVALID_SETTINGS, and leaves `env` as it is
  */
@@ -65,7 +65,7 @@ function credentialOf(env: Environment, name: string): string | undefined {
 function readSecret(path: string, variable: string): { text: string } | { fault: string } {
   let file: number | undefined;
   try {
-    // One file is looked at and read, and a FIFO is not waited for.
+    // Checks and reads one open file, and does not wait on a FIFO.
     file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
     const found = fstatSync(file);
     if (!found.isFile()) return { fault: 'is no file: name the file that holds the secret' };

@@ -1,10 +1,10 @@
-/** One line of a log: what it is about, then a sentence. */
+/** One line of a log: its subject, then a sentence. */
 export interface LogLine {
   (facts: object, message?: string): void;
   (message: string): void;
 }
 
-/** A service's log: a pino logger is one, so is any object with these five methods. */
+/** A service's log. A pino logger is one, and so is any object with these five methods. */
 export interface ServiceLog {
   readonly debug: LogLine;
   readonly info: LogLine;
@@ -15,7 +15,7 @@ export interface ServiceLog {
 
 const nothing = (): void => undefined;
 
-/** Says nothing: what an embedded Belay logs unless asked. */
+/** Logs nothing: the default of an embedded Belay. */
 export const SILENT: ServiceLog = {
   debug: nothing,
   info: nothing,
@@ -24,14 +24,14 @@ export const SILENT: ServiceLog = {
   fatal: nothing,
 };
 
-/** The same log, whose own faults end nothing: a host's logger may throw. */
+/** The same log, with its own faults caught: a host's logger may throw. */
 export function calmly(log: ServiceLog): ServiceLog {
   const calm = (level: keyof ServiceLog): LogLine => {
     return (...line: [facts: object | string, message?: string]): void => {
       try {
         (log[level] as (...all: unknown[]) => void)(...line);
       } catch {
-        // There is nobody left to tell.
+        // There is nowhere left to report it.
       }
     };
   };

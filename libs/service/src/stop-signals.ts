@@ -2,8 +2,9 @@
 const STOP_SIGNALS = ['SIGTERM', 'SIGINT'] as const;
 
 /**
- * Listens for SIGTERM and SIGINT, counted together (requirement R46): `first` of the first one, `repeat` of each later one with its
- * number. @returns a function that takes the listeners off again
+ * Listens for SIGTERM and SIGINT, counted together: calls `first` at the first one, and `repeat` with its number at each later
+ * one.
+ * @returns a function that removes the listeners
  */
 export function onStopSignals(
   first: (signal: string) => void,

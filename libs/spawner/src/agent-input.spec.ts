@@ -17,7 +17,7 @@ afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
 const host = { newInput: async () => InputFile.create(folder) } as unknown as ProcessHost;
 
-/** An execution whose last node depends on `count` others, all of them done with that result. */
+/** An execution whose last node depends on `count` done nodes with that result. */
 async function fanIn(count: number, result: unknown): Promise<{ id: string; last: NodeSpec }> {
   const parents = Array.from({ length: count }, (_, i) => node(`p${i}`));
   const last = node('last', { dependsOn: parents.map((one) => one.id), input: { own: 1 } });

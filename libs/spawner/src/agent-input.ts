@@ -3,15 +3,15 @@ import { readResults, type AgentOutcome, type LifecycleService, type AttemptEven
 import type { Granted } from './agent-runner.types';
 import type { InputFile, ProcessHost } from './process';
 
-/** An agent's stdin: a text, or a file where that is too long to be kept in memory. */
+/** An agent's stdin: a text, or a file where the text is too long for memory. */
 export type AgentInput = string | InputFile;
 
-/** Characters kept in memory. */
+/** Characters that are kept in memory. */
 const IN_MEMORY = 1024 * 1024;
 
 /**
- * Gathers an agent's input: its own, the results of the nodes it depends on, what attempts before it said. The results
- * are read in pieces and written on at once, so that neither the server nor this process ever holds all of them.
+ * Gathers an agent's input: its own, the results of the nodes on which it depends, the messages of earlier attempts. The
+ * results are read and written on piece by piece, so that neither the server nor this process ever holds all of them.
  * @throws BelayError UPSTREAM_TOO_LARGE as `details.reason`, CORRUPT_RECORD, OUTCOME_UNKNOWN · the file system's errors
  */
 export async function gatherInput(
@@ -50,7 +50,7 @@ export async function gatherInput(
       earlierEvents,
       ...(wokenBy === undefined ? {} : { signal: wokenBy }),
     };
-    // A line: `read -r` of a shell fails at an end of file without a newline.
+    // The input ends with a newline: `read -r` of a shell fails on a last line without one.
     await out.add(`},${JSON.stringify(rest).slice(1)}\n`);
     return out.input;
   } catch (error) {
@@ -64,7 +64,7 @@ export type PreparedInput =
   | { readonly ready: AgentInput; readonly error?: never }
   | { readonly ready?: never; readonly error: unknown };
 
-/** Undefined: the attempt is stopped, or its worker gives up waiting for the server. Never rejects. */
+/** Undefined: the attempt is stopped, or its worker stops waiting for the server. Never rejects. */
 export async function prepareInput(
   gather: () => Promise<AgentInput | undefined>,
   onError: (error: unknown) => void,
@@ -78,12 +78,12 @@ export async function prepareInput(
   }
 }
 
-/** Of an input that no agent was given. */
+/** Closes an input that no agent was given. */
 export async function closeInput(input: AgentInput): Promise<void> {
   if (typeof input !== 'string') await input.close();
 }
 
-/** How an attempt ends whose input could not be gathered. */
+/** The outcome of an attempt whose input could not be gathered. */
 export function inputFailed(error: unknown): AgentOutcome {
   if (isBelayError(error)) {
     const { reason } = error.details;
@@ -105,7 +105,7 @@ function tooLarge(parents: number): BelayError {
   );
 }
 
-/** In memory as long as it is short, then in a file. */
+/** Keeps a short text in memory, and a longer one in a file. */
 class Gathered {
   input: AgentInput = '';
 

@@ -10,7 +10,7 @@ import type { AgentOutcome } from '#libs/lifecycle';
 import type { AgentReporter } from './agent-reporter';
 import type { StopCause } from './agent-slot';
 
-/** The guardian's work, which the worker sees only as an exit by SIGKILL. */
+/** The cause when the guardian killed the tree, which the worker sees only as an exit by SIGKILL. */
 export const FENCED: StopCause = {
   reason: 'worker_lost',
   mode: 'immediate',
@@ -22,7 +22,7 @@ export const FENCED: StopCause = {
   },
 };
 
-/** Not started at all. */
+/** The cause when the attempt was not started because the lease may be over. */
 export const LEASE_OVER: StopCause = {
   reason: 'worker_lost',
   mode: 'immediate',
@@ -31,7 +31,7 @@ export const LEASE_OVER: StopCause = {
   error: { code: 'FENCED', message: 'Its worker had been silent for too long, and did not start it.' },
 };
 
-/** The outcome without the agent's own messages, for when they cannot be stored; how it ended stays. */
+/** The outcome without the agent's own messages, for when they cannot be stored. How the agent ended is kept. */
 export function withoutSayings(outcome: AgentOutcome, error: unknown): AgentOutcome {
   const { result: _, costUsd: __, suspend: ___, ...rest } = outcome;
   if (outcome.state !== 'completed') return rest;
@@ -55,7 +55,7 @@ function stopOf(cause: StopCause): Pick<AgentOutcome, 'reason' | 'actor' | 'orde
     ...(order === undefined ? {} : { orderId: order.id }),
     ...(type === 'execution' || type === 'all'
       ? {
-          // Without an order, one is placed for what of the execution runs elsewhere.
+          // Without an order of its own, an order is placed for the agents of the execution that run elsewhere.
           stop: {
             ...(order === undefined ? {} : { orderId: order.id }),
             reason: cause.reason,
@@ -67,7 +67,7 @@ function stopOf(cause: StopCause): Pick<AgentOutcome, 'reason' | 'actor' | 'orde
   };
 }
 
-/** There never was a process. */
+/** The report of an attempt that never had a process. */
 export const NOT_STARTED: StopReport = {
   containment: 'marks',
   proved: true,
@@ -79,12 +79,12 @@ export const NOT_STARTED: StopReport = {
   provedAfterMs: 0,
 };
 
-/** Stopped before there was a process. */
+/** The outcome of an attempt that was stopped before it had a process. */
 export function notStarted(cause: StopCause): AgentOutcome {
   return { state: cause.endsAs, ...stopOf(cause), report: NOT_STARTED };
 }
 
-/** Whether it was not started because the time in which it may start was over. */
+/** Whether the attempt was not started because the time for its start was over. */
 export const isTooLate = (error: unknown): boolean =>
   isBelayError(error) && error.details['reason'] === 'TOO_LATE';
 
@@ -95,7 +95,7 @@ export function spawnFailed(error: unknown): AgentOutcome {
   return { state: 'failed', reason: 'error', error: { code, message } };
 }
 
-/** Its worker declares no handler of that name. */
+/** The outcome when the worker declares no handler of that name. */
 export function unknownHandler({ run, pool }: NodeSpec, workerId: string): AgentOutcome {
   const handler = isHandlerRun(run) ? run.handler : '';
   const message = `Worker ${workerId} has no handler ${handler}. Every worker of the pool ${pool} must be an application that declares it.`;
@@ -107,7 +107,7 @@ export function unknownHandler({ run, pool }: NodeSpec, workerId: string): Agent
   };
 }
 
-/** The meaning of the exit. A process that had ended before any signal reached it ended by itself. */
+/** Interprets the exit. A process that had ended before any signal reached it ended by itself. */
 export function outcomeOf(
   cause: StopCause | undefined,
   exit: ExitReport,

@@ -4,7 +4,7 @@ import { AgentReporter } from './agent-reporter';
 
 const FENCE: Fence = { agentId: 'agt_1', owner: 'wrk_1', epoch: 1 };
 
-/** A reporter and what it sent; `fail` makes the next call end like one whose answer was lost. */
+/** A reporter and its calls. After `fail` the next call ends like one whose answer was lost. */
 function reporter(): {
   sent: AgentSaid[];
   errors: unknown[];

@@ -12,31 +12,33 @@ import type { AgentSaid, AgentStore, Fence, SaidNow } from '#libs/lifecycle';
 import { Gather } from './gather';
 import { Bucket } from './process';
 
-/** Reports are gathered this long before they are sent. Milliseconds. */
+/** Messages are gathered for this long before they are sent. Milliseconds. */
 const GATHER_MS = 100;
-/** Bytes of events one agent may leave in its execution's stream over its life, each counted with what is around it. */
+/** One agent may leave this many bytes of events in its execution's stream over its life, each counted with its envelope. */
 const EVENT_BYTES_EVER = 1024 * 1024;
 const EVENT_COST = 200;
-/** Events of one agent, a second and at once. Counted, not bytes. */
+/** The rate of one agent's events, a second and at once. It counts events, not bytes. */
 const EVENT_RATE = { perSecond: 100, burst: 1_000 };
-/** Bounds of the queue and of one script call: it must not hold the server, however much an agent writes. */
+/** Bounds of the queue and of one script call: an agent must not block the server, however much it writes. */
 const WAITING_BYTES = 256 * 1024;
 const BATCH_EVENTS = 100;
 const BATCH_BYTES = 64 * 1024;
-/** Progress and checkpoints of one agent: after a large one the next waits; the last one said is what is sent then. */
+/** The rate of one agent's progress and checkpoints. After a large one the next waits, and then only the newest is sent. */
 const VALUE_BYTES_PER_SECOND = 64 * 1024;
-/** A sum of costs stays far below where a double is no whole number of micro-dollars. */
+/** Far below the sum of costs at which a double is no exact number of micro-dollars. */
 const MAX_USD = 1e9;
 
 type Value = { readonly value: unknown; readonly bytes: number };
 
-/** Gathers an agent's messages on fd 3 and reports them within its bounds. Costs add up here; the store keeps the total. */
+/**
+ * Gathers an agent's messages on fd 3 and reports them within its bounds. Costs are added up here; the store keeps the total.
+ */
 export class AgentReporter {
   costUsd = 0;
   result: unknown;
-  /** The signal that its node is to wait for; the last one said. */
+  /** The signal for which the node is to wait, by the agent's last message about it. */
   suspend: SuspendRequest | undefined;
-  /** Why it is about to fail; the last one said. */
+  /** The cause of the coming failure, by the agent's last message about it. */
   error: RecordedError | undefined;
   private values: { progress?: Value; checkpoint?: Value } = {};
   private valuesFrom = 0;
@@ -59,7 +61,7 @@ export class AgentReporter {
     private readonly onDropped: (what: keyof Dropped, count: number) => void = () => undefined,
   ) {}
 
-  /** @param bytes of the line. */
+  /** @param bytes the length of the line. */
   take(message: AgentMessage, bytes: number): void {
     switch (message.type) {
       case 'cost':
@@ -96,7 +98,7 @@ export class AgentReporter {
     this.gather.touch(GATHER_MS);
   }
 
-  /** Something the agent said or wrote is not kept: told with the next report, and by an event when it is the first. */
+  /** Counts a message or output that is not kept. The next report tells it; the first time, an event does too. */
   drop(what: Dropped): void {
     for (const [name, count] of Object.entries(what) as [keyof Dropped, number][]) {
       this.dropped[name] = (this.dropped[name] ?? 0) + count;
@@ -107,7 +109,7 @@ export class AgentReporter {
     this.gather.touch(GATHER_MS);
   }
 
-  /** Sends what is left, and what was dropped in all. */
+  /** Sends the remaining messages, and the totals of what was dropped. */
   async close(): Promise<void> {
     this.isOver = true;
     if (this.droppedInAll() > this.droppedTold) this.tellDropped();
@@ -125,7 +127,7 @@ export class AgentReporter {
   }
 
   private takeEvent(name: string, data: unknown, line: number): void {
-    // The data is at most as long as its line, which saves writing it down to count.
+    // The data is at most as long as its line, so the data need not be encoded to count its bytes.
     const bytes =
       data === undefined ? 0 : line > MAX_EVENT_BYTES ? Buffer.byteLength(JSON.stringify(data)) : line;
     const isCut = bytes > MAX_EVENT_BYTES;
@@ -143,19 +145,19 @@ export class AgentReporter {
     this.events.push({ said, bytes: size });
   }
 
-  /** One report; at the end as many as there are. */
+  /** Sends one report; at the end as many as are needed. */
   private async send(): Promise<void> {
     while (this.isChanged || this.events.length > 0 || this.hasValues()) {
       const values = this.takeValues();
       const events = this.takeEvents();
-      // A value alone may have to wait for its time.
+      // The rate may allow no value at this time.
       if (!this.isChanged && events.length === 0 && values === undefined) break;
       this.isChanged = false;
       try {
         await this.agents.report(this.fence, this.saidNow(values, events));
       } catch (error) {
         this.onError(error);
-        // Said again with the next report; a number that the server knows is passed over there.
+        // The next report repeats them; the server passes over a number that it knows.
         if (isBelayError(error) && error.code === 'OUTCOME_UNKNOWN') this.keep(values, events);
         else this.isChanged = false;
         break;

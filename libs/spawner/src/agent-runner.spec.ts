@@ -20,7 +20,7 @@ let spawned: number;
 let runner: AgentRunner;
 let leaseLeftMs: number;
 let wasSilent: boolean;
-/** In place of a process: what the host is asked for, and how it answers. */
+/** Takes the place of a process: the host's answer to a request. */
 let spawn: (request: SpawnRequest) => Promise<AgentProcess>;
 
 useLife((rig) => ({ life } = rig));
@@ -55,7 +55,7 @@ async function nextJob(over: Parameters<typeof node>[1] = {}): Promise<AgentJob>
   return (await life.executions.advance(id)).entries[0] as AgentJob;
 }
 
-/** Runs until the test says how it ended. */
+/** Runs until the test ends it. */
 class FakeProcess implements AgentProcess {
   readonly agentId = job.agentId;
   readonly identity = { pid: 1, startTime: '1', bootId: 'b' };
@@ -99,7 +99,7 @@ class FakeProcess implements AgentProcess {
   }
 }
 
-/** The claim is granted and its answer is lost; `meanwhile` happens before it is asked for again. */
+/** Grants the claim and loses its answer; `meanwhile` happens before the worker asks again. */
 function loseAnswer(meanwhile: (fence: Fence) => Promise<unknown>): void {
   const claim = life.agents.claim.bind(life.agents);
   jest.spyOn(life.agents, 'claim').mockImplementationOnce(async (...args) => {
@@ -152,7 +152,7 @@ describe('a claim whose answer is lost', () => {
 });
 
 describe('a claim that a failover lost and the same worker is granted again', () => {
-  /** All that is stored now; the answer stores it again in place of what is there then. */
+  /** Remembers everything that is stored now. The result restores it in place of everything stored later. */
   async function remember(): Promise<() => Promise<void>> {
     const { redis } = life.valkey;
     const stored = await Promise.all(
@@ -164,7 +164,7 @@ describe('a claim that a failover lost and the same worker is granted again', ()
     };
   }
 
-  /** The first copy runs and its claim is lost. Resolves when the second grant has told it to end. */
+  /** The first copy runs and its claim is lost. Resolves when the second grant has told the first copy to end. */
   async function grantTwice(lose: () => Promise<unknown>) {
     const first = new FakeProcess();
     spawn = async () => first;
@@ -243,7 +243,7 @@ describe('what was claimed and is not started yet', () => {
     expect(process.stops).toEqual([{ mode: 'immediate', graceMs: 0 }]);
     process.end({ signals: [{ signal: 'SIGKILL', to: 'group', afterMs: 1 }] });
     await ran;
-    // The end stays the one that was stored; what was seen here proves it.
+    // The stored end does not change; the worker's observation proves it.
     expect(await life.agents.get(job.agentId)).toMatchObject({
       reason: 'worker_lost',
       report: { proved: true },
@@ -261,7 +261,7 @@ describe('how an attempt ended', () => {
   };
   const TERM = [{ signal: 'SIGTERM', to: 'group', afterMs: 1 }] as const;
 
-  /** Its record after its process ended so; `stop`: a stop was asked for before. */
+  /** The record of an attempt whose process ended like that; `stop`: a stop was asked for before. */
   async function endedBy(...[report, exit, stop]: [...Parameters<FakeProcess['end']>, StopCause?]) {
     const process = new FakeProcess();
     spawn = async () => process;
@@ -355,7 +355,7 @@ describe('R43 work in flight', () => {
     let claims = 0;
     jest.spyOn(life.agents, 'claim').mockImplementation(async (...args) => {
       busy.push(runner.busy);
-      // The second is under way for as long as the first, and a call to the server longer.
+      // The second claim lasts as long as the first, and a call of the server longer.
       if (++claims === 2) await first;
       const answer = await claim(...args);
       busy.push(runner.busy);
@@ -391,7 +391,7 @@ describe('a job that this worker cannot take', () => {
     expect(await runner.run(job)).toBe('done');
   });
 
-  // The last of the file: the ban outlives it.
+  // Last in the file, because the ban outlives the test.
   it('R26 is left to another worker once this one was declared lost', async () => {
     await life.agents.banOwner(WORKER);
     expect(await runner.run(job)).toBe('refused');

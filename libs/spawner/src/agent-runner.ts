@@ -13,7 +13,7 @@ import { WaitingPool } from './waiting-pool';
 
 /**
  * Runs attempts: claim (`AttemptClaims`), spawn, report, end (`Attempt`), outcome (`OutcomeKeeper`). One per worker process.
- * Every attempt is in its slots from before its claim until its outcome is stored, so an order finds it there (requirement R8).
+ * Every attempt is in its slots from before its claim until its outcome is stored, so an order finds it there at any time.
  */
 export class AgentRunner {
   private readonly slots = new Set<AgentSlot>();
@@ -21,7 +21,7 @@ export class AgentRunner {
   private idle: (() => void)[] = [];
   private readonly claims: AttemptClaims;
   private readonly means: AttemptMeans;
-  /** Processes that wait for attempts of handlers; opened and closed by the worker. */
+  /** Processes that wait for attempts of handlers. The worker opens and closes the pool. */
   readonly waiting: WaitingPool;
 
   constructor(
@@ -44,10 +44,10 @@ export class AgentRunner {
     };
   }
 
-  /** Claims a latch refused. */
+  /** Claims that a latch refused. */
   refused = 0;
 
-  /** Agents' output beyond their bounds, counted since the start. */
+  /** Output of agents beyond their bounds, counted since the start. */
   readonly dropped: { -readonly [K in keyof Dropped]: Dropped[K] } = {};
 
   /** Attempts under way, from before their claim until their outcome is stored. */
@@ -55,7 +55,7 @@ export class AgentRunner {
     return this.slots.size;
   }
 
-  /** Every end, proved or not; the killswitch writes receipts from it. */
+  /** Every end, proved or not. The killswitch writes receipts from it. */
   get ended$(): Observable<AgentEnded> {
     return this.ends;
   }
@@ -64,7 +64,7 @@ export class AgentRunner {
     return [...this.slots].map((slot) => slot.agentId);
   }
 
-  /** Stops every attempt the predicate holds for; returns how many. Begins at once, reads nothing. */
+  /** Stops every attempt for which the predicate holds; returns their number. Begins at once, reads nothing. */
   stopWhere(matches: (slot: AgentSlot) => boolean, cause: StopCause): number {
     let count = 0;
     for (const slot of this.slots) {
@@ -79,12 +79,12 @@ export class AgentRunner {
     return [...this.slots].filter(matches);
   }
 
-  /** Freezes every attempt the predicate holds for; each answer comes when its tree was seen still. */
+  /** Freezes every attempt for which the predicate holds. Each result comes when the tree's processes were seen stopped. */
   freezeWhere(matches: (slot: AgentSlot) => boolean, hold: string): Promise<HoldResult>[] {
     return [...this.slots].filter(matches).map(async (slot) => this.settleHold(slot, slot.freeze(hold)));
   }
 
-  /** Takes one hold off every attempt the predicate holds for; a tree goes on when none is left. */
+  /** Ends one freeze of every attempt for which the predicate holds. A tree goes on when no freeze of it is left. */
   thawWhere(matches: (slot: AgentSlot) => boolean, hold: string): Promise<HoldResult>[] {
     return [...this.slots].filter(matches).map(async (slot) => this.settleHold(slot, slot.thaw(hold)));
   }
@@ -104,14 +104,14 @@ export class AgentRunner {
     }
   }
 
-  /** Resolves when nothing is under way. */
+  /** Resolves when no attempt is under way. */
   async whenIdle(): Promise<void> {
     if (this.slots.size > 0) await new Promise<void>((resolve) => this.idle.push(resolve));
   }
 
   /**
-   * One job: claims it or lets it be. Resolves when its outcome is stored. `refused`: another worker may take it, and this one
-   * may not (a latch over this worker, its lease is over, it drains and heard nothing).
+   * Runs one job: claims its attempt, or leaves it. Resolves when the outcome is stored. `refused`: another worker may take the
+   * attempt, and this one may not (a latch over this worker, its lease is over, or it drains and got no answer).
    */
   async run(job: AgentJob): Promise<JobAnswer> {
     const slot = new AgentSlot(job, this.options.workerId);
@@ -141,7 +141,7 @@ export class AgentRunner {
       return latch?.scope.type === 'worker' ? 'refused' : 'parked';
     }
     if (why === 'LIMITED') return limit === undefined ? 'refused' : 'limited';
-    // Our claim was granted, but the attempt ended before the reply arrived; only we know that nothing started (requirement R51).
+    // Our claim was granted, but the attempt ended before the reply arrived. Only this worker knows that nothing started.
     if (why === 'ENDED') {
       const { agents } = this.lifecycle;
       await untilAnswered(this.options, slot.agentId, async () =>

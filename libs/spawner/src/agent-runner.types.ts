@@ -8,12 +8,12 @@ export interface HandlerProgram {
   readonly env: Readonly<Record<string, string>>;
 }
 
-/** How processes of handlers are started ahead of their attempts. The name of the handler comes with the attempt. */
+/** How processes of handlers are started ahead of their attempts. The attempt brings the name of the handler. */
 export interface WaitingProgram {
   readonly command: readonly string[];
-  /** Of the application, now. A process that was started with another one is not used any more. */
+  /** The application's variables at this time. A process that was started with others is not used any more. */
   readonly env: () => Readonly<Record<string, string>>;
-  /** So many wait at a time. */
+  /** This many processes wait at a time. */
   readonly count: number;
 }
 
@@ -21,11 +21,11 @@ export interface RunnerOptions {
   readonly workerId: string;
   readonly workDir: string;
   readonly logDir: string;
-  /** Bytes of log files there before those of ended agents go, the oldest first. Default 1 GiB. */
+  /** Above this many bytes of log files, files of ended agents are removed, the oldest first. Default 1 GiB. */
   readonly maxLogBytes?: number;
-  /** Grace where neither node nor execution says. Milliseconds. */
+  /** The grace, unless node or execution sets one. Milliseconds. */
   readonly graceMs: number;
-  /** Stores an attempt's end and drives the graph on; the worker app binds AttemptEnds.end here. */
+  /** Stores an attempt's end and advances the graph; the worker app binds AttemptEnds.end here. */
   readonly finish: (
     fence: Fence,
     outcome: AgentOutcome,
@@ -33,34 +33,36 @@ export interface RunnerOptions {
     start?: StartedProcess,
   ) => Promise<FinishResult>;
   readonly onError?: (error: unknown, agentId: string) => void;
-  /** The program of a handler that this worker declares; undefined: it has none of that name. Default: it has none at all. */
+  /**
+   * The program of a handler that this worker declares; undefined where it declares no such handler. Default: it declares none.
+   */
   readonly handlerProgram?: (handler: string) => HandlerProgram | undefined;
-  /** Variables of one attempt, by which it reaches its worker. Default: none. */
+  /** Variables with which one attempt reaches its worker. Default: none. */
   readonly agentEnv?: (fence: Fence) => Readonly<Record<string, string>>;
-  /** Processes that wait for attempts of handlers. Default: none, each attempt starts its own. */
+  /** Processes that wait for attempts of handlers. Default: none, and each attempt starts its own. */
   readonly ahead?: WaitingProgram | undefined;
-  /** Hears each report of an agent as it comes, beside its storing. Must not throw. */
+  /** Called with each message of an agent as it arrives, beside its storing. Must not throw. */
   readonly onMessage?: (message: AgentMessage, claim: Granted) => void;
-  /** Asked about each claim before anything is spawned: an order still open may cover it. Bounded by its own calls. */
+  /** Called for each claim before the spawn, because an open order may cover the attempt. Each of its calls is bounded. */
   readonly beforeSpawn?: (slot: AgentSlot, claim: Granted) => Promise<void> | undefined;
-  /** Aborted when the worker gives up waiting for the server. */
+  /** Aborted when the worker stops waiting for the server. */
   readonly closing?: AbortSignal;
-  /** Whether this worker has lately been silent for so long that its guardian may have killed its trees. */
+  /** Whether this worker was silent so long lately that its guardian may have killed its trees. */
   readonly wasSilent?: () => boolean;
-  /** Milliseconds for which this worker's right to its agents surely holds; 0 or less: it may have run out. */
+  /** Milliseconds for which this worker's right to its agents is certain; at 0 or less the lease may be over. */
   readonly leaseLeftMs?: () => number;
 }
 
-/** An order's news of one agent. */
+/** The end of one agent, for the orders about it. */
 export interface AgentEnded {
   readonly slot: AgentSlot;
   readonly fence: Fence;
   readonly executionId: string;
   readonly nodeId: string;
   readonly outcome: AgentOutcome | undefined;
-  /** The order that stopped it, or was on its way when it ended. */
+  /** The order that stopped the agent, or that was on its way when it ended. */
   readonly order: Order | undefined;
-  /** `unconfirmed`: no proof of death yet; the runner goes on trying and says so again. */
+  /** False: there is no proof of death yet; the runner goes on trying, and emits again when it has one. */
   readonly confirmed: boolean;
   readonly report: StopReport | undefined;
 }

@@ -8,9 +8,9 @@ export interface StopCause {
   readonly reason: StopReason;
   readonly mode: 'graceful' | 'immediate';
   readonly graceMs?: number;
-  /** Present when an order asked for it. */
+  /** Present when an order asked for the stop. */
   readonly order?: Order;
-  /** Present when a person asked on this machine, without the server: no order of the log is behind it. */
+  /** Present when a person on this machine asked, without the server: there is no order in the log. */
   readonly local?: { readonly scope: Scope; readonly note?: string };
   readonly by: string;
   /** `failed` leaves the node to its retry policy (timeout, drain, lost contact); `killed` does not. */
@@ -18,14 +18,14 @@ export interface StopCause {
   readonly error?: RecordedError;
 }
 
-/** An order this worker has begun to carry out on one agent. */
+/** An order that this worker has begun to carry out on one agent. */
 export interface ServedOrder {
   readonly order: Order;
   /** Milliseconds. */
   readonly afterMs: number;
 }
 
-/** The facts of an agent that its claim gives. */
+/** The facts about an agent that its claim brings. */
 export interface GrantedClaim {
   readonly fence: Fence;
   readonly claimedAt: number;
@@ -37,36 +37,36 @@ export interface GrantedClaim {
 }
 
 /**
- * One attempt a worker is busy with, known from before its claim: an order that arrives while the claim or the spawn
- * is under way finds it here, so nothing slips between them (requirement R8). Tracked by identity, not by key (requirement R43).
+ * One attempt of a worker, in the runner from before its claim. An order that arrives while the claim or the spawn is under way
+ * finds the slot, so no attempt slips past an order. A slot is tracked by identity, not by key.
  */
 export class AgentSlot implements AgentAddress {
   readonly agentId: string;
   readonly executionId: string;
-  /** The node, as the job names it. */
+  /** The node that the job names. */
   readonly nodeId: string;
   pool: string | undefined;
   labels: Readonly<Record<string, string>> | undefined;
   fence: Fence | undefined;
-  /** The node's own, else the execution's; known from the claim on. Milliseconds. */
+  /** The node's own grace, else the execution's; known from the claim on. Milliseconds. */
   graceMs: number | undefined;
   cause: StopCause | undefined;
   process: AgentProcess | undefined;
-  /** When the claim was granted, Valkey's clock; undefined while it is under way. */
+  /** When the claim was granted, by the server's clock; undefined while the claim is under way. */
   claimedAt: number | undefined;
-  /** Its number among all that has begun in its shard; known from the claim on. */
+  /** The attempt's place in the count of all attempts that have begun in its shard (ADR 0015); known from the claim on. */
   born: number | undefined;
-  /** Orders served on it, by id, with how long after their placing that began. */
+  /** Orders served on the agent, by id, with the time from their placing to that moment. */
   readonly served = new Map<string, ServedOrder>();
-  /** Orders that keep the tree still, by what they froze; it goes on when the last is taken off. */
+  /** The freezes that keep the tree still. The tree goes on when the last of them ends. */
   private readonly heldBy = new Set<string>();
-  /** Its process, or undefined once it is sure that there never is one. */
+  /** The process, or undefined once it is certain that there will be none. */
   readonly begun: Promise<AgentProcess | undefined>;
-  /** Resolves when the worker is done with this attempt: its tree is dead, and its outcome is stored or was refused. */
+  /** Resolves when the worker is done with the attempt: the tree is dead, and the outcome is stored or was refused. */
   readonly closed: Promise<void>;
   private timeout: PausableTimer | undefined;
   private ended = false;
-  /** From here on a process may come into being at any moment. */
+  /** Once true, a process may exist at any moment. */
   private spawning = false;
   /** Starts that wait for a thaw or a stop. */
   private gate: (() => void)[] = [];
@@ -96,7 +96,7 @@ export class AgentSlot implements AgentAddress {
     return this.heldBy.has(hold);
   }
 
-  /** Resolves when nothing holds it back: a frozen attempt is not started, and a stopped one need not wait. */
+  /** Resolves when the attempt may start or end: a frozen one is not started, and a stopped one need not wait. */
   async maySpawn(): Promise<void> {
     while (this.frozen && this.cause === undefined) await new Promise<void>((open) => this.gate.push(open));
     this.spawning = true;
@@ -111,7 +111,7 @@ export class AgentSlot implements AgentAddress {
     this.labels = labels;
   }
 
-  /** The tree runs; one frozen while it was spawned is frozen now. `timeout` is the node's. */
+  /** The tree runs. If the agent was frozen during the spawn, it is frozen now. `timeout` is the node's. */
   hasProcess(process: AgentProcess, timeout: PausableTimer | undefined): void {
     this.process = process;
     this.begin(process);
@@ -126,14 +126,14 @@ export class AgentSlot implements AgentAddress {
   }
 
   /**
-   * Stops the tree where it stands, and its timeout with it. Resolves when it was seen still, or is sure not to start
-   * while the hold is on. @throws TIMEOUT
+   * Freezes the tree, and its timeout with it. Resolves when the processes were seen stopped, or when it is certain that none
+   * starts during the freeze. @throws TIMEOUT
    */
   async freeze(hold: string): Promise<void> {
     this.heldBy.add(hold);
     this.timeout?.pause();
     const process = this.process ?? (this.spawning ? await this.begun : undefined);
-    // Thawed while it was being started: then it runs, as it should.
+    // If the agent was thawed during its start, it runs.
     if (this.frozen) await process?.freeze();
   }
 
@@ -146,18 +146,18 @@ export class AgentSlot implements AgentAddress {
   }
 
   /**
-   * Stops it now, or as soon as there is something to stop. The first cause is kept, save that a person's order
-   * outranks a timeout or a drain; a later one can only hasten.
+   * Stops the agent now, or as soon as it has a process. The first cause is kept, except that a person's order outranks a
+   * timeout or a drain. A later cause can only shorten the grace.
    */
   stop(cause: StopCause, defaultGraceMs: number): void {
     if (this.ended) return;
     if (this.cause === undefined || (isAsked(cause) && !isAsked(this.cause))) this.cause = cause;
-    // Checked before every start: a caller that waits for a process need not wait for the claim's answer.
+    // Every start checks for a stop, so a caller that waits for a process need not wait for the claim's answer.
     if (!this.spawning) this.begin(undefined);
     this.openGate();
     void this.process?.stop({
       mode: cause.mode,
-      // A person who asks again without a grace asks for the node's: a long one of before holds nobody up.
+      // A person who asks again without a grace gets the nodes' grace: a longer grace of the first request delays nobody.
       graceMs:
         cause.graceMs ?? (isAsked(cause) ? undefined : this.cause.graceMs) ?? this.graceMs ?? defaultGraceMs,
     });
@@ -174,5 +174,5 @@ export class AgentSlot implements AgentAddress {
   }
 }
 
-/** By a person or by an order, which no retry policy undoes. */
+/** A stop by a person or an order: no retry policy undoes it. */
 const isAsked = ({ order, local }: StopCause): boolean => order !== undefined || local !== undefined;

@@ -5,11 +5,11 @@ import type { AgentSlot } from './agent-slot';
 import { untilAnswered } from './until-answered';
 
 /**
- * Claims attempts for one worker. A claim that the server granted is known here sooner or later, and of one attempt this
- * worker runs one copy at most.
+ * Claims attempts for one worker. The worker learns of every claim that the server granted, and it runs at most one copy of an
+ * attempt.
  */
 export class AttemptClaims {
-  /** @param copiesOf the slots whose claim of that attempt was granted before, and that are not closed yet. */
+  /** @param copiesOf the slots with an earlier granted claim of that attempt that are not closed yet. */
   constructor(
     private readonly agents: Pick<AgentStore, 'claim'>,
     private readonly options: Pick<RunnerOptions, 'workerId' | 'onError' | 'closing'>,
@@ -17,9 +17,9 @@ export class AttemptClaims {
   ) {}
 
   /**
-   * A failover that loses a claim lets this worker have it again while its first copy still runs. The first copy is ended
-   * before the second starts: of one attempt there is one live copy (requirement R26). Its end may have become the attempt's, so the
-   * claim is asked for again.
+   * A failover that loses a claim lets this worker claim again while its first copy still runs. The first copy is ended before
+   * the second starts, so that an attempt has one live copy. The end of the first copy may have become the attempt's end, so
+   * the worker claims again.
    * @returns undefined when the worker drains, or closes, before there was an answer.
    */
   async claimOnce(slot: AgentSlot): Promise<Claim | undefined> {
@@ -34,8 +34,8 @@ export class AttemptClaims {
   }
 
   /**
-   * A claim whose answer was lost may have been granted: given up, its agent would be nobody's. The same token gets the
-   * same claim, so it is asked for until there is an answer.
+   * A claim whose answer was lost may have been granted. If the worker gave it up, its agent would have no owner. The same
+   * token gets the same claim, so the worker asks until there is an answer.
    */
   private async claimPatiently(slot: AgentSlot, token: string): Promise<Claim | undefined> {
     return untilAnswered(

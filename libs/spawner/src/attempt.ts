@@ -28,23 +28,23 @@ import { commandOf, graceOf, leaseLeftMs, logFileOf, spawnRequest } from './spaw
 import { untilAnswered } from './until-answered';
 import type { WaitingPool } from './waiting-pool';
 
-/** One worker's means, shared by all its attempts. */
+/** The parts of one worker that all its attempts share. */
 export interface AttemptMeans {
   readonly lifecycle: LifecycleService;
   readonly host: ProcessHost;
   readonly waiting: WaitingPool;
   readonly options: RunnerOptions;
   readonly keeper: OutcomeKeeper;
-  /** Told of every end, and before that of one that is not proved yet. */
+  /** Called at every end, and before that at an end that is not proved yet. */
   readonly onEnded: (ended: AgentEnded) => void;
   readonly onDropped: (what: keyof Dropped, count: number) => void;
 }
 
 /**
- * One claimed attempt: its input is gathered, its process is started and told of, and the end of its tree is stored.
- * - Between the last look at the lease and at a stop, and the start, nothing waits for the server.
- * - Its start is told before its end is stored (requirement R43).
- * - `killed` is stored only once the tree was seen dead (requirement R51).
+ * One claimed attempt: its input is gathered, its process is started and announced, and the end of its tree is stored.
+ * - Nothing waits for the server between the last check of the lease and of a stop, and the start.
+ * - The start is stored before the end is.
+ * - `killed` is stored only once the tree was seen dead.
  */
 export class Attempt {
   constructor(
@@ -53,12 +53,12 @@ export class Attempt {
     private readonly claim: Granted,
   ) {}
 
-  /** Resolves when its outcome is stored. */
+  /** Resolves when the outcome is stored. */
   async run(): Promise<void> {
     const { slot, claim } = this;
     const { lifecycle, host, options } = this.means;
     slot.granted(claim);
-    // Before the looks that follow: between the last of them and the start nothing may wait for the server.
+    // Before the checks that follow: between the last of them and the start nothing may wait for the server.
     const earlierEvents = await this.earlierEvents();
     const isOff = (): boolean => slot.cause !== undefined;
     const gather = async (): Promise<AgentInput> =>
@@ -74,7 +74,7 @@ export class Attempt {
     }
   }
 
-  /** Events of earlier attempts (requirement R28). Where the server does not answer it is started without. */
+  /** Events of earlier attempts (docs/agents.md#given). If the server does not answer, the attempt starts without them. */
   private async earlierEvents(): Promise<readonly AttemptEvent[]> {
     const { job, executionId } = this.slot;
     if (job.attempt === 1) return [];
@@ -92,7 +92,8 @@ export class Attempt {
     const asked = options.beforeSpawn?.(slot, claim);
     if (asked !== undefined) await asked.catch((error: unknown) => this.onError(error));
     await slot.maySpawn();
-    // Stopped between the claim and its answer, or while it was held, we may wake when another worker has the node.
+    // This process may have been suspended between the claim and its answer, or during a freeze, and another worker may have
+    // the node.
     if (leaseLeftMs(options) <= 0) slot.stop(LEASE_OVER, 0);
     if (slot.cause !== undefined) return this.store(notStarted(slot.cause));
     if (input?.ready === undefined) return this.store(inputFailed(input?.error));
@@ -115,23 +116,23 @@ export class Attempt {
     await this.untilStored(process, log, reporter);
   }
 
-  /** From its start until its outcome is stored. */
+  /** From the start of the process until the outcome is stored. */
   private async untilStored(process: AgentProcess, log: ServerLog, reporter: AgentReporter): Promise<void> {
     const { slot } = this;
     try {
       const announced = this.announce(process);
       const exit = await process.ended;
       slot.hasEnded();
-      // A stop that arrives from here on, while the end cannot be stored yet, did not cause it.
+      // A stop that arrives from here on, while the end cannot be stored yet, did not cause the end.
       const { cause: endedBy } = slot;
-      // An end is refused before its start: however long the server is away, they are stored in this order (requirement R43).
+      // The server refuses an end before its start. However long the server is away, they are stored in this order.
       await announced;
-      // Sent before the outcome; nobody waits for the log to be stored.
+      // Sent before the outcome. Nobody waits until the log is stored.
       const logged = log.close(process.lostBytes);
       await reporter.close();
       await this.conclude(process, exit, endedBy, reporter);
       await logged;
-      // The server is there now, if it was away before.
+      // If the server was away before, it is back now.
       await log.close(process.lostBytes);
     } finally {
       slot.hasEnded();
@@ -159,7 +160,7 @@ export class Attempt {
     });
   }
 
-  /** spawning → running. When the state says that a stop began meanwhile, what was just spawned is stopped. */
+  /** spawning → running. If the state says that a stop has begun meanwhile, the new process is stopped. */
   private async announce(process: AgentProcess): Promise<void> {
     const { slot, claim } = this;
     const { lifecycle, options } = this.means;
@@ -175,14 +176,14 @@ export class Attempt {
         );
       }
     } catch (error) {
-      // Refused: someone else owns this attempt now. It must not run on here.
+      // Refused: another worker owns this attempt now, so it must not go on here.
       if (isBelayError(error))
         slot.stop({ reason: 'worker_lost', mode: 'immediate', by: 'belay', endsAs: 'failed' }, 0);
       this.onError(error);
     }
   }
 
-  /** A frozen tree's timeout stands still with it. */
+  /** A timeout that stands still while the tree is frozen. */
   private deadline(): PausableTimer | undefined {
     const { timeoutMs, id } = this.claim.node;
     if (timeoutMs === undefined) return undefined;
@@ -201,7 +202,10 @@ export class Attempt {
     );
   }
 
-  /** `killed` is stored only once the tree was seen dead; until then the receipt says `unconfirmed` (requirement R51). */
+  /**
+   * Stores the end. `killed` is stored only once the tree was seen dead; until then the receipt says `unconfirmed`
+   * (docs/proof-of-stop.md).
+   */
   private async conclude(
     process: AgentProcess,
     exit: ExitReport,
@@ -225,7 +229,7 @@ export class Attempt {
   }
 
   private async store(outcome: AgentOutcome, start?: StartedProcess): Promise<void> {
-    // Sent one behind the other without waiting: the record is written first, and the receipt costs no round trip more.
+    // Both are sent without waiting in between: the record is written first, and the receipt costs no further round trip.
     const stored = this.means.keeper.store(this.claim, outcome, start);
     this.tell(outcome, true, outcome.report);
     await stored;

@@ -1,4 +1,4 @@
-/** Sends at most one batch at a time, some time after the first word of it. */
+/** Sends at most one batch at a time, some time after its first entry. */
 export class Gather {
   private timer: NodeJS.Timeout | undefined;
   private sending: Promise<void> = Promise.resolve();
@@ -9,7 +9,7 @@ export class Gather {
     this.timer ??= setTimeout(() => void this.flush(), afterMs);
   }
 
-  /** Now, after the batch under way. */
+  /** Sends now, after the batch under way. */
   flush(): Promise<void> {
     clearTimeout(this.timer);
     this.timer = undefined;

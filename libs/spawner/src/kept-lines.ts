@@ -1,11 +1,11 @@
 import { LOG_LIMITS } from '#libs/lifecycle';
 
 /**
- * The lines that the server keeps of those it is sent, by the rule of appendLog.lua: the first ones and the last ones. The
- * worker is the only writer of a log, so it knows what is left out without asking.
+ * The lines that the server keeps of those that it is sent, by the rule of appendLog.lua: the first and the last ones. The
+ * worker is a log's only writer, so it knows what is left out without asking.
  */
 export class KeptLines {
-  /** Sent, and not kept. */
+  /** Lines that were sent and are not kept. */
   readonly leftOut = { lines: 0, bytes: 0 };
   private headLines = 0;
   private headBytes = 0;
@@ -14,7 +14,7 @@ export class KeptLines {
 
   constructor(private readonly limits: typeof LOG_LIMITS = LOG_LIMITS) {}
 
-  /** `size` counts a newline that follows, `bytes` does not. */
+  /** `size` counts a newline that follows; `bytes` does not. */
   add(bytes: number, size: number): void {
     const { headLines, headBytes, tailLines, tailBytes } = this.limits;
     const { tail } = this;

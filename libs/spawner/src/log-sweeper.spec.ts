@@ -29,7 +29,7 @@ describe("log files of a worker's folder", () => {
     return new LogSweeper({ named }, options);
   }
 
-  /** A log of that age, in seconds; 100 bytes each file. */
+  /** A log of that age in seconds, with 100 bytes in each file. */
   function log(n: number, state: string | undefined, age: number, parts = ['']): void {
     if (state !== undefined) states.set(id(n), state);
     for (const part of parts) {

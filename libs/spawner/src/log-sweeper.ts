@@ -5,16 +5,16 @@ import type { AgentStore } from '#libs/lifecycle';
 
 const LOG_FILE = /^(agt_\w+-\d+-\d+)\.log(?:\.[12])?$/;
 const INTERVAL_MS = 60_000;
-/** Agents asked about in one call. */
+/** One call asks about this many agents. */
 const BATCH = 200;
-/** Files whose agent the server does not know may belong to a server that is just being restored. */
+/** Files of an agent that the server does not know may belong to a server that is just being restored. */
 const UNKNOWN_KEPT_MS = 10 * 60_000;
 
 export interface LogSweeperOptions {
   readonly logDir: string;
-  /** Bytes of log files in the folder, all workers' together, before the oldest go. */
+  /** Above this many bytes of log files of all workers of the folder, the oldest files are removed. */
   readonly maxBytes: number;
-  /** Agents with files there. */
+  /** Above this many agents with files, the oldest files are removed. */
   readonly maxAgents: number;
   /** Agents of this worker that are not over, whatever their records say. */
   readonly busy: () => readonly string[];
@@ -30,8 +30,8 @@ interface AgentFiles {
 }
 
 /**
- * Removes log files of agents that are over: all of an execution that retention or a person has removed, and the oldest
- * ones when there are too many. Files of a live agent stay. Every worker of a folder sweeps it; a sweep is idempotent.
+ * Removes log files of ended agents: all files of an execution that retention or a person has removed, and the oldest files
+ * when there are too many. Files of a live agent stay. Every worker of a folder sweeps it; a sweep is idempotent.
  */
 export class LogSweeper implements OnModuleInit, OnModuleDestroy {
   private timer: NodeJS.Timeout | undefined;
@@ -90,7 +90,7 @@ export class LogSweeper implements OnModuleInit, OnModuleDestroy {
       const agentId = LOG_FILE.exec(name)?.[1];
       if (agentId === undefined) continue;
       const path = join(this.options.logDir, name);
-      // Another worker of the folder may have removed it meanwhile.
+      // Another worker of the folder may have removed the file meanwhile.
       const found = await stat(path).catch(() => undefined);
       if (found === undefined) continue;
       const files = byAgent.get(agentId) ?? { agentId, paths: [], bytes: 0, changedAt: 0 };
@@ -102,7 +102,7 @@ export class LogSweeper implements OnModuleInit, OnModuleDestroy {
     return [...byAgent.values()];
   }
 
-  /** Of those the server knows; a record that cannot be read counts as live. */
+  /** The states of the agents that the server knows. An agent whose record cannot be read counts as live. */
   private async statesOf(batch: readonly AgentFiles[]): Promise<Map<string, 'live' | 'ended'>> {
     const records = await this.agents.named(batch.map(({ agentId }) => agentId));
     const states = new Map(

@@ -9,7 +9,7 @@ const CLAIM = { claimed: true, fence: FENCE, node: { id: 'a' } } as unknown as G
 const DONE = { next: 'completed' } as unknown as FinishResult;
 const PROVED: AgentOutcome = { state: 'completed', result: { kept: true }, costUsd: 1, report: NOT_STARTED };
 
-/** The answers to the tries of storing, in turn; the last one answers all further tries. */
+/** Answers the tries of storing in turn; the last one answers all further tries. */
 function keeper(answers: (FinishResult | Error)[], closing?: AbortSignal) {
   const sent: AgentOutcome[] = [];
   const pauses: number[] = [];

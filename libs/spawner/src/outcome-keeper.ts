@@ -4,18 +4,19 @@ import type { AgentOutcome, AgentStore, StartedProcess } from '#libs/lifecycle';
 import { withoutSayings } from './agent-outcome';
 import type { Granted, RunnerOptions } from './agent-runner.types';
 
-/** Tries with all that the agent said, before a fault that is not the server's is put down to that. */
+/** After this many tries, a fault that is not the server's is blamed on the agent's messages. */
 const TRIES_WHOLE = 3;
 const LONGEST_PAUSE_MS = 5_000;
 
 /**
- * The server has answered, and the answer is no: this attempt is no longer ours to write, or its record cannot be read
- * (requirement R31). Its receipts have been told; a slot must not wait for a person.
+ * The server has refused: this worker may no longer write the attempt, or its record cannot be read
+ * (docs/architecture.md#a-record-that-cannot-be-read). The receipts are informed already, and a slot must not wait for a
+ * person.
  */
 const REFUSALS = ['STALE_EPOCH', 'INVALID_TRANSITION', 'NOT_FOUND', 'CORRUPT_RECORD'];
 const isRefusal = (error: unknown): boolean => isBelayError(error) && REFUSALS.includes(error.code);
 
-/** Keeps the outcome of an attempt until it is stored, or refused. Evidence of its death is never dropped for a refusal. */
+/** Keeps the outcome of an attempt until it is stored, or refused. A refusal never drops evidence of the attempt's death. */
 export class OutcomeKeeper {
   constructor(
     private readonly agents: Pick<AgentStore, 'prove'>,
@@ -24,8 +25,9 @@ export class OutcomeKeeper {
   ) {}
 
   /**
-   * Stores the outcome, again later whatever the trouble: the server away or full, a fault. Only a refusal, or our own
-   * end, gives it up. An outcome that cannot be stored as it is (a result no JSON can carry) is stored without its messages.
+   * Stores the outcome, and retries whatever the trouble: the server is away or full, or a fault. Only a refusal, or this
+   * process's own end, gives it up. An outcome that cannot be stored as it is (a result no JSON can carry) is stored without
+   * its messages.
    */
   async store(claim: Granted, outcome: AgentOutcome, start: StartedProcess | undefined): Promise<void> {
     const { agentId } = claim.fence;
@@ -34,7 +36,7 @@ export class OutcomeKeeper {
     for (let attempt = 0; ; attempt++) {
       try {
         const { repeated } = await this.options.finish(claim.fence, sent, claim.node, start);
-        // The same end was stored before: by us, or by a janitor that took our lease and had no proof.
+        // The same end was stored before: by this worker, or by a janitor that took its lease and had no proof.
         if (repeated === true) await this.proveLate(claim, outcome);
         return;
       } catch (error) {
@@ -47,14 +49,14 @@ export class OutcomeKeeper {
     }
   }
 
-  /** Someone else has ended this attempt already, without proof: what we saw is the proof. */
+  /** Another process has ended this attempt without proof. This worker's observation is the proof. */
   private async proveLate({ fence }: Granted, { report }: AgentOutcome, refusal?: unknown): Promise<void> {
     if (report?.proved === true) await this.agents.prove(fence.agentId, fence.owner, report);
     else if (refusal !== undefined) throw refusal;
   }
 }
 
-/** Ends early when the worker gives up. */
+/** Ends early when the worker stops waiting. */
 async function pauseUntilClosing(ms: number, closing: AbortSignal | undefined): Promise<void> {
   await delay(ms, undefined, closing === undefined ? {} : { signal: closing }).catch(() => undefined);
 }

@@ -1,7 +1,7 @@
-/** Node's longest timer; a longer wait is made of several. */
+/** Node's longest timer; a longer wait uses several. */
 const LONGEST_MS = 2 ** 31 - 1;
 
-/** Calls back once after `leftMs` of running time; it can stand still and go on. Monotonic clock. */
+/** Calls back once after `leftMs` of running time; it can be paused and resumed. Monotonic clock. */
 export class PausableTimer {
   private timer: NodeJS.Timeout | undefined;
   private runningSince = 0;
@@ -31,7 +31,7 @@ export class PausableTimer {
     }, waitMs);
   }
 
-  /** For good. */
+  /** Stops the timer for good. */
   stop(): void {
     clearTimeout(this.timer);
     this.timer = undefined;

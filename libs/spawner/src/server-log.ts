@@ -6,13 +6,10 @@ import { KeptLines } from './kept-lines';
 import { Bucket, type OutputPiece } from './process';
 
 const GATHER_MS = 100;
-/** One call of the script: it must not hold the server, whatever an agent writes. */
+/** Lines of one script call: it must not block the server, whatever an agent writes. */
 const BATCH_LINES = 200;
 const BATCH_BYTES = 64 * 1024;
-/**
- * The rate of one agent's output while it runs; a line costs more than its bytes. Its last lines are sent whatever came
- * before.
- */
+/** The rate of one agent's output while it runs; a line costs more than its bytes. Its last lines are always sent. */
 const RATE = { perSecond: 64 * 1024, burst: 512 * 1024 };
 const LINE_COST = 64;
 /** The queue of lines holds as much as the server keeps; it may grow a little beyond before it is cut. */
@@ -20,22 +17,25 @@ const KEPT_LINES = LOG_LIMITS.headLines + LOG_LIMITS.tailLines;
 const KEPT_BYTES = LOG_LIMITS.headBytes + LOG_LIMITS.tailBytes;
 const SLACK = 1.25;
 
-/** The agent whose output it is, and the path of the whole of it. */
+/** The agent whose output it is, and the path of the whole output. */
 export interface LogOwner {
   readonly executionId: string;
   readonly agentId: string;
   readonly workerId: string;
   readonly path: string;
-  /** Called with what the server does not keep: lines that are not sent because newer ones came before they could be, and at the end those that it left out. */
+  /**
+   * Called with the lines that the server does not keep: those not sent because newer ones came first, and at the end those
+   * that the server left out.
+   */
   readonly onDropped: (lines: number, bytes: number) => void;
 }
 
 /**
- * An agent's output on the server, for `belay logs` from anywhere: its first lines and its last ones. Of an agent that
- * writes faster than it may send, the oldest waiting lines after the first ones are dropped, so the end is always there.
+ * An agent's output on the server, for `belay logs` from anywhere: its first lines and its last ones. If an agent writes faster
+ * than it may send, the oldest waiting lines after the first ones are dropped, so the end is always there.
  */
 export class ServerLog {
-  /** Sorted by number; the first ones, up to `headUntil`, are not dropped. */
+  /** Sorted by number; the first lines, up to `headUntil`, are not dropped. */
   private waiting: LogEntry[] = [];
   private waitingBytes = 0;
   private headUntil = 0;
@@ -43,10 +43,10 @@ export class ServerLog {
   private count = 0;
   private offset = 0;
   private file: LogFile;
-  /** The one the server knows: at the end there is more to say. */
+  /** The file as the server knows it: at the end there is more to say. */
   private fileTold: LogFile | undefined;
   private isOver = false;
-  /** On their way to the server. */
+  /** Lines on their way to the server. */
   private inFlight: readonly LogEntry[] = [];
   private readonly kept = new KeptLines();
   private readonly bucket = new Bucket(RATE);
@@ -71,8 +71,8 @@ export class ServerLog {
   }
 
   /**
-   * Sends what is left and the end, so that a follower stops. Called again after the server was away: what is still left. Of
-   * an agent that wrote nothing no log is made.
+   * Sends the remaining lines and the end, so that a follower stops. It is called again after the server was away. An agent
+   * that wrote nothing gets no log.
    */
   async close(lostBytes: number): Promise<void> {
     if (this.count === 0 && lostBytes === 0) return;
@@ -91,7 +91,7 @@ export class ServerLog {
     await this.gather.flush();
   }
 
-  /** Before the end is stored: all that still waits is sent, unless the server stays away. */
+  /** Before the end is stored, all waiting lines are sent, unless the server stays away. */
   private tellLeftOut(): void {
     for (const entry of [...this.inFlight, ...this.waiting]) this.keep(entry);
     const { lines, bytes } = this.kept.leftOut;
@@ -117,7 +117,7 @@ export class ServerLog {
     this.owner.onDropped(dropped.length, size);
   }
 
-  /** One batch; at the end all of them. */
+  /** Sends one batch; at the end all of them. */
   private async send(): Promise<void> {
     while (this.waiting.length > 0) {
       const waitMs = this.isOver ? 0 : this.bucket.waitMs();
@@ -131,7 +131,7 @@ export class ServerLog {
         this.fileTold = file;
         if (!this.isOver) for (const entry of batch) this.keep(entry);
       } catch {
-        // The server is away: tried again with the next lines, or at the end. The file on the worker has them all.
+        // The server is away: the next lines, or the end, try again. The file on the worker has all of them.
         this.waiting = [...batch, ...this.waiting];
         this.waitingBytes = this.waiting.reduce((sum, { bytes }) => sum + bytes.length, 0);
         return;
@@ -153,7 +153,7 @@ export class ServerLog {
   }
 }
 
-/** With the newline that follows. */
+/** The size with the newline that follows. */
 function sizeOf({ bytes, ends }: LogEntry): number {
   return bytes.length + (ends ? 1 : 0);
 }

@@ -7,7 +7,7 @@ import type { AgentSlot } from './agent-slot';
 import type { SpawnRequest } from './process';
 import type { ServerLog } from './server-log';
 
-/** The file of an agent's log, on the worker's own disk. */
+/** The path of an agent's log, on the worker's own disk. */
 export function logFileOf({ logDir }: Pick<RunnerOptions, 'logDir'>, { agentId }: AgentSlot): string {
   return join(logDir, `${agentId}.log`);
 }
@@ -20,7 +20,7 @@ export function graceOf(
   return node.graceMs ?? graceMs ?? own;
 }
 
-/** How long this worker's right to its agents surely holds. Milliseconds. */
+/** How long this worker's right to its agents is certain. Milliseconds. */
 export function leaseLeftMs(options: Pick<RunnerOptions, 'leaseLeftMs'>): number {
   return options.leaseLeftMs?.() ?? Number.POSITIVE_INFINITY;
 }
@@ -42,7 +42,10 @@ interface SpawnParts {
   readonly reporter: AgentReporter;
 }
 
-/** The process of a claimed attempt, as its host is asked for it: the node's command, with who it is in its environment. */
+/**
+ * The request to the host for the process of a claimed attempt: the node's command, with the attempt's identity in its
+ * environment.
+ */
 export function spawnRequest(
   options: RunnerOptions,
   slot: AgentSlot,
@@ -67,7 +70,7 @@ export function spawnRequest(
     },
     stdin: input,
     graceMs: graceOf(claim, options),
-    // It may wait for its turn to be forked: what was stopped meanwhile need not start either.
+    // The start may wait for its turn: an attempt that was stopped meanwhile need not start either.
     startWithin: () => (slot.cause === undefined ? leaseLeftMs(options) : 0),
     ...(node.limits === undefined ? {} : { limits: node.limits }),
     onOutput: (piece) => log.write(piece),

@@ -2,9 +2,9 @@ import { isBelayError } from '#libs/contracts';
 import type { RunnerOptions } from './agent-runner.types';
 
 /**
- * Makes a call of the server again while its outcome is unknown. The call may have run, so it must be one that can be
- * repeated; it bounds each try itself. Any other error is the caller's.
- * @returns undefined when there was no answer and `isOff` held, or this worker gave up waiting for the server.
+ * Repeats a call of the server while its outcome is unknown. The call may have run, so it must be repeatable; it bounds each
+ * try itself. Any other error goes to the caller.
+ * @returns undefined when there was no answer and `isOff` held, or this worker stopped waiting for the server.
  */
 export async function untilAnswered<T>(
   { onError, closing }: Pick<RunnerOptions, 'onError' | 'closing'>,

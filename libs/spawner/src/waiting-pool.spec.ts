@@ -1,7 +1,7 @@
 import type { AgentProcess, AssignRequest, ProcessHost, SpawnRequest, WaitingProcess } from './process';
 import { WaitingPool } from './waiting-pool';
 
-/** In place of a process: the test says when it waits and when it ends. */
+/** Takes the place of a process: the test decides when it waits and when it ends. */
 class FakeWaiting implements WaitingProcess {
   readonly identity = { pid: 1, startTime: '1', bootId: 'b' };
   isReady: () => void = () => undefined;
@@ -46,7 +46,7 @@ const request = (more: Partial<SpawnRequest> = {}): SpawnRequest => ({
   onMessage: () => undefined,
   ...more,
 });
-/** Everything that is due now, and what follows from it. */
+/** Runs everything that is due now, with its consequences. */
 const settle = async (ms = 0): Promise<void> => jest.advanceTimersByTimeAsync(ms);
 
 beforeEach(() => {
@@ -76,7 +76,7 @@ afterEach(async () => {
   jest.useRealTimers();
 });
 
-/** Opens the pool, and has every process say that it waits. */
+/** Opens the pool, and lets every process report that it waits. */
 async function filled(): Promise<void> {
   pool.open();
   await settle();

@@ -2,11 +2,11 @@ import { isDeepStrictEqual } from 'node:util';
 import type { RunnerOptions, WaitingProgram } from './agent-runner.types';
 import type { AgentProcess, ProcessHost, SpawnRequest, WaitingProcess } from './process';
 
-/** One that does not say by then that it waits is ended: something in the application's module hangs. Milliseconds. */
+/** A process that does not report within this that it waits is ended: the application's module hangs. Milliseconds. */
 const READY_MS = 30_000;
-/** The longest that one waits: a connection that its module has opened may be dead after a while. Milliseconds. */
+/** A process waits this long at most: a connection that its module has opened may be dead after a while. Milliseconds. */
 const WAITS_MS = 600_000;
-/** Before another is started in the place of one that failed; doubled each time. Milliseconds. */
+/** The pause before another process replaces one that failed; doubled each time. Milliseconds. */
 const FIRST_PAUSE_MS = 1_000;
 const LONGEST_PAUSE_MS = 60_000;
 
@@ -18,9 +18,9 @@ interface Member {
 }
 
 /**
- * Processes of handlers that were started ahead of their attempts (ADR 0023): each has made the application's module, waits, and is
- * given one attempt. They are the host's, so they end with it and by its guardian; none is an agent before it has an attempt. An
- * attempt that finds none starts a process of its own.
+ * Processes of handlers that were started ahead of their attempts (ADR 0023): each has made the application's module, waits,
+ * and gets one attempt. They belong to the host, so they end with it and by its guardian; none is an agent before it has an
+ * attempt. An attempt that finds none starts a process of its own.
  */
 export class WaitingPool {
   private readonly members = new Set<Member>();
@@ -35,18 +35,18 @@ export class WaitingPool {
     private readonly options: Pick<RunnerOptions, 'workDir' | 'onError'>,
   ) {}
 
-  /** Those that could be given an attempt now. */
+  /** Processes that could be given an attempt now. */
   get ready(): number {
     return [...this.members].filter(({ isReady }) => isReady).length;
   }
 
-  /** With isolation `user` none waits: a user is given to an agent, and there may be no more of them than agents. */
+  /** With isolation `user` none waits: users are for agents, and there may be no more users than agents. */
   open(): void {
     this.isOpen = this.program !== undefined && this.host.isolation !== 'user';
     this.fill();
   }
 
-  /** Ends those that wait. */
+  /** Ends the waiting processes. */
   async close(): Promise<void> {
     this.isOpen = false;
     clearTimeout(this.pause);
@@ -55,8 +55,8 @@ export class WaitingPool {
   }
 
   /**
-   * A process for this attempt, in this turn of the event loop: between the look at its stop and its start nothing else happens.
-   * Undefined: it needs one of its own. @throws BelayError SPAWN_FAILED: it may not start any more
+   * A process for this attempt, in this turn of the event loop: nothing else happens between the check for a stop and the
+   * start. Undefined: the attempt needs a process of its own. @throws BelayError SPAWN_FAILED: it may not start any more
    */
   take(request: SpawnRequest): AgentProcess | undefined {
     const { program } = this;
@@ -118,10 +118,10 @@ export class WaitingPool {
     member.timer = setTimeout(() => void this.endOne(member), WAITS_MS).unref();
   }
 
-  /** By itself, or ended by us. One that was given an attempt is no member any more. */
+  /** A process ended by itself, or was ended by the pool. One that was given an attempt is no member any more. */
   private hasEnded(member: Member): void {
     if (!this.members.has(member)) return;
-    // It could not make the module, or something in it ended the process: the next attempt that starts its own tells why.
+    // It could not make the module, or the module ended the process. The next attempt that starts its own reports why.
     this.rest();
     this.forget(member);
   }
@@ -135,11 +135,11 @@ export class WaitingPool {
   private forget(member: Member): void {
     clearTimeout(member.timer);
     this.members.delete(member);
-    // The attempt that has just been given one goes first.
+    // The attempt that was just given a process goes first.
     setImmediate(() => this.fill());
   }
 
-  /** No busy loop of starts that fail. */
+  /** Prevents a busy loop of failing starts. */
   private rest(): void {
     if (!this.isOpen || this.pause !== undefined) return;
     this.pause = setTimeout(() => {

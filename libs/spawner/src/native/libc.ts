@@ -2,15 +2,15 @@ import type * as Koffi from 'koffi';
 import { NativeError } from './native-error';
 
 /**
- * The functions of libc that Node does not offer, called through koffi. koffi is an optional dependency: where it cannot
- * be loaded (no binary for the platform, installed without optional packages) `openLibc` says why, and callers do
- * without. Only 64-bit Linux, where a `long` and a pointer have eight bytes.
+ * The libc functions that Node does not offer, called through koffi. koffi is an optional dependency. Where it cannot be loaded
+ * (no binary for the platform, installed without optional packages) `openLibc` says why, and callers use their alternative.
+ * Only 64-bit Linux, where a `long` and a pointer have eight bytes.
  */
 export interface Libc {
   /** `glibc 2.36`, or `musl` for any libc that does not tell its version. */
   readonly name: string;
   prctl(option: number, argument: number): number;
-  /** The result of the call, or -1 and an errno. Numbers above 423 are the same on every architecture. */
+  /** The call's result, or -1 and an errno. Numbers above 423 are the same on every architecture. */
   syscall(number: number, first: number, second: number, third: Buffer | null, fourth: number): number;
   waitpid(pid: number, status: Buffer, options: number): number;
   waitid(idType: number, id: number, info: Buffer, options: number): number;
@@ -19,13 +19,13 @@ export interface Libc {
   sendmsg(socket: number, message: Buffer, flags: number): number;
   recvmsg(socket: number, message: Buffer, flags: number): number;
   readonly spawn: SpawnCalls;
-  /** errno of the last call. To be read directly after it. */
+  /** errno of the last call. Must be read directly after it. */
   errno(): number;
-  /** Where a buffer's bytes are. It has to be kept for as long as the address is used. */
+  /** The address of a buffer's bytes. The buffer must be kept as long as the address is used. */
   addressOf(buffer: Buffer): bigint;
 }
 
-/** posix_spawn and what fills its two structures in. Each answers an errno, 0 for success. */
+/** posix_spawn and the calls that fill its two structures. Each returns an errno, 0 for success. */
 export interface SpawnCalls {
   posixSpawn(
     pid: Buffer,
@@ -38,9 +38,9 @@ export interface SpawnCalls {
   actionsInit(actions: Buffer): number;
   actionsDestroy(actions: Buffer): number;
   addDup2(actions: Buffer, from: number, to: number): number;
-  /** glibc 2.29, musl 1.1.24. */
+  /** Since glibc 2.29, musl 1.1.24. */
   readonly addChdir: ((actions: Buffer, path: Buffer) => number) | undefined;
-  /** glibc 2.34; musl has none. */
+  /** Since glibc 2.34; musl has none. */
   readonly addCloseFrom: ((actions: Buffer, from: number) => number) | undefined;
   attributesInit(attributes: Buffer): number;
   attributesDestroy(attributes: Buffer): number;
@@ -49,12 +49,12 @@ export interface SpawnCalls {
   setSignalMask(attributes: Buffer, set: Buffer): number;
 }
 
-/** The libc of this process, or a sentence on why its functions cannot be called. */
+/** The libc of this process, or a sentence why its functions cannot be called. */
 export type LibcFound = { readonly libc: Libc } | { readonly reason: string };
 
 let found: LibcFound | undefined;
 
-/** Loads koffi at the first call and never again; about 15 ms. Never throws. */
+/** Loads koffi at the first call only, in about 15 ms. Never throws. */
 export function openLibc(): LibcFound {
   found ??= open();
   return found;
@@ -65,7 +65,7 @@ function open(): LibcFound {
   if (!['x64', 'arm64'].includes(process.arch))
     return { reason: `libc is called on x64 and arm64 only, not on ${process.arch}` };
   try {
-    // Not an import: it may be absent, and a process that never needs it does not pay for it.
+    // Not an import: koffi may be absent, and a process that never needs it must not load it.
     return { libc: bind(require('koffi') as typeof Koffi) };
   } catch (error) {
     return { reason: `koffi cannot be loaded (${firstLine(error)})` };
@@ -117,7 +117,7 @@ function firstLine(error: unknown): string {
   return (error instanceof Error ? error.message : String(error)).split('\n')[0] ?? '';
 }
 
-/** The result of a call that answers -1 for a failure. @throws NativeError */
+/** The result of a call that returns -1 for a failure. @throws NativeError */
 export function orThrow(libc: Libc, syscall: string, result: number): number {
   if (result !== -1) return result;
   throw new NativeError(syscall, libc.errno());

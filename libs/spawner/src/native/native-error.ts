@@ -3,7 +3,7 @@ import { getSystemErrorMap } from 'node:util';
 
 const CODES = new Map(Object.entries(constants.errno).map(([code, errno]) => [errno, code]));
 
-/** A call of libc's that failed. `code` is the name of its errno, as Node's own system errors have it. */
+/** A failed call of libc. `code` is the name of its errno, as in Node's own system errors. */
 export class NativeError extends Error {
   readonly code: string;
 
@@ -20,7 +20,7 @@ export class NativeError extends Error {
   }
 }
 
-/** Whether `error` is a failed call with this errno name. */
+/** Whether `error` is a failed call with one of these errno names. */
 export function isErrno(error: unknown, ...codes: readonly string[]): boolean {
   return error instanceof NativeError && codes.includes(error.code);
 }

@@ -224,7 +224,7 @@ describeNative('libc', () => {
         const exit = new Promise((resolve) => child.once('exit', resolve));
         child.kill('SIGKILL');
         await exit;
-        // The next process is given the number that follows this one.
+        // The next process gets the number after this one.
         const script = `echo ${child.pid - 1} >/proc/sys/kernel/ns_last_pid; sleep 1000 & echo $!; exec >&-; wait`;
         const shell = spawn('sh', ['-c', script], { stdio: ['ignore', 'pipe', 'ignore'], detached: true });
         const stranger = await new Promise((resolve) =>
@@ -378,7 +378,7 @@ function childrenOfOurs(): string {
     .join('');
 }
 
-/** A pipe by name, since Node cannot make one without. */
+/** A named pipe, since Node cannot make an unnamed one. */
 function openPipe(): { write: number; read: () => string } {
   const path = `${tmpdir()}/belay-native-${process.pid}-${performance.now()}`;
   spawnSync('mkfifo', [path]);
@@ -388,7 +388,7 @@ function openPipe(): { write: number; read: () => string } {
   return {
     write,
     read: () => {
-      // Blocking from here on: to the end of the file.
+      // Blocks from here on, until the end of the file.
       const text = spawnSync('cat', [], { stdio: [reading, 'pipe', 'inherit'], encoding: 'utf8' }).stdout;
       closeSync(reading);
       return text;

@@ -4,26 +4,29 @@ import { orThrow, type Libc } from './libc';
 import { isErrno, NativeError } from './native-error';
 
 const AF_UNIX = 1;
-/** Keeps the bounds of messages. */
+/** Preserves the boundaries of messages. */
 const SOCK_SEQPACKET = 5;
 const SOCK_CLOEXEC = 0o2000000;
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 const MSG_CMSG_CLOEXEC = 0x40000000;
-/** Not all of what was sent came: this process is out of descriptors. */
+/** Part of the message was lost, because this process has no descriptors left. */
 const MSG_CTRUNC = 0x8;
 const SOL_SOCKET = 1;
 const SCM_RIGHTS = 1;
 
-/** struct msghdr, iovec and cmsghdr of 64-bit Linux; musl has narrower fields with padding behind, little endian alike. */
+/**
+ * struct msghdr, iovec and cmsghdr of 64-bit Linux. musl has narrower fields with padding behind, which is the same in little
+ * endian.
+ */
 const MESSAGE_BYTES = 56;
 const AT = { parts: 16, partCount: 24, control: 32, controlLength: 40, flags: 48 } as const;
 const CONTROL_HEADER_BYTES = 16;
 const TAG_BYTES = 4;
-/** Descriptors of one message. */
+/** One message carries at most this many descriptors. */
 const MOST = 8;
 
-/** Two ends of a socket that descriptors can be sent through. Both are the caller's to close. @throws NativeError */
+/** Two ends of a socket that passes descriptors. The caller closes both. @throws NativeError */
 export function descriptorSocket(libc: Libc): [ours: number, theirs: number] {
   const pair = Buffer.alloc(8);
   orThrow(libc, 'socketpair', libc.socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair));
@@ -31,8 +34,8 @@ export function descriptorSocket(libc: Libc): [ours: number, theirs: number] {
 }
 
 /**
- * Sends descriptors, with a number to know them by. The kernel holds them until they are received or the other end is closed,
- * so the caller may close its own at once. Never blocks.
+ * Sends descriptors, with a number that identifies them. The kernel keeps them until they are received or the other end is
+ * closed, so the caller may close its own at once. Never blocks.
  * @throws NativeError: EAGAIN (too much is unread), EPIPE, ETOOMANYREFS.
  */
 export function sendDescriptors(libc: Libc, socket: number, tag: number, fds: readonly number[]): void {
@@ -44,13 +47,13 @@ export function sendDescriptors(libc: Libc, socket: number, tag: number, fds: re
   parcel.control.writeInt32LE(SCM_RIGHTS, 12);
   for (const [i, fd] of fds.entries()) parcel.control.writeInt32LE(fd, CONTROL_HEADER_BYTES + 4 * i);
   const sent = libc.sendmsg(socket, parcel.header, MSG_DONTWAIT | MSG_NOSIGNAL);
-  // Held until here: the kernel reads what the header points to.
+  // Referenced until here, because the kernel reads the memory to which the header points.
   orThrow(libc, 'sendmsg', parcel.tag.length === TAG_BYTES ? sent : -1);
 }
 
 /**
  * The next message; undefined when there is none. Its descriptors are closed on exec. Never blocks.
- * @throws NativeError EMFILE when this process has no room for them: then the message and its descriptors are gone.
+ * @throws NativeError EMFILE when this process has no room for them: then the message and its descriptors are lost.
  */
 export function receiveDescriptors(libc: Libc, socket: number): { tag: number; fds: number[] } | undefined {
   const parcel = new Parcel(libc, CONTROL_HEADER_BYTES + 4 * MOST);
@@ -68,7 +71,7 @@ export function receiveDescriptors(libc: Libc, socket: number): { tag: number; f
   return { tag: parcel.tag.readUInt32LE(), fds: isWhole ? fds : closeAll(fds) };
 }
 
-/** A message header with what it points to, all of which lives as long as it does. */
+/** A message header together with the memory to which it points. */
 class Parcel {
   readonly header = Buffer.alloc(MESSAGE_BYTES);
   readonly tag = Buffer.alloc(TAG_BYTES);

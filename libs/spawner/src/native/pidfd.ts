@@ -6,23 +6,23 @@ const SYS_PIDFD_SEND_SIGNAL = 424;
 const SYS_PIDFD_OPEN = 434;
 
 /**
- * A descriptor for the process that has `pid` now: from here on it names that process for good, whoever is given the
- * number later. To be closed by the caller (`closeSync`). Undefined when there is no such process. Linux 5.3.
+ * A descriptor for the process that has `pid` now. The descriptor names that process for good, even if another process gets the
+ * number later. The caller closes it (`closeSync`). Undefined when there is no such process. Linux 5.3.
  * @throws NativeError: EMFILE, ENFILE, ENOSYS.
  */
 export function openPidfd(libc: Libc, pid: number): number | undefined {
   try {
     return orThrow(libc, 'pidfd_open', libc.syscall(SYS_PIDFD_OPEN, pid, 0, null, 0));
   } catch (error) {
-    // The number is a thread's by now (EINVAL, since Linux 6.15 ENOENT), so the process that had it is gone.
+    // The number now names a thread (EINVAL, since Linux 6.15 ENOENT), so the process that had it is gone.
     if (isErrno(error, 'ESRCH', 'EINVAL', 'ENOENT')) return undefined;
     throw error;
   }
 }
 
 /**
- * Signals the process that the descriptor was opened for, and no other. Linux 5.1.
- * @returns false when it has ended and was reaped, or is not ours to signal (EPERM, a setuid program).
+ * Signals the process for which the descriptor was opened, and no other. Linux 5.1.
+ * @returns false when it has ended and was reaped, or this process may not signal it (EPERM, a setuid program).
  * @throws NativeError
  */
 export function signalPidfd(libc: Libc, pidfd: number, signal: NodeJS.Signals): boolean {

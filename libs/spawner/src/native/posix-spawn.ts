@@ -4,55 +4,55 @@ import { NativeError } from './native-error';
 const POSIX_SPAWN_SETSIGDEF = 0x04;
 const POSIX_SPAWN_SETSIGMASK = 0x08;
 const POSIX_SPAWN_SETSID = 0x80;
-/** More than the structures have in any libc: 80, 336 and 128 bytes in glibc and musl. */
+/** More than the structures take in any libc: 80, 336 and 128 bytes in glibc and musl. */
 const ACTIONS_BYTES = 512;
 const ATTRIBUTES_BYTES = 1024;
 const SIGNAL_SET_BYTES = 128;
-/** One bit a signal, 64 of them. Those of glibc's own (32, 33) too: it would have children ignore them. */
+/** One bit per signal, 64 of them. Includes those that glibc uses itself (32, 33), which children would otherwise ignore. */
 const SIGNAL_BITS_BYTES = 8;
 
 /** The program to start, with its arguments, environment and descriptors. */
 export interface SpawnPlan {
-  /** Absolute; the PATH is not searched. */
+  /** An absolute path; PATH is not searched. */
   readonly file: string;
-  /** With the name of the program first. */
+  /** The first entry is the program's name. */
   readonly argv: readonly string[];
   readonly env: Readonly<Record<string, string>>;
   readonly cwd: string;
-  /** The child's descriptors 0, 1, 2 …, each a descriptor of this process. It gets no others. */
+  /** The child's descriptors 0, 1, 2 …: each is a descriptor of this process. The child gets no others. */
   readonly fds: readonly number[];
 }
 
-/** The same with arguments and variables as bytes: of large ones no string is made. */
+/** The same plan with arguments and variables as bytes, so that large ones never become strings. */
 export interface EncodedPlan extends Pick<SpawnPlan, 'file' | 'cwd' | 'fds'>, SpawnStrings {}
 
-/** Arguments, then variables, a zero byte behind each. */
+/** Arguments, then variables, each followed by a zero byte. */
 export interface SpawnStrings {
   readonly strings: Buffer;
-  /** How many of them are arguments. */
+  /** How many of the strings are arguments. */
   readonly args: number;
 }
 
-/** @throws NativeError EINVAL for a zero byte in any of them. */
+/** @throws NativeError EINVAL for a string with a zero byte. */
 export function encodeStrings({ argv, env }: Pick<SpawnPlan, 'argv' | 'env'>): SpawnStrings {
   const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`);
   return { strings: Buffer.concat([...argv, ...variables].map(cString)), args: argv.length };
 }
 
-/** Whether this libc's posix_spawn can do what `posixSpawn` asks of it. */
+/** Whether this libc's posix_spawn has everything that `posixSpawn` needs. */
 export function canSpawn({ spawn }: Libc): boolean {
   return spawn.addChdir !== undefined && spawn.addCloseFrom !== undefined;
 }
 
 /**
- * Starts a program as leader of a session and group of its own, with every signal at its default and none blocked (Node
- * ignores SIGPIPE and SIGXFSZ, and children inherit that), and with none of our descriptors but `fds`. Holds the event
- * loop until the program was executed. Failures are told at once and leave no process behind.
+ * Starts a program as leader of a session and group of its own, with every signal at its default and none blocked (Node ignores
+ * SIGPIPE and SIGXFSZ, and children inherit that), and with no descriptors of this process but `fds`. Blocks the event loop
+ * until the program was executed. Reports a failure at once and leaves no process behind.
  *
- * The child is for the caller to reap (`reapChild`): libuv does not know it.
+ * The caller must reap the child (`reapChild`): libuv does not know it.
  * @returns its pid.
  * @throws NativeError: ENOENT (also for the directory and for the interpreter of a script), EACCES, ENOEXEC, ENOTDIR, E2BIG,
- * EAGAIN, ENOMEM, EBADF; EINVAL for a zero byte in any string, which would cut it short.
+ *   EAGAIN, ENOMEM, EBADF; EINVAL for a zero byte in any string, which would cut it short.
  */
 export function posixSpawn(libc: Libc, plan: SpawnPlan | EncodedPlan): number {
   const { file, cwd, fds } = plan;
@@ -90,7 +90,7 @@ export function posixSpawn(libc: Libc, plan: SpawnPlan | EncodedPlan): number {
     );
     return pid.readInt32LE();
   } finally {
-    // Held until here: the kernel reads what the pointers point to.
+    // Referenced until here, because the kernel reads the memory behind the pointers.
     strings.at(0);
     spawn.actionsDestroy(actions);
     spawn.attributesDestroy(attributes);
@@ -102,7 +102,10 @@ const EINVAL = 22;
 const NO_SIGNAL = Buffer.alloc(SIGNAL_SET_BYTES);
 const EVERY_SIGNAL = Buffer.alloc(SIGNAL_SET_BYTES).fill(0xff, 0, SIGNAL_BITS_BYTES);
 
-/** One after the other, so none may land on a descriptor that is still to be moved: then all go by higher numbers. */
+/**
+ * The moves happen one after the other. A move must not overwrite a descriptor that is still to be moved: then all go by way of
+ * higher numbers.
+ */
 function moves(fds: readonly number[]): [from: number, to: number][] {
   if (fds.every((fd) => fd >= fds.length)) return fds.map((fd, to) => [fd, to]);
   const free = Math.max(fds.length, ...fds) + 1;
@@ -117,7 +120,7 @@ function cString(text: string): Buffer {
   return Buffer.from(`${text}\0`);
 }
 
-/** Where each string begins, for as long as `strings` lives. */
+/** The address of each string, valid while `strings` lives. */
 function addressesOf(libc: Libc, strings: Buffer): bigint[] {
   const addresses: bigint[] = [];
   const start = strings.length === 0 ? 0n : libc.addressOf(strings);

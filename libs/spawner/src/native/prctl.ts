@@ -6,15 +6,15 @@ const PR_SET_CHILD_SUBREAPER = 36;
 const PR_GET_CHILD_SUBREAPER = 37;
 
 /**
- * From now on whoever of this process's descendants loses its parent becomes a child of this process, instead of one of
- * init's. Not inherited by children. Needs no privilege; Linux 3.4.
+ * From now on a descendant of this process that loses its parent becomes a child of this process, and not of init. Children do
+ * not inherit this. Needs no privilege; Linux 3.4.
  * @throws NativeError
  */
 export function becomeSubreaper(libc: Libc): void {
   orThrow(libc, 'prctl(PR_SET_CHILD_SUBREAPER)', libc.prctl(PR_SET_CHILD_SUBREAPER, 1));
 }
 
-/** Gives the orphans back to init. @throws NativeError */
+/** Lets orphans go to init again. @throws NativeError */
 export function leaveSubreaper(libc: Libc): void {
   orThrow(libc, 'prctl(PR_SET_CHILD_SUBREAPER)', libc.prctl(PR_SET_CHILD_SUBREAPER, 0));
 }
@@ -29,8 +29,8 @@ export function isSubreaper(libc: Libc): boolean {
 
 /**
  * Whether another process of the same user may read this one's memory, environment and descriptors (ptrace, core dumps,
- * /proc/PID/environ, mem and fd). Taken off, /proc/self/environ and io are closed to this process itself as well. Children
- * that `exec` have it again.
+ * /proc/PID/environ, mem and fd). When set to false, this process itself cannot read /proc/self/environ and io either. Children
+ * that `exec` are dumpable again.
  * @throws NativeError
  */
 export function setDumpable(libc: Libc, dumpable: boolean): void {

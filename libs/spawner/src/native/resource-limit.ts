@@ -2,7 +2,7 @@ import { orThrow, type Libc } from './libc';
 
 /** RLIMIT_LOCKS: not enforced since Linux 2.4.25. */
 export const RLIMIT_LOCKS = 10;
-/** RLIMIT_NOFILE: descriptors. */
+/** RLIMIT_NOFILE: the number of descriptors. */
 export const RLIMIT_NOFILE = 7;
 
 export interface ResourceLimit {
@@ -10,7 +10,7 @@ export interface ResourceLimit {
   readonly hard: bigint;
 }
 
-/** A limit of one process; 0 is this one. @throws NativeError: ESRCH, EPERM. */
+/** A resource limit of one process; 0 is this one. @throws NativeError: ESRCH, EPERM. */
 export function getResourceLimit(libc: Libc, pid: number, resource: number): ResourceLimit {
   const was = Buffer.alloc(16);
   orThrow(libc, 'prlimit', libc.prlimit(pid, resource, null, was));
@@ -18,8 +18,8 @@ export function getResourceLimit(libc: Libc, pid: number, resource: number): Res
 }
 
 /**
- * Sets a limit of one process (0: this one, all its threads, and all that is started from now on) and answers what it was.
- * Without privileges the hard limit can only be lowered, for good.
+ * Sets a limit of one process (0: this one, all its threads, and all its later children) and returns the former limit. Without
+ * privileges the hard limit can only be lowered, for good.
  * @throws NativeError: ESRCH, EPERM, EINVAL when soft is above hard.
  */
 export function setResourceLimit(

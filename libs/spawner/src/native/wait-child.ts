@@ -7,30 +7,30 @@ const WEXITED = 4;
 const WNOWAIT = 0x01000000;
 const P_PID = 1;
 const CLD_EXITED = 1;
-/** More than the kernel's siginfo_t has. Its fields are the same on every 64-bit architecture. */
+/** More than the kernel's siginfo_t takes. Its fields are the same on every 64-bit architecture. */
 const SIGNAL_INFO_BYTES = 128;
 const AT = { code: 8, pid: 16, status: 24 } as const;
-/** Children of every kind: one made by clone(2) without SIGCHLD is not waited for otherwise. */
+/** Children of every kind: otherwise a child that clone(2) made without SIGCHLD is not waited for. */
 const __WALL = 0x40000000;
 
-/** How a child ended, as Node tells it. */
+/** How a child ended, in Node's terms. */
 export interface ChildExit {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
 }
 
 /**
- * Reaps one child, if it has ended. Never blocks. `not-a-child`: it is not (any more) ours to wait for.
+ * Reaps one child, if it has ended. Never blocks. `not-a-child`: the pid is not, or no longer, a child of this process.
  *
- * Only for children that nobody else waits for: a child of `node:child_process` is libuv's, and one that was reaped here
- * would never tell its exit. That is why there is no way to wait for any child (`waitpid(-1)`).
+ * Only for children that no other code waits for: libuv waits for a child of `node:child_process`, and would never report the
+ * exit of one that was reaped here. For the same reason there is no way to wait for any child (`waitpid(-1)`).
  * @throws NativeError
  */
 export function reapChild(libc: Libc, pid: number): ChildExit | 'running' | 'not-a-child' {
   if (!Number.isSafeInteger(pid) || pid <= 0) throw new RangeError(`no pid of one child: ${pid}`);
   const status = Buffer.alloc(4);
   try {
-    // EINTR cannot come: with WNOHANG the call does not wait.
+    // EINTR is impossible: with WNOHANG the call does not wait.
     const reaped = orThrow(libc, 'waitpid', libc.waitpid(pid, status, WNOHANG | __WALL));
     return reaped === 0 ? 'running' : readStatus(status.readInt32LE());
   } catch (error) {
@@ -40,8 +40,7 @@ export function reapChild(libc: Libc, pid: number): ChildExit | 'running' | 'not
 }
 
 /**
- * How one child ended, if it has, while it stays what it is: its pid, session and group are nobody else's until it is reaped.
- * Never blocks.
+ * How one child ended, if it has, without reaping it: until then no other process gets its pid, session or group. Never blocks.
  * @throws NativeError
  */
 export function peekChild(libc: Libc, pid: number): ChildExit | 'running' | 'not-a-child' {
@@ -66,7 +65,7 @@ function readStatus(status: number): ChildExit {
 
 const NAMES = new Map(Object.entries(constants.signals).map(([name, number]) => [number, name]));
 
-/** A real-time signal has no name in Node. */
+/** Node has no name for a real-time signal. */
 function nameOf(signal: number): NodeJS.Signals {
   return (NAMES.get(signal) ?? `SIG${signal}`) as NodeJS.Signals;
 }

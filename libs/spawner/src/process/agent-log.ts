@@ -3,17 +3,17 @@ import { openOwnToAppend } from './own-file';
 import type { OutputPiece } from './process-host.types';
 
 const NEWLINE = Buffer.from('\n');
-/** Output that may wait for the disk before the agent has to. Bytes. */
+/** Bytes of output that may wait for the disk before the agent must wait. */
 const WAITING_BYTES = 256 * 1024;
 
 /**
- * One agent's log file: `<ISO time> <stdout|stderr> <F|P> <bytes>` a line, as the agent wrote them (P: the line goes on
- * in the next entry of its stream, or has no newline). Of what exceeds the cap the beginning and the end are kept: up to
- * half of the cap in `path`, then `path.1` and `path.2` with a quarter each, of which the older is replaced. A full disk
- * or a vanished folder ends the log, never the agent; `fault` says why.
+ * One agent's log file: `<ISO time> <stdout|stderr> <F|P> <bytes>` a line, with the agent's bytes (P: the line goes on in the
+ * next entry of its stream, or has no newline). Output beyond the cap loses its middle: `path` keeps the beginning, up to half
+ * of the cap; then `path.1` and `path.2` take a quarter each, and the older of them is replaced. A full disk or a vanished
+ * folder ends the log, never the agent; `fault` says why (docs/agents.md#log-files).
  */
 export class AgentLog {
-  /** Bytes of the agent's in the older and the newer of the two that take turns. */
+  /** The agent's bytes in the older and the newer of the two files that alternate. */
   readonly #turns: number[] = [];
   readonly #closing = new Set<Promise<void>>();
   #file: WriteStream | undefined;
@@ -21,16 +21,16 @@ export class AgentLog {
   #pendingBytes = 0;
   #written = 0;
   #isFull = false;
-  /** The reader was told to pause. */
+  /** Whether the reader was told to pause. */
   #isAwaited = false;
   #finished = false;
   #stamp = 0;
   #stampText = '';
-  /** Bytes the agent wrote that are in no file. */
+  /** Bytes of output that are in no file. */
   lostBytes = 0;
   fault: string | undefined;
 
-  /** @param onDrain called when writing may go on after `write` answered false, and when the log has failed. */
+  /** @param onDrain called when writing may go on after `write` returned false, and when the log has failed. */
   constructor(
     private readonly path: string,
     private readonly capBytes: number,
@@ -57,7 +57,7 @@ export class AgentLog {
     return !this.#isAwaited;
   }
 
-  /** Resolves when all is handed to the system, or after `waitMs`. */
+  /** Resolves when the system has all output, or after `waitMs`. */
   async close(waitMs: number): Promise<void> {
     if (!this.#finished) this.#end();
     this.#finished = true;
@@ -88,7 +88,7 @@ export class AgentLog {
     if (!this.#isFull) this.#drained();
   }
 
-  /** The next file; the older of the two that take turns makes room for it. */
+  /** Opens the next file, in place of the older of the two that alternate. */
   #turn(): void {
     this.#end();
     this.#written = 0;
@@ -118,7 +118,7 @@ export class AgentLog {
     file.end();
   }
 
-  /** At once, since the file may be renamed before it would be open. */
+  /** Synchronous, since the file may be renamed before an asynchronous open. */
   #open(path: string): void {
     if (this.#finished) return;
     try {

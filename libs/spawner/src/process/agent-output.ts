@@ -7,7 +7,7 @@ import type { OutputPiece, SpawnRequest } from './process-host.types';
 import { Bucket, ReadPace, type Rate } from './read-pace';
 import { isShimBegun, readShimFailure, type ShimFailure } from './start-process';
 
-/** Longest piece of a line of stdout or stderr. Bytes. */
+/** The longest piece of a line of stdout or stderr. Bytes. */
 const MAX_PIECE_BYTES = 64 * 1024;
 const BAD_LINE_SHOWN = 256;
 const LOG_CLOSE_MS = 1_000;
@@ -20,14 +20,14 @@ const UNREAD: Omit<ShimFailure, 'exitCode'> = {
   message: 'the process that waited for the attempt ended before it had begun on it',
 };
 
-/** Of one agent: its stdout and stderr together, and its fd 3. */
+/** The rate of one agent: of its stdout and stderr together, and of its fd 3. */
 const OUTPUT_RATE: Rate = { perSecond: 4 * MIB, burst: 4 * MIB };
 const MESSAGE_RATE: Rate = { perSecond: MIB, burst: 2 * MIB };
-/** Of all agents of a worker. Messages are parsed, so they cost the most. */
+/** The rates of all agents of a worker. Messages are parsed, so they cost the most. */
 const ALL_OUTPUT_RATE: Rate = { perSecond: 8 * MIB, burst: 8 * MIB };
 const ALL_MESSAGES_RATE: Rate = { perSecond: 4 * MIB, burst: 8 * MIB };
 
-/** The bounds that the pipes of a worker's agents share. */
+/** The rates that the pipes of a worker's agents share. */
 export interface OutputPaces {
   readonly output: ReadPace;
   readonly messages: ReadPace;
@@ -38,19 +38,22 @@ export function makeOutputPaces(): OutputPaces {
 }
 
 type Sink = Pick<SpawnRequest, 'onOutput' | 'onMessage' | 'onBadLine' | 'logFile'> & {
-  /** Of a process that waits to become an agent: called when it says so. Until `assign` nothing else of it is heard. */
+  /**
+   * For a process that waits to become an agent: called when it reports that it waits. Until `assign` nothing else is read from
+   * it.
+   */
   readonly onReady?: () => void;
 };
 
-/** The pipes to an agent: stdout and stderr as lines and into the log, fd 3 as messages, each at a bounded rate. */
+/** The pipes of an agent: stdout and stderr as lines and into the log, fd 3 as messages, each at a bounded rate. */
 export class AgentOutput {
   badLines = 0;
   #spoke = false;
-  /** The shell in front of an isolated command runs, or a process that waited has read its attempt. */
+  /** Whether the shell in front of an isolated command runs, or a process that waited has read its attempt. */
   #begun: boolean;
-  /** The failure where the process never said so. */
+  /** The failure if the process never reported that. */
   #unbegun = UNPREPARED;
-  /** The first thing said, when it was the line of a shim that could not become the program. */
+  /** The first line on fd 3, if it came from a shim that could not become the program. */
   #claim: { readonly line: string; readonly failure: ShimFailure } | undefined;
   /** The beginning of a line of fd 3 that is longer than a message may be. */
   #overlong: Buffer | undefined;
@@ -89,11 +92,11 @@ export class AgentOutput {
       new PacedReader(messages, said, paces.messages, new Bucket(MESSAGE_RATE)),
     ];
     this.#openLog();
-    // It waits in the pipes for the agent that it becomes the output of.
+    // The pipes keep the output for the agent that the process will become.
     if (sink.onReady !== undefined) for (const reader of this.#talk) reader.hold();
   }
 
-  /** From here on it is an agent's, which is given its input: its output so far too, which nobody has read. */
+  /** Makes the process an agent's, and gives it the input. Its output so far, which nobody has read, is the agent's too. */
   assign(sink: Sink, input: string): void {
     this.sink = sink;
     this.#begun = false;
@@ -111,15 +114,14 @@ export class AgentOutput {
     });
   }
 
-  /** Bytes of the output that are in no file: beyond what is kept of one log, or the disk refused them. */
+  /** Bytes of output that are in no file: beyond the cap of one log, or refused by the disk. */
   get lostBytes(): number {
     return this.#log?.lostBytes ?? 0;
   }
 
   /**
-   * Reads what is still in the pipes, and for at most `drainMs` what a process out of reach, which may hold them open for
-   * ever, still writes to them.
-   * After this no callback is called any more.
+   * Reads the rest of the pipes. For at most `drainMs` it also reads from a process out of reach that may keep them open for
+   * ever. After this no callback is called any more.
    */
   async finish(drainMs: number): Promise<void> {
     this.streams.stdin?.destroy(); // input that nobody read
@@ -130,15 +132,15 @@ export class AgentOutput {
     await Promise.race([done, bound]);
     clearTimeout(timer);
     for (const reader of this.#readers) reader.close();
-    // Closed streams say so in a later turn; what was read of them is handed on then, the last, unended line too.
+    // Closed streams report that in a later turn. Only then is the rest handed on, with a last line that has no newline.
     await done;
     this.#finished = true;
     await this.#log?.close(LOG_CLOSE_MS);
   }
 
   /**
-   * Why the shim could not become the program, known once the output is finished. Only as the one thing ever said, and
-   * with the exit code that goes with it: the program knows the cookie too, but what it says is no failure to start it.
+   * Why the shim could not become the program, known once the output is finished. Counts only if it is the only line and the
+   * exit code fits: the program knows the cookie too, but its own lines are no failure of its start.
    */
   startError(exitCode: number | null): ShimFailure | undefined {
     if (!this.#begun && this.#claim === undefined) return { ...this.#unbegun, exitCode: exitCode ?? 126 };
@@ -154,13 +156,13 @@ export class AgentOutput {
 
   #output(piece: OutputPiece): void {
     if (this.#finished) return;
-    // On stderr the shell itself may say why; and what a process has printed while it waited is no word of the attempt.
+    // On stderr the shell itself may say why. The output of a process that still waits does not belong to the attempt.
     if (piece.stream === 'stdout' && (this.#begun || this.#unbegun !== UNREAD)) {
       this.#spoke = true;
       this.#disclaim();
     }
     const room = this.#log?.write(piece) ?? true;
-    // A slow disk slows the agent down instead of filling our memory.
+    // A slow disk slows the agent down, and does not fill this process's memory.
     if (!room) for (const reader of this.#talk) reader.hold();
     guard(() => this.sink.onOutput(piece));
   }
@@ -208,7 +210,7 @@ export class AgentOutput {
   }
 }
 
-/** A fault in a listener is the listener's: it must not end the worker or keep a stop from resolving. */
+/** A fault in a listener must not end the worker, or keep a stop from resolving. */
 function guard(callback: () => void): void {
   try {
     callback();

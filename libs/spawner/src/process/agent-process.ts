@@ -13,17 +13,17 @@ import type {
 import type { ProcessTree } from './process-tree';
 import type { TimeSliceQueue } from './time-slice-queue';
 
-/** The host's parts that an agent uses. */
+/** The parts of the host that an agent uses. */
 export interface AgentSetting {
   readonly killWaitMs: number;
   readonly drainMs: number;
   /** Shared by all agents of the host. */
   readonly turns: TimeSliceQueue;
-  /** The tree was proved dead, by this evidence: the host forgets the agent and tells the guardian. Called once. */
+  /** The tree was proved dead by this evidence: the host forgets the agent and tells the guardian. Called once. */
   readonly onProved: (evidence: readonly EvidenceKind[]) => void;
 }
 
-/** One agent from its start to the proof of its end; see AgentProcess for what is promised. */
+/** One agent from its start to the proof of its end. AgentProcess has the guarantees. */
 export class RunningAgent implements AgentProcess {
   readonly containment: Containment;
   readonly ended: Promise<ExitReport>;
@@ -53,7 +53,7 @@ export class RunningAgent implements AgentProcess {
     return this.id;
   }
 
-  /** A process that waited is this agent's from here on; its tree stays as it is. @param deadline ticks since boot */
+  /** Makes a process that waited this agent's; its tree stays the same. @param deadline ticks since boot */
   assign(request: AssignRequest, deadline: number | undefined): void {
     const { agentId, graceMs, args, env, stdin } = request;
     this.id = agentId;
@@ -80,7 +80,7 @@ export class RunningAgent implements AgentProcess {
     try {
       if (this.#ending === undefined) await this.tree.freeze();
     } finally {
-      // A stop that began meanwhile has thawed already: do not leave a tree frozen behind its back.
+      // A stop that began meanwhile has thawed the tree already: it must not stay frozen.
       if (this.#ending !== undefined) this.tree.thaw();
     }
   }
@@ -93,7 +93,7 @@ export class RunningAgent implements AgentProcess {
     return this.tree.processes();
   }
 
-  /** Ends the rounds in the background; `confirmed` resolves with what is known. */
+  /** Ends the rounds in the background; `confirmed` resolves with the present report. */
   abandon(): void {
     this.#ending?.close();
   }
@@ -128,7 +128,7 @@ export class RunningAgent implements AgentProcess {
     this.#resolveConfirmed(this.#report(ending).report);
   }
 
-  /** Before `ended` resolves, so that whoever awaits it finds nothing of the agent left on the machine (requirement R54). */
+  /** Before `ended` resolves, so that then nothing of the agent is left on the machine. */
   async #settle({ record }: TreeEnding): Promise<void> {
     // If that fails, the host removes the worker's cgroup with all below it when it closes.
     await this.setting.turns.run(() => this.tree.dispose()).catch(() => false);

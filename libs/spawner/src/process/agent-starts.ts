@@ -14,56 +14,56 @@ import type { TimeSliceQueue } from './time-slice-queue';
 
 /** The parts of a host that starts use. */
 export interface StartParts {
-  /** The worker's own; its agents' are below. */
+  /** The worker's own cgroup; its agents' are below it. */
   readonly cgroup: Cgroup | undefined;
-  /** Of the worker. */
+  /** The worker's cookie. */
   readonly cookie: string;
-  /** Absent where agents are started as they are. @throws BelayError SPAWN_FAILED, reason ISOLATION */
+  /** Absent where agents are not isolated. @throws BelayError SPAWN_FAILED, reason ISOLATION */
   readonly prepare: (() => Promise<AgentIsolation>) | undefined;
   readonly guardian: Guardian;
   readonly turns: TimeSliceQueue;
   readonly pipes: PipePool;
 }
 
-/** A start of an agent, or of a process that waits to become one and says when it does. */
+/** The start of an agent, or of a process that waits to become one and reports when it does. */
 export type StartRequest = Omit<SpawnRequest, 'stdin'> & {
   readonly stdin: Input;
   readonly onReady?: () => void;
 };
 
-/** A first process that was started, and what it was given. */
+/** A first process that was started, with its start's parts. */
 export interface AgentStart {
   readonly process: StartedProcess;
-  /** The agent's own. */
+  /** The agent's own cookie. */
   readonly cookie: string;
   readonly cgroup: Cgroup | undefined;
   readonly isolated: AgentIsolation | undefined;
   readonly unapplied: readonly UnappliedLimit[];
 }
 
-/** Starts the agents of one host: with a user of their own where that is asked for, in a cgroup where there is one. */
+/** Starts the agents of one host: with a user of their own where that is set, in a cgroup where there is one. */
 export class AgentStarts {
   readonly #environment = allowedEnvironment(process.env);
 
-  /** @param adopt called in the turn of the loop in which the process was started or told of, so no exit can be missed. */
+  /** @param adopt called in the same turn of the event loop as the start or its report, so no exit can be missed. */
   constructor(
     private readonly parts: StartParts,
     private readonly adopt: (request: StartRequest, start: AgentStart) => RunningAgent,
   ) {}
 
-  /** @throws BelayError SPAWN_FAILED; then nothing is left. */
+  /** @throws BelayError SPAWN_FAILED; then no process is left. */
   start(request: StartRequest): Promise<RunningAgent> {
     const { prepare } = this.parts;
     return prepare === undefined ? this.#startWith(request) : this.#startApart(request, prepare);
   }
 
-  /** The preparation took turns of its own; the start takes another. */
+  /** The preparation took turns of the event loop; the start takes another one. */
   async #startApart(request: StartRequest, prepare: () => Promise<AgentIsolation>): Promise<RunningAgent> {
     const isolated = await prepare();
     try {
       return await this.parts.turns.run(async () => this.#startWith(request, isolated));
     } catch (error) {
-      // Something may come of a start that a guardian took along: its user is nobody else's until this worker ends.
+      // A start that died with its guardian may still have made a process, so its user stays taken until this worker ends.
       if (!isBelayError(error) || error.details['reason'] !== 'GUARDIAN') await isolated.release();
       throw error;
     }

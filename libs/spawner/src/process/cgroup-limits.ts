@@ -6,7 +6,7 @@ import type { UnappliedLimit } from './process-host.types';
 
 const CPU_PERIOD_US = 100_000;
 
-/** The controller and file of each limit, and how its value is written. */
+/** The controller and file of each limit, and the format of its value. */
 const FILES = {
   memoryMb: { controller: 'memory', file: 'memory.max', text: (mb: number) => String(mb * 1024 * 1024) },
   pids: { controller: 'pids', file: 'pids.max', text: (count: number) => String(Math.ceil(count)) },
@@ -21,8 +21,8 @@ const FILES = {
 >;
 
 /**
- * Hands the controllers that limits need down to `group`'s children, as far as the machine allows: each by itself,
- * because one unknown name would refuse them all. Never throws; what is missing shows when a limit is applied.
+ * Enables the controllers that limits need for `group`'s children, as far as the machine allows. Each is enabled by itself,
+ * because one unknown name would refuse them all. Never throws; a missing controller shows when a limit is applied.
  */
 export function enableControllers(parent: Cgroup, group: Cgroup): void {
   for (const { controller } of Object.values(FILES))
@@ -32,7 +32,7 @@ export function enableControllers(parent: Cgroup, group: Cgroup): void {
         if (readFileSync(file, 'latin1').split(/\s+/).includes(controller)) continue;
         writeFileSync(file, `+${controller}`);
       } catch {
-        break; // not available above (or EBUSY: it holds processes), so not below either
+        break; // not available above (or EBUSY: the cgroup has processes), so not below either
       }
     }
 }
@@ -41,19 +41,19 @@ export function enableControllers(parent: Cgroup, group: Cgroup): void {
 const NESTING = { 'cgroup.max.depth': '8', 'cgroup.max.descendants': '256' };
 
 /**
- * Bounds the cgroups below an agent's own, each of which costs kernel memory and a step of every walk. A help only: an agent
- * of the worker's user may take the bounds off again, so nothing relies on them.
+ * Bounds the cgroups below an agent's own, each of which costs kernel memory and a step of every walk. Only a help: an agent
+ * with the worker's user may lift the bounds, so nothing relies on them.
  */
 export function limitNesting({ path }: Cgroup): void {
   for (const [file, text] of Object.entries(NESTING))
     try {
       writeFileSync(join(path, file), text, { flag: 'r+' });
     } catch {
-      // A kernel without the file (before 4.14), or not ours to write.
+      // A kernel without the file (before 4.14), or no right to write it.
     }
 }
 
-/** Writes the limits into an agent's cgroup. @returns those that could not be applied, with the reason. */
+/** Writes the limits into an agent's cgroup. @returns the limits that could not be applied, with the reason. */
 export function applyLimits(group: Cgroup, limits: NodeLimits): UnappliedLimit[] {
   const unapplied: UnappliedLimit[] = [];
   for (const limit of Object.keys(FILES) as (keyof NodeLimits)[]) {
@@ -61,7 +61,7 @@ export function applyLimits(group: Cgroup, limits: NodeLimits): UnappliedLimit[]
     if (value === undefined) continue;
     const { controller, file, text } = FILES[limit];
     try {
-      // r+: never create; on cgroupfs a missing file means the controller is not enabled here.
+      // r+: never create. On cgroupfs a missing file means that the controller is not enabled here.
       writeFileSync(join(group.path, file), text(value), { flag: 'r+' });
     } catch (error) {
       const code = (error as NodeJS.ErrnoException).code ?? 'error';
@@ -75,7 +75,7 @@ export function applyLimits(group: Cgroup, limits: NodeLimits): UnappliedLimit[]
   return unapplied;
 }
 
-/** Without cgroups no limit can be held; each is reported as such. */
+/** Without cgroups no limit can be enforced; each is reported so. */
 export function unlimited(limits: NodeLimits): UnappliedLimit[] {
   return (Object.keys(FILES) as (keyof NodeLimits)[])
     .filter((limit) => limits[limit] !== undefined)

@@ -4,12 +4,12 @@ import { join, relative } from 'node:path';
 import { Cgroup } from './cgroup';
 import { readKernelFile } from './read-kernel-file';
 
-/** A place for the worker's cgroups, or a sentence on why there is none. */
+/** A directory for the worker's cgroups, or a sentence why there is none. */
 export type CgroupPlace = { readonly parent: Cgroup } | { readonly reason: string };
 
 /**
- * Finds the cgroup v2 directory to work under: the configured one, else this process's own, on a unified or hybrid
- * mount. It must be writable, know `cgroup.kill` (Linux 5.14), and let a process be moved in.
+ * Finds the cgroup v2 directory to work under: the configured one, else this process's own, on a unified or hybrid mount. It
+ * must be writable, have `cgroup.kill` (Linux 5.14), and accept a process that moves in.
  */
 export function locateCgroup(configured: string | undefined): CgroupPlace {
   if (process.platform !== 'linux') return { reason: 'cgroups are a Linux thing' };
@@ -26,8 +26,8 @@ export function locateCgroup(configured: string | undefined): CgroupPlace {
 }
 
 /**
- * Tries what every start will do: a child that moves itself in.
- * @returns the cgroup with the path that /proc shows for that child; a reason when it cannot.
+ * Tries the step that every start takes: a child that moves itself into the cgroup.
+ * @returns the cgroup with the path that /proc shows for that child; a reason when the move fails.
  */
 export function tryCgroup(group: Cgroup): { readonly cgroup: Cgroup } | { readonly reason: string } {
   let procs: number;
@@ -56,8 +56,8 @@ export function tryCgroup(group: Cgroup): { readonly cgroup: Cgroup } | { readon
 }
 
 /**
- * The cgroup v2 path of a process, as its namespace shows it; undefined when it is gone, or cannot be read: an agent may
- * nest cgroups until their path is longer than the kernel gives.
+ * The cgroup v2 path of a process, as its namespace shows it. Undefined when the process is gone, or its path cannot be read:
+ * an agent may nest cgroups until their path is longer than the kernel returns.
  */
 export function readCgroupPath(pid: number): string | undefined {
   try {
@@ -67,7 +67,7 @@ export function readCgroupPath(pid: number): string | undefined {
   }
 }
 
-/** In the text of /proc/PID/cgroup. A dead process names the cgroup that it died in. */
+/** The path in the text of /proc/PID/cgroup. A dead process names the cgroup in which it died. */
 function pathIn(text: string): string | undefined {
   return /^0::(.*?)(?: \(deleted\))?$/m.exec(text)?.[1];
 }

@@ -12,7 +12,7 @@ describe('R51 a kill of a cgroup', () => {
     const leader = readStat(child.pid ?? 0);
     if (leader === undefined) throw new Error('no process');
     const exited = once(child, 'exit');
-    // Not there at the look, and there at the kill.
+    // The process is absent at the look, and present at the kill.
     const cgroup = {
       populated: () => false,
       pids: () => [child.pid],
@@ -23,7 +23,7 @@ describe('R51 a kill of a cgroup', () => {
     tree.kill(record);
     await exited;
     expect(record.report([]).signals).toMatchObject([{ signal: 'SIGKILL', to: 'cgroup' }]);
-    // A process that has ended by then is not claimed.
+    // The report does not claim a process that has ended by then.
     tree.markReaped();
     const later = new StopRecord('cgroup');
     tree.kill(later);

@@ -13,30 +13,31 @@ import type { Sweep, Sweeper } from './sweep';
 /** The detail of the evidence `cgroup-empty`. */
 const UNPOPULATED = 'cgroup.events says populated 0';
 
-/** The identity of a tree with a cgroup, and the tools to look for what left it. */
+/** The identity of a tree with a cgroup, and the tools to find processes that left it. */
 export interface CgroupTreeParts {
   readonly leader: PidStart & { readonly command?: string };
   readonly cookie: string;
   readonly cgroup: Cgroup;
   readonly sweeper: Sweeper;
   readonly libc?: Libc | undefined;
-  /** This process is a subreaper, and the sweeper goes over its descendants. */
+  /** Present where this process is a subreaper, and the sweeper looks at its descendants. */
   readonly descent?: Descent | undefined;
 }
 
 /**
- * Containment by a cgroup v2 of its own: nobody leaves it by forking, by a session of its own or by clearing the
- * environment. A process with the right to write another cgroup moves itself out: always as root, often where cgroups are
- * delegated. So the tree is held by descent as well (descent.ts), and its proof is of grade `kernel` when both are empty. Where
- * there is no descent (without libc), passes look for the marks of those that moved out, and the proof says `marks`.
+ * Containment by a cgroup v2 of its own. A process cannot leave it by forking, by a session of its own or by clearing the
+ * environment. A process with the right to write another cgroup can move itself out: always as root, often where cgroups are
+ * delegated. So the tree is held by descent as well (descent.ts), and its proof has the grade `kernel` when both are empty.
+ * Where there is no descent (without libc), passes look for the marks of processes that moved out, and the proof has the grade
+ * `marks`.
  */
 export class CgroupTree implements ProcessTree {
   readonly containment = 'cgroup';
   readonly #parts: CgroupTreeParts;
   readonly #members: HeldMembers;
-  /** Those that left the cgroup, whom its freezer does not hold. */
+  /** Processes that left the cgroup, which its freezer does not reach. */
   readonly #halt: Halt;
-  /** We asked for it, though it may not show yet. */
+  /** Whether a freeze was asked for; it may not show yet. */
   #freezing = false;
   readonly #asked = new Set<number>();
 
@@ -55,7 +56,7 @@ export class CgroupTree implements ProcessTree {
     this.#members.markReaped();
   }
 
-  /** Called for every pass of the host's, whoever asked for it. */
+  /** Called for every pass of the host, whoever asked for it. */
   absorb(sweep: Sweep): void {
     this.#members.absorb(sweep);
   }
@@ -63,17 +64,17 @@ export class CgroupTree implements ProcessTree {
   terminate(record: StopRecord): void {
     try {
       for (const member of this.#inside()) record.saw(member);
-      // Read anew: whoever holds one of these pids is in this cgroup at this moment, and that is all a signal needs.
+      // Read at each signal: a pid in this list is in this cgroup at this moment, and a signal needs no more.
       const inside = (): number[] => this.#parts.cgroup.pids();
-      // A frozen process takes SIGTERM with it into waking; a stopped one needs SIGCONT to see it.
+      // A frozen process gets a pending SIGTERM when it is thawed; a stopped process gets it with SIGCONT.
       signalListed(inside, ['SIGTERM', 'SIGCONT'], this.#parts.libc, (pid, signal) => {
         this.#asked.add(pid);
         record.sent(signal, 'process', pid);
       });
       this.terminateFound(record);
     } finally {
-      // Just started, the first process may not have joined yet. Asked later it could have joined in between, and then
-      // nobody would ask it at all. It is known without the cgroup, too, should that not be readable.
+      // Directly after the start the first process may not have joined yet. A later look could miss the signal, because the
+      // process may join in between. The first process is also known without the cgroup, if the cgroup cannot be read.
       const leader = findAlive(this.leader);
       if (leader !== undefined && !this.#asked.has(leader.pid)) this.#ask(leader, record);
       if (this.#freezing || this.#parts.cgroup.frozen()) this.thaw();
@@ -81,8 +82,8 @@ export class CgroupTree implements ProcessTree {
   }
 
   kill(record: StopRecord): void {
-    // A tree that is empty already was ended by somebody else: a report must not claim it. Just started, the first
-    // process may join between the look and the kill.
+    // If the tree is empty already, something else ended it, and a report must not claim it. Directly after the start, the
+    // first process may join between the look and the kill.
     const isThere = this.#parts.cgroup.populated() || findAlive(this.leader) !== undefined;
     try {
       this.#parts.cgroup.kill(this.#parts.libc);
@@ -98,7 +99,7 @@ export class CgroupTree implements ProcessTree {
     await this.#look(record);
   }
 
-  /** True: who had left the cgroup with its marks was not missed. */
+  /** True: no process that left the cgroup with its marks was missed. */
   async #look(record: StopRecord): Promise<boolean> {
     const { sound } = await this.#parts.sweeper.sweep();
     for (const process of this.#members.alive()) record.saw(process);
@@ -144,7 +145,7 @@ export class CgroupTree implements ProcessTree {
   async freeze(): Promise<void> {
     this.#freezing = true;
     await untilStill(
-      // Thawed meanwhile, there is nothing to wait for.
+      // If the tree was thawed meanwhile, there is nothing to wait for.
       async () => !this.#freezing || (await this.#isStill()) || !this.#freezing,
       () =>
         this.#parts.cgroup.frozen()
@@ -156,13 +157,13 @@ export class CgroupTree implements ProcessTree {
     );
   }
 
-  /** One round: its freezer for those inside, SIGSTOP for those that left it, as a pass that missed none sees them. */
+  /** One round: the freezer for processes inside, SIGSTOP for those that left, by a pass that missed none. */
   async #isStill(): Promise<boolean> {
     const { cgroup, descent, sweeper } = this.#parts;
-    // Each time: who left it may thaw it until it is stopped itself.
+    // Repeated each time: a process that left the cgroup may thaw it until it is stopped itself.
     cgroup.freeze(true);
     if (!cgroup.frozen()) return false;
-    // Orphans that bear no sign of their agent: no pass finds them to be of this tree, and a look ends them.
+    // Orphans that bear no sign of their agent: no pass assigns them to this tree, and a look ends them.
     const escapees = (await descent?.look()) ?? 0;
     const { sound } = await sweeper.sweep();
     if (!this.#freezing) return false;
@@ -190,7 +191,7 @@ export class CgroupTree implements ProcessTree {
     return this.#parts.cgroup.remove();
   }
 
-  /** Known to be of the tree, and not in its cgroup. */
+  /** Processes that are known to belong to the tree, and are not in its cgroup. */
   #outside(): ProcStat[] {
     const alive = this.#members.alive();
     if (alive.length === 0) return alive;
@@ -204,7 +205,7 @@ export class CgroupTree implements ProcessTree {
     if (signalProcess(process, 'SIGCONT', this.#parts.libc)) record.sent('SIGCONT', 'process', process.pid);
   }
 
-  /** The processes inside now, with start times: for reports. Signals go by a list read at their own moment. */
+  /** The processes inside now, with start times, for reports. Signals use a list that is read at their own moment. */
   #inside(): ProcStat[] {
     return this.#parts.cgroup.pids().flatMap((pid) => runningAt(pid) ?? []);
   }

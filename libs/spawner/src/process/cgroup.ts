@@ -14,19 +14,19 @@ import type { Libc } from '../native';
 import { readKernelFile } from './read-kernel-file';
 import { signalListed } from './signal-process';
 
-/** An agent makes as many cgroups below its own as it likes: no walk goes further than this. */
+/** An agent may nest any number of cgroups below its own: no walk goes deeper than this. */
 const MAX_WALK_DEPTH = 64;
 const MAX_WALK_CGROUPS = 4_096;
 
-/** One cgroup v2 directory: the few files Belay reads and writes, each a system call of microseconds. */
+/** One cgroup v2 directory: the few files that Belay reads and writes, each a system call of microseconds. */
 export class Cgroup {
-  /** @param shownAs the path that /proc/PID/cgroup gives for a process in it, where that is known. */
+  /** @param shownAs the path that /proc/PID/cgroup gives for a process in it, if known. */
   constructor(
     readonly path: string,
     readonly shownAs?: string,
   ) {}
 
-  /** Makes the directory. @returns false when it was there already. */
+  /** Makes the directory. @returns false when it existed already. */
   create(): boolean {
     try {
       mkdirSync(this.path);
@@ -50,9 +50,9 @@ export class Cgroup {
   }
 
   /**
-   * Pids of this cgroup and, unlike `cgroup.procs`, of those below it. Zombies are not listed by the kernel. An agent may
-   * have made what is below: what cannot be read there, or is beyond the bounds of a walk, is left out. `populated` and
-   * `kill` reach all of it.
+   * The pids of this cgroup and, unlike `cgroup.procs`, of those below it. The kernel lists no zombies. An agent may have made
+   * the cgroups below: one that cannot be read, or that is beyond the bounds of a walk, is left out. `populated` and `kill`
+   * reach all of them.
    */
   pids(): number[] {
     const found = new Set<number>();
@@ -62,7 +62,7 @@ export class Cgroup {
     return [...found];
   }
 
-  /** Whether a live process is in it or below it. A cgroup that is gone is not populated: it had to be empty to go. */
+  /** Whether a live process is in the cgroup or below it. A cgroup that is gone was empty, so it is not populated. */
   populated(): boolean {
     return this.#event('populated') ?? false;
   }
@@ -77,8 +77,8 @@ export class Cgroup {
   }
 
   /**
-   * SIGKILL to every process of it and below it, against forks too: one step of the kernel's. A cgroup that was made
-   * threaded has no such step: there each process is signalled.
+   * Sends SIGKILL to every process in the cgroup and below it. The kernel does so in one step, so no fork escapes. A cgroup
+   * that was made threaded has no such step: there each process is signalled.
    */
   kill(libc: Libc | undefined): void {
     try {
@@ -102,25 +102,25 @@ export class Cgroup {
     try {
       writeFileSync(join(this.path, file), text);
     } catch (error) {
-      // Gone already: nothing left to kill, freeze or thaw.
+      // The cgroup is gone, so nothing is left to kill, freeze or thaw.
       if (!isGone(error)) throw error;
     }
   }
 
   /**
-   * Removes it and what is below it.
-   * @returns false when a process is still inside (EBUSY), or what is below exceeds the bounds of a walk.
+   * Removes the cgroup and all below it.
+   * @returns false when a process is still inside (EBUSY), or the cgroups below exceed the bounds of a walk.
    */
   remove(): boolean {
     if (removed(this.path)) return true;
-    // The deepest come last in a walk, and a cgroup can only go when none is below it.
+    // A walk leaves the deepest first, and a cgroup can only be removed when none is below it.
     walk(this.path, () => {}, removed);
     return removed(this.path);
   }
 
   /**
-   * Calls `onChange` when `cgroup.events` changes (inotify). A hint only: callers poll as well.
-   * @returns what ends the watch.
+   * Calls `onChange` when `cgroup.events` changes (inotify). Only a hint: callers poll as well.
+   * @returns a function that ends the watch.
    */
   onEvents(onChange: () => void): () => void {
     try {
@@ -128,15 +128,15 @@ export class Cgroup {
       watcher.on('error', () => watcher.close());
       return () => watcher.close();
     } catch {
-      return () => {}; // out of watches: the poll is enough
+      return () => {}; // out of watches: the poll suffices
     }
   }
 }
 
 /**
- * Calls `enter` for the cgroup at `path`, then for those below it, and `leave` when all below one was seen. Each is held by a
- * descriptor while the walk is below it: names may add up to a path that is longer than the kernel takes.
- * @throws the system's error for `path` itself, and when it is out of descriptors.
+ * Calls `enter` for the cgroup at `path`, then for those below it, and `leave` once all below one was visited. A descriptor
+ * holds each cgroup while the walk is below it: the names may add up to a path that is longer than the kernel accepts.
+ * @throws the system's error for `path` itself, and when no descriptor is left.
  */
 function walk(
   path: string,
@@ -159,7 +159,7 @@ function walk(
         closeSync(fd);
       }
     } catch (error) {
-      if (isOutOfDescriptors(error)) throw error; // else it is gone, or was made unreadable
+      if (isOutOfDescriptors(error)) throw error; // otherwise it is gone, or was made unreadable
     }
     leave(child);
   }
@@ -167,7 +167,7 @@ function walk(
 
 function namesBelow(path: string): string[] {
   try {
-    // Two links are its own: it has none below it, as nearly always, and one call says so.
+    // With two links it has no cgroup below it. That is the usual case, and one call tells it.
     if (statSync(path).nlink === 2) return [];
     return readdirSync(path, { withFileTypes: true })
       .filter((entry) => entry.isDirectory())
@@ -211,7 +211,7 @@ function isGone(error: unknown): boolean {
   return code === 'ENOENT' || code === 'ENODEV';
 }
 
-/** Asked of processes, a threaded cgroup answers that this is not supported; Node may give either name. */
+/** A threaded cgroup refuses a request for processes as unsupported; Node may use either name. */
 function isThreaded(error: unknown): boolean {
   const { code } = error as NodeJS.ErrnoException;
   return code === 'ENOTSUP' || code === 'EOPNOTSUPP';

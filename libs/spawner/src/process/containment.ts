@@ -7,20 +7,20 @@ import { descentMissing } from './descent';
 import { cgroupName } from './host-record';
 import type { ProcessHostOptions } from './process-host.types';
 
-/** The containment a worker ended up with. */
+/** The containment that was chosen for a worker. */
 export interface ChosenContainment {
   readonly containment: Containment;
-  /** The worker's own cgroup; its agents' are below. */
+  /** The worker's own cgroup; its agents' are below it. */
   readonly cgroup?: Cgroup;
-  /** Why it is nothing better, where nothing was asked for. */
+  /** Why `auto` chose nothing better. */
   readonly note?: string;
 }
 
 type Asked = Pick<ProcessHostOptions, 'containment' | 'cgroupParent' | 'workerId' | 'native'>;
 
 /**
- * The best containment there is under `auto`, else the one asked for. Makes the worker's cgroup and tries it out.
- * @throws BelayError INVALID_SETTINGS when what was asked for cannot be had, or the cgroup is in use.
+ * Under `auto` the best containment that works here, else the one asked for. Makes the worker's cgroup and tries it out.
+ * @throws BelayError INVALID_SETTINGS when the one asked for does not work, or the cgroup is in use.
  */
 export function chooseContainment(asked: Asked): ChosenContainment {
   const reasons: string[] = [];

@@ -2,13 +2,13 @@ import { readdirSync } from 'node:fs';
 import { findAlive, isRunning, readStat, type ProcStat } from './proc-stat';
 import { isAbsent, readKernelFile } from './read-kernel-file';
 
-/** More than any tree but a fork bomb has; the sweep finds the rest. */
+/** More than any tree has, except a fork bomb; the sweep finds the others. */
 const MAX_FOUND = 2_000;
 
 /**
- * The running descendants of `roots`, by /proc/PID/task/TID/children: one read or two a process, so it can be done
- * before the first signal. That matters, because a child whose parent ended by that signal has lost the one thing
- * that told whose it is, if it also left the session and cleared its environment. Empty on kernels without that file.
+ * The running descendants of `roots`, by /proc/PID/task/TID/children. It takes one read or two for each process, so it can be
+ * done before the first signal. That matters: if the signal ends a parent, nothing else tells whose child it was when the child
+ * also left the session and cleared its environment. Empty on kernels without that file.
  */
 export function findDescendants(roots: readonly ProcStat[]): ProcStat[] {
   const found = new Map<number, ProcStat>();
@@ -17,7 +17,7 @@ export function findDescendants(roots: readonly ProcStat[]): ProcStat[] {
     const children = childrenOf(parent).flatMap((pid) =>
       found.has(pid) ? [] : (childStat(pid, parent.pid) ?? []),
     );
-    // Only a parent that still lives has held its pid all the while, so that these are its children indeed (requirement R21).
+    // A parent that still lives has kept its pid all the while, so these are its children.
     if (children.length === 0 || findAlive(parent) === undefined) continue;
     for (const child of children) {
       if (found.size >= MAX_FOUND) return [...found.values()];
@@ -33,7 +33,7 @@ function childStat(pid: number, parent: number): ProcStat | undefined {
   return stat?.parent === parent && isRunning(stat) ? stat : undefined;
 }
 
-/** Pids of the children of one process; empty when it is gone. */
+/** The pids of one process's children; empty when the process is gone. */
 export function childrenOf({ pid, threads }: Pick<ProcStat, 'pid' | 'threads'>): number[] {
   const tasks = threads > 1 ? tasksOf(pid) : [String(pid)];
   return tasks.flatMap((task) => {
@@ -42,7 +42,7 @@ export function childrenOf({ pid, threads }: Pick<ProcStat, 'pid' | 'threads'>):
   });
 }
 
-/** Children hang on the thread that forked them. */
+/** The kernel lists a child under the thread that forked it. */
 function tasksOf(pid: number): string[] {
   try {
     return readdirSync(`/proc/${pid}/task`);

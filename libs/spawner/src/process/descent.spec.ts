@@ -28,7 +28,7 @@ describeNative('containment by descent', () => {
         await new Promise((resolve) => setTimeout(resolve, 2));
       expect(readStat(orphan)).toMatchObject({ state: 'Z', parent: process.pid });
       expect((await descent.sweeper.sweep()).sound).toBe(true);
-      // A look reaps it.
+      // The look reaps it.
       await descent.look();
       expect(readStat(orphan)).toBeUndefined();
     } finally {
@@ -52,7 +52,7 @@ describeNative('containment by descent', () => {
     const child = spawn('sleep', ['60']);
     const exit = once(child, 'exit');
     await look;
-    // It had another signal already, if the look took it for an agent's orphan.
+    // If the look took the child for an agent's orphan, it had another signal already.
     child.kill('SIGTERM');
     expect(await exit).toEqual([null, 'SIGTERM']);
     expect(told).toEqual([]);

@@ -15,30 +15,30 @@ export interface Escapee {
   readonly pid: number;
   readonly startTime: string;
   readonly command: string;
-  /** False where it may be somebody else's: then it stands in the way of proofs instead. */
+  /** False where the orphan may belong to other code: then it prevents proofs instead. */
   readonly killed: boolean;
 }
 
 /** A tree that is held by descent. */
 export interface HeldTree extends Ancestor {
-  /** Found to be of this tree by an earlier pass. */
+  /** Whether an earlier pass found the process to belong to this tree. */
   knows(process: PidStart): boolean;
   /** Whether a cookie or a mark is this tree's. */
   bears(cookieOrMark: string): boolean;
   /** Whether a process at this path of /proc/PID/cgroup is in the tree's own cgroup. */
   isIn(cgroupPath: string): boolean;
-  /** Takes what concerns it out of a pass. */
+  /** Takes this tree's processes from a pass. */
   absorb(sweep: Sweep): void;
 }
 
-/** A guardian as descent sees it. `starts` is there where it starts the agents, and is given their orphans. */
+/** A guardian as descent sees it. `starts` is present where the guardian starts the agents, and adopts their orphans. */
 export interface GuardianAbove {
   readonly pid: number | undefined;
   readonly starts:
     | {
         /** Settles when all starts, or all reaps, that are under way have been answered; undefined when there are none. */
         settled(kind: 'start' | 'reap'): Promise<unknown> | undefined;
-        /** A first process whose end was not told yet. */
+        /** Whether the pid is a first process whose end was not reported yet. */
         holds(pid: number): boolean;
         reap(pids: readonly number[]): void;
       }
@@ -47,68 +47,69 @@ export interface GuardianAbove {
 
 /** A host that holds its trees by descent. */
 export interface DescentUser {
-  /** Nobody else in this process starts processes that may leave orphans. */
+  /** Whether no other code in this process starts processes that may leave orphans. */
   readonly ownsProcess: boolean;
-  /** It starts the agents, and is given their orphans before this process is. */
+  /** The guardian starts the agents, and adopts their orphans before this process does. */
   readonly guardian: GuardianAbove;
-  /** In the environment of every agent. */
+  /** The cookie in the environment of every agent. */
   readonly cookie: string;
   onEscapee(escapee: Escapee): void;
 }
 
 /**
- * The verdict of one look at our direct children about a tree. `alive`: one may be of it. `unsure`: one ended so lately
- * that it may have handed us children since. `shared`: nothing tells whose the one is, and it may be the host program's
- * own. Else the grade of the proof that none of it lives.
+ * What one look at the direct children says about a tree. `alive`: one of them may belong to it. `unsure`: one ended so lately
+ * that it may have left us children since. `shared`: nothing tells to whom one of them belongs, and it may be the host
+ * program's. Otherwise the grade of the proof that no process of the tree lives.
  */
 export type Verdict = 'alive' | 'unsure' | 'shared' | 'kernel' | 'marks';
 
 /** The detail of the evidence `descent-empty`. */
 export const NO_DESCENDANT = 'no child of the worker is of the tree, and no descendant can leave it';
-/** Looks at our children for one proof; more are needed only while processes that may be of the tree end. */
+/** One proof takes this many looks at most; more than one only while processes end that may belong to the tree. */
 const MOST_LOOKS = 4;
 
-/** Code that may wait for a child we did not start is given this long to do so. Milliseconds. */
+/** Other code in this process has this long to wait for a child that Belay did not start. Milliseconds. */
 const FOREIGN_ZOMBIE_MS = 60_000;
-/** Escapees told of at most, until they are gone. */
+/** At most this many reported escapees are remembered, until they are gone. */
 const MAX_TOLD = 10_000;
 
 interface Child {
   readonly stat: ProcStat;
-  /** The tree's user whose guardian is its parent; undefined: it is our child. */
+  /** The host whose guardian is the child's parent; undefined: it is this process's child. */
   readonly below: DescentUser | undefined;
   readonly dead: boolean;
-  /** Dead in the look before this one too. */
+  /** Whether it was dead in the previous look too. */
   readonly deadBefore: boolean;
 }
 
 /**
- * Containment by descent. The guardian, which starts the agents, is a child subreaper: whoever of its descendants loses its
- * parent becomes its child, whatever it did to its environment, session or limits. So is this process, above it: what a guardian
- * that dies has becomes ours. So every living process of a tree has an ancestor among the guardian's direct children and
- * ours, and the tree is empty when none of these is, or can be, of it.
+ * Containment by descent (ADR 0016). The guardian, which starts the agents, is a child subreaper. A descendant that loses its
+ * parent becomes the guardian's child, whatever the descendant did to its environment, session or limits. This process, above
+ * the guardian, is a subreaper too: when a guardian dies, its children become ours. So every living process of a tree has an
+ * ancestor among the direct children of the guardian and of this process. The tree is empty when none of these children
+ * belongs, or can belong, to it.
  *
- * One for the whole process; every host of the process that uses descent shares it, with a guardian of its own.
+ * There is one for the whole process. Every host of the process that uses descent shares it, with a guardian of its own.
  */
 class Descent {
   readonly #libc: Libc;
   readonly #users = new Set<DescentUser>();
   readonly #own = new OwnChildren();
   readonly lineage = new Lineage<HeldTree>();
-  /** Goes over our descendants only, not over all of /proc. */
+  /** Looks at the descendants of this process only, not at all of /proc. */
   readonly sweeper = new Sweeper(
     COOKIE_VARIABLE,
     (sweep) => this.#passed(sweep),
     () => this.#walk(),
     (parent) => parent === process.pid || this.#guardianOf(parent) !== undefined,
   );
-  /** Adopted children of the last look, by pid. */
+  /** The adopted children of the last look, by pid. */
   #children = new Map<number, Child>();
   #deadSince = new Map<string, number>();
   readonly #told = new Set<string>();
-  /** Counts the times that the last host left. */
+  /** Counts how often the last host left. */
   #term = 0;
-  /** A look that has not begun: whoever asks now shares it. */
+  /** A look that has not begun. Callers until then share it. */
   #waiting: Promise<number> | undefined;
   /** Settles when the look under way ends. */
   #active: Promise<unknown> | undefined;
@@ -122,7 +123,7 @@ class Descent {
     if (this.#users.size === 0) {
       becomeSubreaper(this.#libc);
       const there = childrenOfUs().flatMap((pid) => readStat(pid) ?? []);
-      // Adopted for an earlier host of this process, and nobody else's since.
+      // Such a child was adopted for an earlier host of this process, and no other code owns it.
       const adopted = (stat: ProcStat): boolean =>
         this.#children.get(stat.pid)?.stat.startTime === stat.startTime;
       this.#own.watch(there.filter((stat) => !adopted(stat)));
@@ -140,8 +141,8 @@ class Descent {
   }
 
   /**
-   * A look at the direct children that begins after this call; one serves all who ask in one turn. Ends escapees.
-   * @returns how many ran and were sent SIGKILL: they may be of any tree, and may run for a moment yet.
+   * A look at the direct children that begins after this call; one look serves all calls of one turn. Ends escapees.
+   * @returns how many escapees ran and were sent SIGKILL: they may belong to any tree, and may run for a moment yet.
    */
   look(): Promise<number> {
     this.#waiting ??= this.#begin();
@@ -157,7 +158,7 @@ class Descent {
     return look;
   }
 
-  /** By as many looks as it takes to be sure, up to a bound. @param isQuiet nothing known of the tree is running. */
+  /** Looks until the verdict is certain, up to a bound. @param isQuiet no known process of the tree is running. */
   async judgeTree(tree: HeldTree, isQuiet: () => boolean): Promise<Verdict> {
     for (let look = 1; look <= MOST_LOOKS; look += 1) {
       await this.look();
@@ -167,7 +168,7 @@ class Descent {
     return 'unsure';
   }
 
-  /** By the last look. */
+  /** The verdict of the last look. */
   verdict(tree: HeldTree): Verdict {
     let grade: Verdict = 'kernel';
     let isUnsure = false;
@@ -177,7 +178,7 @@ class Descent {
       const owner = this.lineage.ownerOf(stat);
       if (owner !== undefined && owner !== tree) continue;
       const marked = owner === undefined ? this.#markOwner(stat) : undefined;
-      // It says itself whose it is, and could lie.
+      // The process itself says to whom it belongs, and could lie.
       if (marked !== undefined && marked !== tree) grade = 'marks';
       else if (dead) isUnsure = true;
       else if (owner === undefined && marked === undefined && this.#mayBeHosts(stat, below)) isShared = true;
@@ -187,7 +188,7 @@ class Descent {
   }
 
   async #look(): Promise<number> {
-    // The kernel's list of children may leave some out while others are taken off it.
+    // The kernel's list of children may lack some while others are removed from it.
     await this.#answered('reap');
     if (this.#users.size === 0) return 0;
     const term = this.#term;
@@ -196,17 +197,17 @@ class Descent {
     this.#children = new Map();
     for (const [pid, below] of this.#directChildren()) {
       const stat = readStat(pid);
-      // Between two of our turns nobody reaps an adopted child, so who is gone was libuv's.
+      // Between two turns nobody reaps an adopted child, so a missing one was libuv's.
       if (stat === undefined || (below === undefined && this.#isOwn(own, stat))) continue;
       const dead = !isRunning(stat);
       const was = before.get(pid);
       const deadBefore = dead && was?.dead === true && was.stat.startTime === stat.startTime;
       this.#children.set(pid, { stat, below, dead, deadBefore });
     }
-    // One that nobody knows may be a first process whose start is not answered yet; it may have ended already.
+    // An unknown child may be a first process whose start is not answered yet, and it may have ended already.
     if ([...this.#children.values()].some(({ stat }) => !this.#isHeld(stat.pid) && this.#isUnknown(stat)))
       await this.#answered('start');
-    // The hosts are gone that these were looked at for. This process may have children of its own now, which nobody noted.
+    // The hosts that asked are gone. This process may now have children of its own that nobody noted.
     if (term !== this.#term) return 0;
     let escapees = 0;
     for (const child of this.#children.values()) if (!child.dead && this.#judge(child)) escapees += 1;
@@ -220,11 +221,11 @@ class Descent {
     const under = [...this.#users].flatMap(({ guardian }) => guardian.starts?.settled(kind) ?? []);
     if (under.length === 0) return;
     await Promise.all(under);
-    // Until whoever asked has taken note of the answer.
+    // Until the requester has processed the answer.
     await nextTurn();
   }
 
-  /** The guardians' first: what one that dies meanwhile had is among ours by then. */
+  /** The guardians' children first: if a guardian dies meanwhile, its children are among ours by then. */
   *#directChildren(): Generator<[pid: number, below: DescentUser | undefined]> {
     const lists = [...this.#users].map((user): [DescentUser | undefined, number[]] => [
       user,
@@ -247,7 +248,7 @@ class Descent {
     return this.lineage.ownerOf(stat) === undefined && this.#markOwner(stat) === undefined;
   }
 
-  /** An orphan that nobody knows is ended, where it can only be an agent's. @returns whether it is. */
+  /** Ends an unknown orphan where it can only be an agent's. @returns whether it is. */
   #judge({ stat, below }: Child): boolean {
     if (!this.#isUnknown(stat)) return false;
     const killed = !this.#mayBeHosts(stat, below);
@@ -261,7 +262,7 @@ class Descent {
     return killed;
   }
 
-  /** An orphan that nobody knows may be the host program's own: it came to this process, and others start processes here. */
+  /** An unknown orphan may be the host program's: it became this process's child, and other code starts processes here. */
   #mayBeHosts(stat: ProcStat, below: DescentUser | undefined): boolean {
     return below === undefined && !this.#isAlone() && !this.#bearsOurs(stat);
   }
@@ -276,7 +277,7 @@ class Descent {
     return [...this.#users].some(({ cookie }) => cookies.includes(cookie));
   }
 
-  /** Adopted children are waited for by nobody else, except, where we are guests, by what we cannot see. */
+  /** Reaps adopted children. No other code waits for them, except, in a host program, code that this class cannot see. */
   #reap(): void {
     const alone = this.#isAlone();
     const deadSince = new Map<string, number>();
@@ -286,7 +287,7 @@ class Descent {
       if (!dead || this.#isHeld(stat.pid)) continue;
       if (below !== undefined) {
         const pids = theirs.get(below);
-        // A copy for each took seconds where forks had left 30,000 of them.
+        // A copied list for each took seconds after forks had left 30,000 of them.
         if (pids === undefined) theirs.set(below, [stat.pid]);
         else pids.push(stat.pid);
         continue;
@@ -301,12 +302,12 @@ class Descent {
     for (const [user, pids] of theirs) user.guardian.starts?.reap(pids);
   }
 
-  /** A first process: its end is told before it is reaped. */
+  /** Whether the child is a first process: its end is reported before it is reaped. */
   #isHeld(pid: number): boolean {
     return [...this.#users].some(({ guardian }) => guardian.starts?.holds(pid) === true);
   }
 
-  /** The tree whose cookie or mark it bears, in whose cgroup it is, or that knows it from an earlier pass. */
+  /** The tree whose cookie or mark the process bears, in whose cgroup it is, or that knows it from an earlier pass. */
   #markOwner(stat: ProcStat): HeldTree | undefined {
     for (const tree of this.lineage.trees()) if (tree.knows(stat)) return tree;
     const cookies = [...readEnvironment(stat.pid, COOKIE_VARIABLE), ...readMark(stat.pid, 'agent')];
@@ -321,12 +322,12 @@ class Descent {
     for (const tree of this.lineage.trees()) tree.absorb(sweep);
   }
 
-  /** Every process that descends from this one, save what is started for other purposes than agents. */
+  /** Every descendant of this process, except those that were started for other purposes than agents. */
   *#walk(): Generator<number> {
     const own = this.#own.pids();
     const leaders = new Set([...this.lineage.trees()].map(({ leader }) => leader.pid));
     const seen = new Set<number>();
-    // Once more at the end: whose parent ended meanwhile has come to us.
+    // A second round at the end: a process whose parent ended meanwhile has become our child.
     for (let round = 0; round < 2; round += 1) {
       const queue = [...this.#directChildren()].flatMap(([pid, below]) =>
         below !== undefined || leaders.has(pid) || !own.has(pid) ? [pid] : [],
@@ -346,13 +347,13 @@ let descent: Descent | undefined;
 
 export type { Descent };
 
-/** The one of this process. @throws Error where `descentMissing` says why not. */
+/** The one of this process. @throws Error where `descentMissing` gives a reason. */
 export function theDescent(libc: Libc): Descent {
   descent ??= new Descent(libc);
   return descent;
 }
 
-/** Why trees cannot be held by descent here; undefined when they can. */
+/** Why descent cannot hold trees here; undefined when it can. */
 export function descentMissing(native: 'auto' | 'off' | undefined): string | undefined {
   if (native === 'off') return 'BELAY_NATIVE is off';
   if (!isMainThread) return 'a worker thread cannot tell its children from those of other threads';
@@ -363,12 +364,12 @@ export function descentMissing(native: 'auto' | 'off' | undefined): string | und
   return undefined;
 }
 
-/** They hang on the thread that started them; adopted ones on the first. */
+/** The kernel lists children under the thread that started them, and adopted ones under the first. */
 function childrenOfUs(): number[] {
   return childrenOf({ pid: process.pid, threads: readdirSync('/proc/self/task').length });
 }
 
-/** All of them hang on its first thread. */
+/** The guardian has all its children under its first thread. */
 function childrenOfGuardian({ guardian: { pid, starts } }: DescentUser): number[] {
   return pid === undefined || starts === undefined ? [] : childrenOf({ pid, threads: 1 });
 }

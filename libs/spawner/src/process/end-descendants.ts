@@ -10,22 +10,22 @@ import type { Seen } from './unproved';
 const LONGEST_PAUSE_MS = 100;
 
 interface Below {
-  /** Children of this process that lead a group: a signal to that reaches all of it in one step, also against forks. */
+  /** Children of this process that lead a group: a signal to the group reaches all of it in one step, so no fork escapes. */
   readonly leaders: readonly PidStart[];
-  /** Whether the dead are taken out of the process table: nobody else waits for them. */
+  /** Whether to reap dead children: no other code waits for them. */
   readonly reap: boolean;
-  /** The worker's. It has to be empty too. */
+  /** The worker's cgroup. It must be empty too. */
   readonly cgroup: Cgroup | undefined;
 }
 
 /**
- * Kills everything that descends from this process, a child subreaper, until nothing of it runs or `boundMs` have passed.
- * No descendant can leave: whoever loses its parent becomes a child of this process. So it is proved when none of its
- * children runs, and none has ended since the look before: such a one may have handed over children meanwhile.
+ * Kills every descendant of this process, a child subreaper, until none runs or `boundMs` have passed. No descendant can leave:
+ * one that loses its parent becomes a child of this process. So the end is proved when no child runs, and none has ended since
+ * the look before, because such a child may have left us children meanwhile.
  */
 export async function endDescendants(boundMs: number, libc: Libc, below: Below): Promise<EndedTrees> {
   const { cgroup } = below;
-  // Before the first signal: it may reach all of them before anybody has looked.
+  // Before the first signal, which may reach all of them before anybody has looked.
   const named = cgroup === undefined ? [] : namesOf(cgroup);
   const found = new Map(named.map((process) => [key(process), process]));
   const evidence =
@@ -51,7 +51,7 @@ export async function endDescendants(boundMs: number, libc: Libc, below: Below):
       if (running.length > 0) seen = seenAlive(running);
       else if (isPopulated) seen = { why: 'populated' };
     } catch (error) {
-      // Out of descriptors: who is left is not known, and the next round looks again.
+      // No descriptor is left: the survivors are unknown, and the next round looks again.
       seen = seenError(error);
     }
     if (seen === undefined) continue;
@@ -62,7 +62,7 @@ export async function endDescendants(boundMs: number, libc: Libc, below: Below):
   }
 }
 
-/** A cgroup that cannot be written keeps no signal to a group back. */
+/** Kills by cgroup and by group. A cgroup that cannot be written keeps no group from its signal. */
 function strike({ cgroup, leaders }: Below, libc: Libc): void {
   try {
     cgroup?.kill(libc);
@@ -71,7 +71,7 @@ function strike({ cgroup, leaders }: Below, libc: Libc): void {
   }
 }
 
-/** They hang on the first thread, which starts them and is given the orphans. */
+/** The kernel lists them under the first thread, which starts them and adopts the orphans. */
 function ownChildren(): ProcStat[] {
   return childrenOf({ pid: process.pid, threads: 1 }).flatMap((pid) => readStat(pid) ?? []);
 }

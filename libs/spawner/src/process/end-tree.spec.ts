@@ -6,10 +6,10 @@ import type { ProcessTree } from './process-tree';
 import type { StopRecord } from './stop-record';
 import { TimeSliceQueue } from './time-slice-queue';
 
-/** A process of a tree that is none: what it does when it is signalled is said by its name. */
+/** A process of a simulated tree: its name says what it does when it is signalled. */
 interface Member extends PidStart {
   readonly name: 'leader' | 'polite' | 'deaf' | 'undying';
-  /** Found by a search, or by a look for the proof, and not before. */
+  /** Found only by a search, or by a look for the proof. */
   readonly hidden?: boolean;
 }
 

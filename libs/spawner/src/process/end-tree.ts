@@ -5,7 +5,7 @@ import type { TimeSliceQueue } from './time-slice-queue';
 /** After a natural end the rest of the tree gets at most this long between SIGTERM and SIGKILL. */
 const LEFTOVER_GRACE_MS = 2_000;
 const FIRST_POLL_MS = 2;
-/** A tree that obeys is gone before this; looking through /proc at once would only hold up the news of it. */
+/** A tree that obeys has ended by then; an immediate look through /proc would only delay the result. */
 const LOOK_AFTER_MS = 40;
 const LONGEST_POLL_MS = 50;
 const FIRST_KILL_ROUND_MS = 5;
@@ -17,13 +17,13 @@ export interface EndTreeOptions {
   /** `natural`: the first process exited by itself. */
   readonly cause: 'natural' | 'graceful' | 'immediate';
   readonly graceMs: number;
-  /** How long SIGKILL rounds go on before the answer is "not proved". */
+  /** SIGKILL rounds go on for this long before the answer is "not proved". */
   readonly killWaitMs: number;
 }
 
 /**
- * The ladder: SIGTERM (with SIGCONT) → grace → SIGKILL rounds → proof, for one tree (requirements R10, R12, R13). Everything is
- * bounded: `run` answers after the grace, `killWaitMs`, and at most one pass over /proc more.
+ * The ladder: SIGTERM (with SIGCONT) → grace → SIGKILL rounds → proof, for one tree (docs/process-signals.md#the-ladder). All
+ * waits are bounded: `run` resolves after the grace, `killWaitMs`, and at most one more pass over /proc.
  */
 export class TreeEnding {
   readonly record: StopRecord;
@@ -46,7 +46,7 @@ export class TreeEnding {
     this.#killAt = performance.now() + (options.cause === 'immediate' ? 0 : options.graceMs);
   }
 
-  /** The first process exited and was reaped. To be called once, before `run` when it has already happened. */
+  /** Tells that the first process exited and was reaped. Called once; before `run` if it has already happened. */
   firstProcessExited(): void {
     this.#reaped = true;
     this.record.exited();
@@ -54,7 +54,7 @@ export class TreeEnding {
     this.#notify();
   }
 
-  /** Brings SIGKILL forward; never puts it off. */
+  /** Brings SIGKILL forward, and never delays it. */
   shorten(graceMs: number): void {
     this.#killAt = Math.min(this.#killAt, performance.now() + graceMs);
     this.#notify();
@@ -105,7 +105,7 @@ export class TreeEnding {
 
   async #askAndWait(): Promise<boolean> {
     await this.#try(() => this.tree.terminate(this.record));
-    // Beside the waiting: who left the group or cgroup is asked as soon as the look round found them.
+    // Runs beside the wait: processes that left the group or cgroup get their SIGTERM as soon as the search finds them.
     let asked: Promise<unknown> = Promise.resolve();
     const look = setTimeout(() => {
       asked = this.#askFound();
@@ -145,7 +145,7 @@ export class TreeEnding {
       if (await this.#isQuiet()) return true;
       const leftMs = until() - performance.now();
       if (leftMs <= 0) return false;
-      // While the first process lives its exit event is what we wait for: nothing to poll.
+      // While the first process lives, its exit event ends the wait, so nothing is polled.
       if (this.#reaped) this.#unwatch ??= this.tree.onChange(() => this.#notify());
       await this.#sleep(this.#reaped ? Math.min(pollMs, leftMs) : leftMs);
     }
@@ -159,7 +159,7 @@ export class TreeEnding {
     try {
       return await this.tree.proveEmpty(this.record, this.options.cause !== 'natural' || this.leftovers > 0);
     } catch {
-      return false; // could not look (out of file descriptors): not known to be dead
+      return false; // could not look (out of file descriptors): the tree is not known to be dead
     }
   }
 
@@ -167,12 +167,12 @@ export class TreeEnding {
     await this.tree.search(this.record).catch(() => undefined);
   }
 
-  /** A fault of the system's while looking or signalling is no proof and no reason to stop trying. */
+  /** A fault of the system while looking or signalling is no proof, and no reason to stop trying. */
   async #try<T>(action: () => T): Promise<T | undefined> {
     return this.turns.run(action).catch(() => undefined);
   }
 
-  /** Ends the sleep under way, or the next one: what happened between a look and the sleep must not be missed. */
+  /** Ends the sleep under way, or the next one: a change between a look and the sleep must not be missed. */
   #notify(): void {
     if (this.#wake === undefined) this.#woken = true;
     else this.#wake();

@@ -24,7 +24,7 @@ export interface EndedUids {
 export const uidsOf = ({ folder, token }: UidMarks): number[] =>
   listMarks(folder).flatMap((mark) => (mark.token === token ? [mark.uid] : []));
 
-/** Kills every process of these users until none is there or `boundMs` have passed. */
+/** Kills every process of these users until none exists or `boundMs` have passed. */
 export async function endUids(
   uids: readonly number[],
   boundMs: number,
@@ -57,7 +57,7 @@ async function areEmpty(uids: readonly number[], sweeper: UidSweeper, giveUpAt: 
   return true;
 }
 
-/** Kills and looks for what is of the users of a worker's agents too: a proof of that has the evidence `uid-empty`. */
+/** Kills and looks for processes of the users of a worker's agents too. A proof of their end has the evidence `uid-empty`. */
 export async function endByUser(
   ended: EndedTrees,
   marks: UidMarks,
@@ -65,7 +65,7 @@ export async function endByUser(
   libc: Libc | undefined,
 ): Promise<EndedTrees> {
   try {
-    // It goes after the last mark, so without it nothing says which users there were: none looked at proves nothing.
+    // The owner file is removed after the last mark. Without it nothing names the users, and a look at no user proves nothing.
     if (readOwner(marks) === undefined) return ended;
     const byUser = await endUids(uidsOf(marks), boundMs, libc);
     const unproved = ended.unproved ?? byUser.unproved;
@@ -76,12 +76,14 @@ export async function endByUser(
       ...(unproved === undefined ? {} : { unproved }),
     };
   } catch {
-    // Not to be read: what was seen by the other means stands, and nothing more.
+    // The marks cannot be read: only the evidence of the other means counts.
     return ended;
   }
 }
 
-/** Before a kill, which trouble with it must not keep back. @returns false: a start under way may outlast what is seen. */
+/**
+ * Called before a kill; trouble with it must not delay the kill. @returns false: a start under way may come after the looks.
+ */
 export function tryToRevoke(marks: UidMarks | undefined): boolean {
   try {
     if (marks !== undefined) revoke(marks);
@@ -92,8 +94,8 @@ export function tryToRevoke(marks: UidMarks | undefined): boolean {
 }
 
 /**
- * Gives the ids of a worker back that starts nothing any more: their homes, then their marks. A process that ran could lead
- * the removal of its home elsewhere, so there must be none.
+ * Gives back the ids of a worker that starts nothing any more: their homes, then their marks. A running process could redirect
+ * the removal of its home, so there must be none.
  * @returns false, and gives nothing back, while one may run.
  */
 export async function giveBackUids(marks: UidMarks): Promise<boolean> {
@@ -107,7 +109,7 @@ export async function giveBackUids(marks: UidMarks): Promise<boolean> {
   return true;
 }
 
-/** An agent may have made its folders unreadable: that is no obstacle to root. Never rejects. */
+/** An agent may have made its folders unreadable, which does not stop root. Never rejects. */
 export async function removeTree(path: string): Promise<void> {
   await rm(path, { recursive: true, force: true, maxRetries: 3 }).catch(() => undefined);
 }

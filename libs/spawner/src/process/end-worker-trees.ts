@@ -13,7 +13,7 @@ import { Sweeper, WORKER_COOKIE_VARIABLE, type Sweep, type SweptProcess } from '
 export interface WorkerMarks {
   /** Its 128-bit cookie; never empty. */
   readonly cookie: string;
-  /** Its cgroup v2 directory, in cgroup containment. */
+  /** Its cgroup v2 directory, in containment `cgroup`. */
   readonly cgroup: string | undefined;
   /** First processes of its trees, as far as known. */
   readonly leaders: readonly PidStart[];
@@ -22,12 +22,12 @@ export interface WorkerMarks {
 }
 
 const LONGEST_PAUSE_MS = 250;
-/** A report names no more of them. */
+/** A report names at most this many processes. */
 const MAX_NAMES = 2_000;
 
 /**
- * Kills every process of a worker at once, until none is seen or `boundMs` have passed. For the guardian (the worker
- * died or fell silent) and for the reaper (both died). There is no grace: nobody is left to listen to the agents.
+ * Kills every process of a worker at once, until none is seen or `boundMs` have passed. For the guardian (the worker died or
+ * fell silent) and for the reaper (both died). There is no grace: nobody is left to listen to the agents.
  */
 export async function endWorkerTrees(
   marks: WorkerMarks,
@@ -41,7 +41,7 @@ export async function endWorkerTrees(
   const note = (process: ProcStat | undefined): void => {
     if (process !== undefined) found.set(`${process.pid}:${process.startTime}`, process);
   };
-  // Before the first signal: a child that stripped every mark is known by its parent alone, and not once that has ended.
+  // Before the first signal: a child that stripped every mark is known only by its parent, and not once the parent has ended.
   const below = descendantsOf(marks.leaders);
   const known = new Map(below.map(({ pid, startTime }) => [pid, startTime]));
   if (cgroup !== undefined) for (const process of namesOf(cgroup)) note(process);
@@ -61,7 +61,7 @@ export async function endWorkerTrees(
   }
 }
 
-/** Each part by itself: one that fails keeps none of the others back. */
+/** Each part runs by itself, so that a failure keeps none of the others back. */
 function strike(
   cgroup: Cgroup | undefined,
   marks: WorkerMarks,
@@ -73,7 +73,7 @@ function strike(
   for (const member of members) attempt(() => signalProcess(member, 'SIGKILL', libc));
 }
 
-/** For the report alone: an agent can make a cgroup that nobody can list, and that must keep no signal back. */
+/** For the report alone: an agent can make a cgroup that nobody can list, and that must not prevent a signal. */
 export function namesOf(cgroup: Cgroup): ProcStat[] {
   return (
     attempt(() =>
@@ -85,7 +85,7 @@ export function namesOf(cgroup: Cgroup): ProcStat[] {
   );
 }
 
-/** @returns `seen` undefined where nothing is left; else what was seen, or why nothing could be (out of descriptors). */
+/** @returns `seen` undefined where nothing is left; otherwise the processes seen, or why none could be (out of descriptors). */
 async function look(
   sweeper: Sweeper,
   marks: WorkerMarks,
@@ -119,7 +119,7 @@ function descendantsOf(leaders: readonly PidStart[]): ProcStat[] {
       return alive === undefined ? [] : findDescendants([alive]);
     });
   } catch {
-    return []; // out of descriptors: the passes that follow look for what bears marks
+    return []; // no descriptor is left: the passes that follow look for marks
   }
 }
 
@@ -127,7 +127,7 @@ function findAll(sweep: Sweep, marks: WorkerMarks, known: ReadonlyMap<number, st
   const none = { pid: -1, startTime: '' };
   const all = new Map<number, SweptProcess>();
   for (const leader of [none, ...marks.leaders]) {
-    // A leader that is no longer there vouches for nobody: its number may have been given away since (requirement R21).
+    // A leader that no longer exists identifies no session: its number may have been given away since.
     const holds = sweep.byPid.get(leader.pid)?.startTime === leader.startTime;
     const reapedAt = holds ? undefined : 0;
     for (const member of findMembers(sweep, { leader, cookie: marks.cookie, reapedAt, known }))

@@ -5,19 +5,19 @@ import type { Seen, Unproved } from './unproved';
 
 /** The end of every process tree of one worker. */
 export interface EndedTrees {
-  /** Nothing of them is left, by each kind of `evidence`. */
+  /** No process of them is left, by each kind of `evidence`. */
   readonly proved: boolean;
-  /** Processes found alive by the first passes. */
+  /** Processes that the first passes found alive. */
   readonly processes: readonly ProcStat[];
   /** `sweep-empty`: two passes in a row found nothing. */
   readonly evidence: readonly TreesEvidence[];
-  /** Present where it is not proved. */
+  /** Present where the end is not proved. */
   readonly unproved?: Unproved;
 }
 
-/** A reason names no more of them. */
+/** A reason names at most this many processes. */
 const MAX_NAMES = 20;
-/** A time that is over says little of a machine that stood still: so many rounds are made all the same. */
+/** Time alone says little on a machine that was suspended, so at least this many rounds are made. */
 const LEAST_ROUNDS = 10;
 
 export const seenAlive = (processes: readonly ProcStat[]): Seen => ({
@@ -30,14 +30,14 @@ export function seenError(error: unknown): Seen {
   return { why: 'error', code: code ?? message };
 }
 
-/** Bounds rounds of killing and looking: over once the time is up and enough of them were made. */
+/** Bounds rounds of killing and looking: they end once the time is up and enough of them were made. */
 export class Rounds {
   readonly #startedAt = performance.now();
   #made = 0;
 
   constructor(private readonly boundMs: number) {}
 
-  /** One more was made. @returns the reason of the last look once the bound is reached. */
+  /** Counts a round. @returns the reason of the last look once the bound is reached. */
   giveUp(seen: Seen): Unproved | undefined {
     this.#made += 1;
     const afterMs = performance.now() - this.#startedAt;

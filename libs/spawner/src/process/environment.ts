@@ -1,7 +1,7 @@
 import { BelayError } from '#libs/contracts';
 import { COOKIE_VARIABLE, WORKER_COOKIE_VARIABLE } from './sweep';
 
-/** The variables of the worker's own environment that an agent gets; no others, so no token or server address leaks. */
+/** The worker's variables that an agent gets. It gets no others, so no token or server address leaks. */
 const ALLOWED = new Set(['PATH', 'HOME', 'LANG', 'TZ', 'TMPDIR', 'USER', 'LOGNAME', 'SHELL']);
 const DEFAULT_PATH = '/usr/local/bin:/usr/bin:/bin';
 
@@ -10,7 +10,7 @@ export interface Cookies {
   readonly worker: string;
 }
 
-/** The part of the worker's environment that agents get; taken once, reading process.env is slow. */
+/** The part of the worker's environment that agents get. Taken once, because reading process.env is slow. */
 export function allowedEnvironment(own: NodeJS.ProcessEnv): Record<string, string> {
   const allowed: Record<string, string> = { PATH: DEFAULT_PATH };
   for (const [name, value] of Object.entries(own))
@@ -19,9 +19,9 @@ export function allowedEnvironment(own: NodeJS.ProcessEnv): Record<string, strin
 }
 
 /**
- * The PATH as it was before `npm start` or `npx`: npm puts the `node_modules/.bin` of each folder up to the root in front
- * of it, then its own `node-gyp-bin`. Agents are no part of that package, and a tool of its must not shadow theirs. A
- * `node_modules/.bin` that a person put there has no `node-gyp-bin` behind it, and stays.
+ * The PATH before `npm start` or `npx` changed it. npm puts the `node_modules/.bin` of each folder up to the root in front,
+ * then its own `node-gyp-bin`. Agents are not part of that package, and its tools must not shadow theirs. A `node_modules/.bin`
+ * that a person added has no `node-gyp-bin` behind it, and stays.
  */
 export function withoutNpmFolders(path: string): string {
   const folders = path.split(':');
@@ -32,7 +32,7 @@ export function withoutNpmFolders(path: string): string {
   }
 }
 
-/** For an agent of another user: without the names of the worker's. */
+/** For an agent with a user of its own: without the names of the worker's user. */
 export function isolatedEnvironment(
   allowed: Readonly<Record<string, string>>,
   own: Readonly<Record<string, string>>,
@@ -42,8 +42,7 @@ export function isolatedEnvironment(
 }
 
 /**
- * The environment of one agent: what the worker hands on, then what the spec asks for, then the cookies, which no
- * spec can replace.
+ * The environment of one agent: the worker's allowed variables, then the spec's, then the cookies, which no spec can replace.
  * @throws BelayError SPAWN_FAILED, reason BAD_ENV.
  */
 export function buildEnvironment(

@@ -23,7 +23,7 @@ describe('R22 a freeze without a cgroup', () => {
     await exited;
   });
 
-  /** A tree of which each pass sees the leader as it is, and besides what is given. */
+  /** A tree of which each pass sees the leader unchanged, and the given processes besides. */
   function treeOf(passes: readonly { sound: boolean; more?: SweptProcess }[]) {
     let at = 0;
     const sweep = async (): Promise<Sweep> => {

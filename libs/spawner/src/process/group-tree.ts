@@ -10,20 +10,20 @@ import { send, signalGroup, signalProcess } from './signal-process';
 import type { StopRecord } from './stop-record';
 import type { Sweep, Sweeper } from './sweep';
 
-/** The identity of a tree without a cgroup, and the tools to look for it. */
+/** The identity of a tree without a cgroup, and the tools to find its processes. */
 export interface GroupTreeParts {
   readonly leader: PidStart & { readonly command?: string };
   readonly cookie: string;
   readonly sweeper: Sweeper;
   readonly libc?: Libc | undefined;
-  /** This process is a subreaper, and the sweeper goes over its descendants. */
+  /** Present where this process is a subreaper, and the sweeper looks at its descendants. */
   readonly descent?: Descent | undefined;
 }
 
 /**
- * Containments `descent` and `marks`. `kill(-pgid)` reaches the group in one step, also against forks; the sweep finds who
- * left it, by descent, session, cookie and mark. They differ in the proof: under `descent` nobody can have left unseen.
- * docs/process-signals.md, "What is not proved", says what `marks` cannot see.
+ * Containments `descent` and `marks`. `kill(-pgid)` reaches the group in one step, so no fork escapes. The sweep finds
+ * processes that left the group, by descent, session, cookie and mark. The two differ in the proof: under `descent` no process
+ * can leave unseen. docs/process-signals.md#limits-of-the-proof says what `marks` cannot see.
  */
 export class GroupTree implements ProcessTree {
   readonly containment: 'descent' | 'marks';
@@ -33,10 +33,10 @@ export class GroupTree implements ProcessTree {
   readonly #halt: Halt;
   /** Clock ticks since boot when the whole group was sent SIGTERM; 0 before. */
   #groupAskedAt = 0;
-  /** Processes that were sent SIGTERM by pid already. */
+  /** Processes that were already sent SIGTERM by pid. */
   readonly #asked = new Set<string>();
 
-  /** We asked for it, and nobody has taken it back. */
+  /** Whether a freeze was asked for and not taken back. */
   #freezing = false;
 
   constructor(parts: GroupTreeParts) {
@@ -52,13 +52,13 @@ export class GroupTree implements ProcessTree {
     this.#members.markReaped();
   }
 
-  /** Called for every pass of the host's, whoever asked for it. */
+  /** Called for every pass of the host, whoever asked for it. */
   absorb(sweep: Sweep): void {
     this.#members.absorb(sweep);
   }
 
   terminate(record: StopRecord): void {
-    // A freeze under way must not stop again who is asked to end.
+    // A freeze under way must not stop processes again that were asked to end.
     this.#freezing = false;
     this.#learn();
     for (const stat of this.#members.alive()) record.saw(stat);
@@ -73,7 +73,7 @@ export class GroupTree implements ProcessTree {
 
   terminateFound(record: StopRecord): void {
     for (const stat of this.#members.known.values()) {
-      // Some programs take a second SIGTERM to mean "at once": processes that were in the group then have had theirs.
+      // Some programs take a second SIGTERM to mean "at once". Processes that were in the group then have had theirs.
       const byGroup = stat.group === this.leader.pid && Number(stat.startTime) <= this.#groupAskedAt;
       if (byGroup || this.#asked.has(key(stat))) continue;
       this.#asked.add(key(stat));
@@ -122,7 +122,7 @@ export class GroupTree implements ProcessTree {
     return true;
   }
 
-  /** One pass, with who is found in the record. */
+  /** One pass; the record takes the processes that it found. */
   async #foundNobody(record: StopRecord): Promise<boolean> {
     const { sound } = await this.#parts.sweeper.sweep();
     if (sound && this.quiet()) return true;
@@ -137,7 +137,7 @@ export class GroupTree implements ProcessTree {
   async freeze(): Promise<void> {
     this.#freezing = true;
     await untilStill(
-      // Thawed meanwhile, there is nothing to wait for.
+      // If the tree was thawed meanwhile, there is nothing to wait for.
       async () => !this.#freezing || (await this.#isStill()) || !this.#freezing,
       () => ({
         message: `Not every process of the tree of ${this.leader.pid} was seen stopped in time.`,
@@ -146,14 +146,17 @@ export class GroupTree implements ProcessTree {
     );
   }
 
-  /** One round: SIGSTOP to the group, then to each that a pass saw run. Still is what a pass that missed none saw stopped. */
+  /**
+   * One round: SIGSTOP to the group, then to each process that a pass saw run. The tree is still when a pass that missed none
+   * saw every process stopped.
+   */
   async #isStill(): Promise<boolean> {
     this.#learn();
     signalGroup(this.leader, 'SIGSTOP');
-    // Orphans that bear no sign of their agent: no pass finds them to be of this tree, and a look ends them.
+    // Orphans that bear no sign of their agent: no pass assigns them to this tree, and a look ends them.
     const escapees = (await this.#parts.descent?.look()) ?? 0;
     const { sound } = await this.#parts.sweeper.sweep();
-    // Thawed meanwhile: a process that is stopped now would stay so.
+    // The tree was thawed meanwhile: a process that is stopped now would stay so.
     return this.#freezing && this.#halt.holds(this.#members.seen) && sound && escapees === 0;
   }
 
@@ -175,11 +178,11 @@ export class GroupTree implements ProcessTree {
     return true;
   }
 
-  /** Follows the chains of parents as they are now, before a signal breaks them. */
+  /** Follows the present chains of parents, before a signal breaks them. */
   #learn(): void {
     const lineage = this.#parts.descent?.lineage;
     const members = this.#members.alive();
-    // A process that descends from the tree by birth is of it; the others may only say that they are of it.
+    // A process that descends from the tree by birth belongs to it. The other processes may only claim so.
     const born =
       lineage === undefined ? members : members.filter((stat) => lineage.ownerOf(stat) === this.#members);
     const found = findDescendants(born);
@@ -194,14 +197,14 @@ export class GroupTree implements ProcessTree {
   }
 
   #signalGroup(signal: NodeJS.Signals, record: StopRecord): boolean {
-    // A zombie takes signals too: who was ended by somebody else must not be claimed as reached.
+    // A zombie accepts signals too: the report must not claim a process that something else ended.
     const runs = findAlive(this.leader) !== undefined || this.#groupIsHeld();
     const sent = signalGroup(this.leader, signal) || (this.#groupIsHeld() && send(-this.leader.pid, signal));
     if (sent && runs) record.sent(signal, 'group', this.leader.pid);
     return sent;
   }
 
-  /** After the leader was reaped, a live member of its group holds the number just as well. */
+  /** After the leader was reaped, a live member of its group keeps the number reserved as well. */
   #groupIsHeld(): boolean {
     for (const stat of this.#members.known.values())
       if (stat.group === this.leader.pid && findAlive(stat)?.group === this.leader.pid) return true;

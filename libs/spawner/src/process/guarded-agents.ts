@@ -16,8 +16,8 @@ interface Leader extends PidStart {
 }
 
 /**
- * The guardian's children: the first process of each agent, which it starts when the worker says so. A dead one stays as it
- * is until the worker has taken note of its end, so its number, session and group are given to nobody before.
+ * The guardian's children: the first process of each agent, which it starts at the worker's request. A dead one stays a zombie
+ * until the worker has noted its end, so its number, session and group are not given away before.
  */
 export class GuardedAgents {
   readonly #leaders = new Map<number, Leader>();
@@ -33,7 +33,7 @@ export class GuardedAgents {
     return [...this.#leaders.values()].map(({ pid, startTime }) => ({ pid, startTime }));
   }
 
-  /** Holds this process until the command was executed, or could not be. */
+  /** Blocks this process until the command was executed, or failed to be. */
   start(id: number, plan: Omit<EncodedPlan, 'fds'>): void {
     let fds: readonly number[] = [];
     try {
@@ -47,11 +47,11 @@ export class GuardedAgents {
     } finally {
       for (const fd of fds) closeSync(fd);
     }
-    // A SIGCHLD between the fork and now found it in no list.
+    // A SIGCHLD between the fork and this line found the child in no list.
     this.tellExits();
   }
 
-  /** To be called at each SIGCHLD. Signals coalesce, so each first process is looked at. */
+  /** Must be called at each SIGCHLD. Signals coalesce, so each first process is looked at. */
   tellExits(): void {
     for (const leader of this.#leaders.values()) {
       if (leader.told) continue;
@@ -62,14 +62,14 @@ export class GuardedAgents {
     }
   }
 
-  /** Those of `pids` that are dead: leaders whose end the worker knows, orphans that this process adopted. */
+  /** Reaps those of `pids` that are dead: leaders whose end the worker knows, and orphans that this process adopted. */
   reap(id: number, pids: readonly number[]): void {
     this.tellExits();
     for (const pid of pids) if (reapChild(this.libc, pid) !== 'running') this.#leaders.delete(pid);
     this.say(doneLine(id));
   }
 
-  /** Descriptors left by starts that were given up are closed. */
+  /** Closes descriptors that abandoned starts have left. */
   #descriptorsOf(id: number): readonly number[] {
     for (;;) {
       const given = receiveDescriptors(this.libc, this.socket);

@@ -1,9 +1,11 @@
 /**
- * The guardian: a process of its own below each worker. At end of file on its stdin, which the kernel delivers
- * however the worker dies, it kills every tree of that worker, proves it, and removes what the worker left (requirement R17).
+ * The guardian: a process of its own below each worker. The kernel delivers an end of file on its stdin however the worker
+ * dies. Then the guardian kills every tree of that worker, proves it, and removes the worker's files
+ * (docs/process-signals.md#when-the-worker-dies).
  *
- * Under containment `descent` and `cgroup` it starts the agents too, as a child subreaper: what descends from an agent descends
- * from it, and stays so when the worker is gone. When it is gone itself, all of it becomes the worker's, a subreaper above it.
+ * Under containment `descent` and `cgroup` it also starts the agents, as a child subreaper. The descendants of an agent descend
+ * from the guardian, and stay so when the worker is gone. When the guardian is gone, they become children of the worker, a
+ * subreaper above it.
  */
 import { read, writeSync } from 'node:fs';
 import { becomeSubreaper, openLibc, type Libc } from '../native';
@@ -21,26 +23,27 @@ import { shieldProcess } from './shield-process';
 import { MessageReader } from './start-order';
 import { writeProof, writeUnproved } from './worker-proof';
 
-/** After this long of killing, what is left is the reaper's at the next start of a worker here. */
+/** After this long of killing, the survivors are left to the reaper, at the next start of a worker here. */
 const BOUND_MS = 60_000;
-/** A timer that is due for longer than this says that this process was stopped itself. */
+/** A timer that is later than this shows that this process itself was stopped. */
 const LATE_MS = 50;
-/** Long enough to read what waits in the pipe. */
+/** Long enough to read the bytes that wait in the pipe. */
 const READ_FIRST_MS = 50;
-/** The descriptors of agents come through it. */
+/** The descriptors of agents come through this socket. */
 const SOCKET_FD = 3;
 
 let watched: Extract<GuardianMessage, { type: 'watch' }> | undefined;
-/** Of trees that this process did not start. */
+/** The leaders of trees that this process did not start. */
 const leaders = new Map<number, PidStart>();
 let agents: GuardedAgents | undefined;
 let libc: Libc | undefined;
 let fence: NodeJS.Timeout | undefined;
 
-// It has to outlive whatever ends the worker: signals to the terminal's group, a service manager's first SIGTERM.
+// The guardian must outlive any signal that ends the worker: signals to the terminal's group, a service manager's first
+// SIGTERM.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGPIPE'] as const)
   process.on(signal, () => {});
-// A fault must not cost the watch: the end of file still comes.
+// A fault must not end the watch: the end of file still comes.
 process.on('uncaughtException', () => {});
 
 const input = Buffer.allocUnsafe(64 * 1024);
@@ -59,12 +62,12 @@ function listen(): void {
   });
 }
 
-/** A fault in one message must not cost those after it. */
+/** A fault in one message must not affect the next ones. */
 function tryToObey(message: GuardianMessage, strings: Buffer): void {
   try {
     apply(message, strings);
   } catch {
-    // The worker notices that it has no answer.
+    // The worker notices that there is no answer.
   }
 }
 
@@ -75,7 +78,7 @@ function apply(message: GuardianMessage, strings: Buffer): void {
       for (const leader of message.marks.leaders) leaders.set(leader.pid, leader);
       if (message.starts) agents = beginStarts();
       say(GUARDIAN_READY);
-      // Now, and not when a kill is due: loading takes about 15 ms.
+      // Loaded now, since loading takes about 15 ms and a kill must not wait for it.
       if (message.native) libc = loadLibc();
       return;
     case 'start':
@@ -102,7 +105,7 @@ function apply(message: GuardianMessage, strings: Buffer): void {
   }
 }
 
-/** Nobody may be left to read it: that must not cost the messages after this one. */
+/** The worker may be gone: that must not affect the next messages. */
 function say(line: string): void {
   try {
     writeSync(1, `${line}\n`);
@@ -111,36 +114,36 @@ function say(line: string): void {
   }
 }
 
-/** After a stop of its own a timer fires before the pipe is read, where a newer fence may be waiting. */
+/** After this process was stopped, a timer fires before the pipe is read, where a newer fence may wait. */
 function fenceDue(at: number): void {
   const wasStopped = monotonicMs() - at > LATE_MS;
   if (wasStopped) fence = setTimeout(() => void fenceOff(), READ_FIRST_MS);
   else void fenceOff();
 }
 
-/** The worker may still be there (stopped, hung): its trees end, its cgroup and record stay. */
+/** The worker may still exist (stopped, hung): its trees end, its cgroup and record stay. */
 async function fenceOff(): Promise<void> {
   const known = [...leaders.values(), ...(agents?.leaders() ?? [])];
   const ended = await killAll(false);
   const { proved, processes, evidence } = ended;
   if (!proved) tellUnproved(ended);
   if (!proved || watched === undefined) return;
-  // Who led a tree may have been started while its worker was stopped: then it was among those that were killed.
+  // A leader may have been started while its worker was stopped. Then it was among the killed processes.
   const dead = [...known, ...processes].map(({ pid, startTime }) => ({ pid, startTime }));
   if (dead.length === 0) return;
   const { path, workerId, containment, key } = watched.proof;
-  // Others of its host tell it while it cannot.
+  // Other workers of the host report the proof while this worker cannot.
   const seen = processes.map(toSeen);
   writeProof(path, { workerId, containment, processes: seen, by: 'guardian', evidence, leaders: dead }, key);
 }
 
-/** This process has no log: a worker of the data directory tells it. */
+/** This process has no log: a worker of the data directory reports it. */
 function tellUnproved({ unproved }: EndedTrees): void {
   try {
     if (unproved !== undefined && watched !== undefined)
       writeUnproved(watched.proof.path, watched.proof.workerId, unproved);
   } catch {
-    // That nothing is proved shows all the same.
+    // The missing proof shows without it.
   }
 }
 
@@ -157,9 +160,9 @@ async function killTrees(isWorkerDead: boolean): Promise<EndedTrees> {
   const cgroup = marks.cgroup === undefined ? undefined : new Cgroup(marks.cgroup);
   const below = endDescendants(BOUND_MS, libc, { leaders: agents.leaders(), reap: isWorkerDead, cgroup });
   if (leaders.size === 0) return below;
-  // Started by the worker, or by a guardian before this one: they are no descendants of ours.
+  // Started by the worker, or by an earlier guardian, so they are no descendants of this process.
   const beside = endWorkerTrees(marks, BOUND_MS, libc);
-  // Beside each other: those that cannot be ended must not put off the others.
+  // Beside each other: trees that cannot be ended must not delay the others.
   const [ours, others] = await Promise.all([below, beside]);
   const unproved = ours.unproved ?? others.unproved;
   return {
@@ -170,7 +173,7 @@ async function killTrees(isWorkerDead: boolean): Promise<EndedTrees> {
   };
 }
 
-/** Without it the worker is told that there is no guardian: it starts no agents then. */
+/** Without it the worker learns that it has no guardian, and starts no agents. */
 function beginStarts(): GuardedAgents {
   libc = loadLibc();
   if (libc === undefined) process.exit(1);
@@ -181,7 +184,7 @@ function beginStarts(): GuardedAgents {
 }
 
 function loadLibc(): Libc | undefined {
-  // Agents of the same user are its children, and the cookies of all of them are in its memory.
+  // Agents of the same user are its children, and its memory has the cookies of all of them.
   shieldProcess('auto');
   const found = openLibc();
   return 'libc' in found ? found.libc : undefined;
@@ -196,7 +199,7 @@ async function workerDied(): Promise<void> {
     if (!proved) tellUnproved(ended);
     if (proved && isRevoked && watched !== undefined) {
       const { path, workerId, containment, key } = watched.proof;
-      // Before the record goes: from then on nothing else says what became of them.
+      // Before the record is removed: from then on nothing else says how the processes ended.
       const seen = processes.map(toSeen);
       writeProof(path, { workerId, containment, processes: seen, by: 'guardian', evidence }, key);
       const { cgroup } = watched.marks;
@@ -206,7 +209,7 @@ async function workerDied(): Promise<void> {
       if (removed && isGiven) await removePaths(watched.remove);
     }
   } catch {
-    // Not all is seen to: the record stays, by which the next worker here finds the rest.
+    // Not everything is done: the record stays, so that the next worker here finds the rest.
   } finally {
     lastStrike();
     process.exit(0);
@@ -219,6 +222,6 @@ function lastStrike(): void {
   try {
     if (cgroup !== undefined) new Cgroup(cgroup).kill(libc);
   } catch {
-    // Nobody is left to try again but the next worker here.
+    // Only the next worker here can try again.
   }
 }

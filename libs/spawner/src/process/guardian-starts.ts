@@ -13,20 +13,20 @@ import type { GuardianMessage } from './guardian-protocol';
 import { failure } from './resolve-command';
 import { encodeStart, type EncodedStart } from './start-order';
 
-/** Starts that one guardian has in hand: it does one after the other. */
+/** One guardian has at most this many starts in hand, which it does one after the other. */
 const MOST_AT_ONCE = 16;
-/** With this much on its way to it no further start is asked for: a small one behind large ones is answered soon all the same. */
+/** With this many bytes on their way no further start is requested: a small start behind large ones is still answered soon. */
 const MOST_BYTES = 1024 * 1024;
-/** Guardians that one start is asked of, one after the other. */
+/** One start is requested from at most this many guardians, one after the other. */
 const MOST_GUARDIANS = 3;
 /**
- * It does one request after the other, each at once, so one that answers none for longer hangs or was stopped. A start
- * waits as long for a guardian.
+ * The guardian does one request after the other, each at once. One that answers none for this long hangs or was stopped. A
+ * start waits as long for a guardian.
  */
 const ANSWER_MS = 3_000;
-/** An answer may wait in the pipe while this process was stopped itself. */
+/** An answer may wait in the pipe while this process itself was stopped. */
 const READ_FIRST_MS = 50;
-/** How often those that came to this process are looked at: there is no news of their end. */
+/** How often processes of a dead guardian are looked at: nothing reports their end. */
 const STRANDED_MS = 20;
 
 /** A first process that the guardian started. */
@@ -36,7 +36,7 @@ export interface GuardedProcess extends FirstProcess {
 
 interface Asked {
   readonly kind: 'start' | 'reap';
-  /** There may be a process. */
+  /** Whether there may be a process. */
   hasBegun: boolean;
   readonly answer: Promise<string | undefined>;
   settle(answer: string | undefined): void;
@@ -44,31 +44,31 @@ interface Asked {
 
 /** The parts of the guardian's runner that these starts use. */
 export interface StartsLine {
-  /** @param strings those of a start. */
+  /** @param strings the strings of a start. */
   tell(message: GuardianMessage, strings?: Buffer): void;
-  /** It does not answer: it has to be replaced. */
+  /** The guardian does not answer and must be replaced. */
   stuck(): void;
-  /** Whether the event loop has to go on, to hear from it. */
+  /** Whether the event loop must stay alive, to hear from the guardian. */
   hold(needed: boolean): void;
 }
 
 /**
- * The worker's side of agents that its guardian starts: asks for each start, hands over its descriptors, and tells of each
- * end. A guardian that dies leaves its children to this process, a subreaper, which waits for them from then on.
+ * The worker's side of agents that its guardian starts: requests each start, passes its descriptors, and reports each end. A
+ * guardian that dies leaves its children to this process, a subreaper, which waits for them from then on.
  */
 export class GuardianStarts {
   #socket: number | undefined;
-  /** Guardians so far: a number of a socket is given again. */
+  /** Counts guardians, since the number of a socket is reused. */
   #guardians = 0;
   #requests = 0;
   #starting = 0;
-  /** Of those that are starting. */
+  /** The bytes of starts under way. */
   #bytes = 0;
-  /** When a request was answered last. */
+  /** The time of the last answer. */
   #answeredAt = 0;
   readonly #asked = new Map<number, Asked>();
   readonly #waiting = new Set<() => void>();
-  /** By pid, until their end was told. */
+  /** By pid, until their end was reported. */
   readonly #running = new Map<number, Guarded>();
   /** Those of them whose guardian died. */
   readonly #stranded = new Set<Guarded>();
@@ -79,14 +79,14 @@ export class GuardianStarts {
     private readonly line: StartsLine,
   ) {}
 
-  /** A guardian watches, at the other end of `socket`, which is ours to close. */
+  /** A guardian watches, at the other end of `socket`, which this object closes. */
   attach(socket: number): void {
     this.#socket = socket;
     this.#guardians += 1;
     this.#wakeAll();
   }
 
-  /** That guardian is gone, and everything that it wrote was read. */
+  /** That guardian is gone, and all its output was read. */
   detach(socket: number): void {
     closeSync(socket);
     if (this.#socket !== socket) return;
@@ -96,7 +96,7 @@ export class GuardianStarts {
     if (this.#stranded.size > 0) this.#strandedTimer ??= setInterval(() => this.#lookAfter(), STRANDED_MS);
   }
 
-  /** Whether the guardian, or this process, waits for this child: nobody else may reap it. */
+  /** Whether the guardian, or this process, waits for this child: no other code may reap it. */
   holds(pid: number): boolean {
     return this.#running.has(pid);
   }
@@ -108,8 +108,8 @@ export class GuardianStarts {
   }
 
   /**
-   * A guardian that dies before it has begun on the start leaves it to the next one.
-   * @throws NativeError as `posixSpawn`; BelayError SPAWN_FAILED, reason GUARDIAN, when it dies or does not answer.
+   * Starts a process. If a guardian dies before it has begun on the start, the next one gets it.
+   * @throws NativeError as `posixSpawn`; BelayError SPAWN_FAILED, reason GUARDIAN, when the guardian dies or does not answer.
    */
   async start({ fds, ...plan }: SpawnPlan): Promise<GuardedProcess> {
     const encoded = encodeStart(plan);
@@ -130,17 +130,17 @@ export class GuardianStarts {
     }
   }
 
-  /** Dead children of the guardian's whose end nobody waits for (any more). */
+  /** Reaps dead children of the guardian for which nobody waits any more. */
   reap(pids: readonly number[]): void {
     if (this.#socket === undefined || pids.length === 0) return;
     const id = (this.#requests += 1);
     void this.#ask('reap', { type: 'reap', id, pids });
   }
 
-  /** One line that the guardian wrote. */
+  /** Takes one line of the guardian. */
   heard(text: string): void {
     const [word = '', first, ...rest] = text.split(' ');
-    // At once: the line of its end may be the next.
+    // At once: the next line may report its end.
     if (word === 'spawned') this.#guard(Number(rest[0]));
     if (word === 'exit') return this.#running.get(Number(first))?.ended(exitOf(rest));
     this.#answeredAt = performance.now();
@@ -150,7 +150,7 @@ export class GuardianStarts {
     else asked.settle([word, ...rest].join(' '));
   }
 
-  /** Nothing is started any more, and nobody waits for what was. */
+  /** Ends all starts; nobody waits for the processes any more. */
   close(): void {
     clearInterval(this.#strandedTimer);
     this.#running.clear();
@@ -172,7 +172,7 @@ export class GuardianStarts {
     }
     const answer = await this.#ask('start', { type: 'start', id, ...order }, strings);
     if (answer === NOT_BEGUN) throw new NotBegun('its guardian died before');
-    // A process it may have started has no tree: it is ended on sight, as an orphan that nobody knows.
+    // A process that it may have started belongs to no tree: a look ends it as an unknown orphan.
     if (answer === undefined) throw lost();
     const [word, result = ''] = answer.split(' ');
     const guarded = this.#running.get(Number(result));
@@ -180,7 +180,7 @@ export class GuardianStarts {
     return guarded;
   }
 
-  /** Resolves with the socket of a guardian that has room for one more, and came after the one `asked` before. */
+  /** Resolves with the socket of a guardian that has room for one more start, and is newer than `asked`. */
   async #turn(asked: number, bytes: number): Promise<number> {
     const giveUpAt = performance.now() + ANSWER_MS;
     for (;;) {
@@ -225,7 +225,7 @@ export class GuardianStarts {
     const wait = (ms: number): void => {
       timer = setTimeout(() => (timer = setTimeout(judge, READ_FIRST_MS)), ms);
     };
-    // One that is busy with what was asked before is not stuck.
+    // A guardian that is busy with earlier requests does not hang.
     const judge = (): void => {
       const leftMs = this.#answeredAt + ANSWER_MS - performance.now();
       if (leftMs > 0) wait(leftMs);
@@ -279,7 +279,7 @@ class Guarded implements GuardedProcess {
   #exit: ChildExit | undefined;
   #listener: ExitListener | undefined;
 
-  /** @param onTold the listener knows: from here on its number may be given away. */
+  /** @param onTold called when the listener knows of the end: from here on the number may be given away. */
   constructor(
     readonly pid: number,
     private readonly onTold: () => void,
@@ -303,10 +303,10 @@ class Guarded implements GuardedProcess {
   }
 }
 
-/** The answer to a request that a guardian took to its grave unread. */
+/** The answer to a request that a guardian had not read when it died. */
 const NOT_BEGUN = 'not-begun';
 
-/** Another guardian may be asked for the same. */
+/** Another guardian may be asked for the same start. */
 class NotBegun extends Error {}
 
 function lost(cause?: unknown): Error {

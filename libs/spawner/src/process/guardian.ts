@@ -17,27 +17,27 @@ import { failure } from './resolve-command';
 
 const READY_WAIT_MS = 10_000;
 const EXIT_WAIT_MS = 2_000;
-/** It has nothing else to do than to answer: who takes longer would not end a tree in time either. */
+/** The guardian's only work is to answer: one that takes longer would not end a tree in time either. */
 const ANSWER_MS = 500;
 const FIRST_RESTART_MS = 10;
 const LONGEST_RESTART_MS = 5_000;
-/** A heap of a few megabytes is plenty, and a small process starts and kills faster. */
+/** A heap of a few megabytes suffices, and a small process starts and kills faster. */
 const NODE_FLAGS = ['--max-old-space-size=32', '--max-semi-space-size=1', '--v8-pool-size=1'];
 
-/** A guardian's instructions at its beginning, without the worker's identity. */
+/** A guardian's first instructions, without the worker's identity. */
 export interface GuardianPlan extends Omit<
   Extract<GuardianMessage, { type: 'watch' }>,
   'type' | 'marks' | 'starts'
 > {
   readonly marks: Omit<WorkerMarks, 'leaders'>;
-  /** The libc through which it starts the agents; without, the worker starts them. */
+  /** The libc with which the guardian starts agents; without it, the worker starts them. */
   readonly starts: Libc | undefined;
 }
 
-/** The worker's side of its guardian: starts it, feeds it, and starts another when it dies. */
+/** The worker's side of its guardian: starts it, instructs it, and starts another when it dies. */
 export class Guardian {
   restarts = 0;
-  /** Agents that it starts; undefined where the worker does. */
+  /** Agents that the guardian starts; undefined where the worker starts them. */
   readonly starts: GuardianStarts | undefined;
   #child: ChildProcess | undefined;
   #ending = false;
@@ -61,7 +61,7 @@ export class Guardian {
 
   /**
    * Resolves when the guardian watches.
-   * @throws BelayError SPAWN_FAILED, reason GUARDIAN: a worker must not start agents without one.
+   * @throws BelayError SPAWN_FAILED, reason GUARDIAN: a worker must not start agents without a guardian.
    */
   static async start(plan: GuardianPlan): Promise<Guardian> {
     const guardian = new Guardian(plan);
@@ -75,7 +75,7 @@ export class Guardian {
 
   started(leader: PidStart): void {
     this.#leaders.set(leader.pid, { pid: leader.pid, startTime: leader.startTime });
-    // A guardian knows the processes that it started; one that takes its place is told.
+    // A guardian knows the processes that it started itself; its replacement must be told.
     if (this.starts?.holds(leader.pid) !== true)
       this.#tell({ type: 'started', leader: { pid: leader.pid, startTime: leader.startTime } });
   }
@@ -84,13 +84,16 @@ export class Guardian {
     if (this.#leaders.delete(pid)) this.#tell({ type: 'ended', pid });
   }
 
-  /** @param since `performance.now()` of the moment from which the silence counts. */
+  /** @param since the `performance.now()` from which the silence counts. */
   armFence(silenceMs: number, since: number): void {
     this.#fenceAt = silenceMs > 0 ? monotonicMs() - (performance.now() - since) + silenceMs : 0;
     this.#tell({ type: 'fence', at: this.#fenceAt });
   }
 
-  /** Whether it would act now: it answers through the pipe it watches. A stopped process has a pid, and no answer. */
+  /**
+   * Whether the guardian would act now: it answers through the pipe that it watches. A stopped process has a pid, but gives no
+   * answer.
+   */
   answers(): Promise<boolean> {
     const child = this.#child;
     if (child === undefined || child.exitCode !== null || child.signalCode !== null)
@@ -109,7 +112,7 @@ export class Guardian {
   }
 
   /**
-   * Ends the guardian; with `trees: 'kill'` it first kills what is left, as if the worker had died, and goes on in the
+   * Ends the guardian. With `trees: 'kill'` it first kills the remaining trees, as if the worker had died, and goes on in the
    * background when that takes longer than 2 s.
    */
   async end(trees: 'none' | 'kill'): Promise<void> {
@@ -118,7 +121,7 @@ export class Guardian {
     this.starts?.close();
     const child = this.#child;
     if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
-    child.ref(); // from here on its exit is what we wait for
+    child.ref(); // from here on this waits for its exit
     const exited = new Promise<void>((resolve) => child.once('exit', () => resolve()));
     if (trees === 'none') this.#tell({ type: 'bye' });
     child.stdin?.end();
@@ -141,7 +144,7 @@ export class Guardian {
     const { stdin } = child;
     stdin?.on('error', () => {}); // its exit event says the same
     child.once('exit', () => this.#died(child));
-    // All that it wrote was read by then.
+    // All its output was read by then.
     if (ours !== undefined) child.once('close', () => this.starts?.detach(ours));
     const ready = waitReady(child, (line) => this.#heard(line));
     const leaders = [...this.#leaders.values()];
@@ -150,7 +153,7 @@ export class Guardian {
     if (this.#fenceAt > 0) this.#tell({ type: 'fence', at: this.#fenceAt });
     await ready;
     this.#restartMs = FIRST_RESTART_MS;
-    // Neither its life nor its pipes may keep the worker's event loop running (requirement R18), unless an agent's end is awaited.
+    // Neither the guardian nor its pipes may keep the worker's event loop alive, unless an agent's end is awaited.
     child.unref();
     (stdin as unknown as { unref(): void }).unref();
     this.#keepLoop(false);
@@ -173,7 +176,7 @@ export class Guardian {
     if (this.#ending || child !== this.#child) return;
     this.restarts += 1;
     this.#restartTimer = setTimeout(() => {
-      // A guardian that cannot be started now is tried again: its exit or error comes back here.
+      // A guardian that cannot be started now is retried: its exit or error leads here again.
       this.#launch().catch(() => undefined);
     }, this.#restartMs);
     this.#restartTimer.unref();
@@ -188,7 +191,7 @@ export class Guardian {
   }
 }
 
-/** Resolves with its first line; hands on every other that it writes, for as long as it lives. */
+/** Resolves with the guardian's first line, and hands on every further line for as long as it lives. */
 function waitReady(child: ChildProcess, onLine: (line: string) => void): Promise<void> {
   return new Promise((resolve, reject) => {
     const refuse = (why: string, cause?: unknown): void => {
@@ -211,7 +214,7 @@ function waitReady(child: ChildProcess, onLine: (line: string) => void): Promise
   });
 }
 
-/** The compiled program beside this file; when this file runs as TypeScript, the one the last build made. */
+/** The compiled program beside this file; when this file runs as TypeScript, the one of the last build. */
 function entryFile(): string {
   const beside = join(__dirname, 'guardian-main.js');
   if (existsSync(beside)) return beside;

@@ -3,11 +3,11 @@ import type { Libc } from '../native';
 import { findAlive, type PidStart, type ProcStat } from './proc-stat';
 import { signalProcess } from './signal-process';
 
-/** A stopped process stops when it is next run, which a busy machine puts off. Milliseconds. */
+/** A stopped process takes effect when it is next scheduled, which a busy machine delays. Milliseconds. */
 export const FREEZE_WAIT_MS = 5_000;
 const LONGEST_ROUND_MS = 20;
 
-/** Stops processes one by one, by SIGSTOP, and knows whom it has to let go on. */
+/** Stops processes one by one with SIGSTOP, and remembers which ones to continue. */
 export class Halt {
   /** By pid. */
   readonly #stopped = new Map<number, PidStart>();
@@ -15,9 +15,9 @@ export class Halt {
   constructor(private readonly libc: Libc | undefined) {}
 
   /**
-   * SIGSTOP to all that do not stand still.
-   * @param seen the processes as a pass saw them, after which this is called.
-   * @returns whether the pass saw each stand still, and each does so now. One that ran and has ended since may have left a
+   * Sends SIGSTOP to all processes that do not stand still.
+   * @param seen the processes of a pass that ended before this call.
+   * @returns whether the pass saw each stopped, and each is so now. One that ran and has ended since may have left a
    *   child that the pass did not see.
    */
   holds(seen: Iterable<ProcStat>): boolean {
@@ -32,15 +32,15 @@ export class Halt {
     return areStill;
   }
 
-  /** SIGCONT to all that were sent SIGSTOP. */
+  /** SIGCONT to all processes that were sent SIGSTOP. */
   release(): void {
     for (const process of this.#stopped.values()) signalProcess(process, 'SIGCONT', this.libc);
     this.#stopped.clear();
   }
 
   /**
-   * Stopped, or bound to stop before it runs another instruction of its own: in state D (a shell waiting for its stopped
-   * vfork child, say) a SIGSTOP that was sent is pending.
+   * Stopped, or certain to stop before its next instruction: in state D (a shell that waits for its stopped vfork child, for
+   * example) a sent SIGSTOP is pending.
    */
   #isStill({ pid, startTime, state }: ProcStat): boolean {
     if (state === 'T' || state === 't') return true;
@@ -49,7 +49,7 @@ export class Halt {
 }
 
 /**
- * Calls `round` until it says that all stand still, or that it does not matter any more.
+ * Calls `round` until it reports that all processes stand still, or that it no longer matters.
  * @throws TIMEOUT with the message and the details that `missed` gives.
  */
 export async function untilStill(

@@ -5,16 +5,16 @@ import { findMembers } from './members';
 import { findAlive, ticksSinceBoot, type PidStart, type ProcStat } from './proc-stat';
 import type { Sweep } from './sweep';
 
-/** The processes of one tree that passes found, and the signs by which they are known as its. */
+/** The processes of one tree that passes found, and the signs by which they are recognised. */
 export class HeldMembers implements HeldTree {
-  /** Everyone but the leader whom the last pass found, by pid. */
+  /** All processes of the last pass but the leader, by pid. */
   known = new Map<number, ProcStat>();
-  /** Everyone whom the last pass found, as it saw them. */
+  /** All processes of the last pass, as it saw them. */
   seen: readonly ProcStat[] = [];
   readonly #mark: string;
   #reapedAt: number | undefined;
 
-  /** @param cgroup the tree's own, where it has one. */
+  /** @param cgroup the tree's own, if it has one. */
   constructor(
     readonly leader: PidStart & { readonly command?: string },
     private readonly cookie: string,
@@ -39,7 +39,9 @@ export class HeldMembers implements HeldTree {
     return this.cgroup?.holdsPath(cgroupPath) ?? false;
   }
 
-  /** A session is joined by birth only, and its number stays reserved while a process of it lives (members.ts). */
+  /**
+   * A process joins a session by birth only, and the session's number stays reserved while a process of it lives (members.ts).
+   */
   ownsSession({ session, startTime }: ProcStat): boolean {
     const isBefore = this.#reapedAt === undefined || Number(startTime) < this.#reapedAt;
     return session === this.leader.pid && isBefore;
@@ -48,7 +50,7 @@ export class HeldMembers implements HeldTree {
   absorb(sweep: Sweep): void {
     const known = new Map([...this.known].map(([pid, stat]) => [pid, stat.startTime]));
     const marks = { leader: this.leader, cookie: this.cookie, reapedAt: this.#reapedAt, known };
-    // A pass sees every process that lives all through it, so who is not in it is dead and forgotten.
+    // A pass sees every process that lives all through it, so a missing one is dead and forgotten.
     this.known = new Map();
     this.seen = findMembers(sweep, marks);
     for (const member of this.seen)
@@ -61,14 +63,14 @@ export class HeldMembers implements HeldTree {
     this.seen = [];
   }
 
-  /** Nothing known of the tree is running. */
+  /** Whether no known process of the tree is running. */
   isQuiet(): boolean {
     if (findAlive(this.leader) !== undefined) return false;
     for (const stat of this.known.values()) if (findAlive(stat) !== undefined) return false;
     return true;
   }
 
-  /** The leader too. */
+  /** The live processes, with the leader. */
   alive(): ProcStat[] {
     return [this.leader, ...this.known.values()].flatMap((stat) => findAlive(stat) ?? []);
   }

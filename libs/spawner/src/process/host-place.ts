@@ -3,15 +3,15 @@ import { BelayError } from '#libs/contracts';
 import { bootId } from './proc-stat';
 
 /**
- * Where a process runs, as far as its pids and start times depend on it. A data directory may be shared by containers
- * and, on a network volume, by machines: a pid of one PID namespace names another process, or none, in the next.
+ * The place in which pids and start times of a process have their meaning. Containers, and on a network volume machines, may
+ * share a data directory: a pid of one PID namespace names another process, or none, in the next.
  */
 export interface HostPlace {
   /** /etc/machine-id; empty where there is none. */
   readonly machineId: string;
   /** Random for each boot of each kernel. */
   readonly bootId: string;
-  /** `pid:[inode]`. Given to another namespace only when no process of the former one is left. */
+  /** `pid:[inode]`. Another namespace gets the number only when no process of the former one is left. */
   readonly pidNamespace: string;
   /** `time:[inode]`: start times of two of these cannot be compared. Empty before Linux 5.6. */
   readonly timeNamespace: string;
@@ -19,12 +19,12 @@ export interface HostPlace {
   readonly cgroupNamespace: string;
 }
 
-/** The PID namespace of the machine itself has this number in every kernel. */
+/** The machine's own PID namespace has this number in every kernel. */
 const FIRST_PID_NAMESPACE = 'pid:[4026531836]';
 
 let known: HostPlace | undefined;
 
-/** Of this process; read once. */
+/** The place of this process; read once. */
 export function hostPlace(): HostPlace {
   known ??= {
     machineId: readText('/etc/machine-id') || readText('/var/lib/dbus/machine-id'),
@@ -37,8 +37,8 @@ export function hostPlace(): HostPlace {
 }
 
 /**
- * Whether this process sees what a process at `there` sees. Only then does "not in /proc" mean "dead".
- * @param cgroups also the paths of cgroups mean the same.
+ * Whether this process sees the same processes as one at `there`. Only then does "not in /proc" mean "dead".
+ * @param cgroups whether the paths of cgroups must mean the same, too.
  */
 export function isSeenFromHere(
   there: HostPlace,
@@ -54,8 +54,8 @@ export function isSeenFromHere(
 }
 
 /**
- * Whether `there` was an earlier boot of this very machine. Inside a container that cannot be told: its machine id may
- * be that of its image, on any number of machines.
+ * Whether `there` was an earlier boot of this very machine. Inside a container that is unknown: its machine id may come from
+ * its image, on any number of machines.
  */
 export function isEarlierBoot(there: HostPlace, here = hostPlace()): boolean {
   return (
@@ -67,7 +67,7 @@ export function isEarlierBoot(there: HostPlace, here = hostPlace()): boolean {
 }
 
 /**
- * A /proc of another PID namespace shows strangers under our children's pids; signals would reach the wrong processes.
+ * A /proc of another PID namespace shows strangers under our children's pids, and signals would reach the wrong processes.
  * @throws BelayError INVALID_SETTINGS
  */
 export function requireOwnProc(): void {

@@ -30,7 +30,7 @@ function record(workerId: string, over: Partial<HostRecord> = {}): void {
   writeRecord(dataDir, whole, 'key');
 }
 
-/** As a server that knows one key for all. */
+/** A server that knows one key for all workers. */
 const checkSeal: CheckSeal = async ({ text, signature }) =>
   createHmac('sha256', 'key').update(text).digest('hex') === signature ? 'right' : 'wrong';
 
@@ -107,7 +107,7 @@ describe('R51 a proof in the data directory', () => {
     const signature = createHmac('sha256', 'key').update(JSON.stringify(proof)).digest('hex');
     expect(tell.mock.calls).toEqual([[proof, { signer: 'w-told', text: JSON.stringify(proof), signature }]]);
     expect(readdirSync(join(dataDir, HOSTS_FOLDER))).toEqual(['w-told.proof.unreadable']);
-    // The key of the one that reaped is in no file.
+    // The key of the reaping worker is in no file.
     record('w-dead');
     const reaper = { workerId: 'w-reaper', host: 'here' };
     const seals: unknown[] = [];

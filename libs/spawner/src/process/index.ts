@@ -1,9 +1,9 @@
 /**
- * The process layer: starts commands as process trees and ends those trees with proof. How, and what is not proved:
- * docs/process-signals.md. Plain Node: no Valkey, no Nest.
+ * The process layer: starts commands as process trees and ends those trees with proof (docs/process-signals.md). Plain Node: no
+ * Valkey, no Nest.
  *
- * Invariants: no signal without the identity (pid and start time) checked directly before; no "dead" without evidence;
- * every wait is bounded; nothing is kept on the machine after `ended` of a proved tree.
+ * Invariants: no signal without a check of the identity (pid and start time) directly before; no "dead" without evidence; every
+ * wait is bounded; nothing is kept on the machine after `ended` of a proved tree.
  */
 export { createProcessHost } from './process-host';
 export { nativeState, type NativeState } from './native-state';

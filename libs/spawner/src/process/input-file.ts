@@ -7,11 +7,10 @@ let made = 0;
 const newPath = (folder: string): string => join(folder, `input-${(made += 1)}`);
 
 /**
- * An agent's input as a descriptor to be its stdin: a file without a name, or /dev/null for none. A file and not a
- * pipe, because it can be opened again by name (`jq . /dev/stdin`) also when all of it was written long before, and
- * the worker need not keep what an agent does not read.
- * @returns undefined when no file can be made there (disk full, folder gone): the caller falls back to a pipe.
- * @throws the system's error when descriptors ran out.
+ * A descriptor for an agent's stdin: a file without a name, or /dev/null for an empty input. A file and not a pipe, because an
+ * agent can open it again by name (`jq . /dev/stdin`), and because the worker need not keep input that an agent does not read.
+ * @returns undefined when no file can be made there (disk full, folder gone): the caller uses a pipe.
+ * @throws the system's error when no descriptor is left.
  */
 export function openInput(folder: string, text: string): number | undefined {
   if (text === '') return openSync('/dev/null', 'r');
@@ -32,13 +31,10 @@ export function openInput(folder: string, text: string): number | undefined {
   }
 }
 
-/** The same file, whatever an agent has put in the place of its name meanwhile. */
+/** The same file, even if an agent has meanwhile put another one in the place of its name. */
 const reopen = (fd: number): number => openSync(`/proc/self/fd/${fd}`, 'r');
 
-/**
- * An input too large to be kept in memory: written piece by piece to a file that has no name any more, then given to one
- * agent as its stdin.
- */
+/** An input too large for memory: written piece by piece to a file without a name, then given to one agent as its stdin. */
 export class InputFile {
   private reading: number | undefined;
 
@@ -49,7 +45,7 @@ export class InputFile {
     this.reading = reading;
   }
 
-  /** @throws the system's error: no folder, no room, no descriptors. */
+  /** @throws the system's error: no folder, no space, no descriptors. */
   static async create(folder: string): Promise<InputFile> {
     const path = newPath(folder);
     const writing = await open(path, 'wx', 0o600);
@@ -68,7 +64,7 @@ export class InputFile {
     await this.writing.writeFile(text);
   }
 
-  /** A descriptor that reads it from its beginning; closing it is the caller's from here on. */
+  /** A descriptor that reads the input from its beginning. The caller closes it. */
   take(): number {
     const { reading } = this;
     if (reading === undefined) throw new Error('this input was given away already');
@@ -76,7 +72,7 @@ export class InputFile {
     return reading;
   }
 
-  /** Gives back what was not given away. Repeatable. */
+  /** Closes the descriptors that were not given away. Repeatable. */
   async close(): Promise<void> {
     if (this.reading !== undefined) closeSync(this.reading);
     this.reading = undefined;

@@ -5,12 +5,12 @@ import type { Isolation, ProcessHostOptions } from './process-host.types';
 import type { UidMarks } from './uid-marks';
 import { UserIsolation, userMissing } from './user-isolation';
 
-/** The isolation a worker ended up with. */
+/** The isolation that was chosen for a worker. */
 export interface ChosenIsolation {
   readonly isolation: Isolation;
-  /** By which guardian and reaper find processes by their users. */
+  /** The marks with which guardian and reaper find processes by their users. */
   readonly marks?: UidMarks;
-  /** Absent where agents are started as they are. @throws BelayError SPAWN_FAILED, reason ISOLATION */
+  /** Absent where agents are not isolated. @throws BelayError SPAWN_FAILED, reason ISOLATION */
   readonly prepare?: () => Promise<AgentIsolation>;
   close?(): Promise<void>;
 }
@@ -18,8 +18,8 @@ export interface ChosenIsolation {
 type Asked = Pick<ProcessHostOptions, 'isolation' | 'agentUids' | 'uidFolder' | 'dataDir'>;
 
 /**
- * The isolation asked for; under `auto` the strongest in which every command runs unchanged, which is `same-user`.
- * @throws BelayError INVALID_SETTINGS when what was asked for cannot be had: no agent runs weaker than asked.
+ * The isolation asked for. Under `auto` it is the strongest in which every command runs unchanged, which is `same-user`.
+ * @throws BelayError INVALID_SETTINGS when the one asked for does not work: no agent runs with a weaker one.
  */
 export async function chooseIsolation(asked: Asked, libc: Libc | undefined): Promise<ChosenIsolation> {
   const { isolation = 'auto', agentUids, uidFolder, dataDir } = asked;
@@ -42,7 +42,7 @@ export async function chooseIsolation(asked: Asked, libc: Libc | undefined): Pro
   }
 }
 
-/** @param advice the beginning of a sentence that ends with the other way out. */
+/** @param advice the beginning of a sentence that ends with the alternative. */
 export function cannotBeHad(
   isolation: Isolation,
   reason: string,

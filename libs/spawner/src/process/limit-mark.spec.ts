@@ -5,7 +5,7 @@ import { Sweeper, WORKER_COOKIE_VARIABLE } from './sweep';
 
 const children: ChildProcess[] = [];
 
-/** A process behind the shim, and the pid it says. */
+/** A process behind the shim, and the pid that it prints. */
 async function start(script: string, marks = limitsFor('worker cookie', 'agent cookie')): Promise<number> {
   const child = spawn('/bin/sh', ['-c', `${SET_MARK}; exec "$@"`, 'sh', ...marks, '/bin/sh', '-c', script]);
   children.push(child);

@@ -6,9 +6,8 @@ const NEWLINE = 0x0a;
 export type PieceEnd = 'newline' | 'limit' | 'close';
 
 /**
- * Splits bytes into lines without decoding them, so that every byte is handed on as it came. A line longer than
- * `maxBytes` comes in several pieces, cut between two characters where it is UTF-8. Memory is bounded by one piece and
- * one chunk.
+ * Splits bytes into lines without decoding them, so that every byte is handed on unchanged. A line longer than `maxBytes` comes
+ * in several pieces; UTF-8 is cut between two characters. Memory is bounded by one piece and one chunk.
  */
 export class LineSplitter {
   #held: Buffer[] = [];
@@ -34,7 +33,7 @@ export class LineSplitter {
     return lines;
   }
 
-  /** Hands out a last line that has no newline. */
+  /** Hands on a last line that has no newline. */
   end(): void {
     if (this.#heldBytes > 0) this.onPiece(this.#take(), 'close');
   }
@@ -68,7 +67,7 @@ export class LineSplitter {
   }
 }
 
-/** Bytes up to the last character that is whole; all of them where the end is no UTF-8. */
+/** The bytes up to the last complete character; all of them where the end is no UTF-8. */
 function wholeCharacters(bytes: Buffer): number {
   for (let back = 1; back <= Math.min(3, bytes.length - 1); back += 1) {
     const byte = bytes[bytes.length - back] ?? 0;
@@ -79,7 +78,7 @@ function wholeCharacters(bytes: Buffer): number {
   return bytes.length;
 }
 
-/** Calls back with each line of a stream as text; one that is longer is cut at `maxBytes`. */
+/** Calls back with each line of a stream as text; a longer line is cut at `maxBytes`. */
 export function readLines(stream: Readable, maxBytes: number, onLine: (line: string) => void): void {
   let isRest = false;
   const splitter = new LineSplitter(maxBytes, (piece, end) => {

@@ -4,13 +4,13 @@ import type { Sweep } from './sweep';
 /** A tree as lineage knows it. */
 export interface Ancestor {
   readonly leader: PidStart;
-  /** Whether a process is of the leader's session, and that number cannot have been given to a stranger since. */
+  /** Whether a process belongs to the leader's session, and no stranger can have been given that session's number since. */
   ownsSession(process: ProcStat): boolean;
 }
 
 /**
- * The ancestor of each process, by what the kernel said while its parents lived: no process can choose its parent or be
- * born into another's session. A process's own statements (environment, limits) have no part in it.
+ * The ancestor of each process, as the kernel told it while its parents lived: no process can choose its parent or be born into
+ * another's session. A process's own claims (environment, limits) do not count.
  */
 export class Lineage<T extends Ancestor> {
   /** By pid and start time. */
@@ -34,7 +34,7 @@ export class Lineage<T extends Ancestor> {
     return this.#byLeader.size;
   }
 
-  /** Seen as a descendant of a process of `tree` while that one lived. */
+  /** Notes processes that were seen as descendants of a live process of `tree`. */
   learn(tree: T, processes: Iterable<PidStart>): void {
     for (const process of processes) this.#owners.set(key(process), tree);
   }
@@ -48,7 +48,7 @@ export class Lineage<T extends Ancestor> {
     return ofSession?.ownsSession(process) === true ? ofSession : undefined;
   }
 
-  /** Takes out of a pass who descends from whom, and forgets who is not in it. */
+  /** Takes the descendants from a pass, and forgets processes that are not in it. */
   absorb(sweep: Sweep): void {
     const owners = new Map<string, T>();
     const queue: ProcStat[] = [];
@@ -61,7 +61,7 @@ export class Lineage<T extends Ancestor> {
     for (let parent = queue.pop(); parent !== undefined; parent = queue.pop()) {
       const owner = owners.get(key(parent));
       const fresh = (sweep.children.get(parent.pid) ?? []).filter((child) => !owners.has(key(child)));
-      // The pass is not atomic: only a parent that still lives has held its pid all the while.
+      // The pass is not atomic: only a parent that still lives has kept its pid all the while.
       if (owner === undefined || fresh.length === 0 || findAlive(parent) === undefined) continue;
       for (const child of fresh) {
         owners.set(key(child), owner);

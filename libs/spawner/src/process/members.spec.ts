@@ -85,7 +85,7 @@ describe('R21 who belongs to a tree', () => {
   });
 
   it('follows parents only while they live', () => {
-    // No process of this pid and start time exists on this machine: the chain is not believed.
+    // No process of this pid and start time exists on this machine, so the chain is not believed.
     const parent = swept(2 ** 30, { cookies: ['c'] });
     expect(pidsOf(sweepOf(parent, swept(9, { parent: 2 ** 30 })))).toEqual([2 ** 30]);
   });

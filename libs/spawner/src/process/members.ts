@@ -4,9 +4,9 @@ import type { Sweep, SweptProcess } from './sweep';
 
 /** The marks of a tree outside a cgroup. */
 export interface TreeMarks {
-  /** First process: leader of the session and group. */
+  /** The first process: leader of the session and group. */
   readonly leader: PidStart;
-  /** Its unguessable cookie; never empty. */
+  /** The tree's unguessable cookie; never empty. */
   readonly cookie: string;
   /** Clock ticks since boot when the first process had been reaped; undefined while it had not. */
   readonly reapedAt: number | undefined;
@@ -15,9 +15,10 @@ export interface TreeMarks {
 }
 
 /**
- * The running processes of one tree in one pass. Each is proved to be of the tree, so that it may be signalled (requirement R21):
- * it carries the cookie; or it was seen before (same start time); or it is of the leader's session and that number
- * cannot have been given to a stranger; or its parent is such a process and was still alive after the pass.
+ * The running processes of one tree in one pass. Each is proved to belong to the tree, so that it may be signalled
+ * (docs/process-signals.md#never-a-stranger). It carries the cookie; or it was seen before (same start time); or it is of the
+ * leader's session and that number cannot have been given to a stranger; or its parent is such a process and was still alive
+ * after the pass.
  */
 export function findMembers(sweep: Sweep, marks: TreeMarks): SweptProcess[] {
   const members = new Map<number, SweptProcess>();
@@ -37,10 +38,10 @@ export function findMembers(sweep: Sweep, marks: TreeMarks): SweptProcess[] {
 }
 
 /**
- * A session number stays reserved while one process of the session lives, and a session is joined by birth only.
- * So a process of that session is ours when the leader is not reaped, when it was born before the leader was reaped,
- * or when another process of the session is known to be ours. Born in the same clock tick (10 ms) is not before: a
- * stranger given the number at once would pass for ours.
+ * A session number stays reserved while one process of the session lives, and a process joins a session by birth only. So a
+ * process of that session is ours when the leader is not reaped, when it was born before the leader was reaped, or when another
+ * process of the session is known to be ours. A birth in the same clock tick (10 ms) does not count as before: a stranger that
+ * was given the number at once would pass for ours.
  */
 function ofSession(
   sweep: Sweep,
@@ -50,7 +51,7 @@ function ofSession(
   const inSession = sweep.bySession.get(marks.leader.pid);
   if (inSession === undefined) return [];
   const holder = sweep.byPid.get(marks.leader.pid);
-  // Somebody else has the number: then nobody of our session was left when it was given away.
+  // Another process has the number, so none of our session was left when it was given away.
   if (holder !== undefined && holder.startTime !== marks.leader.startTime) return [];
   const { reapedAt } = marks;
   const ours =
@@ -63,7 +64,7 @@ function addDescendants(sweep: Sweep, members: Map<number, SweptProcess>): void 
   const queue = [...members.values()];
   for (let parent = queue.pop(); parent !== undefined; parent = queue.pop()) {
     const fresh = (sweep.children.get(parent.pid) ?? []).filter((child) => !members.has(child.pid));
-    // The pass is not atomic: only a parent that still lives has held its pid all the while.
+    // The pass is not atomic: only a parent that still lives has kept its pid all the while.
     if (fresh.length === 0 || findAlive(parent) === undefined) continue;
     for (const child of fresh) {
       members.set(child.pid, child);

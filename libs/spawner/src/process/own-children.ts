@@ -2,17 +2,17 @@ import type { ChildProcess } from 'node:child_process';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import type { PidStart } from './proc-stat';
 
-/** Node tells of every ChildProcess that is made. */
+/** Node publishes every new ChildProcess on this channel. */
 const CHANNEL = 'child_process';
 
 /**
- * The children that somebody in this process started and waits for. All other children were adopted. libuv reaps its own
- * by number, so one of those that was reaped by somebody else would never tell its exit.
+ * The children that some code in this process started and waits for. All other children were adopted. libuv reaps its children
+ * by number, so it would never report the exit of one that other code reaped.
  *
  * Not seen: children of worker threads, and those that native add-ons fork.
  */
 export class OwnChildren {
-  /** Their owners reap them. A running one is held by its handle, so its reference lives. */
+  /** Their owners reap them. The handle of a running one keeps its reference alive. */
   #made: WeakRef<ChildProcess>[] = [];
   #earlier: readonly PidStart[] = [];
   readonly #note = (message: unknown): void => {
@@ -20,7 +20,7 @@ export class OwnChildren {
     this.#made.push(new WeakRef(child));
   };
 
-  /** @param earlier the children there are already: their owners are not known. */
+  /** @param earlier the children that exist already: their owners are unknown. */
   watch(earlier: readonly PidStart[]): void {
     this.#earlier = earlier;
     subscribe(CHANNEL, this.#note);
@@ -31,7 +31,7 @@ export class OwnChildren {
     this.#made = [];
   }
 
-  /** Pids of those that were not seen to end, each with its start time where it was there before `watch`. */
+  /** The pids of those that were not seen to end, each with its start time if it existed before `watch`. */
   pids(): Map<number, string | undefined> {
     const pids = new Map<number, string | undefined>();
     for (const { pid, startTime } of this.#earlier) pids.set(pid, startTime);

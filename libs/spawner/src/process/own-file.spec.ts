@@ -26,7 +26,7 @@ afterEach(() => {
   rmSync(dir, { recursive: true, force: true });
 });
 
-/** Everything that an agent of the same user can put in a file's place. */
+/** Everything that an agent of the same user can put in the place of a file. */
 const PLANTED: readonly [string, (path: string) => void][] = [
   ['a FIFO', (path) => void execFileSync('mkfifo', [path])],
   ['a link to a file', (path) => (writeFileSync(`${path}.aim`, '{}'), symlinkSync(`${path}.aim`, path))],

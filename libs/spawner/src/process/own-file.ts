@@ -10,20 +10,20 @@ import {
 } from 'node:fs';
 
 /**
- * Files in a folder that agents of the same user can write. An agent may put anything there: a FIFO, whose opening waits for
- * a partner for ever, a link to another file, a file that is read without end. So nothing is opened that could wait or lead
- * elsewhere, and what was opened is looked at before it is used. Node opens everything with O_CLOEXEC.
+ * Files in a folder that agents of the same user can write. An agent may put anything there: a FIFO, whose opening waits for a
+ * partner for ever, a link to another file, a file without an end. So no open here may wait or follow a link, and each opened
+ * file is checked before use. Node opens everything with O_CLOEXEC.
  */
 const SAFELY = constants.O_NONBLOCK | constants.O_NOFOLLOW;
-/** Records and proofs are a few kilobytes; a proof names each process that was killed. */
+/** Records and proofs are a few kilobytes; a proof names each killed process. */
 const MAX_READ_BYTES = 4 * 1024 * 1024;
-/** Paths that were told of, each once. */
+/** Paths that were reported, each once. */
 const told = new Set<string>();
 const MAX_TOLD = 1_000;
 
 /**
- * The text of a regular file of this user's or root's.
- * @throws the system's error, or Error for anything else; such a path is told of once.
+ * The text of a regular file that this user or root owns.
+ * @throws the system's error, or Error for anything else; such a path is reported once.
  */
 export function readOwnFile(path: string): string {
   const fd = open(path, constants.O_RDONLY);
@@ -40,21 +40,21 @@ export function readOwnFile(path: string): string {
   }
 }
 
-/** A descriptor that appends to a file of this user's, made if it is not there. @throws as `readOwnFile` does */
+/** A descriptor that appends to a file of this user, which is made if it does not exist. @throws as `readOwnFile` does */
 export function openOwnToAppend(path: string): number {
   return open(path, constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT);
 }
 
-/** Written whole or not at all. @throws the system's error */
+/** Writes the file whole or not at all. @throws the system's error */
 export function replaceOwnFile(path: string, text: string): void {
   const next = `${path}.new`;
   rmSync(next, { recursive: true, force: true });
-  // Made anew, so it is nobody else's and leads nowhere.
+  // A new file, so this user owns it and it is no link.
   writeFileSync(next, text, { mode: 0o600, flag: 'wx' });
   try {
     renameSync(next, path);
   } catch (error) {
-    // A folder in its place.
+    // A folder is in its place.
     if ((error as NodeJS.ErrnoException).code !== 'EISDIR') throw error;
     rmSync(path, { recursive: true, force: true });
     renameSync(next, path);

@@ -3,18 +3,18 @@ import type { Readable } from 'node:stream';
 import type { LineSplitter } from './line-splitter';
 import type { Bucket, PacedSource, ReadPace } from './read-pace';
 
-/** Bytes looked at in one go: short lines cost the most, and so many of them hold the loop for a few milliseconds. */
+/** Bytes handled in one go. Short lines cost the most, and this many of them block the event loop for a few milliseconds. */
 const SLICE_BYTES = 4 * 1024;
-/** The cost of a line beside its bytes: `yes` writes lines of one. */
+/** The cost of a line beside its bytes: `yes` writes lines of one byte. */
 const LINE_COST = 128;
 
-/** The most a pipe can hold; who still writes to it is not waited for. Bytes. */
+/** The most that a pipe can hold; a process that still writes is not waited for. Bytes. */
 const PIPE_BYTES = 1024 * 1024;
 const READ_BYTES = 64 * 1024;
 
-/** Feeds a pipe to a splitter at a pace. While there is something unread the pipe is paused, and its writer waits. */
+/** Feeds a pipe to a splitter at a bounded rate. While bytes are unread the pipe is paused, and its writer waits. */
 export class PacedReader implements PacedSource {
-  /** Resolves when the pipe is closed and all that was read of it was handed on. */
+  /** Resolves when the pipe is closed and all its bytes were handed on. */
   readonly done: Promise<void>;
   #chunks: Buffer[] = [];
   #asked = false;
@@ -48,7 +48,7 @@ export class PacedReader implements PacedSource {
     return this.#bucket;
   }
 
-  /** Nothing is read until `release`: who takes the lines cannot keep up. */
+  /** Stops reading until `release`: the consumer of the lines cannot keep up. */
   hold(): void {
     this.#held = !this.#closed;
   }
@@ -59,7 +59,7 @@ export class PacedReader implements PacedSource {
     else if (!this.#closed) this.stream.resume();
   }
 
-  /** The rest is read as fast as the loop allows: its writer is dead. */
+  /** Reads the rest as fast as the event loop allows: its writer is dead. */
   hurry(): void {
     this.#bucket = undefined;
     this.#ask();
@@ -67,13 +67,13 @@ export class PacedReader implements PacedSource {
   }
 
   /**
-   * Reads what the pipe holds now and closes it. Asked of the system, since on a busy machine the loop may not have come
-   * round to it in any time that could be waited for.
+   * Reads the pipe's present content and closes it. It asks the system directly, since on a busy machine the event loop may not
+   * reach the pipe in any reasonable time.
    */
   close(): void {
     const { stream } = this;
     if (!stream.destroyed && !stream.readableEnded) {
-      // Read already and not handed on: comes as 'data' with this call.
+      // Bytes that were read and not handed on come as 'data' with this call.
       while (stream.read() !== null);
       const fd = (stream as { _handle?: { fd?: number } })._handle?.fd;
       if (fd !== undefined && fd >= 0) this.#chunks.push(...readNow(fd));
@@ -121,7 +121,7 @@ function readNow(fd: number): Buffer[] {
       all += bytes;
     }
   } catch {
-    // EAGAIN: that was all.
+    // EAGAIN: the pipe is empty.
   }
   return chunks;
 }

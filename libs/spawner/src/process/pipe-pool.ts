@@ -5,26 +5,26 @@ import { join } from 'node:path';
 import { InputFile, openInput } from './input-file';
 
 const { O_NONBLOCK, O_RDONLY, O_WRONLY } = constants;
-/** Pipes made by one mkfifo(1): three are used per agent. */
+/** One mkfifo(1) makes this many pipes; an agent uses three. */
 const BATCH = 256;
 const MAKE_WAIT_MS = 5_000;
 
-/** A pipe from a child to us: our end as a stream, the child's as a descriptor to be closed after the start. */
+/** A pipe from a child to this process: our end as a stream, the child's as a descriptor that is closed after the start. */
 export interface ChildPipe {
   readonly ours: Socket;
   readonly theirs: number;
 }
 
-/** A pipe from us to a child: our end as a stream, the child's as a descriptor to be closed after the start. */
+/** A pipe from this process to a child: our end as a stream, the child's as a descriptor that is closed after the start. */
 export interface ChildInput {
   readonly ours: Socket;
   readonly theirs: number;
 }
 
 /**
- * Real pipes for agents. Node's own pipes are sockets, and a socket cannot be opened by name: under them `echo oops >
- * /dev/stderr` fails with ENXIO. Node cannot make pipes, so named ones are made in advance, in batches, opened, and
- * unlinked at once. Without mkfifo(1) callers fall back to sockets.
+ * Real pipes for agents. Node's own pipes are sockets, and a socket cannot be opened by name: `echo oops > /dev/stderr` fails
+ * with ENXIO. Node cannot make pipes, so named ones are made in advance, in batches, opened, and unlinked at once. Without
+ * mkfifo(1) callers use sockets.
  */
 export class PipePool {
   readonly #free: string[] = [];
@@ -42,20 +42,22 @@ export class PipePool {
     }
   }
 
-  /** A pipe the child writes and we read; undefined when none can be had. */
+  /** A pipe that the child writes and this process reads; undefined when none can be made. */
   fromChild(): ChildPipe | undefined {
     return this.#open((path, opened) => {
       const ours = opened(openSync(path, O_RDONLY | O_NONBLOCK));
-      // By its descriptor: in the place of its name an agent may have put another meanwhile, which nobody reads.
+      // Opened by its descriptor: an agent may have put another pipe, which nobody reads, in the place of its name.
       const theirs = opened(openSync(`/proc/self/fd/${ours}`, O_WRONLY));
       return { ours: new Socket({ fd: ours, readable: true, writable: false }), theirs };
     });
   }
 
-  /** A pipe that we write and the child reads, until we close it or die; undefined when none can be had. */
+  /**
+   * A pipe that this process writes and the child reads, until this process closes it or dies; undefined when none can be made.
+   */
   toChild(): ChildInput | undefined {
     return this.#open((path, opened) => {
-      // Opened so that it waits for nobody; the end that the child gets is opened by its descriptor, and does wait.
+      // This open waits for nobody. The child's end is opened by the descriptor, and blocks.
       const first = openSync(path, O_RDONLY | O_NONBLOCK);
       try {
         const ours = opened(openSync(`/proc/self/fd/${first}`, O_WRONLY | O_NONBLOCK));
@@ -67,7 +69,7 @@ export class PipePool {
     });
   }
 
-  /** The child's stdin; undefined when it has to be a socket after all. */
+  /** The child's stdin; undefined when it must be a socket after all. */
   input(given: string | InputFile): number | undefined {
     if (typeof given !== 'string') return given.take();
     return this.#usable ? openInput(this.folder, given) : undefined;
@@ -77,14 +79,14 @@ export class PipePool {
     return InputFile.create(this.folder);
   }
 
-  /** Removes the folder, after an mkfifo(1) that is still making pipes in it. */
+  /** Removes the folder, after any mkfifo(1) that still makes pipes in it. */
   async close(): Promise<void> {
     this.#usable = false;
     await this.#refilling;
     rmSync(this.folder, { recursive: true, force: true });
   }
 
-  /** @throws the system's error when descriptors ran out; then everything opened so far is closed. */
+  /** @throws the system's error when no descriptor is left; then everything opened so far is closed. */
   #open<T>(make: (path: string, opened: (fd: number) => number) => T): T | undefined {
     if (!this.#usable) return undefined;
     if (this.#free.length === 0) this.#refillNow();
@@ -100,7 +102,7 @@ export class PipePool {
     } catch (error) {
       for (const fd of fds) closeSync(fd);
       if (isExhausted(error)) throw error;
-      this.#usable = false; // the folder is gone or is no place for pipes: sockets from now on
+      this.#usable = false; // the folder is gone or cannot hold pipes: sockets from now on
       return undefined;
     } finally {
       rmSync(path, { force: true });
@@ -118,7 +120,7 @@ export class PipePool {
     else this.#usable = false;
   }
 
-  /** So that a start does not have to wait for mkfifo(1) while agents come and go. */
+  /** Refills in advance, so that a start does not wait for mkfifo(1) while agents come and go. */
   #refillLater(): void {
     if (this.#refilling !== undefined || this.#free.length > BATCH) return;
     const names = this.#names();

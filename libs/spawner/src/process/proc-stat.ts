@@ -14,22 +14,22 @@ export interface ProcStat {
   readonly startTime: string;
 }
 
-/** A process as two numbers: enough within one boot. */
+/** A process as two numbers, which suffice within one boot. */
 export interface PidStart {
   readonly pid: number;
   readonly startTime: string;
 }
 
 /**
- * One process as it is now; undefined when there is none with this pid.
- * @throws the system's error when that could not be found out (out of file descriptors): unknown is not dead.
+ * One process as it is now; undefined when no process has this pid.
+ * @throws the system's error when that is unknown (out of file descriptors): unknown is not dead.
  */
 export function readStat(pid: number): ProcStat | undefined {
   const line = readKernelFile(`/proc/${pid}/stat`);
   return line === undefined ? undefined : parseStat(line);
 }
 
-/** Parses a line of /proc/PID/stat; the name in parentheses may hold spaces and parentheses itself. */
+/** Parses a line of /proc/PID/stat. The name in parentheses may itself contain spaces and parentheses. */
 export function parseStat(line: string): ProcStat | undefined {
   const open = line.indexOf('(');
   const close = line.lastIndexOf(')');
@@ -50,15 +50,15 @@ export function parseStat(line: string): ProcStat | undefined {
 }
 
 /**
- * Whether this process still runs. A zombie does not, though `kill(pid, 0)` says so; but a zombie first thread
- * whose other threads run on is alive.
+ * Whether this process still runs. A zombie does not, although `kill(pid, 0)` succeeds. A zombie first thread whose other
+ * threads run on is alive.
  */
 export function isRunning(stat: ProcStat): boolean {
   const dead = stat.state === 'Z' || stat.state === 'X' || stat.state === 'x';
   return !dead || stat.threads > 1;
 }
 
-/** The same process, still running; undefined when it ended or its pid names another one now. */
+/** The same process, if it still runs; undefined when it ended or its pid names another one now. */
 export function findAlive(process: PidStart): ProcStat | undefined {
   const stat = readStat(process.pid);
   return stat !== undefined && stat.startTime === process.startTime && isRunning(stat) ? stat : undefined;
@@ -67,7 +67,7 @@ export function findAlive(process: PidStart): ProcStat | undefined {
 // For environments; used synchronously only.
 const buffer = Buffer.allocUnsafe(64 * 1024);
 
-/** Every pid there is now. */
+/** Every pid that exists now. */
 export function listPids(): number[] {
   const pids: number[] = [];
   for (const name of readdirSync('/proc')) {
@@ -77,14 +77,16 @@ export function listPids(): number[] {
   return pids;
 }
 
-/** The number given last to a process or thread in this PID namespace: the next one is higher, until they begin again. */
+/**
+ * The number given last to a process or thread in this PID namespace. The next one is higher, until the numbers wrap around.
+ */
 export function newestPid(): number {
   return Number(readKernelFile('/proc/loadavg')?.trim().split(' ')[4]);
 }
 
 /**
- * The values of the environment variable `name` a process was started with; empty when it has none, cleared or
- * overwrote it, or is not ours to read. An environment larger than the buffer is read on in overlapping pieces.
+ * The values of the environment variable `name` with which a process was started. Empty when it has none, cleared or overwrote
+ * it, or this process may not read it. An environment larger than the buffer is read in overlapping pieces.
  */
 export function readEnvironment(pid: number, name: string): string[] {
   let fd: number;
@@ -108,7 +110,7 @@ export function readEnvironment(pid: number, name: string): string[] {
       }
       const lastEnd = buffer.lastIndexOf(0, length - 1);
       if (lastEnd < 0) {
-        // An entry longer than the buffer cannot be a cookie: forget it, but not that we are inside an entry.
+        // An entry longer than the buffer cannot be a cookie: drop it, but remember that the next bytes are inside an entry.
         if (length === buffer.length) atStart = false;
         carried = length === buffer.length ? 0 : length;
         continue;
@@ -139,7 +141,7 @@ function collect(bytes: Buffer, needle: string, atStart: boolean, found: string[
   }
 }
 
-/** Now in clock ticks since boot (USER_HZ is 100 on every Linux Node runs on): comparable with a start time. */
+/** Now in clock ticks since boot (USER_HZ is 100 on every Linux on which Node runs), comparable with a start time. */
 export function ticksSinceBoot(): number {
   return Math.round(Number(readKernelFile('/proc/uptime')?.split(' ')[0]) * 100);
 }

@@ -4,39 +4,39 @@ import type { PidStart } from './proc-stat';
 import type { StopRecord } from './stop-record';
 
 /**
- * One agent's processes, whichever way they are held together. The ladder (end-tree.ts) decides when; a tree knows how.
- * Every method that signals checks identity directly before (requirement R21). Methods throw only what the system refuses to
- * tell (EMFILE and the like); the ladder takes that for "not known to be dead".
+ * One agent's processes, in any containment. The ladder (end-tree.ts) decides when to act; a tree knows how. Every method that
+ * signals checks the identity directly before (docs/process-signals.md#never-a-stranger). Methods throw only when the system
+ * refuses an answer (EMFILE and the like); the ladder takes that for "not known to be dead".
  */
 export interface ProcessTree {
   readonly containment: Containment;
-  /** First process, leader of its session and group. */
+  /** The first process, leader of its session and group. */
   readonly leader: PidStart;
-  /** To be called in the exit event of the first process: from then on its pid may be given to a stranger. */
+  /** Called in the exit event of the first process: from then on its pid may be given to a stranger. */
   markReaped(): void;
-  /** At once, without waiting: SIGTERM to all within reach, then thaw and SIGCONT. */
+  /** Without waiting: SIGTERM to all processes within reach, then thaw and SIGCONT. */
   terminate(record: StopRecord): void;
-  /** At once: SIGKILL to all within reach. */
+  /** Without waiting: SIGKILL to all processes within reach. */
   kill(record: StopRecord): void;
-  /** Looks for processes that the group or cgroup does not hold, so that the next signals reach them too. */
+  /** Looks for processes outside the group or cgroup, so that the next signals reach them too. */
   search(record: StopRecord): Promise<void>;
-  /** SIGTERM and SIGCONT, once each, to those found since `terminate`. */
+  /** SIGTERM and SIGCONT, once each, to the processes found since `terminate`. */
   terminateFound(record: StopRecord): void;
-  /** Cheap sign, no proof: nothing known of the tree is running. */
+  /** A cheap sign, no proof: no known process of the tree is running. */
   quiet(): boolean;
-  /** Looks as hard as its containment can and puts the evidence into the record. `deep` is for stops. */
+  /** Looks as hard as its containment allows, and puts the evidence into the record. `deep` is for stops. */
   proveEmpty(record: StopRecord, deep: boolean): Promise<boolean>;
-  /** Calls back when something may have changed. @returns what ends it. */
+  /** Calls back when something may have changed. @returns a function that ends the watch. */
   onChange(callback: () => void): () => void;
   freeze(): Promise<void>;
   thaw(): void;
-  /** The processes known to run now. */
+  /** The known processes that run now. */
   processes(): SeenProcess[];
-  /** Removes what the tree holds on this machine (requirement R54). @returns false when something is still inside. */
+  /** Removes the tree's resources on this machine. @returns false when a process is still inside. */
   dispose(): boolean | Promise<boolean>;
 }
 
-/** A report's form of what a look found. */
+/** A process found by a look, in the form that reports use. */
 export function toSeen(process: PidStart & { readonly command?: string }): SeenProcess {
   const { pid, startTime, command } = process;
   return { pid, startTime, ...(command === undefined ? {} : { command }) };

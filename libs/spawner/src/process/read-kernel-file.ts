@@ -1,12 +1,12 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 
-// One buffer for every read: all of them are synchronous, so nobody else can be using it.
+// One buffer for every read: all reads are synchronous, so no two use it at once.
 const buffer = Buffer.allocUnsafe(64 * 1024);
 
 /**
- * The text of a file of the kernel's (/proc, cgroupfs), which answers from memory; three system calls, where
- * readFileSync makes five. Undefined when the process or cgroup is gone.
- * @throws the system's error for anything else (out of descriptors, no permission): unknown must not pass for gone.
+ * The text of a kernel file (/proc, cgroupfs), which the kernel answers from memory: three system calls, where readFileSync
+ * makes five. Undefined when the process or cgroup is gone.
+ * @throws the system's error for anything else (out of descriptors, no permission): unknown must not count as gone.
  */
 export function readKernelFile(path: string): string | undefined {
   let fd: number;
@@ -18,11 +18,11 @@ export function readKernelFile(path: string): string | undefined {
   }
   try {
     const length = readSync(fd, buffer, 0, buffer.length, null);
-    // A short answer is the whole one, except in files longer than a page, which come in pieces.
+    // A short answer is complete, except in files longer than a page, which come in pieces.
     if (length < 4_000) return buffer.toString('latin1', 0, length);
     return buffer.toString('latin1', 0, length) + readRest(fd);
   } catch (error) {
-    if (isAbsent(error)) return undefined; // it ended between open and read
+    if (isAbsent(error)) return undefined; // the process ended between open and read
     throw error;
   } finally {
     closeSync(fd);
@@ -45,8 +45,8 @@ export function isAbsent(error: unknown): boolean {
 }
 
 /**
- * Another user's process, or one that changed user (setuid), or one whose memory nobody can read: what we ask for is not to be had,
- * now or later. Other errors (out of descriptors) say nothing of that process.
+ * Another user's process, one that changed user (setuid), or one whose memory nobody can read: the answer will never be
+ * available. Other errors (out of descriptors) say nothing about that process.
  */
 export function isForbidden(error: unknown): boolean {
   const { code } = error as NodeJS.ErrnoException;

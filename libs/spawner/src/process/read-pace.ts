@@ -1,12 +1,12 @@
 import { setImmediate } from 'node:timers';
 
-/** How fast something may go on average, and how much of it at once. Both in bytes. */
+/** The average rate, and the most at once. Both in bytes. */
 export interface Rate {
   readonly perSecond: number;
   readonly burst: number;
 }
 
-/** A token bucket that may be overdrawn by its last taker. */
+/** A token bucket that its last taker may overdraw. */
 export class Bucket {
   #level: number;
   #at = performance.now();
@@ -20,7 +20,7 @@ export class Bucket {
     this.#level -= bytes;
   }
 
-  /** Milliseconds until something may be taken again; 0 when it may be now. */
+  /** Milliseconds until bytes may be taken again; 0 when they may be taken now. */
   waitMs(): number {
     this.#fill();
     return this.#level > 0 ? 0 : Math.ceil(((1 - this.#level) * 1_000) / this.rate.perSecond);
@@ -33,42 +33,42 @@ export class Bucket {
   }
 }
 
-/** Something that wants to be read. */
+/** A source of bytes to read. */
 export interface PacedSource {
-  /** Its own bound; undefined: it is read as fast as the loop allows. */
+  /** The source's own bound; undefined: it is read as fast as the event loop allows. */
   readonly bucket: Bucket | undefined;
   /** Reads one slice, at most some milliseconds' worth. @returns the cost in bytes, and whether more waits. */
   readSlice(): { readonly cost: number; readonly more: boolean };
 }
 
-/** How long reading may hold the event loop in one turn, and how long the loop then has for everything else. Milliseconds. */
+/** Reading may block the event loop for this long in one turn; then other work has the loop for that long. Milliseconds. */
 const TURN_MS = 2;
 const REST_MS = 8;
 
 /**
- * Shares a worker's reading among its agents: slice by slice in turn, each at its own rate and all at a common one, and in
- * a fifth of the loop's time.
- * An agent that writes faster finds its pipe full and waits in write(2); the others and the loop do not notice.
+ * Shares a worker's reading among its agents: slice by slice in turn, each at its own rate and all at a common one, and in a
+ * fifth of the event loop's time. An agent that writes faster finds its pipe full and waits in write(2). The other agents and
+ * the event loop are not affected.
  */
 export class ReadPace {
   readonly #bucket: Bucket;
   #queue: PacedSource[] = [];
   #immediate = false;
   #timer: NodeJS.Timeout | undefined;
-  /** Turns of the loop after which something was left unread. */
+  /** Turns of the event loop after which bytes were left unread. */
   waits = 0;
 
   constructor(rate: Rate) {
     this.#bucket = new Bucket(rate);
   }
 
-  /** Reads from it in its turn until it has no more. A source is in here once. */
+  /** Reads from a source in its turn until it has no more. A source is listed once. */
   ask(source: PacedSource): void {
     this.#queue.push(source);
     this.wake();
   }
 
-  /** A source may be read sooner than it could before. */
+  /** A source may be read earlier than before. */
   wake(): void {
     if (this.#immediate || this.#queue.length === 0) return;
     this.#immediate = true;

@@ -4,8 +4,8 @@ const ATTEMPTS = 10;
 const PAUSE_MS = 25;
 
 /**
- * Removes files and folders in this order; what is gone already is fine. Tried again for a short while, because an
- * mkfifo(1) of a worker that was just killed may still be making pipes in a folder that is being emptied.
+ * Removes files and folders in this order; a missing one is no error. Retries for a short while, because an mkfifo(1) of a
+ * worker that was just killed may still make pipes in a folder that is being emptied.
  * @throws the system's error of the last attempt.
  */
 export async function removePaths(paths: readonly string[]): Promise<void> {

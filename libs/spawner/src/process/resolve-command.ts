@@ -3,7 +3,7 @@ import { isAbsolute, join, resolve } from 'node:path';
 import { BelayError } from '#libs/contracts';
 import type { SpawnFailure, SpawnRequest } from './process-host.types';
 
-/** argv with its program as an absolute path, and the directory to start in. */
+/** argv with its program as an absolute path, and the directory in which to start. */
 export interface ResolvedCommand {
   readonly file: string;
   readonly args: readonly string[];
@@ -13,8 +13,8 @@ export interface ResolvedCommand {
 type Asked = Pick<SpawnRequest, 'command' | 'shell' | 'cwd'>;
 
 /**
- * Finds the program on the agent's own PATH before anything is started, because behind the shim that joins the cgroup
- * a missing program would be an exit code and no error (requirement R15).
+ * Finds the program on the agent's own PATH before anything is started, because behind the shim that joins the cgroup a missing
+ * program would be an exit code and no error.
  * @throws BelayError SPAWN_FAILED, reason BAD_CWD, BAD_COMMAND, ENOENT or EACCES.
  */
 export function resolveCommand(asked: Asked, environment: Readonly<Record<string, string>>): ResolvedCommand {
@@ -71,7 +71,7 @@ function findProgram(name: string, cwd: string, path: string): string {
 
 const FOLDERS_SHOWN = 8;
 
-/** A PATH for an error: nobody reads fifty folders. */
+/** Shortens a PATH for an error: nobody reads fifty folders. */
 function shortened(path: string): string {
   const folders = path.split(':');
   const rest = folders.length - FOLDERS_SHOWN;
@@ -89,7 +89,7 @@ function checkProgram(file: string): 'ok' | 'refused' | 'absent' {
   return 'ok';
 }
 
-/** A script whose `#!` names a program that is not there fails with ENOENT too, and with a puzzling message. */
+/** A script whose `#!` names a missing program also fails with ENOENT, with a misleading message. */
 function checkInterpreter(file: string): void {
   const interpreter = /^#![ \t]*(\/[^\s\0]*)/.exec(firstBytes(file))?.[1];
   if (interpreter === undefined) return;
@@ -114,7 +114,7 @@ function firstBytes(file: string): string {
       closeSync(fd);
     }
   } catch {
-    return ''; // may be executed but not read: no script
+    return ''; // executable but not readable: no script
   }
 }
 

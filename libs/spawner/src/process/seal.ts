@@ -1,20 +1,22 @@
 import { createHmac } from 'node:crypto';
 
 /**
- * By which a file of a worker's in the data directory is told from a forgery: agents of the worker's user can write there. The key
- * is known to the worker, its guardian and the server.
+ * Tells a worker's file in the data directory from a forgery: agents of the worker's user can write there. Worker, guardian and
+ * server know the key.
  */
 export interface ProofSeal {
-  /** The worker whose key signed it: of a proof the dead one, also for its guardian, or the one that reaped it. */
+  /**
+   * The worker whose key signed it. A proof is signed with the dead worker's key, also by its guardian, or with the reaper's.
+   */
   readonly signer: string;
   readonly text: string;
   readonly signature: string;
 }
 
-/** `unknown`: there is no key of that worker. */
+/** `unknown`: no key of that worker is registered. */
 export type SealVerdict = 'right' | 'wrong' | 'unknown';
 
-/** Asks who knows the key. Rejects where that cannot be found out now. */
+/** Asks the server, which knows the keys. Rejects where it does not answer now. */
 export type CheckSeal = (seal: ProofSeal) => Promise<SealVerdict>;
 
 /** The text of a file. @param key a secret. */
@@ -23,7 +25,7 @@ export function sealed(value: object, key: string): string {
   return JSON.stringify({ ...value, signature });
 }
 
-/** Parts the value in such a file from its signature; undefined where it has none. */
+/** Separates the value in such a file from its signature; undefined where it has none. */
 export function unsealed<T extends object>(
   value: T & { readonly signature?: unknown },
 ): { readonly value: T; readonly text: string; readonly signature: string | undefined } {

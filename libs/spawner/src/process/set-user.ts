@@ -4,7 +4,7 @@ const PLACES = ['/usr/bin/setpriv', '/bin/setpriv', '/usr/local/bin/setpriv'];
 
 let found: string | undefined;
 
-/** setpriv(1) of util-linux: it becomes another user and then another program, pid and descriptors staying. */
+/** setpriv(1) of util-linux: it becomes another user and then another program, with the same pid and descriptors. */
 export function findSetpriv(): string | undefined {
   found ??= PLACES.find((path) => {
     try {
@@ -17,7 +17,10 @@ export function findSetpriv(): string | undefined {
   return found;
 }
 
-/** The words in front of a program that setpriv runs as this user: no groups, no capabilities, and none to be gained by `exec`. */
+/**
+ * The words in front of a program that setpriv runs as this user: without groups, without capabilities, and none to gain by
+ * `exec`.
+ */
 export function asUser(uid: number): string[] {
   return [
     findSetpriv() ?? PLACES[0] ?? '',

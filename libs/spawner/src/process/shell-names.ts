@@ -1,6 +1,7 @@
 /**
- * Variables that a shell reads, sets or changes by itself: a start through one would alter them, or fail of their value
- * (dash ends at OPTIND=abc). Those of dash and the other POSIX shells, of bash, ksh and BusyBox: /bin/sh is one of them.
+ * Variables that a shell reads, sets or changes by itself: a start through a shell would alter them, or fail at their value
+ * (dash ends at OPTIND=abc). They are those of dash and the other POSIX shells, of bash, ksh and BusyBox: /bin/sh is one of
+ * them.
  */
 const SPECIAL = new Set(
   `
@@ -15,30 +16,30 @@ const SPECIAL = new Set(
     .split(/\s+/),
 );
 /**
- * Each variable waits for the shim under a name that begins so. Nothing that runs before an agent is held in its tree may act
- * on a variable of a spec: the dynamic loader runs any library that LD_PRELOAD names, and libc knows more such names in every
- * release. So none of them goes by its own name, instead of a list of those that are known to be dangerous.
+ * Each variable waits for the shim under a name with this prefix. A program that runs before the agent's tree is held must not
+ * act on a variable of a spec: the dynamic loader runs any library that LD_PRELOAD names, and libc knows more such names in
+ * every release. So every variable is renamed, instead of those that are known to be dangerous.
  */
 const WAITING = 'BELAY_SET_';
 const SPECIAL_BEGIN = /^(BASH|COMP_|READLINE_|BELAY_SET_)/;
-/** A shell forgets variables whose names it could not write itself (`a.b=1`). */
+/** A shell drops variables whose names it could not write itself (`a.b=1`). */
 const ORDINARY = /^[A-Za-z_][A-Za-z0-9_]*$/;
 
 /**
- * For a shell to run once it is held: gives the variables that wait their own names. `$1` and on are these, up to an empty
- * one. Values are in the environment alone: every user of the machine can read arguments. A shell may say that it has no
- * such locale.
+ * A shell runs this once its process is held: it gives the waiting variables their own names. `$1` and on are these, up to an
+ * empty one. Values are only in the environment: every user of the machine can read arguments. A shell may complain that it has
+ * no such locale.
  */
 export const SET_VARIABLES =
   'while [ "$1" ]; do eval "$1=\\"\\$BELAY_SET_$1\\"; export $1; unset BELAY_SET_$1"; shift; done 2>/dev/null; shift';
 
-/** An environment on its way through a shell. */
+/** An environment that passes through a shell. */
 export interface ThroughShell {
-  /** All that the shell itself is started with. */
+  /** The whole environment with which the shell itself is started. */
   readonly env: Record<string, string>;
   /** For `SET_VARIABLES`. */
   readonly names: string[];
-  /** `NAME=value` for env(1): what a shell cannot set, or would take for its own. */
+  /** `NAME=value` for env(1): variables that a shell cannot set, or would use itself. */
   readonly behind: string[];
 }
 
@@ -57,7 +58,7 @@ export function throughShell(env: Readonly<Record<string, string>>, raw: Readonl
   return { env: Object.fromEntries(own), names: [...names, ''], behind };
 }
 
-/** Whether a variable can be set by a shell, and comes through one as it went in. */
+/** Whether a shell can set a variable, and passes it on unchanged. */
 function passesThroughShell(name: string): boolean {
   return ORDINARY.test(name) && !SPECIAL.has(name) && !SPECIAL_BEGIN.test(name);
 }

@@ -2,14 +2,13 @@ import { closeSync } from 'node:fs';
 import { openPidfd, signalPidfd, type Libc } from '../native';
 import { findAlive, readStat, type PidStart } from './proc-stat';
 
-/** Descriptors held at a time while many are signalled. */
+/** Descriptors held at a time while many processes are signalled. */
 const BATCH = 64;
 
 /**
- * Signals one process if it is still the same one and alive. With `libc` a descriptor of the process is opened before
- * the look: who has the number at both moments is one process, since `target` was known before, and the signal
- * goes to that one. Without it microseconds pass between look and signal; a pid comes round again only after the
- * kernel handed out all others.
+ * Signals one process if it is still the same one and alive. With `libc` it opens a descriptor of the process before the look.
+ * `target` was known before, so the process that has the number at both moments is one and the same, and the signal goes to it.
+ * Without `libc`, microseconds pass between look and signal; a pid is reused only after the kernel gave out all others.
  * @returns whether the signal was sent.
  */
 export function signalProcess(target: PidStart, signal: NodeJS.Signals, libc: Libc | undefined): boolean {
@@ -22,8 +21,8 @@ export function signalProcess(target: PidStart, signal: NodeJS.Signals, libc: Li
 }
 
 /**
- * Signals whoever `list` names, which is read anew: each is on the list while its descriptor is held, or, without `libc`,
- * was a moment ago.
+ * Signals the processes that `list` names, which is read anew: each is on the list while its descriptor is held, or, without
+ * `libc`, was on it a moment ago.
  * @param onSent called with each pid and signal that was sent.
  */
 export function signalListed(
@@ -46,8 +45,8 @@ export function signalListed(
 }
 
 /**
- * Signals the group that `leader` leads, if the leader still holds that number: alive or not yet reaped. Only Node's
- * event loop reaps it, and this runs on it, so the number cannot change hands in between.
+ * Signals the group that `leader` leads, if the leader still has that number: alive or not yet reaped. Only Node's event loop
+ * reaps it, and this runs on that loop, so the number cannot be reused in between.
  */
 export function signalGroup(leader: PidStart, signal: NodeJS.Signals): boolean {
   if (readStat(leader.pid)?.startTime !== leader.startTime) return false;
@@ -55,8 +54,8 @@ export function signalGroup(leader: PidStart, signal: NodeJS.Signals): boolean {
 }
 
 /**
- * kill(2) without any check: for callers that know at this very moment who holds the number.
- * @returns false when there is nobody (ESRCH) or it is not ours to signal (EPERM, a setuid program).
+ * kill(2) without any check: for callers that know at this very moment which process has the number.
+ * @returns false when there is no such process (ESRCH) or this process may not signal it (EPERM, a setuid program).
  */
 export function send(target: number, signal: NodeJS.Signals): boolean {
   try {
@@ -72,7 +71,7 @@ interface Held {
   release(): void;
 }
 
-/** The process that has `pid` now, by a descriptor where one can be had. */
+/** The process that has `pid` now, by a descriptor if possible. */
 function hold(pid: number, libc: Libc | undefined): Held {
   const byNumber = { send: (signal: NodeJS.Signals) => send(pid, signal), release: () => undefined };
   if (libc === undefined) return byNumber;
@@ -81,7 +80,7 @@ function hold(pid: number, libc: Libc | undefined): Held {
     if (pidfd === undefined) return { send: () => false, release: () => undefined };
     return { send: (signal) => signalPidfd(libc, pidfd, signal), release: () => closeSync(pidfd) };
   } catch {
-    // Out of descriptors, or a kernel or a filter without the call: a signal that is less sure is better than none.
+    // Out of descriptors, or a kernel or a filter without the call: a less certain signal is better than none.
     return byNumber;
   }
 }

@@ -7,7 +7,7 @@ const lineOf = (message: GuardianMessage) => Buffer.from(`${JSON.stringify(messa
 function readAll(bytes: Buffer, chunk: number): [GuardianMessage, string][] {
   const seen: [GuardianMessage, string][] = [];
   const reader = new MessageReader((message, strings) => seen.push([message, strings.toString()]));
-  // As the guardian does: one piece of memory for every read.
+  // Like the guardian: one buffer for every read.
   const memory = Buffer.alloc(chunk);
   for (let at = 0; at < bytes.length; at += chunk)
     reader.write(memory.subarray(0, bytes.copy(memory, 0, at, at + chunk)));
@@ -16,7 +16,7 @@ function readAll(bytes: Buffer, chunk: number): [GuardianMessage, string][] {
 
 describe('a start on its way to the guardian', () => {
   it.each([1, 2, 7, 64, 65_536])('comes as it went, read in pieces of %i bytes', (chunk) => {
-    // A variable that looks like a message is none.
+    // A variable that looks like a message is not one.
     const { order, strings } = encodeStart(plan({ A: '\n{"type":"bye"}\n', B: '中', C: '' }));
     const start = { type: 'start', id: 7, ...order } as const;
     const ping = { type: 'ping', nonce: 1 } as const;

@@ -2,21 +2,21 @@ import { constants } from 'node:os';
 import { encodeStrings, NativeError, type SpawnPlan } from '../native';
 import type { GuardianMessage, StartOrder } from './guardian-protocol';
 
-/** The kernel takes no more arguments and variables than this together, whatever the limit of a stack (man 2 execve). */
+/** The kernel accepts no more arguments and variables than this together, whatever the limit of the stack (man 2 execve). */
 const MOST_BYTES = 6 * 1024 * 1024;
 const NEWLINE = 0x0a;
 const NONE = Buffer.alloc(0);
 
-/** A start as it goes to the guardian: a line, and behind it the strings as bytes, which in JSON could be six times as many. */
+/** A start as it goes to the guardian: a line, and after it the strings as bytes, which in JSON could be six times as long. */
 export interface EncodedStart {
   readonly order: Omit<StartOrder, 'id'>;
   readonly strings: Buffer;
 }
 
-/** @throws NativeError E2BIG for what no system takes: the guardian is not to be kept busy with it. */
+/** @throws NativeError E2BIG for a size that no system accepts: the guardian must not be kept busy with it. */
 export function encodeStart(plan: Omit<SpawnPlan, 'fds'>): EncodedStart {
   const { file, cwd, argv, env } = plan;
-  // A character is a byte at least: what is far too long is not even copied.
+  // A character takes at least one byte, so a text that is far too long is not even copied.
   let characters = 0;
   for (const text of argv) characters += text.length + 1;
   for (const [name, value] of Object.entries(env)) characters += name.length + value.length + 2;
@@ -37,13 +37,13 @@ export class MessageReader {
   /** @param onMessage gets the strings of a start too. */
   constructor(private readonly onMessage: (message: GuardianMessage, strings: Buffer) => void) {}
 
-  /** @param chunk may be used again after the call. */
+  /** @param chunk may be reused after the call. */
   write(chunk: Buffer): void {
     for (let at = 0; at < chunk.length;)
       at += this.#due === undefined ? this.#text(chunk, at) : this.#fill(chunk, at);
   }
 
-  /** @returns how many bytes it took. */
+  /** @returns how many bytes it consumed. */
   #text(chunk: Buffer, at: number): number {
     const newline = chunk.indexOf(NEWLINE, at);
     const piece = Buffer.from(chunk.subarray(at, newline < 0 ? undefined : newline));

@@ -21,7 +21,7 @@ import { COOKIE_VARIABLE, WORKER_COOKIE_VARIABLE } from './sweep';
 export interface StartedProcess {
   readonly first: FirstProcess;
   readonly stat: ProcStat;
-  /** Only where the input could not be given as a file, or is given later. */
+  /** Present only where the input could not be a file, or is given later. */
   readonly stdin: Writable | undefined;
   readonly stdout: Readable;
   readonly stderr: Readable;
@@ -29,8 +29,8 @@ export interface StartedProcess {
 }
 
 /**
- * Joins the cgroup (fd 4 is its open `cgroup.procs`) and then becomes the program: pid, start time and descriptors
- * stay. If joining or becoming fails, a line with the cookie on fd 3 tells it from anything the program could say.
+ * Joins the cgroup (fd 4 is its open `cgroup.procs`) and then becomes the program: pid, start time and descriptors stay. If
+ * joining or becoming fails, a line with the cookie on fd 3 tells that from any line of the program.
  */
 const JOIN_SHIM = `
 trap 'echo "$BELAY_COOKIE exec $?" >&3' EXIT
@@ -38,15 +38,15 @@ trap 'echo "$BELAY_COOKIE exec $?" >&3' EXIT
 exec 4>&-
 ${SET_MARK}
 `;
-/** Without a cgroup the mark is all there is to set. */
+/** Without a cgroup the shim only sets the mark. */
 const MARK_SHIM = `
 trap 'echo "$BELAY_COOKIE exec $?" >&3' EXIT
 ${SET_MARK}
 `;
 /**
- * Run by the shim of an agent that is isolated, as its user: `$1` is the permit, `$2` the directory, `$3` the program. Only
- * its first line on fd 3 says that the isolation succeeded. A directory is entered before the user is changed, so
- * whether the user may be there is asked anew.
+ * The shim of an isolated agent runs this as the agent's user: `$1` is the permit, `$2` the directory, `$3` the program. Only
+ * its first line on fd 3 reports that the isolation succeeded. The directory is entered before the change of user, so whether
+ * the user may be there is checked again.
  */
 const CHECK_ISOLATED = `
 echo "$BELAY_COOKIE begun" >&3
@@ -56,24 +56,24 @@ echo "$BELAY_COOKIE begun" >&3
 shift 3
 `;
 /**
- * Run by the shim last, directly before it becomes the program: past the deadline it ends instead. The clock is the one
- * of /proc/uptime, in its hundredths of a second; where that cannot be read there is no deadline.
+ * The shim runs this last, directly before it becomes the program: past the deadline it ends instead. The clock is that of
+ * /proc/uptime, in hundredths of a second; where it cannot be read there is no deadline.
  */
 const checkDeadline = (ticks: number): string => `
 { read -r BELAY_UPTIME </proc/uptime; } 2>/dev/null || BELAY_UPTIME=0.00
 BELAY_UPTIME=\${BELAY_UPTIME%% *}
 [ "\${BELAY_UPTIME%.*}\${BELAY_UPTIME#*.}" -le ${ticks} ] || { trap - EXIT; echo "$BELAY_COOKIE late" >&3; exit 126; }
 `;
-/** The input of a process that waits for it. */
+/** The input of a process that gets it later. */
 export const LATER = Symbol('belay.input-later');
 export type Input = string | InputFile | typeof LATER;
 
 const SHELL = '/bin/sh';
-/** The kernel keeps this much of a program's name. */
+/** The kernel keeps this many characters of a program's name. */
 const MAX_COMM = 15;
 
 /**
- * Until when the request may start, in ticks since boot; undefined without a limit.
+ * The deadline of a start, in ticks since boot; undefined without a limit.
  * @throws BelayError SPAWN_FAILED, reason TOO_LATE
  */
 export function startDeadline({
@@ -82,7 +82,7 @@ export function startDeadline({
 }: Pick<SpawnRequest, 'agentId' | 'startWithin'>): number | undefined {
   const leftMs = startWithin?.();
   if (leftMs === undefined || leftMs === Number.POSITIVE_INFINITY) return undefined;
-  // A tick less, since now is somewhere inside of one.
+  // One tick less, since now is inside of a tick.
   if (leftMs > 0) return ticksSinceBoot() + Math.floor(leftMs / 10) - 1;
   throw failure('TOO_LATE', `Agent ${agentId} was not started: the time in which it may start is over.`, {
     evidence: { kind: 'not-started', afterMs: 0 },
@@ -93,14 +93,14 @@ interface StartWhere {
   readonly cgroup: Cgroup | undefined;
   /** Ticks since boot. */
   readonly deadline: number | undefined;
-  /** Where the guardian starts agents. */
+  /** Present where the guardian starts agents. */
   readonly starts: GuardianStarts | undefined;
   readonly isolated: AgentIsolation | undefined;
 }
 
 /**
- * Starts the first process as leader of a session and group of its own; inside `cgroup` from its first instruction
- * on where one is given.
+ * Starts the first process as leader of a session and group of its own, and inside `cgroup`, if given, from its first
+ * instruction on.
  * @throws BelayError SPAWN_FAILED; then no process is left.
  */
 export async function startProcess(
@@ -130,7 +130,7 @@ export async function startProcess(
     for (const fd of theirs) isolated?.give(fd);
     if (cgroup !== undefined) stdio.push(give(openSync(join(cgroup.path, 'cgroup.procs'), 'w')));
     const shimmed = { ...behindShim(command, env, { cgroup, deadline, isolated }), cwd: command.cwd };
-    // Without named pipes there are no descriptors to hand over: then it is this process's own child.
+    // Without named pipes there are no descriptors to pass: then this process starts its own child.
     if (starts !== undefined && stdio.length === theirs.length)
       return await launchByGuardian(command, shimmed, theirs, ours, starts, later);
     return await launch(command, shimmed, typeof input === 'string' ? input : '', stdio, ours, later);
@@ -142,13 +142,13 @@ export async function startProcess(
   }
 }
 
-/** @throws BelayError SPAWN_FAILED where no pipes can be had. */
+/** @throws BelayError SPAWN_FAILED where no pipe can be made. */
 function givenLater(pipes: PipePool, give: (fd: number) => number): Socket {
   const pipe = pipes.toChild();
   if (pipe === undefined)
     throw failure('OTHER', 'No process can wait for its input here: there are no pipes.');
   give(pipe.theirs);
-  pipe.ours.on('error', () => {}); // EPIPE: it has ended
+  pipe.ours.on('error', () => {}); // EPIPE: the process has ended
   return pipe.ours;
 }
 
@@ -180,7 +180,7 @@ async function launch(
   later: Socket | undefined,
 ): Promise<StartedProcess> {
   const child = spawn(file, args, { cwd, env, detached: true, stdio });
-  // Read in the same turn of the loop: Node reaps only between turns, so even a process that has ended shows it.
+  // Read in the same turn of the event loop: Node reaps only between turns, so even a process that has ended shows it.
   const stat = child.pid === undefined ? undefined : statOf(child.pid, command);
   if (stat === undefined) throw await spawnError(child);
   child.stdin?.on('error', () => {}); // EPIPE: the agent does not read its input
@@ -205,7 +205,7 @@ async function launchByGuardian(
   stdin: Socket | undefined,
 ): Promise<StartedProcess> {
   const first = await starts.start({ file: argv[0], argv, env, cwd, fds });
-  // Nobody reaps it before its end was told here.
+  // Nobody reaps it before its end was reported here.
   const stat = statOf(first.pid, command);
   if (stat === undefined) throw failure('GUARDIAN', `The first process of ${command.file} was lost.`);
   const [stdout, stderr, messages] = ours as [Socket, Socket, Socket];
@@ -214,14 +214,17 @@ async function launchByGuardian(
 
 function statOf(pid: number, { file }: ResolvedCommand): ProcStat | undefined {
   const now = readStat(pid);
-  // It is the shim still, or even a copy of us: named is what it becomes.
+  // The process is still the shim, or even a copy of this process. Its record names the program that it becomes.
   return now && { ...now, command: basename(file).slice(0, MAX_COMM) };
 }
 
-/** By these its process is found from its first instruction on. */
+/** These variables identify the process from its first instruction on. */
 const COOKIES = new Set([COOKIE_VARIABLE, WORKER_COOKIE_VARIABLE]);
 
-/** The shell sees the cookies alone; it sets the rest once it is held, and env(1), behind it, what it cannot set. */
+/**
+ * The shell gets the cookies alone. It sets the other variables once it is held, and env(1), behind it, those that it cannot
+ * set.
+ */
 function behindShim(
   command: ResolvedCommand,
   env: Readonly<Record<string, string>>,
@@ -230,7 +233,7 @@ function behindShim(
   const marks = limitsFor(env[WORKER_COOKIE_VARIABLE] ?? '', env[COOKIE_VARIABLE] ?? '');
   const through = throughShell(env, COOKIES);
   const program = [command.file, ...command.args];
-  // A name may begin with a dash; and to env(1) a path with "=" would be one more variable, to nice(1) it is a program.
+  // A name may begin with a dash. env(1) takes a path with "=" for one more variable; nice(1) takes it for a program.
   const behind =
     through.behind.length === 0
       ? program
@@ -251,7 +254,7 @@ function behindShim(
   };
 }
 
-/** Node tells some spawn failures by event (ENOENT, EMFILE, EAGAIN) and some by exception (ENOMEM, E2BIG). */
+/** Node reports some spawn failures by event (ENOENT, EMFILE, EAGAIN) and some by exception (ENOMEM, E2BIG). */
 function spawnError(child: ChildProcess): Promise<Error> {
   return new Promise((resolve) => {
     child.once('error', resolve);
@@ -284,7 +287,7 @@ function toFailure(error: unknown, command: ResolvedCommand, isolated: AgentIsol
   return failure(reason, `${command.file} could not be started: ${why}`, { file: command.file, code }, error);
 }
 
-/** Whether the shim says that it runs, with the isolation that was asked for. */
+/** Whether the shim reports that it runs, with the requested isolation. */
 export const isShimBegun = (line: string, cookie: string): boolean =>
   cookie !== '' && line === `${cookie} begun`;
 
@@ -333,12 +336,12 @@ export function readShimFailure(line: string, cookie: string): ShimFailure | und
   }
 }
 
-/** The shim ends with that code after it: a program that knows the cookie could write the line, but then it has run. */
+/** The shim ends with that code after it. A program that knows the cookie could write the line, but then it has run. */
 export interface ShimFailure {
   readonly exitCode: number;
   readonly message: string;
   /** Default SPAWN_FAILED. */
   readonly code?: SpawnFailure;
-  /** Past the deadline of its start. */
+  /** The deadline of the start has passed. */
   readonly isTooLate?: true;
 }

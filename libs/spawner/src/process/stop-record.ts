@@ -5,7 +5,7 @@ import type { PidStart } from './proc-stat';
 /** A fork loop shows thousands of processes; a report names the first of each list. */
 const MAX_LISTED = 200;
 
-/** Collects what was done and seen while one tree was ended. Times count from its making, monotonic. */
+/** Collects the acts and observations while one tree was ended. Times count from its making, by a monotonic clock. */
 export class StopRecord {
   readonly #askedAt = performance.now();
   readonly #seen = new Map<string, SeenProcess>();
@@ -18,7 +18,7 @@ export class StopRecord {
 
   constructor(private readonly containment: Containment) {}
 
-  /** Milliseconds since the stop was asked. */
+  /** Milliseconds since the stop was asked for. */
   elapsedMs(): number {
     return Math.round((performance.now() - this.#askedAt) * 100) / 100;
   }
@@ -26,7 +26,7 @@ export class StopRecord {
   saw(process: PidStart & { readonly command?: string }): void {
     const key = `${process.pid}:${process.startTime}`;
     const { pid, startTime, command } = process;
-    // Seen again, it may have become another program meanwhile: the last name is the one a person looks for.
+    // A process that is seen again may have become another program: a person looks for the last name.
     if (!this.#seen.has(key) && this.#seen.size >= MAX_LISTED) return;
     if (this.#seen.has(key) && command === undefined) return;
     this.#seen.set(key, { pid, startTime, ...(command === undefined ? {} : { command }) });
@@ -56,7 +56,7 @@ export class StopRecord {
     this.#provedAfterMs ??= this.elapsedMs();
   }
 
-  /** The report as of now; proved only after `proved()`. */
+  /** The present report; proved only after `proved()`. */
   report(survivors: readonly SeenProcess[]): StopReport {
     const at = this.#provedAfterMs;
     return {

@@ -35,7 +35,7 @@ describe('one pass over /proc for everyone who waits', () => {
     const env = { PATH: process.env['PATH'], [COOKIE_VARIABLE]: cookie, SETSID: 'setsid', LIMIT: '400' };
     const loop = spawn(script, { env, detached: true, stdio: ['ignore', 'pipe', 'ignore'] });
     await once(loop.stdout, 'data');
-    // Its pipe ends with the last process that has it: the truth to compare with.
+    // The pipe ends with the last process that has it: the truth to compare with.
     let over = false;
     loop.stdout.once('end', () => (over = true)).resume();
     loop.kill('SIGKILL');
@@ -53,7 +53,7 @@ describe('one pass over /proc for everyone who waits', () => {
     const hidden = spawn('sleep', ['60'], { stdio: 'ignore' });
     const seen = spawn('sleep', ['60'], { stdio: 'ignore' });
     try {
-      // As where /proc is mounted with hidepid=1.
+      // As on a machine whose /proc is mounted with hidepid=1.
       const refused = (path: string, code: string): string | undefined => {
         if (path.startsWith(`/proc/${hidden.pid}/`)) throw Object.assign(new Error(code), { code });
         return jest.requireActual<typeof kernelFile>('./read-kernel-file').readKernelFile(path);

@@ -10,16 +10,16 @@ export const WORKER_COOKIE_VARIABLE = 'BELAY_WORKER_COOKIE';
 
 /** A running process as one pass saw it. */
 export interface SweptProcess extends ProcStat {
-  /** Values of the cookie variable in the environment it was started with, and the mark of its limits. */
+  /** The values of the cookie variable in the environment with which it was started, and the mark of its limits. */
   readonly cookies: readonly string[];
 }
 
 /** One pass over /proc, or over a part of it. */
 export interface Sweep {
   /**
-   * Whether a tree that lived all through the pass was seen. A process may fork and end after it was listed and before
-   * it was read; its child has a higher number, so numbers that were not listed before are read until none of them ends
-   * unread. False when that had no end, or when the kernel began again at low numbers: such a pass proves nothing.
+   * Whether a tree that lived all through the pass was seen. A process may fork and end after it was listed and before it was
+   * read. Its child has a higher number, so new numbers are listed and read until none of them ends unread. False when that did
+   * not end, or when the kernel wrapped around to low numbers: such a pass proves nothing.
    */
   readonly sound: boolean;
   readonly byPid: ReadonlyMap<number, SweptProcess>;
@@ -28,30 +28,31 @@ export interface Sweep {
   readonly children: ReadonlyMap<number, readonly SweptProcess[]>;
 }
 
-/** The longest the event loop is held by one piece of a pass, milliseconds. */
+/** One piece of a pass blocks the event loop for at most this long, milliseconds. */
 const SLICE_MS = 4;
 /** How often one pass lists again because a process ended before it was read. */
 const MOST_LISTINGS = 25;
 
 /**
- * Looks at every process, for everybody who waits: one pass serves all who asked before it began, so stopping a
- * thousand agents at once costs a few passes and not a thousand.
+ * Looks at every process, for all callers that wait: one pass serves all calls before its start, so the stop of a thousand
+ * agents at once costs a few passes and not a thousand.
  */
 export class Sweeper {
-  /** A pass that has not begun: whoever asks now shares it. */
+  /** A pass that has not begun. Callers until then share it. */
   #waiting: Promise<Sweep> | undefined;
-  /** Settles when the pass under way ends; it may have gone by our processes already. */
+  /** Settles when the pass under way ends; that pass may have passed the caller's processes already. */
   #active: Promise<unknown> | undefined;
-  /** The processes of the last pass: the tree of each was settled when it was forked. */
+  /** The processes of the last pass: the tree of each was decided when it was forked. */
   #known: ReadonlyMap<number, SweptProcess> = new Map();
   /** Duration of the last pass and how many there were, for tests and for pacing. */
   lastPassMs = 0;
   passes = 0;
 
   /**
-   * @param onSweep sees every pass before those who asked for it.
-   * @param list who is looked at. Default: every process there is.
-   * @param startsBare whether children of this process get their cookie and mark only after their birth. Default: ours.
+   * @param onSweep gets every pass before its callers do.
+   * @param list the processes to look at. Default: all.
+   * @param startsBare whether children of this process get their cookie and mark only after their birth. Default: children of
+   *   this process.
    */
   constructor(
     private readonly variable: string = COOKIE_VARIABLE,
@@ -68,7 +69,7 @@ export class Sweeper {
 
   async #begin(): Promise<Sweep> {
     await this.#active;
-    await nextTurn(); // so that everyone who asks in this turn of the loop shares the pass
+    await nextTurn(); // so that all callers of this turn of the event loop share the pass
     this.#waiting = undefined;
     const pass = this.#pass();
     this.#active = pass.then(
@@ -119,18 +120,18 @@ class SweepBuilder implements Sweep {
     private readonly startsBare: (parent: number) => boolean,
   ) {}
 
-  /** False: it ended before it was known whose it was. */
+  /** False: the process ended before it was known to which tree it belongs. */
   add(pid: number): boolean {
-    // Nobody's agent: init, ourselves, kernel threads (children of kthreadd, no session).
+    // No agent's: init, this process, kernel threads (children of kthreadd, without a session).
     if (pid === 1 || pid === process.pid || pid === 2) return true;
     const stat = statOf(pid);
-    // /proc hides it (hidepid) as others do that are not even listed: one such process must not fail every pass.
+    // /proc hides it (hidepid), like others that it does not even list: one such process must not fail every pass.
     if (stat === 'hidden') return true;
     if (stat === undefined) return false;
     if (stat.parent === 2) return true;
     if (!isRunning(stat)) return false;
     const seen: SweptProcess = { ...stat, cookies: this.cookiesOf(stat) };
-    // Without marks, as far as could be read: it may have ended between the two.
+    // No marks were read: the process may have ended between the two reads.
     if (seen.cookies.length === 0 && isOver(seen)) return false;
     this.byPid.set(pid, seen);
     for (const cookie of seen.cookies) if (cookie !== '') push(this.byCookie, cookie, seen);
@@ -140,8 +141,9 @@ class SweepBuilder implements Sweep {
   }
 
   /**
-   * Read once for each process: cookie and mark come by fork from a parent that has them, and whoever has them stays
-   * ours, whatever becomes of its environment. Only those that we or the guardian start are born without and get both before they run.
+   * Read once for each process: a process gets cookie and mark by fork from a parent that has them, and one that had them stays
+   * ours, whatever happens to its environment. Only processes that this one or the guardian starts are born without, and get
+   * both before they run.
    */
   private cookiesOf({ pid, startTime, parent }: ProcStat): readonly string[] {
     const known = this.known.get(pid);

@@ -1,21 +1,21 @@
-/** How long jobs of one queue may hold the event loop in one turn, milliseconds. */
+/** Jobs of one queue may block the event loop for this long in one turn, milliseconds. */
 const SLICE_MS = 8;
 
 /**
- * Runs short synchronous jobs in the order of asking, a few milliseconds' worth per turn of the event loop. A
- * thousand trees stopped in one turn would otherwise hold the loop for hundreds of milliseconds of small file reads,
- * and with it the worker's heartbeat.
+ * Runs short synchronous jobs in order, a few milliseconds' worth per turn of the event loop. Otherwise a thousand trees that
+ * are stopped in one turn would block the loop, and with it the worker's heartbeat, for hundreds of milliseconds of small file
+ * reads.
  */
 export class TimeSliceQueue {
   readonly #jobs: (() => void)[] = [];
   #sliceStart: number | undefined;
 
-  /** At once while this turn has time left, else in a later one. Rejects with what the job throws. */
+  /** Runs a job at once while this turn has time left, else in a later one. Rejects with the job's error. */
   run<T>(job: () => T): Promise<Awaited<T>> {
     return new Promise((resolve, reject) => {
       const attempt = (): void => {
         try {
-          resolve(job() as Awaited<T>); // a promise is followed, as always
+          resolve(job() as Awaited<T>); // a promise is followed, as usual
         } catch (error) {
           reject(error);
         }

@@ -3,13 +3,13 @@ import { isBelayError } from '#libs/contracts';
 import { cannotBeHad } from './isolation';
 import type { AgentProcess, ProcessHost, StopOptions } from './process-host.types';
 
-/** Longest for an agent that does nothing to say so. Milliseconds. */
+/** An agent that does nothing must report within this. Milliseconds. */
 const ANSWER_MS = 10_000;
 const AT_ONCE: StopOptions = { mode: 'immediate', graceMs: 0 };
 
 /**
- * Starts one agent the way all will be started, looks at what the kernel says of it, and ends it: rights, programs, mounts and
- * what /proc shows decide together whether an isolation works, and no list of them would be complete.
+ * Starts one agent as all will be started, checks its state in the kernel, and ends it. Rights, programs, mounts and the
+ * content of /proc decide together whether an isolation works, and no list of them would be complete.
  * @throws BelayError INVALID_SETTINGS
  */
 export async function tryIsolation(host: ProcessHost): Promise<void> {
@@ -53,7 +53,7 @@ function refused({ isolation }: ProcessHost, reason: string, cause?: unknown): E
   );
 }
 
-/** What the kernel says of a process that is to have a user of its own and no rights. */
+/** A problem in the kernel's view of a process that should have a user of its own and no rights. */
 function problemOf(pid: number): string | undefined {
   const status = readStatus(pid);
   const line = (name: string): string =>

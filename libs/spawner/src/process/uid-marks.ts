@@ -29,26 +29,26 @@ export interface UidMarks {
   readonly token: string;
 }
 
-/** For every worker of the machine, whatever its data directory: two may have been given the same user ids. */
+/** One folder for every worker of the machine, whatever its data directory: two may have been given the same user ids. */
 export const UID_FOLDER = '/run/belay/uids';
 
 const OWNER_PREFIX = 'owner.';
 const PERMIT_PREFIX = 'start.';
 const TOKEN = /^[0-9a-f]{32}$/;
-/** Agents have to be able to see that a mark is there, and cannot list them. */
+/** Agents must be able to see that a mark exists, and cannot list the marks. */
 export const FOLDER_MODE = 0o711;
 const OTHERS_WRITE = 0o022;
 const OTHERS_ENTER = 0o001;
 
-/** The files that say which user ids are taken, and by whom. Their contents never change: a mark is there or it is not. */
+/** The files that say which user ids are taken, and by whom. Their contents never change: a mark exists or it does not. */
 const markPath = ({ folder, token }: UidMarks, uid: number): string => join(folder, `${uid}.${token}`);
-/** There while the worker may start agents: each start looks for it last of all, as the agent's user. */
+/** Exists while the worker may start agents. Each start checks for it last, as the agent's user. */
 export const permitPath = ({ folder, token }: UidMarks): string => join(folder, `${PERMIT_PREFIX}${token}`);
 const ownerPath = ({ folder, token }: UidMarks): string => join(folder, `${OWNER_PREFIX}${token}`);
 
 /**
- * Makes a folder that only this user and root can put something into, and that agents can enter, if it is not there.
- * @throws Error when it is another.
+ * Makes a folder, if missing, into which only this user and root can put files, and which agents can enter.
+ * @throws Error when the existing one is different.
  */
 export function requireOwnFolder(folder: string): void {
   const isNew = mkdirSync(folder, { recursive: true, mode: FOLDER_MODE }) !== undefined;
@@ -67,7 +67,7 @@ export function requireOwnFolder(folder: string): void {
   );
 }
 
-/** Before the first mark: without its owner a mark counts for nothing. @throws the system's error */
+/** Called before the first mark: without its owner a mark counts for nothing. @throws the system's error */
 export function writeOwner(marks: UidMarks, owner: UidOwner): void {
   requireOwnFolder(dirname(marks.folder));
   requireOwnFolder(marks.folder);
@@ -105,12 +105,12 @@ export function removeMark(marks: UidMarks, uid: number): void {
   rmSync(markPath(marks, uid), { force: true });
 }
 
-/** After the last of its marks. */
+/** Called after the last of its marks is removed. */
 export function removeOwner(marks: UidMarks): void {
   rmSync(ownerPath(marks), { force: true });
 }
 
-/** Every mark that is there, those of dead workers too. @throws the system's error: unknown is not free. */
+/** Every existing mark, those of dead workers too. @throws the system's error: unknown is not free. */
 export function listMarks(folder: string): { readonly uid: number; readonly token: string }[] {
   return readdirSync(folder).flatMap((name) => {
     const [uid = '', token = ''] = name.split('.');

@@ -58,7 +58,7 @@ describeRoot('user ids for agents', () => {
     await ended;
   }
 
-  /** A process of that user, once it is. */
+  /** A process of that user, once it runs as that user. */
   async function processOf(uid: number): Promise<ChildProcess> {
     const [file = '', ...args] = asUser(uid);
     const child = spawn(file, [...args, '/bin/sh', '-c', 'echo begun; exec sleep 600'], {
@@ -121,7 +121,7 @@ describeRoot('user ids for agents', () => {
     await expect(pool.take()).rejects.toMatchObject({ details: { reason: 'ISOLATION' } });
     expect(readdirSync(folder)).toContain(`${FIRST}.${marks.token}`);
     expect(existsSync(join(homes, String(FIRST), 'left'))).toBe(true);
-    // Before the look: a start that is under way is seen, or finds that it may not.
+    // Before the look: a start that is under way is seen, or finds no permit.
     expect(readdirSync(folder)).not.toContain(`start.${marks.token}`);
     await end(child);
     await expect(pool.take()).resolves.toMatchObject({ uid: FIRST });
@@ -138,7 +138,7 @@ describeRoot('user ids for agents', () => {
     await end(child);
     await pool.collect();
     expect(existsSync(homes)).toBe(false);
-    // Its own.
+    // The worker's own marks.
     expect(readdirSync(folder)).toHaveLength(2);
     await pool.close();
   });
@@ -147,7 +147,7 @@ describeRoot('user ids for agents', () => {
     const child = await processOf(FIRST);
     const other = await processOf(FIRST + 1);
     const seen: number[] = [];
-    // A pass that missed what was there, as it may have, and says so.
+    // A pass that may have missed a process, and says so.
     const blind = { sound: false, of: () => [] };
     const sweeper = new UidSweeper();
     const real = sweeper.sweep.bind(sweeper);
@@ -156,7 +156,7 @@ describeRoot('user ids for agents', () => {
     const look = await lookForUser(FIRST, sweeper);
     expect(await ended).toEqual([null, 'SIGKILL']);
     expect(seen).toHaveLength(2);
-    // It may be dying still: then it is seen, and there is another look.
+    // The process may still be dying: then it is seen, and there is another look.
     if (!look.isEmpty) expect(look.found).toHaveLength(1);
     await eventuallyEmpty(sweeper);
     expect([other.exitCode, other.signalCode]).toEqual([null, null]);

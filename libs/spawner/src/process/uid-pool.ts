@@ -24,18 +24,19 @@ import {
 import { lookForUser } from './uid-empty';
 import { UidSweeper } from './uid-sweep';
 
-/** A user id of one agent's own, with its home. */
+/** A user id for one agent, with its home. */
 export interface TakenUid {
   readonly uid: number;
-  /** Mode 0700, of that user; `tmp` in it too. */
+  /** Mode 0700, owned by that user; contains `tmp`. */
   readonly home: string;
 }
 
 /**
  * The user ids of a range, each for one agent at a time on this machine: a file marks it as taken. A worker makes its mark
- * first and looks for others afterwards, so of two that want one id at most one gets it. A mark of a worker that died goes
- * only when nothing runs under its id. A start of that worker may be under way still: it looks for the worker's permit last
- * of all, as that user. The permit goes before the look for its processes, so the start is either seen or finds no permit.
+ * first and looks for others afterwards, so of two workers that want one id at most one gets it. A mark of a dead worker is
+ * removed only when no process runs under its id. A start of that worker may still be under way: it checks for the worker's
+ * permit last, as that user. The permit is removed before the look for processes, so the start is either seen or finds no
+ * permit.
  */
 export class UidPool {
   readonly marks: UidMarks;
@@ -53,7 +54,7 @@ export class UidPool {
     this.marks = { folder, token: randomBytes(16).toString('hex') };
     this.homes = mkdtempSync(join(tmpdir(), 'belay-homes-'));
     try {
-      // Each agent has to get to its own, and cannot list the others'.
+      // Each agent must reach its own home, and cannot list the others'.
       chmodSync(this.homes, FOLDER_MODE);
       // Not at the beginning: an id that was given back lately may own files outside of its home.
       this.#next = randomInt(range.first, range.last + 1);
@@ -64,7 +65,7 @@ export class UidPool {
     }
   }
 
-  /** @throws BelayError SPAWN_FAILED, reason ISOLATION, when none is free or its home cannot be made. */
+  /** @throws BelayError SPAWN_FAILED, reason ISOLATION, when no id is free or its home cannot be made. */
   async take(): Promise<TakenUid> {
     const { first, last } = this.range;
     for (let tries = last - first + 1; tries > 0; tries -= 1) {
@@ -83,18 +84,23 @@ export class UidPool {
     throw unprepared(`every user id of ${first}-${last} is in use. Give BELAY_AGENT_UIDS more of them`);
   }
 
-  /** After the last process of that user was seen dead. Its home goes first: the next agent with this id finds none. */
+  /**
+   * Called after the last process of that user was seen dead. The home is removed first: the next agent with this id finds
+   * none.
+   */
   async giveBack({ uid, home }: TakenUid): Promise<void> {
     await removeTree(home);
     this.#release(uid);
   }
 
-  /** What something runs under is left, with its mark. */
+  /** An id under which a process runs stays taken, with its mark. */
   async close(): Promise<void> {
     await giveBackUids(this.marks);
   }
 
-  /** Gives back what workers that died here left, and that nobody else gave back: their data directory may be gone. */
+  /**
+   * Gives back ids that dead workers of this machine left, and that nobody else gave back: their data directory may be gone.
+   */
   async collect(): Promise<void> {
     const { folder } = this.marks;
     for (const token of listOwners(folder)) {
@@ -115,7 +121,7 @@ export class UidPool {
       revoke(marks);
       dead.push({ marks, homes: owner.homes });
     }
-    // After the permits of the dead are gone: see above.
+    // After the permits of the dead workers are removed: see above.
     if (!(await lookForUser(uid, this.sweeper)).isEmpty) return false;
     for (const { marks, homes } of dead) {
       await removeTree(homeOf(homes, uid));
@@ -125,7 +131,7 @@ export class UidPool {
   }
 
   #makeHome(uid: number): string {
-    // Cleaners of temporary files may have taken it.
+    // A cleaner of temporary files may have removed the folder.
     requireOwnFolder(this.homes);
     const home = homeOf(this.homes, uid);
     const folders = [home, join(home, 'tmp')];

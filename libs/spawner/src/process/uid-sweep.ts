@@ -3,19 +3,19 @@ import { readKernelFile } from './read-kernel-file';
 
 /** The running processes of some users, as one pass over /proc saw them. */
 export interface UidSweep {
-  /** Whether none that lived all through the pass was missed; see `Sweep.sound`. */
+  /** Whether the pass missed no process that lived all through it; see `Sweep.sound`. */
   readonly sound: boolean;
   of(uid: number): readonly ProcStat[];
 }
 
-/** The longest the event loop is held by one piece of a pass, milliseconds. */
+/** One piece of a pass blocks the event loop for at most this long, milliseconds. */
 const SLICE_MS = 4;
 /** How often one pass lists again because a process ended before it was read. */
 const MOST_LISTINGS = 25;
 
 /**
- * Finds every process by whom the kernel says it belongs to. A process is of a user when any of its four ids is that one:
- * real, effective, saved, file system. One pass serves all who asked before it began.
+ * Finds every process by its users, as the kernel reports them. A process belongs to a user when any of its four ids is that
+ * one: real, effective, saved, file system. One pass serves all calls before its start.
  */
 export class UidSweeper {
   #waiting: Promise<UidSweep> | undefined;
@@ -29,7 +29,7 @@ export class UidSweeper {
 
   async #begin(): Promise<UidSweep> {
     await this.#active;
-    await nextTurn(); // so that everyone who asks in this turn of the loop shares the pass
+    await nextTurn(); // so that all callers of this turn of the event loop share the pass
     this.#waiting = undefined;
     const pass = sweepOnce();
     this.#active = pass.catch(() => undefined);
@@ -53,7 +53,7 @@ async function sweepOnce(): Promise<UidSweep> {
         sliceStart = performance.now();
       }
       const seen = readOwned(pid);
-      // It may have forked after the listing: its child has a higher number, so that one is listed next.
+      // It may have forked after the listing. The child has a higher number, so the next listing has it.
       if (seen === undefined) unread = true;
       if (seen?.stat === undefined) continue;
       for (const uid of seen.uids) {
@@ -70,18 +70,18 @@ async function sweepOnce(): Promise<UidSweep> {
 }
 
 interface Owned {
-  /** Absent where it is root's alone. */
+  /** Absent where the process is root's alone. */
   readonly stat?: ProcStat;
   readonly uids: ReadonlySet<number>;
 }
 
-/** A process and its users, without root; undefined when it has ended. Most are root's, and one file says so. */
+/** A process and its users, without root; undefined when it has ended. Most are root's, and one file tells that. */
 function readOwned(pid: number): Owned | undefined {
   const first = readUids(pid);
   if (first === undefined || first.size === 0) return first && { uids: first };
   const stat = readStat(pid);
-  // Once more: of a number that was given away in between, the users have to be those of who is named by `stat`, or of nobody
-  // who lives (requirement R21).
+  // Read again: if the number was given away in between, the users must be those of the process that `stat` names, or of no
+  // live process.
   const uids = readUids(pid);
   return stat === undefined || uids === undefined || !isRunning(stat) ? undefined : { stat, uids };
 }

@@ -10,23 +10,23 @@ import type { UidSweeper } from './uid-sweep';
 const FREEZE_WAIT_MS = 5_000;
 const LONGEST_ROUND_MS = 20;
 
-/** The parts of a tree that has a user of its own. */
+/** The parts of a tree with a user of its own. */
 export interface UidTreeParts {
   readonly inner: ProcessTree;
   readonly uid: number;
   readonly sweeper: UidSweeper;
   readonly libc: Libc | undefined;
-  /** Gives the user id back, once nothing of it runs. */
+  /** Gives the user id back, once no process of it runs. */
   readonly giveBack: () => Promise<void>;
 }
 
 /**
- * A tree of which every process has a user id that nobody else has: no process of it can take another id, since it has no
- * capabilities and gains none by `exec` (no-new-privileges). Held by the containment that `inner` is; what has left that is
- * found by its user.
+ * A tree of which every process has a user id that no other tree has. No process of it can take another id, since it has no
+ * capabilities and gains none by `exec` (no-new-privileges). The containment of `inner` holds it; processes that left that are
+ * found by their user.
  */
 export class UidTree implements ProcessTree {
-  /** Of the user, and not known to `inner`. */
+  /** Processes of the user that `inner` does not know. */
   #strays: readonly ProcStat[] = [];
   readonly #asked = new Set<string>();
   #freezing = false;
@@ -67,7 +67,7 @@ export class UidTree implements ProcessTree {
   }
 
   async search(record: StopRecord): Promise<void> {
-    // First where it kills: the more forks there were, the longer the other takes.
+    // First when killing: the more forks there were, the longer the other step takes.
     if (this.#isKilling) await this.#endUser(record);
     await this.parts.inner.search(record);
     if (this.#isKilling) return;
@@ -80,7 +80,7 @@ export class UidTree implements ProcessTree {
   }
 
   async proveEmpty(record: StopRecord, deep: boolean): Promise<boolean> {
-    // Once nobody of the user is there nobody can come, so it is seen first where it kills.
+    // Once the user has no process it cannot get one, so this is checked first when killing.
     const isEnded = this.#isKilling;
     if (isEnded && !(await this.#endUser(record))) return false;
     if (!(await this.parts.inner.proveEmpty(record, deep))) return false;
@@ -98,7 +98,7 @@ export class UidTree implements ProcessTree {
   async freeze(): Promise<void> {
     this.#freezing = true;
     await this.parts.inner.freeze();
-    // Nobody of another user leaves a cgroup.
+    // A process of another user cannot leave a cgroup.
     if (this.containment === 'cgroup') return;
     const deadline = performance.now() + FREEZE_WAIT_MS;
     for (let roundMs = 1; this.#freezing; roundMs = Math.min(roundMs * 2, LONGEST_ROUND_MS)) {
@@ -128,12 +128,12 @@ export class UidTree implements ProcessTree {
 
   async dispose(): Promise<boolean> {
     const isDone = await this.parts.inner.dispose();
-    // Given up without proof, the id stays taken: something of it may run.
+    // After an unproved end the id stays taken: a process of it may run.
     if (this.#isProved) await this.parts.giveBack();
     return isDone;
   }
 
-  /** Forks may be faster than signals to one process after the other: this one reaches all of the user's in one step. */
+  /** Forks may be faster than signals to one process after the other. This reaches all processes of the user in one step. */
   async #endUser(record: StopRecord): Promise<boolean> {
     if (await this.#findNobody(record)) return true;
     if (!(await killAllOf(this.parts.uid))) return false;
@@ -141,7 +141,7 @@ export class UidTree implements ProcessTree {
     return this.#findNobody(record);
   }
 
-  /** To be asked once `inner` has found nobody: who hides from it gets no grace where nothing can be seen for certain. */
+  /** Called once `inner` has found none. A hidden process gets no grace where a pass cannot be certain. */
   async #findNobody(record: StopRecord): Promise<boolean> {
     const { found, isEmpty, isKilled } = await lookForUser(this.parts.uid, this.parts.sweeper);
     this.#wasKilled ||= isKilled === true;

@@ -2,12 +2,12 @@ import type { SeenProcess } from '#libs/contracts';
 
 /**
  * Why the end of a worker's trees is not proved, by the last look. `alive`: these processes run. `populated`: the cgroup has
- * processes that no pass found. `unsound`: the pass cannot say that it missed none. `error`: the system would not tell.
- * `record`: the worker's record cannot be believed.
+ * processes that no pass found. `unsound`: the pass may have missed one. `error`: the system refused an answer. `record`: the
+ * worker's record cannot be believed.
  */
 export type Unproved = { readonly rounds: number; readonly afterMs: number } & Seen;
 
-/** The reason for which one look gave no proof. */
+/** Why one look gave no proof. */
 export type Seen =
   | { readonly why: 'alive'; readonly processes: readonly SeenProcess[] }
   | { readonly why: 'populated' }
@@ -15,7 +15,7 @@ export type Seen =
   | { readonly why: 'error'; readonly code: string }
   | { readonly why: 'record'; readonly problem: string };
 
-/** For a log and for people. */
+/** A text for a log and for people. */
 export function describeUnproved(unproved: Unproved): string {
   const { rounds, afterMs } = unproved;
   return `${describeSeen(unproved)} (${rounds} rounds in ${Math.round(afterMs)} ms)`;

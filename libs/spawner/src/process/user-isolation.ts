@@ -7,14 +7,14 @@ import { permitPath, type UidMarks } from './uid-marks';
 import { UidPool } from './uid-pool';
 import { UidTree } from './uid-tree';
 
-/** The rights a worker needs, by their bits (capabilities(7)). */
+/** The rights that a worker needs, by their bits (capabilities(7)). */
 const NEEDED = { CHOWN: 0, DAC_OVERRIDE: 1, KILL: 5, SETGID: 6, SETUID: 7 };
-/** Mode bits of a directory that let others in. */
+/** Mode bits of a directory that let other users in. */
 const OPEN_TO_OTHERS = 0o077;
 /** Files of accounts, each with the id in its third column. */
 const ACCOUNTS = ['/etc/passwd', '/etc/group'] as const;
 
-/** Why no agent of this process can have a user of its own; undefined when it can, as far as can be said before the first. */
+/** Why agents of this process cannot have users of their own; undefined when they can, as far as known before the first. */
 export function userMissing(range: UidRange | undefined, dataDir: string): string | undefined {
   if (range === undefined) return 'no user ids are given (BELAY_AGENT_UIDS)';
   if (findSetpriv() === undefined) return 'setpriv(1) is not there: install util-linux';
@@ -48,7 +48,7 @@ function readText(path: string): string {
   }
 }
 
-/** Agents with a user each. */
+/** Isolation `user`: each agent has a user of its own (ADR 0019). */
 export class UserIsolation {
   readonly isolation = 'user';
   readonly #pool: UidPool;
@@ -62,7 +62,7 @@ export class UserIsolation {
     this.#pool = new UidPool(range, folder);
   }
 
-  /** By which guardian and reaper find what runs under this worker's user ids. */
+  /** The marks with which guardian and reaper find processes of this worker's user ids. */
   get marks(): UidMarks {
     return this.#pool.marks;
   }
@@ -90,7 +90,7 @@ export class UserIsolation {
   }
 }
 
-/** So that the agent can open it again by its name, as /dev/stdin and /dev/stderr. Devices are everybody's. */
+/** So that the agent can open the file again by name, as /dev/stdin and /dev/stderr. Everybody may open devices. */
 function giveTo(fd: number, uid: number): void {
   const kind = fstatSync(fd);
   if (kind.isFIFO() || kind.isFile()) fchownSync(fd, uid, uid);

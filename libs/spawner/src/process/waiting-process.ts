@@ -3,8 +3,8 @@ import { findAlive } from './proc-stat';
 import type { AssignRequest, ProcessIdentity, WaitingProcess } from './process-host.types';
 
 /**
- * A process that was started before there is an attempt for it. Its tree is held as every agent's, from its first instruction on, so
- * nothing of the proof changes when it is given one: only who hears of it does.
+ * A process that was started before it has an attempt. Its tree is held like every agent's, from its first instruction on, so
+ * the proof does not change when it gets one: only the receiver of its reports does.
  */
 export class Waiting implements WaitingProcess {
   #isTaken = false;
@@ -22,7 +22,7 @@ export class Waiting implements WaitingProcess {
     return this.agent.ended;
   }
 
-  /** Given to nobody, and running: the kernel knows of an end before it is told here. */
+  /** Running, and given to no attempt. It asks the kernel, which knows of an end before it is reported here. */
   get isFree(): boolean {
     return !this.#isTaken && findAlive(this.identity) !== undefined;
   }
