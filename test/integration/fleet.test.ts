@@ -138,6 +138,26 @@ describe('a whole run', () => {
     expect(processesWith(whole)).toEqual([]);
   });
 
+  it('R38 a hard budget of tokens stops the execution, and the answer to a stop says what was spent', async () => {
+    const lines = ['{"type":"tokens","count":1500}', '{"type":"cost","usd":0.5,"estimated":true}'];
+    const say = lines.map((line) => `echo '${line}' >&3`).join('; ');
+    const id = await submit([{ id: 'a', run: sh(`${say}; sleep 600`) }], { maxTokens: 1_000 });
+    expect(await ended(id)).toMatchObject({
+      state: 'stopped',
+      reason: 'budget_exceeded',
+      error: { message: 'Spent 1500 tokens of a budget of 1000 tokens.' },
+      tokens: 1_500,
+      costUsd: 0.5,
+      costEstimated: true,
+    });
+    expect(processesWith(id)).toEqual([]);
+    expect(await fleet.client.stop(id)).toMatchObject({
+      finalCostUsd: 0.5,
+      costEstimated: true,
+      finalTokens: 1_500,
+    });
+  });
+
   it('R38 a hard budget stops the execution and keeps what was spent', async () => {
     const id = await submit([{ id: 'a', run: sh(`echo '{"type":"cost","usd":3}' >&3; sleep 600`) }], {
       maxCostUsd: 2,

@@ -114,6 +114,8 @@ describe('R69 a handler', () => {
     expect(agent).toMatchObject({
       state: 'completed',
       costUsd: 0.25,
+      costEstimated: true,
+      tokens: 1_200,
       progress: { done: 0 },
       checkpoint: { last: 'cake' },
       report: { proved: true },

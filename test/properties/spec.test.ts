@@ -139,13 +139,18 @@ const specs: fc.Arbitrary<Json & { nodes: Json[] }> = fc
       timeoutMs: duration,
       maxCostUsd: usd,
       softCostUsd: usd,
+      maxTokens: whole(0, 1e12),
+      softTokens: whole(0, 1e12),
       onFailure: fc.constantFrom('stop', 'continue'),
       graceMs: whole(0, SPEC_LIMITS.maxGraceMs),
       nodes,
     },
     { requiredKeys: ['name', 'nodes'], noNullPrototype: true },
   )
-  .filter(({ maxCostUsd, softCostUsd }) => !(softCostUsd! > maxCostUsd!));
+  .filter(
+    ({ maxCostUsd, softCostUsd, maxTokens, softTokens }) =>
+      !(softCostUsd! > maxCostUsd!) && !(softTokens! > maxTokens!),
+  );
 
 const problemsOf = (raw: unknown): readonly Problem[] => {
   const check = checkSpec(raw);
@@ -211,6 +216,8 @@ const WRONG: readonly [part: string | undefined, field: string, code: string, ..
   [undefined, 'graceMs', 'RANGE', -1, 0.5, SPEC_LIMITS.maxGraceMs + 1],
   [undefined, 'maxCostUsd', 'RANGE', -0.01, 1_000_000_001],
   [undefined, 'softCostUsd', 'TYPE', '1'],
+  [undefined, 'maxTokens', 'RANGE', -1, 0.5, 1_000_000_000_001],
+  [undefined, 'softTokens', 'TYPE', '1'],
   [undefined, 'onFailure', 'ONE_OF', 'Stop', ''],
   [undefined, 'nodes', 'LENGTH', []],
   [undefined, 'nodes', 'TYPE', {}, 'a'],
@@ -323,6 +330,14 @@ const FAULTS: readonly Fault[] = [
     make: (spec) => {
       Object.assign(spec, { maxCostUsd: 1, softCostUsd: 1.01 });
       return ['softCostUsd', 'COST_ORDER'];
+    },
+  },
+  {
+    what: 'softTokens above maxTokens',
+    schema: false,
+    make: (spec) => {
+      Object.assign(spec, { maxTokens: 1, softTokens: 2 });
+      return ['softTokens', 'TOKENS_ORDER'];
     },
   },
   ...[{ delayMs: 2, maxMs: 1 }, { maxMs: 999 }].map((backoff) => ({

@@ -153,8 +153,10 @@ export interface StopResponse {
   readonly executionId: ExecutionId;
   readonly reason?: StopReason;
   readonly finalCostUsd: number;
-  /** True while some agent's cost could not be collected to its end. */
+  /** Some agent's cost could not be collected to its end, or some of it is an estimate by the agent's own word. */
   readonly costEstimated: boolean;
+  /** Of language models; absent where no agent said any. */
+  readonly finalTokens?: number;
   readonly stoppedAt?: number;
   readonly summary: ExecutionSummary;
   readonly receipt?: Receipt;

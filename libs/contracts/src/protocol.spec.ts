@@ -14,6 +14,22 @@ describe('a line on file descriptor 3', () => {
       { type: 'cost', usd: 0.25 },
     ],
     [
+      { type: 'cost', usd: 1, estimated: true },
+      { type: 'cost', usd: 1, estimated: true },
+    ],
+    [
+      { type: 'cost', usd: 1, estimated: false },
+      { type: 'cost', usd: 1 },
+    ],
+    [
+      { type: 'tokens', count: 0, model: 'x' },
+      { type: 'tokens', count: 0 },
+    ],
+    [
+      { type: 'tokens', count: 1e9 },
+      { type: 'tokens', count: 1e9 },
+    ],
+    [
       { type: 'progress', value: { done: 1 } },
       { type: 'progress', value: { done: 1 } },
     ],
@@ -75,6 +91,12 @@ describe('a line on file descriptor 3', () => {
     [{ type: 'cost', usd: -1 }],
     [{ type: 'cost', usd: '1' }],
     [{ type: 'cost' }],
+    [{ type: 'cost', usd: 1, estimated: 'yes' }],
+    [{ type: 'tokens' }],
+    [{ type: 'tokens', count: -1 }],
+    [{ type: 'tokens', count: 1.5 }],
+    [{ type: 'tokens', count: '1' }],
+    [{ type: 'tokens', count: 1e9 + 1 }],
     [{ type: 'event' }],
     [{ type: 'event', name: '' }],
     [{ type: 'event', name: 'x'.repeat(129) }],

@@ -4,7 +4,9 @@ import { MAX_DEPTH } from './spec-validation/check-json';
 
 /** One line an agent may write on file descriptor 3. Anything else is counted and logged, never fatal. */
 export type AgentMessage =
-  | { readonly type: 'cost'; readonly usd: number }
+  | { readonly type: 'cost'; readonly usd: number; readonly estimated?: true }
+  /** Tokens of a language model that it used, read and written together. */
+  | { readonly type: 'tokens'; readonly count: number }
   | { readonly type: 'progress'; readonly value: unknown }
   | { readonly type: 'event'; readonly name: string; readonly data?: unknown }
   | { readonly type: 'checkpoint'; readonly value: unknown }
@@ -36,6 +38,8 @@ export const MAX_MESSAGE_BYTES = 1024 * 1024;
 
 /** Most one message may say was spent. US dollars. */
 export const MAX_MESSAGE_USD = 1e6;
+/** Most tokens that one message may say were used. */
+export const MAX_MESSAGE_TOKENS = 1e9;
 /** Bytes of an event's data that are kept; a longer one is kept as its size alone. */
 export const MAX_EVENT_BYTES = 16 * 1024;
 /** Characters of an error's message that are kept. */
@@ -58,10 +62,16 @@ export function parseAgentMessage(line: string): AgentMessage | undefined {
   const message = raw as Record<string, unknown>;
   switch (message['type']) {
     case 'cost': {
-      const usd = message['usd'];
-      return typeof usd === 'number' && usd >= 0 && usd <= MAX_MESSAGE_USD
-        ? { type: 'cost', usd }
-        : undefined;
+      const { usd, estimated = false } = message;
+      if (typeof usd !== 'number' || usd < 0 || usd > MAX_MESSAGE_USD) return undefined;
+      if (typeof estimated !== 'boolean') return undefined;
+      return { type: 'cost', usd, ...(estimated ? { estimated } : {}) };
+    }
+    case 'tokens': {
+      const { count } = message;
+      const isCount =
+        Number.isInteger(count) && (count as number) >= 0 && (count as number) <= MAX_MESSAGE_TOKENS;
+      return isCount ? { type: 'tokens', count: count as number } : undefined;
     }
     case 'progress':
       return { type: 'progress', value: message['value'] ?? message['progress'] ?? null };

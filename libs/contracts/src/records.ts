@@ -60,6 +60,8 @@ export interface ExecutionRecord {
   readonly graceMs?: number;
   readonly maxCostUsd?: number;
   readonly softCostUsd?: number;
+  readonly maxTokens?: number;
+  readonly softTokens?: number;
   readonly reason?: StopReason;
   /** A person's words for it. */
   readonly note?: string;
@@ -72,6 +74,10 @@ export interface ExecutionRecord {
   readonly orderId?: OrderId;
   readonly idempotencyKey?: string;
   readonly costUsd: number;
+  /** Some of its cost is an estimate, by the word of an agent. */
+  readonly costEstimated?: true;
+  /** Of language models; absent where no agent said any. */
+  readonly tokens?: number;
   readonly nodes: NodeCounts;
   /** Agents not yet ended. */
   readonly live: number;
@@ -147,6 +153,10 @@ export interface AgentRecord {
   readonly orderId?: OrderId;
   readonly actor?: string;
   readonly costUsd: number;
+  /** Some of its cost is an estimate, by its own word. */
+  readonly costEstimated?: true;
+  /** Of language models; absent where it said none. */
+  readonly tokens?: number;
   /** The last one said. Like the checkpoint it is not in lists: both may be large. */
   readonly progress?: unknown;
   /** The last one said, by this attempt or by one before it. */

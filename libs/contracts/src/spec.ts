@@ -9,6 +9,10 @@ export interface ExecutionSpec {
   readonly maxCostUsd?: number;
   /** Soft limit in USD; passing it is told by one event, `execution.soft-budget`. */
   readonly softCostUsd?: number;
+  /** Hard limit in tokens of language models; passing it stops the execution. */
+  readonly maxTokens?: number;
+  /** Soft limit in tokens; passing it is told by one event, `execution.soft-budget`. */
+  readonly softTokens?: number;
   /** `stop` (default): one node failed for good stops the rest. `continue`: what does not depend on it runs on. */
   readonly onFailure: 'stop' | 'continue';
   /** Grace between the stop signal and SIGKILL; the fleet's default where absent. Milliseconds. */

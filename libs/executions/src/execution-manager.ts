@@ -67,18 +67,18 @@ export class ExecutionManager {
 
   /**
    * Goes on with a stopped or failed one from where it was: what completed keeps its result (requirement R40). `force`: although an
-   * attempt that was lost may still run. `maxCostUsd`: in place of its budget. @throws InvalidTransitionError · BelayError NOT_PROVED ·
+   * attempt that was lost may still run. `maxCostUsd`, `maxTokens`: in place of its budgets. @throws InvalidTransitionError · BelayError NOT_PROVED ·
    * BUDGET_SPENT · LATCHED
    */
   async retry(
     executionId: string,
-    { actor, force = false, maxCostUsd }: RetryRequest & { readonly actor: string },
+    { actor, force = false, ...budgets }: RetryRequest & { readonly actor: string },
   ): Promise<ExecutionRecord> {
     await this.lifecycle.executions.retry(executionId, {
       retryId: ulid(),
       actor,
       force,
-      ...(maxCostUsd === undefined ? {} : { maxCostUsd }),
+      ...budgets,
     });
     await this.dag.drive(executionId);
     return this.lifecycle.executions.get(executionId);

@@ -77,7 +77,9 @@ export class ExecutionStops {
       executionId: record.id,
       ...(record.reason === undefined ? {} : { reason: record.reason }),
       finalCostUsd: record.costUsd,
-      costEstimated: record.live > 0 || (receipt?.totals.unconfirmed ?? 0) > 0,
+      costEstimated:
+        record.costEstimated === true || record.live > 0 || (receipt?.totals.unconfirmed ?? 0) > 0,
+      ...(record.tokens === undefined ? {} : { finalTokens: record.tokens }),
       ...(record.stoppedAt === undefined ? {} : { stoppedAt: record.stoppedAt }),
       summary: summaryOf(record, this.lifecycle.valkey.clock.now()),
       ...(receipt === undefined ? {} : { receipt }),

@@ -204,7 +204,13 @@ export class AgentStore extends AgentReads {
     );
     const reply = await this.scripts.json('reportAgent', executionOf(fence.agentId), [
       ...args(fence),
-      JSON.stringify({ ...micros(said.costUsd), badLines: said.badLines, dropped: said.dropped }),
+      JSON.stringify({
+        ...micros(said.costUsd),
+        costEstimated: said.costEstimated,
+        tokens: said.tokens,
+        badLines: said.badLines,
+        dropped: said.dropped,
+      }),
       JSON.stringify(events),
       said.progress === undefined ? '' : JSON.stringify(said.progress),
       said.checkpoint === undefined ? '' : JSON.stringify(said.checkpoint),

@@ -61,15 +61,23 @@ export type Claim =
 /** A node's spec, with the number of earlier attempts that count for its retry policy. */
 export type ClaimedNode = NodeSpec & { readonly priorAttempts?: number };
 
+/** What an attempt has spent in all, by its own word. */
+export interface Spent {
+  readonly costUsd?: number;
+  /** Some of the cost is an estimate. */
+  readonly costEstimated?: boolean;
+  /** Of language models. */
+  readonly tokens?: number;
+}
+
 /** How an attempt ended. */
-export interface AgentOutcome {
+export interface AgentOutcome extends Spent {
   readonly state: 'completed' | 'failed' | 'killed';
   readonly exitCode?: number;
   readonly signal?: string;
   readonly reason?: StopReason;
   readonly error?: RecordedError;
   readonly report?: StopReport;
-  readonly costUsd?: number;
   readonly actor?: string;
   readonly orderId?: string;
   /** Nothing proves that the attempt is dead: the lease of its worker ran out. */
@@ -101,11 +109,10 @@ export interface FinishResult {
 }
 
 /**
- * A live agent's messages since its last report. Costs are totals over the agent's life, so a repeated report adds
- * nothing.
+ * A live agent's messages since its last report. Costs and tokens are totals over the agent's life, so a repeated report
+ * adds nothing.
  */
-export interface AgentSaid {
-  readonly costUsd?: number;
+export interface AgentSaid extends Spent {
   readonly progress?: unknown;
   readonly checkpoint?: unknown;
   readonly badLines?: number;

@@ -68,6 +68,9 @@ export function decodeExecution(key: string, fields: Fields): ExecutionRecord {
       'deadlineLeftMs',
       'timeoutMs',
       'graceMs',
+      'tokens',
+      'softTokens',
+      'maxTokens',
     ]),
     ...(fields['frozen'] === undefined ? {} : { frozen: true }),
     ...(fields['softCostMicros'] === undefined ? {} : { softCostUsd: micros(fields['softCostMicros']) }),
@@ -83,6 +86,7 @@ export function decodeExecution(key: string, fields: Fields): ExecutionRecord {
     ]) as Partial<ExecutionRecord>),
     ...(fields['error'] === undefined ? {} : { error: parseStored(key, fields['error'], 'error') }),
     costUsd: micros(fields['costMicros']),
+    ...(fields['costEstimated'] === undefined ? {} : { costEstimated: true }),
     nodes: { total: Number(fields['n:total']), ...counts },
     live: Number(fields['live']),
   };

@@ -72,6 +72,8 @@ export class ExecutionStore extends ExecutionReads {
       ...text('idempotencyKey', spec.idempotencyKey),
       ...text('timeoutMs', spec.timeoutMs),
       ...text('graceMs', spec.graceMs),
+      ...text('softTokens', spec.softTokens),
+      ...text('maxTokens', spec.maxTokens),
       ...text('actor', options.actor),
       ...text('actorRole', options.actorRole),
       ...text('requestId', options.requestId),
@@ -151,10 +153,10 @@ export class ExecutionStore extends ExecutionReads {
    */
   async retry(
     id: string,
-    { retryId, actor, force, maxCostUsd }: RetryRequest,
+    { retryId, actor, force, maxCostUsd, maxTokens }: RetryRequest,
   ): Promise<{ state: ExecutionState; epoch: number }> {
     const budget = maxCostUsd === undefined ? '' : microsOf(maxCostUsd);
-    const args = [retryId, actor, force ? 1 : 0, budget];
+    const args = [retryId, actor, force ? 1 : 0, budget, maxTokens ?? ''];
     return accepted(await this.scripts.json('retryExecution', id, args), 'execution', id);
   }
 

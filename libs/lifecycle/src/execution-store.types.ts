@@ -34,6 +34,8 @@ export interface RetryRequest {
   readonly force: boolean;
   /** The new budget, in US dollars. */
   readonly maxCostUsd?: number;
+  /** In place of its budget, in tokens. */
+  readonly maxTokens?: number;
 }
 
 export interface AdvanceResult {

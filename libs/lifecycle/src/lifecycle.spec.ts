@@ -565,6 +565,51 @@ describe('R27 fencing and reports', () => {
     expect(await life.executions.get(other)).toMatchObject({ state: 'completed' });
   });
 
+  it('R38 counts tokens once, tells once that a soft budget of them is passed, and enforces the hard one', async () => {
+    const id = await create([node('a'), node('b')], { softTokens: 100, maxTokens: 300, maxCostUsd: 9 });
+    const [a] = await advanceAll(life, id);
+    const fence = await claim(a!);
+    await life.agents.started(fence, process);
+    for (const tokens of [100, 100, 150, 150, 200]) await life.agents.report(fence, { tokens });
+    expect(await life.executions.get(id)).toMatchObject({ state: 'running', tokens: 200, costUsd: 0 });
+    const events = await life.executions.events(id, '0-0');
+    expect(events.flatMap(({ type, data }) => (type === 'execution.soft-budget' ? [data] : []))).toEqual([
+      { tokens: 150, softTokens: 100 },
+    ]);
+    expect(await life.agents.report(fence, { tokens: 300 })).toEqual({ overBudget: false });
+    expect(await life.agents.report(fence, { tokens: 301, costUsd: 1 })).toEqual({ overBudget: true });
+    expect(await life.agents.get(a!.agentId)).toMatchObject({ tokens: 301, costUsd: 1 });
+    expect(await life.executions.get(id)).toMatchObject({
+      state: 'stopping',
+      reason: 'budget_exceeded',
+      tokens: 301,
+      softTokens: 100,
+      maxTokens: 300,
+      error: { code: 'BUDGET_EXCEEDED', message: 'Spent 301 tokens of a budget of 300 tokens.' },
+    });
+    // Also where the end itself brings them; the cost is named first where both are passed.
+    const other = await create([node('a'), node('b')], { maxTokens: 1, maxCostUsd: 1 });
+    await runTo((await advanceAll(life, other))[0]!, { state: 'completed', tokens: 2, costUsd: 2 });
+    expect(await life.executions.get(other)).toMatchObject({
+      reason: 'budget_exceeded',
+      error: { message: 'Spent $2.00 of a budget of $1.00.' },
+    });
+  });
+
+  it('R38 an estimate of one agent makes the cost of its execution an estimate', async () => {
+    const id = await create([node('a'), node('b')]);
+    const [a, b] = await advanceAll(life, id);
+    const [exact, guess] = [await claim(a!), await claim(b!)];
+    await life.agents.started(exact, process);
+    await life.agents.started(guess, process);
+    await life.agents.report(exact, { costUsd: 1 });
+    expect(await life.executions.get(id)).not.toHaveProperty('costEstimated');
+    for (const costUsd of [1, 2]) await life.agents.report(guess, { costUsd, costEstimated: true });
+    expect(await life.executions.get(id)).toMatchObject({ costUsd: 3, costEstimated: true });
+    expect(await life.agents.get(guess.agentId)).toMatchObject({ costUsd: 2, costEstimated: true });
+    expect(await life.agents.get(exact.agentId)).not.toHaveProperty('costEstimated');
+  });
+
   it('refuses another owner or epoch, counts costs once and enforces the hard budget', async () => {
     const id = await create([node('a'), node('b')], { maxCostUsd: 1 });
     const [a, b] = await advanceAll(life, id);

@@ -74,11 +74,12 @@ export function accepted<T>(reply: ScriptReply, entity: Entity, id: string): T {
       );
     }
     case 'BUDGET_SPENT': {
-      const { spent } = reply as unknown as { spent: number };
+      const { spent, of } = reply as unknown as { spent: number; of: 'costMicros' | 'tokens' };
+      const isCost = of === 'costMicros';
       throw new BelayError(
         'BUDGET_SPENT',
-        `Execution ${id} has spent ${spent / 1e6} US dollars, which stay counted: give it a budget of more than that.`,
-        { details: { id, costUsd: spent / 1e6 } },
+        `Execution ${id} has spent ${isCost ? `${spent / 1e6} US dollars` : `${spent} tokens`}, which stay counted: give it a budget of more than that.`,
+        { details: { id, ...(isCost ? { costUsd: spent / 1e6 } : { tokens: spent }) } },
       );
     }
     case 'QUESTION_CLOSED': {

@@ -80,6 +80,29 @@ describe('R40 what failed for good is retried by hand', () => {
     expect(await life.executions.get(id)).toMatchObject({ costUsd: 2.25 });
   });
 
+  it('R38 one that its budget of tokens stopped goes on with a larger one', async () => {
+    const id = await create([node('a'), node('b', { dependsOn: ['a'] })], { maxTokens: 10 });
+    const { fence } = await claim((await advanceAll(life, id))[0]!);
+    await life.agents.finish(fence, { state: 'completed', tokens: 15 });
+    await advanceAll(life, id);
+    expect(await life.executions.get(id)).toMatchObject({ state: 'stopped', reason: 'budget_exceeded' });
+    await expect(life.executions.retry(id, { ...again('r1'), maxTokens: 15 })).rejects.toMatchObject({
+      code: 'BUDGET_SPENT',
+      message: expect.stringContaining('has spent 15 tokens'),
+      details: { tokens: 15 },
+    });
+    // One refused budget leaves the other as it was.
+    await expect(
+      life.executions.retry(id, { ...again('r1'), maxCostUsd: 5, maxTokens: 3 }),
+    ).rejects.toMatchObject({ code: 'BUDGET_SPENT' });
+    expect(await life.executions.get(id)).not.toHaveProperty('maxCostUsd');
+    await life.executions.retry(id, { ...again('r1'), maxTokens: 16 });
+    const second = await claim((await advanceAll(life, id))[0]!);
+    expect(await life.agents.report(second.fence, { tokens: 1 })).toEqual({ overBudget: false });
+    expect(await life.agents.report(second.fence, { tokens: 2 })).toEqual({ overBudget: true });
+    expect(await life.executions.get(id)).toMatchObject({ state: 'stopping', tokens: 17, maxTokens: 16 });
+  });
+
   it('completed nodes keep their results, the others begin again, with attempts and deadline counted anew', async () => {
     const id = await create(
       [

@@ -3,7 +3,7 @@ import { node } from '../../../test/support/specs';
 import { NOT_STARTED, outcomeOf, unknownHandler } from './agent-outcome';
 import type { AgentReporter } from './agent-reporter';
 
-const reporter = { costUsd: 0, result: undefined } as unknown as AgentReporter;
+const reporter = { spent: () => ({}), result: undefined } as unknown as AgentReporter;
 const late: ExitReport = {
   exitCode: 126,
   signal: null,
@@ -36,7 +36,7 @@ describe('an attempt that failed', () => {
       message: 'Exited with code 3.',
     });
     const error = { code: 'NO_ROOM', message: 'no room' };
-    const said = { costUsd: 0, result: undefined, error } as unknown as AgentReporter;
+    const said = { spent: () => ({}), result: undefined, error } as unknown as AgentReporter;
     expect(outcomeOf(undefined, exit, said, false)).toMatchObject({ state: 'failed', error });
     expect(outcomeOf(undefined, { ...exit, exitCode: 0 }, said, false)).toMatchObject({ state: 'completed' });
   });

@@ -33,7 +33,7 @@ export const LEASE_OVER: StopCause = {
 
 /** The outcome without the agent's own messages, for when they cannot be stored. How the agent ended is kept. */
 export function withoutSayings(outcome: AgentOutcome, error: unknown): AgentOutcome {
-  const { result: _, costUsd: __, suspend: ___, ...rest } = outcome;
+  const { result: _, costUsd: __, suspend: ___, tokens: ____, costEstimated: _____, ...rest } = outcome;
   if (outcome.state !== 'completed') return rest;
   const why = error instanceof Error ? error.message : String(error);
   return {
@@ -117,7 +117,7 @@ export function outcomeOf(
   const base = {
     ...(exit.exitCode === null ? {} : { exitCode: exit.exitCode }),
     ...(exit.signal === null ? {} : { signal: exit.signal }),
-    costUsd: reporter.costUsd,
+    ...reporter.spent(),
     report: exit.report,
   };
   if (cause !== undefined && (fenced || exit.report.signals.length > 0))

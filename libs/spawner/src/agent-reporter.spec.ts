@@ -37,12 +37,19 @@ describe('what an agent says', () => {
   afterEach(() => jest.useRealTimers());
   const pass = async (ms: number) => jest.advanceTimersByTimeAsync(ms);
 
-  it('is gathered: the last progress and checkpoint, all events, the sum of the costs', async () => {
+  it('is gathered: the last progress and checkpoint, all events, the sums of costs and tokens', async () => {
     const { take, sent } = reporter();
     take({ type: 'cost', usd: 1 }, { type: 'cost', usd: 2 }, event('a'), event('b'));
+    take(
+      { type: 'tokens', count: 5 },
+      { type: 'cost', usd: 0, estimated: true },
+      { type: 'tokens', count: 7 },
+    );
     take({ type: 'progress', value: 1 }, { type: 'progress', value: 2 }, { type: 'checkpoint', value: null });
     await pass(100);
-    expect(sent).toMatchObject([{ costUsd: 3, progress: 2, checkpoint: null }]);
+    expect(sent).toMatchObject([
+      { costUsd: 3, costEstimated: true, tokens: 12, progress: 2, checkpoint: null },
+    ]);
     expect(namesOf(sent)).toEqual([['a', 'b']]);
     await pass(10_000);
     expect(sent).toHaveLength(1);

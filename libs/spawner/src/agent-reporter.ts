@@ -8,7 +8,7 @@ import {
   type RecordedError,
   type SuspendRequest,
 } from '#libs/contracts';
-import type { AgentSaid, AgentStore, Fence, SaidNow } from '#libs/lifecycle';
+import type { AgentSaid, AgentStore, Fence, SaidNow, Spent } from '#libs/lifecycle';
 import { Gather } from './gather';
 import { Bucket } from './process';
 
@@ -27,6 +27,8 @@ const BATCH_BYTES = 64 * 1024;
 const VALUE_BYTES_PER_SECOND = 64 * 1024;
 /** Far below the sum of costs at which a double is no exact number of micro-dollars. */
 const MAX_USD = 1e9;
+/** A sum of tokens stays a whole number. */
+const MAX_TOKENS = 1e15;
 
 type Value = { readonly value: unknown; readonly bytes: number };
 
@@ -35,6 +37,9 @@ type Value = { readonly value: unknown; readonly bytes: number };
  */
 export class AgentReporter {
   costUsd = 0;
+  /** Some of the cost is an estimate, by the agent's word. */
+  costEstimated = false;
+  tokens = 0;
   result: unknown;
   /** The signal for which the node is to wait, by the agent's last message about it. */
   suspend: SuspendRequest | undefined;
@@ -66,6 +71,11 @@ export class AgentReporter {
     switch (message.type) {
       case 'cost':
         this.costUsd = Math.min(this.costUsd + message.usd, MAX_USD);
+        this.costEstimated ||= message.estimated === true;
+        this.isChanged = true;
+        break;
+      case 'tokens':
+        this.tokens = Math.min(this.tokens + message.count, MAX_TOKENS);
         this.isChanged = true;
         break;
       case 'progress':
@@ -172,9 +182,18 @@ export class AgentReporter {
       ...(values?.progress === undefined ? {} : { progress: values.progress.value }),
       ...(values?.checkpoint === undefined ? {} : { checkpoint: values.checkpoint.value }),
       events: events.map(({ said }) => said),
-      ...(this.costUsd > 0 ? { costUsd: this.costUsd } : {}),
+      ...this.spent(),
       ...(this.badLines > 0 ? { badLines: this.badLines } : {}),
       ...(this.droppedInAll() > 0 ? { dropped: { ...this.dropped } } : {}),
+    };
+  }
+
+  /** What it has spent in all; nothing of what it said nothing of. */
+  spent(): Spent {
+    return {
+      ...(this.costUsd > 0 ? { costUsd: this.costUsd } : {}),
+      ...(this.costEstimated ? { costEstimated: true } : {}),
+      ...(this.tokens > 0 ? { tokens: this.tokens } : {}),
     };
   }
 

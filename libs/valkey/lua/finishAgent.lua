@@ -2,7 +2,7 @@
 -- the last. Repeatable: the same end again gets the same answer and writes nothing.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 agent id · 5 owner · 6 epoch
---         · 7 JSON { state: completed | failed | killed, exitCode?, signal?, reason?, error?, report? (text), costMicros?,
+--         · 7 JSON { state: completed | failed | killed, exitCode?, signal?, reason?, error?, report? (text), costMicros?, costEstimated?, tokens?,
 --                    suspend? = { name, maxAgeMs }: it completed its part, and its node waits for that signal,
 --                    actor?, orderId?, lost?: true when nothing proves that it is dead,
 --                    doubted?: true when the proof is of a lower grade than asked for }
@@ -37,7 +37,7 @@ local node = read_node(node_id)
 for _, name in ipairs({ 'exitCode', 'signal', 'reason', 'error', 'report', 'actor', 'orderId' }) do
   if finish[name] ~= nil then agent[name] = finish[name] end
 end
-local over = finish.costMicros ~= nil and add_cost(agent, finish.costMicros)
+local over = charge(agent, finish)
 if finish.orderId then
   -- Lists the agent under the order, which may have ended it before it was named as a target.
   redis.call('SADD', key('ended:' .. finish.orderId), agent.id)
@@ -94,7 +94,7 @@ if current then
   end
 end
 if over and active then
-  begin_stopping(state, { reason = 'budget_exceeded', error = budget_error() })
+  begin_stopping(state, { reason = 'budget_exceeded', error = over })
   state = 'stopping'
 end
 if state == 'stopping' and finish.orderId and number_field('live') == 0 and not field('orderId') then

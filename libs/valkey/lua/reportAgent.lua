@@ -1,7 +1,7 @@
 -- reportAgent: stores messages of a live agent: cost so far, progress, checkpoint, events. Repeatable by message number.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 agent id · 5 owner · 6 epoch
---         · 7 JSON { costMicros?, badLines?, dropped? = totals of what was not kept }
+--         · 7 JSON { costMicros?, costEstimated?, tokens?, badLines?, dropped? = totals of what was not kept }
 --         · 8 JSON array of { n, name, data? (text) } or { n, dropped = totals }, n counting up from 1 over the agent's life
 --         · 9 progress (JSON text) or '' · 10 checkpoint (JSON text) or ''
 -- Returns { overBudget } · refused: NOT_FOUND · STALE_EPOCH · ENDED { state }
@@ -15,8 +15,7 @@ if not agent then return refuse('NOT_FOUND') end
 if fenced(agent, ARGV[5], tonumber(ARGV[6])) then return refuse('STALE_EPOCH', describe_agent(agent)) end
 if agent.state ~= 'running' and agent.state ~= 'spawning' then return refuse('ENDED', { state = agent.state }) end
 local said = cjson.decode(ARGV[7])
-local over = false
-if said.costMicros then over = add_cost(agent, said.costMicros) end
+local over = charge(agent, said)
 -- Beside the record, since every script decodes and encodes the record, and these may be large.
 if ARGV[9] ~= '' then redis.call('HSET', said_key, 'p:' .. agent.id, ARGV[9]) end
 if ARGV[10] ~= '' then
@@ -38,6 +37,6 @@ write_agent(agent)
 bump()
 local state = field('state')
 if over and (state == 'running' or state == 'paused') then
-  begin_stopping(state, { reason = 'budget_exceeded', error = budget_error() })
+  begin_stopping(state, { reason = 'budget_exceeded', error = over })
 end
-return cjson.encode({ overBudget = over })
+return cjson.encode({ overBudget = over ~= nil })

@@ -3,8 +3,9 @@
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 retry id · 5 actor
 --         · 6 force: 1 although an attempt of it may still run, or 0 · 7 its budget from here on in micro-dollars, or ''
+--         · 8 its budget from here on in tokens, or ''
 -- Returns { state, epoch } · refused: NOT_FOUND · INVALID_TRANSITION { from, to } · NOT_PROVED { agentId, count }
---         · BUDGET_SPENT { spent }
+--         · BUDGET_SPENT { spent, of }
 --         · LATCHED { latchId, kind, scope }
 -- Events  execution.running
 --!include base
@@ -23,9 +24,12 @@ if living or unproved then
   return refuse('NOT_PROVED', { agentId = living or unproved,
     count = redis.call('SCARD', living and live_key or exe_key .. ':unproved'), living = living ~= false })
 end
-local budget = tonumber(ARGV[7])
--- Spent cost stays counted, so a budget that is used up would stop the execution at its next cost.
-if budget and budget <= number_field('costMicros') then return refuse('BUDGET_SPENT', { spent = number_field('costMicros') }) end
+-- Spent cost and tokens stay counted, so a budget that is used up would stop the execution at its next report.
+local budgets = { { 'costMicros', 'maxCostMicros', tonumber(ARGV[7]) }, { 'tokens', 'maxTokens', tonumber(ARGV[8]) } }
+for _, budget in ipairs(budgets) do
+  local spent = number_field(budget[1])
+  if budget[3] and budget[3] <= spent then return refuse('BUDGET_SPENT', { spent = spent, of = budget[1] }) end
+end
 local latch = latch_over_start(nil, field('kinds') or '[]')
 if latch then return refuse_latched(latch) end
 
@@ -35,7 +39,9 @@ local idem = field('idempotencyKey')
 if idem then redis.call('PERSIST', key('idem:' .. idem)) end
 redis.call('HDEL', exe_key, 'stoppedAt', 'reason', 'actor', 'actorRole', 'requestId', 'note', 'error', 'orderId', 'stopTo', 'halting', 'frozen', 'heldBy',
   'deadlineAt', 'deadlineLeftMs', 'doubted')
-if budget then redis.call('HSET', exe_key, 'maxCostMicros', int(budget)) end
+for _, budget in ipairs(budgets) do
+  if budget[3] then redis.call('HSET', exe_key, budget[2], int(budget[3])) end
+end
 redis.call('DEL', todo_key, exe_key .. ':parked')
 redis.call('HSET', exe_key, 'retrying', 0, 'retryId', ARGV[4], 'born', begin(), 'allowed', 0)
 local epoch = redis.call('HINCRBY', exe_key, 'epoch', 1)

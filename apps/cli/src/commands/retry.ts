@@ -1,6 +1,6 @@
 import { EXECUTION_MACHINE, isAllowed, isEnded, statesOf, type ExecutionState } from '#libs/contracts';
 import type { Command } from 'commander';
-import { collectLabel, listOf, positiveNumber } from '../arguments/parse-values';
+import { collectLabel, listOf, positiveNumber, wholeNumber } from '../arguments/parse-values';
 import { resolveExecutionId } from '../arguments/resolve-id';
 import { EXIT, UsageError, type ExitCode } from '../exit-codes';
 import { watchExecution } from '../progress/watch-execution';
@@ -12,6 +12,7 @@ interface RetryOptions {
   readonly force?: boolean;
   readonly watch?: boolean;
   readonly maxCost?: number;
+  readonly maxTokens?: number;
   readonly label?: Readonly<Record<string, string>>;
   readonly all?: boolean;
   readonly state?: readonly ExecutionState[];
@@ -43,6 +44,11 @@ export function addRetry(program: Command, bind: Bind): void {
       'its budget from here on, in US dollars; costs from before stay counted',
       positiveNumber,
     )
+    .option(
+      '--max-tokens <count>',
+      'the same in tokens of language models',
+      wholeNumber(1, 1_000_000_000_000),
+    )
     .option('--watch', 'follow it to its end')
     .action(
       bind(async (session, given: string | undefined, options: RetryOptions) => {
@@ -68,8 +74,8 @@ function selectionOf(given: string | undefined, options: RetryOptions): Selectio
     );
   if (labels !== undefined && all) throw new UsageError('Give --label or --all, not both.');
   if (!isMany) return undefined;
-  if (options.maxCost !== undefined)
-    throw new UsageError('--max-cost is the budget of one execution: name it.');
+  if (options.maxCost !== undefined || options.maxTokens !== undefined)
+    throw new UsageError('--max-cost and --max-tokens are budgets of one execution: name it.');
   if (watch) throw new UsageError('--watch follows one execution: name it.');
   return { ...(labels === undefined ? {} : { labels }), states: states ?? ['failed'], force, dryRun };
 }
@@ -77,11 +83,12 @@ function selectionOf(given: string | undefined, options: RetryOptions): Selectio
 async function retryAndShow(
   session: Session,
   id: string,
-  { force, watch, maxCost }: RetryOptions,
+  { force, watch, maxCost, maxTokens }: RetryOptions,
 ): Promise<ExitCode> {
   const execution = await session.client.retryExecution(id, {
     ...(force === true ? { force } : {}),
     ...(maxCost === undefined ? {} : { maxCostUsd: maxCost }),
+    ...(maxTokens === undefined ? {} : { maxTokens }),
   });
   if (watch === true) return await watchExecution(session, execution, { fromEpoch: execution.epoch });
   if (session.isJson) session.json(execution);

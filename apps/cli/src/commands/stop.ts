@@ -13,7 +13,8 @@ import { resolveExecutionId } from '../arguments/resolve-id';
 import { EXIT, exitCodeOfReceipt, type ExitCode } from '../exit-codes';
 import { renderReceipt } from '../receipt/render-receipt';
 import type { Session } from '../session/session';
-import { formatCost, formatDuration } from '../text/format';
+import { describeSpent } from '../execution/describe-execution';
+import { formatDuration } from '../text/format';
 import type { Bind } from './action';
 import { leftOrder } from './place-order';
 import { tellSilence } from './tell-silence';
@@ -116,7 +117,8 @@ async function stopAndShow(session: Session, given: string, options: StopOptions
 export function renderStop(response: StopResponse, session: Pick<Session, 'out'>, full: boolean): string[] {
   const { summary } = response;
   const reason = response.reason === undefined ? '' : ` (${response.reason})`;
-  const cost = `cost ${formatCost(response.finalCostUsd)}${response.costEstimated ? ', estimated' : ''}`;
+  const { finalCostUsd: costUsd, costEstimated, finalTokens: tokens } = response;
+  const cost = describeSpent({ costUsd, costEstimated, ...(tokens === undefined ? {} : { tokens }) });
   const nodes = `${summary.nodesCompleted} of ${summary.nodesTotal} nodes completed, ${summary.nodesFailed} failed`;
   return [
     `${response.executionId}  ${session.out.state(response.status)}${reason}`,

@@ -40,7 +40,7 @@ export function describeExecution(record: ExecutionRecord, style: Style, now: nu
   const runtime = runtimeOf(record, now);
   const started = record.startedAt === undefined ? 'not started' : `started ${formatTime(record.startedAt)}`;
   const ran = runtime === undefined ? '' : `, ${formatDuration(runtime)}`;
-  lines.push(`${started}${ran}, cost ${formatCost(record.costUsd)}`);
+  lines.push(`${started}${ran}, ${describeSpent(record)}`);
   const labels = Object.entries(record.labels).map(([name, value]) => `${name}=${value}`);
   if (labels.length > 0) lines.push(`labels ${cleanText(labels.join(' '))}`);
   if (record.reason !== undefined) {
@@ -141,10 +141,22 @@ export function describeAgent(agent: AgentRecord, style: Style, now: number): st
   if (agent.signal !== undefined) lines.push(`ended by ${agent.signal}`);
   if (agent.reason !== undefined) lines.push(`reason ${agent.reason}`);
   if (agent.error !== undefined) lines.push(describeError(agent.error, style));
-  lines.push(`cost ${formatCost(agent.costUsd)}`);
+  lines.push(describeSpent(agent));
   if (agent.badLines !== undefined) lines.push(`lines on fd 3 that are no message: ${agent.badLines}`);
   if (agent.dropped !== undefined) lines.push(describeDropped(agent.dropped));
   return lines;
+}
+
+/** The cost, and the tokens of language models where an agent said any. */
+export function describeSpent({ costUsd, costEstimated = false, tokens }: Spent): string {
+  const cost = `cost ${formatCost(costUsd)}${costEstimated ? ', estimated' : ''}`;
+  return tokens === undefined ? cost : `${cost}, ${tokens.toLocaleString('en-US')} tokens`;
+}
+
+interface Spent {
+  readonly costUsd: number;
+  readonly costEstimated?: boolean;
+  readonly tokens?: number;
 }
 
 /** The output and events that a bound kept from being stored. */

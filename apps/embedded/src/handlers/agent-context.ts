@@ -36,8 +36,10 @@ export interface AgentContext extends AgentFacts {
   progress(value: unknown): void;
   /** Given to the next attempt as `lastCheckpoint`. @throws as `emit` */
   checkpoint(value: unknown): void;
-  /** Adds to what was spent. US dollars. @throws as `emit` */
-  cost(usd: number): void;
+  /** Adds to what was spent. US dollars; `estimated` marks the sum as an estimate. @throws as `emit` */
+  cost(usd: number, options?: { readonly estimated?: boolean }): void;
+  /** Adds to the tokens of language models that were used, read and written together. @throws as `emit` */
+  tokens(count: number): void;
   /** Work that is done once for all attempts: its result is stored before it is returned. */
   readonly step: Step;
   /**
@@ -65,7 +67,9 @@ export function contextOf(facts: AgentFacts, signal: () => AbortSignal): AgentCo
     emit: (name, data) => report({ type: 'event', name, ...(data === undefined ? {} : { data }) }),
     progress: (value) => report({ type: 'progress', value }),
     checkpoint: (value) => report({ type: 'checkpoint', value }),
-    cost: (usd) => report({ type: 'cost', usd }),
+    cost: (usd, { estimated = false } = {}) =>
+      report({ type: 'cost', usd, ...(estimated ? { estimated } : {}) }),
+    tokens: (count) => report({ type: 'tokens', count }),
     step: makeStep(worker),
     ask: makeAsk(worker),
     suspend: (name, { maxAgeMs = SUSPEND_LIMITS.defaultAgeMs } = {}) => {

@@ -68,12 +68,15 @@ function checkBackoff(backoff: Record<string, unknown>, path: Path, problems: Pr
 }
 
 /** The rules between the fields of an execution, its nodes apart. */
-export function checkCostRules(spec: Record<string, unknown>, problems: ProblemList): void {
-  const { maxCostUsd, softCostUsd } = spec;
-  if (typeof maxCostUsd === 'number' && typeof softCostUsd === 'number' && softCostUsd > maxCostUsd)
-    problems.add(
-      ['softCostUsd'],
-      'COST_ORDER',
-      `must be at most maxCostUsd (${maxCostUsd}); it is ${softCostUsd}.`,
-    );
+export function checkBudgetRules(spec: Record<string, unknown>, problems: ProblemList): void {
+  for (const [softName, hardName, code] of BUDGETS) {
+    const [soft, hard] = [spec[softName], spec[hardName]];
+    if (typeof hard === 'number' && typeof soft === 'number' && soft > hard)
+      problems.add([softName], code, `must be at most ${hardName} (${hard}); it is ${soft}.`);
+  }
 }
+
+const BUDGETS = [
+  ['softCostUsd', 'maxCostUsd', 'COST_ORDER'],
+  ['softTokens', 'maxTokens', 'TOKENS_ORDER'],
+] as const;

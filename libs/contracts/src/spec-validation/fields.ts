@@ -73,6 +73,12 @@ const MAX_USD = 1_000_000_000;
 /** A budget in US dollars. */
 export const usd = () => amount('a number of US dollars', 0, MAX_USD);
 
+/** Most tokens a budget may name. */
+const MAX_TOKENS = 1_000_000_000_000;
+
+/** A budget in tokens of language models. */
+export const tokens = () => wholeNumber(0, MAX_TOKENS, ' of tokens');
+
 export const flag = () => z.boolean(says('true or false'));
 
 export const oneOf = <const T extends readonly [string, ...string[]]>(words: T) =>

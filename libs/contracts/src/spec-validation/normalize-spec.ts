@@ -18,7 +18,7 @@ export function normalizeExecution(head: ParsedHead, nodes: readonly NodeSpec[])
   return {
     name: head.name,
     labels: head.labels,
-    ...present(head, 'idempotencyKey', 'timeoutMs', 'maxCostUsd', 'softCostUsd'),
+    ...present(head, 'idempotencyKey', 'timeoutMs', 'maxCostUsd', 'softCostUsd', 'maxTokens', 'softTokens'),
     onFailure: head.onFailure,
     ...present(head, 'graceMs'),
     nodes,
@@ -74,7 +74,7 @@ export function normalizeAgent(agent: ParsedAgent): ExecutionSpec {
   return {
     name: agent.name ?? agent.id,
     labels: agent.labels,
-    ...present(agent, 'idempotencyKey', 'maxCostUsd', 'softCostUsd'),
+    ...present(agent, 'idempotencyKey', 'maxCostUsd', 'softCostUsd', 'maxTokens', 'softTokens'),
     onFailure: 'stop',
     nodes: [normalizeNode({ ...agent, dependsOn: [] })],
   };

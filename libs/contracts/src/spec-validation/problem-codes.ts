@@ -26,6 +26,7 @@ export const PROBLEM_CODES = {
   SHELL_COMMAND: '`shell: true` with anything but exactly one string',
   BACKOFF_ORDER: '`backoff.maxMs` below `backoff.delayMs`',
   COST_ORDER: '`softCostUsd` above `maxCostUsd`',
+  TOKENS_ORDER: '`softTokens` above `maxTokens`',
   HANDLER_RUN: '`run` with a handler, and beside it a field that is for a command',
   UNKNOWN_HANDLER: 'a handler that none of the running workers of the node’s pool has',
   NOT_UTF8: 'bytes of a spec file that are not UTF-8',

@@ -18,6 +18,7 @@ import {
   oneOf,
   osString,
   says,
+  tokens,
   usd,
   wholeNumber,
 } from './fields';
@@ -147,6 +148,12 @@ const budgetFields = {
   softCostUsd: usd()
     .optional()
     .describe('Budget in US dollars; passing it is told by one event, `execution.soft-budget`.'),
+  maxTokens: tokens()
+    .optional()
+    .describe('Budget in tokens of language models; passing it stops the execution.'),
+  softTokens: tokens()
+    .optional()
+    .describe('Budget in tokens; passing it is told by one event, `execution.soft-budget`.'),
 };
 
 const executionFields = {

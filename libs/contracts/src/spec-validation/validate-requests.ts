@@ -9,7 +9,7 @@ import { parseSelector } from '../selector';
 import { SPEC_LIMITS } from '../spec';
 import { isPlainObject } from './check-json';
 import { check, invalidRequest } from './check-request';
-import { flag, line, milliseconds, NAME_PATTERN, oneOf, says, usd, wholeNumber } from './fields';
+import { flag, line, milliseconds, NAME_PATTERN, oneOf, says, tokens, usd, wholeNumber } from './fields';
 import type { Path, ProblemList } from './problem-list';
 import { showValue } from './show-value';
 
@@ -89,6 +89,8 @@ export interface RetryRequest {
   readonly force?: boolean;
   /** A budget in place of the one it had, in US dollars: more than it has spent. */
   readonly maxCostUsd?: number;
+  /** The same in tokens of language models. */
+  readonly maxTokens?: number;
 }
 
 const stopFields = {
@@ -156,8 +158,15 @@ const limitsFields = {
 };
 const limitsSchema = z.strictObject(limitsFields, says('an object with limits and note'));
 
-const retryFields = { force: flag().optional(), maxCostUsd: usd().optional() };
-const retrySchema = z.strictObject(retryFields, says('an object with force and maxCostUsd, or nothing'));
+const retryFields = {
+  force: flag().optional(),
+  maxCostUsd: usd().optional(),
+  maxTokens: tokens().optional(),
+};
+const retrySchema = z.strictObject(
+  retryFields,
+  says('an object with force, maxCostUsd and maxTokens, or nothing'),
+);
 
 /** For each type of scope: the field that names its target, and whether a value is such a name; a selector has faults of its own. */
 const SCOPES = {

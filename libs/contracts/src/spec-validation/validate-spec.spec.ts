@@ -218,6 +218,16 @@ describe('what is wrong is told word for word', () => {
       ['softCostUsd COST_ORDER must be at most maxCostUsd (1); it is 2.'],
     ],
     [
+      'a soft budget of tokens above the hard one',
+      { ...spec(node()), maxTokens: 10, softTokens: 11 },
+      ['softTokens TOKENS_ORDER must be at most maxTokens (10); it is 11.'],
+    ],
+    [
+      'half a token',
+      { ...spec(node()), maxTokens: 0.5 },
+      ['maxTokens RANGE must be a whole number of tokens from 0 to 1000000000000; it is 0.5.'],
+    ],
+    [
       'a negative budget',
       { ...spec(node()), maxCostUsd: -1 },
       ['maxCostUsd RANGE must be a number of US dollars from 0 to 1000000000; it is -1.'],
@@ -493,7 +503,7 @@ describe('an agent alone', () => {
       { run: { comand: ['x'] }, dependson: [] },
       [
         'run.comand UNKNOWN_FIELD unknown field; did you mean command?',
-        'dependson UNKNOWN_FIELD unknown field; known here: id, name, idempotencyKey, maxCostUsd, softCostUsd, run, input, pool, priority, labels, delayMs, maxAttempts, retryOn, backoff, timeoutMs, graceMs, limits, allowFailure, onLostContact, recovery.',
+        'dependson UNKNOWN_FIELD unknown field; known here: id, name, idempotencyKey, maxCostUsd, softCostUsd, maxTokens, softTokens, run, input, pool, priority, labels, delayMs, maxAttempts, retryOn, backoff, timeoutMs, graceMs, limits, allowFailure, onLostContact, recovery.',
         `run.command REQUIRED is missing; it must be ${COMMAND}.`,
       ],
     ],

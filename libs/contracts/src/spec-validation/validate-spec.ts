@@ -2,7 +2,7 @@ import { type Problem, InvalidSpecError } from '../errors';
 import { type ExecutionSpec, type NodeSpec, SPEC_LIMITS } from '../spec';
 import { checkGraph } from './check-graph';
 import { checkJson, checkJsonSteps, isPlainObject } from './check-json';
-import { checkCostRules, checkNodeRules } from './check-rules';
+import { checkBudgetRules, checkNodeRules } from './check-rules';
 import { normalizeAgent, normalizeExecution, normalizeNode } from './normalize-spec';
 import { type Path, ProblemList } from './problem-list';
 import { reportIssues } from './report-issues';
@@ -63,7 +63,7 @@ function* checkSteps(raw: unknown): Generator<undefined, SpecCheck> {
   const suggester = new NameSuggester();
   const head = executionHeadSchema.safeParse(raw);
   if (!head.success) reportIssues(head.error.issues, raw, [], problems, suggester, knownFields);
-  if (isPlainObject(raw)) checkCostRules(raw, problems);
+  if (isPlainObject(raw)) checkBudgetRules(raw, problems);
   const parsed = Array.isArray(nodes) ? yield* checkNodes(nodes, problems, suggester) : [];
   if (!head.success || problems.count > 0) return { ok: false, problems: problems.toArray() };
   return { ok: true, spec: normalizeExecution(head.data, parsed) };
@@ -88,7 +88,7 @@ export function checkAgentSpec(raw: unknown): SpecCheck {
     reportIssues(agent.error.issues, raw, [], problems, new NameSuggester(), (path) =>
       path.length === 0 ? AGENT_FIELDS : knownFields(path),
     );
-  if (isPlainObject(raw)) checkCostRules(raw, problems);
+  if (isPlainObject(raw)) checkBudgetRules(raw, problems);
   checkNodeRules(raw, [], problems);
   if (!agent.success || problems.count > 0) return { ok: false, problems: problems.toArray() };
   return { ok: true, spec: normalizeAgent(agent.data) };

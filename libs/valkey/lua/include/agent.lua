@@ -70,25 +70,7 @@ local function move_agent(agent, to, event)
 end
 
 -- A number in Lua is a double: above this it is not exact.
-local MAX_MICROS = 9e15
-
--- Costs are whole micro-dollars and only grow, so a report that is repeated adds nothing.
--- Returns true when the execution's hard limit is passed now.
-local function add_cost(agent, micros)
-  if type(micros) ~= 'number' then return false end
-  local more = math.min(micros, MAX_MICROS) - (agent.costMicros or 0)
-  if more <= 0 then return false end
-  agent.costMicros = math.min(micros, MAX_MICROS)
-  local total = math.min(number_field('costMicros') + more, MAX_MICROS)
-  redis.call('HSET', exe_key, 'costMicros', int(total))
-  local soft = tonumber(field('softCostMicros') or '')
-  if soft and total > soft and redis.call('HSETNX', exe_key, 'softTold', 1) == 1 then
-    emit({ type = 'execution.soft-budget', entity = 'execution', agentId = agent.id, nodeId = agent.nodeId,
-      data = { costUsd = total / 1e6, softCostUsd = soft / 1e6 } })
-  end
-  local limit = field('maxCostMicros')
-  return limit ~= nil and total > tonumber(limit)
-end
+local MAX_WHOLE = 9e15
 
 -- At least two decimals, and every digit that tells a cost from its budget.
 local function dollars(micros)
@@ -96,10 +78,48 @@ local function dollars(micros)
   return (string.gsub(text, '0?0?0?0$', ''))
 end
 
--- The error of an execution that has passed its budget.
-local function budget_error()
-  return { code = 'BUDGET_EXCEEDED',
-    message = 'Spent ' .. dollars(number_field('costMicros')) .. ' of a budget of ' .. dollars(number_field('maxCostMicros')) .. '.' }
+local function tokens(count) return int(count) .. ' tokens' end
+
+-- The budgets of an execution: `spent`, `soft`, `hard` and `told` are fields of its record, `names` the words of an event,
+-- `unit` divides a field into the unit of those words.
+local BUDGETS = {
+  { spent = 'costMicros', soft = 'softCostMicros', hard = 'maxCostMicros', told = 'softTold', unit = 1e6, show = dollars,
+    names = { 'costUsd', 'softCostUsd' } },
+  { spent = 'tokens', soft = 'softTokens', hard = 'maxTokens', told = 'softTokensTold', unit = 1, show = tokens,
+    names = { 'tokens', 'softTokens' } },
+}
+
+-- An agent reports sums, which are whole and only grow, so a repeated report adds nothing.
+-- Returns the error of the hard budget that this report passes, or nil.
+local function spend(agent, budget, sum)
+  if type(sum) ~= 'number' then return nil end
+  local more = math.min(sum, MAX_WHOLE) - (agent[budget.spent] or 0)
+  if more <= 0 then return nil end
+  agent[budget.spent] = math.min(sum, MAX_WHOLE)
+  local total = math.min(number_field(budget.spent) + more, MAX_WHOLE)
+  redis.call('HSET', exe_key, budget.spent, int(total))
+  local soft = tonumber(field(budget.soft) or '')
+  if soft and total > soft and redis.call('HSETNX', exe_key, budget.told, 1) == 1 then
+    emit({ type = 'execution.soft-budget', entity = 'execution', agentId = agent.id, nodeId = agent.nodeId,
+      data = { [budget.names[1]] = total / budget.unit, [budget.names[2]] = soft / budget.unit } })
+  end
+  local limit = tonumber(field(budget.hard) or '')
+  if not limit or total <= limit then return nil end
+  return { code = 'BUDGET_EXCEEDED', message = 'Spent ' .. budget.show(total) .. ' of a budget of ' .. budget.show(limit) .. '.' }
+end
+
+-- Charges a report to every budget. Returns the error of the first hard budget that the report passes, or nil.
+local function charge(agent, said)
+  local passed
+  for _, budget in ipairs(BUDGETS) do
+    local over = spend(agent, budget, said[budget.spent])
+    passed = passed or over
+  end
+  if said.costEstimated and not agent.costEstimated then
+    agent.costEstimated = true
+    redis.call('HSET', exe_key, 'costEstimated', 1)
+  end
+  return passed
 end
 
 -- Stores the effect of a passed deadline, or of the attempt's end, on a question. Every script that reads a question does so
