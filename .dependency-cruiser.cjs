@@ -8,15 +8,16 @@
 const LAYERS = {
   contracts: [],
   valkey: ['contracts'],
+  'local-server': ['valkey', 'contracts'],
   lifecycle: ['valkey', 'contracts'],
   dispatch: ['lifecycle', 'valkey', 'contracts'],
   spawner: ['lifecycle', 'valkey', 'contracts'],
   executions: ['dispatch', 'lifecycle', 'valkey', 'contracts'],
   approvals: ['killswitch', 'lifecycle', 'valkey', 'contracts'],
-  killswitch: ['executions', 'spawner', 'dispatch', 'lifecycle', 'valkey', 'contracts'],
+  killswitch: ['executions', 'spawner', 'dispatch', 'lifecycle', 'service', 'valkey', 'contracts'],
   access: ['killswitch', 'executions', 'dispatch', 'lifecycle', 'valkey', 'contracts'],
   worker: ['killswitch', 'executions', 'spawner', 'dispatch', 'lifecycle', 'service', 'valkey', 'contracts'],
-  service: ['lifecycle', 'contracts'],
+  service: ['contracts'],
   metrics: ['lifecycle', 'contracts'],
   client: ['contracts'],
 };

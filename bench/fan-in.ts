@@ -1,5 +1,6 @@
 import { LifecycleService } from '#libs/lifecycle';
-import { startThrowawayServer, Valkey } from '#libs/valkey';
+import { Valkey } from '#libs/valkey';
+import { startThrowawayServer } from '#libs/local-server';
 import { perSecond, round, type BenchOptions, type BenchResult } from './measure';
 import { makeTempDir } from './support/child';
 import { prepareFanIn, RESULT_KIB, runFanIn } from './support/fan-in';

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { startThrowawayServer } from '#libs/valkey';
+import { startThrowawayServer } from '#libs/local-server';
 import {
   median,
   perSecond,

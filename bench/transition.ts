@@ -1,5 +1,6 @@
 import { LifecycleService } from '#libs/lifecycle';
-import { startThrowawayServer, Valkey } from '#libs/valkey';
+import { Valkey } from '#libs/valkey';
+import { startThrowawayServer } from '#libs/local-server';
 import {
   joinLanes,
   median,

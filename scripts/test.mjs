@@ -100,9 +100,7 @@ async function check(name, args, env) {
 /** Fetches a server program once and with progress, before many tests want one at the same time. */
 async function findServer() {
   try {
-    const localServer = createRequire(import.meta.url)(
-      join(ROOT, 'dist/libs/valkey/src/local-server/index.js'),
-    );
+    const localServer = createRequire(import.meta.url)(join(ROOT, 'dist/libs/local-server/src/index.js'));
     const binary = await localServer.resolveServerBinary({
       report: (line) => process.stdout.write(`${line}\n`),
     });

@@ -1,6 +1,7 @@
 import { join, resolve } from 'node:path';
 import { createClient, type BelayClient } from '#libs/client';
-import { startThrowawayServer, Valkey } from '#libs/valkey';
+import { Valkey } from '#libs/valkey';
+import { startThrowawayServer } from '#libs/local-server';
 import { endChild, makeTempDir, startChild, type Child } from './child';
 
 const TOKEN = 'bench-token-of-a-throwaway-fleet';

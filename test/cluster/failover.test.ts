@@ -1,6 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { isBelayError, PRODUCERS_QUEUE, type ExecutionRecord, type Receipt } from '#libs/contracts';
-import { ensureServer } from '#libs/valkey';
+import { ensureServer } from '#libs/local-server';
 import { Queue, QueueEvents } from 'bullmq';
 import { ready } from '../support/executions';
 import { DEAF, ENV, sh, SMALL } from '../support/failover';

@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { freePort, startThrowawayServer } from '#libs/valkey';
+import { freePort, startThrowawayServer } from '#libs/local-server';
 import { makeCertificates, noCertificates, tlsArguments, type Certificates } from '../support/certificates';
 import { killPrimary } from '../support/failures';
 import { eventually, processesWith } from '../support/fleet';

@@ -1,4 +1,4 @@
-import { startThrowawayServer, type ThrowawayServer } from '#libs/valkey';
+import { startThrowawayServer, type ThrowawayServer } from '#libs/local-server';
 import { call, startCluster, startSentinelSet, type ManyServers } from '../support/many-servers';
 import { pause } from './clock';
 import { Link } from './link';

@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
-import type { ThrowawayServer } from '#libs/valkey';
+import type { ThrowawayServer } from '#libs/local-server';
 import { call } from '../support/many-servers';
 
 /** The way from one process to the state, and what can be done to it. */

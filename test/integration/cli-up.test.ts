@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync 
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createClient, type BelayClient } from '#libs/client';
-import { resolveServerBinary, startThrowawayServer, type ThrowawayServer } from '#libs/valkey';
+import { resolveServerBinary, startThrowawayServer, type ThrowawayServer } from '#libs/local-server';
 import { running } from '../support/executions';
 import { eventually, processesWith } from '../support/fleet';
 import { isAlive, procEntry } from '../support/proc';

@@ -4,7 +4,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { startThrowawayServer, type ThrowawayServer } from '#libs/valkey';
+import { startThrowawayServer, type ThrowawayServer } from '#libs/local-server';
 import { buildBelay, buildInMemoryBelay, type BelayOptions, type StopResult } from '../../apps/embedded/src';
 import { startPrivateServer } from '../../apps/embedded/src/private-server';
 import { eventually, NOISE_MS, processesWith, startFleet } from '../support/fleet';

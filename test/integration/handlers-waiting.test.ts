@@ -4,7 +4,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { AgentRecord } from '#libs/contracts';
-import { startThrowawayServer, type ThrowawayServer } from '#libs/valkey';
+import { startThrowawayServer, type ThrowawayServer } from '#libs/local-server';
 import type { INestApplicationContext, Type } from '@nestjs/common';
 import { Test } from '@nestjs/testing';
 import {

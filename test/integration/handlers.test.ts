@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { AgentRecord, NodeSpec } from '#libs/contracts';
-import { startThrowawayServer, type ThrowawayServer } from '#libs/valkey';
+import { startThrowawayServer, type ThrowawayServer } from '#libs/local-server';
 import type { INestApplicationContext, Type } from '@nestjs/common';
 import { Test } from '@nestjs/testing';
 import {

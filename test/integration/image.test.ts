@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createClient } from '#libs/client';
 import { parseDuration, readSettings } from '#libs/contracts';
-import { startThrowawayServer, type ThrowawayServer } from '#libs/valkey';
+import { startThrowawayServer, type ThrowawayServer } from '#libs/local-server';
 import { parse } from 'yaml';
 import { bareEnvironment } from '../support/packed';
 import { readDockerfile, replay, type Stage } from '../support/image';

@@ -8,7 +8,8 @@ import { readSettings } from '#libs/contracts';
 import { KillResponder, LatchStore, OrderStore } from '#libs/killswitch';
 import { AgentStore } from '#libs/lifecycle';
 import { SILENT } from '#libs/service';
-import { startThrowawayServer, Valkey, type ThrowawayServer } from '#libs/valkey';
+import { Valkey } from '#libs/valkey';
+import { startThrowawayServer, type ThrowawayServer } from '#libs/local-server';
 import { eventually } from '../support/fleet';
 
 const workerId = `wrk_${ulid()}`;

@@ -18,12 +18,17 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import Redis from 'ioredis';
-import { ensureServer, resolveServerBinary, startThrowawayServer, type ServerBinary } from '#libs/valkey';
+import {
+  ensureServer,
+  resolveServerBinary,
+  startThrowawayServer,
+  type ServerBinary,
+} from '#libs/local-server';
 import { useServer } from '../support/server';
 import { eventually } from '../support/wait';
 
 const REPOSITORY = join(__dirname, '..', '..');
-const BUILT = join(REPOSITORY, 'dist', 'libs', 'valkey', 'src', 'local-server');
+const BUILT = join(REPOSITORY, 'dist', 'libs', 'local-server', 'src');
 /** No server is found on such a PATH. */
 const BARE = { ...process.env, BELAY_VALKEY_URL: '', BELAY_TEST_SERVER: '', PATH: '/nonexistent' };
 
@@ -90,7 +95,7 @@ describe('where the server comes from', () => {
     // The user must be able to read what it runs, wherever this checkout lies.
     const copy = join(scratch, 'copy');
     for (const part of [
-      'dist/libs/valkey/src/local-server',
+      'dist/libs/local-server/src',
       'dist/libs/contracts',
       'node_modules/zod',
       'package.json',
@@ -102,7 +107,7 @@ describe('where the server comes from', () => {
     const owner = startOwner(
       `ensureServer({ dataDir: ${JSON.stringify(join(home, '.belay'))} })`,
       { ...BARE, HOME: home },
-      { built: join(copy, 'dist/libs/valkey/src/local-server'), ...user },
+      { built: join(copy, 'dist/libs/local-server/src'), ...user },
     );
     const server = await owner.ready;
     expect(server.source).toBe('packages');

@@ -1,7 +1,7 @@
 import type { DynamicModule, ServiceUnavailableException, Type } from '@nestjs/common';
 import { Test } from '@nestjs/testing';
 import { SILENT } from '#libs/service';
-import { startThrowawayServer } from '#libs/valkey';
+import { startThrowawayServer } from '#libs/local-server';
 import { BelayHealth, BelayModule } from '../../apps/embedded/src/nest';
 import { eventually } from '../support/wait';
 

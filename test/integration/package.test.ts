@@ -12,7 +12,7 @@ import {
 } from 'node:fs';
 import { tmpdir, userInfo } from 'node:os';
 import { join, resolve } from 'node:path';
-import { resolveServerBinary, startThrowawayServer, type ThrowawayServer } from '#libs/valkey';
+import { resolveServerBinary, startThrowawayServer, type ThrowawayServer } from '#libs/local-server';
 import { bareEnvironment, install, pack, type Packed } from '../support/packed';
 import { eventually } from '../support/wait';
 

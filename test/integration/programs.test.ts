@@ -12,7 +12,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { startThrowawayServer } from '#libs/valkey';
+import { startThrowawayServer } from '#libs/local-server';
 import { eventually } from '../support/wait';
 
 /** The programs that people run, as the build made them: ADR 0018. */

@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { AgentRecord, ExecutionRecord, ExecutionSpecInput } from '#libs/contracts';
-import { startThrowawayServer, type ThrowawayServer } from '#libs/valkey';
+import { startThrowawayServer, type ThrowawayServer } from '#libs/local-server';
 import type { INestApplicationContext, Type } from '@nestjs/common';
 import { Test } from '@nestjs/testing';
 import { BelayModule, ExecutionManager, LifecycleService } from '../../apps/embedded/src/nest';

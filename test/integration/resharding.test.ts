@@ -1,7 +1,8 @@
 import { LifecycleService } from '#libs/lifecycle';
 import { setTimeout as pause } from 'node:timers/promises';
 import { eventually, startFleet, type Fleet } from '../support/fleet';
-import { ensureServer, ScriptRunner, Valkey } from '#libs/valkey';
+import { ScriptRunner, Valkey } from '#libs/valkey';
+import { ensureServer } from '#libs/local-server';
 import { advanceAll, createExecution, node, spec } from '../support/life';
 import { startCluster, type ManyServers } from '../support/many-servers';
 import { SlotMove } from '../support/slot-move';

@@ -13,7 +13,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createClient } from '#libs/client';
-import { startThrowawayServer, type ThrowawayServer } from '#libs/valkey';
+import { startThrowawayServer, type ThrowawayServer } from '#libs/local-server';
 import { ended } from '../support/executions';
 import { descendantsOf } from '../support/proc';
 import { eventually } from '../support/wait';

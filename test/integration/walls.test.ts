@@ -13,7 +13,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createClient } from '#libs/client';
 import { nativeState } from '#libs/spawner';
-import { resolveServerBinary } from '#libs/valkey';
+import { resolveServerBinary } from '#libs/local-server';
 import { running } from '../support/executions';
 import { descendantsOf, eventually, FIXTURES, isAlive } from '../support/proc';
 

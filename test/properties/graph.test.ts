@@ -1,5 +1,6 @@
 import type { ExecutionSpec, NodeSpec } from '#libs/contracts';
-import { startThrowawayServer, Valkey, type ThrowawayServer } from '#libs/valkey';
+import { Valkey } from '#libs/valkey';
+import { startThrowawayServer, type ThrowawayServer } from '#libs/local-server';
 import fc from 'fast-check';
 import { GraphModel, type End, type Latched, type ModelNode } from './graph-model';
 import { GraphRig } from './graph-rig';

@@ -3,12 +3,8 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { createClient, type BelayClient } from '#libs/client';
-import {
-  startThrowawayServer,
-  Valkey,
-  type ThrowawayServer,
-  type ThrowawayServerOptions,
-} from '#libs/valkey';
+import { Valkey } from '#libs/valkey';
+import { startThrowawayServer, type ThrowawayServer, type ThrowawayServerOptions } from '#libs/local-server';
 import { LifecycleService } from '#libs/lifecycle';
 
 import { until } from './wait';

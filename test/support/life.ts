@@ -1,6 +1,7 @@
 import type { DispatchEntry, ExecutionSpec } from '#libs/contracts';
 import { LifecycleService, readResults, type Claim, type Fence } from '#libs/lifecycle';
-import { startThrowawayServer, Valkey, type ThrowawayServer } from '#libs/valkey';
+import { Valkey } from '#libs/valkey';
+import { startThrowawayServer, type ThrowawayServer } from '#libs/local-server';
 
 export * from './specs';
 

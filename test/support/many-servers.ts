@@ -1,4 +1,4 @@
-import { freePort, startThrowawayServer, type ThrowawayServer } from '#libs/valkey';
+import { freePort, startThrowawayServer, type ThrowawayServer } from '#libs/local-server';
 import { Redis } from 'ioredis';
 import { tlsArguments, type Certificates } from './certificates';
 import { until as seen } from './wait';

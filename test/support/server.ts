@@ -1,4 +1,4 @@
-import { startThrowawayServer, type ThrowawayServer, type ThrowawayServerOptions } from '#libs/valkey';
+import { startThrowawayServer, type ThrowawayServer, type ThrowawayServerOptions } from '#libs/local-server';
 
 /** The server of one test file or `describe`; its members may be read from `beforeAll` on. */
 export type TestServer = ThrowawayServer;

@@ -1,4 +1,4 @@
-import type { ThrowawayServer } from '#libs/valkey';
+import type { ThrowawayServer } from '#libs/local-server';
 import { call } from './many-servers';
 
 const LOOK = 1_000;

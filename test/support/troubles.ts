@@ -1,7 +1,7 @@
 import { mkdirSync, rmdirSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
-import type { ThrowawayServer } from '#libs/valkey';
+import type { ThrowawayServer } from '#libs/local-server';
 import { Redis } from 'ioredis';
 import type { Link } from '../faults/link';
 import { until } from './wait';

@@ -5,9 +5,9 @@ import type { Command } from 'commander';
 import { EXIT } from './exit-codes';
 import { buildProgram, runCli } from './program';
 import { nativeState } from '#libs/spawner';
-import { scriptedProcess } from './session/scripted-process';
+import { scriptedProcess } from '../../../test/support/scripted-process';
 import { COMMANDS, keepFlags } from './session/keep-flags';
-import type { Routes, ScriptedServer } from './session/scripted-server';
+import type { Routes, ScriptedServer } from '../../../test/support/scripted-server';
 import { useScriptedServer } from '../../../test/support/scripted-server';
 
 const U = '01ARZ3NDEKTSV4RRFFQ69G5FAV';

@@ -1,5 +1,6 @@
 import type { WorkerState } from '#libs/contracts';
-import { within, type Valkey } from '#libs/valkey';
+import { type Valkey } from '#libs/valkey';
+import { within } from '#libs/service';
 import type { BelayRuntime } from './belay-runtime';
 
 /** The answer of one indicator, in the form that @nestjs/terminus takes from a health check. */

@@ -9,7 +9,7 @@ import {
 } from '#libs/contracts';
 import { ExecutionManager } from '#libs/executions';
 import { KillswitchService } from '#libs/killswitch';
-import { LifecycleService, ServiceRun } from '#libs/lifecycle';
+import { LifecycleService } from '#libs/lifecycle';
 import {
   allOrNothing,
   calmly,
@@ -17,6 +17,7 @@ import {
   SILENT,
   type CleanupStack,
   type ServiceLog,
+  ServiceRun,
 } from '#libs/service';
 import { ChangeFeed } from '#libs/valkey';
 import { createOrchestrator, type Orchestrator } from '../../orchestrator/src/create-orchestrator';

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { startThrowawayServer, type ThrowawayServerOptions } from '#libs/valkey';
+import { startThrowawayServer, type ThrowawayServerOptions } from '#libs/local-server';
 
 /** A server that this process alone reaches and that keeps nothing. */
 export interface PrivateServer {

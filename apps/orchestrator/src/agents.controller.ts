@@ -9,10 +9,10 @@ import {
   type AgentRecord,
   type Caller,
   type Receipt,
-  type WorkerRecord,
+  type Page,
 } from '#libs/contracts';
 import { KillswitchService } from '#libs/killswitch';
-import { LifecycleService, type Page } from '#libs/lifecycle';
+import { LifecycleService } from '#libs/lifecycle';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { pageOfAgents } from './agent-page';
 import { Who } from './http/caller';
@@ -22,10 +22,7 @@ import { QueryReader, type Query as QueryMap } from './query';
 import { TakesQuery } from './query.guard';
 import { readLastEventId } from './sse';
 
-/** A worker lost longer ago is told no more. Milliseconds. */
-const LOST_MS = 3_600_000;
-
-@Controller('api')
+@Controller('api/agents')
 export class AgentsController {
   constructor(
     @Inject(LifecycleService) private readonly lifecycle: LifecycleService,
@@ -34,7 +31,7 @@ export class AgentsController {
     @Inject(Ownership) private readonly own: Ownership,
   ) {}
 
-  @Get('agents')
+  @Get()
   @TakesQuery('state', 'owner', 'executionId', 'cursor', 'limit')
   async list(@Query() query: QueryMap, @Who() caller: Caller): Promise<Page<AgentRecord>> {
     const reader = new QueryReader(query);
@@ -53,12 +50,12 @@ export class AgentsController {
     return truncated && page.nextCursor === undefined ? { ...page, truncated } : page;
   }
 
-  @Get('agents/:id')
+  @Get(':id')
   async get(@Param('id') id: string): Promise<AgentRecord> {
     return this.lifecycle.agents.get(id);
   }
 
-  @Post('agents/:id/kill')
+  @Post(':id/kill')
   @HttpCode(200)
   async kill(@Param('id') id: string, @Body() body: unknown, @Who() caller: Caller): Promise<Receipt> {
     const request = validateStopRequest(body ?? {});
@@ -70,7 +67,7 @@ export class AgentsController {
     return this.killswitch.waitForReceipt(order.id);
   }
 
-  @Get('agents/:id/logs')
+  @Get(':id/logs')
   @TakesQuery('follow')
   async logs(
     @Param('id') id: string,
@@ -97,15 +94,5 @@ export class AgentsController {
     // The first lines are sent before the end is stored: an ended agent whose log is not there wrote nothing.
     const isSilent = logs.total.lines === 0 && isEnded(AGENT_MACHINE, state);
     void reply.send({ ...logs, ended: logs.ended || isSilent });
-  }
-
-  @Get('workers')
-  @TakesQuery('lost')
-  async workers(@Query() query: QueryMap): Promise<{ items: WorkerRecord[] }> {
-    const reader = new QueryReader(query);
-    const lost = reader.flag('lost', false);
-    reader.done();
-    const { workers } = this.lifecycle;
-    return { items: await (lost ? workers.lostLately(LOST_MS) : workers.list()) };
   }
 }

@@ -1,7 +1,6 @@
 import { Body, Controller, Get, HttpCode, Inject, Param, Post, Query } from '@nestjs/common';
 import { Approvals } from '#libs/approvals';
-import { signatureOf, validateAnswer, type Caller, type QuestionRecord } from '#libs/contracts';
-import type { Page } from '#libs/lifecycle';
+import { signatureOf, validateAnswer, type Caller, type QuestionRecord, type Page } from '#libs/contracts';
 import { Who } from './http/caller';
 import { QueryReader, type Query as QueryMap } from './query';
 import { TakesQuery } from './query.guard';

@@ -4,9 +4,15 @@ import type { INestApplicationContext, Type } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import type { Settings, WorkerState } from '#libs/contracts';
-import { ServiceRun, type Phases } from '#libs/lifecycle';
-import { allOrNothing, type CleanupStack, type ServiceLog } from '#libs/service';
-import { Valkey, within } from '#libs/valkey';
+import {
+  allOrNothing,
+  type CleanupStack,
+  type ServiceLog,
+  within,
+  ServiceRun,
+  type Phases,
+} from '#libs/service';
+import { Valkey } from '#libs/valkey';
 import { DrillSchedule } from './drill-schedule';
 import { makeHttp } from './http/make-http';
 import { OrchestratorModule } from './orchestrator.module';

@@ -33,10 +33,11 @@ import {
   type Receipt,
   type Signalled,
   type StopResponse,
+  type Page,
 } from '#libs/contracts';
 import { ExecutionManager } from '#libs/executions';
 import { KillswitchService } from '#libs/killswitch';
-import { LifecycleService, type Page } from '#libs/lifecycle';
+import { LifecycleService } from '#libs/lifecycle';
 import { ChangeFeed } from '#libs/valkey';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { streamExecution } from './execution-events';

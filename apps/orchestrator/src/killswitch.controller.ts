@@ -4,28 +4,25 @@ import {
   signatureOf,
   validateKillRequest,
   validateNoteRequest,
-  type AuditEntry,
-  type AuditVerdict,
   type Caller,
   type Latch,
   type Receipt,
+  type Page,
 } from '#libs/contracts';
-import { AuditStore, KillswitchService, type DryRun } from '#libs/killswitch';
-import type { Page } from '#libs/lifecycle';
+import { KillswitchService, type DryRun } from '#libs/killswitch';
 import type { FastifyReply } from 'fastify';
 import { Who } from './http/caller';
 import { QueryReader, type Query as QueryMap } from './query';
 import { TakesQuery } from './query.guard';
 
-@Controller('api')
+@Controller('api/killswitch')
 export class KillswitchController {
   constructor(
     @Inject(KillswitchService) private readonly killswitch: KillswitchService,
-    @Inject(AuditStore) private readonly audit: AuditStore,
     @Inject(Ownership) private readonly own: Ownership,
   ) {}
 
-  @Post('killswitch')
+  @Post()
   @TakesQuery('wait', 'dryRun')
   async give(
     @Body() body: unknown,
@@ -46,7 +43,7 @@ export class KillswitchController {
     return this.receipt(order.id, wait, caller);
   }
 
-  @Get('killswitch')
+  @Get()
   @TakesQuery('unproved', 'cursor', 'limit')
   async list(@Query() query: QueryMap, @Who() caller: Caller): Promise<Page<Receipt>> {
     const reader = new QueryReader(query);
@@ -57,7 +54,7 @@ export class KillswitchController {
     return { ...listed, items: await this.own.ordersOf(caller, listed.items) };
   }
 
-  @Get('killswitch/:id')
+  @Get(':id')
   @TakesQuery('wait')
   async get(@Param('id') id: string, @Query() query: QueryMap, @Who() caller: Caller): Promise<Receipt> {
     const reader = new QueryReader(query);
@@ -72,7 +69,7 @@ export class KillswitchController {
   }
 
   /** Of the latch the order was given with. */
-  @Post('killswitch/:id/release')
+  @Post(':id/release')
   @HttpCode(200)
   async release(
     @Param('id') id: string,
@@ -87,25 +84,11 @@ export class KillswitchController {
     });
   }
 
-  @Post('killswitch/:id/close')
+  @Post(':id/close')
   @HttpCode(200)
   async close(@Param('id') id: string, @Body() body: unknown, @Who() caller: Caller): Promise<Receipt> {
     const { note } = validateNoteRequest(body);
     await this.killswitch.close(id, caller.name, note, signatureOf(caller));
     return this.killswitch.orders.receipt(id);
-  }
-
-  @Get('audit')
-  @TakesQuery('cursor', 'limit')
-  async log(@Query() query: QueryMap): Promise<Page<AuditEntry>> {
-    const reader = new QueryReader(query);
-    const page = reader.page(10_000);
-    reader.done();
-    return this.audit.list(page);
-  }
-
-  @Get('audit/verify')
-  async verify(): Promise<AuditVerdict> {
-    return this.audit.verify();
   }
 }

@@ -17,6 +17,7 @@ import { measureProcess } from '#libs/metrics';
 import { ChangeFeed, Valkey, ValkeyModule } from '#libs/valkey';
 import { Registry } from 'prom-client';
 import { AgentsController } from './agents.controller';
+import { AuditController } from './audit.controller';
 import { AsksController } from './asks.controller';
 import { Attendance } from './attendance';
 import { DRILL_MAX_AGE, DrillSchedule } from './drill-schedule';
@@ -35,6 +36,7 @@ import { QuarantineController } from './quarantine.controller';
 import { QueuesController } from './queues.controller';
 import { RootController } from './root.controller';
 import { TokensController } from './tokens.controller';
+import { WorkersController } from './workers.controller';
 
 const SWEEP_MS = 1_000;
 
@@ -79,10 +81,12 @@ export class OrchestratorModule {
       controllers: [
         ExecutionsController,
         AgentsController,
+        WorkersController,
         // Before the one whose :id would take its routes.
         DrillsController,
         KillswitchController,
         LatchesController,
+        AuditController,
         QuarantineController,
         QueuesController,
         LimitsController,

@@ -3,7 +3,7 @@ import type { Approvals } from '#libs/approvals';
 import { BelayError, type WorkerState } from '#libs/contracts';
 import type { Janitor, SubmissionConsumer } from '#libs/executions';
 import type { KillswitchService } from '#libs/killswitch';
-import { Phases, ServiceRun } from '#libs/lifecycle';
+import { Phases, ServiceRun } from '#libs/service';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Attendance } from './attendance';
 import { SseStream } from './sse';

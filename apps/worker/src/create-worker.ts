@@ -27,9 +27,9 @@ import {
   LatchStore,
   OrderStore,
 } from '#libs/killswitch';
-import { LifecycleModule, LifecycleService, WorkerStore, type Phases } from '#libs/lifecycle';
+import { LifecycleModule, LifecycleService, WorkerStore } from '#libs/lifecycle';
 import { measureProcess } from '#libs/metrics';
-import { allOrNothing, type CleanupStack, type ServiceLog } from '#libs/service';
+import { allOrNothing, type CleanupStack, type ServiceLog, type Phases } from '#libs/service';
 import {
   AgentRunner,
   createProcessHost,

@@ -4,7 +4,7 @@ import { ownPoolOf, type AgentJob, type JobAnswer, type WorkerState } from '#lib
 import type { AgentQueues } from '#libs/dispatch';
 import type { AttemptEnds } from '#libs/executions';
 import type { AuditStore, KillResponder, LatchStore } from '#libs/killswitch';
-import { Phases, PROOF_KEY, ServiceRun, type Heartbeat, type LifecycleService } from '#libs/lifecycle';
+import { PROOF_KEY, type Heartbeat, type LifecycleService } from '#libs/lifecycle';
 import {
   collectProofs,
   describeUnproved,
@@ -14,8 +14,7 @@ import {
   type ProcessHost,
   type UnprovedEnd,
 } from '#libs/spawner';
-import type { ServiceLog } from '#libs/service';
-import { within } from '#libs/valkey';
+import { type ServiceLog, within, Phases, ServiceRun } from '#libs/service';
 import {
   LeaseKeeper,
   OrphanReconciler,

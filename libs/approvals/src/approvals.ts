@@ -6,9 +6,10 @@ import {
   type AuditEntry,
   type QuestionRecord,
   type Signature,
+  type Page,
 } from '#libs/contracts';
 import type { AuditStore } from '#libs/killswitch';
-import type { LifecycleService, Page } from '#libs/lifecycle';
+import type { LifecycleService } from '#libs/lifecycle';
 import { ulid } from 'ulid';
 
 /** Questions of one page where a caller does not say. */

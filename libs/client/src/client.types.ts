@@ -35,6 +35,7 @@ import type {
   NodeState,
   OrderId,
   OutputSize,
+  Page,
   PauseRequest,
   Receipt,
   RetryRequest,
@@ -57,6 +58,7 @@ export type {
   KillRequest,
   LatchRequest,
   LogLine,
+  Page,
   PauseRequest,
   RetryRequest,
   StopRequest,
@@ -74,14 +76,6 @@ export interface ClientOptions {
   readonly timeoutMs?: number;
   /** How long a submit, a start or a stop is repeated after its reply was lost. Default 15 s; 0: not. Milliseconds. */
   readonly repeatForMs?: number;
-}
-
-/** One page of a list; `nextCursor` is absent on the last. */
-export interface Page<T> {
-  readonly items: readonly T[];
-  readonly nextCursor?: string;
-  /** Only of a last page: there are more than a list reads, and the oldest of them are left out. */
-  readonly truncated?: true;
 }
 
 export interface CallOptions {

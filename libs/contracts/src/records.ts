@@ -239,3 +239,11 @@ export interface WorkerRecord {
   readonly running: number;
   readonly reason?: string;
 }
+
+/** One page of a list; `nextCursor` is absent on the last. */
+export interface Page<T> {
+  readonly items: readonly T[];
+  readonly nextCursor?: string;
+  /** Only on a last page: there are more than a list reads, and the oldest of them are left out. */
+  readonly truncated?: true;
+}

@@ -1,6 +1,7 @@
 import type { AgentJob, JobAnswer } from '#libs/contracts';
 import { LifecycleService } from '#libs/lifecycle';
-import { startThrowawayServer, Valkey, type ThrowawayServer } from '#libs/valkey';
+import { Valkey } from '#libs/valkey';
+import { startThrowawayServer, type ThrowawayServer } from '#libs/local-server';
 import { Worker } from 'bullmq';
 import { ulid } from 'ulid';
 import { Link } from '../../../test/faults/link';

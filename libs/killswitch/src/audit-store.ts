@@ -1,5 +1,10 @@
-import { UnknownCursorError, type AuditEntry, type AuditFault, type AuditVerdict } from '#libs/contracts';
-import type { Page } from '#libs/lifecycle';
+import {
+  UnknownCursorError,
+  type AuditEntry,
+  type AuditFault,
+  type AuditVerdict,
+  type Page,
+} from '#libs/contracts';
 import type { Valkey } from '#libs/valkey';
 import { newReading, readChain, readEntry } from './audit-chain';
 import { compareOrder, follow, readOrder, type OrderTrail } from './audit-orders';

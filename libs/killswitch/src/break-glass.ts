@@ -6,7 +6,7 @@ import {
   type TargetReceipt,
 } from '#libs/contracts';
 import type { AgentRunner, AgentSlot } from '#libs/spawner';
-import { within } from '#libs/valkey';
+import { within } from '#libs/service';
 import { ulid } from 'ulid';
 
 /** One worker's answer to a kill without the server (docs/killswitch.md#without-the-server). */

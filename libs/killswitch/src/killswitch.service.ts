@@ -14,7 +14,8 @@ import {
 } from '#libs/contracts';
 import type { DagExecutor, StopNeeded } from '#libs/executions';
 import type { LifecycleService } from '#libs/lifecycle';
-import { isCorrupt, within, type ChangeFeed } from '#libs/valkey';
+import { isCorrupt, type ChangeFeed } from '#libs/valkey';
+import { within } from '#libs/service';
 import type { Subscription } from 'rxjs';
 import { bestEffort, type BestEffort } from './best-effort';
 import { ExecutionStops } from './execution-stops';

@@ -10,7 +10,8 @@ import {
 } from '#libs/contracts';
 import type { DagExecutor } from '#libs/executions';
 import type { LifecycleService } from '#libs/lifecycle';
-import { retryTransient, within } from '#libs/valkey';
+import { retryTransient } from '#libs/valkey';
+import { within } from '#libs/service';
 import { ulid } from 'ulid';
 import type { BestEffort } from './best-effort';
 import { newLatch, type LatchStore } from './latch-store';

@@ -9,8 +9,8 @@ import {
   type Reach,
   type Receipt,
   type TargetReceipt,
+  type Page,
 } from '#libs/contracts';
-import type { Page } from '#libs/lifecycle';
 import { corrupt, isCorrupt, parseStored, type Valkey } from '#libs/valkey';
 import type { LatchStore } from './latch-store';
 import { receiptOf } from './order-receipt';

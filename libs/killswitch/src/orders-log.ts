@@ -1,5 +1,5 @@
 import { BelayError } from '#libs/contracts';
-import { within } from '#libs/valkey';
+import { within } from '#libs/service';
 import { isBefore, timeOf } from './log-position';
 import type { HeldOrder } from './order-reads';
 import type { OrderStore } from './order-store';

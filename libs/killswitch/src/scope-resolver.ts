@@ -14,7 +14,8 @@ import {
   type ScopeWarning,
 } from '#libs/contracts';
 import { knownLabels, type LifecycleService } from '#libs/lifecycle';
-import { isCorrupt, parseStored, within } from '#libs/valkey';
+import { isCorrupt, parseStored } from '#libs/valkey';
+import { within } from '#libs/service';
 import { explainPool } from './explain-pool';
 
 const LIVE_STATES = ['idle', 'running', 'paused', 'stopping'] as const;

@@ -9,11 +9,12 @@ import {
   type NodeRecord,
   type NodeState,
   type Selector,
+  type Page,
 } from '#libs/contracts';
 import { isCorrupt, parseStored } from '#libs/valkey';
 import { decodeExecution, decodeNode, textOf } from './decode';
 import { decodeEvent } from './decode-event';
-import type { ExecutionQuery, Page } from './execution-store.types';
+import type { ExecutionQuery } from './execution-store.types';
 import type { ShardScripts } from './shard-scripts';
 import type { SlotStore } from './slot-store';
 import { StoreReads } from './store-reads';

@@ -48,13 +48,6 @@ export interface AdvanceResult {
   readonly limited?: boolean;
 }
 
-export interface Page<T> {
-  readonly items: readonly T[];
-  readonly nextCursor?: string;
-  /** Only on a last page: there are more than a list reads, and the oldest of them are left out. */
-  readonly truncated?: true;
-}
-
 export interface ExecutionQuery {
   readonly states?: readonly ExecutionState[];
   /** `k=v`; an execution must have all of them. */

@@ -18,5 +18,3 @@ export type { LifecycleOptions } from './shard-scripts';
 export * from './slot-store';
 export * from './state-room';
 export * from './worker-store';
-export * from './service-run';
-export * from './phases';

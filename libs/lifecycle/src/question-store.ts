@@ -11,10 +11,10 @@ import {
   type QuestionId,
   type QuestionRecord,
   type Signature,
+  type Page,
 } from '#libs/contracts';
 import { corrupt, parseStored } from '#libs/valkey';
 import type { Fence } from './agent-store.types';
-import type { Page } from './execution-store.types';
 import { executionOf } from './execution-of';
 import { accepted } from './refusals';
 import { StoreReads } from './store-reads';

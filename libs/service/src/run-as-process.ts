@@ -1,5 +1,5 @@
 import { isBelayError } from '#libs/contracts';
-import type { Phases } from '#libs/lifecycle';
+import type { Phases } from './phases';
 import type { ServiceLog } from './service-log';
 import { onStopSignals } from './stop-signals';
 

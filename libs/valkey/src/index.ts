@@ -1,7 +1,6 @@
 export * from './change-feed';
 export * from './connection';
 export * from './keyspace';
-export * from './local-server';
 export * from './belay-module';
 export * from './moving-slots';
 export * from './transient-errors';
@@ -18,4 +17,3 @@ export * from './turn';
 export * from './shard-lock';
 export * from './valkey';
 export * from './valkey.module';
-export * from './within';

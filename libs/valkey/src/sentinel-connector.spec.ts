@@ -1,7 +1,7 @@
 import { createServer, type Server as NetServer, type Socket } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { Connections } from './connection';
-import { startThrowawayServer, type ThrowawayServer } from './local-server';
+import { startThrowawayServer, type ThrowawayServer } from '#libs/local-server';
 
 /** A sentinel that answers a connection's commands, as late as the test wants. */
 class FakeSentinel {

@@ -1,6 +1,6 @@
 import { Cluster, Redis } from 'ioredis';
 import { until } from '../../../test/support/wait';
-import { freePort, startThrowawayServer, type ThrowawayServer } from './local-server';
+import { freePort, startThrowawayServer, type ThrowawayServer } from '#libs/local-server';
 import { settleConnect } from './settle-connect';
 
 const HALF = 8_191;

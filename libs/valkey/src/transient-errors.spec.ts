@@ -1,4 +1,4 @@
-import { startThrowawayServer, type ThrowawayServer } from './local-server';
+import { startThrowawayServer, type ThrowawayServer } from '#libs/local-server';
 import { Valkey } from './valkey';
 
 let server: ThrowawayServer;

@@ -6,7 +6,7 @@ import { createInterface } from 'node:readline';
 import { SOCKET_KEY_VARIABLE, SOCKET_VARIABLE, type QuestionRecord } from '#libs/contracts';
 import { EXIT } from '../exit-codes';
 import { askPeople } from '../local/ask-people';
-import type { Routes, ScriptedServer } from '../session/scripted-server';
+import type { Routes, ScriptedServer } from '../../../../test/support/scripted-server';
 import { useScriptedServer } from '../../../../test/support/scripted-server';
 
 const ULID = '01ARZ3NDEKTSV4RRFFQ69G5FAV';

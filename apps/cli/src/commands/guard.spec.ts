@@ -3,7 +3,7 @@ import { describeLost } from '../doctor/check-orchestrator';
 import { describeOrders } from '../doctor/check-orders';
 import { describeLook, describeMoving } from '../doctor/check-server';
 import { EXIT } from '../exit-codes';
-import type { Routes, ScriptedServer } from '../session/scripted-server';
+import type { Routes, ScriptedServer } from '../../../../test/support/scripted-server';
 import { useScriptedServer } from '../../../../test/support/scripted-server';
 
 const A = 'wrk_01ARZ3NDEKTSV4RRFFQ69G5FAV';

@@ -1,5 +1,5 @@
 import { EXIT } from '../exit-codes';
-import type { Routes, ScriptedServer } from '../session/scripted-server';
+import type { Routes, ScriptedServer } from '../../../../test/support/scripted-server';
 import { useScriptedServer } from '../../../../test/support/scripted-server';
 
 const U = '01ARZ3NDEKTSV4RRFFQ69G5FAV';

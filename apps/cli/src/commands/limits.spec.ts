@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { EXIT } from '../exit-codes';
-import type { Routes, ScriptedServer } from '../session/scripted-server';
+import type { Routes, ScriptedServer } from '../../../../test/support/scripted-server';
 import { useScriptedServer } from '../../../../test/support/scripted-server';
 
 const ITEMS = [

@@ -1,5 +1,5 @@
 import type { ExecutionRecord } from '#libs/contracts';
-import type { Routes, ScriptedServer } from '../session/scripted-server';
+import type { Routes, ScriptedServer } from '../../../../test/support/scripted-server';
 import { useScriptedServer } from '../../../../test/support/scripted-server';
 
 const idOf = (n: number): string => `exe_01ARZ3NDEKTSV4RRFFQ69G5FA${'0123456789ABCDEF'[n]}`;

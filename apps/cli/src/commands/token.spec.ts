@@ -1,7 +1,7 @@
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { EXIT } from '../exit-codes';
-import type { Routes, ScriptedServer } from '../session/scripted-server';
+import type { Routes, ScriptedServer } from '../../../../test/support/scripted-server';
 import { useScriptedServer } from '../../../../test/support/scripted-server';
 
 const AT = Date.UTC(2026, 10, 21, 2, 30, 1);

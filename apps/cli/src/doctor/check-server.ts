@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
-import type { LocalServerLook } from '#libs/valkey';
+import type { LocalServerLook } from '#libs/local-server';
 import type { DataDir } from '../session/data-dir';
 import { fail, ok, warn, type Check } from './check';
 
@@ -18,7 +18,7 @@ export async function checkServer(env: NodeJS.ProcessEnv, dataDir: DataDir): Pro
 
 async function checkGiven(env: NodeJS.ProcessEnv, given: string): Promise<Check> {
   // With a URL `ensureServer` only looks: it starts nothing.
-  const { ensureServer, withoutPassword } = await import('#libs/valkey');
+  const { ensureServer, withoutPassword } = await import('#libs/local-server');
   try {
     const { version, moving } = await ensureServer({ env });
     const where = `${version.name} ${version.version} at ${withoutPassword(given)}`;
@@ -40,7 +40,7 @@ export function describeMoving(where: string, slots: readonly number[]): Check {
 }
 
 async function checkLocal(env: NodeJS.ProcessEnv, dataDir: DataDir): Promise<Check> {
-  const { lookAtLocalServer } = await import('#libs/valkey');
+  const { lookAtLocalServer } = await import('#libs/local-server');
   return (
     describeLook(await lookAtLocalServer(dataDir.path), dataDir.path) ?? (await checkPrograms(env, dataDir))
   );

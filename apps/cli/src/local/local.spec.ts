@@ -5,7 +5,7 @@ import { createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { EXIT } from '../exit-codes';
 import { startTimeOf } from '../session/living-process';
-import { startScriptedServer, type ScriptedServer } from '../session/scripted-server';
+import { startScriptedServer, type ScriptedServer } from '../../../../test/support/scripted-server';
 import { askWorker, SilentWorkerError } from './ask-worker';
 import { killLocally } from './kill-locally';
 import { findLocalAgents } from './local-agents';

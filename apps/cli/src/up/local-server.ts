@@ -26,7 +26,7 @@ export async function ensureStateServer(
   dataDir: string,
   report: (line: string) => void,
 ): Promise<StateServer> {
-  const { ensureServer, withoutPassword } = await import('#libs/valkey');
+  const { ensureServer, withoutPassword } = await import('#libs/local-server');
   const server = await ensureServer({ dataDir, env, report });
   const source = server.reused && server.source !== 'url' ? `${server.source}, shared` : server.source;
   const { revive } = server;

@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { dataDirAt, type DataDir } from '../session/data-dir';
-import { scriptedProcess } from '../session/scripted-process';
+import { scriptedProcess } from '../../../../test/support/scripted-process';
 import { openSession } from '../session/session';
 import { createStyle } from '../session/style';
 import { renderBanner, renderNextSteps, type BannerFacts } from './banner';

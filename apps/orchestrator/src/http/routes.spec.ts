@@ -1,5 +1,6 @@
 import { readSettings, ROUTES } from '#libs/contracts';
-import { startThrowawayServer, Valkey, type ThrowawayServer } from '#libs/valkey';
+import { Valkey } from '#libs/valkey';
+import { startThrowawayServer, type ThrowawayServer } from '#libs/local-server';
 import { OrchestratorModule } from '../orchestrator.module';
 import { makeHttp } from './make-http';
 import type { RequestGate } from './request-gate';

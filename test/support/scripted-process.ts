@@ -1,5 +1,5 @@
 import { Readable } from 'node:stream';
-import type { CliProcess } from './cli-process';
+import type { CliProcess } from '../../apps/cli/src/session/cli-process';
 
 /** A process for specs: what was written is kept, what is asked is answered from a list. */
 export interface ScriptedProcess extends CliProcess {

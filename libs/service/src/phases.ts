@@ -1,4 +1,4 @@
-import { within } from '#libs/valkey';
+import { within } from './within';
 
 /** Why a phase did not end well: it took longer than its bound, or failed. */
 export type PhaseTrouble = { readonly boundMs: number } | { readonly error: unknown };

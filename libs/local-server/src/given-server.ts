@@ -41,8 +41,7 @@ async function checkMany(url: string): Promise<LocalServer> {
   const address = parseValkeyUrl(url);
   if (typeof address === 'string') throw refuse(url, `cannot be used: ${address}`, 'Correct it');
   // Loaded on demand: starting a local server needs no client library.
-  const { Connections } = require('../connection') as typeof import('../connection');
-  const { movingSlots } = require('../moving-slots') as typeof import('../moving-slots');
+  const { Connections, movingSlots } = await import('#libs/valkey');
   let trouble = 'no answer';
   const connections = new Connections(url, (message) => {
     trouble = /\((.*)\); trying again$/s.exec(message)?.[1] ?? message;
