@@ -237,7 +237,7 @@ it('of two on one data dir the first keeps its word, and hints name the data dir
     stream.on('data', (chunk: Buffer) => (said += chunk.toString()));
   const ended = new Promise((done) => second.once('exit', done));
   await eventually(async () => (said.includes('Ctrl-C here') ? true : undefined), 'the second is up');
-  expect(said).toContain(`ask what was here first (pid ${up?.pid}, ${url})`);
+  expect(said).toContain(`use the Belay that was here first (pid ${up?.pid}, ${url})`);
   expect(client().url).toBe(url);
   second.kill('SIGTERM');
   expect(await ended).toBe(0);
