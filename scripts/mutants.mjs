@@ -204,7 +204,10 @@ async function runTests({ project, path, title }) {
     assertionResults.filter(({ status }) => status === 'failed').map(({ fullName }) => fullName),
   );
   if (failed.length > 0) return { result: 'killed', by: failed[0] };
-  if (report.numRuntimeErrorTestSuites > 0) return { result: 'killed', by: 'a file that cannot run' };
+  if (report.numRuntimeErrorTestSuites > 0) {
+    const message = report.testResults.map((file) => file.message).find(Boolean) ?? '';
+    return { result: 'error', by: `a file that cannot run: ${message.slice(0, 500)}` };
+  }
   if (report.numPassedTests === 0) return { result: 'error', by: 'no test was run: the pattern fits none' };
   return { result: 'survived' };
 }

@@ -287,6 +287,15 @@ export const PROCESSES = [
     'libs/contracts/src/evidence',
   ),
   real(
+    'reap-forgets-first',
+    'the record of a dead worker is removed although its proof was not stored',
+    'host-record',
+    'if (proved) await onReaped?.(reaped);',
+    'if (proved) await onReaped?.(reaped).catch(() => undefined);',
+    'integration/spawner-guardian',
+    'is proved again by the next start',
+  ),
+  real(
     'reap-none',
     'what a dead worker left is not reaped',
     'host-record',

@@ -221,6 +221,15 @@ export const SCRIPTS = [
     'hard budget',
   ),
   unit(
+    'lua-tokens-uncounted',
+    'a budget of tokens is not charged',
+    'include/agent',
+    'passed = passed or over',
+    'passed = over',
+    LIFE,
+    'R38',
+  ),
+  unit(
     'lua-cost-twice',
     'a cost that is reported twice counts twice',
     'include/agent',
