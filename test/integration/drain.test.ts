@@ -80,7 +80,9 @@ it('R51 R43 ends that a drain could not store are proved dead by the next worker
       signals: [],
       survivors: [],
       evidence: expect.arrayContaining([
-        expect.objectContaining({ detail: expect.stringContaining('it drained and saw none') as string }),
+        expect.objectContaining({
+          detail: expect.stringContaining('its worker drained and saw none') as string,
+        }),
       ]) as unknown,
     },
   });
@@ -135,7 +137,7 @@ it('R46 R47 a shutdown that is through ends the process within 5 s though someth
   });
   for (const { code, heldFor, said } of await Promise.all(ended)) {
     expect(said).not.toContain('the drain is stuck');
-    expect(said).toMatch(/"open":\[.*"Timeout".*still something is open/);
+    expect(said).toMatch(/"open":\[.*"Timeout".*something is still open/);
     // Without a hold it is gone at once; with one, by the net and with the drain's own code.
     expect(code).toBe(0);
     expect(heldFor).toBeGreaterThan(3_000);
@@ -163,7 +165,7 @@ it('R46 an orchestrator that drains answers the requests it has taken: none is c
   other.process.kill('SIGTERM');
   await asking;
   expect(await other.exited).toBe(0);
-  expect(other.log()).not.toContain('still something is open');
+  expect(other.log()).not.toContain('something is still open');
   // Each that it took and stored was answered. A connection that is closed while the next request is on its way may
   // leave that client in doubt, but then nothing was done.
   const ends = new Set(outcomes.filter((outcome) => outcome !== 'accepted'));
@@ -188,7 +190,7 @@ it('R46 R51 callers who wait for a proof do not keep an orchestrator, and their 
   other.process.kill('SIGTERM');
   expect(await other.exited).toBe(0);
   gone.abort();
-  expect(other.log()).not.toContain('still something is open');
+  expect(other.log()).not.toContain('something is still open');
   const receipts = (await fleet.client.receipts()).items;
   expect(receipts.map(({ complete, totals }) => [complete, totals.pending])).toEqual([
     [false, 1],

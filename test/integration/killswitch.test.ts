@@ -556,7 +556,7 @@ async function dieAt(victim: Member, type: string, ask: () => Promise<unknown>):
 
 describe('bad input', () => {
   it.each([
-    [{ scope: { type: 'selector', selector: '' } }, 'say the scope all'],
+    [{ scope: { type: 'selector', selector: '' } }, 'use the scope all'],
     [{ scope: { type: 'galaxy' } }, 'one of all, pool, selector'],
     [{}, 'must be all on purpose'],
     [{ scope: { type: 'all' }, graceMs: -1 }, 'from 0 to'],

@@ -156,12 +156,12 @@ describe.each(['orchestrator', 'worker'])('R66 the command %s does not start', (
     [
       'with a directory',
       () => (mkdirSync(join(dir, 'folder')), { BELAY_TOKEN_FILE: join(dir, 'folder') }),
-      /BELAY_TOKEN_FILE .*folder is no file: name the file that holds the secret\./,
+      /BELAY_TOKEN_FILE .*folder is not a file: name the file with the secret\./,
     ],
     [
       'with a FIFO, which it does not wait for',
       () => (spawnSync('mkfifo', ['-m', '600', join(dir, 'fifo')]), { BELAY_TOKEN_FILE: join(dir, 'fifo') }),
-      /BELAY_TOKEN_FILE .*fifo is no file: name the file that holds the secret\./,
+      /BELAY_TOKEN_FILE .*fifo is not a file: name the file with the secret\./,
     ],
     ...((isRoot
       ? [

@@ -286,7 +286,7 @@ describe.each(expectedModes())('starting processes, containment $name', (mode) =
       const { agent, out } = await test.run('talkative.sh', { logFile });
       expect(await agent.ended).toMatchObject({ exitCode: 0 });
       expect(out).toHaveLength(2_000);
-      expect(String(warned.mock.calls[0]?.[0])).toContain('is no regular file');
+      expect(String(warned.mock.calls[0]?.[0])).toContain('is not a regular file');
       warned.mockRestore();
     });
 

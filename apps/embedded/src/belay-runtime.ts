@@ -134,7 +134,7 @@ export class BelayRuntime implements OnApplicationBootstrap, BeforeApplicationSh
   private warnWithoutHooks(): void {
     if (process.listenerCount('SIGTERM') > 0) return;
     this.options.log.warn(
-      'Nobody listens for SIGTERM: the process would end without draining, and its agents with it. ' +
+      'This process does not handle SIGTERM: it would end without draining, and its agents with it. ' +
         'Call app.enableShutdownHooks() as soon as the application is made.',
     );
   }

@@ -179,7 +179,7 @@ class EmbeddedBelay implements Belay {
   private notThere(): BelayError {
     return new BelayError(
       'DRAINING',
-      `This Belay is ${this.state}; it is there for use between start() and stop().`,
+      `This Belay is ${this.state}; it can be used between start() and stop().`,
     );
   }
 

@@ -41,7 +41,7 @@ export function waitForAgent(
     if (agent !== undefined) return agent;
     const { state } = await lifecycle.executions.get(executionId);
     if (!isEnded(EXECUTION_MACHINE, state)) return undefined;
-    throw new BelayError('NOT_FOUND', `${executionId} is ${state}: no agent of it runs.`);
+    throw new BelayError('NOT_FOUND', `${executionId} is ${state}: none of its agents runs.`);
   };
   return changes.until(look, (event) => event.executionId === executionId, {
     timeoutMs,

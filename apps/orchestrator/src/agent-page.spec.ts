@@ -26,6 +26,6 @@ describe('a page of agents', () => {
   it('has no cursor when it is the last, and takes none that no page has answered', () => {
     expect(pageOfAgents([agent(0, 1), agent(1, 2)], { limit: 2 })).not.toHaveProperty('nextCursor');
     for (const cursor of ['', 'x', '1', 'agt_1', '1.exe_1'])
-      expect(() => pageOfAgents([], { cursor })).toThrow('The cursor is not one this list has answered.');
+      expect(() => pageOfAgents([], { cursor })).toThrow('The cursor is not from this list.');
   });
 });

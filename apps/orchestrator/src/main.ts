@@ -21,7 +21,7 @@ runAsProcess('orchestrator', async () => {
   return {
     log,
     netMs: settings.stopTimeoutMs + DRAIN_SLACK_MS,
-    stuck: 'the drain is stuck; leaving',
+    stuck: 'the drain is stuck; exiting',
     phases: orchestrator.phases,
     start: async () => {
       await orchestrator.start();

@@ -216,7 +216,7 @@ describe('the socket of a worker for questions', () => {
     let looks = 0;
     look = async () => (looks++ < 2 ? Promise.reject(new Error('the server is away')) : []);
     expect(await client(name)(line({ n: 1, act: 'await', id: questionOf(1).id }))).toMatchObject({
-      error: { code: 'NOT_FOUND', message: 'The question is there no more: take it for denied.' },
+      error: { code: 'NOT_FOUND', message: 'The question no longer exists: treat it as denied.' },
     });
     expect(looks).toBe(3);
   });

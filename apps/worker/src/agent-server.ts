@@ -241,7 +241,7 @@ export class AgentServer {
     const question = await this.standingStill(attempt, id, async () => this.desk.closed(id, gone));
     attempt.waits--;
     if (question !== undefined) reply({ n, question });
-    else refuse('NOT_FOUND', 'The question is there no more: take it for denied.');
+    else refuse('NOT_FOUND', 'The question no longer exists: treat it as denied.');
   }
 
   /** A tree that is to be frozen while it waits stands still before the wait begins, and goes on before it is told. Never rejects. */

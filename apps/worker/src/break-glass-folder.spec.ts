@@ -35,7 +35,7 @@ describe('R55 the directory of the break-glass socket', () => {
 
   it('is refused where it is a link to another one', async () => {
     symlinkSync(mkdtempSync(`${folder}-`), folder);
-    await expectRefused('it is no directory');
+    await expectRefused('it is not a directory');
   });
 
   const asRoot = process.getuid?.() === 0 ? it : it.skip;

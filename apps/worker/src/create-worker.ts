@@ -199,11 +199,11 @@ async function make(options: CreateWorkerOptions, parts: CleanupStack): Promise<
       relay.log(queue, jobId, message.data);
   };
   const tellEscapee = async (escapee: Escapee): Promise<void> => {
-    log.warn({ ...escapee }, 'a process that hides whose it is came from an agent');
+    log.warn({ ...escapee }, 'an agent left a process that hides its marks');
     await app
       .get(LifecycleService)
       .workers.tellEscapee(workerId, escapee)
-      .catch((error: unknown) => log.warn({ err: error }, 'the escapee could not be told'));
+      .catch((error: unknown) => log.warn({ err: error }, 'the escaped process could not be reported'));
   };
   const runner = app.get(AgentRunner);
   // Its end is stored, or refused: nothing of it can be stored any more.
@@ -258,7 +258,10 @@ async function make(options: CreateWorkerOptions, parts: CleanupStack): Promise<
     proofMs: BREAK_GLASS_PROOF_MS,
     defaultGraceMs: settings.graceMs,
     hold: (id, request) => {
-      log.error({ by: request.by, note: request.note }, 'break-glass: taking no work until a latch holds');
+      log.error(
+        { by: request.by, note: request.note },
+        'break-glass: taking no work until its latch is engaged',
+      );
       service.ledger.hold(id, request);
     },
     done: (receipt, request) => service.ledger.done(receipt, request),

@@ -29,7 +29,7 @@ runAsProcess('worker', async (drain) => {
   return {
     log,
     netMs: settings.stopTimeoutMs + settings.graceMs + DRAIN_SLACK_MS,
-    stuck: 'the drain is stuck; leaving: the guardian ends what is left',
+    stuck: 'the drain is stuck; exiting: the guardian ends the remaining agents',
     phases: worker.phases,
     start: async () => {
       await worker.start();

@@ -80,7 +80,7 @@ export function workerMetrics({
   renewed$.subscribe((tookMs) => heartbeats.observe(tookMs / 1_000));
   const sideRuns = new Histogram({
     name: 'belay_worker_side_task_seconds',
-    help: 'Runs of what goes on beside the heartbeat, by task and how the run ended (done, failed, overran)',
+    help: 'Runs of the tasks beside the heartbeat, by task and end of the run (done, failed, overran)',
     labelNames: ['task', 'end'],
     buckets: BUCKETS,
     registers,
@@ -103,7 +103,7 @@ export function workerMetrics({
     'Targets stopped by orders whose doorbell was missed, since the start',
     () => responder.caughtUp,
   );
-  gauge('belay_worker_orders_watched', 'Orders seen and not known to be over', () => responder.watching);
+  gauge('belay_worker_orders_watched', 'Orders seen that may still be open', () => responder.watching);
   gauge('belay_worker_guardian_restarts', 'Guardians started because one died', () => host.guardianRestarts);
   gauge(
     'belay_worker_output_waits',
@@ -119,6 +119,6 @@ export function workerMetrics({
       for (const [what, count] of Object.entries(runner.dropped)) this.set({ what }, count);
     },
   });
-  gauge('belay_worker_closed_pools', 'Queues left alone because of a latch or a freeze', closedPools);
+  gauge('belay_worker_closed_pools', 'Queues not served because of a latch or a freeze', closedPools);
   return registry;
 }

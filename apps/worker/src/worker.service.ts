@@ -85,7 +85,7 @@ export class WorkerService {
   });
   /** The drain's current phase, and the work it had to leave behind. */
   readonly phases = new Phases((phase, trouble) =>
-    this.log.error({ phase, ...trouble }, `the drain leaves its phase "${phase}" behind`),
+    this.log.error({ phase, ...trouble }, `the drain goes on without its phase "${phase}"`),
   );
   private httpPort: number | undefined;
   private patienceMs = Number.POSITIVE_INFINITY;
@@ -126,7 +126,7 @@ export class WorkerService {
     this.ledger = new BreakGlassLedger(options.workerId);
     this.orphans = new OrphanReconciler(lifecycle, runner, stored, ends, options.workerId, log);
     this.beside = new SideTasks(this.sideTasks(), (error, task) =>
-      this.log.warn({ err: error, task }, 'beside the heartbeat'),
+      this.log.warn({ err: error, task }, 'a task beside the heartbeat failed'),
     );
     this.lease = this.leaseKeeper();
   }
@@ -260,7 +260,7 @@ export class WorkerService {
         if (taken === 'refused')
           this.log.error(
             { worker: proof.workerId, dataDir },
-            'a proof in the data directory was not signed by the worker that it names, and is set aside as a forgery: who can write that directory put it there',
+            'a proof in the data directory was not signed by the worker that it names, and is set aside as a forgery: somebody who can write that directory put it there',
           );
         return taken;
       },
@@ -360,7 +360,7 @@ export class WorkerService {
   force(): void {
     const claimed = this.runner.slotsWhere(({ claimedAt }) => claimedAt !== undefined);
     for (const { agentId } of claimed) this.cutShort.add(agentId);
-    this.log.warn({ agents: [...this.cutShort] }, 'forced by a third signal; killing what is left');
+    this.log.warn({ agents: [...this.cutShort] }, 'forced by a third signal; killing the remaining agents');
     this.runner.stopWhere(() => true, {
       reason: 'server_shutdown',
       mode: 'immediate',

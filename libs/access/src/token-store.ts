@@ -169,6 +169,6 @@ function taken(name: string): BelayError {
 function tooMany(): BelayError {
   return new BelayError(
     'TOO_MANY_TOKENS',
-    `There are ${MAX_TOKENS} tokens already. Revoke what is not needed: belay token list`,
+    `There are ${MAX_TOKENS} tokens already. Revoke those that are not needed: belay token list`,
   );
 }

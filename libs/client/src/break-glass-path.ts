@@ -23,7 +23,7 @@ export const breakGlassFallback = (): string => join(tmpdir(), `belay-${userInfo
  */
 export function folderProblem(folder: string): string | undefined {
   const { uid, mode } = lstatSync(folder);
-  if ((mode & 0o170000) !== 0o040000) return 'it is no directory';
+  if ((mode & 0o170000) !== 0o040000) return 'it is not a directory';
   if (uid !== userInfo().uid) return `it belongs to the user with the id ${uid}`;
   if ((mode & 0o022) !== 0) return `other users may write to it (mode ${(mode & 0o777).toString(8)})`;
   return undefined;

@@ -154,8 +154,7 @@ describe('the client', () => {
     expect(await failure(client.execution('exe_1'))).toMatchObject({
       code: 'SERVER_REFUSED',
       message:
-        'GET /api/executions/exe_1 was answered with HTTP 404, and not in the words of an orchestrator. ' +
-        'Is one at this address?',
+        'GET /api/executions/exe_1 was answered with HTTP 404, and not by an orchestrator. Check the address.',
     });
   });
 

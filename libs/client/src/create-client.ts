@@ -206,7 +206,7 @@ export function createClient(options: ClientOptions): BelayClient {
         `/api/queues/${part(pool)}/remove${buildQuery({ dryRun: dryRun === true ? 1 : undefined })}`,
         request,
         callOptions,
-        { onTimeout: 'Some of it may have been removed. Look with: belay queues' },
+        { onTimeout: 'Some attempts may have been removed. Look with: belay queues' },
       ),
     quarantine: async (callOptions) => await get('/api/quarantine', callOptions),
     latch: async (id, callOptions) => await get(`/api/latches/${part(id)}`, callOptions),
@@ -251,7 +251,7 @@ export function createClient(options: ClientOptions): BelayClient {
       await postAndWait(
         '/api/killswitch/drill',
         { ...(workerId === undefined ? {} : { workerId }), ...(hostile === true ? { hostile } : {}) },
-        { onTimeout: 'It may go on, or not; look with: belay drill --last' },
+        { onTimeout: 'It may still run. Look with: belay drill --last' },
         callOptions,
       ),
     drills: async (callOptions) => await get('/api/killswitch/drill', callOptions),

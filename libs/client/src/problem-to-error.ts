@@ -11,7 +11,7 @@ export function problemToError(status: number, body: string, what: string): Bela
   if (status === 404 && problem?.['code'] === undefined)
     return new BelayError(
       'SERVER_REFUSED',
-      `${what} was answered with HTTP 404, and not in the words of an orchestrator. Is one at this address?`,
+      `${what} was answered with HTTP 404, and not by an orchestrator. Check the address.`,
       { details: { status } },
     );
   const sentence = textOf(problem?.['detail']) ?? textOf(problem?.['title']);

@@ -97,7 +97,7 @@ describe('what people read', () => {
       'INVALID_TRANSITION',
       'agent agt_1 cannot go from killed to running: killed is final.',
     ],
-    [new UnknownCursorError(), 'INVALID_REQUEST', 'The cursor is not one this list has answered.'],
+    [new UnknownCursorError(), 'INVALID_REQUEST', 'The cursor is not from this list.'],
     [new NotFoundError('worker', 'wrk_1'), 'NOT_FOUND', 'No worker wrk_1. List them with: belay workers'],
     [new NotFoundError('order', 'ord_1'), 'NOT_FOUND', 'No order ord_1. List them with: belay audit'],
     [

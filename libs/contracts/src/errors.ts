@@ -124,10 +124,8 @@ export class NotFoundError extends BelayError {
 /** A page was asked for with a cursor that no page has answered. HTTP 400. */
 export class UnknownCursorError extends BelayError {
   constructor() {
-    super('INVALID_REQUEST', 'The cursor is not one this list has answered.', {
-      problems: [
-        { path: 'cursor', code: 'PATTERN', message: 'must be what the page before answered as nextCursor.' },
-      ],
+    super('INVALID_REQUEST', 'The cursor is not from this list.', {
+      problems: [{ path: 'cursor', code: 'PATTERN', message: 'must be the nextCursor of the page before.' }],
     });
   }
 }

@@ -29,7 +29,7 @@ export function orderProblem(id: string, value: unknown): string | undefined {
   if (typeof order.placedAt !== 'number') return 'placedAt is not a number';
   if (order.graceMs !== undefined && typeof order.graceMs !== 'number') return 'graceMs is not a number';
   if (order.reach !== undefined && !isReach(order.reach)) return 'reach is not by shard';
-  return isScope(order.scope) ? undefined : 'scope is none that an order can have';
+  return isScope(order.scope) ? undefined : 'scope is not one that an order can have';
 }
 
 const isReach = (reach: unknown): boolean =>

@@ -63,7 +63,7 @@ describe('a question', () => {
       'timeoutMs RANGE must be a whole number of milliseconds from 100 to 2592000000; it is 5.',
       'key PATTERN must be a name of 1 to 64 of the characters A-Z a-z 0-9 _ . -; it is "a b".',
       'chioces UNKNOWN_FIELD unknown field; did you mean choices?',
-      'choices[1] ONE_OF must not be there twice.',
+      'choices[1] ONE_OF must not be given twice.',
       'choices[2] ONE_OF must not be denied: that is always possible.',
     ]);
     expect(told(() => validateAsk(undefined))).toEqual([expect.stringContaining('REQUIRED')]);

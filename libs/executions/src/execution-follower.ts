@@ -12,7 +12,7 @@ const LOOKS_AT_ONCE = 50;
 /** An execution that was there, and that the primary after a failover does not know: nobody removed it. */
 export class ExecutionLostError extends Error {
   constructor(readonly executionId: string) {
-    super(`The execution ${executionId} was lost with the server that knew it.`);
+    super(`The execution ${executionId} was lost with the server that stored it.`);
   }
 }
 

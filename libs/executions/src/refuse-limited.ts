@@ -18,7 +18,7 @@ export async function refuseLimited(slots: SlotStore, spec: ExecutionSpec): Prom
   const retryAfterMs = Math.max(1, Math.ceil(waitMs));
   throw new BelayError(
     'LIMITED',
-    `The limit ${limit} has no room now, and the submit asks not to wait for it. Nothing was stored. Try again in ${Math.ceil(retryAfterMs / 1_000)} s, or let it wait.`,
+    `The limit ${limit} is full, and the submit asks not to wait. Nothing was stored. Try again in ${Math.ceil(retryAfterMs / 1_000)} s, or let it wait.`,
     { details: { limit, retryAfterMs } },
   );
 }

@@ -308,5 +308,8 @@ function isUndone({ kind, seq, ...thaw }: Order, { served }: AgentSlot): boolean
 }
 
 function unheard(message: string): BelayError {
-  return new BelayError('CORRUPT_RECORD', `A message on the doorbell is no order: ${message.slice(0, 200)}`);
+  return new BelayError(
+    'CORRUPT_RECORD',
+    `A message on the doorbell is not an order: ${message.slice(0, 200)}`,
+  );
 }

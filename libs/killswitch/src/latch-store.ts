@@ -178,7 +178,7 @@ export class LatchStore {
     }
     throw new BelayError(
       'OUTCOME_UNKNOWN',
-      'The latches changed all the time, and not every shard may hold the newest ones. Look at them with: belay latches',
+      'The latches kept changing: some shards may lack the newest ones. Look at them with: belay latches',
     );
   }
 
@@ -268,6 +268,6 @@ export class LatchStore {
 export function tooMany(most: number): BelayError {
   return new BelayError(
     'TOO_MANY_LATCHES',
-    `There are ${most} latches already. Release what is not needed: belay latches`,
+    `There are ${most} latches already. Release those that are not needed: belay latches`,
   );
 }

@@ -71,7 +71,7 @@ export class OrderGiver {
     if (latchLost)
       throw new BelayError(
         'CORRUPT_RECORD',
-        `The kill was given as ${order.id}, but without its latch: the list of latches cannot be written. See to it with: belay quarantine`,
+        `The kill was placed as ${order.id}, but without its latch: the list of latches cannot be written. Look with: belay quarantine`,
         { details: { orderId: order.id } },
       );
     return order;

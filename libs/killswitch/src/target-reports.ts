@@ -32,9 +32,7 @@ export class TargetReports {
       kills.map(async ({ order, afterMs }) =>
         this.report(order, {
           ...this.target(slot, !confirmed ? 'unconfirmed' : killed ? 'killed' : 'already-ended'),
-          ...(confirmed
-            ? {}
-            : { detail: 'processes of its tree were still seen; the worker goes on trying' }),
+          ...(confirmed ? {} : { detail: 'processes of its tree were still seen; the worker keeps trying' }),
           ...(report === undefined ? {} : { latency: latencyOf(report, afterMs), report }),
         }),
       ),
@@ -43,7 +41,7 @@ export class TargetReports {
 
   /** Reports that a tree was seen frozen, or running again. */
   async held(order: Order, { slot, frozen, error }: HoldResult): Promise<void> {
-    const still = frozen && order.kind === 'thaw' ? 'another order keeps it still' : undefined;
+    const still = frozen && order.kind === 'thaw' ? 'another order keeps it frozen' : undefined;
     const detail = error === undefined ? still : error.message;
     const outcome = error !== undefined ? 'failed' : frozen ? 'frozen' : 'thawed';
     await this.report(order, {

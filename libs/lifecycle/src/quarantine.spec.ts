@@ -106,7 +106,7 @@ describe('R31 what cannot be read', () => {
   it('an execution: another type, no state, an unknown state, a number that is none; lists go on', async () => {
     const healthy = await create(node('a'));
     for (const [spoil, problem] of [
-      [async (key: string) => valkey.redis.multi().del(key).set(key, 'text').exec(), 'something else'],
+      [async (key: string) => valkey.redis.multi().del(key).set(key, 'text').exec(), 'the wrong type'],
       [async (key: string) => valkey.redis.hdel(key, 'state'), 'state is missing'],
       [async (key: string) => valkey.redis.hset(key, 'state', 'flying'), 'state is not one of'],
       [async (key: string) => valkey.redis.hset(key, 'version', 'many'), 'version is not a number'],

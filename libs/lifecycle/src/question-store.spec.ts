@@ -136,7 +136,7 @@ describe('a question of an agent', () => {
     const { id, hash } = await life.questions.ask(fence, 1, ASK);
     await expect(life.questions.answer(id, yes('0'.repeat(64)))).rejects.toMatchObject({
       code: 'QUESTION_CHANGED',
-      message: `The question ${id} is not the one that was seen: its hash is another. Read it again, then answer.`,
+      message: `The question ${id} has another hash than your answer. Read it again, then answer.`,
       details: { hash },
     });
     await expect(life.questions.answer(id, yes(hash, { choice: 'maybe' }))).rejects.toMatchObject({
@@ -304,7 +304,7 @@ describe('a key', () => {
     });
     await expect(life.questions.answer(first.id, yes(first.hash))).rejects.toMatchObject({
       code: 'QUESTION_CHANGED',
-      message: `The question ${first.id} was asked anew in other words, as ${second.id}. Read that one, then answer.`,
+      message: `The question ${first.id} was asked again in other words, as ${second.id}. Read that one, then answer.`,
     });
     await expect(life.questions.answer(second.id, yes(first.hash))).rejects.toMatchObject({
       code: 'QUESTION_CHANGED',
@@ -322,12 +322,12 @@ describe('questions are bounded and listed', () => {
     await life.questions.ask(fence, 100, ASK);
     await expect(life.questions.ask(fence, 101, ASK)).rejects.toMatchObject({
       code: 'TOO_MANY_QUESTIONS',
-      message: `One attempt asks at most 100 questions; ${fence.agentId} has asked so many.`,
+      message: `One attempt asks at most 100 questions; ${fence.agentId} has asked that many.`,
     });
     await valkey.redis.hset(valkey.keys.execution(id), 'asks', 10_000);
     await expect(life.questions.ask(fence, 50, ASK)).rejects.toMatchObject({
       code: 'TOO_MANY_QUESTIONS',
-      message: `One execution asks at most 10000 questions; ${fence.agentId} has asked so many.`,
+      message: `One execution asks at most 10000 questions; ${fence.agentId} has asked that many.`,
     });
   });
 

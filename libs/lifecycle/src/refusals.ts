@@ -69,7 +69,7 @@ export function accepted<T>(reply: ScriptReply, entity: Entity, id: string): T {
         'NOT_PROVED',
         living
           ? `Agent ${agentId}${others} of ${id} still counts as running. Stop the execution again, then retry it.`
-          : `Agent ${agentId}${others} of ${id} was lost and never seen dead: a retry could run it twice. See to its machine, or retry with force.`,
+          : `Agent ${agentId}${others} of ${id} was lost and never seen dead: a retry could run it twice. Check its machine, or retry with force.`,
         { details: { id, agentId, count } },
       );
     }
@@ -93,8 +93,8 @@ export function accepted<T>(reply: ScriptReply, entity: Entity, id: string): T {
       throw new BelayError(
         'QUESTION_CHANGED',
         next === undefined
-          ? `The question ${id} is not the one that was seen: its hash is another. Read it again, then answer.`
-          : `The question ${id} was asked anew in other words, as ${next}. Read that one, then answer.`,
+          ? `The question ${id} has another hash than your answer. Read it again, then answer.`
+          : `The question ${id} was asked again in other words, as ${next}. Read that one, then answer.`,
         { details: { id, hash, next } },
       );
     }
@@ -111,7 +111,7 @@ export function accepted<T>(reply: ScriptReply, entity: Entity, id: string): T {
     case 'NOT_RUNNING':
       throw new BelayError(
         'INVALID_TRANSITION',
-        `${entity} ${id} is ${String(reply['state'])}: nothing of it waits for a signal.`,
+        `${entity} ${id} is ${String(reply['state'])}: none of its nodes waits for a signal.`,
         { details: { entity, id, from: reply['state'] } },
       );
     case 'TOO_MANY_SIGNALS':
@@ -123,13 +123,13 @@ export function accepted<T>(reply: ScriptReply, entity: Entity, id: string): T {
     case 'TOO_MANY_QUESTIONS':
       throw new BelayError(
         'TOO_MANY_QUESTIONS',
-        `One ${String(reply['of'])} asks at most ${String(reply['most'])} questions; ${id} has asked so many.`,
+        `One ${String(reply['of'])} asks at most ${String(reply['most'])} questions; ${id} has asked that many.`,
         { details: { id, most: reply['most'] } },
       );
     case 'STAGING_LOST':
       throw new BelayError(
         'TIMEOUT',
-        `Execution ${id} took too long to hand in and was not created. Submit it again.`,
+        `Execution ${id} took too long to submit and was not created. Submit it again.`,
       );
     default:
       throw new StaleEpochError(entity, id, { ...reply });

@@ -113,7 +113,7 @@ async function downloadAndUnpack(
   const updated = await apt('apt-get', ['update'], UPDATE_TIMEOUT_MS);
   const name = await pickPackage(apt);
   if (name === undefined) {
-    const why = updated.code === 0 ? 'they hold neither valkey-server nor redis-server' : updated.failure;
+    const why = updated.code === 0 ? 'they contain neither valkey-server nor redis-server' : updated.failure;
     return `${why}; is the mirror reachable?`;
   }
   report(`downloading ${name.name} ${name.version} …`);

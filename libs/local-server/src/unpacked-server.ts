@@ -37,7 +37,7 @@ export async function describeUnpacked(root: string): Promise<ServerBinary | str
   const program = ['usr/bin/valkey-server', 'usr/bin/redis-server'].find((path) =>
     existsSync(join(root, path)),
   );
-  if (program === undefined) return 'the packages hold no server program';
+  if (program === undefined) return 'the packages contain no server program';
   const manifest: Manifest = { program, libraries: libraryDirectories(root) };
   const found = await checkUnpacked(root, manifest, 'packages');
   if (typeof found !== 'string') writeFileSync(join(root, 'manifest.json'), `${JSON.stringify(manifest)}\n`);

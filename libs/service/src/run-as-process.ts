@@ -69,7 +69,7 @@ async function run(make: (drain: (why: DrainCause) => void) => Promise<ProcessSe
     process.exitCode = exitCode;
     if (process.connected) process.disconnect();
     setTimeout(() => {
-      log.warn({ open: process.getActiveResourcesInfo() }, 'stopped, and still something is open; leaving');
+      log.warn({ open: process.getActiveResourcesInfo() }, 'stopped, but something is still open; exiting');
       process.exit();
     }, LEAVE_MS).unref();
     log.info(how, 'stopped');

@@ -68,7 +68,7 @@ function readSecret(path: string, variable: string): { text: string } | { fault:
     // Checks and reads one open file, and does not wait on a FIFO.
     file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
     const found = fstatSync(file);
-    if (!found.isFile()) return { fault: 'is no file: name the file that holds the secret' };
+    if (!found.isFile()) return { fault: 'is not a file: name the file with the secret' };
     const own = process.getuid?.();
     if (found.uid !== 0 && found.uid !== own)
       return { fault: `is another user’s: chown ${own ?? 'USER'} ${path}` };

@@ -18,7 +18,7 @@ export const FENCED: StopCause = {
   endsAs: 'failed',
   error: {
     code: 'FENCED',
-    message: 'Its worker had been silent for too long, and the guardian ended what it ran.',
+    message: 'Its worker had been silent for too long, and the guardian ended its agents.',
   },
 };
 

@@ -130,7 +130,7 @@ export class Quarantine {
     } catch (error) {
       const found =
         error instanceof Error && WRONG_TYPE.test(error.message)
-          ? corrupt({ key, problem: 'its key holds something else than it should' }, error)
+          ? corrupt({ key, problem: 'its key has the wrong type' }, error)
           : error;
       void this.note(found);
       throw found;

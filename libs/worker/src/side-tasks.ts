@@ -40,7 +40,10 @@ export class SideTasks {
         new SideLoop(task, limitMs, (run, error) => {
           this.runs.next(run);
           if (run.end === 'overran')
-            this.onError(new Error(`${task.name} took longer than ${limitMs} ms; left behind`), task.name);
+            this.onError(
+              new Error(`${task.name} took longer than ${limitMs} ms; the worker goes on without it`),
+              task.name,
+            );
           else if (error !== undefined) this.onError(error, task.name);
         }),
     );

@@ -41,5 +41,5 @@ function shown(value: unknown): string {
 /** Never empty, and with whole characters. */
 function textOf(text: string): string {
   const cut = Buffer.from(text.slice(0, MAX_ERROR_MESSAGE)).toString('utf8');
-  return cut === '' ? 'it failed without a word' : cut;
+  return cut === '' ? 'it failed without a message' : cut;
 }

@@ -25,7 +25,7 @@ export function makeStep(client: WorkerClient): Step {
     if (known.state === 'undecided' && decide === undefined)
       throw new Failure(
         'STEP_UNDECIDED',
-        `The attempt ${known.by} was executing the step ${name} as it ended, and the step is not idempotent: look whether it happened.`,
+        `The attempt ${known.by} was executing the step ${name} as it ended, and the step is not idempotent: check whether it happened.`,
       );
     // Work that throws stays begun: nobody knows how far it came.
     const result = await (known.state === 'undecided' && decide !== undefined ? decide() : work());

@@ -3,6 +3,6 @@ export class Suspended extends Error {
   override readonly name = 'Suspended';
 
   constructor() {
-    super('The node is suspended. Let this error pass.');
+    super('The node is suspended. Do not catch this error.');
   }
 }

@@ -113,7 +113,7 @@ export class RequestGate {
     if (bytes > limit)
       return new BelayError(
         'PAYLOAD_TOO_LARGE',
-        `The body of ${path} may have ${limit} bytes; it has ${bytes}.`,
+        `The body of ${path} may have at most ${limit} bytes; it has ${bytes}.`,
       );
     return TAKES_SPEC.has(path) ? this.takeRoom(bytes, reply) : undefined;
   }

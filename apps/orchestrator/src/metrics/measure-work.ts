@@ -32,7 +32,7 @@ export function measureWork(registry: Registry, lifecycle: LifecycleService, fee
   });
   void new Gauge({
     name: 'belay_queue_oldest_seconds',
-    help: 'How long the oldest attempt of a pool has waited that may be claimed; 0 where none waits',
+    help: 'How long the oldest claimable attempt of a pool has waited; 0 if none waits',
     labelNames: ['pool'],
     registers,
     async collect() {
@@ -43,7 +43,7 @@ export function measureWork(registry: Registry, lifecycle: LifecycleService, fee
   });
   void new Gauge({
     name: 'belay_valkey_used_bytes',
-    help: 'Memory used by the server of the control keys; absent where it does not say',
+    help: 'Memory used by the server of the control keys; absent if it does not report it',
     registers,
     async collect() {
       this.reset();
@@ -58,24 +58,24 @@ function countEvents(registry: Registry, { valkey }: LifecycleService, feed: Cha
   const registers = [registry];
   const started = new Counter({
     name: 'belay_starts_total',
-    help: 'Agents and executions that began to run, heard of by this process',
+    help: 'Agents and executions that started, as seen by this process',
     labelNames: ['entity'],
     registers,
   });
   const ended = new Counter({
     name: 'belay_ends_total',
-    help: 'Agents and executions that ended, by state and by the reason of their stop, heard of by this process',
+    help: 'Agents and executions that ended, by state and by the reason of their stop, as seen by this process',
     labelNames: ['entity', 'state', 'reason'],
     registers,
   });
   const leases = new Counter({
     name: 'belay_leases_lost_total',
-    help: 'Workers whose lease ran out, heard of by this process',
+    help: 'Workers whose lease ran out, as seen by this process',
     registers,
   });
   const lag = new Histogram({
     name: 'belay_event_lag_seconds',
-    help: 'From the moment an event was stored, by the server’s clock, to the moment this process heard of it',
+    help: 'From the storing of an event, by the server’s clock, to its arrival in this process',
     buckets: LAG_BUCKETS,
     registers,
   });

@@ -29,7 +29,7 @@ export function orchestratorMetrics(
   const registers = [registry];
   const events = new Counter({
     name: 'belay_killswitch_events_total',
-    help: 'Orders, latches and drills by what became of them; order.unconfirmed and drill.failed are alarms',
+    help: 'Orders, latches and drills, by event; order.unconfirmed and drill.failed are alarms',
     labelNames: ['event'],
     registers,
   });

@@ -47,7 +47,7 @@ describe('selectors', () => {
 
   it('an empty selector is refused: everything must be said on purpose', () => {
     expect(parseSelector('  ').problems).toEqual([
-      expect.objectContaining({ code: 'REQUIRED', message: expect.stringContaining('say the scope all') }),
+      expect.objectContaining({ code: 'REQUIRED', message: expect.stringContaining('use the scope all') }),
     ]);
   });
 

@@ -28,7 +28,7 @@ export function parseSelector(text: string): ParsedSelector {
   if (text.trim() === '')
     problems.push({
       code: 'REQUIRED',
-      message: 'is empty and would mean everything; to mean that, say the scope all.',
+      message: 'is empty, which would cover everything; for that use the scope all.',
     });
   else if (parts.length > MAX_REQUIREMENTS)
     problems.push({

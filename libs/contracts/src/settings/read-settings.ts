@@ -78,7 +78,7 @@ function checkQueuePrefix(settings: Settings): Problem[] {
   const { queuePrefix } = settings;
   if (!isCluster(settings) || /\{[^{}]+\}/.test(queuePrefix)) return [];
   const bare = queuePrefix.replaceAll(/[{}]/g, '') || 'bull';
-  const message = `must hold a hash tag on a Cluster, such as {${bare}}; it is ${showValue(queuePrefix)}.`;
+  const message = `must have a hash tag on a Cluster, such as {${bare}}; it is ${showValue(queuePrefix)}.`;
   return [{ path: 'BELAY_QUEUE_PREFIX', code: 'NO_HASH_TAG', message }];
 }
 
@@ -88,12 +88,12 @@ function checkIsolation({ isolation, agentUids }: Settings): Problem[] {
   const message =
     agentUids === undefined
       ? 'must be given with BELAY_ISOLATION=user: user ids that no account has, such as 70000-70999.'
-      : `is taken with BELAY_ISOLATION=user only; it is ${showValue(isolation)}.`;
+      : `is valid with BELAY_ISOLATION=user only; it is ${showValue(isolation)}.`;
   return [{ path: 'BELAY_AGENT_UIDS', code: 'ISOLATION', message }];
 }
 
 function badValue(setting: Setting, text: string): Problem {
-  const hidden = setting.kind.fault?.(text) ?? 'what it holds is not shown';
+  const hidden = setting.kind.fault?.(text) ?? 'its value is not shown';
   const found = setting.secret === true ? hidden : `it is ${showValue(text)}`;
   return { path: setting.name, code: 'BAD_VALUE', message: `must be ${setting.kind.rule}; ${found}.` };
 }

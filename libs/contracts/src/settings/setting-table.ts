@@ -126,7 +126,7 @@ export const SETTINGS: readonly Setting[] = [
     key: 'graceMs',
     kind: duration(0, SPEC_LIMITS.maxGraceMs),
     fallback: String(DEFAULT_GRACE_MS),
-    description: 'Time between the stop signal and SIGKILL where a spec does not say',
+    description: 'Time between the stop signal and SIGKILL, if a spec sets none',
   }),
   setting({
     name: 'BELAY_STOP_TIMEOUT_MS',
@@ -161,22 +161,21 @@ export const SETTINGS: readonly Setting[] = [
     key: 'proofLimitMs',
     kind: duration(500, 600_000),
     fallback: '30000',
-    description: 'How long a stop waits for its proof before it answers that some is missing',
+    description: 'How long a stop waits for proof before it answers with an incomplete receipt',
   }),
   setting({
     name: 'BELAY_PROOF',
     key: 'proof',
     kind: oneOf(['marks', 'kernel']),
     fallback: 'marks',
-    description:
-      'The least that a proof of death may rest on; with kernel, one by marks counts as unconfirmed',
+    description: 'Least grade of a proof of death; with kernel, a proof by marks counts as unconfirmed',
   }),
   setting({
     name: 'BELAY_DRILL_CRON',
     key: 'drillCron',
     kind: text('a cron expression of five fields in UTC, such as 0 6 * * *', CRON),
     unset: 'only when asked',
-    description: 'When every worker is drilled by itself',
+    description: 'When every worker is drilled automatically',
   }),
   setting({
     name: 'BELAY_DRILL_MAX_AGE',
@@ -221,7 +220,7 @@ export const SETTINGS: readonly Setting[] = [
     kind: oneOfOr(['auto', ...CONTAINMENTS], { group: 'marks' }),
     fallback: 'auto',
     description:
-      'How process trees are held: the best there is; a cgroup v2 each; descent from the worker; or marks',
+      'Containment of process trees: the best that the machine has; a cgroup v2 each; descent from the worker; or marks',
   }),
   setting({
     name: 'BELAY_CGROUP_PARENT',
@@ -243,7 +242,7 @@ export const SETTINGS: readonly Setting[] = [
     name: 'BELAY_AGENT_UIDS',
     key: 'agentUids',
     kind: uidRange,
-    unset: 'needed for, and only taken with, BELAY_ISOLATION=user',
+    unset: 'required with BELAY_ISOLATION=user, refused without',
     description: 'User ids that no account has: each running agent gets one, as user and as group',
   }),
   setting({
@@ -251,21 +250,21 @@ export const SETTINGS: readonly Setting[] = [
     key: 'native',
     kind: oneOf(['auto', 'off']),
     fallback: 'auto',
-    description: 'Whether workers call libc for what Node has no function for, where koffi can be loaded',
+    description: 'Whether workers call libc through koffi, for functions that Node lacks',
   }),
   setting({
     name: 'BELAY_WORK_DIR',
     key: 'workDir',
     kind: text(PATH_RULE, PATH),
     fallback: '.',
-    description: "Where agents run, and what a spec's relative cwd starts from",
+    description: 'Working directory of agents; a relative cwd of a spec starts here',
   }),
   setting({
     name: 'BELAY_MAX_LOG_MB',
     key: 'maxLogMb',
     kind: wholeNumber(1, 1_000_000),
     fallback: '1024',
-    description: "Most that agents' log files of one data directory take; the oldest ended ones go first",
+    description: "Most bytes of agents' log files in one data directory; the oldest ended ones go first",
   }),
   setting({
     name: 'BELAY_WORKER_HTTP_PORT',

@@ -111,7 +111,7 @@ describe('R66 settings', () => {
     expect(told(env)).toEqual([
       'BELAY_VALKEY_URL BAD_VALUE must be a URL such as redis://127.0.0.1:6379/0, unix:///path, redis+sentinel://h1:26379,h2:26379/mymaster or redis+cluster://h1:7000,h2:7001, with rediss for TLS; it begins with none of these.',
       'BELAY_HTTP_PORT BAD_VALUE must be a whole number from 0 to 65535; it is "70700".',
-      'BELAY_TOKEN BAD_VALUE must be 16 to 256 characters without blanks; what it holds is not shown.',
+      'BELAY_TOKEN BAD_VALUE must be 16 to 256 characters without blanks; its value is not shown.',
       'BELAY_WORKERS BAD_VALUE must be a whole number from 0 to 256; it is "1.5".',
       'BELAY_POOLS BAD_VALUE must be pool names between commas, each once, of 1 to 64 of the characters A-Z a-z 0-9 _ . -; it is "a,,a".',
       'BELAY_GRACE_MS BAD_VALUE must be a time from 0ms to 10m, written like 500ms, 30s, 5m, 12h, 7d or plain milliseconds; it is "2 seconds".',
@@ -136,7 +136,7 @@ describe('R66 settings', () => {
       'BELAY_AGENT_UIDS ISOLATION must be given with BELAY_ISOLATION=user: user ids that no account has, such as 70000-70999.',
     ]);
     expect(told({ BELAY_AGENT_UIDS: '70000-70999' })).toEqual([
-      'BELAY_AGENT_UIDS ISOLATION is taken with BELAY_ISOLATION=user only; it is "auto".',
+      'BELAY_AGENT_UIDS ISOLATION is valid with BELAY_ISOLATION=user only; it is "auto".',
     ]);
     expect(told({ BELAY_ISOLATION: 'root' })).toEqual([
       'BELAY_ISOLATION BAD_VALUE must be auto, same-user, user or namespace; it is "root".',
@@ -199,7 +199,7 @@ describe("the queues' prefix", () => {
   it.each(['jobs', '{}jobs', '}jobs{'])('is refused without one on a Cluster: %s', (prefix) => {
     const bare = prefix.replaceAll(/[{}]/g, '');
     expect(told({ BELAY_VALKEY_URL: url, BELAY_QUEUE_PREFIX: prefix })).toEqual([
-      `BELAY_QUEUE_PREFIX NO_HASH_TAG must hold a hash tag on a Cluster, such as {${bare}}; it is "${prefix}".`,
+      `BELAY_QUEUE_PREFIX NO_HASH_TAG must have a hash tag on a Cluster, such as {${bare}}; it is "${prefix}".`,
     ]);
   });
 

@@ -66,13 +66,13 @@ describe('R66 the address of the state', () => {
     ['redis://a/1/2', 'a database is a number: …/0'],
     [
       'redis+sentinel://a/m?password=x',
-      'it has a parameter nobody reads; with sentinels there are sentinelUsername and sentinelPassword',
+      'it has an unknown parameter; with sentinels there are sentinelUsername and sentinelPassword',
     ],
     [
       'redis+cluster://a?sentinelPassword=x',
-      'it has a parameter nobody reads; with sentinels there are sentinelUsername and sentinelPassword',
+      'it has an unknown parameter; with sentinels there are sentinelUsername and sentinelPassword',
     ],
-    ['redis://:50%@h', 'it holds a % that encodes nothing: write %25'],
+    ['redis://:50%@h', 'it has a % that encodes nothing: write %25'],
   ])('%s is refused', (url, fault) => {
     expect(parseValkeyUrl(url)).toBe(fault);
   });

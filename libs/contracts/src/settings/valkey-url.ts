@@ -44,7 +44,7 @@ export function parseValkeyUrl(text: string): ValkeyAddress | string {
   } catch (error) {
     if (error instanceof UrlFault) return error.message;
     // decodeURIComponent's only complaint.
-    return 'it holds a % that encodes nothing: write %25';
+    return 'it has a % that encodes nothing: write %25';
   }
 }
 
@@ -129,7 +129,7 @@ function readQuery(text: string, mode: ValkeyMode): Pick<ValkeyAddress, (typeof 
     const name = SENTINEL_LOGIN.find((one) => one === key);
     if (name === undefined || mode !== 'sentinel')
       throw new UrlFault(
-        `it has a parameter nobody reads; with sentinels there are ${SENTINEL_LOGIN.join(' and ')}`,
+        `it has an unknown parameter; with sentinels there are ${SENTINEL_LOGIN.join(' and ')}`,
       );
     found[name] = value;
   }

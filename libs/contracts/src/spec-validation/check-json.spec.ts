@@ -45,7 +45,7 @@ describe('text that UTF-8 cannot store', () => {
   it('is refused in values and in keys; whole pairs are fine', () => {
     const half = 'half of a surrogate pair, which UTF-8 cannot store; remove it.';
     expect(told({ ...good({ ['\udc00']: '🚀' }), name: 'a\ud800' })).toEqual([
-      `name NOT_UNICODE holds ${half}`,
+      `name NOT_UNICODE contains ${half}`,
       `nodes[0].input NOT_UNICODE has a key with ${half}`,
     ]);
   });
@@ -93,6 +93,6 @@ describe('nesting and size', () => {
     for (let i = 0; i < 12; i++) bomb = Array.from({ length: 10 }, () => bomb);
     const problems = told(good(bomb));
     expect(problems).toHaveLength(1);
-    expect(problems[0]).toMatch(/TOO_LARGE holds more than 5000000 values; split it up\.$/);
+    expect(problems[0]).toMatch(/TOO_LARGE has more than 5000000 values; split it up\.$/);
   });
 });

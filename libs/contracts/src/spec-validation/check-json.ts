@@ -80,7 +80,7 @@ class JsonWalk {
   /** False: there were too many values, which is told once. */
   private count(): boolean {
     this.left -= 1;
-    if (this.left === -1) this.add('TOO_LARGE', `holds more than ${MAX_VALUES} values; split it up.`);
+    if (this.left === -1) this.add('TOO_LARGE', `has more than ${MAX_VALUES} values; split it up.`);
     return this.left >= 0;
   }
 
@@ -123,7 +123,7 @@ class JsonWalk {
   }
 
   private checkText(text: string): void {
-    if (LONE_SURROGATE.test(text)) this.add('NOT_UNICODE', `holds ${HALF_PAIR}`);
+    if (LONE_SURROGATE.test(text)) this.add('NOT_UNICODE', `contains ${HALF_PAIR}`);
   }
 
   private refuse(value: unknown): void {

@@ -36,7 +36,7 @@ function checkRun(run: Record<string, unknown>, path: Path, problems: ProblemLis
       problems.add(
         [...path, field],
         'HANDLER_RUN',
-        'must not stand beside handler, which is run by its application; leave one of the two out.',
+        'must not be given with handler, which its application runs; leave one of the two out.',
       );
   if (shell === true && Array.isArray(command) && command.length > 1) {
     problems.add(

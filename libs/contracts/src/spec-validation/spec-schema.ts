@@ -77,7 +77,7 @@ const recoverySchema = z.strictObject(
       .describe('Try it again elsewhere when its worker was lost; false: it fails for good.'),
     withinMs: duration()
       .optional()
-      .describe('Not when more time than this went by since it was last known to run, milliseconds.'),
+      .describe('Not if it was last known to run longer ago than this, milliseconds.'),
   },
   says('an object with auto and withinMs'),
 );
@@ -97,17 +97,17 @@ const agentFields = {
   input: z.unknown().optional().describe('Any JSON; the agent reads it on stdin as "input".'),
   pool: name('a pool name').default(DEFAULT_POOL).describe('The workers that may take it.'),
   priority: wholeNumber(1, 10).default(DEFAULT_PRIORITY).describe('10 is taken first.'),
-  labels: labels().default({}).describe('Words to find it by.'),
+  labels: labels().default({}).describe('Labels to select it by.'),
   delayMs: duration()
     .optional()
-    .describe('Wait before the first attempt, milliseconds from when what it depends on is done.'),
+    .describe('Wait before the first attempt, milliseconds after its dependencies are done.'),
   maxAttempts: wholeNumber(1, LIMITS.maxAttempts)
     .default(DEFAULT_MAX_ATTEMPTS)
-    .describe('Attempts before it failed for good; the first counts.'),
+    .describe('Most attempts, the first included.'),
   retryOn: oneOf(['any', 'lost'])
     .default('any')
     .describe(
-      'lost: only an attempt that its worker lost or handed back is tried again; its own failure is for good.',
+      'lost: only an attempt that its worker lost or handed back is tried again; a failure of its own is final.',
     ),
   backoff: backoffSchema
     .default({ type: DEFAULT_BACKOFF.type, delayMs: DEFAULT_BACKOFF.delayMs, jitter: DEFAULT_BACKOFF.jitter })
@@ -116,10 +116,10 @@ const agentFields = {
   graceMs: grace().optional().describe('Time between the stop signal and SIGKILL, milliseconds.'),
   limits: limitsSchema
     .optional()
-    .describe('Bounds on the process tree, where the containment can hold them.'),
+    .describe('Bounds on the process tree, where the containment can enforce them.'),
   allowFailure: flag()
     .default(false)
-    .describe('A failure for good counts as done; what depends on it gets no result from it.'),
+    .describe('A final failure counts as done; its dependents get no result from it.'),
   onLostContact: z
     .enum(['stop'], says('stop, as continue is not built'))
     .default('stop')
@@ -147,26 +147,26 @@ const budgetFields = {
   maxCostUsd: usd().optional().describe('Budget in US dollars; passing it stops the execution.'),
   softCostUsd: usd()
     .optional()
-    .describe('Budget in US dollars; passing it is told by one event, `execution.soft-budget`.'),
+    .describe('Budget in US dollars; passing it emits one event, `execution.soft-budget`.'),
   maxTokens: tokens()
     .optional()
     .describe('Budget in tokens of language models; passing it stops the execution.'),
   softTokens: tokens()
     .optional()
-    .describe('Budget in tokens; passing it is told by one event, `execution.soft-budget`.'),
+    .describe('Budget in tokens; passing it emits one event, `execution.soft-budget`.'),
 };
 
 const executionFields = {
   name: line().describe('The name for people.'),
-  labels: labels().default({}).describe('Words to find it by.'),
+  labels: labels().default({}).describe('Labels to select it by.'),
   ...budgetFields,
   timeoutMs: duration().optional().describe('Deadline of the whole execution, milliseconds from its start.'),
   onFailure: oneOf(['stop', 'continue'])
     .default('stop')
-    .describe('stop: one node failed for good stops the rest; continue: what does not depend on it runs on.'),
-  graceMs: grace()
-    .optional()
-    .describe("Its nodes' grace where they do not say; else the fleet's. Milliseconds."),
+    .describe(
+      'stop: a node that fails for good stops the rest; continue: nodes that do not depend on it still run.',
+    ),
+  graceMs: grace().optional().describe("Grace of nodes that set none, milliseconds; else the fleet's."),
 };
 
 const NODES_RULE = `a list of 1 to ${LIMITS.maxNodes} nodes`;

@@ -64,7 +64,7 @@ function checkChoices(choices: readonly unknown[], problems: ProblemList): void 
   for (const [i, choice] of choices.entries()) {
     if (choice === DENIED)
       problems.add(['choices', i], 'ONE_OF', `must not be ${DENIED}: that is always possible.`);
-    if (choices.indexOf(choice) !== i) problems.add(['choices', i], 'ONE_OF', 'must not be there twice.');
+    if (choices.indexOf(choice) !== i) problems.add(['choices', i], 'ONE_OF', 'must not be given twice.');
   }
 }
 
@@ -74,6 +74,6 @@ function checkSize(ask: object, problems: ProblemList): void {
   problems.add(
     ['detail'],
     'TOO_LARGE',
-    `must be shorter: question, choices and detail have ${bytes} bytes, at most ${QUESTION_LIMITS.maxBytes} are taken. Store it elsewhere and name the place.`,
+    `must be shorter: question, choices and detail have ${bytes} bytes, at most ${QUESTION_LIMITS.maxBytes} are allowed. Store it elsewhere and name the place.`,
   );
 }

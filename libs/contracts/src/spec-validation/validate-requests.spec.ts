@@ -74,7 +74,7 @@ describe('a kill', () => {
   });
 
   const ON_PURPOSE =
-    'scope REQUIRED is missing; say whom: one of all, pool, selector, worker, execution, agent, job. To kill everything write {"type":"all"}: it must be all on purpose.';
+    'scope REQUIRED is missing; it must be one of all, pool, selector, worker, execution, agent, job. To kill everything write {"type":"all"}.';
 
   it.each<[unknown, string[]]>([
     [{}, [ON_PURPOSE]],
@@ -134,7 +134,7 @@ describe('a kill', () => {
     ],
     [
       { scope: { type: 'selector', selector: ' ' } },
-      ['scope.selector REQUIRED is empty and would mean everything; to mean that, say the scope all.'],
+      ['scope.selector REQUIRED is empty, which would cover everything; for that use the scope all.'],
     ],
     [
       { scope: { type: 'selector', selector: 'a b,c=,d' } },
@@ -169,7 +169,7 @@ describe('a kill', () => {
     ],
     [
       { kind: 'freeze', latch: false, scope: { type: 'all' } },
-      ['latch ONE_OF must not be false with kind freeze: what starts next in the scope would run.'],
+      ['latch ONE_OF must not be false with kind freeze: new agents in the scope would run.'],
     ],
   ])('%j is refused', (raw, expected) => {
     expect(told(validateKillRequest, raw)).toEqual(expected);

@@ -317,7 +317,7 @@ function checkKind({ kind, scope, latch }: KillRequest, problems: ProblemList): 
     problems.add(
       ['latch'],
       'ONE_OF',
-      'must not be false with kind freeze: what starts next in the scope would run.',
+      'must not be false with kind freeze: new agents in the scope would run.',
     );
   if (kind === 'freeze' && scope.type === 'execution')
     problems.add(
@@ -331,7 +331,7 @@ function checkScope(raw: Record<string, unknown>, problems: ProblemList): void {
   const scope = raw['scope'];
   const known = `one of ${[...Object.keys(SCOPES), 'job'].join(', ')}`;
   if (scope === undefined || (isPlainObject(scope) && Object.keys(scope).length === 0)) {
-    const message = `is missing; say whom: ${known}. To kill everything write {"type":"all"}: it must be all on purpose.`;
+    const message = `is missing; it must be ${known}. To kill everything write {"type":"all"}.`;
     problems.add(['scope'], 'REQUIRED', message);
     return;
   }

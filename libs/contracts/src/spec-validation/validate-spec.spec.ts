@@ -296,7 +296,7 @@ describe('what is wrong is told word for word', () => {
         `nodes[0].run.command TYPE must be ${COMMAND}; it is 1.`,
         ...['command', 'env', 'cwd', 'shell'].map(
           (field) =>
-            `nodes[0].run.${field} HANDLER_RUN must not stand beside handler, which is run by its application; leave one of the two out.`,
+            `nodes[0].run.${field} HANDLER_RUN must not be given with handler, which its application runs; leave one of the two out.`,
         ),
       ],
     ],

@@ -81,7 +81,7 @@ describe('is refused', () => {
     [
       'two documents',
       'a: 1\n---\na: 2',
-      ['SYNTAX the file holds 2 documents; keep one, without "---" between.'],
+      ['SYNTAX the file has 2 documents; keep one, without "---" between.'],
     ],
     [
       'an alias without an anchor',
@@ -130,11 +130,11 @@ describe('is refused', () => {
   it('a gzip bomb, without unpacking it whole', () => {
     const bomb = gzipSync(Buffer.alloc(MAX_FILE_BYTES + 1));
     expect(bomb.length).toBeLessThan(100_000);
-    expect(told(bomb)).toEqual(['TOO_LARGE the file holds more than 64 MiB; split it up.']);
+    expect(told(bomb)).toEqual(['TOO_LARGE the file is larger than 64 MiB; split it up.']);
   });
 
   it('more bytes or characters than a file may have', () => {
-    const expected = ['TOO_LARGE the file holds more than 64 MiB; split it up.'];
+    const expected = ['TOO_LARGE the file is larger than 64 MiB; split it up.'];
     expect(told(Buffer.alloc(MAX_FILE_BYTES + 1))).toEqual(expected);
     expect(told(' '.repeat(MAX_FILE_BYTES + 1))).toEqual(expected);
   });

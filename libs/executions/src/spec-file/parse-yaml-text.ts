@@ -27,7 +27,7 @@ export function parseYamlText(text: string): unknown {
   if (documents.length > 1)
     return refuseFile(
       'SYNTAX',
-      `the file holds ${documents.length} documents; keep one, without "---" between.`,
+      `the file has ${documents.length} documents; keep one, without "---" between.`,
     );
   return unfold(document);
 }

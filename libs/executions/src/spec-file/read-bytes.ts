@@ -35,7 +35,7 @@ function unpack(bytes: Uint8Array): Uint8Array {
 }
 
 function refuseTooLarge(): never {
-  return refuseFile('TOO_LARGE', `the file holds more than ${MAX_FILE_BYTES / MIB} MiB; split it up.`);
+  return refuseFile('TOO_LARGE', `the file is larger than ${MAX_FILE_BYTES / MIB} MiB; split it up.`);
 }
 
 /** The first byte that breaks the text: a lossy decoding differs from the bytes there. */

@@ -107,7 +107,7 @@ export class DrillService {
     const now = this.lifecycle.valkey.clock.now();
     for (const [id, { hostile, ...begun }] of await this.store.begun()) {
       if (now - begun.at < UNFINISHED_MS) continue;
-      const detail = 'It was never finished: the orchestrator that ran it went away.';
+      const detail = 'It did not finish: the orchestrator that ran it is gone.';
       const result = { ...begun, passed: false, detail, ...nothingOf(hostile === true) };
       await this.store.save(id, result, { noticed: true });
     }
@@ -120,10 +120,7 @@ export class DrillService {
     let result: DrillResult;
     try {
       if (worker.state !== 'running')
-        throw new BelayError(
-          'NOT_FOUND',
-          `Worker ${worker.id} is ${worker.state}: there is nobody to drill.`,
-        );
+        throw new BelayError('NOT_FOUND', `Worker ${worker.id} is ${worker.state}and cannot be drilled.`);
       result = {
         ...base,
         ...(await (hostile ? this.hostile.attack(worker, by) : this.killCanaries(worker.id, by))),
@@ -191,7 +188,7 @@ export class DrillService {
       if (ended === undefined) return undefined;
       throw new BelayError(
         'TIMEOUT',
-        `The canary ${ended.nodeId} ended by itself (${ended.error?.message ?? ended.state}); nothing was there to kill.`,
+        `The canary ${ended.nodeId} ended by itself (${ended.error?.message ?? ended.state}); there was nothing to kill.`,
       );
     };
     return this.feed.until(look, (event: BelayEvent) => event.executionId === executionId, {

@@ -68,7 +68,7 @@ describe('R55 an attack of a hostile drill', () => {
     expect(of('marks', lives, 'user')).toMatchObject({ outcome: 'broken' });
     expect(of('kernel', { sees: false, alive: [] })).toMatchObject({
       outcome: 'broken',
-      detail: 'nobody could look whether it lives',
+      detail: 'no process could check whether it lives',
     });
   });
 });

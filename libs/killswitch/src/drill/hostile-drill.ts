@@ -122,7 +122,7 @@ export class HostileDrill {
     };
     return this.feed.until(look, (event: BelayEvent) => event.executionId === executionId, {
       timeoutMs: REPORT_MS,
-      what: 'The word of the hostile canary (is the worker latched, or busy?)',
+      what: 'The report of the hostile canary (is the worker latched, or busy?)',
     });
   }
 }
@@ -149,7 +149,7 @@ export function judge(
   const left = ESCAPES.map(({ name: way }): AttackResult => {
     const name = `${LEAVE}${way}`;
     if (!report.left.some((one) => one.name === way)) return { name, outcome: 'absent' };
-    if (!seen.sees) return { name, outcome: 'broken', detail: 'nobody could look whether it lives' };
+    if (!seen.sees) return { name, outcome: 'broken', detail: 'no process could check whether it lives' };
     if (!seen.alive.includes(way)) return { name, outcome: 'refused' };
     return {
       name,

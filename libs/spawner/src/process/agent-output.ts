@@ -17,7 +17,7 @@ const UNPREPARED: Omit<ShimFailure, 'exitCode'> = {
   code: 'ISOLATION',
 };
 const UNREAD: Omit<ShimFailure, 'exitCode'> = {
-  message: 'the process that waited for the attempt ended before it had begun on it',
+  message: 'the process started ahead for the attempt ended before the attempt began',
 };
 
 /** The rate of one agent: of its stdout and stderr together, and of its fd 3. */

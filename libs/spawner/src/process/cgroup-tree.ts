@@ -133,8 +133,8 @@ export class CgroupTree implements ProcessTree {
     record.proof('cgroup-empty', UNPOPULATED);
     if (verdict === 'kernel') record.proof('descent-empty', NO_DESCENDANT);
     else if (verdict === 'marks')
-      record.proof('sweep-empty', 'orphans of the worker are left, and say that they are of other agents');
-    else record.proof('sweep-empty', 'an orphan of the host program is left, and nothing says whose it is');
+      record.proof('sweep-empty', 'the remaining orphans of the worker bear marks of other agents');
+    else record.proof('sweep-empty', 'an orphan of the host program remains, and its agent is unknown');
     return true;
   }
 

@@ -48,7 +48,7 @@ function noteOf(reasons: readonly string[]): { note?: string } {
 function cannotBeHad(containment: Containment, reason: string, advice: string): BelayError {
   return new BelayError(
     'INVALID_SETTINGS',
-    `Containment "${containment}" cannot be had: ${reason}. ${advice}, or set BELAY_CONTAINMENT=auto.`,
+    `Containment "${containment}" is not available: ${reason}. ${advice}, or set BELAY_CONTAINMENT=auto.`,
     { details: { reason } },
   );
 }

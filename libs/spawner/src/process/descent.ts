@@ -64,7 +64,7 @@ export interface DescentUser {
 export type Verdict = 'alive' | 'unsure' | 'shared' | 'kernel' | 'marks';
 
 /** The detail of the evidence `descent-empty`. */
-export const NO_DESCENDANT = 'no child of the worker is of the tree, and no descendant can leave it';
+export const NO_DESCENDANT = 'no child of the worker belongs to the tree, and no descendant can leave it';
 /** One proof takes this many looks at most; more than one only while processes end that may belong to the tree. */
 const MOST_LOOKS = 4;
 

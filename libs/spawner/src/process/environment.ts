@@ -55,7 +55,7 @@ export function buildEnvironment(
     if (name === '' || name.includes('=') || name.includes('\0') || value.includes('\0'))
       throw new BelayError(
         'SPAWN_FAILED',
-        `The environment variable ${JSON.stringify(name)} cannot be set: a name must not be empty or hold "=", and neither name nor value may hold a zero byte.`,
+        `The environment variable ${JSON.stringify(name)} cannot be set: a name must not be empty or contain "=", and neither name nor value may contain a zero byte.`,
         { details: { reason: 'BAD_ENV', name } },
       );
     environment[name] = value;

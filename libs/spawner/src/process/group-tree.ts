@@ -105,7 +105,7 @@ export class GroupTree implements ProcessTree {
     for (let pass = 1; pass <= 2; pass += 1) if (!(await this.#foundNobody(record))) return false;
     record.proof(
       'sweep-empty',
-      'two passes over /proc in a row missed none that bears its marks, and found none',
+      'two passes over /proc in a row read every process, and found none that bears its marks',
     );
     return true;
   }
@@ -118,7 +118,7 @@ export class GroupTree implements ProcessTree {
       return false;
     }
     if (verdict === 'kernel') record.proof('descent-empty', NO_DESCENDANT);
-    else record.proof('sweep-empty', 'orphans of the worker are left, and say that they are of other agents');
+    else record.proof('sweep-empty', 'the remaining orphans of the worker bear marks of other agents');
     return true;
   }
 

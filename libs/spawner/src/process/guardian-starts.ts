@@ -312,7 +312,7 @@ class NotBegun extends Error {}
 function lost(cause?: unknown): Error {
   return failure(
     'GUARDIAN',
-    'The agent was not started: the guardian, which starts it, is not there.',
+    'The agent was not started: its worker has no guardian, which would start it.',
     {},
     cause,
   );

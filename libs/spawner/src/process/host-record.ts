@@ -192,7 +192,7 @@ async function doubtOf(
   checkSeal: CheckSeal | undefined,
 ): Promise<Unproved | undefined> {
   const doubt = (problem: string): Unproved => ({ why: 'record', problem, rounds: 0, afterMs: 0 });
-  if (checkSeal === undefined) return doubt('nobody was asked whether its worker signed the record');
+  if (checkSeal === undefined) return doubt('the signature of the record was not checked');
   if (seal === undefined)
     return doubt('the record is not signed: somebody who can write the data directory put it there');
   try {
@@ -201,7 +201,7 @@ async function doubtOf(
     return doubt(
       verdict === 'wrong'
         ? 'the record was not signed by its worker: somebody who can write the data directory changed it'
-        : 'the server knows no key of the worker that is to have signed the record',
+        : 'the server has no key of the worker that the record names',
     );
   } catch (error) {
     return { ...seenError(error), rounds: 0, afterMs: 0 };

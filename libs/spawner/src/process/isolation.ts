@@ -32,7 +32,7 @@ export async function chooseIsolation(asked: Asked, libc: Libc | undefined): Pro
     );
   const missing = userMissing(agentUids, dataDir);
   if (missing !== undefined || agentUids === undefined)
-    throw cannotBeHad(isolation, missing ?? '', 'docs/isolation.md says what it needs. Mend that');
+    throw cannotBeHad(isolation, missing ?? '', 'Meet the requirements of docs/isolation.md');
   try {
     const made = new UserIsolation(agentUids, libc, uidFolder);
     await made.collect();
@@ -51,7 +51,7 @@ export function cannotBeHad(
 ): BelayError {
   return new BelayError(
     'INVALID_SETTINGS',
-    `Isolation "${isolation}" cannot be had: ${reason}. ${advice}, or set BELAY_ISOLATION=auto.`,
+    `Isolation "${isolation}" is not available: ${reason}. ${advice}, or set BELAY_ISOLATION=auto.`,
     { details: { reason }, cause },
   );
 }

@@ -68,12 +68,12 @@ function open(path: string, flags: number): number {
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     // ELOOP: a link. ENXIO: a FIFO without a reader, or a socket.
-    if (code === 'ELOOP' || code === 'ENXIO') throw strange(path, `is no regular file (${code})`);
+    if (code === 'ELOOP' || code === 'ENXIO') throw strange(path, `is not a regular file (${code})`);
     throw error;
   }
   try {
     const stat = fstatSync(fd);
-    if (!stat.isFile()) throw strange(path, 'is no regular file');
+    if (!stat.isFile()) throw strange(path, 'is not a regular file');
     if (stat.nlink > 1) throw strange(path, 'has another name too');
     if (stat.uid !== 0 && stat.uid !== process.geteuid?.()) throw strange(path, `is of user ${stat.uid}`);
     return fd;
@@ -84,7 +84,7 @@ function open(path: string, flags: number): number {
 }
 
 function strange(path: string, why: string): Error {
-  const message = `${path} ${why}: it is passed over. Somebody who can write this folder put it there.`;
+  const message = `${path} ${why}: it is ignored. Somebody who can write this folder put it there.`;
   if (!told.has(path) && told.size < MAX_TOLD) {
     told.add(path);
     process.emitWarning(message, 'BelayWarning');

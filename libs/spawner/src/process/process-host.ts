@@ -240,7 +240,8 @@ class Host implements ProcessHost, DescentUser {
   }
 
   async startWaiting({ command, env, cwd }: WaitingRequest): Promise<WaitingProcess> {
-    if (this.isolation === 'user') throw failure('ISOLATION', 'With isolation user no process waits.');
+    if (this.isolation === 'user')
+      throw failure('ISOLATION', 'With isolation user no process is started ahead.');
     let onReady: () => void = () => undefined;
     const ready = new Promise<void>((resolve) => (onReady = resolve));
     const agentId = `waiting-${(this.#ahead += 1)}`;

@@ -25,7 +25,7 @@ export function resolveCommand(asked: Asked, environment: Readonly<Record<string
   if (name === undefined || name === '')
     throw failure('BAD_COMMAND', 'The command is empty: give at least the name of a program.');
   if (argv.some((argument) => argument.includes('\0')))
-    throw failure('BAD_COMMAND', 'The command holds a zero byte, which no program can be given.');
+    throw failure('BAD_COMMAND', 'The command contains a zero byte, which no program accepts.');
   return { file: findProgram(name, cwd, environment['PATH'] ?? ''), args, cwd };
 }
 

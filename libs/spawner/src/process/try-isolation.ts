@@ -47,8 +47,8 @@ export async function tryIsolation(host: ProcessHost): Promise<void> {
 function refused({ isolation }: ProcessHost, reason: string, cause?: unknown): Error {
   return cannotBeHad(
     isolation,
-    `an agent was tried, and ${reason.replace(/\.$/, '')}`,
-    'docs/isolation.md says what it needs. Mend that',
+    `a trial agent failed: ${reason.replace(/\.$/, '')}`,
+    'Meet the requirements of docs/isolation.md',
     cause,
   );
 }

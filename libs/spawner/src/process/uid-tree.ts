@@ -86,8 +86,8 @@ export class UidTree implements ProcessTree {
     if (!(await this.parts.inner.proveEmpty(record, deep))) return false;
     if (!isEnded && !(await this.#findNobody(record))) return false;
     this.#isProved = true;
-    const how = this.#wasKilled ? ', after SIGKILL to all that it had' : '';
-    record.proof('uid-empty', `no process of the user ${this.parts.uid} is there${how}`);
+    const how = this.#wasKilled ? ', after SIGKILL to each of them' : '';
+    record.proof('uid-empty', `no process of the user ${this.parts.uid} exists${how}`);
     return true;
   }
 

@@ -26,11 +26,11 @@ function describeSeen(seen: Seen): string {
     case 'alive':
       return `alive: ${seen.processes.map(({ pid, command = '?' }) => `${pid} (${command})`).join(', ')}`;
     case 'populated':
-      return 'the cgroup is populated, and no pass over /proc found by whom';
+      return 'the cgroup is populated, but no pass over /proc found its processes';
     case 'unsound':
       return 'processes came and went faster than a pass over /proc could read them';
     case 'error':
-      return `the system would not tell: ${seen.code}`;
+      return `the system refused to show them: ${seen.code}`;
     case 'record':
       return seen.problem;
   }

@@ -223,7 +223,7 @@ export function reportOfProof({ containment, by, reaper, evidence, leaders }: Wo
     signals: [{ signal: 'SIGKILL', to: containment === 'cgroup' ? 'cgroup' : 'group' }],
     evidence: told(
       kinds,
-      `ended by ${who}, ${when}: it killed what there was of that worker and saw none left; times not measured`,
+      `ended by ${who}, ${when}: it killed the remaining processes of that worker and saw none left; times not measured`,
     ),
     survivors: [],
     escalated: true,
@@ -239,7 +239,7 @@ function drainedReport(containment: Containment, kinds: readonly TreesEvidence[]
     signals: [],
     evidence: told(
       kinds,
-      'its worker could not store how it ended; it drained and saw none of its processes left; times not measured',
+      'its worker drained and saw none of its processes left, but could not store how it ended; times not measured',
     ),
     survivors: [],
     escalated: false,
