@@ -138,6 +138,8 @@ export interface AgentRecord {
   readonly labels?: Readonly<Record<string, string>>;
   /** Its tree stands still. */
   readonly frozen?: boolean;
+  /** The newest 100 freeze orders for which the processes were seen stopped. */
+  readonly frozenBy?: readonly OrderId[];
   readonly pid?: number;
   /** Start time of that pid, clock ticks since boot: with the pid and the boot id it names one process. */
   readonly pidStartTime?: string;

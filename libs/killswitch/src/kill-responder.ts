@@ -275,8 +275,10 @@ export class KillResponder {
       return false;
     };
     const results =
-      order.kind === 'freeze' ? this.runner.freezeWhere(taken, hold) : this.runner.thawWhere(taken, hold);
-    for (const result of [...results, ...still.map(async (slot) => ({ slot, frozen: true }))])
+      order.kind === 'freeze'
+        ? this.runner.freezeWhere(taken, hold, order.id)
+        : this.runner.thawWhere(taken, hold);
+    for (const result of [...results, ...still.map(async (slot) => ({ slot, frozen: slot.isStill }))])
       void result.then(async (held) => this.reports.held(order, held)).catch(this.options.onError);
     return results.length;
   }

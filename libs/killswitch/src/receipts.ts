@@ -71,7 +71,7 @@ export class Receipts {
     const open = await this.orders.unconfirmed(orderId);
     for (const agent of await this.lifecycle.agents.many(open.map(({ agentId }) => agentId))) {
       const before = open.find(({ agentId }) => agentId === agent.id)?.outcome;
-      const outcome = outcomeFor(order.kind, agent);
+      const outcome = outcomeFor(order, agent);
       if (outcome === 'pending' || outcome === before) continue;
       const lost = agent.reason === 'worker_lost';
       const detail =

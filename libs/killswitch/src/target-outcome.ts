@@ -4,7 +4,7 @@ import {
   lowestGrade,
   type AgentRecord,
   type Grade,
-  type OrderKind,
+  type Order,
   type StopReport,
   type TargetOutcome,
   type TargetReceipt,
@@ -41,8 +41,8 @@ export function gradeOfAll(targets: readonly TargetReceipt[]): { readonly grade?
  * (docs/proof-of-stop.md).
  */
 export function outcomeFor(
-  kind: OrderKind,
-  agent: Pick<AgentRecord, 'state' | 'reason' | 'frozen'> & { report?: StopReport },
+  { id, kind }: Pick<Order, 'id' | 'kind'>,
+  agent: Pick<AgentRecord, 'state' | 'reason' | 'frozen' | 'frozenBy'> & { report?: StopReport },
 ): TargetOutcome {
   switch (agent.state) {
     case 'killed':
@@ -54,7 +54,8 @@ export function outcomeFor(
       return agent.report?.proved === true ? 'killed' : 'unconfirmed';
     case 'spawning':
     case 'running':
-      if (kind === 'freeze' && agent.frozen === true) return 'frozen';
+      // A freeze by another order may end at any time.
+      if (kind === 'freeze' && agent.frozenBy?.includes(id) === true) return 'frozen';
       return kind === 'thaw' && agent.frozen !== true ? 'thawed' : 'pending';
     default:
       throw new BelayError('INTERNAL', `No outcome for agent state ${String(agent.state)}.`);

@@ -79,9 +79,14 @@ export class AgentRunner {
     return [...this.slots].filter(matches);
   }
 
-  /** Freezes every attempt for which the predicate holds. Each result comes when the tree's processes were seen stopped. */
-  freezeWhere(matches: (slot: AgentSlot) => boolean, hold: string): Promise<HoldResult>[] {
-    return [...this.slots].filter(matches).map(async (slot) => this.settleHold(slot, slot.freeze(hold)));
+  /**
+   * Freezes every attempt for which the predicate holds. Each result comes when the tree's processes were seen stopped. The agent's record
+   * then names `orderId`.
+   */
+  freezeWhere(matches: (slot: AgentSlot) => boolean, hold: string, orderId?: string): Promise<HoldResult>[] {
+    return [...this.slots]
+      .filter(matches)
+      .map(async (slot) => this.settleHold(slot, slot.freeze(hold), orderId));
   }
 
   /** Ends one freeze of every attempt for which the predicate holds. A tree goes on when no freeze of it is left. */
@@ -89,16 +94,17 @@ export class AgentRunner {
     return [...this.slots].filter(matches).map(async (slot) => this.settleHold(slot, slot.thaw(hold)));
   }
 
-  private async settleHold(slot: AgentSlot, done: Promise<void>): Promise<HoldResult> {
+  private async settleHold(slot: AgentSlot, done: Promise<void>, orderId?: string): Promise<HoldResult> {
     try {
       await done;
       const { fence } = slot;
-      if (fence !== undefined) await this.lifecycle.agents.markFrozen(fence, slot.frozen);
-      return { slot, frozen: slot.frozen };
+      if (fence !== undefined)
+        await slot.tell(async () => this.lifecycle.agents.markFrozen(fence, slot.isStill, orderId));
+      return { slot, frozen: slot.isStill };
     } catch (error) {
       return {
         slot,
-        frozen: slot.frozen,
+        frozen: slot.isStill,
         error: error instanceof Error ? error : new Error(String(error)),
       };
     }

@@ -1,4 +1,12 @@
-import type { AgentAddress, AgentJob, Order, RecordedError, Scope, StopReason } from '#libs/contracts';
+import {
+  BelayError,
+  type AgentAddress,
+  type AgentJob,
+  type Order,
+  type RecordedError,
+  type Scope,
+  type StopReason,
+} from '#libs/contracts';
 import type { Fence } from '#libs/lifecycle';
 import type { PausableTimer } from './pausable-timer';
 import type { AgentProcess } from './process';
@@ -60,6 +68,10 @@ export class AgentSlot implements AgentAddress {
   readonly served = new Map<string, ServedOrder>();
   /** The freezes that keep the tree still. The tree goes on when the last of them ends. */
   private readonly heldBy = new Set<string>();
+  /** The processes were seen stopped during a freeze, and nothing has let them go on since. */
+  private still = false;
+  /** Settles when the agent's record has what was told before. */
+  private telling: Promise<unknown> = Promise.resolve();
   /** The process, or undefined once it is certain that there will be none. */
   readonly begun: Promise<AgentProcess | undefined>;
   /** Resolves when the worker is done with the attempt: the tree is dead, and the outcome is stored or was refused. */
@@ -90,6 +102,11 @@ export class AgentSlot implements AgentAddress {
 
   get frozen(): boolean {
     return this.heldBy.size > 0;
+  }
+
+  /** Whether the processes were seen stopped during a freeze, or cannot start, and nothing has let them go on since. */
+  get isStill(): boolean {
+    return this.still;
   }
 
   holds(hold: string): boolean {
@@ -127,19 +144,24 @@ export class AgentSlot implements AgentAddress {
 
   /**
    * Freezes the tree, and its timeout with it. Resolves when the processes were seen stopped, or when it is certain that none
-   * starts during the freeze. @throws TIMEOUT
+   * starts during the freeze. @throws BelayError TIMEOUT · INVALID_TRANSITION while a stop of the tree is under way
    */
   async freeze(hold: string): Promise<void> {
     this.heldBy.add(hold);
     this.timeout?.pause();
     const process = this.process ?? (this.spawning ? await this.begun : undefined);
     // If the agent was thawed during its start, it runs.
-    if (this.frozen) await process?.freeze();
+    if (!this.frozen) return;
+    if (this.cause === undefined) await process?.freeze();
+    // A stop lets the tree run for its grace.
+    if (this.cause !== undefined) throw ending(this.agentId);
+    this.still = this.frozen;
   }
 
   async thaw(hold: string): Promise<void> {
     const held = this.heldBy.delete(hold);
     if (!held || this.frozen) return;
+    this.still = false;
     this.openGate();
     await this.process?.thaw();
     this.timeout?.resume();
@@ -151,6 +173,7 @@ export class AgentSlot implements AgentAddress {
    */
   stop(cause: StopCause, defaultGraceMs: number): void {
     if (this.ended) return;
+    this.still = false;
     if (this.cause === undefined || (isAsked(cause) && !isAsked(this.cause))) this.cause = cause;
     // Every start checks for a stop, so a caller that waits for a process need not wait for the claim's answer.
     if (!this.spawning) this.begin(undefined);
@@ -161,6 +184,13 @@ export class AgentSlot implements AgentAddress {
       graceMs:
         cause.graceMs ?? (isAsked(cause) ? undefined : this.cause.graceMs) ?? this.graceMs ?? defaultGraceMs,
     });
+  }
+
+  /** Runs calls that store whether the tree is frozen one after the other, so that the last one is true. */
+  async tell<T>(act: () => Promise<T>): Promise<T> {
+    const told = this.telling.then(act);
+    this.telling = told.catch(() => undefined);
+    return told;
   }
 
   private openGate(): void {
@@ -176,3 +206,6 @@ export class AgentSlot implements AgentAddress {
 
 /** A stop by a person or an order: no retry policy undoes it. */
 const isAsked = ({ order, local }: StopCause): boolean => order !== undefined || local !== undefined;
+
+const ending = (agentId: string): BelayError =>
+  new BelayError('INVALID_TRANSITION', `Agent ${agentId} is being stopped, so it is not frozen.`);

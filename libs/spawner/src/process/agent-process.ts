@@ -1,4 +1,11 @@
-import type { Assignment, EvidenceKind, ExitReport, SeenProcess, StopReport } from '#libs/contracts';
+import {
+  BelayError,
+  type Assignment,
+  type EvidenceKind,
+  type ExitReport,
+  type SeenProcess,
+  type StopReport,
+} from '#libs/contracts';
 import type { AgentOutput } from './agent-output';
 import { TreeEnding, type EndTreeOptions } from './end-tree';
 import type { FirstProcess } from './first-process';
@@ -83,6 +90,9 @@ export class RunningAgent implements AgentProcess {
       // A stop that began meanwhile has thawed the tree already: it must not stay frozen.
       if (this.#ending !== undefined) this.tree.thaw();
     }
+    // The processes run for their grace: after a stop, and also those that outlive the first process.
+    if (this.#ending !== undefined)
+      throw new BelayError('INVALID_TRANSITION', `Agent ${this.id} is being stopped, so it is not frozen.`);
   }
 
   async thaw(): Promise<void> {

@@ -41,7 +41,7 @@ local function move_agent(agent, to, event)
     agent.token = nil
     redis.call('ZADD', key('idx:agt:running'), int(agent.createdAt), agent.id)
   else
-    agent.frozen = nil
+    agent.frozen, agent.frozenBy = nil, nil
     if to == 'completed' then agent.completedAt = NOW else agent.stoppedAt = NOW end
     -- The indices first: a key of another type ends the script here, before anything is counted.
     redis.call('ZADD', key('idx:agt:ended'), int(NOW), agent.id)
