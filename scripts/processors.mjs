@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { startThrowawayServer } from '#libs/valkey';
+import { startThrowawayServer } from '#libs/local-server';
 import { Queue } from 'bullmq';
 
 const { values } = parseArgs({

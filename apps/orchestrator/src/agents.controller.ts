@@ -19,7 +19,6 @@ import { Who } from './http/caller';
 import { streamLog } from './log-stream';
 import { OrchestratorService } from './orchestrator.service';
 import { QueryReader, type Query as QueryMap } from './query';
-import { TakesQuery } from './query.guard';
 import { readLastEventId } from './sse';
 
 @Controller('api/agents')
@@ -32,7 +31,6 @@ export class AgentsController {
   ) {}
 
   @Get()
-  @TakesQuery('state', 'owner', 'executionId', 'cursor', 'limit')
   async list(@Query() query: QueryMap, @Who() caller: Caller): Promise<Page<AgentRecord>> {
     const reader = new QueryReader(query);
     const states = reader.list('state', statesOf(AGENT_MACHINE));
@@ -68,7 +66,6 @@ export class AgentsController {
   }
 
   @Get(':id/logs')
-  @TakesQuery('follow')
   async logs(
     @Param('id') id: string,
     @Query() query: QueryMap,

@@ -3,7 +3,6 @@ import { Approvals } from '#libs/approvals';
 import { signatureOf, validateAnswer, type Caller, type QuestionRecord, type Page } from '#libs/contracts';
 import { Who } from './http/caller';
 import { QueryReader, type Query as QueryMap } from './query';
-import { TakesQuery } from './query.guard';
 
 /** Questions that agents ask people (ADR 0026). */
 @Controller('api/asks')
@@ -11,7 +10,6 @@ export class AsksController {
   constructor(@Inject(Approvals) private readonly approvals: Approvals) {}
 
   @Get()
-  @TakesQuery('executionId', 'cursor', 'limit')
   async list(@Query() query: QueryMap): Promise<Page<QuestionRecord>> {
     const reader = new QueryReader(query);
     const executionId = reader.text('executionId');

@@ -2,14 +2,12 @@ import { Controller, Get, Inject, Query } from '@nestjs/common';
 import type { AuditEntry, AuditVerdict, Page } from '#libs/contracts';
 import { AuditStore } from '#libs/killswitch';
 import { QueryReader, type Query as QueryMap } from './query';
-import { TakesQuery } from './query.guard';
 
 @Controller('api/audit')
 export class AuditController {
   constructor(@Inject(AuditStore) private readonly audit: AuditStore) {}
 
   @Get()
-  @TakesQuery('cursor', 'limit')
   async list(@Query() query: QueryMap): Promise<Page<AuditEntry>> {
     const reader = new QueryReader(query);
     const page = reader.page(10_000);

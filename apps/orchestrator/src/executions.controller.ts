@@ -45,7 +45,6 @@ import { Who } from './http/caller';
 import { readIdempotencyKey } from './idempotency-key';
 import { OrchestratorService } from './orchestrator.service';
 import { QueryReader, type Query as QueryMap } from './query';
-import { TakesQuery } from './query.guard';
 import { readLastEventId } from './sse';
 
 @Controller('api')
@@ -60,7 +59,6 @@ export class ExecutionsController {
   ) {}
 
   @Post('executions')
-  @TakesQuery('start', 'queue')
   async create(
     @Body() body: unknown,
     @Query() query: QueryMap,
@@ -87,7 +85,6 @@ export class ExecutionsController {
   }
 
   @Post('agents')
-  @TakesQuery('queue')
   async createAgent(
     @Body() body: unknown,
     @Query() query: QueryMap,
@@ -112,7 +109,6 @@ export class ExecutionsController {
   }
 
   @Get('executions')
-  @TakesQuery('state', 'status', 'label', 'cursor', 'limit')
   async list(@Query() query: QueryMap, @Who() { selector }: Caller): Promise<Page<ExecutionRecord>> {
     const reader = new QueryReader(query);
     const states =
@@ -134,7 +130,6 @@ export class ExecutionsController {
   }
 
   @Get('executions/:id/nodes')
-  @TakesQuery('state', 'cursor', 'limit')
   async nodes(@Param('id') id: string, @Query() query: QueryMap): Promise<Page<NodeRecord>> {
     await this.lifecycle.executions.get(id);
     const reader = new QueryReader(query);
@@ -211,7 +206,6 @@ export class ExecutionsController {
   }
 
   @Post('executions/:id/stop')
-  @TakesQuery('wait')
   async stop(
     @Param('id') id: string,
     @Body() body: unknown,
@@ -265,7 +259,6 @@ export class ExecutionsController {
   }
 
   @Get('executions/:id/events')
-  @TakesQuery('cancelOnDisconnect')
   async events(
     @Param('id') id: string,
     @Query() query: QueryMap,

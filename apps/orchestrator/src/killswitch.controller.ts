@@ -13,7 +13,6 @@ import { KillswitchService, type DryRun } from '#libs/killswitch';
 import type { FastifyReply } from 'fastify';
 import { Who } from './http/caller';
 import { QueryReader, type Query as QueryMap } from './query';
-import { TakesQuery } from './query.guard';
 
 @Controller('api/killswitch')
 export class KillswitchController {
@@ -23,7 +22,6 @@ export class KillswitchController {
   ) {}
 
   @Post()
-  @TakesQuery('wait', 'dryRun')
   async give(
     @Body() body: unknown,
     @Query() query: QueryMap,
@@ -44,7 +42,6 @@ export class KillswitchController {
   }
 
   @Get()
-  @TakesQuery('unproved', 'cursor', 'limit')
   async list(@Query() query: QueryMap, @Who() caller: Caller): Promise<Page<Receipt>> {
     const reader = new QueryReader(query);
     const unproved = reader.flag('unproved', false);
@@ -55,7 +52,6 @@ export class KillswitchController {
   }
 
   @Get(':id')
-  @TakesQuery('wait')
   async get(@Param('id') id: string, @Query() query: QueryMap, @Who() caller: Caller): Promise<Receipt> {
     const reader = new QueryReader(query);
     const wait = reader.flag('wait', false);

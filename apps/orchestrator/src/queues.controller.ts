@@ -13,7 +13,6 @@ import {
 import { PoolQueues } from '#libs/killswitch';
 import { Who } from './http/caller';
 import { QueryReader, type Query as QueryMap } from './query';
-import { TakesQuery } from './query.guard';
 
 /** The queues of pools (requirement R34). */
 @Controller('api/queues')
@@ -52,7 +51,6 @@ export class QueuesController {
 
   @Post(':pool/remove')
   @HttpCode(200)
-  @TakesQuery('dryRun')
   async remove(
     @Param('pool') pool: string,
     @Body() body: unknown,

@@ -2,7 +2,6 @@ import { Controller, Get, Inject, Query } from '@nestjs/common';
 import type { WorkerRecord } from '#libs/contracts';
 import { LifecycleService } from '#libs/lifecycle';
 import { QueryReader, type Query as QueryMap } from './query';
-import { TakesQuery } from './query.guard';
 
 /** A worker lost longer ago is told no more. Milliseconds. */
 const LOST_MS = 3_600_000;
@@ -12,7 +11,6 @@ export class WorkersController {
   constructor(@Inject(LifecycleService) private readonly lifecycle: LifecycleService) {}
 
   @Get()
-  @TakesQuery('lost')
   async list(@Query() query: QueryMap): Promise<{ items: WorkerRecord[] }> {
     const reader = new QueryReader(query);
     const lost = reader.flag('lost', false);

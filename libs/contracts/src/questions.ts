@@ -30,40 +30,6 @@ export const QUESTION_LIMITS = {
 /** The choices where the asker names none. */
 export const DEFAULT_CHOICES: readonly string[] = ['yes', 'no'];
 
-/** What an agent asks people. */
-export interface AskRequest {
-  readonly question: string;
-  /** Default: yes and no. `denied` is always possible and not to be named. */
-  readonly choices?: readonly string[];
-  /** Whatever the person has to see before the answer: any JSON. */
-  readonly detail?: unknown;
-  /** From now on, by Valkey's clock. Default: one hour. */
-  readonly timeoutMs?: number;
-  /**
-   * A name of the question within its attempt. The same words asked again under it are the same question; other words cancel
-   * the open one and are another question.
-   */
-  readonly key?: string;
-  /** `freeze`: its whole tree stands still until the answer. Default: `run`. */
-  readonly whileWaiting?: 'run' | 'freeze';
-}
-
-/** A request that was checked, with its defaults in place. */
-export interface CheckedAsk extends AskRequest {
-  readonly choices: readonly string[];
-  readonly timeoutMs: number;
-}
-
-/** A person's answer. */
-export interface AnswerRequest {
-  /** One of the question's choices, or `denied`. */
-  readonly choice: string;
-  /** The `hash` of the question that was seen: an answer holds for these words only. */
-  readonly hash: string;
-  /** A person's words. */
-  readonly reason?: string;
-}
-
 /** Why a question is closed: a person's answer, its deadline, the end of its attempt, or other words under its key. */
 export type QuestionEnd = 'person' | 'deadline' | 'ended' | 'changed';
 

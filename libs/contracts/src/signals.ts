@@ -23,12 +23,6 @@ export const SUSPEND_LIMITS = {
   signals: 10_000,
 } as const;
 
-/** The body of a signal. */
-export interface SignalRequest {
-  /** Any JSON; null where it is absent. */
-  readonly payload?: unknown;
-}
-
 /** The answer to a signal. */
 export interface Signalled {
   readonly executionId: string;

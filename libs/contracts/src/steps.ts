@@ -1,6 +1,7 @@
 import type { Problem } from './errors';
-import type { AskRequest, QuestionId, QuestionRecord } from './questions';
+import type { QuestionId, QuestionRecord } from './questions';
 import type { RecordedError } from './records';
+import type { AskRequest } from './spec-validation/validate-questions';
 
 /*
  * What an agent asks for that needs an answer goes over a socket of its worker: the steps of a handler, whose result is stored before

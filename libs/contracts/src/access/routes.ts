@@ -17,23 +17,26 @@ export interface RouteRule {
   /** `none`: no token is asked for. */
   readonly needs: Permission | 'none';
   readonly about: Subject;
+  /** The query parameters that it reads; every other is refused. */
+  readonly query: readonly string[];
   /** A query flag that asks for more than the route itself, and the permission that it needs. */
   readonly flag?: { readonly name: string; readonly needs: Permission };
   /** A value of a body's field that asks for more than the route itself, and the permission that it needs. */
   readonly field?: { readonly name: string; readonly value: string; readonly needs: Permission };
 }
 
-const get = (path: string, needs: RouteRule['needs'], about: Subject): RouteRule => ({
-  method: 'GET',
-  path,
-  needs,
-  about,
-});
-const post = (path: string, needs: Permission, about: Subject): RouteRule => ({
+const get = (
+  path: string,
+  needs: RouteRule['needs'],
+  about: Subject,
+  query: readonly string[] = [],
+): RouteRule => ({ method: 'GET', path, needs, about, query });
+const post = (path: string, needs: Permission, about: Subject, query: readonly string[] = []): RouteRule => ({
   method: 'POST',
   path,
   needs,
   about,
+  query,
 });
 
 /**
@@ -47,13 +50,13 @@ export const ROUTES: readonly RouteRule[] = [
   get('/health/ready', 'none', 'self'),
   get('/metrics', 'view', 'fleet'),
 
-  post('/api/executions', 'submit', 'spec'),
-  get('/api/executions', 'view', 'list'),
+  post('/api/executions', 'submit', 'spec', ['start', 'queue']),
+  get('/api/executions', 'view', 'list', ['state', 'status', 'label', 'cursor', 'limit']),
   get('/api/executions/:id', 'view', 'execution'),
-  get('/api/executions/:id/nodes', 'view', 'execution'),
+  get('/api/executions/:id/nodes', 'view', 'execution', ['state', 'cursor', 'limit']),
   get('/api/executions/:id/nodes/:nodeId', 'view', 'execution'),
   {
-    ...get('/api/executions/:id/events', 'view', 'execution'),
+    ...get('/api/executions/:id/events', 'view', 'execution', ['cancelOnDisconnect']),
     // The loss of such a client stops the execution.
     flag: { name: 'cancelOnDisconnect', needs: 'halt' },
   },
@@ -62,19 +65,22 @@ export const ROUTES: readonly RouteRule[] = [
   post('/api/executions/:id/resume', 'submit', 'execution'),
   post('/api/executions/:id/retry', 'submit', 'execution'),
   post('/api/executions/:id/signals/:name', 'submit', 'execution'),
-  post('/api/executions/:id/stop', 'halt', 'execution'),
+  post('/api/executions/:id/stop', 'halt', 'execution', ['wait']),
   post('/api/execute/stop', 'halt', 'named'),
 
-  post('/api/agents', 'submit', 'spec'),
-  get('/api/agents', 'view', 'list'),
+  post('/api/agents', 'submit', 'spec', ['queue']),
+  get('/api/agents', 'view', 'list', ['state', 'owner', 'executionId', 'cursor', 'limit']),
   get('/api/agents/:id', 'view', 'agent'),
-  get('/api/agents/:id/logs', 'view', 'agent'),
+  get('/api/agents/:id/logs', 'view', 'agent', ['follow']),
   post('/api/agents/:id/kill', 'halt', 'agent'),
 
   // A thaw lets go on what stood still.
-  { ...post('/api/killswitch', 'stop', 'scope'), field: { name: 'kind', value: 'thaw', needs: 'release' } },
-  get('/api/killswitch', 'view', 'list'),
-  get('/api/killswitch/:id', 'receipt', 'order'),
+  {
+    ...post('/api/killswitch', 'stop', 'scope', ['wait', 'dryRun']),
+    field: { name: 'kind', value: 'thaw', needs: 'release' },
+  },
+  get('/api/killswitch', 'view', 'list', ['unproved', 'cursor', 'limit']),
+  get('/api/killswitch/:id', 'receipt', 'order', ['wait']),
   post('/api/killswitch/:id/release', 'release', 'order'),
   post('/api/killswitch/:id/close', 'operate', 'order'),
   post('/api/killswitch/drill', 'operate', 'fleet'),
@@ -86,20 +92,20 @@ export const ROUTES: readonly RouteRule[] = [
   post('/api/latches/:id/release', 'release', 'latch'),
 
   // Not yet looked up by whose agent asks: no bound token is let in.
-  get('/api/asks', 'view', 'fleet'),
+  get('/api/asks', 'view', 'fleet', ['executionId', 'cursor', 'limit']),
   get('/api/asks/:id', 'view', 'fleet'),
   post('/api/asks/:id', 'answer', 'fleet'),
 
-  get('/api/workers', 'view', 'fleet'),
+  get('/api/workers', 'view', 'fleet', ['lost']),
   get('/api/queues', 'view', 'fleet'),
   get('/api/queues/:pool', 'view', 'fleet'),
   post('/api/queues/:pool/pause', 'operate', 'fleet'),
   post('/api/queues/:pool/resume', 'operate', 'fleet'),
-  post('/api/queues/:pool/remove', 'operate', 'fleet'),
+  post('/api/queues/:pool/remove', 'operate', 'fleet', ['dryRun']),
   get('/api/limits', 'view', 'fleet'),
-  { method: 'PUT', path: '/api/limits', needs: 'operate', about: 'fleet' },
+  { method: 'PUT', path: '/api/limits', needs: 'operate', about: 'fleet', query: [] },
   get('/api/quarantine', 'operate', 'fleet'),
-  get('/api/audit', 'view', 'fleet'),
+  get('/api/audit', 'view', 'fleet', ['cursor', 'limit']),
   get('/api/audit/verify', 'view', 'fleet'),
 
   get('/api/tokens', 'admin', 'fleet'),

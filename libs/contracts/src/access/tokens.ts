@@ -17,16 +17,6 @@ export interface TokenRecord {
   readonly lastUsedAt?: number;
 }
 
-/** The body of a new token. */
-export interface TokenRequest {
-  readonly name: string;
-  readonly role: Role;
-  /** Conditions on labels such as `tenant=a`. */
-  readonly selector?: string;
-  /** From now. Milliseconds; absent: it does not expire. */
-  readonly expiresInMs?: number;
-}
-
 /** The answer to who made a token: the only place where the secret is ever shown. */
 export interface CreatedToken {
   readonly token: TokenRecord;

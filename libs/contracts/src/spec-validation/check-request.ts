@@ -1,29 +1,53 @@
-import type { z } from 'zod';
+import { z } from 'zod';
 import { BelayError, type Problem } from '../errors';
 import { checkJson, isPlainObject } from './check-json';
+import { says } from './fields';
 import { ProblemList } from './problem-list';
 import { reportIssues } from './report-issues';
 import { NameSuggester } from './suggest-name';
 
+/** What a schema gives, with optional fields that are absent and never `undefined`. Only read. */
+type Exact<T> = T extends readonly (infer Entry)[]
+  ? readonly Exact<Entry>[]
+  : T extends object
+    ? { readonly [Key in keyof T]: Exact<Exclude<T[Key], undefined>> }
+    : T;
+
+interface ShapeOptions {
+  /** No body at all is an empty one. */
+  readonly orNothing?: boolean;
+  /** Names of fields further in, for "did you mean". */
+  readonly inner?: readonly string[];
+  /** Rules beyond the fields. */
+  readonly more?: (raw: Record<string, unknown>, problems: ProblemList) => void;
+}
+
 /**
- * Checks a request's body by its schema, and by rules beyond it. Fields that are `undefined` are left out of the answer.
+ * One shape of a request: gives the function that checks a body and answers it without fields that are `undefined`. The type of
+ * the body is the function's.
  *
  * @throws BelayError `INVALID_REQUEST` with every problem.
  */
-export function check(
-  schema: z.ZodType,
-  raw: unknown,
-  fields: readonly string[],
-  more?: (raw: Record<string, unknown>, problems: ProblemList) => void,
-): unknown {
-  const problems = new ProblemList();
-  checkJson(raw, problems);
-  const parsed = schema.safeParse(raw);
-  if (!parsed.success)
-    reportIssues(parsed.error.issues, raw, [], problems, new NameSuggester(), () => fields);
-  if (isPlainObject(raw)) more?.(raw, problems);
-  if (!parsed.success || problems.count > 0) throw invalidRequest(problems.toArray());
-  return Object.fromEntries(Object.entries(parsed.data as object).filter(([, value]) => value !== undefined));
+export function shape<Fields extends z.ZodRawShape>(
+  fields: Fields,
+  rule: string,
+  { orNothing = false, inner = [], more }: ShapeOptions = {},
+): (raw?: unknown) => Exact<z.output<z.ZodObject<Fields>>> {
+  const schema = z.strictObject(fields, says(rule));
+  const known = [...Object.keys(fields), ...inner];
+  return (given) => {
+    const raw = orNothing ? (given ?? {}) : given;
+    const problems = new ProblemList();
+    checkJson(raw, problems);
+    const parsed = schema.safeParse(raw);
+    if (!parsed.success)
+      reportIssues(parsed.error.issues, raw, [], problems, new NameSuggester(), () => known);
+    if (isPlainObject(raw)) more?.(raw, problems);
+    if (!parsed.success || problems.count > 0) throw invalidRequest(problems.toArray());
+    return Object.fromEntries(
+      Object.entries(parsed.data).filter(([, value]) => value !== undefined),
+    ) as Exact<z.output<z.ZodObject<Fields>>>;
+  };
 }
 
 /** The error of a request that is not valid. */

@@ -1,55 +1,71 @@
 import { z } from 'zod';
-import {
-  DEFAULT_CHOICES,
-  DENIED,
-  QUESTION_LIMITS,
-  type AnswerRequest,
-  type AskRequest,
-  type CheckedAsk,
-} from '../questions';
+import { DEFAULT_CHOICES, DENIED, QUESTION_LIMITS } from '../questions';
 import { canonicalJson } from './canonical-spec';
-import { check } from './check-request';
+import { shape } from './check-request';
 import { line, listOf, milliseconds, name, oneOf, says } from './fields';
 import type { ProblemList } from './problem-list';
 
-const askFields = {
-  question: line(QUESTION_LIMITS.textLength),
-  choices: listOf(
-    line(QUESTION_LIMITS.choiceLength),
-    QUESTION_LIMITS.choices,
-    `a list of 1 to ${QUESTION_LIMITS.choices} choices`,
-  ).optional(),
-  detail: z.unknown().optional(),
-  timeoutMs: milliseconds(QUESTION_LIMITS.minTimeoutMs, QUESTION_LIMITS.maxTimeoutMs).optional(),
-  key: name('a name').optional(),
-  whileWaiting: oneOf(['run', 'freeze']).optional(),
-};
-const askSchema = z.strictObject(
-  askFields,
-  says('an object with question, and perhaps choices, detail, timeoutMs, key and whileWaiting'),
+const checkAsk = shape(
+  {
+    question: line(QUESTION_LIMITS.textLength),
+    /** Default: yes and no. `denied` is always possible and not to be named. */
+    choices: listOf(
+      line(QUESTION_LIMITS.choiceLength),
+      QUESTION_LIMITS.choices,
+      `a list of 1 to ${QUESTION_LIMITS.choices} choices`,
+    ).optional(),
+    /** Whatever the person has to see before the answer: any JSON. */
+    detail: z.unknown().optional(),
+    /** From now on, by Valkey's clock. Default: one hour. */
+    timeoutMs: milliseconds(QUESTION_LIMITS.minTimeoutMs, QUESTION_LIMITS.maxTimeoutMs).optional(),
+    /**
+     * A name of the question within its attempt. The same words asked again under it are the same question; other words cancel
+     * the open one and are another question.
+     */
+    key: name('a name').optional(),
+    /** `freeze`: its whole tree stands still until the answer. Default: `run`. */
+    whileWaiting: oneOf(['run', 'freeze']).optional(),
+  },
+  'an object with question, and perhaps choices, detail, timeoutMs, key and whileWaiting',
+  {
+    more: ({ choices, ...rest }, problems) => {
+      if (Array.isArray(choices)) checkChoices(choices, problems);
+      // A value that JSON cannot carry has a problem of its own, and perhaps no end.
+      if (problems.count === 0) checkSize({ ...rest, choices }, problems);
+    },
+  },
 );
-const hashRule = says('the hash of the question that was seen: 64 hexadecimal digits');
-const answerFields = {
-  choice: line(QUESTION_LIMITS.choiceLength),
-  hash: z.string(hashRule).regex(/^[0-9a-f]{64}$/, hashRule),
-  reason: line(QUESTION_LIMITS.reasonLength).optional(),
-};
-const answerSchema = z.strictObject(answerFields, says('an object with choice, hash and perhaps reason'));
+/** What an agent asks people. */
+export type AskRequest = ReturnType<typeof checkAsk>;
+
+/** A request that was checked, with its defaults in place. */
+export interface CheckedAsk extends AskRequest {
+  readonly choices: readonly string[];
+  readonly timeoutMs: number;
+}
 
 /** Checks a question, and fills in its defaults. @throws BelayError `INVALID_REQUEST` with every problem. */
-export function validateAsk(raw: unknown): CheckedAsk {
-  const ask = check(askSchema, raw, Object.keys(askFields), ({ choices, ...rest }, problems) => {
-    if (Array.isArray(choices)) checkChoices(choices, problems);
-    // A value that JSON cannot carry has a problem of its own, and perhaps no end.
-    if (problems.count === 0) checkSize({ ...rest, choices }, problems);
-  }) as AskRequest;
-  return { choices: DEFAULT_CHOICES, timeoutMs: QUESTION_LIMITS.defaultTimeoutMs, ...ask };
-}
+export const validateAsk = (raw: unknown): CheckedAsk => ({
+  choices: DEFAULT_CHOICES,
+  timeoutMs: QUESTION_LIMITS.defaultTimeoutMs,
+  ...checkAsk(raw),
+});
 
+const hashRule = says('the hash of the question that was seen: 64 hexadecimal digits');
 /** Checks an answer. @throws BelayError `INVALID_REQUEST` with every problem. */
-export function validateAnswer(raw: unknown): AnswerRequest {
-  return check(answerSchema, raw, Object.keys(answerFields)) as AnswerRequest;
-}
+export const validateAnswer = shape(
+  {
+    /** One of the question's choices, or `denied`. */
+    choice: line(QUESTION_LIMITS.choiceLength),
+    /** The `hash` of the question that was seen: an answer holds for these words only. */
+    hash: z.string(hashRule).regex(/^[0-9a-f]{64}$/, hashRule),
+    /** A person's words. */
+    reason: line(QUESTION_LIMITS.reasonLength).optional(),
+  },
+  'an object with choice, hash and perhaps reason',
+);
+/** A person's answer. */
+export type AnswerRequest = ReturnType<typeof validateAnswer>;
 
 /** The text whose SHA-256 an answer is bound to: all that a person sees of a question. */
 export function canonicalQuestion({

@@ -1,143 +1,156 @@
 import { z } from 'zod';
 import { isAgentId, isExecutionId, isWorkerId, ULID_PATTERN } from '../ids';
-import { MAX_LIMITS, type LimitRule } from '../limits';
+import { MAX_LIMITS } from '../limits';
 import { plainScope, type JobScope } from '../jobs';
-import type { StopMode } from '../orders';
 import { isWide, type Scope } from '../scope';
-import { STOP_REASONS, type StopReason } from '../records';
+import { STOP_REASONS } from '../records';
 import { parseSelector } from '../selector';
 import { SPEC_LIMITS } from '../spec';
 import { isPlainObject } from './check-json';
-import { check, invalidRequest } from './check-request';
+import { invalidRequest, shape } from './check-request';
 import { flag, line, milliseconds, NAME_PATTERN, oneOf, says, tokens, usd, wholeNumber } from './fields';
 import type { Path, ProblemList } from './problem-list';
 import { showValue } from './show-value';
 
-/** The body of a stop; every field is optional. */
-export interface StopRequest {
-  readonly reason?: StopReason;
-  /** A person's words. */
-  readonly note?: string;
-  readonly mode?: StopMode;
-  /** Milliseconds; absent: each node's own. */
-  readonly graceMs?: number;
-}
+/*
+ * Each body of a request is written once, as a shape: its type and its check both come from it. Every check throws BelayError
+ * `INVALID_REQUEST` with all problems.
+ */
 
-/** The body of an order: its kind and scope, and the fields of a stop. */
-export interface KillRequest extends StopRequest {
-  /** Default `kill`. `thaw` is for one agent; a wider freeze ends with the release of its latch. */
-  readonly kind?: 'kill' | 'freeze' | 'thaw';
-  readonly scope: Scope;
-  /** Whether a latch is engaged in the same act. Default: for all, pool, selector and worker. */
-  readonly latch?: boolean;
-}
+/** A person's words. */
+const words = () => line(1_024);
+const grace = () => milliseconds(0, SPEC_LIMITS.maxGraceMs);
 
-/** The worker to drill; every running one when it is left out. */
-export interface DrillRequest {
-  readonly workerId?: string;
-  /** An agent that attacks Belay, in place of trees that resist. */
-  readonly hostile?: boolean;
-}
-
-/** The request that one worker takes on its local socket, with nobody else asked. */
-export interface LocalKillRequest {
-  readonly scope: Scope;
-  readonly mode: StopMode;
-  readonly graceMs?: number;
-  readonly note?: string;
-  /** The user at the machine. */
-  readonly by: string;
-}
-
-/** The body of a latch on its own. */
-export interface LatchRequest {
-  readonly scope: Scope;
-  readonly note?: string;
-}
-
-/** The body of a release, or of the closing of an order: neither is done without a reason. */
-export interface NoteRequest {
-  /** A person's words. */
-  readonly note: string;
-}
-
-/** The body of a pause. */
-export interface PauseRequest {
-  /** `drain` (default) lets running nodes finish, `freeze` stops them where they stand. */
-  readonly mode?: 'drain' | 'freeze';
-  readonly note?: string;
-}
-
-/** The body of a removal from a pool's queue. */
-export interface RemoveRequest {
-  /** Only attempts whose labels meet it; absent: every one that waits. */
-  readonly selector?: string;
-  /** A person's words. */
-  readonly note: string;
-}
-
-/** The body of a change of the fleet's limits: all of them, in place of those before. */
-export interface LimitsRequest {
-  readonly limits: readonly LimitRule[];
-  /** A person's words. */
-  readonly note?: string;
-}
-
-/** The body of a retry of an ended execution. */
-export interface RetryRequest {
-  /** Although an attempt that was lost was never seen dead: it may run beside its successor. */
-  readonly force?: boolean;
-  /** A budget in place of the one it had, in US dollars: more than it has spent. */
-  readonly maxCostUsd?: number;
-  /** The same in tokens of language models. */
-  readonly maxTokens?: number;
-}
+/** A body whose scope is checked by `checkScope`. */
+type Scoped<Body> = Omit<Body, 'scope'> & { readonly scope: Scope };
 
 const stopFields = {
   reason: oneOf(STOP_REASONS).optional(),
-  note: line(1_024).optional(),
+  note: words().optional(),
   mode: oneOf(['graceful', 'immediate']).optional(),
-  graceMs: milliseconds(0, SPEC_LIMITS.maxGraceMs).optional(),
+  /** Milliseconds; absent: each node's own. */
+  graceMs: grace().optional(),
 };
-const stopSchema = z.strictObject(stopFields, says('an object with reason, note, mode and graceMs'));
-const killFields = {
-  kind: oneOf(['kill', 'freeze', 'thaw']).optional(),
-  scope: z.unknown().optional(),
-  latch: flag().optional(),
-  ...stopFields,
-};
-const killSchema = z.strictObject(
-  killFields,
-  says('an object with scope, kind, latch, reason, note, mode and graceMs'),
+/** Checks the body of a stop. No body at all is a stop without words. */
+export const validateStopRequest = shape(stopFields, 'an object with reason, note, mode and graceMs', {
+  orNothing: true,
+});
+/** The body of a stop; every field is optional. */
+export type StopRequest = ReturnType<typeof validateStopRequest>;
+
+const checkKill = shape(
+  {
+    /** Default `kill`. `thaw` is for one agent; a wider freeze ends with the release of its latch. */
+    kind: oneOf(['kill', 'freeze', 'thaw']).optional(),
+    scope: z.unknown().optional(),
+    /** Whether a latch is engaged in the same act. Default: for all, pool, selector and worker. */
+    latch: flag().optional(),
+    ...stopFields,
+  },
+  'an object with scope, kind, latch, reason, note, mode and graceMs',
+  {
+    more: (body, problems) => {
+      checkScope(body, problems);
+      if (problems.count === 0) checkKind(body as unknown as KillRequest, problems);
+    },
+  },
 );
-const localFields = {
-  scope: z.unknown().optional(),
-  mode: oneOf(['graceful', 'immediate']),
-  graceMs: milliseconds(0, SPEC_LIMITS.maxGraceMs).optional(),
-  note: line(1_024).optional(),
-  by: line(256),
-};
-const localSchema = z.strictObject(localFields, says('an object with scope, mode, graceMs, note and by'));
-const WORKER_ID = new RegExp(`^wrk_${ULID_PATTERN}$`);
+/** The body of an order: its kind and scope, and the fields of a stop. */
+export type KillRequest = Scoped<ReturnType<typeof checkKill>>;
+
+/** Checks the body of a kill. The scope is never guessed: all must be said. */
+export function validateKillRequest(raw: unknown): KillRequest {
+  const request = checkKill(raw) as KillRequest;
+  const { kind = 'kill', scope: given } = request;
+  const scope = plainScope(given);
+  // A job ends with its kill, and its id is not used again: there is nothing to hold back.
+  const isOne = !isWide(scope) || (kind === 'kill' && (given as Scope | JobScope).type === 'job');
+  const { latch = kind !== 'thaw' && !isOne } = request;
+  return { ...request, scope, kind, latch };
+}
+
+const checkLocalKill = shape(
+  {
+    scope: z.unknown().optional(),
+    mode: oneOf(['graceful', 'immediate']),
+    graceMs: grace().optional(),
+    note: words().optional(),
+    /** The user at the machine. */
+    by: line(256),
+  },
+  'an object with scope, mode, graceMs, note and by',
+  { more: checkScope },
+);
+/** The request that one worker takes on its local socket, with nobody else asked. */
+export type LocalKillRequest = Scoped<ReturnType<typeof checkLocalKill>>;
+export const validateLocalKill = (raw: unknown): LocalKillRequest =>
+  withPlainScope(checkLocalKill(raw) as LocalKillRequest);
+
 const workerRule = says('the id of a worker, wrk_ and what follows it');
-const drillFields = {
-  workerId: z.string(workerRule).regex(WORKER_ID, workerRule).optional(),
-  hostile: z.boolean(says('true or false')).optional(),
-};
-const drillSchema = z.strictObject(
-  drillFields,
-  says('an object with workerId and hostile, or nothing for every worker'),
+export const validateDrillRequest = shape(
+  {
+    workerId: z
+      .string(workerRule)
+      .regex(new RegExp(`^wrk_${ULID_PATTERN}$`), workerRule)
+      .optional(),
+    /** An agent that attacks Belay, in place of trees that resist. */
+    hostile: flag().optional(),
+  },
+  'an object with workerId and hostile, or nothing for every worker',
+  { orNothing: true },
 );
-const latchFields = { scope: z.unknown().optional(), note: line(1_024).optional() };
-const latchSchema = z.strictObject(latchFields, says('an object with scope and note'));
-const noteFields = { note: line(1_024) };
-const noteSchema = z.strictObject(noteFields, says('an object with note, the reason in your words'));
-const pauseFields = { mode: oneOf(['drain', 'freeze']).optional(), note: line(1_024).optional() };
-const pauseSchema = z.strictObject(pauseFields, says('an object with mode and note'));
-const queuePauseFields = { note: line(1_024).optional() };
-const queuePauseSchema = z.strictObject(queuePauseFields, says('an object with note, or nothing'));
-const removeFields = { selector: z.unknown().optional(), note: line(1_024) };
-const removeSchema = z.strictObject(removeFields, says('an object with selector and note'));
+/** The worker to drill; every running one when it is left out. */
+export type DrillRequest = ReturnType<typeof validateDrillRequest>;
+
+const checkLatch = shape(
+  { scope: z.unknown().optional(), note: words().optional() },
+  'an object with scope and note',
+  { more: checkScope },
+);
+/** The body of a latch on its own. */
+export type LatchRequest = Scoped<ReturnType<typeof checkLatch>>;
+export const validateLatchRequest = (raw: unknown): LatchRequest =>
+  withPlainScope(checkLatch(raw) as LatchRequest);
+
+export const validateNoteRequest = shape({ note: words() }, 'an object with note, the reason in your words', {
+  orNothing: true,
+});
+/** The body of a release, or of the closing of an order: neither is done without a reason. */
+export type NoteRequest = ReturnType<typeof validateNoteRequest>;
+
+export const validatePauseRequest = shape(
+  {
+    /** `drain` (default) lets running nodes finish, `freeze` stops them where they stand. */
+    mode: oneOf(['drain', 'freeze']).optional(),
+    note: words().optional(),
+  },
+  'an object with mode and note',
+  { orNothing: true },
+);
+/** The body of a pause. */
+export type PauseRequest = ReturnType<typeof validatePauseRequest>;
+
+/** Checks the body of a pause of a pool's queue, or of its end. */
+export const validateQueuePause = shape({ note: words().optional() }, 'an object with note, or nothing', {
+  orNothing: true,
+});
+
+export const validateRemoveRequest = shape(
+  {
+    /** Only attempts whose labels meet it; absent: every one that waits. */
+    selector: z.custom<string>(() => true).optional(),
+    note: words(),
+  },
+  'an object with selector and note',
+  {
+    orNothing: true,
+    more: ({ selector }, problems) => {
+      if (selector !== undefined) checkSelector(selector, ['selector'], problems);
+    },
+  },
+);
+/** The body of a removal from a pool's queue. */
+export type RemoveRequest = ReturnType<typeof validateRemoveRequest>;
 
 const byRule = says('fleet, pool, or label. and the key of a label, such as label.tenant');
 const limitFields = {
@@ -145,28 +158,41 @@ const limitFields = {
   running: wholeNumber(1, 1_000_000).optional(),
   perMinute: wholeNumber(1, 10_000).optional(),
 };
-const limitSchema = z
+const limit = z
   .strictObject(limitFields, says('an object with by, and running or perMinute'))
   .refine(({ running, perMinute }) => running !== undefined || perMinute !== undefined, {
     error: 'must have running, perMinute or both; it has neither.',
   });
-const limitsFields = {
-  limits: z
-    .array(limitSchema, says('a list of limits'))
-    .max(MAX_LIMITS, says(`at most ${MAX_LIMITS} limits`)),
-  note: line(1_024).optional(),
-};
-const limitsSchema = z.strictObject(limitsFields, says('an object with limits and note'));
-
-const retryFields = {
-  force: flag().optional(),
-  maxCostUsd: usd().optional(),
-  maxTokens: tokens().optional(),
-};
-const retrySchema = z.strictObject(
-  retryFields,
-  says('an object with force, maxCostUsd and maxTokens, or nothing'),
+export const validateLimitsRequest = shape(
+  {
+    limits: z.array(limit, says('a list of limits')).max(MAX_LIMITS, says(`at most ${MAX_LIMITS} limits`)),
+    note: words().optional(),
+  },
+  'an object with limits and note',
+  {
+    inner: Object.keys(limitFields),
+    more: ({ limits }, problems) => {
+      if (Array.isArray(limits)) checkOnce(limits.slice(0, MAX_LIMITS) as unknown[], problems);
+    },
+  },
 );
+/** The body of a change of the fleet's limits: all of them, in place of those before. */
+export type LimitsRequest = ReturnType<typeof validateLimitsRequest>;
+
+export const validateRetryRequest = shape(
+  {
+    /** Although an attempt that was lost was never seen dead: it may run beside its successor. */
+    force: flag().optional(),
+    /** A budget in place of the one it had, in US dollars: more than it has spent. */
+    maxCostUsd: usd().optional(),
+    /** The same in tokens of language models. */
+    maxTokens: tokens().optional(),
+  },
+  'an object with force, maxCostUsd and maxTokens, or nothing',
+  { orNothing: true },
+);
+/** The body of a retry of an ended execution. */
+export type RetryRequest = ReturnType<typeof validateRetryRequest>;
 
 /** For each type of scope: the field that names its target, and whether a value is such a name; a selector has faults of its own. */
 const SCOPES = {
@@ -192,78 +218,6 @@ function idOf<F extends string>(type: string, field: F, isName: (id: string) => 
 
 /** A job is named by two fields. */
 const JOB_FIELDS = ['queue', 'jobId'] as const;
-
-/**
- * Checks the body of a stop. No body at all is a stop without words.
- *
- * @throws BelayError `INVALID_REQUEST` with every problem.
- */
-export function validateStopRequest(raw: unknown): StopRequest {
-  return check(stopSchema, raw ?? {}, Object.keys(stopFields)) as StopRequest;
-}
-
-/**
- * Checks the body of a kill. The scope is never guessed: all must be said.
- *
- * @throws BelayError `INVALID_REQUEST` with every problem.
- */
-export function validateKillRequest(raw: unknown): KillRequest {
-  const request = check(killSchema, raw, Object.keys(killFields), (body, problems) => {
-    checkScope(body, problems);
-    if (problems.count === 0) checkKind(body as unknown as KillRequest, problems);
-  }) as KillRequest;
-  const { kind = 'kill', scope: given } = request;
-  const scope = plainScope(given);
-  // A job ends with its kill, and its id is not used again: there is nothing to hold back.
-  const isOne = !isWide(scope) || (kind === 'kill' && (given as Scope | JobScope).type === 'job');
-  const { latch = kind !== 'thaw' && !isOne } = request;
-  return { ...request, scope, kind, latch };
-}
-
-/** @throws BelayError `INVALID_REQUEST` with every problem. */
-export function validateDrillRequest(raw: unknown): DrillRequest {
-  return check(drillSchema, raw ?? {}, Object.keys(drillFields)) as DrillRequest;
-}
-
-/** @throws BelayError `INVALID_REQUEST` with every problem. */
-export function validateLocalKill(raw: unknown): LocalKillRequest {
-  return withPlainScope(check(localSchema, raw, Object.keys(localFields), checkScope) as LocalKillRequest);
-}
-
-/** @throws BelayError `INVALID_REQUEST` with every problem. */
-export function validateLatchRequest(raw: unknown): LatchRequest {
-  return withPlainScope(check(latchSchema, raw, Object.keys(latchFields), checkScope) as LatchRequest);
-}
-
-/** @throws BelayError `INVALID_REQUEST` with every problem. */
-export function validateNoteRequest(raw: unknown): NoteRequest {
-  return check(noteSchema, raw ?? {}, Object.keys(noteFields)) as NoteRequest;
-}
-
-/** @throws BelayError `INVALID_REQUEST` with every problem. */
-export function validatePauseRequest(raw: unknown): PauseRequest {
-  return check(pauseSchema, raw ?? {}, Object.keys(pauseFields)) as PauseRequest;
-}
-
-/** @throws BelayError `INVALID_REQUEST` with every problem. */
-export function validateQueuePause(raw: unknown): { readonly note?: string } {
-  return check(queuePauseSchema, raw ?? {}, Object.keys(queuePauseFields)) as { readonly note?: string };
-}
-
-/** @throws BelayError `INVALID_REQUEST` with every problem. */
-export function validateRemoveRequest(raw: unknown): RemoveRequest {
-  return check(removeSchema, raw ?? {}, Object.keys(removeFields), ({ selector }, problems) => {
-    if (selector !== undefined) checkSelector(selector, ['selector'], problems);
-  }) as RemoveRequest;
-}
-
-/** @throws BelayError `INVALID_REQUEST` with every problem. */
-export function validateLimitsRequest(raw: unknown): LimitsRequest {
-  const known = [...Object.keys(limitsFields), ...Object.keys(limitFields)];
-  return check(limitsSchema, raw, known, ({ limits }, problems) => {
-    if (Array.isArray(limits)) checkOnce(limits.slice(0, MAX_LIMITS) as unknown[], problems);
-  }) as LimitsRequest;
-}
 
 /** Two bounds for one thing: the lower one would hold, and the other would look as if it did. */
 function checkOnce(limits: readonly unknown[], problems: ProblemList): void {
@@ -293,11 +247,6 @@ export function requirePool(pool: string): string {
   throw invalidRequest([
     { path: 'pool', code: 'PATTERN', message: `must be ${rule}; it is ${showValue(pool)}.` },
   ]);
-}
-
-/** @throws BelayError `INVALID_REQUEST` with every problem. */
-export function validateRetryRequest(raw: unknown): RetryRequest {
-  return check(retrySchema, raw ?? {}, Object.keys(retryFields)) as RetryRequest;
 }
 
 function withPlainScope<T extends { readonly scope: Scope }>(request: T): T {

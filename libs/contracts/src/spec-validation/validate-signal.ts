@@ -1,16 +1,19 @@
 import { z } from 'zod';
-import type { SignalRequest } from '../signals';
-import { check, invalidRequest } from './check-request';
-import { NAME_PATTERN, says } from './fields';
+import { invalidRequest, shape } from './check-request';
+import { NAME_PATTERN } from './fields';
 import { showValue } from './show-value';
 
-const signalFields = { payload: z.unknown().optional() };
-const signalSchema = z.strictObject(signalFields, says('an object with payload, or nothing'));
-
 /** Checks the body of a signal. @throws BelayError `INVALID_REQUEST` with every problem. */
-export function validateSignal(raw: unknown): SignalRequest {
-  return check(signalSchema, raw ?? {}, Object.keys(signalFields)) as SignalRequest;
-}
+export const validateSignal = shape(
+  {
+    /** Any JSON; null where it is absent. */
+    payload: z.unknown().optional(),
+  },
+  'an object with payload, or nothing',
+  { orNothing: true },
+);
+/** The body of a signal. */
+export type SignalRequest = ReturnType<typeof validateSignal>;
 
 /** A signal's name from a path. @throws BelayError `INVALID_REQUEST` */
 export function requireSignal(name: string): string {
