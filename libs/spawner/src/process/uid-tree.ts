@@ -1,14 +1,12 @@
-import { BelayError, type SeenProcess } from '#libs/contracts';
+import type { SeenProcess } from '#libs/contracts';
 import type { Libc } from '../native';
+import { Halt, untilStill } from './halt';
 import { findAlive, type PidStart, type ProcStat } from './proc-stat';
 import { toSeen, type ProcessTree } from './process-tree';
 import { signalProcess } from './signal-process';
 import type { StopRecord } from './stop-record';
 import { killAllOf, lookForUser } from './uid-empty';
 import type { UidSweeper } from './uid-sweep';
-
-const FREEZE_WAIT_MS = 5_000;
-const LONGEST_ROUND_MS = 20;
 
 /** The parts of a tree with a user of its own. */
 export interface UidTreeParts {
@@ -34,7 +32,11 @@ export class UidTree implements ProcessTree {
   #isProved = false;
   #wasKilled = false;
 
-  constructor(private readonly parts: UidTreeParts) {}
+  readonly #halt: Halt;
+
+  constructor(private readonly parts: UidTreeParts) {
+    this.#halt = new Halt(parts.libc);
+  }
 
   get containment(): ProcessTree['containment'] {
     return this.parts.inner.containment;
@@ -52,6 +54,7 @@ export class UidTree implements ProcessTree {
     this.#freezing = false;
     this.parts.inner.terminate(record);
     this.#askStrays(record);
+    this.#halt.release();
   }
 
   terminateFound(record: StopRecord): void {
@@ -100,23 +103,28 @@ export class UidTree implements ProcessTree {
     await this.parts.inner.freeze();
     // A process of another user cannot leave a cgroup.
     if (this.containment === 'cgroup') return;
-    const deadline = performance.now() + FREEZE_WAIT_MS;
-    for (let roundMs = 1; this.#freezing; roundMs = Math.min(roundMs * 2, LONGEST_ROUND_MS)) {
-      const { sound, running } = await this.#running();
-      if (!this.#freezing || (sound && running.length === 0)) return;
-      for (const process of running) this.#signal(process, 'SIGSTOP');
-      if (performance.now() > deadline)
-        throw new BelayError('TIMEOUT', `Not every process of the user ${this.parts.uid} stopped in time.`, {
-          details: { waitedMs: FREEZE_WAIT_MS, running: running.map(toSeen) },
-        });
-      await new Promise((resolve) => setTimeout(resolve, roundMs));
-    }
+    let running: readonly ProcStat[] = [];
+    await untilStill(
+      async () => {
+        if (!this.#freezing) return true;
+        const { sound, of } = await this.parts.sweeper.sweep();
+        // Thawed meanwhile: a process that is stopped now would stay so.
+        if (!this.#freezing) return true;
+        this.#strays = running = of(this.parts.uid);
+        return this.#halt.holds(running) && sound;
+      },
+      () => ({
+        message: `Not every process of the user ${this.parts.uid} stopped in time.`,
+        details: { running: running.map(toSeen) },
+      }),
+    );
   }
 
   thaw(): void {
     this.#freezing = false;
     this.parts.inner.thaw();
     for (const stray of this.#strays) this.#signal(stray, 'SIGCONT');
+    this.#halt.release();
   }
 
   processes(): SeenProcess[] {
@@ -152,13 +160,6 @@ export class UidTree implements ProcessTree {
   #take(found: readonly ProcStat[], record: StopRecord): void {
     this.#strays = found;
     for (const process of found) record.saw(process);
-  }
-
-  async #running(): Promise<{ sound: boolean; running: ProcStat[] }> {
-    const sweep = await this.parts.sweeper.sweep();
-    this.#strays = sweep.of(this.parts.uid);
-    const running = this.#strays.filter(({ state }) => !['T', 't', 'D'].includes(state));
-    return { sound: sweep.sound, running };
   }
 
   #askStrays(record: StopRecord): void {
