@@ -17,7 +17,7 @@ const MOST = 100;
 const MOST_CHARS = 256 * 1024;
 
 /**
- * Events that earlier attempts at a node said, oldest first (docs/agents.md#given). At most the newest 100, and 256
+ * Events that earlier attempts at a node said, oldest first (docs/agents.md#input). At most the newest 100, and 256
  * Ki characters, among the newest events of the execution. An event that cannot be read is left out.
  */
 export async function previousAttemptEvents(

@@ -74,7 +74,7 @@ export class Attempt {
     }
   }
 
-  /** Events of earlier attempts (docs/agents.md#given). If the server does not answer, the attempt starts without them. */
+  /** Events of earlier attempts (docs/agents.md#input). If the server does not answer, the attempt starts without them. */
   private async earlierEvents(): Promise<readonly AttemptEvent[]> {
     const { job, executionId } = this.slot;
     if (job.attempt === 1) return [];
