@@ -25,9 +25,10 @@ import { isCorrupt } from '#libs/valkey';
 type Labels = Readonly<Record<string, string>>;
 
 /**
- * What a token that is bound to labels owns (requirement R65): executions whose labels meet its selector; agents whose labels do, their
- * execution's and their node's together; orders and latches whose scope lies within it. What is not its own looks as if it were not
- * there. A token without a selector owns everything, and nothing is looked up for it.
+ * What a token with a selector of labels owns (docs/tokens.md#tokens-that-are-bound-to-labels): executions whose labels meet
+ * the selector; agents whose merged labels, of execution and node, do; orders and latches whose scope lies within it. To the
+ * token, anything else looks as if it did not exist. A token without a selector owns everything, and nothing is looked up for
+ * it.
  */
 export class Ownership {
   constructor(
@@ -36,18 +37,18 @@ export class Ownership {
     private readonly latches: LatchStore,
   ) {}
 
-  /** @throws NotFoundError, the same for one that is not there */
+  /** @throws NotFoundError, the same as for one that does not exist */
   async requireExecution({ selector }: Caller, id: string): Promise<void> {
     if (selector !== undefined && !(await this.ownsExecution(selector, id)))
       throw new NotFoundError('execution', id);
   }
 
-  /** @throws NotFoundError, the same for one that is not there */
+  /** @throws NotFoundError, the same as for one that does not exist */
   async requireAgent({ selector }: Caller, id: string): Promise<void> {
     if (selector !== undefined && !(await this.ownsAgent(selector, id))) throw new NotFoundError('agent', id);
   }
 
-  /** @throws NotFoundError, the same for one that is not there */
+  /** @throws NotFoundError, the same as for one that does not exist */
   async requireOrder({ selector }: Caller, id: string): Promise<void> {
     if (selector === undefined) return;
     const order = await this.orders.get(id);
@@ -55,7 +56,7 @@ export class Ownership {
       throw new NotFoundError('order', id);
   }
 
-  /** @throws NotFoundError, the same for one that is not there */
+  /** @throws NotFoundError, the same as for one that does not exist */
   async requireLatch({ selector }: Caller, id: string): Promise<void> {
     if (selector === undefined) return;
     const latch = await found(this.latches.get(id));
@@ -64,8 +65,8 @@ export class Ownership {
   }
 
   /**
-   * Whether an order or a latch over that scope may be given. @throws NotFoundError for an execution or an agent that is not its own ·
-   * BelayError FORBIDDEN for a scope that is not within the token's
+   * Checks that the caller may place an order or a latch over that scope. @throws NotFoundError for an execution or an agent
+   * that the caller does not own · BelayError FORBIDDEN for a scope that is not within the token's
    */
   async requireScope(caller: Caller, scope: Scope): Promise<void> {
     const { selector } = caller;
@@ -79,7 +80,8 @@ export class Ownership {
   }
 
   /**
-   * The labels of a spec that was handed in and not yet checked: those of the execution, and those that each node has with them.
+   * Checks the labels of a submitted and not yet validated spec: those of the execution, and those of each node merged with
+   * them.
    * @throws BelayError FORBIDDEN
    */
   requireSpec(caller: Caller, spec: unknown): void {
@@ -98,18 +100,18 @@ export class Ownership {
     );
   }
 
-  /** Those of a page that are the caller's own. */
+  /** The receipts of a page that the caller owns. */
   async ordersOf(caller: Caller, receipts: readonly Receipt[]): Promise<Receipt[]> {
     const own = await this.ownOf(caller.selector, receipts, ({ order }) => order.scope);
     return own.map((receipt) => this.veiled(caller, receipt.order.scope, receipt));
   }
 
-  /** Those of a list that are the caller's own. */
+  /** The latches of a list that the caller owns. */
   async latchesOf({ selector }: Caller, latches: readonly Latch[]): Promise<Latch[]> {
     return this.ownOf(selector, latches, ({ scope }) => scope);
   }
 
-  /** Whether the caller owns an agent whose record was read. */
+  /** Whether the caller owns an agent or execution whose record was read. */
   ownsRecord({ selector }: Caller, { labels = {} }: Pick<AgentRecord | ExecutionRecord, 'labels'>): boolean {
     return selector === undefined || selectorMatches(selector, labels);
   }
@@ -118,7 +120,7 @@ export class Ownership {
     return selector === undefined || this.holds(selector, order.scope);
   }
 
-  /** An answer about a scope, without the names of labels that others have: a warning may suggest them. */
+  /** An answer about a scope, without label names of others: a warning may suggest them. */
   veiled<T extends { readonly warning?: ScopeWarning }>({ selector }: Caller, scope: Scope, answer: T): T {
     if (selector === undefined || answer.warning === undefined) return answer;
     const { code } = answer.warning;
@@ -129,13 +131,13 @@ export class Ownership {
     };
   }
 
-  /** The answer to a stop; without the receipt where an order of a wider scope was the one that stopped the execution. */
+  /** The answer to a stop, without the receipt where an order of a wider scope stopped the execution. */
   async veiledStop(caller: Caller, { receipt, ...answer }: StopResponse): Promise<StopResponse> {
     if (receipt === undefined || !(await this.ownsReceipt(caller, receipt))) return answer;
     return { ...answer, receipt: this.veiled(caller, receipt.order.scope, receipt) };
   }
 
-  /** For a submit that is refused: its idempotency key may be that of somebody else's execution, which is not named. */
+  /** For a submit that is refused: its idempotency key may belong to an execution of somebody else, which is not named. */
   veiledRefusal({ selector }: Caller): (error: unknown) => never {
     return (error) => {
       if (selector === undefined || !isBelayError(error) || error.code !== 'IDEMPOTENCY_CONFLICT')
@@ -153,7 +155,7 @@ export class Ownership {
     return items.filter((_, at) => own[at] === true);
   }
 
-  /** Whether all that a scope covers is the token's own. Of a wide scope only its conditions can show that. */
+  /** Whether the token owns all that a scope covers. For a wide scope only its conditions can show that. */
   private async holds(selector: Selector, scope: Scope): Promise<boolean> {
     if (scope.type === 'execution') return this.ownsExecution(selector, scope.executionId);
     if (scope.type === 'agent') return this.ownsAgent(selector, scope.agentId);
@@ -171,7 +173,7 @@ export class Ownership {
   }
 }
 
-/** Undefined for what is not there, and for what cannot be read: nothing shows whose it is. */
+/** Undefined for a thing that does not exist or cannot be read: nothing shows who owns it. */
 async function found<T>(looked: Promise<T>): Promise<T | undefined> {
   return looked.catch((error: unknown) => {
     if (error instanceof NotFoundError || isCorrupt(error)) return undefined;
@@ -183,7 +185,7 @@ function fieldsOf(value: unknown): Readonly<Record<string, unknown>> {
   return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
 }
 
-/** Only its texts: the check of the spec refuses others. */
+/** The values that are texts: the check of the spec refuses others. */
 function labelsIn(value: unknown): Labels {
   const { labels } = fieldsOf(value);
   return Object.fromEntries(

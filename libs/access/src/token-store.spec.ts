@@ -150,7 +150,7 @@ describe('R65 named tokens', () => {
     await valkey.redis.hset(usedKey(), 'a', '1');
     await store.holderOf(secret);
     expect((await store.list())[0]?.lastUsedAt).toBeGreaterThanOrEqual(lastUsedAt);
-    // A list of another type keeps nobody out.
+    // A list of another type refuses nobody.
     await valkey.redis.set(usedKey(), 'x');
     expect(await store.holderOf(secret)).toMatchObject({ name: 'a' });
   });

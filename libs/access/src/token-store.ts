@@ -21,7 +21,7 @@ const SECRET_BYTES = 32;
 /** The last use of a token is stored once in this time. Milliseconds. */
 const USE_KNOWN_TO_MS = 60_000;
 
-/** A revocation of this process, to be stored again should a failover have lost it. */
+/** A revocation by this process, which stores it again if a failover lost it. */
 interface Revocation {
   readonly name: string;
   readonly hash: string;
@@ -32,8 +32,8 @@ interface Revocation {
 export type TokenHolder = Omit<Caller, 'requestId'>;
 
 /**
- * The named tokens (ADR 0025). The store holds the SHA-256 of each secret, and finds a token by it: nothing compares secrets. There is no
- * cache: each request asks the store, so a revocation holds at every orchestrator from its next request on.
+ * The named tokens (ADR 0025). The store has the SHA-256 of each secret, and finds a token by it, so no code compares secrets.
+ * There is no cache: each request asks the store, so a revocation holds at every orchestrator from its next request on.
  */
 export class TokenStore implements OnApplicationBootstrap, OnApplicationShutdown {
   private readonly revoked: ExpiringMap<Revocation>;
@@ -47,7 +47,7 @@ export class TokenStore implements OnApplicationBootstrap, OnApplicationShutdown
     this.revoked = new ExpiringMap(settings.recentMs);
   }
 
-  /** Nest calls it: from here on a failover takes back no revocation of this process. */
+  /** Nest calls it. From here on a failover undoes no revocation of this process. */
   onApplicationBootstrap(): void {
     this.renewals ??= this.valkey.renewed$.subscribe(() => void this.recall());
   }
@@ -59,8 +59,8 @@ export class TokenStore implements OnApplicationBootstrap, OnApplicationShutdown
   }
 
   /**
-   * The holder of a secret. @throws BelayError UNAUTHORIZED for an unknown, revoked or expired one · OUTCOME_UNKNOWN while the state
-   * server is away
+   * The holder of a secret. @throws BelayError UNAUTHORIZED for an unknown, revoked or expired one · OUTCOME_UNKNOWN while the
+   * state server is away
    */
   async holderOf(secret: string): Promise<TokenHolder> {
     if (!isTokenSecret(secret)) throw unauthorized('The token is not known here.');
@@ -74,7 +74,7 @@ export class TokenStore implements OnApplicationBootstrap, OnApplicationShutdown
     return { name, role, ...(selector === undefined ? {} : { selector: conditionsOf(selector) }) };
   }
 
-  /** Makes a token. Its secret is in the answer and nowhere else. @throws BelayError TOKEN_EXISTS · TOO_MANY_TOKENS */
+  /** Makes a token. Only this answer contains its secret. @throws BelayError TOKEN_EXISTS · TOO_MANY_TOKENS */
   async create({ expiresInMs, ...request }: TokenRequest, said: Signature): Promise<CreatedToken> {
     const secret = `belay_${randomBytes(SECRET_BYTES).toString('base64url')}`;
     const reply = await this.call('createToken', hashOf(secret), [
@@ -89,7 +89,7 @@ export class TokenStore implements OnApplicationBootstrap, OnApplicationShutdown
     return { token: this.read(reply), secret, ...(await this.replicated(mark)) };
   }
 
-  /** From here on it opens nothing. Repeatable. @throws NotFoundError */
+  /** Revokes a token: from here on every orchestrator refuses it. Repeatable. @throws NotFoundError */
   async revoke(name: string, said: Signature): Promise<RevokedToken> {
     const reply = await this.call('revokeToken', name, [JSON.stringify(said), '']);
     const mark = this.valkey.replication.mark(this.key);
@@ -103,13 +103,13 @@ export class TokenStore implements OnApplicationBootstrap, OnApplicationShutdown
     };
   }
 
-  /** After a failover: what this process revoked in the last minute is revoked again. Repeatable; never rejects. */
+  /** After a failover: repeats this process's revocations of the last minute. Repeatable; never rejects. */
   async recall(): Promise<void> {
     for (const { name, hash, said } of this.revoked.list())
       await this.call('revokeToken', name, [JSON.stringify(said), hash]).catch(this.onError);
   }
 
-  /** All that are kept, by name: revoked and expired ones too, for as long as ended executions are. */
+  /** All stored tokens, by name. Revoked and expired ones are kept as long as ended executions are. */
   async list(): Promise<TokenRecord[]> {
     const { redis, quarantine } = this.valkey;
     const [rows, used] = await quarantine.reading(this.key, async () =>

@@ -12,17 +12,17 @@ import type { AuditStore } from '#libs/killswitch';
 import type { LifecycleService } from '#libs/lifecycle';
 import { ulid } from 'ulid';
 
-/** Questions of one page where a caller does not say. */
+/** Questions of a page, unless the caller says otherwise. */
 const LISTED = 100;
 
 export interface QuestionQuery {
-  /** All of this execution, closed ones too. Absent: the open ones of the fleet. */
+  /** All questions of this execution, closed ones too. Absent: the open ones of the fleet. */
   readonly executionId?: string;
   readonly cursor?: string;
   readonly limit?: number;
 }
 
-/** Two acts of people on questions of agents: look, and answer. */
+/** Lists the questions of agents for people, and takes the answers. */
 export class Approvals {
   constructor(
     private readonly lifecycle: LifecycleService,
@@ -34,7 +34,7 @@ export class Approvals {
     return this.lifecycle.questions.get(id);
   }
 
-  /** Open ones: the next deadline first. Those of an execution: the oldest first. */
+  /** Open questions: the next deadline first. Those of an execution: the oldest first. */
   async list({ executionId, ...page }: QuestionQuery = {}): Promise<Page<QuestionRecord>> {
     const { questions, executions } = this.lifecycle;
     if (executionId === undefined) return questions.open(page);
@@ -43,7 +43,8 @@ export class Approvals {
   }
 
   /**
-   * Resolves when the answer is stored, and its entry in the audit log where that is possible at once; the sweep enters it otherwise.
+   * Resolves when the answer is stored, and its entry is in the audit log if that is possible at once; otherwise the sweep
+   * enters it.
    * @throws BelayError NOT_FOUND · QUESTION_CLOSED · QUESTION_CHANGED · INVALID_REQUEST
    */
   async answer(id: string, request: AnswerRequest & Signature): Promise<QuestionRecord> {
@@ -52,7 +53,7 @@ export class Approvals {
     return answered;
   }
 
-  /** Enters answers whose giver died before the audit log had them. One bounded pass. */
+  /** Enters answers whose process died before the audit log had them. One bounded pass. */
   async sweep(): Promise<void> {
     const { questions } = this.lifecycle;
     for (const id of await questions.unaudited()) {
@@ -60,13 +61,13 @@ export class Approvals {
         if (error instanceof NotFoundError) return undefined;
         throw error;
       });
-      // Its execution was removed in between.
+      // The execution was removed in between.
       if (found === undefined) await questions.audited(id);
       else await this.enter(found);
     }
   }
 
-  /** Once, however often: the entry has the question's id. */
+  /** Repeatable: the entry has the question's id, so it is written once. */
   private async enter(record: QuestionRecord): Promise<void> {
     const { id, agentId, question, choices, detail, hash, answer, by, reason, state, endedAt } = record;
     const entry: Partial<AuditEntry> = {

@@ -1,6 +1,6 @@
 /**
- * Answers to what agents ask people (ADR 0026). The scripts of libs/lifecycle decide what a question's state is;
- * this library lists questions for people, takes their answers, and sees to it that the audit log has each answer with the text that was seen.
+ * Answers to questions of agents (ADR 0026). The scripts of libs/lifecycle decide a question's state. This library lists
+ * questions for people, takes their answers, and enters each answer in the audit log, with the text that the person saw.
  */
 export * from './approvals';
 export * from './approvals.module';

@@ -5,19 +5,22 @@ import { join } from 'node:path';
 /** The longest path a unix socket can have is 107 bytes. */
 const LONGEST_PATH = 100;
 
-/** Where a worker answers without the server: in the data directory, or in the fall-back when that path is too long. */
+/**
+ * The socket on which a worker answers without the server: in the data directory, or in the fall-back when that path is too
+ * long.
+ */
 export function breakGlassPath(dataDir: string, workerId: string): string {
   const name = `${workerId}.sock`;
   const path = join(dataDir, 'workers', name);
   return Buffer.byteLength(path) <= LONGEST_PATH ? path : join(breakGlassFallback(), name);
 }
 
-/** In the temporary directory, where every user of the machine may make a directory of this name first. */
+/** In the temporary directory, where any user of the machine may make a directory of this name first. */
 export const breakGlassFallback = (): string => join(tmpdir(), `belay-${userInfo().uid}`);
 
 /**
- * Why sockets in this directory cannot be trusted, as a phrase; undefined when only this user can put one there.
- * Another user's socket would take the kill and answer that all is dead.
+ * Why sockets in this directory cannot be trusted, as a phrase; undefined when only this user can put one there. Another user's
+ * socket could take the kill and claim that all agents are dead.
  *
  * @throws the system's error when there is no such directory.
  */

@@ -1,4 +1,4 @@
-/** A value a query can hold; undefined ones are left out. */
+/** A value of a query; undefined ones are left out. */
 export type QueryValue = string | number | boolean | readonly string[] | undefined;
 
 /** `?a=1&label=k%3Dv`, or nothing. Lists are joined by commas; `labels` become one `label=k=v` each. */

@@ -5,7 +5,7 @@ import { buildQuery } from './build-query';
 import { createClient } from './create-client';
 import type { BelayClient, ExecutionSpecInput } from './client.types';
 
-/** Of any shape: what a spec must be is the orchestrator's to say. */
+/** A spec of any shape: the orchestrator decides what is valid. */
 const spec = (fields: object): ExecutionSpecInput => fields as ExecutionSpecInput;
 
 const EXE = 'exe_01ARZ3NDEKTSV4RRFFQ69G5FAV';

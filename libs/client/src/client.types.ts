@@ -66,20 +66,20 @@ export type {
 
 /** How a client is made. */
 export interface ClientOptions {
-  /** Where the orchestrator listens, such as `http://127.0.0.1:7070`; or several of one fleet, the first tried first. */
+  /** The orchestrator's address, such as `http://127.0.0.1:7070`, or several of one fleet; the first is tried first. */
   readonly url: string | readonly string[];
   /** Sent as `Authorization: Bearer`; without it every route but health answers UNAUTHORIZED. */
   readonly token?: string;
-  /** Instead of Node's own, for tests and proxies. */
+  /** Used instead of Node's own, for tests and proxies. */
   readonly fetch?: typeof globalThis.fetch;
-  /** Bound on one call that does not wait for a stop. Default 30 s. Milliseconds. */
+  /** The time limit of one call that does not wait for a stop. Default 30 s. Milliseconds. */
   readonly timeoutMs?: number;
-  /** How long a submit, a start or a stop is repeated after its reply was lost. Default 15 s; 0: not. Milliseconds. */
+  /** How long a submit, a start or a stop is repeated after its reply was lost. Default 15 s; 0: never. Milliseconds. */
   readonly repeatForMs?: number;
 }
 
 export interface CallOptions {
-  /** Ends the call early; it rejects with the signal's reason. */
+  /** Ends the call early. The call rejects with the signal's reason. */
   readonly signal?: AbortSignal;
 }
 
@@ -94,12 +94,12 @@ export interface ExecutionQuery extends PageQuery {
 }
 
 export interface ReceiptQuery extends PageQuery {
-  /** Only those that are neither complete nor closed by a person, however old. */
+  /** Only receipts that are neither complete nor closed by a person, however old. */
   readonly unproved?: boolean;
 }
 
 export interface WorkerQuery extends CallOptions {
-  /** Instead of those that are not stopped: those whose lease ran out within the last hour, the latest first. */
+  /** Lists workers whose lease ran out within the last hour, the latest first, instead of those that are not stopped. */
   readonly lost?: boolean;
 }
 
@@ -121,18 +121,20 @@ export interface AgentQuery extends PageQuery {
 export interface CreateOptions extends CallOptions {
   /** False leaves the execution idle until `start`. Default true. */
   readonly start?: boolean;
-  /** False: refused with LIMITED where a limit keeps its first nodes from starting now. Default true: it waits. */
+  /**
+   * False: the submit is refused with LIMITED where a limit keeps its first nodes from starting now. Default true: it waits.
+   */
   readonly queue?: boolean;
 }
 
 export interface CreatedExecution {
   readonly execution: ExecutionRecord;
-  /** True when the idempotency key named an execution that was there already. */
+  /** True when the idempotency key named an execution that existed already. */
   readonly replayed: boolean;
 }
 
 export interface DrillReport {
-  /** True only when there was a worker and all passed. */
+  /** True only when there was a worker and every drill passed. */
   readonly passed: boolean;
   readonly items: readonly DrillResult[];
 }
@@ -140,27 +142,27 @@ export interface DrillReport {
 /** The answer to a release. */
 export interface Released {
   readonly latch: Latch;
-  /** It had been released before; nothing was changed. */
+  /** The latch had been released before, and nothing was changed. */
   readonly already: boolean;
-  /** Of the order that let a freeze's trees go on. */
+  /** The receipt of the order that thaws a freeze's agents. */
   readonly receipt?: Receipt;
 }
 
 /** The answer to a pause or a resume. */
 export interface Paused {
   readonly execution: ExecutionRecord;
-  /** Of the order that froze or thawed its agents. */
+  /** The receipt of the order that froze or thawed the execution's agents. */
   readonly receipt?: Receipt;
 }
 
-/** The answer with `?wait=0`: the order is durable, its outcome is not known yet. */
+/** The answer with `?wait=0`: the order is durable, and its outcome is not known yet. */
 export interface StopAccepted {
   readonly orderId?: OrderId;
   readonly executionId: ExecutionId;
   readonly status: ExecutionState;
 }
 
-/** The answer to a dry run: the targets, with nothing done. */
+/** The answer to a dry run: the targets, with nothing done to them. */
 export interface KillPlan {
   readonly targets: readonly {
     readonly agentId: AgentId;
@@ -169,11 +171,11 @@ export interface KillPlan {
     readonly workerId: WorkerId;
   }[];
   readonly executions: readonly ExecutionId[];
-  /** Of a selector that nothing meets. */
+  /** Present for a selector that matches nothing. */
   readonly warning?: ScopeWarning;
 }
 
-/** A node with what it left behind. */
+/** A node with its result. */
 export type NodeDetail = NodeRecord & { readonly result?: unknown };
 
 /** The answer of GET /health; a 503 is an answer, not an error. */
@@ -189,21 +191,21 @@ export interface FollowOptions {
   readonly lastEventId?: string;
   /** Ends the iteration quietly. */
   readonly signal?: AbortSignal;
-  /** The connection was lost and is tried again in `delayMs`. */
+  /** The connection was lost. The next try comes after `delayMs`. */
   readonly onReconnect?: (lost: { readonly error: unknown; readonly delayMs: number }) => void;
-  /** Nothing goes on until a signal comes; the stream is opened again every few seconds. */
+  /** The execution waits for a signal; the stream is opened again every few seconds. */
   readonly onSuspended?: () => void;
-  /** The id was older than what is kept: events are missing, read the records again. */
+  /** The id was older than the kept events. Events are missing, so read the records again. */
   readonly onReset?: (data: unknown) => void;
-  /** How long an outage may last before the iteration throws. Default 60 s. Milliseconds. */
+  /** An outage may last this long before the iteration throws. Default 60 s. Milliseconds. */
   readonly giveUpAfterMs?: number;
 }
 
 /** The facts known once an agent's output has ended. */
 export interface LogEnd {
-  /** Output after the last line that the server does not keep. */
+  /** Output after the last kept line that the server does not keep. */
   readonly skipped?: OutputSize;
-  /** Where the whole output is. */
+  /** The file with the whole output. */
   readonly file?: LogFile;
 }
 
@@ -213,7 +215,7 @@ export interface FollowLogsOptions extends FollowOptions {
 
 /** One method per route. Every method rejects with a BelayError that carries the server's code. */
 export interface BelayClient {
-  /** The orchestrator that is asked now. */
+  /** The address of the orchestrator that is used now. */
   readonly url: string;
 
   createExecution(spec: ExecutionSpecInput, options?: CreateOptions): Promise<CreatedExecution>;
@@ -226,9 +228,9 @@ export interface BelayClient {
   stop(id: ExecutionId, request?: StopRequest, options?: CallOptions): Promise<StopResponse>;
   /** Resolves when the order is durable. */
   stopWithoutWaiting(id: ExecutionId, request?: StopRequest, options?: CallOptions): Promise<StopAccepted>;
-  /** Every event of one execution, once and in order, across lost connections; ends after the terminal one. */
+  /** Every event of one execution, once and in order, across lost connections. Ends after the terminal event. */
   events(id: ExecutionId, options?: FollowOptions): AsyncIterable<BelayEvent>;
-  /** The record once the execution has ended. */
+  /** Resolves with the record once the execution has ended. */
   waitForEnd(id: ExecutionId, options?: FollowOptions): Promise<ExecutionRecord>;
 
   createAgent(spec: AgentSpecInput, options?: CallOptions): Promise<ExecutionRecord>;
@@ -236,7 +238,7 @@ export interface BelayClient {
   agent(id: AgentId, options?: CallOptions): Promise<AgentRecord>;
   killAgent(id: AgentId, request?: Omit<StopRequest, 'reason'>, options?: CallOptions): Promise<Receipt>;
   logs(id: AgentId, options?: CallOptions & { readonly follow?: false }): Promise<AgentLogs>;
-  /** Every line, then new ones as they come; ends when the agent has. */
+  /** Every line, then new ones as they come. Ends when the agent has ended. */
   logs(id: AgentId, options: FollowLogsOptions & { readonly follow: true }): AsyncIterable<LogLine>;
 
   /** Resolves when the receipt is complete or the server's limit has passed. */
@@ -249,14 +251,14 @@ export interface BelayClient {
   receipt(orderId: OrderId, options?: CallOptions): Promise<Receipt>;
   /** Resolves when the receipt is complete or the server's limit has passed. */
   waitForReceipt(orderId: OrderId, options?: CallOptions): Promise<Receipt>;
-  /** Takes it on oneself that what is missing in a receipt will not be confirmed: it is tried no longer. */
+  /** Declares that the missing confirmations of a receipt will not come: Belay stops looking for them. */
   closeOrder(orderId: OrderId, note: string, options?: CallOptions): Promise<Receipt>;
   /** Resolves when nothing in the scope starts any more. */
   engageLatch(request: LatchRequest, options?: CallOptions): Promise<Latch>;
-  /** The engaged ones, oldest first. */
+  /** The engaged latches, oldest first. */
   latches(options?: CallOptions): Promise<Page<Latch>>;
   limits(options?: CallOptions): Promise<LimitsRecord>;
-  /** In place of all limits before; resolves when no claim passes them any more. */
+  /** Replaces all limits. Resolves when no claim exceeds them any more. */
   setLimits(request: LimitsRequest, options?: CallOptions): Promise<LimitsRecord>;
   /** Questions that agents ask people; open ones by their deadlines. */
   asks(query?: QuestionQuery): Promise<Page<QuestionRecord>>;
@@ -266,14 +268,14 @@ export interface BelayClient {
   /** The queues of pools, by name. */
   queues(options?: CallOptions): Promise<Page<QueueRecord>>;
   queue(pool: string, options?: CallOptions): Promise<QueueDetail>;
-  /** Resolves when nothing of the pool starts any more; what runs goes on. */
+  /** Resolves when no attempt of the pool starts any more; running agents go on. */
   pauseQueue(pool: string, request?: { readonly note?: string }, options?: CallOptions): Promise<QueuePaused>;
   resumeQueue(
     pool: string,
     request?: { readonly note?: string },
     options?: CallOptions,
   ): Promise<QueuePaused>;
-  /** Removes what waits, at most 5,000 attempts a call; with `dryRun` only counts it. */
+  /** Removes waiting attempts, at most 5,000 a call. With `dryRun` it only counts them. */
   removeFromQueue(
     pool: string,
     request: RemoveRequest,
@@ -282,26 +284,27 @@ export interface BelayClient {
   /** Stored records that cannot be read, oldest first. */
   quarantine(options?: CallOptions): Promise<Page<QuarantinedRecord>>;
   latch(id: LatchId, options?: CallOptions): Promise<Latch>;
-  /** With the reason. A freeze's trees go on. */
+  /** Releases a latch, with the reason. The agents of a freeze go on. */
   releaseLatch(id: LatchId, note: string, options?: CallOptions): Promise<Released>;
   pause(id: ExecutionId, request?: PauseRequest, options?: CallOptions): Promise<Paused>;
   resume(id: ExecutionId, options?: CallOptions): Promise<Paused>;
-  /** Goes on with a stopped or failed one; what completed keeps its result. `force`: although a lost attempt may still run. */
+  /**
+   * Goes on with a stopped or failed execution; completed nodes keep their results. `force`: although a lost attempt may still
+   * run.
+   */
   retryExecution(id: ExecutionId, request?: RetryRequest, options?: CallOptions): Promise<ExecutionRecord>;
-  /** Wakes the nodes that wait for that signal with a payload; one that nobody waits for yet is kept. */
+  /** Wakes the nodes that wait for that signal with a payload. A signal for which no node waits yet is kept. */
   signal(id: ExecutionId, name: string, payload?: unknown, options?: CallOptions): Promise<Signalled>;
-  /** Revoked and expired ones too, by name. */
+  /** All tokens by name, revoked and expired ones too. */
   tokens(options?: CallOptions): Promise<Page<TokenRecord>>;
-  /** Its secret is in this answer and nowhere else. */
+  /** Only this answer contains the secret. */
   createToken(request: TokenRequest, options?: CallOptions): Promise<CreatedToken>;
-  /** Resolves when it opens nothing any more, at no orchestrator. */
+  /** Resolves when no orchestrator accepts the token any more. */
   revokeToken(name: string, options?: CallOptions): Promise<RevokedToken>;
   /** Newest first. */
   audit(query?: PageQuery): Promise<Page<AuditEntry>>;
   verifyAudit(options?: CallOptions): Promise<AuditVerdict>;
-  /**
-   * Kills canary trees over the real path, on one worker or on every running one; with `hostile` an agent that attacks Belay.
-   */
+  /** Kills canary trees over the real path, on one worker or on every running one. With `hostile`, an agent attacks Belay. */
   drill(workerId?: WorkerId, options?: CallOptions & { readonly hostile?: boolean }): Promise<DrillReport>;
   drills(options?: CallOptions): Promise<Page<DrillStatus>>;
   /** Whether every worker could stop now. */

@@ -22,16 +22,16 @@ import { followLogs } from './follow-logs';
 import { sendRequest } from './repeat-request';
 import type { Answer, RequestShape, Transport } from './send-request';
 
-/** Added to a stop's grace: the kill, its proof and the server's own limit for both. Milliseconds. */
+/** Added to a stop's grace: time for the kill, its proof and the server's own limit for both. Milliseconds. */
 const PROOF_MARGIN_MS = 120_000;
-/** After a first failure a call that may be repeated is, for this long: a restart, a failover. Milliseconds. */
+/** A repeatable call is repeated for this long after its first failure: a restart, a failover. Milliseconds. */
 const REPEAT_FOR_MS = 15_000;
-/** Silence after which an order is given to another orchestrator, where one is known. Milliseconds. */
+/** After this silence an order is sent to another orchestrator, if one is known. Milliseconds. */
 const ORDER_PATIENCE_MS = 5_000;
-/** Node's fetch gives up on headers after 300 s by itself; ours comes first, with a better sentence. */
+/** Node's fetch gives up on headers after 300 s by itself. This limit comes first, with a better message. */
 const LONGEST_WAIT_MS = 290_000;
 
-/** A client for one orchestrator. It holds no connection of its own: there is nothing to close. */
+/** A client for one orchestrator, or for several of one fleet. It holds no connection, so there is nothing to close. */
 export function createClient(options: ClientOptions): BelayClient {
   const urls = (typeof options.url === 'string' ? [options.url] : options.url).map(checkUrl);
   const [url] = urls;
@@ -55,7 +55,7 @@ export function createClient(options: ClientOptions): BelayClient {
     { signal }: CallOptions = {},
     more: Pick<RequestShape, 'isRepeatable' | 'patienceMs' | 'onTimeout'> = {},
   ): Promise<T> => (await call({ method: 'POST', path, body, ...more, ...withSignal(signal) })).body as T;
-  /** With a key of its own, unless the spec has one: so that a try whose reply was lost can be repeated. */
+  /** Submits under a key of its own, unless the spec has one, so that a try whose reply was lost can be repeated. */
   const submit = async (
     path: string,
     spec: unknown,
@@ -96,7 +96,7 @@ export function createClient(options: ClientOptions): BelayClient {
     async createExecution(spec, { start, queue, signal } = {}) {
       const path = `/api/executions${buildQuery({ start: start === false ? false : undefined, queue: queue === false ? false : undefined })}`;
       const { status, body, own } = await submit(path, spec, withSignal(signal));
-      // Under a key of this call's own it was there already because an earlier try of it had run.
+      // Under a key of this call's own, the execution exists only because an earlier try of the call had run.
       return { execution: body as ExecutionRecord, replayed: status === 200 && !own };
     },
     executions: async ({ state, labels, cursor, limit, signal } = {}) =>
@@ -274,7 +274,7 @@ export function createClient(options: ClientOptions): BelayClient {
   };
 }
 
-/** Said where no answer has shown anything: neither that it was done, nor that it was not. */
+/** For a stop without any answer: it claims neither that the stop was stored, nor that it was not. */
 const UNSTORED_STOP = (id: string): string => `The stop may not have been stored. Look with: belay get ${id}`;
 const UNSTORED_HOLD = (id: string): string => `It may not have been stored. Look with: belay get ${id}`;
 const REPEATABLE_HOLD = {
@@ -283,9 +283,9 @@ const REPEATABLE_HOLD = {
 };
 const UNSTORED = 'It may not have been stored. Look with: belay audit, belay latches';
 
-/** Whether a second such order joins the first: one for an execution or an agent, and no latch comes with it. */
+/** Whether a second such order joins the first: an order for an execution or an agent, without a latch. */
 function isJoined({ scope, kind = 'kill' }: KillRequest): boolean {
-  // Callers without types may leave it out: the server says what is wrong.
+  // Callers without types may omit the scope: the server says what is wrong.
   const type = (scope as typeof scope | undefined)?.type;
   return kind === 'kill' && (type === 'execution' || type === 'agent');
 }
@@ -294,7 +294,7 @@ function hasKey(spec: unknown): boolean {
   return typeof spec === 'object' && spec !== null && 'idempotencyKey' in spec;
 }
 
-/** An id from outside must not climb out of its place in the path. */
+/** An id from outside must not change the rest of the path. */
 function part(id: string): string {
   if (id === '' || id === '.' || id === '..')
     throw new BelayError('INVALID_REQUEST', `"${id}" is not an id of Belay's.`);

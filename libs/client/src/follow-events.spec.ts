@@ -26,7 +26,7 @@ const READY = 'event: ready\ndata: {}\n\n';
 describe('a stream of events', () => {
   let server: Server;
   let transport: Transport;
-  /** One entry for each connection, in order: what it does. */
+  /** What the server does at each connection, in order. */
   let script: ((response: ServerResponse) => void)[];
   let lastIds: (string | undefined)[];
 

@@ -3,20 +3,20 @@ import type { FollowOptions } from './client.types';
 import { followFrames } from './follow-frames';
 import type { Transport } from './send-request';
 
-/** Whether the event is the one an execution ends with. */
+/** Whether the event is an execution's last one. */
 export function isTerminalEvent(event: BelayEvent): boolean {
   if (event.entity !== 'execution' || event.to === undefined) return false;
   const state = statesOf(EXECUTION_MACHINE).find((name) => name === event.to);
   return state !== undefined && isEnded<ExecutionState>(EXECUTION_MACHINE, state);
 }
 
-/** Frames that are about the stream itself. Any other name carries a BelayEvent. */
+/** Frames about the stream itself. A frame of any other name carries a BelayEvent. */
 const CONTROL_FRAMES = new Set(['ready', 'reset', 'end', 'suspended', 'server_shutting_down', 'dropped']);
 
 /**
- * Every event of one execution, once and in order. Ends after the terminal event: at the server's close, or when a
- * second has brought nothing more (an execution that was retried has an older terminal event, and goes on). Ends as well where the
- * server says that there is no more. Any other close may have come before the last events: they are asked for.
+ * Every event of one execution, once and in order. Ends after the terminal event: when the server closes, or when a second has
+ * brought nothing more (an execution that was retried has an older terminal event, and goes on). Ends also where the server
+ * says that there is no more. Any other close may have come before the last events, so it asks for them.
  */
 export async function* followEvents(
   transport: Transport,
@@ -41,7 +41,7 @@ export async function* followEvents(
   try {
     for await (const frame of frames) {
       if (frame.event === 'reset') options.onReset?.(parseJson(frame.data));
-      // The terminal event may have come before the id that was resumed from.
+      // The terminal event may be older than the id from which the stream was resumed.
       if (frame.event === 'end') isAtEnd = true;
       if (frame.event === 'suspended') options.onSuspended?.();
       if (CONTROL_FRAMES.has(frame.event)) continue;
@@ -61,7 +61,7 @@ export async function* followEvents(
 
 const LINGER_MS = 1_000;
 
-/** Stream ids are `milliseconds-counter` and only grow, so one that is not larger was seen before. */
+/** Stream ids are `milliseconds-counter` and only grow, so an id that is not larger was seen before. */
 function isSeen(id: string, last: string | undefined): boolean {
   if (last === undefined) return false;
   const one = STREAM_ID.exec(id);

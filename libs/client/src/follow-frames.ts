@@ -7,15 +7,15 @@ import type { Transport } from './send-request';
 export interface FollowShape {
   readonly path: string;
   readonly options: FollowOptions;
-  /** Asked when the server closed the stream: whether that was the end, or the connection was lost. */
+  /** Called when the server closed the stream: whether that was the end, or the connection was lost. */
   readonly isOver: () => Promise<boolean> | boolean;
-  /** Waits between two tries, for tests. */
+  /** The wait between two tries, for tests. */
   readonly waitMs?: (attempt: number) => number;
 }
 
 /**
- * The frames of a stream across lost connections: each new connection resumes after the last id seen. Waits grow
- * and are bounded, and so is the whole outage. The first connection is not retried: a wrong address should say so.
+ * The frames of a stream across lost connections: each new connection resumes after the last id seen. Waits grow and are
+ * bounded, and so is the whole outage. The first connection is not retried, so that a wrong address fails at once.
  */
 export async function* followFrames(transport: Transport, shape: FollowShape): AsyncGenerator<Frame, void> {
   const { options } = shape;
@@ -58,7 +58,7 @@ export async function* followFrames(transport: Transport, shape: FollowShape): A
   }
 }
 
-/** Whether trying again can help: the server is away, busy or draining; a refusal or a missing id stays. */
+/** Whether another try can help: the server is away, busy or draining. A refusal or a missing id does not change. */
 function isTransient(error: unknown): boolean {
   return isBelayError(error) && PASSING.has(error.code);
 }

@@ -2,7 +2,7 @@ import type { FollowLogsOptions, LogEnd, LogLine } from './client.types';
 import { followFrames } from './follow-frames';
 import type { Transport } from './send-request';
 
-/** Ids remembered to drop lines that a new connection repeats. */
+/** This many ids are remembered, to drop lines that a new connection repeats. */
 const REMEMBERED = 20_000;
 
 /** Every line of one agent's log, once, until the server says `end`. */

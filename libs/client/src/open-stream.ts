@@ -19,18 +19,18 @@ export interface StreamShape {
   readonly onRetry?: (ms: number) => void;
   /** The server answered; frames may follow. */
   readonly onOpen?: () => void;
-  /** Bound on the wait for the headers. Milliseconds. */
+  /** The wait for the headers may take this long. Milliseconds. */
   readonly openMs?: number;
-  /** Silence after which the connection counts as dead: the server comments every 25 s. Milliseconds. */
+  /** After this silence the connection counts as dead: the server sends a comment every 25 s. Milliseconds. */
   readonly silenceMs?: number;
 }
 
-/** Largest frame held in memory, characters: a result (256 KiB) inside an event, with much to spare. */
+/** The largest frame kept in memory, in characters: a result (256 KiB) inside an event, with much to spare. */
 const MAX_FRAME = 8 * 1024 * 1024;
 
 /**
- * The frames of one connection; ends when the server closes it. Silence is watched for, because a peer that lost
- * power sends no end, and a read would wait for ever.
+ * The frames of one connection. Ends when the server closes it. It also watches for silence, because a peer that lost power
+ * sends no end, and a read would wait for ever.
  */
 export async function* openStream(transport: Transport, shape: StreamShape): AsyncGenerator<Frame, void> {
   const controller = new AbortController();
@@ -73,7 +73,7 @@ export async function* openStream(transport: Transport, shape: StreamShape): Asy
       clearTimeout(watchdog);
       parser.feed(decoder.decode(chunk, { stream: true }));
       if (fault.error !== undefined) throw fault.error;
-      // No watchdog while frames are with the caller: a slow reader is not a silent server.
+      // No watchdog while the caller handles frames: a slow reader is not a silent server.
       yield* frames.splice(0);
       watchdog = setTimeout(giveUp, shape.silenceMs ?? 75_000);
     }
@@ -84,7 +84,7 @@ export async function* openStream(transport: Transport, shape: StreamShape): Asy
   } finally {
     clearTimeout(watchdog);
     shape.signal?.removeEventListener('abort', abort);
-    // Leaving early (break, throw) must close the connection, or the server keeps a reader that never reads.
+    // Leaving early (break, throw) must close the connection, or the server keeps a stream that nobody reads.
     controller.abort();
   }
 }

@@ -1,4 +1,4 @@
-/** Resolves after `ms`, or at once when the signal aborts; the timer never outlives it. */
+/** Resolves after `ms`, or at once when the signal aborts. The timer never outlives it. */
 export async function pause(ms: number, signal?: AbortSignal): Promise<void> {
   if (signal?.aborted === true) return;
   await new Promise<void>((resolve) => {

@@ -1,13 +1,13 @@
 import { BelayError, ERROR_STATUS, type ErrorCode, type Problem } from '#libs/contracts';
 
 /**
- * The BelayError a failed answer stands for: the server's own code, problems and details where the body is
- * problem+json, else the nearest code for the status (a proxy in between answers in its own words).
+ * The BelayError of a failed answer: the server's own code, problems and details where the body is problem+json, else the
+ * nearest code for the status (a proxy answers in its own words).
  */
 export function problemToError(status: number, body: string, what: string): BelayError {
   const problem = parseObject(body);
   const code = codeOf(problem?.['code'], status);
-  // Belay never says so without its own code: whatever answers there has not looked for anything of Belay's.
+  // Belay always sends a code of its own, so whatever answered is not Belay.
   if (status === 404 && problem?.['code'] === undefined)
     return new BelayError(
       'SERVER_REFUSED',

@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net';
 import type { ExecutionSpecInput } from './client.types';
 import { createClient } from './create-client';
 
-/** Of any shape: what a spec must be is the orchestrator's to say. */
+/** A spec of any shape: the orchestrator decides what is valid. */
 const spec = (fields: object): ExecutionSpecInput => fields as ExecutionSpecInput;
 
 const EXE = 'exe_01ARZ3NDEKTSV4RRFFQ69G5FAV';
@@ -15,7 +15,7 @@ interface Fake {
   close(): Promise<void>;
 }
 
-/** An orchestrator that answers its calls one after the other by that list, the last one for all that follow. */
+/** An orchestrator that gives the listed answers in turn, the last one for all further calls. */
 async function orchestrator(
   ...replies: ((response: ServerResponse, request: IncomingMessage) => void)[]
 ): Promise<Fake> {

@@ -4,15 +4,15 @@ import { sendOnce, type Answer, type RequestShape, type Transport } from './send
 import { OrchestratorSilentError, OrchestratorUnreachableError } from './unreachable';
 
 /**
- * The outcome of one try. `absent`: nobody there took it. `silent`: taken, and no answer. `unsure`: it may have run.
- * `passing`: refused for a reason that goes by itself. `final`: an answer, or one that no other try would change.
+ * The outcome of one try. `absent`: nobody accepted the connection. `silent`: accepted, and no answer. `unsure`: the call may
+ * have run. `passing`: a temporary refusal. `final`: an answer, or an error that no other try would change.
  */
 type Outcome = 'absent' | 'silent' | 'unsure' | 'passing' | 'final';
 
 /**
- * One call. Another orchestrator is asked where this one is away, drains or says nothing; a call that is safe to repeat is
- * repeated while its outcome is not known, for `repeatForMs` after its first failure. A first connection that is refused everywhere
- * is told at once: a wrong address should say so.
+ * One call. It goes to another orchestrator where this one is away, drains or is silent. A repeatable call is repeated while
+ * its outcome is unknown, for `repeatForMs` after its first failure. A first connection that is refused everywhere fails at
+ * once, so that a wrong address shows.
  */
 export async function sendRequest(transport: Transport, shape: RequestShape): Promise<Answer> {
   const { urls, repeatForMs } = transport;
@@ -23,7 +23,7 @@ export async function sendRequest(transport: Transport, shape: RequestShape): Pr
   let unsure: unknown;
   for (let failures = 0; ; failures++) {
     const leftMs = Math.max(1, end - performance.now());
-    // Only where somebody else can be asked is silence cut short.
+    // Silence is cut short only where another orchestrator can be asked.
     const timeoutMs = elsewhere > 0 ? Math.min(patienceMs, leftMs) : leftMs;
     try {
       return await sendOnce(transport, { ...shape, timeoutMs });
@@ -57,8 +57,8 @@ function outcomeOf(error: unknown, { signal, waitsForServer = false }: RequestSh
   if (error instanceof OrchestratorSilentError) return 'silent';
   if (error instanceof OrchestratorUnreachableError || error.code === 'DRAINING') return 'absent';
   if (error.code === 'OUTCOME_UNKNOWN') return 'unsure';
-  // Without a status nobody has answered: the time-out is ours.
+  // An error without a status came from no server: the time-out is this client's.
   if (error.code === 'TIMEOUT') return error.details['status'] === undefined ? 'silent' : 'final';
-  // The orchestrator has waited for its server before it said so: who stops something must hear it now.
+  // The orchestrator has waited for its server before it answered so. A person who stops something must learn that now.
   return waitsForServer && PASSING.has(error.code) ? 'passing' : 'final';
 }

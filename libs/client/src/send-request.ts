@@ -2,35 +2,35 @@ import { BelayError, OutcomeUnknownError } from '#libs/contracts';
 import { problemToError } from './problem-to-error';
 import { OrchestratorSilentError, OrchestratorUnreachableError, wasNeverSent } from './unreachable';
 
-/** Where calls go and how. */
+/** The addresses of calls, and how to make them. */
 export interface Transport {
-  /** The orchestrator that is asked now: the first, or the one that answered last. */
+  /** The orchestrator that is used now: the first, or the one that answered last. */
   url: string;
-  /** All that are known; the first is tried first. */
+  /** All known orchestrators; the first is tried first. */
   readonly urls: readonly string[];
   readonly token?: string;
   readonly fetch: typeof globalThis.fetch;
-  /** How long a call that may be repeated is, after it failed for the first time. Milliseconds. */
+  /** How long a repeatable call is repeated after its first failure. Milliseconds. */
   readonly repeatForMs: number;
 }
 
 export interface RequestShape {
   readonly method: 'GET' | 'POST' | 'PUT';
-  /** With its query. */
+  /** The path with its query. */
   readonly path: string;
   readonly body?: unknown;
   readonly headers?: Readonly<Record<string, string>>;
   readonly timeoutMs: number;
   readonly signal?: AbortSignal;
-  /** The request is idempotent, so a lost reply is no reason to give up. Default: reads. */
+  /** The request is idempotent, so it may be repeated after a lost reply. Default: reads. */
   readonly isRepeatable?: boolean;
-  /** A refusal that passes by itself is waited out, too. */
+  /** A temporary refusal is waited out, too. */
   readonly waitsForServer?: boolean;
-  /** Silence after which another orchestrator is asked, where one is known. Milliseconds. */
+  /** After this silence another orchestrator is asked, if one is known. Milliseconds. */
   readonly patienceMs?: number;
   /** The message for a person when the time is up. */
   readonly onTimeout?: string;
-  /** Statuses that are an answer though they are not 2xx. */
+  /** Statuses outside 2xx that are answers and no errors. */
   readonly alsoOk?: readonly number[];
 }
 
@@ -63,7 +63,7 @@ export async function sendOnce(transport: Transport, shape: RequestShape): Promi
     if (error instanceof BelayError) throw error;
     shape.signal?.throwIfAborted();
     if (controller.signal.aborted) throw timeoutError(transport.url, shape, what);
-    // A read can be asked again; a write whose reply was lost may have run, and that is another message.
+    // A read can be repeated. A write whose reply was lost may have run, so it gets another message.
     if (shape.method === 'GET' || wasNeverSent(error))
       throw new OrchestratorUnreachableError(transport.url, error);
     throw new OutcomeUnknownError(what, error);
@@ -88,7 +88,7 @@ export function headersOf(
 
 const MAY_HAVE_RUN = 'It may have run: look before you repeat it, with: belay ps --all';
 
-/** Without an answer a read is one that nobody heard; a write may have run. */
+/** A read without an answer reached nobody; a write may have run. */
 function timeoutError(url: string, shape: RequestShape, what: string): BelayError {
   const seconds = Math.round(shape.timeoutMs / 100) / 10;
   if (shape.method === 'GET') return new OrchestratorSilentError(url, seconds);

@@ -14,7 +14,7 @@ export class OrchestratorUnreachableError extends BelayError {
   }
 }
 
-/** Something took the connection at the orchestrator's address, and said nothing. */
+/** Something accepted the connection at the orchestrator's address, and did not answer. */
 export class OrchestratorSilentError extends BelayError {
   constructor(
     readonly url: string,
@@ -28,7 +28,7 @@ export class OrchestratorSilentError extends BelayError {
   }
 }
 
-/** Whether the call failed before a byte of it left: it certainly did not run. */
+/** Whether the call failed before a byte of it was sent: it certainly did not run. */
 export function wasNeverSent(error: unknown): boolean {
   const code = codeOf(error);
   return code !== undefined && NEVER_SENT.has(code);
@@ -43,7 +43,7 @@ const NEVER_SENT = new Set([
   'UND_ERR_CONNECT_TIMEOUT',
 ]);
 
-/** The fields read of an error. By shape, not by class: the one fetch throws may come from another realm. */
+/** The fields that are read of an error. By shape, not by class: an error of fetch may come from another realm. */
 interface ErrorShape {
   readonly code?: unknown;
   readonly message?: unknown;
@@ -51,7 +51,7 @@ interface ErrorShape {
   readonly errors?: unknown;
 }
 
-/** `fetch failed` says nothing; the reason is one or two causes down. */
+/** `fetch failed` says nothing; the reason is one or two causes deeper. */
 function causeOf(error: unknown): string {
   const code = codeOf(error);
   if (code !== undefined) return PHRASES[code] ?? code;
@@ -64,7 +64,7 @@ function codeOf(error: unknown): string | undefined {
   let current = shapeOf(error);
   for (let depth = 0; depth < 5 && current !== undefined; depth++) {
     if (typeof current.code === 'string') return current.code;
-    // A host with several addresses fails with one error for each; the first speaks for all.
+    // A host with several addresses fails with one error for each; the first one is used.
     current = shapeOf(Array.isArray(current.errors) ? current.errors[0] : current.cause);
   }
   return undefined;

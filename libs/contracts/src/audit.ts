@@ -5,7 +5,7 @@ import type { OrderKind, StopMode, TargetOutcome } from './orders';
 import type { QuestionId } from './questions';
 import type { Scope } from './scope';
 
-/** One act on the killswitch as the audit log keeps it. */
+/** One act on the killswitch, as the audit log has it. */
 export interface AuditEntry {
   /** The stream's id. */
   readonly id: string;
@@ -13,10 +13,10 @@ export interface AuditEntry {
   readonly n: number;
   /** `order.open`, `order.complete`, `latch.engaged`, `latch.released`, … */
   readonly act: string;
-  /** Valkey's clock. */
+  /** The server's clock. */
   readonly at: number;
   readonly by?: string;
-  /** The role of the token that did it, and the HTTP request; absent of Belay's own acts. */
+  /** The role of the token, and the HTTP request; absent for Belay's own acts. */
   readonly role?: Role;
   readonly requestId?: string;
   readonly note?: string;
@@ -27,14 +27,14 @@ export interface AuditEntry {
   readonly agentId?: AgentId;
   readonly kind?: OrderKind | 'latch' | 'pause';
   readonly scope?: Scope;
-  /** Of a removal from a pool's queue, with the selector where there was one. */
+  /** Of a removal from a pool's queue, with the selector if there was one. */
   readonly pool?: string;
   readonly selector?: string;
-  /** Of an answer: the question with the text that was seen. */
+  /** Of an answer: the question, and the text that the person saw. */
   readonly questionId?: QuestionId;
   readonly question?: string;
   readonly choices?: readonly string[];
-  /** As JSON. */
+  /** JSON text. */
   readonly detail?: string;
   /** The question's hash, to which the answer is bound. */
   readonly questionHash?: string;
@@ -48,21 +48,21 @@ export interface AuditEntry {
   /** Attempts that a removal took out. */
   readonly removed?: number;
   readonly mode?: StopMode;
-  /** Stored a second time: a failover had lost it. */
+  /** Present when the act was stored a second time, because a failover had lost it. */
   readonly again?: true;
   readonly missing?: number;
   readonly outcomes?: Readonly<Partial<Record<TargetOutcome, number>>>;
-  /** Executions that the order stopped: how many, and 100 of them. */
+  /** Executions that the order stopped: their number, and 100 of them. */
   readonly executions?: { readonly count: number; readonly ids: readonly string[] };
-  /** Of the receipt, where this entry completed one. */
+  /** The digest of the receipt, if this entry completed one. */
   readonly digest?: string;
-  /** SHA-1 of the order's record as it was placed, where the entry was written with it. */
+  /** SHA-1 of the order's record at its placing, if the entry was written with it. */
   readonly orderDigest?: string;
-  /** Over the entry before and this one. */
+  /** The hash over the entry before and this one. */
   readonly hash: string;
 }
 
-/** Something in the log, or kept beside it, that is not as it was written: at which entry, and what. */
+/** A part of the log, or of the records beside it, that is not as it was written: the entry, and the fault. */
 export interface AuditFault {
   readonly id: string;
   readonly fault: string;
@@ -71,9 +71,9 @@ export interface AuditFault {
 /** The result of computing the audit log's chain again. */
 export interface AuditVerdict {
   readonly entries: number;
-  /** Complete receipts that are kept, whose digest was computed again. */
+  /** The number of kept complete receipts whose digest was computed again. */
   readonly receipts: number;
-  /** The last hash: kept elsewhere, it also shows a log that was rewritten as a whole. */
+  /** The last hash. A copy kept elsewhere also reveals a log that was rewritten as a whole. */
   readonly head?: string;
   readonly intact: boolean;
   readonly faults: readonly AuditFault[];

@@ -1,6 +1,6 @@
 import type { AgentId, ExecutionId, WorkerId } from './ids';
 
-/** One attempt waiting to be handed to BullMQ: an entry of a shard's outbox. */
+/** One attempt that waits to be handed to BullMQ: an entry of a shard's outbox. */
 export interface DispatchEntry {
   readonly agentId: AgentId;
   readonly executionId: ExecutionId;
@@ -8,9 +8,9 @@ export interface DispatchEntry {
   readonly attempt: number;
   readonly pool: string;
   readonly priority: number;
-  /** Milliseconds to wait first: a retry's backoff. */
+  /** Milliseconds to wait first: the backoff of a retry. */
   readonly delayMs: number;
-  /** The limits' names that it counts under; absent where it was made without limits. */
+  /** The names of limits under which it counts; absent where it was made without limits. */
   readonly limits?: readonly string[];
 }
 
@@ -23,12 +23,13 @@ export interface AgentJob {
 }
 
 /**
- * The outcome of a job that a worker took. `done`: its outcome is stored, or the job is of no use any more. `refused`: another
- * worker may take it. `limited`: it waits for a slot under the fleet's limits. `parked`: a latch or a pause holds it back; the release or resume hands it over again.
+ * The answer to a job that a worker took. `done`: the outcome is stored, or the job is no longer needed. `refused`: another
+ * worker may take it. `limited`: the attempt waits for a slot under the fleet's limits. `parked`: a latch or a pause keeps it
+ * from starting; the release or resume hands it over again.
  */
 export type JobAnswer = 'done' | 'refused' | 'parked' | 'limited';
 
-/** The pool that only this worker takes from: for nodes that must run on it, such as a drill's. No spec can use the name. */
+/** The pool from which only this worker takes: for nodes that must run on it, such as a drill's. No spec can use the name. */
 export function ownPoolOf(workerId: WorkerId): string {
   return `@${workerId}`;
 }

@@ -11,13 +11,13 @@ export interface CanaryResult {
   readonly outcome: TargetOutcome | 'not-started';
   /** SIGKILL was needed. */
   readonly escalated?: boolean;
-  /** From the placing of the order. Milliseconds. */
+  /** The time from the placing of the order. Milliseconds. */
   readonly provedMs?: number;
 }
 
 /**
- * `refused`: it failed. `named`: it succeeded, and docs/isolation.md names it for this worker's isolation. `broken`: it succeeded,
- * and should not have. `absent`: there was nothing here to try it with.
+ * `refused`: the attack failed. `named`: it succeeded, and docs/isolation.md names it for this worker's isolation. `broken`: it
+ * succeeded and should have failed. `absent`: the means for it were missing here.
  */
 export type AttackOutcome = 'refused' | 'named' | 'broken' | 'absent';
 
@@ -26,51 +26,54 @@ export interface AttackResult {
   /** `read-secrets`, `leave:double-fork` and so on. */
   readonly name: string;
   readonly outcome: AttackOutcome;
-  /** How far it came. */
+  /** How far the attack came. */
   readonly detail?: string;
 }
 
-/** Trees made to resist were started on one worker and killed over the real path (requirement R55). */
+/**
+ * The result of a drill: process trees that resist were started on one worker and killed over the real path
+ * (docs/killswitch.md#before-you-need-it).
+ */
 export interface DrillResult {
   readonly workerId: WorkerId;
   readonly host: string;
-  /** Valkey's clock. */
+  /** The server's clock. */
   readonly at: number;
   readonly by: string;
-  /** The role of the caller's token, and the HTTP request; absent of scheduled drills. */
+  /** The role of the caller's token, and the HTTP request; absent for scheduled drills. */
   readonly role?: Role;
   readonly requestId?: string;
   readonly passed: boolean;
-  /** Why it did not pass, as a sentence. */
+  /** Why the drill did not pass, as a sentence. */
   readonly detail?: string;
   readonly executionId?: ExecutionId;
   readonly orderId?: OrderId;
-  /** From asking to the complete receipt. Milliseconds. */
+  /** The time from the request to the complete receipt. Milliseconds. */
   readonly tookMs?: number;
   readonly canaries: readonly CanaryResult[];
   /** Of a hostile drill: an agent tried to reach Belay, and to leave its tree. */
   readonly attacks?: readonly AttackResult[];
 }
 
-/** How a worker stands with its drills. */
+/** The drills of a worker. */
 export interface DrillStatus {
   readonly workerId: WorkerId;
   readonly last?: DrillResult;
-  /** The last hostile one. */
+  /** The last hostile drill. */
   readonly hostile?: DrillResult;
-  /** Drills are scheduled, and it has not passed one for too long. */
+  /** Drills are scheduled, and the worker has not passed one for too long. */
   readonly overdue: boolean;
 }
 
-/** One worker's answer to "can we stop, now?". */
+/** One worker's answer to "could it stop everything now?". */
 export interface ArmedAnswer {
   readonly workerId: WorkerId;
   readonly armed: boolean;
-  /** From asking to its answer. Milliseconds. */
+  /** The time from the request to the answer. Milliseconds. */
   readonly afterMs?: number;
   readonly containment?: Containment;
   readonly isolation?: Isolation;
-  /** The process beside the worker that ends its trees when it dies has answered. */
+  /** Whether the guardian has answered: the process beside the worker that ends its trees when the worker dies. */
   readonly guardian?: boolean;
   readonly running?: number;
   readonly detail?: string;

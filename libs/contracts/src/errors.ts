@@ -1,4 +1,4 @@
-/** Every code an error of Belay's can carry, with the HTTP status it maps to. Codes never change meaning. */
+/** Every code of Belay's errors, with its HTTP status. Codes never change meaning. */
 export const ERROR_STATUS = {
   INVALID_SPEC: 400,
   INVALID_REQUEST: 400,
@@ -41,13 +41,13 @@ export const ERROR_STATUS = {
 
 export type ErrorCode = keyof typeof ERROR_STATUS;
 
-/** One fault in what was handed in: where, which rule, and a sentence on what to do. */
+/** One fault in a request or a file: its place, its rule, and a sentence that says what to do. */
 export interface Problem {
   /** A JSON path such as `nodes[3].dependsOn[0]`; empty for the whole document. */
   readonly path: string;
   /** A stable upper-case code such as `UNKNOWN_FIELD`. */
   readonly code: string;
-  /** A sentence for people, ending with what would be right. */
+  /** A sentence for people. It ends with a correct form. */
   readonly message: string;
 }
 
@@ -60,8 +60,8 @@ export interface BelayErrorOptions {
 const BRAND = Symbol.for('belay.error');
 
 /**
- * The base of every error Belay raises on purpose: a stable code, a sentence that says what to do, the cause
- * kept, and every problem at once where there are several.
+ * The base of every error that Belay raises on purpose: a stable code, a sentence that says what to do, the cause, and every
+ * problem at once where there are several.
  */
 export class BelayError extends Error {
   readonly code: ErrorCode;
@@ -83,7 +83,7 @@ export function isBelayError(error: unknown): error is BelayError {
   return typeof error === 'object' && error !== null && (error as Record<symbol, unknown>)[BRAND] === true;
 }
 
-/** A move the table does not hold (requirement R6). HTTP 409. */
+/** A transition that is not in the state table. HTTP 409. */
 export class InvalidTransitionError extends BelayError {
   constructor(
     readonly entity: string,
@@ -109,7 +109,7 @@ const LISTED: Record<string, string> = {
   question: 'List the open ones with: belay asks',
 };
 
-/** No record under that id (requirement R6). HTTP 404. */
+/** There is no record with that id. HTTP 404. */
 export class NotFoundError extends BelayError {
   constructor(
     readonly entity: string,
@@ -130,7 +130,7 @@ export class UnknownCursorError extends BelayError {
   }
 }
 
-/** The writer's epoch, owner or version is no longer the record's: someone else owns it now. */
+/** The writer's epoch, owner or version is no longer the record's: another process owns it now. */
 export class StaleEpochError extends BelayError {
   constructor(entity: string, id: string, details: Readonly<Record<string, unknown>> = {}) {
     super('STALE_EPOCH', `${entity} ${id} is no longer owned by this writer; its write was refused.`, {
@@ -156,8 +156,8 @@ export class InvalidSpecError extends BelayError {
 }
 
 /**
- * The call may or may not have run: the reply was lost. Repeating it is safe, every script can be repeated. `refusal`: the
- * word the server refused with at last (`READONLY`); an earlier try may have run all the same.
+ * The call may or may not have run, since its reply was lost. A repeat is safe, because every script can be repeated.
+ * `refusal`: the word with which the server refused at last (`READONLY`); an earlier try may have run all the same.
  */
 export class OutcomeUnknownError extends BelayError {
   constructor(operation: string, cause: unknown, refusal?: string) {
@@ -169,7 +169,7 @@ export class OutcomeUnknownError extends BelayError {
   }
 }
 
-/** The state server answers, and refuses for now: it loads, is full, is a replica, runs somebody's script. */
+/** The state server answers with a temporary refusal: it loads, is full, is a replica, or runs a long script. */
 export class ServerRefusingError extends BelayError {
   constructor(refusal: string, cause?: unknown) {
     super(
@@ -182,7 +182,7 @@ export class ServerRefusingError extends BelayError {
 
 const megabytes = (bytes: number): number => Math.round(bytes / 1024 / 1024);
 
-/** The state server's memory has no room for more work. HTTP 507, nothing stored; what runs goes on, and can be stopped. */
+/** The state server's memory has no room for more work. HTTP 507, nothing stored. Running agents go on, and can be stopped. */
 export class ServerFullError extends BelayError {
   constructor(usedBytes: number, limitBytes: number, cause?: unknown) {
     const figures = `${megabytes(usedBytes)} MB of its memory are used, new work is taken up to ${megabytes(limitBytes)} MB`;

@@ -1,8 +1,8 @@
 import type { Entity } from './states';
 
 /**
- * One change, as it is appended to the stream and published. `seq` counts per execution without a gap; `id` is the
- * stream's own id, which subscribers resume from. `from` is absent on creation.
+ * One change, as it is appended to the stream and published. `seq` counts per execution without a gap; `id` is the stream's own
+ * id, from which subscribers resume. `from` is absent on creation.
  */
 export interface BelayEvent {
   readonly id: string;
@@ -16,7 +16,7 @@ export interface BelayEvent {
   readonly workerId?: string;
   readonly from?: string;
   readonly to?: string;
-  /** Valkey's clock, milliseconds. */
+  /** The server's clock, milliseconds. */
   readonly at: number;
   readonly attempt?: number;
   readonly reason?: string;
@@ -24,7 +24,7 @@ export interface BelayEvent {
   readonly data?: unknown;
 }
 
-/** Pub/sub channel with every event as JSON, a hint for operators; the streams are the truth. */
+/** Pub/sub channel with every event as JSON. Events here are hints for operators; the streams are the truth. */
 export const EVENTS_CHANNEL = 'belay:events';
-/** Pub/sub channel of the doorbell: each message is one Order as JSON. A hint; the orders log is the truth. */
+/** Pub/sub channel of the doorbell: each message names an order. A hint; the orders log is the truth. */
 export const DOORBELL_CHANNEL = 'belay:doorbell';

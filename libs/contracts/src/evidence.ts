@@ -3,10 +3,11 @@ export const CONTAINMENTS = ['cgroup', 'descent', 'marks'] as const;
 export type Containment = (typeof CONTAINMENTS)[number];
 
 /**
- * The kinds of evidence that a process tree is gone. `exit`: the exit event of the process we started.
- * `cgroup-empty`: the cgroup says `populated 0`; a process that moved out of it may live. `descent-empty`: no process can leave the worker, and none of its own
- * children is of the tree. `uid-empty`: no process has the user that was the tree's alone. `sweep-empty`: two passes over /proc in a row found no process of the tree. `lease-expired` is
- * no proof: such a target stays `unconfirmed` (docs/process-signals.md).
+ * The kinds of evidence that a process tree is gone. `exit`: the exit event of the first process. `cgroup-empty`: the cgroup
+ * says `populated 0`; a process that moved out of it may live. `descent-empty`: no process can leave the worker, and none of
+ * the worker's own children belongs to the tree. `uid-empty`: no process has the user that was the tree's alone. `sweep-empty`:
+ * two passes over /proc in a row found no process of the tree. `lease-expired` is no proof: such a target stays `unconfirmed`
+ * (docs/process-signals.md#evidence).
  */
 export type EvidenceKind =
   'exit' | 'cgroup-empty' | 'descent-empty' | 'uid-empty' | 'sweep-empty' | 'not-started' | 'lease-expired';
@@ -33,12 +34,12 @@ export function lowestGrade(grades: readonly Grade[]): Grade | undefined {
 
 export interface Evidence {
   readonly kind: EvidenceKind;
-  /** Milliseconds after the stop was asked of the worker, monotonic; absent where another process than the worker saw it. */
+  /** Milliseconds after the stop was asked of the worker, monotonic; absent where another process saw it. */
   readonly afterMs?: number;
   readonly detail?: string;
 }
 
-/** One process as it was seen. Pids are reused: pid, start time and boot id together name one process. */
+/** One process as it was seen. Pids are reused, so only pid, start time and boot id together name a process. */
 export interface SeenProcess {
   readonly pid: number;
   /** Field 22 of /proc/PID/stat, clock ticks since boot. */
@@ -48,14 +49,14 @@ export interface SeenProcess {
 
 export interface SentSignal {
   readonly signal: string;
-  /** The receiver: the process group, the cgroup (`cgroup.kill`), or one process found by the sweep. */
+  /** The receiver: the process group, the cgroup (`cgroup.kill`), or one process that the sweep found. */
   readonly to: 'group' | 'cgroup' | 'process';
   readonly pid?: number;
-  /** Milliseconds after the stop was asked of the worker, monotonic; absent where another process than the worker sent it. */
+  /** Milliseconds after the stop was asked of the worker, monotonic; absent where another process sent it. */
   readonly afterMs?: number;
 }
 
-/** The worker's account of ending one process tree: its signals and the evidence it saw. */
+/** The worker's report on ending one process tree: its signals and the evidence. */
 export interface StopReport {
   readonly containment: Containment;
   /** True only when the whole tree was seen dead. */
@@ -67,7 +68,7 @@ export interface StopReport {
   readonly survivors: readonly SeenProcess[];
   /** True when SIGKILL was needed. */
   readonly escalated: boolean;
-  /** Milliseconds from asked to: first signal sent, first exit seen, proved dead. */
+  /** Milliseconds from the request to the first signal, the first exit, the proof of death. */
   readonly signalledAfterMs?: number;
   readonly firstExitAfterMs?: number;
   readonly provedAfterMs?: number;
@@ -79,11 +80,11 @@ export interface ExitReport {
   readonly signal: string | null;
   /** Processes of the tree that outlived the first process and had to be ended. */
   readonly leftovers: number;
-  /** Why the command could not be executed, where that showed only after the start. */
+  /** Why the command could not be executed, if that showed only after the start. */
   readonly startError?: string;
-  /** Its code, where it is not SPAWN_FAILED: BAD_CWD, EACCES, ISOLATION. */
+  /** The code of that error, if it is not SPAWN_FAILED: BAD_CWD, EACCES, ISOLATION. */
   readonly startErrorCode?: string;
-  /** Present when the command was not executed, because the time in which it may start was over. */
+  /** Present when the command was not executed, because the time for its start was over. */
   readonly startedTooLate?: true;
   readonly report: StopReport;
 }

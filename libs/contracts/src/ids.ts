@@ -19,14 +19,14 @@ export const isOrderId = (id: string): boolean => ORDER.test(id);
 export const isLatchId = (id: string): boolean => LATCH.test(id);
 
 /**
- * The id of one attempt at one node. It is derived, not drawn, so a script that is repeated names the same agent,
- * and a BullMQ job added twice is one job. `index` is the node's place in its spec, `attempt` counts from 1.
+ * The id of one attempt at one node. It is derived, not drawn, so that a repeated script names the same agent, and a BullMQ job
+ * that is added twice is one job. `index` is the node's place in its spec, `attempt` counts from 1.
  */
 export function agentIdOf(executionId: ExecutionId, index: number, attempt: number): AgentId {
   return `agt_${executionId.slice(4)}-${index}-${attempt}`;
 }
 
-/** The parts of an agent id; undefined when it is not one. */
+/** The parts of an agent id; undefined for any other text. */
 export function parseAgentId(
   id: AgentId,
 ): { executionId: ExecutionId; index: number; attempt: number } | undefined {

@@ -1,18 +1,18 @@
 import type { Scope } from './scope';
 import { formatSelector } from './selector';
 
-/** A job of somebody's BullMQ queue, as a scope: short for the selector of its two labels. */
+/** A job of a BullMQ queue, as a scope: short for the selector of its two labels. */
 export interface JobScope {
   readonly type: 'job';
   readonly queue: string;
   readonly jobId: string;
 }
 
-/** Labels of an execution that runs a job of a killable processor. */
+/** Labels of an execution that runs a job of a killable processor (docs/processors.md). */
 export const QUEUE_LABEL = 'belay.queue';
 export const JOB_LABEL = 'belay.job';
 
-/** The scope that is stored: a job is known by its labels. */
+/** The scope as it is stored: a job becomes the selector of its labels. */
 export function plainScope(scope: Scope | JobScope): Scope {
   if (scope.type !== 'job') return scope;
   const labels = [
@@ -28,7 +28,7 @@ export function plainScope(scope: Scope | JobScope): Scope {
 /** The event by which an agent adds a line to its job's log. */
 export const JOB_LOG_EVENT = 'job.log';
 
-/** Queues whose jobs can be processed: their names are parts of pools' names. */
+/** Names of queues whose jobs can be processed. The names are parts of pools' names. */
 export const JOB_QUEUE_PATTERN = /^[A-Za-z0-9_.-]{1,58}$/;
 
 /** The pool, and the handler, of a queue's jobs: only workers of applications that process the queue take from it. */

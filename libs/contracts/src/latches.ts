@@ -5,41 +5,41 @@ import { scopeKey, type Scope } from './scope';
 import type { Requirement, ScopeWarning } from './selector';
 
 /**
- * A block on new starts in a scope, until it is released (requirement R53). `latch`: engaged by a person or with a kill; a submit
- * in its scope is refused. `freeze`: what runs in its scope stands still; a submit is taken and waits. `pause`: of one
- * pool's queue; what runs goes on, and a submit is taken and waits.
+ * A block on new starts in a scope, until it is released (docs/killswitch.md#latches-and-pauses-are-different-things). `latch`:
+ * engaged by a person or with a kill; a submit in its scope is refused. `freeze`: agents in its scope stand still; a submit is
+ * accepted and waits. `pause`: of one pool's queue; running agents go on, and a submit is accepted and waits.
  */
 export interface Latch {
   readonly id: LatchId;
   readonly kind: 'latch' | 'freeze' | 'pause';
   readonly scope: Scope;
-  /** A selector's conditions, parsed, as the claim script reads them. */
+  /** A selector's conditions, parsed, for the claim script. */
   readonly requires?: readonly Requirement[];
-  /** The order it was engaged with, if any. */
+  /** The order that engaged it, if any. */
   readonly orderId?: OrderId;
   readonly note?: string;
   readonly by: string;
-  /** The role of the caller's token, and the HTTP request; absent of Belay's own latches. */
+  /** The role of the caller's token, and the HTTP request; absent for Belay's own latches. */
   readonly role?: Role;
   readonly requestId?: string;
-  /** Valkey's clock. */
+  /** The server's clock. */
   readonly engagedAt: number;
-  /** Only in the answer to who engaged it; as in a receipt. */
+  /** Only in the answer to the engaging request; as in a receipt. */
   readonly replicated?: boolean;
-  /** Only in the answer to who engaged it, for a selector that nothing met. */
+  /** Only in the answer to the engaging request, for a selector that matched nothing. */
   readonly warning?: ScopeWarning;
   readonly releasedAt?: number;
   readonly releasedBy?: string;
   /** Why it was released. */
   readonly releaseNote?: string;
-  /** Of a freeze: the order that let its trees go on. */
+  /** Of a released freeze: the order that thaws its agents. */
   readonly thawOrderId?: OrderId;
 }
 
-/** More are a sign of a script gone wild; every claim looks at all of them. */
+/** At most this many: every claim looks at all of them, and more would come from a faulty program. */
 export const MAX_LATCHES = 200;
 
-/** A shard's copy of all engaged latches. A copy with a lower version never replaces one with a higher. */
+/** A shard's copy of all engaged latches. A copy with a lower version never replaces one with a higher version. */
 export interface LatchSet {
   readonly version: number;
   readonly items: readonly Latch[];

@@ -1,8 +1,11 @@
-/** One limit on running agents (requirement R35). It holds for each value by itself: `pool` for each pool, `label.tenant` for each tenant. */
+/**
+ * One limit on running agents (docs/limits.md). It applies to each value by itself: `pool` to each pool, `label.tenant` to each
+ * tenant.
+ */
 export interface LimitRule {
-  /** `fleet`, `pool`, or `label.` and the key of a label; attempts without that label are not limited by it. */
+  /** `fleet`, `pool`, or `label.` and the key of a label. It does not limit attempts without that label. */
   readonly by: string;
-  /** Agents at a time, from the claim to the end that was stored. */
+  /** Agents at a time, from the claim to the stored end. */
   readonly running?: number;
   /** Starts in any 60 seconds. */
   readonly perMinute?: number;
@@ -15,24 +18,27 @@ export interface LimitSet {
   readonly items: readonly LimitRule[];
 }
 
-/** The limits with what they hold now. */
+/** The limits with their present use. */
 export interface LimitsRecord extends LimitSet {
   /** Attempts that count under a limit. */
   readonly held: number;
-  /** Attempts that wait for one. */
+  /** Attempts that wait for a limit. */
   readonly waiting: number;
 }
 
-/** More would slow every claim down. */
+/** At most this many: each slows every claim. */
 export const MAX_LIMITS = 20;
 
-/** The names that an attempt counts under: `fleet`, `pool=gpu`, `label.tenant=acme`; each once. The Lua include `limits` does the same. */
+/**
+ * The names under which an attempt counts: `fleet`, `pool=gpu`, `label.tenant=acme`; each once. The Lua include `limits` has
+ * the same rule.
+ */
 export function limitNames(
   rules: readonly LimitRule[],
   pool: string,
   labels: Readonly<Record<string, string>>,
 ): string[] {
-  // A drill must run whatever is limited.
+  // A drill must run, whatever the limits.
   if (pool.startsWith('@')) return [];
   const names = rules.map(({ by }) => {
     if (by === 'fleet') return by;

@@ -5,7 +5,7 @@ import { isOrderId } from './ids';
 
 type Unread<T> = { readonly [K in keyof T]?: unknown };
 
-/** By the type of a scope, the field that says which. */
+/** For each type of scope, the field that names its target. */
 const WHICH: Readonly<Record<string, string>> = {
   pool: 'pool',
   selector: 'selector',
@@ -14,7 +14,7 @@ const WHICH: Readonly<Record<string, string>> = {
   agent: 'agentId',
 };
 
-/** The reason why a stored value is not the order `id`; undefined when it is. */
+/** Why a stored value is not the order `id`; undefined when it is. */
 export function orderProblem(id: string, value: unknown): string | undefined {
   if (typeof value !== 'object' || value === null || Array.isArray(value))
     return 'it is JSON, but not an object';

@@ -10,14 +10,14 @@ import type { ExecutionState, OrderState } from './states';
 /** `graceful`: stop signal, grace, SIGKILL. `immediate`: SIGKILL at once. */
 export type StopMode = 'graceful' | 'immediate';
 
-/** `kill` ends processes, `freeze` suspends them, `thaw` lets them go on. */
+/** `kill` ends processes, `freeze` stops them where they stand, `thaw` lets them go on. */
 export const ORDER_KINDS = ['kill', 'freeze', 'thaw'] as const;
 export type OrderKind = (typeof ORDER_KINDS)[number];
 
-/** A durable command to workers. Written to the log before it is announced. */
+/** A durable command to workers. It is written to the log before it is announced. */
 export interface Order {
   readonly id: OrderId;
-  /** Its id in the orders log; a worker's cursor is the last one it read. Absent until the order is placed. */
+  /** The order's id in the orders log; a worker's cursor is the last one that it read. Absent until the order is placed. */
   readonly seq: string;
   readonly kind: OrderKind;
   readonly scope: Scope;
@@ -25,49 +25,52 @@ export interface Order {
   /** Milliseconds; absent: each node's own. */
   readonly graceMs?: number;
   readonly reason: StopReason;
-  /** A person's words. */
+  /** A person's note. */
   readonly note?: string;
   /** The caller's name. */
   readonly by: string;
-  /** The role of the caller's token, and the HTTP request; absent of Belay's own orders. */
+  /** The role of the caller's token, and the HTTP request; absent for Belay's own orders. */
   readonly role?: Role;
   readonly requestId?: string;
-  /** The latch engaged in the same act; of a thaw, the one that was released. */
+  /** The latch engaged with the order; of a thaw, the latch that was released. */
   readonly latchId?: LatchId;
-  /** Valkey's clock. For people only: `reach` decides which agents the order reaches. */
+  /** The server's clock. For people only: `reach` decides which agents the order reaches. */
   readonly placedAt: number;
   /**
-   * The starts in each shard when the order was asked for: it does not reach an agent with a higher number. Absent: the
-   * order keeps it with its receipt.
+   * The starts in each shard when the order was asked for: it does not reach an agent with a higher number. Absent: the order's
+   * record stores it beside the receipt.
    */
   readonly reach?: Reach;
 }
 
-/** For each shard's tag, the number of claims, executions and retries that had begun there. */
+/** For each shard's tag, the number of claims, executions and retries that had begun there (ADR 0015). */
 export type Reach = Readonly<Record<string, number>>;
 
 /**
- * The doorbell's message: the order, at its second ring with the agents its resolved scope holds. A worker stops
- * those whatever their age; by scope alone `all` and `worker` reach only agents claimed before the order was placed.
+ * The doorbell's message: the order, and at its second ring the agents that its resolved scope covers. A worker stops those
+ * whatever their age; by scope alone `all` and `worker` reach only agents claimed before the order was placed.
  */
 export interface Ring {
   readonly order: Order;
   readonly targets?: readonly AgentId[];
 }
 
-/** The hold that a freeze puts on a tree and its thaw takes off: two freezes of one scope are two holds. */
+/** The key of a freeze, by which its thaw ends it: two freezes of one scope have two keys. */
 export function holdOf({ latchId, scope }: Pick<Order, 'latchId' | 'scope'>): string {
   return latchId ?? scopeKey(scope);
 }
 
-/** `already-ended`: the agent had ended by itself before the order reached it. `unconfirmed`: no evidence yet; Belay keeps trying. */
+/**
+ * `already-ended`: the agent had ended by itself before the order reached it. `unconfirmed`: there is no evidence yet, and
+ * Belay keeps trying.
+ */
 export type TargetOutcome =
   'pending' | 'killed' | 'frozen' | 'thawed' | 'already-ended' | 'failed' | 'unconfirmed';
 
-/** Outcomes with evidence behind them; the others keep an order open. */
+/** Outcomes with evidence. The others keep an order open. */
 export const CONFIRMED_OUTCOMES: readonly TargetOutcome[] = ['killed', 'frozen', 'thawed', 'already-ended'];
 
-/** Milliseconds from the placing of the order, by Valkey's clock, to the worker's event, by its own. */
+/** Milliseconds from the placing of the order, by the server's clock, to the worker's event, by the worker's. */
 export interface TargetLatency {
   readonly signalledMs?: number;
   readonly firstExitMs?: number;
@@ -83,7 +86,7 @@ export interface TargetReceipt {
   readonly detail?: string;
   readonly latency?: TargetLatency;
   readonly report?: StopReport;
-  /** The strength of the proof of death; absent where nothing is proved, or no process was there to prove dead. */
+  /** The strength of the proof of death; absent where nothing is proved, or there was no process. */
   readonly grade?: Grade;
 }
 
@@ -97,19 +100,19 @@ export interface Receipt {
   readonly resolvedAt?: number;
   readonly completedAt?: number;
   /**
-   * Whether a replica had the order within 100 ms. False: none confirmed in time. A failover right then may lose the
-   * order; the orchestrator that placed it stores it again. Absent: the server has no replicas.
+   * Whether a replica had the order within 100 ms. False: none confirmed in time, and a failover right then may lose the order;
+   * the orchestrator that placed it stores it again. Absent: the server has no replicas.
    */
   readonly replicated?: boolean;
-  /** Executions that it stopped, also those without a running agent; the first 10,000. */
+  /** Executions that the order stopped, also those without a running agent; the first 10,000. */
   readonly executions?: readonly ExecutionId[];
-  /** Present when nothing met the selector as the targets were named. The order's latch holds all the same. */
+  /** Present when the selector matched nothing as the targets were named. The order's latch is in force all the same. */
   readonly warning?: ScopeWarning;
-  /** The latch engaged with it, as it stands now. */
+  /** The latch engaged with the order, in its present state. */
   readonly latch?: Latch;
-  /** Present when a person closed the order with targets not confirmed. */
+  /** Present when a person closed the order although targets are not confirmed. */
   readonly closed?: { readonly at: number; readonly by: string; readonly note: string };
-  /** Chained over the confirmed targets in the order they were reported; the audit log holds it too. */
+  /** A hash chained over the confirmed targets in the order of their reports; the audit log has it too. */
   readonly digest?: string;
   readonly totals: {
     readonly total: number;
@@ -122,9 +125,9 @@ export interface Receipt {
     readonly pending: number;
   };
   readonly targets: readonly TargetReceipt[];
-  /** The weakest grade of its targets. */
+  /** The lowest grade of its targets. */
   readonly grade?: Grade;
-  /** The targets not confirmed yet, and their workers. Empty when complete. */
+  /** The unconfirmed targets, and their workers. Empty when complete. */
   readonly missing: readonly { readonly agentId: AgentId; readonly workerId: WorkerId }[];
 }
 
@@ -136,7 +139,7 @@ export interface ExecutionSummary {
   readonly durationMs: number;
 }
 
-/** @param now Valkey's clock, for an execution that has not ended. Milliseconds. */
+/** @param now the server's clock, for an execution that has not ended. Milliseconds. */
 export function summaryOf(record: ExecutionRecord, now: number): ExecutionSummary {
   const endedAt = record.stoppedAt ?? record.completedAt ?? now;
   return {
@@ -147,7 +150,7 @@ export function summaryOf(record: ExecutionRecord, now: number): ExecutionSummar
   };
 }
 
-/** The answer to a stop (requirement R19). */
+/** The answer to a stop (docs/http-api.md#post-apiexecutionsidstop). */
 export interface StopResponse {
   readonly status: ExecutionState;
   readonly executionId: ExecutionId;

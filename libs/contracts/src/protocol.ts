@@ -11,36 +11,37 @@ export type AgentMessage =
   | { readonly type: 'event'; readonly name: string; readonly data?: unknown }
   | { readonly type: 'checkpoint'; readonly value: unknown }
   | { readonly type: 'result'; readonly value: unknown }
-  /** It is about to end with exit code 0, and its node waits for a signal. */
+  /** The agent is about to end with exit code 0, and its node waits for a signal. */
   | ({ readonly type: 'suspend' } & SuspendRequest)
-  /** Why it is about to end with an exit code other than 0. */
+  /** Why the agent is about to end with an exit code other than 0. */
   | { readonly type: 'error'; readonly code: string; readonly message: string };
 
 /** The variable with an agent's cookie. */
 export const COOKIE_VARIABLE = 'BELAY_COOKIE';
 
 /**
- * The first line on the stdin of a process that was started before there was an attempt for it; the attempt's own input follows.
- * The process says `<cookie> ready` on fd 3 when it waits for it, `<cookie> begun` once it has read it, and `<cookie> late`, with exit code
- * 126, when it comes too late. One that ends without either has not run the attempt, whatever its exit code is.
+ * The first line on the stdin of a process that was started before its attempt; the attempt's own input follows. The process
+ * writes `<cookie> ready` on fd 3 when it waits, `<cookie> begun` once it has read this line, and `<cookie> late`, with exit
+ * code 126, when the line comes too late. A process that ends without `begun` or `late` has not run the attempt, whatever its
+ * exit code.
  */
 export interface Assignment {
-  /** Arguments behind those that it was started with. */
+  /** Arguments after those with which the process was started. */
   readonly args: readonly string[];
   /** The variables of the attempt. */
   readonly env: Readonly<Record<string, string>>;
-  /** Hundredths of a second since boot, as in /proc/uptime: by then it must have begun. */
+  /** The deadline of its begin, in hundredths of a second since boot, as in /proc/uptime. */
   readonly deadline?: number;
 }
 
 /** Longest line accepted on file descriptor 3, bytes. */
 export const MAX_MESSAGE_BYTES = 1024 * 1024;
 
-/** Most one message may say was spent. US dollars. */
+/** The most that one message may report as spent. US dollars. */
 export const MAX_MESSAGE_USD = 1e6;
 /** Most tokens that one message may say were used. */
 export const MAX_MESSAGE_TOKENS = 1e9;
-/** Bytes of an event's data that are kept; a longer one is kept as its size alone. */
+/** The kept bytes of an event's data; of longer data only the size is kept. */
 export const MAX_EVENT_BYTES = 16 * 1024;
 /** Characters of an error's message that are kept. */
 export const MAX_ERROR_MESSAGE = 2_000;
@@ -50,7 +51,7 @@ export const MAX_CHECKPOINT_BYTES = 256 * 1024;
 
 /** Reads one line of fd 3; undefined when it is not a protocol message. Never throws. */
 export function parseAgentMessage(line: string): AgentMessage | undefined {
-  // JSON.parse takes any depth, JSON.stringify and Lua's cjson do not.
+  // JSON.parse accepts any depth; JSON.stringify and Lua's cjson do not.
   if (depthOf(line) > MAX_DEPTH) return undefined;
   let raw: unknown;
   try {
@@ -105,7 +106,7 @@ export function parseAgentMessage(line: string): AgentMessage | undefined {
 
 const ERROR_CODE = /^[A-Z][A-Z0-9_]{0,63}$/;
 
-/** Whole characters: half of a surrogate pair could not be stored. */
+/** Cuts between characters: half of a surrogate pair could not be stored. */
 function cut(text: string): string {
   if (text.length <= MAX_ERROR_MESSAGE) return text;
   return `${text.slice(0, MAX_ERROR_MESSAGE).replace(LONE_SURROGATE, '')}…`;
@@ -113,7 +114,7 @@ function cut(text: string): string {
 
 const LONE_SURROGATE = /\p{Surrogate}/u;
 
-/** How deep a JSON text nests, without parsing it. */
+/** The nesting depth of a JSON text, without parsing it. */
 function depthOf(text: string): number {
   let depth = 0;
   let deepest = 0;

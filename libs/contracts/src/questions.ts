@@ -2,17 +2,17 @@ import type { Role } from './access/roles';
 import { isAgentId, type AgentId, type ExecutionId } from './ids';
 import type { QuestionState } from './states';
 
-/** `ask_`, its agent's id without `agt_`, and which of the agent's questions it is, counted from 1. */
+/** `ask_`, then the agent's id without `agt_`, then the number of the agent's question, from 1. */
 export type QuestionId = string;
 
-/** The answer that lets nothing happen: a person's, or that of a question that nobody answered in time. */
+/** The answer that forbids: a person's, or the answer of a question that nobody answered in time. */
 export const DENIED = 'denied';
 
-/** Bounds of what agents ask. */
+/** Bounds on questions. */
 export const QUESTION_LIMITS = {
-  /** Of one attempt, over its life. */
+  /** Questions of one attempt, over its life. */
   perAttempt: 100,
-  /** Kept of one execution, over its attempts. */
+  /** Kept questions of one execution, over its attempts. */
   perExecution: 10_000,
   choices: 20,
   /** Characters. */
@@ -27,7 +27,7 @@ export const QUESTION_LIMITS = {
   defaultTimeoutMs: 3_600_000,
 } as const;
 
-/** The choices where the asker names none. */
+/** The choices, unless the asker names some. */
 export const DEFAULT_CHOICES: readonly string[] = ['yes', 'no'];
 
 /** Why a question is closed: a person's answer, its deadline, the end of its attempt, or other words under its key. */
@@ -40,7 +40,7 @@ export interface QuestionRecord {
   readonly nodeId: string;
   readonly agentId: AgentId;
   readonly attempt: number;
-  /** The fencing number of the attempt that asked. */
+  /** The fencing number of the asking attempt. */
   readonly epoch: number;
   readonly state: QuestionState;
   readonly question: string;
@@ -49,21 +49,21 @@ export interface QuestionRecord {
   /** SHA-256, in hex, of question, choices and detail as canonical JSON. */
   readonly hash: string;
   readonly key?: string;
-  /** Its asker stands still. */
+  /** Present when the asker stands still. */
   readonly whileWaiting?: 'freeze';
-  /** Valkey's clock, as all times here. */
+  /** The server's clock, like all times here. */
   readonly createdAt: number;
   readonly deadlineAt: number;
-  /** Once it is closed: the choice, or `denied`. */
+  /** The choice, or `denied`, once it is closed. */
   readonly answer?: string;
   readonly why?: QuestionEnd;
-  /** Who closed it, with the role of the token and the HTTP request where those are known. */
+  /** The person who closed it, with the role of the token and the HTTP request where known. */
   readonly by?: string;
   readonly role?: Role;
   readonly requestId?: string;
   readonly reason?: string;
   readonly endedAt?: number;
-  /** The question that took its place. */
+  /** The question that replaced it. */
   readonly next?: QuestionId;
 }
 
@@ -74,7 +74,7 @@ export function questionIdOf(agentId: AgentId, n: number): QuestionId {
   return `ask_${agentId.slice('agt_'.length)}-${n}`;
 }
 
-/** The parts of a question's id; undefined when it is not one. */
+/** The parts of a question's id; undefined for any other text. */
 export function parseQuestionId(
   id: QuestionId,
 ): { readonly agentId: AgentId; readonly executionId: ExecutionId; readonly n: number } | undefined {
@@ -84,5 +84,5 @@ export function parseQuestionId(
   return { agentId, executionId: `exe_${rest.split('-')[0]}`, n: Number(n) };
 }
 
-/** Whether it is the id of a question. */
+/** Whether a text is the id of a question. */
 export const isQuestionId = (id: string): boolean => parseQuestionId(id) !== undefined;

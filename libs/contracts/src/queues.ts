@@ -6,7 +6,7 @@ export interface PoolCounts {
   readonly pool: string;
   /** Attempts that a worker may claim now. */
   readonly waiting: number;
-  /** Attempts whose wait before they start is not over: a retry's backoff, a node's delay. */
+  /** Attempts that must still wait before they start: a retry's backoff, a node's delay. */
   readonly delayed: number;
   /** Attempts that a worker owns. */
   readonly active: number;
@@ -14,9 +14,9 @@ export interface PoolCounts {
   readonly oldestMs?: number;
 }
 
-/** The queue of one pool (requirement R34). */
+/** The queue of one pool (docs/cli.md#belay-queues). */
 export interface QueueRecord extends PoolCounts {
-  /** Running workers that serve it. */
+  /** Running workers of the pool. */
   readonly workers: number;
   /** The pause that keeps its attempts from being claimed. */
   readonly pause?: {
@@ -25,11 +25,11 @@ export interface QueueRecord extends PoolCounts {
     readonly since: number;
     readonly note?: string;
   };
-  /** Latches and freezes that cover all of it. A resume of the queue leaves them. */
+  /** Latches and freezes that cover the whole pool. A resume of the queue does not end them. */
   readonly latches: readonly LatchId[];
 }
 
-/** With BullMQ's own counts of its jobs, which are hints: a job may be one that no attempt needs any more. */
+/** With BullMQ's own counts of its jobs, which are hints: a job may no longer be needed. */
 export interface QueueDetail extends QueueRecord {
   readonly bullmq: Readonly<Record<string, number>>;
 }
@@ -37,15 +37,15 @@ export interface QueueDetail extends QueueRecord {
 /** The answer to a pause or a resume of a queue. */
 export interface QueuePaused {
   readonly queue: QueueRecord;
-  /** It was so before; nothing was changed. */
+  /** The queue had that state before, and nothing was changed. */
   readonly already: boolean;
-  /** Of a pause: no live worker serves the pool, and no attempt waits for it. It is paused all the same. */
+  /** Of a pause: no live worker serves the pool, and no attempt waits for it. The pause is in force all the same. */
   readonly warning?: ScopeWarning;
 }
 
 /** The answer to a removal, or to its dry run: what it removed, or would remove. */
 export interface QueueRemoval {
   readonly removed: number;
-  /** There was more than one call removes: ask again. */
+  /** There were more attempts than one call removes: call again. */
   readonly more: boolean;
 }

@@ -29,21 +29,21 @@ export interface NodeCounts {
   readonly cancelled: number;
 }
 
-/** A failure as it is kept: a stable code and a sentence, no internals. */
+/** A failure as stored: a stable code and a sentence, without internals. */
 export interface RecordedError {
   readonly code: string;
   readonly message: string;
   readonly nodeId?: string;
 }
 
-/** Times are milliseconds of Valkey's clock, each set once (requirement R5). */
+/** Times are milliseconds of the server's clock. Each is set once. */
 export interface ExecutionRecord {
   readonly id: ExecutionId;
   readonly name: string;
   readonly state: ExecutionState;
-  /** Bumped by every write; part of the compare-and-set (requirement R3). */
+  /** Rises with every write; part of the compare-and-set (ADR 0008). */
   readonly version: number;
-  /** Bumped by retry. */
+  /** Rises with every retry. */
   readonly epoch: number;
   readonly labels: Readonly<Record<string, string>>;
   readonly onFailure: 'stop' | 'continue';
@@ -52,9 +52,9 @@ export interface ExecutionRecord {
   readonly completedAt?: number;
   readonly stoppedAt?: number;
   readonly deadlineAt?: number;
-  /** The time left to its deadline when it was paused. Milliseconds. */
+  /** The time that was left to its deadline at the pause. Milliseconds. */
   readonly deadlineLeftMs?: number;
-  /** Paused by freeze: its agents stand still. */
+  /** Paused by a freeze: its agents stand still. */
   readonly frozen?: boolean;
   readonly timeoutMs?: number;
   readonly graceMs?: number;
@@ -63,11 +63,11 @@ export interface ExecutionRecord {
   readonly maxTokens?: number;
   readonly softTokens?: number;
   readonly reason?: StopReason;
-  /** A person's words for it. */
+  /** A person's note. */
   readonly note?: string;
-  /** Who created it, later who stopped it. */
+  /** The creator; after a stop, the author of the stop. */
   readonly actor?: string;
-  /** The role of the actor's token, and the HTTP request; absent of acts that no token did. */
+  /** The role of the actor's token, and the HTTP request; absent for acts without a token. */
   readonly actorRole?: Role;
   readonly requestId?: string;
   readonly error?: RecordedError;
@@ -92,13 +92,13 @@ export interface NodeRecord {
   readonly agentId?: AgentId;
   readonly error?: RecordedError;
   readonly reason?: StopReason;
-  /** The full limit that it waits for, such as `label.tenant=acme`. */
+  /** The full limit for which it waits, such as `label.tenant=acme`. */
   readonly limit?: string;
-  /** Of a suspended one: the signal that wakes it, and when it fails without. Valkey's clock. */
+  /** Of a suspended node: the signal that wakes it, and the time at which it fails without. The server's clock. */
   readonly waitsFor?: { readonly signal: string; readonly untilAt: number };
 }
 
-/** Counted over an agent's life, so that a bound never works unseen. */
+/** Counted over an agent's life, so that no bound takes effect unseen. */
 export interface Dropped {
   /** Events beyond the rate, or beyond what is kept of one agent. */
   readonly events?: number;
@@ -116,27 +116,30 @@ export interface AgentRecord {
   readonly nodeId: string;
   readonly state: AgentState;
   readonly version: number;
-  /** The fencing number of this attempt: a write with another is refused. Handed to the agent as BELAY_EPOCH. */
+  /** The fencing number of this attempt: a write with another number is refused. The agent gets it as BELAY_EPOCH. */
   readonly epoch: number;
-  /** Its number among all that has begun in its shard: an order tells by it what was there before. */
+  /** Its place in the count of all attempts that have begun in its shard (ADR 0015). */
   readonly born?: number;
   /** Counts from 1. */
   readonly attempt: number;
-  /** The attempt before this one (requirement R9). */
+  /** The attempt before this one. */
   readonly previousId?: AgentId;
-  /** Attempts before the last retry of the execution: its policy counts from there. */
+  /** Attempts before the last retry of the execution: the policy counts only later ones. */
   readonly priorAttempts?: number;
-  /** The attempt before this one was lost with its worker, or ended by its drain (requirement R28). */
+  /** The attempt before this one was lost with its worker, or ended by its worker's drain (docs/recovery.md). */
   readonly isRecovery?: boolean;
   readonly owner: WorkerId;
-  /** Its record cannot be read (requirement R31): only its id, and perhaps its owner, are known. */
+  /**
+   * The record cannot be read: only its id, and perhaps its owner, are known
+   * (docs/architecture.md#a-record-that-cannot-be-read).
+   */
   readonly unreadable?: true;
   readonly pool: string;
-  /** The node's own, else the execution's; absent where neither says. Milliseconds. */
+  /** The node's own grace, else the execution's; absent where neither sets one. Milliseconds. */
   readonly graceMs?: number;
-  /** The execution's and the node's together; absent when there are none. */
+  /** The merged labels of execution and node; absent when there are none. */
   readonly labels?: Readonly<Record<string, string>>;
-  /** Its tree stands still. */
+  /** Its processes stand still. */
   readonly frozen?: boolean;
   /** The newest 100 freeze orders for which the processes were seen stopped. */
   readonly frozenBy?: readonly OrderId[];
@@ -159,32 +162,32 @@ export interface AgentRecord {
   readonly costEstimated?: true;
   /** Of language models; absent where it said none. */
   readonly tokens?: number;
-  /** The last one said. Like the checkpoint it is not in lists: both may be large. */
+  /** The newest progress. Like the checkpoint it is not in lists: both may be large. */
   readonly progress?: unknown;
-  /** The last one said, by this attempt or by one before it. */
+  /** The newest checkpoint, of this attempt or of an earlier one. */
   readonly checkpoint?: unknown;
-  /** The attempt that said it. */
+  /** The attempt that said the checkpoint. */
   readonly checkpointOf?: AgentId;
-  /** Lines on fd 3 that were not protocol. */
+  /** Lines on fd 3 that were no protocol message. */
   readonly badLines?: number;
-  /** Of what it said and wrote, how much was beyond its bounds and was not kept. */
+  /** The parts of its messages and output that exceeded the bounds and were not kept. */
   readonly dropped?: Dropped;
-  /** How its end was observed. */
+  /** The evidence of its end. */
   readonly report?: StopReport;
 }
 
 /** A line of an agent's output; one over 64 KiB comes in several pieces, each with a number. */
 export interface LogLine {
-  /** Of the stream: a follower resumes after it. */
+  /** The id in the stream: a follower resumes after it. */
   readonly id: string;
-  /** Valkey's clock, milliseconds. */
+  /** The server's clock, milliseconds. */
   readonly at: number;
   /** Counts from 1 over the whole output. */
   readonly n: number;
   readonly stream: 'stdout' | 'stderr';
-  /** As UTF-8; other bytes read U+FFFD. */
+  /** As UTF-8; other bytes become U+FFFD. */
   readonly line: string;
-  /** The bytes as the agent wrote them, where `line` does not have them all. */
+  /** The bytes as the agent wrote them, if `line` does not contain all of them. */
   readonly base64?: string;
   /** No newline follows: the line goes on in the next piece of its stream, or the output ends. */
   readonly partial?: true;
@@ -197,13 +200,13 @@ export interface OutputSize {
   readonly bytes: number;
 }
 
-/** Where the whole output of an agent is. */
+/** The file with an agent's whole output. */
 export interface LogFile {
   readonly workerId: WorkerId;
   readonly host: string;
-  /** The beginning; of a long output the end is in `<path>.1` and `<path>.2`. */
+  /** The beginning; the end of a long output is in `<path>.1` and `<path>.2`. */
   readonly path: string;
-  /** Bytes that are in none of them; known once the agent has ended. */
+  /** Bytes that are in no file; known once the agent has ended. */
   readonly lostBytes?: number;
 }
 
@@ -212,7 +215,7 @@ export interface AgentLogs {
   readonly lines: readonly LogLine[];
   readonly total: OutputSize;
   readonly skipped: OutputSize;
-  /** Nothing more comes. */
+  /** The output has ended. */
   readonly ended: boolean;
   readonly file?: LogFile;
 }
@@ -225,12 +228,12 @@ export interface WorkerRecord {
   readonly pid: number;
   readonly bootId: string;
   readonly pools: readonly string[];
-  /** Handlers that its application declares; absent without any. */
+  /** Handlers that the worker's application declares; absent without any. */
   readonly handlers?: readonly string[];
   readonly concurrency: number;
   readonly containment: Containment;
   readonly isolation: Isolation;
-  /** The best grade that a proof of it can have; absent for workers of earlier releases. */
+  /** The best grade that a proof of this worker can have; absent for workers of earlier releases. */
   readonly grade?: Grade;
   readonly httpPort?: number;
   readonly createdAt: number;

@@ -6,18 +6,18 @@ import { formatSelector, parseSelector, selectorMatches, type Selector } from '.
 export type Scope =
   | { readonly type: 'all' }
   | { readonly type: 'pool'; readonly pool: string }
-  /** Labels of the execution and of the node together; where both have a key, the node's counts. */
+  /** The merged labels of the execution and of the node; where both have a key, the node's value counts. */
   | { readonly type: 'selector'; readonly selector: string }
   | { readonly type: 'worker'; readonly workerId: WorkerId }
   | { readonly type: 'execution'; readonly executionId: ExecutionId }
   | { readonly type: 'agent'; readonly agentId: AgentId };
 
-/** Scopes that do not end with one thing: an order for them is kept live until it is complete. */
+/** Scopes that have no end of their own: an order for them reaches new agents until it is complete. */
 export function isWide(scope: Scope): boolean {
   return scope.type !== 'execution' && scope.type !== 'agent';
 }
 
-/** One string for a scope: what open orders are deduplicated by. */
+/** One string for a scope, by which open orders are deduplicated. */
 export function scopeKey(scope: Scope): string {
   switch (scope.type) {
     case 'all':
@@ -40,13 +40,13 @@ export interface AgentAddress {
   readonly agentId: AgentId;
   readonly executionId: ExecutionId;
   readonly workerId: WorkerId;
-  /** Unknown until it is claimed. */
+  /** Unknown until the claim. */
   readonly pool?: string | undefined;
-  /** The execution's and the node's; unknown until it is claimed. */
+  /** The merged labels of execution and node; unknown until the claim. */
   readonly labels?: Readonly<Record<string, string>> | undefined;
 }
 
-/** Whether an order of this scope is for that agent. One not claimed yet is in no pool and has no labels. */
+/** Whether an order of this scope covers that agent. An unclaimed agent is in no pool and has no labels. */
 export function scopeCovers(scope: Scope, agent: AgentAddress): boolean {
   switch (scope.type) {
     case 'all':
@@ -64,7 +64,7 @@ export function scopeCovers(scope: Scope, agent: AgentAddress): boolean {
   }
 }
 
-/** A stored scope's conditions: it was checked when it came in, so a fault here is an unreadable record. */
+/** The conditions of a stored scope. They were checked on arrival, so a fault here is a corrupt record. */
 export function conditionsOf(text: string): Selector {
   const { selector, problems } = parseSelector(text);
   if (selector === undefined)

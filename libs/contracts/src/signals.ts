@@ -1,25 +1,25 @@
-/** A signal from outside, as the attempt that it woke is given it. */
+/** A signal from outside, as the attempt that it woke gets it. */
 export interface Signal {
   readonly name: string;
   readonly payload: unknown;
 }
 
-/** What an attempt asks for when it parks its node (requirement R23). */
+/** The request of an attempt that suspends its node (docs/suspend.md). */
 export interface SuspendRequest {
-  /** Of the signal that wakes it. */
+  /** The name of the signal that wakes the node. */
   readonly name: string;
-  /** Then the node fails. Milliseconds. */
+  /** After this the node fails. Milliseconds. */
   readonly maxAgeMs: number;
 }
 
 /** Bounds of a wait for a signal. Milliseconds. */
 export const SUSPEND_LIMITS = {
   minAgeMs: 100,
-  /** A year. */
+  /** One year. */
   maxAgeMs: 365 * 24 * 3_600_000,
   /** Seven days. */
   defaultAgeMs: 7 * 24 * 3_600_000,
-  /** Signals that one execution is sent. */
+  /** Signals of one execution. */
   signals: 10_000,
 } as const;
 
@@ -27,8 +27,8 @@ export const SUSPEND_LIMITS = {
 export interface Signalled {
   readonly executionId: string;
   readonly signal: string;
-  /** Nodes that go on. */
+  /** The nodes that go on. */
   readonly woken: readonly string[];
-  /** Nobody waited for it: it is kept for the first node that will. */
+  /** No node waited for the signal: it is kept for the first node that will. */
   readonly kept: boolean;
 }

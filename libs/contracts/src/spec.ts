@@ -1,4 +1,4 @@
-/** The normalized form of an execution spec: what validation returns, what is stored, what workers read. */
+/** The normalised form of an execution spec: validation returns it, the store has it, workers read it. */
 export interface ExecutionSpec {
   readonly name: string;
   readonly labels: Readonly<Record<string, string>>;
@@ -7,15 +7,15 @@ export interface ExecutionSpec {
   readonly timeoutMs?: number;
   /** Hard limit in USD; passing it stops the execution. */
   readonly maxCostUsd?: number;
-  /** Soft limit in USD; passing it is told by one event, `execution.soft-budget`. */
+  /** Soft limit in USD; one event, `execution.soft-budget`, reports that it was passed. */
   readonly softCostUsd?: number;
   /** Hard limit in tokens of language models; passing it stops the execution. */
   readonly maxTokens?: number;
   /** Soft limit in tokens; passing it is told by one event, `execution.soft-budget`. */
   readonly softTokens?: number;
-  /** `stop` (default): one node failed for good stops the rest. `continue`: what does not depend on it runs on. */
+  /** `stop` (default): a node that failed for good stops the rest. `continue`: nodes that do not depend on it run on. */
   readonly onFailure: 'stop' | 'continue';
-  /** Grace between the stop signal and SIGKILL; the fleet's default where absent. Milliseconds. */
+  /** Grace between the stop signal and SIGKILL; absent: the fleet's default. Milliseconds. */
   readonly graceMs?: number;
   readonly nodes: readonly NodeSpec[];
 }
@@ -30,31 +30,31 @@ export interface NodeSpec {
   /** 1..10, 10 first, default 5. */
   readonly priority: number;
   readonly labels: Readonly<Record<string, string>>;
-  /** Between the moment it may start and its first attempt, after a retry by hand again. Milliseconds. */
+  /** The wait between the time at which it may start and its first attempt; a retry by hand waits again. Milliseconds. */
   readonly delayMs?: number;
-  /** The first attempt counts. Default 3. */
+  /** Includes the first attempt. Default 3. */
   readonly maxAttempts: number;
-  /** `lost`: only an attempt that its worker lost or handed back is tried again. Absent: every failure is. */
+  /** `lost`: only an attempt that was lost with its worker, or ended by its drain, is retried. Absent: every failure is. */
   readonly retryOn?: 'lost';
   readonly backoff: BackoffPolicy;
   /** Deadline of one attempt, milliseconds from its start. */
   readonly timeoutMs?: number;
   readonly graceMs?: number;
   readonly limits?: NodeLimits;
-  /** A failure for good of this node counts as done for its dependants, who then get no result from it. */
+  /** A failure of this node for good counts as done for its dependants, which get no result from it. */
   readonly allowFailure: boolean;
   readonly onLostContact: 'stop';
   readonly recovery: RecoveryPolicy;
 }
 
-/** Whether another worker goes on with an attempt whose own was lost (requirement R29). */
+/** Whether another worker continues an attempt that was lost with its own (docs/recovery.md#rules). */
 export interface RecoveryPolicy {
   readonly auto: boolean;
-  /** An outage longer than this is not recovered from by itself. Milliseconds. */
+  /** A longer outage is not recovered from automatically. Milliseconds. */
   readonly withinMs?: number;
 }
 
-/** An attempt runs a command, or a handler of an application's own code in a process of its own. */
+/** An attempt runs a command, or a handler: an application's own code in a process of its own. */
 export type NodeRun = CommandRun | HandlerRun;
 
 /** A handler that the workers of the node's pool declare (docs/handlers.md). */
@@ -65,10 +65,10 @@ export interface HandlerRun {
 export const isHandlerRun = (run: NodeRun): run is HandlerRun => 'handler' in run;
 
 export interface CommandRun {
-  /** argv. With `shell: true` exactly one string, given to `/bin/sh -c`. */
+  /** argv. With `shell: true` exactly one string, for `/bin/sh -c`. */
   readonly command: readonly string[];
   readonly env: Readonly<Record<string, string>>;
-  /** Relative paths are taken from the worker's work directory. */
+  /** Relative paths start from the worker's work directory. */
   readonly cwd?: string;
   readonly shell: boolean;
 }
@@ -87,13 +87,13 @@ export interface NodeLimits {
   readonly pids?: number;
 }
 
-/** Bounds on what a spec may hold; each is named in the problem it raises. */
+/** Bounds on a spec; the problem that a bound raises names it. */
 export const SPEC_LIMITS = {
   /** Nodes of one execution. */
   maxNodes: 100_000,
   /** Bytes of one HTTP body. */
   maxBodyBytes: 8 * 1024 * 1024,
-  /** Problems listed before the list is cut with a count of the rest. */
+  /** Problems listed before the list ends with the number of the others. */
   maxProblems: 100,
   /** Characters of a name, an idempotency key, a label's key or value. */
   maxTextLength: 256,
@@ -111,20 +111,20 @@ export const SPEC_LIMITS = {
   maxArgumentLength: 128 * 1024,
   /** Bytes of one node's result; a larger one fails the node with RESULT_TOO_LARGE. */
   maxResultBytes: 256 * 1024,
-  /** Bytes of all the results one node is given; more fails it with UPSTREAM_TOO_LARGE. */
+  /** Bytes of all the results that one node gets; more fail it with UPSTREAM_TOO_LARGE. */
   maxUpstreamBytes: 1024 * 1024 * 1024,
 } as const;
 
-/** The back-off where a spec gives none. */
+/** The back-off of a spec without one. */
 export const DEFAULT_BACKOFF: BackoffPolicy = {
   type: 'exponential',
   delayMs: 1_000,
   maxMs: 30_000,
   jitter: 0.5,
 };
-/** The number of attempts where a spec gives none; the first attempt counts (requirement R33). */
+/** The number of attempts of a spec without one, with the first attempt. */
 export const DEFAULT_MAX_ATTEMPTS = 3;
 export const DEFAULT_PRIORITY = 5;
 export const DEFAULT_POOL = 'default';
-/** Fleet-wide grace where neither node, execution nor settings say. Milliseconds (requirement R10). */
+/** The grace where neither node, execution nor settings set one. Milliseconds. */
 export const DEFAULT_GRACE_MS = 2_000;

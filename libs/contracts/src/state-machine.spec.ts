@@ -1,7 +1,7 @@
 import { MACHINES } from './states';
 import { allowedFrom, isAllowed, isEnded, statesOf, toMermaid, type StateMachine } from './state-machine';
 
-/** DESIGN's tables, written out a second time on purpose: a change of the product's table must be meant. */
+/** The state tables, written out a second time on purpose: a change of the product's table must be intended. */
 const PUBLISHED: Record<string, Record<string, string[]>> = {
   execution: {
     idle: ['running', 'stopped'],

@@ -1,15 +1,15 @@
 /**
- * The one shape every state table has. A table names each state once, with the states it may move to and what
- * moves it there; types, the Lua guard, the generated diagrams and the tests all read the same table (requirement R1).
+ * The shape of every state table. A table names each state once, with the states to which it may move and the cause of each
+ * move. Types, the Lua guard, the generated diagrams and the tests all read the same table (ADR 0008).
  */
 export interface StateMachine<S extends string> {
   /** The entity's word from docs/architecture.md: `execution`, `agent`, `node`, `worker`, `order`, `question`. */
   readonly entity: string;
   /** The state a new record has. */
   readonly initial: S;
-  /** For each state: where it may go, and by what. An empty object marks a state nothing leaves. */
+  /** For each state: its next states, and their causes. An empty object marks a state that no move leaves. */
   readonly transitions: Readonly<Record<S, Readonly<Partial<Record<S, string>>>>>;
-  /** States in which nothing is left to do. A few may be reopened by an explicit retry, named in the table. */
+  /** States in which nothing is left to do. An explicit retry, named in the table, may reopen a few. */
   readonly ended: readonly S[];
 }
 
@@ -18,12 +18,12 @@ export function statesOf<S extends string>(machine: StateMachine<S>): S[] {
   return Object.keys(machine.transitions) as S[];
 }
 
-/** The states that `from` may move to; empty when nothing leaves it. */
+/** The next states of `from`; empty when no move leaves it. */
 export function allowedFrom<S extends string>(machine: StateMachine<S>, from: S): S[] {
   return Object.keys(machine.transitions[from]) as S[];
 }
 
-/** Whether the table holds the move. A self-transition is never allowed unless the table names it. */
+/** Whether the table has the move. A self-transition is allowed only if the table names it. */
 export function isAllowed<S extends string>(machine: StateMachine<S>, from: S, to: S): boolean {
   return machine.transitions[from][to] !== undefined;
 }

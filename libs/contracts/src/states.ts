@@ -7,11 +7,11 @@ export type AgentState = 'spawning' | 'running' | 'completed' | 'failed' | 'kill
 /** A vertex of the DAG. */
 export type NodeState =
   'pending' | 'ready' | 'running' | 'suspended' | 'completed' | 'failed' | 'skipped' | 'cancelled';
-/** One OS process of apps/worker. `stopped` is final: a stopped worker process does not start again. */
+/** One OS process of apps/worker. `stopped` is final: a stopped worker process never starts again. */
 export type WorkerState = 'idle' | 'running' | 'draining' | 'stopped';
 /** A durable command to workers. */
 export type OrderState = 'open' | 'complete' | 'incomplete';
-/** What an agent asks people; denied unless answered in time. */
+/** A question of an agent to people; denied unless answered in time. */
 export type QuestionState = 'open' | 'answered' | 'denied' | 'cancelled';
 
 export const EXECUTION_MACHINE: StateMachine<ExecutionState> = {

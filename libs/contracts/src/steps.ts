@@ -4,11 +4,11 @@ import type { RecordedError } from './records';
 import type { AskRequest } from './spec-validation/validate-questions';
 
 /*
- * What an agent asks for that needs an answer goes over a socket of its worker: the steps of a handler, whose result is stored before
- * the handler uses it, and questions to people. One JSON object a line; every answer has the `n` of its request.
+ * Requests of an agent that need an answer go over a socket of its worker: the steps of a handler, whose result is stored
+ * before the handler uses it, and questions to people. One JSON object a line; every answer has the `n` of its request.
  */
 
-/** The name of the abstract socket, and the attempt's key to it. */
+/** The name of the abstract socket, and the key of the attempt for it. */
 export const SOCKET_VARIABLE = 'BELAY_SOCKET';
 export const SOCKET_KEY_VARIABLE = 'BELAY_SOCKET_KEY';
 
@@ -30,7 +30,7 @@ export interface StepAnswer {
   readonly n: number;
   readonly state?: 'begun' | 'done' | 'undecided';
   readonly result?: unknown;
-  /** The attempt that was executing it as that attempt ended. */
+  /** The attempt that ended while it executed the step. */
   readonly by?: string;
   readonly error?: RecordedError;
 }
@@ -44,6 +44,6 @@ export interface QuestionAnswer {
   readonly n: number;
   readonly question?: QuestionRecord;
   readonly error?: RecordedError;
-  /** Every fault of a question that was refused. */
+  /** Every fault of a refused question. */
   readonly problems?: readonly Problem[];
 }

@@ -44,7 +44,7 @@ describe('R31 the shapes of stored records', () => {
       field: 'owner',
       problem: 'owner is not a text',
     });
-    // In JSON a number is a number.
+    // In JSON a number is not a text.
     expect(jsonProblem('node', { ...NODE, a: '1' })).toEqual({ field: 'a', problem: 'a is not a number' });
   });
 

@@ -1,24 +1,27 @@
 import { AGENT_MACHINE, EXECUTION_MACHINE, NODE_MACHINE } from './states';
 import { statesOf } from './state-machine';
 
-/** A stored record that cannot be read (requirement R31): kept where it is, told once, and left alone by the sweeps. */
+/**
+ * A stored record that cannot be read (docs/architecture.md#a-record-that-cannot-be-read): it stays where it is, is reported
+ * once, and sweeps leave it alone.
+ */
 export interface QuarantinedRecord {
   readonly key: string;
-  /** Of a hash, where one field is at fault. */
+  /** The field at fault, for a hash. */
   readonly field?: string;
   readonly executionId?: string;
   /** The fault, in a sentence. */
   readonly problem: string;
-  /** Its beginning, 200 characters at most; of what may hold secrets only the size. */
+  /** Its beginning, 200 characters at most; only the size where it may hold secrets. */
   readonly cut: string;
-  /** Valkey's clock, milliseconds. */
+  /** The server's clock, milliseconds. */
   readonly firstSeenAt: number;
 }
 
-/** Longer text is no record of ours: the largest is a node's spec, and a body has at most 8 MiB. */
+/** Longer text is no record of Belay's: the largest is a node's spec, and a body has at most 8 MiB. */
 export const MAX_STORED_CHARS = 16 * 1024 * 1024;
 
-/** The fault of a record, and the field that has it; undefined: none. */
+/** The fault of a record, and its field; undefined: none. */
 export interface ShapeProblem {
   readonly field: string;
   readonly problem: string;
@@ -67,18 +70,18 @@ function firstProblem(
   return undefined;
 }
 
-/** Of an execution's hash. */
+/** Checks the fields of an execution's hash. */
 export const executionProblem = (fields: Values): ShapeProblem | undefined =>
   firstProblem(EXECUTION_SHAPE, fields, true);
 
-/** Of a node's or an agent's JSON. */
+/** Checks the JSON of a node or an agent. */
 export function jsonProblem(kind: 'node' | 'agent', value: unknown): ShapeProblem | undefined {
   if (typeof value !== 'object' || value === null || Array.isArray(value))
     return { field: '', problem: 'it is JSON, but not an object' };
   return firstProblem(kind === 'node' ? NODE_SHAPE : AGENT_SHAPE, value as Values, false);
 }
 
-/** Of the first processes that a proof is limited to; absent, it covers everything of its worker. */
+/** Checks the first processes to which a proof is limited; absent, it covers everything of its worker. */
 export function leadersProblem(leaders: unknown): ShapeProblem | undefined {
   if (leaders === undefined) return undefined;
   const isPidStart = (one: unknown): boolean =>
@@ -89,7 +92,7 @@ export function leadersProblem(leaders: unknown): ShapeProblem | undefined {
     : { field: 'leaders', problem: 'leaders is not a list of pid and startTime' };
 }
 
-/** Of what was kept as the proof that a worker's processes are dead. */
+/** Checks a stored proof that a worker's processes are dead. */
 export function proofProblem(value: unknown): ShapeProblem | undefined {
   const { report, leaders } = (value ?? {}) as { report?: unknown; leaders?: unknown };
   if (typeof report !== 'object' || report === null)

@@ -106,7 +106,7 @@ describe('R22 R53 an attempt that was parked and is let go on at once', () => {
     expect(await inQueue('prioritized')).not.toContain(entry!.agentId);
     expect(await queues.sweep(tag)).toBe(1);
     expect(await inQueue('prioritized')).toContain(entry!.agentId);
-    // Handed over by the sweep, it is left to its queue.
+    // The sweep handed it over, and now leaves it to its queue.
     expect(await queues.sweep(tag)).toBe(0);
   });
 });

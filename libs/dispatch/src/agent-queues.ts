@@ -15,28 +15,28 @@ export interface QueueOptions {
   readonly prefix: string;
 }
 
-/** A job BullMQ lost is looked for this long after it was handed over. Milliseconds. */
+/** A sweep looks for a job this long after its hand-over, since BullMQ may have lost it. Milliseconds. */
 const SECOND_LOOK_MS = 30_000;
-/** An attempt that waits for a limit is woken; this look is for a server that lost that it waits. Milliseconds. */
+/** An end wakes an attempt that waits for a limit. This look is for a server that lost the wait. Milliseconds. */
 const LIMITED_LOOK_MS = 600_000;
-/** A job handed back rests this long, so that the same worker does not take it in a tight loop. Milliseconds. */
+/** A requeued job is delayed by this, so that the same worker does not take it in a tight loop. Milliseconds. */
 const REQUEUE_MS = 300;
-/** A longer wait is ended by a sweep alone, to its second: no process need live for that long. Milliseconds. */
+/** Only a sweep ends a longer wait, to its second: no process need live that long. Milliseconds. */
 const LONGEST_TIMER_MS = 60_000;
-/** Beyond so many waits the sweep ends them too. */
+/** Beyond this many waits the sweep ends them too. */
 const MOST_TIMERS = 10_000;
 const SWEEP_BATCH = 500;
 
 /**
- * The agent queues. BullMQ carries an attempt's ids to a worker of its pool; it decides nothing. A job's id is the
- * agent's id, so adding is idempotent. An attempt stays in the outbox until it is claimed, so a job that BullMQ
- * lost is handed over again.
+ * The agent queues. BullMQ carries an attempt's ids to a worker of its pool, and decides nothing. A job's id is the agent's id,
+ * so adding is idempotent. An attempt stays in the outbox until a worker claims it, so a job that BullMQ lost is handed over
+ * again (ADR 0006).
  */
 export class AgentQueues {
   private readonly queues = new Map<string, Queue<AgentJob>>();
   private connection: Server | undefined;
   private readonly woken: { unsubscribe(): void };
-  /** Attempts that rest before they are handed over again. */
+  /** Attempts that wait before they are handed over again. */
   private readonly resting = new Set<NodeJS.Timeout>();
 
   constructor(
@@ -44,7 +44,7 @@ export class AgentQueues {
     private readonly options: QueueOptions,
   ) {
     this.woken = lifecycle.agents.woken$.subscribe((entries) => {
-      // Where this fails, the janitor hands them over.
+      // If this fails, the janitor hands them over.
       this.dispatch(entries).catch(() => undefined);
     });
   }
@@ -67,9 +67,9 @@ export class AgentQueues {
   }
 
   /**
-   * Hands entries over to their pools' queues, then notes it. Repeatable; entries that the server refuses for now are
-   * left in the outbox. An entry with a wait is handed over after it: by this process, or by a sweep that finds it due by
-   * the server's clock.
+   * Hands entries over to their pools' queues, then notes that. Repeatable. Entries that the server refuses for now stay in the
+   * outbox. An entry with a wait is handed over after the wait: by this process, or by a sweep that finds it due by the
+   * server's clock.
    */
   async dispatch(entries: readonly DispatchEntry[]): Promise<void> {
     for (const entry of entries) if (entry.delayMs > 0) this.handOverAfter(entry, entry.delayMs);
@@ -95,7 +95,7 @@ export class AgentQueues {
     await this.lookAgainAfter(waiting, LIMITED_LOOK_MS, isSweep);
   }
 
-  /** Those that no full limit keeps back. The others wait outside BullMQ, where they cost nobody a taken job. */
+  /** The entries that no full limit delays. The others wait outside BullMQ, where no worker takes their jobs in vain. */
   private async passing(entries: readonly DispatchEntry[]): Promise<readonly DispatchEntry[]> {
     const limited = entries.filter(({ limits }) => limits !== undefined);
     if (limited.length === 0) return entries;
@@ -115,7 +115,7 @@ export class AgentQueues {
             data: { agentId, executionId, nodeId, attempt },
             opts: {
               jobId: agentId,
-              // BullMQ's 1 is the most urgent, ours is 10 (requirement R32).
+              // BullMQ's 1 is the most urgent, Belay's is 10.
               priority: 11 - priority,
               attempts: 1,
               removeOnComplete: true,
@@ -127,7 +127,7 @@ export class AgentQueues {
     );
   }
 
-  /** Removes the jobs of attempts that will never be claimed. Best effort: a claim of one that stays is refused. */
+  /** Removes the jobs of attempts that no worker will claim. Best effort: a claim by a job that stays is refused. */
   async drop(
     attempts: readonly (readonly [agentId: string, pool: string])[],
     isLimited = true,
@@ -146,7 +146,7 @@ export class AgentQueues {
     return this.queue(pool).getJobCounts();
   }
 
-  /** Removes all of a pool's queue: nobody takes from it any more. Best effort. */
+  /** Removes all of a pool's queue, from which no worker takes jobs any more. Best effort. */
   async forget(pool: string): Promise<void> {
     const queue = this.queue(pool);
     this.queues.delete(pool);
@@ -154,7 +154,7 @@ export class AgentQueues {
     await queue.close().catch(() => undefined);
   }
 
-  /** The next look of a sweep at those attempts, unless they were claimed by then. */
+  /** Sets a sweep's next look at those attempts, unless they were claimed by then. */
   private async lookAgainAfter(
     attempts: readonly Pick<AgentJob, 'agentId' | 'executionId'>[],
     ms: number,
@@ -170,7 +170,7 @@ export class AgentQueues {
       await scripts.run('ackOutbox', keys.shard(tag, 'outbox'), [tag, ms, isSweep ? 1 : 0, ...ids]);
   }
 
-  /** Hands over what a crash left in a shard's outbox, or what was handed over long ago and never claimed. */
+  /** Hands over attempts that a crash left in a shard's outbox, or that were handed over long ago and never claimed. */
   async sweep(tag: string, held?: Held): Promise<number> {
     const { valkey } = this.lifecycle;
     const { keys, redis, quarantine } = valkey;
@@ -178,7 +178,7 @@ export class AgentQueues {
     const due = await redis.zrangebyscore(
       keys.shard(tag, 'outbox:at'),
       '-inf',
-      // Entries younger than a second are on their way: the process that made them hands them over.
+      // The process that made a younger entry hands it over itself.
       now - 1_000,
       'LIMIT',
       0,
@@ -203,8 +203,8 @@ export class AgentQueues {
   }
 
   /**
-   * Takes jobs of a pool. BullMQ's retries and stalled recovery start nothing: `handle` must claim. A job it refuses
-   * (this worker drains, or is fenced) is removed, and handed over again from the outbox for another worker (requirement R42).
+   * Takes jobs of a pool. BullMQ's retries and stalled recovery start nothing: `handle` must claim. A job that it refuses (this
+   * worker drains, or is fenced) is removed, and handed over again from the outbox for another worker.
    */
   consume(
     pool: string,
@@ -217,7 +217,7 @@ export class AgentQueues {
       async (job) => {
         const answer = await handle(job.data);
         if (answer === 'done') return;
-        // Should this process end before it can hand the attempt over again, a sweep does.
+        // If this process ends before it hands the attempt over again, a sweep does.
         if (answer === 'limited') await this.lookAgainAfter([job.data], LIMITED_LOOK_MS, false);
         if (answer === 'refused') await this.lookAgainAfter([job.data], REQUEUE_MS, false);
         answers.set(job.data.agentId, answer);
@@ -227,16 +227,16 @@ export class AgentQueues {
         prefix: this.options.prefix,
         concurrency,
         autorun: true,
-        // A job is a hint: when its lock is lost the other copy's claim is refused, and the outbox repairs a lost one.
+        // A job is a hint: when its lock is lost, the claim of the other copy is refused, and the outbox repairs a lost job.
         maxStalledCount: 10,
-        // A job taken by a worker that died before its claim is back after lock + interval; a lock lost to a busy
-        // event loop costs one refused claim.
+        // A job whose worker died before its claim is back after lock + interval. A lock that a busy event loop loses costs one
+        // refused claim.
         lockDuration: 10_000,
         stalledInterval: 5_000,
       },
     );
     worker.on('error', () => undefined);
-    // Only now is the job removed, and its id free.
+    // The job is removed only now, and its id is free.
     worker.on('completed', ({ data, opts: { priority = 0 } }) => {
       const answer = answers.get(data.agentId);
       if (!answers.delete(data.agentId)) return;
@@ -248,7 +248,7 @@ export class AgentQueues {
     return worker;
   }
 
-  /** By this process's timer: BullMQ compares a delay with the wall clock of whichever machine looks. */
+  /** By this process's timer: BullMQ would compare a delay with the wall clock of any machine that looks. */
   private handOverAfter(entry: DispatchEntry, ms: number): void {
     if (ms > LONGEST_TIMER_MS || this.resting.size >= MOST_TIMERS) return;
     const timer = setTimeout(() => {
@@ -259,7 +259,7 @@ export class AgentQueues {
     this.resting.add(timer);
   }
 
-  /** Unless it was cancelled during a wait of its own, which may have been long. */
+  /** Hands an attempt over unless it was cancelled during its wait, which may have been long. */
   private async handOverRested(entry: DispatchEntry): Promise<void> {
     const { keys, redis } = this.lifecycle.valkey;
     const outbox = keys.shard(keys.tagOf(entry.executionId), 'outbox');
@@ -267,7 +267,7 @@ export class AgentQueues {
     await this.dispatchNow([{ ...entry, delayMs: 0 }], false);
   }
 
-  /** One that was let go on while its job was still here was handed over under a job id in use, which does nothing. */
+  /** An attempt that was let go on while its job was still here was handed over under a job id in use, which has no effect. */
   private async handOverFreed(entry: DispatchEntry): Promise<void> {
     const { keys, scripts } = this.lifecycle.valkey;
     const tag = keys.tagOf(entry.executionId);
@@ -277,20 +277,20 @@ export class AgentQueues {
       // On failure the entry is due: the next sweep hands it over.
       if (isFree === 1) await this.dispatchNow([entry], true);
     } catch {
-      // Looked at again in a while, as any attempt that was handed over.
+      // A sweep looks at it again later, as at any attempt that was handed over.
     }
   }
 
-  /** One that got its turn while its job was still here was handed over under a job id in use, which does nothing. */
+  /** An attempt that was woken while its job was still here was handed over under a job id in use, which has no effect. */
   private async handOverWoken(entry: DispatchEntry): Promise<void> {
     try {
       if (await this.lifecycle.slots.isWoken(entry.agentId)) await this.dispatchNow([entry], true);
     } catch {
-      // The janitor hands over again what was woken and not claimed.
+      // The janitor hands over again the attempts that were woken and not claimed.
     }
   }
 
-  /** Nest calls it: nothing of the queues outlives the application. Its connection goes with Valkey's. */
+  /** Nest calls it: nothing of the queues outlives the application. Their connection closes with Valkey's. */
   onApplicationShutdown(): void {
     void this.close();
   }

@@ -9,7 +9,7 @@ let url: string;
 let life: LifecycleService;
 useLife((rig) => ({ url, life } = rig));
 
-/** A worker's way to the server, which the test can cut. */
+/** A worker's connection to the server, which the test can cut. */
 async function linked(): Promise<{ link: Link; valkey: Valkey; queues: AgentQueues }> {
   const { hostname, port, pathname } = new URL(url);
   const upstream = port === '' ? { path: pathname } : { host: hostname, port: Number(port) };
@@ -33,7 +33,7 @@ describe('R25 R68 a consumer', () => {
       // Each consumer has two connections of its own.
       await eventually(async () => link.refused >= 8, 'the refusals');
       link.heal();
-      // The first is there when the queue is looked at; the second is waited for.
+      // The first job exists when the consumer looks at the queue; the consumer waits for the second.
       for (const count of [1, 2]) {
         const id = await createExecution(life, spec([node('a')]));
         await outside.dispatch(await advanceAll(life, id));

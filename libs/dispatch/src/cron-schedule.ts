@@ -4,19 +4,19 @@ import type { QueueOptions } from './agent-queues';
 import { ThrottledWorker } from './throttled-worker';
 
 export interface CronScheduleOptions extends QueueOptions {
-  /** Name of the BullMQ queue that carries the turns. */
+  /** The name of the BullMQ queue that carries the turns. */
   readonly queue: string;
   readonly onError: (error: unknown) => void;
 }
 
-/** One scheduler a queue; its name is stored, so it stays what it was. */
+/** One scheduler for each queue. Its name is stored, so it must not change. */
 const SCHEDULER = 'drill';
-/** A turn that takes longer is taken for lost; it is not run twice. Milliseconds. */
+/** A turn that takes longer counts as lost; it is not run twice. Milliseconds. */
 const LOCK_MS = 120_000;
 
 /**
- * Runs an act by a cron expression. BullMQ keeps the schedule and hands each turn to one process, however many there
- * are; the last one to start sets the expression.
+ * Runs an act by a cron expression. BullMQ keeps the schedule and gives each turn to one process, however many there are. The
+ * last process to start sets the expression.
  */
 export class CronSchedule {
   private queue: Queue | undefined;
@@ -51,7 +51,7 @@ export class CronSchedule {
     this.worker.on('error', onError);
   }
 
-  /** Takes no more turns; one under way goes on by itself. */
+  /** Takes no more turns; one under way runs to its end. */
   async close(): Promise<void> {
     await Promise.allSettled([this.worker?.close(true), this.queue?.close()]);
   }

@@ -5,19 +5,19 @@ import type { QueueOptions } from './agent-queues';
 import { ThrottledWorker } from './throttled-worker';
 import { requeue } from './requeue';
 
-/** A job as somebody added it. */
+/** A job as its producer added it. */
 export interface ProducedJob {
-  /** Names this job for good: BullMQ gives an id again once a queue was emptied, but not with the same time. */
+  /** Names this job for good: BullMQ reuses an id after a queue was emptied, but not with the same time. */
   readonly key: string;
   readonly data: unknown;
-  /** How often it was taken up before. */
+  /** How often it was taken before. */
   readonly taken: number;
-  /** BullMQ's own fields of it. */
+  /** The job's fields of BullMQ. */
   readonly facts: JobFacts;
   report(progress: object): Promise<void>;
 }
 
-/** The fields of a job that stay the same however often it is taken up, until an attempt of it fails. */
+/** The fields of a job that do not change when it is taken again, until an attempt of it fails. */
 export interface JobFacts {
   readonly id: string;
   readonly name: string;
@@ -30,19 +30,19 @@ export interface JobFacts {
 /** The outcome of a job. */
 export type JobVerdict =
   | { readonly done: unknown }
-  /** Never again. */
+  /** The job has failed for good. */
   | { readonly failed: string }
-  /** Again, as the job's own `attempts` allow. */
+  /** The job has failed, and is retried as its own `attempts` allow. */
   | { readonly error: Error }
   | { readonly waitMs: number }
-  /** For another orchestrator: this one is going. */
+  /** Another orchestrator must take the job: this one ends. */
   | 'requeue';
 
-/** How long a job that was handed back rests. Milliseconds. */
+/** The delay of a requeued job. Milliseconds. */
 const REQUEUE_MS = 300;
-/** Jobs that rest and are waited for here; what is more is for BullMQ alone to bring back. */
+/** This process waits for at most this many delayed jobs; BullMQ alone brings the others back. */
 const MOST_RESTING = 10_000;
-/** Longest for jobs under way to be handed back. Milliseconds. */
+/** Jobs under way must be requeued within this. Milliseconds. */
 const CLOSE_MS = 5_000;
 
 export interface ConsumerOptions extends QueueOptions {
@@ -52,8 +52,8 @@ export interface ConsumerOptions extends QueueOptions {
 }
 
 /**
- * Takes the jobs of one queue. BullMQ carries them; whether and when one runs is decided elsewhere, so a job whose taker died, or
- * whose lock was lost, is only taken up again.
+ * Takes the jobs of one queue. BullMQ carries them, and other code decides whether and when one runs. So a job whose process
+ * died, or whose lock was lost, is only taken again.
  */
 export class JobConsumer {
   private worker: Worker | undefined;
@@ -64,7 +64,7 @@ export class JobConsumer {
     private readonly options: ConsumerOptions,
   ) {}
 
-  /** Takes jobs until `close`. A job whose taker died is taken again: `handle` must be repeatable by `key`. */
+  /** Takes jobs until `close`. A job whose process died is taken again: `handle` must be repeatable by `key`. */
   consume(handle: (job: ProducedJob) => Promise<JobVerdict>): void {
     if (this.worker !== undefined) return;
     this.worker = new ThrottledWorker(
@@ -76,15 +76,15 @@ export class JobConsumer {
         concurrency: this.options.concurrency,
         lockDuration: 10_000,
         stalledInterval: 5_000,
-        // A job waits for its execution and may outlive many orchestrators; one that cannot even be read must not
-        // come round for ever.
+        // A job waits for its execution and may outlive many orchestrators. A job that cannot even be read must not be taken
+        // for ever.
         maxStalledCount: 100,
       },
     );
     this.worker.on('error', () => undefined);
   }
 
-  /** Takes no more. Resolves when those under way were settled; their handlers have to requeue them now. */
+  /** Takes no more jobs. Resolves when those under way were settled; their handlers must requeue them now. */
   async close(): Promise<void> {
     const { worker } = this;
     if (worker === undefined) return;
@@ -99,7 +99,7 @@ export class JobConsumer {
   }
 
   private async settle(job: Job, token: string | undefined, verdict: JobVerdict): Promise<unknown> {
-    // Not back to waiting: a worker that closes could take it once more, and go with it.
+    // Not back to waiting: a worker that closes could take it once more, and end with it.
     if (verdict === 'requeue') return requeue(job, token, this.after(REQUEUE_MS));
     if ('failed' in verdict) throw new UnrecoverableError(verdict.failed);
     if ('error' in verdict) throw verdict.error;
@@ -117,14 +117,14 @@ export class JobConsumer {
   }
 
   /**
-   * By this process's timer, since BullMQ compares the end of a rest with the wall clock of whichever machine looks: one that
-   * is behind would leave the job there for as long. Should this process end before, those looks are what is left.
+   * By this process's timer, since BullMQ would compare the end of a delay with the wall clock of any machine that looks: a
+   * clock that is behind would delay the job by as much. If this process ends first, BullMQ's look remains.
    */
   private promoteAfter(job: Job, ms: number): void {
     if (this.resting.size >= MOST_RESTING || this.worker?.closing !== undefined) return;
     const timer = setTimeout(() => {
       this.resting.delete(timer);
-      // It may be back already, or gone.
+      // The job may be back already, or gone.
       job.promote().catch(() => undefined);
     }, ms);
     this.resting.add(timer);

@@ -3,7 +3,7 @@ import type { Server } from '#libs/valkey';
 import { Queue, type JobProgress } from 'bullmq';
 import type { QueueOptions } from './agent-queues';
 
-/** Lines of one job's log that wait to be stored; what is more is dropped, and the agent's own log has it. */
+/** At most this many lines of a job's log wait to be stored. Further ones are dropped, and the agent's own log has them. */
 const MOST_LINES = 1_000;
 
 interface Waiting {
@@ -12,8 +12,8 @@ interface Waiting {
 }
 
 /**
- * Hands the progress and the log of jobs on to BullMQ, whoever runs them: neither needs the job's lock. Of progress the last one
- * counts. Best effort: the execution's own record has both.
+ * Stores the progress and the log of jobs in BullMQ, whichever process runs them: neither needs the job's lock. Only the newest
+ * progress counts. Best effort: the execution's own record has both.
  */
 export class JobRelay {
   private readonly queues = new Map<string, Queue>();
@@ -37,7 +37,7 @@ export class JobRelay {
     this.send(queue, jobId);
   }
 
-  /** Resolves when what was said is stored, or could not be. */
+  /** Resolves when the messages are stored, or could not be. */
   async flush(): Promise<void> {
     await Promise.all(this.sending.values());
   }
@@ -69,7 +69,7 @@ export class JobRelay {
         for (const line of next.lines) await queue.addJobLog(jobId, line);
         if (next.progress !== undefined) await queue.updateJobProgress(jobId, next.progress.value);
       } catch {
-        // The job was removed, or the server is away: the execution's record has it.
+        // The job was removed, or the server is away: the execution's record has the message.
       }
     }
   }

@@ -1,7 +1,7 @@
 import { DelayedError, type Job } from 'bullmq';
 import { requeue } from './requeue';
 
-/** Answers each try to move it with the next of those; the last stays. */
+/** Answers each try to move the job with the next of those; the last one repeats. */
 function jobOf(...answers: (Error | undefined)[]): { job: Job; tries: () => number } {
   let tries = 0;
   const moveToDelayed = async (): Promise<void> => {

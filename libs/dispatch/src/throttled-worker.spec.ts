@@ -9,7 +9,7 @@ import { eventually } from '../../../test/support/fleet';
 import { AgentQueues } from './agent-queues';
 
 const TAKEN = 'bull:belay-agents-side:active';
-/** Of the call that takes a job and of the one that ends a job and takes the next, and of no other. */
+/** The calls that take a job, or end a job and take the next, and no others. */
 const TAKES = /belay-agents-side:limiter/;
 
 let server: ThrowawayServer;
@@ -30,7 +30,7 @@ afterAll(async () => {
   await server.stop();
 });
 
-/** Its id. */
+/** Adds a job. Resolves with its id. */
 async function handOver(): Promise<string> {
   const id = ulid();
   const agentId = `agt_${id}-0-1`;
@@ -39,7 +39,10 @@ async function handOver(): Promise<string> {
   return agentId;
 }
 
-/** A worker's consumer behind a link, and what it has taken. `isRefused`: its first connections are, until the link heals. */
+/**
+ * A worker's consumer behind a link, and the jobs that it has taken. `isRefused`: its first connections are refused, until the
+ * link heals.
+ */
 async function consume(
   handle: (agentId: string) => Promise<JobAnswer> = async () => 'done',
   { isRefused = false } = {},
@@ -103,7 +106,7 @@ describe('R25 a job that was taken while the connection broke, the answer lost',
 describe('R25 R68 a worker that begins while the server is away', () => {
   it('takes jobs once the server is back', async () => {
     const { link, taken } = await consume(undefined, { isRefused: true });
-    // Both of BullMQ's, and ours, more than once.
+    // Both connections of BullMQ's, and one of ours, more than once.
     await eventually(() => link.refused >= 9, 'the refusal of its connections', 10_000);
     link.heal();
     const job = await handOver();

@@ -4,23 +4,23 @@ import { Worker, type Job, type Processor, type WorkerOptions } from 'bullmq';
 
 /** Between two tries to take or end a job, after the server refused one or a closed connection ended it. Milliseconds. */
 const REFUSED_MS = 500;
-/** No call whose connection broke is sent again sooner: the first wait before a reconnect. Milliseconds. */
+/** A call whose connection broke is sent again no sooner than this: the first wait before a reconnect. Milliseconds. */
 const RESENT_MS = 100;
-/** The newest of a queue's taken jobs are looked through for a lost one. */
+/** This many of a queue's newest taken jobs are searched for a lost one. */
 const LOOKED_THROUGH = 1_000;
 
 /**
- * BullMQ's worker, calm and thorough where the server is in trouble.
+ * BullMQ's worker, with three repairs for a server in trouble.
  *
- * It asks for the next job again at once when the server refuses (READONLY, LOADING, NOREPLICAS, …): as fast as the server can say no, measured at
- * 70,000 calls a second. This one waits in between.
+ * BullMQ asks for the next job again at once when the server refuses (READONLY, LOADING, NOREPLICAS, …): 70,000 calls a second
+ * were measured. This worker waits in between.
  *
- * It waits for 15 s after a call that a closed connection ended, as a failover of a Cluster ends them: until then it takes and ends no job.
- * This one waits for as long as after a refusal.
+ * BullMQ waits for 15 s after a call that a closed connection ended, as a failover of a Cluster ends calls: until then it takes
+ * and ends no job. This worker waits as long as after a refusal.
  *
- * A connection that breaks makes ioredis send a call again whose answer was lost. The first call may have taken a job: nobody runs it, and
- * BullMQ gives it to somebody only once its lock has run out and two rounds for stalled jobs have seen that (10 to 25 s). This one looks for
- * the job by its token, and runs it.
+ * When a connection breaks, ioredis sends a call again whose answer was lost. The first call may have taken a job that nobody
+ * runs. BullMQ gives it to a worker only once its lock has run out and two rounds for stalled jobs have seen that (10 to 25 s).
+ * This worker looks for the job by its token, and runs it.
  */
 export class ThrottledWorker<Data = unknown, Result = unknown, Name extends string = string> extends Worker<
   Data,
@@ -70,8 +70,8 @@ export class ThrottledWorker<Data = unknown, Result = unknown, Name extends stri
   }
 
   /**
-   * Jobs that are held by `token` and that nobody has heard of. Returns `known`, or without one the first of them; the
-   * others go back to the queue. Jobs that cannot be read now are left until their locks expire.
+   * Jobs with the lock `token` that no process knows of. Returns `known`, or without it the first of them; the others go back
+   * to the queue. Jobs that cannot be read now are left until their locks expire.
    */
   private async alsoTaken(
     token: string,
@@ -100,7 +100,7 @@ export class ThrottledWorker<Data = unknown, Result = unknown, Name extends stri
   }
 }
 
-/** BullMQ's "there is no such job": its end was stored by a call whose answer was lost. */
+/** BullMQ's "there is no such job": a call whose answer was lost has stored its end. */
 function isOver(error: unknown): boolean {
   return error instanceof Error && error.message.startsWith('Missing key for job');
 }

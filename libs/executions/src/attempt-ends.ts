@@ -5,9 +5,9 @@ import type { DagExecutor } from './dag-executor';
 import { retryVerdict } from './retry-policy';
 
 /**
- * The only code that ends an attempt, for every process that may see the end: the worker that ran it, the janitor that took its lease, or the
- * worker that does not have it any more. The end is stored with the verdict of the node's retry policy, and what follows
- * from it is handed over: nodes that became ready, and the order that a stop needs.
+ * The only code that ends an attempt, for every process that may see the end: the worker that ran it, the janitor that took its
+ * lease, or the worker that no longer runs it. It stores the end with the verdict of the node's retry policy. Then it hands
+ * over the nodes that became ready, and asks for the order that a stop needs.
  */
 export class AttemptEnds {
   constructor(
@@ -30,12 +30,14 @@ export class AttemptEnds {
       const reason = outcome.state === 'killed' ? 'killswitch' : 'error';
       this.dag.requestStop({ executionId, reason, by: 'belay' });
     }
-    // The outcome is stored: the janitor repeats what fails here, from the outbox and the list of executions to advance.
+    // The outcome is stored. The janitor repeats what fails here, from the outbox and the list of executions to advance.
     await this.dag.drive(executionId, result.entries, result.more).catch(() => undefined);
     return result;
   }
 
-  /** The same for an attempt that is known by its record alone; its spec is read. @throws BelayError CORRUPT_RECORD too */
+  /**
+   * As `end`, for an attempt of which only the record is known: reads the node's spec. @throws BelayError CORRUPT_RECORD too
+   */
   async endOf(
     { id, owner, epoch, executionId, nodeId, priorAttempts = 0 }: AgentRecord,
     judge: (node: NodeSpec) => { readonly outcome: AgentOutcome; readonly mayRetry?: boolean },

@@ -7,14 +7,14 @@ import {
   type WorkerRecord,
 } from '#libs/contracts';
 
-/** Beyond so many the first ones say enough. */
+/** At most this many problems are listed. */
 const MOST_PROBLEMS = 100;
 
 export const hasHandlers = ({ nodes }: ExecutionSpec): boolean => nodes.some(({ run }) => isHandlerRun(run));
 
 /**
  * Refuses a handler that none of the running workers of its node's pool declares. A pool without a running worker refuses
- * nothing: its application may be starting. `workers`: those that run.
+ * nothing, since its application may be starting. `workers`: the running ones.
  * @throws InvalidSpecError with every such node
  */
 export function checkHandlers(spec: ExecutionSpec, workers: readonly WorkerRecord[]): void {

@@ -11,8 +11,9 @@ export interface StopNeeded {
 }
 
 /**
- * Moves executions on. The process whose script call makes nodes ready hands them over at once: a node starts as soon as
- * its own dependencies are done, with no pass over the graph and no process in between (requirement R36).
+ * Advances executions. The process whose script call makes nodes ready hands them over at once. So a node starts as soon as its
+ * own dependencies are done, with no pass over the graph and no other process in between
+ * (docs/architecture.md#the-life-of-an-execution).
  */
 export class DagExecutor {
   private readonly stops = new Subject<StopNeeded>();
@@ -22,7 +23,7 @@ export class DagExecutor {
     private readonly queues: AgentQueues,
   ) {}
 
-  /** The killswitch places an order for each; a janitor repeats what nobody heard. */
+  /** The killswitch places an order for each. A janitor repeats those that nobody heard. */
   get stopNeeded$(): Observable<StopNeeded> {
     return this.stops;
   }
@@ -31,7 +32,7 @@ export class DagExecutor {
     this.stops.next(stop);
   }
 
-  /** Hands over what is ready and does what is left to do by itself, in bounded steps. */
+  /** Hands over ready nodes and takes the steps that are left in the execution, in bounded steps. */
   async drive(executionId: string, entries: readonly DispatchEntry[] = [], more = true): Promise<void> {
     await this.queues.dispatch(entries);
     for (let again = more; again;) {

@@ -3,13 +3,13 @@ import type { LifecycleService } from '#libs/lifecycle';
 import { isTransient, type ChangeFeed } from '#libs/valkey';
 import type { Subscription } from 'rxjs';
 
-/** Between a change and the look at it: many events of one execution are one look. Milliseconds. */
+/** The time between a change and the look at it, so that many events of one execution cause one look. Milliseconds. */
 const TICK_MS = 250;
-/** Should every hint be lost. Milliseconds. */
+/** A look at this interval, in case every hint is lost. Milliseconds. */
 const LOOK_AGAIN_MS = 5_000;
 const LOOKS_AT_ONCE = 50;
 
-/** An execution that was there, and that the primary after a failover does not know: nobody removed it. */
+/** An execution that existed, and that the primary after a failover does not know. Nobody removed it. */
 export class ExecutionLostError extends Error {
   constructor(readonly executionId: string) {
     super(`The execution ${executionId} was lost with the server that stored it.`);
@@ -22,11 +22,11 @@ interface Follow {
   reject(error: unknown): void;
 }
 
-/** Watches many executions to their end: events are hints, the record is the truth, and nothing is asked meanwhile. */
+/** Watches many executions to their end. Events are hints, the record is the truth, and nothing is asked in between. */
 export class ExecutionFollower {
   private readonly follows = new Map<string, Set<Follow>>();
   private readonly changed = new Set<string>();
-  /** Not looked at since another server may have taken over. */
+  /** Executions that were not looked at since another server may have taken over. */
   private readonly unsure = new Set<string>();
   private readonly subscriptions: Subscription[] = [];
   private timers: NodeJS.Timeout[] = [];
@@ -58,8 +58,8 @@ export class ExecutionFollower {
   }
 
   /**
-   * Resolves with the record of the ended execution; `onChange` is given every look before. An abort rejects with the
-   * signal's reason. @throws NotFoundError when it was removed · ExecutionLostError when a failover lost it
+   * Resolves with the record of the ended execution; `onChange` gets every look before. An abort rejects with the signal's
+   * reason. @throws NotFoundError when it was removed · ExecutionLostError when a failover lost it
    */
   async follow(
     executionId: string,
@@ -109,7 +109,7 @@ export class ExecutionFollower {
         if (ended) follow.resolve(record);
       }
     } catch (error) {
-      // A server that is away for a moment: the next round looks again.
+      // The server is away for a moment: the next round looks again.
       if (isTransient(error)) return;
       const isLost = isBelayError(error) && error.code === 'NOT_FOUND' && this.unsure.has(id);
       const fault = isLost ? new ExecutionLostError(id) : error;

@@ -24,16 +24,18 @@ export interface SubmitOptions extends ActedBy {
   readonly start?: boolean;
   /** The Idempotency-Key header; the spec's own field wins where both are given. */
   readonly idempotencyKey?: string;
-  /** `refuse`: not taken where a limit keeps its first nodes from starting now. Default `queue` (docs/limits.md). */
+  /**
+   * `refuse`: the submit is refused where a limit keeps its first nodes from starting now. Default `queue` (docs/limits.md).
+   */
   readonly whenLimited?: 'queue' | 'refuse';
-  /** Aborted before: nothing is created. Later: the execution is stopped (requirement R16). */
+  /** Aborted before: nothing is created. Aborted later: the execution is stopped. */
   readonly signal?: AbortSignal;
 }
 
-/** Of a submit whose execution is gone before it was answered. */
+/** The tries of a submit whose execution is lost before the answer. */
 const MOST_TRIES = 3;
 
-/** Takes specs in: checked whole, stored, started. */
+/** Accepts specs: checks, stores and starts them. */
 export class ExecutionManager {
   constructor(
     private readonly lifecycle: LifecycleService,
@@ -41,7 +43,7 @@ export class ExecutionManager {
   ) {}
 
   /**
-   * Looks at every field, whatever the type says: what was handed in by others may be given as it is.
+   * Checks every field, whatever its type says, so that a spec from outside may be passed as it is.
    * @throws InvalidSpecError with every problem · BelayError IDEMPOTENCY_CONFLICT · LIMITED with `whenLimited: 'refuse'`
    */
   async submit(
@@ -51,7 +53,7 @@ export class ExecutionManager {
     return this.accept(await validateSpecInTurns(raw, turn), options);
   }
 
-  /** One agent as an execution of one node. */
+  /** Submits one agent as an execution of one node. */
   async submitAgent(
     raw: AgentSpecInput,
     options: SubmitOptions = {},
@@ -85,7 +87,7 @@ export class ExecutionManager {
   }
 
   /**
-   * Wakes the nodes that wait for a signal (requirement R23); one that nobody waits for yet is kept for the first that will.
+   * Wakes the nodes that wait for a signal, or keeps it for the first node that will wait (docs/suspend.md).
    * @throws NotFoundError · BelayError INVALID_TRANSITION · TOO_MANY_SIGNALS
    */
   async signal(
@@ -94,7 +96,7 @@ export class ExecutionManager {
   ): Promise<Signalled> {
     const request = { name, payload, by, requestId: ulid() };
     const { woken, kept, entries } = await this.lifecycle.executions.signal(executionId, request);
-    // They are stored as ready: the janitor hands over what fails here.
+    // The nodes are stored as ready: the janitor hands over those for which this fails.
     await this.dag.drive(executionId, entries).catch(() => undefined);
     return { executionId, signal: name, woken, kept };
   }
@@ -109,7 +111,7 @@ export class ExecutionManager {
     const { executions, workers, slots } = this.lifecycle;
     if (hasHandlers(spec)) checkHandlers(spec, await retryTransient(async () => workers.list(['running'])));
     const start = options.start ?? true;
-    // One that is there already is answered with, whatever the limits say.
+    // A submit of an execution that exists is answered with it, whatever the limits say.
     if (options.whenLimited === 'refuse' && !(key !== undefined && (await executions.isKeyTaken(key))))
       await refuseLimited(slots, keyed);
     const canonical = await canonicalSpecInTurns(keyed, turn);
@@ -126,7 +128,7 @@ export class ExecutionManager {
           this.stopOnAbort(id, options.signal, options.actor ?? 'abort signal');
         return { execution, created };
       } catch (error) {
-        // Lost with the server that had stored it, before anybody was answered.
+        // The execution was lost with the server that had stored it, before anybody got an answer.
         if (!isBelayError(error) || error.code !== 'NOT_FOUND' || tries === MOST_TRIES) throw error;
       }
     }

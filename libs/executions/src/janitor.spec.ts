@@ -61,7 +61,7 @@ it('R46 R47 a stop ends the pass after its step, however many shards are left', 
   answer();
   await stopping;
   asked.mockRestore();
-  // Its locks are given back, and nothing else.
+  // It gives its locks back, and nothing else.
   expect(scripts.mock.calls.map(([name]) => name).filter((name) => name !== 'acquireShardLock')).toEqual([]);
   scripts.mockRestore();
   // It may be started again.
@@ -98,7 +98,7 @@ describe('R26 R51 a worker whose lease ran out', () => {
     return (await life.executions.advance(id)).entries[0]!;
   }
 
-  /** It was claimed by a worker whose lease has run out since, and whose loss the janitor has dealt with. */
+  /** An attempt whose worker's lease has run out, and whose loss the janitor has handled. */
   async function lost(worker: string, proof?: StopReport): Promise<string> {
     const job = await nextJob();
     await life.workers.register(worker, { pools: 'default' }, 20);

@@ -7,47 +7,47 @@ import type { DagExecutor } from './dag-executor';
 import { LeaseWatch } from './lease-watch';
 import { recoveryRefusal } from './retry-policy';
 
-/** Most of anything one pass looks at. */
+/** One pass looks at this many of each kind. */
 const BATCH = 100;
 
-/** A janitor that died is followed after this long. Milliseconds. */
+/** Another janitor takes over from a dead one after this long. Milliseconds. */
 const TURN_MS = 3_000;
 
-/** Between two counts of what runs, for limits: they find what a failover lost. Milliseconds. */
+/** Between two counts of the running agents, for limits: they find slots that a failover lost. Milliseconds. */
 const COUNT_MS = 15_000;
 
-/** One pass wakes what waits for limits for about so long, such as after they were lifted. Milliseconds. */
+/** One pass wakes attempts that wait for limits for about this long, for example after the limits were lifted. Milliseconds. */
 const WAKE_MS = 500;
 
 export interface JanitorOptions {
   /** Milliseconds between two passes. */
   readonly intervalMs: number;
   readonly retentionMs: number;
-  /** Most ended executions kept; absent: any number. */
+  /** At most this many ended executions are kept; absent: any number. */
   readonly maxEnded?: number;
   readonly onError?: (error: unknown) => void;
 }
 
 /**
- * Finishes what a crash left half-way: executions with steps to do, attempts not handed over, deadlines passed, stops
- * without an order, workers whose lease ran out. One orchestrator at a time has a shard's turn; every act is a repeatable
- * script all the same, so two janitors do no harm.
+ * Finishes work that a crash left: executions with steps to do, attempts not handed over, deadlines passed, stops without an
+ * order, workers whose lease ran out. One orchestrator at a time has the lock of a shard. Every act is a repeatable script all
+ * the same, so two janitors do no harm.
  */
 export class Janitor {
   private timer: NodeJS.Timeout | undefined;
   private pass: Promise<void> | undefined;
   private stopped = true;
-  /** It is to stop: the pass under way ends after its step. */
+  /** The janitor must stop: the pass under way ends after its step. */
   private stopping = false;
-  /** Monotonic time of its start, then of the end of its last pass that ended well. */
+  /** The monotonic time of the start, then of the end of the last successful pass. */
   private passedAt = performance.now();
-  /** One orchestrator at a time sweeps a shard; another goes on where it died. */
+  /** The locks: one orchestrator at a time sweeps a shard, and another takes over when it dies. */
   private readonly turns: ShardLock;
   private readonly leases = new LeaseWatch();
   /** The leases that had run out at the last look. */
   private ranOut: readonly Lease[] = [];
   private readonly ended: EndedExecutions;
-  /** Monotonic time of the last count of what runs. */
+  /** The monotonic time of the last count of running agents. */
   private countedAt = -Infinity;
 
   constructor(
@@ -61,7 +61,7 @@ export class Janitor {
     this.ended = new EndedExecutions(lifecycle.valkey, lifecycle.executions.room, options);
   }
 
-  /** Since its last pass ended well, or it was started. Milliseconds. */
+  /** The time since the last successful pass, or since the start. Milliseconds. */
   get sincePassMs(): number {
     return performance.now() - this.passedAt;
   }
@@ -73,7 +73,7 @@ export class Janitor {
     this.schedule();
   }
 
-  /** Resolves when the step under way has ended; the next holder of the lock does the rest of the pass. */
+  /** Resolves when the step under way has ended. The next holder of the lock does the rest of the pass. */
   async stop(): Promise<void> {
     this.stopped = true;
     this.stopping = true;
@@ -93,10 +93,10 @@ export class Janitor {
     }, this.options.intervalMs);
   }
 
-  /** One pass over every shard that is ours to sweep now. */
+  /** One pass over every shard whose lock this process has. */
   async sweep(): Promise<void> {
     const { keys: allKeys } = this.lifecycle.valkey;
-    // In every pass, also while another process has the lock: the next holder has then seen the leases for as long.
+    // In every pass, also while another process has the lock: then the next holder has seen the leases for as long.
     await this.guard(async () => this.lookAtLeases());
     if (await this.isOurs(allKeys.control)) {
       await this.guard(async () => this.lifecycle.valkey.quarantine.held(allKeys.control));
@@ -119,7 +119,7 @@ export class Janitor {
     }
   }
 
-  /** Slots under limits: what nothing uses is given back, what runs and was not counted is. */
+  /** Slots under limits: gives back unused slots, and counts running agents that have none. */
   private async sweepSlots(): Promise<void> {
     const { slots, agents } = this.lifecycle;
     await slots.copy();
@@ -143,7 +143,10 @@ export class Janitor {
     return !this.stopping && (await this.turns.take(tag)) !== undefined;
   }
 
-  /** One fault, such as a record that cannot be read, must not keep the rest from being done (requirement R31). */
+  /**
+   * One fault, such as an unreadable record, must not stop the rest of the pass
+   * (docs/architecture.md#a-record-that-cannot-be-read).
+   */
   private async guard(work: () => Promise<unknown>): Promise<void> {
     if (this.stopping) return;
     await work().catch((error: unknown) => {
@@ -152,7 +155,7 @@ export class Janitor {
     });
   }
 
-  /** Records in quarantine are left out and take no place in the batch. */
+  /** Records in the quarantine are left out, and take no place in the batch. */
   private async due(key: string, held?: Held): Promise<string[]> {
     const { valkey } = this.lifecycle;
     const most = BATCH + (held?.size ?? 0);
@@ -166,7 +169,7 @@ export class Janitor {
     }
   }
 
-  /** Nodes that wait too long for a signal. */
+  /** Fails nodes whose signal did not come in time. */
   private async expireSuspended(tag: string, held: Held): Promise<void> {
     for (const place of await this.due(this.lifecycle.valkey.keys.shard(tag, 'suspended'))) {
       const [executionId = '', nodeId = ''] = place.split('\t');
@@ -183,7 +186,7 @@ export class Janitor {
     await this.dag.drive(executionId, entries, more);
   }
 
-  /** The script that stops it takes the deadline out: one whose stop fails is asked again by the next pass. */
+  /** The stopping script removes the deadline, so a stop that fails is repeated by the next pass. */
   private async stopLate(id: string): Promise<void> {
     const { already } = await this.lifecycle.executions.stop(id, {
       reason: 'timeout',
@@ -199,7 +202,7 @@ export class Janitor {
     }
   }
 
-  /** Executions that stop while agents of them live: the killswitch places an order where no open one reaches those. */
+  /** Executions that stop while agents of them live: the killswitch places an order where no open one reaches those agents. */
   private async orderStops(tag: string, held: Held): Promise<void> {
     const { redis, keys } = this.lifecycle.valkey;
     const index = keys.shard(tag, 'idx:exe:stopping');
@@ -216,7 +219,10 @@ export class Janitor {
       this.dag.requestStop({ executionId: id, reason: (reason ?? 'error') as 'error', by: 'belay' });
   }
 
-  /** Only after a lease has run out, and the worker can no longer renew it, are its agents failed (requirement R26). */
+  /**
+   * The agents of a worker are failed only after its lease has run out and it can no longer renew it
+   * (docs/architecture.md#leases-and-fencing).
+   */
   private async loseWorkers(): Promise<void> {
     const { workers } = this.lifecycle;
     for (const lease of this.ranOut) await this.guard(async () => workers.expire(lease));
@@ -224,7 +230,7 @@ export class Janitor {
     await this.proveLost();
   }
 
-  /** A worker is forgotten once all of its agents are dealt with; one whose record cannot be read waits to be mended. */
+  /** A worker is forgotten once all of its agents are ended. A worker whose record cannot be read waits for its mending. */
   private async loseWorker(id: string): Promise<void> {
     const { workers, agents } = this.lifecycle;
     await agents.banOwner(id);
@@ -238,7 +244,7 @@ export class Janitor {
     await workers.forgetLost(id);
   }
 
-  /** A worker's own record may be the one that cannot be read: its agents are lost all the same. */
+  /** The worker's own record may be unreadable: its agents are lost all the same. */
   private async knownOf(id: string): Promise<{ lastHeartbeatAt?: number }> {
     try {
       return await this.lifecycle.workers.get(id);
@@ -265,14 +271,14 @@ export class Janitor {
             refusal === undefined
               ? { code: 'WORKER_LOST', message: `${lost}.` }
               : { code: refusal.code, message: `${lost}; ${refusal.message}.` },
-          // A lease that ran out says nothing about the processes; its guardian or a reaper may have.
+          // A lease that ran out says nothing about the processes. The guardian or a reaper may have seen them dead.
           ...(proof === undefined ? { lost: true } : { report: proof }),
         },
       };
     });
   }
 
-  /** Attempts nobody could prove dead, whose worker's end was seen since. */
+  /** Attempts that nobody could prove dead, and whose worker's end was seen since. */
   private async proveLost(): Promise<void> {
     const { workers, agents } = this.lifecycle;
     const unproved = await agents.unproved();

@@ -5,7 +5,7 @@ import { isTransient } from '#libs/valkey';
 /** A job that waits for a latch looks again after this long, then twice as long, up to the limit. Milliseconds. */
 const FIRST_WAIT_MS = 1_000;
 const LONGEST_WAIT_MS = 10_000;
-/** Of a failed job's reason: every problem of a spec, but not a spec of nothing else. Characters. */
+/** The longest reason of a failed job: it has room for every problem of an ordinary spec. Characters. */
 const MOST_REASON = 20_000;
 
 const PASSING_CODES: readonly string[] = [
@@ -22,7 +22,7 @@ export function passes(error: unknown): boolean {
   return isBelayError(error) ? PASSING_CODES.includes(error.code) : isTransient(error);
 }
 
-/** How long a job rests that was taken up that often. Milliseconds. */
+/** The delay of a job that was taken that often. */
 export function waitMs({ taken }: ProducedJob): number {
   const longest = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** Math.min(taken, 10));
   // Spread out: a thousand jobs that met one latch must not come back in one moment.

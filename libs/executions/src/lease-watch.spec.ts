@@ -6,7 +6,7 @@ describe('R26 a lease runs out', () => {
   it('once it was seen unrenewed for its whole length, whatever the server’s clock says', () => {
     const watch = new LeaseWatch();
     const begun = performance.now();
-    // Long over by the server's clock, or far ahead of it: nobody has looked for long enough.
+    // The lease is long over by the server's clock, or far ahead of it. Nobody has looked for long enough.
     expect(watch.look([lease(5)], begun)).toEqual([]);
     expect(watch.look([lease(5)], begun + 900)).toEqual([]);
     expect(watch.look([lease(5)], begun + 2_000)).toEqual([lease(5)]);

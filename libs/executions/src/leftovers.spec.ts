@@ -50,7 +50,7 @@ it('R22 a resume hands over what was parked itself, in bounded steps, though its
   }
   await redis.del(...(await redis.keys('bull:*')));
   await life.executions.resume(id, 'test');
-  // The first step is taken and lost.
+  // The first step is taken and its answer lost.
   const { entries, more } = await life.executions.advance(id);
   expect({ entries: entries.length, more }).toEqual({ entries: 200, more: true });
   await dag.drive(id);

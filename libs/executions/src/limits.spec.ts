@@ -34,7 +34,7 @@ let running: number;
 let most: number;
 let ran: string[];
 
-/** An agent that runs for as long as a few turns of the event loop. */
+/** An agent that runs for a few turns of the event loop. */
 async function run(job: AgentJob): Promise<JobAnswer> {
   const claim = await life.agents.claim(job, WORKER, `token-${job.agentId}`);
   if (!claim.claimed) return claim.limit === undefined ? 'done' : 'limited';
@@ -71,7 +71,7 @@ describe('R35 what waits for a limit', () => {
     expect(ran).toHaveLength(60);
     expect(most).toBeLessThanOrEqual(2);
     const { calls } = life.valkey.scripts;
-    // One that names the limits, one with the slot; and what is woken is asked for once.
+    // One claim that names the limits, one with the slot; and each woken attempt asks once.
     expect(calls.get('claimNode')).toBe(120);
     expect(calls.get('takeSlot')).toBe(60);
     expect(await life.slots.describe()).toMatchObject({ held: 0, waiting: 0 });
@@ -96,7 +96,7 @@ describe('R35 what waits for a limit', () => {
   it('and is refused at its claim goes on when its turn comes, also while its job is still in hand', async () => {
     const { redis, keys } = life.valkey;
     const key = keys.shard(keys.control, 'limits');
-    // Handed over under other limits than those of the claim.
+    // The attempt was handed over under other limits than those of the claim.
     await redis.hset(key, 'version', '2', 'set', '[]');
     await life.slots.copy();
     const id = await submit(6, 'acme');
@@ -117,7 +117,7 @@ describe('R35 what waits for a limit', () => {
     await life.executions.stop(stopped, { reason: 'user_abort' });
     await dag.drive(stopped);
     expect(await life.slots.describe()).toMatchObject({ waiting: 1 });
-    // The two that had a ticket and no place among those that wait: their tickets lapse by themselves.
+    // The two that had a ticket and no place in the wait: their tickets lapse by themselves.
     await redisExpireTickets();
     await janitor.sweep();
     const consumer = queues.consume('default', 1, run);

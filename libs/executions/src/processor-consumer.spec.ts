@@ -20,7 +20,7 @@ interface Rig {
   readonly agent?: object;
 }
 
-/** The verdict on one job, and what was submitted for it. */
+/** The verdict on one job, and the spec that was submitted for it. */
 async function take({ submit, end = {}, node = {}, agent = {} }: Rig, taken: ProducedJob = job) {
   let handle: ((job: ProducedJob) => Promise<JobVerdict>) | undefined;
   const submitted: { spec: object; key: string }[] = [];

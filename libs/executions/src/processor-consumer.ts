@@ -18,16 +18,16 @@ import { passes, reasonOf, waitMs } from './job-verdicts';
 /** How a queue's jobs run. */
 export interface ProcessorOptions {
   readonly queue: string;
-  /** Labels to kill by, beside `belay.queue` and `belay.job`. The same job must always get the same ones. */
+  /** Labels to kill by, beside `belay.queue` and `belay.job`. The same job must always get the same labels. */
   readonly labels?: (job: {
     readonly name: string;
     readonly data: unknown;
   }) => Readonly<Record<string, string>>;
-  /** Longest for one attempt. Milliseconds. Default: none. */
+  /** The time limit of one attempt. Milliseconds. Default: none. */
   readonly timeoutMs?: number;
-  /** Between SIGTERM and SIGKILL. Milliseconds. Default: the application's. */
+  /** The time between SIGTERM and SIGKILL. Milliseconds. Default: the application's. */
   readonly graceMs?: number;
-  /** Of the process tree of one job, where the containment can hold them. */
+  /** Limits of the process tree of one job, where the containment can enforce them. */
   readonly limits?: NodeSpec['limits'];
 }
 
@@ -38,16 +38,17 @@ export interface JobInput extends JobFacts {
 }
 
 /**
- * How often a job is handed on to another worker when its own is lost or drained. Rolling deployments hand a long job on more
- * than once; one that takes every worker with it must come to an end.
+ * How often a job is given to another worker when its own is lost or drained. Rolling deployments do so more than once with a
+ * long job. A job that ends every worker must come to an end.
  */
 const ATTEMPTS = 10;
 const NODE = 'job';
 
 /**
- * Runs the jobs of one BullMQ queue. Each attempt of a job is an execution of one node, under a key made from the queue, the job
- * and its attempt: whoever takes the job up, and however often, joins the same execution. BullMQ's lock decides who tells the
- * queue of its end; only Belay's claim decides where it runs, so a lost lock never runs a second copy (ADR 0022).
+ * Runs the jobs of one BullMQ queue. Each attempt of a job is an execution of one node, under a key made from the queue, the
+ * job and its attempt: every process that takes the job, however often, joins the same execution. BullMQ's lock decides which
+ * process reports the end to the queue. Only Belay's claim decides where the job runs, so a lost lock never runs a second copy
+ * (ADR 0022).
  */
 export class ProcessorConsumer {
   private readonly closing = new AbortController();
@@ -60,7 +61,7 @@ export class ProcessorConsumer {
     private readonly lifecycle: LifecycleService,
     private readonly options: ProcessorOptions,
   ) {
-    // One for each job under way.
+    // One listener for each job under way.
     setMaxListeners(0, this.closing.signal);
   }
 
@@ -70,7 +71,7 @@ export class ProcessorConsumer {
     this.consumer.consume(async (job) => this.take(job));
   }
 
-  /** Hands its jobs back, for another instance; their executions go on. */
+  /** Requeues its jobs, for another instance; their executions go on. */
   async stop(): Promise<void> {
     if (!this.running) return;
     this.running = false;
@@ -89,13 +90,13 @@ export class ProcessorConsumer {
       if (this.closing.signal.aborted) return 'requeue';
       if (passes(error) || error instanceof ExecutionLostError) return { waitMs: waitMs(job) };
       if (!isBelayError(error)) throw error;
-      // Held, not refused: the release lets it run.
+      // The job waits and is not refused: the release of the latch lets it run.
       if (error.code === 'LATCHED') return { waitMs: waitMs(job) };
       return { failed: reasonOf(error) };
     }
   }
 
-  /** Its data may have been changed since it was taken first: the job is the same. */
+  /** Its data may have changed since it was taken first, but the job is the same. */
   private async executionOf(job: ProducedJob): Promise<string> {
     const idempotencyKey = keyOf(this.options.queue, job.facts);
     try {
@@ -125,7 +126,7 @@ export class ProcessorConsumer {
           pool,
           // As JSON has it: the queue's own fields may be undefined.
           input: JSON.parse(JSON.stringify(input)) as unknown,
-          // BullMQ's own attempts decide about its failures.
+          // BullMQ's own attempts decide about the job's failures.
           retryOn: 'lost',
           maxAttempts: ATTEMPTS,
           backoff: { type: 'fixed', delayMs: 0, jitter: 0 },
@@ -144,7 +145,7 @@ export class ProcessorConsumer {
     const agent =
       node.agentId === undefined ? undefined : await agents.get(node.agentId).catch(() => undefined);
     const order = agent?.orderId ?? orderId;
-    // It was asked to end and nobody has seen it dead: that is no kill, and another attempt could run beside it.
+    // The agent was asked to end and nobody has seen it dead. That is no kill, and another attempt could run beside it.
     if (error?.code === 'UNCONFIRMED')
       return { failed: `UNCONFIRMED ${order ?? reason ?? id}: its processes may still run` };
     if (order !== undefined) return { failed: `KILLED ${order}` };
@@ -156,7 +157,7 @@ export class ProcessorConsumer {
   }
 }
 
-/** One attempt of one job: BullMQ gives an id again once a queue was emptied, but not with the same time. */
+/** The key of one attempt of one job: BullMQ reuses an id after a queue was emptied, but not with the same time. */
 function keyOf(queue: string, { id, timestamp, attemptsMade }: JobFacts): string {
   const text = JSON.stringify([queue, id, timestamp, attemptsMade]);
   return `job-${createHash('sha256').update(text).digest('hex').slice(0, 32)}`;

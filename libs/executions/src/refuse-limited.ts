@@ -1,11 +1,12 @@
 import { BelayError, type ExecutionSpec } from '#libs/contracts';
 import type { SlotStore } from '#libs/lifecycle';
 
-/** Said where nothing tells when agents will end. Milliseconds. */
+/** The answer where nothing tells when agents will end. Milliseconds. */
 const UNKNOWN_WAIT_MS = 5_000;
 
 /**
- * For a caller who does not want to wait for a limit. A look at this moment: two submits at once may both pass, and the later one waits.
+ * For a caller that does not want to wait for a limit. It looks at the present: two submits at once may both pass, and the
+ * later one waits.
  * @throws BelayError LIMITED when one of the nodes that would start first cannot start now
  */
 export async function refuseLimited(slots: SlotStore, spec: ExecutionSpec): Promise<void> {

@@ -2,8 +2,8 @@ import type { BackoffPolicy, NodeSpec, StopReason } from '#libs/contracts';
 import type { AgentOutcome } from '#libs/lifecycle';
 
 /**
- * Why a lost attempt is not tried again by itself; undefined when it may be (requirement R29). `awayMs`: since its worker was last
- * heard of.
+ * Why a lost attempt is not retried automatically; undefined when it may be (docs/recovery.md#rules). `awayMs`: the time since
+ * its worker was last heard of.
  */
 export function recoveryRefusal(
   { recovery }: Pick<NodeSpec, 'recovery'>,
@@ -21,7 +21,7 @@ export function recoveryRefusal(
   };
 }
 
-/** Errors that another attempt cannot mend (requirement R33). */
+/** Errors that another attempt cannot mend (docs/spec.md#fields). */
 const NEVER_RETRIED = new Set([
   'ENOENT',
   'EACCES',
@@ -47,12 +47,12 @@ export function backoffMs(policy: BackoffPolicy, attempt: number, random: number
   return Math.round(capped * (1 - policy.jitter) + capped * policy.jitter * random);
 }
 
-/** The reasons of ends that are Belay's own and not the agent's. */
+/** The reasons of ends that Belay caused, and not the agent. */
 const LOST_BY: readonly (StopReason | undefined)[] = ['worker_lost', 'server_shutdown'];
 
 /**
- * Whether a failed attempt is followed by another, and after how long. Facts in, verdict out; undefined means that
- * it failed for good, which is when its dependants are judged (requirement R9).
+ * Whether a failed attempt is followed by another, and after how long. A pure function. Undefined: the attempt failed for good,
+ * and only then are its dependants judged.
  */
 export function retryVerdict(
   node: Pick<NodeSpec, 'maxAttempts' | 'backoff' | 'retryOn'> & { readonly priorAttempts?: number },

@@ -15,9 +15,8 @@ import type { ExecutionManager } from './execution-manager';
 import { passes, reasonOf, waitMs } from './job-verdicts';
 
 /**
- * Turns producers' jobs into executions (requirement R70). A job is one execution however often it is taken: its own key makes it
- * so. Its progress follows the nodes, its return value is the summary. A bad spec fails it for good; a latch makes
- * it wait (requirement R53).
+ * Turns producers' jobs into executions (docs/producers.md). A job's own key makes it one execution, however often it is taken.
+ * Its progress follows the nodes, its return value is the summary. A bad spec fails the job for good; a latch makes it wait.
  */
 export class SubmissionConsumer {
   private readonly closing = new AbortController();
@@ -28,7 +27,7 @@ export class SubmissionConsumer {
     private readonly manager: ExecutionManager,
     private readonly follower: ExecutionFollower,
   ) {
-    // One for each job under way.
+    // One listener for each job under way.
     setMaxListeners(0, this.closing.signal);
   }
 
@@ -39,7 +38,7 @@ export class SubmissionConsumer {
     this.queue.consume(async (job) => this.take(job));
   }
 
-  /** Hands back what it follows, for another orchestrator; the executions go on. */
+  /** Requeues the jobs that it follows, for another orchestrator; the executions go on. */
   async stop(): Promise<void> {
     if (!this.running) return;
     this.running = false;
@@ -60,9 +59,9 @@ export class SubmissionConsumer {
       return { done: toResult(ended) };
     } catch (error) {
       if (this.closing.signal.aborted) return 'requeue';
-      // A transient error (the server is away) is tried again, whatever the producer said of attempts.
+      // A transient error (the server is away) is retried, whatever attempts the producer set.
       if (passes(error)) return { waitMs: waitMs(job) };
-      // The queue still has what was handed in, under the key that makes it one execution.
+      // The queue still has the spec, under the key that makes it one execution.
       if (error instanceof ExecutionLostError) return { waitMs: waitMs(job) };
       if (!isBelayError(error)) throw error;
       if (error.code === 'LATCHED') return this.wait(job, error);
@@ -83,7 +82,7 @@ export class SubmissionConsumer {
   }
 }
 
-/** Tells progress when it changed; what cannot be told now is told with the next change. */
+/** Reports progress when it changed. A report that fails is made with the next change. */
 function reporter(job: ProducedJob): (record: ExecutionRecord) => void {
   let told = '';
   return ({ id, state, nodes }) => {

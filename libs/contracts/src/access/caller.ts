@@ -2,47 +2,47 @@ import { BelayError } from '../errors';
 import { formatSelector, type Selector } from '../selector';
 import { may, rolesThatMay, type Permission, type Role } from './roles';
 
-/** Who did an act: stored with orders, latches, audit entries and executions (requirement R81). */
+/** The author of an act: stored with orders, latches, audit entries and executions (docs/tokens.md#who-did-it). */
 export interface Signature {
-  /** The name of the token; of acts that no token was asked for, the part of Belay that did it. */
+  /** The name of the token; for acts without a token, the part of Belay that acted. */
   readonly by: string;
-  /** The role that the token had. */
+  /** The token's role. */
   readonly role?: Role;
-  /** The HTTP request. */
+  /** The id of the HTTP request. */
   readonly requestId?: string;
 }
 
 /** Fields stored beside the name of the actor of an act. */
 export type SignedWith = Omit<Signature, 'by'>;
 
-/** The same as the record of an execution has it. */
+/** The author of an act, in the fields of an execution's record. */
 export interface ActedBy {
   readonly actor?: string;
   readonly actorRole?: Role;
   readonly requestId?: string;
 }
 
-/** Who makes a request. */
+/** The author of a request. */
 export interface Caller {
-  /** Of the token. */
+  /** The name of the token. */
   readonly name: string;
   readonly role: Role;
-  /** The labels of what the token may see and touch; absent: everything. */
+  /** The labels of everything that the token may see and touch; absent: everything. */
   readonly selector?: Selector;
   readonly requestId: string;
 }
 
-/** The caller as the records of its acts name it. */
+/** The caller, as the records of its acts name it. */
 export function signatureOf({ name, role, requestId }: Caller): Signature {
   return { by: name, role, requestId };
 }
 
-/** Role and request of who did an act, where they are known, and no other field. */
+/** The author's role and request, where known, and no other field. */
 export function roleOf({ role, requestId }: SignedWith): SignedWith {
   return { ...(role === undefined ? {} : { role }), ...(requestId === undefined ? {} : { requestId }) };
 }
 
-/** Who did an act, as the record of an execution has it. */
+/** The author of an act, in the fields of an execution's record. */
 export function actorOf({ by, role, requestId }: Signature): ActedBy {
   return {
     actor: by,
@@ -61,7 +61,7 @@ export function requirePermission({ name, role }: Pick<Caller, 'name' | 'role'>,
   );
 }
 
-/** The refusal of a route that is about the whole fleet to a token that is bound to labels. */
+/** The refusal of a route about the whole fleet to a token that is bound to labels. */
 export function boundError(
   { name, selector = [] }: Pick<Caller, 'name' | 'selector'>,
   why: string,

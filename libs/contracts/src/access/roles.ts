@@ -12,7 +12,7 @@ export const PERMISSIONS = [
 ] as const;
 export type Permission = (typeof PERMISSIONS)[number];
 
-/** Each permission in the words of the documents. */
+/** The meaning of each permission, for the documents. */
 export const PERMISSION_MEANING: Readonly<Record<Permission, string>> = {
   view: 'read executions, agents, logs, events, orders, latches and the state of the fleet',
   receipt: 'read the receipt of an order',
@@ -25,13 +25,13 @@ export const PERMISSION_MEANING: Readonly<Record<Permission, string>> = {
   admin: 'make, list and revoke tokens',
 };
 
-/** From the least to the most. */
+/** From the fewest permissions to the most. */
 export const ROLES = ['viewer', 'submitter', 'stopper', 'approver', 'operator', 'admin'] as const;
 export type Role = (typeof ROLES)[number];
 
 /**
- * What each role may do (requirement R65). A stopper may stop, and nothing else: its token is safe to give to an alert manager or an
- * agent (requirement R82). It reads receipts, so that it sees whether its stop is proved.
+ * The permissions of each role (docs/tokens.md#roles). A stopper may stop, and nothing else, so its token is safe to give to an
+ * alert manager or an agent. It may read receipts, to see whether its stop is proved.
  */
 export const ROLE_PERMISSIONS: Readonly<Record<Role, readonly Permission[]>> = {
   viewer: ['view', 'receipt'],
@@ -47,7 +47,7 @@ export function may(role: Role, permission: Permission): boolean {
   return ROLE_PERMISSIONS[role].includes(permission);
 }
 
-/** The roles that have a permission, from the least to the most. */
+/** The roles that have a permission, from the fewest permissions to the most. */
 export function rolesThatMay(permission: Permission): Role[] {
   return ROLES.filter((role) => may(role, permission));
 }

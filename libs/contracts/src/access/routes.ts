@@ -1,10 +1,10 @@
 import type { Permission } from './roles';
 
 /**
- * What a request is about, for tokens that are bound to labels. `execution`, `agent`, `order`, `latch`: what `:id` names must be the
- * token's own. `named`: the same of the body's `executionId`. `scope`: the body's scope must lie within the token's. `spec`: so must
- * the labels of the body's spec. `list`: the answer leaves out what is not the token's own. `fleet`: the whole fleet, so no bound
- * token is let in. `self`: nothing of anybody else's.
+ * The subject of a request, for tokens that are bound to labels. `execution`, `agent`, `order`, `latch`: the token must own the
+ * thing that `:id` names. `named`: the same for the body's `executionId`. `scope`: the body's scope must lie within the
+ * token's. `spec`: so must the labels of the body's spec. `list`: the answer leaves out things that the token does not own.
+ * `fleet`: the whole fleet, so bound tokens are refused. `self`: nothing of other callers.
  */
 export type Subject =
   'execution' | 'agent' | 'order' | 'latch' | 'named' | 'scope' | 'spec' | 'list' | 'fleet' | 'self';
@@ -12,16 +12,16 @@ export type Subject =
 /** The rule of one route. */
 export interface RouteRule {
   readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
-  /** As the controller declares it. */
+  /** As in the controller. */
   readonly path: string;
-  /** `none`: no token is asked for. */
+  /** `none`: the route needs no token. */
   readonly needs: Permission | 'none';
   readonly about: Subject;
   /** The query parameters that it reads; every other is refused. */
   readonly query: readonly string[];
-  /** A query flag that asks for more than the route itself, and the permission that it needs. */
+  /** A query flag that needs a further permission. */
   readonly flag?: { readonly name: string; readonly needs: Permission };
-  /** A value of a body's field that asks for more than the route itself, and the permission that it needs. */
+  /** A value of a body's field that needs a further permission. */
   readonly field?: { readonly name: string; readonly value: string; readonly needs: Permission };
 }
 
@@ -40,8 +40,8 @@ const post = (path: string, needs: Permission, about: Subject, query: readonly s
 });
 
 /**
- * Every route of the HTTP interface, the permission it needs, and what it is about. A route that is not in this table is refused to
- * everybody. A HEAD request has the rule of its GET.
+ * Every route of the HTTP interface, with the permission that it needs, and its subject. A route that is not in this table is
+ * refused to everybody. A HEAD request has the rule of its GET.
  */
 export const ROUTES: readonly RouteRule[] = [
   get('/', 'none', 'self'),
@@ -74,7 +74,7 @@ export const ROUTES: readonly RouteRule[] = [
   get('/api/agents/:id/logs', 'view', 'agent', ['follow']),
   post('/api/agents/:id/kill', 'halt', 'agent'),
 
-  // A thaw lets go on what stood still.
+  // A thaw lets frozen agents go on.
   {
     ...post('/api/killswitch', 'stop', 'scope', ['wait', 'dryRun']),
     field: { name: 'kind', value: 'thaw', needs: 'release' },
@@ -91,7 +91,7 @@ export const ROUTES: readonly RouteRule[] = [
   get('/api/latches/:id', 'view', 'latch'),
   post('/api/latches/:id/release', 'release', 'latch'),
 
-  // Not yet looked up by whose agent asks: no bound token is let in.
+  // The answer is not filtered by the asking agent's owner yet, so bound tokens are refused.
   get('/api/asks', 'view', 'fleet', ['executionId', 'cursor', 'limit']),
   get('/api/asks/:id', 'view', 'fleet'),
   post('/api/asks/:id', 'answer', 'fleet'),
@@ -115,7 +115,7 @@ export const ROUTES: readonly RouteRule[] = [
 
 const BY_ROUTE = new Map(ROUTES.map((rule) => [`${rule.method} ${rule.path}`, rule]));
 
-/** The rule of a route; undefined: it has none, and is refused. */
+/** The rule of a route; undefined: there is none, and the route is refused. */
 export function ruleOf(method: string, path: string): RouteRule | undefined {
   return BY_ROUTE.get(`${method === 'HEAD' ? 'GET' : method} ${path}`);
 }

@@ -1,23 +1,23 @@
 import type { Role } from './roles';
 
-/** A named token as it is listed. The secret is in no record: only its hash is stored. */
+/** A named token in a list. No record has the secret: only its hash is stored. */
 export interface TokenRecord {
   readonly name: string;
   readonly role: Role;
-  /** The labels of what it may see and touch; absent: everything. */
+  /** The labels of everything that it may see and touch; absent: everything. */
   readonly selector?: string;
-  /** Valkey's clock. */
+  /** The server's clock. */
   readonly createdAt: number;
-  /** The token that made it. */
+  /** The name of the token that made it. */
   readonly createdBy: string;
   readonly expiresAt?: number;
   readonly revokedAt?: number;
   readonly revokedBy?: string;
-  /** The last use, known to the minute. */
+  /** The last use, to the minute. */
   readonly lastUsedAt?: number;
 }
 
-/** The answer to who made a token: the only place where the secret is ever shown. */
+/** The answer to the making of a token: the only place that shows the secret. */
 export interface CreatedToken {
   readonly token: TokenRecord;
   readonly secret: string;
@@ -28,15 +28,15 @@ export interface CreatedToken {
 /** The answer to a revocation. */
 export interface RevokedToken {
   readonly token: TokenRecord;
-  /** It had been revoked before; nothing was changed. */
+  /** The token had been revoked before, and nothing was changed. */
   readonly already: boolean;
   readonly replicated?: boolean;
 }
 
-/** The name of the token of `BELAY_TOKEN`, which is in no store. */
+/** The name of the token of `BELAY_TOKEN`, which no store has. */
 export const BOOTSTRAP_NAME = 'admin';
 
-/** Names under which parts of Belay act: a token of such a name could not be told from them. */
+/** Names under which parts of Belay act: a token with such a name would look like them. */
 export const RESERVED_TOKEN_NAMES: readonly string[] = [
   BOOTSTRAP_NAME,
   'api',
@@ -47,13 +47,13 @@ export const RESERVED_TOKEN_NAMES: readonly string[] = [
   'reaper',
 ];
 
-/** The longest that a token may be valid from now; without a bound it does not expire. Milliseconds. */
+/** The longest validity of a token, from now on; without a bound it does not expire. Milliseconds. */
 export const MAX_TOKEN_LIFE_MS = 10 * 365 * 24 * 3_600_000;
 
-/** More tokens than this at a time would be a list of people, which belongs elsewhere. */
+/** At most this many tokens at a time. A list of people belongs elsewhere. */
 export const MAX_TOKENS = 1_000;
 
 const SECRET = /^belay_[A-Za-z0-9_-]{43}$/;
 
-/** Whether a text can be the secret of a named token: what is not is refused without a look at the store. */
+/** Whether a text can be the secret of a named token. Others are refused without a call to the store. */
 export const isTokenSecret = (text: string): boolean => SECRET.test(text);

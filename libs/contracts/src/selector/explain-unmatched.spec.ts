@@ -14,7 +14,7 @@ describe('a selector that meets nothing', () => {
     ['env=prdo', 'Did you mean env=prod?', 'env=prod'],
     ['evn=prod', 'Did you mean env=prod?', 'env=prod'],
     ['evn', 'Did you mean env?', 'env'],
-    // A label that must not be there may be unknown.
+    // A label that must be absent may be unknown.
     ['env=prdo,!canary', 'Did you mean env=prod,!canary?', 'env=prod,!canary'],
     ['evn in (prod,stagign)', 'Did you mean env in (prod,staging)?', 'env in (prod,staging)'],
     ['region=eu', 'Known labels: env, gpu, team.', undefined],

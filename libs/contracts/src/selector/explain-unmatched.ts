@@ -4,19 +4,19 @@ import { formatSelector, selectorMatches, type Selector } from './selector';
 
 type Labels = Readonly<Record<string, string>>;
 
-/** A warning beside an answer: the request succeeded, but it may not do what its caller meant. */
+/** A warning beside an answer: the request succeeded, but may not do what its caller intended. */
 export interface ScopeWarning {
   readonly code: 'NOTHING_MATCHED';
-  /** Whole sentences, for people. */
+  /** Complete sentences for people. */
   readonly message: string;
-  /** Known labels, or a known pool, near what was given. */
+  /** Known labels, or a known pool, near the given ones. */
   readonly suggestion?: string;
 }
 
 /** The most known names that a message lists. */
 const MOST_TOLD = 10;
 
-/** The warning that no known set of labels meets a selector, with the one that may be meant; undefined when one does. */
+/** The warning that no known set of labels meets a selector, with the selector that may be meant; undefined when one does. */
 export function explainUnmatched(selector: Selector, known: readonly Labels[]): ScopeWarning | undefined {
   if (known.some((labels) => selectorMatches(selector, labels))) return undefined;
   const values = valuesByKey(known);
@@ -44,7 +44,7 @@ function valuesByKey(known: readonly Labels[]): Map<string, Set<string>> {
   return values;
 }
 
-/** The condition with known names; or, where none is near, a sentence that lists the known ones. */
+/** The condition with known names; or, where no name is near, a sentence that lists the known ones. */
 function nearest(
   requirement: Requirement,
   values: ReadonlyMap<string, ReadonlySet<string>>,

@@ -1,7 +1,7 @@
 import { LABEL_KEY_PATTERN } from '../spec-validation/fields';
 import { showValue } from '../spec-validation/show-value';
 
-/** One condition on a label. `notin` also holds where the label is absent, as `key!=value` does. */
+/** One condition on a label. `notin` also holds where the label is absent, and so does `key!=value`. */
 export type Requirement =
   | { readonly key: string; readonly op: 'in' | 'notin'; readonly values: readonly string[] }
   | { readonly key: string; readonly op: 'exists' }
@@ -14,7 +14,7 @@ const BARE = new RegExp(`^(!?)\\s*(${KEY})$`);
 const EQUALS = new RegExp(`^(${KEY})\\s*(==?|!=)\\s*(${VALUE})$`);
 const SET = new RegExp(`^(${KEY})\\s+(in|notin)\\s*\\(\\s*((?:${VALUE})(?:\\s*,\\s*(?:${VALUE}))*)\\s*\\)$`);
 
-/** One condition, or what is wrong with it as a sentence. */
+/** One condition, or a sentence that says what is wrong with it. */
 export function parseRequirement(text: string): Requirement | string {
   const wrong = `has ${showValue(text)}, which is none of ${SHAPES}.`;
   const [, not, bareKey] = BARE.exec(text) ?? [];

@@ -2,8 +2,8 @@ import type { Requirement } from './parse-requirement';
 import type { Selector } from './selector';
 
 /**
- * Whether all that meets `inner` also meets `outer`, as far as the conditions show it: each condition of `outer` follows from one of
- * `inner`. True is never wrong. False may be: of conditions that only together leave nothing else.
+ * Whether all labels that meet `inner` also meet `outer`, as far as the conditions show it: each condition of `outer` follows
+ * from one of `inner`. True is always right. False may be wrong where only several conditions together exclude the rest.
  */
 export function selectorWithin(inner: Selector, outer: Selector): boolean {
   return outer.every((wanted) => inner.some((given) => follows(given, wanted)));

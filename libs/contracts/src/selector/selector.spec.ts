@@ -54,7 +54,7 @@ describe('selectors', () => {
   it('names every fault at once', () => {
     const bad = ['a b', '=x', 'k in ()', 'k in (a', '.k=v', 'k=', 'k="\\x"', 'k=v=w', ''];
     const { problems } = parseSelector(bad.join(','));
-    // The unclosed bracket takes what follows it.
+    // The unclosed bracket includes the text after it.
     expect(problems).toHaveLength(4);
     expect(problems?.map(({ message }) => message)).toContain(
       'has "a b", which is none of key=value, key!=value, key in (a,b), key notin (a,b), key or !key.',

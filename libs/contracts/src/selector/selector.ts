@@ -4,23 +4,23 @@ import { parseRequirement, type Requirement } from './parse-requirement';
 /** Conditions that must all hold. */
 export type Selector = readonly Requirement[];
 
-/** More would be a program, not a selector. */
+/** A selector with more conditions would be a program. */
 const MAX_REQUIREMENTS = 50;
 
 export type ParsedSelector =
   | { readonly selector: Selector; readonly problems?: undefined }
   | { readonly selector?: undefined; readonly problems: readonly SelectorProblem[] };
 
-/** One fault: which rule, and a sentence. */
+/** One fault: the rule, and a sentence. */
 export interface SelectorProblem {
   readonly code: ProblemCode;
   readonly message: string;
 }
 
 /**
- * Reads `team=data,env!=prod,model in (a,b),!draft`: conditions with commas between them, all of which must hold.
- * `key=value`, `key!=value`, `key in (…)`, `key notin (…)`, `key`, `!key`; a value with other characters than
- * letters, digits and `_ . / : @ + -` stands in double quotes, as in JSON. Every fault is named at once.
+ * Reads `team=data,env!=prod,model in (a,b),!draft`: conditions with commas between them, all of which must hold. `key=value`,
+ * `key!=value`, `key in (…)`, `key notin (…)`, `key`, `!key`. A value with characters other than letters, digits and `_ . / : @
+ * + -` must be in double quotes, as in JSON. Reports every fault at once.
  */
 export function parseSelector(text: string): ParsedSelector {
   const parts = splitAtCommas(text);
@@ -62,7 +62,7 @@ export function selectorMatches(selector: Selector, labels: Readonly<Record<stri
   });
 }
 
-/** The one way a selector is written: two that mean the same in the same order read the same. */
+/** The canonical text of a selector: two with the same meaning in the same order have the same text. */
 export function formatSelector(selector: Selector): string {
   return selector
     .map((requirement) => {
@@ -82,7 +82,7 @@ function quoteValue(value: string): string {
   return BARE_VALUE.test(value) ? value : JSON.stringify(value);
 }
 
-/** Commas between conditions; those in brackets or in quotes belong to a condition. */
+/** Splits at the commas between conditions; commas in brackets or quotes belong to a condition. */
 function splitAtCommas(text: string): string[] {
   const parts: string[] = [];
   let depth = 0;

@@ -2,11 +2,11 @@ import { type Problem } from '../errors';
 
 /** The time to end a tree after its grace: SIGKILL, and proof. Milliseconds. */
 export const FENCE_KILL_MS = 500;
-/** For timers that fire late and the time a heartbeat is on its way. Milliseconds. */
+/** Time for timers that fire late and for a heartbeat on its way. Milliseconds. */
 export const FENCE_SLACK_MS = 500;
-/** The part of a lease that grace may take while a worker fences itself. */
+/** The part of a lease that the grace may take while a worker fences itself. */
 const GRACE_SHARE = 0.25;
-/** The part of a lease a derived fence fills, so that it holds with a margin. */
+/** The part of a lease that a derived fence fills, so that it has a margin. */
 const DERIVED_SHARE = 0.9;
 /** A single late heartbeat must not fence a worker. */
 const HEARTBEATS_BEFORE_FENCE = 2;
@@ -24,15 +24,15 @@ export function fenceGraceOf(graceMs: number, leaseTtlMs: number): number {
   return Math.min(graceMs, Math.floor(leaseTtlMs * GRACE_SHARE));
 }
 
-/** `fenceAfterMs` where nothing says: as late as the lease allows with a tenth of it to spare. */
+/** `fenceAfterMs` where the settings have none: as late as the lease allows, with a tenth of the lease to spare. */
 export function deriveFenceAfter(leaseTtlMs: number, fenceGraceMs: number): number {
   const left = Math.floor(leaseTtlMs * DERIVED_SHARE) - fenceGraceMs - FENCE_KILL_MS - FENCE_SLACK_MS;
   return Math.max(0, left);
 }
 
 /**
- * The inequality self-fencing rests on: fenceAfter + grace + kill time + slack < lease. When it does not hold, a
- * second worker could be granted the agents while the first still ends them.
+ * The inequality that self-fencing relies on: fenceAfter + grace + kill time + slack < lease. Otherwise a second worker could
+ * be granted the agents while the first still ends them (docs/architecture.md#leases-and-fencing).
  */
 export function checkFencing(times: FencingTimes): Problem[] {
   const { leaseTtlMs, heartbeatMs, fenceAfterMs, fenceGraceMs } = times;

@@ -11,7 +11,7 @@ export interface SettingRow {
   readonly description: string;
 }
 
-/** Every setting with its value and where that came from; secrets are masked. */
+/** Every setting with its value and its source; secrets are masked. */
 export function describeSettings(settings: Settings): SettingRow[] {
   return SETTINGS.map((setting) => ({
     name: setting.name,

@@ -1,6 +1,6 @@
 /**
- * Settings come from the environment and nowhere else. setting-table.ts is the one list of them: reading, checking,
- * `belay doctor` and the docs all follow it.
+ * Settings come only from the environment. setting-table.ts is their only list: reading, checking, `belay doctor` and the docs
+ * follow it.
  */
 export { checkFencing, FENCE_KILL_MS, FENCE_SLACK_MS, type FencingTimes } from './check-fencing';
 export { describeSettings, type SettingRow } from './describe-settings';

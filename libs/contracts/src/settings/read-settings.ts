@@ -8,7 +8,7 @@ import { parseValkeyUrl } from './valkey-url';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Names the agent protocol hands to agents: found in the environment of a `belay` that an agent started. */
+/** Names of the agent protocol. A `belay` that an agent started finds them in its environment. */
 const AGENT_VARIABLES: ReadonlySet<string> = new Set(
   ['EXECUTION_ID', 'NODE_ID', 'AGENT_ID', 'ATTEMPT', 'EPOCH', 'WORKER_ID', 'COOKIE', 'WORKER_COOKIE'].map(
     (name) => `BELAY_${name}`,
@@ -18,10 +18,10 @@ const AGENT_VARIABLES: ReadonlySet<string> = new Set(
 const TEST_PREFIX = 'BELAY_TEST_';
 
 /**
- * Reads and checks all settings (requirement R66). An empty variable counts as not set. Other programs' variables are left
- * alone; a `BELAY_` name nobody reads is a fault, as it is a typing error more often than not.
+ * Reads and checks all settings. An empty variable counts as not set. Variables of other programs are ignored. A `BELAY_` name
+ * that Belay does not know is a fault, since it is most often a typing error.
  *
- * @throws BelayError `INVALID_SETTINGS` with every fault at once; secrets are in no message.
+ * @throws BelayError `INVALID_SETTINGS` with every fault at once; no message contains a secret.
  */
 export function readSettings(env: Environment): Settings {
   const problems: Problem[] = [];
@@ -73,7 +73,7 @@ function isCluster({ valkeyUrl }: Pick<Settings, 'valkeyUrl'>): boolean {
   return typeof address === 'object' && address.mode === 'cluster';
 }
 
-/** BullMQ's scripts touch many keys of a queue: on a Cluster these must be in one slot. */
+/** BullMQ's scripts touch many keys of a queue. On a Cluster these must be in one slot. */
 function checkQueuePrefix(settings: Settings): Problem[] {
   const { queuePrefix } = settings;
   if (!isCluster(settings) || /\{[^{}]+\}/.test(queuePrefix)) return [];
@@ -82,7 +82,7 @@ function checkQueuePrefix(settings: Settings): Problem[] {
   return [{ path: 'BELAY_QUEUE_PREFIX', code: 'NO_HASH_TAG', message }];
 }
 
-/** Uids for nothing would let a person believe that agents have users of their own. */
+/** Without isolation `user`, uids would make a person believe that agents have users of their own. */
 function checkIsolation({ isolation, agentUids }: Settings): Problem[] {
   if ((isolation === 'user') === (agentUids !== undefined)) return [];
   const message =

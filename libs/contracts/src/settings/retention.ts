@@ -1,11 +1,11 @@
 import type { Settings } from './settings.types';
 
-/** How long, how many, and in how much memory ended executions are kept: whichever bound is met first. */
+/** How long, how many, and in how much memory ended executions are kept: the first bound that is reached applies. */
 export interface Retention {
   readonly retentionMs: number;
-  /** Most ended executions; absent: any number. */
+  /** At most this many ended executions are kept; absent: any number. */
   readonly maxEnded?: number;
-  /** Bound on the memory the state may take of a server; absent: nine tenths of its maxmemory. Bytes. */
+  /** The bound on the memory of the state on one server; absent: nine tenths of its maxmemory. Bytes. */
   readonly maxStateBytes?: number;
 }
 

@@ -2,14 +2,14 @@ import type { UidRange } from '../isolation';
 import { formatDuration, parseDuration } from './parse-duration';
 import { parseValkeyUrl } from './valkey-url';
 
-/** How one kind of setting reads its text, and the rule it tells when it cannot: the end of "must be …". */
+/** How one kind of setting parses its text, and its rule: the end of "must be …". */
 export interface SettingKind<T> {
   readonly rule: string;
   /** The value, or undefined when the text breaks the rule. */
   readonly parse: (text: string) => T | undefined;
-  /** The fault of a text that `parse` refused, without showing the text: for secrets. */
+  /** The fault of a text that `parse` refused, without the text itself: for secrets. */
   readonly fault?: (text: string) => string;
-  /** The value as it would be written in the environment. */
+  /** The value as one writes it in the environment. */
   readonly format: (value: T) => string;
 }
 
@@ -42,7 +42,7 @@ export function oneOf<const T extends readonly string[]>(words: T): SettingKind<
   };
 }
 
-/** One of these words, or an earlier name of one. */
+/** One of these words, or a former name of one. */
 export function oneOfOr<const T extends readonly string[]>(
   words: T,
   earlier: Readonly<Record<string, T[number]>>,
@@ -68,11 +68,11 @@ export function names(rule: string, pattern: RegExp): SettingKind<readonly strin
   };
 }
 
-/** Below are the accounts of systems and people; above are numbers that mean "none". */
+/** Lower ids are accounts of systems and people; higher ids include numbers that mean "none". */
 const LEAST_UID = 1_000;
 const LAST_UID = 2_147_483_647;
 const MOST_UIDS = 65_536;
-/** "nobody", and the one that a 16-bit -1 is. */
+/** "nobody", and the value of a 16-bit -1. */
 const NOBODY = [65_534, 65_535];
 
 /** `70000-70999`. */

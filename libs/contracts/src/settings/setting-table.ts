@@ -23,11 +23,11 @@ export interface Setting<K extends keyof Settings = keyof Settings> {
   /** Its field in `Settings`. */
   readonly key: K;
   readonly kind: SettingKind<NonNullable<Settings[K]>>;
-  /** The default, written as in the environment; absent where `unset` describes it. */
+  /** The default, as one writes it in the environment; absent where `unset` describes it. */
   readonly fallback?: string;
-  /** In words, what happens when it is not set and has no fixed default. */
+  /** The effect when it is not set and has no fixed default, in words. */
   readonly unset?: string;
-  /** A secret is never shown, in no message. */
+  /** A secret is never shown in a message. */
   readonly secret?: true;
   readonly description: string;
 }
@@ -39,12 +39,12 @@ const PATH_RULE = 'a path without NUL';
 // oxlint-disable-next-line no-control-regex -- NUL is what is looked for
 const PATH = /^[^\u0000]+$/;
 
-// Numbers, lists, ranges and steps; whether a day exists is the scheduler's to say.
+// Numbers, lists, ranges and steps. The scheduler decides whether a day exists.
 const CRON = /^(?:[\d*/,-]+ ){4}[\d*/,-]+$/;
 
 const setting = <K extends keyof Settings>(entry: Setting<K>): Setting => entry as unknown as Setting;
 
-/** Every variable Belay reads, in the order `belay doctor` shows them. The one place that names them. */
+/** Every variable that Belay reads, in the order of `belay doctor`. No other list names them. */
 export const SETTINGS: readonly Setting[] = [
   setting({
     name: 'BELAY_VALKEY_URL',
@@ -216,7 +216,7 @@ export const SETTINGS: readonly Setting[] = [
   setting({
     name: 'BELAY_CONTAINMENT',
     key: 'containment',
-    // `group` was the name of `marks`.
+    // `group` is the former name of `marks`.
     kind: oneOfOr(['auto', ...CONTAINMENTS], { group: 'marks' }),
     fallback: 'auto',
     description:
@@ -283,7 +283,7 @@ export const SETTINGS: readonly Setting[] = [
   setting({
     name: 'BELAY_QUEUE_PREFIX',
     key: 'queuePrefix',
-    // Braces, as BullMQ needs a hash tag on Valkey Cluster.
+    // Braces are allowed, since BullMQ needs a hash tag on Valkey Cluster.
     kind: text('1 to 64 of the characters A-Z a-z 0-9 _ . - { }', /^[A-Za-z0-9_.{}-]{1,64}$/),
     fallback: 'bull',
     description: "Prefix of BullMQ's keys, on a Cluster {bull}; producers use the same",

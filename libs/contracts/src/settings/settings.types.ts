@@ -1,12 +1,12 @@
 import type { Containment, Grade } from '../evidence';
 import type { Isolation, UidRange } from '../isolation';
 
-/** Where a setting's value came from: the environment, its fixed default, or other settings. */
+/** The source of a setting's value: the environment, its fixed default, or other settings. */
 export type SettingSource = 'environment' | 'default' | 'derived';
 
 /** All settings of one process, checked. Times are milliseconds. */
 export interface Settings {
-  /** Absent: the local server, started in `dataDir`. May hold a password: never log it. */
+  /** Absent: the local server, started in `dataDir`. May contain a password: never log it. */
   readonly valkeyUrl?: string;
   readonly dataDir: string;
   readonly httpHost: string;
@@ -14,9 +14,9 @@ export interface Settings {
   readonly httpPort: number;
   /** How long a client may take to send one HTTP request, body included. */
   readonly requestTimeoutMs: number;
-  /** Silence on an event stream after which a comment is sent. Clients give a silent stream up after 75 s. */
+  /** After this silence on an event stream a comment is sent. Clients give up a stream that is silent for 75 s. */
   readonly keepAliveMs: number;
-  /** Absent: made and kept in `dataDir`. Never log it. */
+  /** Absent: made and stored in `dataDir`. Never log it. */
   readonly token?: string;
   /** Workers that `belay up` starts. */
   readonly workers: number;
@@ -27,26 +27,26 @@ export interface Settings {
   readonly stopTimeoutMs: number;
   readonly leaseTtlMs: number;
   readonly heartbeatMs: number;
-  /** Silence after which a worker stops its own agents, from the sending of the last acknowledged heartbeat. */
+  /** The silence after which a worker stops its own agents, from the sending of the last acknowledged heartbeat. */
   readonly fenceAfterMs: number;
   /** The longest grace any agent gets while a worker fences itself: `graceMs`, at most a quarter of the lease. */
   readonly fenceGraceMs: number;
-  /** How long an order's receipt may stay open before it is answered as incomplete; it is tried on after that. */
+  /** How long an order's receipt may stay open before it is answered as incomplete. Belay keeps trying after that. */
   readonly proofLimitMs: number;
-  /** The least grade of a proof that counts. */
+  /** The lowest grade of a proof that counts. */
   readonly proof: Grade;
-  /** When drills run by themselves, as a cron expression in UTC; absent: only when asked. */
+  /** The schedule of drills, as a cron expression in UTC; absent: only on request. */
   readonly drillCron?: string;
   /** With `drillCron`: a worker that has not passed a drill for longer is overdue. */
   readonly drillMaxAgeMs: number;
   readonly shards: number;
   readonly retentionMs: number;
-  /** Ended executions kept at most. */
+  /** At most this many ended executions are kept. */
   readonly maxEnded: number;
-  /** Bound on what the state takes of a server's memory; absent: nine tenths of its maxmemory. */
+  /** The bound on the memory of the state on a server; absent: nine tenths of its maxmemory. */
   readonly maxStateMb?: number;
   readonly containment: 'auto' | Containment;
-  /** cgroup v2 directory under which agents' cgroups are made; absent: looked for. */
+  /** The cgroup v2 directory for the agents' cgroups; absent: Belay looks for one. */
   readonly cgroupParent?: string;
   /** How agents are kept apart from Belay; `auto`: the strongest that runs every command unchanged. */
   readonly isolation: 'auto' | Isolation;
@@ -54,9 +54,9 @@ export interface Settings {
   readonly agentUids?: UidRange;
   /** `off`: processes are handled with Node's own means only. */
   readonly native: 'auto' | 'off';
-  /** Where agents run, and what a relative `cwd` of a spec starts from. */
+  /** The directory in which agents run, and to which a relative `cwd` of a spec refers. */
   readonly workDir: string;
-  /** Of agents' log files in the data directory. Mebibytes. */
+  /** The bound on agents' log files in the data directory. Mebibytes. */
   readonly maxLogMb: number;
   /** 0: any free port. */
   readonly workerHttpPort: number;
@@ -65,7 +65,7 @@ export interface Settings {
   readonly queuePrefix: string;
   /** Prefix of Belay's own keys. */
   readonly keyPrefix: string;
-  /** For each variable, where its value came from. */
+  /** For each variable, the source of its value. */
   readonly sources: Readonly<Record<string, SettingSource>>;
 }
 

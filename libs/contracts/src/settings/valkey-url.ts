@@ -1,16 +1,16 @@
-/** One place to connect to. */
+/** One address to connect to. */
 export interface ValkeyNode {
   readonly host: string;
   readonly port: number;
 }
 
-/** `single`: one server. `sentinel`: whichever server the sentinels call the primary. `cluster`: shards on many. */
+/** `single`: one server. `sentinel`: the server that the sentinels call the primary. `cluster`: shards on many servers. */
 export type ValkeyMode = 'single' | 'sentinel' | 'cluster';
 
-/** The parsed BELAY_VALKEY_URL. Holds passwords: never log it. */
+/** The parsed BELAY_VALKEY_URL. Contains passwords: never log it. */
 export interface ValkeyAddress {
   readonly mode: ValkeyMode;
-  /** A Unix socket; then there are no nodes. */
+  /** A Unix socket; then `nodes` is empty. */
   readonly path?: string;
   /** The server, the sentinels, or some nodes of the cluster. */
   readonly nodes: readonly ValkeyNode[];
@@ -24,7 +24,7 @@ export interface ValkeyAddress {
   readonly sentinelPassword?: string;
 }
 
-/** Thrown with the end of a sentence that names the fault and holds no secret. */
+/** Its message ends a sentence, names the fault and contains no secret. */
 class UrlFault extends Error {}
 
 const SCHEME = /^(redis|valkey)(s?)(?:\+(sentinel|cluster))?:\/\//;
@@ -35,15 +35,16 @@ const PORTS = { single: 6_379, sentinel: 26_379, cluster: 6_379 } as const;
 const SENTINEL_LOGIN = ['sentinelUsername', 'sentinelPassword'] as const;
 
 /**
- * Reads `redis://…`, `rediss://…` (TLS), `unix:///path` (`unix:///path?username=…&password=…`), `redis+sentinel://h1:26379,h2:26379/name[/db]` and
- * `redis+cluster://h1:7000,h2:7001`; `valkey` for `redis` is the same. A string: why it cannot be read.
+ * Reads `redis://…`, `rediss://…` (TLS), `unix:///path` (`unix:///path?username=…&password=…`),
+ * `redis+sentinel://h1:26379,h2:26379/name[/db]` and `redis+cluster://h1:7000,h2:7001`; `valkey` for `redis` is the same.
+ * Returns a string when the text cannot be read: the reason.
  */
 export function parseValkeyUrl(text: string): ValkeyAddress | string {
   try {
     return text.startsWith('unix://') ? readSocket(text) : readUrl(text);
   } catch (error) {
     if (error instanceof UrlFault) return error.message;
-    // decodeURIComponent's only complaint.
+    // The only fault that decodeURIComponent reports.
     return 'it has a % that encodes nothing: write %25';
   }
 }
@@ -55,7 +56,7 @@ function readSocket(text: string): ValkeyAddress {
   return { mode: 'single', path, nodes: [], tls: false, ...readSocketLogin(query) };
 }
 
-/** As the client libraries of Node and Python read it; they and we leave other parameters alone. */
+/** As the client libraries of Node and Python read it. Other parameters are ignored, as they do. */
 function readSocketLogin(query: string): Pick<ValkeyAddress, 'username' | 'password'> {
   const parameters = new URLSearchParams(query);
   const [username, password] = [parameters.get('username') ?? '', parameters.get('password') ?? ''];
@@ -67,7 +68,7 @@ function readUrl(text: string): ValkeyAddress {
   if (scheme === null) throw new UrlFault('it begins with none of these');
   const mode = (scheme[3] ?? 'single') as ValkeyMode;
   const rest = text.slice(scheme[0].length);
-  // The login runs to the last @, as people forget to encode one in a password.
+  // The login ends at the last @, because people forget to encode an @ in a password.
   const at = rest.replace(/\?.*$/s, '').lastIndexOf('@');
   const [, hosts, path, query] = PARTS.exec(rest.slice(at + 1)) as unknown as [
     string,
@@ -136,7 +137,7 @@ function readQuery(text: string, mode: ValkeyMode): Pick<ValkeyAddress, (typeof 
   return found;
 }
 
-/** The address as it may be shown: passwords and parameters masked, the rest helps to find mistakes. */
+/** The address in a form that may be shown: passwords and parameters masked. The rest helps to find mistakes. */
 export function maskUrl(text: string): string {
   return text
     .replace(/^([a-z+]+:\/\/[^:@/]*):.*@/is, '$1:********@')

@@ -1,8 +1,8 @@
 import { type ExecutionSpec } from '../spec';
 
 /**
- * A spec as JSON with the keys of every object in one order: two specs are the same exactly when these strings
- * are equal. Idempotency keys are compared by it (requirement R30). Lists keep their order, absent fields stay absent.
+ * A spec as JSON with the keys of every object in one order: two specs are the same exactly when these strings are equal.
+ * Idempotency keys are compared with it. Lists keep their order, absent fields stay absent.
  */
 export function canonicalSpec(spec: ExecutionSpec): string {
   return canonicalJson(spec);
@@ -11,7 +11,7 @@ export function canonicalSpec(spec: ExecutionSpec): string {
 /** Nodes written in one step. */
 const STEP = 500;
 
-/** The same text, a few hundred nodes at a time: `turn` is awaited in between. */
+/** The same text, a few hundred nodes at a time; it awaits `turn` in between. */
 export async function canonicalSpecInTurns(spec: ExecutionSpec, turn: () => Promise<void>): Promise<string> {
   const nodes: string[] = [];
   for (let at = 0; at < spec.nodes.length; at += STEP) {
@@ -33,7 +33,7 @@ export async function canonicalSpecInTurns(spec: ExecutionSpec, turn: () => Prom
     .join(',')}}`;
 }
 
-/** Any JSON value in that form; nesting is bounded, as only validated values come here. */
+/** Any JSON value in that form. Its nesting is bounded, since only validated values come here. */
 export function canonicalJson(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(canonicalJson).join(',')}]`;
   if (typeof value !== 'object' || value === null) return JSON.stringify(value) ?? 'null';

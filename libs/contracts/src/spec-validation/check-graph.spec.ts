@@ -116,7 +116,7 @@ describe('any graph', () => {
   it('with an edge back along a path has that cycle found, and what is told is a cycle', () => {
     fc.assert(
       fc.property(dag, fc.nat(), fc.nat(), (graph, from, steps) => {
-        // Walk up from some node; an edge from where the walk ends to where it began closes a cycle.
+        // Walks up from some node. An edge from the end of the walk to its start closes a cycle.
         const start = from % graph.edges.length;
         let end = start;
         for (let i = 0; i <= steps % 5; i++) end = graph.edges[end]?.[0] ?? end;
@@ -165,7 +165,7 @@ function drained<T>(steps: Generator<undefined, T>): T {
   }
 }
 
-/** For each node what it can reach, the slow and obvious way. */
+/** For each node, the nodes that it can reach, computed by a slow and obvious method. */
 function closure(edges: readonly (readonly number[])[]): Set<number>[] {
   return edges.map((targets) => {
     const seen = new Set<number>();

@@ -5,14 +5,14 @@ import { type ProblemList } from './problem-list';
 import { showValue } from './show-value';
 import { type NameSuggester } from './suggest-name';
 
-/** Ids of a cycle shown before the middle of it is cut out. */
+/** A shown cycle with more ids than this has its middle cut out. */
 const MAX_CYCLE_SHOWN = 100;
-/** Nodes and edges looked at in one step. */
+/** Nodes and edges read before other work gets a turn. */
 const STEP = 10_000;
 
 /**
- * The rules between nodes: unique ids, dependencies that exist, no node waiting for itself, nothing twice, no
- * cycle. Works on what was handed in, valid or not, so that one broken field hides no broken edge. Linear, and in steps.
+ * The rules between nodes: unique ids, dependencies that exist, no node that depends on itself, no repeated dependency, no
+ * cycle. It reads the spec as submitted, valid or not, so that one broken field hides no broken edge. Linear, and in steps.
  */
 export function* checkGraph(
   nodes: readonly unknown[],
@@ -28,9 +28,9 @@ export function* checkGraph(
     problems.add(['nodes', knot[0]!, 'dependsOn'], 'CYCLE', () => describeCycle(edges, knot, ids));
   }
 
-  /** One step, in a plain function: a loop in a generator is not optimised while it runs. False: all of them are read. */
+  /** One step, in a plain function, since V8 does not optimise a running loop of a generator. False: all edges are read. */
   function readEdges(): boolean {
-    // By index: a list with holes is walked whole.
+    // By index: this visits every place of a list with holes.
     for (let left = STEP; left > 0 && edges.length < nodes.length;) {
       const index = edges.length;
       const node = nodes[index];
@@ -117,5 +117,5 @@ function describeCycle(
   return `nodes wait for each other: ${names.join(' → ')} (→ reads "depends on"); remove one of these dependencies.`;
 }
 
-/** Ids stand bare where they are ids; what is none is quoted, so that no control character reaches a terminal. */
+/** Ids are shown without quotes. A text that is no id is quoted, so that no control character reaches a terminal. */
 const showId = (id: string): string => (NAME_PATTERN.test(id) ? id : showValue(id));

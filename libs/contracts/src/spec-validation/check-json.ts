@@ -2,18 +2,18 @@ import { type ProblemCode } from './problem-codes';
 import { type ProblemList } from './problem-list';
 import { showValue } from './show-value';
 
-/** Deepest nesting of a node's `input`, and of the spec around it. */
+/** The deepest nesting of a node's `input`, and of the spec around it. */
 export const MAX_DEPTH = 64;
-/** Most values in one document; aliases and shared references can unfold into far more than was sent. */
+/** The most values in one document: aliases and shared references can expand to far more than was sent. */
 const MAX_VALUES = 5_000_000;
-/** With the `u` flag this matches only halves of a pair that stand alone. */
+/** With the `u` flag this matches only unpaired surrogates. */
 const LONE_SURROGATE = /\p{Cs}/u;
 const SPECIAL_NAMES: ReadonlySet<string> = new Set(['__proto__', 'constructor', 'prototype']);
 
-/** Whether JavaScript objects treat the name specially, so that using it as a key could reach a prototype. */
+/** Whether the name is special in JavaScript objects, so that its use as a key could reach a prototype. */
 export const isSpecialName = (name: string): boolean => SPECIAL_NAMES.has(name);
 
-/** Whether `value` is an object with named fields: no list, no class instance. */
+/** Whether `value` is an object with named fields, not a list or a class instance. */
 export function isPlainObject(value: unknown): value is Record<string, unknown> {
   if (typeof value !== 'object' || value === null) return false;
   const prototype: unknown = Object.getPrototypeOf(value);
@@ -22,21 +22,21 @@ export function isPlainObject(value: unknown): value is Record<string, unknown> 
 }
 
 /**
- * Walks everything that was handed in and refuses what must never be stored: special keys, values JSON cannot
- * carry, text UTF-8 cannot carry, nesting and sizes without a bound. `constructor` and `prototype` are ordinary
- * words inside an `input`, where only `__proto__` is refused; around it all three are.
+ * Walks the whole submitted value and refuses parts that must never be stored: special keys, values that JSON cannot carry,
+ * text that UTF-8 cannot carry, unbounded nesting and sizes. `constructor` and `prototype` are ordinary words inside an
+ * `input`, where only `__proto__` is refused; elsewhere all three are.
  */
 export function checkJson(raw: unknown, problems: ProblemList): void {
-  // That there is nothing at all is told by the schema, as of any missing field.
+  // The schema reports an absent value, like any missing field.
   if (raw !== undefined) new JsonWalk(problems).visit(raw, 0, false);
 }
 
-/** The same of an execution spec, in steps of a few hundred nodes or some ten thousand values. */
+/** The same for an execution spec, in steps of a few hundred nodes or some ten thousand values. */
 export function* checkJsonSteps(raw: unknown, problems: ProblemList): Generator<undefined, void> {
   if (raw !== undefined) yield* new JsonWalk(problems).visitSpec(raw);
 }
 
-/** Nodes walked in one step, and values after which it ends with the node it is at. */
+/** Nodes of one step. A step also ends after the node in which this many values were read. */
 const STEP_NODES = 500;
 const STEP_VALUES = 20_000;
 
@@ -46,7 +46,7 @@ class JsonWalk {
 
   constructor(private readonly problems: ProblemList) {}
 
-  /** Node by node, where there is a list of nodes. */
+  /** Goes node by node, if there is a list of nodes. */
   *visitSpec(raw: unknown): Generator<undefined, void> {
     const nodes = isPlainObject(raw) ? raw['nodes'] : undefined;
     if (!isPlainObject(raw) || !Array.isArray(nodes)) return this.visit(raw, 0, false);
@@ -65,7 +65,10 @@ class JsonWalk {
     for (let from = this.visitSome(nodes, 0); from < nodes.length; from = this.visitSome(nodes, from)) yield;
   }
 
-  /** One step, in a plain function: a loop in a generator is not optimised while it runs. The index of the next node. */
+  /**
+   * One step, in a plain function, since V8 does not optimise a running loop of a generator. Returns the index of the next
+   * node.
+   */
   private visitSome(nodes: readonly unknown[], from: number): number {
     const until = this.left - STEP_VALUES;
     const end = Math.min(nodes.length, from + STEP_NODES);
@@ -77,7 +80,7 @@ class JsonWalk {
     return i;
   }
 
-  /** False: there were too many values, which is told once. */
+  /** False: there were too many values, which is reported once. */
   private count(): boolean {
     this.left -= 1;
     if (this.left === -1) this.add('TOO_LARGE', `has more than ${MAX_VALUES} values; split it up.`);

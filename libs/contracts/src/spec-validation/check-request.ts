@@ -50,7 +50,7 @@ export function shape<Fields extends z.ZodRawShape>(
   };
 }
 
-/** The error of a request that is not valid. */
+/** The error of an invalid request. */
 export function invalidRequest(problems: readonly Problem[]): BelayError {
   const head = problems[0]!;
   const where = head.path === '' ? '' : `${head.path}: `;

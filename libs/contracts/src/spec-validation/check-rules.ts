@@ -3,12 +3,12 @@ import { isPlainObject, isSpecialName } from './check-json';
 import { type Path, type ProblemList } from './problem-list';
 import { COMMAND_RULE } from './spec-schema';
 
-/** Environment names Belay sets itself. */
+/** Prefix of the environment names that Belay sets itself. */
 const RESERVED_PREFIX = 'BELAY_';
 
 const NAMED_BY = ['id', 'pool'] as const;
 
-/** The rules between the fields of one node. Works on what was handed in, so it looks before it reads. */
+/** The rules between the fields of one node. It reads the node as submitted, so it checks types first. */
 export function checkNodeRules(node: unknown, path: Path, problems: ProblemList): void {
   if (!isPlainObject(node)) return;
   for (const field of NAMED_BY) {
@@ -24,7 +24,7 @@ export function checkNodeRules(node: unknown, path: Path, problems: ProblemList)
   if (isPlainObject(node['backoff'])) checkBackoff(node['backoff'], [...path, 'backoff'], problems);
 }
 
-/** Fields of `run` that say nothing to a handler. */
+/** Fields of `run` that have no meaning for a handler. */
 const FOR_COMMANDS = ['command', 'env', 'cwd', 'shell'] as const;
 
 function checkRun(run: Record<string, unknown>, path: Path, problems: ProblemList): void {
@@ -57,7 +57,7 @@ function checkRun(run: Record<string, unknown>, path: Path, problems: ProblemLis
 }
 
 function checkBackoff(backoff: Record<string, unknown>, path: Path, problems: ProblemList): void {
-  // A stored spec has its defaults written out, and must be a valid spec as well.
+  // A stored spec has its defaults written out, and must also be a valid spec.
   const { delayMs = DEFAULT_BACKOFF.delayMs, maxMs } = backoff;
   if (typeof delayMs === 'number' && typeof maxMs === 'number' && maxMs < delayMs)
     problems.add(
@@ -67,7 +67,7 @@ function checkBackoff(backoff: Record<string, unknown>, path: Path, problems: Pr
     );
 }
 
-/** The rules between the fields of an execution, its nodes apart. */
+/** The rules between the fields of an execution, without its nodes. */
 export function checkBudgetRules(spec: Record<string, unknown>, problems: ProblemList): void {
   for (const [softName, hardName, code] of BUDGETS) {
     const [soft, hard] = [spec[softName], spec[hardName]];

@@ -3,16 +3,16 @@ import { SPEC_LIMITS } from '../spec';
 import { showValue } from './show-value';
 
 /*
- * The vocabulary the schemas are written in. Each field carries one `rule`, the end of the sentence "must be …":
- * whatever is wrong with the value, the message says what would be right and what was found instead.
+ * The vocabulary of the schemas. Each field has one `rule`, the end of the sentence "must be …". Whatever is wrong with the
+ * value, the message says what would be right and what was found.
  */
 
-/** Zod's argument to a message function: the value it looked at. */
+/** Zod's argument to a message function: the checked value. */
 interface Looked {
   readonly input?: unknown;
 }
 
-/** Zod parameters that make every fault of a field one sentence built from its rule. */
+/** Zod parameters that turn every fault of a field into one sentence with its rule. */
 export function says(rule: string): { error: (issue: Looked) => string } {
   return {
     error: ({ input }) =>
@@ -22,14 +22,14 @@ export function says(rule: string): { error: (issue: Looked) => string } {
 
 /** The characters of node ids and pool names: safe in file names, Valkey keys, queue names and URLs. */
 export const NAME_PATTERN = /^[A-Za-z0-9_.-]{1,64}$/;
-/** Names the shell, too, can read. */
+/** Names that a shell can read, too. */
 export const ENV_NAME_PATTERN = /^[A-Za-z_][A-Za-z0-9_]*$/;
-/** No `=`, `,` or blanks: selectors are written `key=value,key=value`. */
+/** No `=`, `,` or blanks, since selectors have the form `key=value,key=value`. */
 export const LABEL_KEY_PATTERN = /^[A-Za-z0-9_][A-Za-z0-9_./-]*$/;
-/** A terminal shows names and notes as they are, so they may not move its cursor. */
+/** A terminal shows names and notes unchanged, so they must not move its cursor. */
 // oxlint-disable-next-line no-control-regex -- control characters are what is looked for
 const NO_CONTROL = /^[^\u0000-\u001f\u007f-\u009f]*$/;
-/** An argument or a variable ends at its first NUL, so one inside would cut it. */
+/** An argument or a variable ends at its first NUL, which would cut the text. */
 // oxlint-disable-next-line no-control-regex -- NUL is what is looked for
 const NO_NUL = /^[^\u0000]*$/;
 
@@ -44,7 +44,7 @@ export const line = (maxLength: number = SPEC_LIMITS.maxTextLength) => {
   return z.string(rule).min(1, rule).max(maxLength, rule).regex(NO_CONTROL, rule);
 };
 
-/** A string the operating system takes: an argument, a path. */
+/** A string for the operating system: an argument, a path. */
 export const osString = (what: string) => {
   const rule = says(`${what} of 1 to ${SPEC_LIMITS.maxArgumentLength} characters without NUL`);
   return z.string(rule).min(1, rule).max(SPEC_LIMITS.maxArgumentLength, rule).regex(NO_NUL, rule);
@@ -67,7 +67,7 @@ export const amount = (rule: string, min: number, max: number) => {
   return z.number(sentence).min(min, sentence).max(max, sentence);
 };
 
-/** Most dollars a budget may name. */
+/** The most dollars of a budget. */
 const MAX_USD = 1_000_000_000;
 
 /** A budget in US dollars. */
@@ -84,7 +84,7 @@ export const flag = () => z.boolean(says('true or false'));
 export const oneOf = <const T extends readonly [string, ...string[]]>(words: T) =>
   z.enum(words, says(`${words.slice(0, -1).join(', ')} or ${words.at(-1)}`));
 
-/** A list of at least one and at most `max` entries. */
+/** A list of 1 to `max` entries. */
 export const listOf = <T extends z.ZodType>(entry: T, max: number, rule: string) =>
   z.array(entry, says(rule)).min(1, says(rule)).max(max, says(rule));
 

@@ -1,4 +1,4 @@
-/** Moves along edges in one step. */
+/** Moves along edges before other work gets a turn. */
 const STEP = 20_000;
 
 /**
@@ -8,7 +8,7 @@ const STEP = 20_000;
  */
 export function* findKnots(edges: readonly (readonly number[])[]): Generator<undefined, number[][]> {
   const count = edges.length;
-  const order = new Int32Array(count); // 0: not seen; else 1 + the moment it was first seen
+  const order = new Int32Array(count); // 0: not seen; else 1 + the time at which it was first seen
   const low = new Int32Array(count);
   const onStack = new Uint8Array(count);
   const nextEdge = new Int32Array(count);
@@ -37,7 +37,7 @@ export function* findKnots(edges: readonly (readonly number[])[]): Generator<und
   };
 
   let root = 0;
-  /** False: all is done. A plain function, since a loop in a generator is not optimised while it runs. */
+  /** False: all is done. A plain function, since V8 does not optimise a running loop of a generator. */
   const move = (moves: number): boolean => {
     for (let left = moves; left > 0; left--) {
       const node = calls.at(-1);

@@ -1,7 +1,7 @@
 /**
- * From what was handed in to the stored form, with every problem told at once. Zod holds the shape of the spec
- * (spec-schema.ts) and the published JSON Schema is made from it; the rules between fields and nodes stand beside
- * it. The words are ours: each message says what would be right and what was found instead.
+ * From a submitted value to the stored form, with every problem reported at once. Zod has the shape of the spec
+ * (spec-schema.ts), from which the published JSON Schema is made. The rules between fields and nodes are beside it. The
+ * messages are Belay's: each says what would be right and what was found.
  */
 export { canonicalJson, canonicalSpec, canonicalSpecInTurns } from './canonical-spec';
 export { PROBLEM_CODES, type ProblemCode } from './problem-codes';

@@ -3,7 +3,7 @@ import { type ParsedAgent, type ParsedHead, type ParsedNode } from './spec-schem
 
 type Present<T, K extends keyof T> = { [P in K]?: Exclude<T[P], undefined> };
 
-/** The named fields that have a value: an absent field is absent, never `undefined`. */
+/** The named fields that have a value: an absent field stays absent, and is never `undefined`. */
 function present<T extends object, K extends keyof T>(from: T, ...keys: readonly K[]): Present<T, K> {
   const kept: Present<T, K> = {};
   for (const key of keys) {
@@ -42,7 +42,7 @@ export function normalizeNode(node: ParsedNode): NodeSpec {
     backoff: {
       type: backoff.type,
       delayMs: backoff.delayMs,
-      // A long first wait alone must not fall over a cap nobody wrote.
+      // A long first delay alone must not exceed a default cap.
       maxMs: backoff.maxMs ?? Math.max(DEFAULT_BACKOFF.maxMs, backoff.delayMs),
       jitter: backoff.jitter,
     },
@@ -57,7 +57,7 @@ export function normalizeNode(node: ParsedNode): NodeSpec {
   };
 }
 
-/** Of a run that was checked: it has one of the two. */
+/** For a checked run, which has one of the two. */
 function normalizeRun(run: ParsedNode['run']): NodeRun {
   const { command = [], env, shell, handler } = run;
   return handler === undefined ? { command, env, ...present(run, 'cwd'), shell } : { handler };
@@ -69,7 +69,7 @@ function limitsOf(limits: ParsedNode['limits']): { limits?: NodeLimits } {
   return Object.keys(kept).length === 0 ? {} : { limits: kept };
 }
 
-/** A checked one-node execution: labels go to both, deadline and grace to the node. */
+/** A checked one-node execution: both get the labels, and the node gets deadline and grace. */
 export function normalizeAgent(agent: ParsedAgent): ExecutionSpec {
   return {
     name: agent.name ?? agent.id,

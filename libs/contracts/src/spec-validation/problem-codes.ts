@@ -1,6 +1,6 @@
 /**
- * Every code a problem of a spec, a request or a spec file can carry, with what it stands for. The table in
- * docs/spec.md is held against this one by a test. Codes never change meaning.
+ * Every code of a problem of a spec, a request or a spec file, with its meaning. A test compares the table in docs/spec.md with
+ * this one. Codes never change meaning.
  */
 export const PROBLEM_CODES = {
   REQUIRED: 'a required field is missing',

@@ -2,12 +2,12 @@ import { type Problem } from '../errors';
 import { SPEC_LIMITS } from '../spec';
 import { type ProblemCode } from './problem-codes';
 
-/** Where a value stands: field names and list positions from the root. */
+/** The place of a value: field names and list positions from the root. */
 export type Path = readonly (string | number)[];
 
 const PLAIN_NAME = /^[A-Za-z_$][\w$]*$/;
 
-/** A path as people read it: `nodes[3].dependsOn[0]`, `labels["a b"]`; empty for the root. */
+/** A path in the form for people: `nodes[3].dependsOn[0]`, `labels["a b"]`; empty for the root. */
 export function formatPath(path: Path): string {
   let text = '';
   for (const part of path) {
@@ -19,8 +19,8 @@ export function formatPath(path: Path): string {
 }
 
 /**
- * Collects problems, lists the first `SPEC_LIMITS.maxProblems` and only counts the rest: a hostile spec of
- * 100,000 bad nodes costs a count each, not a sentence each. Messages may be functions for the same reason.
+ * Collects problems, lists the first `SPEC_LIMITS.maxProblems` and only counts the others. So a hostile spec of 100,000 bad
+ * nodes costs a count each, and not a sentence each. For the same reason messages may be functions.
  */
 export class ProblemList {
   private readonly listed: Problem[] = [];
@@ -38,7 +38,7 @@ export class ProblemList {
     this.listed.push({ path: formatPath(path), code, message: text });
   }
 
-  /** The listed problems, then one that says how many more there are, if any. */
+  /** The listed problems, then one with the number of the others, if any. */
   toArray(): Problem[] {
     const more = this.total - this.listed.length;
     if (more === 0) return [...this.listed];

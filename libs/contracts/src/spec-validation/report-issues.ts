@@ -24,8 +24,8 @@ const CODES: Readonly<Record<Issue['code'], ProblemCode>> = {
 export type FieldsAt = (path: Path) => readonly string[];
 
 /**
- * Turns what zod found in `raw` into our problems under `base`. A rule that breaks twice on one value (too long
- * and of the wrong characters) is told once, as its sentence already says what would be right.
+ * Turns zod's findings in `raw` into problems under `base`. Two breaks of one rule on one value (too long and wrong characters)
+ * are one problem, since its sentence already says what would be right.
  */
 export function reportIssues(
   issues: readonly Issue[],
@@ -49,7 +49,7 @@ export function reportIssues(
   }
 
   function reportUnknownField(key: string, path: Path): void {
-    // Special names were told by the walk over the whole document.
+    // The walk over the whole document has reported special names.
     if (isSpecialName(key)) return;
     const full = [...base, ...path, key];
     problems.add(full, 'UNKNOWN_FIELD', () => {
@@ -67,16 +67,16 @@ export function reportIssues(
 }
 
 function codeOf(issue: Issue, value: unknown): ProblemCode {
-  // A bad key is looked at itself; its value may be anything.
+  // For a bad key, look at the key: its value may be anything.
   if (issue.code === 'invalid_key') return CODES.invalid_key;
   if (value === undefined) return 'REQUIRED';
   if (typeof value !== 'number') return CODES[issue.code];
-  // A fraction where a whole number belongs is an `invalid_type` to zod; to people it is a wrong number.
+  // To zod a fraction in the place of a whole number is an `invalid_type`; to people it is a wrong number.
   const isFraction = issue.code === 'invalid_type' && issue.expected === 'int';
   return isFraction || issue.code === 'too_small' || issue.code === 'too_big' ? 'RANGE' : CODES[issue.code];
 }
 
-/** A bad key's message is that of the rule for keys. */
+/** The message of a bad key comes from the rule for keys. */
 function messageOf(issue: Issue): string {
   if (issue.code !== 'invalid_key') return issue.message;
   return issue.issues[0]!.message;

@@ -1,6 +1,6 @@
 const MAX_SHOWN = 40;
 
-/** A short, safe picture of a value for messages: never more than a line, never a whole list or object. */
+/** A short, safe form of a value for messages: never more than a line, never a whole list or object. */
 export function showValue(value: unknown): string {
   if (typeof value === 'string') return showText(value);
   if (value === undefined) return 'missing';

@@ -171,19 +171,19 @@ const executionFields = {
 
 const NODES_RULE = `a list of 1 to ${LIMITS.maxNodes} nodes`;
 
-/** The whole spec, as people write it; what the published JSON Schema is made from. */
+/** The whole spec, as people write it. The published JSON Schema is made from it. */
 export const executionSchema = z.strictObject(
   { ...executionFields, nodes: listOf(nodeSchema, LIMITS.maxNodes, NODES_RULE).describe('The DAG.') },
   says('an object with name and nodes'),
 );
 
-/** The spec without a look into its nodes: they are checked one by one, so that many bad ones stay cheap. */
+/** The spec without its nodes. They are checked one by one, so that many bad nodes stay cheap. */
 export const executionHeadSchema = z.strictObject(
   { ...executionFields, nodes: listOf(z.unknown(), LIMITS.maxNodes, NODES_RULE) },
   says('an object with name and nodes'),
 );
 
-/** A one-node execution: the fields of a node without dependencies, and those of an execution that make sense. */
+/** A one-node execution: the fields of a node without dependencies, and those of an execution that apply. */
 export const agentSchema = z.strictObject(
   {
     id: name('an id').default('agent').describe('Id of its only node.'),
@@ -194,14 +194,14 @@ export const agentSchema = z.strictObject(
   says('an object with run'),
 );
 
-/** Only read, so that a frozen one will do. */
+/** Read-only, so that a frozen value is accepted. */
 type Given<T> = T extends readonly (infer Entry)[]
   ? readonly Given<Entry>[]
   : T extends object
     ? { readonly [Key in keyof T]: Given<T[Key]> }
     : T;
 
-/** An execution spec as people write it: what is left out has a default (docs/spec.md). The schema above is its only source. */
+/** An execution spec as people write it; omitted fields have defaults (docs/spec.md). The schema above is its only source. */
 export type ExecutionSpecInput = Given<z.input<typeof executionSchema>>;
 /** The spec of a one-node execution, as people write it. */
 export type AgentSpecInput = Given<z.input<typeof agentSchema>>;

@@ -1,9 +1,9 @@
-/** Comparisons one validation may spend on suggestions; a huge graph with many typing errors must stay fast. */
+/** Comparisons that one validation may spend on suggestions: a huge graph with many typing errors must stay fast. */
 const COMPARISON_BUDGET = 200_000;
 
 /**
- * Finds the known name a person most likely meant: equal but for case, `_` and `-`; else a beginning of it; else
- * the fewest edits, at most a third of its length. One instance per validation, as its budget is shared.
+ * Finds the known name that a person most likely meant: equal but for case, `_` and `-`; else one that begins with it; else the
+ * one with the fewest edits, at most a third of its length. One instance per validation, since its budget is shared.
  */
 export class NameSuggester {
   private left = COMPARISON_BUDGET;
@@ -36,7 +36,9 @@ function distanceBetween(wrong: string, name: string, limit: number): number {
   return editDistance(wrong, name, limit);
 }
 
-/** Levenshtein, two neighbours swapped counting as one; gives up with `limit + 1` once no row can come below. */
+/**
+ * Levenshtein distance, with a swap of two neighbours as one edit. Returns `limit + 1` once no row can come below the limit.
+ */
 function editDistance(a: string, b: string, limit: number): number {
   let before: number[] = [];
   let previous = Array.from({ length: b.length + 1 }, (_, j) => j);

@@ -30,7 +30,7 @@ const checkAsk = shape(
   {
     more: ({ choices, ...rest }, problems) => {
       if (Array.isArray(choices)) checkChoices(choices, problems);
-      // A value that JSON cannot carry has a problem of its own, and perhaps no end.
+      // A value that JSON cannot carry has a problem of its own, and may be infinite.
       if (problems.count === 0) checkSize({ ...rest, choices }, problems);
     },
   },
@@ -67,7 +67,7 @@ export const validateAnswer = shape(
 /** A person's answer. */
 export type AnswerRequest = ReturnType<typeof validateAnswer>;
 
-/** The text whose SHA-256 an answer is bound to: all that a person sees of a question. */
+/** The text whose SHA-256 binds an answer: everything that a person sees of a question. */
 export function canonicalQuestion({
   question,
   choices,

@@ -17,7 +17,7 @@ import { showValue } from './show-value';
  * `INVALID_REQUEST` with all problems.
  */
 
-/** A person's words. */
+/** A person's note. */
 const words = () => line(1_024);
 const grace = () => milliseconds(0, SPEC_LIMITS.maxGraceMs);
 
@@ -43,7 +43,7 @@ const checkKill = shape(
     /** Default `kill`. `thaw` is for one agent; a wider freeze ends with the release of its latch. */
     kind: oneOf(['kill', 'freeze', 'thaw']).optional(),
     scope: z.unknown().optional(),
-    /** Whether a latch is engaged in the same act. Default: for all, pool, selector and worker. */
+    /** Whether a latch is engaged with the order. Default: for all, pool, selector and worker. */
     latch: flag().optional(),
     ...stopFields,
   },
@@ -63,7 +63,7 @@ export function validateKillRequest(raw: unknown): KillRequest {
   const request = checkKill(raw) as KillRequest;
   const { kind = 'kill', scope: given } = request;
   const scope = plainScope(given);
-  // A job ends with its kill, and its id is not used again: there is nothing to hold back.
+  // A job ends with its kill, and its id is not used again, so a latch would have no effect.
   const isOne = !isWide(scope) || (kind === 'kill' && (given as Scope | JobScope).type === 'job');
   const { latch = kind !== 'thaw' && !isOne } = request;
   return { ...request, scope, kind, latch };
@@ -81,7 +81,7 @@ const checkLocalKill = shape(
   'an object with scope, mode, graceMs, note and by',
   { more: checkScope },
 );
-/** The request that one worker takes on its local socket, with nobody else asked. */
+/** The request that one worker takes on its local socket, without the server. */
 export type LocalKillRequest = Scoped<ReturnType<typeof checkLocalKill>>;
 export const validateLocalKill = (raw: unknown): LocalKillRequest =>
   withPlainScope(checkLocalKill(raw) as LocalKillRequest);
@@ -93,13 +93,13 @@ export const validateDrillRequest = shape(
       .string(workerRule)
       .regex(new RegExp(`^wrk_${ULID_PATTERN}$`), workerRule)
       .optional(),
-    /** An agent that attacks Belay, in place of trees that resist. */
+    /** Drills with an agent that attacks Belay, in place of process trees that resist. */
     hostile: flag().optional(),
   },
   'an object with workerId and hostile, or nothing for every worker',
   { orNothing: true },
 );
-/** The worker to drill; every running one when it is left out. */
+/** The worker to drill; absent: every running one. */
 export type DrillRequest = ReturnType<typeof validateDrillRequest>;
 
 const checkLatch = shape(
@@ -107,7 +107,7 @@ const checkLatch = shape(
   'an object with scope and note',
   { more: checkScope },
 );
-/** The body of a latch on its own. */
+/** The body of a latch without an order. */
 export type LatchRequest = Scoped<ReturnType<typeof checkLatch>>;
 export const validateLatchRequest = (raw: unknown): LatchRequest =>
   withPlainScope(checkLatch(raw) as LatchRequest);
@@ -115,7 +115,7 @@ export const validateLatchRequest = (raw: unknown): LatchRequest =>
 export const validateNoteRequest = shape({ note: words() }, 'an object with note, the reason in your words', {
   orNothing: true,
 });
-/** The body of a release, or of the closing of an order: neither is done without a reason. */
+/** The body of a release, or of the closing of an order: both need a reason. */
 export type NoteRequest = ReturnType<typeof validateNoteRequest>;
 
 export const validatePauseRequest = shape(
@@ -137,7 +137,7 @@ export const validateQueuePause = shape({ note: words().optional() }, 'an object
 
 export const validateRemoveRequest = shape(
   {
-    /** Only attempts whose labels meet it; absent: every one that waits. */
+    /** Only attempts whose labels meet the selector; absent: every waiting attempt. */
     selector: z.custom<string>(() => true).optional(),
     note: words(),
   },
@@ -176,14 +176,14 @@ export const validateLimitsRequest = shape(
     },
   },
 );
-/** The body of a change of the fleet's limits: all of them, in place of those before. */
+/** The body of a change of the fleet's limits: it replaces all limits. */
 export type LimitsRequest = ReturnType<typeof validateLimitsRequest>;
 
 export const validateRetryRequest = shape(
   {
-    /** Although an attempt that was lost was never seen dead: it may run beside its successor. */
+    /** Although a lost attempt was never seen dead, so that it may run beside its successor. */
     force: flag().optional(),
-    /** A budget in place of the one it had, in US dollars: more than it has spent. */
+    /** A budget that replaces the present one, in US dollars: more than the execution has spent. */
     maxCostUsd: usd().optional(),
     /** The same in tokens of language models. */
     maxTokens: tokens().optional(),
@@ -194,7 +194,7 @@ export const validateRetryRequest = shape(
 /** The body of a retry of an ended execution. */
 export type RetryRequest = ReturnType<typeof validateRetryRequest>;
 
-/** For each type of scope: the field that names its target, and whether a value is such a name; a selector has faults of its own. */
+/** For each type of scope: the field that names its target, and a check of its value. A selector has faults of its own. */
 const SCOPES = {
   all: undefined,
   pool: {
@@ -216,10 +216,10 @@ function idOf<F extends string>(type: string, field: F, isName: (id: string) => 
   return { field, isName, rule: `the id of the ${type}, ${like} and what follows it` };
 }
 
-/** A job is named by two fields. */
+/** Two fields name a job. */
 const JOB_FIELDS = ['queue', 'jobId'] as const;
 
-/** Two bounds for one thing: the lower one would hold, and the other would look as if it did. */
+/** Two bounds for one name: only the lower one would have an effect. */
 function checkOnce(limits: readonly unknown[], problems: ProblemList): void {
   const seen = new Map<string, number>();
   for (const [i, limit] of limits.entries()) {
@@ -253,7 +253,7 @@ function withPlainScope<T extends { readonly scope: Scope }>(request: T): T {
   return { ...request, scope: plainScope(request.scope) };
 }
 
-/** Checks that the kind goes with the scope. */
+/** Checks that the kind fits the scope. */
 function checkKind({ kind, scope, latch }: KillRequest, problems: ProblemList): void {
   if (kind === 'thaw' && scope.type !== 'agent') {
     const way =

@@ -13,7 +13,7 @@ const run = { command: ['true'] };
 const node = (fields: object = {}) => ({ id: 'a', run, ...fields });
 const spec = (...nodes: unknown[]) => ({ name: 'x', nodes });
 
-/** Problems as `path CODE message`, none where the spec is good. */
+/** Problems as `path CODE message`; empty for a valid spec. */
 function told(raw: unknown, check = checkSpec): string[] {
   const result = check(raw);
   return result.ok ? [] : result.problems.map(({ path, code, message }) => `${path} ${code} ${message}`);
@@ -408,7 +408,7 @@ describe('a spec that is far too large', () => {
       return (user + system) / 1_000;
     };
     cpuMsOf(1_000);
-    // Ten times the nodes; with the square of them it would be a hundred times.
+    // Ten times the nodes; quadratic work would take a hundred times as long.
     expect(cpuMsOf(100_000)).toBeLessThan(50 * Math.max(cpuMsOf(10_000), 10));
   });
 });

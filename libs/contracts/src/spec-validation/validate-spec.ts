@@ -15,9 +15,8 @@ export type SpecCheck =
   | { readonly ok: false; readonly problems: readonly Problem[] };
 
 /**
- * Checks an execution spec as it was handed in and returns its stored form, every default written out.
- * Linear in its size: 10,000 nodes take tens of milliseconds. `raw` is never changed; `input` values are passed on
- * as they are.
+ * Checks a submitted execution spec and returns its stored form, with every default written out. Linear in its size: 10,000
+ * nodes take tens of milliseconds. `raw` is never changed; `input` values are passed on as they are.
  *
  * @throws InvalidSpecError with every problem, the first `SPEC_LIMITS.maxProblems` listed.
  */
@@ -25,7 +24,7 @@ export function validateSpec(raw: unknown): ExecutionSpec {
   return specOrThrow(checkSpec(raw));
 }
 
-/** Like `validateSpec`, answering with the problems instead of throwing them. */
+/** Like `validateSpec`, but returns the problems. */
 export function checkSpec(raw: unknown): SpecCheck {
   const steps = checkSteps(raw);
   for (;;) {
@@ -35,8 +34,8 @@ export function checkSpec(raw: unknown): SpecCheck {
 }
 
 /**
- * Like `validateSpec`, a few hundred nodes at a time: `turn` is awaited in between, so that a spec of 100,000 nodes does not
- * keep its process from everything else. @throws InvalidSpecError
+ * Like `validateSpec`, a few hundred nodes at a time; it awaits `turn` in between, so that a spec of 100,000 nodes does not
+ * block other work of its process. @throws InvalidSpecError
  */
 export async function validateSpecInTurns(raw: unknown, turn: () => Promise<void>): Promise<ExecutionSpec> {
   const steps = checkSteps(raw);
@@ -47,13 +46,13 @@ export async function validateSpecInTurns(raw: unknown, turn: () => Promise<void
   }
 }
 
-/** Nodes checked in one step. */
+/** Nodes checked before other work gets a turn. */
 const STEP = 500;
 
 function* checkSteps(raw: unknown): Generator<undefined, SpecCheck> {
   const problems = new ProblemList();
   const nodes = isPlainObject(raw) ? raw['nodes'] : undefined;
-  // First and alone: what is far too large gets one answer, not a walk through all of it.
+  // First and alone: a spec that is far too large gets one answer, without a walk through all of it.
   if (Array.isArray(nodes) && nodes.length > SPEC_LIMITS.maxNodes) {
     const message = `must be a list of 1 to ${SPEC_LIMITS.maxNodes} nodes; it is a list of ${nodes.length}.`;
     problems.add(['nodes'], 'TOO_MANY_NODES', message);
@@ -79,7 +78,7 @@ export function validateAgentSpec(raw: unknown): ExecutionSpec {
   return specOrThrow(checkAgentSpec(raw));
 }
 
-/** Like `validateAgentSpec`, answering with the problems instead of throwing them. */
+/** Like `validateAgentSpec`, but returns the problems. */
 export function checkAgentSpec(raw: unknown): SpecCheck {
   const problems = new ProblemList();
   checkJson(raw, problems);
@@ -105,7 +104,7 @@ function* checkNodes(
   suggester: NameSuggester,
 ): Generator<undefined, NodeSpec[]> {
   const parsed: NodeSpec[] = [];
-  // By index: a list with holes is walked whole.
+  // By index: this visits every place of a list with holes.
   for (let index = 0; index < nodes.length; index++) {
     if (index % STEP === STEP - 1) yield;
     const raw = nodes[index];

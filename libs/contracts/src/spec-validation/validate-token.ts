@@ -4,7 +4,7 @@ import { parseSelector } from '../selector';
 import { shape } from './check-request';
 import { line, milliseconds, name, oneOf } from './fields';
 
-/** Shorter would be over before the token is where it belongs. Milliseconds. */
+/** A shorter validity would be over before the token reaches its user. Milliseconds. */
 const SHORTEST_LIFE_MS = 1_000;
 
 /** Checks the body of a new token. @throws BelayError `INVALID_REQUEST` with every problem. */

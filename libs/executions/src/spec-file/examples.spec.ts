@@ -22,13 +22,13 @@ function read(file: string): ExecutionSpec {
 
 const nodeOf = (file: string, id: string) => read(file).nodes.find((node) => node.id === id) as NodeSpec;
 
-/** No example has a handler: it would need its application. */
+/** No example has a handler, which would need its application. */
 function commandOf({ run }: NodeSpec): CommandRun {
   if (isHandlerRun(run)) throw new Error(`${run.handler} is a handler`);
   return run;
 }
 
-/** Runs one agent by itself, file descriptor 3 on a file, and returns how it ended and what it reported. */
+/** Runs one agent by itself, with file descriptor 3 on a file. Returns how it ended and its messages. */
 function runAgent(node: NodeSpec, attempt: number) {
   const folder = mkdtempSync(join(tmpdir(), 'belay-example-'));
   try {

@@ -1,6 +1,6 @@
 /**
- * From a file people wrote to a value for `validateSpec`: JSON or YAML, plain or gzip, and the traces of WfCommons.
- * Everything read here is untrusted: sizes, aliases and unpacking are bounded.
+ * Turns a spec file into a value for `validateSpec`: JSON or YAML, plain or gzip, and the traces of WfCommons. The file is
+ * untrusted: sizes, aliases and unpacking are bounded.
  */
 export { parseSpecText, type SpecTextOptions } from './parse-spec-text';
 export { MAX_FILE_BYTES } from './read-bytes';

@@ -1,6 +1,6 @@
 import { refuseFile } from './refuse-file';
 
-/** Parses JSON; a fault is told with its line and column. */
+/** Parses JSON; a fault names its line and column. */
 export function parseJsonText(text: string): unknown {
   try {
     return JSON.parse(text) as unknown;
@@ -10,8 +10,8 @@ export function parseJsonText(text: string): unknown {
 }
 
 /**
- * The engine tells an offset, or that the text ended, and people look for a line; or it quotes the text around the
- * fault, which is found as well by searching.
+ * The engine reports an offset, or that the text ended, while people look for a line. Or it quotes the text around the fault,
+ * which a search finds.
  */
 function explain(message: string, text: string): string {
   const position = /^(.*) in JSON at position (\d+)/s.exec(message);

@@ -4,16 +4,16 @@ import { parseYamlText } from './parse-yaml-text';
 import { refuseFile } from './refuse-file';
 
 export interface SpecTextOptions {
-  /** Only its ending is looked at: `.json` and `.json.gz` are JSON, anything else may be YAML too. */
+  /** Only its ending counts: `.json` and `.json.gz` are JSON, anything else may be YAML too. */
   readonly fileName?: string;
 }
 
 /**
- * Parses a spec file: JSON or YAML 1.2, plain or gzip, as text or bytes. The value still has to go through
- * `validateSpec` or `convertWfFormat`.
+ * Parses a spec file: JSON or YAML 1.2, plain or gzip, as text or bytes. The value must still go through `validateSpec` or
+ * `convertWfFormat`.
  *
- * @throws InvalidSpecError when the bytes are no UTF-8, the text is neither JSON nor YAML (with line and column), a
- * key stands twice, aliases unfold without bound, or the file is larger than 64 MiB unpacked.
+ * @throws InvalidSpecError when the bytes are no UTF-8, the text is neither JSON nor YAML (with line and column), a key occurs
+ *   twice, aliases expand without bound, or the file is larger than 64 MiB unpacked.
  */
 export function parseSpecText(source: string | Uint8Array, options: SpecTextOptions = {}): unknown {
   const text = boundText(typeof source === 'string' ? source : textOf(source));

@@ -2,12 +2,12 @@ import { type Problem, InvalidSpecError } from '#libs/contracts';
 import { type Document, LineCounter, parseAllDocuments, type YAMLError } from 'yaml';
 import { refuseFile } from './refuse-file';
 
-/** How often an alias may unfold in all; a billion-laughs file is refused, a shared `backoff` is not. */
+/** How often aliases may expand in all: a billion-laughs file is refused, a shared `backoff` is not. */
 const MAX_ALIASES = 1_000;
 /** Faults listed of one file; one missing quote can make a hundred. */
 const MAX_FAULTS = 10;
 
-/** Parses YAML 1.2, core schema, one document, each key once; every fault is told with its line and column. */
+/** Parses YAML 1.2, core schema, one document, each key once; every fault names its line and column. */
 export function parseYamlText(text: string): unknown {
   const lines = new LineCounter();
   const documents = parseAllDocuments(text, {
@@ -21,7 +21,7 @@ export function parseYamlText(text: string): unknown {
   if (!Array.isArray(documents) || documents.length === 0)
     return refuseFile('SYNTAX', 'the file is empty; write an execution spec into it.');
   const [document] = documents as [Document.Parsed];
-  // A warning is a tag or a version nobody here reads: taken as it stands it would mean something else.
+  // A warning is about a tag or a version that this reader does not know: without it the text would mean something else.
   const faults = [...document.errors, ...document.warnings].slice(0, MAX_FAULTS);
   if (faults.length > 0) throw new InvalidSpecError(faults.map((fault) => problemOf(fault, lines)));
   if (documents.length > 1)

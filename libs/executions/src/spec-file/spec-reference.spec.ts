@@ -23,7 +23,7 @@ const doc = readFileSync(join(__dirname, '../../../../docs/spec.md'), 'utf8');
 const rows = doc.split('\n').filter((line) => line.startsWith('| `'));
 const rowOf = (name: string) => rows.find((row) => row.startsWith(`| \`${name}\` |`)) ?? '';
 
-/** Every field of the schema: its path as the reference writes it, its schema, and whether it is required. */
+/** Every field of the schema: its path in the notation of docs/spec.md, its schema, and whether it is required. */
 function fieldsOf(schema: Schema, path = ''): [string, Schema, boolean][] {
   const required = schema.required ?? [];
   return Object.entries(schema.properties ?? {}).flatMap(([name, field]) => {

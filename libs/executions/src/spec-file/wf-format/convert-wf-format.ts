@@ -7,7 +7,7 @@ import { readTasks, type WfTask } from './read-tasks';
 export interface WfConversionOptions {
   /** Seconds of real time for each second measured: above 0, finite, 1 by default. 0.01 is a hundred times faster. */
   readonly timeScale?: number;
-  /** Pool of every node; the default pool where absent. */
+  /** The pool of every node; the default pool where absent. */
   readonly pool?: string;
 }
 
@@ -19,21 +19,21 @@ export interface WfReport {
   readonly timeScale: number;
   /** The command of each task, in words. */
   readonly command: string;
-  /** Sum of all tasks. */
+  /** The sum over all tasks. */
   readonly workSeconds: number;
-  /** Longest sum along a path: no run can be shorter. 0 where the graph has a cycle, which validation tells. */
+  /** The longest sum along a path: no run can be shorter. 0 where the graph has a cycle, which validation reports. */
   readonly criticalPathSeconds: number;
   /** Tasks whose id had to be changed, by their new id. */
   readonly renamed: Readonly<Record<string, string>>;
 }
 
 export interface WfConversion {
-  /** A spec for `validateSpec`, which still checks it: a cycle in the trace is told there. */
+  /** A spec for `validateSpec`, which still checks it and reports a cycle in the trace. */
   readonly spec: unknown;
   readonly report: WfReport;
 }
 
-/** Most seconds one task may sleep: what `timeoutMs` of a node could allow. */
+/** The most seconds that one task may sleep: the largest `timeoutMs` of a node. */
 const MAX_SECONDS = SPEC_LIMITS.maxDurationMs / 1_000;
 
 /**
@@ -54,7 +54,7 @@ export function convertWfFormat(raw: unknown, options: WfConversionOptions = {})
   const nodes = tasks.map((task, index) => ({
     id: ids.get(task.id),
     dependsOn: task.parents.map((parent) => ids.get(parent)),
-    // The fewest digits: 0.5, never 5e-7, which coreutils does read but people do not.
+    // The shortest notation, such as 0.5, never 5e-7: coreutils would read that, but people do not.
     run: { command: ['sleep', formatSeconds(seconds[index] as number)] },
     ...(pool === undefined ? {} : { pool }),
   }));
@@ -86,7 +86,7 @@ const roundMs = (seconds: number): number => Math.round(seconds * 1_000) / 1_000
 
 const formatSeconds = (seconds: number): string => seconds.toFixed(3).replace(/\.?0+$/, '');
 
-/** The document's name as a spec takes it: one line, bounded. */
+/** The document's name in the form of a spec's: one line, bounded. */
 function nameOf(raw: Record<string, unknown>): string {
   const given = typeof raw['name'] === 'string' ? raw['name'] : '';
   const clean = given

@@ -11,7 +11,7 @@ export interface WfTask {
   readonly index: number;
 }
 
-/** The version this reads; others differ in where things stand. */
+/** The version that this code reads; other versions have other places for the fields. */
 export const WF_SCHEMA_VERSION = '1.5';
 
 const TASKS = ['workflow', 'specification', 'tasks'] as const;
