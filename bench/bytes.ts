@@ -5,8 +5,7 @@ import type { BenchOptions, BenchResult } from './measure';
 import { bytesLeft } from './support/bytes';
 
 /**
- * Bytes that an ended node leaves on the server, by kind of key: in an execution of its own, and in one of a thousand
- * nodes.
+ * Bytes that an ended node leaves on the server, by kind of key: in an execution of its own, and in one of a thousand nodes.
  */
 export async function benchBytes({ quick }: BenchOptions): Promise<BenchResult> {
   const alone = await onOwnServer(quick ? 50 : 1_000, 1);

@@ -20,7 +20,7 @@ import { longestStep } from './support/server-counts';
 /** Nodes at a time, here and for the peer. */
 const CONCURRENCY = 32;
 const WIDTH = 50;
-/** Each worker's, here and for the peer. */
+/** Of each worker, here and for the peer. */
 const WORKER_CONCURRENCY = 8;
 const RUN_MS = 90_000;
 
@@ -96,7 +96,7 @@ interface Timings {
   readonly flowFan: number[];
 }
 
-/** One node opens all others and the last waits for all: how long the server is held at a time. */
+/** One node opens all others and the last waits for all: how long a script blocks the server. */
 async function measureLarge(life: LifecycleService, count: number) {
   const spec = specOf(fanOutIn(count));
   const { redis } = life.valkey;
@@ -121,7 +121,7 @@ async function measureLarge(life: LifecycleService, count: number) {
   };
 }
 
-/** Every node is `/bin/true`: created over HTTP, run by two worker processes, done when the client hears of it. */
+/** Every node is `/bin/true`: created over HTTP, run by two worker processes, and done when the client learns of it. */
 async function measureFleet(quick: boolean): Promise<Part> {
   const count = quick ? 40 : 200;
   const width = 20;

@@ -5,7 +5,7 @@ import { perSecond, round, type BenchOptions, type BenchResult } from './measure
 import { makeTempDir } from './support/child';
 import { prepareFanIn, RESULT_KIB, runFanIn } from './support/fan-in';
 
-/** A node with 2,000 parents of 255 KiB each: what it costs the server, and the worker that runs it. */
+/** A node with 2,000 parents of 255 KiB each: its cost for the server, and for the worker that runs it. */
 export async function benchFanIn({ quick }: BenchOptions): Promise<BenchResult> {
   const parents = quick ? 100 : 2_000;
   const server = await startThrowawayServer();

@@ -9,22 +9,22 @@ import { startBenchFleet, type BenchFleet } from './support/fleet';
 const CONCURRENCY = 16;
 const PROBE_MS = 25;
 const PACE_MS = 100;
-/** A line of fd 3 may have 1 MiB; this leaves room for what is around the value. */
+/** A line of fd 3 may have 1 MiB; this leaves room for the message around the value. */
 const VALUE_BYTES = 1024 * 1024 - 64;
 
 interface Sample {
-  /** From saying an event to its time in the stream. Milliseconds. */
+  /** The time from an event's report to its entry in the stream. Milliseconds. */
   readonly reports: readonly number[];
   readonly lost: number;
-  /** Answers of the worker's own HTTP page: its loop is late by as much. Milliseconds. */
+  /** The worker's own HTTP page answers this late: the delay of its event loop. Milliseconds. */
   readonly loop: readonly number[];
-  /** Answers of the state server. Milliseconds. */
+  /** The delay of the state server's answers. Milliseconds. */
   readonly pings: readonly number[];
   readonly longestBeatMs: number;
   readonly serverBytesPerSecond: number;
 }
 
-/** One agent that reports at a steady pace, beside agents that flood; all of one worker. */
+/** One agent that reports at a steady rate, beside agents that flood; all on one worker. */
 async function measure(flood: readonly (readonly string[])[], seconds: number): Promise<Sample> {
   const fleet = await startBenchFleet(CONCURRENCY, 1);
   try {

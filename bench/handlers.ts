@@ -22,7 +22,7 @@ const DEFAULT_COUNT = 1_000;
 const QUICK_COUNT = 4;
 /** Attempts one after the other. */
 const ALONE = 10;
-/** More make no difference to what a bare process costs. */
+/** More would not change the cost of a bare process. */
 const MOST_BARE = 40;
 const RUN_MS = 3_600_000;
 /** USER_HZ is 100 on every Linux: /proc/PID/stat counts in hundredths of a second. */
@@ -33,7 +33,7 @@ interface Answer {
   readonly error?: string;
 }
 
-/** A process with all that it starts: its time for a piece of work, and their CPU time until they have ended. */
+/** A process with all its children: its time for a piece of work, and their CPU time until they have ended. */
 class Side {
   private readonly before = childrenCpuMs();
 
@@ -52,14 +52,14 @@ class Side {
     return ms;
   }
 
-  /** Ends it. @returns the CPU time of it and of all that it waited for, less its own until it was ready. */
+  /** Ends it. @returns the CPU time of it and of all children that it waited for, less its own before it was ready. */
   async end(): Promise<number> {
     await endChild(this.child);
     return childrenCpuMs() - this.before - this.child.ready.cpuMs;
   }
 }
 
-/** Handlers, each in a process of its own, beside BullMQ's sandboxed processor, which uses its processes again. */
+/** Handlers, each in a process of its own, beside BullMQ's sandboxed processor, which reuses its processes. */
 export async function benchHandlers({ quick, count: asked }: BenchOptions): Promise<BenchResult> {
   const count = asked ?? (quick ? QUICK_COUNT : DEFAULT_COUNT);
   const rounds = quick ? 1 : ALONE;
@@ -92,7 +92,7 @@ export async function benchHandlers({ quick, count: asked }: BenchOptions): Prom
     const ours = await application('ours', CONCURRENCY);
     const oursMs = await ours.ask({ run: count });
     const warmMs = await alone(ours);
-    // With those that wait in vain at the end.
+    // Includes the processes that wait in vain at the end.
     const oursCpuMs = (await ours.end()) / (count + rounds);
     const theirs = await start('peer.cjs', { url: server.url, concurrency: CONCURRENCY });
     const firstMs = await theirs.ask({ run: CONCURRENCY });
@@ -132,7 +132,7 @@ export async function benchHandlers({ quick, count: asked }: BenchOptions): Prom
   }
 }
 
-/** A process for each, that makes the same module and runs the same work: nothing less can give each its own. */
+/** A process for each piece of work, which makes the same module: the least that gives each its own. */
 async function measureBare(count: number): Promise<{ perSecond: number; cpuMs: number }> {
   const before = childrenCpuMs();
   const { ms } = await runLanes(CONCURRENCY, Math.ceil(count / CONCURRENCY), async (_, i) => {
@@ -144,7 +144,7 @@ async function measureBare(count: number): Promise<{ perSecond: number; cpuMs: n
   return { perSecond: perSecond(made, ms), cpuMs: round((childrenCpuMs() - before) / made) };
 }
 
-/** CPU time of children that this process has waited for, and of all that those have. */
+/** CPU time of children that this process has waited for, and of all their children. */
 function childrenCpuMs(): number {
   const text = readFileSync('/proc/self/stat', 'latin1');
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');

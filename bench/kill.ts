@@ -21,16 +21,16 @@ import { loose, requestOf } from './support/graph';
 import { makeMortals, type Mortal } from './support/mortals';
 
 const WAIT_MS = 60_000;
-/** Between the start and the kill, so that what the start left to do is done. */
+/** The time between start and kill, so that the work of the start is over. */
 const SETTLE_MS = 30;
-/** First rounds, not counted: code that runs for the first time is slow on both sides. */
+/** The first rounds are not counted: code that runs for the first time is slow on both sides. */
 const WARM_UP = 3;
 
-/** One kill; milliseconds from just before it was asked. */
+/** One kill; milliseconds from just before the request. */
 interface Sample {
   /** Each target's signal has taken effect. */
   readonly signalled: readonly number[];
-  /** The asker holds the evidence for all of them. */
+  /** The client has the evidence for all of them. */
   readonly proved: number;
 }
 
@@ -44,7 +44,7 @@ interface Contest {
   readonly killer: Child;
   readonly exits: Valkey['redis'];
   readonly dir: string;
-  /** Of the bare HTTP front. */
+  /** The address of the bare HTTP front. */
   readonly front: string;
 }
 
@@ -77,7 +77,7 @@ async function killOurs(
       ? await client.killAgent(agents[0]?.id ?? '')
       : await client.kill({ scope: scope(execution.id) });
   const proved = performance.now() - asked;
-  // With the latch it brings by itself, as anybody would ask for it.
+  // The kill engages its default latch, as in normal use.
   if (receipt.latch !== undefined) await client.releaseLatch(receipt.latch.id, 'next round');
   if (!receipt.complete || receipt.totals.killed !== count)
     throw new Error(`the receipt names ${receipt.totals.killed} of ${count} as killed`);
@@ -134,7 +134,7 @@ async function killBare(setting: Contest, count: number): Promise<Sample> {
   return { signalled: await deathsSince(mortals, asked), proved };
 }
 
-/** The same, asked over HTTP of a process that does nothing else: what a front costs by itself. */
+/** The same over HTTP, through a process that does nothing else: the cost of a front alone. */
 async function killBareOverHttp(setting: Contest, count: number): Promise<Sample> {
   const { mortals, pids } = await startBare(setting, count);
   const body = JSON.stringify(pids);
@@ -146,7 +146,7 @@ async function killBareOverHttp(setting: Contest, count: number): Promise<Sample
   return { signalled: await deathsSince(mortals, asked), proved };
 }
 
-/** Turn about, ours first; the first rounds of each are dropped. */
+/** In turn, ours first; the first rounds of each are dropped. */
 async function contest(
   setting: Contest,
   count: number,
@@ -198,7 +198,7 @@ async function withContest<T>(
   }
 }
 
-/** Asked over HTTP → signalled → proved, receipt in hand, beside a bare remote kill and one over HTTP, in turn. */
+/** Request over HTTP → signalled → proved, with the receipt, beside a bare remote kill and one over HTTP, in turn. */
 export async function benchKill({ quick }: BenchOptions): Promise<BenchResult> {
   const crowd = quick ? 20 : 100;
   return withContest(crowd / 2, 2, async (setting) => {

@@ -56,7 +56,7 @@ async function main(args: readonly string[]): Promise<void> {
   }
 }
 
-// On exit every child ends by its channel, every server by its watcher; directories are removed here.
+// On exit every child ends by its channel, and every server by its watcher; this process removes the directories.
 process.once('SIGINT', () => process.exit(130));
 process.once('SIGTERM', () => process.exit(143));
 

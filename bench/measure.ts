@@ -1,4 +1,4 @@
-/** One printed result: what was measured, beside which limits, and the ratios between them. */
+/** One printed result: the measurement, its limits, and the ratios between them. */
 export interface BenchResult {
   readonly name: string;
   readonly figures: Readonly<Record<string, number>>;
@@ -10,11 +10,11 @@ export interface BenchResult {
 
 export interface BenchOptions {
   readonly quick: boolean;
-  /** Of the benchmark `handlers`: how many. */
+  /** For the benchmark `handlers`: how many. */
   readonly count?: number | undefined;
 }
 
-/** The value below which a part of the samples lies. */
+/** The value below which that share of the samples lies. */
 export function percentile(samples: readonly number[], part: number): number {
   const sorted = samples.toSorted((a, b) => a - b);
   return sorted[Math.min(sorted.length - 1, Math.floor(part * sorted.length))] ?? Number.NaN;
@@ -22,7 +22,7 @@ export function percentile(samples: readonly number[], part: number): number {
 
 export const median = (samples: readonly number[]): number => percentile(samples, 0.5);
 
-/** Three significant places are more than these machines can tell apart. */
+/** Three significant digits are more than these machines can tell apart. */
 export function round(value: number): number {
   return Number(value.toPrecision(3));
 }
@@ -37,7 +37,7 @@ export function spread(name: string, samples: readonly number[]): Record<string,
   return { [`${name}MsP50`]: round(median(samples)), [`${name}MsP99`]: round(percentile(samples, 0.99)) };
 }
 
-/** Milliseconds `work` took. */
+/** The milliseconds that `work` took. */
 export async function timed(work: () => Promise<unknown>): Promise<number> {
   const start = performance.now();
   await work();
@@ -72,7 +72,7 @@ export function joinLanes(runs: readonly Lanes[]): Lanes {
   return { ms: runs.reduce((sum, run) => sum + run.ms, 0), samples: runs.flatMap((run) => run.samples) };
 }
 
-/** `promise`, or an error once `ms` have passed: no wait of a benchmark is without an end. */
+/** `promise`, or an error once `ms` have passed: every wait of a benchmark is bounded. */
 export async function within<T>(ms: number, what: string, promise: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {

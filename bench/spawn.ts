@@ -50,7 +50,7 @@ async function ourSpawn(host: ProcessHost): Promise<void> {
   if (!report.proved) throw new Error('an agent was not proved dead');
 }
 
-/** Each in slices, turn about. */
+/** Each in slices, in turn. */
 async function inTurn(
   lanes: number,
   rounds: number,
@@ -72,7 +72,7 @@ async function measure(host: ProcessHost, name: Containment, quick: boolean): Pr
   const rounds = quick ? 40 : 240;
   const each = quick ? 4 : 40;
   const works = [async () => ourSpawn(host), bare, piped];
-  await inTurn(1, SLICES, works); // so that nobody's first calls count
+  await inTurn(1, SLICES, works); // so that no first call counts
   const serial = await inTurn(1, rounds, works);
   const atOnce = await inTurn(LANES, each, works);
   const [ours, limit, withPipes] = serial.map(({ samples }) => median(samples)) as [number, number, number];

@@ -20,7 +20,7 @@ const LANES = 64;
 const SLICES = 4;
 const COUNTED = 100;
 
-/** The least a fenced transition with its event can be: read, compare, write, append, announce. */
+/** The least fenced transition with its event: read, compare, write, append, announce. */
 const BARE = `
 local state = redis.call('HGET', KEYS[1], 'state')
 if state ~= ARGV[1] then return 0 end
@@ -32,7 +32,7 @@ return 1`;
 
 type Step = (lane: number, round: number) => Promise<unknown>;
 
-/** Ours and the limit in slices, turn about. */
+/** Ours and the limit in slices, in turn. */
 async function inTurn(lanes: number, rounds: number, ours: Step, bare: Step): Promise<[Lanes, Lanes]> {
   const runs: [Lanes[], Lanes[]] = [[], []];
   for (let slice = 0; slice < SLICES; slice++) {
@@ -111,7 +111,7 @@ async function measureTransitions(life: LifecycleService, serial: number, each: 
     if ((await redis.evalsha(sha, 1, `{bench}:${lane}`, from, to)) !== 1)
       throw new Error('a bare transition was refused');
   };
-  await inTurn(1, 20 * SLICES, ours, bare); // so that neither's first calls count
+  await inTurn(1, 20 * SLICES, ours, bare); // so that no first call counts
   const [alone, bareAlone] = await inTurn(1, serial, ours, bare);
   const [atOnce, bareAtOnce] = await inTurn(LANES, each, ours, bare);
   const scripts = await countScripts(redis);

@@ -20,7 +20,7 @@ const SETTINGS = {
   BELAY_HEARTBEAT_MS: '300',
   BELAY_GRACE_MS: '300',
 };
-/** Between the start and the kill, so that what the start left to do is done. */
+/** The time between start and kill, so that the work of the start is over. */
 const SETTLE_MS = 300;
 /** A shell and a child of its own, both with the pipe of their attempt: the first argument's, or the second's. */
 const TREE = '[ "${BELAY_ATTEMPT:-1}" = 1 ] || shift; exec 9>"$1"; echo >&9; sleep 600 & sleep 600; wait';
@@ -33,13 +33,13 @@ const treeOf = (...pipes: readonly Mortal[]): string[] => [
 ];
 
 interface Sample {
-  /** Each tree's last process is gone. Milliseconds from just before the kill. */
+  /** When the last process of each tree was gone. Milliseconds from just before the kill. */
   readonly dead: readonly number[];
-  /** Each node's next attempt runs. */
+  /** When the next attempt of each node ran. */
   readonly elsewhere: readonly number[];
 }
 
-/** One worker with all of them is killed; two others stand ready. */
+/** Kills the worker that has all of them; two others are ready. */
 async function loseOurs(count: number): Promise<Sample> {
   const fleet = await startBenchFleet(count, 0, SETTINGS);
   const dir = makeTempDir();
@@ -80,7 +80,7 @@ async function loseOurs(count: number): Promise<Sample> {
   }
 }
 
-/** The limit: the same trees, of a process that kills their groups when its channel ends. */
+/** The limit: the same trees, under a process that kills their groups when its channel ends. */
 async function loseBare(count: number): Promise<readonly number[]> {
   const dir = makeTempDir();
   const guardian = await startChild(join(__dirname, 'support/bare-guardian.js'));
@@ -99,7 +99,10 @@ async function loseBare(count: number): Promise<readonly number[]> {
   }
 }
 
-/** kill -9 of a worker with 50 trees: until each is dead, and until each node runs elsewhere; beside bare trees, in turn. */
+/**
+ * kill -9 of a worker with 50 trees: the time until each is dead, and until each node runs elsewhere; beside bare trees, in
+ * turn.
+ */
 export async function benchWorkerLoss({ quick }: BenchOptions): Promise<BenchResult> {
   const agents = quick ? 8 : 50;
   const ours: Sample[] = [];

@@ -1,4 +1,4 @@
-// `npm run build`: installs what the lock file names where that is missing, compiles, and bundles the programs.
+// `npm run build`: installs missing packages of the lock file, compiles, and bundles the programs.
 import { SetupError, setup } from './lib/setup.mjs';
 
 try {

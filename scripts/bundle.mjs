@@ -1,6 +1,6 @@
-// Makes the programs of dist/programs from what the compiler wrote: each is one file with all it imports, and beside it
-// the code that V8 made of it, so that a start neither looks for a thousand modules nor compiles them (ADR 0018).
-// Nothing is done when nothing changed. Run by scripts/lib/setup.mjs after the compiler.
+// Makes the programs of dist/programs from the compiler's output: each is one file with all its imports, and beside it the code
+// that V8 made of it. So a start neither looks for a thousand modules nor compiles them (ADR 0018). Does nothing when nothing
+// changed. scripts/lib/setup.mjs runs it after the compiler.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
@@ -10,24 +10,24 @@ import { build } from 'esbuild';
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const PROGRAMS = join(ROOT, 'dist', 'programs');
-/** The bundles and V8's code for them, by a hash of the bundle: an old one is never taken for a new one. */
+/** The bundles and V8's code for them, by a hash of the bundle, so that old code is never used for a new bundle. */
 const CODE = join(PROGRAMS, 'code');
 const STAMP = join(PROGRAMS, '.stamp.json');
 const KEEP_CODE = join(ROOT, 'scripts', 'lib', 'keep-code.cjs');
 const LOAD_MS = 60_000;
 
-/** Loads all of a service, and then ends it before it does anything. */
+/** Loads all of a service, and ends it before it does anything. */
 const NO_SETTINGS = { BELAY_VALKEY_URL: 'none' };
 /**
- * With `args` and `env`, and without input, a program loads itself and ends. `flags` are those of Node that it is always
- * started with: V8 takes only code that was made under the same.
+ * With `args` and `env`, and without input, a program loads itself and ends. `flags` are the flags of Node with which it always
+ * starts: V8 accepts only code that was made under the same flags.
  */
 const ENTRIES = [
   { name: 'belay', entry: 'dist/apps/cli/src/main.js', args: ['--help'] },
   { name: 'orchestrator', entry: 'dist/apps/orchestrator/src/main.js', env: NO_SETTINGS },
   { name: 'worker', entry: 'dist/apps/worker/src/main.js', env: NO_SETTINGS },
   {
-    // The worker finds it beside itself, and gives it these flags: libs/spawner/src/process/guardian.ts.
+    // The worker finds it beside its own file, and starts it with these flags: libs/spawner/src/process/guardian.ts.
     name: 'guardian-main',
     entry: 'dist/libs/spawner/src/process/guardian-main.js',
     flags: ['--max-old-space-size=32', '--max-semi-space-size=1', '--v8-pool-size=1'],
@@ -40,7 +40,7 @@ const MAIN_OF = {
   worker: 'worker-main',
   'guardian-main': 'guardian-main',
 };
-/** Native ones, which are files of their own, and optional ones of Nest's and Fastify's, which are not installed. */
+/** Native packages, which have files of their own, and optional ones of Nest's and Fastify's, which are not installed. */
 const EXTERNAL = [
   'koffi',
   'msgpackr-extract',
@@ -87,7 +87,7 @@ async function bundle() {
     // Nest names providers, and errors name themselves, after their classes.
     keepNames: true,
     external: EXTERNAL,
-    // A script that V8 takes from kept code has lost its loader, so an import() in it fails: they become calls of require.
+    // A script that V8 loads from kept code has lost its loader, so an import() in it fails: these become calls of require.
     supported: { 'dynamic-import': false },
     define: { 'import.meta.url': 'importMetaUrl' },
     banner: { js: 'const importMetaUrl = require("node:url").pathToFileURL(__filename).href;' },
@@ -118,9 +118,9 @@ function keepCode(file, flags = [], args = [], env = {}) {
 }
 
 /**
- * V8 looks itself whether the code is its own (version, flags, length of the source), and compiles where it is not; so
- * does another Node, or this one where the file is gone. The published package has neither bundle nor code (ADR 0021):
- * there the program is the one of dist/package, with the packages that were installed beside it.
+ * V8 itself checks whether the code fits (version, flags, length of the source), and compiles where it does not. So does
+ * another Node, or this one where the file is missing. The published package has neither bundle nor code (ADR 0021): there the
+ * program is the one of dist/package, beside the installed packages.
  */
 function loader(name, file) {
   return `#!/usr/bin/env node
@@ -169,7 +169,7 @@ function statsOf(paths) {
   );
 }
 
-/** Somebody may be starting it. */
+/** Another process may be starting the program. */
 function writeAtomically(path, text, mode = 0o644) {
   writeFileSync(`${path}.new`, text, { mode });
   renameSync(`${path}.new`, path);

@@ -1,11 +1,11 @@
-// `npm run test:cluster [-- ARGS]`: sets the checkout up when needed, then tests on a real Sentinel set and a real
-// Cluster that fail over, on loopback. ARGS go to jest. Measurements are printed beside the tests.
+// `npm run test:cluster [-- ARGS]`: sets the checkout up when needed, then tests on a real Sentinel set and a real Cluster that
+// fail over, on loopback. ARGS go to jest. Measurements are printed beside the tests.
 import { runJest } from './lib/jest-run.mjs';
 import { SetupError, setupForTests } from './lib/setup.mjs';
 
-// The caller's own Belay settings would change what is tested; BELAY_TEST_* are meant for us.
+// The caller's own Belay settings would change the tests; BELAY_TEST_* are for the tests.
 const own = Object.entries(process.env).filter(([name]) => !/^BELAY_(?!TEST_)/.test(name));
-// With as many executions as the figures in docs/deployment.md are of.
+// With as many executions as the figures in docs/deployment.md.
 const env = { ...Object.fromEntries(own), BELAY_TEST_CLUSTER: 'full' };
 
 try {

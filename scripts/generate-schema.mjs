@@ -1,4 +1,4 @@
-// Writes docs/spec.schema.json from the schema the validator itself uses. Run after a change of the spec:
+// Writes docs/spec.schema.json from the schema that the validator itself uses. Run it after a change of the spec:
 //
 //   npm run build && node scripts/generate-schema.mjs
 //

@@ -1,5 +1,5 @@
-// `npm run mutants`: plants known defects, one at a time, in a copy of the checkout, and runs the tests that should
-// see each. A defect that no test sees is a survivor: a promise without a guard.
+// `npm run mutants`: plants known defects, one at a time, in a copy of the checkout, and runs the tests that should see each. A
+// defect that no test sees is a survivor: a promise without a guard.
 import { createHash } from 'node:crypto';
 import {
   cpSync,
@@ -27,10 +27,10 @@ const USAGE = `npm run mutants [-- OPTIONS]
   --table        print the list with its results as Markdown
   --json         one JSON object a line
 `;
-/** Of one run of jest. A run that hangs longer counts as caught. Milliseconds. */
+/** The time limit of one run of jest. A run that takes longer counts as caught. Milliseconds. */
 const RUN_MS = 600_000;
 const RESULTS = join(ROOT, '.belay', 'mutants.json');
-/** The parts that a copy needs; the rest is generated, or not read by tests. */
+/** The parts that a copy needs; the others are generated, or no test reads them. */
 const PARTS = [
   'apps',
   'libs',
@@ -118,7 +118,7 @@ async function main() {
   return bad.length === 0 ? 0 : 1;
 }
 
-/** Plants it, runs its tests, and takes it out again. */
+/** Plants the defect, runs its tests, and removes it. */
 async function plant(mutant) {
   const begun = performance.now();
   const restore = write(mutant);
@@ -130,7 +130,7 @@ async function plant(mutant) {
   }
 }
 
-/** In the source, which unit tests run, and in what was built of it, which programs run. Types are not checked. */
+/** Writes to the source, which unit tests run, and to its compiled file, which programs run. Types are not checked. */
 function write({ file, find, put }) {
   const source = join(copy, file);
   const built = join(copy, 'dist', file.replace(/\.ts$/, '.js'));
@@ -169,7 +169,7 @@ async function soundness(mutant) {
 
 async function runTests({ project, path, title }) {
   if (project !== 'unit') {
-    // Programs are bundles of what was built.
+    // Programs are bundles of the compiled files.
     const bundled = await run(process.execPath, [join(copy, 'scripts/bundle.mjs')], {
       cwd: copy,
       timeoutMs: RUN_MS,
@@ -212,7 +212,7 @@ async function runTests({ project, path, title }) {
   return { result: 'survived' };
 }
 
-/** Why it cannot be planted; undefined when it can. */
+/** Why the defect cannot be planted; undefined when it can. */
 function faultOf({ id, file, find }) {
   const path = join(ROOT, file);
   if (!existsSync(path)) return `${id}: there is no ${file}`;
@@ -220,7 +220,7 @@ function faultOf({ id, file, find }) {
   return times === 1 ? undefined : `${id}: its text is found ${times} times in ${file}`;
 }
 
-/** The inputs of its result: the defect, the file it is in. */
+/** The inputs of its result: the defect and its file. */
 function printOf(mutant) {
   return createHash('sha256')
     .update(JSON.stringify(mutant))
@@ -229,12 +229,12 @@ function printOf(mutant) {
     .slice(0, 16);
 }
 
-/** Sources are copied, dependencies linked: no defect ever stands in the checkout itself. */
+/** Sources are copied, dependencies linked: no defect is ever in the checkout itself. */
 function makeCopy() {
   const made = mkdtempSync(join(tmpdir(), 'belay-mutants-'));
   for (const part of PARTS) cpSync(join(ROOT, part), join(made, part), { recursive: true });
   symlinkSync(join(ROOT, 'node_modules'), join(made, 'node_modules'));
-  // The server that tests run on, where one was fetched.
+  // The server on which tests run, if one was fetched.
   const server = join(ROOT, '.belay', 'server');
   if (existsSync(server)) {
     mkdirSync(join(made, '.belay'), { recursive: true, mode: 0o700 });
@@ -243,7 +243,7 @@ function makeCopy() {
   return made;
 }
 
-/** A defect in how trees are ended leaves agents behind; they work in the copy, and do not carry the cookie. */
+/** A defect in how trees are ended leaves agents behind. They work in the copy, and may not carry the cookie. */
 function endLeftovers() {
   for (const each of findByEnvironment(cookie.name, cookie.value)) signal(each, 'SIGKILL');
   if (copy === undefined) return;

@@ -1,7 +1,7 @@
-// Makes dist/package, the library that is published, from what the compiler wrote (ADR 0021). Each library of ours becomes
-// one file, and so does apps/embedded with what it uses of the other apps; the packages they need stay outside. Beside them
-// stand the doors of package.json's "exports", for require and for import, and the declarations that the doors lead to.
-// Nothing is done when nothing changed. Run by scripts/lib/setup.mjs after the compiler.
+// Makes dist/package, the published library, from the compiler's output (ADR 0021). Each library becomes one file, and so does
+// apps/embedded with its parts of the other apps; third-party packages stay outside. Beside them are the entry points of
+// package.json's "exports", for require and for import, and the declarations that these lead to. Does nothing when nothing
+// changed. scripts/lib/setup.mjs runs it after the compiler.
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join, posix } from 'node:path';
@@ -12,10 +12,10 @@ const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const DIST = join(ROOT, 'dist');
 const PACKAGE = join(DIST, 'package');
 const STAMP = join(DIST, '.package.json');
-/** The folder of the bundles in dist/package: they find each other beside themselves. */
+/** The folder of the bundles in dist/package, in which they find each other. */
 const LIB = 'lib';
 
-/** Each door, by its name in "exports": the declarations it has, and the expression that gives its module. */
+/** Each entry point, by its name in "exports": its declarations, and the expression that gives its module. */
 const DOORS = {
   index: { types: 'apps/embedded/src/index', from: "require('./lib/embedded.js').index" },
   nest: { types: 'apps/embedded/src/nest', from: "require('./lib/embedded.js').nest" },
@@ -28,19 +28,19 @@ const PROGRAMS = {
   'belay-main': 'apps/cli/src/main.js',
   'orchestrator-main': 'apps/orchestrator/src/main.js',
   'worker-main': 'apps/worker/src/main.js',
-  // The spawner looks for it beside itself: libs/spawner/src/process/guardian.ts.
+  // The spawner looks for it beside its own file: libs/spawner/src/process/guardian.ts.
   'guardian-main': 'libs/spawner/src/process/guardian-main.js',
-  // A worker with handlers looks for it beside itself: apps/embedded/src/handlers/handler-programs.ts.
+  // A worker with handlers looks for it beside its own file: apps/embedded/src/handlers/handler-programs.ts.
   'handler-main': 'apps/embedded/src/handlers/handler-main.js',
 };
 /**
- * Its doors in one file, so that a class of theirs is the same class by either door. Each is loaded when it is asked for: the
- * process of a handler needs little of what the application needs.
+ * The entry points of apps/embedded in one file, so that a class is the same class by either of them. Each is loaded on demand:
+ * the process of a handler needs little of what the application needs.
  */
 const EMBEDDED = ['index', 'nest', 'testing']
   .map((name) => getter(name, `require('./apps/embedded/src/${name}.js')`))
   .join('\n');
-/** Files that only hand names on. Of these each name is loaded at its first use. */
+/** Files that only re-export names. Each name of these is loaded at its first use. */
 const HANDS_ON = /\/(contracts\/src\/(.+\/)?index|embedded\/src\/(nest|both-doors))\.js$/;
 
 if (!isUpToDate()) {
@@ -84,7 +84,7 @@ async function bundle() {
     format: 'cjs',
     // Nest names providers, and errors name themselves, after their classes.
     keepNames: true,
-    // import() of a file that exports as CommonJS does would give its names as `default` alone.
+    // import() of a file with CommonJS exports would give its names only as `default`.
     supported: { 'dynamic-import': false },
     plugins: [{ name: 'belay', setup: resolveOurs }],
     logLevel: 'error',
@@ -120,7 +120,7 @@ function resolveOurs({ onResolve, onLoad }) {
   onLoad({ filter: HANDS_ON }, ({ path }) => ({ contents: lazily(path), resolveDir: dirname(path) }));
 }
 
-/** The same names as those of a compiled file of nothing but `export … from`. */
+/** The same names as in a compiled file of nothing but `export … from`. */
 function lazily(path) {
   const text = readFileSync(path, 'utf8');
   const load = createRequire(path);
@@ -150,7 +150,10 @@ function getter(name, expression) {
   return `Object.defineProperty(exports, '${name}', { enumerable: true, get: () => ${expression} });`;
 }
 
-/** The declarations that the doors lead to, and no other. `#libs/NAME` becomes a path: it is nobody else's word. */
+/**
+ * The declarations to which the entry points lead, and no others. `#libs/NAME` becomes a path, since only this package knows
+ * that name.
+ */
 function declarations() {
   const files = new Map();
   const follow = (module) => {
@@ -209,7 +212,10 @@ function doors() {
   ]);
 }
 
-/** Loads each door: its names are written out, as an importer cannot see those of a bundle. What cannot load fails the build here. */
+/**
+ * Loads each entry point and writes out its names, since an importer cannot see those of a bundle. A module that cannot load
+ * fails the build here.
+ */
 function importDoors() {
   const require = createRequire(join(PACKAGE, 'doors.js'));
   return Object.keys(DOORS).map((name) => {
@@ -252,7 +258,7 @@ function statsOf(paths) {
   );
 }
 
-/** Somebody may be loading it. */
+/** Another process may be loading the file. */
 function writeWhereChanged(path, text) {
   const target = join(PACKAGE, path);
   try {

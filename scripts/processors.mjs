@@ -1,6 +1,6 @@
-// The recipe of docs/processors.md: instances of an application with a killable processor, and a plain BullMQ producer. Every active job is
-// killed by its id from another instance; then one instance is told to stop, and one is killed with -9, while jobs run. BullMQ's own
-// cancel is beside it. Prints one JSON object.
+// The recipe of docs/processors.md: instances of an application with a killable processor, and a plain BullMQ producer. Kills
+// every active job by its id from another instance. Then, while jobs run, one instance is told to stop, and one is killed with
+// -9. BullMQ's own cancel is measured beside it. Prints one JSON object.
 //
 //   npm run build && node scripts/processors.mjs --instances 4 --jobs 200
 import { fork } from 'node:child_process';
@@ -48,7 +48,7 @@ try {
   rmSync(dir, { recursive: true, force: true });
 }
 
-/** Each active job is killed from another instance than the one that took it; those that wait become active meanwhile. */
+/** Kills each active job from another instance than the one that took it. Waiting jobs become active meanwhile. */
 async function killAll() {
   const prefix = 'killed';
   const queue = new Queue('reports', { connection: { url: server.url }, prefix });
@@ -94,7 +94,7 @@ async function killAll() {
   return answer;
 }
 
-/** One of the instances ends while jobs run on it: each job ends, and no two copies of it run at once. */
+/** Ends one of the instances while jobs run on it: each job ends, and no two copies of it run at once. */
 async function handOn(signal) {
   const prefix = `handed-${signal}`;
   rmSync(record, { force: true });
@@ -121,7 +121,7 @@ async function handOn(signal) {
   return answer;
 }
 
-/** BullMQ's `cancelJob`, asked of another instance and of the one that has the job. */
+/** BullMQ's `cancelJob`, called in another instance and in the one that has the job. */
 async function cancelWithBullMq() {
   const prefix = 'plain';
   rmSync(record, { force: true });
@@ -231,7 +231,7 @@ function lines() {
     .map((line) => JSON.parse(line));
 }
 
-/** Pairs of copies of one job whose lives meet: from the first word of each to its last. */
+/** Pairs of copies of one job that overlap in time: from the first line of each to its last. */
 function overlaps() {
   const lives = new Map();
   for (const { job, pid, at } of lines()) {

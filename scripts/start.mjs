@@ -1,5 +1,5 @@
-// `npm start`: sets the checkout up when needed, then becomes `belay up`, in this process, so that Ctrl-C and
-// SIGTERM reach it directly. Arguments are passed on: `npm start -- --workers 4`.
+// `npm start`: sets the checkout up when needed, then becomes `belay up` in this process, so that Ctrl-C and SIGTERM reach it
+// directly. Arguments are passed on: `npm start -- --workers 4`.
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { ROOT, SetupError, setup } from './lib/setup.mjs';

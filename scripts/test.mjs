@@ -1,5 +1,5 @@
-// `npm test`: everything that must hold before a change lands, in one go; CI runs the same. All steps run even when
-// an earlier one fails. The last line is the count. `npm test -- ARGS` gives ARGS to jest and runs only jest.
+// `npm test`: everything that must hold before a change lands; CI runs the same. All steps run even when an earlier one fails.
+// The last line is the count. `npm test -- ARGS` passes ARGS to jest and runs only jest.
 import { randomBytes } from 'node:crypto';
 import { createRequire } from 'node:module';
 import { availableParallelism } from 'node:os';
@@ -13,13 +13,13 @@ import { COMPILER, ROOT, SetupError, setupForTests } from './lib/setup.mjs';
 const CORES = availableParallelism();
 const CHECK_TIMEOUT_MS = 600_000;
 /**
- * The specs of the libraries whose coverage has bounds (jest.config.cjs) cover them whole; counting it in every other file too
- * took as long again as the tests.
+ * The specs of the libraries with coverage bounds (jest.config.cjs) cover these completely. Counting the coverage of all other
+ * files as well took as long again as the tests.
  */
 const COVERED = '/libs/(contracts|lifecycle)/';
-/** Milliseconds that what the tests started may take to be gone after them. */
+/** Processes that the tests started have this long to end after the tests. Milliseconds. */
 const GONE_WITHIN_MS = 12_000;
-/** Every process of this run carries it in its environment, however deep it was started. */
+/** Every process of this run has it in its environment, however deep it was started. */
 const COOKIE = { name: 'BELAY_TEST_RUN', value: randomBytes(12).toString('hex') };
 
 /** @type {{ passed: number, failed: number, skipped: number, failures: string[] }} */
@@ -45,10 +45,11 @@ async function runSteps(jestArgs) {
     await findServer();
     return add(await runJest(`jest ${jestArgs.join(' ')}`, jestArgs, { env }));
   }
-  // Before any test: what a fresh checkout has to fetch first takes longer than a test waits.
+  // Before any test: a fresh checkout may fetch a server, which takes longer than a test waits.
   await findServer();
   if (interrupted) return;
-  // One after the other: side by side they bring two cores to a load of 15, under which what waits for agents fails now and then.
+  // One after the other: side by side they give two cores a load of 15, under which tests that wait for agents fail now and
+  // then.
   await checksAndUnitTests(env);
   if (!interrupted) await integrationTests(env);
 }
@@ -70,8 +71,8 @@ async function checksAndUnitTests(env) {
 }
 
 /**
- * More of them than there are cores, as they wait: with one more, two cores were idle for a quarter of the time. Not many
- * more, as every fleet is processes of its own.
+ * More at a time than there are cores, since they wait: with one more, two cores were idle for a quarter of the time. Not many
+ * more, since every fleet has processes of its own.
  */
 async function integrationTests(env) {
   const workers = Math.min(CORES + 2, 8);
@@ -79,7 +80,7 @@ async function integrationTests(env) {
   add(await runJest('integration tests', args, { env }));
 }
 
-/** The caller's own Belay settings would change what is tested; BELAY_TEST_* are meant for us. */
+/** The caller's own Belay settings would change the tests; BELAY_TEST_* are for the tests. */
 function testEnvironment() {
   const kept = Object.entries(process.env).filter(([name]) => !/^BELAY_(?!TEST_)/.test(name));
   return { ...Object.fromEntries(kept), [COOKIE.name]: COOKIE.value };
@@ -97,7 +98,7 @@ async function check(name, args, env) {
   }
 }
 
-/** Fetches a server program once and with progress, before many tests want one at the same time. */
+/** Fetches a server program once and with progress, before many tests need one at the same time. */
 async function findServer() {
   try {
     const localServer = createRequire(import.meta.url)(join(ROOT, 'dist/libs/local-server/src/index.js'));
@@ -112,7 +113,7 @@ async function findServer() {
   }
 }
 
-/** Every process a test started and did not end is a fault of the test or of the product: either way it is a failure. */
+/** A process that a test started and did not end is a fault of the test or of the product: either way it is a failure. */
 async function endLeftovers() {
   const find = () => findByEnvironment(COOKIE.name, COOKIE.value, join(ROOT, 'dist', 'programs'));
   const deadline = performance.now() + GONE_WITHIN_MS;

@@ -1,5 +1,8 @@
 'use strict';
-/** An application with one handler: app.cjs '{ options, waiting }'. { run: count } runs so many nodes, { alone: true } one when all processes wait. */
+/**
+ * An application with one handler: app.cjs '{ options, waiting }'. { run: count } runs `count` nodes, { alone: true } one when
+ * all processes wait.
+ */
 require('reflect-metadata');
 const { Module } = require('@nestjs/common');
 const { NestFactory } = require('@nestjs/core');

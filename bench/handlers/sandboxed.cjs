@@ -1,5 +1,5 @@
 'use strict';
-/** BullMQ's sandboxed processor: its processes are used again, so the module is made once in each. */
+/** BullMQ's sandboxed processor reuses its processes, so each makes the module once. */
 require('reflect-metadata');
 const { NestFactory } = require('@nestjs/core');
 const { Adds, JobsModule } = require('./jobs.module.cjs');

@@ -3,8 +3,8 @@ import type { AddressInfo } from 'node:net';
 import { Valkey } from '#libs/valkey';
 
 /**
- * The least an HTTP front of a remote kill can be, in a process of its own: takes the pids, writes a durable record with
- * a message in one step, and answers once every exit was reported. Started by the kill benchmark.
+ * The least HTTP front of a remote kill, in a process of its own: takes the pids, writes a durable record with a message in one
+ * step, and answers once every exit was reported. The kill benchmark starts it.
  */
 async function main(url: string): Promise<void> {
   const valkey = new Valkey({ url, keyPrefix: 'bare', shards: 1 });

@@ -1,8 +1,8 @@
 import { spawn } from 'node:child_process';
 
 /**
- * The least that ends the trees of a program that died: a process that knows their groups and, at the end of its
- * channel, kills each with one `kill(2)`. Started by the worker-loss benchmark; gets the commands to run over IPC.
+ * The least that ends the trees of a dead program: a process that knows their groups and, at the end of its channel, kills each
+ * with one `kill(2)`. The worker-loss benchmark starts it, and sends the commands to run over IPC.
  */
 const groups: number[] = [];
 

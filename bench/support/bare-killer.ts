@@ -2,8 +2,8 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { Valkey } from '#libs/valkey';
 
 /**
- * The least a remote kill can be: a process that owns bare children, signals those that a pub/sub message names, and
- * reports each exit durably. Started by the kill benchmark; gets the commands to run over IPC, answers their pids.
+ * The least remote kill: a process that owns bare children, signals those that a pub/sub message names, and reports each exit
+ * durably. The kill benchmark starts it, sends the commands to run over IPC, and gets their pids.
  */
 async function main(url: string): Promise<void> {
   const valkey = new Valkey({ url, keyPrefix: 'bare', shards: 1 });

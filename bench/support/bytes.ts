@@ -3,7 +3,7 @@ import type { LifecycleService } from '#libs/lifecycle';
 import { node, spec } from '../../test/support/specs';
 import { readyNodes } from './engine';
 
-/** A worker's report of a tree of one process that ended by itself. */
+/** A worker's report of a one-process tree that ended by itself. */
 const REPORT: StopReport = {
   containment: 'cgroup',
   proved: true,
@@ -34,8 +34,8 @@ const nodeOf = (i: number): NodeSpec =>
   });
 
 /**
- * Bytes that completed nodes leave on a server that holds nothing else: `executions` of `nodes` each, every agent with a
- * proved report and no output. All keys count, by MEMORY USAGE, events too.
+ * Bytes that completed nodes leave on an otherwise empty server: `executions` of `nodes` each, every agent with a proved report
+ * and no output. All keys count, by MEMORY USAGE, events too.
  */
 export async function bytesLeft(
   life: LifecycleService,

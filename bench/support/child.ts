@@ -8,7 +8,7 @@ const READY_MS = 20_000;
 const END_MS = 8_000;
 const SAID_KEPT = 4_000;
 
-/** A process that a benchmark started, and the first message it sent. */
+/** A process that a benchmark started, and its first message. */
 export interface Child<T = unknown> {
   readonly process: ChildProcess;
   readonly ready: T;
@@ -41,7 +41,7 @@ export async function startChild<T>(
   }
 }
 
-/** Asks it to end, and ends it when it does not. */
+/** Asks the process to end, and kills it when it does not. */
 export async function endChild({ process: child }: Child): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   const exited = once(child, 'exit');
@@ -51,7 +51,7 @@ export async function endChild({ process: child }: Child): Promise<void> {
   clearTimeout(timer);
 }
 
-/** A directory of one benchmark's own; gone when this process is, if not before. */
+/** A directory for one benchmark; removed at the latest with this process. */
 export function makeTempDir(): { readonly path: string; remove(): void } {
   const path = mkdtempSync(join(tmpdir(), 'belay-bench-'));
   const remove = (): void => {

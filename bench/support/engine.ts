@@ -1,7 +1,7 @@
 import type { DispatchEntry } from '#libs/contracts';
 import type { FinishResult, LifecycleService } from '#libs/lifecycle';
 
-/** One agent's whole life, without an agent: claimed, started, finished. */
+/** One agent's whole life, without a process: claimed, started, finished. */
 export async function driveAgent(life: LifecycleService, entry: DispatchEntry): Promise<FinishResult> {
   const claim = await life.agents.claim(entry, 'wrk_bench', 't');
   if (!claim.claimed) throw new Error(`a claim was refused: ${claim.why}`);
@@ -20,7 +20,7 @@ export async function readyNodes(life: LifecycleService, executionId: string): P
   return ready;
 }
 
-/** Runs a started execution to its end in this process, `concurrency` nodes at a time: no agent's own time is in it. */
+/** Runs a started execution to its end in this process, `concurrency` nodes at a time, without any agent's own time. */
 export async function driveExecution(
   life: LifecycleService,
   executionId: string,

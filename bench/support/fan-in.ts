@@ -26,11 +26,11 @@ process.stdin.on('end', () =>
 
 export interface FanIn {
   readonly executionId: string;
-  /** The node that all others lead to, ready to be claimed. */
+  /** The node to which all others lead, ready to be claimed. */
   readonly job: AgentJob;
 }
 
-/** An execution whose last node waits for nothing any more: every parent is done, with a result of RESULT_KIB. */
+/** An execution whose last node is ready: every parent is done, with a result of RESULT_KIB. */
 export async function prepareFanIn(life: LifecycleService, parents: number): Promise<FanIn> {
   const ids = Array.from({ length: parents }, (_, i) => `p${i}`);
   const pool = ownPoolOf(WORKER);
@@ -56,7 +56,7 @@ export async function prepareFanIn(life: LifecycleService, parents: number): Pro
   return { executionId: id, job };
 }
 
-/** Load on the worker and the server while the last node ran. */
+/** The load on worker and server while the last node ran. */
 export interface FanInRun {
   /** From before the claim until its end was stored. */
   readonly ms: number;
@@ -64,7 +64,7 @@ export interface FanInRun {
   readonly longestCommandMs: number;
   /** The largest gap between two ticks of a timer of 10 ms, less those 10. */
   readonly longestLoopMs: number;
-  /** By how much the process that played the worker grew at most. */
+  /** The largest growth of the process that played the worker. */
   readonly rssMiB: number;
   readonly result: { readonly bytes: number; readonly first: string; readonly last: string };
 }

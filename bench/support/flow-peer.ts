@@ -12,7 +12,7 @@ export interface FlowPeerOptions {
   readonly processes: number;
   /** Of each process. */
   readonly concurrency: number;
-  /** The program of each job; nothing runs when absent. */
+  /** The program of each job; absent: no program runs. */
   readonly program?: string;
 }
 
@@ -42,7 +42,7 @@ export class FlowPeer {
     }
   }
 
-  /** One flow of `count` jobs in `width` chains below a root, to the root's end. */
+  /** Runs one flow of `count` jobs in `width` chains below a root, to the root's end. */
   async run(count: number, width: number): Promise<void> {
     const done = new Promise<void>((resolve) => {
       for (const worker of this.workers) worker.process.once('message', () => resolve());

@@ -4,8 +4,8 @@ import { Worker } from 'bullmq';
 import { FLOW_ROOT } from './graph';
 
 /**
- * BullMQ's side of the dag benchmark: a worker process whose processor does nothing, or runs one program. Says over IPC
- * when a flow's root is done.
+ * BullMQ's side of the dag benchmark: a worker process whose processor does nothing, or runs one program. Reports over IPC when
+ * a flow's root is done.
  */
 async function main([
   url = '',

@@ -2,7 +2,7 @@ import type { ExecutionSpec } from '#libs/contracts';
 import type { FlowJob } from 'bullmq';
 import { node, spec } from '../../test/support/specs';
 
-/** A benchmark's graph: for each node the numbers of those it waits for. */
+/** A benchmark's graph: for each node, the numbers of its dependencies. */
 export type Graph = readonly (readonly number[])[];
 
 /** Layers of `width`; each node waits for two of the layer before. */
@@ -12,14 +12,14 @@ export function layers(count: number, width: number): Graph {
   );
 }
 
-/** All but one at once, and the last waits for all of them. */
+/** All but one are independent, and the last waits for all of them. */
 export function fanIn(count: number): Graph {
   return Array.from({ length: count }, (_, i) =>
     i < count - 1 ? [] : Array.from({ length: count - 1 }, (_, from) => from),
   );
 }
 
-/** One opens all others at once, and the last waits for all of them: the worst for a script that opens nodes. */
+/** The first opens all others at once, and the last waits for all of them: the worst case for a script that opens nodes. */
 export function fanOutIn(count: number): Graph {
   return Array.from({ length: count }, (_, i) => {
     if (i === 0) return [];
@@ -32,7 +32,7 @@ export const loose = (count: number): Graph => Array.from({ length: count }, () 
 
 const names = (numbers: readonly number[]): string[] => numbers.map((n) => `n${n}`);
 
-/** As the store takes it, with every default. */
+/** The graph as a stored spec, with every default. */
 export function specOf(graph: Graph): ExecutionSpec {
   return spec(
     graph.map((waitsFor, i) => node(`n${i}`, { dependsOn: names(waitsFor) })),
@@ -40,7 +40,7 @@ export function specOf(graph: Graph): ExecutionSpec {
   );
 }
 
-/** As the API takes it. */
+/** The graph as a request of the API. */
 export function requestOf(graph: Graph, command: (node: number) => readonly string[]) {
   return {
     name: 'bench',
@@ -55,7 +55,7 @@ export function requestOf(graph: Graph, command: (node: number) => readonly stri
 /** The root's name: a flow is done when its root is. */
 export const FLOW_ROOT = 'root';
 
-/** BullMQ's flow in `width` chains of `count` jobs together, below one root: a flow is a tree. */
+/** BullMQ's flow of `count` jobs in `width` chains below one root: a flow is a tree. */
 export function flowOf(queueName: string, count: number, width: number): FlowJob {
   const chain = (length: number): FlowJob => ({
     name: 'n',

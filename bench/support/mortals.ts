@@ -8,22 +8,22 @@ const BEGIN_MS = 60_000;
 const DIE_MS = 30_000;
 let made = 0;
 
-/** A process that holds one end of a pipe and sleeps; the benchmark holds the other end. */
+/** A process that has one end of a pipe and sleeps; the benchmark has the other end. */
 export interface Mortal {
-  /** Of the pipe: a tree of which every process holds this end is gone when its last one is. */
+  /** The pipe: a tree of which every process has this end is gone when its last process is. */
   readonly path: string;
   /** The command to run. */
   readonly command: readonly string[];
-  /** It runs. */
+  /** Resolves when the process runs. */
   readonly began: Promise<void>;
   /**
-   * When the signal had taken effect: a dying process's end of the pipe is closed by the kernel, and that is an event
-   * here. One clock for every killer, and nobody polls.
+   * Resolves when the signal had taken effect: the kernel closes a dying process's end of the pipe, and that is an event here.
+   * One clock for every killer, and no polling.
    */
   readonly died: Promise<number>;
 }
 
-/** Prepares `count` of them, for somebody else to start. */
+/** Prepares `count` of them; another process starts them. */
 export function makeMortals(dir: string, count: number): Mortal[] {
   const paths = Array.from({ length: count }, () => join(dir, `p${made++}`));
   execFileSync('mkfifo', ['-m', '600', ...paths]);
@@ -31,7 +31,7 @@ export function makeMortals(dir: string, count: number): Mortal[] {
 }
 
 function watchPipe(path: string): Mortal {
-  // Until the process holds its end, ours keeps the pipe from looking closed.
+  // Until the process has its end, this one keeps the pipe from looking closed.
   const held = openSync(path, constants.O_RDWR | constants.O_NONBLOCK);
   const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   const socket = new Socket({ fd, readable: true, writable: false });

@@ -1,6 +1,6 @@
 import type { Server } from '#libs/valkey';
 
-/** Counts what this connection sends from now until it is asked: each command is a round trip of its own. */
+/** Counts the commands of this connection until it is asked: each is a round trip of its own. */
 export function countCommands(redis: Server): () => number {
   const send: (...args: never[]) => unknown = redis.sendCommand;
   let sent = 0;
@@ -27,10 +27,10 @@ export async function countScripts(redis: Server): Promise<() => Promise<number>
   return async () => (await read()) - before;
 }
 
-/** Nothing shorter is kept: the longest of thousands is far above. Microseconds. */
+/** No shorter command is listed: the longest of thousands is far above. Microseconds. */
 const SLOWLOG_FROM = 100;
 
-/** The longest command, and the longest script, that the server ran while `work` did. Milliseconds. */
+/** The longest command, and the longest script, that the server ran during `work`. Milliseconds. */
 export async function longestStep(
   redis: Server,
   work: () => Promise<unknown>,

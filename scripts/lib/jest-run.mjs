@@ -1,4 +1,4 @@
-// One run of jest, counted from its own report and not from its words.
+// One run of jest, counted from its own report and not from its printed text.
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,7 +1,7 @@
 'use strict';
-// Runs one bundle to its end, and keeps the code that V8 made of it by then, functions that ran included.
-// Arguments: the folder, the bundle's name, and those of the program. The source is read and wrapped as the program's
-// loader does it (scripts/bundle.mjs).
+// Runs one bundle to its end, and keeps the code that V8 made of it by then, functions that ran included. Arguments: the
+// folder, the bundle's name, and those of the program. The source is read and wrapped as the program's loader does it
+// (scripts/bundle.mjs).
 const { readFileSync, renameSync, writeFileSync } = require('node:fs');
 const { wrap } = require('node:module');
 const { dirname, join } = require('node:path');

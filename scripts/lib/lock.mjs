@@ -1,14 +1,14 @@
-// One at a time on this machine, by a file that names its holder; a holder that died holds nothing.
+// A lock of this machine: a file that names its holder. A lock whose holder died counts as free.
 import { randomBytes } from 'node:crypto';
 import { linkSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import { identify } from './processes.mjs';
 
-/** Runs `work` while no other process holds `path`. */
+/** Runs `work` while no other process has the lock `path`. */
 export async function withLock(path, { waitMs, onWait }, work) {
   const mine = `${path}.${process.pid}-${randomBytes(4).toString('hex')}`;
   writeFileSync(mine, identify(process.pid) ?? '', { mode: 0o600 });
-  // A signal's default end would leave the lock to be found stale; that is harmless, only this file would stay.
+  // A signal's default action would leave a stale lock file, which is harmless; this removes it.
   try {
     await take(path, mine, waitMs, onWait);
     try {
@@ -45,7 +45,7 @@ async function take(path, mine, waitMs, onWait) {
   }
 }
 
-/** The lock moved aside may be a live one by now: then it is put back. */
+/** The moved lock may be a live one by now: then it is put back. */
 function removeStale(path, mine, seen) {
   const aside = `${mine}.stale`;
   try {
@@ -57,7 +57,7 @@ function removeStale(path, mine, seen) {
     try {
       linkSync(aside, path);
     } catch {
-      // Someone holds it again already.
+      // Another process has taken the lock again already.
     }
   }
   rmSync(aside, { force: true });

@@ -15,7 +15,8 @@ export function identify(pid) {
 
 /**
  * The processes that were started with this environment variable; none where there is no /proc. Belay's services close their
- * environment to their own user: one that runs a program below `programs`, and is younger than this process, counts too.
+ * environment to their own user. So a process that runs a program below `programs`, and is younger than this process, counts
+ * too.
  */
 export function findByEnvironment(name, value, programs) {
   if (value === '') return [];
@@ -30,7 +31,7 @@ export function findByEnvironment(name, value, programs) {
 
 const startOf = (pid) => Number(identify(pid)?.split(':')[1] ?? 0);
 
-/** The processes that work in this folder, or below it; none where there is no /proc. */
+/** The processes with this folder, or one below it, as working directory; none where there is no /proc. */
 export function findByFolder(folder) {
   return findWhere((pid) => `${linkOf(`/proc/${pid}/cwd`)}/`.startsWith(`${folder}/`));
 }
@@ -44,13 +45,13 @@ function findWhere(matches) {
     .filter((found) => found.identity !== undefined);
 }
 
-/** Signals that very process; never one that has its pid by now. */
+/** Signals that very process, never another one with its pid. */
 export function signal(found, name) {
   if (identify(found.pid) !== found.identity) return;
   try {
     process.kill(found.pid, name);
   } catch {
-    // It ended just now.
+    // The process ended just now.
   }
 }
 

@@ -3,11 +3,11 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { ROOT, SetupError, setup } from './setup.mjs';
 
-/** `folder`: below dist/, whose main is run, with this process's own arguments. */
+/** `folder`: a folder below dist/, whose main is run with this process's own arguments. */
 export async function runBuilt(folder) {
   const { write } = process.stdout;
   try {
-    // Results only on stdout, so that a program can read them.
+    // Only results go to stdout, so that a program can read them.
     process.stdout.write = process.stderr.write.bind(process.stderr);
     await setup();
     process.stdout.write = write;

@@ -1,23 +1,23 @@
-// Child processes of the scripts: bounded, without stdin, ended with us.
+// Child processes of the scripts: bounded, without stdin, ended with this process.
 import { spawn } from 'node:child_process';
 import { stripVTControlCharacters } from 'node:util';
 
-/** Groups of the children that run now, for the end by Ctrl-C. */
+/** Groups of the children that run now, for Ctrl-C. */
 const running = new Set();
 
 const TERMINAL = process.stdout.isTTY;
-/** Children write to our pipe; only we know whether a terminal is behind it. */
+/** Children write to a pipe of this process; only this process knows whether a terminal is behind it. */
 const COLOURS = TERMINAL ? { FORCE_COLOR: '1' } : {};
-// Some colour whenever CI is set, whatever they are told, so what no terminal shows is taken out.
+// Some programs print colours whenever CI is set, so colours are removed where there is no terminal.
 const plain = (text) => (TERMINAL ? text : stripVTControlCharacters(text));
 
 /**
- * Runs a program to its end. `onLine` gets each line as it comes; all of it is in `output`. `ended` says how in
- * words. Never rejects.
+ * Runs a program to its end. `onLine` gets each line as it comes; `output` has all of it. `ended` describes the end in words.
+ * Never rejects.
  */
 export function run(program, firstArgs, { args = [], cwd, env = process.env, timeoutMs, onLine }) {
   return new Promise((resolve) => {
-    // A group of its own, so that what the program started ends with it.
+    // A group of its own, so that children of the program end with it.
     const child = spawn(program, [...firstArgs, ...args], {
       cwd,
       env: { ...env, ...COLOURS },
@@ -55,22 +55,22 @@ export function run(program, firstArgs, { args = [], cwd, env = process.env, tim
   });
 }
 
-/** Ends every child that runs now, with what it started. */
+/** Ends every running child, with its own children. */
 export function endRunning(name) {
   for (const child of running) endGroup(child.pid, name);
 }
 
-/** Signals the group of a child that has not been collected yet, so its number still is its own. */
+/** Signals the group of a child that was not reaped yet, so the number is still its own. */
 function endGroup(pid, name) {
   if (pid === undefined) return;
   try {
     process.kill(-pid, name);
   } catch {
-    // It ended just now.
+    // The process ended just now.
   }
 }
 
-/** `installing dependencies … 14 s`, counting on a terminal, two lines elsewhere. Returns what ends it. */
+/** `installing dependencies … 14 s`, counting on a terminal, two lines elsewhere. Returns a function that ends it. */
 export function showProgress(what) {
   const begun = performance.now();
   const seconds = () => Math.round((performance.now() - begun) / 1000);

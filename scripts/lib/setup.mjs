@@ -1,5 +1,5 @@
-// Makes a fresh clone runnable: dependencies installed, sources compiled. Plain Node without dependencies, as it
-// runs before there are any. Every step is skipped when there is nothing to do.
+// Makes a fresh clone runnable: dependencies installed, sources compiled. Plain Node without dependencies, since it runs before
+// there are any. Every step is skipped when there is nothing to do.
 import { createHash } from 'node:crypto';
 import { accessSync, constants, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
@@ -19,7 +19,7 @@ const OLDEST_NODE = [20, 19, 0];
 const INSTALL_TIMEOUT_MS = 900_000;
 const BUILD_TIMEOUT_MS = 300_000;
 
-/** A step that failed in a way a person can act on: shown as it is, without a stack. */
+/** A failed step that a person can repair: shown as it is, without a stack. */
 export class SetupError extends Error {}
 
 /** Checks Node, installs and builds; throws SetupError. Two at once wait for each other. */
@@ -32,7 +32,7 @@ export async function setup() {
   });
 }
 
-/** As `setup`, but a build that fails is returned as text: a test run goes on to say what else is wrong. */
+/** As `setup`, but returns the text of a failed build, so that a test run goes on and reports further faults. */
 export async function setupForTests() {
   checkNode();
   return inState(async () => {
@@ -84,8 +84,8 @@ async function installDependencies() {
   const log = join(STATE, 'install.log');
   const done = showProgress('installing dependencies');
   let ran = await npm('ci');
-  // A lock file made where a registry lacks packages of other platforms makes `npm ci` refuse, on every platform.
-  // Installing then takes the same locked versions and leaves the lock file as it is.
+  // A lock file that was made where a registry lacks packages of other platforms makes `npm ci` refuse, on every platform. `npm
+  // install` then takes the same locked versions and leaves the lock file as it is.
   if (ran.code !== 0 && /\bEUSAGE\b/.test(ran.output)) ran = await npm('install', '--no-save');
   writeFileSync(log, ran.output);
   if (ran.code !== 0) {
@@ -109,7 +109,7 @@ async function npm(command, ...flags) {
   return { ...ran, command };
 }
 
-/** Compares what npm wrote down in node_modules with the lock file: an install made by hand is as good as ours. */
+/** Compares npm's record in node_modules with the lock file, so that a manual install counts too. */
 function isInstalled(lock) {
   const hidden = readIfThere(join(MODULES, '.package-lock.json'));
   if (hidden === undefined) return false;
@@ -120,7 +120,7 @@ function isInstalled(lock) {
   });
 }
 
-/** The npm that started us, so that the same one installs; else the one on PATH. */
+/** The npm that started this process, so that the same one installs; otherwise the one on PATH. */
 function npmProgram() {
   const script = process.env.npm_execpath ?? '';
   return /npm-cli\.c?js$/.test(script) ? [process.execPath, [script]] : ['npm', []];
@@ -133,16 +133,16 @@ function npmEnvironment() {
     mkdirSync(cache, { recursive: true });
     accessSync(cache, constants.W_OK);
   } catch {
-    // A user without a home of its own, as services often are: npm would fail on its cache.
+    // A user without a home, as services often are: npm would fail on its cache.
     env.npm_config_cache = join(STATE, 'npm-cache');
   }
   return env;
 }
 
-/** Compiles and bundles; a few seconds, less when little changed. The words of the one that fails. */
+/** Compiles and bundles: a few seconds, less when little changed. Returns the output of a failed step. */
 async function build() {
   const info = join(ROOT, 'dist', '.tsbuildinfo');
-  // The compiler trusts its notes: with them and without the files it would write nothing.
+  // The compiler trusts its build info: with that and without the files it would write nothing.
   if (!existsSync(join(ROOT, 'dist', 'libs', 'contracts', 'src', 'index.js'))) rmSync(info, { force: true });
   const done = showProgress('building');
   const steps = [

@@ -10,7 +10,7 @@ const define = (project) => (id, what, file, find, put, path, title) => ({
   title,
 });
 
-/** Seen by unit tests, against the source. */
+/** Unit tests see it, in the source. */
 export const unit = define('unit');
-/** Seen by integration tests, against programs from dist/. */
+/** Integration tests see it, in programs from dist/. */
 export const real = define('integration');

@@ -1,5 +1,5 @@
-// Every defect: `find` stands once in `file` and is replaced by `put`; `project`, `path` and `title` (jest's -t) say
-// which tests should see it. The nearest tests are named, not all that might.
+// Every defect: `find` occurs once in `file` and is replaced by `put`; `project`, `path` and `title` (jest's -t) name the tests
+// that should see it. Only the nearest tests are named, not all that might see it.
 import { ISOLATION } from './isolation.mjs';
 import { KILLS } from './kills.mjs';
 import { PROCESSES } from './processes.mjs';

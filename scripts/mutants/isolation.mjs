@@ -1,4 +1,4 @@
-// Agents with users of their own: who gets which, what proves their end, what a start that cannot be prepared does.
+// Agents with users of their own: which agent gets which user, the proof of their end, a start that cannot be prepared.
 import * as define from './define.mjs';
 
 const inProcess =

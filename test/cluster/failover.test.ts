@@ -10,7 +10,7 @@ import { startCluster, startSentinelSet, type ManyServers } from '../support/man
 import { fleetPerTest } from '../support/own-fleet';
 
 const ENDED = ['completed', 'failed', 'stopped'];
-/** In `npm run test:cluster` as many as the figures of docs/deployment.md are of; beside all other tests, fewer. */
+/** `npm run test:cluster` uses as many as the figures of docs/deployment.md; among all other tests, fewer are used. */
 const EXECUTIONS = process.env['BELAY_TEST_CLUSTER'] === 'full' ? 200 : 40;
 
 const { begin, fleet, it, onEnd } = fleetPerTest();
@@ -62,7 +62,7 @@ describe.each([
     }
   }
 
-  /** The record, `lost` when the server answers that there is none, undefined while it does not answer. */
+  /** The record; `lost` when the server answers that there is none; undefined while it does not answer. */
   async function look(id: string): Promise<ExecutionRecord | 'lost' | undefined> {
     return fleet.life.executions.get(id).catch((error: unknown) => {
       if (isBelayError(error) && error.code === 'NOT_FOUND') return 'lost' as const;
@@ -248,7 +248,7 @@ describe.each([
       const seen = await Promise.all(accepted.map(look));
       return seen.every((one) => one !== undefined) && seen;
     }, 'an answer about each');
-    // The client that engaged it stores it again, maybe a moment later than a worker stores the order.
+    // The client that engaged the latch stores it again, maybe a moment later than a worker stores the order.
     await eventually(async () => {
       const { items } = await fleet.client.latches();
       return [latch.id, order.order.latchId].every((one) => items.some(({ id }) => id === one));
@@ -270,7 +270,7 @@ describe.each([
     expect(receipt.totals.unconfirmed).toBe(0);
     const gone = (await eventually(async () => look(ghost), 'an answer about it')) === 'lost';
     expect(mode === 'Cluster' || gone).toBe(true);
-    // Nobody could name it any more, so its worker ends it.
+    // No order could name it any more, so its worker ends it.
     if (gone) await eventually(async () => processesWith(ghost).length === 0, 'the end of what nobody knows');
   }, 120_000);
 });

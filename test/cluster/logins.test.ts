@@ -64,7 +64,7 @@ describe.each(
       BELAY_VALKEY_URL: many.url,
       ...(tls === undefined ? {} : { NODE_EXTRA_CA_CERTS: tls.authority }),
     };
-    // The test's own look at the records: by the plain port, as this process does not trust the authority.
+    // The test reads the records over the plain port, since this process does not trust the authority.
     await begin({ url: operatorUrl(await many.primary('{belay:ctl}')), workers: 2, env });
     return many;
   }
@@ -123,7 +123,7 @@ describe.each(
     if (!secure) return;
     const untrusted = await refused({ NODE_EXTRA_CA_CERTS: '' });
     expect(untrusted).toContain('cannot be reached');
-    // The fault of a sentinel's or a Cluster node's certificate is lost on the way here.
+    // The error about a sentinel's or a Cluster node's certificate is lost on the way here.
     if (mode === 'one server') expect(untrusted).toMatch(/certificate/);
   }, 120_000);
 });

@@ -10,7 +10,7 @@ async function hold(fleet: Fleet): Promise<string> {
   return (await fleet.client.createExecution(SPEC, { start: false })).execution.id;
 }
 
-/** How many of them the server says it has never heard of. */
+/** How many of them the server does not know. */
 async function lost(fleet: Fleet, ids: readonly string[]): Promise<number> {
   const gone = await eventually(
     async () =>

@@ -5,7 +5,7 @@ import { GROUNDS, type GroundKind, type Profile } from './plan-types';
 export interface Asked {
   readonly seeds: number;
   readonly from: number;
-  /** No seed begins after that. Infinite when not given. */
+  /** No seed begins after this. Infinite when not given. */
   readonly minutes: number;
   readonly profile: Profile;
   readonly ground: GroundKind;
@@ -19,7 +19,7 @@ const MOST = 1_000_000;
 const OPTIONS =
   '--seeds N, --from S, --minutes M, --parallel P, --ground server|sentinel|cluster, --short, --json';
 
-/** Reads the command line. @returns a sentence on what is wrong instead. */
+/** Reads the command line. @returns a sentence that says what is wrong with it, or the options. */
 export function readArguments(args: readonly string[]): Asked | string {
   const numbers = new Map<string, number>();
   let [json, short, ground] = [false, false, 'server' as GroundKind];

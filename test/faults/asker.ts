@@ -4,23 +4,23 @@ import { pause, uptime } from './clock';
 import type { Covers, HoldFacts, OrderFacts, ReceiptFacts, Span } from './history';
 import type { Ask, NodeRole, PlannedExecution, Pool, Team } from './plan-types';
 
-/** No answer is waited for longer: the server's own limit is far below. */
+/** No answer is awaited for longer: the server's own limit is far below. */
 const ANSWER_WITHIN_MS = 12_000;
 const AGAIN_AFTER_MS = 100;
-/** As long as an orchestrator needs to be back. */
+/** An orchestrator needs this long to be back. */
 const SUBMIT_WITHIN_MS = 8_000;
 
-/** A submit and what came of it. */
+/** A submit and its outcome. */
 export interface Submitted {
   /** Set by a 2xx answer. */
   id?: string;
   refused?: string;
 }
 
-/** An act asked of the product over HTTP. */
+/** An act requested over HTTP. */
 export type HttpAsk = Exclude<Ask, { do: 'break-glass' | 'drill' | 'armed' }>;
 
-/** Does what a plan asks for through the HTTP client, as a user would, and writes down what was answered. */
+/** Carries out the acts of a plan through the HTTP client, like a user, and records the answers. */
 export class Asker {
   readonly orders: OrderFacts[] = [];
   readonly holds: HoldFacts[] = [];
@@ -36,13 +36,16 @@ export class Asker {
     private readonly seed: number,
   ) {}
 
-  /** One of those that live, another one each time. */
+  /** A client of a live orchestrator, another one each time. */
   client(): BelayClient | undefined {
     const clients = this.clients();
     return clients[this.#turn++ % Math.max(1, clients.length)];
   }
 
-  /** Accepted, refused by a latch, or never answered; with one key, so that it is one execution however often it is sent. */
+  /**
+   * Submits until the execution is accepted, refused by a latch, or never answered; with one key, so that it is one execution
+   * however often it is sent.
+   */
   async submit(index: number, planned: PlannedExecution, spec: unknown): Promise<void> {
     const entry: Submitted = {};
     this.submitted.set(index, entry);
@@ -66,7 +69,7 @@ export class Asker {
     entry.refused ??= `${planned.name} was never answered`;
   }
 
-  /** One order of the plan with what belongs to it, from the kill to the release. */
+  /** One order of the plan with all its steps, from the kill to the release. */
   async give(act: HttpAsk, worker: (place: number) => string | undefined): Promise<void> {
     switch (act.do) {
       case 'stop':
@@ -132,7 +135,7 @@ export class Asker {
     }
   }
 
-  /** Waits until somebody or something has ended it, and lets it go on. */
+  /** Waits until the execution has ended, and retries it. */
   async #retry(id: string | undefined, withinMs: number): Promise<void> {
     if (id === undefined) return;
     const until = performance.now() + withinMs;
@@ -160,7 +163,7 @@ export class Asker {
     });
   }
 
-  /** Nothing is held any more: what a lost answer left behind as well. */
+  /** Releases everything, also what a lost answer left behind. */
   async releaseAll(): Promise<void> {
     for (const order of this.orders)
       if (!['execution', 'agent'].includes(order.covers.what) || order.startsOnly === true)
@@ -179,7 +182,7 @@ export class Asker {
 
   /**
    * A worker that was emptied over its socket engages a latch once it has contact again, which may be after everything was
-   * released. Whoever pulled the switch releases that one too. True: there was one.
+   * released. This releases that latch too. True: there was one.
    */
   async releaseLate(): Promise<boolean> {
     if (this.orders.every(({ local }) => local !== true)) return false;
@@ -213,7 +216,9 @@ export class Asker {
     return this.#releaseLater(order, note, holdMs);
   }
 
-  /** Freezes or pauses, and lets go again: what fails is let go at the end. Until then nothing of `covers` starts. */
+  /**
+   * Freezes or pauses, and resumes. If the resume fails, the end of the seed resumes. Until then nothing of `covers` starts.
+   */
   async #hold(
     name: string,
     covers: Covers,
@@ -239,13 +244,13 @@ export class Asker {
     await this.#ask(end);
   }
 
-  /** Undefined also when a fault took the answer. */
+  /** Undefined also when a fault lost the answer. */
   async #ask<T>(act: (client: BelayClient) => Promise<T>): Promise<T | undefined> {
     const client = this.client();
     return client === undefined ? undefined : act(client).catch(unlessGone);
   }
 
-  /** Of an execution: a resume ends every pause of it (`startsOnly`), a retry every order before it. */
+  /** Notes that an execution may go on: a resume ends every pause of it (`startsOnly`), a retry every order before it. */
   #letGo(scope: Extract<Covers, { what: 'execution' }>, at: number, startsOnly?: true): void {
     for (const order of this.orders) {
       const { covers } = order;
@@ -254,7 +259,7 @@ export class Asker {
     }
   }
 
-  /** A worker that was emptied over its socket counts any latch of its own as the one it needs. */
+  /** A worker that was emptied over its socket accepts any latch of its own as the one that it needs. */
   #letGoOrder(order: OrderFacts): void {
     order.releasedAt ??= uptime();
     if (order.covers.what !== 'worker') return;
@@ -264,7 +269,7 @@ export class Asker {
         other.releasedAt ??= uptime();
   }
 
-  /** After a kill over a worker's socket: it takes work again once its latch is released. */
+  /** After a kill over a worker's socket: the worker takes work again once its latch is released. */
   async releaseWorker(order: OrderFacts, workerId: string): Promise<void> {
     this.#letGoOrder(order);
     const { items = [] } = (await this.#ask(async (client) => client.latches())) ?? {};
@@ -273,14 +278,14 @@ export class Asker {
         await this.#ask(async (client) => client.releaseLatch(id, 'as planned'));
   }
 
-  /** By its note: the answer that named the latch may have been lost. */
+  /** By the note, since the answer that named the latch may have been lost. */
   async #release(note: string): Promise<void> {
     const { items = [] } = (await this.client()?.latches()) ?? {};
     for (const latch of items)
       if (latch.note === note) await this.client()?.releaseLatch(latch.id, 'as planned');
   }
 
-  /** Of those executions; without, any. */
+  /** An agent of those executions; without them, of any. */
   async #agent(pick: number, among?: readonly number[]): Promise<AgentRecord | undefined> {
     const page = await this.client()
       ?.agents({ state: ['running'] })
@@ -290,7 +295,7 @@ export class Asker {
     return items[Math.floor(pick * items.length)];
   }
 
-  /** An order's entry, from now on. */
+  /** Begins the entry of an order. */
   begin(name: string, what: Pick<OrderFacts, 'covers' | 'startsOnly' | 'local'>): OrderFacts {
     const order: OrderFacts = { name, ...what, askedAt: uptime() };
     this.orders.push(order);
@@ -320,7 +325,7 @@ const poolScope = (pool: Pool) => ({ type: 'pool', pool }) as const;
 const roleScope = (role: NodeRole) => ({ type: 'selector', selector: `role=${role}` }) as const;
 const teamScope = (team: Team) => ({ type: 'selector', selector: `team=${team}` }) as const;
 
-/** An error that a fault explains is part of the campaign; an error of this code is not. */
+/** A fault explains this error, which is part of the campaign; an error in this code is not. */
 export function unlessGone(error: unknown): undefined {
   if (!isBelayError(error) && !(error instanceof DOMException)) throw error;
 }

@@ -10,23 +10,23 @@ import {
   type Line,
 } from './history';
 
-/** Grace, SIGKILL and proof, on a machine that is busy. Seconds. */
+/** Grace, SIGKILL and proof, on a busy machine. Seconds. */
 const STOP_S = 2;
 /** The janitor looks once a second, and an order follows. */
 const NOTICED_S = 3;
 /**
- * Hops from process to process between a bound and its effect, such as janitor, order, worker, agent and proof: on a machine that
- * is late each of them is.
+ * Hops between processes from a bound to its effect, such as janitor, order, worker, agent and proof. On a busy machine each of
+ * them is late.
  */
 const HOPS = 5;
 const patience = ({ lateS }: History): number => HOPS * lateS;
-/** A cost that was written down and not yet said. */
+/** A cost that was recorded and not yet reported. */
 const ONE_COST = 0.01;
 const MICRO = 1e-6;
-/** Faults that may lose an agent's last words, beside the one that ends it. */
+/** Faults that may lose an agent's last messages, beside the one that ends the agent. */
 const LOSES_WORDS = /^(worker-|guardian-|server-)/;
 
-/** Deadlines, budgets and pools: each holds, and nothing is ended by one that it does not have. */
+/** Deadlines, budgets and pools: each is kept, and no execution is ended by one that it does not have. */
 export function checkBounds(history: History): Violation[] {
   const lines = groupBy(history.lines, ({ agentId }) => agentId);
   const pools = new Map(history.workers.map((worker) => [worker.id, worker.pools]));
@@ -64,7 +64,7 @@ function nodeTimeouts(
         bound(`${id} was ended by a timeout ${(at(failed) - at(claimed)).toFixed(2)} s after its claim`),
       ];
     const lines = byAgent.get(id) ?? [];
-    // A frozen one's time stands still, and a worker that is stopped counts none.
+    // A frozen agent's time stands still, and a suspended worker counts none.
     const excused = events.some(({ type, agentId }) => type === 'agent.frozen' && agentId === id);
     if (lines.length === 0 || excused || faults.some((fault) => keepsAlive(fault, owner))) return [];
     const { from, last } = span(lines);
@@ -73,21 +73,21 @@ function nodeTimeouts(
   });
 }
 
-/** Stopped, or its agents left without anybody until they are reaped. */
+/** The worker was suspended, or its agents ran without worker and guardian until they were reaped. */
 const keepsAlive = ({ kind, workerId }: FaultFacts, owner: string): boolean =>
   workerId === owner && (kind.startsWith('worker-sigstop') || leavesTrees(kind));
 
 function deadline(execution: ExecutionFacts, history: History): Violation[] {
   const { faults } = history;
   const { id, name, events, timeoutMs, reason, state } = execution;
-  // It has one of its own, and no plan.
+  // A drill has a pool of its own, and no plan.
   if (name === 'drill') return [];
   const moves = events.filter(({ entity, from, to }) => entity === 'execution' && from !== to);
   const limit = (timeoutMs ?? Number.POSITIVE_INFINITY) / 1_000;
   const violations: Violation[] = [];
   if (reason === 'timeout' && state !== 'stopped' && state !== 'failed')
     violations.push(bound(`${id} passed its deadline and is ${state}`));
-  // A janitor that is dead, or cannot ask, is late; how late depends on who takes its turn.
+  // A janitor that is dead, or has no server, is late; how late depends on the next holder of its lock.
   const excused = faults.some(({ workerId }) => workerId === undefined || !workerId.startsWith('wrk_'));
   let ran = 0;
   for (const [i, move] of moves.entries()) {
@@ -113,7 +113,7 @@ function budget(
   const limit = maxCostUsd ?? Number.POSITIVE_INFINITY;
   if (reason === 'budget_exceeded' && costUsd <= limit + MICRO)
     return [bound(`${id} was ended by its budget of ${limit} after ${costUsd}`)];
-  // One that was retried may complete with what costs nothing more.
+  // A retried execution may complete with nodes that cost nothing more.
   if (state === 'completed' && costUsd > limit + MICRO && !retried.includes(id))
     return [bound(`${id} completed with ${costUsd} spent of ${limit}`)];
   const spends = agents
@@ -129,7 +129,7 @@ function budget(
   return [bound(`${id} spent on for ${(last.at - over.at).toFixed(2)} s after its budget of ${limit}`)];
 }
 
-/** Money spent stays counted: each agent's own record of it, and their sum. */
+/** Spent money stays counted: by each agent's own record, and by their sum. */
 function costs(
   { id, agents, costUsd = 0, state }: ExecutionFacts,
   { faults }: History,
@@ -162,7 +162,7 @@ function wrongPool(
   return [bound(`${id} of the pool ${pool} was claimed by ${owner}, which takes ${taken.join(' and ')}`)];
 }
 
-/** Decisions use Valkey's clock or a monotonic one: a worker whose wall clock is stepped keeps its agents. */
+/** Decisions use the server's clock or a monotonic one, so a worker whose wall clock is stepped keeps its agents. */
 function lostToItsClock(
   { events, agents }: ExecutionFacts,
   { faults, drains, stepped }: History,

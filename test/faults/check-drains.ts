@@ -2,17 +2,17 @@ import type { Violation } from './check';
 import { isServerStepped, TOLERANCE } from './check-lives';
 import type { DrainFacts, EventFacts, History } from './history';
 
-/** From the limit of its patience to the exit: grace, proof and the closing of everything. Seconds. */
+/** From the end of its patience to the exit: grace, proof and the closing of everything. Seconds. */
 const CLOSED_S = 8;
 /** An end is stored a moment after it was seen. */
 const STORED_S = 0.1;
 const [CALM, FORCED] = [0, 3];
-/** Between the signal and the closing of the intake, on a machine that is busy. */
+/** From the signal to the closing of the intake, on a busy machine. */
 const HEARD_S = 1.5;
 
 /**
- * A process that was asked to end does within its bound; its exit code says what happened to its agents, it leaves none
- * of them, takes no more, and its record says so too.
+ * A process that was asked to end does so within its bound. Its exit code and its record say what happened to its agents, it
+ * leaves none of them, and takes no more.
  */
 export function checkDrains(history: History): Violation[] {
   return history.drains.flatMap((drain) => [
@@ -26,7 +26,7 @@ const fail = ({ role, id }: DrainFacts, what: string): Violation => ({
   what: `${role} ${id} ${what}`,
 });
 
-/** A fault that may keep it from what it has to tell, or cost it its lease. */
+/** Whether a fault may have delayed its report, or cost it its lease. */
 function isTroubled({ id, endedAt = Number.POSITIVE_INFINITY }: DrainFacts, { faults }: History): boolean {
   return faults.some(
     ({ kind, at, workerId }) =>
@@ -60,7 +60,7 @@ function worker(drain: DrainFacts, history: History): Violation[] {
   const late = history.lines.find(({ agentId, at }) => owned.has(agentId) && at > endedAt + TOLERANCE);
   if (late !== undefined) violations.push(fail(drain, `had exited, and its ${late.agentId} wrote`));
   const troubled = isTroubled(drain, history);
-  // One whose word is late may be claimed for while it ends.
+  // While it ends, a late report may still claim for it.
   const taken = moves.find(
     ({ to, at }) => to === 'spawning' && at > (troubled ? endedAt : askedAt + HEARD_S),
   );
@@ -70,7 +70,7 @@ function worker(drain: DrainFacts, history: History): Violation[] {
   if (code === CALM && stopped !== undefined)
     violations.push(fail(drain, `exited with 0, and had stopped ${stopped.agentId}`));
   const wasBusy = (limit: number): boolean => ended.some(({ at }) => at > limit - STORED_S);
-  // Where no ended execution is kept, nobody can say what it stopped.
+  // Where no ended execution is kept, nobody can say which ones it stopped.
   if (code === FORCED && !troubled && !history.pruned && !wasBusy(forced ? askedAt : limitAt))
     violations.push(fail(drain, 'exited with 3, and nothing of it ran to the limit'));
   if (stopped !== undefined && !forced && isEarly(stopped, limitAt))
@@ -81,7 +81,7 @@ function worker(drain: DrainFacts, history: History): Violation[] {
 const isEarly = ({ at }: EventFacts & { readonly at: number }, limitAt: number): boolean =>
   at < limitAt - TOLERANCE;
 
-/** The stored record of the worker, read while the fleet still ran. */
+/** The worker's stored record, read while the fleet still ran. */
 function record(drain: DrainFacts, { workers }: History): Violation[] {
   if (drain.last === true) return [];
   const { state, reason } = workers.find(({ id }) => id === drain.id) ?? {};

@@ -2,8 +2,8 @@ import type { Violation } from './check';
 import type { History } from './history';
 
 /**
- * Once the faults are over, an execution that has an end comes to it within its bound, with nobody's hand; and one that nothing
- * was to end completes.
+ * Once the faults are over, an execution with an end of its own reaches it within its bound, without help; an execution that
+ * nothing was to end completes.
  */
 export function checkEnds({ executions, unfinished }: History): Violation[] {
   const late = unfinished.map(({ id, state, boundS, why }): Violation => {
@@ -15,7 +15,7 @@ export function checkEnds({ executions, unfinished }: History): Violation[] {
   });
   const missed = executions.flatMap(({ id, name, meant, state, reason, error, nodes }): Violation[] => {
     if (meant !== true || state === undefined || state === 'completed') return [];
-    // Told above already; the campaign's own stop ended it.
+    // Reported above already; the campaign's own stop ended it.
     if (unfinished.some((one) => one.id === id)) return [];
     const failed = nodes.filter((node) => node.state === 'failed').map((node) => node.id);
     const why = [reason, error, ...(failed.length === 0 ? [] : [`failed: ${failed.join(', ')}`])];

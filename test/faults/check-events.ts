@@ -4,7 +4,10 @@ import type { EventFacts, ExecutionFacts } from './history';
 
 type Table = Readonly<Record<string, Readonly<Record<string, string | undefined>>>>;
 
-/** Gapless, every move legal and from where the one before it led, and the sum of all is what is stored. */
+/**
+ * Checks that events have no gap, that every move is legal and follows the one before, and that together they give the stored
+ * state.
+ */
 export function checkEvents(execution: ExecutionFacts): Violation[] {
   const { id, events } = execution;
   const violations: Violation[] = [];
@@ -16,7 +19,7 @@ export function checkEvents(execution: ExecutionFacts): Violation[] {
     const { entity, from, to, seq, type } = event;
     if (to === undefined) continue;
     const subject = subjectOf(event);
-    // Messages of an agent or an execution, and freezes of it, tell the state it is in.
+    // Messages of an agent or an execution, and freezes of it, name its present state.
     const isMove = type === `${entity}.${to}`;
     const before = states.get(subject) ?? (entity === 'node' ? MACHINES.node.initial : undefined);
     if (from !== before) fail(`event ${seq}: ${subject} goes from ${from} to ${to}, and was ${before}`);

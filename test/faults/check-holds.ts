@@ -6,7 +6,7 @@ import { leavesTrees, type History, type HoldFacts, type Line, type OrderFacts }
 /** A tree that is ended is woken first: its grace and its end are over by then. Seconds. */
 const ENDED_S = 2;
 
-/** A process that a freeze reported still writes nothing until it is let go on, or ended. */
+/** A process that a freeze reported stopped writes nothing until it is resumed, or ended. */
 export function checkHolds(history: History): Violation[] {
   const lines = groupBy(history.lines, ({ agentId }) => agentId);
   return history.holds.flatMap((hold) =>
@@ -31,7 +31,7 @@ export function checkHolds(history: History): Violation[] {
   );
 }
 
-/** When somebody else may have let it go on, or had begun to end it. */
+/** The time from which another act may have resumed it, or had begun to end it. */
 function letGoAt({ orders, executions, lines }: History, hold: HoldFacts, agentId: string): number {
   const where = whereabouts(executions).get(agentId);
   const others = orders.filter(
@@ -40,7 +40,7 @@ function letGoAt({ orders, executions, lines }: History, hold: HoldFacts, agentI
   return Math.min(
     Number.POSITIVE_INFINITY,
     ...others.flatMap((order) => endsHold(order, hold)),
-    // Its first process was through: what it had left was being ended when the freeze came.
+    // Its first process had ended: the rest of the tree was being ended when the freeze came.
     ...lines.filter((line) => line.agentId === agentId && line.word === 'end').map(({ at }) => at),
   );
 }
@@ -53,8 +53,8 @@ function endsHold({ askedAt, releasedAt, startsOnly, covers }: OrderFacts, { fro
 }
 
 /**
- * A process is woken before it is asked to die. The process did not go on for long after it was asked (by a fence, a
- * drain, a bound, its execution's end), and did not come to an end of its own.
+ * A process is woken before it is asked to die. It did not go on for long after the request (by a fence, a drain, a bound, its
+ * execution's end), and did not reach an end of its own.
  */
 function wasEnded(first: Line, mine: readonly Line[], { executions, faults }: History): boolean {
   const [agent] = executions.flatMap(({ agents }) => agents.filter(({ id }) => id === first.agentId));

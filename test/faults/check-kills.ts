@@ -22,8 +22,8 @@ export interface Where {
 }
 
 /**
- * From the answer to a kill until the release of its latch nothing in its scope is claimed, and nothing is heard of,
- * save what the answer itself names as not confirmed.
+ * From the answer to a kill until the release of its latch, nothing in its scope is claimed, and no process in it writes,
+ * except those that the answer itself names as not confirmed.
  */
 export function checkKills(history: History): Violation[] {
   const where = whereabouts(history.executions);
@@ -55,8 +55,8 @@ export function checkKills(history: History): Violation[] {
 }
 
 /**
- * A freeze of one agent holds that agent by its record, not by a latch: a failover that loses the claim loses the freeze
- * with it, and the attempt is claimed and runs anew (docs/deployment.md, "Ends and claims").
+ * A freeze of one agent is stored in its record, not as a latch. A failover that loses the claim loses the freeze with it, and
+ * the attempt is claimed and runs anew (docs/deployment.md, "Ends and claims").
  */
 export function isLostWithClaim(
   { covers: { what }, startsOnly }: OrderFacts,
@@ -75,7 +75,7 @@ function claims({ executions, wallOffset }: History): { agentId: string; at: num
     .map(({ agentId = '', atMs }) => ({ agentId, at: atMs / 1_000 - wallOffset }));
 }
 
-/** The answer to a stop may be the receipt of a wider order: only the execution's own targets are meant. */
+/** The answer to a stop may be the receipt of a wider order: only the execution's own targets count. */
 function stoppedTooSoon({ name, status, covers: scope, receipt }: OrderFacts): Violation[] {
   if (status !== 'stopped' || scope.what !== 'execution') return [];
   const mine = `agt_${scope.executionId.slice('exe_'.length)}-`;
@@ -126,11 +126,11 @@ export function coversAgent(
   }
 }
 
-/** It may have cost the worker its lease or its word; of an orchestrator's death the same is true for every worker. */
+/** Whether a fault may have cost the worker its lease or its report. The death of an orchestrator may do so to every worker. */
 const touches = ({ workerId }: FaultFacts, who: string): boolean =>
   workerId === undefined || workerId === who || !workerId.startsWith('wrk_');
 
-/** No confirmed target has a survivor; one that is not confirmed has a fault to explain it, and only until it is healed. */
+/** No confirmed target has a survivor. A fault explains an unconfirmed one, and only until the fault is healed. */
 export function checkReceipts(history: History): Violation[] {
   const answered = history.orders.flatMap(({ receipt, answeredAt }) =>
     receipt === undefined || answeredAt === undefined ? [] : [{ receipt, at: answeredAt }],
@@ -176,7 +176,7 @@ function survivors(receipt: ReceiptFacts, alive: ReadonlyMap<string, string>): V
 const dead = ({ kind, targets }: ReceiptFacts) =>
   kind === 'kill' ? targets.filter(({ outcome }) => CONFIRMED_DEAD.includes(outcome)) : [];
 
-/** In an answer only a fault explains what is not confirmed; at the end, with everything healed, nothing does. */
+/** In an answer only a fault explains an unconfirmed target; at the end, with everything healed, nothing does. */
 function unexplained(
   { orderId, kind, targets }: ReceiptFacts,
   when: string,

@@ -10,11 +10,11 @@ import {
   type LossWindow,
 } from './history';
 
-/** /proc/uptime has steps of 10 ms, and a time is read a moment before or after what it speaks of. Seconds. */
+/** /proc/uptime has steps of 10 ms, and a time is read a moment before or after its event. Seconds. */
 export const TOLERANCE = 0.03;
 const PROVED_ENDS = ['completed', 'failed', 'killed'];
 
-/** Of one attempt: when its processes began and when the last of them was heard of. */
+/** One attempt: when its processes began and when the last of them wrote. */
 interface Life {
   readonly agentId: string;
   readonly from: number;
@@ -23,7 +23,7 @@ interface Life {
   readonly workerId: string | undefined;
 }
 
-/** One live copy of an attempt, one live attempt of a node, and nobody heard of after his end was recorded. */
+/** One live copy of an attempt, one live attempt of a node, and no process writes after its end was recorded. */
 export function checkLives(history: History): Violation[] {
   const agents = new Map(history.executions.flatMap((one) => one.agents.map((agent) => [agent.id, agent])));
   const byAgent = groupBy(history.lines, ({ agentId }) => agentId);
@@ -34,7 +34,7 @@ export function checkLives(history: History): Violation[] {
   ];
 }
 
-/** The times of its events are by no clock that others have: what rests on them says nothing. */
+/** The clock of these events is no other process's, so rules that rest on them cannot be checked. */
 export const isServerStepped = ({ faults }: History): boolean =>
   faults.some(({ kind }) => kind === 'server-clock-step');
 
@@ -68,13 +68,13 @@ function overlaps(
   });
 }
 
-/** Worker and guardian dead at once: their agents may live until another worker has reaped them, and no longer. */
+/** When worker and guardian die at once, their agents may live until another worker has reaped them, and no longer. */
 function isAllowedToLinger({ workerId, last }: Life, faults: readonly FaultFacts[]): boolean {
   const fault = faults.find((one) => leavesTrees(one.kind) && one.workerId === workerId);
   return fault !== undefined && last.at <= (fault.reapedAt ?? Number.POSITIVE_INFINITY) + TOLERANCE;
 }
 
-/** The end of an attempt is stored once its tree was seen dead, save when it was lost with its worker. */
+/** The end of an attempt is stored once its tree was seen dead, except when it was lost with its worker. */
 function afterEnds(
   { executions, wallOffset }: History,
   byAgent: ReadonlyMap<string, readonly Line[]>,
@@ -98,7 +98,7 @@ function afterStops(
         entity === 'agent' && to === 'spawning' ? [[agentId, seq] as const] : [],
       ),
     );
-    // Several when it was retried: each is the end of what had been claimed until then.
+    // A retried execution has several: each is the end of the attempts claimed until then.
     const ends = events.filter(({ entity, to }) => entity === 'execution' && to === 'stopped');
     return ends.flatMap(({ seq, atMs }) =>
       agents

@@ -3,7 +3,7 @@ import { mayBeLost, type History } from './history';
 
 const ENDED = ['completed', 'failed', 'stopped'];
 
-/** One execution for each that was handed in, and a job's answer is what became of it. */
+/** One execution for each submitted job, and a job's answer is its execution's outcome. */
 export function checkProduced({ executions, produced, retried, faults, lossWindows }: History): Violation[] {
   const names = new Set(
     executions.flatMap(({ name }) => (name === undefined || name === 'drill' ? [] : name)),
@@ -14,7 +14,7 @@ export function checkProduced({ executions, produced, retried, faults, lossWindo
       ? []
       : [{ rule: 'produced', what: `${name} was handed in once and is ${ids.join(', ')}` }];
   });
-  // How its job ended may have been lost with the server's answer; BullMQ then takes its time.
+  // The job's end may have been lost with the server's answer; then BullMQ takes its time.
   const isLate = faults.some(({ workerId }) => workerId === undefined);
   const jobs = produced.flatMap(({ name, accepted, span, executionId, job }): Violation[] => {
     const fail = (what: string): Violation[] => [{ rule: 'produced', what: `the job of ${name} ${what}` }];

@@ -4,7 +4,7 @@ import type { ArmedFacts, FaultFacts, History } from './history';
 
 const STOPPED = /^worker-(sigstop|kill9|and-guardian|gone)/;
 
-/** A drill is passed only when every canary was killed, and "armed" is nobody who cannot hear. */
+/** A drill passes only when every canary was killed, and a worker that cannot hear is never "armed". */
 export function checkReadiness({ drills, armed, faults, drains }: History): Violation[] {
   const calm = (at: number): boolean =>
     faults.every((fault) => fault.at > at) && drains.every((drain) => drain.askedAt > at);
@@ -26,7 +26,7 @@ export function checkReadiness({ drills, armed, faults, drains }: History): Viol
   ];
 }
 
-/** A worker that was stopped or dead from before the question until after the answer cannot have answered it. */
+/** A worker that was suspended or dead from before the question until after the answer cannot have answered it. */
 function deafButArmed({ askedAt, answeredAt, workers, armed }: ArmedFacts, faults: readonly FaultFacts[]) {
   const isDeaf = (who: string): boolean =>
     faults.some(

@@ -16,13 +16,23 @@ export interface Violation {
 }
 
 /**
- * `ran`: the seed itself could not be run to its end. `history`: events are gapless, legal, and add up to what is stored.
- * `one-copy`: one live attempt of a node. `proved-dead`: nobody acts after his end was recorded. `accepted`: what was
- * accepted exists and ended. `ends`: what has an end comes to it by itself, and to the one it was meant to have. `obeyed`: after the answer to a kill nothing in its scope runs or starts. `forged`: an order that is in no log ends nobody. `unproved`:
- * what was left with worker and guardian dead is not called dead or forgotten before somebody can have seen it. `receipt`: no
- * confirmed target lives, and only a fault leaves one unconfirmed. `held`: what was seen still stands still. `bound`: deadlines, budgets and pools
- * hold, and what was spent is kept. `drained`: who was asked to end did, and its exit code is true. `drill`: no drill is passed with a
- * canary alive, and nobody is armed who cannot hear. `produced`: one execution for each job, and the job's answer is true. `nothing-left`: no process outlives its fleet.
+ * The kinds of broken promises:
+ * - `ran`: the seed itself could not be run to its end.
+ * - `history`: events have no gap, are legal, and add up to the stored state.
+ * - `one-copy`: one live attempt of a node.
+ * - `proved-dead`: no process acts after its end was recorded.
+ * - `accepted`: every accepted execution exists and ended.
+ * - `ends`: an execution with an end of its own reaches it by itself, and the intended one.
+ * - `obeyed`: after the answer to a kill nothing in its scope runs or starts.
+ * - `forged`: an order that is in no log ends no agent.
+ * - `unproved`: agents left by a dead worker and guardian are not called dead or forgotten before a process can have seen them.
+ * - `receipt`: no confirmed target lives, and only a fault leaves one unconfirmed.
+ * - `held`: a process that was seen frozen stays so.
+ * - `bound`: deadlines, budgets and pools are kept, and spent money stays counted.
+ * - `drained`: a process that was asked to end did, and its exit code is true.
+ * - `drill`: no drill passes with a live canary, and no worker that cannot hear is armed.
+ * - `produced`: one execution for each job, and the job's answer is true.
+ * - `nothing-left`: no process outlives its fleet.
  */
 export type Rule =
   | 'ran'
@@ -44,7 +54,7 @@ export type Rule =
 
 const ENDED = ['completed', 'failed', 'stopped'];
 
-/** Every violation in a history. Pure, and of nothing of the product's but the state tables. */
+/** Every violation in a history. Pure; of the product it uses only the state tables. */
 export function check(history: History): Violation[] {
   return [
     ...history.executions.flatMap((execution) => checkEvents(execution)),
@@ -70,7 +80,7 @@ export function check(history: History): Violation[] {
   ];
 }
 
-/** A forged order is no order: nobody ends for it. */
+/** A forged order ends no agent. */
 function checkForged({ executions, forged }: History): Violation[] {
   return executions
     .flatMap(({ agents }) => agents)

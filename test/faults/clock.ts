@@ -1,14 +1,14 @@
 import { readFileSync } from 'node:fs';
 
 /**
- * The one clock of a seed's history: seconds since boot as /proc/uptime has them, in steps of 10 ms. Agents write the
- * same into their records.
+ * The one clock of a seed's history: seconds since boot from /proc/uptime, in steps of 10 ms. Agents write the same clock into
+ * their records.
  */
 export function uptime(): number {
   return Number(readFileSync('/proc/uptime', 'latin1').split(' ')[0]);
 }
 
-/** The offset from Valkey's milliseconds to that clock; both are of this machine. */
+/** The offset from the server's milliseconds to that clock; both are of this machine. */
 export function wallOffset(): number {
   return Date.now() / 1_000 - uptime();
 }
@@ -27,7 +27,7 @@ export async function pause(ms: number, signal?: AbortSignal): Promise<void> {
   });
 }
 
-/** `promise`, or undefined once `ms` have passed; its rejection is the caller's. */
+/** `promise`, or undefined once `ms` have passed; its rejection goes to the caller. */
 export async function atMost<T>(ms: number, promise: Promise<T>): Promise<T | undefined> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<undefined>((resolve) => {

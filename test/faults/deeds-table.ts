@@ -1,18 +1,18 @@
 import type { SeedResult } from './run-seed';
 
-/** The acts asked, their bounds, counts and outcomes. */
+/** The acts of seeds: their bounds, counts and outcomes. */
 interface Deeds {
   drawn: number;
-  /** Answered with what was asked for; of a bound: it was met by something that ran. */
+  /** Answered as requested; for a bound: some work reached it. */
   answered: number;
-  /** It had an effect: somebody was killed or frozen, a drill passed, a bound ended something. */
+  /** The act had an effect: an agent was killed or frozen, a drill passed, a bound ended something. */
   seen: number;
 }
 
 const ANSWER_IS_ALL = ['latch-team', 'latch-pool', 'pause-drain', 'retry'];
 const DONE = ['killed', 'frozen'];
 
-/** By the name of the act or of the bound, in the order of the alphabet. */
+/** By the name of the act or of the bound, in alphabetical order. */
 export function deedsTable(results: readonly SeedResult[]): Map<string, Deeds> {
   const rows = new Map<string, Deeds>();
   const add = (name: string, part: keyof Deeds, count = 1): void => {
@@ -58,7 +58,7 @@ export function deedsTable(results: readonly SeedResult[]): Map<string, Deeds> {
   return new Map([...rows].toSorted(([a], [b]) => (a < b ? -1 : 1)));
 }
 
-/** Below the table of the faults. */
+/** The text below the table of the faults. */
 export function renderDeeds(results: readonly SeedResult[]): string {
   const line = (name: string, cells: readonly (string | number)[]): string =>
     [name.padEnd(26), ...cells.map((cell) => String(cell).padStart(10))].join(' ');

@@ -1,11 +1,11 @@
 import type { PlannedExecution, PlannedNode, Profile, Team } from './plan-types';
 import type { Random } from './random';
 
-/** Beats of an agent that goes on until it is stopped. */
+/** The beats of an agent that goes on until it is stopped. */
 export const LONG = 400;
-/** How many executions no order of their seed is aimed at. */
+/** The share of executions at which no order of their seed is aimed. */
 const MEANT = 0.85;
-/** Executions with a wide fan-in, and nodes that flood. */
+/** Shares of executions with a wide fan-in, and of nodes that flood. */
 const [WIDE_FAN, FLOOD] = [0.08, 0.015];
 /** More than the faults of a seed can take from one node. */
 const ATTEMPTS_MEANT = 30;
@@ -13,8 +13,8 @@ const ATTEMPTS_MEANT = 30;
 const [SPARED_TEAM, SPARED_ROLE] = ['a', 'x'] as const;
 
 /**
- * One execution. `meant`: it is to complete, whatever happens to the fleet: nothing in it fails, ends late or has a bound, and its
- * attempts suffice. The others have deadlines, budgets, time-outs, failing and endless nodes.
+ * One execution. `meant`: it must complete, whatever happens to the fleet: nothing in it fails, ends late or has a bound, and
+ * its attempts suffice. The others have deadlines, budgets, time-outs, failing and endless nodes.
  */
 export function drawExecution(random: Random, profile: Profile, index: number): PlannedExecution {
   if (!random.chance(MEANT)) return drawOther(random, profile, index);
@@ -22,7 +22,7 @@ export function drawExecution(random: Random, profile: Profile, index: number): 
   return isWide ? drawFanIn(random, index) : drawMeant(random, profile, index);
 }
 
-/** Many with a result, and one that is given all of them and looks whether it was. */
+/** Many nodes with a result, and one that gets all results and checks that. */
 function drawFanIn(random: Random, index: number): PlannedExecution {
   const [count, resultBytes] = [random.between(10, 40), random.between(1_000, 60_000)];
   const base = { code: 0, maxAttempts: ATTEMPTS_MEANT, role: SPARED_ROLE, habit: 'polite' } as const;
@@ -75,7 +75,7 @@ function drawOther(random: Random, profile: Profile, index: number): PlannedExec
   const [hasDeadline, hasBudget] = [random.chance(0.25), random.chance(0.3)];
   const count = random.between(...profile.nodes);
   const drawn = Array.from({ length: count }, (_, i) => drawNode(random, profile, i, hasBudget));
-  // Most deadlines find something that would go on.
+  // Most deadlines meet work that would go on.
   const isEndless = hasDeadline && random.chance(0.7);
   const nodes = drawn.map((node, i) => (isEndless && i === 0 ? { ...node, beats: LONG } : node));
   const teams: readonly Team[] = ['b', 'b', 'a'];
@@ -120,7 +120,7 @@ function drawShape(random: Random, index: number): Pick<PlannedNode, 'id' | 'dep
   };
 }
 
-/** Nothing but an order ends it: a node goes on, and neither a time-out, a deadline nor a budget bounds it. */
+/** Only an order ends it: a node goes on, and neither a time-out, a deadline nor a budget bounds it. */
 export function isEndless({ timeoutMs, maxCostUsd, nodes }: PlannedExecution): boolean {
   if (timeoutMs !== undefined) return false;
   return nodes.some(
@@ -131,7 +131,7 @@ export function isEndless({ timeoutMs, maxCostUsd, nodes }: PlannedExecution): b
   );
 }
 
-/** Milliseconds that its agents work, were they to run one after the other, each as often as it may by itself. */
+/** Milliseconds of its agents' work, if they ran one after the other, each as often as it may by itself. */
 export function workOf({ nodes, meant }: PlannedExecution): number {
   return nodes.reduce((sum, { beats, maxAttempts, timeoutMs = Infinity }) => {
     const once = Math.min(beats * 100, timeoutMs);

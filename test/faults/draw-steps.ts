@@ -9,14 +9,14 @@ import {
 } from './plan-types';
 import { Random } from './random';
 
-/** A worker's lease ends in them, or another one is started: they take longer than a short seed has. */
+/** These end a worker's lease, or start another worker: they take longer than a short seed. */
 const TOO_LONG: readonly FaultKind[] = [
   'worker-sigstop-at-claim',
   'worker-gone-unseen',
   'worker-gone-pruned',
 ];
 const SHORT_FAULTS = FAULTS.filter((kind) => !TOO_LONG.includes(kind));
-/** They are what an operator of many servers must not do, or need a proxy in between. */
+/** An operator of many servers must not do these, or they need a proxy in between. */
 const NOT_ON_MANY: readonly FaultKind[] = [
   ...TOO_LONG,
   'server-readonly',
@@ -28,12 +28,12 @@ const NOT_ON_MANY: readonly FaultKind[] = [
 ];
 const ON_MANY_ONLY: readonly FaultKind[] = ['replica-paused', 'server-failover'];
 
-/** Beyond its lease: what its attempts kept from ending has ended by then, and could have been removed. */
+/** Beyond its lease: executions that its attempts kept from ending have ended by then, and could have been removed. */
 const GONE_MS = 3_000;
 
 /**
- * The faults of a seed. All kinds are dealt out from a shuffled deck before one comes again, over seeds that follow one another:
- * any few seeds in a row show most of them.
+ * The faults of a seed. All kinds are dealt from a shuffled deck before one comes again, over consecutive seeds, so that any
+ * few seeds in a row show most of them.
  */
 export function kindsOf(seed: number, profile: Profile, ground: GroundKind): readonly FaultKind[] {
   const kinds = kindsOn(ground, profile);
@@ -56,11 +56,11 @@ function kindsOn(ground: GroundKind, { name }: Profile): readonly FaultKind[] {
   const kinds = name === 'short' ? SHORT_FAULTS : FAULTS;
   return kinds.filter((kind) => !(ground === 'server' ? ON_MANY_ONLY : NOT_ON_MANY).includes(kind));
 }
-/** Between two faults of one worker's processes. */
+/** The time between two faults of one worker's processes. */
 const APART_MS = 1_000;
 const CLOCK_STEPS_S: readonly number[] = [1, 30, 3_600, 40 * 86_400];
 /**
- * Steps of the server's clock: waits by that clock last that much longer once it is back, and a seed can wait no longer.
+ * Steps of the server's clock. Waits by that clock last that much longer after the step back, and a seed cannot wait longer.
  */
 const SERVER_STEPS_S: readonly number[] = [1, 4, 12];
 
@@ -69,12 +69,12 @@ export interface Places {
   readonly workers: number;
   readonly orchestrators: number;
   readonly executions: readonly PlannedExecution[];
-  /** Orders that end whatever a worker, a pool or the fleet runs are drawn too. */
+  /** Whether orders are drawn that end everything on a worker, in a pool or in the fleet. */
   readonly isWide: boolean;
   readonly ground: GroundKind;
 }
 
-/** One thing asked of the product, or two that belong together. */
+/** One act, or two that belong together. */
 export function drawOrder(
   random: Random,
   { chaosMs }: Profile,
@@ -123,7 +123,7 @@ export function drawOrder(
     [{ do: 'break-glass', worker, holdMs }],
     [{ do: 'break-glass', worker, holdMs }],
   ];
-  // Where there is nobody to aim at, the aimed ones would hit who is to complete.
+  // Without other targets, the aimed acts would hit executions that must complete.
   const acts = [...harmless, ...(others.length > 0 ? aimed : []), ...(isWide ? [...wide, ...wide] : [])];
   return random.pick(acts).map((act, i) => ({ ...act, atMs: atMs + 50 * i }));
 }
@@ -192,8 +192,8 @@ export function drawFault(
 }
 
 /**
- * A fault of a worker's processes must not find it without its guardian by chance: both dead at once is a fault of its
- * own here, with its own allowance. Of two such faults on one place within a second the later one is left out, and of two
+ * A fault of a worker's processes must not meet it without its guardian by chance: the death of both at once is a fault of its
+ * own, with its own allowance. Of two such faults on one place within a second the later one is left out, and so it is for two
  * of the server.
  */
 export function alone(faults: readonly Step[], stopTimeoutMs: number): Step[] {
@@ -218,7 +218,7 @@ function groupOf(kind: FaultKind): 'worker' | 'orchestrator' | 'server' | undefi
 }
 
 export const hitsOrchestrator = (kind: FaultKind): boolean => kind.startsWith('orchestrator-');
-/** All of the fleet at once. */
+/** Whether the fault hits all of the fleet at once. */
 export const hitsServer = (kind: FaultKind): boolean => /^(server|replica)-/.test(kind);
-/** Somebody else's doing, of no process. */
+/** Whether the fault is a foreign write, and no fault of a process. */
 export const isIntrusion = (kind: FaultKind): boolean => /^(order|doorbell)-(malformed|forged)$/.test(kind);

@@ -13,7 +13,7 @@ export function readLines(folder: string): Line[] {
   return readdirSync(folder).flatMap((name) => parseLines(readFileSync(join(folder, name), 'latin1')));
 }
 
-/** Each worker as the store has it at the end. */
+/** Each worker as stored at the end. */
 export async function workerFacts(
   life: LifecycleService,
   workers: ReadonlyMap<string, readonly string[]>,
@@ -26,7 +26,7 @@ export async function workerFacts(
   );
 }
 
-/** One execution as the store has it, plain, with what the plan asked of it. */
+/** One execution as stored, as plain data, with the fields of its plan. */
 export async function executionFacts(
   life: LifecycleService,
   { id, team, accepted }: Pick<ExecutionFacts, 'id' | 'team' | 'accepted'>,
@@ -39,7 +39,7 @@ export async function executionFacts(
     const { items } = await life.executions.nodes(id);
     const agents = await life.agents.list({ executionId: id, limit: PAGE });
     const events = await eventsOf(life, id);
-    // An ended execution may be removed between these reads: then none of them counts.
+    // Retention may remove an ended execution between these reads: then none of them counts.
     await life.executions.get(id);
     return {
       ...base,
@@ -73,7 +73,7 @@ export async function executionFacts(
   }
 }
 
-/** The nodes, agents and jobs that an execution which does not end waits for, and where the hand-over of each job is. */
+/** The nodes, agents and jobs for which an unfinished execution waits, and the state of each job's hand-over. */
 export async function waitsFor(life: LifecycleService, id: string, queuePrefix: string): Promise<string> {
   const { items } = await life.executions.nodes(id);
   const agents = await life.agents.liveOf(id);
@@ -93,7 +93,7 @@ export async function waitsFor(life: LifecycleService, id: string, queuePrefix: 
   return [...(await Promise.all(nodes)), `${pending} nodes pending`, ...latches].join('; ');
 }
 
-/** Its next look in the outbox, whether it is parked, its job in BullMQ and who holds that. */
+/** The entry's next look in the outbox, whether it is parked, its job in BullMQ and that job's lock. */
 async function handOverOf(
   life: LifecycleService,
   id: string,

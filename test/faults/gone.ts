@@ -6,7 +6,7 @@ import { atMost, pause } from './clock';
 import type { ForgottenFacts } from './history';
 import { childrenOf, livingAgents } from './processes';
 
-/** A PID namespace of its own, with a /proc of its own; unshare(1) stays outside, and its end is the end of all. */
+/** A PID namespace of its own, with a /proc of its own. unshare(1) stays outside, and its end ends the whole namespace. */
 const UNSHARE = [
   'unshare',
   ...(process.getuid?.() === 0 ? [] : ['--user', '--map-root-user']),
@@ -15,19 +15,19 @@ const UNSHARE = [
   '--kill-child',
   '--mount-proc',
 ];
-/** Another fault may keep the store from being read: then nothing is said. */
+/** Another fault may prevent the read: then nothing is reported. */
 const READ_WITHIN_MS = 3_000;
 const AGAIN_MS = 100;
 const BUSY_WITHIN_MS = 1_500;
 
-/** Why no PID namespace can be made here; undefined: one can. */
+/** Why no PID namespace can be made here; undefined when it can. */
 export function whyNoNamespace(): string | undefined {
   const [command = '', ...flags] = UNSHARE;
   const { status, stderr, error } = spawnSync(command, [...flags, 'true'], { encoding: 'utf8' });
   return status === 0 ? undefined : (error?.message ?? stderr.trim());
 }
 
-/** A worker that sees no process but its own, and its number out here: unshare(1) passes no signal on. */
+/** A worker that sees only its own processes, and its pid outside: unshare(1) passes no signal on. */
 export async function startApart(
   fleet: Fleet,
   env: Record<string, string>,
@@ -36,7 +36,7 @@ export async function startApart(
   return { member, pid: childrenOf(member.process.pid ?? 0)[0] };
 }
 
-/** A worker with nothing to run leaves nothing. Resolves when it runs an agent, or after a while. */
+/** A worker without agents leaves nothing. Resolves when it runs an agent, or after a while. */
 export async function untilBusy(workerId: string, signal: AbortSignal): Promise<void> {
   const until = performance.now() + BUSY_WITHIN_MS;
   const isBusy = (): boolean => livingAgents().some((agent) => agent.workerId === workerId);
@@ -44,8 +44,8 @@ export async function untilBusy(workerId: string, signal: AbortSignal): Promise<
 }
 
 /**
- * Agents that outlived their worker and its guardian. Nobody can have seen them dead before the next worker in that place
- * has looked for them: until then the store has to know them as unproved, and to keep their executions.
+ * Agents that outlived their worker and its guardian. No process can have seen them dead before the next worker in that place
+ * has looked for them. Until then the store must list them as unproved, and keep their executions.
  */
 export class LeftAlone {
   private constructor(
@@ -54,14 +54,14 @@ export class LeftAlone {
     private readonly agents: readonly { readonly id: string; readonly executionId: string }[],
   ) {}
 
-  /** Once both are dead. */
+  /** Called once both are dead. */
   static async by(life: LifecycleService, workerId: string): Promise<LeftAlone> {
     const owned = await reading(async () => life.agents.ownedBy(workerId));
     const living = new Set(livingAgents().map(({ agentId }) => agentId));
     return new LeftAlone(life, workerId, owned?.filter(({ id }) => living.has(id)) ?? []);
   }
 
-  /** Attempts that are called dead, or forgotten, by now. */
+  /** Attempts that the store already calls dead, or has forgotten. */
   async forgotten(): Promise<ForgottenFacts[]> {
     const { life, workerId } = this;
     const open = await reading(async () => [

@@ -24,33 +24,33 @@ import { findFaketime, forgetFaketime, SteppedClock } from './stepped-clock';
 import type { Wire } from './wire';
 
 const STOP_WITHIN_MS = 25_000;
-/** Between two tries to start a process that a fault keeps from starting. */
+/** The time between two tries to start a process that a fault keeps from starting. */
 const RETRY_MS = 200;
 const START_TRIES = 20;
 const DELAY_SHARE = 0.15;
 const LONGEST_DELAY_MS = 400;
-/** No claim by then: nothing to stop at. */
+/** After this without a claim, the fault is given up. */
 const CLAIM_WITHIN_MS = 1_500;
-/** The time until bytes that the link lets go are in the worker's socket. */
+/** The time for bytes that the link releases to reach the worker's socket. */
 const ARRIVES_WITHIN_MS = 50;
 const ALONE_MS = 400;
-/** A drain has its own deadline: patience, grace and 20 s; this is beyond it. */
+/** Beyond a drain's own deadline: patience, grace and 20 s. */
 const DRAINED_WITHIN_MS = 26_000;
-/** So that signals are two, and not one twice. */
+/** So that two signals do not coalesce into one. */
 const BETWEEN_SIGNALS_MS = 30;
 const NO_GRACE = 0;
-/** How long a failover that was asked for may take. */
+/** A requested failover may take this long. */
 const FAILOVER_MS = 3_000;
-/** The time of answers that a primary had given and not yet replicated. Seconds. */
+/** Answers of this time before its death may not be replicated. Seconds. */
 const UNSENT_S = 0.1;
 /** The sentinels' own bound of a failover (failover-timeout): by then they name another primary, or there is none. */
 const NAMED_WITHIN_MS = 5_000;
-/** From the sentinels' word until who wrote to the old primary has left it. Seconds. */
+/** From the sentinels' announcement until all writers have left the old primary. Seconds. */
 const LEFT_WITHIN_S = 0.3;
 
 type FaultStep = Extract<Step, { do: 'fault' }>;
 
-/** Where one process of the fleet is: when it dies, another takes the place, with the same link and data directory. */
+/** The place of one process of the fleet: when it dies, another one takes the place, with the same link and data directory. */
 interface Place {
   readonly role: 'worker' | 'orchestrator';
   readonly link: Wire;
@@ -63,24 +63,24 @@ interface Place {
   stopped: boolean;
 }
 
-/** A real fleet of one seed, with everything that can be done to it. */
+/** A real fleet for one seed, with everything that can be done to it. */
 export class Ground {
   readonly faults: FaultFacts[] = [];
   readonly injected: FaultKind[] = [];
-  /** Faults that this machine cannot do, and why. */
+  /** Faults that this machine cannot do, with the reasons. */
   readonly skipped: { readonly kind: FaultKind; readonly why: string }[] = [];
   readonly drains: DrainFacts[] = [];
   readonly forgotten: ForgottenFacts[] = [];
-  /** Where replication is asynchronous: around the death or the replacement of a primary. */
+  /** Times of asynchronous replication around the death or the replacement of a primary. */
   readonly lossWindows: LossWindow[] = [];
   /** Workers whose clock was stepped. */
   readonly stepped: string[] = [];
-  /** Every worker there was, and its pools. */
+  /** Every worker so far, with its pools. */
   readonly workers = new Map<string, readonly Pool[]>();
   readonly intruder = new Intruder();
   readonly #hand: ServerHand;
   #serverDown: Promise<void> | undefined;
-  /** Until it is seen whether another primary was named. */
+  /** Each settles when it is known whether another primary was named. */
   readonly #windows: Promise<void>[] = [];
   #over = false;
   #healed = false;
@@ -88,7 +88,7 @@ export class Ground {
   private constructor(
     readonly fleet: Fleet,
     private readonly state: State,
-    /** The server's. */
+    /** The server's clock. */
     private readonly clock: ServerClock | undefined,
     private readonly places: readonly Place[],
     private readonly env: Record<string, string>,
@@ -158,7 +158,7 @@ export class Ground {
     return this.state.queuePrefix;
   }
 
-  /** Of an orchestrator that is thought to live, each in its turn. */
+  /** Clients of orchestrators that should be alive, in turn. */
   clients(): BelayClient[] {
     return this.#places('orchestrator').flatMap(({ member }) =>
       member?.url === undefined || pidOf(member) === undefined
@@ -171,18 +171,18 @@ export class Ground {
     return this.#places('worker')[place]?.member?.id;
   }
 
-  /** Where that worker answers without the server. */
+  /** The socket on which that worker answers without the server. */
   socketOf(place: number): string | undefined {
     const { dataDir, member } = this.#places('worker')[place] ?? {};
     return dataDir === undefined || member === undefined ? undefined : breakGlassPath(dataDir, member.id);
   }
 
-  /** Begins a fault; resolves when it is over. Never rejects for what the fault itself makes impossible. */
+  /** Begins a fault; resolves when it is over. Never rejects for an effect of the fault itself. */
   async inflict({ kind, place: index, forMs, seconds = 0 }: FaultStep, signal: AbortSignal): Promise<void> {
     const place = this.#places(hitsOrchestrator(kind) ? 'orchestrator' : 'worker')[index];
     if (place?.member === undefined) return;
     if (kind === 'clock-step') {
-      // Not entered as a fault: it is to explain nothing.
+      // Not entered as a fault, since it must explain nothing.
       if (place.clock === undefined) return;
       this.injected.push(kind);
       this.stepped.push(place.member.id);
@@ -191,7 +191,7 @@ export class Ground {
       return place.clock.step(0);
     }
     if (isIntrusion(kind)) {
-      // Nothing that this does is to be seen: it explains nothing either.
+      // This must have no visible effect, so it explains nothing either.
       if (await this.#intrude(kind)) this.injected.push(kind);
       return;
     }
@@ -203,10 +203,10 @@ export class Ground {
     if (kind.startsWith('worker-gone-')) await untilBusy(id, signal);
     const who = hitsOrchestrator(kind) ? 'orchestrator' : id;
     const fault: FaultFacts = { kind, at: uptime(), ...(hitsServer(kind) ? {} : { workerId: who }) };
-    // No claim went by to be stopped at: nothing was done.
+    // No claim came by at which to suspend it, so nothing was done.
     if (kind === 'worker-sigstop-at-claim' && !(await place.link.holdAtClaim(CLAIM_WITHIN_MS, signal)))
       return;
-    // It is dead just now, and cannot be told.
+    // The server is dead just now, and cannot be told.
     if (isTrouble(kind) && !(await this.#hand.begin(kind, forMs))) return;
     this.injected.push(kind);
     this.faults.push(fault);
@@ -216,11 +216,11 @@ export class Ground {
     const ends = (): void => void (fault.until = uptime());
     await this.#hit(kind, place, { forMs, seconds }, signal, ends);
     if (leavesTrees(kind)) fault.reapedAt = uptime();
-    // It is back, and takes writes although another one may be about to take over.
+    // It is back, and accepts writes although another one may be about to take over.
     if (kind === 'server-kill9' && old !== undefined) this.#loses(old, fault.at + forMs / 1_000);
   }
 
-  /** Writes to `old` from then on are lost when the sentinels name another primary, until they do. */
+  /** Writes to `old` from then on are lost if the sentinels name another primary, until they do. */
   #loses(old: string, from: number): void {
     const look = async (): Promise<void> => {
       const deadline = performance.now() + NAMED_WITHIN_MS;
@@ -233,7 +233,7 @@ export class Ground {
     this.#windows.push(look());
   }
 
-  /** The one that the sentinels name now, as text. */
+  /** The primary that the sentinels name now, as text. */
   async #named(): Promise<string | undefined> {
     return this.state.primary().then(
       (place) => JSON.stringify(place),
@@ -241,7 +241,7 @@ export class Ground {
     );
   }
 
-  /** False: the server was not there. */
+  /** False: the server was away. */
   async #intrude(kind: FaultKind): Promise<boolean> {
     try {
       const primary = await this.state.primary();
@@ -315,7 +315,7 @@ export class Ground {
           () => this.clock?.step(0),
         );
       case 'server-failover':
-        // Asked for already: how long it may take.
+        // Requested already: the time that it may take.
         await pause(FAILOVER_MS, signal);
         return ends();
       case 'replica-paused':
@@ -355,7 +355,7 @@ export class Ground {
     }
   }
 
-  /** The answer to its claim is the first thing that the worker finds when it wakes, and for a moment the only one. */
+  /** When the worker wakes, the first thing that it finds is the answer to its claim, and for a moment nothing else. */
   async #stopAtClaim(place: Place, forMs: number, signal: AbortSignal, ends: () => void): Promise<void> {
     const { link } = place;
     const pid = pidOf(place.member);
@@ -372,15 +372,15 @@ export class Ground {
   }
 
   /**
-   * Leaves a dead worker's and guardian's processes alone until the next worker comes; `unseen`: beside one that cannot
-   * see it.
+   * Leaves a dead worker's and guardian's processes alone until the next worker comes; `unseen`: beside a worker that cannot
+   * see them.
    */
   async #leaveAlone(place: Place, unseen: boolean, forMs: number, signal: AbortSignal): Promise<void> {
     const { member } = place;
     if (member === undefined) return;
     await member.exited;
     const left = await LeftAlone.by(this.fleet.life, member.id);
-    // A fault of the server may keep it from starting: then nobody comes.
+    // A fault of the server may keep it from starting: then no worker comes.
     const apart = unseen
       ? await startApart(this.fleet, this.#envOf(place)).catch(() => undefined)
       : undefined;
@@ -393,7 +393,7 @@ export class Ground {
     if (apart !== undefined) await this.#drain({ ...place, member: apart.member }, { forced: false });
   }
 
-  /** Asked to end, as an operator asks; how it does is written down. */
+  /** Asks the process to end, as an operator does, and records how it ends. */
   async #drain(place: Place, { forced, last }: Pick<DrainFacts, 'forced' | 'last'>): Promise<void> {
     const { member, role } = place;
     const pid = pidOf(member);
@@ -418,7 +418,7 @@ export class Ground {
     else Object.assign(drain, { code: toldCode(code, member), endedAt: uptime() });
   }
 
-  /** Ends every fault, and brings dead processes back. */
+  /** Ends every fault, and restarts dead processes. */
   async heal(): Promise<void> {
     await this.#serverDown;
     await Promise.all(this.#windows);
@@ -435,7 +435,7 @@ export class Ground {
     await this.#startAll();
   }
 
-  /** Drains all; what does not end is killed by its pid, and that is an error. */
+  /** Drains all. A process that does not end is killed by its pid, and that is an error. */
   async close(): Promise<void> {
     this.#over = true;
     const members = [...this.fleet.workers, ...this.fleet.orchestrators];
@@ -461,7 +461,7 @@ export class Ground {
     }
   }
 
-  /** At once and without waiting: the guardians do the rest. */
+  /** Without waiting: the guardians do the rest. */
   killAll(): void {
     for (const member of [...this.fleet.workers, ...this.fleet.orchestrators]) send(pidOf(member), 'SIGKILL');
     for (const { dataDir } of this.places) freeLogs(dataDir);
@@ -486,7 +486,7 @@ export class Ground {
     await this.#start(place);
   }
 
-  /** One that wakes to a lost lease ends by itself, maybe after the healing: a supervisor would start it again. */
+  /** A worker that wakes to a lost lease ends by itself, maybe after the healing: a supervisor would restart it. */
   async #supervise(place: Place, member: Member): Promise<void> {
     await member.exited;
     if (this.#healed && !this.#over && place.member === member)
@@ -503,7 +503,7 @@ export class Ground {
     };
   }
 
-  /** Somebody in this place; tried again, since other faults may keep it from starting. */
+  /** Starts a process in this place; retried, since other faults may keep it from starting. */
   async #start(place: Place): Promise<void> {
     if (pidOf(place.member) !== undefined) return;
     place.starting ??= this.#tryStart(place).finally(() => (place.starting = undefined));
@@ -528,7 +528,7 @@ export class Ground {
   }
 }
 
-/** A signal that comes when all is done and Node has let its handlers go ends the process by its own name. */
+/** A signal that comes when Node has already removed its handlers ends the process by that signal's name. */
 function toldCode(code: number | string, member: Member): number | string {
   const last = member
     .log()
@@ -538,17 +538,17 @@ function toldCode(code: number | string, member: Member): number | string {
   return last.includes('"forced":true') ? 3 : 0;
 }
 
-/** Of those whose process is only what started them. */
+/** The inner pids of members whose process only started them. */
 const insides = new WeakMap<Member, number | undefined>();
 
-/** Undefined once it has ended: the number may be somebody else's by now. */
+/** Undefined once it has ended: the number may name another process by now. */
 function pidOf(member: Member | undefined): number | undefined {
   const { pid, exitCode, signalCode } = member?.process ?? {};
   if (member === undefined || exitCode !== null || signalCode !== null) return undefined;
   return insides.has(member) ? insides.get(member) : pid;
 }
 
-/** A worker and its guardian, so that neither acts on the other's death. */
+/** Kills a worker and its guardian so that neither acts on the other's death. */
 function killBoth(worker: number | undefined): void {
   const guardian = worker === undefined ? undefined : guardianOf(worker);
   send(guardian, 'SIGSTOP');

@@ -1,47 +1,46 @@
 /**
- * The events of one seed, as plain data: the checker's input. Times are seconds of /proc/uptime unless a name says
- * otherwise.
+ * The events of one seed, as plain data: the checker's input. Times are seconds of /proc/uptime unless a name says otherwise.
  */
 export interface History {
   readonly executions: readonly ExecutionFacts[];
   readonly orders: readonly OrderFacts[];
-  /** The processes that a freeze reported still. */
+  /** The processes that a freeze reported stopped. */
   readonly holds: readonly HoldFacts[];
-  /** Every receipt as it stood at the end. */
+  /** Every receipt as it was at the end. */
   readonly receipts: readonly ReceiptFacts[];
   readonly faults: readonly FaultFacts[];
-  /** Every worker that was started, and how it was left. */
+  /** Every worker that was started, with its end. */
   readonly workers: readonly WorkerFacts[];
   readonly drains: readonly DrainFacts[];
   readonly drills: readonly DrillFacts[];
   readonly armed: readonly ArmedFacts[];
-  /** Executions handed in over the producers' queue. */
+  /** Executions submitted over the producers' queue. */
   readonly produced: readonly ProducedFacts[];
-  /** Executions that were asked to go on after their end. */
+  /** Executions that were retried after their end. */
   readonly retried: readonly string[];
   /** Executions that should have ended by themselves once everything was healed, and did not within their bound. */
   readonly unfinished: readonly UnfinishedFacts[];
-  /** Workers whose wall clock was stepped: no fault, and nothing that explains anything. */
+  /** Workers whose wall clock was stepped: this is no fault, and explains nothing. */
   readonly stepped: readonly string[];
-  /** Orders that nobody gave: no log has them. */
+  /** Orders that nobody placed: no log has them. */
   readonly forged: readonly string[];
-  /** Processes left alone with both their guards dead, and not known as unproved. */
+  /** Processes of a dead worker and guardian that the store does not list as unproved. */
   readonly forgotten: readonly ForgottenFacts[];
-  /** Ended executions go at once: what is not there may have ended. */
+  /** Ended executions are removed at once, so a missing one may have ended. */
   readonly pruned: boolean;
-  /** By execution: from its submit to the answer that named it. It was stored at some moment between the two. */
+  /** By execution: from its submit to the answer that named it. It was stored at some moment in between. */
   readonly accepted: Readonly<Record<string, Span>>;
-  /** When what was answered may be lost with a primary (docs/deployment.md, "The window"). */
+  /** The times in which an answer may be lost with a primary (docs/deployment.md, "The window, measured"). */
   readonly lossWindows: readonly LossWindow[];
   /** The agents' own records of themselves. */
   readonly lines: readonly Line[];
-  /** Processes of agents that lived when all was over and the fleet still ran: `PID:STARTTIME`. */
+  /** Processes of agents that lived at the end, while the fleet still ran: `PID:STARTTIME`. */
   readonly aliveAtEnd: readonly string[];
-  /** The same once the fleet had been stopped, and whatever else carried this seed's mark. */
+  /** The same after the fleet had been stopped, and every other process with this seed's mark. */
   readonly aliveAfter: readonly string[];
-  /** Valkey's clock less this one's. */
+  /** The server's clock minus this one's. */
   readonly wallOffset: number;
-  /** The most that a timer of the campaign's own process was late: how busy the machine was. Seconds. */
+  /** The largest delay of a timer of the campaign's own process: how busy the machine was. Seconds. */
   readonly lateS: number;
 }
 
@@ -53,9 +52,9 @@ export interface Line {
   readonly startTime: string;
   readonly at: number;
   readonly role?: 'main' | 'child';
-  /** Of a `start`: who started it, also once its record is pruned. */
+  /** In a `start`: the worker that started it, known also after its record is pruned. */
   readonly workerId?: string;
-  /** Of a `cost`: spent, and about to be said. */
+  /** In a `cost`: the amount spent, and about to be reported. */
   readonly usd?: number;
 }
 
@@ -67,7 +66,7 @@ export interface EventFacts {
   readonly agentId?: string | undefined;
   readonly from?: string | undefined;
   readonly to?: string | undefined;
-  /** Valkey's milliseconds. */
+  /** The server's milliseconds. */
   readonly atMs: number;
   readonly reason?: string | undefined;
 }
@@ -77,15 +76,15 @@ export interface AgentFacts {
   readonly state: string;
   readonly owner: string;
   readonly reason?: string | undefined;
-  /** Its report says so. */
+  /** Whether its report says so. */
   readonly proved: boolean;
-  /** Of the order that ended it. */
+  /** The order that ended it. */
   readonly orderId?: string | undefined;
   readonly nodeId?: string | undefined;
   readonly costUsd?: number | undefined;
 }
 
-/** A node as it is stored, with what the plan asked of it; of a drill's there is no plan. */
+/** A node as stored, with the fields of its plan; a drill's node has no plan. */
 export interface NodeFacts {
   readonly id: string;
   readonly state: string;
@@ -105,7 +104,7 @@ export interface ExecutionFacts {
   readonly nodes: readonly NodeFacts[];
   readonly agents: readonly AgentFacts[];
   readonly name?: string | undefined;
-  /** It was to complete, whatever happened. */
+  /** It must complete, whatever happens. */
   readonly meant?: boolean | undefined;
   readonly reason?: string | undefined;
   readonly error?: string | undefined;
@@ -114,13 +113,13 @@ export interface ExecutionFacts {
   readonly timeoutMs?: number | undefined;
 }
 
-/** As it stood when its bound had passed, before anybody stopped it. */
+/** As it was when its bound had passed, before anybody stopped it. */
 export interface UnfinishedFacts {
   readonly id: string;
   readonly state: string;
-  /** Since the healing. Seconds. */
+  /** Counted from the healing. Seconds. */
   readonly boundS: number;
-  /** The reason for waiting, as far as the store tells. */
+  /** Why it waits, as far as the store tells. */
   readonly why: string;
 }
 
@@ -140,7 +139,7 @@ export interface ReceiptFacts {
 
 /** The targets that an order covers, in the words of the plan. */
 export type Covers =
-  /** It asks for no end. */
+  /** It ends nothing. */
   | { readonly what: 'nothing' }
   | { readonly what: 'all' }
   | { readonly what: 'team'; readonly team: string }
@@ -150,13 +149,13 @@ export type Covers =
   | { readonly what: 'execution'; readonly executionId: string }
   | { readonly what: 'agent'; readonly agentId: string };
 
-/** A kill as it was asked for and answered. */
+/** A kill: its request and its answer. */
 export interface OrderFacts {
   readonly name: string;
   readonly covers: Covers;
-  /** A latch without a kill: what runs goes on. */
+  /** A latch without a kill: running agents go on. */
   readonly startsOnly?: true;
-  /** Over a worker's own socket: what it had asked the server for may still be granted, and is not started. */
+  /** Over a worker's own socket: claims that the worker had sent may still be granted, and are not started. */
   readonly local?: true;
   readonly askedAt: number;
   /** Undefined: the answer was lost, and nothing follows from it. */
@@ -164,29 +163,29 @@ export interface OrderFacts {
   receipt?: ReceiptFacts;
   /** The answer to a stop. */
   status?: string;
-  /** Its latch held at least until then; without a latch nothing new of a wide scope is kept from starting. */
+  /** Its latch was in force at least until then. Without a latch nothing keeps new work of a wide scope from starting. */
   releasedAt?: number;
   error?: string;
 }
 
-/** Agents whose trees stand still, from the answer until somebody asks to let them go on. */
+/** Agents whose trees are frozen, from the answer until somebody asks to resume them. */
 export interface HoldFacts {
   readonly name: string;
   readonly agentIds: readonly string[];
   readonly from: number;
   readonly until: number;
-  /** Of the order that froze them: it is not what lets them go on. */
+  /** When the order that froze them was requested: that order does not resume them. */
   readonly askedAt: number;
 }
 
 export interface FaultFacts {
   readonly kind: string;
   readonly at: number;
-  /** When it began to be over; absent: it was not. */
+  /** When its end began; absent: it did not end. */
   until?: number;
-  /** Workers it may have touched; absent: all. */
+  /** Workers that it may have touched; absent: all. */
   readonly workerId?: string;
-  /** When another worker had reaped what two dead processes had left. */
+  /** When another worker had reaped the agents of two dead processes. */
   reapedAt?: number;
 }
 
@@ -195,31 +194,31 @@ export interface Span {
   readonly to: number;
 }
 
-/** An agent that nobody can have seen dead, and what the store made of it. */
+/** An agent that no process can have seen dead, and its state in the store. */
 export interface ForgottenFacts {
   readonly agentId: string;
   readonly workerId: string;
   readonly how: string;
 }
 
-/** Worker and guardian die at once: what they ran lives on until the next worker in that place has ended it. */
+/** Worker and guardian die at once: their agents live on until the next worker in that place has ended them. */
 export const leavesTrees = (kind: string): boolean => /^worker-(and-guardian-kill9|gone-)/.test(kind);
 
-/** From the first write that its replicas may not have, to the last that the next primary may not know. */
+/** From the first write that its replicas may lack, to the last that the next primary may lack. */
 export interface LossWindow {
   readonly from: number;
   to: number;
 }
 
-/** Something that was stored at a moment of `span`. */
+/** Whether a write at some moment of `span` may be lost. */
 export function mayBeLost(span: Span | undefined, windows: readonly LossWindow[]): boolean {
   return span !== undefined && windows.some(({ from, to }) => span.from <= to && from <= span.to);
 }
 
-/** From a claim to the first word of its agent, on a machine that is busy. Seconds. */
+/** From a claim to the first line of its agent, on a busy machine. Seconds. */
 const CLAIMED_BEFORE_S = 1;
 
-/** A failover may have lost the claim of the first copy that this agent has lines of: it is granted again. */
+/** A failover may have lost the claim of the first copy of which this agent has lines: then it is granted again. */
 export function mayHaveLostClaim(agentLines: readonly Line[], windows: readonly LossWindow[]): boolean {
   const from = Math.min(...agentLines.map(({ at }) => at));
   return mayBeLost({ from: from - CLAIMED_BEFORE_S, to: from }, windows);
@@ -238,13 +237,13 @@ export interface DrainFacts {
   readonly role: 'worker' | 'orchestrator';
   readonly id: string;
   readonly askedAt: number;
-  /** Until then its agents may go on: SIGTERM and its patience. */
+  /** Its agents may go on until then: SIGTERM and its patience. */
   readonly limitAt: number;
   /** Three signals. */
   readonly forced: boolean;
   /** With the whole fleet: nobody is left to read its record. */
   readonly last?: true;
-  /** Undefined: it did not end within every bound. */
+  /** Undefined: it did not end within any bound. */
   endedAt?: number;
   code?: number | string;
 }
@@ -253,7 +252,7 @@ export interface DrillFacts {
   readonly workerId: string;
   readonly passed: boolean;
   readonly outcomes: readonly string[];
-  /** Of its canaries, when it was answered. */
+  /** The live canaries, when it was answered. */
   readonly alive: readonly string[];
 }
 
@@ -266,7 +265,7 @@ export interface ArmedFacts {
 
 export interface ProducedFacts {
   readonly name: string;
-  /** The queue had it for good. */
+  /** The queue had stored it. */
   readonly accepted: boolean;
   /** From its submit until the queue had answered. */
   readonly span?: Span | undefined;
@@ -278,7 +277,7 @@ export interface ProducedFacts {
 export const identity = ({ pid, startTime }: Pick<Line, 'pid' | 'startTime'>): string =>
   `${pid}:${startTime}`;
 
-/** Reads the record of one execution's agents; a line cut short (the disk full, say) is left out. */
+/** Parses the record of one execution's agents; a line that was cut short (by a full disk, for example) is left out. */
 export function parseLines(text: string): Line[] {
   return text.split('\n').flatMap((line): Line[] => {
     const [word = '', agentId = '', pid = '', startTime = '', at = '', usd = '', , role, workerId = ''] =

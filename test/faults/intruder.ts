@@ -29,13 +29,13 @@ function orderOf(id: string): object {
   };
 }
 
-/** Somebody with a login to the server and no business of it. */
+/** A client with a login to the server that should not have one. */
 export class Intruder {
-  /** Of orders that nobody gave. */
+  /** The ids of orders that nobody placed. */
   readonly forged: string[] = [];
   #count = 0;
 
-  /** Into the log, in place of an order. */
+  /** Writes an entry into the log that is no order. */
   async malformed(place: Place): Promise<void> {
     const id = `ord_${ulid()}`;
     const text = JSON.stringify(NO_ORDERS[this.#count++ % NO_ORDERS.length]?.(id));
@@ -44,7 +44,7 @@ export class Intruder {
     await ask(place, ['XADD', `${CONTROL}:orders`, '*', 'id', id]);
   }
 
-  /** On the doorbell, of everything, and in no log. */
+  /** Rings the doorbell with an order over everything that is in no log. */
   async forge(place: Place): Promise<void> {
     const id = `ord_${ulid()}`;
     this.forged.push(id);

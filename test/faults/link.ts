@@ -2,25 +2,25 @@ import { connect, createServer, type Server, type Socket } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { pause } from './clock';
 
-/** Where the server really is. */
+/** The server's real address. */
 export type Upstream = { readonly path: string } | { readonly host: string; readonly port: number };
 
-/** One client of a link, and its way to the server. */
+/** One client of a link, with its connection to the server. */
 interface Pair {
   readonly near: Socket;
   readonly far: Socket;
-  /** It has subscribed: what comes back on it are doorbells and events. */
+  /** Whether it has subscribed: then the bytes that come back are doorbells and events. */
   isEars: boolean;
 }
 
 const MESSAGE = /^[*>]3\r\n\$7\r\nmessage\r\n/;
 
 /**
- * The network between one process and the server: a proxy on the loopback interface that can cut connections, refuse
- * them, delay or hold what is under way, and lose only what pub/sub brings.
+ * The network between one process and the server: a proxy on the loopback interface that can cut connections, refuse them,
+ * delay or hold bytes in transit, and drop only pub/sub messages.
  */
 export class Link {
-  /** Connections that were refused. */
+  /** The number of refused connections. */
   refused = 0;
   readonly #pairs = new Set<Pair>();
   readonly #held: (() => void)[] = [];
@@ -28,7 +28,7 @@ export class Link {
   #refusing = false;
   #stalled = false;
   #deaf = false;
-  /** Nothing comes back from the server. */
+  /** Whether the server's answers are dropped. */
   #muted = false;
   readonly #agentsSeen = new Set<string>();
   #onClaim: (() => void) | undefined;
@@ -41,7 +41,7 @@ export class Link {
     server.on('connection', (near) => this.#accept(near));
   }
 
-  /** `at`: a host of the loopback interface and a port; without, any port of 127.0.0.1. */
+  /** `at`: a host of the loopback interface and a port; by default any port of 127.0.0.1. */
   static async open(upstream: Upstream, at = { host: '127.0.0.1', port: 0 }): Promise<Link> {
     const server = createServer();
     const link = new Link(server, upstream);
@@ -53,7 +53,7 @@ export class Link {
     return `redis://127.0.0.1:${(this.server.address() as AddressInfo).port}`;
   }
 
-  /** Every connection breaks; new ones are welcome. */
+  /** Breaks every connection; new ones are accepted. */
   cut(): void {
     for (const { near, far } of this.#pairs) {
       near.resetAndDestroy();
@@ -61,30 +61,30 @@ export class Link {
     }
   }
 
-  /** Every connection breaks and none is made until `heal`. */
+  /** Breaks every connection, and refuses new ones until `heal`. */
   refuse(): void {
     this.#refusing = true;
     this.cut();
   }
 
-  /** Bytes sent from now on arrive that much later, in order, both ways. */
+  /** Delays bytes sent from now on, in order, both ways. */
   delay(ms: number): void {
     this.#delayMs = ms;
   }
 
-  /** Nothing arrives and nothing breaks, until `heal` lets all of it through: a partition that mends. */
+  /** Nothing arrives and nothing breaks, until `heal` passes all of it on: a partition that mends. */
   stall(): void {
     this.#stalled = true;
   }
 
-  /** Messages of pub/sub are lost; the subscription looks alive. */
+  /** Drops pub/sub messages; the subscription looks alive. */
   deafen(): void {
     this.#deaf = true;
   }
 
   /**
-   * Resolves when a claim goes by: the first word of an agent in this direction. From then on the server has it, and its
-   * answer is held until `heal`. False: none came within `ms`.
+   * Resolves when a claim passes: the first call of an agent in this direction. From then on the server has it, and its answer
+   * is kept back until `heal`. False: none came within `ms`.
    */
   async holdAtClaim(ms: number, signal: AbortSignal): Promise<boolean> {
     const waiting = new AbortController();
@@ -97,7 +97,7 @@ export class Link {
     return waiting.signal.aborted;
   }
 
-  /** From the first call that matches on, the server hears everything and nothing comes back, until `heal`. */
+  /** From the first matching call on, the server gets everything and its answers are dropped, until `heal`. */
   loseAnswersFrom(pattern: RegExp): void {
     this.#onAsked = (text) => {
       if (pattern.test(text)) this.#muted = true;
@@ -157,7 +157,7 @@ export class Link {
     }
   }
 
-  /** One direction of one connection: late or held, but never out of order. */
+  /** One direction of one connection: bytes may be late or kept back, but never out of order. */
   #channel(to: Socket, isHeld: () => boolean): (chunk: Buffer) => void {
     let before: Promise<void> = Promise.resolve();
     let waiting = 0;
@@ -178,7 +178,7 @@ export class Link {
   }
 }
 
-/** Takes whole messages of pub/sub out of a stream of replies. */
+/** Removes complete pub/sub messages from a stream of replies. */
 class MessageFilter {
   #pending = Buffer.alloc(0);
 
@@ -209,7 +209,7 @@ class MessageFilter {
   }
 }
 
-/** Bytes of the message that `text` begins with; undefined while its lengths have not all come. */
+/** The length of the message at the start of `text`; undefined while its lengths have not all come. */
 function messageLength(text: string): number | undefined {
   let at = MESSAGE.exec(text)?.[0].length ?? 0;
   for (let i = 0; i < 2; i++) {

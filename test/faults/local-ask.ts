@@ -7,8 +7,8 @@ import { pause, uptime } from './clock';
 const ANSWER_WITHIN_MS = 12_000;
 
 /**
- * Break-glass: the whole worker over its own socket, whether or not there is a server; then the latch that it engaged
- * for itself is released, if it could engage it by then.
+ * Break-glass: kills the whole worker over its own socket, with or without a server. Then releases the latch that the worker
+ * engaged for itself, if it could engage it by then.
  */
 export async function breakGlass(
   asker: Asker,
@@ -32,7 +32,7 @@ export async function breakGlass(
     };
     order.answeredAt = uptime();
   } catch (error) {
-    // Nobody there, stopped, or gone in the middle: it has promised nothing.
+    // The worker is away, suspended, or ended in the middle: it has promised nothing.
     order.error = error instanceof Error ? error.message : String(error);
   }
   await pause(holdMs);

@@ -21,7 +21,7 @@ async function main(args: readonly string[], signal: AbortSignal): Promise<numbe
   return results.every(({ violations }) => violations.length === 0) ? 0 : 1;
 }
 
-/** Some seeds at a time, told in their order; an interrupted one does not count. */
+/** Runs some seeds at a time and reports them in order; an interrupted one does not count. */
 async function campaign(
   { seeds, from, minutes, parallel, profile, ground, json }: Asked,
   signal: AbortSignal,

@@ -1,8 +1,8 @@
-/** Where the fleet's state is. */
+/** The servers of the fleet's state. */
 export const GROUNDS = ['server', 'sentinel', 'cluster'] as const;
 export type GroundKind = (typeof GROUNDS)[number];
 
-/** Everything one seed does, drawn before anything is started: the same seed is the same plan. */
+/** Everything that one seed does, drawn before anything is started: the same seed is the same plan. */
 export interface Plan {
   readonly seed: number;
   readonly ground: GroundKind;
@@ -10,24 +10,24 @@ export interface Plan {
   readonly orchestrators: number;
   readonly workers: number;
   readonly concurrency: number;
-  /** Of each worker's place; every pool has one at least. */
+  /** For each worker's place; every pool has at least one. */
   readonly pools: readonly (readonly Pool[])[];
-  /** How long a draining worker lets its agents go on. */
+  /** A draining worker lets its agents go on for this long. */
   readonly stopTimeoutMs: number;
   readonly executions: readonly PlannedExecution[];
-  /** By time. */
+  /** In order of time. */
   readonly steps: readonly Step[];
 }
 
 export interface PlannedExecution {
   readonly name: string;
   readonly team: Team;
-  /** No order of the plan ends it and nothing in it fails: it is to complete, whatever happens to the fleet. */
+  /** No order of the plan ends it and nothing in it fails: it must complete, whatever happens to the fleet. */
   readonly meant: boolean;
   readonly onFailure: 'stop' | 'continue';
-  /** By a job of the producers' queue, instead of HTTP. */
+  /** Submitted as a job of the producers' queue, and not over HTTP. */
   readonly byQueue: boolean;
-  /** Deadline of the whole. */
+  /** The deadline of the whole execution. */
   readonly timeoutMs?: number;
   readonly maxCostUsd?: number;
   readonly nodes: readonly PlannedNode[];
@@ -43,13 +43,13 @@ export interface PlannedNode {
   readonly maxAttempts: number;
   readonly pool: Pool;
   readonly role: NodeRole;
-  /** Deadline of one attempt. */
+  /** The deadline of one attempt. */
   readonly timeoutMs?: number;
-  /** Said on fd 3 with every beat. */
+  /** Reported on fd 3 with every beat. */
   readonly usdPerBeat?: number;
   /** Bytes of its result. */
   readonly resultBytes?: number;
-  /** Bytes of results that it is to be given; with less it fails. */
+  /** Bytes of results that it must get; with less it fails. */
   readonly givenBytes?: number;
 }
 
@@ -57,7 +57,7 @@ export type Team = 'a' | 'b';
 /** A label of nodes. */
 export type NodeRole = 'x' | 'y';
 export type Pool = 'default' | 'side';
-/** `flood`: it says more than anybody can store, on its output and about its progress. */
+/** `flood`: it writes more than can be stored, on its output and as progress. */
 export type Habit = 'polite' | 'deaf' | 'grandchild' | 'setsid' | 'flood';
 
 /** The kind of fault, as the table at the end counts it. */
@@ -65,26 +65,26 @@ export const FAULTS = [
   'worker-kill9',
   'worker-sigstop-short',
   'worker-sigstop-long',
-  /** Between its claim and the answer to it, for longer than its lease. */
+  /** Between its claim and the answer, for longer than its lease. */
   'worker-sigstop-at-claim',
   'guardian-kill9',
   'worker-and-guardian-kill9',
-  /** Both, and another worker in a PID namespace of its own works in the same data directory meanwhile: it can see nothing of them. */
+  /** Both, while another worker in a PID namespace of its own works in the same data directory: it cannot see any of them. */
   'worker-gone-unseen',
   /** Both, for longer than their lease, in a fleet that keeps no ended execution. */
   'worker-gone-pruned',
-  /** SIGTERM, in the middle of work; another one takes the place. */
+  /** SIGTERM during work; another worker takes the place. */
   'worker-drain',
-  /** Three of them: no patience left. */
+  /** Three signals: no patience left. */
   'worker-drain-forced',
   'orchestrator-kill9',
   'orchestrator-drain',
   'server-kill9',
-  /** It takes no writes: READONLY, as a failover's old primary says. */
+  /** It refuses writes with READONLY, like a failover's old primary. */
   'server-readonly',
-  /** Nor now: OOM. */
+  /** It refuses writes with OOM. */
   'server-full',
-  /** It answers nobody for a while. */
+  /** It answers no client for a while. */
   'server-paused',
   'link-cut',
   'link-refused',
@@ -92,24 +92,24 @@ export const FAULTS = [
   'link-stalled',
   'doorbell-lost',
   'logs-full',
-  /** Of a worker's wall clock, and back. */
+  /** A step of a worker's wall clock, and back. */
   'clock-step',
-  /** Of the server's. */
+  /** The same for the server. */
   'server-clock-step',
-  /** On many servers: one that only copies stands still; another is asked to take over from a living one. */
+  /** On many servers: a replica is suspended; another server is asked to take over from a live primary. */
   'replica-paused',
   'server-failover',
-  /** Somebody with a login writes into the orders log what is none. */
+  /** A client with a login writes an entry that is no order into the orders log. */
   'order-malformed',
   /** And rings the doorbell with an order that is in no log. */
   'doorbell-forged',
 ] as const;
 export type FaultKind = (typeof FAULTS)[number];
-/** An act asked of the product, or done to it. `worker` and `orchestrator` are places, not ids. */
+/** An act requested of the product, or done to it. `worker` and `orchestrator` are places, not ids. */
 export type Act =
   | { readonly do: 'submit'; readonly execution: number }
   | { readonly do: 'stop'; readonly execution: number }
-  /** `pick`: which of those that run at that moment, as a part of their number. */
+  /** `pick`: which of the agents that run at that moment, as a fraction of their number. */
   | {
       readonly do: 'kill-agent';
       readonly pick: number;
@@ -121,7 +121,7 @@ export type Act =
   | { readonly do: 'kill-pool'; readonly pool: Pool; readonly holdMs: number }
   | { readonly do: 'kill-role'; readonly role: NodeRole; readonly holdMs: number }
   | { readonly do: 'kill-all'; readonly holdMs: number }
-  /** Nothing new starts; what runs goes on. */
+  /** Nothing new starts; running agents go on. */
   | { readonly do: 'latch-team'; readonly team: Team; readonly holdMs: number }
   | { readonly do: 'latch-pool'; readonly pool: Pool; readonly holdMs: number }
   | { readonly do: 'freeze-agent'; readonly pick: number; readonly holdMs: number }
@@ -134,21 +134,21 @@ export type Act =
     }
   /** Once it was stopped or has failed, if that is within `withinMs`. */
   | { readonly do: 'retry'; readonly execution: number; readonly withinMs: number }
-  /** Over the worker's own socket, with nobody else asked. */
+  /** Over the worker's own socket, without the server. */
   | { readonly do: 'break-glass'; readonly worker: number; readonly holdMs: number }
   | { readonly do: 'drill'; readonly worker: number }
   | { readonly do: 'armed' }
   | {
       readonly do: 'fault';
       readonly kind: FaultKind;
-      /** Of the worker or orchestrator it hits. */
+      /** The place of the worker or orchestrator that it hits. */
       readonly place: number;
       /** How long it lasts, or until another process takes the place. */
       readonly forMs: number;
-      /** Of a clock step. */
+      /** The size of a clock step. */
       readonly seconds?: number;
     };
-/** Everything that is asked for and has an answer. */
+/** Every act that is requested and answered. */
 export type Ask = Exclude<Act, { do: 'submit' | 'fault' }>;
 export type Step = Act & { readonly atMs: number };
 
@@ -158,16 +158,16 @@ export interface Profile {
   readonly leaseMs: number;
   readonly heartbeatMs: number;
   readonly chaosMs: number;
-  /** The time that work without an end of its own runs on once all is healed. */
+  /** The time for which endless work runs on once all is healed. */
   readonly settleMs: number;
-  /** The time that work with an end of its own may take once all is healed, beside its agents' own work. */
+  /** The time that other work may take once all is healed, beside its agents' own work. */
   readonly endMs: number;
-  /** How long proof may take to complete what is open at the end. */
+  /** The time for proofs of orders that are open at the end. */
   readonly proofMs: number;
   readonly executions: readonly [number, number];
   readonly nodes: readonly [number, number];
   readonly beats: readonly [number, number];
-  /** Of what is meant to complete. */
+  /** The number of nodes of executions that must complete. */
   readonly meantNodes: readonly [number, number];
   readonly meantBeats: readonly [number, number];
   readonly orders: readonly [number, number];

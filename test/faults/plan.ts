@@ -52,7 +52,7 @@ export const PROFILES: Readonly<Record<Profile['name'], Profile>> = {
   many: { ...ON_ONE_SERVER.full, ...MANY },
 };
 
-/** Seeds whose orders may end what they were not aimed at: everything on a worker, in a pool, in the fleet. */
+/** The share of seeds whose orders may end more than their target: everything on a worker, in a pool, in the fleet. */
 const WIDE = 0.3;
 /** The pools of the first worker's place, so that no pool is without a worker. */
 const EVERY_POOL: readonly Pool[] = ['default', 'side'];
@@ -66,7 +66,7 @@ export function drawPlan(seed: number, profile: Profile, ground: GroundKind = 's
   const among = ([least, most]: readonly [number, number]): number => random.between(least, most);
   const orchestrators = profile.name === 'short' ? 1 : random.between(1, 2);
   const workers = profile.name === 'short' ? 2 : random.between(2, 3);
-  // With slots to spare: a takeover that has to wait for one would never be seen beside its predecessor.
+  // With slots to spare: a takeover that waits for a slot would never be seen beside its predecessor.
   const concurrency = random.between(4, 10);
   const pools = Array.from({ length: workers }, (_, i) =>
     i === 0 ? EVERY_POOL : random.pick([['default'], ['side'], EVERY_POOL] as const),
@@ -76,7 +76,7 @@ export function drawPlan(seed: number, profile: Profile, ground: GroundKind = 's
     drawExecution(random, profile, i),
   );
   const submits = drawn.map((_, execution): Step => {
-    // Most of it early, so that the faults find something running.
+    // Most of it early, so that the faults meet running work.
     const atMs = Math.floor(random.next() ** 2 * profile.chaosMs * 0.8);
     return { do: 'submit', execution, atMs };
   });
@@ -88,7 +88,7 @@ export function drawPlan(seed: number, profile: Profile, ground: GroundKind = 's
   const faults = Array.from({ length: among(profile.faults) }, (_, i) =>
     drawFault(random, profile, places, kinds[i] as FaultKind),
   );
-  // Break-glass is for when nobody else can be asked.
+  // Break-glass is for when no orchestrator can be asked.
   const without = orders.flatMap((step): Step[] =>
     step.do === 'break-glass' && random.chance(0.4)
       ? [{ do: 'fault', kind: 'server-kill9', place: 0, forMs: 700, atMs: Math.max(0, step.atMs - 200) }]
@@ -97,8 +97,7 @@ export function drawPlan(seed: number, profile: Profile, ground: GroundKind = 's
   const steps = [...submits, ...orders, ...alone([...faults, ...without], stopTimeoutMs)].toSorted(
     (a, b) => a.atMs - b.atMs,
   );
-  // A job whose taker was killed waits for BullMQ's lock, longer than a seed lasts.
-  // So does one whose execution is gone.
+  // A job whose process was killed waits for BullMQ's lock, longer than a seed lasts. So does one whose execution is gone.
   const follow = !hasFault({ steps }, 'orchestrator-kill9') && !hasFault({ steps }, 'worker-gone-pruned');
   const executions = drawn.map((one, i) => ({
     ...one,

@@ -1,27 +1,27 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { readEntry } from '../trees/truth';
 
-/** Whether that very process lives; a zombie runs no more. */
+/** Whether that very process lives; a zombie does not run. */
 export function lives(pid: number, startTime: string): boolean {
   const entry = readEntry(pid);
   return entry?.startTime === startTime && entry.state !== 'Z' && entry.state !== 'X';
 }
 
-/** Living processes that carry `text` in their environment, as `PID:STARTTIME`. */
+/** Live processes with `text` in their environment, as `PID:STARTTIME`. */
 export function carrying(text: string): string[] {
   return readdirSync('/proc').flatMap((name) => {
     if (!/^\d+$/.test(name) || Number(name) === process.pid) return [];
     try {
       if (!readFileSync(`/proc/${name}/environ`, 'latin1').includes(text)) return [];
     } catch {
-      return []; // it ended while we looked
+      return []; // it ended during the look
     }
     const entry = readEntry(Number(name));
     return entry === undefined || ['Z', 'X'].includes(entry.state) ? [] : [`${name}:${entry.startTime}`];
   });
 }
 
-/** A living process of an agent. */
+/** A live process of an agent. */
 export interface LivingAgent {
   readonly process: string;
   readonly agentId: string;
@@ -44,7 +44,7 @@ function environOf(pid: string): string {
   try {
     return readFileSync(`/proc/${pid}/environ`, 'latin1');
   } catch {
-    return ''; // it ended while we looked
+    return ''; // it ended during the look
   }
 }
 
@@ -54,7 +54,7 @@ export function childrenOf(parent: number): number[] {
   );
 }
 
-/** The guardian of a worker: its child that runs guardian-main. Undefined between two of them. */
+/** The guardian of a worker: its child that runs guardian-main. Undefined between two guardians. */
 export function guardianOf(workerPid: number): number | undefined {
   const found = readdirSync('/proc').find((name) => {
     if (!/^\d+$/.test(name) || readEntry(Number(name))?.parent !== workerPid) return false;

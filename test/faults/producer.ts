@@ -6,7 +6,7 @@ import { atMost, pause, uptime } from './clock';
 import type { ProducedFacts, Span } from './history';
 
 const ADDED_WITHIN_MS = 5_000;
-/** For its execution to be known to those who want to stop it; later is looked again at the end. */
+/** The time for its execution to be known to acts that stop it; a later one is looked up at the end. */
 const KNOWN_WITHIN_MS = 1_500;
 const LOOK_MS = 50;
 
@@ -20,7 +20,7 @@ interface Handed {
   to?: number;
 }
 
-/** A producer with nothing but BullMQ: it adds jobs, and reads from them what became of its specs. */
+/** A producer with nothing but BullMQ: it adds jobs, and reads from them the outcomes of its specs. */
 export class Producer {
   #queue: Queue | undefined;
   readonly #handed: Handed[] = [];
@@ -33,7 +33,7 @@ export class Producer {
     private readonly mark: string,
   ) {}
 
-  /** One job by its id, however often it is added. `entry` gets the id of its execution. */
+  /** Adds one job by its id, however often it is called. `entry` gets the id of its execution. */
   async submit(name: string, spec: unknown, entry: Submitted): Promise<void> {
     const handed: Handed = { name, jobId: `${this.mark}-${name}`, entry, accepted: false, from: uptime() };
     this.#handed.push(handed);

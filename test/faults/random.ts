@@ -1,4 +1,4 @@
-/** Small, seeded and our own, so that a seed draws the same plan on every machine and with every version of Node. */
+/** Small, seeded and written here, so that a seed draws the same plan on every machine and with every version of Node. */
 export class Random {
   #state: number;
 

@@ -3,11 +3,11 @@ import { uptime } from './clock';
 import type { ArmedFacts, DrillFacts } from './history';
 import { carrying } from './processes';
 
-/** A drill that waits for a worker that is away is given up; the orchestrator ends it. */
+/** A drill that waits for an absent worker is given up; the orchestrator ends it. */
 const DRILL_MS = 5_000;
 const ARMED_MS = 6_000;
 
-/** Asks "can we stop, now?" in the middle of everything, and writes down what was answered. */
+/** Asks in the middle of everything whether Belay could stop everything now, and records the answers. */
 export class Readiness {
   readonly drills: DrillFacts[] = [];
   readonly armed: ArmedFacts[] = [];

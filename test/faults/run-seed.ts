@@ -21,22 +21,22 @@ import { Readiness } from './readiness';
 import { specOf } from './spec-of';
 
 const LIVE = ['idle', 'running', 'paused', 'stopping'] as const;
-/** For what is asked during the chaos to be answered. */
+/** The time for the answers to requests of the chaos. */
 const ANSWERS_WITHIN_MS = 15_000;
 const ENDED_WITHIN_MS = 25_000;
 /** A job that met a latch looks again after up to 4 s, or 8 s when it met it three times. */
 const KNOWN_WITHIN_MS = 12_000;
 const READABLE_WITHIN_MS = 10_000;
 const LOOK_MS = 50;
-/** A tree that was told to die may take this long to leave /proc after the fleet has stopped. */
+/** A tree that was killed may take this long to leave /proc after the fleet has stopped. */
 const GONE_WITHIN_MS = 2_000;
 
-/** The deadline of a drill's canaries: what ends them when the orchestrator that drills dies. */
+/** The deadline of a drill's canaries, which ends them when the drill's orchestrator dies. */
 const DRILL_MS = 60_000;
 
 /** One moment of a seed, for the reader of a failure. */
 export interface Moment {
-  /** Seconds from the beginning of the chaos. */
+  /** Seconds from the start of the chaos. */
   readonly at: number;
   readonly what: string;
 }
@@ -50,11 +50,11 @@ export interface SeedResult {
   readonly skipped: Ground['skipped'];
   readonly plan: Plan;
   readonly history: History | undefined;
-  /** Where the logs of a failed seed's processes are. */
+  /** The folder with the logs of a failed seed's processes. */
   readonly logs?: string;
 }
 
-/** Runs one plan on a fleet of its own and checks what happened. Leaves nothing behind, whatever happens. */
+/** Runs one plan on a fleet of its own and checks the history. Leaves nothing behind, whatever happens. */
 export async function runSeed(plan: Plan, signal: AbortSignal, keep = false): Promise<SeedResult> {
   const startedAt = performance.now();
   const run = new SeedRun(plan, signal);
@@ -153,7 +153,7 @@ class SeedRun {
     return folder;
   }
 
-  /** The plan, step by step; what a step takes does not keep the next one waiting. */
+  /** The plan, step by step; no step waits for the end of another. */
   async #chaos(everyone: All): Promise<void> {
     const { ground } = everyone;
     this.#zero = uptime();
@@ -210,7 +210,7 @@ class SeedRun {
     this.#note(`done: ${describeStep(step)}`);
   }
 
-  /** Everything is well again: all has to end, the last of it by a stop, and then it is looked at. */
+  /** Everything is healed: all executions must end, the last of them by a stop. Then the history is gathered. */
   async #settle({ ground, asker, producer, readiness }: All): Promise<Omit<History, 'aliveAfter'>> {
     await asker.releaseAll().catch(unlessGone);
     const { proofMs } = this.plan.profile;
@@ -225,7 +225,7 @@ class SeedRun {
     this.#note(ended ? 'all ended' : 'not all ended');
     const receipts = async () => ((await asker.client()?.receipts())?.items ?? []).map(receiptFacts);
     await this.#until(async () => (await receipts()).every(({ complete }) => complete), proofMs);
-    // A job of the queue is over soon after its execution; what the server lost of it meanwhile takes BullMQ longer.
+    // A job of the queue ends soon after its execution; a loss of the server takes BullMQ longer.
     if (!ground.faults.some(({ kind }) => hitsServer(kind as FaultKind)))
       await this.#until(async () => producer.areAllOver(), proofMs);
     await this.#readable(ground);
@@ -235,7 +235,7 @@ class SeedRun {
     const aliveAtEnd = [...processes].flatMap(([id, { pid, startTime, agentId }]) =>
       lives(pid, startTime) ? [`${id} ${agentId}`] : [],
     );
-    // In a namespace of its own a process has another number to itself.
+    // In a namespace of its own a process has another pid.
     for (const { process: id, agentId } of livingAgents())
       if (agents.has(agentId) && !processes.has(id)) aliveAtEnd.push(`${id} ${agentId}`);
     const known = await this.#executions(ground, asker);
@@ -269,8 +269,8 @@ class SeedRun {
   }
 
   /**
-   * An execution with an end of its own comes to it by itself; one without is stopped. Late executions are looked at
-   * before anybody stops them.
+   * An execution with an end of its own reaches it by itself; one without is stopped. Late executions are examined before
+   * anybody stops them.
    */
   async #end(ground: Ground, asker: Asker): Promise<UnfinishedFacts[]> {
     const { settleMs, endMs } = this.plan.profile;
@@ -321,7 +321,7 @@ class SeedRun {
     }
   }
 
-  /** Our own way to the store may be the last to come back after the server did. */
+  /** The campaign's own connection to the store may be the last to come back after the server did. */
   async #readable({ fleet }: Ground): Promise<void> {
     const read = async (): Promise<boolean> =>
       fleet.life.executions.list({ limit: 1 }).then(
@@ -345,7 +345,7 @@ class SeedRun {
     return [...listed, ...missing.map((id) => ({ id, team: '', accepted: true, planned: undefined }))];
   }
 
-  /** False: not within the time. A question that cannot be asked now is asked again. */
+  /** False: not within the time. A check that fails for now is repeated. */
   async #until(holds: () => Promise<boolean>, ms: number): Promise<boolean> {
     const deadline = performance.now() + ms;
     for (;;) {
@@ -360,9 +360,9 @@ class SeedRun {
     await ground.close();
   }
 
-  /** Processes that carry this seed's mark although its fleet is gone; the guardians' last work is waited for. */
+  /** Processes with this seed's mark although its fleet is gone; the guardians' last work is awaited. */
   async #sweep(): Promise<string[]> {
-    // A drill's canaries carry no mark of ours.
+    // A drill's canaries do not carry the seed's mark.
     const marks = [this.#mark, ...this.#drilled.map((id) => `BELAY_EXECUTION_ID=${id}`)];
     const left = (): string[] => marks.flatMap((mark) => carrying(mark));
     await this.#until(async () => left().length === 0, GONE_WITHIN_MS);

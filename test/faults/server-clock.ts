@@ -11,13 +11,13 @@ const SOURCE = ['../fixtures/faults/server-clock.c', '../../../test/fixtures/fau
 const COMPILE_MS = 30_000;
 
 /**
- * The wall clock of a server that is started with its environment. libfaketime will not do: it and the server's allocator wait for
- * each other at the start.
+ * The wall clock of a server that is started with its environment. libfaketime does not work here: it and the server's
+ * allocator wait for each other at the start.
  */
 export class ServerClock {
   private constructor(private readonly folder: string) {}
 
-  /** Where there is no compiler there is none, and why. */
+  /** Makes it; without a compiler, the reason why not. */
   static async make(): Promise<ServerClock | { readonly missing: string }> {
     const folder = mkdtempSync(join(tmpdir(), 'belay-clock-'));
     try {
@@ -39,7 +39,7 @@ export class ServerClock {
     };
   }
 
-  /** From now on it is that far from the machine's. In place: the server has the file in its memory. */
+  /** From now on the clock differs by that from the machine's. Written in place, since the server has mapped the file. */
   step(seconds: number): void {
     const ahead = Buffer.alloc(8);
     ahead.writeBigInt64LE(BigInt(seconds));

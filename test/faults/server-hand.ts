@@ -2,10 +2,10 @@ import type { FaultKind } from './plan-types';
 import type { State } from './state';
 import { ask, tell, type Place } from './tell';
 
-/** Of the control keys' slot, so that a Cluster's node takes it too. */
+/** In the control keys' slot, so that a Cluster's node takes it too. */
 const FILLER = '{belay:ctl}:campaign:filler';
 const PIECE_BYTES = 256 * 1024;
-/** The memory left to the server when it begins to fill: it runs full in the middle of work. */
+/** The memory left to the server when the filling begins, so that it runs full during work. */
 const ROOM_BYTES = 4 * 1024 * 1024;
 const MOST_PIECES = 64;
 
@@ -14,20 +14,20 @@ export type ServerTrouble = (typeof TROUBLES)[number];
 export const isTrouble = (kind: FaultKind): kind is ServerTrouble =>
   (TROUBLES as readonly string[]).includes(kind);
 
-/** Tells the server itself, past every link. */
+/** Acts on the server itself, past every link. */
 export class ServerHand {
-  /** The worker that was told, and has to be told again. */
+  /** The node that was told, and must be told again at the end. */
   #told: Place | undefined;
 
   constructor(private readonly state: Pick<State, 'primary'>) {}
 
-  /** False: it could not be told, being dead itself. */
+  /** False: the server was dead, and could not be told. */
   async begin(kind: ServerTrouble, forMs: number): Promise<boolean> {
     const place = await this.state.primary().catch(() => undefined);
     if (place === undefined) return false;
     this.#told = place;
     switch (kind) {
-      // A primary that is none any more: writes are answered with READONLY, what it holds stays.
+      // Like a former primary: writes are answered with READONLY, and its data stays.
       case 'server-readonly':
         return tell(place, ['REPLICAOF', '127.0.0.1', '1']);
       case 'server-full':
@@ -49,7 +49,7 @@ export class ServerHand {
   }
 }
 
-/** Somebody else's data fills it until it refuses: its policy is noeviction. */
+/** Foreign data fills the server until it refuses: its policy is noeviction. */
 async function fill(place: Place): Promise<boolean> {
   try {
     const used = Number(/^used_memory:(\d+)/m.exec(String(await ask(place, ['INFO', 'memory'])))?.[1]);

@@ -7,28 +7,28 @@ import { send } from './processes';
 import { tell, type Place } from './tell';
 import { ManyWire, type Wire } from './wire';
 
-/** The hash tag of every order, latch and worker: its node is the one that matters most. */
+/** The hash tag of every order, latch and worker: its node matters most. */
 const CONTROL = '{belay:ctl}';
 const KEPT: readonly string[] = ['--appendonly', 'yes', '--appendfsync', 'everysec'];
 
-/** Where the state of one seed's fleet is: one server, a Sentinel set or a Cluster, and what can be done to it. */
+/** The servers of one seed's state: one server, a Sentinel set or a Cluster, and everything that can be done to them. */
 export interface State {
   /** Past every link. */
   readonly url: string;
-  /** BullMQ's, where it is not the usual one. */
+  /** BullMQ's prefix, if it is not the usual one. */
   readonly queuePrefix: string;
-  /** A failover may lose what was written last. */
+  /** Whether a failover may lose the last writes. */
   readonly hasReplicas: boolean;
-  /** A primary that comes back, or lives, takes writes until everybody is told that another one took over. */
+  /** A primary that comes back, or lives, accepts writes until all clients know that another one took over. */
   readonly writesUntilTold: boolean;
   wire(pid: () => number | undefined): Promise<Wire>;
-  /** The one that is written to now: its address, past every link. */
+  /** The address of the present primary, past every link. */
   primary(): Promise<Place>;
-  /** SIGKILL to the one that is written to now; it is started again after `forMs`. */
+  /** SIGKILL to the present primary; it is started again after `forMs`. */
   kill9(forMs: number, signal: AbortSignal): Promise<void>;
-  /** Another one is asked to take over from a living one. False: it could not be asked. */
+  /** Asks another server to take over from a live primary. False: it could not be asked. */
   failover(): Promise<boolean>;
-  /** One that only copies stands still. */
+  /** Suspends a replica. */
   pauseReplica(forMs: number, signal: AbortSignal): Promise<void>;
   stop(): Promise<void>;
 }
@@ -61,7 +61,7 @@ function openMany(kind: 'sentinel' | 'cluster', many: ManyServers): State {
     host: '127.0.0.1',
     port: Number(new URL(server.url).port),
   });
-  /** A living one that copies the primary of the control keys. */
+  /** A live replica of the primary of the control keys. */
   const replica = async (): Promise<ThrowawayServer | undefined> => {
     const primary = await many.primary(CONTROL);
     const { port } = new URL(primary.url);
@@ -75,7 +75,7 @@ function openMany(kind: 'sentinel' | 'cluster', many: ManyServers): State {
     url: many.url,
     queuePrefix: kind === 'cluster' ? '{bull}' : 'bull',
     hasReplicas: true,
-    // A Cluster's node first looks who has its slots, and waits for its replica before it gives them away.
+    // A Cluster's node first checks who has its slots, and waits for its replica before it gives them away.
     writesUntilTold: kind === 'sentinel',
     wire: async (pid) => new ManyWire(many.url, many.servers, pid),
     primary: async () => addressOf(await many.primary(CONTROL)),

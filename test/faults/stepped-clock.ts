@@ -9,7 +9,7 @@ const LIBRARY = 'libfaketimeMT.so.1';
 let found: Promise<string | { readonly missing: string }> | undefined;
 
 /**
- * The library that steps a process's wall clock and leaves its monotonic one alone: the system's, or out of the
+ * The library that steps a process's wall clock and leaves its monotonic clock alone: the system's, or one from the
  * distribution's package, unpacked beside the test server. Looked for once.
  */
 export function findFaketime(): Promise<string | { readonly missing: string }> {
@@ -39,7 +39,7 @@ async function find(): Promise<string | { readonly missing: string }> {
   return inside(join(kept, 'usr', 'lib')) ?? { missing: why };
 }
 
-/** In the folder of the machine's own kind, such as x86_64-linux-gnu. */
+/** In the folder of the machine's architecture, such as x86_64-linux-gnu. */
 function inside(lib: string): string | undefined {
   if (!existsSync(lib)) return undefined;
   return readdirSync(lib)
@@ -74,14 +74,14 @@ export class SteppedClock {
     };
   }
 
-  /** From now on it is that far from the machine's. Written whole: half a number is another time. */
+  /** From now on the clock differs by that from the machine's. Written whole: half a number is another time. */
   step(seconds: number): void {
     writeFileSync(`${this.#file}.new`, `${seconds < 0 ? '' : '+'}${seconds}\n`);
     renameSync(`${this.#file}.new`, this.#file);
   }
 }
 
-/** The files that the library shares between the processes of one that was killed. */
+/** Removes the files that the library shares between the processes of a killed one. */
 export function forgetFaketime(pids: readonly (number | undefined)[]): void {
   for (const pid of pids)
     for (const name of [`faketime_shm_${pid}`, `sem.faketime_sem_${pid}`])

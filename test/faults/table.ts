@@ -2,7 +2,7 @@ import { renderDeeds } from './deeds-table';
 import type { SeedResult } from './run-seed';
 import { FAULTS, type FaultKind, type Profile } from './plan-types';
 
-/** The results of the seeds a fault was part of. A seed has several faults: their rows overlap. */
+/** The results of the seeds with a fault. A seed has several faults, so their rows overlap. */
 interface Row {
   injected: number;
   seeds: number;
@@ -52,7 +52,7 @@ function countSeed({ history }: SeedResult): Omit<Row, 'injected' | 'seeds'> {
   };
 }
 
-/** Fault kind × how often it was injected and what was seen in those seeds; the last row is of all seeds. */
+/** Fault kind × how often it was injected and the results of those seeds; the last row is of all seeds. */
 export function faultTable(results: readonly SeedResult[]): Map<FaultKind | 'all seeds', Row> {
   const rows = new Map<FaultKind | 'all seeds', Row>();
   for (const kind of [...FAULTS, 'all seeds'] as const) {
@@ -85,7 +85,7 @@ export function renderTable(results: readonly SeedResult[]): string {
   ].join('\n');
 }
 
-/** Faults that this machine could not do to any of them. */
+/** Faults that this machine could not do in any seed. */
 function skippedLines(results: readonly SeedResult[]): string[] {
   const whys = new Map(results.flatMap(({ skipped }) => skipped.map(({ kind, why }) => [kind, why])));
   return [...whys].map(([kind, why]) => {
@@ -94,7 +94,7 @@ function skippedLines(results: readonly SeedResult[]): string[] {
   });
 }
 
-/** One seed in one line, and below it what went wrong and how to see it again. */
+/** One seed in one line, and below it what went wrong and how to repeat it. */
 export function seedLine(result: SeedResult, profile: Profile): string {
   const { seed, seconds, violations, injected, timeline, logs } = result;
   const { takeovers, complete, incomplete, completed, failed, stopped, meant, did } = countSeed(result);
@@ -115,7 +115,7 @@ export function seedLine(result: SeedResult, profile: Profile): string {
   ].join('\n');
 }
 
-/** A seed as a program reads it; the whole history is kept of failed ones only, as a file. */
+/** A seed for a program; only a failed seed's history is kept, as a file. */
 export function toJson(result: SeedResult): string {
   return JSON.stringify({ ...result, plan: undefined, history: undefined, ...countSeed(result) });
 }

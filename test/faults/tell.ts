@@ -5,7 +5,7 @@ const ANSWER_MS = 500;
 /** A server's address. */
 export type Place = { readonly path: string } | { readonly host: string; readonly port: number };
 
-/** One command on a connection of its own. @throws what the server or the way to it says */
+/** One command on a connection of its own. @throws the server's error, or the connection's */
 export async function ask(place: Place, [command = '', ...args]: readonly string[]): Promise<unknown> {
   const redis = new Redis({
     ...place,
@@ -25,7 +25,7 @@ export async function ask(place: Place, [command = '', ...args]: readonly string
   }
 }
 
-/** False: it could not be told, being dead itself, or refused. */
+/** False: the server was dead, or refused. */
 export async function tell(place: Place, command: readonly string[]): Promise<boolean> {
   return ask(place, command).then(
     () => true,

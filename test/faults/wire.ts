@@ -2,13 +2,13 @@ import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import type { ThrowawayServer } from '#libs/local-server';
 import { call } from '../support/many-servers';
 
-/** The way from one process to the state, and what can be done to it. */
+/** The connections of one process to the state, and everything that can be done to them. */
 export interface Wire {
   /** For BELAY_VALKEY_URL. */
   readonly url: string;
-  /** Every connection breaks; new ones are welcome. */
+  /** Breaks every connection; new ones are accepted. */
   cut(): void;
-  /** Every connection breaks and none lasts until `heal`. */
+  /** Breaks every connection, and none lasts until `heal`. */
   refuse(): void;
   delay(ms: number): void;
   stall(): void;
@@ -22,8 +22,8 @@ export interface Wire {
 const AGAIN_MS = 30;
 
 /**
- * The way of a process to many servers, which tell it their addresses themselves: there is no proxy in between. Its connections
- * are broken by the servers.
+ * The connections of a process to many servers. The servers announce their own addresses, so there is no proxy in between, and
+ * the servers break the connections.
  */
 export class ManyWire implements Wire {
   #refusing: NodeJS.Timeout | undefined;
@@ -41,7 +41,7 @@ export class ManyWire implements Wire {
     for (const { local, remote } of socketsOf(pid)) {
       const server = byPort.get(remote);
       if (server === undefined) continue;
-      // It is gone by itself, or its server is dead.
+      // The connection is gone by itself, or its server is dead.
       call(server, 'CLIENT', 'KILL', 'ADDR', `127.0.0.1:${local}`).catch(() => undefined);
     }
   }
@@ -87,7 +87,7 @@ function socketsOf(pid: number): { local: number; remote: number }[] {
       if (inode !== undefined) inodes.add(inode);
     }
   } catch {
-    return []; // it has ended
+    return []; // the process has ended
   }
   return readFileSync('/proc/net/tcp', 'latin1')
     .split('\n')

@@ -12,7 +12,7 @@ const ROOT = resolve(__dirname, '../..');
 const ASKS = join(ROOT, 'test/fixtures/asks.cjs');
 const book = (): string => join(fleet.dir, 'book');
 
-/** The example of the page, and where the page has it. */
+/** The example of docs/approvals.md. */
 const EXAMPLE = readFileSync(join(ROOT, 'examples/approval.yaml'), 'utf8');
 
 /** A PATH on which agents find `belay`. */
@@ -59,7 +59,7 @@ it('the example of docs/approvals.md asks, a person answers, and the audit log h
     state: 'open',
   });
 
-  // Another hash, other words: refused, and the question stays open.
+  // A hash of other words is refused, and the question stays open.
   const other = hash.replace(/^./, (first) => (first === '0' ? '1' : '0'));
   await expect(client.answer(id, { choice: 'yes', hash: other })).rejects.toMatchObject({
     code: 'QUESTION_CHANGED',
@@ -171,7 +171,7 @@ it('a deadline that passes with worker, orchestrator and server down is a denial
   await Promise.all([worker?.exited, orchestrator?.exited, fleet.server.kill9()]);
   await eventually(() => Date.now() > created.deadlineAt, 'the deadline');
   await fleet.server.restart();
-  // Nobody lives but the server, and this reader.
+  // Only the server lives, and this reader.
   const questions = new QuestionStore(fleet.life.shards);
   expect(await questions.get(created.id)).toMatchObject({
     state: 'denied',
@@ -193,7 +193,7 @@ it('of 100 questions none is lost and none answered twice: worker, orchestrator 
   await ready(fleet.client, execution.id, 4);
   const before = await asked(fleet.client, 100);
 
-  // The server and the orchestrator die: the agents wait on, and every question is there again.
+  // The server and the orchestrator die: the agents still wait, and every question is there again.
   const [orchestrator] = fleet.orchestrators;
   orchestrator?.process.kill('SIGKILL');
   await Promise.all([orchestrator?.exited, fleet.server.kill9()]);
@@ -205,7 +205,7 @@ it('of 100 questions none is lost and none answered twice: worker, orchestrator 
   await race(client, half);
   await eventually(() => recorded().length === 50, 'the answers of the first attempts');
 
-  // The worker dies: its attempts end, and with them what they asked. The next attempts ask for themselves.
+  // The worker dies: its attempts end, and so do their questions. The next attempts ask again.
   const [worker] = fleet.workers;
   worker?.process.kill('SIGKILL');
   await worker?.exited;
@@ -220,7 +220,7 @@ it('of 100 questions none is lost and none answered twice: worker, orchestrator 
   const all = (await client.asks({ executionId: execution.id, limit: 1_000 })).items;
   const states = all.map(({ attempt, state }) => `${attempt} ${state}`);
   expect(count(states)).toEqual({ '1 answered': 50, '1 cancelled': 50, '2 answered': 100 });
-  // Each agent was told of each answer once, and of the one that is stored.
+  // Each agent got each answer once, and it is the stored one.
   const stored = all
     .filter(({ state }) => state === 'answered')
     .map(({ attempt, id, answer }) => `${attempt} ${id} ${answer}`);
@@ -241,7 +241,7 @@ it('of 100 questions none is lost and none answered twice: worker, orchestrator 
   );
 });
 
-/** Two people answer each question at once, differently: one of them is heard. */
+/** Two people answer each question at once, differently: one answer counts. */
 async function race(client: BelayClient, questions: readonly QuestionRecord[]): Promise<void> {
   for (const { id, hash } of questions) {
     const answers = await Promise.allSettled(

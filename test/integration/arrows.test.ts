@@ -23,7 +23,7 @@ function violationsIn(folder: string): Violation[] {
   return summary.violations;
 }
 
-/** One file for each rule that breaks it, and nothing else. */
+/** One file for each rule, which breaks only that rule. */
 const PLANTED: Record<string, { readonly file: string; readonly text: string }> = {
   'no-circles': {
     file: 'libs/contracts/src/index.ts',

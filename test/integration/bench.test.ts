@@ -16,7 +16,7 @@ const NAMES = [
   'floods',
   'handlers',
 ] as const;
-/** The others count bytes and losses, which may be none, and have no peer to measure beside. */
+/** The others count bytes and losses, which may be none, and have no peer to compare with. */
 const TIMED = ['kill', 'kill-all', 'dag', 'spawn', 'transition', 'worker-loss', 'handlers'] as const;
 
 type Values = Record<string, number>;

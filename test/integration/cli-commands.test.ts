@@ -18,7 +18,7 @@ beforeAll(async () => {
   fleet = await startFleet({ workers: 2, env: { BELAY_GRACE_MS: '300', BELAY_POOLS: 'default,gpu' } });
   cwd = mkdtempSync(join(tmpdir(), 'belay-cli-'));
 });
-/** Nothing of one test keeps the next from starting. */
+/** No test may keep the next one from starting. */
 afterEach(async () => {
   for (const { id } of (await fleet.client.latches()).items)
     await fleet.client.releaseLatch(id, 'end of test');
@@ -274,13 +274,13 @@ it('R22 pause --mode freeze holds a real process still, and resume lets it go on
   const resumed = await belay('resume', id);
   expect(resumed.code).toBe(0);
   expect(resumed.out).toContain('1 target: 1 thawed\ncomplete: every target is confirmed\n');
-  // A shell that runs is in D as well for the moment of each vfork; one that is held stays so.
+  // A running shell is in state D too for the moment of each vfork; a frozen one stays so.
   await eventually(() => !isHeldStill(agent?.pid ?? 0), 'a shell that is held no more');
   await eventually(async () => counted() !== stood, 'it counts on');
   expect((await belay('stop', id, '--now')).code).toBe(0);
 });
 
-/** By its cgroup where it has one of its own, else by its state. */
+/** By its cgroup where it has one of its own, otherwise by its state. */
 function isHeldStill(pid: number): boolean {
   const path = /^0::(.*)$/m.exec(readFileSync(`/proc/${pid}/cgroup`, 'utf8'))?.[1] ?? '';
   const mount = /^\d+ \d+ \S+ \S+ (\S+) .* - cgroup2 /m.exec(
@@ -290,7 +290,7 @@ function isHeldStill(pid: number): boolean {
     mount !== undefined &&
     path.includes('belay-') &&
     readFileSync(join(mount, path, 'cgroup.events'), 'utf8').includes('frozen 1');
-  // In D a shell waits for a vfork child that was stopped before its exec: it runs nothing of its own either.
+  // In D a shell waits for a vfork child that was stopped before its exec: the shell runs no instruction either.
   return isFrozen || ['T', 'D'].includes(procEntry(pid)?.state ?? '');
 }
 

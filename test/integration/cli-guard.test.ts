@@ -10,7 +10,7 @@ import { isAlive, expectedGrade } from '../support/proc';
 const PROVED = expectedGrade();
 
 const MAIN = resolve(__dirname, '../../dist/programs/belay.js');
-/** Long: what ends here is to be ended by the command, not by a lease that ran out. */
+/** Long, so that the command ends the agents, and not a lease that ran out. */
 const PATIENT = { BELAY_GRACE_MS: '300', BELAY_LEASE_TTL_MS: '60000', BELAY_PROOF_LIMIT_MS: '5000' };
 
 let fleet: Fleet;
@@ -39,11 +39,11 @@ async function run(env: NodeJS.ProcessEnv, args: readonly string[]): Promise<Ran
   });
 }
 
-/** A command that asks the orchestrator. */
+/** Runs a command that uses the orchestrator. */
 const belay = async (...args: string[]): Promise<Ran> =>
   await run({ BELAY_URL: fleet.client.url, BELAY_TOKEN: fleet.token }, args);
 
-/** A command that knows no token; where the orchestrator was, it may look. */
+/** Runs a command that has no token; it may look where the orchestrator was. */
 const onTheMachine = async (...args: string[]): Promise<Ran> =>
   await run({ BELAY_URL: fleet.client.url, BELAY_DATA_DIR: fleet.dir }, args);
 
@@ -99,7 +99,7 @@ it('R55 drill passes on every worker, says how fast, and --last and doctor show 
     );
 
   const one = await belay('drill', '--worker', ids[0] ?? '');
-  // A wait that is long on a busy machine is told.
+  // The command reports a long wait, as on a busy machine.
   expect(one).toMatchObject({ code: 0, err: expect.stringMatching(/^(drilling .*\n)?$/) as string });
   expect(one.out).toMatch(
     /^passed {2}wrk_\w+ on .*: asked to signalled \d+ ms, asked to proved \d+ ms\n {8}deaf +killed, signalled \+\d+ ms, proved \+\d+ ms, needed SIGKILL\n/,
@@ -230,7 +230,7 @@ it('R55 kill --local ends and proves real trees with the orchestrator and the se
 
   const all = await onTheMachine('kill', '--local', '--all', '--yes', '--now', '--note', 'fire');
   expect(all).toMatchObject({ code: 0, err: '' });
-  // The first is in it again: a worker keeps what it could not store yet.
+  // The first agent is listed again: a worker keeps an end that it could not store yet.
   expect(all.out.match(/proved dead after \d+ ms/g)).toHaveLength(4);
   expect(all.out).toContain(
     `4 targets: 3 killed, 1 already ended\ncomplete: every target is confirmed${PROVED}, on 2 workers`,
@@ -257,7 +257,7 @@ it('kill --local counts no worker that ended with nothing left, and names one wh
   const [gone, other] = fleet.workers as [Member, Member];
   signal(gone, 'SIGKILL');
   await gone.exited;
-  // Its guardian ends its trees, and takes its record away.
+  // The guardian ends the worker's trees, and removes its record.
   const settled = async (): Promise<boolean> =>
     (await onTheMachine('kill', '--local', '--worker', gone.id)).code === 0;
   await eventually(settled, 'the guardian has looked');

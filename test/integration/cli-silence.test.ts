@@ -14,7 +14,7 @@ beforeAll(async () => {
   cwd = mkdtempSync(join(tmpdir(), 'belay-silent-'));
 });
 afterAll(async () => {
-  // One that is stopped would not hear the drain.
+  // A suspended orchestrator would not see the drain.
   for (const { process } of fleet.orchestrators) process.kill('SIGCONT');
   await fleet.stop();
   rmSync(cwd, { recursive: true, force: true });
@@ -43,7 +43,7 @@ function belay(urls: readonly string[], ...args: string[]): Running {
   };
 }
 
-/** Of an orchestrator that another test has not killed. */
+/** The address of an orchestrator that no other test has killed. */
 const urlOf = (member: Member): string => member.url ?? '';
 
 async function sleeper(): Promise<string> {
@@ -68,7 +68,7 @@ it('R50 an orchestrator that hangs and is killed has stored no stop, and nobody 
   await hung.exited;
   expect(stop.said()).toContain('the order may not be stored');
   expect(stop.said()).not.toMatch(/durable|goes on|is stored/);
-  // As it was said: the execution runs, the audit log knows no order.
+  // The message was true: the execution runs, the audit log knows no order.
   expect((await fleet.client.execution(id)).state).toBe('running');
   expect(JSON.stringify(await fleet.client.audit())).not.toContain(id);
   expect((await fleet.client.stop(id)).status).toBe('stopped');
@@ -123,7 +123,7 @@ it('an order whose orchestrator dies after it was stored is told as stored, not 
     'the stop',
     40_000,
   );
-  // Between the two answers: the command waits for the proof.
+  // Between the two answers the command waits for the proof.
   await eventually(async () => stop.said().includes('waiting for proof'), 'the wait');
   dying.process.kill('SIGKILL');
   expect(await stop.exited).toBe(7);
@@ -139,7 +139,7 @@ it('R30 a submit whose orchestrator dies before it answers is one execution', as
   const label = { run: 'lost-reply' };
   const nodes = Array.from({ length: 3_000 }, (_, i) => ({ id: `n${i}`, run: { command: ['true'] } }));
   const submit = client.createExecution({ name: 'lost', labels: label, nodes }, { start: false });
-  // In the middle of it, or just after: either way one execution is there.
+  // During the submit, or just after: either way there is one execution.
   await eventually(async () => (await fleet.life.valkey.redis.dbsize()) > 0, 'some of it');
   dying.process.kill('SIGKILL');
   const { execution } = await submit;

@@ -72,7 +72,7 @@ async function runLong(): Promise<string> {
   await running(client(), execution.id, 1, 60_000);
   return execution.id;
 }
-/** The services that `up` forked, as far as they live. They close their environment to their own user: `up` is their parent. */
+/** The live services that `up` forked. They close their environment to their own user, so `up` as parent identifies them. */
 const forked = new Map<number, string | undefined>();
 const children = (): number[] => {
   for (const pid of childrenOf(up?.pid ?? 0))
@@ -125,7 +125,7 @@ it('new work is refused while up drains its workers', async () => {
   const { execution } = await orchestrator.createExecution(node(['sleep', '300']));
   await eventually(async () => (await orchestrator.execution(execution.id)).live === 1, 'its agent');
   up?.kill('SIGINT');
-  // The worker waits for its agent; what would be handed in meanwhile would not run.
+  // The worker waits for its agent; a submit meanwhile would not run.
   await eventually(
     async () =>
       orchestrator.createExecution(node(['true'])).then(
@@ -161,7 +161,7 @@ it('R17 nothing is left when up itself is killed', async () => {
 });
 
 describe('the state server that up started', () => {
-  /** The server of the tests as one program, with the libraries it needs. */
+  /** The tests' server as one program, with the libraries that it needs. */
   const localServer = async (): Promise<Record<string, string>> => {
     const { path, libraryPath = '' } = await resolveServerBinary();
     const program = join(dir, 'valkey-server');

@@ -6,7 +6,7 @@ const state = nativeState();
 if (!state.available) process.stdout.write(`Containment "descent" is not tested here: ${state.reason}.\n`);
 const describeDescent = state.available ? describe : describe.skip;
 
-/** Leaves a deaf orphan with nothing of Belay's on it, and says its pid. */
+/** Leaves a deaf orphan without any sign of Belay's, and prints its pid. */
 const HIDES = `pid=$(env -i setsid /bin/sh -c '
      { ulimit -S -w 1 || ulimit -S -x 1; } 2>/dev/null
      (trap "" TERM; exec sleep 600 >/dev/null 2>&1 3>&-) & echo $!' </dev/null 2>/dev/null 3>&-)

@@ -17,10 +17,10 @@ const PAGES = [
     .map((path) => `docs/${path}`),
 ].sort();
 
-/** A page without its code: what a browser of the repository makes links and headings of. */
+/** A page without its code blocks: the part in which a browser shows links and headings. */
 const prose = (path: string): string => read(path).replace(/^(```|~~~).*?^\1/gms, '');
 
-/** The anchors of a page, made from its headings as code hosts make them. */
+/** The anchors of a page, made from its headings like code hosts make them. */
 function anchorsOf(path: string): string[] {
   return [...prose(path).matchAll(/^#+ (.+)$/gm)].map(([, heading = '']) =>
     heading

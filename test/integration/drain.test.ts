@@ -41,7 +41,7 @@ it('R46 SIGTERM, SIGINT, SIGTERM to a worker: one shutdown, the second at debug,
   expect(await worker?.exited).toBe(3);
   expect(processesWith(id)).toEqual([]);
   expect(log().match(/"msg":"draining \(/g)).toHaveLength(1);
-  // Its id is in the log, and its end is stored as what it was.
+  // The log names the agent, and its real end is stored.
   expect(log()).toContain(agentId);
   expect(await fleet.client.agent(agentId)).toMatchObject({ state: 'failed', reason: 'server_shutdown' });
 });
@@ -49,7 +49,7 @@ it('R46 SIGTERM, SIGINT, SIGTERM to a worker: one shutdown, the second at debug,
 it('R51 R43 ends that a drain could not store are proved dead by the next worker of its host', async () => {
   await begin({
     workers: 1,
-    // Longer than the drain takes: nobody fences the agent, and no guardian proves its end.
+    // Longer than the drain takes: nothing fences the agent, and no guardian proves its end.
     env: { ...ENV, BELAY_LEASE_TTL_MS: '20000', BELAY_STOP_TIMEOUT_MS: '3000' },
     server: { appendonly: true },
   });
@@ -108,7 +108,7 @@ it('R46 SIGTERM, SIGINT, SIGTERM to an orchestrator whose drain is stuck: the se
     async () => (await redis.exists(keys.shard(keys.control, 'turn:janitor'))) === 1,
     'the janitor’s turn',
   );
-  // It has that turn to give back, and the server takes no writes for longer than this test lasts.
+  // The janitor has that lock to release, and the server accepts no writes for longer than this test lasts.
   await redis.call('CLIENT', 'PAUSE', '120000', 'WRITE');
   orchestrator?.process.kill('SIGTERM');
   await eventually(async () => log().includes('draining (SIGTERM)'), 'the drain');
@@ -138,7 +138,7 @@ it('R46 R47 a shutdown that is through ends the process within 5 s though someth
   for (const { code, heldFor, said } of await Promise.all(ended)) {
     expect(said).not.toContain('the drain is stuck');
     expect(said).toMatch(/"open":\[.*"Timeout".*something is still open/);
-    // Without a hold it is gone at once; with one, by the net and with the drain's own code.
+    // Without an open handle the process is gone at once; with one, the overall deadline ends it, with the drain's own code.
     expect(code).toBe(0);
     expect(heldFor).toBeGreaterThan(3_000);
   }
@@ -166,8 +166,8 @@ it('R46 an orchestrator that drains answers the requests it has taken: none is c
   await asking;
   expect(await other.exited).toBe(0);
   expect(other.log()).not.toContain('something is still open');
-  // Each that it took and stored was answered. A connection that is closed while the next request is on its way may
-  // leave that client in doubt, but then nothing was done.
+  // Each stored submit was answered. A connection that is closed while the next request is on its way may leave that client in
+  // doubt, but then nothing was done.
   const ends = new Set(outcomes.filter((outcome) => outcome !== 'accepted'));
   const known = ['DRAINING', 'SERVER_UNREACHABLE', 'OUTCOME_UNKNOWN'];
   expect([...ends].filter((code) => !known.includes(code))).toEqual([]);
@@ -252,7 +252,7 @@ it('R42 R45 R49 while an orchestrator drains it answers health, status and strea
   const states = async () => Promise.all(['/health', '/health/live', '/health/ready'].map(status));
   expect(await states()).toEqual([200, 200, 200]);
   const events = fetch(`${url}/api/executions/${id}/events`, { headers }).then(async (one) => one.text());
-  // The janitor has a turn to give back, and the server takes no write for a while: there is time to look at the drain.
+  // The janitor has a lock to release, and the server accepts no write for a while: there is time to look at the drain.
   const { redis, keys } = fleet.life.valkey;
   await eventually(
     async () => (await redis.exists(keys.shard(keys.control, 'turn:janitor'))) === 1,
@@ -279,7 +279,7 @@ it('R42 R45 R49 while an orchestrator drains it answers health, status and strea
   expect(orchestrator?.process.exitCode).toBeNull();
   expect(await events).toMatch(/event: server_shutting_down/);
   expect(await orchestrator?.exited).toBe(0);
-  // The execution knows nothing of it; what was refused is not there.
+  // No execution came of the refused submit.
   writeFileSync(go, '');
   await fleet.addOrchestrator();
   await eventually(async () => (await fleet.life.executions.get(id)).state === 'completed', 'its end');

@@ -63,7 +63,7 @@ it('R55 a drill whose orchestrator dies leaves no canary, not even the frozen on
   expect(await redis.exists(begun)).toBe(0);
   expect((await client.audit()).items.filter(({ act }) => act === 'drill.failed')).toHaveLength(1);
 
-  // A drill that is finished takes its place, and leaves nothing under way.
+  // A finished drill replaces it, and leaves nothing under way.
   expect(await client.drill()).toMatchObject({ passed: true });
   expect((await client.drills()).items).toMatchObject([{ workerId, last: { passed: true } }]);
   expect(await redis.exists(begun)).toBe(0);

@@ -11,14 +11,14 @@ import { eventually, NOISE_MS, processesWith, startFleet } from '../support/flee
 import { placePerTest } from '../support/own-place';
 import { FIXTURES, isAlive, procEntry, type ProcEntry } from '../support/proc';
 
-/** The host's report of itself: its listeners since the start, the calls on its process. */
+/** The host's report of itself: its listeners since the start, and the calls on its process. */
 const UNTOUCHED = { changed: [], calls: [], exitCode: null };
-/** Short enough that a test need not wait long for a fence. */
+/** Short, so that a test need not wait long for a fence. */
 const QUICK = { leaseTtlMs: 4_000, heartbeatMs: 300, graceMs: 300 };
 const TOKEN = 'a-token-of-the-embedded-test';
 
 interface Place {
-  /** Where its hosts have their temporary files, and nobody else: what is left there is theirs. */
+  /** The folder for the temporary files of this test's hosts alone. */
   readonly tmp: string;
   readonly hosts: Host[];
   server?: ThrowawayServer;
@@ -42,15 +42,15 @@ interface Said {
   readonly ready?: string;
 }
 
-/** A host's process, and what it said. */
+/** A host's process, and its output. */
 interface Host {
   readonly pid: number;
   /** Exit code, or the signal's name. */
   readonly exited: Promise<number | string>;
   readonly errors: () => string;
-  /** The line that has `name`, once it is said. */
+  /** The line with `name`, once it is printed. */
   said(name: string, boundMs?: number): Promise<Said>;
-  /** Every line so far that has `name`. */
+  /** Every line so far with `name`. */
   all(name: string): Said[];
   endInput(text?: string): void;
   kill(signal: NodeJS.Signals): void;
@@ -108,7 +108,7 @@ function below(pid: number): ProcEntry[] {
   return [...found.values()];
 }
 
-/** The processes that live still. A pid alone may be another's by now. */
+/** The processes that still live. A pid alone may be reused by now. */
 function left(processes: readonly ProcEntry[]): ProcEntry[] {
   return processes.filter(({ pid, startTime }) => isAlive(pid) && procEntry(pid)?.startTime === startTime);
 }
@@ -136,7 +136,7 @@ for (const kind of ['in memory', 'with a Valkey'] as const) {
     const running = await host.said('running');
     const processes = below(host.pid);
     expect(running).toMatchObject({ ...UNTOUCHED, state: 'completed', nodes: { completed: 2 } });
-    // Its guardian at least, and the agents.
+    // At least its guardian, and the agents.
     expect(processes.length).toBeGreaterThanOrEqual(3);
     expect((await fetch(`${String(running['url'])}/health/ready`)).status).toBe(200);
     expect(await host.said('receipt')).toMatchObject({
@@ -148,7 +148,7 @@ for (const kind of ['in memory', 'with a Valkey'] as const) {
       ...UNTOUCHED,
     });
     host.endInput('mine');
-    // Its input and its logger were left alone, its exit code is its own, and nothing keeps it.
+    // Its input and its logger are untouched, its exit code is its own, and nothing keeps it alive.
     expect(await host.said('again')).toEqual({
       again: 'DRAINING',
       logged: ['running', 'stopped'],
@@ -193,7 +193,7 @@ for (const kind of ['in memory', 'with a Valkey'] as const) {
     expect(isAlive(host.pid)).toBe(true);
     host.endInput();
     expect(await host.said('asked')).toMatchObject(UNTOUCHED);
-    // Bounded, step by step, although no step reaches anybody; and those are named.
+    // Bounded, step by step, although no step reaches the server; and the steps are named.
     const result = await host.said('result', 90_000);
     expect(result).toMatchObject({ ...UNTOUCHED, result: { forced: true } });
     expect(result.result?.unfinished).toContain('worker: announce');
@@ -282,7 +282,7 @@ it('R48 R26 a host whose lease was taken is told, lives on without its worker, a
 
 it('R48 nothing but the programs touches the process: no signal, exit, exit code, stream or console', () => {
   const root = join(__dirname, '../..');
-  /** The files that are programs of their own, and those that make a service one. */
+  /** The files that are programs of their own, and those that make a service into one. */
   const mayTouch = [
     'apps/cli/',
     'apps/worker/src/main.ts',
@@ -360,7 +360,7 @@ it('R48 R41 whatever fails, everything is given back, the error is typed, and th
   const taken = createServer().listen(0, '127.0.0.1');
   await new Promise((resolve) => taken.once('listening', resolve));
   const { port } = taken.address() as { port: number };
-  // Its guardian is there by then, and its cgroup.
+  // Its guardian exists by then, and its cgroup.
   const blocked = join(here().tmp, 'blocked');
   mkdirSync(blocked);
   writeFileSync(join(blocked, 'workers'), '');
@@ -376,7 +376,7 @@ it('R48 R41 whatever fails, everything is given back, the error is typed, and th
       { url: 'unix:///nonexistent/socket' },
     ],
   });
-  // Each is a line with a code; the last takes its patience with the server.
+  // Each is a line with a code; the last one waits for the server.
   const exit = host.exited;
   const wrong = 'INVALID_SETTINGS';
   const codes = [wrong, wrong, wrong, 'SHARD_MISMATCH', 'SERVER_UNREACHABLE'];

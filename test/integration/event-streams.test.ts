@@ -14,7 +14,7 @@ import { head, openRaw, type RawConnection } from '../support/raw-http';
 const KEEP_ALIVE_MS = 1_000;
 let fleet: Fleet;
 let url: string;
-/** Of a second orchestrator. */
+/** A second orchestrator. */
 let other: Member;
 const clients: { destroy(): void }[] = [];
 
@@ -48,7 +48,7 @@ async function open(
   return client;
 }
 
-/** Everything of an ended execution, from a subscriber that came late. */
+/** Every event of an ended execution, from a subscriber that came late. */
 async function everything(id: string): Promise<BelayEvent[]> {
   const client = await open(id);
   await client.closed;
@@ -59,17 +59,17 @@ async function everything(id: string): Promise<BelayEvent[]> {
 const residentMiB = ({ process: { pid } }: Member): number =>
   Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
 
-/** Clients the orchestrator counts at its event streams. */
+/** The number of clients that the orchestrator counts at its event streams. */
 async function streamsAt(at = url): Promise<number> {
   const response = await fetch(`${at}/metrics`, { headers: { authorization: `Bearer ${fleet.token}` } });
   return Number(/^belay_event_streams (\d+)$/m.exec(await response.text())?.[1]);
 }
 
-/** As execution.lua stores one. */
+/** An event as execution.lua stores it. */
 const storedEvent = (seq: number, data?: object): string =>
   JSON.stringify({ q: seq, t: 1, y: 'a.event', d: data });
 
-/** Puts events into the stored stream as retention or a busy execution would have them there. */
+/** Adds events to the stored stream, as retention or a busy execution would. */
 async function addEvents(id: string, count: number, bytes: number): Promise<void> {
   const { redis, keys } = fleet.life.valkey;
   const data = { name: 'n', value: 'x'.repeat(bytes) };
@@ -115,7 +115,7 @@ describe('R56 every change emits one event', () => {
       if (event.entity === 'agent') expect(event.agentId).toMatch(/^agt_/);
       if (event.entity !== 'execution') expect(event.nodeId).toMatch(/^[abcd]$/);
     }
-    // Each thing's moves are a chain of its table: a change without an event, or an event without one, would break it.
+    // The moves of each record are a chain of its table: a change without an event, or an event without a change, breaks it.
     const chains = new Map<string, BelayEvent[]>();
     for (const event of events.filter(({ to }) => to !== undefined)) {
       const key = event.entity === 'agent' ? `${event.agentId}` : `${event.entity} ${event.nodeId ?? ''}`;
@@ -129,7 +129,7 @@ describe('R56 every change emits one event', () => {
         if (from !== undefined) expect(Object.keys(transitions[from as never])).toContain(to);
       }
     }
-    // Where they ended is where the records stand.
+    // The last event of each equals its record.
     const last = (key: string) => chains.get(key)?.at(-1)?.to;
     const record = await fleet.client.execution(id);
     expect(last('execution ')).toBe(record.state);
@@ -222,7 +222,7 @@ describe('R57 a subscriber that was away', () => {
       });
       expect(client.events()).toEqual(kept);
     }
-    // One that has the event before the oldest kept, or any later one, misses nothing.
+    // A client with the event before the oldest kept, or any later one, misses nothing.
     const client = await open(id, { lastId: kept[0]?.id ?? '' });
     await client.closed;
     expect(client.frames.map(({ event }) => event)).toEqual(['ready', 'event', 'event', 'end']);
@@ -233,7 +233,7 @@ describe('R57 a subscriber that was away', () => {
     const id = await submit([{ id: 'a', run: sh('true') }], {}, false);
     const client = await open(id);
     await eventually(async () => client.events().length === 1, 'the first event');
-    // Both at once, as a busy execution's own trimming would: what was added in between was never read.
+    // Both at once, like a busy execution's own trimming: the events in between were never read.
     const stream = keys.execution(id, 'events');
     await redis
       .multi()
@@ -313,7 +313,7 @@ describe('R59 the stream', () => {
   it('lets no line break of a caller, nor of an agent, make a field or a frame of its own', async () => {
     const caller = openRaw(url);
     clients.push({ destroy: () => void caller.socket.destroy() });
-    // A bare CR and a folded line inside the header: no answer may hold what follows them as a line.
+    // A bare CR and a folded line inside the header: no answer may contain what follows them as a line of its own.
     caller.send(
       head('GET', '/api/executions/exe_%0d%0aevent:%20end/events', {
         authorization: `Bearer ${fleet.token}`,
@@ -391,7 +391,7 @@ describe('R61 a stream of one execution', () => {
 });
 
 describe('R62 a client that never reads', () => {
-  // The largest that an agent can say.
+  // The largest event of an agent.
   const BYTES = MAX_EVENT_BYTES;
   const EVENTS = 2_000;
 
@@ -414,7 +414,7 @@ describe('R62 a client that never reads', () => {
     await eventually(
       async () => {
         highest = Math.max(highest, residentMiB(member));
-        // A breath after each look: it takes longer than a client that is dropped for its pace would be given.
+        // A pause after each look: all of them together take longer than the time after which a silent client is dropped.
         slow.pause();
         await new Promise((resolve) => setImmediate(resolve));
         slow.resume();
@@ -423,10 +423,10 @@ describe('R62 a client that never reads', () => {
       'every event at the slow client',
       40_000,
     );
-    // Sockets of theirs are gone from the server although they still read nothing.
+    // The server has closed their sockets although they still read nothing.
     await eventually(async () => (await streamsAt()) === 1, 'the end of the others', 20_000);
     expect(slow.events().map(({ seq }) => seq)).toEqual(Array.from({ length: EVENTS + 1 }, (_, i) => i + 1));
-    // 20 × 32 MiB were asked for.
+    // 20 × 32 MiB were requested.
     expect(highest - before).toBeLessThan(200);
   });
 });
@@ -454,7 +454,7 @@ describe('R63 a client that is lost', () => {
     const id = await submit(sleeper);
     const other = await submit(sleeper);
     (await open(id)).destroy();
-    // The other one is stopped for its lost client: by then ours would have been, too.
+    // The other execution is stopped for its lost client: by then this one would have been, too.
     (await open(other, { query: '?cancelOnDisconnect=1' })).destroy();
     await eventually(
       async () => (await fleet.client.execution(other)).state === 'stopped',
@@ -521,7 +521,7 @@ describe('R64 a server that shuts down', () => {
     expect(client.frames.at(-1)).toEqual({ event: 'server_shutting_down', data: { retryAfterMs: 1_000 } });
     expect(client.retryMs()).toBe(1_000);
     expect(await member.exited).toBe(0);
-    // It was not the client that left: what it watched goes on, and is followed elsewhere.
+    // The client did not leave: its execution goes on, and is followed elsewhere.
     const next = await open(id, { lastId: client.lastId() ?? '' });
     await next.frame('ready');
     expect((await fleet.client.execution(id)).state).toBe('running');

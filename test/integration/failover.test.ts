@@ -12,9 +12,9 @@ import { operatorUrl, startCluster, startSentinelSet, type ManyServers } from '.
 
 /** The short form of test/cluster, with one set of servers and one fleet for each mode. */
 const EXECUTIONS = 20;
-/** Beside other tests a server may stand still for a second: only the failover that is asked for shall come. Milliseconds. */
+/** Beside other tests a server may stand still for a second. Only the requested failover may happen. Milliseconds. */
 const DOWN_AFTER_MS = 3_000;
-/** Servers, a fleet, and on a machine that does something else beside. Milliseconds. */
+/** For servers and a fleet, on a busy machine. Milliseconds. */
 const PATIENCE_MS = 120_000;
 
 const why = noCertificates();
@@ -46,7 +46,7 @@ describe.each([
       BELAY_VALKEY_URL: many.url,
       ...(tls === undefined ? {} : { NODE_EXTRA_CA_CERTS: tls.authority }),
     };
-    // The test's own look at the records: by the plain port, as this process does not trust the authority.
+    // The test reads the records over the plain port, since this process does not trust the authority.
     fleet = await startFleet({ url: operatorUrl(await many.primary('{belay:ctl}')), workers: 2, env });
   }, PATIENCE_MS);
 
@@ -59,7 +59,7 @@ describe.each([
   const submit = async (spec: unknown): Promise<string> =>
     (await fleet.client.createExecution(spec)).execution.id;
 
-  /** Both agents of a `DEAF` one that was submitted. */
+  /** Both agents of a submitted `DEAF` spec. */
   async function deaf(): Promise<string> {
     const id = await submit(DEAF);
     await ready(fleet.client, id, 2);

@@ -35,7 +35,7 @@ interface SeedLine {
 describe('the fault campaign, in a short run', () => {
   it('R3 R17 R25 R26 R27 R51 R52 R53 nothing that is promised is broken', async () => {
     const args = [main, '--short', '--seeds', String(SEEDS), '--parallel', String(AT_A_TIME), '--json'];
-    // Exit code 1: the lines of the seeds say what was broken, so they are compared, not thrown away.
+    // With exit code 1, the lines of the seeds say which promise was broken, so they are compared and not thrown away.
     const ran = run(process.execPath, args, { timeout: 290_000, maxBuffer: 1e8 });
     const { stdout, stderr } = await ran.catch(
       (error: { code?: unknown; stdout: string; stderr: string }) => {
@@ -47,7 +47,7 @@ describe('the fault campaign, in a short run', () => {
     const seeds = lines.slice(0, -1).map((text) => JSON.parse(text) as SeedLine);
     expect(seeds.map(({ seed }) => seed)).toEqual(Array.from({ length: SEEDS }, (_, i) => i + 1));
     expect(seeds.flatMap(({ violations }) => violations)).toEqual([]);
-    // It really did something: faults of many kinds, and executions of each end.
+    // The campaign really did something: faults of many kinds, and executions of each end.
     expect(new Set(seeds.flatMap(({ injected }) => injected)).size).toBeGreaterThan(FAULTS.length / 2);
     const ends = (name: 'completed' | 'failed' | 'stopped' | 'meant' | 'did') =>
       seeds.reduce((sum, one) => sum + one[name], 0);
@@ -83,11 +83,11 @@ describe('the fault campaign, in a short run', () => {
   });
 });
 
-// A checker of promises must be seen to find broken ones.
+// A checker of promises must be shown to find broken ones.
 describe('the checker', () => {
   const EXE = 'exe_X';
   const [FIRST, SECOND] = ['agt_X-0-1', 'agt_X-0-2'];
-  /** Valkey's clock in this history is 1,000 s ahead of the machine's. */
+  /** The server's clock in this history is 1,000 s ahead of the machine's. */
   const wallOffset = 1_000;
   const event = (type: string, at: number, more: Partial<EventFacts> = {}): Omit<EventFacts, 'seq'> => {
     const [entity = '', to] = type.split('.');
@@ -101,7 +101,7 @@ describe('the checker', () => {
     return [{ ...at(from, 'start'), role: 'main' }, at((from + to) / 2, 'beat'), at(to, 'beat')];
   };
 
-  /** An attempt lost with its worker, another one killed by an order with a complete receipt: all is well. */
+  /** One attempt was lost with its worker, another killed by an order with a complete receipt: no promise is broken. */
   function sound() {
     const events = [
       event('execution.idle', 1),
@@ -205,7 +205,10 @@ describe('the checker', () => {
   };
   const execution = ({ executions: [one] }: Sound) => one as Sound['executions'][number];
   const order = ({ orders: [one] }: Sound) => one as Sound['orders'][number];
-  /** The second attempt's worker is asked to end while it runs; the fault that hit the other does not matter to it. */
+  /**
+   * The second attempt's worker is asked to end while the attempt runs; the fault that hit the other worker does not matter to
+   * it.
+   */
   const drained = (history: Sound, drain: Partial<History['drains'][number]>): void => {
     history.drains.push({
       role: 'worker',
@@ -241,7 +244,7 @@ describe('the checker', () => {
     history.orders.push({ name: 'kill', covers, askedAt: 4, answeredAt: 5, releasedAt: 9 });
   };
 
-  /** The second attempt is frozen, says so, and writes on. */
+  /** The second attempt is frozen, reports that, and writes on. */
   const frozen = (history: Sound): void => {
     const covers = { what: 'team', team: 'a' } as const;
     history.orders.push({
@@ -667,7 +670,7 @@ describe('the checker', () => {
     ).toEqual([]);
     expect(
       found((history) => {
-        // Stopped once before, by an order that a retry has ended.
+        // Stopped once before, by an order that a retry has superseded.
         const { events } = execution(history);
         const again = [
           event('execution.stopping', 1.1, { from: 'running' }),
@@ -684,7 +687,7 @@ describe('the checker', () => {
   });
 
   it('allows a frozen agent to be woken by an order to end it, by the end of another freeze, and to be ended', () => {
-    // Its stop was asked for at 8.
+    // Its stop was requested at 8.
     expect(found((history) => frozen(history))).not.toEqual([]);
     const allowed = (change: (history: Sound) => void): string[] =>
       found((history) => {
@@ -696,7 +699,7 @@ describe('the checker', () => {
     const second = { name: 'freeze-agent', covers, startsOnly: true, askedAt: 7.1, releasedAt: 7.4 } as const;
     expect(allowed(({ orders }) => orders.push({ ...second }))).toEqual([]);
     expect(allowed(({ orders }) => orders.push({ ...second, releasedAt: 8 }))).not.toEqual([]);
-    // Its worker's fence: it was woken to be ended, and was.
+    // Its worker's fence: it was woken to be ended, and it ended.
     expect(
       allowed((history) => {
         const { agents } = execution(history);
@@ -723,7 +726,7 @@ describe('the checker', () => {
         history.accepted[EXE] = { from, to };
         history.lossWindows.push({ from: 2, to: 3 });
       });
-    // Stored before the answer came: an answer after the window may be to what was stored within it.
+    // Stored before the answer came: an answer after the window may be for a write within it.
     expect([lost(2.5, 2.6), lost(1, 2.1), lost(2.9, 4), lost(3.1, 3.5).length, lost(1, 1.9).length]).toEqual([
       [],
       [],
@@ -739,7 +742,7 @@ describe('the checker', () => {
         latched(history, covers);
         const freeze = history.orders[1] as Sound['orders'][number];
         Object.assign(freeze, { startsOnly: true, askedAt: 6.3, answeredAt: 6.4 });
-        // Its first copy had said its first word before.
+        // Its first copy had written its first line before.
         history.lines.push({ ...(history.lines[3] as Line), at: 6.2, word: 'beat' });
         history.lossWindows.push(window);
       }).filter((text) => text.startsWith('obeyed'));
@@ -767,7 +770,7 @@ describe('the checker', () => {
         lines.push({ ...(lines[1] as Line), at: 7.5 });
       }),
     ).toEqual([]);
-    // Once its record is pruned its own lines say who started it.
+    // Once its record is pruned, its own lines name the worker that started it.
     const pruned = (workerId: string): string[] =>
       found((history) => {
         const { lines, faults, executions } = history;

@@ -67,7 +67,7 @@ describe('a whole run', () => {
   });
 
   it('R37 runs N slots at once, and one stuck node never delays another', async () => {
-    // Each waits for the other two to have started: serial dispatch would never end.
+    // Each waits until the other two have started: serial dispatch would never end.
     const dir = fleet.dir;
     const meet = (me: string, others: string[]) =>
       sh(
@@ -352,7 +352,7 @@ describe('stopping', () => {
   it('R7 stop against natural completion: one of the two ends, never both, and the response equals the record', async () => {
     const rounds = Number(process.env['BELAY_TEST_R7_ROUNDS'] ?? 1_000);
     const seen = { completed: 0, stopped: 0 };
-    // One round in ten meets its agent's end for certain, one in ten its beginning: the others are the race.
+    // One round in ten certainly meets its agent's end, one in ten its beginning: the others are the race.
     const one = async (i: number): Promise<void> => {
       const id = await submit([{ id: 'a', run: sh(i % 10 === 1 ? 'sleep 600' : `sleep 0.0${i % 5}`) }]);
       if (i % 10 === 0) await ended(id);
@@ -444,7 +444,7 @@ describe('bad input', () => {
     const id = await submit([{ id: 'a', run: sh('true') }]);
     await ended(id);
     await expect(fleet.client.start(id)).rejects.toMatchObject({ code: 'INVALID_TRANSITION' });
-    // The status on the wire: a client that knows no code of ours decides by it.
+    // The status on the wire: a client that knows none of Belay's codes decides by it.
     const statusOf = async (method: string, path: string) => {
       const headers = { authorization: `Bearer ${fleet.token}` };
       const response = await fetch(`${fleet.orchestrators[0]?.url}${path}`, { method, headers });

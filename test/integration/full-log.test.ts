@@ -29,7 +29,7 @@ afterEach(async () => {
 const log = (): string => join(dir, 'log');
 const lines = (): string[] => readFileSync(log(), 'utf8').trimEnd().split('\n');
 
-/** One program of a fleet, whose log goes to `stdout`. */
+/** One program of a fleet, with its log on `stdout`. */
 async function start(app: string, stdout: number): Promise<ChildProcess> {
   child = fork(join(PROGRAMS, `${app}.js`), [], {
     env: {
@@ -56,7 +56,7 @@ async function start(app: string, stdout: number): Promise<ChildProcess> {
   return begun;
 }
 
-/** The size that a file of this process may have: at 0 further bytes each write fails, as on a full disk. */
+/** Limits the size of a file that this process may write: at 0 further bytes each write fails, as on a full disk. */
 function limit(pid: number | undefined, bytes: number | 'unlimited'): void {
   execFileSync('prlimit', ['--pid', String(pid), `--fsize=${bytes}:`]);
 }
@@ -82,7 +82,7 @@ describe('a full disk of the log', () => {
     const { size } = statSync(log());
     limit(program.pid, size);
     await server.kill9();
-    // Each failed request is a line.
+    // Each failed request logs a line.
     const { status } = await fetch(`${url}/api/executions`, {
       headers: { authorization: `Bearer ${TOKEN}` },
     });
@@ -95,7 +95,7 @@ describe('a full disk of the log', () => {
   });
 });
 
-/** In a mount namespace of its own: `true` where one can be had, with a small file system of its own at `dir`. */
+/** In a mount namespace of its own: `true` where one can be made, with a small file system of its own at `dir`. */
 const SMALL_DISK = ['-rm', 'sh', '-c', 'mount -t tmpfs -o size=64k none "$1" && shift && exec "$@"', 'sh'];
 const canMount = spawnSync('unshare', [...SMALL_DISK, tmpdir(), 'true']).status === 0;
 if (!canMount) process.stdout.write('A full disk of the data dir is not tested here: no mount namespace.\n');

@@ -23,7 +23,7 @@ async function usedMemory(): Promise<number> {
   return Number(/^used_memory:(\d+)/m.exec(await operator.info('memory'))?.[1]);
 }
 
-/** Somebody's data takes the room: the bound is far below what is used, so nothing that frees a little helps. */
+/** Foreign data takes the memory: the bound is far below the use, so freeing a little does not help. */
 async function fill(): Promise<void> {
   const megabyte = 'x'.repeat(1024 * 1024);
   for (let i = 0; i < BALLAST_MB; i++) await operator.set(`ballast:${i}`, megabyte);
@@ -35,7 +35,7 @@ async function makeRoom(): Promise<void> {
   await operator.unlink(...Array.from({ length: BALLAST_MB }, (_, i) => `ballast:${i}`));
 }
 
-/** Every worker has renewed its lease until then, by the server's clock. */
+/** Waits until every worker has renewed its lease past `at`, by the server's clock. */
 async function renewedPast(at: number): Promise<void> {
   await eventually(async () => {
     const { items } = await fleet.client.workers();
@@ -104,18 +104,18 @@ describe('a server whose memory is full', () => {
     expect(kill).toMatchObject({ complete: true, totals: { killed: 1 } });
     expect(processesWith(lone)).toEqual([]);
 
-    // An end is stored while it is full; what it makes ready waits for room.
+    // An end is stored while the server is full; the nodes that it makes ready wait for room.
     writeFileSync(go, '');
     await eventually(async () => {
       const { state, result } = await fleet.client.node(ending, 'a');
       return state === 'completed' && result === 42;
     }, 'the end of a node');
 
-    // A process that dies now is followed by another: a full server locks nobody out.
+    // A process that dies now is replaced: a full server keeps no process out.
     await fleet.addWorker();
     expect(processesWith(steady)).toEqual(untouched);
 
-    // Its log is not worth the last of the memory: what it said meanwhile is in the file of its worker alone.
+    // The log does not get the last of the memory: the agent's lines of that time are only in its worker's file.
     const [said] = (await fleet.client.agents({ executionId: ending })).items;
     const { lines, file } = await fleet.client.logs(said?.id ?? '');
     expect(lines.map(({ line }) => line)).toEqual(['early']);

@@ -58,7 +58,7 @@ describe('receipts are true', () => {
     const [first] = await running(id, 1);
     const worker = ownerOf(first);
     const guardian = guardianOf(worker);
-    // The agent runs on: nobody who could end it is awake.
+    // The agent runs on: no process that could end it is awake.
     signal(guardian, 'SIGSTOP');
     signal(worker.process.pid, 'SIGSTOP');
     await eventually(
@@ -68,7 +68,7 @@ describe('receipts are true', () => {
         ),
       'the second attempt',
     );
-    // A selector that the execution is in and the node is not: stopped as a whole, it is all in, the lost attempt too.
+    // A selector that matches the execution and not the node: the execution is stopped as a whole, the lost attempt too.
     const killed = await fleet.client.kill({
       scope: { type: 'selector', selector: 'team=data' },
       latch: false,
@@ -87,7 +87,7 @@ describe('receipts are true', () => {
     expect(await outcomes(orderId)).toEqual({ 1: 'unconfirmed', 2: 'killed' });
     const again = await fleet.client.killAgent(first?.id ?? '');
     expect(again).toMatchObject({ complete: false, totals: { total: 1, unconfirmed: 1 } });
-    // Waking, the worker finds its lease gone, ends the tree, and its proof completes what was open.
+    // When it wakes, the worker finds its lease gone, ends the tree, and its proof completes the open receipts.
     signal(guardian, 'SIGCONT');
     signal(worker.process.pid, 'SIGCONT');
     await eventually(async () => (await fleet.client.receipt(orderId)).complete, 'the late proof');
@@ -111,7 +111,7 @@ describe('receipts are true', () => {
     await running(deaf, 1);
     const [worker] = fleet.workers;
     const asked = fleet.client.kill({ scope: { type: 'all' } });
-    // The limit includes the grace of a minute: it is made to pass now.
+    // The limit includes the grace of a minute: the test makes it pass now.
     const { redis, keys, scripts } = fleet.life.valkey;
     const settings = {
       channel: keys.eventsChannel,
@@ -189,7 +189,7 @@ describe('receipts are true', () => {
       return now.complete ? now : undefined;
     }, 'the proof');
     expect(targets).toMatchObject([{ outcome: 'killed', report: { proved: true } }]);
-    // The agent lived for seconds after the kill: nobody measured for how many, and nothing says 0.
+    // The agent lived for seconds after the kill. Nobody measured how many, and nothing shows 0.
     const [{ report, latency } = {}] = targets;
     expect(JSON.stringify([report, latency])).not.toContain('fterMs');
     expect(report?.evidence[0]?.detail).toContain(`the reaper of worker ${reaper.id} on host ${hostname()}`);
@@ -201,7 +201,7 @@ describe('receipts are true', () => {
     const [agent] = await running(id, 1);
     const worker = ownerOf(agent);
     const guardian = guardianOf(worker);
-    // As an agent of the worker's user can do it: the record goes, a proof is written, worker and guardian are killed.
+    // An agent of the worker's user can do this: remove the record, write a proof, kill worker and guardian.
     const path = (ending: string): string => join(fleet.dir, 'hosts', `${worker.id}.${ending}`);
     const record = readFileSync(path('json'), 'utf8');
     const { containment } = JSON.parse(record) as { containment: string };
@@ -274,7 +274,7 @@ describe('receipts are true', () => {
     expect(targets).toMatchObject([{ outcome: 'killed' }]);
     expect(targets[0]?.report?.evidence[0]?.detail).toContain('silent');
     expect(processesWith(id)).toEqual([]);
-    // Waking it finds nothing to end, and says nothing else.
+    // When it wakes it finds nothing to end, and reports nothing else.
     signal(worker.process.pid, 'SIGCONT');
     await worker.exited;
     expect((await fleet.client.receipt(receipt.orderId)).targets).toEqual(targets);
@@ -310,7 +310,7 @@ describe('receipts are true', () => {
     await fleet.server.kill9();
     const cutAt = performance.now();
     await eventually(async () => processesWith(id).length === 0, 'the end of its agents');
-    // The lease began with a heartbeat before the cut: it cannot have run out sooner than this.
+    // The lease began with a heartbeat before the cut, so it cannot have run out sooner than this.
     expect(performance.now() - cutAt).toBeLessThan(leaseMs);
     await fleet.server.restart();
   });
@@ -435,7 +435,7 @@ describe('drill and armed', () => {
       workers: [{ armed: true, guardian: true }, { armed: true }],
     });
     const deaf = fleet.workers[0] as Member;
-    // A process that is there and does nothing would end no tree.
+    // A process that exists and does nothing would end no tree.
     const guardian = guardianOf(deaf);
     signal(guardian, 'SIGSTOP');
     const unguarded = await fleet.client.armed();

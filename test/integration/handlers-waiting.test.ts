@@ -44,7 +44,7 @@ afterEach(async () => {
   await app?.close();
   app = undefined;
   for (const name of ['WAITING_RECORD', 'WAITING_MODE', 'WAITING_EXTRA']) delete process.env[name];
-  // Whatever happened, no process of an application that has ended waits for anything.
+  // Whatever happened, no process of an ended application still waits.
   expect(alive()).toEqual([]);
 });
 afterAll(async () => {
@@ -89,7 +89,7 @@ const ready = async (count: number): Promise<void> =>
     `${count} processes that wait`,
   ));
 
-/** Processes of handlers of this file's module, with their handlers; those that wait have none. */
+/** Processes of handlers of this file's module, with their handlers; waiting ones have none. */
 function alive(): { pid: number; handler: string | undefined }[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name) && isAlive(Number(name)))
@@ -117,7 +117,7 @@ const childrenOf = (parent: number | undefined): number[] =>
 const waitingPids = (): number[] =>
   alive().flatMap(({ pid, handler }) => (handler === undefined ? [pid] : []));
 
-/** Process ids by what they told. */
+/** Process ids by their messages. */
 const told = (what: string): number[] =>
   existsSync(pathOf('record'))
     ? readFileSync(pathOf('record'), 'utf8')
@@ -238,7 +238,7 @@ describe('R17 processes that wait', () => {
     await once(child, 'message');
     const [guardian = 0] = childrenOf(child.pid).filter((pid) => commandOf(pid).includes('guardian-main'));
     expect(waitingPids()).toHaveLength(1);
-    // It hears of its worker's end, and can do nothing.
+    // It sees its worker's end, and can do nothing.
     process.kill(guardian, 'SIGSTOP');
     child.kill('SIGKILL');
     process.kill(guardian, 'SIGKILL');

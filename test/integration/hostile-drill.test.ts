@@ -7,7 +7,7 @@ const { begin, fleet, it } = fleetPerTest();
 const isRoot = process.getuid?.() === 0;
 const GRACE = { BELAY_GRACE_MS: '200' };
 
-/** The names of the attacks by what became of them. */
+/** The names of the attacks by outcome. */
 async function drill(): Promise<Record<string, string[]>> {
   const report = await fleet.client.drill(undefined, { hostile: true });
   const [item] = report.items;

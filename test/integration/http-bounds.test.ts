@@ -32,7 +32,7 @@ const residentMiB = (): number => {
 };
 
 const JSON_TYPE = { 'content-type': 'application/json' };
-/** A body that is whole but for its last byte, so that nobody can answer for having read it. */
+/** A body that lacks only its last byte, so that no server can have answered after reading it. */
 const almost = Buffer.alloc(8 * MIB - 1, 0x20);
 
 describe('a caller without a token', () => {
@@ -61,7 +61,7 @@ describe('a caller without a token', () => {
     const taken = callers[0]?.closed.then(() => 'the one that was taken');
     const dripping = setInterval(() => callers.forEach((each) => each.send('1\r\n \r\n')), 50);
     try {
-      // One after the other: by the time-out alone the second one would outlive the one that was taken.
+      // One after the other: with the time-out alone the second would outlive the accepted one.
       for (const which of ['first', 'second']) {
         const refused = raw();
         refused.send(chunked({}));
@@ -119,7 +119,7 @@ describe('a slow caller', () => {
     const caller = raw();
     caller.send(head('GET', `/api/executions/${execution.id}/events`, auth));
     await eventually(async () => caller.said().includes('event: ready'), 'the stream');
-    // Longer than the time-out, and than the server takes to look for those that have passed it.
+    // Longer than the time-out, and than the interval of the server's looks for it.
     await expect(
       Promise.race([
         caller.closed.then(() => 'closed'),
@@ -222,7 +222,7 @@ describe('bodies', () => {
     });
     expect(residentMiB() - before).toBeLessThan(200);
     for (const { socket } of callers) socket.destroy();
-    // The memory they held is released.
+    // Their memory is released.
     await eventually(
       async () => (await post('/api/executions', `"${'x'.repeat(MIB)}"`)).status === 400,
       'room for another body',

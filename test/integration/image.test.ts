@@ -11,7 +11,7 @@ import { bareEnvironment } from '../support/packed';
 import { readDockerfile, replay, type Stage } from '../support/image';
 import { eventually } from '../support/wait';
 
-/** The Dockerfile and docker-compose.yml, without Docker: what they say is done in empty directories. */
+/** The Dockerfile and docker-compose.yml without Docker: their steps run in empty directories. */
 const ROOT = resolve(__dirname, '../..');
 const TOKEN = 'a-token-of-the-image-test';
 const dockerfile = readDockerfile(readFileSync(join(ROOT, 'Dockerfile'), 'utf8'));
@@ -74,7 +74,7 @@ it('every service of docker-compose.yml has settings that Belay takes, and conta
     deploy: { replicas: 3 },
     environment: { BELAY_CONTAINMENT: 'descent', BELAY_ISOLATION: 'same-user' },
   });
-  // A worker has no use for the admin token.
+  // A worker does not need the admin token.
   expect(Object.keys(worker.environment ?? {})).not.toContain('BELAY_TOKEN');
 });
 
@@ -126,7 +126,7 @@ interface Container {
   readonly log: string;
 }
 
-/** What Docker would start for a service, with the paths of the replayed tree and ports of this machine. */
+/** Starts the command of a service as Docker would, with the paths of the replayed tree and ports of this machine. */
 function start(name: 'orchestrator' | 'worker', more: Record<string, string>): Container {
   const { command, environment = {} } = compose.services[name];
   const [, , node = '', program = ''] = JSON.parse(image.says['ENTRYPOINT'] ?? '') as string[];

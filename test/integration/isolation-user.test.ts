@@ -36,7 +36,7 @@ const describeUsers = why === undefined ? describe : describe.skip;
 
 jest.setTimeout(60_000);
 
-/** A folder that agents of any user may write in, and one for the marks of user ids. */
+/** A folder in which agents of any user may write, and one for the marks of user ids. */
 let open: string;
 let closed: string;
 let uidFolder: string;
@@ -54,7 +54,7 @@ afterEach(() => {
 /** A range begins with a whole hundred. */
 const ONE_OF_OURS = new RegExp(`^${String(AGENT_UIDS.first).slice(0, -2)}\\d\\d$`);
 const isolation = () => ({ isolation: 'user', agentUids: AGENT_UIDS, uidFolder }) as const;
-/** Owner and permit of each host that runs, and a mark for each agent. */
+/** Owner and permit of each running host, and a mark for each agent. */
 const marks = (): string[] => (existsSync(uidFolder) ? readdirSync(uidFolder) : []);
 
 describeUsers.each(why === undefined ? expectedModes() : [])(
@@ -129,7 +129,8 @@ describeUsers.each(why === undefined ? expectedModes() : [])(
         env: { LD_PRELOAD: '/nonexistent/belay.so' },
       });
       await told.agent.ended;
-      // The loader complains of each program it is asked to preload for: of id(1) and the shell, and of setpriv(1) if that were asked.
+      // The loader complains about each program for which it is asked to preload: of id(1) and the shell, and setpriv(1) if
+      // that were asked.
       expect(told.err.filter((line) => line.includes('belay.so')).length).toBe(2);
     });
 
@@ -310,7 +311,7 @@ describeUsers.each(why === undefined ? expectedModes() : [])(
 
     it('together with its guardian, the next worker ends by user what is left', async () => {
       const { pid, exited, guardianPid, proofKey, orphan, home } = await startProgram();
-      process.kill(guardianPid, 'SIGSTOP'); // it cannot start another meanwhile
+      process.kill(guardianPid, 'SIGSTOP'); // so that it cannot start another one meanwhile
       process.kill(pid, 'SIGKILL');
       process.kill(guardianPid, 'SIGKILL');
       await exited;

@@ -23,7 +23,7 @@ const PROGRAMS = join(__dirname, '../../dist/programs');
 const ROOT = 0;
 const NOBODY = 65_534;
 
-/** As root everything may be read, so the programs are an ordinary user's. */
+/** Root may read everything, so the programs run as an ordinary user. */
 const isRoot = process.getuid?.() === 0;
 const asUser = (...command: string[]): string[] =>
   isRoot ? ['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups', ...command] : command;
@@ -47,7 +47,7 @@ const describeIsolation = why === undefined ? describe : describe.skip;
 
 jest.setTimeout(60_000);
 
-/** Beyond what its own user may do to any process of its: Yama, where it is on, lets only a parent trace. */
+/** Beyond the rights of a user over its own processes: Yama, where it is on, lets only a parent trace. */
 const TRACED = new Set(['open the memory of the sibling']);
 
 describeIsolation('an agent', () => {
@@ -59,7 +59,7 @@ describeIsolation('an agent', () => {
   });
   afterEach(async () => {
     for (const child of children.splice(0)) child.kill('SIGKILL');
-    // A guardian removes what its worker left there.
+    // A guardian removes the files that its worker left there.
     await eventually('nothing of theirs runs', () => aliveWithEnvironment(dir).length === 0, 30_000);
     const gone = (): boolean => {
       try {
@@ -83,7 +83,7 @@ describeIsolation('an agent', () => {
     return child as ChildProcess & { pid: number };
   }
 
-  /** The files that an agent which tries all of them says it may read. */
+  /** The files that an agent can read by its own report, after it tried all of them. */
   async function mayRead(containment: string, shield: boolean): Promise<string[]> {
     const record = join(dir, 'record');
     const plan = {
@@ -112,7 +112,7 @@ describeIsolation('an agent', () => {
       .map((line) => line.replace(/\d+/, 'worker'));
   }
 
-  /** What an agent may do that tries all it can against a worker that is told of `dir`. */
+  /** What an agent achieves with every attack against a worker whose data directory is `dir`. */
   async function attack(options: object, as = asUser): Promise<string[]> {
     const dataDir = join(dir, 'data');
     const record = join(dir, 'attacks');
@@ -131,7 +131,7 @@ describeIsolation('an agent', () => {
       ],
       env: { TEST_DIR: dir, RECORD: record, DATA: dataDir },
       finally: 'stay',
-      // Of a user of its own nothing else is needed.
+      // With a user of its own nothing else is needed.
       shield: as === asUser,
       hands: 'HOST',
     };
@@ -145,7 +145,7 @@ describeIsolation('an agent', () => {
     try {
       const lines = (): string[] =>
         existsSync(record) ? readFileSync(record, 'utf8').trimEnd().split('\n') : [];
-      // Its last try may be its own end.
+      // Its last attack may end itself.
       const isOver = (): boolean => lines().includes('over') || lines().includes('kill the worker');
       await eventually('its last word', isOver, 30_000).catch((error: unknown) => {
         throw new Error(`${String(error)}; the worker said ${JSON.stringify(said)}`);
@@ -195,13 +195,13 @@ describeIsolation('an agent', () => {
     const env = {
       PATH: process.env['PATH'],
       BELAY_DATA_DIR: join(dir, 'data'),
-      // Nobody listens there: it goes on trying.
+      // Without a listener: the program goes on trying.
       BELAY_VALKEY_URL: 'redis://127.0.0.1:1',
       BELAY_TOKEN: 'a-token-that-is-long-enough-for-this',
     };
     const { pid } = start([process.execPath, join(PROGRAMS, `${app}.js`)], env);
     const owner = (): number | undefined => statSync(`/proc/${pid}/environ`, { throwIfNoEntry: false })?.uid;
-    // Of root's until setpriv(1) has become the program.
+    // Root's until setpriv(1) has become the program.
     await eventually('a program of the user', () => owner() !== undefined && owner() !== ROOT, 10_000);
     await eventually('its files are root’s', () => owner() === ROOT, 30_000);
     const [file = '', ...args] = asUser('cat', `/proc/${pid}/environ`);

@@ -10,7 +10,7 @@ import { eventually, processesWith, startFleet, type Fleet, type Member } from '
 const sh = (script: string) => ({ command: [script], shell: true });
 const SLEEP = sh('echo ready; exec sleep 600');
 
-/** A step that is not seen within this is broken, and is named. Milliseconds. */
+/** A step that is not seen within this has failed, and is named. Milliseconds. */
 const STEP_MS = 30_000;
 
 let fleet: Fleet;
@@ -27,9 +27,7 @@ beforeAll(async () => {
 });
 afterAll(async () => fleet.stop());
 
-/**
- * Nothing of one test keeps the next from starting, and its kill has ended: while it is open it catches what the next one starts.
- */
+/** No test may keep the next one from starting, and its kill has ended: an open kill reaches the agents of the next test. */
 afterEach(async () => {
   for (const latch of (await fleet.client.latches()).items)
     await fleet.client.releaseLatch(latch.id, 'end of test');
@@ -73,7 +71,7 @@ describe('latches', () => {
     const claimed = async () => (await fleet.life.agents.list({ executionId: id, limit: 2_000 })).length;
     const before = await claimed();
     expect(before).toBeLessThan(1_000);
-    // Agents claimed before it may end; nothing else may begin, over several heartbeats and sweeps.
+    // Agents that were claimed before may end; no other may begin, over several heartbeats and sweeps.
     await eventually(
       async () => ((await fleet.client.execution(id)).live === 0 ? true : undefined),
       'claimed agents ended',
@@ -121,11 +119,11 @@ describe('latches', () => {
     const early: boolean[] = [];
     const fences: Fence[] = [];
     const engaging = (async () => {
-      // Beside the first claims, not before or after them.
+      // During the first claims, not before or after them.
       await fleet.client.engageLatch({ scope: { type: 'pool', pool: 'nobody' } });
       engaged = true;
     })();
-    // Each connection has a claim of its own under way all the time, across the moment of the latch.
+    // Each connection has a claim under way all the time, also at the moment of the latch.
     await Promise.all(
       connections.map(async (valkey, i) => {
         const { agents } = new LifecycleService(valkey, { retentionMs: 60_000 });
@@ -143,7 +141,7 @@ describe('latches', () => {
     expect(early).toContain(true);
     expect(late.length).toBeGreaterThan(50);
     expect(late).not.toContain(true);
-    // Nobody runs these: their end is ours to tell.
+    // No worker runs these, so the test stores their ends.
     for (const fence of fences) await fleet.life.agents.finish(fence, { state: 'failed', reason: 'error' });
   });
 
@@ -220,12 +218,12 @@ describe('latches', () => {
   });
 
   it('R52 what is claimed while a wide kill is open is caught before it is spawned', async () => {
-    // Deaf: the order stays open for its grace, which no machine is slow enough to outlast.
+    // Deaf: the order stays open for its grace, which no slow machine outlasts.
     const deaf = await submit([
       { id: 'deaf', run: sh(`trap '' TERM; echo ready; while :; do sleep 0.1; done`) },
     ]);
     const [agent] = await running(deaf, 1);
-    // Its shell may be running before it has become deaf.
+    // The shell may run before it ignores the signal.
     await eventually(
       async () => (await fleet.client.logs(agent!.id)).lines.some(({ line }) => line === 'ready'),
       'its trap',
@@ -243,7 +241,7 @@ describe('latches', () => {
     const outcomes = receipt.targets.map(({ nodeId, outcome }) => [nodeId, outcome]);
     expect(Object.fromEntries(outcomes)).toEqual({ deaf: 'killed', late: 'killed' });
     expect(processesWith(late)).toEqual([]);
-    // Once it is complete it reaches nothing any more.
+    // A complete order reaches nothing any more.
     const next = await submit([{ id: 'a', run: { command: ['sleep', '1'] } }]);
     expect(await ended(next)).toMatchObject({ state: 'completed' });
   });
@@ -266,7 +264,7 @@ describe('the doorbell', () => {
       const cutting = (async () => {
         while (!stopped.signal.aborted) {
           tally.cuts += Number(await redis.call('CLIENT', 'KILL', 'TYPE', 'pubsub'));
-          // Not in step with anything: between no time and the time a subscription needs.
+          // A random moment: between no time and the time that a subscription takes.
           await new Promise((resolve) => setTimeout(resolve, Math.random() * 8));
         }
       })();
@@ -292,7 +290,7 @@ describe('the doorbell', () => {
 
   it('R52 R55 a guard whose subscription is cut hears the question once it stands again', async () => {
     const { redis } = fleet.life.valkey;
-    // The test before leaves them cut.
+    // The test before leaves the subscriptions cut.
     const subscribed = async (): Promise<number> => {
       const [, count] = (await redis.call('PUBSUB', 'NUMSUB', fleet.life.valkey.keys.doorbellChannel)) as [
         string,
@@ -328,18 +326,18 @@ describe('the doorbell', () => {
 
 describe('freeze and thaw', () => {
   const COUNTING = sh('i=0; while :; do i=$((i+1)); echo $i > "$OUT"; sleep 0.02; done');
-  /** Nothing was counted before its first write. */
+  /** 0 before its first write. */
   const counter = (path: string): number => (existsSync(path) ? Number(readFileSync(path, 'utf8')) : 0);
   const file = (name: string): string => join(fleet.dir, name);
   const counting = (name: string) => ({ ...COUNTING, env: { OUT: file(name) } });
 
-  /** It moves, by two different values. */
+  /** Waits until the counter moves: two different values. */
   async function moves(path: string): Promise<void> {
     const from = counter(path);
     await eventually(() => counter(path) > from, `${path} counts on`, STEP_MS);
   }
 
-  /** It does not: as many heartbeats pass as would make dozens of counts. */
+  /** Checks that the counter does not move during heartbeats that would make dozens of counts. */
   async function stands(path: string): Promise<void> {
     const from = counter(path);
     const at = (await fleet.client.workers()).items[0]?.lastHeartbeatAt ?? 0;
@@ -413,11 +411,11 @@ describe('freeze and thaw', () => {
       scope: { type: 'worker', workerId: agent?.owner ?? '' },
     });
     expect(worker).toMatchObject({ complete: true, totals: { total: 1, frozen: 1 } });
-    // A submit is taken and waits.
+    // A submit is accepted and waits.
     const waiting = await submit([{ id: 'w', run: { command: ['true'] } }]);
     const first = await fleet.client.releaseLatch(latchOf(all).id, 'thawed');
     expect(first.receipt).toMatchObject({ complete: true, totals: { frozen: 1 } });
-    // What waited may start between the release and the naming of the thaw's targets, and be one of them.
+    // Waiting attempts may start between the release and the naming of the thaw's targets, and become targets.
     const others = first.receipt?.targets.filter(({ executionId }) => executionId !== id) ?? [];
     expect(others.every(({ executionId }) => executionId === waiting)).toBe(true);
     expect(first.receipt?.targets.filter((target) => !others.includes(target))).toMatchObject([
@@ -494,7 +492,7 @@ describe('freeze and thaw', () => {
     }
     await moves(file(name));
     expect((await other.latches()).items).toEqual([]);
-    // Its trees go on by the order in the log; that it goes on itself is what another's sweep does next.
+    // The order in the log resumes its trees. The sweep of another orchestrator resumes the execution next.
     await eventually(async () => (await other.execution(id)).state === 'running', 'the resume', STEP_MS);
     await other.stop(id, { mode: 'immediate' });
   });
@@ -528,7 +526,7 @@ describe('freeze and thaw', () => {
   });
 });
 
-/** Kills the orchestrator at the first event of that type: what it was asked is cut in the middle. */
+/** Kills the orchestrator at the first event of that type, so that its request is cut in the middle. */
 async function dieAt(victim: Member, type: string, ask: () => Promise<unknown>): Promise<void> {
   const events = fleet.life.valkey.connections.create('subscriber');
   let seen = false;

@@ -9,7 +9,7 @@ const ENV = {
   BELAY_GRACE_MS: '300',
   BELAY_WORKER_CONCURRENCY: String(NODES),
 };
-/** Writes when it began, by the clock of /proc/uptime. */
+/** Records its start, by the clock of /proc/uptime. */
 const AGENT = 'read -r up _ </proc/uptime; echo "$up" >>"$RECORD"; exec sleep 600';
 
 let fleet: Fleet;

@@ -14,7 +14,7 @@ import { eventually } from '../support/fleet';
 
 const workerId = `wrk_${ulid()}`;
 const LEASE = { BELAY_LEASE_TTL_MS: '30000', BELAY_HEARTBEAT_MS: '100', BELAY_SHARDS: '2' };
-/** Renewals that must follow while something else is blocked. */
+/** Renewals that must follow while another task is blocked. */
 const RENEWALS = 5;
 
 let server: ThrowawayServer;
@@ -63,7 +63,7 @@ const newLatchVersion = async (): Promise<unknown> =>
   valkey.redis.incr(valkey.keys.shard(valkey.keys.control, 'latches:version'));
 const nothing = async (): Promise<void> => undefined;
 
-/** Everything a worker does because of a heartbeat or beside it: how it begins, and the call of it that is blocked. */
+/** Each task of a worker after or beside a heartbeat: how it begins, and the call that is blocked. */
 const WORK: readonly [
   name: string,
   type: { prototype: object },

@@ -103,7 +103,7 @@ it('R52 a kill whose look-up fails is placed all the same: its receipt names wha
     async () => (await life.agents.list({ executionId: execution.id, states: ['running'] })).length === 1,
     'the agent',
   );
-  // Nobody else says what the order is for before it is looked at here.
+  // No other process names the order's targets before this look.
   for (const { process: worker } of fleet.workers) worker.kill('SIGSTOP');
   const look = jest.spyOn(life.valkey.redis, 'exists').mockRejectedValueOnce(new Error('the server hung up'));
   const scope = { type: 'execution', executionId: execution.id } as const;
@@ -122,7 +122,7 @@ it('R52 a kill whose look-up fails is placed all the same: its receipt names wha
 it('R36 a DAG of 10,000 nodes runs to its end in order, and no script moves more of it than a few hundred', async () => {
   const nothing = { dispatch: async () => undefined, drop: async () => undefined, sweep: async () => 0 };
   const queues = nothing as unknown as AgentQueues;
-  // Graph only: claims and ends are driven here, so that no process is needed for 10,000 nodes.
+  // Only the graph: this process makes claims and ends, so 10,000 nodes need no process.
   const dag = new DagExecutor(life, queues);
   const direct = new ExecutionManager(life, dag);
   const width = 100;
@@ -138,13 +138,13 @@ it('R36 a DAG of 10,000 nodes runs to its end in order, and no script moves more
   const { execution } = await direct.submit({ name: 'large', nodes });
   const root = (_: unknown, i: number) => ({ id: `r${i}`, pool: 'nowhere', run: { command: ['true'] } });
   await direct.submit({ name: 'wide', nodes: Array.from({ length: 2_000 }, root) });
-  // 200 nodes a call, a dozen commands each. All of the wide one at once would be three times the bound.
+  // 200 nodes a call, a dozen commands each. The wide graph in one call would be three times the bound.
   expect(await work.most()).toBeLessThan(8_000);
   const outbox = keys.shard(keys.tagOf(execution.id), 'outbox');
   const place = new Map<string, number>();
   let done = 0;
   while (done < nodes.length) {
-    // The wide one may be of the same shard.
+    // The wide execution may be of the same shard.
     const entries = Object.values(await redis.hgetall(outbox))
       .map(
         (text) =>
@@ -173,8 +173,8 @@ it('R36 a DAG of 10,000 nodes runs to its end in order, and no script moves more
 });
 
 /**
- * How many commands the busiest script has run: the server's own account of what it did, whatever it took. Over a socket of its own:
- * ioredis takes commands of others that come in one piece with the answer to MONITOR for answers.
+ * How many commands the busiest script has run, by the server's own count, whatever time it took. Over a socket of its own,
+ * because ioredis takes commands of other clients that arrive together with the answer to MONITOR for answers.
  */
 async function countScriptWork(redis: Valkey['redis']): Promise<{ most: () => Promise<number> }> {
   const socket = connect(fleet.server.socketPath ?? '');

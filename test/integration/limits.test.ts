@@ -8,7 +8,7 @@ import { fleetPerTest } from '../support/own-fleet';
 
 const { fleet, begin, it, onEnd } = fleetPerTest();
 
-/** An agent that writes down its own start and end, with the machine's clock in nanoseconds. */
+/** An agent that records its own start and end, by the machine's clock in nanoseconds. */
 const recorded = (tenant: string, work = 'sleep 0.05') => ({
   shell: true,
   command: [
@@ -79,7 +79,7 @@ it.each([
       return clients[i % 4]!.createExecution({ name: 'test', labels: { tenant }, nodes });
     });
     const ids = (await Promise.all(submits)).map(({ execution }) => execution.id);
-    // The limits are used, not only kept.
+    // The limits are reached, not only kept.
     await eventually(() => entries().length === 7, 'seven agents');
     expect(await fleet.client.limits()).toMatchObject({ held: 7, waiting: 113 });
     writeFileSync(go, '');
@@ -145,7 +145,7 @@ it('R35 a submit that asks not to wait is refused with 429 and Retry-After, and 
   }
   const { items } = await fleet.client.executions();
   expect(items.map(({ id }) => id)).toEqual([taken.execution.id]);
-  // Another tenant is not limited; one that is taken already is answered with; one that may wait, waits.
+  // Another tenant is not limited; an accepted submit gets its answer again; a submit that may wait, waits.
   await fleet.client.createExecution({ name: 'other', labels: { tenant: 'b' }, nodes }, { queue: false });
   const waits = await post('/api/executions', { name: 'third', labels, nodes }, 'k');
   expect(waits.status).toBe(201);

@@ -36,7 +36,7 @@ const BARE = { ...process.env, BELAY_VALKEY_URL: '', BELAY_TEST_SERVER: '', PATH
 jest.setTimeout(60_000);
 
 let scratch = '';
-/** A program named `valkey-server` that is the server other tests run on, unpacked or not. */
+/** A program named `valkey-server`: the server of the other tests, unpacked or not. */
 let program = '';
 let binary: ServerBinary;
 
@@ -92,7 +92,7 @@ describe('where the server comes from', () => {
   it('does so as an ordinary user whose home is a temporary directory', async () => {
     const home = join(scratch, 'home');
     mkdirSync(home);
-    // The user must be able to read what it runs, wherever this checkout lies.
+    // The user must be able to read the program, wherever this checkout is.
     const copy = join(scratch, 'copy');
     for (const part of [
       'dist/libs/local-server/src',
@@ -266,7 +266,7 @@ describe('the server on a data directory', () => {
     await command(server.url, 'SET', 'last', 'write');
     owner.child.kill('SIGKILL');
     await owner.exited;
-    // The server is not waited for on purpose: the next caller must not start beside one on its way out.
+    // The server is not awaited on purpose: the next caller must not start one beside a server that is about to end.
     const next = await ensureServer({ dataDir, env });
     expect(alive(server)).toBe(false);
     expect(next.reused).toBe(false);
@@ -293,7 +293,7 @@ describe('the server on a data directory', () => {
 
 describe('the password of a server on a data directory', () => {
   const env = (): NodeJS.ProcessEnv => ({ ...BARE, BELAY_TEST_SERVER: program });
-  /** The answer to one who knows no password. */
+  /** The answer to a client without the password. */
   const refusalOf = async (options: { path: string } | { port: number }): Promise<string> => {
     const socket = connect(options);
     try {
@@ -358,7 +358,7 @@ describe('the password of a server on a data directory', () => {
     expect(readFileSync(second.urlFile ?? '', 'utf8')).toBe(`${first.url}\n`);
     expect(await command(first.url, 'PING')).toBe('PONG');
     await second.stop();
-    // Somebody else may have read it.
+    // Another user may have read it.
     chmodSync(join(dataDir, 'valkey', 'password'), 0o644);
     const third = await ensureServer({ dataDir, env: env() });
     expect(third.url).not.toBe(first.url);
@@ -381,7 +381,7 @@ describe('the password of a server on a data directory', () => {
   it('is not asked by a server that an older Belay runs, which is used as it is', async () => {
     const dataDir = join(scratch, 'older');
     const owner = await ensureServer({ dataDir, env: env() });
-    // As an older one left it: a server without users, and its record.
+    // As an older release left it: a server without users, and its record.
     await command(owner.url, 'ACL', 'SETUSER', 'default', 'on', 'nopass', '+@all', '~*', '&*');
     const record = join(dataDir, 'valkey', 'server.json');
     const { urlFile: _, ...old } = JSON.parse(readFileSync(record, 'utf8')) as Record<string, unknown>;
@@ -461,7 +461,7 @@ describe('a throw-away server', () => {
   it('does not care who listens on port 6379', async () => {
     const busy = createServer();
     await new Promise<void>((resolve) => {
-      busy.once('error', () => resolve()); // then it is busy already
+      busy.once('error', () => resolve()); // then the port is busy already
       busy.listen(6379, '127.0.0.1', () => resolve());
     });
     const server = await startThrowawayServer({ listen: 'tcp' });
@@ -485,10 +485,10 @@ interface OwnedServer extends Seen {
 
 interface Owner {
   readonly child: ChildProcess;
-  /** The server it started, once that answers. */
+  /** The server that it started, once that answers. */
   readonly ready: Promise<OwnedServer>;
   readonly exited: Promise<void>;
-  /** Asks it to stop what it started and to end. */
+  /** Asks it to stop its server and to end. */
   end(): Promise<void>;
 }
 

@@ -200,7 +200,7 @@ describe('R69 a module alone', () => {
         ExecutionsModule.forRoot({ intervalMs: 1_000, retentionMs: 60_000 }),
       ],
     })
-      // An application that is not made cannot be closed either.
+      // An application that was not made cannot be closed either.
       .overrideProvider(Valkey)
       .useValue({})
       .overrideProvider(ChangeFeed)

@@ -25,7 +25,7 @@ async function submit(nodes: unknown[], more: Record<string, unknown> = {}): Pro
 const running = async (id: string, count = 1): Promise<AgentRecord[]> =>
   agentsRunning(fleet.client, id, count, 60_000);
 
-/** A kill as it was placed. */
+/** A kill as placed. */
 function killOf(executionId: string, placedAt: number): Order {
   return {
     id: `ord_${ulid()}`,
@@ -39,7 +39,7 @@ function killOf(executionId: string, placedAt: number): Order {
   };
 }
 
-/** Into the log as placeOrder does it, with the doorbell lost: nobody hears of it but by reading the log. */
+/** Writes to the log like placeOrder, with the doorbell lost: workers can find the order only by reading the log. */
 async function logSilently(orderId: string, order: unknown): Promise<void> {
   const { redis, keys } = fleet.life.valkey;
   const fields = { order: JSON.stringify(order), state: 'open', missing: 0, scopeKey: '' };
@@ -54,7 +54,7 @@ const gone = async (id: string): Promise<void> => {
   await eventually(async () => processesWith(id).length === 0, `the processes of ${id} ended`, 15_000);
 };
 
-/** Each worker has answered a question that was asked after all that was said on the doorbell before. */
+/** Waits until each worker has answered a question that came after all earlier doorbells. */
 const heardAll = async (): Promise<void> => expect((await fleet.client.armed()).armed).toBe(true);
 
 /** Each worker has renewed its lease at least twice more. */

@@ -88,7 +88,7 @@ it('R14 the last words of an agent that prints much and fails are kept, each of 
     expect(logs.lines.at(-1)?.line).toBe('FATAL');
     expect(logs.total).toEqual({ lines: 5_001, bytes: 23_893 + 6 });
     expect(logs.lines.length + logs.skipped.lines).toBe(5_001);
-    // One place where lines are missing, with what is missing there.
+    // One gap in the lines, with the number of missing ones.
     const gaps = logs.lines.filter(({ skipped }) => skipped !== undefined);
     expect(gaps.map(({ skipped }) => skipped)).toEqual([logs.skipped]);
     const file = readFileSync(logs.file?.path ?? '', 'utf8')
@@ -152,7 +152,7 @@ it('events beyond the bound are dropped, counted in the record, and told by an e
   expect(kept).toBeGreaterThan(100);
   const { dropped } = await fleet.client.agent(agentId);
   expect(dropped).toEqual({ events: 3_000 - kept });
-  // The first drop, and what it came to.
+  // The first drop, and the total.
   expect(told.map(({ data }) => data)).toEqual([{ events: 1 }, dropped]);
   expect(told[0]).toMatchObject({ agentId, entity: 'agent', nodeId: 'a', attempt: 1 });
   const metrics = await metricsOfWorker();
@@ -173,7 +173,7 @@ it('a progress or checkpoint that is too large is counted; the last good one sta
   const agent = await fleet.client.agent(agentId);
   expect(agent).toMatchObject({ progress: 'half', dropped: { progress: 1, checkpoints: 1 } });
   expect((agent.checkpoint as string).length).toBe(200_000);
-  // Scripts decode the record with every change: it stays small.
+  // Scripts decode the record with every change, so it stays small.
   const { valkey } = fleet.life;
   const record = await valkey.redis.hget(valkey.keys.execution(agent.executionId, 'agents'), agentId);
   expect(record?.length).toBeLessThan(4_000);
@@ -224,9 +224,9 @@ it('eight agents that shout on fd 3 and four that print without end cost a ninth
   expect(ticks.map(({ data }) => Number((data as { value: string }).value))).toEqual(
     Array.from({ length: count }, (_, i) => i),
   );
-  // Four floods of output send 64 KiB/s each; before, eight of reports sent several MiB/s together.
+  // Four floods of output send 64 KiB/s each; before the rates, eight of reports sent several MiB/s together.
   expect(perSecond).toBeLessThan(2 * 1024 * 1024);
-  // A beat a second; generous, since the machine may be busy. Before, it was 11 s on the same machine.
+  // One beat a second; generous, since the machine may be busy. Before, it was 11 s on the same machine.
   const gaps = [...beats].slice(1).map((at, i) => at - ([...beats][i] ?? at));
   expect(Math.max(...gaps)).toBeLessThan(8_000);
   expect(longestAnswerMs).toBeLessThan(5_000);
@@ -256,7 +256,7 @@ it('R62 a follower of a log that never reads is dropped, and its orchestrator st
   const rss = () =>
     Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? Number.NaN) / 1024;
   const before = rss();
-  // Long enough for the log to be written anew many times.
+  // Long enough for the log to be rewritten many times.
   const tail = fleet.client.logs(agentId, { follow: true })[Symbol.asyncIterator]();
   for (let n = 0; n < 3_000;) n = (await tail.next()).value?.n ?? Number.POSITIVE_INFINITY;
   await tail.return?.(undefined);

@@ -16,7 +16,7 @@ import { resolveServerBinary, startThrowawayServer, type ThrowawayServer } from 
 import { bareEnvironment, install, pack, type Packed } from '../support/packed';
 import { eventually } from '../support/wait';
 
-/** The package as it would be published (ADR 0021), installed where nothing else of the checkout is found. */
+/** The package as published (ADR 0021), installed where nothing else of the checkout is found. */
 const ROOT = resolve(__dirname, '../..');
 const TSC = join(ROOT, 'node_modules/typescript7/bin/tsc');
 const MOST_BYTES = 1_000_000;
@@ -58,7 +58,7 @@ it('names no path of the machine that it was made on', () => {
   const places = [ROOT, userInfo().homedir].filter((path) => path !== '/');
   const own = new RegExp(`(?:${places.map(literal).join('|')})(?![\\w.-])`);
   const told = packed.paths.filter((path) => own.test(readFileSync(join(installed, path), 'utf8')));
-  // A home such as /root is a word of the documents too.
+  // A home such as /root is also a word of the documents.
   expect(told.filter((path) => !path.startsWith('docs/'))).toEqual([]);
 });
 
@@ -92,7 +92,7 @@ it('R69 every door is there for import and for require, with the same classes be
   });
 });
 
-/** A program that uses each door, right, and wrong where the next line must not compile. */
+/** A program that uses each entry point: correct lines, and wrong ones that must not compile. */
 const TYPED = `
 import { buildInMemoryBelay, BelayError, type Belay, type ExecutionSpecInput } from 'belayd';
 import { BelayModule, ExecutionManager, KillswitchService } from 'belayd/nest';
@@ -115,7 +115,7 @@ export async function submit(manager: ExecutionManager): Promise<ExecutionRecord
 }
 `;
 
-/** The indicators are those of @nestjs/terminus by their types too. */
+/** The indicators also have the types of @nestjs/terminus. */
 const HEALTH = `
 import type { HealthCheckService, HealthCheckResult } from '@nestjs/terminus';
 import type { BelayHealth } from 'belayd/nest';
@@ -197,7 +197,7 @@ describe('R69 with nothing but the package', () => {
         'report: completed\nreport: stopped, 1 killed, complete: true\nanother report runs; Ctrl-C drains\n',
       );
       main.kill('SIGTERM');
-      // Nest ends the process by the signal that it was closed by.
+      // Nest ends the process by the signal that closed it.
       expect(await exit).toEqual([null, 'SIGTERM']);
       expect(said).toContain('still running after 1000 ms; stopping them');
     } finally {
@@ -235,7 +235,7 @@ describe('R69 with nothing but the package', () => {
       );
   }, 90_000);
 
-  /** examples/nest-app, an ES module, compiled against the package. It is made once. */
+  /** examples/nest-app, an ES module, compiled against the package. Made once. */
   function newApplication(): string {
     const app = join(directory, 'nest-app');
     if (existsSync(app)) return app;
@@ -245,7 +245,7 @@ describe('R69 with nothing but the package', () => {
     return app;
   }
 
-  /** The command that `up` names is the one that people type; the example takes seconds, so a short one has its place. */
+  /** The command that `up` names is the one that people type; the example takes seconds, so a short one takes its place. */
   function exampleNamed(said: string): string {
     const named = /npx belay run (\S+) --watch/.exec(said)?.[1] ?? '';
     expect(readFileSync(join(directory, named), 'utf8')).toContain('nodes:');

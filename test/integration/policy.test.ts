@@ -3,7 +3,7 @@ import { createClient } from '#libs/client';
 import { eventually, processesWith, startFleet, type Fleet } from '../support/fleet';
 import { useFleetAndFolder } from '../support/fleet-folder';
 
-/** A spec's promises about attempts, time, keys and retention, seen on real processes. */
+/** A spec's promises about attempts, time, keys and retention, tested on real processes. */
 const LEASE_MS = 3_000;
 const RETENTION_MS = 2_000;
 const ENV = {
@@ -37,7 +37,7 @@ it('R33 three attempts unless the spec says otherwise, the first counts; each wa
   expect(await ended(id)).toMatchObject({ state: 'failed', error: { code: 'EXIT', nodeId: 'a' } });
   expect(await attemptsOf(id)).toEqual([1, 2, 3]);
   const [first = 0, second = 0, third = 0] = lines('attempts').map(Number);
-  // 1 s, then the cap of 1.7 s; /proc/uptime has steps of 10 ms, and a queue may be later but never earlier.
+  // 1 s, then the cap of 1.7 s. /proc/uptime has steps of 10 ms, and a queue may be later but never earlier.
   expect(second - first).toBeGreaterThanOrEqual(0.99);
   expect(third - second).toBeGreaterThanOrEqual(1.69);
 });
@@ -80,7 +80,7 @@ it('R33 a stop ends what waits for its next attempt at once: nothing of it runs 
   expect((await fleet.client.execution(id)).state).toBe('running');
   expect(await fleet.client.stop(id)).toMatchObject({ status: 'stopped', receipt: { complete: true } });
   expect((await fleet.client.nodes(id)).items.map(({ state }) => state)).toEqual(['cancelled', 'cancelled']);
-  // Its job may still be in the queue: handed over now, it is refused.
+  // Its job may still be in the queue; a hand-over now is refused.
   const job = { agentId: `agt_${id.slice(4)}-0-2`, executionId: id, nodeId: 'a', attempt: 2 };
   expect(await fleet.life.agents.claim(job, 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ', 't')).toMatchObject({
     claimed: false,
@@ -102,7 +102,7 @@ it('R39 a result said after its time was up is refused, although the agent ends 
     expect(record.state).toBe(state);
     expect(record).not.toHaveProperty('result');
     const [agent] = await fleet.life.agents.list({ executionId: id });
-    // It did end with 0, by itself, within the grace: what is refused is its result.
+    // It ended with 0, by itself, within the grace: only its result is refused.
     expect(agent).toMatchObject({ exitCode: 0, report: { proved: true, escalated: false } });
     await expect(
       fleet.life.agents.finish(
@@ -213,7 +213,7 @@ it('R24 what has ended leaves by retention: lists, records, indices and its key'
     expect((await short.client.executions({ labels: { kept: 'short' } })).items.map(({ id }) => id)).toEqual([
       running.execution.id,
     ]);
-    // Another orchestrator answers the same once the one that took it is gone.
+    // Another orchestrator gives the same answer once the first one is gone.
     short.orchestrators[0]?.process.kill('SIGKILL');
     const next = await short.addOrchestrator();
     const client = createClient({ url: next.url ?? '', token: short.token });

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { ended } from '../support/executions';
 import { eventually, startFleet, type Fleet } from '../support/fleet';
 
-/** One slot: what waits for it is taken in one order. */
+/** One slot: waiting nodes are taken in one order. */
 let fleet: Fleet;
 beforeAll(async () => {
   fleet = await startFleet({ workers: 1, env: { BELAY_WORKER_CONCURRENCY: '1', BELAY_GRACE_MS: '300' } });

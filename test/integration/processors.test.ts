@@ -28,9 +28,9 @@ interface Instance {
   readonly workerId: string;
 }
 
-/** What one test has to itself. Most of its time it waits for a lease, or for BullMQ to find a job stalled. */
+/** One test's own resources. It mostly waits for a lease, or for BullMQ to find a stalled job. */
 interface Place {
-  /** Of its keys and its queue. */
+  /** The prefix of its keys and its queue. */
   readonly prefix: string;
   readonly record: string;
   readonly queue: Queue;
@@ -100,7 +100,7 @@ async function start(count: number, jobsAtOnce = 4, waiting?: number): Promise<I
 const isOver = ({ process: { exitCode, signalCode } }: Instance): boolean =>
   exitCode !== null || signalCode !== null;
 
-/** As a deployment does. */
+/** Stops an instance like a deployment does. */
 async function stop(instance: Instance): Promise<void> {
   if (isOver(instance)) return;
   const ended = once(instance.process, 'exit');
@@ -108,7 +108,7 @@ async function stop(instance: Instance): Promise<void> {
   await ended;
 }
 
-/** By its id, from that instance. */
+/** Kills a job by its id, from that instance. */
 async function kill(by: Instance | undefined, jobId: string): Promise<Receipt> {
   if (by === undefined) throw new Error('no instance to kill from');
   const answered = new Promise<{ receipt?: Receipt; error?: string }>((resolve) => {
@@ -152,7 +152,7 @@ async function endOf(job: Job): Promise<Job> {
   );
 }
 
-/** Two copies of one job: the life of each is from its start to its last word. */
+/** Pairs of copies of one job that overlap in time, from the start to the last line of each. */
 function overlaps(): string[] {
   const found: string[] = [];
   const lives = new Map<string, { job: string; from: number; to: number }>();
@@ -287,7 +287,7 @@ describe('R78 a job whose instance gets kill -9', () => {
     '$moment ends once, elsewhere, and never runs twice at once',
     async ({ is, most }) => {
       await connect();
-      // Between a claim and a start there is a moment only where no process waits.
+      // Time passes between a claim and a start only where no process waits.
       const [first] = await start(1, 4, 0);
       const job = await add({ do: 'render', page: 5, forMs: 500 }, { attempts: 1 });
       await eventually(async () => (await is()) || undefined, 'the moment');
@@ -305,7 +305,7 @@ describe('R78 a job whose instance gets kill -9', () => {
   ownTest(
     'between the take and the submit is taken up by another',
     async () => {
-      // The taker: it takes the job with a short lock, and is never heard of again.
+      // This process takes the job with a short lock, and vanishes.
       const taker = new BullWorker('reports', null, {
         connection: { url: server.url, maxRetriesPerRequest: null },
         prefix: here().prefix,

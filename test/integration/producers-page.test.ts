@@ -23,7 +23,7 @@ afterAll(async () => {
   rmSync(dir, { recursive: true, force: true });
 });
 
-/** The packages the page says to install; nothing else of ours can be imported from there. */
+/** Installs the packages that the page names; no other package can be imported from there. */
 function install(): string[] {
   const named = /^npm i (.+)$/m.exec(blocks('sh')[0] ?? '')?.[1]?.split(' ') ?? [];
   for (const name of named) {
@@ -43,7 +43,7 @@ it('R70 docs/producers.md works as it is written, also with the server behind a 
     (name) => peerDependenciesMeta[name]?.optional !== true,
   );
   expect(named).toEqual(expect.arrayContaining(['bullmq', ...needed]));
-  // One of the clients that BullMQ takes is there, even where it calls each of them optional.
+  // One of the clients that BullMQ accepts is installed, although BullMQ calls each of them optional.
   expect(named).toContain('ioredis');
 
   writeFileSync(join(dir, 'submit.mjs'), blocks('js')[0] ?? '');

@@ -117,12 +117,12 @@ it('R70 one execution for one job, although the orchestrators that follow it die
   const second = await fleet.addOrchestrator();
   first?.process.kill('SIGKILL');
   await first?.exited;
-  // Its lock has to run out before BullMQ gives the job to another.
+  // Its lock must run out before BullMQ gives the job to another.
   await eventually(async () => (await fresh(job)).attemptsStarted === 2, 'the second taker', 40_000);
   const third = await fleet.addOrchestrator();
   second.process.kill('SIGTERM');
   expect(await second.exited).toBe(0);
-  // Drained, not dead: handed over, with no lock to run out first.
+  // Drained, not dead: requeued, without a lock that must run out first.
   const taken = async () => (await fresh(job)).attemptsStarted >= 3 && (await job.getState()) === 'active';
   await eventually(taken, 'the third taker', 8_000);
   const client = createClient({ url: third.url ?? '', token: fleet.token });

@@ -15,7 +15,7 @@ import { join, resolve } from 'node:path';
 import { startThrowawayServer } from '#libs/local-server';
 import { eventually } from '../support/wait';
 
-/** The programs that people run, as the build made them: ADR 0018. */
+/** The programs that people run, as built (ADR 0018). */
 const ROOT = resolve(__dirname, '../..');
 const PROGRAMS = join(ROOT, 'dist/programs');
 const GUARDIAN_FLAGS = readFileSync(join(ROOT, 'libs/spawner/src/process/guardian.ts'), 'utf8')
@@ -31,7 +31,7 @@ afterEach(() => {
   rmSync(directory, { recursive: true, force: true });
 });
 
-/** Prints whether V8 takes the code that is kept for a program. */
+/** Prints whether V8 accepts the code that is kept for a program. */
 const TAKES = `
   const { readFileSync, readdirSync } = require('node:fs');
   const [code, name] = process.argv.slice(1);
@@ -52,7 +52,7 @@ it.each([
   expect(execFileSync(process.execPath, args, { encoding: 'utf8' })).toBe('true');
 });
 
-/** The command line in a package of its own, whose `damage` has been done to the code kept for it. */
+/** The output of the command line in a package of its own, after `damage` was done to its kept code. */
 function versionOf(damage: (path: string) => void): string {
   cpSync(join(ROOT, 'package.json'), join(directory, 'package.json'));
   const programs = join(directory, 'dist/programs');

@@ -14,7 +14,7 @@ async function submit(nodes: unknown[], more: Record<string, unknown> = {}): Pro
   return execution.id;
 }
 
-/** An execution of one agent that runs. */
+/** An execution with one running agent. */
 async function running(): Promise<{ id: string; agentId: string }> {
   const id = await submit([{ id: 'a', run: sh(SLEEPS) }]);
   const [agent] = await eventually(async () => {
@@ -30,7 +30,7 @@ const completes = async (id: string) =>
 
 type Spoil = (id: string, agentId: string) => Promise<unknown>;
 
-/** Each of these is done to the records of an execution whose agent runs. */
+/** Each of these damages the records of an execution whose agent runs. */
 const SPOILS: Record<string, Spoil> = {
   'an agent that is not JSON': async (id, agentId) =>
     fleet.life.valkey.redis.hset(fleet.life.valkey.keys.execution(id, 'agents'), agentId, '{broken'),
@@ -64,7 +64,7 @@ it('R31 a kill of everything ends and proves the processes of executions that ca
   for (const [what, spoil] of Object.entries(SPOILS)) {
     const one = await running();
     spoilt.push({ what, ...one });
-    // 17 MiB take a busy machine longer than a connection waits; the same again does no harm.
+    // 17 MiB take a busy machine longer than a connection waits; the repeat does no harm.
     await until(async () => spoil(one.id, one.agentId).then(() => true), what);
   }
   const whole = await running();
@@ -93,7 +93,7 @@ it('R31 a kill of everything ends and proves the processes of executions that ca
 
   await fleet.client.releaseLatch(receipt.latch?.id ?? '', 'on with it');
   await completes(await submit([{ id: 'a', run: sh('true') }]));
-  // No slot of a worker waits for what cannot be stored.
+  // No slot of a worker waits for an end that cannot be stored.
   await eventually(
     async () => (await fleet.client.workers()).items.every((worker) => worker.running === 0),
     'every slot free',
@@ -111,7 +111,7 @@ it('R31 one execution, or one agent, that cannot be read is killed by its id', a
   const [first, second] = [await running(), await running()];
   await SPOILS['an execution under a key of another type']?.(first.id, first.agentId);
   await SPOILS['an agent that is not JSON']?.(second.id, second.agentId);
-  // Its record cannot answer for the outcome; it is stopped all the same.
+  // Its record cannot give the outcome; it is stopped all the same.
   await expect(fleet.client.stop(first.id)).rejects.toMatchObject({ code: 'CORRUPT_RECORD' });
   expect(processesWith(first.id)).toEqual([]);
   const receipt = await fleet.client.killAgent(second.agentId);
@@ -134,12 +134,12 @@ it('R31 is told once and not tried again by every sweep; mended, it goes on by i
     'a running',
   );
   await redis.hset(nodes, 'b', '{broken');
-  // Ends while its dependant cannot be read: what cannot be done whole is not done.
+  // The agent ends while its dependant cannot be read: an end that cannot be stored whole is not stored.
   writeFileSync(until, '');
   await eventually(async () => (await listed()).some(({ field }) => field === 'b'), 'b set aside');
   const failedCalls = async (): Promise<number> =>
     Number(/cmdstat_evalsha:.*failed_calls=(\d+)/.exec(await redis.info('commandstats'))?.[1]);
-  // Passes of the janitor, counted by the turns it takes.
+  // Passes of the janitor, counted by the locks that it takes.
   const turns = async (): Promise<number> =>
     Number(/cmdstat_evalsha:calls=(\d+)/.exec(await redis.info('commandstats'))?.[1]);
   const [failed, called] = [await failedCalls(), await turns()];
@@ -166,7 +166,7 @@ it('R31 what is received and is no order, event or job brings nobody down; kills
   await redis.hset(keys.order(bad), 'order', '{broken', 'state', 'open');
   await redis.sadd(keys.shard(keys.control, 'orders:open'), bad);
   await redis.xadd(keys.shard(keys.control, 'orders'), '*', 'o', bad);
-  // In every outbox, due since long.
+  // In every outbox, long due.
   for (const tag of keys.tags()) {
     await redis.hset(keys.shard(tag, 'outbox'), 'agt_01HZZZZZZZZZZZZZZZZZZZZZZZ-0-1', '{broken');
     await redis.zadd(keys.shard(tag, 'outbox:at'), 1, 'agt_01HZZZZZZZZZZZZZZZZZZZZZZZ-0-1');
@@ -174,7 +174,7 @@ it('R31 what is received and is no order, event or job brings nobody down; kills
   await completes(await submit([{ id: 'a', run: sh('true') }]));
   for (let i = 0; i < 3; i++) {
     const { id } = await running();
-    // The doorbell is cut: this kill comes by the log, behind the order that cannot be read.
+    // The doorbell is cut: this kill comes by the log, behind the unreadable order.
     await redis.call('CLIENT', 'KILL', 'TYPE', 'pubsub');
     expect(await fleet.client.stop(id)).toMatchObject({ status: 'stopped', receipt: { complete: true } });
     expect(processesWith(id)).toEqual([]);

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { ended } from '../support/executions';
 import { eventually, startFleet, type Fleet } from '../support/fleet';
 
-/** Two workers with four places: more than enough for the jobs here, if nothing held them. */
+/** Two workers with four places: more than enough for the jobs here, without a pause. */
 let fleet: Fleet;
 beforeAll(async () => {
   fleet = await startFleet({ workers: 2, env: { BELAY_WORKER_CONCURRENCY: '2', BELAY_GRACE_MS: '300' } });
@@ -37,7 +37,7 @@ it('R34 a paused pool starts nothing, though its jobs are in BullMQ; what ran go
   const pause = { by: 'admin', note: 'bad driver' };
   expect(queue).toMatchObject({ pool: 'default', workers: 2, waiting: 6, active: 4, pause });
   expect(await fleet.client.pauseQueue('default')).toMatchObject({ already: true, queue: { pause } });
-  // What ran before goes on to its end, and a worker that starts now finds the pause.
+  // Running agents go on to their end, and a worker that starts now finds the pause.
   writeFileSync(go, '');
   expect(await ended(fleet.client, first)).toMatchObject({ state: 'completed' });
   const { id: fresh } = await fleet.addWorker({ BELAY_WORKER_CONCURRENCY: '2' });

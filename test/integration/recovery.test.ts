@@ -10,7 +10,7 @@ import { Test } from '@nestjs/testing';
 import { BelayModule, ExecutionManager, LifecycleService } from '../../apps/embedded/src/nest';
 import { eventually } from '../support/wait';
 
-/** The examples of docs/recovery.md, each ended in the middle by a kill, and gone on with. */
+/** The examples of docs/recovery.md, each killed in the middle, and continued. */
 const EXAMPLES = join(__dirname, '../../examples');
 const FILE = join(EXAMPLES, 'recovery.module.cjs');
 const { RecoveryModule } = jest.requireActual<{ RecoveryModule: Type }>(FILE);
@@ -46,12 +46,12 @@ afterAll(async () => {
 });
 beforeEach(() => outside.reset());
 
-/** The world outside: a model that is paid for, files, and a shop. It counts what it is asked, and can hold an answer back. */
+/** The world outside: a paid model, files, and a shop. It counts its requests, and can keep an answer back. */
 interface Outside {
   readonly url: string;
-  /** `METHOD /path` or the name of a model's question → how often it was asked. */
+  /** `METHOD /path` or the name of a model's question → the number of requests. */
   readonly asked: Map<string, number>;
-  /** Its answer is held back, once, until the request is gone. */
+  /** Its answer is kept back, once, until the request is gone. */
   hold: string | undefined;
   /** The shop refuses this act. */
   refuses: string | undefined;
@@ -134,7 +134,7 @@ async function running(executionId: string, is: (agent: AgentRecord) => boolean)
   }, 'an agent that runs');
 }
 
-/** As the kernel does when memory runs out. */
+/** Kills like the kernel when memory runs out. */
 function kill({ pid }: AgentRecord): void {
   process.kill(pid ?? Number.NaN, 'SIGKILL');
 }
@@ -160,7 +160,7 @@ describe('R28 R38 R40 the agent loop', () => {
     expect(await resultOf(id, 'agent')).toEqual({ verdicts: ['check 0.', 'check 1.', 'check 2.'] });
     const writes = [0, 1, 2].map((turn) => outside.asked.get(`POST /files/${turn}`));
     expect(writes).toEqual([1, 1, 1]);
-    // What was answered and stored is not asked for again; what was never answered is.
+    // A stored answer is not requested again; one that never came is.
     const questions = [...outside.asked].filter(([name]) => !name.includes('/'));
     const turns = [0, 1, 2].flatMap((turn) => [`act ${turn}`, `check ${turn}`]);
     expect(Object.fromEntries(questions)).toEqual({
@@ -185,7 +185,7 @@ describe('R28 R38 R40 the agent loop', () => {
     await eventually(async () => outside.asked.has('POST /files/1'), 'the write');
     kill(await running(id, () => true));
     expect(await endOf(id)).toMatchObject({ state: 'completed' });
-    // The first was never answered and left nothing behind: the look says so, and the write is done.
+    // The first request was never answered and left nothing behind: the check shows that, and the write is done.
     expect(outside.asked.get('GET /files/1')).toBe(1);
     expect(outside.asked.get('POST /files/1')).toBe(2);
     expect(outside.asked.get('plan')).toBe(1);

@@ -18,7 +18,7 @@ beforeAll(async () => {
 afterEach(async () => move?.end());
 afterAll(async () => many.stop());
 
-/** To another node than the one that has the slot now. */
+/** Begins a move to another node than the slot's present one. */
 async function begin(key: string): Promise<SlotMove> {
   const from = await many.primary(key);
   const to = many.servers.find((server) => server !== from);
@@ -35,7 +35,7 @@ describe('A slot that moves to another node, with half of its keys there', () =>
   });
   afterAll(() => valkey.close());
 
-  /** The fields that a stop has to change, wherever they are kept now. */
+  /** The fields that a stop must change, on whichever node they are now. */
   async function seen(id: string): Promise<Record<string, unknown>> {
     const { state, version } = await life.executions.get(id);
     const index = async (name: string) =>
@@ -65,7 +65,7 @@ describe('A slot that moves to another node, with half of its keys there', () =>
     });
     expect(await seen(id)).toEqual(before);
     expect((await ensureServer({ env: { BELAY_VALKEY_URL: many.url } })).moving).toEqual([moving.slot]);
-    // One that is asked meanwhile is asked again until the slot has settled.
+    // A call meanwhile is repeated until the slot has settled.
     const patient = new ScriptRunner(valkey.redis, 30_000);
     const stopping = new LifecycleService(Object.create(valkey, { scripts: { value: patient } }) as Valkey, {
       retentionMs: 60_000,

@@ -3,7 +3,7 @@ import { ended as executionEnded } from '../support/executions';
 import { eventually, processesWith, type Fleet } from '../support/fleet';
 import { useFleetAndFolder } from '../support/fleet-folder';
 
-/** Short, so that a lost worker is declared lost soon; the sum still holds. */
+/** Short, so that a lost worker is declared lost soon; the fencing sum still holds. */
 const LEASE = {
   BELAY_LEASE_TTL_MS: '3000',
   BELAY_HEARTBEAT_MS: '200',
@@ -54,7 +54,7 @@ it('R40 a stopped one goes on, and can be stopped again', async () => {
     { id: 'b', dependsOn: ['a'], run: sh('sleep 600') },
   ]);
   for (const round of [1, 2]) {
-    // By the record: a process that is still on its way to its command is one that never started, for a receipt.
+    // By the record: for a receipt, a process that has not become its command yet never started.
     const runs = async () =>
       (await fleet.life.agents.list({ executionId: id, states: ['running'] })).length === 1;
     const sleeps = async () => processesWith(id).some(({ command }) => command.includes('sleep 600'));
@@ -109,7 +109,7 @@ it('R28 R29 what a lost attempt kept is handed on; a node that is not recovered 
       earlierEvents: [{ attempt: 1, name: 'paid', data: [], at: expect.any(Number) as number }],
     },
   ]);
-  // Its guardian's word has to be in first: until then a retry could run it twice.
+  // The guardian's proof must be stored first: until then a retry could run it twice.
   await eventually(
     async () => (await fleet.client.retryExecution(refused).catch(() => undefined)) !== undefined,
     'the retry by hand',

@@ -21,7 +21,7 @@ import { eventually } from '../support/wait';
 const BELAY = resolve(__dirname, '../../dist/programs/belay.js');
 const TOKEN = 'a-token-that-only-a-file-holds';
 const PASSWORD = 'a-password-that-only-a-file-holds';
-/** Root reads every process; another user is refused by those that are closed, which walls.test.ts shows. */
+/** Root reads every process; walls.test.ts shows that another user cannot read the closed ones. */
 const isRoot = process.getuid?.() === 0;
 
 jest.setTimeout(120_000);

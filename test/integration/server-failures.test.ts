@@ -16,13 +16,13 @@ import { demote, operatorOf, TROUBLES, errorMessage, type Site, type Trouble } f
 
 const sh = (script: string) => ({ command: [script], shell: true });
 const SLEEP = sh('echo ready; exec sleep 600');
-/** The lease outlasts every trouble: what ends meanwhile was not fenced. */
+/** The lease outlasts every trouble, so an agent that ends meanwhile was not fenced. */
 const LONG_LEASE = { BELAY_LEASE_TTL_MS: '120000', BELAY_HEARTBEAT_MS: '300', BELAY_GRACE_MS: '300' };
-/** Of the test of a lease that ends: it must be over before. Milliseconds. */
+/** For the test of a lease that ends: it must be over before. Milliseconds. */
 const leaseMs = 8_000;
-/** No call takes longer, whatever the server does: patience of 10 s, and what a busy machine adds. Milliseconds. */
+/** No call takes longer, whatever the server does: 10 s of retries, and the delay of a busy machine. Milliseconds. */
 const ANSWER_MS = 25_000;
-/** Of a whole fleet that waits; a loop that does not is a hundred times above. */
+/** For a whole fleet that waits; a busy loop is a hundred times above. */
 const BOUNDS = { commands: 1_500, connections: 10, lines: 20, processor: 0.5 };
 
 interface Answer {
@@ -47,7 +47,7 @@ async function setUp(trouble: Omit<Trouble, 'name' | 'begin'>, env: Record<strin
   return { server, operator, ...(link === undefined ? {} : { link }) };
 }
 
-/** As any program would ask: no client of ours, with its own patience, in between. */
+/** A request of any program, without Belay's client and its retries in between. */
 async function ask(method: 'GET' | 'POST', path: string, body?: unknown): Promise<Answer> {
   const response = await fetch(`${fleet.orchestrators[0]?.url}${path}`, {
     method,
@@ -61,7 +61,7 @@ async function ask(method: 'GET' | 'POST', path: string, body?: unknown): Promis
   return { status: response.status, text: await response.text() };
 }
 
-/** Done, or 503 or 507 with a code, what to do, and nothing of the inside (R68). */
+/** Checks that it was done, or refused with 503 or 507, a code, advice, and no internals. */
 function expectClear({ status, text }: Answer): void {
   if (status < 300) return;
   expect([503, 507]).toContain(status);
@@ -92,7 +92,7 @@ async function killLocally(agent: AgentRecord): Promise<unknown> {
 
 const members = (): Member[] => [...fleet.workers, ...fleet.orchestrators];
 
-/** Processor time a process has used. Seconds. */
+/** Processor time that a process has used. Seconds. */
 function processorSeconds(pid: number): number {
   const [user = 0, system = 0] = readFileSync(`/proc/${pid}/stat`, 'utf8')
     .replace(/^.*\) /s, '')
@@ -102,7 +102,7 @@ function processorSeconds(pid: number): number {
   return (user + system) / 100;
 }
 
-/** Least time over which the fleet's cost is counted. Seconds. */
+/** The least time over which the fleet's cost is counted. Seconds. */
 const OBSERVED_S = 10;
 
 /** The fleet's cost so far: its own processes, its logs, the server. */
@@ -126,7 +126,7 @@ async function expectCalm(site: Site, since: Awaited<ReturnType<typeof spent>>):
   }
 }
 
-/** The server may have turned this test's own connection away as well: it is waited for. */
+/** The server may have refused this test's own connection as well: this waits for it. */
 async function eventsOf(id: string): Promise<readonly BelayEvent[]> {
   let events: readonly BelayEvent[] | undefined;
   await eventually(async () => {
@@ -162,9 +162,9 @@ it.each(TROUBLES)(
     const [own] =
       (await Promise.all([local, steady, victim, ending].map(async (id) => running(id))))[0] ?? [];
     const untouched = processesWith(steady);
-    // Work under way: claims, starts and ends meet the trouble in the middle.
+    // Work under way, so that claims, starts and ends meet the trouble.
     const busy = await submit(Array.from({ length: 60 }, (_, i) => ({ id: `n${i}`, run: sh('sleep 0.1') })));
-    // By its count of ends: an agent this short may never be seen running.
+    // By its count of ends: so short an agent may never be seen running.
     await eventually(async () => (await fleet.client.execution(busy)).nodes.completed > 0, 'work under way');
 
     const before = await spent(site);
@@ -182,7 +182,7 @@ it.each(TROUBLES)(
     ]);
     for (const answer of answers) expectClear(answer);
     expect(await ask('GET', '/health')).toMatchObject({ status: 200 });
-    // The most patient of them has given up by now.
+    // The caller with the longest retries has given up by now.
     expect(processesWith(steady)).toEqual(untouched);
 
     const stopping = ask('POST', `/api/executions/${victim}/stop`, { reason: 'user_abort' });
@@ -191,10 +191,10 @@ it.each(TROUBLES)(
     expect(processesWith(local)).toEqual([]);
     expect(processesWith(steady)).toEqual(untouched);
     if (trouble.obeys === true) expect(await stopping).toMatchObject({ status: 200 });
-    // A rate takes a while to show: a server that obeys at once is left in its trouble as long as others are waited for.
+    // A rate takes a while to show: a server that carries out commands at once is left in its trouble as long as others take.
     await eventually(() => performance.now() / 1000 - before.at > OBSERVED_S, 'the end of the observation');
     await end();
-    // Only now do all of them say what they were asked; one that was restarted began again from none.
+    // Only now have all of them reported; a restarted one began again from none.
     await expectCalm(site, trouble.appendonly === true ? { ...before, commands: 0, connections: 0 } : before);
     const { status, text } = await stopping;
     expect({ status, stop: JSON.parse(text) as unknown }).toMatchObject({
@@ -236,7 +236,7 @@ it('R27 a server that answers and takes no writes is no contact: workers end the
   await eventually(async () => processesWith(id).length === 0, 'the end of its agents');
   expect(performance.now() - begunAt).toBeLessThan(leaseMs);
   await end();
-  // Where the lease was renewed in time they are stopped and tried again; else the janitor has them tried again.
+  // Where the lease was renewed in time they are stopped and retried; otherwise the janitor has them retried.
   await eventually(
     async () =>
       (await fleet.client.agents({ executionId: id, state: ['running'] })).items.some(
@@ -293,7 +293,7 @@ it('R43 a claim whose answer is lost for longer than a call is patient is carrie
   const link = await Link.open({ path: server.socketPath ?? '' });
   onEnd(() => link.close());
   await begin({ url: server.url, workers: 0, env: LONG_LEASE });
-  // The others have a way of their own: what goes by here is the worker's.
+  // The others have connections of their own: only the worker's traffic passes here.
   const worker = await fleet.addWorker({ BELAY_VALKEY_URL: link.url });
   const held = link.holdAtClaim(60_000, new AbortController().signal);
   const id = await submit([{ id: 'a', maxAttempts: 1, run: sh('true') }]);

@@ -34,7 +34,7 @@ interface Place {
   readonly servers: readonly ThrowawayServer[];
 }
 
-/** How the old address behaves once the name leads to the new one. */
+/** The behaviour of the old address once the name leads to the new one. */
 const MOVES: { how: string; replicated?: true; leave: (place: Place) => Promise<void> }[] = [
   { how: 'refuses', leave: async ({ old }) => old.refuse() },
   // Nothing arrives and nothing breaks, for good.
@@ -57,7 +57,7 @@ let dir: string;
 async function setUp(replicated: boolean): Promise<(address: string) => void> {
   dir = mkdtempSync(join(tmpdir(), 'belay-hosts-'));
   const hosts = join(dir, 'hosts');
-  // In place: it is the file that is mounted, not its name.
+  // In place: the file is mounted, not its name.
   const lead = (address: string): void =>
     writeFileSync(hosts, `${readFileSync('/etc/hosts', 'utf8')}\n${address} ${NAME}\n`);
   lead(OLD);

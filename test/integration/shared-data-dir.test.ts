@@ -30,7 +30,7 @@ const ENV = {
 };
 
 let fleet: Fleet;
-/** The workers themselves: unshare(1), their parent, takes no signal for them. */
+/** The workers themselves: unshare(1), their parent, passes no signal on. */
 const inside: number[] = [];
 afterEach(async () => {
   for (const pid of inside.splice(0))
@@ -73,14 +73,14 @@ test('R51 R17 a worker is not proved dead by one that cannot see it: two PID nam
     return items[0];
   }, 'its agent running');
 
-  // It looks for dead workers before it says that it is ready.
+  // It looks for dead workers before it reports that it is ready.
   const second = await addContained();
   const hosts = join(fleet.dir, 'hosts');
   const recorded = (id: string): boolean => existsSync(join(hosts, `${id}.json`));
   expect(await fleet.life.workers.proof(first.member.id)).toBeUndefined();
   expect([first, second].map(({ member }) => recorded(member.id))).toEqual([true, true]);
 
-  // Its lease runs out with its agent alive: worker and guardian are stopped, so that neither fences.
+  // Its lease runs out while its agent lives: worker and guardian are stopped, so that neither fences.
   const guardian = childrenOf(first.pid).find((pid) => procEntry(pid)?.command.startsWith('node'));
   if (guardian === undefined) throw new Error('no guardian');
   process.kill(guardian, 'SIGSTOP');

@@ -11,8 +11,8 @@ const mode = { containment: 'descent', native: 'auto' } as const;
 const immediate = { mode: 'immediate', graceMs: 0 } as const;
 
 /**
- * Leaves a deaf orphan with nothing of ours on it: no environment, a session of its own, no pipe, no mark. `wearing` is
- * the mark that it puts on instead. Says the orphan's pid.
+ * Leaves a deaf orphan without any sign of Belay's: no environment, a session of its own, no pipe, no mark. `wearing` is the
+ * mark that it sets instead. Prints the orphan's pid.
  */
 const leaveOrphan = (wearing = '1'): string[] => [
   '/bin/sh',
@@ -149,7 +149,7 @@ describeDescent('containment by descent', () => {
       await begin();
       const { guardianPid: guardian = 0 } = test.host;
       process.kill(guardian, 'SIGSTOP');
-      // Stopped, it answers nobody; after 3 s it is replaced.
+      // A stopped guardian does not answer; after 3 s it is replaced.
       const { agent } = await test.ready('polite.sh');
       expect(test.host.guardianRestarts).toBe(1);
       expect(test.host.guardianPid).not.toBe(guardian);
@@ -189,9 +189,9 @@ describeDescent('containment by descent', () => {
     const started = await test.run(leaveOrphan(mark));
     const orphan = await orphanOf(started);
     const { report } = await started.agent.stop(immediate);
-    // Either it was caught, or the proof says that it rests on what processes say of themselves.
+    // Either it was ended, or the proof says that it rests on the processes' own claims.
     expect(isAlive(orphan) ? gradeOf(report) : 'kernel').toBe(isAlive(orphan) ? 'marks' : 'kernel');
-    // And it ends with the agent that it says it is of.
+    // And it ends with the agent to which it claims to belong.
     expect((await victim.agent.stop(immediate)).report.proved).toBe(true);
     expect(isAlive(orphan)).toBe(false);
   });

@@ -19,7 +19,7 @@ import {
   TestHost,
 } from '../support/proc';
 
-/** The canaries: one of every way to be hard to end. */
+/** The canaries: one for every way to be hard to kill. */
 const CANARIES = ['polite', 'deaf-with-grandchildren', 'setsid-grandchild', 'double-fork', 'disowned'];
 
 interface HostProgram {
@@ -52,7 +52,7 @@ describe.each(expectedModes())('when a worker dies, containment $name', (mode) =
   });
 
   const alive = () => aliveWithEnvironment(`TEST_TAG=${tag}`);
-  /** Proofs about a dead worker are kept for another to tell; everything else is removed. */
+  /** Proofs about a dead worker are kept for another worker to report; everything else is removed. */
   const files = () => readdirSync(join(dataDir, 'hosts')).filter((name) => !name.endsWith('.proof'));
 
   async function startProgram(
@@ -135,7 +135,7 @@ describe.each(expectedModes())('when a worker dies, containment $name', (mode) =
         () => guardians().some((pid) => pid !== worker.said.guardianPid),
         NOISE_MS,
       );
-      // It counts from when it watches, not from when it was started.
+      // It counts from the time at which it watches, not from its start.
       await new Promise((resolve) => setTimeout(resolve, 500));
       process.kill(worker.pid, 'SIGKILL');
       await eventually('all dead', () => alive().length === 0, 1_000 + NOISE_MS);
@@ -149,7 +149,7 @@ describe.each(expectedModes())('when a worker dies, containment $name', (mode) =
         process.kill(worker.said.guardianPid, signal);
       await new Promise((resolve) => setTimeout(resolve, 50));
       expect(isAlive(worker.said.guardianPid)).toBe(true);
-      process.kill(worker.pid, 'SIGTERM'); // a plain program: it dies of it
+      process.kill(worker.pid, 'SIGTERM'); // a plain program dies of it
       await eventually('all dead', () => alive().length === 0, NOISE_MS);
       await eventually('no record', () => files().length === 0, NOISE_MS);
     });
@@ -167,7 +167,7 @@ describe.each(expectedModes())('when a worker dies, containment $name', (mode) =
 
     it('leaves to the next start what a worker killed together with its guardian left, found by identity', async () => {
       const worker = await startProgram('stay', CANARIES);
-      process.kill(worker.said.guardianPid, 'SIGSTOP'); // it cannot start another meanwhile
+      process.kill(worker.said.guardianPid, 'SIGSTOP'); // so that it cannot start another one meanwhile
       process.kill(worker.pid, 'SIGKILL');
       process.kill(worker.said.guardianPid, 'SIGKILL');
       await worker.exited;

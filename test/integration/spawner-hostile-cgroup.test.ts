@@ -29,7 +29,7 @@ const cases = (modes.length === 0 ? expectedModes().slice(0, 1) : modes).flatMap
   ['threaded-cgroup', 'deep-cgroup'].map((fixture) => ({ mode, fixture, name: mode.name })),
 );
 
-/** One agent rearranges its cgroup so that its processes cannot be listed. Nobody may be saved from a kill by that. */
+/** One agent rearranges its cgroup so that its processes cannot be listed. That must not save any process from a kill. */
 inCgroups.each(cases)(
   'an agent that makes its cgroup unreadable ($fixture, containment $name)',
   ({ mode, fixture }) => {
@@ -90,7 +90,7 @@ inCgroups.each(cases)(
       const proofs: WorkerProof[] = [];
       await collectProofs(dataDir, async (proof) => void proofs.push(proof));
       expect(proofs).toMatchObject([{ workerId, by: 'guardian' }]);
-      // Without libc nobody sees who has left the cgroup.
+      // Without libc nothing sees which processes have left the cgroup.
       const grade = mode.native === 'auto' ? 'kernel' : 'marks';
       expect(proofs.map((proof) => gradeOf(reportOfProof(proof)))).toEqual([grade]);
       expect(proofs[0]?.processes.map(({ pid }) => pid)).toEqual(expect.arrayContaining(worker.pids));
@@ -107,11 +107,11 @@ inCgroups.each(cases)(
 
     it('R17 saves nobody from the next worker of the data directory, nor keeps that one from starting', async () => {
       const worker = await startWorker('stay');
-      process.kill(worker.guardianPid, 'SIGSTOP'); // it cannot start another meanwhile
+      process.kill(worker.guardianPid, 'SIGSTOP'); // so that it cannot start another one meanwhile
       process.kill(worker.pid, 'SIGKILL');
       process.kill(worker.guardianPid, 'SIGKILL');
       await worker.exited;
-      // A record of a dead worker with which nobody can do anything, before the other in the folder's order.
+      // The record of a dead worker that no reaper can use, before the other one in the folder's order.
       const hosts = join(dataDir, 'hosts');
       const record = JSON.parse(readFileSync(join(hosts, `${workerId}.json`), 'utf8')) as object;
       const odd = JSON.stringify({ ...record, workerId: 'a-odd', cgroup: 5 });

@@ -50,7 +50,7 @@ describe.each(expectedModes())('whose process is it, containment $name', (mode) 
     });
 
     it('ends what is starting when the abort comes in the same moment', async () => {
-      // Of a host that has started nothing yet: it starts in this turn, where another would refuse what was aborted before.
+      // On a host that has started nothing yet: it starts in this turn, where another would refuse an aborted start before.
       const own = await TestHost.start(mode);
       const abort = new AbortController();
       const starting = own.run('deaf.sh', { signal: abort.signal, graceMs: 50 });
@@ -67,7 +67,7 @@ describe.each(expectedModes())('whose process is it, containment $name', (mode) 
       for (const stranger of strangers.splice(0)) stranger.kill('SIGKILL');
     });
 
-    /** A process of this test with exactly this pid, as leader of its own session and group; undefined if taken. */
+    /** A process of this test with exactly this pid, as leader of its own session and group; undefined if the pid is taken. */
     function takePid(pid: number): ChildProcess | undefined {
       for (let attempt = 0; attempt < 200; attempt += 1) {
         writeFileSync('/proc/sys/kernel/ns_last_pid', String(pid - 1));
@@ -81,8 +81,8 @@ describe.each(expectedModes())('whose process is it, containment $name', (mode) 
     }
 
     /**
-     * Sets the scene until the pid could be had: other processes of this machine take pids too, and one that lives on
-     * with ours is no fault of what is tested. A scene that did not come off is ended whole.
+     * Repeats the scene until the pid could be taken: other processes of this machine take pids too, and one that lives on with
+     * ours is no fault of the product. A scene that failed is ended whole.
      */
     async function withStranger(
       scene: () => Promise<{ agent: AgentProcess; pid: number }>,
@@ -100,7 +100,7 @@ describe.each(expectedModes())('whose process is it, containment $name', (mode) 
     if (!forcible) process.stdout.write('R21 with a forced pid is not tested here: this is not root.\n');
 
     (forcible ? it : it.skip)('never touches a stranger that got the pid of a member who ended', async () => {
-      // The tree: a leader that stays, and a child whose pid is given away while the tree runs.
+      // The tree: a leader that stays, and a child whose pid is reused while the tree runs.
       const {
         agent,
         pid: child,
@@ -110,8 +110,8 @@ describe.each(expectedModes())('whose process is it, containment $name', (mode) 
           [
             '/bin/sh',
             '-c',
-            // The child grows older than the 10 ms in which the kernel counts start times: two processes with one pid
-            // and one start time could not be told apart, and no kernel gives a pid out again that fast by itself.
+            // The child grows older than the 10 ms in which the kernel counts start times: two processes with one pid and one
+            // start time could not be told apart, and no kernel reuses a pid that fast by itself.
             'sleep 1000 & echo "child $!"; echo ready; sleep 0.05; kill $!; wait; echo gone; exec sleep 1000',
           ],
           { stdin: '' },
@@ -137,7 +137,7 @@ describe.each(expectedModes())('whose process is it, containment $name', (mode) 
     (forcible ? it : it.skip)(
       'never touches a stranger that got pid, group and session of the leader',
       async () => {
-        // The leader ends by itself and leaves somebody deaf in another session: all through the grace its number is free.
+        // The leader ends by itself and leaves a deaf process in another session: all through the grace its number is free.
         const { agent, pid, stranger } = await withStranger(async () => {
           const { agent, line } = await test.run(
             ['/bin/sh', '-c', 'setsid "$0" & sleep 0.2', join(FIXTURES, 'deaf.sh')],

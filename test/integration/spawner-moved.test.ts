@@ -25,8 +25,9 @@ if (!compiler) process.stdout.write('A freeze of a chain of forks is not tested 
 const immediate = { mode: 'immediate', graceMs: 0 } as const;
 
 /**
- * An agent leaves an orphan that moved to another cgroup, left the session and took every mark off. Where the guardian starts the
- * agents it dies with them, by every way in which a tree ends. Elsewhere it may live: then no proof is the kernel's.
+ * An agent leaves an orphan that moved to another cgroup, left the session and removed every mark. Where the guardian starts
+ * the agents the orphan dies with them, in every way in which a tree ends. Elsewhere it may live: then no proof has the grade
+ * `kernel`.
  */
 describe.each(expectedModes())(
   'a process that moved to another cgroup and hides, containment $name',
@@ -100,7 +101,7 @@ describe.each(expectedModes())(
       return told;
     };
 
-    /** The one thing that must never be: proved by the kernel, and alive. */
+    /** The one result that must never occur: proved by the kernel, and alive. */
     function expectTruth(orphan: number, report: StopReport): void {
       const seen: { alive: boolean; grade: Grade | undefined } = {
         alive: isAlive(orphan),
@@ -146,7 +147,7 @@ describe.each(expectedModes())(
           const other = await test.ready('stripped-orphan.sh', { env: stays });
           const daemon = readOrphan();
           expect((await agent.stop(immediate)).report).toMatchObject({ proved: true });
-          // Its only sign is the cgroup that it is in, and another agent's may have moved in there.
+          // Its only sign is its cgroup, and another agent's process may have moved in there.
           const { report } = await (await test.ready('polite.sh')).agent.stop(immediate);
           expect([isAlive(daemon), gradeOf(report)]).toEqual([true, 'kernel']);
           expectTruth(daemon, (await other.agent.stop(immediate)).report);
@@ -156,14 +157,14 @@ describe.each(expectedModes())(
 
     const sizeOf = (file: string): number => (existsSync(file) ? statSync(file).size : 0);
 
-    /** How much a file grew while every process that ran would have written to it. */
+    /** How much a file grew in a time in which every running process would have written to it. */
     async function growth(file: string): Promise<number> {
       const before = sizeOf(file);
       await new Promise((resolve) => setTimeout(resolve, 200));
       return sizeOf(file) - before;
     }
 
-    /** It moves out with its environment and a parent: nobody ends it on sight. */
+    /** It moves out with its environment and a parent: nothing ends it on sight. */
     const MOVED = [
       '/bin/sh',
       '-c',
@@ -202,7 +203,7 @@ describe.each(expectedModes())(
       await test.end();
     });
 
-    /** Each generation leaves the session, writes a byte and is succeeded by its child: hardly one is seen twice. */
+    /** Each generation leaves the session, writes a byte and is replaced by its child: hardly one is seen twice. */
     const CHAIN = [
       '/bin/sh',
       '-c',
@@ -264,7 +265,7 @@ describe.each(expectedModes())(
         () => (guardian() ?? worker.guardianPid) !== worker.guardianPid,
         NOISE_MS,
       );
-      await new Promise((resolve) => setTimeout(resolve, 500)); // it counts from when it watches
+      await new Promise((resolve) => setTimeout(resolve, 500)); // it counts from the time at which it watches
       const second = guardian() ?? 0;
       process.kill(worker.pid, 'SIGKILL');
       await eventually('guardian gone', () => !isAlive(second), NOISE_MS);
@@ -300,7 +301,7 @@ describe.each(expectedModes())(
 
     it('R17 R51 after worker and guardian died the next worker proves nothing by the kernel', async () => {
       const worker = await startProgram('stay');
-      process.kill(worker.guardianPid, 'SIGSTOP'); // it cannot start another meanwhile
+      process.kill(worker.guardianPid, 'SIGSTOP'); // so that it cannot start another one meanwhile
       process.kill(worker.pid, 'SIGKILL');
       process.kill(worker.guardianPid, 'SIGKILL');
       await worker.exited;

@@ -30,8 +30,8 @@ interface Fields {
 }
 
 /**
- * Agents of the worker's user can kill worker and guardian and write the data directory: what a record in it says may be a
- * lie. Real processes, which the forged record names, must live.
+ * Agents of the worker's user can kill worker and guardian and write the data directory, so a record in it may be a lie. Real
+ * processes, which the forged record names, must live.
  */
 describe('R51 R17 R21 a worker’s record that its worker did not sign', () => {
   if (mode === undefined) throw new Error('there is no containment here');
@@ -60,7 +60,7 @@ describe('R51 R17 R21 a worker’s record that its worker did not sign', () => {
     const exited = new Promise((resolve) => worker.once('exit', resolve));
     const lines = createInterface(worker.stdout as NodeJS.ReadableStream)[Symbol.asyncIterator]();
     said = JSON.parse(String((await lines.next()).value)) as typeof said;
-    process.kill(said.guardianPid, 'SIGSTOP'); // it cannot start another meanwhile
+    process.kill(said.guardianPid, 'SIGSTOP'); // so that it cannot start another one meanwhile
     worker.kill('SIGKILL');
     process.kill(said.guardianPid, 'SIGKILL');
     await exited;
@@ -74,7 +74,7 @@ describe('R51 R17 R21 a worker’s record that its worker did not sign', () => {
     const { reaped } = next.host;
     await next.host.close();
     rmSync(dataDir, { recursive: true, force: true });
-    // The record as it was is believed.
+    // The original record is believed.
     expect(reaped).toMatchObject([{ workerId, proved: true }]);
     expect(alive()).toEqual([]);
   });
@@ -87,7 +87,7 @@ describe('R51 R17 R21 a worker’s record that its worker did not sign', () => {
       ...(checkSeal === undefined ? {} : { checkSeal }),
     });
 
-  /** Nobody of the worker is signalled, nothing is proved, and the record stays for a person to look at. */
+  /** No process of the worker is signalled, nothing is proved, and the record stays for a person to look at. */
   async function expectNothing(checkSeal: CheckSeal | undefined, unproved: object): Promise<void> {
     expect(said.pids.map(isAlive)).toEqual([true]);
     const next = await start(checkSeal);
@@ -163,7 +163,7 @@ describe('R51 R17 R21 a worker’s record that its worker did not sign', () => {
           path(),
           changed(() => ({ cgroup })),
         );
-        // No worker's cgroup has such a name: nothing of the record is read.
+        // No worker's cgroup has such a name: nothing of the record is used.
         for (const checkSeal of [knowing({ [workerId]: said.proofKey }), async () => 'right' as const]) {
           const next = await start(checkSeal);
           expect(next.host.reaped).toEqual([]);

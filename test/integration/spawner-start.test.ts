@@ -140,7 +140,7 @@ describe.each(expectedModes())('starting processes, containment $name', (mode) =
     it('reports a program that turns out not to be one', async () => {
       const file = script('broken', '\x7fELF and then nothing');
       const started = await test.run([file]).catch((error: unknown) => error);
-      // Without the shim the system says so at once; behind it, the report does.
+      // Without the shim the system reports it at once; behind the shim, the report does.
       if (isBelayError(started)) expect(started.code).toBe('SPAWN_FAILED');
       else {
         const report = await (started as Awaited<ReturnType<typeof test.run>>).agent.ended;
@@ -263,7 +263,7 @@ describe.each(expectedModes())('starting processes, containment $name', (mode) =
       expect(await seen.agent.ended).toMatchObject({ exitCode: 0 });
       lag.disable();
       expect(seen.out).toHaveLength(10);
-      // Held: without a rate it is many times as much, and the loop is late by seconds.
+      // Bounded: without a rate it is many times as much, and the event loop is late by seconds.
       const lines = shouting.reduce((sum, { out }) => sum + out.length, 0);
       expect(lines).toBeGreaterThan(10_000);
       expect(test.host.outputWaits).toBeGreaterThan(waits);
@@ -337,7 +337,7 @@ describe.each(expectedModes())('starting processes, containment $name', (mode) =
 
     it('is taken from the shim', async () => {
       const file = script('goes', '#!/bin/sh\n');
-      // A file that may be executed and cannot be: only the kernel finds that out.
+      // An executable file that cannot be executed: only the kernel finds that out.
       writeFileSync(file, Buffer.concat([Buffer.from([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1]), Buffer.alloc(64)]));
       const started = await test.run([file]);
       const report = await started.agent.ended;
@@ -407,7 +407,7 @@ describe.each(expectedModes())('starting processes, containment $name', (mode) =
       expect(err).toEqual([]);
       const seen = new Map(out.map((line) => [line.slice(0, line.indexOf('=')), line]));
       for (const [name, value] of Object.entries(odd)) expect(seen.get(name)).toBe(`${name}=${value}`);
-      // By itself each, too: one must not be right only because another is there.
+      // Each by itself, too: no value may be right only because of another.
       for (const [name, value] of Object.entries(odd)) {
         const one = await test.run(['/usr/bin/env'], { env: { [name]: value } });
         expect(await one.agent.ended).toMatchObject({ exitCode: 0 });
@@ -424,7 +424,7 @@ describe.each(expectedModes())('starting processes, containment $name', (mode) =
     });
 
     it('R51 nothing that a spec sets is seen by what runs before its command is held', async () => {
-      // The dynamic loader of glibc writes a line for every program that it hands a process over to.
+      // The dynamic loader of glibc writes a line for every program that it starts.
       const env = { LD_DEBUG: 'files', LD_DEBUG_OUTPUT: join(folder, 'loader') };
       const { agent, out } = await test.run(['/usr/bin/printenv', 'LD_DEBUG'], { env });
       expect(await agent.ended).toMatchObject({ exitCode: 0 });
@@ -496,7 +496,7 @@ describe.each(expectedModes())('starting processes, containment $name', (mode) =
   });
 
   it('takes turns when many are to be started at once', async () => {
-    // However fast the machine: started in one turn of the loop, they let it turn once.
+    // However fast the machine: starts that are asked for in one turn of the event loop take several turns.
     let turns = 0;
     let counting = true;
     const count = (): void => {
@@ -552,7 +552,7 @@ describe.each(expectedModes())('starting processes, containment $name', (mode) =
         }
       });
     const cgroup = (): string => join(ownCgroup() ?? '/nowhere', `belay-${test.workerId}`, 'tidy');
-    /** Temporary files: pipes not used yet have numbers for names. */
+    /** Temporary files: unused pipes have numbers for names. */
     const files = (): string[] =>
       readdirSync(join(test.dataDir, 'hosts', `${test.workerId}.pipes`)).filter(
         (name) => !/^\d+$/.test(name),
@@ -565,7 +565,7 @@ describe.each(expectedModes())('starting processes, containment $name', (mode) =
         expect((await started.agent.ended).report.proved).toBe(true);
       };
       await endOnce();
-      // Pipes are made in batches by another process meanwhile.
+      // Another process makes pipes in batches meanwhile.
       await eventually(
         'no process of ours but the guardian',
         () => childrenOf(process.pid).length === 1,

@@ -14,9 +14,9 @@ import {
 } from '../support/proc';
 
 const GRACE_MS = 300;
-/** R10: gone within grace + 500 ms. */
+/** Gone within grace + 500 ms (docs/process-signals.md#the-ladder). */
 const BOUND_MS = GRACE_MS + 500;
-/** Longer than any machine needs: what ends sooner did not wait for it. */
+/** Longer than any machine needs: a stop that ends sooner did not wait for the grace. */
 const LONG_GRACE_MS = 60_000;
 
 const graceful = { mode: 'graceful', graceMs: GRACE_MS } as const;
@@ -73,7 +73,7 @@ describe.each(expectedModes())('stopping process trees, containment $name', (mod
           onOutput: () => undefined,
           onMessage: () => undefined,
         });
-        // Every few rounds a turn of the loop later: the moment in which the process joins its cgroup moves about.
+        // Every few rounds one turn of the event loop later, so that the moment in which the process joins its cgroup varies.
         for (let turn = 0; turn < i % 4; turn += 1) await new Promise((next) => setImmediate(next));
         const { report } = await agent.stop({ mode: 'graceful', graceMs: 5_000 });
         expect(report).toMatchObject({ proved: true, escalated: false });
@@ -168,7 +168,7 @@ describe.each(expectedModes())('stopping process trees, containment $name', (mod
     it('ends three fork loops that change session with every generation, or says that it did not', async () => {
       const { agent } = await test.ready('fork-loop.sh', { env: { SETSID: 'setsid', LIMIT: '300' } });
       const { report } = await agent.stop({ mode: 'graceful', graceMs: 20 });
-      // A process that lives for a millisecond is gone before a pass over /proc comes by: cgroups do not mind.
+      // A process that lives for a millisecond ends before a pass over /proc sees it; a cgroup still holds it.
       if (containment === 'cgroup') expect(report.proved).toBe(true);
       if (report.proved) expect(test.alive()).toEqual([]);
       expect((await agent.confirmed).proved).toBe(true);
@@ -217,7 +217,7 @@ describe.each(expectedModes())('stopping process trees, containment $name', (mod
         'echo ready; while :; do echo beat; sleep 0.01; done',
       ]);
       await started.agent.freeze();
-      await new Promise((resolve) => setTimeout(resolve, 50)); // what was in the pipe arrives
+      await new Promise((resolve) => setTimeout(resolve, 50)); // the bytes in the pipe arrive
       const beats = started.out.length;
       await new Promise((resolve) => setTimeout(resolve, 100));
       expect(started.out.length).toBe(beats);
@@ -228,7 +228,7 @@ describe.each(expectedModes())('stopping process trees, containment $name', (mod
   });
 
   describe('R51 no proof, no claim', () => {
-    // A frozen cgroup v1 holds even SIGKILL back: the one way to make an unkillable process on purpose.
+    // A frozen cgroup v1 holds even SIGKILL back: the only way to make an unkillable process on purpose.
     const freezer = `/sys/fs/cgroup/freezer/belay-test-${process.pid}`;
     const possible = process.getuid?.() === 0 && existsSync('/sys/fs/cgroup/freezer/cgroup.procs');
     if (!possible) process.stdout.write('R51 is not tested here: it needs root and the cgroup v1 freezer.\n');
@@ -269,7 +269,7 @@ describe.each(expectedModes())('stopping process trees, containment $name', (mod
       const holder = Number((await started.line((line) => line.startsWith('holder'))).split(' ')[1]);
       try {
         const { report, tookMs } = await timedStop(started);
-        // Nobody is out of reach by descent.
+        // By descent no process is out of reach.
         expect(isAlive(holder)).toBe(!isHeld);
         expect(report.exitCode).toBe(0);
         expect(tookMs).toBeLessThan(BOUND_MS + 500 + NOISE_MS);
@@ -299,7 +299,7 @@ describe.each(expectedModes())('stopping process trees, containment $name', (mod
     over = true;
     for (const report of reports) expect(report.report.proved).toBe(true);
     expect(test.alive()).toEqual([]);
-    // Each stop takes turns with the others: in one piece the loop would come round a few times.
+    // Each stop takes turns with the others: in one piece the event loop would turn only a few times.
     expect(turns).toBeGreaterThan(3);
   });
 });

@@ -13,7 +13,10 @@ import {
 } from '../support/proc';
 import { NOISE_MS } from '../support/wait';
 
-/** Processes that are started ahead of their attempts (ADR 0023): held as agents from the first instruction on, and none until they have one. */
+/**
+ * Processes that are started ahead of their attempts (ADR 0023): held like agents from the first instruction on, and no agents
+ * before they have an attempt.
+ */
 describe.each(expectedModes())('a process that waits for its attempt, containment $name', (mode) => {
   const isHeld = mode.native === 'auto' && mode.containment !== 'marks';
   const shared = sharedHost(mode);
@@ -85,7 +88,7 @@ describe.each(expectedModes())('a process that waits for its attempt, containmen
 
   it('R8 a stop that comes with the assignment kills it, whether it has read it or not', async () => {
     const waits = await waiting();
-    // It is given its attempt, and reads nothing of it.
+    // It gets its attempt, and reads nothing of it.
     process.kill(waits.identity.pid, 'SIGSTOP');
     const agent = await given(waits);
     const { report } = await agent.stop({ mode: 'immediate', graceMs: 0 });
@@ -128,7 +131,7 @@ describe.each(expectedModes())('a process that waits for its attempt, containmen
     const waits = await waiting();
     const { pid, startTime } = waits.identity;
     process.kill(pid, 'SIGKILL');
-    // In this turn of the event loop no end can be told.
+    // No end can be reported in this turn of the event loop.
     for (const until = performance.now() + NOISE_MS; performance.now() < until;)
       if (procEntry(pid)?.state === 'Z' || procEntry(pid)?.startTime !== startTime) break;
     expect(test.host.assign(waits, assignment())).toBeUndefined();

@@ -21,7 +21,7 @@ async function submit(nodes: unknown[], more: Record<string, unknown> = {}): Pro
 
 const ready = async (id: string, count: number) => agentsReady(fleet.client, id, count);
 
-/** The state each record ought to have, were the events all that is known. */
+/** The state that each record should have by its events alone. */
 function replay(events: readonly Omit<BelayEvent, 'id'>[]): Record<string, string> {
   const states: Record<string, string> = {};
   for (const event of events) {
@@ -130,7 +130,7 @@ it('R4 kill -9 of the server in the middle of a storm of transitions, eight time
     await fleet.server.restart();
     for (const id of ids) {
       const [record, events] = await eventually(async () => {
-        // Both as they are in one moment: moves go on.
+        // Both at one moment: moves go on.
         const all = await fleet.life.valkey.redis
           .multi()
           .hmget(fleet.life.valkey.keys.execution(id), 'state', 'seq')
@@ -193,7 +193,8 @@ it('R17 R26 R27 kill -9 of a worker: its trees die with it, the attempt is taken
       { state: 'completed' },
     ),
   ).rejects.toMatchObject({ code: 'INVALID_TRANSITION' });
-  // The guardian wrote down what it ended; another worker of the host finds that and vouches for the lost attempt.
+  // The guardian recorded the trees that it ended; another worker of the host finds the record and vouches for the lost
+  // attempt.
   const proof = await eventually(
     async () => (await fleet.client.agent(first?.id ?? '')).report,
     'the proof of its end',
@@ -228,21 +229,21 @@ it('R51 a worker that is gone with its guardian leaves a receipt that says uncon
   const worker = fleet.workers[0];
   const guardian = guardianOf(worker?.process.pid ?? 0);
   expect(guardian).toBeDefined();
-  // First it stands still, so that the worker cannot start another one in between.
+  // Suspended first, so that the worker cannot start another one in between.
   send(guardian, 'SIGSTOP');
   worker?.process.kill('SIGKILL');
   send(guardian, 'SIGKILL');
   const lost = await fleet.client.stop(id);
   expect(lost).toMatchObject({ receipt: { complete: false, totals: { killed: 0 } } });
   expect(lost.receipt?.missing).toEqual([{ agentId: agent?.id, workerId: worker?.id }]);
-  // The limit may pass before the lease has run out, which says who owned it.
+  // The limit may pass before the lease has run out, which names the owner.
   const orderId = lost.receipt?.orderId ?? '';
   await eventually(
     async () => (await fleet.client.receipt(orderId)).totals.unconfirmed === 1,
     'the receipt to say unconfirmed',
   );
   expect(await ended(fleet.client, id)).toMatchObject({ state: 'failed' });
-  // It says so because it is so: nobody is there who could have ended the tree.
+  // The report is true: no process existed that could have ended the tree.
   expect(processesWith(id)).toHaveLength(1);
   await fleet.addWorker();
   expect(processesWith(id)).toEqual([]);
@@ -273,7 +274,7 @@ it('R17 a guardian that is killed is told and started anew, and the agents of it
     return /^belay_worker_guardian_restarts 1$/m.test(text);
   }, 'the restart in the metrics');
   expect(processesWith(id)).toHaveLength(1);
-  // The new one knows the trees that began before it.
+  // The new guardian knows the trees that began before it.
   worker?.process.kill('SIGKILL');
   await eventually(() => processesWith(id).length === 0, 'the end of the tree', 10_000);
 });
@@ -357,7 +358,7 @@ describe('draining', () => {
       child.kill('SIGTERM');
       child.kill('SIGINT');
     }
-    // The end of their own channel to their parent is not a third signal.
+    // The end of the children's own channel to their parent is not a third signal.
     expect(await Promise.all(members.map(async ({ exited }) => exited))).toEqual([0, 0]);
     for (const { log } of members) expect(log()).toMatch(/SIG(INT|TERM) again: already draining/);
   });

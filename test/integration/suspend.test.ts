@@ -5,7 +5,7 @@ import { fleetPerTest } from '../support/own-fleet';
 
 const { fleet, begin, it } = fleetPerTest();
 
-/** Parks its node in its first attempt; a later one tells what it was woken with. */
+/** Suspends its node in its first attempt; a later one prints the signal that woke it. */
 const parks = (more = '') => ({
   shell: true,
   command: [
@@ -74,7 +74,7 @@ it('R61 the stream of a suspended execution ends with a frame of its own, and a 
   const response = await fetch(`${fleet.orchestrators[0]?.url}/api/executions/${execution.id}/events`, {
     headers: { authorization: `Bearer ${fleet.token}` },
   });
-  // The server closes it, so there is a whole text.
+  // The server closes the stream, so the whole text can be read.
   const frames = (await response.text()).trim().split('\n\n');
   expect(frames.at(-1)).toMatch(/event: suspended/);
   expect(frames.at(-1)).toContain('{"state":"running"}');

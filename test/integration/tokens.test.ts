@@ -16,7 +16,7 @@ let fleet: Fleet;
 let urls: readonly string[];
 /** The secret of a token of each role, free and bound to tenant=a. */
 const secrets = new Map<string, string>();
-/** The things of two tenants, all ended: what is asked of them changes nothing. */
+/** The records of two tenants, all ended, so that requests about them change nothing. */
 const things: Record<'a' | 'b', { executionId: string; agentId: string; orderId: string; latchId: string }> =
   {
     a: { executionId: '', agentId: '', orderId: '', latchId: '' },
@@ -99,7 +99,7 @@ async function thingsOf(tenant: string): Promise<Things> {
 const SPEC = { name: 'x', nodes: [{ id: 'n', run: { command: ['true'] } }] };
 const scopeOf = (tenant: string) => ({ type: 'selector', selector: `tenant=${tenant}` });
 
-/** A request for a route, about those things; `tenant`: the labels of what it makes. It changes as little as it can. */
+/** A request for a route, about those records; `tenant`: the labels of new ones. It changes as little as possible. */
 function requestFor({ method, path }: RouteRule, of: Things, tenant: string): [path: string, body?: unknown] {
   const id = path.startsWith('/api/executions')
     ? of.executionId
@@ -115,7 +115,7 @@ function requestFor({ method, path }: RouteRule, of: Things, tenant: string): [p
     .replace(':name', 'nobody');
   const labels = { tenant };
   const bodies: Readonly<Record<string, unknown>> = {
-    // A name that is not valid: the access is decided before, and nothing is made.
+    // An invalid name: the access is decided before, and nothing is made.
     'POST /api/executions': { ...SPEC, name: '', labels },
     'POST /api/agents': { id: '', run: { command: ['true'] }, labels },
     'POST /api/execute/stop': { executionId: of.executionId },
@@ -131,7 +131,7 @@ function requestFor({ method, path }: RouteRule, of: Things, tenant: string): [p
   return [at, method === 'GET' ? undefined : (bodies[`${method} ${path}`] ?? {})];
 }
 
-/** Whether an answer says that the access was granted, whatever came of it. */
+/** Whether an answer shows that the access was granted, whatever its outcome. */
 const granted = ({ status, body }: Answer): boolean =>
   status !== 401 && status !== 403 && (status !== 404 || body['code'] !== 'NOT_FOUND');
 
@@ -148,7 +148,7 @@ describe('R65 R81 R82 every role × every route × own and others’', () => {
     const [otherPath, otherBody] = requestFor(rule, things.b, 'b');
     const [absentPath, absentBody] = requestFor(rule, ABSENT, 'b');
     const isThere = (answer: Answer): boolean =>
-      // These name something that is in no store, on purpose.
+      // These name something that exists in no store, on purpose.
       granted(answer) || (answer.status === 404 && /:name|drill|asks/.test(rule.path) && about === 'fleet');
     const nobody = await ask(undefined, method, ownPath, ownBody);
     expect(nobody.status).toBe(needs === 'none' ? 200 : 401);
@@ -297,7 +297,7 @@ describe('R65 tokens that open nothing', () => {
     });
     await fleet.client.revokeToken('short');
     expect([await list(first), await list(second)]).toEqual([401, 401]);
-    // It ends by itself: the execution does not.
+    // The stream ends by itself: the execution does not.
     expect(await stream.text()).toContain('event: unauthorized');
   });
 
@@ -398,7 +398,7 @@ describe('R81 who did it', () => {
   });
 });
 
-/** Every key with all that it holds. */
+/** Every key with its whole content. */
 async function dumpOfStore(): Promise<string> {
   const { redis } = fleet.life.valkey;
   const found: string[] = [];
@@ -413,7 +413,7 @@ async function dumpOfStore(): Promise<string> {
 }
 
 describe('R82 a stopper that asks for anything', () => {
-  /** Requests asked for in all, and at a time. */
+  /** Requests in all, and at a time. */
   const ASKED = 4_000;
   const AT_A_TIME = 16;
 
@@ -446,7 +446,7 @@ describe('R82 a stopper that asks for anything', () => {
     await Promise.all(Array.from({ length: AT_A_TIME }, send));
 
     expect([...statuses.values()].reduce((sum, n) => sum + n, 0)).toBe(ASKED);
-    // Refused for its role many times over, and let through too: the sample meets both.
+    // Refused for its role many times, and granted too: the sample contains both.
     expect(statuses.get(403)).toBeGreaterThan(ASKED / 4);
     expect((statuses.get(200) ?? 0) + (statuses.get(202) ?? 0)).toBeGreaterThan(50);
     expect([...statuses.keys()].filter((status) => status >= 500)).toEqual([]);
@@ -466,11 +466,11 @@ describe('R82 a stopper that asks for anything', () => {
     ];
     expect([...kinds].filter((kind) => !allowed.includes(kind))).toEqual([]);
     expect(kinds).toContain('latch.engaged latch');
-    // Nothing ran meanwhile but what was there: no agent has begun.
+    // Only the earlier agents ran meanwhile: no agent has begun.
     expect((await fleet.client.agents({ state: ['spawning', 'running'] })).items).toEqual([]);
   });
 
-  /** What a stopper must leave as it is. */
+  /** The parts of the fleet's state that a stopper must not change. */
   async function stateOfFleet() {
     const { items } = await fleet.client.executions({ limit: 1_000 });
     const { token: _, ...tokens } = { token: '', items: (await fleet.client.tokens()).items };
@@ -492,7 +492,7 @@ describe('R82 a stopper that asks for anything', () => {
   }
 });
 
-/** Requests of all routes and some that are none, with ids, bodies and queries that mean something and such that do not. */
+/** Requests of all routes and of unknown ones, with valid and invalid ids, bodies and queries. */
 function requestsOver(of: {
   readonly ids: readonly string[];
   readonly latches: readonly string[];
@@ -537,7 +537,7 @@ function requestsOver(of: {
     { method: 'PUT', path: '/api/latches/:id/release' },
     { method: 'PATCH', path: '/api/tokens' },
   );
-  // A wait for a proof would hold the sample up: nothing runs, and the short way is asked for.
+  // A wait for a proof would delay the sample: nothing runs, so the requests do not wait.
   const query = fc.constantFrom(
     '',
     '?wait=0',

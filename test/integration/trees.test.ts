@@ -34,7 +34,7 @@ describe('the hostile trees, in a short run', () => {
   const possible = KINDS.filter(({ missing }) => missing?.() === undefined).map(({ name }) => name);
 
   beforeAll(async () => {
-    // Ends a run that hangs; no tree is measured by it, and a busy machine takes more than a minute.
+    // Ends a run that hangs. It measures no tree, and a busy machine takes more than a minute.
     const options = { timeout: 220_000 };
     const { stdout, stderr } = await run(
       process.execPath,
@@ -65,7 +65,7 @@ describe('the hostile trees, in a short run', () => {
     for (const line of lines.filter(({ skipped }) => skipped === undefined)) {
       expect(line).toMatchObject({ rounds: ROUNDS, failures: [] });
       expect(line.proved + line.unconfirmed).toBe(ROUNDS);
-      // docs/proof-of-stop.md says which two containment by marks cannot see, and that it sees every other.
+      // docs/proof-of-stop.md names the two kinds that containment by marks cannot see; it sees every other.
       const unseen = ['unmarked', 'moved'].includes(line.kind ?? '') && line.containment === 'marks';
       expect(line).toMatchObject({ proved: ROUNDS, survived: unseen ? ROUNDS : 0 });
       if (line.proved > 0) expect(line.provedMsP50).toBeGreaterThan(0);
@@ -84,7 +84,7 @@ if (noUsers !== undefined)
   },
 );
 
-// A checker of proofs must be seen to find false ones.
+// A checker of proofs must be shown to find false ones.
 it.each(['polite', 'fork-loop'])('a host that says proved while %s lives fails the suite', async (name) => {
   const outcome = await runKind(kindOf(name), 'marks', {
     rounds: 1,

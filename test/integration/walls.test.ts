@@ -22,7 +22,7 @@ const BELAY = join(PROGRAMS, 'belay.js');
 const NOBODY = 65_534;
 const TOKEN = 'a-token-of-this-test-that-nobody-may-read';
 
-/** Root may read every process, so the fleet of this file is an ordinary user's. */
+/** Root may read every process, so the fleet of this file runs as an ordinary user. */
 const isRoot = process.getuid?.() === 0;
 const asUser = (...command: string[]): string[] =>
   isRoot ? ['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups', ...command] : command;
@@ -57,7 +57,7 @@ describeWalls('an agent of the same user', () => {
     children = [];
   });
   afterEach(async () => {
-    // With `up` its services, their guardians and the server go.
+    // With `up` its services, their guardians and the server end.
     const all = programs();
     for (const { child } of children) child.kill('SIGKILL');
     await Promise.all(children.map(async ({ exited }) => exited));
@@ -65,7 +65,7 @@ describeWalls('an agent of the same user', () => {
     rmSync(dir, { recursive: true, force: true });
   });
 
-  /** Programs of Belay that descend from the commands that the test started, by the test's own look. */
+  /** Programs of Belay that descend from the commands of the test, by the test's own look. */
   function programs(): number[] {
     const started = children.flatMap(({ child }) => child.pid ?? []);
     const found = started.flatMap((pid) => [pid, ...descendantsOf(pid)]);
@@ -133,7 +133,7 @@ describeWalls('an agent of the same user', () => {
       .toSorted((a, b) => a.localeCompare(b));
     expect(kinds).toEqual(['belay', 'belay', 'guardian-main', 'orchestrator', 'worker']);
     writeFileSync(go, '');
-    // Arguments are everybody's to read. Environments are root's, who looks into those that are closed, too.
+    // Everybody can read arguments. Root can read environments, closed ones too.
     const password = readFileSync(join(dir, '.belay', 'valkey', 'password'), 'utf8').trim();
     for (const pid of children.flatMap(({ child }) => [child.pid ?? 0, ...descendantsOf(child.pid ?? 0)])) {
       expect(commandLine(pid)).not.toContain(password);
@@ -142,10 +142,10 @@ describeWalls('an agent of the same user', () => {
     expect(up.text()).not.toContain(password);
     await eventually('its record', () => existsSync(record), 30_000);
     const { self, open } = JSON.parse(readFileSync(record, 'utf8')) as Reading;
-    // It can read: itself for one.
+    // The agent can read: its own process, for one.
     expect(open[self]).toMatchObject({ mem: true, environ: expect.stringContaining(record) as string });
     expect(own.filter((pid) => open[pid] !== undefined).map(commandLine)).toEqual([]);
-    // Nor does anything else of that user have a secret, such as the state server.
+    // No other process of that user has a secret either, such as the state server.
     const holders = Object.entries(open).filter(([, { environ = '' }]) =>
       [TOKEN, password].some((secret) => environ.includes(secret)),
     );
@@ -161,7 +161,7 @@ function commandLine(pid: number): string {
   }
 }
 
-/** The server of the tests as one program that any user can run: the unpacked one is closed to others. */
+/** The tests' server as one program that any user can run: the unpacked one is closed to others. */
 async function serverFor(dir: string): Promise<string> {
   const { path, libraryPath } = await resolveServerBinary();
   if (libraryPath === undefined) return path;

@@ -10,11 +10,11 @@ import { isAlive, procEntry } from '../support/proc';
 const AGENT = resolve(__dirname, '../fixtures/faults/agent.sh');
 const AGENTS = 50;
 const LEASE_MS = 4_000;
-/** R17's bound from the death of a worker to the death of its trees. */
+/** The bound from the death of a worker to the death of its trees (docs/process-signals.md#when-the-worker-dies). */
 const TREES_DEAD_MS = 1_000;
-/** The time that a loaded test machine may add before the lease is given away. */
+/** The time that a loaded test machine may add before the lease is taken over. */
 const ELSEWHERE_SLACK_MS = 30_000;
-/** Shell, the shell between, the deaf child: those of a tree that stay. */
+/** Shell, the shell between, the deaf child: the processes of a tree that stay. */
 const STAYING = 3;
 
 let fleet: Fleet;
@@ -72,12 +72,12 @@ it('R17 R26 kill -9 of a worker with 50 agents: their trees die at once, each ru
     BELAY_WORKER_CONCURRENCY: String(AGENTS),
   };
   fleet = await startFleet({ workers: 1, env });
-  // Two janitors: who is lost is taken over once all the same.
+  // Two janitors: a lost attempt is taken over once all the same.
   await fleet.addOrchestrator();
   const records = join(fleet.dir, 'records');
   mkdirSync(records);
   const record = (node: number): string => join(records, `n${node}`);
-  // An agent that finds its record gone ends: nothing outlives a test that was killed.
+  // An agent that finds its record gone ends: nothing outlives a killed test.
   for (let i = 0; i < AGENTS; i++) writeFileSync(record(i), '');
   const { execution } = await fleet.client.createExecution({
     name: 'fifty',
@@ -107,8 +107,8 @@ it('R17 R26 kill -9 of a worker with 50 agents: their trees die at once, each ru
     60_000,
   );
   expect(new Set(running.map(({ owner }) => owner))).toEqual(new Set([victim.id]));
-  // The workers that take over stand ready before this one dies. A data directory of their own, as on another host: a
-  // neighbour would reap what a guardian leaves, and hide that it left something.
+  // The workers that take over are ready before this one dies. They have a data directory of their own, as on another host: a
+  // neighbour would reap the trees that a guardian leaves, and hide the fault.
   const elsewhere = { BELAY_DATA_DIR: join(fleet.dir, 'elsewhere') };
   await Promise.all([fleet.addWorker(elsewhere), fleet.addWorker(elsewhere)]);
   const trees = treesOf(running.map((agent) => agent.id));
@@ -116,7 +116,7 @@ it('R17 R26 kill -9 of a worker with 50 agents: their trees die at once, each ru
 
   const killedAt = uptime();
   const { diedAfter, resolution } = await killAndWatch(victim, trees);
-  // Nobody was missed by the list: not one process of a first attempt is left by its environment either.
+  // The list is complete: by its environment, too, no process of a first attempt is left.
   expect(running.flatMap((agent) => processesWith(`BELAY_AGENT_ID=${agent.id}\0`))).toEqual([]);
 
   await eventually(
@@ -127,7 +127,7 @@ it('R17 R26 kill -9 of a worker with 50 agents: their trees die at once, each ru
   const elsewhereAfter = [...beats()]
     .filter(([agentId]) => attemptOf(agentId) === 2)
     .map(([, lines]) => (first(lines).at - killedAt) * 1_000);
-  // A worker of the first host tells what the guardian there has seen; then the receipt names every attempt as killed.
+  // A worker of the first host reports the proof of the guardian there; then the receipt names every attempt as killed.
   await fleet.addWorker();
   const { receipt } = await fleet.client.stop(id);
   expect(receipt).toMatchObject({ complete: true, missing: [] });
@@ -140,7 +140,7 @@ it('R17 R26 kill -9 of a worker with 50 agents: their trees die at once, each ru
   const spawned = facts.events.filter(({ type }) => type === 'agent.spawning');
   expect(new Set(spawned.map(({ agentId }) => agentId)).size).toBe(spawned.length);
 
-  // No double copy, from what the agents wrote: one main process an attempt, and each node's second after its first.
+  // No double copy, by the agents' own records: one main process an attempt, and each node's second after its first.
   const lines = readLines(records);
   const history: History = {
     executions: [facts],

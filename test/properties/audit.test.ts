@@ -24,7 +24,7 @@ interface Told {
   readonly by: string;
   readonly note?: string | undefined;
   readonly outcomes: readonly ('killed' | 'already-ended')[];
-  /** The last target is never seen dead, and somebody closes the receipt. */
+  /** The last target is never seen dead, and a person closes the receipt. */
   readonly givenUp: boolean;
 }
 
@@ -76,7 +76,7 @@ async function place({ mode, graceMs, by, note, outcomes, givenUp }: Told): Prom
   return id;
 }
 
-/** One byte of a text becomes another, or is taken away, or one more comes in. */
+/** Changes, removes or adds one byte of a text. */
 function changed(text: string, at: number, how: number): string {
   const i = at % (text.length + (how % 3 === 2 ? 1 : 0));
   const other = text[i] === '7' ? '8' : '7';
@@ -85,7 +85,7 @@ function changed(text: string, at: number, how: number): string {
   return text.slice(0, i) + other + text.slice(i);
 }
 
-/** Everything that is stored of the log, the orders and their settled receipts, by where it is. */
+/** Every stored text of the log, the orders and their settled receipts, by its place. */
 async function places(
   ids: readonly string[],
 ): Promise<[name: string, text: string, put: (text: string) => Promise<unknown>][]> {
@@ -175,7 +175,7 @@ it('R55 an entry taken out of the log, or moved, is found', async () => {
         const rows = await redis.xrange(log, '-', '+');
         const values = rows.map(([, kept]) => kept);
         const [taken] = values.splice(from % values.length, 1);
-        // Out of the middle, or in at another place. Without its oldest entries a log is one that retention cut.
+        // From the middle, or at another place. A log without its oldest entries is one that retention cut.
         if (to % 2 === 0)
           values.splice((from + 1 + (to % Math.max(1, values.length))) % (values.length + 1), 0, taken!);
         else fc.pre(from % rows.length > 0);

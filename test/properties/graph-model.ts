@@ -1,8 +1,8 @@
 import type { ExecutionState, NodeState, StopReason } from '#libs/contracts';
 
 /**
- * A model of an execution, as DESIGN.md §4 and the documents say it, without Valkey, steps or pieces: everything that
- * follows from an act has happened when the act returns. The product takes bounded steps to the same place.
+ * A model of an execution by DESIGN.md §4 and the documents, without Valkey, steps or pieces: when an act returns, all its
+ * consequences have happened. The product reaches the same state in bounded steps.
  */
 export interface ModelNode {
   readonly id: string;
@@ -11,12 +11,12 @@ export interface ModelNode {
   readonly allowFailure: boolean;
   readonly pool: string;
   state: NodeState;
-  /** The last one that became ready. */
+  /** The last attempt that became ready. */
   attempt: number;
-  /** The last attempt before the last retry by hand: its policy counts from there. */
+  /** The last attempt before the last retry by hand: the policy counts from there. */
   prior: number;
   result?: string;
-  /** Its agent was killed alone, not because the execution stopped: to its dependants that is as if it had failed. */
+  /** Its agent was killed alone, and not because the execution stopped: its dependants see a failure. */
   killed?: boolean;
 }
 
@@ -46,7 +46,7 @@ export class GraphModel {
   latches: Latched[] = [];
   readonly agents = new Map<string, ModelAgent>();
   private failedForGood = false;
-  /** Something was killed in what goes on all the same. */
+  /** An agent was killed, and the execution goes on. */
   private killed = false;
 
   constructor(
@@ -78,7 +78,7 @@ export class GraphModel {
     return this.latches.some(({ type }) => type !== 'pool');
   }
 
-  /** Whether nothing of it could start: a latch covers the whole execution, or each of its nodes has one. */
+  /** Whether no node could start: a latch covers the whole execution, or each of its nodes has one. */
   private get latchedStart(): boolean {
     return this.latchedWhole || this.nodes.every((node) => this.isLatched(node));
   }
@@ -106,13 +106,13 @@ export class GraphModel {
     return 'ok';
   }
 
-  /** Results of what it depends on, for the claim's answer. */
+  /** Results of a node's dependencies, for the claim's answer. */
   upstream(nodeId: string): Record<string, string> {
     const known = this.node(nodeId).dependsOn.map((id) => [id, this.node(id).result] as const);
     return Object.fromEntries(known.filter(([, result]) => result !== undefined)) as Record<string, string>;
   }
 
-  /** Another attempt follows: the policy counts from the last retry by hand. */
+  /** Whether another attempt follows: the policy counts from the last retry by hand. */
   hasAnother(agentId: string, end: End): boolean {
     const agent = this.agents.get(agentId)!;
     const node = this.node(agent.nodeId);
@@ -138,7 +138,7 @@ export class GraphModel {
       node.attempt++;
     } else {
       node.state = 'failed';
-      // A paused one ends when it goes on; one that runs ends by itself when nothing of it is left.
+      // A paused execution ends when it is resumed; a running one ends by itself when none of its nodes is left.
       if (!node.allowFailure && this.onFailure === 'stop' && this.anythingLeft) {
         if (this.state !== 'stopping') this.failedForGood = true;
         this.beginStop('error');
@@ -150,7 +150,7 @@ export class GraphModel {
 
   report(agentId: string, cents: number): void {
     const agent = this.agents.get(agentId)!;
-    // Costs are totals: what says no more than before spends nothing, and passes no budget.
+    // Costs are totals: a report that is not higher than before spends nothing, and passes no budget.
     if (cents <= agent.cents) return;
     agent.cents = cents;
     if (this.cents > this.maxCents) this.beginStop('budget_exceeded');
@@ -224,7 +224,7 @@ export class GraphModel {
   }
 
   /**
-   * Does everything that follows by itself, until nothing more does. A paused one goes on when it is resumed, or stopped.
+   * Does everything that follows by itself, until nothing more does. A paused execution goes on when it is resumed, or stopped.
    */
   private settle(): void {
     if (this.state === 'paused') return;

@@ -11,11 +11,11 @@ const MACHINES: Record<string, StateMachine<string>> = {
   node: NODE_MACHINE,
 };
 
-/** The product under the model: real scripts on a real server, each call sent as a lost reply would have it sent. */
+/** The product under the model: real scripts on a real server, with calls repeated as after a lost reply. */
 export class GraphRig {
   readonly life: LifecycleService;
   readonly fences = new Map<string, Fence>();
-  /** The next script call is made twice, as a client does whose reply was lost. */
+  /** The next script call is made twice, like a client repeats it after a lost reply. */
   twice = false;
   id = '';
   private latchVersion = 0;
@@ -31,7 +31,7 @@ export class GraphRig {
     const raw = shards.raw.bind(shards);
     shards.json = async (...call: Parameters<typeof json>) => {
       const [name, executionId, args = []] = call;
-      // Its last argument is how many dependants it makes ready itself.
+      // The last argument is the number of dependants that the script itself makes ready.
       const given = name === 'finishAgent' ? [...args.slice(0, -1), piece] : args;
       return this.repeated(name, async () => json(name, executionId, given));
     };
@@ -40,11 +40,11 @@ export class GraphRig {
   }
 
   private async repeated<T>(name: string, call: () => Promise<T>): Promise<T> {
-    // Sent again, a step is the next step.
+    // A repeated step is the next step.
     if (!this.twice || name === 'advanceExecution') return call();
     this.twice = false;
     const first = await call();
-    // An agent's messages are written again as they were, with a version of their own: nothing else may differ.
+    // An agent's messages are rewritten unchanged, with a new version: nothing else may differ.
     const ofWrites = (dump: Record<string, unknown>): unknown =>
       name === 'reportAgent'
         ? JSON.parse(
@@ -54,14 +54,14 @@ export class GraphRig {
     const before = ofWrites(await this.dump());
     const second = await call();
     expect({ name, dump: ofWrites(await this.dump()) }).toEqual({ name, dump: before });
-    // A repetition is told the current state; the rest is word for word.
+    // A repeat answers with the current state; everything else is the same word for word.
     if (name === 'claimNode') expect(second).toEqual(first);
     return second;
   }
 
   /**
-   * Every key and when it expires: nothing more was written where this is the same. Left out is when the next look at a
-   * ready attempt is due: a refused claimer postpones it.
+   * Every key with its expiry: if this is unchanged, nothing was written. It leaves out the time of the next look at a ready
+   * attempt, which a refused claim postpones.
    */
   async dump(): Promise<Record<string, unknown>> {
     const { redis } = this.valkey;
@@ -84,7 +84,7 @@ export class GraphRig {
     return redis.get(key);
   }
 
-  /** The record, the nodes, the agents and the events alone: what a refusal must leave as it is. */
+  /** Only the record, the nodes, the agents and the events: a refusal must not change them. */
   async told(): Promise<Record<string, unknown>> {
     const of = /:exe:[^:]+(:(nodes|agents|events|results|deps|open|live|todo))?$|:events$|:own:/;
     return Object.fromEntries(Object.entries(await this.dump()).filter(([key]) => of.test(key)));
@@ -103,7 +103,7 @@ export class GraphRig {
     }
   }
 
-  /** The entries to be handed to the queues, as a janitor would find them. */
+  /** The entries to hand to the queues, as a janitor would find them. */
   async outbox(): Promise<DispatchEntry[]> {
     const { redis, keys } = this.valkey;
     const tag = keys.tagOf(this.id);
@@ -156,7 +156,7 @@ export class GraphRig {
       ]);
   }
 
-  /** Every step was legal, numbered without a gap, and nothing that was told is told otherwise. */
+  /** Every event was legal, numbered without a gap, and no earlier event has changed. */
   async expectEvents(): Promise<BelayEvent[]> {
     const events = await this.life.executions.events(this.id, '0-0', 10_000);
     expect(events.map(({ seq }) => seq)).toEqual(events.map((_, i) => i + 1));
@@ -171,7 +171,7 @@ export class GraphRig {
         entity as 'node'
       ];
       const was = states.get(name) ?? (entity === 'node' ? 'pending' : undefined);
-      // Evidence of an end that was stored before is no other end.
+      // Evidence for an end that was stored before is no other end.
       if (type === 'agent.proved') {
         expect([from, to]).toEqual([was, was]);
         continue;
@@ -188,7 +188,7 @@ export class GraphRig {
     return events;
   }
 
-  /** Invariants between two steps: the counts are those of the nodes, and each index holds what it says. */
+  /** Invariants between two steps: the counts are those of the nodes, and each index has the right members. */
   async expectSound(): Promise<void> {
     const { executions, agents } = this.life;
     const record = await executions.get(this.id);
@@ -217,11 +217,11 @@ export class GraphRig {
       expect([state, listed !== null]).toEqual([state, state === record.state]);
     }
     const due = await redis.zscore(keys.shard(tag, 'deadlines'), this.id);
-    // The janitor takes it out of a stop that it finds begun.
+    // The janitor removes it from a stop that it finds begun.
     if (record.state !== 'stopping')
       expect([record.state, due !== null]).toEqual([record.state, record.state === 'running']);
     const ended = ['completed', 'stopped', 'failed'].includes(record.state);
-    // The specs of a completed execution are gone: it is never retried.
+    // The specs of a completed execution are gone, since it is never retried.
     const specs = record.state === 'completed' ? [] : (['specs'] as const);
     expect(await redis.exists(keys.execution(this.id, 'specs'))).toBe(specs.length);
     for (const part of [undefined, 'nodes', ...specs, 'events'] as const)
@@ -229,8 +229,8 @@ export class GraphRig {
   }
 
   /**
-   * A stop between two steps cancels nodes that the model had made ready before it: they were never begun, and only the
-   * number of the attempt that never was differs. The model takes the product's.
+   * A stop between two steps cancels nodes that the model had made ready before it: they were never begun, and only the number
+   * of the attempt that never was differs. The model adopts the product's.
    */
   async adoptNeverBegun(model: GraphModel): Promise<void> {
     const stored = (await this.life.executions.nodes(this.id)).items;
@@ -243,7 +243,7 @@ export class GraphRig {
     }
   }
 
-  /** Where everything has settled: the product is where the model is. */
+  /** Once everything has settled, the product has the model's state. */
   async expectSame(model: GraphModel): Promise<void> {
     const { executions, agents } = this.life;
     const record = await executions.get(this.id);
@@ -253,7 +253,7 @@ export class GraphRig {
     expect({
       state: record.state,
       epoch: record.epoch,
-      // The state of a stopped one before its stop does not matter.
+      // The state of a stopped execution before its stop does not matter.
       frozen: ['running', 'paused'].includes(record.state) && record.frozen === true,
       cents: Math.round(record.costUsd * 100),
       live: record.live,

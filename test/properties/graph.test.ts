@@ -28,7 +28,7 @@ interface Graph {
   }[];
   readonly onFailure: 'stop' | 'continue';
   readonly start: boolean;
-  /** How many nodes the end of an agent opens itself, and a step moves (one at least). */
+  /** How many nodes the end of an agent makes ready itself, and how many a step moves (one at least). */
   readonly piece: number;
 }
 
@@ -47,9 +47,7 @@ const graphs: fc.Arbitrary<Graph> = fc.record({
   piece: fc.nat(2),
 });
 
-/**
- * An act, and its object among the possible ones; `twice`: its reply is lost; `lag`: what follows by itself has to wait.
- */
+/** An act, and its object among the possible ones; `twice`: its reply is lost; `lag`: its consequences must wait. */
 interface Act {
   readonly what: string;
   readonly pick: number;
@@ -155,13 +153,13 @@ class Walk {
     this.settled = true;
   }
 
-  /** A question about the whole execution is asked once its state is told; a stop goes between two steps all the same. */
+  /** An act on the whole execution waits until its state is settled; a stop may come between two steps all the same. */
   private async caughtUp(): Promise<void> {
     const { state } = await this.rig.life.executions.get(this.rig.id);
     if (state !== this.model.state) await this.catchUp();
   }
 
-  /** A refusal leaves record, nodes, agents and events byte for byte. */
+  /** A refusal leaves record, nodes, agents and events unchanged, byte for byte. */
   private async expectAnswer(call: () => Promise<unknown>, expected: string): Promise<void> {
     const before = expected === 'ok' ? undefined : await this.rig.told();
     expect(await answer(call())).toBe(expected === 'NOTHING' ? 'ok' : expected);
@@ -211,7 +209,7 @@ class Walk {
     const [agentId] = this.pick(model.live, pick) ?? [];
     if (agentId === undefined) return;
     const end = ENDS[how % ENDS.length]!;
-    // Mostly it runs before it completes; else its end is refused.
+    // Mostly it runs before it completes; otherwise its end is refused.
     if (end === 'completed' && pick % 8 !== 0 && model.agents.get(agentId)?.state === 'spawning')
       await this.started(agentId);
     const result = `of ${agentId}`;
@@ -220,7 +218,9 @@ class Walk {
     await this.expectAnswer(async () => rig.life.agents.finish(rig.fences.get(agentId)!, outcome), expected);
   }
 
-  /** The same end again is no second end. Another end is refused, and so is one by a worker that is not the owner in its epoch. */
+  /**
+   * The same end again is no second end. Another end is refused, and so is one by a worker that is not the owner in its epoch.
+   */
   private async stale({ pick, how }: Act): Promise<void> {
     const { rig, model } = this;
     const { agents } = rig.life;
@@ -316,7 +316,7 @@ class Walk {
         break;
       }
       case 'pause': {
-        // The steps it waits for stay undone while it is paused.
+        // The steps for which it waits are not done while it is paused.
         await this.catchUp();
         const mode = one.how % 2 === 0 ? 'drain' : 'freeze';
         await this.expectAnswer(
@@ -351,7 +351,7 @@ class Walk {
         if (this.settled) await this.staleClaim(one);
         break;
       case 'again':
-        // The first reason of a stop is its reason, and an end is an end (R20).
+        // The first reason of a stop is kept, and an end is final.
         await this.caughtUp();
         if (model.state !== 'stopping' && !model.ended) break;
         await this.expectAnswer(
@@ -364,7 +364,8 @@ class Walk {
     }
     rig.twice = false;
     this.settled = false;
-    // A stop between the steps of a retry leaves the nodes not yet begun again as they were: no place the model has.
+    // A stop between the steps of a retry leaves the nodes that were not reset yet as they were, a state that the model does
+    // not have.
     if (!one.lag || one.what === 'retry') await this.catchUp();
     await rig.expectSound();
     await rig.expectEvents();

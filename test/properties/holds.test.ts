@@ -23,7 +23,7 @@ const NODE: NodeSpec = node('a');
 interface Held {
   readonly id: string;
   readonly team: string;
-  /** Nobody: it runs. A person, until a person resumes it. A freeze, until its latch is released. */
+  /** `nobody`: it runs. `person`: until a person resumes it. A freeze: until its latch is released. */
   by: 'nobody' | 'person' | { readonly latchId: string };
 }
 interface Engaged {
@@ -57,12 +57,12 @@ const COVERS = [() => true, (team: string) => team === 'a', (team: string) => te
 
 class Model {
   engaged: Engaged[] = [];
-  /** Released by a process that died before it resumed the executions held. */
+  /** A process released it and died before it resumed the executions that it had paused. */
   owed = false;
 
   constructor(readonly held: readonly Held[]) {}
 
-  /** Executions held by a released latch go on, unless another freeze covers them. */
+  /** Executions that a released latch had paused go on, unless another freeze covers them. */
   settle(): void {
     this.owed = false;
     for (const one of this.held) {
@@ -139,7 +139,7 @@ async function expectSame(model: Model): Promise<void> {
     expect({ id, state }).toEqual({ id, state: by === 'nobody' ? 'running' : 'paused' });
     const holder = byLatch.get(id);
     if (typeof by === 'string') expect(holder).toBeUndefined();
-    // Any of several freezes may go on holding it.
+    // Any of several freezes may keep it paused.
     else expect([by.latchId, ...model.engaged.map(({ latchId }) => latchId)]).toContain(holder);
     if (typeof by !== 'string') model.held.find((each) => each.id === id)!.by = { latchId: holder! };
   }

@@ -14,7 +14,9 @@ const PREFIX = 'bull';
 
 class Crash extends Error {}
 
-/** One orchestrator or worker, as far as it hands work over. It dies at any call to the server, before or after it ran. */
+/**
+ * One orchestrator or worker, as far as it hands work over. It dies at any call to the server, before or after the call ran.
+ */
 class Hand {
   readonly life: LifecycleService;
   readonly queues: AgentQueues;
@@ -51,7 +53,7 @@ class Hand {
     return (this.queues as unknown as { queue(pool: string): Queue<AgentJob> }).queue(pool);
   }
 
-  /** Dies at its call number `calls`; whatever it would have done after that is not done. True: it lived. */
+  /** Dies at its call number `calls`, and does nothing afterwards. True: it lived. */
   async until(calls: number, isAfter: boolean, work: () => Promise<unknown>): Promise<boolean> {
     this.left = calls;
     this.isAfter = isAfter;
@@ -105,7 +107,7 @@ interface Act {
   /** One of the three processes. */
   readonly who: number;
   readonly pick: number;
-  /** At which of its calls it dies; beyond what it makes it lives. */
+  /** The number of the call at which it dies; beyond its calls it lives. */
   readonly calls: number;
   readonly isAfter: boolean;
 }
@@ -131,12 +133,12 @@ const acts = fc.array(
   ),
   { minLength: 1, maxLength: 30, size: 'max' },
 );
-/** Each node's dependencies among those before it; every second one in the other pool. */
+/** Each node's dependencies among the nodes before it; every second one in the other pool. */
 const graphs = fc.array(fc.uniqueArray(fc.nat(4), { maxLength: 2 }), { minLength: 1, maxLength: 5 });
 
 class World {
   readonly executions: string[] = [];
-  /** Live agents, with what their workers will say at their end. */
+  /** Live agents, with the ends that their workers will report. */
   readonly live = new Map<string, { fence: Fence; node: NodeSpec }>();
   readonly claimed = new Map<string, number>();
   private tokens = 0;
@@ -176,7 +178,7 @@ class World {
       const worker = `wrk_${this.tokens % 4}`;
       await hand.until(calls, isAfter, async () => {
         const granted = await hand.life.agents.claim(job.data, worker, token);
-        // Its worker died with the claim in its hands: its agent is lost, later.
+        // Its worker died after the claim: the agent is lost, later.
         if (granted.claimed) this.granted(granted.fence, granted.node);
       });
       await this.findLost(job.data, worker, token);
@@ -190,7 +192,7 @@ class World {
     this.live.set(fence.agentId, { fence, node });
   }
 
-  /** A claim that was granted although nobody heard it. */
+  /** A claim that was granted although its worker never got the answer. */
   private async findLost(job: AgentJob, worker: string, token: string): Promise<void> {
     if (this.claimed.has(job.agentId)) return;
     const agent = await reader.life.agents.get(job.agentId).catch(() => undefined);
@@ -219,7 +221,7 @@ class World {
     else expect(lived).toBe(false);
   }
 
-  /** All that is due later is due now, and who held a turn and died is followed. */
+  /** Makes everything due now, and ends the locks of dead processes. */
   async wait(): Promise<void> {
     const { redis, keys } = reader.life.valkey;
     for (const tag of keys.tags()) {
@@ -294,7 +296,7 @@ class World {
     await this.expectSound();
   }
 
-  /** Ready attempts are in the outbox, and nothing else is; each claimed attempt was claimed once. */
+  /** The outbox has exactly the ready attempts; each claimed attempt was claimed once. */
   async expectSound(): Promise<void> {
     const { life } = reader;
     const { redis, keys } = life.valkey;

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 
 const setting = (name: string): string | undefined => process.env[name] || undefined;
 
-/** A whole number from the environment. @throws when it is none: a typing error must not run something else. */
+/** A whole number from the environment. @throws for any other text: a typing error must not run something else. */
 function numberOf(name: string): number | undefined {
   const text = setting(name);
   if (text === undefined) return undefined;
@@ -12,8 +12,8 @@ function numberOf(name: string): number | undefined {
 }
 
 /**
- * Runs a property. `BELAY_TEST_RUNS` makes that many times as many runs, `BELAY_TEST_SEED` and `BELAY_TEST_PATH` repeat a
- * run that failed. A failing run is shrunk, and its message says how to see it again.
+ * Runs a property. `BELAY_TEST_RUNS` multiplies the number of runs, `BELAY_TEST_SEED` and `BELAY_TEST_PATH` repeat a run that
+ * failed. A failing run is shrunk, and its message says how to repeat it.
  */
 export async function expectProperty<Ts>(
   property: fc.IRawProperty<Ts>,

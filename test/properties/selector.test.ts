@@ -13,7 +13,7 @@ import { node, spec, useLife } from '../support/life';
 
 type Labels = Record<string, string>;
 
-/** Few names, so that conditions and labels meet; some of them mean something to JavaScript or Lua. */
+/** Few names, so that conditions and labels meet; some of them have a meaning in JavaScript or Lua. */
 const NAMES = ['team', 'a.b/c-d', 'in', 'notin', 'toString', 'valueOf', 'nil', '0', 'hasOwnProperty'];
 const keys = fc.constantFrom(...NAMES);
 const anyKeys = fc.oneof(keys, fc.stringMatching(/^[A-Za-z0-9_][A-Za-z0-9_./-]{0,30}$/));
@@ -58,7 +58,7 @@ const labels: fc.Arbitrary<Labels> = fc
   .array(fc.tuple(keys, values), { maxLength: 5 })
   .map((entries) => Object.fromEntries(entries));
 
-/** The conditions of docs/killswitch.md, said again in the plainest way. */
+/** The conditions of docs/killswitch.md, written in the plainest way. */
 function meets(selector: readonly Requirement[], entries: readonly (readonly [string, string])[]): boolean {
   for (const condition of selector) {
     const found = entries.filter(([key]) => key === condition.key).map(([, value]) => value);

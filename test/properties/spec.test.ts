@@ -17,7 +17,7 @@ type Json = Record<string, unknown>;
 const SPECIAL = new Set(['__proto__', 'constructor', 'prototype']);
 
 const name = fc.stringMatching(/^[A-Za-z0-9_.-]{1,64}$/).filter((text) => !SPECIAL.has(text));
-/** Characters by their number; a few that mean something to a shell, to JSON or to a key come often. */
+/** Characters by their number; a few with a meaning for a shell, JSON or a key come often. */
 const text = (from: number, minLength: number, maxLength: number): fc.Arbitrary<string> =>
   fc.string({
     unit: fc.oneof(
@@ -109,7 +109,7 @@ const nodeFields = fc.record(
   { requiredKeys: ['run'], noNullPrototype: true },
 );
 
-/** A DAG in any order: each node depends only on nodes whose rank is lower. */
+/** A DAG in any order: each node depends only on nodes with a lower rank. */
 const nodes = fc
   .uniqueArray(name, { minLength: 1, maxLength: 6 })
   .chain((ids) =>
@@ -179,7 +179,7 @@ it('every valid spec is taken, unchanged; what is stored of it is a spec that st
   );
 });
 
-/** One rule broken at one place: how, and what must be said of it. `schema`: the published schema knows the rule too. */
+/** One rule broken at one place: how, and the expected problem. `schema`: the published schema has the rule too. */
 interface Fault {
   readonly what: string;
   readonly schema: boolean;
@@ -190,7 +190,7 @@ const NODE = (spec: { nodes: Json[] }, at: number): [Json, string] => {
   const index = at % spec.nodes.length;
   return [spec.nodes[index]!, `nodes[${index}]`];
 };
-/** An object inside a node, made where it is not there. */
+/** An object inside a node; it is made if it does not exist. */
 const inside = (spec: { nodes: Json[] }, at: number, part: string): [Json, string] => {
   const [node, path] = NODE(spec, at);
   node[part] ??= {};
@@ -205,7 +205,7 @@ const put =
     return [path === '' ? field : `${path}.${field}`, code];
   };
 const LONG = 'x'.repeat(257);
-/** Of each field: a value of another kind, and one that is no more than just outside. */
+/** For each field: a value of another kind, and one just outside of its bounds. */
 const WRONG: readonly [part: string | undefined, field: string, code: string, ...values: unknown[]][] = [
   [undefined, 'name', 'LENGTH', '', LONG],
   [undefined, 'name', 'TYPE', 7, null, [], {}],
@@ -400,7 +400,7 @@ it('any one rule broken in any valid spec is named where it is broken; the publi
   );
 });
 
-/** Under any change a spec is taken or every problem is listed, within a bound, and nothing else happens. */
+/** After any change a spec is accepted or every problem is listed, within a bound, and nothing else happens. */
 function expectVerdict(raw: unknown): void {
   const startedAt = performance.now();
   for (const validate of [validateSpec, validateAgentSpec]) {
@@ -413,7 +413,7 @@ function expectVerdict(raw: unknown): void {
     }
   }
   expect(Object.keys(Object.prototype)).toEqual([]);
-  // Far above what it takes: it is there for what never comes back.
+  // Far above the time that it takes: it is for a call that never returns.
   expect(performance.now() - startedAt).toBeLessThan(20_000);
 }
 

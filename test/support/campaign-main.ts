@@ -1,6 +1,6 @@
 /**
- * Runs the main function of a campaign's command. Asked to end, what is under way is finished and taken down (`signal`
- * fires); a second time ends at once, and the guardians kill.
+ * Runs the main function of a campaign's command. A first signal lets the work under way finish and be cleaned up (`signal` is
+ * aborted); a second one ends the process at once, and the guardians kill.
  *
  * @param main resolves with the exit code; that of an interruption stays.
  */
@@ -24,7 +24,7 @@ export function runCampaign(main: (args: readonly string[], signal: AbortSignal)
     .catch(console.error);
 }
 
-/** One line of results. */
+/** Prints one line of results. */
 export function say(text: string): void {
   process.stdout.write(`${text}\n`);
 }

@@ -2,7 +2,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** A server's certificate of an authority made for one test. Paths. */
+/** A server's certificate, signed by an authority that is made for one test. Paths. */
 export interface Certificates {
   /** For NODE_EXTRA_CA_CERTS of every client. */
   readonly authority: string;
@@ -15,7 +15,7 @@ export function noCertificates(): string | undefined {
   return spawnSync('openssl', ['version']).status === 0 ? undefined : 'there is no openssl program';
 }
 
-/** An authority and a certificate of `localhost`, `127.0.0.1` signed by it, in `dir`. */
+/** Makes an authority and a certificate of `localhost` and `127.0.0.1` that it signs, in `dir`. */
 export function makeCertificates(dir: string): Certificates {
   const at = (name: string): string => join(dir, name);
   const openssl = (...args: string[]): void => void execFileSync('openssl', args, { stdio: 'pipe' });
@@ -40,7 +40,7 @@ export function makeCertificates(dir: string): Certificates {
   return { authority: at('ca.pem'), certificate: at('server.pem'), key: at('server.key') };
 }
 
-/** Arguments of a server that speaks TLS at `port` too; clients need no certificates of their own. */
+/** Arguments of a server with TLS at `port` too; clients need no certificates. */
 export function tlsArguments({ authority, certificate, key }: Certificates, port: number): string[] {
   return [
     ['--tls-port', String(port), '--tls-cert-file', certificate, '--tls-key-file', key],

@@ -9,14 +9,14 @@ export interface StreamFrame {
   readonly data: unknown;
 }
 
-/** One connection to an event stream, as a program without Belay's client would have it. */
+/** One connection to an event stream, as in a program without Belay's client. */
 export interface EventClient {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
-  /** Everything that has come, in order. */
+  /** All frames so far, in order. */
   readonly frames: StreamFrame[];
   readonly comments: string[];
-  /** The `retry` field, where one came. */
+  /** The value of the `retry` field, if one came. */
   readonly retryMs: () => number | undefined;
   /** The events among the frames. */
   readonly events: () => BelayEvent[];
@@ -27,11 +27,11 @@ export interface EventClient {
   frame(event: string): Promise<StreamFrame>;
   pause(): void;
   resume(): void;
-  /** Goes away without a word, as a closed laptop would. */
+  /** Breaks the connection silently, like a closed laptop. */
   destroy(): void;
 }
 
-/** Opens a stream; resolves with its headers. Frames are parsed by eventsource-parser, not by us. */
+/** Opens a stream; resolves with its headers. eventsource-parser parses the frames, not Belay's code. */
 export function openEvents(
   url: string,
   { token, lastId, onEvent }: { token: string; lastId?: string; onEvent?: (event: BelayEvent) => void },
@@ -69,7 +69,7 @@ function follow(response: IncomingMessage, onEvent?: (event: BelayEvent) => void
   });
   const decoder = new TextDecoder();
   response.on('data', (chunk: Buffer) => parser.feed(decoder.decode(chunk, { stream: true })));
-  // Cut off by the server, or by ourselves.
+  // The server or this client cut the connection.
   response.on('error', () => undefined);
   const closed = new Promise<void>((done) => response.once('close', () => done()));
   return {

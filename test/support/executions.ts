@@ -4,7 +4,7 @@ import type { LifecycleService } from '#libs/lifecycle';
 import { waitsFor } from '../faults/gather';
 import { eventually } from './wait';
 
-/** Its execution, nodes and agents, and the workers, in one text: for the error of a wait that saw nothing. */
+/** An execution, its nodes and agents, and the workers, in one text: for the error of a wait that timed out. */
 async function stateOf(client: BelayClient, id: string, life?: LifecycleService): Promise<string> {
   const waiting = life === undefined ? undefined : await waitsFor(life, id, 'bull');
   const [execution, nodes, agents, workers] = await Promise.all([
@@ -20,7 +20,7 @@ async function stateOf(client: BelayClient, id: string, life?: LifecycleService)
   );
 }
 
-/** The agents of an execution once so many of them run. Fails by name, with the state of the execution. */
+/** The agents of an execution once this many of them run. Fails by name, with the state of the execution. */
 export async function running(
   client: BelayClient,
   id: string,
@@ -39,7 +39,10 @@ export async function running(
   );
 }
 
-/** The agents of an execution once so many of them have written a line `ready`. Fails by name, with the state of the execution. */
+/**
+ * The agents of an execution once this many of them have written a line `ready`. Fails by name, with the state of the
+ * execution.
+ */
 export async function ready(
   client: BelayClient,
   id: string,

@@ -1,6 +1,6 @@
 /** A node's command in a shell. */
 export const sh = (script: string) => ({ command: [script], shell: true });
-/** Of a fleet on many servers. */
+/** Settings of a fleet on many servers. */
 export const ENV = { BELAY_GRACE_MS: '300', BELAY_WORKER_CONCURRENCY: '16' };
 /** Two quick nodes, one after the other. */
 export const SMALL = {

@@ -6,7 +6,7 @@ export async function killPrimary(many: ManyServers, key: string): Promise<void>
   await primary.kill9();
 }
 
-/** The server that `key` is written to stands still, with its connections open. The answer lets it go on. */
+/** Suspends the server to which `key` is written, with its connections open. The returned function resumes it. */
 export async function freezePrimary(many: ManyServers, key: string): Promise<() => void> {
   const { pid } = await many.primary(key);
   process.kill(pid, 'SIGSTOP');
@@ -14,8 +14,8 @@ export async function freezePrimary(many: ManyServers, key: string): Promise<() 
 }
 
 /**
- * From now on nothing new reaches a replica, while clients go on as before. The answer lets the replicas of the others
- * in again.
+ * From now on no new write reaches a replica, while clients go on as before. The returned function lets the replicas connect
+ * again.
  */
 export async function cutReplicas(many: ManyServers): Promise<() => Promise<void>> {
   for (const server of many.servers) {

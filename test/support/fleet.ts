@@ -11,7 +11,7 @@ import { until } from './wait';
 
 export { eventually, NOISE_MS } from './wait';
 
-/** Beside the source, wherever this runs from: tests run the source, the fault campaign what was built. */
+/** Beside the source, wherever this runs from: tests run the source, the fault campaign runs the build. */
 const dist = ['../../dist', '../..']
   .map((path) => resolve(__dirname, path))
   .find((path) => existsSync(join(path, 'programs/worker.js'))) as string;
@@ -27,7 +27,7 @@ export interface Member {
   readonly log: () => string;
 }
 
-/** A client that sends any spec: what is right and wrong with one is what the tests ask of the orchestrator. */
+/** A client that sends any spec: the tests ask the orchestrator what is valid. */
 export type LooseClient = Omit<BelayClient, 'createExecution' | 'createAgent'> & {
   createExecution(
     spec: unknown,
@@ -47,9 +47,9 @@ export interface Fleet {
   readonly dir: string;
   readonly orchestrators: Member[];
   readonly workers: Member[];
-  /** Reads the store directly, as no user would: to compare what was answered with what is stored. */
+  /** Reads the store directly, as no user would, to compare answers with the stored records. */
   readonly life: LifecycleService;
-  /** @param launcher instead of the fleet's. */
+  /** @param launcher replaces the fleet's. */
   addWorker(env?: Record<string, string>, launcher?: readonly string[]): Promise<Member>;
   addOrchestrator(env?: Record<string, string>): Promise<Member>;
   /** Drains all, ends the server, and fails when a process of the fleet is left. */
@@ -64,7 +64,7 @@ function startMember(
   const [execPath = '', ...execArgv] = launcher.concat(process.execPath);
   const child = fork(join(dist, `programs/${app}.js`), [], {
     env: {
-      // A plain PATH: one with folders this user may not read turns ENOENT into EACCES.
+      // A plain PATH: a folder in it that this user may not read turns ENOENT into EACCES.
       PATH: `${dirname(process.execPath)}:/usr/local/bin:/usr/bin:/bin`,
       HOME: process.env['HOME'],
       BELAY_TEST_RUN: process.env['BELAY_TEST_RUN'],
@@ -103,7 +103,7 @@ function startMember(
   });
 }
 
-/** A guardian writes its last word after its worker has gone, also while the folder is being emptied. */
+/** A guardian writes its last file after its worker has gone, also while the folder is being emptied. */
 async function remove(dir: string): Promise<void> {
   const gone = (): boolean => {
     rmSync(dir, { recursive: true, force: true });
@@ -115,13 +115,13 @@ async function remove(dir: string): Promise<void> {
 export async function startFleet(
   options: {
     workers?: number;
-    /** Without any, `client` is not to be used. */
+    /** Without orchestrators, `client` must not be used. */
     orchestrators?: 0 | 1;
     env?: Record<string, string>;
     server?: ThrowawayServerOptions;
-    /** A state of the caller's own instead of a server. */
+    /** A state server of the caller's instead of a new one. */
     url?: string;
-    /** Runs each member's command, which follows: it must become that command, not start it. */
+    /** A launcher for each member's command, which follows: it must become that command, not start it. */
     launcher?: readonly string[];
   } = {},
 ): Promise<Fleet> {
@@ -150,7 +150,7 @@ export async function startFleet(
     workers.push(member);
     return member;
   };
-  // A fleet that could not begin is nobody's to stop.
+  // A fleet whose start failed has no owner that would stop it.
   const undo = async (): Promise<void> => {
     for (const { process: child } of [...workers, ...orchestrators]) child.kill('SIGKILL');
     await Promise.all([...workers, ...orchestrators].map(async (member) => member.exited));
@@ -193,7 +193,7 @@ export async function startFleet(
   };
 }
 
-/** Processes whose environment holds `text` (an execution's id, say): pid, state and command, zombies left out. */
+/** Processes with `text` in their environment (an execution's id, for example): pid, state and command, without zombies. */
 export function processesWith(text: string): { pid: number; command: string }[] {
   const found: { pid: number; command: string }[] = [];
   for (const entry of readdirSync('/proc')) {
@@ -206,7 +206,7 @@ export function processesWith(text: string): { pid: number; command: string }[] 
         command: readFileSync(`/proc/${entry}/cmdline`, 'latin1').replaceAll('\0', ' '),
       });
     } catch {
-      // It ended while we looked.
+      // The process ended during the look.
     }
   }
   return found;

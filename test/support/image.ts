@@ -4,7 +4,7 @@ import { basename, dirname, join, resolve } from 'node:path';
 
 const ROOT = resolve(__dirname, '../..');
 
-/** One line of a Dockerfile, those it goes on in included. */
+/** One instruction of a Dockerfile, with its continuation lines. */
 export interface Instruction {
   readonly name: string;
   readonly rest: string;
@@ -12,12 +12,12 @@ export interface Instruction {
 
 /** A stage of the image as a directory tree, made without Docker. */
 export interface Stage {
-  /** What is `/` in the container. */
+  /** The directory that is `/` in the container. */
   readonly root: string;
   /** Its WORKDIR. */
   readonly cwd: string;
   readonly env: Readonly<Record<string, string>>;
-  /** The last of each of these that it has: USER, HEALTHCHECK, STOPSIGNAL, ENTRYPOINT, CMD. */
+  /** The last of each of these instructions: USER, HEALTHCHECK, STOPSIGNAL, ENTRYPOINT, CMD. */
   readonly says: Readonly<Record<string, string>>;
 }
 
@@ -34,9 +34,9 @@ export function readDockerfile(text: string): Instruction[] {
 }
 
 /**
- * Does what the Dockerfile says in empty directories below `directory`, and gives the last stage. What the build context does
- * not have is not there to be copied. Two things are replaced: the base image's system and its packages are this machine's,
- * and `npm ci` links what the lock file names, from the checkout's node_modules.
+ * Carries out the Dockerfile in empty directories below `directory`, and returns the last stage. A file that the build context
+ * lacks cannot be copied. Two parts are replaced: the base image's system and its packages are this machine's, and `npm ci`
+ * links the packages of the lock file from the checkout's node_modules.
  */
 export function replay(instructions: readonly Instruction[], directory: string): Stage {
   const stages = new Map<string, Stage>();
@@ -101,7 +101,10 @@ function copy(stage: Stage, rest: string, stages: ReadonlyMap<string, Stage>): v
   }
 }
 
-/** Whether .dockerignore, as ours is written, keeps a path out of the build: nothing but what it names, without some endings. */
+/**
+ * Whether .dockerignore, in its present form, keeps a path out of the build: it allows only the paths that it names, without
+ * some endings.
+ */
 function ignored(): (path: string) => boolean {
   const lines = readFileSync(join(ROOT, '.dockerignore'), 'utf8').split('\n');
   const taken = lines.filter((line) => line.startsWith('!')).map((line) => line.slice(1));
@@ -117,7 +120,7 @@ function run(stage: Stage, command: string): void {
   if (/^apt-get update && apt-get install --yes --no-install-recommends [a-z ]+ && rm -rf \S+$/.test(command))
     return;
   if (command.startsWith('npm ci ')) return linkModules(cwd, command.includes('--omit=dev'));
-  // The user of the base image is nobody here.
+  // The base image's user does not exist here.
   const ours = command.replaceAll(/ --(owner|group)=node/g, '');
   execFileSync('sh', ['-c', ours], {
     cwd,
@@ -126,7 +129,7 @@ function run(stage: Stage, command: string): void {
   });
 }
 
-/** What `npm ci` installs: every package of the lock file, without those that only development needs. */
+/** Installs like `npm ci`: every package of the lock file, optionally without those for development. */
 function linkModules(cwd: string, omitDev: boolean): void {
   const lock = JSON.parse(readFileSync(join(cwd, 'package-lock.json'), 'utf8')) as {
     packages: Record<string, { dev?: boolean }>;

@@ -6,7 +6,7 @@ import { ChangeFeed, type Valkey } from '#libs/valkey';
 import { ulid } from 'ulid';
 import { useLife, type Rig } from './life';
 
-/** The stores that a killswitch is made of. */
+/** The stores of a killswitch. */
 export interface OrderStores {
   readonly settings: ControlSettings;
   readonly latches: LatchStore;
@@ -36,7 +36,7 @@ export function useKillswitch(
   let made: Rig | undefined;
   let queues: AgentQueues | undefined;
   let feed: ChangeFeed | undefined;
-  // Before useLife's own, which closes the connections that these use.
+  // Before useLife's own hook, which closes the connections that these use.
   afterAll(async () => {
     feed?.stop();
     await queues?.close();

@@ -5,9 +5,9 @@ import { startThrowawayServer, type ThrowawayServer } from '#libs/local-server';
 
 export * from './specs';
 
-/** The parts that the tests of a file work with. */
+/** The parts that the tests of a file use. */
 export interface Rig {
-  /** Of the server. */
+  /** The address of the server. */
   readonly url: string;
   readonly valkey: Valkey;
   readonly life: LifecycleService;
@@ -28,7 +28,7 @@ export function useLife(onReady: (rig: Rig) => void): void {
   });
 }
 
-/** Its id. */
+/** Resolves with the execution's id. */
 export async function createExecution(
   life: LifecycleService,
   made: ExecutionSpec,
@@ -37,7 +37,7 @@ export async function createExecution(
   return (await life.executions.create(made, { start, canonical: JSON.stringify(made) })).id;
 }
 
-/** Advances until there is no more to do by itself; what became ready. */
+/** Advances until nothing is left to do. Resolves with the attempts that became ready. */
 export async function advanceAll(
   life: LifecycleService,
   id: string,
@@ -53,7 +53,7 @@ export async function advanceAll(
 
 /** An attempt that was claimed and started. */
 export interface StartedAgent {
-  /** Of its execution. */
+  /** The id of its execution. */
   readonly id: string;
   readonly agentId: string;
   readonly fence: Fence;
@@ -61,14 +61,14 @@ export interface StartedAgent {
 
 const OWNER = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ';
 
-/** Claims the next ready node of an execution and says that it runs. */
+/** Claims the next ready node of an execution, and reports that it runs. */
 export async function startNext(life: LifecycleService, id: string, owner = OWNER): Promise<StartedAgent> {
   const [job] = (await life.executions.advance(id)).entries;
   if (job === undefined) throw new Error(`no node of ${id} is ready`);
   return start(life, job, owner);
 }
 
-/** The same of every node that is ready. */
+/** The same for every ready node. */
 export async function startAll(life: LifecycleService, id: string): Promise<StartedAgent[]> {
   const { entries } = await life.executions.advance(id);
   const started: StartedAgent[] = [];
@@ -84,7 +84,7 @@ async function start(life: LifecycleService, job: DispatchEntry, owner: string):
   return { id: executionId, agentId, fence: claim.fence };
 }
 
-/** The results that a claim's agent would be given, by node. */
+/** The results that the agent of a claim would get, by node. */
 export async function upstreamOf(
   life: LifecycleService,
   executionId: string,

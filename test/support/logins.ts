@@ -1,12 +1,12 @@
 import type { Access, Login } from './many-servers';
 
-/** As docs/deployment.md has it for Belay's user; a character that a URL would read otherwise is in each password. */
+/** As in docs/deployment.md for Belay's user. Each password has a character with a meaning in URLs. */
 export const BELAY_USER: Login = {
   name: 'belay',
   password: 'p@ss/w:rd?',
   rules: '~belay:* ~{belay:* ~bull:* ~{bull}:* &belay:* +@all -@admin -@dangerous +info'.split(' '),
 };
-/** And for the one that asks the sentinels. */
+/** The user for the sentinels. */
 const WATCHER: Login = {
   name: 'watcher',
   password: 's&ntinel#1',

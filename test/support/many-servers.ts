@@ -3,53 +3,53 @@ import { Redis } from 'ioredis';
 import { tlsArguments, type Certificates } from './certificates';
 import { until as seen } from './wait';
 
-/** Servers of one test that stand for one state. */
+/** The servers of one test that together hold one state. */
 export interface ManyServers {
   /** For BELAY_VALKEY_URL. */
   readonly url: string;
   /** Without the sentinels. */
   readonly servers: readonly ThrowawayServer[];
-  /** The one that is written to now; on a Cluster the primary of that key's slot. */
+  /** The server that takes writes now; on a Cluster the primary of that key's slot. */
   primary(key?: string): Promise<ThrowawayServer>;
   stop(): Promise<void>;
 }
 
 const LOOPBACK = '127.0.0.1';
 /**
- * Short, so that a test sees a whole failover; a real set has seconds. A machine that stands still for so long has another
- * failover, from a primary that lives: what it took last is lost (docs/deployment.md). Milliseconds.
+ * Short, so that a test sees a whole failover; a real set has seconds. A machine that is suspended for as long has another
+ * failover, away from a live primary, and the primary's last writes are lost (docs/deployment.md). Milliseconds.
  */
 const DOWN_AFTER_MS = 1_000;
 
-/** How a set is reached; without any of it, by everybody. */
+/** How to reach a set; without any of these, everybody can. */
 export interface Access {
-  /** TLS between all of them, and for clients, at ports of its own; tests themselves stay on the plain ones. */
+  /** TLS between all servers, and for clients at ports of its own; tests themselves use the plain ports. */
   readonly tls?: Certificates;
-  /** Only these users are let in, by these ACL rules; `sentinel` by the sentinels. */
+  /** Only these users may log in, with these ACL rules; the sentinels use `sentinel`. */
   readonly users?: { readonly server: Login; readonly sentinel: Login };
 }
 
-/** How a set is started. */
+/** How to start a set. */
 interface Start extends Access {
   /** Arguments of each server. */
   readonly args?: readonly string[];
-  /** The silence after which a server is taken for dead. Milliseconds. */
+  /** After this silence a server counts as dead. Milliseconds. */
   readonly downAfterMs?: number;
 }
 
-/** A user, its password, and what it may. */
+/** A user, its password, and its rights. */
 export interface Login {
   readonly name: string;
   readonly password: string;
   readonly rules: readonly string[];
 }
 
-/** The tests' own login, where a server wants one. */
+/** The tests' own login, where a server requires one. */
 const OPERATOR: Login = { name: 'operator', password: 'operator-secret', rules: ['~*', '&*', '+@all'] };
 const guarded = new WeakSet<ThrowawayServer>();
 const tlsPorts = new WeakMap<ThrowawayServer, number>();
 
-/** The tests' own connection to a guarded server. */
+/** The URL of the tests' own connection to a guarded server. */
 export function operatorUrl(server: ThrowawayServer): string {
   return `redis://${OPERATOR.name}:${OPERATOR.password}@${LOOPBACK}:${portOf(server)}`;
 }
@@ -63,7 +63,7 @@ function peerPort(server: ThrowawayServer): number {
   return tlsPorts.get(server) ?? portOf(server);
 }
 
-/** From here on nobody gets in but `users` and the operator; who is in has to come again. */
+/** From here on only `users` and the operator may log in; present connections must log in again. */
 export async function guard(server: ThrowawayServer, users: readonly Login[]): Promise<void> {
   for (const { name, password, rules } of [OPERATOR, ...users])
     await call(server, 'ACL', 'SETUSER', name, 'on', `>${password}`, ...rules);
@@ -73,7 +73,7 @@ export async function guard(server: ThrowawayServer, users: readonly Login[]): P
     await call(server, 'CLIENT', 'KILL', 'TYPE', kind, 'SKIPME', 'yes');
 }
 
-/** One call on a connection of its own. */
+/** Makes one call on a connection of its own. */
 export async function call(
   server: ThrowawayServer,
   ...command: [string, ...(string | number)[]]
@@ -88,7 +88,7 @@ export async function call(
   try {
     return await redis.call(...command);
   } finally {
-    // One that has ended by itself would keep a timer for two seconds.
+    // A connection that has ended by itself would keep a timer for two seconds.
     if (redis.status !== 'end') redis.disconnect();
   }
 }
@@ -126,7 +126,7 @@ async function stopAll(servers: readonly ThrowawayServer[]): Promise<void> {
   await Promise.all(servers.map(async (server) => server.stop()));
 }
 
-/** One primary, two replicas, three sentinels that need two voices. */
+/** One primary, two replicas, three sentinels with a quorum of two. */
 export async function startSentinelSet(options: Start = {}): Promise<ManyServers> {
   const { tls, users, downAfterMs = DOWN_AFTER_MS } = options;
   const servers = await start(3, {
@@ -199,7 +199,7 @@ export async function startSentinelSet(options: Start = {}): Promise<ManyServers
   };
 }
 
-/** Three primaries, each with a replica, unless other numbers are given: `replicas` is 0 or 1 of each primary. */
+/** Three primaries with a replica each, by default: `replicas` is 0 or 1 of each primary. */
 export async function startCluster(
   options: Start & { primaries?: number; replicas?: 0 | 1 } = {},
 ): Promise<ManyServers> {

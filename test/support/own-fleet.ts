@@ -3,16 +3,16 @@ import { placePerTest, type OwnTest } from './own-place';
 
 type FleetOptions = NonNullable<Parameters<typeof startFleet>[0]>;
 
-/** The things that one test has started. */
+/** Everything that one test has started. */
 interface Place {
   fleet?: Fleet;
-  /** The other things it has to release, once its fleet is gone. */
+  /** Further resources to release, once the fleet is gone. */
   readonly others: (() => Promise<unknown> | void)[];
 }
 
 /**
- * As `placePerTest`, for tests with a fleet of their own. `fleet` is that of the test which reads it. It is stopped
- * when the test ends, and then what `onEnd` was told is done, the last first.
+ * Like `placePerTest`, for tests with a fleet of their own. `fleet` is that of the test which reads it. It is stopped when the
+ * test ends; then the functions passed to `onEnd` run, the last first.
  */
 export function fleetPerTest(): {
   fleet: Fleet;

@@ -1,6 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 
-/** Beside others, and on a machine that may be busy: no test is about this number. Milliseconds. */
+/** Beside other tests, on a machine that may be busy: no test measures this time. Milliseconds. */
 const PATIENCE_MS = 240_000;
 
 type Body = () => Promise<void> | void;
@@ -14,12 +14,11 @@ export interface OwnTest {
 }
 
 /**
- * For a file whose tests each have all they use to themselves (a server, a fleet, a directory): such tests wait for
- * leases, graces and limits far more than they work, so those of one `describe` run several at a time
- * (`maxConcurrency` of jest.config.cjs).
+ * For a file whose tests do not share anything (a server, a fleet, a directory). Such tests mostly wait for leases, graces and
+ * limits, so those of one `describe` run several at a time (`maxConcurrency` of jest.config.cjs).
  *
- * @param make   gives a test its place, before its body.
- * @param endOf  takes it back, however the body ended.
+ * @param make gives a test its place, before its body.
+ * @param endOf releases it, however the body ended.
  */
 export function placePerTest<P extends object>(
   make: () => P,
@@ -30,7 +29,7 @@ export function placePerTest<P extends object>(
   const end = async (place: P): Promise<void> => {
     if (open.delete(place)) await endOf(place);
   };
-  // A test that timed out never came to its own end.
+  // A test that timed out did not reach its own end.
   afterAll(async () => void (await Promise.all([...open].map(end))), 60_000);
 
   const inPlace = async (body: Body): Promise<void> => {

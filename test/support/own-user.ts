@@ -2,19 +2,19 @@ import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import type { UidRange } from '#libs/contracts';
 
-/** Pids are below 4,194,304; the ids of one test process end before those of the next begin. */
+/** Pids are below 4,194,304, so the ids of two test processes never overlap. */
 const first = 1_000_000 + process.pid * 100;
-/** No account has these. Test files that run at the same time, in this checkout or in another, have others. */
+/** No account has these ids. Test files that run at the same time, in this checkout or in another, have others. */
 export const AGENT_UIDS: UidRange = { first, last: first + 99 };
 
-/** Why agents cannot be given users of their own here; undefined where they can, and then Belay must be able to. */
+/** Why agents cannot have users of their own here; undefined where they can, and then Belay must be able to give them. */
 export function noOwnUsers(): string | undefined {
   if (process.getuid?.() !== 0) return 'this is not root';
   const { status } = spawnSync('setpriv', [`--reuid=${first}`, `--regid=${first}`, '--clear-groups', 'true']);
   return status === 0 ? undefined : 'setpriv(1) is missing, or may not change users here';
 }
 
-/** Pids of live processes of a user, by the test's own look: any of its four ids. */
+/** The pids of a user's live processes, by the test's own look: any of the four ids counts. */
 export function processesOf(uid: number): number[] {
   return readdirSync('/proc').flatMap((name) => {
     try {

@@ -4,7 +4,7 @@ import { dirname, join, resolve } from 'node:path';
 
 const ROOT = resolve(__dirname, '../..');
 
-/** What `npm pack` says of the tarball it made. */
+/** The output of `npm pack` about its tarball. */
 export interface Packed {
   readonly tarball: string;
   /** Bytes of the tarball. */
@@ -12,7 +12,7 @@ export interface Packed {
   readonly paths: readonly string[];
 }
 
-/** Packs the checkout as `npm publish` would, into `directory`, for a user who has nothing in their home. */
+/** Packs the checkout as `npm publish` would, into `directory`, for a user with an empty home. */
 export function pack(directory: string): Packed {
   const args = ['pack', ROOT, '--json', '--ignore-scripts', '--pack-destination', directory];
   const said = JSON.parse(
@@ -28,8 +28,8 @@ export function pack(directory: string): Packed {
 }
 
 /**
- * Installs a tarball in `directory` without a registry: the package is unpacked, and beside it stand the packages that its
- * manifest asks for, and `more`, as links to the checkout's. What the manifest does not name is not found.
+ * Installs a tarball in `directory` without a registry: unpacks the package, and links the packages of its manifest, and
+ * `more`, to the checkout's. A package that the manifest does not name is not found.
  */
 export function install({ tarball }: Packed, directory: string, more: readonly string[] = []): string {
   const modules = join(directory, 'node_modules');
@@ -50,7 +50,10 @@ export function install({ tarball }: Packed, directory: string, more: readonly s
   return home;
 }
 
-/** Nothing of the caller's but the way to programs, and the mark by which `npm test` finds what is left running. */
+/**
+ * The path to programs, and the mark with which `npm test` finds processes that were left running; nothing else of the
+ * caller's.
+ */
 export function bareEnvironment(home: string): NodeJS.ProcessEnv {
   const { PATH, BELAY_TEST_RUN } = process.env;
   const npm = { npm_config_offline: 'true', npm_config_update_notifier: 'false' };

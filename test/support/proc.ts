@@ -14,9 +14,7 @@ import {
   type SpawnRequest,
 } from '#libs/spawner';
 
-/**
- * The test's own look into /proc, written apart from the product's, so that a fault there does not hide itself.
- */
+/** The test's own look into /proc, written apart from the product's, so that a fault there does not hide itself. */
 export interface ProcEntry {
   readonly pid: number;
   readonly command: string;
@@ -47,7 +45,7 @@ export function isAlive(pid: number): boolean {
   return entry !== undefined && entry.state !== 'Z' && entry.state !== 'X';
 }
 
-/** Processes that descend from this one now. */
+/** The present descendants of this process. */
 export function descendantsOf(pid: number): number[] {
   const all = readdirSync('/proc').flatMap((name) =>
     /^\d+$/.test(name) ? (procEntry(Number(name)) ?? []) : [],
@@ -61,7 +59,7 @@ export function descendantsOf(pid: number): number[] {
   return [...found];
 }
 
-/** Live processes that carry `text` in their environment. */
+/** Live processes with `text` in their environment. */
 export function aliveWithEnvironment(text: string): ProcEntry[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
@@ -76,7 +74,7 @@ export function aliveWithEnvironment(text: string): ProcEntry[] {
     .filter((entry) => isAlive(entry.pid));
 }
 
-/** Waits until `condition` holds. @throws after `boundMs`, naming what was waited for. */
+/** Waits until `condition` holds. @throws after `boundMs`, with the name of the condition. */
 export async function eventually(what: string, condition: () => boolean, boundMs: number): Promise<number> {
   const startedAt = performance.now();
   while (!condition()) {
@@ -87,8 +85,8 @@ export async function eventually(what: string, condition: () => boolean, boundMs
 }
 
 /**
- * Where this machine lets us make cgroups: root on a mounted cgroup v2 must be able to, and then every test runs in
- * `cgroup` containment too and fails if the product cannot. Elsewhere it is left out, and that is said.
+ * The containments that must work here. Root on a mounted cgroup v2 must be able to make cgroups. Then every test runs in
+ * containment `cgroup` too, and fails if the product cannot. Elsewhere it is left out, and the test's name says so.
  */
 export function expectedContainments(): Containment[] {
   const mounted = readFileSync('/proc/self/mountinfo', 'utf8')
@@ -108,7 +106,7 @@ export interface Mode {
   readonly native: 'auto' | 'off';
 }
 
-/** Every containment that is expected here, with libc's help and without: what the process layer promises holds in each. */
+/** Every containment that must work here, with libc and without: the guarantees of the process layer hold in each. */
 export function expectedModes(): Mode[] {
   const { available } = nativeState();
   if (!available) process.stdout.write('Nothing is tested with libc here: koffi cannot be loaded.\n');
@@ -116,18 +114,18 @@ export function expectedModes(): Mode[] {
     const without: Mode = { name: `${containment} without libc`, containment, native: 'off' };
     if (!available) return [without];
     const withLibc: Mode = { name: containment, containment, native: 'auto' };
-    // Descent is made of libc; marks are what is taken where there is none.
+    // Descent needs libc; marks are used where there is none.
     return containment === 'descent' ? [withLibc] : containment === 'marks' ? [without] : [withLibc, without];
   });
 }
 
-/** The command line's words for proofs in the best containment that is expected here. */
+/** The command line's words for proofs in the best containment that must work here. */
 export function expectedGrade(): string {
   const isByKernel = expectedContainments()[0] !== 'marks' && nativeState().available;
   return !isByKernel ? ', proved by marks only, which an agent can strip' : ', proved by the kernel';
 }
 
-/** As a server that knows the keys of these workers. */
+/** Acts like a server that knows the keys of these workers. */
 export const knowing =
   (keys: Readonly<Record<string, string>>): CheckSeal =>
   async ({ signer, text, signature }) => {
@@ -138,7 +136,7 @@ export const knowing =
 
 export const FIXTURES = resolve(__dirname, '../fixtures');
 
-/** One agent of a test and what it said so far. */
+/** One agent of a test and its output so far. */
 export interface TestAgent {
   readonly agent: AgentProcess;
   readonly out: string[];
@@ -149,10 +147,10 @@ export interface TestAgent {
   line(match: (line: string) => boolean): Promise<string>;
 }
 
-/** For a line of a fixture, on a machine that does much else. Milliseconds. */
+/** The wait for a line of a fixture, on a busy machine. Milliseconds. */
 const LINE_MS = 120_000;
 
-/** A process host of a test's own. Everything it starts carries an unguessable tag of the test's. */
+/** A process host for one test. Every process that it starts carries an unguessable tag. */
 export class TestHost {
   private constructor(
     readonly host: ProcessHost,
@@ -226,7 +224,7 @@ export class TestHost {
     return { agent, ...seen, line };
   }
 
-  /** Starts a fixture and waits until it says that it is ready. */
+  /** Starts a fixture and waits until it reports that it is ready. */
   async ready(command: string | readonly string[], options: Partial<SpawnRequest> = {}): Promise<TestAgent> {
     const started = await this.run(command, options);
     await started.line((line) => line === 'ready');
@@ -238,7 +236,7 @@ export class TestHost {
     return aliveWithEnvironment(`TEST_TAG=${this.tag}`);
   }
 
-  /** Closes the host; then nothing may be left: no process, no cgroup, no file. */
+  /** Closes the host and checks that nothing is left: no process, no cgroup, no file. */
   async end(): Promise<void> {
     await this.host.close();
     const left = { processes: this.alive(), files: readdirSync(join(this.dataDir, 'hosts')) };
@@ -250,8 +248,8 @@ export class TestHost {
 }
 
 /**
- * One host for all tests of a block: a start of a host costs more than most tests do. A test that leaves something running gets
- * its host closed, with nothing left, and the next test has a new one.
+ * One host for all tests of a block, since the start of a host costs more than most tests. After a test that leaves a process
+ * running, the host is closed with nothing left, and the next test gets a new one.
  */
 export function sharedHost(mode: Pick<Mode, 'containment' | 'native'>): { readonly current: TestHost } {
   let shared: TestHost | undefined;
@@ -279,7 +277,7 @@ export function cgroupsNamed(workerId: string): string[] {
   return own === undefined ? [] : readdirSync(own).filter((name) => name === `belay-${workerId}`);
 }
 
-/** The cgroup v2 folder this process is in. */
+/** The cgroup v2 folder of this process. */
 export function ownCgroup(): string | undefined {
   const mount = /^\d+ \d+ \S+ \S+ (\S+) .* - cgroup2 /m.exec(
     readFileSync('/proc/self/mountinfo', 'utf8'),

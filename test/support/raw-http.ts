@@ -3,7 +3,7 @@ import { connect, type Socket } from 'node:net';
 /** One TCP connection that speaks HTTP by hand: slowly, wrongly, or without ever reading. */
 export interface RawConnection {
   readonly socket: Socket;
-  /** Everything the server has said so far. */
+  /** All output of the server so far. */
   readonly said: () => string;
   /** Resolves when either side has ended the connection. */
   readonly closed: Promise<void>;
@@ -18,7 +18,7 @@ export function openRaw(url: string): RawConnection {
   const socket = connect({ host: hostname, port: Number(port) });
   let said = '';
   socket.on('data', (chunk: Buffer) => (said += chunk.toString('latin1')));
-  // A server that cuts a client off may reset it.
+  // A server that cuts a client off may reset the connection.
   socket.on('error', () => undefined);
   const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()));
   return {

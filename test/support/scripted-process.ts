@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream';
 import type { CliProcess } from '../../apps/cli/src/session/cli-process';
 
-/** A process for specs: what was written is kept, what is asked is answered from a list. */
+/** A process for specs: it keeps all output, and answers questions from a list. */
 export interface ScriptedProcess extends CliProcess {
   readonly written: { stdout: string; stderr: string };
   readonly exits: number[];

@@ -9,7 +9,7 @@ interface Between {
   readonly to: ThrowawayServer;
 }
 
-/** One slot of a Cluster on its way to another node, as `valkey-cli --cluster reshard` moves it, and as slowly as a test wants. */
+/** One slot of a Cluster on its way to another node, moved like `valkey-cli --cluster reshard`, as slowly as a test wants. */
 export class SlotMove {
   #isOver = false;
 
@@ -18,7 +18,7 @@ export class SlotMove {
     readonly slot: number,
   ) {}
 
-  /** Of the key's slot: from here on both nodes know that it moves. */
+  /** Begins the move of the key's slot: from here on both nodes know of it. */
   static async begin(between: Between, key: string): Promise<SlotMove> {
     const { from, to } = between;
     const slot = Number(await call(from, 'CLUSTER', 'KEYSLOT', key));
@@ -27,7 +27,7 @@ export class SlotMove {
     return new SlotMove(between, slot);
   }
 
-  /** Moves the keys that are meant, one by one. @returns how many */
+  /** Moves the keys for which `isMeant` holds, one by one. @returns how many */
   async keys(isMeant: (key: string) => boolean): Promise<number> {
     const { from, to } = this.between;
     const keys = (await call(from, 'CLUSTER', 'GETKEYSINSLOT', this.slot, LOOK)) as string[];
@@ -37,7 +37,7 @@ export class SlotMove {
     return meant.length;
   }
 
-  /** The rest of the keys, then the slot itself. Repeatable. */
+  /** Moves the other keys, then the slot itself. Repeatable. */
   async end(): Promise<void> {
     if (this.#isOver) return;
     this.#isOver = true;

@@ -23,7 +23,7 @@ export function spec(nodes: readonly NodeSpec[], over: Partial<ExecutionSpec> = 
   return { name: 'test', labels: {}, onFailure: 'stop', nodes, ...over };
 }
 
-/** A stop that was proved and had nothing to tell. */
+/** A stop that was proved, without further details. */
 export function stopReport(over: Partial<StopReport> = {}): StopReport {
   return {
     containment: 'marks',

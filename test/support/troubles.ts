@@ -6,20 +6,20 @@ import { Redis } from 'ioredis';
 import type { Link } from '../faults/link';
 import { until } from './wait';
 
-/** A port nobody listens on: what is told to follow it keeps its data and never gets any. */
+/** A port without a listener: a server that must replicate from it keeps its data and never gets any. */
 const NOBODY = ['127.0.0.1', '1'] as const;
 const PATIENCE_MS = 60_000;
 
-/** Where a trouble is made: a server and, where the way to it matters, a link in front of it. */
+/** The place of a trouble: a server and, for a trouble of the network, a link in front of it. */
 export interface Site {
   readonly server: ThrowawayServer;
-  /** In front of the server, for a trouble of the way to it. */
+  /** In front of the server, for a trouble of the network. */
   readonly link?: Link;
   /** A connection of the operator's, opened before the trouble. */
   readonly operator: Redis;
 }
 
-/** One way in which a real server fails; the answer of `begin` ends it, as its operator would. */
+/** One way in which a real server fails. The function that `begin` returns ends it, as the server's operator would. */
 export interface Trouble {
   readonly name: string;
   /** More arguments for the server. */
@@ -27,15 +27,15 @@ export interface Trouble {
   readonly appendonly?: boolean;
   readonly linked?: boolean;
   readonly begin: (site: Site) => Promise<() => Promise<void>>;
-  /** The error of a plain client meanwhile; absent where it gets none, or all is well but slow. */
+  /** The error that a plain client gets meanwhile; absent where it gets none, or everything works slowly. */
   readonly says?: RegExp;
   /** The command that shows the error; by default a write. */
   readonly asked?: string;
-  /** The server does as it is told, only late. */
+  /** The server carries out commands, only late. */
   readonly obeys?: true;
 }
 
-/** A connection that fails at once and never by itself connects again. */
+/** A connection that fails at once and never reconnects by itself. */
 export async function operatorOf(server: ThrowawayServer): Promise<Redis> {
   const redis = new Redis({
     path: server.socketPath ?? '',
@@ -49,10 +49,10 @@ export async function operatorOf(server: ThrowawayServer): Promise<Redis> {
   return redis;
 }
 
-/** The server's answer to a new client that asks this now, and nothing else. */
+/** The server's answer to a new client that sends this command and nothing else. */
 export async function errorMessage(server: ThrowawayServer, command = 'SET words 1'): Promise<string> {
-  // A server that shuts its door speaks first. Words that reach it too late break the connection, and Node then drops
-  // what it had said: so each try listens a little longer before it speaks.
+  // A server that refuses connections speaks first. Bytes that reach it too late break the connection, and Node then drops its
+  // message. So each try listens a little longer before it sends.
   for (let tries = 0; ; tries++) {
     const text = await answerOf(server, `${command}\r\nQUIT\r\n`, tries * LISTEN_MS);
     if (text !== '' || tries === 20) return text.replace(/^[-+]/, '');
@@ -61,7 +61,7 @@ export async function errorMessage(server: ThrowawayServer, command = 'SET words
 
 const LISTEN_MS = 20;
 
-/** All that it says until it closes: once it has answered everything, or at once. */
+/** All output until the server closes: after it has answered everything, or at once. */
 function answerOf(server: ThrowawayServer, words: string, listenMs: number): Promise<string> {
   return new Promise((resolve) => {
     let text = '';
@@ -84,13 +84,13 @@ const setting =
     return async () => void (await operator.config('SET', name, good));
   };
 
-/** Its primary is gone and it follows nobody that answers; its data stays. */
+/** The server's primary is gone and it replicates from nothing that answers; its data stays. */
 export async function demote({ operator }: Site): Promise<() => Promise<void>> {
   await operator.replicaof(...NOBODY);
   return async () => void (await operator.replicaof('NO', 'ONE'));
 }
 
-/** A script of somebody else's that does not end. */
+/** A foreign script that does not end. */
 async function occupy({ operator, server }: Site): Promise<() => Promise<void>> {
   const other = await operatorOf(server);
   const running = other.eval('while true do end', 0).catch(() => undefined);
@@ -103,14 +103,14 @@ async function occupy({ operator, server }: Site): Promise<() => Promise<void>> 
     'BUSY',
   );
   return async () => {
-    // An operator's act; Belay never ends a script that may be another's.
+    // An operator's act; Belay never ends a script that may be foreign.
     await operator.script('KILL');
     await running;
     other.disconnect();
   };
 }
 
-/** Snapshots fail: where the file goes there is a folder. */
+/** Snapshots fail: a folder is in the place of the file. */
 async function breakSnapshots({ operator, server }: Site): Promise<() => Promise<void>> {
   const place = join(server.dir, 'dump.rdb');
   const status = async (): Promise<string> =>
@@ -126,7 +126,7 @@ async function breakSnapshots({ operator, server }: Site): Promise<() => Promise
   };
 }
 
-/** No more clients: all but the operator have to come again, and are turned away. */
+/** Refuses clients: all but the operator are disconnected, and cannot connect again. */
 async function closeDoors({ operator }: Site): Promise<() => Promise<void>> {
   const [, most = ''] = await operator.config('GET', 'maxclients');
   await operator.config('SET', 'maxclients', '1');
@@ -135,10 +135,10 @@ async function closeDoors({ operator }: Site): Promise<() => Promise<void>> {
   return async () => void (await operator.config('SET', 'maxclients', most));
 }
 
-/** Commands of the data set that is loaded slowly. */
+/** Commands of the data set that loads slowly. */
 const HEAVY = 150_000;
 
-/** Killed, and started again on a file that takes its time: each command of it costs what `--key-load-delay` says. */
+/** Kills the server, and starts it on a file that loads slowly: `--key-load-delay` delays each command. */
 async function reload({ operator, server }: Site): Promise<() => Promise<void>> {
   const batch = 10_000;
   for (let i = 0; i < HEAVY; i += batch) {
@@ -158,13 +158,13 @@ async function reload({ operator, server }: Site): Promise<() => Promise<void>> 
   };
 }
 
-/** It stands still with its connections open. */
+/** Suspends the server with its connections open. */
 async function freeze({ server }: Site): Promise<() => Promise<void>> {
   process.kill(server.pid, 'SIGSTOP');
   return async () => void process.kill(server.pid, 'SIGCONT');
 }
 
-/** Every message takes that long, each way. Milliseconds. */
+/** Every message takes this long, each way. Milliseconds. */
 const SLOW_MS = 400;
 
 export const TROUBLES: readonly Trouble[] = [

@@ -1,18 +1,18 @@
 /**
- * The time that a busy machine may add to a bound of the product: a test sees that the bound is there. How tight it is,
- * benchmarks say. Milliseconds.
+ * The time that a busy machine may add to a bound of the product: a test shows that the bound exists, and benchmarks how tight
+ * it is. Milliseconds.
  */
 export const NOISE_MS = 20_000;
 
-/** Gentle on a machine that does the work which is waited for: soon at first, then ever more rarely. Milliseconds. */
+/** Looks soon at first, then ever more rarely, to spare the machine that does the awaited work. Milliseconds. */
 const FIRST_MS = 20;
 const LONGEST_MS = 100;
 
 /**
- * Looks until `look` answers something other than `undefined` or `false`.
+ * Looks until `look` returns something other than `undefined` or `false`.
  *
- * @param what names it where it is not seen within `timeoutMs`: a bound for a broken product, never a measurement.
- * @param state tells what is there instead, for the error.
+ * @param what names the condition in the error after `timeoutMs`: a bound for a broken product, never a measurement.
+ * @param state describes the present state for the error.
  */
 export async function eventually<T>(
   look: () => Promise<T | undefined | false> | T | undefined | false,
@@ -38,7 +38,7 @@ export async function eventually<T>(
   }
 }
 
-/** As `eventually`, for a condition; a look that fails is a look that did not see it. */
+/** As `eventually`, for a condition. A look that throws counts as false. */
 export async function until(
   look: () => Promise<boolean> | boolean,
   what: string,

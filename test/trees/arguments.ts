@@ -14,7 +14,10 @@ const QUICK_ROUNDS = 10;
 const MOST_ROUNDS = 100_000;
 const OPTIONS = '--rounds N, --quick, --user, --json';
 
-/** Reads `[KIND …] [--rounds N] [--quick] [--user] [--json]`. @returns a sentence on what is wrong instead. */
+/**
+ * Reads `[KIND …] [--rounds N] [--quick] [--user] [--json]`. @returns a sentence that says what is wrong with it, or the
+ * options.
+ */
 export function readArguments(args: readonly string[]): Asked | string {
   const names = new Set<string>();
   let rounds = ROUNDS;

@@ -10,8 +10,8 @@ export function freezerMissing(): string | undefined {
 }
 
 /**
- * Puts a process into state D in which even SIGKILL waits: what a hung disk does, on purpose.
- * @returns what lets it go on; safe to call twice, and when the process is gone.
+ * Puts a process into state D, in which even SIGKILL waits, like a hung disk does.
+ * @returns a function that releases it; safe to call twice, and when the process is gone.
  */
 export function holdUnkillable(pid: number): () => void {
   const folder = join(MOUNT, `belay-trees-${process.pid}-${pid}`);
@@ -23,7 +23,7 @@ export function holdUnkillable(pid: number): () => void {
   };
 }
 
-/** Takes the folder of `holdUnkillable` away once its process is dead. */
+/** Removes the folder of `holdUnkillable` once its process is dead. */
 export function removeHold(pid: number): void {
   const folder = join(MOUNT, `belay-trees-${process.pid}-${pid}`);
   if (existsSync(folder)) rmdirSync(folder);

@@ -18,18 +18,18 @@ export interface Kind {
   readonly fixture: string;
   /** How many processes have noted themselves when the tree is complete; those already gone count. */
   readonly noted: number;
-  /** Whether the tree really is what its name says. Without this a fixture that went wrong would pass for a kill. */
+  /** Whether the tree really is what its name says. Otherwise a fixture that went wrong would pass for a kill. */
   isSo(tree: Tree): boolean;
   /** Default GRACE_MS of run-kind.ts. */
   readonly graceMs?: number;
   readonly limits?: NodeLimits;
   /** Trees alive at a time, where LANES of run-kind.ts are too many. */
   readonly lanes?: number;
-  /** Done to the complete tree before the stop is asked for. @returns what is done when the round is over. */
+  /** Changes the complete tree before the stop. @returns a function that is called when the round is over. */
   before?(agent: AgentProcess): Promise<(() => void) | void>;
-  /** Where Belay ends some of it as soon as it sees it, before any stop: then the rest is the tree. */
+  /** Where Belay ends some of it on sight, before any stop: then the rest is the tree. */
   readonly endedOnSightIn?: readonly Containment[];
-  /** Where Belay is known not to see it (docs/proof-of-stop.md): the table shows the survivors, and the run goes on. */
+  /** Where Belay cannot see it (docs/proof-of-stop.md): the table shows the survivors, and the run goes on. */
   readonly unseenIn?: Containment;
   /** Why it cannot be made on this machine; undefined when it can. */
   missing?(): string | undefined;
@@ -38,7 +38,7 @@ export interface Kind {
 /** Longer than the grace, so that SIGKILL finds the process where no signal reaches it. */
 const HELD_MS = 250;
 
-/** Every kind there is, in the order in which they are shown. */
+/** Every kind, in the order of the table. */
 export const KINDS: readonly Kind[] = [
   { name: 'polite', fixture: 'polite.sh', noted: 1, isSo: ({ alive }) => alive.length === 1 },
   { name: 'deaf', fixture: 'deaf.sh', noted: 2, isSo: ({ alive }) => alive.length === 2 },
@@ -81,7 +81,7 @@ export const KINDS: readonly Kind[] = [
     fixture: 'fork-loop.sh',
     noted: 14,
     limits: { pids: 64 },
-    // Each leaves a thousand orphans a second to init, and an init that is slow to reap slows every look at /proc.
+    // Each leaves a thousand orphans a second to init, and an init that reaps slowly slows every look at /proc.
     lanes: 1,
     isSo: ({ alive }) => alive.length >= 2,
   },
@@ -152,12 +152,12 @@ export function interpreterOf({ fixture }: Kind): string {
   return fixture.endsWith('.pl') ? PERL : '/bin/sh';
 }
 
-/** Of another session than the first process. */
+/** Processes of another session than the first process. */
 function elsewhere({ leader, alive }: Tree): Entry[] {
   return alive.filter(({ session }) => session !== leader);
 }
 
-/** Not the first process, and of a parent that is none of the tree's. */
+/** Processes other than the first one whose parent does not belong to the tree. */
 function orphans({ leader, alive }: Tree): Entry[] {
   return alive.filter(({ pid, parent }) => pid !== leader && alive.every((other) => other.pid !== parent));
 }

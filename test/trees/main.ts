@@ -65,7 +65,7 @@ function skip({ json }: Asked, skipped: Skipped): void {
   say(json ? JSON.stringify(skipped) : skippedRow(skipped));
 }
 
-/** One line that is written over and gone before the next row. */
+/** One line that is overwritten and gone before the next row. */
 function progress(text: string): void {
   if (process.stderr.isTTY) process.stderr.write(`\r\u001B[K${text}`);
 }

@@ -8,7 +8,7 @@ import { AGENT_UIDS } from '../support/own-user';
 import { interpreterOf, type Kind } from './kinds';
 import { killEntry, living, noted, notedBytes, type Entry } from './truth';
 
-/** Beside the source, wherever this runs from: tests run the source, the suite what was built. */
+/** Beside the source, wherever this runs from: tests run the source, the suite runs the build. */
 const FIXTURES = ['../fixtures/trees', '../../../test/fixtures/trees']
   .map((path) => resolve(__dirname, path))
   .find((path) => existsSync(path)) as string;
@@ -22,7 +22,7 @@ const COMPLETE_WITHIN_MS = 15_000;
 const NOISE_MS = 5_000;
 const CLOSE_WITHIN_MS = 30_000;
 const CLEAN_WITHIN_MS = 10_000;
-/** After the last round: who runs on unseen in a fork loop notes itself many times in this while. */
+/** After the last round: a process that runs on unseen in a fork loop notes itself many times in this time. */
 const LATE_LOOK_MS = 50;
 const POLL_MS = 3;
 
@@ -39,7 +39,7 @@ export interface Outcome {
   readonly containment: Containment;
   readonly isolation: Isolation;
   readonly rounds: number;
-  /** Belay's word for it. */
+  /** How many Belay reported as proved. */
   readonly proved: number;
   readonly unconfirmed: number;
   /** Rounds after whose answer a process lived, whatever the answer was. */
@@ -55,17 +55,17 @@ export interface RunOptions {
   readonly user?: boolean;
   readonly signal?: AbortSignal;
   onRound?(done: number): void;
-  /** Tests give a host that lies. */
+  /** Tests pass a host that lies. */
   readonly startHost?: typeof createProcessHost;
 }
 
-/** A host with a directory of its own; `close` leaves nothing of it. */
+/** A host with a directory of its own; `close` removes all of it. */
 export async function openHost(
   containment: Containment,
   { startHost: start = createProcessHost, user = false }: Pick<RunOptions, 'startHost' | 'user'> = {},
 ): Promise<{ host: ProcessHost; folder: string; close(): Promise<void> }> {
   const folder = mkdtempSync(join(tmpdir(), 'belay-trees-'));
-  // Agents of other users get to their notes there.
+  // Agents of other users reach their notes there.
   if (user) chmodSync(folder, 0o711);
   const dataDir = user ? join(folder, 'data') : folder;
   const remove = (): void => rmSync(folder, { recursive: true, force: true });
@@ -88,7 +88,7 @@ export async function openHost(
   }
 }
 
-/** Kills trees of one kind, a few at a time, and looks after each who lives. Ends what it left itself. */
+/** Kills trees of one kind, a few at a time, and looks for survivors. Ends its own leftovers. */
 export async function runKind(kind: Kind, containment: Containment, options: RunOptions): Promise<Outcome> {
   const { host, folder, close } = await openHost(containment, options);
   const rounds: Round[] = [];
@@ -111,7 +111,7 @@ export async function runKind(kind: Kind, containment: Containment, options: Run
     await pause(LATE_LOOK_MS);
     for (const round of rounds) round.lookAgain();
   } finally {
-    // First by our own hand: closing the host must not clean up what it is judged by.
+    // First by the suite itself: the closing of the host must not clean up what it is judged by.
     await Promise.all(rounds.map(async (round) => round.clean()));
     await close();
   }
@@ -168,7 +168,7 @@ class Round {
     }
   }
 
-  /** A process may have been between two looks; what it wrote since is there to be read. */
+  /** A process may have lived between two looks; its notes since then show it. */
   lookAgain(): void {
     if (this.report?.proved !== true || this.failures.length > 0) return;
     const alive = living(this.#notes);
@@ -178,7 +178,7 @@ class Round {
     if (!this.isUnseen) this.#fail('proved, but a process ran on and noted itself', []);
   }
 
-  /** Ends what is left of the tree, by pid and start time; a loop that misses its notes ends by itself. */
+  /** Ends the rest of the tree, by pid and start time; a loop that misses its notes ends by itself. */
   async clean(): Promise<void> {
     const moved = `${this.#notes}.over`;
     renameSync(this.#notes, moved);

@@ -3,7 +3,7 @@ import { percentile, round } from '../../bench/measure';
 import { KINDS } from './kinds';
 import type { Outcome } from './run-kind';
 
-/** A kind, or a whole containment, that cannot be had on this machine. */
+/** A kind, or a whole containment, that this machine cannot have. */
 export interface Skipped {
   readonly kind?: string;
   readonly containment?: Containment;
@@ -11,7 +11,7 @@ export interface Skipped {
 }
 
 const KIND_WIDTH = Math.max(...KINDS.map(({ name }) => name.length)) + 2;
-/** Failures of one row in the table. */
+/** At most this many failures of one row are shown. */
 const MOST_SHOWN = 5;
 const WIDTHS = [KIND_WIDTH, 11, 8, 13, 10, 10, 10];
 
@@ -20,7 +20,7 @@ export function heading(): string {
   return columns(['kind', 'containment', 'proved', 'unconfirmed', 'survived', 'p50 ms', 'p99 ms']);
 }
 
-/** One kind in one containment, and below it what went wrong. */
+/** One kind in one containment, and below it its failures. */
 export function row(outcome: Outcome): string {
   const { kind, containment, proved, unconfirmed, survived, provedMs, failures } = outcome;
   const times = [0.5, 0.99].map((part) =>
@@ -36,18 +36,18 @@ export function row(outcome: Outcome): string {
   return [line + note, ...failed].join('\n');
 }
 
-/** Survivors where the kind says that nothing else can be expected. */
+/** Whether the survivors are those that the kind predicts. */
 export function isKnown({ kind, containment, isolation, survived }: Outcome): boolean {
   if (isolation === 'user') return false;
   return survived > 0 && KINDS.some(({ name, unseenIn }) => name === kind && unseenIn === containment);
 }
 
-/** A row for a kind that is not tested here, and why. */
+/** A row for a kind that is not tested here, with the reason. */
 export function skippedRow({ kind, containment, skipped }: Skipped): string {
   return `${columns([kind ?? 'every kind', containment ?? 'all'])}  skipped: ${skipped}`;
 }
 
-/** An outcome as a program reads it; times are milliseconds from asked to proved dead. */
+/** An outcome for a program; times are milliseconds from asked to proved dead. */
 export function toJson({ provedMs, ...outcome }: Outcome): string {
   const times =
     provedMs.length === 0

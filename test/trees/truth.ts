@@ -1,9 +1,9 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 
 /**
- * The truth about a tree, without asking Belay: its processes write their own line of /proc/PID/stat into a file of the
- * round's (test/fixtures/trees/note.sh), and this looks at /proc for those. Written apart from the product's code, so
- * that a fault there does not hide itself.
+ * The truth about a tree, without asking Belay: its processes write their own line of /proc/PID/stat into a file of the round's
+ * (test/fixtures/trees/note.sh), and this looks for those in /proc. It is written apart from the product's code, so that a
+ * fault there does not hide itself.
  */
 export interface Entry {
   readonly pid: number;
@@ -23,9 +23,9 @@ export function noted(notes: string): Entry[] {
 }
 
 /**
- * The living processes of one tree: those that noted themselves, by pid and start time, and those that carry the name
- * of the notes in their arguments (forked, and not come to their note yet).
- * @param file where the notes are now, when they were moved away.
+ * The living processes of one tree: those that noted themselves, by pid and start time, and those with the name of the notes in
+ * their arguments (forked, and without a note yet).
+ * @param file the present path of the notes, when they were moved away.
  */
 export function living(notes: string, file = notes): Entry[] {
   const found = new Map<string, Entry>();
@@ -49,12 +49,12 @@ export function killEntry(entry: Entry): void {
   }
 }
 
-/** One process as it is now; undefined when there is none. Throws when it could not be looked: unknown is not dead. */
+/** One process as it is now; undefined when there is none. Throws when the look fails: unknown is not dead. */
 export function readEntry(pid: number): Entry | undefined {
   return parse(readIfThere(`/proc/${pid}/stat`))[0];
 }
 
-/** A zombie runs no more, unless it is only the first thread of a program whose others go on. */
+/** A zombie does not run, unless it is only the first thread of a program whose other threads go on. */
 function isAlive({ state, threads }: Entry): boolean {
   return !['Z', 'X', 'x'].includes(state) || threads > 1;
 }
@@ -71,7 +71,7 @@ function namedInArguments(text: string): Entry[] {
   });
 }
 
-/** The name in parentheses may hold spaces and parentheses itself, so fields count from the last one. */
+/** The name in parentheses may itself contain spaces and parentheses, so fields count from the last one. */
 function parse(line: string): Entry[] {
   const match = /^(\d+) \((.*)\) (.+)$/s.exec(line);
   if (match === null) return [];
@@ -95,7 +95,7 @@ function readIfThere(path: string): string {
     return readFileSync(path, 'latin1');
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    // Gone, or the program of another user: ours are all our user's.
+    // Gone, or the program of another user: all of ours have our user.
     if (code === 'ENOENT' || code === 'ESRCH' || code === 'EACCES') return '';
     throw error;
   }

@@ -17,12 +17,12 @@ export const EXIT = {
 
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
 
-/** The command was used wrongly: nothing was asked of the server. */
+/** The command was used wrongly: no request was made. */
 export class UsageError extends Error {
   override readonly name = 'UsageError';
 }
 
-/** The exit code an error ends the command with. */
+/** The exit code of a command that an error ends. */
 export function exitCodeOfError(error: unknown): ExitCode {
   if (error instanceof UsageError) return EXIT.usage;
   if (!isBelayError(error)) return EXIT.failed;
@@ -36,7 +36,7 @@ const BY_CODE: Readonly<Partial<Record<ErrorCode, ExitCode>>> = {
   DRAINING: EXIT.unreachable,
   UNAUTHORIZED: EXIT.refused,
   FORBIDDEN: EXIT.refused,
-  // It may have run: a script must not take it for a failure.
+  // The call may have run: a script must not take it for a failure.
   OUTCOME_UNKNOWN: EXIT.unconfirmed,
 };
 
@@ -52,7 +52,7 @@ export function exitCodeOfReceipt(receipt: Pick<Receipt, 'complete' | 'warning'>
   return exitCodeOfWarning(receipt ?? {});
 }
 
-/** The exit code of what was done as it was asked, and may not be what was meant. */
+/** The exit code of an act that was done as asked, and may not be what the caller intended. */
 export function exitCodeOfWarning({ warning }: Pick<Receipt, 'warning'>): ExitCode {
   return warning === undefined ? EXIT.ok : EXIT.unmatched;
 }

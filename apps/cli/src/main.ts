@@ -2,10 +2,13 @@
 import { runCli } from './program';
 import { thisProcess } from './session/this-process';
 
-/** Readable by others of the user from the start; a secret in a file is in this process only once it is read. */
+/**
+ * Other processes of the user can read the environment from the start. A secret in a file is in this process only after it is
+ * read.
+ */
 const SECRETS = ['BELAY_TOKEN', 'BELAY_VALKEY_URL'];
 
-// The exit code is set, not forced: what was written to a pipe must still arrive.
+// The exit code is set and the process not ended: output in a pipe must still arrive.
 void main();
 
 async function main(): Promise<void> {

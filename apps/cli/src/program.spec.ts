@@ -627,7 +627,7 @@ it('doctor says what is wrong and what to do', async () => {
     token: 'ok',
     workers: 'warn',
     latches: 'warn',
-    // The token of this spec is too short for a setting.
+    // The token of this spec is shorter than the setting allows.
     settings: 'fail',
     'native layer': nativeState().available ? 'ok' : 'warn',
   });

@@ -92,14 +92,14 @@ export function buildProgram(cli: CliProcess, bind: Bind, isJson = false): Comma
     .configureHelp({ showGlobalOptions: true })
     .configureOutput({
       writeOut: (text) => cli.stdout.write(text),
-      // Under --json an error is one object, which is made of the error itself.
+      // With --json an error is one object, which is made of the error itself.
       writeErr: (text) => void (isJson || cli.stderr.write(text.replace(/^error: /, 'belay: '))),
       getOutHelpWidth: () => cli.stdout.columns,
       getErrHelpWidth: () => cli.stderr.columns,
     })
     .exitOverride();
   for (const add of ADDERS) add(program, bind);
-  // Settings such as exitOverride are inherited only at creation through `.command`, which the adders use.
+  // Settings such as exitOverride are inherited only through `.command`, which the adders use.
   showUsageAfterErrors(program, 'belay');
   return program;
 }
@@ -110,7 +110,7 @@ function showUsageAfterErrors(command: Command, name: string): void {
   for (const sub of command.commands) showUsageAfterErrors(sub, `${name} ${sub.name()}`);
 }
 
-/** Runs one command line (without `node` and the script) and answers its exit code. */
+/** Runs one command line (without `node` and the script). Resolves with its exit code. */
 export async function runCli(args: readonly string[], cli: CliProcess): Promise<number> {
   let session: Session | undefined;
   let exitCode: ExitCode = EXIT.ok;
@@ -118,7 +118,7 @@ export async function runCli(args: readonly string[], cli: CliProcess): Promise<
   const bind: Bind =
     (action) =>
     async (...raw) => {
-      // Commander hands over arguments, options and, last, the command itself.
+      // Commander passes arguments, options and, last, the command itself.
       const command = raw.at(-1) as Command;
       session = openSession(cli, command.optsWithGlobals<GlobalOptions>());
       exitCode = (await action(session, ...(raw.slice(0, -1) as never))) ?? EXIT.ok;
@@ -143,7 +143,7 @@ export async function runCli(args: readonly string[], cli: CliProcess): Promise<
   }
 }
 
-/** The parser's own sentence; for a line that names no command it has none. */
+/** The parser's own sentence. For a line that names no command it has none. */
 function usageOf({ code, message }: CommanderError): string {
   if (code === 'commander.help') return 'No command was named. List them with: belay --help';
   return message.replace(/^error: /, '').replaceAll(/\s*\n\s*/g, ' ');

@@ -11,11 +11,11 @@ import { listProblems } from './text/list-problems';
 export interface ErrorContext {
   readonly isJson: boolean;
   readonly options?: GlobalOptions;
-  /** Looked up only where the error is about it. */
+  /** Looked up only for an error about the connection. */
   readonly connection?: () => Connection | undefined;
 }
 
-/** Says on stderr what went wrong; as one JSON object under --json, so that stdout stays empty. */
+/** Prints an error on stderr; with --json as one JSON object, so that stdout stays empty. */
 export function reportError(cli: CliProcess, error: unknown, context: ErrorContext): void {
   if (context.isJson) {
     cli.stderr.write(`${JSON.stringify({ error: toJson(error, context) })}\n`);
@@ -31,7 +31,7 @@ function toLines(error: unknown, context: ErrorContext): string[] {
     const lines = [`belay: ${cleanText(withoutInternals(headOf(error)))}`];
     lines.push(...listProblems(error.problems).map((line) => `  ${line}`));
     const asked = whoWasAsked(error, context);
-    // A message about an address that does not answer names it already.
+    // The message about an address that does not answer names the address already.
     const isNamed = asked !== undefined && error.message.includes(asked.url);
     if (isNamed) lines.push(`  the address is ${asked.urlFrom}`);
     else if (asked !== undefined) lines.push(`  the address asked is ${asked.url} (${asked.urlFrom})`);
@@ -43,18 +43,18 @@ function toLines(error: unknown, context: ErrorContext): string[] {
   return [`belay: ${cleanText(message)}`, '  for details: BELAY_LOG_LEVEL=debug'];
 }
 
-/** Refused because of the token that was shown. */
+/** The token was refused. */
 function isAboutToken({ code }: Pick<BelayError, 'code'>): boolean {
   return code === 'UNAUTHORIZED' || code === 'FORBIDDEN';
 }
 
-/** The server that answered that way, or did not answer, and the source of its address. */
+/** The server that gave this answer, or none, and the source of its address. */
 function whoWasAsked(
   { code, details }: BelayError,
   { connection }: ErrorContext,
 ): Pick<Connection, 'url' | 'urlFrom' | 'tokenFrom'> | undefined {
   const isAbout = isAboutToken({ code }) || code === 'SERVER_UNREACHABLE' || code === 'SERVER_REFUSED';
-  // Without either of them no orchestrator was asked: the state server was, at a start.
+  // Without either of them no orchestrator was asked, but the state server at a start.
   if (!isAbout || (details['url'] === undefined && details['status'] === undefined)) return undefined;
   const found = connection?.();
   if (found === undefined) return undefined;
@@ -64,7 +64,7 @@ function whoWasAsked(
   return { url, urlFrom: from, tokenFrom };
 }
 
-/** The message without the problems it quotes: the list below it is whole, and aligned. */
+/** The message without its list of problems, since a complete and aligned list follows. */
 function headOf({ message, problems }: BelayError): string {
   const [first] = problems;
   if (first === undefined) return message;

@@ -9,14 +9,14 @@ export type HealthResult<Key extends string, Facts extends object = object> = Re
   Facts & { readonly status: 'up' | 'down'; readonly message?: string }
 >;
 
-/** Longest for Valkey to answer. Milliseconds. */
+/** Valkey must answer within this. Milliseconds. */
 const ANSWER_WITHIN_MS = 1_000;
-/** A pass of the background work takes this long only when something holds it. Milliseconds. */
+/** A pass of the background work takes this long only when something blocks it. Milliseconds. */
 const PASS_WITHIN_MS = 15_000;
 
 /**
- * Health indicators of a Nest application with Belay. They need no @nestjs/terminus; its `HealthCheckService` takes them as
- * they are: `health.check([() => belay.worker(), () => belay.background(), () => belay.valkey()])`.
+ * Health indicators of a Nest application with Belay. They do not need @nestjs/terminus; its `HealthCheckService` accepts them:
+ * `health.check([() => belay.worker(), () => belay.background(), () => belay.valkey()])`.
  */
 export class BelayHealth {
   constructor(
@@ -24,7 +24,10 @@ export class BelayHealth {
     private readonly server: Valkey,
   ) {}
 
-  /** Up while the worker takes work and has its lease: nobody else may act in its place. An application without one is up. */
+  /**
+   * Up while the worker takes work and has its lease, so that no other process may act for it. An application without a worker
+   * is up.
+   */
   worker<Key extends string = 'belay-worker'>(
     key = 'belay-worker' as Key,
   ): HealthResult<Key, { readonly state: WorkerState | 'none'; readonly leaseLeftMs?: number }> {

@@ -35,17 +35,17 @@ export interface RuntimeOptions {
   readonly settings: Settings & { readonly valkeyUrl: string };
   readonly log: ServiceLog;
   readonly hasWorker: boolean;
-  /** Those that the whole application declares. @throws BelayError INVALID_SETTINGS */
+  /** The handlers that the whole application declares. @throws BelayError INVALID_SETTINGS */
   readonly handlers: () => Handlers | undefined;
   readonly onNotice: ((notice: BelayNotice) => void) | undefined;
-  /** Between two passes of the background work. Milliseconds. */
+  /** The time between two passes of the background work. Milliseconds. */
   readonly sweepMs: number;
 }
 
 /** The worker and the background work of a Nest application, started and drained by Nest's hooks. */
 export class BelayRuntime implements OnApplicationBootstrap, BeforeApplicationShutdown {
   private readonly orchestrator: OrchestratorService;
-  /** Undefined before the start, and without one. */
+  /** Undefined before the start, and in an application without a worker. */
   worker: Worker | undefined;
   private readonly processors: Processors;
   private hooksCheck: NodeJS.Timeout | undefined;
@@ -69,12 +69,12 @@ export class BelayRuntime implements OnApplicationBootstrap, BeforeApplicationSh
     });
   }
 
-  /** Of the worker; without one, of the background work. */
+  /** The state of the worker; without one, of the background work. */
   get state(): WorkerState {
     return this.worker?.state ?? this.orchestrator.state;
   }
 
-  /** Of the worker in this process; undefined without one. */
+  /** The id of the worker in this process; undefined without one. */
   get workerId(): string | undefined {
     return this.worker?.workerId;
   }
@@ -83,7 +83,7 @@ export class BelayRuntime implements OnApplicationBootstrap, BeforeApplicationSh
     return this.options.hasWorker;
   }
 
-  /** The passes of an orchestrator, and the time since the older of the last two ended well. Milliseconds. */
+  /** The passes of an orchestrator: their state, and the time since the older of the last two ended well. Milliseconds. */
   get background(): { readonly state: WorkerState; readonly sincePassMs: number } {
     const { state } = this.orchestrator;
     return { state, sincePassMs: Math.max(this.orchestrator.sincePassMs, this.parts.janitor.sincePassMs) };
@@ -101,12 +101,12 @@ export class BelayRuntime implements OnApplicationBootstrap, BeforeApplicationSh
 
   /** @throws BelayError SPAWN_FAILED (no guardian) · INVALID_SETTINGS */
   async onApplicationBootstrap(): Promise<void> {
-    // One agent of an application that works elsewhere.
+    // One agent of an application whose worker runs elsewhere.
     if (isHandlerProcess()) return;
     const handlers = this.options.handlers();
     await this.orchestrator.start();
     if (this.options.hasWorker) await this.startWorker(handlers);
-    // Only now can the caller have the application: however long the start took, it is given time to enable the hooks.
+    // Only now can the caller have the application. However long the start took, the caller gets time to enable the hooks.
     this.hooksCheck = setTimeout(() => this.warnWithoutHooks(), HOOKS_WITHIN_MS).unref();
   }
 
@@ -124,13 +124,13 @@ export class BelayRuntime implements OnApplicationBootstrap, BeforeApplicationSh
   /** Takes no more work, lets agents finish for `stopTimeoutMs`, stops the rest with proof. Each step is bounded. */
   async beforeApplicationShutdown(): Promise<void> {
     clearTimeout(this.hooksCheck);
-    // First: another instance goes on with its jobs while the agents here are drained.
+    // First: another instance continues its jobs while the agents here are drained.
     await this.processors.stop();
     await this.worker?.stop();
     await this.orchestrator.drain();
   }
 
-  /** Nest closes an application on a signal only when it was asked to. */
+  /** Warns because Nest closes an application on a signal only when shutdown hooks are enabled. */
   private warnWithoutHooks(): void {
     if (process.listenerCount('SIGTERM') > 0) return;
     this.options.log.warn(
@@ -166,7 +166,7 @@ export class BelayRuntime implements OnApplicationBootstrap, BeforeApplicationSh
   private tell(notice: BelayNotice): void {
     const failed = (error: unknown): void => this.options.log.error({ err: error }, 'onNotice failed');
     try {
-      // It may be asynchronous all the same.
+      // The callback may be asynchronous all the same.
       Promise.resolve(this.options.onNotice?.(notice)).catch(failed);
     } catch (error) {
       failed(error);

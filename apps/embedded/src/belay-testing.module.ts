@@ -2,27 +2,30 @@ import type { DynamicModule, OnApplicationShutdown } from '@nestjs/common';
 import { BELAY_OPTIONS, BelayModule, type BelayModuleExtras, type BelayModuleOptions } from './belay.module';
 import { startPrivateServer, type PrivateServer } from './private-server';
 
-/** As for `BelayModule`; the server and the files are the test's own. */
+/** As for `BelayModule`; the server and the files belong to the test. */
 export type BelayTestingOptions = Omit<BelayModuleOptions, 'url' | 'dataDir'>;
 
-/** What `Test.createTestingModule` of @nestjs/testing gives. */
+/** The builder that `Test.createTestingModule` of @nestjs/testing returns. */
 export interface TestingBuilder<Self> {
   overrideProvider(token: unknown): { useFactory(options: { factory: () => Promise<object> }): Self };
 }
 
-/** A test that leaves an agent running closes soon; a test of patience gives its own. */
+/** Short, so that a test that leaves an agent running closes soon; a test of patience sets its own. */
 const SHORT = { graceMs: 500, stopTimeoutMs: 500, shards: 1 } as const;
 
 /**
- * Belay for the tests of a Nest application. Nothing of it is a mock: a private server of the test's own, a worker in the
- * process of the test, real agents. All of it starts with the application and is gone when `app.close()` resolves; without a
- * close the server ends with the process, and the agents with it.
+ * Belay for the tests of a Nest application. It contains no mock: a private server for the test, a worker in the test's
+ * process, real agents. All of it starts with the application and is gone when `app.close()` resolves. Without a close the
+ * server ends with the process, and the agents with it.
  *
- * It uses a server program of this machine and downloads none. @throws BelayError SERVER_UNREACHABLE, with what to install,
- * when the application is made
+ * It uses a server program of this machine and downloads none. @throws BelayError SERVER_UNREACHABLE, with advice what to
+ * install, when the application is made
  */
 export class BelayTestingModule {
-  /** In the place of `BelayModule`, for the tests of a part of the application: `imports: [BelayTestingModule.forRoot(), ReportsModule]`. */
+  /**
+   * Takes the place of `BelayModule` in tests of a part of the application: `imports: [BelayTestingModule.forRoot(),
+   * ReportsModule]`.
+   */
   static forRoot({
     isGlobal = true,
     ...options
@@ -31,7 +34,7 @@ export class BelayTestingModule {
   }
 
   /**
-   * For the tests of a whole application: its `BelayModule` is as it was, with other options.
+   * For tests of a whole application: its `BelayModule` stays, with other options.
    * `BelayTestingModule.in(Test.createTestingModule({ imports: [AppModule] })).compile()`
    */
   static in<Builder extends TestingBuilder<Builder>>(
@@ -44,7 +47,10 @@ export class BelayTestingModule {
   }
 }
 
-/** The options of one application, which end their server once it has closed: Nest closes the modules that use them first. */
+/**
+ * The options of one application. They end their server once the application has closed: Nest first closes the modules that use
+ * them.
+ */
 class TestOptions implements OnApplicationShutdown {
   readonly #server: PrivateServer;
 

@@ -15,15 +15,15 @@ import { checkHandlersOptions, collectHandlers, type HandlersOptions } from './h
 import { nestLog } from './nest-log';
 import { readOptions } from './read-options';
 
-/** The options of `buildBelay` that make sense where Nest has HTTP and signals. `log` is Nest's by default. */
+/** The options of `buildBelay` that apply where Nest has HTTP and signals. `log` is Nest's by default. */
 export type BelayModuleOptions = Omit<BelayOptions, 'http' | 'handleSignals'> & {
   /** Where the processes of `@AgentHandler` providers find the application's code (docs/handlers.md). */
   readonly handlers?: HandlersOptions;
 };
 
-/** Beside the options, as in other Nest packages. */
+/** Given beside the options, as in other Nest packages. */
 export interface BelayModuleExtras {
-  /** Every module of the application sees its providers without importing it. Default false. */
+  /** Gives the providers to every module of the application, without an import. Default false. */
   readonly isGlobal?: boolean;
 }
 
@@ -34,7 +34,7 @@ function readModuleOptions({ handlers, ...options }: BelayModuleOptions): ReadSe
   return readOptions(options);
 }
 
-/** Between two passes of the background work. Milliseconds. */
+/** The time between two passes of the background work. Milliseconds. */
 const SWEEP_MS = 1_000;
 const SETTINGS = Symbol('belay.settings');
 const LOG = Symbol('belay.log');
@@ -42,7 +42,7 @@ const { ConfigurableModuleClass, MODULE_OPTIONS_TOKEN, ASYNC_OPTIONS_TYPE } =
   new ConfigurableModuleBuilder<BelayModuleOptions>({ moduleName: 'Belay' })
     .setClassMethodName('forRoot')
     .build();
-/** The token of the options that the application gave. */
+/** The token of the application's options. */
 export const BELAY_OPTIONS = MODULE_OPTIONS_TOKEN;
 
 /** Checks the options once, for all modules below. */

@@ -32,23 +32,24 @@ import { waitForEnd } from './wait-for';
 export interface StopResult {
   /** Agents had to be stopped. */
   readonly forced: boolean;
-  /** The ids of those agents; the fleet tries their nodes again where the spec allows. */
+  /** The ids of those agents; the fleet retries their nodes where the spec allows. */
   readonly stopped: readonly string[];
-  /** Steps of the shutdown that failed or took too long and were left behind, such as `worker: announce` (requirement R47). */
+  /** Steps of the shutdown that failed or took too long and were left behind, such as `worker: announce`. */
   readonly unfinished: readonly string[];
 }
 
 /**
- * A Belay in the process of its host (requirement R48). It ends agents and nothing else: it never exits the host, sets no exit code,
- * writes to none of its streams, and listens for no signal unless asked. While it runs it keeps the event loop alive.
+ * A Belay in the process of its host (docs/embedding.md). It ends agents and nothing else: it never exits the host, sets no
+ * exit code, writes to none of its streams, and listens for a signal only on request. While it runs it keeps the event loop
+ * alive.
  */
 export interface Belay {
   readonly state: WorkerState;
-  /** Of the worker in this process; undefined without one. */
+  /** The id of the worker in this process; undefined without one. */
   readonly workerId: string | undefined;
-  /** Of the HTTP interface; undefined without one. */
+  /** The address of the HTTP interface; undefined without one. */
   readonly url: string | undefined;
-  /** Takes specs in. @throws BelayError DRAINING unless running */
+  /** Accepts specs. @throws BelayError DRAINING unless running */
   readonly executions: ExecutionManager;
   /** The records and their changes. @throws BelayError DRAINING before the start and after the stop */
   readonly lifecycle: LifecycleService;
@@ -59,38 +60,38 @@ export interface Belay {
   /** Every change as a stream, and waits for one. @throws BelayError DRAINING before the start and after the stop */
   readonly changes: ChangeFeed;
   /**
-   * Two starts are one. One that fails has given everything back, and may be tried again.
-   * @throws BelayError SERVER_UNREACHABLE · INVALID_SETTINGS · SHARD_MISMATCH · SPAWN_FAILED (no guardian) · DRAINING
-   * after a stop
+   * Starts. Two starts are one. A start that fails has released everything, and may be repeated.
+   * @throws BelayError SERVER_UNREACHABLE · INVALID_SETTINGS · SHARD_MISMATCH · SPAWN_FAILED (no guardian) · DRAINING after a
+   *   stop
    */
   start(): Promise<void>;
   /**
-   * Drains: takes no more work, lets agents finish for `drainMs` (default: `stopTimeoutMs`), stops the rest with proof,
-   * closes everything. Every caller shares one; each of its steps is bounded. A stop during a start waits for it.
+   * Drains: takes no more work, lets agents finish for `drainMs` (default: `stopTimeoutMs`), stops the rest with proof, closes
+   * everything. Every caller shares one stop; each step is bounded. A stop during a start waits for the start.
    */
   stop(options?: { readonly drainMs?: number }): Promise<StopResult>;
-  /** The record once it has ended. @throws BelayError TIMEOUT · NotFoundError */
+  /** The execution's record once it has ended. @throws BelayError TIMEOUT · NotFoundError */
   waitForEnd(executionId: string, options: { readonly timeoutMs: number }): Promise<ExecutionRecord>;
 }
 
-/** A Belay on a server that is there. @throws BelayError INVALID_SETTINGS with every problem of the options */
+/** A Belay on an existing server. @throws BelayError INVALID_SETTINGS with every problem of the options */
 export function buildBelay(options: BelayOptions): Belay {
   return new EmbeddedBelay(options, readOptions(options));
 }
 
 /**
- * A Belay with a private Valkey of its own that keeps nothing: for tests, tools and single programs.
- * @throws BelayError INVALID_SETTINGS with every problem of the options; where there is no server on this machine,
- * `start` rejects with SERVER_UNREACHABLE and says what to install
+ * A Belay with a private Valkey that stores nothing for later: for tests, tools and single programs.
+ * @throws BelayError INVALID_SETTINGS with every problem of the options; where there is no server program on this machine,
+ *   `start` rejects with SERVER_UNREACHABLE and says what to install
  */
 export function buildInMemoryBelay(options: InMemoryBelayOptions = {}): Belay {
-  // Its own come with the start; whatever else is wrong is told now.
+  // The start brings its own `url` and `dataDir`; any other fault is reported now.
   const { url: _url, dataDir: _dataDir, ...rest } = options as Partial<BelayOptions>;
   const whole = { ...rest, url: 'unix:///private' };
   return new EmbeddedBelay(whole, readOptions(whole), startPrivateServer);
 }
 
-/** Node's error says what the system refused; ours says which option to change. */
+/** Node's error names the refusal of the system; Belay's names the option to change. */
 function asOurs(error: unknown): unknown {
   const { syscall, port = 0, message } = error as NodeJS.ErrnoException & { readonly port?: number };
   if (syscall === undefined || isBelayError(error)) return error;
@@ -244,7 +245,7 @@ class EmbeddedBelay implements Belay {
     return (this.worker = worker);
   }
 
-  /** Nobody waits for its agents any more, and it may never take others. */
+  /** Gives up a worker: nobody waits for its agents any more, and it may never take others. */
   private giveUp(worker: Worker): void {
     if (worker.state === 'running') this.tell({ kind: 'lease-lost', workerId: worker.workerId });
     worker.stop(0).catch(this.failed);
@@ -268,7 +269,7 @@ class EmbeddedBelay implements Belay {
   private tell(notice: BelayNotice): void {
     const failed = (error: unknown): void => this.log.error({ err: error }, 'onNotice failed');
     try {
-      // It may be asynchronous all the same.
+      // The callback may be asynchronous all the same.
       Promise.resolve(this.options.onNotice?.(notice)).catch(failed);
     } catch (error) {
       failed(error);

@@ -3,9 +3,9 @@ import type { ServiceLog } from '#libs/service';
 
 /** A worker in the host's own process. */
 export interface EmbeddedWorker {
-  /** Agents it runs at once. Default 8. */
+  /** Agents at a time. Default 8. */
   readonly concurrency?: number;
-  /** Pools it takes agents from. Default `default`. */
+  /** The pools from which it takes agents. Default `default`. */
   readonly pools?: readonly string[];
 }
 
@@ -13,13 +13,13 @@ export interface EmbeddedWorker {
 export interface EmbeddedHttp {
   /** Default 127.0.0.1. */
   readonly host?: string;
-  /** Default 7070; 0 takes any free one, which `url` then names. */
+  /** Default 7070; 0 takes any free port, which `url` then has. */
   readonly port?: number;
   /** Admin token: 16 to 256 characters without blanks. */
   readonly token: string;
 }
 
-/** Settings that mean the same as the variables of docs/cli.md do to the programs. Nothing is read from the environment. */
+/** Settings with the meaning of the variables in docs/cli.md. Nothing is read from the environment. */
 type Shared = Partial<
   Pick<
     Settings,
@@ -45,14 +45,14 @@ type Shared = Partial<
   >
 >;
 
-/** An event beneath a running Belay that its host may want to act on. Belay itself ends nothing but agents. */
+/** An event in a running Belay on which its host may want to act. Belay itself ends nothing but agents. */
 export type BelayNotice =
-  /** The private server of `buildInMemoryBelay` ended by itself: its state is gone. Stop, and start a new one. */
+  /** The private server of `buildInMemoryBelay` ended by itself: its state is gone. Stop this Belay, and start a new one. */
   | { readonly kind: 'server-ended' }
-  /** No heartbeat was acknowledged for `fenceAfterMs`: the worker is stopping its own agents, that many. */
+  /** No heartbeat was acknowledged for `fenceAfterMs`: the worker is stopping its own agents, `agents` of them. */
   | { readonly kind: 'contact-lost'; readonly agents: number }
   | { readonly kind: 'contact-back' }
-  /** The worker was given up by the others; it has killed its agents and stops. The services go on. */
+  /** Another process ended the worker's lease; the worker has killed its agents and stops. The services go on. */
   | { readonly kind: 'lease-lost'; readonly workerId: string };
 
 export interface BelayOptions extends Shared {
@@ -60,19 +60,22 @@ export interface BelayOptions extends Shared {
   readonly agentUids?: string;
   /** `redis://…`, `rediss://…`, `unix:///path`, `redis+sentinel://…` or `redis+cluster://…` (docs/deployment.md). */
   readonly url: string;
-  /** Default: one of 8 agents for the pool `default`. `false`: the fleet's workers run what is submitted here. */
+  /**
+   * Default: a worker for 8 agents of the pool `default`. `false`: the fleet's workers run the executions that are submitted
+   * here.
+   */
   readonly worker?: false | EmbeddedWorker;
   /** Default: none. */
   readonly http?: EmbeddedHttp;
   /**
-   * SIGTERM and SIGINT drain it as they would a program, a third one skips the grace; the listeners go with `stop`. The
-   * host decides when its process ends. Default false: no signal is touched.
+   * Whether SIGTERM and SIGINT drain it, as they drain a program; a third one skips the grace. `stop` removes the listeners.
+   * The host decides when its process ends. Default false: no signal is touched.
    */
   readonly handleSignals?: boolean;
-  /** Where it logs: a pino logger, or any object with its five methods. Default: nowhere. */
+  /** The receiver of its log: a pino logger, or any object with its five methods. Default: none. */
   readonly log?: ServiceLog;
   readonly onNotice?: (notice: BelayNotice) => void;
 }
 
-/** As for `buildBelay`; `url` and `dataDir` are its own. */
+/** As for `buildBelay`; `url` and `dataDir` are private. */
 export type InMemoryBelayOptions = Omit<BelayOptions, 'url' | 'dataDir'>;

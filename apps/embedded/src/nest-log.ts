@@ -2,7 +2,7 @@ import { inspect } from 'node:util';
 import { Logger } from '@nestjs/common';
 import type { LogLine, ServiceLog } from '#libs/service';
 
-/** A service's log that is the application's own: Nest's, with the context `Belay`. */
+/** A service's log that writes to the application's own: Nest's, with the context `Belay`. */
 export function nestLog(): ServiceLog {
   const logger = new Logger('Belay');
   const line = (level: 'debug' | 'log' | 'warn' | 'error' | 'fatal'): LogLine => {

@@ -1,5 +1,5 @@
 /**
- * Belay for a Nest application: docs/embedding.md. The door `belayd/nest` of the package; what it does not name may change.
+ * Belay for a Nest application: docs/embedding.md. Everything that this entry point, `belayd/nest`, does not export may change.
  */
 export { BelayModule, type BelayModuleExtras, type BelayModuleOptions } from './belay.module';
 export { BelayHealth, type HealthResult } from './belay-health';

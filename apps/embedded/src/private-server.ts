@@ -1,19 +1,19 @@
 import { join } from 'node:path';
 import { startThrowawayServer, type ThrowawayServerOptions } from '#libs/local-server';
 
-/** A server that this process alone reaches and that keeps nothing. */
+/** A server that only this process reaches and that stores nothing for later. */
 export interface PrivateServer {
   readonly url: string;
-  /** For what the services keep on disk; goes with the server. */
+  /** For files of the services; removed with the server. */
   readonly dataDir: string;
   stop(): Promise<void>;
 }
 
 /**
- * Starts it on a socket in a fresh directory that only this user can enter. It and the directory are gone after `stop`,
- * and also when this process dies without it. `onEnded` hears of an end that nobody asked for. It uses a server found on
- * this machine and downloads nothing.
- * @throws BelayError SERVER_UNREACHABLE, with what was tried and what to install
+ * Starts the server on a socket in a new directory that only this user can enter. Both are gone after `stop`, and also when
+ * this process dies without it. `onEnded` is called for an end that nobody asked for. It uses a server program of this machine
+ * and downloads nothing.
+ * @throws BelayError SERVER_UNREACHABLE, with the ways that were tried and what to install
  */
 export async function startPrivateServer(
   onEnded: () => void,

@@ -44,14 +44,14 @@ const SETTING_OF: ReadonlyMap<string, keyof Settings> = new Map<string, keyof Se
 ]);
 const OTHERS = ['worker', 'http', 'handleSignals', 'log', 'onNotice'];
 const GROUPS = ['worker', 'http'];
-/** Without these nothing can be done. */
+/** Options without which nothing works. */
 const NEEDED = ['url', 'http.token'];
 
 const VARIABLE_OF = new Map(SETTINGS.map(({ key, name }) => [key, name]));
 const OPTION_OF = new Map([...SETTING_OF].map(([path, key]) => [VARIABLE_OF.get(key) ?? '', path]));
 
 /**
- * The settings that the options mean, checked by the same table as the programs' variables.
+ * The settings of the options, checked by the same table as the programs' variables.
  * @throws BelayError INVALID_SETTINGS with every problem; `path` is the option's, such as `worker.concurrency`
  */
 export function readOptions(options: BelayOptions): Settings & { readonly valkeyUrl: string } {
@@ -83,7 +83,7 @@ export function readOptions(options: BelayOptions): Settings & { readonly valkey
 const isObject = (value: unknown): boolean =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
-/** By the name of an option that is no setting: whether a value will do, and what it must be. */
+/** For each option that is no setting: a check of its value, and its rule in words. */
 const OTHER_RULES: Readonly<Record<string, readonly [(value: unknown) => boolean, string]>> = {
   worker: [(value) => value === false || isObject(value), 'false, or an object with concurrency and pools'],
   http: [isObject, 'an object with token, host and port'],
@@ -107,7 +107,7 @@ function otherProblems(options: BelayOptions): Problem[] {
   });
 }
 
-/** Every option that is given, by its path; those that are no settings are left out. */
+/** Every given option by its path, without those that are no settings. */
 function flatten(options: BelayOptions): Map<string, unknown> {
   const found = new Map<string, unknown>();
   for (const [name, value] of Object.entries(options) as [string, unknown][]) {
@@ -135,7 +135,7 @@ function unknownOption(path: string): Problem {
   return { path, code: 'UNKNOWN_OPTION', message: `Belay has no such option; ${hint}` };
 }
 
-/** A problem of a variable, in terms of the option that was given. */
+/** A problem of a variable, in terms of the given option. */
 function inOptions({ path, code, message }: Problem): Problem {
   return {
     path: OPTION_OF.get(path) ?? path,

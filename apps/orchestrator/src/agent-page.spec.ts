@@ -6,13 +6,13 @@ const agent = (n: number, createdAt: number): AgentRecord =>
 
 describe('a page of agents', () => {
   it('goes on where the page before ended, whatever begins and ends meanwhile', () => {
-    // Five at one moment, and two before them.
+    // Five that began at one moment, and two before them.
     const agents = [0, 1, 2, 3, 4].map((n) => agent(n, 20)).concat([agent(5, 10), agent(6, 5)]);
     const seen: string[] = [];
     let cursor: string | undefined;
     let pages = 0;
     do {
-      // One more begins before each page; it belongs before those that were seen.
+      // One more begins before each page. Its place is before those that were seen.
       const now = agents.concat(agent(100 + pages, 30 + pages));
       const page = pageOfAgents(now, { limit: 2, ...(cursor === undefined ? {} : { cursor }) });
       seen.push(...page.items.map(({ id }) => id));

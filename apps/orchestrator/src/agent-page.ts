@@ -1,6 +1,6 @@
 import { UnknownCursorError, type AgentRecord } from '#libs/contracts';
 
-/** Agents of one page where a caller does not say. */
+/** Agents of a page, unless the caller says otherwise. */
 const LIMIT = 200;
 const CURSOR = /^(\d{1,15})\.(agt_[0-9A-Za-z-]{1,60})$/;
 

@@ -88,7 +88,7 @@ export class AgentsController {
       return;
     }
     const logs = await this.lifecycle.logs.read(executionId, id);
-    // The first lines are sent before the end is stored: an ended agent whose log is not there wrote nothing.
+    // The first lines are sent before the end is stored, so an ended agent without a log wrote nothing.
     const isSilent = logs.total.lines === 0 && isEnded(AGENT_MACHINE, state);
     void reply.send({ ...logs, ended: logs.ended || isSilent });
   }

@@ -4,13 +4,13 @@ import type { Abandoned, LifecycleService } from '#libs/lifecycle';
 import { ulid } from 'ulid';
 import type { SseStream } from './sse';
 
-/** How long a client may take to come back before its execution is stopped. Milliseconds. */
+/** A client has this long to come back before its execution is stopped. Milliseconds. */
 const COME_BACK_MS = 5_000;
 /** A watcher whose orchestrator died is missed after this; it is renewed three times as often. Milliseconds. */
 const UNHEARD_MS = 30_000;
 const RENEW_MS = UNHEARD_MS / 3;
 
-/** Stops executions whose clients asked for that when they go away (`cancelOnDisconnect`). */
+/** Stops executions whose clients asked for a stop when they go away (`cancelOnDisconnect`). */
 export class Attendance {
   constructor(
     private readonly lifecycle: LifecycleService,
@@ -18,7 +18,9 @@ export class Attendance {
     private readonly onError: (error: unknown) => void,
   ) {}
 
-  /** A watcher from now on, which is stored when this resolves; until the end of the stream that is then given. */
+  /**
+   * Registers a watcher; it is stored when this resolves. The returned function takes the stream, and watches until its end.
+   */
   async watch(executionId: string): Promise<(stream: SseStream) => void> {
     const watcher = ulid();
     await this.lifecycle.attendance.attend(executionId, watcher, UNHEARD_MS);
@@ -32,14 +34,14 @@ export class Attendance {
     }, RENEW_MS).unref();
     const leave = async (): Promise<void> => {
       clearInterval(renewing);
-      // A stream that ended from here was not left by its client.
+      // The server ended the stream, so its client did not leave it.
       if (stream.wasLost) await attendance.attend(executionId, watcher, COME_BACK_MS);
       else await attendance.settle({ executionId, watcher });
     };
     void stream.closed.then(leave).catch(this.onError);
   }
 
-  /** Stops those whose last client did not come back. Repeatable. */
+  /** Stops the executions whose last client did not come back. Repeatable. */
   async sweep(): Promise<void> {
     for (const one of await this.lifecycle.attendance.abandoned()) await this.stop(one).catch(this.onError);
   }

@@ -18,41 +18,41 @@ import { makeHttp } from './http/make-http';
 import { OrchestratorModule } from './orchestrator.module';
 import { OrchestratorService } from './orchestrator.service';
 
-/** Longest for requests under way to be answered. A wait for a proof may last longer: it is cut off. Milliseconds. */
+/** Requests under way have this long to be answered. A wait for a proof that lasts longer is cut off. Milliseconds. */
 const REQUESTS_MS = 2_000;
 /**
- * After them a client that sends its next request over the same connection is refused in words. Cut off, it could not know
- * whether that was done. Milliseconds.
+ * After that, a client that sends its next request over the same connection gets a refusal. If the connection were cut, the
+ * client could not know whether the request was done. Milliseconds.
  */
 const REFUSALS_MS = 200;
-/** Longest for the drill schedule, and for HTTP and the modules, to close. Milliseconds. */
+/** The drill schedule, HTTP and the modules have this long to close. Milliseconds. */
 const MODULES_MS = 10_000;
 
 export interface CreateOrchestratorOptions {
   readonly settings: Settings & { readonly valkeyUrl: string };
   readonly log: ServiceLog;
-  /** Serve the HTTP interface at `httpHost` and `httpPort`, to those who have this token; undefined: not at all. */
+  /** Serves the HTTP interface at `httpHost` and `httpPort` to clients with this token; undefined: no HTTP. */
   readonly token: string | undefined;
-  /** Leave when drills run by themselves to the orchestrators of the fleet. Default: `drillCron` sets it. */
+  /** Leaves the schedule of drills to the orchestrators of the fleet. Default: `drillCron` sets it. */
   readonly leaveDrillSchedule?: boolean;
 }
 
-/** An orchestrator, made and not yet at work. It touches nothing of the process it is in. */
+/** An orchestrator that was made and does not work yet. It changes nothing of its process. */
 export interface Orchestrator {
-  /** Of the HTTP interface, once it listens; undefined without one. */
+  /** The address of the HTTP interface, once it listens; undefined without one. */
   readonly url: string | undefined;
   readonly state: WorkerState;
   readonly phases: Phases;
-  /** One of the classes its modules export. */
+  /** An instance of a class that its modules export. */
   get<T>(type: Type<T>): T;
   /**
-   * Begins the background passes, producers' jobs and HTTP. Two starts are one; one that fails gives everything back.
+   * Begins the background passes, producers' jobs and HTTP. Two starts are one. A start that fails releases everything.
    * @throws BelayError DRAINING after a stop, or a start that failed
    */
   start(): Promise<void>;
   /** Refuses new work from here on; everything else goes on until `stop`. */
   closeAdmission(): void;
-  /** Drains, then closes what it has. Every caller shares one; each of its phases is bounded, and it never rejects. */
+  /** Drains, then closes its resources. Every caller shares one stop; each phase is bounded, and it never rejects. */
   stop(): Promise<void>;
 }
 
@@ -106,7 +106,7 @@ async function make(options: CreateOrchestratorOptions, parts: CleanupStack): Pr
     drain: async () => {
       await orchestrator.drain();
       await phases.run('drill schedule', MODULES_MS, async () => drills.stop());
-      // HTTP closes last: until here it has answered, and told every stream.
+      // HTTP closes last: until here it has answered requests and ended every stream.
       if (http !== undefined) {
         await within(http.gate.close(), REQUESTS_MS);
         if (await hasConnections(http.app)) await pause(REFUSALS_MS);

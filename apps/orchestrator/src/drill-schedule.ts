@@ -2,14 +2,14 @@ import { CronSchedule } from '#libs/dispatch';
 import type { DrillService } from '#libs/killswitch';
 import type { Valkey } from '#libs/valkey';
 
-/** Injection token of how old a passed drill may be: `{ ms }`, undefined without a schedule. */
+/** Injection token of the age up to which a passed drill counts: `{ ms }`, undefined without a schedule. */
 export const DRILL_MAX_AGE = 'DRILL_MAX_AGE';
 
 const QUEUE = 'belay-drills';
-/** How often drills are looked for that nobody will finish. Milliseconds. */
+/** The interval of looks for drills that nobody will finish. Milliseconds. */
 const LOOK_MS = 30_000;
 
-/** Drills every worker by a cron expression, in one orchestrator a turn, however many there are. */
+/** Drills every worker by a cron expression. Each turn runs in one orchestrator, however many there are. */
 export class DrillSchedule {
   private readonly schedule: CronSchedule;
   private look: NodeJS.Timeout | undefined;
@@ -20,7 +20,7 @@ export class DrillSchedule {
     private readonly options: {
       readonly prefix: string;
       readonly cron: string | undefined;
-      /** Leave the schedule to other orchestrators: neither set it nor take it off. */
+      /** Leaves the schedule to other orchestrators: neither sets nor removes it. */
       readonly leave: boolean;
       readonly onError: (error: unknown) => void;
     },
@@ -31,7 +31,7 @@ export class DrillSchedule {
 
   async start(): Promise<void> {
     const { cron, leave, onError } = this.options;
-    // With and without a schedule: a drill asked for by hand may lose its orchestrator too.
+    // With and without a schedule: the orchestrator of a manual drill may die too.
     this.look = setInterval(() => void this.drills.noticeUnfinished().catch(onError), LOOK_MS).unref();
     if (leave) return;
     await this.schedule.start(cron, async () => {

@@ -5,22 +5,22 @@ import { Semaphore } from './semaphore';
 import type { SseStream } from './sse';
 
 const BATCH = 64;
-/** Streams reading at a time, of all there are: a kill asked of this process must not wait behind a crowd of them. */
+/** At most this many streams read at a time: a kill that this process handles must not wait behind a crowd of them. */
 const READERS = 4;
 const reading = new Semaphore(READERS);
 const WAIT_MS = 15_000;
-/** Told to clients of a server that drains, as the `retry` field too. Milliseconds. */
+/** Sent to clients of a draining server, as the `retry` field too. Milliseconds. */
 const RETRY_MS = 1_000;
 
-/** Told to clients whose execution waits for a signal. Milliseconds. */
+/** Sent to clients whose execution waits for a signal. Milliseconds. */
 const LOOK_AGAIN_MS = 10_000;
 
-/** Whether nothing of it goes on until a signal comes (requirement R61). */
+/** Whether no node of the execution can go on before a signal comes (docs/suspend.md). */
 function isSuspended({ state, nodes, live }: ExecutionRecord): boolean {
   return state === 'running' && nodes.suspended > 0 && live === 0 && nodes.ready === 0 && nodes.running === 0;
 }
 
-/** Of two ids of one stream. */
+/** Whether id `a` comes after id `b` in one stream. */
 export function isAfter(a: string, b: string): boolean {
   const [am = 0, as = 0] = a.split('-').map(Number);
   const [bm = 0, bs = 0] = b.split('-').map(Number);
@@ -44,9 +44,9 @@ export function either(a: AbortSignal, b: AbortSignal): { signal: AbortSignal; r
 }
 
 /**
- * Streams one execution's events from `lastId` on: stored events are read, the published ones only say when to read again, so
- * nothing is lost, doubled or out of order. Where events are missing (retention, a failover) a `reset` says so, with the record
- * as it is now. Ends after the terminal event, or with a final frame when the server drains; the response is over then.
+ * Streams one execution's events from `lastId` on. It reads the stored events; published events only tell when to read again.
+ * So nothing is lost, doubled or out of order. Where events are missing (retention, a failover) a `reset` reports that, with
+ * the present record. Ends after the terminal event, or with a final frame when the server drains; then the response is over.
  */
 export async function streamExecution(
   lifecycle: LifecycleService,
@@ -60,7 +60,7 @@ export async function streamExecution(
     if (options.closing.aborted)
       stream.send('server_shutting_down', { retryAfterMs: RETRY_MS }, undefined, RETRY_MS);
   } finally {
-    // Also when the state server is away for longer than a read is patient: the client comes back with its last id.
+    // Also when the state server is away for longer than a read is repeated: the client comes back with its last id.
     stream.end();
     release();
   }
@@ -78,11 +78,11 @@ async function followExecution(
   await sender.resume(lastId);
   while (!signal.aborted) {
     const events = await reading.run(async () => {
-      // A turn of the loop for everything else in between.
+      // Lets other work of the event loop run in between.
       await new Promise((resolve) => setImmediate(resolve));
       return executions.events(executionId, sender.cursor, BATCH);
     });
-    // Outside of the turn: a client that is slow to take them keeps nobody else from reading.
+    // Outside of the semaphore: a slow client keeps no other stream from reading.
     if (!(await sender.send(events))) return;
     if (events.length === BATCH) continue;
     const hasMore = async () => (await executions.events(executionId, sender.cursor, 1)).length > 0;
@@ -107,10 +107,10 @@ async function followExecution(
   }
 }
 
-/** Sends events in order and knows where it is; a jump in their numbers is told. */
+/** Sends events in order, tracks the position, and reports a gap in their numbers. */
 class EventSender {
   cursor = '0-0';
-  /** Number of the last event sent; undefined while it is not known. */
+  /** The number of the last event sent; undefined while unknown. */
   private seq: number | undefined = 0;
 
   constructor(
@@ -119,7 +119,7 @@ class EventSender {
     private readonly executionId: string,
   ) {}
 
-  /** Goes on after an id the client has: it may be older than the oldest kept, or, after a failover, newer than all. */
+  /** Resumes after the client's id. It may be older than the oldest kept event or, after a failover, newer than all. */
   async resume(lastId: string | undefined): Promise<void> {
     if (lastId === undefined) return;
     this.cursor = lastId;
@@ -134,7 +134,7 @@ class EventSender {
   /** False when the client is gone, or too slow. */
   async send(events: readonly BelayEvent[]): Promise<boolean> {
     for (const event of events) {
-      // One that cannot be read has no number of its own.
+      // An event that cannot be read has no number of its own.
       const seq = event.seq === 0 && this.seq !== undefined ? this.seq + 1 : event.seq;
       if (this.seq !== undefined && seq > this.seq + 1) await this.reset(event.id);
       if (!this.stream.send('event', event, event.id) || !(await this.stream.drained())) return false;

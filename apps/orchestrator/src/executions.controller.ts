@@ -218,9 +218,9 @@ export class ExecutionsController {
     reader.done();
     const request = { ...validateStopRequest(body ?? {}), ...signatureOf(caller) };
     if (!wait) {
-      // One that cannot be read can still be stopped.
+      // An execution whose record cannot be read can still be stopped.
       const before = await this.lifecycle.executions.get(id).catch(() => undefined);
-      // Of an ended one nothing is left to stop: no order is placed, as where the end is waited for.
+      // The execution has ended, so no order is placed, as in a stop that waits for the end.
       if (before !== undefined && isEnded(EXECUTION_MACHINE, before.state)) {
         void reply.status(202);
         const { orderId: earlier } = before;

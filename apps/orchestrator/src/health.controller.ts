@@ -2,7 +2,7 @@ import { Controller, Get, Inject, Res } from '@nestjs/common';
 import type { FastifyReply } from 'fastify';
 import { OrchestratorService } from './orchestrator.service';
 
-/** `/health` 200 while running or draining; live while sound; ready only while running (requirement R49). No token. */
+/** `/health`: 200 while running or draining; live while sound; ready only while running (docs/http-api.md#health). No token. */
 @Controller('health')
 export class HealthController {
   constructor(@Inject(OrchestratorService) private readonly orchestrator: OrchestratorService) {}

@@ -64,7 +64,7 @@ export class KillswitchController {
     return this.own.veiled(caller, receipt.order.scope, receipt);
   }
 
-  /** Of the latch the order was given with. */
+  /** Releases the latch that came with the order. */
   @Post(':id/release')
   @HttpCode(200)
   async release(

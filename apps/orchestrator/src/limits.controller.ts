@@ -3,7 +3,7 @@ import { signatureOf, validateLimitsRequest, type Caller, type LimitsRecord } fr
 import { LimitPolicy } from '#libs/killswitch';
 import { Who } from './http/caller';
 
-/** The fleet's limits on running agents (requirement R35). */
+/** The fleet's limits on running agents (docs/limits.md). */
 @Controller('api/limits')
 export class LimitsController {
   constructor(@Inject(LimitPolicy) private readonly policy: LimitPolicy) {}

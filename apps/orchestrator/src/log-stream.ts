@@ -5,19 +5,19 @@ import type { SseStream } from './sse';
 
 const BATCH = 200;
 const WAIT_MS = 1_000;
-/** Waits in vain after which the log of an ended agent has no more: its worker died and marked no end. */
+/** After this many empty waits the log of an ended agent is complete: its worker died and wrote no end. */
 const QUIET_WAITS = 3;
 
 export interface LogStreamOptions {
   readonly executionId: string;
   readonly agentId: string;
-  /** The last line the client has. */
+  /** The client's last line. */
   readonly lastId?: string;
   /** Aborted when the server drains. */
   readonly closing: AbortSignal;
 }
 
-/** Streams an agent's kept output, then follows it to its end. A draining server says so in a frame of its own. */
+/** Streams an agent's kept output, then follows it to its end. A draining server announces that in a frame of its own. */
 export async function streamLog(
   lifecycle: LifecycleService,
   stream: SseStream,
@@ -47,7 +47,7 @@ export async function streamLog(
   }
 }
 
-/** Until the end of the log, or the client is gone. */
+/** Follows until the end of the log, or until the client is gone. */
 async function follow(
   lifecycle: LifecycleService,
   stream: SseStream,
@@ -58,7 +58,7 @@ async function follow(
   let position = LOG_START;
   let quiet = 0;
   while (!closing.aborted) {
-    // Lines are sent before the end is stored: an ended agent whose log is not there wrote nothing.
+    // Lines are sent before the end is stored, so an ended agent without a log wrote nothing.
     const isEmpty = position.n === 0 && (await hasEnded(lifecycle, agentId));
     const rows = await read(cursor, !isEmpty);
     quiet = rows.length === 0 ? quiet + 1 : 0;
@@ -69,7 +69,7 @@ async function follow(
       const found = readRow(row, position);
       cursor = found.id;
       position = found.next;
-      // Lines that the client has are read all the same: what is missing is told by the numbers of all of them.
+      // Lines that the client has are read too: the numbers of all lines show which are missing.
       const isNew = lastId === undefined || isAfter(cursor, lastId);
       if (found.line === undefined) {
         isOver = true;

@@ -2,7 +2,7 @@ import { BelayError, readSettings } from '#libs/contracts';
 import { closeProcess, processLog, runAsProcess, takeSecrets } from '#libs/service';
 import { createOrchestrator } from './create-orchestrator';
 
-/** Beyond the patience with agents, for a drain. Milliseconds. */
+/** Added to the wait for agents, for the rest of a drain. Milliseconds. */
 const DRAIN_SLACK_MS = 5_000;
 
 /** The program: an orchestrator from the environment's settings. Exit codes: 0 drained, 1 failed. */
@@ -25,7 +25,7 @@ runAsProcess('orchestrator', async () => {
     phases: orchestrator.phases,
     start: async () => {
       await orchestrator.start();
-      // `belay up` drains its workers first, which need an orchestrator.
+      // `belay up` drains its workers first, and they need an orchestrator.
       process.on('message', (message: { readonly type?: unknown } | null) => {
         if (message?.type === 'close-admission') orchestrator.closeAdmission();
       });

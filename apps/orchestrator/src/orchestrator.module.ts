@@ -43,7 +43,7 @@ const SWEEP_MS = 1_000;
 export interface OrchestratorModuleOptions {
   readonly settings: Settings;
   readonly valkey: Valkey;
-  /** Another orchestrator's business: when drills run by themselves. */
+  /** Another orchestrator sets the schedule of drills. */
   readonly leaveDrillSchedule: boolean;
   readonly onError: (error: unknown) => void;
 }
@@ -82,7 +82,7 @@ export class OrchestratorModule {
         ExecutionsController,
         AgentsController,
         WorkersController,
-        // Before the one whose :id would take its routes.
+        // Before the controller whose `:id` would match its routes.
         DrillsController,
         KillswitchController,
         LatchesController,

@@ -8,31 +8,31 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Attendance } from './attendance';
 import { SseStream } from './sse';
 
-/** How long open streams may take to end. Milliseconds. */
+/** Open streams have this long to end. Milliseconds. */
 const STREAMS_END_MS = 2_000;
-/** How often it is looked at whether the token of an open stream is still valid. Milliseconds. */
+/** The interval of checks whether the token of an open stream is still valid. Milliseconds. */
 const TOKEN_LOOK_MS = 5_000;
-/** How long each other phase of a drain may take. Milliseconds. */
+/** Each other phase of a drain may take this long. Milliseconds. */
 const PHASE_MS = 4_000;
 
 export interface OrchestratorOptions {
-  /** Between two sweeps of the open orders and of abandoned executions. Milliseconds. */
+  /** The time between two sweeps of the open orders and of abandoned executions. Milliseconds. */
   readonly sweepMs: number;
-  /** Silence after which a stream has a comment. Milliseconds. */
+  /** After this silence a stream gets a comment. Milliseconds. */
   readonly keepAliveMs: number;
   readonly onError: (error: unknown) => void;
 }
 
-/** The orchestrator's own state, as a worker's: idle → running → draining → stopped (requirement R41). */
+/** The orchestrator's own state, like a worker's (docs/state-machines.md#worker): idle → running → draining → stopped. */
 export class OrchestratorService {
   private readonly life = new ServiceRun<void>({
     start: async () => this.startOnce(),
     drain: async () => this.drainOnce(),
   });
-  /** The drain's current phase, and the work it had to leave behind. */
+  /** The phases of the drain: the present one, and those that were left behind. */
   readonly phases = new Phases((phase, trouble) => this.options.onError({ phase, ...trouble }));
   private sweeping: NodeJS.Timeout | undefined;
-  /** Monotonic time of the start, then of the end of the last pass that ended well. */
+  /** The monotonic time of the start, then of the end of the last successful pass. */
   private passedAt = performance.now();
   private pass: Promise<void> | undefined;
   /** Ends open streams; aborted when the drain begins. */
@@ -46,11 +46,11 @@ export class OrchestratorService {
     readonly attendance: Attendance,
     private readonly options: OrchestratorOptions,
   ) {
-    // One for each open stream; they go with it.
+    // One listener for each open stream; it is removed with the stream.
     setMaxListeners(0, this.closing.signal);
   }
 
-  /** Whether the token that a request showed is still valid; of one that cannot be revoked, `true` at once. */
+  /** Whether a request's token is still valid; `true` at once for a token that cannot be revoked. */
   isTokenValid: (request: FastifyRequest) => Promise<boolean> | true = () => true;
   private isAdmitting = true;
   private readonly releases: (() => void)[] = [];
@@ -60,7 +60,7 @@ export class OrchestratorService {
     return this.life.state;
   }
 
-  /** Since the last pass of the sweep ended well. Milliseconds. */
+  /** The time since the last successful pass of the sweep. Milliseconds. */
   get sincePassMs(): number {
     return performance.now() - this.passedAt;
   }
@@ -74,7 +74,7 @@ export class OrchestratorService {
     return this.life.drain();
   }
 
-  /** Makes an event stream of the response; a drain lets it end before connections are closed. */
+  /** Turns the response into an event stream. A drain lets the stream end before connections are closed. */
   openStream(reply: FastifyReply): SseStream {
     const stream = new SseStream(reply, this.options.keepAliveMs);
     const { closed } = stream;
@@ -86,10 +86,10 @@ export class OrchestratorService {
     return stream;
   }
 
-  /** A stream may last for days: it ends when its token is revoked or has expired. */
+  /** Ends a stream when its token is revoked or has expired, since a stream may last for days. */
   private watchToken(request: FastifyRequest, stream: SseStream): NodeJS.Timeout {
     const look = async (): Promise<void> => {
-      // A server that is away takes nobody's token from them.
+      // While the state server is away, no token counts as revoked.
       if (await Promise.resolve(this.isTokenValid(request)).catch(() => true)) return;
       stream.send('unauthorized', { reason: 'The token of this stream is not valid any more.' });
       stream.end();
@@ -97,7 +97,7 @@ export class OrchestratorService {
     return setInterval(() => void look(), TOKEN_LOOK_MS).unref();
   }
 
-  /** Event streams with a client. */
+  /** The number of event streams with a client. */
   get openStreams(): number {
     return this.streams.size;
   }
@@ -115,12 +115,12 @@ export class OrchestratorService {
     this.scheduleSweep();
   }
 
-  /** Called before the whole fleet is drained: new work would be accepted and not run. Stops and reads go on. */
+  /** Called before a drain of the whole fleet, because new work would be accepted and not run. Stops and reads go on. */
   closeAdmission(): void {
     this.isAdmitting = false;
   }
 
-  /** New work is refused while draining; stops and reads are not. @throws BelayError DRAINING */
+  /** New work is refused during a drain; stops and reads are not. @throws BelayError DRAINING */
   assertAdmitting(): void {
     if (this.life.state === 'running' && this.isAdmitting) return;
     throw new BelayError(

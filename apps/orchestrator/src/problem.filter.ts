@@ -33,7 +33,7 @@ const BY_STATUS: Record<number, ErrorCode> = {
   503: 'DRAINING',
 };
 
-/** problem+json of an error; what is not ours shows a code and no internals (requirement R68). */
+/** The problem+json of an error. A foreign error shows a code and no internals (docs/http-api.md#errors). */
 export function toProblem(raised: unknown): ProblemBody {
   const error = isBelayError(raised) || !isTransient(raised) ? raised : serverTrouble(raised);
   if (isBelayError(error)) {
@@ -70,18 +70,18 @@ function serverTrouble(raised: unknown): BelayError {
     : new ServerRefusingError(refusal, raised);
 }
 
-/** Where the framework's own words do not say what to do. */
+/** For codes whose framework messages do not say what to do. */
 const DETAILS: Partial<Record<ErrorCode, string>> = {
   UNSUPPORTED_MEDIA_TYPE: 'The body must be JSON: send content-type: application/json.',
 };
 
-/** `INVALID_REQUEST` as people write it: `Invalid request`. */
+/** `INVALID_REQUEST` in words: `Invalid request`. */
 function titleOf(code: ErrorCode): string {
   const words = code.toLowerCase().replaceAll('_', ' ');
   return words.charAt(0).toUpperCase() + words.slice(1);
 }
 
-/** The one place where errors become HTTP. */
+/** Turns errors into HTTP answers. No other code does. */
 @Catch()
 export class ProblemFilter implements ExceptionFilter {
   constructor(private readonly log: ServiceLog) {}
@@ -100,7 +100,7 @@ export class ProblemFilter implements ExceptionFilter {
   }
 }
 
-/** Whole seconds. */
+/** In whole seconds. */
 function retryAfterOf({ details }: ProblemBody): string {
   const ms = details?.['retryAfterMs'];
   return String(typeof ms === 'number' ? Math.max(1, Math.ceil(ms / 1_000)) : 1);

@@ -4,8 +4,8 @@ import type { FastifyRequest } from 'fastify';
 import type { Query } from './query';
 
 /**
- * A parameter nobody reads is refused before anything is done: a misspelt `dryRun` must not become a kill. Probes and
- * scrapers outside of /api may add what they like.
+ * Refuses an unknown parameter before anything is done: a misspelt `dryRun` must not become a kill. Probes and scrapers outside
+ * of /api may add any parameter.
  */
 export class QueryGuard implements CanActivate {
   canActivate(context: ExecutionContext): boolean {

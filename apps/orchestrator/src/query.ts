@@ -2,7 +2,7 @@ import { BelayError, type Problem } from '#libs/contracts';
 
 export type Query = Readonly<Record<string, string | string[] | undefined>>;
 
-/** Reads query parameters; every fault at once. */
+/** Reads query parameters, and reports every fault at once. */
 export class QueryReader {
   private readonly problems: Problem[] = [];
 
@@ -18,7 +18,7 @@ export class QueryReader {
     return value === undefined ? [] : Array.isArray(value) ? value : [value];
   }
 
-  /** A comma-separated list, each of `choices`. */
+  /** A comma-separated list of some of `choices`. */
   list<T extends string>(name: string, choices: readonly T[]): T[] | undefined {
     const parts = this.text(name)
       ?.split(',')
@@ -61,7 +61,7 @@ export class QueryReader {
     return undefined;
   }
 
-  /** Where a page begins and how many it holds; the list reads the cursor. */
+  /** The start of a page and its size; the list checks the cursor. */
   page(max?: number): { readonly cursor?: string; readonly limit?: number } {
     const cursor = this.text('cursor');
     const limit = this.limit(max);

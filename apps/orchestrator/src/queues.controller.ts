@@ -14,7 +14,7 @@ import { PoolQueues } from '#libs/killswitch';
 import { Who } from './http/caller';
 import { QueryReader, type Query as QueryMap } from './query';
 
-/** The queues of pools (requirement R34). */
+/** The queues of pools (docs/http-api.md#queues). */
 @Controller('api/queues')
 export class QueuesController {
   constructor(@Inject(PoolQueues) private readonly queues: PoolQueues) {}

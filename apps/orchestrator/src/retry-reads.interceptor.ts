@@ -3,11 +3,11 @@ import { isTransient } from '#libs/valkey';
 import type { FastifyRequest } from 'fastify';
 import { retry, throwError, timer, type Observable } from 'rxjs';
 
-/** Together some 3 s: a restart of the server, a failover. */
+/** Together about 3 s: a restart of the server, a failover. */
 const TRIES = 10;
 const LONGEST_MS = 500;
 
-/** A read while the server is away for a moment is made again, as scripts are. Streams see to themselves. */
+/** Repeats a read while the server is away for a moment, as scripts are repeated. Streams handle that themselves. */
 export class RetryReadsInterceptor implements NestInterceptor {
   intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {
     const { method, url, headers } = context.switchToHttp().getRequest<FastifyRequest>();

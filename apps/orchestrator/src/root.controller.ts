@@ -11,7 +11,7 @@ The token is BELAY_TOKEN, or the file "token" in the data directory.
 docs/http-api.md lists the routes. On the command line: belay ps, belay --help
 `;
 
-/** Says what answers here to a person who opened the address in a browser. It tells nothing of the fleet. */
+/** Tells a person with a browser what this address is. It reveals nothing of the fleet. */
 @Controller()
 export class RootController {
   @Get()

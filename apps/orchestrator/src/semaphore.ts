@@ -1,4 +1,4 @@
-/** Lets so many run at a time; the others wait their turn. */
+/** Lets a limited number run at a time; the others wait in order. */
 export class Semaphore {
   private readonly waiting: (() => void)[] = [];
 

@@ -1,31 +1,31 @@
 import { BelayError } from '#libs/contracts';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 
-/** Bytes a client may have waiting before it is dropped, should a caller not wait for `drained`. */
+/** A client with more waiting bytes is dropped, in case a caller does not wait for `drained`. */
 const MAX_BUFFERED = 1024 * 1024;
-/** How long a client may take to read what is left of an ended stream. Milliseconds. */
+/** A client has this long to read the rest of an ended stream. Milliseconds. */
 const LAST_WORDS_MS = 10_000;
-/** The same for a client that was dropped: it does not read. Milliseconds. */
+/** The same for a client that was dropped, since it does not read. Milliseconds. */
 const DROPPED_MS = 1_000;
 
-/** One server-sent-events response: frames, keep-alive, and the one way out that clears everything. */
+/** One server-sent-events response: frames, keep-alive, and the only end, which clears everything. */
 export class SseStream {
-  /** Fires after as much silence as a proxy or a client bears; each frame puts it off. */
+  /** Fires after the silence that a proxy or a client tolerates; each frame restarts it. */
   private readonly keepAlive: NodeJS.Timeout;
   private cutting: NodeJS.Timeout | undefined;
   private over = false;
   readonly gone = new AbortController();
   /** Resolves when the response is over, however it ended. */
   readonly closed: Promise<void>;
-  /** True once the connection closed although the stream was not at its end. */
+  /** True once the connection closed before the end of the stream. */
   wasLost = false;
 
-  /** `keepAliveMs`: after that much silence a comment is sent; a client that reads nothing for as long is dropped. */
+  /** `keepAliveMs`: after this silence a comment is sent. A client that reads nothing for as long is dropped. */
   constructor(
     private readonly reply: FastifyReply,
     private readonly keepAliveMs: number,
   ) {
-    // Fastify answers HEAD by the GET handler: there is nothing to stream then.
+    // Fastify answers HEAD with the GET handler: then there is nothing to stream.
     const isHead = reply.request.method === 'HEAD';
     const { raw } = reply;
     reply.hijack();
@@ -37,7 +37,7 @@ export class SseStream {
         this.gone.abort();
         resolve();
       };
-      // A client may have left before its stream was begun; then no event tells.
+      // The client may have left before its stream began: then no event reports it.
       if (raw.closed) setImmediate(close);
       else raw.once('close', close);
     });
@@ -52,8 +52,8 @@ export class SseStream {
   }
 
   /**
-   * False when the client is gone or too slow; then the stream is over. `retryMs`: how long a client that reconnects by
-   * itself should wait. @throws Error for an event or id that would be more than one line
+   * False when the client is gone or too slow; then the stream is over. `retryMs`: how long a client that reconnects by itself
+   * should wait. @throws Error for an event or id with a line break
    */
   send(event: string, data: unknown, id?: string, retryMs?: number): boolean {
     if (this.gone.signal.aborted) return false;
@@ -61,7 +61,7 @@ export class SseStream {
       ...(retryMs === undefined ? [] : [`retry: ${retryMs}`]),
       ...(id === undefined ? [] : [`id: ${oneLine(id)}`]),
       `event: ${oneLine(event)}`,
-      // JSON has no line breaks of its own.
+      // JSON has no raw line breaks.
       `data: ${JSON.stringify(data)}`,
     ];
     const { raw } = this.reply;
@@ -72,7 +72,7 @@ export class SseStream {
     return false;
   }
 
-  /** Resolves when the client has taken what was sent; false when it is gone, or was dropped for not reading. */
+  /** Resolves when the client has read everything that was sent; false when it is gone, or was dropped for not reading. */
   async drained(): Promise<boolean> {
     const { raw } = this.reply;
     if (this.gone.signal.aborted) return false;
@@ -94,7 +94,7 @@ export class SseStream {
     return hasRead && !this.gone.signal.aborted;
   }
 
-  /** Nothing more comes. Output sent before still reaches a client that reads it. */
+  /** Sends nothing more. Earlier output still reaches a client that reads it. */
   end(): void {
     this.finish(LAST_WORDS_MS);
   }
@@ -112,19 +112,19 @@ export class SseStream {
     clearInterval(this.keepAlive);
     this.gone.abort();
     raw.end();
-    // A client that never reads would keep its socket, and what waits in it, for as long as it likes.
+    // Otherwise a client that never reads would keep its socket, and the bytes for it, as long as it likes.
     if (!raw.closed) this.cutting = setTimeout(() => raw.destroy(), cutAfterMs).unref();
   }
 
   private comment(): void {
-    // One that has not read what is there needs no sign of life.
+    // A client with unread output needs no keep-alive.
     if (!this.reply.raw.writableNeedDrain) this.reply.raw.write(': keep-alive\n\n');
   }
 }
 
 const STREAM_ID = /^\d{1,15}-\d{1,15}$/;
 
-/** Where a client goes on that was there before. @throws BelayError INVALID_REQUEST */
+/** The id after which a returning client goes on. @throws BelayError INVALID_REQUEST */
 export function readLastEventId(request: FastifyRequest): string | undefined {
   const header = request.headers['last-event-id'];
   const lastId = Array.isArray(header) ? header[0] : header;

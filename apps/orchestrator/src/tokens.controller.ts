@@ -10,7 +10,7 @@ import {
 } from '#libs/contracts';
 import { Who } from './http/caller';
 
-/** Named tokens (requirement R65). */
+/** Named tokens (docs/tokens.md). */
 @Controller('api/tokens')
 export class TokensController {
   constructor(@Inject(TokenStore) private readonly tokens: TokenStore) {}

@@ -54,7 +54,7 @@ afterEach(() => {
 const questionOf = (n: number, more: Partial<QuestionRecord> = {}): QuestionRecord =>
   ({ id: `ask_${ULID}-0-1-${n}`, state: 'open', question: 'Deploy?', ...more }) as QuestionRecord;
 
-/** A handler's connection; an answer, or `closed` when the worker hung up. */
+/** A handler's connection: the answer, or `closed` when the worker hung up. */
 function client(name: string): (line: string) => Promise<(StepAnswer & QuestionAnswer) | 'closed'> {
   const socket = connect(`\0${name}`);
   sockets.push(socket);
@@ -125,7 +125,7 @@ describe('R28 the socket of a worker for steps', () => {
   ])('answers %s with a code', async (_title, request, code) => {
     const { [SOCKET_VARIABLE]: name = '', [SOCKET_KEY_VARIABLE]: key = '' } = server.admit(fence);
     const ask = client(name);
-    await ask(JSON.stringify({ n: 0, key, name: '' })); // as every connection it shows its key in a short line first
+    await ask(JSON.stringify({ n: 0, key, name: '' })); // like every connection, it shows its key in a short line first
     const answer = await ask(JSON.stringify({ n: 1, key, act: 'begin', ...request }));
     expect(answer).toMatchObject({ n: 1, error: { code } });
     expect(asked).toEqual([]);
@@ -278,7 +278,7 @@ describe('the socket of a worker for questions', () => {
     void send(line({ n: 1, act: 'await', id: questionOf(1).id }));
     await first;
     sockets[0]?.destroy();
-    // Another's look is about its own question alone.
+    // Another agent's look is about its own question alone.
     const others = new Promise<readonly string[]>((resolve) => {
       look = async (ids) => {
         if (ids.length === 1 && ids[0] === questionOf(2).id) resolve(ids);

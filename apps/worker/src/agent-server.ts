@@ -22,18 +22,18 @@ import type { AgentStore, Fence, QuestionStore, StepAct } from '#libs/lifecycle'
 import { retryTransient } from '#libs/valkey';
 import { QuestionDesk } from './question-desk';
 
-/** How long a step or a question waits for a server that is away. Milliseconds. */
+/** A step or a question waits this long for a server that is away. Milliseconds. */
 const PATIENCE_MS = 10_000;
 
-/** Each handler has one, each `belay ask` another. */
+/** Each handler has one connection, each `belay ask` another. */
 const MOST_CONNECTIONS = 10_000;
-/** One attempt must not take those of the others. */
+/** One attempt must not take the connections of the others. */
 const MOST_OF_ATTEMPT = 200;
 /** Answers that one attempt waits for at a time. */
 const MOST_WAITS = 200;
 /**
- * Every process of the machine can connect. So a connection holds no more than this, and for no longer, until it has shown a key: a
- * step begins with a short line, a question with a greeting. Bytes, milliseconds.
+ * Every process of the machine can connect. So a connection may send no more than this, and take no longer, before it has shown
+ * a key: a step begins with a short line, a question with a greeting. Bytes, milliseconds.
  */
 const MAX_BYTES_BEFORE_KEY = 4_096;
 const KEY_WITHIN_MS = 30_000;
@@ -41,13 +41,13 @@ const KEY_WITHIN_MS = 30_000;
 interface Admitted {
   readonly fence: Fence;
   readonly names: Set<string>;
-  /** Its questions so far. */
+  /** The number of its questions so far. */
   asked: number;
   connections: number;
   waits: number;
 }
 
-/** The stores that it speaks for. */
+/** The stores that it uses for the agents. */
 export interface AgentServerStores {
   readonly agents: Pick<AgentStore, 'step'>;
   readonly questions: Pick<QuestionStore, 'ask' | 'many'>;
@@ -55,7 +55,7 @@ export interface AgentServerStores {
 
 export interface AgentServerOptions {
   readonly onError?: (error: unknown) => void;
-  /** Freezes an agent's tree under that name, or takes this hold off it. Default: nobody is frozen. */
+  /** Freezes an agent's tree under that name, or ends that freeze. Default: nothing is frozen. */
   readonly hold?: (agentId: string, name: string, isFrozen: boolean) => Promise<void>;
 }
 
@@ -65,17 +65,17 @@ type Answer = { readonly n: number } | StepAnswer | QuestionAnswer;
 
 /** One connection of an agent. */
 interface Caller {
-  /** Its key was shown: it may send longer lines. */
+  /** The key was shown: the connection may send longer lines. */
   readonly onKey: () => void;
-  /** Ends with the connection. */
+  /** Aborted at the end of the connection. */
   readonly gone: AbortSignal;
   readonly reply: (answer: Answer) => void;
   attempt?: Admitted;
 }
 
 /**
- * Answers this worker's agents: stores the steps of handlers, and what agents ask people. Each attempt has a key of its own, so that
- * one cannot speak for another; the store fences it all the same. No line that it takes answers a question.
+ * Answers this worker's agents: stores the steps of handlers, and agents' questions to people. Each attempt has a key of its
+ * own, so that no other can speak for it; the store fences it as well. No line over this socket can answer a question.
  */
 export class AgentServer {
   private readonly admitted = new Map<string, Admitted>();
@@ -92,13 +92,13 @@ export class AgentServer {
     this.desk = new QuestionDesk(stores.questions, (error) => options.onError?.(error));
     server.maxConnections = MOST_CONNECTIONS;
     server.on('connection', (socket) => this.serve(socket));
-    // The end of a connection tells its agent that it failed.
+    // The end of a connection tells its agent of the failure.
     server.on('error', () => undefined);
   }
 
   static async listen(stores: AgentServerStores, options: AgentServerOptions = {}): Promise<AgentServer> {
-    // An abstract socket: it has no file, so nothing of it is left after a kill -9. An agent may have a user of its own; the key
-    // is what admits it.
+    // An abstract socket has no file, so nothing of it is left after a kill -9. An agent may have a user of its own; the key
+    // admits it.
     const name = `belay-agents-${randomBytes(16).toString('hex')}`;
     const server = createServer();
     await new Promise<void>((resolve, reject) => {
@@ -108,7 +108,7 @@ export class AgentServer {
     return new AgentServer(stores, server, name, options);
   }
 
-  /** The variables by which one attempt finds it. */
+  /** The variables with which one attempt finds the socket. */
   admit(fence: Fence): Record<string, string> {
     const key = randomBytes(16).toString('hex');
     this.admitted.set(key, { fence, names: new Set(), asked: 0, connections: 0, waits: 0 });
@@ -141,7 +141,7 @@ export class AgentServer {
       if (waiting > most) socket.destroy();
     });
     const left = new AbortController();
-    // One for each answer that is waited for.
+    // One listener for each pending answer.
     setMaxListeners(0, left.signal);
     const caller: Caller = {
       onKey: () => {
@@ -158,7 +158,10 @@ export class AgentServer {
     this.answerAll(socket, caller).catch(() => undefined);
   }
 
-  /** One after the other: an attempt that asks faster than is stored waits in its own pipe. Answers of people come when they come. */
+  /**
+   * One after the other: an attempt that sends faster than the store writes waits in its own pipe. People's answers come at any
+   * time.
+   */
   private async answerAll(socket: Socket, caller: Caller): Promise<void> {
     for await (const line of createInterface({ input: socket })) {
       const request = parse(line);
@@ -226,7 +229,7 @@ export class AgentServer {
     }
   }
 
-  /** Never rejects. An agent waits for questions of its own attempt alone. */
+  /** Never rejects. An agent can wait only for questions of its own attempt. */
   private async waitFor(
     attempt: Admitted,
     { n, id }: Extract<QuestionRequest, { readonly act: 'await' }>,
@@ -244,7 +247,10 @@ export class AgentServer {
     else refuse('NOT_FOUND', 'The question no longer exists: treat it as denied.');
   }
 
-  /** A tree that is to be frozen while it waits stands still before the wait begins, and goes on before it is told. Never rejects. */
+  /**
+   * If the tree must be frozen during the wait, it is frozen before the wait begins, and thawed before the answer. Never
+   * rejects.
+   */
   private async standingStill<T>({ fence }: Admitted, id: string, wait: () => Promise<T>): Promise<T> {
     const [question] = await this.stores.questions.many([id]).catch(() => []);
     if (question?.state !== 'open' || question.whileWaiting !== 'freeze') return wait();
@@ -259,7 +265,7 @@ export class AgentServer {
   }
 }
 
-/** Whether the attempt has room for this connection, which from now on is its own. */
+/** Whether the attempt has room for this connection, which then counts as its own. */
 function isTaken(caller: Caller, attempt: Admitted): boolean {
   if (caller.attempt !== undefined) return caller.attempt === attempt;
   if (attempt.connections === MOST_OF_ATTEMPT) return false;

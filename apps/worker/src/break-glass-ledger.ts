@@ -7,12 +7,12 @@ import {
   type NewLatch,
 } from '#libs/killswitch';
 
-/** Acts kept until they can be told; more are counted in the last. */
+/** Acts that are kept until the server is back; further ones are counted in the last. */
 const MOST = 1_000;
 
 /**
- * Acts over the local socket, until the server has been told. A worker that was emptied without the server takes no work
- * until a latch of its own holds, and every act gets into the audit log.
+ * Acts over the local socket, until the server has been told. A worker that was emptied without the server takes no work until
+ * a latch of its own is engaged, and the audit log gets every act (docs/killswitch.md#without-the-server).
  */
 export class BreakGlassLedger {
   private readonly latches: NewLatch[] = [];
@@ -20,12 +20,12 @@ export class BreakGlassLedger {
 
   constructor(private readonly workerId: string) {}
 
-  /** Whether this worker must take no work: it was emptied, and its latch does not hold yet. */
+  /** Whether this worker must take no work: it was emptied, and its latch is not engaged yet. */
   get holding(): boolean {
     return this.latches.length > 0;
   }
 
-  /** One is enough, however often it is asked. */
+  /** One latch is enough, however often the kill is repeated. */
   hold(id: string, { by, note }: LocalKillRequest): void {
     if (this.holding) return;
     const words = `break-glass on the worker's host${note === undefined ? '' : `: ${note}`}`;
@@ -45,7 +45,7 @@ export class BreakGlassLedger {
     this.acts.push({ id, entry: note === undefined ? entry : { ...entry, note } });
   }
 
-  /** Called with every heartbeat that was answered. Repeatable: what was told already changes nothing. */
+  /** Called after every acknowledged heartbeat. Repeatable: an act that was told already changes nothing. */
   async tell(latches: LatchStore, audit: AuditStore): Promise<void> {
     for (let act = this.acts[0]; act !== undefined; act = this.acts[0]) {
       await audit.record(act.id, act.entry);
@@ -57,7 +57,7 @@ export class BreakGlassLedger {
     }
   }
 
-  /** By a latch of its own that nobody has released. */
+  /** Whether a latch of its own is engaged, which nobody has released. */
   private async isHeld(latches: LatchStore): Promise<boolean> {
     const engaged = await latches.list();
     return engaged.some(

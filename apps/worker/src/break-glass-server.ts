@@ -6,21 +6,21 @@ import { BelayError, isBelayError, validateLocalKill } from '#libs/contracts';
 import type { BreakGlass } from '#libs/killswitch';
 
 const LONGEST_REQUEST = 64 * 1024;
-/** The line has to be handed in within this, and the answer to be taken; what is asked for may take longer. Milliseconds. */
+/** The line must arrive within this, and the answer must be read; the request itself may take longer. Milliseconds. */
 const REQUEST_MS = 5_000;
-/** Beyond these a connection that asks for nothing makes room. A kill under way never does. */
+/** Beyond these, a connection without a request makes room. A kill under way never does. */
 const MOST_CONNECTIONS = 64;
-/** Between connecting and handing in its line a proper client needs less than this. Milliseconds. */
+/** A proper client sends its line within this after connecting. Milliseconds. */
 const FRESH_MS = 200;
 
 type Killer = Pick<BreakGlass, 'kill'>;
 
 /**
- * One JSON line in, one JSON line out, on a socket only this user can open: `belay kill --local` works with Valkey and
- * every orchestrator down. A user who can open it could kill the processes anyway. However many connections are held open
- * and say nothing, one that asks gets in.
+ * One JSON line in, one JSON line out, on a socket that only this user can open: `belay kill --local` works with the state
+ * server and every orchestrator down. A user who can open the socket could kill the processes anyway. However many connections
+ * are open and silent, a new one with a request is served.
  *
- * @throws BelayError INVALID_SETTINGS when another user could put a socket of his own in its place
+ * @throws BelayError INVALID_SETTINGS when another user could put a socket in its place
  */
 export async function startBreakGlassServer(
   path: string,
@@ -30,7 +30,7 @@ export async function startBreakGlassServer(
   makeFolder(dirname(path));
   if (existsSync(path)) rmSync(path);
   const open = new Set<Socket>();
-  /** Connections without a request in progress, oldest first, and since when. */
+  /** Connections without a request in progress, oldest first, with the time of each. */
   const idle = new Map<Socket, number>();
   const makeRoom = (): void => {
     for (const [socket, since] of idle) {
@@ -75,7 +75,7 @@ function serve(socket: Socket, breakGlass: Killer, requestMs: number, idle: Map<
   let text = '';
   let asked = false;
   const drop = (): void => void socket.destroy();
-  // From its beginning, not from its last byte: a line handed in a byte at a time is late too.
+  // From the beginning, not from the last byte: a line that arrives a byte at a time is late too.
   let late = setTimeout(drop, requestMs);
   socket.once('close', () => clearTimeout(late));
   socket.setEncoding('utf8');

@@ -50,61 +50,61 @@ import { AgentServer } from './agent-server';
 import { workerMetrics } from './worker-metrics';
 import { WorkerService, type DrainResult, type WorkerHooks } from './worker.service';
 
-/** Longest for the modules to close. Milliseconds. */
+/** The modules may take this long to close. Milliseconds. */
 const MODULES_MS = 10_000;
-/** Longest for the last progress of jobs. Milliseconds. */
+/** The last progress of jobs may take this long. Milliseconds. */
 const RELAY_MS = 2_000;
-/** Longest for the proof of what break-glass killed. Milliseconds. */
+/** The proof of a kill by break-glass may take this long. Milliseconds. */
 const BREAK_GLASS_PROOF_MS = 10_000;
 
 export interface CreateWorkerOptions {
-  /** Its id in every record; `wrk_` and a ULID. Never used before. */
+  /** The worker's id in every record: `wrk_` and a ULID. Never used before. */
   readonly workerId: string;
   readonly settings: Settings & { readonly valkeyUrl: string };
   readonly log: ServiceLog;
   readonly hooks: WorkerHooks;
-  /** Nothing else in this process starts processes. */
+  /** Whether no other code in this process starts processes. */
   readonly ownsProcess: boolean;
-  /** Serve health and metrics over HTTP, at `httpHost` and `workerHttpPort`. */
+  /** Whether to serve health and metrics over HTTP, at `httpHost` and `workerHttpPort`. */
   readonly http: boolean;
-  /** The handlers of the application that this worker is part of. Default: none. */
+  /** The handlers of the worker's application. Default: none. */
   readonly handlers?: WorkerHandlers;
 }
 
-/** Handlers by their names, and the program of each. */
+/** Handlers by name, with the program of each. */
 export interface WorkerHandlers {
   readonly names: readonly string[];
   readonly programOf: (name: string) => HandlerProgram | undefined;
   /** Processes that are started ahead of their attempts. Default: none. */
   readonly ahead?: WaitingProgram | undefined;
-  /** The queues whose jobs it runs, each with slots of its own. */
+  /** The queues whose jobs the worker runs, each with slots of its own. */
   readonly processors: readonly { readonly queue: string; readonly concurrency: number }[];
 }
 
-/** A worker, made and not yet known to anybody. It touches nothing of the process it is in. */
+/** A worker that was made and is not registered yet. It changes nothing of its process. */
 export interface Worker {
   readonly workerId: string;
   readonly containment: string;
   readonly isolation: string;
-  /** Of its health page; undefined without one. */
+  /** The port of its health page; undefined without one. */
   readonly port: number | undefined;
   readonly state: WorkerState;
   /** Processes of handlers that wait for an attempt. */
   readonly waiting: number;
-  /** Whether it has its agents by right, and until when by its own clock. */
+  /** The worker's lease: whether it is valid, and until when by the worker's own clock. */
   readonly lease: Pick<LeaseKeeper, 'holds' | 'leftMs'>;
   readonly phases: Phases;
   /**
-   * Takes its lease, then orders, then work. Two starts are one; one that fails gives everything back.
+   * Takes its lease, then orders, then work. Two starts are one. A start that fails releases everything.
    * @throws BelayError DRAINING after a stop, or a start that failed
    */
   start(): Promise<void>;
   /**
-   * Drains, then closes what it has. Agents may go on for `patienceMs` (default: `stopTimeoutMs`). Every caller shares
-   * one; each of its phases is bounded, and it never rejects.
+   * Drains, then closes its resources. Agents may go on for `patienceMs` (default: `stopTimeoutMs`). Every caller shares one
+   * stop; each phase is bounded, and it never rejects.
    */
   stop(patienceMs?: number): Promise<DrainResult>;
-  /** No grace for anything, in a drain under way. */
+  /** Ends the grace of every agent, in a drain under way. */
   force(): void;
 }
 
@@ -206,14 +206,14 @@ async function make(options: CreateWorkerOptions, parts: CleanupStack): Promise<
       .catch((error: unknown) => log.warn({ err: error }, 'the escaped process could not be reported'));
   };
   const runner = app.get(AgentRunner);
-  // Its end is stored, or refused: nothing of it can be stored any more.
+  // The end is stored or refused, so the attempt can store nothing any more.
   runner.ended$.subscribe(({ slot, outcome }) => outcome && agentServer.forget(slot.agentId));
   valkey.quarantine.onFound = ({ message, details }) =>
     log.error({ key: details['key'] }, `${message}. It is set aside`);
   const responder = new KillResponder(valkey, app.get(OrderStore), runner, {
     workerId,
     onError: (error) => log.error({ err: error }, 'orders'),
-    // That there is a guardian's process says nothing of whether it would act: it is asked.
+    // A guardian process that exists may still not act, so it is asked.
     describe: async () => ({
       containment: host.containment,
       isolation: host.isolation,

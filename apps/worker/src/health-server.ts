@@ -10,8 +10,9 @@ export interface HealthBody {
 }
 
 /**
- * `/health` 200 while running or draining, else 503; `/health/live` 200 while the process is sound, draining included;
- * `/health/ready` 200 only while running (requirement R49); `/metrics` counts, names nobody. Loopback unless told otherwise; no token.
+ * `/health`: 200 while running or draining, else 503; `/health/live`: 200 while the process is sound, draining included;
+ * `/health/ready`: 200 only while running (docs/http-api.md#health). `/metrics` counts, and names nobody. On loopback by
+ * default; no token.
  */
 export async function startHealthServer(
   host: string,

@@ -3,19 +3,19 @@ import { closeProcess, processLog, runAsProcess, takeSecrets } from '#libs/servi
 import { ulid } from 'ulid';
 import { createWorker } from './create-worker';
 
-/** Agents had to be stopped. */
+/** The exit code when agents had to be stopped. */
 const EXIT_FORCED = 3;
-/** Beyond patience and grace, for everything else a drain does. Milliseconds. */
+/** Added to patience and grace, for the rest of a drain. Milliseconds. */
 const DRAIN_SLACK_MS = 20_000;
 
 /** The program: a worker from the environment's settings. Exit codes: 0 drained, 3 agents had to be stopped, 1 failed. */
 runAsProcess('worker', async (drain) => {
-  // A worker speaks to the state server alone: it has no use for the admin token.
+  // A worker speaks only to the state server, so it does not need the admin token.
   const { BELAY_TOKEN: _, ...env } = takeSecrets(process.env);
   const settings = readSettings(env);
   const workerId = `wrk_${ulid()}`;
   const log = processLog(settings.logLevel, { workerId });
-  // Before the first agent: one of the same user could read the server's address, and a token that was handed in.
+  // Before the first agent: an agent of the same user could read the server's address, and a token in this memory.
   const open = closeProcess(settings.native);
   if (open !== undefined) log.warn(`agents of the same user can read this process: ${open}`);
   const worker = await createWorker({
@@ -38,7 +38,7 @@ runAsProcess('worker', async (drain) => {
       return { type: 'ready', role: 'worker', workerId };
     },
     drain: async (why) => {
-      // With `up` gone its server may be gone too, and with the lease lost nobody waits for these agents.
+      // Without `up` its server may be gone too, and after a lost lease nobody waits for these agents.
       const orphaned = why === 'parent gone' || why === 'lost';
       const { forced, stopped } = await worker.stop(orphaned ? 0 : settings.stopTimeoutMs);
       return {

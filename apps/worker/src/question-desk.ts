@@ -1,14 +1,14 @@
 import type { QuestionRecord } from '#libs/contracts';
 import type { QuestionStore } from '#libs/lifecycle';
 
-/** Between two looks at the questions that agents here wait for. Milliseconds. */
+/** The time between two looks at the questions for which agents here wait. Milliseconds. */
 const LOOK_MS = 500;
 
 type Told = (question: QuestionRecord | undefined) => void;
 
 /**
- * Waits for the answers that agents of this worker wait for: one look at all of them together, which also stores the denial of a
- * deadline that has passed. It keeps nothing that the store has not.
+ * Waits for the answers to agents' questions on this worker, with one look at all of them together. The look also stores the
+ * denial of a question whose deadline has passed. It keeps no state that the store does not have.
  */
 export class QuestionDesk {
   private readonly waiting = new Map<string, Set<Told>>();
@@ -21,7 +21,7 @@ export class QuestionDesk {
     private readonly onError: (error: unknown) => void,
   ) {}
 
-  /** The question once it is closed; undefined when it is there no more, or `signal` ends the wait. */
+  /** The question once it is closed; undefined when it no longer exists, or `signal` ends the wait. */
   async closed(id: string, signal: AbortSignal): Promise<QuestionRecord | undefined> {
     if (signal.aborted || this.isClosed) return undefined;
     return new Promise((resolve) => {
@@ -47,14 +47,14 @@ export class QuestionDesk {
     for (const id of this.waiting.keys()) this.tell(id, undefined);
   }
 
-  /** One look at all, and the next one later. Never rejects. */
+  /** Looks at all of them, and plans the next look. Never rejects. */
   private async look(): Promise<void> {
     clearTimeout(this.timer);
     this.isLooking = true;
     const asked = [...this.waiting.keys()];
     try {
       const found = new Map((await this.questions.many(asked)).map((one) => [one.id, one]));
-      // One that is lost, or that nobody can read, is no answer: whoever waits for it is told that there is none.
+      // A lost or unreadable question is no answer: its waiter is told that there is none.
       for (const id of asked) if (found.get(id)?.state !== 'open') this.tell(id, found.get(id));
     } catch (error) {
       this.onError(error);

@@ -19,7 +19,7 @@ const report = { proved: true, escalated: true, survivors: [{ pid: 1, startTime:
 const serve = (kind: Order['kind'], target: object, mode: Order['mode'] = 'graceful'): void =>
   served.next({ order: { kind, mode } as Order, target: target as TargetReceipt });
 
-/** The lines of one metric, without what explains it. */
+/** The lines of one metric, without its HELP and TYPE. */
 async function lines(name: string): Promise<string[]> {
   const text = await registry.metrics();
   return text.split('\n').filter((line) => line.startsWith(name));
@@ -30,7 +30,7 @@ describe('R55 what a worker measures', () => {
     const latency = { signalledMs: 3, firstExitMs: 40, provedMs: 70 };
     serve('kill', { outcome: 'killed', latency, report });
     serve('kill', { outcome: 'killed', latency: { provedMs: 4_000 }, report }, 'immediate');
-    // Not dead yet: there is no proof to time.
+    // Not dead yet, so there is no proof to time.
     serve('kill', { outcome: 'unconfirmed', latency, report: { ...report, proved: false } });
     serve('freeze', { outcome: 'frozen', latency, report });
     const name = 'belay_kill_asked_to';

@@ -4,7 +4,7 @@ import type { SideTasks } from '#libs/worker';
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { Observable } from 'rxjs';
 
-/** From a tenth of a millisecond's neighbourhood to a long grace. Seconds. */
+/** From about two milliseconds to a long grace. Seconds. */
 const BUCKETS = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 2.5, 5, 10, 30];
 
 /** The parts of one worker that are measured. */
@@ -18,7 +18,7 @@ export interface MeasuredParts {
   readonly closedPools: () => number;
 }
 
-/** Orders, heartbeats and the work beside them of one worker, for /metrics. */
+/** Orders, heartbeats and side tasks of one worker, for /metrics. */
 export function workerMetrics({
   responder,
   runner,

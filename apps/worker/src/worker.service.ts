@@ -26,27 +26,27 @@ import {
 import { Subject, type Observable, type Subscription } from 'rxjs';
 import { BreakGlassLedger } from './break-glass-ledger';
 
-/** The side task that compares what this worker has with what it should have. */
+/** The side task that compares this worker's attempts with those on record. */
 const OWN_AGENTS = 'own agents';
-/** Agents of the worker's own pool at a time: a drill's. */
+/** Agents of the worker's own pool at a time, for drills. */
 const OWN_CONCURRENCY = 8;
 
 export interface WorkerOptions {
   readonly workerId: string;
   readonly pools: readonly string[];
-  /** Names of the handlers that it runs. */
+  /** The names of its handlers. */
   readonly handlers: readonly string[];
   /** Pools with slots of their own, beside `concurrency`. */
   readonly ownPools: ReadonlyMap<string, number>;
   readonly concurrency: number;
   readonly leaseTtlMs: number;
   readonly heartbeatMs: number;
-  /** Silence, counted from the sending of the last acknowledged heartbeat, after which it stops its own agents. */
+  /** The silence, from the sending of the last acknowledged heartbeat, after which the worker stops its own agents. */
   readonly fenceAfterMs: number;
   readonly stopTimeoutMs: number;
-  /** Grace of a drain. Milliseconds. */
+  /** The grace of a drain. Milliseconds. */
   readonly graceMs: number;
-  /** Grace of self-fencing, capped so that the fencing sum holds whatever a node asks for. Milliseconds. */
+  /** The grace of self-fencing, capped so that the fencing sum holds whatever grace a node has. Milliseconds. */
   readonly fenceGraceMs: number;
   readonly dataDir: string;
 }
@@ -55,21 +55,21 @@ export interface WorkerOptions {
 export interface WorkerHooks {
   /** The lease is lost for good and every agent is being killed: this worker must end. May come more than once. */
   readonly onLost: () => void;
-  /** No heartbeat was acknowledged for `fenceAfterMs`: it stops its own agents, that many. */
+  /** No heartbeat was acknowledged for `fenceAfterMs`: the worker stops its own agents, `agents` of them. */
   readonly onFenced?: (agents: number) => void;
-  /** A heartbeat got through again after that. */
+  /** A heartbeat was acknowledged again after that. */
   readonly onContact?: () => void;
 }
 
-/** Between two looks at the attempts on record, and at proofs that were left on this host. Milliseconds. */
+/** The time between two looks at the attempts on record, and at proofs left on this host. Milliseconds. */
 const CHECK_MS = 5_000;
-/** Longest each phase of a drain may take, beside the patience with agents. Milliseconds. */
+/** Each phase of a drain may take this long, beside the patience with agents. Milliseconds. */
 const ANNOUNCE_MS = 12_000;
 const STOP_MS = 10_000;
 const INTAKE_MS = 5_000;
 const HOST_MS = 10_000;
 const RECORD_MS = 2_000;
-/** Dead workers whose end could not be proved that are remembered as told of. */
+/** At most this many dead workers with an unproved end are remembered as reported. */
 const MAX_TOLD = 1_000;
 /** How a drain went: `forced` when agents had to be stopped. */
 export interface DrainResult {
@@ -83,29 +83,29 @@ export class WorkerService {
     start: async () => this.startOnce(),
     drain: async (started) => this.drainOnce(started),
   });
-  /** The drain's current phase, and the work it had to leave behind. */
+  /** The phases of the drain: the present one, and those that were left behind. */
   readonly phases = new Phases((phase, trouble) =>
     this.log.error({ phase, ...trouble }, `the drain goes on without its phase "${phase}"`),
   );
   private httpPort: number | undefined;
   private patienceMs = Number.POSITIVE_INFINITY;
-  /** Agents that a third signal ended: a drain that stops them is no calm one, however early they are gone. */
+  /** Agents that a third signal ended: then the drain was forced, however early they ended. */
   private readonly cutShort = new Set<string>();
-  /** Of our own record: makes a repeated transition ours. */
+  /** The version of the worker's own record, which makes a repeated transition recognisable. */
   private version = 1;
   private readonly intake: PoolConsumers;
   /** Acts done on this worker without the server. */
   readonly ledger: BreakGlassLedger;
-  /** Whether this worker has its agents by right. */
+  /** The worker's right to its agents. */
   readonly lease: LeaseKeeper;
-  /** Everything that a heartbeat brings about, and that must not delay one. */
+  /** The tasks that follow a heartbeat and must not delay one. */
   readonly beside: SideTasks;
   private readonly orphans: OrphanReconciler;
   private renewals: Subscription | undefined;
   private readonly renewed = new Subject<number>();
-  /** Workers whose end was told to be unproved. */
+  /** Workers whose unproved end was reported. */
   private readonly toldUnproved = new Set<string>();
-  /** The last acknowledged one. */
+  /** The last acknowledged heartbeat. */
   private beat: Heartbeat | undefined;
 
   constructor(
@@ -139,7 +139,10 @@ export class WorkerService {
     return this.runner.busy;
   }
 
-  /** idle → running: lease first, then the ears, then work. @throws BelayError DRAINING when it was drained before */
+  /**
+   * idle → running: the lease first, then the subscription to orders, then work. @throws BelayError DRAINING when it was
+   * drained before
+   */
   start(httpPort?: number): Promise<void> {
     this.httpPort = httpPort;
     return this.life.start();
@@ -174,18 +177,18 @@ export class WorkerService {
       this.orphans.doubt();
       this.beside.hurry(OWN_AGENTS);
     });
-    // From the first lease on: a worker that hangs before its first heartbeat is fenced too.
+    // From the first lease on, so that a worker that hangs before its first heartbeat is fenced too.
     this.lease.start(sentAt);
     await this.responder.start(ordersHead);
     ({ version: this.version } = await workers.transition(workerId, 'running', { version: 1 }));
     const handle = async (job: AgentJob): Promise<JobAnswer> => {
-      // Admission closes here first: a job in flight goes back to its queue (requirement R42).
+      // Admission closes here first: a job in flight goes back to its queue.
       if (this.life.state !== 'running' || this.lease.isFenced || this.ledger.holding) return 'refused';
       return this.runner.run(job);
     };
     for (const pool of pools)
       this.intake.add(pool, this.queues.consume(pool, ownPools.get(pool) ?? concurrency, handle));
-    // Beside the slots of the others: a drill must not wait behind what it is there to check.
+    // With slots of its own: a drill must not wait behind the agents that it checks.
     const own = ownPoolOf(workerId);
     this.intake.add(own, this.queues.consume(own, OWN_CONCURRENCY, handle));
     this.runner.waiting.open();
@@ -196,7 +199,7 @@ export class WorkerService {
     return this.renewed;
   }
 
-  /** Pools not taken from because of a latch or a freeze. */
+  /** Pools from which the worker takes no job because of a latch or a freeze. */
   get closedPools(): string[] {
     return this.intake.closed;
   }
@@ -249,7 +252,7 @@ export class WorkerService {
     if (!signal.aborted) await this.intake.apply(latchesVersion, latches);
   }
 
-  /** Reports proofs about dead workers that other workers of this host saw. */
+  /** Reports proofs about dead workers that other workers of this host made. */
   private async tellProofs(): Promise<void> {
     const { dataDir, workerId } = this.options;
     await collectProofs(
@@ -273,7 +276,7 @@ export class WorkerService {
     );
   }
 
-  /** Once for each worker: a reaper tries again every few seconds. */
+  /** Reports once for each worker, since a reaper tries again every few seconds. */
   private tellUnproved({ workerId: dead, by, why }: UnprovedEnd): void {
     const key = `${by} ${dead}`;
     if (this.toldUnproved.has(key)) return;
@@ -306,8 +309,8 @@ export class WorkerService {
   }
 
   /**
-   * running → draining → stopped. Every caller shares one drain (requirement R46). `patienceMs`: how long agents may go on before
-   * they are stopped.
+   * running → draining → stopped. Every caller shares one drain. `patienceMs`: how long agents may go on before they are
+   * stopped.
    */
   drain(patienceMs = this.options.stopTimeoutMs): Promise<DrainResult> {
     this.patienceMs = Math.min(this.patienceMs, patienceMs);
@@ -345,7 +348,7 @@ export class WorkerService {
     this.renewals?.unsubscribe();
     this.responder.stop();
     await phases.run('process host', HOST_MS, async () => this.host.close({ keepProof: started }));
-    // One that never ran has no record, or one that its lease takes away.
+    // A worker that never ran has no record, or one that goes with its lease.
     if (started)
       await phases.run('record', RECORD_MS, async () => {
         await workers.transition(workerId, 'stopped', { reason: forced ? 'forced' : 'drained' });
@@ -356,7 +359,7 @@ export class WorkerService {
     return { forced, stopped };
   }
 
-  /** A third signal: no grace for anything; the exit code says so (requirement R46). */
+  /** A third signal: ends the grace of every agent; the exit code says so (docs/cli.md#belay-worker). */
   force(): void {
     const claimed = this.runner.slotsWhere(({ claimedAt }) => claimedAt !== undefined);
     for (const { agentId } of claimed) this.cutShort.add(agentId);

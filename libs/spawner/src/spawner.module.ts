@@ -8,7 +8,7 @@ import { createProcessHost, reportOfProof, type ProcessHost, type ProcessHostOpt
 
 /** The application's choices: where processes live, and how an attempt's end is stored. */
 export interface SpawnerOptions {
-  /** How it is made, or one that is made already. */
+  /** The options of the host, or a host that exists already. */
   readonly host: ProcessHostOptions | ProcessHost;
   readonly runner: Omit<RunnerOptions, 'finish'> & Partial<Pick<RunnerOptions, 'finish'>>;
 }
@@ -24,7 +24,7 @@ const { ConfigurableModuleClass, MODULE_OPTIONS_TOKEN } = belayModule<SpawnerOpt
 
 const isMade = (host: SpawnerOptions['host']): host is ProcessHost => 'spawn' in host;
 
-/** Ends the agents of a process host that the module made, before connections close. One that was given is its maker's. */
+/** Ends the agents of a process host that the module made, before connections close. A given host is ended by its maker. */
 class SpawnerShutdown implements BeforeApplicationShutdown, OnApplicationShutdown {
   constructor(
     private readonly options: SpawnerOptions,

@@ -1,7 +1,7 @@
 import { InvalidArgumentError } from 'commander';
 import { parseDuration, SPEC_LIMITS } from '#libs/contracts';
 
-/** A grace: `500ms`, `2s`, `1m` or `0`, in milliseconds, up to what a spec may say. */
+/** A grace: `500ms`, `2s`, `1m` or `0`, in milliseconds, up to the bound of a spec. */
 export function parseGrace(text: string): number {
   const ms = parseWithUnit(text);
   if (ms > SPEC_LIMITS.maxGraceMs)
@@ -15,7 +15,7 @@ export function parseTimeout(text: string): number {
 }
 
 function parseWithUnit(text: string): number {
-  // A bare number is milliseconds in settings; on a command line `--grace 2` is too easily meant as seconds.
+  // A bare number is milliseconds in settings. On a command line `--grace 2` could easily mean seconds.
   const ms = /[a-z]$|^0$/.test(text.trim()) ? parseDuration(text) : undefined;
   if (ms === undefined)
     throw new InvalidArgumentError(`"${text}" is not a duration such as 500ms, 2s or 1m.`);

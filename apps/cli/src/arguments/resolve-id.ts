@@ -26,12 +26,12 @@ const KINDS: readonly { kind: IdKind; prefix: string; test: (id: string) => bool
   { kind: 'latch', prefix: 'lat_', test: isLatchId, example: 'lat_ and 26 characters' },
 ];
 
-/** The kind of thing that a whole id names; undefined when it is not an id. */
+/** The kind of thing that a complete id names; undefined for any other text. */
 export function kindOf(id: string): IdKind | undefined {
   return KINDS.find(({ test }) => test(id))?.kind;
 }
 
-/** The id when it is a whole one of that kind; else an error that says what such an id looks like. */
+/** The id, if it is a complete one of that kind; otherwise an error that shows the form of such an id. */
 export function requireId(id: string, kind: IdKind): string {
   const found = kindOf(id);
   if (found === kind) return id;
@@ -41,13 +41,13 @@ export function requireId(id: string, kind: IdKind): string {
   throw new UsageError(`"${id}" ${is} (${example}). ${WHERE[kind]}`);
 }
 
-/** Executions looked through for an abbreviation. */
+/** This many executions are searched for an abbreviation. */
 const LOOKED_THROUGH = 200;
 const SHORTEST = 4;
 const WHOLE = 26;
 const ULID_CHARACTER = '[0-9A-HJKMNP-TV-Z]';
 
-/** A whole execution id, or the one that begins or ends with what was given (four characters at least). */
+/** A complete execution id, or the one that begins or ends with the given text (four characters at least). */
 export async function resolveExecutionId(
   client: BelayClient,
   given: string,
@@ -57,7 +57,7 @@ export async function resolveExecutionId(
   if (kindOf(given) !== undefined || !/^(exe_)?[0-9A-Za-z]{1,26}$/.test(given))
     return requireId(given, 'execution');
   const part = given.replace(/^exe_/, '').toUpperCase();
-  // Ids have no I, L, O and U: with one of them, or whole and still none, it is no part of an id either.
+  // Ids have no I, L, O and U: a text with one of them, or of full length and still no id, is no part of an id either.
   if (part.length === WHOLE || !new RegExp(`^${ULID_CHARACTER}+$`).test(part))
     return requireId(given, 'execution');
   if (part.length < SHORTEST)

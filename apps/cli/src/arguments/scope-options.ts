@@ -25,7 +25,7 @@ export interface ScopeOptions {
 
 const SCOPES = ['all', 'pool', 'selector', 'worker', 'execution', 'agent', 'job'] as const;
 
-/** The scopes, the same for every command that takes one. */
+/** The scope options, the same for every command that takes a scope. */
 export function addScopeOptions(command: Command): Command {
   return command
     .option('--all', 'the whole fleet')
@@ -37,16 +37,16 @@ export function addScopeOptions(command: Command): Command {
     .option('--job <queue/id>', 'one job of a killable processor');
 }
 
-/** The one scope that was named. The server's own rules are applied here first, so that a slip asks it nothing. */
+/** The one scope that was named. The server's own rules are applied here first, so that a mistake sends no request. */
 export async function readScope(session: Session, options: ScopeOptions): Promise<Scope> {
   const { execution } = options;
   if (execution === undefined) return readLocalScope(options);
-  // Said first where it is one of several: an abbreviation is looked up at the server.
+  // Checked first, since an abbreviation is looked up at the server.
   requireOne(options);
   return { type: 'execution', executionId: await resolveExecutionId(session.client, execution) };
 }
 
-/** The same with nobody asked: an execution is named by its whole id. */
+/** The same without a request: an execution is named by its complete id. */
 export function readLocalScope(options: ScopeOptions): Scope {
   requireOne(options);
   const { pool, selector, worker, execution, agent, job } = options;
@@ -59,17 +59,17 @@ export function readLocalScope(options: ScopeOptions): Scope {
   return { type: 'all' };
 }
 
-/** The kill of the same scope that asks nobody but the workers of a machine: for when the server is away. */
+/** The command that kills the same scope through the workers of a machine alone, for when the server is away. */
 export function localKillOf(options: ScopeOptions): string {
   const name = SCOPES.find((each) => options[each] !== undefined) ?? 'all';
   const { [name]: value } = options;
   if (typeof value !== 'string') return `belay kill --local --${name}`;
-  // An abbreviation is looked up by an orchestrator: here the id must be whole.
+  // Only an orchestrator can look up an abbreviation: here the id must be complete.
   if (name === 'execution' && !isExecutionId(value)) return 'belay kill --local --execution WHOLE_ID';
   return `belay kill --local --${name} ${quoted(value)}`;
 }
 
-/** For a shell. */
+/** Quotes a text for a shell. */
 function quoted(text: string): string {
   return /^[\w./:@+=-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
@@ -81,13 +81,13 @@ function requireOne(options: ScopeOptions): void {
 }
 
 function checkedSelector(selector: string): Scope {
-  // An unset variable in a script must not become everything.
+  // An unset variable in a script must not mean everything.
   if (selector.trim() === '')
     throw new UsageError('--selector is empty, which would cover everything. For that give --all.');
   return checked({ type: 'selector', selector });
 }
 
-/** The name of a queue has no slash, a job's id may have some. */
+/** The name of a queue has no slash; a job's id may have some. */
 function checkedJob(job: string): Scope {
   const [, queue = '', jobId = ''] = /^([^/]*)\/(.*)$/.exec(job) ?? [];
   if (queue === '' || jobId === '')

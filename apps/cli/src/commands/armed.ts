@@ -24,7 +24,7 @@ async function askAndShow(session: Session): Promise<ExitCode> {
   return report.armed ? EXIT.ok : EXIT.failed;
 }
 
-/** One line for each worker, below it what to do where it is not armed, and the sum of it. */
+/** One line for each worker, with advice below it where the worker is not armed, then the total. */
 export function renderArmed({ workers }: ArmedReport, style: Style): string[] {
   const armed = workers.filter((worker) => worker.armed).length;
   return [
@@ -41,7 +41,7 @@ function renderAnswer(answer: ArmedAnswer, style: Style): string[] {
   return armed ? [head] : [head, `${' '.repeat(12)}→ ${adviceFor(answer)}`];
 }
 
-/** `answered after 12 ms, cgroup, 3 agents`; nothing of one that was not heard. */
+/** `answered after 12 ms, cgroup, 3 agents`; empty for a worker that did not answer. */
 function describeGuard({ afterMs, containment, isolation, running }: ArmedAnswer): string[] {
   return [
     ...(afterMs === undefined ? [] : [`answered after ${formatDuration(afterMs)}`]),

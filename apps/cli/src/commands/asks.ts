@@ -11,10 +11,10 @@ interface AsksOptions {
   readonly execution?: string;
 }
 
-/** Questions of one answer. */
+/** Questions of one request. */
 const LISTED = 1_000;
 
-/** `asks`: the list, or one question whole. */
+/** `asks`: the list, or one question in full. */
 export function addAsks(program: Command, bind: Bind): void {
   program
     .command('asks')
@@ -59,7 +59,7 @@ async function list(session: Session, execution: string | undefined): Promise<vo
   if (open !== undefined) session.note(howToAnswer(open));
 }
 
-/** All that a person should see before the answer. */
+/** Everything that a person should see before the answer. */
 export function describeQuestion(record: QuestionRecord): string[] {
   const {
     id,

@@ -10,11 +10,11 @@ import { count, formatTime } from '../text/format';
 import { renderTable } from '../text/table';
 import type { Bind } from './action';
 
-/** Faults named before the rest is counted. */
+/** This many faults are named; the others are counted. */
 const FAULTS_SHOWN = 20;
 const KEEP_THE_HEAD =
   'Keep this hash elsewhere: a person who rewrites the whole log cannot make it contain this hash.';
-/** The most the server answers at once. */
+/** The most entries of one answer. */
 const MOST = 10_000;
 
 export function addAudit(program: Command, bind: Bind): void {
@@ -63,7 +63,7 @@ export function renderAudit(entries: readonly AuditEntry[], width: number): stri
   });
 }
 
-/** The scope of each order that another of these entries tells. */
+/** The scope of each order that another of these entries names. */
 function scopesOf(entries: readonly AuditEntry[]): Map<string, Scope> {
   return new Map(
     entries.flatMap(({ orderId, scope }) =>
@@ -72,11 +72,11 @@ function scopesOf(entries: readonly AuditEntry[]): Map<string, Scope> {
   );
 }
 
-/** `kill pool gpu`, `freeze everything`, `worker wrk_…`; `-` where the entry is about an order named beside it. */
+/** `kill pool gpu`, `freeze everything`, `worker wrk_…`; `-` where the entry is about an order in another column. */
 function describeWhat(entry: AuditEntry, scopes: ReadonlyMap<string, Scope>): string {
   const { act, kind, orderId, agentId, workerId, token } = entry;
   if (token !== undefined) return cleanText(`${token.role} ${token.name}`);
-  // A caller who joined an order asked for the same scope.
+  // A caller that joined an order asked for the same scope.
   const joined = act === 'order.joined' && orderId !== undefined ? scopes.get(orderId) : undefined;
   const scope = entry.scope ?? joined;
   const words = [kind, scope === undefined ? undefined : describeScope(scope)].filter(
@@ -87,7 +87,7 @@ function describeWhat(entry: AuditEntry, scopes: ReadonlyMap<string, Scope>): st
   return words.join(' ') || '-';
 }
 
-/** The note, the latch an order came with, or what came of an order: `3 killed, 1 unconfirmed`. */
+/** The note, the order's latch, or the order's outcome: `3 killed, 1 unconfirmed`. */
 function describeOutcome({ note, orderId, latchId, outcomes, missing }: AuditEntry): string {
   const counts = Object.entries(outcomes ?? {}).map(([outcome, n]) => `${n} ${outcome}`);
   if (counts.length === 0 && missing !== undefined && missing > 0) counts.push(`${missing} not confirmed`);
@@ -103,7 +103,7 @@ async function verify(session: Session): Promise<ExitCode> {
   return verdict.intact ? EXIT.ok : EXIT.failed;
 }
 
-/** Whether the log is as it was written, and the hash that shows it also to those who do not trust this server. */
+/** Whether the log is unchanged, and the hash that proves it to a reader who does not trust this server. */
 export function renderVerdict(verdict: AuditVerdict, style: Style): string[] {
   const { entries, receipts, head, intact, faults } = verdict;
   const size = `${count(entries, 'entry', 'entries')} and ${count(receipts, 'receipt')}`;
@@ -116,7 +116,7 @@ export function renderVerdict(verdict: AuditVerdict, style: Style): string[] {
     ...shown.map(({ id, fault }) => `  ${id}  ${cleanText(fault)}`),
     ...(rest > 0 ? [`  … and ${rest} more (--json has all)`] : []),
     ...(head === undefined ? [] : [`head ${head}`]),
-    // The head of a log that was changed is worth nothing.
+    // The head of a changed log proves nothing.
     ...(head === undefined || !intact ? [] : [KEEP_THE_HEAD]),
   ];
 }

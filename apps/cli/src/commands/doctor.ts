@@ -66,7 +66,7 @@ async function examine(session: Session): Promise<ExitCode> {
   return isWell ? EXIT.ok : EXIT.failed;
 }
 
-/** A fleet that was started with another port keeps it: the setting is what the next start takes. */
+/** A fleet that was started with another port keeps it: the setting is for the next start. */
 function besideRunning({ url, urlFrom, dataDir }: Session['connection'], value: string): string {
   const running = readOrchestratorFile(dataDir);
   const port = URL.canParse(url) ? new URL(url).port : '';
@@ -75,7 +75,7 @@ function besideRunning({ url, urlFrom, dataDir }: Session['connection'], value: 
     : ` (the Belay that runs here has ${port})`;
 }
 
-/** `ok    node           Node v20.20.2`, and below it what to do where something is. */
+/** `ok    node           Node v20.20.2`, with advice below it where there is any. */
 export function renderChecks(checks: readonly Check[], style: Style): string[] {
   const width = Math.max(0, ...checks.map(({ name }) => name.length));
   return checks.flatMap(({ name, result, message, advice }) => [

@@ -67,7 +67,7 @@ async function showLast(
     throw new BelayError('NOT_FOUND', `${workerId} is not a running worker. List them with: belay workers`);
   const items = await Promise.all(
     chosen.map(async ({ last, hostile, ...rest }): Promise<DrillStatus> => {
-      // A schedule is of plain drills: a hostile one is never overdue.
+      // A schedule runs plain drills, so a hostile one is never overdue.
       if (isHostile) return { ...rest, overdue: false, ...(hostile === undefined ? {} : { last: hostile }) };
       return last === undefined ? rest : { ...rest, last: await withLatency(session.client, last) };
     }),

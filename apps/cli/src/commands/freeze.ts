@@ -15,7 +15,7 @@ import { proveAndShow } from './prove-and-show';
 import { findLatch, releaseAndShow } from './release';
 import type { ProofWait } from './wait-for-proof';
 
-/** Without an orchestrator nothing can be held still, but everything ended. */
+/** Without an orchestrator nothing can be frozen, but everything can be ended. */
 const LOCAL = 'belay kill --local';
 
 interface FreezeOptions extends ScopeOptions {
@@ -29,7 +29,7 @@ interface ThawOptions {
   readonly full?: boolean;
 }
 
-/** `freeze` and its end, `thaw`. */
+/** The commands `freeze` and `thaw`, which ends a freeze. */
 export function addFreeze(program: Command, bind: Bind): void {
   addScopeOptions(program.command('freeze'))
     .description(
@@ -69,7 +69,7 @@ async function showPlan(session: Session, scope: Scope): Promise<ExitCode> {
   return exitCodeOfWarning(plan);
 }
 
-/** An execution is frozen by its pause, which is of its record; anything else by an order. */
+/** An execution is frozen by a pause in its record; any other scope by an order. */
 async function freezeAndShow(session: Session, scope: Scope, options: FreezeOptions): Promise<ExitCode> {
   const { note, full } = options;
   const said = note === undefined ? {} : { note };
@@ -101,7 +101,7 @@ async function thaw(session: Session, id: string, options: ThawOptions): Promise
   return await resumeAndShow(session, await resolveExecutionId(session.client, id), options);
 }
 
-/** A latch is not released by a word that sounds harmless: its release wants a reason. */
+/** `thaw` must not release a latch: the release of a latch needs a reason. */
 function requireFreeze({ id, kind }: Latch): void {
   if (kind === 'freeze') return;
   throw new UsageError(`${id} is a ${kind}, not a freeze. Release it with: belay release ${id} --note "why"`);

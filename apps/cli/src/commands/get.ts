@@ -27,10 +27,10 @@ interface GetOptions {
   readonly full?: boolean;
 }
 
-/** Nodes read for people; --json reads all there can be. */
+/** Nodes read for people; --json reads all of them. */
 const NODES_READ = 1_000;
 const NODES_READ_JSON = 100_000;
-/** Agents of which something was not kept. */
+/** At most this many agents with dropped output or events are shown. */
 const DROPPED_SHOWN = 10;
 
 export function addGet(program: Command, bind: Bind): void {
@@ -90,7 +90,7 @@ async function getExecution(session: Session, id: string, options: GetOptions): 
   for (const line of lines) session.print(line);
 }
 
-/** A receipt may have left by retention before its execution did; the execution is still worth showing. */
+/** Retention may remove a receipt before its execution, which is still worth showing. */
 async function readReceipt(session: Session, orderId: string): Promise<Receipt | undefined> {
   try {
     return await session.client.receipt(orderId);

@@ -117,7 +117,7 @@ describe('drill', () => {
 
   it('is of one worker with --worker, and names the receipt of what was not proved', async () => {
     routes['POST /api/killswitch/drill'] = [200, { passed: false, items: [FAILED] }];
-    // The receipt is kept no longer: what it would add is left out.
+    // The receipt is no longer kept, so its times are left out.
     const { code, out } = await belay(['drill', '--worker', B]);
     expect(asked[0]).toBe(`POST /api/killswitch/drill {"workerId":"${B}"}`);
     expect(code).toBe(EXIT.failed);

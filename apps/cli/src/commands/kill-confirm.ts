@@ -2,26 +2,23 @@ import { isWide, type Scope } from '#libs/contracts';
 import { UsageError } from '../exit-codes';
 import type { Session } from '../session/session';
 
-/** The words a person types before everything is killed; a smaller scope takes a yes. */
+/** The words that a person types before everything is killed; a smaller scope needs a yes. */
 const KILL_ALL = 'kill all';
 
-/** A kill that a person is asked about. */
+/** A kill that a person must confirm. */
 export interface KillQuestion {
   readonly scope: Scope;
   /** `of the fleet`, `of this machine` */
   readonly whose: string;
-  /**
-   * The agents that would be hit, in words, and whether they are certain to be one thing. Looked up only where there is a
-   * question.
-   */
+  /** The agents in scope, in words, and whether they are certain to be one only. Called only where there is a question. */
   readonly weigh: () => Promise<{ readonly what: string; readonly isOne: boolean }>;
-  /** The latch that keeps new work from starting, as the rest of the sentence; empty when there is none. */
+  /** The latch that keeps new work from starting, as the end of the sentence; empty when there is none. */
   readonly latch: string;
 }
 
 /**
- * Everything is asked about always. A narrower scope is asked about on a terminal when it hits more than one: a script
- * has said whom, a tired person may have said more than was meant.
+ * A kill of everything is always confirmed. A narrower scope is confirmed on a terminal when it covers more than one agent: a
+ * script has named its scope, but a tired person may have named more than was meant.
  */
 export async function isConfirmed(session: Session, question: KillQuestion): Promise<boolean> {
   const { scope, whose, weigh, latch } = question;

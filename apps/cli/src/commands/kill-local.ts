@@ -18,7 +18,9 @@ import { waitForProof } from './wait-for-proof';
 const ONLY_SEEN =
   'This list comes from /proc. It misses a process that cleared its environment; that one is killed with its agent.';
 
-/** The kill with nobody asked but the workers of this machine, on their sockets in the data dir (requirement R55). */
+/**
+ * Kills over the sockets in the data dir, through the workers of this machine alone (docs/killswitch.md#without-the-server).
+ */
 export async function killLocal(session: Session, options: KillOptions): Promise<ExitCode | void> {
   const request = toRequest(options);
   const { scope } = request;
@@ -54,7 +56,7 @@ function toRequest(options: KillOptions): LocalKillRequest {
   }
 }
 
-/** An id where the system has no name for it. */
+/** The user's id, where the system has no name for it. */
 function userName(): string {
   try {
     return userInfo().username;
@@ -63,7 +65,7 @@ function userName(): string {
   }
 }
 
-/** The workers to ask. That none is there is said: a kill that asked nobody must not look like one that is done. */
+/** The workers to ask. No worker is an error: a kill that asked nobody must not look complete. */
 async function requireWorkers(session: Session, scope: Scope): Promise<LocalWorker[]> {
   const { path } = session.dataDir;
   const all = findLocalWorkers(path);
@@ -76,12 +78,12 @@ async function requireWorkers(session: Session, scope: Scope): Promise<LocalWork
   );
 }
 
-/** Whether the workers take no work afterwards; they engage latches for themselves once the server is back. */
+/** Whether the workers take no work afterwards. They engage latches of their own once the server is back. */
 function isHeld(scope: Scope): boolean {
   return scope.type === 'all' || scope.type === 'worker';
 }
 
-/** Whether only the worker knows what of its agents is in scope. */
+/** Whether only the worker knows which of its agents are in scope. */
 function isKnownToWorkers(scope: Scope): boolean {
   return isWide(scope) && !isHeld(scope);
 }
@@ -115,7 +117,7 @@ function toQuestion(workers: readonly LocalWorker[], scope: Scope): Parameters<t
     weigh: async () => {
       const size = sizeOfPlan({ targets: seenIn(workers, scope), executions: [] });
       const seen = `${size} seen on ${count(workers.length, 'worker')} of this machine`;
-      // The agents seen here may be fewer than those that run: the count is never certain to be one.
+      // More agents may run than are seen here, so the count is never certain to be one.
       return {
         what: isKnownToWorkers(scope) ? `the agents in ${describeScope(scope)}, of ${seen}` : seen,
         isOne: false,

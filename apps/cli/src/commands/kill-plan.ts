@@ -6,7 +6,7 @@ import { count } from '../text/format';
 
 const PLAN_SHOWN = 50;
 
-/** Words of an act for its plan. */
+/** The words for an act in its plan. */
 export interface PlannedAct {
   /** `killing`, `freezing`. */
   readonly doing: string;
@@ -14,9 +14,9 @@ export interface PlannedAct {
   readonly executions: string;
   /** `nothing was killed: this was a dry run` */
   readonly done: string;
-  /** Whether a latch or a freeze would be engaged, as a line. */
+  /** A line on whether a latch or a freeze would be engaged. */
   readonly latch: string;
-  /** Of the loss of agents for their executions, as lines. */
+  /** Lines on the consequences of losing agents for their executions. */
   readonly consequences?: readonly string[];
 }
 
@@ -29,7 +29,7 @@ export function renderPlan(plan: KillPlan, scope: Scope, act: PlannedAct): strin
   const rest = plan.targets.length - lines.length;
   if (rest > 0) lines.push(`  … and ${rest} more (--json has all)`);
   const where = `${count(plan.targets.length, 'agent')} on ${count(workers, 'worker')}`;
-  // A pool or a worker holds no execution as a whole.
+  // A pool or a worker covers no execution as a whole.
   const whole =
     plan.executions.length === 0
       ? ''
@@ -43,7 +43,7 @@ export function renderPlan(plan: KillPlan, scope: Scope, act: PlannedAct): strin
   ];
 }
 
-/** `12 agents of 3 executions`: those that are held as a whole and those that lose agents. */
+/** `12 agents of 3 executions`: those that are covered as a whole and those that lose agents. */
 export function sizeOfPlan(plan: KillPlan): string {
   const executions = new Set([...plan.executions, ...plan.targets.map(({ executionId }) => executionId)]);
   return `${count(plan.targets.length, 'agent')} of ${count(executions.size, 'execution')}`;

@@ -62,14 +62,13 @@ async function killOverServer(session: Session, options: KillOptions): Promise<E
 
 async function toRequest(session: Session, options: KillOptions): Promise<KillRequest> {
   const scope = await readScope(session, options);
-  // A job ends with its kill: there is nothing to hold back.
+  // A job ends with its kill, so a latch would have no effect.
   const isLatching = options.latch && options.job === undefined;
   return { scope, ...toStopRequest(options), ...(isLatching ? {} : { latch: false }) };
 }
 
 /**
- * The server's default when the request says nothing of a latch: no latch for an execution or an agent, as an ended one
- * starts nothing.
+ * The server's default when the request names no latch: an execution or an agent gets none, since an ended one starts nothing.
  */
 function isLatched({ scope, latch }: KillRequest): boolean {
   return latch !== false && isWide(scope);
@@ -122,7 +121,7 @@ async function killOnly(session: Session, request: KillRequest, local: string): 
   return exitCodeOfWarning(receipt);
 }
 
-/** An execution that was killed as a whole has none beyond its own end. */
+/** An execution that was killed as a whole has no consequence but its own end. */
 async function consequencesOf(session: Session, scope: Scope, receipt: Receipt): Promise<string[]> {
   if (scope.type === 'execution' || scope.type === 'all') return [];
   return await describeConsequences(session.client, receipt.targets, receipt.executions);

@@ -173,7 +173,7 @@ describe('kill', () => {
     routes['POST /api/killswitch?wait=0'] = [200, receiptOf('kill', scope, hits)];
     expect((await belay(['kill', '--agent', AGENT, '--dry-run'])).out).toContain(line(executionId));
     expect((await belay(['kill', '--agent', AGENT])).out).toContain(line(executionId));
-    // It is over already, or is stopped as a whole: there is nothing to add.
+    // The execution has ended, or is stopped as a whole: nothing is to be added.
     const ended = { ...hits, targets: [{ ...one, outcome: 'already-ended' }] };
     routes['POST /api/killswitch?wait=0'] = [200, receiptOf('kill', scope, ended)];
     expect((await belay(['kill', '--agent', AGENT])).out).not.toContain('onFailure');
@@ -198,7 +198,7 @@ describe('kill', () => {
     expect(kills()).toBe(1);
     await belay(['kill', '--pool', 'gpu', '--yes'], { isTTY: true });
     expect(kills()).toBe(2);
-    // One agent, or a script that has said whom: there is nothing to ask.
+    // One agent, or a script that has named its scope: no question is asked.
     routes['POST /api/killswitch?dryRun=1'] = [200, plan(1)];
     await belay(['kill', '--pool', 'gpu'], { isTTY: true });
     await belay(['kill', '--pool', 'gpu']);

@@ -27,7 +27,7 @@ export function addLatches(program: Command, bind: Bind): void {
     );
 }
 
-/** One row for each. */
+/** One row for each latch. */
 export function renderLatches(
   latches: readonly Latch[],
   style: Style,
@@ -53,11 +53,11 @@ export function renderLatches(
   });
 }
 
-/** Workers that latches are over and that run no more: an id is not given twice, so nothing is held by them. */
+/** Workers that latches name and that run no more. A worker id is not reused, so these latches have no effect. */
 async function workersGone(client: BelayClient, latches: readonly Latch[]): Promise<Set<string>> {
   const named = latches.flatMap(({ scope }) => (scope.type === 'worker' ? [scope.workerId] : []));
   if (named.length === 0) return new Set();
-  // The list is shown even when the request for workers fails: they only add to it.
+  // The list is shown even when the request for workers fails, since they only add to it.
   const { items } = await client.workers().catch(() => ({ items: undefined }));
   if (items === undefined) return new Set();
   const living = new Set(items.filter(({ state }) => state !== 'stopped').map(({ id }) => id));

@@ -41,7 +41,7 @@ export function addLimits(program: Command, bind: Bind): void {
     );
 }
 
-/** The list alone, or an object with `limits`: never an empty list by mistake. The orchestrator checks what is in it. */
+/** The list alone, or an object with `limits`: a mistake never reads as an empty list. The orchestrator checks the content. */
 function readRules(file: string): unknown {
   const text = readText(file);
   let read: unknown;

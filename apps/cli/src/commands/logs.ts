@@ -69,7 +69,7 @@ async function follow(session: Session, agentId: string): Promise<ExitCode> {
   }
 }
 
-/** Prints lines as they were written, and says where some are missing. */
+/** Prints lines unchanged, and reports where some are missing. */
 class LinePrinter {
   hasGaps = false;
   #isOpen = false;
@@ -81,7 +81,7 @@ class LinePrinter {
     if (line.skipped !== undefined) this.gap(line.skipped, file);
     if (session.isJson) return session.json(line);
     this.#isOpen = line.partial === true;
-    // Into a file or a pipe goes what the agent wrote, byte for byte; a terminal is kept from being driven by it.
+    // A file or a pipe gets the agent's bytes unchanged. For a terminal, control sequences are removed.
     if (!session.process.stdout.isTTY && line.base64 !== undefined)
       session.write(Buffer.from(line.base64, 'base64'));
     else {
@@ -91,7 +91,7 @@ class LinePrinter {
     if (!this.#isOpen) session.write('\n');
   }
 
-  /** Ends the line, so that later output to a terminal begins on its own. */
+  /** Ends the line, so that later output on a terminal begins on a new one. */
   end(): void {
     if (this.#isOpen && this.session.process.stdout.isTTY) this.session.write('\n');
     this.#isOpen = false;
@@ -110,7 +110,7 @@ const sizeOf = ({ lines, bytes }: OutputSize): string =>
 
 const placeOf = ({ host, path }: LogFile): string => `${cleanText(path)} on ${cleanText(host)}`;
 
-/** The server keeps the beginning and the end; the worker has the rest, unless it was too much for it too. */
+/** The server keeps the beginning and the end. The worker has the rest, unless the output exceeded its bound too. */
 function describeFile(total: OutputSize | undefined, file: LogFile | undefined): string {
   const all = total === undefined ? 'The whole output' : `The whole output, ${sizeOf(total)},`;
   if (file === undefined) return `${all} is on the agent's worker.`;

@@ -2,7 +2,7 @@ import type { ScopeWarning } from '#libs/contracts';
 import type { Session } from '../session/session';
 import { cleanText } from '../text/clean-text';
 
-/** On stderr, for people: with --json it is in the answer. */
+/** Prints a warning on stderr for people; with --json the answer contains it. */
 export function noteWarning(session: Session, { warning }: { readonly warning?: ScopeWarning }): void {
   if (warning !== undefined && !session.isJson) session.note(`warning: ${cleanText(warning.message)}`);
 }

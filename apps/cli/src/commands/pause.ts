@@ -12,7 +12,7 @@ interface PauseOptions extends PauseRequest {
   readonly full?: boolean;
 }
 
-/** `pause` and its end, `resume`. */
+/** The commands `pause` and `resume`, which ends a pause. */
 export function addPause(program: Command, bind: Bind): void {
   program
     .command('pause')
@@ -46,7 +46,7 @@ export function addPause(program: Command, bind: Bind): void {
     );
 }
 
-/** Pauses one execution; resolves when it was seen standing still, where that was asked for. */
+/** Pauses one execution; with a freeze, resolves when its agents were seen stopped. */
 export async function pauseAndShow(session: Session, id: string, options: PauseOptions): Promise<ExitCode> {
   const { mode = 'drain', note } = options;
   const request = { mode, ...(note === undefined ? {} : { note }) };
@@ -61,7 +61,7 @@ export async function pauseAndShow(session: Session, id: string, options: PauseO
   return await proveAndShow(session, act, options);
 }
 
-/** Lets one execution go on; with the receipt of its thaw where it was frozen. */
+/** Resumes one execution, and shows the receipt of its thaw where it was frozen. */
 export async function resumeAndShow(
   session: Session,
   id: string,

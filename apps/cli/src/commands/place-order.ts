@@ -2,7 +2,7 @@ import type { BelayClient, KillRequest } from '#libs/client';
 import type { Receipt } from '#libs/contracts';
 import type { ProofWait } from './wait-for-proof';
 
-/** Places an order, says that it is stored once an answer has shown it, and waits for its proof. */
+/** Places an order, reports that it is stored once an answer has shown that, and waits for its proof. */
 export async function placeAndProve(
   client: BelayClient,
   request: KillRequest,
@@ -13,7 +13,7 @@ export async function placeAndProve(
   return receipt.state === 'open' ? await client.waitForReceipt(receipt.orderId, { signal }) : receipt;
 }
 
-/** Said when Ctrl-C ends the wait for an order: only what an answer has shown. */
+/** The message when Ctrl-C ends the wait for an order: it claims only what an answer has shown. */
 export function leftOrder(local: string): (stored: { readonly orderId?: string } | undefined) => string {
   return (stored) => {
     if (stored === undefined)

@@ -23,7 +23,7 @@ export function addProcesses(program: Command, bind: Bind): void {
     .action(bind(async (session) => await runHere(session, 'worker')));
 }
 
-/** In this very process, so that signals, exit code and supervision are its own. */
+/** Runs in this very process, so that signals, exit code and supervision are the service's own. */
 async function runHere(session: Session, app: 'orchestrator' | 'worker'): Promise<void> {
   const program = programPath(app);
   if (!existsSync(program)) throw new UsageError(`The ${app} is not built. Build it with: npm run build`);
@@ -34,7 +34,7 @@ async function runHere(session: Session, app: 'orchestrator' | 'worker'): Promis
   prepareDataDir(dataDir);
   const server = await ensureStateServer(merged, dataDir.path, (line) => session.note(line));
   new SupervisedServer(server, (line) => session.note(line)).keep();
-  // The program reads its settings from the environment, as it does when a supervisor starts it.
+  // The program reads its settings from the environment, as under a supervisor.
   for (const name of ['BELAY_URL', 'BELAY_TOKEN_FILE', 'BELAY_VALKEY_URL_FILE']) delete env[name];
   env['BELAY_DATA_DIR'] = dataDir.path;
   env['BELAY_VALKEY_URL'] = server.url;

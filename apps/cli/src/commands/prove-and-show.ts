@@ -5,12 +5,12 @@ import type { Session } from '../session/session';
 import { noteWarning } from './note-warning';
 import { waitForProof, type ProofWait, type WaitOptions } from './wait-for-proof';
 
-/** An act that is proved by a receipt. */
+/** An act that a receipt proves. */
 export interface ProvedAct<T> {
-  /** The text shown while the act lasts: `freezing pool gpu`. */
+  /** The text that is shown during the act: `freezing pool gpu`. */
   readonly what: string;
   readonly ask: (wait: ProofWait) => Promise<T>;
-  /** Absent where there was nothing to prove. */
+  /** Absent where there is nothing to prove. */
   readonly receiptOf: (answer: T) => Receipt | undefined;
   /** Lines before the receipt. */
   readonly head?: (answer: T) => readonly string[];
@@ -18,11 +18,11 @@ export interface ProvedAct<T> {
   readonly after?: (answer: T) => Promise<readonly string[]>;
   /** The next steps, for a person. */
   readonly hints?: (answer: T) => readonly string[];
-  /** Said when Ctrl-C ends the wait; `stored` where an answer has shown that the order is. */
+  /** The message when Ctrl-C ends the wait; `stored` is present where an answer has shown that the order is stored. */
   readonly whenLeft: (stored: { readonly orderId?: string } | undefined) => string;
 }
 
-/** Waits for the proof and shows it; the exit code is the receipt's. */
+/** Waits for the proof and shows it. The exit code is the receipt's. */
 export async function proveAndShow<T>(
   session: Session,
   act: ProvedAct<T>,

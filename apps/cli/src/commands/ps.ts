@@ -19,9 +19,9 @@ interface PsOptions {
   readonly label?: Readonly<Record<string, string>>;
 }
 
-/** Executions listed at most. */
+/** At most this many executions are listed. */
 const LISTED = 1_000;
-/** Executions at most for which it is looked up why nothing of them runs. */
+/** For at most this many executions the reason why none of their agents runs is looked up. */
 const EXPLAINED = 10;
 
 export function addPs(program: Command, bind: Bind): void {
@@ -46,8 +46,7 @@ export function addPs(program: Command, bind: Bind): void {
               limit,
             }),
         );
-        // Only executions without a live agent are looked up, and a long list not at all: these are the ones a person
-        // wonders about.
+        // Only for executions without a live agent, and not for a long list: these are the ones about which a person wonders.
         const stuck = items.filter((item) => isWaiting(item) && item.live === 0).slice(0, EXPLAINED);
         const waiting = await findWaiting(session.client, stuck).catch(() => new Map<string, Waiting[]>());
         if (session.isJson)

@@ -21,7 +21,7 @@ export function addQuarantine(program: Command, bind: Bind): void {
     );
 }
 
-/** One row for each. */
+/** One row for each record. */
 export function renderQuarantine(records: readonly QuarantinedRecord[], width: number): string {
   return renderTable({
     head: ['KEY', 'FIELD', 'SINCE', 'PROBLEM', 'BEGINS'],

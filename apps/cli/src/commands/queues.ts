@@ -19,7 +19,7 @@ interface RemoveOptions extends NoteOption {
   readonly dryRun?: boolean;
 }
 
-/** `queues` and what is done with one. */
+/** The command `queues` and its subcommands. */
 export function addQueues(program: Command, bind: Bind): void {
   const queues = program
     .command('queues')
@@ -97,7 +97,7 @@ async function remove(session: Session, pool: string, options: RemoveOptions): P
   );
 }
 
-/** Call by call. A dry run is one call: the next would count the same attempts again. */
+/** Repeats the call until no attempt is left. A dry run is one call: the next would count the same attempts again. */
 async function removeAll(
   session: Session,
   pool: string,
@@ -112,7 +112,7 @@ async function removeAll(
   }
 }
 
-/** One row for each. */
+/** One row for each queue. */
 export function renderQueues(queues: readonly QueueRecord[], style: Style, width: number): string {
   return renderTable({
     head: ['POOL', 'STATE', 'WAITING', 'DELAYED', 'ACTIVE', 'WORKERS', 'NOTE'],

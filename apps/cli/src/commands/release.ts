@@ -30,13 +30,13 @@ export function addRelease(program: Command, bind: Bind): void {
     );
 }
 
-/** The words of an act that a person answers for. */
+/** The reason for an act for which a person answers. */
 export function requireNote(note: string | undefined, why: string): string {
   if (note !== undefined && note.trim() !== '') return note;
   throw new UsageError(`Say why: --note TEXT. ${why}`);
 }
 
-/** The latch's id, given as it is or by the order it was engaged with. */
+/** A latch's id: the given one, or that of the latch engaged with the given order. */
 export async function findLatch(session: Session, id: string): Promise<string> {
   if (kindOf(id) !== 'order') return requireId(id, 'latch');
   const { order } = await session.client.receipt(id);
@@ -47,7 +47,7 @@ export async function findLatch(session: Session, id: string): Promise<string> {
   );
 }
 
-/** Releases and says what became of it; of a freeze with the receipt of its thaw. */
+/** Releases a latch and shows the outcome; for a freeze, the receipt of its thaw. */
 export async function releaseAndShow(
   session: Session,
   latchId: string,

@@ -5,10 +5,10 @@ import type { Session } from '../session/session';
 import { cleanText } from '../text/clean-text';
 import { count } from '../text/format';
 
-/** Most executions that one call retries. */
+/** One call retries at most this many executions. */
 const MOST = 1_000;
 
-/** Not about this one execution: the next would meet the same. */
+/** Errors that are not about this one execution: the next retry would meet the same. */
 const ENDS_ALL: ReadonlySet<ErrorCode> = new Set([
   'SERVER_UNREACHABLE',
   'SERVER_REFUSED',
@@ -30,7 +30,7 @@ interface Refusal {
   readonly message: string;
 }
 
-/** Retries each execution of a selection, oldest first. One that is refused is told and keeps no other from being retried. */
+/** Retries each execution of a selection, oldest first. A refused retry is reported, and does not stop the others. */
 export async function retryMany(session: Session, selection: Selection): Promise<ExitCode> {
   const { items, isMore } = await select(session, selection);
   const more = isMore ? { more: true } : {};
@@ -54,7 +54,7 @@ export async function retryMany(session: Session, selection: Selection): Promise
         );
     }
   } finally {
-    // Also where the rest could not be asked for: what was done is done.
+    // Also where the other executions could not be listed: the retries so far are done.
     const left = items.length - retried.length - refused.length;
     if (session.isJson) session.json({ retried, refused, ...(left === 0 ? {} : { left }), ...more });
     else session.print(summaryOf(retried.length, refused.length, left));
@@ -81,7 +81,7 @@ async function select(
   return { items: items.toReversed(), isMore: isMore || isCut };
 }
 
-/** Undefined where it goes on. @throws what every other one would meet as well */
+/** The refusal; undefined when the execution goes on. @throws an error that every other retry would meet as well */
 async function retryOne(session: Session, id: string, force: boolean): Promise<Refusal | undefined> {
   try {
     await session.client.retryExecution(id, force ? { force } : {});

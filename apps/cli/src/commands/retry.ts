@@ -24,7 +24,7 @@ const RETRIABLE = statesOf(EXECUTION_MACHINE).filter(
   (state) => isEnded(EXECUTION_MACHINE, state) && isAllowed(EXECUTION_MACHINE, state, 'running'),
 );
 
-/** `retry`: goes on with an ended execution from where it was. */
+/** `retry`: continues an ended execution. */
 export function addRetry(program: Command, bind: Bind): void {
   program
     .command('retry')

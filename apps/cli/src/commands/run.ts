@@ -62,7 +62,7 @@ async function submit(session: Session, file: string, options: RunOptions): Prom
   if (options.watch === true) return await watchExecution(session, execution);
   if (session.isJson) return session.json(execution);
   if (isEnded(EXECUTION_MACHINE, state)) return session.note(`It has ended. Look at it: belay get ${id}`);
-  // A hint: the execution is accepted, whatever becomes of this look.
+  // Only a hint: the execution is accepted even if this look fails.
   const waiting = await findWaiting(session.client, [execution]).catch(() => undefined);
   for (const line of describeWaiting(waiting?.get(id) ?? [])) session.note(line);
   session.note(options.start ? `Follow it: belay watch ${id}` : `Start it:  belay start ${id}`);

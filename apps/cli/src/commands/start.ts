@@ -22,7 +22,7 @@ export function addStart(program: Command, bind: Bind): void {
     );
 }
 
-/** An ended execution is not started but gone on with. */
+/** The hint that an ended execution is retried, not started. */
 async function withRetry(client: BelayClient, id: string, error: unknown): Promise<unknown> {
   if (!isBelayError(error) || error.code !== 'INVALID_TRANSITION') return error;
   const record = await client.execution(id).catch(() => undefined);

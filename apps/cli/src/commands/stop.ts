@@ -95,7 +95,7 @@ async function stopAndShow(session: Session, given: string, options: StopOptions
       const id = await resolveExecutionId(session.client, given, { signal });
       const { orderId } = await session.client.stopWithoutWaiting(id, request, { signal });
       stored(orderId);
-      // It joins the order that is open: this one is for its end and its proof.
+      // This stop joins the open order; it waits for its end and its proof.
       return await session.client.stop(id, request, { signal });
     },
     { local },
@@ -108,12 +108,12 @@ async function stopAndShow(session: Session, given: string, options: StopOptions
   const { answer } = waited;
   if (session.isJson) session.json(answer);
   else for (const line of renderStop(answer, session, options.full === true)) session.print(line);
-  // Without a receipt there was nothing to kill; an execution still stopping is not confirmed.
+  // Without a receipt there was nothing to kill. An execution that is still stopping is not confirmed.
   if (!isEnded(EXECUTION_MACHINE, answer.status)) return EXIT.unconfirmed;
   return exitCodeOfReceipt(answer.receipt);
 }
 
-/** The answer of a stop for people. */
+/** The answer to a stop, for people. */
 export function renderStop(response: StopResponse, session: Pick<Session, 'out'>, full: boolean): string[] {
   const { summary } = response;
   const reason = response.reason === undefined ? '' : ` (${response.reason})`;

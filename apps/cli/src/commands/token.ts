@@ -75,7 +75,7 @@ async function create(session: Session, name: string, options: CreateOptions): P
     ...(expires === undefined ? {} : { expiresInMs: expires }),
   };
   const path = to === undefined ? undefined : resolve(session.process.cwd, to);
-  // Before the token is made: a secret that cannot be kept would be lost.
+  // Before the token is made: a secret that cannot be written would be lost.
   const file = path === undefined ? undefined : openNew(path);
   let created: CreatedToken;
   try {
@@ -112,7 +112,7 @@ function writeSecret(file: number, { secret, token }: CreatedToken): void {
   }
 }
 
-/** A file that nobody else may read. @throws UsageError where there is one already, or none can be made */
+/** Opens a new file that nobody else may read. @throws UsageError where the file exists, or cannot be made */
 function openNew(path: string): number {
   try {
     return openSync(path, 'wx', 0o600);
@@ -123,7 +123,7 @@ function openNew(path: string): number {
   }
 }
 
-/** One row for each. */
+/** One row for each token. */
 export function renderTokens(tokens: readonly TokenRecord[], width: number, now: number): string {
   return renderTable({
     head: ['NAME', 'ROLE', 'STATE', 'LABELS', 'LAST USE', 'MADE BY', 'EXPIRES'],
@@ -147,7 +147,7 @@ function stateOf({ revokedAt, expiresAt }: TokenRecord, now: number): string {
 }
 
 function parseLife(text: string): number {
-  // A bare number is milliseconds in settings; here it is too easily meant as days.
+  // A bare number is milliseconds in settings. Here it could easily mean days.
   const ms = /[a-z]$/.test(text.trim()) ? parseDuration(text) : undefined;
   if (ms !== undefined) return ms;
   throw new InvalidArgumentError(`"${text}" is not a duration such as 12h or 30d.`);

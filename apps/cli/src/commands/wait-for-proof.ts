@@ -4,17 +4,17 @@ import type { Session } from '../session/session';
 import { formatDuration } from '../text/format';
 import { tellSilence } from './tell-silence';
 
-/** On a terminal the wait is shown from here on; a stop is usually faster. Milliseconds. */
+/** On a terminal the wait is shown after this; a stop is usually faster. Milliseconds. */
 const QUIET_MS = 500;
 const REDRAW_MS = 250;
-/** Elsewhere it is told once, after this. Milliseconds. */
+/** Without a terminal the wait is reported once, after this. Milliseconds. */
 const TELL_AFTER_MS = 2_000;
 const BY_ORCHESTRATOR = 'at most for the limit of the orchestrator (BELAY_PROOF_LIMIT_MS, 30 s unless set)';
 
 /** The options of a wait for proof. */
 export interface ProofWait {
   readonly signal: AbortSignal;
-  /** To be called when an answer has shown that the order is stored; until then nothing says that it is. */
+  /** Called when an answer has shown that the order is stored; until then no message claims it. */
   stored(orderId?: string): void;
 }
 
@@ -25,15 +25,15 @@ export type Waited<T> =
   | { readonly unanswered: true };
 
 export interface WaitOptions {
-  /** How long at most, in words. */
+  /** The longest wait, in words. */
   readonly bound?: string;
-  /** The command that ends agents without an orchestrator, told when no answer comes. */
+  /** The command that ends agents without an orchestrator, shown when no answer comes. */
   readonly local?: string;
 }
 
 /**
- * Waits for a stop or a kill. On a terminal one line counts the time; elsewhere one line says once what is waited for. Without an
- * answer after 5 s a line says what works without one.
+ * Waits for a stop or a kill. On a terminal one line counts the time; elsewhere one line names the wait once. Without an answer
+ * after 5 s a line says which commands work without one.
  */
 export async function waitForProof<T>(
   session: Session,
@@ -71,7 +71,7 @@ export async function waitForProof<T>(
 
 const AWAY = new Set(['TIMEOUT', 'OUTCOME_UNKNOWN', 'SERVER_UNREACHABLE', 'SERVER_REFUSED', 'DRAINING']);
 
-/** Of an order that is stored only the proof is missing, whatever went away meanwhile. */
+/** For a stored order only the proof is missing, even if the orchestrator went away meanwhile. */
 function isUnanswered({ code }: BelayError, isStored: boolean): boolean {
   return code === 'TIMEOUT' || (isStored && AWAY.has(code));
 }
@@ -110,7 +110,7 @@ function showWait(session: Session, what: string, bound: string): () => void {
   };
 }
 
-/** Without a terminal one line, when it takes longer than a stop usually does: a log must not fill with them. */
+/** Without a terminal one line, when the wait takes longer than a stop usually does: a log must not fill with such lines. */
 function tellWait(session: Session, what: string, bound: string): () => void {
   const timer = setTimeout(() => session.note(`${what}: waiting for proof, ${bound}`), TELL_AFTER_MS);
   return () => clearTimeout(timer);

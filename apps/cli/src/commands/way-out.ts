@@ -1,8 +1,8 @@
 import { BelayError, isBelayError } from '#libs/contracts';
 
 /**
- * The error of a stop that nobody took, or may not have taken, with what works then: a person who types a kill must not have
- * to look that up. `local` is the command for each machine; other errors are as they were.
+ * Adds the commands that still work to the error of a stop that nobody accepted, or perhaps nobody: a person in that situation
+ * must not have to look them up. `local` is the command for each machine. Other errors stay unchanged.
  */
 export function withWayOut(error: unknown, local: string): unknown {
   if (!isBelayError(error)) return error;
@@ -11,7 +11,7 @@ export function withWayOut(error: unknown, local: string): unknown {
   if (code === 'SERVER_UNREACHABLE' || code === 'SERVER_REFUSED')
     return new BelayError(code, `${message.replace(/\.$/, '')}. ${rest}`, { cause: error, details });
   if (code !== 'OUTCOME_UNKNOWN') return error;
-  // With a status the orchestrator has answered: what it lost is the state server.
+  // With a status the orchestrator has answered, so it is the state server that is lost.
   const lost = details['status'] === undefined ? 'The orchestrator' : 'The state server';
   const what = `${lost} gave no answer: the order may or may not be stored. Look with: belay audit.`;
   return new BelayError(code, `${what} ${rest}`, { cause: error, details });

@@ -46,7 +46,7 @@ export function renderWorkers(
   });
 }
 
-/** `9.8 s left`, `run out`, or nothing to say of a worker that has stopped. */
+/** `9.8 s left`, `run out`, or nothing for a worker that has stopped. */
 export function describeLease(worker: WorkerRecord, now: number): string {
   if (worker.state === 'stopped' || worker.leaseExpiresAt === undefined) return '-';
   const leftMs = worker.leaseExpiresAt - now;

@@ -5,10 +5,10 @@ import { count, formatDuration } from '../text/format';
 import { withoutInternals } from '../text/without-internals';
 import { fail, ok, warn, type Check } from './check';
 
-/** A pass older than this shows little of today. The default of BELAY_DRILL_MAX_AGE. Milliseconds. */
+/** An older pass says little about today. The default of BELAY_DRILL_MAX_AGE. Milliseconds. */
 const RECENT_MS = 2 * 86_400_000;
 
-/** Whether the stop would work: every guard is asked now, and the last drills are looked up. */
+/** Whether the stop would work: asks every guard now, and looks up the last drills. */
 export async function checkKillswitch(client: BelayClient, now: number): Promise<Check[]> {
   const [armed, drills] = await Promise.all([
     orWarn('armed', async () => checkArmed(await client.armed())),
@@ -17,7 +17,7 @@ export async function checkKillswitch(client: BelayClient, now: number): Promise
   return [...armed, ...drills];
 }
 
-/** One line where all are armed, else one for each that is not. */
+/** One line where all workers are armed, else one for each that is not. */
 export function checkArmed({ workers }: ArmedReport): Check[] {
   const deaf = workers.filter(({ armed }) => !armed);
   if (deaf.length > 0)
@@ -33,7 +33,7 @@ export function checkArmed({ workers }: ArmedReport): Check[] {
   return workers.length === 0 ? [] : [ok('armed', heard)];
 }
 
-/** One line where all have passed lately, else one for each that has not. */
+/** One line where all workers have passed lately, else one for each that has not. */
 export function checkDrills(statuses: readonly DrillStatus[], now: number): Check[] {
   const missing = statuses.flatMap(({ workerId, last, overdue }) => {
     const why = whyNot(last, overdue, now);
@@ -53,7 +53,7 @@ function whyNot(last: DrillStatus['last'], overdue: boolean, now: number): strin
   return overdue || now - last.at > RECENT_MS ? `passed its last drill ${ago}` : undefined;
 }
 
-/** A question that failed is a line of its own: the others still count. */
+/** A failed check is a line of its own: the others still count. */
 async function orWarn(name: string, look: () => Promise<Check[]>): Promise<Check[]> {
   try {
     return await look();

@@ -12,7 +12,7 @@ export function checkNode(version: string): Check {
   return fail('node', `Node ${version} is too old`, `install Node ${OLDEST_NODE.join('.')} or later`);
 }
 
-/** The data dir and the token in it: there, writable, and nobody else's to read. */
+/** Checks the data dir and its token: they exist, are writable, and nobody else can read them. */
 export function checkDataDir(dataDir: DataDir): Check[] {
   const mode = modeOf(dataDir.path);
   if (mode === undefined) return [warn('data dir', `${dataDir.path} is not there`, 'belay up makes it')];
@@ -53,15 +53,15 @@ export function checkSettings(read: () => Settings): { checks: Check[]; settings
   }
 }
 
-/** How a live worker holds process trees, as its record says. */
+/** How a live worker holds process trees, by its record. */
 export type Holding = Pick<WorkerRecord, 'containment' | 'grade'>;
 
-/** Whether proofs of it rest on marks only. */
+/** Whether its proofs rest on marks only. */
 export function isByMarks({ containment, grade }: Holding): boolean {
   return grade === 'marks' || (grade === undefined && containment === 'marks');
 }
 
-/** How the live workers hold process trees; they are undefined where nobody could tell which run. */
+/** The containment of the live workers; `workers` is undefined where nobody could list them. */
 export function checkContainment(workers: readonly Holding[] | undefined): Check {
   if (workers === undefined)
     return warn('containment', 'not known: the orchestrator could not tell which workers run');
@@ -79,7 +79,7 @@ export function checkContainment(workers: readonly Holding[] | undefined): Check
   );
 }
 
-/** How the live workers keep agents apart from Belay; they are undefined where nobody could tell which run. */
+/** The isolation of the live workers; `workers` is undefined where nobody could list them. */
 export function checkIsolation(workers: readonly { readonly isolation: string }[] | undefined): Check {
   if (workers === undefined)
     return warn('isolation', 'not known: the orchestrator could not tell which workers run');
@@ -94,7 +94,7 @@ export function checkIsolation(workers: readonly { readonly isolation: string }[
   );
 }
 
-/** Whether workers here can ask of libc what Node has no function for. */
+/** Whether workers here can use libc for the calls that Node does not offer. */
 export async function checkNative(native: Settings['native'] | undefined): Promise<Check> {
   if (native === 'off')
     return warn('native layer', 'off (BELAY_NATIVE)', 'unset BELAY_NATIVE: signals by pidfd need it');

@@ -12,13 +12,13 @@ import { checkQuarantine } from './check-quarantine';
 
 const LOST_SHOWN = 5;
 
-/** The orchestrator's answer; the workers are undefined where it could not list them. */
+/** The orchestrator's answers; the workers are undefined where it could not list them. */
 interface Told {
   readonly checks: Check[];
   readonly workers: readonly WorkerRecord[] | undefined;
 }
 
-/** The orchestrator, the token for it, and the workers it knows. */
+/** Checks the orchestrator, the token for it, and the workers that it knows. */
 export async function checkOrchestrator(
   connection: Connection,
   makeClient: () => BelayClient,
@@ -66,7 +66,7 @@ async function checkToken(client: BelayClient, connection: Connection): Promise<
   }
 }
 
-/** It is up, and what it was asked it could not or would not say. */
+/** The orchestrator is up, but could not or would not answer a question. */
 function failedQuestion({ code, message }: BelayError, { tokenFrom }: Connection): Check {
   if (code === 'UNAUTHORIZED')
     return fail('token', `refused (from ${tokenFrom})`, 'use the data dir of its belay up, or BELAY_TOKEN');
@@ -77,7 +77,7 @@ function failedQuestion({ code, message }: BelayError, { tokenFrom }: Connection
   return fail('state', `the orchestrator cannot tell what runs: ${withoutInternals(message)}`, advice);
 }
 
-/** One line for each worker that is not stopped; a lease that ran out is a worker nobody hears. */
+/** One line for each worker that is not stopped. A lease that ran out means a silent worker. */
 export function checkWorkers(workers: readonly WorkerRecord[], now: number): Check[] {
   if (workers.length === 0)
     return [warn('workers', 'none: nothing will run', 'belay worker, or belay up --workers 2')];
@@ -94,13 +94,13 @@ async function checkLost(client: BelayClient, now: number): Promise<Check[]> {
     const { items } = await client.workers({ lost: true });
     return describeLost(items, now);
   } catch (error) {
-    // An older orchestrator does not take the question.
+    // An older orchestrator does not know this question.
     if (!isBelayError(error) || (error.code !== 'NOT_FOUND' && error.code !== 'INVALID_REQUEST')) throw error;
     return [warn('worker', `cannot tell whether one was lost: ${error.message}`)];
   }
 }
 
-/** Workers that went without a word lately: what ran there may run still. */
+/** Workers that vanished lately: their agents may still run. */
 export function describeLost(lost: readonly WorkerRecord[], now: number): Check[] {
   const advice = 'if its machine still runs, look there with: belay kill --local --all --dry-run';
   const checks = lost.slice(0, LOST_SHOWN).map(({ id, host, stoppedAt = now }) => {
@@ -112,7 +112,7 @@ export function describeLost(lost: readonly WorkerRecord[], now: number): Check[
   return checks;
 }
 
-/** The pools that are served now: a node of any other pool waits. */
+/** The pools with workers: a node of any other pool waits. */
 export function checkPools(workers: readonly WorkerRecord[]): Check[] {
   const pools = [...poolsOf(workers)].map(([pool, n]) => `${pool} (${count(n, 'worker')})`);
   return pools.length === 0 ? [] : [ok('pools', `served: ${pools.join(', ')}`)];

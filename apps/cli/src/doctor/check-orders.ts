@@ -4,13 +4,13 @@ import { describeScope } from '../receipt/describe-scope';
 import { count, formatDuration } from '../text/format';
 import { ok, warn, type Check } from './check';
 
-/** Orders named before the rest is counted. */
+/** This many orders are named; the others are counted. */
 const SHOWN = 5;
 
-/** Orders whose proof is missing: what they were for may still run. */
+/** Orders whose proof is missing: their targets may still run. */
 export async function checkOrders(client: BelayClient, now: number): Promise<Check[]> {
   try {
-    // Not the newest ones: an order without proof may be older than many that have theirs.
+    // Not the newest ones: an order without proof may be older than many orders with proof.
     return describeOrders(await client.receipts({ unproved: true }), now);
   } catch (error) {
     if (!isBelayError(error) || error.code !== 'NOT_FOUND') throw error;
@@ -18,9 +18,9 @@ export async function checkOrders(client: BelayClient, now: number): Promise<Che
   }
 }
 
-/** One line for each that is neither complete nor closed by a person. */
+/** One line for each order that is neither complete nor closed by a person. */
 export function describeOrders({ items, nextCursor }: Page<Receipt>, now: number): Check[] {
-  // Some may have been confirmed since they were listed.
+  // Some may have been confirmed since the list was made.
   const open = items.filter(({ complete, closed }) => !complete && closed === undefined);
   const isMore = nextCursor !== undefined;
   if (open.length === 0 && !isMore) return [ok('orders', 'all proved')];

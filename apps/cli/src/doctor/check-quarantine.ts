@@ -3,7 +3,7 @@ import { isBelayError } from '#libs/contracts';
 import { count } from '../text/format';
 import { ok, warn, type Check } from './check';
 
-/** Stored records that cannot be read: what they are of does not go on until they are mended. */
+/** Stored records that cannot be read: their executions do not go on until the records are mended. */
 export async function checkQuarantine(client: BelayClient): Promise<Check> {
   try {
     const { items } = await client.quarantine();

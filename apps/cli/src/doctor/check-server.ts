@@ -7,17 +7,17 @@ import { fail, ok, warn, type Check } from './check';
 
 const PROGRAMS = ['valkey-server', 'redis-server'] as const;
 const VERSION_MS = 5_000;
-/** Slots that are named. */
+/** At most this many slots are named. */
 const MOST_SLOTS = 10;
 
-/** The state server: what answers at BELAY_VALKEY_URL, or what `up` would start. Nothing is started or fetched. */
+/** Checks the state server: the one at BELAY_VALKEY_URL, or the one that `up` would start. Nothing is started or fetched. */
 export async function checkServer(env: NodeJS.ProcessEnv, dataDir: DataDir): Promise<Check> {
   const given = env['BELAY_VALKEY_URL'] ?? '';
   return given === '' ? await checkLocal(env, dataDir) : await checkGiven(env, given);
 }
 
 async function checkGiven(env: NodeJS.ProcessEnv, given: string): Promise<Check> {
-  // With a URL `ensureServer` only looks: it starts nothing.
+  // With a URL `ensureServer` starts nothing.
   const { ensureServer, withoutPassword } = await import('#libs/local-server');
   try {
     const { version, moving } = await ensureServer({ env });
@@ -28,7 +28,7 @@ async function checkGiven(env: NodeJS.ProcessEnv, given: string): Promise<Check>
   }
 }
 
-/** Slots that move: calls for what they hold wait. */
+/** Slots that move: calls for their keys wait. */
 export function describeMoving(where: string, slots: readonly number[]): Check {
   const shown = slots.slice(0, MOST_SLOTS).join(', ');
   const more = slots.length > MOST_SLOTS ? ` and ${slots.length - MOST_SLOTS} more` : '';
@@ -74,7 +74,7 @@ export function describeLook(look: LocalServerLook, dataDir = ''): Check | undef
   }
 }
 
-/** It runs, and says itself that it cannot write: nothing hangs. */
+/** The server runs, and reports itself that it cannot write: nothing hangs. */
 function describeRefusal(
   { url, pid, why }: { url: string; pid: number; why: string },
   folder: string,
@@ -91,7 +91,7 @@ function describeRefusal(
   );
 }
 
-/** The server that `belay up` would start: none runs here now. */
+/** Finds the server that `belay up` would start: none runs here now. */
 async function checkPrograms(env: NodeJS.ProcessEnv, dataDir: DataDir): Promise<Check> {
   const none = 'none runs here; belay up starts';
   for (const program of PROGRAMS) {

@@ -1,4 +1,4 @@
-/** One line of the doctor's. */
+/** One line of `doctor`. */
 export interface Check {
   readonly name: string;
   readonly result: 'ok' | 'warn' | 'fail';

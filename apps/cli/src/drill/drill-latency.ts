@@ -1,16 +1,16 @@
 import type { BelayClient } from '#libs/client';
 import { isBelayError, type CanaryResult, type DrillResult } from '#libs/contracts';
 
-/** A canary with the time to its first signal, which the drill's own result does not hold. */
+/** A canary with the time to its first signal, which the drill's own result does not contain. */
 export type TimedCanary = CanaryResult & {
-  /** From the placing of the order. Milliseconds. */
+  /** The time from the placing of the order. Milliseconds. */
   readonly signalledMs?: number;
 };
 
 /** A drill's result with the times of its order's receipt. */
 export type TimedDrill = Omit<DrillResult, 'canaries'> & { readonly canaries: readonly TimedCanary[] };
 
-/** Adds what the receipt of its order tells; as it was where that receipt is kept no longer. */
+/** Adds times from the receipt of the drill's order; unchanged where that receipt is no longer kept. */
 export async function withLatency(client: BelayClient, result: DrillResult): Promise<TimedDrill> {
   if (result.orderId === undefined) return result;
   try {
@@ -21,7 +21,7 @@ export async function withLatency(client: BelayClient, result: DrillResult): Pro
     });
     return { ...result, canaries };
   } catch (error) {
-    // The drill has its result: what only adds to it must not cost it.
+    // The drill has its result: an addition must not fail it.
     if (isBelayError(error)) return result;
     throw error;
   }

@@ -17,7 +17,7 @@ export function renderDrills(results: readonly TimedDrill[], style: Style): stri
   ];
 }
 
-/** The last result of each worker, and which are missing or too old. */
+/** The last result of each worker, and the missing or overdue ones. */
 export function renderStatuses(statuses: readonly DrillStatus[], style: Style, isHostile = false): string[] {
   return statuses.flatMap(({ workerId, last, overdue }) => {
     const again = `→ belay drill${isHostile ? ' --hostile' : ''} --worker ${workerId}`;
@@ -42,7 +42,7 @@ function renderDrill(result: TimedDrill, style: Style): string[] {
   ];
 }
 
-/** `: asked to signalled 9 ms, asked to proved 232 ms`: the slowest tree counts. */
+/** `: asked to signalled 9 ms, asked to proved 232 ms`: the times of the slowest tree. */
 function describeTimes(canaries: readonly TimedCanary[]): string {
   const signalled = slowest(canaries.map(({ signalledMs }) => signalledMs));
   const proved = slowest(canaries.map(({ provedMs }) => provedMs));
@@ -53,7 +53,7 @@ function describeTimes(canaries: readonly TimedCanary[]): string {
   return parts.length === 0 ? '' : `: ${parts.join(', ')}`;
 }
 
-/** Undefined where one is missing: the rest would not be the slowest. */
+/** Undefined where one is missing, since the slowest is then unknown. */
 function slowest(times: readonly (number | undefined)[]): number | undefined {
   const known = times.filter((ms) => ms !== undefined);
   return known.length === 0 || known.length < times.length ? undefined : Math.round(Math.max(...known));

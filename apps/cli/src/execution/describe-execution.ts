@@ -6,7 +6,7 @@ import { renderTable } from '../text/table';
 import { describePause, shownState } from './describe-pause';
 import { runtimeOf } from './execution-table';
 
-/** Rows of nodes before the rest is counted. */
+/** At most this many rows of nodes; the others are counted. */
 const NODES_SHOWN = 40;
 const AGENTS_SHOWN = 20;
 /** States in the order in which a person looks for them. */
@@ -31,7 +31,7 @@ export function describeCounts(nodes: ExecutionRecord['nodes']): string {
   return `${count(nodes.total, 'node')}${parts.length === 0 ? '' : `: ${parts.join(', ')}`}`;
 }
 
-/** The execution itself: what it is, how it stands, when and why. */
+/** The execution itself: its id, state, times and reasons. */
 export function describeExecution(record: ExecutionRecord, style: Style, now: number): string[] {
   const lines = [`${record.id}  ${style.strong(cleanText(record.name))}  ${style.state(shownState(record))}`];
   lines.push(describeCounts(record.nodes));
@@ -58,12 +58,12 @@ export function describeError(error: NonNullable<ExecutionRecord['error']>, styl
   return `${style.bad('error')} ${error.code}${where}: ${cleanText(error.message)}`;
 }
 
-/** The attempt an agent was made for, as its id says; `-` of a node that no worker has claimed yet. */
+/** The attempt number in the id of the node's agent; `-` for a node that no worker has claimed yet. */
 export function claimedAttempt({ agentId }: Pick<NodeRecord, 'agentId'>): string {
   return agentId === undefined ? '-' : (/-(\d+)$/.exec(agentId)?.[1] ?? '-');
 }
 
-/** Its nodes, those that failed or run first. */
+/** The nodes, failed and running ones first. */
 export function describeNodes(
   nodes: readonly NodeRecord[],
   record: ExecutionRecord,
@@ -96,7 +96,7 @@ export function describeNodes(
   ];
 }
 
-/** The agents that live now. */
+/** The live agents. */
 export function describeAgents(
   agents: readonly AgentRecord[],
   style: Style,

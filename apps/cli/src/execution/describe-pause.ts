@@ -1,12 +1,12 @@
 import type { ExecutionRecord } from '#libs/contracts';
 import { count, formatDuration } from '../text/format';
 
-/** `frozen` where a paused one stands still; else its state. */
+/** `frozen` for a frozen execution; otherwise its state. */
 export function shownState({ state, frozen }: Pick<ExecutionRecord, 'state' | 'frozen'>): string {
   return state === 'paused' && frozen === true ? 'frozen' : state;
 }
 
-/** How an execution is paused and what is left to its deadline; undefined when it is not. */
+/** How an execution is paused and the time left to its deadline; undefined when it is not paused. */
 export function describePause(record: ExecutionRecord): string | undefined {
   if (record.state !== 'paused') return undefined;
   const { live, frozen, deadlineLeftMs } = record;

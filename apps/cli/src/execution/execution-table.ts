@@ -5,7 +5,7 @@ import { formatCost, formatDuration } from '../text/format';
 import { renderTable } from '../text/table';
 import { shownState } from './describe-pause';
 
-/** When it ended; undefined while it has not. */
+/** The time of its end; undefined before. */
 export function endedAt(record: ExecutionRecord): number | undefined {
   if (!isEnded(EXECUTION_MACHINE, record.state)) return undefined;
   return record.completedAt ?? record.stoppedAt;
@@ -17,7 +17,7 @@ export function runtimeOf(record: ExecutionRecord, now: number): number | undefi
   return Math.max(0, (endedAt(record) ?? now) - record.startedAt);
 }
 
-/** Nodes with nothing left to do. */
+/** The number of nodes with nothing left to do. */
 export function doneNodes(record: ExecutionRecord): number {
   const { completed, failed, skipped, cancelled } = record.nodes;
   return completed + failed + skipped + cancelled;

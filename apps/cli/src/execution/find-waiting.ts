@@ -2,22 +2,22 @@ import type { BelayClient } from '#libs/client';
 import type { ExecutionRecord, NodeRecord } from '#libs/contracts';
 import { whatWaits, type Waiting } from './waiting';
 
-/** Ready nodes looked at of one execution: their reasons are few. */
+/** Ready nodes that are read of one execution: their reasons are few. */
 const NODES_READ = 200;
 
-/** Whether something of it could run, and does not. */
+/** Whether the execution has work that could run, and does not. */
 export function isWaiting({ state, nodes }: ExecutionRecord): boolean {
   return state === 'running' && nodes.ready > 0;
 }
 
 /**
- * Why ready nodes of those executions do not start, by the execution's id; those that nothing keeps are left out. It reads the
- * workers and the latches once, and only where something waits.
+ * Why ready nodes of those executions do not start, by the execution's id. Executions whose nodes can start are left out. Reads
+ * the workers and the latches once, and only where a node waits.
  */
 export async function findWaiting(
   client: BelayClient,
   records: readonly ExecutionRecord[],
-  /** The nodes of an execution, where they have been read. */
+  /** The nodes of an execution, if they have been read already. */
   nodesOf: (record: ExecutionRecord) => Promise<readonly NodeRecord[]> = async (record) =>
     await readyNodes(client, record),
 ): Promise<Map<string, Waiting[]>> {
@@ -33,7 +33,7 @@ export async function findWaiting(
   return found;
 }
 
-/** A page is filtered by state, so that it may be empty where later ones are not. */
+/** A page is filtered by state, so it may be empty although later pages are not. */
 async function readyNodes(
   client: BelayClient,
   { id, nodes: { ready } }: ExecutionRecord,

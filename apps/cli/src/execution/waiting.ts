@@ -11,13 +11,13 @@ import {
 import { cleanText } from '../text/clean-text';
 import { count } from '../text/format';
 
-/** A ready node. Its pool and own labels are told where the server knows to tell them. */
+/** A ready node. Its pool and own labels are present if the server reports them. */
 export type ReadyNode = Omit<NodeRecord, 'pool'> & {
   readonly pool?: string;
   readonly labels?: Readonly<Record<string, string>>;
 };
 
-/** Why ready nodes of a running execution do not start, as far as it can be seen from outside. */
+/** Why ready nodes of a running execution do not start, as far as a client can tell. */
 export interface Waiting {
   readonly nodes: number;
   readonly why: 'latch' | 'latch-maybe' | 'no-worker' | 'workers-latched' | 'busy' | 'limit';
@@ -26,18 +26,18 @@ export interface Waiting {
   readonly pool?: string;
   /** Workers of the pool that drain: they take no more work. */
   readonly draining?: number;
-  /** Places of the pool's workers, all of which are taken. */
+  /** The places of the pool's workers, when all are taken. */
   readonly places?: number;
   /** The full limit. */
   readonly limit?: string;
-  /** Conditions of a latch that the node may meet: its own labels are not told. */
+  /** Conditions of a latch that the node may meet: the node's own labels are unknown. */
   readonly selector?: string;
 }
 
-/** Reasons named; more than a few would be noise. */
+/** At most this many reasons are named. */
 const REASONS_SHOWN = 5;
 
-/** Groups ready nodes by what keeps them; those that nothing keeps are about to start, and in no group. */
+/** Groups ready nodes by the reason why they wait. Nodes without a reason are about to start, and in no group. */
 export function whatWaits(
   record: ExecutionRecord,
   nodes: readonly ReadyNode[],
@@ -93,7 +93,7 @@ function reasonOf(
 }
 
 /**
- * A latch over labels that the execution neither meets nor excludes: what the node adds decides. Said only where a worker
+ * A latch over labels that the execution neither meets nor excludes: the node's own labels decide. Reported only where a worker
  * has a free place, since then the node should have started.
  */
 function mayBeLatched(
@@ -102,7 +102,7 @@ function mayBeLatched(
 ): Omit<Waiting, 'nodes'> | undefined {
   for (const { id, kind, scope } of latches) {
     if (scope.type !== 'selector') continue;
-    // Conditions on what the execution has not labelled, all others met.
+    // Conditions on labels that the execution does not have, if it meets all others.
     const met = conditionsOf(scope.selector).filter(({ key }) => record.labels[key] !== undefined);
     if (!selectorMatches(met, record.labels)) continue;
     return { why: 'latch-maybe', latchId: id, kind, selector: scope.selector };

@@ -12,19 +12,19 @@ import {
 } from '#libs/contracts';
 import { UsageError } from '../exit-codes';
 
-/** A new question, or the id of one that this attempt has asked. */
+/** A new question, or the id of a question that this attempt has asked. */
 export type Asked = { readonly ask: AskRequest } | { readonly id: string };
 
 export interface AskOptions {
   readonly env: NodeJS.ProcessEnv;
   readonly signal: AbortSignal;
-  /** The question is stored: whatever happens to this process, its id leads to the answer. */
+  /** The question is stored: even if this process dies, its id leads to the answer. */
   readonly onStored: (question: QuestionRecord) => void;
 }
 
 /**
- * Asks over the socket of the worker whose agent this process is part of, and waits until the question is closed.
- * @throws UsageError outside of an agent; BelayError where it is refused; the signal's reason.
+ * Asks over the socket of the worker whose agent this process belongs to, and waits until the question is closed.
+ * @throws UsageError outside of an agent; BelayError where the question is refused; the signal's reason.
  */
 export async function askPeople(
   asked: Asked,
@@ -38,7 +38,7 @@ export async function askPeople(
   const cut = (): void => void socket.destroy();
   signal.addEventListener('abort', cut, { once: true });
   const lines = createInterface({ input: socket })[Symbol.asyncIterator]();
-  // One that we cut ourselves ends no line: it only closes.
+  // A connection that this process ends only closes, without a last line.
   const failed = new Promise<never>((_resolve, reject) => {
     socket.on('error', reject);
     socket.once('close', () => reject(lost()));
@@ -57,7 +57,7 @@ export async function askPeople(
     return question;
   };
   try {
-    // A longer line is taken only from who has shown the key.
+    // The worker accepts a longer line only after the key.
     await exchange({ act: 'hello' });
     let id: string | undefined;
     if ('id' in asked) ({ id } = asked);
@@ -79,6 +79,6 @@ export async function askPeople(
 const lost = (): BelayError =>
   new BelayError('OUTCOME_UNKNOWN', 'The worker closed the connection: treat the question as denied.');
 
-/** The worker's own words are about storing; to a caller the outcome is what is unknown. */
+/** The worker's error is about storing. To the caller, the outcome is unknown. */
 const codeOf = (code: string): ErrorCode =>
   Object.hasOwn(ERROR_STATUS, code) ? (code as ErrorCode) : 'OUTCOME_UNKNOWN';

@@ -1,20 +1,20 @@
 import { connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 
-/** A worker that lives answers a question without work in this time, however busy. Milliseconds. */
+/** A live worker answers a question without work within this time, however busy it is. Milliseconds. */
 export const AWAKE_MS = 5_000;
 const ASK_AGAIN_MS = 1_000;
 
-/** The worker accepted and then said nothing: it is stopped or hangs, and reads what was asked when it wakes. */
+/** The worker accepted the connection and did not answer: it is suspended or hangs, and will read the request when it wakes. */
 export class SilentWorkerError extends Error {
   override readonly name = 'SilentWorkerError';
 }
 
 /**
- * One line to a worker's socket and its one line of answer. A kill takes as long as its graces, so its time is not
- * limited; that the worker is awake is asked beside it.
+ * Sends one line to a worker's socket and returns its one line of answer. A kill takes as long as its graces, so its time is
+ * not limited. Beside it, other requests check that the worker is awake.
  *
- * @throws SilentWorkerError; what connecting throws; the signal's reason.
+ * @throws SilentWorkerError; the errors of the connection; the signal's reason.
  */
 export async function askWorker(
   socket: string,
@@ -29,18 +29,18 @@ export async function askWorker(
     return await Promise.race([answer, watch]);
   } finally {
     ended.abort();
-    // The loser of the race is cut off and its error is ignored.
+    // The loser of the race is cut off, and its error is ignored.
     await Promise.allSettled([answer, watch]);
     signal.throwIfAborted();
   }
 }
 
-/** Asks again and again; only ever rejects. */
+/** Checks again and again that the worker answers; it can only reject. */
 async function stayAwake(socket: string, awakeMs: number, signal: AbortSignal): Promise<never> {
   for (;;) {
     const silence = AbortSignal.timeout(awakeMs);
     try {
-      // No valid request: it is refused at once, and nothing is done.
+      // An invalid request is refused at once, and does nothing.
       await exchange(socket, {}, AbortSignal.any([signal, silence]));
     } catch (error) {
       if (silence.aborted && !signal.aborted) throw new SilentWorkerError(`no answer within ${awakeMs} ms`);

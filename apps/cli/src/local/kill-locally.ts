@@ -12,9 +12,9 @@ export interface UnreachedWorker {
   readonly workerId: string;
   /** As a phrase. */
   readonly why: string;
-  /** Its process, while that lives. */
+  /** The pid of its process, while that lives. */
   readonly pid?: number;
-  /** The worker's agents that can be seen to run after the others have answered. */
+  /** The worker's agents that are seen to run after the other workers have answered. */
   readonly agents: readonly LocalAgent[];
 }
 
@@ -26,19 +26,19 @@ export interface LocalKill {
   readonly by: string;
   readonly workers: readonly LocalReceipt[];
   readonly unreached: readonly UnreachedWorker[];
-  /** No worker had an agent with those labels or of that pool: the name may be misspelt. */
+  /** Present when no worker had an agent with those labels or of that pool: the name may be misspelt. */
   readonly warning?: ScopeWarning;
 }
 
 /**
- * The workers that a scope may reach: a worker holds itself when it is asked for any worker, so another's name is not for
- * it.
+ * The workers that a scope may reach. A worker that is asked for any worker takes itself for the target, so a scope that names
+ * another worker must not be sent to it.
  */
 export function workersInScope(workers: readonly LocalWorker[], scope: Scope): LocalWorker[] {
   return workers.filter(({ id }) => scope.type !== 'worker' || scope.workerId === id);
 }
 
-/** Asks all of them at once, and answers when each has answered or was found silent. @throws the signal's reason */
+/** Asks all of them at once, and resolves when each has answered or was found silent. @throws the signal's reason */
 export async function killLocally(
   workers: readonly LocalWorker[],
   request: LocalKillRequest,
@@ -56,7 +56,7 @@ export async function killLocally(
       else unreached.push({ ...missed, why: `it refused: ${detailOf(answer)}` });
     } catch (error) {
       options.signal.throwIfAborted();
-      // Nobody there, and no record: its trees were seen dead when it ended.
+      // The worker is gone and has no record, so its trees were seen dead when it ended.
       if (isOpen || !isAbsent(error)) unreached.push({ ...missed, why: reasonOf(error) });
     }
   };
@@ -77,7 +77,7 @@ export async function killLocally(
   };
 }
 
-/** Labels and pools are names that a person types; without the server nobody can say which of them are known. */
+/** A person types labels and pools; without the server nobody knows which of them exist. */
 function warningOf(scope: Scope, receipts: readonly LocalReceipt[]): { warning?: ScopeWarning } {
   const isNamed = scope.type === 'selector' || scope.type === 'pool';
   if (!isNamed || receipts.some(({ targets }) => targets.length > 0)) return {};
@@ -87,7 +87,7 @@ function warningOf(scope: Scope, receipts: readonly LocalReceipt[]): { warning?:
   return { warning: { code: 'NOTHING_MATCHED', message } };
 }
 
-/** @throws an error that says why somebody else may answer there */
+/** @throws an error that says why another user may answer there */
 function requireTrusted(socket: string, fallback: string): void {
   const folder = dirname(socket);
   const problem = folder === fallback ? folderProblem(folder) : undefined;

@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { isAgentId, isExecutionId, type Scope } from '#libs/contracts';
 
-/** An agent as seen in /proc: at least one process of it carries its name. */
+/** An agent as seen in /proc: at least one of its processes carries its name. */
 export interface LocalAgent {
   readonly agentId: string;
   readonly executionId: string;
@@ -11,8 +11,8 @@ export interface LocalAgent {
 }
 
 /**
- * Agents of these workers with processes that can be seen to live. An agent that cleared its environment or belongs to
- * another user is not seen. Only the worker knows a pool and labels: those scopes get every agent.
+ * Agents of these workers with live processes in sight. An agent that cleared its environment or belongs to another user is not
+ * seen. Only the worker knows pool and labels, so those scopes include every agent.
  */
 export function findLocalAgents(workerIds: readonly string[], scope: Scope): LocalAgent[] {
   if (workerIds.length === 0) return [];
@@ -27,7 +27,7 @@ export function findLocalAgents(workerIds: readonly string[], scope: Scope): Loc
   return [...agents.values()].toSorted((a, b) => (a.agentId < b.agentId ? -1 : 1));
 }
 
-/** Undefined of what is no agent's, is not ours to read, or ended while we looked. */
+/** Undefined for a process that is no agent's, may not be read, or ended during the look. */
 function readAgent(pid: number): LocalAgent | undefined {
   try {
     const lines = readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0');

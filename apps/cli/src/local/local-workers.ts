@@ -6,31 +6,31 @@ import { breakGlassPath } from '#libs/client';
 import { isLiving } from '../session/living-process';
 import { readWithoutWait } from '../session/read-without-wait';
 
-/** A socket that takes no connection in this time has somebody behind it who is busy. Milliseconds. */
+/** A socket that accepts no connection within this time belongs to a busy worker. Milliseconds. */
 const LISTENING_MS = 1_000;
 
-/** A worker of this machine, by the files it keeps in the data dir. */
+/** A worker of this machine, by its files in the data dir. */
 export interface LocalWorker {
   readonly id: string;
-  /** Where it answers without the server. */
+  /** The socket on which it answers without the server. */
   readonly socket: string;
-  /** It has left something to end, or may have: the file that says so goes when its trees were seen dead. */
+  /** Whether processes of the worker may be left: the file that says so is removed when its trees were seen dead. */
   readonly isOpen: boolean;
-  /** Its process, while that lives and this PID namespace shows it. */
+  /** The pid of its process, while that lives and this PID namespace shows it. */
   readonly pid?: number;
-  /** The data dir is on a volume that machines share: its socket leads nowhere from here, and is not ours to remove. */
+  /** Machines share the data dir on a volume: the socket does not work from here, and this machine must not remove it. */
   readonly isElsewhere?: true;
 }
 
-/** A worker's record of itself below `hosts/`, as far as it is read here. */
+/** A worker's record of itself below `hosts/`: the fields that are read here. */
 interface HostRecord {
   readonly owner?: { readonly pid?: unknown; readonly startTime?: unknown; readonly bootId?: unknown };
   readonly place?: { readonly machineId?: unknown; readonly pidNamespace?: unknown };
 }
 
 /**
- * Workers that live or may have left processes to end. A socket that nobody listens on and that has no record is what a
- * worker left whose trees were seen dead: it is removed.
+ * Workers that live or may have left processes to end. A socket without a listener and without a record was left by a worker
+ * whose trees were seen dead: it is removed.
  */
 export async function livingWorkers(workers: readonly LocalWorker[]): Promise<LocalWorker[]> {
   const found = await Promise.all(
@@ -44,7 +44,7 @@ export async function livingWorkers(workers: readonly LocalWorker[]): Promise<Lo
   return found.filter((worker) => worker !== undefined);
 }
 
-/** False only where certainly nobody listens. */
+/** False only where it is certain that nobody listens. */
 async function isListening(socket: string): Promise<boolean> {
   return await new Promise((resolve) => {
     const probe = connect(socket);
@@ -61,9 +61,9 @@ async function isListening(socket: string): Promise<boolean> {
 }
 
 /**
- * Every worker that has a socket or a record in this data dir, whether or not it lives.
+ * Every worker with a socket or a record in this data dir, whether or not it lives.
  *
- * @throws what reading a folder of another user throws.
+ * @throws the system's error for a folder of another user.
  */
 export function findLocalWorkers(dataDir: string): LocalWorker[] {
   const records = namesIn(join(dataDir, 'hosts'), '.json');
@@ -106,7 +106,7 @@ function readRecord(path: string): HostRecord {
   }
 }
 
-/** The pid of a container's process names another one here. */
+/** The pid of a container's process names another process here. */
 function isShownHere(place: HostRecord['place']): boolean {
   if (place === undefined) return true;
   try {
@@ -120,7 +120,7 @@ function isOfAnotherMachine(place: HostRecord['place']): boolean {
   return place !== undefined && readText('/etc/machine-id')?.trim() !== place.machineId;
 }
 
-/** Nothing outlives a boot. An unreadable record may be of this boot. */
+/** No process outlives a boot. An unreadable record may be of this boot. */
 function isOfThisBoot(owner: HostRecord['owner']): boolean {
   const bootId = readText('/proc/sys/kernel/random/boot_id')?.trim();
   return typeof owner?.bootId !== 'string' || bootId === undefined || owner.bootId === bootId;

@@ -35,7 +35,7 @@ const receipt = (workerId: string, more: object = {}): object => ({
 let fake: ScriptedServer;
 let dataDir: string;
 let servers: Server[];
-/** Requests by worker, without those that only ask whether it is awake. */
+/** Requests by worker, without those that only check whether it is awake. */
 let told: Record<string, object[]>;
 beforeEach(async () => {
   fake = await startScriptedServer();
@@ -129,7 +129,7 @@ describe('kill --local', () => {
     expect(err).toContain('belay kill --local --all');
     const { out } = await fake.belay(['kill', '--local', flag, name, '--json']);
     expect(JSON.parse(out)).toMatchObject({ complete: true, warning: { code: 'NOTHING_MATCHED' } });
-    // A worker that runs one of them answers for the name.
+    // A worker with such an agent answers for the name.
     await worker(B, receipt(B));
     expect(await fake.belay(['kill', '--local', flag, name])).toMatchObject({ code: EXIT.ok, err: '' });
   });
@@ -274,7 +274,7 @@ describe('workers of this machine', () => {
       { id: B, socket: socketOf(B), isOpen: false },
     ]);
     expect(findLocalWorkers(join(dataDir, 'absent'))).toEqual([]);
-    // An unreadable record may be of a worker that left processes.
+    // An unreadable record may belong to a worker that left processes.
     writeFileSync(join(dataDir, 'hosts', `${A}.json`), 'half');
     expect(findLocalWorkers(dataDir)[0]).toMatchObject({ id: A, isOpen: true });
   });

@@ -36,7 +36,7 @@ function said(): unknown {
   expect(content).toHaveLength(1);
   return JSON.parse(content[0]?.text ?? '');
 }
-/** Until the caller's patience is over. */
+/** Waits until the caller gives up. */
 const nobody = async (signal: AbortSignal): Promise<never> =>
   new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason as Error)));
 
@@ -78,7 +78,7 @@ describe('the MCP server for permissions', () => {
         },
       },
     ]);
-    // An answer is for one use of the tool.
+    // An answer is valid for one use of the tool.
     await server.take(approve);
     expect(asked).toHaveLength(2);
     expect(asked[1]).toHaveProperty('ask');

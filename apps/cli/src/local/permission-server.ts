@@ -2,15 +2,15 @@ import { createHash } from 'node:crypto';
 import { canonicalJson, isBelayError, validateAsk, type QuestionRecord } from '#libs/contracts';
 import type { Asked } from './ask-people';
 
-/** One call waits so long: callers give up after a minute. Milliseconds. */
+/** One call waits for this long: callers give up after a minute. Milliseconds. */
 const POLL_MS = 55_000;
-/** Calls that wait for their answers. */
+/** At most this many calls wait for their answers. */
 const MOST_PENDING = 100;
 const ALLOW = 'allow';
 const PROTOCOL = '2025-06-18';
 
 export interface PermissionOptions {
-  /** Asks, or waits for a question that was asked; ends with the signal. */
+  /** Asks, or waits for a question that was asked before. Ends with the signal. */
   readonly ask: (
     asked: Asked,
     signal: AbortSignal,
@@ -18,7 +18,7 @@ export interface PermissionOptions {
   ) => Promise<QuestionRecord>;
   readonly send: (message: object) => void;
   readonly version: string;
-  /** Of each question. Milliseconds. */
+  /** The timeout of each question. Milliseconds. */
   readonly timeoutMs?: number;
   /** Default: 55 s. Milliseconds. */
   readonly pollMs?: number;
@@ -30,7 +30,7 @@ interface Request {
   readonly params?: Readonly<Record<string, unknown>>;
 }
 
-/** A tool's answer, as a coding agent's permission prompt expects it. */
+/** A tool's answer, in the form that a coding agent's permission prompt expects. */
 type Permission =
   | { readonly behavior: 'allow'; readonly updatedInput: unknown }
   | { readonly behavior: 'deny'; readonly message: string };
@@ -51,16 +51,17 @@ const TOOL = {
 };
 
 /**
- * An MCP server with one tool, for `--permission-prompt-tool` of coding agents: JSON-RPC, one message a line. A call whose question is
- * still open after a while is denied for now; the same call again waits for the same question. Whatever fails is a denial.
+ * An MCP server with one tool, for `--permission-prompt-tool` of coding agents: JSON-RPC, one message a line. A call whose
+ * question is still open after a while is denied for now; the same call again waits for the same question. Every failure is a
+ * denial.
  */
 export class PermissionServer {
-  /** Questions that are asked and whose answers nobody has been told, by what they are about. */
+  /** Open questions, and closed ones whose answer no call has got yet, by their subject. */
   private readonly pending = new Map<string, string>();
 
   constructor(private readonly options: PermissionOptions) {}
 
-  /** One line of stdin. Never rejects. */
+  /** Takes one line of stdin. Never rejects. */
   async take(line: string): Promise<void> {
     let request: Request | null;
     try {
@@ -69,7 +70,7 @@ export class PermissionServer {
       return this.fail(null, -32_700, 'The line is not JSON.');
     }
     const { id, method, params = {} } = request ?? {};
-    // A notification needs no answer, and none of them changes anything here.
+    // A notification needs no answer, and none of them has an effect here.
     if (id === undefined) return;
     const result = await this.resultOf(method, params);
     if (result === undefined) return this.fail(id, -32_601, `There is no method ${JSON.stringify(method)}.`);

@@ -7,7 +7,7 @@ import { cleanText } from '../text/clean-text';
 import { count } from '../text/format';
 import type { LocalKill, UnreachedWorker } from './kill-locally';
 
-/** The receipts of this machine's workers as one, who was not reached, and one line that says how it stands. */
+/** The receipts of this machine's workers as one, the workers that were not reached, and one line with the result. */
 export function renderLocalKill(
   kill: LocalKill,
   style: Style,

@@ -9,7 +9,7 @@ import {
 export interface RunningNode {
   readonly nodeId: string;
   readonly attempt: number;
-  /** Server's clock, milliseconds. */
+  /** The server's clock, milliseconds. */
   readonly since: number;
 }
 
@@ -19,18 +19,18 @@ export interface EndedNode {
   readonly error?: string;
 }
 
-/** Ended nodes remembered for the display. */
+/** Ended nodes that are kept for the display. */
 const REMEMBERED = 5;
 
 /**
- * A watcher's knowledge of an execution. Counts and cost come from the record, which is exact; names come from
- * events, which may be replayed from before the record was read: applying one twice changes nothing.
+ * What a watcher knows of an execution. Counts and cost come from the record, which is exact. Names come from events, which may
+ * be older than the record: applying an event twice changes nothing.
  */
 export class ExecutionProgress {
   readonly running = new Map<string, RunningNode>();
   readonly ended: EndedNode[] = [];
   failures = 0;
-  /** This machine's clock minus the server's, as far as events show it. */
+  /** This machine's clock minus the server's, as events show it. */
   private skewMs: number | undefined;
 
   constructor(public record: ExecutionRecord) {}
@@ -45,7 +45,7 @@ export class ExecutionProgress {
   }
 
   apply(event: BelayEvent, now: number): EndedNode | undefined {
-    // The smallest difference seen is the least delayed event: the best guess of how far the clocks are apart.
+    // The smallest difference belongs to the least delayed event, so it is the best estimate of the clocks' difference.
     this.skewMs = Math.min(this.skewMs ?? Infinity, now - event.at);
     if (event.entity !== 'node' || event.nodeId === undefined || event.to === undefined) return undefined;
     const { nodeId } = event;

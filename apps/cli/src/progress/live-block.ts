@@ -6,13 +6,13 @@ export class LiveBlock {
 
   constructor(private readonly terminal: Terminal) {}
 
-  /** Replaces what was drawn, in one write so that nothing flickers. Lines must not be wider than the terminal. */
+  /** Replaces the drawn lines, in one write so that nothing flickers. Lines must not be wider than the terminal. */
   draw(lines: readonly string[]): void {
     this.terminal.write(this.back() + lines.map((line) => `${line}\n`).join(''));
     this.drawn = lines.length;
   }
 
-  /** Takes the block away; what is written next stands in its place. */
+  /** Removes the block; the next output takes its place. */
   clear(): void {
     if (this.drawn > 0) this.terminal.write(this.back());
     this.drawn = 0;

@@ -5,21 +5,21 @@ import type { EndedNode, ExecutionProgress } from './execution-progress';
 import { LiveBlock } from './live-block';
 import { renderBlock, renderLine } from './render-progress';
 
-/** How progress is shown while it lasts. */
+/** Shows progress while it lasts. */
 export interface ProgressDisplay {
   /** Something changed, or time has passed. */
   update(progress: ExecutionProgress): void;
   nodeEnded(node: EndedNode): void;
-  /** A line beside the progress: a lost connection. */
+  /** Prints a line beside the progress, such as a lost connection. */
   say(line: string): void;
   close(): void;
 }
 
-/** One progress line at most in this time where the output is no terminal. Milliseconds. */
+/** Without a terminal, at most one progress line within this time. Milliseconds. */
 const LINE_EVERY_MS = 2_000;
 const FAILURES_NAMED = 20;
 
-/** A redrawn block on a terminal, calm lines elsewhere, nothing under --json. */
+/** A redrawn block on a terminal, single lines elsewhere, nothing with --json. */
 export function openDisplay(session: Session): ProgressDisplay {
   if (session.isJson) return { update: nothing, nodeEnded: nothing, say: nothing, close: nothing };
   return session.process.stderr.isTTY ? blockDisplay(session) : lineDisplay(session);
@@ -71,7 +71,7 @@ function lineDisplay(session: Session): ProgressDisplay {
   };
 }
 
-/** A line that differs in its time only says nothing new. */
+/** A line that differs only in its time has nothing new. */
 function withoutTime(line: string): string {
   return line.slice(0, line.lastIndexOf(','));
 }

@@ -12,7 +12,7 @@ export interface Size {
   readonly rows: number;
 }
 
-/** The block that is redrawn on a terminal: never wider or higher than it is, and never wrapped. */
+/** The block that is redrawn on a terminal: never wider or higher than the terminal, and never wrapped. */
 export function renderBlock(progress: ExecutionProgress, style: Style, size: Size, now: number): string[] {
   const { record } = progress;
   // The last column is left free: some terminals wrap a line that fills it.
@@ -51,7 +51,7 @@ function headLine(progress: ExecutionProgress, style: Style, width: number, now:
   return `${style.strong(cut(cleanText(record.name), room))}  ${style.state(record.state)}${time}${cost}`;
 }
 
-/** `[######==......] 12/40 done, 4 running, 2 failed`: done, running, and what waits. */
+/** `[######==......] 12/40 done, 4 running, 2 failed`: done, running and waiting nodes. */
 function bar(nodes: ExecutionRecord['nodes'], width: number): string {
   const done = nodes.completed + nodes.failed + nodes.skipped + nodes.cancelled;
   const text = ` ${done}/${nodes.total} done, ${nodes.running} running${nodes.failed > 0 ? `, ${nodes.failed} failed` : ''}`;
@@ -63,7 +63,7 @@ function bar(nodes: ExecutionRecord['nodes'], width: number): string {
   return `[${'#'.repeat(doneCells)}${'='.repeat(runningCells)}${'.'.repeat(cells - doneCells - runningCells)}]${text}`;
 }
 
-/** One calm line for output that is not a terminal. */
+/** One line for output that is not a terminal. */
 export function renderLine(record: ExecutionRecord, now: number): string {
   const runtime = runtimeOf(record, now) ?? 0;
   const { nodes } = record;
@@ -71,7 +71,7 @@ export function renderLine(record: ExecutionRecord, now: number): string {
   return `${record.state}: ${doneNodes(record)}/${nodes.total} nodes done, ${nodes.running} running${failed}, ${formatDuration(runtime)}`;
 }
 
-/** The last lines: how it ended, how long it took, what it cost, and where to look. */
+/** The last lines: the end state, the duration, the cost, and where to look further. */
 export function renderEnd(record: ExecutionRecord, style: Style): string[] {
   const took = runtimeOf(record, endedAt(record) ?? Date.now());
   const time = took === undefined ? '' : ` in ${formatDuration(took)}`;

@@ -8,27 +8,27 @@ import { ExecutionProgress } from './execution-progress';
 import { openDisplay } from './progress-display';
 import { renderEnd } from './render-progress';
 
-/** How often a terminal is redrawn, and the record read at most. Milliseconds. */
+/** The interval of redraws on a terminal, and the shortest between two reads of the record. Milliseconds. */
 const REDRAW_MS = 200;
 const READ_EVERY_MS = 500;
-/** Without a terminal the record is only read for a line. */
+/** Without a terminal the record is read only for a line. */
 const READ_EVERY_CALM_MS = 2_000;
-/** Without any event the record is read all the same: cost grows between two. */
+/** Without any event the record is read at this interval: cost grows between events. */
 const READ_IDLE_MS = 5_000;
 const AGENTS_READ = 100;
 
 export interface WatchOptions {
-  /** Ends the watch without an end of the execution; `up` uses it when it drains. */
+  /** Ends the watch before the execution's end; `up` aborts it when it drains. */
   readonly signal?: AbortSignal;
-  /** The watch leaves out events before this epoch: they are of the run that a retry goes on from. */
+  /** The watch leaves out events before this epoch: they belong to the run before a retry. */
   readonly fromEpoch?: number;
-  /** Whether Ctrl-C is this watch's to take. Default true. */
+  /** Whether this watch handles Ctrl-C. Default true. */
   readonly takesSignals?: boolean;
 }
 
 /**
- * Follows an execution to its end and shows its progress. The first Ctrl-C detaches, the second ends the process
- * at once. Answers the exit code of the end, or that of an interrupt.
+ * Follows an execution to its end and shows its progress. The first Ctrl-C detaches, the second ends the process at once.
+ * Resolves with the exit code of the end, or that of an interrupt.
  */
 export async function watchExecution(
   session: Session,
@@ -72,7 +72,7 @@ class Watch {
   private isDirty = true;
   private readAt = -Infinity;
   private reading: Promise<void> | undefined;
-  /** Why nothing of it runs, as it was told last. */
+  /** The last reported reason why no agent of the execution runs. */
   private told = '';
 
   constructor(
@@ -86,7 +86,7 @@ class Watch {
     this.readEveryMs = session.process.stderr.isTTY ? READ_EVERY_MS : READ_EVERY_CALM_MS;
   }
 
-  /** The server has closed the stream, since nothing goes on without a signal. */
+  /** The server has closed the stream, since the execution waits for a signal. */
   private isSuspended = false;
 
   leave(): void {
@@ -94,7 +94,7 @@ class Watch {
     this.display.close();
   }
 
-  /** The final record; undefined when the watch was left before. */
+  /** The final record; undefined when the watch ended before. */
   async toItsEnd(): Promise<ExecutionRecord | undefined> {
     const { client, isJson } = this.session;
     const { id } = this.progress.record;
@@ -113,7 +113,7 @@ class Watch {
           this.isSuspended = true;
         },
         onReset: () => {
-          // The server has not all events any more: the beginning may be among those.
+          // The server no longer has all events: the beginning of the run may be missing.
           this.fromEpoch = undefined;
           void this.seed(id).catch(() => undefined);
         },
@@ -134,7 +134,7 @@ class Watch {
     }
   }
 
-  /** Events are told from the first one on, also those of a run that ended before a retry. */
+  /** Events come from the first one on, also those of a run before a retry. */
   private isBefore({ type, data }: BelayEvent): boolean {
     if (this.fromEpoch === undefined) return false;
     const { epoch = 0 } = (data ?? {}) as { readonly epoch?: number };
@@ -169,7 +169,7 @@ class Watch {
       });
       await this.tellWaiting(this.progress.record);
     } catch {
-      // The stream of events tells of a lost server, and gives up where it must.
+      // The stream of events reports a lost server, and gives up when it must.
       this.isDirty = true;
     } finally {
       this.readAt = performance.now();
@@ -177,7 +177,7 @@ class Watch {
     }
   }
 
-  /** Where nothing runs and something could, a line says why, once for each reason. */
+  /** Where no agent runs although one could, a line says why, once for each reason. */
   private async tellWaiting(record: ExecutionRecord): Promise<void> {
     const reasons = record.live === 0 ? await findWaiting(this.session.client, [record]) : undefined;
     const lines = describeWaiting(reasons?.get(record.id) ?? []);

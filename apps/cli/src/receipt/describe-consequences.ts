@@ -1,18 +1,18 @@
 import type { BelayClient } from '#libs/client';
 import type { ExecutionId, TargetReceipt } from '#libs/contracts';
 
-/** Executions that are asked for; the others are counted. */
+/** At most this many executions are asked for; the others are counted. */
 const SHOWN = 5;
 /** A hint is worth this much waiting. Milliseconds. */
 const LOOK_UP_MS = 3_000;
 
-/** Agents of a plan or a receipt; a plan's have no outcome yet. */
+/** Agents of a plan or a receipt; those of a plan have no outcome yet. */
 type Hit = Pick<TargetReceipt, 'executionId'> & Partial<Pick<TargetReceipt, 'outcome'>>;
 
 /**
- * The consequences of a kill of single agents for their executions, by their specs: a killed node is not tried again, and
- * where `onFailure` is `stop`, which it is by default, its whole execution stops. `whole`: those the kill stops by itself.
- * Reads only; nothing where the executions cannot be read in time.
+ * The consequences of a kill of single agents for their executions, by their specs. A killed node is not retried, and where
+ * `onFailure` is `stop`, the default, its whole execution stops. `whole`: executions that the kill itself stops. Reads only;
+ * empty where the executions cannot be read in time.
  */
 export async function describeConsequences(
   client: BelayClient,

@@ -3,7 +3,7 @@ import { cleanText } from '../text/clean-text';
 import { formatTime } from '../text/format';
 import { describeScope } from './describe-scope';
 
-/** A latch or a freeze: its scope and the command that ends it; if released, by whom and why. */
+/** A latch or a freeze: its scope and the command that ends it; after its release, who released it and why. */
 export function describeLatch(latch: Latch): string[] {
   if (latch.releasedAt !== undefined) return [describeRelease(latch)];
   const head = `${latch.kind} ${latch.id} covers ${describeScope(latch.scope)}`;

@@ -2,14 +2,14 @@ import { gradeOf, type StopReport, type TargetReceipt } from '#libs/contracts';
 import { cleanText } from '../text/clean-text';
 import { formatDuration } from '../text/format';
 
-/** Pids named before the rest is counted. */
+/** This many pids are named; the others are counted. */
 const PIDS_SHOWN = 8;
-/** Signals this close together are one round of the same stop. Milliseconds. */
+/** Signals within this time are one round of the same stop. Milliseconds. */
 const SAME_ROUND_MS = 100;
-/** A worker that began later than this has a line about it. Milliseconds. */
+/** A worker that began later than this gets a line about it. Milliseconds. */
 const LATE_MS = 1_000;
 
-/** The lines of one target: what was hit, with what, and how its death was seen; times from the placing of the order. */
+/** The lines of one target: its process, its signals, and the evidence of its death; times from the placing of the order. */
 export function describeTarget(target: TargetReceipt, paint: (outcome: string) => string): string[] {
   const head = `${paint(target.outcome.padEnd(13))} ${cleanText(target.nodeId)}  ${target.agentId} on ${target.workerId}`;
   const lines = target.report === undefined ? [] : describeReport(target.report, begunAfterMs(target));
@@ -29,8 +29,8 @@ const WITHOUT_REPORT: Readonly<Record<TargetReceipt['outcome'], string>> = {
 };
 
 /**
- * When the worker began, from the placing of the order: its report counts from there. 0 where that is not told, as of a
- * kill without the server. Milliseconds.
+ * When the worker began, from the placing of the order: the times of its report count from there. 0 where that is unknown, as
+ * for a kill without the server. Milliseconds.
  */
 export function begunAfterMs({ latency, report }: Pick<TargetReceipt, 'latency' | 'report'>): number {
   const pairs = [
@@ -54,21 +54,21 @@ function describeReport(report: StopReport, begunMs: number): string[] {
     )
     .join(', ');
   lines.push(`${evidence === '' ? 'no evidence' : evidence}; ${describeProof(report, begunMs)}`);
-  // Another process than its worker proved it: who, and that it knows no times.
+  // Another process than its worker proved it, and has no times: name that process.
   for (const { afterMs, detail } of report.evidence)
     if (afterMs === undefined && detail !== undefined) lines.push(cleanText(detail));
   if (report.survivors.length > 0) lines.push(`still alive: pids ${listProcesses(report.survivors)}`);
   return lines;
 }
 
-/** `SIGTERM to 4 processes +0 ms, SIGKILL to cgroup +2001 ms`: each signal once for all it was sent to. */
+/** `SIGTERM to 4 processes +0 ms, SIGKILL to cgroup +2001 ms`: each signal once, with all its receivers. */
 function describeSignals(signals: StopReport['signals'], begunMs: number): string {
   const groups: { signal: string; to: string; pids: Set<number>; from: number; until: number }[] = [];
   for (const { signal, to, pid, afterMs } of signals) {
     // NaN: not measured.
     const at = Math.round(begunMs + (afterMs ?? NaN));
     let group = groups.findLast((known) => known.signal === signal && known.to === to);
-    // The same signal much later is another round, and worth a line of its own.
+    // The same signal much later is another round, and gets a line of its own.
     if (group === undefined || at - group.until > SAME_ROUND_MS)
       groups.push((group = { signal, to, pids: new Set(), from: at, until: at }));
     if (pid !== undefined) group.pids.add(pid);

@@ -6,7 +6,7 @@ import { describeLatch } from './describe-latch';
 import { describeScope } from './describe-scope';
 import { renderTargets } from './render-targets';
 
-/** The receipt for people: per target what was done and seen, the totals, and one line that says how it stands. */
+/** The receipt for people: each target with its signals and evidence, the totals, and one line with the result. */
 export function renderReceipt(
   receipt: Receipt,
   style: Style,
@@ -50,12 +50,12 @@ export function renderTotals(totals: Receipt['totals']): string {
   return `${count(totals.total, 'target')}${parts.length === 0 ? '' : `: ${parts.join(', ')}`}`;
 }
 
-/** Executions shown by their ids; all of them in the full receipt. */
+/** This many executions are shown by id; the full receipt shows all of them. */
 const STOPPED_SHOWN = 5;
 
-/** Also of executions that nothing ran of: what they were still to start is cancelled. */
+/** Includes executions without a running agent: their nodes that had not started are cancelled. */
 function renderStopped({ order, executions = [] }: Receipt, { full }: { readonly full?: boolean }): string[] {
-  // The scope says it already.
+  // The scope names the execution already.
   if (executions.length === 0 || order.scope.type === 'execution') return [];
   const shown = full === true ? executions : executions.slice(0, STOPPED_SHOWN);
   const rest = executions.length - shown.length;
@@ -100,12 +100,12 @@ function renderOutlook(receipt: Receipt): string[] {
   const { orderId, state, closed } = receipt;
   if (closed !== undefined) return [...renderClosed(receipt), 'Belay stopped trying.'];
   const again = `Belay keeps trying. Look again with: belay receipt ${orderId}`;
-  // Giving up is an answer for after the limit only.
+  // Closing an order is only for after the limit.
   if (state === 'open') return [again];
   return [again, `If it can never be confirmed: belay close ${orderId} --note "why"`];
 }
 
-/** Also of a receipt that became complete after all: a person had answered for it meanwhile. */
+/** Also for a receipt that became complete after a person had closed it. */
 function renderClosed({ closed }: Receipt): string[] {
   if (closed === undefined) return [];
   const { by, at, note } = closed;

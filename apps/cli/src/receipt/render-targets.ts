@@ -3,12 +3,12 @@ import type { Style } from '../session/style';
 import { count } from '../text/format';
 import { begunAfterMs, describeTarget } from './describe-target';
 
-/** Above this many targets they are a summary, the slowest, and whatever is not confirmed. */
+/** Above this many targets, only a summary, the slowest and the unconfirmed ones are shown. */
 const COMPACT_ABOVE = 20;
 const SLOWEST_SHOWN = 3;
 const UNCONFIRMED_SHOWN = 50;
 
-/** The targets, with how each end was seen: all of them, or of many those that need attention. */
+/** The targets, with the evidence of each end: all of them, or of many those that need attention. */
 export function renderTargets(
   targets: readonly TargetReceipt[],
   kind: OrderKind,

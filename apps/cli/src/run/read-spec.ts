@@ -18,7 +18,7 @@ export interface ReadSpec {
   readonly report?: WfReport;
 }
 
-/** Reads a spec (YAML, JSON, or WfFormat 1.5, plain or .gz) and lays the command's flags over it. */
+/** Reads a spec (YAML, JSON, or WfFormat 1.5, plain or .gz) and applies the command's flags to it. */
 export async function readSpec(
   cwd: string,
   file: string,
@@ -45,14 +45,14 @@ async function readBytes(cwd: string, file: string): Promise<Uint8Array> {
   }
 }
 
-/** The error of a file that cannot be read, with the reason in plain words. */
+/** The error for a file that cannot be read, with the reason in plain words. */
 export function unreadable(file: string, error: unknown): UsageError {
   const { code, message } = error as NodeJS.ErrnoException;
   const why = code === 'ENOENT' ? 'there is no such file' : code === 'EISDIR' ? 'it is a directory' : message;
   return new UsageError(`${file} cannot be read: ${why}.`);
 }
 
-/** Flags win over the file. A spec that is no object is posted as it is: the server says what is wrong with it. */
+/** Flags override the file. A spec that is no object is posted unchanged: the server says what is wrong. */
 function withFlags(raw: unknown, { labels, idempotencyKey }: ReadOptions): unknown {
   if (typeof raw !== 'object' || raw === null || Array.isArray(raw)) return raw;
   const spec: Record<string, unknown> = { ...raw };

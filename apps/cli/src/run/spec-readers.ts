@@ -7,7 +7,7 @@ export interface SpecReaders {
   readonly convertWfFormat: typeof convertWfFormat;
 }
 
-/** Loaded only where a file is read, because it brings the server's libraries with it. */
+/** Loaded only for reading a file, since it loads the server's libraries too. */
 export async function loadSpecReaders(): Promise<SpecReaders> {
   return await import('#libs/executions');
 }

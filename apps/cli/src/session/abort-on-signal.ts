@@ -1,6 +1,6 @@
 import type { CliProcess } from './cli-process';
 
-/** An abort signal for a command that follows something: Ctrl-C, or nobody reading any more, ends it. */
+/** An abort signal for a command that follows something: Ctrl-C ends it, and so does the end of its reader. */
 export function abortOnSignal(cli: CliProcess): {
   readonly signal: AbortSignal;
   readonly wasInterrupted: () => boolean;

@@ -1,13 +1,13 @@
 /** One output stream of the command. */
 export interface Terminal {
   readonly isTTY: boolean;
-  /** Columns and rows of the terminal; 80 by 24 where it does not say. */
+  /** Columns and rows of the terminal; 80 by 24 where they are unknown. */
   readonly columns: number;
   readonly rows: number;
   write(text: string | Uint8Array): void;
 }
 
-/** The parts of its process that the command uses; tests pass their own. */
+/** The parts of its process that the command uses; tests pass others. */
 export interface CliProcess {
   readonly env: NodeJS.ProcessEnv;
   readonly cwd: string;
@@ -17,13 +17,13 @@ export interface CliProcess {
   readonly stdinIsTTY: boolean;
   /** Aborts when nobody reads stdout any more (`belay ps | head`). */
   readonly outputClosed: AbortSignal;
-  /** One line from the terminal; undefined when it was closed. */
+  /** One line from the terminal; undefined when the terminal was closed. */
   ask(question: string): Promise<string | undefined>;
-  /** Called on SIGINT, SIGTERM and SIGHUP until the returned function is. */
+  /** Calls the listener on SIGINT, SIGTERM and SIGHUP until the returned function is called. */
   onSignal(listener: (signal: NodeJS.Signals) => void): () => void;
   /**
-   * Closes the process to others of its user, before a secret is read. To be repeated.
-   * @returns why it could not be done; undefined when it was.
+   * Closes the process to others of its user, before it reads a secret. Repeatable.
+   * @returns why it failed; undefined when it succeeded.
    */
   closeToOthers(): string | undefined;
   /** Ends the process now: only for a second Ctrl-C. */

@@ -1,9 +1,12 @@
 import type { Page } from '#libs/client';
 
-/** Items asked for in one page. */
+/** Items of one page. */
 const PAGE = 200;
 
-/** Reads page after page until there are `most` items or no more. `isCut`: the server left out the oldest, being too many. */
+/**
+ * Reads page after page until there are `most` items or no more. `isCut`: the server left out the oldest, since there were too
+ * many.
+ */
 export async function collectPages<T>(
   most: number,
   read: (cursor: { readonly cursor?: string }, limit: number) => Promise<Page<T>>,
@@ -13,7 +16,7 @@ export async function collectPages<T>(
   while (items.length < most) {
     const page = await read(cursor, Math.min(PAGE, most - items.length));
     items.push(...page.items);
-    // An empty page with a cursor is a filtered stretch; the same cursor again would be a loop.
+    // An empty page with a cursor may precede others, since pages are filtered; the same cursor again would be a loop.
     if (page.nextCursor === undefined || page.nextCursor === cursor.cursor)
       return { items, isMore: false, isCut: page.truncated === true };
     cursor = { cursor: page.nextCursor };

@@ -6,7 +6,7 @@ import { readWithoutWait } from './read-without-wait';
 export interface DataDir {
   readonly path: string;
   readonly token: string;
-  /** `{ url, pid }` of what `belay up` runs. */
+  /** The `{ url, pid }` of the orchestrator that `belay up` runs. */
   readonly orchestrator: string;
   readonly logs: string;
 }
@@ -26,11 +26,11 @@ export function dataDirAt(cwd: string, env: NodeJS.ProcessEnv, flag: string | un
 export interface OrchestratorFile {
   readonly url: string;
   readonly pid: number;
-  /** With the pid it names one process. */
+  /** Together with the pid it names one process. */
   readonly startTime?: string;
 }
 
-/** The record that `belay up` left; undefined when there is none or it cannot be read. */
+/** The record of `belay up`; undefined when there is none or it cannot be read. */
 export function readOrchestratorFile(dataDir: DataDir): OrchestratorFile | undefined {
   try {
     const value = JSON.parse(readWithoutWait(dataDir.orchestrator)) as Record<string, unknown> | null;
@@ -48,18 +48,18 @@ export function readTokenFile(path: string): string | undefined {
     const text = readWithoutWait(path).trim();
     return text === '' ? undefined : text;
   } catch (error) {
-    // A data dir that is a file has no token; `up` says what is wrong with it.
+    // A data dir that is a file has no token; `up` reports what is wrong with it.
     if (['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return undefined;
     throw error;
   }
 }
 
-/** The permission bits of a path; undefined when there is nothing. */
+/** The permission bits of a path; undefined when the path does not exist. */
 export function modeOf(path: string): number | undefined {
   return statSync(path, { throwIfNoEntry: false })?.mode;
 }
 
-/** Whether others than the owner may read or write it. */
+/** Whether users other than the owner may read or write it. */
 export function isOpenToOthers(mode: number): boolean {
   return (mode & 0o077) !== 0;
 }

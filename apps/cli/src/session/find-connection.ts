@@ -14,11 +14,11 @@ export interface GlobalOptions {
   readonly color?: boolean;
 }
 
-/** Where the orchestrator is, the token for it, and where both were found. */
+/** The orchestrator's address, the token for it, and the sources of both. */
 export interface Connection {
   /** The first of `urls`. */
   readonly url: string;
-  /** Orchestrators of one fleet, the first tried first. */
+  /** Orchestrators of one fleet; the first is tried first. */
   readonly urls: readonly string[];
   readonly urlFrom: string;
   readonly token?: string;
@@ -26,7 +26,7 @@ export interface Connection {
   readonly dataDir: DataDir;
 }
 
-/** Flags, then environment, then what `belay up` left in the data dir. The token never comes from argv. */
+/** Flags, then environment, then the record of `belay up` in the data dir. The token never comes from argv. */
 export function findConnection(cwd: string, env: NodeJS.ProcessEnv, flags: GlobalOptions): Connection {
   const dataDir = dataDirAt(cwd, env, flags.dataDir);
   const { named, urlFrom } = findUrl(cwd, env, flags, dataDir);
@@ -60,7 +60,7 @@ function findToken(
   const given = (env['BELAY_TOKEN'] ?? '').trim();
   if (given !== '') return { token: given, tokenFrom: 'BELAY_TOKEN' };
   const elsewhere = flags.url ?? env['BELAY_URL'] ?? '';
-  // The data dir's token opens the fleet of this machine: it is not sent to whatever address is named.
+  // The data dir's token is for the fleet of this machine: it is not sent to any other address.
   if (elsewhere !== '' && !elsewhere.split(',').every((url) => isLoopback(url.trim())))
     return { tokenFrom: 'nowhere: for an address off this machine set BELAY_TOKEN or give --token-file' };
   const token = readTokenFile(dataDir.token);

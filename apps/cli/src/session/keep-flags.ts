@@ -1,6 +1,6 @@
 import type { GlobalOptions } from './find-connection';
 
-/** Every command, so that a sentence that only begins with the name of Belay is left alone. */
+/** Every command, so that a sentence which only begins with "Belay" is left alone. */
 export const COMMANDS = [
   'answer',
   'armed',
@@ -39,11 +39,11 @@ export const COMMANDS = [
   'workers',
 ] as const;
 
-/** These ask no address: they start Belay's processes, or speak to them on this machine. */
+/** These use no address: they start Belay's processes, or speak to them on this machine. */
 const LOCAL = new Set(['orchestrator', 'up', 'worker', 'kill --local']);
 const HINT = new RegExp(`\\bbelay (kill --local|${COMMANDS.join('|')})(?![\\w-])`, 'g');
 
-/** Lays the flags that say which Belay is meant into every command a text names: what it hints at must ask the same one. */
+/** Adds the flags that select this Belay to every command that a text names, so that the commands ask the same one. */
 export function keepFlags(text: string, { dataDir, url, tokenFile }: GlobalOptions): string {
   if (dataDir === undefined && url === undefined && tokenFile === undefined) return text;
   const flag = (name: string, value: string | undefined): string =>
@@ -55,7 +55,7 @@ export function keepFlags(text: string, { dataDir, url, tokenFile }: GlobalOptio
   });
 }
 
-/** As a shell takes it for one word. */
+/** Quotes a value as one word of a shell. */
 function quoted(value: string): string {
   return /^[\w@%+=:,./-]+$/.test(value) ? value : `'${value.replaceAll("'", String.raw`'\''`)}'`;
 }

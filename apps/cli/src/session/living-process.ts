@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 
-/** Field 22 of /proc/PID/stat: with it a pid that was given anew is told apart. Undefined where there is no process. */
+/** Field 22 of /proc/PID/stat, which tells a reused pid apart. Undefined where there is no process. */
 export function startTimeOf(pid: number): string | undefined {
   let stat: string;
   try {
@@ -8,12 +8,12 @@ export function startTimeOf(pid: number): string | undefined {
   } catch {
     return undefined;
   }
-  // Behind the command, which may hold anything: state is field 3.
+  // After the command, which may contain anything: state is field 3.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   return fields[0] === 'Z' ? undefined : fields[19];
 }
 
-/** Whether the process that wrote its pid and start time down still runs. */
+/** Whether the process that recorded its pid and start time still runs. */
 export function isLiving<T extends { readonly pid?: unknown; readonly startTime?: unknown }>(
   written: T | undefined,
 ): written is T & { readonly pid: number } {

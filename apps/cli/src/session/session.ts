@@ -6,11 +6,11 @@ import { findConnection, type Connection, type GlobalOptions } from './find-conn
 import { keepFlags } from './keep-flags';
 import { createStyle, wantsColour, type Style } from './style';
 
-/** One run of one command: where it speaks, to whom, and how. */
+/** One run of one command: its output, its orchestrator, its options. */
 export interface Session {
   readonly process: CliProcess;
   readonly options: GlobalOptions;
-  /** Found on first use: what asks no orchestrator must not fail over a token it does not need. */
+  /** Found on first use: a command without an orchestrator must not fail over a token that it does not need. */
   readonly connection: Connection;
   readonly dataDir: DataDir;
   readonly client: BelayClient;
@@ -20,15 +20,15 @@ export interface Session {
   readonly err: Style;
   /** Columns for tables on stdout; Infinity where it is not a terminal. */
   readonly width: number;
-  /** A line of the result, on stdout. Silent under --json. Commands it names get the flags that say which Belay is meant. */
+  /** Prints a line of the result on stdout. Silent with --json. Commands in the text get the flags that select this Belay. */
   print(text?: string): void;
-  /** A line as it is, on stdout: what an agent wrote. Silent under --json. */
+  /** Prints an agent's line unchanged on stdout. Silent with --json. */
   printRaw(text: string): void;
-  /** The same without a newline behind it, as bytes if need be. */
+  /** The same without a newline, also for bytes. */
   write(text: string | Uint8Array): void;
-  /** A line about progress or what to do next, on stderr. Silent under --json. */
+  /** Prints a line about progress or the next step on stderr. Silent with --json. */
   note(text: string): void;
-  /** The result as one line of JSON, on stdout. */
+  /** Prints the result as one line of JSON on stdout. */
   json(value: unknown): void;
 }
 
@@ -42,12 +42,12 @@ export function openSession(cli: CliProcess, options: GlobalOptions): Session {
     options,
     get connection() {
       if (connection !== undefined) return connection;
-      // Others of this user could read the token in our memory; those who opened that before still can.
+      // Other processes of this user could read the token in this memory; one that opened it before still can.
       cli.closeToOthers();
       return (connection = findConnection(cli.cwd, cli.env, options));
     },
     dataDir: dataDirAt(cli.cwd, cli.env, options.dataDir),
-    // Made on first use: `up`, `doctor` and help must work with an address that is not one.
+    // Made on first use: `up`, `doctor` and help must work with an invalid address.
     get client() {
       if (client !== undefined) return client;
       const { urls, token } = this.connection;

@@ -2,18 +2,18 @@ import { styleText } from 'node:util';
 
 type Format = Parameters<typeof styleText>[0];
 
-/** Colours by meaning; every one is the identity where colours are off. */
+/** Colours by meaning; each function returns its text unchanged where colours are off. */
 export interface Style {
   readonly good: (text: string) => string;
   readonly bad: (text: string) => string;
   readonly warn: (text: string) => string;
   readonly dim: (text: string) => string;
   readonly strong: (text: string) => string;
-  /** A state or outcome, in the colour of what it means. */
+  /** A state or outcome, in the colour of its meaning. */
   readonly state: (text: string) => string;
 }
 
-/** Whether colours belong in this stream: a terminal that can, and nobody who said no (NO_COLOR). */
+/** Whether a stream gets colours: it is a terminal that has them, and nobody refused them (NO_COLOR). */
 export function wantsColour(
   stream: { readonly isTTY: boolean },
   env: NodeJS.ProcessEnv,

@@ -10,7 +10,7 @@ export function thisProcess(): CliProcess {
     cwd: process.cwd(),
     stdout: terminal(process.stdout, () => closed.abort()),
     stderr: terminal(process.stderr, () => undefined),
-    // Made at its first use: a command that reads none must not wait for one.
+    // Made at its first use: a command that reads no stdin must not wait for it.
     get stdin() {
       return process.stdin;
     },
@@ -29,7 +29,7 @@ export function thisProcess(): CliProcess {
   };
 }
 
-/** A stream whose reader went away (`| head`, a closed terminal) swallows the rest in place of an error. */
+/** A stream whose reader went away (`| head`, a closed terminal) drops the rest and raises no error. */
 function terminal(stream: NodeJS.WriteStream, onClosed: () => void): Terminal {
   let isClosed = false;
   stream.on('error', () => {
@@ -55,7 +55,7 @@ function terminal(stream: NodeJS.WriteStream, onClosed: () => void): Terminal {
 async function ask(question: string): Promise<string | undefined> {
   const lines = createInterface({ input: process.stdin, output: process.stderr });
   try {
-    // A closed stdin settles no question: `close` does.
+    // A closed stdin settles no question, so `close` does.
     return await Promise.race([
       lines.question(question),
       new Promise<undefined>((resolve) => lines.once('close', () => resolve(undefined))),

@@ -2,12 +2,12 @@
 
 /** Every control character but the tab, and the C1 set. */
 const CONTROLS = /[\u0000-\u0008\u000a-\u001f\u007f-\u009f]/g;
-/** Characters that cannot be seen, or turn round the order of those that can: one name would look like another. */
+/** Invisible characters, and characters that reverse the visible order: with them one name would look like another. */
 const HIDDEN = /[\u200b\u2028-\u202e\u2060\u2066-\u2069\ufeff]/g;
-/** Escape sequences that only set colours: harmless, and part of what programs print. */
+/** Escape sequences that only set colours: they are harmless, and programs print them. */
 const COLOUR = /\u001b\[[0-9;]*m/g;
 
-/** One line of text from elsewhere (a name, a note, an error), unable to move the cursor or forge a line. */
+/** One line of foreign text (a name, a note, an error) that cannot move the cursor or forge a line. */
 export function cleanText(text: string): string {
   return text
     .replaceAll(/\s*[\r\n]+\s*/g, ' ')
@@ -15,7 +15,7 @@ export function cleanText(text: string): string {
     .replaceAll(HIDDEN, (char) => `<U+${char.charCodeAt(0).toString(16).toUpperCase().padStart(4, '0')}>`);
 }
 
-/** A line of an agent's log, for a terminal: colours stay, what moves the cursor or sets the title goes. */
+/** A line of an agent's log, for a terminal: keeps colours, removes sequences that move the cursor or set the title. */
 export function cleanLogLine(line: string): string {
   const colours = line.match(COLOUR) ?? [];
   const rest = line.split(COLOUR).map((piece) => piece.replaceAll(CONTROLS, ''));

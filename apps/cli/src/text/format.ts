@@ -10,7 +10,7 @@ export function formatDuration(ms: number): string {
   return hours > 0 ? `${hours} h ${minutes % 60} min` : `${minutes} min ${seconds % 60} s`;
 }
 
-/** `2026-11-21 02:30:01Z`; UTC, because workers and readers need not share a zone. */
+/** `2026-11-21 02:30:01Z`; UTC, because workers and readers may be in different time zones. */
 export function formatTime(at: number): string {
   return Number.isFinite(at) ? `${new Date(at).toISOString().slice(0, 19).replace('T', ' ')}Z` : '-';
 }

@@ -1,6 +1,6 @@
 import type { WorkerRecord } from '#libs/contracts';
 
-/** The pools that running workers serve, by name, with how many serve each. */
+/** The pools of running workers by name, with the number of workers of each. */
 export function poolsOf(workers: readonly WorkerRecord[]): Map<string, number> {
   const pools = new Map<string, number>();
   for (const { state, pools: served } of workers)

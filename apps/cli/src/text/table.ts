@@ -6,18 +6,18 @@ export interface TableShape {
   readonly rows: readonly (readonly string[])[];
   /** Columns of the terminal; Infinity where the output is not one. */
   readonly width: number;
-  /** The column that gives way when the table is too wide. */
+  /** The column that is cut first when the table is too wide. */
   readonly flexible: number;
-  /** Colours a cell after it was measured. */
+  /** Colours a cell after its width was measured. */
   readonly paint?: (cell: string, column: number) => string;
 }
 
 /** Columns between two cells. */
 const GAP = 2;
 const NARROWEST = 8;
-/** Columns of words are cut to this, where the table is still too wide. */
+/** Columns of words are cut to this, if the table is still too wide. */
 const LEAST_WORDS = 9;
-/** Less than this of a column says nothing. */
+/** A column that is narrower shows nothing useful. */
 const LEAST_SHOWN = 4;
 const ID = /^(exe|agt|wrk|ord|lat|ask)_/;
 const NO_LINES = {
@@ -38,7 +38,7 @@ const NO_LINES = {
   middle: '',
 };
 
-/** A table without lines, cut to the terminal: the flexible column gives way first, then columns of words, then the last. */
+/** A table without lines, cut to the terminal: first the flexible column, then columns of words, then the last column. */
 export function renderTable(shape: TableShape): string {
   const all = [shape.head, ...shape.rows];
   const widths = shape.head.map((_, column) =>
@@ -65,7 +65,7 @@ export function renderTable(shape: TableShape): string {
     .join('\n');
 }
 
-/** How wide each column may be; columns that do not fit at all are left out at the end. */
+/** The width of each column; columns at the end that do not fit at all are left out. */
 function fitColumns(widths: readonly number[], { width, flexible, rows }: TableShape): number[] {
   const room = [...widths];
   const over = (): number => room.reduce((sum, one) => sum + one + GAP, -GAP) - width;
@@ -74,7 +74,7 @@ function fitColumns(widths: readonly number[], { width, flexible, rows }: TableS
     room[column] = Math.max(Math.min(now, least), now - Math.max(0, over()));
   };
   shrink(flexible, NARROWEST);
-  // An id that is cut names nothing.
+  // A cut id names nothing.
   const isOfIds = (column: number): boolean => rows.some((row) => ID.test(row[column] ?? ''));
   const words = room.map((_, column) => column).filter((column) => !isOfIds(column));
   for (const column of words.toSorted((a, b) => (room[b] ?? 0) - (room[a] ?? 0))) shrink(column, LEAST_WORDS);

@@ -5,14 +5,14 @@ const WIDE =
   /[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6]|[\u{1f300}-\u{1faff}\u{20000}-\u{3fffd}]/u;
 const ZERO = /\p{Mn}|\p{Me}|\u200b|\u200d|\ufe0f/u;
 
-/** Columns the text takes on a terminal. */
+/** The columns that the text takes on a terminal. */
 export function displayWidth(text: string): number {
   let width = 0;
   for (const character of withoutColour(text)) width += widthOf(character);
   return width;
 }
 
-/** The text cut to that many columns, its last one `…` where something is missing. Not for coloured text. */
+/** The text cut to that many columns; the last one is `…` if something is cut. Not for coloured text. */
 export function cut(text: string, columns: number): string {
   if (displayWidth(text) <= columns) return text;
   let width = 0;

@@ -1,4 +1,4 @@
-/** A message of the server's without the names of what runs inside it: they say nothing to a user. */
+/** A server's message without the names of internal functions: they mean nothing to a user. */
 export function withoutInternals(message: string): string {
   return message.replaceAll(
     /The reply to script \w+ was lost; it may have run\./g,

@@ -6,11 +6,11 @@ export interface BannerFacts {
   readonly url: string;
   readonly server: string;
   readonly serverUrl: string;
-  /** Where the token is, never the token. */
+  /** The place of the token, never the token. */
   readonly tokenAt: string;
   readonly workers: number;
   readonly logs: string;
-  /** How they hold their agents; undefined where nobody could tell. */
+  /** How the workers hold process trees; undefined where nobody could list the workers. */
   readonly holding: readonly Holding[] | undefined;
 }
 
@@ -26,7 +26,7 @@ export function renderBanner(facts: BannerFacts, style: Style): string[] {
   ];
 }
 
-/** How stops are proved here: who holds the killswitch should not learn it from a receipt. */
+/** How stops are proved here: a person with the killswitch should not learn it only from a receipt. */
 function describeStops(holding: readonly Holding[] | undefined): string[] {
   if (holding === undefined || holding.length === 0) return [];
   const kinds = [...new Set(holding.map(({ containment }) => containment))].join(' and ');
@@ -36,7 +36,7 @@ function describeStops(holding: readonly Holding[] | undefined): string[] {
 }
 
 /**
- * The commands a person may type next, in another terminal. `command` is how the CLI is called there, `flags` what each
+ * The commands that a person may type next, in another terminal. `command` is how the CLI is called there, `flags` what each
  * call needs.
  */
 export function renderNextSteps(command: string, file: string, flags = ''): string[] {

@@ -4,7 +4,9 @@ import { BelayError } from '#libs/contracts';
 import type { DataDir } from '../session/data-dir';
 import { readOrchestratorFile } from '../session/data-dir';
 
-/** Refuses with a clear line when something listens there already; port 0 takes any free one. @param command what was typed. */
+/**
+ * Refuses with a clear line when another program listens there; port 0 takes any free port. @param command the typed command.
+ */
 export async function checkPort(
   host: string,
   port: number,

@@ -24,7 +24,7 @@ export interface ChildExit {
   readonly signal: NodeJS.Signals | null;
 }
 
-/** Log lines shown of a child that failed. */
+/** This many log lines of a failed child are shown. */
 const LINES_SHOWN = 12;
 const TAIL_BYTES = 8 * 1024;
 
@@ -37,8 +37,8 @@ export class ChildProgram {
   private workerId: string | undefined;
 
   /**
-   * Forks it in a session of its own, so that Ctrl-C reaches `up` alone and draining keeps its order. Its output
-   * goes to a file: a pipe would end with `up`. The IPC channel tells the child when `up` is gone, however it went.
+   * Forks the process in a session of its own, so that Ctrl-C reaches only `up`, and the drain keeps its order. Its output goes
+   * to a file: a pipe would end with `up`. The IPC channel tells the child when `up` is gone, in whatever way.
    */
   constructor(readonly spec: ProgramSpec) {
     const log = openLog(spec.logFile);
@@ -59,7 +59,7 @@ export class ChildProgram {
         resolve(this.exit);
       };
       this.child.once('exit', (code, signal) => ended({ code, signal }));
-      // A spawn that failed has no exit.
+      // A failed spawn has no exit event.
       this.child.once('error', () => {
         if (this.child.pid === undefined) ended({ code: 1, signal: null });
       });
@@ -74,7 +74,7 @@ export class ChildProgram {
     return this.exit === undefined;
   }
 
-  /** Resolves with its ready message; undefined when it ended before, or the time is up. */
+  /** Resolves with its ready message; undefined when the process ended before, or the time is up. */
   async ready(withinMs: number): Promise<ReadyMessage | undefined> {
     let timer: NodeJS.Timeout | undefined;
     let listener: ((message: unknown) => void) | undefined;
@@ -99,12 +99,12 @@ export class ChildProgram {
     }
   }
 
-  /** Sends a signal while it runs; Node forgets the pid at its exit, so another process is never hit. */
+  /** Sends a signal while the process runs. Node forgets the pid at its exit, so no other process is hit. */
   signal(signal: NodeJS.Signals): void {
     if (this.isRunning) this.child.kill(signal);
   }
 
-  /** A message over its channel. One that is on its way out does not read it. */
+  /** Sends a message over its channel. A process that is about to end does not read it. */
   tell(message: { readonly type: string }): void {
     if (this.child.connected) this.child.send(message, () => undefined);
   }
@@ -124,7 +124,7 @@ export class ChildProgram {
     }
   }
 
-  /** The last lines this very process logged. */
+  /** The last log lines of this very process. */
   lastLines(most = LINES_SHOWN): string[] {
     let handle: number;
     try {
@@ -138,7 +138,7 @@ export class ChildProgram {
       const bytes = Buffer.alloc(size - from);
       const read = readSync(handle, bytes, 0, bytes.length, from);
       const lines = bytes.toString('utf8', 0, read).trimEnd().split('\n');
-      // Where the tail begins inside a line, that line is no line.
+      // If the tail begins inside a line, that part is dropped.
       if (from > this.logFrom) lines.shift();
       return lines.filter((line) => !isOfAnother(line, this.workerId)).slice(-most);
     } finally {

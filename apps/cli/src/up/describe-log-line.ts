@@ -1,6 +1,6 @@
 import { cleanText } from '../text/clean-text';
 
-/** A line of a program's log as text: the message of a JSON line and of the error it carries, else the line. */
+/** A line of a program's log as text: the message of a JSON line and of its error, otherwise the line itself. */
 export function describeLogLine(line: string): string {
   const entry = parseEntry(line);
   const message = textOf(entry?.['msg']);
@@ -12,7 +12,7 @@ export function describeLogLine(line: string): string {
   return cleanText(said === undefined || message.includes(said) ? message : `${message}: ${said}`);
 }
 
-/** Whether a line says that another worker wrote it: a log may be shared. */
+/** Whether a line names another worker as its writer: workers may share a log. */
 export function isOfAnother(line: string, workerId: string | undefined): boolean {
   const wrote = textOf(parseEntry(line)?.['workerId']);
   return workerId !== undefined && wrote !== undefined && wrote !== workerId;

@@ -2,12 +2,12 @@ import { renameSync, rmSync, writeFileSync } from 'node:fs';
 import { readOrchestratorFile, type DataDir, type OrchestratorFile } from '../session/data-dir';
 import { isLiving, startTimeOf } from '../session/living-process';
 
-/** Between two looks at a word that another `up` may have taken back. Milliseconds. */
+/** The interval of looks at a file that another `up` may have removed. Milliseconds. */
 const LOOK_MS = 1_000;
 
 /**
- * The word of one `belay up` about its orchestrator, for other commands. Of two on one data dir the first keeps its
- * word there; the other leaves its own when the first is gone.
+ * The file in which one `belay up` records its orchestrator for other commands. Of two on one data dir the first keeps its
+ * record; the other writes its own when the first is gone.
  */
 export class EndpointFile {
   private url: string | undefined;
@@ -15,13 +15,13 @@ export class EndpointFile {
 
   constructor(private readonly dataDir: DataDir) {}
 
-  /** Another `up` whose word stands here, while that lives. */
+  /** Another live `up` whose record is there. */
   other(): OrchestratorFile | undefined {
     const left = readOrchestratorFile(this.dataDir);
     return left !== undefined && left.pid !== process.pid && isLiving(left) ? left : undefined;
   }
 
-  /** Leaves the word, now or once the other's is gone. */
+  /** Writes the record, now or once the other's is gone. */
   give(url: string): void {
     this.url = url;
     this.write();
@@ -30,7 +30,7 @@ export class EndpointFile {
     this.looking.unref();
   }
 
-  /** Takes the own word back; another's stays. */
+  /** Removes the own record; another's stays. */
   takeBack(): void {
     clearInterval(this.looking);
     this.url = undefined;
@@ -38,7 +38,7 @@ export class EndpointFile {
       rmSync(this.dataDir.orchestrator, { force: true });
   }
 
-  /** Whole or not at all. */
+  /** Writes the file whole or not at all. */
   private write(): void {
     const { url, dataDir } = this;
     if (url === undefined || this.other() !== undefined) return;
@@ -51,7 +51,7 @@ export class EndpointFile {
       writeFileSync(next, `${JSON.stringify(word)}\n`, { mode: 0o600 });
       renameSync(next, dataDir.orchestrator);
     } catch (error) {
-      // Later looks try again; only the first failure is worth ending over.
+      // Later looks try again. Only the first failure ends the start.
       if (this.looking === undefined) throw error;
     }
   }

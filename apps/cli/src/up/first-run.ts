@@ -9,14 +9,14 @@ import { cleanText } from '../text/clean-text';
 import { count } from '../text/format';
 import { packageRoot } from './package-root';
 
-/** The example that `up --first-run` shows, from the root of the repository. */
+/** The example that `up --first-run` runs, from the root of the repository. */
 export const FIRST_RUN = 'examples/first-run.yaml';
 
 export function firstRunFile(): string {
   return join(packageRoot(), FIRST_RUN);
 }
 
-/** Submits the example and shows it to its end. A failure is told, and Belay stays up. */
+/** Submits the example and shows it to its end. A failure is reported, and Belay stays up. */
 export async function showFirstRun(
   session: Session,
   url: string,

@@ -12,13 +12,13 @@ export interface FleetPlan {
   readonly env: NodeJS.ProcessEnv;
   readonly workers: number;
   readonly programs: { readonly orchestrator: string; readonly worker: string };
-  /** Bound on the whole drain of the workers and the orchestrator: what is left then is killed. Milliseconds. */
+  /** The bound on the whole drain of the workers and the orchestrator: processes left after it are killed. Milliseconds. */
   readonly drainMs: number;
-  /** Bound on the orchestrator's part of it. Milliseconds. */
+  /** The bound on the orchestrator's part of the drain. Milliseconds. */
   readonly orchestratorStopMs: number;
-  /** Between two lines that say what is waited for. Milliseconds. */
+  /** The interval of lines that name what the drain waits for. Milliseconds. */
   readonly tellMs?: number;
-  /** Added to the names of the logs, where another `up` writes those. */
+  /** Appended to the names of the logs, where another `up` writes the plain ones. */
   readonly logSuffix?: string;
   readonly say: (line: string) => void;
   /** The orchestrator is ready, at the start and after each restart. */
@@ -26,11 +26,11 @@ export interface FleetPlan {
   readonly tuning?: SupervisorTuning;
 }
 
-/** The orchestrator gets this much even when the workers took all the time. Milliseconds. */
+/** The orchestrator's least time, even when the workers took all of it. Milliseconds. */
 const LEAST_MS = 3_000;
 const TELL_MS = 10_000;
 
-/** The processes of one `belay up`: started in the order they need each other, drained in the other. */
+/** The processes of one `belay up`: started in the order of their dependencies, drained in reverse order. */
 export class Fleet {
   private readonly orchestrator: SupervisedProgram;
   private readonly workers: SupervisedProgram[];
@@ -47,7 +47,7 @@ export class Fleet {
       env,
       logFile: join(dataDir.logs, `${name.replace(' ', '-')}${plan.logSuffix ?? ''}.log`),
     });
-    // Workers run agents and have no use for it.
+    // Workers run agents and do not need the token.
     const { BELAY_TOKEN: _, ...ofWorkers } = env;
     this.orchestrator = new SupervisedProgram(
       spec('orchestrator', programs.orchestrator),
@@ -67,10 +67,10 @@ export class Fleet {
     );
   }
 
-  /** Resolves when all are ready; what each said. Rejects with the first failure; then `drain` is still due. */
+  /** Resolves with their messages when all are ready. Rejects with the first failure; the caller must then `drain`. */
   async start(): Promise<{ url: string | undefined; workerIds: string[] }> {
     const { url } = await this.orchestrator.start();
-    // All of them settle first: the drain after a failure must not meet one in the middle of its start.
+    // All of them settle first: the drain after a failure must not meet a process in the middle of its start.
     const starts = await Promise.allSettled(this.workers.map(async (worker) => await worker.start()));
     const failed = starts.find((start) => start.status === 'rejected');
     if (failed !== undefined) throw failed.reason as Error;
@@ -80,7 +80,10 @@ export class Fleet {
     };
   }
 
-  /** Workers first, as they still need the orchestrator and the state; then it; then the server. True when clean. */
+  /**
+   * Drains the workers first, since they still need the orchestrator and the state; then the orchestrator; then the server.
+   * True when clean.
+   */
   drain(): Promise<boolean> {
     this.draining ??= this.drainOnce();
     return this.draining;
@@ -95,10 +98,10 @@ export class Fleet {
     return [...programs, this.server.describe()];
   }
 
-  /** SIGKILL to every process that was forked here. The guardians of the workers end what the agents left. */
+  /** SIGKILL to every process that was forked here. The guardians of the workers end the agents that are left. */
   force(): void {
     for (const program of [...this.workers, this.orchestrator]) program.force();
-    // While something else runs the server is still of use: the agents' ends are written down in it.
+    // While another process runs the server is still needed: it stores the agents' ends.
     if ([...this.workers, this.orchestrator].every(({ pid }) => pid === undefined)) this.server.force();
   }
 
@@ -112,7 +115,7 @@ export class Fleet {
       const bound = left > 0 ? `. Whatever still runs in ${formatDuration(left)} will be killed` : '';
       if (waiting !== '') say(`waiting for ${waiting}${bound}`);
     }, tellMs);
-    // From here on nothing that is handed in would run.
+    // From here on no submitted work would run.
     this.orchestrator.tell({ type: 'close-admission' });
     try {
       const results = await Promise.all(
@@ -126,7 +129,7 @@ export class Fleet {
       const hadOrchestrator = this.orchestrator.pid !== undefined;
       const result = await this.orchestrator.stop(Math.min(orchestratorStopMs, leftMs()));
       if (hadOrchestrator) say(result === 'killed' ? 'orchestrator was killed' : 'orchestrator stopped');
-      // Only now: what drained wrote its end down in it.
+      // Only now: the drained processes have stored their ends in it.
       const isServerDown = await this.server.stop();
       this.serverIsDown = true;
       if (isServerDown && !this.server.isLost) say('state server closed');

@@ -1,19 +1,21 @@
 import { join } from 'node:path';
 
-/** The parts of #libs/valkey used here, loaded only where a server is needed: it brings the server's libraries with it. */
+/**
+ * The parts of #libs/valkey that `up` uses. They are loaded only where a server is needed, since they load its libraries too.
+ */
 export interface StateServer {
   readonly url: string;
-  /** A file of this user alone with that address; absent where somebody else gave it. */
+  /** A file with that address that this user alone can read; absent where the user gave the address. */
   readonly urlFile?: string;
-  /** The address as it may be shown: without a password. */
+  /** The address in a form that may be shown: without a password. */
   readonly shownUrl: string;
   /** `valkey 8.0.1 (path)`. */
   readonly describe: string;
-  /** The process, where it is one of this machine that we know. */
+  /** The pid, if the server is a known process of this machine. */
   readonly pid?: number | undefined;
-  /** Where its own log is; absent where somebody else runs it. */
+  /** The path of its own log; absent where somebody else runs it. */
   readonly log?: string;
-  /** Resolves when the process that runs now has ended; never where somebody else runs it. */
+  /** Resolves when the present process has ended; never where somebody else runs it. */
   readonly exited: Promise<void>;
   /** Starts it again with the same data at the same address; absent where somebody else runs it. */
   readonly revive?: () => Promise<void>;

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 
-/** The directory of Belay's own package.json: programs and examples are found from it, built or not. */
+/** The directory of Belay's own package.json. Programs and examples are found from it, built or not. */
 export function packageRoot(): string {
   let directory = __dirname;
   while (!existsSync(join(directory, 'package.json'))) {
@@ -19,7 +19,7 @@ export function packageVersion(): string {
   return version;
 }
 
-/** The program of a service, as the build made it. */
+/** The program of a service, as built. */
 export function programPath(app: 'orchestrator' | 'worker'): string {
   return join(packageRoot(), 'dist', 'programs', `${app}.js`);
 }

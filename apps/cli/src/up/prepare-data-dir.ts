@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import { BelayError } from '#libs/contracts';
 import { isOpenToOthers, modeOf, readTokenFile, type DataDir } from '../session/data-dir';
 
-/** Makes the data dir for its owner alone. One that is open to others is closed: it holds the admin token. */
+/** Makes the data dir for its owner alone. One that is open to others is closed, since it holds the admin token. */
 export function prepareDataDir(dataDir: DataDir): void {
   try {
     mkdirSync(dataDir.path, { recursive: true, mode: 0o700 });
@@ -25,7 +25,7 @@ export function prepareDataDir(dataDir: DataDir): void {
   }
 }
 
-/** On a full disk everything that follows would fail for reasons of its own, none of which names the disk. */
+/** On a full disk every later step would fail for its own reason, and none would name the disk. */
 function tryToWrite(path: string): void {
   try {
     writeFileSync(path, Buffer.alloc(PROBE_BYTES), { mode: 0o600 });
@@ -55,7 +55,7 @@ const FAULTS: Readonly<Record<string, { readonly words: string; readonly act?: s
   ENOTDIR: { words: 'a part of its path is a file, not a directory' },
 };
 
-/** The admin token: the one given, the one kept, or a new one, kept from now on. */
+/** The admin token: the given one, the stored one, or a new one that is stored from now on. */
 export function ensureToken(dataDir: DataDir, given: string | undefined): string {
   if (given !== undefined) return given;
   const kept = readTokenFile(dataDir.token);
@@ -72,15 +72,15 @@ export function ensureToken(dataDir: DataDir, given: string | undefined): string
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
     const other = readTokenFile(dataDir.token);
     if (other !== undefined) return other;
-    // An empty file is what a crash between open and write leaves.
+    // A crash between open and write leaves an empty file.
     writeFileSync(dataDir.token, `${token}\n`, { mode: 0o600 });
     return token;
   }
 }
 
 /**
- * Opens a log for appending, readable by its owner alone; a large one makes room first. So does a thing that is no file:
- * an agent of the same user can put a FIFO there, whose opening waits for a reader, or a link to a file of the user's.
+ * Opens a log for appending, readable by its owner alone. A large log is moved aside first, and so is anything that is no file:
+ * an agent of the same user can put a FIFO there, whose opening waits for a reader, or a link to another file of the user.
  */
 export function openLog(path: string): number {
   const there = lstatSync(path, { throwIfNoEntry: false });

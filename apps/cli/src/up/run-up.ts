@@ -22,13 +22,16 @@ export interface UpOptions {
   readonly firstRun?: boolean;
 }
 
-/** Beyond a worker's own bounds (stop timeout, grace, its safety net of 20 s): what is left then is killed. Milliseconds. */
+/**
+ * Added to a worker's own bounds (stop timeout, grace, its safety net of 20 s): processes left after it are killed.
+ * Milliseconds.
+ */
 const DRAIN_MARGIN_MS = 25_000;
 const ORCHESTRATOR_MARGIN_MS = 10_000;
-/** Longest for a line of the banner. Milliseconds. */
+/** A line of the banner may take this long. Milliseconds. */
 const HOLDING_MS = 2_000;
 
-/** Starts all of Belay on this machine and keeps it up until a signal; then drains it. */
+/** Starts all of Belay on this machine, keeps it up until a signal, then drains it. */
 export async function runUp(session: Session, options: UpOptions): Promise<ExitCode> {
   const { dataDir } = session.connection;
   const open = session.process.closeToOthers();
@@ -81,7 +84,7 @@ export async function runUp(session: Session, options: UpOptions): Promise<ExitC
     });
     if (!signals.isAsked()) await keepUp(session, fleet, server, { ...options, token, signals, word });
   } catch (error) {
-    // A signal in the middle of a start makes it fail; that is what was asked for.
+    // A signal during the start makes the start fail, as asked.
     if (!signals.isAsked()) failure = error;
   }
   const isClean = fleet === undefined ? await stopServer(server) : await fleet.drain();
@@ -93,7 +96,7 @@ export async function runUp(session: Session, options: UpOptions): Promise<ExitC
   return isClean && !signals.wasForced() ? EXIT.ok : EXIT.failed;
 }
 
-/** A password that nobody put into an environment stays out of it. */
+/** A password that the user did not put into an environment stays out of it. */
 function addressFor({ url, urlFile }: StateServer): NodeJS.ProcessEnv {
   return urlFile === undefined
     ? { BELAY_VALKEY_URL: url }
@@ -140,7 +143,7 @@ async function keepUp(session: Session, fleet: Fleet, server: StateServer, up: K
   await up.signals.untilAsked();
 }
 
-/** By the workers' own records; undefined where they cannot be read. */
+/** From the workers' own records; undefined where they cannot be read. */
 async function holdingOf(
   url: string,
   token: string,

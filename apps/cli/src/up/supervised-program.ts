@@ -8,7 +8,7 @@ export interface SupervisorTuning {
   readonly readyMs: number;
   readonly firstDelayMs: number;
   readonly maxDelayMs: number;
-  /** A child that ran this long starts again without delay the next time. */
+  /** After a run of at least this length a child starts again without delay. */
   readonly settledMs: number;
 }
 
@@ -19,15 +19,15 @@ export const DEFAULT_TUNING: SupervisorTuning = {
   settledMs: 60_000,
 };
 
-/** Of the last words, in columns. */
+/** The most columns of the child's last message. */
 const LONGEST_WORDS = 240;
-/** Log lines in which the message of a crash is looked for. */
+/** The message of a crash is searched in this many log lines. */
 const CRASH_LINES = 100;
 
 /** How a stop went: `drained` by itself and cleanly, `killed` when it did not end in time, `forced` otherwise. */
 export type StopResult = 'drained' | 'forced' | 'killed';
 
-/** Keeps one program running until it is stopped: an unexpected end is told and answered with a restart. */
+/** Keeps one program running until it is stopped: reports an unexpected end and restarts the program. */
 export class SupervisedProgram {
   private child: ChildProgram | undefined;
   private restart: NodeJS.Timeout | undefined;
@@ -37,7 +37,7 @@ export class SupervisedProgram {
   constructor(
     readonly spec: ProgramSpec,
     private readonly say: (line: string) => void,
-    /** Told at every start, so that a new address becomes known. */
+    /** Called at every start, so that a new address becomes known. */
     private readonly onReady: (message: ReadyMessage) => void = () => undefined,
     private readonly tuning: SupervisorTuning = DEFAULT_TUNING,
   ) {}
@@ -46,7 +46,7 @@ export class SupervisedProgram {
     return this.child?.isRunning === true ? this.child.pid : undefined;
   }
 
-  /** The first start: a failure is the caller's, with the last lines of the log. */
+  /** The first start. A failure goes to the caller, with the last lines of the log. */
   async start(): Promise<ReadyMessage> {
     const child = new ChildProgram(this.spec);
     this.child = child;
@@ -67,7 +67,7 @@ export class SupervisedProgram {
     );
   }
 
-  /** A word over its channel; lost where it does not run. */
+  /** Sends a message over its channel; lost where the program does not run. */
   tell(message: { readonly type: string }): void {
     if (this.child?.isRunning === true) this.child.tell(message);
   }
@@ -120,7 +120,7 @@ export class SupervisedProgram {
     try {
       child = new ChildProgram(this.spec);
     } catch (error) {
-      // No log, descriptor or process can be had now: perhaps soon.
+      // No log, descriptor or process is available now; a later try may succeed.
       return this.scheduleRestart(`it cannot be started: ${(error as Error).message}`);
     }
     this.child = child;
@@ -132,7 +132,7 @@ export class SupervisedProgram {
     this.onReady(ready);
   }
 
-  /** Ends a child that did not become ready; why, in words. */
+  /** Ends a child that did not become ready. Resolves with the reason in words. */
   private async giveUpOn(child: ChildProgram): Promise<string> {
     if (!child.isRunning) return describeExit(await child.exited);
     child.signal('SIGKILL');
@@ -142,8 +142,8 @@ export class SupervisedProgram {
 }
 
 /**
- * The last thing that the program said, as text; undefined where it wrote nothing. Of an error that ended it, Node
- * writes the stack and its own version below the message: the message is what it said.
+ * The program's last message as text; undefined where it wrote nothing. For an error that ended it, Node writes the stack and
+ * its own version below the message.
  */
 function lastWords(lines: readonly string[]): string | undefined {
   const said = lines.filter((text) => text.trim() !== '');
@@ -152,7 +152,7 @@ function lastWords(lines: readonly string[]): string | undefined {
   return line === undefined ? undefined : cut(describeLogLine(line), LONGEST_WORDS);
 }
 
-/** The last line of a crash: of an error that nobody caught, or of the V8 engine. */
+/** The last line of a crash: of an uncaught error, or of the V8 engine. */
 const CRASH_END = /^(?:Node\.js v\d|\s*\d+: 0x|----- Native stack trace)/;
 
 /** `Error: ENOSPC: no space left on device, write`, `TypeError [ERR_X]: …`, `FATAL ERROR: Reached heap limit …` */

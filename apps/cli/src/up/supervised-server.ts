@@ -7,15 +7,15 @@ import type { StateServer } from './local-server';
 export interface ServerTuning {
   readonly firstDelayMs: number;
   readonly maxDelayMs: number;
-  /** Starts in a row before it is given up. */
+  /** Starts in a row before `up` gives up. */
   readonly tries: number;
-  /** One that ran this long begins its tries anew. */
+  /** After a run of at least this length the tries count anew. */
   readonly settledMs: number;
-  /** Bound on its stop, before SIGKILL. */
+  /** The bound on its stop, before SIGKILL. */
   readonly stopMs: number;
 }
 
-/** Of a reason, in columns. */
+/** The most columns of a reason. */
 const LONGEST_WHY = 300;
 
 const DEFAULT_TUNING: ServerTuning = {
@@ -27,8 +27,8 @@ const DEFAULT_TUNING: ServerTuning = {
 };
 
 /**
- * Keeps the state server running that this `up` started: an unexpected end is told and answered with a start on the
- * same data, also while the rest drains. Of a server that somebody else runs it only holds the address.
+ * Keeps the state server running that this `up` started: reports an unexpected end and starts the server again on the same
+ * data, also during the drain of the others. For a server that somebody else runs it only has the address.
  */
 export class SupervisedServer {
   private stopping = false;
@@ -41,31 +41,31 @@ export class SupervisedServer {
     private readonly tuning: ServerTuning = DEFAULT_TUNING,
   ) {}
 
-  /** Begins to look after it. */
+  /** Begins to watch the server. */
   keep(): this {
     const { revive } = this.server;
     if (revive !== undefined) void this.watch(revive);
     return this;
   }
 
-  /** Whether it is down and being started again. */
+  /** Whether the server is down and being started again. */
   get isComing(): boolean {
     return this.doing === 'ended';
   }
 
-  /** Whether it was given up. */
+  /** Whether `up` gave it up. */
   get isLost(): boolean {
     return this.doing === 'lost';
   }
 
-  /** For one who waits: `the state server (pid 5)`, or what is done about it. */
+  /** For a person who waits: `the state server (pid 5)`, or the present step of its restart. */
   describe(): string {
     const { pid } = this.server;
     if (this.doing === 'ended') return 'the state server (it is being started again)';
     return pid === undefined || this.doing === 'lost' ? 'the state server' : `the state server (pid ${pid})`;
   }
 
-  /** Ends it, with its data written out; false when it did not end in time and was killed. */
+  /** Ends the server, with its data written out. False when it did not end in time and was killed. */
   async stop(): Promise<boolean> {
     this.stopping = true;
     this.waking?.();
@@ -89,7 +89,7 @@ export class SupervisedServer {
     try {
       process.kill(pid, 'SIGKILL');
     } catch {
-      // It is gone.
+      // The server is gone.
     }
   }
 
@@ -124,7 +124,7 @@ export class SupervisedServer {
     }
   }
 
-  /** Read anew after each wait. */
+  /** Read again after each wait. */
   private isStopping(): boolean {
     return this.stopping;
   }
@@ -155,14 +155,14 @@ export class SupervisedServer {
   }
 }
 
-/** The first line of what went wrong, without its full stop. */
+/** The first line of an error, without its full stop. */
 function errorMessage(error: unknown): string {
   const message = isBelayError(error) || error instanceof Error ? error.message : String(error);
   const first = (message.split('\n')[0] ?? '').replace(/ Its last lines:$/, '');
   return cut(cleanText(first.replace(/\.$/, '')), LONGEST_WHY);
 }
 
-/** Whether it resolved in time; a rejection counts as not. */
+/** Whether it resolved in time; a rejection counts as no. */
 async function bounded(work: Promise<void>, ms: number): Promise<boolean> {
   let timer: NodeJS.Timeout | undefined;
   try {

@@ -1,16 +1,16 @@
 import { readSettings, type Settings } from '#libs/contracts';
 
-/** Variables of the CLI alone: the servers' settings refuse names they do not know. */
+/** Variables of the CLI alone: the servers' settings refuse names that they do not know. */
 const OF_THE_CLI = new Set(['BELAY_URL']);
 
 export interface UpFlags {
   readonly workers?: number;
   readonly port?: number;
-  /** Absolute; absent where no flag named one. */
+  /** An absolute path; absent where no flag named one. */
   readonly dataDir?: string;
 }
 
-/** The environment Belay's processes are started with: the caller's, with the flags laid over it. */
+/** The environment of Belay's processes: the caller's, with the flags applied. */
 export function processEnvironment(env: NodeJS.ProcessEnv, flags: UpFlags): NodeJS.ProcessEnv {
   const own = Object.fromEntries(Object.entries(env).filter(([name]) => !OF_THE_CLI.has(name)));
   return {

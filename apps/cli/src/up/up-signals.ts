@@ -11,7 +11,7 @@ export interface UpSignals {
   readonly release: () => void;
 }
 
-/** The first signal drains, the second says what is waited for, the third forces. */
+/** The first signal drains, the second reports what the drain waits for, the third forces. */
 export function watchSignals(
   session: Session,
   up: {
@@ -39,7 +39,7 @@ export function watchSignals(
     }
   };
   const release = session.process.onSignal(listener);
-  // Listeners for signals do not keep a process: this does, until one comes.
+  // Listeners for signals do not keep a process alive: this timer does, until one comes.
   const awake = setInterval(() => undefined, 60_000);
   return {
     asked: controller.signal,

@@ -17,20 +17,20 @@ import { SupervisedServer } from './supervised-server';
 import { watchSignals } from './up-signals';
 import { processEnvironment, readUpSettings } from './up-settings';
 
-/** Programs for `up` to run: each is ready at once, and then behaves. */
+/** Programs for `up` to run: each is ready at once, and then behaves as its name says. */
 const PROGRAMS = {
   good: "process.on('SIGTERM', () => process.exit(0)); ready();",
   forced: "process.on('SIGTERM', () => process.exit(3)); ready();",
   deaf: "process.on('SIGTERM', () => {}); ready();",
   broken: "console.error('no server at all'); process.exit(1);",
   silent: "process.on('SIGTERM', () => process.exit(0));",
-  // Dies of an error that nobody catches, which has more fields than one.
+  // Dies of an uncaught error that has several fields.
   thrower:
     "ready(); setTimeout(() => { throw Object.assign(new TypeError('ENOSPC: no space left on device, write'), { errno: -28, code: 'ENOSPC', syscall: 'write' }); }, 50);",
-  // Says who it is by its token.
+  // Reports its identity by its token.
   teller:
     "require('fs').appendFileSync(process.env.MARK, `${process.env.BELAY_TOKEN ?? 'none'}\\n`); process.on('SIGTERM', () => process.exit(0)); ready();",
-  // Dies after its first start, and leaves a mark so that the second stays.
+  // Dies after its first start, and leaves a mark so that the second one stays.
   fragile:
     "const fs = require('fs'); process.on('SIGTERM', () => process.exit(0)); ready(); if (!fs.existsSync(process.env.MARK)) { fs.writeFileSync(process.env.MARK, ''); setTimeout(() => { console.log('ouch'); process.exit(7); }, 50); }",
 } as const;
@@ -151,7 +151,7 @@ describe('a supervised program', () => {
   });
 });
 
-/** A state server that ends when it is told to. */
+/** A state server that ends on request. */
 function server(more: Partial<StateServer> = {}): StateServer {
   const exited = new Promise<void>(() => undefined);
   return { url: 'u', shownUrl: 'u', describe: 'd', exited, stop: async () => say('server.stop()'), ...more };
@@ -314,7 +314,7 @@ it('drains at the first signal, tells at the second, forces at the third', () =>
   signals.asked.addEventListener('abort', () => said.push(`asked: ${cli.written.stderr}`));
   try {
     cli.send('SIGINT');
-    // A progress that is drawn is cleared before the line is written, not after.
+    // A drawn progress is cleared before the line is written, not after.
     expect(said).toEqual(['asked: ']);
     expect([signals.isAsked(), signals.wasForced()]).toEqual([true, false]);
     cli.send('SIGTERM');

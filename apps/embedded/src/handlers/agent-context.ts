@@ -12,51 +12,52 @@ export interface AgentFacts {
   readonly agentId: string;
   /** Counts from 1. */
   readonly attempt: number;
-  /** Fences the attempt's own side effects: a later attempt has a higher one. */
+  /** Fences the attempt's own side effects: a later attempt has a higher epoch. */
   readonly epoch: number;
   /** The attempt before this one was lost with its worker, or ended by its drain. */
   readonly isRecovery: boolean;
-  /** The results of the nodes it depends on, by their ids. */
+  /** The results of the nodes on which it depends, by their ids. */
   readonly upstream: Readonly<Record<string, unknown>>;
-  /** The last one that an attempt before this said; null without one. */
+  /** The newest checkpoint of the attempts before this one; null without one. */
   readonly lastCheckpoint: unknown;
   /** Events of the attempts before this one, oldest first. */
   readonly earlierEvents: readonly unknown[];
-  /** The signal that woke its node; undefined without one. */
+  /** The signal that woke the node; undefined without one. */
   readonly wokenBy: Signal | undefined;
 }
 
-/** One attempt's way to Belay. Each report is written before the call returns, and stored by the worker soon after. */
+/** One attempt's interface to Belay. Each report is written before the call returns, and the worker stores it soon after. */
 export interface AgentContext extends AgentFacts {
   /** Aborted by SIGTERM: the grace begins, and SIGKILL follows it. */
   readonly signal: AbortSignal;
-  /** An event of the execution. @throws an error with a `code` where the data is no JSON, or is too large */
+  /** Reports an event of the execution. @throws an error with a `code` where the data is no JSON, or is too large */
   emit(name: string, data?: unknown): void;
-  /** The last one is kept. @throws as `emit` */
+  /** Reports progress; only the newest is kept. @throws as `emit` */
   progress(value: unknown): void;
-  /** Given to the next attempt as `lastCheckpoint`. @throws as `emit` */
+  /** Stores a checkpoint; the next attempt gets it as `lastCheckpoint`. @throws as `emit` */
   checkpoint(value: unknown): void;
   /** Adds to what was spent. US dollars; `estimated` marks the sum as an estimate. @throws as `emit` */
   cost(usd: number, options?: { readonly estimated?: boolean }): void;
   /** Adds to the tokens of language models that were used, read and written together. @throws as `emit` */
   tokens(count: number): void;
-  /** Work that is done once for all attempts: its result is stored before it is returned. */
+  /** Does work once for all attempts: the result is stored before it is returned. */
   readonly step: Step;
   /**
-   * Asks people, and waits: the answer is one of the choices, or `denied`, also when nobody answers in time.
+   * Asks people, and waits. The answer is one of the choices, or `denied`, also when nobody answers in time.
    * @throws an error with a `code` where the question is refused (INVALID_REQUEST, TOO_MANY_QUESTIONS) or was not stored
    */
   readonly ask: Ask;
   /**
-   * Parks the node until that signal comes: this attempt ends here, and no process and no slot waits. The next attempt has the signal as
-   * `wokenBy`. Without it the node fails, after seven days unless said otherwise. Never returns: let what it throws pass.
+   * Suspends the node until that signal comes: this attempt ends here, and no process and no slot waits. The next attempt has
+   * the signal as `wokenBy`. Without a signal the node fails, by default after seven days. Never returns: do not catch the
+   * error that it throws.
    */
   suspend(signal: string, options?: { readonly maxAgeMs?: number }): never;
-  /** A line of the agent's log. */
+  /** Writes a line of the agent's log. */
   log(line: string): void;
 }
 
-/** @param signal is asked for only by a handler that reads it. */
+/** @param signal is called only for a handler that reads it. */
 export function contextOf(facts: AgentFacts, signal: () => AbortSignal): AgentContext {
   const worker = new WorkerClient();
   return {

@@ -3,15 +3,18 @@ import type { DeclaredProcessor } from '../processors/declared-processor';
 import type { AgentContext } from './agent-context';
 import type { StandardSchema } from './standard-schema';
 
-/** A provider that runs agents: one method, given the node's input. */
+/** A provider that runs agents: one method that gets the node's input. */
 export interface AgentHandlerHost<Input = unknown, Result = unknown> {
   run(input: Input, context: AgentContext): Promise<Result> | Result;
 }
 
 export interface AgentHandlerOptions<Input = unknown, Result = unknown> {
-  /** Checked before it runs; a mismatch fails the node with INPUT_MISMATCH. A standard schema, such as one of zod 4. */
+  /**
+   * Checks the input before the handler runs; a mismatch fails the node with INPUT_MISMATCH. A standard schema, such as one of
+   * zod 4.
+   */
   readonly input?: StandardSchema<Input>;
-  /** Checked before the result is stored; a mismatch fails the node with RESULT_MISMATCH. */
+  /** Checks the result before it is stored; a mismatch fails the node with RESULT_MISMATCH. */
   readonly result?: StandardSchema<Result>;
 }
 
@@ -21,7 +24,7 @@ export interface DeclaredHandler {
   /** The method of its provider that runs it. */
   readonly method: string;
   readonly options: AgentHandlerOptions;
-  /** Of a killable processor: the queue whose jobs it runs. */
+  /** For a killable processor: the queue whose jobs it runs. */
   readonly processor?: DeclaredProcessor;
 }
 
@@ -45,7 +48,7 @@ export function declare(host: object, handler: DeclaredHandler): void {
   Reflect.defineMetadata(DECLARED, handler, host);
 }
 
-/** The handler that a class declares itself; one that extends it declares its own. */
+/** The handler that a class declares itself; a class that extends it declares its own. */
 export function declaredBy(host: unknown): DeclaredHandler | undefined {
   return typeof host === 'function'
     ? (Reflect.getOwnMetadata(DECLARED, host) as DeclaredHandler | undefined)

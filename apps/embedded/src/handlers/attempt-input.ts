@@ -1,7 +1,7 @@
 import { readFileSync, writeSync } from 'node:fs';
 import { COOKIE_VARIABLE, type Assignment } from '#libs/contracts';
 
-/** The exit code of an attempt that came too late to be begun. */
+/** The exit code of an attempt that came too late to begin. */
 const LATE = 126;
 
 interface AttemptInput {
@@ -10,15 +10,15 @@ interface AttemptInput {
   readonly text: string;
 }
 
-/** The parts of the process that only its program touches. `stdin` is made a stream when it is asked for. */
+/** The parts of the process that only its program touches. `stdin` becomes a stream when it is read. */
 interface OwnProcess {
   stdin(): AsyncIterable<unknown>;
   exit(code: number): never;
 }
 
 /**
- * The input of this process's attempt: all of stdin. A process that was started ahead has no name of a handler yet; it says that it
- * waits, and is given the name and the variables of the attempt in the first line. The process ends where none comes.
+ * The input of this process's attempt: all of stdin. A process that was started ahead has no handler's name yet. It reports
+ * that it waits, and the first line brings the name and the variables of the attempt. Without a line the process ends.
  */
 export async function attemptInput(known: string | undefined, own: OwnProcess): Promise<AttemptInput> {
   if (known !== undefined) return { name: known, text: readFileSync(0, 'utf8') };
@@ -27,7 +27,7 @@ export async function attemptInput(known: string | undefined, own: OwnProcess): 
   for await (const piece of own.stdin()) pieces.push(piece as Buffer);
   const whole = Buffer.concat(pieces).toString('utf8');
   const end = whole.indexOf('\n');
-  // Its worker ended, or gave it up.
+  // The worker ended, or gave this process up.
   if (end < 0) return own.exit(0);
   const { args, env, deadline } = JSON.parse(whole.slice(0, end)) as Assignment;
   if (deadline !== undefined && ticksSinceBoot() > deadline) {

@@ -1,7 +1,7 @@
 import { inspect } from 'node:util';
 import { MAX_ERROR_MESSAGE } from '#libs/contracts';
 
-/** A failure with a code of Belay's. */
+/** A failure with one of Belay's codes. */
 export class Failure extends Error {
   override readonly name = 'Failure';
 
@@ -13,12 +13,12 @@ export class Failure extends Error {
   }
 }
 
-/** A handler throws it, or BullMQ's error of the same name, where no other attempt can succeed. */
+/** A handler throws it, or BullMQ's error of the same name, when no other attempt can succeed. */
 export class UnrecoverableError extends Error {
   override readonly name = 'UnrecoverableError';
 }
 
-/** A failure as it is stored: a code, and one sentence without a stack. Whatever was thrown has one. */
+/** A failure as it is stored: a code, and one sentence without a stack, for any thrown value. */
 export function describeFailure(
   thrown: unknown,
   code: string,
@@ -29,7 +29,7 @@ export function describeFailure(
   return { code: name === 'UnrecoverableError' ? 'UNRECOVERABLE' : code, message: textOf(message || name) };
 }
 
-/** A value may refuse even to be shown. */
+/** Some values throw when they are converted to text. */
 function shown(value: unknown): string {
   try {
     return inspect(value, { depth: 1, breakLength: Number.POSITIVE_INFINITY });
@@ -38,7 +38,7 @@ function shown(value: unknown): string {
   }
 }
 
-/** Never empty, and with whole characters. */
+/** Never empty, and cut between characters. */
 function textOf(text: string): string {
   const cut = Buffer.from(text.slice(0, MAX_ERROR_MESSAGE)).toString('utf8');
   return cut === '' ? 'it failed without a message' : cut;

@@ -12,14 +12,14 @@ import { NotReportable, report } from './reporter';
 import { checkAgainst } from './standard-schema';
 import { Suspended } from './suspended';
 
-/** Longest for the application's own shutdown hooks, once the end is reported. Milliseconds. */
+/** The application's own shutdown hooks may take this long after the end is reported. Milliseconds. */
 const CLOSE_MS = 2_000;
 
 interface HandlerTarget {
   /** The file of the application's module. */
   readonly file: string;
   readonly exported: string;
-  /** Undefined: it is started ahead. */
+  /** Undefined for a process that is started ahead. */
   readonly name: string | undefined;
 }
 
@@ -37,12 +37,12 @@ interface Input extends Pick<
  * The program of one attempt of a handler: `handler-main.js MODULE EXPORT NAME`. It makes the application's module, runs the
  * handler, reports on file descriptor 3 and ends. Exit codes: 0 its result is reported, 1 its error is.
  *
- * Without NAME it is started ahead of its attempt: it makes the module, says so, and waits for the attempt on its stdin. Until then it
- * reports nothing, since nobody's attempt has failed.
+ * Without NAME it is started ahead of its attempt: it makes the module, reports that it waits, and gets the attempt on its
+ * stdin. Until then it reports nothing else, since no attempt has failed.
  */
 const [, , file = '', exported = '', given] = process.argv;
 
-/** One end is told, the first one: a handler that fails after its result has failed nothing any more. */
+/** Only the first end is reported: a handler that fails after its result no longer fails its attempt. */
 let isTold = given === undefined;
 
 /** Runs one attempt from its input on stdin to its report, and ends the process. */
@@ -52,7 +52,7 @@ async function runHandler(target: HandlerTarget): Promise<void> {
   process.on('SIGTERM', () => {
     const reason = new Error('Belay is stopping this agent.');
     stopping.abort(reason);
-    // A handler that never asked for the signal would only use up the grace.
+    // A handler that does not use the signal would only use up the grace.
     if (!isHeard) leave(reason);
   });
   const signal = (): AbortSignal => {
@@ -60,7 +60,7 @@ async function runHandler(target: HandlerTarget): Promise<void> {
     return stopping.signal;
   };
   process.on('uncaughtException', (error) => leave(error));
-  // Also when the handler calls process.exit, or nothing is left that could ever finish it.
+  // Also when the handler calls process.exit, or when no work is left that could finish it.
   process.on('exit', () => {
     if (isTold) return;
     tell(new Failure('HANDLER_EXITED', 'The process of the handler ended before the handler did.'));
@@ -139,7 +139,7 @@ function fromEnvironment(): Pick<AgentFacts, 'executionId' | 'nodeId' | 'agentId
   };
 }
 
-/** Of an error that nobody can catch any more. */
+/** Ends the process at an error that no code catches. */
 function leave(error: unknown): void {
   tell(error, 'HANDLER_CRASHED');
   process.exit(1);

@@ -12,21 +12,21 @@ export interface HandlersOptions {
   readonly module: string;
   /** The name of its export. */
   readonly export: string;
-  /** Variables of this process's environment that handlers get, beside those that every agent gets. Default: none. */
+  /** Variables of this process's environment that handlers get beside those of every agent. Default: none. */
   readonly env?: readonly string[];
   /**
-   * Processes that have made the module already and wait, each for one attempt: 0 to 64. Constructors and `onModuleInit` of the module
-   * then run before there is an attempt. Default 1; 0: each attempt starts its own.
+   * This many processes have made the module already and wait, each for one attempt: 0 to 64. Constructors and `onModuleInit`
+   * of the module then run before there is an attempt. Default 1; 0: each attempt starts its own.
    */
   readonly waiting?: number;
 }
 
-/** The handlers that an application declares, and how one is started. */
+/** The handlers that an application declares, and how to start one. */
 export interface Handlers {
   readonly names: readonly string[];
   readonly processors: readonly DeclaredProcessor[];
   readonly programOf: (name: string) => HandlerProgram | undefined;
-  /** How a process is started ahead of its attempt, and how many wait. */
+  /** How to start a process ahead of its attempt, and how many wait. */
   readonly ahead: WaitingProgram | undefined;
 }
 
@@ -118,7 +118,7 @@ function environmentOf({ env = [] }: HandlersOptions): Record<string, string> {
   return found;
 }
 
-/** Beside this file where it is built, else in what was built last. */
+/** Beside this file where it is built, otherwise in the last build. */
 function mainFile(): string {
   const beside = join(__dirname, 'handler-main.js');
   return existsSync(beside) ? beside : join(__dirname, '../../../../dist/package/lib/handler-main.js');

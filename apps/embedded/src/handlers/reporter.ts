@@ -8,7 +8,7 @@ import {
   type AgentMessage,
 } from '#libs/contracts';
 
-/** Between two tries to write to a full pipe: the worker reads as fast as it is allowed to. Milliseconds. */
+/** The time between two tries to write to a full pipe: the worker reads at a bounded rate. Milliseconds. */
 const FULL_MS = 2;
 const MOST_BYTES: Partial<Record<AgentMessage['type'], number>> = {
   progress: MAX_PROGRESS_BYTES,
@@ -17,7 +17,7 @@ const MOST_BYTES: Partial<Record<AgentMessage['type'], number>> = {
   result: SPEC_LIMITS.maxResultBytes,
 };
 
-/** A handler reported a value that no report can carry. Its code becomes the node's where the handler does not catch it. */
+/** A handler reported a value that no report can carry. If the handler does not catch it, its code becomes the node's. */
 export class NotReportable extends Error {
   override readonly name = 'NotReportable';
 
@@ -30,7 +30,7 @@ export class NotReportable extends Error {
 }
 
 /**
- * Writes reports to file descriptor 3, each a line, and is sure that the worker takes it.
+ * Writes a report to file descriptor 3 as one line, after checking that the worker accepts it.
  * @throws NotReportable
  */
 export function report(message: AgentMessage): void {
@@ -58,12 +58,12 @@ export function report(message: AgentMessage): void {
   writeWhole(3, `${line}\n`);
 }
 
-/** A line of the agent's log. */
+/** Writes a line of the agent's log. */
 export function say(line: string): void {
   writeWhole(1, `${line}\n`);
 }
 
-/** At once, so that a process that ends in the next moment has said it. */
+/** Synchronously, so that the report of a process that ends in the next moment is complete. */
 function writeWhole(fd: number, text: string): void {
   let rest = Buffer.from(text);
   while (rest.length > 0) {

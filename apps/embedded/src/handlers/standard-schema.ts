@@ -15,10 +15,10 @@ interface SchemaIssue {
   readonly path?: readonly (PropertyKey | { readonly key: PropertyKey })[] | undefined;
 }
 
-/** Issues that are told; a value with more has enough to mend. */
+/** At most this many issues are reported. */
 const MOST_ISSUES = 10;
 
-/** The value as the schema gives it back, or the problems in one sentence. Without a schema every value will do. */
+/** The value as the schema returns it, or the problems in one sentence. Without a schema every value is accepted. */
 export async function checkAgainst<T>(
   schema: StandardSchema<T> | undefined,
   value: unknown,

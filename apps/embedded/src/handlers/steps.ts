@@ -2,11 +2,11 @@ import { Failure } from './failure';
 import type { WorkerClient } from './worker-client';
 
 export interface StepOptions<Result> {
-  /** It may run again although an attempt was executing it as that attempt ended. Default true. */
+  /** Whether the step may run again if an earlier attempt ended while it executed the step. Default true. */
   readonly idempotent?: boolean;
   /**
-   * Of a step that is not idempotent: looks whether it happened, and gives its result or does it. Without it the node fails with
-   * STEP_UNDECIDED, and a person decides.
+   * For a step that is not idempotent: checks whether the step took effect, and returns its result or does it. Without it the
+   * node fails with STEP_UNDECIDED, and a person decides.
    */
   readonly decide?: () => Promise<Result> | Result;
 }
@@ -27,7 +27,7 @@ export function makeStep(client: WorkerClient): Step {
         'STEP_UNDECIDED',
         `The attempt ${known.by} was executing the step ${name} as it ended, and the step is not idempotent: check whether it happened.`,
       );
-    // Work that throws stays begun: nobody knows how far it came.
+    // A step that throws stays begun, since nobody knows its effects.
     const result = await (known.state === 'undecided' && decide !== undefined ? decide() : work());
     await client.step({ name, act: 'done', result });
     return result;

@@ -1,4 +1,4 @@
-/** Thrown to leave a handler whose node is suspended. No failure: the process ends with exit code 0. */
+/** Thrown to leave a handler whose node is suspended. It is no failure: the process ends with exit code 0. */
 export class Suspended extends Error {
   override readonly name = 'Suspended';
 

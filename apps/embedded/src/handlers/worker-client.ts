@@ -10,7 +10,7 @@ import {
 } from '#libs/contracts';
 import { NotReportable } from './reporter';
 
-/** A longer line waits until the worker knows whose connection it is. Characters. */
+/** A longer line waits until the worker knows the connection's attempt. Characters. */
 const SHORT_LINE = 1_000;
 
 type Answer = StepAnswer & QuestionAnswer;
@@ -24,14 +24,16 @@ interface Asked {
   reject(error: Error): void;
 }
 
-/** This attempt's way to its worker, for what needs an answer. It keeps the process only while one is awaited. */
+/**
+ * This attempt's connection to its worker, for requests with an answer. It keeps the process alive only while one is awaited.
+ */
 export class WorkerClient {
   private socket: Socket | undefined;
   private isKnown = false;
   private readonly asked = new Map<number, Asked>();
   private n = 0;
 
-  /** A step. @throws NotReportable: no answer came, or it is a refusal */
+  /** A step. @throws NotReportable: no answer came, or the answer is a refusal */
   async step(request: Unnumbered<StepRequest>): Promise<StepAnswer> {
     return this.send(request, {
       lost: ['STEP_NOT_STORED', 'The worker did not answer; the step may be stored.'],

@@ -1,7 +1,7 @@
 import type { ProcessorOptions } from '#libs/executions';
 
 export interface KillableProcessorOptions extends Omit<ProcessorOptions, 'queue'> {
-  /** Jobs that each instance of the application runs at a time. Default 1, as BullMQ's. */
+  /** Jobs that each instance of the application runs at a time. Default 1, like BullMQ's. */
   readonly concurrency?: number;
 }
 

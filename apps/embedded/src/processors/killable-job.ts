@@ -3,9 +3,9 @@ import type { JobInput } from '#libs/executions';
 import { report, say } from '../handlers/reporter';
 
 /**
- * A job in the process that runs it: BullMQ's fields of the same names, and the two calls that BullMQ's sandbox has too. The
- * lock's token is not here: the instance that took the job holds the lock, and it may be another one tomorrow.
- * `context.epoch` fences what a job writes.
+ * A job in the process that runs it: BullMQ's fields of the same names, and the two calls that BullMQ's sandbox has too. It
+ * does not have the lock's token: the instance that took the job owns the lock, and it may be another one tomorrow.
+ * `context.epoch` fences the writes of a job.
  */
 export interface KillableJob<Data = unknown> {
   readonly id: string;
@@ -16,7 +16,7 @@ export interface KillableJob<Data = unknown> {
   readonly timestamp: number;
   /** Attempts that failed before this one. */
   readonly attemptsMade: number;
-  /** Stored on the BullMQ job, and on the agent; of many in a row the last one counts. */
+  /** Stored on the BullMQ job, and on the agent; of many in a row only the last counts. */
   updateProgress(progress: unknown): Promise<void>;
   /** A line of the BullMQ job's log, and of the agent's. */
   log(line: string): Promise<void>;

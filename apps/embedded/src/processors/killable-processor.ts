@@ -5,11 +5,11 @@ import type { KillableProcessorOptions } from './declared-processor';
 import type { KillableJob } from './killable-job';
 
 /**
- * The base of a killable processor, in the place of @nestjs/bullmq's `WorkerHost`. An object is made in the process of each job,
- * so nothing is shared between two jobs.
+ * The base of a killable processor, in place of @nestjs/bullmq's `WorkerHost`. An object is made in the process of each job, so
+ * nothing is shared between two jobs.
  */
 export abstract class KillableHost<Data = unknown, Result = unknown> {
-  /** Its return value becomes the job's. An error fails this attempt of the job, as with BullMQ. */
+  /** Its return value becomes the job's. An error fails this attempt of the job, as in BullMQ. */
   abstract process(job: KillableJob<Data>, context: AgentContext): Promise<Result> | Result;
 }
 

@@ -29,7 +29,7 @@ export class Processors {
     for (const intake of this.intakes) intake.start();
   }
 
-  /** Hands the jobs in hand back to their queues. */
+  /** Requeues the jobs in hand. */
   async stop(): Promise<void> {
     await Promise.all(this.intakes.map(async (intake) => intake.stop()));
     this.follower.stop();

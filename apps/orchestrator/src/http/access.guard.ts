@@ -18,13 +18,13 @@ import { callerOf } from './caller';
 
 type Request = FastifyRequest<{ Querystring: Query; Params: { readonly id?: string } }>;
 
-/** The scope in the body of each route that takes one. */
+/** The scope in the body of each route that has one. */
 const SCOPES: Readonly<Record<string, (body: unknown) => Scope>> = {
   '/api/killswitch': (body) => validateKillRequest(body).scope,
   '/api/latches': (body) => validateLatchRequest(body).scope,
 };
 
-/** The rule of a request's route. @throws BelayError FORBIDDEN for a route that nobody has written one for */
+/** The rule of a request's route. @throws BelayError FORBIDDEN for a route without a rule */
 export function ruleOfRequest({ method, routeOptions }: Pick<Request, 'method' | 'routeOptions'>): RouteRule {
   const rule = ruleOf(method, routeOptions.url ?? '');
   if (rule !== undefined) return rule;
@@ -35,8 +35,9 @@ export function ruleOfRequest({ method, routeOptions }: Pick<Request, 'method' |
 }
 
 /**
- * Whether a caller may do what a request asks, by the table of routes (requirement R65). The gate has checked the permission of the
- * route itself; here are the flags and fields that ask for more, and whether what the request is about is the caller's own.
+ * Whether a caller may make a request, by the table of routes (docs/tokens.md#every-route). The gate has checked the permission
+ * of the route itself. This guard checks flags and fields that need a further permission, and whether the caller owns the
+ * request's subject.
  */
 export class AccessGuard implements CanActivate {
   private readonly checks: Readonly<
@@ -52,7 +53,7 @@ export class AccessGuard implements CanActivate {
       latch: async (caller, request) => own.requireLatch(caller, id(request)),
       named: async (caller, { body }) => {
         const named = fieldOf(body, 'executionId');
-        // Without one the handler says what is missing.
+        // Without an id the handler reports the missing field.
         if (typeof named === 'string') await own.requireExecution(caller, named);
       },
       scope: async (caller, { body, routeOptions }) => {
@@ -65,7 +66,7 @@ export class AccessGuard implements CanActivate {
       fleet: (caller) => {
         if (caller.selector !== undefined) throw boundError(caller, 'this is about the whole fleet.');
       },
-      // The handler leaves out what is not the caller's own.
+      // The handler leaves out things that the caller does not own.
       list: () => undefined,
       self: () => undefined,
     };
@@ -85,7 +86,7 @@ export class AccessGuard implements CanActivate {
   }
 }
 
-/** Whether a flag is more than a plain no, also where the handler will refuse it. */
+/** Whether a flag is set to anything but a plain no, even to a value that the handler will refuse. */
 function isSet(value: string | string[] | undefined): boolean {
   return value !== undefined && [value].flat().some((text) => text !== '0' && text !== 'false');
 }

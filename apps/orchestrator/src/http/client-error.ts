@@ -7,7 +7,7 @@ interface ClientError extends Error {
 
 const HEADER_BYTES = 16 * 1024;
 
-/** Answers what is no HTTP, or too slow or too long to be read, in the form of every other error; then closes. */
+/** Answers input that is no HTTP, too slow or too long, in the form of every other error. Then closes the connection. */
 export function answerClientError(error: ClientError, socket: Socket): void {
   if (error.code === 'ECONNRESET' || socket.destroyed) return;
   const { status, phrase, code, detail } = problemOf(error.code);

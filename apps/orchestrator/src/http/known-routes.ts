@@ -1,7 +1,7 @@
 import { BelayError } from '#libs/contracts';
 import type { FastifyReply } from 'fastify';
 
-/** The routes there are, to tell a wrong method from a wrong path. */
+/** The existing routes, which tell a wrong method from a wrong path. */
 export class KnownRoutes {
   private readonly methods = new Map<string, { readonly path: RegExp; readonly allowed: Set<string> }>();
 
@@ -11,14 +11,14 @@ export class KnownRoutes {
     this.methods.set(url, found);
   }
 
-  /** Each method with its path, as they were declared. */
+  /** Each method with its path, as declared. */
   list(): string[] {
     return [...this.methods].flatMap(([url, { allowed }]) =>
       [...allowed].map((method) => `${method} ${url}`),
     );
   }
 
-  /** The error for a request that no route takes; `Allow` is set where its path has other methods. */
+  /** The error for a request without a route. Sets `Allow` where the path has other methods. */
   refusal(method: string, path: string, reply: FastifyReply): BelayError {
     const allowed = [...this.methods.values()]
       .filter((route) => route.path.test(path))

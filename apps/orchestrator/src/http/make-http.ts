@@ -14,9 +14,9 @@ import { answerClientError } from './client-error';
 import { RequestGate } from './request-gate';
 import { TokenGate } from './token-gate';
 
-/** Longest for the head of a request, however long its body may take. Milliseconds. */
+/** The head of a request may take this long, however long its body may take. Milliseconds. */
 const HEAD_MS = 15_000;
-/** How often Node looks for connections that have passed a time-out. Milliseconds. */
+/** The interval of Node's looks for connections that have passed a time-out. Milliseconds. */
 const LOOK_MS = 1_000;
 
 export interface HttpOptions {
@@ -25,7 +25,7 @@ export interface HttpOptions {
   readonly log: ServiceLog;
 }
 
-/** The HTTP server of an orchestrator, not yet listening, and the gate that its requests pass. */
+/** The HTTP server of an orchestrator, not yet listening, and the gate for its requests. */
 export async function makeHttp(
   modules: ReturnType<typeof OrchestratorModule.forRoot>,
   { token, requestTimeoutMs, log }: HttpOptions,
@@ -33,11 +33,11 @@ export async function makeHttp(
   const adapter = new FastifyAdapter({
     bodyLimit: SPEC_LIMITS.maxBodyBytes,
     forceCloseConnections: true,
-    // They end with the request: a wait for a stop, or a stream, may last.
+    // These limits end with the request: a wait for a stop, or a stream, may last longer.
     requestTimeout: requestTimeoutMs,
     http: { headersTimeout: Math.min(HEAD_MS, requestTimeoutMs), connectionsCheckingInterval: LOOK_MS },
     clientErrorHandler: answerClientError,
-    // A URL that cannot be routed (broken, or too long) is answered in the same form as everything else.
+    // An unroutable URL (broken, or too long) gets an error in the usual form.
     frameworkErrors: (error: unknown, _request: FastifyRequest, reply: FastifyReply) => {
       const problem = toProblem(error);
       void reply
@@ -63,7 +63,7 @@ export async function makeHttp(
   return { app, gate };
 }
 
-/** Bodies are JSON in UTF-8, read strictly: what cannot be read is refused before anything looks at it. */
+/** Bodies are JSON in UTF-8, parsed strictly: an unreadable body is refused before any handler sees it. */
 function acceptJson(fastify: FastifyInstance): void {
   fastify.removeAllContentTypeParsers();
   fastify.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, body, done) => {

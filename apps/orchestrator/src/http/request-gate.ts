@@ -18,16 +18,17 @@ import type { TokenGate } from './token-gate';
 const TAKES_SPEC = new Set(['/api/executions', '/api/agents']);
 const SMALL_BODY_BYTES = 64 * 1024;
 /**
- * Bytes of specs that are read, checked and stored at a time, in all requests together. A parsed spec takes several times
- * its text, and every large one holds up the event loop that kills are asked of.
+ * Bytes of specs that are read, checked and stored at a time, in all requests together. A parsed spec takes several times its
+ * text, and every large one blocks the event loop that kills need.
  */
 const SPECS_IN_FLIGHT_BYTES = 4 * SPEC_LIMITS.maxBodyBytes;
-/** How long a refused client may go on sending, so that it reads the refusal before it is cut off. Milliseconds. */
+/** A refused client may go on sending for this long, so that it reads the refusal before it is cut off. Milliseconds. */
 const LINGER_MS = 1_000;
 
 /**
- * The first look at every request, before a byte of its body is read: whether its method and path exist, who asks, whether
- * they may use that route, and whether there is room for its body. A caller without a token costs a socket for a second, and no memory.
+ * The first check of every request, before a byte of its body is read: whether its method and path exist, who the caller is,
+ * whether the caller may use that route, and whether there is room for the body. A caller without a token costs a socket for a
+ * second, and no memory.
  */
 export class RequestGate {
   private readonly routes = new KnownRoutes();
@@ -38,12 +39,12 @@ export class RequestGate {
 
   constructor(private readonly tokens: TokenGate) {}
 
-  /** Every route there is, as `GET /api/executions/:id`. */
+  /** Every existing route, as `GET /api/executions/:id`. */
   served(): string[] {
     return this.routes.list();
   }
 
-  /** To be called before the routes are made. */
+  /** Must be called before the routes are made. */
   install(fastify: FastifyInstance): void {
     fastify.addHook('onRoute', (route) => {
       this.routes.add(route.method, route.url);
@@ -75,7 +76,7 @@ export class RequestGate {
     void answered.then(() => this.answering.delete(answered));
   }
 
-  /** Whose token it shows; undefined where none is asked for. @throws BelayError */
+  /** The holder of the request's token; undefined where the route needs none. @throws BelayError */
   private async holderOf(
     request: FastifyRequest,
     reply: FastifyReply,
@@ -108,7 +109,7 @@ export class RequestGate {
     }
     const { headers } = request;
     const limit = limitOf(path);
-    // One without a length may become as long as is allowed; Fastify counts it.
+    // A body without a length may become as long as is allowed; Fastify counts it.
     const bytes = headers['transfer-encoding'] === undefined ? Number(headers['content-length'] ?? 0) : limit;
     if (bytes > limit)
       return new BelayError(
@@ -118,14 +119,14 @@ export class RequestGate {
     return TAKES_SPEC.has(path) ? this.takeRoom(bytes, reply) : undefined;
   }
 
-  /** Room for a spec's body until its request is answered. */
+  /** Reserves room for a spec's body until its request is answered. */
   private takeRoom(bytes: number, { raw }: FastifyReply): BelayError | undefined {
     if (this.inFlight + bytes > SPECS_IN_FLIGHT_BYTES)
       return new BelayError(
         'RATE_LIMITED',
         'Other specs are being read, and there is no room for this one. Nothing was done; send it again in a moment.',
       );
-    // A caller that left while its token was looked up sends nothing more.
+    // The caller left during the look-up of its token, and sends nothing more.
     if (raw.closed) return undefined;
     this.inFlight += bytes;
     raw.once('close', () => (this.inFlight -= bytes));
@@ -133,7 +134,7 @@ export class RequestGate {
   }
 }
 
-/** The rule of a route that answers everybody: probes of a load balancer, and the page that says where the token is. */
+/** The rule of a route for everybody: probes of a load balancer, and the page that says where the token is. */
 function openRule(request: FastifyRequest): RouteRule | undefined {
   if (request.is404) return undefined;
   const rule = ruleOfRequest(request);
@@ -144,7 +145,7 @@ function limitOf(path: string): number {
   return TAKES_SPEC.has(path) ? SPEC_LIMITS.maxBodyBytes : SMALL_BODY_BYTES;
 }
 
-/** Of a body nobody reads Node drops what still comes, for as long as it comes. */
+/** Ends the reading of a body that no handler wants: otherwise Node would drop bytes for as long as they come. */
 function cutUnread(message: IncomingMessage): void {
   if (message.complete) return;
   const timer = setTimeout(() => message.complete || message.destroy(), LINGER_MS);

@@ -20,7 +20,7 @@ beforeAll(async () => {
     OrchestratorModule.forRoot({ settings, valkey, leaveDrillSchedule: true, onError }),
     { token: 'a-token-of-sixteen', requestTimeoutMs: 5_000, log: { error: onError } as never },
   );
-  // A route that somebody adds and writes no rule for.
+  // A new route for which nobody wrote a rule.
   http.app
     .getHttpAdapter()
     .getInstance()

@@ -14,8 +14,8 @@ const digest = (text: string): Buffer => createHash('sha256').update(text).diges
 type Holder = Omit<Caller, 'requestId'>;
 
 /**
- * Whose token a request shows, on loopback too: a web page can reach loopback. `BELAY_TOKEN` is compared in constant time and asks
- * nobody, so that it works as long as this process does. Others are looked up in the state server.
+ * Finds the holder of a request's token. Loopback needs one too, since a web page can reach loopback. `BELAY_TOKEN` is compared
+ * in constant time without the state server, so it works as long as this process does. The state server looks up all others.
  */
 export class TokenGate {
   private readonly bootstrap: Buffer;
@@ -27,7 +27,7 @@ export class TokenGate {
     this.bootstrap = digest(token);
   }
 
-  /** Whether a token that was let in is still valid; `BELAY_TOKEN` is as long as this process lives. */
+  /** Whether an accepted token is still valid; `BELAY_TOKEN` is valid as long as this process lives. */
   isStillValid(authorization: string | undefined): Promise<boolean> | true {
     const holder = this.holderOf(authorization);
     if (!(holder instanceof Promise)) return true;
@@ -48,7 +48,7 @@ export class TokenGate {
         'A valid token is needed: Authorization: Bearer TOKEN. It is in the file "token" of the data directory.',
       );
     return this.tokens.holderOf(given).catch((error: unknown) => {
-      // To who asks, nothing was done: the look at a token is no act.
+      // To the caller nothing was done, since the look-up of a token is no act.
       if (isBelayError(error) && error.code === 'OUTCOME_UNKNOWN')
         throw new ServerUnreachableError('its address', error);
       throw error;

@@ -1,6 +1,6 @@
 import { Gauge, type Registry } from 'prom-client';
 
-/** How many clients follow events or logs at this orchestrator. */
+/** The number of clients that follow events or logs at this orchestrator. */
 export function measureStreams(registry: Registry, of: { readonly openStreams: number }): void {
   void new Gauge({
     name: 'belay_event_streams',

@@ -35,7 +35,7 @@ describe('R67 what an orchestrator measures of the fleet’s work', () => {
     hear({ entity: 'execution', from: 'stopping', to: 'stopped', reason: 'budget_exceeded' });
     hear({ entity: 'worker', from: 'running', to: 'stopped', reason: 'worker_lost' });
     hear({ entity: 'worker', from: 'draining', to: 'stopped' });
-    // A report, which moves nothing.
+    // A report that changes no state.
     hear({ type: 'agent.progress' });
     expect(await lines('belay_starts_total')).toEqual([
       'belay_starts_total{entity="agent"} 1',

@@ -3,17 +3,18 @@ import type { LifecycleService } from '#libs/lifecycle';
 import type { ChangeFeed } from '#libs/valkey';
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client';
 
-/** Pools told apart, the first by name. More would make as many series. */
+/** At most this many pools get a series each, the first by name. */
 const MOST_POOLS = 100;
 
-/** Seconds. An event that comes late has waited for this process, for the server, or for a connection that was lost. */
+/** In seconds. A late event has waited for this process, for the server, or for a connection that was lost. */
 const LAG_BUCKETS = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30];
 
 const REASONS: ReadonlySet<string> = new Set(STOP_REASONS);
 
 /**
- * Work of the fleet (requirement R67): starts and ends by reason, leases lost, what waits, how late events are heard. Each orchestrator hears
- * every event and counts those since its start: take one of them, or the highest, not the sum.
+ * The work of the fleet (docs/http-api.md#metrics): starts and ends by reason, lost leases, waiting attempts, the lag of
+ * events. Each orchestrator gets every event and counts those since its own start: use one of them, or the highest, not the
+ * sum.
  */
 export function measureWork(registry: Registry, lifecycle: LifecycleService, feed: ChangeFeed): void {
   countEvents(registry, lifecycle, feed);
@@ -81,18 +82,18 @@ function countEvents(registry: Registry, { valkey }: LifecycleService, feed: Cha
   });
   for (const entity of ['agent', 'execution']) started.inc({ entity }, 0);
   feed.events$.subscribe(({ entity, to, from, reason, at }: BelayEvent) => {
-    // A histogram throws for what is no number, and nobody is there to catch it. A message may be anybody's.
+    // A histogram throws for a value that is no number, and no code would catch that. Anybody may have sent the message.
     if (Number.isFinite(at)) lag.observe(Math.max(0, valkey.clock.now() - at) / 1_000);
     if (entity === 'worker' && to === 'stopped' && reason === 'worker_lost') leases.inc();
     if ((entity !== 'agent' && entity !== 'execution') || to === undefined) return;
     const machine = MACHINES[entity] as StateMachine<string>;
-    // A resumed execution runs again and does not begin.
+    // A resumed execution runs again, but does not begin.
     if (to === 'running' && from !== 'paused') started.inc({ entity });
     if (isEnded(machine, to)) ended.inc({ entity, state: to, reason: reasonOf(reason) });
   });
 }
 
-/** A label has few values: what is no reason of Belay's counts as other. */
+/** A label has few values: an unknown reason counts as other. */
 function reasonOf(reason: string | undefined): string {
   if (reason === undefined) return 'none';
   return REASONS.has(reason) ? reason : 'other';

@@ -2,7 +2,7 @@ import { Controller, Get, Inject, Res } from '@nestjs/common';
 import type { FastifyReply } from 'fastify';
 import { Registry } from 'prom-client';
 
-/** Prometheus text. With a token, as everything that tells about the fleet. */
+/** Prometheus text. It needs a token, like everything that reveals the fleet. */
 @Controller('metrics')
 export class MetricsController {
   constructor(@Inject(Registry) private readonly registry: Registry) {}

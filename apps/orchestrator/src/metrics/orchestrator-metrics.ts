@@ -4,7 +4,7 @@ import type { LifecycleService } from '#libs/lifecycle';
 import type { ChangeFeed } from '#libs/valkey';
 import { Counter, Gauge, Registry } from 'prom-client';
 
-/** Events counted by this process since it started; each orchestrator hears them all. */
+/** Events that this process counts since its start; each orchestrator gets all of them. */
 const COUNTED = [
   'order.open',
   'order.complete',
@@ -17,7 +17,7 @@ const COUNTED = [
   'drill.failed',
 ] as const;
 
-/** Metrics of the fleet and of orders, for /metrics. Gauges are read when they are asked for. */
+/** Metrics of the fleet and of orders, for /metrics. Gauges are read on request. */
 export function orchestratorMetrics(
   lifecycle: LifecycleService,
   killswitch: KillswitchService,

@@ -16,25 +16,25 @@ import type { UidMarks } from './uid-marks';
 import type { Unproved } from './unproved';
 
 /**
- * A worker keeps this on disk so that, should it and its guardian die, its trees can be found again. It is signed with the
- * worker's key: agents of the worker's user can write the file, and a reaper kills by it.
+ * A worker keeps this on disk so that its trees can be found again if it and its guardian die. The worker's key signs it:
+ * agents of the worker's user can write the file, and a reaper kills by it.
  */
 export interface HostRecord {
   readonly version: 2;
   readonly workerId: string;
   readonly owner: ProcessIdentity;
-  /** Where the owner's pid and start time, and the path of its cgroup, mean something. */
+  /** Where the owner's pid and start time, and the path of its cgroup, have their meaning. */
   readonly place: HostPlace;
   readonly containment: Containment;
   readonly cgroup?: string;
   /** Where the users of its agents are marked, with isolation `user`. */
   readonly uids?: UidMarks;
-  /** Secret: whoever sets it in an environment can have that process killed. The file is mode 0600. */
+  /** Secret: a process with it in its environment can be killed as an agent. The file has mode 0600. */
   readonly cookie: string;
 }
 
 export interface ReapOptions {
-  /** Without it no record is believed: nothing is reaped. */
+  /** Without it no record is believed, and nothing is reaped. */
   readonly checkSeal?: CheckSeal | undefined;
   readonly libc?: Libc | undefined;
   /**
@@ -48,10 +48,10 @@ export interface ReapOptions {
 export const HOSTS_FOLDER = 'hosts';
 const REAP_BOUND_MS = 10_000;
 
-/** A worker's cgroup has this name, wherever it is. */
+/** The name of a worker's cgroup, in any parent. */
 export const cgroupName = (workerId: string): string => `belay-${workerId}`;
 
-/** Everything a worker keeps in the data directory while it runs; the record last, it finds the rest. */
+/** All files that a worker keeps in the data directory while it runs. The record comes last, because it names the others. */
 export function pathsOf(dataDir: string, workerId: string): string[] {
   return [pipesFolder(dataDir, workerId), recordPath(dataDir, workerId)];
 }
@@ -60,7 +60,7 @@ function recordPath(dataDir: string, workerId: string): string {
   return join(dataDir, HOSTS_FOLDER, `${workerId}.json`);
 }
 
-/** Where a worker's named pipes are for the moment between making and opening. */
+/** The folder of a worker's named pipes, between making and opening them. */
 export function pipesFolder(dataDir: string, workerId: string): string {
   return join(dataDir, HOSTS_FOLDER, `${workerId}.pipes`);
 }
@@ -70,7 +70,7 @@ export function makeFolder(dataDir: string): void {
   mkdirSync(join(dataDir, HOSTS_FOLDER), { recursive: true, mode: 0o700 });
 }
 
-/** Written whole or not at all. @param key the worker's, by which the server knows what it signed. */
+/** Writes the record whole or not at all. @param key the worker's, so that the server can check the signature. */
 export function writeRecord(dataDir: string, record: HostRecord, key: string): void {
   makeFolder(dataDir);
   replaceOwnFile(recordPath(dataDir, record.workerId), sealed(record, key));
@@ -86,7 +86,7 @@ export function ownIdentity(): ProcessIdentity {
   return { pid: process.pid, startTime, bootId: bootId() };
 }
 
-/** `unseen`: it is of another PID namespace or another machine, so that nothing here can tell. */
+/** `unseen`: the process is in another PID namespace or on another machine, so its state is unknown here. */
 export type OwnerState = 'alive' | 'dead' | 'earlier boot' | 'unseen';
 
 /** Whether the process that wrote the record still runs. */
@@ -102,7 +102,7 @@ export function readRecord(dataDir: string, workerId: string): HostRecord | unde
 
 interface SealedRecord {
   readonly record: HostRecord;
-  /** Undefined where it is not signed. */
+  /** Undefined where the record is not signed. */
   readonly seal: ProofSeal | undefined;
 }
 
@@ -127,12 +127,12 @@ function readSealedRecord(dataDir: string, workerId: string): SealedRecord | und
 }
 
 /**
- * Ends the processes that dead workers of this data directory left running on this machine, found by cgroup and
- * cookie. A worker whose process still runs is left alone. So is one of another PID namespace or machine that shares
- * the directory: its processes cannot be seen from here, and that it is not seen must not pass for its death. After a
- * reboot of this machine there is nothing to find. Repeatable, safe beside a guardian that is doing the same.
+ * Ends the processes that dead workers of this data directory left running on this machine, found by cgroup and cookie. A
+ * worker whose process still runs is left alone. So is one of another PID namespace or machine that shares the directory: its
+ * processes cannot be seen from here, and that must not count as its death. After a reboot of this machine there is nothing to
+ * find. Repeatable, and safe beside a guardian that does the same.
  *
- * A record that its worker did not sign says nothing: no process is signalled by it, and nothing proved.
+ * A record that its worker did not sign is not believed: no process is signalled by it, and nothing is proved.
  */
 export async function reapDeadWorkers(dataDir: string, options: ReapOptions = {}): Promise<ReapedWorker[]> {
   const reaped: ReapedWorker[] = [];
@@ -140,7 +140,7 @@ export async function reapDeadWorkers(dataDir: string, options: ReapOptions = {}
     try {
       reaped.push(...(await reapWorker(dataDir, workerId, options)));
     } catch {
-      // It stays for the next time. One record that cannot be dealt with must stop no worker's start, and no other reaping.
+      // The record stays for the next time. A faulty record must not prevent a worker's start, or another reaping.
     }
   }
   return reaped;

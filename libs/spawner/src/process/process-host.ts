@@ -45,14 +45,15 @@ const DEFAULT_KILL_WAIT_MS = 5_000;
 const DEFAULT_DRAIN_MS = 500;
 const DEFAULT_LOG_CAP_BYTES = 16 * 1024 * 1024;
 const DEFAULT_WATCH_MS = 2_000;
-/** A look at our own descendants is cheap, and it is what ends escapees and reaps orphans. */
+/** A look at the descendants of this process is cheap, ends escapees and reaps orphans. Milliseconds. */
 const DESCENT_WATCH_MS = 250;
-/** Looking at running trees in between may take this part of the time at most. */
+/** Looks at running trees may take at most this part of the time. */
 const WATCH_SHARE = 0.05;
 
 /**
  * Reaps dead workers of the data directory, chooses the containment, and starts the guardian.
- * @throws BelayError INVALID_SETTINGS (worker id taken, no cgroup or isolation although asked for), SPAWN_FAILED (no guardian).
+ * @throws BelayError INVALID_SETTINGS (worker id taken, or a required cgroup or isolation does not work), SPAWN_FAILED (no
+ *   guardian).
  */
 export async function createProcessHost(options: ProcessHostOptions): Promise<ProcessHost> {
   const { workerId } = options;
@@ -90,7 +91,7 @@ export async function createProcessHost(options: ProcessHostOptions): Promise<Pr
     const guardian = await Guardian.start({
       marks: { cookie, cgroup, uids },
       native: libc !== undefined,
-      // So that whoever loses its parent is its child, also when this process is gone.
+      // So orphans become the guardian's children, also when this process is gone.
       starts: descends !== undefined && canSpawn(descends) ? descends : undefined,
       remove: records.pathsOf(dataDir, workerId),
       proof: { path: proofPath(dataDir, workerId), workerId, containment: chosen.containment, key: proofKey },
@@ -119,7 +120,7 @@ function libcFor({ native }: Pick<ProcessHostOptions, 'native'>): Libc | undefin
 
 /**
  * Whether trees are held by descent: in containment `descent`, and beside a cgroup, since an agent that may write another
- * cgroup leaves its own. There the paths of cgroups have to be known, or an orphan inside would pass for an escapee.
+ * cgroup leaves its own. There the paths of cgroups must be known, or an orphan inside would pass for an escapee.
  */
 function holdsByDescent(
   { containment, cgroup }: ChosenContainment,
@@ -129,7 +130,7 @@ function holdsByDescent(
   return descentMissing(native) === undefined && (cgroup === undefined || cgroup.shownAs !== undefined);
 }
 
-/** A record of another worker with this id must not be written over: it is the way to the trees of that worker. */
+/** A record of another worker with this id must not be overwritten: it is the only way to the trees of that worker. */
 function requireFree(dataDir: string, workerId: string): void {
   const earlier = records.readRecord(dataDir, workerId);
   const state = earlier === undefined ? undefined : records.ownerState(earlier);
@@ -149,11 +150,11 @@ class Host implements ProcessHost, DescentUser {
     string,
     { readonly agent: RunningAgent; readonly tree: ProcessTree; readonly inner: GroupTree | CgroupTree }
   >();
-  /** Processes that were started ahead of their attempts, so far. */
+  /** The number of processes started ahead of their attempts so far. */
   #ahead = 0;
-  /** Those of `#agents` that are none yet. */
+  /** Those of `#agents` that are no agents yet. */
   readonly #waiting = new Set<RunningAgent>();
-  /** Asked for, and not yet among the agents. */
+  /** Starts that were requested and are not among the agents yet. */
   readonly #starting = new Map<string, Promise<unknown>>();
   readonly #descent: Descent | undefined;
   readonly #sweeper: Sweeper;
@@ -161,7 +162,7 @@ class Host implements ProcessHost, DescentUser {
   readonly #paces = makeOutputPaces();
   readonly #pipes: PipePool;
   readonly #starts: AgentStarts;
-  /** The kinds of evidence that the end of every agent so far had; undefined before the first. */
+  /** The kinds of evidence that the ends of all agents so far have in common; undefined before the first end. */
   #common: readonly TreesEvidence[] | undefined;
   #watchTimer: NodeJS.Timeout | undefined;
   #closing: Promise<void> | undefined;
@@ -271,14 +272,14 @@ class Host implements ProcessHost, DescentUser {
     this.#agents.delete(agent.agentId);
     this.#agents.set(request.agentId, held);
     this.#waiting.delete(agent);
-    // No attempt replaces those, as at every start.
+    // No attempt replaces the cookies, as at every start.
     const { [COOKIE_VARIABLE]: _, [WORKER_COOKIE_VARIABLE]: __, ...env } = request.env;
     waiting.give({ ...request, env }, deadline);
     if (request.signal !== undefined) stopOnAbort(agent, request.signal, request.graceMs);
     return agent;
   }
 
-  /** A start holds the event loop for milliseconds, so many asked for at once take turns with everything else. */
+  /** A start blocks the event loop for milliseconds, so many starts at once take turns with all other work. */
   #start(request: StartRequest): Promise<RunningAgent> {
     return this.#turns.run(() => {
       this.#check(request);
@@ -310,7 +311,7 @@ class Host implements ProcessHost, DescentUser {
       throw failure('DUPLICATE', `Agent ${agentId} runs already on this worker; its tree must end first.`);
   }
 
-  /** Runs in the turn of the loop in which the process was started or told of, so no exit can be missed. */
+  /** Runs in the same turn of the event loop as the start or its report, so no exit can be missed. */
   #adopt(
     request: StartRequest,
     { process: started, cookie, cgroup, isolated, unapplied }: AgentStart,
@@ -340,7 +341,7 @@ class Host implements ProcessHost, DescentUser {
         drainMs: this.options.drainMs ?? DEFAULT_DRAIN_MS,
         turns: this.#turns,
         onProved: (evidence) => {
-          // It may have been started for another's id.
+          // The process may have been started under another id.
           this.#agents.delete(agent.agentId);
           this.#waiting.delete(agent);
           this.#common = TREES_EVIDENCE.filter(
@@ -366,7 +367,7 @@ class Host implements ProcessHost, DescentUser {
     for (const { inner } of this.#agents.values()) inner.absorb(sweep);
   }
 
-  /** A process seen once stays known, also if it hides later: so running trees are looked at now and then. */
+  /** Looks at running trees now and then: a process that was seen once stays known, even if it hides later. */
   #watchLater(): void {
     const often = this.#descent === undefined ? DEFAULT_WATCH_MS : DESCENT_WATCH_MS;
     const paceMs = Math.max(this.options.watchMs ?? often, this.#sweeper.lastPassMs / WATCH_SHARE);
@@ -391,17 +392,17 @@ class Host implements ProcessHost, DescentUser {
     await this.#pipes.close();
     const clean = this.#agents.size === 0 && this.#removeCgroup();
     for (const agent of agents) agent.abandon();
-    // Unproved to the end: nobody looks for them here any more.
+    // The trees stay unproved, and nobody looks for them here any more.
     if (!clean && this.#descent !== undefined) for (const { inner } of this.#agents.values()) inner.dispose();
     this.#descent?.leave(this);
-    // Before the guardian and the record go: from then on nothing else says that they are dead.
+    // Before the guardian and the record are removed: from then on nothing else says that the trees are dead.
     const isTold = !clean || !keepProof || this.#keepProof();
     await this.guardian.end(clean ? 'none' : 'kill');
     if (clean) await this.isolated.close?.();
     if (clean && isTold) await records.removeRecord(this.options.dataDir, this.options.workerId);
   }
 
-  /** False where it cannot be written: then the record stays, by which the next worker here finds out for itself. */
+  /** False where the proof cannot be written: then the record stays, and the next worker here finds out by itself. */
   #keepProof(): boolean {
     const { dataDir, workerId } = this.options;
     try {
@@ -433,7 +434,7 @@ class Host implements ProcessHost, DescentUser {
 
 function stopOnAbort(agent: RunningAgent, signal: AbortSignal, graceMs: number): void {
   const stop = (): void => void agent.stop({ mode: 'graceful', graceMs });
-  // The abort may have come while the process was starting: that event does not come again.
+  // The abort may have come during the start, and the event does not come again.
   if (signal.aborted) return stop();
   signal.addEventListener('abort', stop, { once: true });
   void agent.ended.then(() => signal.removeEventListener('abort', stop));

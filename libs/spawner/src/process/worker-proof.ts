@@ -18,50 +18,53 @@ import { TREES_EVIDENCE, type TreesEvidence } from './trees-evidence';
 import { describeUnproved, type Unproved } from './unproved';
 
 /**
- * A worker died, and every process of it was seen dead: by its guardian, or by a worker that reaped it later. Or it was
- * silent for too long, and its guardian ended the trees it had. Or it drained, and saw all of them dead itself.
+ * The proof that every process of a dead worker was seen dead: by its guardian, or by a worker that reaped it later. Or the
+ * worker was silent for too long, and its guardian ended its trees. Or it drained, and saw all of them dead itself.
  */
 export interface WorkerProof {
   readonly workerId: string;
   readonly containment: Containment;
-  /** Processes found alive and killed. */
+  /** Processes that were found alive and killed. */
   readonly processes: readonly SeenProcess[];
   readonly by: 'guardian' | 'reaper' | 'worker';
-  /** Who reaped: a worker of the same host. Absent where a guardian or the worker itself proved it. */
+  /** The worker of the same host that reaped. Absent where a guardian or the worker itself proved the end. */
   readonly reaper?: Reaper;
-  /** The kinds of evidence; absent, as in files of earlier releases, where it is that of the containment: the cgroup, or marks. */
+  /** The kinds of evidence. Absent in files of earlier releases: then it is that of the containment, the cgroup or marks. */
   readonly evidence?: readonly TreesEvidence[];
-  /** Only the trees of these first processes: the worker lives, and may start others when it wakes. */
+  /** The proof covers only the trees of these first processes: the worker lives, and may start others when it wakes. */
   readonly leaders?: readonly PidStart[];
 }
 
-/** The worker that ended what a dead worker had left. */
+/** The worker that ended the processes of a dead worker. */
 export interface Reaper {
   readonly workerId: string;
   readonly host: string;
 }
 
-/** Who reaps for `collectProofs`, and by whose word. */
+/** The reaper of `collectProofs`, and the checks that it uses. */
 export interface CollectOptions {
   readonly reaper?: Reaper;
-  /** The reaper's, to sign with. */
+  /** The reaper's key, for signing. */
   readonly key?: string;
-  /** Without it no record is believed: nothing is reaped. */
+  /** Without it no record is believed, and nothing is reaped. */
   readonly checkSeal?: CheckSeal | undefined;
   readonly libc?: Libc | undefined;
-  /** A reaper or a guardian could not prove the end of a worker's trees. Of a reaper each time, of a guardian once. */
+  /** A reaper or a guardian could not prove the end of a worker's trees. A reaper reports it each time, a guardian once. */
   onUnproved?(end: UnprovedEnd): void;
 }
 
-/** A reaper or a guardian reports with it that the end of a worker's trees is not proved. A guardian leaves it as a file, unsigned. */
+/**
+ * The report of a reaper or a guardian that the end of a worker's trees is not proved. A guardian leaves it as a file,
+ * unsigned.
+ */
 export interface UnprovedEnd {
   readonly workerId: string;
   readonly by: 'guardian' | 'reaper';
-  /** For a log and for people. */
+  /** A text for a log and for people. */
   readonly why: string;
 }
 
-/** Hands a proof to the server. `refused`: it is a forgery, and is set aside. */
+/** Reports a proof to the server. `refused`: it is a forgery, and is set aside. */
 export type TellProof = (
   proof: WorkerProof,
   seal: ProofSeal | undefined,
@@ -69,7 +72,7 @@ export type TellProof = (
 
 const SUFFIX = '.proof';
 const UNPROVED_SUFFIX = '.unproved';
-/** Of a reason in such a file more is not told. */
+/** At most this many characters of a reason in such a file are reported. */
 const MAX_WHY = 1_000;
 /** Kept for a person to look at, and never read again. */
 const UNREADABLE_SUFFIX = '.unreadable';
@@ -78,22 +81,22 @@ export function proofPath(dataDir: string, workerId: string): string {
   return join(dataDir, HOSTS_FOLDER, `${workerId}${SUFFIX}`);
 }
 
-/** All of its ends are stored: nobody needs the proof. */
+/** All ends of the worker are stored, so nobody needs the proof. */
 export function forgetProof(dataDir: string, workerId: string): void {
   rmSync(proofPath(dataDir, workerId), { recursive: true, force: true });
 }
 
 /**
- * Written whole or not at all: what a guardian saw outlives it until a worker has told the server.
- * @param key the secret of the worker that it is signed for.
+ * Writes the proof whole or not at all: it outlives the guardian until a worker has reported it to the server.
+ * @param key the secret of the worker for which it is signed.
  */
 export function writeProof(path: string, proof: WorkerProof, key?: string): void {
   replaceOwnFile(path, key === undefined ? JSON.stringify(proof) : sealed(proof, key));
 }
 
 /**
- * Ends what dead workers of this data directory left, and hands every proof to `tell`; one that was told is removed,
- * one that could not be is kept for the next time. Repeatable, also by several workers at once.
+ * Ends the trees of dead workers of this data directory, and hands every proof to `tell`. A reported proof is removed; one that
+ * could not be reported is kept for the next time. Repeatable, also by several workers at once.
  */
 export async function collectProofs(
   dataDir: string,
@@ -135,13 +138,13 @@ function filesWith(dataDir: string, suffix: string): string[] {
   }
 }
 
-/** Beside the proof that its guardian could not leave. */
+/** Written beside the place of the proof that its guardian could not leave. */
 export function writeUnproved(proof: string, workerId: string, unproved: Unproved): void {
   const path = `${proof.slice(0, -SUFFIX.length)}${UNPROVED_SUFFIX}`;
   replaceOwnFile(path, JSON.stringify({ workerId, why: describeUnproved(unproved) }));
 }
 
-/** Undefined: it cannot be read. It is told at most once. */
+/** Undefined: the file cannot be read. It is reported at most once. */
 function takeUnproved(path: string): UnprovedEnd | undefined {
   try {
     const { why } = JSON.parse(readOwnFile(path)) as { why?: unknown };
@@ -154,7 +157,10 @@ function takeUnproved(path: string): UnprovedEnd | undefined {
   }
 }
 
-/** Undefined: another worker has told it meanwhile. `unreadable`: also what is no file of ours, as an agent can put it there. */
+/**
+ * Undefined: another worker has reported it meanwhile. `unreadable`: also a file that is not Belay's, since an agent can put it
+ * there.
+ */
 function readProof(path: string): [WorkerProof, ProofSeal | undefined] | 'unreadable' | undefined {
   try {
     const value: unknown = JSON.parse(readOwnFile(path));
@@ -168,7 +174,7 @@ function readProof(path: string): [WorkerProof, ProofSeal | undefined] | 'unread
   }
 }
 
-/** A proof whose `leaders` cannot be read would count for every tree of the worker: nothing of it is taken. */
+/** A proof whose `leaders` cannot be read would count for every tree of the worker, so nothing of it is used. */
 function isProofOf(workerId: string, value: unknown): value is WorkerProof {
   if (typeof value !== 'object' || value === null) return false;
   const proof = value as Partial<Record<keyof WorkerProof, unknown>>;
@@ -203,8 +209,8 @@ function setAside(path: string): void {
 }
 
 /**
- * The report that a receipt shows of an agent whose worker died. It has no times: who proved it did not know when the
- * stop had been asked, if one was.
+ * The report that a receipt shows for an agent whose worker died. It has no times: the prover did not know when the stop was
+ * asked for, if it was.
  */
 export function reportOfProof({ containment, by, reaper, evidence, leaders }: WorkerProof): StopReport {
   const kinds = evidence ?? [containment === 'cgroup' ? ('cgroup-empty' as const) : ('sweep-empty' as const)];
@@ -230,7 +236,7 @@ export function reportOfProof({ containment, by, reaper, evidence, leaders }: Wo
   };
 }
 
-/** How each agent ended is not known any more: only that none of them runs. */
+/** How each agent ended is no longer known, only that no process of any of them runs. */
 function drainedReport(containment: Containment, kinds: readonly TreesEvidence[]): StopReport {
   return {
     containment,
@@ -246,7 +252,7 @@ function drainedReport(containment: Containment, kinds: readonly TreesEvidence[]
   };
 }
 
-/** One sentence for all kinds of evidence: it stands at the first. */
+/** One sentence for all kinds of evidence, at the first of them. */
 function told(kinds: readonly TreesEvidence[], detail: string): Evidence[] {
   return kinds.map((kind, index) => (index === 0 ? { kind, detail } : { kind }));
 }
