@@ -1,4 +1,4 @@
-// `npm run types`: checks the types of every source, tests too. Installs what the lock file names where that is missing.
+// `npm run types`: checks the types of every source, tests too. Installs missing packages of the lock file.
 import { spawnSync } from 'node:child_process';
 import { COMPILER, ROOT, SetupError, setupDependencies } from './lib/setup.mjs';
 

@@ -41,7 +41,7 @@ export async function setupForTests() {
   });
 }
 
-/** Only what the lock file names; throws SetupError. */
+/** Installs only the packages of the lock file; throws SetupError. */
 export async function setupDependencies() {
   checkNode();
   await inState(installDependencies);

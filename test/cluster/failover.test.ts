@@ -214,7 +214,7 @@ describe.each([
     }
   }, 120_000);
 
-  it('R52 R53 what only a dead primary knew: its executions are gone, its orders and latches come back', async () => {
+  it('R52 R53 writes that only a dead primary had: its executions are gone, its orders and latches come back', async () => {
     const many = await setUp();
     const id = await submit(DEAF);
     await running(id, 2);
@@ -275,7 +275,7 @@ describe.each([
   }, 120_000);
 });
 
-it('R66 an address nobody serves is refused with what is wrong', async () => {
+it('R66 an address without a server is refused with the fault', async () => {
   const many = await startSentinelSet();
   try {
     const env = { BELAY_VALKEY_URL: many.url.replace('mymaster', 'another') };

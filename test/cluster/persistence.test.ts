@@ -45,7 +45,7 @@ it.each([
     keeps: true,
   },
 ])(
-  'R25 one server, $what: what kill -9 and a restart leave of 200 accepted',
+  'R25 one server, $what: the rest of 200 accepted executions after kill -9 and a restart',
   async ({ what, appendonly, args, keeps }) => {
     const fleet = await startFleet({ workers: 0, server: { appendonly, args } });
     try {
@@ -64,7 +64,7 @@ it.each([
   60_000,
 );
 
-it('R25 min-replicas-to-write 1: what no replica can get is not accepted, and waits for the next primary', async () => {
+it('R25 min-replicas-to-write 1: a write that no replica can get is not accepted, and waits for the next primary', async () => {
   const many = await startSentinelSet({ args: ['--min-replicas-to-write', '1'] });
   const fleet = await startFleet({ url: many.url, workers: 0 });
   try {

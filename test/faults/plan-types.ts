@@ -47,7 +47,6 @@ export interface PlannedNode {
   readonly timeoutMs?: number;
   /** Reported on fd 3 with every beat. */
   readonly usdPerBeat?: number;
-  /** Bytes of its result. */
   readonly resultBytes?: number;
   /** Bytes of results that it must get; with less it fails. */
   readonly givenBytes?: number;

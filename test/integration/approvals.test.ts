@@ -101,7 +101,7 @@ it('the example of docs/approvals.md asks, a person answers, and the audit log h
   expect(await client.verifyAudit()).toMatchObject({ intact: true });
 });
 
-it('a kill cancels what its agents asked, and nobody answers it any more', async () => {
+it('a kill cancels the questions of its agents, and nobody answers them any more', async () => {
   await begin({ workers: 1 });
   const { client } = fleet;
   const { execution } = await client.createExecution(asking(3));

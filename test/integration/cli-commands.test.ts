@@ -166,7 +166,7 @@ it('ps, workers and doctor agree with the fleet', async () => {
   expect(doctor.out.match(/^ok {4}worker /gm)).toHaveLength(2);
 });
 
-it('R55 kill --dry-run hits nobody, kill --all everybody', async () => {
+it('R55 kill --dry-run kills no agent, kill --all every agent', async () => {
   // Deaf, so that their execution is stopped before they are dead.
   const deaf = "trap '' TERM; echo ready; sleep 300";
   const { id } = JSON.parse(
@@ -253,7 +253,7 @@ it('R53 kill --pool latches: a run of that pool is refused, a node of it waits, 
   expect(again.out).toMatch(/was released by admin at .*Z: driver mended \(before this call\)\n$/);
 });
 
-it('R22 pause --mode freeze holds a real process still, and resume lets it go on', async () => {
+it('R22 pause --mode freeze stops a real process, and resume lets it go on', async () => {
   const count = join(cwd, 'count');
   const script = `i=0; while :; do i=$((i+1)); echo $i > ${count}; sleep 0.02; done`;
   const { id } = JSON.parse((await belay('run', spec('to-freeze', script), '--json')).out) as ExecutionRecord;
@@ -294,7 +294,7 @@ function isHeldStill(pid: number): boolean {
   return isFrozen || ['T', 'D'].includes(procEntry(pid)?.state ?? '');
 }
 
-it('freeze --all holds everything, a submit waits, and thaw of its id lets both go on', async () => {
+it('freeze --all freezes everything, a submit waits, and thaw of its id lets both go on', async () => {
   const file = spec('to-thaw', 'sleep 300');
   const { id } = JSON.parse((await belay('run', file, '--json')).out) as ExecutionRecord;
   await running(id, 1);
@@ -312,7 +312,7 @@ it('freeze --all holds everything, a submit waits, and thaw of its id lets both 
   expect((await belay('stop', id, '--now')).code).toBe(0);
 });
 
-it('R50 kill by labels reaches what has them and nothing else; the audit log of it all is intact', async () => {
+it('R50 kill by labels reaches the agents with them and no others; the audit log of all of it is intact', async () => {
   const nodes = [
     { id: 'large', labels: { model: 'large' }, ...SLEEP },
     { id: 'small', labels: { model: 'small' }, ...SLEEP },
@@ -342,7 +342,7 @@ it('R50 kill by labels reaches what has them and nothing else; the audit log of 
   expect(said.out).toMatch(/^intact: \d+ entries and \d+ receipts are unchanged\nhead [0-9a-f]{40}\n/);
 });
 
-it('R36 a WfFormat trace runs every task as a process, each after what it depends on, by its own events', async () => {
+it('R36 a WfFormat trace runs every task as a process, each after its parents, by its own events', async () => {
   const file = resolve(__dirname, '../../examples/workflow.wfformat.json');
   const submitted = await belay('run', file, '--time-scale', '0.01', '--json');
   const { id } = JSON.parse(submitted.out) as ExecutionRecord;

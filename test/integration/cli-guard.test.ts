@@ -156,7 +156,7 @@ it('doctor names a worker that was killed, and its host', async () => {
   expect((await fleet.client.workers()).items.map(({ id }) => id)).toEqual([other.id]);
 });
 
-it('R55 a drill that a latch holds up does not pass: it says why and what to do', async () => {
+it('R55 a drill that a latch delays does not pass: it says why and gives advice', async () => {
   fleet = await startFleet({ workers: 1, env: PATIENT });
   await belay('latch', '--all', '--note', 'quiet night');
   const { code, out } = await belay('drill');

@@ -74,7 +74,7 @@ it('R50 an orchestrator that hangs and is killed has stored no stop, and nobody 
   expect((await fleet.client.stop(id)).status).toBe('stopped');
 });
 
-it('a stop by a short id that nobody looks up ends with exit code 5, and says what works without', async () => {
+it('a stop by a short id that no orchestrator looks up ends with exit code 5, and names the command that works without one', async () => {
   const id = await sleeper();
   const hung = await fleet.addOrchestrator();
   hung.process.kill('SIGSTOP');

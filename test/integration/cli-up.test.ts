@@ -177,7 +177,7 @@ describe('the state server that up started', () => {
       }
     ).process.pid;
 
-  it('is started again when it dies, with its data, and what ran completes', async () => {
+  it('is started again when it dies, with its data, and running executions complete', async () => {
     startWith(await localServer());
     await says('Belay is up.');
     const { execution } = await client().createExecution({

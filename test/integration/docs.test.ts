@@ -85,7 +85,7 @@ describe('the documents', () => {
     expect(missing.map(([, path, title]) => `${path}: ${title}`)).toEqual([]);
   });
 
-  it.each(PAGES)('%s links to what exists', (page) => {
+  it.each(PAGES)('%s links to existing pages', (page) => {
     expect(brokenLinks(page)).toEqual([]);
   });
 

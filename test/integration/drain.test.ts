@@ -123,7 +123,7 @@ it('R46 SIGTERM, SIGINT, SIGTERM to an orchestrator whose drain is stuck: the se
   await redis.call('CLIENT', 'UNPAUSE');
 });
 
-it('R46 R47 a shutdown that is through ends the process within 5 s though something holds its event loop', async () => {
+it('R46 R47 a complete shutdown ends the process within 5 s though a handle keeps its event loop alive', async () => {
   const holds = `--require=${join(__dirname, '../fixtures/holds-the-loop.cjs')}`;
   // With no patience for agents the overall deadline of the drain strikes just after the process should have left.
   await begin({ workers: 1, env: { ...ENV, NODE_OPTIONS: holds, BELAY_STOP_TIMEOUT_MS: '1' } });
@@ -175,7 +175,7 @@ it('R46 an orchestrator that drains answers the requests it has taken: none is c
   expect(items).toHaveLength(outcomes.filter((outcome) => outcome === 'accepted').length);
 });
 
-it('R46 R51 callers who wait for a proof do not keep an orchestrator, and their orders stay open', async () => {
+it('R46 R51 callers who wait for a proof do not delay an orchestrator’s end, and their orders stay open', async () => {
   await begin({ workers: 1, env: { ...ENV, BELAY_GRACE_MS: '60000' } });
   const { id, agentId } = await running([
     { id: 'a', run: sh("trap '' TERM; echo ready; while :; do sleep 0.1; done") },
@@ -203,7 +203,7 @@ it('R46 R51 callers who wait for a proof do not keep an orchestrator, and their 
     await eventually(async () => (await fleet.client.receipt(orderId)).complete, `the receipt of ${orderId}`);
 });
 
-it('R44 what a drain had to stop is named in its log, marked, and run again elsewhere by its policy alone', async () => {
+it('R44 the agents that a drain stopped are named in its log, marked, and run again elsewhere by their policy alone', async () => {
   await begin({ workers: 1, env: { ...ENV, BELAY_STOP_TIMEOUT_MS: '300' } });
   const ran = join(fleet.dir, 'ran');
   const script = (name: string): string => `echo "$BELAY_ATTEMPT" >>${ran}-${name}; echo ready; sleep 600`;

@@ -164,7 +164,7 @@ for (const kind of ['in memory', 'with a Valkey'] as const) {
     if (server !== undefined) expect(readdirSync(join(server.dir, 'belay', 'workers'))).toEqual([]);
   });
 
-  it(`${kind}: R48 R17 kill -9 of the host: its agents die, and nothing of it is left`, async () => {
+  it(`${kind}: R48 R17 kill -9 of the host: its agents die, and no process of it is left`, async () => {
     const host = startHost('stay', { ...(await place()), ...QUICK });
     const { ready } = await host.said('ready');
     const processes = below(host.pid);
@@ -342,7 +342,7 @@ it('R48 R66 options that are not valid are told all at once, by the names they w
   );
 });
 
-it('R48 where no server is found the error says what was tried and what to install', async () => {
+it('R48 where no server is found the error names the tried ways and the packages to install', async () => {
   const cacheDir = join(here().tmp, 'empty');
   const env = { ...process.env, BELAY_TEST_SERVER: '', PATH: '/nonexistent' };
   const failed = startPrivateServer(() => undefined, { cacheDir, env });

@@ -195,7 +195,7 @@ describe('R57 a subscriber that was away', () => {
     expect(seen.at(-1)?.type).toBe('execution.completed');
   });
 
-  it('is told of a gap, with the record as it stands, when retention took what it missed', async () => {
+  it('learns of a gap, with the present record, when retention removed events that it missed', async () => {
     const { redis, keys } = fleet.life.valkey;
     const id = await submit([
       { id: 'a', run: sh('true') },
@@ -371,7 +371,7 @@ describe('R60 a comment', () => {
 });
 
 describe('R61 a stream of one execution', () => {
-  it('ends after its terminal event, also for who comes when it is over; a retried one begins a new stream', async () => {
+  it('ends after its terminal event, also for a client that comes when it is over; a retried one begins a new stream', async () => {
     const id = await submit([{ id: 'a', run: sh('exit 3'), maxAttempts: 1 }]);
     const client = await open(id);
     await client.closed;

@@ -57,7 +57,7 @@ describe('the fault campaign, in a short run', () => {
     expect(stderr).toMatch(/8 seeds in \d+ s, [\d.]+ s a seed: no violation/);
   }, 300_000);
 
-  it('at least half of what is submitted is meant to complete, in either profile', () => {
+  it('at least half of the submitted executions are meant to complete, in either profile', () => {
     for (const profile of [PROFILES.full, PROFILES.short]) {
       const all = Array.from({ length: 500 }, (_, seed) => drawPlan(seed, profile).executions).flat();
       const meant = all.filter((one) => one.meant);
@@ -763,7 +763,7 @@ describe('the checker', () => {
     expect([twice(6, 8), twice(1, 2).length]).toEqual([[], 1]);
   });
 
-  it('allows what worker and guardian left until it is reaped, and what an answer itself called open', () => {
+  it('allows agents of a dead worker and guardian until they are reaped, and targets that an answer itself called open', () => {
     expect(
       found(({ lines, faults }) => {
         faults.push({ kind: 'worker-and-guardian-kill9', at: 3, workerId: 'wrk_1', reapedAt: 7.6 });
@@ -799,7 +799,7 @@ describe('the checker', () => {
     ).toEqual([]);
   });
 
-  it('reads what agents write, and leaves out what was cut short', () => {
+  it('reads the agents’ lines, and leaves out a cut one', () => {
     const text =
       'start agt_X-0-1 11 900 2.10 1 5 main wrk_1\nbeat agt_X-0-1 11 900 2.20\nbeat agt_X-0-1 11 900 2.\n';
     expect(parseLines(text)).toEqual([
@@ -825,7 +825,7 @@ describe('usage', () => {
     ],
     [['--ground', 'moon'], '--ground is one of server, sentinel, cluster, not "moon".\n'],
     [['--seeds', 'x'], '--seeds takes a whole number up to 1000000, not "x".\n'],
-  ])('%j is refused with what there is', async (args, stderr) => {
+  ])('%j is refused with the possible values', async (args, stderr) => {
     await expect(run(process.execPath, [main, ...args])).rejects.toMatchObject({
       code: 2,
       stdout: '',

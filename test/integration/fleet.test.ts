@@ -138,7 +138,7 @@ describe('a whole run', () => {
     expect(processesWith(whole)).toEqual([]);
   });
 
-  it('R38 a hard budget of tokens stops the execution, and the answer to a stop says what was spent', async () => {
+  it('R38 a hard budget of tokens stops the execution, and the answer to a stop has the spent tokens', async () => {
     const lines = ['{"type":"tokens","count":1500}', '{"type":"cost","usd":0.5,"estimated":true}'];
     const say = lines.map((line) => `echo '${line}' >&3`).join('; ');
     const id = await submit([{ id: 'a', run: sh(`${say}; sleep 600`) }], { maxTokens: 1_000 });
@@ -231,7 +231,7 @@ describe('stopping', () => {
     expect(report?.provedAfterMs).toBeLessThan(300 + 500 + NOISE_MS);
   });
 
-  it('R20 concurrent stops share one result, the first reason wins, an ended execution answers what is stored', async () => {
+  it('R20 concurrent stops share one result, the first reason wins, an ended execution answers from its record', async () => {
     const id = await submit([{ id: 'a', run: sh('echo ready; sleep 600') }]);
     await ready(id, 1);
     const answers = await Promise.all([

@@ -101,7 +101,7 @@ const canMount = spawnSync('unshare', [...SMALL_DISK, tmpdir(), 'true']).status 
 if (!canMount) process.stdout.write('A full disk of the data dir is not tested here: no mount namespace.\n');
 
 (canMount ? describe : describe.skip)('a full disk of the data dir', () => {
-  it('is what `belay up` names, before it starts anything', () => {
+  it('is named by `belay up` before it starts anything', () => {
     const { status, stderr, stdout } = spawnSync(
       'unshare',
       [...SMALL_DISK, dir, process.execPath, join(PROGRAMS, 'belay.js'), 'up', '--data-dir', dir],

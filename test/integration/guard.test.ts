@@ -143,7 +143,7 @@ describe('receipts are true', () => {
     expect(processesWith(deaf)).toEqual([]);
   });
 
-  it('R17 kill -9 of the worker: what its guardian saw reaches the record by another worker of the host, and the receipt', async () => {
+  it('R17 kill -9 of the worker: its guardian’s proof reaches the record by another worker of the host, and the receipt', async () => {
     await begin({ workers: 2, env: LEASE });
     const id = await submit([{ id: 'a', maxAttempts: 1, run: SLEEP }], { onFailure: 'continue' });
     const [agent] = await running(id, 1);
@@ -162,7 +162,7 @@ describe('receipts are true', () => {
     expect(processesWith(id)).toEqual([]);
   });
 
-  it('R17 worker and guardian killed: unconfirmed until the next start on that host has reaped what they left', async () => {
+  it('R17 worker and guardian killed: unconfirmed until the next start on that host has reaped their processes', async () => {
     await begin({ workers: 1, env: LEASE });
     const id = await submit([{ id: 'a', maxAttempts: 1, run: SLEEP }], { onFailure: 'continue' });
     const [agent] = await running(id, 1);
@@ -260,7 +260,7 @@ describe('receipts are true', () => {
     });
   });
 
-  it('R17 R51 a worker that hangs is no reason to wait: what its guardian ended is told by another worker of the host', async () => {
+  it('R17 R51 a worker that hangs is no reason to wait: another worker of the host reports its guardian’s proof', async () => {
     await begin({ workers: 2, env: LEASE });
     const id = await submit([{ id: 'a', maxAttempts: 1, run: SLEEP }], { onFailure: 'continue' });
     const [agent] = await running(id, 1);
@@ -280,7 +280,7 @@ describe('receipts are true', () => {
     expect((await fleet.client.receipt(receipt.orderId)).targets).toEqual(targets);
   });
 
-  it('R51 R17 a worker that wakes after its lease was taken proves what its guardian had ended', async () => {
+  it('R51 R17 a worker that wakes after its lease was taken proves the ends that its guardian made', async () => {
     await begin({ workers: 1, env: LEASE });
     const id = await submit([{ id: 'a', maxAttempts: 1, run: SLEEP }]);
     const [agent] = await running(id, 1);
@@ -338,7 +338,7 @@ describe('receipts are true', () => {
     ).toBe(7);
   });
 
-  it('R50 a second kill of everything reaches what began after the first, which is still open', async () => {
+  it('R50 a second kill of everything reaches agents that began after the first, which is still open', async () => {
     await begin({ workers: 1, env: LEASE });
     const deaf = await submit([
       { id: 'deaf', run: sh(`trap '' TERM; echo ready; while :; do sleep 0.05; done`) },
@@ -469,7 +469,7 @@ describe('without the server', () => {
     return JSON.parse(text) as Record<string, unknown>;
   }
 
-  it('R55 break-glass kills and proves with the server dead, holds the worker, and is told once the server is back', async () => {
+  it('R55 break-glass kills and proves with the server dead, keeps the worker from new work, and is told once the server is back', async () => {
     await begin({ workers: 1, env: LEASE, server: { appendonly: true } });
     const worker = fleet.workers[0] as Member;
     const id = await submit([
@@ -522,7 +522,7 @@ describe('without the server', () => {
 });
 
 describe('audit', () => {
-  it('R55 who did what to whom and why is kept, and a change of the log or of a receipt shows', async () => {
+  it('R55 the actor, act, target and reason are kept, and a change of the log or of a receipt shows', async () => {
     await begin({ workers: 1, env: LEASE });
     const id = await submit([{ id: 'a', run: SLEEP }]);
     await running(id, 1);

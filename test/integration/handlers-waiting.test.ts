@@ -175,7 +175,7 @@ describe('R69 an attempt that is given a process which waited', () => {
     expect(new Set(pids).size).toBe(3);
   }, 60_000);
 
-  it('R12 is killed with a complete receipt, with what its module had started before there was an attempt', async () => {
+  it('R12 is killed with a complete receipt, with the processes that its module had started before there was an attempt', async () => {
     mode('forks');
     await start();
     await ready(1);
@@ -303,7 +303,7 @@ describe('R17 processes that wait', () => {
     expect(told('began')).toEqual([]);
   }, 60_000);
 
-  it('end when their worker closes its end of the pipe, and nobody’s attempt has failed', async () => {
+  it('end when their worker closes its end of the pipe, and no attempt has failed', async () => {
     const child = spawn(process.execPath, [MAIN, FILE, 'WaitingModule'], {
       env: { ...process.env, BELAY_COOKIE: 'c00kie' },
       stdio: ['pipe', 'ignore', 'ignore', 'pipe'],

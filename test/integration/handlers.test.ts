@@ -219,7 +219,7 @@ describe('R69 a handler', () => {
       expect(await resultOf(id)).toEqual({ answer: 'denied', by: 'belay', after: 1 });
     }, 60_000);
 
-    it('bad input is refused with what is wrong, and nobody is asked', async () => {
+    it('bad input is refused with its fault, and nobody is asked', async () => {
       const id = await submit('asks-badly', { input: { question: '', choices: ['denied'] } });
       expect((await endOf(id)).state).toBe('completed');
       expect(await resultOf(id)).toEqual({
@@ -309,7 +309,7 @@ describe('a handler that goes wrong fails its node with a stable code:', () => {
     });
   });
 
-  it('an unknown handler that nobody could tell then fails its node, and is not tried again', async () => {
+  it('a handler that was unknown later fails its node, and is not tried again', async () => {
     const others = optionsOf();
     const submitter = await make({ ...others, worker: false });
     const { execution } = await submitter

@@ -26,7 +26,7 @@ async function drill(): Promise<Record<string, string[]>> {
 }
 
 it.each(expectedContainments())(
-  'R55 a hostile drill names what an agent of the same user can do, and no more, containment %s',
+  'R55 a hostile drill names the rights of an agent of the same user, and no more, containment %s',
   async (containment) => {
     await begin({ workers: 1, env: { ...GRACE, BELAY_CONTAINMENT: containment } });
     const { refused = [], named = [] } = await drill();

@@ -36,7 +36,7 @@ const JSON_TYPE = { 'content-type': 'application/json' };
 const almost = Buffer.alloc(8 * MIB - 1, 0x20);
 
 describe('a caller without a token', () => {
-  it('is answered 401 before its body is read: 60 bodies of 8 MiB held open leave the memory flat', async () => {
+  it('is answered 401 before its body is read: 60 bodies of 8 MiB kept open leave the memory flat', async () => {
     const before = residentMiB();
     const callers = Array.from({ length: 60 }, raw);
     for (const caller of callers) {

@@ -42,7 +42,7 @@ afterAll(async () => {
   rmSync(directory, { recursive: true, force: true });
 });
 
-it('the image runs as nobody special, below an init, with a health check and a stop signal', () => {
+it('the image runs as an ordinary user, below an init, with a health check and a stop signal', () => {
   expect(image.says).toMatchObject({ USER: 'node', STOPSIGNAL: 'SIGTERM' });
   expect(JSON.parse(image.says['ENTRYPOINT'] ?? '')).toEqual([
     'tini',
@@ -78,7 +78,7 @@ it('every service of docker-compose.yml has settings that Belay takes, and conta
   expect(Object.keys(worker.environment ?? {})).not.toContain('BELAY_TOKEN');
 });
 
-it('Valkey keeps its state, nothing listens beyond this machine, and what is written lies on a volume', () => {
+it('Valkey keeps its state, nothing listens beyond this machine, and written files lie on a volume', () => {
   const { valkey, orchestrator, worker } = compose.services;
   expect(valkey.command.join(' ')).toMatch(/--appendonly yes .*--maxmemory-policy noeviction/);
   expect(valkey).toMatchObject({ healthcheck: { test: ['CMD', 'valkey-cli', 'ping'] } });

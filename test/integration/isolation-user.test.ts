@@ -69,7 +69,7 @@ describeUsers.each(why === undefined ? expectedModes() : [])(
       expect(marks()).toEqual([]);
     });
 
-    it('run as a user that nobody else has, with a home of their own, and leave nothing', async () => {
+    it('run as a user of their own, with a home of their own, and leave nothing', async () => {
       const line =
         'id -u; id -g; id -G; echo "$HOME"; echo "$TMPDIR"; stat -c %a:%u "$HOME" "$TMPDIR"; env | grep -c XDG_; echo kept >"$TMPDIR/file"; exec sleep 600';
       const [one, two] = await Promise.all([1, 2].map(async () => test.run(['/bin/sh', '-c', line])));
@@ -197,7 +197,7 @@ describeUsers.each(why === undefined ? expectedModes() : [])(
       expect(isAlive(orphan)).toBe(false);
     });
 
-    it('R12 are ended also when every generation leaves the session and nobody is seen twice', async () => {
+    it('R12 are ended also when every generation leaves the session and no process is seen twice', async () => {
       const started = await test.ready('fork-loop.sh', { env: { SETSID: 'setsid', LIMIT: '200000' } });
       const { report } = await started.agent.stop({ mode: 'immediate', graceMs: 0 });
       const end = report.proved ? report : await started.agent.confirmed;
@@ -207,7 +207,7 @@ describeUsers.each(why === undefined ? expectedModes() : [])(
     });
 
     if (mode.containment === 'marks')
-      it('R13 freeze and thaw with what stripped every mark', async () => {
+      it('R13 freeze and thaw with processes that stripped every mark', async () => {
         const RECORD = join(open, 'orphan');
         const started = await test.ready('stripped-orphan.sh', { env: { RECORD } });
         const orphan = Number(readFileSync(RECORD, 'utf8'));
@@ -280,7 +280,7 @@ describeUsers.each(why === undefined ? expectedModes() : [])(
     }
     const left = (): number[] => aliveWithEnvironment(tag).map(({ pid }) => pid);
 
-    it('its guardian ends by user what stripped every mark, proves it and gives the users back', async () => {
+    it('its guardian ends by user the processes that stripped every mark, proves it and gives the users back', async () => {
       const { pid, guardianPid, orphan, home } = await startProgram();
       process.kill(pid, 'SIGKILL');
       await eventually('guardian gone', () => !isAlive(guardianPid), NOISE_MS);
@@ -296,7 +296,7 @@ describeUsers.each(why === undefined ? expectedModes() : [])(
       expect(proofs.map((proof) => gradeOf(reportOfProof(proof)))).toEqual(['kernel']);
     });
 
-    it('R27 its guardian ends by user what stripped every mark when the worker falls silent, and gives nothing back', async () => {
+    it('R27 its guardian ends by user the processes that stripped every mark when the worker falls silent, and gives nothing back', async () => {
       const { pid, exited, guardianPid, orphan } = await startProgram({ finally: 'fence', silenceMs: 300 });
       process.kill(pid, 'SIGSTOP');
       await eventually('all dead', () => !isAlive(orphan) && left().length === 0, NOISE_MS);
@@ -309,7 +309,7 @@ describeUsers.each(why === undefined ? expectedModes() : [])(
       expect(marks()).toEqual([]);
     });
 
-    it('together with its guardian, the next worker ends by user what is left', async () => {
+    it('together with its guardian, the next worker ends by user the processes that are left', async () => {
       const { pid, exited, guardianPid, proofKey, orphan, home } = await startProgram();
       process.kill(guardianPid, 'SIGSTOP'); // so that it cannot start another one meanwhile
       process.kill(pid, 'SIGKILL');
@@ -352,7 +352,7 @@ describeUsers('a worker that is asked for agents with users of their own', () =>
     }
   }
 
-  it('does not start where it cannot give them, and says what to do', async () => {
+  it('does not start where it cannot give them, and gives advice', async () => {
     const code = 'INVALID_SETTINGS';
     expect(await refusal({ agentUids: undefined })).toMatchObject({
       code,

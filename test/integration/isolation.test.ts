@@ -112,7 +112,7 @@ describeIsolation('an agent', () => {
       .map((line) => line.replace(/\d+/, 'worker'));
   }
 
-  /** What an agent achieves with every attack against a worker whose data directory is `dir`. */
+  /** The attacks that succeed for an agent that tries all of them against a worker whose data directory is `dir`. */
   async function attack(options: object, as = asUser): Promise<string[]> {
     const dataDir = join(dir, 'data');
     const record = join(dir, 'attacks');

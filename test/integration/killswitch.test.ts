@@ -191,7 +191,7 @@ describe('latches', () => {
     expect(await ended(id)).toMatchObject({ state: 'completed' });
   });
 
-  it('R50 a kill of a pool or of labels reaches what is in it and nothing else, and its latch holds', async () => {
+  it('R50 a kill of a pool or of labels reaches the agents in it and no others, and its latch is in force', async () => {
     const id = await submit(
       [
         { id: 'cpu', run: SLEEP },
@@ -217,7 +217,7 @@ describe('latches', () => {
     ).rejects.toMatchObject({ code: 'LATCHED' });
   });
 
-  it('R52 what is claimed while a wide kill is open is caught before it is spawned', async () => {
+  it('R52 an attempt that is claimed while a wide kill is open is caught before it is spawned', async () => {
     // Deaf: the order stays open for its grace, which no slow machine outlasts.
     const deaf = await submit([
       { id: 'deaf', run: sh(`trap '' TERM; echo ready; while :; do sleep 0.1; done`) },
@@ -304,7 +304,7 @@ describe('the doorbell', () => {
     expect(report).toMatchObject({ armed: true, workers: [{ guardian: true }, { guardian: true }] });
   });
 
-  it('R31 R52 what nobody of ours said on a channel ends no worker, no stream and no wait', async () => {
+  it('R31 R52 a foreign message on a channel ends no worker, no stream and no wait', async () => {
     const { redis, keys } = fleet.life.valkey;
     const id = await submit([{ id: 'a', run: SLEEP }]);
     await running(id, 1);
@@ -380,7 +380,7 @@ describe('freeze and thaw', () => {
     expect((await fleet.life.agents.list({ executionId: id })).map(({ attempt }) => attempt)).toEqual([1]);
   });
 
-  it('R22 drain lets what runs finish and starts nothing; resume goes on', async () => {
+  it('R22 drain lets running agents finish and starts nothing; resume goes on', async () => {
     const id = await submit([
       { id: 'a', run: { command: ['sleep', '0.5'] } },
       { id: 'b', dependsOn: ['a'], run: { command: ['true'] } },
@@ -399,7 +399,7 @@ describe('freeze and thaw', () => {
     expect(await ended(id)).toMatchObject({ state: 'completed', nodes: { completed: 2 } });
   });
 
-  it('R13 R22 freeze of everything and of a worker; what is frozen twice goes on after the second thaw; a kill ends it frozen', async () => {
+  it('R13 R22 freeze of everything and of a worker; an agent under two freezes goes on after the second thaw; a kill ends it frozen', async () => {
     const id = await submit([{ id: 'a', run: counting('two') }]);
     const [agent] = await running(id, 1);
     const all = await fleet.client.kill({ kind: 'freeze', scope: { type: 'all' } });
@@ -432,7 +432,7 @@ describe('freeze and thaw', () => {
     expect(processesWith(id)).toEqual([]);
   });
 
-  it('R22 two freezes of one scope: what they hold goes on after the second release', async () => {
+  it('R22 two freezes of one scope: their agents go on after the second release', async () => {
     const id = await submit([{ id: 'a', run: counting('three') }]);
     await running(id, 1);
     const freeze = async () => fleet.client.kill({ kind: 'freeze', scope: { type: 'all' } });
@@ -446,7 +446,7 @@ describe('freeze and thaw', () => {
     await fleet.client.stop(id);
   });
 
-  it('R22 freezes and latches that overlap: what they paused goes on once no freeze covers it, nodes and all', async () => {
+  it('R22 freezes and latches that overlap: paused executions go on once no freeze covers them, nodes and all', async () => {
     const id = await submit([
       { id: 'a', run: sh('echo ready; sleep 0.5') },
       { id: 'b', dependsOn: ['a'], run: { command: ['true'] } },
@@ -497,7 +497,7 @@ describe('freeze and thaw', () => {
     await other.stop(id, { mode: 'immediate' });
   });
 
-  it('R50 a selector that an execution is in and a node of it is not: the execution ends whole, with every agent named', async () => {
+  it('R50 a selector that an execution meets and a node of it does not: the execution ends whole, with every agent named', async () => {
     const id = await submit(
       [
         { id: 'a', labels: { env: 'prod' }, run: SLEEP },
@@ -567,7 +567,7 @@ describe('bad input', () => {
     expect((await fleet.client.receipts()).items).toHaveLength(before);
   });
 
-  it('a kill of what has ended succeeds and says so; two at once have one result; an unknown one is 404', async () => {
+  it('a kill of an ended agent succeeds and says so; two at once have one result; an unknown one is 404', async () => {
     const id = await submit([{ id: 'a', run: SLEEP }]);
     const [agent] = await running(id, 1);
     const two = await Promise.all([fleet.client.stop(id), fleet.client.stop(id)]);

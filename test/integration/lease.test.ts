@@ -87,7 +87,7 @@ it('a worker subscribes to the doorbell and to no events', async () => {
   ]);
 });
 
-describe('R27 the lease holds while something beside the heartbeat is blocked for good', () => {
+describe('R27 the lease is kept while a task beside the heartbeat is blocked for good', () => {
   it.each(WORK)('%s', async (_name, { prototype }, method, begin) => {
     let entered = 0;
     const blocked = jest.spyOn(prototype as Record<string, () => unknown>, method).mockImplementation(() => {

@@ -65,7 +65,7 @@ it('R16 an aborted signal starts nothing; an abort later stops every agent and l
   expect(processesWith(execution.id)).toEqual([]);
 });
 
-it('R24 lists what is active across processes and restarts, by state, owner and label', async () => {
+it('R24 lists active executions across processes and restarts, by state, owner and label', async () => {
   const { execution } = await manager.submit({
     name: 'listed',
     labels: { team: 'data' },
@@ -93,7 +93,7 @@ it('R24 lists what is active across processes and restarts, by state, owner and 
   expect((await get(`/api/agents?owner=${agent?.owner}`)).items).toEqual([]);
 });
 
-it('R52 a kill whose look-up fails is placed all the same: its receipt names what it killed', async () => {
+it('R52 a kill whose look-up fails is placed all the same: its receipt names the agents that it killed', async () => {
   const killswitch = app.get(KillswitchService);
   const { execution } = await manager.submit({
     name: 'unlooked',

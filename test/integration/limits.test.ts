@@ -55,7 +55,7 @@ it.each([
   { mode: 'a Sentinel set', start: startSentinelSet },
   { mode: 'a Cluster', start: startCluster },
 ])(
-  'R35 on $mode limits hold with four processes that submit and four that work, by the agents’ own records',
+  'R35 on $mode limits are kept with four processes that submit and four that work, by the agents’ own records',
   async ({ start }) => {
     const many = await start?.();
     if (many !== undefined) onEnd(async () => many.stop());

@@ -53,7 +53,7 @@ beforeAll(async () => {
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 
 describe('where the server comes from', () => {
-  it('takes the first one on PATH that is new enough, and says what it skipped', async () => {
+  it('takes the first one on PATH that is new enough, and names those that it skipped', async () => {
     script('old/valkey-server', ['echo "Valkey server v=6.2.6 sha=00000000:0 malloc=libc bits=64"']);
     script('broken/valkey-server', ['echo "no such library" >&2', 'exit 127']);
     const lines: string[] = [];
@@ -117,7 +117,7 @@ describe('where the server comes from', () => {
     await untilGone(server);
   });
 
-  it('runs what BELAY_TEST_SERVER names, in both ways of starting', async () => {
+  it('runs the program of BELAY_TEST_SERVER, in both ways of starting', async () => {
     const env = { ...BARE, BELAY_TEST_SERVER: program };
     const ensured = await ensureServer({ dataDir: join(scratch, 'named'), env });
     const thrown = await startThrowawayServer({ env });
@@ -165,7 +165,7 @@ describe('BELAY_VALKEY_URL', () => {
     expect(await command(running.url, 'PING')).toBe('PONG');
   });
 
-  it('fails with one line that names it, without its password, when nobody answers', async () => {
+  it('fails with one line that names it, without its password, when no server answers', async () => {
     const port = await closedPort();
     const url = `redis://belay:secret@127.0.0.1:${port}/0`;
     const error = await failureOf(ensureServer({ env: { BELAY_VALKEY_URL: url } }));
@@ -305,7 +305,7 @@ describe('the password of a server on a data directory', () => {
     }
   };
 
-  it('is asked of whoever connects, over a socket and over a port', async () => {
+  it('is required of every client, over a socket and over a port', async () => {
     const server = await ensureServer({ dataDir: join(scratch, 'asks'), env: env() });
     expect(await refusalOf({ path: server.socketPath ?? '' })).toBe('-NOAUTH Authentication required.');
     expect(await command(server.url, 'PING')).toBe('PONG');
@@ -365,7 +365,7 @@ describe('the password of a server on a data directory', () => {
     await third.stop();
   });
 
-  it('costs no data: what a transaction and a script wrote is there again after a restart', async () => {
+  it('costs no data: the writes of a transaction and a script are there again after a restart', async () => {
     const dataDir = join(scratch, 'replayed');
     const first = await ensureServer({ dataDir, env: env() });
     const client = new Redis({ path: first.socketPath ?? '', ...loginOf(first.url) });
@@ -458,7 +458,7 @@ describe('a throw-away server', () => {
     });
   });
 
-  it('does not care who listens on port 6379', async () => {
+  it('does not depend on a listener on port 6379', async () => {
     const busy = createServer();
     await new Promise<void>((resolve) => {
       busy.once('error', () => resolve()); // then the port is busy already

@@ -130,7 +130,7 @@ describe('R48 R69 a Nest application that imports BelayModule', () => {
     expect(runtime.state).toBe('stopped');
   }, 120_000);
 
-  it('is told when nobody listens for SIGTERM, through Nest’s own log, and keeps that log', async () => {
+  it('is reported when nobody listens for SIGTERM, through Nest’s own log, and keeps that log', async () => {
     const warn = jest.spyOn(Logger.prototype, 'warn').mockImplementation();
     const listeners = jest.spyOn(process, 'listenerCount').mockReturnValue(0);
     const app = await Test.createTestingModule({
@@ -191,7 +191,7 @@ describe('R69 a module alone', () => {
     expect(processesWith(id)).toEqual([]);
   }, 60_000);
 
-  it('does not find what it was not given: no module is global unless it is told', async () => {
+  it('does not find providers that it was not given: no module is global by default', async () => {
     const { keyPrefix = '' } = options();
     const valkey = ValkeyModule.forRoot({ url: server.url, keyPrefix });
     const made = Test.createTestingModule({

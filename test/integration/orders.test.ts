@@ -25,7 +25,6 @@ async function submit(nodes: unknown[], more: Record<string, unknown> = {}): Pro
 const running = async (id: string, count = 1): Promise<AgentRecord[]> =>
   agentsRunning(fleet.client, id, count, 60_000);
 
-/** A kill as placed. */
 function killOf(executionId: string, placedAt: number): Order {
   return {
     id: `ord_${ulid()}`,
@@ -119,7 +118,7 @@ describe('the doorbell', () => {
     expect(await redis.exists(keys.order(forged.id))).toBe(0);
   });
 
-  it('R52 a message that says more of an order than the log holds changes neither its scope nor its targets', async () => {
+  it('R52 a message with more than the log’s order changes neither its scope nor its targets', async () => {
     const deaf = { command: [`trap '' TERM; echo ready; while :; do sleep 0.1; done`], shell: true };
     const victim = await submit([{ id: 'a', run: deaf }]);
     const bystander = await submit([{ id: 'a', run: SLEEP }]);

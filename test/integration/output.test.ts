@@ -56,7 +56,7 @@ it('the input ends with a newline, so that read -r of a shell succeeds', async (
   expect(JSON.parse(lines[0]?.line ?? '')).toMatchObject({ input: { a: 'é' }, attempt: 1 });
 });
 
-it('an agent that writes nothing leaves no log, and whoever follows it is told of its end', async () => {
+it('an agent that writes nothing leaves no log, and a follower learns of its end', async () => {
   const id = await submit('sleep 600');
   const [agent] = await eventually(async () => {
     const { items } = await fleet.client.agents({ executionId: id, state: ['running'] });

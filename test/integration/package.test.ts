@@ -153,7 +153,7 @@ describe('R69 with nothing but the package', () => {
   });
   afterAll(async () => server.stop());
 
-  it('belay says its version, and up runs a fleet that takes what run submits, and drains', async () => {
+  it('belay prints its version, and up runs a fleet that accepts a submit, and drains', async () => {
     const program = join(installed, manifest.bin.belay);
     expect(execFileSync(process.execPath, [program, '--version'], inside())).toBe(`${manifest.version}\n`);
     const env = { ...inside().env, BELAY_VALKEY_URL: server.url, BELAY_HTTP_PORT: '0' };

@@ -64,7 +64,7 @@ it('R33 a first attempt waits for its delay, and a stop ends the wait', async ()
   expect(await fleet.life.agents.list({ executionId: id })).toHaveLength(2);
 });
 
-it('R33 a stop ends what waits for its next attempt at once: nothing of it runs again', async () => {
+it('R33 a stop ends nodes that wait for their next attempt at once: none of them runs again', async () => {
   const id = await submit([
     {
       id: 'a',
@@ -113,7 +113,7 @@ it('R39 a result said after its time was up is refused, although the agent ends 
   }
 });
 
-it('R22 what is paused outlives its deadline, its timeout and a lease; resume re-runs nothing', async () => {
+it('R22 a paused execution outlives its deadline, its timeout and a lease; resume re-runs nothing', async () => {
   const go = file('go');
   const id = await submit(
     [
@@ -180,7 +180,7 @@ it('R30 one key, two orchestrators, forty submits at once: one execution; anothe
   expect(await attemptsOf(id ?? '')).toEqual([1]);
 });
 
-it('R24 what has ended leaves by retention: lists, records, indices and its key', async () => {
+it('R24 ended executions leave by retention: lists, records, indices and their keys', async () => {
   const short = await startFleet({ workers: 1, env: { ...ENV, BELAY_RETENTION: `${RETENTION_MS}ms` } });
   try {
     const label = { labels: { kept: 'short' } };

@@ -12,7 +12,7 @@ afterAll(async () => fleet.stop());
 
 const sh = (script: string) => ({ command: [script], shell: true });
 
-it('R32 of what waits the highest priority goes first, over executions too; 5 where nothing is said; equals in their order', async () => {
+it('R32 of waiting nodes the highest priority goes first, over executions too; the default is 5; equals in their order', async () => {
   const ran = join(fleet.dir, 'ran');
   const go = join(fleet.dir, 'go');
   const submit = async (nodes: object[]): Promise<string> =>

@@ -108,7 +108,6 @@ async function stop(instance: Instance): Promise<void> {
   await ended;
 }
 
-/** Kills a job by its id, from that instance. */
 async function kill(by: Instance | undefined, jobId: string): Promise<Receipt> {
   if (by === undefined) throw new Error('no instance to kill from');
   const answered = new Promise<{ receipt?: Receipt; error?: string }>((resolve) => {

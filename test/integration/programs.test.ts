@@ -67,7 +67,7 @@ function versionOf(damage: (path: string) => void): string {
   return ran.stdout.trim();
 }
 
-it('a program starts without the code kept for it, with half of it, with that of another, and with nonsense', () => {
+it('a program starts without its kept code, with half of it, with that of another, and with nonsense', () => {
   const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string };
   const other = readdirSync(join(PROGRAMS, 'code')).find((file) => /^guardian.*code$/.test(file)) ?? '';
   const damages: ((path: string) => void)[] = [
@@ -118,7 +118,7 @@ interface NestProject {
   readonly sourceRoot: string;
 }
 
-it('nest-cli.json names every application and library, and what `npm run build` makes of each program is its entry', () => {
+it('nest-cli.json names every application and library, and the entry of each program is the one that `npm run build` makes', () => {
   const { projects, compilerOptions } = JSON.parse(readFileSync(join(ROOT, 'nest-cli.json'), 'utf8')) as {
     projects: Record<string, NestProject>;
     compilerOptions: { tsConfigPath: string };

@@ -155,7 +155,7 @@ it('R31 is told once and not tried again by every sweep; mended, it goes on by i
   await eventually(async () => (await listed()).length === 0, 'nothing set aside');
 });
 
-it('R31 what is received and is no order, event or job brings nobody down; kills are obeyed', async () => {
+it('R31 a received text that is no order, event or job ends no process; kills are obeyed', async () => {
   await begin({ workers: 1, env: ENV });
   const { redis, keys } = fleet.life.valkey;
   for (const text of ['{broken', 'null', '7', '{}', '{"order":{}}', '{"order":{"id":7}}', '{"ask":1}', '[]'])

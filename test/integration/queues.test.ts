@@ -18,7 +18,7 @@ const counts = async (pool = 'default') => {
   return { waiting, delayed, active };
 };
 
-it('R34 a paused pool starts nothing, though its jobs are in BullMQ; what ran goes on; resume lets the rest run; the counts add up', async () => {
+it('R34 a paused pool starts nothing, though its jobs are in BullMQ; running agents go on; resume lets the rest run; the counts add up', async () => {
   const ran = join(fleet.dir, 'ran');
   const go = join(fleet.dir, 'go');
   const blocker = (id: string) => ({ id, run: sh(`until [ -e ${go} ]; do sleep 0.05; done`) });
@@ -71,7 +71,7 @@ it('R34 a pool may be paused before its first worker starts', async () => {
   expect(await ended(fleet.client, id)).toMatchObject({ state: 'completed' });
 });
 
-it('R34 what waits in a pool is removed, by labels or all of it, with its reason, its event and an entry of the audit log', async () => {
+it('R34 waiting attempts of a pool are removed, by labels or all of them, with a reason, an event and an entry of the audit log', async () => {
   const node = (id: string, team: string) => ({ id, pool: 'empty', labels: { team }, run: sh('true') });
   const [kept, gone] = [
     await submit([node('a', 'web'), node('b', 'web')]),
@@ -120,7 +120,7 @@ it('R34 what waits in a pool is removed, by labels or all of it, with its reason
   expect(items[2]).toMatchObject({ by: 'admin', note, pool: 'empty', selector: 'team=data' });
 });
 
-it('R34 bad requests say what would be right', async () => {
+it('R34 bad requests are answered with a correct form', async () => {
   await expect(fleet.client.pauseQueue('no such pool')).rejects.toMatchObject({ code: 'INVALID_REQUEST' });
   await expect(fleet.client.removeFromQueue('default', { note: '' })).rejects.toMatchObject({
     code: 'INVALID_REQUEST',

@@ -225,7 +225,7 @@ describe('R28 the saga', () => {
       ],
     });
 
-  it('undoes what was done when an act is refused, each once, although its process dies in between', async () => {
+  it('undoes the done acts when an act is refused, each once, although its process dies in between', async () => {
     outside.refuses = 'ship';
     outside.hold = 'POST /undo-pay/o1';
     const id = await purchase('o1');

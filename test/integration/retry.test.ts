@@ -21,7 +21,7 @@ async function submit(nodes: object[]): Promise<string> {
 
 const ended = async (id: string) => executionEnded(fleet.client, id);
 
-it('R40 what failed for good is listed with its error, and goes on by hand from where it was', async () => {
+it('R40 an execution that failed for good is listed with its error, and goes on by hand from where it was', async () => {
   const id = await submit([
     { id: 'a', run: sh(`echo a >>${file('ran')}`) },
     {
@@ -68,7 +68,7 @@ it('R40 a stopped one goes on, and can be stopped again', async () => {
   await fleet.client.stop(id, { mode: 'immediate' });
 });
 
-it('R28 R29 what a lost attempt kept is handed on; a node that is not recovered by itself waits for a person', async () => {
+it('R28 R29 the checkpoint and steps of a lost attempt are handed on; a node without recovery waits for a person', async () => {
   const worker = await fleet.addWorker({ BELAY_POOLS: 'frail' });
   const script = (name: string): string =>
     `cat >>${file(name)}; echo '{"type":"event","name":"paid","data":[]}' >&3; ` +

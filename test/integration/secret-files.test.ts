@@ -177,7 +177,7 @@ describe.each(['orchestrator', 'worker'])('R66 the command %s does not start', (
         ]
       : []) as [string, () => NodeJS.ProcessEnv, RegExp][]),
   ];
-  it.each(cases)('%s, and says what to do', async (_what, env, words) => {
+  it.each(cases)('%s, and gives advice', async (_what, env, words) => {
     const one = start(command, { ...good(), ...env() });
     await eventually(() => one.child.exitCode !== null, 'its end', 30_000);
     expect(one.child.exitCode).not.toBe(0);

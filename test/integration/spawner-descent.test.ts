@@ -39,7 +39,7 @@ describeDescent('containment by descent', () => {
       .map(Number)
       .filter((pid) => procEntry(pid)?.parent === process.pid && procEntry(pid)?.state === 'Z');
 
-  it('R51 ends an orphan that bears no sign of its agent on sight, and tells of it once', async () => {
+  it('R51 ends an orphan that bears no sign of its agent on sight, and reports it once', async () => {
     await begin();
     const started = await test.run(leaveOrphan());
     const orphan = await orphanOf(started);
@@ -54,7 +54,7 @@ describeDescent('containment by descent', () => {
     ]);
   });
 
-  it('R51 a stop finds it though nobody had looked before, and proves by the kernel that all are dead', async () => {
+  it('R51 a stop finds it without an earlier look, and proves by the kernel that all are dead', async () => {
     await begin({ watchMs: 60_000 });
     const started = await test.run(leaveOrphan());
     const orphan = await orphanOf(started);
@@ -124,7 +124,7 @@ describeDescent('containment by descent', () => {
   });
 
   describe('when the guardian, which starts the agents, is killed', () => {
-    it('its agents live on, each with its exit code, and what hides of theirs is found by the worker', async () => {
+    it('its agents live on, each with its exit code, and the worker finds their hidden processes', async () => {
       await begin({ watchMs: 60_000 });
       const { guardianPid: guardian = 0 } = test.host;
       const hiding = await test.run(leaveOrphan());
@@ -145,7 +145,7 @@ describeDescent('containment by descent', () => {
       await next.agent.stop(immediate);
     });
 
-    it('a start that is asked of it meanwhile is done once, by the guardian after it', async () => {
+    it('a start that is requested meanwhile is done once, by the guardian after it', async () => {
       await begin();
       const { guardianPid: guardian = 0 } = test.host;
       process.kill(guardian, 'SIGSTOP');

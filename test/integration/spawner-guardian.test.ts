@@ -102,7 +102,7 @@ describe.each(expectedModes())('when a worker dies, containment $name', (mode) =
     });
 
     if (containment === 'descent')
-      it('proves by the kernel that an orphan without any mark died too, though nobody had looked before', async () => {
+      it('proves by the kernel that an orphan without any mark died too, without an earlier look', async () => {
         const record = join(dataDir, 'orphan');
         const worker = await startProgram('stay', ['stripped-orphan', ...CANARIES], {
           options: { workerId, dataDir, containment, native: mode.native, watchMs: 60_000 },
@@ -165,7 +165,7 @@ describe.each(expectedModes())('when a worker dies, containment $name', (mode) =
       await eventually('no record', () => files().length === 0, NOISE_MS);
     });
 
-    it('leaves to the next start what a worker killed together with its guardian left, found by identity', async () => {
+    it('leaves to the next start the processes of a worker killed together with its guardian, found by identity', async () => {
       const worker = await startProgram('stay', CANARIES);
       process.kill(worker.said.guardianPid, 'SIGSTOP'); // so that it cannot start another one meanwhile
       process.kill(worker.pid, 'SIGKILL');
@@ -261,7 +261,7 @@ describe.each(expectedModes())('when a worker dies, containment $name', (mode) =
     });
   });
 
-  it('R55 the guardian answers within 500 ms, or is taken for nobody: stopped, killed, and the next one', async () => {
+  it('R55 the guardian answers within 500 ms, or counts as absent: stopped, killed, and the next one', async () => {
     const test = await TestHost.start(mode, { dataDir, workerId });
     const { host } = test;
     expect(await host.guardianAnswers()).toBe(true);

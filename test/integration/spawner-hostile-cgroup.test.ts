@@ -81,7 +81,7 @@ inCgroups.each(cases)(
       return { pid: child.pid, exited, ...said };
     }
 
-    it('R17 saves nobody from the kill -9 of their worker, and with libc the kernel proves it', async () => {
+    it('R17 saves no process from the kill -9 of their worker, and with libc the kernel proves it', async () => {
       const worker = await startWorker('stay');
       process.kill(worker.pid, 'SIGKILL');
       await eventually('guardian gone', () => !isAlive(worker.guardianPid), NOISE_MS);
@@ -96,7 +96,7 @@ inCgroups.each(cases)(
       expect(proofs[0]?.processes.map(({ pid }) => pid)).toEqual(expect.arrayContaining(worker.pids));
     });
 
-    it('R27 saves nobody from the fence of a worker that is stopped', async () => {
+    it('R27 saves no process from the fence of a worker that is stopped', async () => {
       const worker = await startWorker('fence', { silenceMs: 300 });
       process.kill(worker.pid, 'SIGSTOP');
       await eventually('all dead', () => alive().length === 0, NOISE_MS);
@@ -105,7 +105,7 @@ inCgroups.each(cases)(
       await eventually('no record', () => files().length === 0, NOISE_MS);
     });
 
-    it('R17 saves nobody from the next worker of the data directory, nor keeps that one from starting', async () => {
+    it('R17 saves no process from the next worker of the data directory, nor keeps that worker from starting', async () => {
       const worker = await startWorker('stay');
       process.kill(worker.guardianPid, 'SIGSTOP'); // so that it cannot start another one meanwhile
       process.kill(worker.pid, 'SIGKILL');

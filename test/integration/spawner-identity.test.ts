@@ -49,7 +49,7 @@ describe.each(expectedModes())('whose process is it, containment $name', (mode) 
       expect(test.alive()).toEqual([]);
     });
 
-    it('ends what is starting when the abort comes in the same moment', async () => {
+    it('ends a start when the abort comes in the same moment', async () => {
       // On a host that has started nothing yet: it starts in this turn, where another would refuse an aborted start before.
       const own = await TestHost.start(mode);
       const abort = new AbortController();

@@ -133,7 +133,7 @@ describe.each(expectedModes())(
     });
 
     if (isHeld)
-      it('R51 is ended on sight and told, and what an agent left in its own cgroup is not', async () => {
+      it('R51 is ended on sight and reported, and an orphan in the agent’s own cgroup is not', async () => {
         const told: Escapee[] = [];
         const test = await TestHost.start(mode, { dataDir, workerId, onEscapee: (one) => told.push(one) });
         const { agent } = await test.ready('stripped-orphan.sh', { env: env() });

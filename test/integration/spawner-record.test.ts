@@ -123,7 +123,7 @@ describe('R51 R17 R21 a worker’s record that its worker did not sign', () => {
       () => changed(() => ({ signature: undefined })).replace(/,"signature":"[0-9a-f]*"/, ''),
     ],
   ];
-  it.each(FORGERIES)('%s: it proves nothing, and nobody is killed by it', async (_, forge) => {
+  it.each(FORGERIES)('%s: it proves nothing, and no process is killed by it', async (_, forge) => {
     writeFileSync(path(), forge());
     await expectNothing(knowing({ [workerId]: said.proofKey }), { why: 'record' });
   });

@@ -93,7 +93,7 @@ describe.each(expectedModes())('starting processes, containment $name', (mode) =
     });
   });
 
-  describe('R15 what cannot start', () => {
+  describe('R15 starts that fail', () => {
     it('names a program that is not there', async () => {
       const error = await refusal(test.run(['no-such-program'], { env: { PATH: '/nowhere' } }));
       expect(error.details['reason']).toBe('ENOENT');
@@ -165,7 +165,7 @@ describe.each(expectedModes())('starting processes, containment $name', (mode) =
       expect((error as BelayError).details['reason']).toBe('CLOSED');
     });
 
-    it('handles an exit before anyone could look, and a stop of what has ended', async () => {
+    it('handles an exit before any look, and a stop of an ended agent', async () => {
       for (let round = 0; round < 20; round += 1) {
         const { agent } = await test.run(['true']);
         expect(agent.identity.startTime).toMatch(/^\d+$/);
@@ -235,7 +235,7 @@ describe.each(expectedModes())('starting processes, containment $name', (mode) =
       expect(out.join('').trim()).toBe('1000000');
     });
 
-    it('keeps the beginning and the end of a log that is too long, and counts what is between them', async () => {
+    it('keeps the beginning and the end of a log that is too long, and counts the bytes in between', async () => {
       const other = await TestHost.start(mode, { logCapBytes: 20_000 });
       const logFile = join(folder, 'agent.log');
       const { agent, out } = await other.run('talkative.sh', { logFile });
@@ -253,7 +253,7 @@ describe.each(expectedModes())('starting processes, containment $name', (mode) =
       await other.end();
     });
 
-    it('slows down an agent that writes without end, and nobody else', async () => {
+    it('slows down an agent that writes without end, and no other', async () => {
       const others = ['yes', 'yes', 'yes', 'yes'].map((command) => test.run([command]));
       const shouting = await Promise.all(others);
       const seen = await test.run(['sh', '-c', 'for i in 1 2 3 4 5 6 7 8 9 10; do echo $i; sleep 0.1; done']);
@@ -368,7 +368,7 @@ describe.each(expectedModes())('starting processes, containment $name', (mode) =
       }
     });
 
-    it('hands on what a shell would take for its own, exactly as the spec says', async () => {
+    it('hands on variables that a shell would use itself, exactly as in the spec', async () => {
       const odd: Record<string, string> = {
         OPTIND: 'abc',
         OPTARG: 'x',
@@ -486,7 +486,7 @@ describe.each(expectedModes())('starting processes, containment $name', (mode) =
       await agent.stop(immediate);
     });
 
-    it('reports every limit that this machine cannot hold', async () => {
+    it('reports every limit that this machine cannot enforce', async () => {
       const { agent } = await test.run(['true'], { limits: { memoryMb: 64, pids: 10, cpus: 0.5 } });
       await agent.ended;
       for (const { limit, reason } of agent.unappliedLimits) expect(`${limit}: ${reason}`).toMatch(/: .+/);

@@ -105,7 +105,7 @@ describe.each(expectedModes())('stopping process trees, containment $name', (mod
       expect(performance.now() - startedAt).toBeLessThan(BOUND_MS + NOISE_MS);
     });
 
-    it('counts what an agent says during the grace', async () => {
+    it('counts an agent’s cost during the grace', async () => {
       const { agent, messages } = await test.ready('exits-during-grace.sh');
       const report = await agent.stop({ mode: 'graceful', graceMs: 5_000 });
       expectProved(report);
@@ -264,7 +264,7 @@ describe.each(expectedModes())('stopping process trees, containment $name', (mod
   describe('R14 bounded drain', () => {
     const away = containment === 'cgroup' ? { CGROUP_PROCS: join(ownCgroup() ?? '', 'cgroup.procs') } : {};
 
-    it('resolves although somebody out of reach holds the output open', async () => {
+    it('resolves although a process out of reach keeps the output open', async () => {
       const started = await test.ready('holds-pipe.sh', { env: { ...away, STAY: '1' } });
       const holder = Number((await started.line((line) => line.startsWith('holder'))).split(' ')[1]);
       try {
@@ -286,7 +286,7 @@ describe.each(expectedModes())('stopping process trees, containment $name', (mod
     expect(await agent.confirmed).toEqual(reports[0].report);
   });
 
-  it('stops 100 trees at once without holding the event loop', async () => {
+  it('stops 100 trees at once without blocking the event loop', async () => {
     const started = await Promise.all(Array.from({ length: 100 }, () => test.ready('polite.sh')));
     let turns = 0;
     let over = false;

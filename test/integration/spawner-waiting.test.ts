@@ -127,7 +127,7 @@ describe.each(expectedModes())('a process that waits for its attempt, containmen
     expect(isAlive(orphan())).toBe(false);
   });
 
-  it('R21 one that has just died is not given an attempt, though nobody was told of its end yet', async () => {
+  it('R21 a process that has just died is not given an attempt, before its end was reported', async () => {
     const waits = await waiting();
     const { pid, startTime } = waits.identity;
     process.kill(pid, 'SIGKILL');
@@ -139,7 +139,7 @@ describe.each(expectedModes())('a process that waits for its attempt, containmen
     expect(isAlive(orphan())).toBe(false);
   });
 
-  it('is ended with its tree when nobody needs it, and may not be given an attempt from then on', async () => {
+  it('is ended with its tree when it is not needed, and may not be given an attempt from then on', async () => {
     const waits = await waiting();
     const ended = waits.end();
     expect(test.host.assign(waits, assignment())).toBeUndefined();
@@ -148,7 +148,7 @@ describe.each(expectedModes())('a process that waits for its attempt, containmen
     expect(test.alive()).toEqual([]);
   });
 
-  it('R54 is ended with its host, and nothing of it is left', async () => {
+  it('R54 is ended with its host, and no process of it is left', async () => {
     const own = await TestHost.start(mode);
     const waits = await own.host.startWaiting({
       command: [join(FIXTURES, 'waits.sh')],

@@ -103,7 +103,7 @@ it('R4 R25 kill -9 of the server, the orchestrator and a worker: nothing acknowl
   expect(second.process.exitCode).toBeNull();
 });
 
-it('R4 kill -9 of the server in the middle of a storm of transitions, eight times: each record is what its events say', async () => {
+it('R4 kill -9 of the server in the middle of a storm of transitions, eight times: each record has the state of its events', async () => {
   await begin({ workers: 0, server: { appendonly: true } });
   const ids = await Promise.all(
     Array.from({ length: 6 }, async () => submit([{ id: 'a', run: sh('true') }])),
@@ -319,7 +319,7 @@ describe('draining', () => {
     expect((await ended(fleet.client, id)).state).toBe('completed');
   });
 
-  it('R44 past its limit a drain stops what is left, marks it, and exits with 3', async () => {
+  it('R44 past its limit a drain stops the agents that are left, marks them, and exits with 3', async () => {
     await begin({ workers: 1, env: { ...LEASE, BELAY_STOP_TIMEOUT_MS: '300' } });
     const id = await submit([
       { id: 'a', run: sh('echo ready; sleep 600'), maxAttempts: 2, backoff: { type: 'fixed', delayMs: 0 } },

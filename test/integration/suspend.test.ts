@@ -17,7 +17,7 @@ const parks = (more = '') => ({
 const suspended = async (client: typeof fleet.client, id: string): Promise<true> =>
   eventually(async () => (await client.node(id, 'a')).state === 'suspended', 'a suspended node');
 
-it('R23 a suspended node holds no process, and outlives worker, orchestrator and server; its signal wakes it with a payload', async () => {
+it('R23 a suspended node has no process, and outlives worker, orchestrator and server; its signal wakes it with a payload', async () => {
   await begin({ workers: 1, server: { appendonly: true } });
   const { execution } = await fleet.client.createExecution({
     name: 'parks',

@@ -332,7 +332,7 @@ describe('R65 tokens that open nothing', () => {
   });
 });
 
-describe('R81 who did it', () => {
+describe('R81 the author of an act', () => {
   it('is in orders, latches, executions and the audit log: token, role and request', async () => {
     const client = createClient({ url: urls[0] ?? '', token: secretOf('operator', 'free') });
     const who = {

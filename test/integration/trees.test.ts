@@ -115,7 +115,7 @@ describe('usage', () => {
     [['polit'], `No kind polit. There are: ${kinds}.\n`],
     [['--round', '3'], 'No option --round. There are: --rounds N, --quick, --user, --json.\n'],
     [['--rounds', 'x'], '--rounds takes a whole number from 1 to 100000, not "x".\n'],
-  ])('%j is refused with what there is', async (args, stderr) => {
+  ])('%j is refused with the possible values', async (args, stderr) => {
     await expect(run(process.execPath, [main, ...args])).rejects.toMatchObject({
       code: 2,
       stdout: '',

@@ -145,7 +145,7 @@ async function expectSame(model: Model): Promise<void> {
   }
 }
 
-it('R22 any freezes, pauses, resumes and releases, with a giver that dies in between: each execution is held by what holds it, and by nothing else', async () => {
+it('R22 any freezes, pauses, resumes and releases, with a process that dies in between: each execution is paused as long as the act that did it is not undone, and no longer', async () => {
   await expectProperty(
     fc.asyncProperty(fc.array(act, { maxLength: 20, size: 'max' }), async (acts) => {
       await valkey.redis.flushall();

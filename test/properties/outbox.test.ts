@@ -346,7 +346,7 @@ class World {
   }
 }
 
-it('R4 R25 R33 R36 whoever dies between script, queue and acknowledgement, whatever BullMQ loses or brings twice: what is ready is listed until claimed, each attempt is claimed once, and all of it drains', async () => {
+it('R4 R25 R33 R36 any process dies between script, queue and acknowledgement, BullMQ loses or repeats any job: a ready attempt is listed until claimed, each is claimed once, and the outbox empties', async () => {
   await expectProperty(
     fc.asyncProperty(graphs, acts, async (graph, chosen) => {
       errors = [];

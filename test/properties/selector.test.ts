@@ -73,7 +73,7 @@ function meets(selector: readonly Requirement[], entries: readonly (readonly [st
   return true;
 }
 
-it('what is written of any selector is read as it, however it is spaced, and is written the same again', async () => {
+it('any selector’s text is read as that selector, with any spacing, and is written the same again', async () => {
   await expectProperty(
     fc.property(
       requirements(anyKeys, anyValues),
@@ -90,7 +90,7 @@ it('what is written of any selector is read as it, however it is spaced, and is 
   );
 });
 
-it('any text is a selector or has problems, and a text that is read means what it is written as', async () => {
+it('any text is a selector or has problems, and a selector that was read is written with the same meaning', async () => {
   const token = fc.constantFrom(
     ...'team = == != in notin ( ) , ! "x" "a,b" "\\" \\ x y gpu'.split(' '),
     ' ',
@@ -137,7 +137,7 @@ it('long texts are answered in bounded time', () => {
       expect(() => parseSelector(unit.repeat(60_000) + end)).not.toThrow();
 }, 30_000);
 
-it('holds where the plain reading of its conditions holds', async () => {
+it('is met where the plain reading of its conditions is met', async () => {
   await expectProperty(
     fc.property(requirements(keys, values), labels, (selector, own) => {
       expect(selectorMatches(selector, own)).toBe(meets(selector, Object.entries(own)));
@@ -151,7 +151,7 @@ describe('in the scripts', () => {
   let life: LifecycleService;
   useLife((rig) => ({ valkey, life } = rig));
 
-  it('R53 the claim covers by any selectors what the plain reading covers, each of several latches alone', async () => {
+  it('R53 the claim covers by any selectors the same as the plain reading, each of several latches alone', async () => {
     let version = 0;
     const texts = fc.array(requirements(keys, values), { minLength: 1, maxLength: 3 });
     await expectProperty(

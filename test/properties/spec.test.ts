@@ -161,7 +161,7 @@ const copyOf = <T>(value: T): T => JSON.parse(JSON.stringify(value)) as T;
 const ajv = new Ajv2020({ strict: false, allErrors: false });
 const schemaTakes = ajv.compile(specJsonSchema());
 
-it('every valid spec is taken, unchanged; what is stored of it is a spec that stores the same', async () => {
+it('every valid spec is accepted, unchanged; its stored form is a spec with the same stored form', async () => {
   await expectProperty(
     fc.property(specs, (raw) => {
       const before = JSON.stringify(raw);

@@ -30,7 +30,7 @@ const codeOf = async (call: Promise<unknown>): Promise<string> =>
 /** The expected record: none, the right one, or another. */
 const said = fc.constantFrom('nothing', 'right', 'wrong');
 
-it('R1 R2 R3 any walk over the executions’ table moves where the table says, one event each; what is refused leaves all keys as they were', async () => {
+it('R1 R2 R3 any walk over the executions’ table moves where the table says, one event each; a refusal leaves all keys as they were', async () => {
   const step = fc.record({
     to: fc.constantFrom(...statesOf(EXECUTION_MACHINE)),
     from: said,
@@ -76,7 +76,7 @@ it('R1 R2 R3 any walk over the executions’ table moves where the table says, o
   );
 }, 120_000);
 
-it('R1 R2 R41 any walk over the workers’ table likewise; stopped is the end of it', async () => {
+it('R1 R2 R41 any walk over the workers’ table likewise; stopped is its end', async () => {
   const rig = new GraphRig(valkey, 1);
   const step = fc.record({ to: fc.constantFrom(...statesOf(WORKER_MACHINE)), version: said });
   const events = async (): Promise<Record<string, unknown>[]> =>

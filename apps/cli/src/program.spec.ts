@@ -139,7 +139,7 @@ describe('hints', () => {
   });
 });
 
-it('says once what is waited for, without a terminal and on stderr', async () => {
+it('names the wait once, without a terminal and on stderr', async () => {
   routes['POST /api/killswitch?wait=0'] = [202, { ...RECEIPT, state: 'open', complete: false }];
   routes[`GET /api/killswitch/${RECEIPT.orderId}?wait=1`] = (response) => {
     setTimeout(() => {
@@ -154,7 +154,7 @@ it('says once what is waited for, without a terminal and on stderr', async () =>
 });
 
 describe('errors', () => {
-  it('of a kill or a stop whose reply the state server lost names what works without it', async () => {
+  it('of a kill or a stop whose reply the state server lost names the command that works without it', async () => {
     const detail = 'The reply to script placeOrder was lost; it may have run. Look before you repeat it.';
     routes['POST /api/killswitch?wait=0'] = [503, { code: 'OUTCOME_UNKNOWN', detail }];
     routes[`POST /api/executions/${EXE}/stop?wait=0`] = [
@@ -184,7 +184,7 @@ describe('errors', () => {
     });
   });
 
-  it('of a start say how to go on with what has ended', async () => {
+  it('of a start say how an ended execution goes on', async () => {
     routes[`POST /api/executions/${EXE}/start`] = [409, { code: 'INVALID_TRANSITION', detail: 'No.' }];
     routes[`GET /api/executions/${EXE}`] = [200, { ...RECORD, state: 'stopped' }];
     expect((await belay(['start', EXE])).err).toBe(
@@ -243,7 +243,7 @@ describe('errors', () => {
 });
 
 describe('ps', () => {
-  it('lists what has not ended, in one JSON document or a table', async () => {
+  it('lists executions that have not ended, in one JSON document or a table', async () => {
     const path = 'GET /api/executions?state=idle%2Crunning%2Cpaused%2Cstopping&limit=200';
     routes[path] = [200, { items: [RECORD], nextCursor: 'c' }];
     routes[path.replace('&limit', '&cursor=c&limit').replace('=200', '=199')] = [200, { items: [] }];
@@ -284,7 +284,7 @@ describe('ps', () => {
     expect((await belay(['run', 'spec.yaml'])).err).toContain(`${why}\n`);
   });
 
-  it('says what to do when there is nothing', async () => {
+  it('gives advice when there is nothing to list', async () => {
     routes['GET /api/executions?limit=200&label=a%3Db'] = [200, { items: [] }];
     expect(await belay(['ps', '--all', '--label', 'a=b'])).toMatchObject({
       code: 0,
@@ -297,7 +297,7 @@ describe('ps', () => {
 describe('run', () => {
   beforeEach(() => writeFileSync(join(cwd, 'spec.yaml'), 'name: nightly\nlabels: { team: a }\nnodes: []\n'));
 
-  it('posts the raw spec with its flags, and says what comes next', async () => {
+  it('posts the raw spec with its flags, and names the next commands', async () => {
     routes['POST /api/executions'] = [201, RECORD];
     const ran = await belay(['run', 'spec.yaml', '--label', 'env=prod', '--idempotency-key', 'k']);
     expect(asked).toEqual([
@@ -366,7 +366,7 @@ describe('run', () => {
     expect(lines.map((line) => JSON.parse(line) as unknown)).toEqual([...own, end, { execution: record }]);
   });
 
-  it('run of what has ended already names what to look at, and nothing to follow or stop', async () => {
+  it('of an ended execution names the command that shows it, and none to follow or stop it', async () => {
     routes['POST /api/executions'] = [200, { ...RECORD, state: 'completed' }];
     const { err } = await belay(['run', 'spec.yaml', '--idempotency-key', 'k']);
     expect(err).toContain(`It has ended. Look at it: belay get ${EXE}\n`);
@@ -461,7 +461,7 @@ describe('stop and kill', () => {
     });
   });
 
-  it('says after 5 s without an answer what works without one, and claims nothing when it is left', async () => {
+  it('names after 5 s without an answer the command that works without one, and claims nothing when it is left', async () => {
     routes[`POST /api/executions/${EXE}/stop?wait=0`] = () => undefined;
     const local = `Without the orchestrator, on each machine with workers: belay kill --local --execution ${EXE}\n`;
     const cli = scriptedProcess({ cwd: fake.cwd, env: { BELAY_URL: fake.url, BELAY_TOKEN: 't' } });
@@ -548,7 +548,7 @@ describe('stop and kill', () => {
     expect(asked.filter((call) => call.startsWith('POST /api/killswitch?wait=0 {'))).toHaveLength(1);
   });
 
-  it('shows who would be hit', async () => {
+  it('shows the agents that it would kill', async () => {
     const target = { agentId: `agt_${U}-0-1`, executionId: EXE, nodeId: 'fetch', workerId: `wrk_${U}` };
     routes['POST /api/killswitch?dryRun=1'] = [200, { targets: [target], executions: [EXE] }];
     expect((await belay(['kill', '--execution', EXE, '--dry-run'])).out).toBe(
@@ -610,7 +610,7 @@ it('prints logs of a node by the agent of its latest attempt', async () => {
   });
 });
 
-it('doctor says what is wrong and what to do', async () => {
+it('doctor says what is wrong and gives advice', async () => {
   routes['GET /health'] = [200, { state: 'running' }];
   routes['GET /api/workers'] = [200, { items: [] }];
   routes['GET /api/latches'] = [200, { items: [{ kind: 'latch' }, { kind: 'freeze' }, { kind: 'freeze' }] }];

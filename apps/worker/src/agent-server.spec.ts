@@ -98,7 +98,7 @@ describe('R28 the socket of a worker for steps', () => {
     },
   );
 
-  it('holds 4 KiB at most for who has shown no key', async () => {
+  it('reads at most 4 KiB from a connection that has shown no key', async () => {
     const { [SOCKET_VARIABLE]: name = '' } = server.admit(fence);
     const socket = connect(`\0${name}`);
     sockets.push(socket);
@@ -169,7 +169,7 @@ describe('the socket of a worker for questions', () => {
     ]);
   });
 
-  it('takes a long question from who has shown a key', async () => {
+  it('accepts a long question from a connection that has shown a key', async () => {
     const send = client(name);
     expect(await send(line({ n: 1, act: 'hello' }))).toEqual({ n: 1 });
     const long = { ...ask, detail: 'x'.repeat(10_000) };
@@ -200,7 +200,7 @@ describe('the socket of a worker for questions', () => {
     });
   });
 
-  it('tells the answer to all who wait for it, and steps go on meanwhile', async () => {
+  it('tells the answer to all that wait for it, and steps go on meanwhile', async () => {
     let state: QuestionRecord['state'] = 'open';
     look = async (ids) => [questionOf(1, ids.length === 1 ? { state } : {})];
     const { id } = questionOf(1);
@@ -212,7 +212,7 @@ describe('the socket of a worker for questions', () => {
     for (const wait of waits) expect(await wait).toMatchObject({ n: 9, question: { id, state: 'answered' } });
   });
 
-  it('tells who waits that a question is there no more, and looks again where a look fails', async () => {
+  it('tells a waiter that a question no longer exists, and looks again where a look fails', async () => {
     let looks = 0;
     look = async () => (looks++ < 2 ? Promise.reject(new Error('the server is away')) : []);
     expect(await client(name)(line({ n: 1, act: 'await', id: questionOf(1).id }))).toMatchObject({
@@ -221,7 +221,7 @@ describe('the socket of a worker for questions', () => {
     expect(looks).toBe(3);
   });
 
-  it('holds a tree still from before the wait until its end, where the question asks for it', async () => {
+  it('freezes a tree from before the wait until its end, where the question asks for it', async () => {
     const held: string[] = [];
     const errors: unknown[] = [];
     const strict = await AgentServer.listen(

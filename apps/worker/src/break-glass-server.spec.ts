@@ -70,7 +70,7 @@ it('answers a line, however it is cut', async () => {
   expect(JSON.parse(await answerOf(bad))).toMatchObject({ code: 'INVALID_JSON' });
 });
 
-it('hangs up on who has not handed in a line in time, a byte at a time too', async () => {
+it('hangs up on a client that has not sent a line in time, a byte at a time too', async () => {
   await start({ requestMs: 300 });
   const startedAt = performance.now();
   const silent = answerOf(await open());
@@ -82,7 +82,7 @@ it('hangs up on who has not handed in a line in time, a byte at a time too', asy
   expect(await connections()).toBe(0);
 });
 
-it('does not hang up on who waits for a kill, however long it takes', async () => {
+it('does not hang up on a client that waits for a kill, however long the kill takes', async () => {
   await start({ requestMs: 100 }, true);
   const answered = ask();
   await new Promise((resolve) => setTimeout(resolve, 400));
@@ -120,7 +120,7 @@ it('hears a kill in a flood of 500 connections that say nothing, and keeps 64', 
   expect(await connections()).toBe(64);
 });
 
-it('lets kills in beyond the limit when all of it are kills under way', async () => {
+it('serves kills beyond the limit when all connections of the limit are kills under way', async () => {
   await start({ most: 4 }, true);
   const all = Array.from({ length: 6 }, () => ask());
   while ((await connections()) < 6) await new Promise((resolve) => setTimeout(resolve, 5));
@@ -128,7 +128,7 @@ it('lets kills in beyond the limit when all of it are kills under way', async ()
   for (const each of await Promise.all(all)) expect(JSON.parse(each)).toEqual({ complete: true });
 });
 
-it('does not keep who was answered and does not hang up', async () => {
+it('closes the connection of a client that has its answer and does not hang up', async () => {
   await start({ requestMs: 200 });
   const socket = await open(true);
   socket.write(KILL);

@@ -25,7 +25,7 @@ async function lines(name: string): Promise<string[]> {
   return text.split('\n').filter((line) => line.startsWith(name));
 }
 
-describe('R55 what a worker measures', () => {
+describe('R55 a worker’s measurements', () => {
   it('is how long a kill took from its placing to the first signal, the first exit and the proof, by mode', async () => {
     const latency = { signalledMs: 3, firstExitMs: 40, provedMs: 70 };
     serve('kill', { outcome: 'killed', latency, report });
@@ -64,7 +64,7 @@ describe('R55 what a worker measures', () => {
     expect(await lines('belay_kill_unconfirmed_total')).toEqual(['belay_kill_unconfirmed_total 1']);
   });
 
-  it('is each heartbeat, what goes on beside it, and what stands now', async () => {
+  it('show each heartbeat, the side tasks, and the present state', async () => {
     renewed.next(12);
     runs.next({ task: 'orders', end: 'overran', tookMs: 5_000 });
     expect(await lines('belay_worker_heartbeat_seconds_sum')).toEqual([

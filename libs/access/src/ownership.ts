@@ -25,7 +25,7 @@ import { isCorrupt } from '#libs/valkey';
 type Labels = Readonly<Record<string, string>>;
 
 /**
- * What a token with a selector of labels owns (docs/tokens.md#tokens-that-are-bound-to-labels): executions whose labels meet
+ * The things that a token with a selector of labels owns (docs/tokens.md#tokens-that-are-bound-to-labels): executions whose labels meet
  * the selector; agents whose merged labels, of execution and node, do; orders and latches whose scope lies within it. To the
  * token, anything else looks as if it did not exist. A token without a selector owns everything, and nothing is looked up for
  * it.

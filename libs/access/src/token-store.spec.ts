@@ -40,7 +40,7 @@ async function everythingStored(): Promise<string> {
 }
 
 describe('R65 named tokens', () => {
-  it('open as who they are, with what they may see, from the next request on', async () => {
+  it('open a session under their name, with their rights, from the next request on', async () => {
     const bound = await store.create({ name: 'a', role: 'stopper', selector: 'tenant=a' }, SAID);
     const free = await store.create({ name: 'b', role: 'viewer' }, SAID);
     expect(await store.holderOf(bound.secret)).toEqual({
@@ -71,7 +71,7 @@ describe('R65 named tokens', () => {
     }
   });
 
-  it('R81 the audit log has who made and who revoked one, and its chain is whole', async () => {
+  it('R81 are in the audit log with the persons who made and revoked them, and its chain is whole', async () => {
     await store.create({ name: 'a', role: 'stopper', selector: 'tenant=a', expiresInMs: 60_000 }, SAID);
     await store.revoke('a', { by: 'ann', role: 'admin', requestId: 'req_2' });
     await store.revoke('a', SAID);
@@ -117,7 +117,7 @@ describe('R65 named tokens', () => {
     expect(await store.list()).toHaveLength(1);
   });
 
-  it('what is no secret of a token, unknown, or cannot be read opens nothing', async () => {
+  it('that are not secrets, unknown, or cannot be read open nothing', async () => {
     const { secret } = await store.create({ name: 'a', role: 'viewer' }, SAID);
     const unknown = `belay_${'x'.repeat(43)}`;
     for (const wrong of ['', 'a', 'x'.repeat(49), unknown, `${secret}x`])

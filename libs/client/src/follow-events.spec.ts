@@ -26,7 +26,7 @@ const READY = 'event: ready\ndata: {}\n\n';
 describe('a stream of events', () => {
   let server: Server;
   let transport: Transport;
-  /** What the server does at each connection, in order. */
+  /** The server's acts at each connection, in order. */
   let script: ((response: ServerResponse) => void)[];
   let lastIds: (string | undefined)[];
 

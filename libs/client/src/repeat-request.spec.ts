@@ -99,7 +99,7 @@ describe('a submit', () => {
   });
 });
 
-describe('what must not run twice', () => {
+describe('calls that must not run twice', () => {
   it.each([
     ['a retry', async (url: string) => createClient({ url }).retryExecution(EXE)],
     ['a kill with a latch', async (url: string) => createClient({ url }).kill({ scope: { type: 'all' } })],

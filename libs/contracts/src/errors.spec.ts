@@ -85,7 +85,7 @@ describe('an error of ours', () => {
   });
 });
 
-describe('what people read', () => {
+describe('the text that people read', () => {
   it.each<[Error, string, string]>([
     [
       new InvalidTransitionError('execution', 'exe_1', 'running', 'idle', ['paused', 'stopping']),
@@ -155,7 +155,7 @@ describe('what people read', () => {
     expect(isBelayError(error)).toBe(true);
   });
 
-  it('carries what programs need besides', () => {
+  it('carries further facts for programs', () => {
     expect(new StaleEpochError('agent', 'agt_1', { epoch: 3 }).details).toEqual({
       entity: 'agent',
       id: 'agt_1',

@@ -30,7 +30,7 @@ describe('the scope of an order', () => {
     expect(isWide(scope)).toBe(!['execution', 'agent'].includes(scope.type));
   });
 
-  it('two freezes of one scope are two holds; an execution’s is its own', () => {
+  it('two freezes of one scope have two keys; that of an execution is its own', () => {
     const scope = { type: 'all' } as const;
     expect(holdOf({ scope, latchId: 'lat_1' })).not.toBe(holdOf({ scope, latchId: 'lat_2' }));
     expect(holdOf({ scope: { type: 'execution', executionId: 'exe_1' } })).toBe('execution/exe_1');

@@ -156,9 +156,9 @@ export interface StopResponse {
   readonly executionId: ExecutionId;
   readonly reason?: StopReason;
   readonly finalCostUsd: number;
-  /** Some agent's cost could not be collected to its end, or some of it is an estimate by the agent's own word. */
+  /** True when an agent's cost could not be collected to its end, or when an agent reported a part of it as an estimate. */
   readonly costEstimated: boolean;
-  /** Of language models; absent where no agent said any. */
+  /** Tokens of language models; absent where no agent reported any. */
   readonly finalTokens?: number;
   readonly stoppedAt?: number;
   readonly summary: ExecutionSummary;

@@ -76,7 +76,7 @@ export interface ExecutionRecord {
   readonly costUsd: number;
   /** Some of its cost is an estimate, by the word of an agent. */
   readonly costEstimated?: true;
-  /** Of language models; absent where no agent said any. */
+  /** Tokens of language models; absent where no agent reported any. */
   readonly tokens?: number;
   readonly nodes: NodeCounts;
   /** Agents not yet ended. */
@@ -160,7 +160,7 @@ export interface AgentRecord {
   readonly costUsd: number;
   /** Some of its cost is an estimate, by its own word. */
   readonly costEstimated?: true;
-  /** Of language models; absent where it said none. */
+  /** Tokens of language models; absent where the agent reported none. */
   readonly tokens?: number;
   /** The newest progress. Like the checkpoint it is not in lists: both may be large. */
   readonly progress?: unknown;

@@ -43,7 +43,7 @@ describe.each(Object.entries(MACHINES))('R1 the %s table', (entity, table) => {
   const machine = table as StateMachine<string>;
   const published = PUBLISHED[entity] ?? {};
 
-  it('holds exactly the published states', () => {
+  it('has exactly the published states', () => {
     expect(statesOf(machine)).toEqual(Object.keys(published));
   });
 

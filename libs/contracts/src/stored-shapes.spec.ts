@@ -22,13 +22,13 @@ const EXECUTION = Object.fromEntries([
 ]) as Record<string, string>;
 
 describe('R31 the shapes of stored records', () => {
-  it('has nothing against what is whole', () => {
+  it('accepts sound records', () => {
     expect(executionProblem(EXECUTION)).toBeUndefined();
     expect(jsonProblem('node', NODE)).toBeUndefined();
     expect(jsonProblem('agent', AGENT)).toBeUndefined();
   });
 
-  it('names the field and what is wrong with it', () => {
+  it('names the field and its fault', () => {
     expect(executionProblem({ ...EXECUTION, state: 'flying' })).toEqual({
       field: 'state',
       problem: expect.stringMatching(/^state is not one of (?=.*\bidle\b)(?=.*\bcompleted\b)/) as string,

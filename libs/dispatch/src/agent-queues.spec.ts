@@ -155,7 +155,7 @@ describe('R33 a wait before an attempt', () => {
     expect(await inQueue('prioritized')).toContain(entry!.agentId);
   });
 
-  it('of what was cancelled meanwhile ends with no job', async () => {
+  it('that was cancelled meanwhile ends without a job', async () => {
     const id = await createExecution(life, spec([node('a', { delayMs: 50 })]));
     const [entry] = await advanceAll(life, id);
     await queues.dispatch([entry!]);

@@ -90,9 +90,9 @@ export class AgentQueues {
       if (isTransient(error)) return;
       throw error;
     }
-    await this.lookAgainAfter(passed, SECOND_LOOK_MS, isSweep);
+    await this.postponeLook(passed, SECOND_LOOK_MS, isSweep);
     const waiting = entries.filter((entry) => !passed.includes(entry));
-    await this.lookAgainAfter(waiting, LIMITED_LOOK_MS, isSweep);
+    await this.postponeLook(waiting, LIMITED_LOOK_MS, isSweep);
   }
 
   /** The entries that no full limit delays. The others wait outside BullMQ, where no worker takes their jobs in vain. */
@@ -155,7 +155,7 @@ export class AgentQueues {
   }
 
   /** Sets a sweep's next look at those attempts, unless they were claimed by then. */
-  private async lookAgainAfter(
+  private async postponeLook(
     attempts: readonly Pick<AgentJob, 'agentId' | 'executionId'>[],
     ms: number,
     isSweep: boolean,
@@ -218,8 +218,8 @@ export class AgentQueues {
         const answer = await handle(job.data);
         if (answer === 'done') return;
         // If this process ends before it hands the attempt over again, a sweep does.
-        if (answer === 'limited') await this.lookAgainAfter([job.data], LIMITED_LOOK_MS, false);
-        if (answer === 'refused') await this.lookAgainAfter([job.data], REQUEUE_MS, false);
+        if (answer === 'limited') await this.postponeLook([job.data], LIMITED_LOOK_MS, false);
+        if (answer === 'refused') await this.postponeLook([job.data], REQUEUE_MS, false);
         answers.set(job.data.agentId, answer);
       },
       {

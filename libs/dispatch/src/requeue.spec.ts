@@ -24,7 +24,7 @@ describe('R70 a job that is given back', () => {
     await expect(requeue(jobOf(REFUSED).job, 'token', 1, 30)).rejects.toThrow(DelayedError);
   });
 
-  it('is somebody else’s by now: that is told', async () => {
+  it('that another worker has by now is an error', async () => {
     const { job } = jobOf(new Error('Missing lock for job 1. moveToDelayed'));
     await expect(requeue(job, 'token', 1)).rejects.toThrow('Missing lock');
   });

@@ -31,7 +31,7 @@ describe('R69 the handlers of a spec', () => {
     ]);
   });
 
-  it('are taken where one worker has it, and where nobody runs in the pool yet', () => {
+  it('are accepted where one worker has it, and where no worker of the pool runs yet', () => {
     expect(problemsOf([])).toEqual([]);
     expect(problemsOf([worker(['gpu'], ['mail'])])).toEqual([]);
     expect(problemsOf([worker(['default']), worker(['default'], ['sum'])])).toEqual([]);

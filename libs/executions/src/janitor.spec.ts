@@ -21,7 +21,7 @@ beforeAll(() => {
 afterAll(async () => queues.close());
 
 describe('R26 R44 a worker that drained', () => {
-  it('leaves to others what it could not store: its agents are lost like those of one whose lease ran out', async () => {
+  it('leaves ends that it could not store to others: its agents are lost like those of a worker whose lease ran out', async () => {
     const id = await createExecution(life, spec([node('a', { maxAttempts: 2 })]));
     const [job] = (await life.executions.advance(id)).entries;
     await life.workers.register(WORKER, { pools: 'default' }, 60_000);

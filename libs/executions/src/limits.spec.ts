@@ -54,7 +54,7 @@ async function submit(count: number, tenant: string): Promise<string> {
 }
 const jobs = async (): Promise<number> => life.valkey.redis.zcard('bull:belay-agents-default:prioritized');
 
-describe('R35 what waits for a limit', () => {
+describe('R35 attempts that wait for a limit', () => {
   beforeEach(() => {
     running = most = 0;
     ran = [];
@@ -110,7 +110,7 @@ describe('R35 what waits for a limit', () => {
     expect(ran).toHaveLength(6);
   });
 
-  it('and whose execution is stopped leaves its place; the janitor finds what is left', async () => {
+  it('whose execution is stopped leave their place; the janitor finds those that are left', async () => {
     const stopped = await submit(10, 'acme');
     const other = await submit(1, 'acme');
     expect(await life.slots.describe()).toMatchObject({ waiting: 9 });

@@ -130,7 +130,7 @@ describe('R78 a job that was taken', () => {
       new InvalidSpecError([{ path: 'nodes[0].input', code: 'TOO_DEEP', message: 'is too deep.' }]),
       { failed: expect.stringContaining('nodes[0].input: is too deep.') },
     ],
-  ])('waits for what passes, and fails for good otherwise: %s', async (_title, fault, expected) => {
+  ])('waits after a temporary refusal, and fails for good otherwise: %s', async (_title, fault, expected) => {
     expect((await take({ submit: async () => Promise.reject(fault) })).verdict).toEqual(expected);
   });
 

@@ -23,7 +23,7 @@ describe('R70 a job whose submit fails', () => {
     ['an unknown outcome', new OutcomeUnknownError('script commitExecution', new Error('read ECONNRESET'))],
     ['a server that is away', new BelayError('SERVER_UNREACHABLE', 'It does not answer.')],
     ['a latch', new BelayError('LATCHED', 'A latch holds it.')],
-  ])('waits for what passes: %s', async (_what, fault) => {
+  ])('waits after a temporary refusal: %s', async (_what, fault) => {
     expect(await verdictOf(fault)).toMatchObject({ waitMs: expect.any(Number) as number });
   });
 
@@ -45,7 +45,7 @@ describe('R70 a job whose submit fails', () => {
     });
   });
 
-  it('leaves to the queue what is a fault of ours', async () => {
+  it('leaves a job to the queue after a fault of Belay’s own', async () => {
     await expect(verdictOf(new TypeError('x is not a function'))).rejects.toThrow(TypeError);
   });
 });

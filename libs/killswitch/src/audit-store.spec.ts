@@ -61,7 +61,7 @@ async function changeOrder(id: string, change: Record<string, unknown>): Promise
   await valkey.redis.hset(record(id), 'order', JSON.stringify({ ...order, ...change }));
 }
 
-it('says intact of what is open, complete, given up, closed, and of what retention took', async () => {
+it('calls intact orders that are open, complete, given up or closed, and those that retention has removed', async () => {
   expect(await audit.verify()).toEqual({ entries: 0, receipts: 0, intact: true, faults: [] });
   await place();
   await complete('a', 'b');
@@ -119,7 +119,7 @@ describe('a complete receipt', () => {
     expect(await faults()).toEqual([`the record of ${id} was removed while its receipt is kept`]);
   });
 
-  it('of nobody, to which somebody is added', async () => {
+  it('without targets, to which one is added', async () => {
     const id = await complete();
     await valkey.redis.hset(valkey.keys.orderTargets(id), 'agt_x', JSON.stringify(target('x', 'pending')));
     expect(await faults()).toEqual([`the receipt of ${id} was changed`]);
@@ -173,7 +173,7 @@ it('a receipt given up, whose target is changed or whose state is', async () => 
   expect(await faults()).toEqual([`the state of ${id} was changed: another closing`]);
 });
 
-it('is not misled by what is done while it looks', async () => {
+it('is not misled by acts during its look', async () => {
   const over = new AbortController();
   const busy = (async () => {
     for (let i = 0; !over.signal.aborted; i++) await complete(`a${i}`, `b${i}`);

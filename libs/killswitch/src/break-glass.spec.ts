@@ -21,8 +21,8 @@ function breakGlassOver(slot: AgentSlot): BreakGlass {
   });
 }
 
-describe('R51 R55 what is not running when the glass is broken', () => {
-  it('a claim under way is no target, and is waited for by nobody: another may be given it later', async () => {
+describe('R51 R55 attempts that do not run when the glass is broken', () => {
+  it('a claim under way is no target, and nobody waits for it: another worker may get it later', async () => {
     const slot = new AgentSlot(JOB, WORKER);
     expect(await breakGlassOver(slot).kill(REQUEST)).toMatchObject({ complete: true, targets: [] });
     // The worker does not start the agent, whatever the claim answered.

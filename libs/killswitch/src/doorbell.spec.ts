@@ -3,7 +3,7 @@ import { readDoorbell } from './doorbell';
 const said = (value: unknown) => readDoorbell(JSON.stringify(value));
 
 describe('the doorbell', () => {
-  it('names an order, with and without targets, and nothing else of it is taken', () => {
+  it('names an order, with and without targets, and no other field of it is read', () => {
     const order = { id: 'ord_1', kind: 'kill', scope: { type: 'all' } };
     expect(said({ order })).toEqual({ orderId: 'ord_1', targets: [] });
     expect(said({ order, targets: ['agt_1-0-1'] })).toEqual({ orderId: 'ord_1', targets: ['agt_1-0-1'] });

@@ -33,7 +33,7 @@ describe('R20 R53 an order with a latch, while an earlier one is open whose latc
     expect(after.id).toBe(before.id);
   });
 
-  it('a freeze is carried out, and holds', async () => {
+  it('a freeze is carried out, and stays in force', async () => {
     const { agentId } = await running();
     const scope = { type: 'agent', agentId } as const;
     const before = await killswitch.placeOrder({ kind: 'freeze', scope, by: 'me', latch: true });

@@ -132,7 +132,7 @@ describe('R52 an order', () => {
     expect(stopped).toEqual([one.agentId]);
   });
 
-  it('R50 that was resolved reaches what had begun by then, and nothing that began after it', async () => {
+  it('R50 that was resolved reaches agents that had begun by then, and none that began after it', async () => {
     const [old, late] = [slot(`exe_${ulid()}`, 0, 5), slot(`exe_${ulid()}`, 0, 6)];
     slots.push(old, late);
     const order = await placeOn({ type: 'all' });
@@ -144,7 +144,7 @@ describe('R52 an order', () => {
     expect(stopped).toEqual([old.agentId]);
   });
 
-  it('that is open stops what is claimed meanwhile before it is spawned, and names it; one that is over does not', async () => {
+  it('that is open stops attempts that are claimed meanwhile before they are spawned, and names them; an ended one does not', async () => {
     const order = await placeOn({ type: 'all' });
     responder.apply({ order, reach: undefined });
     const one = slot(`exe_${ulid()}`, 0, 7);
@@ -229,7 +229,7 @@ describe('the orders log', () => {
     expect(stopped).toEqual([slots[1]!.agentId, slots[0]!.agentId]);
   });
 
-  it('R52 whose reading hangs is read again: a read that is never answered keeps nobody from the next', async () => {
+  it('R52 whose reading hangs is read again: an unanswered read does not keep the next one from running', async () => {
     const errors: unknown[] = [];
     const worker = other(errors, 50);
     const executionId = `exe_${ulid()}`;

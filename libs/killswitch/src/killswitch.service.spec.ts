@@ -32,7 +32,7 @@ async function place(withLatch: boolean): Promise<Order> {
 }
 
 describe('R51 R52 a wide kill by a server whose clock was stepped back', () => {
-  it('names what runs while its latch holds, and asks no clock', async () => {
+  it('names running agents while its latch is engaged, and uses no clock', async () => {
     const agentId = await runningAgent();
     const order = await place(true);
     await killswitch.carryOut(order);
@@ -42,7 +42,7 @@ describe('R51 R52 a wide kill by a server whose clock was stepped back', () => {
     });
   });
 
-  it('without a latch names what runs too: no clock is asked', async () => {
+  it('without a latch names running agents too, and uses no clock', async () => {
     const agentId = await runningAgent();
     const order = await place(false);
     await killswitch.carryOut(order);
@@ -53,7 +53,7 @@ describe('R51 R52 a wide kill by a server whose clock was stepped back', () => {
   });
 });
 
-describe('R50 R53 what a worker claims after a kill', () => {
+describe('R50 R53 attempts that a worker claims after a kill', () => {
   it.each([
     ['while its latch holds is named', async () => undefined, true],
     [
@@ -125,7 +125,7 @@ describe('R19 R51 the limit of an order', () => {
     ]);
   });
 
-  it('ends an execution with agents nobody could prove dead, whatever the scope of the kill', async () => {
+  it('ends an execution with agents that nobody could prove dead, whatever the scope of the kill', async () => {
     const agentId = await runningAgent();
     const executionId = await executionOf(agentId);
     await give(agentId, { type: 'all' });

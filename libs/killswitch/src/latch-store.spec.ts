@@ -33,7 +33,7 @@ async function releaseAndDie(latchId: string): Promise<void> {
   expect(await scripts.json('releaseLatch', key, args)).toMatchObject({ already: false });
 }
 
-describe('R22 R53 what a latch has parked is due again once the latch is released', () => {
+describe('R22 R53 attempts that a latch has parked are due again once the latch is released', () => {
   it('and its list was copied', async () => {
     const { latchId, dueInMs } = await parked();
     await latches.release(latchId, 'ann', 'over');
@@ -67,7 +67,7 @@ describe('R22 R53 what a latch has parked is due again once the latch is release
     await latches.release(other, 'ben', 'over');
   });
 
-  it('also when whoever copied it died in the middle of a long list', async () => {
+  it('also when the process that copied the list died in the middle of a long one', async () => {
     const { latchId, dueInMs } = await parked();
     await releaseAndDie(latchId);
     const { keys, redis, scripts } = valkey;

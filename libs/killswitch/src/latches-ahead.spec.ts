@@ -41,7 +41,7 @@ const engaged = (pool = 'gpu'): Latch => ({
   engagedAt: 1_700_000_000_000,
 });
 
-describe('R22 R53 a latch holds although shards have a list of a higher version than the control slot', () => {
+describe('R22 R53 a latch is in force although shards have a list of a higher version than the control slot', () => {
   it('when a kill brings it: nothing that is submitted later is claimed', async () => {
     await putAhead();
     const order = await killswitch.placeOrder({ scope: ALL, by: 'ann', latch: true });
@@ -89,8 +89,8 @@ describe('R22 R53 a latch holds although shards have a list of a higher version 
   });
 });
 
-describe('R22 R53 what a failover of the control slot lost', () => {
-  it('a latch that only shards have holds on, is listed again, and can be released', async () => {
+describe('R22 R53 changes that a failover of the control slot lost', () => {
+  it('a latch that only shards have stays in force, is listed again, and can be released', async () => {
     const lost = engaged();
     await putAhead([lost]);
     await latches.repair();
@@ -100,14 +100,14 @@ describe('R22 R53 what a failover of the control slot lost', () => {
     expect(await copies()).toEqual(valkey.keys.tags().map(() => []));
   });
 
-  it('and it holds on when another latch is engaged first', async () => {
+  it('and it stays in force when another latch is engaged first', async () => {
     const lost = engaged();
     await putAhead([lost]);
     const { id } = await latches.engage(newLatch('latch', ALL, { by: 'ben' }));
     expect(await copies()).toEqual(valkey.keys.tags().map(() => [id, lost.id].toSorted()));
   });
 
-  it('a release: the latch that is listed holds again', async () => {
+  it('a release: the latch that is listed is in force again', async () => {
     const { id } = await latches.engage(newLatch('latch', ALL, { by: 'ann' }));
     await putAhead([]);
     await latches.repair();

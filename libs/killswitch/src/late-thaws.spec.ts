@@ -13,7 +13,7 @@ useKillswitch((rig) => ({ valkey, life, orders, killswitch } = rig));
 beforeEach(async () => valkey.redis.flushall());
 afterEach(() => jest.restoreAllMocks());
 
-/** Of all orders that were placed, in the order of the log. */
+/** The ids of all placed orders, in the order of the log. */
 async function kinds(): Promise<string[]> {
   const { items } = await orders.list();
   return items.map(({ order }) => order.kind).toReversed();

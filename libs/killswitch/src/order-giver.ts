@@ -249,7 +249,7 @@ export class OrderGiver {
     const { scope, latchId } = order;
     const { targets, resolvedAt } = await this.parts.orders.receipt(order.id);
     const open = targets.filter(({ outcome }) => outcome === 'pending' || outcome === 'failed');
-    // Done before: what is missing still is for a proof to settle.
+    // Done before: only a proof can settle the missing targets.
     if (resolvedAt !== undefined && open.length === 0) return;
     // A release orders the thaw of its latch itself. The thaw of a resume may have been placed before the freeze.
     if (latchId === undefined && scope.type === 'execution')

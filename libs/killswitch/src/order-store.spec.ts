@@ -106,7 +106,7 @@ describe('R51 the grade of a receipt', () => {
     });
   });
 
-  it('with BELAY_PROOF=kernel what was seen dead by marks is unconfirmed, and says why', async () => {
+  it('with BELAY_PROOF=kernel a target that marks saw dead is unconfirmed, and says why', async () => {
     const strict = new OrderStore(valkey, new ControlSettings(valkey, 60_000), latches, 'kernel');
     const { order } = await strict.place(asked());
     await strict.addTargets(order.id, [target('a', 'pending'), target('b', 'pending')], true);

@@ -292,7 +292,7 @@ describe('R51 R52 orders when clocks disagree', () => {
     expect((await orders.receipt(stop.id)).targets.map(({ agentId }) => agentId)).toEqual([again.agentId]);
   });
 
-  it('what began after a kill without a latch was resolved is not its target when it is carried out again', async () => {
+  it('an agent that began after a kill without a latch was resolved is not its target when it is carried out again', async () => {
     const before = await running();
     const order = await killswitch.placeOrder({ scope: { type: 'all' }, by: 'me' });
     const after = await running();
@@ -302,7 +302,7 @@ describe('R51 R52 orders when clocks disagree', () => {
     expect(await life.executions.get(after.id)).toMatchObject({ state: 'running' });
   });
 
-  it('names what it ended before it could be read, though the shard’s clock is behind', async () => {
+  it('names agents that it ended before they could be read, though the shard’s clock is behind', async () => {
     const one = await running();
     const { keys, redis } = valkey;
     const order = await killswitch.placeOrder({ scope: { type: 'pool', pool: 'none' }, by: 'me' });
@@ -374,7 +374,7 @@ describe('R1 an order’s state', () => {
   });
 });
 
-describe('R49 what a kill’s receipt says', () => {
+describe('R49 the text of a kill’s receipt', () => {
   it('names the executions it stopped, those that nothing ran of too', async () => {
     const labels = { team: 'data' };
     const idle = await createExecution(life, spec([node('a')], { labels }), false);

@@ -64,13 +64,13 @@ export class OrdersLog {
     if (rows === undefined)
       throw new BelayError('TIMEOUT', `The orders log was not read within ${readMs} ms; it is read again.`);
     for (const { seq, held } of rows) {
-      if (held !== undefined) this.obeyOrKeep(held, 0);
+      if (held !== undefined) this.applyOrRetry(held, 0);
       this.cursor = seq;
     }
   }
 
   /** One order that fails must not keep the following ones from being obeyed. It is retried. */
-  private obeyOrKeep(held: HeldOrder, tries: number): void {
+  private applyOrRetry(held: HeldOrder, tries: number): void {
     const { id } = held.order;
     try {
       this.caughtUp += this.options.apply(held);
@@ -84,6 +84,6 @@ export class OrdersLog {
   private tryAgain(): void {
     const failed = [...this.failed.values()];
     this.failed.clear();
-    for (const { held, tries } of failed) this.obeyOrKeep(held, tries);
+    for (const { held, tries } of failed) this.applyOrRetry(held, tries);
   }
 }

@@ -58,12 +58,12 @@ describe('a selector that nothing meets', () => {
     ['a live execution', 'team=data'],
     ['a node that has not started', 'team=data,model=large'],
     ['an execution that lacks a label', '!draft'],
-  ])('is not what %s meets', async (_what, selector) => {
+  ])('does not come where something meets %s', async (_what, selector) => {
     await submit({ team: 'data' });
     expect(await warnings(selector)).toEqual([undefined, undefined, undefined]);
   });
 
-  it('is not what an ended execution met: a kill may be given twice', async () => {
+  it('does not come for labels of an ended execution: a kill may be given twice', async () => {
     await killswitch.stops.stop(await submit({ team: 'data' }), { by: 'me' });
     expect(await warnings('team=data')).toEqual([undefined, undefined, undefined]);
   });
@@ -78,7 +78,7 @@ describe('a selector that nothing meets', () => {
     expect((await commands()) - before).toBeLessThan(60);
   });
 
-  it('keeps no label of what retention or its bound has removed', async () => {
+  it('keeps no label of executions that retention or its bound has removed', async () => {
     const id = await submit({ team: 'data' });
     await killswitch.stops.stop(id, { by: 'me' });
     await valkey.scripts.run('retireExecution', valkey.keys.execution(id), [valkey.keys.tagOf(id), id]);

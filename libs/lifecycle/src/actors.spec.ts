@@ -20,14 +20,14 @@ describe('R81 the record of an execution', () => {
   it.each([
     ['a running one', true],
     ['an idle one', false],
-  ])('of %s names who created it, then who stopped it, each with role and request', async (_, start) => {
+  ])('of %s names the creator, then the author of the stop, each with role and request', async (_, start) => {
     const id = await create(start);
     expect(await actorOf(id)).toEqual(ANN);
     await life.executions.stop(id, { reason: 'user_abort', ...BEN });
     expect(await actorOf(id)).toEqual(BEN);
   });
 
-  it('has no role and no request of somebody else: Belay’s own stop takes them away', async () => {
+  it('has no role and no request of somebody else: Belay’s own stop removes them', async () => {
     const running = await create(true);
     await startNext(life, running);
     await life.executions.stop(running, { reason: 'timeout' });

@@ -61,12 +61,12 @@ export type Claim =
 /** A node's spec, with the number of earlier attempts that count for its retry policy. */
 export type ClaimedNode = NodeSpec & { readonly priorAttempts?: number };
 
-/** What an attempt has spent in all, by its own word. */
+/** The cost of an attempt in all, by its own report. */
 export interface Spent {
   readonly costUsd?: number;
   /** Some of the cost is an estimate. */
   readonly costEstimated?: boolean;
-  /** Of language models. */
+  /** The tokens of language models. */
   readonly tokens?: number;
 }
 

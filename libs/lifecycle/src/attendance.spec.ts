@@ -9,7 +9,7 @@ const watched = async (): Promise<string[]> => {
   return (await Promise.all(lists)).flat();
 };
 
-describe('R63 who watches an execution', () => {
+describe('R63 the watchers of an execution', () => {
   it('is missed once its time is over, and until that is settled; not while another watches', async () => {
     const { attendance } = rig.life;
     const id = await createExecution(rig.life, spec([node('a')]));

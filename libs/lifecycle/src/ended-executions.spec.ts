@@ -71,7 +71,7 @@ it('keeps the newest ended executions, and nothing of the others', async () => {
   expect(await new EndedExecutions(valkey, room, {}).sweep()).toBe(0);
 });
 
-it('R51 keeps for a minute what an open order may still ask for', async () => {
+it('R51 keeps for a minute an execution for which an open order may still ask', async () => {
   const id = await ended();
   const { redis, keys } = valkey;
   const open = keys.shard(keys.control, 'orders:open');
@@ -91,7 +91,7 @@ it('R51 keeps for a minute what an open order may still ask for', async () => {
   expect(await keysOf(next)).toEqual([]);
 });
 
-it('R51 never removes what has an attempt that nobody has seen dead, and goes past it', async () => {
+it('R51 never removes an execution with an attempt that nobody has seen dead, and passes over it', async () => {
   const unproved = await ended(1, { lost: true });
   const others = [await ended(), await ended()];
   const sweeper = new EndedExecutions(valkey, new StateRoom(valkey, 1), { maxEnded: 0 });
@@ -143,7 +143,7 @@ it('a pass removes a bounded number, and the next one goes on', async () => {
   expect(await sweeper.sweep()).toBe(5);
 });
 
-it('waits for the server to free what was removed before it judges the memory again', async () => {
+it('waits until the server has freed the removed memory before it judges the memory again', async () => {
   const ids = [];
   for (let i = 0; i < 25; i++) ids.push(await ended());
   const [full, low] = [100, 10];

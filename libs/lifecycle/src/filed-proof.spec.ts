@@ -24,7 +24,7 @@ const gradeNow = async (id: string) => {
 };
 
 describe('R51 a proof that was read from a file', () => {
-  it('counts for what it says when its worker, or a worker that reaped it, signed it', async () => {
+  it('keeps its grade when its worker, or a worker that reaped it, signed it', async () => {
     await register('wrk_dead_1');
     await life.workers.saveFiledProof('wrk_dead_1', BY_KERNEL, undefined, sealOf(KEY, 'wrk_dead_1'));
     expect(await gradeNow('wrk_dead_1')).toBe('kernel');

@@ -80,7 +80,7 @@ const requirement: fc.Arbitrary<Requirement> = fc.oneof(
 const labels = fc.dictionary(key, value, { noNullPrototype: true });
 
 describe('selectors', () => {
-  it('what is written is what is read', () => {
+  it('are read as they were written', () => {
     fc.assert(
       fc.property(fc.array(requirement, { minLength: 1, maxLength: 5 }), (selector) => {
         expect(parseSelector(formatSelector(selector)).selector).toEqual(selector);
@@ -88,7 +88,7 @@ describe('selectors', () => {
     );
   });
 
-  it('R53 the claim script and the workers agree on what a scope covers', async () => {
+  it('R53 the claim script and the workers agree on the coverage of a scope', async () => {
     const scope: fc.Arbitrary<Scope> = fc.oneof(
       {
         weight: 5,
@@ -158,7 +158,7 @@ describe('a latch', () => {
     expect((await life.executions.get(ended)).state).toBe('running');
   });
 
-  it('refuses what would start in its scope: a whole submit, a start, a resume; and nothing else', async () => {
+  it('refuses a whole submit, a start or a resume in its scope, and nothing else', async () => {
     const idle = await create([node('a')], { labels: { team: 'x' } }, false);
     const paused = await create([node('a')], { labels: { team: 'x' } });
     await life.executions.pause(paused, { mode: 'drain', actor: 'me' });
@@ -209,7 +209,7 @@ describe('a latch', () => {
 });
 
 describe('pause and resume', () => {
-  it('R22 a paused execution starts nothing, its deadline stands still; what was ready is due at the resume', async () => {
+  it('R22 a paused execution starts nothing, its deadline stands still; ready nodes are due at the resume', async () => {
     const id = await create([node('a')], { timeoutMs: 60_000 });
     const job = await first(id);
     const byLatch = { mode: 'drain', actor: 'me', note: 'lunch', heldBy: 'lat_x' } as const;
@@ -253,7 +253,7 @@ describe('pause and resume', () => {
     ).rejects.toMatchObject({ code: 'NOT_FOUND' });
   });
 
-  it('R22 R39 a deadline does not pass during a pause, and what was left of it passes after the resume', async () => {
+  it('R22 R39 a deadline does not pass during a pause, and its rest passes after the resume', async () => {
     const id = await create([node('a')], { timeoutMs: 30 });
     await life.executions.pause(id, { mode: 'drain', actor: 'me' });
     const deadlines = valkey.keys.shard(valkey.keys.tagOf(id), 'deadlines');
@@ -269,7 +269,7 @@ describe('pause and resume', () => {
     );
   });
 
-  it('R22 what a freeze paused goes on with its release; not while another freeze covers it, but under a latch', async () => {
+  it('R22 an execution that a freeze paused goes on with its release; not while another freeze covers it, but under a latch', async () => {
     const id = await create([node('a')]);
     const freeze = (name: string) => ({ scope: { type: 'all' } as const, kind: 'freeze' as const, id: name });
     await latch(freeze('lat_1'), freeze('lat_2'));
@@ -328,7 +328,7 @@ describe('lost workers', () => {
     await claim(job);
   });
 
-  it('proof of a dead worker is kept for whoever declares it lost', async () => {
+  it('proof of a dead worker is kept for the process that declares it lost', async () => {
     expect(await life.workers.proof('wrk_proved')).toBeUndefined();
     await life.workers.saveProof('wrk_proved', REPORT);
     const kept = await life.workers.proof('wrk_proved');
@@ -372,7 +372,7 @@ describe('lost workers', () => {
     },
   );
 
-  it('what a guardian ended of a silent worker is proof for those trees alone', async () => {
+  it('the end of trees by a guardian while the worker was silent is proof for those trees alone', async () => {
     await life.workers.saveProof('wrk_silent', REPORT, [{ pid: 7, startTime: '70' }]);
     const kept = await life.workers.proof('wrk_silent');
     expect(reportFor(kept, { pid: 7, pidStartTime: '70' })).toEqual(REPORT);
@@ -431,7 +431,7 @@ it('R36 a node with thousands of dependants opens them in pieces, each once; ski
 }, 30_000);
 
 describe('a submit that is refused leaves nothing in the server', () => {
-  it('stages no graph while a latch holds, or when its key is taken', async () => {
+  it('stages no graph while a latch covers it, or when its key is taken', async () => {
     const staged = jest.spyOn(valkey.redis, 'pipeline');
     const commits = valkey.scripts.calls.get('commitExecution');
     await latch({ scope: { type: 'all' } });
@@ -451,7 +451,7 @@ describe('a submit that is refused leaves nothing in the server', () => {
     staged.mockRestore();
   });
 
-  it('takes away what was staged when the latch comes in between', async () => {
+  it('removes the staged keys when the latch comes in between', async () => {
     const id = life.executions.newId();
     const json = valkey.scripts.json.bind(valkey.scripts);
     let before: string[] = [];

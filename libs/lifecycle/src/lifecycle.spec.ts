@@ -231,7 +231,7 @@ describe('R5 times and identity', () => {
   });
 });
 
-describe('R6 refusals name what they refuse', () => {
+describe('R6 refusals name the thing that they refuse', () => {
   it('answers unknown ids as not found', async () => {
     const none = 'exe_00000000000000000000000000';
     await expect(life.executions.get(none)).rejects.toBeInstanceOf(NotFoundError);
@@ -378,7 +378,7 @@ describe('R36 dependencies', () => {
 });
 
 describe('stopping', () => {
-  it('cancels what has not started, ends when the last agent is dead, and keeps the first reason (R20)', async () => {
+  it('cancels nodes that have not started, ends when the last agent is dead, and keeps the first reason (R20)', async () => {
     const id = await create([node('a'), node('b', { dependsOn: ['a'] })]);
     const [a] = await advanceAll(life, id);
     const fence = await claim(a!);
@@ -721,7 +721,7 @@ describe('R30 idempotency', () => {
     });
   });
 
-  it('says so when what was staged is gone', async () => {
+  it('reports that the staged keys are gone', async () => {
     const made = spec([node('a'), node('a')]);
     await expect(life.executions.create(made, { start: true, canonical: 'x' })).rejects.toMatchObject({
       code: 'TIMEOUT',

@@ -75,7 +75,7 @@ describe("an agent's log on the server", () => {
     expect((await read()).lines.map(({ line }) => line)).toEqual(['a', 'b', 'c']);
   });
 
-  it('keeps the first and the last lines of a long one, and says what is between them', async () => {
+  it('keeps the first and the last lines of a long one, and reports the lines in between', async () => {
     const all = Array.from({ length: 5_000 }, (_, i) => `line ${i}`);
     const entries = entriesOf(...all);
     for (let i = 0; i < entries.length; i += 700) await append(entries.slice(i, i + 700));
@@ -105,7 +105,7 @@ describe("an agent's log on the server", () => {
     expect(memory).toBeLessThan(2 * LOG_LIMITS.tailBytes);
   });
 
-  it('tells what was never sent, between lines and before the end', async () => {
+  it('reports lines that were never sent, between lines and before the end', async () => {
     const entries = entriesOf('a', 'bb', 'ccc', 'd');
     await append([entries[2]!, endOf(entries)]);
     const { lines, total, skipped } = await read();

@@ -49,7 +49,7 @@ describe('R34 the counts of a pool', () => {
   });
 });
 
-describe('R34 what waits in a pool', () => {
+describe('R34 attempts that wait in a pool', () => {
   const submit = async (over: Parameters<typeof spec>[1] = {}): Promise<[string, DispatchEntry[]]> => {
     const nodes = [node('a', { labels: { size: 'large' } }), node('b'), node('c', { dependsOn: ['a'] })];
     const id = await createExecution(life, spec(nodes, over));

@@ -19,7 +19,7 @@ async function saying(events: Record<string, readonly { name: string; data?: unk
   return id;
 }
 
-describe('R28 what attempts at a node said before', () => {
+describe('R28 events that attempts at a node said before', () => {
   it('is in the order it was said, of this node alone, with and without data', async () => {
     const id = await saying({
       a: [{ name: 'one', data: { list: [] } }, { name: 'two' }],
@@ -43,7 +43,7 @@ describe('R28 what attempts at a node said before', () => {
     expect(kept.at(-1)?.name).toBe('e29');
   });
 
-  it('R31 leaves out what cannot be read', async () => {
+  it('R31 leaves out events that cannot be read', async () => {
     const id = await saying({ a: [{ name: 'one' }] });
     await valkey.redis.xadd(valkey.keys.execution(id, 'events'), '*', 'e', '{"y":"a.event"');
     expect(await previousAttemptEvents(valkey, id, 'a')).toMatchObject([{ name: 'one' }]);

@@ -58,7 +58,7 @@ const corruptAt = (key: string, problem: string) =>
     }) as object,
   }) as Error;
 
-describe('R31 what cannot be read', () => {
+describe('R31 records that cannot be read', () => {
   it.each([
     ['not JSON', '{broken', 'it is not JSON'],
     ['JSON of the wrong type', '[1,2]', 'not an object'],
@@ -140,7 +140,7 @@ describe('R31 what cannot be read', () => {
     );
   });
 
-  it('a worker or a proof that cannot be read keeps nobody else from being seen', async () => {
+  it('a worker or a proof that cannot be read does not hide the others', async () => {
     await life.workers.register('wrk_whole', { pools: 'a' }, 60_000);
     await life.workers.register('wrk_spoilt', { pools: 'a' }, 60_000);
     const key = valkey.keys.worker('wrk_spoilt');
@@ -179,7 +179,7 @@ describe('R31 what cannot be read', () => {
     expect((await life.agents.liveEverywhere()).map(({ id }) => id)).toContain(agentIdOf(whole.id, 0, 1));
   });
 
-  it('a script that meets one says which: by type, by record, by node, by agent, by what is next', async () => {
+  it('a script that meets one names it: by type, by record, by node, by agent, by next step', async () => {
     const spoil = async (
       part: Parameters<typeof valkey.keys.execution>[1],
       act: (key: string) => Promise<unknown>,
@@ -256,7 +256,7 @@ describe('R31 what cannot be read', () => {
     expect(await valkey.quarantine.count()).toBe(0);
   });
 
-  it('an error that is none of a record’s stays what it is', async () => {
+  it('an error about no record stays as it is', async () => {
     const id = await create(node('a'));
     const away = new Error('Connection is closed.');
     const get = jest.spyOn(life.executions, 'get').mockRejectedValueOnce(away);

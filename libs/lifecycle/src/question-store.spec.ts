@@ -164,7 +164,7 @@ describe('a question of an agent', () => {
 });
 
 describe('a deadline', () => {
-  it('that has passed is a denial for whoever answers, though nobody enforced it', async () => {
+  it('that has passed is a denial for a late answer, though no process enforced it', async () => {
     const { fence } = await agent();
     const asked = await life.questions.ask(fence, 1, SOON);
     await untilPassed(asked);
@@ -175,7 +175,7 @@ describe('a deadline', () => {
     expect(await life.questions.unaudited()).toEqual([]);
   });
 
-  it('that has passed is a denial for whoever reads, at the time of the deadline', async () => {
+  it('that has passed is a denial for a reader, at the time of the deadline', async () => {
     const { id, fence } = await agent();
     const asked = await life.questions.ask(fence, 1, SOON);
     await untilPassed(asked);
@@ -257,7 +257,7 @@ describe('the end of an attempt', () => {
     await expect(life.questions.ask(fence, 2, ASK)).rejects.toMatchObject({ code: 'STALE_EPOCH' });
   });
 
-  it('begins with the stop of its execution: from there on nobody answers, and nothing is asked', async () => {
+  it('begins with the stop of its execution: from there on there is neither an answer nor a question', async () => {
     const { id, fence } = await agent();
     const { id: asked, hash } = await life.questions.ask(fence, 1, ASK);
     await life.executions.stop(id, { reason: 'user_abort', actor: 'ann' });
@@ -265,7 +265,7 @@ describe('the end of an attempt', () => {
     await expect(life.questions.ask(fence, 2, ASK)).rejects.toMatchObject({ code: 'STALE_EPOCH' });
   });
 
-  it('refuses what it asks later, and what a stranger asks for it', async () => {
+  it('refuses later questions of it, and questions of a stranger in its name', async () => {
     const { fence } = await agent();
     const { questions } = life;
     await expect(questions.ask({ ...fence, epoch: 99 }, 1, ASK)).rejects.toMatchObject({

@@ -29,8 +29,8 @@ async function tick(): Promise<void> {
   while ((await valkey.timeAt(valkey.keys.control)) <= from + 1) await valkey.redis.ping();
 }
 
-describe('R5 what records keep', () => {
-  it('times are the server’s, although the clock of who writes is a day ahead', async () => {
+describe('R5 the fields that records keep', () => {
+  it('times are the server’s, although the writer’s clock is a day ahead', async () => {
     const real = Date.now;
     const skewed = jest.spyOn(Date, 'now').mockImplementation(() => real() + DAY_MS);
     try {
@@ -67,7 +67,7 @@ describe('R5 what records keep', () => {
     }
   });
 
-  it('each is set once: what comes again, or later and different, changes none of them', async () => {
+  it('each is set once: a repeat, or a later different value, changes none of them', async () => {
     const { id, job, fence } = await begin(node('a'));
     await life.agents.started(fence, { pid: 1, pidStartTime: '1', containment: 'marks' });
     const started = (await life.agents.get(job.agentId)).startedAt;

@@ -53,8 +53,8 @@ it('R33 a first attempt waits for its delay, also after a retry by hand; the nex
   expect(await run(third!, { state: 'completed' })).toMatchObject([{ nodeId: 'b', attempt: 1, delayMs: 90 }]);
 });
 
-describe('R40 what failed for good is retried by hand', () => {
-  it('R38 one that its budget stopped goes on with a larger one, and what it spent stays counted', async () => {
+describe('R40 an execution that failed for good is retried by hand', () => {
+  it('R38 stopped by its budget goes on with a larger one, and its spent cost stays counted', async () => {
     const id = await create([node('a'), node('b', { dependsOn: ['a'] })], { maxCostUsd: 1 });
     const [a] = await advanceAll(life, id);
     const { fence } = await claim(a!);
@@ -166,7 +166,7 @@ describe('R40 what failed for good is retried by hand', () => {
     expect(events.map((event) => event.seq)).toEqual(events.map((_, i) => i + 1));
   });
 
-  it('is not done while an attempt of it may still run, unless forced; a latch keeps it back', async () => {
+  it('is refused while an attempt of it may still run, unless forced; a latch refuses it too', async () => {
     const id = await create([node('a')], { idempotencyKey: 'retried' });
     const [a] = await advanceAll(life, id);
     const { fence } = await claim(a!);
@@ -204,7 +204,7 @@ describe('R40 what failed for good is retried by hand', () => {
     expect(await life.executions.get(id)).toMatchObject({ state: 'completed' });
   });
 
-  it('R51 an attempt that a person wrote off holds up nothing any more, and who did it is told once', async () => {
+  it('R51 an attempt that a person wrote off blocks nothing any more, and the person is reported once', async () => {
     const id = await create([node('a')]);
     const [job] = await advanceAll(life, id);
     const { fence } = await claim(job!);
@@ -221,7 +221,7 @@ describe('R40 what failed for good is retried by hand', () => {
     expect(await life.executions.retry(id, again('r1'))).toEqual({ state: 'running', epoch: 2 });
   });
 
-  it('R50 what begins is counted by its shard: an execution, each claim, each retry; other shards stay as they are', async () => {
+  it('R50 each shard counts beginnings: an execution, each claim, each retry; other shards stay as they are', async () => {
     const before = await life.agents.beginnings();
     expect(Object.keys(before).sort()).toEqual(valkey.keys.tags().toSorted());
     const id = await create([node('a')]);
@@ -265,7 +265,7 @@ describe('R40 what failed for good is retried by hand', () => {
     expect(await advanceAll(life, id, 20)).toHaveLength(60);
   });
 
-  it('R28 an attempt is told what the one before it kept, and whether that was lost', async () => {
+  it('R28 an attempt gets what the one before it kept, and learns whether that was lost', async () => {
     const id = await create([node('a', { maxAttempts: 9 })]);
     const [one] = await advanceAll(life, id);
     const first = await claim(one!);
@@ -285,7 +285,7 @@ describe('R40 what failed for good is retried by hand', () => {
   });
 });
 
-it('any graph, any ends, any retries: a node completes once, after what it depends on, with its result kept', async () => {
+it('any graph, any ends, any retries: a node completes once, after its dependencies, with its result kept', async () => {
   const graphs = fc.integer({ min: 1, max: 7 }).chain((size) =>
     fc.record({
       edges: fc.array(fc.tuple(fc.nat(size - 1), fc.nat(size - 1)), { maxLength: 12 }),

@@ -31,7 +31,7 @@ describe('R65 a list of executions by a selector', () => {
     expect(items.map(({ id }) => id).sort()).toEqual(names.map((name) => made.get(name) ?? '').sort());
   });
 
-  it('has whole pages: what it leaves out takes no place', async () => {
+  it('has whole pages: records that it leaves out take no place', async () => {
     const selector = conditionsOf('tenant=a');
     const first = await life.executions.list({ selector, limit: 1 });
     expect(first.items).toHaveLength(1);

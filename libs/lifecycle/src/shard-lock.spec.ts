@@ -23,7 +23,7 @@ describe('a turn', () => {
     expect(await first.take(tag)).toBeUndefined();
   });
 
-  it('runs out: who comes next gets a higher fencing number, and so does its owner when it wakes', async () => {
+  it('runs out: the next holder gets a higher fencing number, and so does its owner when it wakes', async () => {
     const [tag = ''] = valkey.keys.tags();
     const sleeper = new ShardLock(valkey, 'other', 1);
     const next = new ShardLock(valkey, 'other', 1);

@@ -66,7 +66,7 @@ it('R35 the newest copy of the limits is the highest version that a shard has', 
   expect(await life.slots.newestCopy()).toBe(version + 7);
 });
 
-it('R35 a look tells the limit that is full, when a minute of it is over, and reserves nothing', async () => {
+it('R35 a look names the full limit, the time until a minute of it is over, and reserves nothing', async () => {
   const acme = asking({ tenant: 'acme' });
   expect(await life.slots.fullLimit([acme])).toBeUndefined();
   await set([
@@ -139,7 +139,7 @@ describe('R35 a limit', () => {
     expect(await counts()).toEqual([1, 0]);
   });
 
-  it('holds for what two workers claim at the same time, with one grant for one attempt', async () => {
+  it('is kept when two workers claim at the same time, with one grant for one attempt', async () => {
     await set([{ by: 'pool', running: 5 }]);
     const jobs = await submit(40, {});
     const claims = await Promise.all(jobs.flatMap((job) => [claim(job), claim(job, OTHER)]));
@@ -173,7 +173,7 @@ describe('R35 a limit', () => {
     expect(await leftovers()).toEqual([]);
   });
 
-  it('that was set by a process that died before it counted what runs gives no slot until somebody counts', async () => {
+  it('that was set by a process that died before its count gives no slot until another process counts', async () => {
     const [a, b] = await submit(2, {});
     await start(a!);
     await set([{ by: 'fleet', running: 2 }]);
@@ -268,7 +268,7 @@ describe('R35 a slot', () => {
     subscription.unsubscribe();
   });
 
-  it('under a latch is not taken, and what waited for it gets its turn', async () => {
+  it('under a latch is not taken, and the attempts behind it get their turn', async () => {
     await set([{ by: 'fleet', running: 1 }]);
     const [a, b] = await submit(2, {});
     const first = await start(a!);
@@ -285,7 +285,7 @@ describe('R35 a slot', () => {
   });
 });
 
-describe('R35 what waits', () => {
+describe('R35 waiting attempts', () => {
   it('is served in turn: a tenant with 2,000 waiting delays another’s next one by one slot at most', async () => {
     await set([
       { by: 'fleet', running: 2 },
@@ -325,7 +325,7 @@ describe('R35 what waits', () => {
     expect(await counts()).toEqual([2, 1_996]);
   });
 
-  it('goes by priority within its tenant, and a tenant at its own limit stands in nobody’s way', async () => {
+  it('goes by priority within its tenant, and a tenant at its own limit does not delay the others', async () => {
     await set([
       { by: 'fleet', running: 2 },
       { by: 'label.tenant', running: 1 },

@@ -112,7 +112,7 @@ async function lapse(): Promise<void> {
 }
 
 describe('R35 limits that change', () => {
-  it('leave no attempt waiting twice: what waits behind it gets its turn', async () => {
+  it('leave no attempt waiting twice: the attempts behind it get their turn', async () => {
     const [a, b, c] = await submit(3, { tenant: 'acme' });
     await set([{ by: 'fleet', running: 1 }]);
     const first = await start(a!);
@@ -256,7 +256,7 @@ describe('R35 a server whose clock was an hour ahead and is right again', () => 
     await start(c!);
   });
 
-  it('lets a ticket lapse, and hands over again who was woken, after their twenty seconds', async () => {
+  it('lets a ticket lapse, and hands over woken attempts again, after their twenty seconds', async () => {
     await set([{ by: 'fleet', running: 1 }]);
     const [a, b, c] = await submit(3);
     expect(await life.slots.gate([a!, b!, c!])).toEqual([true, false, false]);
@@ -298,7 +298,7 @@ describe('R35 a server whose clock was an hour ahead and is right again', () => 
 });
 
 describe('R35 the order of arrival', () => {
-  it('holds where room comes by a change: a new attempt waits behind those that wait, which are woken at once', async () => {
+  it('is kept where room comes by a change: a new attempt waits behind those that wait, which are woken at once', async () => {
     await set([{ by: 'fleet', running: 1 }]);
     const [a, b, c, d, e] = await submit(5);
     const first = await start(a!);
@@ -320,7 +320,7 @@ describe('R35 the order of arrival', () => {
     expect(await end(first)).toEqual([d!.agentId]);
   });
 
-  it('keeps nobody waiting behind another that cannot start: who is next passes in the same call', async () => {
+  it('lets nobody wait behind an attempt that cannot start: the next one passes in the same call', async () => {
     await set([{ by: 'fleet', running: 2 }]);
     await life.slots.gate(await submit(8, {}, { pool: 'gone' }));
     await lapse();
@@ -332,7 +332,7 @@ describe('R35 the order of arrival', () => {
     expect(await life.slots.describe()).toMatchObject({ held: 1 });
   });
 
-  it('is kept by who passed the gate: the gate is repeatable, and a lapsed ticket is no new arrival', async () => {
+  it('is kept by an attempt that passed the gate: the gate is repeatable, and a lapsed ticket is no new arrival', async () => {
     await set([{ by: 'fleet', running: 2 }]);
     const [a, b, c, d] = await submit(4);
     expect(await life.slots.gate([a!, b!, c!, d!])).toEqual([true, true, false, false]);
@@ -411,7 +411,7 @@ describe('R35 starts of the last minute', () => {
   });
 });
 
-describe('R35 what a failover or a crash leaves', () => {
+describe('R35 the state after a failover or a crash', () => {
   it('is mended from a shard’s newer copy where the control slot lost the last change', async () => {
     await set([{ by: 'fleet', running: 5 }]);
     await set([{ by: 'fleet', running: 1 }]);

@@ -70,7 +70,7 @@ it('leaves no key without an expiry, whenever the submitter dies', async () => {
   expect(died).toBe(7); // its first packet, three of nodes, dependants, roots, its last
 });
 
-it('stages exactly the graph, also over what a submit left half-way, and the commit keeps no mark', async () => {
+it('stages exactly the graph, also over a submit that died half-way, and the commit keeps no mark', async () => {
   const id = life.executions.newId();
   await stageExecution(dyingAfter(4), id, WIDE).catch(() => undefined);
   expect(await life.executions.create(WIDE, { start: true, canonical: 'x', id })).toEqual({
@@ -86,7 +86,7 @@ it('stages exactly the graph, also over what a submit left half-way, and the com
   expect(await redis.exists(keys.execution(id, 'staged'))).toBe(0);
 });
 
-it('a commit without the whole of it creates nothing and takes the rest away', async () => {
+it('a commit without all staged keys creates nothing and removes the rest', async () => {
   const id = life.executions.newId();
   const { redis, keys } = valkey;
   const json = valkey.scripts.json.bind(valkey.scripts);

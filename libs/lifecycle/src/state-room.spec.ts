@@ -54,7 +54,7 @@ describe('room for another execution', () => {
     await expect(create(life(1))).resolves.toEqual({ id, created: false });
   });
 
-  it('is not asked for where nobody may look at the memory', async () => {
+  it('is not used where the login may not read the memory', async () => {
     const asked = jest.spyOn(valkey.memory, 'at').mockResolvedValue(undefined);
     expect(await create(life(1))).toMatchObject({ created: true });
     asked.mockRestore();

@@ -42,7 +42,7 @@ async function untilPassed(at: number): Promise<void> {
 }
 
 describe('R23 a node that suspends itself', () => {
-  it('holds no process, no slot and no place, and goes on with the payload of its signal', async () => {
+  it('has no process, no slot and no place, and goes on with the payload of its signal', async () => {
     const { id, agentId } = await suspended([node('a', { maxAttempts: 1 }), node('b', { dependsOn: ['a'] })]);
     expect(await life.executions.get(id)).toMatchObject({
       state: 'running',
@@ -111,7 +111,7 @@ describe('R23 a node that suspends itself', () => {
     expect((await signal(id, 'paid', null)).woken).toEqual(['c']);
   });
 
-  it('fails once it has waited too long, and what depends on it is skipped', async () => {
+  it('fails once it has waited too long, and its dependants are skipped', async () => {
     const { id } = await suspended([node('a'), node('b', { dependsOn: ['a'] })], SOON);
     const { waitsFor: { untilAt = 0 } = {} } = await life.executions.node(id, 'a');
     await untilPassed(untilAt);

@@ -7,7 +7,7 @@ import { measureProcess } from './measure-process';
 let life: LifecycleService;
 useLife((rig) => ({ life } = rig));
 
-describe('R67 what a service measures of itself', () => {
+describe('R67 a service’s measurements of itself', () => {
   it('is its scripts, its connections and how late its loop was since the last look', async () => {
     const registry = new Registry();
     const end = measureProcess(registry, life);

@@ -75,7 +75,7 @@ it('a result that cannot be read is named, and ends the attempt', async () => {
   expect(inputFailed(error)).toMatchObject({ state: 'failed', error: { code: 'CORRUPT_RECORD' } });
 });
 
-it('a disk without room is said as that, and what was begun is given back', async () => {
+it('a full disk is reported as such, and the begun file is removed', async () => {
   const { id, last } = await fanIn(8, 'x'.repeat(200_000));
   rmSync(folder, { recursive: true });
   const error = await gather(id, last).catch((raised: unknown) => raised);

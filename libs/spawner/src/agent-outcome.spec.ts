@@ -13,7 +13,7 @@ const late: ExitReport = {
 };
 
 describe('an attempt whose time to start was over before it became its command', () => {
-  it('was killed where a kill is what ended its time', () => {
+  it('was killed where a kill ended its time', () => {
     const order = { id: 'ord_1', scope: { type: 'all' } } as unknown as Order;
     const cause = { reason: 'killswitch', mode: 'immediate', by: 'me', endsAs: 'killed', order } as const;
     expect(outcomeOf(cause, late, reporter, false)).toMatchObject({ state: 'killed', orderId: 'ord_1' });

@@ -32,7 +32,7 @@ const event = (name: string): AgentMessage => ({ type: 'event', name });
 const namesOf = (sent: readonly AgentSaid[]) =>
   sent.map(({ events = [] }) => events.map((one) => ('name' in one ? one.name : one.dropped)));
 
-describe('what an agent says', () => {
+describe('the messages of an agent', () => {
   beforeEach(() => jest.useFakeTimers({ doNotFake: ['setImmediate', 'nextTick', 'queueMicrotask'] }));
   afterEach(() => jest.useRealTimers());
   const pass = async (ms: number) => jest.advanceTimersByTimeAsync(ms);
@@ -124,7 +124,7 @@ describe('what an agent says', () => {
     ]);
   });
 
-  it('that nobody takes any more is given up', async () => {
+  it('that the store refuses for good is given up', async () => {
     const errors: unknown[] = [];
     const report = async () => Promise.reject(new Error('STALE_EPOCH'));
     const one = new AgentReporter({ report }, FENCE, (error) => errors.push(error));

@@ -188,7 +188,7 @@ export class AgentReporter {
     };
   }
 
-  /** What it has spent in all; nothing of what it said nothing of. */
+  /** The totals that the agent has reported; a kind of cost that it never reported is absent. */
   spent(): Spent {
     return {
       ...(this.costUsd > 0 ? { costUsd: this.costUsd } : {}),

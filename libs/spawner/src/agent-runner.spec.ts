@@ -204,7 +204,7 @@ describe('a claim that a failover lost and the same worker is granted again', ()
   });
 });
 
-describe('what was claimed and is not started yet', () => {
+describe('attempts that are claimed and not started yet', () => {
   it('R27 is not handed to the host once the lease may have run out, and ends as lost with its worker', async () => {
     loseAnswer(async () => (leaseLeftMs = 0));
     await runner.run(job);
@@ -231,7 +231,7 @@ describe('what was claimed and is not started yet', () => {
     expect(await life.agents.get(job.agentId)).toMatchObject({ state: 'killed', reason: 'user_abort' });
   });
 
-  it('R27 is stopped at once when its start is refused, since the attempt is somebody else’s', async () => {
+  it('R27 is stopped at once when its start is refused, since another worker has the attempt', async () => {
     const process = new FakeProcess();
     spawn = async ({ env }) => {
       const fence = { agentId: job.agentId, owner: WORKER, epoch: Number(env['BELAY_EPOCH']) };
@@ -273,7 +273,7 @@ describe('how an attempt ended', () => {
     return life.agents.get(job.agentId);
   }
 
-  it('R19 a long grace of an earlier order holds no later one up, and a drain does not cut it short', async () => {
+  it('R19 a long grace of an earlier order does not delay a later one, and a drain does not cut it short', async () => {
     const process = new FakeProcess();
     spawn = async () => process;
     const ran = runner.run(job);
@@ -348,7 +348,7 @@ describe('how an attempt ended', () => {
 });
 
 describe('R43 work in flight', () => {
-  it('counts by what it is, not by its id: a job brought twice is two until each is over', async () => {
+  it('counts by identity, not by id: a job brought twice is two until each is over', async () => {
     const busy: number[] = [];
     const claim = life.agents.claim.bind(life.agents);
     let first: Promise<unknown> = Promise.resolve();
@@ -386,7 +386,7 @@ describe('a job that this worker cannot take', () => {
     expect(await runner.run(job)).toBe('refused');
   });
 
-  it('is done with when somebody else has the node', async () => {
+  it('is over when another worker has the node', async () => {
     await life.agents.claim(job, 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZY', 'token');
     expect(await runner.run(job)).toBe('done');
   });

@@ -24,20 +24,20 @@ export class AttemptClaims {
    */
   async claimOnce(slot: AgentSlot): Promise<Claim | undefined> {
     const token = randomUUID();
-    const claim = await this.claimPatiently(slot, token);
+    const claim = await this.claimUntilAnswered(slot, token);
     const copies = this.copiesOf(slot.agentId);
     if (claim?.claimed !== true || copies.length === 0) return claim;
     for (const copy of copies)
       copy.stop({ reason: 'worker_lost', mode: 'immediate', by: 'belay', endsAs: 'failed' }, 0);
     await Promise.all(copies.map(async ({ closed }) => closed));
-    return this.claimPatiently(slot, token);
+    return this.claimUntilAnswered(slot, token);
   }
 
   /**
    * A claim whose answer was lost may have been granted. If the worker gave it up, its agent would have no owner. The same
    * token gets the same claim, so the worker asks until there is an answer.
    */
-  private async claimPatiently(slot: AgentSlot, token: string): Promise<Claim | undefined> {
+  private async claimUntilAnswered(slot: AgentSlot, token: string): Promise<Claim | undefined> {
     return untilAnswered(
       this.options,
       slot.agentId,

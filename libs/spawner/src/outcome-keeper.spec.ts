@@ -35,7 +35,7 @@ describe('the outcome of an attempt', () => {
     expect(prove).not.toHaveBeenCalled();
   });
 
-  it('is stored without what the agent said where that cannot be stored', async () => {
+  it('is stored without the agent’s messages where those cannot be stored', async () => {
     const fault = new TypeError('Converting circular structure to JSON');
     const { store, sent } = keeper([fault, fault, fault, fault, DONE]);
     await store();

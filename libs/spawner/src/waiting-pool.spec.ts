@@ -95,7 +95,7 @@ it('has as many as were asked for, gives each to one attempt, and starts another
   expect(started.some(({ isEnded }) => isEnded)).toBe(false);
 });
 
-it('gives nobody one that did not say that it waits', async () => {
+it('gives no attempt a process that did not report that it waits', async () => {
   pool.open();
   await settle();
   expect(pool.take(request())).toBeUndefined();
@@ -113,7 +113,7 @@ it.each<{ what: string; more: Partial<SpawnRequest> }>([
   expect(assigned).toEqual([]);
 });
 
-it('passes over one that died before anybody was told', async () => {
+it('passes over a process that died before its end was reported', async () => {
   await filled();
   answer = undefined;
   expect(pool.take(request())).toBeUndefined();

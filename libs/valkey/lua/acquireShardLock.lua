@@ -1,7 +1,6 @@
--- acquireShardLock: one process at a time does a background job in a slot's keys. The holder renews; another takes over once
---         the
--- time has run out, with the next fencing number. Work under the lock must be idempotent all the same: a suspended
--- holder does not know that it lost the lock. Repeatable.
+-- acquireShardLock: a lock for one background job in a slot's keys, so that one process at a time does the job. The holder
+-- renews the lock. When it has expired, another process gets it, with the next fencing number. Work under the lock must be
+-- idempotent all the same: a suspended holder does not know that it lost the lock. Repeatable.
 -- KEYS[1] the lock
 -- ARGV    1 tag · 2 job · 3 owner · 4 how long it holds, milliseconds; 0 gives it back
 -- Returns { held, fence }

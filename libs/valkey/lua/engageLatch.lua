@@ -1,6 +1,5 @@
--- engageLatch: engages a latch on its own, without an order. Repeatable by latch id. A pool is paused once: a second pause of
---         it
--- engages nothing.
+-- engageLatch: engages a latch without an order. Repeatable by latch id. A pool has at most one pause: a second one engages
+-- nothing.
 -- KEYS[1] the list of engaged latches
 -- ARGV    1 control tag · 2 latch id · 3 settings · 4 latch JSON without engagedAt · 5 most latches
 -- Returns { latches = LatchSet JSON text } · refused: TOO_MANY_LATCHES

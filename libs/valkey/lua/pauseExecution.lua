@@ -1,6 +1,5 @@
 -- pauseExecution: running → paused: no node of the execution starts, and its deadline stands still. Running agents go on
---         (drain), or an
--- order of their own freezes them (freeze). Repeatable; freezing a paused execution is allowed.
+-- (drain), or an order of their own freezes them (freeze). Repeatable; freezing a paused execution is allowed.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 mode: drain or freeze · 5 actor · 6 note or ''
 --         · 7 the latch that pauses it, or '': its release resumes what it paused. A released latch pauses nothing

@@ -19,7 +19,7 @@ describe('connection options', () => {
     expect(options('unix:///run/a%20b.sock')).toMatchObject({ path: '/run/a b.sock' });
   });
 
-  it('name the sentinels and what they watch, with a login for each kind', () => {
+  it('name the sentinels and the servers behind them, with a login for each kind', () => {
     expect(
       options('rediss+sentinel://u:p@a,b:2/m?sentinelUsername=s&sentinelPassword=q', 'blocking'),
     ).toMatchObject({
@@ -38,7 +38,7 @@ describe('connection options', () => {
     });
   });
 
-  it('are refused with what is wrong, without the secret', () => {
+  it('are refused with the fault, without the secret', () => {
     expect(() => new Connections('redis+cluster://:hunter2@h/1')).toThrow(
       'BELAY_VALKEY_URL cannot be used: a Cluster has no database numbers: end it after the hosts.',
     );

@@ -11,7 +11,7 @@ describe('ExpiringMap', () => {
     expect([recent.has('k3'), recent.get('k2')]).toEqual([false, 4]);
   });
 
-  it('forgets what is older than it keeps', () => {
+  it('forgets entries that are older than its limit', () => {
     const recent = new ExpiringMap<number>(0);
     recent.add('k', 1);
     expect([recent.has('k'), recent.get('k'), recent.list()]).toEqual([false, undefined, []]);

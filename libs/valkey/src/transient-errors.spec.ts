@@ -12,7 +12,7 @@ afterAll(async () => {
   await server.stop();
 });
 
-it('R68 an error of a script holds none of its arguments: specs and tokens have no business in a log', async () => {
+it('R68 an error of a script has none of its arguments: specs and tokens must not be logged', async () => {
   const failed = await valkey.scripts
     .run('commitExecution', valkey.keys.execution('exe_1'), ['not a tag', 'exe_1', 'hunter2'])
     .catch((error: unknown) => error);

@@ -47,7 +47,7 @@ describe('R27 a lease', () => {
     expect(armed.at(-1)).toBeLessThanOrEqual(sentAt);
   });
 
-  it('is held by renewals that are answered, and counts each one from its own sending', async () => {
+  it('is kept by renewals that are answered, and counts each one from its own sending', async () => {
     let tries = 0;
     // Every second try fails after a while. The answer to the next try must not count from the failed one.
     start(async () => {

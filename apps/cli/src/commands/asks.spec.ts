@@ -44,7 +44,7 @@ let belay: ScriptedServer['belay'];
 useScriptedServer((server) => ({ asked, routes, belay } = server));
 
 describe('belay asks', () => {
-  it('lists what agents ask, and says how to answer', async () => {
+  it('lists the questions of agents, and says how to answer', async () => {
     routes['GET /api/asks?limit=1000'] = [200, { items: [OPEN] }];
     expect(await belay(['asks'])).toMatchObject({
       code: 0,
@@ -188,7 +188,7 @@ describe('belay ask', () => {
     expect(JSON.parse((await belay(['ask', '--resume', ID, '--json'], { env })).out)).toEqual(CLOSED);
   });
 
-  it('says what is wrong, before it asks anybody', async () => {
+  it('reports every fault of a question before it asks anybody', async () => {
     for (const [args, err] of [
       [['ask'], 'Give a question, or --resume ID'],
       [['ask', 'x', '--resume', ID], 'Give a question, or --resume ID'],
@@ -228,7 +228,7 @@ describe('belay ask', () => {
     expect((await belay(['ask', 'x'], { env: gone })).out).toBe('');
   });
 
-  it('answers over MCP what a coding agent asks', async () => {
+  it('answers the questions of a coding agent over MCP', async () => {
     answers = [{ n: 1 }, { n: 1, question: OPEN }, { n: 1, question: { ...CLOSED, answer: 'allow' } }];
     const params = { name: 'approve', arguments: { tool_name: 'Bash', input: { command: 'ls' } } };
     const input = [

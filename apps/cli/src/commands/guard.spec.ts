@@ -61,7 +61,7 @@ let belay: ScriptedServer['belay'];
 useScriptedServer((server) => ({ asked, routes, belay } = server));
 
 describe('armed', () => {
-  it('has one line for each worker, and below one that is not what to do', async () => {
+  it('has one line for each worker, and advice below each that is not armed', async () => {
     const guardless = { ...ARMED, armed: false, guardian: false, detail: 'its guardian does not run' };
     const workers = [ARMED, DEAF, guardless];
     routes['POST /api/killswitch/armed'] = [200, { armed: false, nonce: 'n', workers }];
@@ -99,7 +99,7 @@ describe('drill', () => {
     '        deaf         killed, signalled +8 ms, proved +230 ms, needed SIGKILL\n' +
     '        frozen       killed, signalled +9 ms, proved +27 ms\n';
 
-  it('shows the times of every tree, why one did not pass, and what to do', async () => {
+  it('shows the times of every tree, why a drill did not pass, and advice', async () => {
     routes[`GET /api/killswitch/${ORDER}`] = [200, RECEIPT];
     routes['POST /api/killswitch/drill'] = [200, { passed: false, items: [PASSED, LATCHED] }];
     expect(await belay(['drill'])).toMatchObject({
@@ -115,7 +115,7 @@ describe('drill', () => {
     expect(asked[0]).toBe('POST /api/killswitch/drill {}');
   });
 
-  it('is of one worker with --worker, and names the receipt of what was not proved', async () => {
+  it('is for one worker with --worker, and names the receipt of an unproved end', async () => {
     routes['POST /api/killswitch/drill'] = [200, { passed: false, items: [FAILED] }];
     // The receipt is no longer kept, so its times are left out.
     const { code, out } = await belay(['drill', '--worker', B]);
@@ -128,7 +128,7 @@ describe('drill', () => {
     expect((await belay(['drill', '--worker', ORDER])).code).toBe(EXIT.usage);
   });
 
-  it('--hostile shows what became of each attack; --last shows the hostile one that is kept', async () => {
+  it('--hostile shows the outcome of each attack; --last shows the stored hostile drill', async () => {
     const { detail: _, ...failed } = { ...FAILED, canaries: [{ name: 'hostile', outcome: 'killed' }] };
     const attacks = [
       { name: 'read-secrets', outcome: 'named', detail: 'token' },
@@ -157,7 +157,7 @@ describe('drill', () => {
     expect(kept.code).toBe(EXIT.failed);
   });
 
-  it('of nobody does not pass; one without an answer goes on', async () => {
+  it('without any worker does not pass; a drill without an answer goes on', async () => {
     routes['POST /api/killswitch/drill'] = [200, { passed: false, items: [] }];
     expect(await belay(['drill'])).toMatchObject({
       code: EXIT.failed,
@@ -179,7 +179,7 @@ describe('drill', () => {
     });
   });
 
-  it('--last shows what is kept and starts nothing', async () => {
+  it('--last shows the stored results and starts nothing', async () => {
     routes[`GET /api/killswitch/${ORDER}`] = [200, RECEIPT];
     routes['GET /api/killswitch/drill'] = [
       200,
@@ -240,7 +240,7 @@ describe('doctor', () => {
     expect(many[5]?.message).toBe('2 further workers lost within the last hour');
   });
 
-  it('asks the local server, and says what to do about one that is gone', () => {
+  it('asks the local server, and gives advice about one that is gone', () => {
     const at = { url: 'unix:///d/valkey.sock', pid: 5 };
     expect(describeLook({ state: 'none' })).toBeUndefined();
     expect(
@@ -266,7 +266,7 @@ describe('doctor', () => {
     );
   });
 
-  it('names the slots of a Cluster that move, and what they keep waiting', () => {
+  it('names the slots of a Cluster that move, and the calls that wait for them', () => {
     expect(describeMoving('valkey 8.0.1 at c', [5, 9])).toMatchObject({
       result: 'warn',
       message: 'valkey 8.0.1 at c; moving to another node: slot 5, 9',

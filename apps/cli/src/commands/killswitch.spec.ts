@@ -163,7 +163,7 @@ describe('kill', () => {
       (id: string) =>
         `${id} goes on without the killed nodes and those that depend on them: its onFailure is continue\n`,
     ],
-  ])('of one agent says what becomes of its execution with onFailure %s', async (onFailure, line) => {
+  ])('of one agent shows the consequences for its execution with onFailure %s', async (onFailure, line) => {
     const one = target(0);
     const executionId = EXE;
     const scope = { type: 'agent', agentId: AGENT };
@@ -181,7 +181,7 @@ describe('kill', () => {
     expect((await belay(['kill', '-l', 'a=b', '--dry-run'])).out).not.toContain('onFailure');
   });
 
-  it('asks on a terminal where a pool, labels or a worker hold more than one, and takes a yes', async () => {
+  it('asks on a terminal where a pool, labels or a worker cover more than one agent, and accepts a yes', async () => {
     const plan = (n: number) => ({ targets: [0, 1, 2].slice(0, n).map(target), executions: [] });
     routes['POST /api/killswitch?wait=0'] = [200, receiptOf('kill', GPU)];
     routes['POST /api/killswitch?dryRun=1'] = [200, plan(3)];
@@ -220,7 +220,7 @@ describe('latches', () => {
     );
   });
 
-  it('are listed with freezes, and what each means', async () => {
+  it('are listed with freezes, each with its meaning', async () => {
     routes['GET /api/latches'] = [200, { items: [] }];
     expect(await belay(['latches'])).toMatchObject({
       code: 0,
@@ -280,7 +280,7 @@ describe('latches', () => {
     expect(await belay(['release', ORDER, '--note', 'x'])).toMatchObject({ code: EXIT.notFound });
   });
 
-  it('released before are told with who, when and why', async () => {
+  it('released before are shown with the releaser, the time and the reason', async () => {
     const latch = { ...LATCH, releasedAt: 1_000, releasedBy: 'ann', releaseNote: 'mended' };
     routes[`POST /api/latches/${LATCH_ID}/release`] = [200, { latch, already: true }];
     expect(await belay(['release', LATCH_ID, '--note', 'again'])).toMatchObject({
@@ -388,7 +388,7 @@ describe('freeze and thaw', () => {
     );
   });
 
-  it('get says why what is ready does not start', async () => {
+  it('get says why ready nodes do not start', async () => {
     const nodes = [{ id: 'a', index: 0, state: 'ready', attempt: 1 }];
     const execution = { ...PAUSED, state: 'running', nodes: { total: 1, ready: 1 } };
     routes[`GET /api/executions/${EXE}`] = [200, execution];
@@ -407,7 +407,7 @@ describe('close', () => {
   const missing = [{ agentId: AGENT, workerId: WORKER }];
   const closed = { at: 1_000, by: 'api', note: 'the host burnt down' };
 
-  it('needs a reason, and shows what stays unconfirmed', async () => {
+  it('needs a reason, and shows the targets that stay unconfirmed', async () => {
     expect(await belay(['close', ORDER])).toMatchObject({ code: EXIT.usage });
     expect((await belay(['close', LATCH_ID, '--note', 'x'])).code).toBe(EXIT.usage);
     expect(asked).toEqual([]);

@@ -26,7 +26,7 @@ const file = (text: string): string => {
 };
 
 describe('R35 belay limits', () => {
-  it('shows them, with what counts and what waits', async () => {
+  it('shows them, with the attempts that count and those that wait', async () => {
     routes['GET /api/limits'] = [200, LIMITS];
     expect(await belay(['limits', 'show'])).toMatchObject({
       code: 0,

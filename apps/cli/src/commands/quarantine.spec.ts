@@ -1,6 +1,6 @@
 import { renderQuarantine } from './quarantine';
 
-it('shows where a record is, what is wrong and how it begins, without control characters', () => {
+it('shows the place of a record, its fault and its beginning, without control characters', () => {
   const text = renderQuarantine(
     [
       {

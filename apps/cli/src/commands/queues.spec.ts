@@ -17,7 +17,7 @@ let belay: ScriptedServer['belay'];
 useScriptedServer((server) => ({ asked, routes, belay } = server));
 
 describe('R34 belay queues', () => {
-  it('lists what each pool has and what holds it', async () => {
+  it('lists the attempts of each pool and what keeps them from starting', async () => {
     routes['GET /api/queues'] = [200, { items: [] }];
     expect((await belay(['queues'])).err).toBe('No pool has work, and no worker serves one.\n');
     const held = { ...QUEUE, pool: 'web', latches: [LATCH_ID] };
@@ -71,7 +71,7 @@ describe('R34 belay queues', () => {
     expect(JSON.parse(json.out)).toEqual(answer);
   });
 
-  it('removes what waits with a reason, call by call, and counts first where asked', async () => {
+  it('removes waiting attempts with a reason, call by call, and counts first where asked', async () => {
     expect(await belay(['queues', 'remove', 'gpu'])).toMatchObject({ code: EXIT.usage });
     routes['POST /api/queues/gpu/remove?dryRun=1'] = [200, { removed: 5_000, more: true }];
     expect((await belay(['queues', 'remove', 'gpu', '--dry-run'])).out).toBe(

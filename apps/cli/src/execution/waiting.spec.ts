@@ -28,7 +28,7 @@ const latch = (id: string, scope: Scope, kind: Latch['kind'] = 'latch'): Latch =
 const said = (nodes: ReadyNode[], workers: WorkerRecord[], latches: Latch[] = []): string[] =>
   describeWaiting(whatWaits(RECORD, nodes, workers, latches));
 
-describe('what waits', () => {
+describe('ready nodes that wait', () => {
   it('is said when every place of its pool is taken', () => {
     const full = { ...worker('w1', ['gpu']), running: 8, concurrency: 8 };
     const free = { ...worker('w2', ['gpu']), running: 3, concurrency: 4 };
@@ -60,7 +60,7 @@ describe('what waits', () => {
     [{ type: 'selector', selector: 'team=web' }, false],
     [{ type: 'pool', pool: 'gpu' }, false],
     [{ type: 'worker', workerId: 'w2' }, false],
-  ])('%j covers what only its execution is known of: %s', (scope, covers) => {
+  ])('%j covers nodes whose own labels are unknown: %s', (scope, covers) => {
     const workers = [worker('w1', ['default'])];
     const lines = said([node(0)], workers, [latch('lat_1', scope, 'freeze')]);
     expect(lines).toEqual(covers ? ['1 node ready: freeze lat_1 covers it'] : []);
@@ -107,7 +107,7 @@ describe('what waits', () => {
 });
 
 describe('a pause', () => {
-  it('tells drain from freeze, and what is left to the deadline', () => {
+  it('tells drain from freeze, and shows the time left to the deadline', () => {
     const paused = { ...RECORD, state: 'paused', deadlineLeftMs: 250_000 } as const;
     expect([shownState(RECORD), shownState(paused), shownState({ ...paused, frozen: true })]).toEqual([
       'running',

@@ -108,7 +108,7 @@ describe('kill --local', () => {
     [['-l', 'team=data'], { type: 'selector', selector: 'team=data' }, EXIT.unmatched],
     [['--execution', EXE], { type: 'execution', executionId: EXE }, EXIT.ok],
     [['--agent', AGENT], { type: 'agent', agentId: AGENT }, EXIT.ok],
-  ])('takes %j, and says that nothing is held', async (args, scope, exit) => {
+  ])('takes %j, and says that nothing is latched', async (args, scope, exit) => {
     await worker(A, receipt(A, { holding: false, targets: [] }));
     const { code, out } = await fake.belay(['kill', '--local', ...args]);
     expect(code).toBe(exit);
@@ -142,7 +142,7 @@ describe('kill --local', () => {
     expect(JSON.parse(out)).toMatchObject({ complete: true, workers: [{ workerId: B }], unreached: [] });
   });
 
-  it('names who was not reached and why, with exit code 7', async () => {
+  it('names the workers that were not reached and why, with exit code 7', async () => {
     await worker(A, receipt(A, { complete: false, targets: [target(A, 'unconfirmed')] }));
     record(B);
     const { code, out } = await fake.belay(['kill', '--local', '--all', '--yes']);
@@ -165,7 +165,7 @@ describe('kill --local', () => {
     });
   });
 
-  it('does not look done when there was nobody to ask', async () => {
+  it('does not look complete when there was no worker to ask', async () => {
     const none = await fake.belay(['kill', '--local', '--all', '--yes']);
     expect(none).toMatchObject({ code: EXIT.notFound, out: '' });
     expect(none.err).toBe(
@@ -189,7 +189,7 @@ describe('kill --local', () => {
     );
   });
 
-  it('asks as the other kill does, and refuses what it cannot keep', async () => {
+  it('asks like the other kill, and refuses options that it cannot honour', async () => {
     await worker(A, receipt(A));
     for (const [args, why] of [
       [['--all'], 'belay kill --all ends every agent of this machine. Without a terminal add --yes'],
@@ -226,7 +226,7 @@ describe('kill --local', () => {
     );
   });
 
-  it('shows in a dry run what can be seen of agents in /proc', async () => {
+  it('shows in a dry run the agents that are seen in /proc', async () => {
     await worker(A, receipt(A));
     const child = spawn('sleep', ['60'], {
       env: { PATH: process.env['PATH'], ...agentEnvironment(A) },

@@ -65,7 +65,7 @@ describe('the MCP server for permissions', () => {
     ]);
   });
 
-  it('asks a person, with the tool and its input, and allows what was allowed', async () => {
+  it('asks a person, with the tool and its input, and allows the use after a yes', async () => {
     await server.take(approve);
     expect(said()).toEqual({ behavior: 'allow', updatedInput: INPUT });
     expect(asked).toEqual([
@@ -84,7 +84,7 @@ describe('the MCP server for permissions', () => {
     expect(asked[1]).toHaveProperty('ask');
   });
 
-  it('denies what was denied, with the reason', async () => {
+  it('denies the use after a no, with the reason', async () => {
     answer = async () => ({ answer: 'denied', reason: 'not on a Friday' });
     await server.take(approve);
     expect(said()).toEqual({ behavior: 'deny', message: 'not on a Friday' });
@@ -96,7 +96,7 @@ describe('the MCP server for permissions', () => {
     });
   });
 
-  it('denies for now what nobody has answered yet; the same call again waits for the same question', async () => {
+  it('denies for now a use that has no answer yet; the same call again waits for the same question', async () => {
     answer = nobody;
     await server.take(approve);
     const message = `Nobody has answered ${ID} yet. Call the same tool again with the same input to go on waiting.`;
@@ -122,7 +122,7 @@ describe('the MCP server for permissions', () => {
       { name: 'approve', arguments: { tool_name: 'Write', input: { text: 'x'.repeat(20_000) } } },
       'must be shorter',
     ],
-  ])('denies %s, and asks nobody', async (_title, params, message) => {
+  ])('denies %s without a question', async (_title, params, message) => {
     await server.take(call(params));
     expect(said()).toEqual({ behavior: 'deny', message: expect.stringContaining(message) });
     expect(asked).toEqual([]);

@@ -23,7 +23,7 @@ export interface EndedNode {
 const REMEMBERED = 5;
 
 /**
- * What a watcher knows of an execution. Counts and cost come from the record, which is exact. Names come from events, which may
+ * A watcher's knowledge of an execution. Counts and cost come from the record, which is exact. Names come from events, which may
  * be older than the record: applying an event twice changes nothing.
  */
 export class ExecutionProgress {

@@ -71,7 +71,7 @@ const receipt = (targets: TargetReceipt[], more: Partial<Receipt> = {}): Receipt
 };
 
 describe('a receipt', () => {
-  it('R51 says in its last line and at each target what the proofs rest on', () => {
+  it('R51 says in its last line and at each target on which grade the proofs rest', () => {
     const byMarks = report({ evidence: [{ kind: 'sweep-empty', afterMs: 2004 }] });
     const lines = renderReceipt(
       receipt([target(0), target(1, { report: byMarks })], { grade: 'marks' }),
@@ -87,7 +87,7 @@ describe('a receipt', () => {
     );
   });
 
-  it('shows what was done to each target, what was seen, and that it is complete', () => {
+  it('shows the acts and the evidence of each target, and that it is complete', () => {
     const lines = renderReceipt(
       receipt([target(0), target(1, { outcome: 'already-ended', report: undefined as never })]),
       PLAIN,
@@ -120,7 +120,7 @@ describe('a receipt', () => {
     );
   });
 
-  it('R17 shows no time that nobody measured, and who proved it instead of the worker', () => {
+  it('R17 shows no time that nobody measured, and names the prover in place of the worker', () => {
     const detail = 'ended by the reaper of worker wrk_B on host h, after its worker died; times not measured';
     const reaped = report({
       processes: [],
@@ -135,7 +135,7 @@ describe('a receipt', () => {
     ]);
   });
 
-  it('says what is missing and where, and never calls it done', () => {
+  it('names the missing targets and their workers, and never calls itself done', () => {
     const lost = report({
       proved: false,
       signals: [],
@@ -195,7 +195,7 @@ describe('a receipt', () => {
     expect(lines.slice(2)).toEqual(['0 targets', 'complete: nothing was running in scope']);
   });
 
-  it('names the latch that came with it and its release; and of one closed who closed it and why', () => {
+  it('names the latch that came with it and its release; a closed one names the person and the reason', () => {
     const latch = {
       id: `lat_${U}`,
       kind: 'latch',
@@ -226,7 +226,7 @@ describe('a receipt', () => {
     expect(open.at(-1)).toBe(`Belay keeps trying. Look again with: belay receipt ord_${U}`);
   });
 
-  it('says of a thaw what another freeze still holds', () => {
+  it('says of a thaw which targets another freeze keeps frozen', () => {
     const done = receipt([target(0, { outcome: 'frozen', report: undefined as never })], { complete: true });
     const thaw = {
       ...done,

@@ -39,7 +39,7 @@ describe('the connection', () => {
     });
   });
 
-  it('follows what `up` left, then BELAY_URL, then --url', () => {
+  it('follows the file of `up`, then BELAY_URL, then --url', () => {
     writeFileSync(join(cwd, '.belay', 'orchestrator.json'), '{"url":"http://127.0.0.1:1234","pid":1}');
     const env = { BELAY_URL: 'http://127.0.0.1:2345' };
     expect(findConnection(cwd, {}, {}).url).toBe('http://127.0.0.1:1234');
@@ -131,7 +131,7 @@ describe('the data dir', () => {
     );
   });
 
-  it('R17 holds nobody up where an agent put a FIFO or a link in the place of a log', () => {
+  it('R17 does not wait where an agent put a FIFO or a link in the place of a log', () => {
     const dataDir = dataDirAt(cwd, {}, undefined);
     prepareDataDir(dataDir);
     const log = join(dataDir.logs, 'worker.log');

@@ -81,7 +81,7 @@ describe('a table', () => {
     );
   });
 
-  it('keeps ids whole, cuts words, and leaves out what does not fit', () => {
+  it('keeps ids whole, cuts words, and leaves out columns that do not fit', () => {
     const ids = {
       head: ['EXECUTION', 'NAME', 'STATE', 'COST'],
       rows: [['exe_01ARZ3NDEKTSV4RRFFQ69G5FAV', 'nightly-export', 'completed-long', '$1.25']],

@@ -180,7 +180,7 @@ describe('a supervised state server', () => {
     expect(said.slice(3)).toEqual(['server.stop()']);
   });
 
-  it('that cannot be brought back is given up, with what to do', async () => {
+  it('that cannot be restarted is given up, with advice', async () => {
     const revive = async (): Promise<void> => await Promise.reject(new Error('no disk.\nmore'));
     new SupervisedServer(server({ exited: Promise.resolve(), revive, log: '/l' }), say, tuning).keep();
     await eventually(() => said.length === 4);
@@ -276,7 +276,7 @@ describe('a fleet', () => {
 });
 
 describe('a drain', () => {
-  it('has an end: what is left is killed, and lines say what is waited for', async () => {
+  it('is bounded: processes left at its end are killed, and lines name what the drain waits for', async () => {
     const programs = { orchestrator: program('deaf'), worker: program('deaf') };
     const fleet = new Fleet({
       dataDir,

@@ -24,8 +24,8 @@ async function lines(name: string): Promise<string[]> {
 const hear = (event: Partial<BelayEvent>): void =>
   events.next({ id: '1', seq: 1, type: 'x', entity: 'agent', at: life.valkey.clock.now(), ...event });
 
-describe('R67 what an orchestrator measures of the fleet’s work', () => {
-  it('is what starts and ends, by reason, and leases lost', async () => {
+describe('R67 an orchestrator’s measurements of the fleet’s work', () => {
+  it('count starts and ends by reason, and lost leases', async () => {
     hear({ entity: 'execution', from: 'idle', to: 'running' });
     hear({ entity: 'execution', from: 'paused', to: 'running' });
     hear({ from: 'spawning', to: 'running' });
@@ -59,13 +59,13 @@ describe('R67 what an orchestrator measures of the fleet’s work', () => {
     expect(await lines('belay_event_lag_seconds_count')).toEqual(['belay_event_lag_seconds_count 2']);
   });
 
-  it('leaves out an event without a time: the answer to armed has none, and a message may be anybody’s', async () => {
+  it('leave out an event without a time: the answer to armed has none, and anybody may send a message', async () => {
     for (const at of [undefined, 'soon', NaN, null])
       hear({ type: 'worker.armed', entity: 'worker', at: at as never });
     expect(await lines('belay_event_lag_seconds_count')).toEqual(['belay_event_lag_seconds_count 0']);
   });
 
-  it('is what waits in each pool, for how long, and the memory of the server', async () => {
+  it('show the waiting attempts of each pool, how long they have waited, and the memory of the server', async () => {
     const { redis, keys } = life.valkey;
     await redis.flushall();
     const id = await createExecution(

@@ -21,7 +21,7 @@ describe('selectors', () => {
     expect(read('a=="b, \\"c\\" (d)"')).toEqual([{ key: 'a', op: 'in', values: ['b, "c" (d)'] }]);
   });
 
-  it('holds when every condition holds; != and notin hold where the label is absent', () => {
+  it('is met when every condition is met; != and notin also where the label is absent', () => {
     expect(matches('team=data', { team: 'data' })).toBe(true);
     expect(matches('team=data', { team: 'ml' })).toBe(false);
     expect(matches('team=data', {})).toBe(false);
@@ -34,12 +34,12 @@ describe('selectors', () => {
     expect(matches('team=data,env=prod', { team: 'data', env: 'test' })).toBe(false);
   });
 
-  it('does not take what every object inherits for a label', () => {
+  it('does not take the properties that every object inherits for labels', () => {
     expect(matches('constructor', {})).toBe(false);
     expect(matches('!toString', {})).toBe(true);
   });
 
-  it('writes what it read', () => {
+  it('writes the text that it reads', () => {
     const text = 'team=data,env!=prod,model in (a,"b c"),!draft,gpu';
     expect(formatSelector(read(text))).toBe(text);
     expect(read(formatSelector(read('a = "x,\\"y"')))).toEqual(read('a="x,\\"y"'));

@@ -188,7 +188,7 @@ describe('R66 settings', () => {
 describe("the queues' prefix", () => {
   const url = 'redis+cluster://h1:7000,h2:7001';
 
-  it('holds a hash tag on a Cluster, by itself', () => {
+  it('has a hash tag on a Cluster, by itself', () => {
     expect(readSettings({ BELAY_VALKEY_URL: 'redis://h' }).queuePrefix).toBe('bull');
     const settings = readSettings({ BELAY_VALKEY_URL: url });
     expect(settings.queuePrefix).toBe('{bull}');

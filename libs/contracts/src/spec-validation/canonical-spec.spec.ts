@@ -12,7 +12,7 @@ function reordered(value: unknown): unknown {
 }
 
 describe('the canonical form', () => {
-  it('does not depend on the order of keys, and holds all of the value', () => {
+  it('does not depend on the order of keys, and contains the whole value', () => {
     fc.assert(
       fc.property(fc.jsonValue(), (value) => {
         expect(canonicalJson(reordered(value))).toBe(canonicalJson(value));
@@ -37,7 +37,7 @@ describe('the canonical form', () => {
     expect(canonicalJson({ a: '1' })).not.toBe(canonicalJson({ a: 1 }));
   });
 
-  it('leaves absent fields out and writes what JSON has no word for as null', () => {
+  it('leaves absent fields out and writes values that JSON has no word for as null', () => {
     expect(canonicalJson({ b: undefined, a: [undefined, null] })).toBe('{"a":[null,null]}');
   });
 

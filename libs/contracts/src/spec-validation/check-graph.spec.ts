@@ -68,7 +68,7 @@ describe('cycles', () => {
     ]);
   });
 
-  it('quote what is no id, so that no control character reaches a terminal', () => {
+  it('quote texts that are no ids, so that no control character reaches a terminal', () => {
     const cycle = problemsOf(specOf({ 'a\u001b': ['b'], b: ['a\u001b'] })).filter(
       ({ code }) => code === 'CYCLE',
     );
@@ -113,7 +113,7 @@ describe('any graph', () => {
     );
   });
 
-  it('with an edge back along a path has that cycle found, and what is told is a cycle', () => {
+  it('with an edge back along a path has that cycle found, and the reported ids form a cycle', () => {
     fc.assert(
       fc.property(dag, fc.nat(), fc.nat(), (graph, from, steps) => {
         // Walks up from some node. An edge from the end of the walk to its start closes a cycle.

@@ -80,7 +80,7 @@ describe('nesting and size', () => {
     ]);
   });
 
-  it('refuses a value that holds itself', () => {
+  it('refuses a value that contains itself', () => {
     const loop: Record<string, unknown> = {};
     loop['again'] = loop;
     expect(told(good(loop))).toEqual([

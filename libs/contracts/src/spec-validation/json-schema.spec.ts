@@ -6,7 +6,7 @@ describe('the JSON Schema', () => {
     expect(published).toEqual(JSON.parse(JSON.stringify(specJsonSchema())));
   });
 
-  it('requires what has no default and forbids what nobody reads', () => {
+  it('requires fields without a default and forbids unknown ones', () => {
     expect(specJsonSchema()).toMatchObject({
       required: ['name', 'nodes'],
       additionalProperties: false,

@@ -30,7 +30,7 @@ describe('a stop', () => {
     expect(validateStopRequest(raw)).toStrictEqual({});
   });
 
-  it('keeps what it says', () => {
+  it('keeps the fields that it has', () => {
     const raw = { reason: 'user_abort', note: 'wrong data', mode: 'immediate', graceMs: 0 };
     expect(validateStopRequest({ ...raw })).toStrictEqual(raw);
     expect(validateStopRequest({ note: 'x', mode: undefined })).toStrictEqual({ note: 'x' });
@@ -186,7 +186,7 @@ describe('a kill', () => {
 });
 
 describe('the other bodies', () => {
-  it('a drill names a worker or nobody; a kill on the local socket says who asks', () => {
+  it('a drill names one worker or none; a kill on the local socket names its user', () => {
     expect(validateDrillRequest(undefined)).toEqual({});
     expect(validateDrillRequest({ workerId: `wrk_${ULID}` })).toEqual({ workerId: `wrk_${ULID}` });
     expect(validateDrillRequest({ hostile: true })).toEqual({ hostile: true });

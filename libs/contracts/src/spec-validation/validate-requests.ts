@@ -253,7 +253,6 @@ function withPlainScope<T extends { readonly scope: Scope }>(request: T): T {
   return { ...request, scope: plainScope(request.scope) };
 }
 
-/** Checks that the kind fits the scope. */
 function checkKind({ kind, scope, latch }: KillRequest, problems: ProblemList): void {
   if (kind === 'thaw' && scope.type !== 'agent') {
     const way =

@@ -79,7 +79,7 @@ describe('a good spec', () => {
     expect(runs.map(isHandlerRun)).toEqual([false, true]);
   });
 
-  it('may hold undefined where a field may be absent, as programs write it', () => {
+  it('may have undefined where a field may be absent, as programs write it', () => {
     const given = {
       ...spec(node({ timeoutMs: undefined, input: undefined, limits: {} })),
       graceMs: undefined,
@@ -105,7 +105,7 @@ const ID = 'an id of 1 to 64 of the characters A-Z a-z 0-9 _ . -';
 const ARGUMENT = 'a string of 1 to 131072 characters without NUL';
 const COMMAND = 'a list of 1 to 1024 strings, the program first';
 
-describe('what is wrong is told word for word', () => {
+describe('the exact text of each problem', () => {
   it.each<[string, unknown, string[]]>([
     ['no object', null, [' TYPE must be an object with name and nodes; it is null.']],
     ['a list', [1], [' TYPE must be an object with name and nodes; it is a list of 1.']],

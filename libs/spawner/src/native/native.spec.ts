@@ -205,7 +205,7 @@ describeNative('libc', () => {
       closeSync(pidfd);
     });
 
-    it('is undefined for a pid that nobody has, and for the number of a thread', () => {
+    it('is undefined for a free pid, and for the number of a thread', () => {
       const { pid } = spawnSync('true');
       expect(openPidfd(libc, pid)).toBeUndefined();
       const thread =
@@ -254,7 +254,7 @@ describeNative('libc', () => {
     expect(reapChild(libc, 1)).toBe('not-a-child');
   });
 
-  it('reads and sets the limits of another process, and says what they were', () => {
+  it('reads and sets the limits of another process, and returns the former ones', () => {
     const { pid } = sleeper();
     const before = getResourceLimit(libc, pid, RLIMIT_LOCKS);
     expect(setResourceLimit(libc, pid, RLIMIT_LOCKS, { soft: 7n, hard: 2n ** 61n + 3n })).toEqual(before);

@@ -7,7 +7,7 @@ import { StopRecord } from './stop-record';
 import type { Sweeper } from './sweep';
 
 describe('R51 a kill of a cgroup', () => {
-  it('that its first process joins at that moment is told: who was killed on the way to its command did not end by itself', async () => {
+  it('reports that its first process joins at that moment: a process killed on the way to its command did not end by itself', async () => {
     const child = spawn('sleep', ['600'], { stdio: 'ignore' });
     const leader = readStat(child.pid ?? 0);
     if (leader === undefined) throw new Error('no process');

@@ -57,7 +57,7 @@ export interface DescentUser {
 }
 
 /**
- * What one look at the direct children says about a tree. `alive`: one of them may belong to it. `unsure`: one ended so lately
+ * The verdict of one look at the direct children about a tree. `alive`: one of them may belong to it. `unsure`: one ended so lately
  * that it may have left us children since. `shared`: nothing tells to whom one of them belongs, and it may be the host
  * program's. Otherwise the grade of the proof that no process of the tree lives.
  */

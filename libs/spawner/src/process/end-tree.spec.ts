@@ -131,14 +131,14 @@ describe('R12 R51 the ladder of a stop', () => {
     expect(tree.signals).toEqual(['SIGKILL 1']);
   });
 
-  it('proves nothing by quiet: what hides is found, asked and killed before the tree counts as dead', async () => {
+  it('proves nothing by quiet: a hidden process is found, asked and killed before the tree counts as dead', async () => {
     const { tree, ladder } = ending([member(1, 'leader'), member(2, 'deaf', true)], { graceMs: 50 });
     expect(await ladder.run()).toBe(true);
     expect(tree.alive).toEqual([]);
     expect(ladder.record.report([])).toMatchObject({ proved: true, escalated: true });
   });
 
-  it('finds and kills what hides although another process of the tree does not die', async () => {
+  it('finds and kills a hidden process although another one of the tree does not die', async () => {
     const { tree, ladder } = ending([member(1, 'leader'), member(2, 'undying'), member(3, 'deaf', true)], {
       cause: 'immediate',
       killWaitMs: 300,

@@ -68,7 +68,7 @@ describe('R22 a freeze without a cgroup', () => {
     expect(passes()).toBeGreaterThanOrEqual(6);
   });
 
-  it('that is thawed in the middle lets go on what it stopped, and one without a sound pass ends with TIMEOUT', async () => {
+  it('that is thawed in the middle resumes the processes that it stopped, and one without a sound pass ends with TIMEOUT', async () => {
     const { tree } = treeOf([{ sound: false }]);
     const freezing = tree.freeze();
     await eventually('it is stopped', () => readStat(leader.pid)?.state === 'T', NOISE_MS);

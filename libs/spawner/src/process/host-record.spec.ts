@@ -57,18 +57,21 @@ describe('R17 R51 workers that share a data directory', () => {
       'of another machine that runs the same image',
       { ...hostPlace(), bootId: 'another', pidNamespace: 'pid:[1]' },
     ],
-  ])('one %s is neither reaped nor proved nor deleted, and nobody takes its id', async (_, place) => {
-    record('w-elsewhere', { place: { ...hostPlace(), ...place } });
-    expect(await collected()).toEqual([]);
-    expect(isRecorded('w-elsewhere')).toBe(true);
-    await expect(
-      createProcessHost({ workerId: 'w-elsewhere', dataDir, containment: 'marks' }),
-    ).rejects.toMatchObject({
-      code: 'INVALID_SETTINGS',
-      message: expect.stringContaining('another PID namespace or machine') as string,
-    });
-    expect(isRecorded('w-elsewhere')).toBe(true);
-  });
+  ])(
+    'one %s is neither reaped nor proved nor deleted, and no other worker takes its id',
+    async (_, place) => {
+      record('w-elsewhere', { place: { ...hostPlace(), ...place } });
+      expect(await collected()).toEqual([]);
+      expect(isRecorded('w-elsewhere')).toBe(true);
+      await expect(
+        createProcessHost({ workerId: 'w-elsewhere', dataDir, containment: 'marks' }),
+      ).rejects.toMatchObject({
+        code: 'INVALID_SETTINGS',
+        message: expect.stringContaining('another PID namespace or machine') as string,
+      });
+      expect(isRecorded('w-elsewhere')).toBe(true);
+    },
+  );
 
   it('one whose cgroup cannot be seen is left alone, and only then is the view of cgroups asked for', () => {
     const there = { ...hostPlace(), cgroupNamespace: 'cgroup:[1]' };
@@ -98,7 +101,7 @@ describe('R51 a proof in the data directory', () => {
     expect(readdirSync(join(dataDir, HOSTS_FOLDER))).toEqual([]);
   });
 
-  it('is handed on with what signed it, and set aside when it is refused', async () => {
+  it('is handed on with its seal, and set aside when it is refused', async () => {
     mkdirSync(join(dataDir, HOSTS_FOLDER));
     const path = proofPath(dataDir, 'w-told');
     writeProof(path, proof, 'key');

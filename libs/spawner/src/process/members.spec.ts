@@ -44,8 +44,8 @@ function pidsOf(sweep: Sweep, marks: Partial<TreeMarks> = {}): number[] {
   return findMembers(sweep, whole).map(({ pid }) => pid);
 }
 
-describe('R21 who belongs to a tree', () => {
-  it('takes who carries the cookie, and never matches an empty one', () => {
+describe('R21 the members of a tree', () => {
+  it('include a process with the cookie, and never match an empty one', () => {
     expect(pidsOf(sweepOf(swept(5, { cookies: ['c'] }), swept(6, { cookies: ['d'] })))).toEqual([5]);
     expect(pidsOf(sweepOf(swept(5, { cookies: [''] })), { cookie: '' })).toEqual([]);
   });
@@ -62,19 +62,19 @@ describe('R21 who belongs to a tree', () => {
     expect(pidsOf(sweepOf(swept(8, { session: 100 })))).toEqual([8]);
   });
 
-  it('takes of a session without leader who was born before it was reaped, and with him the rest', () => {
+  it('include, in a session without leader, a process born before the leader was reaped, and with it the others', () => {
     const older = swept(8, { session: 100, startTime: '1500' });
     const younger = swept(9, { session: 100, startTime: '3000' });
     expect(pidsOf(sweepOf(older, younger), { reapedAt: 2_000 })).toEqual([8, 9]);
   });
 
-  it('takes nobody of a session that may be a stranger with the same number', () => {
+  it('include no process of a session that may be a stranger with the same number', () => {
     const stranger = swept(100, { session: 100, startTime: '2500' });
     const child = swept(9, { session: 100, startTime: '3000', parent: 100 });
     expect(pidsOf(sweepOf(stranger, child), { reapedAt: 2_000 })).toEqual([]);
   });
 
-  it('takes nobody who was born in the very tick in which the leader was reaped', () => {
+  it('include no process born in the very tick in which the leader was reaped', () => {
     const stranger = swept(100, { session: 100, startTime: '2000' });
     const child = swept(9, { session: 100, startTime: '2000', parent: 1 });
     expect(pidsOf(sweepOf(stranger), { reapedAt: 2_000 })).toEqual([]);

@@ -36,7 +36,7 @@ const PLANTED: readonly [string, (path: string) => void][] = [
 ];
 
 describe.each(PLANTED)('R17 %s that an agent put in the place of a file', (_, plant) => {
-  it('is neither read nor written, and holds nobody up', () => {
+  it('is neither read nor written, and delays nothing', () => {
     const path = join(dir, 'file');
     plant(path);
     expect(() => readOwnFile(path)).toThrow(path);

@@ -36,7 +36,7 @@ describe.each(ways)('signals %s', (_, libc) => {
     expect(descriptors()).toBe(before);
   });
 
-  it('go to everybody on a list, more than are held at a time', async () => {
+  it('reach every process on a list, also more than the descriptors held at a time', async () => {
     const all = Array.from({ length: 70 }, sleeper);
     const before = descriptors();
     const sent: string[] = [];
@@ -54,7 +54,7 @@ describe.each(ways)('signals %s', (_, libc) => {
 });
 
 if ('libc' in found)
-  it('R21 who has left the list while its descriptor was opened is not signalled', async () => {
+  it('R21 do not reach a process that left the list while its descriptor was opened', async () => {
     const child = spawn('sleep', ['1000'], { stdio: 'ignore' });
     const looks = [[child.pid ?? 0], []];
     const sent: number[] = [];

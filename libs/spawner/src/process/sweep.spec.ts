@@ -8,8 +8,8 @@ import type * as sweepModule from './sweep';
 import { COOKIE_VARIABLE, Sweeper } from './sweep';
 import { TimeSliceQueue } from './time-slice-queue';
 
-describe('one pass over /proc for everyone who waits', () => {
-  it('serves a thousand who ask at once with one pass, and those who ask later with the next', async () => {
+describe('one pass over /proc for all callers', () => {
+  it('serves a thousand simultaneous callers with one pass, and later callers with the next', async () => {
     const sweeper = new Sweeper();
     const first = Array.from({ length: 1_000 }, () => sweeper.sweep());
     const [one, ...others] = await Promise.all(first);
@@ -102,7 +102,7 @@ describe('jobs in turns', () => {
     expect(turns).toBeGreaterThan(2);
   });
 
-  it('hand on what a job throws and go on', async () => {
+  it('pass on the error of a job and go on', async () => {
     const queue = new TimeSliceQueue();
     await expect(
       queue.run(() => {

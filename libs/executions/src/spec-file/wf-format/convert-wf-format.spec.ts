@@ -192,7 +192,7 @@ describe('node ids of tasks', () => {
     ]);
   });
 
-  it('never meet, not even when a task is named like what another would become', () => {
+  it('never meet, not even when a task has the name that another would get', () => {
     const [, first] = [...mapIds(['a b'])][0] as [string, string];
     const mapped = mapIds(['a b', first, 'a b']);
     expect(mapped.get(first)).toBe(first);
