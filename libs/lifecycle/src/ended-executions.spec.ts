@@ -91,6 +91,25 @@ it('R51 keeps for a minute an execution for which an open order may still ask', 
   expect(await keysOf(next)).toEqual([]);
 });
 
+it('R51 never removes a failed execution while an agent of it lives', async () => {
+  const id = await createExecution(life, spec([node('a')]));
+  const fence = await claimOne((await advanceAll(life, id))[0]);
+  await life.executions.stop(id, { reason: 'user_abort' });
+  // Its proof limit has passed: nobody could prove the agent dead.
+  await life.executions.transition(id, 'failed', { from: 'stopping' });
+  const sweeper = new EndedExecutions(valkey, new StateRoom(valkey, 1), { maxEnded: 0 }, 0);
+  const ttls = async (): Promise<number[]> =>
+    Promise.all(
+      ['', ':agents'].map(async (part) => valkey.redis.pttl(`${valkey.keys.execution(id)}${part}`)),
+    );
+  expect(await sweeper.sweep()).toBe(0);
+  expect(await ttls()).toEqual([-1, -1]);
+  expect((await life.agents.liveEverywhere()).map((agent) => agent.id)).toEqual([fence.agentId]);
+  await life.agents.finish(fence, { state: 'killed', report: stopReport() });
+  expect(Math.min(...(await ttls()))).toBeGreaterThan(0);
+  expect(await sweeper.sweep()).toBe(1);
+});
+
 it('R51 never removes an execution with an attempt that nobody has seen dead, and passes over it', async () => {
   const unproved = await ended(1, { lost: true });
   const others = [await ended(), await ended()];

@@ -116,6 +116,7 @@ end
 if finish.doubted and (state == 'stopping' or finish.orderId) then doubt(agent.id) end
 bump()
 local now_state = settle()
+if state == now_state and (state == 'failed' or state == 'stopped' or state == 'completed') then expire_execution() end
 return cjson.encode({
   state = now_state, node = node.s, entries = entries,
   more = redis.call('ZSCORE', key('advancing'), EXE) ~= false,

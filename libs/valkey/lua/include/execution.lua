@@ -51,6 +51,15 @@ local function shrink_stream(name)
   redis.call('RENAME', name .. ':copy', name)
 end
 
+-- The records of an ended execution go after the retention. While an agent lives that could not be proved dead, kills need them.
+local function expire_execution()
+  if number_field('live') > 0 or redis.call('ZSCORE', key('expiry'), EXE) then return end
+  redis.call('ZADD', key('expiry'), int(NOW + CONF.retentionMs), EXE)
+  for _, suffix in ipairs(PARTS) do redis.call('PEXPIRE', exe_key .. suffix, int(CONF.retentionMs)) end
+  local idem = field('idempotencyKey')
+  if idem then redis.call('PEXPIRE', key('idem:' .. idem), int(CONF.retentionMs)) end
+end
+
 -- Moves the execution. The caller has checked that it exists. Each time is set once.
 local function move_execution(from, to, event)
   if not allowed('execution', from, to) then return false end
@@ -65,10 +74,7 @@ local function move_execution(from, to, event)
     redis.call('HSETNX', exe_key, to == 'completed' and 'completedAt' or 'stoppedAt', int(NOW))
     redis.call('ZREM', key('deadlines'), EXE)
     redis.call('ZREM', key('advancing'), EXE)
-    redis.call('ZADD', key('expiry'), int(NOW + CONF.retentionMs), EXE)
-    for _, suffix in ipairs(PARTS) do redis.call('PEXPIRE', exe_key .. suffix, int(CONF.retentionMs)) end
-    local idem = field('idempotencyKey')
-    if idem then redis.call('PEXPIRE', key('idem:' .. idem), int(CONF.retentionMs)) end
+    expire_execution()
   end
   event = event or {}
   event.type = 'execution.' .. to
