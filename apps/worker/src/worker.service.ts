@@ -11,6 +11,7 @@ import {
   reportOfProof,
   forgetProof,
   type AgentRunner,
+  type AgentSlot,
   type ProcessHost,
   type UnprovedEnd,
 } from '#libs/spawner';
@@ -90,7 +91,7 @@ export class WorkerService {
   private httpPort: number | undefined;
   private patienceMs = Number.POSITIVE_INFINITY;
   /** Agents that a third signal ended: then the drain was forced, however early they ended. */
-  private readonly cutShort = new Set<string>();
+  private readonly cutShort = new Set<AgentSlot>();
   /** The version of the worker's own record, which makes a repeated transition recognisable. */
   private version = 1;
   private readonly intake: PoolConsumers;
@@ -334,13 +335,14 @@ export class WorkerService {
         this.runner.whenIdle().then(() => true),
         patienceMs,
       )) === true;
-    const stopped = [...new Set([...this.cutShort, ...(idle ? [] : this.runner.agentIds())])];
+    const cutShort = [...this.cutShort].filter(isClaimed).map(({ agentId }) => agentId);
+    const stopped = [...new Set([...cutShort, ...(idle ? [] : this.runner.agentIds())])];
     if (!idle) {
       this.log.warn({ agents: stopped }, `still running after ${patienceMs} ms; stopping them`);
       this.stopAll('graceful', 'server_shutdown');
       await phases.run('stop agents', graceMs + STOP_MS, async () => this.runner.whenIdle());
     }
-    const forced = !idle || this.cutShort.size > 0;
+    const forced = !idle || cutShort.length > 0;
     await phases.run('intake', INTAKE_MS, async () => closed);
     await phases.run('waiting processes', HOST_MS, async () => ended);
     this.lease.stop();
@@ -361,9 +363,10 @@ export class WorkerService {
 
   /** A third signal: ends the grace of every agent; the exit code says so (docs/cli.md#belay-worker). */
   force(): void {
-    const claimed = this.runner.slotsWhere(({ claimedAt }) => claimedAt !== undefined);
-    for (const { agentId } of claimed) this.cutShort.add(agentId);
-    this.log.warn({ agents: [...this.cutShort] }, 'forced by a third signal; killing the remaining agents');
+    // One whose claim is not answered yet may be granted still: the end of the drain knows.
+    for (const slot of this.runner.slotsWhere(() => true)) this.cutShort.add(slot);
+    const agents = [...this.cutShort].filter(isClaimed).map(({ agentId }) => agentId);
+    this.log.warn({ agents }, 'forced by a third signal; killing the remaining agents');
     this.runner.stopWhere(() => true, {
       reason: 'server_shutdown',
       mode: 'immediate',
@@ -373,3 +376,5 @@ export class WorkerService {
     });
   }
 }
+
+const isClaimed = ({ claimedAt }: AgentSlot): boolean => claimedAt !== undefined;
