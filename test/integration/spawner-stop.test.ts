@@ -14,7 +14,7 @@ import {
 } from '../support/proc';
 
 const GRACE_MS = 300;
-/** Gone within grace + 500 ms (docs/process-signals.md#the-ladder). */
+/** Gone within grace + 500 ms (docs/process-signals.md#the-steps-of-a-stop). */
 const BOUND_MS = GRACE_MS + 500;
 /** Longer than any machine needs: a stop that ends sooner did not wait for the grace. */
 const LONG_GRACE_MS = 60_000;

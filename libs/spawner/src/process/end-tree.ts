@@ -22,7 +22,7 @@ export interface EndTreeOptions {
 }
 
 /**
- * The ladder: SIGTERM (with SIGCONT) → grace → SIGKILL rounds → proof, for one tree (docs/process-signals.md#the-ladder). All
+ * The ladder: SIGTERM (with SIGCONT) → grace → SIGKILL rounds → proof, for one tree (docs/process-signals.md#the-steps-of-a-stop). All
  * waits are bounded: `run` resolves after the grace, `killWaitMs`, and at most one more pass over /proc.
  */
 export class TreeEnding {

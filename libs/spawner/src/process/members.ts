@@ -16,7 +16,7 @@ export interface TreeMarks {
 
 /**
  * The running processes of one tree in one pass. Each is proved to belong to the tree, so that it may be signalled
- * (docs/process-signals.md#never-a-stranger). It carries the cookie; or it was seen before (same start time); or it is of the
+ * (docs/process-signals.md#no-signal-to-a-foreign-process). It carries the cookie; or it was seen before (same start time); or it is of the
  * leader's session and that number cannot have been given to a stranger; or its parent is such a process and was still alive
  * after the pass.
  */

@@ -17,7 +17,7 @@ import type { Unproved } from './unproved';
 
 export type { Containment, Escapee, Isolation };
 
-/** Identifies one process for good: a pid alone is reused (docs/process-signals.md#never-a-stranger). */
+/** Identifies one process for good: a pid alone is reused (docs/process-signals.md#no-signal-to-a-foreign-process). */
 export interface ProcessIdentity {
   readonly pid: number;
   /** Field 22 of /proc/PID/stat: clock ticks since boot. */
@@ -238,7 +238,7 @@ export interface AgentProcess {
    */
   readonly confirmed: Promise<StopReport>;
   /**
-   * Two-phase stop (docs/process-signals.md#the-ladder). Every caller gets the same report. A later call can only bring SIGKILL
+   * Two-phase stop (docs/process-signals.md#the-steps-of-a-stop). Every caller gets the same report. A later call can only bring SIGKILL
    * forward. After the end it answers the stored report.
    */
   stop(options: StopOptions): Promise<ExitReport>;

@@ -5,7 +5,7 @@ import type { StopRecord } from './stop-record';
 
 /**
  * One agent's processes, in any containment. The ladder (end-tree.ts) decides when to act; a tree knows how. Every method that
- * signals checks the identity directly before (docs/process-signals.md#never-a-stranger). Methods throw only when the system
+ * signals checks the identity directly before (docs/process-signals.md#no-signal-to-a-foreign-process). Methods throw only when the system
  * refuses an answer (EMFILE and the like); the ladder takes that for "not known to be dead".
  */
 export interface ProcessTree {
