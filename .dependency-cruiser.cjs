@@ -4,23 +4,7 @@
  * test/integration/arrows.test.ts plants a violation of each rule and sees it reported.
  */
 
-/** The libraries of ours that each library may import. */
-const LAYERS = {
-  contracts: [],
-  valkey: ['contracts'],
-  'local-server': ['valkey', 'contracts'],
-  lifecycle: ['valkey', 'contracts'],
-  dispatch: ['lifecycle', 'valkey', 'contracts'],
-  spawner: ['lifecycle', 'valkey', 'contracts'],
-  executions: ['dispatch', 'lifecycle', 'valkey', 'contracts'],
-  approvals: ['killswitch', 'lifecycle', 'valkey', 'contracts'],
-  killswitch: ['executions', 'spawner', 'dispatch', 'lifecycle', 'service', 'valkey', 'contracts'],
-  access: ['killswitch', 'executions', 'dispatch', 'lifecycle', 'valkey', 'contracts'],
-  worker: ['killswitch', 'executions', 'spawner', 'dispatch', 'lifecycle', 'service', 'valkey', 'contracts'],
-  service: ['contracts'],
-  metrics: ['lifecycle', 'contracts'],
-  client: ['contracts'],
-};
+const layers = require('./scripts/lib/layers.cjs');
 
 /** Specs stand beside their source and may use what tests use. */
 const SPEC = '\\.spec\\.ts$';
@@ -50,7 +34,7 @@ module.exports = {
       from: {},
       to: { circular: true },
     },
-    ...Object.entries(LAYERS).map(([library, allowed]) => layer(library, allowed)),
+    ...Object.entries(layers).map(([library, { imports }]) => layer(library, imports)),
     {
       name: 'one-door',
       comment: "A library's index.ts is its only door: import '#libs/NAME'.",

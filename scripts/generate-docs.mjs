@@ -1,6 +1,7 @@
-// Writes docs/state-machines.md from the state tables, the tables of docs/tokens.md from those of roles and routes, and the tests
+// Writes docs/state-machines.md from the state tables, the tables of docs/tokens.md from those of roles and routes, the picture and the
+// table of libraries in docs/architecture.md from scripts/lib/layers.cjs, and the tests
 // column of docs/requirements.md from the titles of the tests. Run it after a build: it reads the compiled tables. With --check it
-// writes nothing and exits with 1 when docs/state-machines.md or docs/tokens.md is stale.
+// writes nothing and exits with 1 when one of the first three is stale.
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -15,10 +16,12 @@ import {
   statesOf,
   toMermaid,
 } from '#libs/contracts';
+import LAYERS from './lib/layers.cjs';
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const MACHINES_FILE = join(ROOT, 'docs/state-machines.md');
 const TOKENS_FILE = join(ROOT, 'docs/tokens.md');
+const ARCHITECTURE_FILE = join(ROOT, 'docs/architecture.md');
 const REQUIREMENTS_FILE = join(ROOT, 'docs/requirements.md');
 
 /** The entity of each machine, for the reader of its diagram. */
@@ -61,19 +64,19 @@ held to it by the compiler, and this page is generated from it. A move that is n
 and names the entity, its id, \`from\`, \`to\` and what is allowed.`;
 
 const machinesText = describeMachines();
-const tokensText = fillTokens(readFileSync(TOKENS_FILE, 'utf8'));
+const pages = [
+  [MACHINES_FILE, machinesText],
+  [TOKENS_FILE, fillTokens(readFileSync(TOKENS_FILE, 'utf8'))],
+  [ARCHITECTURE_FILE, between(readFileSync(ARCHITECTURE_FILE, 'utf8'), 'libraries', librariesText())],
+];
 if (process.argv.includes('--check')) {
-  if (readFileSync(MACHINES_FILE, 'utf8') !== machinesText) {
-    console.error('docs/state-machines.md is stale: run node scripts/generate-docs.mjs');
-    process.exitCode = 1;
-  }
-  if (readFileSync(TOKENS_FILE, 'utf8') !== tokensText) {
-    console.error('docs/tokens.md is stale: run node scripts/generate-docs.mjs');
+  for (const [file, text] of pages) {
+    if (readFileSync(file, 'utf8') === text) continue;
+    console.error(`${relative(ROOT, file)} is stale: run node scripts/generate-docs.mjs`);
     process.exitCode = 1;
   }
 } else {
-  writeFileSync(MACHINES_FILE, machinesText);
-  writeFileSync(TOKENS_FILE, tokensText);
+  for (const [file, text] of pages) writeFileSync(file, text);
   writeFileSync(REQUIREMENTS_FILE, fillRequirements(readFileSync(REQUIREMENTS_FILE, 'utf8')));
 }
 
@@ -99,12 +102,32 @@ function tableOf(machine) {
 
 /** Fills the page's two tables from the data, and leaves its own text. */
 function fillTokens(text) {
-  const between = (page, name, table) =>
-    page.replace(
-      new RegExp(`(<!-- ${name}: [^\\n]* -->\\n).*?(<!-- end of ${name} -->)`, 's'),
-      (_, begin, end) => `${begin}\n${table}\n\n${end}`,
-    );
   return between(between(text, 'roles', rolesTable()), 'routes', routesTable());
+}
+
+/** The page with another text between the two marks of that name. */
+function between(page, name, text) {
+  return page.replace(
+    new RegExp(`(<!-- ${name}: [^\\n]* -->\\n).*?(<!-- end of ${name} -->)`, 's'),
+    (_, begin, end) => `${begin}\n${text}\n\n${end}`,
+  );
+}
+
+/** Picture and table of the layers. An arrow that follows from others is left out of the picture. */
+function librariesText() {
+  const reaches = (from, to) => LAYERS[from].imports.some((next) => next === to || reaches(next, to));
+  const arrows = Object.entries(LAYERS).flatMap(([name, { imports }]) =>
+    imports
+      .filter((to) => !imports.some((other) => other !== to && reaches(other, to)))
+      .map((to) => `  ${name} --> ${to}`),
+  );
+  const rows = Object.entries(LAYERS).map(([name, { imports, knows }]) => [
+    name,
+    imports.length === 0 ? 'nothing' : imports.join(', '),
+    knows,
+  ]);
+  const picture = ['```mermaid', 'flowchart TB', ...arrows, '```'].join('\n');
+  return `${picture}\n\n${tableWith(['library', 'may import', 'may know'], rows)}`;
 }
 
 function tableWith(head, rows) {

@@ -65,7 +65,7 @@ describe('the arrows between libraries and programs', () => {
         mkdirSync(dirname(join(folder, file)), { recursive: true });
         writeFileSync(join(folder, file), text);
       };
-      for (const name of ['package.json', '.dependency-cruiser.cjs'])
+      for (const name of ['package.json', '.dependency-cruiser.cjs', 'scripts/lib/layers.cjs'])
         cpSync(join(ROOT, name), join(folder, name));
       symlinkSync(join(ROOT, 'node_modules'), join(folder, 'node_modules'));
       for (const name of 'valkey lifecycle dispatch spawner executions killswitch access approvals worker service client'.split(
