@@ -1,5 +1,5 @@
-import type { Order } from '#libs/contracts';
-import { AgentSlot, type AgentRunner, type HoldResult } from '#libs/spawner';
+import { BelayError, type Order } from '#libs/contracts';
+import { AgentSlot, type AgentProcess, type AgentRunner, type HoldResult } from '#libs/spawner';
 import type { Valkey } from '#libs/valkey';
 import { Subject } from 'rxjs';
 import { ulid } from 'ulid';
@@ -36,7 +36,10 @@ afterEach(() => responder.stop());
 /** A worker with one agent, whose process is not started yet. */
 function runner(): AgentRunner {
   const held = async (done: Promise<void>): Promise<HoldResult> =>
-    done.then(() => ({ slot, frozen: slot.frozen }));
+    done.then(
+      () => ({ slot, frozen: slot.isStill }),
+      (error: Error) => ({ slot, frozen: slot.isStill, error }),
+    );
   const those = (matches: (one: AgentSlot) => boolean): AgentSlot[] => [slot].filter(matches);
   return {
     ended$: new Subject(),
@@ -71,4 +74,52 @@ describe('R22 R52 a freeze, a thaw and a freeze of one execution', () => {
     expect(slot.frozen).toBe(false);
     await eventually(async () => (await outcomeOf(last)) === 'thawed', 'the answer to the last thaw');
   });
+});
+
+describe('R22 a freeze that could not stop the tree in time', () => {
+  let tries: number;
+  /** A process whose first freezes fail. */
+  function startWith(failures: number): void {
+    tries = 0;
+    const freeze = async (): Promise<void> => {
+      tries += 1;
+      if (tries <= failures) throw new BelayError('TIMEOUT', 'not every process was seen stopped');
+    };
+    slot.hasProcess({ freeze, thaw: async () => undefined } as unknown as AgentProcess, undefined);
+  }
+  const beat = async (): Promise<void> =>
+    responder.noticeHead({ ordersHead: '0-0', targets: 0 }, new AbortController().signal);
+
+  it('is tried again with later heartbeats, until the processes were seen stopped', async () => {
+    startWith(2);
+    const freeze = await place('freeze');
+    hear(freeze);
+    await eventually(async () => (await outcomeOf(freeze)) === 'failed', 'the failure');
+    await eventually(
+      async () => {
+        await beat();
+        return (await outcomeOf(freeze)) === 'frozen';
+      },
+      'the freeze',
+      15_000,
+    );
+    expect(tries).toBe(3);
+  }, 20_000);
+
+  it('is not tried again once it was thawed', async () => {
+    startWith(9);
+    const freeze = await place('freeze');
+    hear(freeze);
+    await eventually(async () => (await outcomeOf(freeze)) === 'failed', 'the failure');
+    const thaw = await place('thaw');
+    hear(thaw);
+    await eventually(async () => (await outcomeOf(thaw)) === 'thawed', 'the thaw');
+    const since = performance.now();
+    // The first pause is a second.
+    await eventually(async () => {
+      await beat();
+      return performance.now() - since > 1_500;
+    }, 'the time of the next try');
+    expect(tries).toBe(1);
+  }, 20_000);
 });

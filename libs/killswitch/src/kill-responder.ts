@@ -1,10 +1,11 @@
 import { BelayError, holdOf, scopeCovers, type Order } from '#libs/contracts';
 import type { Heartbeat } from '#libs/lifecycle';
-import type { AgentRunner, AgentSlot } from '#libs/spawner';
+import type { AgentRunner, AgentSlot, HoldResult } from '#libs/spawner';
 import { Subscriber, type Valkey } from '#libs/valkey';
 import type { Observable, Subscription } from 'rxjs';
 import { ArmedStore, type GuardAnswer } from './armed-store';
 import { readDoorbell } from './doorbell';
+import { FailedFreezes } from './failed-freezes';
 import { HeardThaws } from './heard-thaws';
 import { isBefore } from './log-position';
 import type { HeldOrder } from './order-reads';
@@ -40,6 +41,7 @@ export class KillResponder {
   private readonly log: OrdersLog;
   private readonly reports: TargetReports;
   private readonly thaws = new HeardThaws();
+  private readonly unfrozen = new FailedFreezes();
   /** Orders seen and not known to be over. Every spawn is checked against them, and each heartbeat asks about some. */
   private readonly watched = new Map<string, Order>();
   private lookups = 0;
@@ -119,6 +121,7 @@ export class KillResponder {
     signal: AbortSignal,
   ): Promise<void> {
     await this.log.notice(head);
+    this.freezeAgain();
     if (targets > 0 && !signal.aborted) await this.serveOwn();
     if (!signal.aborted) await this.forgetSome();
   }
@@ -279,8 +282,26 @@ export class KillResponder {
         ? this.runner.freezeWhere(taken, hold, order.id)
         : this.runner.thawWhere(taken, hold);
     for (const result of [...results, ...still.map(async (slot) => ({ slot, frozen: slot.isStill }))])
-      void result.then(async (held) => this.reports.held(order, held)).catch(this.options.onError);
+      void result.then(async (held) => this.tellHeld(order, held)).catch(this.options.onError);
     return results.length;
+  }
+
+  private async tellHeld(order: Order, held: HoldResult): Promise<void> {
+    const { slot, error } = held;
+    if (order.kind !== 'freeze' || error === undefined) this.unfrozen.done(order, slot);
+    // Later failures say nothing new.
+    else if (!this.unfrozen.note(order, slot)) return;
+    await this.reports.held(order, held);
+  }
+
+  /** Tries failed freezes again. The freeze of an agent that ends, or that a thaw reached, is over. */
+  private freezeAgain(): void {
+    const here = new Set(this.runner.slotsWhere(() => true));
+    const isOver = (order: Order, slot: AgentSlot): boolean =>
+      !here.has(slot) || slot.cause !== undefined || !slot.holds(holdOf(order));
+    for (const { order, slot } of this.unfrozen.due(isOver))
+      for (const result of this.runner.freezeWhere((one) => one === slot, holdOf(order), order.id))
+        void result.then(async (held) => this.tellHeld(order, held)).catch(this.options.onError);
   }
 
   /** The time since the placing of the order, by the server's clock as this worker knows it. Milliseconds. */
