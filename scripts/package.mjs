@@ -182,8 +182,8 @@ function declarations() {
 }
 
 /**
- * The declarations are those of CommonJS. With `moduleResolution: node16` such a file may name a type of a package that is an ES
- * module, as Nest is, only as a type and with the mode of its resolution.
+ * The declarations are those of CommonJS. With `moduleResolution: node16` such a file may name a type of an ES module, such as
+ * Nest, only as a type and with the mode of its resolution.
  */
 function importsOfModules(text) {
   return text.replaceAll(
@@ -195,7 +195,7 @@ function importsOfModules(text) {
   );
 }
 
-/** Whether it can be had as an ES module and in no other way. */
+/** Whether a package is only an ES module. */
 function isModuleOnly(name) {
   const [scope, rest] = name.split('/');
   const home = scope.startsWith('@') ? `${scope}/${rest}` : scope;

@@ -1,4 +1,4 @@
-// `npm test`: everything that must hold before a change lands; CI runs the same. All steps run even when an earlier one fails.
+// `npm test`: everything that must pass before a change lands; CI runs the same. All steps run even when an earlier one fails.
 // The last line is the count. `npm test -- ARGS` passes ARGS to jest and runs only jest.
 import { randomBytes } from 'node:crypto';
 import { createRequire } from 'node:module';

@@ -13,7 +13,7 @@ export const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 const STATE = join(ROOT, '.belay');
 const MODULES = join(ROOT, 'node_modules');
 const STAMP = join(MODULES, '.belay-lock');
-/** The native compiler. `typescript` is the one before it, whose interface the Nest CLI needs (ADR 0001). */
+/** The native compiler. `typescript` is its predecessor, whose interface the Nest CLI needs (ADR 0001). */
 export const COMPILER = join(MODULES, 'typescript7', 'bin', 'tsc');
 const OLDEST_NODE = [20, 19, 0];
 const INSTALL_TIMEOUT_MS = 900_000;

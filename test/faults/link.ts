@@ -17,7 +17,7 @@ const MESSAGE = /^[*>]3\r\n\$7\r\nmessage\r\n/;
 
 /**
  * The network between one process and the server: a proxy on the loopback interface that can cut connections, refuse them,
- * delay or hold bytes in transit, and drop only pub/sub messages.
+ * delay or keep back bytes in transit, and drop only pub/sub messages.
  */
 export class Link {
   /** The number of refused connections. */

@@ -42,6 +42,24 @@ function brokenLinks(page: string): string[] {
   });
 }
 
+/** Every source file of the checkout. */
+const SOURCES = ['libs', 'apps', 'bench', 'scripts', 'test'].flatMap((folder) =>
+  readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' })
+    .filter((path) => /\.(ts|lua|mjs|cjs|sh)$/.test(path) && !path.includes('node_modules'))
+    .map((path) => `${folder}/${path}`),
+);
+
+/** The pages and headings that comments of a file name and that do not exist. */
+function missingPages(source: string): string[] {
+  return [...read(source).matchAll(/\bdocs\/[\w./-]+\.md(?:#[\w-]+)?/g)]
+    .filter(([link]) => {
+      const [page = '', anchor] = link.split('#');
+      if (!existsSync(join(ROOT, page))) return true;
+      return anchor !== undefined && !anchorsOf(page).includes(anchor);
+    })
+    .map(([link]) => `${source}: ${link}`);
+}
+
 /** `GET /api/x/:id` of every handler, read from the decorators. */
 function routesOfControllers(): string[] {
   const folder = 'apps/orchestrator/src';
@@ -87,6 +105,11 @@ describe('the documents', () => {
 
   it.each(PAGES)('%s links to existing pages', (page) => {
     expect(brokenLinks(page)).toEqual([]);
+  });
+
+  it('has every page and heading that a comment names', () => {
+    expect(SOURCES.length).toBeGreaterThan(500);
+    expect(SOURCES.flatMap(missingPages)).toEqual([]);
   });
 
   it('names only npm scripts that exist', () => {

@@ -10,7 +10,7 @@ import { eventually } from '../support/wait';
 /** `npx nest` in a checkout that was never built: the files of a clone, and the packages of the lock file. */
 const ROOT = resolve(__dirname, '../..');
 const CLONED = ['apps', 'libs', 'nest-cli.json', 'package.json', 'tsconfig.json', 'tsconfig.nest.json'];
-/** The first build compiles everything; each one after it looks what has changed. Milliseconds. */
+/** The first build compiles everything; each later one compiles the changes. Milliseconds. */
 const BUILD_MS = 400_000;
 
 const { projects } = JSON.parse(readFileSync(join(ROOT, 'nest-cli.json'), 'utf8')) as {
@@ -85,7 +85,7 @@ it.each(['orchestrator', 'worker'])(
     try {
       await eventually(() => isRunning(said) || child.exitCode !== null, 'its start', BUILD_MS);
       expect(said).toContain('"msg":"running"');
-      // As Ctrl-C in a terminal: npx, the CLI and the program are each told.
+      // Like Ctrl-C in a terminal: npx, the CLI and the program each get the signal.
       process.kill(-pid, 'SIGTERM');
       await exit;
       await eventually(() => said.includes('"msg":"stopped"'), 'its drain');
@@ -96,7 +96,7 @@ it.each(['orchestrator', 'worker'])(
   BUILD_MS,
 );
 
-/** Runs the CLI in the clone, as people do. Gives its output. */
+/** Runs the CLI in the clone, like a person. Returns its output. */
 function nest(...args: string[]): string {
   const ran = spawnSync('npx', ['--no-install', 'nest', ...args], {
     cwd: clone,

@@ -138,7 +138,7 @@ it.each([
     strict: true,
     noEmit: true,
     types: ['node'],
-    // Its declarations are looked at as well, and so are those of the packages that they name.
+    // Its declarations are checked as well, and so are those of the packages that they name.
     skipLibCheck: false,
   };
   writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions, include: files }));

@@ -3,7 +3,7 @@ import { ended as executionEnded } from '../support/executions';
 import { eventually, processesWith, type Fleet } from '../support/fleet';
 import { useFleetAndFolder } from '../support/fleet-folder';
 
-/** Short, so that a lost worker is declared lost soon; the fencing sum still holds. */
+/** Short, so that a lost worker is declared lost soon; the fencing sum is still met. */
 const LEASE = {
   BELAY_LEASE_TTL_MS: '3000',
   BELAY_HEARTBEAT_MS: '200',

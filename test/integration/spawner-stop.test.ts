@@ -168,7 +168,7 @@ describe.each(expectedModes())('stopping process trees, containment $name', (mod
     it('ends three fork loops that change session with every generation, or says that it did not', async () => {
       const { agent } = await test.ready('fork-loop.sh', { env: { SETSID: 'setsid', LIMIT: '300' } });
       const { report } = await agent.stop({ mode: 'graceful', graceMs: 20 });
-      // A process that lives for a millisecond ends before a pass over /proc sees it; a cgroup still holds it.
+      // A process that lives for a millisecond ends before a pass over /proc sees it; a cgroup still contains it.
       if (containment === 'cgroup') expect(report.proved).toBe(true);
       if (report.proved) expect(test.alive()).toEqual([]);
       expect((await agent.confirmed).proved).toBe(true);
@@ -228,7 +228,7 @@ describe.each(expectedModes())('stopping process trees, containment $name', (mod
   });
 
   describe('R51 no proof, no claim', () => {
-    // A frozen cgroup v1 holds even SIGKILL back: the only way to make an unkillable process on purpose.
+    // A frozen cgroup v1 keeps even SIGKILL back: the only way to make an unkillable process on purpose.
     const freezer = `/sys/fs/cgroup/freezer/belay-test-${process.pid}`;
     const possible = process.getuid?.() === 0 && existsSync('/sys/fs/cgroup/freezer/cgroup.procs');
     if (!possible) process.stdout.write('R51 is not tested here: it needs root and the cgroup v1 freezer.\n');

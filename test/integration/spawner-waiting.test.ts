@@ -14,8 +14,8 @@ import {
 import { NOISE_MS } from '../support/wait';
 
 /**
- * Processes that are started ahead of their attempts (ADR 0023): held like agents from the first instruction on, and no agents
- * before they have an attempt.
+ * Processes that are started ahead of their attempts (ADR 0023): contained like agents from the first instruction on, and no
+ * agents before they have an attempt.
  */
 describe.each(expectedModes())('a process that waits for its attempt, containment $name', (mode) => {
   const isHeld = mode.native === 'auto' && mode.containment !== 'marks';

@@ -1,8 +1,8 @@
 'use strict';
-// Our code compiles to CommonJS, but Nest 12 ships ES modules only, which Jest on Node 20 cannot require.
-// One transformer therefore serves both: ours through swc with decorators; ES modules of dependencies through
-// swc to CommonJS, wrapped in a block because they declare names (`require`, `__dirname`) that the CommonJS
-// wrapper already has as parameters. CommonJS dependencies pass untouched.
+// Belay's code compiles to CommonJS, but Nest 12 ships ES modules only, which Jest on Node 20 cannot require. So one
+// transformer serves both: Belay's sources through swc with decorators; ES modules of dependencies through swc to CommonJS,
+// wrapped in a block because they declare names (`require`, `__dirname`) that the CommonJS wrapper already has as parameters.
+// CommonJS dependencies pass untouched.
 const crypto = require('node:crypto');
 const fs = require('node:fs');
 const path = require('node:path');

@@ -3,7 +3,7 @@ import { Redis } from 'ioredis';
 import { tlsArguments, type Certificates } from './certificates';
 import { until as seen } from './wait';
 
-/** The servers of one test that together hold one state. */
+/** The servers of one test that together keep one state. */
 export interface ManyServers {
   /** For BELAY_VALKEY_URL. */
   readonly url: string;

@@ -74,7 +74,7 @@ export function aliveWithEnvironment(text: string): ProcEntry[] {
     .filter((entry) => isAlive(entry.pid));
 }
 
-/** Waits until `condition` holds. @throws after `boundMs`, with the name of the condition. */
+/** Waits until `condition` is true. @throws after `boundMs`, with the name of the condition. */
 export async function eventually(what: string, condition: () => boolean, boundMs: number): Promise<number> {
   const startedAt = performance.now();
   while (!condition()) {
@@ -99,14 +99,14 @@ export function expectedContainments(): Containment[] {
   return rest;
 }
 
-/** One way in which a worker may hold trees here. */
+/** One containment of a worker here. */
 export interface Mode {
   readonly name: string;
   readonly containment: Containment;
   readonly native: 'auto' | 'off';
 }
 
-/** Every containment that must work here, with libc and without: the guarantees of the process layer hold in each. */
+/** Every containment that must work here, with libc and without: each has the guarantees of the process layer. */
 export function expectedModes(): Mode[] {
   const { available } = nativeState();
   if (!available) process.stdout.write('Nothing is tested with libc here: koffi cannot be loaded.\n');
@@ -143,7 +143,7 @@ export interface TestAgent {
   readonly err: string[];
   readonly messages: AgentMessage[];
   readonly bad: string[];
-  /** Resolves with the first line for which `match` holds. */
+  /** Resolves with the first line for which `match` is true. */
   line(match: (line: string) => boolean): Promise<string>;
 }
 

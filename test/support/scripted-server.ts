@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { runCli } from '../../apps/cli/src/program';
 import { scriptedProcess, type ScriptedProcess } from './scripted-process';
 
-/** The server's answers, by method and path; a function takes the response over. */
+/** The server's answers, by method and path; a function handles the response itself. */
 export type Routes = Record<string, [number, unknown] | ((response: ServerResponse) => void)>;
 
 export interface Ran {
@@ -24,7 +24,7 @@ export interface ScriptedServer {
   /** Every request: method, path and body. */
   readonly asked: string[];
   readonly routes: Routes;
-  /** One command line, in a scripted process that asks this server. */
+  /** Runs one command line in a scripted process that uses this server. */
   belay(
     args: readonly string[],
     options?: {
@@ -32,7 +32,7 @@ export interface ScriptedServer {
       readonly answers?: string[];
       /** The lines of stdin. */
       readonly input?: readonly string[];
-      /** Beside the address and the token. */
+      /** Added to the address and the token. */
       readonly env?: NodeJS.ProcessEnv;
     },
   ): Promise<Ran>;

@@ -27,7 +27,7 @@ export class SlotMove {
     return new SlotMove(between, slot);
   }
 
-  /** Moves the keys for which `isMeant` holds, one by one. @returns how many */
+  /** Moves the keys for which `isMeant` is true, one by one. @returns how many */
   async keys(isMeant: (key: string) => boolean): Promise<number> {
     const { from, to } = this.between;
     const keys = (await call(from, 'CLUSTER', 'GETKEYSINSLOT', this.slot, LOOK)) as string[];

@@ -104,7 +104,7 @@ export function buildProgram(cli: CliProcess, bind: Bind, isJson = false): Comma
   return program;
 }
 
-/** After wrong usage the line below the error shows the usage of that command, and how to read more. */
+/** After wrong usage, the line below the error shows the usage of that command, and the command for more help. */
 function showUsageAfterErrors(command: Command, name: string): void {
   command.showHelpAfterError(`Usage: ${name} ${command.usage()}. More: ${name} --help`);
   for (const sub of command.commands) showUsageAfterErrors(sub, `${name} ${sub.name()}`);

@@ -3,7 +3,7 @@ import type { WorkerRecord } from '#libs/contracts';
 import { LifecycleService } from '#libs/lifecycle';
 import { QueryReader, type Query as QueryMap } from './query';
 
-/** A worker lost longer ago is told no more. Milliseconds. */
+/** A worker that was lost longer ago is no longer reported. Milliseconds. */
 const LOST_MS = 3_600_000;
 
 @Controller('api/workers')

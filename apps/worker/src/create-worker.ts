@@ -143,7 +143,7 @@ async function make(options: CreateWorkerOptions, parts: CleanupStack): Promise<
       native: settings.native,
       ownsProcess: options.ownsProcess,
       checkSeal: async (seal) => workers.checkSeal(seal),
-      // Dead workers' processes are ended before this worker starts any: that is proof for their receipts.
+      // This worker ends dead workers' processes before it starts any of its own: that is proof for their receipts.
       onReaped: async (reaped) =>
         workers.saveProof(reaped.workerId, reportOfProof({ ...reaped, by: 'reaper', reaper })),
       onEscapee: (escapee) => void tellEscapee(escapee),

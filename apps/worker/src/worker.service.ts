@@ -47,7 +47,7 @@ export interface WorkerOptions {
   readonly stopTimeoutMs: number;
   /** The grace of a drain. Milliseconds. */
   readonly graceMs: number;
-  /** The grace of self-fencing, capped so that the fencing sum holds whatever grace a node has. Milliseconds. */
+  /** The grace of self-fencing, capped so that the fencing sum is met whatever grace a node has. Milliseconds. */
   readonly fenceGraceMs: number;
   readonly dataDir: string;
 }

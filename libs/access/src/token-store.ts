@@ -33,7 +33,7 @@ export type TokenHolder = Omit<Caller, 'requestId'>;
 
 /**
  * The named tokens (ADR 0025). The store has the SHA-256 of each secret, and finds a token by it, so no code compares secrets.
- * There is no cache: each request asks the store, so a revocation holds at every orchestrator from its next request on.
+ * There is no cache: each request asks the store, so a revocation is in force at every orchestrator from its next request on.
  */
 export class TokenStore implements OnApplicationBootstrap, OnApplicationShutdown {
   private readonly revoked: ExpiringMap<Revocation>;

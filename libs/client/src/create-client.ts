@@ -31,7 +31,7 @@ const ORDER_PATIENCE_MS = 5_000;
 /** Node's fetch gives up on headers after 300 s by itself. This limit comes first, with a better message. */
 const LONGEST_WAIT_MS = 290_000;
 
-/** A client for one orchestrator, or for several of one fleet. It holds no connection, so there is nothing to close. */
+/** A client for one orchestrator, or for several of one fleet. It keeps no connection, so there is nothing to close. */
 export function createClient(options: ClientOptions): BelayClient {
   const urls = (typeof options.url === 'string' ? [options.url] : options.url).map(checkUrl);
   const [url] = urls;

@@ -1,4 +1,4 @@
-/** The ways to hold a process tree together, best first (docs/process-signals.md). */
+/** The ways to contain a process tree, best first (docs/process-signals.md). */
 export const CONTAINMENTS = ['cgroup', 'descent', 'marks'] as const;
 export type Containment = (typeof CONTAINMENTS)[number];
 

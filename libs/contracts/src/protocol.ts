@@ -5,7 +5,7 @@ import { MAX_DEPTH } from './spec-validation/check-json';
 /** One line an agent may write on file descriptor 3. Anything else is counted and logged, never fatal. */
 export type AgentMessage =
   | { readonly type: 'cost'; readonly usd: number; readonly estimated?: true }
-  /** Tokens of a language model that it used, read and written together. */
+  /** Tokens of a language model that the agent used, read and written together. */
   | { readonly type: 'tokens'; readonly count: number }
   | { readonly type: 'progress'; readonly value: unknown }
   | { readonly type: 'event'; readonly name: string; readonly data?: unknown }
@@ -39,7 +39,7 @@ export const MAX_MESSAGE_BYTES = 1024 * 1024;
 
 /** The most that one message may report as spent. US dollars. */
 export const MAX_MESSAGE_USD = 1e6;
-/** Most tokens that one message may say were used. */
+/** The most tokens that one message may report. */
 export const MAX_MESSAGE_TOKENS = 1e9;
 /** The kept bytes of an event's data; of longer data only the size is kept. */
 export const MAX_EVENT_BYTES = 16 * 1024;

@@ -74,7 +74,7 @@ export interface ExecutionRecord {
   readonly orderId?: OrderId;
   readonly idempotencyKey?: string;
   readonly costUsd: number;
-  /** Some of its cost is an estimate, by the word of an agent. */
+  /** A part of its cost is an estimate, by an agent's own report. */
   readonly costEstimated?: true;
   /** Tokens of language models; absent where no agent reported any. */
   readonly tokens?: number;
@@ -158,7 +158,7 @@ export interface AgentRecord {
   readonly orderId?: OrderId;
   readonly actor?: string;
   readonly costUsd: number;
-  /** Some of its cost is an estimate, by its own word. */
+  /** A part of its cost is an estimate, by the agent's own report. */
   readonly costEstimated?: true;
   /** Tokens of language models; absent where the agent reported none. */
   readonly tokens?: number;

@@ -11,7 +11,7 @@ export interface ExecutionSpec {
   readonly softCostUsd?: number;
   /** Hard limit in tokens of language models; passing it stops the execution. */
   readonly maxTokens?: number;
-  /** Soft limit in tokens; passing it is told by one event, `execution.soft-budget`. */
+  /** Soft limit in tokens; one event, `execution.soft-budget`, reports that it was passed. */
   readonly softTokens?: number;
   /** `stop` (default): a node that failed for good stops the rest. `continue`: nodes that do not depend on it run on. */
   readonly onFailure: 'stop' | 'continue';

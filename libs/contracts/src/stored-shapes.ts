@@ -12,7 +12,7 @@ export interface QuarantinedRecord {
   readonly executionId?: string;
   /** The fault, in a sentence. */
   readonly problem: string;
-  /** Its beginning, 200 characters at most; only the size where it may hold secrets. */
+  /** Its beginning, 200 characters at most; only the size where it may contain secrets. */
   readonly cut: string;
   /** The server's clock, milliseconds. */
   readonly firstSeenAt: number;

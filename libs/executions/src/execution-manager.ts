@@ -68,9 +68,9 @@ export class ExecutionManager {
   }
 
   /**
-   * Goes on with a stopped or failed one from where it was: what completed keeps its result (requirement R40). `force`: although an
-   * attempt that was lost may still run. `maxCostUsd`, `maxTokens`: in place of its budgets. @throws InvalidTransitionError · BelayError NOT_PROVED ·
-   * BUDGET_SPENT · LATCHED
+   * Goes on with a stopped or failed execution: completed nodes keep their results. `force`: although an attempt that was lost
+   * may still run. `maxCostUsd`, `maxTokens`: replace its budgets.
+   * @throws InvalidTransitionError · BelayError NOT_PROVED · BUDGET_SPENT · LATCHED
    */
   async retry(
     executionId: string,

@@ -16,7 +16,7 @@ const AT_ONCE = 50;
 const LISTED = 100;
 
 /**
- * The audit log: each act with its actor, scope, reason and outcome. Each entry holds a hash over itself and the entry before,
+ * The audit log: each act with its actor, scope, reason and outcome. Each entry has a hash over itself and the entry before,
  * made in the script that did the act. The digest of a receipt is in the entry that completed it. ADR 0011 says what the chain
  * proves and what it does not.
  */
@@ -44,7 +44,7 @@ export class AuditStore {
     const { redis, keys } = this.valkey;
     const newest = cursor === undefined ? '+' : `(${readCursor(cursor)}`;
     const key = keys.shard(keys.control, 'audit');
-    // One more than the page holds tells whether there is another.
+    // One more than the page contains tells whether there is another.
     const rows = await redis.xrevrange(key, newest, '-', 'COUNT', limit + 1);
     const items = rows.slice(0, limit).map(([id, values]) => toEntry(id, values));
     const last = items.at(-1);

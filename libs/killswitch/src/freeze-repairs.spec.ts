@@ -17,7 +17,7 @@ describe('R22 R51 the receipt of a freeze whose worker has not answered', () => 
     await life.agents.markFrozen(fence, true, first.id);
     await killswitch.sweep();
     expect(await orders.receipt(first.id)).toMatchObject({ complete: true, totals: { frozen: 1 } });
-    // Another hold: once the first is taken off, nothing says that it holds.
+    // Another hold: the end of the first does not prove that this one took effect.
     const second = await killswitch.placeOrder(freeze);
     await killswitch.sweep();
     expect(await orders.receipt(second.id)).toMatchObject({ complete: false, totals: { pending: 1 } });

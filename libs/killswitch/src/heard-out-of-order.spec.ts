@@ -68,7 +68,7 @@ describe('R22 R52 a freeze, a thaw and a freeze of one execution', () => {
     expect(slot.frozen).toBe(true);
     await eventually(async () => (await outcomeOf(thaw)) !== undefined, 'the answer to the thaw');
     expect(await outcomeOf(again)).toBe('frozen');
-    // The one thaw that comes after both takes the hold off.
+    // The only thaw that comes after both ends the hold.
     const last = await place('thaw');
     hear(last);
     expect(slot.frozen).toBe(false);

@@ -321,7 +321,7 @@ export class KillResponder {
   }
 }
 
-/** Whether it is a thaw that was heard after a later freeze of the same hold, and so must not take that one off. */
+/** Whether the order is a thaw that was heard after a later freeze with the same hold, and so must not end that hold. */
 function isUndone({ kind, seq, ...thaw }: Order, { served }: AgentSlot): boolean {
   if (kind !== 'thaw') return false;
   const hold = holdOf(thaw);

@@ -107,7 +107,7 @@ export class KillswitchService {
     await this.placeOrder({ scope: { type: 'execution', executionId }, reason, by });
   }
 
-  /** Undefined where it cannot be read: such an execution can still be stopped (docs/failures.md). */
+  /** Undefined where the record cannot be read: such an execution can still be stopped (docs/failures.md). */
   private async recordOf(executionId: string): Promise<ExecutionRecord | undefined> {
     return this.lifecycle.executions.get(executionId).catch((error: unknown) => {
       if (isCorrupt(error)) return undefined;
@@ -120,7 +120,7 @@ export class KillswitchService {
     return orderId !== undefined && (await this.orders.stateIfKnown(orderId)) === 'open';
   }
 
-  /** A failure is reported, and does not keep the execution from having an order of its own. */
+  /** Reports a failure, which must not keep the execution from an order of its own. */
   private async carryOutWide(record: ExecutionRecord): Promise<boolean> {
     return this.unresolved.carryOutFor(record).catch((error: unknown) => {
       this.options.onError?.(error);

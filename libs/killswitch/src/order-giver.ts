@@ -234,8 +234,8 @@ export class OrderGiver {
   }
 
   /**
-   * Thaws the trees of an execution that was resumed. Where it was frozen again in between, the thaw may stand behind that freeze in the
-   * log and take it off, so another freeze is given. Repeatable.
+   * Thaws the trees of a resumed execution. If the execution was frozen again in between, the thaw may come after that freeze
+   * in the log and end it, so another freeze is placed. Repeatable.
    */
   async thaw(executionId: string, said: Signature & { readonly note?: string }): Promise<Order> {
     const scope = { type: 'execution', executionId } as const;

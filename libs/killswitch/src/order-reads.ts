@@ -172,7 +172,7 @@ export class OrderReads {
    */
   async list(query: OrderQuery = {}): Promise<Page<Receipt>> {
     const { limit = LISTED, unproved = false } = query;
-    // One more than the page holds tells whether there is another.
+    // One more than the page contains tells whether there is another.
     const ids = unproved ? await this.unprovedIds(query, limit + 1) : await this.recentIds(query, limit + 1);
     const listed = ids.slice(0, limit);
     const found = await Promise.all(listed.map(async (id) => this.receipt(id).catch(unlessUnreadable)));

@@ -138,7 +138,8 @@ describe('R18 R20 an execution that stops while agents of it live', () => {
     expect(await orders.open()).toHaveLength(1);
   });
 
-  // The worker hears the kill before its giver has stopped the execution, and the node it ends first fails the execution.
+  // The worker hears the kill before its orchestrator has stopped the execution, and the first node that it ends fails the
+  // execution.
   it.each<[string, Scope]>([
     ['by labels that one node is out of', { type: 'selector', selector: 'team=data,env!=prod' }],
     ['of everything', { type: 'all' }],
@@ -176,7 +177,7 @@ describe('R18 R20 an execution that stops while agents of it live', () => {
     await until(async () => (await life.executions.get(id)).orderId !== undefined, 'an order in the record');
     const { orderId = '' } = await life.executions.get(id);
     expect(orderId).not.toBe(order.id);
-    // Its giver names the targets after the record has the order.
+    // The orchestrator names the targets after the record has the order.
     await until(async () => (await orders.progress(orderId)).isResolved, 'its targets');
     expect((await orders.receipt(orderId)).targets.map((target) => target.agentId)).toEqual([agentId]);
   });

@@ -3,9 +3,9 @@ import type { OrderGiver } from './order-giver';
 import type { OrderStore } from './order-store';
 
 /**
- * Wide kills that are placed and whose targets are not all named yet. Workers hear a kill before its giver has stopped the
- * executions in its scope: the first agent they end may make its execution ask for a stop. That stop belongs to the kill, or
- * the receipt of the kill would not name the agents that the stop ends (docs/proof-of-stop.md).
+ * Wide kills that are placed and whose targets are not all named yet. Workers hear a kill before its orchestrator has stopped
+ * the executions in its scope, so the first agent that they end may make its execution ask for a stop. That stop belongs to the
+ * kill. Otherwise the kill's receipt would not name the agents that the stop ends (docs/proof-of-stop.md).
  */
 export class UnresolvedKills {
   private readonly underWay = new Map<string, Promise<void>>();
@@ -16,8 +16,8 @@ export class UnresolvedKills {
   ) {}
 
   /**
-   * Carries out the wide kills in whose scope that execution is. Callers at the same time share the work on an order. Resolves to
-   * whether there was such a kill: the execution may be stopping since.
+   * Carries out the wide kills whose scope covers that execution. Simultaneous callers share the work on an order. Resolves
+   * with whether there was such a kill: then the execution may be stopping.
    */
   async carryOutFor({ labels }: Pick<ExecutionRecord, 'labels'>): Promise<boolean> {
     let found = false;

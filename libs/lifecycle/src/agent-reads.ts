@@ -215,8 +215,7 @@ export class AgentReads extends StoreReads {
 }
 
 /**
- * Takes the place of a record that cannot be read: the facts that the agent's id holds, and the owner if the text
- * still names one.
+ * Takes the place of a record that cannot be read: the facts in the agent's id, and the owner if the text still names one.
  */
 function standIn(id: string, text: string): AgentRecord {
   const { executionId, index, attempt } = parseAgentId(id) as NonNullable<ReturnType<typeof parseAgentId>>;

@@ -64,7 +64,7 @@ export type ClaimedNode = NodeSpec & { readonly priorAttempts?: number };
 /** The cost of an attempt in all, by its own report. */
 export interface Spent {
   readonly costUsd?: number;
-  /** Some of the cost is an estimate. */
+  /** A part of the cost is an estimate. */
   readonly costEstimated?: boolean;
   /** The tokens of language models. */
   readonly tokens?: number;

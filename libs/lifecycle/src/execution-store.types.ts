@@ -34,7 +34,7 @@ export interface RetryRequest {
   readonly force: boolean;
   /** The new budget, in US dollars. */
   readonly maxCostUsd?: number;
-  /** In place of its budget, in tokens. */
+  /** The new budget, in tokens. */
   readonly maxTokens?: number;
 }
 

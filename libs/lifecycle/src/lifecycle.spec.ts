@@ -587,7 +587,7 @@ describe('R27 fencing and reports', () => {
       maxTokens: 300,
       error: { code: 'BUDGET_EXCEEDED', message: 'Spent 301 tokens of a budget of 300 tokens.' },
     });
-    // Also where the end itself brings them; the cost is named first where both are passed.
+    // The tokens may also come with the end itself; where both budgets are passed, the cost is named first.
     const other = await create([node('a'), node('b')], { maxTokens: 1, maxCostUsd: 1 });
     await runTo((await advanceAll(life, other))[0]!, { state: 'completed', tokens: 2, costUsd: 2 });
     expect(await life.executions.get(other)).toMatchObject({

@@ -205,7 +205,7 @@ describe('R31 records that cannot be read', () => {
     await valkey.redis.hset(specs, 'a', 'no spec');
     const job = { agentId: agentIdOf(id, 0, 1), executionId: id, nodeId: 'a', attempt: 1 };
     await expect(life.agents.claim(job, WORKER, 'another')).rejects.toEqual(corruptAt(specs, 'not JSON'));
-    // A field that may hold secrets is described by its size alone.
+    // A field that may contain secrets is described by its size alone.
     const entry = (await valkey.quarantine.list()).find((one) => one.key === specs);
     expect(entry?.cut).toBe('(7 characters, not shown)');
   });

@@ -31,9 +31,9 @@ export interface GivenAnswer extends AnswerRequest, Signature {
 }
 
 /**
- * Questions that agents ask people (ADR 0026). One script stores each question, and one decides its answer. Every
- * reader first stores the effect of a passed deadline, or of the attempt's end. So a deadline holds although no
- * process is there to enforce it.
+ * Questions that agents ask people (ADR 0026). One script stores each question, and one decides its answer. Every reader first
+ * stores the effect of a passed deadline, or of the attempt's end. So a deadline takes effect although no process is there to
+ * enforce it.
  */
 export class QuestionStore extends StoreReads {
   /**

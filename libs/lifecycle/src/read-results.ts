@@ -3,9 +3,7 @@ import { isTransient, parseStored, retryTransient, refusalOf, type Valkey } from
 
 /** Nodes in one request. */
 const NODES_AT_ONCE = 500;
-/**
- * Bytes of one reply. A larger one would hold the server and the reader's event loop, and fill the reader's memory.
- */
+/** Bytes of one reply. A larger one would block the server and the reader's event loop, and fill the reader's memory. */
 const PIECE_BYTES = 256 * 1024;
 
 /** A node's id and its stored result: JSON text that was parsed before it was stored. */

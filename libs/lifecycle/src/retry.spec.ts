@@ -91,7 +91,7 @@ describe('R40 an execution that failed for good is retried by hand', () => {
       message: expect.stringContaining('has spent 15 tokens'),
       details: { tokens: 15 },
     });
-    // One refused budget leaves the other as it was.
+    // A refused budget leaves the other one as it was.
     await expect(
       life.executions.retry(id, { ...again('r1'), maxCostUsd: 5, maxTokens: 3 }),
     ).rejects.toMatchObject({ code: 'BUDGET_SPENT' });

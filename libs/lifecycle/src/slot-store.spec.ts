@@ -156,7 +156,7 @@ describe('R35 a limit', () => {
     expect(await life.slots.count(running)).toBe(0);
     expect(await claim(b!)).toMatchObject({ why: 'LIMITED' });
     expect(await claim(c!)).toMatchObject({ why: 'LIMITED' });
-    // A new rule: slots that are held count under its names from now on.
+    // A new rule: slots in use count under its names from now on.
     await set([{ by: 'pool', running: 1 }]);
     expect(await life.slots.count(running)).toBe(1);
     await set([]);

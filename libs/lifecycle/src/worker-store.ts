@@ -29,7 +29,7 @@ export interface KeptProof {
   readonly lastHeartbeatAt?: string;
 }
 
-/** The part of a proof that holds for one agent. */
+/** The part of a proof that covers one agent. */
 export function reportFor(
   proof: KeptProof | undefined,
   { pid, pidStartTime }: Pick<AgentRecord, 'pid' | 'pidStartTime'>,

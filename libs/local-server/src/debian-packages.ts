@@ -80,7 +80,7 @@ function makeUnpacked(cacheDir: string, release: Release, report: Report): Promi
     // Another process may have unpacked the server while this one waited.
     const made = await findUnpacked(cacheDir, []);
     if (made !== undefined) return made;
-    // The lock is held, so these were left by a process that was killed.
+    // This process has the lock, so these were left by a process that was killed.
     for (const name of readdirSync(cacheDir).filter((each) => each.startsWith(WORK))) {
       rmSync(join(cacheDir, name), { recursive: true, force: true });
     }

@@ -84,7 +84,7 @@ function refuse(url: string, what: string, remedy: string, cause?: unknown): Bel
 
 /** A URL that may be shown: passwords never go into errors or logs. */
 export function withoutPassword(url: string): string {
-  // The path is the whole address: the query holds only a login.
+  // The path is the whole address: the query has only a login.
   if (url.startsWith('unix:')) return describeUrl(url);
   return url.replace(/^([a-z+]+:\/\/[^:@/]*):.*@/i, '$1:***@').replace(/\?.*$/, '?***');
 }

@@ -22,7 +22,7 @@ const PASSWORD = /^[\w-]{32,}$/;
 export interface ServerLogin {
   readonly username: string;
   readonly password: string;
-  /** The server reads this file in place of the password: it holds a hash. */
+  /** The server reads this file in place of the password: it contains a hash. */
   readonly aclFile: string;
 }
 

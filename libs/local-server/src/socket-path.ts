@@ -2,7 +2,7 @@ import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-/** Bytes of a socket's path that every platform accepts: sun_path holds 104 on macOS, 108 on Linux, with its NUL. */
+/** Bytes of a socket's path that every platform accepts: sun_path has room for 104 on macOS, 108 on Linux, with its NUL. */
 const LONGEST_SOCKET_PATH = 100;
 
 /** Whether a socket can have this path. */

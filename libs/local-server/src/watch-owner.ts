@@ -108,7 +108,7 @@ export async function startWatched(options: WatchOptions): Promise<WatchedServer
     { detached: true, stdio: ['pipe', 'pipe', 'pipe'], env: withoutSecrets(options.env ?? process.env) },
   );
   const watcherEnded = new Promise<void>((resolve) => {
-    // Not `close`: a server that outlives a killed watcher holds the same pipes.
+    // Not `close`: a server that outlives a killed watcher has the same pipes open.
     child.once('exit', () => resolve());
     child.once('error', () => resolve());
   });

@@ -14,7 +14,7 @@ let life: LifecycleService;
 let runner: AgentRunner;
 let job: AgentJob;
 let ran: Promise<unknown>;
-/** The answers of the tree to what asks it to stand still; it does so at once where there is none. */
+/** The tree's answers to each freeze; without an answer it freezes at once. */
 let freezes: (() => Promise<void>)[];
 let end: () => void;
 useLife((rig) => ({ life } = rig));

@@ -11,7 +11,7 @@ const IN_MEMORY = 1024 * 1024;
 
 /**
  * Gathers an agent's input: its own, the results of the nodes on which it depends, the messages of earlier attempts. The
- * results are read and written on piece by piece, so that neither the server nor this process ever holds all of them.
+ * results are read and written on piece by piece, so that neither the server nor this process ever has all of them in memory.
  * @throws BelayError UPSTREAM_TOO_LARGE as `details.reason`, CORRUPT_RECORD, OUTCOME_UNKNOWN · the file system's errors
  */
 export async function gatherInput(

@@ -27,7 +27,7 @@ const BATCH_BYTES = 64 * 1024;
 const VALUE_BYTES_PER_SECOND = 64 * 1024;
 /** Far below the sum of costs at which a double is no exact number of micro-dollars. */
 const MAX_USD = 1e9;
-/** A sum of tokens stays a whole number. */
+/** Far below the sum of tokens at which a double is no exact whole number. */
 const MAX_TOKENS = 1e15;
 
 type Value = { readonly value: unknown; readonly bytes: number };
@@ -37,7 +37,7 @@ type Value = { readonly value: unknown; readonly bytes: number };
  */
 export class AgentReporter {
   costUsd = 0;
-  /** Some of the cost is an estimate, by the agent's word. */
+  /** A part of the cost is an estimate, by the agent's own report. */
   costEstimated = false;
   tokens = 0;
   result: unknown;

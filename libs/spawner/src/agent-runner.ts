@@ -64,7 +64,7 @@ export class AgentRunner {
     return [...this.slots].map((slot) => slot.agentId);
   }
 
-  /** Stops every attempt for which the predicate holds; returns their number. Begins at once, reads nothing. */
+  /** Stops every attempt for which the predicate is true; returns their number. Begins at once, reads nothing. */
   stopWhere(matches: (slot: AgentSlot) => boolean, cause: StopCause): number {
     let count = 0;
     for (const slot of this.slots) {
@@ -80,8 +80,8 @@ export class AgentRunner {
   }
 
   /**
-   * Freezes every attempt for which the predicate holds. Each result comes when the tree's processes were seen stopped. The agent's record
-   * then names `orderId`.
+   * Freezes every attempt for which the predicate is true. Each result comes when the tree's processes were seen stopped. The
+   * agent's record then names `orderId`.
    */
   freezeWhere(matches: (slot: AgentSlot) => boolean, hold: string, orderId?: string): Promise<HoldResult>[] {
     return [...this.slots]
@@ -89,7 +89,7 @@ export class AgentRunner {
       .map(async (slot) => this.settleHold(slot, slot.freeze(hold), orderId));
   }
 
-  /** Ends one freeze of every attempt for which the predicate holds. A tree goes on when no freeze of it is left. */
+  /** Ends one hold of every attempt for which the predicate is true. A tree goes on when no hold of it is left. */
   thawWhere(matches: (slot: AgentSlot) => boolean, hold: string): Promise<HoldResult>[] {
     return [...this.slots].filter(matches).map(async (slot) => this.settleHold(slot, slot.thaw(hold)));
   }

@@ -70,7 +70,7 @@ export class AgentSlot implements AgentAddress {
   private readonly heldBy = new Set<string>();
   /** The processes were seen stopped during a freeze, and nothing has let them go on since. */
   private still = false;
-  /** Settles when the agent's record has what was told before. */
+  /** Settles when the agent's record has the earlier news of freezes and thaws. */
   private telling: Promise<unknown> = Promise.resolve();
   /** The process, or undefined once it is certain that there will be none. */
   readonly begun: Promise<AgentProcess | undefined>;

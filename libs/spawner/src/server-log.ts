@@ -12,7 +12,7 @@ const BATCH_BYTES = 64 * 1024;
 /** The rate of one agent's output while it runs; a line costs more than its bytes. Its last lines are always sent. */
 const RATE = { perSecond: 64 * 1024, burst: 512 * 1024 };
 const LINE_COST = 64;
-/** The queue of lines holds as much as the server keeps; it may grow a little beyond before it is cut. */
+/** The queue of lines keeps as much as the server does; it may grow a little beyond before it is cut. */
 const KEPT_LINES = LOG_LIMITS.headLines + LOG_LIMITS.tailLines;
 const KEPT_BYTES = LOG_LIMITS.headBytes + LOG_LIMITS.tailBytes;
 const SLACK = 1.25;

@@ -4,7 +4,7 @@ import type { RunnerOptions } from './agent-runner.types';
 /**
  * Repeats a call of the server while its outcome is unknown. The call may have run, so it must be repeatable; it bounds each
  * try itself. Any other error goes to the caller.
- * @returns undefined when there was no answer and `isOff` held, or this worker stopped waiting for the server.
+ * @returns undefined when there was no answer and `isOff` was true, or this worker stopped waiting for the server.
  */
 export async function untilAnswered<T>(
   { onError, closing }: Pick<RunnerOptions, 'onError' | 'closing'>,

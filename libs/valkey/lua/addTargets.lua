@@ -4,10 +4,8 @@
 -- released, or if it is for one execution: a worker claims now only attempts that began after it.
 -- KEYS[1] the order's record
 -- ARGV    1 control tag · 2 order id · 3 settings · 4 JSON array of [agent id, target JSON text, its worker or '']
---         · 5 resolved: 1 or 0
---         · 6 longest grace of those named, in ms
---         · 7 JSON array of the executions it stopped · 8 what it reaches, JSON { tag: beginnings }, or '': kept with resolved
---         · 9 what the receipt warns of, JSON, or ''
+--         · 5 resolved: 1 or 0 · 6 longest grace of those named, in ms · 7 JSON array of the executions it stopped
+--         · 8 what it reaches, JSON { tag: beginnings }, or '': kept with resolved · 9 what the receipt warns of, JSON, or ''
 -- Returns { state, taken = false when it was over already } · refused: NOT_FOUND
 -- Events  order.complete when nothing is missing
 --!flags allow-oom

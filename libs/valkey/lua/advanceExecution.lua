@@ -3,9 +3,8 @@
 -- ends the execution. Repeatable; the caller repeats it while `more` is true.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 most nodes to move in this call
--- Returns { state, more, entries = outbox entries to dispatch, dropped = [agent id, pool] of cancelled attempts that were
---         handed over,
---           limited = there are limits: those may wait for one }
+-- Returns { state, more, entries = outbox entries to dispatch, dropped = [agent id,
+--           pool] of cancelled attempts that were handed over, limited = there are limits: those may wait for one }
 --         · refused: NOT_FOUND
 -- Events  node.ready, node.skipped, node.cancelled, execution.completed | failed | stopped
 --!flags allow-oom

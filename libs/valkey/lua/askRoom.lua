@@ -1,9 +1,9 @@
 -- askRoom: tells whether attempts could start now under the fleet's limits. Reserves nothing.
--- KEYS[1] the attempts that hold a slot
+-- KEYS[1] the attempts that have a slot
 -- ARGV    1 control tag · 2… JSON { k = the names that an attempt counts under, pool }
--- Returns { limit = the first name that is full, or that others wait for; waitMs = until the oldest start of its minute is
---         over, where a
---           limit per minute has it full }, or {} where each could start
+-- Returns { limit = the first name that is full,
+--           or that others wait for; waitMs = until the oldest start of its minute is over,
+--           where a limit per minute has it full }, or {} where each could start
 --!include base
 --!include slots
 for i = 2, #ARGV do

@@ -4,13 +4,12 @@
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 node id · 5 agent id · 6 attempt · 7 worker id · 8 token
 --         · 9 the grant of takeSlot, or 0 · 10 the version of the limits that it was asked for, or ''
--- Returns { head JSON { epoch, claimedAt, graceMs?, name, previousId?, pool, labels?, priorAttempts?,
---           isRecovery? }, node spec JSON, the last checkpoint (JSON text) or '', the signal that woke its node (JSON text)
---         or '' }
+-- Returns { head JSON { epoch, claimedAt, graceMs?, name, previousId?, pool, labels?, priorAttempts?, isRecovery? },
+--           node spec JSON, the last checkpoint (JSON text) or '', the signal that woke its node (JSON text) or '' }
 --         · refused: NOT_FOUND · NOT_RUNNING { state } · TAKEN { state, attempt }
---           · LIMITED { version, entry = outbox entry, names = what it counts under }: it needs a slot under these
---           · LATCHED { latchId, kind, scope } · GONE (the worker was declared lost)
---           · ENDED { state } (granted under this token, and over before it was heard of: nothing was started)
+--         · LIMITED { version, entry = outbox entry, names = what it counts under }: it needs a slot under these
+--         · LATCHED { latchId, kind, scope } · GONE (the worker was declared lost)
+--         · ENDED { state } (granted under this token, and over before it was heard of: nothing was started)
 -- Events  agent.spawning, node.running
 --!include base
 --!include execution
@@ -74,7 +73,7 @@ if not (agent and agent.owner == worker and agent.token == token and agent.state
     agent.previousId = agent_id(node, attempt - 1)
     local previous = read_agent(agent.previousId)
     if previous then
-      -- A checkpoint is handed on from attempt to attempt until an attempt says a newer one (docs/agents.md#given).
+      -- A checkpoint is handed on from attempt to attempt until an attempt says a newer one (docs/agents.md#input).
       agent.checkpointOf = previous.checkpointOf
       agent.isRecovery = (previous.reason == 'worker_lost' or previous.reason == 'server_shutdown') or nil
     end

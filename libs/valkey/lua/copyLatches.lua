@@ -3,9 +3,9 @@
 -- is not newer changes nothing, and the call goes on freeing parked attempts.
 -- KEYS[1] the shard's copy
 -- ARGV    1 tag · 2 version · 3 JSON array of latches · 4 most parked attempts to free in this call
--- Returns { applied, freed = number of attempts freed, more = there are parked attempts left to free; where the shard's copy
---         is not older and not
---           the same: least = the version that the list must have by now, set = the shard's latches as JSON text }
+-- Returns { applied, freed = number of attempts freed,
+--           more = there are parked attempts left to free; where the shard's copy is not older and not the same: least = the
+--           version that the list must have by now, set = the shard's latches as JSON text }
 --!flags allow-oom
 --!include base
 local copy = key('latches')

@@ -2,9 +2,7 @@
 -- KEYS[1] the names of the pools that have something
 -- ARGV    1 tag · 2 most pools
 -- Returns a JSON array of { pool, waiting = attempts that may be claimed now, delayed = attempts whose wait is not over,
---         active,
---         oldestMs = how long the oldest of `waiting` may have been claimed };
---         {} when there are none
+--           active, oldestMs = how long the oldest of `waiting` may have been claimed }; {} when there are none
 --!include base
 local pools = redis.call('SMEMBERS', key('pools'))
 table.sort(pools)

@@ -1,4 +1,4 @@
--- fenceSlots: tells which attempts that hold a slot do not run in this shard. From here on claims with such a grant, or an
+-- fenceSlots: tells which attempts that have a slot do not run in this shard. From here on claims with such a grant, or an
 -- older one, are refused, so that another attempt can get the slot. Repeatable.
 -- KEYS[1] the shard's outbox
 -- ARGV    1 tag · 2 how long the fence is kept, milliseconds · 3… `id grant`

@@ -1,9 +1,9 @@
 -- freeSlots: gives back the slots of attempts that ended or will not start, and gives tickets to waiting attempts, in turn.
 -- Repeatable.
--- KEYS[1] the attempts that hold a slot
--- ARGV    1 control tag · 2 ended · unstarted · waiting (those that wait or have a ticket, and nothing that is held)
+-- KEYS[1] the attempts that have a slot
+-- ARGV    1 control tag · 2 ended · unstarted · waiting (those that wait or have a ticket, and none that has a slot)
 --         · 3 most classes to look at
---         · 4… attempts, each as `id` or `id grant`: then only while it holds that grant
+--         · 4… attempts, each as `id` or `id grant`: then only while it has that grant
 -- Returns { woken = outbox entries to hand over, as JSON texts }
 --!flags allow-oom
 --!include base

@@ -2,7 +2,7 @@
 -- wakeLimited returns them. A ticket grants nothing: the claim asks takeSlot. Repeatable: an attempt that waits keeps its
 -- place, and one with a ticket passes again. A new attempt waits behind those that wait; those are woken first where there is
 -- room.
--- KEYS[1] the attempts that hold a slot
+-- KEYS[1] the attempts that have a slot
 -- ARGV    1 control tag · 2 most classes to look at
 --         · 3… outbox entries as JSON text, each with `limits`, the names that it counts under
 -- Returns { answers = 1 (hand it over) or 0 (it waits), in their order, woken = others to hand over, as JSON texts }

@@ -1,9 +1,9 @@
 -- holdSlots: counts attempts that run, whatever the limits say. They began before the limits were set, or a failover lost their
 -- slots. Repeatable.
--- KEYS[1] the attempts that hold a slot
+-- KEYS[1] the attempts that have a slot
 -- ARGV    1 control tag · 2 the version of the limits under which all that runs is counted with this call, or ''
 --         · 3… JSON { id, k = the names that it counts under }
--- Returns { held = attempts that held no slot before }
+-- Returns { held = attempts that had no slot before }
 --!flags allow-oom
 --!include base
 --!include slots

@@ -1,8 +1,8 @@
 -- orderStates: the states of some orders: a worker asks about those that it has seen and that may have ended. Reads only.
 -- KEYS[1] the orders log
 -- ARGV    1 control tag · 2 … order ids
--- Returns for each its state, or '' where there is no record; 'open' where it cannot be read, since nothing says that it is
---         over
+-- Returns for each its state, or '' where there is no record; 'open' where it cannot be read,
+--           since nothing says that it is over
 --!flags allow-oom
 --!include base
 local states = {}

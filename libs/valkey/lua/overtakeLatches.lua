@@ -1,7 +1,7 @@
 -- overtakeLatches: makes the list of engaged latches newer than a shard's copy that is ahead of it. That happens when a
 -- failover of the control slot lost the list's last changes, and the new server's clock is behind. The list wins, since
--- otherwise no later latch would hold in that shard. A latch that only the shard has is engaged again, unless it was released.
--- Repeatable; a list that is newer already is left as it is.
+-- otherwise no later latch would be in force in that shard. A latch that only the shard has is engaged again, unless it was
+-- released. Repeatable; a list that is newer already is left as it is.
 -- KEYS[1] the list of engaged latches
 -- ARGV    1 control tag · 2 the version that it must have by now · 3 settings
 --         · 4 JSON array of the latches of the copies that are ahead

@@ -26,7 +26,7 @@ if state == 'paused' then
 end
 if ARGV[4] == 'freeze' and not field('frozen') then
   redis.call('HSET', exe_key, 'frozen', 1)
-  -- The thaw of a resume before, should nobody have given it yet, would undo this freeze.
+  -- The thaw of an earlier resume, if no process has placed it yet, would undo this freeze.
   redis.call('HDEL', exe_key, 'thawing')
   redis.call('SREM', key('thawing'), EXE)
   bump()

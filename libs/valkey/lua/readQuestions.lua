@@ -2,8 +2,8 @@
 -- first.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · then question ids
--- Returns for each id its record (JSON text) and its words; '' and '' when there is none, '!' and its text when it cannot be
---         read
+-- Returns for each id its record (JSON text) and its words; '' and '' when there is none,
+--           '!' and its text when it cannot be read
 -- Events  ask.denied, ask.cancelled
 --!flags allow-oom
 --!include base

@@ -1,6 +1,5 @@
 -- releaseLatch: releases a latch, with a reason. For a freeze, the same script orders the thaw. Repeatable: for a latch that
---         was
--- released before, it answers who released it, when and why, and with which thaw.
+-- was released before, it answers who released it, when and why, and with which thaw.
 -- KEYS[1] the list of engaged latches
 -- ARGV    1 control tag · 2 latch id · 3 settings · 4 by · 5 the reason · 6 id of the thaw order, if it is a freeze
 --         · 7 JSON { role?, requestId? } of who releases it

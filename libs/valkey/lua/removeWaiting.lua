@@ -2,8 +2,7 @@
 -- who removed it. The consequences are those of a killed agent. Repeatable: an attempt that no longer waits is left alone.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 agent id · 5 pool · 6 selector's conditions as JSON, or '' · 7 actor
---         · 8 note or ''
---         · 9 dry: 1 to answer only whether it would be removed, or 0
+--         · 8 note or '' · 9 dry: 1 to answer only whether it would be removed, or 0
 -- Returns { removed, stopNeeded = live agents must be stopped by an order, more = there are steps left to advance }
 -- Events  node.cancelled, execution.stopping | failed | stopped
 --!flags allow-oom

@@ -1,8 +1,8 @@
 -- resumeExecution: paused → running. Its deadline runs on from where it stood; advanceExecution hands over the parked attempts.
 -- Repeatable.
 -- KEYS[1] the execution's record
--- ARGV    1 tag · 2 execution id · 3 settings · 4 actor · 5 the latch that paused it and is engaged no more, or '' when a
---         person resumes it
+-- ARGV    1 tag · 2 execution id · 3 settings · 4 actor
+--         · 5 the latch that paused it and is engaged no more, or '' when a person resumes it
 -- Returns { state, wasFrozen = its trees wait for the order that thaws them } · refused: NOT_FOUND · NOT_PAUSED { state }
 --         · LATCHED { latchId, kind, scope }, for a person
 -- Events  execution.running

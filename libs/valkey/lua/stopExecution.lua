@@ -1,8 +1,9 @@
 -- stopExecution: from here on no agent of the execution starts. Repeatable; the first reason wins.
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings
---         · 4 JSON { orderId?, reason, actor?, actorRole?, requestId?, note?, error?, to?, reach? = beginnings of the
---         shard when it was asked, replaces? = an order that nobody has any more, isLate? = only past its deadline }
+--         · 4 JSON { orderId?, reason, actor?, actorRole?, requestId?, note?, error?, to?,
+--           reach? = beginnings of the shard when it was asked, replaces? = an order that nobody has any more,
+--           isLate? = only past its deadline }
 -- Returns { state, already = true when an earlier stop or its end came first, live, orderId?, spared? = it began later }
 --         · refused: NOT_FOUND
 -- Events  execution.stopping (an idle one is cancelled node by node first, then stopped, by advanceExecution)
@@ -44,7 +45,7 @@ elseif state == 'stopping' then
   -- An earlier call may have failed half-way.
   keep_advancing()
 end
--- The script removes the deadline, not the caller: so a deadline holds until its stop is stored.
+-- The script removes the deadline, not the caller: so a deadline is kept until its stop is stored.
 if due then redis.call('ZREM', key('deadlines'), EXE) end
 answer.live = number_field('live')
 answer.orderId = field('orderId')

@@ -3,7 +3,7 @@
 -- given back or the limits change. After a change the attempt asks anew, because it may exceed the new limits; a running
 -- attempt is counted with the change. An attempt without a turn of its own waits behind those that wait; those are woken first
 -- where there is room.
--- KEYS[1] the attempts that hold a slot
+-- KEYS[1] the attempts that have a slot
 -- ARGV    1 control tag · 2 outbox entry as JSON · 3 the names that it counts under, as a JSON array
 --         · 4 most classes to look at
 -- Returns { grant, woken = others to hand over, as JSON texts }

@@ -1,5 +1,5 @@
 -- useToken: finds the token of a secret, and whether it is valid now. Every request with a named token runs it, so a revocation
--- holds from the next request on, at every orchestrator. Repeatable.
+-- is in force from the next request on, at every orchestrator. Repeatable.
 -- KEYS[1] the tokens
 -- ARGV    1 control tag · 2 SHA-256 of the secret · 3 milliseconds between two entries of the last use
 -- Returns { token = JSON text } · refused: UNKNOWN · EXPIRED { name } · REVOKED { name }

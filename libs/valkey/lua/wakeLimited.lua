@@ -1,10 +1,9 @@
 -- wakeLimited: finds room that no end of an attempt announces: by the clock, by lapsed tickets and by changed limits. It also
 -- renews tickets that nobody used, since the process that should hand the job over may have died. Bounded and repeatable.
--- KEYS[1] the attempts that hold a slot
+-- KEYS[1] the attempts that have a slot
 -- ARGV    1 control tag · 2 most classes to look at · 3 most names to look at
--- Returns { woken = outbox entries to hand over, as JSON texts, again = those that were handed over before, isFull = there is
---         more to
---           wake, held }
+-- Returns { woken = outbox entries to hand over, as JSON texts, again = those that were handed over before,
+--         isFull = there is more to wake, held }
 --!flags allow-oom
 --!include base
 --!include slots

@@ -67,7 +67,7 @@ export class ChangeFeed {
   }
 
   /**
-   * Resolves with the first defined answer of `look`. It calls `look` at once, after every event for which `concerns` holds,
+   * Resolves with the first defined answer of `look`. It calls `look` at once, after every event for which `concerns` is true,
    * after a reconnect, and once a second. @throws BelayError TIMEOUT after `timeoutMs`, DRAINING once the feed stops
    */
   async until<T>(

@@ -6,9 +6,9 @@ import type { ScriptRunner } from './script-runner';
 
 /** Characters of a corrupt record that are shown. */
 const CUT = 200;
-/** Fields that may hold an agent's environment, results or messages: only their size is shown. */
+/** Fields that may contain an agent's environment, results or messages: only their size is shown. */
 const SECRET = /:(specs|results|said|asks)$/;
-/** The quarantine of one slot holds at most this many entries. */
+/** The quarantine of one slot has at most this many entries. */
 const MOST = 1_000;
 /** One pass looks at this many entries of a slot again. */
 const LOOKED_AT = 50;

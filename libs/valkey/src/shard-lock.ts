@@ -24,7 +24,7 @@ export class ShardLock {
     return held ? fence : undefined;
   }
 
-  /** Releases every lock that is held, so that no process has to wait for it to expire. */
+  /** Releases every lock of this process, so that no other process has to wait for it to expire. */
   async giveBack(): Promise<void> {
     const tags = [...this.held];
     this.held.clear();

@@ -7,7 +7,7 @@ type Start = (fence: Fence, process: StartedProcess) => Promise<unknown>;
 
 /** Longer than a failover takes. Milliseconds. */
 const KEEP_MS = 60_000;
-/** Each may hold a result of 256 KiB. */
+/** Each may contain a result of 256 KiB. */
 const MOST = 500;
 
 /** Ends that this worker has stored lately. A failover may lose some of them, and then they are stored again. */

@@ -53,7 +53,7 @@ export function checkSettings(read: () => Settings): { checks: Check[]; settings
   }
 }
 
-/** How a live worker holds process trees, by its record. */
+/** The containment and the proofs of a live worker, by its record. */
 export type Holding = Pick<WorkerRecord, 'containment' | 'grade'>;
 
 /** Whether its proofs rest on marks only. */

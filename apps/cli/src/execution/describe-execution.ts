@@ -147,7 +147,7 @@ export function describeAgent(agent: AgentRecord, style: Style, now: number): st
   return lines;
 }
 
-/** The cost, and the tokens of language models where an agent said any. */
+/** The cost, and the tokens of language models if an agent reported any. */
 export function describeSpent({ costUsd, costEstimated = false, tokens }: Spent): string {
   const cost = `cost ${formatCost(costUsd)}${costEstimated ? ', estimated' : ''}`;
   return tokens === undefined ? cost : `${cost}, ${tokens.toLocaleString('en-US')} tokens`;

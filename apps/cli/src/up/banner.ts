@@ -10,7 +10,7 @@ export interface BannerFacts {
   readonly tokenAt: string;
   readonly workers: number;
   readonly logs: string;
-  /** How the workers hold process trees; undefined where nobody could list the workers. */
+  /** The containment of the workers; undefined where nobody could list the workers. */
   readonly holding: readonly Holding[] | undefined;
 }
 

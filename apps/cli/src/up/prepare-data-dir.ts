@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import { BelayError } from '#libs/contracts';
 import { isOpenToOthers, modeOf, readTokenFile, type DataDir } from '../session/data-dir';
 
-/** Makes the data dir for its owner alone. One that is open to others is closed, since it holds the admin token. */
+/** Makes the data dir for its owner alone. One that is open to others is closed, since it contains the admin token. */
 export function prepareDataDir(dataDir: DataDir): void {
   try {
     mkdirSync(dataDir.path, { recursive: true, mode: 0o700 });

@@ -36,9 +36,9 @@ export interface AgentContext extends AgentFacts {
   progress(value: unknown): void;
   /** Stores a checkpoint; the next attempt gets it as `lastCheckpoint`. @throws as `emit` */
   checkpoint(value: unknown): void;
-  /** Adds to what was spent. US dollars; `estimated` marks the sum as an estimate. @throws as `emit` */
+  /** Adds to the cost. US dollars; `estimated` marks the sum as an estimate. @throws as `emit` */
   cost(usd: number, options?: { readonly estimated?: boolean }): void;
-  /** Adds to the tokens of language models that were used, read and written together. @throws as `emit` */
+  /** Adds to the used tokens of language models, read and written together. @throws as `emit` */
   tokens(count: number): void;
   /** Does work once for all attempts: the result is stored before it is returned. */
   readonly step: Step;

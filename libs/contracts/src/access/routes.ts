@@ -17,7 +17,7 @@ export interface RouteRule {
   /** `none`: the route needs no token. */
   readonly needs: Permission | 'none';
   readonly about: Subject;
-  /** The query parameters that it reads; every other is refused. */
+  /** The query parameters that the route reads; every other one is refused. */
   readonly query: readonly string[];
   /** A query flag that needs a further permission. */
   readonly flag?: { readonly name: string; readonly needs: Permission };

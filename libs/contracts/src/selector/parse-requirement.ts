@@ -1,7 +1,7 @@
 import { LABEL_KEY_PATTERN } from '../spec-validation/fields';
 import { showValue } from '../spec-validation/show-value';
 
-/** One condition on a label. `notin` also holds where the label is absent, and so does `key!=value`. */
+/** One condition on a label. `notin` is also met where the label is absent, and so does `key!=value`. */
 export type Requirement =
   | { readonly key: string; readonly op: 'in' | 'notin'; readonly values: readonly string[] }
   | { readonly key: string; readonly op: 'exists' }

@@ -1,7 +1,7 @@
 import type { ProblemCode } from '../spec-validation/problem-codes';
 import { parseRequirement, type Requirement } from './parse-requirement';
 
-/** Conditions that must all hold. */
+/** Conditions that must all be met. */
 export type Selector = readonly Requirement[];
 
 /** A selector with more conditions would be a program. */
@@ -18,9 +18,9 @@ export interface SelectorProblem {
 }
 
 /**
- * Reads `team=data,env!=prod,model in (a,b),!draft`: conditions with commas between them, all of which must hold. `key=value`,
- * `key!=value`, `key in (…)`, `key notin (…)`, `key`, `!key`. A value with characters other than letters, digits and `_ . / : @
- * + -` must be in double quotes, as in JSON. Reports every fault at once.
+ * Reads `team=data,env!=prod,model in (a,b),!draft`: conditions with commas between them, all of which must be met.
+ * `key=value`, `key!=value`, `key in (…)`, `key notin (…)`, `key`, `!key`. A value with characters other than letters, digits
+ * and `_ . / : @ + -` must be in double quotes, as in JSON. Reports every fault at once.
  */
 export function parseSelector(text: string): ParsedSelector {
   const parts = splitAtCommas(text);

@@ -6,7 +6,7 @@ import { ProblemList } from './problem-list';
 import { reportIssues } from './report-issues';
 import { NameSuggester } from './suggest-name';
 
-/** What a schema gives, with optional fields that are absent and never `undefined`. Only read. */
+/** The output of a schema, with optional fields that are absent and never `undefined`. Read-only. */
 type Exact<T> = T extends readonly (infer Entry)[]
   ? readonly Exact<Entry>[]
   : T extends object
@@ -14,16 +14,16 @@ type Exact<T> = T extends readonly (infer Entry)[]
     : T;
 
 interface ShapeOptions {
-  /** No body at all is an empty one. */
+  /** An absent body counts as an empty one. */
   readonly orNothing?: boolean;
-  /** Names of fields further in, for "did you mean". */
+  /** Names of nested fields, for "did you mean". */
   readonly inner?: readonly string[];
   /** Rules beyond the fields. */
   readonly more?: (raw: Record<string, unknown>, problems: ProblemList) => void;
 }
 
 /**
- * One shape of a request: gives the function that checks a body and answers it without fields that are `undefined`. The type of
+ * One shape of a request: makes the function that checks a body and returns it without fields that are `undefined`. The type of
  * the body is the function's.
  *
  * @throws BelayError `INVALID_REQUEST` with every problem.

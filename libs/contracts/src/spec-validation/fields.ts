@@ -73,7 +73,7 @@ const MAX_USD = 1_000_000_000;
 /** A budget in US dollars. */
 export const usd = () => amount('a number of US dollars', 0, MAX_USD);
 
-/** Most tokens a budget may name. */
+/** The most tokens of a budget. */
 const MAX_TOKENS = 1_000_000_000_000;
 
 /** A budget in tokens of language models. */

@@ -8,22 +8,22 @@ import type { ProblemList } from './problem-list';
 const checkAsk = shape(
   {
     question: line(QUESTION_LIMITS.textLength),
-    /** Default: yes and no. `denied` is always possible and not to be named. */
+    /** Default: yes and no. `denied` is always possible and must not be named. */
     choices: listOf(
       line(QUESTION_LIMITS.choiceLength),
       QUESTION_LIMITS.choices,
       `a list of 1 to ${QUESTION_LIMITS.choices} choices`,
     ).optional(),
-    /** Whatever the person has to see before the answer: any JSON. */
+    /** Further information that the person must see before the answer: any JSON. */
     detail: z.unknown().optional(),
-    /** From now on, by Valkey's clock. Default: one hour. */
+    /** From now on, by the server's clock. Default: one hour. */
     timeoutMs: milliseconds(QUESTION_LIMITS.minTimeoutMs, QUESTION_LIMITS.maxTimeoutMs).optional(),
     /**
      * A name of the question within its attempt. The same words asked again under it are the same question; other words cancel
      * the open one and are another question.
      */
     key: name('a name').optional(),
-    /** `freeze`: its whole tree stands still until the answer. Default: `run`. */
+    /** `freeze`: the asker's whole tree stands still until the answer. Default: `run`. */
     whileWaiting: oneOf(['run', 'freeze']).optional(),
   },
   'an object with question, and perhaps choices, detail, timeoutMs, key and whileWaiting',
@@ -35,10 +35,10 @@ const checkAsk = shape(
     },
   },
 );
-/** What an agent asks people. */
+/** A question of an agent to people. */
 export type AskRequest = ReturnType<typeof checkAsk>;
 
-/** A request that was checked, with its defaults in place. */
+/** A request after its check, with defaults filled in. */
 export interface CheckedAsk extends AskRequest {
   readonly choices: readonly string[];
   readonly timeoutMs: number;
@@ -57,7 +57,7 @@ export const validateAnswer = shape(
   {
     /** One of the question's choices, or `denied`. */
     choice: line(QUESTION_LIMITS.choiceLength),
-    /** The `hash` of the question that was seen: an answer holds for these words only. */
+    /** The `hash` of the question that the person saw: an answer is valid for these words only. */
     hash: z.string(hashRule).regex(/^[0-9a-f]{64}$/, hashRule),
     /** A person's words. */
     reason: line(QUESTION_LIMITS.reasonLength).optional(),

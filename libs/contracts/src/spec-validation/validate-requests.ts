@@ -13,7 +13,7 @@ import type { Path, ProblemList } from './problem-list';
 import { showValue } from './show-value';
 
 /*
- * Each body of a request is written once, as a shape: its type and its check both come from it. Every check throws BelayError
+ * Each request body is written once, as a shape, which gives its type and its check. Every check throws BelayError
  * `INVALID_REQUEST` with all problems.
  */
 
@@ -31,7 +31,7 @@ const stopFields = {
   /** Milliseconds; absent: each node's own. */
   graceMs: grace().optional(),
 };
-/** Checks the body of a stop. No body at all is a stop without words. */
+/** Checks the body of a stop. An absent body is a stop without a note. */
 export const validateStopRequest = shape(stopFields, 'an object with reason, note, mode and graceMs', {
   orNothing: true,
 });
@@ -58,7 +58,7 @@ const checkKill = shape(
 /** The body of an order: its kind and scope, and the fields of a stop. */
 export type KillRequest = Scoped<ReturnType<typeof checkKill>>;
 
-/** Checks the body of a kill. The scope is never guessed: all must be said. */
+/** Checks the body of a kill. The scope is never guessed: `all` must be named. */
 export function validateKillRequest(raw: unknown): KillRequest {
   const request = checkKill(raw) as KillRequest;
   const { kind = 'kill', scope: given } = request;

@@ -14,7 +14,7 @@ export const validateTokenRequest = shape(
     role: oneOf(ROLES),
     /** Conditions on labels such as `tenant=a`. */
     selector: line(1_024).optional(),
-    /** From now. Milliseconds; absent: it does not expire. */
+    /** The validity from now on. Milliseconds; absent: it does not expire. */
     expiresInMs: milliseconds(SHORTEST_LIFE_MS, MAX_TOKEN_LIFE_MS).optional(),
   },
   'an object with name and role, and perhaps selector and expiresInMs',

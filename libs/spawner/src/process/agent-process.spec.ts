@@ -5,7 +5,7 @@ import type { ProcessTree } from './process-tree';
 import { TimeSliceQueue } from './time-slice-queue';
 
 let exit: ExitListener;
-/** Something of the tree outlives its first process. */
+/** A process of the tree outlives the first one. */
 let isLeft: boolean;
 let agent: RunningAgent;
 beforeEach(() => {

@@ -90,7 +90,7 @@ export class RunningAgent implements AgentProcess {
       // A stop that began meanwhile has thawed the tree already: it must not stay frozen.
       if (this.#ending !== undefined) this.tree.thaw();
     }
-    // The processes run for their grace: after a stop, and also those that outlive the first process.
+    // The processes run for their grace: after a stop, and also leftovers of the first process.
     if (this.#ending !== undefined)
       throw new BelayError('INVALID_TRANSITION', `Agent ${this.id} is being stopped, so it is not frozen.`);
   }

@@ -27,8 +27,8 @@ export interface CgroupTreeParts {
 /**
  * Containment by a cgroup v2 of its own. A process cannot leave it by forking, by a session of its own or by clearing the
  * environment. A process with the right to write another cgroup can move itself out: always as root, often where cgroups are
- * delegated. So the tree is held by descent as well (descent.ts), and its proof has the grade `kernel` when both are empty.
- * Where there is no descent (without libc), passes look for the marks of processes that moved out, and the proof has the grade
+ * delegated. So descent contains the tree as well (descent.ts), and its proof has the grade `kernel` when both are empty. Where
+ * there is no descent (without libc), passes look for the marks of processes that moved out, and the proof has the grade
  * `marks`.
  */
 export class CgroupTree implements ProcessTree {

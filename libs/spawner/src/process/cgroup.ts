@@ -135,7 +135,7 @@ export class Cgroup {
 
 /**
  * Calls `enter` for the cgroup at `path`, then for those below it, and `leave` once all below one was visited. A descriptor
- * holds each cgroup while the walk is below it: the names may add up to a path that is longer than the kernel accepts.
+ * keeps each cgroup open while the walk is below it: the names may add up to a path that is longer than the kernel accepts.
  * @throws the system's error for `path` itself, and when no descriptor is left.
  */
 function walk(

@@ -19,7 +19,7 @@ export interface Escapee {
   readonly killed: boolean;
 }
 
-/** A tree that is held by descent. */
+/** A tree that is contained by descent. */
 export interface HeldTree extends Ancestor {
   /** Whether an earlier pass found the process to belong to this tree. */
   knows(process: PidStart): boolean;
@@ -45,7 +45,7 @@ export interface GuardianAbove {
     | undefined;
 }
 
-/** A host that holds its trees by descent. */
+/** A host that contains its trees by descent. */
 export interface DescentUser {
   /** Whether no other code in this process starts processes that may leave orphans. */
   readonly ownsProcess: boolean;
@@ -353,7 +353,7 @@ export function theDescent(libc: Libc): Descent {
   return descent;
 }
 
-/** Why descent cannot hold trees here; undefined when it can. */
+/** Why descent cannot contain trees here; undefined when it can. */
 export function descentMissing(native: 'auto' | 'off' | undefined): string | undefined {
   if (native === 'off') return 'BELAY_NATIVE is off';
   if (!isMainThread) return 'a worker thread cannot tell its children from those of other threads';

@@ -38,7 +38,7 @@ export interface ReapOptions {
   readonly checkSeal?: CheckSeal | undefined;
   readonly libc?: Libc | undefined;
   /**
-   * Stores the proof of a dead worker. Its record is removed only afterwards: where this throws, the record stays, and the next
+   * Stores the proof of a dead worker. Its record is removed only afterwards: if this throws, the record stays, and the next
    * look proves the same again.
    */
   readonly onReaped?: ((worker: ReapedWorker) => Promise<void>) | undefined;

@@ -8,7 +8,7 @@ const SLICE_BYTES = 4 * 1024;
 /** The cost of a line beside its bytes: `yes` writes lines of one byte. */
 const LINE_COST = 128;
 
-/** The most that a pipe can hold; a process that still writes is not waited for. Bytes. */
+/** The capacity of a pipe; a process that still writes is not waited for. Bytes. */
 const PIPE_BYTES = 1024 * 1024;
 const READ_BYTES = 64 * 1024;
 

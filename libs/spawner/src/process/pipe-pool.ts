@@ -102,7 +102,7 @@ export class PipePool {
     } catch (error) {
       for (const fd of fds) closeSync(fd);
       if (isExhausted(error)) throw error;
-      this.#usable = false; // the folder is gone or cannot hold pipes: sockets from now on
+      this.#usable = false; // the folder is gone or has no pipes: sockets from now on
       return undefined;
     } finally {
       rmSync(path, { force: true });

@@ -119,7 +119,7 @@ function libcFor({ native }: Pick<ProcessHostOptions, 'native'>): Libc | undefin
 }
 
 /**
- * Whether trees are held by descent: in containment `descent`, and beside a cgroup, since an agent that may write another
+ * Whether trees are contained by descent: in containment `descent`, and beside a cgroup, since an agent that may write another
  * cgroup leaves its own. There the paths of cgroups must be known, or an orphan inside would pass for an escapee.
  */
 function holdsByDescent(

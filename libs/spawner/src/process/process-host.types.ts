@@ -64,8 +64,8 @@ export interface ProcessHostOptions {
   /** Tells which records their workers signed. Without it none is believed, and nothing is reaped. */
   readonly checkSeal?: CheckSeal;
   /**
-   * Stores the proof of a dead worker found at the start, before its record is removed. Where this throws, the start goes on and the
-   * record stays for the next look.
+   * Stores the proof of a dead worker found at the start, before its record is removed. If this throws, the start goes on, and
+   * the record stays for the next look.
    */
   readonly onReaped?: (worker: ReapedWorker) => Promise<void>;
 }

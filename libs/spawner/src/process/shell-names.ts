@@ -16,8 +16,8 @@ const SPECIAL = new Set(
     .split(/\s+/),
 );
 /**
- * Each variable waits for the shim under a name with this prefix. A program that runs before the agent's tree is held must not
- * act on a variable of a spec: the dynamic loader runs any library that LD_PRELOAD names, and libc knows more such names in
+ * Each variable waits for the shim under a name with this prefix. A program that runs before the agent's tree is contained must
+ * not act on a variable of a spec: the dynamic loader runs any library that LD_PRELOAD names, and libc knows more such names in
  * every release. So every variable is renamed, instead of those that are known to be dangerous.
  */
 const WAITING = 'BELAY_SET_';
@@ -26,9 +26,9 @@ const SPECIAL_BEGIN = /^(BASH|COMP_|READLINE_|BELAY_SET_)/;
 const ORDINARY = /^[A-Za-z_][A-Za-z0-9_]*$/;
 
 /**
- * A shell runs this once its process is held: it gives the waiting variables their own names. `$1` and on are these, up to an
- * empty one. Values are only in the environment: every user of the machine can read arguments. A shell may complain that it has
- * no such locale.
+ * A shell runs this once its process is contained: it gives the waiting variables their own names. `$1` and on are these, up to
+ * an empty one. Values are only in the environment: every user of the machine can read arguments. A shell may complain that it
+ * has no such locale.
  */
 export const SET_VARIABLES =
   'while [ "$1" ]; do eval "$1=\\"\\$BELAY_SET_$1\\"; export $1; unset BELAY_SET_$1"; shift; done 2>/dev/null; shift';

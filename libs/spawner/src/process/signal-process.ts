@@ -2,7 +2,7 @@ import { closeSync } from 'node:fs';
 import { openPidfd, signalPidfd, type Libc } from '../native';
 import { findAlive, readStat, type PidStart } from './proc-stat';
 
-/** Descriptors held at a time while many processes are signalled. */
+/** Descriptors open at a time while many processes are signalled. */
 const BATCH = 64;
 
 /**
@@ -21,7 +21,7 @@ export function signalProcess(target: PidStart, signal: NodeJS.Signals, libc: Li
 }
 
 /**
- * Signals the processes that `list` names, which is read anew: each is on the list while its descriptor is held, or, without
+ * Signals the processes that `list` names, which is read anew: each is on the list while its descriptor is open, or, without
  * `libc`, was on it a moment ago.
  * @param onSent called with each pid and signal that was sent.
  */

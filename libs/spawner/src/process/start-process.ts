@@ -222,8 +222,8 @@ function statOf(pid: number, { file }: ResolvedCommand): ProcStat | undefined {
 const COOKIES = new Set([COOKIE_VARIABLE, WORKER_COOKIE_VARIABLE]);
 
 /**
- * The shell gets the cookies alone. It sets the other variables once it is held, and env(1), behind it, those that it cannot
- * set.
+ * The shell gets the cookies alone. It sets the other variables once it is contained, and env(1), behind it, those that it
+ * cannot set.
  */
 function behindShim(
   command: ResolvedCommand,

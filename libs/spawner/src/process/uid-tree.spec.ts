@@ -20,7 +20,7 @@ describe('R22 R51 a freeze of a tree with a user of its own', () => {
     await exited;
   });
 
-  /** Its containment holds nobody; the first passes see the one process in that state. */
+  /** Its containment has no process; the first passes see the one process in that state. */
   function treeWith(states: readonly string[]) {
     let passes = 0;
     const sweep = async () => {

@@ -20,8 +20,8 @@ export interface UidTreeParts {
 
 /**
  * A tree of which every process has a user id that no other tree has. No process of it can take another id, since it has no
- * capabilities and gains none by `exec` (no-new-privileges). The containment of `inner` holds it; processes that left that are
- * found by their user.
+ * capabilities and gains none by `exec` (no-new-privileges). `inner` contains it; processes that left that are found by their
+ * user.
  */
 export class UidTree implements ProcessTree {
   /** Processes of the user that `inner` does not know. */
@@ -108,7 +108,7 @@ export class UidTree implements ProcessTree {
       async () => {
         if (!this.#freezing) return true;
         const { sound, of } = await this.parts.sweeper.sweep();
-        // Thawed meanwhile: a process that is stopped now would stay so.
+        // The tree was thawed meanwhile: a process that is stopped now would stay so.
         if (!this.#freezing) return true;
         this.#strays = running = of(this.parts.uid);
         return this.#halt.holds(running) && sound;

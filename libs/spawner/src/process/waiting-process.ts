@@ -3,8 +3,8 @@ import { findAlive } from './proc-stat';
 import type { AssignRequest, ProcessIdentity, WaitingProcess } from './process-host.types';
 
 /**
- * A process that was started before it has an attempt. Its tree is held like every agent's, from its first instruction on, so
- * the proof does not change when it gets one: only the receiver of its reports does.
+ * A process that was started before it has an attempt. Its tree is contained like every agent's, from its first instruction on,
+ * so the proof does not change when it gets one: only the receiver of its reports does.
  */
 export class Waiting implements WaitingProcess {
   #isTaken = false;

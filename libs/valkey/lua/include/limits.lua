@@ -1,5 +1,5 @@
--- limits: a shard's copy of the fleet's limits, in `limits`: { version, set = JSON array of rules { by, running?, perMinute?
---         } }. Needs base.
+-- limits: a shard's copy of the fleet's limits, in `limits`: { version, set = JSON array of rules }. A rule is
+-- { by, running?, perMinute? }. Needs base.
 local function limit_rules()
   local copy = redis.call('HMGET', key('limits'), 'set', 'version')
   if not copy[1] or copy[1] == '[]' then return nil end

@@ -1,6 +1,5 @@
--- question: reading, writing and closing one question (ADR 0026). Needs base and execution.
--- The `asks` hash holds its record as JSON under its id, and its words as JSON text under `w:` and the id: no script decodes
---         them.
+-- question: reading, writing and closing one question (ADR 0026). Needs base and execution. The `asks` hash has its record as
+-- JSON under its id, and its words as JSON text under `w:` and the id: no script decodes the words.
 -- `asks:due` of the shard lists the open ones by deadline.
 local asks_key = exe_key .. ':asks'
 

@@ -1,6 +1,5 @@
 -- slots: which attempts may start under the fleet's limits (ADR 0024), in the control slot. Needs base. These keys decide:
---   `lim:held`          hash: attempt → { g = its grant, k = its names, v = the version of the limits that it was granted
---         under, at }
+--   `lim:held`          hash: attempt → { g = its grant, k = its names, v = the version of its limits, at }
 --   `lim:run:<name>`    set of those attempts
 --   `lim:rate:<name>`   the starts of the last minute
 -- A ticket (`lim:tickets:<name>`) only lets a job into BullMQ, and lapses by itself. These keys keep the order:
