@@ -53,7 +53,7 @@ export const ISOLATION = [
   ),
   real(
     'uid-stop',
-    'a stop does not look for what has the agent’s user',
+    'a stop does not look for processes of the agent’s user',
     'uid-tree',
     'return isEmpty;',
     'return true;',

@@ -10,7 +10,7 @@ const OUTCOME = 'libs/spawner/src/agent-outcome.ts';
 export const KILLS = [
   unit(
     'kill-before-spawn',
-    'what is claimed while a wide kill is open is spawned',
+    'an attempt claimed while a wide kill is open is spawned',
     RESPONDER,
     'if (orders.length === 0) return undefined;',
     'return undefined;',
@@ -18,7 +18,7 @@ export const KILLS = [
   ),
   unit(
     'kill-began-after',
-    'a wide kill reaches what began after it',
+    'a wide kill covers agents that began after it',
     RESPONDER,
     '(this.covers(order, slot) && before(slot)) ||',
     'this.covers(order, slot) ||',
@@ -75,7 +75,7 @@ export const KILLS = [
   ),
   unit(
     'run-after-lease',
-    'what waited past the lease is started',
+    'an attempt that waited past the lease is started',
     ATTEMPT,
     'if (leaseLeftMs(options) <= 0) slot.stop(LEASE_OVER, 0);',
     '',
@@ -83,7 +83,7 @@ export const KILLS = [
   ),
   unit(
     'run-stopped',
-    'what was stopped before its start is started',
+    'an attempt stopped before its start is started',
     ATTEMPT,
     'if (slot.cause !== undefined) return this.store(notStarted(slot.cause));',
     '',
@@ -147,7 +147,7 @@ export const KILLS = [
   ),
   unit(
     'order-takes-retry',
-    'an order for one execution takes what is claimed after a retry',
+    'an order for one execution covers attempts claimed after a retry',
     'libs/valkey/lua/addTargets.lua',
     "if order.scope.type == 'execution' then return true end",
     "if order.scope.type == 'none' then return true end",
@@ -196,7 +196,7 @@ export const KILLS = [
   ),
   unit(
     'stop-grace-of-before',
-    'an earlier long grace holds a later kill up',
+    'an earlier long grace delays a later kill',
     'libs/spawner/src/agent-slot.ts',
     '(isAsked(cause) ? undefined : this.cause.graceMs)',
     'this.cause.graceMs',

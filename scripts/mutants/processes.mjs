@@ -48,7 +48,7 @@ export const PROCESSES = [
   ),
   unit(
     'stop-kill-once',
-    'what escapes the first SIGKILL round is never looked for',
+    'a process that escapes the first SIGKILL round is never searched for',
     'end-tree',
     '      if (performance.now() >= giveUpAt) return false;\n      await this.#search();',
     '      if (performance.now() >= giveUpAt) return false;',
@@ -64,7 +64,7 @@ export const PROCESSES = [
   ),
   real(
     'stop-leftovers',
-    'what a natural exit leaves is left',
+    'processes that a natural exit leaves are not ended',
     'end-tree',
     'if ((await this.#isQuiet()) && (await this.#prove())) return true;\n      this.leftovers',
     'if (await this.#isQuiet()) return true;\n      this.leftovers',
@@ -73,7 +73,7 @@ export const PROCESSES = [
   ),
   real(
     'stop-no-proof',
-    'quiet is called proved',
+    'a quiet tree is called proved',
     'end-tree',
     'return await this.tree.proveEmpty(',
     'return true || await this.tree.proveEmpty(',
@@ -100,7 +100,7 @@ export const PROCESSES = [
   ),
   real(
     'stop-group-only',
-    'who left the group is not killed',
+    'a process that left the group is not killed',
     'group-tree',
     "      if (this.#signal(stat, 'SIGKILL')) record.sent('SIGKILL', 'process', stat.pid);",
     '      record.saw(stat);',
@@ -149,7 +149,7 @@ export const PROCESSES = [
   ),
   unit(
     'sweep-shared',
-    'who asks during a pass gets that pass',
+    'a caller during a pass gets that pass',
     'sweep',
     '    this.#waiting = undefined;\n    const pass',
     '    const pass',
@@ -254,7 +254,7 @@ export const PROCESSES = [
   ),
   real(
     'cgroup-left',
-    'a process that moves out of its cgroup is not held by descent',
+    'a process that moves out of its cgroup is not found by descent',
     'process-host',
     "if (containment === 'marks') return false;",
     "if (containment !== 'descent') return false;",
@@ -263,7 +263,7 @@ export const PROCESSES = [
   ),
   real(
     'freeze-left',
-    'who left the cgroup is not stopped by a freeze',
+    'a process that left the cgroup is not stopped by a freeze',
     'cgroup-tree',
     'const isStill = this.#halt.holds(this.#members.seen.filter(({ pid }) => !inside.has(pid)));',
     'const isStill = inside.size > 0;',
@@ -297,7 +297,7 @@ export const PROCESSES = [
   ),
   real(
     'reap-none',
-    'what a dead worker left is not reaped',
+    'agents of a dead worker are not reaped',
     'host-record',
     "if (state !== 'dead') return [];",
     "if (state !== 'unseen') return [];",

@@ -282,7 +282,7 @@ export const SCRIPTS = [
   ),
   unit(
     'lua-outbox-entry',
-    'what is ready is not written to the outbox',
+    'a ready attempt is not written to the outbox',
     'include/execution',
     "  redis.call('ZADD', key('outbox:at'), int(NOW + delay), entry.agentId)\n",
     '',
@@ -290,7 +290,7 @@ export const SCRIPTS = [
   ),
   unit(
     'lua-outbox-claimed',
-    'what was claimed stays in the outbox',
+    'a claimed attempt stays in the outbox',
     'include/execution',
     "    redis.call('HDEL', key('outbox'), dispatched)\n",
     '',

@@ -68,7 +68,7 @@ export const SERVICES = [
   ),
   real(
     'sse-proxy-header',
-    'proxies may hold the stream back',
+    'proxies may buffer the stream',
     SSE,
     "      'x-accel-buffering': 'no',\n",
     '',
@@ -158,7 +158,7 @@ export const SERVICES = [
   ),
   real(
     'auth-health-prefix',
-    'what begins like health needs no token',
+    'a path that begins like health needs no token',
     GATE,
     'if (request.is404) return undefined;',
     "if (request.is404) return request.url.startsWith('/health') ? ({} as RouteRule) : undefined;",
@@ -246,7 +246,7 @@ export const SERVICES = [
   ),
   unit(
     'outbox-sweep',
-    'what a crash left in the outbox is never handed over',
+    'entries that a crash left in the outbox are never dispatched',
     QUEUES,
     'if (wanted.length === 0) return 0;',
     'return 0;',
