@@ -1,7 +1,9 @@
 import type { LifecycleService } from '#libs/lifecycle';
 import type { Valkey } from '#libs/valkey';
+import { ulid } from 'ulid';
 import { useKillswitch } from '../../../test/support/killswitch';
 import { createExecution, node, spec, startNext, type StartedAgent } from '../../../test/support/life';
+import { eventually } from '../../../test/support/wait';
 import type { KillswitchService } from './killswitch.service';
 import type { OrderStore } from './order-store';
 
@@ -82,5 +84,58 @@ describe('R22 R51 a freeze of a resumed execution whose receipt lacks an attempt
     await killswitch.sweep();
     await killswitch.sweep();
     expect(await kinds()).toEqual(placed);
+  });
+});
+
+describe('R22 a pause that freezes, whose orchestrator dies before it gave the order', () => {
+  it('is carried out by the next sweep, once', async () => {
+    const { id, agentId } = await running();
+    await life.executions.pause(id, { mode: 'freeze', actor: 'me' });
+    await killswitch.sweep();
+    await killswitch.sweep();
+    expect(await kinds()).toEqual(['freeze']);
+    const [freeze] = await orders.open();
+    expect((await orders.receipt(freeze?.id ?? '')).targets).toMatchObject([{ agentId, outcome: 'pending' }]);
+  });
+
+  it('is not carried out once the execution was resumed or stopped, or is gone', async () => {
+    const [resumed, stopped] = [await running(), await running()];
+    for (const { id } of [resumed, stopped]) await life.executions.pause(id, { mode: 'freeze', actor: 'me' });
+    await life.executions.resume(resumed.id, 'me');
+    await life.executions.thawOrdered(resumed.id);
+    await life.executions.stop(stopped.id, { reason: 'user_abort' });
+    const gone = `exe_${ulid()}`;
+    await valkey.redis.sadd(valkey.keys.shard(valkey.keys.tagOf(gone), 'freezing'), gone);
+    await killswitch.sweep();
+    expect(await kinds()).not.toContain('freeze');
+    expect(await life.executions.freezing()).toEqual([]);
+  });
+
+  it('gives no second order where the first was given', async () => {
+    const { id, fence, agentId } = await running();
+    const paused = killswitch.holds.pause(id, { mode: 'freeze', by: 'me' });
+    await eventually(async () => (await orders.open()).length === 1, 'the order');
+    const [freeze] = await orders.open();
+    await life.agents.markFrozen(fence, true, freeze?.id);
+    expect((await paused).receipt?.targets).toMatchObject([{ agentId, outcome: 'frozen' }]);
+    await killswitch.sweep();
+    expect(await kinds()).toEqual(['freeze']);
+  });
+});
+
+describe('R22 an execution that a latch froze, and a person paused without a freeze', () => {
+  it('is not called frozen once the latch is released', async () => {
+    const { id } = await running();
+    const { latchId = '' } = await killswitch.placeOrder({
+      kind: 'freeze',
+      scope: { type: 'all' },
+      by: 'me',
+      latch: true,
+    });
+    expect(await life.executions.get(id)).toMatchObject({ state: 'paused', frozen: true });
+    await killswitch.holds.pause(id, { mode: 'drain', by: 'me' });
+    await killswitch.holds.release(latchId, { by: 'me', note: 'over' });
+    const { state, frozen } = await life.executions.get(id);
+    expect([state, frozen]).toEqual(['paused', undefined]);
   });
 });

@@ -228,9 +228,15 @@ export class OrderGiver {
     return scope.type === 'execution' && !(await this.isFrozen(scope.executionId));
   }
 
-  private async isFrozen(executionId: string): Promise<boolean> {
+  /** Whether the record says that the execution is paused by a freeze. */
+  async isFrozen(executionId: string): Promise<boolean> {
     const { state, frozen } = await this.parts.lifecycle.executions.get(executionId);
     return state === 'paused' && frozen === true;
+  }
+
+  /** Freezes the processes of an execution that was paused. Repeatable. */
+  async freeze(executionId: string, said: Signature & { readonly note?: string }): Promise<Order> {
+    return this.give({ kind: 'freeze', scope: { type: 'execution', executionId }, ...said });
   }
 
   /**
@@ -240,7 +246,7 @@ export class OrderGiver {
   async thaw(executionId: string, said: Signature & { readonly note?: string }): Promise<Order> {
     const scope = { type: 'execution', executionId } as const;
     const thaw = await this.give({ kind: 'thaw', scope, ...said });
-    if (await this.isFrozen(executionId)) await this.give({ kind: 'freeze', scope, by: 'belay' });
+    if (await this.isFrozen(executionId)) await this.freeze(executionId, { by: 'belay' });
     return thaw;
   }
 

@@ -1,4 +1,11 @@
-import type { ExecutionRecord, Latch, Order, Receipt, Signature } from '#libs/contracts';
+import {
+  NotFoundError,
+  type ExecutionRecord,
+  type Latch,
+  type Order,
+  type Receipt,
+  type Signature,
+} from '#libs/contracts';
 import type { DagExecutor } from '#libs/executions';
 import type { LifecycleService } from '#libs/lifecycle';
 import { retryTransient } from '#libs/valkey';
@@ -54,12 +61,19 @@ export class PauseService {
   }
 
   private async freeze(executionId: string, said: Signature & { readonly note?: string }): Promise<Receipt> {
-    const order = await this.giver.give({
-      kind: 'freeze',
-      scope: { type: 'execution', executionId },
-      ...said,
-    });
+    const order = await this.giver.freeze(executionId, said);
+    await this.lifecycle.executions.freezeOrdered(executionId);
     return this.receipts.waitFor(order.id);
+  }
+
+  /** The freeze of a pause whose process died before it placed the order, unless the execution is frozen no more. */
+  private async freezePaused(executionId: string): Promise<void> {
+    const isFrozen = await this.giver.isFrozen(executionId).catch((error: unknown) => {
+      if (error instanceof NotFoundError) return false;
+      throw error;
+    });
+    if (isFrozen) await this.giver.freeze(executionId, { by: 'belay' });
+    await this.lifecycle.executions.freezeOrdered(executionId);
   }
 
   /**
@@ -107,10 +121,11 @@ export class PauseService {
     );
   }
 
-  /** Finishes what a release or a resume left undone: executions to resume, trees to thaw. */
+  /** Finishes what a release, a resume or a pause left undone: executions to resume, trees to thaw or to freeze. */
   async sweep(): Promise<void> {
     await this.resumeReleased('belay');
     const thawing = await this.lifecycle.executions.thawing();
     await this.each(thawing, async (id) => this.thawResumed(id, { by: 'belay' }));
+    await this.each(await this.lifecycle.executions.freezing(), async (id) => this.freezePaused(id));
   }
 }

@@ -200,6 +200,12 @@ export class ExecutionReads extends StoreReads {
     return lists.flat();
   }
 
+  /** Paused executions whose processes wait for the order that freezes them. */
+  async freezing(): Promise<string[]> {
+    const sets = this.keys.tags().map(async (tag) => this.redis.smembers(this.keys.shard(tag, 'freezing')));
+    return (await Promise.all(sets)).flat();
+  }
+
   /** Resumed executions whose processes wait for the order that thaws them. */
   async thawing(): Promise<string[]> {
     const sets = this.keys.tags().map(async (tag) => this.redis.smembers(this.keys.shard(tag, 'thawing')));

@@ -126,6 +126,12 @@ export class ExecutionStore extends ExecutionReads {
     return accepted(reply, 'execution', id);
   }
 
+  /** Stores that the log has the order that freezes the execution's processes, or that none is needed any more. */
+  async freezeOrdered(id: string): Promise<void> {
+    await this.redis.hdel(this.keys.execution(id), 'freezing');
+    await this.redis.srem(this.keys.shard(this.keys.tagOf(id), 'freezing'), id);
+  }
+
   /** Stores that the log has the order that thaws the execution's processes. */
   async thawOrdered(id: string): Promise<void> {
     await this.redis.hdel(this.keys.execution(id), 'thawing');

@@ -22,7 +22,14 @@ if held_by ~= '' then
 end
 if state == 'paused' then
   -- A user's pause stays when the latch that paused first is released, and no latch takes over a user's pause.
-  if held_by == '' then redis.call('HDEL', exe_key, 'heldBy') else return cjson.encode({ state = state }) end
+  if held_by ~= '' then return cjson.encode({ state = state }) end
+  -- Without a freeze of its own the pause lets the processes run once the latch is released.
+  if redis.call('HDEL', exe_key, 'heldBy') == 1 and ARGV[4] ~= 'freeze' then redis.call('HDEL', exe_key, 'frozen') end
+end
+if ARGV[4] == 'freeze' and held_by == '' then
+  -- Kept until the log has the order that freezes the processes. A process that finds it left behind places that order.
+  redis.call('HSET', exe_key, 'freezing', 1)
+  redis.call('SADD', key('freezing'), EXE)
 end
 if ARGV[4] == 'freeze' and not field('frozen') then
   redis.call('HSET', exe_key, 'frozen', 1)

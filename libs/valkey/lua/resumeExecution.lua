@@ -37,7 +37,8 @@ if frozen and released == '' then
   redis.call('SADD', key('thawing'), EXE)
 end
 move_execution('paused', 'running', { actor = ARGV[4] })
-redis.call('HDEL', exe_key, 'frozen', 'heldBy')
+redis.call('HDEL', exe_key, 'frozen', 'heldBy', 'freezing')
+redis.call('SREM', key('freezing'), EXE)
 local left = field('deadlineLeftMs')
 if left then
   redis.call('HDEL', exe_key, 'deadlineLeftMs')
