@@ -54,7 +54,7 @@ it('R55 a drill whose orchestrator dies leaves no canary, not even the frozen on
   const [[drillId, text]] = Object.entries(await redis.hgetall(begun)) as [[string, string]];
   const at = (JSON.parse(text) as { at: number }).at - 180_000;
   await redis.hset(begun, drillId, JSON.stringify({ ...(JSON.parse(text) as object), at }));
-  const last = { passed: false, by: 'admin', detail: expect.stringContaining('never finished') as string };
+  const last = { passed: false, by: 'admin', detail: expect.stringContaining('did not finish') as string };
   const asked = await Promise.all([client.drills(), client.drills()]);
   expect(asked[1]?.items).toEqual([
     { workerId, overdue: false, last: expect.objectContaining(last) as unknown },

@@ -556,7 +556,7 @@ describe('bad input', () => {
   it.each([
     [{ scope: { type: 'selector', selector: '' } }, 'use the scope all'],
     [{ scope: { type: 'galaxy' } }, 'one of all, pool, selector'],
-    [{}, 'must be all on purpose'],
+    [{}, 'To kill everything write {"type":"all"}'],
     [{ scope: { type: 'all' }, graceMs: -1 }, 'from 0 to'],
   ])('%j is refused, and nothing is placed', async (body, why) => {
     const before = (await fleet.client.receipts()).items.length;

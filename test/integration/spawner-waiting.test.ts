@@ -115,7 +115,7 @@ describe.each(expectedModes())('a process that waits for its attempt, containmen
     const agent = await given(await waiting({ LEAVES: '1' }));
     expect(await agent.ended).toMatchObject({
       exitCode: 0,
-      startError: expect.stringContaining('before it had begun'),
+      startError: expect.stringContaining('ended before the attempt began'),
     });
   });
 

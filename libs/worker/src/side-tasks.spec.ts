@@ -52,7 +52,7 @@ it('leaves a run behind that hangs, tells it, and begins another; with three beh
   expect(begun).toBe(3);
   expect(told.every(({ aborted }) => aborted)).toBe(true);
   expect(runs.map(({ end }) => end)).toEqual(['overran', 'overran', 'overran']);
-  expect(errors[0]).toBe('one took longer than 20 ms; left behind');
+  expect(errors[0]).toBe('one took longer than 20 ms; the worker goes on without it');
 });
 
 it('R27 tells how long a run took that was hurried meanwhile, and is due again after it', async () => {
