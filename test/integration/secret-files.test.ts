@@ -41,7 +41,8 @@ beforeEach(() => {
 afterEach(async () => {
   for (const { child } of children) child.kill('SIGKILL');
   await Promise.all(children.map(async ({ exited }) => exited));
-  rmSync(dir, { recursive: true, force: true });
+  // The guardian of a killed worker still writes its proof there, and ends by itself.
+  rmSync(dir, { recursive: true, force: true, maxRetries: 20, retryDelay: 25 });
 });
 
 const secret = (name: string, text: string, mode = 0o600): string => {

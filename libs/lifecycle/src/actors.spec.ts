@@ -27,6 +27,23 @@ describe('R81 the record of an execution', () => {
     expect(await actorOf(id)).toEqual(BEN);
   });
 
+  // A worker hears an order before its giver has stopped the execution, and ends the last agent first.
+  it.each([
+    [
+      'stops the whole execution',
+      { ...BEN, orderId: 'ord_1', stop: { orderId: 'ord_1', reason: 'user_abort', ...BEN } },
+    ],
+    ['was for that agent', { ...BEN, orderId: 'ord_1' }],
+  ] as const)(
+    'names the author with role and request where a worker’s report comes first, of an order that %s',
+    async (_, said) => {
+      const id = await create(true);
+      const { fence } = await startNext(life, id);
+      await life.agents.finish(fence, { state: 'killed', reason: 'user_abort', ...said });
+      expect(await actorOf(id)).toEqual(BEN);
+    },
+  );
+
   it('has no role and no request of somebody else: Belay’s own stop removes them', async () => {
     const running = await create(true);
     await startNext(life, running);

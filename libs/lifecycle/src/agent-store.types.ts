@@ -1,4 +1,5 @@
 import type {
+  ActedBy,
   Containment,
   DispatchEntry,
   Dropped,
@@ -71,14 +72,13 @@ export interface Spent {
 }
 
 /** How an attempt ended. */
-export interface AgentOutcome extends Spent {
+export interface AgentOutcome extends Spent, ActedBy {
   readonly state: 'completed' | 'failed' | 'killed';
   readonly exitCode?: number;
   readonly signal?: string;
   readonly reason?: StopReason;
   readonly error?: RecordedError;
   readonly report?: StopReport;
-  readonly actor?: string;
   readonly orderId?: string;
   /** Nothing proves that the attempt is dead: the lease of its worker ran out. */
   readonly lost?: boolean;

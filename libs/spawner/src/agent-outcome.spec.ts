@@ -19,6 +19,18 @@ describe('an attempt whose time to start was over before it became its command',
     expect(outcomeOf(cause, late, reporter, false)).toMatchObject({ state: 'killed', orderId: 'ord_1' });
   });
 
+  it.each([['all'], ['agent']])('names the author of a kill of scope %s with role and request', (type) => {
+    const author = { by: 'me', role: 'stopper', requestId: 'req_1' };
+    const order = { id: 'ord_1', scope: { type }, ...author } as unknown as Order;
+    const cause = { reason: 'killswitch', mode: 'immediate', by: 'me', endsAs: 'killed', order } as const;
+    const who = { actor: 'me', actorRole: 'stopper', requestId: 'req_1' };
+    const outcome = outcomeOf(cause, late, reporter, false);
+    expect(outcome).toMatchObject(who);
+    expect(outcome.stop).toEqual(
+      type === 'all' ? { orderId: 'ord_1', reason: 'killswitch', ...who } : undefined,
+    );
+  });
+
   it('failed with its worker where nobody stopped it', () => {
     expect(outcomeOf(undefined, late, reporter, false)).toMatchObject({
       state: 'failed',

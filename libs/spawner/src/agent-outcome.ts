@@ -1,7 +1,9 @@
 import {
+  actorOf,
   isBelayError,
   isHandlerRun,
   SPEC_LIMITS,
+  type ActedBy,
   type ExitReport,
   type NodeSpec,
   type StopReport,
@@ -44,13 +46,16 @@ export function withoutSayings(outcome: AgentOutcome, error: unknown): AgentOutc
   };
 }
 
-function stopOf(cause: StopCause): Pick<AgentOutcome, 'reason' | 'actor' | 'orderId' | 'error' | 'stop'> {
+type Stopped = Pick<AgentOutcome, 'reason' | keyof ActedBy | 'orderId' | 'error' | 'stop'>;
+
+function stopOf(cause: StopCause): Stopped {
   const { order, local } = cause;
   const type = (order ?? local)?.scope.type;
   const note = (order ?? local)?.note;
+  const author = order === undefined ? { actor: cause.by } : actorOf(order);
   return {
     reason: cause.reason,
-    actor: cause.by,
+    ...author,
     ...(cause.error === undefined ? {} : { error: cause.error }),
     ...(order === undefined ? {} : { orderId: order.id }),
     ...(type === 'execution' || type === 'all'
@@ -59,7 +64,7 @@ function stopOf(cause: StopCause): Pick<AgentOutcome, 'reason' | 'actor' | 'orde
           stop: {
             ...(order === undefined ? {} : { orderId: order.id }),
             reason: cause.reason,
-            actor: cause.by,
+            ...author,
             ...(note === undefined ? {} : { note }),
           },
         }

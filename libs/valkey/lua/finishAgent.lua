@@ -4,10 +4,10 @@
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 agent id · 5 owner · 6 epoch
 --         · 7 JSON { state: completed | failed | killed, exitCode?, signal?, reason?, error?, report? (text), costMicros?, costEstimated?, tokens?,
 --                    suspend? = { name, maxAgeMs }: it completed its part, and its node waits for that signal,
---                    actor?, orderId?, lost?: true when nothing proves that it is dead,
+--                    actor?, actorRole?, requestId?, orderId?, lost?: true when nothing proves that it is dead,
 --                    doubted?: true when the proof is of a lower grade than asked for }
 --         · 8 result (JSON text) or '' · 9 ms to wait before another attempt, or -1 for none
---         · 10 JSON { orderId, reason, actor?, note? } when an order stops the whole execution, or ''
+--         · 10 JSON { orderId, reason, actor?, actorRole?, requestId?, note? } when an order stops the whole execution, or ''
 --         · 11 most dependants to make ready here
 -- Returns { state = execution's, node = node's, entries, more, stopNeeded = live agents must be stopped by an order, repeated?,
 --           limited = there are limits: its slot is to be given back }
@@ -85,6 +85,7 @@ if current then
       if killed then redis.call('HSETNX', exe_key, 'reason', finish.reason or 'killswitch') end
       if field('onFailure') == 'stop' and (rest or killed) then
         begin_stopping(state, { reason = killed and (finish.reason or 'killswitch') or 'error', actor = finish.actor,
+          actorRole = finish.actorRole, requestId = finish.requestId,
           -- While other agents live, an order of its own must reach them.
           orderId = number_field('live') == 0 and finish.orderId or nil,
           error = failure, to = killed and 'stopped' or 'failed' })
