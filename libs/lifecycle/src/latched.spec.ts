@@ -219,7 +219,12 @@ describe('pause and resume', () => {
     expect(await life.executions.pause(id, { ...byLatch, heldBy: 'lat_y' })).toEqual({ state: 'running' });
     expect(await life.executions.pause(id, byLatch)).toEqual({ state: 'paused' });
     expect(await life.executions.held()).toEqual([{ id, latchId: 'lat_x' }]);
+    // A latch's freeze has its order already; a person's is remembered until the log has it.
+    expect(await life.executions.freezing()).toEqual([]);
     expect(await life.executions.pause(id, { mode: 'freeze', actor: 'me' })).toEqual({ state: 'paused' });
+    expect(await life.executions.freezing()).toEqual([id]);
+    await life.executions.freezeOrdered(id);
+    expect(await life.executions.freezing()).toEqual([]);
     const record = await life.executions.get(id);
     expect(record).toMatchObject({ state: 'paused', frozen: true });
     expect(record.deadlineAt).toBeUndefined();
