@@ -69,9 +69,10 @@ export class Producer {
       this.#handed.map(async ({ name, accepted, jobId, entry, from, to }): Promise<ProducedFacts> => {
         const span = to === undefined ? undefined : { from, to };
         const base = { name, accepted, executionId: entry.id, span };
+        // The state first: a job that is read before it ends has no return value, whatever its state is then.
+        const state = await this.#open().getJobState(jobId);
         const job = await this.#open().getJob(jobId);
         if (job === undefined) return base;
-        const state = await job.getState();
         if (state === 'failed') return { ...base, job: { failed: job.failedReason } };
         if (state !== 'completed') return base;
         const { status, finalCostUsd, executionId } = job.returnvalue as ProducerResult;
