@@ -2,7 +2,7 @@ import { NotFoundError, parseAgentId, type AgentRecord, type NodeSpec } from '#l
 import type { AgentOutcome, ClaimedNode, Fence, FinishResult, LifecycleService } from '#libs/lifecycle';
 import { parseStored } from '#libs/valkey';
 import type { DagExecutor } from './dag-executor';
-import { retryVerdict } from './retry-policy';
+import { recoveryRefusal, retryVerdict } from './retry-policy';
 
 /**
  * The only code that ends an attempt, for every process that may see the end: the worker that ran it, the janitor that took its
@@ -19,10 +19,12 @@ export class AttemptEnds {
    * Stores an end whose node is known. Repeatable. `mayRetry: false`: no policy is asked, the attempt is the last one.
    * @throws BelayError STALE_EPOCH | INVALID_TRANSITION | NOT_FOUND
    */
-  async end(fence: Fence, outcome: AgentOutcome, node: ClaimedNode, mayRetry = true): Promise<FinishResult> {
+  async end(fence: Fence, given: AgentOutcome, node: ClaimedNode, mayRetry = true): Promise<FinishResult> {
     const { executionId = '', attempt = 1 } = parseAgentId(fence.agentId) ?? {};
+    const refused = mayRetry ? refusedRecovery(given, node) : undefined;
+    const outcome = refused ?? given;
     const verdict =
-      mayRetry && outcome.state === 'failed'
+      mayRetry && refused === undefined && outcome.state === 'failed'
         ? retryVerdict(node, attempt, outcome, Math.random())
         : undefined;
     const result = await this.lifecycle.agents.finish(fence, { ...outcome, ...verdict });
@@ -56,4 +58,16 @@ export class AttemptEnds {
       return parseStored<NodeSpec>(key, text, nodeId);
     });
   }
+}
+
+/**
+ * The outcome of an attempt that its own worker ended as lost and that its spec keeps from being tried again; otherwise
+ * undefined. The worker is there, so `recovery.withinMs` cannot have passed.
+ */
+function refusedRecovery(outcome: AgentOutcome, node: ClaimedNode): AgentOutcome | undefined {
+  if (outcome.state !== 'failed' || outcome.reason !== 'worker_lost') return undefined;
+  const refusal = recoveryRefusal(node, 0);
+  if (refusal === undefined) return undefined;
+  const lost = (outcome.error?.message ?? 'Its worker was lost.').replace(/\.$/, '');
+  return { ...outcome, error: { code: refusal.code, message: `${lost}; ${refusal.message}.` } };
 }
