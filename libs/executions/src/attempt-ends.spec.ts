@@ -37,7 +37,10 @@ describe('R29 an attempt that its own worker ended as lost', () => {
     expect(await after(FENCED, { auto: false })).toMatchObject({
       state: 'failed',
       attempt: 1,
-      error: { code: 'RECOVERY_OFF', message: expect.stringContaining('Its worker lost contact; ') as string },
+      error: {
+        code: 'RECOVERY_OFF',
+        message: expect.stringContaining('Its worker lost contact; ') as string,
+      },
     });
   });
 
