@@ -72,6 +72,44 @@ describe('R22 an execution that is frozen again while the thaw of its resume is 
   });
 });
 
+describe('R22 an execution that a latch freezes while the thaw of its resume is not given yet', () => {
+  const freezeAll = async (): Promise<string> => {
+    const scope = { type: 'all' } as const;
+    const { latchId = '' } = await killswitch.placeOrder({ kind: 'freeze', scope, by: 'me', latch: true });
+    return latchId;
+  };
+
+  it('is thawed by the next sweep where the process died that resumed it: no release does that', async () => {
+    const { id, fence } = await running();
+    await freezeAgain(id);
+    const [freeze] = await orders.open();
+    await life.agents.markFrozen(fence, true, freeze?.id);
+    await killswitch.sweep();
+    expect(await orders.open()).toEqual([]);
+    await life.executions.resume(id, 'me');
+    await freezeAll();
+    await killswitch.sweep();
+    expect(await kinds()).toEqual(['freeze', 'freeze', 'thaw']);
+  });
+
+  it('gets no freeze of its own behind that thaw, since nobody would undo it', async () => {
+    const { id } = await running();
+    await freezeAgain(id);
+    const resume = life.executions.resume.bind(life.executions);
+    let latchId = '';
+    jest.spyOn(life.executions, 'resume').mockImplementationOnce(async (...asked) => {
+      const resumed = await resume(...asked);
+      latchId = await freezeAll();
+      return resumed;
+    });
+    await killswitch.holds.resume(id, { by: 'me' });
+    expect(await kinds()).toEqual(['freeze', 'freeze', 'thaw']);
+    await killswitch.holds.release(latchId, { by: 'me', note: 'over' });
+    expect(await life.executions.get(id)).toMatchObject({ state: 'running' });
+    expect((await kinds()).filter((kind) => kind === 'freeze')).toHaveLength(2);
+  });
+});
+
 describe('R22 R51 a freeze of a resumed execution whose receipt lacks an attempt that nobody saw dead', () => {
   it('is taken back once, not with every sweep', async () => {
     const { id, fence } = await running();

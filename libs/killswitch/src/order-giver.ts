@@ -228,10 +228,15 @@ export class OrderGiver {
     return scope.type === 'execution' && !(await this.isFrozen(scope.executionId));
   }
 
-  /** Whether the record says that the execution is paused by a freeze. */
+  /**
+   * Whether the record says that the execution is paused by a freeze of its own. A freeze with a latch is another: its own order
+   * freezes the processes, and the release of the latch thaws only those of that order.
+   */
   async isFrozen(executionId: string): Promise<boolean> {
-    const { state, frozen } = await this.parts.lifecycle.executions.get(executionId);
-    return state === 'paused' && frozen === true;
+    const { executions } = this.parts.lifecycle;
+    const { state, frozen } = await executions.get(executionId);
+    if (state !== 'paused' || frozen !== true) return false;
+    return (await executions.pausingLatch(executionId)) === undefined;
   }
 
   /** Freezes the processes of an execution that was paused. Repeatable. */

@@ -200,6 +200,11 @@ export class ExecutionReads extends StoreReads {
     return lists.flat();
   }
 
+  /** The latch that paused the execution. Undefined: a person paused it, or nobody did. */
+  async pausingLatch(id: string): Promise<string | undefined> {
+    return (await this.redis.hget(this.keys.execution(id), 'heldBy')) ?? undefined;
+  }
+
   /** Paused executions whose processes wait for the order that freezes them. */
   async freezing(): Promise<string[]> {
     const sets = this.keys.tags().map(async (tag) => this.redis.smembers(this.keys.shard(tag, 'freezing')));

@@ -30,12 +30,13 @@ if ARGV[4] == 'freeze' and held_by == '' then
   -- Kept until the log has the order that freezes the processes. A process that finds it left behind places that order.
   redis.call('HSET', exe_key, 'freezing', 1)
   redis.call('SADD', key('freezing'), EXE)
+  -- The thaw of an earlier resume, if no process has placed it yet, would undo this freeze. It would not undo a latch's, and
+  -- the release of a latch does not thaw in its place.
+  redis.call('HDEL', exe_key, 'thawing')
+  redis.call('SREM', key('thawing'), EXE)
 end
 if ARGV[4] == 'freeze' and not field('frozen') then
   redis.call('HSET', exe_key, 'frozen', 1)
-  -- The thaw of an earlier resume, if no process has placed it yet, would undo this freeze.
-  redis.call('HDEL', exe_key, 'thawing')
-  redis.call('SREM', key('thawing'), EXE)
   bump()
 end
 if state == 'running' then
