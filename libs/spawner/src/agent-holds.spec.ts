@@ -3,7 +3,8 @@ import type { LifecycleService } from '#libs/lifecycle';
 import { createExecution, node, spec, stopReport, useLife } from '../../../test/support/life';
 import { eventually } from '../../../test/support/wait';
 import { AgentRunner } from './agent-runner';
-import type { StopCause } from './agent-slot';
+import { AgentSlot, type StopCause } from './agent-slot';
+import { PausableTimer } from './pausable-timer';
 import type { AgentProcess, ProcessHost } from './process';
 
 const WORKER = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ';
@@ -113,5 +114,21 @@ describe('R22 R51 a tree is called still only where it was seen still', () => {
     answer();
     await Promise.all([frozen, thawed]);
     expect((await record()).frozen).toBeUndefined();
+  });
+});
+
+describe('R22 the timeout of a node', () => {
+  it('stands still where a worker reads a thaw and a later freeze in one turn', async () => {
+    const slot = new AgentSlot(job, WORKER);
+    const process = { freeze: async () => undefined, thaw: async () => undefined };
+    let hasPassed = false;
+    await slot.maySpawn();
+    slot.hasProcess(process as unknown as AgentProcess, new PausableTimer(50, () => (hasPassed = true)));
+    await slot.freeze('one');
+    await Promise.all([slot.thaw('one'), slot.freeze('one')]);
+    expect(slot.isStill).toBe(true);
+    await new Promise((resolve) => setTimeout(resolve, 150));
+    expect(hasPassed).toBe(false);
+    slot.hasEnded();
   });
 });

@@ -164,7 +164,8 @@ export class AgentSlot implements AgentAddress {
     this.still = false;
     this.openGate();
     await this.process?.thaw();
-    this.timeout?.resume();
+    // A freeze may have begun meanwhile: a worker reads the thaw and a later freeze from the log in one turn.
+    if (!this.frozen) this.timeout?.resume();
   }
 
   /**
