@@ -1,4 +1,4 @@
-import { readdirSync, renameSync, rmSync } from 'node:fs';
+import { lstatSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import {
   CONTAINMENTS,
@@ -118,13 +118,20 @@ export async function collectProofs(
     if (end !== undefined) onUnproved?.(end);
   }
   for (const path of filesWith(dataDir, SUFFIX)) {
+    const version = versionOf(path);
     const found = readProof(path);
-    if (found === 'unreadable' || (found !== undefined && (await tell(...found)) === 'refused')) {
-      setAside(path);
-      continue;
-    }
-    rmSync(path, { recursive: true, force: true });
+    const isRefused = found === 'unreadable' || (found !== undefined && (await tell(...found)) === 'refused');
+    // A guardian or a reaper has replaced it since: the proof of now is reported the next time.
+    if (versionOf(path) !== version) continue;
+    if (isRefused) setAside(path);
+    else rmSync(path, { recursive: true, force: true });
   }
+}
+
+/** Differs after the file was replaced. '' where there is none. */
+function versionOf(path: string): string {
+  const found = lstatSync(path, { bigint: true, throwIfNoEntry: false });
+  return found === undefined ? '' : `${found.ino} ${found.ctimeNs}`;
 }
 
 function filesWith(dataDir: string, suffix: string): string[] {
