@@ -115,6 +115,14 @@ describe('R22 R51 a tree is called still only where it was seen still', () => {
     await Promise.all([frozen, thawed]);
     expect((await record()).frozen).toBeUndefined();
   });
+
+  it('and its record says that it goes on, although the server was away at the thaw', async () => {
+    await freeze('one', 'ord_1');
+    const away = new BelayError('OUTCOME_UNKNOWN', 'the server is away');
+    jest.spyOn(life.agents, 'markFrozen').mockRejectedValueOnce(away);
+    expect((await thaw('one'))?.error).toBeUndefined();
+    expect((await record()).frozen).toBeUndefined();
+  });
 });
 
 describe('R22 the timeout of a node', () => {

@@ -1,5 +1,5 @@
 import type { AgentJob, Dropped, JobAnswer } from '#libs/contracts';
-import type { Claim, LifecycleService } from '#libs/lifecycle';
+import type { Claim, Fence, LifecycleService } from '#libs/lifecycle';
 import { Subject, type Observable } from 'rxjs';
 import { NOT_STARTED } from './agent-outcome';
 import type { AgentEnded, HoldResult, RunnerOptions } from './agent-runner.types';
@@ -98,8 +98,7 @@ export class AgentRunner {
     try {
       await done;
       const { fence } = slot;
-      if (fence !== undefined)
-        await slot.tell(async () => this.lifecycle.agents.markFrozen(fence, slot.isStill, orderId));
+      if (fence !== undefined) await slot.tell(async () => this.markFrozen(slot, fence, orderId));
       return { slot, frozen: slot.isStill };
     } catch (error) {
       return {
@@ -108,6 +107,16 @@ export class AgentRunner {
         error: error instanceof Error ? error : new Error(String(error)),
       };
     }
+  }
+
+  /** Repeated until there is an answer: nothing else corrects a record that says frozen of a tree that runs. */
+  private async markFrozen(slot: AgentSlot, fence: Fence, orderId: string | undefined): Promise<void> {
+    await untilAnswered(
+      this.options,
+      slot.agentId,
+      async () => this.lifecycle.agents.markFrozen(fence, slot.isStill, orderId),
+      () => !this.slots.has(slot),
+    );
   }
 
   /** Resolves when no attempt is under way. */
