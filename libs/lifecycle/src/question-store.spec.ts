@@ -238,6 +238,15 @@ describe('the end of an attempt', () => {
     expect((await questions.open()).items).toEqual([]);
   });
 
+  it('cancels each of them, in whatever order their numbers came', async () => {
+    const { id, fence } = await agent();
+    await life.questions.ask(fence, 2, ASK);
+    await life.questions.ask(fence, 1, { ...ASK, timeoutMs: ASK.timeoutMs + 1 });
+    await life.agents.finish(fence, { state: 'failed', reason: 'error' });
+    const due = valkey.keys.shard(valkey.keys.tagOf(id), 'asks:due');
+    expect(await valkey.redis.zcard(due)).toBe(0);
+  });
+
   it('is the end for the next attempt too: that one asks for itself', async () => {
     const { fence } = await agent();
     const first = await life.questions.ask(fence, 1, ASK);

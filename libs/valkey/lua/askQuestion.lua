@@ -48,7 +48,8 @@ redis.call('HSET', asks_key, 'w:' .. id, ARGV[9])
 write_question(question)
 redis.call('ZADD', key('asks:due'), int(question.deadlineAt), id)
 redis.call('HINCRBY', exe_key, 'asks', 1)
-agent.asks = n
+-- Of two questions that are stored at once the later number may come first.
+agent.asks = math.max(agent.asks or 0, n)
 write_agent(agent)
 bump()
 tell_question(question, 'created', nil, 'open', nil,
