@@ -1,6 +1,7 @@
 import {
   actorOf,
   BelayError,
+  isBelayError,
   NotFoundError,
   roleOf,
   type Order,
@@ -10,7 +11,7 @@ import {
 } from '#libs/contracts';
 import type { DagExecutor } from '#libs/executions';
 import type { LifecycleService } from '#libs/lifecycle';
-import { retryTransient } from '#libs/valkey';
+import { isTransient, retryTransient } from '#libs/valkey';
 import { within } from '#libs/service';
 import { ulid } from 'ulid';
 import type { BestEffort } from './best-effort';
@@ -138,7 +139,18 @@ export class OrderGiver {
     const reach = await this.reachOf(order);
     const executions = kind === 'thaw' ? [] : await this.parts.scopes.executions(scope, order.id);
     const halted: Halted[] = [];
-    await this.parts.each(executions, async (id) => halted.push(await this.haltOne(id, order, reach)));
+    const unanswered: Error[] = [];
+    await this.parts.each(executions, async (id) => {
+      try {
+        halted.push(await this.haltOne(id, order, reach));
+      } catch (error) {
+        if (isUnanswered(error)) unanswered.push(error);
+        throw error;
+      }
+    });
+    // Without its targets the order is carried out again by the sweep: no other process would halt those executions.
+    const [first] = unanswered;
+    if (first !== undefined) throw first;
     const held = halted.filter(({ isSpared }) => !isSpared).map(({ id }) => id);
     const named = await this.parts.targets.named(order, held, reach);
     const stopped = halted.filter(({ isStopped }) => isStopped).map(({ id }) => id);
@@ -190,7 +202,9 @@ export class OrderGiver {
         ...said,
         ...(order.latchId === undefined ? {} : { heldBy: order.latchId }),
       })
-      .catch(() => undefined);
+      .catch((error: unknown) => {
+        if (isUnanswered(error)) throw error;
+      });
     return halted;
   }
 
@@ -271,3 +285,7 @@ export class OrderGiver {
     );
   }
 }
+
+/** Whether the server was away for longer than the call waited for it. */
+const isUnanswered = (error: unknown): error is Error =>
+  isTransient(error) || (isBelayError(error) && error.code === 'OUTCOME_UNKNOWN');

@@ -1,4 +1,11 @@
-import { EXECUTION_MACHINE, isEnded, type Order, type Receipt, type Scope } from '#libs/contracts';
+import {
+  EXECUTION_MACHINE,
+  isEnded,
+  OutcomeUnknownError,
+  type Order,
+  type Receipt,
+  type Scope,
+} from '#libs/contracts';
 import { AttemptEnds, Janitor, type DagExecutor } from '#libs/executions';
 import { LifecycleService } from '#libs/lifecycle';
 import type { Valkey } from '#libs/valkey';
@@ -203,6 +210,23 @@ describe('R18 R20 an execution that stops while agents of it live', () => {
 
   const deadlineOf = async (id: string): Promise<number> =>
     Number(await valkey.redis.hget(valkey.keys.execution(id), 'deadlineAt'));
+});
+
+describe('R51 R52 a kill while the server is away for longer than a script waits', () => {
+  it.each<[string, (id: string) => Scope]>([
+    ['everything', () => ({ type: 'all' })],
+    ['one execution', (executionId) => ({ type: 'execution', executionId })],
+  ])('of %s is carried out by the sweep: its receipt waits for each execution', async (_what, scopeOf) => {
+    const id = await createExecution(life, spec([node('a')]));
+    const away = new OutcomeUnknownError('script stopExecution', new Error('Connection is closed.'));
+    jest.spyOn(life.executions, 'stop').mockRejectedValueOnce(away);
+    await killswitch.placeOrder({ scope: scopeOf(id), by: 'me' }).catch(() => undefined);
+    const [order] = await orders.open();
+    expect(order).toBeDefined();
+    await killswitch.sweep();
+    expect(await orders.receipt(order?.id ?? '')).toMatchObject({ complete: true, executions: [id] });
+    expect(await life.executions.get(id)).toMatchObject({ state: 'stopped', orderId: order?.id });
+  });
 });
 
 describe('R51 R52 orders when clocks disagree', () => {
