@@ -221,7 +221,9 @@ describe('pause and resume', () => {
     expect(await life.executions.held()).toEqual([{ id, latchId: 'lat_x' }]);
     // A latch's freeze has its order already; a person's is remembered until the log has it.
     expect(await life.executions.freezing()).toEqual([]);
+    expect(await life.executions.pausingLatch(id)).toBe('lat_x');
     expect(await life.executions.pause(id, { mode: 'freeze', actor: 'me' })).toEqual({ state: 'paused' });
+    expect(await life.executions.pausingLatch(id)).toBeUndefined();
     expect(await life.executions.freezing()).toEqual([id]);
     await life.executions.freezeOrdered(id);
     expect(await life.executions.freezing()).toEqual([]);
