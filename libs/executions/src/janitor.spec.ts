@@ -36,6 +36,30 @@ describe('R26 R44 a worker that drained', () => {
     expect(await life.workers.lost()).toEqual([]);
   });
 
+  it('R29 counts as heard of when it registered, where it was lost before its first heartbeat', async () => {
+    const id = await createExecution(
+      life,
+      spec([node('a', { maxAttempts: 2, recovery: { auto: true, withinMs: 1 } })]),
+    );
+    const [job] = (await life.executions.advance(id)).entries;
+    const worker = `${WORKER.slice(0, -1)}F`;
+    await life.workers.register(worker, { pools: 'default' }, 60_000);
+    await life.workers.transition(worker, 'running');
+    const claim = await life.agents.claim(job!, worker, 'token');
+    if (!claim.claimed) throw new Error(claim.why);
+    await life.workers.transition(worker, 'draining');
+    await life.workers.transition(worker, 'stopped', { reason: 'forced' });
+    const { createdAt } = await life.workers.get(worker);
+    await eventually(
+      async () => (await life.valkey.timeAt(life.valkey.keys.worker(worker))) > createdAt + 5,
+      'longer than withinMs',
+    );
+    await janitor.sweep();
+    expect((await life.executions.nodes(id)).items).toMatchObject([
+      { state: 'failed', error: { code: 'RECOVERY_TOO_LATE' } },
+    ]);
+  });
+
   it('and is forgotten where it owned nothing', async () => {
     const id = `${WORKER.slice(0, -1)}A`;
     await life.workers.register(id, { pools: 'default' }, 60_000);

@@ -235,7 +235,9 @@ export class Janitor {
     const { workers, agents } = this.lifecycle;
     await agents.banOwner(id);
     const proof = await workers.proof(id);
-    const { lastHeartbeatAt: heardAt = this.lifecycle.valkey.clock.now() } = await this.knownOf(id);
+    // A worker that was lost before its first heartbeat was last heard of when it registered.
+    const { createdAt, lastHeartbeatAt = createdAt } = await this.knownOf(id);
+    const heardAt = lastHeartbeatAt ?? this.lifecycle.valkey.clock.now();
     for (const agent of await agents.ownedBy(id))
       if (agent.unreadable !== true)
         await this.guard(async () => this.loseAgent(agent, { id, heardAt, proof: reportFor(proof, agent) }));
@@ -245,7 +247,7 @@ export class Janitor {
   }
 
   /** The worker's own record may be unreadable: its agents are lost all the same. */
-  private async knownOf(id: string): Promise<{ lastHeartbeatAt?: number }> {
+  private async knownOf(id: string): Promise<{ createdAt?: number; lastHeartbeatAt?: number }> {
     try {
       return await this.lifecycle.workers.get(id);
     } catch (error) {
