@@ -44,7 +44,7 @@ afterEach(async () => {
   await app?.close();
   app = undefined;
   for (const name of ['WAITING_RECORD', 'WAITING_MODE', 'WAITING_EXTRA']) delete process.env[name];
-  // Whatever happened, no process of an ended application still waits.
+  // After each test, passed or failed, no process of an ended application still waits.
   expect(alive()).toEqual([]);
 });
 afterAll(async () => {
