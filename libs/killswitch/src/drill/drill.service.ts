@@ -120,7 +120,7 @@ export class DrillService {
     let result: DrillResult;
     try {
       if (worker.state !== 'running')
-        throw new BelayError('NOT_FOUND', `Worker ${worker.id} is ${worker.state}and cannot be drilled.`);
+        throw new BelayError('NOT_FOUND', `Worker ${worker.id} is ${worker.state} and cannot be drilled.`);
       result = {
         ...base,
         ...(await (hostile ? this.hostile.attack(worker, by) : this.killCanaries(worker.id, by))),
