@@ -70,21 +70,75 @@ describe('R26 R44 a worker that drained', () => {
   });
 });
 
+/** A wait that ends when the test says so. */
+function gate(): { promise: Promise<void>; resolve: () => void } {
+  let resolve = (): void => undefined;
+  const promise = new Promise<void>((done) => (resolve = done));
+  return { promise, resolve: () => resolve() };
+}
+
+/** A deadline that has passed, of an execution of the shard `tag`. */
+async function passedDeadline(tag: string): Promise<string> {
+  const { keys } = life.valkey;
+  for (;;) {
+    const id = await createExecution(life, { ...spec([node('a')]), timeoutMs: 1 });
+    if (keys.tagOf(id) === tag) return id;
+  }
+}
+
+const isStopped = async (id: string): Promise<boolean> =>
+  (await life.executions.get(id)).reason === 'timeout';
+
+describe('R39 a deadline', () => {
+  /** One pass, in which `hang` hangs until every execution has been stopped. */
+  async function passBeside(hang: { resolve: () => void }, ids: readonly string[]): Promise<void> {
+    const pass = janitor.sweep();
+    try {
+      for (const id of ids) await eventually(async () => isStopped(id), 'the stop');
+    } finally {
+      hang.resolve();
+      await pass;
+    }
+  }
+
+  it('is kept although the look at the leases hangs', async () => {
+    const hang = gate();
+    const asked = jest.spyOn(life.workers, 'leases').mockReturnValue(hang.promise.then(() => []));
+    await passBeside(hang, [await passedDeadline(life.valkey.keys.tags()[0]!)]);
+    expect(asked).toHaveBeenCalledTimes(1);
+    asked.mockRestore();
+  });
+
+  it('is kept although another shard’s hand-overs hang', async () => {
+    const hang = gate();
+    const swept = jest.spyOn(queues, 'sweep').mockReturnValue(hang.promise.then(() => 0));
+    const tags = life.valkey.keys.tags();
+    await passBeside(hang, [await passedDeadline(tags[0]!), await passedDeadline(tags.at(-1)!)]);
+    expect(swept).toHaveBeenCalledTimes(tags.length);
+    swept.mockRestore();
+  });
+});
+
 it('R46 R47 a stop ends the pass after its step, however many shards are left', async () => {
-  let answer = (): void => undefined;
-  const asked = jest.spyOn(life.workers, 'leases').mockImplementation(
-    async () =>
-      new Promise((resolve) => {
-        answer = () => resolve([]);
-      }),
-  );
+  const { promise, resolve } = gate();
+  const asked = jest.spyOn(life.workers, 'leases').mockImplementation(async () => promise.then(() => []));
+  const { held } = life.valkey.quarantine;
+  const shards = jest.spyOn(life.valkey.quarantine, 'held').mockImplementation(async function (
+    this: never,
+    tag,
+  ) {
+    await promise;
+    return held.call(life.valkey.quarantine, tag);
+  });
   janitor.start();
-  await eventually(async () => asked.mock.calls.length > 0, 'a pass');
+  const all = life.valkey.keys.tags().length;
+  await eventually(async () => asked.mock.calls.length === 1 && shards.mock.calls.length === all, 'a pass');
   const stopping = janitor.stop();
   const scripts = jest.spyOn(life.valkey.scripts, 'run');
-  answer();
+  resolve();
   await stopping;
   asked.mockRestore();
+  shards.mockRestore();
   // It gives its locks back, and nothing else.
   expect(scripts.mock.calls.map(([name]) => name).filter((name) => name !== 'acquireShardLock')).toEqual([]);
   scripts.mockRestore();

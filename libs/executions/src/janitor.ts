@@ -93,30 +93,43 @@ export class Janitor {
     }, this.options.intervalMs);
   }
 
-  /** One pass over every shard whose lock this process has. */
+  /**
+   * One pass over every shard whose lock this process has. The shards are swept side by side, so a deadline waits neither for
+   * lost workers nor for another shard's work.
+   */
   async sweep(): Promise<void> {
-    const { keys: allKeys } = this.lifecycle.valkey;
+    const sweeps = [
+      this.sweepControl(),
+      ...this.lifecycle.valkey.keys.tags().map(async (tag) => this.sweepShard(tag)),
+    ];
+    // All of them end before the pass does: stop() waits for the pass.
+    const failed = (await Promise.allSettled(sweeps)).find((one) => one.status === 'rejected');
+    if (failed !== undefined) throw failed.reason;
+  }
+
+  private async sweepControl(): Promise<void> {
+    const { keys, quarantine } = this.lifecycle.valkey;
     // In every pass, also while another process has the lock: then the next holder has seen the leases for as long.
     await this.guard(async () => this.lookAtLeases());
-    if (await this.isOurs(allKeys.control)) {
-      await this.guard(async () => this.lifecycle.valkey.quarantine.held(allKeys.control));
-      await this.guard(async () => this.loseWorkers());
-      await this.guard(async () => this.ended.sweep());
-      await this.guard(async () => this.sweepSlots());
-    }
-    for (const tag of allKeys.tags()) {
-      if (!(await this.isOurs(tag))) continue;
-      const held = await this.lifecycle.valkey.quarantine.held(tag);
-      await this.guard(async () => this.enforceDeadlines(tag, held));
-      await this.guard(async () => this.advance(tag, held));
-      await this.guard(async () => this.orderStops(tag, held));
-      await this.guard(async () => this.queues.sweep(tag, held));
-      await this.guard(async () => this.lifecycle.questions.settleOverdue(tag));
-      await this.guard(async () => this.expireSuspended(tag, held));
-      const { keys, scripts } = this.lifecycle.valkey;
-      const args = [tag, BATCH, this.options.retentionMs];
-      await this.guard(async () => scripts.run('pruneShard', keys.shard(tag, 'expiry'), args));
-    }
+    if (!(await this.isOurs(keys.control))) return;
+    await this.guard(async () => quarantine.held(keys.control));
+    await this.guard(async () => this.loseWorkers());
+    await this.guard(async () => this.ended.sweep());
+    await this.guard(async () => this.sweepSlots());
+  }
+
+  private async sweepShard(tag: string): Promise<void> {
+    if (!(await this.isOurs(tag))) return;
+    const { keys, scripts, quarantine } = this.lifecycle.valkey;
+    const held = await quarantine.held(tag);
+    await this.guard(async () => this.enforceDeadlines(tag, held));
+    await this.guard(async () => this.advance(tag, held));
+    await this.guard(async () => this.orderStops(tag, held));
+    await this.guard(async () => this.queues.sweep(tag, held));
+    await this.guard(async () => this.lifecycle.questions.settleOverdue(tag));
+    await this.guard(async () => this.expireSuspended(tag, held));
+    const args = [tag, BATCH, this.options.retentionMs];
+    await this.guard(async () => scripts.run('pruneShard', keys.shard(tag, 'expiry'), args));
   }
 
   /** Slots under limits: gives back unused slots, and counts running agents that have none. */
