@@ -220,4 +220,25 @@ describeDescent('containment by descent', () => {
     await eventually('no zombie is left', () => zombies().length === 0, 5_000);
     expect(told).toEqual([]);
   });
+
+  it('R21 an agent that forks and ends as fast as it can leaves few of its dead, and takes no pids from others', async () => {
+    await begin();
+    const generations = 1_000;
+    const started = await test.ready('fork-loop.sh', {
+      env: { SETSID: 'setsid', LIMIT: String(generations) },
+    });
+    const { guardianPid: guardian = 0 } = test.host;
+    const children = (): number =>
+      readFileSync(`/proc/${guardian}/task/${guardian}/children`, 'latin1').split(' ').length - 1;
+    let most = 0;
+    const isOver = (): boolean => {
+      most = Math.max(most, children());
+      return most > 3 && children() <= 1;
+    };
+    await eventually('the three chains ended and were reaped', isOver, 60_000);
+    // Three chains of that length were started, and each of their processes was the guardian's once.
+    expect(most).toBeLessThan((3 * generations) / 2);
+    const { report } = await started.agent.stop(immediate);
+    expect(report.proved).toBe(true);
+  });
 });

@@ -72,6 +72,17 @@ const MOST_LOOKS = 4;
 const FOREIGN_ZOMBIE_MS = 60_000;
 /** At most this many reported escapees are remembered, until they are gone. */
 const MAX_TOLD = 10_000;
+/** Dead orphans are reaped this often, also while looks are rare. Milliseconds. */
+const REAP_MS = 250;
+/** One piece of that work blocks the event loop for at most this long. Milliseconds. */
+const SLICE_MS = 4;
+
+/** What a process bears of a tree. */
+interface Signs {
+  /** From its environment and its limits. */
+  readonly cookies: readonly string[];
+  readonly cgroup: string | undefined;
+}
 
 interface Child {
   readonly stat: ProcStat;
@@ -80,6 +91,8 @@ interface Child {
   readonly dead: boolean;
   /** Whether it was dead in the previous look too. */
   readonly deadBefore: boolean;
+  /** Read once a look: after many forks, reading them again for each tree took seconds. */
+  signs?: Signs;
 }
 
 /**
@@ -111,8 +124,11 @@ class Descent {
   #term = 0;
   /** A look that has not begun. Callers until then share it. */
   #waiting: Promise<number> | undefined;
-  /** Settles when the look under way ends. */
-  #active: Promise<unknown> | undefined;
+  /** Settles when the work under way ends: looks and reaps do not overlap. */
+  #active: Promise<unknown> = Promise.resolve();
+  /** The monotonic time at which dead orphans were last reaped. */
+  #reapedAt = 0;
+  #reapTimer: NodeJS.Timeout | undefined;
 
   constructor(libc: Libc) {
     this.#libc = libc;
@@ -129,11 +145,14 @@ class Descent {
       this.#own.watch(there.filter((stat) => !adopted(stat)));
     }
     this.#users.add(user);
+    this.#reapTimer ??= setInterval(() => void this.#reapSoon(), REAP_MS).unref();
   }
 
   leave(user: DescentUser): void {
     if (!this.#users.delete(user) || this.#users.size > 0) return;
     this.#term++;
+    clearInterval(this.#reapTimer);
+    this.#reapTimer = undefined;
     this.#own.unwatch();
     this.#deadSince.clear();
     this.#told.clear();
@@ -150,12 +169,17 @@ class Descent {
   }
 
   async #begin(): Promise<number> {
-    await this.#active;
-    await nextTurn();
-    this.#waiting = undefined;
-    const look = this.#look();
-    this.#active = look.catch(() => undefined);
-    return look;
+    return this.#alone(async () => {
+      await nextTurn();
+      this.#waiting = undefined;
+      return this.#look();
+    });
+  }
+
+  async #alone<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#active.then(work);
+    this.#active = done.catch(() => undefined);
+    return done;
   }
 
   /** Looks until the verdict is certain, up to a bound. @param isQuiet no known process of the tree is running. */
@@ -173,11 +197,12 @@ class Descent {
     let grade: Verdict = 'kernel';
     let isUnsure = false;
     let isShared = false;
-    for (const { stat, below, dead, deadBefore } of this.#children.values()) {
+    for (const child of this.#children.values()) {
+      const { stat, below, dead, deadBefore } = child;
       if (deadBefore || Number(stat.startTime) < Number(tree.leader.startTime)) continue;
       const owner = this.lineage.ownerOf(stat);
       if (owner !== undefined && owner !== tree) continue;
-      const marked = owner === undefined ? this.#markOwner(stat) : undefined;
+      const marked = owner === undefined ? this.#markOwner(child) : undefined;
       // The process itself says to whom it belongs, and could lie.
       if (marked !== undefined && marked !== tree) grade = 'marks';
       else if (dead) isUnsure = true;
@@ -205,7 +230,7 @@ class Descent {
       this.#children.set(pid, { stat, below, dead, deadBefore });
     }
     // An unknown child may be a first process whose start is not answered yet, and it may have ended already.
-    if ([...this.#children.values()].some(({ stat }) => !this.#isHeld(stat.pid) && this.#isUnknown(stat)))
+    if ([...this.#children.values()].some((child) => !this.#isHeld(child.stat.pid) && this.#isUnknown(child)))
       await this.#answered('start');
     // The hosts that asked are gone. This process may now have children of its own that nobody noted.
     if (term !== this.#term) return 0;
@@ -244,13 +269,14 @@ class Descent {
     return own.has(pid) && (own.get(pid) ?? startTime) === startTime;
   }
 
-  #isUnknown(stat: ProcStat): boolean {
-    return this.lineage.ownerOf(stat) === undefined && this.#markOwner(stat) === undefined;
+  #isUnknown(child: Child): boolean {
+    return this.lineage.ownerOf(child.stat) === undefined && this.#markOwner(child) === undefined;
   }
 
   /** Ends an unknown orphan where it can only be an agent's. @returns whether it is. */
-  #judge({ stat, below }: Child): boolean {
-    if (!this.#isUnknown(stat)) return false;
+  #judge(child: Child): boolean {
+    const { stat, below } = child;
+    if (!this.#isUnknown(child)) return false;
     const killed = !this.#mayBeHosts(stat, below);
     if (killed) signalProcess(stat, 'SIGKILL', this.#libc);
     const key = `${stat.pid}:${stat.startTime}`;
@@ -283,7 +309,8 @@ class Descent {
     const deadSince = new Map<string, number>();
     const theirs = new Map<DescentUser, number[]>();
     const now = performance.now();
-    for (const { stat, below, dead } of this.#children.values()) {
+    for (const child of this.#children.values()) {
+      const { stat, below, dead } = child;
       if (!dead || this.#isHeld(stat.pid)) continue;
       if (below !== undefined) {
         const pids = theirs.get(below);
@@ -295,11 +322,42 @@ class Descent {
       const key = `${stat.pid}:${stat.startTime}`;
       const since = this.#deadSince.get(key) ?? now;
       deadSince.set(key, since);
-      const isOurs = alone || !this.#isUnknown(stat);
+      const isOurs = alone || !this.#isUnknown(child);
       if (isOurs || now - since > FOREIGN_ZOMBIE_MS) reapChild(this.#libc, stat.pid);
     }
     this.#deadSince = deadSince;
     for (const [user, pids] of theirs) user.guardian.starts?.reap(pids);
+    this.#reapedAt = now;
+  }
+
+  /**
+   * Reaps the guardians' dead orphans between two looks. A look waits for a pass over the trees, and forks make that pass long:
+   * an agent that forks and ends 1,000 times a second would take every pid of the machine meanwhile.
+   */
+  async #reapSoon(): Promise<void> {
+    if (performance.now() - this.#reapedAt < REAP_MS / 2) return;
+    await this.#alone(async () => this.#reapOrphans()).catch(() => undefined);
+  }
+
+  async #reapOrphans(): Promise<void> {
+    await this.#answered('reap');
+    // An unknown child may be a first process whose start is not answered yet, and it may have ended already.
+    await this.#answered('start');
+    let sliceStart = performance.now();
+    for (const user of this.#users) {
+      const dead: number[] = [];
+      for (const pid of childrenOfGuardian(user)) {
+        if (performance.now() - sliceStart > SLICE_MS) {
+          await nextTurn();
+          sliceStart = performance.now();
+        }
+        const stat = readStat(pid);
+        if (stat !== undefined && !isRunning(stat)) dead.push(pid);
+      }
+      const orphans = dead.filter((pid) => !this.#isHeld(pid));
+      if (orphans.length > 0) user.guardian.starts?.reap(orphans);
+    }
+    this.#reapedAt = performance.now();
   }
 
   /** Whether the child is a first process: its end is reported before it is reaped. */
@@ -308,11 +366,11 @@ class Descent {
   }
 
   /** The tree whose cookie or mark the process bears, in whose cgroup it is, or that knows it from an earlier pass. */
-  #markOwner(stat: ProcStat): HeldTree | undefined {
+  #markOwner(child: Child): HeldTree | undefined {
+    const { stat } = child;
     for (const tree of this.lineage.trees()) if (tree.knows(stat)) return tree;
-    const cookies = [...readEnvironment(stat.pid, COOKIE_VARIABLE), ...readMark(stat.pid, 'agent')];
+    const { cookies, cgroup } = (child.signs ??= signsOf(stat));
     for (const tree of this.lineage.trees()) if (cookies.some((cookie) => tree.bears(cookie))) return tree;
-    const cgroup = readCgroupPath(stat.pid);
     if (cgroup !== undefined) for (const tree of this.lineage.trees()) if (tree.isIn(cgroup)) return tree;
     return undefined;
   }
@@ -362,6 +420,13 @@ export function descentMissing(native: 'auto' | 'off' | undefined): string | und
   if (!existsSync(`/proc/self/task/${process.pid}/children`))
     return 'the kernel has no /proc/PID/task/TID/children (CONFIG_PROC_CHILDREN)';
   return undefined;
+}
+
+function signsOf({ pid }: ProcStat): Signs {
+  return {
+    cookies: [...readEnvironment(pid, COOKIE_VARIABLE), ...readMark(pid, 'agent')],
+    cgroup: readCgroupPath(pid),
+  };
 }
 
 /** The kernel lists children under the thread that started them, and adopted ones under the first. */
