@@ -326,8 +326,7 @@ class Descent {
       if (isOurs || now - since > FOREIGN_ZOMBIE_MS) reapChild(this.#libc, stat.pid);
     }
     this.#deadSince = deadSince;
-    for (const [user, pids] of theirs) user.guardian.starts?.reap(pids);
-    this.#reapedAt = now;
+    this.#reapAll(theirs);
   }
 
   /**
@@ -340,23 +339,35 @@ class Descent {
   }
 
   async #reapOrphans(): Promise<void> {
+    // The kernel's list of children may lack some while others are removed from it.
     await this.#answered('reap');
-    // An unknown child may be a first process whose start is not answered yet, and it may have ended already.
-    await this.#answered('start');
+    const dead: [user: DescentUser, pid: number][] = [];
     let sliceStart = performance.now();
-    for (const user of this.#users) {
-      const dead: number[] = [];
-      for (const pid of childrenOfGuardian(user)) {
+    const lists = [...this.#users].map((user) => [user, childrenOfGuardian(user)] as const);
+    for (const [user, pids] of lists) {
+      for (const pid of pids) {
         if (performance.now() - sliceStart > SLICE_MS) {
           await nextTurn();
           sliceStart = performance.now();
         }
         const stat = readStat(pid);
-        if (stat !== undefined && !isRunning(stat)) dead.push(pid);
+        if (stat !== undefined && !isRunning(stat)) dead.push([user, pid]);
       }
-      const orphans = dead.filter((pid) => !this.#isHeld(pid));
-      if (orphans.length > 0) user.guardian.starts?.reap(orphans);
     }
+    // One of them may be a first process whose start was not answered when the lists were read.
+    if (dead.some(([, pid]) => !this.#isHeld(pid))) await this.#answered('start');
+    const theirs = new Map<DescentUser, number[]>();
+    for (const [user, pid] of dead) {
+      if (this.#isHeld(pid)) continue;
+      const pids = theirs.get(user);
+      if (pids === undefined) theirs.set(user, [pid]);
+      else pids.push(pid);
+    }
+    this.#reapAll(theirs);
+  }
+
+  #reapAll(theirs: ReadonlyMap<DescentUser, readonly number[]>): void {
+    for (const [user, pids] of theirs) user.guardian.starts?.reap(pids);
     this.#reapedAt = performance.now();
   }
 
