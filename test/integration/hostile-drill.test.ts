@@ -46,6 +46,7 @@ it.each(expectedContainments())(
       'deaf',
       'stopped',
       'cleared',
+      'fork-chain',
     ];
     const seen = containment === 'marks' ? ways : [...ways, 'unmarked'];
     expect(refused).toEqual(expect.arrayContaining(seen.map((way) => `leave:${way}`)));
@@ -83,6 +84,7 @@ for (const containment of noUsers === undefined ? expectedContainments() : [])
         'release-latch',
         'leave:cleared',
         'leave:unmarked',
+        'leave:fork-chain',
       ]),
     );
   });

@@ -11,6 +11,11 @@ const ORPHAN = 'sh -c "$1" "$0" & exit';
 /** A process that knows of Belay removes the mark from its limits. */
 const UNMARK = '{ ulimit -S -w 1 && ulimit -H -w 1 || { ulimit -S -x 1 && ulimit -H -x 1; }; } 2>/dev/null';
 
+/** Leaves the session with every generation and ends at once: `$2` generations more, by this program in `$3`. */
+const CHAIN = '[ "$2" -gt 0 ] || exec sh -c "$1" "$0"; setsid sh -c "$3" "$0" "$1" $(($2 - 1)) "$3" & exit';
+/** Gone before a pass over /proc has read most of them. */
+const GENERATIONS = 20;
+
 /** The ways need a POSIX shell, util-linux, and one of them perl. A way whose tools are missing is not tried. */
 export const ESCAPES: readonly Escape[] = [
   { name: 'own-session', command: `setsid sh -c "$1" "$0" ${QUIET} &` },
@@ -22,6 +27,10 @@ export const ESCAPES: readonly Escape[] = [
   { name: 'stopped', command: `sh -c 'echo $$ >"$0"; kill -STOP $$; exec sleep 60' "$0" ${QUIET} &` },
   { name: 'cleared', command: `env -i setsid sh -c '${ORPHAN}' "$0" "$1" ${QUIET}` },
   { name: 'unmarked', command: `env -i setsid sh -c '${UNMARK}; ${ORPHAN}' "$0" "$1" ${QUIET}` },
+  {
+    name: 'fork-chain',
+    command: `env -i setsid sh -c '${CHAIN}' "$0" "$1" ${GENERATIONS} '${CHAIN}' ${QUIET}`,
+  },
   {
     name: 'moved-cgroup',
     command:
