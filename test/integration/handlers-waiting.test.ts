@@ -173,7 +173,7 @@ describe('R69 an attempt that is given a process which waited', () => {
       pids.push(result.pid);
     }
     expect(new Set(pids).size).toBe(3);
-  }, 60_000);
+  });
 
   it('R12 is killed with a complete receipt, with the processes that its module had started before there was an attempt', async () => {
     mode('forks');
@@ -189,7 +189,7 @@ describe('R69 an attempt that is given a process which waited', () => {
     expect(receipt).toMatchObject({ complete: true, missing: [], totals: { total: 1, killed: 1 } });
     expect(receipt.targets[0]?.report).toMatchObject({ proved: true, escalated: true });
     expect([isAlive(waits ?? 0), isAlive(forked ?? 0)]).toEqual([false, false]);
-  }, 60_000);
+  });
 
   it('R8 is killed by an order that comes before its process has read it: the handler never begins', async () => {
     await start();
@@ -204,7 +204,7 @@ describe('R69 an attempt that is given a process which waited', () => {
     });
     expect(isAlive(waits)).toBe(false);
     expect(told('began')).toEqual([]);
-  }, 60_000);
+  });
 
   it('sees the variables of the application as they are now: one that was started with others is ended', async () => {
     await start();
@@ -213,7 +213,7 @@ describe('R69 an attempt that is given a process which waited', () => {
     process.env['WAITING_EXTRA'] = 'new';
     expect(await attempt()).toMatchObject({ extra: 'new', runs: 1 });
     await eventually(() => !isAlive(waits ?? 0), 'the end of the old one');
-  }, 60_000);
+  });
 });
 
 describe('R17 processes that wait', () => {
@@ -228,7 +228,7 @@ describe('R17 processes that wait', () => {
     expect(waitingPids()).toHaveLength(2);
     child.kill('SIGKILL');
     await eventually(() => alive().length === 0 && !forked.some(isAlive), 'the end of all of them');
-  }, 60_000);
+  });
 
   it('end by themselves where worker and guardian get kill -9', async () => {
     const child = fork(join(FIXTURES, 'waiting.app.cjs'), [JSON.stringify(optionsOf(1))], {
@@ -243,7 +243,7 @@ describe('R17 processes that wait', () => {
     child.kill('SIGKILL');
     process.kill(guardian, 'SIGKILL');
     await eventually(() => alive().length === 0, 'the end of the one that waited');
-  }, 60_000);
+  });
 
   it('are as many as were asked for, and again after attempts; with 0 there are none', async () => {
     await start(2);
@@ -258,7 +258,7 @@ describe('R17 processes that wait', () => {
     await start(0);
     expect(await attempt()).toMatchObject({ runs: 1 });
     expect(alive()).toEqual([]);
-  }, 60_000);
+  });
 
   it('whose module throws are started ever more rarely, and an attempt starts its own and tells why', async () => {
     mode('throws');
@@ -274,7 +274,7 @@ describe('R17 processes that wait', () => {
     mode('fine');
     expect(await attempt()).toMatchObject({ runs: 1 });
     await ready(1);
-  }, 60_000);
+  });
 
   it('whose module hangs are given no attempt, and end with the application', async () => {
     mode('hangs');
@@ -285,7 +285,7 @@ describe('R17 processes that wait', () => {
     expect(isAlive(hung)).toBe(true);
     await the().close();
     expect(isAlive(hung)).toBe(false);
-  }, 60_000);
+  });
 
   it('come too late for an attempt whose time to start is over: the handler does not begin', async () => {
     const child = spawn(process.execPath, [MAIN, FILE, 'WaitingModule'], {
@@ -301,7 +301,7 @@ describe('R17 processes that wait', () => {
     expect(await ended).toEqual([126, null]);
     expect(said).toBe('c00kie ready\nc00kie late\n');
     expect(told('began')).toEqual([]);
-  }, 60_000);
+  });
 
   it('end when their worker closes its end of the pipe, and no attempt has failed', async () => {
     const child = spawn(process.execPath, [MAIN, FILE, 'WaitingModule'], {
@@ -315,5 +315,5 @@ describe('R17 processes that wait', () => {
     child.stdin?.end();
     expect(await ended).toEqual([0, null]);
     expect(said).toBe('c00kie ready\n');
-  }, 60_000);
+  });
 });

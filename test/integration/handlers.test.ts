@@ -121,7 +121,7 @@ describe('R69 a handler', () => {
       report: { proved: true },
     });
     expect(agent?.pid).not.toBe(process.pid);
-  }, 60_000);
+  });
 
   it('has a process that loads nothing of Belay’s that it does not use', async () => {
     const id = await submit('tells-loaded');
@@ -138,7 +138,7 @@ describe('R69 a handler', () => {
       'prom-client',
     ])
       expect(loaded).not.toContain(name);
-  }, 60_000);
+  });
 
   it('R28 goes on from its checkpoint, and is given the events of the attempts before', async () => {
     const id = await submit('goes-on', {
@@ -147,7 +147,7 @@ describe('R69 a handler', () => {
     });
     expect((await endOf(id)).state).toBe('completed');
     expect(await resultOf(id)).toEqual({ attempt: 2, lastCheckpoint: { page: 7 }, events: ['page'] });
-  }, 60_000);
+  });
 
   describe('R28 has steps, which are done once for all attempts:', () => {
     const again = { type: 'fixed', delayMs: 0, maxMs: 0, jitter: 0 } as const;
@@ -161,7 +161,7 @@ describe('R69 a handler', () => {
       expect((await endOf(id)).state).toBe('completed');
       expect(await resultOf(id)).toEqual({ order: { id: 7 }, paid: 'paid', attempt: 3 });
       expect(done(path)).toEqual(['order 1', 'pay 2', 'pay 3']);
-    }, 60_000);
+    });
 
     it('one that is not idempotent is not run again: the node fails, and asks for a decision', async () => {
       const path = record('undecided');
@@ -172,7 +172,7 @@ describe('R69 a handler', () => {
         error: { code: 'STEP_UNDECIDED', message: expect.stringContaining(`${agents[1]?.id} was executing`) },
       });
       expect(done(path)).toEqual(['order 1', 'pay 2']);
-    }, 60_000);
+    });
 
     it('the handler may decide by looking whether it happened', async () => {
       const path = record('decides');
@@ -181,7 +181,7 @@ describe('R69 a handler', () => {
       expect((await endOf(id)).state).toBe('completed');
       expect(await resultOf(id)).toMatchObject({ paid: 'looked up' });
       expect(done(path)).toEqual(['order 1', 'pay 2']);
-    }, 60_000);
+    });
   });
 
   it('R23 suspends its node until a signal comes, and is given it in another process', async () => {
@@ -196,7 +196,7 @@ describe('R69 a handler', () => {
     expect(signalled).toMatchObject({ woken: ['only'] });
     expect((await endOf(id)).state).toBe('completed');
     expect(await resultOf(id)).toEqual({ attempt: 2, wokenBy: { name: 'paid', payload } });
-  }, 60_000);
+  });
 
   describe('asks people:', () => {
     const asked = async (id: string) =>
@@ -211,13 +211,13 @@ describe('R69 a handler', () => {
       await app.get(Approvals).answer(question.id, answer);
       expect((await endOf(id)).state).toBe('completed');
       expect(await resultOf(id)).toEqual({ answer: 'hold', by: 'ann', reason: 'not today', after: 1 });
-    }, 60_000);
+    });
 
     it('nobody answers in time, and the answer is denied', async () => {
       const id = await submit('asks', { input: { timeoutMs: 500 } });
       expect((await endOf(id)).state).toBe('completed');
       expect(await resultOf(id)).toEqual({ answer: 'denied', by: 'belay', after: 1 });
-    }, 60_000);
+    });
 
     it('bad input is refused with its fault, and nobody is asked', async () => {
       const id = await submit('asks-badly', { input: { question: '', choices: ['denied'] } });
@@ -229,7 +229,7 @@ describe('R69 a handler', () => {
       const circle = await endOf(await submit('asks-circle'));
       expect(circle.agents[0]).toMatchObject({ error: { code: 'ASK_NOT_JSON' } });
       expect((await app.get(Approvals).list({ executionId: id })).items).toEqual([]);
-    }, 60_000);
+    });
   });
 
   it('R16 hears of a stop by its signal, and ends within the grace', async () => {
@@ -242,7 +242,7 @@ describe('R69 a handler', () => {
     expect(receipt).toMatchObject({ complete: true, totals: { killed: 1 } });
     const agent = await app.get(LifecycleService).agents.get(agentId);
     expect(agent).toMatchObject({ state: 'killed', progress: 'aborted', report: { escalated: false } });
-  }, 60_000);
+  });
 
   it('that never yields is killed with proof', async () => {
     const id = await submit('never-yields');
@@ -254,7 +254,7 @@ describe('R69 a handler', () => {
     expect(receipt).toMatchObject({ complete: true, totals: { killed: 1 } });
     expect(receipt.targets[0]?.report).toMatchObject({ proved: true, escalated: true });
     expect(processesWith(id)).toEqual([]);
-  }, 60_000);
+  });
 });
 
 describe('a handler that goes wrong fails its node with a stable code:', () => {
@@ -294,7 +294,7 @@ describe('a handler that goes wrong fails its node with a stable code:', () => {
   it('one that no other attempt can mend is not tried again', async () => {
     const id = await submit('throws-for-good', { maxAttempts: 3 });
     expect((await endOf(id)).agents).toHaveLength(1);
-  }, 60_000);
+  });
 
   it('an unknown handler is refused when it is submitted, with the name that is near', async () => {
     await expect(submit('sun')).rejects.toMatchObject({
@@ -325,7 +325,7 @@ describe('a handler that goes wrong fails its node with a stable code:', () => {
     expect(agent).toMatchObject({ error: { code: 'UNKNOWN_HANDLER' }, attempt: 1 });
     await runner.close();
     await submitter.close();
-  }, 60_000);
+  });
 });
 
 describe('the handlers of an application', () => {
@@ -378,4 +378,4 @@ it('the example of docs/handlers.md is examples/handlers.cjs, and runs', () => {
     readFileSync(join(root, path), 'utf8'),
   );
   expect(page).toContain(`\`\`\`js\n${example}\`\`\``);
-}, 90_000);
+});

@@ -118,7 +118,7 @@ it('the replayed image runs the orchestrator and a worker of docker-compose.yml:
   } finally {
     for (const { child } of [worker, orchestrator]) if (child.exitCode === null) child.kill('SIGKILL');
   }
-}, 120_000);
+});
 
 interface Container {
   readonly child: ChildProcess;

@@ -34,8 +34,6 @@ const why = noOwnUsers();
 if (why !== undefined) process.stdout.write(`Agents with users of their own are not tested here: ${why}.\n`);
 const describeUsers = why === undefined ? describe : describe.skip;
 
-jest.setTimeout(60_000);
-
 /** A folder in which agents of any user may write, and one for the marks of user ids. */
 let open: string;
 let closed: string;

@@ -45,8 +45,6 @@ const why = missing();
 if (why !== undefined) process.stdout.write(`Isolation is not tested here: ${why}.\n`);
 const describeIsolation = why === undefined ? describe : describe.skip;
 
-jest.setTimeout(60_000);
-
 /** Beyond the rights of a user over its own processes: Yama, where it is on, lets only a parent trace. */
 const TRACED = new Set(['open the memory of the sibling']);
 

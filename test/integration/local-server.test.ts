@@ -33,7 +33,6 @@ const BUILT = join(REPOSITORY, 'dist', 'libs', 'local-server', 'src');
 const BARE = { ...process.env, BELAY_VALKEY_URL: '', BELAY_TEST_SERVER: '', PATH: '/nonexistent' };
 
 // Real downloads and real ends of processes, on machines that may be busy.
-jest.setTimeout(60_000);
 
 let scratch = '';
 /** A program named `valkey-server`: the server of the other tests, unpacked or not. */

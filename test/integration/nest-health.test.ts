@@ -61,4 +61,4 @@ it('R69 @nestjs/terminus takes the health of worker, background work and Valkey:
   await app.close();
   expect((await check()).status).toBe('shutting_down');
   await server.stop();
-}, 180_000);
+});

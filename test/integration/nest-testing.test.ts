@@ -40,4 +40,4 @@ it('R69 BelayTestingModule gives a part of an application a server and a worker;
   await app.close();
   expect(processesWith(deaf)).toEqual([]);
   expect(existsSync(socket)).toBe(false);
-}, 120_000);
+});

@@ -128,7 +128,7 @@ describe('R48 R69 a Nest application that imports BelayModule', () => {
     await app.close();
     expect(processesWith(left)).toEqual([]);
     expect(runtime.state).toBe('stopped');
-  }, 120_000);
+  });
 
   it('is reported when nobody listens for SIGTERM, through Nest’s own log, and keeps that log', async () => {
     const warn = jest.spyOn(Logger.prototype, 'warn').mockImplementation();
@@ -189,7 +189,7 @@ describe('R69 a module alone', () => {
     await app.close();
     await running;
     expect(processesWith(id)).toEqual([]);
-  }, 60_000);
+  });
 
   it('does not find providers that it was not given: no module is global by default', async () => {
     const { keyPrefix = '' } = options();

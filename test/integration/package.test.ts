@@ -39,7 +39,7 @@ beforeAll(() => {
     'undici-types',
   ]);
   manifest = JSON.parse(readFileSync(join(installed, 'package.json'), 'utf8')) as typeof manifest;
-}, 60_000);
+});
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
 it('R69 the package has at most 1 MB and 400 files, none of them a test, a source or a map', () => {
@@ -175,7 +175,7 @@ describe('R69 with nothing but the package', () => {
     } finally {
       if (up.exitCode === null) up.kill('SIGKILL');
     }
-  }, 120_000);
+  });
 
   it('R69 a Nest application submits, runs, kills with proof and drains by Nest’s hooks, in 30 lines', async () => {
     const app = newApplication();
@@ -203,7 +203,7 @@ describe('R69 with nothing but the package', () => {
     } finally {
       if (main.exitCode === null && main.signalCode === null) main.kill('SIGKILL');
     }
-  }, 120_000);
+  });
 
   it('R69 its tests run the application on a private Valkey, and leave nothing', async () => {
     const app = newApplication();
@@ -216,7 +216,7 @@ describe('R69 with nothing but the package', () => {
       status: 0,
     });
     expect(readdirSync(app)).toEqual(before);
-  }, 120_000);
+  });
 
   it('R48 the examples of the documents run', async () => {
     // The application before left an execution, of which this one's worker would make the next attempt.
@@ -233,7 +233,7 @@ describe('R69 with nothing but the package', () => {
       expect(page).toContain(
         `\`\`\`ts\n${readFileSync(join(ROOT, 'examples/nest-app/src', file), 'utf8')}\`\`\``,
       );
-  }, 90_000);
+  });
 
   /** examples/nest-app, an ES module, compiled against the package. Made once. */
   function newApplication(): string {

@@ -360,4 +360,4 @@ it('the example of docs/processors.md is examples/processors.cjs, and runs', () 
     readFileSync(join(root, path), 'utf8'),
   );
   expect(page).toContain(`\`\`\`js\n${example}\`\`\``);
-}, 90_000);
+});

@@ -168,7 +168,7 @@ describe('R28 R38 R40 the agent loop', () => {
       'check 1': 2,
     });
     expect(ended.costUsd).toBeCloseTo(7 * USD_PER_ANSWER);
-  }, 120_000);
+  });
 
   it('looks whether it wrote a file, where its process died before that was stored', async () => {
     outside.hold = 'POST /files/1';
@@ -189,7 +189,7 @@ describe('R28 R38 R40 the agent loop', () => {
     expect(outside.asked.get('GET /files/1')).toBe(1);
     expect(outside.asked.get('POST /files/1')).toBe(2);
     expect(outside.asked.get('plan')).toBe(1);
-  }, 120_000);
+  });
 });
 
 it('R28 the pipeline goes on from its checkpoint and publishes one whole report', async () => {
@@ -214,7 +214,7 @@ it('R28 the pipeline goes on from its checkpoint and publishes one whole report'
   expect(sum).toBe(21);
   expect(JSON.parse(readFileSync(join(dir, 'report.json'), 'utf8'))).toEqual({ sum: 21 });
   expect(readdirSync(dir).filter((name) => name.startsWith('report.'))).toEqual(['report.json']);
-}, 120_000);
+});
 
 describe('R28 the saga', () => {
   const purchase = async (order: string): Promise<string> =>
@@ -241,14 +241,14 @@ describe('R28 the saga', () => {
       'POST /undo-pay/o1': 2,
       'POST /undo-reserve/o1': 1,
     });
-  }, 120_000);
+  });
 
   it('ends shipped where nothing is refused', async () => {
     const id = await purchase('o2');
     await endOf(id);
     expect(await resultOf(id, 'buy')).toEqual({ state: 'shipped' });
     expect([...outside.asked.values()]).toEqual([1, 1, 1]);
-  }, 120_000);
+  });
 });
 
 it.each(['agent-loop', 'pipeline', 'saga'])(

@@ -157,7 +157,7 @@ describeDescent('containment by descent', () => {
       expect(test.alive().filter(({ parent }) => parent === test.host.guardianPid)).toHaveLength(1);
       await agent.stop(immediate);
       expect(test.alive()).toEqual([]);
-    }, 30_000);
+    });
   });
 
   it('R15 starts of any size, refused or not, cost no other start its guardian', async () => {

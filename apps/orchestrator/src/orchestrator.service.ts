@@ -142,9 +142,15 @@ export class OrchestratorService {
 
   private scheduleSweep(): void {
     this.sweeping = setTimeout(() => {
-      this.pass = Promise.all([this.killswitch.sweep(), this.approvals.sweep(), this.attendance.sweep()])
-        .then(() => void (this.passedAt = performance.now()), this.options.onError)
-        .finally(() => !this.closing.signal.aborted && this.scheduleSweep());
+      this.pass = this.sweep().finally(() => !this.closing.signal.aborted && this.scheduleSweep());
     }, this.options.sweepMs);
+  }
+
+  /** Ends when every part has ended, so that no part runs beside its own next run, or after the drain. */
+  private async sweep(): Promise<void> {
+    const parts = [this.killswitch.sweep(), this.approvals.sweep(), this.attendance.sweep()];
+    const failed = (await Promise.allSettled(parts)).filter((one) => one.status === 'rejected');
+    for (const { reason } of failed) this.options.onError(reason);
+    if (failed.length === 0) this.passedAt = performance.now();
   }
 }

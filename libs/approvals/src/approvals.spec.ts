@@ -92,12 +92,26 @@ describe('an answer in the audit log', () => {
     expect((await audit.list()).items).toEqual([]);
   });
 
-  it('is not made of a question that cannot be read', async () => {
-    const { id, hash, executionId } = await ask();
-    await life.questions.answer(id, { choice: 'yes', hash, by: 'ann', answerId: 'r' });
-    await valkey.redis.hset(valkey.keys.execution(executionId, 'asks'), id, '{');
-    await expect(approvals.sweep()).rejects.toMatchObject({ code: 'CORRUPT_RECORD' });
-    expect(await life.questions.unaudited()).toEqual([id]);
+  it('is not made of a question that cannot be read, which keeps no other from the log', async () => {
+    const broken = await ask();
+    const whole = await ask();
+    for (const { id, hash } of [broken, whole])
+      await life.questions.answer(id, { choice: 'yes', hash, by: 'ann', answerId: 'r' });
+    await valkey.redis.hset(valkey.keys.execution(broken.executionId, 'asks'), broken.id, '{');
+    await approvals.sweep();
+    expect(await life.questions.unaudited()).toEqual([broken.id]);
+    expect((await audit.list()).items).toMatchObject([{ questionId: whole.id }]);
+    expect(await valkey.quarantine.list()).toMatchObject([{ field: broken.id }]);
+  });
+
+  it('that meets a fault of the server fails the sweep after all others', async () => {
+    const [first, second] = [await ask(), await ask()];
+    for (const { id, hash } of [first, second])
+      await life.questions.answer(id, { choice: 'yes', hash, by: 'ann', answerId: 'r' });
+    const record = jest.spyOn(audit, 'record').mockRejectedValueOnce(new Error('the server is away'));
+    await expect(approvals.sweep()).rejects.toThrow('the server is away');
+    record.mockRestore();
+    expect((await audit.list()).items).toHaveLength(1);
   });
 });
 

@@ -10,6 +10,7 @@ import {
 } from '#libs/contracts';
 import type { AuditStore } from '#libs/killswitch';
 import type { LifecycleService } from '#libs/lifecycle';
+import { isCorrupt } from '#libs/valkey';
 import { ulid } from 'ulid';
 
 /** Questions of a page, unless the caller says otherwise. */
@@ -53,18 +54,30 @@ export class Approvals {
     return answered;
   }
 
-  /** Enters answers whose process died before the audit log had them. One bounded pass. */
+  /**
+   * Enters answers whose process died before the audit log had them. One bounded pass. An answer that cannot be read stays, and
+   * keeps no other from the log.
+   */
   async sweep(): Promise<void> {
-    const { questions } = this.lifecycle;
-    for (const id of await questions.unaudited()) {
-      const found = await questions.get(id).catch((error: unknown) => {
-        if (error instanceof NotFoundError) return undefined;
-        throw error;
-      });
-      // The execution was removed in between.
-      if (found === undefined) await questions.audited(id);
-      else await this.enter(found);
+    const failures: unknown[] = [];
+    for (const id of await this.lifecycle.questions.unaudited())
+      await this.enterOne(id).catch((error: unknown) => failures.push(error));
+    for (const error of failures) {
+      if (!isCorrupt(error)) throw error;
+      // It reports a corrupt record once, so this does not.
+      await this.lifecycle.valkey.quarantine.note(error);
     }
+  }
+
+  private async enterOne(id: string): Promise<void> {
+    const { questions } = this.lifecycle;
+    const found = await questions.get(id).catch((error: unknown) => {
+      if (error instanceof NotFoundError) return undefined;
+      throw error;
+    });
+    // The execution was removed in between.
+    if (found === undefined) await questions.audited(id);
+    else await this.enter(found);
   }
 
   /** Repeatable: the entry has the question's id, so it is written once. */

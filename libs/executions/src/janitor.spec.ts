@@ -10,11 +10,12 @@ import { Janitor } from './janitor';
 const WORKER = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ';
 let life: LifecycleService;
 let queues: AgentQueues;
+let dag: DagExecutor;
 let janitor: Janitor;
 useLife((rig) => ({ life } = rig));
 beforeAll(() => {
   queues = new AgentQueues(life, { prefix: 'bull' });
-  const dag = new DagExecutor(life, queues);
+  dag = new DagExecutor(life, queues);
   const ends = new AttemptEnds(life, dag);
   janitor = new Janitor(life, queues, dag, ends, { intervalMs: 1, retentionMs: 60_000 });
 });
@@ -89,34 +90,67 @@ async function passedDeadline(tag: string): Promise<string> {
 const isStopped = async (id: string): Promise<boolean> =>
   (await life.executions.get(id)).reason === 'timeout';
 
-describe('R39 a deadline', () => {
-  /** One pass, in which `hang` hangs until every execution has been stopped. */
-  async function passBeside(hang: { resolve: () => void }, ids: readonly string[]): Promise<void> {
-    const pass = janitor.sweep();
+describe('R39 a deadline that passes', () => {
+  /** Lets the janitor run until it hangs, and then a deadline pass in each of the shards. */
+  async function expectKeptDuring(hang: { resolve: () => void }, begun: jest.SpyInstance, times: number) {
+    janitor.start();
     try {
-      for (const id of ids) await eventually(async () => isStopped(id), 'the stop');
+      await eventually(() => begun.mock.calls.length === times, 'the work that hangs');
+      for (const tag of life.valkey.keys.tags()) {
+        const id = await passedDeadline(tag);
+        await eventually(async () => isStopped(id), 'the stop');
+      }
+      // It is not begun a second time beside itself.
+      expect(begun).toHaveBeenCalledTimes(times);
     } finally {
       hang.resolve();
-      await pass;
+      await janitor.stop();
+      begun.mockRestore();
     }
   }
 
-  it('is kept although the look at the leases hangs', async () => {
+  it('while the look at the leases hangs is kept', async () => {
     const hang = gate();
     const asked = jest.spyOn(life.workers, 'leases').mockReturnValue(hang.promise.then(() => []));
-    await passBeside(hang, [await passedDeadline(life.valkey.keys.tags()[0]!)]);
-    expect(asked).toHaveBeenCalledTimes(1);
-    asked.mockRestore();
+    await expectKeptDuring(hang, asked, 1);
   });
 
-  it('is kept although another shard’s hand-overs hang', async () => {
+  it('while the hand-overs of every shard hang is kept', async () => {
     const hang = gate();
     const swept = jest.spyOn(queues, 'sweep').mockReturnValue(hang.promise.then(() => 0));
-    const tags = life.valkey.keys.tags();
-    await passBeside(hang, [await passedDeadline(tags[0]!), await passedDeadline(tags.at(-1)!)]);
-    expect(swept).toHaveBeenCalledTimes(tags.length);
-    swept.mockRestore();
+    await expectKeptDuring(hang, swept, life.valkey.keys.tags().length);
   });
+});
+
+it('R46 the time since the last pass is that of the sweep which has waited longest', async () => {
+  const hang = gate();
+  const asked = jest.spyOn(life.workers, 'leases').mockReturnValue(hang.promise.then(() => []));
+  janitor.start();
+  await eventually(() => janitor.sincePassMs > 60, 'a sweep that hangs shows');
+  expect(asked).toHaveBeenCalledTimes(1);
+  hang.resolve();
+  await eventually(() => janitor.sincePassMs < 50, 'every sweep has succeeded');
+  await janitor.stop();
+  asked.mockRestore();
+});
+
+it('R39 a stop without an order is found behind a hundred that have theirs', async () => {
+  const { keys, redis } = life.valkey;
+  const [tag = ''] = keys.tags();
+  const index = keys.shard(tag, 'idx:exe:stopping');
+  const requested = jest.spyOn(dag, 'requestStop').mockImplementation(() => undefined);
+  const late = await passedDeadline(tag);
+  const { entries } = await life.executions.advance(late);
+  const claim = await life.agents.claim(entries[0]!, `${WORKER.slice(0, -1)}G`, 'token');
+  if (!claim.claimed) throw new Error(claim.why);
+  await life.executions.stop(late, { reason: 'timeout', actor: 'belay' });
+  // Older ones, of which no agent lives.
+  for (let i = 0; i < 100; i++) await redis.zadd(index, 0, `exe_older${i}`);
+  for (let pass = 0; pass < 2; pass++) await janitor.sweep();
+  const asked = requested.mock.calls.filter(([{ executionId }]) => executionId === late);
+  expect(asked).toEqual([[{ executionId: late, reason: 'timeout', by: 'belay' }]]);
+  for (let i = 0; i < 100; i++) await redis.zrem(index, `exe_older${i}`);
+  requested.mockRestore();
 });
 
 it('R46 R47 a stop ends the pass after its step, however many shards are left', async () => {
@@ -132,7 +166,7 @@ it('R46 R47 a stop ends the pass after its step, however many shards are left', 
   });
   janitor.start();
   const all = life.valkey.keys.tags().length;
-  await eventually(async () => asked.mock.calls.length === 1 && shards.mock.calls.length === all, 'a pass');
+  await eventually(() => asked.mock.calls.length === 1 && shards.mock.calls.length === all, 'a pass');
   const stopping = janitor.stop();
   const scripts = jest.spyOn(life.valkey.scripts, 'run');
   resolve();

@@ -35,18 +35,22 @@ export interface JanitorOptions {
  */
 export class Janitor {
   private timer: NodeJS.Timeout | undefined;
-  private pass: Promise<void> | undefined;
   private stopped = true;
-  /** The janitor must stop: the pass under way ends after its step. */
+  /** The janitor must stop: each sweep under way ends after its step. */
   private stopping = false;
-  /** The monotonic time of the start, then of the end of the last successful pass. */
-  private passedAt = performance.now();
+  /** The sweeps under way, by name. */
+  private readonly under = new Map<string, Promise<void>>();
+  /** The monotonic time of the last success of each sweep, by name. */
+  private readonly passedAt = new Map<string, number>();
+  private startedAt = performance.now();
   /** The locks: one orchestrator at a time sweeps a shard, and another takes over when it dies. */
   private readonly turns: ShardLock;
   private readonly leases = new LeaseWatch();
   /** The leases that had run out at the last look. */
   private ranOut: readonly Lease[] = [];
   private readonly ended: EndedExecutions;
+  /** Where the next look at a shard's stopping executions begins. */
+  private readonly stopsFrom = new Map<string, number>();
   /** The monotonic time of the last count of running agents. */
   private countedAt = -Infinity;
 
@@ -61,24 +65,26 @@ export class Janitor {
     this.ended = new EndedExecutions(lifecycle.valkey, lifecycle.executions.room, options);
   }
 
-  /** The time since the last successful pass, or since the start. Milliseconds. */
+  /** How long ago the sweep that has waited longest for a success had its last one, or the start. Milliseconds. */
   get sincePassMs(): number {
-    return performance.now() - this.passedAt;
+    const names = this.sweeps().map(({ name }) => name);
+    return performance.now() - Math.min(...names.map((name) => this.passedAt.get(name) ?? this.startedAt));
   }
 
   start(): void {
     if (!this.stopped) return;
     this.stopped = false;
-    this.passedAt = performance.now();
+    this.passedAt.clear();
+    this.startedAt = performance.now();
     this.schedule();
   }
 
-  /** Resolves when the step under way has ended. The next holder of the lock does the rest of the pass. */
+  /** Resolves when the steps under way have ended. The next holder of a lock does the rest. */
   async stop(): Promise<void> {
     this.stopped = true;
     this.stopping = true;
     clearTimeout(this.timer);
-    await this.pass;
+    await Promise.allSettled(this.under.values());
     this.stopping = false;
     await this.turns.giveBack().catch((error: unknown) => this.options.onError?.(error));
   }
@@ -86,25 +92,55 @@ export class Janitor {
   private schedule(): void {
     if (this.stopped) return;
     this.timer = setTimeout(() => {
-      this.pass = this.sweep()
-        .then(() => void (this.passedAt = performance.now()))
-        .catch((error: unknown) => this.options.onError?.(error))
-        .finally(() => this.schedule());
+      // A server that is away fails all sweeps alike.
+      let isTold = false;
+      for (const begun of this.begin())
+        void begun.catch((error: unknown) => {
+          if (!isTold) this.options.onError?.(error);
+          isTold = true;
+        });
+      this.schedule();
     }, this.options.intervalMs);
   }
 
-  /**
-   * One pass over every shard whose lock this process has. The shards are swept side by side, so a deadline waits neither for
-   * lost workers nor for another shard's work.
-   */
+  /** Runs every sweep once. A sweep that is under way is waited for, and not begun again. */
   async sweep(): Promise<void> {
-    const sweeps = [
-      this.sweepControl(),
-      ...this.lifecycle.valkey.keys.tags().map(async (tag) => this.sweepShard(tag)),
-    ];
-    // All of them end before the pass does: stop() waits for the pass.
-    const failed = (await Promise.allSettled(sweeps)).find((one) => one.status === 'rejected');
+    const ends = [...this.under.values(), ...this.begin()];
+    const failed = (await Promise.allSettled(ends)).find((one) => one.status === 'rejected');
     if (failed !== undefined) throw failed.reason;
+  }
+
+  /** Begins each sweep that is not under way. A sweep that takes long delays none of the others. */
+  private begin(): Promise<void>[] {
+    return this.sweeps().flatMap(({ name, run }) => {
+      if (this.under.has(name)) return [];
+      const ran = run()
+        .then(() => void this.passedAt.set(name, performance.now()))
+        .finally(() => this.under.delete(name));
+      this.under.set(name, ran);
+      return [ran];
+    });
+  }
+
+  /** The sweeps of one pass: the deadlines of a shard wait neither for its other work nor for another shard. */
+  private sweeps(): { readonly name: string; readonly run: () => Promise<void> }[] {
+    const { keys } = this.lifecycle.valkey;
+    const ofShards = keys.tags().flatMap((tag) => {
+      const held = this.heldOnce(tag);
+      return [
+        { name: `deadlines ${tag}`, run: async () => this.sweepDeadlines(tag, await held()) },
+        { name: `shard ${tag}`, run: async () => this.sweepShard(tag, await held()) },
+      ];
+    });
+    return [{ name: 'control', run: async () => this.sweepControl() }, ...ofShards];
+  }
+
+  /** What the quarantine holds of a shard, read once a pass; undefined where another process has the shard's lock. */
+  private heldOnce(tag: string): () => Promise<Held | undefined> {
+    let held: Promise<Held | undefined> | undefined;
+    const read = async (): Promise<Held | undefined> =>
+      (await this.isOurs(tag)) ? this.lifecycle.valkey.quarantine.held(tag) : undefined;
+    return async () => (held ??= read());
   }
 
   private async sweepControl(): Promise<void> {
@@ -118,11 +154,13 @@ export class Janitor {
     await this.guard(async () => this.sweepSlots());
   }
 
-  private async sweepShard(tag: string): Promise<void> {
-    if (!(await this.isOurs(tag))) return;
-    const { keys, scripts, quarantine } = this.lifecycle.valkey;
-    const held = await quarantine.held(tag);
-    await this.guard(async () => this.enforceDeadlines(tag, held));
+  private async sweepDeadlines(tag: string, held: Held | undefined): Promise<void> {
+    if (held !== undefined) await this.guard(async () => this.enforceDeadlines(tag, held));
+  }
+
+  private async sweepShard(tag: string, held: Held | undefined): Promise<void> {
+    if (held === undefined) return;
+    const { keys, scripts } = this.lifecycle.valkey;
     await this.guard(async () => this.advance(tag, held));
     await this.guard(async () => this.orderStops(tag, held));
     await this.guard(async () => this.queues.sweep(tag, held));
@@ -215,11 +253,16 @@ export class Janitor {
     }
   }
 
-  /** Executions that stop while agents of them live: the killswitch places an order where no open one reaches those agents. */
+  /**
+   * Executions that stop while agents of them live: the killswitch places an order where no open one reaches those agents. Each
+   * pass goes on where the one before ended, since the oldest may stop for as long as their grace.
+   */
   private async orderStops(tag: string, held: Held): Promise<void> {
     const { redis, keys } = this.lifecycle.valkey;
-    const index = keys.shard(tag, 'idx:exe:stopping');
-    for (const id of await redis.zrange(index, 0, String(BATCH + held.size - 1)))
+    const from = this.stopsFrom.get(tag) ?? 0;
+    const ids = await redis.zrange(keys.shard(tag, 'idx:exe:stopping'), from, String(from + BATCH - 1));
+    this.stopsFrom.set(tag, ids.length < BATCH ? 0 : from + BATCH);
+    for (const id of ids)
       if (!held.execution(id) && !held.record(keys.execution(id)))
         await this.guard(async () => this.orderStop(id));
   }

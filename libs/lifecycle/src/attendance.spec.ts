@@ -37,4 +37,17 @@ describe('R63 the watchers of an execution', () => {
     expect(await rig.life.attendance.abandoned()).toEqual([]);
     expect(await watched()).not.toContain('garbage');
   });
+
+  it('is missed on a full server too, so that its execution is stopped', async () => {
+    const { attendance } = rig.life;
+    const { redis } = rig.valkey;
+    const id = await createExecution(rig.life, spec([node('a')]));
+    await redis.config('SET', 'maxmemory', '1');
+    try {
+      await attendance.attend(id, 'one', 0);
+      expect(await attendance.abandoned()).toEqual([{ executionId: id, watcher: 'one' }]);
+    } finally {
+      await redis.config('SET', 'maxmemory', '0');
+    }
+  });
 });

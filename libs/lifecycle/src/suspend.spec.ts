@@ -5,6 +5,7 @@ import {
   node,
   spec,
   startNext,
+  stopReport,
   useLife,
   type StartedAgent,
 } from '../../../test/support/life';
@@ -71,6 +72,17 @@ describe('R23 a node that suspends itself', () => {
       'node.suspended',
       'execution.signalled',
     ]);
+  });
+
+  it('begins again without its signal when a person retries it after a kill', async () => {
+    const { id } = await suspended();
+    const { entries } = await signal(id);
+    const woken = await claim(entries[0]);
+    await life.executions.stop(id, { reason: 'user_abort', actor: 'ann' });
+    await life.agents.finish(woken.fence, { state: 'killed', reason: 'user_abort', report: stopReport() });
+    await life.executions.retry(id, { actor: 'ann', retryId: `r${++requests}`, force: false });
+    const [again] = await advanceAll(life, id);
+    expect((await claim(again)).wokenBy).toBeUndefined();
   });
 
   it('is given a signal that came before it waited', async () => {

@@ -3,6 +3,7 @@
 -- KEYS[1] the shard's watchers, by when each is missed
 -- ARGV    1 tag · 2 most to answer · 3 how long until they are answered again, milliseconds
 -- Returns a JSON array of { executionId, watcher }; [] when there are none
+--!flags allow-oom
 --!include base
 local found = {}
 local due = redis.call('ZRANGEBYSCORE', key('watched'), '-inf', int(NOW), 'LIMIT', 0, ARGV[2])

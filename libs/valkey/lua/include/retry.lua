@@ -21,7 +21,9 @@ local function reset_nodes(budget)
   for _, id in ipairs(ids) do
     local node = read_node(id)
     if node.s ~= 'completed' then
-      node.e, node.r, node.b = nil, nil, node.a
+      node.e, node.r, node.b, node.w = nil, nil, node.a, nil
+      -- An earlier signal was meant for the attempts that were stopped.
+      redis.call('HDEL', said_key, 'k:' .. id)
       move_node(id, node, 'pending')
       local missing = missing_dependencies(id)
       redis.call('HSET', exe_key .. ':deps', id, missing)
