@@ -7,6 +7,7 @@ const crypto = require('node:crypto');
 const fs = require('node:fs');
 const path = require('node:path');
 const swc = require('@swc/core');
+require('./keep-compiled.cjs');
 
 const packageTypes = new Map();
 
