@@ -27,8 +27,8 @@ const RUN_MS = 90_000;
 type Part = Omit<BenchResult, 'name'>;
 
 /** The graph alone, driven in this process, and a real fleet end to end; beside BullMQ's flows of as many jobs. */
-export async function benchDag({ quick }: BenchOptions): Promise<BenchResult> {
-  const engine = await measureEngine(quick);
+export async function benchDag({ quick, least }: BenchOptions): Promise<BenchResult> {
+  const engine = await measureEngine(quick, least);
   const fleet = await measureFleet(quick);
   return {
     name: 'dag',
@@ -38,9 +38,9 @@ export async function benchDag({ quick }: BenchOptions): Promise<BenchResult> {
   };
 }
 
-async function measureEngine(quick: boolean): Promise<Part> {
+async function measureEngine(quick: boolean, least: boolean): Promise<Part> {
   const count = quick ? 200 : 1_000;
-  const large = quick ? 1_000 : 10_000;
+  const large = least ? 200 : quick ? 1_000 : 10_000;
   const rounds = quick ? 1 : 3;
   const server = await startThrowawayServer();
   const valkey = new Valkey({ url: server.url, keyPrefix: 'belay', shards: 1 });

@@ -6,8 +6,8 @@ import { makeTempDir } from './support/child';
 import { prepareFanIn, RESULT_KIB, runFanIn } from './support/fan-in';
 
 /** A node with 2,000 parents of 255 KiB each: its cost for the server, and for the worker that runs it. */
-export async function benchFanIn({ quick }: BenchOptions): Promise<BenchResult> {
-  const parents = quick ? 100 : 2_000;
+export async function benchFanIn({ quick, least }: BenchOptions): Promise<BenchResult> {
+  const parents = least ? 10 : quick ? 100 : 2_000;
   const server = await startThrowawayServer();
   const dir = makeTempDir();
   const valkey = new Valkey({ url: server.url, keyPrefix: 'belay', shards: 1 });

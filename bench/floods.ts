@@ -25,12 +25,16 @@ interface Sample {
 }
 
 /** One agent that reports at a steady rate, beside agents that flood; all on one worker. */
-async function measure(flood: readonly (readonly string[])[], seconds: number): Promise<Sample> {
+async function measure(
+  flood: readonly (readonly string[])[],
+  seconds: number,
+  settleMs: number,
+): Promise<Sample> {
   const fleet = await startBenchFleet(CONCURRENCY, 1);
   try {
     const flooding = flood.map(async (command) => submit(fleet, command));
     const ids = await Promise.all(flooding);
-    await pause(ids.length === 0 ? 0 : 2_000);
+    await pause(ids.length === 0 ? 0 : settleMs);
     const count = Math.round((seconds * 1_000) / PACE_MS);
     const script = `i=0; while [ $i -lt ${count} ]; do echo '{"type":"event","name":"tick","data":'$(date +%s%3N)'}' >&3; i=$((i+1)); sleep ${PACE_MS / 1_000}; done`;
     const ninth = await submit(fleet, ['/bin/sh', '-c', script]);
@@ -115,22 +119,25 @@ function figuresOf(name: string, sample: Sample): Record<string, number> {
 }
 
 /** The cost of flooding agents to another agent, their worker and the server: eight floods on fd 3, and four `yes`. */
-export async function benchFloods({ quick }: BenchOptions): Promise<BenchResult> {
-  const seconds = quick ? 2 : 20;
+export async function benchFloods({ quick, least }: BenchOptions): Promise<BenchResult> {
+  const seconds = least ? 0.5 : quick ? 2 : 20;
   const dir = makeTempDir();
   const big = (type: string): string => JSON.stringify({ type, value: 'x'.repeat(VALUE_BYTES) });
   const file = join(dir.path, 'messages');
   writeFileSync(file, `${big('progress')}\n${big('checkpoint')}\n`);
   const shouting = ['/bin/sh', '-c', `while :; do cat ${file} >&3; done`];
   try {
-    const alone = await measure([], seconds);
+    const settleMs = least ? 200 : 2_000;
+    const alone = await measure([], seconds, settleMs);
     const reports = await measure(
-      Array.from({ length: 8 }, () => shouting),
+      Array.from({ length: least ? 1 : 8 }, () => shouting),
       seconds,
+      settleMs,
     );
     const yes = await measure(
-      Array.from({ length: 4 }, () => ['yes']),
+      Array.from({ length: least ? 1 : 4 }, () => ['yes']),
       seconds,
+      settleMs,
     );
     return {
       name: 'floods',

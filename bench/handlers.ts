@@ -20,6 +20,7 @@ const PROGRAMS = join(__dirname, '../../bench/handlers');
 const CONCURRENCY = 4;
 const DEFAULT_COUNT = 1_000;
 const QUICK_COUNT = 4;
+const LEAST_COUNT = 1;
 /** Attempts one after the other. */
 const ALONE = 10;
 /** More would not change the cost of a bare process. */
@@ -60,8 +61,9 @@ class Side {
 }
 
 /** Handlers, each in a process of its own, beside BullMQ's sandboxed processor, which reuses its processes. */
-export async function benchHandlers({ quick, count: asked }: BenchOptions): Promise<BenchResult> {
-  const count = asked ?? (quick ? QUICK_COUNT : DEFAULT_COUNT);
+export async function benchHandlers({ quick, least, count: asked }: BenchOptions): Promise<BenchResult> {
+  const count = asked ?? (least ? LEAST_COUNT : quick ? QUICK_COUNT : DEFAULT_COUNT);
+  const concurrency = least ? 1 : CONCURRENCY;
   const rounds = quick ? 1 : ALONE;
   const server = await startThrowawayServer();
   const dir = makeTempDir();
@@ -80,7 +82,7 @@ export async function benchHandlers({ quick, count: asked }: BenchOptions): Prom
         queuePrefix: name,
         dataDir: join(dir.path, name),
         workDir: dir.path,
-        worker: { concurrency: CONCURRENCY },
+        worker: { concurrency },
       },
     });
   const alone = async (side: Side): Promise<number> => {
@@ -89,19 +91,19 @@ export async function benchHandlers({ quick, count: asked }: BenchOptions): Prom
     return median(samples);
   };
   try {
-    const ours = await application('ours', CONCURRENCY);
+    const ours = await application('ours', concurrency);
     const oursMs = await ours.ask({ run: count });
     const warmMs = await alone(ours);
     // Includes the processes that wait in vain at the end.
     const oursCpuMs = (await ours.end()) / (count + rounds);
-    const theirs = await start('peer.cjs', { url: server.url, concurrency: CONCURRENCY });
-    const firstMs = await theirs.ask({ run: CONCURRENCY });
+    const theirs = await start('peer.cjs', { url: server.url, concurrency });
+    const firstMs = await theirs.ask({ run: concurrency });
     const theirsMs = await theirs.ask({ run: count });
     const theirsCpuMs = await theirs.end();
     const cold = await application('cold', 0);
     const coldMs = await alone(cold);
     await cold.end();
-    const bare = await measureBare(Math.min(count, MOST_BARE));
+    const bare = await measureBare(concurrency, Math.min(count, MOST_BARE));
     return {
       name: 'handlers',
       figures: {
@@ -113,7 +115,7 @@ export async function benchHandlers({ quick, count: asked }: BenchOptions): Prom
       },
       limits: {
         bullmqSandboxJobsPerSecond: perSecond(count, theirsMs),
-        bullmqSandboxCpuMsPerJob: round(theirsCpuMs / (count + CONCURRENCY)),
+        bullmqSandboxCpuMsPerJob: round(theirsCpuMs / (count + concurrency)),
         bullmqSandboxFirstJobsMs: round(firstMs),
         bareProcessesPerSecond: bare.perSecond,
         bareCpuMsPerProcess: bare.cpuMs,
@@ -133,14 +135,17 @@ export async function benchHandlers({ quick, count: asked }: BenchOptions): Prom
 }
 
 /** A process for each piece of work, which makes the same module: the least that gives each its own. */
-async function measureBare(count: number): Promise<{ perSecond: number; cpuMs: number }> {
+async function measureBare(
+  concurrency: number,
+  count: number,
+): Promise<{ perSecond: number; cpuMs: number }> {
   const before = childrenCpuMs();
-  const { ms } = await runLanes(CONCURRENCY, Math.ceil(count / CONCURRENCY), async (_, i) => {
+  const { ms } = await runLanes(concurrency, Math.ceil(count / concurrency), async (_, i) => {
     const child = spawn(process.execPath, [join(PROGRAMS, 'bare.cjs'), String(i)], { stdio: 'ignore' });
     const [code] = (await once(child, 'exit')) as [number | null];
     if (code !== 0) throw new Error(`a bare process ended with ${code}`);
   });
-  const made = Math.ceil(count / CONCURRENCY) * CONCURRENCY;
+  const made = Math.ceil(count / concurrency) * concurrency;
   return { perSecond: perSecond(made, ms), cpuMs: round((childrenCpuMs() - before) / made) };
 }
 

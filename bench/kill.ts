@@ -199,10 +199,10 @@ async function withContest<T>(
 }
 
 /** Request over HTTP → signalled → proved, with the receipt, beside a bare remote kill and one over HTTP, in turn. */
-export async function benchKill({ quick }: BenchOptions): Promise<BenchResult> {
-  const crowd = quick ? 20 : 100;
+export async function benchKill({ quick, least }: BenchOptions): Promise<BenchResult> {
+  const crowd = least ? 6 : quick ? 20 : 100;
   return withContest(crowd / 2, 2, async (setting) => {
-    const single = await contest(setting, 1, quick ? 6 : 50, WARM_UP);
+    const single = await contest(setting, 1, least ? 3 : quick ? 6 : 50, least ? 0 : WARM_UP);
     const many = await contest(setting, crowd, quick ? 1 : 4, quick ? 0 : 1);
     const http: number[] = [];
     for (let i = 0; i < (quick ? 20 : 100); i++) http.push(await timed(async () => setting.client.health()));
@@ -242,8 +242,8 @@ export async function benchKill({ quick }: BenchOptions): Promise<BenchResult> {
 }
 
 /** Kill-all of a fleet: 1,000 agents on 4 workers, beside the bare kill of as many children of one process. */
-export async function benchKillAll({ quick }: BenchOptions): Promise<BenchResult> {
-  const crowd = quick ? 40 : 1_000;
+export async function benchKillAll({ quick, least }: BenchOptions): Promise<BenchResult> {
+  const crowd = least ? 8 : quick ? 40 : 1_000;
   const workers = quick ? 2 : 4;
   return withContest(crowd / workers, workers, async (setting) => {
     const everything = (): Scope => ({ type: 'all' });

@@ -21,7 +21,7 @@ const BENCHES = new Map<string, (options: BenchOptions) => Promise<BenchResult>>
   ['floods', benchFloods],
   ['handlers', benchHandlers],
 ]);
-const OPTIONS = ['--json', '--quick'];
+const OPTIONS = ['--json', '--quick', '--least'];
 const COUNT = /^--count=([1-9]\d{0,5})$/;
 
 function table({ name, figures, ratios, limits }: BenchResult): string {
@@ -50,7 +50,8 @@ async function main(args: readonly string[]): Promise<void> {
   const given = args.map((arg) => COUNT.exec(arg)?.[1]).find((text) => text !== undefined);
   const count = given === undefined ? undefined : Number(given);
   for (const name of new Set(names.length > 0 ? names : BENCHES.keys())) {
-    const result = await BENCHES.get(name)?.({ quick: args.includes('--quick'), count });
+    const least = args.includes('--least');
+    const result = await BENCHES.get(name)?.({ quick: least || args.includes('--quick'), least, count });
     if (result !== undefined)
       process.stdout.write(`${args.includes('--json') ? JSON.stringify(result) : table(result)}\n`);
   }

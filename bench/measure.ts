@@ -10,6 +10,8 @@ export interface BenchResult {
 
 export interface BenchOptions {
   readonly quick: boolean;
+  /** As little as shows that the benchmark works. It is quick, too. */
+  readonly least: boolean;
   /** For the benchmark `handlers`: how many. */
   readonly count?: number | undefined;
 }

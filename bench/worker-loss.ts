@@ -103,8 +103,8 @@ async function loseBare(count: number): Promise<readonly number[]> {
  * kill -9 of a worker with 50 trees: the time until each is dead, and until each node runs elsewhere; beside bare trees, in
  * turn.
  */
-export async function benchWorkerLoss({ quick }: BenchOptions): Promise<BenchResult> {
-  const agents = quick ? 8 : 50;
+export async function benchWorkerLoss({ quick, least }: BenchOptions): Promise<BenchResult> {
+  const agents = least ? 2 : quick ? 8 : 50;
   const ours: Sample[] = [];
   const bare: number[][] = [];
   for (let i = 0; i < (quick ? 1 : 5); i++) {
