@@ -62,8 +62,14 @@ afterAll(async () => {
   rmSync(dir, { recursive: true, force: true });
 });
 
-/** @param waiting processes that wait for a job; 0: each job starts its own, which takes a while. */
-async function start(count: number, jobsAtOnce = 4, waiting?: number): Promise<Instance[]> {
+/** The default of `handlers.waiting`: one process waits for the next job. */
+const DEFAULT = 1;
+
+/**
+ * @param waiting processes that wait for a job; 0: each job starts its own. The others would mostly wait in vain, and each costs
+ *   as much as a job.
+ */
+async function start(count: number, jobsAtOnce = 4, waiting = 0): Promise<Instance[]> {
   const { prefix, record, instances } = here();
   const added = await Promise.all(
     Array.from({ length: count }, async () => {
@@ -85,7 +91,7 @@ async function start(count: number, jobsAtOnce = 4, waiting?: number): Promise<I
           HOME: process.env['HOME'],
           JOBS_RECORD: record,
           JOBS_AT_ONCE: String(jobsAtOnce),
-          ...(waiting === undefined ? {} : { JOBS_WAITING: String(waiting) }),
+          JOBS_WAITING: String(waiting),
         },
         detached: true,
       });
@@ -171,7 +177,7 @@ describe('R78 jobs of a killable processor', () => {
   ownTest(
     'run as with BullMQ: result, progress, log, attempts, an error that is final',
     async () => {
-      await start(1);
+      await start(1, 4, DEFAULT);
       const ok = await add({ do: 'render', page: 7 }, { attempts: 3 });
       const again = await add({ do: 'fails', times: 1 }, { attempts: 2 });
       const failed = await add({ do: 'fails', times: 9 }, { attempts: 2 });
@@ -201,7 +207,7 @@ describe('R78 jobs of a killable processor', () => {
   ownTest(
     'are killed by id from another instance, with proof, and never tried again',
     async () => {
-      const [one, other] = await start(2, 2);
+      const [one, other] = await start(2, 2, DEFAULT);
       const jobs = [
         await add({ do: 'wait', page: 1 }, { attempts: 5 }),
         await add({ do: 'spin', page: 2 }, { attempts: 5 }),
@@ -287,7 +293,7 @@ describe('R78 a job whose instance gets kill -9', () => {
     async ({ is, most }) => {
       await connect();
       // Time passes between a claim and a start only where no process waits.
-      const [first] = await start(1, 4, 0);
+      const [first] = await start(1);
       const job = await add({ do: 'render', page: 5, forMs: 500 }, { attempts: 1 });
       await eventually(async () => (await is()) || undefined, 'the moment');
       first?.process.kill('SIGKILL');
@@ -326,15 +332,15 @@ describe('R78 the recipe of docs/processors.md, in a short run', () => {
     const root = join(__dirname, '../..');
     const { stdout } = await promisify(execFile)(
       process.execPath,
-      [join(root, 'scripts/processors.mjs'), '--instances', '2', '--jobs', '24'],
+      [join(root, 'scripts/processors.mjs'), '--instances', '2', '--jobs', '12'],
       { cwd: root, timeout: 240_000 },
     );
     expect(JSON.parse(stdout)).toEqual({
       killed: {
         instances: 2,
-        jobs: 24,
-        completeReceipts: 24,
-        failedAsKilled: 24,
+        jobs: 12,
+        completeReceipts: 12,
+        failedAsKilled: 12,
         triedAgain: 0,
         startedTwice: 0,
         provedDeadMsP50: expect.any(Number),
