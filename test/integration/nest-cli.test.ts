@@ -45,14 +45,16 @@ it('nest build compiles every application and library of nest-cli.json, and each
   expect(execFileSync(process.execPath, ['-e', load], { cwd: clone, encoding: 'utf8' })).toBe('function\n');
 });
 
-it.each(Object.keys(projects).filter((name) => name !== 'orchestrator' && isOfApps(name)))(
-  'nest build %s ends well',
+/** `nest start` of an application begins with its build. */
+const STARTED = ['orchestrator', 'worker', 'cli'];
+it.each(Object.keys(projects).filter((name) => isOfApps(name) && !STARTED.includes(name)))(
+  'nest build %s ends well, beside a build that was already made',
   (name) => expect(nest('build', name)).not.toContain('error'),
   BUILD_MS,
 );
 
 it(
-  'nest start cli runs the command line',
+  'nest start cli builds and runs the command line',
   () => {
     const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string };
     expect(nest('start', 'cli', '--', '--version').trim().split('\n').at(-1)).toBe(version);
@@ -61,7 +63,7 @@ it(
 );
 
 it.each(['orchestrator', 'worker'])(
-  'nest start %s runs that program, which drains on SIGTERM',
+  'npx nest start %s builds and runs that program, which drains on SIGTERM',
   async (name) => {
     const child = spawn('npx', ['--no-install', 'nest', 'start', name], {
       cwd: clone,
@@ -96,9 +98,9 @@ it.each(['orchestrator', 'worker'])(
   BUILD_MS,
 );
 
-/** Runs the CLI in the clone, like a person. Returns its output. */
+/** Runs the program that `npx nest` finds, in the clone. Returns its output. */
 function nest(...args: string[]): string {
-  const ran = spawnSync('npx', ['--no-install', 'nest', ...args], {
+  const ran = spawnSync(join(clone, 'node_modules/.bin/nest'), args, {
     cwd: clone,
     env: bareEnvironment(home),
     encoding: 'utf8',
