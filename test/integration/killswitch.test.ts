@@ -248,9 +248,10 @@ describe('latches', () => {
 });
 
 describe('the doorbell', () => {
-  it('R52 is dropped 1,000 times at random moments: no kill is lost', async () => {
+  it('R52 is dropped hundreds of times at random moments: no kill is lost', async () => {
     const { redis } = fleet.life.valkey;
-    const CUTS = 1_000;
+    // `npm run test:doorbell` cuts 1,000 times.
+    const CUTS = Number(process.env['BELAY_TEST_CUTS'] ?? 250);
     const AT_ONCE = 12;
     const tally = { cuts: 0, kills: 0 };
     while (tally.cuts < CUTS) {
@@ -285,7 +286,7 @@ describe('the doorbell', () => {
       for (const id of ids) expect(processesWith(id)).toEqual([]);
       tally.kills += ids.length;
     }
-    expect(tally.kills).toBeGreaterThan(100);
+    expect(tally.kills).toBeGreaterThan(CUTS / 10);
   });
 
   it('R52 R55 a guard whose subscription is cut hears the question once it stands again', async () => {
