@@ -1,4 +1,5 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -153,8 +154,12 @@ it.each(TROUBLES)(
   '$name: R25 R43 R52 R55 R68 agents run on, calls are answered, kills are obeyed, ends are stored once, nothing spins',
   async (trouble) => {
     const site = await setUp(trouble, LONG_LEASE);
-    const go = join(fleet.dir, 'go');
-    const said = `echo ready; until [ -e ${go} ]; do sleep 0.05; done; echo '{"type":"result","value":42}' >&3`;
+    // A pipe and not a loop: the agent waits for the whole trouble without a process of its own every 50 ms.
+    const pipe = join(fleet.dir, 'go');
+    execFileSync('mkfifo', [pipe]);
+    const go = openSync(pipe, 'r+');
+    onEnd(() => closeSync(go));
+    const said = `echo ready; read -r _ <${pipe}; echo '{"type":"result","value":42}' >&3`;
     const steady = await submit([{ id: 'a', run: SLEEP }]);
     const victim = await submit([{ id: 'a', run: SLEEP }]);
     const local = await submit([{ id: 'a', run: SLEEP }]);
@@ -163,7 +168,7 @@ it.each(TROUBLES)(
       (await Promise.all([local, steady, victim, ending].map(async (id) => running(id))))[0] ?? [];
     const untouched = processesWith(steady);
     // Work under way, so that claims, starts and ends meet the trouble.
-    const busy = await submit(Array.from({ length: 60 }, (_, i) => ({ id: `n${i}`, run: sh('sleep 0.1') })));
+    const busy = await submit(Array.from({ length: 30 }, (_, i) => ({ id: `n${i}`, run: sh('sleep 0.1') })));
     // By its count of ends: so short an agent may never be seen running.
     await eventually(async () => (await fleet.client.execution(busy)).nodes.completed > 0, 'work under way');
 
@@ -171,7 +176,7 @@ it.each(TROUBLES)(
     const end = await trouble.begin(site);
     if (trouble.says !== undefined)
       expect(await errorMessage(site.server, trouble.asked)).toMatch(trouble.says);
-    writeFileSync(go, '');
+    writeSync(go, '\n');
     const later = { name: 'later', idempotencyKey: 'later', nodes: [{ id: 'a', run: sh('true') }] };
     const answers = await Promise.all([
       ask('GET', `/api/executions/${steady}`),
