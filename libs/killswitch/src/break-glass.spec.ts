@@ -1,16 +1,27 @@
-import type { LocalKillRequest } from '#libs/contracts';
-import { AgentSlot, type AgentRunner, type StopCause } from '#libs/spawner';
+import type { ExitReport, LocalKillRequest, StopReport } from '#libs/contracts';
+import { AgentSlot, type AgentProcess, type AgentRunner, type StopCause } from '#libs/spawner';
+import { stopReport } from '../../../test/support/life';
 import { BreakGlass } from './break-glass';
 
 const WORKER = 'wrk_1';
 const REQUEST: LocalKillRequest = { scope: { type: 'all' }, mode: 'graceful', by: 'test' };
 const JOB = { agentId: 'agt_1-0-1', executionId: 'exe_1', nodeId: 'a', attempt: 1 };
 
+const CLAIM = {
+  fence: { agentId: JOB.agentId, owner: WORKER, epoch: 1 },
+  claimedAt: 1,
+  born: 1,
+  pool: 'default',
+  labels: {},
+  node: {},
+};
+
 /** A worker that runs only that slot. */
-function breakGlassOver(slot: AgentSlot): BreakGlass {
+function breakGlassOver(slot: AgentSlot, wasFenced = false): BreakGlass {
   const runner = {
     slotsWhere: (matches: (one: AgentSlot) => boolean) => [slot].filter(matches),
     stopWhere: (_: unknown, cause: StopCause) => slot.stop(cause, 0),
+    wasFenced: () => wasFenced,
   } as unknown as AgentRunner;
   return new BreakGlass(runner, {
     workerId: WORKER,
@@ -32,17 +43,73 @@ describe('R51 R55 attempts that do not run when the glass is broken', () => {
 
   it('a claim that was granted and not carried out yet is ended: it was never started', async () => {
     const slot = new AgentSlot(JOB, WORKER);
-    slot.granted({
-      fence: { agentId: JOB.agentId, owner: WORKER, epoch: 1 },
-      claimedAt: 1,
-      born: 1,
-      pool: 'default',
-      labels: {},
-      node: {},
-    });
+    slot.granted(CLAIM);
     expect(await breakGlassOver(slot).kill(REQUEST)).toMatchObject({
       complete: true,
       targets: [{ agentId: JOB.agentId, outcome: 'already-ended', detail: 'it was never started' }],
     });
+  });
+});
+
+describe('R51 the evidence of a kill without the server', () => {
+  const KILL = { signal: 'SIGKILL', to: 'group', afterMs: 1 } as const;
+  const exitWith = (report: StopReport): ExitReport => ({
+    exitCode: null,
+    signal: 'SIGKILL',
+    leftovers: 0,
+    report,
+  });
+
+  /** A slot whose process ends with that report when it is stopped, or has ended with it. */
+  function slotEnding(report: StopReport, confirmed: StopReport, hasEnded = false): AgentSlot {
+    const slot = new AgentSlot(JOB, WORKER);
+    slot.granted(CLAIM);
+    let end: (exit: ExitReport) => void = () => undefined;
+    const ended = new Promise<ExitReport>((resolve) => (end = resolve));
+    const stop = async (): Promise<ExitReport> => {
+      end(exitWith(report));
+      return ended;
+    };
+    slot.hasProcess(
+      { ended, confirmed: Promise.resolve(confirmed), stop } as unknown as AgentProcess,
+      undefined,
+    );
+    if (hasEnded) end(exitWith(report));
+    return slot;
+  }
+
+  it('counts no death that the worker gave up to prove when it closed', async () => {
+    const report = { ...stopReport({ signals: [KILL] }), proved: false };
+    expect(await breakGlassOver(slotEnding(report, report)).kill(REQUEST)).toMatchObject({
+      complete: false,
+      targets: [{ outcome: 'unconfirmed', report: { proved: false } }],
+    });
+  });
+
+  it('counts a death that was proved late', async () => {
+    const proved = stopReport({ signals: [KILL] });
+    const slot = slotEnding({ ...proved, proved: false }, proved);
+    expect(await breakGlassOver(slot).kill(REQUEST)).toMatchObject({
+      complete: true,
+      targets: [{ outcome: 'killed', report: { proved: true } }],
+    });
+  });
+
+  it('calls a fenced agent killed, and not by this order, as its record does', async () => {
+    const report = stopReport({ signals: [] });
+    expect(await breakGlassOver(slotEnding(report, report), true).kill(REQUEST)).toMatchObject({
+      complete: true,
+      targets: [{ outcome: 'killed', detail: expect.stringMatching(/^not by this order/) as string }],
+    });
+  });
+
+  it.each([
+    ['killed', 'worker_lost', 'failed'],
+    ['already-ended', 'timeout', 'failed'],
+  ] as const)('says %s of an agent that a stop for %s had ended before', async (outcome, reason, endsAs) => {
+    const report = stopReport({ signals: [KILL] });
+    const slot = slotEnding(report, report, true);
+    slot.stop({ reason, endsAs, mode: 'immediate', by: 'belay' }, 0);
+    expect((await breakGlassOver(slot).kill(REQUEST)).targets).toMatchObject([{ outcome }]);
   });
 });

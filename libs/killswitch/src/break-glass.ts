@@ -1,5 +1,6 @@
 import {
   scopeCovers,
+  type ExitReport,
   type LocalKillRequest,
   type Scope,
   type StopReport,
@@ -8,6 +9,7 @@ import {
 import type { AgentRunner, AgentSlot } from '#libs/spawner';
 import { within } from '#libs/service';
 import { ulid } from 'ulid';
+import { outcomeOfEnd, type KnownEnd } from './target-outcome';
 
 /** One worker's answer to a kill without the server (docs/killswitch.md#without-the-server). */
 export interface LocalReceipt {
@@ -61,7 +63,7 @@ export class BreakGlass {
     const begun: LocalReceipt = { id, workerId, scope, complete: false, targets: [], holding };
     if (holding) this.options.hold(id, request);
     // A slot stays until its end is stored, which may take long without the server.
-    const endedBefore = await Promise.all(slots.map(async (slot) => isOver(slot)));
+    const endedBefore = await Promise.all(slots.map(async (slot) => endedBy(slot)));
     this.runner.stopWhere((slot) => slots.includes(slot), {
       reason: 'killswitch',
       mode: request.mode,
@@ -70,9 +72,7 @@ export class BreakGlass {
       local: { scope, ...(request.note === undefined ? {} : { note: request.note }) },
       ...(request.graceMs === undefined ? {} : { graceMs: request.graceMs }),
     });
-    const proofs = await Promise.all(
-      slots.map(async (slot, i) => this.prove(slot, request, endedBefore[i] === true)),
-    );
+    const proofs = await Promise.all(slots.map(async (slot, i) => this.prove(slot, request, endedBefore[i])));
     const targets = proofs.filter((target) => target !== undefined);
     const receipt: LocalReceipt = {
       ...begun,
@@ -87,7 +87,7 @@ export class BreakGlass {
   private async prove(
     slot: AgentSlot,
     { graceMs }: LocalKillRequest,
-    endedBefore: boolean,
+    endedBefore: EndedBy | undefined,
   ): Promise<TargetReceipt | undefined> {
     const { agentId, executionId, nodeId } = slot;
     const base = { agentId, executionId, nodeId, workerId: this.options.workerId };
@@ -99,21 +99,37 @@ export class BreakGlass {
       return slot.claimedAt === undefined
         ? undefined
         : { ...base, outcome: 'already-ended', detail: 'it was never started' };
-    const wasStopped = seen.signals.length > 0 && !endedBefore;
-    return { ...base, outcome: wasStopped ? 'killed' : 'already-ended', report: seen };
+    const { exit, report } = seen;
+    // Without a signal the tree ended by itself, unless the guardian ended it.
+    const by = report.signals.length > 0 ? (endedBefore ?? BY_THIS_KILL) : BY_ITSELF;
+    const end = this.runner.wasFenced(exit) ? FENCED : by;
+    return { ...base, ...outcomeOfEnd({ ...end, report }, base.workerId), report };
   }
 }
 
-/** The proof of the agent's death, however long it takes. */
-async function endOf(slot: AgentSlot): Promise<StopReport | 'never-begun'> {
-  const process = await slot.begun;
-  if (process === undefined) return 'never-begun';
-  const { report } = await process.ended;
-  return report.proved ? report : process.confirmed;
+type EndedBy = Pick<KnownEnd, 'state' | 'reason'>;
+
+const BY_THIS_KILL: EndedBy = { state: 'killed', reason: 'killswitch' };
+const FENCED: EndedBy = { state: 'failed', reason: 'worker_lost' };
+const BY_ITSELF: EndedBy = {};
+
+interface SeenEnd {
+  readonly exit: ExitReport;
+  /** The last report of the stop. It proves nothing if the worker closed before it saw the tree dead. */
+  readonly report: StopReport;
 }
 
-/** Whether the agent was proved dead before the kill. */
-async function isOver({ process }: AgentSlot): Promise<boolean> {
+/** The end of the agent, once it is proved dead or the worker gives up. */
+async function endOf(slot: AgentSlot): Promise<SeenEnd | 'never-begun'> {
+  const process = await slot.begun;
+  if (process === undefined) return 'never-begun';
+  const exit = await process.ended;
+  return { exit, report: exit.report.proved ? exit.report : await process.confirmed };
+}
+
+/** The stop that had ended the agent before the kill; undefined if it was not proved dead by then. */
+async function endedBy({ process, cause }: AgentSlot): Promise<EndedBy | undefined> {
   const exit = await Promise.race([process?.ended, Promise.resolve(undefined)]);
-  return exit?.report.proved === true;
+  if (exit?.report.proved !== true) return undefined;
+  return cause === undefined ? BY_ITSELF : { state: cause.endsAs, reason: cause.reason };
 }

@@ -179,6 +179,7 @@ describe('R19 R51 the end of an agent that an order stopped', () => {
   it.each([
     ['killed', 'was seen dead', {}],
     ['already-ended', 'ended by itself', { outcome: { state: 'completed' } }],
+    ['killed', 'was fenced by its worker', { outcome: { state: 'failed', reason: 'worker_lost' } }],
     ['unconfirmed', 'is not proved dead yet', { outcome: undefined, confirmed: false }],
     ['unconfirmed', 'is not proved dead, although its state says killed', { confirmed: false }],
   ] as const)('is told as %s when it %s', async (outcome, _what, over) => {

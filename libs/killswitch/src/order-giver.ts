@@ -168,7 +168,7 @@ export class OrderGiver {
       order,
       named.map((agent) => agent.id),
     );
-    if (named.some((agent) => outcomeFor(order, agent) === 'unconfirmed'))
+    if (named.some((agent) => outcomeFor(order, agent).outcome === 'unconfirmed'))
       await this.parts.receipts.repair(order.id);
     if (kind === 'kill') await this.parts.each(held, async (id) => this.parts.dag.drive(id));
   }

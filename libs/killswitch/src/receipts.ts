@@ -71,15 +71,8 @@ export class Receipts {
     const open = await this.orders.unconfirmed(orderId);
     for (const agent of await this.lifecycle.agents.many(open.map(({ agentId }) => agentId))) {
       const before = open.find(({ agentId }) => agentId === agent.id)?.outcome;
-      const outcome = outcomeFor(order, agent);
+      const { outcome, detail } = outcomeFor(order, agent);
       if (outcome === 'pending' || outcome === before) continue;
-      const lost = agent.reason === 'worker_lost';
-      const detail =
-        outcome === 'unconfirmed'
-          ? `worker ${agent.owner} was lost; a lease that ran out is no proof`
-          : lost
-            ? `not by this order: it ended with worker ${agent.owner}, which was lost`
-            : undefined;
       const target = this.orders.counted(targetOf(agent, outcome, detail));
       if (target.outcome !== before) await this.orders.report(orderId, target);
     }

@@ -6,7 +6,6 @@ import {
   type Grade,
   type Order,
   type StopReport,
-  type TargetOutcome,
   type TargetReceipt,
 } from '#libs/contracts';
 
@@ -36,27 +35,53 @@ export function gradeOfAll(targets: readonly TargetReceipt[]): { readonly grade?
   return grade === undefined ? {} : { grade };
 }
 
+/** The parts of an attempt's end that decide its outcome. */
+export interface KnownEnd {
+  readonly state?: AgentRecord['state'];
+  readonly reason?: AgentRecord['reason'];
+  readonly report?: StopReport | undefined;
+}
+
 /**
- * The outcome that an agent's record means for an order that covers it: only evidence makes it `killed`
- * (docs/proof-of-stop.md).
+ * The only rule for the outcome of an ended target. Receipts, workers' reports and `belay kill --local` use it. Only a report
+ * that proves the death confirms it (docs/killswitch.md#meaning-of-the-answer). An attempt that ended because its worker lost
+ * contact did not end by itself: it counts as `killed`, although no order killed it.
  */
+export function outcomeOfEnd(
+  end: KnownEnd,
+  workerId: string,
+): Pick<TargetReceipt, 'detail'> & { readonly outcome: 'killed' | 'already-ended' | 'unconfirmed' } {
+  const isLost = end.reason === 'worker_lost';
+  if (end.report?.proved !== true)
+    return {
+      outcome: 'unconfirmed',
+      detail: isLost
+        ? `worker ${workerId} was lost; a lease that ran out is no proof`
+        : `worker ${workerId} ended it without evidence that its processes are dead`,
+    };
+  if (end.state === 'killed') return { outcome: 'killed' };
+  if (!isLost) return { outcome: 'already-ended' };
+  return {
+    outcome: 'killed',
+    detail: `not by this order: it ended when worker ${workerId} had lost contact`,
+  };
+}
+
+/** The outcome that an agent's record means for an order that covers it. */
 export function outcomeFor(
   { id, kind }: Pick<Order, 'id' | 'kind'>,
-  agent: Pick<AgentRecord, 'state' | 'reason' | 'frozen' | 'frozenBy'> & { report?: StopReport },
-): TargetOutcome {
+  agent: Pick<AgentRecord, 'state' | 'reason' | 'frozen' | 'frozenBy' | 'owner'> & { report?: StopReport },
+): Pick<TargetReceipt, 'outcome' | 'detail'> {
   switch (agent.state) {
     case 'killed':
-      return agent.report?.proved === true ? 'killed' : 'unconfirmed';
     case 'completed':
-      return 'already-ended';
     case 'failed':
-      if (agent.reason !== 'worker_lost') return 'already-ended';
-      return agent.report?.proved === true ? 'killed' : 'unconfirmed';
+      return outcomeOfEnd(agent, agent.owner);
     case 'spawning':
     case 'running':
       // A freeze by another order may end at any time.
-      if (kind === 'freeze' && agent.frozenBy?.includes(id) === true) return 'frozen';
-      return kind === 'thaw' && agent.frozen !== true ? 'thawed' : 'pending';
+      if (kind === 'freeze' && agent.frozenBy?.includes(id) === true) return { outcome: 'frozen' };
+      return { outcome: kind === 'thaw' && agent.frozen !== true ? 'thawed' : 'pending' };
     default:
       throw new BelayError('INTERNAL', `No outcome for agent state ${String(agent.state)}.`);
   }

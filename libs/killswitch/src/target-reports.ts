@@ -2,7 +2,12 @@ import type { Order, StopReport, TargetLatency, TargetReceipt } from '#libs/cont
 import type { AgentEnded, AgentSlot, HoldResult } from '#libs/spawner';
 import { Subject, type Observable } from 'rxjs';
 import type { OrderStore } from './order-store';
-import { NEVER_HELD } from './target-outcome';
+import { NEVER_HELD, outcomeOfEnd } from './target-outcome';
+
+const STILL_SEEN = {
+  outcome: 'unconfirmed',
+  detail: 'processes of its tree were still seen; the worker keeps trying',
+} as const;
 
 /** The end of one target by an order, for metrics. */
 export interface OrderServed {
@@ -26,13 +31,13 @@ export class TargetReports {
 
   /** Reports the end to every order that should end the agent: a second order may have come to hasten the first. */
   async ended({ slot, outcome, confirmed, report }: AgentEnded): Promise<void> {
-    const killed = outcome?.state === 'killed';
+    const seen = confirmed ? outcomeOfEnd({ ...outcome, report }, this.workerId) : STILL_SEEN;
     const kills = [...slot.served.values()].filter(({ order }) => order.kind === 'kill');
     await Promise.all(
       kills.map(async ({ order, afterMs }) =>
         this.report(order, {
-          ...this.target(slot, !confirmed ? 'unconfirmed' : killed ? 'killed' : 'already-ended'),
-          ...(confirmed ? {} : { detail: 'processes of its tree were still seen; the worker keeps trying' }),
+          ...this.target(slot, 'unconfirmed'),
+          ...seen,
           ...(report === undefined ? {} : { latency: latencyOf(report, afterMs), report }),
         }),
       ),

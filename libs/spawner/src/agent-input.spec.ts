@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { BelayError, type NodeSpec } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
 import { advanceAll, createExecution, node, spec, useLife } from '../../../test/support/life';
+import { NOT_STARTED } from './agent-outcome';
 import { closeInput, gatherInput, inputFailed, type AgentInput } from './agent-input';
 import type { ProcessHost } from './process';
 import { InputFile } from './process/input-file';
@@ -72,7 +73,11 @@ it('a result that cannot be read is named, and ends the attempt', async () => {
   const { id, last } = await fanIn(2, { n: 1 });
   await life.valkey.redis.hset(life.valkey.keys.execution(id, 'results'), 'p1', '{broken');
   const error = await gather(id, last).catch((raised: unknown) => raised);
-  expect(inputFailed(error)).toMatchObject({ state: 'failed', error: { code: 'CORRUPT_RECORD' } });
+  expect(inputFailed(error)).toMatchObject({
+    state: 'failed',
+    error: { code: 'CORRUPT_RECORD' },
+    report: NOT_STARTED,
+  });
 });
 
 it('a full disk is reported as such, and the begun file is removed', async () => {
@@ -80,6 +85,7 @@ it('a full disk is reported as such, and the begun file is removed', async () =>
   rmSync(folder, { recursive: true });
   const error = await gather(id, last).catch((raised: unknown) => raised);
   expect(inputFailed(error)).toMatchObject({
+    report: NOT_STARTED,
     error: { code: 'INPUT_NOT_WRITTEN', message: expect.stringContaining('ENOENT') as string },
   });
 });

@@ -1,5 +1,6 @@
-import { BelayError, isBelayError, SPEC_LIMITS } from '#libs/contracts';
+import { BelayError, isBelayError, SPEC_LIMITS, type RecordedError } from '#libs/contracts';
 import { readResults, type AgentOutcome, type LifecycleService, type AttemptEvent } from '#libs/lifecycle';
+import { NOT_STARTED } from './agent-outcome';
 import type { Granted } from './agent-runner.types';
 import type { InputFile, ProcessHost } from './process';
 
@@ -88,13 +89,20 @@ export function inputFailed(error: unknown): AgentOutcome {
   if (isBelayError(error)) {
     const { reason } = error.details;
     const code = typeof reason === 'string' ? reason : error.code;
-    return { state: 'failed', reason: 'error', error: { code, message: error.message } };
+    return notPrepared({ code, message: error.message });
   }
   const { code = 'OTHER', message = 'this worker is closing' } = (error ??
     {}) as Partial<NodeJS.ErrnoException>;
   const what = `Its input could not be written to the worker's data directory (${code}): ${message}. Is there room on its disk?`;
-  return { state: 'failed', reason: 'error', error: { code: 'INPUT_NOT_WRITTEN', message: what } };
+  return notPrepared({ code: 'INPUT_NOT_WRITTEN', message: what });
 }
+
+const notPrepared = (error: RecordedError): AgentOutcome => ({
+  state: 'failed',
+  reason: 'error',
+  error,
+  report: NOT_STARTED,
+});
 
 function tooLarge(parents: number): BelayError {
   const most = SPEC_LIMITS.maxUpstreamBytes / 1024 / 1024;

@@ -1,6 +1,6 @@
-import type { ExitReport, Order } from '#libs/contracts';
+import { BelayError, type ExitReport, type Order } from '#libs/contracts';
 import { node } from '../../../test/support/specs';
-import { NOT_STARTED, outcomeOf, unknownHandler } from './agent-outcome';
+import { NOT_STARTED, outcomeOf, spawnFailed, unknownHandler } from './agent-outcome';
 import type { AgentReporter } from './agent-reporter';
 
 const reporter = { spent: () => ({}), result: undefined } as unknown as AgentReporter;
@@ -36,6 +36,22 @@ describe('an attempt whose time to start was over before it became its command',
       state: 'failed',
       reason: 'worker_lost',
     });
+  });
+});
+
+describe('R51 an attempt that the host did not start', () => {
+  const failure = (reason: string): BelayError =>
+    new BelayError('SPAWN_FAILED', 'no', { details: { reason } });
+
+  it('never had a process, and its outcome proves that', () => {
+    expect(spawnFailed(failure('ENOENT'))).toMatchObject({ state: 'failed', report: NOT_STARTED });
+  });
+
+  it.each([
+    ['its guardian did not answer', failure('GUARDIAN')],
+    ['a fault of the worker came between', new Error('fault')],
+  ])('may have a process when %s, so nothing is proved', (_what, error) => {
+    expect(spawnFailed(error).report).toBeUndefined();
   });
 });
 

@@ -10,6 +10,7 @@ import {
 } from '#libs/contracts';
 import type { AgentOutcome } from '#libs/lifecycle';
 import type { AgentReporter } from './agent-reporter';
+import type { RunnerOptions } from './agent-runner.types';
 import type { StopCause } from './agent-slot';
 
 /** The cause when the guardian killed the tree, which the worker sees only as an exit by SIGKILL. */
@@ -23,6 +24,12 @@ export const FENCED: StopCause = {
     message: 'Its worker had been silent for too long, and the guardian ended its agents.',
   },
 };
+
+/** Whether the guardian killed the tree: this worker sent no signal, and was silent so long that the guardian had to. */
+export const isFenced = (
+  { signal, report }: Pick<ExitReport, 'signal' | 'report'>,
+  { wasSilent }: Pick<RunnerOptions, 'wasSilent'>,
+): boolean => report.signals.length === 0 && signal === 'SIGKILL' && wasSilent?.() === true;
 
 /** The cause when the attempt was not started because the lease may be over. */
 export const LEASE_OVER: StopCause = {
@@ -97,7 +104,9 @@ export function spawnFailed(error: unknown): AgentOutcome {
   const reason = isBelayError(error) ? error.details['reason'] : undefined;
   const code = typeof reason === 'string' ? reason : 'SPAWN_FAILED';
   const message = error instanceof Error ? error.message : String(error);
-  return { state: 'failed', reason: 'error', error: { code, message } };
+  const failed = { state: 'failed', reason: 'error', error: { code, message } } as const;
+  // A guardian that did not answer may have started a process. Every other refusal of the host leaves none.
+  return isBelayError(error) && reason !== 'GUARDIAN' ? { ...failed, report: NOT_STARTED } : failed;
 }
 
 /** The outcome when the worker declares no handler of that name. */

@@ -1,7 +1,7 @@
-import type { AgentJob, Dropped, JobAnswer } from '#libs/contracts';
+import type { AgentJob, Dropped, ExitReport, JobAnswer } from '#libs/contracts';
 import type { Claim, Fence, LifecycleService } from '#libs/lifecycle';
 import { Subject, type Observable } from 'rxjs';
-import { NOT_STARTED } from './agent-outcome';
+import { isFenced, NOT_STARTED } from './agent-outcome';
 import type { AgentEnded, HoldResult, RunnerOptions } from './agent-runner.types';
 import { AgentSlot, type StopCause } from './agent-slot';
 import { Attempt, type AttemptMeans } from './attempt';
@@ -62,6 +62,11 @@ export class AgentRunner {
 
   agentIds(): string[] {
     return [...this.slots].map((slot) => slot.agentId);
+  }
+
+  /** Whether the guardian ended that tree, and not a stop by this worker. */
+  wasFenced(exit: Pick<ExitReport, 'signal' | 'report'>): boolean {
+    return isFenced(exit, this.options);
   }
 
   /** Stops every attempt for which the predicate is true; returns their number. Begins at once, reads nothing. */

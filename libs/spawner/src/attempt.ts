@@ -10,6 +10,7 @@ import { closeInput, gatherInput, inputFailed, prepareInput } from './agent-inpu
 import type { AgentInput, PreparedInput } from './agent-input';
 import {
   FENCED,
+  isFenced,
   isTooLate,
   LEASE_OVER,
   notStarted,
@@ -222,8 +223,7 @@ export class Attempt {
           `The tree of ${this.slot.agentId} could not be proved dead before the worker closed.`,
         );
     }
-    const { wasSilent } = this.means.options;
-    const fenced = report.signals.length === 0 && exit.signal === 'SIGKILL' && wasSilent?.() === true;
+    const fenced = isFenced({ ...exit, report }, this.means.options);
     const cause = fenced ? FENCED : endedBy;
     await this.store(outcomeOf(cause, { ...exit, report }, reporter, fenced), startOf(process));
   }
