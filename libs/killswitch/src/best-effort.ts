@@ -2,7 +2,7 @@ import { NotFoundError } from '#libs/contracts';
 import { isCorrupt } from '#libs/valkey';
 
 /** Items acted on at a time. */
-const AT_A_TIME = 32;
+export const AT_A_TIME = 32;
 
 /** Acts on every item, and resolves when all are done; it never rejects. */
 export type BestEffort = <T>(items: readonly T[], act: (item: T) => Promise<unknown>) => Promise<void>;

@@ -68,7 +68,7 @@ export class KillswitchService {
   ) {
     const each = (this.each = bestEffort(options.onError));
     const scopes = (this.scopes = new ScopeResolver(lifecycle));
-    const targets = (this.targets = new OrderTargets(lifecycle, scopes, each));
+    const targets = (this.targets = new OrderTargets(lifecycle, scopes));
     const receipts = (this.receipts = new Receipts(lifecycle, orders, feed, options));
     const giver = new OrderGiver({ lifecycle, dag, orders, latches, scopes, targets, receipts, each });
     this.giver = giver;

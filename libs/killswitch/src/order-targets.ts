@@ -1,6 +1,6 @@
 import { type AgentRecord, type Order, type Reach, type Scope, type ScopeWarning } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
-import type { BestEffort } from './best-effort';
+import { AT_A_TIME } from './best-effort';
 import type { ScopeResolver } from './scope-resolver';
 
 export interface DryRun {
@@ -15,7 +15,6 @@ export class OrderTargets {
   constructor(
     private readonly lifecycle: LifecycleService,
     private readonly scopes: ScopeResolver,
-    private readonly each: BestEffort,
   ) {}
 
   /** The agents that an order for that scope would reach now. Changes nothing. @throws NotFoundError */
@@ -74,9 +73,13 @@ export class OrderTargets {
     return [...named.values()];
   }
 
+  /** Fails if one of the reads fails: an execution that could not be read is not one without live agents. */
   private async liveOf(executions: readonly string[]): Promise<AgentRecord[]> {
     const found: AgentRecord[] = [];
-    await this.each(executions, async (id) => found.push(...(await this.lifecycle.agents.liveOf(id))));
+    for (let i = 0; i < executions.length; i += AT_A_TIME) {
+      const some = executions.slice(i, i + AT_A_TIME);
+      found.push(...(await Promise.all(some.map(async (id) => this.lifecycle.agents.liveOf(id)))).flat());
+    }
     return found;
   }
 }

@@ -387,6 +387,40 @@ describe('R31 R52 a kill beside a corrupt key', () => {
   );
 });
 
+describe('R50 R51 a kill of labels while the server is away for one read', () => {
+  const AWAY = new Error('read ECONNRESET');
+  const scope: Scope = { type: 'selector', selector: 'team=data' };
+  afterEach(() => jest.restoreAllMocks());
+
+  /** A live agent whose own labels do not match, in an execution whose labels match. */
+  const elsewhere = async (): Promise<StartedAgent> => {
+    const nodes = [node('a', { labels: { team: 'other' } })];
+    return startNext(life, await createExecution(life, spec(nodes, { labels: { team: 'data' } })));
+  };
+
+  it('reads the live agents of an execution again, and names them', async () => {
+    const { agentId } = await elsewhere();
+    jest.spyOn(life.agents, 'liveOf').mockRejectedValueOnce(AWAY);
+    expect(await kill(scope)).toMatchObject({ complete: false, targets: [{ agentId, outcome: 'pending' }] });
+  });
+
+  it('is not resolved while they cannot be read, so that the sweep carries it out', async () => {
+    const { agentId } = await elsewhere();
+    const { order } = await orders.place(killOf(scope));
+    jest.spyOn(life.agents, 'liveOf').mockRejectedValueOnce(AWAY);
+    await expect(killswitch.carryOut(order)).rejects.toThrow(AWAY);
+    expect((await orders.progress(order.id)).isResolved).toBe(false);
+    await killswitch.sweep();
+    expect((await orders.receipt(order.id)).targets).toMatchObject([{ agentId, outcome: 'pending' }]);
+  });
+
+  it('plans nothing from a failed read', async () => {
+    await elsewhere();
+    jest.spyOn(life.agents, 'liveOf').mockRejectedValueOnce(AWAY);
+    await expect(killswitch.dryRun(scope)).rejects.toThrow(AWAY);
+  });
+});
+
 describe('R1 an order’s state', () => {
   it('moves as its table says and not otherwise', async () => {
     const { redis, keys } = valkey;
