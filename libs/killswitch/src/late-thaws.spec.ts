@@ -1,3 +1,4 @@
+import type { Scope } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
 import type { Valkey } from '#libs/valkey';
 import { ulid } from 'ulid';
@@ -57,8 +58,8 @@ describe('R22 an execution that is frozen again while the thaw of its resume is 
   it('is frozen once more where a sweep takes an earlier freeze back', async () => {
     const { id } = await running();
     await freezeAgain(id);
-    await life.executions.resume(id, 'me');
-    await life.executions.thawOrdered(id);
+    const { mark = '' } = await life.executions.resume(id, 'me');
+    await life.executions.thawOrdered(id, mark);
     const get = life.executions.get.bind(life.executions);
     jest.spyOn(life.executions, 'get').mockImplementationOnce(async (asked) => {
       const seen = await get(asked);
@@ -139,8 +140,8 @@ describe('R22 a pause that freezes, whose orchestrator dies before it gave the o
   it('is not carried out once the execution was resumed or stopped, or is gone', async () => {
     const [resumed, stopped] = [await running(), await running()];
     for (const { id } of [resumed, stopped]) await life.executions.pause(id, { mode: 'freeze', actor: 'me' });
-    await life.executions.resume(resumed.id, 'me');
-    await life.executions.thawOrdered(resumed.id);
+    const { mark = '' } = await life.executions.resume(resumed.id, 'me');
+    await life.executions.thawOrdered(resumed.id, mark);
     await life.executions.stop(stopped.id, { reason: 'user_abort' });
     const gone = `exe_${ulid()}`;
     await valkey.redis.sadd(valkey.keys.shard(valkey.keys.tagOf(gone), 'freezing'), gone);
@@ -158,6 +159,43 @@ describe('R22 a pause that freezes, whose orchestrator dies before it gave the o
     expect((await paused).receipt?.targets).toMatchObject([{ agentId, outcome: 'frozen' }]);
     await killswitch.sweep();
     expect(await kinds()).toEqual(['freeze']);
+  });
+});
+
+describe('R22 a process that is late to say that its order is placed', () => {
+  const scopeOf = (executionId: string): Scope => ({ type: 'execution', executionId });
+
+  it('leaves a later freeze to the sweep, whose process died before it placed its order', async () => {
+    const { id, fence } = await running();
+    const ordered = life.executions.freezeOrdered.bind(life.executions);
+    const late = jest.spyOn(life.executions, 'freezeOrdered').mockImplementationOnce(async (...asked) => {
+      const { mark = '' } = await life.executions.resume(id, 'me');
+      await killswitch.placeOrder({ kind: 'thaw', scope: scopeOf(id), by: 'me' });
+      await life.executions.thawOrdered(id, mark);
+      await life.executions.pause(id, { mode: 'freeze', actor: 'me' });
+      await ordered(...asked);
+    });
+    const paused = killswitch.holds.pause(id, { mode: 'freeze', by: 'me' });
+    await eventually(() => late.mock.results.length > 0, 'the first order');
+    await late.mock.results[0]?.value;
+    await killswitch.sweep();
+    expect(await kinds()).toEqual(['freeze', 'thaw', 'freeze']);
+    for (const { id: orderId } of await orders.open()) await life.agents.markFrozen(fence, true, orderId);
+    await paused;
+  });
+
+  it('leaves a later thaw to the sweep, whose process died before it placed its order', async () => {
+    const { id } = await running();
+    await freezeAgain(id);
+    const ordered = life.executions.thawOrdered.bind(life.executions);
+    jest.spyOn(life.executions, 'thawOrdered').mockImplementationOnce(async (...asked) => {
+      await freezeAgain(id);
+      await life.executions.resume(id, 'me');
+      await ordered(...asked);
+    });
+    await killswitch.holds.resume(id, { by: 'me' });
+    await killswitch.sweep();
+    expect(await kinds()).toEqual(['freeze', 'thaw', 'freeze', 'thaw']);
   });
 });
 

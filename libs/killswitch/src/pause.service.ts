@@ -7,7 +7,7 @@ import {
   type Signature,
 } from '#libs/contracts';
 import type { DagExecutor } from '#libs/executions';
-import type { LifecycleService } from '#libs/lifecycle';
+import type { LifecycleService, MarkedHold } from '#libs/lifecycle';
 import { retryTransient } from '#libs/valkey';
 import type { BestEffort } from './best-effort';
 import type { LatchStore } from './latch-store';
@@ -40,9 +40,13 @@ export class PauseService {
   ): Promise<{ execution: ExecutionRecord; receipt?: Receipt }> {
     const { mode, note, ...signature } = request;
     const words = note === undefined ? {} : { note };
-    await this.lifecycle.executions.pause(executionId, { mode, actor: signature.by, ...words });
+    const { mark = '' } = await this.lifecycle.executions.pause(executionId, {
+      mode,
+      actor: signature.by,
+      ...words,
+    });
     const receipt =
-      mode === 'freeze' ? await this.freeze(executionId, { ...signature, ...words }) : undefined;
+      mode === 'freeze' ? await this.freeze(executionId, { ...signature, ...words }, mark) : undefined;
     const execution = await this.lifecycle.executions.get(executionId);
     return { execution, ...(receipt === undefined ? {} : { receipt }) };
   }
@@ -52,40 +56,45 @@ export class PauseService {
     executionId: string,
     request: Signature & { readonly note?: string },
   ): Promise<{ execution: ExecutionRecord; receipt?: Receipt }> {
-    const { wasFrozen } = await this.lifecycle.executions.resume(executionId, request.by);
-    const thaw = wasFrozen ? await this.thawResumed(executionId, request) : undefined;
+    const { wasFrozen, mark = '' } = await this.lifecycle.executions.resume(executionId, request.by);
+    const thaw = wasFrozen ? await this.thawResumed(executionId, request, mark) : undefined;
     await this.dag.drive(executionId);
     const receipt = thaw && (await this.receipts.waitFor(thaw.id));
     const execution = await this.lifecycle.executions.get(executionId);
     return { execution, ...(receipt === undefined ? {} : { receipt }) };
   }
 
-  private async freeze(executionId: string, said: Signature & { readonly note?: string }): Promise<Receipt> {
+  private async freeze(
+    executionId: string,
+    said: Signature & { readonly note?: string },
+    mark: string,
+  ): Promise<Receipt> {
     const order = await this.giver.freeze(executionId, said);
-    await this.lifecycle.executions.freezeOrdered(executionId);
+    await this.lifecycle.executions.freezeOrdered(executionId, mark);
     return this.receipts.waitFor(order.id);
   }
 
   /** The freeze of a pause whose process died before it placed the order, unless the execution is frozen no more. */
-  private async freezePaused(executionId: string): Promise<void> {
+  private async freezePaused({ id: executionId, mark }: MarkedHold): Promise<void> {
     const isFrozen = await this.giver.isFrozen(executionId).catch((error: unknown) => {
       if (error instanceof NotFoundError) return false;
       throw error;
     });
     if (isFrozen) await this.giver.freeze(executionId, { by: 'belay' });
-    await this.lifecycle.executions.freezeOrdered(executionId);
+    await this.lifecycle.executions.freezeOrdered(executionId, mark);
   }
 
   /**
-   * The marker of the resume is removed once the log has the order. Until then the sweep places it
+   * The mark of the resume is removed once the log has the order. Until then the sweep places it
    * (docs/cli.md#belay-resume-execution).
    */
   private async thawResumed(
     executionId: string,
     said: Signature & { readonly note?: string },
+    mark: string,
   ): Promise<Order> {
     const order = await this.giver.thaw(executionId, said);
-    await this.lifecycle.executions.thawOrdered(executionId);
+    await this.lifecycle.executions.thawOrdered(executionId, mark);
     return order;
   }
 
@@ -125,7 +134,7 @@ export class PauseService {
   async sweep(): Promise<void> {
     await this.resumeReleased('belay');
     const thawing = await this.lifecycle.executions.thawing();
-    await this.each(thawing, async (id) => this.thawResumed(id, { by: 'belay' }));
-    await this.each(await this.lifecycle.executions.freezing(), async (id) => this.freezePaused(id));
+    await this.each(thawing, async ({ id, mark }) => this.thawResumed(id, { by: 'belay' }, mark));
+    await this.each(await this.lifecycle.executions.freezing(), async (one) => this.freezePaused(one));
   }
 }

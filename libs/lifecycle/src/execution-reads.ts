@@ -14,7 +14,7 @@ import {
 import { isCorrupt, parseStored } from '#libs/valkey';
 import { decodeExecution, decodeNode, textOf } from './decode';
 import { decodeEvent } from './decode-event';
-import type { ExecutionQuery } from './execution-store.types';
+import type { ExecutionQuery, MarkedHold } from './execution-store.types';
 import type { ShardScripts } from './shard-scripts';
 import type { SlotStore } from './slot-store';
 import { StoreReads } from './store-reads';
@@ -206,15 +206,25 @@ export class ExecutionReads extends StoreReads {
   }
 
   /** Paused executions whose processes wait for the order that freezes them. */
-  async freezing(): Promise<string[]> {
-    const sets = this.keys.tags().map(async (tag) => this.redis.smembers(this.keys.shard(tag, 'freezing')));
-    return (await Promise.all(sets)).flat();
+  async freezing(): Promise<MarkedHold[]> {
+    return this.marked('freezing');
   }
 
   /** Resumed executions whose processes wait for the order that thaws them. */
-  async thawing(): Promise<string[]> {
-    const sets = this.keys.tags().map(async (tag) => this.redis.smembers(this.keys.shard(tag, 'thawing')));
-    return (await Promise.all(sets)).flat();
+  async thawing(): Promise<MarkedHold[]> {
+    return this.marked('thawing');
+  }
+
+  private async marked(name: 'freezing' | 'thawing'): Promise<MarkedHold[]> {
+    const sets = this.keys.tags().map(async (tag) => this.redis.smembers(this.keys.shard(tag, name)));
+    const ids = (await Promise.all(sets)).flat();
+    return Promise.all(
+      ids.map(async (id) => {
+        const key = this.keys.execution(id);
+        const mark = await this.quarantine.readable(key, async () => this.redis.hget(key, name));
+        return { id, mark: mark ?? '' };
+      }),
+    );
   }
 }
 

@@ -115,39 +115,40 @@ export class ExecutionStore extends ExecutionReads {
 
   /**
    * running → paused. Repeatable. A paused execution can still be frozen. `heldBy`: the latch that pauses, if it is
-   * still engaged.
+   * still engaged. `mark`: for `freezeOrdered`.
    */
   async pause(
     id: string,
     request: { mode: 'drain' | 'freeze'; actor: string; note?: string; heldBy?: string },
-  ): Promise<{ state: ExecutionState }> {
+  ): Promise<{ state: ExecutionState; mark?: string }> {
     const { mode, actor, note = '', heldBy = '' } = request;
     const reply = await this.scripts.json('pauseExecution', id, [mode, actor, note, heldBy]);
     return accepted(reply, 'execution', id);
   }
 
-  /** Stores that the log has the order that freezes the execution's processes, or that none is needed any more. */
-  async freezeOrdered(id: string): Promise<void> {
-    await this.redis.hdel(this.keys.execution(id), 'freezing');
-    await this.redis.srem(this.keys.shard(this.keys.tagOf(id), 'freezing'), id);
+  /**
+   * Stores that the log has the order that freezes the execution's processes, or that none is needed any more. `mark`
+   * is that of the pause, which was read before the order was placed: the mark of a later pause stays.
+   */
+  async freezeOrdered(id: string, mark: string): Promise<void> {
+    await this.scripts.json('holdOrdered', id, ['freezing', mark]);
   }
 
-  /** Stores that the log has the order that thaws the execution's processes. */
-  async thawOrdered(id: string): Promise<void> {
-    await this.redis.hdel(this.keys.execution(id), 'thawing');
-    await this.redis.srem(this.keys.shard(this.keys.tagOf(id), 'thawing'), id);
+  /** Stores that the log has the order that thaws the execution's processes. `mark` is that of the resume. */
+  async thawOrdered(id: string, mark: string): Promise<void> {
+    await this.scripts.json('holdOrdered', id, ['thawing', mark]);
   }
 
   /**
    * paused → running. `wasFrozen`: the agents stay frozen until an order thaws them. `released`: resumes only a pause
-   * by that latch, and not while another freeze covers the execution. @throws BelayError LATCHED, for a person's
-   * resume
+   * by that latch, and not while another freeze covers the execution. `mark`: for `thawOrdered`.
+   * @throws BelayError LATCHED, for a person's resume
    */
   async resume(
     id: string,
     actor: string,
     released = '',
-  ): Promise<{ state: ExecutionState; wasFrozen: boolean }> {
+  ): Promise<{ state: ExecutionState; wasFrozen: boolean; mark?: string }> {
     return accepted(await this.scripts.json('resumeExecution', id, [actor, released]), 'execution', id);
   }
 

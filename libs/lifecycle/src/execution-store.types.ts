@@ -57,3 +57,10 @@ export interface ExecutionQuery {
   readonly cursor?: string;
   readonly limit?: number;
 }
+
+/** An execution whose pause or resume has still to get its order. */
+export interface MarkedHold {
+  readonly id: string;
+  /** Tells one pause or resume from another; empty where the record has none, as after its expiry. */
+  readonly mark: string;
+}

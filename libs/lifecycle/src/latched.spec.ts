@@ -222,10 +222,14 @@ describe('pause and resume', () => {
     // A latch's freeze has its order already; a person's is remembered until the log has it.
     expect(await life.executions.freezing()).toEqual([]);
     expect(await life.executions.pausingLatch(id)).toBe('lat_x');
-    expect(await life.executions.pause(id, { mode: 'freeze', actor: 'me' })).toEqual({ state: 'paused' });
+    const { mark: freezeMark = '', ...paused } = await life.executions.pause(id, {
+      mode: 'freeze',
+      actor: 'me',
+    });
+    expect(paused).toEqual({ state: 'paused' });
     expect(await life.executions.pausingLatch(id)).toBeUndefined();
-    expect(await life.executions.freezing()).toEqual([id]);
-    await life.executions.freezeOrdered(id);
+    expect(await life.executions.freezing()).toEqual([{ id, mark: freezeMark }]);
+    await life.executions.freezeOrdered(id, freezeMark);
     expect(await life.executions.freezing()).toEqual([]);
     const record = await life.executions.get(id);
     expect(record).toMatchObject({ state: 'paused', frozen: true });
@@ -237,11 +241,12 @@ describe('pause and resume', () => {
     expect(await life.executions.held()).toEqual([]);
     expect(await life.executions.resume(id, 'belay', 'lat_x')).toEqual({ state: 'paused', wasFrozen: false });
     expect(await life.agents.claim(job, WORKER, 't')).toMatchObject({ why: 'NOT_RUNNING', state: 'paused' });
-    expect(await life.executions.resume(id, 'me')).toEqual({ state: 'running', wasFrozen: true });
+    const { mark = '', ...resumed } = await life.executions.resume(id, 'me');
+    expect(resumed).toEqual({ state: 'running', wasFrozen: true });
     // The answer is repeated until the log has the order that thaws the processes.
-    expect(await life.executions.thawing()).toEqual([id]);
-    expect(await life.executions.resume(id, 'me')).toEqual({ state: 'running', wasFrozen: true });
-    await life.executions.thawOrdered(id);
+    expect(await life.executions.thawing()).toEqual([{ id, mark }]);
+    expect(await life.executions.resume(id, 'me')).toEqual({ state: 'running', wasFrozen: true, mark });
+    await life.executions.thawOrdered(id, mark);
     expect(await life.executions.thawing()).toEqual([]);
     expect(await life.executions.resume(id, 'me')).toEqual({ state: 'running', wasFrozen: false });
     expect((await life.executions.get(id)).deadlineAt).toBeGreaterThan(Date.now());
@@ -258,6 +263,44 @@ describe('pause and resume', () => {
     await expect(
       life.executions.pause('exe_01HZZZZZZZZZZZZZZZZZZZZZZZ', { mode: 'drain', actor: 'me' }),
     ).rejects.toMatchObject({ code: 'NOT_FOUND' });
+  });
+
+  it('R22 a process that is late with its order removes no mark of a later pause or resume', async () => {
+    const id = await create([node('a')]);
+    const freeze = async (): Promise<string> =>
+      (await life.executions.pause(id, { mode: 'freeze', actor: 'me' })).mark ?? '';
+    const resume = async (): Promise<string> => (await life.executions.resume(id, 'me')).mark ?? '';
+    const pauses = [await freeze()];
+    const resumes = [await resume()];
+    pauses.push(await freeze());
+    expect(await life.executions.thawing()).toEqual([]);
+    await life.executions.freezeOrdered(id, pauses[0]!);
+    expect(await life.executions.freezing()).toEqual([{ id, mark: pauses[1] }]);
+    resumes.push(await resume());
+    expect(await life.executions.freezing()).toEqual([]);
+    await life.executions.thawOrdered(id, resumes[0]!);
+    expect(await life.executions.thawing()).toEqual([{ id, mark: resumes[1] }]);
+    for (const _ of ['once', 'repeated']) await life.executions.thawOrdered(id, resumes[1]!);
+    expect(await life.executions.thawing()).toEqual([]);
+  });
+
+  it('R22 the list of marks names an execution whose record is gone, and one whose record cannot be read', async () => {
+    const [gone, corrupt] = [await create([node('a')]), await create([node('a')])];
+    for (const id of [gone, corrupt]) {
+      await life.executions.pause(id, { mode: 'freeze', actor: 'me' });
+      await valkey.redis.del(valkey.keys.execution(id));
+    }
+    await valkey.redis.set(valkey.keys.execution(corrupt), 'x');
+    expect(await life.executions.freezing()).toEqual(
+      expect.arrayContaining([
+        { id: gone, mark: '' },
+        { id: corrupt, mark: '' },
+      ]),
+    );
+    await life.executions.freezeOrdered(gone, '');
+    expect(await life.executions.freezing()).toEqual([{ id: corrupt, mark: '' }]);
+    await valkey.redis.del(valkey.keys.execution(corrupt));
+    await life.executions.freezeOrdered(corrupt, '');
   });
 
   it('R22 R39 a deadline does not pass during a pause, and its rest passes after the resume', async () => {

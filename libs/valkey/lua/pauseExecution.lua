@@ -3,7 +3,7 @@
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 mode: drain or freeze · 5 actor · 6 note or ''
 --         · 7 the latch that pauses it, or '': its release resumes what it paused. A released latch pauses nothing
--- Returns { state } · refused: NOT_FOUND · INVALID_TRANSITION { from, to }
+-- Returns { state, mark = what holdOrdered needs once the log has the order that freezes the processes } · refused: NOT_FOUND · INVALID_TRANSITION { from, to }
 -- Events  execution.paused
 --!flags allow-oom
 --!include base
@@ -27,9 +27,6 @@ if state == 'paused' then
   if redis.call('HDEL', exe_key, 'heldBy') == 1 and ARGV[4] ~= 'freeze' then redis.call('HDEL', exe_key, 'frozen') end
 end
 if ARGV[4] == 'freeze' and held_by == '' then
-  -- Kept until the log has the order that freezes the processes. A process that finds it left behind places that order.
-  redis.call('HSET', exe_key, 'freezing', 1)
-  redis.call('SADD', key('freezing'), EXE)
   -- The thaw of an earlier resume, if no process has placed it yet, would undo this freeze. It would not undo a latch's, and
   -- the release of a latch does not thaw in its place.
   redis.call('HDEL', exe_key, 'thawing')
@@ -49,4 +46,13 @@ if state == 'running' then
   end
   move_execution('running', 'paused', { actor = ARGV[5], data = { mode = ARGV[4], note = ARGV[6] ~= '' and ARGV[6] or nil } })
 end
-return cjson.encode({ state = 'paused' })
+local mark
+if ARGV[4] == 'freeze' and held_by == '' then
+  -- Kept until the log has the order that freezes the processes. A process that finds it left behind places that order. The
+  -- version tells this pause's mark from that of a pause after a resume: the process that was late with its order must not
+  -- remove the other one's.
+  mark = field('version')
+  redis.call('HSET', exe_key, 'freezing', mark)
+  redis.call('SADD', key('freezing'), EXE)
+end
+return cjson.encode({ state = 'paused', mark = mark })

@@ -3,7 +3,8 @@
 -- KEYS[1] the execution's record
 -- ARGV    1 tag · 2 execution id · 3 settings · 4 actor
 --         · 5 the latch that paused it and is engaged no more, or '' when a person resumes it
--- Returns { state, wasFrozen = its trees wait for the order that thaws them } · refused: NOT_FOUND · NOT_PAUSED { state }
+-- Returns { state, wasFrozen = its trees wait for the order that thaws them, mark = what holdOrdered
+--           needs once the log has that order } · refused: NOT_FOUND · NOT_PAUSED { state }
 --         · LATCHED { latchId, kind, scope }, for a person
 -- Events  execution.running
 --!flags allow-oom
@@ -13,7 +14,7 @@
 local state = field('state')
 if not state then return refuse('NOT_FOUND') end
 local released = ARGV[5]
-if state == 'running' then return cjson.encode({ state = state, wasFrozen = field('thawing') ~= nil }) end
+if state == 'running' then return cjson.encode({ state = state, wasFrozen = field('thawing') ~= nil, mark = field('thawing') }) end
 if released ~= '' and (state ~= 'paused' or field('heldBy') ~= released) then
   return cjson.encode({ state = state, wasFrozen = false })
 end
@@ -31,12 +32,15 @@ else
   end
 end
 local frozen = field('frozen')
+move_execution('paused', 'running', { actor = ARGV[4] })
+local mark
 if frozen and released == '' then
-  -- Kept until the log has the order that thaws the processes. A process that finds it left behind places that order.
-  redis.call('HSET', exe_key, 'thawing', 1)
+  -- Kept until the log has the order that thaws the processes. A process that finds it left behind places that order. The
+  -- version tells this resume's mark from that of a later one.
+  mark = field('version')
+  redis.call('HSET', exe_key, 'thawing', mark)
   redis.call('SADD', key('thawing'), EXE)
 end
-move_execution('paused', 'running', { actor = ARGV[4] })
 redis.call('HDEL', exe_key, 'frozen', 'heldBy', 'freezing')
 redis.call('SREM', key('freezing'), EXE)
 local left = field('deadlineLeftMs')
@@ -46,4 +50,4 @@ if left then
 end
 -- advanceExecution hands parked attempts over, in bounded steps.
 keep_advancing()
-return cjson.encode({ state = 'running', wasFrozen = frozen ~= nil and released == '' })
+return cjson.encode({ state = 'running', wasFrozen = mark ~= nil, mark = mark })

@@ -32,6 +32,7 @@ const SCRIPT_NAMES = [
   'freeSlots',
   'gateAttempts',
   'heartbeat',
+  'holdOrdered',
   'holdSlots',
   'readQuestions',
   'recheckQuarantine',
