@@ -144,6 +144,23 @@ describe('R52 an order', () => {
     expect(stopped).toEqual([old.agentId]);
   });
 
+  it.each([
+    ['open', 1],
+    ['over', 0],
+  ] as const)(
+    'R50 whose reach lacks a shard reaches its agents only after asking: it is %s',
+    async (state, count) => {
+      const one = slot(`exe_${ulid()}`, 0, 1);
+      slots.push(one);
+      const order = await placeOn({ type: 'all' });
+      if (state === 'over') await orders.addTargets(order.id, [], { reach: {}, stopped: [] });
+      expect(responder.apply({ order, reach: {} })).toBe(0);
+      await eventually(() => (count === 1 ? stopped.length > 0 : responder.watching === 0), 'the answer');
+      expect(stopped).toHaveLength(count);
+      expect((await orders.receipt(order.id)).targets).toHaveLength(count);
+    },
+  );
+
   it('that is open stops attempts that are claimed meanwhile before they are spawned, and names them; an ended one does not', async () => {
     const order = await placeOn({ type: 'all' });
     responder.apply({ order, reach: undefined });

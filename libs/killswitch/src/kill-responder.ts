@@ -12,6 +12,7 @@ import type { HeldOrder } from './order-reads';
 import type { OrderStore } from './order-store';
 import { OrdersLog } from './orders-log';
 import { TargetReports, type OrderServed } from './target-reports';
+import { withinReach } from './within-reach';
 
 /** Orders looked up at once because the doorbell named them. Further ones are read from the log. */
 const MAX_LOOKUPS = 64;
@@ -196,7 +197,8 @@ export class KillResponder {
     const before = ({ born, executionId }: AgentSlot): boolean =>
       order.scope.type === 'agent' ||
       (born !== undefined &&
-        (reach === undefined || born <= (reach[this.valkey.keys.tagOf(executionId)] ?? -1)));
+        // Without a count of the shard the store is asked below whether the order is open.
+        (reach === undefined || withinReach(reach, this.valkey.keys.tagOf(executionId), born) === 'yes'));
     const now = (slot: AgentSlot): boolean =>
       this.isNews(order, slot) &&
       (named.has(slot.agentId) || (this.covers(order, slot) && before(slot)) || this.takesOff(order, slot));

@@ -2,6 +2,7 @@ import { type AgentRecord, type Order, type Reach, type Scope, type ScopeWarning
 import type { LifecycleService } from '#libs/lifecycle';
 import { AT_A_TIME } from './best-effort';
 import type { ScopeResolver } from './scope-resolver';
+import { withinReach } from './within-reach';
 
 export interface DryRun {
   readonly targets: readonly { agentId: string; executionId: string; nodeId: string; workerId: string }[];
@@ -62,7 +63,9 @@ export class OrderTargets {
     const wasThere = (agent: AgentRecord): boolean =>
       order.scope.type === 'agent' ||
       inScope.has(agent.executionId) ||
-      (agent.born ?? 0) <= (reach[keys.tagOf(agent.executionId)] ?? Number.MAX_SAFE_INTEGER);
+      // An order that is carried out is open. So without a count of the shard the agent is named: without it the receipt could
+      // be complete while the agent lives.
+      withinReach(reach, keys.tagOf(agent.executionId), agent.born) !== 'no';
     const named = new Map<string, AgentRecord>();
     for (const agent of [...live, ...whole]) if (wasThere(agent)) named.set(agent.id, agent);
     for (const agent of ended) named.set(agent.id, agent);

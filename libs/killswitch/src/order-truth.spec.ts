@@ -327,6 +327,13 @@ describe('R51 R52 orders when clocks disagree', () => {
     expect(await life.executions.get(after.id)).toMatchObject({ state: 'running' });
   });
 
+  it('R50 names an agent of a shard whose count is missing: the order is open while it is carried out', async () => {
+    const { agentId } = await running();
+    const { order } = await orders.place({ ...killOf({ type: 'pool', pool: 'default' }), reach: {} });
+    await killswitch.carryOut(order);
+    expect((await orders.receipt(order.id)).targets).toMatchObject([{ agentId, outcome: 'pending' }]);
+  });
+
   it('names agents that it ended before they could be read, though the shard’s clock is behind', async () => {
     const one = await running();
     const { keys, redis } = valkey;
