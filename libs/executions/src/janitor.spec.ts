@@ -1,7 +1,7 @@
 import type { AgentJob, StopReport } from '#libs/contracts';
 import { AgentQueues } from '#libs/dispatch';
 import type { LifecycleService } from '#libs/lifecycle';
-import { createExecution, node, spec, stopReport, useLife } from '../../../test/support/life';
+import { createExecution, node, spec, startNext, stopReport, useLife } from '../../../test/support/life';
 import { eventually } from '../../../test/support/wait';
 import { AttemptEnds } from './attempt-ends';
 import { DagExecutor } from './dag-executor';
@@ -180,6 +180,57 @@ it('R46 R47 a stop ends the pass after its step, however many shards are left', 
   janitor.start();
   await eventually(async () => janitor.sincePassMs < 50, 'a whole pass');
   await janitor.stop();
+});
+
+describe('R23 nodes whose signal did not come in time', () => {
+  /** An execution of the shard of `like`, whose only node is suspended and due. */
+  async function overdue(like?: string): Promise<string> {
+    const { keys } = life.valkey;
+    for (;;) {
+      const id = await createExecution(life, spec([node('a')]));
+      if (like !== undefined && keys.tagOf(id) !== keys.tagOf(like)) continue;
+      const { fence } = await startNext(life, id, `${WORKER.slice(0, -1)}S`);
+      const suspend = { name: 'approved', maxAgeMs: 1 };
+      await life.agents.finish(fence, { state: 'completed', exitCode: 0, suspend });
+      const places = keys.shard(keys.tagOf(id), 'suspended');
+      const until = await life.valkey.timeAt(places);
+      await eventually(async () => (await life.valkey.timeAt(places)) > until + 1, 'its deadline');
+      return id;
+    }
+  }
+
+  /** Damages that execution, or its nodes' records, so that no place of it can be expired. */
+  const damages: Record<string, (id: string, nodeIds: readonly string[]) => Promise<unknown>> = {
+    'whose execution cannot be read': async (id) => {
+      const key = life.valkey.keys.execution(id);
+      await life.valkey.redis.del(key);
+      return life.valkey.redis.set(key, 'x');
+    },
+    'whose own records cannot be read': async (id, nodeIds) =>
+      life.valkey.redis.hset(
+        life.valkey.keys.execution(id, 'nodes'),
+        Object.fromEntries(nodeIds.map((nodeId) => [nodeId, '{broken'])),
+      ),
+  };
+
+  it.each(Object.keys(damages))(
+    'fail, although more than a batch of nodes are before them %s',
+    async (damage) => {
+      const broken = await overdue();
+      const other = await overdue(broken);
+      const { redis, keys } = life.valkey;
+      const places = keys.shard(keys.tagOf(broken), 'suspended');
+      const nodeIds = Array.from({ length: 350 }, (_, i) => `n${i}`);
+      for (const nodeId of nodeIds) await redis.zadd(places, 1, `${broken}\t${nodeId}`);
+      await damages[damage]?.(broken, nodeIds);
+      const expired = async (): Promise<boolean> =>
+        (await life.executions.node(other, 'a')).error?.code === 'SUSPENDED_TOO_LONG';
+      // A pass lists a batch of the damaged records; the places stay, since a person may repair them.
+      for (let pass = 0; pass < 6 && !(await expired()); pass++) await janitor.sweep();
+      expect(await expired()).toBe(true);
+      expect(await redis.zcard(places)).toBeGreaterThanOrEqual(nodeIds.length);
+    },
+  );
 });
 
 describe('R26 R27 a server whose clock steps forward', () => {

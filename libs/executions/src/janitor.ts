@@ -206,25 +206,41 @@ export class Janitor {
     });
   }
 
-  /** Records in the quarantine are left out, and take no place in the batch. */
-  private async due(key: string, held?: Held): Promise<string[]> {
+  /**
+   * The oldest entries that are due. Entries of records in the quarantine are left out, and take no place in the batch. One
+   * execution may have thousands of entries, so the number of such records does not bound theirs.
+   */
+  private async due(key: string, isHeld: (entry: string) => boolean): Promise<string[]> {
     const { valkey } = this.lifecycle;
-    const most = BATCH + (held?.size ?? 0);
-    const ids = await valkey.redis.zrangebyscore(key, '-inf', await valkey.timeAt(key), 'LIMIT', 0, most);
-    return ids.filter((id) => held?.execution(id) !== true);
+    const now = await valkey.timeAt(key);
+    const due: string[] = [];
+    let offset = 0;
+    // Each page is twice as long, since the server passes over all entries before a page.
+    for (let most = BATCH; ; most *= 2) {
+      const entries = await valkey.redis.zrangebyscore(key, '-inf', now, 'LIMIT', offset, most);
+      due.push(...entries.filter((entry) => !isHeld(entry)));
+      if (due.length >= BATCH || entries.length < most) return due.slice(0, BATCH);
+      offset += most;
+    }
   }
 
   private async enforceDeadlines(tag: string, held: Held): Promise<void> {
-    for (const id of await this.due(this.lifecycle.valkey.keys.shard(tag, 'deadlines'), held)) {
+    const key = this.lifecycle.valkey.keys.shard(tag, 'deadlines');
+    for (const id of await this.due(key, (one) => held.execution(one))) {
       await this.guard(async () => this.stopLate(id));
     }
   }
 
   /** Fails nodes whose signal did not come in time. */
   private async expireSuspended(tag: string, held: Held): Promise<void> {
-    for (const place of await this.due(this.lifecycle.valkey.keys.shard(tag, 'suspended'))) {
-      const [executionId = '', nodeId = ''] = place.split('\t');
-      if (!held.execution(executionId)) await this.guard(async () => this.expireOne(executionId, nodeId));
+    const { keys } = this.lifecycle.valkey;
+    const isHeld = (place: string): boolean => {
+      const [executionId, nodeId] = placeOf(place);
+      return held.execution(executionId) || held.record(keys.execution(executionId, 'nodes'), nodeId);
+    };
+    for (const place of await this.due(keys.shard(tag, 'suspended'), isHeld)) {
+      const [executionId, nodeId] = placeOf(place);
+      await this.guard(async () => this.expireOne(executionId, nodeId));
     }
   }
 
@@ -248,7 +264,8 @@ export class Janitor {
   }
 
   private async advance(tag: string, held: Held): Promise<void> {
-    for (const id of await this.due(this.lifecycle.valkey.keys.shard(tag, 'advancing'), held)) {
+    const key = this.lifecycle.valkey.keys.shard(tag, 'advancing');
+    for (const id of await this.due(key, (one) => held.execution(one))) {
       await this.guard(async () => this.dag.drive(id));
     }
   }
@@ -348,4 +365,10 @@ export class Janitor {
       }
     }
   }
+}
+
+/** The execution and the node of a place in the list of suspended nodes. */
+function placeOf(place: string): [executionId: string, nodeId: string] {
+  const [executionId = '', nodeId = ''] = place.split('\t');
+  return [executionId, nodeId];
 }
