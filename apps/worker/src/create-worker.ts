@@ -257,6 +257,7 @@ async function make(options: CreateWorkerOptions, parts: CleanupStack): Promise<
     workerId,
     proofMs: BREAK_GLASS_PROOF_MS,
     defaultGraceMs: settings.graceMs,
+    proof: settings.proof,
     hold: (id, request) => {
       log.error(
         { by: request.by, note: request.note },

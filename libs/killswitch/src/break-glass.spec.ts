@@ -1,4 +1,4 @@
-import type { ExitReport, LocalKillRequest, StopReport } from '#libs/contracts';
+import type { ExitReport, Grade, LocalKillRequest, StopReport } from '#libs/contracts';
 import { AgentSlot, type AgentProcess, type AgentRunner, type StopCause } from '#libs/spawner';
 import { stopReport } from '../../../test/support/life';
 import { BreakGlass } from './break-glass';
@@ -17,7 +17,10 @@ const CLAIM = {
 };
 
 /** A worker that runs only that slot. */
-function breakGlassOver(slot: AgentSlot, wasFenced = false): BreakGlass {
+function breakGlassOver(
+  slot: AgentSlot,
+  { wasFenced = false, proof = 'marks' }: { wasFenced?: boolean; proof?: Grade } = {},
+): BreakGlass {
   const runner = {
     slotsWhere: (matches: (one: AgentSlot) => boolean) => [slot].filter(matches),
     stopWhere: (_: unknown, cause: StopCause) => slot.stop(cause, 0),
@@ -27,6 +30,7 @@ function breakGlassOver(slot: AgentSlot, wasFenced = false): BreakGlass {
     workerId: WORKER,
     proofMs: 60_000,
     defaultGraceMs: 60_000,
+    proof,
     hold: () => undefined,
     done: () => undefined,
   });
@@ -86,6 +90,21 @@ describe('R51 the evidence of a kill without the server', () => {
     });
   });
 
+  it.each([
+    ['killed', 'kernel', 'descent-empty', 'kernel'],
+    ['unconfirmed', 'marks', 'sweep-empty', 'kernel'],
+    ['killed', 'marks', 'sweep-empty', 'marks'],
+  ] as const)(
+    'says %s of a proof of grade %s (%s) where BELAY_PROOF is %s',
+    async (outcome, _grade, kind, proof) => {
+      const report = stopReport({ signals: [KILL], evidence: [{ kind, afterMs: 1 }] });
+      const receipt = await breakGlassOver(slotEnding(report, report), { proof }).kill(REQUEST);
+      expect(receipt).toMatchObject({ complete: outcome === 'killed', targets: [{ outcome }] });
+      const why = outcome === 'killed' ? undefined : (expect.stringContaining('BELAY_PROOF') as string);
+      expect(receipt.targets[0]?.detail).toEqual(why);
+    },
+  );
+
   it('counts a death that was proved late', async () => {
     const proved = stopReport({ signals: [KILL] });
     const slot = slotEnding({ ...proved, proved: false }, proved);
@@ -97,10 +116,12 @@ describe('R51 the evidence of a kill without the server', () => {
 
   it('calls a fenced agent killed, and not by this order, as its record does', async () => {
     const report = stopReport({ signals: [] });
-    expect(await breakGlassOver(slotEnding(report, report), true).kill(REQUEST)).toMatchObject({
-      complete: true,
-      targets: [{ outcome: 'killed', detail: expect.stringMatching(/^not by this order/) as string }],
-    });
+    expect(await breakGlassOver(slotEnding(report, report), { wasFenced: true }).kill(REQUEST)).toMatchObject(
+      {
+        complete: true,
+        targets: [{ outcome: 'killed', detail: expect.stringMatching(/^not by this order/) as string }],
+      },
+    );
   });
 
   it.each([

@@ -1,6 +1,7 @@
 import {
   scopeCovers,
   type ExitReport,
+  type Grade,
   type LocalKillRequest,
   type Scope,
   type StopReport,
@@ -9,14 +10,14 @@ import {
 import type { AgentRunner, AgentSlot } from '#libs/spawner';
 import { within } from '#libs/service';
 import { ulid } from 'ulid';
-import { outcomeOfEnd, type KnownEnd } from './target-outcome';
+import { countedAs, outcomeOfEnd, type KnownEnd } from './target-outcome';
 
 /** One worker's answer to a kill without the server (docs/killswitch.md#without-the-server). */
 export interface LocalReceipt {
   readonly id: string;
   readonly workerId: string;
   readonly scope: Scope;
-  /** True only when every target was proved dead, or was never started. */
+  /** True only when every target was proved dead by a proof that counts, or was never started. */
   readonly complete: boolean;
   readonly targets: readonly TargetReceipt[];
   /** The worker takes no work until it can engage a latch of its own. */
@@ -28,6 +29,8 @@ export interface BreakGlassOptions {
   /** The proof may take this long after the grace. Milliseconds. */
   readonly proofMs: number;
   readonly defaultGraceMs: number;
+  /** The least grade of a proof that counts (`BELAY_PROOF`), here as in the receipts of orders. */
+  readonly proof: Grade;
   /** Stops the intake of jobs now. The worker resumes it once its own latch is engaged. */
   readonly hold: (id: string, request: LocalKillRequest) => void;
   /** Called with the act, for the audit log once the server is back. */
@@ -103,7 +106,8 @@ export class BreakGlass {
     // Without a signal the tree ended by itself, unless the guardian ended it.
     const by = report.signals.length > 0 ? (endedBefore ?? BY_THIS_KILL) : BY_ITSELF;
     const end = this.runner.wasFenced(exit) ? FENCED : by;
-    return { ...base, ...outcomeOfEnd({ ...end, report }, base.workerId), report };
+    const target = { ...base, ...outcomeOfEnd({ ...end, report }, base.workerId), report };
+    return countedAs(target, this.options.proof);
   }
 }
 
