@@ -6,7 +6,9 @@ export const NOISE_MS = 20_000;
 
 /** Looks soon at first, then ever more rarely, to spare the machine that does the awaited work. Milliseconds. */
 const FIRST_MS = 20;
-const LONGEST_MS = 100;
+const LONGEST_MS = 200;
+/** Between these bounds the pause before the next look is a twelfth of the time waited so far. */
+const PART = 12;
 
 /**
  * Looks until `look` returns something other than `undefined` or `false`.
@@ -33,7 +35,7 @@ export async function eventually<T>(
         ),
       );
     }
-    const rest = Math.min(LONGEST_MS, Math.max(FIRST_MS, waited / 20));
+    const rest = Math.min(LONGEST_MS, Math.max(FIRST_MS, waited / PART));
     await new Promise((resolve) => setTimeout(resolve, rest));
   }
 }
