@@ -214,9 +214,9 @@ function waitReady(child: ChildProcess, onLine: (line: string) => void): Promise
   });
 }
 
-/** The compiled program beside this file; when this file runs as TypeScript, the one of the last build. */
+/** The compiled program beside this file; when this file runs as TypeScript, the program of the last build. */
 function entryFile(): string {
   const beside = join(__dirname, 'guardian-main.js');
   if (existsSync(beside)) return beside;
-  return join(__dirname, '../../../../dist/libs/spawner/src/process/guardian-main.js');
+  return join(__dirname, '../../../../dist/programs/guardian-main.js');
 }
