@@ -15,6 +15,7 @@ const shared = {
 module.exports = {
   // Tests that have all they use to themselves (test/support/own-fleet.ts) wait far more than they work.
   maxConcurrency: 4,
+  testSequencer: '<rootDir>/test/jest/sequencer.cjs',
   projects: [
     {
       ...shared,
