@@ -58,11 +58,13 @@ async function checksAndUnitTests(env) {
   const modules = join(ROOT, 'node_modules');
   const lint = ['--config', '.oxlintrc.json', '--type-aware', '--max-warnings', '0'];
   const prettier = join(modules, 'prettier/bin/prettier.cjs');
-  await check('format', [prettier, '--check', '--log-level', 'warn', '.'], env);
+  // Prettier uses one core, and has done its work by the time that the other two have.
+  const formatted = runCheck([prettier, '--check', '--log-level', 'warn', '.'], env);
   const linted = ['apps', 'libs', 'test', 'bench', 'scripts'];
   await check('lint', [join(modules, '.bin/oxlint'), ...lint, ...linted], env);
   await check('types', [COMPILER, '-p', 'tsconfig.json', '--noEmit'], env);
   if (interrupted) return;
+  await report('format', formatted);
   const args = ['--selectProjects', 'unit', `--maxWorkers=${CORES}`];
   const coverage = ['--testPathPatterns', COVERED, '--coverage', '--coverageReporters', 'text-summary'];
   add(await runJest('unit tests of what is covered whole', [...args, ...coverage], { env, coverage: true }));
@@ -88,8 +90,17 @@ function testEnvironment() {
 
 async function check(name, args, env) {
   if (interrupted) return;
+  await report(name, runCheck(args, env));
+}
+
+function runCheck(args, env) {
+  return run(process.execPath, args, { cwd: ROOT, env, timeoutMs: CHECK_TIMEOUT_MS });
+}
+
+/** Shows a check until it has ended, and counts it. */
+async function report(name, running) {
   const done = showProgress(name);
-  const ran = await run(process.execPath, args, { cwd: ROOT, env, timeoutMs: CHECK_TIMEOUT_MS });
+  const ran = await running;
   done(ran.code === 0 ? 'ok' : 'failed');
   if (ran.code === 0) total.passed++;
   else {
