@@ -2,11 +2,12 @@ import type { AgentJob, JobAnswer } from '#libs/contracts';
 import { LifecycleService } from '#libs/lifecycle';
 import { Valkey } from '#libs/valkey';
 import { startThrowawayServer, type ThrowawayServer } from '#libs/local-server';
-import { Worker } from 'bullmq';
+import { Job, Queue, Worker } from 'bullmq';
 import { ulid } from 'ulid';
 import { Link } from '../../../test/faults/link';
 import { eventually } from '../../../test/support/fleet';
 import { AgentQueues } from './agent-queues';
+import { JobConsumer, type JobVerdict } from './job-consumer';
 
 const TAKEN = 'bull:belay-agents-side:active';
 /** The calls that take a job, or end a job and take the next, and no others. */
@@ -147,5 +148,60 @@ describe('R42 an attempt that a worker refuses while the connection breaks', () 
     delete refusal.link;
     await eventually(async () => taken.length === 2, 'the second taking', 10_000);
     expect(taken).toEqual([refused, refused]);
+  });
+});
+
+describe('R70 R78 a job whose end the server refuses to store at first', () => {
+  const READONLY = "READONLY You can't write against a read only replica.";
+
+  /** A job with two attempts that a consumer takes. `handle` gives its verdict. */
+  async function take(queue: string, handle: () => Promise<JobVerdict>) {
+    const jobs = new Queue(queue, { connection: near.connections.create('blocking'), prefix: 'bull' });
+    const consumer = new JobConsumer(near, { prefix: 'bull', queue, concurrency: 1 });
+    closing.push(async () => {
+      jest.restoreAllMocks();
+      await consumer.close();
+      await jobs.close();
+    });
+    const attempts: number[] = [];
+    consumer.consume(async ({ facts }) => {
+      attempts.push(facts.attemptsMade);
+      return handle();
+    });
+    const { id = '' } = await jobs.add('job', {}, { attempts: 2 });
+    const stored = async () => (await jobs.getJob(id)) as Job;
+    return { consumer, attempts, stored };
+  }
+
+  it('completes with its own answer, and does not run again', async () => {
+    const report = jest.spyOn(Job.prototype, 'moveToCompleted').mockRejectedValueOnce(new Error(READONLY));
+    const { attempts, stored } = await take('refused-done', async () => ({ done: 1 }));
+    await eventually(async () => (await stored()).isCompleted(), 'the stored end', 8_000);
+    expect(await stored()).toMatchObject({ returnvalue: 1, attemptsMade: 1 });
+    expect([attempts, report.mock.calls.length]).toEqual([[0], 2]);
+  });
+
+  it('fails for its own reason, and before its lock has run out', async () => {
+    jest.spyOn(Job.prototype, 'moveToFailed').mockRejectedValueOnce(new Error(READONLY));
+    const { attempts, stored } = await take('refused-failed', async () => ({ failed: 'KILLED ord_1' }));
+    await eventually(async () => (await stored()).isFailed(), 'the stored end', 8_000);
+    expect(await stored()).toMatchObject({ failedReason: 'KILLED ord_1', attemptsMade: 1 });
+    expect(attempts).toEqual([0]);
+  });
+
+  it('stays active for the next taker when its consumer closes', async () => {
+    const report = jest.spyOn(Job.prototype, 'moveToCompleted').mockRejectedValue(new Error(READONLY));
+    const gate: { open?: () => void } = {};
+    const opened = new Promise<void>((resolve) => (gate.open = resolve));
+    const { consumer, attempts, stored } = await take('refused-closing', async () =>
+      opened.then(() => ({ done: 1 })),
+    );
+    await eventually(() => attempts.length === 1, 'the taking');
+    const closed = consumer.close();
+    gate.open?.();
+    await closed;
+    expect(report).toHaveBeenCalled();
+    expect(await (await stored()).getState()).toBe('active');
+    expect((await stored()).attemptsMade).toBe(0);
   });
 });

@@ -10,7 +10,7 @@ const RESENT_MS = 100;
 const LOOKED_THROUGH = 1_000;
 
 /**
- * BullMQ's worker, with three repairs for a server in trouble.
+ * BullMQ's worker, with four repairs for a server in trouble.
  *
  * BullMQ asks for the next job again at once when the server refuses (READONLY, LOADING, NOREPLICAS, …): 70,000 calls a second
  * were measured. This worker waits in between.
@@ -21,6 +21,9 @@ const LOOKED_THROUGH = 1_000;
  * When a connection breaks, ioredis sends a call again whose answer was lost. The first call may have taken a job that nobody
  * runs. BullMQ gives it to a worker only once its lock has run out and two rounds for stalled jobs have seen that (10 to 25 s).
  * This worker looks for the job by its token, and runs it.
+ *
+ * When the server refuses the report of a job's end, BullMQ fails the job with that refusal as its reason, or retries it. This
+ * worker repeats the report. If the worker closes first, the job stays active, and is taken again once its lock has run out.
  */
 export class ThrottledWorker<Data = unknown, Result = unknown, Name extends string = string> extends Worker<
   Data,
@@ -48,7 +51,11 @@ export class ThrottledWorker<Data = unknown, Result = unknown, Name extends stri
   ): Promise<Job<Data, Result, Name>> {
     const [result, job, token] = args;
     try {
-      return await super.handleCompleted(...args);
+      return (await this.untilReported(async () => super.handleCompleted(...args))) as Job<
+        Data,
+        Result,
+        Name
+      >;
     } catch (error) {
       if (!isOver(error)) throw error;
       this.emit('completed', job, result, 'active');
@@ -61,11 +68,27 @@ export class ThrottledWorker<Data = unknown, Result = unknown, Name extends stri
   ): Promise<Job<Data, Result, Name>> {
     const [error, job, token] = args;
     try {
-      return await super.handleFailed(...args);
+      return (await this.untilReported(async () => super.handleFailed(...args))) as Job<Data, Result, Name>;
     } catch (problem) {
       if (!isOver(problem)) throw problem;
       this.emit('failed', job, error, 'active');
       return (await this.alsoTaken(token)) as Job<Data, Result, Name>;
+    }
+  }
+
+  /**
+   * Repeats the report of a job's end while the server refuses it. Resolves with the next job, if one was taken. A transient
+   * error is never thrown: BullMQ would take it for the error of the job itself.
+   */
+  private async untilReported<T>(report: () => Promise<T>): Promise<T | undefined> {
+    for (;;) {
+      try {
+        return await report();
+      } catch (error) {
+        if (!isTransient(error)) throw error;
+        if (this.closing !== undefined) return undefined;
+        await pause(REFUSED_MS);
+      }
     }
   }
 
