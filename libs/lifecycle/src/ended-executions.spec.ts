@@ -60,7 +60,7 @@ it('keeps the newest ended executions, and nothing of the others', async () => {
   for (let i = 0; i < 5; i++) ids.push(await ended(i, { idempotencyKey: `key-${i}` }));
   const running = await createExecution(life, spec([node('a')]));
   const room = new StateRoom(valkey);
-  expect(await new EndedExecutions(valkey, room, { maxEnded: 2 }, 0).sweep()).toBe(3);
+  expect(await new EndedExecutions(valkey, room, { maxEnded: 2 }).sweep()).toBe(3);
   expect(await listed()).toEqual([...ids.slice(3), running]);
   for (const id of ids.slice(0, 3)) expect(await keysOf(id)).toEqual([]);
   const agents = await life.agents.list({ states: ['completed'] });
@@ -89,25 +89,6 @@ it('R51 keeps for a minute an execution for which an open order may still ask', 
   await redis.srem(open, 'ord_1');
   expect(await new EndedExecutions(valkey, room, { maxEnded: 0 }).sweep()).toBe(1);
   expect(await keysOf(next)).toEqual([]);
-});
-
-it('R30 R78 keeps for a minute an execution whose submit may be repeated under its idempotency key', async () => {
-  const keyed = await ended(1, { idempotencyKey: 'job-1' });
-  const other = await ended();
-  const room = new StateRoom(valkey);
-  expect(await new EndedExecutions(valkey, room, { maxEnded: 0 }).sweep()).toBe(1);
-  expect(await listed()).toEqual([keyed]);
-  expect(await keysOf(other)).toEqual([]);
-  // A repeated submit is answered with it, so nothing runs again.
-  expect(
-    await createExecution(life, spec([node('a')], { labels: { team: 'x' }, idempotencyKey: 'job-1' })),
-  ).toBe(keyed);
-  await valkey.observeClock();
-  await eventually(
-    async () => (await new EndedExecutions(valkey, room, { maxEnded: 0 }, 50).sweep()) === 1,
-    'the end of the least age',
-  );
-  expect(await keysOf(keyed)).toEqual([]);
 });
 
 it('R51 never removes a failed execution while an agent of it lives', async () => {

@@ -21,10 +21,7 @@ const TIGHT = 0.9;
 const FREEING_LOOK_MS = 10;
 const MOST_FREEING_MS = 500;
 
-/**
- * Longer than an order stays open once its agents have ended. Longer than it takes until a job whose taker died is taken
- * again, and than a client repeats a submit.
- */
+/** Longer than an order stays open once its agents have ended. */
 const MIN_AGE_MS = 60_000;
 
 interface Ended {
@@ -45,9 +42,8 @@ export class EndedExecutions {
     private readonly options: Pick<Retention, 'maxEnded'>,
     /**
      * An execution that ended within this time is kept for a caller that may still wait for its end, whatever memory
-     * it takes. The bound on their number spares such an execution as well if it has an idempotency key, since a submit
-     * that is repeated must find it. While an order is open, that bound spares all of them, since the receipt may need
-     * the record. Milliseconds.
+     * it takes. While an order is open, the bound on their number spares such executions as well, since the receipt
+     * may need the record. Milliseconds.
      */
     private readonly minAgeMs = MIN_AGE_MS,
   ) {}
@@ -141,14 +137,9 @@ export class EndedExecutions {
   private async retire(id: string, tag: string, minAgeMs: number): Promise<boolean> {
     const { redis, keys, scripts } = this.valkey;
     try {
-      const [unproved, { ageMs, hasKey }] = await Promise.all([
-        redis.scard(`${keys.execution(id)}:unproved`),
-        this.look(id),
-      ]);
       // The script looks as well. This look comes first because an execution that stays must keep its logs.
-      if (unproved > 0) return false;
-      const leastAgeMs = hasKey ? this.minAgeMs : minAgeMs;
-      if (leastAgeMs > 0 && ageMs < leastAgeMs) return false;
+      if ((await redis.scard(`${keys.execution(id)}:unproved`)) > 0) return false;
+      if (minAgeMs > 0 && (await this.ageOf(id)) < minAgeMs) return false;
       await this.removeLogs(id, tag);
       return (await scripts.run('retireExecution', keys.execution(id), [tag, id])) === 1;
     } catch (error) {
@@ -159,16 +150,11 @@ export class EndedExecutions {
   }
 
   /** The time since the execution's end, by the server's clock; an execution without a stored end counts as old. Milliseconds. */
-  private async look(id: string): Promise<{ ageMs: number; hasKey: boolean }> {
+  private async ageOf(id: string): Promise<number> {
     const { redis, keys, clock } = this.valkey;
-    const [completedAt, stoppedAt, key] = await redis.hmget(
-      keys.execution(id),
-      'completedAt',
-      'stoppedAt',
-      'idempotencyKey',
-    );
+    const [completedAt, stoppedAt] = await redis.hmget(keys.execution(id), 'completedAt', 'stoppedAt');
     const endedAt = Math.max(Number(completedAt), Number(stoppedAt));
-    return { ageMs: clock.now() - endedAt, hasKey: typeof key === 'string' };
+    return clock.now() - endedAt;
   }
 
   private async removeLogs(id: string, tag: string): Promise<void> {

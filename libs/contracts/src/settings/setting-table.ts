@@ -203,8 +203,7 @@ export const SETTINGS: readonly Setting[] = [
     key: 'maxEnded',
     kind: wholeNumber(0, 100_000_000),
     fallback: '100000',
-    description:
-      'How many ended executions are kept; beyond it the oldest go first, and one with an idempotency key stays for a minute',
+    description: 'How many ended executions are kept; beyond it the oldest go first',
   }),
   setting({
     name: 'BELAY_MAX_STATE_MB',
