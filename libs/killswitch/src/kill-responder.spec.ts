@@ -1,4 +1,4 @@
-import type { Order, Scope, TargetReceipt } from '#libs/contracts';
+import { OutcomeUnknownError, type Order, type Scope, type TargetReceipt } from '#libs/contracts';
 import type { Heartbeat, LifecycleService } from '#libs/lifecycle';
 import { AgentSlot, type AgentEnded, type AgentRunner } from '#libs/spawner';
 import type { Valkey } from '#libs/valkey';
@@ -39,7 +39,10 @@ beforeEach(async () => {
   });
   await life.workers.register(WORKER, { pools: 'default' }, 60_000);
 });
-afterEach(() => responder.stop());
+afterEach(() => {
+  responder.stop();
+  jest.restoreAllMocks();
+});
 
 /** The runner of a worker whose agents have no processes. */
 function runner(): AgentRunner {
@@ -51,6 +54,7 @@ function runner(): AgentRunner {
       stopped.push(...hit.map(({ agentId }) => agentId));
       return hit.length;
     },
+    thawWhere: () => [],
   } as unknown as AgentRunner;
 }
 
@@ -75,10 +79,19 @@ const target = (executionId: string, index: number, workerId: string): TargetRec
 });
 
 /** A heartbeat, with all that it does for orders. */
-async function beat(): Promise<void> {
+async function beat(of = responder): Promise<void> {
   const answer: Heartbeat = await life.workers.heartbeat(WORKER, 60_000, slots.length);
-  await responder.noticeHead(answer, signal);
+  await of.noticeHead(answer, signal);
 }
+
+/** A responder of the same worker, with its errors collected. */
+const other = (errors: unknown[], readMs = 5_000): KillResponder =>
+  new KillResponder(valkey, orders, runner(), {
+    workerId: WORKER,
+    onError: (error) => errors.push(error),
+    describe: async () => ({ containment: 'marks', isolation: 'same-user', guardian: true, running: 0 }),
+    readMs,
+  });
 
 /** The commands sent to the server during `work`, by name. */
 async function commandsOf(work: () => Promise<unknown>): Promise<string[]> {
@@ -179,6 +192,133 @@ describe('R52 an order', () => {
   });
 });
 
+describe('R52 a wide order without a latch that may take an agent claimed after it was resolved', () => {
+  const NO_ANSWER = new OutcomeUnknownError('script addTargets', new Error('read ECONNRESET'));
+  let errors: unknown[];
+  let worker: KillResponder;
+  let late: AgentSlot;
+  beforeEach(() => {
+    errors = [];
+    worker = other(errors);
+    late = slot(`exe_${ulid()}`, 0);
+    slots.push(late);
+  });
+  afterEach(() => worker.stop());
+
+  /** It is open while a target on another worker uses its grace. */
+  async function openOrder(): Promise<Order> {
+    const order = await placeOn({ type: 'pool', pool: 'default' });
+    await orders.addTargets(order.id, [target(`exe_${ulid()}`, 0, OTHER)], { reach: {}, stopped: [] });
+    return order;
+  }
+
+  /** Puts another type in the place of the order's record. The result mends it. */
+  async function spoil({ id }: Order): Promise<() => Promise<unknown>> {
+    const key = valkey.keys.order(id);
+    await valkey.redis.rename(key, `${key}:aside`);
+    await valkey.redis.set(key, 'spoilt');
+    return async () => valkey.redis.rename(`${key}:aside`, key);
+  }
+
+  it('is asked about again with each heartbeat until there is an answer, for an agent that runs', async () => {
+    await openOrder();
+    const asked = jest
+      .spyOn(orders, 'addTargets')
+      .mockRejectedValueOnce(NO_ANSWER)
+      .mockRejectedValueOnce(NO_ANSWER);
+    await beat(worker);
+    await eventually(() => errors.length > 0, 'the first failure');
+    expect(stopped).toEqual([]);
+    await beat(worker);
+    await beat(worker);
+    await eventually(() => stopped.length > 0, 'the stop');
+    expect(stopped).toEqual([late.agentId]);
+    expect(errors).toEqual([NO_ANSWER]);
+    await beat(worker);
+    expect(asked).toHaveBeenCalledTimes(3);
+  });
+
+  it('is not asked about again for an agent that has ended', async () => {
+    await openOrder();
+    const asked = jest.spyOn(orders, 'addTargets').mockRejectedValue(NO_ANSWER);
+    await beat(worker);
+    await eventually(() => errors.length > 0, 'the first failure');
+    slots = [];
+    await beat(worker);
+    expect(asked).toHaveBeenCalledTimes(1);
+  });
+
+  it('R31 is asked about again while its record cannot be read, and stops the agent once it is mended', async () => {
+    const order = await openOrder();
+    const mend = await spoil(order);
+    worker.apply({ order, reach: {} });
+    await eventually(() => errors.length > 0, 'the first failure');
+    await beat(worker);
+    await mend();
+    await beat(worker);
+    await eventually(() => stopped.length > 0, 'the stop');
+    expect(errors).toMatchObject([{ code: 'CORRUPT_RECORD' }]);
+  });
+
+  it('is no answer for an attempt that is about to start, until the server answers', async () => {
+    const order = await openOrder();
+    slots = [];
+    worker.apply({ order, reach: {} });
+    slots = [late];
+    jest.spyOn(orders, 'addTargets').mockRejectedValueOnce(NO_ANSWER);
+    await expect(worker.beforeSpawn(late)).rejects.toBe(NO_ANSWER);
+    await worker.beforeSpawn(late);
+    expect(stopped).toEqual([late.agentId]);
+  });
+
+  it('R31 says of an attempt about to start that one order cannot be read, and obeys the other', async () => {
+    const [bad, good] = [await openOrder(), await openOrder()];
+    slots = [];
+    for (const order of [bad, good]) worker.apply({ order, reach: {} });
+    slots = [late];
+    await spoil(bad);
+    const ask = orders.addTargets.bind(orders);
+    const asked = jest.spyOn(orders, 'addTargets').mockImplementation(async (id, ...rest) => {
+      if (id === good.id) throw NO_ANSWER;
+      return ask(id, ...rest);
+    });
+    // The caller repeats only an unknown outcome, so that error comes first.
+    await expect(worker.beforeSpawn(late)).rejects.toBe(NO_ANSWER);
+    asked.mockRestore();
+    await expect(worker.beforeSpawn(late)).rejects.toMatchObject({
+      code: 'CORRUPT_RECORD',
+      message: expect.stringContaining(bad.id) as string,
+    });
+    expect(stopped).toEqual([late.agentId]);
+  });
+
+  it.each([
+    ['is stored again and stops the attempt', 'knows it', 1],
+    ['takes nothing', 'has forgotten it', 0],
+  ] as const)('that a failover lost %s where the worker %s', async (_what, knows, count) => {
+    const order = await openOrder();
+    slots = [];
+    worker.apply({ order, reach: {} });
+    slots = [late];
+    await valkey.redis.flushall();
+    if (knows === 'has forgotten it') jest.spyOn(orders, 'again').mockResolvedValue(undefined);
+    await worker.beforeSpawn(late);
+    expect([stopped.length, worker.watching]).toEqual([count, count]);
+  });
+
+  it('is a thaw: the attempt starts although there is no answer, and the next heartbeat asks again', async () => {
+    const { order } = await orders.place({ ...killOf({ type: 'pool', pool: 'default' }), kind: 'thaw' });
+    slots = [];
+    worker.apply({ order, reach: {} });
+    slots = [late];
+    const asked = jest.spyOn(orders, 'addTargets').mockRejectedValueOnce(NO_ANSWER);
+    await worker.beforeSpawn(late);
+    expect(errors).toEqual([NO_ANSWER]);
+    await beat(worker);
+    await eventually(() => asked.mock.calls.length > 1, 'the second question');
+  });
+});
+
 describe('R19 R51 the end of an agent that an order stopped', () => {
   const REPORT = stopReport({ signalledAfterMs: 10, firstExitAfterMs: 20, provedAfterMs: 30 });
   const end = (slot: AgentSlot, over: Partial<AgentEnded>): AgentEnded => ({
@@ -220,18 +360,9 @@ describe('R19 R51 the end of an agent that an order stopped', () => {
 });
 
 describe('the orders log', () => {
-  /** A responder of another worker, with its errors collected. */
-  const other = (errors: unknown[], readMs: number): KillResponder =>
-    new KillResponder(valkey, orders, runner(), {
-      workerId: WORKER,
-      onError: (error) => errors.push(error),
-      describe: async () => ({ containment: 'marks', isolation: 'same-user', guardian: true, running: 0 }),
-      readMs,
-    });
-
   it('R52 with an order that cannot be obeyed: those behind it are, at once, and it is with the next heartbeat', async () => {
     const errors: unknown[] = [];
-    const worker = other(errors, 5_000);
+    const worker = other(errors);
     const [bad, good] = [`exe_${ulid()}`, `exe_${ulid()}`];
     slots.push(slot(bad, 0), slot(good, 0));
     const fault = new Error('no');

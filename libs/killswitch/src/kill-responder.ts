@@ -1,4 +1,4 @@
-import { BelayError, holdOf, scopeCovers, type Order } from '#libs/contracts';
+import { BelayError, holdOf, isBelayError, NotFoundError, scopeCovers, type Order } from '#libs/contracts';
 import type { Heartbeat } from '#libs/lifecycle';
 import type { AgentRunner, AgentSlot, HoldResult } from '#libs/spawner';
 import { Subscriber, type Valkey } from '#libs/valkey';
@@ -12,6 +12,7 @@ import type { HeldOrder } from './order-reads';
 import type { OrderStore } from './order-store';
 import { OrdersLog } from './orders-log';
 import { TargetReports, type OrderServed } from './target-reports';
+import { UnansweredQuestions } from './unanswered-questions';
 import { withinReach } from './within-reach';
 
 /** Orders looked up at once because the doorbell named them. Further ones are read from the log. */
@@ -43,6 +44,7 @@ export class KillResponder {
   private readonly reports: TargetReports;
   private readonly thaws = new HeardThaws();
   private readonly unfrozen = new FailedFreezes();
+  private readonly unanswered = new UnansweredQuestions();
   /** Orders seen and not known to be over. Every spawn is checked against them, and each heartbeat asks about some. */
   private readonly watched = new Map<string, Order>();
   private lookups = 0;
@@ -123,6 +125,7 @@ export class KillResponder {
   ): Promise<void> {
     await this.log.notice(head);
     this.freezeAgain();
+    this.askAgain();
     if (targets > 0 && !signal.aborted) await this.serveOwn();
     if (!signal.aborted) await this.forgetSome();
   }
@@ -204,34 +207,79 @@ export class KillResponder {
       (named.has(slot.agentId) || (this.covers(order, slot) && before(slot)) || this.takesOff(order, slot));
     const count = this.serve(order, now);
     for (const slot of this.runner.slotsWhere((one) => this.isNews(order, one) && this.covers(order, one)))
-      void this.serveIfOpen(order, slot).catch(this.options.onError);
+      void this.askOrNote(order, slot);
     return count;
   }
 
   /**
    * Called before a claimed agent is spawned, since an open order may cover it. Most of the time there is nothing to wait for.
+   * Repeatable. @throws BelayError OUTCOME_UNKNOWN: nobody knows yet whether an order takes the agent · CORRUPT_RECORD: the
+   * server cannot tell
    */
   beforeSpawn(slot: AgentSlot): Promise<void> | undefined {
     const orders = [...this.watched.values()].filter(
       (order) => this.isNews(order, slot) && this.covers(order, slot),
     );
     if (orders.length === 0) return undefined;
-    return Promise.all(orders.map(async (order) => this.serveIfOpen(order, slot))).then(() => undefined);
+    return this.askBeforeSpawn(orders, slot);
+  }
+
+  /** Every order is asked about to the end, so that those that can be read stop the agent beside one that cannot. */
+  private async askBeforeSpawn(orders: readonly Order[], slot: AgentSlot): Promise<void> {
+    const asked = await Promise.allSettled(
+      orders.map(async (order) =>
+        // A thaw keeps nothing from starting.
+        order.kind === 'thaw' ? this.askOrNote(order, slot) : this.serveIfOpen(order, slot),
+      ),
+    );
+    const errors = asked.flatMap((one) => (one.status === 'rejected' ? [one.reason as unknown] : []));
+    // The caller repeats the call after an unknown outcome, and finds the other errors again.
+    const unknown = errors.find((error) => isBelayError(error) && error.code === 'OUTCOME_UNKNOWN');
+    if (errors.length > 0) throw unknown ?? errors[0];
+  }
+
+  /** Asks now. Without an answer the next heartbeat asks again. Never rejects. */
+  private async askOrNote(order: Order, slot: AgentSlot, isFirst = true): Promise<void> {
+    try {
+      await this.serveIfOpen(order, slot);
+    } catch (error) {
+      this.unanswered.note(order, slot);
+      // Later failures say nothing new.
+      if (isFirst) this.options.onError(error);
+    }
+  }
+
+  /** Asks again about agents of this worker that an open order may take. */
+  private askAgain(): void {
+    const here = new Set(this.runner.slotsWhere(() => true));
+    for (const { order, slot } of this.unanswered.take())
+      if (here.has(slot) && this.watched.has(order.id) && this.isNews(order, slot))
+        void this.askOrNote(order, slot, false);
   }
 
   /** One script decides whether the order still takes targets. Only then is the agent a target. */
   private async serveIfOpen(order: Order, slot: AgentSlot): Promise<void> {
     // The claim is under way: the slot comes here again when it was granted.
     if (slot.claimedAt === undefined) return;
-    const taken = await this.orders.addTargets(
-      order.id,
-      [this.reports.target(slot, 'pending')],
-      false,
-      slot.graceMs,
-    );
+    const taken = await this.takes(order, slot);
     if (!taken) this.watched.delete(order.id);
     else if (this.thaws.isOver(order)) await this.reports.neverHeld(order, [slot]);
     else this.serve(order, (one) => one === slot && this.isNews(order, one));
+  }
+
+  /** @throws BelayError OUTCOME_UNKNOWN · CORRUPT_RECORD */
+  private async takes(order: Order, slot: AgentSlot): Promise<boolean> {
+    const target = this.reports.target(slot, 'pending');
+    const ask = async (): Promise<boolean> => this.orders.addTargets(order.id, [target], false, slot.graceMs);
+    try {
+      return await ask().catch(async (error: unknown) => {
+        if (!(error instanceof NotFoundError)) throw error;
+        // A failover lost the order, or it is so old that retention removed it.
+        return (await this.orders.again(order.id)) !== undefined && ask();
+      });
+    } catch (error) {
+      throw isBelayError(error) ? error : unread(order, slot, error);
+    }
   }
 
   /** An agent without matching labels may be frozen too, when its execution was frozen as a whole. */
@@ -329,6 +377,15 @@ function isUndone({ kind, seq, ...thaw }: Order, { served }: AgentSlot): boolean
   const hold = holdOf(thaw);
   return [...served.values()].some(
     ({ order }) => order.kind === 'freeze' && holdOf(order) === hold && isBefore(seq, order.seq),
+  );
+}
+
+function unread({ id }: Order, { agentId }: AgentSlot, error: unknown): BelayError {
+  const why = error instanceof Error ? error.message : String(error);
+  return new BelayError(
+    'CORRUPT_RECORD',
+    `The order ${id} covers ${agentId}, and its record does not say whether it is over: ${why}. Look with: belay receipt ${id}`,
+    { cause: error },
   );
 }
 

@@ -40,6 +40,14 @@ export const LEASE_OVER: StopCause = {
   error: { code: 'FENCED', message: 'Its worker had been silent for too long, and did not start it.' },
 };
 
+/** The cause when the attempt was not started because its worker closes. */
+export const WORKER_CLOSES: StopCause = {
+  reason: 'server_shutdown',
+  mode: 'immediate',
+  by: 'belay',
+  endsAs: 'failed',
+};
+
 /** The outcome without the agent's own messages, for when they cannot be stored. How the agent ended is kept. */
 export function withoutSayings(outcome: AgentOutcome, error: unknown): AgentOutcome {
   const { result: _, costUsd: __, suspend: ___, tokens: ____, costEstimated: _____, ...rest } = outcome;
@@ -94,6 +102,20 @@ export const NOT_STARTED: StopReport = {
 /** The outcome of an attempt that was stopped before it had a process. */
 export function notStarted(cause: StopCause): AgentOutcome {
   return { state: cause.endsAs, ...stopOf(cause), report: NOT_STARTED };
+}
+
+/**
+ * The outcome of an attempt that an order covers whose record cannot be read. It did not start, since the order may be a kill
+ * that takes it. It is not killed, since the order may be over: the node's retry policy decides.
+ */
+export function orderUnread(error: unknown): AgentOutcome {
+  const message = `It was not started: ${error instanceof Error ? error.message : String(error)}`;
+  return {
+    state: 'failed',
+    reason: 'error',
+    error: { code: 'ORDER_UNREADABLE', message },
+    report: NOT_STARTED,
+  };
 }
 
 /** Whether the attempt was not started because the time for its start was over. */

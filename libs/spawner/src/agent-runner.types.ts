@@ -43,7 +43,10 @@ export interface RunnerOptions {
   readonly ahead?: WaitingProgram | undefined;
   /** Called with each message of an agent as it arrives, beside its storing. Must not throw. */
   readonly onMessage?: (message: AgentMessage, claim: Granted) => void;
-  /** Called for each claim before the spawn, because an open order may cover the attempt. Each of its calls is bounded. */
+  /**
+   * Called for each claim before the spawn, because an open order may cover the attempt. It must bound itself, and be
+   * repeatable: it is called again while it rejects with OUTCOME_UNKNOWN. After any other rejection the attempt ends unstarted.
+   */
   readonly beforeSpawn?: (slot: AgentSlot, claim: Granted) => Promise<void> | undefined;
   /** Aborted when the worker stops waiting for the server. */
   readonly closing?: AbortSignal;

@@ -14,8 +14,10 @@ import {
   isTooLate,
   LEASE_OVER,
   notStarted,
+  orderUnread,
   outcomeOf,
   spawnFailed,
+  WORKER_CLOSES,
   unknownHandler,
 } from './agent-outcome';
 import { AgentReporter } from './agent-reporter';
@@ -90,8 +92,8 @@ export class Attempt {
   private async runWith(input: PreparedInput | undefined): Promise<void> {
     const { slot, claim } = this;
     const { options } = this.means;
-    const asked = options.beforeSpawn?.(slot, claim);
-    if (asked !== undefined) await asked.catch((error: unknown) => this.onError(error));
+    const unread = await this.askOrders();
+    if (unread !== undefined) return this.store(unread);
     await slot.maySpawn();
     // This process may have been suspended between the claim and its answer, or during a freeze, and another worker may have
     // the node.
@@ -115,6 +117,35 @@ export class Attempt {
     const cause = slot.cause as StopCause | undefined;
     if (cause !== undefined) slot.stop(cause, this.graceMs);
     await this.untilStored(process, log, reporter);
+  }
+
+  /**
+   * Asks whether an open order covers the attempt. The attempt does not start before there is an answer: the worker asks until
+   * then, unless the attempt is stopped, the lease may be over, or the worker closes. Resolves with the attempt's end where the
+   * server answers that it cannot tell.
+   */
+  private async askOrders(): Promise<AgentOutcome | undefined> {
+    const { slot, claim } = this;
+    const { options } = this.means;
+    const isOver = (): boolean => leaseLeftMs(options) <= 0;
+    const ask = async (): Promise<true> => {
+      await options.beforeSpawn?.(slot, claim);
+      return true;
+    };
+    try {
+      const answered = await untilAnswered(
+        options,
+        slot.agentId,
+        ask,
+        () => slot.cause !== undefined || isOver(),
+      );
+      if (answered === undefined) slot.stop(isOver() ? LEASE_OVER : WORKER_CLOSES, 0);
+    } catch (error) {
+      this.onError(error);
+      // An order that was read has stopped it.
+      if (slot.cause === undefined) return orderUnread(error);
+    }
+    return undefined;
   }
 
   /** From the start of the process until the outcome is stored. */
