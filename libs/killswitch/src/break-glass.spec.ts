@@ -23,7 +23,8 @@ function breakGlassOver(
 ): BreakGlass {
   const runner = {
     slotsWhere: (matches: (one: AgentSlot) => boolean) => [slot].filter(matches),
-    stopWhere: (_: unknown, cause: StopCause) => slot.stop(cause, 0),
+    stopWhere: (matches: (one: AgentSlot) => boolean, cause: StopCause) =>
+      matches(slot) && slot.stop(cause, 0),
     wasFenced: () => wasFenced,
   } as unknown as AgentRunner;
   return new BreakGlass(runner, {
@@ -44,6 +45,24 @@ describe('R51 R55 attempts that do not run when the glass is broken', () => {
     await slot.maySpawn();
     expect(slot.cause).toMatchObject({ reason: 'killswitch' });
   });
+
+  it.each([
+    ['is in its pool', { type: 'pool', pool: 'default' }, 'killed'],
+    ['has its labels', { type: 'selector', selector: 'team=data' }, 'killed'],
+    ['is in another pool', { type: 'pool', pool: 'gpu' }, undefined],
+    ['has other labels', { type: 'selector', selector: 'team=web' }, undefined],
+  ] as const)(
+    'a claim under way whose reply says that the attempt %s: nobody waits for it, and only an attempt in scope is ended',
+    async (_what, scope, endsAs) => {
+      const slot = new AgentSlot(JOB, WORKER);
+      const receipt = await breakGlassOver(slot).kill({ ...REQUEST, scope, note: 'fire' });
+      expect(receipt).toMatchObject({ complete: true, targets: [] });
+      slot.granted({ ...CLAIM, labels: { team: 'data' } });
+      await slot.maySpawn();
+      expect(slot.cause?.endsAs).toBe(endsAs);
+      expect(slot.cause?.local).toEqual(endsAs && { scope, note: 'fire' });
+    },
+  );
 
   it('a claim that was granted and not carried out yet is ended: it was never started', async () => {
     const slot = new AgentSlot(JOB, WORKER);

@@ -7,7 +7,7 @@ import {
   type StopReport,
   type TargetReceipt,
 } from '#libs/contracts';
-import type { AgentRunner, AgentSlot } from '#libs/spawner';
+import type { AgentRunner, AgentSlot, StopCause } from '#libs/spawner';
 import { within } from '#libs/service';
 import { ulid } from 'ulid';
 import { countedAs, outcomeOfEnd, type KnownEnd } from './target-outcome';
@@ -52,29 +52,34 @@ export class BreakGlass {
     const { workerId } = this.options;
     const { scope } = request;
     const id = `local_${ulid()}`;
-    const slots = this.runner.slotsWhere((slot) =>
+    const isMeant = (slot: AgentSlot): boolean =>
       scopeCovers(scope, {
         agentId: slot.agentId,
         executionId: slot.executionId,
         workerId,
         pool: slot.pool,
         labels: slot.labels,
-      }),
-    );
+      });
+    const slots = this.runner.slotsWhere(isMeant);
     // This also keeps agents from starting that are about to be claimed or spawned.
     const holding = scope.type === 'all' || (scope.type === 'worker' && scope.workerId === workerId);
     const begun: LocalReceipt = { id, workerId, scope, complete: false, targets: [], holding };
     if (holding) this.options.hold(id, request);
-    // A slot stays until its end is stored, which may take long without the server.
-    const endedBefore = await Promise.all(slots.map(async (slot) => endedBy(slot)));
-    this.runner.stopWhere((slot) => slots.includes(slot), {
+    const cause: StopCause = {
       reason: 'killswitch',
       mode: request.mode,
       by: request.by,
       endsAs: 'killed',
       local: { scope, ...(request.note === undefined ? {} : { note: request.note }) },
       ...(request.graceMs === undefined ? {} : { graceMs: request.graceMs }),
-    });
+    };
+    // Only the reply to its claim tells the pool and the labels of an attempt, and the server may have granted the claim before
+    // this kill. Nobody waits for the reply, since nothing of the attempt has begun.
+    for (const slot of this.runner.slotsWhere((one) => one.claimedAt === undefined && !slots.includes(one)))
+      slot.whenGranted(() => this.runner.stopWhere((one) => one === slot && isMeant(one), cause));
+    // A slot stays until its end is stored, which may take long without the server.
+    const endedBefore = await Promise.all(slots.map(async (slot) => endedBy(slot)));
+    this.runner.stopWhere((slot) => slots.includes(slot), cause);
     const proofs = await Promise.all(slots.map(async (slot, i) => this.prove(slot, request, endedBefore[i])));
     const targets = proofs.filter((target) => target !== undefined);
     const receipt: LocalReceipt = {

@@ -80,6 +80,8 @@ export class AgentSlot implements AgentAddress {
   private ended = false;
   /** Once true, a process may exist at any moment. */
   private spawning = false;
+  /** Acts that wait for the claim. */
+  private readonly onGrant: (() => void)[] = [];
   /** Starts that wait for a thaw or a stop. */
   private gate: (() => void)[] = [];
   private begin: (process: AgentProcess | undefined) => void = () => undefined;
@@ -126,6 +128,12 @@ export class AgentSlot implements AgentAddress {
     this.born = born;
     this.pool = pool;
     this.labels = labels;
+    for (const act of this.onGrant.splice(0)) act();
+  }
+
+  /** Runs `act` when the worker gets the claim of this attempt, before it begins anything of the attempt. */
+  whenGranted(act: () => void): void {
+    this.onGrant.push(act);
   }
 
   /** The tree runs. If the agent was frozen during the spawn, it is frozen now. `timeout` is the node's. */
