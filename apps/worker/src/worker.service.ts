@@ -15,7 +15,7 @@ import {
   type ProcessHost,
   type UnprovedEnd,
 } from '#libs/spawner';
-import { type ServiceLog, Phases, ServiceRun } from '#libs/service';
+import { type ServiceLog, within, Phases, ServiceRun } from '#libs/service';
 import {
   LeaseKeeper,
   OrphanReconciler,
@@ -26,7 +26,6 @@ import {
 } from '#libs/worker';
 import { Subject, type Observable, type Subscription } from 'rxjs';
 import { BreakGlassLedger } from './break-glass-ledger';
-import { DrainStops } from './drain-stops';
 
 /** The side task that compares this worker's attempts with those on record. */
 const OWN_AGENTS = 'own agents';
@@ -46,7 +45,7 @@ export interface WorkerOptions {
   /** The silence, from the sending of the last acknowledged heartbeat, after which the worker stops its own agents. */
   readonly fenceAfterMs: number;
   readonly stopTimeoutMs: number;
-  /** The grace of agents whose spec sets none. After its patience a drain lasts for this long. Milliseconds. */
+  /** The grace of a drain. Milliseconds. */
   readonly graceMs: number;
   /** The grace of self-fencing, capped so that the fencing sum is met whatever grace a node has. Milliseconds. */
   readonly fenceGraceMs: number;
@@ -227,7 +226,7 @@ export class WorkerService {
       },
       onTaken: () => {
         this.log.error('the lease ran out and was taken; stopping every agent of this worker');
-        this.stopOwn('immediate');
+        this.stopAll('immediate', 'worker_lost');
         this.hooks.onLost();
       },
       onTrouble: (error) => this.log.warn({ err: error }, 'heartbeat failed'),
@@ -292,7 +291,7 @@ export class WorkerService {
   }
 
   private fence(): void {
-    const count = this.stopOwn('graceful');
+    const count = this.stopAll('graceful', 'worker_lost');
     this.log.error(
       { agents: count },
       `no contact with Valkey for ${this.options.fenceAfterMs} ms; stopping own agents`,
@@ -300,14 +299,13 @@ export class WorkerService {
     this.hooks.onFenced?.(count);
   }
 
-  /** Stops every agent, since contact was lost. */
-  private stopOwn(mode: 'graceful' | 'immediate'): number {
+  private stopAll(mode: 'graceful' | 'immediate', reason: 'worker_lost' | 'server_shutdown'): number {
     return this.runner.stopWhere(() => true, {
-      reason: 'worker_lost',
+      reason,
       mode,
       by: 'belay',
       endsAs: 'failed',
-      graceMs: this.options.fenceGraceMs,
+      graceMs: reason === 'worker_lost' ? this.options.fenceGraceMs : this.options.graceMs,
     });
   }
 
@@ -332,21 +330,16 @@ export class WorkerService {
     // Closing ends the blocking wait for a job at once; it resolves when the jobs in hand are done.
     const closed = this.intake.close();
     const ended = this.runner.waiting.close();
-    const stops = new DrainStops(this.runner, {
-      patienceMs,
-      graceMs,
-      onEarly: ({ agentId }, grace) =>
-        this.log.warn(
-          { agentId, graceMs: grace },
-          'stopping an agent early: its grace must end with the drain',
-        ),
-    });
-    const idle = await stops.wait();
-    const cutShort = [...this.cutShort, ...stops.early].filter(isClaimed).map(({ agentId }) => agentId);
+    const idle =
+      (await within(
+        this.runner.whenIdle().then(() => true),
+        patienceMs,
+      )) === true;
+    const cutShort = [...this.cutShort].filter(isClaimed).map(({ agentId }) => agentId);
     const stopped = [...new Set([...cutShort, ...(idle ? [] : this.runner.agentIds())])];
     if (!idle) {
       this.log.warn({ agents: stopped }, `still running after ${patienceMs} ms; stopping them`);
-      stops.stopRest();
+      this.stopAll('graceful', 'server_shutdown');
       await phases.run('stop agents', graceMs + STOP_MS, async () => this.runner.whenIdle());
     }
     const forced = !idle || cutShort.length > 0;
