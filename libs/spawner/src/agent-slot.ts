@@ -117,8 +117,13 @@ export class AgentSlot implements AgentAddress {
 
   /** Resolves when the attempt may start or end: a frozen one is not started, and a stopped one need not wait. */
   async maySpawn(): Promise<void> {
-    while (this.frozen && this.cause === undefined) await new Promise<void>((open) => this.gate.push(open));
+    await this.thawed();
     this.spawning = true;
+  }
+
+  /** Resolves when no freeze holds the attempt, or it is stopped. */
+  async thawed(): Promise<void> {
+    while (this.frozen && this.cause === undefined) await new Promise<void>((open) => this.gate.push(open));
   }
 
   granted({ fence, claimedAt, born, pool, labels, graceMs, node }: GrantedClaim): void {

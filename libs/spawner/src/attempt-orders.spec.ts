@@ -4,6 +4,7 @@ import { AgentRunner } from './agent-runner';
 import type { StopCause } from './agent-slot';
 import type { ProcessHost } from './process';
 import { createExecution, node, spec, useLife } from '../../../test/support/life';
+import { eventually } from '../../../test/support/wait';
 
 const WORKER = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ';
 const KILL: StopCause = {
@@ -74,6 +75,35 @@ describe('R52 an attempt that an open order may cover', () => {
     });
     await runner.run(job);
     expect([ask.mock.calls.length, spawned]).toEqual([2, 1]);
+  });
+
+  it('is asked about again after a freeze: an order that came during the freeze may have no answer yet', async () => {
+    ask
+      .mockImplementationOnce(async () => {
+        await Promise.all(runner.freezeWhere(() => true, 'hold'));
+      })
+      .mockImplementationOnce(unanswered)
+      .mockImplementationOnce(async () => {
+        runner.stopWhere(() => true, KILL);
+      });
+    const ran = runner.run(job);
+    await eventually(() => runner.slotsWhere(({ isStill }) => isStill).length > 0, 'the freeze');
+    await Promise.all(runner.thawWhere(() => true, 'hold'));
+    await ran;
+    expect([ask.mock.calls.length, spawned]).toEqual([3, 0]);
+    expect(await life.agents.get(job.agentId)).toMatchObject({ state: 'killed', orderId: 'ord_1' });
+  });
+
+  it('ends when it is stopped during a freeze, although the freeze goes on', async () => {
+    ask.mockImplementationOnce(async () => {
+      await Promise.all(runner.freezeWhere(() => true, 'hold'));
+    });
+    const ran = runner.run(job);
+    await eventually(() => runner.slotsWhere(({ isStill }) => isStill).length > 0, 'the freeze');
+    runner.stopWhere(() => true, KILL);
+    await ran;
+    expect([ask.mock.calls.length, spawned]).toEqual([1, 0]);
+    expect(await life.agents.get(job.agentId)).toMatchObject({ state: 'killed', report: NOT_STARTED });
   });
 
   it('R27 is not started when there is no answer before the lease may be over', async () => {

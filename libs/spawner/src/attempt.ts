@@ -92,8 +92,14 @@ export class Attempt {
   private async runWith(input: PreparedInput | undefined): Promise<void> {
     const { slot, claim } = this;
     const { options } = this.means;
-    const unread = await this.askOrders();
-    if (unread !== undefined) return this.store(unread);
+    let wasFrozen: boolean;
+    do {
+      const unread = await this.askOrders();
+      if (unread !== undefined) return this.store(unread);
+      wasFrozen = slot.frozen;
+      await slot.thawed();
+      // A freeze may last for hours, and an order that came meanwhile may have no answer yet.
+    } while (wasFrozen && slot.cause === undefined);
     await slot.maySpawn();
     // This process may have been suspended between the claim and its answer, or during a freeze, and another worker may have
     // the node.
