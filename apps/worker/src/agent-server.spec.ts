@@ -143,6 +143,60 @@ describe('R28 the socket of a worker for steps', () => {
     });
   });
 
+  it('waits for an agent that reads no answer, and asks the store nothing more for it meanwhile', async () => {
+    const { [SOCKET_VARIABLE]: name = '', [SOCKET_KEY_VARIABLE]: key = '' } = server.admit(fence);
+    store = async () => ({ state: 'done', result: 'x'.repeat(250_000) });
+    const deaf = connect(`\0${name}`);
+    sockets.push(deaf);
+    for (let n = 0; n < 200; n++) deaf.write(`${JSON.stringify({ n, key, name: 'deaf', act: 'begin' })}\n`);
+    const ask = client(name);
+    for (let n = 0; n < 100; n++) await ask(JSON.stringify({ n, key, name: 'reader', act: 'begin' }));
+    const ofDeaf = (): number => asked.filter(([, step]) => step === 'deaf').length;
+    expect(ofDeaf()).toBeGreaterThan(0);
+    expect(ofDeaf()).toBeLessThan(20);
+    // Once it reads, it gets each answer.
+    let answers = 0;
+    for await (const line of createInterface({ input: deaf })) {
+      expect((JSON.parse(line) as StepAnswer).n).toBe(answers++);
+      if (answers === 200) break;
+    }
+    expect(ofDeaf()).toBe(200);
+  });
+
+  it('reads no further line of a connection while it stores a step', async () => {
+    const { [SOCKET_VARIABLE]: name = '', [SOCKET_KEY_VARIABLE]: key = '' } = server.admit(fence);
+    let stored = (): void => undefined;
+    const held = new Promise<void>((resolve) => (stored = resolve));
+    store = async () => held.then(() => ({ state: 'begun' }));
+    const sender = connect(`\0${name}`);
+    sockets.push(sender);
+    sender.write(`${JSON.stringify({ n: 0, key, name: 'slow', act: 'begin' })}\n`);
+    const large = `${JSON.stringify({ n: 1, key, act: 'hello', more: 'x'.repeat(500_000) })}\n`;
+    let taken = 0;
+    for (let i = 0; i < 64; i++) sender.write(large, () => taken++);
+    const ask = client(name);
+    for (let n = 0; n < 1_000; n++) await ask(JSON.stringify({ n, key, act: 'hello' }));
+    expect(taken).toBeLessThan(3);
+    stored();
+    let answers = 0;
+    for await (const _ of createInterface({ input: sender })) if (++answers === 65) break;
+    expect(taken).toBe(64);
+  });
+
+  it('takes a line in pieces of any size, and ends it at the newline alone', async () => {
+    const { [SOCKET_VARIABLE]: name = '', [SOCKET_KEY_VARIABLE]: key = '' } = server.admit(fence);
+    const result = 'one\u2028two\u2029three \u00e4\u{1f600}';
+    store = async () => ({ state: 'done', result });
+    const socket = connect(`\0${name}`);
+    sockets.push(socket);
+    const lines = createInterface({ input: socket });
+    const line = Buffer.from(`${JSON.stringify({ n: 1, key, name: 'a', act: 'done', result })}\n`);
+    for (const byte of line) await new Promise((resolve) => socket.write(Buffer.of(byte), resolve));
+    const [text] = await once(lines, 'line');
+    expect(JSON.parse(text as string)).toEqual({ n: 1, state: 'done', result });
+    expect(asked).toEqual([[fence, 'a', { act: 'done', result }]]);
+  });
+
   it('says when a step could not be stored', async () => {
     const { [SOCKET_VARIABLE]: name = '', [SOCKET_KEY_VARIABLE]: key = '' } = server.admit(fence);
     store = async () => Promise.reject(new BelayError('STALE_EPOCH', 'Not any more.'));
@@ -258,6 +312,32 @@ describe('the socket of a worker for questions', () => {
       expect(await client(name)(line({ n: 1, act: 'await', id }))).toMatchObject({
         error: { code: 'NOT_FOUND' },
       });
+  });
+
+  it('gives an attempt no further answers while it reads none', async () => {
+    let looks = 0;
+    look = async (ids) => {
+      looks += ids.length;
+      return ids.map((id) => questionOf(1, { id, state: 'answered', detail: 'x'.repeat(16_000) }));
+    };
+    const { id } = questionOf(1);
+    const deaf = Array.from({ length: 10 }, () => connect(`\0${name}`));
+    sockets.push(...deaf);
+    // Each wait is over at once, so without a bound on unread answers each could be followed by the next.
+    for (let n = 0; n < 500; n++)
+      for (const socket of deaf) socket.write(`${line({ n, act: 'await', id })}\n`);
+    const hello = client(name);
+    for (let n = 0; n < 1_000; n++) await hello(line({ n, act: 'hello' }));
+    // Two looks a wait: 200 waits, and the answers that the kernel took for the ten connections.
+    expect(looks).toBeGreaterThan(0);
+    expect(looks).toBeLessThan(1_500);
+    for (const socket of deaf) socket.destroy();
+    await Promise.all(deaf.map(async (socket) => once(socket, 'close')));
+    for (let n = 0; n < 100; n++) await hello(line({ n, act: 'hello' }));
+    expect((await hello(line({ n: 7, act: 'await', id }))) as StepAnswer).toMatchObject({
+      n: 7,
+      question: {},
+    });
   });
 
   it('answers no question: there is no such line', async () => {

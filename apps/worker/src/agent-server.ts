@@ -1,7 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import { createServer, type Server, type Socket } from 'node:net';
-import { createInterface } from 'node:readline';
 import {
   isBelayError,
   MAX_MESSAGE_BYTES,
@@ -29,7 +28,7 @@ const PATIENCE_MS = 10_000;
 const MOST_CONNECTIONS = 10_000;
 /** One attempt must not take the connections of the others. */
 const MOST_OF_ATTEMPT = 200;
-/** Answers that one attempt waits for at a time. */
+/** Answers that one attempt waits for, or has not read, at a time. */
 const MOST_WAITS = 200;
 /**
  * Every process of the machine can connect. So a connection may send no more than this, and take no longer, before it has shown
@@ -37,6 +36,7 @@ const MOST_WAITS = 200;
  */
 const MAX_BYTES_BEFORE_KEY = 4_096;
 const KEY_WITHIN_MS = 30_000;
+const NEWLINE = 0x0a;
 
 interface Admitted {
   readonly fence: Fence;
@@ -69,7 +69,8 @@ interface Caller {
   readonly onKey: () => void;
   /** Aborted at the end of the connection. */
   readonly gone: AbortSignal;
-  readonly reply: (answer: Answer) => void;
+  /** Resolves once the kernel has the answer, or the connection has ended. An agent that does not read holds it up. */
+  readonly reply: (answer: Answer) => Promise<void>;
   attempt?: Admitted;
 }
 
@@ -132,14 +133,9 @@ export class AgentServer {
     this.sockets.add(socket);
     socket.on('close', () => this.sockets.delete(socket));
     socket.on('error', () => undefined);
-    let waiting = 0;
     let most = MAX_BYTES_BEFORE_KEY;
     const patience = setTimeout(() => socket.destroy(), KEY_WITHIN_MS).unref();
     socket.once('close', () => clearTimeout(patience));
-    socket.on('data', (chunk: Buffer) => {
-      waiting = chunk.includes(10) ? chunk.length - chunk.lastIndexOf(10) : waiting + chunk.length;
-      if (waiting > most) socket.destroy();
-    });
     const left = new AbortController();
     // One listener for each pending answer.
     setMaxListeners(0, left.signal);
@@ -149,28 +145,34 @@ export class AgentServer {
         clearTimeout(patience);
       },
       gone: left.signal,
-      reply: (answer) => void (socket.destroyed || socket.write(`${JSON.stringify(answer)}\n`)),
+      reply: async (answer) =>
+        new Promise((resolve) => socket.write(`${JSON.stringify(answer)}\n`, () => resolve())),
     };
     socket.once('close', () => {
       left.abort();
       if (caller.attempt !== undefined) caller.attempt.connections--;
     });
-    this.answerAll(socket, caller).catch(() => undefined);
+    const lines = linesOf(socket, () => most);
+    this.answerAll(lines, caller)
+      .catch(() => undefined)
+      .finally(() => socket.destroy());
   }
 
   /**
-   * One after the other: an attempt that sends faster than the store writes waits in its own pipe. People's answers come at any
-   * time.
+   * One after the other, each once the agent has read the answer before: an attempt that sends faster than the store writes, or
+   * than it reads, waits in its own pipe. People's answers come at any time.
    */
-  private async answerAll(socket: Socket, caller: Caller): Promise<void> {
-    for await (const line of createInterface({ input: socket })) {
+  private async answerAll(lines: AsyncIterable<string>, caller: Caller): Promise<void> {
+    for await (const line of lines) {
       const request = parse(line);
       const attempt = this.admitted.get(request?.key ?? '');
-      if (request === undefined || attempt === undefined || !isTaken(caller, attempt)) break;
-      if (request.act === 'await') void this.waitFor(attempt, request, caller);
-      else caller.reply(await this.answer(attempt, request, line.length));
+      if (request === undefined || attempt === undefined || !isTaken(caller, attempt)) return;
+      const answer =
+        request.act === 'await'
+          ? this.beginWait(attempt, request, caller)
+          : await this.answer(attempt, request, line.length);
+      if (answer !== undefined) await caller.reply(answer);
     }
-    socket.destroy();
   }
 
   /** Never rejects. */
@@ -229,22 +231,29 @@ export class AgentServer {
     }
   }
 
-  /** Never rejects. An agent can wait only for questions of its own attempt. */
-  private async waitFor(
+  /** The refusal, or undefined where the wait has begun. An agent can wait only for questions of its own attempt. */
+  private beginWait(
     attempt: Admitted,
     { n, id }: Extract<QuestionRequest, { readonly act: 'await' }>,
-    { gone, reply }: Caller,
-  ): Promise<void> {
-    const refuse = (code: string, message: string): void => reply({ n, error: { code, message } });
+    caller: Caller,
+  ): QuestionAnswer | undefined {
+    const refuse = (code: string, message: string): QuestionAnswer => ({ n, error: { code, message } });
     if (typeof id !== 'string' || parseQuestionId(id)?.agentId !== attempt.fence.agentId)
       return refuse('NOT_FOUND', 'This attempt has not asked that question.');
     if (attempt.waits === MOST_WAITS)
       return refuse('RATE_LIMITED', `One attempt waits for at most ${MOST_WAITS} answers at a time.`);
     attempt.waits++;
+    // An answer that the agent has not read takes memory, so it still counts as a wait.
+    void this.waitFor(attempt, n, id, caller).finally(() => attempt.waits--);
+    return undefined;
+  }
+
+  /** Never rejects. */
+  private async waitFor(attempt: Admitted, n: number, id: string, { gone, reply }: Caller): Promise<void> {
     const question = await this.standingStill(attempt, id, async () => this.desk.closed(id, gone));
-    attempt.waits--;
-    if (question !== undefined) reply({ n, question });
-    else refuse('NOT_FOUND', 'The question no longer exists: treat it as denied.');
+    if (question !== undefined) return reply({ n, question });
+    const message = 'The question no longer exists: treat it as denied.';
+    return reply({ n, error: { code: 'NOT_FOUND', message } });
   }
 
   /**
@@ -273,6 +282,39 @@ function isTaken(caller: Caller, attempt: Admitted): boolean {
   caller.attempt = attempt;
   caller.onKey();
   return true;
+}
+
+/**
+ * The lines of a connection; ends at a line longer than `most()` bytes. Reads nothing while the caller works on a line, so that
+ * only one line and one chunk are in memory.
+ */
+async function* linesOf(socket: Socket, most: () => number): AsyncGenerator<string> {
+  // The beginning of a line: few pieces, each longer than the next, however small the chunks are.
+  let pieces: Buffer[] = [];
+  let bytes = 0;
+  const hold = (piece: Buffer): void => {
+    bytes += piece.length;
+    let merged = piece;
+    for (let last = pieces.at(-1); last !== undefined && last.length <= merged.length; last = pieces.at(-1)) {
+      merged = Buffer.concat([last, merged]);
+      pieces.pop();
+    }
+    pieces.push(merged);
+  };
+  for await (const chunk of socket as AsyncIterable<Buffer>) {
+    let from = 0;
+    for (let end = chunk.indexOf(NEWLINE); end !== -1; end = chunk.indexOf(NEWLINE, from)) {
+      hold(chunk.subarray(from, end));
+      if (bytes > most()) return;
+      const line = Buffer.concat(pieces).toString();
+      from = end + 1;
+      pieces = [];
+      bytes = 0;
+      yield line;
+    }
+    hold(chunk.subarray(from));
+    if (bytes > most()) return;
+  }
 }
 
 /** Faults that the asker can mend. */
