@@ -206,6 +206,78 @@ describe('R28 the socket of a worker for steps', () => {
   });
 });
 
+describe('connections of strangers', () => {
+  /**
+   * Connections that send nothing; the end of each. `known` gives the worker time to accept each one, since the kernel holds no
+   * more than 511 for it.
+   */
+  async function silent(
+    name: string,
+    count: number,
+    known: () => Promise<unknown>,
+  ): Promise<Promise<unknown>[]> {
+    const ends: Promise<unknown>[] = [];
+    while (ends.length < count) {
+      const socket = connect(`\0${name}`);
+      sockets.push(socket);
+      ends.push(once(socket, 'close'));
+      await once(socket, 'connect');
+      await known();
+    }
+    return ends;
+  }
+  const left = (): number => sockets.filter(({ destroyed }) => !destroyed).length;
+  const hello = (key: string): string => JSON.stringify({ n: 1, key, act: 'hello' });
+
+  it('keep no place from an agent: of 500 silent ones the oldest go, and 64 stay', async () => {
+    const { [SOCKET_VARIABLE]: name = '', [SOCKET_KEY_VARIABLE]: key = '' } = server.admit(fence);
+    const known = client(name);
+    expect(await known(hello(key))).toEqual({ n: 1 });
+    const ends = await silent(name, 500, async () => known(hello(key)));
+    const late = client(name);
+    expect(await late(JSON.stringify({ n: 1, key, name: 'a', act: 'begin' }))).toMatchObject({
+      state: 'begun',
+    });
+    await Promise.all(ends.slice(0, 436));
+    for (const ask of [known, late]) expect(await ask(hello(key))).toEqual({ n: 1 });
+    expect(left()).toBe(64 + 2);
+  });
+
+  it('are at most 1,000 at any moment, however young they are', async () => {
+    const { [SOCKET_VARIABLE]: name = '', [SOCKET_KEY_VARIABLE]: key = '' } = server.admit(fence);
+    const clock = jest.spyOn(performance, 'now').mockReturnValue(0);
+    try {
+      const known = client(name);
+      const ends = await silent(name, 1_100, async () => known(hello(key)));
+      await Promise.all(ends.slice(0, 100));
+      expect(left()).toBe(1_000 + 1);
+      // The connection of an agent takes the place of the oldest one.
+      expect(await client(name)(hello(key))).toEqual({ n: 1 });
+      await ends[100];
+      expect(left()).toBe(999 + 2);
+    } finally {
+      clock.mockRestore();
+    }
+  });
+
+  it('have a bound apart from that of the agents', async () => {
+    const small = await AgentServer.listen(
+      { agents: { step: async () => store() }, questions: { ask: async () => storeQuestion(1), many: look } },
+      { most: 2 },
+    );
+    try {
+      const { [SOCKET_VARIABLE]: name = '', [SOCKET_KEY_VARIABLE]: key = '' } = small.admit(fence);
+      const asks = [client(name), client(name)] as const;
+      await silent(name, 50, async () => asks[0](hello(key)));
+      for (const ask of asks) expect(await ask(hello(key))).toEqual({ n: 1 });
+      expect(await client(name)(hello(key))).toBe('closed');
+      for (const ask of asks) expect(await ask(hello(key))).toEqual({ n: 1 });
+    } finally {
+      small.close();
+    }
+  });
+});
+
 describe('the socket of a worker for questions', () => {
   const ask = { question: 'Deploy?' };
   let name: string;

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import {
   isBelayError,
@@ -24,7 +25,7 @@ import { QuestionDesk } from './question-desk';
 /** A step or a question waits this long for a server that is away. Milliseconds. */
 const PATIENCE_MS = 10_000;
 
-/** Each handler has one connection, each `belay ask` another. */
+/** Connections of agents: each handler has one, each `belay ask` another. */
 const MOST_CONNECTIONS = 10_000;
 /** One attempt must not take the connections of the others. */
 const MOST_OF_ATTEMPT = 200;
@@ -36,6 +37,11 @@ const MOST_WAITS = 200;
  */
 const MAX_BYTES_BEFORE_KEY = 4_096;
 const KEY_WITHIN_MS = 30_000;
+/** Beyond these the oldest connection without a key makes room, unless it is young: an agent sends its key at once. */
+const MOST_WITHOUT_KEY = 64;
+const YOUNG_MS = 200;
+/** Beyond these a young one makes room too. */
+const MOST_YOUNG = 1_000;
 const NEWLINE = 0x0a;
 
 interface Admitted {
@@ -55,6 +61,8 @@ export interface AgentServerStores {
 
 export interface AgentServerOptions {
   readonly onError?: (error: unknown) => void;
+  /** Connections that have shown a key. Default: 10,000, and at most half of the descriptors that this process may open. */
+  readonly most?: number;
   /** Freezes an agent's tree under that name, or ends that freeze. Default: nothing is frozen. */
   readonly hold?: (agentId: string, name: string, isFrozen: boolean) => Promise<void>;
 }
@@ -82,6 +90,10 @@ export class AgentServer {
   private readonly admitted = new Map<string, Admitted>();
   private readonly keys = new Map<string, string>();
   private readonly sockets = new Set<Socket>();
+  /** The connections that have shown no key, oldest first, with the time of each. */
+  private readonly withoutKey = new Map<Socket, number>();
+  private makesRoom: NodeJS.Timeout | undefined;
+  private readonly most: number;
   private readonly desk: QuestionDesk;
 
   private constructor(
@@ -91,7 +103,7 @@ export class AgentServer {
     private readonly options: AgentServerOptions,
   ) {
     this.desk = new QuestionDesk(stores.questions, (error) => options.onError?.(error));
-    server.maxConnections = MOST_CONNECTIONS;
+    this.most = options.most ?? Math.min(MOST_CONNECTIONS, Math.floor(mostDescriptors() / 2));
     server.on('connection', (socket) => this.serve(socket));
     // The end of a connection tells its agent of the failure.
     server.on('error', () => undefined);
@@ -126,13 +138,19 @@ export class AgentServer {
   close(): void {
     this.server.close();
     this.desk.close();
+    clearTimeout(this.makesRoom);
     for (const socket of this.sockets) socket.destroy();
   }
 
   private serve(socket: Socket): void {
     this.sockets.add(socket);
-    socket.on('close', () => this.sockets.delete(socket));
+    this.withoutKey.set(socket, performance.now());
+    socket.on('close', () => {
+      this.sockets.delete(socket);
+      this.withoutKey.delete(socket);
+    });
     socket.on('error', () => undefined);
+    this.makeRoom();
     let most = MAX_BYTES_BEFORE_KEY;
     const patience = setTimeout(() => socket.destroy(), KEY_WITHIN_MS).unref();
     socket.once('close', () => clearTimeout(patience));
@@ -141,6 +159,7 @@ export class AgentServer {
     setMaxListeners(0, left.signal);
     const caller: Caller = {
       onKey: () => {
+        this.withoutKey.delete(socket);
         most = MAX_MESSAGE_BYTES;
         clearTimeout(patience);
       },
@@ -158,6 +177,30 @@ export class AgentServer {
       .finally(() => socket.destroy());
   }
 
+  /** Every process of the machine can connect, so however many connections are silent, one with a key is served. */
+  private makeRoom(): void {
+    clearTimeout(this.makesRoom);
+    const { withoutKey } = this;
+    for (const [socket, since] of withoutKey) {
+      if (withoutKey.size <= MOST_WITHOUT_KEY) return;
+      if (withoutKey.size <= MOST_YOUNG && performance.now() - since < YOUNG_MS) break;
+      withoutKey.delete(socket);
+      socket.destroy();
+    }
+    this.makesRoom = setTimeout(() => this.makeRoom(), YOUNG_MS + 1).unref();
+  }
+
+  /** Whether the attempt has room for this connection, which then counts as its own. */
+  private isTaken(caller: Caller, attempt: Admitted): boolean {
+    if (caller.attempt !== undefined) return caller.attempt === attempt;
+    if (attempt.connections === MOST_OF_ATTEMPT) return false;
+    if (this.sockets.size - this.withoutKey.size >= this.most) return false;
+    attempt.connections++;
+    caller.attempt = attempt;
+    caller.onKey();
+    return true;
+  }
+
   /**
    * One after the other, each once the agent has read the answer before: an attempt that sends faster than the store writes, or
    * than it reads, waits in its own pipe. People's answers come at any time.
@@ -166,7 +209,7 @@ export class AgentServer {
     for await (const line of lines) {
       const request = parse(line);
       const attempt = this.admitted.get(request?.key ?? '');
-      if (request === undefined || attempt === undefined || !isTaken(caller, attempt)) return;
+      if (request === undefined || attempt === undefined || !this.isTaken(caller, attempt)) return;
       const answer =
         request.act === 'await'
           ? this.beginWait(attempt, request, caller)
@@ -274,14 +317,10 @@ export class AgentServer {
   }
 }
 
-/** Whether the attempt has room for this connection, which then counts as its own. */
-function isTaken(caller: Caller, attempt: Admitted): boolean {
-  if (caller.attempt !== undefined) return caller.attempt === attempt;
-  if (attempt.connections === MOST_OF_ATTEMPT) return false;
-  attempt.connections++;
-  caller.attempt = attempt;
-  caller.onKey();
-  return true;
+/** Descriptors that this process may open. Signals and proofs need some of them. */
+function mostDescriptors(): number {
+  const text = /^Max open files +(\d+)/m.exec(readFileSync('/proc/self/limits', 'utf8'))?.[1];
+  return Number(text ?? Number.POSITIVE_INFINITY);
 }
 
 /**
