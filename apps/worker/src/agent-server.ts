@@ -47,7 +47,7 @@ const NEWLINE = 0x0a;
 interface Admitted {
   readonly fence: Fence;
   readonly names: Set<string>;
-  /** The number of its questions so far. */
+  /** The number of its requests for a question so far. */
   asked: number;
   connections: number;
   waits: number;
@@ -260,9 +260,9 @@ export class AgentServer {
   ): Promise<QuestionAnswer> {
     try {
       const checked = validateAsk(ask);
-      const which = ++attempt.asked;
+      const number = ++attempt.asked;
       const question = await retryTransient(
-        async () => this.stores.questions.ask(attempt.fence, which, checked),
+        async () => this.stores.questions.ask(attempt.fence, number, checked),
         PATIENCE_MS,
       );
       return { n, question };

@@ -4,6 +4,7 @@ import {
   createExecution,
   node,
   spec,
+  startAll,
   startNext,
   useLife,
   type StartedAgent,
@@ -327,17 +328,32 @@ describe('a key', () => {
 
 describe('questions are bounded and listed', () => {
   it('refuses the hundred and first of an attempt, and the ten thousand and first of an execution', async () => {
-    const { id, fence } = await agent();
-    await life.questions.ask(fence, 100, ASK);
+    const id = await createExecution(life, spec([node('a'), node('b')]));
+    const [{ fence }, { fence: next }] = (await startAll(life, id)) as [StartedAgent, StartedAgent];
+    for (let n = 1; n <= 100; n++) await life.questions.ask(fence, n, ASK);
     await expect(life.questions.ask(fence, 101, ASK)).rejects.toMatchObject({
       code: 'TOO_MANY_QUESTIONS',
       message: `One attempt asks at most 100 questions; ${fence.agentId} has asked that many.`,
     });
+    // A request whose reply was lost is answered all the same.
+    expect((await life.questions.ask(fence, 100, ASK)).id).toMatch(/-100$/);
     await valkey.redis.hset(valkey.keys.execution(id), 'asks', 10_000);
-    await expect(life.questions.ask(fence, 50, ASK)).rejects.toMatchObject({
+    await expect(life.questions.ask(next, 1, ASK)).rejects.toMatchObject({
       code: 'TOO_MANY_QUESTIONS',
-      message: `One execution asks at most 10000 questions; ${fence.agentId} has asked that many.`,
+      message: `One execution asks at most 10000 questions; ${next.agentId} has asked that many.`,
     });
+  });
+
+  it('counts no request whose answer is a question from before', async () => {
+    const { fence } = await agent();
+    const ask = { ...ASK, key: 'deploy' };
+    const first = await life.questions.ask(fence, 1, ask);
+    for (let n = 2; n <= 101; n++) expect((await life.questions.ask(fence, n, ask)).id).toBe(first.id);
+    const second = await life.questions.ask(fence, 102, ASK);
+    expect(second.id).toBe(`ask_${fence.agentId.slice(4)}-2`);
+    // The same for a request that was not stored at all, such as one that the server refused.
+    expect((await life.questions.ask(fence, 500, ASK)).id).toMatch(/-3$/);
+    expect((await life.questions.ask(fence, 102, ASK)).id).toBe(second.id);
   });
 
   it('lists the open ones of the fleet by their deadlines, page by page', async () => {

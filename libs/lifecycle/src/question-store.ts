@@ -37,13 +37,13 @@ export interface GivenAnswer extends AnswerRequest, Signature {
  */
 export class QuestionStore extends StoreReads {
   /**
-   * Stores a question; durable when this resolves. `n` counts the attempt's questions from 1; a repeat with the same
-   * `n` is the same question.
+   * Stores a question; durable when this resolves. `request` numbers what the holder of this fence asked; a repeat with
+   * the same number is the same question. The question's own number counts the stored questions of the attempt.
    * @throws BelayError STALE_EPOCH · NOT_FOUND · TOO_MANY_QUESTIONS
    */
   async ask(
     fence: Fence,
-    n: number,
+    request: number,
     { timeoutMs, key, whileWaiting, ...words }: CheckedAsk,
   ): Promise<QuestionRecord> {
     const { question, choices, detail } = words;
@@ -52,7 +52,7 @@ export class QuestionStore extends StoreReads {
       fence.agentId,
       fence.owner,
       fence.epoch,
-      n,
+      request,
       JSON.stringify({
         hash,
         choices,

@@ -1,5 +1,6 @@
 -- question: reading, writing and closing one question (ADR 0026). Needs base and execution. The `asks` hash has its record as
 -- JSON under its id, and its words as JSON text under `w:` and the id: no script decodes the words.
+-- Under `r:`, the agent, its epoch and the number of a request it has the id of the question that this request stored.
 -- `asks:due` of the shard lists the open ones by deadline.
 local asks_key = exe_key .. ':asks'
 
