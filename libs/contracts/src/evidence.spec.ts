@@ -6,6 +6,7 @@ describe('R51 the grade of a proof', () => {
   it.each<[EvidenceKind[], 'kernel' | 'marks']>([
     [['exit', 'cgroup-empty', 'descent-empty'], 'kernel'],
     [['exit', 'descent-empty'], 'kernel'],
+    [['exit', 'namespace-ended'], 'kernel'],
     [['cgroup-empty', 'uid-empty'], 'kernel'],
     // A process that may write another cgroup leaves its own.
     [['exit', 'cgroup-empty'], 'marks'],

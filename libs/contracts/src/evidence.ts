@@ -1,16 +1,24 @@
 /** The ways to contain a process tree, best first (docs/process-signals.md). */
-export const CONTAINMENTS = ['cgroup', 'descent', 'marks'] as const;
+export const CONTAINMENTS = ['cgroup', 'namespace', 'descent', 'marks'] as const;
 export type Containment = (typeof CONTAINMENTS)[number];
 
 /**
  * The kinds of evidence that a process tree is gone. `exit`: the exit event of the first process. `cgroup-empty`: the cgroup
- * says `populated 0`; a process that moved out of it may live. `descent-empty`: no process can leave the worker, and none of
- * the worker's own children belongs to the tree. `uid-empty`: no process has the user that was the tree's alone. `sweep-empty`:
+ * says `populated 0`; a process that moved out of it may live. `namespace-ended`: the init of the tree's PID namespace ended,
+ * and the kernel ends every process of a namespace before its init has ended. `descent-empty`: no process can leave the worker,
+ * and none of the worker's own children belongs to the tree. `uid-empty`: no process has the user that was the tree's alone. `sweep-empty`:
  * two passes over /proc in a row found no process of the tree. `lease-expired` is no proof: such a target stays `unconfirmed`
  * (docs/process-signals.md#evidence).
  */
 export type EvidenceKind =
-  'exit' | 'cgroup-empty' | 'descent-empty' | 'uid-empty' | 'sweep-empty' | 'not-started' | 'lease-expired';
+  | 'exit'
+  | 'cgroup-empty'
+  | 'namespace-ended'
+  | 'descent-empty'
+  | 'uid-empty'
+  | 'sweep-empty'
+  | 'not-started'
+  | 'lease-expired';
 
 /** The strength of a proof: it rests on the kernel, or on marks that an agent could strip on purpose. */
 export type Grade = 'kernel' | 'marks';
@@ -19,7 +27,12 @@ export type Grade = 'kernel' | 'marks';
 export const GRADES = ['kernel', 'marks'] as const satisfies readonly Grade[];
 
 /** Not `cgroup-empty`: a process that may write another cgroup leaves its own. */
-const BY_KERNEL: ReadonlySet<EvidenceKind> = new Set(['descent-empty', 'uid-empty', 'not-started']);
+const BY_KERNEL: ReadonlySet<EvidenceKind> = new Set([
+  'namespace-ended',
+  'descent-empty',
+  'uid-empty',
+  'not-started',
+]);
 
 /** The grade of a report's proof; undefined where nothing is proved. */
 export function gradeOf({ proved, evidence }: Pick<StopReport, 'proved' | 'evidence'>): Grade | undefined {
@@ -49,8 +62,8 @@ export interface SeenProcess {
 
 export interface SentSignal {
   readonly signal: string;
-  /** The receiver: the process group, the cgroup (`cgroup.kill`), or one process that the sweep found. */
-  readonly to: 'group' | 'cgroup' | 'process';
+  /** The receiver: the process group, the cgroup (`cgroup.kill`), the PID namespace (by its init), or one process. */
+  readonly to: 'group' | 'cgroup' | 'namespace' | 'process';
   readonly pid?: number;
   /** Milliseconds after the stop was asked of the worker, monotonic; absent where another process sent it. */
   readonly afterMs?: number;

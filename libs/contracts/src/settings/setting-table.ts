@@ -220,7 +220,7 @@ export const SETTINGS: readonly Setting[] = [
     kind: oneOfOr(['auto', ...CONTAINMENTS], { group: 'marks' }),
     fallback: 'auto',
     description:
-      'Containment of process trees: the best that the machine has; a cgroup v2 each; descent from the worker; or marks',
+      'Containment of process trees: the best in which every command runs unchanged; a cgroup v2 each; a PID namespace each; descent from the worker; or marks',
   }),
   setting({
     name: 'BELAY_CGROUP_PARENT',

@@ -5,6 +5,8 @@ import { LineSplitter, type PieceEnd } from './line-splitter';
 import { PacedReader } from './paced-reader';
 import type { OutputPiece, SpawnRequest } from './process-host.types';
 import { Bucket, ReadPace, type Rate } from './read-pace';
+import { readInit } from './namespace';
+import type { PidStart } from './proc-stat';
 import { isShimBegun, readShimFailure, type ShimFailure } from './start-process';
 
 /** The longest piece of a line of stdout or stderr. Bytes. */
@@ -15,6 +17,10 @@ const MIB = 1024 * 1024;
 const UNPREPARED: Omit<ShimFailure, 'exitCode'> = {
   message: 'the isolation of the agent could not be prepared, so the command was not run',
   code: 'ISOLATION',
+};
+const NO_NAMESPACE: Omit<ShimFailure, 'exitCode'> = {
+  message: 'the PID namespace of the agent could not be made, so the command was not run',
+  code: 'NAMESPACE',
 };
 const UNREAD: Omit<ShimFailure, 'exitCode'> = {
   message: 'the process started ahead for the attempt ended before the attempt began',
@@ -45,6 +51,13 @@ type Sink = Pick<SpawnRequest, 'onOutput' | 'onMessage' | 'onBadLine' | 'logFile
   readonly onReady?: () => void;
 };
 
+/** The reports that a start gives on fd 3 before the command runs. */
+export interface StartReports {
+  readonly isIsolated?: boolean;
+  /** For an agent with a PID namespace of its own: called once, with its init, or without when there is none. */
+  readonly onInit?: (init: PidStart | undefined) => void;
+}
+
 /** The pipes of an agent: stdout and stderr as lines and into the log, fd 3 as messages, each at a bounded rate. */
 export class AgentOutput {
   badLines = 0;
@@ -53,6 +66,7 @@ export class AgentOutput {
   #begun: boolean;
   /** The failure if the process never reported that. */
   #unbegun = UNPREPARED;
+  readonly #isIsolated: boolean;
   /** The first line on fd 3, if it came from a shim that could not become the program. */
   #claim: { readonly line: string; readonly failure: ShimFailure } | undefined;
   /** The beginning of a line of fd 3 that is longer than a message may be. */
@@ -60,6 +74,8 @@ export class AgentOutput {
   #log: AgentLog | undefined;
   readonly #readers: readonly PacedReader[];
   readonly #talk: readonly PacedReader[];
+  /** Present until the first line of fd 3, which is the report of init or was written without one. */
+  #onInit: StartReports['onInit'];
   #finished = false;
 
   constructor(
@@ -73,9 +89,12 @@ export class AgentOutput {
     private readonly cookie: string,
     paces: OutputPaces,
     private readonly logCapBytes: number,
-    isIsolated = false,
+    { isIsolated = false, onInit }: StartReports = {},
   ) {
-    this.#begun = !isIsolated;
+    this.#begun = !isIsolated && onInit === undefined;
+    this.#isIsolated = isIsolated;
+    this.#onInit = onInit;
+    if (onInit !== undefined) this.#unbegun = NO_NAMESPACE;
     const { stdout, stderr, messages } = streams;
     const bucket = new Bucket(OUTPUT_RATE);
     const lines = (stream: 'stdout' | 'stderr'): LineSplitter =>
@@ -87,10 +106,10 @@ export class AgentOutput {
       new PacedReader(stdout, lines('stdout'), paces.output, bucket),
       new PacedReader(stderr, lines('stderr'), paces.output, bucket),
     ];
-    this.#readers = [
-      ...this.#talk,
-      new PacedReader(messages, said, paces.messages, new Bucket(MESSAGE_RATE)),
-    ];
+    const talked = new PacedReader(messages, said, paces.messages, new Bucket(MESSAGE_RATE));
+    this.#readers = [...this.#talk, talked];
+    // Without any line there is no init.
+    if (onInit !== undefined) void talked.done.then(() => this.#init(''));
     this.#openLog();
     // The pipes keep the output for the agent that the process will become.
     if (sink.onReady !== undefined) for (const reader of this.#talk) reader.hold();
@@ -169,6 +188,7 @@ export class AgentOutput {
 
   #line(bytes: Buffer, end: PieceEnd): void {
     if (this.#finished) return;
+    if (this.#onInit !== undefined) return this.#init(bytes.toString());
     const { onReady } = this.sink;
     if (onReady !== undefined) {
       if (bytes.toString() === `${this.cookie} ready`) guard(onReady);
@@ -183,6 +203,15 @@ export class AgentOutput {
       this.#disclaim();
       this.#bad(line.toString());
     }
+  }
+
+  /** Only the first line counts: the command may write the same later. */
+  #init(line: string): void {
+    const onInit = this.#onInit;
+    this.#onInit = undefined;
+    const init = readInit(line, this.cookie);
+    if (init !== undefined && this.#isIsolated) this.#unbegun = UNPREPARED;
+    onInit?.(init);
   }
 
   #message(bytes: Buffer): void {

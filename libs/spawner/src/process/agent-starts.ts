@@ -16,6 +16,8 @@ import type { TimeSliceQueue } from './time-slice-queue';
 export interface StartParts {
   /** The worker's own cgroup; its agents' are below it. */
   readonly cgroup: Cgroup | undefined;
+  /** Whether each agent gets a PID namespace of its own. */
+  readonly namespaced: boolean;
   /** The worker's cookie. */
   readonly cookie: string;
   /** Absent where agents are not isolated. @throws BelayError SPAWN_FAILED, reason ISOLATION */
@@ -70,7 +72,7 @@ export class AgentStarts {
   }
 
   async #startWith(request: StartRequest, isolated?: AgentIsolation): Promise<RunningAgent> {
-    const { guardian, pipes } = this.parts;
+    const { guardian, pipes, namespaced } = this.parts;
     const cookie = newCookie();
     const own =
       isolated === undefined ? this.#environment : isolatedEnvironment(this.#environment, isolated.env);
@@ -80,7 +82,7 @@ export class AgentStarts {
     const cgroup = this.#makeCgroup(request.agentId);
     try {
       const unapplied = limit(request, cgroup);
-      const where = { cgroup, deadline, starts: guardian.starts, isolated };
+      const where = { cgroup, deadline, starts: guardian.starts, isolated, namespaced };
       const started = await startProcess(command, env, request.stdin, where, pipes);
       return this.adopt(request, { process: started, cookie, cgroup, isolated, unapplied });
     } catch (error) {

@@ -5,6 +5,7 @@ import { enableControllers } from './cgroup-limits';
 import { locateCgroup, tryCgroup } from './cgroup-locate';
 import { descentMissing } from './descent';
 import { cgroupName } from './host-record';
+import { namespaceMissing } from './namespace';
 import type { ProcessHostOptions } from './process-host.types';
 
 /** The containment that was chosen for a worker. */
@@ -31,6 +32,12 @@ export function chooseContainment(asked: Asked): ChosenContainment {
       throw cannotBeHad('cgroup', found.reason, 'Delegate a cgroup v2 directory to the worker');
     reasons.push(`no cgroup: ${found.reason}`);
   }
+  // Never by `auto`: a command sees other pids there, and its mounts are its own.
+  if (asked.containment === 'namespace') {
+    const missing = namespaceMissing();
+    if (missing === undefined) return { containment: 'namespace' };
+    throw cannotBeHad('namespace', missing, 'Meet the requirements of docs/isolation.md');
+  }
   if (asked.containment === 'descent' || asked.containment === 'auto') {
     const missing = descentMissing(asked.native);
     if (missing === undefined) return { containment: 'descent', ...noteOf(reasons) };
@@ -45,11 +52,17 @@ function noteOf(reasons: readonly string[]): { note?: string } {
   return reasons.length === 0 ? {} : { note: reasons.join('; ') };
 }
 
-function cannotBeHad(containment: Containment, reason: string, advice: string): BelayError {
+/** @param advice the beginning of a sentence that ends with the alternative. */
+export function cannotBeHad(
+  containment: Containment,
+  reason: string,
+  advice: string,
+  cause?: unknown,
+): BelayError {
   return new BelayError(
     'INVALID_SETTINGS',
     `Containment "${containment}" is not available: ${reason}. ${advice}, or set BELAY_CONTAINMENT=auto.`,
-    { details: { reason } },
+    { details: { reason }, cause },
   );
 }
 

@@ -12,8 +12,11 @@ const LONGEST_PAUSE_MS = 100;
 interface Below {
   /** Children of this process that lead a group: a signal to the group reaches all of it in one step, so no fork escapes. */
   readonly leaders: readonly PidStart[];
-  /** Whether to reap dead children: no other code waits for them. */
-  readonly reap: boolean;
+  /**
+   * Whether to reap dead children: `all`, since no other code waits for them; or only the orphans, and not the leaders. The init of
+   * a PID namespace has not ended until the orphans of that namespace are reaped.
+   */
+  readonly reap: 'all' | 'orphans' | 'none';
   /** The worker's cgroup. It must be empty too. */
   readonly cgroup: Cgroup | undefined;
 }
@@ -47,7 +50,7 @@ export async function endDescendants(boundMs: number, libc: Libc, below: Below):
       const isPopulated = cgroup?.populated() === true;
       if (isQuiet && !isPopulated) return { proved: true, processes: [...found.values()], evidence };
       deadBefore = new Set(dead.map(key));
-      if (below.reap) for (const { pid } of dead) reapChild(libc, pid);
+      for (const { pid } of dead) if (isToReap(below, pid)) reapChild(libc, pid);
       if (running.length > 0) seen = seenAlive(running);
       else if (isPopulated) seen = { why: 'populated' };
     } catch (error) {
@@ -60,6 +63,11 @@ export async function endDescendants(boundMs: number, libc: Libc, below: Below):
     await new Promise((resolve) => setTimeout(resolve, pauseMs));
     pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS);
   }
+}
+
+function isToReap({ reap, leaders }: Below, pid: number): boolean {
+  if (reap === 'orphans') return leaders.every((leader) => leader.pid !== pid);
+  return reap === 'all';
 }
 
 /** Kills by cgroup and by group. A cgroup that cannot be written keeps no group from its signal. */

@@ -18,6 +18,11 @@ export interface GroupTreeParts {
   readonly libc?: Libc | undefined;
   /** Present where this process is a subreaper, and the sweeper looks at its descendants. */
   readonly descent?: Descent | undefined;
+  /**
+   * The leader is outside of the agent's PID namespace, and in a session with the namespace's init alone. It would hand SIGTERM on
+   * to the command, which gets its own.
+   */
+  readonly isOutside?: boolean;
 }
 
 /**
@@ -62,7 +67,8 @@ export class GroupTree implements ProcessTree {
     this.#freezing = false;
     this.#learn();
     for (const stat of this.#members.alive()) record.saw(stat);
-    if (this.#signalGroup('SIGTERM', record)) {
+    if (this.#parts.isOutside === true) this.#signalGroup('SIGCONT', record);
+    else if (this.#signalGroup('SIGTERM', record)) {
       this.#signalGroup('SIGCONT', record);
       for (const stat of this.#members.known.values())
         if (stat.group === this.leader.pid) this.#asked.add(key(stat));
@@ -75,7 +81,8 @@ export class GroupTree implements ProcessTree {
     for (const stat of this.#members.known.values()) {
       // Some programs take a second SIGTERM to mean "at once". Processes that were in the group then have had theirs.
       const byGroup = stat.group === this.leader.pid && Number(stat.startTime) <= this.#groupAskedAt;
-      if (byGroup || this.#asked.has(key(stat))) continue;
+      const isOutside = this.#parts.isOutside === true && stat.session === this.leader.pid;
+      if (byGroup || isOutside || this.#asked.has(key(stat))) continue;
       this.#asked.add(key(stat));
       if (!this.#signal(stat, 'SIGTERM')) continue;
       record.sent('SIGTERM', 'process', stat.pid);

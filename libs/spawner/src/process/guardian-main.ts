@@ -158,7 +158,9 @@ async function killTrees(isWorkerDead: boolean): Promise<EndedTrees> {
   const marks = { ...watched.marks, leaders: [...leaders.values()] };
   if (agents === undefined || libc === undefined) return endWorkerTrees(marks, BOUND_MS, libc);
   const cgroup = marks.cgroup === undefined ? undefined : new Cgroup(marks.cgroup);
-  const below = endDescendants(BOUND_MS, libc, { leaders: agents.leaders(), reap: isWorkerDead, cgroup });
+  const orphans = watched.proof.containment === 'namespace' ? 'orphans' : 'none';
+  const reap = isWorkerDead ? 'all' : orphans;
+  const below = endDescendants(BOUND_MS, libc, { leaders: agents.leaders(), reap, cgroup });
   if (leaders.size === 0) return below;
   // Started by the worker, or by an earlier guardian, so they are no descendants of this process.
   const beside = endWorkerTrees(marks, BOUND_MS, libc);

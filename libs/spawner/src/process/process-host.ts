@@ -15,6 +15,7 @@ import { hostPlace, requireOwnProc } from './host-place';
 import * as records from './host-record';
 import type { InputFile } from './input-file';
 import { chooseIsolation, type ChosenIsolation } from './isolation';
+import { NamespaceTree } from './namespace-tree';
 import { PipePool } from './pipe-pool';
 import { bootId, type ProcStat } from './proc-stat';
 import type {
@@ -36,6 +37,7 @@ import { LATER, startDeadline } from './start-process';
 import { COOKIE_VARIABLE, Sweeper, WORKER_COOKIE_VARIABLE, type Sweep } from './sweep';
 import { TREES_EVIDENCE, type TreesEvidence } from './trees-evidence';
 import { tryIsolation } from './try-isolation';
+import { tryNamespace } from './try-namespace';
 import { TimeSliceQueue } from './time-slice-queue';
 import { Waiting } from './waiting-process';
 import { proofPath, writeProof } from './worker-proof';
@@ -104,6 +106,7 @@ export async function createProcessHost(options: ProcessHostOptions): Promise<Pr
     throw error;
   }
   try {
+    if (host.containment === 'namespace') await tryNamespace(host);
     if (isolated.prepare !== undefined) await tryIsolation(host);
     return host;
   } catch (error) {
@@ -186,6 +189,7 @@ class Host implements ProcessHost, DescentUser {
     const { cgroup } = chosen;
     const parts = {
       cgroup,
+      namespaced: chosen.containment === 'namespace',
       cookie,
       prepare: isolated.prepare,
       guardian,
@@ -201,7 +205,8 @@ class Host implements ProcessHost, DescentUser {
   }
 
   get grade(): Grade {
-    return this.#descent !== undefined || this.isolation === 'user' ? 'kernel' : 'marks';
+    const isByKernel = this.#descent !== undefined || this.containment === 'namespace';
+    return isByKernel || this.isolation === 'user' ? 'kernel' : 'marks';
   }
 
   get containmentNote(): string | undefined {
@@ -319,14 +324,20 @@ class Host implements ProcessHost, DescentUser {
     const { agentId, signal } = request;
     const { pid, startTime } = started.stat;
     const inner = this.#treeOf(started.stat, cookie, cgroup);
-    const tree = isolated?.wrap(inner) ?? inner;
+    const namespaced =
+      this.containment === 'namespace' ? new NamespaceTree({ inner, libc: this.libc }) : undefined;
+    const contained = namespaced ?? inner;
+    const tree = isolated?.wrap(contained) ?? contained;
     const output = new AgentOutput(
       started,
       request,
       cookie,
       this.#paces,
       this.options.logCapBytes ?? DEFAULT_LOG_CAP_BYTES,
-      isolated !== undefined,
+      {
+        isIsolated: isolated !== undefined,
+        ...(namespaced === undefined ? {} : { onInit: (init) => namespaced.begun(init) }),
+      },
     );
     const agent = new RunningAgent(
       agentId,
@@ -360,6 +371,7 @@ class Host implements ProcessHost, DescentUser {
 
   #treeOf(leader: ProcStat, cookie: string, cgroup: Cgroup | undefined): GroupTree | CgroupTree {
     const parts = { leader, cookie, sweeper: this.#sweeper, libc: this.libc, descent: this.#descent };
+    if (this.containment === 'namespace') return new GroupTree({ ...parts, isOutside: true });
     return cgroup === undefined ? new GroupTree(parts) : new CgroupTree({ ...parts, cgroup });
   }
 

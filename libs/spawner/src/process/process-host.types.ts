@@ -138,6 +138,7 @@ export type SpawnFailure =
   | 'CLOSED'
   | 'GUARDIAN'
   | 'ISOLATION'
+  | 'NAMESPACE'
   | 'OTHER';
 
 export interface SpawnRequest {

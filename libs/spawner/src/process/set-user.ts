@@ -33,3 +33,8 @@ export function asUser(uid: number): string[] {
     '--',
   ];
 }
+
+/** The words in front of a program that keeps its user and gets no capability of its user namespace. */
+export function asUnprivileged(): string[] {
+  return [findSetpriv() ?? PLACES[0] ?? '', '--inh-caps=-all', '--ambient-caps=-all', '--'];
+}

@@ -10,6 +10,7 @@ import { ownFirstProcess, type FirstProcess } from './first-process';
 import type { GuardianStarts } from './guardian-starts';
 import type { InputFile } from './input-file';
 import { limitsFor, SET_MARK } from './limit-mark';
+import { inNamespace } from './namespace';
 import type { ChildPipe, PipePool } from './pipe-pool';
 import { readStat, ticksSinceBoot, type ProcStat } from './proc-stat';
 import type { SpawnFailure, SpawnRequest } from './process-host.types';
@@ -43,13 +44,20 @@ const MARK_SHIM = `
 trap 'echo "$BELAY_COOKIE exec $?" >&3' EXIT
 ${SET_MARK}
 `;
+/** In a namespace of its own the process bears the mark already, since the shell outside has set it. */
+const NAMESPACE_SHIM = `
+trap 'echo "$BELAY_COOKIE exec $?" >&3' EXIT
+`;
+/** Reports on fd 3 that the shim runs, so everything in front of it succeeded. */
+const BEGUN = `
+echo "$BELAY_COOKIE begun" >&3
+`;
 /**
  * The shim of an isolated agent runs this as the agent's user: `$1` is the permit, `$2` the directory, `$3` the program. Only
- * its first line on fd 3 reports that the isolation succeeded. The directory is entered before the change of user, so whether
+ * the line before it on fd 3 reports that the isolation succeeded. The directory is entered before the change of user, so whether
  * the user may be there is checked again.
  */
 const CHECK_ISOLATED = `
-echo "$BELAY_COOKIE begun" >&3
 [ -e "$1" ] || { trap - EXIT; echo "$BELAY_COOKIE revoked" >&3; exit 126; }
 [ -x "$2/." ] || { trap - EXIT; echo "$BELAY_COOKIE directory" >&3; exit 126; }
 [ -x "$3" ] || { trap - EXIT; echo "$BELAY_COOKIE program" >&3; exit 126; }
@@ -96,6 +104,8 @@ interface StartWhere {
   /** Present where the guardian starts agents. */
   readonly starts: GuardianStarts | undefined;
   readonly isolated: AgentIsolation | undefined;
+  /** Whether the command gets a PID namespace of its own. */
+  readonly namespaced: boolean;
 }
 
 /**
@@ -107,7 +117,7 @@ export async function startProcess(
   command: ResolvedCommand,
   env: Readonly<Record<string, string>>,
   input: Input,
-  { cgroup, deadline, starts, isolated }: StartWhere,
+  { cgroup, deadline, starts, isolated, namespaced }: StartWhere,
   pipes: PipePool,
 ): Promise<StartedProcess> {
   const theirs: number[] = [];
@@ -129,7 +139,10 @@ export async function startProcess(
     for (let fd = 1; fd <= 3; fd += 1) stdio.push(givePipe(pipes.fromChild()));
     for (const fd of theirs) isolated?.give(fd);
     if (cgroup !== undefined) stdio.push(give(openSync(join(cgroup.path, 'cgroup.procs'), 'w')));
-    const shimmed = { ...behindShim(command, env, { cgroup, deadline, isolated }), cwd: command.cwd };
+    const shimmed = {
+      ...behindShim(command, env, { cgroup, deadline, isolated, namespaced }),
+      cwd: command.cwd,
+    };
     // Without named pipes there are no descriptors to pass: then this process starts its own child.
     if (starts !== undefined && stdio.length === theirs.length)
       return await launchByGuardian(command, shimmed, theirs, ours, starts, later);
@@ -152,11 +165,12 @@ function givenLater(pipes: PipePool, give: (fd: number) => number): Socket {
   return pipe.ours;
 }
 
-type ShimParts = Pick<StartWhere, 'cgroup' | 'deadline' | 'isolated'>;
+type ShimParts = Pick<StartWhere, 'cgroup' | 'deadline' | 'isolated' | 'namespaced'>;
 
-function shimFor({ cgroup, deadline, isolated }: ShimParts): string {
+function shimFor({ cgroup, deadline, isolated, namespaced }: ShimParts): string {
   return [
-    cgroup === undefined ? MARK_SHIM : JOIN_SHIM,
+    namespaced ? NAMESPACE_SHIM : cgroup === undefined ? MARK_SHIM : JOIN_SHIM,
+    isolated !== undefined || namespaced ? BEGUN : '',
     isolated === undefined ? '' : CHECK_ISOLATED,
     `${SET_VARIABLES}\n`,
     deadline === undefined ? '' : checkDeadline(deadline),
@@ -244,14 +258,17 @@ function behindShim(
           ...(command.file.includes('=') ? ['/usr/bin/nice', '-n', '0'] : []),
           ...program,
         ];
-  const { isolated } = parts;
+  const { isolated, namespaced } = parts;
   const checked = isolated === undefined ? [] : [isolated.permit, command.cwd, command.file];
-  const args = ['-c', shimFor(parts), 'belay-start', ...marks, ...checked, ...through.names, ...behind];
-  const [before, ...more] = isolated?.before ?? [];
-  return {
-    argv: before === undefined ? [SHELL, ...args] : [before, ...more, SHELL, ...args],
-    env: through.env,
-  };
+  const given = namespaced ? [] : marks;
+  const args = ['-c', shimFor(parts), 'belay-start', ...given, ...checked, ...through.names, ...behind];
+  const [first = SHELL, ...more] = [
+    ...(namespaced ? inNamespace(marks) : []),
+    ...(isolated?.before ?? []),
+    SHELL,
+    ...args,
+  ];
+  return { argv: [first, ...more], env: through.env };
 }
 
 /** Node reports some spawn failures by event (ENOENT, EMFILE, EAGAIN) and some by exception (ENOMEM, E2BIG). */

@@ -1,0 +1,222 @@
+import { spawnSync } from 'node:child_process';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { gradeOf } from '#libs/contracts';
+import { nativeState } from '#libs/spawner';
+import { descendantsOf, isAlive, procEntry, TestHost, type TestAgent } from '../support/proc';
+
+/** Whether util-linux can make a PID namespace here, by the test's own look: then Belay must be able to. */
+function missing(): string | undefined {
+  const own = process.getuid?.() === 0 ? [] : ['--user', '--map-current-user'];
+  const { status, stderr } = spawnSync('unshare', [...own, '--pid', '--fork', '--mount-proc', 'true'], {
+    encoding: 'utf8',
+  });
+  return status === 0 ? undefined : stderr.trim() || 'unshare(1) is missing';
+}
+
+const why = missing();
+if (why !== undefined) process.stdout.write(`Containment "namespace" is not tested here: ${why}.\n`);
+const describeNamespace = why === undefined ? describe : describe.skip;
+const modes = (['auto', 'off'] as const).filter((native) => native === 'off' || nativeState().available);
+const immediate = { mode: 'immediate', graceMs: 0 } as const;
+const graceful = { mode: 'graceful', graceMs: 5_000 } as const;
+
+/** Leaves a deaf orphan without any sign of Belay's: no environment, a session of its own, no pipe, no mark. */
+const ORPHAN = `env -i setsid /bin/sh -c '
+  { ulimit -S -w 1 || ulimit -S -x 1; } 2>/dev/null
+  (trap "" TERM; exec sleep 1000 >/dev/null 2>&1 3>&-) &' </dev/null >/dev/null 2>&1 3>&-
+echo ready`;
+const shell = (script: string): string[] => ['/bin/sh', '-c', script];
+
+/** The living processes of a PID namespace, by their numbers outside. */
+function inNamespace(namespace: string): number[] {
+  return readdirSync('/proc')
+    .map(Number)
+    .filter((pid) => {
+      try {
+        return pid > 0 && readlinkSync(`/proc/${pid}/ns/pid`) === namespace && isAlive(pid);
+      } catch {
+        return false;
+      }
+    });
+}
+
+jest.setTimeout(30_000);
+
+describeNamespace.each(modes)('R51 containment by a PID namespace, native %s', (native) => {
+  let test: TestHost;
+  beforeAll(async () => {
+    test = await TestHost.start({ containment: 'namespace', native });
+  });
+  afterEach(async () => {
+    await Promise.all(test.host.agents().map(async (agent) => agent.stop(immediate)));
+  });
+  afterAll(async () => test.end());
+
+  /** The namespace of the first process's children. */
+  const namespaceOf = ({ agent }: TestAgent): string =>
+    readlinkSync(`/proc/${agent.identity.pid}/ns/pid_for_children`);
+  const run = async (script: string) => (await test.run(shell(script))).agent.ended;
+
+  it('says so, and its proofs are of grade kernel', () => {
+    expect(test.host).toMatchObject({ containment: 'namespace', grade: 'kernel' });
+  });
+
+  it('a natural end has the exit code, and its proof names the init of the namespace', async () => {
+    const { exitCode, signal, leftovers, report } = await run('exit 7');
+    expect({ exitCode, signal, leftovers }).toEqual({ exitCode: 7, signal: null, leftovers: 0 });
+    expect(report).toMatchObject({ containment: 'namespace', proved: true, escalated: false, signals: [] });
+    expect(report.evidence.map(({ kind }) => kind)).toEqual(['exit', 'namespace-ended']);
+    expect(report.evidence[1]?.detail).toMatch(/process \d+, start time \d+/);
+    expect(gradeOf(report)).toBe('kernel');
+    expect(test.alive()).toEqual([]);
+  });
+
+  it('a natural end by a signal has that signal', async () => {
+    expect(await run('kill -USR1 $$')).toMatchObject({ exitCode: null, signal: 'SIGUSR1' });
+    expect(await run('kill -KILL $$')).toMatchObject({ exitCode: null, signal: 'SIGKILL' });
+  });
+
+  it('SIGTERM reaches the command, whose own exit code counts', async () => {
+    const started = await test.ready(shell(`trap 'exit 9' TERM; echo ready; while :; do sleep 0.02; done`));
+    const { exitCode, report } = await started.agent.stop(graceful);
+    expect(exitCode).toBe(9);
+    expect(report).toMatchObject({ proved: true, escalated: false });
+    expect(test.alive()).toEqual([]);
+  });
+
+  it('a command without a handler ends by SIGTERM, since it is not process 1', async () => {
+    const started = await test.ready(shell('echo ready; exec sleep 1000'));
+    expect(await started.agent.stop(graceful)).toMatchObject({ exitCode: null, signal: 'SIGTERM' });
+  });
+
+  it('a stop finds and ends an orphan that bears no sign of its agent', async () => {
+    const started = await test.ready(shell(`${ORPHAN}; exec sleep 1000`));
+    const namespace = namespaceOf(started);
+    const before = inNamespace(namespace);
+    // Init, the command and the orphan.
+    expect(before).toHaveLength(3);
+    const { report } = await started.agent.stop(immediate);
+    expect(before.filter(isAlive)).toEqual([]);
+    expect(inNamespace(namespace)).toEqual([]);
+    expect(report).toMatchObject({ proved: true, survivors: [], escalated: true });
+    expect(report.signals.map(({ to }) => to)).toContain('namespace');
+    expect(gradeOf(report)).toBe('kernel');
+  });
+
+  it('a process that outlives the command gets SIGTERM and a grace at a natural end', async () => {
+    const { leftovers, report } = await run(
+      `(trap 'exit 0' TERM; echo >&3; while :; do sleep 0.02; done) </dev/null >/dev/null 2>&1 &
+       until [ -e /proc/$!/fd ]; do :; done; sleep 0.1; exit 0`,
+    );
+    expect(leftovers).toBeGreaterThan(0);
+    expect(report).toMatchObject({ proved: true, escalated: false });
+    expect(report.signals.map(({ signal }) => signal)).toContain('SIGTERM');
+  });
+
+  it('a deaf orphan without marks that outlives the command is ended with proof', async () => {
+    const { leftovers, report } = await run(`${ORPHAN}; exit 0`);
+    expect(leftovers).toBeGreaterThan(0);
+    expect(report).toMatchObject({ proved: true, escalated: true });
+    expect(gradeOf(report)).toBe('kernel');
+  });
+
+  it('a freeze stops every process of it, and a thaw continues them', async () => {
+    const started = await test.ready(
+      shell('(while :; do sleep 0.01; done) & echo ready; while :; do sleep 0.01; done'),
+    );
+    await started.agent.freeze();
+    const states = () => descendantsOf(started.agent.identity.pid).map((pid) => procEntry(pid)?.state);
+    // A shell that waits for its stopped vfork child is in state D.
+    expect(states().filter((state) => state !== 'T' && state !== 'D')).toEqual([]);
+    expect(states()).toContain('T');
+    await started.agent.thaw();
+    expect(states()).not.toContain('T');
+    await started.agent.freeze();
+    expect((await started.agent.stop(immediate)).report.proved).toBe(true);
+  });
+
+  it('the agent sees and reaches no process of Belay', async () => {
+    const guardian = test.host.guardianPid ?? 0;
+    const { agent, out } = await test.run(
+      shell(`for pid in ${process.pid} ${guardian}; do kill -0 $pid 2>/dev/null && echo reached $pid; done
+             kill -STOP -1; kill -KILL 1; cd /proc && echo [0-9]*`),
+    );
+    const { exitCode } = await agent.ended;
+    expect(exitCode).toBe(0);
+    // Init and the shell.
+    expect(out).toEqual(['1 2']);
+    expect(await test.host.guardianAnswers()).toBe(true);
+  });
+
+  it('signals to its own group do not reach the process outside', async () => {
+    const { exitCode, signal } = await run(`trap 'exit 5' HUP; kill -HUP 0; sleep 10`);
+    expect({ exitCode, signal }).toEqual({ exitCode: 5, signal: null });
+  });
+
+  it('init holds none of the pipes of the command', async () => {
+    const started = await test.ready(shell('echo ready; exec sleep 1000'));
+    const children = descendantsOf(started.agent.identity.pid);
+    const targets = (pid: number, fds: readonly string[]) =>
+      fds.map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`));
+    const init =
+      children.find((pid) => /^NSpid:.*\t1$/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))) ?? 0;
+    const command = children.find((pid) => pid !== init) ?? 0;
+    const given = targets(command, ['1', '2', '3']);
+    expect(targets(init, ['0', '1', '2'])).toEqual(['/dev/null', '/dev/null', '/dev/null']);
+    expect(targets(init, readdirSync(`/proc/${init}/fd`)).filter((target) => given.includes(target))).toEqual(
+      [],
+    );
+    await started.agent.stop(immediate);
+  });
+
+  it('the directory, input, variables and messages of a spec are as in every containment', async () => {
+    const { agent, out, messages } = await test.run(
+      shell(`pwd; cat; echo "$A_B"; echo '{"type":"cost","usd":0.5}' >&3; env | grep -c BELAY_SET_ || true`),
+      { cwd: '/usr', stdin: 'given\n', env: { A_B: 'two words' } },
+    );
+    expect((await agent.ended).exitCode).toBe(0);
+    expect(out).toEqual(['/usr', 'given', 'two words', '0']);
+    expect(messages).toEqual([{ type: 'cost', usd: 0.5 }]);
+    expect(agent.badLines).toBe(0);
+  });
+
+  it('a later line like the report of init is a bad line, and changes nothing', async () => {
+    const { agent, bad } = await test.run(shell('echo "$BELAY_COOKIE init 1 1" >&3; exit 3'));
+    const { exitCode, report } = await agent.ended;
+    expect(exitCode).toBe(3);
+    expect(bad).toHaveLength(1);
+    expect(report.evidence[1]?.detail).not.toContain('(process 1,');
+    expect(report.proved).toBe(true);
+  });
+
+  it('an agent may make namespaces of its own, and their processes end with it', async () => {
+    const nested = process.getuid?.() === 0 ? '' : '--user --map-current-user';
+    const started = await test.ready(
+      shell(`unshare ${nested} --pid --fork --mount-proc /bin/sh -c 'echo ready; sleep 1000 & wait'`),
+    );
+    const below = descendantsOf(started.agent.identity.pid);
+    expect(below.length).toBeGreaterThanOrEqual(4);
+    const { report } = await started.agent.stop(immediate);
+    expect(report.proved).toBe(true);
+    expect(below.filter(isAlive)).toEqual([]);
+  });
+
+  it('a guardian that dies leaves its agents to the worker, which ends them with proof', async () => {
+    const started = await test.ready(shell(`${ORPHAN}; exec sleep 1000`));
+    process.kill(test.host.guardianPid ?? 0, 'SIGKILL');
+    const { report } = await started.agent.stop(immediate);
+    expect(report.proved).toBe(true);
+    expect(gradeOf(report)).toBe('kernel');
+    expect(test.alive()).toEqual([]);
+  });
+
+  it('the first process outside is killed: the command ends with its namespace', async () => {
+    const started = await test.ready(shell(`${ORPHAN}; exec sleep 1000`));
+    const namespace = namespaceOf(started);
+    process.kill(started.agent.identity.pid, 'SIGKILL');
+    const { signal, report } = await started.agent.ended;
+    expect(signal).toBe('SIGKILL');
+    expect(report.proved).toBe(true);
+    expect(inNamespace(namespace)).toEqual([]);
+  });
+});
