@@ -282,8 +282,8 @@ export const PROCESSES = [
     'grade-of-a-cgroup',
     'an empty cgroup alone is a proof of grade kernel',
     'libs/contracts/src/evidence.ts',
-    "new Set(['descent-empty',",
-    "new Set(['cgroup-empty', 'descent-empty',",
+    "  'uid-empty',\n  'not-started',\n]);",
+    "  'uid-empty',\n  'not-started',\n  'cgroup-empty',\n]);",
     'libs/contracts/src/evidence',
   ),
   real(

@@ -6,7 +6,7 @@ import { createProcessHost, type AgentProcess, type Containment, type ProcessHos
 import { pause, within } from '../../bench/measure';
 import { AGENT_UIDS } from '../support/own-user';
 import { interpreterOf, type Kind } from './kinds';
-import { killEntry, living, noted, notedBytes, type Entry } from './truth';
+import { firstOf, killEntry, living, namespaceOf, noted, notedBytes, type Entry } from './truth';
 
 /** Beside the source, wherever this runs from: tests run the source, the suite runs the build. */
 const FIXTURES = ['../fixtures/trees', '../../../test/fixtures/trees']
@@ -101,6 +101,7 @@ export async function runKind(kind: Kind, containment: Containment, options: Run
           folder,
           kind.unseenIn === containment && options.user !== true,
           kind.endedOnSightIn?.includes(containment) === true,
+          containment === 'namespace',
         );
         rounds.push(round);
         await round.run(host);
@@ -136,6 +137,8 @@ class Round {
   done = false;
   readonly #notes: string;
   #bytesAtAnswer = 0;
+  /** The PID namespace of the tree, if it has one of its own. */
+  #namespace: string | undefined;
 
   constructor(
     private readonly number: number,
@@ -143,6 +146,7 @@ class Round {
     folder: string,
     private readonly isUnseen: boolean,
     private readonly isCutShort: boolean,
+    private readonly isOutside: boolean,
   ) {
     this.#notes = join(folder, `tree-${number}`);
     writeFileSync(this.#notes, '');
@@ -159,9 +163,9 @@ class Round {
       const boundMs = graceMs + KILL_WAIT_MS + DRAIN_MS + NOISE_MS;
       const stop = agent.stop({ mode: 'graceful', graceMs });
       this.report = (await within(boundMs, 'the stop', stop)).report;
-      this.#judge(living(this.#notes));
+      this.#judge(this.#living());
     } catch (error) {
-      this.#fail(error instanceof Error ? error.message : String(error), living(this.#notes));
+      this.#fail(error instanceof Error ? error.message : String(error), this.#living());
     } finally {
       this.#tidy(after);
       this.done = true;
@@ -171,7 +175,7 @@ class Round {
   /** A process may have lived between two looks; its notes since then show it. */
   lookAgain(): void {
     if (this.report?.proved !== true || this.failures.length > 0) return;
-    const alive = living(this.#notes);
+    const alive = this.#living();
     if (alive.length > 0) return this.#judge(alive);
     if (notedBytes(this.#notes) === this.#bytesAtAnswer) return;
     this.survived = true;
@@ -182,7 +186,7 @@ class Round {
   async clean(): Promise<void> {
     const moved = `${this.#notes}.over`;
     renameSync(this.#notes, moved);
-    const look = (): Entry[] => living(this.#notes, moved);
+    const look = (): Entry[] => living(this.#notes, this.#namespace, moved);
     const deadline = performance.now() + CLEAN_WITHIN_MS;
     for (let left = look(); left.length > 0; left = look()) {
       if (performance.now() > deadline) return this.#fail('could not be ended by the suite either', left);
@@ -219,14 +223,21 @@ class Round {
     }
   }
 
-  #isComplete(leader: number): boolean {
+  #isComplete(agent: number): boolean {
     const count = noted(this.#notes).length;
     // Spares a look at every process of the machine as long as the notes alone say no.
     if (count < this.kind.noted && !(this.isCutShort && count > 1)) return false;
-    const alive = living(this.#notes);
+    // The parent of the first process has the tree's arguments too.
+    if (this.isOutside) this.#namespace = namespaceOf(agent, 'pid_for_children');
+    const alive = this.#living().filter(({ pid }) => !this.isOutside || pid !== agent);
+    const leader = firstOf(agent, alive, this.isOutside);
     if (count >= this.kind.noted && this.kind.isSo({ leader, alive })) return true;
     // Its first process lives, it has had others, and they are gone.
     return this.isCutShort && count > 1 && alive.length === 1 && alive[0]?.pid === leader;
+  }
+
+  #living(): Entry[] {
+    return living(this.#notes, this.#namespace);
   }
 
   #judge(alive: readonly Entry[]): void {

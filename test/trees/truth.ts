@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 
 /**
  * The truth about a tree, without asking Belay: its processes write their own line of /proc/PID/stat into a file of the round's
@@ -22,14 +22,23 @@ export function noted(notes: string): Entry[] {
   return [...new Map(entries.map((entry) => [identity(entry), entry])).values()];
 }
 
+/** The first process of the tree that notes itself: in a PID namespace the agent's first process is the parent of that one. */
+export function firstOf(leader: number, alive: readonly Entry[], isOutside: boolean): number {
+  return isOutside ? (alive.find(({ parent }) => parent === leader)?.pid ?? leader) : leader;
+}
+
 /**
  * The living processes of one tree: those that noted themselves, by pid and start time, and those with the name of the notes in
  * their arguments (forked, and without a note yet).
+ * @param namespace the PID namespace in which they noted themselves, where it is not this process's own.
  * @param file the present path of the notes, when they were moved away.
  */
-export function living(notes: string, file = notes): Entry[] {
+export function living(notes: string, namespace?: string, file = notes): Entry[] {
   const found = new Map<string, Entry>();
-  const candidates = [...noted(file).flatMap(isNow), ...namedInArguments(notes)];
+  const inside = namespace === undefined ? undefined : innerNumbers(namespace);
+  const now = (entry: Entry): Entry[] =>
+    inside === undefined ? isNow(entry) : (inside.get(identity(entry)) ?? []);
+  const candidates = [...noted(file).flatMap(now), ...namedInArguments(notes)];
   for (const entry of candidates) if (isAlive(entry)) found.set(identity(entry), entry);
   return [...found.values()];
 }
@@ -62,6 +71,29 @@ function isAlive({ state, threads }: Entry): boolean {
 function isNow(entry: Entry): Entry[] {
   const now = readEntry(entry.pid);
   return now?.startTime === entry.startTime ? [now] : [];
+}
+
+/** The PID namespace of a process, or that of its children; undefined when the process is gone. */
+export function namespaceOf(pid: number, whose: 'pid' | 'pid_for_children'): string | undefined {
+  try {
+    return readlinkSync(`/proc/${pid}/ns/${whose}`);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT' || code === 'ESRCH' || code === 'EACCES') return undefined;
+    throw error;
+  }
+}
+
+/** The processes of a PID namespace, by their pid there, as they note themselves, and start time. */
+function innerNumbers(namespace: string): Map<string, Entry[]> {
+  const inside = new Map<string, Entry[]>();
+  for (const name of readdirSync('/proc')) {
+    if (!/^\d+$/.test(name) || namespaceOf(Number(name), 'pid') !== namespace) continue;
+    const inner = /^NSpid:.*\t(\d+)$/m.exec(readIfThere(`/proc/${name}/status`))?.[1] ?? '';
+    const entry = readEntry(Number(name));
+    if (entry !== undefined) inside.set(`${inner}:${entry.startTime}`, [entry]);
+  }
+  return inside;
 }
 
 function namedInArguments(text: string): Entry[] {
