@@ -10,11 +10,13 @@ import { NOISE_MS } from '../support/wait';
 import {
   aliveWithEnvironment,
   cgroupsNamed,
+  commandBelow,
   eventually,
   expectedModes,
   FIXTURES,
   isAlive,
   knowing,
+  namespaceModes,
   procEntry,
   TestHost,
 } from '../support/proc';
@@ -31,7 +33,7 @@ interface HostProgram {
 
 jest.setTimeout(30_000);
 
-describe.each(expectedModes())('when a worker dies, containment $name', (mode) => {
+describe.each([...expectedModes(), ...namespaceModes()])('when a worker dies, containment $name', (mode) => {
   const { containment } = mode;
   let dataDir: string;
   let tag: string;
@@ -91,7 +93,8 @@ describe.each(expectedModes())('when a worker dies, containment $name', (mode) =
 
     it('ends a child that stripped every mark and still has its parent', async () => {
       const worker = await startProgram('stay', ['stripped-child']);
-      const [leader] = worker.said.pids;
+      const [first = 0] = worker.said.pids;
+      const leader = containment === 'namespace' ? commandBelow(first) : first;
       const children = readdirSync('/proc')
         .map(Number)
         .filter((pid) => pid > 0 && procEntry(pid)?.parent === leader);
@@ -212,7 +215,8 @@ describe.each(expectedModes())('when a worker dies, containment $name', (mode) =
       const worker = await startProgram('stay', ['polite']);
       const next = await TestHost.start(mode, { dataDir, workerId: `next-${tag}` });
       expect(next.host.reaped).toEqual([]);
-      expect(alive().length).toBe(1);
+      // In a namespace also its init, and the command's parent.
+      expect(alive().length).toBe(containment === 'namespace' ? 3 : 1);
       await next.host.close();
       process.kill(worker.pid, 'SIGKILL');
       await eventually('all dead', () => alive().length === 0, NOISE_MS);

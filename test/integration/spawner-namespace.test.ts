@@ -1,22 +1,18 @@
-import { spawnSync } from 'node:child_process';
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { readdirSync, readlinkSync } from 'node:fs';
 import { gradeOf } from '#libs/contracts';
-import { nativeState } from '#libs/spawner';
-import { descendantsOf, isAlive, procEntry, TestHost, type TestAgent } from '../support/proc';
+import {
+  commandBelow,
+  descendantsOf,
+  eventually,
+  isAlive,
+  namespaceModes,
+  procEntry,
+  TestHost,
+  type TestAgent,
+} from '../support/proc';
 
-/** Whether util-linux can make a PID namespace here, by the test's own look: then Belay must be able to. */
-function missing(): string | undefined {
-  const own = process.getuid?.() === 0 ? [] : ['--user', '--map-current-user'];
-  const { status, stderr } = spawnSync('unshare', [...own, '--pid', '--fork', '--mount-proc', 'true'], {
-    encoding: 'utf8',
-  });
-  return status === 0 ? undefined : stderr.trim() || 'unshare(1) is missing';
-}
-
-const why = missing();
-if (why !== undefined) process.stdout.write(`Containment "namespace" is not tested here: ${why}.\n`);
-const describeNamespace = why === undefined ? describe : describe.skip;
-const modes = (['auto', 'off'] as const).filter((native) => native === 'off' || nativeState().available);
+const modes = namespaceModes();
+const describeNamespace = modes.length > 0 ? describe : describe.skip;
 const immediate = { mode: 'immediate', graceMs: 0 } as const;
 const graceful = { mode: 'graceful', graceMs: 5_000 } as const;
 
@@ -42,10 +38,10 @@ function inNamespace(namespace: string): number[] {
 
 jest.setTimeout(30_000);
 
-describeNamespace.each(modes)('R51 containment by a PID namespace, native %s', (native) => {
+describeNamespace.each(modes)('R51 containment $name', (mode) => {
   let test: TestHost;
   beforeAll(async () => {
-    test = await TestHost.start({ containment: 'namespace', native });
+    test = await TestHost.start(mode);
   });
   afterEach(async () => {
     await Promise.all(test.host.agents().map(async (agent) => agent.stop(immediate)));
@@ -155,12 +151,11 @@ describeNamespace.each(modes)('R51 containment by a PID namespace, native %s', (
 
   it('init holds none of the pipes of the command', async () => {
     const started = await test.ready(shell('echo ready; exec sleep 1000'));
-    const children = descendantsOf(started.agent.identity.pid);
+    const first = started.agent.identity.pid;
+    const command = commandBelow(first);
+    const init = descendantsOf(first).find((pid) => pid !== command) ?? 0;
     const targets = (pid: number, fds: readonly string[]) =>
       fds.map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`));
-    const init =
-      children.find((pid) => /^NSpid:.*\t1$/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))) ?? 0;
-    const command = children.find((pid) => pid !== init) ?? 0;
     const given = targets(command, ['1', '2', '3']);
     expect(targets(init, ['0', '1', '2'])).toEqual(['/dev/null', '/dev/null', '/dev/null']);
     expect(targets(init, readdirSync(`/proc/${init}/fd`)).filter((target) => given.includes(target))).toEqual(
@@ -217,6 +212,28 @@ describeNamespace.each(modes)('R51 containment by a PID namespace, native %s', (
     const { signal, report } = await started.agent.ended;
     expect(signal).toBe('SIGKILL');
     expect(report.proved).toBe(true);
+    expect(inNamespace(namespace)).toEqual([]);
+  });
+
+  it('a process that waits for an attempt becomes an agent as it is, and ends with the same proof', async () => {
+    const script = `echo "$BELAY_COOKIE ready" >&3; read -r line; echo "$BELAY_COOKIE begun" >&3; ${ORPHAN}; exec sleep 1000`;
+    const waits = await test.host.startWaiting({ command: shell(script), env: {} });
+    await waits.ready;
+    const namespace = readlinkSync(`/proc/${waits.identity.pid}/ns/pid_for_children`);
+    const out: string[] = [];
+    const agent = test.host.assign(waits, {
+      agentId: 'agt_waited',
+      args: [],
+      env: {},
+      stdin: '',
+      graceMs: 100,
+      onOutput: ({ bytes }) => out.push(bytes.toString()),
+      onMessage: () => undefined,
+    });
+    await eventually('its attempt', () => out.includes('ready'), 10_000);
+    const ended = await agent?.stop(immediate);
+    expect(ended?.startError).toBeUndefined();
+    expect(ended?.report.evidence.map(({ kind }) => kind)).toContain('namespace-ended');
     expect(inNamespace(namespace)).toEqual([]);
   });
 });

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { createHmac, randomUUID } from 'node:crypto';
 import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -123,6 +124,30 @@ export function expectedModes(): Mode[] {
     // Descent needs libc; marks are used where there is none.
     return containment === 'descent' ? [withLibc] : containment === 'marks' ? [without] : [withLibc, without];
   });
+}
+
+/** Why util-linux can make no PID namespace here, by the test's own look; undefined where it can: then Belay must be able to. */
+export function noNamespaces(): string | undefined {
+  const own = process.getuid?.() === 0 ? [] : ['--user', '--map-current-user'];
+  const made = spawnSync('unshare', [...own, '--pid', '--fork', '--mount-proc', 'true'], {
+    encoding: 'utf8',
+  });
+  return made.status === 0 ? undefined : (made.stderr ?? '').trim() || 'unshare(1) is missing';
+}
+
+/** Containment `namespace` with libc and without, where it must work. There an agent's first process is not the command. */
+export function namespaceModes(): Mode[] {
+  const why = noNamespaces();
+  if (why !== undefined) process.stdout.write(`Containment "namespace" is not tested here: ${why}.\n`);
+  const without: Mode = { name: 'namespace without libc', containment: 'namespace', native: 'off' };
+  const withLibc: Mode = { name: 'namespace', containment: 'namespace', native: 'auto' };
+  return why !== undefined ? [] : nativeState().available ? [withLibc, without] : [without];
+}
+
+/** The command of an agent in containment `namespace`: the child of its first process that is not process 1 inside. */
+export function commandBelow(first: number): number {
+  const isInit = (pid: number) => /^NSpid:.*\t1$/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
+  return descendantsOf(first).find((pid) => procEntry(pid)?.parent === first && !isInit(pid)) ?? 0;
 }
 
 /** The command line's words for proofs in the best containment that must work here. */
