@@ -79,6 +79,19 @@ export function checkContainment(workers: readonly Holding[] | undefined): Check
   );
 }
 
+/** Whether workers here can make PID namespaces, where the settings ask for them. A worker tries it out at its start. */
+export async function checkNamespace(
+  containment: Settings['containment'] | undefined,
+  missing?: () => string | undefined,
+): Promise<Check[]> {
+  if (containment !== 'namespace') return [];
+  const look = missing ?? (await import('#libs/spawner')).namespaceMissing;
+  const reason = look();
+  if (reason === undefined) return [ok('namespaces', 'the programs that make PID namespaces are there')];
+  const advice = 'set BELAY_CONTAINMENT=auto, which needs none of them';
+  return [fail('namespaces', `BELAY_CONTAINMENT=namespace, and no worker can start: ${reason}`, advice)];
+}
+
 /** The isolation of the live workers; `workers` is undefined where nobody could list them. */
 export function checkIsolation(workers: readonly { readonly isolation: string }[] | undefined): Check {
   if (workers === undefined)

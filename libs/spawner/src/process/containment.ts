@@ -5,7 +5,7 @@ import { enableControllers } from './cgroup-limits';
 import { locateCgroup, tryCgroup } from './cgroup-locate';
 import { descentMissing } from './descent';
 import { cgroupName } from './host-record';
-import { namespaceMissing } from './namespace';
+import { envMissing, namespaceMissing } from './namespace';
 import type { ProcessHostOptions } from './process-host.types';
 
 /** The containment that was chosen for a worker. */
@@ -34,7 +34,7 @@ export function chooseContainment(asked: Asked): ChosenContainment {
   }
   // Never by `auto`: a command sees other pids there, and its mounts are its own.
   if (asked.containment === 'namespace') {
-    const missing = namespaceMissing();
+    const missing = namespaceMissing() ?? envMissing();
     if (missing === undefined) return { containment: 'namespace' };
     throw cannotBeHad('namespace', missing, 'Meet the requirements of docs/isolation.md');
   }

@@ -43,6 +43,11 @@ export function namespaceMissing(
   const absent = places.find((path) => !isExecutable(path));
   if (absent !== undefined) return `${absent} is not there: install util-linux and coreutils`;
   if (!isRoot() && findSetpriv() === undefined) return 'setpriv(1) is not there: install util-linux';
+  return undefined;
+}
+
+/** Why init cannot be made to ignore a signal; undefined when it can. Starts a process that ends at once. */
+export function envMissing(): string | undefined {
   const ignores = spawnSync(ENV, ['--ignore-signal=CHLD', SLEEP, '0'], { stdio: 'ignore', timeout: 5_000 });
   return ignores.status === 0
     ? undefined
@@ -65,16 +70,23 @@ function isExecutable(path: string): boolean {
  *   them.
  */
 export function inNamespace(marks: readonly [string, string], root = isRoot()): string[] {
-  const own = root ? [] : ['--user', '--map-current-user', '--keep-caps'];
-  return [
-    ...[UNSHARE, ...own, '--pid', '--', '/bin/sh', '-c', BEGIN_NAMESPACE, 'belay-start', ...marks],
-    ...[TIMEOUT, '--foreground', '0'],
-    // A session of its own: otherwise signals to "my group" (kill 0) would reach the process outside.
-    SETSID,
-    // Mounts that are made outside later are seen inside. Its own are not seen outside.
-    ...[UNSHARE, '--mount-proc', '--propagation', 'slave', '--'],
-    ...(root ? [] : asUnprivileged()),
+  const user = root ? [] : ['--user', '--map-current-user', '--keep-caps'];
+  const outside = [
+    UNSHARE,
+    ...user,
+    '--pid',
+    '--',
+    '/bin/sh',
+    '-c',
+    BEGIN_NAMESPACE,
+    'belay-start',
+    ...marks,
   ];
+  const parent = [TIMEOUT, '--foreground', '0'];
+  // A session of its own: otherwise signals to "my group" (kill 0) would reach the process outside. Mounts that are made outside
+  // later are seen inside; its own are not seen outside.
+  const inside = [SETSID, UNSHARE, '--mount-proc', '--propagation', 'slave', '--'];
+  return [...outside, ...parent, ...inside, ...(root ? [] : asUnprivileged())];
 }
 
 /** Init as the shell reports it; undefined for every other line. */
