@@ -99,6 +99,16 @@ describeNamespace.each(modes)('R51 containment $name', (mode) => {
     expect(gradeOf(report)).toBe('kernel');
   });
 
+  it('a stop right after the start is proved, however far the start has come', async () => {
+    const stops = Array.from({ length: 8 }, async () => {
+      const { agent } = await test.run(shell('exec sleep 1000'));
+      return (await agent.stop(immediate)).report;
+    });
+    for (const report of await Promise.all(stops))
+      expect(report).toMatchObject({ proved: true, survivors: [] });
+    expect(test.alive()).toEqual([]);
+  });
+
   it('a process that outlives the command gets SIGTERM and a grace at a natural end', async () => {
     const { leftovers, report } = await run(
       `(trap 'exit 0' TERM; echo >&3; while :; do sleep 0.02; done) </dev/null >/dev/null 2>&1 &

@@ -1,6 +1,7 @@
 import type { SeenProcess } from '#libs/contracts';
 import type { Libc } from '../native';
 import { findDescendants } from './descendants';
+import { findInit } from './namespace';
 import { findAlive, type PidStart, type ProcStat } from './proc-stat';
 import { toSeen, type ProcessTree } from './process-tree';
 import { signalProcess } from './signal-process';
@@ -67,12 +68,13 @@ export class NamespaceTree implements ProcessTree {
   }
 
   kill(record: StopRecord): void {
+    // A stop may come before the report was read.
+    this.#init ??= findInit(this.leader);
     const init = this.#init;
     const now = performance.now();
     const isLate = this.#killedAt !== undefined && now - this.#killedAt > FOLLOW_MS;
     if (init !== undefined) {
-      if (this.#killedAt === undefined)
-        for (const { pid, startTime } of this.#known()) record.saw({ pid, startTime });
+      if (this.#killedAt === undefined) for (const process of this.#known()) record.saw(process);
       this.#killedAt ??= now;
       if (signalProcess(init, 'SIGKILL', this.#parts.libc)) record.sent('SIGKILL', 'namespace', init.pid);
       // A stopped first process would not reap the command.

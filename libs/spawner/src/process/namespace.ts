@@ -1,7 +1,9 @@
 import { spawnSync } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
 import { SET_MARK } from './limit-mark';
-import type { PidStart } from './proc-stat';
+import { childrenOf } from './descendants';
+import { findAlive, readStat, type PidStart } from './proc-stat';
+import { readKernelFile } from './read-kernel-file';
 import { asUnprivileged, findSetpriv } from './set-user';
 
 /**
@@ -94,4 +96,17 @@ export function readInit(line: string, cookie: string): PidStart | undefined {
   if (cookie === '' || !line.startsWith(`${cookie} init `)) return undefined;
   const [, pid, startTime] = /^(\d+) (\d+)$/.exec(line.slice(cookie.length + ' init '.length)) ?? [];
   return pid === undefined || startTime === undefined ? undefined : { pid: Number(pid), startTime };
+}
+
+/** Init, as the child of the living first process that is process 1 in a namespace. Undefined also where the kernel lists no children. */
+export function findInit(first: PidStart): PidStart | undefined {
+  const alive = findAlive(first);
+  if (alive === undefined) return undefined;
+  for (const pid of childrenOf(alive)) {
+    const stat = readStat(pid);
+    if (stat?.parent !== first.pid) continue;
+    if (/^NSpid:.*\t1$/m.test(readKernelFile(`/proc/${pid}/status`) ?? ''))
+      return { pid, startTime: stat.startTime };
+  }
+  return undefined;
 }
