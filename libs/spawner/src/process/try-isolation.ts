@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { isBelayError } from '#libs/contracts';
 import { cannotBeHad } from './isolation';
+import { readStat } from './proc-stat';
 import type { AgentProcess, ProcessHost, StopOptions } from './process-host.types';
 
 /** An agent that does nothing must report within this. Milliseconds. */
@@ -31,7 +32,7 @@ export async function tryIsolation(host: ProcessHost): Promise<void> {
     const timer = setTimeout(() => void agent?.stop(AT_ONCE), ANSWER_MS);
     await Promise.race([isBegun, agent.ended]);
     clearTimeout(timer);
-    const problem = problemOf(agent.identity.pid);
+    const problem = problemOf(commandOf(agent));
     const { startError, report } = await agent.stop(AT_ONCE);
     if (startError !== undefined) throw refused(host, startError);
     if (problem !== undefined) throw refused(host, problem);
@@ -51,6 +52,14 @@ function refused({ isolation }: ProcessHost, reason: string, cause?: unknown): E
     'Meet the requirements of docs/isolation.md',
     cause,
   );
+}
+
+/** The process that runs the command. In a PID namespace the first process is outside, with the namespace's init in its session. */
+function commandOf(agent: AgentProcess): number {
+  const { containment, identity } = agent;
+  if (containment !== 'namespace') return identity.pid;
+  const inside = agent.processes().find(({ pid }) => readStat(pid)?.session !== identity.pid);
+  return inside?.pid ?? identity.pid;
 }
 
 /** A problem in the kernel's view of a process that should have a user of its own and no rights. */
