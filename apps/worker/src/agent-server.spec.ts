@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import {
   BelayError,
+  OutcomeUnknownError,
   SOCKET_KEY_VARIABLE,
   SOCKET_VARIABLE,
   type CheckedAsk,
@@ -203,6 +204,16 @@ describe('R28 the socket of a worker for steps', () => {
     expect(await client(name)(JSON.stringify({ n: 1, key, name: 'a', act: 'begin' }))).toMatchObject({
       error: { code: 'STEP_NOT_STORED', message: 'The step a (begin) could not be stored: STALE_EPOCH.' },
     });
+    const oom = new Error("OOM command not allowed when used memory > 'maxmemory'.");
+    for (const [cause, code] of [
+      [oom, 'SERVER_FULL'],
+      [new Error('LOADING the data'), 'STEP_NOT_STORED'],
+    ] as const) {
+      store = async () => Promise.reject(new OutcomeUnknownError('script saveStep', cause));
+      expect(await client(name)(JSON.stringify({ n: 1, key, name: 'a', act: 'begin' }))).toMatchObject({
+        error: { code },
+      });
+    }
   });
 });
 

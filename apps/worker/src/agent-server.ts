@@ -19,7 +19,7 @@ import {
   type StepRequest,
 } from '#libs/contracts';
 import type { AgentStore, Fence, QuestionStore, StepAct } from '#libs/lifecycle';
-import { retryTransient } from '#libs/valkey';
+import { isFull, retryTransient } from '#libs/valkey';
 import { QuestionDesk } from './question-desk';
 
 /** A step or a question waits this long for a server that is away. Milliseconds. */
@@ -249,6 +249,11 @@ export class AgentServer {
       );
       return { n, ...state };
     } catch (error) {
+      if (isFull(isBelayError(error) ? error.cause : error))
+        return refuse(
+          'SERVER_FULL',
+          `The step ${name} (${act}) could not be stored: the memory of the state server is full.`,
+        );
       const code = isBelayError(error) ? error.code : 'OTHER';
       return refuse('STEP_NOT_STORED', `The step ${name} (${act}) could not be stored: ${code}.`);
     }

@@ -221,7 +221,8 @@ export class AgentStore extends AgentReads {
   /**
    * Begins or ends a named step of a handler (docs/handlers.md#steps). The write is fenced, and stored before the
    * handler uses the result. Repeatable.
-   * @throws BelayError STALE_EPOCH · NOT_FOUND · INVALID_TRANSITION
+   * @throws BelayError STALE_EPOCH · NOT_FOUND · INVALID_TRANSITION · OUTCOME_UNKNOWN (with the server's OOM as its cause
+   *   where the server is full)
    */
   async step(fence: Fence, name: string, act: StepAct): Promise<StepState> {
     const result = act.act === 'done' ? act.result : undefined;

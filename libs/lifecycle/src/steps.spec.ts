@@ -1,8 +1,10 @@
 import { createExecution, node, spec, startNext, useLife } from '../../../test/support/life';
-import type { Fence, LifecycleService } from './index';
+import { Valkey } from '#libs/valkey';
+import { LifecycleService, type Fence } from './index';
 
 let life: LifecycleService;
-useLife((rig) => ({ life } = rig));
+let url: string;
+useLife((rig) => ({ life, url } = rig));
 
 /** An attempt that runs, and the attempt after its loss. */
 async function twoAttempts(): Promise<{ first: Fence; next: () => Promise<Fence> }> {
@@ -72,5 +74,30 @@ describe('R28 the steps of a handler', () => {
     );
     await next();
     await expect(agents.step(first, 'pay', begin)).rejects.toMatchObject({ code: 'STALE_EPOCH' });
+  });
+
+  it('are not stored past the bound of a full server; a step that is done is still answered', async () => {
+    const { first } = await twoAttempts();
+    const valkey = await new Valkey({ url, keyPrefix: 'belay', shards: 2, patienceMs: 50 }).open();
+    const { agents } = new LifecycleService(valkey, { retentionMs: 60_000 });
+    const begin = { act: 'begin', isIdempotent: true } as const;
+    const done = { act: 'done', result: 'x'.repeat(250_000) } as const;
+    try {
+      await agents.step(first, 'early', { act: 'done', result: 7 });
+      await valkey.redis.config('SET', 'maxmemory', '1');
+      for (const act of [begin, done])
+        await expect(agents.step(first, 'late', act)).rejects.toMatchObject({
+          code: 'OUTCOME_UNKNOWN',
+          cause: { message: expect.stringMatching(/^OOM/) as string },
+        });
+      expect(await agents.step(first, 'early', begin)).toEqual({ state: 'done', result: 7 });
+      await valkey.redis.config('SET', 'maxmemory', '0');
+      // Neither refused call has left anything.
+      expect(await agents.step(first, 'late', begin)).toEqual({ state: 'begun' });
+      expect(await agents.step(first, 'late', done)).toMatchObject({ state: 'done' });
+    } finally {
+      await valkey.redis.config('SET', 'maxmemory', '0');
+      valkey.close();
+    }
   });
 });

@@ -6,7 +6,7 @@
 --         · 10 of done: the result (JSON text) or ''
 -- Returns { state = begun | done | undecided, result? (JSON text), by? = the attempt that was executing it } ·
 --         refused: NOT_FOUND · STALE_EPOCH · ENDED { state }
---!flags allow-oom
+-- Not with allow-oom: the steps of one attempt may take 250 MiB. A full server still answers with a step that is done.
 --!include base
 --!include execution
 --!include agent
