@@ -370,4 +370,20 @@ export const PROCESSES = [
     'integration/spawner-hostile-cgroup',
     'R10 is asked by SIGTERM like every other',
   ),
+  unit(
+    'namespace-alive',
+    'a proof does not wait for the end of the init of a namespace',
+    'namespace-tree',
+    'if (findAlive(init) === undefined) return true;',
+    'return true;',
+    'libs/spawner/src/process/namespace-tree',
+  ),
+  unit(
+    'namespace-leftovers',
+    'processes that outlive the command in a namespace get no SIGTERM',
+    'namespace-tree',
+    'findAlive(this.leader) === undefined && this.#below(this.#init).length === 0',
+    'findAlive(this.leader) === undefined',
+    'libs/spawner/src/process/namespace-tree',
+  ),
 ];

@@ -81,8 +81,8 @@ export class GroupTree implements ProcessTree {
     for (const stat of this.#members.known.values()) {
       // Some programs take a second SIGTERM to mean "at once". Processes that were in the group then have had theirs.
       const byGroup = stat.group === this.leader.pid && Number(stat.startTime) <= this.#groupAskedAt;
-      const isOutside = this.#parts.isOutside === true && stat.session === this.leader.pid;
-      if (byGroup || isOutside || this.#asked.has(key(stat))) continue;
+      if (this.#parts.isOutside === true && stat.session === this.leader.pid) continue;
+      if (byGroup || this.#asked.has(key(stat))) continue;
       this.#asked.add(key(stat));
       if (!this.#signal(stat, 'SIGTERM')) continue;
       record.sent('SIGTERM', 'process', stat.pid);
