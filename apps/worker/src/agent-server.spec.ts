@@ -279,7 +279,7 @@ describe('connections of strangers', () => {
     try {
       const { [SOCKET_VARIABLE]: name = '', [SOCKET_KEY_VARIABLE]: key = '' } = small.admit(fence);
       const asks = [client(name), client(name)] as const;
-      await silent(name, 50, async () => asks[0](hello(key)));
+      void (await silent(name, 50, async () => asks[0](hello(key))));
       for (const ask of asks) expect(await ask(hello(key))).toEqual({ n: 1 });
       expect(await client(name)(hello(key))).toBe('closed');
       for (const ask of asks) expect(await ask(hello(key))).toEqual({ n: 1 });
