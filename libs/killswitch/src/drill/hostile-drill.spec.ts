@@ -71,4 +71,14 @@ describe('R55 an attack of a hostile drill', () => {
       detail: 'no process could check whether it lives',
     });
   });
+
+  it('that left a PID namespace cannot be checked by another agent, and does not count as refused', () => {
+    const left = [{ name: 'unmarked', pid: 7, start: '1' }];
+    const worker = { isolation: 'same-user', grade: 'kernel', containment: 'namespace' } as const;
+    const results = judge(worker, report({ left }), { sees: false, alive: [] });
+    expect(results.find(({ name }) => name === 'leave:unmarked')).toMatchObject({
+      outcome: 'absent',
+      detail: expect.stringContaining('not checked'),
+    });
+  });
 });

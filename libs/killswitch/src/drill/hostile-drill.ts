@@ -135,9 +135,12 @@ function stillComing({ state, error, nodeId }: AgentRecord): undefined {
   );
 }
 
+/** An agent has no sight of another one's processes there, so neither has the one that looks for survivors. */
+const UNSEEN = 'not checked: in containment namespace no agent sees the processes of another';
+
 /** Judges each attack by its outcome. */
 export function judge(
-  worker: Pick<WorkerRecord, 'isolation' | 'grade'>,
+  worker: Pick<WorkerRecord, 'isolation' | 'grade'> & Partial<Pick<WorkerRecord, 'containment'>>,
   report: Report,
   seen: Sighting,
 ): AttackResult[] {
@@ -149,6 +152,7 @@ export function judge(
   const left = ESCAPES.map(({ name: way }): AttackResult => {
     const name = `${LEAVE}${way}`;
     if (!report.left.some((one) => one.name === way)) return { name, outcome: 'absent' };
+    if (!seen.sees && worker.containment === 'namespace') return { name, outcome: 'absent', detail: UNSEEN };
     if (!seen.sees) return { name, outcome: 'broken', detail: 'no process could check whether it lives' };
     if (!seen.alive.includes(way)) return { name, outcome: 'refused' };
     return {
