@@ -1,6 +1,6 @@
 import { startFleet, eventually, type Fleet } from '../support/fleet';
 import { nativeState } from '#libs/spawner';
-import { isAlive } from '../support/proc';
+import { descendantsOf, isAlive, namespaceModes } from '../support/proc';
 
 const state = nativeState();
 if (!state.available) process.stdout.write(`Containment "descent" is not tested here: ${state.reason}.\n`);
@@ -57,6 +57,42 @@ describeDescent('a fleet that holds its trees by descent', () => {
     expect(target?.report?.evidence.map(({ kind }) => kind)).toContain('descent-empty');
   });
 });
+
+const itNamespace = namespaceModes().length > 0 ? it : it.skip;
+itNamespace(
+  'R51 R55 without libc a PID namespace for each agent proves by the kernel; record, armed and receipt say so',
+  async () => {
+    const env = { BELAY_CONTAINMENT: 'namespace', BELAY_NATIVE: 'off', BELAY_PROOF: 'kernel' };
+    const fleet = await startFleet({ workers: 1, env });
+    try {
+      const [worker] = (await fleet.client.workers()).items;
+      expect(worker).toMatchObject({ containment: 'namespace', grade: 'kernel' });
+      const [answered] = (await fleet.client.armed()).workers;
+      expect(answered).toMatchObject({ armed: true, containment: 'namespace' });
+      const { execution } = await fleet.client.createExecution({
+        name: 'hides',
+        nodes: [{ id: 'a', run: { command: [HIDES], shell: true } }],
+      });
+      const agent = await eventually(async () => {
+        const { items } = await fleet.client.agents({ executionId: execution.id });
+        const lines = items[0] === undefined ? [] : (await fleet.client.logs(items[0].id)).lines;
+        return lines.some(({ line }) => line.startsWith('orphan ')) && items[0];
+      }, 'the orphan');
+      expect(agent.containment).toBe('namespace');
+      const below = descendantsOf(agent.pid ?? 0);
+      // Init, the command and the orphan.
+      expect(below).toHaveLength(3);
+      const answer = await fleet.client.stop(execution.id);
+      expect(answer.receipt).toMatchObject({ complete: true, grade: 'kernel' });
+      const [target] = answer.receipt?.targets ?? [];
+      expect(target).toMatchObject({ outcome: 'killed', report: { containment: 'namespace', proved: true } });
+      expect(target?.report?.evidence.map(({ kind }) => kind)).toContain('namespace-ended');
+      expect(below.filter(isAlive)).toEqual([]);
+    } finally {
+      await fleet.stop();
+    }
+  },
+);
 
 it('R51 with BELAY_PROOF=kernel a kill that only marks prove stays unconfirmed, and its execution is not called stopped', async () => {
   const env = {
