@@ -1,3 +1,5 @@
+import type { Isolation } from './isolation';
+
 /** The ways to contain a process tree, best first (docs/process-signals.md). */
 export const CONTAINMENTS = ['cgroup', 'namespace', 'descent', 'marks'] as const;
 export type Containment = (typeof CONTAINMENTS)[number];
@@ -72,6 +74,8 @@ export interface SentSignal {
 /** The worker's report on ending one process tree: its signals and the evidence. */
 export interface StopReport {
   readonly containment: Containment;
+  /** How the agent was kept apart from Belay. Absent where another process than its worker reports, and in earlier releases. */
+  readonly isolation?: Isolation;
   /** True only when the whole tree was seen dead. */
   readonly proved: boolean;
   readonly processes: readonly SeenProcess[];

@@ -116,7 +116,7 @@ describe('R66 settings', () => {
       'BELAY_POOLS BAD_VALUE must be pool names between commas, each once, of 1 to 64 of the characters A-Z a-z 0-9 _ . -; it is "a,,a".',
       'BELAY_GRACE_MS BAD_VALUE must be a time from 0ms to 10m, written like 500ms, 30s, 5m, 12h, 7d or plain milliseconds; it is "2 seconds".',
       'BELAY_RETENTION BAD_VALUE must be a time from 1s to 3650d, written like 500ms, 30s, 5m, 12h, 7d or plain milliseconds; it is "11y".',
-      'BELAY_CONTAINMENT BAD_VALUE must be auto, cgroup, descent or marks; it is "docker".',
+      'BELAY_CONTAINMENT BAD_VALUE must be auto, cgroup, namespace, descent or marks; it is "docker".',
       'BELAY_CGROUP_PARENT BAD_VALUE must be an absolute path; it is "relative".',
       'BELAY_LOG_LEVEL BAD_VALUE must be trace, debug, info, warn, error, fatal or silent; it is "loud".',
       'BELAY_UNHEARD_OF UNKNOWN_SETTING Belay has no such setting; see belay doctor for those it reads.',

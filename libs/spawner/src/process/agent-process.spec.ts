@@ -30,13 +30,25 @@ beforeEach(() => {
   const output = { finish: async () => undefined, startError: () => undefined } as unknown as AgentOutput;
   const identity = { ...leader, bootId: 'b' };
   const first = { onExit: (listener: ExitListener) => void (exit = listener) };
-  const setting = { killWaitMs: 1_000, drainMs: 1, turns: new TimeSliceQueue(), onProved: () => undefined };
+  const setting = {
+    isolation: 'user' as const,
+    killWaitMs: 1_000,
+    drainMs: 1,
+    turns: new TimeSliceQueue(),
+    onProved: () => undefined,
+  };
   agent = new RunningAgent('agt_1', identity, [], first, tree, output, 60_000, setting);
 });
 afterEach(async () => {
   void agent.stop({ mode: 'immediate', graceMs: 0 });
   exit(null, 'SIGKILL');
   await agent.ended;
+});
+
+it('R51 the report of an end says how the agent was isolated', async () => {
+  void agent.stop({ mode: 'immediate', graceMs: 0 });
+  exit(null, 'SIGKILL');
+  expect((await agent.ended).report).toMatchObject({ isolation: 'user', containment: 'marks', proved: true });
 });
 
 describe('R22 R51 a freeze of a tree that is being ended', () => {

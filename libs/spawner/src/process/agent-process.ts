@@ -12,6 +12,7 @@ import type { FirstProcess } from './first-process';
 import type {
   AgentProcess,
   Containment,
+  Isolation,
   ProcessIdentity,
   AssignRequest,
   StopOptions,
@@ -22,6 +23,7 @@ import type { TimeSliceQueue } from './time-slice-queue';
 
 /** The parts of the host that an agent uses. */
 export interface AgentSetting {
+  readonly isolation: Isolation;
   readonly killWaitMs: number;
   readonly drainMs: number;
   /** Shared by all agents of the host. */
@@ -118,7 +120,7 @@ export class RunningAgent implements AgentProcess {
   #end(options: Pick<EndTreeOptions, 'cause' | 'graceMs'>): void {
     const ending = new TreeEnding(
       this.tree,
-      { ...options, killWaitMs: this.setting.killWaitMs },
+      { ...options, killWaitMs: this.setting.killWaitMs, isolation: this.setting.isolation },
       this.setting.turns,
     );
     this.#ending = ending;

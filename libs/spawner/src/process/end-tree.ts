@@ -1,3 +1,4 @@
+import type { Isolation } from './process-host.types';
 import type { ProcessTree } from './process-tree';
 import { StopRecord } from './stop-record';
 import type { TimeSliceQueue } from './time-slice-queue';
@@ -19,6 +20,8 @@ export interface EndTreeOptions {
   readonly graceMs: number;
   /** SIGKILL rounds go on for this long before the answer is "not proved". */
   readonly killWaitMs: number;
+  /** For the report. */
+  readonly isolation?: Isolation;
 }
 
 /**
@@ -41,7 +44,7 @@ export class TreeEnding {
     private readonly options: EndTreeOptions,
     private readonly turns: TimeSliceQueue,
   ) {
-    this.record = new StopRecord(tree.containment);
+    this.record = new StopRecord(tree.containment, options.isolation);
     this.record.saw(tree.leader);
     this.#killAt = performance.now() + (options.cause === 'immediate' ? 0 : options.graceMs);
   }

@@ -348,6 +348,7 @@ class Host implements ProcessHost, DescentUser {
       output,
       request.graceMs,
       {
+        isolation: this.isolation,
         killWaitMs: this.options.killWaitMs ?? DEFAULT_KILL_WAIT_MS,
         drainMs: this.options.drainMs ?? DEFAULT_DRAIN_MS,
         turns: this.#turns,

@@ -1,5 +1,5 @@
 import type { EvidenceKind, Evidence, SeenProcess, SentSignal, StopReport } from '#libs/contracts';
-import type { Containment } from './process-host.types';
+import type { Containment, Isolation } from './process-host.types';
 import type { PidStart } from './proc-stat';
 
 /** A fork loop shows thousands of processes; a report names the first of each list. */
@@ -16,7 +16,10 @@ export class StopRecord {
   #provedAfterMs: number | undefined;
   escalated = false;
 
-  constructor(private readonly containment: Containment) {}
+  constructor(
+    private readonly containment: Containment,
+    private readonly isolation?: Isolation,
+  ) {}
 
   /** Milliseconds since the stop was asked for. */
   elapsedMs(): number {
@@ -61,6 +64,7 @@ export class StopRecord {
     const at = this.#provedAfterMs;
     return {
       containment: this.containment,
+      ...(this.isolation === undefined ? {} : { isolation: this.isolation }),
       proved: at !== undefined,
       processes: [...this.#seen.values()],
       signals: [...this.#signals],
