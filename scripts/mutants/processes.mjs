@@ -382,8 +382,8 @@ export const PROCESSES = [
     'namespace-leftovers',
     'processes that outlive the command in a namespace get no SIGTERM',
     'namespace-tree',
-    'findAlive(this.leader) === undefined && this.#below(this.#init).length === 0',
-    'findAlive(this.leader) === undefined',
+    'return hasEnded && this.#below(this.#init).length === 0;',
+    'return hasEnded;',
     'libs/spawner/src/process/namespace-tree',
   ),
 ];

@@ -15,7 +15,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { nativeState } from '#libs/spawner';
 import { AGENT_UIDS, noOwnUsers } from '../support/own-user';
-import { aliveWithEnvironment, eventually, expectedContainments, FIXTURES, isAlive } from '../support/proc';
+import {
+  aliveWithEnvironment,
+  eventually,
+  expectedContainments,
+  FIXTURES,
+  isAlive,
+  noNamespaces,
+} from '../support/proc';
 
 /** The programs that people run (ADR 0018). */
 const PROGRAMS = join(__dirname, '../../dist/programs');
@@ -189,6 +196,31 @@ describeIsolation('an agent', () => {
     ]);
   });
 
+  // By the user that the worker runs as: a machine may keep user namespaces from ordinary users.
+  const [unshare = '', ...words] = asUser(
+    'unshare',
+    '--user',
+    '--map-current-user',
+    '--pid',
+    '--fork',
+    '--mount-proc',
+    'true',
+  );
+  const noNamespace = spawnSync(unshare, words, { encoding: 'utf8' });
+  if (noNamespace.status !== 0)
+    process.stdout.write(`Agents in PID namespaces do not attack here: ${noNamespace.stderr}.\n`);
+  (noNamespace.status === 0 ? it : it.skip).each(['auto', 'off'] as const)(
+    'R51 in a PID namespace may reach files and sockets, and no process of Belay or of another agent, native %s',
+    async (native) => {
+      expect(await attack({ containment: 'namespace', isolation: 'same-user', native })).toEqual([
+        'read the token',
+        'list the data directory',
+        'write into the data directory',
+        'connect to a socket of the data directory',
+      ]);
+    },
+  );
+
   it.each(['worker', 'orchestrator'])('finds the program %s closed', async (app) => {
     const env = {
       PATH: process.env['PATH'],
@@ -209,7 +241,11 @@ describeIsolation('an agent', () => {
   const noUsers = noOwnUsers();
   if (noUsers !== undefined)
     process.stdout.write(`Agents with users of their own are not attacked here: ${noUsers}.\n`);
-  (noUsers === undefined ? it : it.skip).each(expectedContainments())(
+  const containments = [
+    ...expectedContainments(),
+    ...(noNamespaces() === undefined ? ['namespace' as const] : []),
+  ];
+  (noUsers === undefined ? it : it.skip).each(containments)(
     'may do nothing of all that with a user of its own, containment %s',
     async (containment) => {
       const agentUids = AGENT_UIDS;

@@ -109,6 +109,16 @@ describeNamespace.each(modes)('R51 containment $name', (mode) => {
     expect(test.alive()).toEqual([]);
   });
 
+  it('SIGTERM right after the start ends it, however far the start has come', async () => {
+    const stops = Array.from({ length: 8 }, async () => {
+      const { agent } = await test.run(shell('exec sleep 1000'));
+      return (await agent.stop({ mode: 'graceful', graceMs: 20_000 })).report;
+    });
+    for (const report of await Promise.all(stops))
+      expect(report).toMatchObject({ proved: true, escalated: false });
+    expect(test.alive()).toEqual([]);
+  });
+
   it('a process that outlives the command gets SIGTERM and a grace at a natural end', async () => {
     const { leftovers, report } = await run(
       `(trap 'exit 0' TERM; echo >&3; while :; do sleep 0.02; done) </dev/null >/dev/null 2>&1 &

@@ -67,8 +67,7 @@ export class GroupTree implements ProcessTree {
     this.#freezing = false;
     this.#learn();
     for (const stat of this.#members.alive()) record.saw(stat);
-    if (this.#parts.isOutside === true) this.#signalGroup('SIGCONT', record);
-    else if (this.#signalGroup('SIGTERM', record)) {
+    if (this.#hasBegunInside() || this.#signalGroup('SIGTERM', record)) {
       this.#signalGroup('SIGCONT', record);
       for (const stat of this.#members.known.values())
         if (stat.group === this.leader.pid) this.#asked.add(key(stat));
@@ -209,6 +208,12 @@ export class GroupTree implements ProcessTree {
     const sent = signalGroup(this.leader, signal) || (this.#groupIsHeld() && send(-this.leader.pid, signal));
     if (sent && runs) record.sent(signal, 'group', this.leader.pid);
     return sent;
+  }
+
+  /** Whether the command of a leader outside of its namespace was seen. If not, the leader's end keeps it from beginning. */
+  #hasBegunInside(): boolean {
+    const known = [...this.#members.known.values()];
+    return this.#parts.isOutside === true && known.some(({ session }) => session !== this.leader.pid);
   }
 
   /** After the leader was reaped, a live member of its group keeps the number reserved as well. */

@@ -5,7 +5,7 @@ import { findInit } from './namespace';
 import { findAlive, type PidStart, type ProcStat } from './proc-stat';
 import { toSeen, type ProcessTree } from './process-tree';
 import { signalProcess } from './signal-process';
-import type { StopRecord } from './stop-record';
+import { StopRecord } from './stop-record';
 
 /** The report of init comes before the command begins. A busy worker may read it later than the exit event. Milliseconds. */
 const REPORT_WAIT_MS = 1_000;
@@ -28,12 +28,14 @@ export interface NamespaceTreeParts {
  * process of the tree is below init; and once init has ended, there is none. The proof needs the identity of init alone, and no
  * libc.
  *
- * Init was never reported when the start failed before anything of the spec ran. Then `inner` gives the proof.
+ * Init was never reported when the start ended before anything of the spec ran. Then nothing needs a grace, and `inner` gives the
+ * proof.
  */
 export class NamespaceTree implements ProcessTree {
   readonly containment = 'namespace';
   readonly #parts: NamespaceTreeParts;
   #init: PidStart | undefined;
+  #isReported = false;
   #resolveReported: () => void = () => undefined;
   /** Resolves when init is known, or will never be. */
   readonly #reported: Promise<void>;
@@ -52,6 +54,7 @@ export class NamespaceTree implements ProcessTree {
   /** Takes the report of the shell that started init. @param init undefined: there is none. */
   begun(init: PidStart | undefined): void {
     this.#init ??= init;
+    this.#isReported = true;
     this.#resolveReported();
   }
 
@@ -88,14 +91,20 @@ export class NamespaceTree implements ProcessTree {
   }
 
   quiet(): boolean {
-    if (this.#init === undefined) return this.#parts.inner.quiet();
-    return findAlive(this.leader) === undefined && this.#below(this.#init).length === 0;
+    const hasEnded = findAlive(this.leader) === undefined;
+    if (this.#init === undefined) return (hasEnded && this.#isReported) || this.#parts.inner.quiet();
+    return hasEnded && this.#below(this.#init).length === 0;
   }
 
   async proveEmpty(record: StopRecord, deep: boolean): Promise<boolean> {
     await this.#untilReported();
     const init = this.#init;
-    if (init === undefined) return this.#parts.inner.proveEmpty(record, deep);
+    if (init === undefined) {
+      const hasEnded = findAlive(this.leader) === undefined;
+      // Of no interest to the report: these are processes of Belay's own.
+      if (hasEnded && this.#isReported) this.#parts.inner.kill(new StopRecord(this.containment));
+      return this.#parts.inner.proveEmpty(record, deep);
+    }
     if (!this.quiet()) {
       // The next signals reach the processes that a pass has found.
       await this.#parts.inner.search(record);
