@@ -96,6 +96,14 @@ async function thingsOf(tenant: string): Promise<Things> {
   return { executionId: execution.id, agentId: agent?.id ?? '', orderId, latchId: order.latchId ?? '' };
 }
 
+/** The things of a tenant, with an execution that has not begun. */
+async function withIdle(tenant: 'a' | 'b'): Promise<Things> {
+  const nodes = [{ id: 'n', run: { command: ['true'] } }];
+  const request = { name: 'idle', labels: { tenant }, nodes };
+  const { execution } = await fleet.client.createExecution(request, { start: false });
+  return { ...things[tenant], executionId: execution.id };
+}
+
 const SPEC = { name: 'x', nodes: [{ id: 'n', run: { command: ['true'] } }] };
 const scopeOf = (tenant: string) => ({ type: 'selector', selector: `tenant=${tenant}` });
 
@@ -144,8 +152,11 @@ describe('R65 R81 R82 every role × every route × own and others’', () => {
 
   it.each(routes)('%s, as the table says', async (_, rule) => {
     const { method, needs, about } = rule;
-    const [ownPath, ownBody] = requestFor(rule, things.a, 'a');
-    const [otherPath, otherBody] = requestFor(rule, things.b, 'b');
+    // A deletion of an execution that has not ended is refused, so it changes nothing.
+    const [ours, theirs] =
+      method === 'DELETE' ? [await withIdle('a'), await withIdle('b')] : [things.a, things.b];
+    const [ownPath, ownBody] = requestFor(rule, ours, 'a');
+    const [otherPath, otherBody] = requestFor(rule, theirs, 'b');
     const [absentPath, absentBody] = requestFor(rule, ABSENT, 'b');
     const isThere = (answer: Answer): boolean =>
       // These name something that exists in no store, on purpose.
@@ -180,7 +191,7 @@ describe('R65 R81 R82 every role × every route × own and others’', () => {
         for (const id of Object.values(things.b)) expect(others.text).not.toContain(id);
       } else {
         const absent = await ask(bound, method, absentPath, absentBody);
-        const asAbsent = Object.entries(things.b).reduce(
+        const asAbsent = Object.entries(theirs).reduce(
           (text, [name, id]) => text.replaceAll(id, ABSENT[name as keyof Things]),
           others.text,
         );
@@ -533,7 +544,7 @@ function requestsOver(of: {
   );
   const route = fc.constantFrom(
     ...ROUTES.map(({ method, path }) => ({ method: method as string, path })),
-    { method: 'DELETE', path: '/api/executions/:id' },
+    { method: 'DELETE', path: '/api/agents/:id' },
     { method: 'PUT', path: '/api/latches/:id/release' },
     { method: 'PATCH', path: '/api/tokens' },
   );

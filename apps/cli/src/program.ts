@@ -6,6 +6,7 @@ import { addAsk } from './commands/ask';
 import { addAsks } from './commands/asks';
 import { addAudit } from './commands/audit';
 import { addClose } from './commands/close';
+import { addDelete } from './commands/delete';
 import { addDoctor } from './commands/doctor';
 import { addDrill } from './commands/drill';
 import { addFreeze } from './commands/freeze';
@@ -51,6 +52,7 @@ const ADDERS = [
   addPause,
   addRetry,
   addStop,
+  addDelete,
   addKill,
   addFreeze,
   addLatch,

@@ -3,11 +3,12 @@ import { ulid } from 'ulid';
 import type { Approvals } from '#libs/approvals';
 import type { AgentRecord, ExecutionRecord, Settings, WorkerState } from '#libs/contracts';
 import type { ExecutionManager, Janitor, SubmissionConsumer } from '#libs/executions';
-import type { KillswitchService } from '#libs/killswitch';
+import type { AuditStore, KillswitchService } from '#libs/killswitch';
 import type { LifecycleService } from '#libs/lifecycle';
 import type { ServiceLog } from '#libs/service';
 import type { ChangeFeed } from '#libs/valkey';
 import { Attendance } from '../../orchestrator/src/attendance';
+import { Deletions } from '../../orchestrator/src/deletions';
 import { OrchestratorService } from '../../orchestrator/src/orchestrator.service';
 import { createWorker, type Worker } from '../../worker/src/create-worker';
 import type { BelayNotice } from './embedded-options';
@@ -25,6 +26,7 @@ export interface RuntimeParts {
   readonly janitor: Janitor;
   readonly killswitch: KillswitchService;
   readonly approvals: Approvals;
+  readonly audit: AuditStore;
   readonly producers: SubmissionConsumer;
   readonly lifecycle: LifecycleService;
   readonly executions: ExecutionManager;
@@ -54,7 +56,7 @@ export class BelayRuntime implements OnApplicationBootstrap, BeforeApplicationSh
     private readonly parts: RuntimeParts,
     private readonly options: RuntimeOptions,
   ) {
-    const { janitor, killswitch, approvals, producers, lifecycle, executions, changes } = parts;
+    const { janitor, killswitch, approvals, audit, producers, lifecycle, executions, changes } = parts;
     const { log, sweepMs, settings } = options;
     const onError = (error: unknown): void => log.error({ err: error }, 'background work failed');
     lifecycle.valkey.quarantine.onFound = ({ message, details }) =>
@@ -62,11 +64,16 @@ export class BelayRuntime implements OnApplicationBootstrap, BeforeApplicationSh
     this.processors = new Processors(lifecycle, executions, changes, settings.queuePrefix);
     const attendance = new Attendance(lifecycle, killswitch, onError);
     const { keepAliveMs } = settings;
-    this.orchestrator = new OrchestratorService(janitor, killswitch, approvals, producers, attendance, {
-      sweepMs,
-      keepAliveMs,
-      onError,
-    });
+    const deletions = new Deletions(lifecycle, audit, onError);
+    this.orchestrator = new OrchestratorService(
+      janitor,
+      killswitch,
+      approvals,
+      producers,
+      attendance,
+      deletions,
+      { sweepMs, keepAliveMs, onError },
+    );
   }
 
   /** The state of the worker; without one, of the background work. */

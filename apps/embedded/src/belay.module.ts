@@ -4,7 +4,7 @@ import { retentionOf, type Settings } from '#libs/contracts';
 import { DispatchModule } from '#libs/dispatch';
 import { ExecutionManager, ExecutionsModule, Janitor, SubmissionConsumer } from '#libs/executions';
 import { Approvals, ApprovalsModule } from '#libs/approvals';
-import { KillswitchModule, KillswitchService } from '#libs/killswitch';
+import { AuditStore, KillswitchModule, KillswitchService } from '#libs/killswitch';
 import { LifecycleModule, LifecycleService } from '#libs/lifecycle';
 import { calmly, type ServiceLog } from '#libs/service';
 import { ChangeFeed, Valkey, ValkeyModule } from '#libs/valkey';
@@ -137,6 +137,7 @@ function compose(options: DynamicModule, isGlobal: boolean): DynamicModule {
           Janitor,
           KillswitchService,
           Approvals,
+          AuditStore,
           SubmissionConsumer,
           LifecycleService,
           ExecutionManager,
@@ -150,6 +151,7 @@ function compose(options: DynamicModule, isGlobal: boolean): DynamicModule {
           janitor: Janitor,
           killswitchService: KillswitchService,
           approvalsService: Approvals,
+          auditStore: AuditStore,
           producers: SubmissionConsumer,
           lifecycleService: LifecycleService,
           executionManager: ExecutionManager,
@@ -161,6 +163,7 @@ function compose(options: DynamicModule, isGlobal: boolean): DynamicModule {
               janitor,
               killswitch: killswitchService,
               approvals: approvalsService,
+              audit: auditStore,
               producers,
               lifecycle: lifecycleService,
               executions: executionManager,

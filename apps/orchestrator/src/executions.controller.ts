@@ -1,6 +1,7 @@
 import {
   Body,
   Controller,
+  Delete,
   Get,
   Headers,
   HttpCode,
@@ -27,6 +28,7 @@ import {
   validateStopRequest,
   type AgentSpecInput,
   type Caller,
+  type DeletedExecution,
   type ExecutionRecord,
   type ExecutionSpecInput,
   type NodeRecord,
@@ -127,6 +129,11 @@ export class ExecutionsController {
   @Get('executions/:id')
   async get(@Param('id') id: string): Promise<ExecutionRecord> {
     return this.lifecycle.executions.get(id);
+  }
+
+  @Delete('executions/:id')
+  async delete(@Param('id') id: string, @Who() caller: Caller): Promise<DeletedExecution> {
+    return this.orchestrator.deletions.delete(id, signatureOf(caller));
   }
 
   @Get('executions/:id/nodes')

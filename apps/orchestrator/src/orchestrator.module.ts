@@ -20,6 +20,7 @@ import { AgentsController } from './agents.controller';
 import { AuditController } from './audit.controller';
 import { AsksController } from './asks.controller';
 import { Attendance } from './attendance';
+import { Deletions } from './deletions';
 import { DRILL_MAX_AGE, DrillSchedule } from './drill-schedule';
 import { DrillsController } from './drills.controller';
 import { ExecutionsController } from './executions.controller';
@@ -139,13 +140,14 @@ export class OrchestratorModule {
         },
         {
           provide: OrchestratorService,
-          inject: [Janitor, KillswitchService, Approvals, SubmissionConsumer, LifecycleService],
+          inject: [Janitor, KillswitchService, Approvals, SubmissionConsumer, LifecycleService, AuditStore],
           useFactory: (
             janitor: Janitor,
             killswitch: KillswitchService,
             approvals: Approvals,
             producers: SubmissionConsumer,
             lifecycle: LifecycleService,
+            audit: AuditStore,
           ) =>
             new OrchestratorService(
               janitor,
@@ -153,6 +155,7 @@ export class OrchestratorModule {
               approvals,
               producers,
               new Attendance(lifecycle, killswitch, onError),
+              new Deletions(lifecycle, audit, onError),
               { sweepMs: SWEEP_MS, keepAliveMs: settings.keepAliveMs, onError },
             ),
         },

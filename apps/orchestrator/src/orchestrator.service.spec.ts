@@ -3,6 +3,7 @@ import type { Janitor, SubmissionConsumer } from '#libs/executions';
 import type { KillswitchService } from '#libs/killswitch';
 import { eventually } from '../../../test/support/wait';
 import type { Attendance } from './attendance';
+import type { Deletions } from './deletions';
 import { OrchestratorService } from './orchestrator.service';
 
 const parts = () => ({
@@ -11,6 +12,7 @@ const parts = () => ({
   approvals: { sweep: jest.fn(async () => undefined) },
   producers: { start: jest.fn(), stop: jest.fn() },
   attendance: { sweep: jest.fn(async () => undefined) },
+  deletions: { sweep: jest.fn(async () => undefined) },
 });
 
 function serviceOf(made: ReturnType<typeof parts>, onError: (error: unknown) => void): OrchestratorService {
@@ -20,6 +22,7 @@ function serviceOf(made: ReturnType<typeof parts>, onError: (error: unknown) => 
     made.approvals as unknown as Approvals,
     made.producers as unknown as SubmissionConsumer,
     made.attendance as unknown as Attendance,
+    made.deletions as unknown as Deletions,
     { sweepMs: 1, keepAliveMs: 1_000, onError },
   );
 }

@@ -6,6 +6,7 @@ import type { KillswitchService } from '#libs/killswitch';
 import { Phases, ServiceRun } from '#libs/service';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Attendance } from './attendance';
+import type { Deletions } from './deletions';
 import { SseStream } from './sse';
 
 /** Open streams have this long to end. Milliseconds. */
@@ -44,6 +45,7 @@ export class OrchestratorService {
     private readonly approvals: Approvals,
     private readonly producers: SubmissionConsumer,
     readonly attendance: Attendance,
+    readonly deletions: Deletions,
     private readonly options: OrchestratorOptions,
   ) {
     // One listener for each open stream; it is removed with the stream.
@@ -148,7 +150,12 @@ export class OrchestratorService {
 
   /** Ends when every part has ended, so that no part runs beside its own next run, or after the drain. */
   private async sweep(): Promise<void> {
-    const parts = [this.killswitch.sweep(), this.approvals.sweep(), this.attendance.sweep()];
+    const parts = [
+      this.killswitch.sweep(),
+      this.approvals.sweep(),
+      this.attendance.sweep(),
+      this.deletions.sweep(),
+    ];
     const failed = (await Promise.allSettled(parts)).filter((one) => one.status === 'rejected');
     for (const { reason } of failed) this.options.onError(reason);
     if (failed.length === 0) this.passedAt = performance.now();

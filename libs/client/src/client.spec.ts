@@ -75,6 +75,7 @@ describe('the client', () => {
     await client.start(EXE);
     await client.stop(EXE, { reason: 'user_abort', graceMs: 100 });
     await client.stopWithoutWaiting(EXE);
+    await client.deleteExecution(EXE);
     await client.createAgent({ run: { command: ['true'] } });
     await client.agents({ executionId: EXE, state: ['running'] });
     await client.agent('agt_1');
@@ -95,6 +96,7 @@ describe('the client', () => {
       `POST /api/executions/${EXE}/start`,
       `POST /api/executions/${EXE}/stop`,
       `POST /api/executions/${EXE}/stop?wait=0`,
+      `DELETE /api/executions/${EXE}`,
       'POST /api/agents',
       `GET /api/agents?state=running&executionId=${EXE}`,
       'GET /api/agents/agt_1',

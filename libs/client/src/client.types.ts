@@ -44,6 +44,7 @@ import type {
   StopRequest,
   StopResponse,
   CreatedToken,
+  DeletedExecution,
   RevokedToken,
   TokenRecord,
   TokenRequest,
@@ -226,6 +227,11 @@ export interface BelayClient {
   start(id: ExecutionId, options?: CallOptions): Promise<ExecutionRecord>;
   /** Resolves when the execution has ended, with the receipt. */
   stop(id: ExecutionId, request?: StopRequest, options?: CallOptions): Promise<StopResponse>;
+  /**
+   * Removes an ended execution, with its events, its results and the logs of its agents.
+   * @throws BelayError NOT_FOUND · NOT_ENDED · NOT_PROVED · ORDER_OPEN
+   */
+  deleteExecution(id: ExecutionId, options?: CallOptions): Promise<DeletedExecution>;
   /** Resolves when the order is durable. */
   stopWithoutWaiting(id: ExecutionId, request?: StopRequest, options?: CallOptions): Promise<StopAccepted>;
   /** Every event of one execution, once and in order, across lost connections. Ends after the terminal event. */

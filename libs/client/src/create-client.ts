@@ -2,6 +2,7 @@ import {
   BelayError,
   EXECUTION_MACHINE,
   isEnded,
+  type DeletedExecution,
   type ExecutionRecord,
   type LimitsRecord,
   type Receipt,
@@ -118,6 +119,12 @@ export function createClient(options: ClientOptions): BelayClient {
         { onTimeout: UNSTORED_STOP(id), isRepeatable: true },
         callOptions,
       ),
+    async deleteExecution(id, { signal } = {}) {
+      const path = `/api/executions/${part(id)}`;
+      const onTimeout = `It may have been deleted. Look with: belay get ${id}`;
+      return (await call({ method: 'DELETE', path, onTimeout, ...withSignal(signal) }))
+        .body as DeletedExecution;
+    },
     stopWithoutWaiting: async (id, request = {}, callOptions) =>
       await post(`/api/executions/${part(id)}/stop?wait=0`, request, callOptions, {
         isRepeatable: true,

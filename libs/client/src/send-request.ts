@@ -15,7 +15,7 @@ export interface Transport {
 }
 
 export interface RequestShape {
-  readonly method: 'GET' | 'POST' | 'PUT';
+  readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
   /** The path with its query. */
   readonly path: string;
   readonly body?: unknown;

@@ -58,6 +58,7 @@ describe('an error of ours', () => {
       STALE_EPOCH: 409,
       NOT_ENDED: 409,
       NOT_PROVED: 409,
+      ORDER_OPEN: 409,
       BUDGET_SPENT: 409,
       PAYLOAD_TOO_LARGE: 413,
       UNSUPPORTED_MEDIA_TYPE: 415,

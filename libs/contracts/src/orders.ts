@@ -150,6 +150,13 @@ export function summaryOf(record: ExecutionRecord, now: number): ExecutionSummar
   };
 }
 
+/** The answer to a deletion (docs/http-api.md#delete-apiexecutionsid). */
+export interface DeletedExecution {
+  readonly executionId: ExecutionId;
+  /** The state in which it had ended. */
+  readonly state: ExecutionState;
+}
+
 /** The answer to a stop (docs/http-api.md#post-apiexecutionsidstop). */
 export interface StopResponse {
   readonly status: ExecutionState;

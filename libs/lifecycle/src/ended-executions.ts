@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Retention } from '#libs/contracts';
 import type { Valkey } from '#libs/valkey';
+import { MIN_AGE_MS, Removals } from './removals';
 import type { StateRoom } from './state-room';
 
 /** One pass removes this many executions at most. */
@@ -21,12 +22,8 @@ const TIGHT = 0.9;
 const FREEING_LOOK_MS = 10;
 const MOST_FREEING_MS = 500;
 
-/** Longer than an order stays open once its agents have ended. */
-const MIN_AGE_MS = 60_000;
-
 interface Ended {
   readonly id: string;
-  readonly tag: string;
   /** Grows with the time of the execution's end. */
   readonly score: number;
 }
@@ -36,6 +33,8 @@ interface Ended {
  * execution with an unproved attempt never.
  */
 export class EndedExecutions {
+  private readonly removals: Removals;
+
   constructor(
     private readonly valkey: Valkey,
     private readonly room: StateRoom,
@@ -46,7 +45,9 @@ export class EndedExecutions {
      * may need the record. Milliseconds.
      */
     private readonly minAgeMs = MIN_AGE_MS,
-  ) {}
+  ) {
+    this.removals = new Removals(valkey);
+  }
 
   /** One bounded pass. Resolves with the number of executions removed. */
   async sweep(): Promise<number> {
@@ -109,9 +110,9 @@ export class EndedExecutions {
       // Executions that were removed meanwhile have moved the others up.
       const page = await this.oldest(tags, Math.max(0, at - removed));
       if (page.length === 0) break;
-      for (const { id, tag } of page) {
+      for (const { id } of page) {
         if (removed === most) break;
-        if (await this.retire(id, tag, minAgeMs)) removed++;
+        if (await this.retire(id, minAgeMs)) removed++;
       }
     }
     return removed;
@@ -128,47 +129,20 @@ export class EndedExecutions {
           'WITHSCORES',
         );
         const ids = rows.filter((_, i) => i % 2 === 0);
-        return ids.map((id, i): Ended => ({ id, tag, score: Number(rows[2 * i + 1]) }));
+        return ids.map((id, i): Ended => ({ id, score: Number(rows[2 * i + 1]) }));
       }),
     );
     return pages.flat().sort((a, b) => a.score - b.score);
   }
 
-  private async retire(id: string, tag: string, minAgeMs: number): Promise<boolean> {
-    const { redis, keys, scripts } = this.valkey;
+  private async retire(id: string, minAgeMs: number): Promise<boolean> {
     try {
-      // The script looks as well. This look comes first because an execution that stays must keep its logs.
-      if ((await redis.scard(`${keys.execution(id)}:unproved`)) > 0) return false;
-      if (minAgeMs > 0 && (await this.ageOf(id)) < minAgeMs) return false;
-      await this.removeLogs(id, tag);
-      return (await scripts.run('retireExecution', keys.execution(id), [tag, id])) === 1;
+      if (minAgeMs > 0 && (await this.removals.ageOf(id)) < minAgeMs) return false;
+      return await this.removals.retire(id);
     } catch (error) {
       // A record that cannot be read does not keep others from being removed.
       if (/WRONGTYPE|user_script/.test(String(error))) return false;
       throw error;
     }
-  }
-
-  /** The time since the execution's end, by the server's clock; an execution without a stored end counts as old. Milliseconds. */
-  private async ageOf(id: string): Promise<number> {
-    const { redis, keys, clock } = this.valkey;
-    const [completedAt, stoppedAt] = await redis.hmget(keys.execution(id), 'completedAt', 'stoppedAt');
-    const endedAt = Math.max(Number(completedAt), Number(stoppedAt));
-    return clock.now() - endedAt;
-  }
-
-  private async removeLogs(id: string, tag: string): Promise<void> {
-    const { redis, keys } = this.valkey;
-    let cursor = '0';
-    do {
-      const [next, rows] = await redis.hscan(keys.execution(id, 'agents'), cursor, 'COUNT', PAGE);
-      cursor = next;
-      const agents = rows.filter((_, i) => i % 2 === 0);
-      if (agents.length === 0) continue;
-      await redis.unlink(
-        ...agents.flatMap((agentId) => [keys.agentLog(id, agentId), `${keys.agentLog(id, agentId)}:meta`]),
-      );
-      await redis.zrem(keys.shard(tag, 'idx:agt:ended'), ...agents);
-    } while (cursor !== '0');
   }
 }

@@ -13,6 +13,7 @@ export * from './log-store';
 export * from './pool-store';
 export * from './question-store';
 export * from './read-results';
+export type { Removal } from './removals';
 export * from './previous-attempt-events';
 export type { LifecycleOptions } from './shard-scripts';
 export * from './slot-store';

@@ -5,6 +5,7 @@ import { ExecutionStore } from './execution-store';
 import { LogStore } from './log-store';
 import { PoolStore } from './pool-store';
 import { QuestionStore } from './question-store';
+import { Removals } from './removals';
 import { SlotStore } from './slot-store';
 import { ShardScripts, type LifecycleOptions } from './shard-scripts';
 import { WorkerStore } from './worker-store';
@@ -22,6 +23,7 @@ export class LifecycleService {
   readonly pools: PoolStore;
   readonly slots: SlotStore;
   readonly questions: QuestionStore;
+  readonly removals: Removals;
   readonly shards: ShardScripts;
 
   constructor(
@@ -37,5 +39,6 @@ export class LifecycleService {
     this.attendance = new AttendanceStore(valkey);
     this.pools = new PoolStore(this.shards);
     this.questions = new QuestionStore(this.shards);
+    this.removals = new Removals(valkey);
   }
 }

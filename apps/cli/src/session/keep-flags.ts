@@ -8,6 +8,7 @@ export const COMMANDS = [
   'asks',
   'audit',
   'close',
+  'delete',
   'doctor',
   'drill',
   'freeze',

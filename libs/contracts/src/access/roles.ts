@@ -21,7 +21,7 @@ export const PERMISSION_MEANING: Readonly<Record<Permission, string>> = {
   stop: 'kill and freeze by scope, engage latches, dry-run both',
   release: 'release latches, thaw agents',
   answer: 'answer the questions of agents',
-  operate: 'change queues and limits, run drills, close orders',
+  operate: 'change queues and limits, run drills, close orders, delete ended executions',
   admin: 'make, list and revoke tokens',
 };
 

@@ -53,6 +53,7 @@ export const ROUTES: readonly RouteRule[] = [
   post('/api/executions', 'submit', 'spec', ['start', 'queue']),
   get('/api/executions', 'view', 'list', ['state', 'status', 'label', 'cursor', 'limit']),
   get('/api/executions/:id', 'view', 'execution'),
+  { method: 'DELETE', path: '/api/executions/:id', needs: 'operate', about: 'execution', query: [] },
   get('/api/executions/:id/nodes', 'view', 'execution', ['state', 'cursor', 'limit']),
   get('/api/executions/:id/nodes/:nodeId', 'view', 'execution'),
   {
