@@ -324,4 +324,22 @@ export const SERVICES = [
     '',
     'libs/killswitch/src/order-list',
   ),
+  unit(
+    'fleet-gap',
+    'changes that retention removed are passed over in silence',
+    'apps/orchestrator/src/fleet-events.ts',
+    'const isGap = bounds?.isTrimmed === true && isAfter(bounds.first, position);',
+    'const isGap = false;',
+    'apps/orchestrator/src/fleet-events.spec',
+    'while a client was away',
+  ),
+  unit(
+    'fleet-labels',
+    'a token that is bound to labels gets the events of everybody',
+    'apps/orchestrator/src/fleet-stream.ts',
+    'if (filter.selector.length > 0) {',
+    'if (false) {',
+    'apps/orchestrator/src/fleet-events.spec',
+    'the filter takes types',
+  ),
 ];

@@ -52,7 +52,10 @@ async function ask(
     ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     signal: AbortSignal.timeout(60_000),
   });
-  const text = await response.text();
+  // This stream has no end of its own.
+  const isEndless = path.startsWith('/api/events') && response.ok;
+  if (isEndless) await response.body?.cancel();
+  const text = isEndless ? '' : await response.text();
   const isJson = response.headers.get('content-type')?.includes('json') === true;
   return { status: response.status, text, body: isJson ? (JSON.parse(text) as Record<string, unknown>) : {} };
 }

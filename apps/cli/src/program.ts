@@ -9,6 +9,7 @@ import { addClose } from './commands/close';
 import { addDelete } from './commands/delete';
 import { addDoctor } from './commands/doctor';
 import { addDrill } from './commands/drill';
+import { addEvents } from './commands/events';
 import { addFreeze } from './commands/freeze';
 import { addGet } from './commands/get';
 import { addKill } from './commands/kill';
@@ -46,6 +47,7 @@ const ADDERS = [
   addPs,
   addGet,
   addWatch,
+  addEvents,
   addStart,
   addSignal,
   addLogs,

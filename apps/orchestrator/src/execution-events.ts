@@ -7,10 +7,10 @@ import type { SseStream } from './sse';
 const BATCH = 64;
 /** At most this many streams read at a time: a kill that this process handles must not wait behind a crowd of them. */
 const READERS = 4;
-const reading = new Semaphore(READERS);
+export const reading = new Semaphore(READERS);
 const WAIT_MS = 15_000;
 /** Sent to clients of a draining server, as the `retry` field too. Milliseconds. */
-const RETRY_MS = 1_000;
+export const RETRY_MS = 1_000;
 
 /** Sent to clients whose execution waits for a signal. Milliseconds. */
 const LOOK_AGAIN_MS = 10_000;

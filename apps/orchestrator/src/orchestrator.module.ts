@@ -23,6 +23,8 @@ import { Attendance } from './attendance';
 import { Deletions } from './deletions';
 import { DRILL_MAX_AGE, DrillSchedule } from './drill-schedule';
 import { DrillsController } from './drills.controller';
+import { EventsController } from './events.controller';
+import { FleetEvents } from './fleet-events';
 import { ExecutionsController } from './executions.controller';
 import { HealthController } from './health.controller';
 import { KillswitchController } from './killswitch.controller';
@@ -81,6 +83,7 @@ export class OrchestratorModule {
       ],
       controllers: [
         ExecutionsController,
+        EventsController,
         AgentsController,
         WorkersController,
         // Before the controller whose `:id` would match its routes.
@@ -109,6 +112,12 @@ export class OrchestratorModule {
               leave: leaveDrillSchedule,
               onError,
             }),
+        },
+        {
+          provide: FleetEvents,
+          inject: [LifecycleService, ChangeFeed],
+          useFactory: (lifecycle: LifecycleService, feed: ChangeFeed) =>
+            new FleetEvents(lifecycle, feed, onError),
         },
         {
           provide: PoolQueues,

@@ -1,4 +1,4 @@
-import { BelayError, type Problem } from '#libs/contracts';
+import { BelayError, parseSelector, type Problem, type Selector } from '#libs/contracts';
 
 export type Query = Readonly<Record<string, string | string[] | undefined>>;
 
@@ -46,6 +46,15 @@ export class QueryReader {
         message: `must be 1, true, 0 or false; it is ${text}.`,
       });
     return false;
+  }
+
+  /** Conditions on labels, in the syntax of selectors; may be repeated, and all must be met. */
+  selector(name: string): Selector {
+    return this.all(name).flatMap((text) => {
+      const { selector = [], problems = [] } = parseSelector(text);
+      for (const problem of problems) this.problems.push({ path: name, ...problem });
+      return selector;
+    });
   }
 
   private limit(max = 1_000): number | undefined {

@@ -202,6 +202,21 @@ export interface FollowOptions {
   readonly giveUpAfterMs?: number;
 }
 
+/** The events of all executions that a caller wants; default: all that its token may see. */
+export interface AllEventsQuery extends FollowOptions {
+  /** Types, such as `execution.failed`, or whole entities: `execution`, `node`, `agent`, `ask`. */
+  readonly type?: readonly string[];
+  /** Only changes to these states. */
+  readonly state?: readonly string[];
+  /** Conditions on the labels of the execution, such as `team=data,env!=prod`. */
+  readonly selector?: string;
+  /**
+   * The position after everything that was handled so far, as `lastEventId` of a later call. It is called once the event before
+   * it has been handled.
+   */
+  readonly onPosition?: (id: string) => void;
+}
+
 /** The facts known once an agent's output has ended. */
 export interface LogEnd {
   /** Output after the last kept line that the server does not keep. */
@@ -236,6 +251,11 @@ export interface BelayClient {
   stopWithoutWaiting(id: ExecutionId, request?: StopRequest, options?: CallOptions): Promise<StopAccepted>;
   /** Every event of one execution, once and in order, across lost connections. Ends after the terminal event. */
   events(id: ExecutionId, options?: FollowOptions): AsyncIterable<BelayEvent>;
+  /**
+   * The events of all executions from now on, or from after `lastEventId`: each once, those of one execution in order, across
+   * lost connections. Does not end by itself. `onReset`: events are missing, so list the executions again.
+   */
+  allEvents(query?: AllEventsQuery): AsyncIterable<BelayEvent>;
   /** Resolves with the record once the execution has ended. */
   waitForEnd(id: ExecutionId, options?: FollowOptions): Promise<ExecutionRecord>;
 

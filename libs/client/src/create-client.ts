@@ -18,7 +18,7 @@ import type {
   PauseRequest,
   StopRequest,
 } from './client.types';
-import { followEvents } from './follow-events';
+import { followAllEvents, followEvents } from './follow-events';
 import { followLogs } from './follow-logs';
 import { sendRequest } from './repeat-request';
 import type { Answer, RequestShape, Transport } from './send-request';
@@ -132,6 +132,10 @@ export function createClient(options: ClientOptions): BelayClient {
         onTimeout: UNSTORED_STOP(id),
       }),
     events,
+    allEvents({ type, state, selector, ...followOptions } = {}) {
+      const query = buildQuery({ type, state, label: selector });
+      return followAllEvents(transport, `/api/events${query}`, followOptions);
+    },
     async waitForEnd(id, followOptions) {
       let record = await execution(id, withSignal(followOptions?.signal));
       while (!isEnded(EXECUTION_MACHINE, record.state)) {

@@ -2,7 +2,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net';
 import type { BelayError, BelayEvent, ExecutionRecord } from '#libs/contracts';
 import { createClient } from './create-client';
-import { followEvents, isTerminalEvent } from './follow-events';
+import { followAllEvents, followEvents, isTerminalEvent } from './follow-events';
 import type { Transport } from './send-request';
 
 const EXE = 'exe_01ARZ3NDEKTSV4RRFFQ69G5FAV';
@@ -201,5 +201,49 @@ describe('a stream of events', () => {
     };
     script = [record('running'), stream(READY + frame(ended(1)), 'end'), record('completed')];
     expect(await createClient(transport).waitForEnd(EXE)).toMatchObject({ state: 'completed' });
+  });
+
+  it('R57 of all executions goes on at its last position, past ends of executions, until it is told to stop', async () => {
+    const placed = (item: BelayEvent, id: string): string =>
+      `id: ${id}\nevent: event\ndata: ${JSON.stringify(item)}\n\n`;
+    const other = event(1, { executionId: `${EXE.slice(0, -1)}W` });
+    script = [
+      stream(`id: all.0\n${READY}${placed(ended(1), 'all.1')}`, 'cut'),
+      stream(`id: all.1\n${READY}${placed(other, 'all.2')}id: all.3\nevent: position\ndata: {}\n\n`, 'end'),
+      stream(`id: all.3\n${READY}id: all.4\nevent: reset\ndata: {"reason":"retention"}\n\n`, 'end'),
+      stream(`id: all.4\n${READY}${placed(event(2), 'all.5')}`, 'hold'),
+    ];
+    const ending = new AbortController();
+    const told: unknown[] = [];
+    const positions: string[] = [];
+    const taken: BelayEvent[] = [];
+    const options = {
+      signal: ending.signal,
+      onReset: (data: unknown) => told.push(data),
+      onPosition: (id: string) => positions.push(id),
+    };
+    for await (const item of followAllEvents(transport, '/api/events', options, () => 1)) {
+      // The position does not go beyond an event that is still being handled.
+      expect(positions).not.toContain(`all.${[1, 2, 5][taken.length]}`);
+      taken.push(item);
+      if (taken.length === 3) ending.abort();
+    }
+    // The two executions have an event with the same id.
+    expect(taken).toEqual([ended(1), other, event(2)]);
+    expect(lastIds).toEqual([undefined, 'all.1', 'all.3', 'all.4']);
+    expect(told).toEqual([{ reason: 'retention' }]);
+    expect(positions).toEqual(expect.arrayContaining(['all.0', 'all.1', 'all.2', 'all.3', 'all.4']));
+  });
+
+  it('of all executions asks for what the caller wants', async () => {
+    const asked: (string | undefined)[] = [];
+    server.on('request', (request: IncomingMessage) => asked.push(request.url));
+    script = [refuse(400, 'INVALID_REQUEST')];
+    const client = createClient(transport);
+    const query = { type: ['execution', 'node.failed'], state: ['failed'], selector: 'team=a,env!=b' };
+    await expect(ids(client.allEvents(query))).rejects.toMatchObject({ code: 'INVALID_REQUEST' });
+    expect(asked).toEqual([
+      '/api/events?type=execution%2Cnode.failed&state=failed&label=team%3Da%2Cenv%21%3Db',
+    ]);
   });
 });

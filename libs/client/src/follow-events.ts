@@ -1,5 +1,5 @@
 import { EXECUTION_MACHINE, isEnded, statesOf, type BelayEvent, type ExecutionState } from '#libs/contracts';
-import type { FollowOptions } from './client.types';
+import type { AllEventsQuery, FollowOptions } from './client.types';
 import { followFrames } from './follow-frames';
 import type { Transport } from './send-request';
 
@@ -56,6 +56,23 @@ export async function* followEvents(
   } finally {
     clearTimeout(linger);
     options.signal?.removeEventListener('abort', abort);
+  }
+}
+
+/** The events of all executions, each once; of one execution in order. Does not end by itself. */
+export async function* followAllEvents(
+  transport: Transport,
+  path: string,
+  options: Pick<AllEventsQuery, keyof FollowOptions | 'onPosition'> = {},
+  waitMs?: (attempt: number) => number,
+): AsyncGenerator<BelayEvent, void> {
+  const shape = { path, options, isOver: () => false, ...(waitMs === undefined ? {} : { waitMs }) };
+  for await (const frame of followFrames(transport, shape)) {
+    if (frame.event === 'reset') options.onReset?.(parseJson(frame.data));
+    const event = frame.event === 'event' ? toEvent(frame.data) : undefined;
+    if (event !== undefined) yield event;
+    // Only now has the caller handled the event.
+    if (frame.id !== undefined && frame.id !== '') options.onPosition?.(frame.id);
   }
 }
 

@@ -1,4 +1,5 @@
-import type { Entity } from './states';
+import { AGENT_MACHINE, EXECUTION_MACHINE, NODE_MACHINE, QUESTION_MACHINE, type Entity } from './states';
+import { statesOf, type StateMachine } from './state-machine';
 
 /**
  * One change, as it is appended to the stream and published. `seq` counts per execution without a gap; `id` is the stream's own
@@ -28,3 +29,36 @@ export interface BelayEvent {
 export const EVENTS_CHANNEL = 'belay:events';
 /** Pub/sub channel of the doorbell: each message names an order. A hint; the orders log is the truth. */
 export const DOORBELL_CHANNEL = 'belay:doorbell';
+
+const typesOf = <S extends string>(entity: string, machine: StateMachine<S>): string[] =>
+  statesOf(machine).map((state) => `${entity}.${state}`);
+
+/** The type of every event of an execution: each state that its records enter, and reports. */
+export const EVENT_TYPES: readonly string[] = [
+  ...typesOf('execution', EXECUTION_MACHINE),
+  'execution.soft-budget',
+  'execution.signalled',
+  ...typesOf('node', NODE_MACHINE),
+  ...typesOf('agent', AGENT_MACHINE),
+  'agent.event',
+  'agent.dropped',
+  'agent.frozen',
+  'agent.thawed',
+  'agent.proved',
+  'agent.written-off',
+  'ask.created',
+  ...QUESTION_MACHINE.ended.map((state) => `ask.${state}`),
+];
+
+/** Every state that an event of an execution may enter. */
+export const EVENT_STATES: readonly string[] = [
+  ...new Set([
+    ...statesOf(EXECUTION_MACHINE),
+    ...statesOf(NODE_MACHINE),
+    ...statesOf(AGENT_MACHINE),
+    ...statesOf(QUESTION_MACHINE),
+  ]),
+];
+
+/** The first words of the types of an execution's events. */
+export const EVENT_ENTITIES = ['execution', 'node', 'agent', 'ask'] as const;

@@ -36,15 +36,13 @@ export function decodeEvent(
   streamId?: string,
 ): Omit<BelayEvent, 'id'> {
   const event = parseStored<StoredEvent | null>(key, text, streamId);
-  const entity = ENTITIES[String(event?.y).slice(0, 2)];
-  if (event === null || entity === undefined)
-    throw corrupt({ key, problem: 'it is of no known entity', text });
-  const { q, t, y, n, g, w, a, f, o, r, u, x, d } = event;
-  const what = y.slice(2);
-  const to = o ?? (IS_NO_STATE.has(what) ? undefined : what);
+  const kind = decodeKind(String(event?.y), event?.o);
+  if (event === null || kind === undefined) throw corrupt({ key, problem: 'it is of no known entity', text });
+  const { q, t, n, g, w, a, f, r, u, x, d } = event;
+  const { entity, type, to } = kind;
   return {
     seq: q,
-    type: `${entity === 'question' ? 'ask' : entity}.${what}`,
+    type,
     entity,
     executionId,
     at: t,
@@ -63,3 +61,15 @@ export function decodeEvent(
 
 /** Events that are no change of state: an agent's message, a dropped message, a warning about a budget. */
 const IS_NO_STATE: ReadonlySet<string> = new Set(['event', 'dropped', 'soft-budget', 'signalled']);
+
+/** The entity, the type and the entered state of a stored event; undefined for one of no known entity. */
+export function decodeKind(
+  y: string,
+  o: string | undefined,
+): { entity: Entity; type: string; to: string | undefined } | undefined {
+  const entity = ENTITIES[y.slice(0, 2)];
+  if (entity === undefined) return undefined;
+  const what = y.slice(2);
+  const to = o ?? (IS_NO_STATE.has(what) ? undefined : what);
+  return { entity, type: `${entity === 'question' ? 'ask' : entity}.${what}`, to };
+}

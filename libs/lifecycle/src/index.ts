@@ -3,6 +3,7 @@ export * from './agent-store';
 export type * from './agent-store.types';
 export * from './attendance-store';
 export * from './ended-executions';
+export * from './change-reads';
 export { decodeEvent } from './decode-event';
 export * from './execution-store';
 export type * from './execution-store.types';

@@ -1,6 +1,7 @@
 import { Valkey } from '#libs/valkey';
 import { AgentStore } from './agent-store';
 import { AttendanceStore } from './attendance-store';
+import { ChangeReads } from './change-reads';
 import { ExecutionStore } from './execution-store';
 import { LogStore } from './log-store';
 import { PoolStore } from './pool-store';
@@ -24,6 +25,7 @@ export class LifecycleService {
   readonly slots: SlotStore;
   readonly questions: QuestionStore;
   readonly removals: Removals;
+  readonly changes: ChangeReads;
   readonly shards: ShardScripts;
 
   constructor(
@@ -40,5 +42,6 @@ export class LifecycleService {
     this.pools = new PoolStore(this.shards);
     this.questions = new QuestionStore(this.shards);
     this.removals = new Removals(valkey);
+    this.changes = new ChangeReads(this.shards);
   }
 }

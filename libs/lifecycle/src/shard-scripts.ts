@@ -6,6 +6,8 @@ import { findCorrupt } from './find-corrupt';
 export interface LifecycleOptions extends Pick<Retention, 'retentionMs' | 'maxStateBytes'> {
   /** An execution keeps at most this many events. */
   readonly executionEvents?: number;
+  /** A shard's list of the latest changes of all its executions keeps at most about this many. */
+  readonly shardChanges?: number;
   /** A stop that rests on a lower grade of proof is not called done. Default: any grade will do. */
   readonly proof?: Grade;
 }
@@ -21,6 +23,7 @@ export class ShardScripts {
     this.settings = JSON.stringify({
       channel: valkey.keys.eventsChannel,
       executionEvents: options.executionEvents ?? 200_000,
+      shardChanges: options.shardChanges ?? 10_000,
       retentionMs: options.retentionMs,
     });
   }

@@ -11,6 +11,7 @@ export const COMMANDS = [
   'delete',
   'doctor',
   'drill',
+  'events',
   'freeze',
   'get',
   'kill',

@@ -61,6 +61,7 @@ export const ROUTES: readonly RouteRule[] = [
     // The loss of such a client stops the execution.
     flag: { name: 'cancelOnDisconnect', needs: 'halt' },
   },
+  get('/api/events', 'view', 'list', ['type', 'state', 'label']),
   post('/api/executions/:id/start', 'submit', 'execution'),
   post('/api/executions/:id/pause', 'halt', 'execution'),
   post('/api/executions/:id/resume', 'submit', 'execution'),

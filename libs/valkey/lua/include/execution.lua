@@ -1,6 +1,6 @@
 -- execution: reading, writing and moving one execution's record, and the events of everything in it.
 -- Needs base. ARGV[2] is the execution id, ARGV[3] the JSON of the call's fixed settings:
---   { channel, executionEvents, retentionMs }
+--   { channel, executionEvents, shardChanges, retentionMs }
 --!include parts
 --!include limits
 local EXE = ARGV[2]
@@ -24,22 +24,28 @@ local function bump() redis.call('HINCRBY', exe_key, 'version', 1) end
 local AGENT_PREFIX = 'agt_' .. string.sub(EXE, 5)
 local function compact(event)
   local entity, what = string.match(event.type, '^(%a+)%.(.*)$')
+  -- The letter of an agent's events is also that of a question's, so questions get another.
+  local kind = (entity == 'ask' and 'q' or string.sub(entity, 1, 1)) .. '.' .. what
+  local to = event.to ~= what and event.to or nil
   local agent = event.agentId and string.sub(event.agentId, #AGENT_PREFIX + 1)
-  return cjson.encode({
-    -- The letter of an agent's events is also that of a question's, so questions get another.
-    q = event.seq, t = event.at, y = (entity == 'ask' and 'q' or string.sub(entity, 1, 1)) .. '.' .. what, n = event.nodeId, g = agent, w = event.workerId,
-    a = event.attempt, f = event.from, o = event.to ~= what and event.to or nil, r = event.reason, u = event.actor,
-    x = event.error, d = event.data,
+  local text = cjson.encode({
+    q = event.seq, t = event.at, y = kind, n = event.nodeId, g = agent, w = event.workerId, a = event.attempt, f = event.from,
+    o = to, r = event.reason, u = event.actor, x = event.error, d = event.data,
   })
+  return text, kind, to
 end
 
--- One event: numbered within its execution, appended to its stream, then published as a hint.
+-- One event: numbered within its execution, appended to its stream, then published as a hint. The shard's list of changes gets
+-- its place and type, not its content, for those who read all executions. A corrupt list must not keep a change from being made.
 local function emit(event)
   event.seq = redis.call('HINCRBY', exe_key, 'seq', 1)
   event.at = NOW
   event.executionId = EXE
   local limit = math.min(number_field('n:total') * 16 + 1000, CONF.executionEvents)
-  local id = redis.call('XADD', exe_key .. ':events', 'MAXLEN', '~', int(limit), '*', 'e', compact(event))
+  local text, kind, to = compact(event)
+  local id = redis.call('XADD', exe_key .. ':events', 'MAXLEN', '~', int(limit), '*', 'e', text)
+  redis.pcall('XADD', key('changes'), 'MAXLEN', '~', int(CONF.shardChanges), '*', 'x', string.sub(EXE, 5), 'i', id, 'y', kind,
+    'o', to or '')
   redis.call('PUBLISH', CONF.channel, '{"id":"' .. id .. '",' .. string.sub(cjson.encode(event), 2))
 end
 
