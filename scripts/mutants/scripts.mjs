@@ -388,22 +388,4 @@ export const SCRIPTS = [
     '',
     ORDERS,
   ),
-  unit(
-    'lua-retire-unproved',
-    'an execution is removed while an attempt of it may live',
-    'retireExecution',
-    "if redis.call('SCARD', exe_key .. ':unproved') > 0 then",
-    'if false then',
-    'libs/lifecycle/src/removals.spec',
-    'never seen dead',
-  ),
-  unit(
-    'lua-retire-repeat',
-    'a deletion whose reply was lost is refused at its repeat',
-    'retireExecution',
-    'if before and removal and before.id == removal then',
-    'if false then',
-    'libs/lifecycle/src/removals.spec',
-    'answered again',
-  ),
 ];

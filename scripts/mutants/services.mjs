@@ -342,4 +342,22 @@ export const SERVICES = [
     'apps/orchestrator/src/fleet-events.spec',
     'the filter takes types',
   ),
+  unit(
+    'lua-retire-unproved',
+    'an execution is removed while an attempt of it may live',
+    'libs/valkey/lua/retireExecution.lua',
+    "if redis.call('SCARD', exe_key .. ':unproved') > 0 then",
+    'if false then',
+    'libs/lifecycle/src/removals.spec',
+    'never seen dead',
+  ),
+  unit(
+    'lua-retire-repeat',
+    'a deletion whose reply was lost is refused at its repeat',
+    'libs/valkey/lua/retireExecution.lua',
+    'if before and removal and before.id == removal then',
+    'if false then',
+    'libs/lifecycle/src/removals.spec',
+    'answered again',
+  ),
 ];

@@ -78,8 +78,15 @@ export class ChangeReads extends StoreReads {
 
 /** An entry of no known entity, which somebody else has written, becomes a change without an event. */
 function toChange(id: string, fields: readonly string[]): Change {
-  const { x, i, y, o } = namedFields(fields) as Readonly<Record<'x' | 'i' | 'y' | 'o', string>>;
-  const kind = decodeKind(String(y), o === '' ? undefined : o);
+  const {
+    x,
+    i,
+    y = '',
+    o,
+  } = namedFields(fields) as Readonly<Record<'x' | 'i' | 'o', string>> & {
+    readonly y?: string;
+  };
+  const kind = decodeKind(y, o === '' ? undefined : o);
   if (kind === undefined) return { id, executionId: '', eventId: '', type: '', to: undefined };
   return { id, executionId: `exe_${x}`, eventId: i, type: kind.type, to: kind.to };
 }
