@@ -99,7 +99,7 @@ export interface ExitReport {
   readonly leftovers: number;
   /** Why the command could not be executed, if that showed only after the start. */
   readonly startError?: string;
-  /** The code of that error, if it is not SPAWN_FAILED: BAD_CWD, EACCES, ISOLATION. */
+  /** The code of that error, if it is not SPAWN_FAILED: BAD_CWD, EACCES, ISOLATION, NAMESPACE. */
   readonly startErrorCode?: string;
   /** Present when the command was not executed, because the time for its start was over. */
   readonly startedTooLate?: true;
