@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { ownPoolOf, type AgentJob } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
-import { AgentRunner, createProcessHost } from '#libs/spawner';
+import { AgentRunner, AgentSlots, type OutcomeReplay, createProcessHost } from '#libs/spawner';
 import { node, spec } from '../../test/support/specs';
 import { readyNodes } from './engine';
 import { longestStep } from './server-counts';
@@ -72,13 +72,22 @@ export interface FanInRun {
 /** Runs the last node as a worker would, with a process of its own, and measures. */
 export async function runFanIn(life: LifecycleService, fanIn: FanIn, dataDir: string): Promise<FanInRun> {
   const host = await createProcessHost({ workerId: WORKER, dataDir, containment: 'marks', reap: false });
-  const runner = new AgentRunner(life, host, {
-    workerId: WORKER,
-    workDir: dataDir,
-    logDir: dataDir,
-    graceMs: 500,
-    finish: async (fence, outcome) => life.agents.finish(fence, outcome),
-  });
+  const slots = new AgentSlots(life, { workerId: WORKER, graceMs: 500 });
+  const ends: Pick<OutcomeReplay, 'store'> = {
+    store: async (fence, outcome) => life.agents.finish(fence, outcome),
+  };
+  const runner = new AgentRunner(
+    life,
+    host,
+    slots,
+    { ends },
+    {
+      workerId: WORKER,
+      workDir: dataDir,
+      logDir: dataDir,
+      graceMs: 500,
+    },
+  );
   const before = residentMiB();
   let most = before;
   let longestLoopMs = 0;

@@ -40,6 +40,19 @@ module.exports = {
     imports: ['executions', 'spawner', 'dispatch', 'lifecycle', 'service', 'valkey', 'contracts'],
     knows: 'orders; nothing of BullMQ or HTTP',
   },
+  orchestrator: {
+    imports: [
+      'approvals',
+      'killswitch',
+      'executions',
+      'dispatch',
+      'lifecycle',
+      'service',
+      'valkey',
+      'contracts',
+    ],
+    knows: 'the background work of an orchestrator; nothing of HTTP',
+  },
   access: {
     imports: ['killswitch', 'executions', 'dispatch', 'lifecycle', 'valkey', 'contracts'],
     knows: 'tokens, and the owner of an execution, agent, order or latch; nothing of HTTP',

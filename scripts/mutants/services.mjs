@@ -4,7 +4,7 @@ import { real, unit } from './define.mjs';
 const SSE = 'apps/orchestrator/src/sse.ts';
 const TOKEN = 'apps/orchestrator/src/http/token-gate.ts';
 const GATE = 'apps/orchestrator/src/http/request-gate.ts';
-const ATTENDANCE = 'apps/orchestrator/src/attendance.ts';
+const ATTENDANCE = 'libs/orchestrator/src/attendance.ts';
 const EXECUTION_LUA = 'libs/valkey/lua/include/execution.lua';
 const ABANDONED_LUA = 'libs/valkey/lua/findAbandoned.lua';
 const QUEUES = 'libs/dispatch/src/agent-queues.ts';

@@ -38,6 +38,7 @@ const PLANTED: Record<string, { readonly file: string; readonly text: string }> 
   'layer-executions': { file: 'libs/executions/src/up.ts', text: "import '#libs/killswitch';\n" },
   'layer-approvals': { file: 'libs/approvals/src/up.ts', text: "import '#libs/worker';\n" },
   'layer-killswitch': { file: 'libs/killswitch/src/up.ts', text: "import '#libs/worker';\n" },
+  'layer-orchestrator': { file: 'libs/orchestrator/src/up.ts', text: "import '#libs/worker';\n" },
   'layer-access': { file: 'libs/access/src/up.ts', text: "import '#libs/worker';\n" },
   'layer-worker': { file: 'libs/worker/src/up.ts', text: "import '#libs/client';\n" },
   'layer-service': { file: 'libs/service/src/up.ts', text: "import '#libs/client';\n" },

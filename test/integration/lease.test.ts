@@ -3,12 +3,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ulid } from 'ulid';
 import { createWorker, type Worker } from '../../apps/worker/src/create-worker';
-import { BreakGlassLedger } from '../../apps/worker/src/break-glass-ledger';
 import { readSettings } from '#libs/contracts';
 import { KillResponder, LatchStore, OrderStore } from '#libs/killswitch';
 import { AgentStore } from '#libs/lifecycle';
 import { SILENT } from '#libs/service';
 import { Valkey } from '#libs/valkey';
+import { BreakGlassLedger } from '#libs/worker';
 import { startThrowawayServer, type ThrowawayServer } from '#libs/local-server';
 import { eventually } from '../support/fleet';
 
@@ -31,10 +31,11 @@ beforeAll(async () => {
     workerId,
     settings: { ...settings, valkeyUrl: server.url },
     log: SILENT,
-    hooks: { onLost: () => fences++, onFenced: () => fences++ },
     ownsProcess: false,
     http: false,
   });
+  worker.fence.lost$.subscribe(() => fences++);
+  worker.fence.fenced$.subscribe(() => fences++);
   await worker.start();
   valkey = await new Valkey({ url: server.url, keyPrefix: 'belay', shards: 2 }).open();
 });

@@ -9,6 +9,7 @@ import {
   BelayModule,
   BelayRuntime,
   ChangeFeed,
+  DispatchModule,
   ExecutionManager,
   ExecutionsModule,
   KillswitchService,
@@ -157,15 +158,21 @@ describe('R48 R69 a Nest application that imports BelayModule', () => {
 });
 
 describe('R69 a module alone', () => {
-  it('runs an attempt: the spawner, with the lifecycle and the server it is given', async () => {
+  it('runs an attempt: the spawner, with the executions, the lifecycle and the server it is given', async () => {
     const { keyPrefix = '', dataDir = '' } = options();
     const workerId = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ';
     const valkey = ValkeyModule.forRoot({ url: server.url, keyPrefix });
     const lifecycle = LifecycleModule.forRoot({ imports: [valkey], retentionMs: 60_000 });
+    const dispatch = DispatchModule.forRoot({ imports: [lifecycle], prefix: keyPrefix });
+    const executions = ExecutionsModule.forRoot({
+      imports: [dispatch],
+      intervalMs: 1_000,
+      retentionMs: 60_000,
+    });
     const app = await Test.createTestingModule({
       imports: [
         SpawnerModule.forRootAsync({
-          imports: [lifecycle],
+          imports: [executions],
           useFactory: () => ({
             host: { workerId, dataDir, containment: 'marks' as const },
             runner: { workerId, workDir: dir, logDir: dir, graceMs: 100 },

@@ -1,15 +1,11 @@
 import type { BeforeApplicationShutdown, OnApplicationBootstrap } from '@nestjs/common';
 import { ulid } from 'ulid';
-import type { Approvals } from '#libs/approvals';
 import type { AgentRecord, ExecutionRecord, Settings, WorkerState } from '#libs/contracts';
-import type { ExecutionManager, Janitor, SubmissionConsumer } from '#libs/executions';
-import type { AuditStore, KillswitchService } from '#libs/killswitch';
+import type { ExecutionManager, Janitor } from '#libs/executions';
 import type { LifecycleService } from '#libs/lifecycle';
+import type { OrchestratorService } from '#libs/orchestrator';
 import type { ServiceLog } from '#libs/service';
 import type { ChangeFeed } from '#libs/valkey';
-import { Attendance } from '../../orchestrator/src/attendance';
-import { Deletions } from '../../orchestrator/src/deletions';
-import { OrchestratorService } from '../../orchestrator/src/orchestrator.service';
 import { createWorker, type Worker } from '../../worker/src/create-worker';
 import type { BelayNotice } from './embedded-options';
 import type { Handlers } from './handlers/handler-programs';
@@ -24,10 +20,7 @@ const HOOKS_WITHIN_MS = 1_000;
 /** The services of the application that the background work uses. */
 export interface RuntimeParts {
   readonly janitor: Janitor;
-  readonly killswitch: KillswitchService;
-  readonly approvals: Approvals;
-  readonly audit: AuditStore;
-  readonly producers: SubmissionConsumer;
+  readonly orchestrator: OrchestratorService;
   readonly lifecycle: LifecycleService;
   readonly executions: ExecutionManager;
   readonly changes: ChangeFeed;
@@ -40,8 +33,6 @@ export interface RuntimeOptions {
   /** The handlers that the whole application declares. @throws BelayError INVALID_SETTINGS */
   readonly handlers: () => Handlers | undefined;
   readonly onNotice: ((notice: BelayNotice) => void) | undefined;
-  /** The time between two passes of the background work. Milliseconds. */
-  readonly sweepMs: number;
 }
 
 /** The worker and the background work of a Nest application, started and drained by Nest's hooks. */
@@ -56,24 +47,12 @@ export class BelayRuntime implements OnApplicationBootstrap, BeforeApplicationSh
     private readonly parts: RuntimeParts,
     private readonly options: RuntimeOptions,
   ) {
-    const { janitor, killswitch, approvals, audit, producers, lifecycle, executions, changes } = parts;
-    const { log, sweepMs, settings } = options;
-    const onError = (error: unknown): void => log.error({ err: error }, 'background work failed');
+    const { orchestrator, lifecycle, executions, changes } = parts;
+    const { log, settings } = options;
+    this.orchestrator = orchestrator;
     lifecycle.valkey.quarantine.onFound = ({ message, details }) =>
       log.error({ key: details['key'] }, `${message}. It is set aside`);
     this.processors = new Processors(lifecycle, executions, changes, settings.queuePrefix);
-    const attendance = new Attendance(lifecycle, killswitch, onError);
-    const { keepAliveMs } = settings;
-    const deletions = new Deletions(lifecycle, audit, onError);
-    this.orchestrator = new OrchestratorService(
-      janitor,
-      killswitch,
-      approvals,
-      producers,
-      attendance,
-      deletions,
-      { sweepMs, keepAliveMs, onError },
-    );
   }
 
   /** The state of the worker; without one, of the background work. */
@@ -157,16 +136,14 @@ export class BelayRuntime implements OnApplicationBootstrap, BeforeApplicationSh
         ownsProcess: false,
         http: false,
         ...(handlers === undefined ? {} : { handlers }),
-        hooks: {
-          onLost: () => {
-            this.tell({ kind: 'lease-lost', workerId });
-            worker.stop(0).catch((error: unknown) => log.error({ err: error }, 'shutdown failed'));
-          },
-          onFenced: (agents) => this.tell({ kind: 'contact-lost', agents }),
-          onContact: () => this.tell({ kind: 'contact-back' }),
-        },
       }),
     );
+    worker.fence.lost$.subscribe(() => {
+      this.tell({ kind: 'lease-lost', workerId });
+      worker.stop(0).catch((error: unknown) => log.error({ err: error }, 'shutdown failed'));
+    });
+    worker.fence.fenced$.subscribe((agents) => this.tell({ kind: 'contact-lost', agents }));
+    worker.fence.contact$.subscribe(() => this.tell({ kind: 'contact-back' }));
     return worker;
   }
 

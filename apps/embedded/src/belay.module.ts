@@ -2,10 +2,11 @@ import { ConfigurableModuleBuilder, Module, type DynamicModule } from '@nestjs/c
 import { ModulesContainer } from '@nestjs/core';
 import { retentionOf, type Settings } from '#libs/contracts';
 import { DispatchModule } from '#libs/dispatch';
-import { ExecutionManager, ExecutionsModule, Janitor, SubmissionConsumer } from '#libs/executions';
-import { Approvals, ApprovalsModule } from '#libs/approvals';
-import { AuditStore, KillswitchModule, KillswitchService } from '#libs/killswitch';
+import { ExecutionManager, ExecutionsModule, Janitor } from '#libs/executions';
+import { ApprovalsModule } from '#libs/approvals';
+import { KillswitchModule } from '#libs/killswitch';
 import { LifecycleModule, LifecycleService } from '#libs/lifecycle';
+import { BackgroundModule, OrchestratorService } from '#libs/orchestrator';
 import { calmly, type ServiceLog } from '#libs/service';
 import { ChangeFeed, Valkey, ValkeyModule } from '#libs/valkey';
 import { BelayHealth } from './belay-health';
@@ -123,10 +124,15 @@ function compose(options: DynamicModule, isGlobal: boolean): DynamicModule {
     }),
   });
   const approvals = ApprovalsModule.forRoot({ imports: [killswitch] });
+  const background = BackgroundModule.forRootAsync({
+    imports: [approvals],
+    inject: [LOG],
+    useFactory: (log: ServiceLog) => ({ sweepMs: SWEEP_MS, onError: backgroundError(log) }),
+  });
   return {
     module: BelayModule,
     global: isGlobal,
-    imports: [approvals],
+    imports: [approvals, background],
     providers: [
       {
         provide: BelayRuntime,
@@ -135,10 +141,7 @@ function compose(options: DynamicModule, isGlobal: boolean): DynamicModule {
           SETTINGS,
           LOG,
           Janitor,
-          KillswitchService,
-          Approvals,
-          AuditStore,
-          SubmissionConsumer,
+          OrchestratorService,
           LifecycleService,
           ExecutionManager,
           ChangeFeed,
@@ -149,10 +152,7 @@ function compose(options: DynamicModule, isGlobal: boolean): DynamicModule {
           settings: ReadSettings,
           log: ServiceLog,
           janitor: Janitor,
-          killswitchService: KillswitchService,
-          approvalsService: Approvals,
-          auditStore: AuditStore,
-          producers: SubmissionConsumer,
+          orchestrator: OrchestratorService,
           lifecycleService: LifecycleService,
           executionManager: ExecutionManager,
           changes: ChangeFeed,
@@ -161,10 +161,7 @@ function compose(options: DynamicModule, isGlobal: boolean): DynamicModule {
           new BelayRuntime(
             {
               janitor,
-              killswitch: killswitchService,
-              approvals: approvalsService,
-              audit: auditStore,
-              producers,
+              orchestrator,
               lifecycle: lifecycleService,
               executions: executionManager,
               changes,
@@ -175,7 +172,6 @@ function compose(options: DynamicModule, isGlobal: boolean): DynamicModule {
               hasWorker: worker !== false,
               handlers: () => collectHandlers(modules, handlers),
               onNotice,
-              sweepMs: SWEEP_MS,
             },
           ),
       },

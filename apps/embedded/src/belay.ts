@@ -236,12 +236,10 @@ class EmbeddedBelay implements Belay {
       log: this.log,
       ownsProcess: false,
       http: false,
-      hooks: {
-        onLost: () => this.giveUp(worker),
-        onFenced: (agents) => this.tell({ kind: 'contact-lost', agents }),
-        onContact: () => this.tell({ kind: 'contact-back' }),
-      },
     });
+    worker.fence.lost$.subscribe(() => this.giveUp(worker));
+    worker.fence.fenced$.subscribe((agents) => this.tell({ kind: 'contact-lost', agents }));
+    worker.fence.contact$.subscribe(() => this.tell({ kind: 'contact-back' }));
     return (this.worker = worker);
   }
 

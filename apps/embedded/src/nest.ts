@@ -19,6 +19,14 @@ export { Approvals, ApprovalsModule } from '#libs/approvals';
 export { AgentQueues, DispatchModule } from '#libs/dispatch';
 export { DagExecutor, ExecutionManager, ExecutionsModule } from '#libs/executions';
 export { AuditStore, KillswitchModule, KillswitchService, LatchStore, OrderStore } from '#libs/killswitch';
-export { LifecycleModule, LifecycleService } from '#libs/lifecycle';
-export { AgentRunner, PROCESS_HOST, SpawnerModule } from '#libs/spawner';
+export { AttemptEndPort, LifecycleModule, LifecycleService } from '#libs/lifecycle';
+export {
+  AgentDoor,
+  AgentRunner,
+  AgentSlots,
+  PROCESS_HOST,
+  SpawnerModule,
+  StartGate,
+  WorkerLease,
+} from '#libs/spawner';
 export { ChangeFeed, Valkey, ValkeyModule, type ModuleExtras } from '#libs/valkey';

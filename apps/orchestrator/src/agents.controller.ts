@@ -17,7 +17,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import { pageOfAgents } from './agent-page';
 import { Who } from './http/caller';
 import { streamLog } from './log-stream';
-import { OrchestratorService } from './orchestrator.service';
+import { EventStreams } from './event-streams';
 import { QueryReader, type Query as QueryMap } from './query';
 import { readLastEventId } from './sse';
 
@@ -26,7 +26,7 @@ export class AgentsController {
   constructor(
     @Inject(LifecycleService) private readonly lifecycle: LifecycleService,
     @Inject(KillswitchService) private readonly killswitch: KillswitchService,
-    @Inject(OrchestratorService) private readonly orchestrator: OrchestratorService,
+    @Inject(EventStreams) private readonly streams: EventStreams,
     @Inject(Ownership) private readonly own: Ownership,
   ) {}
 
@@ -78,12 +78,12 @@ export class AgentsController {
     const { executionId, state } = await this.lifecycle.agents.get(id);
     if (follow) {
       const lastId = readLastEventId(request);
-      const stream = this.orchestrator.openStream(reply);
+      const stream = this.streams.open(reply);
       await streamLog(this.lifecycle, stream, {
         executionId,
         agentId: id,
         ...(lastId === undefined ? {} : { lastId }),
-        closing: this.orchestrator.closing.signal,
+        closing: this.streams.closing,
       });
       return;
     }

@@ -4,6 +4,7 @@ import type { INestApplicationContext, Type } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import type { Settings, WorkerState } from '#libs/contracts';
+import { DrillSchedule, OrchestratorService } from '#libs/orchestrator';
 import {
   allOrNothing,
   type CleanupStack,
@@ -13,10 +14,8 @@ import {
   type Phases,
 } from '#libs/service';
 import { Valkey } from '#libs/valkey';
-import { DrillSchedule } from './drill-schedule';
 import { makeHttp } from './http/make-http';
 import { OrchestratorModule } from './orchestrator.module';
-import { OrchestratorService } from './orchestrator.service';
 
 /** Requests under way have this long to be answered. A wait for a proof that lasts longer is cut off. Milliseconds. */
 const REQUESTS_MS = 2_000;

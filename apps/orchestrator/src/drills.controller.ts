@@ -8,7 +8,7 @@ import {
   type DrillStatus,
 } from '#libs/contracts';
 import { ArmedService, DrillService } from '#libs/killswitch';
-import { DRILL_MAX_AGE } from './drill-schedule';
+import { DRILL_MAX_AGE } from './drill-max-age';
 import { Who } from './http/caller';
 
 @Controller('api/killswitch')

@@ -5,7 +5,7 @@ import { readCursor } from './fleet-cursor';
 import { FleetEvents } from './fleet-events';
 import { streamFleet } from './fleet-stream';
 import { Who } from './http/caller';
-import { OrchestratorService } from './orchestrator.service';
+import { EventStreams } from './event-streams';
 import { QueryReader, type Query as QueryMap } from './query';
 import { LifecycleService } from '#libs/lifecycle';
 
@@ -15,7 +15,7 @@ export class EventsController {
   constructor(
     @Inject(LifecycleService) private readonly lifecycle: LifecycleService,
     @Inject(FleetEvents) private readonly fleet: FleetEvents,
-    @Inject(OrchestratorService) private readonly orchestrator: OrchestratorService,
+    @Inject(EventStreams) private readonly streams: EventStreams,
   ) {}
 
   @Get()
@@ -32,7 +32,7 @@ export class EventsController {
     reader.done();
     const after = readCursor(request, this.lifecycle.valkey.keys.shards);
     const view = await this.fleet.join();
-    const stream = this.orchestrator.openStream(reply);
+    const stream = this.streams.open(reply);
     await streamFleet(view, stream, {
       filter: {
         ...(types === undefined ? {} : { types }),
@@ -41,7 +41,7 @@ export class EventsController {
         selector: [...(caller.selector ?? []), ...labels],
       },
       ...(after === undefined ? {} : { after }),
-      closing: this.orchestrator.closing.signal,
+      closing: this.streams.closing,
     });
   }
 }

@@ -40,12 +40,13 @@ import {
 import { ExecutionManager } from '#libs/executions';
 import { KillswitchService } from '#libs/killswitch';
 import { LifecycleService } from '#libs/lifecycle';
+import { Attendance, Deletions, OrchestratorService } from '#libs/orchestrator';
 import { ChangeFeed } from '#libs/valkey';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { streamExecution } from './execution-events';
 import { Who } from './http/caller';
 import { readIdempotencyKey } from './idempotency-key';
-import { OrchestratorService } from './orchestrator.service';
+import { EventStreams } from './event-streams';
 import { QueryReader, type Query as QueryMap } from './query';
 import { readLastEventId } from './sse';
 
@@ -57,6 +58,9 @@ export class ExecutionsController {
     @Inject(KillswitchService) private readonly killswitch: KillswitchService,
     @Inject(ChangeFeed) private readonly feed: ChangeFeed,
     @Inject(OrchestratorService) private readonly orchestrator: OrchestratorService,
+    @Inject(Deletions) private readonly deletions: Deletions,
+    @Inject(Attendance) private readonly attendance: Attendance,
+    @Inject(EventStreams) private readonly streams: EventStreams,
     @Inject(Ownership) private readonly own: Ownership,
   ) {}
 
@@ -133,7 +137,7 @@ export class ExecutionsController {
 
   @Delete('executions/:id')
   async delete(@Param('id') id: string, @Who() caller: Caller): Promise<DeletedExecution> {
-    return this.orchestrator.deletions.delete(id, signatureOf(caller));
+    return this.deletions.delete(id, signatureOf(caller));
   }
 
   @Get('executions/:id/nodes')
@@ -277,12 +281,12 @@ export class ExecutionsController {
     reader.done();
     await this.lifecycle.executions.get(id);
     const lastId = readLastEventId(request);
-    const follow = cancelOnDisconnect ? await this.orchestrator.attendance.watch(id) : undefined;
-    const stream = this.orchestrator.openStream(reply);
+    const follow = cancelOnDisconnect ? await this.attendance.watch(id) : undefined;
+    const stream = this.streams.open(reply);
     follow?.(stream);
     await streamExecution(this.lifecycle, this.feed, stream, {
       executionId: id,
-      closing: this.orchestrator.closing.signal,
+      closing: this.streams.closing,
       ...(lastId === undefined ? {} : { lastId }),
     });
   }

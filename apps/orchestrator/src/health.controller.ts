@@ -1,6 +1,6 @@
 import { Controller, Get, Inject, Res } from '@nestjs/common';
 import type { FastifyReply } from 'fastify';
-import { OrchestratorService } from './orchestrator.service';
+import { OrchestratorService } from '#libs/orchestrator';
 
 /** `/health`: 200 while running or draining; live while sound; ready only while running (docs/http-api.md#health). No token. */
 @Controller('health')

@@ -1,9 +1,9 @@
 import { Module, type DynamicModule } from '@nestjs/common';
 import { AccessModule } from '#libs/access';
-import { Approvals, ApprovalsModule } from '#libs/approvals';
+import { ApprovalsModule } from '#libs/approvals';
 import { retentionOf, type Settings } from '#libs/contracts';
 import { AgentQueues, DispatchModule } from '#libs/dispatch';
-import { DagExecutor, ExecutionsModule, Janitor, SubmissionConsumer } from '#libs/executions';
+import { DagExecutor, ExecutionsModule } from '#libs/executions';
 import {
   AuditStore,
   bestEffort,
@@ -14,15 +14,21 @@ import {
 } from '#libs/killswitch';
 import { LifecycleModule, LifecycleService } from '#libs/lifecycle';
 import { measureProcess } from '#libs/metrics';
-import { ChangeFeed, Valkey, ValkeyModule } from '#libs/valkey';
+import {
+  BackgroundModule,
+  DRILL_SCHEDULE_OPTIONS,
+  DrillSchedule,
+  OrchestratorService,
+  type DrillScheduleOptions,
+} from '#libs/orchestrator';
+import { ChangeFeed, ValkeyModule, type Valkey } from '#libs/valkey';
 import { Registry } from 'prom-client';
 import { AgentsController } from './agents.controller';
 import { AuditController } from './audit.controller';
 import { AsksController } from './asks.controller';
-import { Attendance } from './attendance';
-import { Deletions } from './deletions';
-import { DRILL_MAX_AGE, DrillSchedule } from './drill-schedule';
+import { DRILL_MAX_AGE } from './drill-max-age';
 import { DrillsController } from './drills.controller';
+import { EVENT_STREAMS_OPTIONS, EventStreams, type EventStreamsOptions } from './event-streams';
 import { EventsController } from './events.controller';
 import { FleetEvents } from './fleet-events';
 import { ExecutionsController } from './executions.controller';
@@ -34,7 +40,6 @@ import { MetricsController } from './metrics/metrics.controller';
 import { measureStreams } from './metrics/measure-streams';
 import { measureWork } from './metrics/measure-work';
 import { orchestratorMetrics } from './metrics/orchestrator-metrics';
-import { OrchestratorService } from './orchestrator.service';
 import { QuarantineController } from './quarantine.controller';
 import { QueuesController } from './queues.controller';
 import { RootController } from './root.controller';
@@ -79,6 +84,7 @@ export class OrchestratorModule {
           isGlobal,
         }),
         ApprovalsModule.forRoot({ isGlobal }),
+        BackgroundModule.forRoot({ sweepMs: SWEEP_MS, onError, isGlobal }),
         AccessModule.forRoot({ ...retention, onError, isGlobal }),
       ],
       controllers: [
@@ -103,16 +109,20 @@ export class OrchestratorModule {
       providers: [
         { provide: DRILL_MAX_AGE, useValue: { ms: drillMaxAgeMs } },
         {
-          provide: DrillSchedule,
-          inject: [Valkey, DrillService],
-          useFactory: (of: Valkey, drills: DrillService) =>
-            new DrillSchedule(of, drills, {
-              prefix: settings.queuePrefix,
-              cron: settings.drillCron,
-              leave: leaveDrillSchedule,
-              onError,
-            }),
+          provide: DRILL_SCHEDULE_OPTIONS,
+          useValue: {
+            prefix: settings.queuePrefix,
+            cron: settings.drillCron,
+            leave: leaveDrillSchedule,
+            onError,
+          } satisfies DrillScheduleOptions,
         },
+        DrillSchedule,
+        {
+          provide: EVENT_STREAMS_OPTIONS,
+          useValue: { keepAliveMs: settings.keepAliveMs } satisfies EventStreamsOptions,
+        },
+        EventStreams,
         {
           provide: FleetEvents,
           inject: [LifecycleService, ChangeFeed],
@@ -146,27 +156,6 @@ export class OrchestratorModule {
             measureStreams(registry, orchestrator);
             return registry;
           },
-        },
-        {
-          provide: OrchestratorService,
-          inject: [Janitor, KillswitchService, Approvals, SubmissionConsumer, LifecycleService, AuditStore],
-          useFactory: (
-            janitor: Janitor,
-            killswitch: KillswitchService,
-            approvals: Approvals,
-            producers: SubmissionConsumer,
-            lifecycle: LifecycleService,
-            audit: AuditStore,
-          ) =>
-            new OrchestratorService(
-              janitor,
-              killswitch,
-              approvals,
-              producers,
-              new Attendance(lifecycle, killswitch, onError),
-              new Deletions(lifecycle, audit, onError),
-              { sweepMs: SWEEP_MS, keepAliveMs: settings.keepAliveMs, onError },
-            ),
         },
       ],
     };

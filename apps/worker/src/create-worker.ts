@@ -2,67 +2,53 @@ import 'reflect-metadata';
 import { mkdirSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
-import { Module, type INestApplicationContext } from '@nestjs/common';
+import type { INestApplicationContext } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { breakGlassPath } from '#libs/client';
-import {
-  isHandlerRun,
-  JOB_LABEL,
-  JOB_LOG_EVENT,
-  jobPoolOf,
-  QUEUE_LABEL,
-  retentionOf,
-  type AgentMessage,
-  type Settings,
-  type WorkerState,
-} from '#libs/contracts';
-import { AgentQueues, DispatchModule, JobRelay } from '#libs/dispatch';
-import { AttemptEnds, ExecutionsModule } from '#libs/executions';
-import {
-  AuditStore,
-  BreakGlass,
-  KillResponder,
-  KillswitchModule,
-  KillswitchService,
-  LatchStore,
-  OrderStore,
-} from '#libs/killswitch';
-import { LifecycleModule, LifecycleService, WorkerStore } from '#libs/lifecycle';
+import { jobPoolOf, retentionOf, type Settings, type WorkerState } from '#libs/contracts';
+import { BreakGlass, KillResponder, KillswitchService } from '#libs/killswitch';
+import { LifecycleService, WorkerStore } from '#libs/lifecycle';
 import { measureProcess } from '#libs/metrics';
 import { allOrNothing, type CleanupStack, type ServiceLog, type Phases } from '#libs/service';
 import {
   AgentRunner,
+  AgentSlots,
   createProcessHost,
+  PROCESS_HOST,
   reportOfProof,
-  SpawnerModule,
-  type AgentSlot,
   type Escapee,
-  type Granted,
   type HandlerProgram,
+  type ProcessHost,
   type SpawnerOptions,
   type WaitingProgram,
 } from '#libs/spawner';
-import { Valkey, ValkeyModule } from '#libs/valkey';
-import { OutcomeReplay, type LeaseKeeper } from '#libs/worker';
+import { Valkey } from '#libs/valkey';
+import {
+  AgentServer,
+  JobReports,
+  LeaseKeeper,
+  PoolConsumers,
+  SelfFence,
+  SideTasks,
+  WorkerModule,
+  WorkerService,
+  type DrainResult,
+  type WorkerOptions,
+} from '#libs/worker';
 import { startBreakGlassServer } from './break-glass-server';
 import { startHealthServer } from './health-server';
-import { AgentServer } from './agent-server';
 import { workerMetrics } from './worker-metrics';
-import { WorkerService, type DrainResult, type WorkerHooks } from './worker.service';
 
 /** The modules may take this long to close. Milliseconds. */
 const MODULES_MS = 10_000;
 /** The last progress of jobs may take this long. Milliseconds. */
 const RELAY_MS = 2_000;
-/** The proof of a kill by break-glass may take this long. Milliseconds. */
-const BREAK_GLASS_PROOF_MS = 10_000;
 
 export interface CreateWorkerOptions {
   /** The worker's id in every record: `wrk_` and a ULID. Never used before. */
   readonly workerId: string;
   readonly settings: Settings & { readonly valkeyUrl: string };
   readonly log: ServiceLog;
-  readonly hooks: WorkerHooks;
   /** Whether no other code in this process starts processes. */
   readonly ownsProcess: boolean;
   /** Whether to serve health and metrics over HTTP, at `httpHost` and `workerHttpPort`. */
@@ -93,6 +79,8 @@ export interface Worker {
   readonly waiting: number;
   /** The worker's lease: whether it is valid, and until when by the worker's own clock. */
   readonly lease: Pick<LeaseKeeper, 'holds' | 'leftMs'>;
+  /** Contact lost and back, and a lost lease: then the program must end this worker. */
+  readonly fence: Pick<SelfFence, 'fenced$' | 'contact$' | 'lost$'>;
   readonly phases: Phases;
   /**
    * Takes its lease, then orders, then work. Two starts are one. A start that fails releases everything.
@@ -117,7 +105,7 @@ export function createWorker(options: CreateWorkerOptions): Promise<Worker> {
 }
 
 async function make(options: CreateWorkerOptions, parts: CleanupStack): Promise<Worker> {
-  const { workerId, settings, log, hooks } = options;
+  const { workerId, settings, log } = options;
   const dataDir = resolve(settings.dataDir);
   const logDir = join(dataDir, 'agents');
   mkdirSync(logDir, { recursive: true, mode: 0o700 });
@@ -131,158 +119,32 @@ async function make(options: CreateWorkerOptions, parts: CleanupStack): Promise<
     }).open(),
     (made) => made.close(),
   );
-  const workers = new WorkerStore(valkey, retentionOf(settings).retentionMs);
-  const reaper = { workerId, host: hostname() };
-  const host = parts.add(
-    await createProcessHost({
-      workerId,
-      dataDir,
-      containment: settings.containment,
-      isolation: settings.isolation,
-      ...(settings.agentUids === undefined ? {} : { agentUids: settings.agentUids }),
-      native: settings.native,
-      ownsProcess: options.ownsProcess,
-      checkSeal: async (seal) => workers.checkSeal(seal),
-      // This worker ends dead workers' processes before it starts any of its own: that is proof for their receipts.
-      onReaped: async (reaped) =>
-        workers.saveProof(reaped.workerId, reportOfProof({ ...reaped, by: 'reaper', reaper })),
-      onEscapee: (escapee) => void tellEscapee(escapee),
-      ...(settings.cgroupParent === undefined ? {} : { cgroupParent: settings.cgroupParent }),
-    }),
-    async (made) => made.close(),
-  );
-  const ends = new OutcomeReplay(
-    async (...end) => app.get(AttemptEnds).end(...end),
-    async (...start) => app.get(LifecycleService).agents.started(...start),
-  );
-  const app: INestApplicationContext = parts.add(
-    await makeModules(options, valkey, {
-      host,
-      runner: {
-        workerId,
-        workDir: resolve(settings.workDir),
-        logDir,
-        maxLogBytes: settings.maxLogMb * 1024 * 1024,
-        graceMs: settings.graceMs,
-        closing: closing.signal,
-        finish: async (...end) => ends.store(...end),
-        // Both are made below, before anything can be claimed.
-        wasSilent: () => service.lease.wasSilent,
-        leaseLeftMs: () => service.lease.leftMs,
-        handlerProgram: (name) => options.handlers?.programOf(name),
-        agentEnv: (fence) => agentServer.admit(fence),
-        ahead: options.handlers?.ahead,
-        onMessage: (message, claim) => tellJob(message, claim),
-        beforeSpawn: (slot) => responder.beforeSpawn(slot),
-        onError: (error, agentId) => log.warn({ err: error, agentId }, 'agent'),
-      },
-    }),
-    async (made) => made.close(),
-  );
-  const agentServer = parts.add(
-    await AgentServer.listen(app.get(LifecycleService), {
-      onError: (error) => log.warn({ err: error }, 'questions'),
-      hold: async (agentId, name, isFrozen) => {
-        const isMeant = (slot: AgentSlot): boolean => slot.agentId === agentId;
-        const held = isFrozen ? runner.freezeWhere(isMeant, name) : runner.thawWhere(isMeant, name);
-        for (const { error } of await Promise.all(held)) if (error !== undefined) throw error;
-      },
-    }),
-    (made) => made.close(),
-  );
-  const relay = new JobRelay(app.get(LifecycleService), { prefix: settings.queuePrefix });
-  const tellJob = (message: AgentMessage, { labels, node }: Granted): void => {
-    const { [QUEUE_LABEL]: queue, [JOB_LABEL]: jobId } = labels;
-    if (queue === undefined || jobId === undefined || !isHandlerRun(node.run)) return;
-    if (message.type === 'progress') relay.progress(queue, jobId, message.value);
-    else if (message.type === 'event' && message.name === JOB_LOG_EVENT && typeof message.data === 'string')
-      relay.log(queue, jobId, message.data);
-  };
-  const tellEscapee = async (escapee: Escapee): Promise<void> => {
-    log.warn({ ...escapee }, 'an agent left a process that hides its marks');
-    await app
-      .get(LifecycleService)
-      .workers.tellEscapee(workerId, escapee)
-      .catch((error: unknown) => log.warn({ err: error }, 'the escaped process could not be reported'));
-  };
-  const runner = app.get(AgentRunner);
-  // The end is stored or refused, so the attempt can store nothing any more.
-  runner.ended$.subscribe(({ slot, outcome }) => outcome && agentServer.forget(slot.agentId));
   valkey.quarantine.onFound = ({ message, details }) =>
     log.error({ key: details['key'] }, `${message}. It is set aside`);
-  const responder = new KillResponder(valkey, app.get(OrderStore), runner, {
-    workerId,
-    onError: (error) => log.error({ err: error }, 'orders'),
-    // A guardian process that exists may still not act, so it is asked.
-    describe: async () => ({
-      containment: host.containment,
-      isolation: host.isolation,
-      guardian: await host.guardianAnswers(),
-      running: runner.busy,
-    }),
-  });
+  const host = parts.add(await makeHost(options, dataDir, valkey), async (made) => made.close());
+  const app: INestApplicationContext = parts.add(
+    await NestFactory.createApplicationContext(
+      WorkerModule.forRoot({
+        settings,
+        valkey,
+        host,
+        log,
+        runner: runnerOptions(options, logDir, closing.signal),
+        worker: workerOptions(options, dataDir),
+      }),
+      { logger: false, abortOnError: false },
+    ),
+    async (made) => made.close(),
+  );
+  const agentServer = parts.add(app.get(AgentServer), (made) => made.close());
+  await agentServer.listen();
   const killswitch = app.get(KillswitchService);
   killswitch.start();
-  const service: WorkerService = new WorkerService(
-    app.get(LifecycleService),
-    app.get(AgentQueues),
-    host,
-    runner,
-    responder,
-    app.get(LatchStore),
-    app.get(AuditStore),
-    ends,
-    app.get(AttemptEnds),
-    {
-      workerId,
-      pools: settings.pools,
-      handlers: options.handlers?.names ?? [],
-      ownPools: new Map(
-        options.handlers?.processors.map(({ queue, concurrency }) => [jobPoolOf(queue), concurrency]),
-      ),
-      concurrency: settings.workerConcurrency,
-      leaseTtlMs: settings.leaseTtlMs,
-      heartbeatMs: settings.heartbeatMs,
-      fenceAfterMs: settings.fenceAfterMs,
-      stopTimeoutMs: settings.stopTimeoutMs,
-      graceMs: settings.graceMs,
-      fenceGraceMs: settings.fenceGraceMs,
-      dataDir,
-    },
-    log,
-    hooks,
-  );
-  const health = options.http ? parts.add(await serveHealth(), ({ server }) => server.close()) : undefined;
-  const breakGlass = new BreakGlass(runner, {
-    workerId,
-    proofMs: BREAK_GLASS_PROOF_MS,
-    defaultGraceMs: settings.graceMs,
-    proof: settings.proof,
-    hold: (id, request) => {
-      log.error(
-        { by: request.by, note: request.note },
-        'break-glass: taking no work until its latch is engaged',
-      );
-      service.ledger.hold(id, request);
-    },
-    done: (receipt, request) => service.ledger.done(receipt, request),
-  });
-  const local = await startBreakGlassServer(breakGlassPath(dataDir, workerId), breakGlass);
-
-  function serveHealth(): ReturnType<typeof startHealthServer> {
-    const { beside, renewed$ } = service;
-    const closedPools = (): number => service.closedPools.length;
-    const metrics = workerMetrics({ responder, runner, host, beside, renewed$, closedPools });
-    closing.signal.addEventListener('abort', measureProcess(metrics, app.get(LifecycleService)), {
-      once: true,
-    });
-    return startHealthServer(
-      settings.httpHost,
-      settings.workerHttpPort,
-      () => ({ state: service.state, workerId, running: service.running }),
-      async () => metrics.metrics(),
-    );
-  }
+  const service = app.get(WorkerService);
+  const health = options.http
+    ? parts.add(await serveHealth(app, options, closing.signal), ({ server }) => server.close())
+    : undefined;
+  const local = await startBreakGlassServer(breakGlassPath(dataDir, workerId), app.get(BreakGlass));
 
   const { phases } = service;
   let stopping: Promise<DrainResult> | undefined;
@@ -290,7 +152,7 @@ async function make(options: CreateWorkerOptions, parts: CleanupStack): Promise<
     const result = await service.drain(patienceMs);
     closing.abort();
     killswitch.stopListening();
-    await phases.run('job reports', RELAY_MS, async () => relay.close());
+    await phases.run('job reports', RELAY_MS, async () => app.get(JobReports).close());
     await phases.run('modules', MODULES_MS, async () => app.close());
     valkey.close();
     local.close();
@@ -300,6 +162,7 @@ async function make(options: CreateWorkerOptions, parts: CleanupStack): Promise<
     return result;
   };
   const stop = (patienceMs?: number): Promise<DrainResult> => (stopping ??= stopOnce(patienceMs));
+  const { waiting } = app.get(AgentRunner);
   return {
     workerId,
     containment: host.containment,
@@ -309,9 +172,10 @@ async function make(options: CreateWorkerOptions, parts: CleanupStack): Promise<
       return service.state;
     },
     get waiting() {
-      return runner.waiting.ready;
+      return waiting.ready;
     },
-    lease: service.lease,
+    lease: app.get(LeaseKeeper),
+    fence: app.get(SelfFence),
     phases,
     start: async () => {
       try {
@@ -326,30 +190,97 @@ async function make(options: CreateWorkerOptions, parts: CleanupStack): Promise<
   };
 }
 
-async function makeModules(
-  { settings, log }: CreateWorkerOptions,
+/** The process host with its guardian. It ends dead workers' processes before it starts any of its own. */
+async function makeHost(
+  { workerId, settings, log, ownsProcess }: CreateWorkerOptions,
+  dataDir: string,
   valkey: Valkey,
-  spawner: SpawnerOptions,
-): Promise<INestApplicationContext> {
-  const retention = retentionOf(settings);
-  const isGlobal = true;
-  @Module({
-    imports: [
-      ValkeyModule.of(valkey, { followsEvents: false }),
-      LifecycleModule.forRoot({ ...retention, proof: settings.proof, isGlobal }),
-      DispatchModule.forRoot({ prefix: settings.queuePrefix, isGlobal }),
-      ExecutionsModule.forRoot({ intervalMs: 1_000, ...retention, isGlobal }),
-      KillswitchModule.forRoot({
-        ...retention,
-        proofLimitMs: settings.proofLimitMs,
-        proof: settings.proof,
-        graceMs: settings.graceMs,
-        isGlobal,
-        onError: (error) => log.error({ err: error }, 'killswitch'),
-      }),
-      SpawnerModule.forRoot(spawner),
-    ],
-  })
-  class WorkerModule {}
-  return NestFactory.createApplicationContext(WorkerModule, { logger: false, abortOnError: false });
+): Promise<ProcessHost> {
+  const workers = new WorkerStore(valkey, retentionOf(settings).retentionMs);
+  const reaper = { workerId, host: hostname() };
+  const tellEscapee = async (escapee: Escapee): Promise<void> => {
+    log.warn({ ...escapee }, 'an agent left a process that hides its marks');
+    await workers
+      .tellEscapee(workerId, escapee)
+      .catch((error: unknown) => log.warn({ err: error }, 'the escaped process could not be reported'));
+  };
+  return createProcessHost({
+    workerId,
+    dataDir,
+    containment: settings.containment,
+    isolation: settings.isolation,
+    ...(settings.agentUids === undefined ? {} : { agentUids: settings.agentUids }),
+    native: settings.native,
+    ownsProcess,
+    checkSeal: async (seal) => workers.checkSeal(seal),
+    // That is proof for the receipts of the dead workers.
+    onReaped: async (reaped) =>
+      workers.saveProof(reaped.workerId, reportOfProof({ ...reaped, by: 'reaper', reaper })),
+    onEscapee: (escapee) => void tellEscapee(escapee),
+    ...(settings.cgroupParent === undefined ? {} : { cgroupParent: settings.cgroupParent }),
+  });
+}
+
+function runnerOptions(
+  { workerId, settings, log, handlers }: CreateWorkerOptions,
+  logDir: string,
+  closing: AbortSignal,
+): SpawnerOptions['runner'] {
+  return {
+    workerId,
+    workDir: resolve(settings.workDir),
+    logDir,
+    maxLogBytes: settings.maxLogMb * 1024 * 1024,
+    graceMs: settings.graceMs,
+    closing,
+    handlerProgram: (name) => handlers?.programOf(name),
+    ahead: handlers?.ahead,
+    onError: (error, agentId) => log.warn({ err: error, agentId }, 'agent'),
+  };
+}
+
+function workerOptions(
+  { workerId, settings, handlers }: CreateWorkerOptions,
+  dataDir: string,
+): WorkerOptions {
+  return {
+    workerId,
+    pools: settings.pools,
+    handlers: handlers?.names ?? [],
+    ownPools: new Map(handlers?.processors.map(({ queue, concurrency }) => [jobPoolOf(queue), concurrency])),
+    concurrency: settings.workerConcurrency,
+    leaseTtlMs: settings.leaseTtlMs,
+    heartbeatMs: settings.heartbeatMs,
+    fenceAfterMs: settings.fenceAfterMs,
+    stopTimeoutMs: settings.stopTimeoutMs,
+    graceMs: settings.graceMs,
+    fenceGraceMs: settings.fenceGraceMs,
+    proof: settings.proof,
+    dataDir,
+  };
+}
+
+function serveHealth(
+  app: INestApplicationContext,
+  { workerId, settings }: CreateWorkerOptions,
+  closing: AbortSignal,
+): ReturnType<typeof startHealthServer> {
+  const service = app.get(WorkerService);
+  const intake = app.get(PoolConsumers);
+  const metrics = workerMetrics({
+    responder: app.get(KillResponder),
+    runner: app.get(AgentRunner),
+    agents: app.get(AgentSlots),
+    host: app.get<ProcessHost>(PROCESS_HOST),
+    beside: app.get(SideTasks),
+    renewed$: app.get(LeaseKeeper).renewed$,
+    closedPools: () => intake.closed.length,
+  });
+  closing.addEventListener('abort', measureProcess(metrics, app.get(LifecycleService)), { once: true });
+  return startHealthServer(
+    settings.httpHost,
+    settings.workerHttpPort,
+    () => ({ state: service.state, workerId, running: service.running }),
+    async () => metrics.metrics(),
+  );
 }

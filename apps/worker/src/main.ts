@@ -22,10 +22,10 @@ runAsProcess('worker', async (drain) => {
     workerId,
     settings: { ...settings, valkeyUrl: settings.valkeyUrl ?? '' },
     log,
-    hooks: { onLost: () => drain('lost') },
     ownsProcess: true,
     http: true,
   });
+  worker.fence.lost$.subscribe(() => drain('lost'));
   return {
     log,
     netMs: settings.stopTimeoutMs + settings.graceMs + DRAIN_SLACK_MS,

@@ -8,7 +8,8 @@ const renewed = new Subject<number>();
 const runs = new Subject<{ task: string; end: string; tookMs: number }>();
 const registry = workerMetrics({
   responder: { served$: served, caughtUp: 2, watching: 3 },
-  runner: { busy: 4, refused: 5, dropped: { events: 6 } },
+  runner: { refused: 5, dropped: { events: 6 } },
+  agents: { busy: 4 },
   host: { guardianRestarts: 7, outputWaits: 8 },
   beside: { runs$: runs },
   renewed$: renewed,

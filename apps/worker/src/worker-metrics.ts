@@ -1,5 +1,5 @@
 import type { KillResponder } from '#libs/killswitch';
-import type { AgentRunner, ProcessHost } from '#libs/spawner';
+import type { AgentRunner, AgentSlots, ProcessHost } from '#libs/spawner';
 import type { SideTasks } from '#libs/worker';
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { Observable } from 'rxjs';
@@ -11,6 +11,7 @@ const BUCKETS = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 2.5, 5, 1
 export interface MeasuredParts {
   readonly responder: KillResponder;
   readonly runner: AgentRunner;
+  readonly agents: AgentSlots;
   readonly host: ProcessHost;
   readonly beside: SideTasks;
   /** How long each acknowledged heartbeat took, in milliseconds. */
@@ -22,6 +23,7 @@ export interface MeasuredParts {
 export function workerMetrics({
   responder,
   runner,
+  agents,
   host,
   beside,
   renewed$,
@@ -96,7 +98,7 @@ export function workerMetrics({
         this.set(read());
       },
     });
-  gauge('belay_worker_agents', 'Attempts under way', () => runner.busy);
+  gauge('belay_worker_agents', 'Attempts under way', () => agents.busy);
   gauge('belay_worker_refused_claims', 'Claims a latch refused since the start', () => runner.refused);
   gauge(
     'belay_worker_orders_caught_up',

@@ -1,5 +1,12 @@
 import { NotFoundError, parseAgentId, type AgentRecord, type NodeSpec } from '#libs/contracts';
-import type { AgentOutcome, ClaimedNode, Fence, FinishResult, LifecycleService } from '#libs/lifecycle';
+import type {
+  AgentOutcome,
+  AttemptEndPort,
+  ClaimedNode,
+  Fence,
+  FinishResult,
+  LifecycleService,
+} from '#libs/lifecycle';
 import { parseStored } from '#libs/valkey';
 import type { DagExecutor } from './dag-executor';
 import { recoveryRefusal, retryVerdict } from './retry-policy';
@@ -9,7 +16,7 @@ import { recoveryRefusal, retryVerdict } from './retry-policy';
  * lease, or the worker that no longer runs it. It stores the end with the verdict of the node's retry policy. Then it hands
  * over the nodes that became ready, and asks for the order that a stop needs.
  */
-export class AttemptEnds {
+export class AttemptEnds implements AttemptEndPort {
   constructor(
     private readonly lifecycle: LifecycleService,
     private readonly dag: DagExecutor,

@@ -1,6 +1,6 @@
 import { Module } from '@nestjs/common';
 import { AgentQueues, ProducersQueue } from '#libs/dispatch';
-import { LifecycleService } from '#libs/lifecycle';
+import { AttemptEndPort, LifecycleService } from '#libs/lifecycle';
 import { belayModule, ChangeFeed, madeFrom } from '#libs/valkey';
 import { AttemptEnds } from './attempt-ends';
 import { DagExecutor } from './dag-executor';
@@ -11,11 +11,15 @@ import { SubmissionConsumer } from './submission-consumer';
 
 const { ConfigurableModuleClass, MODULE_OPTIONS_TOKEN } = belayModule<JanitorOptions>('BelayExecutions');
 
-/** Gives `ExecutionManager`, `DagExecutor`, `AttemptEnds`, `Janitor` and `SubmissionConsumer`. Needs LifecycleModule and DispatchModule. */
+/**
+ * Gives `ExecutionManager`, `DagExecutor`, `AttemptEnds` (also as `AttemptEndPort`), `Janitor` and `SubmissionConsumer`. Needs
+ * LifecycleModule and DispatchModule.
+ */
 @Module({
   providers: [
     madeFrom(DagExecutor, LifecycleService, AgentQueues),
     madeFrom(AttemptEnds, LifecycleService, DagExecutor),
+    { provide: AttemptEndPort, useExisting: AttemptEnds },
     madeFrom(ExecutionManager, LifecycleService, DagExecutor),
     madeFrom(Janitor, LifecycleService, AgentQueues, DagExecutor, AttemptEnds, MODULE_OPTIONS_TOKEN),
     {
@@ -29,6 +33,6 @@ const { ConfigurableModuleClass, MODULE_OPTIONS_TOKEN } = belayModule<JanitorOpt
       ) => new SubmissionConsumer(queue, manager, new ExecutionFollower(lifecycle, feed)),
     },
   ],
-  exports: [AttemptEnds, DagExecutor, ExecutionManager, Janitor, SubmissionConsumer],
+  exports: [AttemptEnds, AttemptEndPort, DagExecutor, ExecutionManager, Janitor, SubmissionConsumer],
 })
 export class ExecutionsModule extends ConfigurableModuleClass {}

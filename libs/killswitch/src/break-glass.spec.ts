@@ -1,5 +1,5 @@
 import type { ExitReport, Grade, LocalKillRequest, StopReport } from '#libs/contracts';
-import { AgentSlot, type AgentProcess, type AgentRunner, type StopCause } from '#libs/spawner';
+import { AgentSlot, type AgentProcess, type AgentSlots, type StopCause } from '#libs/spawner';
 import { stopReport } from '../../../test/support/life';
 import { BreakGlass } from './break-glass';
 
@@ -21,20 +21,23 @@ function breakGlassOver(
   slot: AgentSlot,
   { wasFenced = false, proof = 'marks' }: { wasFenced?: boolean; proof?: Grade } = {},
 ): BreakGlass {
-  const runner = {
+  const agents = {
     slotsWhere: (matches: (one: AgentSlot) => boolean) => [slot].filter(matches),
     stopWhere: (matches: (one: AgentSlot) => boolean, cause: StopCause) =>
       matches(slot) && slot.stop(cause, 0),
-    wasFenced: () => wasFenced,
-  } as unknown as AgentRunner;
-  return new BreakGlass(runner, {
-    workerId: WORKER,
-    proofMs: 60_000,
-    defaultGraceMs: 60_000,
-    proof,
-    hold: () => undefined,
-    done: () => undefined,
-  });
+  } as unknown as AgentSlots;
+  return new BreakGlass(
+    agents,
+    { wasSilent: wasFenced },
+    {
+      workerId: WORKER,
+      proofMs: 60_000,
+      defaultGraceMs: 60_000,
+      proof,
+      hold: () => undefined,
+      done: () => undefined,
+    },
+  );
 }
 
 describe('R51 R55 attempts that do not run when the glass is broken', () => {

@@ -7,7 +7,7 @@ import {
   type StopReport,
   type TargetReceipt,
 } from '#libs/contracts';
-import type { AgentRunner, AgentSlot, StopCause } from '#libs/spawner';
+import { isFenced, type AgentSlot, type AgentSlots, type StopCause, type WorkerLease } from '#libs/spawner';
 import { within } from '#libs/service';
 import { ulid } from 'ulid';
 import { countedAs, outcomeOfEnd, type KnownEnd } from './target-outcome';
@@ -43,7 +43,8 @@ export interface BreakGlassOptions {
  */
 export class BreakGlass {
   constructor(
-    private readonly runner: AgentRunner,
+    private readonly agents: AgentSlots,
+    private readonly lease: Pick<WorkerLease, 'wasSilent'>,
     private readonly options: BreakGlassOptions,
   ) {}
 
@@ -60,7 +61,7 @@ export class BreakGlass {
         pool: slot.pool,
         labels: slot.labels,
       });
-    const slots = this.runner.slotsWhere(isMeant);
+    const slots = this.agents.slotsWhere(isMeant);
     // This also keeps agents from starting that are about to be claimed or spawned.
     const holding = scope.type === 'all' || (scope.type === 'worker' && scope.workerId === workerId);
     const begun: LocalReceipt = { id, workerId, scope, complete: false, targets: [], holding };
@@ -75,11 +76,11 @@ export class BreakGlass {
     };
     // Only the reply to its claim tells the pool and the labels of an attempt, and the server may have granted the claim before
     // this kill. Nobody waits for the reply, since nothing of the attempt has begun.
-    for (const slot of this.runner.slotsWhere((one) => one.claimedAt === undefined && !slots.includes(one)))
-      slot.whenGranted(() => this.runner.stopWhere((one) => one === slot && isMeant(one), cause));
+    for (const slot of this.agents.slotsWhere((one) => one.claimedAt === undefined && !slots.includes(one)))
+      slot.whenGranted(() => this.agents.stopWhere((one) => one === slot && isMeant(one), cause));
     // A slot stays until its end is stored, which may take long without the server.
     const endedBefore = await Promise.all(slots.map(async (slot) => endedBy(slot)));
-    this.runner.stopWhere((slot) => slots.includes(slot), cause);
+    this.agents.stopWhere((slot) => slots.includes(slot), cause);
     const proofs = await Promise.all(slots.map(async (slot, i) => this.prove(slot, request, endedBefore[i])));
     const targets = proofs.filter((target) => target !== undefined);
     const receipt: LocalReceipt = {
@@ -110,7 +111,7 @@ export class BreakGlass {
     const { exit, report } = seen;
     // Without a signal the tree ended by itself, unless the guardian ended it.
     const by = report.signals.length > 0 ? (endedBefore ?? BY_THIS_KILL) : BY_ITSELF;
-    const end = this.runner.wasFenced(exit) ? FENCED : by;
+    const end = isFenced(exit, this.lease) ? FENCED : by;
     const target = { ...base, ...outcomeOfEnd({ ...end, report }, base.workerId), report };
     return countedAs(target, this.options.proof);
   }

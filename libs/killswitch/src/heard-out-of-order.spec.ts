@@ -1,5 +1,5 @@
 import { BelayError, type Order } from '#libs/contracts';
-import { AgentSlot, type AgentProcess, type AgentRunner, type HoldResult } from '#libs/spawner';
+import { AgentSlot, type AgentProcess, type AgentSlots, type HoldResult } from '#libs/spawner';
 import type { Valkey } from '#libs/valkey';
 import { Subject } from 'rxjs';
 import { ulid } from 'ulid';
@@ -23,7 +23,7 @@ beforeEach(() => {
   slot = new AgentSlot({ agentId, executionId, nodeId: 'a', attempt: 1 }, WORKER);
   const fence = { agentId, owner: WORKER, epoch: 1 };
   slot.granted({ fence, claimedAt: 1, born: 1, pool: 'default', labels: {}, node: {} });
-  responder = new KillResponder(valkey, orders, runner(), {
+  responder = new KillResponder(valkey, orders, agents(), {
     workerId: WORKER,
     onError: (error) => {
       throw error;
@@ -34,7 +34,7 @@ beforeEach(() => {
 afterEach(() => responder.stop());
 
 /** A worker with one agent, whose process is not started yet. */
-function runner(): AgentRunner {
+function agents(): AgentSlots {
   const held = async (done: Promise<void>): Promise<HoldResult> =>
     done.then(
       () => ({ slot, frozen: slot.isStill }),
@@ -48,7 +48,7 @@ function runner(): AgentRunner {
       those(matches).map(async (one) => held(one.freeze(hold))),
     thawWhere: (matches: (one: AgentSlot) => boolean, hold: string) =>
       those(matches).map(async (one) => held(one.thaw(hold))),
-  } as unknown as AgentRunner;
+  } as unknown as AgentSlots;
 }
 
 const place = async (kind: Order['kind']): Promise<Order> =>

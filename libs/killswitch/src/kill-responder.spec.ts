@@ -1,6 +1,6 @@
 import { OutcomeUnknownError, type Order, type Scope, type TargetReceipt } from '#libs/contracts';
 import type { Heartbeat, LifecycleService } from '#libs/lifecycle';
-import { AgentSlot, type AgentEnded, type AgentRunner } from '#libs/spawner';
+import { AgentSlot, type AgentEnded, type AgentSlots } from '#libs/spawner';
 import type { Valkey } from '#libs/valkey';
 import { Subject } from 'rxjs';
 import { ulid } from 'ulid';
@@ -30,7 +30,7 @@ beforeEach(async () => {
   slots = [];
   ends = new Subject();
   stopped = [];
-  responder = new KillResponder(valkey, orders, runner(), {
+  responder = new KillResponder(valkey, orders, agents(), {
     workerId: WORKER,
     onError: (error) => {
       throw error;
@@ -44,8 +44,8 @@ afterEach(() => {
   jest.restoreAllMocks();
 });
 
-/** The runner of a worker whose agents have no processes. */
-function runner(): AgentRunner {
+/** The attempts of a worker whose agents have no processes. */
+function agents(): AgentSlots {
   return {
     ended$: ends,
     slotsWhere: (matches: (slot: AgentSlot) => boolean) => slots.filter(matches),
@@ -55,7 +55,7 @@ function runner(): AgentRunner {
       return hit.length;
     },
     thawWhere: () => [],
-  } as unknown as AgentRunner;
+  } as unknown as AgentSlots;
 }
 
 function slot(executionId: string, index: number, born = 1): AgentSlot {
@@ -86,7 +86,7 @@ async function beat(of = responder): Promise<void> {
 
 /** A responder of the same worker, with its errors collected. */
 const other = (errors: unknown[], readMs = 5_000): KillResponder =>
-  new KillResponder(valkey, orders, runner(), {
+  new KillResponder(valkey, orders, agents(), {
     workerId: WORKER,
     onError: (error) => errors.push(error),
     describe: async () => ({ containment: 'marks', isolation: 'same-user', guardian: true, running: 0 }),

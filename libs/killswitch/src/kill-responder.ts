@@ -1,6 +1,6 @@
 import { BelayError, holdOf, isBelayError, NotFoundError, scopeCovers, type Order } from '#libs/contracts';
 import type { Heartbeat } from '#libs/lifecycle';
-import type { AgentRunner, AgentSlot, HoldResult } from '#libs/spawner';
+import type { AgentSlot, AgentSlots, HoldResult, StartGate } from '#libs/spawner';
 import { Subscriber, type Valkey } from '#libs/valkey';
 import type { Observable, Subscription } from 'rxjs';
 import { ArmedStore, type GuardAnswer } from './armed-store';
@@ -36,7 +36,7 @@ export interface KillResponderOptions {
  * (re)subscription, and whenever a heartbeat shows another head of the log than the worker's, the worker reads the log from its
  * cursor on.
  */
-export class KillResponder {
+export class KillResponder implements StartGate {
   private readonly subscriber: Subscriber;
   private readonly armed: ArmedStore;
   private readonly subscriptions: Subscription[] = [];
@@ -54,7 +54,7 @@ export class KillResponder {
   constructor(
     private readonly valkey: Valkey,
     private readonly orders: OrderStore,
-    private readonly runner: AgentRunner,
+    private readonly agents: AgentSlots,
     private readonly options: KillResponderOptions,
   ) {
     const { workerId, onError, readMs } = options;
@@ -80,7 +80,7 @@ export class KillResponder {
     this.subscriptions.push(
       this.subscriber.messages$.subscribe(({ message }) => this.onMessage(message)),
       this.subscriber.subscribed$.subscribe(() => void this.catchUp()),
-      this.runner.ended$.subscribe((ended) => void this.reports.ended(ended).catch(this.options.onError)),
+      this.agents.ended$.subscribe((ended) => void this.reports.ended(ended).catch(this.options.onError)),
     );
     await this.subscriber.start();
   }
@@ -100,7 +100,7 @@ export class KillResponder {
     this.lookups++;
     try {
       const targets = new Set(named);
-      const here = this.runner.slotsWhere(({ agentId }) => targets.has(agentId));
+      const here = this.agents.slotsWhere(({ agentId }) => targets.has(agentId));
       const ring = await this.orders.ringOf(
         orderId,
         here.map(({ agentId }) => agentId),
@@ -136,7 +136,7 @@ export class KillResponder {
     const own = await this.orders.ownTargets(workerId);
     const idle: string[] = [];
     for (const [orderId, agentIds] of own) {
-      const here = this.runner.slotsWhere(({ agentId }) => agentIds.includes(agentId));
+      const here = this.agents.slotsWhere(({ agentId }) => agentIds.includes(agentId));
       if (here.length === 0) idle.push(orderId);
       if (here.every(({ served }) => served.has(orderId))) continue;
       const order = this.watched.get(orderId) ?? (await this.orders.get(orderId));
@@ -191,7 +191,7 @@ export class KillResponder {
         if (this.thaws.isOver(freeze)) this.watched.delete(freeze.id);
     if (this.thaws.isOver(order)) {
       this.watched.delete(order.id);
-      const slots = this.runner.slotsWhere(({ agentId }) => targets?.includes(agentId) === true);
+      const slots = this.agents.slotsWhere(({ agentId }) => targets?.includes(agentId) === true);
       void this.reports.neverHeld(order, slots).catch(this.options.onError);
       return 0;
     }
@@ -206,7 +206,7 @@ export class KillResponder {
       this.isNews(order, slot) &&
       (named.has(slot.agentId) || (this.covers(order, slot) && before(slot)) || this.takesOff(order, slot));
     const count = this.serve(order, now);
-    for (const slot of this.runner.slotsWhere((one) => this.isNews(order, one) && this.covers(order, one)))
+    for (const slot of this.agents.slotsWhere((one) => this.isNews(order, one) && this.covers(order, one)))
       void this.askOrNote(order, slot);
     return count;
   }
@@ -251,7 +251,7 @@ export class KillResponder {
 
   /** Asks again about agents of this worker that an open order may take. */
   private askAgain(): void {
-    const here = new Set(this.runner.slotsWhere(() => true));
+    const here = new Set(this.agents.slotsWhere(() => true));
     for (const { order, slot } of this.unanswered.take())
       if (here.has(slot) && this.watched.has(order.id) && this.isNews(order, slot))
         void this.askOrNote(order, slot, false);
@@ -299,7 +299,7 @@ export class KillResponder {
 
   private serve(order: Order, matches: (slot: AgentSlot) => boolean): number {
     if (order.kind !== 'kill') return this.hold(order, matches);
-    return this.runner.stopWhere(
+    return this.agents.stopWhere(
       (slot) => {
         if (!matches(slot)) return false;
         slot.served.set(order.id, { order, afterMs: this.sincePlaced(order) });
@@ -329,8 +329,8 @@ export class KillResponder {
     };
     const results =
       order.kind === 'freeze'
-        ? this.runner.freezeWhere(taken, hold, order.id)
-        : this.runner.thawWhere(taken, hold);
+        ? this.agents.freezeWhere(taken, hold, order.id)
+        : this.agents.thawWhere(taken, hold);
     for (const result of [...results, ...still.map(async (slot) => ({ slot, frozen: slot.isStill }))])
       void result.then(async (held) => this.tellHeld(order, held)).catch(this.options.onError);
     return results.length;
@@ -346,11 +346,11 @@ export class KillResponder {
 
   /** Tries failed freezes again. The freeze of an agent that ends, or that a thaw reached, is over. */
   private freezeAgain(): void {
-    const here = new Set(this.runner.slotsWhere(() => true));
+    const here = new Set(this.agents.slotsWhere(() => true));
     const isOver = (order: Order, slot: AgentSlot): boolean =>
       !here.has(slot) || slot.cause !== undefined || !slot.holds(holdOf(order));
     for (const { order, slot } of this.unfrozen.due(isOver))
-      for (const result of this.runner.freezeWhere((one) => one === slot, holdOf(order), order.id))
+      for (const result of this.agents.freezeWhere((one) => one === slot, holdOf(order), order.id))
         void result.then(async (held) => this.tellHeld(order, held)).catch(this.options.onError);
   }
 

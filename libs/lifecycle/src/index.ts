@@ -1,6 +1,7 @@
 export type { AgentQuery } from './agent-reads';
 export * from './agent-store';
 export type * from './agent-store.types';
+export * from './attempt-end-port';
 export * from './attendance-store';
 export * from './ended-executions';
 export * from './change-reads';

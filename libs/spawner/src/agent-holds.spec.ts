@@ -3,8 +3,10 @@ import type { LifecycleService } from '#libs/lifecycle';
 import { createExecution, node, spec, stopReport, useLife } from '../../../test/support/life';
 import { eventually } from '../../../test/support/wait';
 import { AgentRunner } from './agent-runner';
+import { AgentSlots } from './agent-slots';
 import { AgentSlot, type StopCause } from './agent-slot';
 import { PausableTimer } from './pausable-timer';
+import type { OutcomeReplay } from './outcome-replay';
 import type { AgentProcess, ProcessHost } from './process';
 
 const WORKER = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ';
@@ -12,6 +14,7 @@ const KILL: StopCause = { reason: 'killswitch', mode: 'graceful', by: 'ann', end
 const ALL = (): boolean => true;
 
 let life: LifecycleService;
+let slots: AgentSlots;
 let runner: AgentRunner;
 let job: AgentJob;
 let ran: Promise<unknown>;
@@ -24,13 +27,22 @@ beforeEach(async () => {
   job = (await life.executions.advance(id)).entries[0] as AgentJob;
   freezes = [];
   const process = treeOf();
-  runner = new AgentRunner(life, { spawn: async () => process } as unknown as ProcessHost, {
-    workerId: WORKER,
-    workDir: '/',
-    logDir: '/',
-    graceMs: 100,
-    finish: async (...[fence, outcome]) => life.agents.finish(fence, outcome),
-  });
+  const ends: Pick<OutcomeReplay, 'store'> = {
+    store: async (fence, outcome) => life.agents.finish(fence, outcome),
+  };
+  slots = new AgentSlots(life, { workerId: WORKER, graceMs: 100 });
+  runner = new AgentRunner(
+    life,
+    { spawn: async () => process } as unknown as ProcessHost,
+    slots,
+    { ends },
+    {
+      workerId: WORKER,
+      workDir: '/',
+      logDir: '/',
+      graceMs: 100,
+    },
+  );
   ran = runner.run(job);
   await eventually(async () => (await record()).state === 'running', 'its start');
 });
@@ -65,15 +77,15 @@ function treeOf(): AgentProcess {
 }
 
 const freeze = async (hold: string, orderId?: string) =>
-  (await Promise.all(runner.freezeWhere(ALL, hold, orderId)))[0];
-const thaw = async (hold: string) => (await Promise.all(runner.thawWhere(ALL, hold)))[0];
+  (await Promise.all(slots.freezeWhere(ALL, hold, orderId)))[0];
+const thaw = async (hold: string) => (await Promise.all(slots.thawWhere(ALL, hold)))[0];
 const tooLate = async (): Promise<void> => {
   throw new BelayError('TIMEOUT', 'not every process was seen stopped');
 };
 
 describe('R22 R51 a tree is called still only where it was seen still', () => {
   it('not while a stop of it is under way: it has its grace, and runs', async () => {
-    runner.stopWhere(ALL, { ...KILL, graceMs: 600_000 });
+    slots.stopWhere(ALL, { ...KILL, graceMs: 600_000 });
     expect(await freeze('hold', 'ord_1')).toMatchObject({
       frozen: false,
       error: { code: 'INVALID_TRANSITION' },

@@ -10,7 +10,7 @@ import {
 } from '#libs/contracts';
 import type { AgentOutcome } from '#libs/lifecycle';
 import type { AgentReporter } from './agent-reporter';
-import type { RunnerOptions } from './agent-runner.types';
+import type { WorkerLease } from './ports';
 import type { StopCause } from './agent-slot';
 
 /** The cause when the guardian killed the tree, which the worker sees only as an exit by SIGKILL. */
@@ -28,8 +28,8 @@ export const FENCED: StopCause = {
 /** Whether the guardian killed the tree: this worker sent no signal, and was silent so long that the guardian had to. */
 export const isFenced = (
   { signal, report }: Pick<ExitReport, 'signal' | 'report'>,
-  { wasSilent }: Pick<RunnerOptions, 'wasSilent'>,
-): boolean => report.signals.length === 0 && signal === 'SIGKILL' && wasSilent?.() === true;
+  lease: Pick<WorkerLease, 'wasSilent'> | undefined,
+): boolean => report.signals.length === 0 && signal === 'SIGKILL' && lease?.wasSilent === true;
 
 /** The cause when the attempt was not started because the lease may be over. */
 export const LEASE_OVER: StopCause = {

@@ -7,16 +7,20 @@ import {
 } from '#libs/contracts';
 import { LifecycleService, type Fence } from '#libs/lifecycle';
 import { AgentRunner } from './agent-runner';
+import { AgentSlots } from './agent-slots';
 import type { StopCause } from './agent-slot';
+import type { OutcomeReplay } from './outcome-replay';
 import type { AgentProcess, ProcessHost, SpawnRequest, StopOptions } from './process';
 import { createExecution, node, spec, useLife } from '../../../test/support/life';
 import { eventually } from '../../../test/support/wait';
 
+type StoredEnd = Parameters<OutcomeReplay['store']>;
 const WORKER = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ';
 
 let life: LifecycleService;
 let job: AgentJob;
 let spawned: number;
+let slots: AgentSlots;
 let runner: AgentRunner;
 let leaseLeftMs: number;
 let wasSilent: boolean;
@@ -38,14 +42,23 @@ beforeEach(async () => {
       return spawn(request);
     },
   } as unknown as ProcessHost;
-  runner = new AgentRunner(life, host, {
+  slots = new AgentSlots(life, { workerId: WORKER, graceMs: 100 });
+  const ports = {
+    ends: { store: async (...[fence, outcome]: StoredEnd) => life.agents.finish(fence, outcome) },
+    lease: {
+      get leftMs() {
+        return leaseLeftMs;
+      },
+      get wasSilent() {
+        return wasSilent;
+      },
+    },
+  };
+  runner = new AgentRunner(life, host, slots, ports, {
     workerId: WORKER,
     workDir: '/',
     logDir: '/',
     graceMs: 100,
-    leaseLeftMs: () => leaseLeftMs,
-    wasSilent: () => wasSilent,
-    finish: async (...[fence, outcome]) => life.agents.finish(fence, outcome),
   });
 });
 afterEach(() => jest.restoreAllMocks());
@@ -135,7 +148,7 @@ describe('a claim whose answer is lost', () => {
 
   it('starts nothing when it was stopped meanwhile', async () => {
     loseAnswer(async () =>
-      runner.stopWhere(() => true, {
+      slots.stopWhere(() => true, {
         reason: 'worker_lost',
         mode: 'immediate',
         by: 'belay',
@@ -266,8 +279,8 @@ describe('how an attempt ended', () => {
     const process = new FakeProcess();
     spawn = async () => process;
     const ran = runner.run(job);
-    await eventually(() => runner.slotsWhere((slot) => slot.process !== undefined).length > 0, 'its start');
-    if (stop !== undefined) runner.stopWhere(() => true, stop);
+    await eventually(() => slots.slotsWhere((slot) => slot.process !== undefined).length > 0, 'its start');
+    if (stop !== undefined) slots.stopWhere(() => true, stop);
     process.end(report, exit);
     await ran;
     return life.agents.get(job.agentId);
@@ -277,11 +290,11 @@ describe('how an attempt ended', () => {
     const process = new FakeProcess();
     spawn = async () => process;
     const ran = runner.run(job);
-    await eventually(() => runner.slotsWhere((slot) => slot.process !== undefined).length > 0, 'its start');
+    await eventually(() => slots.slotsWhere((slot) => slot.process !== undefined).length > 0, 'its start');
     const order = { id: 'ord_1', kind: 'kill', scope: { type: 'all' } } as Order;
     const DRAIN = { reason: 'server_shutdown', mode: 'graceful', by: 'belay', endsAs: 'failed' } as const;
     for (const cause of [{ ...KILL, order, graceMs: 600_000 }, DRAIN, { ...KILL, order }])
-      runner.stopWhere(() => true, cause);
+      slots.stopWhere(() => true, cause);
     expect(process.stops.map(({ graceMs }) => graceMs)).toEqual([600_000, 600_000, 100]);
     process.end({ signals: TERM });
     await ran;
@@ -354,28 +367,28 @@ describe('R43 work in flight', () => {
     let first: Promise<unknown> = Promise.resolve();
     let claims = 0;
     jest.spyOn(life.agents, 'claim').mockImplementation(async (...args) => {
-      busy.push(runner.busy);
+      busy.push(slots.busy);
       // The second claim lasts as long as the first, and a call of the server longer.
       if (++claims === 2) await first;
       const answer = await claim(...args);
-      busy.push(runner.busy);
+      busy.push(slots.busy);
       return answer;
     });
     first = runner.run(job);
     const second = runner.run(job);
     let idle = false;
-    const whenIdle = runner.whenIdle().then(() => (idle = true));
+    const whenIdle = slots.whenIdle().then(() => (idle = true));
     await first;
-    expect([Math.max(...busy), runner.busy, idle]).toEqual([2, 1, false]);
+    expect([Math.max(...busy), slots.busy, idle]).toEqual([2, 1, false]);
     await Promise.all([first, second, whenIdle]);
-    expect([runner.busy, spawned]).toEqual([0, 1]);
+    expect([slots.busy, spawned]).toEqual([0, 1]);
   });
 });
 
 describe('a job that this worker cannot take', () => {
   it('R42 is left to another worker when this one drains before its claim was answered', async () => {
     jest.spyOn(life.agents, 'claim').mockImplementation(async () => {
-      runner.stopWhere(() => true, {
+      slots.stopWhere(() => true, {
         reason: 'server_shutdown',
         mode: 'graceful',
         by: 'belay',

@@ -2,6 +2,8 @@ import { BelayError, OutcomeUnknownError, type AgentJob, type Order } from '#lib
 import type { LifecycleService } from '#libs/lifecycle';
 import { AgentRunner } from './agent-runner';
 import type { StopCause } from './agent-slot';
+import { AgentSlots } from './agent-slots';
+import type { OutcomeReplay } from './outcome-replay';
 import type { ProcessHost } from './process';
 import { createExecution, node, spec, useLife } from '../../../test/support/life';
 import { eventually } from '../../../test/support/wait';
@@ -17,6 +19,7 @@ const KILL: StopCause = {
 
 let life: LifecycleService;
 let job: AgentJob;
+let slots: AgentSlots;
 let runner: AgentRunner;
 let spawned: number;
 let leaseLeftMs: number;
@@ -36,15 +39,23 @@ beforeEach(async () => {
     spawned++;
     throw new BelayError('SPAWN_FAILED', 'Nothing can be started here.');
   };
-  runner = new AgentRunner(life, { spawn } as unknown as ProcessHost, {
+  slots = new AgentSlots(life, { workerId: WORKER, graceMs: 100, closing: closing.signal });
+  const ends: Pick<OutcomeReplay, 'store'> = {
+    store: async (fence, outcome) => life.agents.finish(fence, outcome),
+  };
+  const lease = {
+    get leftMs() {
+      return leaseLeftMs;
+    },
+    wasSilent: false,
+  };
+  const ports = { ends, lease, gate: { beforeSpawn: ask } };
+  runner = new AgentRunner(life, { spawn } as unknown as ProcessHost, slots, ports, {
     workerId: WORKER,
     workDir: '/',
     logDir: '/',
     graceMs: 100,
-    leaseLeftMs: () => leaseLeftMs,
     closing: closing.signal,
-    beforeSpawn: ask,
-    finish: async (...[fence, outcome]) => life.agents.finish(fence, outcome),
   });
 });
 
@@ -57,7 +68,7 @@ const NOT_STARTED = { proved: true, evidence: [{ kind: 'not-started' }] };
 describe('R52 an attempt that an open order may cover', () => {
   it('is not started while the worker has no answer, and is killed unstarted when the order takes it', async () => {
     ask.mockImplementationOnce(unanswered).mockImplementationOnce(async () => {
-      runner.stopWhere(() => true, KILL);
+      slots.stopWhere(() => true, KILL);
     });
     await runner.run(job);
     expect([ask.mock.calls.length, spawned]).toEqual([2, 0]);
@@ -80,15 +91,15 @@ describe('R52 an attempt that an open order may cover', () => {
   it('is asked about again after a freeze: an order that came during the freeze may have no answer yet', async () => {
     ask
       .mockImplementationOnce(async () => {
-        await Promise.all(runner.freezeWhere(() => true, 'hold'));
+        await Promise.all(slots.freezeWhere(() => true, 'hold'));
       })
       .mockImplementationOnce(unanswered)
       .mockImplementationOnce(async () => {
-        runner.stopWhere(() => true, KILL);
+        slots.stopWhere(() => true, KILL);
       });
     const ran = runner.run(job);
-    await eventually(() => runner.slotsWhere(({ isStill }) => isStill).length > 0, 'the freeze');
-    await Promise.all(runner.thawWhere(() => true, 'hold'));
+    await eventually(() => slots.slotsWhere(({ isStill }) => isStill).length > 0, 'the freeze');
+    await Promise.all(slots.thawWhere(() => true, 'hold'));
     await ran;
     expect([ask.mock.calls.length, spawned]).toEqual([3, 0]);
     expect(await life.agents.get(job.agentId)).toMatchObject({ state: 'killed', orderId: 'ord_1' });
@@ -96,11 +107,11 @@ describe('R52 an attempt that an open order may cover', () => {
 
   it('ends when it is stopped during a freeze, although the freeze goes on', async () => {
     ask.mockImplementationOnce(async () => {
-      await Promise.all(runner.freezeWhere(() => true, 'hold'));
+      await Promise.all(slots.freezeWhere(() => true, 'hold'));
     });
     const ran = runner.run(job);
-    await eventually(() => runner.slotsWhere(({ isStill }) => isStill).length > 0, 'the freeze');
-    runner.stopWhere(() => true, KILL);
+    await eventually(() => slots.slotsWhere(({ isStill }) => isStill).length > 0, 'the freeze');
+    slots.stopWhere(() => true, KILL);
     await ran;
     expect([ask.mock.calls.length, spawned]).toEqual([1, 0]);
     expect(await life.agents.get(job.agentId)).toMatchObject({ state: 'killed', report: NOT_STARTED });
@@ -152,7 +163,7 @@ describe('R52 an attempt that an open order may cover', () => {
 
   it('R31 is killed when one order takes it, although the record of another cannot be read', async () => {
     ask.mockImplementation(async () => {
-      runner.stopWhere(() => true, KILL);
+      slots.stopWhere(() => true, KILL);
       throw new BelayError('CORRUPT_RECORD', 'The order ord_2 cannot be read.');
     });
     await runner.run(job);

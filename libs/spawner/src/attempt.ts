@@ -1,4 +1,11 @@
-import { BelayError, isBelayError, type Dropped, type ExitReport, type StopReport } from '#libs/contracts';
+import {
+  BelayError,
+  isBelayError,
+  type AgentMessage,
+  type Dropped,
+  type ExitReport,
+  type StopReport,
+} from '#libs/contracts';
 import {
   previousAttemptEvents,
   type AgentOutcome,
@@ -21,11 +28,13 @@ import {
   unknownHandler,
 } from './agent-outcome';
 import { AgentReporter } from './agent-reporter';
-import type { AgentEnded, Granted, RunnerOptions } from './agent-runner.types';
+import type { Granted, RunnerOptions } from './agent-runner.types';
 import type { AgentSlot, StopCause } from './agent-slot';
+import type { AgentSlots } from './agent-slots';
 import type { OutcomeKeeper } from './outcome-keeper';
 import { PausableTimer } from './pausable-timer';
 import type { AgentProcess, ProcessHost } from './process';
+import type { RunnerPorts } from './runner-ports';
 import { ServerLog } from './server-log';
 import { commandOf, graceOf, leaseLeftMs, logFileOf, spawnRequest } from './spawn-request';
 import { untilAnswered } from './until-answered';
@@ -37,9 +46,10 @@ export interface AttemptMeans {
   readonly host: ProcessHost;
   readonly waiting: WaitingPool;
   readonly options: RunnerOptions;
+  readonly ports: Pick<RunnerPorts, 'gate' | 'lease' | 'door'>;
   readonly keeper: OutcomeKeeper;
-  /** Called at every end, and before that at an end that is not proved yet. */
-  readonly onEnded: (ended: AgentEnded) => void;
+  /** Informed of every message, of every end, and before that of an end that is not proved yet. */
+  readonly slots: Pick<AgentSlots, 'hasSaid' | 'hasEnded'>;
   readonly onDropped: (what: keyof Dropped, count: number) => void;
 }
 
@@ -91,7 +101,7 @@ export class Attempt {
 
   private async runWith(input: PreparedInput | undefined): Promise<void> {
     const { slot, claim } = this;
-    const { options } = this.means;
+    const { options, ports } = this.means;
     let wasFrozen: boolean;
     do {
       const unread = await this.askOrders();
@@ -103,7 +113,7 @@ export class Attempt {
     await slot.maySpawn();
     // This process may have been suspended between the claim and its answer, or during a freeze, and another worker may have
     // the node.
-    if (leaseLeftMs(options) <= 0) slot.stop(LEASE_OVER, 0);
+    if (leaseLeftMs(ports) <= 0) slot.stop(LEASE_OVER, 0);
     if (slot.cause !== undefined) return this.store(notStarted(slot.cause));
     if (input?.ready === undefined) return this.store(inputFailed(input?.error));
     const run = commandOf(options, claim.node.run);
@@ -112,8 +122,9 @@ export class Attempt {
     const log = this.makeLog(reporter);
     let process: AgentProcess;
     try {
-      const parts = { run, input: input.ready, log, reporter };
-      const request = spawnRequest(options, slot, claim, parts);
+      const onMessage = (message: AgentMessage): void => this.means.slots.hasSaid({ message, claim });
+      const parts = { run, input: input.ready, log, reporter, onMessage };
+      const request = spawnRequest(this.means, slot, claim, parts);
       process = this.means.waiting.take(request) ?? (await this.means.host.spawn(request));
     } catch (error) {
       await log.close(0);
@@ -132,10 +143,10 @@ export class Attempt {
    */
   private async askOrders(): Promise<AgentOutcome | undefined> {
     const { slot, claim } = this;
-    const { options } = this.means;
-    const isOver = (): boolean => leaseLeftMs(options) <= 0;
+    const { options, ports } = this.means;
+    const isOver = (): boolean => leaseLeftMs(ports) <= 0;
     const ask = async (): Promise<true> => {
-      await options.beforeSpawn?.(slot, claim);
+      await ports.gate?.beforeSpawn(slot, claim);
       return true;
     };
     try {
@@ -260,7 +271,7 @@ export class Attempt {
           `The tree of ${this.slot.agentId} could not be proved dead before the worker closed.`,
         );
     }
-    const fenced = isFenced({ ...exit, report }, this.means.options);
+    const fenced = isFenced({ ...exit, report }, this.means.ports.lease);
     const cause = fenced ? FENCED : endedBy;
     await this.store(outcomeOf(cause, { ...exit, report }, reporter, fenced), startOf(process));
   }
@@ -274,7 +285,7 @@ export class Attempt {
 
   private tell(outcome: AgentOutcome | undefined, confirmed: boolean, report: StopReport | undefined): void {
     const { slot, claim } = this;
-    this.means.onEnded({
+    this.means.slots.hasEnded({
       slot,
       fence: claim.fence,
       executionId: slot.executionId,

@@ -1,6 +1,11 @@
+export { isFenced } from './agent-outcome';
 export * from './agent-runner';
 export type * from './agent-runner.types';
 export * from './agent-slot';
+export * from './agent-slots';
+export * from './outcome-replay';
+export * from './ports';
 export * from './process';
 export * from './pausable-timer';
 export * from './spawner.module';
+export * from './tokens';

@@ -14,14 +14,19 @@ function keeper(answers: (FinishResult | Error)[], closing?: AbortSignal) {
   const sent: AgentOutcome[] = [];
   const pauses: number[] = [];
   const prove = jest.fn(async () => undefined);
-  const finish = async (_fence: unknown, outcome: AgentOutcome): Promise<FinishResult> => {
+  const store = async (_fence: unknown, outcome: AgentOutcome): Promise<FinishResult> => {
     sent.push(outcome);
     const answer = answers.length > 1 ? answers.shift() : answers[0];
     if (answer instanceof Error) throw answer;
     return answer as FinishResult;
   };
-  const options = { finish, ...(closing === undefined ? {} : { closing }) };
-  const kept = new OutcomeKeeper({ prove: prove as never }, options, async (ms) => void pauses.push(ms));
+  const options = closing === undefined ? {} : { closing };
+  const kept = new OutcomeKeeper(
+    { prove: prove as never },
+    { store },
+    options,
+    async (ms) => void pauses.push(ms),
+  );
   return { sent, pauses, prove, store: async (outcome = PROVED) => kept.store(CLAIM, outcome, undefined) };
 }
 

@@ -3,6 +3,7 @@ import { isBelayError } from '#libs/contracts';
 import type { AgentOutcome, AgentStore, StartedProcess } from '#libs/lifecycle';
 import { withoutSayings } from './agent-outcome';
 import type { Granted, RunnerOptions } from './agent-runner.types';
+import type { OutcomeReplay } from './outcome-replay';
 
 /** After this many tries, a fault that is not the server's is blamed on the agent's messages. */
 const TRIES_WHOLE = 3;
@@ -20,7 +21,8 @@ const isRefusal = (error: unknown): boolean => isBelayError(error) && REFUSALS.i
 export class OutcomeKeeper {
   constructor(
     private readonly agents: Pick<AgentStore, 'prove'>,
-    private readonly options: Pick<RunnerOptions, 'finish' | 'closing' | 'onError'>,
+    private readonly ends: Pick<OutcomeReplay, 'store'>,
+    private readonly options: Pick<RunnerOptions, 'closing' | 'onError'>,
     private readonly pause = pauseUntilClosing,
   ) {}
 
@@ -35,7 +37,7 @@ export class OutcomeKeeper {
     let sent = outcome;
     for (let attempt = 0; ; attempt++) {
       try {
-        const { repeated } = await this.options.finish(claim.fence, sent, claim.node, start);
+        const { repeated } = await this.ends.store(claim.fence, sent, claim.node, start);
         // The same end was stored before: by this worker, or by a janitor that took its lease and had no proof.
         if (repeated === true) await this.proveLate(claim, outcome);
         return;

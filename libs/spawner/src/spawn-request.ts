@@ -1,10 +1,11 @@
 import { join, resolve } from 'node:path';
-import { isHandlerRun, type CommandRun, type NodeRun } from '#libs/contracts';
+import { isHandlerRun, type AgentMessage, type CommandRun, type NodeRun } from '#libs/contracts';
 import type { AgentInput } from './agent-input';
 import type { AgentReporter } from './agent-reporter';
 import type { Granted, RunnerOptions } from './agent-runner.types';
 import type { AgentSlot } from './agent-slot';
 import type { SpawnRequest } from './process';
+import type { RunnerPorts } from './runner-ports';
 import type { ServerLog } from './server-log';
 
 /** The path of an agent's log, on the worker's own disk. */
@@ -21,8 +22,8 @@ export function graceOf(
 }
 
 /** How long this worker's right to its agents is certain. Milliseconds. */
-export function leaseLeftMs(options: Pick<RunnerOptions, 'leaseLeftMs'>): number {
-  return options.leaseLeftMs?.() ?? Number.POSITIVE_INFINITY;
+export function leaseLeftMs({ lease }: Pick<RunnerPorts, 'lease'>): number {
+  return lease?.leftMs ?? Number.POSITIVE_INFINITY;
 }
 
 /** The command of a node: its own, or the program of its handler. Undefined: this worker does not have that handler. */
@@ -35,11 +36,17 @@ export function commandOf(
   return program === undefined ? undefined : { ...program, shell: false };
 }
 
+interface SpawnMeans {
+  readonly options: RunnerOptions;
+  readonly ports: Pick<RunnerPorts, 'lease' | 'door'>;
+}
+
 interface SpawnParts {
   readonly run: CommandRun;
   readonly input: AgentInput;
   readonly log: ServerLog;
   readonly reporter: AgentReporter;
+  readonly onMessage: (message: AgentMessage) => void;
 }
 
 /**
@@ -47,10 +54,10 @@ interface SpawnParts {
  * environment.
  */
 export function spawnRequest(
-  options: RunnerOptions,
+  { options, ports }: SpawnMeans,
   slot: AgentSlot,
   claim: Granted,
-  { run, input, log, reporter }: SpawnParts,
+  { run, input, log, reporter, onMessage }: SpawnParts,
 ): SpawnRequest {
   const { node, fence } = claim;
   return {
@@ -66,17 +73,17 @@ export function spawnRequest(
       BELAY_ATTEMPT: String(slot.job.attempt),
       BELAY_EPOCH: String(fence.epoch),
       BELAY_WORKER_ID: options.workerId,
-      ...options.agentEnv?.(fence),
+      ...ports.door?.admit(fence),
     },
     stdin: input,
     graceMs: graceOf(claim, options),
     // The start may wait for its turn: an attempt that was stopped meanwhile need not start either.
-    startWithin: () => (slot.cause === undefined ? leaseLeftMs(options) : 0),
+    startWithin: () => (slot.cause === undefined ? leaseLeftMs(ports) : 0),
     ...(node.limits === undefined ? {} : { limits: node.limits }),
     onOutput: (piece) => log.write(piece),
     onMessage: (message, bytes) => {
       reporter.take(message, bytes);
-      options.onMessage?.(message, claim);
+      onMessage(message);
     },
     onBadLine: () => reporter.countBadLine(),
     logFile: logFileOf(options, slot),

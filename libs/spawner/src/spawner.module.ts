@@ -3,22 +3,23 @@ import { LifecycleService } from '#libs/lifecycle';
 import { belayModule, madeFrom } from '#libs/valkey';
 import { AgentRunner } from './agent-runner';
 import type { RunnerOptions } from './agent-runner.types';
+import { AgentSlots } from './agent-slots';
 import { LogSweeper } from './log-sweeper';
+import { OutcomeReplay } from './outcome-replay';
+import { RunnerPorts } from './runner-ports';
+import { PROCESS_HOST, RUNNER_OPTIONS } from './tokens';
 import { createProcessHost, reportOfProof, type ProcessHost, type ProcessHostOptions } from './process';
 
-/** The application's choices: where processes live, and how an attempt's end is stored. */
+/** The application's choices: where processes live, and how attempts run. */
 export interface SpawnerOptions {
   /** The options of the host, or a host that exists already. */
   readonly host: ProcessHostOptions | ProcessHost;
-  readonly runner: Omit<RunnerOptions, 'finish'> & Partial<Pick<RunnerOptions, 'finish'>>;
+  readonly runner: RunnerOptions;
 }
 
 const DEFAULT_LOG_BYTES = 1024 * 1024 * 1024;
 /** Agents with log files in one folder. */
 const MAX_LOGS = 20_000;
-
-/** The token of the worker's ProcessHost. */
-export const PROCESS_HOST = Symbol('belay.process-host');
 
 const { ConfigurableModuleClass, MODULE_OPTIONS_TOKEN } = belayModule<SpawnerOptions>('BelaySpawner');
 
@@ -28,7 +29,7 @@ const isMade = (host: SpawnerOptions['host']): host is ProcessHost => 'spawn' in
 class SpawnerShutdown implements BeforeApplicationShutdown, OnApplicationShutdown {
   constructor(
     private readonly options: SpawnerOptions,
-    private readonly runner: AgentRunner,
+    private readonly slots: AgentSlots,
     private readonly host: ProcessHost,
   ) {}
 
@@ -36,8 +37,8 @@ class SpawnerShutdown implements BeforeApplicationShutdown, OnApplicationShutdow
     if (isMade(this.options.host)) return;
     const { graceMs } = this.options.runner;
     const cause = { reason: 'server_shutdown', mode: 'graceful', by: 'belay', endsAs: 'failed' } as const;
-    this.runner.stopWhere(() => true, { ...cause, graceMs });
-    await this.runner.whenIdle();
+    this.slots.stopWhere(() => true, { ...cause, graceMs });
+    await this.slots.whenIdle();
   }
 
   async onApplicationShutdown(): Promise<void> {
@@ -45,7 +46,10 @@ class SpawnerShutdown implements BeforeApplicationShutdown, OnApplicationShutdow
   }
 }
 
-/** Gives `AgentRunner` and the `ProcessHost`; with the LifecycleModule that it needs, also `LifecycleService`. */
+/**
+ * Gives `AgentRunner`, its `AgentSlots` and the `ProcessHost`; with the ExecutionsModule that it needs, also `LifecycleService`.
+ * Where its `providers` have a `StartGate`, a `WorkerLease` or an `AgentDoor`, its attempts use them.
+ */
 @Module({
   providers: [
     {
@@ -61,29 +65,29 @@ class SpawnerShutdown implements BeforeApplicationShutdown, OnApplicationShutdow
               ...host,
             }),
     },
+    AgentSlots,
+    OutcomeReplay,
+    RunnerPorts,
+    AgentRunner,
     {
-      provide: AgentRunner,
-      inject: [MODULE_OPTIONS_TOKEN, PROCESS_HOST, LifecycleService],
-      useFactory: ({ runner }: SpawnerOptions, host: ProcessHost, lifecycle: LifecycleService) =>
-        new AgentRunner(lifecycle, host, {
-          finish: async (fence, outcome) => lifecycle.agents.finish(fence, outcome),
-          ...runner,
-        }),
+      provide: RUNNER_OPTIONS,
+      inject: [MODULE_OPTIONS_TOKEN],
+      useFactory: ({ runner }: SpawnerOptions) => runner,
     },
-    madeFrom(SpawnerShutdown, MODULE_OPTIONS_TOKEN, AgentRunner, PROCESS_HOST),
+    madeFrom(SpawnerShutdown, MODULE_OPTIONS_TOKEN, AgentSlots, PROCESS_HOST),
     {
       provide: LogSweeper,
-      inject: [MODULE_OPTIONS_TOKEN, AgentRunner, LifecycleService],
-      useFactory: ({ runner }: SpawnerOptions, agents: AgentRunner, lifecycle: LifecycleService) =>
+      inject: [RUNNER_OPTIONS, AgentSlots, LifecycleService],
+      useFactory: (runner: RunnerOptions, slots: AgentSlots, lifecycle: LifecycleService) =>
         new LogSweeper(lifecycle.agents, {
           logDir: runner.logDir,
           maxBytes: runner.maxLogBytes ?? DEFAULT_LOG_BYTES,
           maxAgents: MAX_LOGS,
-          busy: () => agents.agentIds(),
+          busy: () => slots.agentIds(),
           onError: (error) => runner.onError?.(error, ''),
         }),
     },
   ],
-  exports: [AgentRunner, PROCESS_HOST],
+  exports: [AgentRunner, AgentSlots, OutcomeReplay, PROCESS_HOST],
 })
 export class SpawnerModule extends ConfigurableModuleClass {}

@@ -4,6 +4,7 @@ import {
   type DynamicModule,
   type FactoryProvider,
   type ModuleMetadata,
+  type Provider,
 } from '@nestjs/common';
 
 /** Every module of Belay takes these beside its options. */
@@ -15,6 +16,8 @@ export interface ModuleExtras {
   readonly imports?: NonNullable<ModuleMetadata['imports']>;
   /** Gives the providers to every module of the application, without an import. Default false. */
   readonly isGlobal?: boolean;
+  /** Providers that are made among the module's own, such as the ports that it uses. The module exports them. */
+  readonly providers?: readonly Provider[];
 }
 
 /** The base class of one of Belay's modules, with `forRoot` and `forRootAsync`, and the token of its options. */
@@ -23,21 +26,26 @@ export function belayModule<Options>(
 ): ConfigurableModuleHost<Options, 'forRoot', 'create', ModuleExtras> {
   return new ConfigurableModuleBuilder<Options>({ moduleName })
     .setClassMethodName('forRoot')
-    .setExtras<ModuleExtras>({ imports: [], isGlobal: false }, withExtras)
+    .setExtras<ModuleExtras>({ imports: [], isGlobal: false, providers: [] }, withExtras)
     .build();
 }
 
 /** Adds the extras to a module's definition. */
 function withExtras(
   definition: DynamicModule,
-  { imports = [], isGlobal = false }: ModuleExtras,
+  { imports = [], isGlobal = false, providers = [] }: ModuleExtras,
 ): DynamicModule {
   const all = [...new Set([...(definition.imports ?? []), ...imports])];
   return {
     ...definition,
     global: isGlobal,
     imports: all,
-    exports: [...(definition.exports ?? []), ...(all as NonNullable<DynamicModule['exports']>)],
+    providers: [...(definition.providers ?? []), ...providers],
+    exports: [
+      ...(definition.exports ?? []),
+      ...(all as NonNullable<DynamicModule['exports']>),
+      ...providers.map((provider) => ('provide' in provider ? provider.provide : provider)),
+    ],
   };
 }
 

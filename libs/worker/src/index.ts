@@ -1,5 +1,10 @@
+export * from './agent-server';
+export * from './break-glass-ledger';
+export * from './job-reports';
 export * from './lease-keeper';
-export * from './orphan-reconciler';
 export * from './pool-consumers';
+export * from './self-fence';
 export * from './side-tasks';
-export * from './outcome-replay';
+export type { WorkerOptions } from './worker-options';
+export * from './worker.module';
+export * from './worker.service';

@@ -23,12 +23,12 @@ function start(renew: () => Promise<Heartbeat>): void {
     fenceAfterMs: FENCE_MS,
     renew,
     armFence: (sentAt) => armed.push(sentAt),
-    onRenewed: () => seen.push('renewed'),
-    onSilent: () => seen.push('silent'),
-    onContact: () => seen.push('contact'),
-    onTaken: () => seen.push('taken'),
-    onTrouble: (error) => seen.push(`trouble ${(error as BelayError).message}`),
   });
+  keeper.renewed$.subscribe(() => seen.push('renewed'));
+  keeper.silent$.subscribe(() => seen.push('silent'));
+  keeper.contact$.subscribe(() => seen.push('contact'));
+  keeper.taken$.subscribe(() => seen.push('taken'));
+  keeper.trouble$.subscribe((error) => seen.push(`trouble ${(error as BelayError).message}`));
   keeper.start(performance.now());
 }
 const until = async (holds: () => boolean): Promise<void> => {

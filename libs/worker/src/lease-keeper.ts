@@ -1,5 +1,7 @@
 import { isBelayError } from '#libs/contracts';
 import type { Heartbeat } from '#libs/lifecycle';
+import type { WorkerLease } from '#libs/spawner';
+import { Subject, type Observable } from 'rxjs';
 
 export interface LeaseKeeperOptions {
   readonly heartbeatMs: number;
@@ -9,16 +11,6 @@ export interface LeaseKeeperOptions {
   readonly renew: () => Promise<Heartbeat>;
   /** Tells the guardian the monotonic time from which it counts the silence that makes it kill. */
   readonly armFence: (sentAt: number) => void;
-  /** A renewal was acknowledged, `tookMs` after it was sent. Must not throw or wait. */
-  readonly onRenewed: (beat: Heartbeat, tookMs: number) => void;
-  /** There was no renewal for `fenceAfterMs`. */
-  readonly onSilent: () => void;
-  /** The first renewal after `onSilent`. */
-  readonly onContact: () => void;
-  /** Another process has ended the lease: nothing renews it any more. May come more than once. */
-  readonly onTaken: () => void;
-  /** The first failure after a success. */
-  readonly onTrouble: (error: unknown) => void;
 }
 
 /** The time between two tries while renewals fail. Milliseconds. */
@@ -27,15 +19,21 @@ const RETRY_MS = 250;
 const AFTER_SILENCE_MS = 2_000;
 
 /**
- * Renews one worker's lease on a timer of its own, and does nothing else. All other work of the worker starts from `onRenewed`,
- * and the keeper never waits for it.
+ * Renews one worker's lease on a timer of its own, and does nothing else. All other work of the worker starts from `renewed$`,
+ * and the keeper never waits for it. A subscriber must neither throw nor wait.
  *
  * Time is counted on the monotonic clock from the SENDING of a renewal. The server grants the lease later than that, so the
  * keeper fences itself before the lease can run out, however long the answer took. A renewal is tried once. After a failure
  * comes another one with its own time of sending, since an answer to the first of several tries would count from too early
  * (docs/architecture.md#leases-and-fencing).
  */
-export class LeaseKeeper {
+export class LeaseKeeper implements WorkerLease {
+  private readonly renewals = new Subject<number>();
+  private readonly silences = new Subject<void>();
+  private readonly contacts = new Subject<void>();
+  private readonly losses = new Subject<void>();
+  private readonly troubles = new Subject<unknown>();
+  private lastBeat: Heartbeat | undefined;
   private renewal: NodeJS.Timeout | undefined;
   private fence: NodeJS.Timeout | undefined;
   private running = false;
@@ -47,6 +45,36 @@ export class LeaseKeeper {
   private silentUntil = 0;
 
   constructor(private readonly options: LeaseKeeperOptions) {}
+
+  /** The answer to the last acknowledged renewal. */
+  get beat(): Heartbeat | undefined {
+    return this.lastBeat;
+  }
+
+  /** A renewal was acknowledged; how long it took. Milliseconds. */
+  get renewed$(): Observable<number> {
+    return this.renewals;
+  }
+
+  /** There was no renewal for `fenceAfterMs`. */
+  get silent$(): Observable<void> {
+    return this.silences;
+  }
+
+  /** The first renewal after a silence. */
+  get contact$(): Observable<void> {
+    return this.contacts;
+  }
+
+  /** Another process has ended the lease: nothing renews it any more. May come more than once. */
+  get taken$(): Observable<void> {
+    return this.losses;
+  }
+
+  /** The first failure after a success. */
+  get trouble$(): Observable<unknown> {
+    return this.troubles;
+  }
 
   /** Begins at the registration, which granted the first lease. `sentAt`: the monotonic time of its sending. */
   start(sentAt: number): void {
@@ -101,9 +129,9 @@ export class LeaseKeeper {
       this.acknowledge(await this.options.renew(), sentAt);
     } catch (error) {
       if (!this.running) return;
-      if (isTaken(error)) this.options.onTaken();
+      if (isTaken(error)) this.losses.next();
       else pauseMs = Math.min(pauseMs, RETRY_MS);
-      if (!this.troubled) this.options.onTrouble(error);
+      if (!this.troubled) this.troubles.next(error);
       this.troubled = true;
     }
     this.schedule(pauseMs - (performance.now() - sentAt));
@@ -117,9 +145,10 @@ export class LeaseKeeper {
     this.holdFrom(sentAt);
     if (this.silent && this.holds) {
       this.silent = false;
-      this.options.onContact();
+      this.contacts.next();
     }
-    this.options.onRenewed(beat, performance.now() - sentAt);
+    this.lastBeat = beat;
+    this.renewals.next(performance.now() - sentAt);
   }
 
   private holdFrom(sentAt: number): void {
@@ -139,7 +168,7 @@ export class LeaseKeeper {
       return;
     }
     this.silent = true;
-    this.options.onSilent();
+    this.silences.next();
   }
 }
 

@@ -2,14 +2,13 @@ import { AgentQueues } from '#libs/dispatch';
 import { AttemptEnds, DagExecutor, type StopNeeded } from '#libs/executions';
 import type { LifecycleService } from '#libs/lifecycle';
 import { SILENT } from '#libs/service';
-import type { AgentRunner } from '#libs/spawner';
+import { OutcomeReplay, type AgentSlots } from '#libs/spawner';
 import { advanceAll, createExecution, node, spec, useLife } from '../../../test/support/life';
 import { OrphanReconciler } from './orphan-reconciler';
-import { OutcomeReplay } from './outcome-replay';
 
 const WORKER = 'wrk_01HZZZZZZZZZZZZZZZZZZZZZZZ';
 /** A worker that runs none of the attempts that it owns on record. */
-const EMPTY = { slotsWhere: () => [], agentIds: () => [] } as unknown as AgentRunner;
+const EMPTY = { slotsWhere: () => [], agentIds: () => [] } as unknown as AgentSlots;
 const signal = new AbortController().signal;
 
 let life: LifecycleService;
@@ -24,11 +23,8 @@ beforeAll(() => {
   dag = new DagExecutor(life, queues);
   dag.stopNeeded$.subscribe((stop) => stops.push(stop));
   const ends = new AttemptEnds(life, dag);
-  stored = new OutcomeReplay(
-    async (...end) => ends.end(...end),
-    async (...start) => life.agents.started(...start),
-  );
-  orphans = new OrphanReconciler(life, EMPTY, stored, ends, WORKER, SILENT, -1);
+  stored = new OutcomeReplay(ends, life);
+  orphans = new OrphanReconciler(life, EMPTY, stored, ends, { workerId: WORKER, lostAfterMs: -1 }, SILENT);
 });
 afterAll(async () => queues.close());
 

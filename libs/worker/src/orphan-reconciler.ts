@@ -1,21 +1,28 @@
+import { Inject, Injectable } from '@nestjs/common';
 import { isBelayError, type AgentRecord } from '#libs/contracts';
-import type { AttemptEnds } from '#libs/executions';
-import type { LifecycleService } from '#libs/lifecycle';
+import { AttemptEnds } from '#libs/executions';
+import { LifecycleService } from '#libs/lifecycle';
 import type { ServiceLog } from '#libs/service';
-import type { AgentRunner, AgentSlot } from '#libs/spawner';
-import type { OutcomeReplay } from './outcome-replay';
+import { AgentSlots, OutcomeReplay, type AgentSlot } from '#libs/spawner';
+import { WORKER_LOG, WORKER_OPTIONS, type WorkerOptions } from './worker-options';
 
-/** The runner knows of a claim before it is granted, so this must only outlast a slow reply. Milliseconds. */
+/** The worker knows of a claim before it is granted, so this must only outlast a slow reply. Milliseconds. */
 const LOST_AFTER_MS = 30_000;
 const LOST_TRACK = {
   code: 'LOST_TRACK',
   message: 'Its worker has no process of it and does not know how it ended.',
 };
 
+export interface OrphanOptions extends Pick<WorkerOptions, 'workerId'> {
+  /** An attempt that is on record and not here for so long is ended. Milliseconds; default 30,000. */
+  readonly lostAfterMs?: number;
+}
+
 /**
  * Compares the attempts that a worker owns by the record with those that it runs. An attempt on record that the worker does not
  * run is ended. After a failover, an attempt that the worker runs and that the record does not know is stopped.
  */
+@Injectable()
 export class OrphanReconciler {
   /** Whether a failover may have lost this worker's last writes. */
   private doubtful = false;
@@ -23,13 +30,12 @@ export class OrphanReconciler {
   private readonly missing = new Map<string, number>();
 
   constructor(
-    private readonly lifecycle: LifecycleService,
-    private readonly runner: AgentRunner,
-    private readonly stored: OutcomeReplay,
-    private readonly attemptEnds: AttemptEnds,
-    private readonly workerId: string,
-    private readonly log: ServiceLog,
-    private readonly lostAfterMs = LOST_AFTER_MS,
+    @Inject(LifecycleService) private readonly lifecycle: LifecycleService,
+    @Inject(AgentSlots) private readonly agents: AgentSlots,
+    @Inject(OutcomeReplay) private readonly stored: OutcomeReplay,
+    @Inject(AttemptEnds) private readonly attemptEnds: AttemptEnds,
+    @Inject(WORKER_OPTIONS) private readonly options: OrphanOptions,
+    @Inject(WORKER_LOG) private readonly log: ServiceLog,
   ) {}
 
   /** Notes that the server may have lost the last writes: the next look compares in both directions. */
@@ -41,8 +47,8 @@ export class OrphanReconciler {
     const { doubtful } = this;
     this.doubtful = false;
     try {
-      const claimed = this.runner.slotsWhere(({ claimedAt }) => claimedAt !== undefined);
-      const owned = await this.lifecycle.agents.ownedBy(this.workerId);
+      const claimed = this.agents.slotsWhere(({ claimedAt }) => claimedAt !== undefined);
+      const owned = await this.lifecycle.agents.ownedBy(this.options.workerId);
       if (doubtful) await this.stopStrays(claimed, new Set(owned.map(({ id }) => id)), signal);
       await this.endOrphans(owned, signal);
     } catch (error) {
@@ -52,7 +58,7 @@ export class OrphanReconciler {
   }
 
   private async endOrphans(owned: readonly AgentRecord[], signal: AbortSignal): Promise<void> {
-    const here = new Set(this.runner.agentIds());
+    const here = new Set(this.agents.agentIds());
     const away = owned.filter(({ id }) => !here.has(id));
     this.noteMissing(away);
     for (const agent of away) {
@@ -95,7 +101,8 @@ export class OrphanReconciler {
   }
 
   private isLost(id: string): boolean {
-    return performance.now() - (this.missing.get(id) ?? Number.POSITIVE_INFINITY) > this.lostAfterMs;
+    const { lostAfterMs = LOST_AFTER_MS } = this.options;
+    return performance.now() - (this.missing.get(id) ?? Number.POSITIVE_INFINITY) > lostAfterMs;
   }
 
   /** Stops attempts whose record names another owner: their claim was lost, so they may run elsewhere. */
@@ -110,9 +117,9 @@ export class OrphanReconciler {
         if (isBelayError(error) && error.code === 'NOT_FOUND') return undefined;
         throw error;
       });
-      if (record?.owner === this.workerId && record.epoch === slot.fence?.epoch) continue;
+      if (record?.owner === this.options.workerId && record.epoch === slot.fence?.epoch) continue;
       this.log.error({ agentId: slot.agentId }, 'its claim was lost by a failover; stopping it');
-      this.runner.stopWhere((one) => one === slot, {
+      this.agents.stopWhere((one) => one === slot, {
         reason: 'worker_lost',
         mode: 'immediate',
         by: 'belay',

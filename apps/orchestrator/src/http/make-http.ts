@@ -5,7 +5,7 @@ import { BelayError, SPEC_LIMITS } from '#libs/contracts';
 import type { ServiceLog } from '#libs/service';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { OrchestratorModule } from '../orchestrator.module';
-import { OrchestratorService } from '../orchestrator.service';
+import { EventStreams } from '../event-streams';
 import { RetryReadsInterceptor } from '../retry-reads.interceptor';
 import { ProblemFilter, toProblem } from '../problem.filter';
 import { QueryGuard } from '../query.guard';
@@ -53,7 +53,7 @@ export async function makeHttp(
   });
   const fastify: FastifyInstance = app.getHttpAdapter().getInstance();
   const tokens = new TokenGate(token, app.get(TokenStore));
-  app.get(OrchestratorService).isTokenValid = ({ headers }) => tokens.isStillValid(headers.authorization);
+  app.get(EventStreams).isTokenValid = ({ headers }) => tokens.isStillValid(headers.authorization);
   const gate = new RequestGate(tokens);
   gate.install(fastify);
   acceptJson(fastify);

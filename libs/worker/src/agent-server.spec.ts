@@ -31,7 +31,7 @@ beforeEach(async () => {
   questions = [];
   storeQuestion = async (n) => questionOf(n);
   look = async () => [];
-  server = await AgentServer.listen({
+  server = new AgentServer({
     agents: {
       step: async (...act) => {
         asked.push(act);
@@ -46,6 +46,7 @@ beforeEach(async () => {
       many: async (ids) => look(ids),
     },
   });
+  await server.listen();
 });
 afterEach(() => {
   server.close();
@@ -272,10 +273,11 @@ describe('connections of strangers', () => {
   });
 
   it('have a bound apart from that of the agents', async () => {
-    const small = await AgentServer.listen(
+    const small = new AgentServer(
       { agents: { step: async () => store() }, questions: { ask: async () => storeQuestion(1), many: look } },
       { most: 2 },
     );
+    await small.listen();
     try {
       const { [SOCKET_VARIABLE]: name = '', [SOCKET_KEY_VARIABLE]: key = '' } = small.admit(fence);
       const asks = [client(name), client(name)] as const;
@@ -361,7 +363,7 @@ describe('the socket of a worker for questions', () => {
   it('freezes a tree from before the wait until its end, where the question asks for it', async () => {
     const held: string[] = [];
     const errors: unknown[] = [];
-    const strict = await AgentServer.listen(
+    const strict = new AgentServer(
       {
         agents: { step: async () => store() },
         questions: { ask: async () => storeQuestion(1), many: async (ids) => look(ids) },
@@ -374,6 +376,7 @@ describe('the socket of a worker for questions', () => {
         onError: (error) => errors.push(error),
       },
     );
+    await strict.listen();
     try {
       ({ [SOCKET_VARIABLE]: name = '', [SOCKET_KEY_VARIABLE]: key = '' } = strict.admit(fence));
       const { id } = questionOf(1);

@@ -23,7 +23,7 @@ function serviceOf(made: ReturnType<typeof parts>, onError: (error: unknown) => 
     made.producers as unknown as SubmissionConsumer,
     made.attendance as unknown as Attendance,
     made.deletions as unknown as Deletions,
-    { sweepMs: 1, keepAliveMs: 1_000, onError },
+    { sweepMs: 1, onError },
   );
 }
 

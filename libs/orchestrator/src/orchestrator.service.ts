@@ -1,30 +1,21 @@
 import { setMaxListeners } from 'node:events';
-import type { Approvals } from '#libs/approvals';
+import { Inject, Injectable } from '@nestjs/common';
+import { Approvals } from '#libs/approvals';
 import { BelayError, type WorkerState } from '#libs/contracts';
-import type { Janitor, SubmissionConsumer } from '#libs/executions';
-import type { KillswitchService } from '#libs/killswitch';
+import { Janitor, SubmissionConsumer } from '#libs/executions';
+import { KillswitchService } from '#libs/killswitch';
 import { Phases, ServiceRun } from '#libs/service';
-import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { Attendance } from './attendance';
-import type { Deletions } from './deletions';
-import { SseStream } from './sse';
+import { Attendance } from './attendance';
+import { Deletions } from './deletions';
+import { ORCHESTRATOR_OPTIONS, type OrchestratorOptions } from './orchestrator-options';
 
 /** Open streams have this long to end. Milliseconds. */
 const STREAMS_END_MS = 2_000;
-/** The interval of checks whether the token of an open stream is still valid. Milliseconds. */
-const TOKEN_LOOK_MS = 5_000;
 /** Each other phase of a drain may take this long. Milliseconds. */
 const PHASE_MS = 4_000;
 
-export interface OrchestratorOptions {
-  /** The time between two sweeps of the open orders and of abandoned executions. Milliseconds. */
-  readonly sweepMs: number;
-  /** After this silence a stream gets a comment. Milliseconds. */
-  readonly keepAliveMs: number;
-  readonly onError: (error: unknown) => void;
-}
-
 /** The orchestrator's own state, like a worker's (docs/state-machines.md#worker): idle → running → draining → stopped. */
+@Injectable()
 export class OrchestratorService {
   private readonly life = new ServiceRun<void>({
     start: async () => this.startOnce(),
@@ -40,20 +31,18 @@ export class OrchestratorService {
   readonly closing = new AbortController();
 
   constructor(
-    private readonly janitor: Janitor,
-    private readonly killswitch: KillswitchService,
-    private readonly approvals: Approvals,
-    private readonly producers: SubmissionConsumer,
-    readonly attendance: Attendance,
-    readonly deletions: Deletions,
-    private readonly options: OrchestratorOptions,
+    @Inject(Janitor) private readonly janitor: Janitor,
+    @Inject(KillswitchService) private readonly killswitch: KillswitchService,
+    @Inject(Approvals) private readonly approvals: Approvals,
+    @Inject(SubmissionConsumer) private readonly producers: SubmissionConsumer,
+    @Inject(Attendance) private readonly attendance: Attendance,
+    @Inject(Deletions) private readonly deletions: Deletions,
+    @Inject(ORCHESTRATOR_OPTIONS) private readonly options: OrchestratorOptions,
   ) {
     // One listener for each open stream; it is removed with the stream.
     setMaxListeners(0, this.closing.signal);
   }
 
-  /** Whether a request's token is still valid; `true` at once for a token that cannot be revoked. */
-  isTokenValid: (request: FastifyRequest) => Promise<boolean> | true = () => true;
   private isAdmitting = true;
   private readonly releases: (() => void)[] = [];
   private readonly streams = new Set<Promise<void>>();
@@ -76,27 +65,10 @@ export class OrchestratorService {
     return this.life.drain();
   }
 
-  /** Turns the response into an event stream. A drain lets the stream end before connections are closed. */
-  openStream(reply: FastifyReply): SseStream {
-    const stream = new SseStream(reply, this.options.keepAliveMs);
-    const { closed } = stream;
+  /** Counts a stream. A drain lets it end before connections are closed. */
+  track(closed: Promise<void>): void {
     this.streams.add(closed);
-    const looking =
-      this.isTokenValid(reply.request) === true ? undefined : this.watchToken(reply.request, stream);
-    void closed.then(() => clearInterval(looking));
     void closed.then(() => this.streams.delete(closed));
-    return stream;
-  }
-
-  /** Ends a stream when its token is revoked or has expired, since a stream may last for days. */
-  private watchToken(request: FastifyRequest, stream: SseStream): NodeJS.Timeout {
-    const look = async (): Promise<void> => {
-      // While the state server is away, no token counts as revoked.
-      if (await Promise.resolve(this.isTokenValid(request)).catch(() => true)) return;
-      stream.send('unauthorized', { reason: 'The token of this stream is not valid any more.' });
-      stream.end();
-    };
-    return setInterval(() => void look(), TOKEN_LOOK_MS).unref();
   }
 
   /** The number of event streams with a client. */

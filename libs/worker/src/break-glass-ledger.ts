@@ -1,3 +1,4 @@
+import { Inject, Injectable } from '@nestjs/common';
 import type { LocalKillRequest } from '#libs/contracts';
 import {
   type AuditStore,
@@ -6,6 +7,7 @@ import {
   type LocalReceipt,
   type NewLatch,
 } from '#libs/killswitch';
+import { WORKER_OPTIONS, type WorkerOptions } from './worker-options';
 
 /** Acts that are kept until the server is back; further ones are counted in the last. */
 const MOST = 1_000;
@@ -14,11 +16,12 @@ const MOST = 1_000;
  * Acts over the local socket, until the server has been told. A worker that was emptied without the server takes no work until
  * a latch of its own is engaged, and the audit log gets every act (docs/killswitch.md#without-the-server).
  */
+@Injectable()
 export class BreakGlassLedger {
   private readonly latches: NewLatch[] = [];
   private readonly acts: { readonly id: string; readonly entry: object }[] = [];
 
-  constructor(private readonly workerId: string) {}
+  constructor(@Inject(WORKER_OPTIONS) private readonly options: Pick<WorkerOptions, 'workerId'>) {}
 
   /** Whether this worker must take no work: it was emptied, and its latch is not engaged yet. */
   get holding(): boolean {
@@ -28,10 +31,9 @@ export class BreakGlassLedger {
   /** One latch is enough, however often the kill is repeated. */
   hold(id: string, { by, note }: LocalKillRequest): void {
     if (this.holding) return;
+    const { workerId } = this.options;
     const words = `break-glass on the worker's host${note === undefined ? '' : `: ${note}`}`;
-    this.latches.push(
-      newLatch('latch', { type: 'worker', workerId: this.workerId }, { by, note: words, orderId: id }),
-    );
+    this.latches.push(newLatch('latch', { type: 'worker', workerId }, { by, note: words, orderId: id }));
   }
 
   done({ id, scope, complete, targets }: LocalReceipt, { by, note }: LocalKillRequest): void {
@@ -41,7 +43,8 @@ export class BreakGlassLedger {
     const missing = complete
       ? 0
       : targets.filter(({ outcome }) => outcome === 'unconfirmed' || outcome === 'pending').length;
-    const entry = { act: 'break-glass', by, workerId: this.workerId, scope, orderId: id, outcomes, missing };
+    const { workerId } = this.options;
+    const entry = { act: 'break-glass', by, workerId, scope, orderId: id, outcomes, missing };
     this.acts.push({ id, entry: note === undefined ? entry : { ...entry, note } });
   }
 
@@ -61,7 +64,8 @@ export class BreakGlassLedger {
   private async isHeld(latches: LatchStore): Promise<boolean> {
     const engaged = await latches.list();
     return engaged.some(
-      ({ kind, scope }) => kind === 'latch' && scope.type === 'worker' && scope.workerId === this.workerId,
+      ({ kind, scope }) =>
+        kind === 'latch' && scope.type === 'worker' && scope.workerId === this.options.workerId,
     );
   }
 }

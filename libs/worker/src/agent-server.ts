@@ -19,6 +19,7 @@ import {
   type StepRequest,
 } from '#libs/contracts';
 import type { AgentStore, Fence, QuestionStore, StepAct } from '#libs/lifecycle';
+import type { AgentDoor } from '#libs/spawner';
 import { isFull, retryTransient } from '#libs/valkey';
 import { QuestionDesk } from './question-desk';
 
@@ -86,7 +87,7 @@ interface Caller {
  * Answers this worker's agents: stores the steps of handlers, and agents' questions to people. Each attempt has a key of its
  * own, so that no other can speak for it; the store fences it as well. No line over this socket can answer a question.
  */
-export class AgentServer {
+export class AgentServer implements AgentDoor {
   private readonly admitted = new Map<string, Admitted>();
   private readonly keys = new Map<string, string>();
   private readonly sockets = new Set<Socket>();
@@ -95,30 +96,31 @@ export class AgentServer {
   private makesRoom: NodeJS.Timeout | undefined;
   private readonly most: number;
   private readonly desk: QuestionDesk;
+  /**
+   * An abstract socket has no file, so nothing of it is left after a kill -9. An agent may have a user of its own; the key
+   * admits it.
+   */
+  private readonly name = `belay-agents-${randomBytes(16).toString('hex')}`;
+  private readonly server: Server;
 
-  private constructor(
+  constructor(
     private readonly stores: AgentServerStores,
-    private readonly server: Server,
-    private readonly name: string,
-    private readonly options: AgentServerOptions,
+    private readonly options: AgentServerOptions = {},
   ) {
     this.desk = new QuestionDesk(stores.questions, (error) => options.onError?.(error));
     this.most = options.most ?? Math.min(MOST_CONNECTIONS, Math.floor(mostDescriptors() / 2));
-    server.on('connection', (socket) => this.serve(socket));
-    // The end of a connection tells its agent of the failure.
-    server.on('error', () => undefined);
+    this.server = createServer((socket) => this.serve(socket));
   }
 
-  static async listen(stores: AgentServerStores, options: AgentServerOptions = {}): Promise<AgentServer> {
-    // An abstract socket has no file, so nothing of it is left after a kill -9. An agent may have a user of its own; the key
-    // admits it.
-    const name = `belay-agents-${randomBytes(16).toString('hex')}`;
-    const server = createServer();
+  /** Opens the socket; before the worker takes work. */
+  async listen(): Promise<void> {
+    const { server } = this;
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
-      server.listen(`\0${name}`, resolve);
+      server.listen(`\0${this.name}`, resolve);
     });
-    return new AgentServer(stores, server, name, options);
+    // The end of a connection tells its agent of the failure.
+    server.on('error', () => undefined);
   }
 
   /** The variables with which one attempt finds the socket. */

@@ -30,7 +30,7 @@ async function ended(): Promise<string> {
 
 it('R81 a deletion is in the audit log, with its author', async () => {
   const id = await ended();
-  expect(await new Deletions(life, audit, fail).delete(id, SAID)).toEqual({
+  expect(await new Deletions(life, audit, { onError: fail }).delete(id, SAID)).toEqual({
     executionId: id,
     state: 'completed',
   });
@@ -48,14 +48,14 @@ it('a deletion whose process died is finished by another, with one entry in the 
   const errors: unknown[] = [];
   const away = new Error('Connection is closed.');
   const finish = jest.spyOn(life.removals, 'finish').mockRejectedValueOnce(away);
-  await new Deletions(life, audit, (error) => errors.push(error), 0).sweep();
+  await new Deletions(life, audit, { onError: (error) => errors.push(error), leftAfterMs: 0 }).sweep();
   finish.mockRestore();
   expect(errors).toEqual([away]);
   expect(await life.removals.left(0)).toMatchObject([{ id: removalId }]);
   // A process that may still be at work is left alone.
-  await new Deletions(life, audit, fail).sweep();
+  await new Deletions(life, audit, { onError: fail }).sweep();
   expect(await life.removals.left(0)).toHaveLength(1);
-  await new Deletions(life, audit, fail, 0).sweep();
+  await new Deletions(life, audit, { onError: fail, leftAfterMs: 0 }).sweep();
   expect((await audit.list()).items).toMatchObject([{ act: 'execution.deleted', n: 1, ...SAID }]);
   expect(await life.removals.left(0)).toEqual([]);
   expect(await valkey.redis.keys(`*${id.slice(4)}*`)).toEqual([]);
@@ -65,14 +65,14 @@ it('what retention left is finished without an entry', async () => {
   const id = await ended();
   const { keys, scripts, redis } = valkey;
   await scripts.json('retireExecution', keys.execution(id), [keys.tagOf(id), id, 'removal']);
-  await new Deletions(life, audit, fail, 0).sweep();
+  await new Deletions(life, audit, { onError: fail, leftAfterMs: 0 }).sweep();
   expect((await audit.list()).items).toEqual([]);
   expect(await redis.keys(`*${id.slice(4)}*`)).toEqual([]);
 });
 
 it('a look follows another after a while only', async () => {
   const left = jest.spyOn(life.removals, 'left');
-  const deletions = new Deletions(life, audit, fail);
+  const deletions = new Deletions(life, audit, { onError: fail });
   await deletions.sweep();
   await deletions.sweep();
   expect(left).toHaveBeenCalledTimes(1);

@@ -1,29 +1,33 @@
+import { Inject, Injectable } from '@nestjs/common';
 import { CronSchedule } from '#libs/dispatch';
-import type { DrillService } from '#libs/killswitch';
-import type { Valkey } from '#libs/valkey';
+import { DrillService } from '#libs/killswitch';
+import { Valkey } from '#libs/valkey';
 
-/** Injection token of the age up to which a passed drill counts: `{ ms }`, undefined without a schedule. */
-export const DRILL_MAX_AGE = 'DRILL_MAX_AGE';
+/** The token of the DrillScheduleOptions. */
+export const DRILL_SCHEDULE_OPTIONS = Symbol('belay.drill-schedule-options');
+
+export interface DrillScheduleOptions {
+  readonly prefix: string;
+  readonly cron: string | undefined;
+  /** Leaves the schedule to other orchestrators: neither sets nor removes it. */
+  readonly leave: boolean;
+  readonly onError: (error: unknown) => void;
+}
 
 const QUEUE = 'belay-drills';
 /** The interval of looks for drills that nobody will finish. Milliseconds. */
 const LOOK_MS = 30_000;
 
 /** Drills every worker by a cron expression. Each turn runs in one orchestrator, however many there are. */
+@Injectable()
 export class DrillSchedule {
   private readonly schedule: CronSchedule;
   private look: NodeJS.Timeout | undefined;
 
   constructor(
-    valkey: Valkey,
-    private readonly drills: DrillService,
-    private readonly options: {
-      readonly prefix: string;
-      readonly cron: string | undefined;
-      /** Leaves the schedule to other orchestrators: neither sets nor removes it. */
-      readonly leave: boolean;
-      readonly onError: (error: unknown) => void;
-    },
+    @Inject(Valkey) valkey: Valkey,
+    @Inject(DrillService) private readonly drills: DrillService,
+    @Inject(DRILL_SCHEDULE_OPTIONS) private readonly options: DrillScheduleOptions,
   ) {
     const { prefix, onError } = options;
     this.schedule = new CronSchedule(valkey, { queue: QUEUE, prefix, onError });
