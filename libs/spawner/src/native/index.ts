@@ -1,11 +1,12 @@
 /**
- * Kernel calls that Node does not offer, through libc: subreaper, pidfd, waitpid for one child, limits, posix_spawn. Every
+ * Kernel calls that Node does not offer, through libc: subreaper, pidfd, waitpid for one child, limits, pipes, posix_spawn. Every
  * function takes the libc that `openLibc` found, so a caller without one must have an alternative. Tried on glibc, x64;
  * docs/process-signals.md#with-libc-and-without names the alternatives.
  */
 export { openLibc, type Libc, type LibcFound } from './libc';
 export { isErrno, NativeError } from './native-error';
 export { openPidfd, signalPidfd } from './pidfd';
+export { openPipe } from './pipe';
 export {
   canSpawn,
   encodeStrings,

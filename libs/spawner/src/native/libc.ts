@@ -15,6 +15,7 @@ export interface Libc {
   waitpid(pid: number, status: Buffer, options: number): number;
   waitid(idType: number, id: number, info: Buffer, options: number): number;
   prlimit(pid: number, resource: number, next: Buffer | null, previous: Buffer | null): number;
+  pipe2(pair: Buffer, flags: number): number;
   socketpair(domain: number, type: number, protocol: number, pair: Buffer): number;
   sendmsg(socket: number, message: Buffer, flags: number): number;
   recvmsg(socket: number, message: Buffer, flags: number): number;
@@ -92,6 +93,7 @@ function bind(koffi: typeof Koffi): Libc {
     waitpid: call('waitpid', 'int', ['int', 'void *', 'int']),
     waitid: call('waitid', 'int', ['int', 'int', 'void *', 'int']),
     prlimit: call('prlimit', 'int', ['int', 'int', 'void *', 'void *']),
+    pipe2: call('pipe2', 'int', ['void *', 'int']),
     socketpair: call('socketpair', 'int', ['int', 'int', 'int', 'void *']),
     sendmsg: call('sendmsg', 'long', ['int', 'void *', 'int']),
     recvmsg: call('recvmsg', 'long', ['int', 'void *', 'int']),

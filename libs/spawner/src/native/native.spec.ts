@@ -6,13 +6,16 @@ import {
   readdirSync,
   readFileSync,
   readlinkSync,
+  readSync,
   realpathSync,
+  writeSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { canSpawn, posixSpawn, type SpawnPlan } from './posix-spawn';
 import { openLibc, type Libc } from './libc';
 import { NativeError } from './native-error';
 import { openPidfd, signalPidfd } from './pidfd';
+import { openPipe } from './pipe';
 import { becomeSubreaper, isDumpable, isSubreaper, leaveSubreaper, setDumpable } from './prctl';
 import { getResourceLimit, RLIMIT_LOCKS, setResourceLimit } from './resource-limit';
 import { descriptorSocket, receiveDescriptors, sendDescriptors } from './pass-descriptors';
@@ -84,6 +87,25 @@ describeNative('libc', () => {
     children.push(child);
     return child as ChildProcess & { pid: number };
   };
+
+  it('makes pipes that no child inherits', () => {
+    const { reading, writing } = openPipe(libc);
+    try {
+      writeSync(writing, 'through');
+      const bytes = Buffer.alloc(16);
+      expect(bytes.toString('utf8', 0, readSync(reading, bytes))).toBe('through');
+      const pipe = readlinkSync(`/proc/self/fd/${reading}`);
+      expect(pipe).toMatch(/^pipe:/);
+      const list = spawnSync('ls', ['-l', '/proc/self/fd'], { encoding: 'utf8' });
+      expect(list.stdout).not.toContain(pipe);
+      // By its name as an agent has it, although nothing in the file system has one.
+      const again = openSync(`/proc/self/fd/${writing}`, constants.O_WRONLY);
+      closeSync(again);
+    } finally {
+      closeSync(reading);
+      closeSync(writing);
+    }
+  });
 
   it('is known by name', () => {
     expect(libc.name).toMatch(/^(glibc \d+\.\d+|musl)$/);
@@ -275,7 +297,7 @@ describeNative('libc', () => {
     });
 
     it('gives a session of its own, the directory, the environment, and no descriptor but those asked for', async () => {
-      const out = openPipe();
+      const out = outputPipe();
       const inherited = openSync('/dev/null', constants.O_RDONLY);
       const script =
         'for fd in 0 1 2 3 4 5 6 7 8 9 20 21 22 23 24 25; do [ -e /proc/$$/fd/$fd ] && all="$all $fd"; done; echo "$0|$1|$A b|$(pwd)|$all"; echo "$(cut -d" " -f5,6 /proc/$$/stat) $$ $PPID"';
@@ -296,7 +318,7 @@ describeNative('libc', () => {
     });
 
     it('descriptors that stand in each other’s places are moved, not lost', async () => {
-      const out = openPipe();
+      const out = outputPipe();
       const pid = posixSpawn(libc, {
         ...plan({
           file: '/bin/sh',
@@ -311,7 +333,7 @@ describeNative('libc', () => {
     });
 
     it('resets the signals that Node ignores', async () => {
-      const out = openPipe();
+      const out = outputPipe();
       const pid = posixSpawn(libc, {
         ...plan({ file: '/bin/grep', argv: ['grep', '-E', 'Sig(Ign|Blk)', '/proc/self/status'] }),
         fds: [nothing, out.write],
@@ -348,7 +370,7 @@ describeNative('libc', () => {
       const env = Object.fromEntries(
         Array.from({ length: 10 }, (_, i) => [`V${i}`, String(i).repeat(100_000)]),
       );
-      const out = openPipe();
+      const out = outputPipe();
       const pid = posixSpawn(libc, {
         ...plan({ file: '/bin/sh', argv: ['sh', '-c', 'echo ${#V0} ${#V9}'] }),
         env,
@@ -378,18 +400,13 @@ function childrenOfOurs(): string {
     .join('');
 }
 
-/** A named pipe, since Node cannot make an unnamed one. */
-function openPipe(): { write: number; read: () => string } {
-  const path = `${tmpdir()}/belay-native-${process.pid}-${performance.now()}`;
-  spawnSync('mkfifo', [path]);
-  const reading = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
-  const write = openSync(path, constants.O_WRONLY);
-  spawnSync('rm', [path]);
+/** A pipe for the output of a child, which is read to its end. */
+function outputPipe(): { write: number; read: () => string } {
+  const { reading, writing: write } = openPipe(libc);
   return {
     write,
     read: () => {
-      // Blocks from here on, until the end of the file.
-      const text = spawnSync('cat', [], { stdio: [reading, 'pipe', 'inherit'], encoding: 'utf8' }).stdout;
+      const text = readFileSync(reading, 'utf8');
       closeSync(reading);
       return text;
     },

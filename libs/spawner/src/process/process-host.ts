@@ -185,7 +185,7 @@ class Host implements ProcessHost, DescentUser {
     if (libc !== undefined && holdsByDescent(chosen, options)) this.#descent = theDescent(libc);
     this.#descent?.enter(this);
     this.#sweeper = this.#descent?.sweeper ?? new Sweeper(undefined, (sweep) => this.#absorb(sweep));
-    this.#pipes = new PipePool(records.pipesFolder(options.dataDir, options.workerId));
+    this.#pipes = new PipePool(records.pipesFolder(options.dataDir, options.workerId), libc);
     const { cgroup } = chosen;
     const parts = {
       cgroup,
