@@ -11,6 +11,11 @@ import { endRunning, run, showProgress, tail } from './lib/run.mjs';
 import { COMPILER, ROOT, SetupError, setupForTests } from './lib/setup.mjs';
 
 const CORES = availableParallelism();
+/**
+ * More test files at a time than there are cores, since they wait: with one more, two cores were idle for a quarter of the time.
+ * Not many more, since every fleet has processes of its own.
+ */
+const WORKERS = Math.min(CORES + 2, 8);
 const CHECK_TIMEOUT_MS = 600_000;
 /**
  * The specs of the libraries with coverage bounds (jest.config.cjs) cover these completely. Counting the coverage of all other
@@ -65,20 +70,15 @@ async function checksAndUnitTests(env) {
   await check('types', [COMPILER, '-p', 'tsconfig.json', '--noEmit'], env);
   if (interrupted) return;
   await report('format', formatted);
-  const args = ['--selectProjects', 'unit', `--maxWorkers=${CORES}`];
+  const args = ['--selectProjects', 'unit', `--maxWorkers=${WORKERS}`];
   const coverage = ['--testPathPatterns', COVERED, '--coverage', '--coverageReporters', 'text-summary'];
   add(await runJest('unit tests of what is covered whole', [...args, ...coverage], { env, coverage: true }));
   if (interrupted) return;
   add(await runJest('unit tests of the rest', [...args, '--testPathIgnorePatterns', COVERED], { env }));
 }
 
-/**
- * More at a time than there are cores, since they wait: with one more, two cores were idle for a quarter of the time. Not many
- * more, since every fleet has processes of its own.
- */
 async function integrationTests(env) {
-  const workers = Math.min(CORES + 2, 8);
-  const args = ['--selectProjects', 'integration', `--maxWorkers=${workers}`];
+  const args = ['--selectProjects', 'integration', `--maxWorkers=${WORKERS}`];
   add(await runJest('integration tests', args, { env }));
 }
 
