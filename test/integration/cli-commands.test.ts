@@ -130,6 +130,22 @@ it('logs follow a running agent to its end, in order and once', async () => {
   });
 });
 
+it('R14 logs follow every attempt of an execution to its end, each line whole', async () => {
+  const file = join(cwd, 'two.yaml');
+  writeFileSync(
+    file,
+    'name: two\nnodes:\n' +
+      '  - { id: a, run: { shell: true, command: ["printf first; sleep 0.2; echo; printf \'%s\' last"] } }\n' +
+      '  - { id: b, dependsOn: [a], maxAttempts: 2, backoff: { delayMs: 10 }, run: { shell: true, command: ["echo try; [ $BELAY_ATTEMPT = 2 ]"] } }\n',
+  );
+  const { id } = JSON.parse((await belay('run', file, '--json')).out) as ExecutionRecord;
+  const { code, out, err } = await belay('logs', '-f', id);
+  expect({ code, err }).toEqual({ code: 0, err: '' });
+  expect(out).toBe('a | first\na | last\nb | try\nb | try\n');
+  expect((await fleet.client.execution(id)).state).toBe('completed');
+  expect((await belay('logs', id)).out).toBe('a | first\na | last\nb | try\n');
+});
+
 it('Ctrl-C detaches a watch and leaves the execution alone', async () => {
   const { id } = JSON.parse(
     (await belay('run', spec('detached', 'sleep 300'), '--json')).out,

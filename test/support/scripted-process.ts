@@ -5,6 +5,8 @@ import type { CliProcess } from '../../apps/cli/src/session/cli-process';
 export interface ScriptedProcess extends CliProcess {
   readonly written: { stdout: string; stderr: string };
   readonly exits: number[];
+  /** What was written to stdout, unchanged. */
+  bytes(): Buffer;
   /** Sends a signal to every listener. */
   send(signal: NodeJS.Signals): void;
 }
@@ -19,6 +21,7 @@ export function scriptedProcess(options: {
 }): ScriptedProcess {
   const written = { stdout: '', stderr: '' };
   const listeners = new Set<(signal: NodeJS.Signals) => void>();
+  const chunks: Buffer[] = [];
   const exits: number[] = [];
   const isTTY = options.isTTY === true;
   const terminal = (name: 'stdout' | 'stderr'): CliProcess['stdout'] => ({
@@ -26,6 +29,7 @@ export function scriptedProcess(options: {
     columns: 100,
     rows: 24,
     write: (text) => {
+      if (name === 'stdout') chunks.push(Buffer.from(text));
       written[name] += text;
     },
   });
@@ -39,6 +43,7 @@ export function scriptedProcess(options: {
     outputClosed: new AbortController().signal,
     written,
     exits,
+    bytes: () => Buffer.concat(chunks),
     async ask(question) {
       written.stderr += question;
       return options.answers?.shift();

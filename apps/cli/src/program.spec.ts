@@ -83,7 +83,7 @@ describe('usage', () => {
     expect(command.err).toContain("belay: unknown command 'kil'\n(Did you mean kill?)");
     expect(command.err).toContain('\nUsage: belay [options] [command]. More: belay --help\n');
     expect((await belay(['logs'])).err).toBe(
-      "belay: missing required argument 'agent'\nUsage: belay logs [options] <agent>. More: belay logs --help\n",
+      "belay: missing required argument 'target'\nUsage: belay logs [options] <target>. More: belay logs --help\n",
     );
     const option = await belay(['ps', '--sate', 'running']);
     expect(option.code).toBe(EXIT.usage);
