@@ -310,6 +310,16 @@ describe('run', () => {
     });
   });
 
+  it('posts a spec that stdin brings', async () => {
+    routes['POST /api/executions'] = [201, RECORD];
+    const { code } = await belay(['run', '-'], { input: ['name: piped', 'nodes: []'] });
+    expect({ code, asked }).toEqual({
+      code: 0,
+      asked: ['POST /api/executions {"name":"piped","nodes":[]}'],
+    });
+    expect((await belay(['run', '-'])).err).toContain('the file is empty');
+  });
+
   it('R35 asks to be refused rather than to wait for a limit', async () => {
     const detail = 'The limit fleet has no room now.';
     routes['POST /api/executions?queue=false'] = [429, { code: 'LIMITED', detail, status: 429 }];

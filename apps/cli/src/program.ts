@@ -6,6 +6,7 @@ import { addAsk } from './commands/ask';
 import { addAsks } from './commands/asks';
 import { addAudit } from './commands/audit';
 import { addClose } from './commands/close';
+import { addCompletion } from './commands/completion';
 import { addDelete } from './commands/delete';
 import { addDoctor } from './commands/doctor';
 import { addDrill } from './commands/drill';
@@ -76,6 +77,7 @@ const ADDERS = [
   addWorkers,
   addDoctor,
   addProcesses,
+  addCompletion,
 ];
 
 /** The whole command tree. */

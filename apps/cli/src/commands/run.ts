@@ -29,7 +29,7 @@ export function addRun(program: Command, bind: Bind): void {
   program
     .command('run')
     .description('submit an execution; with --watch follow it to its end')
-    .argument('<file>', 'spec in YAML or JSON, or WfFormat 1.5 (WfCommons), plain or .gz')
+    .argument('<file>', 'spec in YAML or JSON, or WfFormat 1.5 (WfCommons), plain or .gz; - for stdin')
     .option('--watch', 'show its progress; the exit code is that of its end')
     .addOption(new Option('--detach', 'return when it is accepted (the default)').conflicts('watch'))
     .option('--time-scale <x>', 'WfFormat: run each task this many times as long as measured', positiveNumber)
@@ -42,7 +42,7 @@ export function addRun(program: Command, bind: Bind): void {
 
 async function submit(session: Session, file: string, options: RunOptions): Promise<ExitCode | void> {
   const { spec, report } = await readSpec(
-    session.process.cwd,
+    session.process,
     file,
     {
       ...(options.timeScale === undefined ? {} : { timeScale: options.timeScale }),

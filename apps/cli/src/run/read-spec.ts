@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import type { ExecutionSpecInput } from '#libs/contracts';
 import type { WfReport } from '#libs/executions';
 import { UsageError } from '../exit-codes';
+import type { CliProcess } from '../session/cli-process';
 import type { SpecReaders } from './spec-readers';
 
 export interface ReadOptions {
@@ -18,14 +19,19 @@ export interface ReadSpec {
   readonly report?: WfReport;
 }
 
-/** Reads a spec (YAML, JSON, or WfFormat 1.5, plain or .gz) and applies the command's flags to it. */
+/** The name of stdin as a file. */
+const STDIN = '-';
+/** More than any spec may have; the reader of specs refuses it. Bytes. */
+const MOST_BYTES = 64 * 1024 * 1024 + 1;
+
+/** Reads a spec (YAML, JSON, or WfFormat 1.5, plain or .gz) from a file or stdin (`-`) and applies the command's flags to it. */
 export async function readSpec(
-  cwd: string,
+  { cwd, stdin }: Pick<CliProcess, 'cwd' | 'stdin'>,
   file: string,
   options: ReadOptions,
   readers: SpecReaders,
 ): Promise<ReadSpec> {
-  const bytes = await readBytes(cwd, file);
+  const bytes = file === STDIN ? await readAll(stdin) : await readBytes(cwd, file);
   const raw = readers.parseSpecText(bytes, { fileName: file });
   if (!readers.isWfFormat(raw)) {
     if (options.timeScale !== undefined)
@@ -35,6 +41,18 @@ export async function readSpec(
   const scale = options.timeScale === undefined ? {} : { timeScale: options.timeScale };
   const { spec, report } = readers.convertWfFormat(raw, scale);
   return { spec: withFlags(spec, options) as ExecutionSpecInput, report };
+}
+
+async function readAll(stream: NodeJS.ReadableStream): Promise<Uint8Array> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of stream) {
+    const bytes = Buffer.from(chunk);
+    chunks.push(bytes);
+    size += bytes.length;
+    if (size >= MOST_BYTES) break;
+  }
+  return Buffer.concat(chunks);
 }
 
 async function readBytes(cwd: string, file: string): Promise<Uint8Array> {

@@ -8,6 +8,7 @@ export const COMMANDS = [
   'asks',
   'audit',
   'close',
+  'completion',
   'delete',
   'doctor',
   'drill',
@@ -42,7 +43,7 @@ export const COMMANDS = [
 ] as const;
 
 /** These use no address: they start Belay's processes, or speak to them on this machine. */
-const LOCAL = new Set(['orchestrator', 'up', 'worker', 'kill --local']);
+const LOCAL = new Set(['completion', 'orchestrator', 'up', 'worker', 'kill --local']);
 const HINT = new RegExp(`\\bbelay (kill --local|${COMMANDS.join('|')})(?![\\w-])`, 'g');
 
 /** Adds the flags that select this Belay to every command that a text names, so that the commands ask the same one. */

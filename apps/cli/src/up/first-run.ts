@@ -25,7 +25,12 @@ export async function showFirstRun(
 ): Promise<void> {
   const own: Session = Object.create(session, { client: { value: createClient({ url, token }) } }) as Session;
   try {
-    const { spec } = await readSpec(packageRoot(), FIRST_RUN, {}, await loadSpecReaders());
+    const { spec } = await readSpec(
+      { cwd: packageRoot(), stdin: session.process.stdin },
+      FIRST_RUN,
+      {},
+      await loadSpecReaders(),
+    );
     const { execution } = await own.client.createExecution(spec);
     own.print();
     own.print(
