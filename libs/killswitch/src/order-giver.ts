@@ -263,10 +263,22 @@ export class OrderGiver {
    * in the log and end it, so another freeze is placed. Repeatable.
    */
   async thaw(executionId: string, said: Signature & { readonly note?: string }): Promise<Order> {
+    const { executions } = this.parts.lifecycle;
     const scope = { type: 'execution', executionId } as const;
+    const thawId = ulid();
+    await executions.thawBegins(executionId, thawId);
     const thaw = await this.give({ kind: 'thaw', scope, ...said });
-    if (await this.isFrozen(executionId)) await this.freeze(executionId, { by: 'belay' });
+    await this.freezeIfFrozen(executionId);
+    await executions.thawLooked(executionId, thawId);
     return thaw;
+  }
+
+  /**
+   * Orders the freeze of an execution whose record says that it is frozen. Repeatable: a freeze that no thaw has followed is
+   * joined, and no other is placed. @throws NotFoundError
+   */
+  async freezeIfFrozen(executionId: string): Promise<void> {
+    if (await this.isFrozen(executionId)) await this.freeze(executionId, { by: 'belay' });
   }
 
   /** Lets frozen trees go on. Trees that the order had still to reach were never frozen. */

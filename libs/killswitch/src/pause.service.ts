@@ -15,6 +15,9 @@ import type { OrderGiver } from './order-giver';
 import type { OrderStore } from './order-store';
 import type { Receipts } from './receipts';
 
+/** A process that has noted a thaw places it within this time, or fails. Milliseconds. */
+const THAW_PLACED_MS = 60_000;
+
 /**
  * Pause and resume, freeze and thaw. A freeze ends with the release of its latch, and a pause with the execution's resume. The
  * order that thaws is durable before any answer says that the agents go on, and the sweep does what a crash leaves.
@@ -76,11 +79,7 @@ export class PauseService {
 
   /** The freeze of a pause whose process died before it placed the order, unless the execution is frozen no more. */
   private async freezePaused({ id: executionId, mark }: MarkedHold): Promise<void> {
-    const isFrozen = await this.giver.isFrozen(executionId).catch((error: unknown) => {
-      if (error instanceof NotFoundError) return false;
-      throw error;
-    });
-    if (isFrozen) await this.giver.freeze(executionId, { by: 'belay' });
+    await unlessGone(async () => this.giver.freezeIfFrozen(executionId));
     await this.lifecycle.executions.freezeOrdered(executionId, mark);
   }
 
@@ -136,5 +135,27 @@ export class PauseService {
     const thawing = await this.lifecycle.executions.thawing();
     await this.each(thawing, async ({ id, mark }) => this.thawResumed(id, { by: 'belay' }, mark));
     await this.each(await this.lifecycle.executions.freezing(), async (one) => this.freezePaused(one));
+    await this.each(await this.lifecycle.executions.thaws(), async (one) => this.lookAfterThaw(one));
+  }
+
+  /** A thaw whose process died, or is late, before it looked whether the execution was frozen again meanwhile. */
+  private async lookAfterThaw({
+    id,
+    thawId,
+  }: {
+    readonly id: string;
+    readonly thawId: string;
+  }): Promise<void> {
+    await unlessGone(async () => this.giver.freezeIfFrozen(id));
+    await this.lifecycle.executions.thawLooked(id, thawId, THAW_PLACED_MS);
+  }
+}
+
+/** Nothing is left to do for an execution that was removed. */
+async function unlessGone(act: () => Promise<void>): Promise<void> {
+  try {
+    await act();
+  } catch (error) {
+    if (!(error instanceof NotFoundError)) throw error;
   }
 }

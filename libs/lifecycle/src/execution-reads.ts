@@ -215,6 +215,17 @@ export class ExecutionReads extends StoreReads {
     return this.marked('thawing');
   }
 
+  /** Executions whose own freeze an order thaws, or has thawed, and nobody has looked since. */
+  async thaws(): Promise<readonly { readonly id: string; readonly thawId: string }[]> {
+    const lists = this.keys
+      .tags()
+      .map(async (tag) => this.redis.zrange(this.keys.shard(tag, 'thaws'), '0', '-1'));
+    return (await Promise.all(lists)).flat().map((entry) => {
+      const [id = '', thawId = ''] = entry.split(' ');
+      return { id, thawId };
+    });
+  }
+
   private async marked(name: 'freezing' | 'thawing'): Promise<MarkedHold[]> {
     const sets = this.keys.tags().map(async (tag) => this.redis.smembers(this.keys.shard(tag, name)));
     const ids = (await Promise.all(sets)).flat();

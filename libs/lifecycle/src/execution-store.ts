@@ -140,6 +140,19 @@ export class ExecutionStore extends ExecutionReads {
   }
 
   /**
+   * Called before an order thaws the execution's own freeze, with a new id: until `thawLooked` with the same id a sweep looks
+   * whether the execution was frozen again meanwhile, even if this process dies.
+   */
+  async thawBegins(id: string, thawId: string): Promise<void> {
+    await this.scripts.json('watchThaw', id, [thawId, 'begins', 0]);
+  }
+
+  /** Somebody has looked. A thaw that began less than `minAgeMs` ago stays: it may still be placed. Milliseconds. */
+  async thawLooked(id: string, thawId: string, minAgeMs = 0): Promise<void> {
+    await this.scripts.json('watchThaw', id, [thawId, 'looked', minAgeMs]);
+  }
+
+  /**
    * paused → running. `wasFrozen`: the agents stay frozen until an order thaws them. `released`: resumes only a pause
    * by that latch, and not while another freeze covers the execution. `mark`: for `thawOrdered`.
    * @throws BelayError LATCHED, for a person's resume

@@ -284,6 +284,20 @@ describe('pause and resume', () => {
     expect(await life.executions.thawing()).toEqual([]);
   });
 
+  it('R22 a thaw is remembered until somebody has looked behind it, each one by itself', async () => {
+    const id = await create([node('a')]);
+    for (const thawId of ['one', 'one', 'two']) await life.executions.thawBegins(id, thawId);
+    expect(await life.executions.thaws()).toEqual([
+      { id, thawId: 'one' },
+      { id, thawId: 'two' },
+    ]);
+    // It may still be placed.
+    await life.executions.thawLooked(id, 'one', 60_000);
+    expect(await life.executions.thaws()).toHaveLength(2);
+    for (const _ of ['once', 'repeated']) await life.executions.thawLooked(id, 'one');
+    expect(await life.executions.thaws()).toEqual([{ id, thawId: 'two' }]);
+  });
+
   it('R22 the list of marks names an execution whose record is gone, and one whose record cannot be read', async () => {
     const [gone, corrupt] = [await create([node('a')]), await create([node('a')])];
     for (const id of [gone, corrupt]) {

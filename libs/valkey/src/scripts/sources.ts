@@ -71,6 +71,7 @@ const SCRIPT_NAMES = [
   'useToken',
   'wakeLimited',
   'writeOffAgent',
+  'watchThaw',
 ] as const;
 
 export type ScriptName = (typeof SCRIPT_NAMES)[number];
