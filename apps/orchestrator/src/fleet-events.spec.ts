@@ -238,6 +238,57 @@ describe('R56 R57 the events of all executions', () => {
     expect(reading.events()).toEqual(await stored(id));
   });
 
+  it('R57 are announced as missing, once, where an execution keeps them no longer although its shard does', async () => {
+    const { fence } = await startNext(life, await createExecution(life, spec([node('a')])));
+    const first = await read();
+    await talk(fence, 3);
+    await has(first, 3);
+    const [at, seen] = [first.lastId(), first.events().at(-1)?.seq ?? 0];
+    first.leave();
+    await talk(fence, 1_400);
+    const late = await read({}, { after: at });
+    await life.agents.finish(fence, { state: 'completed', result: 1 });
+    await eventually(async () => late.events().at(-1)?.type === 'execution.completed', 'the last event');
+    expect(late.frames.slice(1, 3)).toMatchObject([
+      { event: 'reset', data: { reason: 'retention' } },
+      { event: 'event' },
+    ]);
+    expect(late.frames.filter(({ event }) => event === 'reset')).toHaveLength(1);
+    const seqs = late.events().map(({ seq }) => seq);
+    expect(seqs[0]).toBeGreaterThan(seen + 1);
+    expect(seqs).toEqual(seqs.map((_, i) => (seqs[0] ?? 0) + i));
+  });
+
+  it('R56 come once and in order where one shard cannot be read for a while', async () => {
+    const reading = await read();
+    const real = life.changes.after.bind(life.changes);
+    const [broken] = valkey.keys.tags();
+    let isBroken = true;
+    const answers: (() => void)[] = [];
+    let asked = 0;
+    jest.spyOn(life.changes, 'after').mockImplementation(async (tag, after, limit) => {
+      if (!isBroken) return real(tag, after, limit);
+      if (tag === broken) throw new Error('Connection is closed.');
+      asked++;
+      const found = await real(tag, after, limit);
+      await new Promise<void>((answer) => answers.push(answer));
+      return found;
+    });
+    const ids: string[] = [];
+    while (new Set(ids.map((id) => valkey.keys.tagOf(id))).size < 2) ids.push(await ended());
+    await eventually(async () => asked > 0, 'a read that is not answered');
+    // Two looks of the timer: each would read again what is under way.
+    const since = performance.now();
+    await eventually(async () => performance.now() - since > 2_200, 'two more looks');
+    expect(asked).toBe(1);
+    isBroken = false;
+    for (const answer of answers) answer();
+    const all = (await Promise.all(ids.map(stored))).flat().length;
+    await has(reading, all);
+    expect(reading.events()).toHaveLength(all);
+    for (const id of ids) expect(ofOne(reading.events(), id)).toEqual(await stored(id));
+  });
+
   it('the filter takes types, entities, states and labels, and the position goes on without events', async () => {
     const failures = await read({ states: ['killed', 'failed'] });
     const mine = await read({ selector: [{ key: 'team', op: 'in', values: ['a'] }], types: ['execution'] });

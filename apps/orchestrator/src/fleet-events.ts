@@ -101,7 +101,7 @@ export class Reader {
   private readonly hints: Subscription;
   private readonly timer: NodeJS.Timeout;
   private readonly waiting = new Set<() => void>();
-  private readonly contents = new Map<string, Promise<BelayEvent | undefined>>();
+  private readonly contents = new Map<string, Promise<BelayEvent | 'trimmed' | undefined>>();
   private readonly labels = new Map<string, Promise<Labels | undefined>>();
   private isAtWork = false;
   private isOver = false;
@@ -175,8 +175,8 @@ export class Reader {
     });
   }
 
-  /** The event of a change; undefined once its execution was removed. */
-  async content(change: Change): Promise<BelayEvent | undefined> {
+  /** The event of a change. `trimmed`: its execution keeps it no longer. Undefined once the execution was removed. */
+  async content(change: Change): Promise<BelayEvent | 'trimmed' | undefined> {
     const key = `${change.executionId} ${change.eventId}`;
     return keeping(this.contents, key, MOST_CONTENTS, async () => this.lifecycle.changes.event(change));
   }
@@ -232,7 +232,11 @@ export class Reader {
   private async work(): Promise<void> {
     await this.standing;
     while (!this.isOver && this.tails.some(({ isBehind }) => isBehind)) {
-      await Promise.all(this.tails.filter(({ isBehind }) => isBehind).map(async (tail) => this.read(tail)));
+      const behind = this.tails.filter(({ isBehind }) => isBehind);
+      // All have ended before the next look: two reads of one shard would take the same changes twice.
+      const reads = await Promise.allSettled(behind.map(async (tail) => this.read(tail)));
+      const failed = reads.find((one) => one.status === 'rejected');
+      if (failed !== undefined) throw failed.reason;
       await delay(COALESCE_MS, undefined, { ref: false });
     }
   }

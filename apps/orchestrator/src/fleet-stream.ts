@@ -7,6 +7,8 @@ import type { SseStream } from './sse';
 
 /** This many events are read together. */
 const CHUNK = 16;
+/** At most this many executions are remembered whose missing events the client was told of. */
+const MOST_TOLD = 1_000;
 /** A client learns its position after this many events that it did not ask for. */
 const POSITION_EVERY = 500;
 
@@ -57,6 +59,7 @@ async function follow(
   const positions = [...(after ?? reader.heads)];
   const id = (): string => encodeCursor(positions);
   let passed = 0;
+  const told = new Set<string>();
   stream.send('ready', {}, id());
   while (!signal.aborted) {
     const { version } = reader;
@@ -73,9 +76,18 @@ async function follow(
         const events = await reading.run(async () => wanted(reader, chunk, filter));
         for (const [i, change] of chunk.entries()) {
           positions[shard] = change.id;
-          const event = events[i];
+          // A client is told once of all events in a row that an execution keeps no longer.
+          const isTold = events[i] === 'trimmed' && told.has(change.executionId);
+          const event = isTold ? undefined : events[i];
           passed = event === undefined ? passed + 1 : 0;
-          if (event !== undefined && !(stream.send('event', event, id()) && (await stream.drained()))) return;
+          if (event === 'trimmed') {
+            if (told.size >= MOST_TOLD) told.clear();
+            told.add(change.executionId);
+            if (!stream.send('reset', { reason: 'retention' }, id())) return;
+          } else if (event !== undefined) {
+            told.delete(change.executionId);
+            if (!(stream.send('event', event, id()) && (await stream.drained()))) return;
+          }
           if (signal.aborted) return;
         }
       }
@@ -93,7 +105,7 @@ function wanted(
   reader: Reader,
   changes: readonly Change[],
   filter: FleetFilter,
-): Promise<(BelayEvent | undefined)[]> {
+): Promise<(BelayEvent | 'trimmed' | undefined)[]> {
   return Promise.all(
     changes.map(async (change) => {
       if (!isOfKind(change, filter)) return undefined;

@@ -63,7 +63,7 @@ it('knows which changes are kept, and whether older ones were', async () => {
   expect(await valkey.redis.xlen(valkey.keys.shard(busy, 'changes'))).toBeLessThan(200);
 });
 
-it('an event that is kept no longer, and the labels of a removed execution, are not there', async () => {
+it('the events and labels of a removed execution are not there', async () => {
   const id = await ended({ team: 'x' });
   const [change] = await changesOf(id);
   if (change === undefined) throw new Error('no change');
@@ -71,6 +71,16 @@ it('an event that is kept no longer, and the labels of a removed execution, are 
   await life.removals.finish(await life.removals.begin(id, { by: 'me' }));
   expect(await life.changes.event(change)).toBeUndefined();
   expect(await life.changes.labels(id)).toBeUndefined();
+});
+
+it('an event that its execution keeps no longer is told from that of a removed execution', async () => {
+  const { id, fence } = await startNext(life, await createExecution(life, spec([node('a')])));
+  const [, second] = await changesOf(id);
+  if (second === undefined) throw new Error('no change');
+  expect(await life.changes.event(second)).toMatchObject({ executionId: id });
+  await valkey.redis.xtrim(valkey.keys.execution(id, 'events'), 'MAXLEN', '1');
+  expect(await life.changes.event(second)).toBe('trimmed');
+  await life.agents.finish(fence, { state: 'completed', result: 1 });
 });
 
 it('R31 a list of another type costs its readers its changes, and nobody else anything', async () => {

@@ -51,14 +51,15 @@ export class ChangeReads extends StoreReads {
     return { first, last, isTrimmed: Number(info['entries-added']) > Number(info['length']) };
   }
 
-  /** The event of a change. Undefined: its execution was removed, or keeps this event no longer. */
-  async event({ executionId, eventId }: Change): Promise<BelayEvent | undefined> {
+  /** The event of a change. `trimmed`: its execution keeps this event no longer. Undefined: the execution was removed. */
+  async event({ executionId, eventId }: Change): Promise<BelayEvent | 'trimmed' | undefined> {
     if (eventId === '') return undefined;
     const key = this.keys.execution(executionId, 'events');
     return this.quarantine.readable(key, async () => {
       const [row] = await this.redis.xrange(key, eventId, eventId);
       const text = row?.[1][1];
-      return text === undefined ? undefined : { ...decodeEvent(key, executionId, text), id: eventId };
+      if (text !== undefined) return { ...decodeEvent(key, executionId, text), id: eventId };
+      return (await this.redis.exists(key)) === 1 ? 'trimmed' : undefined;
     });
   }
 
