@@ -91,6 +91,19 @@ it('R51 keeps for a minute an execution for which an open order may still ask', 
   expect(await keysOf(next)).toEqual([]);
 });
 
+it('R51 keeps an execution whose agent a receipt misses until the order is complete', async () => {
+  const id = await ended();
+  const { redis, keys } = valkey;
+  const [agent] = await redis.hkeys(keys.execution(id, 'agents'));
+  await redis.sadd(keys.shard(keys.control, 'orders:open'), 'ord_1');
+  await redis.sadd(keys.orderMissing('ord_1'), agent ?? '');
+  await redis.hset(keys.execution(id), 'completedAt', valkey.clock.now() - 3_600_000);
+  const sweeper = new EndedExecutions(valkey, new StateRoom(valkey), { maxEnded: 0 });
+  expect(await sweeper.sweep()).toBe(0);
+  await redis.srem(keys.orderMissing('ord_1'), agent ?? '');
+  expect(await sweeper.sweep()).toBe(1);
+});
+
 it('R51 never removes a failed execution while an agent of it lives', async () => {
   const id = await createExecution(life, spec([node('a')]));
   const fence = await claimOne((await advanceAll(life, id))[0]);

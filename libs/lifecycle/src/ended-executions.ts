@@ -138,6 +138,7 @@ export class EndedExecutions {
   private async retire(id: string, minAgeMs: number): Promise<boolean> {
     try {
       if (minAgeMs > 0 && (await this.removals.ageOf(id)) < minAgeMs) return false;
+      if (minAgeMs > 0 && (await this.removals.neededBy(id)) !== undefined) return false;
       return await this.removals.retire(id);
     } catch (error) {
       // A record that cannot be read does not keep others from being removed.

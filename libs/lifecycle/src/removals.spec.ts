@@ -141,6 +141,33 @@ describe('the deletion of an ended execution', () => {
     expect(await life.removals.begin(id, SAID)).toMatchObject({ state: 'completed' });
   });
 
+  it('R51 is refused while the receipt of an open order misses one of its agents, however old it is', async () => {
+    const id = await ended();
+    const { redis, keys } = valkey;
+    await redis.hset(keys.execution(id), 'completedAt', valkey.clock.now() - 3_600_000);
+    await redis.sadd(keys.shard(keys.control, 'orders:open'), 'ord_1', 'ord_2');
+    await redis.sadd(keys.orderMissing('ord_1'), 'agt_of_another');
+    expect(await life.removals.neededBy(id)).toBeUndefined();
+    const [agent] = await life.agents.list({ executionId: id });
+    await redis.sadd(keys.orderMissing('ord_2'), agent?.id ?? '');
+    await expect(life.removals.begin(id, SAID)).rejects.toMatchObject({
+      code: 'ORDER_OPEN',
+      message: expect.stringContaining('The receipt of order ord_2 still needs the record'),
+      details: { id, orderId: 'ord_2' },
+    });
+    await redis.srem(keys.orderMissing('ord_2'), agent?.id ?? '');
+    expect(await life.removals.begin(id, SAID)).toMatchObject({ state: 'completed' });
+  });
+
+  it('R81 has no author where the record was gone before: the caller is told that there was none', async () => {
+    const id = await ended();
+    await valkey.redis.del(valkey.keys.execution(id));
+    await expect(life.removals.begin(id, SAID)).rejects.toMatchObject({ code: 'NOT_FOUND' });
+    const [left] = await life.removals.left(0);
+    expect(left).toMatchObject({ executionId: id });
+    expect(left?.said).toBeUndefined();
+  });
+
   it('is finished by another process when its own has died in between, and not before that is clear', async () => {
     const id = await ended();
     const { id: removalId } = await life.removals.begin(id, SAID);

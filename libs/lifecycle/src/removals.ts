@@ -4,8 +4,8 @@ import { ulid } from 'ulid';
 import { textOf } from './decode';
 
 /**
- * Longer than an order stays open once its agents have ended. While an order is open, an execution that ended within this
- * time stays, since the receipt may need its record. Milliseconds.
+ * Longer than an order takes to name its targets and to learn of their ends. While an order is open, an execution that ended within
+ * this time stays, since the receipt may need its record. Milliseconds.
  */
 export const MIN_AGE_MS = 60_000;
 /** A removal that is unfinished after this time was left by its caller: longer than a call is repeated. Milliseconds. */
@@ -48,6 +48,8 @@ export class Removals {
   ): Promise<Removal & Required<Pick<Removal, 'state'>>> {
     const needed = await this.neededForMs(executionId);
     if (needed > 0) throw orderOpen(executionId, needed);
+    const order = await this.neededBy(executionId);
+    if (order !== undefined) throw orderMisses(executionId, order);
     const reply = await this.run(executionId, [id, JSON.stringify(said)]);
     const { at, state } = accepted(reply, executionId);
     return { id, executionId, at, state, said };
@@ -66,6 +68,27 @@ export class Removals {
     const { redis, keys } = this.valkey;
     if ((await redis.scard(keys.shard(keys.control, 'orders:open'))) === 0) return 0;
     return MIN_AGE_MS - (await this.ageOf(executionId));
+  }
+
+  /**
+   * The open order whose receipt misses the end of one of the execution's agents, however long ago that was: the report was lost,
+   * and a sweep finds the end in the agent's record.
+   */
+  async neededBy(executionId: string): Promise<string | undefined> {
+    const { redis, keys } = this.valkey;
+    const open = await redis.smembers(keys.shard(keys.control, 'orders:open'));
+    const missing = await Promise.all(open.map(async (id) => redis.scard(keys.orderMissing(id))));
+    const orders = open.filter((_, i) => (missing[i] ?? 0) > 0);
+    if (orders.length === 0) return undefined;
+    let cursor = '0';
+    do {
+      const [next, rows] = await redis.hscan(`${keys.execution(executionId)}:agents`, cursor, 'COUNT', PAGE);
+      cursor = next;
+      const agents = rows.filter((_, i) => i % 2 === 0);
+      for (const id of agents.length === 0 ? [] : orders)
+        if ((await redis.smismember(keys.orderMissing(id), ...agents)).includes(1)) return id;
+    } while (cursor !== '0');
+    return undefined;
   }
 
   /** The time since the execution's end, by the server's clock; an execution without a stored end counts as old. Milliseconds. */
@@ -165,6 +188,14 @@ function notProved(id: string, { agentId, count, living }: Unproved): BelayError
     'NOT_PROVED',
     `${agents} ${why}: its proof needs the record, so nothing was deleted. Kill it (belay kill --agent ${agentId}). If nothing can prove its end, check its machine and close that order (belay close).`,
     { details: { id, agentId, count } },
+  );
+}
+
+function orderMisses(id: string, orderId: string): BelayError {
+  return new BelayError(
+    'ORDER_OPEN',
+    `The receipt of order ${orderId} still needs the record of execution ${id}. Delete it once that order is complete (belay receipt ${orderId}), or after belay close ${orderId}.`,
+    { details: { id, orderId } },
   );
 }
 

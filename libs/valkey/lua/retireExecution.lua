@@ -38,6 +38,7 @@ end
 for _, suffix in ipairs(PARTS) do redis.call('UNLINK', exe_key .. suffix) end
 unlist_execution(id)
 local at = tonumber(int(NOW))
-local said = ARGV[4] and cjson.decode(ARGV[4])
+-- Without a record there is nothing that the caller has deleted: it is told that there was none.
+local said = state and ARGV[4] and cjson.decode(ARGV[4]) or nil
 redis.call('HSET', key('removals'), id, cjson.encode({ id = removal, at = at, state = state, said = said }))
 return cjson.encode({ state = state, at = at })
