@@ -56,6 +56,25 @@ describeNamespace.each(modes)('R51 containment $name', (mode) => {
     expect(test.host).toMatchObject({ containment: 'namespace', grade: 'kernel' });
   });
 
+  it('a command whose first process was killed from outside is a leftover: it is asked, and has a grace', async () => {
+    const started = await test.ready(
+      shell(`trap 'echo asked; sleep 0.2; exit 0' TERM; echo ready; while :; do sleep 0.02; done`),
+      { graceMs: 20_000 },
+    );
+    const command = commandBelow(started.agent.identity.pid);
+    process.kill(started.agent.identity.pid, 'SIGKILL');
+    const { signal, leftovers, report } = await started.agent.ended;
+    expect({ signal, proved: report.proved, escalated: report.escalated }).toEqual({
+      signal: 'SIGKILL',
+      proved: true,
+      escalated: false,
+    });
+    expect(leftovers).toBeGreaterThan(0);
+    expect(report.signals).toContainEqual(expect.objectContaining({ signal: 'SIGTERM', pid: command }));
+    expect(started.out).toContain('asked');
+    expect(report.evidence.map(({ kind }) => kind)).toContain('namespace-ended');
+  });
+
   it('a natural end has the exit code, and its proof names the init of the namespace', async () => {
     const { exitCode, signal, leftovers, report } = await run('exit 7');
     expect({ exitCode, signal, leftovers }).toEqual({ exitCode: 7, signal: null, leftovers: 0 });

@@ -9,7 +9,7 @@ import {
 } from '#libs/killswitch';
 import { WORKER_OPTIONS, type WorkerOptions } from './worker-options';
 
-/** Acts that are kept until the server is back; further ones are counted in the last. */
+/** Acts that are kept until the server is back. The oldest make room for further ones, and the next told entry counts them. */
 const MOST = 1_000;
 
 /**
@@ -20,6 +20,8 @@ const MOST = 1_000;
 export class BreakGlassLedger {
   private readonly latches: NewLatch[] = [];
   private readonly acts: { readonly id: string; readonly entry: object }[] = [];
+  /** Acts that made room for others and that no entry has counted yet. */
+  private dropped = 0;
 
   constructor(@Inject(WORKER_OPTIONS) private readonly options: Pick<WorkerOptions, 'workerId'>) {}
 
@@ -37,7 +39,8 @@ export class BreakGlassLedger {
   }
 
   done({ id, scope, complete, targets }: LocalReceipt, { by, note }: LocalKillRequest): void {
-    if (this.acts.length >= MOST) this.acts.shift();
+    // The first one may be on its way to the server.
+    if (this.acts.length >= MOST) this.dropped += this.acts.splice(1, 1).length;
     const outcomes: Record<string, number> = {};
     for (const { outcome } of targets) outcomes[outcome] = (outcomes[outcome] ?? 0) + 1;
     const missing = complete
@@ -51,7 +54,9 @@ export class BreakGlassLedger {
   /** Called after every acknowledged heartbeat. Repeatable: an act that was told already changes nothing. */
   async tell(latches: LatchStore, audit: AuditStore): Promise<void> {
     for (let act = this.acts[0]; act !== undefined; act = this.acts[0]) {
-      await audit.record(act.id, act.entry);
+      const { dropped } = this;
+      await audit.record(act.id, dropped === 0 ? act.entry : { ...act.entry, dropped });
+      this.dropped -= dropped;
       this.acts.shift();
     }
     for (let latch = this.latches[0]; latch !== undefined; latch = this.latches[0]) {

@@ -112,7 +112,7 @@ export class RunningAgent implements AgentProcess {
 
   #onExit(code: number | null, signal: NodeJS.Signals | null): void {
     this.#exit = { code, signal };
-    this.tree.markReaped();
+    this.tree.markReaped(signal);
     if (this.#ending === undefined) this.#end({ cause: 'natural', graceMs: this.graceMs });
     else this.#ending.firstProcessExited();
   }

@@ -24,9 +24,10 @@ export interface NamespaceTreeParts {
 
 /**
  * Containment by a PID namespace of its own (namespace.ts). The first process is outside, and starts init and the command inside.
- * No process leaves its PID namespace, and orphans inside become children of init. So once the first process has ended, every
- * process of the tree is below init; and once init has ended, there is none. The proof needs the identity of init alone, and no
- * libc.
+ * No process leaves its PID namespace, and orphans inside become children of init. So once the first process has ended by itself,
+ * every process of the tree is below init; and once init has ended, there is none. The proof needs the identity of init alone, and
+ * no libc. If a signal ended the first process, the command may live as an orphan outside of init's descendants: then `inner` looks
+ * for it, so that it is asked to end before init is killed.
  *
  * Init was never reported when the start ended before anything of the spec ran. Then nothing needs a grace, and `inner` gives the
  * proof.
@@ -39,6 +40,10 @@ export class NamespaceTree implements ProcessTree {
   #resolveReported: () => void = () => undefined;
   /** Resolves when init is known, or will never be. */
   readonly #reported: Promise<void>;
+  /** The first process may have ended before the command, which is an orphan then: no child of init. */
+  #endedBySignal = false;
+  /** A pass has looked for such an orphan. */
+  #hasLooked = false;
   /** By `performance.now()`, when init was first sent SIGKILL for a stop. */
   #killedAt: number | undefined;
 
@@ -58,7 +63,8 @@ export class NamespaceTree implements ProcessTree {
     this.#resolveReported();
   }
 
-  markReaped(): void {
+  markReaped(signal?: NodeJS.Signals | null): void {
+    this.#endedBySignal = typeof signal === 'string';
     this.#parts.inner.markReaped();
   }
 
@@ -93,7 +99,8 @@ export class NamespaceTree implements ProcessTree {
   quiet(): boolean {
     const hasEnded = findAlive(this.leader) === undefined;
     if (this.#init === undefined) return (hasEnded && this.#isReported) || this.#parts.inner.quiet();
-    return hasEnded && this.#below(this.#init).length === 0;
+    if (!hasEnded || this.#below(this.#init).length > 0) return false;
+    return !this.#hasLooked || this.#known().length === 0;
   }
 
   async proveEmpty(record: StopRecord, deep: boolean): Promise<boolean> {
@@ -104,6 +111,10 @@ export class NamespaceTree implements ProcessTree {
       // Of no interest to the report: these are processes of Belay's own.
       if (hasEnded && this.#isReported) this.#parts.inner.kill(new StopRecord(this.containment));
       return this.#parts.inner.proveEmpty(record, deep);
+    }
+    if (this.#endedBySignal && !this.#hasLooked) {
+      await this.#parts.inner.search(record);
+      this.#hasLooked = true;
     }
     if (!this.quiet()) {
       // The next signals reach the processes that a pass has found.

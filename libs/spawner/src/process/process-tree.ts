@@ -12,8 +12,10 @@ export interface ProcessTree {
   readonly containment: Containment;
   /** The first process, leader of its session and group. */
   readonly leader: PidStart;
-  /** Called in the exit event of the first process: from then on its pid may be given to a stranger. */
-  markReaped(): void;
+  /**
+   * Called in the exit event of the first process: from then on its pid may be given to a stranger. `signal`: the one that ended it.
+   */
+  markReaped(signal?: NodeJS.Signals | null): void;
   /** Without waiting: SIGTERM to all processes within reach, then thaw and SIGCONT. */
   terminate(record: StopRecord): void;
   /** Without waiting: SIGKILL to all processes within reach. */
