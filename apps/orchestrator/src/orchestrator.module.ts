@@ -40,6 +40,7 @@ import { MetricsController } from './metrics/metrics.controller';
 import { measureStreams } from './metrics/measure-streams';
 import { measureWork } from './metrics/measure-work';
 import { orchestratorMetrics } from './metrics/orchestrator-metrics';
+import { OpenApiController } from './openapi/openapi.controller';
 import { QuarantineController } from './quarantine.controller';
 import { QueuesController } from './queues.controller';
 import { RootController } from './root.controller';
@@ -104,6 +105,7 @@ export class OrchestratorModule {
         MetricsController,
         TokensController,
         HealthController,
+        OpenApiController,
         RootController,
       ],
       providers: [

@@ -8,7 +8,7 @@ The token is BELAY_TOKEN, or the file "token" in the data directory.
   curl -H "Authorization: Bearer $(cat .belay/token)" URL/api/executions
   curl URL/health
 
-docs/http-api.md lists the routes. On the command line: belay ps, belay --help
+The routes: /api/docs, and /api/openapi.json for programs. On the command line: belay ps, belay --help
 `;
 
 /** Tells a person with a browser what this address is. It reveals nothing of the fleet. */

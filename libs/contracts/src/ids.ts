@@ -11,6 +11,14 @@ const AGENT = new RegExp(`^agt_(${ULID_PATTERN})-(0|[1-9][0-9]{0,5})-([1-9][0-9]
 const WORKER = new RegExp(`^wrk_(${ULID_PATTERN})$`);
 const ORDER = new RegExp(`^ord_(${ULID_PATTERN})$`);
 const LATCH = new RegExp(`^lat_(${ULID_PATTERN})$`);
+/** The form of each kind of id. */
+export const ID_PATTERNS = {
+  execution: EXECUTION,
+  agent: AGENT,
+  worker: WORKER,
+  order: ORDER,
+  latch: LATCH,
+} as const;
 
 export const isExecutionId = (id: string): boolean => EXECUTION.test(id);
 export const isAgentId = (id: string): boolean => AGENT.test(id);

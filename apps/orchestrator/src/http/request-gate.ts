@@ -134,7 +134,7 @@ export class RequestGate {
   }
 }
 
-/** The rule of a route for everybody: probes of a load balancer, and the page that says where the token is. */
+/** The rule of a route for everybody: probes of a load balancer, and pages that say nothing of the fleet. */
 function openRule(request: FastifyRequest): RouteRule | undefined {
   if (request.is404) return undefined;
   const rule = ruleOfRequest(request);

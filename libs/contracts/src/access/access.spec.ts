@@ -82,12 +82,14 @@ describe('R65 the table of routes', () => {
     expect(ruleOf('GET', '/api/nothing')).toBeUndefined();
   });
 
-  it('asks for no token only of probes and of the page that says where the token is', () => {
+  it('asks for no token only of probes and of pages that say nothing of the fleet', () => {
     expect(ROUTES.filter(({ needs }) => needs === 'none').map(({ path }) => path)).toEqual([
       '/',
       '/health',
       '/health/live',
       '/health/ready',
+      '/api/openapi.json',
+      '/api/docs',
     ]);
   });
 

@@ -48,6 +48,9 @@ export const ROUTES: readonly RouteRule[] = [
   get('/health', 'none', 'self'),
   get('/health/live', 'none', 'self'),
   get('/health/ready', 'none', 'self'),
+  // They describe the interface and say nothing of the fleet; a browser sends no token.
+  get('/api/openapi.json', 'none', 'self'),
+  get('/api/docs', 'none', 'self'),
   get('/metrics', 'view', 'fleet'),
 
   post('/api/executions', 'submit', 'spec', ['start', 'queue']),

@@ -22,6 +22,14 @@ interface ShapeOptions {
   readonly more?: (raw: Record<string, unknown>, problems: ProblemList) => void;
 }
 
+/** Checks a body and returns it without fields that are `undefined`. */
+export interface Shape<Fields extends z.ZodRawShape> {
+  /** @throws BelayError `INVALID_REQUEST` with every problem. */
+  (raw?: unknown): Exact<z.output<z.ZodObject<Fields>>>;
+  /** The fields, for the OpenAPI document. */
+  readonly schema: z.ZodObject<Fields, z.core.$strict>;
+}
+
 /**
  * One shape of a request: makes the function that checks a body and returns it without fields that are `undefined`. The type of
  * the body is the function's.
@@ -32,10 +40,10 @@ export function shape<Fields extends z.ZodRawShape>(
   fields: Fields,
   rule: string,
   { orNothing = false, inner = [], more }: ShapeOptions = {},
-): (raw?: unknown) => Exact<z.output<z.ZodObject<Fields>>> {
+): Shape<Fields> {
   const schema = z.strictObject(fields, says(rule));
   const known = [...Object.keys(fields), ...inner];
-  return (given) => {
+  const check = (given?: unknown): Exact<z.output<z.ZodObject<Fields>>> => {
     const raw = orNothing ? (given ?? {}) : given;
     const problems = new ProblemList();
     checkJson(raw, problems);
@@ -48,6 +56,7 @@ export function shape<Fields extends z.ZodRawShape>(
       Object.entries(parsed.data).filter(([, value]) => value !== undefined),
     ) as Exact<z.output<z.ZodObject<Fields>>>;
   };
+  return Object.assign(check, { schema });
 }
 
 /** The error of an invalid request. */

@@ -8,6 +8,7 @@ export { PROBLEM_CODES, type ProblemCode } from './problem-codes';
 export { formatPath, ProblemList } from './problem-list';
 export { showValue } from './show-value';
 export { NameSuggester } from './suggest-name';
+export { requestSchemas, type RequestName } from './request-schemas';
 export * from './validate-questions';
 export * from './validate-requests';
 export * from './validate-signal';

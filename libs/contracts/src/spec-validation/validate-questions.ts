@@ -56,11 +56,14 @@ const hashRule = says('the hash of the question that was seen: 64 hexadecimal di
 export const validateAnswer = shape(
   {
     /** One of the question's choices, or `denied`. */
-    choice: line(QUESTION_LIMITS.choiceLength),
+    choice: line(QUESTION_LIMITS.choiceLength).describe('One of its choices, or denied.'),
     /** The `hash` of the question that the person saw: an answer is valid for these words only. */
-    hash: z.string(hashRule).regex(/^[0-9a-f]{64}$/, hashRule),
+    hash: z
+      .string(hashRule)
+      .regex(/^[0-9a-f]{64}$/, hashRule)
+      .describe('The hash of the question that was read.'),
     /** A person's words. */
-    reason: line(QUESTION_LIMITS.reasonLength).optional(),
+    reason: line(QUESTION_LIMITS.reasonLength).optional().describe("A person's words."),
   },
   'an object with choice, hash and perhaps reason',
 );

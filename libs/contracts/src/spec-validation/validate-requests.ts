@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { isAgentId, isExecutionId, isWorkerId, ULID_PATTERN } from '../ids';
+import { ID_PATTERNS, ULID_PATTERN } from '../ids';
 import { MAX_LIMITS } from '../limits';
 import { plainScope, type JobScope } from '../jobs';
 import { isWide, type Scope } from '../scope';
@@ -26,10 +26,12 @@ type Scoped<Body> = Omit<Body, 'scope'> & { readonly scope: Scope };
 
 const stopFields = {
   reason: oneOf(STOP_REASONS).optional(),
-  note: words().optional(),
-  mode: oneOf(['graceful', 'immediate']).optional(),
+  note: words().optional().describe('A sentence for the record.'),
+  mode: oneOf(['graceful', 'immediate'])
+    .optional()
+    .describe('graceful: stop signal, grace, SIGKILL. immediate: SIGKILL at once.'),
   /** Milliseconds; absent: each node's own. */
-  graceMs: grace().optional(),
+  graceMs: grace().optional().describe("Milliseconds; absent: each node's own."),
 };
 /** Checks the body of a stop. An absent body is a stop without a note. */
 export const validateStopRequest = shape(stopFields, 'an object with reason, note, mode and graceMs', {
@@ -41,10 +43,14 @@ export type StopRequest = ReturnType<typeof validateStopRequest>;
 const checkKill = shape(
   {
     /** Default `kill`. `thaw` is for one agent; a wider freeze ends with the release of its latch. */
-    kind: oneOf(['kill', 'freeze', 'thaw']).optional(),
+    kind: oneOf(['kill', 'freeze', 'thaw'])
+      .optional()
+      .describe('Default kill. thaw is for one agent; a wider freeze ends with the release of its latch.'),
     scope: z.unknown().optional(),
     /** Whether a latch is engaged with the order. Default: for all, pool, selector and worker. */
-    latch: flag().optional(),
+    latch: flag()
+      .optional()
+      .describe('Engage a latch with the order. Default: for all, pool, selector and worker.'),
     ...stopFields,
   },
   'an object with scope, kind, latch, reason, note, mode and graceMs',
@@ -59,7 +65,7 @@ const checkKill = shape(
 export type KillRequest = Scoped<ReturnType<typeof checkKill>>;
 
 /** Checks the body of a kill. The scope is never guessed: `all` must be named. */
-export function validateKillRequest(raw: unknown): KillRequest {
+function toKillRequest(raw: unknown): KillRequest {
   const request = checkKill(raw) as KillRequest;
   const { kind = 'kill', scope: given } = request;
   const scope = plainScope(given);
@@ -68,6 +74,7 @@ export function validateKillRequest(raw: unknown): KillRequest {
   const { latch = kind !== 'thaw' && !isOne } = request;
   return { ...request, scope, kind, latch };
 }
+export const validateKillRequest = Object.assign(toKillRequest, { schema: checkKill.schema });
 
 const checkLocalKill = shape(
   {
@@ -94,7 +101,7 @@ export const validateDrillRequest = shape(
       .regex(new RegExp(`^wrk_${ULID_PATTERN}$`), workerRule)
       .optional(),
     /** Drills with an agent that attacks Belay, in place of process trees that resist. */
-    hostile: flag().optional(),
+    hostile: flag().optional().describe('An agent attacks Belay, in place of process trees that resist.'),
   },
   'an object with workerId and hostile, or nothing for every worker',
   { orNothing: true },
@@ -109,8 +116,10 @@ const checkLatch = shape(
 );
 /** The body of a latch without an order. */
 export type LatchRequest = Scoped<ReturnType<typeof checkLatch>>;
-export const validateLatchRequest = (raw: unknown): LatchRequest =>
-  withPlainScope(checkLatch(raw) as LatchRequest);
+export const validateLatchRequest = Object.assign(
+  (raw: unknown): LatchRequest => withPlainScope(checkLatch(raw) as LatchRequest),
+  { schema: checkLatch.schema },
+);
 
 export const validateNoteRequest = shape({ note: words() }, 'an object with note, the reason in your words', {
   orNothing: true,
@@ -121,7 +130,9 @@ export type NoteRequest = ReturnType<typeof validateNoteRequest>;
 export const validatePauseRequest = shape(
   {
     /** `drain` (default) lets running nodes finish, `freeze` stops them where they stand. */
-    mode: oneOf(['drain', 'freeze']).optional(),
+    mode: oneOf(['drain', 'freeze'])
+      .optional()
+      .describe('drain (default) lets running nodes finish, freeze stops them where they stand.'),
     note: words().optional(),
   },
   'an object with mode and note',
@@ -138,7 +149,10 @@ export const validateQueuePause = shape({ note: words().optional() }, 'an object
 export const validateRemoveRequest = shape(
   {
     /** Only attempts whose labels meet the selector; absent: every waiting attempt. */
-    selector: z.custom<string>(() => true).optional(),
+    selector: z
+      .custom<string>(() => true)
+      .meta({ type: 'string', description: 'Only attempts whose labels meet it, such as team=data.' })
+      .optional(),
     note: words(),
   },
   'an object with selector and note',
@@ -182,11 +196,11 @@ export type LimitsRequest = ReturnType<typeof validateLimitsRequest>;
 export const validateRetryRequest = shape(
   {
     /** Although a lost attempt was never seen dead, so that it may run beside its successor. */
-    force: flag().optional(),
+    force: flag().optional().describe('Also while a lost attempt was never seen dead: it may run twice.'),
     /** A budget that replaces the present one, in US dollars: more than the execution has spent. */
-    maxCostUsd: usd().optional(),
+    maxCostUsd: usd().optional().describe('A budget in place of the present one, in US dollars.'),
     /** The same in tokens of language models. */
-    maxTokens: tokens().optional(),
+    maxTokens: tokens().optional().describe('The same in tokens of language models.'),
   },
   'an object with force, maxCostUsd and maxTokens, or nothing',
   { orNothing: true },
@@ -199,21 +213,35 @@ const SCOPES = {
   all: undefined,
   pool: {
     field: 'pool',
-    isName: (pool: string) => NAME_PATTERN.test(pool),
+    pattern: NAME_PATTERN,
     rule: 'the name of a pool, 1 to 64 of the characters A-Z a-z 0-9 _ . -',
   },
   selector: {
     field: 'selector',
     rule: 'conditions on labels such as team=data,env!=prod,model in (a,b)',
   },
-  worker: idOf('worker', 'workerId', isWorkerId, 'wrk_'),
-  execution: idOf('execution', 'executionId', isExecutionId, 'exe_'),
-  agent: idOf('agent', 'agentId', isAgentId, 'agt_'),
+  worker: idOf('worker', 'workerId', 'wrk_'),
+  execution: idOf('execution', 'executionId', 'exe_'),
+  agent: idOf('agent', 'agentId', 'agt_'),
 } as const;
 type ScopeType = keyof typeof SCOPES;
 
-function idOf<F extends string>(type: string, field: F, isName: (id: string) => boolean, like: string) {
-  return { field, isName, rule: `the id of the ${type}, ${like} and what follows it` };
+function idOf<F extends string>(type: 'worker' | 'execution' | 'agent', field: F, like: string) {
+  return { field, pattern: ID_PATTERNS[type], rule: `the id of the ${type}, ${like} and what follows it` };
+}
+
+/** The schema of a scope, made from the same table, for the OpenAPI document. `checkScope` checks it, and says more. */
+export function scopeSchema(): z.ZodType {
+  const kinds = Object.entries(SCOPES).map(([type, target]) => {
+    if (target === undefined) return z.strictObject({ type: z.literal(type) });
+    const text = z.string().describe(target.rule);
+    const name = 'pattern' in target ? text.regex(target.pattern).describe(target.rule) : text;
+    return z.strictObject({ type: z.literal(type), [target.field]: name });
+  });
+  return z.union([
+    ...kinds,
+    z.strictObject({ type: z.literal('job'), ...Object.fromEntries(JOB_FIELDS.map((f) => [f, line()])) }),
+  ]);
 }
 
 /** Two fields name a job. */
@@ -242,8 +270,8 @@ function checkOnce(limits: readonly unknown[], problems: ProblemList): void {
 
 /** A pool's name from a path. @throws BelayError `INVALID_REQUEST` */
 export function requirePool(pool: string): string {
-  const { isName, rule } = SCOPES.pool;
-  if (isName(pool)) return pool;
+  const { pattern, rule } = SCOPES.pool;
+  if (pattern.test(pool)) return pool;
   throw invalidRequest([
     { path: 'pool', code: 'PATTERN', message: `must be ${rule}; it is ${showValue(pool)}.` },
   ]);
@@ -323,8 +351,8 @@ function checkTarget(scope: Record<string, unknown>, type: ScopeType, problems: 
     const { rule } = target;
     if (id === undefined)
       problems.add([...path, target.field], 'REQUIRED', `is missing; it must be ${rule}.`);
-    else if (!('isName' in target)) checkSelector(id, [...path, target.field], problems);
-    else if (typeof id !== 'string' || !target.isName(id))
+    else if (!('pattern' in target)) checkSelector(id, [...path, target.field], problems);
+    else if (typeof id !== 'string' || !target.pattern.test(id))
       problems.add([...path, target.field], 'PATTERN', `must be ${rule}; it is ${showValue(id)}.`);
   }
   for (const key of Object.keys(scope)) {

@@ -13,9 +13,11 @@ export const validateTokenRequest = shape(
     name: name('the name of the token'),
     role: oneOf(ROLES),
     /** Conditions on labels such as `tenant=a`. */
-    selector: line(1_024).optional(),
+    selector: line(1_024).optional().describe('Conditions on labels such as tenant=a.'),
     /** The validity from now on. Milliseconds; absent: it does not expire. */
-    expiresInMs: milliseconds(SHORTEST_LIFE_MS, MAX_TOKEN_LIFE_MS).optional(),
+    expiresInMs: milliseconds(SHORTEST_LIFE_MS, MAX_TOKEN_LIFE_MS)
+      .optional()
+      .describe('Its validity from now on, milliseconds; absent: it does not expire.'),
   },
   'an object with name and role, and perhaps selector and expiresInMs',
   {
