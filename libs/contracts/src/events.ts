@@ -21,6 +21,8 @@ export interface BelayEvent {
   readonly at: number;
   readonly attempt?: number;
   readonly reason?: string;
+  /** Who did it, where a request did: the name of the token. */
+  readonly actor?: string;
   readonly error?: { readonly code: string; readonly message: string };
   readonly data?: unknown;
 }

@@ -195,6 +195,7 @@ const event = z.object({
   at: time(),
   attempt: whole().optional(),
   reason: text().optional(),
+  actor: text().optional().describe('Who did it, where a request did.'),
   error: z.object({ code: text(), message: text() }).optional(),
   data: z.unknown().optional(),
 });

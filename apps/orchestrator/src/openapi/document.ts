@@ -197,7 +197,7 @@ function schemaOf(content: Exclude<Content, { media: unknown } | { frames: unkno
 /** OpenAPI 3.1 has no words for the frames of a stream: an extension has the schema of each frame's data. */
 function streamOf(frames: Frames): Json {
   const described = Object.entries(frames).map(([name, { says, data }]) => {
-    return [name, { description: says, data: dataOf(data) }] as const;
+    return [name, { description: says, ...dataOf(data) }] as const;
   });
   return {
     schema: { type: 'string', description: `Frames: ${Object.keys(frames).join(', ')}.` },
