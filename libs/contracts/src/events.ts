@@ -23,7 +23,7 @@ export interface BelayEvent {
   readonly reason?: string;
   /** Who did it, where a request did: the name of the token. */
   readonly actor?: string;
-  readonly error?: { readonly code: string; readonly message: string };
+  readonly error?: { readonly code: string; readonly message: string; readonly nodeId?: string };
   readonly data?: unknown;
 }
 

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { readSettings, ROUTES } from '#libs/contracts';
 import { Valkey } from '#libs/valkey';
 import { startThrowawayServer, type ThrowawayServer } from '#libs/local-server';
@@ -45,6 +46,34 @@ describe('R65 the table of routes and the routes that Nest serves', () => {
       .filter((route) => !route.startsWith('HEAD ') && route !== 'GET /api/forgotten');
     expect(served.length).toBeGreaterThan(40);
     expect(served.toSorted()).toEqual(ROUTES.map(({ method, path }) => `${method} ${path}`).toSorted());
+  });
+
+  it('are those of the OpenAPI document, which needs no token', async () => {
+    const answer = await fetch(`${url}/api/openapi.json`);
+    expect([answer.status, answer.headers.get('content-type')]).toEqual([
+      200,
+      'application/json; charset=utf-8',
+    ]);
+    const { paths } = (await answer.json()) as { paths: Record<string, Record<string, unknown>> };
+    const described = Object.entries(paths).flatMap(([path, methods]) =>
+      Object.keys(methods).map((method) => `${method.toUpperCase()} ${path.replace(/\{(\w+)\}/g, ':$1')}`),
+    );
+    const served = gate
+      .served()
+      .filter((route) => !route.startsWith('HEAD ') && route !== 'GET /api/forgotten');
+    expect(described.toSorted()).toEqual(served.toSorted());
+  });
+
+  it('has a page that needs no token and may load nothing', async () => {
+    const answer = await fetch(`${url}/api/docs`);
+    expect([answer.status, answer.headers.get('content-type')]).toEqual([200, 'text/html; charset=utf-8']);
+    const page = await answer.text();
+    const style = /<style>(.*?)<\/style>/s.exec(page)?.[1] ?? '';
+    const hash = createHash('sha256').update(style).digest('base64');
+    expect(answer.headers.get('content-security-policy')).toBe(
+      `default-src 'none'; style-src 'sha256-${hash}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`,
+    );
+    expect(page).toContain('POST /api/killswitch');
   });
 
   it('a route without an entry is refused to everybody', async () => {

@@ -196,7 +196,7 @@ const event = z.object({
   attempt: whole().optional(),
   reason: text().optional(),
   actor: text().optional().describe('Who did it, where a request did.'),
-  error: z.object({ code: text(), message: text() }).optional(),
+  error: recordedError.optional(),
   data: z.unknown().optional(),
 });
 

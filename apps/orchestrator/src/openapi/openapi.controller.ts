@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto';
-import { Controller, Get, Res } from '@nestjs/common';
+import { Controller, Get, Header, Res } from '@nestjs/common';
 import type { FastifyReply } from 'fastify';
+import type * as Document from './document';
+import type * as Page from './page';
 
 interface Made {
   readonly json: string;
@@ -14,33 +16,30 @@ interface Made {
  */
 @Controller('api')
 export class OpenApiController {
-  private made: Promise<Made> | undefined;
+  private made: Made | undefined;
 
   @Get('openapi.json')
-  async document(@Res() reply: FastifyReply): Promise<void> {
-    const { json } = await this.make();
-    void reply.header('content-type', 'application/json; charset=utf-8').send(json);
+  @Header('content-type', 'application/json; charset=utf-8')
+  document(): string {
+    return this.make().json;
   }
 
   @Get('docs')
-  async page(@Res() reply: FastifyReply): Promise<void> {
-    const { page, policy } = await this.make();
-    void reply
-      .header('content-type', 'text/html; charset=utf-8')
-      .header('content-security-policy', policy)
-      .send(page);
+  @Header('content-type', 'text/html; charset=utf-8')
+  page(@Res({ passthrough: true }) reply: FastifyReply): string {
+    const { page, policy } = this.make();
+    void reply.header('content-security-policy', policy);
+    return page;
   }
 
-  private make(): Promise<Made> {
+  private make(): Made {
     return (this.made ??= make());
   }
 }
 
-async function make(): Promise<Made> {
-  const [{ makeDocument }, { renderPage, STYLE }] = await Promise.all([
-    import('./document.js'),
-    import('./page.js'),
-  ]);
+function make(): Made {
+  const { makeDocument } = require('./document') as typeof Document;
+  const { renderPage, STYLE } = require('./page') as typeof Page;
   const document = makeDocument();
   const style = createHash('sha256').update(STYLE).digest('base64');
   return {
