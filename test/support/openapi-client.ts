@@ -8,7 +8,7 @@ interface Parameter {
   readonly required?: boolean;
   readonly explode?: boolean;
   readonly schema: Json;
-  readonly example?: unknown;
+  readonly example?: Value;
 }
 interface Media {
   readonly schema: Json;
@@ -33,10 +33,13 @@ export interface Described {
   readonly security: readonly unknown[];
 }
 
+/** The value of a parameter. */
+type Value = string | number | readonly string[];
+
 /** A request, beyond what the document says of it. */
 export interface Call {
   /** Values of parameters, by name. Default: those of links that earlier answers had, else the document's examples. */
-  readonly with?: Readonly<Record<string, unknown>>;
+  readonly with?: Readonly<Record<string, Value>>;
   /** The name of the body's example. Default: the first. */
   readonly example?: string;
   /** Fields that replace those of the example. */
@@ -76,7 +79,7 @@ export class OpenApiClient {
   private readonly ajv = new Ajv2020({ strict: true, strictTypes: false, strictRequired: false });
   private readonly compiled = new Map<string, ValidateFunction>();
   /** By operation, the parameters that the links of the last answers give. */
-  private readonly linked = new Map<string, Readonly<Record<string, unknown>>>();
+  private readonly linked = new Map<string, Readonly<Record<string, Value>>>();
 
   private constructor(
     private readonly url: string,
@@ -94,7 +97,7 @@ export class OpenApiClient {
     );
     const components = closed(document['components'], false);
     this.ajv.addVocabulary(['components']);
-    this.ajv.addSchema({ $id: 'doc:', components } as never, 'doc:', true, false);
+    this.ajv.addSchema({ $id: 'doc:', components }, 'doc:', true, false);
   }
 
   /** Reads the document of an orchestrator; that needs no token. */
@@ -169,17 +172,17 @@ export class OpenApiClient {
     const values = Object.entries(parameters).map(([name, expression]) => {
       const pointer = expression.replace('$response.body#/', '').split('/');
       const value = pointer.reduce<unknown>((at, key) => (at as Json | undefined)?.[key], body);
-      return [name, value] as const;
+      return [name, value as Value | undefined] as const;
     });
-    if (values.some(([, value]) => value === undefined)) return;
-    this.linked.set(target, Object.fromEntries(values));
+    const found = values.filter((one): one is readonly [string, Value] => one[1] !== undefined);
+    if (found.length === values.length) this.linked.set(target, Object.fromEntries(found));
   }
 
   private addressOf(
     { operationId, path, parameters }: Described,
     { with: given = {}, bad }: Call,
   ): { path: string; headers: Record<string, string> } {
-    const values = new Map<string, unknown>();
+    const values = new Map<string, Value>();
     for (const parameter of parameters) {
       const { name, example, required = false, schema } = parameter;
       const linked = this.linked.get(operationId)?.[name];
@@ -195,9 +198,9 @@ export class OpenApiClient {
     for (const { name, in: place, explode } of parameters) {
       const value = values.get(`query ${name}`);
       if (place !== 'query' || value === undefined) continue;
-      if (!Array.isArray(value)) query.append(name, String(value));
+      if (typeof value !== 'object') query.append(name, String(value));
       else if (explode === false) query.append(name, value.join(','));
-      else for (const one of value as unknown[]) query.append(name, String(one));
+      else for (const one of value) query.append(name, one);
     }
     const headers = parameters.filter((one) => one.in === 'header' && values.has(`header ${one.name}`));
     const text = query.toString();

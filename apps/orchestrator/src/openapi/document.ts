@@ -10,10 +10,10 @@ import { z } from 'zod';
 import { health, problem } from './answer-parts';
 import { ANSWERS } from './answers';
 import { codesOf, STATUS_MEANING } from './errors';
-import { OPERATIONS, type Content, type Operation } from './operations';
+import { OPERATIONS } from './operations';
+import type { Content, Data, Frames, Operation } from './operation.types';
 import { ORDER_ANSWERS } from './order-answers';
 import { kindOf, parametersOf } from './parameters';
-import type { Data, Frames } from './samples';
 
 /** The version of the package, which a test compares. */
 const VERSION = '0.1.0';
@@ -273,7 +273,7 @@ function schemas(): Record<string, Json> {
     },
   });
   const plain = Object.entries(made.schemas).map(([id, { $schema: _dialect, $id: _id, ...schema }]) => {
-    return [id, schema as Json] as const;
+    return [id, schema] as const;
   });
   return Object.fromEntries(plain);
 }

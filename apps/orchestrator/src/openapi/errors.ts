@@ -1,5 +1,5 @@
 import { ERROR_STATUS, type ErrorCode, type RouteRule } from '#libs/contracts';
-import type { Operation } from './operations';
+import type { Operation } from './operation.types';
 
 /** The subjects of which a route names one by its id: an unknown one, and one of others, is answered 404. */
 const NAMED: ReadonlySet<RouteRule['about']> = new Set(['execution', 'agent', 'order', 'latch', 'named']);

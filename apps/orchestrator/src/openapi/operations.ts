@@ -1,43 +1,5 @@
-import type { ErrorCode, RequestName } from '#libs/contracts';
-import type { ANSWERS } from './answers';
-import {
-  AGENT,
-  EXECUTION,
-  FLEET_FRAMES,
-  EXECUTION_FRAMES,
-  LOG_FRAMES,
-  type Examples,
-  type Frames,
-} from './samples';
-import type { ORDER_ANSWERS } from './order-answers';
-
-/** The name of an answer's schema. */
-export type AnswerName = keyof typeof ANSWERS | keyof typeof ORDER_ANSWERS | 'Health';
-
-/** The content of an answer. `page`: one page of a list; `items`: the whole list. */
-export type Content =
-  | { readonly one: AnswerName | readonly AnswerName[] }
-  | { readonly page: AnswerName }
-  | { readonly items: AnswerName }
-  | { readonly media: 'text/plain' | 'text/html' | 'application/json'; readonly says: string }
-  | { readonly frames: Frames };
-
-/** The description of one route; its method, permission, subject and query come from the table of routes. */
-export interface Operation {
-  readonly id: string;
-  readonly summary: string;
-  readonly answers: Readonly<Record<number, Content | readonly Content[]>>;
-  readonly body?: RequestName;
-  readonly examples?: Examples;
-  /** Codes beside those that every route can answer. */
-  readonly codes?: readonly ErrorCode[];
-  readonly headers?: readonly ('Idempotency-Key' | 'Last-Event-ID')[];
-  /** The answer has the id of this kind of thing, at this place. */
-  readonly names?: { readonly kind: Kind; readonly at: string };
-}
-
-/** What an `:id` in a path names. */
-export type Kind = 'execution' | 'agent' | 'order' | 'latch' | 'question' | 'token';
+import { AGENT, EXECUTION, EXECUTION_FRAMES, FLEET_FRAMES, LOG_FRAMES } from './samples';
+import type { AnswerName, Operation } from './operation.types';
 
 const one = (name: AnswerName): { one: AnswerName } => ({ one: name });
 const page = (name: AnswerName): { page: AnswerName } => ({ page: name });

@@ -10,7 +10,7 @@ import {
   statesOf,
   type RouteRule,
 } from '#libs/contracts';
-import type { Kind } from './operations';
+import type { Kind } from './operation.types';
 
 type Json = Readonly<Record<string, unknown>>;
 

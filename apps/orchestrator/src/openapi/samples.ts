@@ -1,13 +1,4 @@
-import type { AnswerName } from './operations';
-
-/** Examples of a body, by name. */
-export type Examples = Readonly<Record<string, unknown>>;
-
-/** The frames of an event stream: each one's meaning, and the schema of its data. */
-export type Frames = Readonly<Record<string, { readonly says: string; readonly data: Data }>>;
-/** A schema by its name, or fields. */
-export type Data = AnswerName | { readonly [field: string]: FieldData };
-type FieldData = AnswerName | 'text' | 'number' | `${AnswerName}?`;
+import type { Examples, Frames } from './operation.types';
 
 /** Specs as people submit them. */
 export const EXECUTION: Examples = {
