@@ -112,18 +112,12 @@ function typeOf(schema: Json): string {
     const name = $ref.split('/').at(-1) ?? '';
     return `<a href="#${schemaId(name)}">${escape(name)}</a>`;
   }
-  if (allOf !== undefined)
-    return list(allOf)
-      .map((part) => typeOf(object(part)))
-      .join(' with ');
+  if (allOf !== undefined) return problemOf(list(allOf).map(object));
   if (anyOf !== undefined)
     return list(anyOf)
       .map((part) => typeOf(object(part)))
       .join(' or ');
-  if (words !== undefined)
-    return list(words)
-      .map((word) => `<code>${escape(text(word))}</code>`)
-      .join(', ');
+  if (words !== undefined) return `${codes(list(words))}${boundsOf(schema)}`;
   if (schema['const'] !== undefined) return `<code>${escape(JSON.stringify(schema['const']))}</code>`;
   if (type === 'array') return `list of ${typeOf(object(items))}`;
   if (properties !== undefined)
@@ -134,17 +128,30 @@ function typeOf(schema: Json): string {
     return list(oneOf)
       .map((part) => typeOf(object(part)))
       .join(' or ');
-  const bounds = boundsOf(schema);
-  const form = typeof pattern === 'string' && pattern.length < 60 ? ` <code>${escape(pattern)}</code>` : '';
-  return `${escape(text(type) === '' ? 'any' : text(type))}${bounds}${form}`;
+  // A pattern that only forbids control characters says less than the bounds do.
+  const hasForm = typeof pattern === 'string' && pattern.length < 60 && !pattern.includes('u0000');
+  const form = hasForm ? ` <code>${escape(pattern)}</code>` : '';
+  return `${escape(text(type) === '' ? 'any' : text(type))}${boundsOf(schema)}${form}`;
 }
 
-function boundsOf({ minimum, maximum, default: usual }: Json): string {
-  const range =
-    minimum === undefined && maximum === undefined
-      ? ''
-      : ` ${text(minimum)} to ${maximum === undefined ? '…' : text(maximum)}`;
-  return `${range}${usual === undefined ? '' : `, else ${escape(JSON.stringify(usual))}`}`;
+/** The body of an error: the codes that its status has. */
+function problemOf([base = {}, more = {}]: readonly Json[]): string {
+  const { code } = object(more['properties']);
+  return `${typeOf(base)}: ${codes(list(object(code)['enum']))}`;
+}
+
+const codes = (words: readonly unknown[]): string =>
+  words.map((word) => `<code>${escape(text(word))}</code>`).join(', ');
+
+function boundsOf({ minimum, maximum, minLength, maxLength, default: usual }: Json): string {
+  const range = rangeOf(minimum, maximum);
+  const length = rangeOf(minLength, maxLength);
+  return `${range}${length === '' ? '' : `${length} characters`}${usual === undefined ? '' : `, else ${escape(JSON.stringify(usual))}`}`;
+}
+
+function rangeOf(least: unknown, most: unknown): string {
+  if (most === undefined) return least === undefined ? '' : ` from ${text(least)}`;
+  return ` ${least === undefined ? 'at most' : `${text(least)} to`} ${text(most)}`;
 }
 
 function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
