@@ -382,8 +382,8 @@ export const PROCESSES = [
     'namespace-leftovers',
     'processes that outlive the command in a namespace get no SIGTERM',
     'namespace-tree',
-    'return hasEnded && this.#below(this.#init).length === 0;',
-    'return hasEnded;',
+    'if (!hasEnded || this.#below(this.#init).length > 0) return false;',
+    'if (!hasEnded) return false;',
     'libs/spawner/src/process/namespace-tree',
   ),
 ];

@@ -63,6 +63,7 @@ describe('R51 a tree in a PID namespace', () => {
 
   it('is not dead while a process below init lives', async () => {
     const parent = spawn('sh', ['-c', 'sleep 600 & echo; wait'], { stdio: ['ignore', 'pipe', 'ignore'] });
+    const exited = once(parent, 'exit');
     await once(parent.stdout, 'data');
     const stat = readStat(parent.pid ?? 0);
     if (stat === undefined) throw new Error('no process');
@@ -75,7 +76,7 @@ describe('R51 a tree in a PID namespace', () => {
     expect(asked).toEqual(['search']);
     expect(findAlive(stat)).toBeDefined();
     for (const process_ of below) process.kill(process_.pid, 'SIGKILL');
-    await once(parent, 'exit');
+    await exited;
   });
 
   it('the first report counts', async () => {
