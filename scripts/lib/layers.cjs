@@ -78,6 +78,10 @@ module.exports = {
     imports: ['lifecycle', 'contracts'],
     knows: 'how to read a service without asking it to do anything',
   },
+  tracing: {
+    imports: ['killswitch', 'executions', 'spawner', 'lifecycle', 'valkey', 'contracts'],
+    knows: 'records and events as spans, and the collector; nothing waits for it',
+  },
   client: {
     imports: ['contracts'],
     knows: 'HTTP only',

@@ -42,6 +42,7 @@ type Shared = Partial<
     | 'isolation'
     | 'cgroupParent'
     | 'native'
+    | 'otlpEndpoint'
   >
 >;
 

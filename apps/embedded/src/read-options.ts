@@ -39,6 +39,7 @@ const SETTING_OF: ReadonlyMap<string, keyof Settings> = new Map<string, keyof Se
       'agentUids',
       'cgroupParent',
       'native',
+      'otlpEndpoint',
     ] as const
   ).map((key) => [key, key] as const),
 ]);

@@ -1,9 +1,13 @@
 import 'reflect-metadata';
+import { hostname } from 'node:os';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { INestApplicationContext, Type } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import type { NestFastifyApplication } from '@nestjs/platform-fastify';
 import type { Settings, WorkerState } from '#libs/contracts';
+import { AttemptEnds, ExecutionManager } from '#libs/executions';
+import { OrderStore } from '#libs/killswitch';
+import { LifecycleService } from '#libs/lifecycle';
 import { DrillSchedule, OrchestratorService } from '#libs/orchestrator';
 import {
   allOrNothing,
@@ -13,7 +17,9 @@ import {
   ServiceRun,
   type Phases,
 } from '#libs/service';
-import { Valkey } from '#libs/valkey';
+import type { Tracing } from '#libs/tracing';
+import { ChangeFeed, Valkey } from '#libs/valkey';
+import { Registry } from 'prom-client';
 import { makeHttp } from './http/make-http';
 import { OrchestratorModule } from './orchestrator.module';
 
@@ -26,6 +32,9 @@ const REQUESTS_MS = 2_000;
 const REFUSALS_MS = 200;
 /** The drill schedule, HTTP and the modules have this long to close. Milliseconds. */
 const MODULES_MS = 10_000;
+
+/** The last spans may take this long. Milliseconds. */
+const TRACES_MS = 2_000;
 
 export interface CreateOrchestratorOptions {
   readonly settings: Settings & { readonly valkeyUrl: string };
@@ -92,6 +101,7 @@ async function make(options: CreateOrchestratorOptions, parts: CleanupStack): Pr
   const drills = app.get(DrillSchedule);
   valkey.quarantine.onFound = ({ message, details }) =>
     log.error({ key: details['key'] }, `${message}. It is set aside`);
+  const tracing = await startTracing(app, options, valkey);
   const { phases } = orchestrator;
   let url: string | undefined;
 
@@ -110,6 +120,8 @@ async function make(options: CreateOrchestratorOptions, parts: CleanupStack): Pr
         await within(http.gate.close(), REQUESTS_MS);
         if (await hasConnections(http.app)) await pause(REFUSALS_MS);
       }
+      if (tracing !== undefined)
+        await phases.run('traces', TRACES_MS + 500, async () => tracing.close(TRACES_MS));
       await phases.run('http and modules', MODULES_MS, async () => app.close());
       valkey.close();
     },
@@ -134,6 +146,27 @@ async function make(options: CreateOrchestratorOptions, parts: CleanupStack): Pr
     closeAdmission: () => orchestrator.closeAdmission(),
     stop: async () => life.drain(),
   };
+}
+
+/** Without a collector the code that makes spans is not even loaded. */
+async function startTracing(
+  app: INestApplicationContext,
+  { settings: { otlpEndpoint: endpoint }, log }: CreateOrchestratorOptions,
+  valkey: Valkey,
+): Promise<Tracing | undefined> {
+  if (endpoint === undefined) return undefined;
+  const library = await import('#libs/tracing');
+  const tracing = new library.Tracing(valkey, {
+    endpoint,
+    service: 'belay-orchestrator',
+    instance: `${hostname()}-${process.pid}`,
+    onTrouble: (message) => log.warn(message),
+  });
+  tracing.watchSubmits(app.get(ExecutionManager));
+  tracing.watchEnds(app.get(AttemptEnds), app.get(LifecycleService));
+  tracing.watchOrders(app.get(ChangeFeed), app.get(OrderStore));
+  library.measureTracing(app.get(Registry), tracing);
+  return tracing;
 }
 
 function hasConnections(app: NestFastifyApplication): Promise<boolean> {

@@ -69,6 +69,7 @@ export class ExecutionsController {
     @Body() body: unknown,
     @Query() query: QueryMap,
     @Headers('idempotency-key') key: string | undefined,
+    @Headers('traceparent') traceparent: string | undefined,
     @Res({ passthrough: true }) reply: FastifyReply,
     @Who() caller: Caller,
   ): Promise<ExecutionRecord> {
@@ -84,6 +85,7 @@ export class ExecutionsController {
         ...actorOf(signatureOf(caller)),
         whenLimited,
         ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
+        ...(traceparent === undefined ? {} : { traceparent }),
       })
       .catch(this.own.veiledRefusal(caller));
     void reply.status(created ? 201 : 200);
@@ -95,6 +97,7 @@ export class ExecutionsController {
     @Body() body: unknown,
     @Query() query: QueryMap,
     @Headers('idempotency-key') key: string | undefined,
+    @Headers('traceparent') traceparent: string | undefined,
     @Res({ passthrough: true }) reply: FastifyReply,
     @Who() caller: Caller,
   ): Promise<ExecutionRecord> {
@@ -108,6 +111,7 @@ export class ExecutionsController {
         ...actorOf(signatureOf(caller)),
         whenLimited,
         ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
+        ...(traceparent === undefined ? {} : { traceparent }),
       })
       .catch(this.own.veiledRefusal(caller));
     void reply.status(created ? 201 : 200);

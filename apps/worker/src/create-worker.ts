@@ -6,6 +6,7 @@ import type { INestApplicationContext } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { breakGlassPath } from '#libs/client';
 import { jobPoolOf, retentionOf, type Settings, type WorkerState } from '#libs/contracts';
+import { AttemptEnds } from '#libs/executions';
 import { BreakGlass, KillResponder, KillswitchService } from '#libs/killswitch';
 import { LifecycleService, WorkerStore } from '#libs/lifecycle';
 import { measureProcess } from '#libs/metrics';
@@ -22,6 +23,7 @@ import {
   type SpawnerOptions,
   type WaitingProgram,
 } from '#libs/spawner';
+import type { Tracing } from '#libs/tracing';
 import { Valkey } from '#libs/valkey';
 import {
   AgentServer,
@@ -41,6 +43,8 @@ import { workerMetrics } from './worker-metrics';
 
 /** The modules may take this long to close. Milliseconds. */
 const MODULES_MS = 10_000;
+/** The last spans may take this long. Milliseconds. */
+const TRACES_MS = 2_000;
 /** The last progress of jobs may take this long. Milliseconds. */
 const RELAY_MS = 2_000;
 
@@ -122,6 +126,7 @@ async function make(options: CreateWorkerOptions, parts: CleanupStack): Promise<
   valkey.quarantine.onFound = ({ message, details }) =>
     log.error({ key: details['key'] }, `${message}. It is set aside`);
   const host = parts.add(await makeHost(options, dataDir, valkey), async (made) => made.close());
+  const tracing = await startTracing(options, valkey);
   const app: INestApplicationContext = parts.add(
     await NestFactory.createApplicationContext(
       WorkerModule.forRoot({
@@ -129,6 +134,7 @@ async function make(options: CreateWorkerOptions, parts: CleanupStack): Promise<
         valkey,
         host,
         log,
+        trace: tracing,
         runner: runnerOptions(options, logDir, closing.signal),
         worker: workerOptions(options, dataDir),
       }),
@@ -138,11 +144,12 @@ async function make(options: CreateWorkerOptions, parts: CleanupStack): Promise<
   );
   const agentServer = parts.add(app.get(AgentServer), (made) => made.close());
   await agentServer.listen();
+  tracing?.watchEnds(app.get(AttemptEnds), app.get(LifecycleService));
   const killswitch = app.get(KillswitchService);
   killswitch.start();
   const service = app.get(WorkerService);
   const health = options.http
-    ? parts.add(await serveHealth(app, options, closing.signal), ({ server }) => server.close())
+    ? parts.add(await serveHealth(app, options, closing.signal, tracing), ({ server }) => server.close())
     : undefined;
   const local = await startBreakGlassServer(breakGlassPath(dataDir, workerId), app.get(BreakGlass));
 
@@ -153,6 +160,8 @@ async function make(options: CreateWorkerOptions, parts: CleanupStack): Promise<
     closing.abort();
     killswitch.stopListening();
     await phases.run('job reports', RELAY_MS, async () => app.get(JobReports).close());
+    if (tracing !== undefined)
+      await phases.run('traces', TRACES_MS + 500, async () => tracing.close(TRACES_MS));
     await phases.run('modules', MODULES_MS, async () => app.close());
     valkey.close();
     local.close();
@@ -188,6 +197,22 @@ async function make(options: CreateWorkerOptions, parts: CleanupStack): Promise<
     stop,
     force: () => service.force(),
   };
+}
+
+/** Without a collector the code that makes spans is not even loaded. */
+async function startTracing(
+  { workerId, settings, log }: CreateWorkerOptions,
+  valkey: Valkey,
+): Promise<Tracing | undefined> {
+  const { otlpEndpoint: endpoint } = settings;
+  if (endpoint === undefined) return undefined;
+  const library = await import('#libs/tracing');
+  return new library.Tracing(valkey, {
+    endpoint,
+    service: 'belay-worker',
+    instance: workerId,
+    onTrouble: (message) => log.warn(message),
+  });
 }
 
 /** The process host with its guardian. It ends dead workers' processes before it starts any of its own. */
@@ -260,11 +285,12 @@ function workerOptions(
   };
 }
 
-function serveHealth(
+async function serveHealth(
   app: INestApplicationContext,
   { workerId, settings }: CreateWorkerOptions,
   closing: AbortSignal,
-): ReturnType<typeof startHealthServer> {
+  tracing: Tracing | undefined,
+): Promise<Awaited<ReturnType<typeof startHealthServer>>> {
   const service = app.get(WorkerService);
   const intake = app.get(PoolConsumers);
   const metrics = workerMetrics({
@@ -276,6 +302,7 @@ function serveHealth(
     renewed$: app.get(LeaseKeeper).renewed$,
     closedPools: () => intake.closed.length,
   });
+  if (tracing !== undefined) (await import('#libs/tracing')).measureTracing(metrics, tracing);
   closing.addEventListener('abort', measureProcess(metrics, app.get(LifecycleService)), { once: true });
   return startHealthServer(
     settings.httpHost,

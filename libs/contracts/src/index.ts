@@ -25,5 +25,6 @@ export * from './state-machine';
 export * from './states';
 export * from './steps';
 export * from './stored-shapes';
+export * from './tracing';
 export * from './spec-validation';
 export * from './settings';

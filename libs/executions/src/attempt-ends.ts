@@ -8,6 +8,7 @@ import type {
   LifecycleService,
 } from '#libs/lifecycle';
 import { parseStored } from '#libs/valkey';
+import { Subject, type Observable } from 'rxjs';
 import type { DagExecutor } from './dag-executor';
 import { recoveryRefusal, retryVerdict } from './retry-policy';
 
@@ -17,10 +18,17 @@ import { recoveryRefusal, retryVerdict } from './retry-policy';
  * over the nodes that became ready, and asks for the order that a stop needs.
  */
 export class AttemptEnds implements AttemptEndPort {
+  private readonly ended = new Subject<Fence>();
+
   constructor(
     private readonly lifecycle: LifecycleService,
     private readonly dag: DagExecutor,
   ) {}
+
+  /** Emits each attempt whose end this process has stored; twice where a caller repeated the end. */
+  get ended$(): Observable<Fence> {
+    return this.ended;
+  }
 
   /**
    * Stores an end whose node is known. Repeatable. `mayRetry: false`: no policy is asked, the attempt is the last one.
@@ -35,6 +43,7 @@ export class AttemptEnds implements AttemptEndPort {
         ? retryVerdict(node, attempt, outcome, Math.random())
         : undefined;
     const result = await this.lifecycle.agents.finish(fence, { ...outcome, ...verdict });
+    this.ended.next(fence);
     if (result.stopNeeded) {
       const reason = outcome.state === 'killed' ? 'killswitch' : 'error';
       this.dag.requestStop({ executionId, reason, by: 'belay' });

@@ -1,6 +1,7 @@
 import {
   canonicalSpecInTurns,
   isBelayError,
+  parseTraceparent,
   validateAgentSpec,
   validateSpecInTurns,
   type ActedBy,
@@ -14,6 +15,7 @@ import {
 } from '#libs/contracts';
 import type { LifecycleService } from '#libs/lifecycle';
 import { retryTransient, turn } from '#libs/valkey';
+import { Subject, type Observable } from 'rxjs';
 import { ulid } from 'ulid';
 import { checkHandlers, hasHandlers } from './check-handlers';
 import type { DagExecutor } from './dag-executor';
@@ -28,8 +30,19 @@ export interface SubmitOptions extends ActedBy {
    * `refuse`: the submit is refused where a limit keeps its first nodes from starting now. Default `queue` (docs/limits.md).
    */
   readonly whenLimited?: 'queue' | 'refuse';
+  /** The caller's place in a trace, a W3C `traceparent`. Without tracing, or broken, it is left out. */
+  readonly traceparent?: string;
   /** Aborted before: nothing is created. Aborted later: the execution is stopped. */
   readonly signal?: AbortSignal;
+}
+
+/** A submit that created an execution, for traces. */
+export interface Accepted {
+  readonly execution: ExecutionRecord;
+  /** As stored with the execution. */
+  readonly traceparent: string | undefined;
+  /** From the call to the answer. Milliseconds. */
+  readonly tookMs: number;
 }
 
 /** The tries of a submit whose execution is lost before the answer. */
@@ -37,10 +50,17 @@ const MOST_TRIES = 3;
 
 /** Accepts specs: checks, stores and starts them. */
 export class ExecutionManager {
+  private readonly accepted = new Subject<Accepted>();
+
   constructor(
     private readonly lifecycle: LifecycleService,
     private readonly dag: DagExecutor,
   ) {}
+
+  /** Emits each submit that created an execution. While somebody observes this, the caller's `traceparent` is stored too. */
+  get accepted$(): Observable<Accepted> {
+    return this.accepted;
+  }
 
   /**
    * Checks every field, whatever its type says, so that a spec from outside may be passed as it is.
@@ -106,6 +126,7 @@ export class ExecutionManager {
     options: SubmitOptions,
   ): Promise<{ execution: ExecutionRecord; created: boolean }> {
     options.signal?.throwIfAborted();
+    const began = performance.now();
     const key = spec.idempotencyKey ?? options.idempotencyKey;
     const keyed = key === undefined ? spec : { ...spec, idempotencyKey: key };
     const { executions, workers, slots } = this.lifecycle;
@@ -115,10 +136,12 @@ export class ExecutionManager {
     if (options.whenLimited === 'refuse' && !(key !== undefined && (await executions.isKeyTaken(key))))
       await refuseLimited(slots, keyed);
     const canonical = await canonicalSpecInTurns(keyed, turn);
+    const traceparent = this.accepted.observed ? options.traceparent : undefined;
     for (let tries = 1; ; tries++) {
       const { id, created } = await executions.create(keyed, {
         start,
         canonical,
+        ...(parseTraceparent(traceparent) === undefined ? {} : { traceparent }),
         ...pickActor(options),
       });
       try {
@@ -126,6 +149,8 @@ export class ExecutionManager {
         const execution = await retryTransient(async () => executions.get(id));
         if (options.signal !== undefined)
           this.stopOnAbort(id, options.signal, options.actor ?? 'abort signal');
+        if (created && this.accepted.observed)
+          this.accepted.next({ execution, traceparent, tookMs: performance.now() - began });
         return { execution, created };
       } catch (error) {
         // The execution was lost with the server that had stored it, before anybody got an answer.

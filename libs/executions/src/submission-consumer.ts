@@ -14,6 +14,9 @@ import { ExecutionLostError, type ExecutionFollower } from './execution-follower
 import type { ExecutionManager } from './execution-manager';
 import { passes, reasonOf, waitMs } from './job-verdicts';
 
+/** The longest carrier that is read. Characters. */
+const MOST_METADATA = 16_384;
+
 /**
  * Turns producers' jobs into executions (docs/producers.md). A job's own key makes it one execution, however often it is taken.
  * Its progress follows the nodes, its return value is the summary. A bad spec fails the job for good; a latch makes it wait.
@@ -51,9 +54,11 @@ export class SubmissionConsumer {
   private async take(job: ProducedJob): Promise<JobVerdict> {
     if (this.closing.signal.aborted) return 'requeue';
     try {
-      const { execution } = await this.manager.submit(job.data as ExecutionSpecInput, {
+      const { spec, traceparent } = contentOf(job);
+      const { execution } = await this.manager.submit(spec, {
         idempotencyKey: job.key,
         actor: 'producer',
+        ...(traceparent === undefined ? {} : { traceparent }),
       });
       const ended = await this.follower.follow(execution.id, reporter(job), this.closing.signal);
       return { done: toResult(ended) };
@@ -79,6 +84,31 @@ export class SubmissionConsumer {
     // Progress that cannot be reported now is reported at the next look.
     await job.report(progress).catch(() => undefined);
     return { waitMs: waitMs(job) };
+  }
+}
+
+/**
+ * The spec of a job, and its producer's place in a trace: the field `traceparent` of its data, which is no part of the spec, or
+ * what BullMQ's own telemetry stored with it (docs/producers.md).
+ */
+function contentOf({ data, facts }: ProducedJob): { spec: ExecutionSpecInput; traceparent?: string } {
+  const isObject = typeof data === 'object' && data !== null && !Array.isArray(data);
+  const { traceparent: own, ...spec } = isObject ? (data as Record<string, unknown>) : {};
+  const traceparent = own ?? carriedBy(facts.opts);
+  return {
+    spec: (isObject ? spec : data) as ExecutionSpecInput,
+    ...(typeof traceparent === 'string' ? { traceparent } : {}),
+  };
+}
+
+/** BullMQ stores its telemetry's carrier as JSON text; that of bullmq-otel has the names of the HTTP headers. */
+function carriedBy(opts: { readonly telemetry?: { readonly metadata?: unknown } }): unknown {
+  const metadata = opts.telemetry?.metadata;
+  if (typeof metadata !== 'string' || metadata.length > MOST_METADATA) return undefined;
+  try {
+    return (JSON.parse(metadata) as { traceparent?: unknown } | null)?.traceparent;
+  } catch {
+    return undefined;
   }
 }
 

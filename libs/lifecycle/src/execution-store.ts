@@ -59,7 +59,13 @@ export class ExecutionStore extends ExecutionReads {
    */
   async create(
     spec: ExecutionSpec,
-    options: ActedBy & { readonly start: boolean; readonly canonical: string; readonly id?: string },
+    options: ActedBy & {
+      readonly start: boolean;
+      readonly canonical: string;
+      readonly id?: string;
+      /** Stored with the execution for its spans, and in no answer. */
+      readonly traceparent?: string | undefined;
+    },
   ): Promise<{ id: string; created: boolean }> {
     const id = options.id ?? this.newId(spec.idempotencyKey);
     const text = (name: string, value: string | number | undefined) =>
@@ -77,6 +83,7 @@ export class ExecutionStore extends ExecutionReads {
       ...text('actor', options.actor),
       ...text('actorRole', options.actorRole),
       ...text('requestId', options.requestId),
+      ...text('traceparent', options.traceparent),
       ...(spec.softCostUsd === undefined ? {} : { softCostMicros: microsOf(spec.softCostUsd) }),
       ...(spec.maxCostUsd === undefined ? {} : { maxCostMicros: microsOf(spec.maxCostUsd) }),
     };

@@ -46,7 +46,7 @@ export interface AttemptMeans {
   readonly host: ProcessHost;
   readonly waiting: WaitingPool;
   readonly options: RunnerOptions;
-  readonly ports: Pick<RunnerPorts, 'gate' | 'lease' | 'door'>;
+  readonly ports: Pick<RunnerPorts, 'gate' | 'lease' | 'door' | 'trace'>;
   readonly keeper: OutcomeKeeper;
   /** Informed of every message, of every end, and before that of an end that is not proved yet. */
   readonly slots: Pick<AgentSlots, 'hasSaid' | 'hasEnded'>;
@@ -73,6 +73,8 @@ export class Attempt {
     slot.granted(claim);
     // Before the checks that follow: between the last of them and the start nothing may wait for the server.
     const earlierEvents = await this.earlierEvents();
+    const { trace } = this.means.ports;
+    const traceVariables = trace === undefined ? undefined : await trace.variables(claim.fence);
     const isOff = (): boolean => slot.cause !== undefined;
     const gather = async (): Promise<AgentInput> =>
       gatherInput(lifecycle, host, slot.job, claim, earlierEvents, isOff);
@@ -81,7 +83,7 @@ export class Attempt {
       (error) => this.onError(error),
     );
     try {
-      await this.runWith(input);
+      await this.runWith(input, traceVariables);
     } finally {
       if (input?.ready !== undefined) await closeInput(input.ready);
     }
@@ -99,7 +101,10 @@ export class Attempt {
     );
   }
 
-  private async runWith(input: PreparedInput | undefined): Promise<void> {
+  private async runWith(
+    input: PreparedInput | undefined,
+    traceVariables: Readonly<Record<string, string>> | undefined,
+  ): Promise<void> {
     const { slot, claim } = this;
     const { options, ports } = this.means;
     let wasFrozen: boolean;
@@ -123,7 +128,7 @@ export class Attempt {
     let process: AgentProcess;
     try {
       const onMessage = (message: AgentMessage): void => this.means.slots.hasSaid({ message, claim });
-      const parts = { run, input: input.ready, log, reporter, onMessage };
+      const parts = { run, input: input.ready, log, reporter, onMessage, traceVariables };
       const request = spawnRequest(this.means, slot, claim, parts);
       process = this.means.waiting.take(request) ?? (await this.means.host.spawn(request));
     } catch (error) {

@@ -24,6 +24,12 @@ export abstract class WorkerLease {
   abstract readonly wasSilent: boolean;
 }
 
+/** The place of an attempt in a trace. Without it no agent gets `TRACEPARENT`. */
+export abstract class TraceCarrier {
+  /** The variables for the agent; none where the server does not answer. Never rejects. */
+  abstract variables(fence: Fence): Promise<Readonly<Record<string, string>>>;
+}
+
 /** The way by which an agent reaches its worker. */
 export abstract class AgentDoor {
   /** Admits one attempt; returns the variables with which it finds the worker. */

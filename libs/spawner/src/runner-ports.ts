@@ -1,6 +1,6 @@
 import { Inject, Injectable, Optional } from '@nestjs/common';
 import { OutcomeReplay } from './outcome-replay';
-import { AgentDoor, StartGate, WorkerLease } from './ports';
+import { AgentDoor, StartGate, TraceCarrier, WorkerLease } from './ports';
 
 /** The other parts of the worker that the runner uses, as the container finds them. */
 @Injectable()
@@ -10,5 +10,6 @@ export class RunnerPorts {
     @Optional() @Inject(StartGate) readonly gate?: StartGate,
     @Optional() @Inject(WorkerLease) readonly lease?: WorkerLease,
     @Optional() @Inject(AgentDoor) readonly door?: AgentDoor,
+    @Optional() @Inject(TraceCarrier) readonly trace?: TraceCarrier,
   ) {}
 }

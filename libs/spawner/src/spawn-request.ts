@@ -47,6 +47,7 @@ interface SpawnParts {
   readonly log: ServerLog;
   readonly reporter: AgentReporter;
   readonly onMessage: (message: AgentMessage) => void;
+  readonly traceVariables: Readonly<Record<string, string>> | undefined;
 }
 
 /**
@@ -57,7 +58,7 @@ export function spawnRequest(
   { options, ports }: SpawnMeans,
   slot: AgentSlot,
   claim: Granted,
-  { run, input, log, reporter, onMessage }: SpawnParts,
+  { run, input, log, reporter, onMessage, traceVariables }: SpawnParts,
 ): SpawnRequest {
   const { node, fence } = claim;
   return {
@@ -66,6 +67,8 @@ export function spawnRequest(
     shell: run.shell,
     cwd: resolve(options.workDir, run.cwd ?? '.'),
     env: {
+      // Before the spec's own: a spec that sets TRACEPARENT keeps its value.
+      ...traceVariables,
       ...run.env,
       BELAY_EXECUTION_ID: slot.executionId,
       BELAY_NODE_ID: node.id,

@@ -18,6 +18,7 @@ import {
   PROCESS_HOST,
   SpawnerModule,
   StartGate,
+  TraceCarrier,
   WorkerLease,
   type AgentSlot,
   type ProcessHost,
@@ -51,6 +52,8 @@ export interface WorkerModuleOptions {
   readonly runner: SpawnerOptions['runner'];
   readonly worker: WorkerOptions;
   readonly log: ServiceLog;
+  /** Default: no agent gets a trace context. */
+  readonly trace?: TraceCarrier | undefined;
 }
 
 /** The ports of the runner, made among its own providers: each needs the runner's slots, and the runner needs it. */
@@ -177,7 +180,7 @@ const PARTS: readonly Provider[] = [
  */
 @Module({})
 export class WorkerModule {
-  static forRoot({ settings, valkey, host, runner, worker, log }: WorkerModuleOptions): DynamicModule {
+  static forRoot({ settings, valkey, host, runner, worker, log, trace }: WorkerModuleOptions): DynamicModule {
     const retention = retentionOf(settings);
     const { proof, proofLimitMs, graceMs, queuePrefix } = settings;
     const lifecycle = LifecycleModule.forRoot({
@@ -205,7 +208,11 @@ export class WorkerModule {
     ];
     const spawner = SpawnerModule.forRoot({
       imports: [killswitch],
-      providers: [...given, ...PORTS],
+      providers: [
+        ...given,
+        ...PORTS,
+        ...(trace === undefined ? [] : [{ provide: TraceCarrier, useValue: trace }]),
+      ],
       host,
       runner,
     });

@@ -39,6 +39,12 @@ const PATH_RULE = 'a path without NUL';
 // oxlint-disable-next-line no-control-regex -- NUL is what is looked for
 const PATH = /^[^\u0000]+$/;
 
+// Without a user: the value is shown by belay doctor.
+const COLLECTOR =
+  /^https?:\/\/(?:[A-Za-z0-9.-]{1,253}|\[[0-9a-fA-F:.]{2,45}\])(?::\d{1,5})?(?:\/[A-Za-z0-9._~/-]{0,200})?$/;
+const COLLECTOR_RULE =
+  'an http or https URL without user, query or fragment, such as http://127.0.0.1:4318; /v1/traces is added';
+
 // Numbers, lists, ranges and steps. The scheduler decides whether a day exists.
 const CRON = /^(?:[\d*/,-]+ ){4}[\d*/,-]+$/;
 
@@ -279,6 +285,13 @@ export const SETTINGS: readonly Setting[] = [
     kind: oneOf(LOG_LEVELS),
     fallback: 'info',
     description: 'Least level that is logged',
+  }),
+  setting({
+    name: 'BELAY_OTLP_ENDPOINT',
+    key: 'otlpEndpoint',
+    kind: text(COLLECTOR_RULE, COLLECTOR),
+    unset: 'no traces',
+    description: 'OpenTelemetry collector that gets a trace of each execution, over OTLP/HTTP as JSON',
   }),
   setting({
     name: 'BELAY_QUEUE_PREFIX',

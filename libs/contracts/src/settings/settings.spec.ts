@@ -21,6 +21,15 @@ function told(env: Environment): string[] {
 }
 
 describe('R66 settings', () => {
+  it('R67 name a collector by a URL without a user, since belay doctor shows it', () => {
+    for (const url of ['http://127.0.0.1:4318', 'https://collector.example/otlp', 'http://[::1]:4318/'])
+      expect(readSettings({ BELAY_OTLP_ENDPOINT: url }).otlpEndpoint).toBe(url);
+    for (const url of ['127.0.0.1:4318', 'http://user:word@host', 'http://host?key=1', 'ftp://host'])
+      expect(() => readSettings({ BELAY_OTLP_ENDPOINT: url })).toThrow(
+        /BELAY_OTLP_ENDPOINT: must be an http/,
+      );
+  });
+
   it('have the published defaults', () => {
     const { sources, ...settings } = readSettings({});
     expect(settings).toStrictEqual({

@@ -61,6 +61,8 @@ export interface Settings {
   /** 0: any free port. */
   readonly workerHttpPort: number;
   readonly logLevel: LogLevel;
+  /** The base URL of an OpenTelemetry collector; absent: no spans are made. */
+  readonly otlpEndpoint?: string;
   /** BullMQ's key prefix. */
   readonly queuePrefix: string;
   /** Prefix of Belay's own keys. */

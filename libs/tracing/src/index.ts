@@ -1,0 +1,2 @@
+export * from './measure-tracing';
+export * from './tracing';
