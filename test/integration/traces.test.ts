@@ -52,6 +52,8 @@ const named = (spans: readonly GotSpan[], name: string, nodeId?: string): GotSpa
 it('R67 one trace: submit, attempts, spawn, the kill with its order and the grade of its proof; the agent gets its place', async () => {
   const collector = await collect();
   const fleet = await begin({ workers: 2, env: { BELAY_OTLP_ENDPOINT: collector.url } });
+  // Both hear of the order, and one makes its span.
+  const other = await fleet.addOrchestrator();
   const { execution } = await fleet.client.createExecution({
     name: 'traced',
     onFailure: 'continue',
@@ -147,6 +149,10 @@ it('R67 one trace: submit, attempts, spawn, the kill with its order and the grad
     await fetch(`${fleet.client.url}/metrics`, { headers: { authorization: `Bearer ${fleet.token}` } })
   ).text();
   expect(metrics).toMatch(/^belay_trace_spans_sent_total [1-9]/m);
+  // A second span of the kill would be among the last ones that its orchestrator sends.
+  other.process.kill('SIGTERM');
+  expect(await other.exited).toBe(0);
+  expect(collector.spans.filter(({ name }) => name === 'belay.kill')).toHaveLength(1);
   expect(metrics).toMatch(/^belay_trace_spans_dropped_total 0$/m);
 }, 180_000);
 
