@@ -78,6 +78,9 @@ describe('R67 the sending of spans', () => {
     made.add(many(600));
     await made.close(50);
     expect([made.sent, made.dropped]).toEqual([0, 600]);
+    // The time was over with the first batch.
+    expect(collector.text).toContain('"s511"');
+    expect(collector.text).not.toContain('"s512"');
     expect(troubles).toHaveLength(1);
     await collector.stop();
   });
