@@ -41,7 +41,7 @@ export interface Accepted {
   readonly execution: ExecutionRecord;
   /** As stored with the execution. */
   readonly traceparent: string | undefined;
-  /** From the call to the answer. Milliseconds. */
+  /** From the call until the execution was stored. Milliseconds. */
   readonly tookMs: number;
 }
 
@@ -144,13 +144,13 @@ export class ExecutionManager {
         ...(parseTraceparent(traceparent) === undefined ? {} : { traceparent }),
         ...pickActor(options),
       });
+      const tookMs = performance.now() - began;
       try {
         if (created && start) await this.dag.drive(id);
         const execution = await retryTransient(async () => executions.get(id));
         if (options.signal !== undefined)
           this.stopOnAbort(id, options.signal, options.actor ?? 'abort signal');
-        if (created && this.accepted.observed)
-          this.accepted.next({ execution, traceparent, tookMs: performance.now() - began });
+        if (created && this.accepted.observed) this.accepted.next({ execution, traceparent, tookMs });
         return { execution, created };
       } catch (error) {
         // The execution was lost with the server that had stored it, before anybody got an answer.
