@@ -22,7 +22,7 @@ export interface Operation {
   readonly examples?: Examples;
   /** Codes beside those that every route can answer. */
   readonly codes?: readonly ErrorCode[];
-  readonly headers?: readonly ('Idempotency-Key' | 'Last-Event-ID')[];
+  readonly headers?: readonly ('Idempotency-Key' | 'Last-Event-ID' | 'traceparent')[];
   /** The answer has the id of this kind of thing, at this place. */
   readonly names?: { readonly kind: Kind; readonly at: string };
 }

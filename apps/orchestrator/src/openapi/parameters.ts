@@ -70,6 +70,11 @@ const HEADERS: Readonly<Record<string, Json>> = {
       "As the spec's idempotencyKey, which takes precedence. The same key and the same spec give the same execution.",
     schema: { type: 'string', pattern: `^[\\x20-\\x7e]{1,${SPEC_LIMITS.maxTextLength}}$` },
   },
+  traceparent: {
+    description:
+      "The caller's place in a trace (W3C Trace Context). Left out if it is broken, or without a collector.",
+    schema: { type: 'string' },
+  },
   'Last-Event-ID': {
     description: 'The id of the last frame that the client has: the stream goes on after it.',
     schema: { type: 'string' },
