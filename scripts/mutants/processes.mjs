@@ -386,4 +386,13 @@ export const PROCESSES = [
     'if (!hasEnded) return false;',
     'libs/spawner/src/process/namespace-tree',
   ),
+  unit(
+    'start-lost-orphan',
+    'a start that is lost with its guardian fails while its process may run',
+    'agent-starts',
+    'if (isLostWithGuardian(error)) await this.parts.endOrphans();',
+    '',
+    'libs/spawner/src/process/agent-starts.spec',
+    'GUARDIAN',
+  ),
 ];

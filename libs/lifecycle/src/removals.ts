@@ -67,7 +67,8 @@ export class Removals {
   private async neededForMs(executionId: string): Promise<number> {
     const { redis, keys } = this.valkey;
     if ((await redis.scard(keys.shard(keys.control, 'orders:open'))) === 0) return 0;
-    return MIN_AGE_MS - (await this.ageOf(executionId));
+    // The clock is an estimate of the server's, and may be a moment behind the record.
+    return Math.min(MIN_AGE_MS, MIN_AGE_MS - (await this.ageOf(executionId)));
   }
 
   /**

@@ -76,7 +76,7 @@ describe('R67 the sending of spans', () => {
     const collector = await startCollector('silent');
     const { made, troubles } = exporter(collector.url, LATE_MS);
     made.add(many(600));
-    await made.close(50);
+    await made.close(3_000);
     expect([made.sent, made.dropped]).toEqual([0, 600]);
     // The time was over with the first batch.
     expect(collector.text).toContain('"s511"');

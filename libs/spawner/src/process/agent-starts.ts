@@ -25,6 +25,8 @@ export interface StartParts {
   readonly guardian: Guardian;
   readonly turns: TimeSliceQueue;
   readonly pipes: PipePool;
+  /** Ends the orphans of this host that belong to no tree. Bounded. */
+  readonly endOrphans: () => Promise<unknown>;
 }
 
 /** The start of an agent, or of a process that waits to become one and reports when it does. */
@@ -66,7 +68,7 @@ export class AgentStarts {
       return await this.parts.turns.run(async () => this.#startWith(request, isolated));
     } catch (error) {
       // A start that died with its guardian may still have made a process, so its user stays taken until this worker ends.
-      if (!isBelayError(error) || error.details['reason'] !== 'GUARDIAN') await isolated.release();
+      if (!isLostWithGuardian(error)) await isolated.release();
       throw error;
     }
   }
@@ -86,6 +88,8 @@ export class AgentStarts {
       const started = await startProcess(command, env, request.stdin, where, pipes);
       return this.adopt(request, { process: started, cookie, cgroup, isolated, unapplied });
     } catch (error) {
+      // The guardian may have made the process before it died. Once the start has failed, another worker may start the attempt.
+      if (isLostWithGuardian(error)) await this.parts.endOrphans();
       cgroup?.remove();
       throw error;
     }
@@ -112,6 +116,9 @@ export class AgentStarts {
     });
   }
 }
+
+const isLostWithGuardian = (error: unknown): boolean =>
+  isBelayError(error) && error.details['reason'] === 'GUARDIAN';
 
 function limit({ limits }: StartRequest, cgroup: Cgroup | undefined): UnappliedLimit[] {
   if (limits === undefined) return [];

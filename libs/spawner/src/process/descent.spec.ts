@@ -1,5 +1,6 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
+import { createInterface } from 'node:readline';
 import { openLibc } from '../native';
 import { theDescent, type DescentUser } from './descent';
 import { readStat } from './proc-stat';
@@ -31,6 +32,37 @@ describeNative('containment by descent', () => {
       // The look reaps it.
       await descent.look();
       expect(readStat(orphan)).toBeUndefined();
+    } finally {
+      descent.leave(user);
+    }
+  });
+
+  it('R51 R26 ends an orphan that belongs to no tree with all that it started, and says so only then', async () => {
+    if (!('libc' in found)) throw new Error(found.reason);
+    const descent = theDescent(found.libc);
+    const told: number[] = [];
+    const user: DescentUser = {
+      ownsProcess: true,
+      cookie: 'none',
+      guardian: { pid: undefined, starts: undefined },
+      onEscapee: ({ pid }) => told.push(pid),
+    };
+    descent.enter(user);
+    try {
+      // As a guardian leaves it that died over a start: three generations, deaf, each in a session of its own.
+      const script = `trap '' TERM; setsid sh -c 'echo $$; setsid sleep 600 & echo $!; wait' & echo $!; wait`;
+      const parent = spawn('sh', ['-c', `setsid sh -c "$0" </dev/null &`, script], {
+        stdio: ['ignore', 'pipe', 'ignore'],
+      });
+      const exit = once(parent, 'exit');
+      const pids: number[] = [];
+      for await (const line of createInterface({ input: parent.stdout }))
+        if (pids.push(Number(line)) === 3) break;
+      await exit;
+      expect(await descent.endUnknown(10_000)).toBe(true);
+      const alive = pids.filter((pid) => !['Z', undefined].includes(readStat(pid)?.state));
+      expect(alive).toEqual([]);
+      expect(told.length).toBeGreaterThan(1);
     } finally {
       descent.leave(user);
     }

@@ -74,6 +74,8 @@ const FOREIGN_ZOMBIE_MS = 60_000;
 const MAX_TOLD = 10_000;
 /** Dead orphans are reaped this often, also while looks are rare. Milliseconds. */
 const REAP_MS = 250;
+/** Between two looks for orphans that are being killed. Milliseconds. */
+const LONGEST_PAUSE_MS = 20;
 /** One piece of that work blocks the event loop for at most this long. Milliseconds. */
 const SLICE_MS = 4;
 
@@ -166,6 +168,22 @@ class Descent {
   look(): Promise<number> {
     this.#waiting ??= this.#begin();
     return this.#waiting;
+  }
+
+  /**
+   * Ends the orphans that belong to no tree, and their descendants, until two looks in a row find none.
+   * @returns whether none is left; false after `boundMs`.
+   */
+  async endUnknown(boundMs: number): Promise<boolean> {
+    const giveUpAt = performance.now() + boundMs;
+    // One look may read the list of children before a process that it finds dead has left its own to us.
+    for (let calm = 0, pauseMs = 1; calm < 2; pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
+      calm = (await this.look()) === 0 ? calm + 1 : 0;
+      if (calm > 0) continue;
+      if (performance.now() > giveUpAt) return false;
+      await new Promise((resolve) => setTimeout(resolve, pauseMs));
+    }
+    return true;
   }
 
   async #begin(): Promise<number> {

@@ -172,7 +172,7 @@ export class GuardianStarts {
     }
     const answer = await this.#ask('start', { type: 'start', id, ...order }, strings);
     if (answer === NOT_BEGUN) throw new NotBegun('its guardian died before');
-    // A process that it may have started belongs to no tree: a look ends it as an unknown orphan.
+    // A process that it may have started belongs to no tree: AgentStarts has it ended as an unknown orphan.
     if (answer === undefined) throw lost();
     const [word, result = ''] = answer.split(' ');
     const guarded = this.#running.get(Number(result));

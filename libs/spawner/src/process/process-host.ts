@@ -47,6 +47,8 @@ const DEFAULT_KILL_WAIT_MS = 5_000;
 const DEFAULT_DRAIN_MS = 500;
 const DEFAULT_LOG_CAP_BYTES = 16 * 1024 * 1024;
 const DEFAULT_WATCH_MS = 2_000;
+/** A process of a start that was lost with its guardian is killed within this time, or by a later look. Milliseconds. */
+const ORPHANS_END_MS = 10_000;
 /** A look at the descendants of this process is cheap, ends escapees and reaps orphans. Milliseconds. */
 const DESCENT_WATCH_MS = 250;
 /** Looks at running trees may take at most this part of the time. */
@@ -195,6 +197,7 @@ class Host implements ProcessHost, DescentUser {
       guardian,
       turns: this.#turns,
       pipes: this.#pipes,
+      endOrphans: async () => this.#descent?.endUnknown(ORPHANS_END_MS),
     };
     this.#starts = new AgentStarts(parts, (request, start) => this.#adopt(request, start));
     if (this.containment !== 'cgroup' || this.#descent !== undefined) this.#watchLater();
