@@ -221,8 +221,8 @@ export class ExecutionReads extends StoreReads {
       .tags()
       .map(async (tag) => this.redis.zrange(this.keys.shard(tag, 'thaws'), '0', '-1'));
     return (await Promise.all(lists)).flat().map((entry) => {
-      const [id = '', thawId = ''] = entry.split(' ');
-      return { id, thawId };
+      const at = entry.indexOf(' ');
+      return { id: entry.slice(0, at), thawId: entry.slice(at + 1) };
     });
   }
 

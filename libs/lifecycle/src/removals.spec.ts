@@ -148,6 +148,7 @@ describe('the deletion of an ended execution', () => {
     await redis.sadd(keys.shard(keys.control, 'orders:open'), 'ord_1', 'ord_2');
     await redis.sadd(keys.orderMissing('ord_1'), 'agt_of_another');
     expect(await life.removals.neededBy(id)).toBeUndefined();
+    expect(await life.removals.neededBy(ABSENT)).toBeUndefined();
     const [agent] = await life.agents.list({ executionId: id });
     await redis.sadd(keys.orderMissing('ord_2'), agent?.id ?? '');
     await expect(life.removals.begin(id, SAID)).rejects.toMatchObject({

@@ -79,14 +79,15 @@ export class Removals {
     const { redis, keys } = this.valkey;
     const open = await redis.smembers(keys.shard(keys.control, 'orders:open'));
     const missing = await Promise.all(open.map(async (id) => redis.scard(keys.orderMissing(id))));
-    const orders = open.filter((_, i) => (missing[i] ?? 0) > 0);
+    const orders = open.filter((_, i) => missing[i] !== 0);
     if (orders.length === 0) return undefined;
     let cursor = '0';
     do {
       const [next, rows] = await redis.hscan(`${keys.execution(executionId)}:agents`, cursor, 'COUNT', PAGE);
       cursor = next;
       const agents = rows.filter((_, i) => i % 2 === 0);
-      for (const id of agents.length === 0 ? [] : orders)
+      if (agents.length === 0) continue;
+      for (const id of orders)
         if ((await redis.smismember(keys.orderMissing(id), ...agents)).includes(1)) return id;
     } while (cursor !== '0');
     return undefined;
