@@ -1,6 +1,6 @@
 'use strict';
 const shared = {
-  testEnvironment: 'node',
+  testEnvironment: '<rootDir>/test/jest/environment.cjs',
   resolver: '<rootDir>/test/jest/resolver.cjs',
   transform: { '\\.(ts|js|mjs)$': '<rootDir>/test/jest/transformer.cjs' },
   transformIgnorePatterns: [],

@@ -28,6 +28,7 @@ import {
   procEntry,
   TestHost,
 } from '../support/proc';
+import { removeFolder } from '../support/remove-folder';
 import { NOISE_MS } from '../support/wait';
 
 const why = noOwnUsers();
@@ -231,9 +232,9 @@ describeUsers.each(why === undefined ? expectedModes() : [])(
       dataDir = mkdtempSync(join(tmpdir(), 'belay-own-users-'));
       record = join(open, 'orphan');
     });
-    afterEach(() => {
+    afterEach(async () => {
       if (child?.exitCode === null && child.signalCode === null) child.kill('SIGKILL');
-      rmSync(dataDir, { recursive: true, force: true, maxRetries: 20, retryDelay: 25 });
+      await removeFolder(dataDir);
     });
 
     async function startProgram(more: object = {}): Promise<{
@@ -346,7 +347,7 @@ describeUsers('a worker that is asked for agents with users of their own', () =>
       return error;
     } finally {
       expect(readdirSync(join(dataDir, 'hosts'))).toEqual([]);
-      rmSync(dataDir, { recursive: true, force: true, maxRetries: 20, retryDelay: 25 });
+      await removeFolder(dataDir);
     }
   }
 
@@ -380,7 +381,7 @@ describeUsers('a worker that is asked for agents with users of their own', () =>
       code: 'INVALID_SETTINGS',
       message: expect.stringContaining(`chmod 700 ${dataDir}`),
     });
-    rmSync(dataDir, { recursive: true, force: true, maxRetries: 20, retryDelay: 25 });
+    await removeFolder(dataDir);
   });
 });
 

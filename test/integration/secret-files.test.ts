@@ -7,7 +7,6 @@ import {
   mkdtempSync,
   readFileSync,
   readdirSync,
-  rmSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -16,6 +15,7 @@ import { createClient } from '#libs/client';
 import { startThrowawayServer, type ThrowawayServer } from '#libs/local-server';
 import { ended } from '../support/executions';
 import { descendantsOf } from '../support/proc';
+import { removeFolder } from '../support/remove-folder';
 import { eventually } from '../support/wait';
 
 const BELAY = resolve(__dirname, '../../dist/programs/belay.js');
@@ -42,7 +42,7 @@ afterEach(async () => {
   for (const { child } of children) child.kill('SIGKILL');
   await Promise.all(children.map(async ({ exited }) => exited));
   // The guardian of a killed worker still writes its proof there, and ends by itself.
-  rmSync(dir, { recursive: true, force: true, maxRetries: 20, retryDelay: 25 });
+  await removeFolder(dir);
 });
 
 const secret = (name: string, text: string, mode = 0o600): string => {

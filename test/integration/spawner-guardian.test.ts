@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync } from 'node:fs';
 import { randomUUID } from 'node:crypto';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -20,6 +20,7 @@ import {
   procEntry,
   TestHost,
 } from '../support/proc';
+import { removeFolder } from '../support/remove-folder';
 
 /** The canaries: one for every way to be hard to kill. */
 const CANARIES = ['polite', 'deaf-with-grandchildren', 'setsid-grandchild', 'double-fork', 'disowned'];
@@ -45,11 +46,11 @@ describe.each([...expectedModes(), ...namespaceModes()])('when a worker dies, co
     tag = randomUUID();
     workerId = `w-${tag}`;
   });
-  afterEach(() => {
+  afterEach(async () => {
     for (const pid of started.splice(0))
       if (procEntry(pid)?.parent === process.pid) process.kill(pid, 'SIGKILL');
     // The guardian of a killed worker still writes its proof there, and ends by itself.
-    rmSync(dataDir, { recursive: true, force: true, maxRetries: 20, retryDelay: 25 });
+    await removeFolder(dataDir);
     expect(alive()).toEqual([]);
     expect(cgroupsNamed(workerId)).toEqual([]);
   });

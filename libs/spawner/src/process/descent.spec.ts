@@ -1,35 +1,46 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
-import { openLibc } from '../native';
+import { eventually } from '../../../../test/support/proc';
+import { openLibc, reapChild } from '../native';
 import { theDescent, type DescentUser } from './descent';
 import { readStat } from './proc-stat';
 
 const found = openLibc();
 const describeNative = 'libc' in found ? describe : describe.skip;
+const itAsRoot = process.getuid?.() === 0 ? it : it.skip;
+
+/** A host without a guardian. */
+const hostOf = (ownsProcess: boolean): DescentUser => ({
+  ownsProcess,
+  cookie: 'none',
+  guardian: { pid: undefined, starts: undefined },
+  onEscapee: () => undefined,
+});
+
+/**
+ * An orphan of this process that is dead already, with the init of a PID namespace where that is asked for. No turn of the event
+ * loop passes meanwhile, so nothing has reaped it.
+ */
+function deadOrphan(place: 'here' | 'namespace' = 'here'): number {
+  const script = 'setsid sleep 0.1 >/dev/null & echo $!';
+  const command: [string, ...string[]] = place === 'here' ? ['sh'] : ['unshare', '--pid', 'sh'];
+  const [program, ...args] = [...command, '-c', script];
+  const orphan = Number(spawnSync(program, args, { encoding: 'utf8' }).stdout);
+  while (!['Z', undefined].includes(readStat(orphan)?.state)) spawnSync('true');
+  expect(readStat(orphan)).toMatchObject({ state: 'Z', parent: process.pid });
+  return orphan;
+}
 
 describeNative('containment by descent', () => {
   it('R51 a dead orphan that nobody has reaped yet makes no pass unsound', async () => {
     if (!('libc' in found)) throw new Error(found.reason);
     const descent = theDescent(found.libc);
-    const user: DescentUser = {
-      ownsProcess: true,
-      cookie: 'none',
-      guardian: { pid: undefined, starts: undefined },
-      onEscapee: () => undefined,
-    };
+    const user = hostOf(true);
     descent.enter(user);
     try {
-      const { stdout } = spawnSync('sh', ['-c', 'setsid sleep 0.3 >/dev/null & echo $!'], {
-        encoding: 'utf8',
-      });
-      const orphan = Number(stdout);
-      const giveUpAt = performance.now() + 10_000;
-      while (readStat(orphan)?.state !== 'Z' && performance.now() < giveUpAt)
-        await new Promise((resolve) => setTimeout(resolve, 2));
-      expect(readStat(orphan)).toMatchObject({ state: 'Z', parent: process.pid });
+      const orphan = deadOrphan();
       expect((await descent.sweeper.sweep()).sound).toBe(true);
-      // The look reaps it.
       await descent.look();
       expect(readStat(orphan)).toBeUndefined();
     } finally {
@@ -37,16 +48,53 @@ describeNative('containment by descent', () => {
     }
   });
 
+  it('R54 a dead orphan is reaped where nobody looks at the trees', async () => {
+    if (!('libc' in found)) throw new Error(found.reason);
+    const descent = theDescent(found.libc);
+    const user = hostOf(true);
+    descent.enter(user);
+    try {
+      const orphan = deadOrphan();
+      await eventually('the orphan reaped', () => readStat(orphan) === undefined, 10_000);
+      expect(readStat(orphan)).toBeUndefined();
+    } finally {
+      descent.leave(user);
+    }
+  });
+
+  itAsRoot(
+    'R54 in a host program, an orphan of an agent’s PID namespace is reaped, another is not',
+    async () => {
+      if (!('libc' in found)) throw new Error(found.reason);
+      const descent = theDescent(found.libc);
+      const user = hostOf(false);
+      descent.enter(user);
+      try {
+        const [other, namespaced] = [deadOrphan(), deadOrphan('namespace')];
+        await eventually('the orphan reaped', () => readStat(namespaced) === undefined, 10_000);
+        expect(readStat(other)?.state).toBe('Z');
+        reapChild(found.libc, other);
+      } finally {
+        descent.leave(user);
+      }
+    },
+  );
+
+  it('R54 the last host reaps the dead orphans before it leaves', () => {
+    if (!('libc' in found)) throw new Error(found.reason);
+    const descent = theDescent(found.libc);
+    const user = hostOf(true);
+    descent.enter(user);
+    const orphan = deadOrphan();
+    descent.leave(user);
+    expect(readStat(orphan)).toBeUndefined();
+  });
+
   it('R51 R26 ends an orphan that belongs to no tree with all that it started, and says so only then', async () => {
     if (!('libc' in found)) throw new Error(found.reason);
     const descent = theDescent(found.libc);
     const told: number[] = [];
-    const user: DescentUser = {
-      ownsProcess: true,
-      cookie: 'none',
-      guardian: { pid: undefined, starts: undefined },
-      onEscapee: ({ pid }) => told.push(pid),
-    };
+    const user: DescentUser = { ...hostOf(true), onEscapee: ({ pid }) => told.push(pid) };
     descent.enter(user);
     try {
       // As a guardian leaves it that died over a start: three generations, deaf, each in a session of its own.
@@ -72,12 +120,7 @@ describeNative('containment by descent', () => {
     if (!('libc' in found)) throw new Error(found.reason);
     const descent = theDescent(found.libc);
     const told: number[] = [];
-    const user: DescentUser = {
-      ownsProcess: true,
-      cookie: 'none',
-      guardian: { pid: undefined, starts: undefined },
-      onEscapee: ({ pid }) => told.push(pid),
-    };
+    const user: DescentUser = { ...hostOf(true), onEscapee: ({ pid }) => told.push(pid) };
     descent.enter(user);
     const look = descent.look();
     descent.leave(user);

@@ -7,6 +7,7 @@ import { Lineage, type Ancestor } from './lineage';
 import { readMark } from './limit-mark';
 import { OwnChildren } from './own-children';
 import { isRunning, readEnvironment, readStat, type PidStart, type ProcStat } from './proc-stat';
+import { readKernelFile } from './read-kernel-file';
 import { signalProcess } from './signal-process';
 import { COOKIE_VARIABLE, Sweeper, WORKER_COOKIE_VARIABLE, type Sweep } from './sweep';
 
@@ -151,7 +152,10 @@ class Descent {
   }
 
   leave(user: DescentUser): void {
-    if (!this.#users.delete(user) || this.#users.size > 0) return;
+    if (!this.#users.has(user)) return;
+    if (this.#users.size === 1) this.#reapOwn();
+    this.#users.delete(user);
+    if (this.#users.size > 0) return;
     this.#term++;
     clearInterval(this.#reapTimer);
     this.#reapTimer = undefined;
@@ -254,7 +258,7 @@ class Descent {
     if (term !== this.#term) return 0;
     let escapees = 0;
     for (const child of this.#children.values()) if (!child.dead && this.#judge(child)) escapees += 1;
-    this.#reap();
+    this.#reap([...this.#children.values()]);
     if (this.#told.size > MAX_TOLD) this.#told.clear();
     return escapees;
   }
@@ -322,12 +326,12 @@ class Descent {
   }
 
   /** Reaps adopted children. No other code waits for them, except, in a host program, code that this class cannot see. */
-  #reap(): void {
+  #reap(children: readonly Child[]): void {
     const alone = this.#isAlone();
     const deadSince = new Map<string, number>();
     const theirs = new Map<DescentUser, number[]>();
     const now = performance.now();
-    for (const child of this.#children.values()) {
+    for (const child of children) {
       const { stat, below, dead } = child;
       if (!dead || this.#isHeld(stat.pid)) continue;
       if (below !== undefined) {
@@ -340,53 +344,50 @@ class Descent {
       const key = `${stat.pid}:${stat.startTime}`;
       const since = this.#deadSince.get(key) ?? now;
       deadSince.set(key, since);
-      const isOurs = alone || !this.#isUnknown(child);
+      const isOurs = alone || !this.#isUnknown(child) || isNamespaced(stat.pid);
       if (isOurs || now - since > FOREIGN_ZOMBIE_MS) reapChild(this.#libc, stat.pid);
     }
     this.#deadSince = deadSince;
-    this.#reapAll(theirs);
+    for (const [user, pids] of theirs) user.guardian.starts?.reap(pids);
+    this.#reapedAt = performance.now();
   }
 
   /**
-   * Reaps the guardians' dead orphans between two looks. A look waits for a pass over the trees, and forks make that pass long:
-   * an agent that forks and ends 1,000 times a second would take every pid of the machine meanwhile.
+   * Reaps dead orphans between two looks. A look waits for a pass over the trees, and forks make that pass long: an agent that forks
+   * and ends 1,000 times a second would take every pid of the machine meanwhile. The init of a PID namespace has not ended until
+   * the orphans of that namespace are reaped, and after the death of a guardian those are this process's children.
    */
   async #reapSoon(): Promise<void> {
     if (performance.now() - this.#reapedAt < REAP_MS / 2) return;
     await this.#alone(async () => this.#reapOrphans()).catch(() => undefined);
   }
 
+  /** The last time: nobody looks after this process's adopted children once the last host has left. */
+  #reapOwn(): void {
+    const own = this.#own.pids();
+    const stats = childrenOfUs().flatMap((pid) => readStat(pid) ?? []);
+    const adopted = stats.filter((stat) => !isRunning(stat) && !this.#isOwn(own, stat));
+    this.#reap(adopted.map((stat) => ({ stat, below: undefined, dead: true, deadBefore: false })));
+  }
+
   async #reapOrphans(): Promise<void> {
     // The kernel's list of children may lack some while others are removed from it.
     await this.#answered('reap');
-    const dead: [user: DescentUser, pid: number][] = [];
+    const found: Child[] = [];
     let sliceStart = performance.now();
-    const lists = [...this.#users].map((user) => [user, childrenOfGuardian(user)] as const);
-    for (const [user, pids] of lists) {
-      for (const pid of pids) {
-        if (performance.now() - sliceStart > SLICE_MS) {
-          await nextTurn();
-          sliceStart = performance.now();
-        }
-        const stat = readStat(pid);
-        if (stat !== undefined && !isRunning(stat)) dead.push([user, pid]);
+    for (const [pid, below] of this.#directChildren()) {
+      if (performance.now() - sliceStart > SLICE_MS) {
+        await nextTurn();
+        sliceStart = performance.now();
       }
+      const stat = readStat(pid);
+      if (stat !== undefined && !isRunning(stat)) found.push({ stat, below, dead: true, deadBefore: false });
     }
     // One of them may be a first process whose start was not answered when the lists were read.
-    if (dead.some(([, pid]) => !this.#isHeld(pid))) await this.#answered('start');
-    const theirs = new Map<DescentUser, number[]>();
-    for (const [user, pid] of dead) {
-      if (this.#isHeld(pid)) continue;
-      const pids = theirs.get(user);
-      if (pids === undefined) theirs.set(user, [pid]);
-      else pids.push(pid);
-    }
-    this.#reapAll(theirs);
-  }
-
-  #reapAll(theirs: ReadonlyMap<DescentUser, readonly number[]>): void {
-    for (const [user, pids] of theirs) user.guardian.starts?.reap(pids);
-    this.#reapedAt = performance.now();
+    if (found.some(({ stat }) => !this.#isHeld(stat.pid))) await this.#answered('start');
+    // Read last: libuv reaps its children between two turns, and their numbers are given away again.
+    const own = this.#own.pids();
+    this.#reap(found.filter(({ stat, below }) => below !== undefined || !this.#isOwn(own, stat)));
   }
 
   /** Whether the child is a first process: its end is reported before it is reaped. */
@@ -456,6 +457,11 @@ function signsOf({ pid }: ProcStat): Signs {
     cookies: [...readEnvironment(pid, COOKIE_VARIABLE), ...readMark(pid, 'agent')],
     cgroup: readCgroupPath(pid),
   };
+}
+
+/** Whether the process is in a PID namespace below this one. Such an adopted child is an agent's: no other code waits for it. */
+function isNamespaced(pid: number): boolean {
+  return /^NSpid:\t\d+\t\d/m.test(readKernelFile(`/proc/${pid}/status`) ?? '');
 }
 
 /** The kernel lists children under the thread that started them, and adopted ones under the first. */
