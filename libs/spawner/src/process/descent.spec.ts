@@ -1,4 +1,4 @@
-import { spawn, spawnSync } from 'node:child_process';
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { eventually } from '../../../../test/support/proc';
@@ -30,6 +30,15 @@ function deadOrphan(place: 'here' | 'namespace' = 'here'): number {
   while (!['Z', undefined].includes(readStat(orphan)?.state)) spawnSync('true');
   expect(readStat(orphan)).toMatchObject({ state: 'Z', parent: process.pid });
   return orphan;
+}
+
+/** A child for which libuv waits, and which is dead. No turn of the event loop passes meanwhile. */
+function deadChild(script: string): ChildProcess {
+  const child = spawn('sh', ['-c', script], { stdio: 'ignore' });
+  // Where it was reaped by other code, its handle would keep this process alive.
+  child.unref();
+  while (readStat(child.pid ?? 0)?.state !== 'Z') spawnSync('true');
+  return child;
 }
 
 describeNative('containment by descent', () => {
@@ -79,6 +88,24 @@ describeNative('containment by descent', () => {
       }
     },
   );
+
+  it('R48 reaps no child that other code of this process started and waits for', async () => {
+    if (!('libc' in found)) throw new Error(found.reason);
+    const descent = theDescent(found.libc);
+    const user = hostOf(true);
+    descent.enter(user);
+    try {
+      // Longer than the pause between two reaps: the next one comes before libuv has reaped the child.
+      const child = deadChild('sleep 0.4; exit 7');
+      await eventually('the exit told', () => child.exitCode === 7, 10_000);
+      const last = deadChild('exit 8');
+      descent.leave(user);
+      await eventually('the exit told', () => last.exitCode === 8, 10_000);
+      expect([child.exitCode, last.exitCode]).toEqual([7, 8]);
+    } finally {
+      descent.leave(user);
+    }
+  });
 
   it('R54 the last host reaps the dead orphans before it leaves', () => {
     if (!('libc' in found)) throw new Error(found.reason);
