@@ -5,6 +5,7 @@ import type { BelayEvent } from '#libs/contracts';
 import { decodeEvent } from '#libs/lifecycle';
 import { ended, ready as agentsReady } from '../support/executions';
 import { eventually, processesWith } from '../support/fleet';
+import { procEntry } from '../support/proc';
 import { guardianOf, send } from '../faults/processes';
 import { fleetPerTest } from '../support/own-fleet';
 
@@ -354,9 +355,11 @@ describe('draining', () => {
   it('R46 two signals at once are one drain, of an orchestrator too: both programs exit with 0', async () => {
     await begin({ workers: 1, env: { ...LEASE, BELAY_LOG_LEVEL: 'debug' } });
     const members = [...fleet.orchestrators, ...fleet.workers];
+    // Stopped until both are pending: else an orchestrator may have ended before this process gives the second.
     for (const { process: child } of members) {
-      child.kill('SIGTERM');
-      child.kill('SIGINT');
+      child.kill('SIGSTOP');
+      await eventually(() => procEntry(child.pid ?? 0)?.state === 'T', 'the program stands still');
+      for (const signal of ['SIGTERM', 'SIGINT', 'SIGCONT'] as const) child.kill(signal);
     }
     // The end of the children's own channel to their parent is not a third signal.
     expect(await Promise.all(members.map(async ({ exited }) => exited))).toEqual([0, 0]);
