@@ -252,7 +252,8 @@ describe('connections of strangers', () => {
     });
     await Promise.all(ends.slice(0, 436));
     for (const ask of [known, late]) expect(await ask(hello(key))).toEqual({ n: 1 });
-    expect(left()).toBe(64 + 2);
+    // Until its key came, the late agent was a stranger as well: one of the 64 may have gone for it.
+    expect([63 + 2, 64 + 2]).toContain(left());
   });
 
   it('are at most 1,000 at any moment, however young they are', async () => {
