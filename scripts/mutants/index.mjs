@@ -3,8 +3,9 @@
 import { ISOLATION } from './isolation.mjs';
 import { KILLS } from './kills.mjs';
 import { PROCESSES } from './processes.mjs';
+import { RATES } from './rates.mjs';
 import { SCRIPTS } from './scripts.mjs';
 import { SERVICES } from './services.mjs';
 import { TABLES } from './tables.mjs';
 
-export const MUTANTS = [...TABLES, ...SCRIPTS, ...PROCESSES, ...ISOLATION, ...KILLS, ...SERVICES];
+export const MUTANTS = [...TABLES, ...SCRIPTS, ...PROCESSES, ...ISOLATION, ...KILLS, ...SERVICES, ...RATES];

@@ -34,6 +34,8 @@ const BY_CODE: Readonly<Partial<Record<ErrorCode, ExitCode>>> = {
   SERVER_UNREACHABLE: EXIT.unreachable,
   SERVER_REFUSED: EXIT.unreachable,
   DRAINING: EXIT.unreachable,
+  // Like them it passes: a script may try again.
+  RATE_LIMITED: EXIT.unreachable,
   UNAUTHORIZED: EXIT.refused,
   FORBIDDEN: EXIT.refused,
   // The call may have run: a script must not take it for a failure.

@@ -469,6 +469,14 @@ describe('stop and kill', () => {
       code: EXIT.unconfirmed,
       err: `belay: Order ord_${U} is stored, but no answer showed its proof: Not proved in time. Look with: belay receipt ord_${U}\n`,
     });
+    // The order is taken at any rate; the read of its receipt may be refused.
+    const detail = 'The token v may make 5 requests per second. Try again in 1 second.';
+    routes[`POST /api/executions/${EXE}/stop`] = [429, { code: 'RATE_LIMITED', detail }];
+    const limited = await belay(['stop', EXE]);
+    expect(limited.code).toBe(EXIT.unconfirmed);
+    expect(limited.err).toContain(
+      `Order ord_${U} is stored, but no answer showed its proof: The token v may`,
+    );
   });
 
   it('names after 5 s without an answer the command that works without one, and claims nothing when it is left', async () => {

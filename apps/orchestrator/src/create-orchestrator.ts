@@ -92,6 +92,7 @@ async function make(options: CreateOrchestratorOptions, parts: CleanupStack): Pr
       : await makeHttp(modules, {
           token: options.token,
           requestTimeoutMs: settings.requestTimeoutMs,
+          rate: settings.httpRate,
           log,
         });
   const app: INestApplicationContext =

@@ -52,6 +52,14 @@ describe('R65 named tokens', () => {
     expect(bound.token).toMatchObject({ name: 'a', createdBy: 'admin', createdAt: expect.any(Number) });
   });
 
+  it('R65 have a rate of their own, if they were made with one', async () => {
+    const rate = { perSecond: 5, burst: 20 };
+    const { secret, token } = await store.create({ name: 'a', role: 'viewer', rate }, SAID);
+    expect(token.rate).toEqual(rate);
+    expect(await store.holderOf(secret)).toEqual({ name: 'a', role: 'viewer', rate });
+    expect(await store.list()).toMatchObject([{ name: 'a', rate }]);
+  });
+
   it('R82 their secrets are in no key, no audit entry and no command: only the hash is stored', async () => {
     const monitor = await valkey.connections.create('subscriber').monitor();
     const commands: string[] = [];

@@ -28,8 +28,8 @@ interface Revocation {
   readonly said: Signature;
 }
 
-/** The names under which a caller with a valid token acts. */
-export type TokenHolder = Omit<Caller, 'requestId'>;
+/** The name under which a caller with a valid token acts, its rights, and the bound on its requests if it has one of its own. */
+export type TokenHolder = Omit<Caller, 'requestId'> & Pick<TokenRecord, 'rate'>;
 
 /**
  * The named tokens (ADR 0025). The store has the SHA-256 of each secret, and finds a token by it, so no code compares secrets.
@@ -70,8 +70,13 @@ export class TokenStore implements OnApplicationBootstrap, OnApplicationShutdown
     if (refused === 'REVOKED') throw unauthorized(`The token ${String(reply['name'])} was revoked.`);
     if (refused === 'EXPIRED') throw unauthorized(`The token ${String(reply['name'])} has expired.`);
     if (refused !== undefined) throw unauthorized('The token is not known here.');
-    const { name, role, selector } = this.read(reply);
-    return { name, role, ...(selector === undefined ? {} : { selector: conditionsOf(selector) }) };
+    const { name, role, selector, rate } = this.read(reply);
+    return {
+      name,
+      role,
+      ...(selector === undefined ? {} : { selector: conditionsOf(selector) }),
+      ...(rate === undefined ? {} : { rate }),
+    };
   }
 
   /** Makes a token. Only this answer contains its secret. @throws BelayError TOKEN_EXISTS · TOO_MANY_TOKENS */

@@ -73,6 +73,16 @@ describe('a submit', () => {
     expect(fake.asked[2]?.key).not.toBe(fake.asked[0]?.key);
   });
 
+  it('R65 that is refused for the rate waits as long as the refusal says', async () => {
+    const busy = says(429, { code: 'RATE_LIMITED', detail: 'Later.', details: { retryAfterMs: 700 } });
+    const fake = await orchestrator(busy, says(200, { id: EXE }));
+    const begun = performance.now();
+    await createClient({ url: fake.url }).createExecution(spec({ name: 'a' }));
+    // A timer may fire a moment early. Without the wait of the refusal, the pause is at most 250 ms.
+    expect(performance.now() - begun).toBeGreaterThan(650);
+    expect(fake.asked).toHaveLength(2);
+  });
+
   it('with a key in its spec has that one alone, and is a replay when it was there', async () => {
     const fake = await orchestrator(says(200, { id: EXE }));
     const { replayed } = await createClient({ url: fake.url }).createExecution(

@@ -34,7 +34,7 @@ export async function sendRequest(transport: Transport, shape: RequestShape): Pr
       if (outcome === 'unsure' || (outcome === 'silent' && method === 'POST')) unsure = error;
       const isForAnother = outcome === 'absent' || (outcome === 'silent' && isRepeatable);
       const mayRepeat = isRepeatable && method === 'POST' && performance.now() - firstFailureAt < repeatForMs;
-      let waitMs = backoffMs(failures);
+      let waitMs = Math.max(backoffMs(failures), retryAfterOf(error));
       if (isForAnother && elsewhere > 0) {
         elsewhere--;
         waitMs = 0;
@@ -47,6 +47,12 @@ export async function sendRequest(transport: Transport, shape: RequestShape): Pr
       shape.signal?.throwIfAborted();
     }
   }
+}
+
+/** The wait that a refusal asks for: the server's `Retry-After`, in milliseconds. */
+function retryAfterOf(error: unknown): number {
+  const ms = isBelayError(error) ? error.details['retryAfterMs'] : undefined;
+  return typeof ms === 'number' && ms > 0 ? ms : 0;
 }
 
 /** Refusals after which nothing was done. */

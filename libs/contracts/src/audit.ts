@@ -44,7 +44,7 @@ export interface AuditEntry {
   /** The limits that were set, as JSON. */
   readonly limits?: string;
   /** The token that was made or revoked. */
-  readonly token?: Pick<TokenRecord, 'name' | 'role' | 'selector' | 'expiresAt'>;
+  readonly token?: Pick<TokenRecord, 'name' | 'role' | 'selector' | 'expiresAt' | 'rate'>;
   /** Attempts that a removal took out. */
   readonly removed?: number;
   readonly mode?: StopMode;

@@ -1,7 +1,7 @@
 -- createToken: stores a named token by the hash of its secret. Repeatable by that hash. A name is free again once its token was
 -- revoked or has expired. Such tokens are removed after the retention.
 -- KEYS[1] the tokens
--- ARGV    1 control tag · 2 SHA-256 of the secret · 3 settings · 4 token JSON { name, role, selector? }
+-- ARGV    1 control tag · 2 SHA-256 of the secret · 3 settings · 4 token JSON { name, role, selector?, rate? }
 --         · 5 milliseconds until it
 --         expires, or '' · 6 JSON of who made it { by, role?, requestId? } · 7 most tokens
 -- Returns { token = JSON text } · refused: TOKEN_EXISTS · TOO_MANY_TOKENS
@@ -36,5 +36,6 @@ local text = cjson.encode(token)
 redis.call('HSET', tokens, ARGV[2], text)
 redis.call('HSET', names, token.name, ARGV[2])
 audit({ act = 'token.created', by = who.by, role = who.role, requestId = who.requestId,
-  token = { name = token.name, role = token.role, selector = token.selector, expiresAt = token.expiresAt } })
+  token = { name = token.name, role = token.role, selector = token.selector, expiresAt = token.expiresAt,
+    rate = token.rate } })
 return cjson.encode({ token = text })

@@ -63,8 +63,19 @@ describe('R65 belay token', () => {
     expect(existsSync(join(cwd, 'none.token'))).toBe(false);
   });
 
-  it('asks nothing for a role or a time that there is not', async () => {
-    for (const wrong of [['--role', 'boss'], ['--role', 'viewer', '--expires', '30'], []])
+  it('makes one with a rate of its own', async () => {
+    const token = { ...TOKEN, rate: { perSecond: 5, burst: 20 } };
+    routes['POST /api/tokens'] = [201, { token, secret: SECRET }];
+    const made = await belay(['token', 'create', 'pager', '--role', 'stopper', '--rate', '5:20']);
+    expect(made.err).toContain('stopper, bound to tenant=a, at most 5:20 requests per second, until');
+    expect(asked.at(-1)).toBe(
+      'POST /api/tokens {"name":"pager","role":"stopper","rate":{"perSecond":5,"burst":20}}',
+    );
+  });
+
+  it('asks nothing for a role, a time or a rate that there is not', async () => {
+    const viewer = ['--role', 'viewer'];
+    for (const wrong of [['--role', 'boss'], [...viewer, '--expires', '30'], [...viewer, '--rate', '0'], []])
       expect(await belay(['token', 'create', 'x', ...wrong])).toMatchObject({ code: EXIT.usage });
     expect(asked).toEqual([]);
   });
@@ -74,14 +85,14 @@ describe('R65 belay token', () => {
     const items = [
       TOKEN,
       { ...plain, name: 'old', revokedAt: AT, revokedBy: 'admin' },
-      { ...plain, name: 'ops', role: 'operator', lastUsedAt: AT },
+      { ...plain, name: 'ops', role: 'operator', lastUsedAt: AT, rate: { perSecond: 5, burst: 20 } },
     ];
     routes['GET /api/tokens'] = [200, { items }];
     expect((await belay(['token', 'list'])).out).toBe(
-      'NAME   ROLE      STATE    LABELS    LAST USE              MADE BY  EXPIRES\n' +
-        'pager  stopper   expired  tenant=a  never                 admin    2026-11-21 02:30:02Z\n' +
-        'old    stopper   revoked  all       never                 admin    never\n' +
-        'ops    operator  valid    all       2026-11-21 02:30:01Z  admin    never\n',
+      'NAME   ROLE      STATE    LABELS    RATE     LAST USE              MADE BY  EXPIRES\n' +
+        'pager  stopper   expired  tenant=a  default  never                 admin    2026-11-21 02:30:02Z\n' +
+        'old    stopper   revoked  all       default  never                 admin    never\n' +
+        'ops    operator  valid    all       5:20     2026-11-21 02:30:01Z  admin    never\n',
     );
     expect(JSON.parse((await belay(['token', 'list', '--json'])).out)).toEqual({ items });
     routes['GET /api/tokens'] = [200, { items: [] }];
@@ -101,6 +112,17 @@ describe('R65 belay token', () => {
     expect(JSON.parse((await belay(['token', 'revoke', 'pager', '--json'])).out)).toEqual({
       token,
       already: true,
+    });
+  });
+
+  it('R65 a refusal for the rate says when to try again, and ends with code 5', async () => {
+    const detail =
+      'The token v may make 5 requests per second, 20 at once, and made more. Try again in 1 second.';
+    routes['GET /api/tokens'] = [429, { code: 'RATE_LIMITED', detail, details: { retryAfterMs: 200 } }];
+    expect(await belay(['token', 'list'])).toMatchObject({
+      code: EXIT.unreachable,
+      out: '',
+      err: `belay: ${detail}\n`,
     });
   });
 

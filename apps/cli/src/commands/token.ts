@@ -1,8 +1,18 @@
 import { closeSync, openSync, unlinkSync, writeSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { InvalidArgumentError, Option, type Command } from 'commander';
-import type { CreatedToken, TokenRequest } from '#libs/contracts';
-import { parseDuration, ROLES, type Role, type TokenRecord } from '#libs/contracts';
+import {
+  formatRate,
+  parseDuration,
+  parseRate,
+  RATE_RULE,
+  ROLES,
+  type CreatedToken,
+  type RequestRate,
+  type Role,
+  type TokenRecord,
+  type TokenRequest,
+} from '#libs/contracts';
 import { UsageError } from '../exit-codes';
 import type { Session } from '../session/session';
 import { cleanText } from '../text/clean-text';
@@ -15,6 +25,7 @@ interface CreateOptions {
   readonly selector?: string;
   readonly expires?: number;
   readonly to?: string;
+  readonly rate?: RequestRate;
 }
 
 /** `token create`, `list` and `revoke`. */
@@ -30,6 +41,11 @@ export function addToken(program: Command, bind: Bind): void {
       '--expires <duration>',
       'how long it is valid, such as 12h or 30d; else until it is revoked',
       parseLife,
+    )
+    .option(
+      '--rate <rate>',
+      'its requests per second, perhaps with a burst, such as 50 or 50:200; else BELAY_HTTP_RATE',
+      parseRateOption,
     )
     .option('--to <file>', 'write the secret to a new file that only you may read, and show it nowhere')
     .action(bind(async (session, name: string, options: CreateOptions) => create(session, name, options)));
@@ -67,12 +83,13 @@ export function addToken(program: Command, bind: Bind): void {
 }
 
 async function create(session: Session, name: string, options: CreateOptions): Promise<void> {
-  const { role, selector, expires, to } = options;
+  const { role, selector, expires, rate, to } = options;
   const request: TokenRequest = {
     name,
     role,
     ...(selector === undefined ? {} : { selector }),
     ...(expires === undefined ? {} : { expiresInMs: expires }),
+    ...(rate === undefined ? {} : { rate }),
   };
   const path = to === undefined ? undefined : resolve(session.process.cwd, to);
   // Before the token is made: a secret that cannot be written would be lost.
@@ -95,7 +112,8 @@ function tell(session: Session, { secret, ...rest }: CreatedToken, path: string 
   if (session.isJson) return session.json(path === undefined ? { ...rest, secret } : { ...rest, file: path });
   const bound = token.selector === undefined ? '' : `, bound to ${token.selector}`;
   const until = token.expiresAt === undefined ? '' : `, until ${formatTime(token.expiresAt)}`;
-  session.note(`made ${token.name}: ${token.role}${bound}${until}`);
+  const rate = token.rate === undefined ? '' : `, at most ${formatRate(token.rate)} requests per second`;
+  session.note(`made ${token.name}: ${token.role}${bound}${rate}${until}`);
   if (path === undefined) {
     session.note('Its secret is shown this once, and stored nowhere:');
     session.printRaw(secret);
@@ -126,12 +144,13 @@ function openNew(path: string): number {
 /** One row for each token. */
 export function renderTokens(tokens: readonly TokenRecord[], width: number, now: number): string {
   return renderTable({
-    head: ['NAME', 'ROLE', 'STATE', 'LABELS', 'LAST USE', 'MADE BY', 'EXPIRES'],
+    head: ['NAME', 'ROLE', 'STATE', 'LABELS', 'RATE', 'LAST USE', 'MADE BY', 'EXPIRES'],
     rows: tokens.map((token) => [
       cleanText(token.name),
       token.role,
       stateOf(token, now),
       token.selector === undefined ? 'all' : cleanText(token.selector),
+      token.rate === undefined ? 'default' : formatRate(token.rate),
       token.lastUsedAt === undefined ? 'never' : formatTime(token.lastUsedAt),
       cleanText(token.createdBy),
       token.expiresAt === undefined ? 'never' : formatTime(token.expiresAt),
@@ -151,4 +170,10 @@ function parseLife(text: string): number {
   const ms = /[a-z]$/.test(text.trim()) ? parseDuration(text) : undefined;
   if (ms !== undefined) return ms;
   throw new InvalidArgumentError(`"${text}" is not a duration such as 12h or 30d.`);
+}
+
+function parseRateOption(text: string): RequestRate {
+  const rate = parseRate(text);
+  if (rate !== undefined) return rate;
+  throw new InvalidArgumentError(`It must be ${RATE_RULE}.`);
 }

@@ -69,7 +69,15 @@ export async function waitForProof<T>(
   }
 }
 
-const AWAY = new Set(['TIMEOUT', 'OUTCOME_UNKNOWN', 'SERVER_UNREACHABLE', 'SERVER_REFUSED', 'DRAINING']);
+const AWAY = new Set([
+  'TIMEOUT',
+  'OUTCOME_UNKNOWN',
+  'SERVER_UNREACHABLE',
+  'SERVER_REFUSED',
+  'DRAINING',
+  // Of a stop only the order is taken at any rate, and not the reads of its receipt.
+  'RATE_LIMITED',
+]);
 
 /** For a stored order only the proof is missing, even if the orchestrator went away meanwhile. */
 function isUnanswered({ code }: BelayError, isStored: boolean): boolean {

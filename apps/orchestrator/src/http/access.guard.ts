@@ -3,6 +3,7 @@ import type { Ownership } from '#libs/access';
 import {
   BelayError,
   boundError,
+  isStopping,
   requirePermission,
   ruleOf,
   validateKillRequest,
@@ -15,6 +16,8 @@ import {
 import type { FastifyRequest } from 'fastify';
 import type { Query } from '../query';
 import { callerOf } from './caller';
+import type { RequestRates } from './request-rates';
+import { secretOf } from './token-gate';
 
 type Request = FastifyRequest<{ Querystring: Query; Params: { readonly id?: string } }>;
 
@@ -36,15 +39,18 @@ export function ruleOfRequest({ method, routeOptions }: Pick<Request, 'method' |
 
 /**
  * Whether a caller may make a request, by the table of routes (docs/tokens.md#every-route). The gate has checked the permission
- * of the route itself. This guard checks flags and fields that need a further permission, and whether the caller owns the
- * request's subject.
+ * and the rate of the route itself. This guard checks flags and fields that need a further permission, and whether the caller
+ * owns the request's subject.
  */
 export class AccessGuard implements CanActivate {
   private readonly checks: Readonly<
     Record<Subject, (caller: Caller, request: Request) => Promise<void> | void>
   >;
 
-  constructor(own: Ownership) {
+  constructor(
+    own: Ownership,
+    private readonly rates: RequestRates,
+  ) {
     const id = ({ params }: Request): string => params.id ?? '';
     this.checks = {
       execution: async (caller, request) => own.requireExecution(caller, id(request)),
@@ -79,8 +85,11 @@ export class AccessGuard implements CanActivate {
     const caller = callerOf(request);
     const { flag, field } = rule;
     if (flag !== undefined && isSet(request.query[flag.name])) requirePermission(caller, flag.needs);
-    if (field !== undefined && fieldOf(request.body, field.name) === field.value)
+    if (field !== undefined && fieldOf(request.body, field.name) === field.value) {
       requirePermission(caller, field.needs);
+      // The gate took it for the stop that this route is else.
+      if (isStopping(rule)) this.rates.take(secretOf(request.headers.authorization));
+    }
     await this.checks[rule.about](caller, request);
     return true;
   }

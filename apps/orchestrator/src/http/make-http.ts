@@ -1,17 +1,20 @@
 import { NestFactory } from '@nestjs/core';
 import { FastifyAdapter, type NestFastifyApplication } from '@nestjs/platform-fastify';
 import { Ownership, TokenStore } from '#libs/access';
-import { BelayError, SPEC_LIMITS } from '#libs/contracts';
+import { BelayError, SPEC_LIMITS, type DefaultRate } from '#libs/contracts';
 import type { ServiceLog } from '#libs/service';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { Registry } from 'prom-client';
 import type { OrchestratorModule } from '../orchestrator.module';
 import { EventStreams } from '../event-streams';
+import { countRefusals } from '../metrics/count-refusals';
 import { RetryReadsInterceptor } from '../retry-reads.interceptor';
 import { ProblemFilter, toProblem } from '../problem.filter';
 import { QueryGuard } from '../query.guard';
 import { AccessGuard } from './access.guard';
 import { answerClientError } from './client-error';
 import { RequestGate } from './request-gate';
+import { RequestRates } from './request-rates';
 import { TokenGate } from './token-gate';
 
 /** The head of a request may take this long, however long its body may take. Milliseconds. */
@@ -22,13 +25,15 @@ const LOOK_MS = 1_000;
 export interface HttpOptions {
   readonly token: string;
   readonly requestTimeoutMs: number;
+  /** The bound of tokens that have none of their own. */
+  readonly rate: DefaultRate;
   readonly log: ServiceLog;
 }
 
 /** The HTTP server of an orchestrator, not yet listening, and the gate for its requests. */
 export async function makeHttp(
   modules: ReturnType<typeof OrchestratorModule.forRoot>,
-  { token, requestTimeoutMs, log }: HttpOptions,
+  { token, requestTimeoutMs, rate, log }: HttpOptions,
 ): Promise<{ app: NestFastifyApplication; gate: RequestGate }> {
   const adapter = new FastifyAdapter({
     bodyLimit: SPEC_LIMITS.maxBodyBytes,
@@ -54,11 +59,12 @@ export async function makeHttp(
   const fastify: FastifyInstance = app.getHttpAdapter().getInstance();
   const tokens = new TokenGate(token, app.get(TokenStore));
   app.get(EventStreams).isTokenValid = ({ headers }) => tokens.isStillValid(headers.authorization);
-  const gate = new RequestGate(tokens);
+  const rates = new RequestRates(rate, countRefusals(app.get(Registry)));
+  const gate = new RequestGate(tokens, rates);
   gate.install(fastify);
   acceptJson(fastify);
   app.useGlobalFilters(new ProblemFilter(log));
-  app.useGlobalGuards(new QueryGuard(), new AccessGuard(app.get(Ownership)));
+  app.useGlobalGuards(new QueryGuard(), new AccessGuard(app.get(Ownership), rates));
   app.useGlobalInterceptors(new RetryReadsInterceptor());
   return { app, gate };
 }

@@ -1,18 +1,20 @@
 import type { IncomingMessage } from 'node:http';
+import type { TokenHolder } from '#libs/access';
 import {
   BelayError,
   isBelayError,
+  isStopping,
   requirePermission,
   SPEC_LIMITS,
   type Caller,
-  type RouteRule,
 } from '#libs/contracts';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { ulid } from 'ulid';
 import { ruleOfRequest } from './access.guard';
 import { keepCaller } from './caller';
 import { KnownRoutes } from './known-routes';
-import type { TokenGate } from './token-gate';
+import type { RequestRates } from './request-rates';
+import { secretOf, type TokenGate } from './token-gate';
 
 /** Routes that take an execution's spec; every other body is a few fields. */
 const TAKES_SPEC = new Set(['/api/executions', '/api/agents']);
@@ -27,8 +29,8 @@ const LINGER_MS = 1_000;
 
 /**
  * The first check of every request, before a byte of its body is read: whether its method and path exist, who the caller is,
- * whether the caller may use that route, and whether there is room for the body. A caller without a token costs a socket for a
- * second, and no memory.
+ * whether the caller may use that route and keeps to its rate, and whether there is room for the body. A caller without a token
+ * costs a socket for a second, and no memory.
  */
 export class RequestGate {
   private readonly routes = new KnownRoutes();
@@ -37,7 +39,10 @@ export class RequestGate {
   private readonly answering = new Set<Promise<void>>();
   private closed = false;
 
-  constructor(private readonly tokens: TokenGate) {}
+  constructor(
+    private readonly tokens: TokenGate,
+    private readonly rates: RequestRates,
+  ) {}
 
   /** Every existing route, as `GET /api/executions/:id`. */
   served(): string[] {
@@ -85,14 +90,25 @@ export class RequestGate {
       void reply.header('connection', 'close');
       throw new BelayError('DRAINING', 'This orchestrator is stopping. Nothing was done; ask another one.');
     }
-    if (openRule(request) !== undefined) return undefined;
+    const rule = request.is404 ? undefined : ruleOfRequest(request);
+    if (rule?.needs === 'none') return undefined;
+    const { authorization } = request.headers;
+    const stops = rule !== undefined && isStopping(rule);
+    const visit = { secret: secretOf(authorization), address: request.ip, stops };
+    this.rates.admit(visit);
+    let holder: TokenHolder;
     try {
-      return await this.tokens.holderOf(request.headers.authorization);
+      holder = await this.tokens.holderOf(authorization);
     } catch (error) {
-      if (isBelayError(error) && error.code === 'UNAUTHORIZED')
+      if (isBelayError(error) && error.code === 'UNAUTHORIZED') {
+        this.rates.refused(visit);
         void reply.header('www-authenticate', 'Bearer realm="belay"');
+      }
       throw error;
     }
+    this.rates.accept(visit, holder);
+    const { rate: _, ...caller } = holder;
+    return caller;
   }
 
   private refusal(
@@ -132,13 +148,6 @@ export class RequestGate {
     raw.once('close', () => (this.inFlight -= bytes));
     return undefined;
   }
-}
-
-/** The rule of a route for everybody: probes of a load balancer, and pages that say nothing of the fleet. */
-function openRule(request: FastifyRequest): RouteRule | undefined {
-  if (request.is404) return undefined;
-  const rule = ruleOfRequest(request);
-  return rule.needs === 'none' ? rule : undefined;
 }
 
 function limitOf(path: string): number {

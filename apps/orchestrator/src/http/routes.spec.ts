@@ -19,7 +19,7 @@ beforeAll(async () => {
   };
   const http = await makeHttp(
     OrchestratorModule.forRoot({ settings, valkey, leaveDrillSchedule: true, onError }),
-    { token: 'a-token-of-sixteen', requestTimeoutMs: 5_000, log: { error: onError } as never },
+    { token: 'a-token-of-sixteen', requestTimeoutMs: 5_000, rate: 'off', log: { error: onError } as never },
   );
   // A new route for which nobody wrote a rule.
   http.app

@@ -1,17 +1,18 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
-import type { TokenStore } from '#libs/access';
+import type { TokenHolder, TokenStore } from '#libs/access';
 import {
   BelayError,
   BOOTSTRAP_NAME,
   isBelayError,
   isTokenSecret,
   ServerUnreachableError,
-  type Caller,
 } from '#libs/contracts';
 
 const digest = (text: string): Buffer => createHash('sha256').update(text).digest();
 
-type Holder = Omit<Caller, 'requestId'>;
+/** The secret in the header of a request; undefined: it has none. */
+export const secretOf = (authorization: string | undefined): string | undefined =>
+  /^bearer +(\S+)$/i.exec(authorization ?? '')?.[1];
 
 /**
  * Finds the holder of a request's token. Loopback needs one too, since a web page can reach loopback. `BELAY_TOKEN` is compared
@@ -38,8 +39,8 @@ export class TokenGate {
   }
 
   /** @throws BelayError UNAUTHORIZED */
-  holderOf(authorization: string | undefined): Holder | Promise<Holder> {
-    const given = /^bearer +(\S+)$/i.exec(authorization ?? '')?.[1];
+  holderOf(authorization: string | undefined): TokenHolder | Promise<TokenHolder> {
+    const given = secretOf(authorization);
     if (given !== undefined && timingSafeEqual(digest(given), this.bootstrap))
       return { name: BOOTSTRAP_NAME, role: 'admin' };
     if (given === undefined || !isTokenSecret(given))

@@ -24,6 +24,9 @@ export const warning = z.object({
   suggestion: text().optional(),
 });
 
+/** The bound on the requests of a token. */
+export const requestRate = z.object({ perSecond: whole(), burst: whole().optional() });
+
 /** The state of a service. */
 export const health = z.object({ state: text() });
 

@@ -14,7 +14,7 @@ import {
   type StateMachine,
 } from '#libs/contracts';
 import { z } from 'zod';
-import { flag, scope, text, whole, time, warning } from './answer-parts';
+import { flag, requestRate, scope, text, whole, time, warning } from './answer-parts';
 import { receipt, latch, stopReport } from './order-answers';
 
 /*
@@ -242,6 +242,7 @@ const token = z.object({
   name: text(),
   role: z.enum(ROLES),
   selector: text().optional(),
+  rate: requestRate.optional().describe('Absent: BELAY_HTTP_RATE.'),
   createdAt: time(),
   createdBy: text(),
   expiresAt: time().optional(),

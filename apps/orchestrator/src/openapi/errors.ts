@@ -1,4 +1,4 @@
-import { ERROR_STATUS, type ErrorCode, type RouteRule } from '#libs/contracts';
+import { ERROR_STATUS, isStopping, type ErrorCode, type RouteRule } from '#libs/contracts';
 import type { Operation } from './operation.types';
 
 /** The subjects of which a route names one by its id: an unknown one, and one of others, is answered 404. */
@@ -13,6 +13,8 @@ export function codesOf(rule: RouteRule, { codes = [] }: Operation): Map<number,
       ? []
       : (['INVALID_JSON', 'PAYLOAD_TOO_LARGE', 'UNSUPPORTED_MEDIA_TYPE'] as const)),
     ...(isOpen ? [] : (['UNAUTHORIZED', 'FORBIDDEN'] as const)),
+    // A field can make a stopping route do something else.
+    ...(isOpen || (isStopping(rule) && rule.field === undefined) ? [] : (['RATE_LIMITED'] as const)),
     ...(NAMED.has(rule.about) ? (['NOT_FOUND'] as const) : []),
     ...codes,
     'INTERNAL',

@@ -1,6 +1,6 @@
 import { CONTAINMENTS, GRADES, ISOLATIONS, ORDER_KINDS, ROLES, STOP_REASONS } from '#libs/contracts';
 import { z } from 'zod';
-import { flag, scope, text, time, warning, whole } from './answer-parts';
+import { flag, requestRate, scope, text, time, warning, whole } from './answer-parts';
 
 /* The schemas of answers about orders, latches, drills and the audit log, kept true as those of answers.ts are. */
 
@@ -238,6 +238,7 @@ export const ORDER_ANSWERS = {
         role: z.enum(ROLES),
         selector: text().optional(),
         expiresAt: time().optional(),
+        rate: requestRate.optional(),
       })
       .optional(),
     removed: whole().optional(),

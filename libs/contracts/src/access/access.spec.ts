@@ -5,9 +5,14 @@ import { validateTokenRequest } from '../spec-validation';
 import {
   actorOf,
   boundError,
+  burstOf,
+  formatRate,
+  isStopping,
   isTokenSecret,
   may,
+  MAX_REQUEST_RATE,
   MAX_TOKEN_LIFE_MS,
+  parseRate,
   PERMISSION_MEANING,
   PERMISSIONS,
   requirePermission,
@@ -107,10 +112,37 @@ describe('R65 the table of routes', () => {
   });
 });
 
+describe('R65 the rate of a token', () => {
+  it('is requests per second, perhaps with a burst; without one, twice as many come at once', () => {
+    for (const text of ['1', '50:200', String(MAX_REQUEST_RATE)])
+      expect(formatRate(parseRate(text) ?? { perSecond: 0 })).toBe(text);
+    expect(parseRate(' 5:1 ')).toEqual({ perSecond: 5, burst: 1 });
+    expect([burstOf({ perSecond: 5 }), burstOf({ perSecond: 5, burst: 1 })]).toEqual([10, 1]);
+  });
+
+  it.each(['', '0', '5:0', '100001', '5:100001', '1.5', '-1', '5:', '5/s'])('%j is none', (text) =>
+    expect(parseRate(text)).toBeUndefined(),
+  );
+
+  it('R82 never concerns the routes that stop', () => {
+    const paths = ROUTES.filter(isStopping).map(({ method, path }) => `${method} ${path}`);
+    expect(paths).toEqual([
+      'POST /api/executions/:id/pause',
+      'POST /api/executions/:id/stop',
+      'POST /api/execute/stop',
+      'POST /api/agents/:id/kill',
+      'POST /api/killswitch',
+      'POST /api/latches',
+    ]);
+  });
+});
+
 describe('R65 the body of a token', () => {
   it('is a name and a role, and perhaps labels and a time', () => {
     const request = { name: 'pager-duty', role: 'stopper', selector: 'tenant=a', expiresInMs: 60_000 };
     expect(validateTokenRequest(request)).toEqual(request);
+    for (const rate of [{ perSecond: 5 }, { perSecond: 5, burst: 20 }])
+      expect(validateTokenRequest({ name: 'x', role: 'viewer', rate })).toMatchObject({ rate });
     expect(validateTokenRequest({ name: 'x', role: 'admin' })).toEqual({ name: 'x', role: 'admin' });
   });
 
@@ -125,6 +157,10 @@ describe('R65 the body of a token', () => {
     [{ name: 'x', role: 'viewer', expiresInMs: 0 }, ['expiresInMs']],
     [{ name: 'x', role: 'viewer', expiresInMs: MAX_TOKEN_LIFE_MS + 1 }, ['expiresInMs']],
     [{ name: 'x', role: 'viewer', secret: 'mine' }, ['secret']],
+    [{ name: 'x', role: 'viewer', rate: 5 }, ['rate']],
+    [{ name: 'x', role: 'viewer', rate: { burst: 5 } }, ['rate.perSecond']],
+    [{ name: 'x', role: 'viewer', rate: { perSecond: 0, burst: 1.5 } }, ['rate.perSecond', 'rate.burst']],
+    [{ name: 'x', role: 'viewer', rate: { perSecond: 5, brust: 5 } }, ['rate.brust']],
     ['x', ['']],
   ])('%j is refused for %j', (body, paths) => {
     const problems = expect.objectContaining({

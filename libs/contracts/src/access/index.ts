@@ -1,4 +1,5 @@
 export * from './caller';
+export * from './rates';
 export * from './roles';
 export * from './routes';
 export * from './tokens';

@@ -120,6 +120,13 @@ export const ROUTES: readonly RouteRule[] = [
 
 const BY_ROUTE = new Map(ROUTES.map((rule) => [`${rule.method} ${rule.path}`, rule]));
 
+/**
+ * Whether a route only stops things. It is then never refused for the rate of its caller: a flood of requests must not take the
+ * killswitch away (docs/tokens.md#rates).
+ */
+export const isStopping = ({ needs }: Pick<RouteRule, 'needs'>): boolean =>
+  needs === 'halt' || needs === 'stop';
+
 /** The rule of a route; undefined: there is none, and the route is refused. */
 export function ruleOf(method: string, path: string): RouteRule | undefined {
   return BY_ROUTE.get(`${method === 'HEAD' ? 'GET' : method} ${path}`);

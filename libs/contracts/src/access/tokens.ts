@@ -1,3 +1,4 @@
+import type { RequestRate } from './rates';
 import type { Role } from './roles';
 
 /** A named token in a list. No record has the secret: only its hash is stored. */
@@ -6,6 +7,8 @@ export interface TokenRecord {
   readonly role: Role;
   /** The labels of everything that it may see and touch; absent: everything. */
   readonly selector?: string;
+  /** The bound on its requests; absent: that of `BELAY_HTTP_RATE`. */
+  readonly rate?: RequestRate;
   /** The server's clock. */
   readonly createdAt: number;
   /** The name of the token that made it. */

@@ -1,3 +1,4 @@
+import { formatRate, parseRate, RATE_RULE, type DefaultRate } from '../access';
 import type { UidRange } from '../isolation';
 import { formatDuration, parseDuration } from './parse-duration';
 import { parseValkeyUrl } from './valkey-url';
@@ -90,6 +91,13 @@ export const uidRange: SettingKind<UidRange> = {
     return isGood ? { first, last } : undefined;
   },
   format: ({ first, last }) => `${first}-${last}`,
+};
+
+/** `off`, `50` or `50:200`. */
+export const requestRate: SettingKind<DefaultRate> = {
+  rule: `off, or ${RATE_RULE}`,
+  parse: (value) => (value === 'off' ? value : parseRate(value)),
+  format: (rate) => (rate === 'off' ? rate : formatRate(rate)),
 };
 
 export const valkeyUrl: SettingKind<string> = {

@@ -8,6 +8,7 @@ import {
   names,
   oneOf,
   oneOfOr,
+  requestRate,
   type SettingKind,
   text,
   uidRange,
@@ -87,6 +88,14 @@ export const SETTINGS: readonly Setting[] = [
     kind: duration(1_000, 600_000),
     fallback: '60000',
     description: 'How long a client may take to send one HTTP request, body included',
+  }),
+  setting({
+    name: 'BELAY_HTTP_RATE',
+    key: 'httpRate',
+    kind: requestRate,
+    fallback: '200:1000',
+    description:
+      'Requests per second of a named token, and at once, at one orchestrator; acts that stop are never refused for it',
   }),
   setting({
     name: 'BELAY_STREAM_KEEPALIVE_MS',

@@ -30,6 +30,18 @@ describe('R66 settings', () => {
       );
   });
 
+  it('R65 have a bound on the requests of a token, which may be off', () => {
+    for (const [text, rate] of [
+      ['off', 'off'],
+      ['50', { perSecond: 50 }],
+      ['50:200', { perSecond: 50, burst: 200 }],
+    ] as const) {
+      expect(readSettings({ BELAY_HTTP_RATE: text }).httpRate).toEqual(rate);
+      expect(SETTINGS.find(({ key }) => key === 'httpRate')?.kind.format(rate as never)).toBe(text);
+    }
+    expect(() => readSettings({ BELAY_HTTP_RATE: '0' })).toThrow(/BELAY_HTTP_RATE: must be off, or a number/);
+  });
+
   it('have the published defaults', () => {
     const { sources, ...settings } = readSettings({});
     expect(settings).toStrictEqual({
@@ -37,6 +49,7 @@ describe('R66 settings', () => {
       httpHost: '127.0.0.1',
       httpPort: 7070,
       requestTimeoutMs: 60_000,
+      httpRate: { perSecond: 200, burst: 1_000 },
       keepAliveMs: 25_000,
       workers: 2,
       workerConcurrency: 8,

@@ -1,3 +1,4 @@
+import type { DefaultRate } from '../access';
 import type { Containment, Grade } from '../evidence';
 import type { Isolation, UidRange } from '../isolation';
 
@@ -14,6 +15,8 @@ export interface Settings {
   readonly httpPort: number;
   /** How long a client may take to send one HTTP request, body included. */
   readonly requestTimeoutMs: number;
+  /** The bound on the requests of a named token that has none of its own. */
+  readonly httpRate: DefaultRate;
   /** After this silence on an event stream a comment is sent. Clients give up a stream that is silent for 75 s. */
   readonly keepAliveMs: number;
   /** Absent: made and stored in `dataDir`. Never log it. */

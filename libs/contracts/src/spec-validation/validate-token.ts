@@ -1,8 +1,10 @@
+import { z } from 'zod';
+import { MAX_REQUEST_RATE } from '../access/rates';
 import { ROLES } from '../access/roles';
 import { MAX_TOKEN_LIFE_MS, RESERVED_TOKEN_NAMES } from '../access/tokens';
 import { parseSelector } from '../selector';
 import { shape } from './check-request';
-import { line, milliseconds, name, oneOf } from './fields';
+import { line, milliseconds, name, oneOf, says, wholeNumber } from './fields';
 
 /** A shorter validity would be over before the token reaches its user. Milliseconds. */
 const SHORTEST_LIFE_MS = 1_000;
@@ -18,9 +20,21 @@ export const validateTokenRequest = shape(
     expiresInMs: milliseconds(SHORTEST_LIFE_MS, MAX_TOKEN_LIFE_MS)
       .optional()
       .describe('Its validity from now on, milliseconds; absent: it does not expire.'),
+    /** The bound on its requests. */
+    rate: z
+      .strictObject(
+        {
+          perSecond: wholeNumber(1, MAX_REQUEST_RATE, ' of requests'),
+          burst: wholeNumber(1, MAX_REQUEST_RATE, ' of requests').optional(),
+        },
+        says('an object with perSecond, and perhaps burst'),
+      )
+      .optional()
+      .describe('Requests per second and at once; absent: BELAY_HTTP_RATE.'),
   },
-  'an object with name and role, and perhaps selector and expiresInMs',
+  'an object with name and role, and perhaps selector, expiresInMs and rate',
   {
+    inner: ['perSecond', 'burst'],
     more: ({ name: given, role, selector }, problems) => {
       if (RESERVED_TOKEN_NAMES.includes(given as string))
         problems.add(['name'], 'PATTERN', 'must not be the name of a part of Belay.');
