@@ -124,33 +124,36 @@ it('R4 kill -9 of the server in the middle of a storm of transitions, eight time
           .catch(() => undefined);
     }
   });
-  for (let kills = 0; kills < 8; kills++) {
-    const before = moved;
-    await eventually(async () => moved > before + 50, 'moves under way', 30_000);
-    await fleet.server.kill9();
-    await fleet.server.restart();
-    for (const id of ids) {
-      const [record, events] = await eventually(async () => {
-        // Both at one moment: moves go on.
-        const all = await fleet.life.valkey.redis
-          .multi()
-          .hmget(fleet.life.valkey.keys.execution(id), 'state', 'seq')
-          .xrevrange(fleet.life.valkey.keys.execution(id, 'events'), '+', '-', 'COUNT', 200)
-          .exec()
-          .catch(() => undefined);
-        const [fields, rows] = (all ?? []).map(([, reply]) => reply) as [string[]?, [string, string[]][]?];
-        return fields?.[0] !== undefined && rows !== undefined && ([fields, rows] as const);
-      }, 'its record');
-      const kept = events.map(([, values]) => decodeEvent('events', id, values[1] ?? '')).toReversed();
-      const last = kept.filter(({ entity }) => entity === 'execution').at(-1);
-      expect(last?.to).toBe(record[0]);
-      expect(kept.at(-1)?.seq).toBe(Number(record[1]));
-      const first = kept[0]?.seq ?? 0;
-      expect(kept.map(({ seq }) => seq)).toEqual(kept.map((_, i) => first + i));
+  try {
+    for (let kills = 0; kills < 8; kills++) {
+      const before = moved;
+      await eventually(async () => moved > before + 50, 'moves under way');
+      await fleet.server.kill9();
+      await fleet.server.restart();
+      for (const id of ids) {
+        const [record, events] = await eventually(async () => {
+          // Both at one moment: moves go on.
+          const all = await fleet.life.valkey.redis
+            .multi()
+            .hmget(fleet.life.valkey.keys.execution(id), 'state', 'seq')
+            .xrevrange(fleet.life.valkey.keys.execution(id, 'events'), '+', '-', 'COUNT', 200)
+            .exec()
+            .catch(() => undefined);
+          const [fields, rows] = (all ?? []).map(([, reply]) => reply) as [string[]?, [string, string[]][]?];
+          return fields?.[0] !== undefined && rows !== undefined && ([fields, rows] as const);
+        }, 'its record');
+        const kept = events.map(([, values]) => decodeEvent('events', id, values[1] ?? '')).toReversed();
+        const last = kept.filter(({ entity }) => entity === 'execution').at(-1);
+        expect(last?.to).toBe(record[0]);
+        expect(kept.at(-1)?.seq).toBe(Number(record[1]));
+        const first = kept[0]?.seq ?? 0;
+        expect(kept.map(({ seq }) => seq)).toEqual(kept.map((_, i) => first + i));
+      }
     }
+  } finally {
+    storm.abort();
+    await Promise.all(movers);
   }
-  storm.abort();
-  await Promise.all(movers);
 });
 
 it('R17 R26 R27 kill -9 of a worker: its trees die with it, the attempt is taken over exactly once, elsewhere', async () => {

@@ -1,4 +1,4 @@
-import { setTimeout as delay } from 'node:timers/promises';
+import { setImmediate as nextTurn, setTimeout as delay } from 'node:timers/promises';
 
 /** Errors by which the server refuses commands temporarily. */
 const REFUSING =
@@ -41,7 +41,12 @@ export async function retryTransient<T>(
     try {
       return await act();
     } catch (error) {
-      if (!isTransient(error) || isOver() || performance.now() > deadline) throw error;
+      if (!isTransient(error)) throw error;
+      if (isOver() || performance.now() > deadline) {
+        // A closed connection refuses at once, by promises alone: a caller that repeats would keep the event loop for itself.
+        await nextTurn();
+        throw error;
+      }
       await delay(Math.min(FIRST_WAIT_MS * 2 ** attempt, LONGEST_WAIT_MS));
     }
   }
