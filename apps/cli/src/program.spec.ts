@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import { EXIT } from './exit-codes';
 import { buildProgram, runCli } from './program';
+import { OutcomeUnknownError } from '#libs/contracts';
 import { nativeState } from '#libs/spawner';
 import { scriptedProcess } from '../../../test/support/scripted-process';
 import { COMMANDS, keepFlags } from './session/keep-flags';
@@ -155,7 +156,7 @@ it('names the wait once, without a terminal and on stderr', async () => {
 
 describe('errors', () => {
   it('of a kill or a stop whose reply the state server lost names the command that works without it', async () => {
-    const detail = 'The reply to script placeOrder was lost; it may have run. Look before you repeat it.';
+    const { message: detail } = new OutcomeUnknownError({ script: 'placeOrder' }, new Error('reset'));
     routes['POST /api/killswitch?wait=0'] = [503, { code: 'OUTCOME_UNKNOWN', detail }];
     routes[`POST /api/executions/${EXE}/stop?wait=0`] = [
       503,

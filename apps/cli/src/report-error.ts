@@ -4,7 +4,6 @@ import type { CliProcess } from './session/cli-process';
 import { DEFAULT_URL, type Connection, type GlobalOptions } from './session/find-connection';
 import { keepFlags } from './session/keep-flags';
 import { cleanText } from './text/clean-text';
-import { withoutInternals } from './text/without-internals';
 import { listProblems } from './text/list-problems';
 
 /** The known facts of a failed command. */
@@ -28,7 +27,7 @@ export function reportError(cli: CliProcess, error: unknown, context: ErrorConte
 
 function toLines(error: unknown, context: ErrorContext): string[] {
   if (isBelayError(error)) {
-    const lines = [`belay: ${cleanText(withoutInternals(headOf(error)))}`];
+    const lines = [`belay: ${cleanText(headOf(error))}`];
     lines.push(...listProblems(error.problems).map((line) => `  ${line}`));
     const asked = whoWasAsked(error, context);
     // The message about an address that does not answer names the address already.
@@ -75,7 +74,7 @@ function headOf({ message, problems }: BelayError): string {
 }
 
 function toJson(error: unknown, context: ErrorContext): unknown {
-  const hint = (text: string): string => keepFlags(withoutInternals(text), context.options ?? {});
+  const hint = (text: string): string => keepFlags(text, context.options ?? {});
   if (isBelayError(error)) {
     const { code, message, problems, details } = error;
     const asked = whoWasAsked(error, context);

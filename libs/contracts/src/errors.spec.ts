@@ -122,6 +122,16 @@ describe('the text that people read', () => {
       'The Valkey server refuses endAgent for now (READONLY); an earlier try may have run. Look before you repeat it.',
     ],
     [
+      new OutcomeUnknownError({ script: 'placeOrder' }, new Error('reset')),
+      'OUTCOME_UNKNOWN',
+      "The state server's reply was lost: the call may or may not have been carried out. Look before you repeat it.",
+    ],
+    [
+      new OutcomeUnknownError({ script: 'placeOrder' }, new Error('READONLY …'), 'READONLY'),
+      'OUTCOME_UNKNOWN',
+      'The Valkey server refuses the call for now (READONLY); an earlier try may have run. Look before you repeat it.',
+    ],
+    [
       new ServerRefusingError('LOADING'),
       'SERVER_REFUSED',
       'The Valkey server answers, but refuses for now (LOADING). Try again in a moment; if it lasts, look at the server.',

@@ -161,12 +161,20 @@ export class InvalidSpecError extends BelayError {
  * `refusal`: the word with which the server refused at last (`READONLY`); an earlier try may have run all the same.
  */
 export class OutcomeUnknownError extends BelayError {
-  constructor(operation: string, cause: unknown, refusal?: string) {
+  constructor(operation: string | { readonly script: string }, cause: unknown, refusal?: string) {
+    // The name of a script means nothing to a user: only the details have it.
+    const isNamed = typeof operation === 'string';
+    const lost = isNamed
+      ? `The reply to ${operation} was lost; it may have run.`
+      : "The state server's reply was lost: the call may or may not have been carried out.";
     const what =
       refusal === undefined
-        ? `The reply to ${operation} was lost; it may have run.`
-        : `The Valkey server refuses ${operation} for now (${refusal}); an earlier try may have run.`;
-    super('OUTCOME_UNKNOWN', `${what} Look before you repeat it.`, { cause });
+        ? lost
+        : `The Valkey server refuses ${isNamed ? operation : 'the call'} for now (${refusal}); an earlier try may have run.`;
+    super('OUTCOME_UNKNOWN', `${what} Look before you repeat it.`, {
+      cause,
+      ...(isNamed ? {} : { details: operation }),
+    });
   }
 }
 

@@ -96,7 +96,7 @@ export class ScriptRunner {
       const act = async (): Promise<unknown> => this.once(script, key, args);
       return await retryTransient(act, this.patienceMs, () => this.closed);
     } catch (error) {
-      throw isTransient(error) ? new OutcomeUnknownError(`script ${name}`, error, refusalOf(error)) : error;
+      throw isTransient(error) ? new OutcomeUnknownError({ script: name }, error, refusalOf(error)) : error;
     } finally {
       this.tookMs.set(name, (this.tookMs.get(name) ?? 0) + performance.now() - calledAt);
     }

@@ -2,7 +2,6 @@ import type { BelayClient } from '#libs/client';
 import { isBelayError, type ArmedReport, type DrillStatus } from '#libs/contracts';
 import { adviceFor } from '../commands/armed';
 import { count, formatDuration } from '../text/format';
-import { withoutInternals } from '../text/without-internals';
 import { fail, ok, warn, type Check } from './check';
 
 /** An older pass says little about today. The default of BELAY_DRILL_MAX_AGE. Milliseconds. */
@@ -59,6 +58,6 @@ async function orWarn(name: string, look: () => Promise<Check[]>): Promise<Check
     return await look();
   } catch (error) {
     if (!isBelayError(error) || error.code === 'UNAUTHORIZED') throw error;
-    return [warn(name, `not known: ${withoutInternals(error.message)}`)];
+    return [warn(name, `not known: ${error.message}`)];
   }
 }

@@ -4,7 +4,6 @@ import { describeLease } from '../commands/workers';
 import type { Connection } from '../session/find-connection';
 import { count, formatDuration } from '../text/format';
 import { poolsOf } from '../text/pools';
-import { withoutInternals } from '../text/without-internals';
 import { fail, ok, warn, type Check } from './check';
 import { checkKillswitch } from './check-killswitch';
 import { checkOrders } from './check-orders';
@@ -74,7 +73,7 @@ function failedQuestion({ code, message }: BelayError, { tokenFrom }: Connection
     code === 'SERVER_UNREACHABLE' || code === 'OUTCOME_UNKNOWN'
       ? 'its state server does not answer; to stop agents all the same, on each machine: belay kill --local'
       : 'look at its log';
-  return fail('state', `the orchestrator cannot tell what runs: ${withoutInternals(message)}`, advice);
+  return fail('state', `the orchestrator cannot tell what runs: ${message}`, advice);
 }
 
 /** One line for each worker that is not stopped. A lease that ran out means a silent worker. */
