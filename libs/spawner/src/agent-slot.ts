@@ -1,15 +1,7 @@
-import {
-  BelayError,
-  type AgentAddress,
-  type AgentJob,
-  type Order,
-  type RecordedError,
-  type Scope,
-  type StopReason,
-} from '#libs/contracts';
+import type { AgentAddress, AgentJob, Order, RecordedError, Scope, StopReason } from '#libs/contracts';
 import type { Fence } from '#libs/lifecycle';
 import type { PausableTimer } from './pausable-timer';
-import type { AgentProcess } from './process';
+import { beingStopped, type AgentProcess } from './process';
 
 /** Why and how an agent is being stopped. */
 export interface StopCause {
@@ -167,7 +159,7 @@ export class AgentSlot implements AgentAddress {
     if (!this.frozen) return;
     if (this.cause === undefined) await process?.freeze();
     // A stop lets the tree run for its grace.
-    if (this.cause !== undefined) throw ending(this.agentId);
+    if (this.cause !== undefined) throw beingStopped(this.agentId);
     this.still = this.frozen;
   }
 
@@ -220,6 +212,3 @@ export class AgentSlot implements AgentAddress {
 
 /** A stop by a person or an order: no retry policy undoes it. */
 const isAsked = ({ order, local }: StopCause): boolean => order !== undefined || local !== undefined;
-
-const ending = (agentId: string): BelayError =>
-  new BelayError('INVALID_TRANSITION', `Agent ${agentId} is being stopped, so it is not frozen.`);

@@ -1,12 +1,6 @@
-import {
-  BelayError,
-  type Assignment,
-  type EvidenceKind,
-  type ExitReport,
-  type SeenProcess,
-  type StopReport,
-} from '#libs/contracts';
+import type { Assignment, EvidenceKind, ExitReport, SeenProcess, StopReport } from '#libs/contracts';
 import type { AgentOutput } from './agent-output';
+import { beingStopped } from './being-stopped';
 import { TreeEnding, type EndTreeOptions } from './end-tree';
 import type { FirstProcess } from './first-process';
 import type {
@@ -93,8 +87,7 @@ export class RunningAgent implements AgentProcess {
       if (this.#ending !== undefined) this.tree.thaw();
     }
     // The processes run for their grace: after a stop, and also leftovers of the first process.
-    if (this.#ending !== undefined)
-      throw new BelayError('INVALID_TRANSITION', `Agent ${this.id} is being stopped, so it is not frozen.`);
+    if (this.#ending !== undefined) throw beingStopped(this.id);
   }
 
   async thaw(): Promise<void> {

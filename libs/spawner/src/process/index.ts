@@ -6,6 +6,7 @@
  * wait is bounded; nothing is kept on the machine after `ended` of a proved tree.
  */
 export { createProcessHost } from './process-host';
+export { beingStopped } from './being-stopped';
 export { namespaceMissing } from './namespace';
 export { nativeState, type NativeState } from './native-state';
 export { reapDeadWorkers } from './host-record';
