@@ -20,7 +20,7 @@ import {
   stopReport,
   type StartedAgent,
 } from '../../../test/support/life';
-import { eventually } from '../../../test/support/wait';
+import { eventually, until } from '../../../test/support/wait';
 import type { KillswitchService } from './killswitch.service';
 import type { OrderStore } from './order-store';
 
@@ -46,14 +46,6 @@ useKillswitch((rig) => {
 });
 beforeAll(() => killswitch.start());
 beforeEach(async () => valkey.redis.flushall());
-
-async function until(look: () => Promise<boolean>, what: string): Promise<void> {
-  const deadline = performance.now() + 15_000;
-  while (!(await look())) {
-    if (performance.now() > deadline) throw new Error(`${what} was not seen`);
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-}
 
 const running = async (): Promise<StartedAgent> =>
   startNext(life, await createExecution(life, spec([node('a')], { labels: { team: 'data' } })));

@@ -2,6 +2,7 @@ import { createServer, type Server as NetServer, type Socket } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { Connections } from './connection';
 import { startThrowawayServer, type ThrowawayServer } from '#libs/local-server';
+import { until } from '../../../test/support/wait';
 
 /** A sentinel that answers a connection's commands, as late as the test wants. */
 class FakeSentinel {
@@ -64,14 +65,6 @@ function commandsIn(text: string): string[][] {
   return text
     .split(/(?=\*\d+\r\n\$)/)
     .map((part) => part.split('\r\n').filter((line, i) => i > 0 && line !== '' && !/^\$\d+$/.test(line)));
-}
-
-async function until(holds: () => boolean, what: string): Promise<void> {
-  const deadline = performance.now() + 20_000;
-  while (!holds()) {
-    if (performance.now() > deadline) throw new Error(`${what} was not seen`);
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
 }
 
 describe('a connection behind sentinels', () => {
