@@ -116,9 +116,9 @@ export class TokenStore implements OnApplicationBootstrap, OnApplicationShutdown
 
   /** All stored tokens, by name. Revoked and expired ones are kept as long as ended executions are. */
   async list(): Promise<TokenRecord[]> {
-    const { redis, quarantine } = this.valkey;
+    const { redis, keys, quarantine } = this.valkey;
     const [rows, used] = await quarantine.reading(this.key, async () =>
-      Promise.all([redis.hgetall(this.key), redis.hgetall(`${this.key}:used`)]),
+      Promise.all([redis.hgetall(this.key), redis.hgetall(keys.shard(keys.control, 'tokens:used'))]),
     );
     return Object.values(rows)
       .map((text) => parseStored<TokenRecord>(this.key, text))

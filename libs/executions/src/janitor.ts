@@ -277,7 +277,7 @@ export class Janitor {
   private async orderStops(tag: string, held: Held): Promise<void> {
     const { redis, keys } = this.lifecycle.valkey;
     const from = this.stopsFrom.get(tag) ?? 0;
-    const ids = await redis.zrange(keys.shard(tag, 'idx:exe:stopping'), from, String(from + BATCH - 1));
+    const ids = await redis.zrange(keys.executionsIn(tag, 'stopping'), from, String(from + BATCH - 1));
     this.stopsFrom.set(tag, ids.length < BATCH ? 0 : from + BATCH);
     for (const id of ids)
       if (!held.execution(id) && !held.record(keys.execution(id)))

@@ -40,7 +40,6 @@ export class ArmedStore {
   }
 
   private key(nonce: string): string {
-    const { keys } = this.valkey;
-    return keys.shard(keys.control, `armed:${nonce}`);
+    return this.valkey.keys.armed(nonce);
   }
 }

@@ -40,7 +40,7 @@ export function follow(trails: Map<string, OrderTrail>, act: LoggedAct): void {
 export async function readOrder({ redis, keys }: Valkey, orderId: string): Promise<HeldOrder | undefined> {
   const [first, sealed, targets, record] = await Promise.all([
     redis.exists(keys.order(orderId)),
-    redis.lrange(`${keys.order(orderId)}:sealed`, 0, -1),
+    redis.lrange(keys.orderSealed(orderId), 0, -1),
     redis.hgetall(keys.orderTargets(orderId)),
     redis.hgetall(keys.order(orderId)),
   ]);

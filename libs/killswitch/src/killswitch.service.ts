@@ -258,7 +258,7 @@ export class KillswitchService {
     if (overdue.size === 0) return;
     const { redis, keys } = this.lifecycle.valkey;
     for (const tag of keys.tags()) {
-      const ids = await redis.zrange(keys.shard(tag, 'idx:exe:stopping'), 0, String(MOST_STOPPING - 1));
+      const ids = await redis.zrange(keys.executionsIn(tag, 'stopping'), 0, String(MOST_STOPPING - 1));
       await this.each(ids, async (id) => {
         const orderId = await redis.hget(keys.execution(id), 'orderId');
         if (orderId !== null && overdue.has(orderId)) await this.stops.giveUp(id);

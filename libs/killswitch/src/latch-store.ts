@@ -249,7 +249,7 @@ export class LatchStore {
     const { redis, keys } = this.valkey;
     const text =
       (await redis.hget(keys.shard(keys.control, 'latches'), latchId)) ??
-      (await redis.get(keys.shard(keys.control, `lat:${latchId}`)));
+      (await redis.get(keys.releasedLatch(latchId)));
     if (text === null) throw new NotFoundError('latch', latchId);
     return JSON.parse(text) as Latch;
   }

@@ -118,7 +118,7 @@ export class OrderReads {
       Promise.all([
         redis.hgetall(key),
         redis.hgetall(keys.orderTargets(orderId)),
-        redis.smembers(`${key}:stopped`),
+        redis.smembers(keys.orderStopped(orderId)),
       ]),
     );
     const text = fields['order'];

@@ -151,7 +151,7 @@ export class ScopeResolver {
       keys
         .tags()
         .flatMap((tag) =>
-          LIVE_STATES.map(async (state) => redis.zrange(keys.shard(tag, `idx:exe:${state}`), 0, '-1')),
+          LIVE_STATES.map(async (state) => redis.zrange(keys.executionsIn(tag, state), 0, '-1')),
         ),
     );
     return lists.flat();

@@ -16,6 +16,16 @@ const MOST_LISTED = 5_000;
 
 /** Reads agents, of one execution and across shards. Writes nothing. */
 export class AgentReads extends StoreReads {
+  /** How many agents are in a state, across all shards. The ended states share one count. */
+  async countIn(state: AgentState): Promise<number> {
+    return this.sizeOf((tag) => this.keys.agentsIn(tag, state));
+  }
+
+  /** How many lost attempts nobody has seen dead yet. */
+  async countUnproved(): Promise<number> {
+    return this.sizeOf((tag) => this.keys.shard(tag, 'unproved'));
+  }
+
   /** @throws NotFoundError */
   async get(agentId: string): Promise<AgentRecord> {
     const parsed = parseAgentId(agentId);
@@ -56,7 +66,7 @@ export class AgentReads extends StoreReads {
    */
   async ownedBy(workerId: string): Promise<AgentRecord[]> {
     const sets = await Promise.all(
-      this.keys.tags().map((tag) => this.redis.smembers(this.keys.shard(tag, `own:${workerId}`))),
+      this.keys.tags().map((tag) => this.redis.smembers(this.keys.ownedBy(tag, workerId))),
     );
     return this.all(sets.flat(), workerId);
   }
@@ -67,8 +77,8 @@ export class AgentReads extends StoreReads {
       this.keys
         .tags()
         .flatMap((tag) =>
-          ['spawning', 'running'].map(async (state) =>
-            this.redis.zrange(this.keys.shard(tag, `idx:agt:${state}`), 0, '-1'),
+          (['spawning', 'running'] as const).map(async (state) =>
+            this.redis.zrange(this.keys.agentsIn(tag, state), 0, '-1'),
           ),
         ),
     );
@@ -95,7 +105,7 @@ export class AgentReads extends StoreReads {
   /** The ids of the agents that an order ended. */
   async idsEndedBy(orderId: string): Promise<string[]> {
     const lists = await Promise.all(
-      this.keys.tags().map(async (tag) => this.redis.smembers(this.keys.shard(tag, `ended:${orderId}`))),
+      this.keys.tags().map(async (tag) => this.redis.smembers(this.keys.endedBy(tag, orderId))),
     );
     return lists.flat();
   }
@@ -124,14 +134,12 @@ export class AgentReads extends StoreReads {
       ids = await this.redis.hkeys(this.keys.execution(query.executionId, 'agents'));
     else {
       const states = query.states ?? (['spawning', 'running'] as const);
-      const indices = new Set(
-        states.map((s) => (s === 'spawning' || s === 'running' ? `idx:agt:${s}` : 'idx:agt:ended')),
-      );
       const lists = await Promise.all(
-        this.keys.tags().flatMap((tag) =>
+        this.keys.tags().flatMap((tag) => {
+          const indices = new Set(states.map((state) => this.keys.agentsIn(tag, state)));
           // One more than the list shows: its presence tells that there are more.
-          [...indices].map((index) => this.redis.zrevrange(this.keys.shard(tag, index), 0, MOST_LISTED)),
-        ),
+          return [...indices].map((index) => this.redis.zrevrange(index, 0, MOST_LISTED));
+        }),
       );
       truncated = lists.some((list) => list.length > MOST_LISTED);
       ids = lists.flatMap((list) => list.slice(0, MOST_LISTED));
@@ -195,7 +203,7 @@ export class AgentReads extends StoreReads {
     const tag = this.keys.tagOf(executionOf(ids[0] as string));
     const [unproved, proved] = await Promise.all([
       this.redis.hmget(this.keys.shard(tag, 'unproved:kept'), ...ids),
-      this.redis.mget(ids.map((id) => this.keys.shard(tag, `proved:${id}`))),
+      this.redis.mget(ids.map((id) => this.keys.proved(tag, id))),
     ]);
     return ids.map((_, i) => unproved[i] ?? proved[i] ?? undefined);
   }

@@ -6,6 +6,7 @@ import {
   UnknownCursorError,
   type BelayEvent,
   type ExecutionRecord,
+  type ExecutionState,
   type NodeRecord,
   type NodeState,
   type Selector,
@@ -31,6 +32,11 @@ export class ExecutionReads extends StoreReads {
     super(scripts);
   }
 
+  /** How many executions are in a state, across all shards. */
+  async countIn(state: ExecutionState): Promise<number> {
+    return this.sizeOf((tag) => this.keys.executionsIn(tag, state));
+  }
+
   /** @throws NotFoundError */
   async get(id: string): Promise<ExecutionRecord> {
     if (!isExecutionId(id)) throw new NotFoundError('execution', id);
@@ -50,17 +56,20 @@ export class ExecutionReads extends StoreReads {
     const limit = query.limit ?? 50;
     if (query.cursor !== undefined && !isExecutionId(query.cursor)) throw new UnknownCursorError();
     const { states = [], labels = [], selector = [] } = query;
-    const byState = states.length > 0 ? states.map((state) => `idx:exe:${state}`) : ['idx:exe'];
     // The index of one label is narrower than the index of a state. The other conditions filter afterwards.
     const [narrow] = [...labels, ...labelsNamedBy(selector)];
-    const indices = narrow === undefined ? byState : [`idx:lbl:${narrow}`];
+    const indicesOf = (tag: string): string[] => {
+      if (narrow !== undefined) return [this.keys.executionsLabelled(tag, narrow)];
+      if (states.length > 0) return states.map((state) => this.keys.executionsIn(tag, state));
+      return [this.keys.shard(tag, 'idx:exe')];
+    };
     const ids = new Set<string>();
     let isCut = false;
     await Promise.all(
       this.keys.tags().flatMap((tag) =>
-        indices.map(async (index) => {
+        indicesOf(tag).map(async (index) => {
           // One more than the list shows: its presence tells that there are more.
-          const found = await this.redis.zrevrange(this.keys.shard(tag, index), 0, MOST_LISTED);
+          const found = await this.redis.zrevrange(index, 0, MOST_LISTED);
           if (found.length > MOST_LISTED) isCut = true;
           for (const id of found.slice(0, MOST_LISTED)) ids.add(id);
         }),
@@ -187,7 +196,7 @@ export class ExecutionReads extends StoreReads {
   async held(): Promise<{ id: string; latchId: string }[]> {
     const lists = await Promise.all(
       this.keys.tags().map(async (tag) => {
-        const ids = await this.redis.zrange(this.keys.shard(tag, 'idx:exe:paused'), 0, '-1');
+        const ids = await this.redis.zrange(this.keys.executionsIn(tag, 'paused'), 0, '-1');
         const holders = await Promise.all(
           ids.map(async (id) => this.redis.hget(this.keys.execution(id), 'heldBy')),
         );

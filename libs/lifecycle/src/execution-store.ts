@@ -49,7 +49,7 @@ export class ExecutionStore extends ExecutionReads {
   /** Whether an execution has that idempotency key. */
   async isKeyTaken(idempotencyKey: string): Promise<boolean> {
     const tag = this.keys.tagOf(this.newId(idempotencyKey));
-    return (await this.redis.exists(this.keys.shard(tag, `idem:${idempotencyKey}`))) === 1;
+    return (await this.redis.exists(this.keys.idempotency(tag, idempotencyKey))) === 1;
   }
 
   /**

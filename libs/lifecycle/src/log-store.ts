@@ -114,7 +114,7 @@ export class LogStore {
 
   /** The file with the whole output; undefined while the agent has printed nothing. */
   async file(executionId: string, agentId: string): Promise<LogFile | undefined> {
-    const key = `${this.key(executionId, agentId)}:meta`;
+    const key = this.valkey.keys.agentLogFile(executionId, agentId);
     const text = await this.valkey.redis.hget(key, 'about');
     return text === null ? undefined : parseStored<LogFile>(key, text, 'about');
   }

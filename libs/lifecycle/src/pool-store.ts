@@ -37,7 +37,7 @@ export class PoolStore extends StoreReads {
 
   /** Attempts of a shard that wait in a pool, in the order in which they may start. */
   async waiting(tag: string, pool: string, from: number, most: number): Promise<string[]> {
-    return this.redis.zrange(this.keys.shard(tag, `wait:${pool}`), String(from), String(from + most - 1));
+    return this.redis.zrange(this.keys.waiting(tag, pool), String(from), String(from + most - 1));
   }
 
   /**

@@ -83,7 +83,7 @@ export class Removals {
     if (orders.length === 0) return undefined;
     let cursor = '0';
     do {
-      const [next, rows] = await redis.hscan(`${keys.execution(executionId)}:agents`, cursor, 'COUNT', PAGE);
+      const [next, rows] = await redis.hscan(keys.execution(executionId, 'agents'), cursor, 'COUNT', PAGE);
       cursor = next;
       const agents = rows.filter((_, i) => i % 2 === 0);
       if (agents.length === 0) continue;
@@ -104,7 +104,7 @@ export class Removals {
   async finish({ executionId }: Pick<Removal, 'executionId'>): Promise<void> {
     const { redis, keys } = this.valkey;
     const tag = keys.tagOf(executionId);
-    const list = `${keys.execution(executionId)}:removed`;
+    const list = keys.execution(executionId, 'removed');
     let cursor = '0';
     do {
       const [next, rows] = await redis.hscan(list, cursor, 'COUNT', PAGE);
@@ -114,10 +114,10 @@ export class Removals {
       await redis.unlink(
         ...agents.flatMap((agentId) => [
           keys.agentLog(executionId, agentId),
-          `${keys.agentLog(executionId, agentId)}:meta`,
+          keys.agentLogFile(executionId, agentId),
         ]),
       );
-      await redis.zrem(keys.shard(tag, 'idx:agt:ended'), ...agents);
+      await redis.zrem(keys.endedAgents(tag), ...agents);
     } while (cursor !== '0');
     await redis.unlink(list);
     await redis.hdel(keys.shard(tag, 'removals'), executionId);

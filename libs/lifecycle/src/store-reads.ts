@@ -9,6 +9,12 @@ export abstract class StoreReads {
     return this.scripts.valkey.keys;
   }
 
+  /** The sizes of an index, one of each shard, added up. */
+  protected async sizeOf(indexOf: (tag: string) => string): Promise<number> {
+    const sizes = await Promise.all(this.keys.tags().map(async (tag) => this.redis.zcard(indexOf(tag))));
+    return sizes.reduce((sum, size) => sum + size, 0);
+  }
+
   protected get redis(): Valkey['redis'] {
     return this.scripts.valkey.redis;
   }

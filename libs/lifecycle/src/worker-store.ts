@@ -142,9 +142,7 @@ export class WorkerStore {
   /** Workers in those states; by default all that are not stopped. */
   async list(states: readonly WorkerState[] = ['idle', 'running', 'draining']): Promise<WorkerRecord[]> {
     const { redis, keys } = this.valkey;
-    const lists = await Promise.all(
-      states.map((s) => redis.zrange(keys.shard(keys.control, `idx:wrk:${s}`), 0, '9999')),
-    );
+    const lists = await Promise.all(states.map((s) => redis.zrange(keys.workersIn(s), 0, '9999')));
     const found = await Promise.all(lists.flat().map(async (id) => this.get(id).catch(() => undefined)));
     return found.filter((worker) => worker !== undefined).sort((a, b) => a.createdAt - b.createdAt);
   }
@@ -152,7 +150,7 @@ export class WorkerStore {
   /** Workers whose lease ran out unrenewed within the last `withinMs`, the latest first. Bounded by the index of stopped ones. */
   async lostLately(withinMs: number): Promise<WorkerRecord[]> {
     const { redis, keys, clock } = this.valkey;
-    const index = keys.shard(keys.control, 'idx:wrk:stopped');
+    const index = keys.workersIn('stopped');
     const ids = await redis.zrangebyscore(index, clock.now() - withinMs, '+inf');
     const found = await Promise.all(ids.toReversed().map(async (id) => this.get(id).catch(() => undefined)));
     return found.flatMap((worker) => (worker?.reason === 'worker_lost' ? [worker] : []));
@@ -200,7 +198,7 @@ export class WorkerStore {
   ): Promise<void> {
     const { keys, scripts } = this.valkey;
     const { pid, startTime } = escapee;
-    await scripts.run('tellEscapee', keys.shard(keys.control, `escapee:${id}:${pid}:${startTime}`), [
+    await scripts.run('tellEscapee', keys.escapee(id, pid, startTime), [
       keys.control,
       id,
       this.settings,
@@ -216,7 +214,7 @@ export class WorkerStore {
   async saveProof(id: string, report: StopReport, leaders?: readonly Leader[]): Promise<void> {
     const { scripts, keys } = this.valkey;
     const heard = leaders === undefined ? { lastHeartbeatAt: await this.lastHeartbeat(id) } : { leaders };
-    await scripts.run('saveProof', keys.shard(keys.control, `proof:${id}`), [
+    await scripts.run('saveProof', keys.workerProof(id), [
       keys.control,
       JSON.stringify({ report, ...heard }),
       PROOF_KEPT_MS,
@@ -259,7 +257,7 @@ export class WorkerStore {
    */
   async proof(id: string): Promise<KeptProof | undefined> {
     const { redis, keys, quarantine } = this.valkey;
-    const key = keys.shard(keys.control, `proof:${id}`);
+    const key = keys.workerProof(id);
     return quarantine.readable(key, async () => {
       const text = await redis.get(key);
       if (text === null) return undefined;

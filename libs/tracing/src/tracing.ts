@@ -139,7 +139,7 @@ export class Tracing implements TraceCarrier {
   ): Promise<void> {
     try {
       const { redis, keys } = this.valkey;
-      const key = keys.shard(keys.control, `traced:${orderId}:${state}`);
+      const key = keys.traced(orderId, state);
       if ((await redis.set(key, '1', 'PX', TAKEN_MS, 'NX')) === null) return;
       const receipt = await orders.receipt(orderId);
       if (receipt.order.kind === 'kill') await this.addKill(receipt, at);

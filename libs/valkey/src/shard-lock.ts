@@ -33,7 +33,7 @@ export class ShardLock {
 
   private async call(tag: string, holdMs: number): Promise<{ held: boolean; fence: number }> {
     const { keys, scripts } = this.valkey;
-    const reply = await scripts.json('acquireShardLock', keys.shard(tag, `turn:${this.job}`), [
+    const reply = await scripts.json('acquireShardLock', keys.lock(tag, this.job), [
       tag,
       this.job,
       this.owner,

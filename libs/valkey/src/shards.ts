@@ -7,7 +7,7 @@ import type { Keyspace } from './keyspace';
  * in the wrong place. @throws BelayError SHARD_MISMATCH
  */
 export async function assertShardCount(redis: Server, keys: Keyspace): Promise<void> {
-  const key = `${keys.control}:settings`;
+  const key = keys.shard(keys.control, 'settings');
   // A server whose memory is full takes no new field, and a process must still be able to start on it.
   let stored = await redis.hget(key, 'shards');
   if (stored === null) {

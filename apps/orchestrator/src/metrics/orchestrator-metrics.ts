@@ -46,7 +46,7 @@ export function orchestratorMetrics(
     registers,
     async collect() {
       for (const state of statesOf(EXECUTION_MACHINE))
-        this.set({ state }, await countIn(lifecycle, `idx:exe:${state}`));
+        this.set({ state }, await lifecycle.executions.countIn(state));
     },
   });
   void executions;
@@ -57,8 +57,7 @@ export function orchestratorMetrics(
     registers,
     async collect() {
       for (const state of statesOf(AGENT_MACHINE))
-        if (!AGENT_MACHINE.ended.includes(state))
-          this.set({ state }, await countIn(lifecycle, `idx:agt:${state}`));
+        if (!AGENT_MACHINE.ended.includes(state)) this.set({ state }, await lifecycle.agents.countIn(state));
     },
   });
   void new Gauge({
@@ -66,7 +65,7 @@ export function orchestratorMetrics(
     help: 'Agents lost with their worker that nobody has seen dead: they may still run',
     registers,
     async collect() {
-      this.set(await countIn(lifecycle, 'unproved'));
+      this.set(await lifecycle.agents.countUnproved());
     },
   });
   void new Gauge({
@@ -108,10 +107,4 @@ export function orchestratorMetrics(
     },
   });
   return registry;
-}
-
-async function countIn(lifecycle: LifecycleService, index: string): Promise<number> {
-  const { redis, keys } = lifecycle.valkey;
-  const counts = await Promise.all(keys.tags().map(async (tag) => redis.zcard(keys.shard(tag, index))));
-  return counts.reduce((sum, count) => sum + count, 0);
 }
