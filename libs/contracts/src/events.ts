@@ -27,11 +27,6 @@ export interface BelayEvent {
   readonly data?: unknown;
 }
 
-/** Pub/sub channel with every event as JSON. Events here are hints for operators; the streams are the truth. */
-export const EVENTS_CHANNEL = 'belay:events';
-/** Pub/sub channel of the doorbell: each message names an order. A hint; the orders log is the truth. */
-export const DOORBELL_CHANNEL = 'belay:doorbell';
-
 const typesOf = <S extends string>(entity: string, machine: StateMachine<S>): string[] =>
   statesOf(machine).map((state) => `${entity}.${state}`);
 

@@ -1,13 +1,6 @@
 import * as contracts from './index';
 
 describe('the door of contracts', () => {
-  it('names the channels other programs listen on: they never change', () => {
-    expect([contracts.EVENTS_CHANNEL, contracts.DOORBELL_CHANNEL]).toEqual([
-      'belay:events',
-      'belay:doorbell',
-    ]);
-  });
-
   it('has for every code of a problem a sentence without a full stop', () => {
     for (const [code, meaning] of Object.entries(contracts.PROBLEM_CODES)) {
       expect(code).toMatch(/^[A-Z][A-Z0-9_]*$/);

@@ -224,7 +224,7 @@ export class Keyspace {
     return `${this.prefix}:events`;
   }
 
-  /** Pub/sub channel of the doorbell. */
+  /** Pub/sub channel of the doorbell: each message names an order. A hint, the orders log is the truth. */
   get doorbellChannel(): string {
     return `${this.prefix}:doorbell`;
   }
