@@ -11,7 +11,10 @@ import {
 import { begunLine, doneLine, exitLine, failedLine, spawnedLine } from './guardian-protocol';
 import { readStat, type PidStart } from './proc-stat';
 
-interface Leader extends PidStart {
+interface Leader {
+  readonly pid: number;
+  /** Undefined where it could not be read yet: this process had no descriptor left. */
+  startTime: string | undefined;
   told: boolean;
 }
 
@@ -30,7 +33,11 @@ export class GuardedAgents {
   ) {}
 
   leaders(): PidStart[] {
-    return [...this.#leaders.values()].map(({ pid, startTime }) => ({ pid, startTime }));
+    return [...this.#leaders.values()].flatMap((leader) => {
+      leader.startTime ??= startTimeOf(leader.pid);
+      const { pid, startTime } = leader;
+      return startTime === undefined ? [] : [{ pid, startTime }];
+    });
   }
 
   /** Blocks this process until the command was executed, or failed to be. */
@@ -40,7 +47,7 @@ export class GuardedAgents {
       fds = this.#descriptorsOf(id);
       this.say(begunLine(id));
       const pid = posixSpawn(this.libc, { ...plan, fds });
-      this.#leaders.set(pid, { pid, startTime: readStat(pid)?.startTime ?? '', told: false });
+      this.#leaders.set(pid, { pid, startTime: startTimeOf(pid), told: false });
       this.say(spawnedLine(id, pid));
     } catch (error) {
       this.say(failedLine(id, error instanceof NativeError ? error.code : 'OTHER'));
@@ -77,6 +84,15 @@ export class GuardedAgents {
       if (given.tag === id) return given.fds;
       for (const fd of given.fds) closeSync(fd);
     }
+  }
+}
+
+/** Never throws: a start whose process was made must not be reported as failed. Until it is reaped, the process keeps its number. */
+function startTimeOf(pid: number): string | undefined {
+  try {
+    return readStat(pid)?.startTime;
+  } catch {
+    return undefined;
   }
 }
 

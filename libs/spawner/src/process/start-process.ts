@@ -7,7 +7,7 @@ import { isBelayError } from '#libs/contracts';
 import type { AgentIsolation } from './agent-isolation';
 import type { Cgroup } from './cgroup';
 import { ownFirstProcess, type FirstProcess } from './first-process';
-import type { GuardianStarts } from './guardian-starts';
+import type { GuardedProcess, GuardianStarts } from './guardian-starts';
 import type { InputFile } from './input-file';
 import { limitsFor, SET_MARK } from './limit-mark';
 import { inNamespace } from './namespace';
@@ -127,6 +127,9 @@ export async function startProcess(
     theirs.push(fd);
     return fd;
   };
+  const closeTheirs = (): void => {
+    for (const fd of theirs.splice(0)) closeSync(fd);
+  };
   const givePipe = (pipe: ChildPipe | undefined): number | 'pipe' => {
     ours.push(pipe?.ours);
     return pipe === undefined ? 'pipe' : give(pipe.theirs);
@@ -145,13 +148,13 @@ export async function startProcess(
     };
     // Without named pipes there are no descriptors to pass: then this process starts its own child.
     if (starts !== undefined && stdio.length === theirs.length)
-      return await launchByGuardian(command, shimmed, theirs, ours, starts, later);
+      return await launchByGuardian(command, shimmed, { theirs, closeTheirs, ours, starts, stdin: later });
     return await launch(command, shimmed, typeof input === 'string' ? input : '', stdio, ours, later);
   } catch (error) {
     for (const stream of [later, ...ours]) stream?.destroy();
     throw toFailure(error, command, isolated);
   } finally {
-    for (const fd of theirs) closeSync(fd);
+    closeTheirs();
   }
 }
 
@@ -210,20 +213,41 @@ async function launch(
   };
 }
 
+interface GuardedLaunch {
+  /** The process's descriptors. */
+  readonly theirs: readonly number[];
+  readonly closeTheirs: () => void;
+  readonly ours: readonly (Socket | undefined)[];
+  readonly starts: GuardianStarts;
+  readonly stdin: Socket | undefined;
+}
+
 async function launchByGuardian(
   command: ResolvedCommand,
   { argv, env, cwd }: Shimmed,
-  fds: readonly number[],
-  ours: readonly (Socket | undefined)[],
-  starts: GuardianStarts,
-  stdin: Socket | undefined,
+  { theirs, closeTheirs, ours, starts, stdin }: GuardedLaunch,
 ): Promise<StartedProcess> {
-  const first = await starts.start({ file: argv[0], argv, env, cwd, fds });
-  // Nobody reaps it before its end was reported here.
-  const stat = statOf(first.pid, command);
-  if (stat === undefined) throw failure('GUARDIAN', `The first process of ${command.file} was lost.`);
+  const first = await starts.start({ file: argv[0], argv, env, cwd, fds: theirs });
+  // They may have been the last that this process could open, and the look needs one.
+  closeTheirs();
+  const stat = seenFirst(first, command);
   const [stdout, stderr, messages] = ours as [Socket, Socket, Socket];
   return { first, stat, stdin, stdout, stderr, messages };
+}
+
+/** @throws BelayError SPAWN_FAILED, reason GUARDIAN: the process runs, and nothing can be proved about it. */
+function seenFirst(first: GuardedProcess, command: ResolvedCommand): ProcStat {
+  let cause: unknown;
+  try {
+    // Nobody reaps it before its end was reported here.
+    const stat = statOf(first.pid, command);
+    if (stat !== undefined) return stat;
+  } catch (error) {
+    cause = error;
+  }
+  // From its end on nobody waits for it, and it may be reaped.
+  first.onExit(() => {});
+  throw failure('GUARDIAN', `The first process of ${command.file} could not be seen.`, {}, cause);
 }
 
 function statOf(pid: number, { file }: ResolvedCommand): ProcStat | undefined {
