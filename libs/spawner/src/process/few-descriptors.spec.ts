@@ -1,6 +1,8 @@
 import { closeSync, mkdtempSync, openSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { eventually } from '../../../../test/support/proc';
 import {
   descriptorSocket,
   encodeStrings,
@@ -131,4 +133,34 @@ describeNative('a worker or a guardian that has few descriptors left', () => {
     }
     expect(new Set(reports)).toEqual(new Set(['1 made, spawned']));
   });
+
+  it.each(['descent', 'marks'] as const)(
+    'R17 another guardian watches once there are descriptors again, containment %s',
+    async (containment) => {
+      host = await begin(containment);
+      let tries = 0;
+      const note = (): void => void (tries += 1);
+      const first = host.guardianPid ?? 0;
+      // Enough for the socket to the next guardian, and not for its pipes.
+      const enough = leaveDescriptors(2);
+      subscribe('child_process', note);
+      try {
+        process.kill(first, 'SIGKILL');
+        await eventually('a try to start another guardian', () => tries > 0, 10_000);
+      } finally {
+        unsubscribe('child_process', note);
+        enough();
+      }
+      let answers = false;
+      await eventually(
+        'another guardian',
+        () => {
+          void host?.guardianAnswers().then((does) => (answers ||= does));
+          return answers;
+        },
+        10_000,
+      ).catch(() => undefined);
+      expect({ answers, another: host.guardianPid !== first }).toEqual({ answers: true, another: true });
+    },
+  );
 });

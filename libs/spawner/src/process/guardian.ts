@@ -133,13 +133,11 @@ export class Guardian {
 
   async #launch(): Promise<void> {
     const [ours, theirs] = this.plan.starts === undefined ? [] : descriptorSocket(this.plan.starts);
-    const child = spawn(process.execPath, [...NODE_FLAGS, entryFile()], {
-      cwd: '/',
-      env: {},
-      detached: true,
-      stdio: ['pipe', 'pipe', 'ignore', ...(theirs === undefined ? [] : [theirs])],
-    });
-    if (theirs !== undefined) closeSync(theirs);
+    const child = spawnGuardian(theirs);
+    if (child.pid === undefined) {
+      if (ours !== undefined) closeSync(ours);
+      throw await notMade(child);
+    }
     this.#child = child;
     const { stdin } = child;
     stdin?.on('error', () => {}); // its exit event says the same
@@ -175,9 +173,15 @@ export class Guardian {
   #died(child: ChildProcess): void {
     if (this.#ending || child !== this.#child) return;
     this.restarts += 1;
+    this.#restartLater();
+  }
+
+  /** A guardian that cannot be started now is retried, more and more rarely: without one, nobody ends the trees of a dead worker. */
+  #restartLater(): void {
+    if (this.#ending || this.#restartTimer !== undefined) return;
     this.#restartTimer = setTimeout(() => {
-      // A guardian that cannot be started now is retried: its exit or error leads here again.
-      this.#launch().catch(() => undefined);
+      this.#restartTimer = undefined;
+      this.#launch().catch(() => this.#restartLater());
     }, this.#restartMs);
     this.#restartTimer.unref();
     this.#restartMs = Math.min(this.#restartMs * 2, LONGEST_RESTART_MS);
@@ -189,6 +193,29 @@ export class Guardian {
     stdin.write(`${JSON.stringify(message)}\n`);
     if (strings !== undefined) stdin.write(strings);
   }
+}
+
+/** @param theirs the guardian's end of the socket for descriptors, which is closed here. @throws the system's error */
+function spawnGuardian(theirs: number | undefined): ChildProcess {
+  try {
+    return spawn(process.execPath, [...NODE_FLAGS, entryFile()], {
+      cwd: '/',
+      env: {},
+      detached: true,
+      stdio: ['pipe', 'pipe', 'ignore', ...(theirs === undefined ? [] : [theirs])],
+    });
+  } finally {
+    if (theirs !== undefined) closeSync(theirs);
+  }
+}
+
+/** The reason why there is no process: out of descriptors, at the limit of processes. */
+function notMade(child: ChildProcess): Promise<Error> {
+  return new Promise((resolve) =>
+    child.once('error', (error) =>
+      resolve(failure('GUARDIAN', `The guardian process could not be started: ${error.message}.`, {}, error)),
+    ),
+  );
 }
 
 /** Resolves with the guardian's first line, and hands on every further line for as long as it lives. */
