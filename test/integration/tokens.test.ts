@@ -346,6 +346,59 @@ describe('R65 tokens that open nothing', () => {
   });
 });
 
+describe('R65 a latch whose release needs two people', () => {
+  const ROLE_PAIRS = ROLES.flatMap((first) => ROLES.map((second) => [first, second] as const));
+
+  it.each(ROLE_PAIRS)('is released by %s and %s only if both may release', async (first, second) => {
+    const { body } = await admin('POST', '/api/latches', {
+      scope: { type: 'pool', pool: 'none-such' },
+      releaseNeeds: 2,
+    });
+    const path = `/api/latches/${String(body['id'])}/release`;
+    const by = async (role: Role): Promise<number> =>
+      (await ask(secretOf(role, 'free'), 'POST', path, { note: 'over' })).status;
+    const answers = [await by(first), await by(second)];
+    const [may1, may2] = [may(first, 'release'), may(second, 'release')];
+    const releases = may1 && may2 && first !== second;
+    expect(answers).toEqual([may1 ? 202 : 403, releases ? 200 : may2 ? 202 : 403]);
+    const engaged = (await fleet.client.latches()).items;
+    expect(engaged).toHaveLength(releases ? 0 : 1);
+    for (const { id } of engaged) {
+      // BELAY_TOKEN is one more person, whichever of them has approved.
+      const { pending } = await fleet.client.releaseLatch(id, 'test');
+      expect(pending).toEqual(
+        may1 || may2 ? undefined : expect.objectContaining({ needs: 1, approvedBy: 'admin' }),
+      );
+      if (pending === undefined) continue;
+      expect((await admin('POST', path, { note: 'me again' })).status).toBe(202);
+      expect((await ask(secretOf('operator', 'free'), 'POST', path, { note: 'over' })).status).toBe(200);
+    }
+  });
+
+  it('that came with a kill is released by the order’s id, too, by two names', async () => {
+    const scope = { type: 'pool', pool: 'none-such' };
+    const { body } = await admin('POST', '/api/killswitch', { scope, releaseNeeds: 2 });
+    const path = `/api/killswitch/${String(body['orderId'])}/release`;
+    const first = await ask(secretOf('operator', 'free'), 'POST', path, { note: 'mended' });
+    expect(first).toMatchObject({
+      status: 202,
+      body: { already: false, pending: { needs: 1, approvedBy: 'operator-free' } },
+    });
+    expect((await fleet.client.latches()).items).toMatchObject([
+      { releaseNeeds: 2, approval: { by: 'operator-free', role: 'operator', note: 'mended' } },
+    ]);
+    expect((await admin('POST', path, { note: 'I agree' })).body).toMatchObject({
+      latch: { releasedBy: 'admin', approval: { by: 'operator-free' } },
+    });
+    const { items } = await fleet.client.audit({ limit: 2 });
+    expect(items).toMatchObject([
+      { act: 'latch.released', by: 'admin', approvedBy: 'operator-free' },
+      { act: 'latch.approved', by: 'operator-free' },
+    ]);
+    expect((await fleet.client.latches()).items).toEqual([]);
+  });
+});
+
 describe('R81 the author of an act', () => {
   it('is in orders, latches, executions and the audit log: token, role and request', async () => {
     const client = createClient({ url: urls[0] ?? '', token: secretOf('operator', 'free') });

@@ -5,11 +5,10 @@ import {
   validateKillRequest,
   validateNoteRequest,
   type Caller,
-  type Latch,
   type Receipt,
   type Page,
 } from '#libs/contracts';
-import { KillswitchService, type DryRun } from '#libs/killswitch';
+import { KillswitchService, type DryRun, type LatchRelease } from '#libs/killswitch';
 import type { FastifyReply } from 'fastify';
 import { Who } from './http/caller';
 import { QueryReader, type Query as QueryMap } from './query';
@@ -70,14 +69,17 @@ export class KillswitchController {
   async release(
     @Param('id') id: string,
     @Body() body: unknown,
+    @Res({ passthrough: true }) reply: FastifyReply,
     @Who() caller: Caller,
-  ): Promise<{ latch: Latch; already: boolean; receipt?: Receipt }> {
+  ): Promise<LatchRelease & { readonly receipt?: Receipt }> {
     const { note } = validateNoteRequest(body);
     const { order } = await this.killswitch.orders.receipt(id);
-    return this.killswitch.holds.release(order.latchId ?? `of order ${id}`, {
+    const released = await this.killswitch.holds.release(order.latchId ?? `of order ${id}`, {
       ...signatureOf(caller),
       note,
     });
+    if (released.pending !== undefined) void reply.status(202);
+    return released;
   }
 
   @Post(':id/close')

@@ -1,4 +1,4 @@
-import { Body, Controller, Get, HttpCode, Inject, Param, Post } from '@nestjs/common';
+import { Body, Controller, Get, HttpCode, Inject, Param, Post, Res } from '@nestjs/common';
 import { Ownership } from '#libs/access';
 import {
   signatureOf,
@@ -8,7 +8,8 @@ import {
   type Latch,
   type Receipt,
 } from '#libs/contracts';
-import { KillswitchService } from '#libs/killswitch';
+import { KillswitchService, type LatchRelease } from '#libs/killswitch';
+import type { FastifyReply } from 'fastify';
 import { Who } from './http/caller';
 
 @Controller('api/latches')
@@ -40,9 +41,12 @@ export class LatchesController {
   async release(
     @Param('id') id: string,
     @Body() body: unknown,
+    @Res({ passthrough: true }) reply: FastifyReply,
     @Who() caller: Caller,
-  ): Promise<{ latch: Latch; already: boolean; receipt?: Receipt }> {
+  ): Promise<LatchRelease & { readonly receipt?: Receipt }> {
     const { note } = validateNoteRequest(body);
-    return this.killswitch.holds.release(id, { ...signatureOf(caller), note });
+    const released = await this.killswitch.holds.release(id, { ...signatureOf(caller), note });
+    if (released.pending !== undefined) void reply.status(202);
+    return released;
   }
 }

@@ -81,6 +81,7 @@ export class OrchestratorModule {
           proofLimitMs: settings.proofLimitMs,
           proof: settings.proof,
           graceMs: settings.graceMs,
+          releaseNeeds: settings.releaseNeeds,
           onError,
           isGlobal,
         }),

@@ -18,6 +18,7 @@ import type {
   KillRequest,
   Latch,
   LatchRequest,
+  PendingRelease,
   QuarantinedRecord,
   QuestionId,
   QuestionRecord,
@@ -145,6 +146,8 @@ export interface Released {
   readonly latch: Latch;
   /** The latch had been released before, and nothing was changed. */
   readonly already: boolean;
+  /** The latch stays engaged until another person releases it. `already`: this person had approved before. */
+  readonly pending?: PendingRelease;
   /** The receipt of the order that thaws a freeze's agents. */
   readonly receipt?: Receipt;
 }
@@ -310,7 +313,7 @@ export interface BelayClient {
   /** Stored records that cannot be read, oldest first. */
   quarantine(options?: CallOptions): Promise<Page<QuarantinedRecord>>;
   latch(id: LatchId, options?: CallOptions): Promise<Latch>;
-  /** Releases a latch, with the reason. The agents of a freeze go on. */
+  /** Releases a latch, with the reason. The agents of a freeze go on. `pending` in the answer: another person is needed. */
   releaseLatch(id: LatchId, note: string, options?: CallOptions): Promise<Released>;
   pause(id: ExecutionId, request?: PauseRequest, options?: CallOptions): Promise<Paused>;
   resume(id: ExecutionId, options?: CallOptions): Promise<Paused>;

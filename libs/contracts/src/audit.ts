@@ -20,6 +20,8 @@ export interface AuditEntry {
   readonly role?: Role;
   readonly requestId?: string;
   readonly note?: string;
+  /** Of a release that needed two people: the first of them. */
+  readonly approvedBy?: string;
   readonly reason?: string;
   readonly orderId?: OrderId;
   readonly latchId?: LatchId;

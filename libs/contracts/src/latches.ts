@@ -4,6 +4,35 @@ import type { LatchId, OrderId } from './ids';
 import { scopeKey, type Scope } from './scope';
 import type { Requirement, ScopeWarning } from './selector';
 
+/** The first of two people said that the latch may be released. */
+export interface ReleaseApproval {
+  /** The name of the token. */
+  readonly by: string;
+  readonly role?: Role;
+  readonly requestId?: string;
+  /** Why it may be released. */
+  readonly note: string;
+  /** The server's clock. */
+  readonly at: number;
+  /** From then on it does not count any more. */
+  readonly expiresAt: number;
+}
+
+/** The number of people that a release may need. */
+export const MOST_RELEASERS = 2;
+
+/** An approval counts for this long. Milliseconds. */
+export const APPROVAL_MS = 15 * 60_000;
+
+/** The answer to the release of a latch that another person has to release, too. */
+export interface PendingRelease {
+  /** The number of further people. */
+  readonly needs: number;
+  /** The name of the token that has approved; another one is needed. */
+  readonly approvedBy: string;
+  readonly expiresAt: number;
+}
+
 /**
  * A block on new starts in a scope, until it is released (docs/killswitch.md#latches-and-pauses-are-different-things). `latch`:
  * engaged by a person or with a kill; a submit in its scope is refused. `freeze`: agents in its scope stand still; a submit is
@@ -22,6 +51,10 @@ export interface Latch {
   /** The role of the caller's token, and the HTTP request; absent for Belay's own latches. */
   readonly role?: Role;
   readonly requestId?: string;
+  /** The number of different people that its release needs. Absent: one. */
+  readonly releaseNeeds?: number;
+  /** The first of two releases. After the second it stays in the record. It may have expired. */
+  readonly approval?: ReleaseApproval;
   /** The server's clock. */
   readonly engagedAt: number;
   /** Only in the answer to the engaging request; as in a receipt. */

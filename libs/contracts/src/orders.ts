@@ -34,6 +34,8 @@ export interface Order {
   readonly requestId?: string;
   /** The latch engaged with the order; of a thaw, the latch that was released. */
   readonly latchId?: LatchId;
+  /** The number of people that the release of its latch needs. Absent: one. */
+  readonly releaseNeeds?: number;
   /** The server's clock. For people only: `reach` decides which agents the order reaches. */
   readonly placedAt: number;
   /**

@@ -30,6 +30,8 @@ import { ScopeResolver } from './scope-resolver';
 import { UnresolvedKills } from './unresolved-kills';
 
 export interface KillswitchOptions extends ReceiptLimits {
+  /** How many people must release the latch of a kill of everything that does not say it itself. Default: one. */
+  readonly releaseNeeds?: number;
   readonly onError?: (error: unknown) => void;
 }
 
@@ -172,7 +174,11 @@ export class KillswitchService {
   async placeOrder(
     request: Omit<OrderRequest, 'scope'> & { readonly scope: Scope | JobScope },
   ): Promise<Order> {
-    return this.giver.give({ ...request, scope: plainScope(request.scope) });
+    const { kind = 'kill', releaseNeeds } = request;
+    const scope = plainScope(request.scope);
+    const byDefault = kind === 'kill' && scope.type === 'all' ? this.options.releaseNeeds : undefined;
+    const needs = releaseNeeds ?? byDefault;
+    return this.giver.give({ ...request, scope, ...(needs === undefined ? {} : { releaseNeeds: needs }) });
   }
 
   /** The orchestrator's part of an order that was placed. Repeatable. */
@@ -201,7 +207,9 @@ export class KillswitchService {
    * Engages a latch without an order: nothing in its scope starts any more. Resolves when that is in force. @throws
    * NotFoundError
    */
-  async engage(request: Signature & { readonly scope: Scope; readonly note?: string }): Promise<Latch> {
+  async engage(
+    request: Signature & { readonly scope: Scope; readonly note?: string; readonly releaseNeeds?: number },
+  ): Promise<Latch> {
     const { scope } = request;
     await this.scopes.assertKnown(scope);
     const latch = await this.latches.engage(newLatch('latch', scope, request));

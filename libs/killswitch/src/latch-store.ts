@@ -1,4 +1,5 @@
 import {
+  APPROVAL_MS,
   BelayError,
   conditionsOf,
   isLatchId,
@@ -8,6 +9,7 @@ import {
   type Latch,
   type LatchSet,
   type Order,
+  type PendingRelease,
   type Scope,
   type Signature,
   type SignedWith,
@@ -29,15 +31,26 @@ interface AheadCopy {
   readonly items: readonly Latch[];
 }
 
-export type NewLatch = Omit<Latch, 'engagedAt' | 'releasedAt' | 'releasedBy' | 'releaseNote'>;
+export type NewLatch = Omit<Latch, 'approval' | 'engagedAt' | 'releasedAt' | 'releasedBy' | 'releaseNote'>;
+
+/** The outcome of a release. `pending`: another person is needed. */
+export interface LatchRelease {
+  readonly latch: Latch;
+  readonly already: boolean;
+  readonly pending?: PendingRelease;
+}
 
 /** A latch as the engaging script takes it. */
 export function newLatch(
   kind: Latch['kind'],
   scope: Scope,
-  said: Signature & { readonly note?: string | undefined; readonly orderId?: string },
+  said: Signature & {
+    readonly note?: string | undefined;
+    readonly orderId?: string;
+    readonly releaseNeeds?: number | undefined;
+  },
 ): NewLatch {
-  const { by, note, orderId } = said;
+  const { by, note, orderId, releaseNeeds = 1 } = said;
   return {
     id: `lat_${ulid()}`,
     kind,
@@ -47,18 +60,20 @@ export function newLatch(
     ...(scope.type === 'selector' ? { requires: conditionsOf(scope.selector) } : {}),
     ...(note === undefined ? {} : { note }),
     ...(orderId === undefined ? {} : { orderId }),
+    ...(releaseNeeds === 1 ? {} : { releaseNeeds }),
   };
 }
 
 /** The latch that came with an order, made from the order alone. */
 export function latchOf(order: Order): NewLatch | undefined {
-  const { id, kind, scope, by, note, latchId } = order;
+  const { id, kind, scope, by, note, latchId, releaseNeeds } = order;
   // A thaw names the latch of the freeze that it ends.
   if (latchId === undefined || kind === 'thaw') return undefined;
   const latch = newLatch(kind === 'freeze' ? 'freeze' : 'latch', scope, {
     by,
     note,
     orderId: id,
+    releaseNeeds,
     ...roleOf(order),
   });
   return { ...latch, id: latchId };
@@ -142,24 +157,30 @@ export class LatchStore {
 
   /**
    * Resolves when no shard has the latch any more. `already`: it had been released before. The same script orders the thaw of a
-   * freeze: the released latch names it. @throws NotFoundError
+   * freeze: the released latch names it. `pending`: the latch stays engaged until another person releases it; `already` then
+   * says that this person had approved before. @throws NotFoundError
    */
-  async release(
-    latchId: string,
-    by: string,
-    note: string,
-    who: SignedWith = {},
-  ): Promise<{ latch: Latch; already: boolean }> {
+  async release(latchId: string, by: string, note: string, who: SignedWith = {}): Promise<LatchRelease> {
     this.given.drop(latchId);
     const reply = await this.call('releaseLatch', latchId, [
       by,
       note,
       `ord_${ulid()}`,
       JSON.stringify(roleOf(who)),
+      APPROVAL_MS,
     ]);
     if (reply.refused !== undefined) throw new NotFoundError('latch', latchId);
+    const latch = JSON.parse(reply['latch'] as string) as Latch;
+    const already = reply['already'] as boolean;
+    const { approval } = latch;
+    if (reply['pending'] === true && approval !== undefined) {
+      // Engaged as before, so a failover that loses it must not release it.
+      this.given.add(latchId, latch);
+      const { by: approvedBy, expiresAt } = approval;
+      return { latch, already, pending: { needs: 1, approvedBy, expiresAt } };
+    }
     await this.copy(JSON.parse(reply['latches'] as string) as LatchSet);
-    return { latch: JSON.parse(reply['latch'] as string) as Latch, already: reply['already'] as boolean };
+    return { latch, already };
   }
 
   /**

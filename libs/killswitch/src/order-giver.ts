@@ -107,6 +107,7 @@ export class OrderGiver {
             by,
             note,
             orderId: id,
+            releaseNeeds: request.releaseNeeds,
             ...roleOf(request),
           })
         : undefined;
@@ -122,6 +123,7 @@ export class OrderGiver {
         ...(graceMs === undefined ? {} : { graceMs }),
         ...(note === undefined ? {} : { note }),
         ...(latch === undefined ? {} : { latchId: latch.id }),
+        ...(latch?.releaseNeeds === undefined ? {} : { releaseNeeds: latch.releaseNeeds }),
         ...(reach === undefined ? {} : { reach }),
       },
       latch,

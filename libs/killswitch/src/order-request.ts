@@ -11,6 +11,8 @@ export interface OrderRequest {
   readonly note?: string;
   /** Engage a latch for the scope in the same script. */
   readonly latch?: boolean;
+  /** The number of people that the release of that latch needs. Absent: one. */
+  readonly releaseNeeds?: number;
   readonly by: string;
   /** The role of the caller's token, and the HTTP request. */
   readonly role?: Role;

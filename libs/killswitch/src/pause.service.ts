@@ -1,7 +1,6 @@
 import {
   NotFoundError,
   type ExecutionRecord,
-  type Latch,
   type Order,
   type Receipt,
   type Signature,
@@ -10,7 +9,7 @@ import type { DagExecutor } from '#libs/executions';
 import type { LifecycleService, MarkedHold } from '#libs/lifecycle';
 import { retryTransient } from '#libs/valkey';
 import type { BestEffort } from './best-effort';
-import type { LatchStore } from './latch-store';
+import type { LatchRelease, LatchStore } from './latch-store';
 import type { OrderGiver } from './order-giver';
 import type { OrderStore } from './order-store';
 import type { Receipts } from './receipts';
@@ -99,13 +98,16 @@ export class PauseService {
 
   /**
    * Releases a latch. The trees of a freeze go on, and so do the executions that it paused. Repeatable: a second call does the
-   * work that is left, and answers with the same thaw. @throws NotFoundError
+   * work that is left, and answers with the same thaw. `pending`: it needs another person, and stays engaged until then. @throws
+   * NotFoundError
    */
   async release(
     latchId: string,
     request: Signature & { readonly note: string },
-  ): Promise<{ latch: Latch; already: boolean; receipt?: Receipt }> {
-    const { latch, already } = await this.latches.release(latchId, request.by, request.note, request);
+  ): Promise<LatchRelease & { readonly receipt?: Receipt }> {
+    const release = await this.latches.release(latchId, request.by, request.note, request);
+    if (release.pending !== undefined) return release;
+    const { latch, already } = release;
     await this.resumeReleased(request.by);
     const { thawOrderId } = latch;
     if (thawOrderId === undefined) return { latch, already };

@@ -8,6 +8,7 @@ export interface KillOptions extends ScopeOptions {
   readonly grace?: number;
   readonly note?: string;
   readonly yes?: boolean;
+  readonly releaseNeeds?: number;
   /** False with `--no-latch`. */
   readonly latch: boolean;
   /** False with `--no-wait`. */

@@ -3,7 +3,7 @@ import type { KillPlan, KillRequest } from '#libs/client';
 import { isWide, type Receipt, type Scope } from '#libs/contracts';
 import { parseGrace } from '../arguments/parse-duration';
 import { addScopeOptions, localKillOf, readScope } from '../arguments/scope-options';
-import { EXIT, exitCodeOfWarning, type ExitCode } from '../exit-codes';
+import { EXIT, exitCodeOfWarning, UsageError, type ExitCode } from '../exit-codes';
 import { describeConsequences } from '../receipt/describe-consequences';
 import { describeLatch } from '../receipt/describe-latch';
 import { describeScope } from '../receipt/describe-scope';
@@ -16,6 +16,7 @@ import { renderPlan, sizeOfPlan } from './kill-plan';
 import { noteWarning } from './note-warning';
 import { leftOrder, placeAndProve } from './place-order';
 import { proveAndShow } from './prove-and-show';
+import { releaseNeedsOption } from './release-needs';
 import { toStopRequest } from './stop';
 import { tellSilence } from './tell-silence';
 import type { ProofWait } from './wait-for-proof';
@@ -26,6 +27,7 @@ export function addKill(program: Command, bind: Bind): void {
     .description('the killswitch: end every agent in a scope, let nothing start there, show the receipt')
     .option('--local', 'ask the workers of this machine, and neither the orchestrator nor its server')
     .option('--no-latch', 'engage no latch: new agents may start in the scope')
+    .addOption(releaseNeedsOption().conflicts('local'))
     .option('--dry-run', 'only show who would be hit')
     .option('--now', 'SIGKILL at once, without the stop signal and its grace')
     .addOption(
@@ -64,7 +66,15 @@ async function toRequest(session: Session, options: KillOptions): Promise<KillRe
   const scope = await readScope(session, options);
   // A job ends with its kill, so a latch would have no effect.
   const isLatching = options.latch && options.job === undefined;
-  return { scope, ...toStopRequest(options), ...(isLatching ? {} : { latch: false }) };
+  const { releaseNeeds } = options;
+  if (releaseNeeds !== undefined && !(isLatching && isWide(scope)))
+    throw new UsageError('--release-needs is for a kill that engages a latch.');
+  return {
+    scope,
+    ...toStopRequest(options),
+    ...(isLatching ? {} : { latch: false }),
+    ...(releaseNeeds === undefined ? {} : { releaseNeeds }),
+  };
 }
 
 /**

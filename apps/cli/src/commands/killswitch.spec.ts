@@ -220,6 +220,52 @@ describe('latches', () => {
     );
   });
 
+  it('R65 may need two people: engaged, listed, approved by the first and released by the second', async () => {
+    const two = { ...LATCH, releaseNeeds: 2, note: 'why' };
+    routes['POST /api/latches'] = [201, two];
+    const needs = 'its release needs 2 people';
+    expect((await belay(['latch', '--pool', 'gpu', '--release-needs', '2'])).out).toBe(`${HOLDS}${needs}\n`);
+    expect(asked[0]).toBe('POST /api/latches {"scope":{"type":"pool","pool":"gpu"},"releaseNeeds":2}');
+    routes['POST /api/killswitch?wait=0'] = [202, receiptOf('kill', GPU, { latch: two })];
+    await belay(['kill', '--pool', 'gpu', '--yes', '--release-needs', '2']);
+    expect(asked.at(-1)).toContain('"releaseNeeds":2');
+    const approval = { by: 'ann', note: 'mended', at: Date.now(), expiresAt: Date.UTC(2126, 0, 1) };
+    const until = '2126-01-01 00:00:00Z';
+    const expired = { ...two, approval: { ...approval, expiresAt: 1_000 } };
+    routes['GET /api/latches'] = [200, { items: [two, { ...two, approval }, expired] }];
+    const rows = (await belay(['latches'])).out.split('\n').slice(1, 4);
+    expect(rows.map((row) => row.split('01Z  ')[1])).toEqual([
+      `${needs}: why`,
+      `${needs}: ann has approved until ${until}: why`,
+      `${needs}: why`,
+    ]);
+    const pending = { needs: 1, approvedBy: 'ann', expiresAt: approval.expiresAt };
+    const release = ['release', LATCH_ID, '--note', 'mended'];
+    routes[`POST /api/latches/${LATCH_ID}/release`] = [202, { latch: two, already: false, pending }];
+    const first =
+      `ann has approved the release of latch ${LATCH_ID}: 1 of 2 people\n` +
+      `it stays engaged until a person with another token releases it before ${until}: belay release ${LATCH_ID} --note "why"\n`;
+    expect(await belay(release)).toMatchObject({ code: EXIT.unconfirmed, out: first });
+    routes[`POST /api/latches/${LATCH_ID}/release`] = [202, { latch: two, already: true, pending }];
+    const again = await belay(release);
+    expect(again.code).toBe(EXIT.unconfirmed);
+    expect(again.out).toContain(`release of latch ${LATCH_ID} (before this call): 1 of 2 people`);
+    expect(JSON.parse((await belay([...release, '--json'])).out)).toMatchObject({ pending });
+    routes[`POST /api/latches/${LATCH_ID}/release`] = [200, { latch: two, already: false }];
+    expect((await belay(release)).code).toBe(0);
+  });
+
+  it('R65 need two people only where a latch is engaged', async () => {
+    for (const args of [
+      ['latch', '--pool', 'gpu', '--release-needs', '3'],
+      ['kill', '--pool', 'gpu', '--yes', '--no-latch', '--release-needs', '2'],
+      ['kill', '--agent', AGENT, '--yes', '--release-needs', '2'],
+      ['kill', '--pool', 'gpu', '--local', '--release-needs', '2'],
+    ])
+      expect(await belay(args)).toMatchObject({ code: EXIT.usage });
+    expect(asked).toEqual([]);
+  });
+
   it('are listed with freezes, each with its meaning', async () => {
     routes['GET /api/latches'] = [200, { items: [] }];
     expect(await belay(['latches'])).toMatchObject({

@@ -9,21 +9,29 @@ import type { Session } from '../session/session';
 import { count } from '../text/format';
 import type { Bind } from './action';
 import { noteWarning } from './note-warning';
+import { releaseNeedsOption } from './release-needs';
 
 interface LatchOptions extends ScopeOptions {
   readonly note?: string;
   readonly dryRun?: boolean;
+  readonly releaseNeeds?: number;
 }
 
 export function addLatch(program: Command, bind: Bind): void {
   addScopeOptions(program.command('latch'))
     .description('let nothing start in a scope until it is released; running agents go on')
     .option('--note <text>', 'why; `belay latches` shows it')
+    .addOption(releaseNeedsOption())
     .option('--dry-run', 'only show what it would cover')
     .action(
       bind(async (session, options: LatchOptions) => {
         const scope = await readScope(session, options);
-        const request = { scope, ...(options.note === undefined ? {} : { note: options.note }) };
+        const { note, releaseNeeds } = options;
+        const request = {
+          scope,
+          ...(note === undefined ? {} : { note }),
+          ...(releaseNeeds === undefined ? {} : { releaseNeeds }),
+        };
         const answer = await (options.dryRun === true
           ? showPlan(session, request)
           : engage(session, request));

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import type { BelayClient } from '#libs/client';
 import type { Latch } from '#libs/contracts';
+import { describeNeeds } from '../receipt/describe-latch';
 import { describeScope } from '../receipt/describe-scope';
 import type { Style } from '../session/style';
 import { cleanText } from '../text/clean-text';
@@ -33,10 +34,11 @@ export function renderLatches(
   style: Style,
   width: number,
   gone: ReadonlySet<string> = new Set(),
+  now: number = Date.now(),
 ): string {
   return renderTable({
     head: ['ID', 'KIND', 'SCOPE', 'BY', 'SINCE', 'NOTE'],
-    rows: latches.map(({ id, kind, scope, by, engagedAt, note }) => [
+    rows: latches.map(({ id, kind, scope, by, engagedAt, note, ...latch }) => [
       id,
       kind,
       describeScope(scope),
@@ -44,6 +46,7 @@ export function renderLatches(
       formatTime(engagedAt),
       [
         ...(scope.type === 'worker' && gone.has(scope.workerId) ? [GONE] : []),
+        ...describeNeeds(latch, now),
         ...(note === undefined ? [] : [cleanText(note)]),
       ].join(': '),
     ]),

@@ -1,11 +1,13 @@
 import type { Command } from 'commander';
 import type { Released } from '#libs/client';
-import { BelayError } from '#libs/contracts';
+import { BelayError, MOST_RELEASERS, type Latch, type PendingRelease } from '#libs/contracts';
 import { kindOf, requireId } from '../arguments/resolve-id';
-import { UsageError, type ExitCode } from '../exit-codes';
+import { EXIT, UsageError, type ExitCode } from '../exit-codes';
 import { describeRelease } from '../receipt/describe-latch';
 import { describeScope } from '../receipt/describe-scope';
 import type { Session } from '../session/session';
+import { cleanText } from '../text/clean-text';
+import { formatTime } from '../text/format';
 import type { Bind } from './action';
 import { proveAndShow } from './prove-and-show';
 import type { ProofWait } from './wait-for-proof';
@@ -61,11 +63,34 @@ export async function releaseAndShow(
     head: describeReleased,
     whenLeft: () => 'It may have been released. Look with: belay latches',
   };
-  return await proveAndShow(session, act, options);
+  let isPending = false;
+  const ask: typeof act.ask = async (wait) => {
+    const released = await act.ask(wait);
+    isPending = released.pending !== undefined;
+    return released;
+  };
+  const code = await proveAndShow(session, { ...act, ask }, options);
+  // A script must not take it for a release.
+  return isPending ? EXIT.unconfirmed : code;
 }
 
-function describeReleased({ latch, already }: Released): string[] {
+function describeReleased({ latch, already, pending }: Released): string[] {
+  if (pending !== undefined) return describePending(latch, already, pending);
   if (already) return [`${describeRelease(latch)} (before this call)`];
   const { kind, id, scope } = latch;
   return [`${kind} ${id} over ${describeScope(scope)} is released: nodes that waited may start`];
+}
+
+/** The first of two people has approved: the latch is as it was. */
+function describePending(
+  latch: Latch,
+  already: boolean,
+  { approvedBy, expiresAt }: PendingRelease,
+): string[] {
+  const until = formatTime(expiresAt);
+  const before = already ? ' (before this call)' : '';
+  return [
+    `${cleanText(approvedBy)} has approved the release of ${latch.kind} ${latch.id}${before}: 1 of ${MOST_RELEASERS} people`,
+    `it stays engaged until a person with another token releases it before ${until}: belay release ${latch.id} --note "why"`,
+  ];
 }

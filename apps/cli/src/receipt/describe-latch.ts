@@ -14,7 +14,21 @@ export function describeLatch(latch: Latch): string[] {
     : [
         `${head}: nothing starts until it is released`,
         `release it with: belay release ${latch.id} --note "why"`,
+        ...describeNeeds(latch, Date.now()),
       ];
+}
+
+/** Of a latch that two people must release: who has approved, and until when that counts; otherwise nothing. */
+export function describeNeeds(
+  { releaseNeeds = 1, approval }: Pick<Latch, 'releaseNeeds' | 'approval'>,
+  now: number,
+): string[] {
+  if (releaseNeeds === 1) return [];
+  if (approval === undefined || approval.expiresAt <= now)
+    return [`its release needs ${releaseNeeds} people`];
+  return [
+    `its release needs ${releaseNeeds} people: ${cleanText(approval.by)} has approved until ${formatTime(approval.expiresAt)}`,
+  ];
 }
 
 /** `latch lat_… over pool gpu was released by api at …: the driver is mended`. */

@@ -12,6 +12,7 @@ const COUNTED = [
   'order.unconfirmed',
   'order.closed',
   'latch.engaged',
+  'latch.approved',
   'latch.released',
   'drill.passed',
   'drill.failed',

@@ -317,7 +317,15 @@ export const ANSWERS = {
   RevokedToken: z.object({ token, already: flag(), replicated: flag().optional() }),
   Receipt: receipt,
   Latch: latch,
-  Released: z.object({ latch, already: flag(), receipt: receipt.optional() }),
+  Released: z.object({
+    latch,
+    already: flag(),
+    pending: z
+      .object({ needs: whole(), approvedBy: text(), expiresAt: time() })
+      .optional()
+      .describe('It stays engaged until another person releases it.'),
+    receipt: receipt.optional(),
+  }),
   ScopeWarning: warning,
   OrderScope: scope,
 };

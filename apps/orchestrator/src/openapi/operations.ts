@@ -210,10 +210,10 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
   },
   'POST /api/killswitch/:id/release': {
     id: 'releaseOrder',
-    summary: 'Releases the latch that was engaged with the order.',
+    summary: 'Releases the latch that was engaged with the order; 202: another person is needed.',
     body: 'NoteRequest',
     examples: note,
-    answers: { 200: one('Released') },
+    answers: { 200: one('Released'), 202: one('Released') },
   },
   'POST /api/killswitch/:id/close': {
     id: 'closeOrder',
@@ -261,10 +261,10 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
   },
   'POST /api/latches/:id/release': {
     id: 'releaseLatch',
-    summary: 'Releases it, with the reason.',
+    summary: 'Releases it, with the reason; 202: another person is needed.',
     body: 'NoteRequest',
     examples: note,
-    answers: { 200: one('Released') },
+    answers: { 200: one('Released'), 202: one('Released') },
   },
 
   'GET /api/asks': {

@@ -72,6 +72,11 @@ export const latch = z.object({
   by: text(),
   role,
   requestId,
+  releaseNeeds: whole().optional().describe('How many people must release it; absent: one.'),
+  approval: z
+    .object({ by: text(), role, requestId, note: text(), at: time(), expiresAt: time() })
+    .optional()
+    .describe('The first of two releases.'),
   engagedAt: time(),
   replicated: flag().optional(),
   warning: warning.optional(),
@@ -94,6 +99,7 @@ const order = z.object({
   role,
   requestId,
   latchId: text().optional(),
+  releaseNeeds: whole().optional(),
   placedAt: time(),
   reach: z.record(z.string(), z.number()).optional(),
 });
@@ -215,6 +221,7 @@ export const ORDER_ANSWERS = {
     role,
     requestId,
     note: text().optional(),
+    approvedBy: text().optional(),
     reason: text().optional(),
     orderId: text().optional(),
     latchId: text().optional(),

@@ -1,5 +1,6 @@
 import { CONTAINMENTS } from '../evidence';
 import { ISOLATIONS } from '../isolation';
+import { MOST_RELEASERS } from '../latches';
 import { NAME_PATTERN } from '../spec-validation/fields';
 import { DEFAULT_GRACE_MS, DEFAULT_POOL, SPEC_LIMITS } from '../spec';
 import { formatDuration } from './parse-duration';
@@ -184,6 +185,14 @@ export const SETTINGS: readonly Setting[] = [
     kind: oneOf(['marks', 'kernel']),
     fallback: 'marks',
     description: 'Least grade of a proof of death; with kernel, a proof by marks counts as unconfirmed',
+  }),
+  setting({
+    name: 'BELAY_RELEASE_NEEDS',
+    key: 'releaseNeeds',
+    kind: wholeNumber(1, MOST_RELEASERS),
+    fallback: '1',
+    description:
+      'How many different people must release the latch of a kill of everything, if the kill does not say',
   }),
   setting({
     name: 'BELAY_DRILL_CRON',

@@ -62,6 +62,7 @@ describe('R66 settings', () => {
       fenceGraceMs: 2_000,
       proofLimitMs: 30_000,
       proof: 'marks',
+      releaseNeeds: 1,
       drillMaxAgeMs: 2 * 86_400_000,
       shards: 4,
       retentionMs: 7 * 86_400_000,

@@ -38,6 +38,8 @@ export interface Settings {
   readonly proofLimitMs: number;
   /** The lowest grade of a proof that counts. */
   readonly proof: Grade;
+  /** The number of people that the release of the latch of a kill of everything needs. */
+  readonly releaseNeeds: number;
   /** The schedule of drills, as a cron expression in UTC; absent: only on request. */
   readonly drillCron?: string;
   /** With `drillCron`: a worker that has not passed a drill for longer is overdue. */

@@ -70,6 +70,11 @@ describe('a kill', () => {
       kind: 'kill',
       latch,
     });
+    expect(validateKillRequest({ scope: { type: 'all' }, releaseNeeds: 2 })).toMatchObject({
+      latch: true,
+      releaseNeeds: 2,
+    });
+    expect(validateLatchRequest({ scope, releaseNeeds: 1 })).toMatchObject({ releaseNeeds: 1 });
     expect(validateKillRequest({ scope, latch: false })).toStrictEqual({ scope, kind: 'kill', latch: false });
   });
 
@@ -81,7 +86,9 @@ describe('a kill', () => {
     [{ scope: {} }, [ON_PURPOSE]],
     [
       undefined,
-      [' REQUIRED is missing; it must be an object with scope, kind, latch, reason, note, mode and graceMs.'],
+      [
+        ' REQUIRED is missing; it must be an object with scope, kind, latch, releaseNeeds, reason, note, mode and graceMs.',
+      ],
     ],
     [
       { scope: 'all' },
@@ -171,6 +178,26 @@ describe('a kill', () => {
       { kind: 'freeze', latch: false, scope: { type: 'all' } },
       ['latch ONE_OF must not be false with kind freeze: new agents in the scope would run.'],
     ],
+    [
+      { releaseNeeds: 3, scope: { type: 'all' } },
+      ['releaseNeeds RANGE must be a whole number of people from 1 to 2; it is 3.'],
+    ],
+    [
+      { releaseNeeds: 2, kind: 'freeze', scope: { type: 'all' } },
+      ['releaseNeeds ONE_OF must be left out, except for a kill that engages a latch.'],
+    ],
+    [
+      { releaseNeeds: 2, latch: false, scope: { type: 'all' } },
+      ['releaseNeeds ONE_OF must be left out, except for a kill that engages a latch.'],
+    ],
+    [
+      { releaseNeeds: 2, scope: { type: 'job', queue: 'q', jobId: '1' } },
+      ['releaseNeeds ONE_OF must be left out, except for a kill that engages a latch.'],
+    ],
+    [
+      { releaseNeeds: 2, scope: { type: 'execution', executionId: `exe_${ULID}` } },
+      ['releaseNeeds ONE_OF must be left out, except for a kill that engages a latch.'],
+    ],
   ])('%j is refused', (raw, expected) => {
     expect(told(validateKillRequest, raw)).toEqual(expected);
   });
@@ -180,7 +207,7 @@ describe('a kill', () => {
       'The request is not valid: mode: must be graceful or immediate; it is "x". (and 1 more)',
     );
     expect(() => validateKillRequest(5)).toThrow(
-      'The request is not valid: must be an object with scope, kind, latch, reason, note, mode and graceMs; it is 5.',
+      'The request is not valid: must be an object with scope, kind, latch, releaseNeeds, reason, note, mode and graceMs; it is 5.',
     );
   });
 });

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { ID_PATTERNS, ULID_PATTERN } from '../ids';
+import { MOST_RELEASERS } from '../latches';
 import { MAX_LIMITS } from '../limits';
 import { plainScope, type JobScope } from '../jobs';
 import { isWide, type Scope } from '../scope';
@@ -20,6 +21,11 @@ import { showValue } from './show-value';
 /** A person's note. */
 const words = () => line(1_024);
 const grace = () => milliseconds(0, SPEC_LIMITS.maxGraceMs);
+/** How many different people must release a latch. */
+const releaseNeeds = () =>
+  wholeNumber(1, MOST_RELEASERS, ' of people')
+    .optional()
+    .describe('How many different people must release the latch, 1 or 2.');
 
 /** A body whose scope is checked by `checkScope`. */
 type Scoped<Body> = Omit<Body, 'scope'> & { readonly scope: Scope };
@@ -51,9 +57,11 @@ const checkKill = shape(
     latch: flag()
       .optional()
       .describe('Engage a latch with the order. Default: for all, pool, selector and worker.'),
+    /** Default: `BELAY_RELEASE_NEEDS` for a kill of everything, else 1. */
+    releaseNeeds: releaseNeeds(),
     ...stopFields,
   },
-  'an object with scope, kind, latch, reason, note, mode and graceMs',
+  'an object with scope, kind, latch, releaseNeeds, reason, note, mode and graceMs',
   {
     more: (body, problems) => {
       checkScope(body, problems);
@@ -110,8 +118,8 @@ export const validateDrillRequest = shape(
 export type DrillRequest = ReturnType<typeof validateDrillRequest>;
 
 const checkLatch = shape(
-  { scope: z.unknown().optional(), note: words().optional() },
-  'an object with scope and note',
+  { scope: z.unknown().optional(), note: words().optional(), releaseNeeds: releaseNeeds() },
+  'an object with scope, note and releaseNeeds',
   { more: checkScope },
 );
 /** The body of a latch without an order. */
@@ -281,7 +289,11 @@ function withPlainScope<T extends { readonly scope: Scope }>(request: T): T {
   return { ...request, scope: plainScope(request.scope) };
 }
 
-function checkKind({ kind, scope, latch }: KillRequest, problems: ProblemList): void {
+function checkKind({ kind, scope, latch, releaseNeeds: needs }: KillRequest, problems: ProblemList): void {
+  const isJob = (scope as Scope | JobScope).type === 'job';
+  const engages = (kind ?? 'kill') === 'kill' && (latch ?? (!isJob && isWide(scope)));
+  if (needs !== undefined && !engages)
+    problems.add(['releaseNeeds'], 'ONE_OF', 'must be left out, except for a kill that engages a latch.');
   if (kind === 'thaw' && scope.type !== 'agent') {
     const way =
       scope.type === 'execution'

@@ -35,6 +35,8 @@ end
 -- Engages `latch`. It has engagedAt only if a failover lost it. False when there are too many.
 local function engage(latch, most)
   if redis.call('HLEN', key('latches')) >= most then return false end
+  -- The copy of a latch that a failover lost may have an approval that was used meanwhile. So the first person approves again.
+  latch.approval = nil
   latch.engagedAt = latch.engagedAt or NOW
   redis.call('HSET', key('latches'), latch.id, cjson.encode(latch))
   bump_latches()
