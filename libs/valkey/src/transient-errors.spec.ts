@@ -24,11 +24,11 @@ it('R68 an error of a script has none of its arguments: specs and tokens must no
 it('R48 a call on a closed connection gives a turn of the event loop, so a caller that repeats it keeps nobody waiting', async () => {
   const closed = await new Valkey({ url: server.url, keyPrefix: 'belay', shards: 1 }).open();
   closed.close();
-  let turns = 0;
-  setImmediate(() => turns++);
-  for (let call = 0; call < 50 && turns === 0; call++)
+  const turn = jest.fn();
+  setImmediate(turn);
+  for (let call = 0; call < 50 && turn.mock.calls.length === 0; call++)
     await expect(
       closed.scripts.run('commitExecution', closed.keys.execution('exe_1'), []),
     ).rejects.toMatchObject({ code: 'OUTCOME_UNKNOWN' });
-  expect(turns).toBe(1);
+  expect(turn).toHaveBeenCalledTimes(1);
 });
