@@ -82,6 +82,10 @@ module.exports = {
     imports: ['killswitch', 'executions', 'spawner', 'lifecycle', 'valkey', 'contracts'],
     knows: 'records and events as spans, and the collector; nothing waits for it',
   },
+  webhooks: {
+    imports: ['dispatch', 'service', 'valkey', 'contracts'],
+    knows: 'events of the control slot and the endpoints that are told; nothing of what the events mean',
+  },
   client: {
     imports: ['contracts'],
     knows: 'HTTP only',

@@ -44,6 +44,7 @@ const PLANTED: Record<string, { readonly file: string; readonly text: string }> 
   'layer-service': { file: 'libs/service/src/up.ts', text: "import '#libs/client';\n" },
   'layer-metrics': { file: 'libs/metrics/src/up.ts', text: "import '#libs/client';\n" },
   'layer-tracing': { file: 'libs/tracing/src/up.ts', text: "import '#libs/worker';\n" },
+  'layer-webhooks': { file: 'libs/webhooks/src/up.ts', text: "import '#libs/killswitch';\n" },
   'layer-client': { file: 'libs/client/src/up.ts', text: "import '#libs/valkey';\n" },
   'one-door': { file: 'libs/lifecycle/src/deep.ts', text: "import '../../valkey/src/inner';\n" },
   'programs-apart': { file: 'apps/cli/src/main.ts', text: "import '../../worker/src/main';\n" },

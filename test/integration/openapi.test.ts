@@ -2,18 +2,25 @@ import { join, resolve } from 'node:path';
 import { startFleet, type Fleet } from '../support/fleet';
 import { OpenApiClient, type Described } from '../support/openapi-client';
 import { ready, running } from '../support/executions';
+import { writeWebhooks } from '../support/receiver';
 
 const ASKS = join(resolve(__dirname, '../..'), 'test/fixtures/asks.cjs');
 const ULID = '01HZZZZZZZZZZZZZZZZZZZZZZZ';
 
 let fleet: Fleet;
 let api: OpenApiClient;
+const secret = `whsec_${Buffer.alloc(32, 1).toString('base64')}`;
+// No process listens there.
+const webhooks = writeWebhooks([{ name: 'pager', url: 'http://127.0.0.1:9/', secret, events: ['*'] }]);
 beforeAll(async () => {
-  fleet = await startFleet({ workers: 1 });
+  fleet = await startFleet({ workers: 1, env: { BELAY_WEBHOOKS_FILE: webhooks.file } });
   const [{ url = '' } = {}] = fleet.orchestrators;
   api = await OpenApiClient.of(url, fleet.token);
 });
-afterAll(async () => fleet.stop());
+afterAll(async () => {
+  await fleet.stop();
+  webhooks.remove();
+});
 
 /** Calls an operation, and expects a success. */
 async function expectDone(...given: Parameters<OpenApiClient['call']>): ReturnType<OpenApiClient['call']> {
@@ -111,6 +118,8 @@ describe('a client that knows the OpenAPI document alone', () => {
     await expectDone('setLimits');
     await expectDone('limits');
     await expectDone('setLimits', { change: { limits: [] } });
+    await expectDone('webhooks');
+    await expectDone('webhookDeliveries');
     await expectDone('createToken');
     await expectDone('tokens');
     await expectDone('revokeToken');

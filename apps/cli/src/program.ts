@@ -34,6 +34,7 @@ import { addStop } from './commands/stop';
 import { addToken } from './commands/token';
 import { addUp } from './commands/up';
 import { addWatch } from './commands/watch';
+import { addWebhooks } from './commands/webhooks';
 import { addWorkers } from './commands/workers';
 import { EXIT, exitCodeOfError, UsageError, type ExitCode } from './exit-codes';
 import { reportError } from './report-error';
@@ -62,6 +63,7 @@ const ADDERS = [
   addLatches,
   addQueues,
   addLimits,
+  addWebhooks,
   addAsks,
   addAnswer,
   addAsk,

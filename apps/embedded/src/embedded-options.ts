@@ -43,6 +43,7 @@ type Shared = Partial<
     | 'cgroupParent'
     | 'native'
     | 'otlpEndpoint'
+    | 'webhooksFile'
   >
 >;
 

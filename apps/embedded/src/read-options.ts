@@ -40,6 +40,7 @@ const SETTING_OF: ReadonlyMap<string, keyof Settings> = new Map<string, keyof Se
       'cgroupParent',
       'native',
       'otlpEndpoint',
+      'webhooksFile',
     ] as const
   ).map((key) => [key, key] as const),
 ]);

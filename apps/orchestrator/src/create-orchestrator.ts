@@ -19,6 +19,7 @@ import {
 } from '#libs/service';
 import type { Tracing } from '#libs/tracing';
 import { ChangeFeed, Valkey } from '#libs/valkey';
+import { NO_WEBHOOKS, readWebhooks, Webhooks } from '#libs/webhooks';
 import { Registry } from 'prom-client';
 import { makeHttp } from './http/make-http';
 import { OrchestratorModule } from './orchestrator.module';
@@ -33,6 +34,8 @@ const REFUSALS_MS = 200;
 /** The drill schedule, HTTP and the modules have this long to close. Milliseconds. */
 const MODULES_MS = 10_000;
 
+/** Messages that are cut off have this long to go back to their queues. Milliseconds. */
+const WEBHOOKS_MS = 4_000;
 /** The last spans may take this long. Milliseconds. */
 const TRACES_MS = 2_000;
 
@@ -71,6 +74,8 @@ export function createOrchestrator(options: CreateOrchestratorOptions): Promise<
 
 async function make(options: CreateOrchestratorOptions, parts: CleanupStack): Promise<Orchestrator> {
   const { settings, log } = options;
+  const { webhooksFile } = settings;
+  const webhooks = webhooksFile === undefined ? NO_WEBHOOKS : readWebhooks(webhooksFile);
   const valkey = parts.add(
     await new Valkey({
       url: settings.valkeyUrl,
@@ -84,6 +89,7 @@ async function make(options: CreateOrchestratorOptions, parts: CleanupStack): Pr
     settings,
     valkey,
     leaveDrillSchedule: options.leaveDrillSchedule ?? false,
+    webhooks,
     onError: (error) => log.error({ err: error }, 'background work failed'),
   });
   const http =
@@ -100,6 +106,7 @@ async function make(options: CreateOrchestratorOptions, parts: CleanupStack): Pr
     (await NestFactory.createApplicationContext(modules, { logger: false, abortOnError: false }));
   const orchestrator = app.get(OrchestratorService);
   const drills = app.get(DrillSchedule);
+  const hooks = app.get(Webhooks);
   valkey.quarantine.onFound = ({ message, details }) =>
     log.error({ key: details['key'] }, `${message}. It is set aside`);
   const tracing = await startTracing(app, options, valkey);
@@ -110,12 +117,14 @@ async function make(options: CreateOrchestratorOptions, parts: CleanupStack): Pr
     start: async () => {
       await orchestrator.start();
       await drills.start();
+      hooks.start();
       await http?.app.listen(settings.httpPort, settings.httpHost);
       url = await http?.app.getUrl();
     },
     drain: async () => {
       await orchestrator.drain();
       await phases.run('drill schedule', MODULES_MS, async () => drills.stop());
+      await phases.run('webhooks', WEBHOOKS_MS, async () => hooks.stop());
       // HTTP closes last: until here it has answered requests and ended every stream.
       if (http !== undefined) {
         await within(http.gate.close(), REQUESTS_MS);

@@ -22,6 +22,7 @@ import {
   type DrillScheduleOptions,
 } from '#libs/orchestrator';
 import { ChangeFeed, ValkeyModule, type Valkey } from '#libs/valkey';
+import { NO_WEBHOOKS, Webhooks, type WebhooksConfig } from '#libs/webhooks';
 import { Registry } from 'prom-client';
 import { AgentsController } from './agents.controller';
 import { AuditController } from './audit.controller';
@@ -38,6 +39,7 @@ import { LatchesController } from './latches.controller';
 import { LimitsController } from './limits.controller';
 import { MetricsController } from './metrics/metrics.controller';
 import { measureStreams } from './metrics/measure-streams';
+import { measureWebhooks } from './metrics/measure-webhooks';
 import { measureWork } from './metrics/measure-work';
 import { orchestratorMetrics } from './metrics/orchestrator-metrics';
 import { OpenApiController } from './openapi/openapi.controller';
@@ -45,6 +47,7 @@ import { QuarantineController } from './quarantine.controller';
 import { QueuesController } from './queues.controller';
 import { RootController } from './root.controller';
 import { TokensController } from './tokens.controller';
+import { WebhooksController } from './webhooks.controller';
 import { WorkersController } from './workers.controller';
 
 const SWEEP_MS = 1_000;
@@ -54,6 +57,8 @@ export interface OrchestratorModuleOptions {
   readonly valkey: Valkey;
   /** Another orchestrator sets the schedule of drills. */
   readonly leaveDrillSchedule: boolean;
+  /** Default: no endpoint. */
+  readonly webhooks?: WebhooksConfig;
   readonly onError: (error: unknown) => void;
 }
 
@@ -64,6 +69,7 @@ export class OrchestratorModule {
     settings,
     valkey,
     leaveDrillSchedule,
+    webhooks = NO_WEBHOOKS,
     onError,
   }: OrchestratorModuleOptions): DynamicModule {
     const retention = retentionOf(settings);
@@ -102,6 +108,7 @@ export class OrchestratorModule {
         QuarantineController,
         QueuesController,
         LimitsController,
+        WebhooksController,
         AsksController,
         MetricsController,
         TokensController,
@@ -133,6 +140,12 @@ export class OrchestratorModule {
             new FleetEvents(lifecycle, feed, onError),
         },
         {
+          provide: Webhooks,
+          inject: [ChangeFeed],
+          useFactory: (feed: ChangeFeed) =>
+            new Webhooks(valkey, feed, { ...webhooks, prefix: settings.queuePrefix, onError }),
+        },
+        {
           provide: PoolQueues,
           inject: [LifecycleService, KillswitchService, AgentQueues, DagExecutor, AuditStore],
           useFactory: (
@@ -145,18 +158,27 @@ export class OrchestratorModule {
         },
         {
           provide: Registry,
-          inject: [LifecycleService, KillswitchService, DrillService, ChangeFeed, OrchestratorService],
+          inject: [
+            LifecycleService,
+            KillswitchService,
+            DrillService,
+            ChangeFeed,
+            OrchestratorService,
+            Webhooks,
+          ],
           useFactory: (
             lifecycle: LifecycleService,
             killswitch: KillswitchService,
             drills: DrillService,
             feed: ChangeFeed,
             orchestrator: OrchestratorService,
+            hooks: Webhooks,
           ) => {
             const registry = orchestratorMetrics(lifecycle, killswitch, drills, feed, drillMaxAgeMs);
             measureWork(registry, lifecycle, feed);
             orchestrator.atEnd(measureProcess(registry, lifecycle));
             measureStreams(registry, orchestrator);
+            measureWebhooks(registry, hooks);
             return registry;
           },
         },

@@ -50,6 +50,8 @@ import type {
   TokenRecord,
   TokenRequest,
   WorkerId,
+  WebhookDelivery,
+  WebhookRecord,
   WorkerRecord,
 } from '#libs/contracts';
 
@@ -311,6 +313,10 @@ export interface BelayClient {
     options?: CallOptions & { readonly dryRun?: boolean },
   ): Promise<QueueRemoval>;
   /** Stored records that cannot be read, oldest first. */
+  /** The endpoints that are told of events, by name. */
+  webhooks(options?: CallOptions): Promise<Page<WebhookRecord>>;
+  /** The newest deliveries to one endpoint. @throws BelayError NOT_FOUND */
+  webhookDeliveries(name: string, options?: CallOptions): Promise<Page<WebhookDelivery>>;
   quarantine(options?: CallOptions): Promise<Page<QuarantinedRecord>>;
   latch(id: LatchId, options?: CallOptions): Promise<Latch>;
   /** Releases a latch, with the reason. The agents of a freeze go on. `pending` in the answer: another person is needed. */

@@ -219,6 +219,9 @@ export function createClient(options: ClientOptions): BelayClient {
         callOptions,
         { onTimeout: 'Some attempts may have been removed. Look with: belay queues' },
       ),
+    webhooks: async (callOptions) => await get('/api/webhooks', callOptions),
+    webhookDeliveries: async (name, callOptions) =>
+      await get(`/api/webhooks/${part(name)}/deliveries`, callOptions),
     quarantine: async (callOptions) => await get('/api/quarantine', callOptions),
     latch: async (id, callOptions) => await get(`/api/latches/${part(id)}`, callOptions),
     releaseLatch: async (id, note, callOptions) =>

@@ -108,6 +108,7 @@ const LISTED: Record<string, string> = {
   order: 'List them with: belay audit',
   token: 'List them with: belay token list',
   question: 'List the open ones with: belay asks',
+  webhook: 'List them with: belay webhooks',
 };
 
 /** There is no record with that id. HTTP 404. */

@@ -1,4 +1,12 @@
-import { AGENT_MACHINE, EXECUTION_MACHINE, NODE_MACHINE, QUESTION_MACHINE, type Entity } from './states';
+import {
+  AGENT_MACHINE,
+  EXECUTION_MACHINE,
+  NODE_MACHINE,
+  ORDER_MACHINE,
+  QUESTION_MACHINE,
+  WORKER_MACHINE,
+  type Entity,
+} from './states';
 import { statesOf, type StateMachine } from './state-machine';
 
 /**
@@ -45,6 +53,20 @@ export const EVENT_TYPES: readonly string[] = [
   'agent.written-off',
   'ask.created',
   ...QUESTION_MACHINE.ended.map((state) => `ask.${state}`),
+];
+
+/** The type of every event of workers, orders and latches: the events of the control slot's stream. */
+export const CONTROL_EVENT_TYPES: readonly string[] = [
+  ...typesOf('worker', WORKER_MACHINE),
+  ...typesOf('order', ORDER_MACHINE),
+  'order.unconfirmed',
+  'order.closed',
+  'latch.engaged',
+  'latch.released',
+  'limits.set',
+  'agent.escapee',
+  'drill.passed',
+  'drill.failed',
 ];
 
 /** Every state that an event of an execution may enter. */

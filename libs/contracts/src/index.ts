@@ -26,5 +26,6 @@ export * from './states';
 export * from './steps';
 export * from './stored-shapes';
 export * from './tracing';
+export * from './webhooks';
 export * from './spec-validation';
 export * from './settings';

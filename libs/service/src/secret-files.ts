@@ -33,7 +33,7 @@ export function withSecretFiles(env: Environment): Record<string, string | undef
     if (given) continue;
     const path = named === '' ? credentialOf(env, credential) : named;
     if (path === undefined) continue;
-    const found = readSecret(path, variable);
+    const found = readSecretFile(path, `unset ${variable}`);
     if ('text' in found) read[name] = found.text;
     else problems.push({ path: variable, code: 'BAD_FILE', message: `${path} ${found.fault}.` });
   }
@@ -62,7 +62,11 @@ function credentialOf(env: Environment, name: string): string | undefined {
   return statSync(path, { throwIfNoEntry: false }) === undefined ? undefined : path;
 }
 
-function readSecret(path: string, variable: string): { text: string } | { fault: string } {
+/**
+ * The text of a file with a secret: this user's or root's, and closed to others. The fault has no part of the text.
+ * @param otherwise what to do instead of writing a file that is not there
+ */
+export function readSecretFile(path: string, otherwise: string): { text: string } | { fault: string } {
   let file: number | undefined;
   try {
     // Checks and reads one open file, and does not wait on a FIFO.
@@ -79,7 +83,7 @@ function readSecret(path: string, variable: string): { text: string } | { fault:
     return text === '' ? { fault: 'is empty: write the secret into it' } : { text };
   } catch (error) {
     const { code = 'unknown' } = error as NodeJS.ErrnoException;
-    if (code === 'ENOENT') return { fault: `is not there: write the secret into it, or unset ${variable}` };
+    if (code === 'ENOENT') return { fault: `is not there: write the secret into it, or ${otherwise}` };
     return { fault: `cannot be read (${code}): give this user the right to, or name another file` };
   } finally {
     if (file !== undefined) closeSync(file);

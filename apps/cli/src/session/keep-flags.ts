@@ -38,6 +38,7 @@ export const COMMANDS = [
   'token',
   'up',
   'watch',
+  'webhooks',
   'worker',
   'workers',
 ] as const;

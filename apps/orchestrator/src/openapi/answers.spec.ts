@@ -28,6 +28,8 @@ import type {
   Signalled,
   StopResponse,
   TokenRecord,
+  WebhookDelivery,
+  WebhookRecord,
   WorkerRecord,
 } from '#libs/contracts';
 import type { BelayClient } from '#libs/client';
@@ -58,6 +60,8 @@ interface Types {
   BelayEvent: BelayEvent;
   QuestionRecord: QuestionRecord;
   QueueRecord: QueueRecord;
+  WebhookRecord: WebhookRecord;
+  WebhookDelivery: WebhookDelivery;
   QueueDetail: QueueDetail;
   QueuePaused: QueuePaused;
   QueueRemoval: QueueRemoval;

@@ -1,6 +1,7 @@
 import {
   AGENT_MACHINE,
   CONTAINMENTS,
+  DELIVERY_STATES,
   EXECUTION_MACHINE,
   ID_PATTERNS,
   NODE_MACHINE,
@@ -294,6 +295,25 @@ export const ANSWERS = {
   }),
   QueuePaused: z.object({ queue: queueRecord, already: flag(), warning: warning.optional() }),
   QueueRemoval: z.object({ removed: whole(), more: flag() }),
+  WebhookRecord: z.object({
+    name: text(),
+    origin: text().describe('Scheme, host and port of its URL.'),
+    events: z.array(text()),
+    waiting: whole().describe('Deliveries that are not over.'),
+    failed: whole().describe('Deliveries that failed for good and are kept.'),
+    lastSuccessAt: time().optional(),
+    lastErrorAt: time().optional(),
+    lastError: text().optional(),
+  }),
+  WebhookDelivery: z.object({
+    id: text().describe('The header webhook-id, the same in every try.'),
+    type: text(),
+    state: z.enum(DELIVERY_STATES),
+    attempts: whole().describe('Tries that have ended.'),
+    createdAt: time(),
+    endedAt: time().optional(),
+    error: text().optional().describe('Why the newest try failed.'),
+  }),
   LimitsRecord: z.object({
     version: whole(),
     items: z.array(z.object({ by: text(), running: whole().optional(), perMinute: whole().optional() })),

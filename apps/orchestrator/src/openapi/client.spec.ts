@@ -84,6 +84,8 @@ const CALLS: { readonly [M in Method]: readonly (() => unknown)[] } = {
   pauseQueue: [() => client.pauseQueue('gpu', { note: 'why' })],
   resumeQueue: [() => client.resumeQueue('gpu')],
   removeFromQueue: [() => client.removeFromQueue('gpu', { note: 'why', selector: 'a=b' }, { dryRun: true })],
+  webhooks: [() => client.webhooks()],
+  webhookDeliveries: [() => client.webhookDeliveries('pager')],
   quarantine: [() => client.quarantine()],
   latch: [() => client.latch(LATCH)],
   releaseLatch: [() => client.releaseLatch(LATCH, 'why')],

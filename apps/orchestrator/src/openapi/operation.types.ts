@@ -28,7 +28,7 @@ export interface Operation {
 }
 
 /** What an `:id` in a path names. */
-export type Kind = 'execution' | 'agent' | 'order' | 'latch' | 'question' | 'token';
+export type Kind = 'execution' | 'agent' | 'order' | 'latch' | 'question' | 'token' | 'webhook';
 
 /** Examples of a body, by name. */
 export type Examples = Readonly<Record<string, unknown>>;

@@ -338,6 +338,17 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
     examples: { tenant: { limits: [{ by: 'label.tenant', running: 3 }], note: 'the new plan' } },
     answers: { 200: one('LimitsRecord') },
   },
+  'GET /api/webhooks': {
+    id: 'webhooks',
+    summary: 'The endpoints that are told of events, by name, without secrets.',
+    answers: { 200: items('WebhookRecord') },
+  },
+  'GET /api/webhooks/:name/deliveries': {
+    id: 'webhookDeliveries',
+    summary: 'The newest deliveries to one endpoint, the newest first.',
+    answers: { 200: items('WebhookDelivery') },
+    codes: ['NOT_FOUND'],
+  },
   'GET /api/quarantine': {
     id: 'quarantine',
     summary: 'Stored records that cannot be read, oldest first.',

@@ -22,6 +22,7 @@ const KINDS: readonly (readonly [prefix: string, kind: Kind])[] = [
   ['/api/latches/:id', 'latch'],
   ['/api/asks/:id', 'question'],
   ['/api/tokens/:name', 'token'],
+  ['/api/webhooks/:name', 'webhook'],
 ];
 const NAME = '^[A-Za-z0-9_.-]{1,64}$';
 

@@ -109,6 +109,8 @@ export const ROUTES: readonly RouteRule[] = [
   post('/api/queues/:pool/remove', 'operate', 'fleet', ['dryRun']),
   get('/api/limits', 'view', 'fleet'),
   { method: 'PUT', path: '/api/limits', needs: 'operate', about: 'fleet', query: [] },
+  get('/api/webhooks', 'view', 'fleet'),
+  get('/api/webhooks/:name/deliveries', 'view', 'fleet'),
   get('/api/quarantine', 'operate', 'fleet'),
   get('/api/audit', 'view', 'fleet', ['cursor', 'limit']),
   get('/api/audit/verify', 'view', 'fleet'),

@@ -312,6 +312,13 @@ export const SETTINGS: readonly Setting[] = [
     description: 'OpenTelemetry collector that gets a trace of each execution, over OTLP/HTTP as JSON',
   }),
   setting({
+    name: 'BELAY_WEBHOOKS_FILE',
+    key: 'webhooksFile',
+    kind: text(PATH_RULE, PATH),
+    unset: 'no webhooks',
+    description: 'JSON file with the endpoints that are told of orders, latches, workers and drills',
+  }),
+  setting({
     name: 'BELAY_QUEUE_PREFIX',
     key: 'queuePrefix',
     // Braces are allowed, since BullMQ needs a hash tag on Valkey Cluster.

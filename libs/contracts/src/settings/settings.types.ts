@@ -68,6 +68,8 @@ export interface Settings {
   readonly logLevel: LogLevel;
   /** The base URL of an OpenTelemetry collector; absent: no spans are made. */
   readonly otlpEndpoint?: string;
+  /** The file that names the endpoints of webhooks; absent: no webhooks. */
+  readonly webhooksFile?: string;
   /** BullMQ's key prefix. */
   readonly queuePrefix: string;
   /** Prefix of Belay's own keys. */

@@ -37,6 +37,7 @@ const SCRIPT_NAMES = [
   'readQuestions',
   'recheckQuarantine',
   'markFrozen',
+  'moveWebhookCursors',
   'noteReplicated',
   'orderStates',
   'overtakeLatches',
