@@ -1,5 +1,6 @@
 import { createClient, type BelayClient } from '#libs/client';
 import { eventually, type Member } from '../support/fleet';
+import { startCluster } from '../support/many-servers';
 import { fleetPerTest } from '../support/own-fleet';
 import { startReceiver, writeWebhooks, type Receiver } from '../support/receiver';
 
@@ -81,9 +82,9 @@ it('a webhook is signed, sent again with the same id after a 500, and seen in li
     },
   ]);
   const { items: deliveries } = await client.webhookDeliveries('pager');
-  expect(deliveries.map(({ state, attempts }) => [state, attempts]).toSorted()).toEqual([
-    ['delivered', 1],
-    ['delivered', 2],
+  expect(deliveries.map(({ state, attempts }) => `${state} ${attempts}`).toSorted()).toEqual([
+    'delivered 1',
+    'delivered 2',
   ]);
   await expect(client.webhookDeliveries('nobody')).rejects.toMatchObject({ code: 'NOT_FOUND' });
   const [member] = orchestrators;
@@ -152,6 +153,22 @@ it('two orchestrators send each event once, and go on after a restart of the ser
   expect(types(pager)).not.toContain('webhooks.gap');
 });
 
+it('on a Cluster webhooks are sent as on one server', async () => {
+  const many = await startCluster();
+  onEnd(async () => many.stop());
+  const pager = await receiver((count) => (count === 1 ? 500 : 204));
+  const { client } = await begin({ url: many.url, workers: 0, env: configured({ pager }) });
+  await known('pager');
+  await engageAndRelease(client);
+  await eventually(
+    async () => (await client.webhookDeliveries('pager')).items.length === 2,
+    'two deliveries',
+  );
+  await eventually(async () => (await client.webhooks()).items[0]?.waiting === 0, 'the end of both');
+  expect(new Set(types(pager))).toEqual(new Set(['latch.engaged', 'latch.released']));
+  expect([pager.got.length, pager.got.every(({ isSigned }) => isSigned)]).toEqual([3, true]);
+});
+
 it('an orchestrator killed after it stored a message and before the cursor moved repeats it with the same id', async () => {
   const pager = await receiver();
   const env = configured({ pager });
@@ -205,9 +222,8 @@ it('an orchestrator does not start with a file that has faults, and names all of
     () => '',
     (error: Error) => error.message,
   );
-  expect(problem).toContain('INVALID_SETTINGS');
   expect(problem).toContain('endpoints[0].url: must be https, or http on loopback');
-  expect(problem).toContain('did you mean latch.engaged?');
+  expect(problem.match(/did you mean latch\.engaged\?/g)).toHaveLength(1);
   expect(problem).toMatch(/endpoints\[0\]\.secretFile: \S+a\.secret must have whsec_/);
   expect(problem).not.toContain('path-that-is-secret');
 });

@@ -1,4 +1,4 @@
-import { isBelayError } from '#libs/contracts';
+import { isBelayError, type BelayError } from '#libs/contracts';
 import type { Phases } from './phases';
 import type { ServiceLog } from './service-log';
 import { onStopSignals } from './stop-signals';
@@ -37,9 +37,7 @@ export function runAsProcess(
   make: (drain: (why: DrainCause) => void) => Promise<ProcessService>,
 ): void {
   run(make).catch((error: unknown) => {
-    const message = isBelayError(error)
-      ? `${error.message}${error.problems.map((p) => `\n  ${p.path}: ${p.message}`).join('')}`
-      : error;
+    const message = isBelayError(error) ? withProblems(error) : error;
     console.error(`belay ${name}:`, message);
     process.exit(1);
   });
@@ -88,4 +86,10 @@ async function run(make: (drain: (why: DrainCause) => void) => Promise<ProcessSe
 
   const told = await service.start();
   process.send?.(told);
+}
+
+/** The message with the problems that it does not name itself. */
+function withProblems({ message, problems }: BelayError): string {
+  const others = problems.filter((one) => !message.includes(one.message));
+  return message + others.map((one) => `\n  ${one.path}: ${one.message}`).join('');
 }

@@ -8,6 +8,7 @@ useLife((rig) => ({ valkey } = rig));
 
 it('without an endpoint no command is sent, and there is no connection, timer or subscription', async () => {
   const feed = new ChangeFeed(valkey);
+  await feed.start();
   // The owner of the server asks whether it is alive.
   const commands = async (): Promise<string[]> => {
     const lines = (await valkey.redis.info('commandstats')).split('\r\n');
