@@ -8,6 +8,7 @@ import { RATES } from './rates.mjs';
 import { SCRIPTS } from './scripts.mjs';
 import { SERVICES } from './services.mjs';
 import { TABLES } from './tables.mjs';
+import { WEBHOOKS } from './webhooks.mjs';
 
 export const MUTANTS = [
   ...TABLES,
@@ -18,4 +19,5 @@ export const MUTANTS = [
   ...KILLS,
   ...SERVICES,
   ...RATES,
+  ...WEBHOOKS,
 ];

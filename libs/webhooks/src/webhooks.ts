@@ -49,6 +49,7 @@ export class Webhooks {
   private timer: NodeJS.Timeout | undefined;
   private look: NodeJS.Timeout | undefined;
   private atWork: Promise<void> | undefined;
+  private isAsked = false;
   readonly tries$ = new Subject<WebhookTry>();
 
   constructor(
@@ -156,13 +157,17 @@ export class Webhooks {
 
   private wake(): void {
     if (this.closing.signal.aborted) return;
-    // An event that comes during a pass is seen by the next look.
+    // An event that comes after a pass has read the stream needs another one.
+    this.isAsked = true;
     this.atWork ??= this.forwardAll().finally(() => (this.atWork = undefined));
   }
 
   private async forwardAll(): Promise<void> {
     try {
-      while (!this.closing.signal.aborted && (await this.forwarder?.pass()) === true);
+      while (this.isAsked && !this.closing.signal.aborted) {
+        this.isAsked = false;
+        if ((await this.forwarder?.pass()) === true) this.isAsked = true;
+      }
     } catch (error) {
       // The server is away for a moment: the next look tries again.
       if (!this.closing.signal.aborted && !isTransient(error)) this.options.onError(error);
