@@ -62,6 +62,7 @@ export const CONTROL_EVENT_TYPES: readonly string[] = [
   'order.unconfirmed',
   'order.closed',
   'latch.engaged',
+  'latch.approved',
   'latch.released',
   'limits.set',
   'agent.escapee',

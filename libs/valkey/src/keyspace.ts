@@ -36,6 +36,7 @@ export const CONTROL_KEYS = [
   'drills',
   'drills:begun',
   'drills:hostile',
+  'events',
   'idx:ord',
   'latches',
   'latches:version',
@@ -53,6 +54,8 @@ export const CONTROL_KEYS = [
   'settings',
   'tokens',
   'tokens:used',
+  'webhooks:cursors',
+  'webhooks:outcomes',
 ] as const;
 
 /**
