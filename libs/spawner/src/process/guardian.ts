@@ -43,6 +43,8 @@ export class Guardian {
   #ending = false;
   #restartMs = FIRST_RESTART_MS;
   #restartTimer: NodeJS.Timeout | undefined;
+  /** Takes over the children of the last guardian, once it is dead. Repeatable. */
+  #leave: (() => void) | undefined;
   /** By the machine's monotonic clock; 0: not armed. */
   #fenceAt = 0;
   #pings = 0;
@@ -142,8 +144,16 @@ export class Guardian {
     const { stdin } = child;
     stdin?.on('error', () => {}); // its exit event says the same
     child.once('exit', () => this.#died(child));
+    let isLeft = false;
+    const leave = (): void => {
+      if (isLeft || ours === undefined) return;
+      isLeft = true;
+      child.stdout?.destroy();
+      this.starts?.detach(ours);
+    };
+    this.#leave = leave;
     // All its output was read by then.
-    if (ours !== undefined) child.once('close', () => this.starts?.detach(ours));
+    child.once('close', leave);
     const ready = waitReady(child, (line) => this.#heard(line));
     const leaders = [...this.#leaders.values()];
     const { marks, starts, ...plan } = this.plan;
@@ -181,6 +191,8 @@ export class Guardian {
     if (this.#ending || this.#restartTimer !== undefined) return;
     this.#restartTimer = setTimeout(() => {
       this.#restartTimer = undefined;
+      // A process that it was making may hold its output open, so no `close` came. What it had said was read with its exit.
+      this.#leave?.();
       this.#launch().catch(() => this.#restartLater());
     }, this.#restartMs);
     this.#restartTimer.unref();
