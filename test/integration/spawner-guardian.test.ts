@@ -212,6 +212,34 @@ describe.each([...expectedModes(), ...namespaceModes()])('when a worker dies, co
       await second.end();
     });
 
+    // The init of a namespace ends only once that guardian, its parent, has reaped what was inside: until then nothing is proved.
+    const isStuck = containment === 'namespace' && mode.native === 'auto';
+    (isStuck ? it.skip : it)(
+      'R17 R26 leaves the next worker with the same id alone, however late it acts',
+      async () => {
+        const worker = await startProgram('stay', ['polite']);
+        const { guardianPid: late, proofKey } = worker.said;
+        process.kill(late, 'SIGSTOP');
+        process.kill(worker.pid, 'SIGKILL');
+        await worker.exited;
+        const checkSeal = knowing({ [workerId]: proofKey });
+        const next = await TestHost.start(mode, { dataDir, workerId, checkSeal });
+        expect(next.host.reaped).toMatchObject([{ workerId, proved: true }]);
+        const { agent } = await next.ready('polite.sh');
+        const before = readdirSync(join(dataDir, 'hosts'));
+        process.kill(late, 'SIGCONT');
+        await eventually('the late guardian gone', () => !isAlive(late), NOISE_MS);
+        expect(readdirSync(join(dataDir, 'hosts'))).toEqual(before);
+        const { report } = await agent.stop({ mode: 'graceful', graceMs: NOISE_MS });
+        // Nobody ended it before.
+        expect([report.proved, report.signals.some(({ signal }) => signal === 'SIGTERM')]).toEqual([
+          true,
+          true,
+        ]);
+        await next.end();
+      },
+    );
+
     it('leaves a worker alone whose process lives', async () => {
       const worker = await startProgram('stay', ['polite']);
       const next = await TestHost.start(mode, { dataDir, workerId: `next-${tag}` });

@@ -15,6 +15,8 @@ import { endWorkerTrees } from './end-worker-trees';
 import type { EndedTrees } from './ended-trees';
 import { endByUser, giveBackUids, tryToRevoke } from './end-uids';
 import { GuardedAgents } from './guarded-agents';
+import { holdFolder, isHeld } from './held-folder';
+import { isSucceeded } from './host-record';
 import { GUARDIAN_READY, monotonicMs, pongOf, type GuardianMessage } from './guardian-protocol';
 import type { PidStart } from './proc-stat';
 import { toSeen } from './process-tree';
@@ -36,6 +38,11 @@ let watched: Extract<GuardianMessage, { type: 'watch' }> | undefined;
 /** The leaders of trees that this process did not start. */
 const leaders = new Map<number, PidStart>();
 let agents: GuardedAgents | undefined;
+/**
+ * The worker's cgroup, held open. A guardian may act late (it was stopped, the machine was busy), and a later worker with the
+ * same id has another cgroup at the same path.
+ */
+let cgroup: Cgroup | undefined;
 let libc: Libc | undefined;
 let fence: NodeJS.Timeout | undefined;
 
@@ -75,6 +82,7 @@ function apply(message: GuardianMessage, strings: Buffer): void {
   switch (message.type) {
     case 'watch':
       watched = message;
+      cgroup = held(message.marks.cgroup);
       for (const leader of message.marks.leaders) leaders.set(leader.pid, leader);
       if (message.starts) agents = beginStarts();
       say(GUARDIAN_READY);
@@ -155,9 +163,8 @@ async function killAll(isWorkerDead: boolean): Promise<EndedTrees> {
 
 async function killTrees(isWorkerDead: boolean): Promise<EndedTrees> {
   if (watched === undefined) return { proved: true, processes: [], evidence: ['sweep-empty'] };
-  const marks = { ...watched.marks, leaders: [...leaders.values()] };
+  const marks = { ...watched.marks, cgroup: cgroup?.path, leaders: [...leaders.values()] };
   if (agents === undefined || libc === undefined) return endWorkerTrees(marks, BOUND_MS, libc);
-  const cgroup = marks.cgroup === undefined ? undefined : new Cgroup(marks.cgroup);
   const orphans = watched.proof.containment === 'namespace' ? 'orphans' : 'none';
   const reap = isWorkerDead ? 'all' : orphans;
   const below = endDescendants(BOUND_MS, libc, { leaders: agents.leaders(), reap, cgroup });
@@ -199,16 +206,15 @@ async function workerDied(): Promise<void> {
     const ended = await killAll(true);
     const { proved, processes, evidence } = ended;
     if (!proved) tellUnproved(ended);
-    if (proved && isRevoked && watched !== undefined) {
+    if (proved && isRevoked && watched !== undefined && !isLate(watched)) {
       const { path, workerId, containment, key } = watched.proof;
       // Before the record is removed: from then on nothing else says how the processes ended.
       const seen = processes.map(toSeen);
       writeProof(path, { workerId, containment, processes: seen, by: 'guardian', evidence }, key);
-      const { cgroup } = watched.marks;
-      const removed = cgroup === undefined || new Cgroup(cgroup).remove();
+      const removed = removeCgroup(watched.marks.cgroup);
       const { uids } = watched.marks;
       const isGiven = uids === undefined || (await giveBackUids(uids));
-      if (removed && isGiven) await removePaths(watched.remove);
+      if (removed && isGiven && !isLate(watched)) await removePaths(watched.remove);
     }
   } catch {
     // Not everything is done: the record stays, so that the next worker here finds the rest.
@@ -218,11 +224,26 @@ async function workerDied(): Promise<void> {
   }
 }
 
+function held(path: string | undefined): Cgroup | undefined {
+  const folder = path === undefined ? undefined : holdFolder(path);
+  return folder === undefined ? undefined : new Cgroup(folder);
+}
+
+/** @returns false when it is still there. */
+function removeCgroup(path: string | undefined): boolean {
+  if (path === undefined || cgroup === undefined || !isHeld(cgroup.path, path)) return true;
+  return new Cgroup(path).remove();
+}
+
+/** The next worker with this id reaped these trees and proved their end. The files with the id are its own. */
+function isLate({ dataDir, proof, marks }: NonNullable<typeof watched>): boolean {
+  return isSucceeded(dataDir, proof.workerId, marks.cookie);
+}
+
 /** After any error the guardian still kills the worker's cgroup before it exits. */
 function lastStrike(): void {
-  const { cgroup } = watched?.marks ?? {};
   try {
-    if (cgroup !== undefined) new Cgroup(cgroup).kill(libc);
+    cgroup?.kill(libc);
   } catch {
     // Only the next worker here can try again.
   }

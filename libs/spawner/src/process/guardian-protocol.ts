@@ -31,6 +31,8 @@ export type GuardianMessage =
       /** Whether the guardian starts the agents, and adopts orphans below them. */
       readonly starts: boolean;
       readonly remove: readonly string[];
+      /** Where the worker's record is. */
+      readonly dataDir: string;
       readonly proof: {
         readonly path: string;
         readonly workerId: string;

@@ -96,6 +96,15 @@ export function ownerState({ owner, place, containment }: HostRecord): OwnerStat
   return findAlive(owner) === undefined ? 'dead' : 'alive';
 }
 
+/**
+ * Whether another worker has this id now: it reaped what the one with this cookie left, and all that has the name is its own. A
+ * record whose owner does not run is no such worker's.
+ */
+export function isSucceeded(dataDir: string, workerId: string, cookie: string): boolean {
+  const found = readRecord(dataDir, workerId);
+  return found !== undefined && found.cookie !== cookie && ownerState(found) === 'alive';
+}
+
 export function readRecord(dataDir: string, workerId: string): HostRecord | undefined {
   return readSealedRecord(dataDir, workerId)?.record;
 }

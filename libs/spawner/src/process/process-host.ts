@@ -98,6 +98,7 @@ export async function createProcessHost(options: ProcessHostOptions): Promise<Pr
       // So orphans become the guardian's children, also when this process is gone.
       starts: descends !== undefined && canSpawn(descends) ? descends : undefined,
       remove: records.pathsOf(dataDir, workerId),
+      dataDir,
       proof: { path: proofPath(dataDir, workerId), workerId, containment: chosen.containment, key: proofKey },
     });
     host = new Host({ ...options, dataDir }, chosen, isolated, reaped, cookie, proofKey, guardian, libc);
