@@ -1,4 +1,5 @@
 import type { LifecycleService } from '#libs/lifecycle';
+import type { Valkey } from '#libs/valkey';
 import { useKillswitch } from '../../../test/support/killswitch';
 import { createExecution, node, spec, startNext, type StartedAgent } from '../../../test/support/life';
 import type { KillswitchService } from './killswitch.service';
@@ -6,10 +7,11 @@ import type { LatchStore } from './latch-store';
 import type { OrderStore } from './order-store';
 
 let life: LifecycleService;
+let valkey: Valkey;
 let orders: OrderStore;
 let latches: LatchStore;
 let killswitch: KillswitchService;
-useKillswitch((rig) => ({ life, orders, latches, killswitch } = rig));
+useKillswitch((rig) => ({ life, valkey, orders, latches, killswitch } = rig));
 
 const running = async (): Promise<StartedAgent> =>
   startNext(life, await createExecution(life, spec([node('a')])));
@@ -57,5 +59,20 @@ describe('R22 two freezes of one execution, one of them with a latch', () => {
     const second = await killswitch.placeOrder({ kind: 'freeze', scope, by: 'me', latch: !isLatchFirst });
     expect(second.id).not.toBe(first.id);
     expect(second.latchId === undefined).toBe(isLatchFirst);
+  });
+});
+
+describe('R20 R53 a kill, while an earlier one is open whose record cannot be read', () => {
+  it.each([
+    ['is of another type', async (key: string) => valkey.redis.multi().del(key).set(key, 'x').exec()],
+    ['is no JSON', async (key: string) => valkey.redis.hset(key, 'order', '{')],
+  ])('is stored and reaches the agent: the record %s', async (_what, spoil) => {
+    const { id, agentId } = await running();
+    const scope = { type: 'execution', executionId: id } as const;
+    const first = await killswitch.placeOrder({ scope, by: 'me', latch: false });
+    await spoil(valkey.keys.order(first.id));
+    const second = await killswitch.placeOrder({ scope, by: 'me', latch: false });
+    expect(second.id).not.toBe(first.id);
+    expect((await orders.receipt(second.id)).targets).toMatchObject([{ agentId, outcome: 'pending' }]);
   });
 });

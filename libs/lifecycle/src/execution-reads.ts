@@ -198,7 +198,10 @@ export class ExecutionReads extends StoreReads {
       this.keys.tags().map(async (tag) => {
         const ids = await this.redis.zrange(this.keys.executionsIn(tag, 'paused'), 0, '-1');
         const holders = await Promise.all(
-          ids.map(async (id) => this.redis.hget(this.keys.execution(id), 'heldBy')),
+          ids.map(async (id) => {
+            const key = this.keys.execution(id);
+            return this.quarantine.readable(key, async () => this.redis.hget(key, 'heldBy'));
+          }),
         );
         return ids.flatMap((id, i) => {
           const latchId = holders[i];

@@ -536,3 +536,18 @@ describe('a submit that is refused leaves nothing in the server', () => {
     expect(await keysOf(id)).toEqual([]);
   });
 });
+
+describe('a record that cannot be read', () => {
+  it('R22 R53 an execution whose record is of another type hides no other one that a latch paused', async () => {
+    const [broken, id] = [await create([node('a')]), await create([node('a')])];
+    await latch({ scope: { type: 'pool', pool: 'other' }, kind: 'freeze', id: 'lat_held' });
+    for (const one of [broken, id])
+      await life.executions.pause(one, { mode: 'drain', actor: 'me', heldBy: 'lat_held' });
+    await valkey.redis
+      .multi()
+      .del(valkey.keys.execution(broken))
+      .set(valkey.keys.execution(broken), 'x')
+      .exec();
+    expect(await life.executions.held()).toContainEqual({ id, latchId: 'lat_held' });
+  });
+});

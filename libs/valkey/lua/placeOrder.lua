@@ -24,8 +24,8 @@ local order = cjson.decode(ARGV[4])
 local joins = ARGV[5] ~= ''
 local other = joins and keeping({ 'orders:by-scope' }, function() return redis.call('HGET', key('orders:by-scope'), ARGV[5]) end)
 if other then
-  local open = redis.call('HGET', key('ord:' .. other), 'order')
-  -- No order joins one that cannot be read.
+  -- No order joins one that cannot be read. A record of another type must not keep a new kill from being placed.
+  local open = redis.pcall('HGET', key('ord:' .. other), 'order')
   local legible, held = pcall(cjson.decode, open or '')
   if not legible or type(held) ~= 'table' then held = nil end
   -- A faster order never waits behind a slower one. An order with a latch brings its own, unless the open order's is engaged.
