@@ -14,6 +14,7 @@ async function post(
   answer: Answer | Parameters<typeof startReceiver>[0],
   closing = never,
 ): ReturnType<typeof postMessage> {
+  await receiver?.stop();
   receiver = await startReceiver(typeof answer === 'function' ? answer : () => answer ?? 204);
   const endpoint = { url: new URL(receiver.url), keys: [keyOf(receiver.secret)!] };
   return postMessage(endpoint, DELIVERY, closing, 400);

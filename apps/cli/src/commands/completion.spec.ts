@@ -20,7 +20,7 @@ describe('belay completion bash', () => {
     expect(await offered('')).toEqual(expect.arrayContaining(['kill', 'ps', 'completion']));
     expect(await offered('kil')).toEqual(['kill']);
     expect(await offered('token', '')).toEqual(expect.arrayContaining(['create', 'revoke']));
-    expect(await offered('token', 'create', '--r')).toEqual(['--role']);
+    expect(await offered('token', 'create', '--r')).toEqual(['--role', '--rate']);
     expect(await offered('--json', 'logs', '--f')).toEqual(['--follow']);
     expect(await offered('logs', 'exe_X', '--t')).toEqual(expect.arrayContaining(['--tail', '--token-file']));
     expect(await offered('--u')).toEqual(['--url']);
