@@ -303,7 +303,7 @@ it('R43 a claim whose answer is lost for longer than a call is patient is carrie
   const held = link.holdAtClaim(60_000, new AbortController().signal);
   const id = await submit([{ id: 'a', maxAttempts: 1, run: sh('true') }]);
   expect(await held).toBe(true);
-  await eventually(async () => worker.log().includes('script claimNode'), 'the end of its patience');
+  await eventually(async () => worker.log().includes('"script":"claimNode"'), 'the end of its patience');
   link.heal();
   expect(await ended(fleet.client, id)).toMatchObject({ state: 'completed' });
   expectOnce(await eventsOf(id));
