@@ -194,6 +194,8 @@ describeNamespace.each(modes)('R51 containment $name', (mode) => {
     const first = started.agent.identity.pid;
     const command = commandBelow(first);
     const init = descendantsOf(first).find((pid) => pid !== command) ?? 0;
+    // The shell that becomes init may still have copies of them, which its exec closes.
+    await eventually('init executed', () => procEntry(init)?.command === 'sleep', 20_000);
     const targets = (pid: number, fds: readonly string[]) =>
       fds.map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`));
     const given = targets(command, ['1', '2', '3']);

@@ -1,4 +1,5 @@
 import { startThrowawayServer, type ThrowawayServer } from '#libs/local-server';
+import { isTransient } from './transient-errors';
 import { Valkey } from './valkey';
 
 let server: ThrowawayServer;
@@ -31,4 +32,14 @@ it('R48 a call on a closed connection gives a turn of the event loop, so a calle
       closed.scripts.run('commitExecution', closed.keys.execution('exe_1'), []),
     ).rejects.toMatchObject({ code: 'OUTCOME_UNKNOWN' });
   expect(turn).toHaveBeenCalledTimes(1);
+});
+
+it.each([
+  "Cluster isn't ready and enableOfflineQueue options is false",
+  'Command aborted due to connection close',
+  'Node is disconnected',
+  "Stream isn't writeable and enableOfflineQueue options is false",
+  'None of startup nodes is available',
+])('R52 a call during a reconnect may be repeated: %s', (message) => {
+  expect(isTransient(new Error(message))).toBe(true);
 });

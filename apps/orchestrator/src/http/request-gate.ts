@@ -95,7 +95,7 @@ export class RequestGate {
     const { authorization } = request.headers;
     const stops = rule !== undefined && isStopping(rule);
     const visit = { secret: secretOf(authorization), address: request.ip, stops };
-    this.rates.admit(visit);
+    const wasCounted = this.rates.admit(visit);
     let holder: TokenHolder;
     try {
       holder = await this.tokens.holderOf(authorization);
@@ -106,7 +106,7 @@ export class RequestGate {
       }
       throw error;
     }
-    this.rates.accept(visit, holder);
+    this.rates.accept(visit, holder, wasCounted);
     const { rate: _, ...caller } = holder;
     return caller;
   }

@@ -29,12 +29,12 @@ const visit = (secret: string | undefined, more: Partial<Visit> = {}): Visit => 
 /** A request of a holder, as the gate handles it: `ok`, or the error. */
 function ask(rates: RequestRates, of: Visit, holder: TokenHolder | undefined): BelayError | 'ok' | 'wrong' {
   try {
-    rates.admit(of);
+    const wasCounted = rates.admit(of);
     if (holder === undefined) {
       rates.refused(of);
       return 'wrong';
     }
-    rates.accept(of, holder);
+    rates.accept(of, holder, wasCounted);
     return 'ok';
   } catch (error) {
     return error as BelayError;
@@ -66,6 +66,20 @@ describe('R65 the rate of a token', () => {
     expect(times(4, () => ask(rates, visit('s'), ann))).toEqual(['ok', 'ok', 'ok', LIMITED]);
     expect(ask(rates, stop, ann)).toBe('ok');
     expect(() => rates.take('s')).toThrow(LIMITED);
+  });
+
+  it('counts the first requests of a token too where they come at once, before the token is looked up', () => {
+    const rates = ratesOf();
+    const counted = times(10, () => rates.admit(visit('s'))) as boolean[];
+    const taken = counted.filter((wasCounted) => {
+      try {
+        rates.accept(visit('s'), ann, wasCounted);
+        return true;
+      } catch {
+        return false;
+      }
+    });
+    expect(taken).toHaveLength(3);
   });
 
   it('is its own where it has one, and the others keep theirs', () => {

@@ -59,26 +59,40 @@ export class RequestRates {
   /**
    * Counts a request before its token is looked up. Where too many wrong tokens came from, one that was never accepted here is
    * not looked up any more; the others are not affected.
+   * @returns whether the request was counted
    * @throws BelayError RATE_LIMITED
    */
-  admit({ secret, address, stops }: Visit): void {
-    if (stops || secret === undefined) return;
+  admit({ secret, address, stops }: Visit): boolean {
+    if (stops || secret === undefined) return false;
     const known = this.known.get(digest(secret));
-    if (known !== undefined) return this.charge(known);
+    if (known !== undefined) {
+      this.charge(known);
+      return true;
+    }
     const waitMs = this.networks.get(networkOf(address))?.waitMs() ?? 0;
     if (waitMs > 0) throw this.refuse('wrong_tokens', tooManyWrong(waitMs));
+    return false;
   }
 
-  /** Keeps a token that was accepted. The first request of a token is counted here. @throws BelayError RATE_LIMITED */
-  accept({ secret = '', stops }: Visit, { name, rate: own }: TokenHolder): void {
+  /**
+   * Keeps a token that was accepted, and counts a request that `admit` did not: the first ones of a token, which may come at once.
+   * @throws BelayError RATE_LIMITED
+   */
+  accept({ secret = '', stops }: Visit, holder: TokenHolder, wasCounted: boolean): void {
+    const known = this.knownAs(secret, holder);
+    if (!wasCounted && !stops) this.charge(known);
+  }
+
+  private knownAs(secret: string, { name, rate: own }: TokenHolder): Known {
     const key = digest(secret);
-    if (this.known.get(key) !== undefined) return;
+    const before = this.known.get(key);
+    if (before !== undefined) return before;
     const rate = own ?? this.fallback;
     // BELAY_TOKEN is for emergencies. It has no record that could have a rate.
     const isFree = name === BOOTSTRAP_NAME || rate === 'off';
     const known = { name, ...(isFree ? {} : { bucket: new RateBucket(rate, this.now) }) };
     this.known.set(key, known);
-    if (!stops) this.charge(known);
+    return known;
   }
 
   /** Counts a token that was refused, also one that was valid before. */
