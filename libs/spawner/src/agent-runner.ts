@@ -62,6 +62,7 @@ export class AgentRunner {
     const slot = this.slots.open(job);
     try {
       const claim = await this.claims.claimOnce(slot);
+      slot.answeredTooLate = isTooLate(claim);
       if (claim === undefined) return 'refused';
       if (claim.claimed) {
         await new Attempt(this.means, slot, claim).run();
@@ -93,5 +94,9 @@ export class AgentRunner {
     return state === 'paused' ? 'parked' : 'done';
   }
 }
+
+/** An earlier try of the same claim may have been granted: the attempt ended since, or the worker's lease did. */
+const isTooLate = (claim: Claim | undefined): boolean =>
+  claim === undefined || (!claim.claimed && (claim.why === 'ENDED' || claim.why === 'GONE'));
 
 type Refused = Extract<Claim, { claimed: false }>;

@@ -54,6 +54,8 @@ export class AgentSlot implements AgentAddress {
   process: AgentProcess | undefined;
   /** When the claim was granted, by the server's clock; undefined while the claim is under way. */
   claimedAt: number | undefined;
+  /** The claim may have been granted: no answer came, or one came after other processes had ended the attempt or the lease. */
+  answeredTooLate = false;
   /** The attempt's place in the count of all attempts that have begun in its shard (ADR 0015); known from the claim on. */
   born: number | undefined;
   /** Orders served on the agent, by id, with the time from their placing to that moment. */

@@ -1,8 +1,14 @@
 import 'reflect-metadata';
 import { Test, type TestingModule } from '@nestjs/testing';
-import { readSettings, SOCKET_KEY_VARIABLE, SOCKET_VARIABLE, type AgentJob } from '#libs/contracts';
+import {
+  OutcomeUnknownError,
+  readSettings,
+  SOCKET_KEY_VARIABLE,
+  SOCKET_VARIABLE,
+  type AgentJob,
+} from '#libs/contracts';
 import { KillResponder } from '#libs/killswitch';
-import type { LifecycleService } from '#libs/lifecycle';
+import { LifecycleService } from '#libs/lifecycle';
 import { SILENT } from '#libs/service';
 import { AgentRunner, type ProcessHost, type SpawnRequest } from '#libs/spawner';
 import type { Valkey } from '#libs/valkey';
@@ -24,6 +30,7 @@ beforeEach(async () => {
   requests = [];
   const host = {
     armFence: () => undefined,
+    close: async () => undefined,
     spawn: async (request: SpawnRequest) => {
       requests.push(request);
       throw new Error('nothing can be started here');
@@ -96,6 +103,56 @@ describe('R27 R69 the worker’s module', () => {
       { env: { [SOCKET_VARIABLE]: expect.any(String), [SOCKET_KEY_VARIABLE]: expect.any(String) } },
     ]);
     expect((await life.executions.nodes(id)).items).toMatchObject([{ state: 'ready', attempt: 2 }]);
+  });
+
+  it('R46 a forced drain names an attempt whose claim is answered later, and one whose claim had no answer', async () => {
+    app.get(LeaseKeeper).start(performance.now());
+    const [granted, lost] = [await nextJob(), await nextJob()];
+    let hasClaim = (): void => undefined;
+    let answer = (): void => undefined;
+    const claimed = new Promise<void>((resolve) => (hasClaim = resolve));
+    const answered = new Promise<void>((resolve) => (answer = resolve));
+    const { agents } = app.get(LifecycleService);
+    const claim = agents.claim.bind(agents);
+    jest.spyOn(agents, 'claim').mockImplementation(async (job, workerId, token) => {
+      const given = await claim(job, workerId, token);
+      if (job.agentId === lost.agentId) hasClaim();
+      await answered;
+      if (job.agentId === lost.agentId)
+        throw new OutcomeUnknownError('the claim', new Error('the connection is gone'));
+      return given;
+    });
+    const worker = app.get(WorkerService);
+    const runs = [granted, lost].map(async (job) => app.get(AgentRunner).run(job));
+    await claimed;
+    const drained = worker.drain(60_000);
+    worker.force();
+    answer();
+    expect(await Promise.all(runs)).toEqual(['done', 'refused']);
+    expect(await drained).toEqual({ forced: true, stopped: [granted.agentId, lost.agentId] });
+    expect(requests).toEqual([]);
+    expect(await life.agents.get(granted.agentId)).toMatchObject({
+      state: 'failed',
+      reason: 'server_shutdown',
+    });
+  });
+
+  it('R46 a forced drain does not name an attempt whose claim was refused', async () => {
+    app.get(LeaseKeeper).start(performance.now());
+    let answer = (): void => undefined;
+    const answered = new Promise<void>((resolve) => (answer = resolve));
+    const { agents } = app.get(LifecycleService);
+    jest.spyOn(agents, 'claim').mockImplementation(async () => {
+      await answered;
+      return { claimed: false, why: 'LATCHED' };
+    });
+    const worker = app.get(WorkerService);
+    const run = app.get(AgentRunner).run(await nextJob());
+    const drained = worker.drain(60_000);
+    worker.force();
+    answer();
+    expect(await run).toBe('parked');
+    expect(await drained).toEqual({ forced: false, stopped: [] });
   });
 
   it('takes no work by itself', async () => {

@@ -140,7 +140,7 @@ export class WorkerService {
         this.agents.whenIdle().then(() => true),
         patienceMs,
       )) === true;
-    const cutShort = [...this.cutShort].filter(isClaimed).map(({ agentId }) => agentId);
+    const cutShort = [...this.cutShort].filter(mayBeClaimed).map(({ agentId }) => agentId);
     const stopped = [...new Set([...cutShort, ...(idle ? [] : this.agents.agentIds())])];
     if (!idle) {
       this.log.warn({ agents: stopped }, `still running after ${patienceMs} ms; stopping them`);
@@ -177,3 +177,5 @@ export class WorkerService {
 }
 
 const isClaimed = ({ claimedAt }: AgentSlot): boolean => claimedAt !== undefined;
+
+const mayBeClaimed = (slot: AgentSlot): boolean => isClaimed(slot) || slot.answeredTooLate;
