@@ -22,3 +22,8 @@ export function bestEffort(onError: (error: unknown) => void = () => undefined):
       );
   };
 }
+
+/** Takes the steps one after the other. One that fails, as over a record that cannot be read, keeps none of the others back. */
+export async function inTurn(each: BestEffort, steps: readonly (() => Promise<unknown>)[]): Promise<void> {
+  for (const step of steps) await each([step], async (take) => take());
+}

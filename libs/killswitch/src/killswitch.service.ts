@@ -17,7 +17,7 @@ import type { LifecycleService } from '#libs/lifecycle';
 import { isCorrupt, type ChangeFeed } from '#libs/valkey';
 import { within } from '#libs/service';
 import type { Subscription } from 'rxjs';
-import { bestEffort, type BestEffort } from './best-effort';
+import { bestEffort, inTurn, type BestEffort } from './best-effort';
 import { ExecutionStops } from './execution-stops';
 import { PauseService } from './pause.service';
 import { newLatch, type LatchStore } from './latch-store';
@@ -231,10 +231,8 @@ export class KillswitchService {
 
   /** Completes the work that a dead orchestrator or worker left undone. One pass over the open orders. */
   async sweep(): Promise<void> {
-    // A step that meets an unreadable record must not keep the others from running
-    // (docs/architecture.md#a-record-that-cannot-be-read).
-    const steps = [async () => this.latches.repair(), async () => this.holds.sweep()];
-    for (const step of steps) await this.each([step], async (act) => act());
+    // docs/architecture.md#a-record-that-cannot-be-read
+    await inTurn(this.each, [async () => this.latches.repair(), async () => this.holds.sweep()]);
     const open = await this.orders.open();
     const known = new Set(open.map(({ id }) => id));
     for (const id of this.openSince.keys()) if (!known.has(id)) this.openSince.delete(id);

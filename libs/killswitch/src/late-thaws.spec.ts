@@ -159,6 +159,16 @@ describe('R22 a pause that freezes, whose orchestrator dies before it gave the o
     expect((await orders.receipt(freeze?.id ?? '')).targets).toMatchObject([{ agentId, outcome: 'pending' }]);
   });
 
+  it('is carried out by a sweep whose other steps fail', async () => {
+    const { id, agentId } = await running();
+    await life.executions.pause(id, { mode: 'freeze', actor: 'me' });
+    for (const read of ['held', 'thawing', 'thaws'] as const)
+      jest.spyOn(life.executions, read).mockRejectedValueOnce(new Error('it cannot be read'));
+    await killswitch.sweep();
+    const [freeze] = await orders.open();
+    expect((await orders.receipt(freeze?.id ?? '')).targets).toMatchObject([{ agentId, outcome: 'pending' }]);
+  });
+
   it('is not carried out once the execution was resumed or stopped, or is gone', async () => {
     const [resumed, stopped] = [await running(), await running()];
     for (const { id } of [resumed, stopped]) await life.executions.pause(id, { mode: 'freeze', actor: 'me' });

@@ -384,6 +384,24 @@ describe('R31 R52 a kill beside a corrupt key', () => {
       ears.disconnect();
     },
   );
+
+  it('a list of open orders of another type, and the newest order too: the others stay open', async () => {
+    const { redis, keys } = valkey;
+    const kills = [];
+    for (const { id } of [await running(), await running()])
+      kills.push(
+        await killswitch.placeOrder({
+          scope: { type: 'execution', executionId: id },
+          by: 'me',
+          latch: false,
+        }),
+      );
+    const [first, second] = kills.map(({ id }) => id);
+    await redis.set(keys.order(second ?? ''), 'x');
+    await redis.set(keys.shard(keys.control, 'orders:open'), 'x');
+    const third = await killswitch.placeOrder({ scope: { type: 'all' }, by: 'me', latch: true });
+    expect((await orders.open()).map(({ id }) => id)).toEqual(expect.arrayContaining([first, third.id]));
+  });
 });
 
 describe('R50 R51 a kill of labels while the server is away for one read', () => {

@@ -8,7 +8,7 @@ import {
 import type { DagExecutor } from '#libs/executions';
 import type { LifecycleService, MarkedHold } from '#libs/lifecycle';
 import { retryTransient } from '#libs/valkey';
-import type { BestEffort } from './best-effort';
+import { inTurn, type BestEffort } from './best-effort';
 import type { LatchRelease, LatchStore } from './latch-store';
 import type { OrderGiver } from './order-giver';
 import type { OrderStore } from './order-store';
@@ -133,11 +133,15 @@ export class PauseService {
 
   /** Finishes what a release, a resume or a pause left undone: executions to resume, trees to thaw or to freeze. */
   async sweep(): Promise<void> {
-    await this.resumeReleased('belay');
-    const thawing = await this.lifecycle.executions.thawing();
-    await this.each(thawing, async ({ id, mark }) => this.thawResumed(id, { by: 'belay' }, mark));
-    await this.each(await this.lifecycle.executions.freezing(), async (one) => this.freezePaused(one));
-    await this.each(await this.lifecycle.executions.thaws(), async (one) => this.lookAfterThaw(one));
+    const { executions } = this.lifecycle;
+    const thaw = async ({ id, mark }: MarkedHold): Promise<Order> =>
+      this.thawResumed(id, { by: 'belay' }, mark);
+    await inTurn(this.each, [
+      async () => this.resumeReleased('belay'),
+      async () => this.each(await executions.thawing(), thaw),
+      async () => this.each(await executions.freezing(), async (one) => this.freezePaused(one)),
+      async () => this.each(await executions.thaws(), async (one) => this.lookAfterThaw(one)),
+    ]);
   }
 
   /** A thaw whose process died, or is late, before it looked whether the execution was frozen again meanwhile. */

@@ -157,7 +157,7 @@ describe('R65 R53 a failover', () => {
         await latches.engage(newLatch('latch', { type: 'pool', pool: 'other' }, { by: 'ann' }));
       },
     ],
-  ])('leaves two people to be asked for a latch that is %s', async (_what, restore) => {
+  ])('leaves two people to be asked for a latch that is %s', async (how, restore) => {
     const { id } = await engage();
     await latches.release(id, 'ann', 'mended');
     follower = new LatchStore(valkey, settings);
@@ -166,7 +166,7 @@ describe('R65 R53 a failover', () => {
     const { id: other } = await latches.engage(newLatch('latch', GPU, { by: 'eve' }));
     await latches.release(other, 'eve', 'over');
     await valkey.redis.del(inControl('latches'), inControl('latches:version'));
-    if (_what.includes('shard')) {
+    if (how.includes('shard')) {
       const versions = valkey.keys.tags().map((tag) => valkey.keys.shard(tag, 'latches'));
       for (const key of versions) await valkey.redis.hset(key, 'version', Date.now() + 600_000);
     }

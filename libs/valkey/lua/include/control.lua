@@ -16,7 +16,8 @@ end
 -- Open orders have records of their own, so the set of them can be rebuilt.
 local function list_open_again()
   for _, id in ipairs(redis.call('ZREVRANGE', key('idx:ord'), 0, 999)) do
-    local state = redis.call('HMGET', key('ord:' .. id), 'state', 'closedAt')
+    -- A record of another type must not hide the others: the error it gives has no state.
+    local state = redis.pcall('HMGET', key('ord:' .. id), 'state', 'closedAt')
     if state[1] and state[1] ~= 'complete' and not state[2] then redis.call('SADD', key('orders:open'), id) end
   end
 end
