@@ -72,7 +72,7 @@ export const ISOLATION = [
   real(
     'uid-reaper',
     'the next worker ends by marks alone',
-    'host-record',
+    'reap-dead-workers',
     'const ended = uids === undefined ? byMarks : await endByUser(byMarks, uids, REAP_BOUND_MS, libc);',
     'const ended = byMarks;',
     USER,

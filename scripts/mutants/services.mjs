@@ -304,7 +304,7 @@ export const SERVICES = [
     'descent-looks-on',
     'a look at the children goes on after the last host has left',
     'libs/spawner/src/process/descent.ts',
-    '    if (this.#users.size === 0) return 0;\n',
+    '    if (this.#direct.hosts.size === 0) return 0;\n',
     '',
     'libs/spawner/src/process/descent.spec',
   ),

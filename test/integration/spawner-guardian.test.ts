@@ -238,6 +238,34 @@ describe.each([...expectedModes(), ...namespaceModes()])('when a worker dies, co
         await next.end();
       });
 
+    it('R17 R26 a late reaper leaves the next worker with the same id alone', async () => {
+      const worker = await startProgram('stay', ['polite']);
+      const { guardianPid, proofKey } = worker.said;
+      process.kill(guardianPid, 'SIGKILL');
+      process.kill(worker.pid, 'SIGKILL');
+      await worker.exited;
+      const knows = knowing({ [workerId]: proofKey });
+      let next: TestHost | undefined;
+      const told: string[] = [];
+      // While it waits for the server to check the record, the next worker reaps these trees, and starts an agent.
+      await collectProofs(dataDir, async (proof) => void told.push(proof.workerId), {
+        checkSeal: async (seal) => {
+          next = await TestHost.start(mode, { dataDir, workerId, checkSeal: knows });
+          await next.ready('polite.sh');
+          return knows(seal);
+        },
+      });
+      const [agent] = next?.host.agents() ?? [];
+      expect(next?.host.reaped).toMatchObject([{ workerId, proved: true }]);
+      expect([told, files()]).toEqual([[], [`${workerId}.json`, `${workerId}.pipes`]]);
+      const report = (await agent?.stop({ mode: 'graceful', graceMs: NOISE_MS }))?.report;
+      expect([report?.proved, report?.signals.some(({ signal }) => signal === 'SIGTERM')]).toEqual([
+        true,
+        true,
+      ]);
+      await next?.end();
+    });
+
     it('leaves a worker alone whose process lives', async () => {
       const worker = await startProgram('stay', ['polite']);
       const next = await TestHost.start(mode, { dataDir, workerId: `next-${tag}` });

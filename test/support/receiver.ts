@@ -15,7 +15,7 @@ export interface Got {
   readonly isSigned: boolean;
 }
 
-/** What a receiver does with a message: a status, or nothing. */
+/** What the receiver answers: an HTTP status; `hang`: no answer. */
 export type Answer = number | 'hang';
 
 export interface Receiver {

@@ -1,11 +1,11 @@
-import type { Guardian } from './guardian';
-import { AgentStarts, type StartParts } from './agent-starts';
-import { PipePool } from './pipe-pool';
-import { failure } from './resolve-command';
-import { TimeSliceQueue } from './time-slice-queue';
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { AgentStarts, type StartParts } from './agent-starts';
+import type { Guardian } from './guardian';
+import { PipePool } from './pipe-pool';
+import { failure } from './resolve-command';
+import { TimeSliceQueue } from './time-slice-queue';
 
 const REQUEST = {
   agentId: 'agt_1',

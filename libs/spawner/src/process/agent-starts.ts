@@ -104,6 +104,7 @@ export class AgentStarts {
         return cgroup;
       }
     } catch (error) {
+      cgroup?.remove();
       throw failure(
         'CGROUP',
         `The cgroup of agent ${agentId} could not be made.`,

@@ -15,7 +15,7 @@ import { endWorkerTrees } from './end-worker-trees';
 import type { EndedTrees } from './ended-trees';
 import { endByUser, giveBackUids, tryToRevoke } from './end-uids';
 import { GuardedAgents } from './guarded-agents';
-import { holdFolder, isHeld } from './held-folder';
+import { holdFolder, type HeldFolder } from './held-folder';
 import { isSucceeded } from './host-record';
 import { GUARDIAN_READY, monotonicMs, pongOf, type GuardianMessage } from './guardian-protocol';
 import type { PidStart } from './proc-stat';
@@ -42,6 +42,7 @@ let agents: GuardedAgents | undefined;
  * The worker's cgroup, held open. A guardian may act late (it was stopped, the machine was busy), and a later worker with the
  * same id has another cgroup at the same path.
  */
+let folder: HeldFolder | undefined;
 let cgroup: Cgroup | undefined;
 let libc: Libc | undefined;
 let fence: NodeJS.Timeout | undefined;
@@ -82,7 +83,8 @@ function apply(message: GuardianMessage, strings: Buffer): void {
   switch (message.type) {
     case 'watch':
       watched = message;
-      cgroup = held(message.marks.cgroup);
+      folder = message.marks.cgroup === undefined ? undefined : holdFolder(message.marks.cgroup);
+      cgroup = folder === undefined ? undefined : new Cgroup(folder.path);
       for (const leader of message.marks.leaders) leaders.set(leader.pid, leader);
       if (message.starts) agents = beginStarts();
       say(GUARDIAN_READY);
@@ -224,14 +226,9 @@ async function workerDied(): Promise<void> {
   }
 }
 
-function held(path: string | undefined): Cgroup | undefined {
-  const folder = path === undefined ? undefined : holdFolder(path);
-  return folder === undefined ? undefined : new Cgroup(folder);
-}
-
 /** @returns false when it is still there. */
 function removeCgroup(path: string | undefined): boolean {
-  if (path === undefined || cgroup === undefined || !isHeld(cgroup.path, path)) return true;
+  if (path === undefined || folder?.is(path) !== true) return true;
   return new Cgroup(path).remove();
 }
 

@@ -1,5 +1,5 @@
 import type { Cgroup } from './cgroup';
-import type { HeldTree } from './descent';
+import type { HeldTree } from './descent.types';
 import { markOf } from './limit-mark';
 import { findMembers } from './members';
 import { findAlive, ticksSinceBoot, type PidStart, type ProcStat } from './proc-stat';

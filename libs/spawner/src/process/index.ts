@@ -9,7 +9,7 @@ export { createProcessHost } from './process-host';
 export { beingStopped } from './being-stopped';
 export { namespaceMissing } from './namespace';
 export { nativeState, type NativeState } from './native-state';
-export { reapDeadWorkers } from './host-record';
+export { reapDeadWorkers } from './reap-dead-workers';
 export { shieldProcess } from './shield-process';
 export { describeUnproved, type Unproved } from './unproved';
 export {

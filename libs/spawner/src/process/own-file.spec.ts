@@ -11,7 +11,8 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { HOSTS_FOLDER, reapDeadWorkers } from './host-record';
+import { HOSTS_FOLDER } from './host-record';
+import { reapDeadWorkers } from './reap-dead-workers';
 import { openOwnToAppend, readOwnFile, replaceOwnFile } from './own-file';
 import { collectProofs, proofPath, writeProof } from './worker-proof';
 

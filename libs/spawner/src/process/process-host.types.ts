@@ -9,7 +9,7 @@ import type {
   StopReport,
   UidRange,
 } from '#libs/contracts';
-import type { Escapee } from './descent';
+import type { Escapee } from './descent.types';
 import type { InputFile } from './input-file';
 import type { CheckSeal } from './seal';
 import type { TreesEvidence } from './trees-evidence';

@@ -9,7 +9,8 @@ import {
 } from '#libs/contracts';
 
 import type { Libc } from '../native';
-import { HOSTS_FOLDER, reapDeadWorkers } from './host-record';
+import { HOSTS_FOLDER } from './host-record';
+import { reapDeadWorkers } from './reap-dead-workers';
 import { readOwnFile, replaceOwnFile } from './own-file';
 import type { PidStart } from './proc-stat';
 import type { Containment, ReapedWorker } from './process-host.types';
