@@ -35,6 +35,12 @@ async function submit(
   return entries;
 }
 
+/** The attempts of one execution, which take few calls to make: tickets lapse by the real time too. */
+async function together(count: number, over: Parameters<typeof node>[1] = {}): Promise<DispatchEntry[]> {
+  const nodes = Array.from({ length: count }, (_, i) => node(`n${i}`, over));
+  return advanceAll(life, await createExecution(life, spec(nodes)));
+}
+
 it('R35 a claim that is granted a slot again and again, and never has it by its next try, is refused at last', async () => {
   await set([{ by: 'fleet', running: 9 }]);
   const [job] = await submit(1);
@@ -209,13 +215,13 @@ describe('R35 a pool that takes no jobs', () => {
     const [fleet, most] = [2 * unserved.length, 1_000];
     await set([{ by: 'fleet', running: fleet }]);
     // These take the room, so that the ones behind them wait.
-    await life.slots.gate(await submit(fleet));
-    for (const pool of unserved) await life.slots.gate(await submit(8, {}, { pool }));
+    await life.slots.gate(await together(fleet));
+    for (const pool of unserved) await life.slots.gate(await together(8, { pool }));
     await lapse();
     expect(await swept()).toHaveLength(fleet);
     await lapse();
-    await life.slots.gate(await submit(fleet, {}, { pool: 'more' }));
-    const served = await submit(60);
+    await life.slots.gate(await together(fleet, { pool: 'more' }));
+    const served = await together(60);
     expect(await life.slots.gate(served)).toEqual(served.map(() => false));
     await set([{ by: 'fleet', running: most }]);
     await life.slots.count(async () => []);
