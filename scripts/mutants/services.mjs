@@ -355,7 +355,7 @@ export const SERVICES = [
     'thaw-unwatched',
     'nobody looks behind a late thaw whose process died',
     'libs/killswitch/src/pause.service.ts',
-    'await this.each(await this.lifecycle.executions.thaws(), async (one) => this.lookAfterThaw(one));',
+    'async () => this.each(await executions.thaws(), async (one) => this.lookAfterThaw(one)),',
     '',
     'libs/killswitch/src/late-thaws.spec',
     'right after its late thaw',

@@ -247,23 +247,26 @@ describe.each([...expectedModes(), ...namespaceModes()])('when a worker dies, co
       const knows = knowing({ [workerId]: proofKey });
       let next: TestHost | undefined;
       const told: string[] = [];
-      // While it waits for the server to check the record, the next worker reaps these trees, and starts an agent.
-      await collectProofs(dataDir, async (proof) => void told.push(proof.workerId), {
-        checkSeal: async (seal) => {
-          next = await TestHost.start(mode, { dataDir, workerId, checkSeal: knows });
-          await next.ready('polite.sh');
-          return knows(seal);
-        },
-      });
-      const [agent] = next?.host.agents() ?? [];
-      expect(next?.host.reaped).toMatchObject([{ workerId, proved: true }]);
-      expect([told, files()]).toEqual([[], [`${workerId}.json`, `${workerId}.pipes`]]);
-      const report = (await agent?.stop({ mode: 'graceful', graceMs: NOISE_MS }))?.report;
-      expect([report?.proved, report?.signals.some(({ signal }) => signal === 'SIGTERM')]).toEqual([
-        true,
-        true,
-      ]);
-      await next?.end();
+      try {
+        // While it waits for the server to check the record, the next worker reaps these trees, and starts an agent.
+        await collectProofs(dataDir, async (proof) => void told.push(proof.workerId), {
+          checkSeal: async (seal) => {
+            next = await TestHost.start(mode, { dataDir, workerId, checkSeal: knows });
+            await next.ready('polite.sh');
+            return knows(seal);
+          },
+        });
+        const [agent] = next?.host.agents() ?? [];
+        expect(next?.host.reaped).toMatchObject([{ workerId, proved: true }]);
+        expect([told, files()]).toEqual([[], [`${workerId}.json`, `${workerId}.pipes`]]);
+        const report = (await agent?.stop({ mode: 'graceful', graceMs: NOISE_MS }))?.report;
+        expect([report?.proved, report?.signals.some(({ signal }) => signal === 'SIGTERM')]).toEqual([
+          true,
+          true,
+        ]);
+      } finally {
+        await next?.host.close();
+      }
     });
 
     it('leaves a worker alone whose process lives', async () => {
